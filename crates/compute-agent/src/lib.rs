@@ -1,0 +1,1 @@
+//! The daemon on every host: reports the driver's status and answers for its host.

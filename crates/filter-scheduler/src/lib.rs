@@ -1,0 +1,1 @@
+//! Nova's filter scheduler as a pure, synchronous, columnar engine.

@@ -1,0 +1,1 @@
+//! RPC over AMQP in the oslo.messaging protocol: call, cast, fanout; rabbit and in-process transports.

@@ -1,0 +1,167 @@
+//! What a scheduler answers, and why.
+//!
+//! A refusal is an answer like any other: it carries how many hosts each filter lost and which host came nearest.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The answer to `select_destinations`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Starts with the deciding scheduler's name, so that it can be asked again.
+    pub decision_id: String,
+    /// One per instance, in the order of the request's uuids; empty when refused. All or nothing.
+    pub selections: Vec<Selection>,
+    /// Present when refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    /// How it came about.
+    pub explanation: Explanation,
+    /// True if nothing was reserved.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Seconds the reservation holds; 0 for a dry run.
+    #[serde(default)]
+    pub hold_s: u64,
+    /// True if this repeats an earlier answer to the same instances.
+    #[serde(default)]
+    pub repeated: bool,
+}
+
+/// One instance's place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Selection {
+    /// The instance.
+    pub instance_uuid: Uuid,
+    /// The chosen host.
+    pub host: String,
+    /// Its compute node; Nova's `nodename`.
+    pub nodename: String,
+    /// Final weight of the host when it was chosen; 0 when it was the only one (Nova weighs nothing then).
+    pub weight: f64,
+    /// Next best hosts, best first.
+    #[serde(default)]
+    pub alternates: Vec<String>,
+}
+
+/// Why nothing was placed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Refusal {
+    /// No host passed the filters, or fewer than instances asked. `reason` is Nova's text.
+    NoValidHost {
+        /// For people.
+        reason: String,
+        /// How many instances could have been placed.
+        placeable: u32,
+    },
+    /// One of the uuids already stands for something else.
+    Conflict {
+        /// For people.
+        reason: String,
+        /// The uuid.
+        instance_uuid: Uuid,
+        /// Where it is.
+        host: String,
+    },
+}
+
+/// How a decision came about. Written by the decision's own code path.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Hosts in the map.
+    pub hosts: u32,
+    /// Of these, candidates whose silence is not their own (see the scheduler's docs).
+    pub suspect_hosts: u32,
+    /// In the order they ran, for the instance that was decided last.
+    pub filters: Vec<FilterTally>,
+    /// The winner first, then runners-up.
+    pub ranking: Vec<Scored>,
+}
+
+/// What one filter did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FilterTally {
+    /// Nova's class name, such as `RamFilter`.
+    pub filter: String,
+    /// Hosts it was given.
+    pub hosts_in: u32,
+    /// Hosts it let pass.
+    pub hosts_out: u32,
+    /// Of those it refused, the one that lacked least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest_miss: Option<NearestMiss>,
+}
+
+/// The refused host that came nearest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NearestMiss {
+    /// Which host.
+    pub host: String,
+    /// What was asked, in `unit`.
+    pub wanted: f64,
+    /// What it had.
+    pub available: f64,
+    /// `MiB`, `GiB`, `vcpus`; or what the filter compares.
+    pub unit: String,
+    /// The same for people.
+    pub text: String,
+}
+
+/// One ranked host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scored {
+    /// Which host.
+    pub host: String,
+    /// Σ multiplier × normalised.
+    pub weight: f64,
+    /// Each weigher's share.
+    pub weighers: Vec<WeigherScore>,
+}
+
+/// One weigher's share in one host's weight.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WeigherScore {
+    /// Nova's class name, such as `RAMWeigher`.
+    pub weigher: String,
+    /// The raw value.
+    pub raw: f64,
+    /// Smallest and largest raw value among the candidates (Nova's normalisation bounds).
+    pub range: (f64, f64),
+    /// 0 … 1.
+    pub normalised: f64,
+    /// Its multiplier.
+    pub multiplier: f64,
+}
+
+/// A decision told to the other schedulers at once (`reserve`, fanout cast).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reserve {
+    /// Which decision.
+    pub decision_id: String,
+    /// The deciding scheduler, which ignores its own.
+    pub scheduler: String,
+    /// How long it holds from receipt, ms. Zero lets go.
+    pub ttl_ms: u64,
+    /// What it takes.
+    pub entries: Vec<ReserveEntry>,
+}
+
+/// One instance of a [`Reserve`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReserveEntry {
+    /// The instance.
+    pub uuid: Uuid,
+    /// Where.
+    pub host: String,
+    /// CPUs.
+    pub vcpus: u32,
+    /// MiB.
+    pub memory_mb: u64,
+    /// GiB.
+    pub disk_gb: u64,
+    /// Hash of what was asked, so that a repeated request can be told from a conflicting one.
+    pub spec_hash: u64,
+}

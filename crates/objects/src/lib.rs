@@ -1,0 +1,26 @@
+//! The nouns that cross the wire, and nothing else.
+//!
+//! Every type here is promised to a peer: a field may be added with a default, never renamed or given another unit.
+//! Units are in the names: `_mb` is MiB, `_gb` is GiB, `_s` seconds, `_ms` milliseconds, as Nova's are.
+//! Receiving types borrow from the message text wherever they can, because a report is decoded tens of thousands of
+//! times a second; sending code fills the same types with owned values.
+//!
+//! Left out on purpose: behaviour. What fits where is `novella-resources`, who is chosen is `novella-filter-scheduler`.
+
+mod capabilities;
+mod decision;
+mod entries;
+mod host;
+mod request_spec;
+
+pub use capabilities::{
+    AllocationRatios, Capabilities, CapabilitiesList, Claim, Inventory, Measured, NovellaReport, Reserved,
+    UpdateServiceCapabilities,
+};
+pub use decision::{
+    Decision, Explanation, FilterTally, NearestMiss, Refusal, Reserve, ReserveEntry, Scored, Selection,
+    WeigherScore,
+};
+pub use entries::Entries;
+pub use host::{HostDetail, HostState, HostSummary, HostWarning, ServiceSummary};
+pub use request_spec::{Flavor, RequestSpec, SelectDestinations};

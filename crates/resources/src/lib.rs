@@ -1,0 +1,1 @@
+//! Amounts and inventories: what fits where; shared by scheduler and host.

@@ -1,0 +1,1 @@
+//! The RPC contracts between operator, scheduler and compute agents.

@@ -1,0 +1,1 @@
+//! The central daemon: host-state map from reports, placements from the map.

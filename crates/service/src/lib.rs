@@ -1,0 +1,1 @@
+//! The daemon frame: Env, configuration, logging, signals, health, graceful stop.

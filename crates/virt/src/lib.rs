@@ -1,0 +1,1 @@
+//! The hypervisor boundary: ComputeDriver, its registry, the linux and fake drivers.
