@@ -1,0 +1,272 @@
+//! Runs a manager's tasks: one tokio task for each, so that a slow one delays no other.
+//!
+//! What always holds: a task never overlaps itself, because its loop awaits the run; the loop outlives every error and
+//! panic of the task; every point in time comes from the grid (`grid`); the only randomness is one draw from the seed.
+//! What it leaves out: a deadline for a run. A task that may hang carries its own; here it only stays `running`.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{Instrument, debug, error, info_span, warn};
+
+use crate::grid::Grid;
+use crate::status::{Outcome, Record, TaskStatus};
+use crate::task::{PeriodicTask, PeriodicTasks, TaskError};
+
+/// Sources of an error that are written out; a longer chain is more likely a loop than a cause.
+const MAX_SOURCES: usize = 16;
+
+/// The timer's settings.
+#[derive(Debug, Clone)]
+pub struct RunnerOptions {
+    /// One tick: the period of tasks without a spacing. At least a millisecond, as is any spacing.
+    pub periodic_interval: Duration,
+    /// The ticks begin after a delay drawn evenly from zero up to this, in whole milliseconds, so that a fleet started
+    /// together does not march in step.
+    pub periodic_fuzzy_delay: Duration,
+    /// Decides the draw: equal seeds, equal delays.
+    pub seed: [u8; 32],
+}
+
+/// The running tasks of one manager.
+///
+/// Dropping it ends them at once, a run in progress at its next await; [`shutdown`](Self::shutdown) lets that run
+/// finish.
+#[derive(Debug)]
+#[must_use = "dropping the runner ends its tasks"]
+pub struct Runner {
+    handle: RunnerHandle,
+    tasks: JoinSet<()>,
+    _stop_on_drop: DropGuard,
+}
+
+/// Nudges and looks at the tasks of a [`Runner`]. Cheap to clone; does not keep the manager alive, so the manager itself
+/// may own one.
+#[derive(Clone)]
+pub struct RunnerHandle {
+    controls: Arc<[Control]>,
+    stop: CancellationToken,
+}
+
+/// What a task's loop and the handles share.
+struct Control {
+    name: &'static str,
+    enabled: bool,
+    record: Record,
+    /// Holds at most one nudge: any number of them during a run ask for one more.
+    nudge: Notify,
+}
+
+/// Why a nudge did nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NudgeError {
+    /// No method of this name is marked.
+    #[error("cannot nudge `{name}`: there is no such periodic task, only {}", known.join(", "))]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<&'static str>,
+    },
+    /// It was switched off when the runner started.
+    #[error("cannot nudge `{name}`: it is switched off")]
+    Disabled {
+        /// The task's name.
+        name: &'static str,
+    },
+    /// The runner was shut down or dropped.
+    #[error("cannot nudge `{name}`: the periodic tasks have been stopped")]
+    Stopped {
+        /// The task's name.
+        name: &'static str,
+    },
+}
+
+impl Runner {
+    /// Starts the manager's tasks on the current tokio runtime, and panics outside of one.
+    pub fn start<M: PeriodicTasks>(manager: Arc<M>, options: RunnerOptions) -> Self {
+        let start = Instant::now();
+        let delay = fuzzy_delay(&options);
+        let registered = manager.periodic_tasks();
+        let grids: Vec<Grid> = registered
+            .iter()
+            .map(|task| {
+                Grid::new(task.schedule, options.periodic_interval, start, delay, task.run_immediately)
+            })
+            .collect();
+        let controls = registered.iter().zip(&grids).map(|(task, grid)| Control::new(task, grid));
+        let handle = RunnerHandle { controls: controls.collect(), stop: CancellationToken::new() };
+        let mut tasks = JoinSet::new();
+        for (index, (task, grid)) in registered.into_iter().zip(grids).enumerate() {
+            if task.enabled {
+                tasks.spawn(run_loop(manager.clone(), task, grid, handle.clone(), index));
+            }
+        }
+        debug!(tasks = handle.controls.len(), delay_ms = delay.as_millis(), "periodic tasks started");
+        let stop_on_drop = handle.stop.clone().drop_guard();
+        Self { handle, tasks, _stop_on_drop: stop_on_drop }
+    }
+
+    /// A handle that outlives the runner; its nudges then say so.
+    pub fn handle(&self) -> RunnerHandle {
+        self.handle.clone()
+    }
+
+    /// See [`RunnerHandle::nudge`].
+    pub fn nudge(&self, name: &str) -> Result<(), NudgeError> {
+        self.handle.nudge(name)
+    }
+
+    /// See [`RunnerHandle::status`].
+    pub fn status(&self) -> Vec<TaskStatus> {
+        self.handle.status()
+    }
+
+    /// Starts nothing new, and returns when the runs in progress are over.
+    ///
+    /// How long to wait is the caller's to say, with `tokio::time::timeout`: dropping the future ends those runs at
+    /// their next await.
+    pub async fn shutdown(mut self) {
+        self.handle.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                error!(%error, "the loop of a periodic task ended early");
+            }
+        }
+    }
+}
+
+impl RunnerHandle {
+    /// Has the task run now. If it is running, it runs once more right after, however often it is nudged meanwhile. Its
+    /// later ticks stay where they were.
+    pub fn nudge(&self, name: &str) -> Result<(), NudgeError> {
+        let Some(control) = self.controls.iter().find(|control| control.name == name) else {
+            let known = self.controls.iter().map(|control| control.name).collect();
+            return Err(NudgeError::Unknown { name: name.to_owned(), known });
+        };
+        if !control.enabled {
+            return Err(NudgeError::Disabled { name: control.name });
+        }
+        if self.stop.is_cancelled() {
+            return Err(NudgeError::Stopped { name: control.name });
+        }
+        control.nudge.notify_one();
+        Ok(())
+    }
+
+    /// The tasks' states, in the order of their methods.
+    pub fn status(&self) -> Vec<TaskStatus> {
+        let stopped = self.stop.is_cancelled();
+        let statuses = self.controls.iter().map(|control| control.record.read());
+        statuses
+            .map(|status| if stopped { TaskStatus { next_due: None, ..status } } else { status })
+            .collect()
+    }
+}
+
+impl fmt::Debug for RunnerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.status()).finish()
+    }
+}
+
+impl Control {
+    fn new<M>(task: &PeriodicTask<M>, grid: &Grid) -> Self {
+        let first = grid.first.filter(|_| task.enabled);
+        let record = Record::new(task.name, task.enabled, first);
+        let nudge = Notify::new();
+        if task.run_immediately {
+            nudge.notify_one();
+        }
+        Self { name: task.name, enabled: task.enabled, record, nudge }
+    }
+}
+
+fn fuzzy_delay(options: &RunnerOptions) -> Duration {
+    let most = u64::try_from(options.periodic_fuzzy_delay.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(ChaCha8Rng::from_seed(options.seed).random_range(0..=most))
+}
+
+async fn run_loop<M>(manager: Arc<M>, task: PeriodicTask<M>, grid: Grid, handle: RunnerHandle, index: usize) {
+    let control = &handle.controls[index];
+    let mut due = grid.first;
+    loop {
+        tokio::select! {
+            biased;
+            () = handle.stop.cancelled() => return,
+            () = control.nudge.notified() => {}
+            () = at(due) => {}
+        }
+        let now = Instant::now();
+        // A run serves all that asked for it by now: the tick, and a nudge that came together with it.
+        let _ = control.nudge.notified().now_or_never();
+        if let Some(tick) = due.filter(|tick| *tick <= now) {
+            let (next, missed_ticks) = grid.after(tick, now);
+            if missed_ticks > 0 {
+                warn!(task = task.name, missed_ticks, "periodic task started late");
+            }
+            control.record.schedule(next, missed_ticks);
+            due = next;
+        }
+        let run = AssertUnwindSafe(async { (task.run)(manager.clone()).await });
+        let span = info_span!("periodic_task", task = task.name);
+        run_once(task.name, &control.record, now, run.catch_unwind()).instrument(span).await;
+    }
+}
+
+/// Never, for a tick that the clock does not reach.
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn run_once(
+    name: &'static str,
+    record: &Record,
+    started: Instant,
+    run: impl Future<Output = Result<Result<(), TaskError>, Box<dyn Any + Send>>>,
+) {
+    let in_flight = record.begin(started);
+    let result = run.await;
+    let took = started.elapsed();
+    let elapsed_ms = took.as_millis();
+    let outcome = match result {
+        Ok(Ok(())) => {
+            debug!(task = name, elapsed_ms, "periodic task done");
+            Outcome::Success
+        }
+        Ok(Err(error)) => {
+            let error = with_sources(&error);
+            warn!(task = name, elapsed_ms, %error, "periodic task failed; its next run is not affected");
+            Outcome::Failed(error)
+        }
+        Err(payload) => {
+            let panic = panic_message(&*payload);
+            error!(task = name, elapsed_ms, %panic, "periodic task panicked; its next run is not affected");
+            Outcome::Panicked(panic)
+        }
+    };
+    in_flight.finish(took, outcome);
+}
+
+fn with_sources(error: &TaskError) -> String {
+    let chain = std::iter::successors(error.source(), |source| source.source()).take(MAX_SOURCES);
+    chain.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
