@@ -1,0 +1,336 @@
+//! Durable state: a few small named files, replaced whole.
+//!
+//! What always holds: after [`Store::write_durable`] has returned, a crash of process or machine leaves the new
+//! content; before that it leaves the old one, never a mixture. An error names the file, what was attempted, and what
+//! an operator can do ([`StoreError::next_step`]). The calls block: daemons run them on [`super::Blocking`].
+//!
+//! What it leaves out: formats. Content is bytes; whoever owns a name owns its meaning.
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Read, Write},
+    path::{Path, PathBuf},
+    process,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The file that a process holds locked, and in which it leaves its pid, as long as it uses a state directory.
+const LOCK_FILE: &str = "lock";
+
+/// Where a daemon keeps what must survive it.
+pub trait Store: Send + Sync {
+    /// The content under `name`, or none if it was never written.
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Replaces the content under `name`; returns once it would survive a power failure.
+    fn write_durable(&self, name: &str, content: &[u8]) -> Result<(), StoreError>;
+
+    /// Forgets `name`, durably; it need not exist.
+    fn remove(&self, name: &str) -> Result<(), StoreError>;
+
+    /// Takes this store for one daemon alone, until the returned lock is dropped.
+    fn lock(&self) -> Result<StoreLock, StoreError>;
+
+    /// The part of this store that belongs to `name`: the same part each time.
+    fn child(&self, name: &str) -> Arc<dyn Store>;
+}
+
+/// A store is held for as long as this lives. The kernel lets go of it when the process dies, however it dies.
+pub struct StoreLock {
+    _held: Box<dyn Any + Send + Sync>,
+}
+
+/// A failed access to durable state.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The operating system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was attempted, such as `write`.
+        action: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Another daemon uses the same state.
+    #[error("cannot lock {}: it is in use by {holder}", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// Who holds it, such as `process 4711`.
+        holder: String,
+    },
+}
+
+impl StoreError {
+    fn io(action: &'static str, path: &Path, source: io::Error) -> StoreError {
+        StoreError::Io { action, path: path.to_owned(), source }
+    }
+
+    /// What an operator can do about it.
+    pub fn next_step(&self) -> String {
+        match self {
+            StoreError::Locked { holder, .. } => {
+                format!("stop {holder}, or give this one a state directory of its own")
+            }
+            StoreError::Io { path, source, .. } => match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    format!("free space on the file system of {}, then retry", path.display())
+                }
+                ErrorKind::PermissionDenied => format!(
+                    "give this user read and write access to {}, or choose another state directory",
+                    path.parent().unwrap_or(path).display()
+                ),
+                ErrorKind::ReadOnlyFilesystem => {
+                    "remount the file system writable, or choose another state directory".to_owned()
+                }
+                ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+                    "a file is where the state directory should be: move it, or choose another".to_owned()
+                }
+                _ => format!("check {} and its file system", path.display()),
+            },
+        }
+    }
+}
+
+/// A directory of files, created by the first write into it.
+#[derive(Clone, Debug)]
+pub struct FileStore {
+    dir: PathBuf,
+}
+
+impl FileStore {
+    /// State in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> FileStore {
+        FileStore { dir: dir.into() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(file_name(name))
+    }
+
+    fn create_dir(&self) -> Result<(), StoreError> {
+        if self.dir.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.dir).map_err(|e| StoreError::io("create the directory", &self.dir, e))?;
+        // A directory entry is durable once its parent is synced.
+        match self.dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Store for FileStore {
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path(name);
+        match fs::read(&path) {
+            Ok(content) => Ok(Some(content)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(StoreError::io("read", &path, e)),
+        }
+    }
+
+    fn write_durable(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        self.create_dir()?;
+        let path = self.path(name);
+        let temporary = self.dir.join(format!(".{}.new", file_name(name)));
+        let written = replace(&temporary, &path, content);
+        if written.is_err() {
+            // Do not leave half a file on a full disk. If this fails too, the first error is the one worth telling,
+            // and the next write truncates the leftover.
+            drop(fs::remove_file(&temporary));
+        }
+        written.map_err(|e| StoreError::io("write", &path, e))?;
+        sync_dir(&self.dir)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.path(name);
+        match fs::remove_file(&path) {
+            Ok(()) => sync_dir(&self.dir),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(StoreError::io("remove", &path, e)),
+        }
+    }
+
+    fn lock(&self) -> Result<StoreLock, StoreError> {
+        self.create_dir()?;
+        let path = self.dir.join(LOCK_FILE);
+        let fail = |e| StoreError::io("lock", &path, e);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(fail)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                // Only to name the holder; unreadable content must not hide that the lock is held.
+                let holder = match file.read_to_string(&mut pid) {
+                    Ok(_) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
+                    _ => "another process".to_owned(),
+                };
+                return Err(StoreError::Locked { path, holder });
+            }
+            Err(TryLockError::Error(e)) => return Err(fail(e)),
+        }
+        file.set_len(0).and_then(|()| writeln!(file, "{}", process::id())).map_err(fail)?;
+        Ok(StoreLock { _held: Box::new(file) })
+    }
+
+    fn child(&self, name: &str) -> Arc<dyn Store> {
+        Arc::new(FileStore { dir: self.path(name) })
+    }
+}
+
+fn replace(temporary: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(temporary, path)
+}
+
+fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| StoreError::io("sync", dir, e))
+}
+
+/// A name as one path component: whatever could leave the directory or hide the file is escaped as `%XX`.
+fn file_name(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for (at, byte) in name.bytes().enumerate() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' => out.push(char::from(byte)),
+            b'.' if at > 0 => out.push('.'),
+            _ => write!(out, "%{byte:02X}").expect("a String takes any text"),
+        }
+    }
+    out
+}
+
+/// What a [`MemoryStore`] can be told to suffer from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Writes fail as on a full disk (ENOSPC).
+    FullDisk,
+    /// Writes fail as on a read-only file system (EROFS).
+    ReadOnly,
+    /// Every access fails for lack of permission (EACCES).
+    Denied,
+}
+
+/// State in memory, for simulations and for processes without a state directory. Clones share it, so a test keeps one
+/// while a daemon runs on, dies and comes back on another.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    prefix: String,
+    shared: Arc<Mutex<Memory>>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    files: BTreeMap<String, Vec<u8>>,
+    locked: BTreeSet<String>,
+    fault: Option<Fault>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> MemoryStore {
+        MemoryStore::default()
+    }
+
+    /// From now on, until set to none, this store and all its children and clones fail in this way.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        self.with(|memory| memory.fault = fault);
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Memory) -> T) -> T {
+        f(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{}", self.prefix, file_name(name))
+    }
+
+    fn access<T>(
+        &self,
+        action: &'static str,
+        name: &str,
+        f: impl FnOnce(&mut Memory, String) -> T,
+    ) -> Result<T, StoreError> {
+        let key = self.key(name);
+        self.with(|memory| {
+            let errno = match memory.fault {
+                Some(Fault::Denied) => Some(rustix::io::Errno::ACCESS),
+                Some(Fault::FullDisk) if action != "read" && action != "remove" => {
+                    Some(rustix::io::Errno::NOSPC)
+                }
+                Some(Fault::ReadOnly) if action != "read" => Some(rustix::io::Errno::ROFS),
+                _ => None,
+            };
+            match errno {
+                Some(errno) => {
+                    Err(StoreError::io(action, &Path::new("(memory)").join(&key), io::Error::from(errno)))
+                }
+                None => Ok(f(memory, key)),
+            }
+        })
+    }
+}
+
+impl Store for MemoryStore {
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.access("read", name, |memory, key| memory.files.get(&key).cloned())
+    }
+
+    fn write_durable(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        self.access("write", name, |memory, key| {
+            memory.files.insert(key, content.to_vec());
+        })
+    }
+
+    fn remove(&self, name: &str) -> Result<(), StoreError> {
+        self.access("remove", name, |memory, key| {
+            memory.files.remove(&key);
+        })
+    }
+
+    fn lock(&self) -> Result<StoreLock, StoreError> {
+        let taken = self.access("lock", LOCK_FILE, |memory, key| (memory.locked.insert(key.clone()), key))?;
+        match taken {
+            (true, key) => Ok(StoreLock { _held: Box::new(MemoryLock { key, shared: self.shared.clone() }) }),
+            (false, key) => Err(StoreError::Locked {
+                path: Path::new("(memory)").join(key),
+                holder: format!("another daemon in process {}", process::id()),
+            }),
+        }
+    }
+
+    fn child(&self, name: &str) -> Arc<dyn Store> {
+        Arc::new(MemoryStore { prefix: format!("{}/", self.key(name)), shared: self.shared.clone() })
+    }
+}
+
+struct MemoryLock {
+    key: String,
+    shared: Arc<Mutex<Memory>>,
+}
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).locked.remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests;

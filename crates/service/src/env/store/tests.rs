@@ -1,0 +1,135 @@
+//! Both stores against one contract, then what only files can do wrong.
+
+use std::{error::Error, os::unix::fs::PermissionsExt};
+
+use super::*;
+
+fn both(check: impl Fn(&dyn Store)) {
+    let dir = tempfile::tempdir().unwrap();
+    check(&FileStore::new(dir.path().join("deep/state")));
+    check(&MemoryStore::new());
+}
+
+#[test]
+fn content_is_replaced_read_back_and_removed() {
+    both(|store| {
+        assert_eq!(store.read("identity").unwrap(), None);
+        store.write_durable("identity", b"a long first version").unwrap();
+        store.write_durable("identity", b"v2").unwrap();
+        assert_eq!(store.read("identity").unwrap().as_deref(), Some(&b"v2"[..]));
+        store.remove("identity").unwrap();
+        store.remove("identity").unwrap();
+        assert_eq!(store.read("identity").unwrap(), None);
+    });
+}
+
+#[test]
+fn a_child_is_the_same_part_each_time_and_cannot_leave_the_store() {
+    both(|store| {
+        for name in ["a", "..", "../a", "/etc", ".hidden", ""] {
+            store.child(name).write_durable("x", name.as_bytes()).unwrap();
+        }
+        for name in ["a", "..", "../a", "/etc", ".hidden"] {
+            assert_eq!(store.child(name).read("x").unwrap().as_deref(), Some(name.as_bytes()));
+        }
+    });
+}
+
+#[test]
+fn the_second_daemon_on_a_store_is_told_who_holds_it() {
+    both(|store| {
+        let held = store.lock().unwrap();
+        let error = store.lock().map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains(&format!("process {}", process::id())), "{error}");
+        assert!(error.next_step().contains("a state directory of its own"));
+        store.child("other").lock().unwrap();
+        drop(held);
+        store.lock().unwrap();
+    });
+}
+
+#[test]
+fn a_lock_is_let_go_by_a_process_that_dies_by_sigkill() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileStore::new(dir.path());
+    drop(store.lock().unwrap());
+    // util-linux's flock takes the same kind of lock as std does.
+    let lock_file = dir.path().join(LOCK_FILE);
+    let Ok(mut child) = process::Command::new("flock").arg(&lock_file).args(["sleep", "60"]).spawn() else {
+        eprintln!("not tested: no flock(1) on this machine");
+        return;
+    };
+    let mut tries = 0;
+    while store.lock().is_ok() {
+        tries += 1;
+        assert!(tries < 200, "flock(1) never took the lock");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    // The sleep under flock(1) inherits the descriptor, so both have to go.
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+    for pid in children.split_whitespace() {
+        process::Command::new("kill").args(["-9", pid]).status().unwrap();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut tries = 0;
+    while store.lock().is_err() {
+        tries += 1;
+        assert!(tries < 200, "the lock outlived its process");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn scripted_faults_look_like_the_real_ones() {
+    let store = MemoryStore::new();
+    store.write_durable("identity", b"old").unwrap();
+    store.set_fault(Some(Fault::FullDisk));
+    let error = store.child("h").write_durable("identity", b"new").unwrap_err();
+    assert_eq!(error.to_string(), "cannot write (memory)/h/identity");
+    assert_eq!(error.source().unwrap().to_string(), "No space left on device (os error 28)");
+    assert!(error.next_step().starts_with("free space on the file system of"), "{}", error.next_step());
+    assert_eq!(store.read("identity").unwrap().as_deref(), Some(&b"old"[..]));
+    store.set_fault(Some(Fault::ReadOnly));
+    assert!(store.write_durable("identity", b"new").unwrap_err().next_step().contains("remount"));
+    store.set_fault(Some(Fault::Denied));
+    assert!(store.read("identity").unwrap_err().next_step().contains("access"));
+    store.set_fault(None);
+    store.write_durable("identity", b"new").unwrap();
+}
+
+#[test]
+fn a_full_device_is_reported_and_the_old_content_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileStore::new(dir.path());
+    store.write_durable("identity", b"old").unwrap();
+    // The temporary file is a link to the device that is always full, so a real write(2) fails with ENOSPC.
+    std::os::unix::fs::symlink("/dev/full", dir.path().join(".identity.new")).unwrap();
+    let error = store.write_durable("identity", b"new").unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot write {}", dir.path().join("identity").display()));
+    assert!(error.next_step().starts_with("free space"), "{}", error.next_step());
+    assert_eq!(store.read("identity").unwrap().as_deref(), Some(&b"old"[..]));
+    // The leftover is gone, and so is the trouble.
+    store.write_durable("identity", b"new").unwrap();
+    assert_eq!(store.read("identity").unwrap().as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
+fn a_state_directory_that_is_a_file_or_forbidden_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("state");
+    fs::write(&file, "").unwrap();
+    let error = FileStore::new(&file).write_durable("x", b"").unwrap_err();
+    assert!(error.to_string().starts_with("cannot create the directory"), "{error}");
+    assert!(error.next_step().contains("move it"), "{}", error.next_step());
+
+    if rustix::process::geteuid().is_root() {
+        eprintln!("not tested: permissions do not bind root");
+        return;
+    }
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
+    let error = FileStore::new(&closed).write_durable("x", b"").unwrap_err();
+    assert!(error.next_step().contains("read and write access"), "{}", error.next_step());
+}
