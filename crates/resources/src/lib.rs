@@ -1,1 +1,264 @@
 //! Amounts and inventories: what fits where; shared by scheduler and host.
+//!
+//! The scheduler keeps the [`Room`] of every host in columns and compares requests with it; a host asks
+//! [`Capacity::shortfalls`] before it grants a claim. Both go through [`Capacity::room`], so they cannot disagree.
+//!
+//! Arithmetic is that of Nova's RamFilter, CoreFilter and DiskFilter since 12.0.0: a limit is `total × ratio` in `f64`,
+//! an amount fits if `limit - used` covers it, and no single instance may exceed the physical total however high the
+//! ratio. Units are MiB for memory, GiB for disk; swap (MiB) is asked of the disk but never charged, as in Nova.
+//!
+//! Left out: who holds which amounts, and any state.
+
+use novella_objects::{AllocationRatios, Claim, Flavor};
+
+/// What instances take from a host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Amounts {
+    /// CPUs.
+    pub vcpus: u64,
+    /// MiB.
+    pub memory_mb: u64,
+    /// GiB, root and ephemeral together.
+    pub disk_gb: u64,
+    /// How many instances these are.
+    pub instances: u32,
+}
+
+impl Amounts {
+    /// What one instance of `flavor` takes.
+    pub fn of_flavor(flavor: &Flavor) -> Self {
+        Self {
+            vcpus: u64::from(flavor.vcpus),
+            memory_mb: flavor.memory_mb,
+            disk_gb: flavor.disk_gb(),
+            instances: 1,
+        }
+    }
+
+    /// What a granted claim takes.
+    pub fn of_claim(claim: &Claim<'_>) -> Self {
+        Self {
+            vcpus: u64::from(claim.vcpus),
+            memory_mb: claim.memory_mb,
+            disk_gb: claim.disk_gb,
+            instances: 1,
+        }
+    }
+
+    /// The sum; stays at the largest value where it would overflow.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            vcpus: self.vcpus.saturating_add(other.vcpus),
+            memory_mb: self.memory_mb.saturating_add(other.memory_mb),
+            disk_gb: self.disk_gb.saturating_add(other.disk_gb),
+            instances: self.instances.saturating_add(other.instances),
+        }
+    }
+
+    /// What is left after `other`, not below zero.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        Self {
+            vcpus: self.vcpus.saturating_sub(other.vcpus),
+            memory_mb: self.memory_mb.saturating_sub(other.memory_mb),
+            disk_gb: self.disk_gb.saturating_sub(other.disk_gb),
+            instances: self.instances.saturating_sub(other.instances),
+        }
+    }
+}
+
+/// What one instance asks of a host: the amounts, and swap in the disk's unit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// CPUs.
+    pub vcpus: u64,
+    /// MiB.
+    pub memory_mb: u64,
+    /// MiB of disk: root, ephemeral and swap.
+    pub disk_mb: u64,
+}
+
+impl Demand {
+    /// What one instance of `flavor` asks.
+    pub fn of_flavor(flavor: &Flavor) -> Self {
+        Self {
+            vcpus: u64::from(flavor.vcpus),
+            memory_mb: flavor.memory_mb,
+            disk_mb: flavor.disk_gb().saturating_mul(MB_PER_GB).saturating_add(flavor.swap),
+        }
+    }
+}
+
+/// MiB in a GiB.
+pub const MB_PER_GB: u64 = 1024;
+
+/// A host's totals and how far each may be overcommitted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Capacity {
+    /// CPUs; zero means that the host does not say, and then CPUs are not checked (CoreFilter).
+    pub vcpus: u64,
+    /// MiB.
+    pub memory_mb: u64,
+    /// GiB.
+    pub disk_gb: u64,
+    /// Overcommit.
+    pub ratios: AllocationRatios,
+}
+
+/// The largest single instance that still fits, in each amount. Negative: not even an amount of zero fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// CPUs.
+    pub vcpus: i64,
+    /// MiB.
+    pub memory_mb: i64,
+    /// MiB of disk.
+    pub disk_mb: i64,
+}
+
+/// What may be used altogether: total × ratio.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// CPUs.
+    pub vcpus: f64,
+    /// MiB.
+    pub memory_mb: f64,
+    /// GiB.
+    pub disk_gb: f64,
+}
+
+/// Which amount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Amount {
+    /// CPUs.
+    Vcpus,
+    /// Memory, MiB.
+    MemoryMb,
+    /// Disk, MiB.
+    DiskMb,
+}
+
+/// An amount that does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortfall {
+    /// Which.
+    pub amount: Amount,
+    /// What was asked.
+    pub wanted: u64,
+    /// The most that would have fitted; negative on an overfull host.
+    pub available: i64,
+}
+
+impl Capacity {
+    /// Total × ratio of each amount.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            vcpus: self.vcpus as f64 * self.ratios.cpu,
+            memory_mb: self.memory_mb as f64 * self.ratios.ram,
+            disk_gb: (self.disk_gb.saturating_mul(MB_PER_GB)) as f64 * self.ratios.disk / MB_PER_GB as f64,
+        }
+    }
+
+    /// What still fits when `used` is taken.
+    pub fn room(&self, used: &Amounts) -> Room {
+        let disk_total = self.disk_gb.saturating_mul(MB_PER_GB);
+        let disk_used = used.disk_gb.saturating_mul(MB_PER_GB);
+        Room {
+            vcpus: if self.vcpus == 0 { i64::MAX } else { largest(self.vcpus, self.ratios.cpu, used.vcpus) },
+            memory_mb: largest(self.memory_mb, self.ratios.ram, used.memory_mb),
+            disk_mb: largest(disk_total, self.ratios.disk, disk_used),
+        }
+    }
+
+    /// Every amount of `wanted` that does not fit beside `used`; empty when all do.
+    pub fn shortfalls(&self, used: &Amounts, wanted: &Demand) -> Vec<Shortfall> {
+        let room = self.room(used);
+        [
+            (Amount::Vcpus, wanted.vcpus, room.vcpus),
+            (Amount::MemoryMb, wanted.memory_mb, room.memory_mb),
+            (Amount::DiskMb, wanted.disk_mb, room.disk_mb),
+        ]
+        .into_iter()
+        .filter(|&(_, wanted, available)| i128::from(wanted) > i128::from(available))
+        .map(|(amount, wanted, available)| Shortfall { amount, wanted, available })
+        .collect()
+    }
+}
+
+/// The largest whole amount `x` with `x <= total` and `total × ratio - used >= x` in `f64`.
+///
+/// `x` is whole, so comparing it with a double is the same as comparing it with the double's floor.
+fn largest(total: u64, ratio: f64, used: u64) -> i64 {
+    let left = (total as f64 * ratio - used as f64).floor() as i64; // `as` saturates
+    left.min(i64::try_from(total).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn capacity(vcpus: u64, memory_mb: u64, disk_gb: u64) -> Capacity {
+        Capacity { vcpus, memory_mb, disk_gb, ratios: AllocationRatios { cpu: 4.0, ram: 1.5, disk: 1.0 } }
+    }
+
+    #[test]
+    fn overcommit_never_lets_one_instance_exceed_the_host() {
+        let room = capacity(8, 1000, 10).room(&Amounts::default());
+        assert_eq!(room, Room { vcpus: 8, memory_mb: 1000, disk_mb: 10_240 });
+        let used = Amounts { vcpus: 30, memory_mb: 1400, disk_gb: 11, instances: 3 };
+        assert_eq!(capacity(8, 1000, 10).room(&used), Room { vcpus: 2, memory_mb: 100, disk_mb: -1024 });
+    }
+
+    #[test]
+    fn a_host_without_cpu_count_is_not_checked_for_cpus() {
+        let demand = Demand { vcpus: 1 << 40, memory_mb: 0, disk_mb: 0 };
+        assert!(capacity(0, 1, 1).shortfalls(&Amounts::default(), &demand).is_empty());
+    }
+
+    #[test]
+    fn each_missing_amount_is_named() {
+        let demand = Demand { vcpus: 9, memory_mb: 500, disk_mb: 10_241 };
+        let short = capacity(8, 1000, 10).shortfalls(&Amounts::default(), &demand);
+        assert_eq!(
+            short,
+            [
+                Shortfall { amount: Amount::Vcpus, wanted: 9, available: 8 },
+                Shortfall { amount: Amount::DiskMb, wanted: 10_241, available: 10_240 },
+            ]
+        );
+    }
+
+    #[test]
+    fn an_overfull_host_refuses_even_nothing() {
+        let used = Amounts { disk_gb: 11, ..Amounts::default() };
+        let short = capacity(8, 1000, 10).shortfalls(&used, &Demand::default());
+        assert_eq!(short, [Shortfall { amount: Amount::DiskMb, wanted: 0, available: -1024 }]);
+    }
+
+    #[test]
+    fn swap_is_asked_of_the_disk_but_not_charged() {
+        let flavor = Flavor { root_gb: 1, ephemeral_gb: 2, swap: 512, ..Flavor::default() };
+        assert_eq!(Demand::of_flavor(&flavor).disk_mb, 3 * 1024 + 512);
+        assert_eq!(Amounts::of_flavor(&flavor).disk_gb, 3);
+    }
+
+    proptest! {
+        /// The integer comparison decides exactly as Nova's double comparison does.
+        #[test]
+        fn room_is_the_double_comparison(total in 0u64..1 << 31, used in 0u64..1 << 32, ratio in 0.01f64..20.0, wanted in 0u64..1 << 32) {
+            let double = wanted <= total && total as f64 * ratio - used as f64 >= wanted as f64;
+            prop_assert_eq!(wanted as i64 <= largest(total, ratio, used), double);
+        }
+
+        #[test]
+        fn taking_and_giving_back_is_no_change(a in 0u64..1 << 40, b in 0u64..1 << 40) {
+            let (a, b) = (
+                Amounts { vcpus: a, memory_mb: b, disk_gb: a, instances: 1 },
+                Amounts { vcpus: b, memory_mb: a, disk_gb: b, instances: 2 },
+            );
+            prop_assert_eq!(a.plus(b).minus(b), a);
+        }
+    }
+}

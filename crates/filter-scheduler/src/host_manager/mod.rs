@@ -1,0 +1,1 @@
+//! The host-state map: reports in, rows out.

@@ -1,0 +1,588 @@
+//! The fleet as columns: what every filter and weigher reads.
+//!
+//! One row per host. What a placement scans is kept as one array per quantity (how much still fits, the weighers' raw
+//! values, the zone's symbol), already derived, so that a filter is a comparison of an array with a constant and a
+//! weigher is a product of an array with a constant. What is only read for single rows (names, exact amounts) lies
+//! beside it, row by row.
+//!
+//! What always holds:
+//! - The derived columns of a row follow from its reported resources and what is consumed on top, after every call.
+//! - `used = reported used + consumed`. A report ([`HostTable::set_resources`]) replaces the reported part only.
+//! - Fleet order is row order. A new host takes the lowest free row, so a fleet that only grows is in insertion order.
+//! - Columns are padded to whole blocks of 64 rows; a row without a host fails every test by its `present` bit.
+//!
+//! Left out: when a host reports, who it is, how long reservations hold. That is the host manager's.
+
+use std::sync::Arc;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use novella_objects::{AllocationRatios, Capabilities, HostState as Status};
+use novella_resources::{Amounts, Capacity, Limits, MB_PER_GB, Room};
+use std::hash::BuildHasher;
+
+use crate::capability_columns::CapabilityColumns;
+use crate::dictionary::Dictionary;
+
+/// Rows are scanned in blocks of this many: one bit each in a word.
+pub(crate) const BLOCK: usize = 64;
+
+/// Largest total or used amount that a row holds, in its own unit: 2 PiB of memory, 2 EiB of disk.
+///
+/// Rows are scanned as 32-bit lanes. A request for more than a lane holds fits nowhere and is refused as such.
+pub const MAX_AMOUNT: u64 = i32::MAX as u64;
+
+/// The zone symbol of a host that names none.
+pub(crate) const NO_ZONE: u32 = u32::MAX;
+
+/// Where a host is in the table. Stable while the host is present; a later host may get the same row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Row(pub(crate) u32);
+
+impl Row {
+    /// For arrays kept beside the table.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a host says it has and uses; replaces what it said before.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Resources {
+    /// CPUs; zero if unknown.
+    pub vcpus_total: u64,
+    /// Reserved and claimed CPUs.
+    pub vcpus_used: u64,
+    /// MiB.
+    pub memory_mb_total: u64,
+    /// Reserved and claimed MiB.
+    pub memory_mb_used: u64,
+    /// GiB.
+    pub disk_gb_total: u64,
+    /// Reserved and claimed GiB.
+    pub disk_gb_used: u64,
+    /// Overcommit; each must be finite and above zero.
+    pub ratios: AllocationRatios,
+    /// Instances on the host.
+    pub num_instances: u32,
+    /// Nova's `io_workload`: instances that build, resize, ...
+    pub num_io_ops: u32,
+    /// Builds that failed in a row.
+    pub failed_builds: u32,
+}
+
+/// Why a row keeps its old resources.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+pub enum Unusable {
+    /// An amount beyond what a row holds.
+    #[error("{field} is {value}, more than the largest amount this scheduler can hold, {MAX_AMOUNT}")]
+    TooLarge {
+        /// Of [`Resources`].
+        field: &'static str,
+        /// As given.
+        value: u64,
+    },
+    /// A ratio that no fit can be computed with.
+    #[error("{field} is {value}, but must be a finite number above zero and at most {MAX_RATIO}")]
+    Ratio {
+        /// As in configuration.
+        field: &'static str,
+        /// As given.
+        value: f64,
+    },
+}
+
+/// Largest allocation ratio: keeps every product of a total and a ratio exact enough to be weighed.
+pub const MAX_RATIO: f64 = 1.0e6;
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub struct HostTable {
+    pub(crate) columns: Columns,
+    names: Arc<Vec<Option<Names>>>,
+    by_name: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    pub(crate) zones: Dictionary<Box<str>>,
+    pub(crate) capabilities: CapabilityColumns,
+}
+
+/// The arrays that are scanned, and the exact amounts behind them. All have the same, padded, length.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Columns {
+    /// Largest number of CPUs that still fits; see [`Room`].
+    pub(crate) room_vcpus: Vec<i32>,
+    /// The same for MiB of memory.
+    pub(crate) room_memory_mb: Vec<i32>,
+    /// The same for MiB of disk.
+    pub(crate) room_disk_mb: Vec<i32>,
+    /// RAMWeigher's raw value, MiB.
+    pub(crate) free_memory_mb: RawColumn,
+    /// CPUWeigher's raw value.
+    pub(crate) free_vcpus: RawColumn,
+    /// DiskWeigher's raw value in GiB; Nova's is 1024 times this, which changes no normalised bit.
+    pub(crate) free_disk_gb: RawColumn,
+    /// Symbol in [`HostTable::zones`], or [`NO_ZONE`].
+    pub(crate) zone: Vec<u32>,
+    /// One bit per row: a host is there.
+    pub(crate) present: Vec<u64>,
+    /// One bit per row: it passes ComputeFilter.
+    pub(crate) serving: Vec<u64>,
+    pub(crate) exact: Vec<Exact>,
+    /// Hosts per status, in the order of the enum.
+    pub(crate) status_counts: [u32; 4],
+}
+
+/// What one row holds exactly.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exact {
+    pub(crate) reported: Resources,
+    pub(crate) consumed: Amounts,
+    pub(crate) status: Status,
+}
+
+impl Exact {
+    const EMPTY: Self = Self {
+        reported: Resources {
+            vcpus_total: 0,
+            vcpus_used: 0,
+            memory_mb_total: 0,
+            memory_mb_used: 0,
+            disk_gb_total: 0,
+            disk_gb_used: 0,
+            ratios: AllocationRatios { cpu: 1.0, ram: 1.0, disk: 1.0 },
+            num_instances: 0,
+            num_io_ops: 0,
+            failed_builds: 0,
+        },
+        consumed: Amounts { vcpus: 0, memory_mb: 0, disk_gb: 0, instances: 0 },
+        status: Status::Down,
+    };
+
+    fn capacity(&self) -> Capacity {
+        Capacity {
+            vcpus: self.reported.vcpus_total,
+            memory_mb: self.reported.memory_mb_total,
+            disk_gb: self.reported.disk_gb_total,
+            ratios: self.reported.ratios,
+        }
+    }
+
+    pub(crate) fn used(&self) -> Amounts {
+        Amounts {
+            vcpus: self.reported.vcpus_used,
+            memory_mb: self.reported.memory_mb_used,
+            disk_gb: self.reported.disk_gb_used,
+            instances: self.reported.num_instances,
+        }
+        .plus(self.consumed)
+    }
+
+    /// CPUWeigher: `vcpus_total × cpu_allocation_ratio - vcpus_used`.
+    pub(crate) fn free_vcpus(&self) -> f64 {
+        self.reported.vcpus_total as f64 * self.reported.ratios.cpu - self.used().vcpus as f64
+    }
+
+    /// RAMWeigher's value, MiB. Negative on an overfull host.
+    pub(crate) fn free_memory_mb(&self) -> f64 {
+        self.reported.memory_mb_total as f64 - self.used().memory_mb as f64
+    }
+
+    /// GiB. Negative on an overfull host.
+    pub(crate) fn free_disk_gb(&self) -> f64 {
+        self.reported.disk_gb_total as f64 - self.used().disk_gb as f64
+    }
+}
+
+/// A weigher's raw values rounded to `f32`, and how many of them the rounding changed.
+///
+/// Rounding keeps order, so the largest value is among those with the largest rounded value; where nothing was changed
+/// (all whole numbers below 2^24, all halves and quarters of smaller ones) the column is the truth.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RawColumn {
+    pub(crate) rounded: Vec<f32>,
+    pub(crate) changed: u32,
+    changed_rows: Vec<u64>,
+}
+
+impl RawColumn {
+    fn grow(&mut self, rows: usize) {
+        self.rounded.resize(rows, 0.0);
+        self.changed_rows.resize(rows / BLOCK, 0);
+    }
+
+    fn set(&mut self, row: usize, value: f64) {
+        let rounded = value as f32;
+        self.rounded[row] = rounded;
+        let (word, bit) = (&mut self.changed_rows[row / BLOCK], 1 << (row % BLOCK));
+        let (before, now) = (*word & bit != 0, f64::from(rounded) != value);
+        if before != now {
+            *word ^= bit;
+            self.changed = if now { self.changed + 1 } else { self.changed - 1 };
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Names {
+    host: Arc<str>,
+    nodename: Arc<str>,
+}
+
+impl HostTable {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a host that is down and has nothing, or returns the row it already has, renaming its node.
+    pub fn insert(&mut self, host: &str, nodename: &str) -> Row {
+        let names = Names { host: host.into(), nodename: nodename.into() };
+        if let Some(row) = self.row_of(host) {
+            if self.names[row.index()].as_ref().is_some_and(|known| &*known.nodename != nodename) {
+                Arc::make_mut(&mut self.names)[row.index()] = Some(names);
+            }
+            return row;
+        }
+        let index = self.columns.lowest_free();
+        if index == self.columns.exact.len() {
+            self.columns.grow();
+            self.capabilities.grow(self.columns.exact.len());
+            Arc::make_mut(&mut self.names).resize(self.columns.exact.len(), None);
+        }
+        let row = Row(u32::try_from(index).expect("a table of 2^32 hosts exceeds any memory"));
+        Arc::make_mut(&mut self.names)[index] = Some(names);
+        self.columns.present[index / BLOCK] |= 1 << (index % BLOCK);
+        self.columns.status_counts[Status::Down as usize] += 1;
+        let (names, hasher) = (&self.names, &self.hasher);
+        let rehash = |&at: &u32| folded_hash(hasher, name_at(names, at as usize));
+        self.by_name.insert_unique(folded_hash(hasher, host), row.0, rehash);
+        self.columns.derive(index);
+        row
+    }
+
+    /// Forgets a host with all that was consumed on it.
+    pub fn remove(&mut self, row: Row) {
+        let hash = folded_hash(&self.hasher, self.host(row));
+        if let Ok(entry) = self.by_name.find_entry(hash, |&at| at == row.0) {
+            entry.remove();
+        }
+        let columns = &mut self.columns;
+        if columns.zone[row.index()] != NO_ZONE {
+            self.zones.release(columns.zone[row.index()]);
+        }
+        self.capabilities.clear(row.index());
+        columns.status_counts[columns.exact[row.index()].status as usize] -= 1;
+        columns.zone[row.index()] = NO_ZONE;
+        columns.exact[row.index()] = Exact::EMPTY;
+        columns.present[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+        columns.serving[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+        columns.derive(row.index());
+        Arc::make_mut(&mut self.names)[row.index()] = None;
+    }
+
+    /// The row of the host of exactly this name.
+    pub fn row_of(&self, host: &str) -> Option<Row> {
+        self.rows_of_any_case(host).find(|&row| self.host(row) == host)
+    }
+
+    /// The rows of all hosts of this name, letter case aside.
+    pub(crate) fn rows_of_any_case(&self, host: &str) -> impl Iterator<Item = Row> {
+        let hash = folded_hash(&self.hasher, host);
+        let same = move |&at: &u32| folded(name_at(&self.names, at as usize)).eq(folded(host));
+        self.by_name.iter_hash(hash).copied().filter(same).map(Row)
+    }
+
+    /// How many hosts there are.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// True when there is no host.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// All rows with a host, in fleet order.
+    pub fn rows(&self) -> impl Iterator<Item = Row> {
+        bits(&self.columns.present).map(|at| Row(at as u32))
+    }
+
+    /// Replaces what the host reported. What is consumed on top stays. On error nothing changes.
+    pub fn set_resources(&mut self, row: Row, resources: &Resources) -> Result<(), Unusable> {
+        check(resources)?;
+        self.columns.exact[row.index()].reported = *resources;
+        self.columns.derive(row.index());
+        Ok(())
+    }
+
+    /// Takes amounts on top of what the host reported. Free amounts may become negative.
+    pub fn consume(&mut self, row: Row, amounts: &Amounts) {
+        let consumed = &mut self.columns.exact[row.index()].consumed;
+        *consumed = consumed.plus(*amounts);
+        self.columns.derive(row.index());
+    }
+
+    /// Gives back what [`Self::consume`] took.
+    pub fn give_back(&mut self, row: Row, amounts: &Amounts) {
+        let consumed = &mut self.columns.exact[row.index()].consumed;
+        debug_assert!(consumed.instances >= amounts.instances, "more given back than was consumed");
+        *consumed = consumed.minus(*amounts);
+        self.columns.derive(row.index());
+    }
+
+    /// Says whether the host may be given work: up and suspect hosts may.
+    pub fn set_status(&mut self, row: Row, status: Status) {
+        let columns = &mut self.columns;
+        let (word, bit) = (&mut columns.serving[row.index() / BLOCK], 1 << (row.index() % BLOCK));
+        match status {
+            Status::Up | Status::Suspect => *word |= bit,
+            Status::Disabled | Status::Down => *word &= !bit,
+        }
+        let before = std::mem::replace(&mut columns.exact[row.index()].status, status);
+        columns.status_counts[before as usize] -= 1;
+        columns.status_counts[status as usize] += 1;
+    }
+
+    /// The availability zone that the host's own configuration names; `None` leaves it to the scheduler's default.
+    pub fn set_zone(&mut self, row: Row, zone: Option<&str>) {
+        let slot = &mut self.columns.zone[row.index()];
+        if *slot != NO_ZONE {
+            if zone == Some(&**self.zones.get(*slot)) {
+                return;
+            }
+            self.zones.release(*slot);
+        }
+        *slot = zone.map_or(NO_ZONE, |zone| self.zones.acquire(zone));
+    }
+
+    /// Replaces what extra specs can ask about: the report's top-level keys and the operator's facts.
+    pub fn set_capabilities(&mut self, row: Row, capabilities: &Capabilities<'_>) {
+        self.capabilities.set(row.index(), capabilities);
+    }
+
+    /// One row.
+    pub fn view(&self, row: Row) -> HostState<'_> {
+        let zone = self.columns.zone[row.index()];
+        HostState {
+            row,
+            names: self.names[row.index()].as_ref().expect("a row is viewed while its host is present"),
+            exact: &self.columns.exact[row.index()],
+            zone: (zone != NO_ZONE).then(|| &**self.zones.get(zone)),
+        }
+    }
+
+    /// The host's name.
+    pub fn host(&self, row: Row) -> &str {
+        name_at(&self.names, row.index())
+    }
+
+    /// How many hosts have this status.
+    pub fn count(&self, status: Status) -> u32 {
+        self.columns.status_counts[status as usize]
+    }
+
+    /// A copy of names, amounts, status and zones for readers of the whole fleet, so that they hold no lock while they
+    /// read: names are shared, amounts copied (see `benches/placement.rs` for what that takes).
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            names: Arc::clone(&self.names),
+            exact: self.columns.exact.clone(),
+            zone: self.columns.zone.clone(),
+            zones: self.zones.values_by_symbol(),
+        }
+    }
+}
+
+/// Many rows at one instant; see [`HostTable::snapshot`].
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    names: Arc<Vec<Option<Names>>>,
+    exact: Vec<Exact>,
+    zone: Vec<u32>,
+    zones: Vec<Option<Box<str>>>,
+}
+
+impl Snapshot {
+    /// All hosts, in fleet order.
+    pub fn hosts(&self) -> impl Iterator<Item = HostState<'_>> {
+        self.names.iter().zip(&self.exact).zip(&self.zone).enumerate().filter_map(
+            |(at, ((names, exact), &zone))| {
+                let zone = self.zones.get(zone as usize).and_then(|z| z.as_deref());
+                names.as_ref().map(|names| HostState { row: Row(at as u32), names, exact, zone })
+            },
+        )
+    }
+}
+
+/// A read view of one row: Nova's HostState.
+#[derive(Debug, Clone, Copy)]
+pub struct HostState<'a> {
+    row: Row,
+    names: &'a Names,
+    exact: &'a Exact,
+    zone: Option<&'a str>,
+}
+
+impl<'a> HostState<'a> {
+    /// Its row.
+    pub fn row(&self) -> Row {
+        self.row
+    }
+
+    /// Service host name.
+    pub fn host(&self) -> &'a str {
+        &self.names.host
+    }
+
+    /// Compute node name.
+    pub fn nodename(&self) -> &'a str {
+        &self.names.nodename
+    }
+
+    /// Whether it may be given work.
+    pub fn status(&self) -> Status {
+        self.exact.status
+    }
+
+    /// Its own zone, if it names one.
+    pub fn zone(&self) -> Option<&'a str> {
+        self.zone
+    }
+
+    /// What it reported last.
+    pub fn reported(&self) -> &'a Resources {
+        &self.exact.reported
+    }
+
+    /// What is consumed on top of that.
+    pub fn consumed(&self) -> Amounts {
+        self.exact.consumed
+    }
+
+    /// Reported and consumed together.
+    pub fn used(&self) -> Amounts {
+        self.exact.used()
+    }
+
+    /// The largest single instance that still fits.
+    pub fn room(&self) -> Room {
+        self.exact.capacity().room(&self.exact.used())
+    }
+
+    /// Total × ratio.
+    pub fn limits(&self) -> Limits {
+        self.exact.capacity().limits()
+    }
+
+    /// CPUWeigher's raw value.
+    pub fn free_vcpus(&self) -> f64 {
+        self.exact.free_vcpus()
+    }
+
+    /// RAMWeigher's raw value.
+    pub fn free_memory_mb(&self) -> f64 {
+        self.exact.free_memory_mb()
+    }
+
+    /// DiskWeigher's raw value.
+    pub fn free_disk_mb(&self) -> f64 {
+        self.exact.free_disk_gb() * MB_PER_GB as f64
+    }
+}
+
+impl Columns {
+    fn lowest_free(&self) -> usize {
+        let word = self.present.iter().position(|&word| word != u64::MAX);
+        word.map_or(self.exact.len(), |at| at * BLOCK + self.present[at].trailing_ones() as usize)
+    }
+
+    /// Adds one block of empty rows.
+    fn grow(&mut self) {
+        let rows = self.exact.len() + BLOCK;
+        self.room_vcpus.resize(rows, -1);
+        self.room_memory_mb.resize(rows, -1);
+        self.room_disk_mb.resize(rows, -1);
+        self.free_memory_mb.grow(rows);
+        self.free_vcpus.grow(rows);
+        self.free_disk_gb.grow(rows);
+        self.zone.resize(rows, NO_ZONE);
+        self.present.push(0);
+        self.serving.push(0);
+        self.exact.resize(rows, Exact::EMPTY);
+    }
+
+    /// Recomputes what follows from a row's exact amounts.
+    fn derive(&mut self, row: usize) {
+        let exact = &self.exact[row];
+        let room = exact.capacity().room(&exact.used());
+        self.room_vcpus[row] = lane(room.vcpus);
+        self.room_memory_mb[row] = lane(room.memory_mb);
+        self.room_disk_mb[row] = lane(room.disk_mb);
+        self.free_memory_mb.set(row, exact.free_memory_mb());
+        self.free_vcpus.set(row, exact.free_vcpus());
+        self.free_disk_gb.set(row, exact.free_disk_gb());
+    }
+}
+
+/// Into a 32-bit lane. Cutting changes no decision: requests above [`MAX_AMOUNT`] are refused before any comparison.
+fn lane(value: i64) -> i32 {
+    value.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
+}
+
+fn check(r: &Resources) -> Result<(), Unusable> {
+    for (field, value) in [
+        ("vcpus_total", r.vcpus_total),
+        ("vcpus_used", r.vcpus_used),
+        ("memory_mb_total", r.memory_mb_total),
+        ("memory_mb_used", r.memory_mb_used),
+        ("disk_gb_total", r.disk_gb_total),
+        ("disk_gb_used", r.disk_gb_used),
+    ] {
+        if value > MAX_AMOUNT {
+            return Err(Unusable::TooLarge { field, value });
+        }
+    }
+    for (field, value) in [
+        ("cpu_allocation_ratio", r.ratios.cpu),
+        ("ram_allocation_ratio", r.ratios.ram),
+        ("disk_allocation_ratio", r.ratios.disk),
+    ] {
+        if !(value > 0.0 && value <= MAX_RATIO) {
+            return Err(Unusable::Ratio { field, value });
+        }
+    }
+    Ok(())
+}
+
+/// The set bits, lowest first.
+pub(crate) fn bits(words: &[u64]) -> impl Iterator<Item = usize> {
+    words.iter().enumerate().flat_map(|(at, &word)| word_bits(word).map(move |bit| at * BLOCK + bit))
+}
+
+/// The set bits of one word, lowest first.
+pub(crate) fn word_bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        (word != 0).then(|| {
+            let bit = word.trailing_zeros() as usize;
+            word &= word - 1;
+            bit
+        })
+    })
+}
+
+fn name_at(names: &[Option<Names>], at: usize) -> &str {
+    names[at].as_ref().map_or("", |names| &names.host)
+}
+
+/// A name's letters with case removed; Nova compares forced and ignored hosts this way.
+fn folded(name: &str) -> impl Iterator<Item = char> {
+    name.chars().flat_map(char::to_lowercase)
+}
+
+fn folded_hash(hasher: &DefaultHashBuilder, name: &str) -> u64 {
+    use std::hash::Hasher;
+    let mut state = hasher.build_hasher();
+    for letter in folded(name) {
+        state.write_u32(u32::from(letter));
+    }
+    state.finish()
+}
