@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::entries::{Entries, Key};
+use crate::json::Json;
 
 /// What one service on one host says of itself.
 #[derive(Debug, Clone, Default)]
@@ -90,10 +91,10 @@ pub struct NovellaReport<'a> {
     pub resources: Entries<'a, Inventory>,
     /// Any facts the operator gave in the agent's configuration.
     #[serde(default, borrow, skip_serializing_if = "Entries::is_empty")]
-    pub facts: Entries<'a, &'a RawValue>,
+    pub facts: Entries<'a, Json<'a>>,
     /// NUMA nodes, as JSON text: a list of `{id, cpus, memory_mb}`.
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub numa: Option<&'a RawValue>,
+    pub numa: Option<Json<'a>>,
     /// Measured load. Shown, never fitted against.
     #[serde(default)]
     pub measured: Measured,

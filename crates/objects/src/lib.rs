@@ -11,6 +11,7 @@ mod capabilities;
 mod decision;
 mod entries;
 mod host;
+mod json;
 mod request_spec;
 
 pub use capabilities::{
@@ -23,4 +24,5 @@ pub use decision::{
 };
 pub use entries::Entries;
 pub use host::{HostDetail, HostState, HostSummary, HostWarning, ServiceSummary};
+pub use json::Json;
 pub use request_spec::{Flavor, RequestSpec, SelectDestinations};
