@@ -44,7 +44,9 @@ impl Parse for TaskArguments {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let mut arguments = Self::default();
         while !input.is_empty() {
-            let name: Ident = input.parse()?;
+            let name: Ident = input.parse().map_err(|error| {
+                Error::new(error.span(), "an argument has a name: write `spacing = \"30s\"`")
+            })?;
             match name.to_string().as_str() {
                 "spacing" => {
                     let spacing = spacing(value(input, &name, "\"30s\"")?)?;
@@ -75,7 +77,10 @@ impl Parse for TaskArguments {
                 }
             }
             if !input.is_empty() {
-                input.parse::<Token![,]>()?;
+                input.parse::<Token![,]>().map_err(|error| {
+                    let message = "a comma is missing: write `run_immediately, spacing = \"30s\"`";
+                    Error::new(error.span(), message)
+                })?;
             }
         }
         if let (Some(_), Some((ticks, _))) = (&arguments.spacing, &arguments.ticks_between_runs) {

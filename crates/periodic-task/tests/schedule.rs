@@ -280,9 +280,9 @@ async fn a_task_never_overlaps_itself_and_a_slow_one_delays_no_other() {
 #[tokio::test(start_paused = true)]
 async fn a_stalled_process_does_not_replay_what_it_missed() {
     let (manager, runner) = busy(&[0]);
-    sleep(seconds(5)).await;
+    sleep(Duration::from_millis(5_500)).await;
     // The clock jumps as for a process that was stopped: 10, 20 .. 60 s pass unseen.
-    advance(seconds(60)).await;
+    advance(Duration::from_millis(59_500)).await;
     sleep(seconds(30)).await;
     assert_eq!(manager.log.of("start"), [0, 65_000, 70_000, 80_000, 90_000]);
     assert_eq!(runner.status()[0].missed_ticks, 5);

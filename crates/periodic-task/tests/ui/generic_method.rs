@@ -1,0 +1,13 @@
+//! A parameter that nobody chooses.
+
+use novella_periodic_task::periodic_tasks;
+
+struct Manager;
+
+#[periodic_tasks]
+impl Manager {
+    #[periodic_task]
+    async fn report<T>(&self) {}
+}
+
+fn main() {}

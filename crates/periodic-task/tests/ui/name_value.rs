@@ -1,0 +1,13 @@
+//! An argument without parentheses.
+
+use novella_periodic_task::periodic_tasks;
+
+struct Manager;
+
+#[periodic_tasks]
+impl Manager {
+    #[periodic_task = "30s"]
+    async fn report(&self) {}
+}
+
+fn main() {}
