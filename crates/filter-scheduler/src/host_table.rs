@@ -279,6 +279,23 @@ impl HostTable {
         Arc::make_mut(&mut self.names)[row.index()] = None;
     }
 
+    /// Gives the host of `row` another name, its row and all it holds staying. False, and no change, if the name is taken.
+    pub fn rename(&mut self, row: Row, host: &str, nodename: &str) -> bool {
+        if self.row_of(host).is_some_and(|holder| holder != row) {
+            return false;
+        }
+        let hash = folded_hash(&self.hasher, self.host(row));
+        if let Ok(entry) = self.by_name.find_entry(hash, |&at| at == row.0) {
+            entry.remove();
+        }
+        Arc::make_mut(&mut self.names)[row.index()] =
+            Some(Names { host: host.into(), nodename: nodename.into() });
+        let (names, hasher) = (&self.names, &self.hasher);
+        let rehash = |&at: &u32| folded_hash(hasher, name_at(names, at as usize));
+        self.by_name.insert_unique(folded_hash(hasher, host), row.0, rehash);
+        true
+    }
+
     /// The row of the host of exactly this name.
     pub fn row_of(&self, host: &str) -> Option<Row> {
         self.rows_of_any_case(host).find(|&row| self.host(row) == host)
