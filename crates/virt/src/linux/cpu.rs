@@ -1,0 +1,184 @@
+//! The CPUs: how many are online, what they are, how they are arranged.
+//!
+//! Which CPUs are online is asked every time. The rest is read again only when that has changed: `/proc/cpuinfo` of a
+//! large host is a megabyte, and printing it wakes every CPU to measure its clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use procfs::{CpuInfo, FromBufRead};
+
+use super::tree::Tree;
+use crate::probe::ProbeError;
+use crate::stats::Probed;
+
+const CPUINFO: &str = "proc/cpuinfo";
+const ONLINE: &str = "sys/devices/system/cpu/online";
+
+/// Which field of `/proc/cpuinfo` names the model: x86, MIPS, POWER, RISC-V, ARM.
+const MODEL_FIELDS: [&str; 5] = ["model name", "cpu model", "cpu", "uarch", "CPU part"];
+
+/// Which field names the maker.
+const VENDOR_FIELDS: [&str; 2] = ["vendor_id", "CPU implementer"];
+
+/// Which field lists features: x86, ARM, s390.
+const FEATURE_FIELDS: [&str; 3] = ["flags", "Features", "features"];
+
+/// Makers as the CPU names them, and in libvirt's spelling, by which flavors and images ask for them.
+const VENDORS: &[(&str, &str)] = &[
+    ("GenuineIntel", "Intel"),
+    ("AuthenticAMD", "AMD"),
+    ("HygonGenuine", "Hygon"),
+    ("0x41", "ARM"),
+    ("0x43", "Cavium"),
+    ("0x46", "Fujitsu"),
+    ("0x48", "HiSilicon"),
+    ("0x4e", "NVIDIA"),
+    ("0x51", "Qualcomm"),
+    ("0x61", "Apple"),
+    ("0xc0", "Ampere"),
+];
+
+const UNKNOWN: &str = "unknown";
+
+#[derive(Clone)]
+pub(super) struct Cpus {
+    pub(super) vcpus: Probed<u32>,
+    pub(super) kind: Probed<Kind>,
+}
+
+#[derive(Clone)]
+pub(super) struct Kind {
+    pub(super) model: String,
+    pub(super) vendor: String,
+    pub(super) features: Vec<String>,
+    pub(super) sockets: u32,
+    pub(super) cores: u32,
+    pub(super) threads: u32,
+}
+
+pub(super) struct CpuReader {
+    tree: Arc<Tree>,
+    /// The last description, and the online CPUs it is of.
+    last: Mutex<Option<(Vec<u32>, Cpus)>>,
+}
+
+impl CpuReader {
+    pub(super) fn new(tree: Arc<Tree>) -> Self {
+        Self { tree, last: Mutex::new(None) }
+    }
+
+    pub(super) fn read(&self) -> Result<Cpus, ProbeError> {
+        let listed = self.tree.id_list(ONLINE)?;
+        // A description is replaced whole, so one left by a panic elsewhere is still right.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(online), Some((described, cpus))) = (&listed, &*last)
+            && online == described
+        {
+            return Ok(cpus.clone());
+        }
+        let cpus = describe(&self.tree, listed.as_deref())?;
+        *last = listed.map(|online| (online, cpus.clone()));
+        Ok(cpus)
+    }
+}
+
+/// The online CPUs, for those who need no more than their numbers.
+pub(super) fn online(tree: &Tree) -> Result<Vec<u32>, ProbeError> {
+    match tree.id_list(ONLINE)? {
+        Some(online) => Ok(online),
+        None => Ok(processors(&cpuinfo(tree)?)),
+    }
+}
+
+fn cpuinfo(tree: &Tree) -> Result<CpuInfo, ProbeError> {
+    let text = tree.text(CPUINFO)?;
+    CpuInfo::from_buf_read(text.as_bytes()).map_err(|error| tree.malformed(CPUINFO, error))
+}
+
+fn describe(tree: &Tree, listed: Option<&[u32]>) -> Result<Cpus, ProbeError> {
+    let info = cpuinfo(tree)?;
+    let (online, counted_in) = match listed {
+        Some(online) => (online.to_vec(), format!("/{ONLINE}")),
+        None => (processors(&info), format!("/{CPUINFO} processor")),
+    };
+    if online.is_empty() {
+        return Err(tree.malformed(if listed.is_some() { ONLINE } else { CPUINFO }, "it lists no CPU"));
+    }
+    let (sockets, cores, threads) = arrangement(tree, &info, &online)?;
+    let kind = Kind {
+        model: first_field(&info, &MODEL_FIELDS).unwrap_or(UNKNOWN).to_owned(),
+        vendor: vendor(&info),
+        features: features(&info),
+        sockets,
+        cores,
+        threads,
+    };
+    Ok(Cpus {
+        vcpus: Probed::new(count(online.len()), counted_in),
+        kind: Probed::new(kind, "/proc/cpuinfo; /sys/devices/system/cpu/cpu*/topology"),
+    })
+}
+
+/// The numbers of the CPUs that `/proc/cpuinfo` lists.
+fn processors(info: &CpuInfo) -> Vec<u32> {
+    (0..info.num_cores()).filter_map(|i| number(info, i, "processor")).collect()
+}
+
+fn number(info: &CpuInfo, index: usize, field: &str) -> Option<u32> {
+    info.get_field(index, field)?.parse().ok()
+}
+
+/// The first of `fields` that any CPU has.
+fn first_field<'a>(info: &'a CpuInfo, fields: &[&str]) -> Option<&'a str> {
+    fields
+        .iter()
+        .find_map(|field| (0..info.num_cores()).find_map(|i| info.get_field(i, field)))
+        .filter(|value| !value.is_empty())
+}
+
+fn vendor(info: &CpuInfo) -> String {
+    let raw = first_field(info, &VENDOR_FIELDS).unwrap_or(UNKNOWN);
+    VENDORS.iter().find(|(name, _)| *name == raw).map_or(raw, |(_, name)| name).to_owned()
+}
+
+/// What every CPU can do: a guest may run on any of them, and big and little cores differ.
+fn features(info: &CpuInfo) -> Vec<String> {
+    let mut sets = (0..info.num_cores()).filter_map(|i| {
+        let list = FEATURE_FIELDS.iter().find_map(|field| info.get_field(i, field))?;
+        Some(list.split_whitespace().collect::<BTreeSet<_>>())
+    });
+    let mut common = sets.next().unwrap_or_default();
+    for set in sets {
+        common.retain(|feature| set.contains(feature));
+    }
+    common.into_iter().map(str::to_owned).collect()
+}
+
+/// Sockets, the most cores in a socket, the most threads in a core.
+///
+/// Where each CPU sits is taken from sysfs, else from `/proc/cpuinfo`, else (some virtual machines and containers tell
+/// neither) it is taken for a core of its own in one socket.
+fn arrangement(tree: &Tree, info: &CpuInfo, online: &[u32]) -> Result<(u32, u32, u32), ProbeError> {
+    let index: BTreeMap<u32, usize> =
+        (0..info.num_cores()).filter_map(|i| Some((number(info, i, "processor")?, i))).collect();
+    let mut sockets: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    for cpu in online {
+        let fact = |file: &str, field: &str| -> Result<Option<String>, ProbeError> {
+            let from_sysfs = tree.optional(&format!("sys/devices/system/cpu/cpu{cpu}/topology/{file}"))?;
+            let from_cpuinfo = || info.get_field(*index.get(cpu)?, field).map(str::to_owned);
+            Ok(from_sysfs.or_else(from_cpuinfo))
+        };
+        let socket = fact("physical_package_id", "physical id")?.unwrap_or_default();
+        // Siblings and not core_id: that one starts anew in each die.
+        let core = fact("thread_siblings_list", "core id")?.unwrap_or_else(|| cpu.to_string());
+        *sockets.entry(socket).or_default().entry(core).or_default() += 1;
+    }
+    let cores = sockets.values().map(BTreeMap::len).max().unwrap_or(1);
+    let threads = sockets.values().flat_map(BTreeMap::values).copied().max().unwrap_or(1);
+    Ok((count(sockets.len()), count(cores), count(threads)))
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,196 @@
+//! The host this process runs on, from `/proc`, `/sys` and the file system.
+//!
+//! Values are the machine's: cgroup limits and CPU affinity of the agent's own process are not applied, because the
+//! agent speaks for its host. In a container that is still the host, except where the container runtime replaces files
+//! of `/proc` (lxcfs, gVisor); then it is what those say. An operator who means less sets it in the agent's
+//! configuration.
+//!
+//! `hypervisor_type` is `linux` and `hypervisor_version` the kernel's, because this driver knows of no hypervisor.
+//!
+//! Six probes (`cpu`, `memory`, `numa`, `disk`, `load`, `host`) run side by side, each under its own deadline; what
+//! hangs most is `disk`, on a network file system.
+
+mod cpu;
+mod memory;
+mod node;
+mod tree;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::driver::{ComputeDriver, DriverError, DriverOptions};
+use crate::probe::{Probe, ProbeError, Reading};
+use crate::stats::{CpuInfo, CpuTopology, HostStats, NumaNode, Probed, StaleProbe};
+use cpu::{CpuReader, Cpus};
+use memory::Memory;
+use node::{Kernel, Load};
+use tree::Tree;
+
+const GIB: u128 = 1 << 30;
+
+/// The host this process runs on.
+pub struct LinuxDriver {
+    deadline: Duration,
+    cpu: Probe<Cpus>,
+    memory: Probe<Memory>,
+    numa: Probe<Probed<Vec<NumaNode>>>,
+    disk: Probe<Disk>,
+    load: Probe<Load>,
+    host: Probe<Kernel>,
+    disk_path: PathBuf,
+}
+
+/// GiB, rounded down.
+#[derive(Clone)]
+struct Disk {
+    total: u64,
+    used: u64,
+    available: u64,
+}
+
+impl LinuxDriver {
+    /// The name in the registry.
+    pub const NAME: &'static str = "linux";
+
+    /// A driver for the tree and the disk path of `options`.
+    pub fn new(options: &DriverOptions) -> Self {
+        let tree = Arc::new(Tree::new(options.root.clone()));
+        let cpus = CpuReader::new(Arc::clone(&tree));
+        let path = options.disk_path.clone();
+        let shown = path.display();
+        let set_by_hand = "check that /proc and /sys are mounted and readable here";
+        Self {
+            deadline: options.probe_deadline,
+            cpu: Probe::blocking("cpu", "describe the CPUs", set_by_hand, blocking(options), move || {
+                cpus.read()
+            }),
+            memory: on_tree("memory", "read the memory size", set_by_hand, options, &tree, memory::read),
+            numa: on_tree("numa", "list the NUMA nodes", set_by_hand, options, &tree, memory::read_numa),
+            load: on_tree("load", "read load and uptime", set_by_hand, options, &tree, node::read_load),
+            host: on_tree(
+                "host",
+                "name the host and its kernel",
+                set_by_hand,
+                options,
+                &tree,
+                node::read_kernel,
+            ),
+            disk: Probe::blocking(
+                "disk",
+                format!("measure the file system at {shown}"),
+                "set the disk path to an existing directory on the disk that holds instances",
+                blocking(options),
+                {
+                    let path = path.clone();
+                    move || read_disk(&path)
+                },
+            ),
+            disk_path: path,
+        }
+    }
+}
+
+#[async_trait]
+impl ComputeDriver for LinuxDriver {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    /// The first reading: a wrong disk path is told at start and not in the first report.
+    async fn init_host(&self) -> Result<(), DriverError> {
+        self.get_host_stats(true).await.map(drop)
+    }
+
+    async fn get_host_stats(&self, refresh: bool) -> Result<HostStats, DriverError> {
+        let deadline = self.deadline;
+        let (cpu, memory, numa, disk, load, host) = tokio::join!(
+            biased;
+            self.cpu.read(refresh, deadline),
+            self.memory.read(refresh, deadline),
+            self.numa.read(refresh, deadline),
+            self.disk.read(refresh, deadline),
+            self.load.read(refresh, deadline),
+            self.host.read(refresh, deadline),
+        );
+        let mut stale = Vec::new();
+        let cpu = fresh(cpu, &mut stale)?;
+        let memory = fresh(memory, &mut stale)?;
+        let numa = fresh(numa, &mut stale)?;
+        let disk = fresh(disk, &mut stale)?;
+        let load = fresh(load, &mut stale)?;
+        let host = fresh(host, &mut stale)?;
+        let disk_source = |what: &str| format!("statvfs {} {what}", self.disk_path.display());
+        Ok(HostStats {
+            vcpus: cpu.vcpus,
+            vcpus_used: Probed::new(0, "the linux driver runs no guests"),
+            cpu_info: cpu_info(cpu.kind, &host.arch, &numa),
+            memory_total_mb: memory.total_mb,
+            memory_available_mb: memory.available_mb,
+            disk_total_gb: Probed::new(disk.total, disk_source("blocks")),
+            disk_used_gb: Probed::new(disk.used, disk_source("blocks - bfree")),
+            disk_available_gb: Probed::new(disk.available, disk_source("bavail")),
+            hypervisor_type: Probed::new(Self::NAME.into(), "the linux driver"),
+            hypervisor_version: node::kernel_version(&host.release),
+            hypervisor_hostname: host.hostname,
+            kernel_release: host.release,
+            numa,
+            load_1m: load.load_1m,
+            uptime_s: load.uptime_s,
+            stale,
+        })
+    }
+}
+
+fn blocking(options: &DriverOptions) -> crate::driver::BlockingExecutor {
+    Arc::clone(&options.blocking)
+}
+
+fn on_tree<T: Clone + Send + Sync + 'static>(
+    name: &'static str,
+    attempt: &str,
+    next_step: &str,
+    options: &DriverOptions,
+    tree: &Arc<Tree>,
+    read: fn(&Tree) -> Result<T, ProbeError>,
+) -> Probe<T> {
+    let tree = Arc::clone(tree);
+    Probe::blocking(name, attempt, next_step, blocking(options), move || read(&tree))
+}
+
+/// The value of a reading; what is stale about it goes to the list.
+fn fresh<T>(reading: Result<Reading<T>, DriverError>, stale: &mut Vec<StaleProbe>) -> Result<T, DriverError> {
+    let reading = reading?;
+    stale.extend(reading.stale);
+    Ok(reading.value)
+}
+
+fn cpu_info(kind: Probed<cpu::Kind>, arch: &Probed<String>, numa: &Probed<Vec<NumaNode>>) -> Probed<CpuInfo> {
+    let cells = u32::try_from(numa.value.len()).unwrap_or(u32::MAX);
+    let Probed { value: kind, source } = kind;
+    let info = CpuInfo {
+        arch: arch.value.clone(),
+        model: kind.model,
+        vendor: kind.vendor,
+        features: kind.features,
+        topology: CpuTopology { sockets: kind.sockets, cores: kind.cores, threads: kind.threads, cells },
+    };
+    Probed::new(info, format!("{source}; architecture from {}", arch.source))
+}
+
+fn read_disk(path: &Path) -> Result<Disk, ProbeError> {
+    let stat = rustix::fs::statvfs(path)
+        .map_err(|errno| ProbeError::FileSystem { path: path.to_owned(), source: io::Error::from(errno) })?;
+    let gib = |blocks: u64| {
+        // Wide, because a broken network file system may claim any number of blocks.
+        u64::try_from(u128::from(blocks) * u128::from(stat.f_frsize) / GIB).unwrap_or(u64::MAX)
+    };
+    Ok(Disk {
+        total: gib(stat.f_blocks),
+        used: gib(stat.f_blocks.saturating_sub(stat.f_bfree)),
+        available: gib(stat.f_bavail),
+    })
+}

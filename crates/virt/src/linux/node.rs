@@ -1,0 +1,88 @@
+//! The host's name, kernel, architecture, load and uptime.
+
+use procfs::{FromRead, LoadAverage, Uptime};
+
+use super::tree::Tree;
+use crate::probe::ProbeError;
+use crate::stats::Probed;
+
+const LOADAVG: &str = "proc/loadavg";
+const UPTIME: &str = "proc/uptime";
+
+#[derive(Clone)]
+pub(super) struct Kernel {
+    pub(super) hostname: Probed<String>,
+    pub(super) release: Probed<String>,
+    pub(super) arch: Probed<String>,
+}
+
+#[derive(Clone)]
+pub(super) struct Load {
+    pub(super) load_1m: Probed<f64>,
+    pub(super) uptime_s: Probed<u64>,
+}
+
+pub(super) fn read_kernel(tree: &Tree) -> Result<Kernel, ProbeError> {
+    let uname = rustix::system::uname();
+    // The files come first, so that a recorded tree tells its own story; `arch` exists since Linux 6.1, and sandboxes
+    // hide /proc/sys.
+    let fact = |file: &str, from_uname: &std::ffi::CStr, field: &str| -> Result<Probed<String>, ProbeError> {
+        let path = format!("proc/sys/kernel/{file}");
+        Ok(match tree.optional(&path)? {
+            Some(value) if !value.is_empty() => Probed::new(value, format!("/{path}")),
+            _ => Probed::new(from_uname.to_string_lossy().into_owned(), format!("uname {field}")),
+        })
+    };
+    Ok(Kernel {
+        hostname: fact("hostname", uname.nodename(), "nodename")?,
+        release: fact("osrelease", uname.release(), "release")?,
+        arch: fact("arch", uname.machine(), "machine")?,
+    })
+}
+
+/// major × 10^6 + minor × 10^3 + micro; parts that are missing count 0, and each stays within its three digits
+/// (stable kernels have gone past micro 255, none past 999).
+pub(super) fn kernel_version(release: &Probed<String>) -> Probed<i64> {
+    let number = release.value.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or_default();
+    let mut parts = number.split('.').map(|part| part.parse::<i64>().unwrap_or(0).min(999));
+    let mut next = || parts.next().unwrap_or(0);
+    let version = next() * 1_000_000 + next() * 1_000 + next();
+    Probed::new(version, release.source.clone())
+}
+
+pub(super) fn read_load(tree: &Tree) -> Result<Load, ProbeError> {
+    let text = tree.text(LOADAVG)?;
+    let load = LoadAverage::from_read(text.as_bytes()).map_err(|error| tree.malformed(LOADAVG, error))?;
+    let text = tree.text(UPTIME)?;
+    let uptime = Uptime::from_read(text.as_bytes()).map_err(|error| tree.malformed(UPTIME, error))?;
+    if !load.one.is_finite() {
+        return Err(tree.malformed(LOADAVG, "the load is no number"));
+    }
+    // The kernel prints two decimals; widening the crate's f32 must not add more.
+    let load_1m = (f64::from(load.one) * 100.0).round() / 100.0;
+    Ok(Load {
+        load_1m: Probed::new(load_1m, "/proc/loadavg"),
+        uptime_s: Probed::new(uptime.uptime as u64, "/proc/uptime"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_releases_as_numbers() {
+        for (release, version) in [
+            ("6.18.44-fc-v669", 6_018_044),
+            ("5.10", 5_010_000),
+            ("4.19.325+", 4_019_325),
+            ("6.1.0-rc7", 6_001_000),
+            ("7", 7_000_000),
+            ("", 0),
+            ("garbage", 0),
+            ("9999999999999999999999.1.1", 1_001),
+        ] {
+            assert_eq!(kernel_version(&Probed::new(release.into(), "")).value, version, "{release}");
+        }
+    }
+}

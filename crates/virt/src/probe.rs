@@ -1,0 +1,267 @@
+//! One question to the host, with a deadline, the last good answer, and that answer's age.
+//!
+//! ```text
+//!          begin (only when idle)              finish(Ok): last_good replaced, problem cleared
+//!   idle ─────────────────────────▶ running ──────────────────────────────────────────────────▶ idle
+//!                                     │  ▲     finish(Err), or dropped: problem noted
+//!                          deadline   ▼  │
+//!                                   overdue: problem noted; readers no longer wait; nothing is started again
+//! ```
+//!
+//! Always: at most one run of a probe is under way, so a hung file system costs one thread and not one per report. The
+//! deadline counts from the start of the run, so only the first reader of a hung run waits for it. A late answer is
+//! kept: it is newer than what is there. An age counts from the start of the run, so it is never understated.
+//!
+//! Left out: who runs the job. A probe hands out a [`Completion`], and whoever holds it answers when it can.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::driver::{BlockingExecutor, DriverError};
+use crate::stats::StaleProbe;
+
+/// Why one run of a probe gave no value.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The kernel did not let us read a file.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A file does not say what its name promises.
+    #[error("cannot make sense of {}: {reason}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was expected or found.
+        reason: String,
+    },
+    /// The size of a file system is not to be had.
+    #[error("cannot ask for the file system size at {}", .path.display())]
+    FileSystem {
+        /// A path on that file system.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The run is still under way; its answer will be taken when it comes.
+    #[error("no answer within {after:?}; still waiting, and not asking twice")]
+    Overdue {
+        /// The deadline.
+        after: Duration,
+    },
+    /// The run was given up: it panicked, or the executor dropped it.
+    #[error("the probe ended without an answer")]
+    Lost,
+    /// An error of the driver's own kind.
+    #[error(transparent)]
+    Other(Box<dyn Error + Send + Sync>),
+}
+
+/// What a probe can answer now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading<T> {
+    /// The newest good value.
+    pub value: T,
+    /// Set when the newest run gave none: how old the value is, and why.
+    pub stale: Option<StaleProbe>,
+}
+
+/// A named question to the host.
+pub struct Probe<T> {
+    name: &'static str,
+    attempt: String,
+    next_step: String,
+    state: watch::Sender<State<T>>,
+    start: Box<dyn Fn(Completion<T>) + Send + Sync>,
+}
+
+struct State<T> {
+    /// Runs begun and ended, counted since the driver was made; one is under way when they differ.
+    begun: u64,
+    ended: u64,
+    begun_at: Option<Instant>,
+    last_good: Option<(T, Instant)>,
+    problem: Option<Arc<ProbeError>>,
+}
+
+impl<T: Clone + Send + Sync + 'static> Probe<T> {
+    /// A probe whose runs are begun by `start`. `attempt` follows "cannot" and `next_step` ends the sentence, in the
+    /// error of a probe that never gave a value.
+    pub fn new(
+        name: &'static str,
+        attempt: impl Into<String>,
+        next_step: impl Into<String>,
+        start: impl Fn(Completion<T>) + Send + Sync + 'static,
+    ) -> Self {
+        let state = State { begun: 0, ended: 0, begun_at: None, last_good: None, problem: None };
+        Self {
+            name,
+            attempt: attempt.into(),
+            next_step: next_step.into(),
+            state: watch::Sender::new(state),
+            start: Box::new(start),
+        }
+    }
+
+    /// A probe whose runs are calls of `read` on the caller's executor.
+    pub fn blocking(
+        name: &'static str,
+        attempt: impl Into<String>,
+        next_step: impl Into<String>,
+        executor: BlockingExecutor,
+        read: impl Fn() -> Result<T, ProbeError> + Send + Sync + 'static,
+    ) -> Self {
+        let read = Arc::new(read);
+        Self::new(name, attempt, next_step, move |completion| {
+            let read = Arc::clone(&read);
+            executor(Box::new(move || completion.finish(read())));
+        })
+    }
+
+    /// The newest value, asked for now if `refresh` or if there is none yet, and waited for until `deadline` after
+    /// the run began.
+    pub async fn read(&self, refresh: bool, deadline: Duration) -> Result<Reading<T>, DriverError> {
+        if refresh || self.state.borrow().last_good.is_none() {
+            self.run(deadline).await;
+        }
+        self.reading()
+    }
+
+    async fn run(&self, deadline: Duration) {
+        let (run, begun_at) = self.begin_unless_running();
+        let mut state = self.state.subscribe();
+        let answered = timeout_at(begun_at + deadline, state.wait_for(|s| s.ended >= run)).await.is_ok();
+        if !answered {
+            fail(&self.state, self.name, ProbeError::Overdue { after: deadline }, |s| s.ended < run);
+        }
+    }
+
+    /// The number and the start of the run under way, begun now if there is none.
+    fn begin_unless_running(&self) -> (u64, Instant) {
+        let now = Instant::now();
+        let mut begin = false;
+        let mut run = (0, now);
+        self.state.send_modify(|s| {
+            begin = s.begun == s.ended;
+            if begin {
+                s.begun += 1;
+                s.begun_at = Some(now);
+            }
+            run = (s.begun, s.begun_at.unwrap_or(now));
+        });
+        if begin {
+            // Outside the state's lock: an executor that runs the job inline finishes it in here.
+            let state = self.state.clone();
+            (self.start)(Completion { name: self.name, state, begun_at: now, open: true });
+        }
+        run
+    }
+
+    fn reading(&self) -> Result<Reading<T>, DriverError> {
+        let state = self.state.borrow();
+        match (&state.last_good, &state.problem) {
+            (Some((value, read_at)), problem) => Ok(Reading {
+                value: value.clone(),
+                stale: problem.as_deref().map(|problem| StaleProbe {
+                    probe: self.name,
+                    age: read_at.elapsed(),
+                    reason: chain(problem),
+                }),
+            }),
+            (None, problem) => Err(DriverError::NoReading {
+                probe: self.name,
+                attempt: self.attempt.clone(),
+                next_step: self.next_step.clone(),
+                source: problem.clone().unwrap_or_else(|| Arc::new(ProbeError::Lost)),
+            }),
+        }
+    }
+}
+
+/// The duty to answer one run of a probe. Dropped unanswered, it reports the run as lost.
+pub struct Completion<T> {
+    name: &'static str,
+    state: watch::Sender<State<T>>,
+    begun_at: Instant,
+    open: bool,
+}
+
+impl<T> Completion<T> {
+    /// Ends the run.
+    pub fn finish(mut self, result: Result<T, ProbeError>) {
+        self.settle(result);
+    }
+
+    fn settle(&mut self, result: Result<T, ProbeError>) {
+        self.open = false;
+        match result {
+            Ok(value) => {
+                let mut recovered = false;
+                self.state.send_modify(|s| {
+                    s.ended = s.begun;
+                    s.last_good = Some((value, self.begun_at));
+                    recovered = s.problem.take().is_some();
+                });
+                if recovered {
+                    tracing::info!(probe = self.name, "host probe answers again");
+                }
+            }
+            Err(error) => fail(&self.state, self.name, error, |s| {
+                s.ended = s.begun;
+                true
+            }),
+        }
+    }
+}
+
+impl<T> Drop for Completion<T> {
+    fn drop(&mut self) {
+        if self.open {
+            self.settle(Err(ProbeError::Lost));
+        }
+    }
+}
+
+/// Notes a problem if `applies`; says so in the log once, not at every report while it lasts.
+fn fail<T>(
+    state: &watch::Sender<State<T>>,
+    name: &'static str,
+    error: ProbeError,
+    applies: impl FnOnce(&mut State<T>) -> bool,
+) {
+    let error = Arc::new(error);
+    let mut first = false;
+    state.send_modify(|s| {
+        if applies(s) {
+            first = s.problem.replace(Arc::clone(&error)).is_none();
+        }
+    });
+    if first {
+        tracing::warn!(probe = name, error = chain(&*error), "host probe failed; its last good value stands");
+    }
+}
+
+/// An error and its sources in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,60 @@
+//! From host stats to the parts of a report they fill: Nova's eleven keys, and the measured part of ours.
+//!
+//! Left out: identity, claims, ratios, reserved amounts. The agent knows those.
+
+use std::borrow::Cow;
+
+use novella_objects::{Capabilities, Entries, Measured};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::stats::HostStats;
+
+/// Nova's eleven keys: MiB, GiB, and `cpu_info` as an object.
+pub fn capabilities(stats: &HostStats) -> Capabilities<'static> {
+    Capabilities {
+        vcpus: Some(stats.vcpus.value.into()),
+        vcpus_used: Some(stats.vcpus_used.value.into()),
+        cpu_info: Some(Cow::Owned(json(&stats.cpu_info.value))),
+        disk_total: Some(integer(stats.disk_total_gb.value)),
+        disk_used: Some(integer(stats.disk_used_gb.value)),
+        disk_available: Some(integer(stats.disk_available_gb.value)),
+        host_memory_total: Some(integer(stats.memory_total_mb.value)),
+        host_memory_free: Some(integer(stats.memory_available_mb.value)),
+        hypervisor_type: Some(Cow::Owned(stats.hypervisor_type.value.clone())),
+        hypervisor_version: Some(stats.hypervisor_version.value),
+        hypervisor_hostname: Some(Cow::Owned(stats.hypervisor_hostname.value.clone())),
+        novella: None,
+        extra: Vec::new(),
+    }
+}
+
+/// What the host measured of itself.
+pub fn measured(stats: &HostStats) -> Measured {
+    Measured {
+        load_1m: Some(stats.load_1m.value),
+        memory_available_mb: Some(stats.memory_available_mb.value),
+        disk_free_gb: Some(stats.disk_available_gb.value),
+        uptime_s: Some(stats.uptime_s.value),
+    }
+}
+
+/// NUMA nodes as a report carries them: a list of `{id, cpus, memory_mb}`.
+pub fn numa_json(stats: &HostStats) -> Box<RawValue> {
+    json(&stats.numa.value)
+}
+
+/// Stale probes as a report carries them: name, and age in ms.
+pub fn stale_probes(stats: &HostStats) -> Entries<'static, u64> {
+    let age_ms = |age: std::time::Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    Entries(stats.stale.iter().map(|s| (Cow::Borrowed(s.probe), age_ms(s.age))).collect())
+}
+
+fn json(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).expect("structs of strings, integers and lists have a JSON form")
+}
+
+/// Sizes stay far below 2^63; a driver that says otherwise is cut, not wrapped.
+fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

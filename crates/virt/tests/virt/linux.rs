@@ -1,0 +1,329 @@
+//! The linux driver on recorded trees: ordinary hosts, odd ones, and damage.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use novella_virt::{
+    BlockingExecutor, ComputeDriver, CpuTopology, DriverOptions, HostStats, LinuxDriver, NumaNode, cpu_traits,
+};
+
+use crate::{chain, inline};
+
+const MEMINFO: &str = "MemTotal:       16384000 kB\nMemFree:         1024000 kB\nMemAvailable:    8192000 kB\n\
+                       Buffers:          102400 kB\nCached:          2048000 kB\n";
+
+/// A `/proc` and `/sys` in a temporary directory.
+struct Host {
+    root: tempfile::TempDir,
+}
+
+impl Host {
+    /// A host of `cpus` x86 CPUs, each a core of one socket, with everything else the driver must have.
+    fn new(cpus: u32) -> Self {
+        let host = Self { root: tempfile::tempdir().expect("a temporary directory") };
+        let mut cpuinfo = String::new();
+        for cpu in 0..cpus {
+            writeln!(
+                cpuinfo,
+                "processor\t: {cpu}\nvendor_id\t: GenuineIntel\nmodel name\t: Example CPU @ 2.10GHz\n\
+                 flags\t\t: fpu sse2 avx2 aes\n"
+            )
+            .expect("writing to a string");
+        }
+        host.with("proc/cpuinfo", &cpuinfo)
+            .with("proc/meminfo", MEMINFO)
+            .with("proc/loadavg", "0.29 0.78 0.52 1/122 12342\n")
+            .with("proc/uptime", "731.35 822.04\n")
+            .with("proc/sys/kernel/hostname", "cmp7\n")
+            .with("proc/sys/kernel/osrelease", "6.1.99-amd64\n")
+            .with("proc/sys/kernel/arch", "x86_64\n")
+    }
+
+    fn with(self, file: &str, text: &str) -> Self {
+        self.write(file, text.as_bytes());
+        self
+    }
+
+    fn without(self, file: &str) -> Self {
+        fs::remove_file(self.path(file)).expect("it was there");
+        self
+    }
+
+    fn write(&self, file: &str, bytes: &[u8]) {
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().expect("a file has a directory")).expect("made");
+        fs::write(path, bytes).expect("written");
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.root.path().join(file)
+    }
+
+    fn place(self, cpu: u32, package: &str, siblings: &str) -> Self {
+        let dir = format!("sys/devices/system/cpu/cpu{cpu}/topology");
+        self.with(&format!("{dir}/physical_package_id"), package)
+            .with(&format!("{dir}/thread_siblings_list"), siblings)
+    }
+
+    fn driver(&self, executor: BlockingExecutor) -> LinuxDriver {
+        let mut options = DriverOptions::new("unused", executor);
+        options.root = self.root.path().to_owned();
+        options.disk_path = self.root.path().to_owned();
+        LinuxDriver::new(&options)
+    }
+
+    async fn stats(&self) -> HostStats {
+        self.driver(inline()).get_host_stats(true).await.expect("this host can be read")
+    }
+
+    async fn error(&self) -> String {
+        let result = self.driver(inline()).init_host().await;
+        chain(&result.expect_err("this host cannot be read"))
+    }
+}
+
+fn topology(sockets: u32, cores: u32, threads: u32, cells: u32) -> CpuTopology {
+    CpuTopology { sockets, cores, threads, cells }
+}
+
+#[tokio::test]
+async fn a_two_socket_server_with_threads_and_numa() {
+    let mut host = Host::new(8).with("sys/devices/system/cpu/online", "0-7\n");
+    for (cpu, package, siblings) in (0..8).map(|c| (c, c % 4 / 2, c % 4)) {
+        host = host.place(cpu, &format!("{package}\n"), &format!("{siblings},{}\n", siblings + 4));
+    }
+    for (id, cpus) in [(0, "0-1,4-5\n"), (1, "2-3,6-7\n")] {
+        let dir = format!("sys/devices/system/node/node{id}");
+        host = host
+            .with(&format!("{dir}/cpulist"), cpus)
+            .with(&format!("{dir}/meminfo"), &format!("Node {id} MemTotal:        8192000 kB\n"));
+    }
+    let stats = host.with("sys/devices/system/node/online", "0-1\n").stats().await;
+
+    assert_eq!(stats.vcpus.value, 8);
+    assert_eq!(stats.vcpus.source, "/sys/devices/system/cpu/online");
+    let cpu = &stats.cpu_info.value;
+    assert_eq!(cpu.topology, topology(2, 2, 2, 2));
+    assert_eq!((cpu.arch.as_str(), cpu.vendor.as_str()), ("x86_64", "Intel"));
+    assert_eq!(cpu.model, "Example CPU @ 2.10GHz");
+    assert_eq!(cpu.features, ["aes", "avx2", "fpu", "sse2"]);
+    assert!(cpu_traits(cpu).contains(&"HW_CPU_HYPERTHREADING".into()));
+    assert_eq!(
+        stats.numa.value,
+        [
+            NumaNode { id: 0, cpus: vec![0, 1, 4, 5], memory_mb: 8_000 },
+            NumaNode { id: 1, cpus: vec![2, 3, 6, 7], memory_mb: 8_000 },
+        ]
+    );
+    assert_eq!((stats.memory_total_mb.value, stats.memory_available_mb.value), (16_000, 8_000));
+    assert_eq!(stats.memory_total_mb.source, "/proc/meminfo MemTotal");
+    assert_eq!((stats.load_1m.value, stats.uptime_s.value), (0.29, 731));
+    assert_eq!(stats.hypervisor_hostname.value, "cmp7");
+    assert_eq!((stats.hypervisor_type.value.as_str(), stats.hypervisor_version.value), ("linux", 6_001_099));
+    assert_eq!(stats.kernel_release.value, "6.1.99-amd64");
+}
+
+#[tokio::test]
+async fn an_arm_server() {
+    let mut cpuinfo = String::new();
+    for cpu in 0..4 {
+        // Two little cores lack one feature.
+        let sve = if cpu < 2 { "" } else { " sve" };
+        writeln!(
+            cpuinfo,
+            "processor\t: {cpu}\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd aes crc32{sve}\nCPU implementer\t: 0x41\n\
+             CPU architecture: 8\nCPU variant\t: 0x3\nCPU part\t: 0xd0c\nCPU revision\t: 1\n"
+        )
+        .expect("writing to a string");
+    }
+    let mut host = Host::new(4)
+        .with("proc/cpuinfo", &cpuinfo)
+        .with("proc/sys/kernel/arch", "aarch64\n")
+        .with("sys/devices/system/cpu/online", "0-3\n");
+    for cpu in 0..4 {
+        // Some ARM firmware does not number its packages.
+        host = host.place(cpu, "-1\n", &format!("{cpu}\n"));
+    }
+    let cpu = host.stats().await.cpu_info.value;
+    assert_eq!((cpu.arch.as_str(), cpu.vendor.as_str(), cpu.model.as_str()), ("aarch64", "ARM", "0xd0c"));
+    assert_eq!(cpu.features, ["aes", "asimd", "crc32", "fp"], "only what every core has");
+    assert_eq!(cpu.topology, topology(1, 4, 1, 1));
+    assert!(cpu_traits(&cpu).contains(&"HW_CPU_AARCH64_ASIMD".into()));
+}
+
+#[tokio::test]
+async fn without_numa_all_is_one_node() {
+    let stats = Host::new(3).stats().await;
+    assert_eq!(stats.numa.value, [NumaNode { id: 0, cpus: vec![0, 1, 2], memory_mb: 16_000 }]);
+    assert!(stats.numa.source.contains("taken as one node"), "{}", stats.numa.source);
+}
+
+#[tokio::test]
+async fn offline_cpus_do_not_count() {
+    let mut host = Host::new(4).with("sys/devices/system/cpu/online", "0,2-3\n");
+    for (cpu, siblings) in [(0, "0"), (2, "2-3"), (3, "2-3")] {
+        host = host.place(cpu, "0", siblings);
+    }
+    let stats = host.stats().await;
+    assert_eq!(stats.vcpus.value, 3);
+    assert_eq!(stats.cpu_info.value.topology, topology(1, 2, 2, 1));
+}
+
+#[tokio::test]
+async fn a_cpu_that_comes_online_is_seen_and_nothing_is_read_in_vain() {
+    let host = Host::new(4).with("sys/devices/system/cpu/online", "0-1");
+    let driver = host.driver(inline());
+    assert_eq!(driver.get_host_stats(true).await.unwrap().vcpus.value, 2);
+    host.write("proc/cpuinfo", b"");
+    let again = driver.get_host_stats(true).await.unwrap();
+    assert_eq!(again.cpu_info.value.vendor, "Intel", "the same CPUs are not described anew");
+    host.write("sys/devices/system/cpu/online", b"0-3");
+    let more = driver.get_host_stats(true).await.unwrap();
+    assert_eq!((more.vcpus.value, more.cpu_info.value.vendor.as_str()), (4, "unknown"));
+}
+
+#[tokio::test]
+async fn a_container_that_hides_sys_and_names_nothing() {
+    let bare = "processor\t: 0\n\nprocessor\t: 1\n\n";
+    let host = Host::new(2)
+        .with("proc/cpuinfo", bare)
+        .with("proc/meminfo", "MemTotal:  2097152 kB\nMemFree:  1048576 kB\n")
+        .without("proc/sys/kernel/hostname")
+        .without("proc/sys/kernel/arch");
+    let stats = host.stats().await;
+    assert_eq!((stats.vcpus.value, stats.vcpus.source.as_ref()), (2, "/proc/cpuinfo processor"));
+    let cpu = &stats.cpu_info.value;
+    assert_eq!((cpu.model.as_str(), cpu.vendor.as_str(), cpu.features.len()), ("unknown", "unknown", 0));
+    assert_eq!(cpu.topology, topology(1, 2, 1, 1));
+    assert_eq!(stats.memory_available_mb.value, 1_024);
+    assert_eq!(stats.memory_available_mb.source, "/proc/meminfo MemFree + Buffers + Cached");
+    assert_eq!(stats.hypervisor_hostname.source, "uname nodename");
+    assert!(!stats.hypervisor_hostname.value.is_empty());
+}
+
+#[tokio::test]
+async fn topology_from_cpuinfo_where_sysfs_has_none() {
+    let mut cpuinfo = String::new();
+    for cpu in 0..8 {
+        let (package, core) = (cpu / 4, cpu % 4 / 2);
+        writeln!(cpuinfo, "processor : {cpu}\nphysical id : {package}\ncore id : {core}\n")
+            .expect("a string");
+    }
+    let stats = Host::new(8).with("proc/cpuinfo", &cpuinfo).stats().await;
+    assert_eq!(stats.cpu_info.value.topology, topology(2, 2, 2, 1));
+}
+
+#[tokio::test]
+async fn a_node_of_memory_only_has_no_cpus() {
+    let host = Host::new(1)
+        .with("sys/devices/system/node/online", "0,2")
+        .with("sys/devices/system/node/node0/cpulist", "0\n")
+        .with("sys/devices/system/node/node0/meminfo", "Node 0 MemTotal: 2048 kB\n")
+        .with("sys/devices/system/node/node2/cpulist", "\n")
+        .with("sys/devices/system/node/node2/meminfo", "Node 2 MemTotal: 1024 kB\n");
+    let numa = host.stats().await.numa.value;
+    assert_eq!(numa[1], NumaNode { id: 2, cpus: vec![], memory_mb: 1 });
+}
+
+#[tokio::test]
+async fn damage_is_named_by_file() {
+    for (file, text, says) in [
+        ("proc/meminfo", "no numbers here", "it has no line `MemTotal: <number> kB`"),
+        ("proc/meminfo", "MemTotal: many kB", "it has no line `MemTotal: <number> kB`"),
+        ("proc/meminfo", "MemTotal: 99999999999999999999999 kB", "it has no line `MemTotal: <number> kB`"),
+        ("proc/loadavg", "busy", "cannot make sense of"),
+        ("proc/loadavg", "NaN NaN NaN 1/2 3", "the load is no number"),
+        ("proc/uptime", "", "cannot make sense of"),
+        ("proc/cpuinfo", "\u{0}\u{1} garbage", "it lists no CPU"),
+        ("sys/devices/system/cpu/online", "0-4294967295", "expected a list like 0-3,8"),
+        ("sys/devices/system/cpu/online", "", "it lists no CPU"),
+        ("sys/devices/system/node/online", "zero", "expected a list like 0-3,8"),
+        ("sys/devices/system/node/online", "0", "cannot read"),
+    ] {
+        let error = Host::new(1).with(file, text).error().await;
+        assert!(error.contains(says), "{file} {text:?}: {error}");
+        assert!(error.contains("check that /proc and /sys are mounted"), "{error}");
+    }
+    let host = Host::new(1);
+    host.write("proc/cpuinfo", b"processor : 0\nmodel name : \xff\xfe odd\nflags : a\n\n");
+    assert_eq!(host.stats().await.cpu_info.value.model, "\u{fffd}\u{fffd} odd");
+}
+
+#[tokio::test]
+async fn a_missing_file_says_probe_file_and_next_step() {
+    let host = Host::new(1).without("proc/meminfo");
+    let shown = host.path("proc/meminfo");
+    assert_eq!(
+        host.error().await,
+        format!(
+            "host probe memory has no value yet: cannot read the memory size; check that /proc and /sys are mounted \
+             and readable here: cannot read {}: No such file or directory (os error 2)",
+            shown.display()
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_missing_disk_path_says_what_to_set() {
+    let host = Host::new(1);
+    let mut options = DriverOptions::new("unused", inline());
+    options.root = host.root.path().to_owned();
+    options.disk_path = host.path("no/such/place");
+    let error = LinuxDriver::new(&options).init_host().await.unwrap_err();
+    let shown = options.disk_path.display();
+    assert_eq!(
+        chain(&error),
+        format!(
+            "host probe disk has no value yet: cannot measure the file system at {shown}; set the disk path to an \
+             existing directory on the disk that holds instances: cannot ask for the file system size at {shown}: No \
+             such file or directory (os error 2)"
+        )
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_failing_probe_leaves_the_others_fresh() {
+    let host = Host::new(2);
+    let driver = host.driver(inline());
+    driver.init_host().await.unwrap();
+    host.write("proc/meminfo", b"damage");
+    host.write("proc/loadavg", b"3.50 0 0 1/1 1");
+    tokio::time::advance(Duration::from_secs(30)).await;
+    let stats = driver.get_host_stats(true).await.unwrap();
+    assert_eq!(stats.load_1m.value, 3.5);
+    assert_eq!(stats.memory_total_mb.value, 16_000);
+    let stale: Vec<_> = stats.stale.iter().map(|s| (s.probe, s.age.as_secs())).collect();
+    assert_eq!(stale, [("memory", 30)]);
+    assert!(stats.stale[0].reason.contains("MemTotal"), "{}", stats.stale[0].reason);
+    host.write("proc/meminfo", MEMINFO.as_bytes());
+    assert!(driver.get_host_stats(true).await.unwrap().stale.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_executor_that_stops_answering_stops_no_report() {
+    let held: Arc<Mutex<Vec<Box<dyn FnOnce() + Send>>>> = Arc::default();
+    let stuck = Arc::new(AtomicBool::new(false));
+    let executor: BlockingExecutor = {
+        let (held, stuck) = (Arc::clone(&held), Arc::clone(&stuck));
+        Arc::new(move |job| if stuck.load(Ordering::SeqCst) { held.lock().unwrap().push(job) } else { job() })
+    };
+    let host = Host::new(2);
+    let driver = host.driver(executor);
+    driver.init_host().await.unwrap();
+    stuck.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        let stats = driver.get_host_stats(true).await.unwrap();
+        let stale: Vec<_> = stats.stale.iter().map(|s| s.probe).collect();
+        assert_eq!(stale, ["cpu", "memory", "numa", "disk", "load", "host"]);
+    }
+    assert_eq!(held.lock().unwrap().len(), 6, "each probe waits on one job");
+    stuck.store(false, Ordering::SeqCst);
+    for job in std::mem::take(&mut *held.lock().unwrap()) {
+        job();
+    }
+    assert!(driver.get_host_stats(true).await.unwrap().stale.is_empty());
+}
