@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{Instrument, debug, error, info_span, warn};
+use tracing::{Instrument, debug, error, error_span, warn};
 
 use crate::grid::Grid;
 use crate::status::{Outcome, Record, TaskStatus};
@@ -219,8 +219,9 @@ async fn run_loop<M>(manager: Arc<M>, task: PeriodicTask<M>, grid: Grid, handle:
             due = next;
         }
         let run = AssertUnwindSafe(async { (task.run)(manager.clone()).await });
-        let span = info_span!("periodic_task", task = task.name);
-        run_once(task.name, &control.record, now, run.catch_unwind()).instrument(span).await;
+        // At the level of errors, so that no filter takes the task's name off the events inside.
+        let span = error_span!("periodic_task", task = task.name);
+        run_once(&control.record, now, run.catch_unwind()).instrument(span).await;
     }
 }
 
@@ -233,7 +234,6 @@ async fn at(due: Option<Instant>) {
 }
 
 async fn run_once(
-    name: &'static str,
     record: &Record,
     started: Instant,
     run: impl Future<Output = Result<Result<(), TaskError>, Box<dyn Any + Send>>>,
@@ -244,17 +244,17 @@ async fn run_once(
     let elapsed_ms = took.as_millis();
     let outcome = match result {
         Ok(Ok(())) => {
-            debug!(task = name, elapsed_ms, "periodic task done");
+            debug!(elapsed_ms, "periodic task done");
             Outcome::Success
         }
         Ok(Err(error)) => {
             let error = with_sources(&error);
-            warn!(task = name, elapsed_ms, %error, "periodic task failed; its next run is not affected");
+            warn!(elapsed_ms, %error, "periodic task failed; its next run is not affected");
             Outcome::Failed(error)
         }
         Err(payload) => {
             let panic = panic_message(&*payload);
-            error!(task = name, elapsed_ms, %panic, "periodic task panicked; its next run is not affected");
+            error!(elapsed_ms, %panic, "periodic task panicked; its next run is not affected");
             Outcome::Panicked(panic)
         }
     };
