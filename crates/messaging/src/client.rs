@@ -1,0 +1,250 @@
+//! Sends requests, and waits for the answers of those that have one.
+//!
+//! - One deadline covers a whole call: connecting, publishing and waiting. The request expires with it in the queue.
+//! - A call is sent only while the reply queue is being consumed, so that its answer finds its queue.
+//! - Every copy of one message carries the same `_unique_id`. Only a call is sent again by itself, when the connection
+//!   broke before its confirm: its caller would repeat it anyway. A cast that was not confirmed is the caller's to judge.
+//! - An answer to a call that is over, or that was never made, is counted and forgotten.
+
+mod replies;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use crate::envelope::{MAX_BODY_BYTES, OutgoingCall, OutgoingRequest, write_request};
+use crate::ids::Ids;
+use crate::{Destination, Outgoing, RpcError, Target, Transport, TransportError};
+use replies::{Answer, Replies};
+
+/// Between two sendings of one call.
+const RESEND_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How a call is made.
+#[derive(Debug, Clone)]
+pub struct CallOptions {
+    /// The call is over then, whatever it waits for.
+    pub timeout: Duration,
+    /// Ask the server for a sign of life every half of this, and give up when none came for this long. Whole seconds,
+    /// from two on.
+    pub monitor: Option<Duration>,
+    /// Fail at once if nobody listens at the target.
+    pub mandatory: bool,
+}
+
+impl CallOptions {
+    /// A call that has this long, without monitor, to whoever may listen.
+    pub fn new(timeout: Duration) -> Self {
+        Self { timeout, monitor: None, mandatory: false }
+    }
+}
+
+impl Default for CallOptions {
+    /// A minute, as oslo.messaging's `rpc_response_timeout`.
+    fn default() -> Self {
+        Self::new(Duration::from_secs(60))
+    }
+}
+
+/// Calls and casts. Clones share one reply queue, which the first call creates.
+#[derive(Clone)]
+pub struct RpcClient {
+    transport: Arc<dyn Transport>,
+    ids: Arc<Ids>,
+    replies: Arc<Replies>,
+    context: Arc<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl RpcClient {
+    /// A client whose message ids and reply queue name come from `seed`: each client needs its own.
+    pub fn new(transport: Arc<dyn Transport>, seed: [u8; 32]) -> Self {
+        let ids = Arc::new(Ids::new(seed));
+        let replies = Arc::new(Replies::new(transport.clone(), format!("reply_{}", ids.hex())));
+        Self { transport, ids, replies, context: Arc::default() }
+    }
+
+    /// The same client, sending these entries with each message as its request context.
+    pub fn with_context(mut self, context: serde_json::Map<String, serde_json::Value>) -> Self {
+        self.context = Arc::new(context);
+        self
+    }
+
+    /// Has `target` perform a method, and waits for its result.
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        target: &Target,
+        method: &str,
+        args: &impl Serialize,
+        options: CallOptions,
+    ) -> Result<T, RpcError> {
+        let result = self.call_raw(target, method, &to_args(method, args)?, &options).await?;
+        serde_json::from_str(result.get()).map_err(|error| malformed("the result", method, error.to_string()))
+    }
+
+    /// Has `target` perform a method, and waits until it is on its way. Nobody answers.
+    pub async fn cast(
+        &self,
+        target: &Target,
+        method: &str,
+        args: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<(), RpcError> {
+        let args = to_args(method, args)?;
+        let unique_id = self.ids.hex();
+        let body = write_request(&OutgoingRequest {
+            method,
+            args: &args,
+            version: target.version,
+            namespace: target.namespace.as_deref(),
+            unique_id: &unique_id,
+            call: None,
+            context: &self.context,
+        });
+        let message = Outgoing {
+            destination: destination(target),
+            body: within_limit(body).map_err(|source| not_sent(method, target, source))?,
+            expiration: None,
+            mandatory: false,
+            deadline: Instant::now() + timeout,
+        };
+        self.transport.publish(message).await.map_err(|source| not_sent(method, target, source))
+    }
+
+    /// Casts to all servers of the target's topic.
+    pub async fn fanout_cast(
+        &self,
+        target: &Target,
+        method: &str,
+        args: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<(), RpcError> {
+        self.cast(&target.clone().fanout(), method, args, timeout).await
+    }
+
+    /// Answers that belonged to no call in progress.
+    pub fn unexpected_replies(&self) -> u64 {
+        self.replies.unexpected()
+    }
+
+    async fn call_raw(
+        &self,
+        target: &Target,
+        method: &str,
+        args: &RawValue,
+        options: &CallOptions,
+    ) -> Result<Box<RawValue>, RpcError> {
+        if target.fanout {
+            let attempted = "a call to all servers of a topic".to_owned();
+            let reason = "only one can answer: cast to all, or call one".to_owned();
+            return Err(not_sent(method, target, TransportError::Refused { attempted, reason }));
+        }
+        let deadline = Instant::now() + options.timeout;
+        let (msg_id, unique_id) = (self.ids.hex(), self.ids.hex());
+        let body = within_limit(write_request(&OutgoingRequest {
+            method,
+            args,
+            version: target.version,
+            namespace: target.namespace.as_deref(),
+            unique_id: &unique_id,
+            call: Some(OutgoingCall {
+                msg_id: &msg_id,
+                reply_queue: self.replies.queue(),
+                monitor: options.monitor,
+                request_id: &format!("req-{}", self.ids.uuid()),
+            }),
+            context: &self.context,
+        }))
+        .map_err(|source| not_sent(method, target, source))?;
+        let mut waiter = self.replies.expect(&msg_id);
+        let sent = self.send_call(target, body, options, deadline);
+        // An answer may overtake the confirm of its request.
+        let answer = tokio::select! {
+            biased;
+            answer = waiter.answer(None) => answer,
+            sent = sent => match sent {
+                Ok(()) => match tokio::time::timeout_at(deadline, waiter.answer(options.monitor)).await {
+                    Ok(answer) => answer,
+                    Err(_) => Answer::Silence { waited: options.timeout },
+                },
+                Err(source) => return Err(not_sent(method, target, source)),
+            },
+        };
+        let (method, target) = (method.to_owned(), target.to_string());
+        match answer {
+            Answer::Result(result) => Ok(result),
+            Answer::Failure(source) => Err(RpcError::Remote { method, target, source }),
+            Answer::Unreadable(reason) => Err(malformed("the answer", &method, reason)),
+            Answer::Silence { waited } => Err(RpcError::Timeout { method, target, waited }),
+            Answer::Closed => Err(RpcError::Send { method, target, source: TransportError::Closed }),
+        }
+    }
+
+    /// Publishes a call once its reply queue is consumed; again, if the connection broke before the confirm.
+    async fn send_call(
+        &self,
+        target: &Target,
+        body: Bytes,
+        options: &CallOptions,
+        deadline: Instant,
+    ) -> Result<(), TransportError> {
+        loop {
+            self.replies.ready(options.timeout, deadline).await?;
+            let message = Outgoing {
+                destination: destination(target),
+                body: body.clone(),
+                expiration: Some(deadline.saturating_duration_since(Instant::now())),
+                mandatory: options.mandatory,
+                deadline,
+            };
+            match self.transport.publish(message).await {
+                Err(TransportError::Unconfirmed { .. }) if Instant::now() + RESEND_INTERVAL < deadline => {
+                    tokio::time::sleep(RESEND_INTERVAL).await;
+                }
+                // Sent or not: the answer decides, and the deadline.
+                Err(TransportError::Unconfirmed { .. }) => return Ok(()),
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Arguments as text: an object, or nothing.
+fn to_args(method: &str, args: &impl Serialize) -> Result<Box<RawValue>, RpcError> {
+    let bad = |reason: String| malformed("an argument", method, reason);
+    let raw = serde_json::value::to_raw_value(args).map_err(|error| bad(error.to_string()))?;
+    match raw.get().as_bytes().first() {
+        Some(b'{') => Ok(raw),
+        Some(b'n') => Ok(RawValue::from_string("{}".into()).expect("an empty object is JSON")),
+        _ => Err(bad("arguments are named: give a struct or a map".into())),
+    }
+}
+
+fn destination(target: &Target) -> Destination {
+    let (exchange, topic) = (target.exchange.clone(), target.topic.clone());
+    match &target.server {
+        _ if target.fanout => Destination::Fanout { topic },
+        Some(server) => Destination::Server { exchange, topic, server: server.clone() },
+        None => Destination::Topic { exchange, topic },
+    }
+}
+
+fn within_limit(body: Bytes) -> Result<Bytes, TransportError> {
+    if body.len() <= MAX_BODY_BYTES {
+        return Ok(body);
+    }
+    let reason = format!("no broker takes more than {MAX_BODY_BYTES} by default");
+    Err(TransportError::Refused { attempted: format!("a message of {} bytes", body.len()), reason })
+}
+
+fn not_sent(method: &str, target: &Target, source: TransportError) -> RpcError {
+    RpcError::Send { method: method.to_owned(), target: target.to_string(), source }
+}
+
+fn malformed(what: &'static str, method: &str, reason: String) -> RpcError {
+    RpcError::Malformed { what, method: method.to_owned(), reason }
+}

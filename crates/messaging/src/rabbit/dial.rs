@@ -1,0 +1,170 @@
+//! One attempt at one host: TCP, TLS, the AMQP handshake, all under one deadline.
+//!
+//! A dial that is given up leaves nothing behind: the socket is shut down from outside, because the thread that lapin
+//! runs per connection would otherwise wait for a silent broker until that broker wakes up or dies.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use lapin::tcp::{AsyncTcpStream, RustlsConnector, RustlsConnectorConfig};
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
+use lapin::{Connection, ConnectionProperties};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::time::timeout;
+
+use super::explain::{self, Failure};
+
+/// One broker to try, with its credentials.
+#[derive(Clone)]
+pub(super) struct Broker {
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub password: String,
+    pub vhost: String,
+}
+
+impl Broker {
+    /// `host:port/vhost`, for people; the default vhost `/` is not repeated.
+    pub(super) fn name(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        format!("{host}:{}/{}", self.port, self.vhost.strip_prefix('/').unwrap_or(&self.vhost))
+    }
+}
+
+/// Certificates and key, as PEM files; read anew with every dial, so that renewed ones are taken up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Whom to trust; the operating system's store if absent.
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate, with its chain.
+    pub cert_file: Option<PathBuf>,
+    /// The certificate's private key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// What all dials of a transport have in common.
+pub(super) struct Dialer {
+    pub heartbeat: Duration,
+    pub frame_max: u32,
+    pub connect_timeout: Duration,
+    /// `None` is plain TCP.
+    pub tls: Option<TlsFiles>,
+}
+
+/// An open connection. Dropping it ends lapin's thread, whatever the broker does.
+pub(super) struct Link {
+    pub connection: Connection,
+    _socket: Arc<Socket>,
+}
+
+/// A second handle on the connection's socket.
+#[derive(Default)]
+struct Socket(OnceLock<std::net::TcpStream>);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Some(stream) = self.0.get() {
+            // Fails only if the connection is gone already.
+            drop(stream.shutdown(Shutdown::Both));
+        }
+    }
+}
+
+impl Dialer {
+    /// Opens a connection named `name`.
+    pub(super) async fn dial(&self, broker: &Broker, name: &str) -> Result<Link, Failure> {
+        let socket = Arc::new(Socket::default());
+        match timeout(self.connect_timeout, self.open(broker, name, &socket)).await {
+            Ok(Ok(connection)) => Ok(Link { connection, _socket: socket }),
+            Ok(Err(error)) => Err(explain::dial(&error, broker, self.tls.is_some())),
+            Err(_) => Err(explain::silent(self.connect_timeout)),
+        }
+    }
+
+    async fn open(&self, broker: &Broker, name: &str, socket: &Arc<Socket>) -> lapin::Result<Connection> {
+        let properties = ConnectionProperties::default()
+            .with_connection_name(name.into())
+            .with_client_property("product".into(), "novella".into())
+            .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
+        let tls = self.tls.clone();
+        let socket = Arc::downgrade(socket);
+        let connect = async move |uri: AMQPUri, runtime| {
+            let addresses = runtime.to_socket_addrs((uri.authority.host.clone(), uri.authority.port));
+            let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
+            if let AsyncTcpStream::Plain(plain) = &stream {
+                keep_handle(&socket, plain.get_ref())?;
+            }
+            match &tls {
+                None => Ok(stream),
+                Some(files) => Ok(stream.into_rustls(&files.connector()?, &uri.authority.host).await?),
+            }
+        };
+        Connection::connector(self.uri(broker), lapin::runtime::default_runtime()?, connect, properties).await
+    }
+
+    fn uri(&self, broker: &Broker) -> AMQPUri {
+        AMQPUri {
+            scheme: if self.tls.is_some() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+            authority: AMQPAuthority {
+                userinfo: AMQPUserInfo { username: broker.user.clone(), password: broker.password.clone() },
+                host: broker.host.clone(),
+                port: broker.port,
+            },
+            vhost: broker.vhost.clone(),
+            query: AMQPQueryString {
+                frame_max: Some(self.frame_max),
+                heartbeat: Some(u16::try_from(self.heartbeat.as_secs()).unwrap_or(u16::MAX)),
+                ..AMQPQueryString::default()
+            },
+        }
+    }
+}
+
+/// Fails if the dial was given up meanwhile: nobody would shut the socket down.
+fn keep_handle(socket: &Weak<Socket>, stream: &impl AsFd) -> io::Result<()> {
+    let kept = socket.upgrade().ok_or(io::ErrorKind::TimedOut)?;
+    // A second stream would only mean a second attempt, which lapin does not make; the first stays.
+    drop(kept.0.set(stream.as_fd().try_clone_to_owned()?.into()));
+    Ok(())
+}
+
+impl TlsFiles {
+    fn connector(&self) -> io::Result<RustlsConnector> {
+        let config = match &self.ca_file {
+            None => RustlsConnectorConfig::new_with_native_certs()?,
+            Some(path) => {
+                let mut config = RustlsConnectorConfig::default();
+                config.add_parsable_certificates(certificates(path)?);
+                config
+            }
+        };
+        match (&self.cert_file, &self.key_file) {
+            (Some(certificate), Some(key)) => {
+                let chain = certificates(certificate)?;
+                let key = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable(key, &e))?;
+                config.connector_with_single_cert(chain, key)
+            }
+            (None, None) => config.connector_with_no_client_auth(),
+            _ => Err(io::Error::other("a client certificate needs both its file and its key's file")),
+        }
+    }
+}
+
+fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match all {
+        Ok(list) if list.is_empty() => Err(io::Error::other(format!("{} holds no certificate", path.display()))),
+        Ok(list) => Ok(list),
+        Err(error) => Err(unreadable(path, &error)),
+    }
+}
+
+fn unreadable(path: &Path, error: &rustls_pki_types::pem::Error) -> io::Error {
+    io::Error::other(format!("cannot read {}: {error}", path.display()))
+}

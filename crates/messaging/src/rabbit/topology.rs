@@ -1,0 +1,372 @@
+//! Names and shapes of exchanges and queues, and their declaration.
+//!
+//! Exchanges have exactly the shape that a default oslo.messaging peer declares. Queues are ours alone (exclusive) or
+//! durable and without arguments, because RabbitMQ 4.3 refuses transient queues that are shared. [`Topology::Oslo`]
+//! mirrors oslo.messaging's options instead, for a topic that oslo.messaging servers consume too.
+
+use std::fmt;
+use std::time::Duration;
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, ExchangeKind};
+
+use super::explain;
+use crate::{Destination, FanoutLimits, QueueKind};
+
+/// Which shapes are declared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Topology {
+    /// novella's own; every RabbitMQ from 3.10 on takes them.
+    #[default]
+    Native,
+    /// Those of an oslo.messaging server with these options.
+    Oslo(OsloOptions),
+}
+
+/// oslo.messaging's options of the same names, with its defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OsloOptions {
+    /// Control exchange, topic and server queues survive a broker restart.
+    pub amqp_durable_queues: bool,
+    /// They vanish with their last consumer.
+    pub amqp_auto_delete: bool,
+    /// Topic and server queues are quorum queues (and durable, with their exchange).
+    pub rabbit_quorum_queue: bool,
+    /// Fanout and reply queues are quorum queues (and durable, with the fanout exchange).
+    pub rabbit_transient_quorum_queue: bool,
+    /// How long fanout and reply queues outlive their last consumer; zero is for ever.
+    pub rabbit_transient_queues_ttl: Duration,
+}
+
+impl Default for OsloOptions {
+    fn default() -> Self {
+        Self {
+            amqp_durable_queues: false,
+            amqp_auto_delete: false,
+            rabbit_quorum_queue: false,
+            rabbit_transient_quorum_queue: false,
+            rabbit_transient_queues_ttl: Duration::from_secs(1800),
+        }
+    }
+}
+
+/// An exchange as it is declared.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Exchange {
+    pub name: String,
+    kind: ExchangeKind,
+    durable: bool,
+    auto_delete: bool,
+}
+
+/// A queue as it is declared, and what feeds it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Queue {
+    pub name: String,
+    pub exclusive: bool,
+    durable: bool,
+    auto_delete: bool,
+    arguments: Vec<(&'static str, AMQPValue)>,
+    bindings: Vec<(Exchange, String)>,
+}
+
+/// A declaration that the broker refused.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// What was declared, and the shape it should have.
+    pub attempted: String,
+    pub error: lapin::Error,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.attempted, explain::refusal(&self.error))
+    }
+}
+
+impl Topology {
+    fn control_exchange(&self, name: &str) -> Exchange {
+        let (durable, auto_delete) = match self {
+            Self::Native => (false, false),
+            Self::Oslo(options) => (options.shared_durable(), options.amqp_auto_delete),
+        };
+        Exchange { name: name.to_owned(), kind: ExchangeKind::Topic, durable, auto_delete }
+    }
+
+    fn fanout_exchange(&self, topic: &str) -> Exchange {
+        let durable = matches!(self, Self::Oslo(options) if options.rabbit_transient_quorum_queue);
+        Exchange { name: format!("{topic}_fanout"), kind: ExchangeKind::Fanout, durable, auto_delete: true }
+    }
+
+    /// The exchange that a message to `destination` goes through; `None` is the default exchange, always there.
+    pub(super) fn exchange_of(&self, destination: &Destination) -> Option<Exchange> {
+        match destination {
+            Destination::Topic { exchange, .. } | Destination::Server { exchange, .. } => {
+                Some(self.control_exchange(exchange))
+            }
+            Destination::Fanout { topic } => Some(self.fanout_exchange(topic)),
+            Destination::Queue { .. } => None,
+        }
+    }
+
+    /// The queue of a subscription; `unique` names a fanout queue that has never been before.
+    pub(super) fn queue_of(&self, kind: &QueueKind, unique: impl FnOnce() -> String) -> Queue {
+        match kind {
+            QueueKind::Topic { exchange, topic } => {
+                let bindings = vec![(self.control_exchange(exchange), topic.clone())];
+                self.shared_queue(topic.clone(), false, bindings)
+            }
+            QueueKind::Server { exchange, topic, server, fanout } => {
+                let name = format!("{topic}.{server}");
+                let mut bindings = vec![(self.control_exchange(exchange), name.clone())];
+                if *fanout {
+                    bindings.push((self.fanout_exchange(topic), topic.clone()));
+                }
+                self.shared_queue(name, true, bindings)
+            }
+            QueueKind::Fanout { topic, limits } => {
+                let bindings = vec![(self.fanout_exchange(topic), topic.clone())];
+                self.own_queue(format!("{topic}_fanout_{}", unique()), Some(limits), bindings)
+            }
+            QueueKind::Reply { name } => self.own_queue(name.clone(), None, Vec::new()),
+        }
+    }
+
+    /// A queue that peers may declare as well (in oslo.messaging's eyes); ours is `exclusive` if one server consumes it.
+    fn shared_queue(&self, name: String, exclusive: bool, bindings: Vec<(Exchange, String)>) -> Queue {
+        match self {
+            Self::Native => {
+                Queue { name, exclusive, durable: !exclusive, auto_delete: false, arguments: Vec::new(), bindings }
+            }
+            Self::Oslo(options) => Queue {
+                name,
+                exclusive: false,
+                durable: options.shared_durable(),
+                auto_delete: options.amqp_auto_delete,
+                arguments: if options.rabbit_quorum_queue { vec![quorum()] } else { Vec::new() },
+                bindings,
+            },
+        }
+    }
+
+    /// A queue that only we declare.
+    fn own_queue(&self, name: String, limits: Option<&FanoutLimits>, bindings: Vec<(Exchange, String)>) -> Queue {
+        let (durable, arguments) = match self {
+            Self::Native => (false, limits.map_or_else(Vec::new, limit_arguments)),
+            Self::Oslo(options) => {
+                let mut arguments = Vec::new();
+                if options.rabbit_transient_quorum_queue {
+                    arguments.push(quorum());
+                }
+                let ttl = milliseconds(options.rabbit_transient_queues_ttl);
+                if ttl > 0 {
+                    arguments.push(("x-expires", AMQPValue::LongInt(ttl)));
+                }
+                (options.rabbit_transient_quorum_queue, arguments)
+            }
+        };
+        Queue { name, exclusive: *self == Self::Native, durable, auto_delete: false, arguments, bindings }
+    }
+}
+
+impl OsloOptions {
+    fn shared_durable(&self) -> bool {
+        self.amqp_durable_queues || self.rabbit_quorum_queue
+    }
+}
+
+fn quorum() -> (&'static str, AMQPValue) {
+    ("x-queue-type", AMQPValue::LongString("quorum".into()))
+}
+
+fn limit_arguments(limits: &FanoutLimits) -> Vec<(&'static str, AMQPValue)> {
+    vec![
+        ("x-message-ttl", AMQPValue::LongInt(milliseconds(limits.message_ttl))),
+        ("x-max-length", AMQPValue::LongInt(i32::try_from(limits.max_length).unwrap_or(i32::MAX))),
+        ("x-overflow", AMQPValue::LongString("drop-head".into())),
+    ]
+}
+
+fn milliseconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+impl Exchange {
+    pub(super) async fn declare(&self, channel: &Channel) -> Result<(), Refusal> {
+        let options = ExchangeDeclareOptions {
+            durable: self.durable,
+            auto_delete: self.auto_delete,
+            ..ExchangeDeclareOptions::default()
+        };
+        channel
+            .exchange_declare(short(&self.name), self.kind.clone(), options, FieldTable::default())
+            .await
+            .map_err(|error| Refusal { attempted: format!("declaring {self}"), error })
+    }
+}
+
+impl Queue {
+    /// Declares the queue, the exchanges that feed it, and the bindings.
+    pub(super) async fn declare(&self, channel: &Channel) -> Result<(), Refusal> {
+        for (exchange, _) in &self.bindings {
+            exchange.declare(channel).await?;
+        }
+        let options = QueueDeclareOptions {
+            durable: self.durable,
+            exclusive: self.exclusive,
+            auto_delete: self.auto_delete,
+            ..QueueDeclareOptions::default()
+        };
+        let mut arguments = FieldTable::default();
+        for (key, value) in &self.arguments {
+            arguments.insert((*key).into(), value.clone());
+        }
+        channel
+            .queue_declare(short(&self.name), options, arguments)
+            .await
+            .map_err(|error| Refusal { attempted: format!("declaring {self}"), error })?;
+        for (exchange, key) in &self.bindings {
+            channel
+                .queue_bind(
+                    short(&self.name),
+                    short(&exchange.name),
+                    short(key),
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+                .map_err(|error| Refusal { attempted: format!("binding {self} to {exchange}"), error })?;
+        }
+        Ok(())
+    }
+
+    /// Takes the queue off its exchanges, so that what is sent to it comes back to a sender that asked for that.
+    pub(super) async fn unbind(&self, channel: &Channel) -> lapin::Result<()> {
+        for (exchange, key) in &self.bindings {
+            let (queue, exchange) = (short(&self.name), short(&exchange.name));
+            channel.queue_unbind(queue, exchange, short(key), FieldTable::default()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// AMQP's short strings end at 255 bytes; names come from configuration that is checked against that.
+pub(super) fn short(text: &str) -> ShortString {
+    text.into()
+}
+
+impl fmt::Display for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let survival = if self.durable { "durable" } else { "transient" };
+        let end = if self.auto_delete { ", auto-delete" } else { "" };
+        write!(f, "exchange {:?} (ours: {}, {survival}{end})", self.name, self.kind.kind())
+    }
+}
+
+impl fmt::Display for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let survival = if self.durable { "durable" } else { "transient" };
+        write!(f, "queue {:?} (ours: {survival}", self.name)?;
+        for (set, word) in [(self.exclusive, "exclusive"), (self.auto_delete, "auto-delete")] {
+            if set {
+                write!(f, ", {word}")?;
+            }
+        }
+        for (key, value) in &self.arguments {
+            match value {
+                AMQPValue::LongInt(number) => write!(f, ", {key}={number}")?,
+                AMQPValue::LongString(text) => write!(f, ", {key}={text}")?,
+                _ => write!(f, ", {key}")?,
+            }
+        }
+        f.write_str(")")
+    }
+}
+
+/// Where a message goes, for people.
+pub(super) fn place(destination: &Destination) -> String {
+    match destination {
+        Destination::Topic { topic, .. } => topic.clone(),
+        Destination::Server { topic, server, .. } => format!("{topic}.{server}"),
+        Destination::Fanout { topic } => format!("{topic}_fanout"),
+        Destination::Queue { name } => name.clone(),
+    }
+}
+
+/// Exchange and routing key of a destination.
+pub(super) fn address(destination: &Destination) -> (ShortString, ShortString) {
+    match destination {
+        Destination::Topic { exchange, topic } => (short(exchange), short(topic)),
+        Destination::Server { exchange, topic, server } => (short(exchange), short(&format!("{topic}.{server}"))),
+        Destination::Fanout { topic } => (short(&format!("{topic}_fanout")), short("")),
+        Destination::Queue { name } => (short(""), short(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fanout() -> QueueKind {
+        let limits = FanoutLimits { message_ttl: Duration::from_secs(30), max_length: 4000 };
+        QueueKind::Fanout { topic: "scheduler".into(), limits }
+    }
+
+    fn server(fanout: bool) -> QueueKind {
+        QueueKind::Server { exchange: "nova".into(), topic: "compute".into(), server: "h.1".into(), fanout }
+    }
+
+    fn text(topology: &Topology, kind: &QueueKind) -> String {
+        let queue = topology.queue_of(kind, || "u".into());
+        let fed_by = queue.bindings.iter().map(|(exchange, key)| format!(" <- {exchange} {key:?}")).collect::<String>();
+        format!("{queue}{fed_by}")
+    }
+
+    #[test]
+    fn native_shapes_are_those_of_the_design() {
+        let native = Topology::Native;
+        let topic = QueueKind::Topic { exchange: "nova".into(), topic: "scheduler".into() };
+        assert_eq!(
+            text(&native, &topic),
+            r#"queue "scheduler" (ours: durable) <- exchange "nova" (ours: topic, transient) "scheduler""#
+        );
+        assert_eq!(
+            text(&native, &server(true)),
+            "queue \"compute.h.1\" (ours: transient, exclusive) <- exchange \"nova\" (ours: topic, transient) \
+             \"compute.h.1\" <- exchange \"compute_fanout\" (ours: fanout, transient, auto-delete) \"compute\""
+        );
+        assert!(!text(&native, &server(false)).contains("compute_fanout"));
+        assert_eq!(
+            text(&native, &fanout()),
+            "queue \"scheduler_fanout_u\" (ours: transient, exclusive, x-message-ttl=30000, x-max-length=4000, \
+             x-overflow=drop-head) <- exchange \"scheduler_fanout\" (ours: fanout, transient, auto-delete) \"scheduler\""
+        );
+        assert_eq!(
+            text(&native, &QueueKind::Reply { name: "reply_x".into() }),
+            r#"queue "reply_x" (ours: transient, exclusive)"#
+        );
+    }
+
+    #[test]
+    fn oslo_shapes_follow_its_options() {
+        let default = Topology::Oslo(OsloOptions::default());
+        assert_eq!(
+            text(&default, &server(false)),
+            r#"queue "compute.h.1" (ours: transient) <- exchange "nova" (ours: topic, transient) "compute.h.1""#
+        );
+        assert!(text(&default, &fanout()).starts_with(r#"queue "scheduler_fanout_u" (ours: transient, x-expires=1800000)"#));
+        let quorum = Topology::Oslo(OsloOptions {
+            rabbit_quorum_queue: true,
+            rabbit_transient_quorum_queue: true,
+            ..OsloOptions::default()
+        });
+        assert_eq!(
+            text(&quorum, &server(false)),
+            "queue \"compute.h.1\" (ours: durable, x-queue-type=quorum) <- exchange \"nova\" (ours: topic, durable) \
+             \"compute.h.1\""
+        );
+        assert!(text(&quorum, &fanout()).contains("(ours: durable, x-queue-type=quorum, x-expires=1800000)"));
+        assert!(text(&quorum, &fanout()).contains(r#"exchange "scheduler_fanout" (ours: fanout, durable, auto-delete)"#));
+    }
+}

@@ -1,0 +1,293 @@
+//! One queue's deliveries, from the transport to endpoints and batch handlers.
+
+use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::counters::count;
+use super::replier::Outcome;
+use super::seen::Seen;
+use super::{BatchHandler, Shared};
+use crate::dispatcher::Dispatcher;
+use crate::envelope::{CONTENT_TYPE, Incoming, ReplyAddress, Unreadable, read_request};
+use crate::{CallError, Consumer, Delivery, DeliveryTag, Endpoint, Request, Settle};
+
+/// First bytes of a malformed body that are logged.
+const SHOWN_BYTES: usize = 40;
+/// Who a message without user id came from, in logs.
+const NOBODY: &str = "unknown";
+
+pub(super) struct Listener {
+    shared: Arc<Shared>,
+    dispatcher: Dispatcher,
+    batches: Vec<Arc<dyn BatchHandler>>,
+    consumer: Box<dyn Consumer>,
+    seen: Seen,
+    /// Deliveries whose acknowledgement waits for their request.
+    late: usize,
+    done: mpsc::Receiver<DeliveryTag>,
+    report_done: mpsc::Sender<DeliveryTag>,
+}
+
+/// Reports collected for one handler.
+#[derive(Default)]
+struct Run {
+    handler: usize,
+    requests: Vec<Request>,
+    replies: Vec<ReplyAddress>,
+    tags: Vec<DeliveryTag>,
+}
+
+impl Listener {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        dispatcher: Dispatcher,
+        batches: Vec<Arc<dyn BatchHandler>>,
+        consumer: Box<dyn Consumer>,
+        remembered: NonZeroUsize,
+    ) -> Self {
+        // Each request in work reports once and holds a permit until then, so sending never waits.
+        let (report_done, done) = mpsc::channel(shared.options.concurrency.max(1));
+        let seen = Seen::new(remembered);
+        Self { shared, dispatcher, batches, consumer, seen, late: 0, done, report_done }
+    }
+
+    pub(super) async fn run(mut self) {
+        let max = self.shared.options.report_batch.max(1);
+        let (mut batch, mut run) = (Vec::with_capacity(max), Run::default());
+        let stop = self.shared.stop.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(tag) = self.done.recv() => self.acknowledge_late(tag),
+                taken = self.consumer.next_batch(&mut batch, max) => {
+                    if taken == 0 {
+                        return tracing::info!("the transport ended a listener");
+                    }
+                    self.take(&mut batch, &mut run).await;
+                }
+            }
+        }
+        self.consumer.cancel().await;
+        while self.late > 0 {
+            // This listener holds a sender itself, so the channel cannot be closed.
+            if let Some(tag) = self.done.recv().await {
+                self.acknowledge_late(tag);
+            }
+        }
+    }
+
+    /// Takes a batch in order. What is left when the server stops is not settled: it stays with the broker.
+    async fn take(&mut self, batch: &mut Vec<Delivery>, run: &mut Run) {
+        for delivery in batch.drain(..) {
+            count(&self.shared.counters.received);
+            let tag = delivery.tag;
+            let Some(incoming) = self.admit(delivery) else { continue };
+            match self.batch_handler(&incoming.request) {
+                Some(handler) => {
+                    if handler != run.handler {
+                        self.handle(run);
+                    }
+                    run.handler = handler;
+                    run.requests.push(incoming.request);
+                    run.replies.extend(incoming.reply);
+                    run.tags.push(tag);
+                }
+                None => {
+                    self.handle(run);
+                    if !self.start(incoming, tag).await {
+                        return;
+                    }
+                }
+            }
+        }
+        self.handle(run);
+    }
+
+    /// Reads a delivery; settles it if it ends here.
+    fn admit(&mut self, delivery: Delivery) -> Option<Incoming> {
+        let Delivery { body, content_type, user_id, tag, .. } = delivery;
+        let shared = &self.shared;
+        let peer = user_id.as_deref().unwrap_or(NOBODY).to_owned();
+        if let Some(accepted) = &shared.options.accept_commands_from
+            && !user_id.as_ref().is_some_and(|user| accepted.contains(user))
+        {
+            count(&shared.counters.rejected_user);
+            if let Some(suppressed) = shared.notices.due("user", &peer) {
+                tracing::warn!(
+                    user = peer,
+                    suppressed,
+                    "dropped a command of a user who may not command this server"
+                );
+            }
+            self.consumer.settle(tag, Settle::Ack);
+            return None;
+        }
+        let read = match content_type.as_deref() {
+            Some(CONTENT_TYPE) => read_request(&body, user_id),
+            _ => Err(Unreadable::content_type()),
+        };
+        match read {
+            Ok(incoming) => {
+                if incoming.request.context.unique_id.as_deref().is_some_and(|id| !self.seen.first_time(id)) {
+                    count(&shared.counters.duplicates);
+                    tracing::debug!(method = incoming.request.method, "suppressed a copy of a message");
+                    self.consumer.settle(tag, Settle::Ack);
+                    return None;
+                }
+                Some(incoming)
+            }
+            Err(unreadable) => {
+                shared.counters.fault(unreadable.fault);
+                if let Some(suppressed) = shared.notices.due(unreadable.fault.name(), &peer) {
+                    let start = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]).into_owned();
+                    let (size, fault) = (body.len(), unreadable.fault.name());
+                    tracing::warn!(user = peer, size, fault, ?start, suppressed, "a malformed request");
+                }
+                let how = if unreadable.fault.rejects() { Settle::Reject } else { Settle::Ack };
+                self.consumer.settle(tag, how);
+                if let Some(reply) = unreadable.reply {
+                    self.answer_later(reply, Err(unreadable.error));
+                }
+                None
+            }
+        }
+    }
+
+    /// Which handler takes this request, if any does.
+    fn batch_handler(&self, request: &Request) -> Option<usize> {
+        self.batches.iter().position(|handler| {
+            handler.method() == request.method
+                && request.namespace.is_none()
+                && handler.version().serves(request.version)
+        })
+    }
+
+    /// Hands over the reports collected, and settles them with as few acknowledgements as possible.
+    fn handle(&mut self, run: &mut Run) {
+        let Some(&last) = run.tags.last() else { return };
+        let counters = &self.shared.counters;
+        counters.batched.fetch_add(run.requests.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        count(&counters.batches);
+        let handler = &self.batches[run.handler];
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| handler.handle(&run.requests)));
+        let outcome: Outcome = match outcome {
+            Ok(()) => Ok(RawValue::NULL.to_owned()),
+            Err(_) => {
+                count(&counters.panics);
+                tracing::error!(
+                    method = handler.method(),
+                    reports = run.requests.len(),
+                    "a batch handler panicked"
+                );
+                Err(Box::new(panicked(handler.method())))
+            }
+        };
+        if self.late == 0 {
+            self.consumer.settle(last, Settle::AckThrough);
+        } else {
+            // An acknowledgement of all before it would include requests still in work.
+            for &tag in &run.tags {
+                self.consumer.settle(tag, Settle::Ack);
+            }
+        }
+        run.requests.clear();
+        run.tags.clear();
+        for reply in std::mem::take(&mut run.replies) {
+            self.answer_later(reply, outcome.clone());
+        }
+    }
+
+    /// Starts work on a request as soon as there is a permit. False if the server stopped first.
+    async fn start(&mut self, incoming: Incoming, tag: DeliveryTag) -> bool {
+        let shared = self.shared.clone();
+        let permit = loop {
+            tokio::select! {
+                biased;
+                () = shared.stop.cancelled() => return false,
+                Some(tag) = self.done.recv() => self.acknowledge_late(tag),
+                permit = shared.permits.clone().acquire_owned() => {
+                    break permit.expect("the semaphore is never closed");
+                }
+            }
+        };
+        let Incoming { request, reply } = incoming;
+        let endpoint = self.dispatcher.resolve(&request).cloned();
+        let late = endpoint.as_ref().is_ok_and(|endpoint| endpoint.acknowledges_late(&request.method));
+        let done = late.then(|| (self.report_done.clone(), tag));
+        if late {
+            self.late += 1;
+        } else {
+            self.consumer.settle(tag, Settle::Ack);
+        }
+        let work = perform(shared.clone(), endpoint, request, reply, permit, done);
+        shared.spawn(work);
+        true
+    }
+
+    fn acknowledge_late(&mut self, tag: DeliveryTag) {
+        self.late -= 1;
+        self.consumer.settle(tag, Settle::Ack);
+    }
+
+    /// Answers without a permit: the number of deliveries taken at once bounds these too.
+    fn answer_later(&self, reply: ReplyAddress, outcome: Outcome) {
+        let shared = self.shared.clone();
+        self.shared.spawn(async move { shared.replier.answer(&reply, &outcome, None).await });
+    }
+}
+
+/// One request, from dispatch to answer.
+async fn perform(
+    shared: Arc<Shared>,
+    endpoint: Result<Arc<dyn Endpoint>, CallError>,
+    request: Request,
+    reply: Option<ReplyAddress>,
+    permit: OwnedSemaphorePermit,
+    done: Option<(mpsc::Sender<DeliveryTag>, DeliveryTag)>,
+) {
+    let outcome = match endpoint {
+        Ok(endpoint) => {
+            count(&shared.counters.dispatched);
+            let work = AssertUnwindSafe(endpoint.dispatch(&request)).catch_unwind();
+            tokio::select! {
+                biased;
+                outcome = work => outcome.unwrap_or_else(|_| {
+                    count(&shared.counters.panics);
+                    tracing::error!(method = request.method, "a method panicked");
+                    Err(CallError::Failed(panicked(&request.method)))
+                }),
+                () = shared.replier.heartbeats(reply.as_ref()) => unreachable!("heartbeats never end by themselves"),
+            }
+        }
+        Err(error) => Err(error),
+    };
+    if let Some((done, tag)) = done {
+        // Closed only when the listener is gone, and with it the delivery.
+        let _ = done.send(tag).await;
+    }
+    let outcome = outcome.map_err(|error| {
+        shared.counters.error(&error);
+        let peer = request.context.user_id.as_deref().unwrap_or(NOBODY);
+        if !matches!(error, CallError::Failed(_))
+            && let Some(suppressed) = shared.notices.due(error.kind(), peer)
+        {
+            let (method, version) = (&request.method, request.version);
+            tracing::warn!(user = peer, method, %version, %error, suppressed, "a request failed");
+        }
+        Box::new(error.into_remote(&request.method, &request.version.to_string()))
+    });
+    if let Some(reply) = reply {
+        shared.replier.answer(&reply, &outcome, Some(permit)).await;
+    }
+}
+
+fn panicked(method: &str) -> crate::RemoteError {
+    CallError::Internal { message: format!("{method} panicked; the log of its service says where") }
+        .into_remote(method, "")
+}

@@ -1,0 +1,185 @@
+//! Publishes answers and heartbeats.
+//!
+//! A reply queue may be missing for a moment: its owner reconnects and declares it anew. So an answer without a queue is
+//! tried again for a while, outside the permit that its request held. A queue that stayed missing is remembered, and
+//! further answers to it are dropped at once: a caller that died with many calls open must not cost a minute each.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::counters::{ServerCounters, count};
+use crate::envelope::{MAX_BODY_BYTES, ReplyAddress, write_reply};
+use crate::ids::Ids;
+use crate::{CallError, Destination, Outgoing, RemoteError, Transport, TransportError};
+
+/// Between two tries.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// Answers waiting for their queue; beyond them an answer is dropped after its first try.
+const MAX_RETRYING: usize = 1024;
+/// Missing queues remembered, and for how long.
+const MAX_MISSING: usize = 200;
+const MISSING_FOR: Duration = Duration::from_secs(60);
+
+pub(super) struct Replier {
+    transport: Arc<dyn Transport>,
+    counters: Arc<ServerCounters>,
+    ids: Ids,
+    retry: Duration,
+    retrying: Semaphore,
+    missing: Mutex<BTreeMap<String, Instant>>,
+}
+
+/// The result of a method, or what the caller is told instead.
+pub(super) type Outcome = Result<Box<RawValue>, Box<RemoteError>>;
+
+impl Replier {
+    pub(super) fn new(
+        transport: Arc<dyn Transport>,
+        seed: [u8; 32],
+        retry: Duration,
+        counters: Arc<ServerCounters>,
+    ) -> Self {
+        Self {
+            transport,
+            counters,
+            ids: Ids::new(seed),
+            retry,
+            retrying: Semaphore::new(MAX_RETRYING),
+            missing: Mutex::default(),
+        }
+    }
+
+    /// Answers a call. `permit` is what the request held: given back as soon as the answer has to wait.
+    pub(super) async fn answer(
+        &self,
+        to: &ReplyAddress,
+        outcome: &Outcome,
+        permit: Option<OwnedSemaphorePermit>,
+    ) {
+        let Some(queue) = &to.queue else {
+            count(&self.counters.replies_without_queue);
+            return;
+        };
+        if self.is_missing(queue) {
+            count(&self.counters.replies_unroutable);
+            return;
+        }
+        let mut body = self.body(to, outcome);
+        let give_up = Instant::now() + self.retry;
+        let mut replaced = body.len() > MAX_BODY_BYTES;
+        if replaced {
+            body = self.refusal(to, "it is too large");
+        }
+        let (mut permit, mut waiting) = (permit, None);
+        loop {
+            match self.publish(queue, body.clone(), true, give_up).await {
+                Ok(()) => return count(&self.counters.replies),
+                Err(TransportError::Refused { .. }) if !replaced => {
+                    replaced = true;
+                    body = self.refusal(to, "the broker refused it");
+                    continue;
+                }
+                Err(error @ (TransportError::Refused { .. } | TransportError::Closed)) => {
+                    return self.lost(queue, &error);
+                }
+                Err(error) if Instant::now() + RETRY_INTERVAL > give_up => {
+                    if matches!(error, TransportError::Unroutable { .. }) {
+                        self.remember(queue);
+                    }
+                    return self.lost(queue, &error);
+                }
+                Err(error) => {
+                    if waiting.is_none() {
+                        waiting = self.retrying.try_acquire().ok();
+                        permit = None;
+                        if waiting.is_none() {
+                            return self.lost(queue, &error);
+                        }
+                    }
+                }
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+            if self.is_missing(queue) {
+                // Another answer has waited the full time already.
+                return count(&self.counters.replies_unroutable);
+            }
+        }
+    }
+
+    /// Tells a monitoring caller that its request is in work, until dropped. A caller without a queue is told nothing.
+    pub(super) async fn heartbeats(&self, to: Option<&ReplyAddress>) {
+        if let Some(to) = to
+            && let (Some(queue), Some(interval)) = (&to.queue, to.heartbeat)
+        {
+            let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                let now = ticks.tick().await;
+                let body = write_reply(&to.msg_id, &self.ids.hex(), Ok(RawValue::NULL), false);
+                match self.publish(queue, body, true, now + interval).await {
+                    Ok(()) => count(&self.counters.heartbeats),
+                    Err(TransportError::Unroutable { .. } | TransportError::Closed) => break,
+                    Err(error) => tracing::debug!(%error, "a heartbeat was not published"),
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn publish(
+        &self,
+        queue: &str,
+        body: Bytes,
+        mandatory: bool,
+        deadline: Instant,
+    ) -> Result<(), TransportError> {
+        let destination = Destination::Queue { name: queue.to_owned() };
+        self.transport.publish(Outgoing { destination, body, expiration: None, mandatory, deadline }).await
+    }
+
+    fn body(&self, to: &ReplyAddress, outcome: &Outcome) -> Bytes {
+        write_reply(&to.msg_id, &self.ids.hex(), outcome.as_deref().map_err(|error| &**error), true)
+    }
+
+    fn refusal(&self, to: &ReplyAddress, why: &str) -> Bytes {
+        let error = CallError::Internal { message: format!("the answer could not be sent: {why}") };
+        self.body(to, &Err(Box::new(error.into_remote("", ""))))
+    }
+
+    fn lost(&self, queue: &str, error: &TransportError) {
+        match error {
+            TransportError::Unroutable { .. } => count(&self.counters.replies_unroutable),
+            _ => count(&self.counters.replies_failed),
+        }
+        tracing::debug!(queue, %error, "an answer was given up");
+    }
+
+    fn is_missing(&self, queue: &str) -> bool {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        match missing.get(queue) {
+            Some(until) if *until > Instant::now() => true,
+            Some(_) => {
+                missing.remove(queue);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn remember(&self, queue: &str) {
+        let now = Instant::now();
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        if missing.len() >= MAX_MISSING {
+            missing.retain(|_, until| *until > now);
+        }
+        if missing.len() < MAX_MISSING {
+            missing.insert(queue.to_owned(), now + MISSING_FOR);
+        }
+    }
+}
