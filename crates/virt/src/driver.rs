@@ -1,5 +1,6 @@
 //! What a compute driver is, what it is made from, and how it fails.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,9 +98,9 @@ pub enum DriverError {
         /// The probe.
         probe: &'static str,
         /// What it tried, as words that follow "cannot".
-        attempt: String,
+        attempt: Cow<'static, str>,
         /// What the operator can do.
-        next_step: String,
+        next_step: Cow<'static, str>,
         /// What went wrong; shared, because everyone who waited for this run learns it.
         #[source]
         source: Arc<ProbeError>,

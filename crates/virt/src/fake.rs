@@ -2,7 +2,7 @@
 //!
 //! Same size and same script give the same answers. Each asking takes one step of the script; when the steps are used
 //! up every asking succeeds. Only time is real: delays and uptime run on the runtime's clock, which tests pause.
-//! Cheap on purpose: no thread, one shared configuration, well under a kilobyte of its own.
+//! Cheap on purpose: no thread, one shared configuration, about 750 bytes of its own.
 
 use std::collections::VecDeque;
 use std::fmt;

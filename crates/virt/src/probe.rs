@@ -14,6 +14,7 @@
 //!
 //! Left out: who runs the job. A probe hands out a [`Completion`], and whoever holds it answers when it can.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
@@ -82,8 +83,8 @@ pub struct Reading<T> {
 /// A named question to the host.
 pub struct Probe<T> {
     name: &'static str,
-    attempt: String,
-    next_step: String,
+    attempt: Cow<'static, str>,
+    next_step: Cow<'static, str>,
     state: watch::Sender<State<T>>,
     start: Box<dyn Fn(Completion<T>) + Send + Sync>,
 }
@@ -102,8 +103,8 @@ impl<T: Clone + Send + Sync + 'static> Probe<T> {
     /// error of a probe that never gave a value.
     pub fn new(
         name: &'static str,
-        attempt: impl Into<String>,
-        next_step: impl Into<String>,
+        attempt: impl Into<Cow<'static, str>>,
+        next_step: impl Into<Cow<'static, str>>,
         start: impl Fn(Completion<T>) + Send + Sync + 'static,
     ) -> Self {
         let state = State { begun: 0, ended: 0, begun_at: None, last_good: None, problem: None };
@@ -119,8 +120,8 @@ impl<T: Clone + Send + Sync + 'static> Probe<T> {
     /// A probe whose runs are calls of `read` on the caller's executor.
     pub fn blocking(
         name: &'static str,
-        attempt: impl Into<String>,
-        next_step: impl Into<String>,
+        attempt: impl Into<Cow<'static, str>>,
+        next_step: impl Into<Cow<'static, str>>,
         executor: BlockingExecutor,
         read: impl Fn() -> Result<T, ProbeError> + Send + Sync + 'static,
     ) -> Self {
@@ -250,7 +251,7 @@ fn fail<T>(
         }
     });
     if first {
-        tracing::warn!(probe = name, error = chain(&*error), "host probe failed; its last good value stands");
+        tracing::warn!(probe = name, error = chain(&*error), "host probe failed");
     }
 }
 

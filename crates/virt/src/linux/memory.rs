@@ -46,13 +46,26 @@ fn kib(text: &str, name: &str) -> Option<u64> {
     })
 }
 
+/// The nodes. A single node has all the memory that the host has: the kernel's per-node count was seen to say a
+/// quarter of that in a virtual machine, where `/proc/meminfo` was right.
 pub(super) fn read_numa(tree: &Tree) -> Result<Probed<Vec<NumaNode>>, ProbeError> {
     let ids = tree.id_list(&format!("{NODES}/online"))?.unwrap_or_default();
-    if ids.is_empty() {
-        return single_node(tree);
+    let all_memory = || Ok(read(tree)?.total_mb.value);
+    match ids[..] {
+        // A kernel without NUMA, or a container without that part of sysfs.
+        [] => {
+            let node = NumaNode { id: 0, cpus: super::cpu::online(tree)?, memory_mb: all_memory()? };
+            Ok(Probed::new(vec![node], format!("no /{NODES}: all CPUs and memory taken as one node")))
+        }
+        [id] => {
+            let node = NumaNode { id, cpus: node_cpus(tree, id)?, memory_mb: all_memory()? };
+            Ok(Probed::new(vec![node], format!("/{NODES}; one node, so memory from /{MEMINFO} MemTotal")))
+        }
+        _ => {
+            let nodes = ids.into_iter().map(|id| read_node(tree, id)).collect::<Result<_, _>>()?;
+            Ok(Probed::new(nodes, format!("/{NODES}")))
+        }
     }
-    let nodes = ids.into_iter().map(|id| read_node(tree, id)).collect::<Result<_, _>>()?;
-    Ok(Probed::new(nodes, format!("/{NODES}")))
 }
 
 fn read_node(tree: &Tree, id: u32) -> Result<NumaNode, ProbeError> {
@@ -63,13 +76,10 @@ fn read_node(tree: &Tree, id: u32) -> Result<NumaNode, ProbeError> {
     let total = text.lines().find_map(|line| kib(line.strip_prefix(&prefix)?, "MemTotal"));
     let total = total
         .ok_or_else(|| tree.malformed(&file, format!("it has no line `{prefix}MemTotal: <number> kB`")))?;
-    let cpus = tree.id_list(&format!("{NODES}/node{id}/cpulist"))?.unwrap_or_default();
-    Ok(NumaNode { id, cpus, memory_mb: total / KIB_PER_MIB })
+    Ok(NumaNode { id, cpus: node_cpus(tree, id)?, memory_mb: total / KIB_PER_MIB })
 }
 
-/// A kernel without NUMA, or a container without that part of sysfs: everything is in node 0.
-fn single_node(tree: &Tree) -> Result<Probed<Vec<NumaNode>>, ProbeError> {
-    let cpus = super::cpu::online(tree)?;
-    let node = NumaNode { id: 0, cpus, memory_mb: read(tree)?.total_mb.value };
-    Ok(Probed::new(vec![node], format!("no /{NODES}: all CPUs and memory taken as one node")))
+fn node_cpus(tree: &Tree, id: u32) -> Result<Vec<u32>, ProbeError> {
+    let file = format!("{NODES}/node{id}/cpulist");
+    tree.id_list(&file)?.ok_or_else(|| tree.malformed(&file, "the node is online, but has no such file"))
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::driver::{ComputeDriver, DriverError, DriverOptions};
+use crate::driver::{BlockingExecutor, ComputeDriver, DriverError, DriverOptions};
 use crate::probe::{Probe, ProbeError, Reading};
 use crate::stats::{CpuInfo, CpuTopology, HostStats, NumaNode, Probed, StaleProbe};
 use cpu::{CpuReader, Cpus};
@@ -62,23 +62,14 @@ impl LinuxDriver {
         let cpus = CpuReader::new(Arc::clone(&tree));
         let path = options.disk_path.clone();
         let shown = path.display();
-        let set_by_hand = "check that /proc and /sys are mounted and readable here";
+        let mounted = "check that /proc and /sys are mounted and readable here";
         Self {
             deadline: options.probe_deadline,
-            cpu: Probe::blocking("cpu", "describe the CPUs", set_by_hand, blocking(options), move || {
-                cpus.read()
-            }),
-            memory: on_tree("memory", "read the memory size", set_by_hand, options, &tree, memory::read),
-            numa: on_tree("numa", "list the NUMA nodes", set_by_hand, options, &tree, memory::read_numa),
-            load: on_tree("load", "read load and uptime", set_by_hand, options, &tree, node::read_load),
-            host: on_tree(
-                "host",
-                "name the host and its kernel",
-                set_by_hand,
-                options,
-                &tree,
-                node::read_kernel,
-            ),
+            cpu: Probe::blocking("cpu", "describe the CPUs", mounted, blocking(options), move || cpus.read()),
+            memory: on_tree("memory", "read the memory size", mounted, options, &tree, memory::read),
+            numa: on_tree("numa", "list the NUMA nodes", mounted, options, &tree, memory::read_numa),
+            load: on_tree("load", "read load and uptime", mounted, options, &tree, node::read_load),
+            host: on_tree("host", "name the host and its kernel", mounted, options, &tree, node::read_kernel),
             disk: Probe::blocking(
                 "disk",
                 format!("measure the file system at {shown}"),
@@ -145,14 +136,14 @@ impl ComputeDriver for LinuxDriver {
     }
 }
 
-fn blocking(options: &DriverOptions) -> crate::driver::BlockingExecutor {
+fn blocking(options: &DriverOptions) -> BlockingExecutor {
     Arc::clone(&options.blocking)
 }
 
 fn on_tree<T: Clone + Send + Sync + 'static>(
     name: &'static str,
-    attempt: &str,
-    next_step: &str,
+    attempt: &'static str,
+    next_step: &'static str,
     options: &DriverOptions,
     tree: &Arc<Tree>,
     read: fn(&Tree) -> Result<T, ProbeError>,

@@ -218,6 +218,17 @@ async fn topology_from_cpuinfo_where_sysfs_has_none() {
 }
 
 #[tokio::test]
+async fn a_single_node_has_the_host_s_memory() {
+    let host = Host::new(2)
+        .with("sys/devices/system/node/online", "0")
+        .with("sys/devices/system/node/node0/cpulist", "0-1")
+        .with("sys/devices/system/node/node0/meminfo", "Node 0 MemTotal: 4096000 kB\n");
+    let numa = host.stats().await.numa;
+    assert_eq!(numa.value, [NumaNode { id: 0, cpus: vec![0, 1], memory_mb: 16_000 }]);
+    assert!(numa.source.ends_with("memory from /proc/meminfo MemTotal"), "{}", numa.source);
+}
+
+#[tokio::test]
 async fn a_node_of_memory_only_has_no_cpus() {
     let host = Host::new(1)
         .with("sys/devices/system/node/online", "0,2")
@@ -242,7 +253,8 @@ async fn damage_is_named_by_file() {
         ("sys/devices/system/cpu/online", "0-4294967295", "expected a list like 0-3,8"),
         ("sys/devices/system/cpu/online", "", "it lists no CPU"),
         ("sys/devices/system/node/online", "zero", "expected a list like 0-3,8"),
-        ("sys/devices/system/node/online", "0", "cannot read"),
+        ("sys/devices/system/node/online", "0", "node0/cpulist"),
+        ("sys/devices/system/node/online", "0-1", "cannot read"),
     ] {
         let error = Host::new(1).with(file, text).error().await;
         assert!(error.contains(says), "{file} {text:?}: {error}");
@@ -290,22 +302,24 @@ async fn one_failing_probe_leaves_the_others_fresh() {
     let host = Host::new(2);
     let driver = host.driver(inline());
     driver.init_host().await.unwrap();
-    host.write("proc/meminfo", b"damage");
-    host.write("proc/loadavg", b"3.50 0 0 1/1 1");
+    host.write("proc/loadavg", b"damage");
+    host.write("proc/meminfo", MEMINFO.replace("8192000", "1024").as_bytes());
     tokio::time::advance(Duration::from_secs(30)).await;
     let stats = driver.get_host_stats(true).await.unwrap();
-    assert_eq!(stats.load_1m.value, 3.5);
-    assert_eq!(stats.memory_total_mb.value, 16_000);
+    assert_eq!(stats.load_1m.value, 0.29);
+    assert_eq!(stats.memory_available_mb.value, 1);
     let stale: Vec<_> = stats.stale.iter().map(|s| (s.probe, s.age.as_secs())).collect();
-    assert_eq!(stale, [("memory", 30)]);
-    assert!(stats.stale[0].reason.contains("MemTotal"), "{}", stats.stale[0].reason);
-    host.write("proc/meminfo", MEMINFO.as_bytes());
-    assert!(driver.get_host_stats(true).await.unwrap().stale.is_empty());
+    assert_eq!(stale, [("load", 30)]);
+    assert!(stats.stale[0].reason.contains("proc/loadavg"), "{}", stats.stale[0].reason);
+    host.write("proc/loadavg", b"3.50 0 0 1/1 1");
+    let stats = driver.get_host_stats(true).await.unwrap();
+    assert_eq!((stats.load_1m.value, stats.stale.len()), (3.5, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_executor_that_stops_answering_stops_no_report() {
-    let held: Arc<Mutex<Vec<Box<dyn FnOnce() + Send>>>> = Arc::default();
+    type Jobs = Vec<Box<dyn FnOnce() + Send>>;
+    let held: Arc<Mutex<Jobs>> = Arc::default();
     let stuck = Arc::new(AtomicBool::new(false));
     let executor: BlockingExecutor = {
         let (held, stuck) = (Arc::clone(&held), Arc::clone(&stuck));

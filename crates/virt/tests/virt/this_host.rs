@@ -64,6 +64,9 @@ async fn the_driver_and_the_tools_agree() {
     let nodes = &stats.numa.value;
     let cpus: usize = nodes.iter().map(|node| node.cpus.len()).sum();
     assert_eq!(cpus as u64, u64::from(stats.vcpus.value), "every CPU is in one node");
+    if let [node] = &nodes[..] {
+        assert_eq!(node.memory_mb, stats.memory_total_mb.value);
+    }
     if Path::new("/sys/devices/system/node/node0").exists() {
         let listed = std::fs::read_dir("/sys/devices/system/node").expect("read").filter(|entry| {
             let name = entry.as_ref().expect("entry").file_name();
