@@ -1,1 +1,214 @@
-//! The host-state map: reports in, rows out.
+//! The host-state map: what the hosts reported, who of them is there, and what is promised on them.
+//!
+//! Pure and synchronous. `now` is the caller's monotonic time since any origin; it must not run backwards. There is no
+//! database behind this: a manager that starts empty is complete again after one round of reports.
+//!
+//! What always holds:
+//! - A report replaces what the same identity said before, never adds to it; see [`identity`] for whose report counts.
+//! - What a host has in use is reserved + Σ its claims + the reservations not yet seen in a report.
+//! - A reservation ends exactly once: a report lists the instance or its end, it is let go, or its time is up. A report
+//!   that does not know of it changes nothing about it.
+//! - A report that is refused changes nothing but counters and warnings.
+//! - Everything is bounded: hosts, services, reservations, claims and words per host.
+//!
+//! Any service may report; only `compute` has hosts that something can be placed on.
+
+mod apply;
+mod check;
+mod claims;
+mod identity;
+mod liveness;
+mod options;
+mod outcome;
+mod packed;
+mod place;
+mod record;
+mod reported;
+mod reservations;
+mod services;
+mod views;
+mod watch;
+
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use uuid::Uuid;
+
+pub use options::HostManagerOptions;
+pub use outcome::{Applied, BadReport, Counters, Event, Fault};
+pub use services::{HostListEntry, RollUp};
+pub use views::Fleet;
+
+use crate::{Amounts, HostTable, Row};
+use claims::{ClaimIndex, Claims};
+use liveness::Outages;
+use record::Record;
+use reported::CpuInfos;
+use reservations::{Place, Reservation, Reservations};
+use services::Services;
+
+/// The service whose hosts take instances.
+pub const COMPUTE: &str = "compute";
+
+/// Events kept until somebody asks; further ones are only counted.
+const MAX_EVENTS: usize = 10_000;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct HostManager {
+    options: HostManagerOptions,
+    /// This scheduler, as its peers know it.
+    scheduler: String,
+    table: HostTable,
+    /// One per row of the table.
+    records: Vec<Option<Box<Record>>>,
+    by_identity: HashMap<Uuid, Row>,
+    claim_index: ClaimIndex,
+    reservations: Reservations,
+    services: Services,
+    cpu_infos: CpuInfos,
+    outages: Outages,
+    /// No host's liveness changes by itself before this.
+    next_watch: Duration,
+    /// Rows whose hosts should publish again.
+    ask_again: Vec<Row>,
+    /// Seen by calls that have no other way to tell.
+    events: Vec<Event>,
+    counters: Counters,
+}
+
+impl HostManager {
+    /// An empty map for the scheduler of this name.
+    pub fn new(options: HostManagerOptions, scheduler_name: impl Into<String>) -> Self {
+        Self {
+            options,
+            scheduler: scheduler_name.into(),
+            table: HostTable::new(),
+            records: Vec::new(),
+            by_identity: HashMap::new(),
+            claim_index: ClaimIndex::default(),
+            reservations: Reservations::default(),
+            services: Services::default(),
+            cpu_infos: CpuInfos::default(),
+            outages: Outages::default(),
+            next_watch: Duration::MAX,
+            ask_again: Vec::new(),
+            events: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Its settings.
+    pub fn options(&self) -> &HostManagerOptions {
+        &self.options
+    }
+
+    /// The fleet as the filters see it.
+    pub fn table(&self) -> &HostTable {
+        &self.table
+    }
+
+    /// How many hosts there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// True when no host ever reported, or all were forgotten.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// How many reservations there are.
+    pub fn reservations(&self) -> usize {
+        self.reservations.len()
+    }
+
+    /// How often each thing happened.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Hosts whose reports were missed since this was last asked. They should publish again.
+    pub fn hosts_to_ask_again(&mut self) -> Vec<String> {
+        let mut hosts = Vec::new();
+        for row in std::mem::take(&mut self.ask_again) {
+            if let Some(record) = self.records.get_mut(row.index()).and_then(Option::as_mut)
+                && std::mem::take(&mut record.ask_again)
+            {
+                hosts.push(self.table.host(row).to_owned());
+            }
+        }
+        hosts
+    }
+
+    /// Keeps an event for the next [`Self::expire`].
+    fn note(&mut self, event: Event) {
+        if self.events.len() < MAX_EVENTS {
+            self.events.push(event);
+        }
+    }
+
+    fn record(&self, row: Row) -> &Record {
+        self.records[row.index()].as_deref().expect("every host in the table has a record")
+    }
+
+    fn record_mut(&mut self, row: Row) -> &mut Record {
+        self.records[row.index()].as_deref_mut().expect("every host in the table has a record")
+    }
+
+    /// Who lists this instance among its claims.
+    fn claimed_on(&self, uuid: Uuid) -> Option<(Row, claims::ClaimRow)> {
+        let claims_of =
+            |at: u32| self.records.get(at as usize)?.as_deref().map(|record| -> &Claims { &record.claims });
+        self.claim_index.find(uuid, claims_of).map(|(at, claim)| (Row(at), claim))
+    }
+
+    /// Counts a reservation on its row.
+    fn hold(&mut self, row: Row, amounts: &Amounts) {
+        self.table.consume(row, amounts);
+        self.record_mut(row).held += 1;
+    }
+
+    /// Undoes [`Self::hold`] for a reservation that has ended.
+    fn let_go(&mut self, reservation: &Reservation) {
+        if let Place::Row(row) = reservation.place {
+            self.table.give_back(row, &reservation.amounts);
+            self.record_mut(row).held -= 1;
+        }
+    }
+
+    /// Ends the reservation of an instance, if there is one.
+    fn end_reservation(&mut self, uuid: &Uuid) -> bool {
+        let ended = self.reservations.remove(uuid);
+        if let Some(reservation) = &ended {
+            self.let_go(reservation);
+        }
+        ended.is_some()
+    }
+
+    /// Takes a host out of the map with everything that is known of it.
+    fn remove(&mut self, row: Row) {
+        let Some(mut record) = self.records[row.index()].take() else { return };
+        record.claims.unlist(row.0, &mut self.claim_index);
+        record.reported.release(&mut self.cpu_infos);
+        if let Some(identity) = record.identity {
+            self.by_identity.remove(&identity.uuid);
+        }
+        if record.ask_again {
+            self.ask_again.retain(|asked| *asked != row);
+        }
+        self.reservations.drop_row(row);
+        self.table.remove(row);
+    }
+
+    /// Bytes on the heap for each host, beside the table's columns.
+    pub fn heap_bytes(&self) -> usize {
+        let records: usize =
+            self.records.iter().flatten().map(|r| size_of::<Record>() + r.heap_bytes()).sum();
+        records
+            + self.records.capacity() * size_of::<Option<Box<Record>>>()
+            + self.by_identity.allocation_size()
+            + self.claim_index.heap_bytes()
+            + self.reservations.heap_bytes()
+    }
+}

@@ -1,0 +1,377 @@
+//! Placements as the map remembers them: what was answered before, what is reserved, and what peers tell.
+//!
+//! The caller owns a request until it has its answer, so it may repeat it, here or at a peer. An instance that a report
+//! lists or that is reserved is answered with that host if the same was asked, and is a conflict if not. Of a request
+//! that is known in part only the rest is decided.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashSet;
+use novella_objects::{
+    Decision, Explanation, Refusal, RequestSpec, Reserve, ReserveEntry, SelectDestinations, Selection,
+};
+use uuid::Uuid;
+
+use super::reservations::{Place, Reservation};
+use super::{HostManager, check};
+use crate::{Amounts, HostTable, Status};
+
+/// Longest decision id that a peer may send.
+const MAX_DECISION_ID: usize = 1024;
+
+/// What is known of one instance of a request.
+enum Known {
+    Nothing,
+    /// Answered before.
+    Same {
+        selection: Selection,
+        decision_id: Option<Arc<str>>,
+        left: Duration,
+    },
+    Other {
+        host: String,
+    },
+}
+
+impl HostManager {
+    /// Decides by `engine`, which consumes what it picks, and reserves what was decided unless it is a dry run.
+    fn decide(
+        &mut self,
+        request: &SelectDestinations,
+        decision_id: String,
+        now: Duration,
+        engine: impl FnOnce(&mut HostTable, &SelectDestinations, String) -> Decision,
+    ) -> Decision {
+        self.advance(now);
+        let spec = &request.request_spec;
+        let hash = spec_hash(spec);
+        let mut selections = Vec::with_capacity(spec.instance_uuids.len());
+        let mut rest = Vec::new();
+        let mut earlier: Option<(Arc<str>, Duration)> = None;
+        let mut seen = HashSet::with_capacity(spec.instance_uuids.len());
+        for &uuid in &spec.instance_uuids {
+            if !seen.insert(uuid) {
+                return self.conflict(decision_id, request, uuid, None);
+            }
+            match self.known(uuid, spec, hash, now) {
+                Known::Nothing => rest.push(uuid),
+                Known::Same { selection, decision_id: id, left } => {
+                    if let Some(id) = id {
+                        earlier.get_or_insert((id, left));
+                    }
+                    selections.push(selection);
+                }
+                Known::Other { host } => return self.conflict(decision_id, request, uuid, Some(host)),
+            }
+        }
+        if !selections.is_empty() && rest.is_empty() {
+            return self.repeat(decision_id, request, selections, earlier);
+        }
+        if !request.dry_run && self.reservations.len() + rest.len() > self.options.max_reservations {
+            let reason = format!(
+                "this scheduler holds {} reservations and may hold {}; try again when some have run out",
+                self.reservations.len(),
+                self.options.max_reservations
+            );
+            return self.refuse(decision_id, request, Refusal::NoValidHost { reason, placeable: 0 });
+        }
+        let mut decision = if selections.is_empty() {
+            engine(&mut self.table, request, decision_id)
+        } else {
+            let mut request = request.clone();
+            request.request_spec.instance_uuids = rest;
+            engine(&mut self.table, &request, decision_id)
+        };
+        if decision.refusal.is_none() {
+            self.reserve_decision(&mut decision, request, hash, now);
+            merge(&mut decision.selections, selections, &spec.instance_uuids);
+        }
+        decision
+    }
+
+    fn known(&self, uuid: Uuid, spec: &RequestSpec, hash: u64, now: Duration) -> Known {
+        let selection = |host: &str, nodename: &str| Selection {
+            instance_uuid: uuid,
+            host: host.to_owned(),
+            nodename: nodename.to_owned(),
+            weight: 0.0,
+            alternates: Vec::new(),
+        };
+        if let Some((row, claim)) = self.claimed_on(uuid) {
+            let view = self.table.view(row);
+            let claimed = Amounts {
+                vcpus: claim.vcpus.into(),
+                memory_mb: claim.memory_mb.into(),
+                disk_gb: claim.disk_gb.into(),
+                instances: 1,
+            };
+            return if claimed == Amounts::of_flavor(&spec.flavor) {
+                let selection = selection(view.host(), view.nodename());
+                Known::Same { selection, decision_id: None, left: Duration::ZERO }
+            } else {
+                Known::Other { host: view.host().to_owned() }
+            };
+        }
+        let Some(reservation) = self.reservations.get(&uuid) else { return Known::Nothing };
+        let (host, nodename) = match &reservation.place {
+            Place::Row(row) => (self.table.view(*row).host(), self.table.view(*row).nodename()),
+            Place::Awaited(host) => (&**host, &**host),
+        };
+        if reservation.spec_hash != hash {
+            return Known::Other { host: host.to_owned() };
+        }
+        Known::Same {
+            selection: reservation.selection.as_deref().cloned().unwrap_or_else(|| selection(host, nodename)),
+            decision_id: Some(Arc::clone(&reservation.decision_id)),
+            left: reservation.expires.saturating_sub(now),
+        }
+    }
+
+    /// Records what the engine has consumed, and gives it back to the table after a dry run.
+    fn reserve_decision(
+        &mut self,
+        decision: &mut Decision,
+        request: &SelectDestinations,
+        spec_hash: u64,
+        now: Duration,
+    ) {
+        if request.dry_run {
+            return;
+        }
+        let hold = request.hold_s.map_or(self.options.reservation_ttl, Duration::from_secs);
+        let hold = hold.min(self.options.max_hold);
+        decision.hold_s = hold.as_secs();
+        let decision_id: Arc<str> = decision.decision_id.as_str().into();
+        let amounts = Amounts::of_flavor(&request.request_spec.flavor);
+        for selection in &decision.selections {
+            let row = self.table.row_of(&selection.host).expect("the engine picks hosts of the table");
+            self.record_mut(row).held += 1;
+            let reservation = Reservation {
+                place: Place::Row(row),
+                amounts,
+                spec_hash,
+                expires: now + hold,
+                decision_id: Arc::clone(&decision_id),
+                selection: Some(Box::new(selection.clone())),
+            };
+            self.reservations.add(selection.instance_uuid, reservation);
+            self.counters.reserved += 1;
+        }
+    }
+
+    fn repeat(
+        &mut self,
+        decision_id: String,
+        request: &SelectDestinations,
+        selections: Vec<Selection>,
+        earlier: Option<(Arc<str>, Duration)>,
+    ) -> Decision {
+        self.counters.repeated += 1;
+        let (decision_id, left) = match earlier {
+            Some((earlier, left)) => (earlier.to_string(), left),
+            None => (decision_id, Duration::ZERO),
+        };
+        Decision {
+            decision_id,
+            selections,
+            refusal: None,
+            explanation: self.no_explanation(),
+            dry_run: request.dry_run,
+            hold_s: left.as_secs_f64().ceil() as u64,
+            repeated: true,
+        }
+    }
+
+    fn conflict(
+        &mut self,
+        decision_id: String,
+        request: &SelectDestinations,
+        instance_uuid: Uuid,
+        host: Option<String>,
+    ) -> Decision {
+        self.counters.conflict += 1;
+        let reason = match &host {
+            Some(host) => format!("instance {instance_uuid} is already on {host} with another specification"),
+            None => format!("instance {instance_uuid} is asked for twice in one request"),
+        };
+        let refusal = Refusal::Conflict { reason, instance_uuid, host: host.unwrap_or_default() };
+        self.refuse(decision_id, request, refusal)
+    }
+
+    fn refuse(&self, decision_id: String, request: &SelectDestinations, refusal: Refusal) -> Decision {
+        Decision {
+            decision_id,
+            selections: Vec::new(),
+            refusal: Some(refusal),
+            explanation: self.no_explanation(),
+            dry_run: request.dry_run,
+            hold_s: 0,
+            repeated: false,
+        }
+    }
+
+    /// No filter ran.
+    fn no_explanation(&self) -> Explanation {
+        Explanation {
+            hosts: u32::try_from(self.table.len()).unwrap_or(u32::MAX),
+            suspect_hosts: self.table.count(Status::Suspect),
+            ..Explanation::default()
+        }
+    }
+
+    /// What to tell the peers of a decision made here. `None` if it reserved nothing.
+    pub fn to_reserve(&self, decision: &Decision, now: Duration) -> Option<Reserve> {
+        let mut left = Duration::ZERO;
+        let mut entries = Vec::new();
+        for selection in &decision.selections {
+            let uuid = selection.instance_uuid;
+            let Some(reservation) = self.reservations.get(&uuid) else { continue };
+            if *reservation.decision_id == *decision.decision_id {
+                left = left.max(reservation.expires.saturating_sub(now));
+                entries.push(entry(uuid, &selection.host, reservation));
+            }
+        }
+        let ttl_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        (ttl_ms > 0).then(|| self.reserve_message(&decision.decision_id, ttl_ms, entries))
+    }
+
+    fn reserve_message(&self, decision_id: &str, ttl_ms: u64, entries: Vec<ReserveEntry>) -> Reserve {
+        Reserve { decision_id: decision_id.to_owned(), scheduler: self.scheduler.clone(), ttl_ms, entries }
+    }
+
+    /// A peer's decision: subtracted as if it were ours, until a report settles it or its time is up; a time of zero
+    /// lets go. What we told ourselves is ignored, and so is what a report has settled already. Returns how many
+    /// entries changed the map.
+    pub fn reserve(&mut self, reserve: &Reserve, now: Duration) -> usize {
+        self.advance(now);
+        if reserve.scheduler == self.scheduler {
+            return 0;
+        }
+        if reserve.ttl_ms == 0 {
+            let uuids: Vec<_> = reserve.entries.iter().map(|entry| entry.uuid).collect();
+            return self.end_decision(&reserve.decision_id, &uuids).len();
+        }
+        let decision_id: Arc<str> = reserve.decision_id.as_str().into();
+        let expires = now + Duration::from_millis(reserve.ttl_ms).min(self.options.max_hold);
+        let mut taken = 0;
+        for entry in &reserve.entries {
+            if self.claimed_on(entry.uuid).is_some() || self.is_same(entry, &decision_id) {
+                continue;
+            }
+            if self.reservations.get(&entry.uuid).is_some()
+                || self.reservations.len() >= self.options.max_reservations
+                || decision_id.len() > MAX_DECISION_ID
+                || !is_sane(entry)
+            {
+                self.counters.peer_refused += 1;
+                continue;
+            }
+            let row = self.table.row_of(&entry.host);
+            let reservation = Reservation {
+                place: row.map_or_else(|| Place::Awaited(entry.host.as_str().into()), Place::Row),
+                amounts: amounts(entry),
+                spec_hash: entry.spec_hash,
+                expires,
+                decision_id: Arc::clone(&decision_id),
+                selection: None,
+            };
+            if let Some(row) = row {
+                self.hold(row, &reservation.amounts);
+            }
+            self.reservations.add(entry.uuid, reservation);
+            self.counters.peer_reserved += 1;
+            taken += 1;
+        }
+        taken
+    }
+
+    /// True when a redelivered message tells what is known.
+    fn is_same(&self, entry: &ReserveEntry, decision_id: &Arc<str>) -> bool {
+        self.reservations.get(&entry.uuid).is_some_and(|known| known.decision_id == *decision_id)
+    }
+
+    /// Lets go of a decision's reservations before their time: of these instances, or of all when none is named. Returns
+    /// what to tell the peers, if anything was held.
+    pub fn release(&mut self, decision_id: &str, uuids: &[Uuid]) -> Option<Reserve> {
+        let ended = if uuids.is_empty() {
+            let all = self.reservations.of_decision(decision_id);
+            self.end_decision(decision_id, &all)
+        } else {
+            self.end_decision(decision_id, uuids)
+        };
+        (!ended.is_empty()).then(|| self.reserve_message(decision_id, 0, ended))
+    }
+
+    fn end_decision(&mut self, decision_id: &str, uuids: &[Uuid]) -> Vec<ReserveEntry> {
+        let mut ended = Vec::new();
+        for uuid in uuids {
+            let Some(reservation) = self.reservations.get(uuid) else { continue };
+            if *reservation.decision_id != *decision_id {
+                continue;
+            }
+            let host = match &reservation.place {
+                Place::Row(row) => self.table.host(*row),
+                Place::Awaited(host) => host,
+            };
+            ended.push(entry(*uuid, host, reservation));
+            self.end_reservation(uuid);
+            self.counters.released += 1;
+        }
+        ended
+    }
+}
+
+fn entry(uuid: Uuid, host: &str, reservation: &Reservation) -> ReserveEntry {
+    let Amounts { vcpus, memory_mb, disk_gb, .. } = reservation.amounts;
+    ReserveEntry {
+        uuid,
+        host: host.to_owned(),
+        vcpus: u32::try_from(vcpus).unwrap_or(u32::MAX),
+        memory_mb,
+        disk_gb,
+        spec_hash: reservation.spec_hash,
+    }
+}
+
+fn amounts(entry: &ReserveEntry) -> Amounts {
+    Amounts { vcpus: entry.vcpus.into(), memory_mb: entry.memory_mb, disk_gb: entry.disk_gb, instances: 1 }
+}
+
+fn is_sane(entry: &ReserveEntry) -> bool {
+    check::name("host", &entry.host).is_ok() && check::amounts(&amounts(entry)).is_ok()
+}
+
+/// Puts the answers of an earlier decision among the new ones, in the order of the request.
+fn merge(selections: &mut Vec<Selection>, earlier: Vec<Selection>, order: &[Uuid]) {
+    if earlier.is_empty() {
+        return;
+    }
+    let position = |uuid: &Uuid| order.iter().position(|at| at == uuid);
+    selections.extend(earlier);
+    selections.sort_by_key(|selection| position(&selection.instance_uuid));
+}
+
+/// A hash of what is asked, equal on every scheduler: everything but the instances and the attempt.
+pub(super) fn spec_hash(spec: &RequestSpec) -> u64 {
+    let asked = RequestSpec { instance_uuids: Vec::new(), attempt: 0, ..spec.clone() };
+    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    serde_json::to_writer(&mut hash, &asked).expect("a request has only text keys, and hashing cannot fail");
+    hash.0
+}
+
+/// FNV-1a, 64 bits: short, well known, and the same everywhere.
+struct Fnv(u64);
+
+impl std::io::Write for Fnv {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

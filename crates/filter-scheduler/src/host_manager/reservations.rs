@@ -1,0 +1,174 @@
+//! What was promised and is not yet seen in a report.
+//!
+//! A reservation is assumed when a decision is made here or told by a peer, confirmed when any host's report lists the
+//! instance, and forgotten when its time is up. A report that does not list the instance yet changes nothing about it.
+//! A peer may know a host before its first report reaches us: such a reservation waits for the host under its name.
+//!
+//! The store only keeps the books. What it hands back must be given back in the table, which the caller does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use novella_objects::Selection;
+use uuid::Uuid;
+
+use crate::{Amounts, Row};
+
+/// Where a reservation counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Subtracted from this row.
+    Row(Row),
+    /// Told by a peer for a host that we have not heard of.
+    Awaited(Box<str>),
+}
+
+/// One instance's reservation.
+#[derive(Debug, Clone)]
+pub(crate) struct Reservation {
+    pub place: Place,
+    pub amounts: Amounts,
+    pub spec_hash: u64,
+    pub expires: Duration,
+    pub decision_id: Arc<str>,
+    /// What was answered, when the decision was made here.
+    pub selection: Option<Box<Selection>>,
+}
+
+/// All reservations, by instance.
+#[derive(Debug, Default)]
+pub(crate) struct Reservations {
+    by_uuid: HashMap<Uuid, Reservation>,
+    /// No reservation ends before this.
+    next_expiry: Duration,
+    /// How many wait for their host.
+    awaited: usize,
+}
+
+impl Reservations {
+    pub fn len(&self) -> usize {
+        self.by_uuid.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_uuid.is_empty()
+    }
+
+    pub fn get(&self, uuid: &Uuid) -> Option<&Reservation> {
+        self.by_uuid.get(uuid)
+    }
+
+    /// Adds a reservation for an instance that has none.
+    pub fn add(&mut self, uuid: Uuid, reservation: Reservation) {
+        if self.by_uuid.is_empty() || reservation.expires < self.next_expiry {
+            self.next_expiry = reservation.expires;
+        }
+        self.awaited += usize::from(matches!(reservation.place, Place::Awaited(_)));
+        let before = self.by_uuid.insert(uuid, reservation);
+        debug_assert!(before.is_none(), "the caller looked first");
+    }
+
+    /// Ends one reservation.
+    pub fn remove(&mut self, uuid: &Uuid) -> Option<Reservation> {
+        let reservation = self.by_uuid.remove(uuid)?;
+        self.awaited -= usize::from(matches!(reservation.place, Place::Awaited(_)));
+        Some(reservation)
+    }
+
+    /// Ends all reservations whose time is up.
+    pub fn take_expired(&mut self, now: Duration) -> Vec<Reservation> {
+        if self.by_uuid.is_empty() || now < self.next_expiry {
+            return Vec::new();
+        }
+        let expired: Vec<_> = self.by_uuid.extract_if(|_, r| r.expires <= now).map(|(_, r)| r).collect();
+        self.awaited -= expired.iter().filter(|r| matches!(r.place, Place::Awaited(_))).count();
+        self.next_expiry = self.by_uuid.values().map(|r| r.expires).min().unwrap_or(Duration::MAX);
+        expired
+    }
+
+    /// The instances of one decision.
+    pub fn of_decision(&self, decision_id: &str) -> Vec<Uuid> {
+        self.by_uuid.iter().filter(|(_, r)| *r.decision_id == *decision_id).map(|(uuid, _)| *uuid).collect()
+    }
+
+    /// Moves what waits for `host` to its row, and returns the amounts.
+    pub fn arrive(&mut self, host: &str, row: Row) -> Vec<Amounts> {
+        if self.awaited == 0 {
+            return Vec::new();
+        }
+        let waits = |r: &Reservation| matches!(&r.place, Place::Awaited(name) if **name == *host);
+        let moved = self.move_to(row, waits);
+        self.awaited -= moved.len();
+        moved
+    }
+
+    /// Moves what counts on one row to another, and returns the amounts.
+    pub fn change_row(&mut self, from: Row, to: Row) -> Vec<Amounts> {
+        self.move_to(to, |r| r.place == Place::Row(from))
+    }
+
+    fn move_to(&mut self, row: Row, which: impl Fn(&Reservation) -> bool) -> Vec<Amounts> {
+        let moved = self.by_uuid.values_mut().filter(|r| which(r)).map(|r| {
+            r.place = Place::Row(row);
+            r.amounts
+        });
+        moved.collect()
+    }
+
+    /// Ends all reservations on a row that leaves the map.
+    pub fn drop_row(&mut self, row: Row) {
+        self.by_uuid.retain(|_, r| r.place != Place::Row(row));
+    }
+
+    /// All reservations, in no order.
+    #[cfg(test)]
+    pub fn iter(&self) -> impl Iterator<Item = (&Uuid, &Reservation)> {
+        self.by_uuid.iter()
+    }
+
+    /// Bytes on the heap, selections aside.
+    pub fn heap_bytes(&self) -> usize {
+        self.by_uuid.allocation_size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reservation(place: Place, expires: u64) -> Reservation {
+        Reservation {
+            place,
+            amounts: Amounts { vcpus: 1, memory_mb: expires, disk_gb: 1, instances: 1 },
+            spec_hash: 1,
+            expires: Duration::from_secs(expires),
+            decision_id: format!("s1-{}", expires / 10).into(),
+            selection: None,
+        }
+    }
+
+    #[test]
+    fn each_ends_exactly_once() {
+        let mut store = Reservations::default();
+        for i in 1..=20 {
+            let place = if i % 5 == 0 { Place::Awaited("late".into()) } else { Place::Row(Row(i as u32)) };
+            store.add(Uuid::from_u128(i), reservation(place, i as u64));
+        }
+        assert!(store.take_expired(Duration::ZERO).is_empty());
+        assert_eq!(store.take_expired(Duration::from_secs(3)).len(), 3, "the end is not within");
+        assert_eq!(store.of_decision("s1-1").len(), 10);
+        let mut arrived = store.arrive("late", Row(99));
+        arrived.sort_by_key(|a| a.memory_mb);
+        assert_eq!(arrived.iter().map(|a| a.memory_mb).collect::<Vec<_>>(), [5, 10, 15, 20]);
+        assert!(store.arrive("late", Row(99)).is_empty());
+        assert_eq!(store.change_row(Row(99), Row(98)).len(), 4);
+        assert!(store.remove(&Uuid::from_u128(20)).is_some());
+        assert!(store.remove(&Uuid::from_u128(20)).is_none());
+        store.drop_row(Row(98));
+        assert_eq!(store.take_expired(Duration::from_secs(1000)).len(), 13);
+        assert!(store.is_empty());
+        store.add(Uuid::from_u128(1), reservation(Place::Row(Row(1)), 7));
+        assert_eq!(store.take_expired(Duration::from_secs(7)).len(), 1);
+    }
+}

@@ -1,0 +1,167 @@
+//! The map as people and dashboards see it.
+//!
+//! Readers of the whole fleet take a [`Fleet`] under the lock and turn it into rows without it.
+
+use std::time::Duration;
+
+use novella_objects::{Entries, HostDetail, HostSummary, HostWarning, Json, NovellaReport};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::HostManager;
+use super::record::Record;
+use super::reported::{self, Words};
+use crate::{HostState, Row, Snapshot};
+
+/// The fleet at one instant.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    table: Snapshot,
+    /// In the order of the table's hosts.
+    notes: Vec<Note>,
+    default_zone: String,
+}
+
+/// What a summary needs beside the table.
+#[derive(Debug, Clone)]
+struct Note {
+    uuid: Option<Uuid>,
+    age: Duration,
+    held: u32,
+    disabled_reason: Option<Box<str>>,
+    warnings: Vec<HostWarning>,
+}
+
+impl Note {
+    fn new(record: &Record, now: Duration) -> Self {
+        let shown = record.warnings.iter().filter(|(_, until)| *until > now).map(|(w, _)| w.clone());
+        let stale = record
+            .stale_probes
+            .iter()
+            .map(|(probe, age)| HostWarning::StaleProbe { probe: probe.to_string(), age_ms: *age });
+        Self {
+            uuid: record.identity.map(|identity| identity.uuid),
+            age: now.saturating_sub(record.hearing.heard),
+            held: record.held,
+            disabled_reason: record.reported.disabled_reason().map(Into::into),
+            warnings: shown.chain(stale).collect(),
+        }
+    }
+
+    fn summary(self, host: &HostState<'_>, default_zone: &str) -> HostSummary {
+        let (reported, used) = (host.reported(), host.used());
+        HostSummary {
+            host: host.host().to_owned(),
+            uuid: self.uuid,
+            state: host.status(),
+            availability_zone: host.zone().unwrap_or(default_zone).to_owned(),
+            vcpus: reported.vcpus_total,
+            vcpus_used: used.vcpus,
+            memory_mb: reported.memory_mb_total,
+            memory_mb_used: used.memory_mb,
+            disk_gb: reported.disk_gb_total,
+            disk_gb_used: used.disk_gb,
+            instances: reported.num_instances,
+            reservations: self.held,
+            report_age_s: self.age.as_secs_f64(),
+            disabled_reason: self.disabled_reason.map(Into::into),
+            warnings: self.warnings,
+        }
+    }
+}
+
+impl Fleet {
+    /// One row per host, in fleet order.
+    pub fn summaries(self) -> Vec<HostSummary> {
+        let Self { table, notes, default_zone } = self;
+        table.hosts().zip(notes).map(|(host, note)| note.summary(&host, &default_zone)).collect()
+    }
+}
+
+impl HostManager {
+    /// A copy of what is needed to list the fleet.
+    pub fn fleet(&self, now: Duration) -> Fleet {
+        Fleet {
+            table: self.table.snapshot(),
+            notes: self.table.rows().map(|row| Note::new(self.record(row), now)).collect(),
+            default_zone: self.options.default_availability_zone.clone(),
+        }
+    }
+
+    /// One row per host, in fleet order.
+    pub fn summaries(&self, now: Duration) -> Vec<HostSummary> {
+        self.fleet(now).summaries()
+    }
+
+    /// Everything known of one host. Its list of ended instances is not kept.
+    pub fn detail(&self, host: &str, now: Duration) -> Option<HostDetail> {
+        let row = self.table.row_of(host)?;
+        let record = self.record(row);
+        let words = record.reported.words();
+        let mut capabilities = record.reported.to_json(&words, &self.cpu_infos);
+        if record.identity.is_some() {
+            capabilities.insert("novella".into(), self.novella_part(row, record, &words));
+        }
+        let view = self.table.view(row);
+        Some(HostDetail {
+            summary: Note::new(record, now).summary(&view, &self.options.default_availability_zone),
+            capabilities: Value::Object(capabilities),
+            incarnation: record.identity.map(|identity| identity.incarnation),
+            seq: record.identity.map(|identity| identity.seq),
+            sent_at: record.identity.map(|_| record.sent_at.clone()),
+            resource: resource(&view),
+        })
+    }
+
+    /// Nova's `show_host_resources`: totals and what is in use. Claims do not say whose they are, so `usage`, which is by
+    /// project, is empty.
+    pub fn show_host_resources(&self, host: &str) -> Option<Value> {
+        let row = self.table.row_of(host)?;
+        Some(json!({ "resource": resource(&self.table.view(row)), "usage": {} }))
+    }
+
+    fn novella_part(&self, row: Row, record: &Record, words: &Words<'_>) -> Value {
+        let Some(identity) = record.identity else { return Value::Null };
+        let report = NovellaReport {
+            uuid: identity.uuid,
+            incarnation: identity.incarnation,
+            nonce: identity.nonce,
+            seq: identity.seq,
+            sent_at: record.sent_at.as_str().into(),
+            interval_ms: record.interval_ms,
+            goodbye: record.hearing.goodbye,
+            disabled_reason: words.disabled_reason.map(Into::into),
+            availability_zone: words.availability_zone.map(Into::into),
+            reserved: record.reserved,
+            allocation_ratios: self.table.view(row).reported().ratios,
+            claims: record.claims.list(),
+            ended: Vec::new(),
+            traits: words.traits.iter().map(|text| (*text).into()).collect(),
+            resources: words.resources.clone(),
+            facts: Entries(words.facts.iter().map(|(key, text)| ((*key).into(), raw(text))).collect()),
+            numa: words.numa.map(raw),
+            measured: record.measured,
+            stale_probes: Entries(
+                record.stale_probes.iter().map(|(probe, age)| ((&**probe).into(), *age)).collect(),
+            ),
+        };
+        serde_json::to_value(&report).expect("a report is made of what JSON has")
+    }
+}
+
+/// JSON text that was read as a value, so that it can be written into one again.
+fn raw(text: &str) -> Json<'static> {
+    Json::of(&reported::json(text)).expect("a value has a text")
+}
+
+fn resource(host: &HostState<'_>) -> Value {
+    let (reported, used) = (host.reported(), host.used());
+    json!({
+        "vcpus": reported.vcpus_total,
+        "memory_mb": reported.memory_mb_total,
+        "local_gb": reported.disk_gb_total,
+        "vcpus_used": used.vcpus,
+        "memory_mb_used": used.memory_mb,
+        "local_gb_used": used.disk_gb,
+    })
+}
