@@ -50,7 +50,10 @@ mod tests {
             let bound = (base * (1 << step)).min(cap);
             let waits = || all.iter().map(|waits| waits[step as usize]);
             assert!(waits().all(|wait| wait <= bound), "step {step}");
-            assert!(waits().any(|wait| wait < bound / 4) && waits().any(|wait| wait > bound * 3 / 4), "step {step}");
+            assert!(
+                waits().any(|wait| wait < bound / 4) && waits().any(|wait| wait > bound * 3 / 4),
+                "step {step}"
+            );
         }
     }
 }

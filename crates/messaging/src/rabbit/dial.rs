@@ -94,9 +94,11 @@ impl Dialer {
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
         let tls = self.tls.clone();
         let socket = Arc::downgrade(socket);
-        let connect = async move |uri: AMQPUri, runtime| {
-            let addresses = runtime.to_socket_addrs((uri.authority.host.clone(), uri.authority.port));
-            let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
+        let runtime = lapin::runtime::default_runtime()?;
+        let reactor = runtime.clone();
+        let connect = async move |uri: AMQPUri, _| {
+            let addresses = reactor.to_socket_addrs((uri.authority.host.clone(), uri.authority.port));
+            let stream = AsyncTcpStream::connect(&reactor, addresses).await?;
             if let AsyncTcpStream::Plain(plain) = &stream {
                 keep_handle(&socket, plain.get_ref())?;
             }
@@ -105,7 +107,7 @@ impl Dialer {
                 Some(files) => Ok(stream.into_rustls(&files.connector()?, &uri.authority.host).await?),
             }
         };
-        Connection::connector(self.uri(broker), lapin::runtime::default_runtime()?, connect, properties).await
+        Connection::connector(self.uri(broker), runtime, connect, properties).await
     }
 
     fn uri(&self, broker: &Broker) -> AMQPUri {
@@ -159,7 +161,9 @@ impl TlsFiles {
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match all {
-        Ok(list) if list.is_empty() => Err(io::Error::other(format!("{} holds no certificate", path.display()))),
+        Ok(list) if list.is_empty() => {
+            Err(io::Error::other(format!("{} holds no certificate", path.display())))
+        }
         Ok(list) => Ok(list),
         Err(error) => Err(unreadable(path, &error)),
     }

@@ -47,7 +47,9 @@ pub(super) fn dial(error: &Error, broker: &Broker, tls: bool) -> Failure {
             let Broker { user, vhost, .. } = broker;
             let next = match amqp.kind() {
                 AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
-                    format!("check the password of user {user:?}, and that the user exists: `rabbitmqctl list_users`")
+                    format!(
+                        "check the password of user {user:?}, and that the user exists: `rabbitmqctl list_users`"
+                    )
                 }
                 AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if words.contains("not found") => {
                     format!("check the vhost in the URL, or create it: `rabbitmqctl add_vhost {vhost}`")
@@ -70,12 +72,16 @@ fn io_failure(error: &std::io::Error, tls: bool) -> Failure {
     let step = match error.kind() {
         Io::ConnectionRefused => "nothing listens there: is RabbitMQ running, and is this its port?",
         _ if words.contains("lookup") || words.contains("Name or service") => "check the host name",
-        _ if words.contains("UnknownIssuer") => "the broker's certificate is of an unknown authority: set ssl_ca_file",
+        _ if words.contains("UnknownIssuer") => {
+            "the broker's certificate is of an unknown authority: set ssl_ca_file"
+        }
         _ if words.contains("NotValidForName") => "the broker's certificate is for another host name",
         _ if words.contains("CertificateRequired") || words.contains("HandshakeFailure") => {
             "the broker wants a client certificate: set ssl_cert_file and ssl_key_file"
         }
-        _ if words.contains("InvalidContentType") => "the port speaks no TLS: use amqp:// or the broker's TLS port",
+        _ if words.contains("InvalidContentType") => {
+            "the port speaks no TLS: use amqp:// or the broker's TLS port"
+        }
         Io::ConnectionAborted | Io::UnexpectedEof | Io::ConnectionReset if !tls => {
             "the other side hung up: does this port want TLS (amqps://)?"
         }
@@ -107,12 +113,16 @@ pub(super) fn words(error: &Error) -> String {
 pub(super) fn refusal(error: &Error) -> String {
     let words = words(error);
     let next = match reply_code(error) {
-        Some(ACCESS_REFUSED) => "grant it: `rabbitmqctl set_permissions`, config/rabbitmq/ lists what each service needs",
+        Some(ACCESS_REFUSED) => {
+            "grant it: `rabbitmqctl set_permissions`, config/rabbitmq/ lists what each service needs"
+        }
         Some(PRECONDITION_FAILED) if words.contains("inequivalent arg") => {
             "another program made it in another shape: delete it if it is left over, or set `topology` to the shape \
              that the other programs use"
         }
-        Some(PRECONDITION_FAILED) if words.contains("larger than") => "raise max_message_size on the broker or send less",
+        Some(PRECONDITION_FAILED) if words.contains("larger than") => {
+            "raise max_message_size on the broker or send less"
+        }
         Some(INTERNAL_ERROR | NOT_IMPLEMENTED) => {
             "this RabbitMQ refuses the queue's shape (4.3 refuses transient shared queues): see `topology`"
         }

@@ -1,0 +1,202 @@
+//! RabbitMQ, by lapin. This is the only place that names it.
+//!
+//! A [`RabbitTransport`] keeps two connections to one broker, one for publishing and one for consuming, because a broker
+//! short of memory stops reading from connections that publish, and acknowledgements must get through meanwhile. With
+//! `single_connection` it keeps one; together with [`RabbitTransport::share`], which gives further handles on the same
+//! connections, thousands of agents fit on a few sockets (lapin runs a thread per connection).
+//!
+//! What always holds:
+//! - connections, channels, queues and consumers come back after any failure, under back-off with full jitter;
+//! - every wait for the broker has a deadline, every queue a bound;
+//! - passwords are in no log line, error or `Debug` text.
+
+mod backoff;
+mod consume;
+mod dial;
+mod explain;
+mod options;
+mod publish;
+mod session;
+mod topology;
+
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+pub use dial::TlsFiles;
+pub use options::{BadOption, RabbitOptions};
+pub use topology::{OsloOptions, Topology};
+
+use self::dial::{Broker, Dialer};
+use self::session::{Core, Settings};
+use crate::ids::Ids;
+use crate::{ConnectionState, Consumer, Outgoing, Subscription, Transport, TransportError, TransportUrl};
+
+/// Publications of one handle that may be under way or waiting for a connection. More are refused at once.
+const PENDING: u32 = 8192;
+/// The broker has this long to tell a queue's depth.
+const DEPTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A handle on connections to RabbitMQ that heal themselves. Dropping the last one closes them.
+pub struct RabbitTransport {
+    connections: Arc<Connections>,
+    /// The handle that opened the connections closes them; shared ones only end their own consumers.
+    owner: bool,
+    closing: CancellationToken,
+    pending: Semaphore,
+}
+
+/// Ends the supervisor when no handle is left.
+struct Connections(Arc<Core>);
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.0.closing.cancel();
+    }
+}
+
+impl RabbitTransport {
+    /// Starts connecting and returns at once; [`Transport::state`] tells how it goes. Needs a tokio runtime.
+    pub fn start(options: RabbitOptions) -> Arc<Self> {
+        let mut rng = ChaCha8Rng::from_seed(options.seed);
+        let mut brokers = brokers(&options.url);
+        brokers.shuffle(&mut rng);
+        let mut seed = || {
+            let mut seed = [0; 32];
+            rng.fill_bytes(&mut seed);
+            seed
+        };
+        let dialer = Dialer {
+            heartbeat: options.heartbeat,
+            frame_max: options.frame_max,
+            connect_timeout: options.connect_timeout,
+            tls: options.url.tls.then_some(options.tls),
+        };
+        let core = Arc::new(Core::new(Settings {
+            brokers,
+            dialer,
+            connection_name: options.connection_name,
+            single_connection: options.single_connection,
+            topology: options.topology,
+            ids: Ids::new(seed()),
+        }));
+        tokio::spawn(core.clone().supervise(seed()));
+        Arc::new(Self {
+            closing: core.closing.child_token(),
+            connections: Arc::new(Connections(core)),
+            owner: true,
+            pending: Semaphore::new(PENDING as usize),
+        })
+    }
+
+    /// A further handle on the same connections, for another client in this process: its consumers have channels of
+    /// their own, and closing it ends those and leaves the connections to the others.
+    pub fn share(&self) -> Arc<Self> {
+        Arc::new(Self {
+            connections: self.connections.clone(),
+            owner: false,
+            closing: self.core().closing.child_token(),
+            pending: Semaphore::new(PENDING as usize),
+        })
+    }
+
+    /// Messages waiting in a queue, those in consumers' hands not counted; `None` if there is no such queue, it is
+    /// another connection's, or the broker does not answer. Sees our own exclusive queues.
+    pub async fn queue_depth(&self, name: &str) -> Option<u32> {
+        let session = self.core().session()?;
+        let depth = async {
+            let channel = session.consuming().create_channel().await?;
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let queue = channel.queue_declare(topology::short(name), options, FieldTable::default()).await?;
+            Ok::<_, lapin::Error>(queue.message_count())
+        };
+        match timeout(DEPTH_TIMEOUT, depth).await {
+            Ok(Ok(count)) => Some(count),
+            Ok(Err(error)) => {
+                debug!(queue = name, error = %explain::words(&error), "no depth");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Current name of our fanout queue of a topic: a new one with every connection.
+    pub fn fanout_queue(&self, topic: &str) -> Option<String> {
+        self.core().fanout_queues.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.connections.0
+    }
+}
+
+fn brokers(url: &TransportUrl) -> Vec<Broker> {
+    url.hosts
+        .iter()
+        .map(|host| Broker {
+            host: host.host.clone(),
+            port: host.port,
+            user: host.user.clone(),
+            password: host.password.clone(),
+            vhost: url.vhost.clone(),
+        })
+        .collect()
+}
+
+#[async_trait]
+impl Transport for RabbitTransport {
+    async fn publish(&self, message: Outgoing) -> Result<(), TransportError> {
+        let Ok(_pending) = self.pending.try_acquire() else {
+            return Err(TransportError::Refused {
+                attempted: format!("a message to {}", topology::place(&message.destination)),
+                reason: format!("{PENDING} messages wait already: {}", self.core().obstacle()),
+            });
+        };
+        tokio::select! {
+            biased;
+            result = publish::publish(self.core(), &message) => result,
+            () = self.closing.cancelled(), if !self.owner => Err(TransportError::Closed),
+        }
+    }
+
+    async fn consume(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, TransportError> {
+        if self.closing.is_cancelled() {
+            return Err(TransportError::Closed);
+        }
+        Ok(Box::new(consume::start(self.core().clone(), subscription, self.closing.child_token())))
+    }
+
+    fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.core().state()
+    }
+
+    async fn close(&self, deadline: Instant) {
+        // All permits back: nothing is under way any more.
+        drop(timeout_at(deadline, self.pending.acquire_many(PENDING)).await);
+        self.pending.close();
+        self.closing.cancel();
+        if self.owner
+            && let Some(session) = self.core().shut()
+            && timeout_at(deadline, session.close()).await.is_err()
+        {
+            debug!("the broker did not answer connection.close in time");
+        }
+    }
+}
+
+impl fmt::Debug for RabbitTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RabbitTransport").field("brokers", &self.core().brokers()).finish_non_exhaustive()
+    }
+}

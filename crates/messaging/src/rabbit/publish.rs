@@ -39,7 +39,7 @@ const TRANSIENT: u8 = 1;
 /// The publishing channels of one session.
 pub(super) struct Lanes {
     shared: Mutex<Option<Arc<Channel>>>,
-    idle: Mutex<Vec<Channel>>,
+    idle: Mutex<Vec<Arc<Channel>>>,
     /// One opener of the shared channel at a time.
     opening: Semaphore,
     pipeline: Semaphore,
@@ -69,7 +69,8 @@ enum Outcome {
 /// Publishes one message; returns by its deadline.
 pub(super) async fn publish(core: &Core, message: &Outgoing) -> Result<(), TransportError> {
     let started = Instant::now();
-    let mut delivery = Delivery { core, message, started, sends: 0, alone: message.mandatory, declared: false };
+    let mut delivery =
+        Delivery { core, message, started, sends: 0, alone: message.mandatory, declared: false };
     delivery.check_names()?;
     match timeout_at(message.deadline, delivery.deliver()).await {
         Ok(result) => result,
@@ -131,7 +132,7 @@ impl Delivery<'_> {
         {
             // A fanout exchange is gone with its last queue, all transient ones with the broker: nothing to speak of.
             self.declared = true;
-            let channel = session.publishing().create_channel().await.map_err(|e| self.refused(&e))?;
+            let Ok(channel) = session.publishing().create_channel().await else { return Ok(false) };
             if let Err(refusal) = exchange.declare(&channel).await {
                 let (attempted, reason) = (refusal.attempted, explain::refusal(&refusal.error));
                 return Err(TransportError::Refused { attempted, reason });
@@ -149,20 +150,15 @@ impl Delivery<'_> {
         let lanes = &session.lanes;
         // Closed only with the process: permits are never refused.
         let _permit = if self.alone { lanes.solo.acquire().await } else { lanes.pipeline.acquire().await };
-        let lane = if self.alone {
-            lanes.take(session.publishing()).await.map(|channel| Lane { lanes, channel: Arc::new(channel), alone: true })
-        } else {
-            lanes.shared(session.publishing()).await.map(|channel| Lane { lanes, channel, alone: false })
-        };
-        let lane = match lane {
-            Ok(lane) => lane,
+        let connection = session.publishing();
+        let opened = if self.alone { lanes.take(connection).await } else { lanes.shared(connection).await };
+        let mut lane = match opened {
+            Ok(channel) => Lane { lanes, channel, alone: self.alone, kept: false },
             Err(error) => return Outcome::Failed(error),
         };
         self.sends += 1;
         let outcome = self.send_on(&lane.channel, &session.user).await;
-        if !matches!(outcome, Outcome::Failed(_)) {
-            lane.keep();
-        }
+        lane.kept = !matches!(outcome, Outcome::Failed(_));
         outcome
     }
 
@@ -243,13 +239,13 @@ impl Lanes {
     }
 
     /// A channel for one message, which nobody else uses.
-    async fn take(&self, connection: &Connection) -> lapin::Result<Channel> {
+    async fn take(&self, connection: &Connection) -> lapin::Result<Arc<Channel>> {
         loop {
             let idle = lock(&self.idle).pop();
             match idle {
                 Some(channel) if channel.status().connected() => return Ok(channel),
                 Some(_) => {}
-                None => return confirming_channel(connection).await,
+                None => return confirming_channel(connection).await.map(Arc::new),
             }
         }
     }
@@ -271,16 +267,20 @@ struct Lane<'a> {
     lanes: &'a Lanes,
     channel: Arc<Channel>,
     alone: bool,
+    kept: bool,
 }
 
-impl Lane<'_> {
-    fn keep(mut self) {
+impl Drop for Lane<'_> {
+    fn drop(&mut self) {
         if self.alone {
-            self.alone = false;
-            if let Some(channel) = Arc::get_mut(&mut self.channel) {
-                lock(&self.lanes.idle).push(channel.clone());
+            if self.kept {
+                lock(&self.lanes.idle).push(self.channel.clone());
+            }
+        } else if !self.kept {
+            let mut shared = lock(&self.lanes.shared);
+            if shared.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.channel)) {
+                *shared = None;
             }
         }
-        std::mem::forget(self);
     }
 }

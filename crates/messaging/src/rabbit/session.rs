@@ -83,7 +83,11 @@ impl Session {
     /// Says goodbye to the broker on both connections. Errors mean that it is gone already.
     pub(super) async fn close(&self) {
         for connection in [self.publishing(), self.consuming()] {
-            drop(connection.close(lapin::protocol::constants::REPLY_SUCCESS, "closed by its owner".into()).await);
+            drop(
+                connection
+                    .close(lapin::protocol::constants::REPLY_SUCCESS, "closed by its owner".into())
+                    .await,
+            );
         }
     }
 }
@@ -310,7 +314,9 @@ impl Core {
     }
 }
 
-async fn next_of<S: futures_util::Stream<Item = Event>>(stream: &mut std::pin::Pin<&mut Option<S>>) -> Option<Event> {
+async fn next_of<S: futures_util::Stream<Item = Event>>(
+    stream: &mut std::pin::Pin<&mut Option<S>>,
+) -> Option<Event> {
     match stream.as_mut().as_pin_mut() {
         Some(mut stream) => stream.next().await,
         None => std::future::pending().await,

@@ -136,9 +136,14 @@ impl Topology {
     /// A queue that peers may declare as well (in oslo.messaging's eyes); ours is `exclusive` if one server consumes it.
     fn shared_queue(&self, name: String, exclusive: bool, bindings: Vec<(Exchange, String)>) -> Queue {
         match self {
-            Self::Native => {
-                Queue { name, exclusive, durable: !exclusive, auto_delete: false, arguments: Vec::new(), bindings }
-            }
+            Self::Native => Queue {
+                name,
+                exclusive,
+                durable: !exclusive,
+                auto_delete: false,
+                arguments: Vec::new(),
+                bindings,
+            },
             Self::Oslo(options) => Queue {
                 name,
                 exclusive: false,
@@ -151,7 +156,12 @@ impl Topology {
     }
 
     /// A queue that only we declare.
-    fn own_queue(&self, name: String, limits: Option<&FanoutLimits>, bindings: Vec<(Exchange, String)>) -> Queue {
+    fn own_queue(
+        &self,
+        name: String,
+        limits: Option<&FanoutLimits>,
+        bindings: Vec<(Exchange, String)>,
+    ) -> Queue {
         let (durable, arguments) = match self {
             Self::Native => (false, limits.map_or_else(Vec::new, limit_arguments)),
             Self::Oslo(options) => {
@@ -260,7 +270,8 @@ impl fmt::Display for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let survival = if self.durable { "durable" } else { "transient" };
         let end = if self.auto_delete { ", auto-delete" } else { "" };
-        write!(f, "exchange {:?} (ours: {}, {survival}{end})", self.name, self.kind.kind())
+        let kind = if self.kind == ExchangeKind::Fanout { "fanout" } else { "topic" };
+        write!(f, "exchange {:?} (ours: {kind}, {survival}{end})", self.name)
     }
 }
 
@@ -298,7 +309,9 @@ pub(super) fn place(destination: &Destination) -> String {
 pub(super) fn address(destination: &Destination) -> (ShortString, ShortString) {
     match destination {
         Destination::Topic { exchange, topic } => (short(exchange), short(topic)),
-        Destination::Server { exchange, topic, server } => (short(exchange), short(&format!("{topic}.{server}"))),
+        Destination::Server { exchange, topic, server } => {
+            (short(exchange), short(&format!("{topic}.{server}")))
+        }
         Destination::Fanout { topic } => (short(&format!("{topic}_fanout")), short("")),
         Destination::Queue { name } => (short(""), short(name)),
     }
@@ -319,7 +332,11 @@ mod tests {
 
     fn text(topology: &Topology, kind: &QueueKind) -> String {
         let queue = topology.queue_of(kind, || "u".into());
-        let fed_by = queue.bindings.iter().map(|(exchange, key)| format!(" <- {exchange} {key:?}")).collect::<String>();
+        let fed_by = queue
+            .bindings
+            .iter()
+            .map(|(exchange, key)| format!(" <- {exchange} {key:?}"))
+            .collect::<String>();
         format!("{queue}{fed_by}")
     }
 
@@ -355,7 +372,10 @@ mod tests {
             text(&default, &server(false)),
             r#"queue "compute.h.1" (ours: transient) <- exchange "nova" (ours: topic, transient) "compute.h.1""#
         );
-        assert!(text(&default, &fanout()).starts_with(r#"queue "scheduler_fanout_u" (ours: transient, x-expires=1800000)"#));
+        assert!(
+            text(&default, &fanout())
+                .starts_with(r#"queue "scheduler_fanout_u" (ours: transient, x-expires=1800000)"#)
+        );
         let quorum = Topology::Oslo(OsloOptions {
             rabbit_quorum_queue: true,
             rabbit_transient_quorum_queue: true,
@@ -367,6 +387,9 @@ mod tests {
              \"compute.h.1\""
         );
         assert!(text(&quorum, &fanout()).contains("(ours: durable, x-queue-type=quorum, x-expires=1800000)"));
-        assert!(text(&quorum, &fanout()).contains(r#"exchange "scheduler_fanout" (ours: fanout, durable, auto-delete)"#));
+        assert!(
+            text(&quorum, &fanout())
+                .contains(r#"exchange "scheduler_fanout" (ours: fanout, durable, auto-delete)"#)
+        );
     }
 }

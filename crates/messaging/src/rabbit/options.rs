@@ -1,0 +1,213 @@
+//! How to connect: defaults, and what the query of a transport URL changes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::dial::TlsFiles;
+use super::topology::{OsloOptions, Topology};
+use crate::TransportUrl;
+
+/// How to connect.
+#[derive(Clone)]
+pub struct RabbitOptions {
+    /// Brokers, credentials, vhost.
+    pub url: TransportUrl,
+    /// Shown by the broker's tools, such as `scheduler.s1`.
+    pub connection_name: String,
+    /// Either side gives the other up after two of these without a sign.
+    pub heartbeat: Duration,
+    /// Largest frame; lapin keeps buffers of a multiple of it.
+    pub frame_max: u32,
+    /// For TCP, TLS and the AMQP handshake together, per host.
+    pub connect_timeout: Duration,
+    /// Used if the URL asks for TLS.
+    pub tls: TlsFiles,
+    /// Publish and consume on one connection.
+    pub single_connection: bool,
+    /// Shapes of exchanges and queues.
+    pub topology: Topology,
+    /// Order of hosts, waits between attempts, names of queues.
+    pub seed: [u8; 32],
+}
+
+/// An option in the URL's query that means nothing here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadOption {
+    /// No such option.
+    #[error("unknown option {name} in the transport URL; known are {}", KNOWN.join(", "))]
+    Unknown {
+        /// As written.
+        name: String,
+    },
+    /// A value that the option does not take.
+    #[error("option {name} in the transport URL wants {wanted}")]
+    BadValue {
+        /// The option.
+        name: String,
+        /// What it takes.
+        wanted: &'static str,
+    },
+    /// An option that another one would have to allow.
+    #[error("option {name} in the transport URL needs topology=oslo")]
+    NeedsOslo {
+        /// The option.
+        name: String,
+    },
+}
+
+const KNOWN: [&str; 13] = [
+    "ssl",
+    "ssl_ca_file",
+    "ssl_cert_file",
+    "ssl_key_file",
+    "heartbeat_timeout_threshold",
+    "connect_timeout",
+    "single_connection",
+    "topology",
+    "amqp_durable_queues",
+    "amqp_auto_delete",
+    "rabbit_quorum_queue",
+    "rabbit_transient_quorum_queue",
+    "rabbit_transient_queues_ttl",
+];
+
+impl RabbitOptions {
+    /// The defaults, changed by the URL's query. Options of the same meaning bear oslo.messaging's names.
+    pub fn new(
+        url: TransportUrl,
+        connection_name: impl Into<String>,
+        seed: [u8; 32],
+    ) -> Result<Self, BadOption> {
+        let mut options = Self {
+            connection_name: connection_name.into(),
+            heartbeat: Duration::from_secs(15),
+            // Left to negotiation, lapin touches some 8 MB of buffers per connection.
+            frame_max: 131_072,
+            connect_timeout: Duration::from_secs(10),
+            tls: TlsFiles::default(),
+            single_connection: false,
+            topology: Topology::default(),
+            seed,
+            url,
+        };
+        let query = options.url.options.clone();
+        // First, because it decides about others.
+        if let Some(value) = query.get("topology") {
+            options.topology = match value.as_str() {
+                "native" => Topology::Native,
+                "oslo" => Topology::Oslo(OsloOptions::default()),
+                _ => return Err(bad("topology", "native or oslo")),
+            };
+        }
+        for (name, value) in &query {
+            options.set(name, value)?;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), BadOption> {
+        match name {
+            // Read by the URL itself, and above.
+            "ssl" | "topology" => {}
+            "ssl_ca_file" => self.tls.ca_file = Some(PathBuf::from(value)),
+            "ssl_cert_file" => self.tls.cert_file = Some(PathBuf::from(value)),
+            "ssl_key_file" => self.tls.key_file = Some(PathBuf::from(value)),
+            "heartbeat_timeout_threshold" => self.heartbeat = seconds(name, value)?,
+            "connect_timeout" => self.connect_timeout = seconds(name, value)?,
+            "single_connection" => self.single_connection = boolean(name, value)?,
+            "amqp_durable_queues" => self.oslo(name)?.amqp_durable_queues = boolean(name, value)?,
+            "amqp_auto_delete" => self.oslo(name)?.amqp_auto_delete = boolean(name, value)?,
+            "rabbit_quorum_queue" => self.oslo(name)?.rabbit_quorum_queue = boolean(name, value)?,
+            "rabbit_transient_quorum_queue" => {
+                self.oslo(name)?.rabbit_transient_quorum_queue = boolean(name, value)?
+            }
+            "rabbit_transient_queues_ttl" => {
+                self.oslo(name)?.rabbit_transient_queues_ttl = whole_seconds(name, value)?
+            }
+            _ => return Err(BadOption::Unknown { name: name.to_owned() }),
+        }
+        Ok(())
+    }
+
+    fn oslo(&mut self, name: &str) -> Result<&mut OsloOptions, BadOption> {
+        match &mut self.topology {
+            Topology::Oslo(options) => Ok(options),
+            Topology::Native => Err(BadOption::NeedsOslo { name: name.to_owned() }),
+        }
+    }
+}
+
+fn bad(name: &str, wanted: &'static str) -> BadOption {
+    BadOption::BadValue { name: name.to_owned(), wanted }
+}
+
+fn boolean(name: &str, value: &str) -> Result<bool, BadOption> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(bad(name, "true or false")),
+    }
+}
+
+fn whole_seconds(name: &str, value: &str) -> Result<Duration, BadOption> {
+    value.parse().map(Duration::from_secs).map_err(|_| bad(name, "a whole number of seconds"))
+}
+
+/// AMQP counts heartbeats in 16 bits, and no wait here is for ever.
+fn seconds(name: &str, value: &str) -> Result<Duration, BadOption> {
+    match value.parse::<u16>() {
+        Ok(number) if number > 0 => Ok(Duration::from_secs(number.into())),
+        _ => Err(bad(name, "seconds, 1 to 65535")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(query: &str) -> Result<RabbitOptions, BadOption> {
+        let url = TransportUrl::parse(&format!("rabbit://u:p@h/?{query}")).unwrap();
+        RabbitOptions::new(url, "test", [0; 32])
+    }
+
+    #[test]
+    fn the_query_changes_the_defaults() {
+        let plain = with("").unwrap();
+        assert_eq!((plain.heartbeat, plain.frame_max), (Duration::from_secs(15), 131_072));
+        assert_eq!(plain.topology, Topology::Native);
+        let set = with("ssl=true&ssl_ca_file=/ca.pem&heartbeat_timeout_threshold=60&single_connection=yes")
+            .unwrap();
+        assert_eq!(set.tls.ca_file, Some(PathBuf::from("/ca.pem")));
+        assert_eq!(set.heartbeat, Duration::from_secs(60));
+        assert!(set.single_connection && set.url.tls);
+        let oslo =
+            with("amqp_durable_queues=true&rabbit_transient_queues_ttl=0&topology=oslo").unwrap().topology;
+        let expected = OsloOptions {
+            amqp_durable_queues: true,
+            rabbit_transient_queues_ttl: Duration::ZERO,
+            ..OsloOptions::default()
+        };
+        assert_eq!(oslo, Topology::Oslo(expected));
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused_by_name() {
+        for (query, says) in [
+            ("hearbeat=3", "unknown option hearbeat"),
+            ("connect_timeout=0", "option connect_timeout in the transport URL wants seconds"),
+            ("heartbeat_timeout_threshold=x", "wants seconds"),
+            ("single_connection=maybe", "wants true or false"),
+            ("topology=ring", "wants native or oslo"),
+            (
+                "rabbit_quorum_queue=true",
+                "option rabbit_quorum_queue in the transport URL needs topology=oslo",
+            ),
+        ] {
+            let error = with(query).err().expect(query).to_string();
+            assert!(error.contains(says), "{query}: {error}");
+        }
+        for name in KNOWN {
+            assert!(!matches!(with(&format!("{name}=true")), Err(BadOption::Unknown { .. })), "{name}");
+        }
+    }
+}
