@@ -33,6 +33,9 @@ use listener::Listener;
 use notices::Notices;
 use replier::Replier;
 
+/// Answers published at once to requests that were never in work. Beyond them a caller has its timeout.
+const MAX_ASIDE: usize = 256;
+
 /// How a server works.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
@@ -104,6 +107,8 @@ struct Shared {
     notices: Notices,
     replier: Replier,
     permits: Arc<Semaphore>,
+    /// Answers beside the requests in work: to malformed calls, and to calls among reports.
+    aside: Arc<Semaphore>,
     tasks: TaskTracker,
     /// Nothing new starts.
     stop: CancellationToken,
@@ -144,6 +149,7 @@ impl RpcServer {
         let shared = Shared {
             replier: Replier::new(transport.clone(), options.seed, options.reply_retry, counters.clone()),
             permits: Arc::new(Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
+            aside: Arc::new(Semaphore::new(MAX_ASIDE)),
             notices: Notices::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -235,10 +235,13 @@ impl Listener {
         self.consumer.settle(tag, Settle::Ack);
     }
 
-    /// Answers without a permit: the number of deliveries taken at once bounds these too.
+    /// Answers beside the listener. These hold no work permit, and must not want for a bound all the same.
     fn answer_later(&self, reply: ReplyAddress, outcome: Outcome) {
         let shared = self.shared.clone();
-        self.shared.spawn(async move { shared.replier.answer(&reply, &outcome, None).await });
+        match shared.aside.clone().try_acquire_owned() {
+            Ok(slot) => self.shared.spawn(async move { shared.replier.answer(&reply, &outcome, Some(slot)).await }),
+            Err(_) => count(&shared.counters.replies_failed),
+        }
     }
 }
 

@@ -60,7 +60,7 @@ impl Replier {
         &self,
         to: &ReplyAddress,
         outcome: &Outcome,
-        permit: Option<OwnedSemaphorePermit>,
+        mut permit: Option<OwnedSemaphorePermit>,
     ) {
         let Some(queue) = &to.queue else {
             count(&self.counters.replies_without_queue);
@@ -76,7 +76,7 @@ impl Replier {
         if replaced {
             body = self.refusal(to, "it is too large");
         }
-        let (mut permit, mut waiting) = (permit, None);
+        let mut waiting = None;
         loop {
             match self.publish(queue, body.clone(), true, give_up).await {
                 Ok(()) => return count(&self.counters.replies),
@@ -97,7 +97,7 @@ impl Replier {
                 Err(error) => {
                     if waiting.is_none() {
                         waiting = self.retrying.try_acquire().ok();
-                        permit = None;
+                        drop(permit.take());
                         if waiting.is_none() {
                             return self.lost(queue, &error);
                         }

@@ -1,0 +1,552 @@
+//! The broker's state: who is connected, which queues there are, who consumes them.
+//!
+//! Synchronous and free of time except for "now" at expiry; every method leaves all of these true: an active consumer's
+//! queue exists and lists it as a reader, an exclusive queue's owner is connected, no message waits in a queue with a
+//! reader that has credit left.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::InProcessOptions;
+use super::queue::{Message, Queue};
+use crate::envelope::{CONTENT_TYPE, MAX_BODY_BYTES};
+use crate::{
+    ConnectionState, ConsumerState, Delivery, DeliveryTag, Destination, FanoutLimits, Outgoing, QueueKind,
+    Settle, Subscription, TransportError,
+};
+
+/// What the connection state calls us.
+pub(super) const BROKER: &str = "memory";
+
+/// What becomes of a message on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Arrives,
+    ArrivesTwice,
+    LostConfirmed,
+    LostUnconfirmed,
+}
+
+/// Where a published message went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Routed {
+    Taken,
+    Nowhere,
+    /// The connection broke before the confirm.
+    Disconnected,
+}
+
+/// What leads to a queue.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Route {
+    Key { exchange: String, key: String },
+    Fanout(String),
+}
+
+struct Client {
+    name: String,
+    user: Arc<str>,
+    generation: u64,
+    cut: bool,
+    state: watch::Sender<ConnectionState>,
+}
+
+struct Reader {
+    client: u64,
+    kind: QueueKind,
+    prefetch: usize,
+    /// The queue it is consuming now.
+    queue: Option<String>,
+    generation: u64,
+    last_tag: u64,
+    unsettled: BTreeMap<u64, Message>,
+    /// Tags given out but not taken yet.
+    ready: VecDeque<u64>,
+    /// No further deliveries: cancelled, or its client is closed.
+    ended: bool,
+    arrived: Arc<Notify>,
+    state: watch::Sender<ConsumerState>,
+}
+
+pub(super) struct Bus {
+    rng: ChaCha8Rng,
+    loss: f64,
+    duplicate: f64,
+    up: bool,
+    blocked: Option<String>,
+    queues: BTreeMap<String, Queue>,
+    routes: BTreeMap<Route, BTreeSet<String>>,
+    clients: BTreeMap<u64, Client>,
+    readers: BTreeMap<u64, Reader>,
+    last_id: u64,
+    pub(super) max_message: usize,
+    pub(super) dropped: u64,
+}
+
+impl Bus {
+    pub(super) fn new(options: &InProcessOptions) -> Self {
+        Self {
+            rng: ChaCha8Rng::from_seed(options.seed),
+            loss: options.loss,
+            duplicate: options.duplicate,
+            up: true,
+            blocked: None,
+            queues: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            last_id: 0,
+            max_message: MAX_BODY_BYTES,
+            dropped: 0,
+        }
+    }
+
+    fn id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    // Connections.
+
+    pub(super) fn connect(&mut self, name: &str, user: &str) -> (u64, watch::Receiver<ConnectionState>) {
+        let id = self.id();
+        let (state, receiver) = watch::channel(disconnected("not connected yet"));
+        self.clients
+            .insert(id, Client { name: name.into(), user: user.into(), generation: 0, cut: false, state });
+        self.restore(id);
+        (id, receiver)
+    }
+
+    pub(super) fn partition(&mut self, name: &str, cut: bool) {
+        for id in self.named(name) {
+            if let Some(client) = self.clients.get_mut(&id) {
+                client.cut = cut;
+            }
+            if cut {
+                self.break_connection(id, "partitioned");
+            } else {
+                self.restore(id);
+            }
+        }
+        self.reconcile();
+    }
+
+    pub(super) fn kill(&mut self, name: &str) {
+        for id in self.named(name) {
+            self.close(id);
+        }
+    }
+
+    /// Ends a connection for good.
+    pub(super) fn close(&mut self, id: u64) {
+        self.break_connection(id, "closed");
+        let Some(client) = self.clients.remove(&id) else { return };
+        client.state.send_replace(ConnectionState::Closed);
+        for reader in self.readers.values_mut().filter(|reader| reader.client == id) {
+            reader.ended = true;
+            reader.arrived.notify_one();
+        }
+        self.reconcile();
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.up = false;
+        for id in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.break_connection(id, "the broker is down");
+        }
+        for queue in self.queues.values_mut() {
+            queue.messages.clear();
+        }
+    }
+
+    pub(super) fn start(&mut self) {
+        self.up = true;
+        for id in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.restore(id);
+        }
+        self.reconcile();
+    }
+
+    pub(super) fn block(&mut self, reason: Option<&str>) {
+        self.blocked = reason.map(Into::into);
+        for client in self.clients.values().filter(|client| is_up(client)) {
+            client.state.send_replace(connected(client.generation, self.blocked.as_deref()));
+        }
+    }
+
+    fn named(&self, name: &str) -> Vec<u64> {
+        self.clients.iter().filter(|(_, client)| client.name == name).map(|(&id, _)| id).collect()
+    }
+
+    fn restore(&mut self, id: u64) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        if self.up && !client.cut && !is_up(client) {
+            client.generation += 1;
+            client.state.send_replace(connected(client.generation, self.blocked.as_deref()));
+        }
+    }
+
+    /// The connection is gone: exclusive queues with it, and what was not settled goes back.
+    fn break_connection(&mut self, id: u64, why: &str) {
+        let Some(client) = self.clients.get(&id) else { return };
+        if is_up(client) {
+            client.state.send_replace(disconnected(why));
+        }
+        let of_client: Vec<u64> =
+            self.readers.iter().filter(|(_, reader)| reader.client == id).map(|(&id, _)| id).collect();
+        for reader in of_client {
+            self.detach(reader, ConsumerState::Pending);
+        }
+        let owned: Vec<String> =
+            self.queues.iter().filter(|(_, q)| q.owner == Some(id)).map(|(name, _)| name.clone()).collect();
+        for name in owned {
+            self.remove_queue(&name);
+        }
+    }
+
+    // Publishing.
+
+    /// A message's fate and delay. Always draws the same amount, so that one fault does not shift all later ones.
+    pub(super) fn draw(&mut self, (min, max): (Duration, Duration)) -> (Fate, Duration) {
+        let [lost, confirmed, twice, late] = std::array::from_fn(|_| self.fraction());
+        let fate = match () {
+            () if lost < self.loss && confirmed < 0.5 => Fate::LostConfirmed,
+            () if lost < self.loss => Fate::LostUnconfirmed,
+            () if twice < self.duplicate => Fate::ArrivesTwice,
+            () => Fate::Arrives,
+        };
+        (fate, min + (max - min).mul_f64(late))
+    }
+
+    /// Uniform in [0, 1).
+    fn fraction(&mut self) -> f64 {
+        (self.rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        client: u64,
+        generation: u64,
+        message: &Outgoing,
+        fate: Fate,
+    ) -> Result<Routed, TransportError> {
+        let Some(client) = self.clients.get(&client) else { return Err(TransportError::Closed) };
+        if !is_up(client) || client.generation != generation {
+            return Ok(Routed::Disconnected);
+        }
+        if message.body.len() > self.max_message {
+            let attempted = format!("a message of {} bytes", message.body.len());
+            let reason = format!("it takes at most {}", self.max_message);
+            return Err(TransportError::Refused { attempted, reason });
+        }
+        let user = client.user.clone();
+        let queues: Vec<String> = match route_of(&message.destination) {
+            Ok(route) => self.routes.get(&route).into_iter().flatten().cloned().collect(),
+            Err(name) => self.queues.contains_key(name).then(|| name.to_owned()).into_iter().collect(),
+        };
+        if queues.is_empty() {
+            return Ok(Routed::Nowhere);
+        }
+        let copies = match fate {
+            Fate::Arrives => 1,
+            Fate::ArrivesTwice => 2,
+            Fate::LostConfirmed | Fate::LostUnconfirmed => 0,
+        };
+        for name in &queues {
+            for _ in 0..copies {
+                let copy = Message {
+                    body: message.body.clone(),
+                    user: user.clone(),
+                    expires: None,
+                    redelivered: false,
+                };
+                if let Some(queue) = self.queues.get_mut(name) {
+                    self.dropped += queue.push(copy, message.expiration, Instant::now());
+                }
+                self.pump(name);
+            }
+        }
+        Ok(Routed::Taken)
+    }
+
+    // Consuming.
+
+    #[allow(clippy::type_complexity, reason = "what a consumer is made of, named where it is used")]
+    pub(super) fn consume(
+        &mut self,
+        client: u64,
+        subscription: Subscription,
+    ) -> Result<(u64, watch::Receiver<ConsumerState>, Arc<Notify>), TransportError> {
+        if !self.clients.contains_key(&client) {
+            return Err(TransportError::Closed);
+        }
+        let id = self.id();
+        let (state, receiver) = watch::channel(ConsumerState::Pending);
+        let arrived = Arc::new(Notify::new());
+        let prefetch = match subscription.prefetch {
+            0 => usize::MAX,
+            some => usize::from(some),
+        };
+        let reader = Reader {
+            client,
+            kind: subscription.queue,
+            prefetch,
+            queue: None,
+            generation: 0,
+            last_tag: 0,
+            unsettled: BTreeMap::new(),
+            ready: VecDeque::new(),
+            ended: false,
+            arrived: arrived.clone(),
+            state,
+        };
+        self.readers.insert(id, reader);
+        self.attach(id);
+        Ok((id, receiver, arrived))
+    }
+
+    /// Moves what has arrived to the consumer. None: nothing yet. Zero: it has ended.
+    pub(super) fn take(&mut self, id: u64, into: &mut Vec<Delivery>, max: usize) -> Option<usize> {
+        let reader = self.readers.get_mut(&id)?;
+        let taken = reader.ready.len().min(max);
+        for tag in reader.ready.drain(..taken) {
+            let message = &reader.unsettled[&tag];
+            into.push(Delivery {
+                body: message.body.clone(),
+                content_type: Some(CONTENT_TYPE.into()),
+                user_id: Some(message.user.to_string()),
+                redelivered: message.redelivered,
+                tag: DeliveryTag { generation: reader.generation, tag },
+            });
+        }
+        (taken > 0 || reader.ended).then_some(taken)
+    }
+
+    pub(super) fn settle(&mut self, id: u64, tag: DeliveryTag, how: Settle) {
+        let Some(reader) = self.readers.get_mut(&id) else { return };
+        if tag.generation != reader.generation {
+            return;
+        }
+        match how {
+            Settle::Ack | Settle::Reject => {
+                reader.unsettled.remove(&tag.tag);
+            }
+            Settle::AckThrough => reader.unsettled = reader.unsettled.split_off(&(tag.tag + 1)),
+        }
+        let unsettled = &reader.unsettled;
+        reader.ready.retain(|tag| unsettled.contains_key(tag));
+        if let Some(queue) = reader.queue.clone() {
+            self.pump(&queue);
+        }
+    }
+
+    pub(super) fn cancel(&mut self, id: u64) {
+        let Some(reader) = self.readers.get_mut(&id) else { return };
+        reader.ended = true;
+        reader.arrived.notify_one();
+        if let Some(queue) = reader.queue.as_ref().and_then(|name| self.queues.get_mut(name)) {
+            queue.readers.retain(|&other| other != id);
+        }
+    }
+
+    /// The consumer is gone, and with it a queue that nobody else may read.
+    pub(super) fn drop_consumer(&mut self, id: u64) {
+        let queue = self.readers.get(&id).and_then(|reader| reader.queue.clone());
+        self.detach(id, ConsumerState::Pending);
+        self.readers.remove(&id);
+        let Some(name) = queue else { return };
+        if self.queues.get(&name).is_some_and(|queue| queue.owner.is_some() && queue.readers.is_empty()) {
+            self.remove_queue(&name);
+            self.reconcile();
+        }
+    }
+
+    /// Lets everyone without a queue try to get one.
+    fn reconcile(&mut self) {
+        for id in self.readers.keys().copied().collect::<Vec<_>>() {
+            self.attach(id);
+        }
+    }
+
+    /// Declares, binds and consumes a reader's queue, if its connection is there and the queue is free.
+    fn attach(&mut self, id: u64) {
+        let Some(reader) = self.readers.get(&id) else { return };
+        let Some(client) = self.clients.get(&reader.client) else { return };
+        if reader.queue.is_some() || reader.ended || !is_up(client) {
+            return;
+        }
+        let (owner, generation, kind) = (reader.client, client.generation, reader.kind.clone());
+        let Shape { name, exclusive, routes, limits } = self.shape(kind);
+        let queue = self.queues.entry(name.clone()).or_insert_with(|| Queue {
+            owner: exclusive.then_some(owner),
+            limits,
+            ..Queue::default()
+        });
+        let held = queue.owner.is_some_and(|other| other != owner);
+        let Some(reader) = self.readers.get_mut(&id) else { return };
+        if held {
+            reader.state.send_replace(ConsumerState::Held);
+            return;
+        }
+        queue.readers.push_back(id);
+        reader.queue = Some(name.clone());
+        reader.generation = generation;
+        reader.state.send_replace(ConsumerState::Active { generation });
+        for route in routes {
+            self.routes.entry(route).or_default().insert(name.clone());
+        }
+        self.pump(&name);
+    }
+
+    /// Takes a reader off its queue and gives back what it had.
+    fn detach(&mut self, id: u64, state: ConsumerState) {
+        let Some(reader) = self.readers.get_mut(&id) else { return };
+        let unsettled = std::mem::take(&mut reader.unsettled);
+        reader.ready.clear();
+        reader.state.send_replace(state);
+        // Tags of this connection settle to no effect from now on.
+        reader.generation = 0;
+        let Some(name) = reader.queue.take() else { return };
+        if let Some(queue) = self.queues.get_mut(&name) {
+            queue.readers.retain(|&other| other != id);
+            queue.requeue(unsettled.into_values());
+        }
+        self.pump(&name);
+    }
+
+    // Queues.
+
+    pub(super) fn delete_queue(&mut self, name: &str) {
+        let readers: Vec<u64> = self
+            .readers
+            .iter()
+            .filter(|(_, reader)| reader.queue.as_deref() == Some(name))
+            .map(|(&id, _)| id)
+            .collect();
+        self.remove_queue(name);
+        for id in readers {
+            self.detach(id, ConsumerState::Pending);
+        }
+        self.reconcile();
+    }
+
+    fn remove_queue(&mut self, name: &str) {
+        self.queues.remove(name);
+        self.routes.retain(|_, queues| {
+            queues.remove(name);
+            !queues.is_empty()
+        });
+    }
+
+    pub(super) fn depth(&mut self, name: &str) -> Option<usize> {
+        let queue = self.queues.get_mut(name)?;
+        queue.expire(Instant::now());
+        Some(queue.messages.len())
+    }
+
+    pub(super) fn queue_names(&self) -> Vec<String> {
+        self.queues.keys().cloned().collect()
+    }
+
+    /// Deals waiting messages to the readers in turn, as far as their credit goes.
+    fn pump(&mut self, name: &str) {
+        let Some(queue) = self.queues.get_mut(name) else { return };
+        let now = Instant::now();
+        queue.expire(now);
+        while !queue.messages.is_empty() {
+            let readers = &self.readers;
+            let free = |id: &u64| readers.get(id).is_some_and(|r| r.unsettled.len() < r.prefetch);
+            let Some(turn) = queue.readers.iter().position(free) else { return };
+            queue.readers.rotate_left(turn);
+            let (Some(id), Some(message)) = (queue.readers.front().copied(), queue.messages.pop_front())
+            else {
+                return;
+            };
+            queue.readers.rotate_left(1);
+            if let Some(reader) = self.readers.get_mut(&id) {
+                reader.last_tag += 1;
+                reader.unsettled.insert(reader.last_tag, message);
+                reader.ready.push_back(reader.last_tag);
+                reader.arrived.notify_one();
+            }
+            queue.expire(now);
+        }
+    }
+
+    /// Name, bindings and bounds of a queue.
+    fn shape(&mut self, kind: QueueKind) -> Shape {
+        match kind {
+            QueueKind::Topic { exchange, topic } => Shape {
+                routes: vec![Route::Key { exchange, key: topic.clone() }],
+                name: topic,
+                exclusive: false,
+                limits: None,
+            },
+            QueueKind::Server { exchange, topic, server, fanout } => {
+                let name = format!("{topic}.{server}");
+                let mut routes = vec![Route::Key { exchange, key: name.clone() }];
+                routes.extend(fanout.then_some(Route::Fanout(topic)));
+                Shape { name, exclusive: true, routes, limits: None }
+            }
+            QueueKind::Fanout { topic, limits } => Shape {
+                name: format!("{topic}_fanout_{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64()),
+                exclusive: true,
+                routes: vec![Route::Fanout(topic)],
+                limits: Some(limits),
+            },
+            QueueKind::Reply { name } => Shape { name, exclusive: true, routes: Vec::new(), limits: None },
+        }
+    }
+}
+
+struct Shape {
+    name: String,
+    exclusive: bool,
+    routes: Vec<Route>,
+    limits: Option<FanoutLimits>,
+}
+
+/// The exchange's binding that a destination names, or the queue itself.
+fn route_of(destination: &Destination) -> Result<Route, &str> {
+    match destination {
+        Destination::Topic { exchange, topic } => {
+            Ok(Route::Key { exchange: exchange.clone(), key: topic.clone() })
+        }
+        Destination::Server { exchange, topic, server } => {
+            Ok(Route::Key { exchange: exchange.clone(), key: format!("{topic}.{server}") })
+        }
+        Destination::Fanout { topic } => Ok(Route::Fanout(topic.clone())),
+        Destination::Queue { name } => Err(name),
+    }
+}
+
+/// A destination in words.
+pub(super) fn name_of(destination: &Destination) -> String {
+    match destination {
+        Destination::Topic { topic, .. } => topic.clone(),
+        Destination::Server { topic, server, .. } => format!("{topic}.{server}"),
+        Destination::Fanout { topic } => format!("{topic}_fanout"),
+        Destination::Queue { name } => name.clone(),
+    }
+}
+
+fn is_up(client: &Client) -> bool {
+    matches!(*client.state.borrow(), ConnectionState::Connected { .. } | ConnectionState::Blocked { .. })
+}
+
+fn connected(generation: u64, blocked: Option<&str>) -> ConnectionState {
+    match blocked {
+        Some(reason) => ConnectionState::Blocked { reason: reason.into() },
+        None => ConnectionState::Connected { generation, broker: BROKER.into() },
+    }
+}
+
+fn disconnected(why: &str) -> ConnectionState {
+    ConnectionState::Connecting { attempt: 1, last_error: Some(why.into()) }
+}

@@ -1,0 +1,62 @@
+//! One queue: its messages, its bounds, and whose turn it is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::FanoutLimits;
+
+/// Messages in a queue without a bound of its own: memory is finite.
+const MAX_LENGTH: u32 = 1_000_000;
+
+/// A message in a queue.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    pub(super) body: Bytes,
+    pub(super) user: Arc<str>,
+    pub(super) expires: Option<Instant>,
+    pub(super) redelivered: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// The client whose connection it lives by, if it is exclusive.
+    pub(super) owner: Option<u64>,
+    pub(super) limits: Option<FanoutLimits>,
+    pub(super) messages: VecDeque<Message>,
+    /// Consumers; the first is the next to be served.
+    pub(super) readers: VecDeque<u64>,
+}
+
+impl Queue {
+    /// Adds a message. Yields how many were dropped to make room.
+    pub(super) fn push(&mut self, mut message: Message, expiration: Option<Duration>, now: Instant) -> u64 {
+        let ttl = match (self.limits.map(|limits| limits.message_ttl), expiration) {
+            (Some(queue), Some(message)) => Some(queue.min(message)),
+            (queue, message) => queue.or(message),
+        };
+        message.expires = ttl.map(|ttl| now + ttl);
+        self.messages.push_back(message);
+        let max = self.limits.map_or(MAX_LENGTH, |limits| limits.max_length) as usize;
+        let excess = self.messages.len().saturating_sub(max);
+        self.messages.drain(..excess);
+        excess as u64
+    }
+
+    /// Gives back what a consumer had and did not settle, to where it was. It does not expire on the way.
+    pub(super) fn requeue(&mut self, unsettled: impl DoubleEndedIterator<Item = Message>) {
+        for message in unsettled.rev() {
+            self.messages.push_front(Message { redelivered: true, ..message });
+        }
+    }
+
+    /// Drops what has expired at the head, as classic queues do: what stands behind a younger one waits for it.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while self.messages.front().and_then(|m| m.expires).is_some_and(|expires| expires < now) {
+            self.messages.pop_front();
+        }
+    }
+}
