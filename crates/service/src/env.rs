@@ -10,14 +10,17 @@ mod blocking;
 mod clock;
 mod metrics;
 mod random;
+mod sampled;
 mod store;
 
 use std::{path::Path, sync::Arc};
 
+pub(crate) use blocking::panic_message;
 pub use blocking::{Blocking, Executor, Panicked};
 pub use clock::Clock;
 pub use metrics::Metrics;
 pub use random::Random;
+pub use sampled::Sample;
 pub use store::{Fault, FileStore, MemoryStore, Store, StoreError, StoreLock};
 
 /// Everything that a daemon may ask of the world outside it.

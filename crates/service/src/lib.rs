@@ -6,9 +6,17 @@
 //!
 //! What it leaves out: everything that knows of hosts, reports or placement, and the message bus.
 
+pub mod args;
+pub mod config;
 pub mod env;
+pub mod exit;
+pub mod health;
+pub mod logging;
+pub mod shutdown;
+pub mod stall;
+pub mod systemd;
 
 pub use env::{
-    Blocking, Clock, Env, Fault, FileStore, MemoryStore, Metrics, Panicked, Random, Store, StoreError,
-    StoreLock,
+    Blocking, Clock, Env, Fault, FileStore, MemoryStore, Metrics, Panicked, Random, Sample, Store,
+    StoreError, StoreLock,
 };

@@ -1,0 +1,108 @@
+//! Metrics that are read when they are asked for, from counts that the program keeps anyway.
+//!
+//! Registered once with a closure; the closure runs at each scrape. Samples of one name must follow each other, because
+//! OpenMetrics writes a name's help once.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+
+use super::Metrics;
+
+/// One value at the time of the scrape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    name: String,
+    help: &'static str,
+    value: Value,
+    label: Option<(&'static str, String)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Value {
+    Counter(u64),
+    Gauge(f64),
+}
+
+impl Sample {
+    /// A count that only grows; shown as `<name>_total`.
+    pub fn counter(name: &str, help: &'static str, value: u64) -> Self {
+        Self { name: name.to_owned(), help, value: Value::Counter(value), label: None }
+    }
+
+    /// A value that comes and goes.
+    pub fn gauge(name: &str, help: &'static str, value: f64) -> Self {
+        Self { name: name.to_owned(), help, value: Value::Gauge(value), label: None }
+    }
+
+    /// The same, told apart from its neighbours by a label.
+    pub fn label(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.label = Some((key, value.into()));
+        self
+    }
+}
+
+struct Sampled<F> {
+    prefix: &'static str,
+    read: F,
+}
+
+impl<F> fmt::Debug for Sampled<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sampled({})", self.prefix)
+    }
+}
+
+impl<F: Fn(&mut Vec<Sample>) + Send + Sync + 'static> Collector for Sampled<F> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut samples = Vec::new();
+        (self.read)(&mut samples);
+        for family in samples.chunk_by(|a, b| a.name == b.name) {
+            let kind = match family[0].value {
+                Value::Counter(_) => MetricType::Counter,
+                Value::Gauge(_) => MetricType::Gauge,
+            };
+            let name = format!("{}_{}", self.prefix, family[0].name);
+            let mut metric = encoder.encode_descriptor(&name, family[0].help, None, kind)?;
+            for sample in family {
+                let value = |one: &mut MetricEncoder<'_>| match sample.value {
+                    Value::Counter(value) => one.encode_counter::<[(&str, &str); 0], _, u64>(&value, None),
+                    Value::Gauge(value) => one.encode_gauge(&value),
+                };
+                match &sample.label {
+                    Some((key, text)) => value(&mut metric.encode_family(&[(*key, text.as_str())])?)?,
+                    None => value(&mut metric)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Metrics {
+    /// Shows what `read` appends, as `novella_<prefix>_<name>`, at each scrape.
+    pub fn sampled(&self, prefix: &'static str, read: impl Fn(&mut Vec<Sample>) + Send + Sync + 'static) {
+        self.with_registry(|registry| registry.register_collector(Box::new(Sampled { prefix, read })));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_read_at_each_scrape_and_grouped_by_name() {
+        let metrics = Metrics::new();
+        metrics.sampled("map", |out| {
+            out.push(Sample::gauge("hosts", "Hosts", 2.0).label("state", "up"));
+            out.push(Sample::gauge("hosts", "Hosts", 1.0).label("state", "down"));
+            out.push(Sample::counter("reports", "Reports", 7));
+        });
+        let text = metrics.encode().unwrap();
+        assert_eq!(text.matches("# HELP novella_map_hosts").count(), 1, "{text}");
+        assert!(text.contains("novella_map_hosts{state=\"up\"} 2.0\n"), "{text}");
+        assert!(text.contains("novella_map_reports_total 7\n"), "{text}");
+    }
+}
