@@ -228,3 +228,90 @@ impl fmt::Debug for TransportUrl {
         write!(f, "TransportUrl({self})")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(text: &str) -> Vec<(String, u16, String, String)> {
+        let url = TransportUrl::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        url.hosts.into_iter().map(|h| (h.host, h.port, h.user, h.password)).collect()
+    }
+
+    fn host(host: &str, port: u16, user: &str, password: &str) -> (String, u16, String, String) {
+        (host.into(), port, user.into(), password.into())
+    }
+
+    #[test]
+    fn hosts_ports_and_credentials() {
+        assert_eq!(hosts("rabbit://"), [host("localhost", 5672, "guest", "guest")]);
+        assert_eq!(hosts("rabbit://h"), [host("h", 5672, "guest", "guest")]);
+        assert_eq!(hosts("rabbit://u:p@h:1/v"), [host("h", 1, "u", "p")]);
+        let second = host("h2", 6, "guest", "guest");
+        assert_eq!(hosts("amqp://u:p@h1,h2:6/"), [host("h1", 5672, "u", "p"), second], "credentials are each host's own");
+        assert_eq!(hosts("rabbit://u:p@[::1]:5673"), [host("::1", 5673, "u", "p")]);
+        assert_eq!(hosts("rabbit://u:p@[::1]"), [host("::1", 5672, "u", "p")]);
+        assert_eq!(hosts("rabbit://u%40x:a%2Fb%3Ac%2Cd%40+@h"), [host("h", 5672, "u@x", "a/b:c,d@+")]);
+        assert_eq!(hosts("rabbit://u:p:q@h"), [host("h", 5672, "u", "p:q")], "the first colon divides");
+        assert_eq!(hosts("rabbit://u@x:p@h"), [host("h", 5672, "u@x", "p")], "the last @ divides");
+        assert_eq!(hosts("rabbit://u:p@h?ssl=true"), [host("h", 5672, "u", "p")], "an option leaves the port alone");
+        assert_eq!(hosts("amqps://u:p@h"), [host("h", 5671, "u", "p")]);
+        assert_eq!(TransportUrl::parse("amqp://h/v"), TransportUrl::parse("rabbit://h/v"));
+    }
+
+    #[test]
+    fn virtual_hosts() {
+        for (path, vhost) in
+            [("", "/"), ("/", "/"), ("//", "/"), ("/%2F", "/"), ("/v1", "v1"), ("//v1", "/v1"), ("/v1/", "v1/"), ("/a%2Fb", "a/b")]
+        {
+            assert_eq!(TransportUrl::parse(&format!("rabbit://h{path}")).unwrap().vhost, vhost, "{path}");
+        }
+    }
+
+    #[test]
+    fn options_and_tls() {
+        let url = TransportUrl::parse("rabbit://h/v?ssl=True&ssl_ca_file=/etc/a%20b.pem&name=x+y#part").unwrap();
+        assert!(url.tls);
+        assert_eq!(url.options["ssl_ca_file"], "/etc/a b.pem");
+        assert_eq!(url.options["name"], "x y");
+        assert_eq!(url.vhost, "v");
+        assert!(!TransportUrl::parse("rabbit://h?ssl=false").unwrap().tls);
+        assert!(TransportUrl::parse("rabbits://h").unwrap().tls);
+        let memory = TransportUrl::parse("memory://demo").unwrap();
+        assert_eq!((memory.scheme, &*memory.hosts[0].host, memory.to_string()), (Scheme::Memory, "demo", "memory://demo".into()));
+    }
+
+    #[test]
+    fn bad_urls_are_refused_without_their_password() {
+        for (text, error) in [
+            ("u:secret@h", UrlError::NoScheme),
+            ("u:secret://h", UrlError::NoScheme),
+            ("kafka://u:secret@h", UrlError::UnknownScheme("kafka".into())),
+            ("rabbit://u:secret@h:", UrlError::BadPort { number: 1 }),
+            ("rabbit://h1,u:secret@h:x", UrlError::BadPort { number: 2 }),
+            ("rabbit://u:secret@h:+5", UrlError::BadPort { number: 1 }),
+            ("rabbit://u:secret@h:70000", UrlError::BadPort { number: 1 }),
+            ("rabbit://u:secret@", UrlError::NoHost { number: 1 }),
+            ("rabbit://u:secret@h1,", UrlError::NoHost { number: 2 }),
+            ("rabbit://u:secret@[::1", UrlError::NoHost { number: 1 }),
+            ("rabbit://u:secret%ff@h", UrlError::NotUtf8 { part: "password" }),
+            ("rabbit://u:secret@h?a=1&a=2", UrlError::Repeated("a".into())),
+            ("rabbit://u:secret@h?ssl=maybe", UrlError::BadSsl),
+            // A slash that is not encoded ends the hosts, and leaves the password where a port should stand.
+            ("rabbit://u:secret/x@h", UrlError::BadPort { number: 1 }),
+        ] {
+            let got = TransportUrl::parse(text).unwrap_err();
+            assert_eq!(got, error, "{text}");
+            assert!(!got.to_string().contains("secret") && !format!("{got:?}").contains("secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let url = TransportUrl::parse("amqps://u:secret@h1,v:hidden@[::1]:7/a%2Fb?ssl_key_password=third").unwrap();
+        assert_eq!(url.to_string(), "rabbits://u:***@h1:5671,v:***@[::1]:7/a%2Fb");
+        for text in [format!("{url:?}"), format!("{:?}", url.hosts), url.to_string()] {
+            assert!(!["secret", "hidden", "third"].iter().any(|word| text.contains(word)), "{text}");
+        }
+    }
+}
