@@ -1,23 +1,331 @@
-//! What extra specs can ask about a host, as symbols.
+//! What extra specs can ask about a host, as symbols: one dictionary entry per distinct value.
+//!
+//! A row holds a short list of (key, value) symbols in the order of its last report, so that an unchanged report is
+//! recognised by comparing texts, without hashing. A key that a request asks about gets a column of value symbols, kept
+//! up to date from then on: an operator's flavors name few keys, hosts may report many.
+//!
+//! Two kinds of keys: attributes are top-level keys of the report, facts are Nova's `stats`. The integer attributes change
+//! with every report and are kept as numbers.
+//!
+//! What always holds: each pair in a row's list owns one reference to its key and one to its value; a column agrees with
+//! the lists. Memory follows what hosts hold now, not what they once held.
 
+use std::hash::{Hash, Hasher};
+
+use hashbrown::{Equivalent, HashMap};
 use novella_objects::Capabilities;
 
-/// Filled in by the next commit: one column per key.
+use crate::dictionary::Dictionary;
+use crate::json::Json;
+
+/// In a column: the row does not have this key.
+pub(crate) const ABSENT: u32 = u32::MAX;
+
+/// Most keys that have a column at a time; asking about one more drops the others, to be built again when asked.
+const MAX_COLUMNS: usize = 32;
+
+/// See the module's text.
 #[derive(Debug, Default)]
 pub(crate) struct CapabilityColumns {
-    rows: usize,
+    rows: Vec<RowCapabilities>,
+    keys: Dictionary<Key>,
+    values: Dictionary<Capability>,
+    columns: HashMap<u32, Vec<u32>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct RowCapabilities {
+    pairs: Vec<(u32, u32)>,
+    integers: [Option<i64>; INTEGERS.len()],
+}
+
+/// The integer attributes of a report that are not among Nova's HostState attributes computed from the table.
+pub(crate) const INTEGERS: [&str; 7] = [
+    "vcpus",
+    "disk_total",
+    "disk_used",
+    "disk_available",
+    "host_memory_total",
+    "host_memory_free",
+    "hypervisor_version",
+];
+
+/// Where a key was reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Attribute,
+    Fact,
+}
+
+/// A key by kind and name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key(Kind, Box<str>);
+
+/// The same, borrowed. Hashes like it.
+#[derive(Hash)]
+struct KeyRef<'a>(Kind, &'a str);
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.0 == key.0 && self.1 == &*key.1
+    }
+}
+
+impl From<&KeyRef<'_>> for Key {
+    fn from(key: &KeyRef<'_>) -> Self {
+        Self(key.0, key.1.into())
+    }
+}
+
+/// One distinct value.
+#[derive(Debug)]
+pub(crate) struct Capability {
+    source: Source<Box<str>>,
+    /// What a last step compares.
+    pub(crate) value: Json,
+    /// What a further step looks into, when `value` is a text that holds an object.
+    pub(crate) tree: Option<Json>,
+}
+
+/// A value as reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Source<T> {
+    /// JSON text.
+    Json(T),
+    /// A text by itself.
+    Text(T),
+}
+
+impl Hash for Capability {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.source.hash(state);
+    }
+}
+
+impl Equivalent<Capability> for Source<&str> {
+    fn equivalent(&self, other: &Capability) -> bool {
+        match (self, &other.source) {
+            (Self::Json(a), Source::Json(b)) | (Self::Text(a), Source::Text(b)) => *a == &**b,
+            _ => false,
+        }
+    }
+}
+
+impl From<&Source<&str>> for Capability {
+    fn from(source: &Source<&str>) -> Self {
+        let (source, value) = match *source {
+            // A report is JSON, so a value that does not parse is one beyond serde_json's depth: compared as text.
+            Source::Json(text) => {
+                (Source::Json(text.into()), Json::parse(text).unwrap_or_else(|| Json::Text(text.into())))
+            }
+            Source::Text(text) => (Source::Text(text.into()), Json::Text(text.into())),
+        };
+        let tree = match &value {
+            Json::Text(text) => Json::parse(text).filter(|tree| matches!(tree, Json::Map(_))),
+            _ => None,
+        };
+        Self { source, value, tree }
+    }
 }
 
 impl CapabilityColumns {
     pub(crate) fn grow(&mut self, rows: usize) {
-        self.rows = rows;
+        self.rows.resize(rows, RowCapabilities::default());
+        for column in self.columns.values_mut() {
+            column.resize(rows, ABSENT);
+        }
     }
 
     pub(crate) fn clear(&mut self, row: usize) {
-        debug_assert!(row < self.rows);
+        self.replace(row, std::iter::empty());
+        self.rows[row] = RowCapabilities::default();
     }
 
-    pub(crate) fn set(&mut self, row: usize, _capabilities: &Capabilities<'_>) {
-        debug_assert!(row < self.rows);
+    /// Replaces all that the row holds.
+    pub(crate) fn set(&mut self, row: usize, report: &Capabilities<'_>) {
+        self.rows[row].integers = [
+            report.vcpus,
+            report.disk_total,
+            report.disk_used,
+            report.disk_available,
+            report.host_memory_total,
+            report.host_memory_free,
+            report.hypervisor_version,
+        ];
+        // Nova keeps cpu_info as a text that holds JSON; an object, as in 2012, is taken as its own text.
+        let cpu_info = report.cpu_info.as_ref().map(|raw| match raw.get() {
+            text if text.starts_with('"') => Source::Json(text),
+            text => Source::Text(text),
+        });
+        let attribute = |name, value| (KeyRef(Kind::Attribute, name), value);
+        let known = cpu_info.map(|value| attribute("cpu_info", value)).into_iter().chain(
+            report.hypervisor_type.as_deref().map(|value| attribute("hypervisor_type", Source::Text(value))),
+        );
+        let extra = report.extra.iter().map(|(name, raw)| attribute(name.as_ref(), Source::Json(raw.get())));
+        let facts = report.novella.iter().flat_map(|novella| novella.facts.iter());
+        let facts = facts.map(|(name, raw)| (KeyRef(Kind::Fact, name), Source::Json(raw.get())));
+        self.replace(row, known.chain(extra).chain(facts));
+    }
+
+    fn replace<'r>(&mut self, row: usize, pairs: impl Iterator<Item = (KeyRef<'r>, Source<&'r str>)>) {
+        let mut kept = 0;
+        for (key, source) in pairs {
+            if let Some(&(held_key, held_value)) = self.rows[row].pairs.get(kept)
+                && key.equivalent(self.keys.get(held_key))
+            {
+                if !source.equivalent(self.values.get(held_value)) {
+                    let value = self.values.acquire(&source);
+                    self.values.release(held_value);
+                    self.rows[row].pairs[kept].1 = value;
+                    self.index(row, held_key, value);
+                }
+                kept += 1;
+                continue;
+            }
+            self.cut(row, kept);
+            let pair = (self.keys.acquire(&key), self.values.acquire(&source));
+            self.rows[row].pairs.push(pair);
+            self.index(row, pair.0, pair.1);
+            kept += 1;
+        }
+        self.cut(row, kept);
+    }
+
+    /// Lets go of all pairs from `kept` on.
+    fn cut(&mut self, row: usize, kept: usize) {
+        while self.rows[row].pairs.len() > kept {
+            let Some((key, value)) = self.rows[row].pairs.pop() else { return };
+            self.values.release(value);
+            // An equal key may stand earlier in the list, with another value.
+            let earlier = self.held(row, key).unwrap_or(ABSENT);
+            self.index(row, key, earlier);
+            if self.keys.release(key) {
+                self.columns.remove(&key);
+            }
+        }
+    }
+
+    fn index(&mut self, row: usize, key: u32, value: u32) {
+        if let Some(column) = self.columns.get_mut(&key) {
+            // The last of equal keys counts, so an earlier one does not overwrite it.
+            let last = self.rows[row].pairs.iter().rev().find(|(k, _)| *k == key).map_or(value, |(_, v)| *v);
+            column[row] = last;
+        }
+    }
+
+    fn held(&self, row: usize, key: u32) -> Option<u32> {
+        self.rows[row].pairs.iter().rev().find(|(k, _)| *k == key).map(|(_, value)| *value)
+    }
+
+    /// The symbol of a key that some host reports now.
+    pub(crate) fn key(&self, kind: Kind, name: &str) -> Option<u32> {
+        self.keys.find(&KeyRef(kind, name))
+    }
+
+    /// Makes sure that a key has a column.
+    pub(crate) fn build_column(&mut self, key: u32) {
+        if self.columns.contains_key(&key) {
+            return;
+        }
+        if self.columns.len() >= MAX_COLUMNS {
+            self.columns.clear();
+        }
+        let column = (0..self.rows.len()).map(|row| self.held(row, key).unwrap_or(ABSENT)).collect();
+        self.columns.insert(key, column);
+    }
+
+    /// A key's values by row, if it has a column.
+    pub(crate) fn column(&self, key: u32) -> Option<&[u32]> {
+        self.columns.get(&key).map(Vec::as_slice)
+    }
+
+    /// The value symbol at one row, column or not.
+    pub(crate) fn symbol(&self, row: usize, key: u32) -> Option<u32> {
+        match self.columns.get(&key) {
+            Some(column) => Some(column[row]).filter(|&symbol| symbol != ABSENT),
+            None => self.held(row, key),
+        }
+    }
+
+    /// A value that some row holds.
+    pub(crate) fn value(&self, symbol: u32) -> &Capability {
+        self.values.get(symbol)
+    }
+
+    /// Bound of all value symbols.
+    pub(crate) fn values(&self) -> usize {
+        self.values.symbols()
+    }
+
+    /// An integer attribute of [`INTEGERS`].
+    pub(crate) fn integer(&self, row: usize, which: usize) -> Option<i64> {
+        self.rows[row].integers[which]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(facts: &str) -> String {
+        format!(
+            r#"{{"vcpus":4,"cpu_info":{{"arch":"x86_64"}},"hypervisor_type":"QEMU","rack":7,"novella":{{"uuid":
+            "00000000-0000-0000-0000-000000000001","incarnation":1,"nonce":1,"seq":1,"sent_at":"","interval_ms":1,
+            "facts":{facts}}}}}"#
+        )
+    }
+
+    fn set(columns: &mut CapabilityColumns, row: usize, facts: &str) {
+        let text = report(facts);
+        columns.set(row, &serde_json::from_str(&text).unwrap());
+    }
+
+    fn fact(columns: &CapabilityColumns, row: usize, name: &str) -> Option<String> {
+        let key = columns.key(Kind::Fact, name)?;
+        Some(columns.value(columns.symbol(row, key)?).value.text().into_owned())
+    }
+
+    #[test]
+    fn equal_values_are_one_entry_and_the_last_report_counts() {
+        let mut c = CapabilityColumns::default();
+        c.grow(64);
+        set(&mut c, 0, r#"{"a":"x","b":"y"}"#);
+        set(&mut c, 1, r#"{"b":"y","a":"x"}"#);
+        let a = c.key(Kind::Fact, "a").unwrap();
+        assert_eq!(c.symbol(0, a), c.symbol(1, a));
+        c.build_column(a);
+        set(&mut c, 0, r#"{"b":"z"}"#);
+        assert_eq!((fact(&c, 0, "a"), fact(&c, 1, "a")), (None, Some("x".into())));
+        assert_eq!(fact(&c, 0, "b").as_deref(), Some("z"));
+        set(&mut c, 0, r#"{"a":"first","a":"last"}"#);
+        assert_eq!(fact(&c, 0, "a").as_deref(), Some("last"));
+        set(&mut c, 0, r#"{"a":"first"}"#);
+        assert_eq!(fact(&c, 0, "a").as_deref(), Some("first"));
+        c.clear(0);
+        c.clear(1);
+        assert_eq!(c.key(Kind::Fact, "a"), None);
+        assert!(c.column(a).is_none(), "a key that nobody holds has no column");
+    }
+
+    #[test]
+    fn hosts_whose_facts_keep_changing_take_no_more_room() {
+        let mut c = CapabilityColumns::default();
+        c.grow(64);
+        for i in 0..1000 {
+            set(&mut c, i % 3, &format!(r#"{{"serial":"{i}","key{i}":{i}}}"#));
+        }
+        assert!(c.values() < 20, "{} values", c.values());
+        assert!(c.keys.symbols() < 20);
+    }
+
+    #[test]
+    fn a_text_that_holds_an_object_can_be_looked_into() {
+        let mut c = CapabilityColumns::default();
+        c.grow(64);
+        set(&mut c, 0, "{}");
+        let key = c.key(Kind::Attribute, "cpu_info").unwrap();
+        let cpu_info = c.value(c.symbol(0, key).unwrap());
+        assert_eq!(cpu_info.value.text(), r#"{"arch":"x86_64"}"#);
+        assert_eq!(cpu_info.tree.as_ref().unwrap().get("arch").unwrap().text(), "x86_64");
     }
 }

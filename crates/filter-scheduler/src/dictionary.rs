@@ -67,12 +67,12 @@ impl<V: Hash> Dictionary<V> {
         symbol
     }
 
-    /// Drops one reference.
-    pub(crate) fn release(&mut self, symbol: u32) {
-        let Some(slot) = &mut self.slots[symbol as usize] else { return };
+    /// Drops one reference; true if it was the last.
+    pub(crate) fn release(&mut self, symbol: u32) -> bool {
+        let slot = self.slots[symbol as usize].as_mut().expect("a held symbol has a value");
         slot.references -= 1;
         if slot.references > 0 {
-            return;
+            return false;
         }
         let hash = self.hasher.hash_one(&slot.value);
         if let Ok(entry) = self.index.find_entry(hash, |&at| at == symbol) {
@@ -80,6 +80,7 @@ impl<V: Hash> Dictionary<V> {
         }
         self.slots[symbol as usize] = None;
         self.free.push(symbol);
+        true
     }
 
     /// The symbol of a value, if any row holds it.

@@ -60,7 +60,7 @@ pub struct Resources {
     pub disk_gb_total: u64,
     /// Reserved and claimed GiB.
     pub disk_gb_used: u64,
-    /// Overcommit; each must be finite and above zero.
+    /// Overcommit; each within [`MIN_RATIO`] and [`MAX_RATIO`].
     pub ratios: AllocationRatios,
     /// Instances on the host.
     pub num_instances: u32,
@@ -68,6 +68,34 @@ pub struct Resources {
     pub num_io_ops: u32,
     /// Builds that failed in a row.
     pub failed_builds: u32,
+}
+
+impl Resources {
+    /// Whether a row can hold these.
+    pub fn check(&self) -> Result<(), Unusable> {
+        for (field, value) in [
+            ("vcpus_total", self.vcpus_total),
+            ("vcpus_used", self.vcpus_used),
+            ("memory_mb_total", self.memory_mb_total),
+            ("memory_mb_used", self.memory_mb_used),
+            ("disk_gb_total", self.disk_gb_total),
+            ("disk_gb_used", self.disk_gb_used),
+        ] {
+            if value > MAX_AMOUNT {
+                return Err(Unusable::TooLarge { field, value });
+            }
+        }
+        for (field, value) in [
+            ("cpu_allocation_ratio", self.ratios.cpu),
+            ("ram_allocation_ratio", self.ratios.ram),
+            ("disk_allocation_ratio", self.ratios.disk),
+        ] {
+            if !(MIN_RATIO..=MAX_RATIO).contains(&value) {
+                return Err(Unusable::Ratio { field, value });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Why a row keeps its old resources.
@@ -82,7 +110,7 @@ pub enum Unusable {
         value: u64,
     },
     /// A ratio that no fit can be computed with.
-    #[error("{field} is {value}, but must be a finite number above zero and at most {MAX_RATIO}")]
+    #[error("{field} is {value}, but must be a number from {MIN_RATIO} to {MAX_RATIO}")]
     Ratio {
         /// As in configuration.
         field: &'static str,
@@ -91,7 +119,10 @@ pub enum Unusable {
     },
 }
 
-/// Largest allocation ratio: keeps every product of a total and a ratio exact enough to be weighed.
+/// Smallest allocation ratio. Ratios within these bounds keep every weighed value well inside the range of `f32`.
+pub const MIN_RATIO: f64 = 1.0e-3;
+
+/// Largest allocation ratio.
 pub const MAX_RATIO: f64 = 1.0e6;
 
 /// See the module's text.
@@ -325,7 +356,7 @@ impl HostTable {
 
     /// Replaces what the host reported. What is consumed on top stays. On error nothing changes.
     pub fn set_resources(&mut self, row: Row, resources: &Resources) -> Result<(), Unusable> {
-        check(resources)?;
+        resources.check()?;
         self.columns.exact[row.index()].reported = *resources;
         self.columns.derive(row.index());
         Ok(())
@@ -543,31 +574,6 @@ impl Columns {
 /// Into a 32-bit lane. Cutting changes no decision: requests above [`MAX_AMOUNT`] are refused before any comparison.
 fn lane(value: i64) -> i32 {
     value.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
-}
-
-fn check(r: &Resources) -> Result<(), Unusable> {
-    for (field, value) in [
-        ("vcpus_total", r.vcpus_total),
-        ("vcpus_used", r.vcpus_used),
-        ("memory_mb_total", r.memory_mb_total),
-        ("memory_mb_used", r.memory_mb_used),
-        ("disk_gb_total", r.disk_gb_total),
-        ("disk_gb_used", r.disk_gb_used),
-    ] {
-        if value > MAX_AMOUNT {
-            return Err(Unusable::TooLarge { field, value });
-        }
-    }
-    for (field, value) in [
-        ("cpu_allocation_ratio", r.ratios.cpu),
-        ("ram_allocation_ratio", r.ratios.ram),
-        ("disk_allocation_ratio", r.ratios.disk),
-    ] {
-        if !(value > 0.0 && value <= MAX_RATIO) {
-            return Err(Unusable::Ratio { field, value });
-        }
-    }
-    Ok(())
 }
 
 /// The set bits, lowest first.

@@ -7,10 +7,13 @@
 
 mod capability_columns;
 mod dictionary;
+mod extra_specs_ops;
 pub mod host_manager;
 mod host_table;
+mod json;
+mod python;
 
 pub use host_manager::*;
-pub use host_table::{HostState, HostTable, MAX_AMOUNT, MAX_RATIO, Resources, Row, Snapshot, Unusable};
+pub use host_table::{HostState, HostTable, MAX_AMOUNT, MAX_RATIO, MIN_RATIO, Resources, Row, Snapshot, Unusable};
 pub use novella_objects::HostState as Status;
 pub use novella_resources::Amounts;
