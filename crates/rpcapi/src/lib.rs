@@ -1,1 +1,23 @@
-//! The RPC contracts between operator, scheduler and compute agents.
+//! The contracts: everything that can be said on the wire between operators, schedulers and agents.
+//!
+//! Each API has a client (what a caller writes), an endpoint trait (what a daemon implements) and an adapter that turns
+//! the trait into a [`novella_messaging::Endpoint`]. The version history stands on top of each file; a method is added
+//! with a raised minor version and never changes its meaning.
+
+mod base;
+mod compute;
+mod scheduler;
+
+pub use base::{BaseApi, Pong};
+pub use compute::{
+    AgentStatus, ComputeApi, ComputeEndpoint, ComputeServer, GetHostStats, PublishServiceCapabilities,
+};
+pub use scheduler::{
+    DecisionQuery, HostList, HostQuery, Release, ReportHandler, ReportSink, SchedulerApi, SchedulerEndpoint,
+    SchedulerServer, SchedulerStatus,
+};
+
+/// Topic of the schedulers.
+pub const SCHEDULER_TOPIC: &str = "scheduler";
+/// Topic of the agents.
+pub const COMPUTE_TOPIC: &str = "compute";

@@ -1,0 +1,157 @@
+//! What can be asked of an agent. Topic `compute`, server = its host name.
+//!
+//! | version | method | how |
+//! |---|---|---|
+//! | 1.0 | `get_host_stats(refresh)` → capabilities | call |
+//! | 1.0 | `publish_service_capabilities(window_ms)`: report now, some time within the window | cast, fanout cast |
+//! | 1.1 | `ping()` → [`AgentStatus`] | call |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use novella_messaging::{
+    CallError, CallOptions, Endpoint, Request, RequestContext, RpcClient, RpcError, Target, Version, answer,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::COMPUTE_TOPIC;
+
+/// Who an agent is and how it does. Answer to `ping`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Its host name.
+    pub host: String,
+    /// Its identity.
+    pub uuid: Uuid,
+    /// Raised with every process.
+    pub incarnation: u64,
+    /// Its process id, to find it on the host.
+    pub pid: u32,
+    /// Driver name.
+    pub driver: String,
+    /// novella's version.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_s: f64,
+    /// Reports sent by this process.
+    pub reports: u64,
+}
+
+/// Arguments of `publish_service_capabilities`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PublishServiceCapabilities {
+    /// Spread the answers over this window, ms. An agent answers at most one such request per window.
+    #[serde(default)]
+    pub window_ms: u64,
+}
+
+/// Arguments of `get_host_stats`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct GetHostStats {
+    /// Probe anew instead of answering from the last reading.
+    #[serde(default)]
+    pub refresh: bool,
+}
+
+/// Client of the agents.
+#[derive(Clone)]
+pub struct ComputeApi {
+    client: RpcClient,
+    target: Target,
+}
+
+impl ComputeApi {
+    /// On the control exchange `exchange`.
+    pub fn new(client: RpcClient, exchange: &str) -> Self {
+        let mut target = Target::topic(COMPUTE_TOPIC);
+        target.exchange = exchange.to_owned();
+        Self { client, target }
+    }
+
+    /// Asks all agents to report within `window`.
+    pub async fn publish_service_capabilities(
+        &self,
+        window: Duration,
+        timeout: Duration,
+    ) -> Result<(), RpcError> {
+        let args = PublishServiceCapabilities { window_ms: window.as_millis() as u64 };
+        self.client.cast(&self.target.clone().fanout(), "publish_service_capabilities", &args, timeout).await
+    }
+
+    /// Asks one agent to report now.
+    pub async fn publish_service_capabilities_of(
+        &self,
+        host: &str,
+        timeout: Duration,
+    ) -> Result<(), RpcError> {
+        let args = PublishServiceCapabilities::default();
+        self.client
+            .cast(&self.target.clone().server(host), "publish_service_capabilities", &args, timeout)
+            .await
+    }
+
+    /// What the driver of `host` says.
+    pub async fn get_host_stats(
+        &self,
+        host: &str,
+        refresh: bool,
+        options: CallOptions,
+    ) -> Result<Value, RpcError> {
+        self.client
+            .call(&self.target.clone().server(host), "get_host_stats", &GetHostStats { refresh }, options)
+            .await
+    }
+
+    /// Who answers as `host`.
+    pub async fn ping(&self, host: &str, options: CallOptions) -> Result<AgentStatus, RpcError> {
+        let target = self.target.clone().server(host).version(Version::new(1, 1));
+        self.client.call(&target, "ping", &serde_json::Map::new(), options).await
+    }
+}
+
+/// What an agent implements.
+#[async_trait]
+pub trait ComputeEndpoint: Send + Sync + 'static {
+    /// Reports soon, within the window.
+    async fn publish_service_capabilities(
+        &self,
+        context: &RequestContext,
+        args: PublishServiceCapabilities,
+    ) -> Result<(), CallError>;
+
+    /// The capabilities, as JSON.
+    async fn get_host_stats(&self, context: &RequestContext, args: GetHostStats) -> Result<Value, CallError>;
+
+    /// Who it is.
+    async fn ping(&self, context: &RequestContext) -> Result<AgentStatus, CallError>;
+}
+
+/// Serves a [`ComputeEndpoint`].
+pub struct ComputeServer<E>(pub Arc<E>);
+
+#[async_trait]
+impl<E: ComputeEndpoint> Endpoint for ComputeServer<E> {
+    fn version(&self) -> Version {
+        Version::new(1, 1)
+    }
+
+    fn methods(&self) -> &[&'static str] {
+        &["publish_service_capabilities", "get_host_stats", "ping"]
+    }
+
+    async fn dispatch(&self, request: &Request) -> Result<Box<RawValue>, CallError> {
+        let (context, args) = (&request.context, request.args());
+        match request.method.as_str() {
+            "publish_service_capabilities" => {
+                answer(&self.0.publish_service_capabilities(context, args.parse()?).await?)
+            }
+            "get_host_stats" => answer(&self.0.get_host_stats(context, args.parse()?).await?),
+            "ping" => answer(&self.0.ping(context).await?),
+            _ => Err(CallError::NoSuchMethod),
+        }
+    }
+}

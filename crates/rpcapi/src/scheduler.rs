@@ -1,0 +1,321 @@
+//! What can be asked of a scheduler. Topic `scheduler`; any of several answers unless a server is named.
+//!
+//! | version | method | how |
+//! |---|---|---|
+//! | 1.0 | `update_service_capabilities(service_name, host, capabilities)` | fanout cast |
+//! | 1.0 | `get_host_list()` → `[{service, host_name}]` | call |
+//! | 1.0 | `get_service_capabilities()` → `{"<service>_<capability>": [min, max]}` | call |
+//! | 1.0 | `show_host_resources(host)` → `{resource, usage}` | call |
+//! | 1.1 | `select_destinations(request_spec, dry_run, hold_s, alternates)` → [`Decision`] | call |
+//! | 1.1 | `reserve(decision_id, scheduler, ttl_ms, entries)`: a decision, told to the other schedulers | fanout cast |
+//! | 1.1 | `release(decision_id or instance_uuids)` → how many reservations were let go | call |
+//! | 1.1 | `list_hosts()`, `show_host(host)`, `list_services()`, `get_decision(decision_id)`, `status()` | call |
+//!
+//! The 1.0 methods keep the names and shapes that Nova's scheduler had in 2012; the rest is ours.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use novella_messaging::{
+    BatchHandler, CallError, CallOptions, Endpoint, Request, RequestContext, RpcClient, RpcError, Target,
+    Version, answer,
+};
+use novella_objects::{
+    Capabilities, Decision, HostDetail, HostSummary, Reserve, SelectDestinations, ServiceSummary,
+    UpdateServiceCapabilities,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::SCHEDULER_TOPIC;
+
+/// Answer to `list_hosts`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostList {
+    /// The scheduler that answered.
+    pub scheduler: String,
+    /// One row per compute host, in the map's order.
+    pub hosts: Vec<HostSummary>,
+}
+
+/// Names a host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostQuery {
+    /// Host name.
+    pub host: String,
+}
+
+/// Names a decision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DecisionQuery {
+    /// Its id.
+    pub decision_id: String,
+}
+
+/// What to let go. All that matches either field.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Release {
+    /// A whole decision.
+    pub decision_id: Option<String>,
+    /// Single instances.
+    pub instance_uuids: Vec<Uuid>,
+}
+
+/// How a scheduler does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SchedulerStatus {
+    /// Its name.
+    pub scheduler: String,
+    /// novella's version.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_s: f64,
+    /// Takes requests.
+    pub ready: bool,
+    /// Why not, if not.
+    pub waiting_for: Option<String>,
+    /// Hosts by state.
+    pub hosts: std::collections::BTreeMap<String, u64>,
+    /// Reports applied.
+    pub reports: u64,
+    /// Decisions made, and how many of them were refusals.
+    pub decisions: u64,
+    /// See `decisions`.
+    pub refusals: u64,
+    /// Reservations held.
+    pub reservations: u64,
+}
+
+/// Client of the schedulers.
+#[derive(Clone)]
+pub struct SchedulerApi {
+    client: RpcClient,
+    target: Target,
+}
+
+impl SchedulerApi {
+    /// Any scheduler on the control exchange `exchange`.
+    pub fn new(client: RpcClient, exchange: &str) -> Self {
+        let mut target = Target::topic(SCHEDULER_TOPIC);
+        target.exchange = exchange.to_owned();
+        Self { client, target }
+    }
+
+    /// The scheduler of this name only.
+    pub fn of(&self, scheduler: &str) -> Self {
+        Self { client: self.client.clone(), target: self.target.clone().server(scheduler) }
+    }
+
+    fn at(&self, minor: u32) -> Target {
+        self.target.clone().version(Version::new(1, minor))
+    }
+
+    /// Tells every scheduler what a host has. `timeout` bounds the publish.
+    pub async fn update_service_capabilities(
+        &self,
+        service_name: &str,
+        host: &str,
+        capabilities: &Capabilities<'_>,
+        timeout: Duration,
+    ) -> Result<(), RpcError> {
+        #[derive(Serialize)]
+        struct Args<'a> {
+            service_name: &'a str,
+            host: &'a str,
+            capabilities: &'a Capabilities<'a>,
+        }
+        let args = Args { service_name, host, capabilities };
+        self.client.cast(&self.at(0).fanout(), "update_service_capabilities", &args, timeout).await
+    }
+
+    /// Tells every scheduler of a decision.
+    pub async fn reserve(&self, reserve: &Reserve, timeout: Duration) -> Result<(), RpcError> {
+        self.client.cast(&self.at(1).fanout(), "reserve", reserve, timeout).await
+    }
+
+    /// Where to put what `args` ask for.
+    pub async fn select_destinations(
+        &self,
+        args: &SelectDestinations,
+        options: CallOptions,
+    ) -> Result<Decision, RpcError> {
+        self.client.call(&self.at(1), "select_destinations", args, options).await
+    }
+
+    /// Lets reservations go.
+    pub async fn release(&self, args: &Release, options: CallOptions) -> Result<u64, RpcError> {
+        self.client.call(&self.at(1), "release", args, options).await
+    }
+
+    /// All compute hosts.
+    pub async fn list_hosts(&self, options: CallOptions) -> Result<HostList, RpcError> {
+        self.client.call(&self.at(1), "list_hosts", &NoArgs {}, options).await
+    }
+
+    /// One host with all it reported; `None` if the scheduler does not know it.
+    pub async fn show_host(&self, host: &str, options: CallOptions) -> Result<Option<HostDetail>, RpcError> {
+        self.client.call(&self.at(1), "show_host", &HostQuery { host: host.to_owned() }, options).await
+    }
+
+    /// All services that report.
+    pub async fn list_services(&self, options: CallOptions) -> Result<Vec<ServiceSummary>, RpcError> {
+        self.client.call(&self.at(1), "list_services", &NoArgs {}, options).await
+    }
+
+    /// A past decision; `None` if it is no longer remembered.
+    pub async fn get_decision(
+        &self,
+        decision_id: &str,
+        options: CallOptions,
+    ) -> Result<Option<Decision>, RpcError> {
+        let args = DecisionQuery { decision_id: decision_id.to_owned() };
+        self.client.call(&self.at(1), "get_decision", &args, options).await
+    }
+
+    /// How the scheduler does.
+    pub async fn status(&self, options: CallOptions) -> Result<SchedulerStatus, RpcError> {
+        self.client.call(&self.at(1), "status", &NoArgs {}, options).await
+    }
+
+    /// Nova 2012: every service on every host.
+    pub async fn get_host_list(&self, options: CallOptions) -> Result<Value, RpcError> {
+        self.client.call(&self.at(0), "get_host_list", &NoArgs {}, options).await
+    }
+
+    /// Nova 2012: smallest and largest value of each numeric capability.
+    pub async fn get_service_capabilities(&self, options: CallOptions) -> Result<Value, RpcError> {
+        self.client.call(&self.at(0), "get_service_capabilities", &NoArgs {}, options).await
+    }
+
+    /// Nova 2012: totals and usage of one host.
+    pub async fn show_host_resources(&self, host: &str, options: CallOptions) -> Result<Value, RpcError> {
+        self.client
+            .call(&self.at(0), "show_host_resources", &HostQuery { host: host.to_owned() }, options)
+            .await
+    }
+}
+
+#[derive(Serialize)]
+struct NoArgs {}
+
+/// What a scheduler implements. Reports come by [`ReportSink`] instead, in batches.
+#[async_trait]
+pub trait SchedulerEndpoint: Send + Sync + 'static {
+    /// Decides.
+    async fn select_destinations(
+        &self,
+        context: &RequestContext,
+        args: SelectDestinations,
+    ) -> Result<Decision, CallError>;
+    /// Subtracts what another scheduler has given away.
+    async fn reserve(&self, context: &RequestContext, args: Reserve) -> Result<(), CallError>;
+    /// Gives back.
+    async fn release(&self, context: &RequestContext, args: Release) -> Result<u64, CallError>;
+    /// Compute hosts.
+    async fn list_hosts(&self) -> Result<HostList, CallError>;
+    /// One host.
+    async fn show_host(&self, args: HostQuery) -> Result<Option<HostDetail>, CallError>;
+    /// Services.
+    async fn list_services(&self) -> Result<Vec<ServiceSummary>, CallError>;
+    /// A past decision.
+    async fn get_decision(&self, args: DecisionQuery) -> Result<Option<Decision>, CallError>;
+    /// State.
+    async fn status(&self) -> Result<SchedulerStatus, CallError>;
+    /// Nova 2012.
+    async fn get_host_list(&self) -> Result<Value, CallError>;
+    /// Nova 2012.
+    async fn get_service_capabilities(&self) -> Result<Value, CallError>;
+    /// Nova 2012. An unknown host is an error there, and here.
+    async fn show_host_resources(&self, args: HostQuery) -> Result<Value, CallError>;
+}
+
+/// Serves a [`SchedulerEndpoint`].
+pub struct SchedulerServer<E>(pub Arc<E>);
+
+#[async_trait]
+impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
+    fn version(&self) -> Version {
+        Version::new(1, 1)
+    }
+
+    fn methods(&self) -> &[&'static str] {
+        &[
+            "select_destinations",
+            "reserve",
+            "release",
+            "list_hosts",
+            "show_host",
+            "list_services",
+            "get_decision",
+            "status",
+            "get_host_list",
+            "get_service_capabilities",
+            "show_host_resources",
+        ]
+    }
+
+    async fn dispatch(&self, request: &Request) -> Result<Box<RawValue>, CallError> {
+        let (context, args, endpoint) = (&request.context, request.args(), &self.0);
+        match request.method.as_str() {
+            "select_destinations" => answer(&endpoint.select_destinations(context, args.parse()?).await?),
+            "reserve" => answer(&endpoint.reserve(context, args.parse()?).await?),
+            "release" => answer(&endpoint.release(context, args.parse()?).await?),
+            "list_hosts" => answer(&endpoint.list_hosts().await?),
+            "show_host" => answer(&endpoint.show_host(args.parse()?).await?),
+            "list_services" => answer(&endpoint.list_services().await?),
+            "get_decision" => answer(&endpoint.get_decision(args.parse()?).await?),
+            "status" => answer(&endpoint.status().await?),
+            "get_host_list" => answer(&endpoint.get_host_list().await?),
+            "get_service_capabilities" => answer(&endpoint.get_service_capabilities().await?),
+            "show_host_resources" => answer(&endpoint.show_host_resources(args.parse()?).await?),
+            _ => Err(CallError::NoSuchMethod),
+        }
+    }
+}
+
+/// Takes whole batches of reports: one lock per batch.
+pub trait ReportSink: Send + Sync + 'static {
+    /// Applies the reports in order.
+    fn apply_reports(&self, reports: &[UpdateServiceCapabilities<'_>]);
+    /// A report whose arguments could not be read: `reason` names the value.
+    fn bad_report(&self, context: &RequestContext, reason: &CallError);
+}
+
+/// Feeds `update_service_capabilities` of one major version to a [`ReportSink`].
+pub struct ReportHandler<S> {
+    sink: Arc<S>,
+    version: Version,
+}
+
+impl<S> ReportHandler<S> {
+    /// One handler per major version that reporters speak: 1.x as in Folsom, and 2.4 as in Grizzly, whose
+    /// capabilities are a list. Both forms are read at either version.
+    pub fn all(sink: &Arc<S>) -> [Self; 2] {
+        [Version::new(1, u32::MAX), Version::new(2, 4)].map(|version| Self { sink: sink.clone(), version })
+    }
+}
+
+impl<S: ReportSink> BatchHandler for ReportHandler<S> {
+    fn method(&self) -> &str {
+        "update_service_capabilities"
+    }
+
+    fn version(&self) -> Version {
+        self.version
+    }
+
+    fn handle(&self, requests: &[Request]) {
+        let mut reports = Vec::with_capacity(requests.len());
+        for request in requests {
+            match request.args().parse() {
+                Ok(report) => reports.push(report),
+                Err(error) => self.sink.bad_report(&request.context, &error),
+            }
+        }
+        self.sink.apply_reports(&reports);
+    }
+}
