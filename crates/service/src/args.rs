@@ -1,0 +1,111 @@
+//! The options that every program of ours has; flattened into each one's own.
+
+use std::{env, path::PathBuf};
+
+use clap::{ArgAction, Args};
+
+use crate::{
+    config::{ENV_PREFIX, Sources},
+    logging::{LogFormat, LogOptions},
+};
+
+/// The key that `--transport-url` sets.
+pub const TRANSPORT_URL_KEY: &str = "transport_url";
+/// The environment variable that stands in for `--transport-url`.
+pub const TRANSPORT_URL_ENV: &str = "NOVELLA_TRANSPORT_URL";
+
+/// Options common to the daemons and the command-line client.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct CommonArgs {
+    /// Read settings from this TOML file; repeat it to add files, of which later ones win
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Vec<PathBuf>,
+
+    /// Where the message bus is: rabbit://USER:PASSWORD@HOST[:PORT][,...]/VHOST, or amqp:// and the TLS forms
+    ///
+    /// A password on the command line can be seen by other users of this machine; the environment or a file cannot.
+    #[arg(long, value_name = "URL", global = true, env = TRANSPORT_URL_ENV, hide_env_values = true)]
+    pub transport_url: Option<String>,
+
+    /// How to write the log, on standard error
+    #[arg(long, value_name = "FORMAT", global = true, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+
+    /// Log more: -v debug, -vv trace, -vvv other libraries' debug too (RUST_LOG, if set, decides instead)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl CommonArgs {
+    /// Where the settings come from: the files, this process's environment, and `--transport-url`. A program adds its
+    /// own options with [`Sources::set`].
+    pub fn sources(&self) -> Sources {
+        // A value that is not UTF-8 keeps a replacement character, so that it is refused for what it is and not skipped.
+        let ours = env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .filter(|(name, _)| name.starts_with(ENV_PREFIX));
+        self.sources_with(ours.collect())
+    }
+
+    fn sources_with(&self, env: Vec<(String, String)>) -> Sources {
+        // clap has already put the variable's value in place of an absent option: that one is the environment's.
+        let from_env =
+            |url: &&String| env.iter().any(|(name, value)| name == TRANSPORT_URL_ENV && value == *url);
+        let given = self.transport_url.as_ref().filter(|url| !url.is_empty() && !from_env(url));
+        Sources { files: self.config.clone(), overrides: Vec::new(), env: env.clone() }.set(
+            TRANSPORT_URL_KEY,
+            "--transport-url",
+            given,
+        )
+    }
+
+    /// What [`crate::logging::init`] wants to know.
+    pub fn log_options(&self) -> LogOptions {
+        LogOptions { format: self.log_format, verbose: self.verbose }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        common: CommonArgs,
+    }
+
+    #[test]
+    fn options_become_sources_with_the_right_origin() {
+        let parsed = Program::parse_from([
+            "x",
+            "--config",
+            "a.toml",
+            "--config",
+            "b.toml",
+            "--transport-url",
+            "rabbit://h",
+            "-vv",
+            "--log-format",
+            "json",
+        ]);
+        let env = vec![(TRANSPORT_URL_ENV.to_owned(), "rabbit://other".to_owned())];
+        let sources = parsed.common.sources_with(env.clone());
+        assert_eq!(sources.files, [PathBuf::from("a.toml"), PathBuf::from("b.toml")]);
+        assert_eq!(sources.overrides[0].value, "rabbit://h");
+        assert_eq!(sources.env, env);
+        assert_eq!(parsed.common.log_options(), LogOptions { format: LogFormat::Json, verbose: 2 });
+
+        let same = CommonArgs { transport_url: Some("rabbit://other".into()), ..CommonArgs::default() };
+        assert!(same.sources_with(env).overrides.is_empty(), "the environment's own value is not an option");
+    }
+
+    #[test]
+    fn help_names_the_variable_but_not_its_value() {
+        let help = Program::command().render_long_help().to_string();
+        assert!(help.contains("[env: NOVELLA_TRANSPORT_URL]"), "{help}");
+    }
+}

@@ -1,0 +1,197 @@
+//! Reads files, environment and command line into single keys with their origins.
+//!
+//! What always holds: nothing here fails. What cannot be read becomes a problem, and the reading goes on, so that an
+//! operator sees everything at once. A parser's message is kept, the line it quotes is not: it may hold a password.
+
+use std::{fs, io::ErrorKind, path::Path};
+
+use serde_json::Value as Json;
+use toml_edit::{Document, Item, TableLike, Value};
+
+use super::{ENV_PREFIX, KeyDoc, Origin, Problem, Sources, suggest};
+
+/// One key, set by one source.
+pub(super) struct Leaf {
+    pub doc: &'static KeyDoc,
+    /// Readings of the value, best first: text from the environment may be a string, a number or a list.
+    pub candidates: Vec<Json>,
+    pub origin: Origin,
+}
+
+/// All that the sources say, least important first.
+#[derive(Default)]
+pub(super) struct Collected {
+    pub leaves: Vec<Leaf>,
+    pub problems: Vec<Problem>,
+    pub warnings: Vec<String>,
+    /// At least one file gave nothing at all.
+    pub unreadable: bool,
+}
+
+pub(super) fn collect(keys: &'static [KeyDoc], sources: &Sources) -> Collected {
+    let mut collected = Collected::default();
+    for path in &sources.files {
+        if let Err(problem) = collected.read_file(keys, path) {
+            collected.unreadable = true;
+            collected.problems.push(problem);
+        }
+    }
+    for (name, value) in &sources.env {
+        if name.starts_with(ENV_PREFIX) && !value.is_empty() {
+            collected.read_env(keys, name, value);
+        }
+    }
+    for given in &sources.overrides {
+        // Options are code, so an unknown key is a mistake in this program, not the user's.
+        let doc = keys.iter().find(|doc| doc.key == given.key).expect("an option sets a key that is in KEYS");
+        let origin = Origin::CommandLine(given.option);
+        collected.leaves.push(Leaf { doc, candidates: readings(&given.value), origin });
+    }
+    collected
+}
+
+impl Collected {
+    fn read_file(&mut self, keys: &'static [KeyDoc], path: &Path) -> Result<(), Problem> {
+        let bytes = fs::read(path).map_err(|error| {
+            let fix = match error.kind() {
+                ErrorKind::NotFound => {
+                    "check the path given with --config, or leave the option out".to_owned()
+                }
+                ErrorKind::PermissionDenied => {
+                    format!("let this user read it, such as: chmod o+r {}", path.display())
+                }
+                ErrorKind::IsADirectory => "name a file in it; --config may be repeated".to_owned(),
+                _ => "check the file and its file system".to_owned(),
+            };
+            Problem::in_source(path.display(), format!("cannot read the file: {error}"), fix)
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let line = line_of(error.as_bytes(), error.utf8_error().valid_up_to());
+            let fix = "save the file as UTF-8".to_owned();
+            Problem::in_source(format!("{}:{line}", path.display()), "the file is not UTF-8", fix)
+        })?;
+        let document = Document::parse(text.as_str()).map_err(|error| {
+            let line = line_of(text.as_bytes(), error.span().map_or(0, |span| span.start));
+            let what = format!("not valid TOML: {}", error.message().trim().replace('\n', ", "));
+            Problem::in_source(
+                format!("{}:{line}", path.display()),
+                what,
+                "correct this line; strings need quotes",
+            )
+        })?;
+        let file = FileText { path, text: &text };
+        self.read_table(keys, &file, "", document.as_table());
+        Ok(())
+    }
+
+    fn read_table(
+        &mut self,
+        keys: &'static [KeyDoc],
+        file: &FileText<'_>,
+        prefix: &str,
+        table: &dyn TableLike,
+    ) {
+        for (name, item) in table.iter() {
+            let key = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+            let span = table.key(name).and_then(|key| key.span()).or_else(|| item.span());
+            let origin = file.origin(span.map_or(0, |span| span.start));
+            let section = format!("{key}.");
+            if let Some(doc) = keys.iter().find(|doc| doc.key == key) {
+                match item_to_json(item) {
+                    Ok(value) => self.leaves.push(Leaf { doc, candidates: vec![value], origin }),
+                    Err(what) => {
+                        self.problems.push(Problem::in_key(&key, &origin, what, "write a finite number"))
+                    }
+                }
+            } else if !keys.iter().any(|doc| doc.key.starts_with(&section)) {
+                let fix = match suggest(&key, keys.iter().map(|doc| doc.key)) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => "remove it; `config explain` lists every key".to_owned(),
+                };
+                self.problems.push(Problem::in_key(&key, &origin, "there is no such key", fix));
+            } else if let Some(table) = item.as_table_like() {
+                self.read_table(keys, file, &key, table);
+            } else {
+                let what = format!("expected a section, found a {}", item.type_name());
+                self.problems.push(Problem::in_key(
+                    &key,
+                    &origin,
+                    what,
+                    format!("write its keys under [{key}]"),
+                ));
+            }
+        }
+    }
+
+    fn read_env(&mut self, keys: &'static [KeyDoc], name: &str, value: &str) {
+        if let Some(doc) = keys.iter().find(|doc| doc.env_name() == name) {
+            self.leaves.push(Leaf { doc, candidates: readings(value), origin: Origin::Env(name.to_owned()) });
+            return;
+        }
+        // Not an error: one environment often serves both daemons, and orchestrators add variables of their own.
+        let names: Vec<String> = keys.iter().map(KeyDoc::env_name).collect();
+        let near = suggest(name, names.iter().map(String::as_str))
+            .filter(|near| strsim::damerau_levenshtein(name, near) <= 3);
+        if let Some(near) = near {
+            self.warnings.push(format!("environment variable {name} sets nothing; did you mean {near}?"));
+        } else if name.contains("__") {
+            self.warnings.push(format!("environment variable {name} sets nothing in this program"));
+        }
+    }
+}
+
+struct FileText<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl FileText<'_> {
+    fn origin(&self, offset: usize) -> Origin {
+        Origin::File { path: self.path.to_owned(), line: line_of(self.text.as_bytes(), offset) }
+    }
+}
+
+fn line_of(text: &[u8], offset: usize) -> usize {
+    1 + text[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count()
+}
+
+/// What a text from environment or command line may mean: itself, a TOML value, a comma-separated list.
+fn readings(text: &str) -> Vec<Json> {
+    let mut readings = vec![Json::from(text)];
+    if let Ok(value) = text.trim().parse::<Value>() {
+        readings.extend(value_to_json(&value));
+    }
+    readings.push(text.split(',').map(|part| Json::from(part.trim())).collect());
+    readings
+}
+
+fn item_to_json(item: &Item) -> Result<Json, String> {
+    match item {
+        Item::None => Ok(Json::Null),
+        Item::Value(value) => value_to_json(value),
+        Item::Table(table) => table_to_json(table),
+        Item::ArrayOfTables(tables) => {
+            tables.iter().map(|table| table_to_json(table)).collect::<Result<Vec<_>, _>>().map(Json::Array)
+        }
+    }
+}
+
+fn table_to_json(table: &dyn TableLike) -> Result<Json, String> {
+    let entries = table.iter().map(|(key, item)| Ok((key.to_owned(), item_to_json(item)?)));
+    entries.collect::<Result<_, String>>().map(Json::Object)
+}
+
+fn value_to_json(value: &Value) -> Result<Json, String> {
+    Ok(match value {
+        Value::String(text) => Json::from(text.value().as_str()),
+        Value::Integer(number) => Json::from(*number.value()),
+        Value::Boolean(flag) => Json::from(*flag.value()),
+        Value::Float(number) => match serde_json::Number::from_f64(*number.value()) {
+            Some(number) => Json::Number(number),
+            None => return Err(format!("{} is not a finite number", number.value())),
+        },
+        Value::Datetime(time) => Json::from(time.value().to_string()),
+        Value::Array(list) => list.iter().map(value_to_json).collect::<Result<Vec<_>, _>>()?.into(),
+        Value::InlineTable(table) => table_to_json(table)?,
+    })
+}

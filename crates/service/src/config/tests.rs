@@ -1,0 +1,434 @@
+//! Layering, refusals and listings, on a small settings struct that has every kind of key.
+
+use std::{fs, time::Duration};
+
+use serde::Deserialize;
+
+use super::{shipped::key_faults, *};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Example {
+    host: Option<String>,
+    transport_url: String,
+    facts: BTreeMap<String, String>,
+    traits: Vec<String>,
+    scheduler: Section,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Section {
+    #[serde(with = "duration")]
+    service_down_time: Duration,
+    #[serde(with = "duration")]
+    host_state_interval: Duration,
+    max_hosts: u32,
+    ratio: f64,
+    reserved: Size,
+    enabled: bool,
+}
+
+impl Default for Example {
+    fn default() -> Example {
+        Example {
+            host: None,
+            transport_url: "rabbit://localhost:5672/".to_owned(),
+            facts: BTreeMap::new(),
+            traits: Vec::new(),
+            scheduler: Section::default(),
+        }
+    }
+}
+
+impl Default for Section {
+    fn default() -> Section {
+        Section {
+            service_down_time: Duration::from_secs(60),
+            host_state_interval: Duration::from_secs(10),
+            max_hosts: 1000,
+            ratio: 1.5,
+            reserved: Size::from_mib(512),
+            enabled: true,
+        }
+    }
+}
+
+impl Validate for Example {
+    fn validate(&self) -> Vec<Problem> {
+        let section = &self.scheduler;
+        let least = section.host_state_interval * 3;
+        let mut problems = Vec::new();
+        if section.service_down_time <= least {
+            problems.push(Problem::new(
+                &["scheduler.service_down_time", "scheduler.host_state_interval"],
+                "a host would be down after three lost reports",
+                format!("raise service_down_time above {}", humantime::format_duration(least)),
+            ));
+        }
+        if self.transport_url.is_empty() {
+            problems.push(Problem::new(&["transport_url"], "there is no bus", "set it"));
+        }
+        problems
+    }
+}
+
+impl Settings for Example {
+    const KEYS: &'static [KeyDoc] = &[
+        KeyDoc::new("host", "name", "The name of this host; its own host name without this."),
+        KeyDoc::new("transport_url", "URL", "Where the message bus is.").secret(),
+        KeyDoc::new("facts", "table", "Any facts."),
+        KeyDoc::new("traits", "list", "Traits of this host."),
+        KeyDoc::new("scheduler.service_down_time", "duration", "How long a host may be silent."),
+        KeyDoc::new("scheduler.host_state_interval", "duration", "How often a host reports."),
+        KeyDoc::new("scheduler.max_hosts", "count", "The most hosts."),
+        KeyDoc::new("scheduler.ratio", "ratio", "Allocation."),
+        KeyDoc::new("scheduler.reserved", "size", "Kept back."),
+        KeyDoc::new("scheduler.enabled", "true or false", "Whether it runs."),
+    ];
+}
+
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Files {
+        Files(tempfile::tempdir().unwrap())
+    }
+
+    fn add(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn refused(sources: &Sources) -> Vec<String> {
+    load::<Example>(sources).unwrap_err().problems.iter().map(Problem::to_string).collect()
+}
+
+fn refused_file(content: impl AsRef<[u8]>) -> Vec<String> {
+    let files = Files::new();
+    let path = files.add("x.toml", content);
+    let dir = format!("{}/", files.0.path().display());
+    let problems = refused(&Sources { files: vec![path], ..Sources::default() });
+    problems.into_iter().map(|text| text.replace(&dir, "")).collect()
+}
+
+#[test]
+fn nothing_set_is_the_default() {
+    let loaded = load::<Example>(&Sources::default()).unwrap();
+    assert_eq!(loaded.config, Example::default());
+    assert!(loaded.origins.values().all(|origins| *origins == [Origin::Default]));
+    assert_eq!(loaded.origins.len(), Example::KEYS.len());
+}
+
+#[test]
+fn later_layers_win_and_each_value_knows_its_origin() {
+    let files = Files::new();
+    let first = files.add(
+        "a.toml",
+        "host = \"a\"\n[facts]\nrack = \"r1\"\nrow = \"1\"\n\n[scheduler]\nservice_down_time = \"50s\"\nmax_hosts = 7\nratio = 2\n",
+    );
+    let second = files.add("b.toml", "host = \"b\"\nfacts.rack = \"r2\"\nscheduler.max_hosts = 8\n");
+    let sources = Sources {
+        files: vec![first.clone(), second.clone()],
+        env: env(&[
+            ("NOVELLA_SCHEDULER__MAX_HOSTS", "9"),
+            ("NOVELLA_SCHEDULER__RESERVED", "1G"),
+            ("NOVELLA_SCHEDULER__ENABLED", "false"),
+            ("NOVELLA_TRAITS", "SSD, GPU"),
+            ("NOVELLA_HOST", ""),
+            ("PATH", "/bin"),
+        ]),
+        overrides: Vec::new(),
+    }
+    .set("scheduler.max_hosts", "--max-hosts", Some(10))
+    .set("host", "--host", None::<String>);
+    let loaded = load::<Example>(&sources).unwrap();
+
+    let config = loaded.config;
+    assert_eq!(config.host.as_deref(), Some("b"), "a later file wins, an empty variable says nothing");
+    assert_eq!(config.facts, BTreeMap::from([("rack".into(), "r2".into()), ("row".into(), "1".into())]));
+    assert_eq!(config.traits, ["SSD", "GPU"]);
+    let expected = Section {
+        service_down_time: Duration::from_secs(50),
+        max_hosts: 10,
+        ratio: 2.0,
+        reserved: Size::from_gib(1),
+        enabled: false,
+        ..Section::default()
+    };
+    assert_eq!(config.scheduler, expected);
+
+    let file = |path: &PathBuf, line| Origin::File { path: path.clone(), line };
+    assert_eq!(loaded.origins["host"], [file(&second, 1)]);
+    assert_eq!(loaded.origins["facts"], [file(&first, 2), file(&second, 2)]);
+    assert_eq!(loaded.origins["scheduler.service_down_time"], [file(&first, 7)]);
+    assert_eq!(loaded.origins["scheduler.max_hosts"], [Origin::CommandLine("--max-hosts")]);
+    assert_eq!(loaded.origins["scheduler.reserved"], [Origin::Env("NOVELLA_SCHEDULER__RESERVED".into())]);
+    assert_eq!(loaded.origins["scheduler.host_state_interval"], [Origin::Default]);
+}
+
+#[test]
+fn a_text_key_takes_a_number_from_the_environment_and_a_number_key_does_not_take_text() {
+    let sources = |pairs: &[(&str, &str)]| Sources { env: env(pairs), ..Sources::default() };
+    assert_eq!(
+        load::<Example>(&sources(&[("NOVELLA_HOST", "17")])).unwrap().config.host.as_deref(),
+        Some("17")
+    );
+    let facts = load::<Example>(&sources(&[("NOVELLA_FACTS", "{ rack = \"r9\" }")])).unwrap().config.facts;
+    assert_eq!(facts["rack"], "r9");
+    assert_eq!(
+        refused(&sources(&[("NOVELLA_SCHEDULER__MAX_HOSTS", "many")])),
+        [
+            "env NOVELLA_SCHEDULER__MAX_HOSTS: scheduler.max_hosts: invalid type: string \"many\", expected a whole \
+          number of 0 or more in range\n    fix: write for example max_hosts = 1000, which is the default (unit: count)"
+        ]
+    );
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_one_that_was_meant() {
+    let problems =
+        refused_file("[scheduler]\nservce_down_time = \"60s\"\n[shceduler]\nx = 1\n[else]\nzzz = 1\n");
+    assert_eq!(
+        problems[0],
+        "file x.toml:2: scheduler.servce_down_time: there is no such key\n    fix: did you mean scheduler.service_down_time?"
+    );
+    assert!(problems[1].starts_with("file x.toml:3: shceduler: there is no such key"), "{}", problems[1]);
+    assert_eq!(
+        problems[2],
+        "file x.toml:5: else: there is no such key\n    fix: remove it; `config explain` lists every key"
+    );
+    let wrong_section = refused_file("service_down_time = \"60s\"\n");
+    assert!(wrong_section[0].ends_with("did you mean scheduler.service_down_time?"), "{wrong_section:?}");
+}
+
+#[test]
+fn unknown_variables_are_only_warned_about() {
+    let warnings = |name| {
+        let sources = Sources { env: env(&[(name, "1")]), ..Sources::default() };
+        load::<Example>(&sources).unwrap().warnings
+    };
+    assert_eq!(
+        warnings("NOVELLA_SCHEDULER__MAX_HOST"),
+        [
+            "environment variable NOVELLA_SCHEDULER__MAX_HOST sets nothing; did you mean NOVELLA_SCHEDULER__MAX_HOSTS?"
+        ]
+    );
+    assert_eq!(
+        warnings("NOVELLA_AGENT__DRIVER"),
+        ["environment variable NOVELLA_AGENT__DRIVER sets nothing in this program"]
+    );
+    assert!(warnings("NOVELLA_PORT_80_TCP").is_empty());
+}
+
+#[test]
+fn a_wrong_type_names_file_key_expectation_and_an_example() {
+    let problem = |content: &str| refused_file(content).remove(0);
+    assert_eq!(
+        problem("scheduler.service_down_time = 60"),
+        "file x.toml:1: scheduler.service_down_time: invalid type: integer `60`, expected a duration with its unit, \
+         such as \"10s\", \"500ms\" or \"1m 30s\"\n    fix: write for example service_down_time = \"1m\", which is the \
+         default (unit: duration)"
+    );
+    assert!(
+        problem("scheduler.max_hosts = -1").contains("integer `-1`, expected a whole number of 0 or more")
+    );
+    assert!(
+        problem("scheduler.max_hosts = 4294967296").contains("expected a whole number of 0 or more in range")
+    );
+    assert!(problem("scheduler.max_hosts = \"8\"").contains("string \"8\", expected a whole number"));
+    assert!(problem("scheduler.ratio = nan").contains("NaN is not a finite number"));
+    assert!(
+        problem("scheduler.reserved = \"512\"").contains("expected a size with its unit, such as \"512M\"")
+    );
+    assert!(problem("scheduler.enabled = \"yes\"").contains("expected a boolean"));
+    assert!(problem("scheduler = 3").contains("expected a section, found a integer"));
+    assert!(
+        problem("host = 3")
+            .ends_with("fix: The name of this host; its own host name without this. (unit: name)")
+    );
+}
+
+#[test]
+fn every_problem_of_every_source_is_reported_at_once() {
+    let files = Files::new();
+    let path = files.add("x.toml", "nope = 1\n[scheduler]\nmax_hosts = \"x\"\nservice_down_time = \"20s\"\n");
+    let sources = Sources {
+        files: vec![path.clone()],
+        env: env(&[("NOVELLA_SCHEDULER__RATIO", "high")]),
+        overrides: Vec::new(),
+    };
+    let problems = refused(&sources);
+    assert_eq!(problems.len(), 4, "{problems:#?}");
+    assert_eq!(
+        problems[3],
+        format!(
+            "scheduler.service_down_time = \"20s\" (file {}:4), scheduler.host_state_interval = \"10s\" (default): a \
+             host would be down after three lost reports\n    fix: raise service_down_time above 30s",
+            path.display()
+        )
+    );
+    let text = load::<Example>(&sources).unwrap_err().to_string();
+    assert!(text.starts_with("the configuration has 4 problems\n  "), "{text}");
+}
+
+#[test]
+fn no_check_between_keys_guesses_about_a_refused_value() {
+    let problems = refused_file("[scheduler]\nservice_down_time = \"20s\"\nhost_state_interval = 1\n");
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_where_and_what_next() {
+    let files = Files::new();
+    let missing = files.0.path().join("missing.toml");
+    let sources = Sources { files: vec![missing.clone(), files.0.path().to_owned()], ..Sources::default() };
+    let problems = refused(&sources);
+    let start =
+        format!("{}: cannot read the file: No such file or directory (os error 2)", missing.display());
+    assert!(problems[0].starts_with(&start) && problems[0].contains("check the path given with --config"));
+    assert!(problems[1].contains("name a file in it"), "{problems:?}");
+
+    assert_eq!(
+        refused_file(b"host = \"a\"\n# caf\xe9\n"),
+        ["x.toml:2: the file is not UTF-8\n    fix: save the file as UTF-8"]
+    );
+    let syntax = refused_file("host = \"a\"\n\ntransport_url = rabbit://u:s3cret@mq\n").remove(0);
+    assert!(syntax.starts_with("x.toml:3: not valid TOML: "), "{syntax}");
+    assert!(!syntax.contains("s3cret"), "{syntax}");
+    assert!(
+        refused_file("host = \"a\"\nhost = \"b\"\n")[0]
+            .starts_with("x.toml:2: not valid TOML: duplicate key")
+    );
+}
+
+#[test]
+fn a_secret_is_shown_nowhere() {
+    let files = Files::new();
+    let path = files.add("x.toml", "transport_url = \"rabbit://nova:s3cret@mq:5672/v\"\n");
+    let sources = Sources { files: vec![path], ..Sources::default() };
+    for format in [OutputFormat::Table, OutputFormat::Json] {
+        let (code, out, _) = run(&ConfigCommand::Explain { key: None, format }, &sources);
+        assert_eq!(code, 0);
+        assert!(out.contains("rabbit://nova:***@mq:5672/v") && !out.contains("s3cret"), "{out}");
+    }
+    let wrong = refused_file("transport_url = [\"rabbit://nova:s3cret@mq\"]\n");
+    assert!(wrong[0].contains("transport_url") && !wrong[0].contains("s3cret"), "{wrong:?}");
+}
+
+fn run(command: &ConfigCommand, sources: &Sources) -> (u8, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let code = command.run::<Example>(sources, &mut out, &mut err).unwrap();
+    (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+fn explain(key: Option<&str>, format: OutputFormat) -> ConfigCommand {
+    ConfigCommand::Explain { key: key.map(str::to_owned), format }
+}
+
+#[test]
+fn explain_lists_value_unit_default_and_origin() {
+    let sources = Sources { env: env(&[("NOVELLA_SCHEDULER__MAX_HOSTS", "9")]), ..Sources::default() };
+    let (code, out, _) = run(&explain(Some("scheduler"), OutputFormat::Table), &sources);
+    assert_eq!(code, 0);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 7);
+    let words: Vec<&str> = lines[3].split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
+    assert_eq!(words, ["scheduler.max_hosts", "9", "count", "1000", "env NOVELLA_SCHEDULER__MAX_HOSTS"]);
+
+    let (_, out, _) = run(&explain(Some("scheduler.max_hosts"), OutputFormat::Table), &sources);
+    assert!(out.contains("env      NOVELLA_SCHEDULER__MAX_HOSTS\n\nThe most hosts.\n"), "{out}");
+
+    let (_, out, _) = run(&explain(None, OutputFormat::Json), &sources);
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap();
+    assert_eq!(rows.len(), Example::KEYS.len());
+    let row = rows.iter().find(|row| row["key"] == "scheduler.max_hosts").unwrap();
+    assert_eq!((&row["value"], &row["default"], &row["unit"]), (&9.into(), &1000.into(), &"count".into()));
+
+    let (code, _, err) = run(&explain(Some("scheduler.max_host"), OutputFormat::Table), &sources);
+    assert_eq!((code, err.lines().last()), (4, Some("next: did you mean scheduler.max_hosts?")));
+}
+
+#[test]
+fn check_reports_on_the_right_stream_with_the_right_code() {
+    let check = |format| ConfigCommand::Check { format };
+    let good = Sources { env: env(&[("NOVELLA_HOST", "x")]), ..Sources::default() };
+    let (code, out, err) = run(&check(OutputFormat::Table), &good);
+    assert_eq!(
+        (code, out.as_str(), err.as_str()),
+        (0, "the configuration is valid; 1 of 10 keys are set\n", "")
+    );
+
+    let bad = Sources { env: env(&[("NOVELLA_SCHEDULER__RATIO", "x")]), ..Sources::default() };
+    let (code, out, err) = run(&check(OutputFormat::Table), &bad);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(
+        err.starts_with("error: the configuration has 1 problem\n  env NOVELLA_SCHEDULER__RATIO: "),
+        "{err}"
+    );
+    let (code, out, _) = run(&check(OutputFormat::Json), &bad);
+    let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (code, &answer["valid"], &answer["problems"][0]["keys"][0]),
+        (2, &false.into(), &"scheduler.ratio".into())
+    );
+}
+
+const SHIPPED: &str = r#"
+# The name of this host. Unit: name. Default: the host's own name.
+#host = "compute-1"
+# The bus. Unit: URL, default as shown.
+#transport_url = "rabbit://localhost:5672/"
+# Traits. A list; default: none.
+#traits = ["SSD"]
+
+[scheduler]
+# Unit: duration. Default: 1m.
+#service_down_time = "1m"
+# Unit: duration. Default: 10s.
+#host_state_interval = "10s"
+# Unit: count. Default: 1000.
+#max_hosts = 1000
+# Unit: ratio. Default: 1.5.
+#ratio = 1.5
+# Unit: size. Default: 512M.
+#reserved = "512M"
+# Unit: true or false. Default: true.
+#enabled = true
+
+# Facts: a table. Default: empty.
+[facts]
+#rack = "r1"
+"#;
+
+#[test]
+fn a_shipped_file_must_list_every_key_with_unit_and_default() {
+    assert_eq!(shipped_file_faults::<Example>(SHIPPED), Vec::<String>::new());
+    let faults = |from: &str, to: &str| {
+        assert!(SHIPPED.contains(from));
+        shipped_file_faults::<Example>(&SHIPPED.replace(from, to)).join("\n")
+    };
+    assert!(faults("#ratio = 1.5\n", "").contains("scheduler.ratio: not in the file"));
+    assert!(faults("#ratio = 1.5", "#ratio = 2.5").contains("scheduler.ratio: the file shows"));
+    assert!(faults("Unit: ratio. ", "").contains("does not name its unit, ratio"));
+    assert!(faults("ratio. Default: 1.5.", "ratio.").contains("does not name its default"));
+    assert!(faults("#ratio = 1.5", "ratio = 1.6").contains("changes a default"));
+    assert!(
+        faults("#enabled = true", "#enabled = true\n#enbled = true").contains("with every key uncommented")
+    );
+}
+
+#[test]
+fn keys_and_fields_must_be_the_same_set() {
+    let defaults = to_json(&Example::default());
+    let without: Vec<KeyDoc> = Example::KEYS.iter().filter(|doc| doc.key != "host").copied().collect();
+    assert_eq!(key_faults(&without, &defaults), ["host is a field of the settings, but not in KEYS"]);
+    let more = [Example::KEYS, &[KeyDoc::new("scheduler.nope", "", "")]].concat();
+    assert_eq!(key_faults(&more, &defaults), ["scheduler.nope is in KEYS, but no field of the settings"]);
+}

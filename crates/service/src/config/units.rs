@@ -1,0 +1,215 @@
+//! Values with a unit: durations (`"10s"`, `"1m 30s"`, `"500ms"`) and sizes (`"512M"`, `"1.5G"`).
+//!
+//! What always holds: a bare number is refused where a unit is needed, because its reader and its writer would guess
+//! differently. What is written out can be read back to the same value.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// For `#[serde(with = "duration")]` on a `Duration`.
+pub mod duration {
+    use super::*;
+
+    /// Writes `1m 30s`.
+    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*value))
+    }
+
+    /// Reads `1m 30s`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        deserializer.deserialize_str(DurationVisitor)
+    }
+}
+
+/// For `#[serde(with = "optional_duration")]` on an `Option<Duration>`.
+pub mod optional_duration {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Wrapped(#[serde(with = "duration")] Duration);
+
+    /// Writes `1m 30s` or null.
+    pub fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => duration::serialize(value, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads `1m 30s` or null.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Wrapped>::deserialize(deserializer)?.map(|wrapped| wrapped.0))
+    }
+}
+
+struct DurationVisitor;
+
+impl de::Visitor<'_> for DurationVisitor {
+    type Value = Duration;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration with its unit, such as \"10s\", \"500ms\" or \"1m 30s\"")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+        humantime::parse_duration(text.trim()).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+    }
+}
+
+/// An amount of bytes, written with a binary unit: `K`, `M`, `G`, `T` (also `KiB`, `kB`, `k` and so on, all powers of
+/// 1024, as Nova counts), or `B`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Size(u64);
+
+/// A text is not a size.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a size: write a number of 0 or more and a unit, such as 512M or 1.5G")]
+pub struct SizeError {
+    text: String,
+}
+
+const UNITS: [(char, u64); 4] = [('T', 1 << 40), ('G', 1 << 30), ('M', 1 << 20), ('K', 1 << 10)];
+
+impl Size {
+    /// This many bytes.
+    pub const fn from_bytes(bytes: u64) -> Size {
+        Size(bytes)
+    }
+
+    /// This many MiB, at most all that a `u64` of bytes can hold.
+    pub const fn from_mib(mib: u64) -> Size {
+        Size(mib.saturating_mul(1 << 20))
+    }
+
+    /// This many GiB, at most all that a `u64` of bytes can hold.
+    pub const fn from_gib(gib: u64) -> Size {
+        Size(gib.saturating_mul(1 << 30))
+    }
+
+    /// In bytes.
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+
+    /// In MiB, rounded up: a part of one is as good as taken.
+    pub const fn mib(self) -> u64 {
+        self.0.div_ceil(1 << 20)
+    }
+
+    /// In GiB, rounded up.
+    pub const fn gib(self) -> u64 {
+        self.0.div_ceil(1 << 30)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match UNITS.iter().find(|(_, unit)| self.0 > 0 && self.0.is_multiple_of(*unit)) {
+            Some((letter, unit)) => write!(f, "{}{letter}", self.0 / unit),
+            None => write!(f, "{}B", self.0),
+        }
+    }
+}
+
+impl FromStr for Size {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Size, SizeError> {
+        let refuse = || SizeError { text: text.to_owned() };
+        let trimmed = text.trim();
+        let end = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+        let (number, unit) = trimmed.split_at(end);
+        let factor = match unit.trim().to_ascii_uppercase().as_str() {
+            "B" => 1,
+            unit => {
+                let letter = unit.strip_suffix("IB").or_else(|| unit.strip_suffix('B')).unwrap_or(unit);
+                let known = UNITS.iter().find(|(known, _)| letter.chars().eq([*known]));
+                known.ok_or_else(refuse)?.1
+            }
+        };
+        if let Ok(whole) = number.parse::<u64>() {
+            return whole.checked_mul(factor).map(Size).ok_or_else(refuse);
+        }
+        let bytes = number.parse::<f64>().map_err(|_| refuse())? * factor as f64;
+        // Beyond 2^53 a fraction of a unit is no longer exact, and no disk is that large.
+        if bytes <= (1_u64 << 53) as f64 { Ok(Size(bytes.round() as u64)) } else { Err(refuse()) }
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+        struct SizeVisitor;
+        impl de::Visitor<'_> for SizeVisitor {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size with its unit, such as \"512M\" or \"1.5G\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
+                text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_str(SizeVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_powers_of_1024() {
+        for (text, bytes) in [
+            ("512M", 512 << 20),
+            ("512 MiB", 512 << 20),
+            ("512mb", 512 << 20),
+            ("1.5G", 3 << 29),
+            ("2T", 2 << 40),
+            ("64k", 64 << 10),
+            ("10B", 10),
+            ("0G", 0),
+        ] {
+            assert_eq!(text.parse(), Ok(Size::from_bytes(bytes)), "{text}");
+        }
+        for text in
+            ["", "512", "M", "-1G", "1X", "1.2.3G", "99999999T", "nanG", "1 G B", "1e3M", "99999999.5T"]
+        {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_written_as_they_can_be_read() {
+        for bytes in [0, 1, 1023, 1024, 1025, 512 << 20, (1 << 40) + 1, u64::MAX] {
+            let size = Size::from_bytes(bytes);
+            assert_eq!(size.to_string().parse(), Ok(size));
+        }
+        assert_eq!(Size::from_mib(1536).to_string(), "1536M");
+        assert_eq!((Size::from_bytes(1).mib(), Size::from_mib(1025).gib()), (1, 2));
+    }
+
+    #[test]
+    fn a_duration_needs_its_unit() {
+        #[derive(Serialize, Deserialize, Debug, PartialEq)]
+        struct Holder {
+            #[serde(with = "duration")]
+            a: Duration,
+            #[serde(with = "optional_duration")]
+            b: Option<Duration>,
+        }
+        let json = r#"{"a":"1m 30s","b":null}"#;
+        let holder = Holder { a: Duration::from_secs(90), b: None };
+        assert_eq!(serde_json::from_str::<Holder>(json).unwrap(), holder);
+        assert_eq!(serde_json::to_string(&holder).unwrap(), json);
+        let error = serde_json::from_str::<Holder>(r#"{"a":10,"b":"5s"}"#).unwrap_err().to_string();
+        assert!(error.contains("expected a duration with its unit, such as \"10s\""), "{error}");
+    }
+}

@@ -1,0 +1,200 @@
+//! Logging: `tracing` events to standard error, as text for people or JSON lines for machines.
+//!
+//! What always holds: standard output is never touched. Our own crates log from info on, others from warn on; `-v`
+//! raises that, and `RUST_LOG`, when set, replaces it. Colour only on a terminal, and never with `NO_COLOR`. A panic
+//! anywhere is an error event.
+
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    env,
+    io::{self, IsTerminal},
+    panic, thread,
+};
+
+use clap::ValueEnum;
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::ParseError,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt,
+    util::{SubscriberInitExt, TryInitError},
+};
+
+use crate::env::panic_message;
+
+/// The prefixes of our own targets: libraries, then the binaries that are not named after us.
+const OWN: [&str; 3] = ["novella", "scheduler", "compute_agent"];
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What the command line says about logging.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    /// How lines are written.
+    pub format: LogFormat,
+    /// How often `-v` was given.
+    pub verbose: u8,
+}
+
+/// Logging could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// `RUST_LOG` is not a filter.
+    #[error("cannot understand RUST_LOG={value:?}; write for example RUST_LOG=novella=debug,warn")]
+    Filter {
+        /// Its value.
+        value: String,
+        /// What the parser said.
+        #[source]
+        source: ParseError,
+    },
+    /// Something else in this process logs already.
+    #[error("cannot install the logger")]
+    Init(#[source] TryInitError),
+}
+
+/// Starts logging for the whole process, panics included.
+pub fn init(options: LogOptions) -> Result<(), LogError> {
+    let rust_log = env::var("RUST_LOG").ok();
+    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let color = io::stderr().is_terminal() && !no_color;
+    subscriber(options, rust_log.as_deref(), color, io::stderr)?.try_init().map_err(LogError::Init)?;
+    install_panic_hook();
+    Ok(())
+}
+
+fn subscriber<W>(
+    options: LogOptions,
+    rust_log: Option<&str>,
+    color: bool,
+    writer: W,
+) -> Result<impl Subscriber + Send + Sync, LogError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = match rust_log.filter(|value| !value.trim().is_empty()) {
+        Some(value) => EnvFilter::builder()
+            .parse(value)
+            .map_err(|source| LogError::Filter { value: value.to_owned(), source })?,
+        None => EnvFilter::builder().parse_lossy(default_filter(options.verbose)),
+    };
+    let lines = fmt::layer().with_writer(writer);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match options.format {
+        LogFormat::Text => lines.with_ansi(color).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+    };
+    Ok(tracing_subscriber::registry().with(lines.with_filter(filter)))
+}
+
+fn default_filter(verbose: u8) -> String {
+    let (own, others) = match verbose {
+        0 => ("info", "warn"),
+        1 => ("debug", "warn"),
+        2 => ("trace", "info"),
+        _ => ("trace", "debug"),
+    };
+    OWN.iter().fold(others.to_owned(), |filter, target| format!("{filter},{target}={own}"))
+}
+
+/// Makes every panic an error event. Where nobody listens to events, the previous hook prints it as before.
+pub fn install_panic_hook() {
+    let previous = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if !tracing::dispatcher::has_been_set() {
+            return previous(info);
+        }
+        let location = info.location().map(ToString::to_string).unwrap_or_default();
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        tracing::error!(
+            thread = thread::current().name().unwrap_or("unnamed"),
+            location,
+            backtrace,
+            "panic: {}",
+            panic_message(info.payload())
+        );
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(options: LogOptions, rust_log: Option<&str>, color: bool, events: impl FnOnce()) -> String {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let subscriber = subscriber(options, rust_log, color, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, events);
+        String::from_utf8(captured.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn events() {
+        tracing::info!(target: "novella_messaging::rabbit", host = "c1", "own info");
+        tracing::debug!(target: "scheduler", "own debug");
+        tracing::info!(target: "lapin", "foreign info");
+        tracing::warn!(target: "lapin", "foreign warn");
+    }
+
+    #[test]
+    fn own_crates_speak_from_info_and_others_from_warn_on() {
+        let text = logged(LogOptions::default(), None, false, events);
+        assert!(text.contains("own info") && text.contains("foreign warn"), "{text}");
+        assert!(!text.contains("own debug") && !text.contains("foreign info"), "{text}");
+        assert!(!text.contains('\x1b'), "{text:?}");
+        assert!(logged(LogOptions::default(), None, true, events).contains('\x1b'));
+    }
+
+    #[test]
+    fn verbosity_raises_and_rust_log_replaces_the_filter() {
+        let verbose =
+            |verbose| logged(LogOptions { verbose, ..LogOptions::default() }, Some(""), false, events);
+        assert!(verbose(1).contains("own debug") && !verbose(1).contains("foreign info"));
+        assert!(verbose(2).contains("foreign info"));
+        let text = logged(LogOptions::default(), Some("lapin=info"), false, events);
+        assert!(text.contains("foreign info") && !text.contains("own info"), "{text}");
+    }
+
+    #[test]
+    fn json_is_one_object_a_line_with_the_fields_on_top() {
+        let text = logged(LogOptions { format: LogFormat::Json, verbose: 0 }, None, true, events);
+        let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!(
+            (&first["message"], &first["host"], &first["level"]),
+            (&"own info".into(), &"c1".into(), &"INFO".into())
+        );
+    }
+
+    #[test]
+    fn a_bad_rust_log_says_what_to_write() {
+        let error =
+            subscriber(LogOptions::default(), Some("novella=loud"), false, io::sink).map(drop).unwrap_err();
+        assert!(error.to_string().contains("RUST_LOG=\"novella=loud\"; write for example"), "{error}");
+    }
+}

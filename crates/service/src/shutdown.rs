@@ -1,0 +1,133 @@
+//! The end of a daemon's life: a signal asks for it, work in flight is finished under a grace period, a verdict tells.
+//!
+//! What always holds: the first SIGTERM or SIGINT only cancels a token, and everything that must end watches it; the
+//! second ends the process at once. Nothing else in a daemon exits the process.
+//!
+//! What it leaves out: what is to be finished. Each daemon passes its own draining as a future.
+
+use std::{future::Future, io, process, time::Duration};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::exit;
+
+/// How a shell reports a process that a signal ended: this plus the signal's number.
+const SIGNALLED: i32 = 128;
+
+/// How a stop went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything in flight was finished.
+    Clean,
+    /// The grace period ran out first.
+    Overrun,
+}
+
+impl Verdict {
+    /// The exit code for it.
+    pub fn code(self) -> u8 {
+        match self {
+            Verdict::Clean => exit::OK,
+            Verdict::Overrun => exit::TIMEOUT,
+        }
+    }
+}
+
+/// The request to stop. Clones are the same request.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    token: CancellationToken,
+}
+
+impl Shutdown {
+    /// Nobody asks for it yet.
+    pub fn new() -> Shutdown {
+        Shutdown::default()
+    }
+
+    /// From now on SIGTERM and SIGINT ask for it, and a second one ends the process at once.
+    pub fn on_signals(&self) -> io::Result<()> {
+        // Both are registered before this returns, so no early signal falls to the default action.
+        let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let shutdown = self.clone();
+        tokio::spawn(async move {
+            let (name, _) = next_signal(&mut signals).await;
+            tracing::info!(signal = name, "stopping; a second signal ends the process at once");
+            shutdown.request();
+            let (name, kind) = next_signal(&mut signals).await;
+            tracing::warn!(signal = name, "second signal: ending now, work in flight is abandoned");
+            process::exit(SIGNALLED + kind.as_raw_value());
+        });
+        Ok(())
+    }
+
+    /// Asks for the stop.
+    pub fn request(&self) {
+        self.token.cancel();
+    }
+
+    /// Whether somebody has asked.
+    pub fn is_requested(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    /// Resolves when somebody asks.
+    pub async fn requested(&self) {
+        self.token.cancelled().await;
+    }
+
+    /// The bare token, for what must not depend on this crate.
+    pub fn token(&self) -> CancellationToken {
+        self.token.clone()
+    }
+
+    /// Lets `work` come to its end within `grace`; what is left after that is dropped, and logged.
+    pub async fn drain(&self, grace: Duration, work: impl Future<Output = ()>) -> Verdict {
+        self.request();
+        match time::timeout(grace, work).await {
+            Ok(()) => Verdict::Clean,
+            Err(_) => {
+                tracing::warn!(?grace, "the grace period is over; work in flight is abandoned");
+                Verdict::Overrun
+            }
+        }
+    }
+}
+
+async fn next_signal((terminate, interrupt): &mut (Signal, Signal)) -> (&'static str, SignalKind) {
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => ("SIGTERM", SignalKind::terminate()),
+        _ = interrupt.recv() => ("SIGINT", SignalKind::interrupt()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_ends_in_time_is_a_clean_stop() {
+        let shutdown = Shutdown::new();
+        let (seen, grace) = (shutdown.clone(), Duration::from_secs(10));
+        let work = async move {
+            seen.requested().await;
+            time::sleep(Duration::from_secs(9)).await;
+        };
+        assert!(!shutdown.is_requested());
+        assert_eq!(shutdown.drain(grace, work).await, Verdict::Clean);
+        assert!(shutdown.is_requested() && shutdown.token().is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_does_not_end_is_abandoned_after_the_grace_period() {
+        let before = time::Instant::now();
+        let verdict = Shutdown::new().drain(Duration::from_secs(10), std::future::pending()).await;
+        assert_eq!((verdict, before.elapsed()), (Verdict::Overrun, Duration::from_secs(10)));
+        assert_eq!(verdict.code(), exit::TIMEOUT);
+    }
+}

@@ -1,0 +1,80 @@
+//! Tells systemd how the service is doing (Type=notify, WatchdogSec=).
+//!
+//! What always holds: without `NOTIFY_SOCKET` in the environment nothing is sent and nothing fails. The watchdog is
+//! fed only while the process is alive by its own judgement, so a hung loop gets it restarted.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::time;
+
+use crate::{health::Health, shutdown::Shutdown};
+
+/// The longest status that is sent; systemd shows one line.
+const STATUS_LIMIT: usize = 200;
+
+/// The service is ready.
+pub fn ready() {
+    send(&[NotifyState::Ready]);
+}
+
+/// The service is stopping.
+pub fn stopping() {
+    send(&[NotifyState::Stopping]);
+}
+
+/// One line on what the service is doing, shown by `systemctl status`.
+pub fn status(text: &str) {
+    let line: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(STATUS_LIMIT).collect();
+    send(&[NotifyState::Status(&line)]);
+}
+
+/// Accompanies the service through its life: its status until it is ready, READY, the watchdog, STOPPING when a stop is
+/// asked for. Spawn it beside the daemon; it ends with the stop.
+pub async fn accompany(health: Health, shutdown: Shutdown) {
+    // Twice per period, as systemd asks; without a watchdog, often enough for a status that people read.
+    let pulse = sd_notify::watchdog_enabled().map_or(Duration::from_secs(5), |period| period / 2);
+    let mut pulses = time::interval(pulse.max(Duration::from_millis(1)));
+    let mut announced = false;
+    let mut last_status = String::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => break,
+            () = health.until_ready(), if !announced => {
+                ready();
+                announced = true;
+            }
+            _ = pulses.tick() => {
+                let live = health.live();
+                if live.ok {
+                    feed_watchdog();
+                } else {
+                    tracing::error!(reason = live.summary(), "not alive; the watchdog is not fed");
+                }
+            }
+        }
+        let current = match health.ready() {
+            report if report.ok => "ready".to_owned(),
+            report => report.summary(),
+        };
+        if current != last_status {
+            status(&current);
+            last_status = current;
+        }
+    }
+    stopping();
+}
+
+fn feed_watchdog() {
+    if sd_notify::watchdog_enabled().is_some() {
+        send(&[NotifyState::Watchdog]);
+    }
+}
+
+fn send(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "cannot notify systemd");
+    }
+}
