@@ -212,3 +212,6 @@ impl HostManager {
             + self.reservations.heap_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,7 @@ enum Known {
 
 impl HostManager {
     /// Decides by `engine`, which consumes what it picks, and reserves what was decided unless it is a dry run.
-    fn decide(
+    pub(super) fn decide(
         &mut self,
         request: &SelectDestinations,
         decision_id: String,

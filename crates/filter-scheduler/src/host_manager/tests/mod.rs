@@ -1,0 +1,187 @@
+//! Tests of the manager as a whole: each rule by example, and everything together against a naive model.
+
+mod admission;
+mod model;
+mod placing;
+mod time;
+mod views;
+
+use std::time::Duration;
+
+use novella_objects::{
+    Capabilities, Claim, Decision, Entries, Explanation, Flavor, Measured, NovellaReport, Refusal,
+    RequestSpec, Reserved, SelectDestinations, Selection,
+};
+use uuid::Uuid;
+
+use super::{Applied, HostManager, HostManagerOptions};
+use crate::{Amounts, HostTable, Status};
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn id(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+fn manager() -> HostManager {
+    HostManager::new(HostManagerOptions::default(), "s1")
+}
+
+/// A host's words, to be varied by each test.
+#[derive(Clone)]
+struct Report {
+    host: String,
+    uuid: u128,
+    incarnation: u64,
+    nonce: u64,
+    seq: u64,
+    reserved: Reserved,
+    claims: Vec<Claim<'static>>,
+    ended: Vec<Uuid>,
+    goodbye: bool,
+    disabled_reason: Option<String>,
+}
+
+impl Report {
+    /// The first report of host `h<n>`: 16 CPUs, 16 GiB, 100 GiB.
+    fn of(n: u128) -> Self {
+        Self {
+            host: format!("h{n}"),
+            uuid: n,
+            incarnation: 1,
+            nonce: 1000 + n as u64,
+            seq: 1,
+            reserved: Reserved::default(),
+            claims: Vec::new(),
+            ended: Vec::new(),
+            goodbye: false,
+            disabled_reason: None,
+        }
+    }
+
+    fn caps(&self) -> Capabilities<'static> {
+        let novella = NovellaReport {
+            uuid: id(self.uuid),
+            incarnation: self.incarnation,
+            nonce: self.nonce,
+            seq: self.seq,
+            sent_at: format!("2026-01-01T00:00:{:02}Z", self.seq % 60).into(),
+            interval_ms: 10_000,
+            goodbye: self.goodbye,
+            disabled_reason: self.disabled_reason.clone().map(Into::into),
+            availability_zone: None,
+            reserved: self.reserved,
+            allocation_ratios: Default::default(),
+            claims: self.claims.clone(),
+            ended: self.ended.clone(),
+            traits: vec!["HW_CPU_X86_AVX2".into()],
+            resources: Entries::default(),
+            facts: Entries::default(),
+            numa: None,
+            measured: Measured::default(),
+            stale_probes: Entries::default(),
+        };
+        Capabilities {
+            vcpus: Some(16),
+            host_memory_total: Some(16_384),
+            disk_total: Some(100),
+            novella: Some(Box::new(novella)),
+            ..Capabilities::default()
+        }
+    }
+
+    /// Sends it as the next report of its process.
+    fn send(&mut self, manager: &mut HostManager, now: Duration) -> Applied {
+        let applied = manager.apply_report("compute", &self.host, &self.caps(), now);
+        self.seq += 1;
+        applied
+    }
+}
+
+fn claim(uuid: u128, amounts: Amounts) -> Claim<'static> {
+    Claim {
+        uuid: id(uuid),
+        vcpus: amounts.vcpus as u32,
+        memory_mb: amounts.memory_mb,
+        disk_gb: amounts.disk_gb,
+        group: None,
+        resources: Entries::default(),
+    }
+}
+
+/// One CPU, 1 GiB, 1 GiB.
+const SMALL: Amounts = Amounts { vcpus: 1, memory_mb: 1024, disk_gb: 1, instances: 1 };
+
+fn request(uuids: impl IntoIterator<Item = u128>, amounts: Amounts) -> SelectDestinations {
+    SelectDestinations {
+        request_spec: RequestSpec {
+            instance_uuids: uuids.into_iter().map(id).collect(),
+            flavor: Flavor {
+                vcpus: amounts.vcpus as u32,
+                memory_mb: amounts.memory_mb,
+                root_gb: amounts.disk_gb,
+                ..Flavor::default()
+            },
+            attempt: 1,
+            ..RequestSpec::default()
+        },
+        ..SelectDestinations::default()
+    }
+}
+
+/// A stand-in for filters and weighers: the first serving host with room in memory, all or nothing.
+fn first_fit(table: &mut HostTable, request: &SelectDestinations, decision_id: String) -> Decision {
+    let amounts = Amounts::of_flavor(&request.request_spec.flavor);
+    let mut picked = Vec::new();
+    for uuid in &request.request_spec.instance_uuids {
+        let fits = |row: &crate::Row| {
+            let view = table.view(*row);
+            matches!(view.status(), Status::Up | Status::Suspect)
+                && view.free_memory_mb() >= amounts.memory_mb as f64
+        };
+        let Some(row) = table.rows().find(fits) else { break };
+        table.consume(row, &amounts);
+        picked.push((*uuid, row));
+    }
+    let all = picked.len() == request.request_spec.instance_uuids.len();
+    if !all || request.dry_run {
+        for (_, row) in &picked {
+            table.give_back(*row, &amounts);
+        }
+    }
+    let selection = |(uuid, row): (Uuid, crate::Row)| Selection {
+        instance_uuid: uuid,
+        host: table.host(row).to_owned(),
+        nodename: table.view(row).nodename().to_owned(),
+        weight: 1.5,
+        alternates: vec!["elsewhere".into()],
+    };
+    Decision {
+        decision_id,
+        refusal: (!all)
+            .then(|| Refusal::NoValidHost { reason: "none".into(), placeable: picked.len() as u32 }),
+        selections: if all { picked.into_iter().map(selection).collect() } else { Vec::new() },
+        explanation: Explanation::default(),
+        dry_run: request.dry_run,
+        hold_s: 0,
+        repeated: false,
+    }
+}
+
+fn place(manager: &mut HostManager, request: &SelectDestinations, now: Duration) -> Decision {
+    let decision_id = format!("s1-{}", now.as_millis());
+    manager.decide(request, decision_id, now, first_fit)
+}
+
+/// (vCPUs, MiB, GiB, reservations) in use on a host.
+fn used(manager: &HostManager, host: &str) -> (u64, u64, u64, u32) {
+    let row = manager.table().row_of(host).expect("the host is known");
+    let used = manager.table().view(row).used();
+    (used.vcpus, used.memory_mb, used.disk_gb, manager.record(row).held)
+}
+
+fn status(manager: &HostManager, host: &str) -> Option<Status> {
+    manager.table().row_of(host).map(|row| manager.table().view(row).status())
+}
