@@ -128,7 +128,7 @@ exec_on_node() {
     amqp=$(port)
     set -- env -i PATH=/usr/lib/rabbitmq/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME="$inner" ERL_EPMD_PORT=$((amqp + 2)) \
         ERL_EPMD_ADDRESS=127.0.0.1 RABBITMQ_NODENAME="$node" RABBITMQ_DIST_PORT=$((amqp + 3)) \
-        RABBITMQ_CONFIG_FILE="$inner/rabbitmq.conf" RABBITMQ_CONF_ENV_FILE="$inner/rabbitmq-env.conf" \
+        RABBITMQ_CONFIG_FILE="$inner/rabbitmq.conf" RABBITMQ_CONFIG_FILES="$inner/conf.d/*.conf" RABBITMQ_CONF_ENV_FILE="$inner/rabbitmq-env.conf" \
         RABBITMQ_ADVANCED_CONFIG_FILE="$inner/advanced.config" RABBITMQ_ENABLED_PLUGINS_FILE="$inner/enabled_plugins" \
         RABBITMQ_MNESIA_BASE="$inner/data" RABBITMQ_LOG_BASE="$inner/log" RABBITMQ_PID_FILE="$inner/pid" \
         RUNNING_UNDER_SYSTEMD=true RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}' \

@@ -1,0 +1,20 @@
+# Every command of this project. ARGS goes to the program: make demo ARGS='--for 10s'
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## a fleet in one process, no broker: hosts fill and drain before your eyes (ARGS='--for 20s')
+	@cargo run --quiet --release --locked -p novella-cli --bin novella -- demo $(ARGS)
+
+test: ## everything: unit, system, two RabbitMQs, the executables, the compose file (ARGS: names of parts)
+	@scripts/test.sh $(ARGS)
+
+bench: ## the benchmarks behind the README's numbers
+	@cargo bench --workspace --locked $(ARGS)
+
+lint: ## formatting, clippy and documentation, warnings refused
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
