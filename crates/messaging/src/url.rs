@@ -248,29 +248,45 @@ mod tests {
         assert_eq!(hosts("rabbit://h"), [host("h", 5672, "guest", "guest")]);
         assert_eq!(hosts("rabbit://u:p@h:1/v"), [host("h", 1, "u", "p")]);
         let second = host("h2", 6, "guest", "guest");
-        assert_eq!(hosts("amqp://u:p@h1,h2:6/"), [host("h1", 5672, "u", "p"), second], "credentials are each host's own");
+        assert_eq!(
+            hosts("amqp://u:p@h1,h2:6/"),
+            [host("h1", 5672, "u", "p"), second],
+            "credentials are each host's own"
+        );
         assert_eq!(hosts("rabbit://u:p@[::1]:5673"), [host("::1", 5673, "u", "p")]);
         assert_eq!(hosts("rabbit://u:p@[::1]"), [host("::1", 5672, "u", "p")]);
         assert_eq!(hosts("rabbit://u%40x:a%2Fb%3Ac%2Cd%40+@h"), [host("h", 5672, "u@x", "a/b:c,d@+")]);
         assert_eq!(hosts("rabbit://u:p:q@h"), [host("h", 5672, "u", "p:q")], "the first colon divides");
         assert_eq!(hosts("rabbit://u@x:p@h"), [host("h", 5672, "u@x", "p")], "the last @ divides");
-        assert_eq!(hosts("rabbit://u:p@h?ssl=true"), [host("h", 5672, "u", "p")], "an option leaves the port alone");
+        assert_eq!(
+            hosts("rabbit://u:p@h?ssl=true"),
+            [host("h", 5672, "u", "p")],
+            "an option leaves the port alone"
+        );
         assert_eq!(hosts("amqps://u:p@h"), [host("h", 5671, "u", "p")]);
         assert_eq!(TransportUrl::parse("amqp://h/v"), TransportUrl::parse("rabbit://h/v"));
     }
 
     #[test]
     fn virtual_hosts() {
-        for (path, vhost) in
-            [("", "/"), ("/", "/"), ("//", "/"), ("/%2F", "/"), ("/v1", "v1"), ("//v1", "/v1"), ("/v1/", "v1/"), ("/a%2Fb", "a/b")]
-        {
+        for (path, vhost) in [
+            ("", "/"),
+            ("/", "/"),
+            ("//", "/"),
+            ("/%2F", "/"),
+            ("/v1", "v1"),
+            ("//v1", "/v1"),
+            ("/v1/", "v1/"),
+            ("/a%2Fb", "a/b"),
+        ] {
             assert_eq!(TransportUrl::parse(&format!("rabbit://h{path}")).unwrap().vhost, vhost, "{path}");
         }
     }
 
     #[test]
     fn options_and_tls() {
-        let url = TransportUrl::parse("rabbit://h/v?ssl=True&ssl_ca_file=/etc/a%20b.pem&name=x+y#part").unwrap();
+        let url =
+            TransportUrl::parse("rabbit://h/v?ssl=True&ssl_ca_file=/etc/a%20b.pem&name=x+y#part").unwrap();
         assert!(url.tls);
         assert_eq!(url.options["ssl_ca_file"], "/etc/a b.pem");
         assert_eq!(url.options["name"], "x y");
@@ -278,7 +294,10 @@ mod tests {
         assert!(!TransportUrl::parse("rabbit://h?ssl=false").unwrap().tls);
         assert!(TransportUrl::parse("rabbits://h").unwrap().tls);
         let memory = TransportUrl::parse("memory://demo").unwrap();
-        assert_eq!((memory.scheme, &*memory.hosts[0].host, memory.to_string()), (Scheme::Memory, "demo", "memory://demo".into()));
+        assert_eq!(
+            (memory.scheme, &*memory.hosts[0].host, memory.to_string()),
+            (Scheme::Memory, "demo", "memory://demo".into())
+        );
     }
 
     #[test]
@@ -308,7 +327,8 @@ mod tests {
 
     #[test]
     fn a_password_is_never_shown() {
-        let url = TransportUrl::parse("amqps://u:secret@h1,v:hidden@[::1]:7/a%2Fb?ssl_key_password=third").unwrap();
+        let url =
+            TransportUrl::parse("amqps://u:secret@h1,v:hidden@[::1]:7/a%2Fb?ssl_key_password=third").unwrap();
         assert_eq!(url.to_string(), "rabbits://u:***@h1:5671,v:***@[::1]:7/a%2Fb");
         for text in [format!("{url:?}"), format!("{:?}", url.hosts), url.to_string()] {
             assert!(!["secret", "hidden", "third"].iter().any(|word| text.contains(word)), "{text}");
