@@ -1,11 +1,11 @@
 //! The options that every program of ours has; flattened into each one's own.
 
-use std::{env, path::PathBuf};
+use std::{env, ffi::OsString, fmt, path::PathBuf};
 
 use clap::{ArgAction, Args};
 
 use crate::{
-    config::{ENV_PREFIX, Sources},
+    config::{ENV_PREFIX, Sources, redact_url},
     logging::{LogFormat, LogOptions},
 };
 
@@ -15,16 +15,16 @@ pub const TRANSPORT_URL_KEY: &str = "transport_url";
 pub const TRANSPORT_URL_ENV: &str = "NOVELLA_TRANSPORT_URL";
 
 /// Options common to the daemons and the command-line client.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Default, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct CommonArgs {
     /// Read settings from this TOML file; repeat it to add files, of which later ones win
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Vec<PathBuf>,
 
-    /// Where the message bus is: rabbit://USER:PASSWORD@HOST[:PORT][,...]/VHOST, or amqp:// and the TLS forms
+    /// Where the message bus is: rabbit://USER:PASSWORD@HOST/VHOST, or amqp:// and the TLS forms
     ///
-    /// A password on the command line can be seen by other users of this machine; the environment or a file cannot.
+    /// Further hosts to fail over to follow the first after a comma. A password on the command line can be seen by other users of this machine; the environment or a file cannot.
     #[arg(long, value_name = "URL", global = true, env = TRANSPORT_URL_ENV, hide_env_values = true)]
     pub transport_url: Option<String>,
 
@@ -38,20 +38,20 @@ pub struct CommonArgs {
 }
 
 impl CommonArgs {
-    /// Where the settings come from: the files, this process's environment, and `--transport-url`. A program adds its
-    /// own options with [`Sources::set`].
+    /// Where the settings come from: the files, this process's environment, and `--transport-url`, for which the
+    /// settings must have the key [`TRANSPORT_URL_KEY`]. A program adds its own options with [`Sources::set`].
     pub fn sources(&self) -> Sources {
-        // A value that is not UTF-8 keeps a replacement character, so that it is refused for what it is and not skipped.
         let ours = env::vars_os()
-            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
             .filter(|(name, _)| name.starts_with(ENV_PREFIX));
         self.sources_with(ours.collect())
     }
 
-    fn sources_with(&self, env: Vec<(String, String)>) -> Sources {
+    fn sources_with(&self, env: Vec<(String, OsString)>) -> Sources {
         // clap has already put the variable's value in place of an absent option: that one is the environment's.
-        let from_env =
-            |url: &&String| env.iter().any(|(name, value)| name == TRANSPORT_URL_ENV && value == *url);
+        let from_env = |url: &&String| {
+            env.iter().any(|(name, value)| name == TRANSPORT_URL_ENV && value.as_os_str() == url.as_str())
+        };
         let given = self.transport_url.as_ref().filter(|url| !url.is_empty() && !from_env(url));
         Sources { files: self.config.clone(), overrides: Vec::new(), env: env.clone() }.set(
             TRANSPORT_URL_KEY,
@@ -63,6 +63,18 @@ impl CommonArgs {
     /// What [`crate::logging::init`] wants to know.
     pub fn log_options(&self) -> LogOptions {
         LogOptions { format: self.log_format, verbose: self.verbose }
+    }
+}
+
+// By hand, because programs like to print their arguments and this one may hold a password.
+impl fmt::Debug for CommonArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommonArgs")
+            .field("config", &self.config)
+            .field("transport_url", &self.transport_url.as_deref().map(redact_url))
+            .field("log_format", &self.log_format)
+            .field("verbose", &self.verbose)
+            .finish()
     }
 }
 
@@ -92,7 +104,7 @@ mod tests {
             "--log-format",
             "json",
         ]);
-        let env = vec![(TRANSPORT_URL_ENV.to_owned(), "rabbit://other".to_owned())];
+        let env = vec![(TRANSPORT_URL_ENV.to_owned(), "rabbit://other".into())];
         let sources = parsed.common.sources_with(env.clone());
         assert_eq!(sources.files, [PathBuf::from("a.toml"), PathBuf::from("b.toml")]);
         assert_eq!(sources.overrides[0].value, "rabbit://h");
@@ -101,6 +113,13 @@ mod tests {
 
         let same = CommonArgs { transport_url: Some("rabbit://other".into()), ..CommonArgs::default() };
         assert!(same.sources_with(env).overrides.is_empty(), "the environment's own value is not an option");
+    }
+
+    #[test]
+    fn a_password_is_not_in_the_debug_text() {
+        let args =
+            CommonArgs { transport_url: Some("rabbit://u:s3cret@h/v".into()), ..CommonArgs::default() };
+        assert!(format!("{args:?}").contains("rabbit://u:***@h/v"), "{args:?}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod units;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     fmt,
     path::PathBuf,
 };
@@ -30,7 +31,7 @@ pub use secret::redact_url;
 pub use shipped::shipped_file_faults;
 pub use units::{Size, SizeError, duration, optional_duration};
 
-use layers::Leaf;
+use layers::{Collected, Leaf};
 
 /// What every environment variable of ours starts with.
 pub const ENV_PREFIX: &str = "NOVELLA_";
@@ -159,8 +160,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value given on the command line.
-#[derive(Clone, Debug)]
+/// A value given on the command line. Like [`Sources`] it has no `Debug`: it may be a secret.
+#[derive(Clone)]
 pub struct Override {
     /// The key that it sets.
     pub key: &'static str,
@@ -171,12 +172,12 @@ pub struct Override {
 }
 
 /// Everything that may say something about the settings.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// The files, least important first.
     pub files: Vec<PathBuf>,
     /// The environment; names without our prefix are ignored.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(String, OsString)>,
     /// The command line.
     pub overrides: Vec<Override>,
 }
@@ -207,7 +208,10 @@ pub struct Loaded<T> {
 
 /// Merges and checks all sources.
 pub fn load<T: Settings>(sources: &Sources) -> Result<Loaded<T>, Invalid> {
-    let mut collected = layers::collect(T::KEYS, sources);
+    merge(layers::collect(T::KEYS, sources))
+}
+
+fn merge<T: Settings>(mut collected: Collected) -> Result<Loaded<T>, Invalid> {
     let mut refused = BTreeSet::new();
     let mut origins: BTreeMap<_, _> = T::KEYS.iter().map(|doc| (doc.key, vec![Origin::Default])).collect();
     let defaults = to_json(&T::default());

@@ -10,7 +10,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{config::Invalid, env::StoreError, health::BindError};
+use crate::{config::Invalid, env::StoreError, health::BindError, logging::LogError};
 
 /// Done; for a placement: it fits.
 pub const OK: u8 = 0;
@@ -105,10 +105,12 @@ pub fn code(error: &(dyn Error + 'static)) -> u8 {
         if cause.is::<Invalid>() {
             return Some(USAGE);
         }
-        match cause.downcast_ref::<StoreError>() {
-            Some(StoreError::Locked { .. }) => Some(CONFLICT),
-            _ => None,
+        if matches!(cause.downcast_ref(), Some(LogError::Filter { .. })) {
+            return Some(USAGE);
         }
+        let taken = matches!(cause.downcast_ref(), Some(StoreError::Locked { .. }))
+            || cause.downcast_ref::<BindError>().is_some_and(|e| e.source.kind() == io::ErrorKind::AddrInUse);
+        taken.then_some(CONFLICT)
     });
     known.unwrap_or(INTERNAL)
 }

@@ -11,6 +11,7 @@ pub mod config;
 pub mod env;
 pub mod exit;
 pub mod health;
+mod host_name;
 pub mod logging;
 pub mod shutdown;
 pub mod stall;
@@ -20,3 +21,4 @@ pub use env::{
     Blocking, Clock, Env, Fault, FileStore, MemoryStore, Metrics, Panicked, Random, Sample, Store,
     StoreError, StoreLock,
 };
+pub use host_name::host_name;

@@ -83,10 +83,10 @@ async fn notify() {
             time::sleep(Duration::from_millis(50)).await;
         }
     };
-    // After the first signal the loop hangs, and the watchdog must starve.
+    // With the first line of input the loop hangs, and the watchdog must starve.
     tokio::select! {
         biased;
-        () = async { io_line().await } => {}
+        () = io_line() => {}
         () = beating => {}
     }
     service.await.unwrap();

@@ -38,7 +38,14 @@ pub(super) fn collect(keys: &'static [KeyDoc], sources: &Sources) -> Collected {
     }
     for (name, value) in &sources.env {
         if name.starts_with(ENV_PREFIX) && !value.is_empty() {
-            collected.read_env(keys, name, value);
+            match value.to_str() {
+                Some(text) => collected.read_env(keys, name, text),
+                None => collected.problems.push(Problem::in_source(
+                    Origin::Env(name.clone()),
+                    "the value is not UTF-8",
+                    "set it again in a UTF-8 locale",
+                )),
+            }
         }
     }
     for given in &sources.overrides {
@@ -65,6 +72,16 @@ impl Collected {
             };
             Problem::in_source(path.display(), format!("cannot read the file: {error}"), fix)
         })?;
+        self.read_text(keys, path, bytes)
+    }
+
+    /// Reads the content of a file; what it refuses as a whole is the error.
+    pub(super) fn read_text(
+        &mut self,
+        keys: &'static [KeyDoc],
+        path: &Path,
+        bytes: Vec<u8>,
+    ) -> Result<(), Problem> {
         let text = String::from_utf8(bytes).map_err(|error| {
             let line = line_of(error.as_bytes(), error.utf8_error().valid_up_to());
             let fix = "save the file as UTF-8".to_owned();

@@ -11,11 +11,11 @@
 //!
 //! A key without a default (null, or an empty table or list) may show any valid value as an example.
 
-use std::{env, fs, io, process};
+use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::{KeyDoc, Settings, Sources, at, load, to_json};
+use super::{KeyDoc, Settings, at, layers::Collected, merge, to_json};
 
 /// All the ways in which `text` differs from what the settings say; a daemon's test asserts that there are none. Also
 /// checks that [`Settings::KEYS`] and the settings' fields are the same set.
@@ -26,16 +26,15 @@ pub fn shipped_file_faults<T: Settings>(text: &str) -> Vec<String> {
     faults.extend(T::KEYS.iter().filter_map(|doc| comment_fault(doc, &lines)));
 
     match load_text::<T>(text) {
-        Ok(Ok(config)) if to_json(&config) != defaults => {
+        Ok(config) if to_json(&config) != defaults => {
             faults.push("as shipped, the file changes a default".to_owned());
         }
-        Ok(Ok(_)) => {}
-        Ok(Err(problems)) => faults.push(format!("as shipped: {problems}")),
-        Err(error) => faults.push(format!("cannot write the text to a temporary file: {error}")),
+        Ok(_) => {}
+        Err(problems) => faults.push(format!("as shipped: {problems}")),
     }
     let uncommented: Vec<&str> = lines.iter().map(|line| setting(line).unwrap_or(line)).collect();
     match load_text::<T>(&uncommented.join("\n")) {
-        Ok(Ok(config)) => {
+        Ok(config) => {
             let set = to_json(&config);
             for doc in T::KEYS {
                 let (value, default) = (at(&set, doc.key), at(&defaults, doc.key));
@@ -44,8 +43,7 @@ pub fn shipped_file_faults<T: Settings>(text: &str) -> Vec<String> {
                 }
             }
         }
-        Ok(Err(problems)) => faults.push(format!("with every key uncommented: {problems}")),
-        Err(error) => faults.push(format!("cannot write the text to a temporary file: {error}")),
+        Err(problems) => faults.push(format!("with every key uncommented: {problems}")),
     }
     faults
 }
@@ -128,10 +126,10 @@ fn comment_fault(doc: &KeyDoc, lines: &[&str]) -> Option<String> {
 }
 
 /// Loads a text the way a file is loaded. The problems come as one text.
-fn load_text<T: Settings>(text: &str) -> io::Result<Result<T, String>> {
-    let path = env::temp_dir().join(format!("novella-shipped-{}-{:p}.toml", process::id(), text));
-    fs::write(&path, text)?;
-    let loaded = load::<T>(&Sources { files: vec![path.clone()], ..Sources::default() });
-    fs::remove_file(&path)?;
-    Ok(loaded.map(|loaded| loaded.config).map_err(|invalid| invalid.to_string()))
+fn load_text<T: Settings>(text: &str) -> Result<T, String> {
+    let mut collected = Collected::default();
+    collected
+        .read_text(T::KEYS, Path::new("shipped"), text.as_bytes().to_vec())
+        .map_err(|problem| problem.to_string())?;
+    merge::<T>(collected).map(|loaded| loaded.config).map_err(|invalid| invalid.to_string())
 }

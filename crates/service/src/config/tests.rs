@@ -102,8 +102,8 @@ impl Files {
     }
 }
 
-fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+fn env(pairs: &[(&str, &str)]) -> Vec<(String, OsString)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect()
 }
 
 fn refused(sources: &Sources) -> Vec<String> {
@@ -225,6 +225,22 @@ fn unknown_variables_are_only_warned_about() {
         ["environment variable NOVELLA_AGENT__DRIVER sets nothing in this program"]
     );
     assert!(warnings("NOVELLA_PORT_80_TCP").is_empty());
+}
+
+#[test]
+fn a_variable_that_is_not_utf8_is_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let value = OsString::from_vec(b"caf\xe9".to_vec());
+    let sources = Sources { env: vec![("NOVELLA_HOST".to_owned(), value)], ..Sources::default() };
+    assert!(refused(&sources)[0].starts_with("env NOVELLA_HOST: the value is not UTF-8"));
+}
+
+#[test]
+fn free_keys_are_kept_as_they_are_written() {
+    let files = Files::new();
+    let path = files.add("x.toml", "[facts]\n\"Rack.A b\" = \"x\"\nUPPER = \"y\"\n");
+    let facts = load::<Example>(&Sources { files: vec![path], ..Sources::default() }).unwrap().config.facts;
+    assert_eq!(facts, BTreeMap::from([("Rack.A b".into(), "x".into()), ("UPPER".into(), "y".into())]));
 }
 
 #[test]

@@ -102,12 +102,14 @@ impl StoreError {
 #[derive(Clone, Debug)]
 pub struct FileStore {
     dir: PathBuf,
+    /// Held by the one write that is going on: two writes of one name share a temporary file.
+    writing: Arc<Mutex<()>>,
 }
 
 impl FileStore {
     /// State in `dir`.
     pub fn new(dir: impl Into<PathBuf>) -> FileStore {
-        FileStore { dir: dir.into() }
+        FileStore { dir: dir.into(), writing: Arc::default() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -138,6 +140,7 @@ impl Store for FileStore {
     }
 
     fn write_durable(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.create_dir()?;
         let path = self.path(name);
         let temporary = self.dir.join(format!(".{}.new", file_name(name)));
@@ -189,7 +192,7 @@ impl Store for FileStore {
     }
 
     fn child(&self, name: &str) -> Arc<dyn Store> {
-        Arc::new(FileStore { dir: self.path(name) })
+        Arc::new(FileStore { dir: self.path(name), writing: self.writing.clone() })
     }
 }
 

@@ -105,7 +105,7 @@ async fn a_port_in_use_is_named_with_what_to_do() {
     let address = first.local_addr().unwrap();
     let error = bind(address).await.unwrap_err();
     let mut out = Vec::new();
-    exit::report(Err(error.into()), &mut out);
+    assert_eq!(exit::report(Err(error.into()), &mut out), exit::CONFLICT);
     let text = String::from_utf8(out).unwrap();
     assert!(
         text.starts_with(&format!("error: cannot listen for HTTP on {address}: Address already in use")),

@@ -1,6 +1,6 @@
 //! Both stores against one contract, then what only files can do wrong.
 
-use std::{error::Error, os::unix::fs::PermissionsExt};
+use std::{error::Error, os::unix::fs::PermissionsExt, thread};
 
 use super::*;
 
@@ -20,6 +20,19 @@ fn content_is_replaced_read_back_and_removed() {
         store.remove("identity").unwrap();
         store.remove("identity").unwrap();
         assert_eq!(store.read("identity").unwrap(), None);
+    });
+}
+
+#[test]
+fn writes_at_the_same_time_leave_one_of_them_whole() {
+    both(|store| {
+        thread::scope(|scope| {
+            for byte in b'a'..b'e' {
+                scope.spawn(move || (0..20).for_each(|_| store.write_durable("x", &[byte; 9000]).unwrap()));
+            }
+        });
+        let content = store.read("x").unwrap().unwrap();
+        assert_eq!(content, [content[0]; 9000]);
     });
 }
 
