@@ -35,8 +35,8 @@ pub(crate) enum Comparison {
 /// Where Nova raises an exception.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum MatchError {
-    #[error("{0}")]
-    NotANumber(NotANumber),
+    #[error(transparent)]
+    NotANumber(#[from] NotANumber),
     #[error("`<or>` has no operand")]
     LoneOr,
 }
@@ -66,10 +66,8 @@ impl<'a> Requirement<'a> {
         let Some(operator) = words.next() else { return Self::Exact(text) };
         let words: Vec<&'a str> = words.collect();
         let first = words.first().copied();
-        let number = |comparison| {
-            let read = |word| python::float(word).ok_or_else(|| NotANumber(word.to_owned()));
-            first.map_or(Self::Nothing, |word| Self::Number(comparison, read(word)))
-        };
+        let number =
+            |comparison| first.map_or(Self::Nothing, |word| Self::Number(comparison, read_number(word)));
         let texts = |comparison| first.map_or(Self::Nothing, |word| Self::Text(comparison, word));
         match operator {
             "<or>" => Self::Or(words.into_iter().step_by(2).collect()),
@@ -90,6 +88,12 @@ impl<'a> Requirement<'a> {
         }
     }
 
+    /// What `">= " + text` stands for.
+    pub(crate) fn at_least(text: &'a str) -> Self {
+        let first = python::split(text).next();
+        first.map_or(Self::Nothing, |word| Self::Number(Comparison::AtLeast, read_number(word)))
+    }
+
     /// Whether a host's value satisfies this.
     pub(crate) fn matches(&self, value: &str) -> Result<bool, MatchError> {
         match self {
@@ -100,13 +104,16 @@ impl<'a> Requirement<'a> {
             Self::Text(comparison, text) => Ok(comparison.holds(value, text)),
             Self::Within(words) => Ok(words.iter().all(|word| value.contains(word))),
             Self::Number(comparison, operand) => {
-                let value = python::float(value)
-                    .ok_or_else(|| MatchError::NotANumber(NotANumber(value.to_owned())))?;
-                let operand = operand.as_ref().map_err(|e| MatchError::NotANumber(e.clone()))?;
+                let value = read_number(value)?;
+                let operand = operand.as_ref().map_err(Clone::clone)?;
                 Ok(comparison.holds(value, *operand))
             }
         }
     }
+}
+
+fn read_number(word: &str) -> Result<f64, NotANumber> {
+    python::float(word).ok_or_else(|| NotANumber(word.to_owned()))
 }
 
 #[cfg(test)]

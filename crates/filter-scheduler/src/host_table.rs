@@ -20,6 +20,7 @@ use novella_objects::{AllocationRatios, Capabilities, HostState as Status};
 use novella_resources::{Amounts, Capacity, Limits, MB_PER_GB, Room};
 use std::hash::BuildHasher;
 
+use crate::bitmap::bits;
 use crate::capability_columns::CapabilityColumns;
 use crate::dictionary::Dictionary;
 
@@ -574,22 +575,6 @@ impl Columns {
 /// Into a 32-bit lane. Cutting changes no decision: requests above [`MAX_AMOUNT`] are refused before any comparison.
 fn lane(value: i64) -> i32 {
     value.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
-}
-
-/// The set bits, lowest first.
-pub(crate) fn bits(words: &[u64]) -> impl Iterator<Item = usize> {
-    words.iter().enumerate().flat_map(|(at, &word)| word_bits(word).map(move |bit| at * BLOCK + bit))
-}
-
-/// The set bits of one word, lowest first.
-pub(crate) fn word_bits(mut word: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        (word != 0).then(|| {
-            let bit = word.trailing_zeros() as usize;
-            word &= word - 1;
-            bit
-        })
-    })
 }
 
 fn name_at(names: &[Option<Names>], at: usize) -> &str {

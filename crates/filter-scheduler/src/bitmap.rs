@@ -1,0 +1,110 @@
+//! Comparing a block of 64 values with a constant, one bit per value.
+//!
+//! Every loop here is written so that the compiler turns it into vector instructions of the baseline target: compare to
+//! bytes of 0 and 1, then gather eight bytes into eight bits with one multiplication.
+
+use crate::host_table::BLOCK;
+
+/// Bit `i` is set where `values[i] > than`.
+pub(crate) fn above(values: &[i32; BLOCK], than: i32) -> u64 {
+    let mut bytes = [0u8; BLOCK];
+    for (byte, value) in bytes.iter_mut().zip(values) {
+        *byte = u8::from(*value > than);
+    }
+    gather(&bytes)
+}
+
+/// Bit `i` is set where `values[i] > than`.
+pub(crate) fn above_f32(values: &[f32; BLOCK], than: f32) -> u64 {
+    let mut bytes = [0u8; BLOCK];
+    for (byte, value) in bytes.iter_mut().zip(values) {
+        *byte = u8::from(*value > than);
+    }
+    gather(&bytes)
+}
+
+/// Bit `i` is set where `values[i]` is one of two symbols.
+pub(crate) fn either(values: &[u32; BLOCK], a: u32, b: u32) -> u64 {
+    let mut bytes = [0u8; BLOCK];
+    for (byte, value) in bytes.iter_mut().zip(values) {
+        *byte = u8::from(*value == a) | u8::from(*value == b);
+    }
+    gather(&bytes)
+}
+
+fn gather(bytes: &[u8; BLOCK]) -> u64 {
+    // Byte i of the factor's product lands, shifted by i, in the top byte; no two terms meet.
+    const SPREAD: u64 = 0x0102_0408_1020_4080;
+    let mut bits = 0;
+    for (at, eight) in bytes.as_chunks::<8>().0.iter().enumerate() {
+        bits |= (u64::from_le_bytes(*eight).wrapping_mul(SPREAD) >> 56) << (at * 8);
+    }
+    bits
+}
+
+/// The largest of the values whose bit is set and of zero.
+pub(crate) fn max_or_zero(values: &[f32; BLOCK], bits: u64) -> f32 {
+    let mut lanes = [0.0f32; 8];
+    for (values, byte) in values.as_chunks::<8>().0.iter().zip(bits.to_le_bytes()) {
+        let mask = &LANES[usize::from(byte)];
+        for at in 0..8 {
+            // A value without its bit becomes +0.0.
+            let value = f32::from_bits(values[at].to_bits() & mask[at]);
+            lanes[at] = if value > lanes[at] { value } else { lanes[at] };
+        }
+    }
+    lanes.into_iter().fold(0.0, f32::max)
+}
+
+/// For each byte, eight lanes that are all ones where its bit is set.
+static LANES: [[u32; 8]; 256] = {
+    let mut table = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut lane = 0;
+        while lane < 8 {
+            table[byte][lane] = if byte >> lane & 1 == 1 { u32::MAX } else { 0 };
+            lane += 1;
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// The set bits, lowest first.
+pub(crate) fn bits(words: &[u64]) -> impl Iterator<Item = usize> {
+    words.iter().enumerate().flat_map(|(at, &word)| word_bits(word).map(move |bit| at * BLOCK + bit))
+}
+
+/// The set bits of one word, lowest first.
+pub(crate) fn word_bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        (word != 0).then(|| {
+            let bit = word.trailing_zeros() as usize;
+            word &= word - 1;
+            bit
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn bits_say_what_the_comparison_says(seed in prop::collection::vec(-5i32..5, BLOCK), than in -6i32..6, alive: u64) {
+            let values: [i32; BLOCK] = seed.try_into().unwrap();
+            let floats = values.map(|v| v as f32);
+            let symbols = values.map(|v| v as u32);
+            for (at, &value) in values.iter().enumerate() {
+                prop_assert_eq!(above(&values, than) >> at & 1 == 1, value > than);
+                prop_assert_eq!(above_f32(&floats, than as f32) >> at & 1 == 1, value > than);
+                prop_assert_eq!(either(&symbols, than as u32, 3) >> at & 1 == 1, value == than || value == 3);
+            }
+            let largest = word_bits(alive).map(|at| floats[at]).fold(0.0, f32::max);
+            prop_assert_eq!(max_or_zero(&floats, alive), largest);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What a decision says about itself, from the numbers that made it.
+
+use novella_objects::{Explanation, FilterTally, HostState as Status, NearestMiss, Scored, WeigherScore};
+use novella_resources::{Amount, MB_PER_GB};
+
+use crate::filters::{Filter, Tally};
+use crate::host_table::{HostTable, Row};
+use crate::options::WeigherKind;
+use crate::select::Weighed;
+use crate::weights::Range;
+
+/// The fleet, before anything was decided.
+pub(crate) fn of_fleet(table: &HostTable) -> Explanation {
+    Explanation {
+        hosts: table.len() as u32,
+        suspect_hosts: table.count(Status::Suspect),
+        ..Explanation::default()
+    }
+}
+
+/// The filters that ran: all up to the one that left no host.
+pub(crate) fn filters<'f>(
+    table: &HostTable,
+    ran: impl Iterator<Item = (&'f Filter<'f>, &'f Tally)>,
+) -> Vec<FilterTally> {
+    let reached = ran.enumerate().filter(|(at, (_, tally))| *at == 0 || tally.hosts_in > 0);
+    reached
+        .map(|(_, (filter, tally))| FilterTally {
+            filter: filter.kind.name().to_owned(),
+            hosts_in: tally.hosts_in,
+            hosts_out: tally.hosts_out,
+            nearest_miss: nearest_miss(table, filter, tally),
+        })
+        .collect()
+}
+
+fn nearest_miss(table: &HostTable, filter: &Filter<'_>, tally: &Tally) -> Option<NearestMiss> {
+    let ((amount, wanted), (row, available)) = filter.amount().zip(tally.nearest)?;
+    let (unit, scale) = match amount {
+        Amount::Vcpus => ("vcpus", 1.0),
+        Amount::MemoryMb => ("MiB", 1.0),
+        Amount::DiskMb => ("GiB", MB_PER_GB as f64),
+    };
+    let (wanted, available) = (f64::from(wanted) / scale, f64::from(available) / scale);
+    let host = table.host(row).to_owned();
+    let text = format!("{host} short by {} {unit}", wanted - available);
+    Some(NearestMiss { host, wanted, available, unit: unit.to_owned(), text })
+}
+
+/// The best hosts with each weigher's share. A single candidate is not weighed.
+pub(crate) fn ranking(
+    table: &HostTable,
+    best: &[Weighed],
+    weighers: &[(WeigherKind, f64)],
+    ranges: &[Range],
+    hosts: u32,
+) -> Vec<Scored> {
+    let score = |row: u32, &(kind, multiplier): &(WeigherKind, f64), range: &Range| {
+        let raw = kind.raw(&table.columns, row);
+        WeigherScore {
+            weigher: kind.name().to_owned(),
+            raw: raw * kind.unit(),
+            range: (range.min * kind.unit(), range.max * kind.unit()),
+            normalised: range.normalise(raw),
+            multiplier,
+        }
+    };
+    best.iter()
+        .map(|host| Scored {
+            host: table.host(Row(host.row)).to_owned(),
+            weight: host.weight,
+            weighers: if hosts == 1 {
+                Vec::new()
+            } else {
+                weighers.iter().zip(ranges).map(|(weigher, range)| score(host.row, weigher, range)).collect()
+            },
+        })
+        .collect()
+}

@@ -1,0 +1,255 @@
+//! ComputeCapabilitiesFilter: extra specs against what hosts say of themselves.
+//!
+//! An extra spec is a path and a requirement. A path of one word is looked at only where the host has such a word; a path
+//! in the scope `capabilities` must lead to a value; paths in other scopes are somebody else's. The first word is, in
+//! this order, one of Nova's HostState attributes as the table has them, a top-level key of the report, or a fact.
+//! Specs are asked in the order of their keys; the first that does not hold decides.
+//!
+//! Known differences to Nova: HostState's methods and its attributes that no report carries are not there to be asked;
+//! `stats` as a whole compares with nothing; numbers and lists have no attributes of their own.
+
+use std::collections::BTreeMap;
+
+use novella_resources::MB_PER_GB;
+
+use super::{FilterError, Tally};
+use crate::bitmap::word_bits;
+use crate::capability_columns::{Capability, INTEGERS, Kind};
+use crate::extra_specs_ops::{MatchError, Requirement};
+use crate::host_table::{BLOCK, HostState, HostTable, Row};
+use crate::json::Json;
+use crate::options::FilterKind;
+use crate::python;
+
+/// The extra specs of one request that this filter looks at.
+#[derive(Debug)]
+pub(super) struct Questions<'r>(Vec<Question<'r>>);
+
+#[derive(Debug)]
+struct Question<'r> {
+    /// A scoped path must lead somewhere; an unscoped one only where its word is known.
+    scoped: bool,
+    first: First,
+    rest: Vec<&'r str>,
+    requirement: Requirement<'r>,
+    requirement_text: &'r str,
+    /// By value symbol: the verdict, once known.
+    verdicts: Vec<Option<Verdict>>,
+}
+
+/// Where the first word of a path leads.
+#[derive(Debug)]
+enum First {
+    Computed(fn(&HostState<'_>) -> String),
+    Reported {
+        /// Position in [`INTEGERS`].
+        integer: Option<usize>,
+        attribute: Option<u32>,
+        fact: Option<u32>,
+        /// Every HostState has this attribute, if only as None.
+        always: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Pass,
+    Reject,
+    Error,
+}
+
+/// Attributes that every HostState has and reports may leave out.
+const ALWAYS: [&str; 4] = ["cpu_info", "hypervisor_type", "hypervisor_version", "stats"];
+
+/// HostState attributes that the table itself knows.
+fn computed(name: &str) -> Option<fn(&HostState<'_>) -> String> {
+    Some(match name {
+        "host" => |h| h.host().to_owned(),
+        "nodename" | "hypervisor_hostname" => |h| h.nodename().to_owned(),
+        "total_usable_ram_mb" => |h| h.reported().memory_mb_total.to_string(),
+        "free_ram_mb" => |h| whole(h.free_memory_mb()),
+        "total_usable_disk_gb" => |h| h.reported().disk_gb_total.to_string(),
+        "disk_mb_used" => |h| (h.reported().disk_gb_used * MB_PER_GB).to_string(),
+        "free_disk_mb" => |h| whole(h.free_disk_mb()),
+        "vcpus_total" => |h| h.reported().vcpus_total.to_string(),
+        "vcpus_used" => |h| h.used().vcpus.to_string(),
+        "num_instances" => |h| h.used().instances.to_string(),
+        "num_io_ops" => {
+            |h| (u64::from(h.reported().num_io_ops) + u64::from(h.consumed().instances)).to_string()
+        }
+        "failed_builds" => |h| h.reported().failed_builds.to_string(),
+        "cpu_allocation_ratio" => |h| python::float_text(h.reported().ratios.cpu),
+        "ram_allocation_ratio" => |h| python::float_text(h.reported().ratios.ram),
+        "disk_allocation_ratio" => |h| python::float_text(h.reported().ratios.disk),
+        _ => return None,
+    })
+}
+
+/// A whole number kept in a double, as Python prints an int.
+fn whole(value: f64) -> String {
+    (value as i64).to_string()
+}
+
+impl<'r> Questions<'r> {
+    pub(super) fn compile(extra_specs: &'r BTreeMap<String, String>, table: &mut HostTable) -> Self {
+        // Nova turns the one into the other, replacing what may stand there.
+        const BITS: &str = "hw:maxphysaddr_bits";
+        const BITS_PATH: &str = "capabilities:cpu_info:maxphysaddr:bits";
+        let bits = extra_specs.get(BITS);
+        let mut questions = Vec::new();
+        for (key, text) in extra_specs {
+            if key == BITS || (key == BITS_PATH && bits.is_some()) {
+                continue;
+            }
+            questions.extend(Question::compile(key, text, Requirement::parse(text), table));
+        }
+        if let Some(bits) = bits {
+            let requirement = Requirement::at_least(bits);
+            questions.extend(Question::compile(BITS_PATH, bits, requirement, table));
+        }
+        Self(questions)
+    }
+
+    pub(super) fn run(&mut self, table: &HostTable, block: usize, alive: u64, tally: &mut Tally) -> u64 {
+        if self.0.is_empty() {
+            return alive;
+        }
+        let mut pass = alive;
+        for bit in word_bits(alive) {
+            let row = Row((block * BLOCK + bit) as u32);
+            let asked = self.0.iter_mut().map(|question| (question.ask(table, row), question));
+            let Some((verdict, question)) = asked.into_iter().find(|(v, _)| *v != Verdict::Pass) else {
+                continue;
+            };
+            pass &= !(1 << bit);
+            if verdict == Verdict::Error {
+                tally.errors += 1;
+                tally.first_error.get_or_insert_with(|| question.explain_error(table, row));
+            }
+        }
+        pass
+    }
+}
+
+impl<'r> Question<'r> {
+    fn compile(
+        key: &'r str,
+        requirement_text: &'r str,
+        requirement: Requirement<'r>,
+        table: &mut HostTable,
+    ) -> Option<Self> {
+        let mut rest: Vec<&str> = key.split(':').collect();
+        let scoped = rest.len() > 1;
+        if scoped && rest.remove(0) != "capabilities" {
+            return None;
+        }
+        let word = rest.remove(0);
+        let capabilities = &mut table.capabilities;
+        let first = match computed(word) {
+            Some(attribute) => First::Computed(attribute),
+            None => {
+                let into_stats = word == "stats" && !rest.is_empty();
+                let fact_name = if into_stats { rest.remove(0) } else { word };
+                let fact = capabilities.key(Kind::Fact, fact_name);
+                let attribute = if word == "stats" { None } else { capabilities.key(Kind::Attribute, word) };
+                for key in attribute.into_iter().chain(fact) {
+                    capabilities.build_column(key);
+                }
+                First::Reported {
+                    integer: INTEGERS.iter().position(|name| *name == word),
+                    attribute,
+                    fact: if word == "stats" && !into_stats { None } else { fact },
+                    always: ALWAYS.contains(&word),
+                }
+            }
+        };
+        let verdicts = vec![None; capabilities.values()];
+        Some(Self { scoped, first, rest, requirement, requirement_text, verdicts })
+    }
+
+    fn ask(&mut self, table: &HostTable, row: Row) -> Verdict {
+        let First::Reported { integer, attribute, fact, always } = &self.first else {
+            return self.ask_uncached(table, row).0;
+        };
+        if let Some(which) = integer
+            && table.capabilities.integer(row.index(), *which).is_some()
+        {
+            return self.ask_uncached(table, row).0;
+        }
+        let symbol = |key: &Option<u32>| key.and_then(|key| table.capabilities.symbol(row.index(), key));
+        let (attribute, fact) = (symbol(attribute), symbol(fact));
+        let held = |symbol: &u32| table.capabilities.value(*symbol).value != Json::Null;
+        let Some(symbol) = attribute.filter(held).or(fact.filter(held)) else {
+            let known = self.scoped || *always || integer.is_some() || attribute.is_some() || fact.is_some();
+            return if known { Verdict::Reject } else { Verdict::Pass };
+        };
+        if let Some(verdict) = self.verdicts[symbol as usize] {
+            return verdict;
+        }
+        let verdict = self.judge(table.capabilities.value(symbol)).0;
+        self.verdicts[symbol as usize] = Some(verdict);
+        verdict
+    }
+
+    /// The verdict, and what is wrong if it is an error.
+    fn ask_uncached(&self, table: &HostTable, row: Row) -> (Verdict, Option<MatchError>) {
+        let text = match &self.first {
+            First::Computed(attribute) => attribute(&table.view(row)),
+            First::Reported { integer, attribute, fact, .. } => {
+                if let Some(value) = integer.and_then(|which| table.capabilities.integer(row.index(), which))
+                {
+                    value.to_string()
+                } else {
+                    let symbol =
+                        |key: &Option<u32>| key.and_then(|k| table.capabilities.symbol(row.index(), k));
+                    let values = [symbol(attribute), symbol(fact)].into_iter().flatten();
+                    let mut held =
+                        values.map(|s| table.capabilities.value(s)).filter(|c| c.value != Json::Null);
+                    return held.next().map_or((Verdict::Reject, None), |value| self.judge(value));
+                }
+            }
+        };
+        // Numbers and names hold nothing that a further word could lead to.
+        if self.rest.is_empty() { self.compare(&text) } else { (Verdict::Reject, None) }
+    }
+
+    fn judge(&self, capability: &Capability) -> (Verdict, Option<MatchError>) {
+        let Some((first, further)) = self.rest.split_first() else {
+            return self.compare(&capability.value.text());
+        };
+        let found = capability.tree.as_ref().unwrap_or(&capability.value).get(first);
+        match found.and_then(|value| follow(value, further)) {
+            Some(text) => self.compare(&text),
+            None => (Verdict::Reject, None),
+        }
+    }
+
+    fn compare(&self, text: &str) -> (Verdict, Option<MatchError>) {
+        match self.requirement.matches(text) {
+            Ok(true) => (Verdict::Pass, None),
+            Ok(false) => (Verdict::Reject, None),
+            Err(error) => (Verdict::Error, Some(error)),
+        }
+    }
+
+    fn explain_error(&self, table: &HostTable, row: Row) -> FilterError {
+        let reason = self.ask_uncached(table, row).1.map(|error| error.to_string());
+        FilterError {
+            filter: FilterKind::ComputeCapabilities,
+            host: table.host(row).to_owned(),
+            reason: format!("extra spec {:?}: {}", self.requirement_text, reason.unwrap_or_default()),
+        }
+    }
+}
+
+/// Where the rest of a path leads; texts on the way are decoded as JSON, the last value is not.
+fn follow(value: &Json, path: &[&str]) -> Option<String> {
+    if *value == Json::Null {
+        return None;
+    }
+    let Some((word, further)) = path.split_first() else { return Some(value.text().into_owned()) };
+    match value {
+        Json::Text(text) => follow(Json::parse(text)?.get(word)?, further),
+        other => follow(other.get(word)?, further),
+    }
+}

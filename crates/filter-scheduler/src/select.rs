@@ -1,0 +1,438 @@
+//! The heart: filter, weigh, pick, consume, once per instance.
+//!
+//! Each instance of a request starts from the hosts that passed for the one before, sees what that one consumed, and
+//! takes the best. All or nothing: if one finds no host, everything is given back.
+//!
+//! What always holds: same table, request, terms and options, same answer; after a failure or a dry run the table is as it
+//! was; every host is looked at.
+//!
+//! Left out: who asked, repeated requests, how long a reservation holds.
+
+use std::cmp::Ordering;
+
+use novella_objects::{Explanation, RequestSpec};
+use novella_resources::{Amounts, Demand};
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::bitmap::bits;
+use crate::explain;
+use crate::filters::{Filter, FilterError, Tally};
+use crate::host_table::{BLOCK, HostTable, MAX_AMOUNT, Row};
+use crate::options::{BadOptions, FilterKind, OnFilterError, SchedulerOptions};
+use crate::order::History;
+use crate::weights::{Estimate, Range, weight};
+
+/// Most instances of one request: bounds the time that one decision holds the table.
+pub const MAX_INSTANCES: usize = 10_000;
+
+/// Finds places for instances; see the module's text. Keeps its working memory from request to request.
+#[derive(Debug)]
+pub struct FilterScheduler {
+    options: SchedulerOptions,
+    work: Work,
+}
+
+/// How a request is to be answered.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terms {
+    /// For `host_subset_size` and `shuffle_best_same_weighed_hosts`.
+    pub seed: u64,
+    /// Decide, but leave the table as it was.
+    pub dry_run: bool,
+    /// Alternates per instance; absent: `max_attempts - 1`.
+    pub alternates: Option<u32>,
+}
+
+/// The answer.
+#[derive(Debug, Clone)]
+pub struct Selected {
+    /// One per instance, in the request's order; empty when `failure` is set.
+    pub picks: Vec<Pick>,
+    /// The next best hosts, best first; the same for all instances, none of them picked.
+    pub alternates: Vec<Row>,
+    /// How it came about, for the instance decided last.
+    pub explanation: Explanation,
+    /// Hosts that filters could not decide about, by filter, with the first of each.
+    pub filter_errors: Vec<(u32, FilterError)>,
+    /// Why nothing was placed.
+    pub failure: Option<Failure>,
+}
+
+/// One instance's host.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pick {
+    /// Which.
+    pub row: Row,
+    /// Its weight among the candidates; 0 when it was the only one, because then nothing is weighed.
+    pub weight: f64,
+    /// What its filters looked at.
+    pub limits: PickLimits,
+}
+
+/// The limits that the filters decided by, each only if its filter ran; the host's own claim may hold them again.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct PickLimits {
+    /// CPUs.
+    pub vcpus: Option<f64>,
+    /// MiB.
+    pub memory_mb: Option<f64>,
+    /// GiB.
+    pub disk_gb: Option<f64>,
+}
+
+/// Why nothing was placed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Failure {
+    /// Too few hosts; the text is Nova's.
+    #[error("No valid host was found. {reason}")]
+    NoValidHost {
+        /// What follows Nova's first sentence.
+        reason: String,
+        /// How many instances had found a host.
+        placeable: u32,
+    },
+    /// A filter could not decide, and the settings say that this fails the request.
+    #[error(transparent)]
+    Filter(FilterError),
+    /// A request that no fleet could satisfy.
+    #[error("{what} is {value}; it must be {bound}")]
+    Invalid {
+        /// Which part of the request.
+        what: &'static str,
+        /// As given.
+        value: u64,
+        /// What would do.
+        bound: String,
+    },
+}
+
+/// Reused from request to request.
+#[derive(Debug, Default)]
+struct Work {
+    /// One bit per row that is still a candidate.
+    alive: Vec<u64>,
+    tallies: Vec<Tally>,
+    ranges: Vec<Range>,
+    /// The best hosts of a round, best first.
+    best: Vec<Weighed>,
+    history: History,
+}
+
+/// A host with its weight.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weighed {
+    pub(crate) row: u32,
+    pub(crate) weight: f64,
+}
+
+/// What stays the same for all instances of a request.
+struct Request<'r> {
+    filters: Vec<Filter<'r>>,
+    amounts: Amounts,
+    instances: usize,
+    alternates: usize,
+    rng: Option<ChaCha8Rng>,
+}
+
+impl FilterScheduler {
+    /// A scheduler with these settings.
+    pub fn new(options: SchedulerOptions) -> Result<Self, BadOptions> {
+        options.check()?;
+        Ok(Self { options, work: Work::default() })
+    }
+
+    /// The settings.
+    pub fn options(&self) -> &SchedulerOptions {
+        &self.options
+    }
+
+    /// Chooses a host for each instance of `request` and consumes it in the table, unless `terms` ask for a dry run.
+    pub fn select(&mut self, table: &mut HostTable, request: &RequestSpec, terms: &Terms) -> Selected {
+        let amounts = Amounts::of_flavor(&request.flavor);
+        let mut selected = Selected {
+            picks: Vec::with_capacity(request.instance_uuids.len().min(MAX_INSTANCES)),
+            alternates: Vec::new(),
+            explanation: explain::of_fleet(table),
+            filter_errors: Vec::new(),
+            failure: None,
+        };
+        let failure = self.place(table, request, terms, &mut selected).err();
+        if failure.is_some() || terms.dry_run {
+            for pick in &selected.picks {
+                table.give_back(pick.row, &amounts);
+            }
+        }
+        if failure.is_some() {
+            selected.picks.clear();
+        }
+        selected.failure = failure;
+        selected
+    }
+
+    fn place(
+        &mut self,
+        table: &mut HostTable,
+        spec: &RequestSpec,
+        terms: &Terms,
+        selected: &mut Selected,
+    ) -> Result<(), Failure> {
+        check(spec)?;
+        self.narrow(table, spec)?;
+        let mut request = self.compile(table, spec, terms);
+        self.work.history.reset(table.columns.exact.len());
+        for index in 0..request.instances {
+            let last = index + 1 == request.instances;
+            let hosts = self.filter(table, &mut request.filters, index, selected)?;
+            if hosts == 0 {
+                let reason = "There are not enough hosts available.".to_owned();
+                return Err(Failure::NoValidHost { reason, placeable: selected.picks.len() as u32 });
+            }
+            let runners_up = if last { self.options.runners_up } else { 0 };
+            let alternates = if request.instances == 1 { request.alternates } else { 0 };
+            self.rank(table, hosts, runners_up.max(alternates), &mut request.rng);
+            if last {
+                let ranking = &self.work.best[..self.work.best.len().min(1 + runners_up)];
+                selected.explanation.ranking =
+                    explain::ranking(table, ranking, &self.options.weighers, &self.work.ranges, hosts);
+            }
+            let Weighed { row, weight } = self.work.best[0];
+            let limits = limits(table, Row(row), &request.filters);
+            selected.picks.push(Pick { row: Row(row), weight, limits });
+            table.consume(Row(row), &request.amounts);
+            if !last || (request.instances > 1 && request.alternates > 0) {
+                self.remember();
+            }
+        }
+        self.alternates(table, &mut request, selected)
+    }
+
+    /// The next best hosts. After several instances the fleet is weighed once more, as the last one left it.
+    fn alternates(
+        &mut self,
+        table: &HostTable,
+        request: &mut Request<'_>,
+        selected: &mut Selected,
+    ) -> Result<(), Failure> {
+        if request.alternates == 0 {
+            return Ok(());
+        }
+        let mut picked: Vec<Row> = selected.picks.iter().map(|pick| pick.row).collect();
+        if request.instances > 1 {
+            let hosts = self.scan(table, &mut request.filters, request.instances - 1);
+            if hosts == 0 {
+                return Ok(());
+            }
+            self.rank(table, hosts, request.alternates + picked.len(), &mut request.rng);
+        }
+        picked.sort_unstable();
+        let others = self.work.best.iter().map(|host| Row(host.row));
+        let others = others.filter(|row| picked.binary_search(row).is_err());
+        selected.alternates.extend(others.take(request.alternates));
+        Ok(())
+    }
+
+    /// Leaves the hosts that the request names or does not exclude.
+    fn narrow(&mut self, table: &HostTable, request: &RequestSpec) -> Result<(), Failure> {
+        let alive = &mut self.work.alive;
+        alive.clear();
+        let no_such_host = |host: &str| Failure::NoValidHost {
+            reason: format!("No such host - host: {host} node: None "),
+            placeable: 0,
+        };
+        if let Some(target) = &request.target_host {
+            let row = table.row_of(target).ok_or_else(|| no_such_host(target))?;
+            alive.resize(table.columns.present.len(), 0);
+            set(alive, row);
+        } else {
+            alive.extend_from_slice(&table.columns.present);
+        }
+        for row in request.ignore_hosts.iter().flat_map(|host| table.rows_of_any_case(host)) {
+            alive[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+        }
+        if let Some(first) = request.force_hosts.first() {
+            let mut forced = vec![0; alive.len()];
+            request
+                .force_hosts
+                .iter()
+                .flat_map(|host| table.rows_of_any_case(host))
+                .for_each(|row| set(&mut forced, row));
+            if forced.iter().all(|&word| word == 0) {
+                return Err(no_such_host(first));
+            }
+            alive.iter_mut().zip(&forced).for_each(|(alive, forced)| *alive &= forced);
+        }
+        Ok(())
+    }
+
+    fn compile<'r>(&self, table: &mut HostTable, spec: &'r RequestSpec, terms: &Terms) -> Request<'r> {
+        // A forced host is taken as it is, unless the request is a check of an existing instance.
+        let forced = !spec.force_hosts.is_empty() && !spec.scheduler_hints.contains_key("_nova_check_type");
+        let enabled: &[FilterKind] = if forced { &[] } else { &self.options.enabled_filters };
+        let random = self.options.host_subset_size > 1 || self.options.shuffle_best_same_weighed_hosts;
+        Request {
+            filters: enabled.iter().map(|&kind| Filter::compile(kind, table, spec, &self.options)).collect(),
+            amounts: Amounts::of_flavor(&spec.flavor),
+            instances: spec.instance_uuids.len(),
+            alternates: terms.alternates.unwrap_or(self.options.max_attempts - 1) as usize,
+            rng: random.then(|| ChaCha8Rng::seed_from_u64(terms.seed)),
+        }
+    }
+
+    /// Runs the filters of one round and explains them; returns how many hosts are left.
+    fn filter(
+        &mut self,
+        table: &HostTable,
+        filters: &mut [Filter<'_>],
+        index: usize,
+        selected: &mut Selected,
+    ) -> Result<u32, Failure> {
+        let hosts = self.scan(table, filters, index);
+        let ran = filters.iter().zip(&self.work.tallies).filter(|(filter, _)| runs(filter, index));
+        selected.explanation.filters = explain::filters(table, ran.clone());
+        for (_, tally) in ran {
+            let Some(error) = &tally.first_error else { continue };
+            if self.options.on_filter_error == OnFilterError::FailRequest {
+                return Err(Failure::Filter(error.clone()));
+            }
+            selected.filter_errors.push((tally.errors, error.clone()));
+        }
+        Ok(hosts)
+    }
+
+    /// Runs the filters of one round over all blocks.
+    fn scan(&mut self, table: &HostTable, filters: &mut [Filter<'_>], index: usize) -> u32 {
+        let work = &mut self.work;
+        work.tallies.clear();
+        work.tallies.resize_with(filters.len(), Tally::default);
+        let mut hosts = 0;
+        for (block, alive) in work.alive.iter_mut().enumerate().filter(|(_, alive)| **alive != 0) {
+            for (filter, tally) in filters.iter_mut().zip(&mut work.tallies) {
+                if runs(filter, index) && *alive != 0 {
+                    *alive = filter.run(table, block, *alive, tally);
+                }
+            }
+            hosts += alive.count_ones();
+        }
+        hosts
+    }
+
+    /// Puts the chosen host and at least `others` next best ones into `best`, in order.
+    fn rank(&mut self, table: &HostTable, hosts: u32, others: usize, rng: &mut Option<ChaCha8Rng>) {
+        let work = &mut self.work;
+        work.best.clear();
+        work.ranges.clear();
+        if hosts == 1 {
+            let only = bits(&work.alive).next().expect("one host is left");
+            work.best.push(Weighed { row: only as u32, weight: 0.0 });
+            work.ranges.resize(self.options.weighers.len(), Range::default());
+            return;
+        }
+        let columns = &table.columns;
+        work.ranges.extend(self.options.weighers.iter().map(|(kind, _)| kind.range(columns, &work.alive)));
+        let shuffle = self.options.shuffle_best_same_weighed_hosts;
+        let keep = if shuffle { hosts as usize } else { (1 + others).max(self.options.host_subset_size) };
+        work.keep_best(table, &self.options, keep);
+        let Some(rng) = rng else { return };
+        if shuffle {
+            let top = work.best[0].weight;
+            let equals = work.best.partition_point(|host| host.weight == top);
+            work.best[..equals].shuffle(rng);
+        }
+        let subset = self.options.host_subset_size.min(work.best.len());
+        let chosen = rng.random_range(0..subset);
+        work.best[..=chosen].rotate_right(1);
+    }
+
+    /// Lets the next round know the order that this one left.
+    fn remember(&mut self) {
+        let Work { best, history, ranges, .. } = &mut self.work;
+        if self.options.shuffle_best_same_weighed_hosts {
+            history.restart(best.iter().map(|host| host.row)); // all candidates are in `best`
+        } else {
+            history.round(ranges, best[0].row);
+        }
+    }
+}
+
+impl Work {
+    /// The `keep` best candidates, in order.
+    fn keep_best(&mut self, table: &HostTable, options: &SchedulerOptions, keep: usize) {
+        let (columns, weighers) = (&table.columns, options.weighers.as_slice());
+        let estimate = Estimate::new(weighers, &self.ranges, columns);
+        let history = &self.history;
+        let order = |a: &Weighed, b: &Weighed| match b.weight.total_cmp(&a.weight) {
+            Ordering::Equal => history.order(weighers, columns, a.row, b.row),
+            unequal => unequal,
+        };
+        if keep >= self.alive.len() * BLOCK / 2 {
+            let all = bits(&self.alive).map(|row| row as u32);
+            let ranges = &self.ranges;
+            self.best.extend(all.map(|row| Weighed { row, weight: weight(weighers, ranges, columns, row) }));
+            self.best.sort_unstable_by(order);
+            self.best.truncate(keep);
+            return;
+        }
+        let mut threshold = f32::NEG_INFINITY;
+        for (block, &alive) in self.alive.iter().enumerate() {
+            if alive == 0 {
+                continue;
+            }
+            for bit in crate::bitmap::word_bits(alive & estimate.above(block, threshold)) {
+                let row = (block * BLOCK + bit) as u32;
+                let host = Weighed { row, weight: weight(weighers, &self.ranges, columns, row) };
+                if self.best.len() == keep {
+                    if order(&host, &self.best[keep - 1]) != Ordering::Less {
+                        continue;
+                    }
+                    self.best.pop();
+                }
+                let place = self.best.partition_point(|kept| order(kept, &host) == Ordering::Less);
+                self.best.insert(place, host);
+                if self.best.len() == keep {
+                    threshold = estimate.threshold(self.best[keep - 1].weight);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a filter runs for this instance of a request.
+fn runs(filter: &Filter<'_>, index: usize) -> bool {
+    index == 0 || !filter.kind.once()
+}
+
+fn set(words: &mut [u64], row: Row) {
+    words[row.index() / BLOCK] |= 1 << (row.index() % BLOCK);
+}
+
+fn limits(table: &HostTable, row: Row, filters: &[Filter<'_>]) -> PickLimits {
+    let of_host = table.view(row).limits();
+    let ran = |kind| filters.iter().any(|filter| filter.kind == kind);
+    PickLimits {
+        vcpus: (ran(FilterKind::Core) && of_host.vcpus > 0.0).then_some(of_host.vcpus),
+        memory_mb: ran(FilterKind::Ram).then_some(of_host.memory_mb),
+        disk_gb: ran(FilterKind::Disk).then_some(of_host.disk_gb),
+    }
+}
+
+/// Refuses what no fleet could hold, so that every later comparison stays within its lanes.
+fn check(request: &RequestSpec) -> Result<(), Failure> {
+    let demand = Demand::of_flavor(&request.flavor);
+    for (what, value) in [
+        ("vcpus", demand.vcpus),
+        ("memory_mb", demand.memory_mb),
+        ("disk with swap, in MiB,", demand.disk_mb),
+    ] {
+        if value > MAX_AMOUNT {
+            return Err(Failure::Invalid { what, value, bound: format!("at most {MAX_AMOUNT}") });
+        }
+    }
+    let instances = request.instance_uuids.len();
+    if !(1..=MAX_INSTANCES).contains(&instances) {
+        let bound = format!("from 1 to {MAX_INSTANCES}");
+        return Err(Failure::Invalid { what: "the number of instances", value: instances as u64, bound });
+    }
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! The scheduler's rules, written down as plainly as they can be read. Slow, and meant to be.
+
+use novella_filter_scheduler::{FilterKind, OnFilterError, SchedulerOptions, Status, Terms, WeigherKind};
+use novella_objects::{AllocationRatios, RequestSpec};
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+#[derive(Debug, Clone)]
+pub struct Host {
+    pub name: String,
+    pub vcpus: u64,
+    pub vcpus_used: u64,
+    pub memory: u64,
+    pub memory_used: u64,
+    pub disk: u64,
+    pub disk_used: u64,
+    pub ratios: AllocationRatios,
+    pub status: Status,
+    pub zone: Option<String>,
+    /// `cpu_info`'s `arch`.
+    pub arch: Option<String>,
+    /// A fact.
+    pub rack: Option<u64>,
+}
+
+/// Filter, hosts in, hosts out, nearest miss (host, wanted, available).
+pub type Tally = (String, u32, u32, Option<(String, f64, f64)>);
+
+#[derive(Debug)]
+pub enum Outcome {
+    Placed {
+        picks: Vec<(String, f64)>,
+        alternates: Vec<String>,
+        tallies: Vec<Tally>,
+        ranking: Vec<(String, f64)>,
+    },
+    Failed {
+        placeable: u32,
+        tallies: Vec<Tally>,
+    },
+    Error {
+        filter: FilterKind,
+    },
+}
+
+pub struct Naive<'a> {
+    pub options: &'a SchedulerOptions,
+    pub request: &'a RequestSpec,
+    pub terms: &'a Terms,
+}
+
+/// What a filter says of one host: a refusal carries what was there instead, where that is a number.
+enum Verdict {
+    Pass,
+    Reject(Option<(f64, f64)>),
+    Error,
+}
+
+impl Naive<'_> {
+    pub fn select(&self, hosts: &mut [Host]) -> Outcome {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.terms.seed);
+        let Some(mut list) = self.narrow(hosts) else {
+            return Outcome::Failed { placeable: 0, tallies: Vec::new() };
+        };
+        let count = self.request.instance_uuids.len();
+        let mut picks: Vec<(usize, f64)> = Vec::new();
+        let (mut tallies, mut ranking) = (Vec::new(), Vec::new());
+        for index in 0..count {
+            (list, tallies) = match self.filter(hosts, &list, index) {
+                Ok(filtered) => filtered,
+                Err(filter) => return Outcome::Error { filter },
+            };
+            if list.is_empty() {
+                return Outcome::Failed { placeable: picks.len() as u32, tallies };
+            }
+            let weighed = self.sort(hosts, &list, &mut rng);
+            list = weighed.iter().map(|(host, _)| *host).collect();
+            let named = |(host, weight): &(usize, f64)| (hosts[*host].name.clone(), *weight);
+            ranking = weighed.iter().take(1 + self.options.runners_up).map(named).collect();
+            let (host, weight) = weighed[0];
+            picks.push((host, weight));
+            let flavor = &self.request.flavor;
+            hosts[host].vcpus_used += u64::from(flavor.vcpus);
+            hosts[host].memory_used += flavor.memory_mb;
+            hosts[host].disk_used += flavor.root_gb + flavor.ephemeral_gb;
+        }
+        let wanted = self.terms.alternates.unwrap_or(self.options.max_attempts - 1) as usize;
+        if count > 1 && wanted > 0 {
+            list = match self.filter(hosts, &list, count - 1) {
+                Ok((filtered, _)) => filtered,
+                Err(filter) => return Outcome::Error { filter },
+            };
+            if !list.is_empty() {
+                list = self.sort(hosts, &list, &mut rng).into_iter().map(|(host, _)| host).collect();
+            }
+        }
+        let others = list.into_iter().filter(|host| !picks.iter().any(|(picked, _)| picked == host));
+        Outcome::Placed {
+            alternates: others.take(wanted).map(|host| hosts[host].name.clone()).collect(),
+            picks: picks.iter().map(|(host, weight)| (hosts[*host].name.clone(), *weight)).collect(),
+            tallies,
+            ranking,
+        }
+    }
+
+    fn narrow(&self, hosts: &[Host]) -> Option<Vec<usize>> {
+        let request = self.request;
+        let same = |a: &str, b: &str| a.to_lowercase() == b.to_lowercase();
+        if let Some(target) = &request.target_host
+            && !hosts.iter().any(|h| h.name == *target)
+        {
+            return None;
+        }
+        let forced = |h: &Host| request.force_hosts.iter().any(|name| same(name, &h.name));
+        if !request.force_hosts.is_empty() && !hosts.iter().any(forced) {
+            return None;
+        }
+        let keep = |h: &Host| {
+            request.target_host.as_ref().is_none_or(|target| h.name == *target)
+                && !request.ignore_hosts.iter().any(|name| same(name, &h.name))
+                && (request.force_hosts.is_empty() || forced(h))
+        };
+        Some((0..hosts.len()).filter(|&at| keep(&hosts[at])).collect())
+    }
+
+    fn filter(
+        &self,
+        hosts: &[Host],
+        list: &[usize],
+        index: usize,
+    ) -> Result<(Vec<usize>, Vec<Tally>), FilterKind> {
+        let mut list = list.to_vec();
+        let mut tallies = Vec::new();
+        if !self.request.force_hosts.is_empty()
+            && !self.request.scheduler_hints.contains_key("_nova_check_type")
+        {
+            return Ok((list, tallies));
+        }
+        for &kind in &self.options.enabled_filters {
+            let once = [FilterKind::Compute, FilterKind::AvailabilityZone, FilterKind::ComputeCapabilities];
+            if index > 0 && once.contains(&kind) {
+                continue;
+            }
+            let hosts_in = list.len() as u32;
+            let mut nearest: Option<(usize, f64, f64)> = None;
+            let mut kept = Vec::new();
+            for &at in &list {
+                match self.verdict(kind, &hosts[at]) {
+                    Verdict::Pass => kept.push(at),
+                    Verdict::Reject(None) => {}
+                    Verdict::Reject(Some((wanted, available))) => {
+                        let better = |&(near, _, room): &(usize, f64, f64)| {
+                            available > room || (available == room && at < near)
+                        };
+                        if nearest.as_ref().is_none_or(better) {
+                            nearest = Some((at, wanted, available));
+                        }
+                    }
+                    Verdict::Error if self.options.on_filter_error == OnFilterError::FailRequest => {
+                        return Err(kind);
+                    }
+                    Verdict::Error => {}
+                }
+            }
+            let miss = nearest.map(|(at, wanted, available)| (hosts[at].name.clone(), wanted, available));
+            tallies.push((kind.name().to_owned(), hosts_in, kept.len() as u32, miss));
+            list = kept;
+            if list.is_empty() {
+                break;
+            }
+        }
+        Ok((list, tallies))
+    }
+
+    fn verdict(&self, kind: FilterKind, host: &Host) -> Verdict {
+        let flavor = &self.request.flavor;
+        let plain = |pass| if pass { Verdict::Pass } else { Verdict::Reject(None) };
+        // A limit of total × ratio, what is used of it, and never more than the host has.
+        let fits = |total: f64, ratio: f64, used: f64, wanted: f64, unit: f64| {
+            if wanted <= total && total * ratio - used >= wanted {
+                return Verdict::Pass;
+            }
+            let available = (total * ratio - used).floor().min(total);
+            Verdict::Reject(Some((wanted / unit, available / unit)))
+        };
+        match kind {
+            FilterKind::Compute => plain(matches!(host.status, Status::Up | Status::Suspect)),
+            FilterKind::AvailabilityZone => {
+                let zone = host.zone.as_ref().unwrap_or(&self.options.default_availability_zone);
+                plain(self.request.availability_zone.as_ref().is_none_or(|z| z.is_empty() || z == zone))
+            }
+            FilterKind::Ram => fits(
+                host.memory as f64,
+                host.ratios.ram,
+                host.memory_used as f64,
+                flavor.memory_mb as f64,
+                1.0,
+            ),
+            FilterKind::Core if host.vcpus == 0 => Verdict::Pass,
+            FilterKind::Core => {
+                fits(host.vcpus as f64, host.ratios.cpu, host.vcpus_used as f64, f64::from(flavor.vcpus), 1.0)
+            }
+            FilterKind::Disk => {
+                let wanted = 1024 * (flavor.root_gb + flavor.ephemeral_gb) + flavor.swap;
+                let (total, used) = ((host.disk * 1024) as f64, (host.disk_used * 1024) as f64);
+                fits(total, host.ratios.disk, used, wanted as f64, 1024.0)
+            }
+            FilterKind::ComputeCapabilities => self.capabilities(host),
+        }
+    }
+
+    /// The few specs that requests of this test carry.
+    fn capabilities(&self, host: &Host) -> Verdict {
+        for (key, requirement) in &self.request.flavor.extra_specs {
+            let rack = host.rack.map(|rack| rack.to_string());
+            let value = match key.as_str() {
+                "hw:rack" => continue,
+                "rack" if rack.is_none() => continue,
+                "rack" | "capabilities:rack" => rack,
+                "capabilities:cpu_info:arch" => host.arch.clone(),
+                other => panic!("the test does not generate {other}"),
+            };
+            let Some(value) = value else { return Verdict::Reject(None) };
+            let number = || value.parse::<f64>().ok();
+            let holds = match requirement.as_str() {
+                "= 1" | ">= 1" => number().map(|n| n >= 1.0),
+                "== 2" => number().map(|n| n == 2.0),
+                "<in> 1" => Some(value.contains('1')),
+                "s== aarch64" => Some(value == "aarch64"),
+                "<or> x86_64 <or> aarch64" => Some(value == "x86_64" || value == "aarch64"),
+                text => Some(value == text),
+            };
+            match holds {
+                Some(true) => {}
+                Some(false) => return Verdict::Reject(None),
+                None => return Verdict::Error,
+            }
+        }
+        Verdict::Pass
+    }
+
+    fn sort(&self, hosts: &[Host], list: &[usize], rng: &mut ChaCha8Rng) -> Vec<(usize, f64)> {
+        if let [only] = list {
+            return vec![(*only, 0.0)];
+        }
+        let mut weights = vec![0.0; list.len()];
+        for &(kind, multiplier) in &self.options.weighers {
+            let raws: Vec<f64> = list
+                .iter()
+                .map(|&at| {
+                    let host = &hosts[at];
+                    let raw = match kind {
+                        WeigherKind::Ram => host.memory as f64 - host.memory_used as f64,
+                        WeigherKind::Cpu => host.vcpus as f64 * host.ratios.cpu - host.vcpus_used as f64,
+                        WeigherKind::Disk => 1024.0 * (host.disk as f64 - host.disk_used as f64),
+                    };
+                    raw.max(0.0)
+                })
+                .collect();
+            let (min, max) = (0.0, raws.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+            for (weight, raw) in weights.iter_mut().zip(raws) {
+                *weight += multiplier * if max == min { 0.0 } else { (raw - min) / (max - min) };
+            }
+        }
+        let mut sorted: Vec<(usize, f64)> = list.iter().copied().zip(weights).collect();
+        sorted.sort_by(|a, b| b.1.partial_cmp(&a.1).expect("no weight is NaN"));
+        if self.options.shuffle_best_same_weighed_hosts {
+            let equals = sorted.iter().take_while(|(_, weight)| *weight == sorted[0].1).count();
+            sorted[..equals].shuffle(rng);
+        }
+        if self.options.host_subset_size > 1 || self.options.shuffle_best_same_weighed_hosts {
+            let chosen = sorted.remove(rng.random_range(0..self.options.host_subset_size.min(sorted.len())));
+            sorted.insert(0, chosen);
+        }
+        sorted
+    }
+}
