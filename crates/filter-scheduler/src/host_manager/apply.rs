@@ -143,14 +143,14 @@ impl HostManager {
 
     /// Refused reports come again with every interval, so a warning is shown until they have stopped.
     fn warn(&mut self, row: Row, warning: HostWarning, now: Duration) {
-        let until = now + self.options.service_down_time;
+        let until = now.saturating_add(self.options.service_down_time);
         self.record_mut(row).warn(warning, now, until);
     }
 
     fn note_takeover(&mut self, row: Row, host: &str, previous: Option<uuid::Uuid>, now: Duration) {
         let Some(uuid) = self.record(row).identity.map(|identity| identity.uuid) else { return };
         if let Some(previous) = previous {
-            let until = now + self.options.forget_after;
+            let until = now.saturating_add(self.options.forget_after);
             self.record_mut(row).warn(HostWarning::TakenOver { previous }, now, until);
             self.note(Event::TakenOver { host: host.to_owned(), previous, uuid });
         }
@@ -252,8 +252,10 @@ impl HostManager {
             identity.map(|identity| self.by_identity.insert(identity.uuid, row));
         }
         let mut settled = 0;
-        for claim in came.iter().flatten() {
-            settled += u32::from(self.end_reservation(&claim.uuid));
+        if !self.reservations.is_empty() {
+            for claim in came.iter().flatten() {
+                settled += u32::from(self.end_reservation(&claim.uuid));
+            }
         }
         settled += self.end_ended(row, caps);
         self.hear(row, caps, now).then_some(settled)
@@ -289,7 +291,7 @@ impl HostManager {
             }
         }
         let watch = if goodbye { self.options.forget_after } else { self.options.service_down_time };
-        self.next_watch = self.next_watch.min(now + watch);
+        self.next_watch = self.next_watch.min(now.saturating_add(watch));
         !goodbye
     }
 

@@ -123,6 +123,11 @@ impl HostManager {
         self.reservations.len()
     }
 
+    /// How many claims all hosts together list.
+    pub fn claims(&self) -> usize {
+        self.claim_index.len()
+    }
+
     /// How often each thing happened.
     pub fn counters(&self) -> &Counters {
         &self.counters

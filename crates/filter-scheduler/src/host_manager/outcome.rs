@@ -198,6 +198,8 @@ pub struct Counters {
     pub repeated: u64,
     /// Requests refused because an instance stands for something else.
     pub conflict: u64,
+    /// Hosts that a filter could not decide about.
+    pub filter_errors: u64,
 }
 
 impl Counters {

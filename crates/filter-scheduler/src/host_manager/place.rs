@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::reservations::{Place, Reservation};
 use super::{HostManager, check};
-use crate::{Amounts, HostTable, Status};
+use crate::{Amounts, Failure, FilterScheduler, HostTable, Pick, Selected, Status, Terms};
 
 /// Longest decision id that a peer may send.
 const MAX_DECISION_ID: usize = 1024;
@@ -23,71 +23,139 @@ const MAX_DECISION_ID: usize = 1024;
 /// What is known of one instance of a request.
 enum Known {
     Nothing,
-    /// Answered before.
+    /// Answered before; with the decision, and how long it still holds, if it is a reservation.
     Same {
         selection: Selection,
-        decision_id: Option<Arc<str>>,
-        left: Duration,
+        decision: Option<(Arc<str>, Duration)>,
     },
     Other {
         host: String,
     },
 }
 
+/// What is known of a request's instances.
+#[derive(Default)]
+struct Answered {
+    selections: Vec<Selection>,
+    /// The first earlier decision among them.
+    decision: Option<(Arc<str>, Duration)>,
+    /// Instances not yet decided.
+    rest: Vec<Uuid>,
+}
+
 impl HostManager {
-    /// Decides by `engine`, which consumes what it picks, and reserves what was decided unless it is a dry run.
+    /// Nova's `select_destinations`: decides, and reserves what it decided unless it is a dry run. An error is a request
+    /// that cannot be answered at all; that no host fits is an answer.
+    pub fn select_destinations(
+        &mut self,
+        scheduler: &mut FilterScheduler,
+        request: &SelectDestinations,
+        decision_id: String,
+        seed: u64,
+        now: Duration,
+    ) -> Result<Decision, Failure> {
+        let terms = Terms { seed, dry_run: request.dry_run, alternates: request.alternates };
+        self.decide(request, decision_id, now, |table, spec| scheduler.select(table, spec, &terms))
+    }
+
+    /// Decides by `engine`, which leaves in the table what it picked, unless it failed or the request is a dry run.
     pub(super) fn decide(
         &mut self,
         request: &SelectDestinations,
         decision_id: String,
         now: Duration,
-        engine: impl FnOnce(&mut HostTable, &SelectDestinations, String) -> Decision,
-    ) -> Decision {
+        engine: impl FnOnce(&mut HostTable, &RequestSpec) -> Selected,
+    ) -> Result<Decision, Failure> {
         self.advance(now);
         let spec = &request.request_spec;
         let hash = spec_hash(spec);
-        let mut selections = Vec::with_capacity(spec.instance_uuids.len());
-        let mut rest = Vec::new();
-        let mut earlier: Option<(Arc<str>, Duration)> = None;
+        let mut answered = Answered::default();
         let mut seen = HashSet::with_capacity(spec.instance_uuids.len());
         for &uuid in &spec.instance_uuids {
             if !seen.insert(uuid) {
-                return self.conflict(decision_id, request, uuid, None);
+                return Ok(self.conflict(decision_id, request, uuid, None));
             }
             match self.known(uuid, spec, hash, now) {
-                Known::Nothing => rest.push(uuid),
-                Known::Same { selection, decision_id: id, left } => {
-                    if let Some(id) = id {
-                        earlier.get_or_insert((id, left));
-                    }
-                    selections.push(selection);
+                Known::Nothing => answered.rest.push(uuid),
+                Known::Same { selection, decision } => {
+                    answered.decision = answered.decision.or(decision);
+                    answered.selections.push(selection);
                 }
-                Known::Other { host } => return self.conflict(decision_id, request, uuid, Some(host)),
+                Known::Other { host } => return Ok(self.conflict(decision_id, request, uuid, Some(host))),
             }
         }
-        if !selections.is_empty() && rest.is_empty() {
-            return self.repeat(decision_id, request, selections, earlier);
+        let Answered { selections: earlier, rest, decision } = answered;
+        if !earlier.is_empty() && rest.is_empty() {
+            return Ok(self.repeat(decision_id, request, earlier, decision));
         }
         if !request.dry_run && self.reservations.len() + rest.len() > self.options.max_reservations {
-            let reason = format!(
-                "this scheduler holds {} reservations and may hold {}; try again when some have run out",
-                self.reservations.len(),
-                self.options.max_reservations
-            );
-            return self.refuse(decision_id, request, Refusal::NoValidHost { reason, placeable: 0 });
+            let refusal = Refusal::NoValidHost { reason: self.full(), placeable: 0 };
+            return Ok(self.refuse(decision_id, request, refusal));
         }
-        let mut decision = if selections.is_empty() {
-            engine(&mut self.table, request, decision_id)
+        let selected = if earlier.is_empty() {
+            engine(&mut self.table, spec)
         } else {
-            let mut request = request.clone();
-            request.request_spec.instance_uuids = rest;
-            engine(&mut self.table, &request, decision_id)
+            engine(&mut self.table, &RequestSpec { instance_uuids: rest.clone(), ..spec.clone() })
         };
-        if decision.refusal.is_none() {
+        let mut decision = self.decision(decision_id, request, &rest, selected)?;
+        if decision.refusal.is_none() && !request.dry_run {
             self.reserve_decision(&mut decision, request, hash, now);
-            merge(&mut decision.selections, selections, &spec.instance_uuids);
         }
-        decision
+        if decision.refusal.is_none() {
+            merge(&mut decision.selections, earlier, &spec.instance_uuids);
+        }
+        Ok(decision)
+    }
+
+    fn full(&self) -> String {
+        format!(
+            "No valid host was found. This scheduler holds {} reservations and may hold {}; ask again when some have \
+             been confirmed or have run out.",
+            self.reservations.len(),
+            self.options.max_reservations
+        )
+    }
+
+    /// The engine's answer in the words of the wire.
+    fn decision(
+        &mut self,
+        decision_id: String,
+        request: &SelectDestinations,
+        uuids: &[Uuid],
+        selected: Selected,
+    ) -> Result<Decision, Failure> {
+        let Selected { picks, alternates, explanation, filter_errors, failure } = selected;
+        self.counters.filter_errors += filter_errors.iter().map(|(hosts, _)| u64::from(*hosts)).sum::<u64>();
+        for (hosts, error) in &filter_errors {
+            tracing::debug!(decision_id, hosts, %error, "a filter could not decide about some hosts");
+        }
+        let refusal = match failure {
+            None => None,
+            Some(ref no_host @ Failure::NoValidHost { placeable, .. }) => {
+                Some(Refusal::NoValidHost { reason: no_host.to_string(), placeable })
+            }
+            Some(failure) => return Err(failure),
+        };
+        let alternates: Vec<_> = alternates.iter().map(|row| self.table.host(*row).to_owned()).collect();
+        let selection = |(uuid, pick): (&Uuid, &Pick)| {
+            let view = self.table.view(pick.row);
+            Selection {
+                instance_uuid: *uuid,
+                host: view.host().to_owned(),
+                nodename: view.nodename().to_owned(),
+                weight: pick.weight,
+                alternates: alternates.clone(),
+            }
+        };
+        Ok(Decision {
+            decision_id,
+            selections: uuids.iter().zip(&picks).map(selection).collect(),
+            refusal,
+            explanation,
+            dry_run: request.dry_run,
+            hold_s: 0,
+            repeated: false,
+        })
     }
 
     fn known(&self, uuid: Uuid, spec: &RequestSpec, hash: u64, now: Duration) -> Known {
@@ -108,7 +176,7 @@ impl HostManager {
             };
             return if claimed == Amounts::of_flavor(&spec.flavor) {
                 let selection = selection(view.host(), view.nodename());
-                Known::Same { selection, decision_id: None, left: Duration::ZERO }
+                Known::Same { selection, decision: None }
             } else {
                 Known::Other { host: view.host().to_owned() }
             };
@@ -123,12 +191,11 @@ impl HostManager {
         }
         Known::Same {
             selection: reservation.selection.as_deref().cloned().unwrap_or_else(|| selection(host, nodename)),
-            decision_id: Some(Arc::clone(&reservation.decision_id)),
-            left: reservation.expires.saturating_sub(now),
+            decision: Some((Arc::clone(&reservation.decision_id), reservation.expires.saturating_sub(now))),
         }
     }
 
-    /// Records what the engine has consumed, and gives it back to the table after a dry run.
+    /// Makes reservations of what the engine has consumed.
     fn reserve_decision(
         &mut self,
         decision: &mut Decision,
@@ -136,9 +203,6 @@ impl HostManager {
         spec_hash: u64,
         now: Duration,
     ) {
-        if request.dry_run {
-            return;
-        }
         let hold = request.hold_s.map_or(self.options.reservation_ttl, Duration::from_secs);
         let hold = hold.min(self.options.max_hold);
         decision.hold_s = hold.as_secs();
@@ -151,7 +215,7 @@ impl HostManager {
                 place: Place::Row(row),
                 amounts,
                 spec_hash,
-                expires: now + hold,
+                expires: now.saturating_add(hold),
                 decision_id: Arc::clone(&decision_id),
                 selection: Some(Box::new(selection.clone())),
             };
@@ -253,7 +317,8 @@ impl HostManager {
             return self.end_decision(&reserve.decision_id, &uuids).len();
         }
         let decision_id: Arc<str> = reserve.decision_id.as_str().into();
-        let expires = now + Duration::from_millis(reserve.ttl_ms).min(self.options.max_hold);
+        let hold = Duration::from_millis(reserve.ttl_ms).min(self.options.max_hold);
+        let expires = now.saturating_add(hold);
         let mut taken = 0;
         for entry in &reserve.entries {
             if self.claimed_on(entry.uuid).is_some() || self.is_same(entry, &decision_id) {

@@ -122,7 +122,7 @@ impl HostManager {
     /// and not stale. A stale service other than compute is forgotten here, as in Nova; a stale compute host is only
     /// left out, because its silence is judged by `service_down_time`.
     pub fn get_service_capabilities(&mut self, now: Duration) -> RollUp {
-        let limit = self.options.report_interval * STALE_INTERVALS;
+        let limit = self.options.report_interval.saturating_mul(STALE_INTERVALS);
         let stale = |hearing: &Hearing| now.saturating_sub(hearing.heard) > limit;
         let mut roll_up = RollUp::new();
         let compute = self.records.iter().flatten().map(|r| (COMPUTE, &r.hearing, &r.reported));

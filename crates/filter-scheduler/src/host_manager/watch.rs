@@ -47,7 +47,7 @@ impl HostManager {
         for record in self.records.iter_mut().flatten() {
             let hearing = &mut record.hearing;
             if hearing.heard < end && !hearing.is_silent(&self.outages, down_time, end) {
-                hearing.give_grace(end + down_time);
+                hearing.give_grace(end.saturating_add(down_time));
             }
         }
         self.next_watch = Duration::ZERO;
@@ -79,9 +79,9 @@ impl HostManager {
             let liveness = record.hearing.judge(&self.outages, down_time, now);
             let status = record.status(liveness);
             next = next.min(match liveness {
-                Liveness::Up => record.hearing.heard + down_time,
+                Liveness::Up => record.hearing.heard.saturating_add(down_time),
                 Liveness::Suspect => now + WATCH_INTERVAL,
-                Liveness::Down => record.hearing.heard + self.options.forget_after,
+                Liveness::Down => record.hearing.heard.saturating_add(self.options.forget_after),
             });
             let silent = record.hearing.own_silence(&self.outages, now);
             if liveness == Liveness::Down && silent > self.options.forget_after {
@@ -144,7 +144,7 @@ impl HostManager {
             return;
         }
         self.note(Event::LostTogether { hosts: late.len(), live });
-        let until = now + self.options.suspect_limit;
+        let until = now.saturating_add(self.options.suspect_limit);
         for row in late {
             self.record_mut(row).hearing.give_grace(until);
         }

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use novella_objects::{
     Capabilities, Claim, Decision, Entries, Explanation, Flavor, Measured, NovellaReport, Refusal,
-    RequestSpec, Reserved, SelectDestinations, Selection,
+    RequestSpec, Reserved, SelectDestinations,
 };
 use uuid::Uuid;
 
 use super::{Applied, HostManager, HostManagerOptions};
-use crate::{Amounts, HostTable, Status};
+use crate::{Amounts, Failure, HostTable, Pick, Selected, Status};
 
 fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -132,10 +132,10 @@ fn request(uuids: impl IntoIterator<Item = u128>, amounts: Amounts) -> SelectDes
 }
 
 /// A stand-in for filters and weighers: the first serving host with room in memory, all or nothing.
-fn first_fit(table: &mut HostTable, request: &SelectDestinations, decision_id: String) -> Decision {
-    let amounts = Amounts::of_flavor(&request.request_spec.flavor);
-    let mut picked = Vec::new();
-    for uuid in &request.request_spec.instance_uuids {
+fn first_fit(table: &mut HostTable, spec: &RequestSpec, dry_run: bool) -> Selected {
+    let amounts = Amounts::of_flavor(&spec.flavor);
+    let mut picks = Vec::new();
+    for _ in &spec.instance_uuids {
         let fits = |row: &crate::Row| {
             let view = table.view(*row);
             matches!(view.status(), Status::Up | Status::Suspect)
@@ -143,36 +143,26 @@ fn first_fit(table: &mut HostTable, request: &SelectDestinations, decision_id: S
         };
         let Some(row) = table.rows().find(fits) else { break };
         table.consume(row, &amounts);
-        picked.push((*uuid, row));
+        picks.push(Pick { row, weight: 1.5, limits: Default::default() });
     }
-    let all = picked.len() == request.request_spec.instance_uuids.len();
-    if !all || request.dry_run {
-        for (_, row) in &picked {
-            table.give_back(*row, &amounts);
-        }
+    let all = picks.len() == spec.instance_uuids.len();
+    if !all || dry_run {
+        picks.iter().for_each(|pick| table.give_back(pick.row, &amounts));
     }
-    let selection = |(uuid, row): (Uuid, crate::Row)| Selection {
-        instance_uuid: uuid,
-        host: table.host(row).to_owned(),
-        nodename: table.view(row).nodename().to_owned(),
-        weight: 1.5,
-        alternates: vec!["elsewhere".into()],
-    };
-    Decision {
-        decision_id,
-        refusal: (!all)
-            .then(|| Refusal::NoValidHost { reason: "none".into(), placeable: picked.len() as u32 }),
-        selections: if all { picked.into_iter().map(selection).collect() } else { Vec::new() },
+    let placeable = picks.len() as u32;
+    Selected {
+        picks: if all { picks } else { Vec::new() },
+        alternates: table.rows().skip(1).collect(),
         explanation: Explanation::default(),
-        dry_run: request.dry_run,
-        hold_s: 0,
-        repeated: false,
+        filter_errors: Vec::new(),
+        failure: (!all).then(|| Failure::NoValidHost { reason: "None fits.".into(), placeable }),
     }
 }
 
 fn place(manager: &mut HostManager, request: &SelectDestinations, now: Duration) -> Decision {
     let decision_id = format!("s1-{}", now.as_millis());
-    manager.decide(request, decision_id, now, first_fit)
+    let decision = manager.decide(request, decision_id, now, |t, spec| first_fit(t, spec, request.dry_run));
+    decision.expect("the stand-in always answers")
 }
 
 /// (vCPUs, MiB, GiB, reservations) in use on a host.

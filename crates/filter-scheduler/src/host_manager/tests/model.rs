@@ -157,7 +157,10 @@ impl Run {
         self.decisions += 1;
         let decision_id = format!("s1-{}", self.decisions);
         let known = self.model.is_known(uuid);
-        let decision = self.manager.decide(&asked, decision_id.clone(), s(self.model.now), first_fit);
+        let decision = self.manager.decide(&asked, decision_id.clone(), s(self.model.now), |table, spec| {
+            first_fit(table, spec, false)
+        });
+        let decision = decision.expect("the stand-in always answers");
         // What a peer reserved has another specification in this test.
         let foreign = self.model.held.iter().any(|held| held.uuid == uuid && held.decision.starts_with("s2"));
         let listed = self.manager.claimed_on(id(uuid)).is_some();

@@ -3,6 +3,7 @@
 use novella_objects::{Reserve, ReserveEntry};
 
 use super::*;
+use crate::{FilterScheduler, SchedulerOptions};
 
 /// One host, `h1`, heard at 0.
 fn one_host() -> (HostManager, Report) {
@@ -226,4 +227,39 @@ fn one_instance_of_a_decision_can_be_let_go() {
     assert_eq!(m.release("s1-other", &[id(1)]), None);
     assert_eq!(m.release(&decision.decision_id, &[id(1)]).unwrap().entries.len(), 1);
     assert_eq!(used(&m, "h1").3, 1);
+}
+
+#[test]
+fn the_engine_decides_on_what_reports_and_reservations_leave() {
+    let mut m = manager();
+    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let mut hosts: Vec<_> = (1..=3).map(Report::of).collect();
+    hosts[1].claims = vec![claim(90, Amounts { memory_mb: 10_000, ..SMALL })];
+    hosts[2].goodbye = true;
+    hosts.iter_mut().for_each(|h| {
+        h.send(&mut m, s(0));
+    });
+    let large = Amounts { memory_mb: 7_000, ..SMALL };
+    let mut ask = |uuid, dry_run| {
+        let asked = SelectDestinations { dry_run, ..request([uuid], large) };
+        let decision = m.select_destinations(&mut engine, &asked, format!("s1-{uuid}"), 1, s(1)).unwrap();
+        (decision.selections.first().map(|selection| selection.host.clone()), decision)
+    };
+    for (uuid, dry_run, host) in
+        [(1, true, Some("h1")), (1, false, Some("h1")), (2, false, Some("h1")), (3, false, None)]
+    {
+        let (on, decision) = ask(uuid, dry_run);
+        assert_eq!(on.as_deref(), host, "{decision:?}");
+    }
+    let (_, refused) = ask(3, false);
+    assert!(
+        matches!(&refused.refusal, Some(Refusal::NoValidHost { reason, .. }) if reason.starts_with("No valid host"))
+    );
+    assert_eq!(refused.explanation.hosts, 3);
+    assert!(
+        refused.explanation.filters.iter().any(|tally| tally.filter == "RamFilter" && tally.hosts_out == 0)
+    );
+    let nothing = m.select_destinations(&mut engine, &request([], SMALL), "s1-0".into(), 1, s(1));
+    assert!(nothing.is_err(), "a request for nothing is no request: {nothing:?}");
+    assert_eq!(used(&m, "h1"), (2, 14_000, 2, 2));
 }
