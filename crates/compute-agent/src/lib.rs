@@ -1,1 +1,195 @@
-//! The daemon on every host: reports the driver's status and answers for its host.
+//! The daemon on every host: reports the driver's status to the schedulers and answers for its host.
+//!
+//! [`start`] builds it from a checked configuration, an [`Env`] and a transport, so that the executable, the demo, the
+//! swarm and the simulation all run the same code. The agent can be dropped at any await and started again on its store.
+//!
+//! Start, in order: raise the incarnation durably; read the driver once; take the queue `compute.<host>`; report.
+//! Stop, in order: take no new commands; finish those in flight; say goodbye; close.
+
+pub mod config;
+mod identity;
+mod manager;
+mod metrics;
+pub mod overrides;
+pub mod probe;
+mod publisher;
+mod report;
+mod standing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use novella_messaging::{QueueKind, RpcClient, RpcServer, ServerOptions, Transport};
+use novella_periodic_task::{Runner, RunnerOptions};
+use novella_rpcapi::{BaseApi, COMPUTE_TOPIC, ComputeApi, ComputeServer, SchedulerApi};
+use novella_service::Env;
+use novella_service::health::Health;
+use novella_virt::{ComputeDriver, DriverError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+pub use config::AgentConfig;
+pub use identity::{IDENTITY_FILE, Identity, IdentityError};
+pub use manager::{ComputeManager, Standing};
+pub use publisher::PublishCounters;
+use publisher::Publisher;
+use report::ReportTemplate;
+
+/// Commands handled at once. An agent has few callers; more would only hide a flood.
+const CONCURRENCY: usize = 16;
+/// A publishing loop that has not run for this long (or three intervals) is not alive.
+const LATE_LOOP: Duration = Duration::from_secs(60);
+/// How long the goodbye may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No identity, or no way to keep it.
+    #[error("cannot take up this host's identity")]
+    Identity(#[from] IdentityError),
+    /// The driver cannot read this host.
+    #[error("the compute driver cannot read this host")]
+    Driver(#[from] DriverError),
+    /// The transport cannot consume.
+    #[error("cannot consume the commands for this host")]
+    Consume(#[source] novella_messaging::TransportError),
+}
+
+/// A running agent.
+pub struct Agent {
+    host: String,
+    manager: Arc<ComputeManager>,
+    publisher: Arc<Publisher>,
+    server: RpcServer,
+    runner: Runner,
+    transport: Arc<dyn Transport>,
+    health: Health,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Starts an agent for `host` with this driver over this transport.
+pub async fn start(
+    config: AgentConfig,
+    host: String,
+    env: Env,
+    driver: Arc<dyn ComputeDriver>,
+    transport: Arc<dyn Transport>,
+) -> Result<Agent, StartError> {
+    let identity = identity::take_up(&env).await?;
+    info!(host, uuid = %identity.uuid, incarnation = identity.incarnation, driver = driver.name(), "agent starts");
+    driver.init_host().await?;
+
+    let config = Arc::new(config);
+    let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
+    let scheduler = SchedulerApi::new(client.clone(), &config.rpc.control_exchange);
+    let publisher = Publisher::new(scheduler, &*transport, config.rpc.publish_timeout);
+    let template = ReportTemplate::new(&config, identity);
+    let manager =
+        ComputeManager::new(host.clone(), config.clone(), env.clone(), driver, template, publisher.clone());
+
+    let options = ServerOptions {
+        concurrency: CONCURRENCY,
+        accept_commands_from: accepted(&config.rpc.accept_commands_from),
+        ..ServerOptions::new(env.random.fork("rpc server"))
+    };
+    let server = RpcServer::new(transport.clone(), options)
+        .endpoint(Arc::new(ComputeServer(manager.clone())))
+        .endpoint(Arc::new(BaseApi { service: COMPUTE_TOPIC.to_owned() }));
+    let queue = QueueKind::Server {
+        exchange: config.rpc.control_exchange.clone(),
+        topic: COMPUTE_TOPIC.to_owned(),
+        server: host.clone(),
+        fanout: true,
+    };
+    let listening = server.listen(queue).await.map_err(StartError::Consume)?;
+
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let compute = ComputeApi::new(client, &config.rpc.control_exchange);
+    let health = Health::new(env.clock.clone());
+    manager.attach(health.watch_loop("reports", LATE_LOOP.max(config.report.periodic_interval * 3)));
+    tasks.spawn(standing::watch_broker(health.condition("broker"), transport.state(), stop.clone()));
+    tasks.spawn(standing::watch_name(health.condition("host name"), manager.standing(), stop.clone()));
+    tasks.spawn(standing::follow(manager.clone(), listening.state(), compute, host.clone(), stop.clone()));
+    tasks.spawn(publisher.clone().run(stop.clone()));
+    let runner = Runner::start(
+        manager.clone(),
+        RunnerOptions {
+            periodic_interval: config.report.periodic_interval,
+            periodic_fuzzy_delay: config.report.periodic_fuzzy_delay,
+            seed: env.random.fork("periodic tasks"),
+        },
+    );
+    tasks.close();
+    metrics::register(&env.metrics, &manager, &publisher, &server);
+    Ok(Agent { host, manager, publisher, server, runner, transport, health, stop, tasks })
+}
+
+fn accepted(users: &[String]) -> Option<Vec<String>> {
+    (!users.is_empty()).then(|| users.to_vec())
+}
+
+impl Agent {
+    /// Its host name.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Its manager, for health checks and tests.
+    pub fn manager(&self) -> &Arc<ComputeManager> {
+        &self.manager
+    }
+
+    /// What was published.
+    pub fn publish_counters(&self) -> &PublishCounters {
+        &self.publisher.counters
+    }
+
+    /// Whether it works: `/livez` and `/readyz`.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Its RPC server, for counters.
+    pub fn server(&self) -> &RpcServer {
+        &self.server
+    }
+
+    /// Its periodic tasks, for status.
+    pub fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    /// Stops in order, within `grace`: commands in flight finish, nothing new starts, the schedulers hear goodbye.
+    pub async fn stop(self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        let drained = tokio::time::timeout_at(deadline, async {
+            self.server.shutdown(deadline).await;
+            self.runner.shutdown().await;
+        });
+        if drained.await.is_err() {
+            warn!(host = self.host, grace_s = grace.as_secs(), "work in flight did not end in time");
+        }
+        let goodbye_due = *self.manager.standing().borrow() == Standing::Holder;
+        self.stop.cancel();
+        self.tasks.wait().await;
+        if goodbye_due {
+            let goodbye = self.manager.goodbye();
+            match tokio::time::timeout(GOODBYE_TIMEOUT, self.publisher.send(&goodbye)).await {
+                Ok(Ok(())) => info!(host = self.host, "said goodbye"),
+                Ok(Err(error)) => {
+                    warn!(host = self.host, %error, "goodbye not sent; the host counts as down later")
+                }
+                Err(_) => {
+                    warn!(host = self.host, "goodbye not confirmed in time; the host counts as down later")
+                }
+            }
+        }
+        self.transport.close(Instant::now() + GOODBYE_TIMEOUT).await;
+        info!(host = self.host, "agent stopped");
+    }
+}

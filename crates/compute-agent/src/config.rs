@@ -1,0 +1,452 @@
+//! The agent's settings. `config/compute-agent.toml` shows each with its unit and default.
+//!
+//! Times are written `10s`; sizes are MiB and GiB, as in Nova. The whole configuration is checked before any connection
+//! is made.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use novella_objects::Inventory;
+use novella_service::config::{KeyDoc, Problem, Settings, Validate, duration};
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Where the broker is.
+    pub transport_url: String,
+    /// Host name in reports; empty: this machine's.
+    pub host: String,
+    /// Where the identity file lives.
+    pub state_dir: PathBuf,
+    /// Timers.
+    pub report: ReportConfig,
+    /// What is probed.
+    pub driver: DriverConfig,
+    /// What the host says of itself beyond what is detected.
+    pub placement: PlacementConfig,
+    /// Held back for the host itself.
+    pub reserved: ReservedConfig,
+    /// Overcommit.
+    pub allocation_ratio: RatioConfig,
+    /// Custom resource classes by name.
+    pub resources: BTreeMap<String, Inventory>,
+    /// Any facts.
+    pub facts: BTreeMap<String, serde_json::Value>,
+    /// Messaging.
+    pub rpc: RpcConfig,
+    /// Health and metrics.
+    pub http: HttpConfig,
+}
+
+/// Timers of the report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReportConfig {
+    /// Time between reports at most.
+    #[serde(with = "duration")]
+    pub periodic_interval: Duration,
+    /// Time between readings of the driver.
+    #[serde(with = "duration")]
+    pub host_state_interval: Duration,
+    /// Random delay of the timers, so that a fleet does not march in step.
+    #[serde(with = "duration")]
+    pub periodic_fuzzy_delay: Duration,
+    /// How long one probe may take before its last value is reported instead.
+    #[serde(with = "duration")]
+    pub probe_timeout: Duration,
+    /// When the schedulers call a host down. Theirs is what counts; here it is only checked against the interval.
+    #[serde(with = "duration")]
+    pub service_down_time: Duration,
+}
+
+/// Which driver, and what it looks at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DriverConfig {
+    /// `linux` or `fake`.
+    pub name: String,
+    /// Whose file system is the host's disk.
+    pub disk_path: PathBuf,
+    /// Values to report instead of the detected ones, by capability key.
+    pub overrides: BTreeMap<String, serde_json::Value>,
+    /// Size of a fake host.
+    pub fake: FakeConfig,
+}
+
+/// Size of a fake host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FakeConfig {
+    /// CPUs.
+    pub vcpus: u32,
+    /// MiB.
+    pub memory_mb: u64,
+    /// GiB.
+    pub disk_gb: u64,
+}
+
+/// What an operator adds to a host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlacementConfig {
+    /// Availability zone; empty: the schedulers' default zone.
+    pub availability_zone: String,
+    /// Traits beside those detected.
+    pub traits: Vec<String>,
+    /// Not empty: the host takes no new instances, and this says why.
+    pub disabled_reason: String,
+}
+
+/// Held back for the host itself; counts as used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReservedConfig {
+    /// CPUs.
+    pub vcpus: u32,
+    /// MiB.
+    pub memory_mb: u64,
+    /// GiB.
+    pub disk_gb: u64,
+}
+
+/// How far each amount may be overcommitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RatioConfig {
+    /// CPUs.
+    pub cpu: f64,
+    /// Memory.
+    pub ram: f64,
+    /// Disk.
+    pub disk: f64,
+}
+
+/// Messaging.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RpcConfig {
+    /// Exchange of topic messages; must be the schedulers'.
+    pub control_exchange: String,
+    /// How long a report may take to be confirmed before a newer one replaces it.
+    #[serde(with = "duration")]
+    pub publish_timeout: Duration,
+    /// Broker users whose commands are obeyed; empty: any.
+    pub accept_commands_from: Vec<String>,
+}
+
+/// Health and metrics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Address of `/livez`, `/readyz` and `/metrics`; empty: none.
+    pub listen: String,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            transport_url: "rabbit://guest:guest@localhost:5672/".into(),
+            host: String::new(),
+            state_dir: "/var/lib/novella/compute-agent".into(),
+            report: ReportConfig::default(),
+            driver: DriverConfig::default(),
+            placement: PlacementConfig::default(),
+            reserved: ReservedConfig::default(),
+            allocation_ratio: RatioConfig::default(),
+            resources: BTreeMap::new(),
+            facts: BTreeMap::new(),
+            rpc: RpcConfig::default(),
+            http: HttpConfig::default(),
+        }
+    }
+}
+
+impl Default for ReportConfig {
+    fn default() -> Self {
+        Self {
+            periodic_interval: Duration::from_secs(10),
+            host_state_interval: Duration::from_secs(10),
+            periodic_fuzzy_delay: Duration::from_secs(10),
+            probe_timeout: Duration::from_secs(5),
+            service_down_time: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for DriverConfig {
+    fn default() -> Self {
+        Self {
+            name: "linux".into(),
+            disk_path: "/".into(),
+            overrides: BTreeMap::new(),
+            fake: FakeConfig::default(),
+        }
+    }
+}
+
+impl Default for FakeConfig {
+    fn default() -> Self {
+        Self { vcpus: 8, memory_mb: 16_384, disk_gb: 200 }
+    }
+}
+
+impl FakeConfig {
+    /// A fake driver of this size.
+    pub fn sized(&self) -> novella_virt::FakeConfig {
+        novella_virt::FakeConfig {
+            vcpus: self.vcpus,
+            memory_mb: self.memory_mb,
+            disk_gb: self.disk_gb,
+            ..novella_virt::FakeConfig::default()
+        }
+    }
+}
+
+impl Default for ReservedConfig {
+    /// Nova's `reserved_host_memory_mb` of 512 and no CPU or disk.
+    fn default() -> Self {
+        Self { vcpus: 0, memory_mb: 512, disk_gb: 0 }
+    }
+}
+
+impl Default for RatioConfig {
+    /// Nova's `initial_*_allocation_ratio` since 27.0.0.
+    fn default() -> Self {
+        Self { cpu: 4.0, ram: 1.0, disk: 1.0 }
+    }
+}
+
+impl Default for RpcConfig {
+    fn default() -> Self {
+        Self {
+            control_exchange: "nova".into(),
+            publish_timeout: Duration::from_secs(10),
+            accept_commands_from: Vec::new(),
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:9781".into() }
+    }
+}
+
+impl Settings for AgentConfig {
+    const KEYS: &'static [KeyDoc] = &[
+        KeyDoc::new(
+            "transport_url",
+            "URL",
+            "Where the broker is: rabbit://USER:PASSWORD@HOST[:PORT][,...]/VHOST[?OPTION=VALUE].",
+        )
+        .secret(),
+        KeyDoc::new("host", "name", "Host name in reports; empty means this machine's."),
+        KeyDoc::new(
+            "state_dir",
+            "path",
+            "Directory of the identity file. It must survive restarts and must not be shared.",
+        ),
+        KeyDoc::new(
+            "resources",
+            "table",
+            "Custom resource classes: CUSTOM_NAME = { total = 4 }, also reserved, min_unit, max_unit, step_size, allocation_ratio.",
+        ),
+        KeyDoc::new(
+            "facts",
+            "table",
+            "Any key = value; shown by `novella host show`, and matched by flavor extra specs.",
+        ),
+        KeyDoc::new("report.periodic_interval", "duration", "Longest time between reports."),
+        KeyDoc::new("report.host_state_interval", "duration", "Time between readings of the driver."),
+        KeyDoc::new(
+            "report.periodic_fuzzy_delay",
+            "duration",
+            "Timers start after a random delay up to this, so that a fleet does not march in step.",
+        ),
+        KeyDoc::new(
+            "report.probe_timeout",
+            "duration",
+            "How long one probe may take before its last value is reported instead.",
+        ),
+        KeyDoc::new(
+            "report.service_down_time",
+            "duration",
+            "When the schedulers call a silent host down; theirs decides, here it is checked against the interval.",
+        ),
+        KeyDoc::new(
+            "driver.name",
+            "name",
+            "Compute driver: linux (this machine) or fake (as large as [driver.fake] says).",
+        ),
+        KeyDoc::new("driver.disk_path", "path", "The file system of this path is the host's disk."),
+        KeyDoc::new(
+            "driver.overrides",
+            "table",
+            "Values to report instead of the detected ones, by the names that `compute-agent probe` prints.",
+        ),
+        KeyDoc::new("driver.fake.vcpus", "CPUs", "CPUs of a fake host."),
+        KeyDoc::new("driver.fake.memory_mb", "MiB", "Memory of a fake host."),
+        KeyDoc::new("driver.fake.disk_gb", "GiB", "Disk of a fake host."),
+        KeyDoc::new(
+            "placement.availability_zone",
+            "name",
+            "Availability zone; empty means the schedulers' default zone.",
+        ),
+        KeyDoc::new(
+            "placement.traits",
+            "list of names",
+            "Traits beside those detected, such as CUSTOM_GOLD.",
+        ),
+        KeyDoc::new(
+            "placement.disabled_reason",
+            "text",
+            "Not empty: the host takes no new instances, and this says why.",
+        ),
+        KeyDoc::new("reserved.vcpus", "CPUs", "CPUs held back for the host itself; they count as used."),
+        KeyDoc::new("reserved.memory_mb", "MiB", "Memory held back for the host itself; it counts as used."),
+        KeyDoc::new("reserved.disk_gb", "GiB", "Disk held back for the host itself; it counts as used."),
+        KeyDoc::new("allocation_ratio.cpu", "ratio", "Virtual CPUs given out per physical one."),
+        KeyDoc::new("allocation_ratio.ram", "ratio", "Memory given out per memory there is."),
+        KeyDoc::new("allocation_ratio.disk", "ratio", "Disk given out per disk there is."),
+        KeyDoc::new(
+            "rpc.control_exchange",
+            "name",
+            "AMQP exchange of topic messages; the schedulers' must be the same.",
+        ),
+        KeyDoc::new(
+            "rpc.publish_timeout",
+            "duration",
+            "How long a report may take to be confirmed before a newer one replaces it.",
+        ),
+        KeyDoc::new(
+            "rpc.accept_commands_from",
+            "list of names",
+            "Broker users whose commands are obeyed; empty means any. Others' are dropped and counted.",
+        ),
+        KeyDoc::new("http.listen", "address", "Address of /livez, /readyz and /metrics; empty means none."),
+    ];
+}
+
+/// A name longer than this does not fit into the queue name `compute.<host>` with room to spare (AMQP allows 255).
+const MAX_NAME: usize = 200;
+
+impl Validate for AgentConfig {
+    fn validate(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        self.check_names(&mut problems);
+        self.check_timers(&mut problems);
+        self.check_amounts(&mut problems);
+        problems
+    }
+}
+
+impl AgentConfig {
+    fn check_names(&self, problems: &mut Vec<Problem>) {
+        if let Err(problem) = novella_messaging::rabbit_options(&self.transport_url, "check", [0; 32]) {
+            problems.push(Problem::new(
+                &["transport_url"],
+                problem.to_string(),
+                "write rabbit://USER:PASSWORD@HOST:5672/VHOST",
+            ));
+        }
+        if self.host.len() > MAX_NAME || self.host.chars().any(char::is_control) {
+            let what = format!("a host name has at most {MAX_NAME} bytes and no control characters");
+            problems.push(Problem::new(&["host"], what, "choose a shorter or plainer name"));
+        }
+        let registry = novella_virt::Registry::default();
+        if !registry.names().any(|name| name == self.driver.name) {
+            let known: Vec<&str> = registry.names().collect();
+            let fix = format!("write one of: {}", known.join(", "));
+            problems.push(Problem::new(&["driver.name"], "there is no such driver", fix));
+        }
+        let bad_trait = |name: &&String| !is_upper_name(name);
+        if let Some(name) = self.placement.traits.iter().find(bad_trait) {
+            let what = format!("{name:?} is no trait name");
+            problems.push(Problem::new(
+                &["placement.traits"],
+                what,
+                "use capitals, digits and _, such as CUSTOM_GOLD",
+            ));
+        }
+        if !self.http.listen.is_empty() && self.http.listen.parse::<std::net::SocketAddr>().is_err() {
+            problems.push(Problem::new(
+                &["http.listen"],
+                "this is no address with a port",
+                "write for example 127.0.0.1:9781",
+            ));
+        }
+    }
+
+    fn check_timers(&self, problems: &mut Vec<Problem>) {
+        let report = &self.report;
+        for (key, time) in [
+            ("report.periodic_interval", report.periodic_interval),
+            ("report.host_state_interval", report.host_state_interval),
+            ("report.probe_timeout", report.probe_timeout),
+            ("rpc.publish_timeout", self.rpc.publish_timeout),
+        ] {
+            if time < Duration::from_millis(10) {
+                problems.push(Problem::new(
+                    &[key],
+                    "this is too short to be meant",
+                    "write a duration such as 10s",
+                ));
+            }
+        }
+        if report.service_down_time <= report.periodic_interval * 3 {
+            problems.push(Problem::new(
+                &["report.periodic_interval", "report.service_down_time"],
+                "service_down_time must exceed three report intervals, or one lost report makes a host look down",
+                "report more often, or raise service_down_time here and on every scheduler",
+            ));
+        }
+    }
+
+    fn check_amounts(&self, problems: &mut Vec<Problem>) {
+        let ratios = &self.allocation_ratio;
+        for (key, ratio) in [
+            ("allocation_ratio.cpu", ratios.cpu),
+            ("allocation_ratio.ram", ratios.ram),
+            ("allocation_ratio.disk", ratios.disk),
+        ] {
+            if !(ratio.is_finite() && ratio > 0.0) {
+                problems.push(Problem::new(
+                    &[key],
+                    "a ratio is a number above 0",
+                    "write 1.0 for no overcommit",
+                ));
+            }
+        }
+        for (name, inventory) in &self.resources {
+            let what = if !(is_upper_name(name) && name.starts_with("CUSTOM_")) {
+                format!("{name:?} is no custom resource class")
+            } else if inventory.reserved > inventory.total {
+                format!(
+                    "{name}: more is reserved ({}) than there is ({})",
+                    inventory.reserved, inventory.total
+                )
+            } else if inventory.step_size == 0 || inventory.min_unit > inventory.max_unit {
+                format!("{name}: step_size must not be 0, and min_unit not above max_unit")
+            } else {
+                continue;
+            };
+            problems.push(Problem::new(&["resources"], what, "write for example CUSTOM_GPU = { total = 4 }"));
+        }
+        for (key, value) in &self.driver.overrides {
+            if let Err(error) = crate::overrides::check(key, value) {
+                let fix = "`compute-agent probe` prints every name and value";
+                problems.push(Problem::new(&["driver.overrides"], error.to_string(), fix));
+            }
+        }
+    }
+}
+
+/// Capitals, digits and underscores: the form of traits and resource classes in Placement.
+fn is_upper_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= MAX_NAME
+        && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+}

@@ -1,0 +1,181 @@
+//! The `compute-agent` executable: arguments, configuration, start, wait, drain, exit code.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use novella_compute_agent::{AgentConfig, overrides, probe, start};
+use novella_service::args::CommonArgs;
+use novella_service::config::{ConfigCommand, Loaded, OutputFormat, load};
+use novella_service::exit::{self, Failure};
+use novella_service::shutdown::Shutdown;
+use novella_service::{Env, logging, systemd};
+use novella_virt::{ComputeDriver, DriverOptions, Registry};
+
+/// How long work in flight may take after a request to stop.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long `health` waits for its own daemon.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Reports this host to the schedulers and answers for it.
+#[derive(Parser)]
+#[command(name = "compute-agent", version, about, after_help = EXAMPLES, args_conflicts_with_subcommands = false)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+
+    /// Host name to report under (default: this machine's)
+    #[arg(long, value_name = "NAME", global = true)]
+    host: Option<String>,
+
+    /// Directory of the identity file
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+
+    /// Compute driver: linux or fake
+    #[arg(long, value_name = "NAME", global = true)]
+    driver: Option<String>,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print what this host is detected to have, each value with its source, and exit
+    Probe {
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t)]
+        format: OutputFormat,
+    },
+    /// Check or explain the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Ask the running agent on this machine whether it is ready; exit code 0 if so, else 1
+    Health,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  compute-agent probe                                      what would be reported
+  compute-agent --transport-url rabbit://agent:PW@mq1/     run with defaults
+  compute-agent --config /etc/novella/compute-agent.toml   run with a file
+  compute-agent config explain report                      every setting, its value and origin
+
+Exit codes: 0 stopped in order, 1 refused, 2 usage or configuration, 5 state directory in use, 255 internal";
+
+fn main() -> ExitCode {
+    exit::finish(run(Args::parse()))
+}
+
+fn run(args: Args) -> anyhow::Result<u8> {
+    let sources = args
+        .common
+        .sources()
+        .set("host", "--host", args.host.as_ref())
+        .set("state_dir", "--state-dir", args.state_dir.as_ref().map(|dir| dir.display()))
+        .set("driver.name", "--driver", args.driver.as_ref());
+    if let Some(Command::Config(command)) = &args.command {
+        let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+        return Ok(command.run::<AgentConfig>(&sources, &mut out, &mut err)?);
+    }
+    let loaded = load::<AgentConfig>(&sources)?;
+    // One thread: an agent waits nearly all of its time, and each further worker costs memory on every host.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("no async runtime")?;
+    runtime.block_on(async {
+        match args.command {
+            Some(Command::Probe { format }) => print_probe(&loaded.config, format).await,
+            Some(Command::Health) => ask_health(&loaded.config).await,
+            Some(Command::Config(_)) => unreachable!("handled before the configuration was loaded"),
+            None => {
+                logging::init(args.common.log_options())?;
+                logging::install_panic_hook();
+                serve(loaded).await
+            }
+        }
+    })
+}
+
+fn host_name(config: &AgentConfig) -> String {
+    if config.host.is_empty() { novella_service::host_name() } else { config.host.clone() }
+}
+
+fn driver(config: &AgentConfig, host: &str, env: &Env) -> anyhow::Result<Arc<dyn ComputeDriver>> {
+    let options = DriverOptions {
+        probe_deadline: config.report.probe_timeout,
+        disk_path: config.driver.disk_path.clone(),
+        fake: Arc::new(config.driver.fake.sized()),
+        ..DriverOptions::new(host, env.blocking.as_executor())
+    };
+    Registry::default()
+        .create(&config.driver.name, &options)
+        .map_err(|error| Failure::new(exit::USAGE, "no compute driver").because(error).into())
+}
+
+async fn print_probe(config: &AgentConfig, format: OutputFormat) -> anyhow::Result<u8> {
+    let env = Env::system(None)?;
+    let mut stats = driver(config, &host_name(config), &env)?.get_host_stats(true).await?;
+    for (key, value) in &config.driver.overrides {
+        overrides::apply(&mut stats, key, value)?;
+    }
+    let rows = probe::rows(&stats);
+    let mut out = std::io::stdout().lock();
+    match format {
+        OutputFormat::Table => probe::table(&rows, &mut out)?,
+        OutputFormat::Json => {
+            use std::io::Write as _;
+            writeln!(out, "{:#}", probe::object(&rows))?;
+        }
+    }
+    Ok(exit::OK)
+}
+
+fn listen_address(config: &AgentConfig) -> Option<SocketAddr> {
+    (!config.http.listen.is_empty())
+        .then(|| config.http.listen.parse().expect("the configuration was checked for an address"))
+}
+
+async fn ask_health(config: &AgentConfig) -> anyhow::Result<u8> {
+    let address = listen_address(config).ok_or_else(|| {
+        Failure::new(exit::USAGE, "http.listen is empty, so there is nobody to ask").next("set http.listen")
+    })?;
+    Ok(novella_service::health::run_probe(address, "/readyz", HEALTH_TIMEOUT, &mut std::io::stdout()).await?)
+}
+
+async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
+    let config = loaded.config;
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().context("cannot watch for signals")?;
+    let env = Env::system(Some(&config.state_dir))?;
+    let _lock = env.store.lock()?;
+    let host = host_name(&config);
+    let http = match listen_address(&config) {
+        Some(address) => Some(novella_service::health::bind(address).await?),
+        None => None,
+    };
+    let driver = driver(&config, &host, &env)?;
+    let name = format!("compute-agent.{host}");
+    let transport = novella_messaging::connect(&config.transport_url, name, env.random.fork("transport"))
+        .map_err(|error| Failure::new(exit::USAGE, "transport_url cannot be used").because(error))?;
+
+    let agent = start(config, host, env.clone(), driver, transport).await?;
+    let health = agent.health().clone();
+    if let Some(listener) = http {
+        tokio::spawn(novella_service::health::serve(
+            listener,
+            health.router(env.metrics.clone()),
+            shutdown.token(),
+        ));
+    }
+    let companion = tokio::spawn(systemd::accompany(health, shutdown.clone()));
+    shutdown.requested().await;
+    let verdict = shutdown.drain(GRACE, agent.stop(GRACE)).await;
+    companion.await.context("the systemd companion panicked")?;
+    Ok(verdict.code())
+}

@@ -1,0 +1,84 @@
+//! `compute-agent probe`: what this agent would report, each value with where it comes from.
+
+use std::io::{self, Write};
+
+use novella_virt::{HostStats, Probed};
+use serde_json::{Value, json};
+
+/// One detected value.
+pub struct Row {
+    /// Its name, which is also its key in `[driver.overrides]` where it has one.
+    pub name: &'static str,
+    /// The value.
+    pub value: Value,
+    /// Where it was read.
+    pub source: String,
+}
+
+/// Every value of a reading.
+pub fn rows(stats: &HostStats) -> Vec<Row> {
+    fn row<T: serde::Serialize>(name: &'static str, probed: &Probed<T>) -> Row {
+        Row { name, value: json!(probed.value), source: probed.source.to_string() }
+    }
+    let cpu = |name, value: Value| Row { name, value, source: stats.cpu_info.source.to_string() };
+    let info = &stats.cpu_info.value;
+    vec![
+        row("vcpus", &stats.vcpus),
+        row("vcpus_used", &stats.vcpus_used),
+        cpu("cpu_arch", json!(info.arch)),
+        cpu("cpu_model", json!(info.model)),
+        cpu("cpu_vendor", json!(info.vendor)),
+        cpu("cpu_topology", json!(info.topology)),
+        cpu("cpu_features", json!(info.features)),
+        row("memory_total_mb", &stats.memory_total_mb),
+        row("memory_available_mb", &stats.memory_available_mb),
+        row("disk_total_gb", &stats.disk_total_gb),
+        row("disk_used_gb", &stats.disk_used_gb),
+        row("disk_available_gb", &stats.disk_available_gb),
+        row("numa", &stats.numa),
+        row("hypervisor_type", &stats.hypervisor_type),
+        row("hypervisor_version", &stats.hypervisor_version),
+        row("hypervisor_hostname", &stats.hypervisor_hostname),
+        row("kernel_release", &stats.kernel_release),
+        row("load_1m", &stats.load_1m),
+        row("uptime_s", &stats.uptime_s),
+    ]
+}
+
+/// Columns for people: long lists are shortened, the JSON form has them whole.
+pub fn table(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
+    let cells: Vec<(&str, String, &str)> =
+        rows.iter().map(|row| (row.name, brief(&row.value), row.source.as_str())).collect();
+    let name = cells.iter().map(|c| c.0.len()).max().unwrap_or(0);
+    let value = cells.iter().map(|c| c.1.chars().count()).max().unwrap_or(0);
+    writeln!(out, "{:name$}  {:value$}  SOURCE", "NAME", "VALUE")?;
+    cells.iter().try_for_each(|(n, v, s)| writeln!(out, "{n:name$}  {v:value$}  {s}"))
+}
+
+/// One object: name to `{value, source}`.
+pub fn object(rows: &[Row]) -> Value {
+    let pairs =
+        rows.iter().map(|row| (row.name.to_owned(), json!({"value": row.value, "source": row.source})));
+    Value::Object(pairs.collect())
+}
+
+/// Values longer than this are shortened in the table.
+const BRIEF: usize = 60;
+
+fn brief(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            let words: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            words.join(" ")
+        }
+        other => other.to_string(),
+    };
+    match text.char_indices().nth(BRIEF) {
+        None => text,
+        Some((end, _)) => {
+            let whole = value.as_array().map_or(String::new(), |items| format!(" ({} in all)", items.len()));
+            format!("{}…{whole}", &text[..end])
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Builds a report: what the driver says, what the operator added, and who says it.
+//!
+//! Nova's eleven keys stand at top level as the driver measured them. What placement counts as used stands under
+//! `novella`: the reserved amounts and the claims; the measured load is there to be shown.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use novella_objects::{
+    AllocationRatios, Capabilities, Entries, Inventory, Json, Measured, NovellaReport, Reserved,
+};
+use novella_virt::HostStats;
+
+use crate::config::AgentConfig;
+use crate::identity::Identity;
+
+/// The parts of a report that do not change while the process runs.
+pub struct ReportTemplate {
+    identity: Identity,
+    interval_ms: u64,
+    reserved: Reserved,
+    ratios: AllocationRatios,
+    availability_zone: Option<String>,
+    disabled_reason: Option<String>,
+    traits: Vec<String>,
+    resources: Entries<'static, Inventory>,
+    facts: Entries<'static, Json<'static>>,
+}
+
+impl ReportTemplate {
+    /// From a checked configuration.
+    pub fn new(config: &AgentConfig, identity: Identity) -> Self {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Self {
+            identity,
+            interval_ms: u64::try_from(config.report.periodic_interval.as_millis()).unwrap_or(u64::MAX),
+            reserved: Reserved {
+                vcpus: config.reserved.vcpus,
+                memory_mb: config.reserved.memory_mb,
+                disk_gb: config.reserved.disk_gb,
+            },
+            ratios: AllocationRatios {
+                cpu: config.allocation_ratio.cpu,
+                ram: config.allocation_ratio.ram,
+                disk: config.allocation_ratio.disk,
+            },
+            availability_zone: some(&config.placement.availability_zone),
+            disabled_reason: some(&config.placement.disabled_reason),
+            traits: config.placement.traits.clone(),
+            resources: Entries(config.resources.iter().map(|(k, v)| (Cow::Owned(k.clone()), *v)).collect()),
+            facts: Entries(config.facts.iter().map(|(k, v)| (Cow::Owned(k.clone()), json(v))).collect()),
+        }
+    }
+
+    /// The identity reported under.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The report with number `seq`.
+    pub fn report(&self, stats: &HostStats, seq: u64, sent_at: String) -> Capabilities<'static> {
+        let mut novella = self.novella(seq, sent_at);
+        let mut traits: BTreeSet<Cow<'static, str>> =
+            novella_virt::cpu_traits(&stats.cpu_info.value).into_iter().collect();
+        traits.extend(self.traits.iter().cloned().map(Cow::Owned));
+        novella.traits = traits.into_iter().collect();
+        novella.numa = Some(Json(Cow::Owned(novella_virt::numa_json(stats))));
+        novella.measured = novella_virt::measured(stats);
+        novella.stale_probes = novella_virt::stale_probes(stats);
+        Capabilities { novella: Some(Box::new(novella)), ..novella_virt::capabilities(stats) }
+    }
+
+    /// The last report of a process that stops in order: who it was, and nothing else.
+    pub fn goodbye(&self, seq: u64, sent_at: String) -> Capabilities<'static> {
+        let novella = NovellaReport { goodbye: true, ..self.novella(seq, sent_at) };
+        Capabilities { novella: Some(Box::new(novella)), ..Capabilities::default() }
+    }
+
+    fn novella(&self, seq: u64, sent_at: String) -> NovellaReport<'static> {
+        NovellaReport {
+            uuid: self.identity.uuid,
+            incarnation: self.identity.incarnation,
+            nonce: self.identity.nonce,
+            seq,
+            sent_at: Cow::Owned(sent_at),
+            interval_ms: self.interval_ms,
+            goodbye: false,
+            disabled_reason: self.disabled_reason.clone().map(Cow::Owned),
+            availability_zone: self.availability_zone.clone().map(Cow::Owned),
+            reserved: self.reserved,
+            allocation_ratios: self.ratios,
+            claims: Vec::new(),
+            ended: Vec::new(),
+            traits: Vec::new(),
+            resources: self.resources.clone(),
+            facts: self.facts.clone(),
+            numa: None,
+            measured: Measured::default(),
+            stale_probes: Entries::default(),
+        }
+    }
+}
+
+fn json(value: &serde_json::Value) -> Json<'static> {
+    Json::of(value).expect("a JSON value has a JSON form")
+}

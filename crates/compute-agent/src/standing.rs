@@ -1,0 +1,119 @@
+//! Follows whether this agent holds the exclusive queue of its host name.
+//!
+//! The broker gives `compute.<host>` to one connection at a time. While another has it, this agent reports nothing,
+//! says who is there, and waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use novella_messaging::{CallOptions, ConnectionState, ConsumerState};
+use novella_rpcapi::ComputeApi;
+use novella_service::health::Condition;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::manager::{ComputeManager, Standing};
+
+/// How long the present holder has to say who it is.
+const WHO_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Sets the manager's standing as the queue's state changes, until `stop`.
+pub async fn follow(
+    manager: Arc<ComputeManager>,
+    mut queue: watch::Receiver<ConsumerState>,
+    compute: ComputeApi,
+    host: String,
+    stop: CancellationToken,
+) {
+    loop {
+        let state = queue.borrow_and_update().clone();
+        match state {
+            ConsumerState::Active { .. } => {
+                manager.set_standing(Standing::Holder);
+                manager.publish_now();
+            }
+            ConsumerState::Held => {
+                manager.set_standing(Standing::Waiting);
+                tokio::select! { biased;
+                    () = stop.cancelled() => return,
+                    () = tell_who_holds(&compute, &host) => {}
+                }
+            }
+            ConsumerState::Failed { reason } => {
+                manager.set_standing(Standing::Waiting);
+                error!(host, reason, "cannot consume the queue of this host");
+            }
+            // A lost connection: what is said meanwhile could not be published anyway, and the queue may be another's
+            // when it comes back.
+            ConsumerState::Pending => manager.set_standing(Standing::Waiting),
+        }
+        tokio::select! { biased;
+            () = stop.cancelled() => return,
+            changed = queue.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn tell_who_holds(compute: &ComputeApi, host: &str) {
+    let options = CallOptions { timeout: WHO_TIMEOUT, ..CallOptions::default() };
+    match compute.ping(host, options).await {
+        Ok(who) => warn!(
+            host,
+            holder_uuid = %who.uuid,
+            holder_pid = who.pid,
+            holder_uptime_s = who.uptime_s,
+            "another agent reports as this host; waiting until it is gone. Give one of them another --host, or stop it"
+        ),
+        Err(error) => info!(
+            host,
+            %error,
+            "another connection holds the queue of this host and does not say who it is; waiting until it is gone"
+        ),
+    }
+}
+
+/// Keeps the condition `broker` true to the connection, until `stop`.
+pub async fn watch_broker(
+    condition: Condition,
+    mut connection: watch::Receiver<ConnectionState>,
+    stop: CancellationToken,
+) {
+    loop {
+        match &*connection.borrow_and_update() {
+            ConnectionState::Connected { broker, .. } => {
+                condition.set(true, format!("connected to {broker}"))
+            }
+            ConnectionState::Connecting { attempt, last_error } => {
+                let why = last_error.as_deref().unwrap_or("not tried yet");
+                condition.set(false, format!("not connected after {attempt} attempts: {why}"));
+            }
+            ConnectionState::Blocked { reason } => {
+                condition.set(false, format!("the broker takes no messages: {reason}"));
+            }
+            ConnectionState::Closed => condition.set(false, "closed"),
+        }
+        tokio::select! { biased;
+            () = stop.cancelled() => return,
+            changed = connection.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Keeps the condition `host name` true to the standing, until `stop`.
+pub async fn watch_name(
+    condition: Condition,
+    mut standing: watch::Receiver<Standing>,
+    stop: CancellationToken,
+) {
+    loop {
+        match &*standing.borrow_and_update() {
+            Standing::Holder => condition.set(true, "held"),
+            Standing::Waiting => condition.set(false, "the queue of this host is not ours yet"),
+        }
+        tokio::select! { biased;
+            () = stop.cancelled() => return,
+            changed = standing.changed() => if changed.is_err() { return },
+        }
+    }
+}
