@@ -1,4 +1,5 @@
-//! What a report costs the scheduler: reading its text, applying it, and the memory of a host.
+//! What a report costs the scheduler: reading its text, applying it, the memory of a host; and what a sweep and a list of
+//! the fleet cost.
 //!
 //! `cargo bench -p novella-filter-scheduler --bench apply_report`. Fleet: 1,000 hosts whose reports arrive in turn, so
 //! that every report finds its host out of the nearest caches. Each report has a new sequence number and other measured
@@ -138,4 +139,33 @@ fn decode_and_apply(bencher: Bencher<'_, '_>, claims: usize) {
             seq += 1;
         }
     });
+}
+
+/// The sweep that a scheduler does once a second while hosts are suspect.
+#[divan::bench]
+fn sweep_of_10_000_suspects(bencher: Bencher<'_, '_>) {
+    let mut manager = filled(10_000, 0);
+    manager.broker_lost(Duration::ZERO);
+    let mut now = 1000;
+    manager.expire(Duration::from_secs(now));
+    bencher.bench_local(|| {
+        now += 2;
+        manager.expire(Duration::from_secs(now)).len()
+    });
+}
+
+/// What a reader of the whole fleet holds the lock for.
+#[divan::bench]
+fn copy_of_10_000_hosts(bencher: Bencher<'_, '_>) {
+    let manager = filled(10_000, 0);
+    bencher.bench_local(|| manager.fleet(Duration::from_secs(1)));
+}
+
+/// What it then does without the lock.
+#[divan::bench]
+fn list_of_10_000_hosts(bencher: Bencher<'_, '_>) {
+    let manager = filled(10_000, 0);
+    bencher
+        .with_inputs(|| manager.fleet(Duration::from_secs(1)))
+        .bench_local_values(|fleet| fleet.summaries());
 }

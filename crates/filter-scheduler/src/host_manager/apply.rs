@@ -244,6 +244,7 @@ impl HostManager {
         let came = plan.claims.map(|change| record.claims.apply(change, row.0, claim_index));
         record.refresh(caps);
         let before = std::mem::replace(&mut record.identity, identity).map(|identity| identity.uuid);
+        self.counters.missed = self.counters.missed.saturating_add(gap);
         if gap > 0 && !std::mem::replace(&mut record.ask_again, true) {
             self.ask_again.push(row);
         }
@@ -258,6 +259,7 @@ impl HostManager {
             }
         }
         settled += self.end_ended(row, caps);
+        self.counters.settled += u64::from(settled);
         self.hear(row, caps, now).then_some(settled)
     }
 

@@ -150,11 +150,6 @@ impl Claims {
         }
         claims
     }
-
-    /// Bytes on the heap.
-    pub fn heap_bytes(&self) -> usize {
-        self.rows.capacity() * size_of::<ClaimRow>() + self.more.heap_bytes()
-    }
 }
 
 /// Which hosts list an instance. Keeps a short hash of the uuid; the host's own claims tell whether it is the one.
@@ -187,27 +182,24 @@ impl ClaimIndex {
         }
     }
 
-    /// A host whose claims, given by `claims_of`, list the instance.
+    /// The first host in fleet order whose claims, given by `claims_of`, list the instance.
     pub fn find<'a>(
         &self,
         uuid: Uuid,
         claims_of: impl Fn(u32) -> Option<&'a Claims>,
     ) -> Option<(u32, ClaimRow)> {
         let hash = self.hash(uuid);
-        self.entries.iter_hash(spread(hash)).filter(|entry| entry.0 == hash).find_map(|&(_, host)| {
+        let listed = |&(_, host): &(u32, u32)| {
             let rows = claims_of(host)?.rows();
             rows.iter().find(|row| row.uuid == uuid).map(|row| (host, *row))
-        })
+        };
+        let entries = self.entries.iter_hash(spread(hash)).filter(|entry| entry.0 == hash);
+        entries.filter_map(listed).min_by_key(|(host, _)| *host)
     }
 
     /// How many claims are listed.
     pub fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Bytes on the heap.
-    pub fn heap_bytes(&self) -> usize {
-        self.entries.allocation_size()
     }
 }
 

@@ -4,7 +4,7 @@
 //! database behind this: a manager that starts empty is complete again after one round of reports.
 //!
 //! What always holds:
-//! - A report replaces what the same identity said before, never adds to it; see [`identity`] for whose report counts.
+//! - A report replaces what the same identity said before, never adds to it; whose report counts, `identity` says.
 //! - What a host has in use is reserved + Σ its claims + the reservations not yet seen in a report.
 //! - A reservation ends exactly once: a report lists the instance or its end, it is let go, or its time is up. A report
 //!   that does not know of it changes nothing about it.
@@ -204,17 +204,6 @@ impl HostManager {
         }
         self.reservations.drop_row(row);
         self.table.remove(row);
-    }
-
-    /// Bytes on the heap for each host, beside the table's columns.
-    pub fn heap_bytes(&self) -> usize {
-        let records: usize =
-            self.records.iter().flatten().map(|r| size_of::<Record>() + r.heap_bytes()).sum();
-        records
-            + self.records.capacity() * size_of::<Option<Box<Record>>>()
-            + self.by_identity.allocation_size()
-            + self.claim_index.heap_bytes()
-            + self.reservations.heap_bytes()
     }
 }
 

@@ -206,11 +206,7 @@ impl Counters {
     pub(crate) fn count(&mut self, applied: &Applied) {
         let counter = match applied {
             Applied::New => &mut self.new,
-            Applied::Updated { gap, settled } => {
-                self.settled += u64::from(*settled);
-                self.missed = self.missed.saturating_add(*gap);
-                &mut self.accepted
-            }
+            Applied::Updated { .. } => &mut self.accepted,
             Applied::Renamed { .. } => &mut self.renamed,
             Applied::TakenOver { .. } => &mut self.taken_over,
             Applied::Goodbye => &mut self.goodbye,

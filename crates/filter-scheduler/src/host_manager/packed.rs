@@ -69,11 +69,6 @@ impl Packed {
     pub fn read(&self) -> Pieces<'_> {
         Pieces(&self.0)
     }
-
-    /// Bytes on the heap.
-    pub fn heap_bytes(&self) -> usize {
-        self.0.len()
-    }
 }
 
 /// The pieces of a block that have not been read yet.

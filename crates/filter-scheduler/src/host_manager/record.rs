@@ -85,14 +85,6 @@ impl Record {
             self.stale_probes = report.stale_probes.iter().map(|(name, age)| (name.into(), *age)).collect();
         }
     }
-
-    /// Bytes on the heap.
-    pub fn heap_bytes(&self) -> usize {
-        self.reported.heap_bytes()
-            + self.claims.heap_bytes()
-            + self.sent_at.capacity()
-            + self.warnings.capacity() * size_of::<(HostWarning, Duration)>()
-    }
 }
 
 /// What placement counts. With our part: reserved + Σ claims, measured load never. Without: what the sender says is free.

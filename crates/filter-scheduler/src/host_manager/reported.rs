@@ -258,11 +258,6 @@ impl Reported {
             }
         }
     }
-
-    /// Bytes on the heap.
-    pub fn heap_bytes(&self) -> usize {
-        self.words.heap_bytes()
-    }
 }
 
 /// JSON text as a value. The text came out of a JSON document, so it is valid; too deep a nesting is shown as text.

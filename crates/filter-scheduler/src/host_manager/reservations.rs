@@ -87,9 +87,12 @@ impl Reservations {
         expired
     }
 
-    /// The instances of one decision.
+    /// The instances of one decision, in order.
     pub fn of_decision(&self, decision_id: &str) -> Vec<Uuid> {
-        self.by_uuid.iter().filter(|(_, r)| *r.decision_id == *decision_id).map(|(uuid, _)| *uuid).collect()
+        let of_it = self.by_uuid.iter().filter(|(_, r)| *r.decision_id == *decision_id);
+        let mut uuids: Vec<_> = of_it.map(|(uuid, _)| *uuid).collect();
+        uuids.sort_unstable();
+        uuids
     }
 
     /// Moves what waits for `host` to its row, and returns the amounts.
@@ -119,17 +122,6 @@ impl Reservations {
     /// Ends all reservations on a row that leaves the map.
     pub fn drop_row(&mut self, row: Row) {
         self.by_uuid.retain(|_, r| r.place != Place::Row(row));
-    }
-
-    /// All reservations, in no order.
-    #[cfg(test)]
-    pub fn iter(&self) -> impl Iterator<Item = (&Uuid, &Reservation)> {
-        self.by_uuid.iter()
-    }
-
-    /// Bytes on the heap, selections aside.
-    pub fn heap_bytes(&self) -> usize {
-        self.by_uuid.allocation_size()
     }
 }
 
