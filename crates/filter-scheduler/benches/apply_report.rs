@@ -98,7 +98,7 @@ fn round(claims: usize, seq: u64) -> Vec<String> {
     (0..HOSTS).map(|host| text(host, claims, seq)).collect()
 }
 
-#[divan::bench(args = [0, 20])]
+#[divan::bench(args = [0, 20], sample_size = 1000)]
 fn decode_only(bencher: Bencher<'_, '_>, claims: usize) {
     let texts = round(claims, 2);
     let mut at = 0;
@@ -108,7 +108,7 @@ fn decode_only(bencher: Bencher<'_, '_>, claims: usize) {
     });
 }
 
-#[divan::bench(args = [0, 20])]
+#[divan::bench(args = [0, 20], sample_size = 1000)]
 fn apply_only(bencher: Bencher<'_, '_>, claims: usize) {
     let mut manager = filled(HOSTS, claims);
     let texts: Vec<_> = (2..4).flat_map(|seq| round(claims, seq)).collect();
@@ -125,7 +125,7 @@ fn apply_only(bencher: Bencher<'_, '_>, claims: usize) {
     });
 }
 
-#[divan::bench(args = [0, 20])]
+#[divan::bench(args = [0, 20], sample_size = 1000)]
 fn decode_and_apply(bencher: Bencher<'_, '_>, claims: usize) {
     let mut manager = filled(HOSTS, claims);
     let texts: Vec<_> = (2..4).flat_map(|seq| round(claims, seq)).collect();
