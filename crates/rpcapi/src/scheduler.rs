@@ -8,7 +8,7 @@
 //! | 1.0 | `show_host_resources(host)` → `{resource, usage}` | call |
 //! | 1.1 | `select_destinations(request_spec, dry_run, hold_s, alternates)` → [`Decision`] | call |
 //! | 1.1 | `reserve(decision_id, scheduler, ttl_ms, entries)`: a decision, told to the other schedulers | fanout cast |
-//! | 1.1 | `release(decision_id or instance_uuids)` → how many reservations were let go | call |
+//! | 1.1 | `release(decision_id, instance_uuids)` → how many reservations were let go | call |
 //! | 1.1 | `list_hosts()`, `show_host(host)`, `list_services()`, `get_decision(decision_id)`, `status()` | call |
 //!
 //! The 1.0 methods keep the names and shapes that Nova's scheduler had in 2012; the rest is ours.
@@ -55,13 +55,13 @@ pub struct DecisionQuery {
     pub decision_id: String,
 }
 
-/// What to let go. All that matches either field.
+/// What to let go.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct Release {
-    /// A whole decision.
-    pub decision_id: Option<String>,
-    /// Single instances.
+    /// The decision that reserved it.
+    pub decision_id: String,
+    /// Only these instances of it; empty: all.
+    #[serde(default)]
     pub instance_uuids: Vec<Uuid>,
 }
 

@@ -1,1 +1,212 @@
-//! The central daemon: host-state map from reports, placements from the map.
+//! The central daemon: a host-state map made of reports, and placements made from the map.
+//!
+//! [`start`] builds it from a checked configuration, an [`Env`] and a transport. It keeps nothing on disk: the hosts own
+//! the truth, and a scheduler that starts anew asks them for it. Several may run; each holds the whole map.
+//!
+//! ```text
+//! scheduler_fanout_<id> ─▶ ReportHandler (batches) ─▶ SchedulerManager ─▶ HostManager::apply_report
+//! scheduler             ─▶ SchedulerServer (calls) ─▶ SchedulerManager ─▶ HostManager::select_destinations
+//! ```
+
+pub mod config;
+mod decisions;
+mod lifecycle;
+mod manager;
+mod metrics;
+mod startup;
+mod tasks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use novella_filter_scheduler::{
+    BadOptions, FilterScheduler, HostManager, HostManagerOptions, SchedulerOptions, WeigherKind,
+};
+use novella_messaging::{
+    FanoutLimits, QueueKind, RpcClient, RpcServer, ServerOptions, Transport, TransportError,
+};
+use novella_periodic_task::{Runner, RunnerOptions};
+use novella_rpcapi::{BaseApi, ComputeApi, ReportHandler, SCHEDULER_TOPIC, SchedulerApi, SchedulerServer};
+use novella_service::Env;
+use novella_service::health::{Condition, Health};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+pub use config::SchedulerConfig;
+pub use manager::{MAX_INSTANCES, ManagerOptions, RequestCounters, SchedulerManager};
+
+/// Reports in the fanout queue at most, per host: a host reports once per interval and the queue's TTL is three.
+const QUEUED_REPORTS_PER_HOST: u32 = 4;
+/// The map is looked after every second; later than this, the scheduler is not alive.
+const LATE_LOOP: Duration = Duration::from_secs(30);
+/// How long the transport may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The scheduler could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Filters or weighers that do not exist, or options out of range.
+    #[error("cannot build the filter scheduler")]
+    Options(#[from] BadOptions),
+    /// The transport cannot consume.
+    #[error("cannot consume the reports of the hosts")]
+    Consume(#[source] TransportError),
+}
+
+/// A running scheduler.
+pub struct Scheduler {
+    name: String,
+    manager: Arc<SchedulerManager>,
+    health: Health,
+    ready: Condition,
+    server: Arc<RpcServer>,
+    runner: Runner,
+    transport: Arc<dyn Transport>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Starts a scheduler called `name` over this transport.
+pub async fn start(
+    config: SchedulerConfig,
+    name: String,
+    env: Env,
+    transport: Arc<dyn Transport>,
+) -> Result<Scheduler, StartError> {
+    let exchange = config.rpc.control_exchange.clone();
+    let engine = FilterScheduler::new(engine_options(&config)?)?;
+    let hosts = HostManager::new(host_manager_options(&config), name.clone());
+    let health = Health::new(env.clock.clone());
+    let ready = health.condition("host map");
+    let options = ManagerOptions {
+        name: name.clone(),
+        alternates: config.filter_scheduler.alternates,
+        reservation_ttl: config.reservations.reservation_ttl,
+        max_hold: config.reservations.max_hold,
+    };
+    let (manager, reserves) = SchedulerManager::new(options, env.clone(), hosts, engine, health.clone());
+
+    let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
+    let server_options = ServerOptions {
+        concurrency: config.rpc.concurrency as usize,
+        report_batch: config.rpc.report_batch as usize,
+        ..ServerOptions::new(env.random.fork("rpc server"))
+    };
+    let mut server = RpcServer::new(transport.clone(), server_options)
+        .endpoint(Arc::new(SchedulerServer(manager.clone())))
+        .endpoint(Arc::new(BaseApi { service: SCHEDULER_TOPIC.to_owned() }));
+    for handler in ReportHandler::all(&manager) {
+        server = server.batch(Arc::new(handler));
+    }
+    let server = Arc::new(server);
+    let limits = FanoutLimits {
+        message_ttl: config.reports.report_ttl,
+        max_length: config.reports.max_hosts.saturating_mul(QUEUED_REPORTS_PER_HOST),
+    };
+    let fanout = QueueKind::Fanout { topic: SCHEDULER_TOPIC.to_owned(), limits };
+    let reports = server.listen(fanout).await.map_err(StartError::Consume)?;
+
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let startup = startup::Startup {
+        manager: manager.clone(),
+        compute: ComputeApi::new(client.clone(), &exchange),
+        ready: ready.clone(),
+        answer_window: config.reports.answer_window,
+        report_interval: config.reports.report_interval,
+        publish_timeout: config.rpc.publish_timeout,
+    };
+    let life = lifecycle::Lifecycle {
+        startup,
+        server: server.clone(),
+        exchange: exchange.clone(),
+        name: name.clone(),
+    };
+    tasks.spawn(stop.clone().run_until_cancelled_owned(life.run(reports.state())));
+    let scheduler_api = SchedulerApi::new(client.clone(), &exchange);
+    tasks.spawn(lifecycle::tell_reserves(scheduler_api, reserves, config.rpc.publish_timeout, stop.clone()));
+    tasks.spawn(stop.clone().run_until_cancelled_owned(manager.watch_for_stalls()));
+    tasks.close();
+    let runner = Runner::start(
+        Arc::new(tasks::Tasks {
+            manager: manager.clone(),
+            compute: ComputeApi::new(client, &exchange),
+            heartbeat: health.watch_loop("host map", LATE_LOOP),
+            publish_timeout: config.rpc.publish_timeout,
+        }),
+        RunnerOptions {
+            periodic_interval: tasks::TICK,
+            periodic_fuzzy_delay: Duration::ZERO,
+            seed: env.random.fork("periodic tasks"),
+        },
+    );
+    metrics::register(&env.metrics, &manager, &server);
+    info!(scheduler = name, "scheduler starts");
+    Ok(Scheduler { name, manager, health, ready, server, runner, transport, stop, tasks })
+}
+
+fn engine_options(config: &SchedulerConfig) -> Result<SchedulerOptions, BadOptions> {
+    let c = &config.filter_scheduler;
+    Ok(SchedulerOptions {
+        enabled_filters: c.enabled_filters.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
+        weighers: vec![
+            (WeigherKind::Ram, c.ram_weight_multiplier),
+            (WeigherKind::Cpu, c.cpu_weight_multiplier),
+            (WeigherKind::Disk, c.disk_weight_multiplier),
+        ],
+        host_subset_size: c.host_subset_size as usize,
+        shuffle_best_same_weighed_hosts: c.shuffle_best_same_weighed_hosts,
+        max_attempts: c.alternates.saturating_add(1),
+        default_availability_zone: c.default_availability_zone.clone(),
+        ..SchedulerOptions::default()
+    })
+}
+
+fn host_manager_options(config: &SchedulerConfig) -> HostManagerOptions {
+    HostManagerOptions {
+        service_down_time: config.reports.service_down_time,
+        forget_after: config.reports.forget_after,
+        reservation_ttl: config.reservations.reservation_ttl,
+        report_interval: config.reports.report_interval,
+        max_hold: config.reservations.max_hold,
+        max_hosts: config.reports.max_hosts as usize,
+        default_availability_zone: config.filter_scheduler.default_availability_zone.clone(),
+        ..HostManagerOptions::default()
+    }
+}
+
+impl Scheduler {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its manager, for tests and benchmarks.
+    pub fn manager(&self) -> &Arc<SchedulerManager> {
+        &self.manager
+    }
+
+    /// Whether it lives and takes requests: `/livez` and `/readyz`.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Stops in order, within `grace`: requests in flight are answered, nothing new starts.
+    pub async fn stop(self, grace: Duration) {
+        self.ready.set(false, "stopping");
+        let deadline = Instant::now() + grace;
+        let drained = tokio::time::timeout_at(deadline, async {
+            self.server.shutdown(deadline).await;
+            self.runner.shutdown().await;
+        });
+        if drained.await.is_err() {
+            warn!(grace_s = grace.as_secs(), "work in flight did not end in time");
+        }
+        self.stop.cancel();
+        self.tasks.wait().await;
+        self.transport.close(Instant::now() + CLOSE_TIMEOUT).await;
+        info!(scheduler = self.name, "scheduler stopped");
+    }
+}

@@ -1,0 +1,391 @@
+//! The scheduler itself: applies reports to the host-state map and answers from it.
+//!
+//! Always holds: one lock guards map and decisions; a placement or a batch of reports holds it once, and never across an
+//! await. Whoever reads the whole fleet takes rows out under the lock and formats them outside it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use novella_filter_scheduler::{Counters, Event, FilterScheduler, HostManager};
+use novella_messaging::{CallError, RemoteError, RequestContext};
+use novella_objects::{
+    Decision, Flavor, HostDetail, HostState, Reserve, SelectDestinations, ServiceSummary,
+    UpdateServiceCapabilities,
+};
+use novella_rpcapi::{
+    DecisionQuery, HostList, HostQuery, Release, ReportSink, SchedulerEndpoint, SchedulerStatus,
+};
+use novella_service::Env;
+use novella_service::health::Health;
+use novella_service::stall::{Stall, StallMonitor};
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc};
+use tracing::{debug, info, warn};
+
+use crate::decisions::Decisions;
+
+/// Instances in one request at most: a bound on the time one critical section may take.
+pub const MAX_INSTANCES: usize = 10_000;
+/// Decisions waiting to be told to the other schedulers; beyond it they are counted and the hosts' claims settle it.
+pub const RESERVE_OUTBOX: usize = 1024;
+
+/// What guards the map.
+struct Core {
+    hosts: HostManager,
+    engine: FilterScheduler,
+    decisions: Decisions,
+}
+
+/// Counts of requests.
+#[derive(Debug, Default)]
+pub struct RequestCounters {
+    /// Answers to `select_destinations`, refusals included.
+    pub decisions: AtomicU64,
+    /// Of these, refusals.
+    pub refusals: AtomicU64,
+    /// Reservations not told to other schedulers because too many waited.
+    pub reserve_overflow: AtomicU64,
+    /// Reports whose arguments could not be read.
+    pub unreadable_reports: AtomicU64,
+}
+
+/// Settings that the manager needs at run time.
+#[derive(Debug, Clone)]
+pub struct ManagerOptions {
+    /// This scheduler's name.
+    pub name: String,
+    /// Alternates unless the request says otherwise.
+    pub alternates: u32,
+    /// Hold unless the request says otherwise.
+    pub reservation_ttl: Duration,
+    /// Longest hold.
+    pub max_hold: Duration,
+}
+
+/// Owner of the map.
+pub struct SchedulerManager {
+    options: ManagerOptions,
+    env: Env,
+    core: Mutex<Core>,
+    health: Health,
+    stalls: StallMonitor,
+    unnoted: Arc<Mutex<Vec<Stall>>>,
+    outbox: mpsc::Sender<Reserve>,
+    stalled: Arc<Notify>,
+    started: Duration,
+    next_decision: AtomicU64,
+    /// See [`RequestCounters`].
+    pub requests: RequestCounters,
+}
+
+impl SchedulerManager {
+    /// A manager with an empty map. Reserves to be told to others are read from the returned receiver.
+    pub fn new(
+        options: ManagerOptions,
+        env: Env,
+        hosts: HostManager,
+        engine: FilterScheduler,
+        health: Health,
+    ) -> (Arc<Self>, mpsc::Receiver<Reserve>) {
+        let (outbox, reserves) = mpsc::channel(RESERVE_OUTBOX);
+        let started = env.clock.now();
+        let core = Mutex::new(Core { hosts, engine, decisions: Decisions::default() });
+        let unnoted = Arc::new(Mutex::new(Vec::new()));
+        let stalled = Arc::new(Notify::new());
+        let stalls = StallMonitor::new(env.clock.clone(), {
+            let (unnoted, stalled) = (unnoted.clone(), stalled.clone());
+            move |stall| {
+                unnoted.lock().expect("no panic while stalls are held").push(stall);
+                stalled.notify_one();
+            }
+        });
+        let manager = Self {
+            options,
+            env,
+            core,
+            health,
+            stalls,
+            unnoted,
+            outbox,
+            stalled,
+            started,
+            next_decision: AtomicU64::new(0),
+            requests: RequestCounters::default(),
+        };
+        (Arc::new(manager), reserves)
+    }
+
+    /// The map, with the time at which it is looked at. Whoever comes first after a stall of this process notes it,
+    /// before anything is judged by the clock: time in which nobody here listened is no host's silence.
+    fn core(&self) -> (MutexGuard<'_, Core>, Duration) {
+        self.stalls.observe();
+        let unnoted = std::mem::take(&mut *self.unnoted.lock().expect("no panic while stalls are held"));
+        let mut core = self.core.lock().expect("no panic while the map is held");
+        for stall in unnoted {
+            warn!(
+                stalled_s = stall.length().as_secs_f64(),
+                "this process did not run; its hosts are not to blame"
+            );
+            core.hosts.note_stall(stall.from, stall.to);
+        }
+        (core, self.env.clock.now())
+    }
+
+    /// Calls `f` with the map and the time, for tasks of this daemon.
+    pub fn with_hosts<T>(&self, f: impl FnOnce(&mut HostManager, Duration) -> T) -> T {
+        let (mut core, now) = self.core();
+        f(&mut core.hosts, now)
+    }
+
+    /// Watches for stalls, for ever.
+    pub fn watch_for_stalls(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.stalls.clone().run()
+    }
+
+    /// Wakes after this process did not run for a while.
+    pub async fn stalled(&self) {
+        self.stalled.notified().await;
+    }
+
+    /// Marks the silent as down, forgets the long gone, lets expired reservations go.
+    pub fn expire(&self) {
+        let events = self.with_hosts(|hosts, now| hosts.expire(now));
+        log_events(&events);
+    }
+
+    /// Counts of reports.
+    pub fn report_counters(&self) -> Counters {
+        self.with_hosts(|hosts, _| hosts.counters().clone())
+    }
+
+    fn decision_id(&self) -> String {
+        // The start time keeps ids of a restarted scheduler apart from those of the process before it.
+        let number = self.next_decision.fetch_add(1, Ordering::Relaxed);
+        let started = self.env.clock.unix_ms() / 1000;
+        format!("{}-{started:x}-{number:x}", self.options.name)
+    }
+
+    fn check(&self, request: &SelectDestinations) -> Result<(), CallError> {
+        let bad = |reason: String| Err(CallError::BadArguments { reason });
+        let spec = &request.request_spec;
+        match spec.instance_uuids.len() {
+            0 => return bad("request_spec.instance_uuids is empty: name each instance by a uuid".into()),
+            n if n > MAX_INSTANCES => {
+                return bad(format!("{n} instances in one request; at most {MAX_INSTANCES} are allowed"));
+            }
+            _ => {}
+        }
+        let mut uuids = spec.instance_uuids.clone();
+        uuids.sort_unstable();
+        if let Some(twice) = uuids.windows(2).find(|w| w[0] == w[1]) {
+            return bad(format!("instance {} is named twice", twice[0]));
+        }
+        let Flavor { memory_mb, root_gb, ephemeral_gb, .. } = spec.flavor;
+        for (name, value) in [("memory_mb", memory_mb), ("root_gb", root_gb), ("ephemeral_gb", ephemeral_gb)]
+        {
+            const LIMIT: u64 = i32::MAX as u64; // the engine's columns; a host larger than this cannot report
+            if value > LIMIT {
+                return bad(format!("flavor.{name} is {value}; at most {LIMIT} is allowed"));
+            }
+        }
+        let max_hold = self.options.max_hold.as_secs();
+        match request.hold_s {
+            Some(hold) if hold > max_hold => bad(format!("hold_s is {hold}; max_hold allows {max_hold}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Hands a reserve to the task that tells the other schedulers. They may miss it: the hosts' claims settle it.
+    fn tell(&self, reserve: Reserve) {
+        if self.outbox.try_send(reserve).is_err() {
+            self.requests.reserve_overflow.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn log_decision(&self, decision: &Decision, elapsed: Duration) {
+        let hosts_left = decision.explanation.filters.last().map_or(0, |f| f.hosts_out);
+        let chosen = decision.selections.first().map_or("-", |s| s.host.as_str());
+        info!(
+            decision_id = decision.decision_id,
+            host = chosen,
+            instances = decision.selections.len(),
+            refused = decision.refusal.is_some(),
+            hosts_seen = decision.explanation.hosts,
+            hosts_left,
+            dry_run = decision.dry_run,
+            elapsed_us = elapsed.as_micros() as u64,
+            "decided"
+        );
+    }
+}
+
+#[async_trait]
+impl SchedulerEndpoint for SchedulerManager {
+    async fn select_destinations(
+        &self,
+        _: &RequestContext,
+        mut args: SelectDestinations,
+    ) -> Result<Decision, CallError> {
+        self.check(&args)?;
+        args.alternates.get_or_insert(self.options.alternates);
+        args.hold_s.get_or_insert(self.options.reservation_ttl.as_secs());
+        let decision_id = self.decision_id();
+        let seed = self.env.random.u64();
+        let (decision, reserve, began) = {
+            let (mut guard, began) = self.core();
+            let core = &mut *guard;
+            let decision = core.hosts.select_destinations(&mut core.engine, &args, decision_id, seed, began);
+            let decision =
+                decision.map_err(|failure| CallError::BadArguments { reason: failure.to_string() })?;
+            let reserve = core.hosts.to_reserve(&decision, began);
+            core.decisions.push(Arc::new(decision.clone()));
+            (decision, reserve, began)
+        };
+        self.requests.decisions.fetch_add(1, Ordering::Relaxed);
+        if decision.refusal.is_some() {
+            self.requests.refusals.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(reserve) = reserve {
+            self.tell(reserve);
+        }
+        self.log_decision(&decision, self.env.clock.now().saturating_sub(began));
+        Ok(decision)
+    }
+
+    async fn reserve(&self, _: &RequestContext, args: Reserve) -> Result<(), CallError> {
+        if args.scheduler != self.options.name {
+            self.with_hosts(|hosts, now| hosts.reserve(&args, now));
+        }
+        Ok(())
+    }
+
+    async fn release(&self, _: &RequestContext, args: Release) -> Result<u64, CallError> {
+        let told = self.with_hosts(|hosts, _| hosts.release(&args.decision_id, &args.instance_uuids));
+        let Some(reserve) = told else { return Ok(0) };
+        let count = reserve.entries.len() as u64;
+        self.tell(reserve);
+        Ok(count)
+    }
+
+    async fn list_hosts(&self) -> Result<HostList, CallError> {
+        // Copied under the lock, written out beside it: a listing of ten thousand hosts must not hold up placements.
+        let hosts = self.with_hosts(|hosts, now| hosts.fleet(now)).summaries();
+        Ok(HostList { scheduler: self.options.name.clone(), hosts })
+    }
+
+    async fn show_host(&self, args: HostQuery) -> Result<Option<HostDetail>, CallError> {
+        Ok(self.with_hosts(|hosts, now| hosts.detail(&args.host, now)))
+    }
+
+    async fn list_services(&self) -> Result<Vec<ServiceSummary>, CallError> {
+        Ok(self.with_hosts(|hosts, now| hosts.services(now)))
+    }
+
+    async fn get_decision(&self, args: DecisionQuery) -> Result<Option<Decision>, CallError> {
+        let found = self.core().0.decisions.get(&args.decision_id);
+        Ok(found.map(|decision| Decision::clone(&decision)))
+    }
+
+    async fn status(&self) -> Result<SchedulerStatus, CallError> {
+        let (hosts, reservations, reports) = self.with_hosts(|hosts, _| {
+            (count_by_state(hosts), hosts.reservations() as u64, hosts.counters().accepted)
+        });
+        let ready = self.health.ready();
+        Ok(SchedulerStatus {
+            scheduler: self.options.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.env.clock.now().saturating_sub(self.started).as_secs_f64(),
+            ready: ready.ok,
+            waiting_for: (!ready.ok).then(|| ready.summary()),
+            hosts,
+            reports,
+            decisions: self.requests.decisions.load(Ordering::Relaxed),
+            refusals: self.requests.refusals.load(Ordering::Relaxed),
+            reservations,
+        })
+    }
+
+    async fn get_host_list(&self) -> Result<Value, CallError> {
+        json(&self.with_hosts(|hosts, _| hosts.get_host_list()))
+    }
+
+    async fn get_service_capabilities(&self) -> Result<Value, CallError> {
+        json(&self.with_hosts(|hosts, now| hosts.get_service_capabilities(now)))
+    }
+
+    async fn show_host_resources(&self, args: HostQuery) -> Result<Value, CallError> {
+        self.with_hosts(|hosts, _| hosts.show_host_resources(&args.host)).ok_or_else(|| {
+            // The class that Nova's own manager raised; callers test for it by name.
+            CallError::Failed(RemoteError {
+                class: "ComputeHostNotFound".into(),
+                module: "nova.exception".into(),
+                message: format!("Compute host {} could not be found.", args.host),
+                traceback: Vec::new(),
+                args: Vec::new(),
+                kwargs: serde_json::Map::from_iter([("host".to_owned(), args.host.clone().into())]),
+            })
+        })
+    }
+}
+
+impl ReportSink for SchedulerManager {
+    fn apply_reports(&self, reports: &[UpdateServiceCapabilities<'_>]) {
+        let (mut core, now) = self.core();
+        for report in reports {
+            for capabilities in &report.capabilities.0 {
+                let applied = core.hosts.apply_report(&report.service_name, &report.host, capabilities, now);
+                if !applied.is_accepted() {
+                    debug!(host = %report.host, service = %report.service_name, outcome = ?applied, "report not applied");
+                }
+            }
+        }
+    }
+
+    fn bad_report(&self, context: &RequestContext, reason: &CallError) {
+        let count = self.requests.unreadable_reports.fetch_add(1, Ordering::Relaxed) + 1;
+        // Powers of two: the first is seen at once, a flood costs a line per doubling.
+        if count.is_power_of_two() {
+            warn!(user_id = context.user_id, %reason, count, "a report cannot be read; it is dropped");
+        }
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Value, CallError> {
+    serde_json::to_value(value).map_err(|error| CallError::Internal { message: error.to_string() })
+}
+
+/// How many hosts are in each state.
+pub fn count_by_state(hosts: &HostManager) -> BTreeMap<String, u64> {
+    [HostState::Up, HostState::Suspect, HostState::Disabled, HostState::Down]
+        .into_iter()
+        .map(|state| (state.as_str().to_owned(), u64::from(hosts.table().count(state))))
+        .collect()
+}
+
+/// Each event of the map at the level of what must be done about it.
+fn log_events(events: &[Event]) {
+    for event in events {
+        match event {
+            Event::Down { host } => warn!(host, "host is down: silent for too long"),
+            Event::Suspect { host } => {
+                debug!(host, "host is suspect: silent, but it need not be its own fault")
+            }
+            Event::Back { host } => info!(host, "host is back"),
+            Event::Forgotten { host } => info!(host, "host forgotten: silent for a long time"),
+            Event::LostTogether { hosts, live } => {
+                warn!(
+                    hosts,
+                    live,
+                    "many hosts fell silent at once; they stay candidates as suspects. Look at the network"
+                );
+            }
+            Event::TakenOver { host, previous, uuid } => {
+                warn!(host, %previous, %uuid, "a new identity took over this host name");
+            }
+            Event::ReservationsExpired { count } => info!(count, "reservations ran out without a claim"),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What `/metrics` shows of a scheduler. Counts are read when they are asked for; nothing is kept twice.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use novella_filter_scheduler::Counters;
+use novella_messaging::RpcServer;
+use novella_service::{Metrics, Sample};
+
+use crate::manager::{SchedulerManager, count_by_state};
+
+/// Registers the scheduler's metrics.
+pub fn register(metrics: &Metrics, manager: &Arc<SchedulerManager>, server: &Arc<RpcServer>) {
+    let map = Arc::downgrade(manager);
+    metrics.sampled("scheduler", move |out| {
+        let Some(manager) = map.upgrade() else { return };
+        let (states, reservations, counters) =
+            manager.with_hosts(|hosts, _| (count_by_state(hosts), hosts.reservations(), *hosts.counters()));
+        for (state, count) in states {
+            out.push(Sample::gauge("hosts", "Hosts in the map", count as f64).label("state", state));
+        }
+        out.push(Sample::gauge("reservations", "Reservations held", reservations as f64));
+        for (outcome, count) in reports(&counters) {
+            out.push(
+                Sample::counter("reports", "Reports by what became of them", count).label("outcome", outcome),
+            );
+        }
+        for (event, count) in events(&counters) {
+            out.push(Sample::counter("events", "What changed in the map", count).label("event", event));
+        }
+        let requests = &manager.requests;
+        for (name, help, count) in [
+            ("decisions", "Answers to select_destinations, refusals included", &requests.decisions),
+            ("refusals", "Answers that placed nothing", &requests.refusals),
+            ("reserve_overflow", "Reservations not told to other schedulers", &requests.reserve_overflow),
+            ("unreadable_reports", "Reports whose arguments could not be read", &requests.unreadable_reports),
+        ] {
+            out.push(Sample::counter(name, help, count.load(Ordering::Relaxed)));
+        }
+    });
+    let counters = server.counters();
+    metrics.sampled("rpc", move |out| {
+        for (name, count) in counters.snapshot() {
+            out.push(
+                Sample::counter("messages", "Messages received, by what became of them", count)
+                    .label("outcome", name),
+            );
+        }
+    });
+}
+
+fn reports(c: &Counters) -> [(&'static str, u64); 8] {
+    [
+        ("accepted", c.accepted),
+        ("missed", c.missed),
+        ("stale", c.stale),
+        ("cloned", c.cloned),
+        ("duplicate_name", c.duplicate_name),
+        ("no_identity_ignored", c.no_identity_ignored),
+        ("too_many", c.too_many),
+        ("bad", c.bad),
+    ]
+}
+
+fn events(c: &Counters) -> [(&'static str, u64); 15] {
+    [
+        ("new_host", c.new),
+        ("goodbye", c.goodbye),
+        ("renamed", c.renamed),
+        ("taken_over", c.taken_over),
+        ("down", c.down),
+        ("suspect", c.suspect),
+        ("forgotten", c.forgotten),
+        ("reserved", c.reserved),
+        ("peer_reserved", c.peer_reserved),
+        ("peer_refused", c.peer_refused),
+        ("settled", c.settled),
+        ("released", c.released),
+        ("expired", c.expired),
+        ("repeated", c.repeated),
+        ("conflict", c.conflict),
+    ]
+}

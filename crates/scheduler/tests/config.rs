@@ -1,0 +1,28 @@
+//! The shipped configuration file says what the settings are, and bad settings are refused with a way out.
+
+use novella_scheduler::SchedulerConfig;
+use novella_service::config::{Invalid, Sources, load, shipped_file_faults};
+
+#[test]
+fn the_shipped_file_lists_every_key_with_unit_and_default() {
+    let text = include_str!("../../../config/scheduler.toml");
+    assert_eq!(shipped_file_faults::<SchedulerConfig>(text), Vec::<String>::new());
+}
+
+#[test]
+fn bad_settings_are_named_with_a_fix() {
+    for (name, value, wanted) in [
+        ("NOVELLA_REPORTS__SERVICE_DOWN_TIME", "20s", "service_down_time must exceed three"),
+        ("NOVELLA_REPORTS__FORGET_AFTER", "30s", "forgotten before it is down"),
+        ("NOVELLA_REPORTS__ANSWER_WINDOW", "10s", "longer than waiting"),
+        ("NOVELLA_RESERVATIONS__MAX_HOLD", "1s", "longer than the longest allowed"),
+        ("NOVELLA_FILTER_SCHEDULER__ENABLED_FILTERS", "[\"RamFiler\"]", "there is no filter \"RamFiler\""),
+        ("NOVELLA_FILTER_SCHEDULER__RAM_WEIGHT_MULTIPLIER", "1e300", "a multiplier is 0 or of a size"),
+        ("NOVELLA_REPORTS__MAX_HOSTS", "0", "at least 1"),
+    ] {
+        let sources = Sources { env: vec![(name.to_owned(), value.into())], ..Sources::default() };
+        let Err(Invalid { problems }) = load::<SchedulerConfig>(&sources) else { panic!("{name}={value} was taken") };
+        let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert!(found.len() == 1 && found[0].contains(wanted) && found[0].contains("fix: "), "{name}={value}: {found:?}");
+    }
+}
