@@ -12,7 +12,8 @@
 #   status        running, paused or stopped
 #   url, tls-url  where it listens, with the test account
 #   env           the environment that the Rust tests read, as lines for eval
-#   ctl ARGS...   rabbitmqctl on this node
+#   ctl ARGS...   rabbitmqctl on this node (it sees the node's own directory only)
+#   import FILE   load a definitions file, users and permissions included
 #
 # 3.10 is Debian 12's package on this machine. 4.0 is Debian 13's, run in a tree of its own, with everything denied that
 # RabbitMQ 4.3 refuses.
@@ -128,9 +129,9 @@ exec_on_node() {
     amqp=$(port)
     set -- env -i PATH=/usr/lib/rabbitmq/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME="$inner" ERL_EPMD_PORT=$((amqp + 2)) \
         ERL_EPMD_ADDRESS=127.0.0.1 RABBITMQ_NODENAME="$node" RABBITMQ_DIST_PORT=$((amqp + 3)) \
-        RABBITMQ_CONFIG_FILE="$inner/rabbitmq.conf" RABBITMQ_CONFIG_FILES="$inner/conf.d/*.conf" RABBITMQ_CONF_ENV_FILE="$inner/rabbitmq-env.conf" \
-        RABBITMQ_ADVANCED_CONFIG_FILE="$inner/advanced.config" RABBITMQ_ENABLED_PLUGINS_FILE="$inner/enabled_plugins" \
-        RABBITMQ_MNESIA_BASE="$inner/data" RABBITMQ_LOG_BASE="$inner/log" RABBITMQ_PID_FILE="$inner/pid" \
+        RABBITMQ_CONFIG_FILE="$inner/rabbitmq.conf" RABBITMQ_CONFIG_FILES="$inner/conf.d/*.conf" \
+        RABBITMQ_CONF_ENV_FILE="$inner/rabbitmq-env.conf" RABBITMQ_ADVANCED_CONFIG_FILE="$inner/advanced.config" \
+        RABBITMQ_ENABLED_PLUGINS_FILE="$inner/enabled_plugins" RABBITMQ_MNESIA_BASE="$inner/data" RABBITMQ_LOG_BASE="$inner/log" RABBITMQ_PID_FILE="$inner/pid" \
         RUNNING_UNDER_SYSTEMD=true RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}' \
         "$@"
     if [ -n "$tree" ]; then exec_in_tree "$tree" "$node_dir" "$@"; else exec "$@"; fi
@@ -234,6 +235,10 @@ case $command in
     tls-url) (eval "$(environment)" && echo "$NOVELLA_TEST_RABBIT_TLS_URL") ;;
     env) environment ;;
     _run) exec_on_node rabbitmq-server ;;
+    import)
+        cp "${1:?import needs a file}" "$node_dir/definitions.json"
+        exec_on_node rabbitmqctl import_definitions "$inner/definitions.json"
+        ;;
     ctl) exec_on_node rabbitmqctl "$@" ;;
     *) sed -n '2,/^$/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
