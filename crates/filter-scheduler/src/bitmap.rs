@@ -23,6 +23,15 @@ pub(crate) fn above_f32(values: &[f32; BLOCK], than: f32) -> u64 {
     gather(&bytes)
 }
 
+/// Bit `i` is set where `values[i] == to`.
+pub(crate) fn equal_f32(values: &[f32; BLOCK], to: f32) -> u64 {
+    let mut bytes = [0u8; BLOCK];
+    for (byte, value) in bytes.iter_mut().zip(values) {
+        *byte = u8::from(*value == to);
+    }
+    gather(&bytes)
+}
+
 /// Bit `i` is set where `values[i]` is one of two symbols.
 pub(crate) fn either(values: &[u32; BLOCK], a: u32, b: u32) -> u64 {
     let mut bytes = [0u8; BLOCK];
@@ -101,6 +110,7 @@ mod tests {
             for (at, &value) in values.iter().enumerate() {
                 prop_assert_eq!(above(&values, than) >> at & 1 == 1, value > than);
                 prop_assert_eq!(above_f32(&floats, than as f32) >> at & 1 == 1, value > than);
+                prop_assert_eq!(equal_f32(&floats, than as f32) >> at & 1 == 1, value == than);
                 prop_assert_eq!(either(&symbols, than as u32, 3) >> at & 1 == 1, value == than || value == 3);
             }
             let largest = word_bits(alive).map(|at| floats[at]).fold(0.0, f32::max);

@@ -19,7 +19,7 @@ use crate::dictionary::Dictionary;
 use crate::json::Json;
 
 /// In a column: the row does not have this key.
-pub(crate) const ABSENT: u32 = u32::MAX;
+const ABSENT: u32 = u32::MAX;
 
 /// Most keys that have a column at a time; asking about one more drops the others, to be built again when asked.
 const MAX_COLUMNS: usize = 32;
@@ -125,6 +125,23 @@ impl From<&Source<&str>> for Capability {
             _ => None,
         };
         Self { source, value, tree }
+    }
+}
+
+/// One key's values by row; see [`CapabilityColumns::symbols`].
+#[derive(Clone, Copy)]
+pub(crate) struct Symbols<'t> {
+    columns: &'t CapabilityColumns,
+    key: Option<u32>,
+    column: Option<&'t [u32]>,
+}
+
+impl Symbols<'_> {
+    pub(crate) fn at(&self, row: usize) -> Option<u32> {
+        match self.column {
+            Some(column) => Some(column[row]).filter(|&symbol| symbol != ABSENT),
+            None => self.columns.held(row, self.key?),
+        }
     }
 }
 
@@ -234,12 +251,9 @@ impl CapabilityColumns {
         self.columns.insert(key, column);
     }
 
-    /// The value symbol at one row, column or not.
-    pub(crate) fn symbol(&self, row: usize, key: u32) -> Option<u32> {
-        match self.columns.get(&key) {
-            Some(column) => Some(column[row]).filter(|&symbol| symbol != ABSENT),
-            None => self.held(row, key),
-        }
+    /// The value symbols of a key, column or not; of no key, none.
+    pub(crate) fn symbols(&self, key: Option<u32>) -> Symbols<'_> {
+        Symbols { columns: self, key, column: key.and_then(|key| self.columns.get(&key)).map(Vec::as_slice) }
     }
 
     /// A value that some row holds.
@@ -277,7 +291,7 @@ mod tests {
 
     fn fact(columns: &CapabilityColumns, row: usize, name: &str) -> Option<String> {
         let key = columns.key(Kind::Fact, name)?;
-        Some(columns.value(columns.symbol(row, key)?).value.text().into_owned())
+        Some(columns.value(columns.symbols(Some(key)).at(row)?).value.text().into_owned())
     }
 
     #[test]
@@ -287,7 +301,7 @@ mod tests {
         set(&mut c, 0, r#"{"a":"x","b":"y"}"#);
         set(&mut c, 1, r#"{"b":"y","a":"x"}"#);
         let a = c.key(Kind::Fact, "a").unwrap();
-        assert_eq!(c.symbol(0, a), c.symbol(1, a));
+        assert_eq!(c.symbols(Some(a)).at(0), c.symbols(Some(a)).at(1));
         c.build_column(a);
         set(&mut c, 0, r#"{"b":"z"}"#);
         assert_eq!((fact(&c, 0, "a"), fact(&c, 1, "a")), (None, Some("x".into())));
@@ -319,7 +333,7 @@ mod tests {
         c.grow(64);
         set(&mut c, 0, "{}");
         let key = c.key(Kind::Attribute, "cpu_info").unwrap();
-        let cpu_info = c.value(c.symbol(0, key).unwrap());
+        let cpu_info = c.value(c.symbols(Some(key)).at(0).unwrap());
         assert_eq!(cpu_info.value.text(), r#"{"arch":"x86_64"}"#);
         assert_eq!(cpu_info.tree.as_ref().unwrap().get("arch").unwrap().text(), "x86_64");
     }

@@ -10,7 +10,7 @@
 
 use std::cmp::Ordering;
 
-use crate::host_table::Columns;
+use crate::host_table::{BLOCK, Columns};
 use crate::options::WeigherKind;
 use crate::weights::{Range, same_raw, weight};
 
@@ -23,6 +23,8 @@ pub(crate) struct History {
     /// By row: one more than the last round that chose it. Reset through `chosen`, so that it is zeroed only once.
     last_chosen: Vec<u32>,
     chosen: Vec<u32>,
+    /// One bit per row that is in `chosen`.
+    touched: Vec<u64>,
     /// By row: its place in the list that the history starts from; empty for fleet order.
     start: Vec<u32>,
 }
@@ -35,6 +37,8 @@ impl History {
                 *last = 0;
             }
         }
+        self.touched.clear();
+        self.touched.resize(rows / BLOCK, 0);
         self.last_chosen.resize(rows, 0);
         self.start.clear();
         self.epochs.clear();
@@ -50,6 +54,12 @@ impl History {
         }
         self.last_chosen[row as usize] = self.rounds;
         self.chosen.push(row);
+        self.touched[row as usize / BLOCK] |= 1 << (row as usize % BLOCK);
+    }
+
+    /// Rows of a block of which this holds: equal raw values make them stand behind any row before them in fleet order.
+    pub(crate) fn untouched(&self, block: usize) -> u64 {
+        if self.start.is_empty() { !self.touched[block] } else { 0 }
     }
 
     /// Starts again from this list. Rows that are not in it must not be asked about any more.

@@ -16,7 +16,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::bitmap::bits;
+use crate::bitmap::{bits, word_bits};
 use crate::explain;
 use crate::filters::{Filter, FilterError, Tally};
 use crate::host_table::{BLOCK, HostTable, MAX_AMOUNT, Row};
@@ -379,7 +379,12 @@ impl Work {
             if alive == 0 {
                 continue;
             }
-            for bit in crate::bitmap::word_bits(alive & estimate.above(block, threshold)) {
+            let mut near = alive & estimate.above(block, threshold);
+            if near != 0 && self.best.len() == keep {
+                // In a fleet of equal hosts nearly all are near, and lose by their place in the fleet alone.
+                near &= !(estimate.twins(block, self.best[keep - 1].row) & history.untouched(block));
+            }
+            for bit in word_bits(near) {
                 let row = (block * BLOCK + bit) as u32;
                 let host = Weighed { row, weight: weight(weighers, &self.ranges, columns, row) };
                 if self.best.len() == keep {

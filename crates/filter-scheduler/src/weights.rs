@@ -8,7 +8,7 @@
 
 use novella_resources::MB_PER_GB;
 
-use crate::bitmap::{above_f32, max_or_zero, word_bits};
+use crate::bitmap::{above_f32, equal_f32, max_or_zero, word_bits};
 use crate::host_table::{BLOCK, Columns, Exact, RawColumn};
 use crate::options::WeigherKind;
 
@@ -109,25 +109,41 @@ pub(crate) struct Estimate<'t> {
     /// Values and the factor of each weigher that tells hosts apart.
     terms: Vec<(&'t [[f32; BLOCK]], f32)>,
     /// No estimate is further than this from the exact weight.
-    pub(crate) error: f64,
+    error: f64,
+    /// Equal values in all terms are equal weights.
+    exact: bool,
 }
 
 impl<'t> Estimate<'t> {
     pub(crate) fn new(weighers: &[(WeigherKind, f64)], ranges: &[Range], columns: &'t Columns) -> Self {
         let mut terms = Vec::new();
         let mut magnitude = 0.0;
+        let mut exact = true;
         for (&(kind, multiplier), range) in weighers.iter().zip(ranges) {
             // min is zero for every weigher there is, so an estimated term is a plain product.
             if multiplier != 0.0 && range.max != range.min {
                 let factor = (multiplier / range.max) as f32;
-                terms.push((kind.column(columns).rounded.as_chunks::<BLOCK>().0, factor));
+                let column = kind.column(columns);
+                exact &= column.changed == 0;
+                terms.push((column.rounded.as_chunks::<BLOCK>().0, factor));
                 magnitude += multiplier.abs();
             }
         }
         // Each term is at most its multiplier and rounded three times (value, factor, product); each of the sums once
         // more. Twice that leaves room for the exact weight's own rounding.
         let roundings = 2 * (3 + terms.len());
-        Self { terms, error: magnitude * roundings as f64 * f64::from(f32::EPSILON) }
+        Self { terms, error: magnitude * roundings as f64 * f64::from(f32::EPSILON), exact }
+    }
+
+    /// The hosts of a block that surely weigh the same as `row`, to the last bit.
+    pub(crate) fn twins(&self, block: usize, row: u32) -> u64 {
+        if !self.exact {
+            return 0;
+        }
+        let (at, lane) = (row as usize / BLOCK, row as usize % BLOCK);
+        self.terms
+            .iter()
+            .fold(u64::MAX, |twins, (blocks, _)| twins & equal_f32(&blocks[block], blocks[at][lane]))
     }
 
     /// The hosts of a block whose estimate lies above `than`.

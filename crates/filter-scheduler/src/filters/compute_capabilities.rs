@@ -14,7 +14,7 @@ use novella_resources::MB_PER_GB;
 
 use super::{FilterError, Tally};
 use crate::bitmap::word_bits;
-use crate::capability_columns::{Capability, INTEGERS, Kind};
+use crate::capability_columns::{Capability, INTEGERS, Kind, Symbols};
 use crate::extra_specs_ops::{MatchError, Requirement};
 use crate::host_table::{BLOCK, HostState, HostTable, Row};
 use crate::json::Json;
@@ -29,6 +29,8 @@ pub(super) struct Questions<'r>(Vec<Question<'r>>);
 struct Question<'r> {
     /// A scoped path must lead somewhere; an unscoped one only where its word is known.
     scoped: bool,
+    /// Every HostState has what the first word names, if only as None.
+    always: bool,
     first: First,
     rest: Vec<&'r str>,
     requirement: Requirement<'r>,
@@ -46,8 +48,6 @@ enum First {
         integer: Option<usize>,
         attribute: Option<u32>,
         fact: Option<u32>,
-        /// Every HostState has this attribute, if only as None.
-        always: bool,
     },
 }
 
@@ -59,7 +59,7 @@ enum Verdict {
 }
 
 /// Attributes that every HostState has and reports may leave out.
-const ALWAYS: [&str; 4] = ["cpu_info", "hypervisor_type", "hypervisor_version", "stats"];
+const ALWAYS: [&str; 3] = ["cpu_info", "hypervisor_type", "stats"];
 
 /// HostState attributes that the table itself knows.
 fn computed(name: &str) -> Option<fn(&HostState<'_>) -> String> {
@@ -111,23 +111,7 @@ impl<'r> Questions<'r> {
     }
 
     pub(super) fn run(&mut self, table: &HostTable, block: usize, alive: u64, tally: &mut Tally) -> u64 {
-        if self.0.is_empty() {
-            return alive;
-        }
-        let mut pass = alive;
-        for bit in word_bits(alive) {
-            let row = Row((block * BLOCK + bit) as u32);
-            let asked = self.0.iter_mut().map(|question| (question.ask(table, row), question));
-            let Some((verdict, question)) = asked.into_iter().find(|(v, _)| *v != Verdict::Pass) else {
-                continue;
-            };
-            pass &= !(1 << bit);
-            if verdict == Verdict::Error {
-                tally.errors += 1;
-                tally.first_error.get_or_insert_with(|| question.explain_error(table, row));
-            }
-        }
-        pass
+        self.0.iter_mut().fold(alive, |alive, question| question.run(table, block, alive, tally))
     }
 }
 
@@ -159,58 +143,67 @@ impl<'r> Question<'r> {
                     integer: INTEGERS.iter().position(|name| *name == word),
                     attribute,
                     fact: if word == "stats" && !into_stats { None } else { fact },
-                    always: ALWAYS.contains(&word),
                 }
             }
         };
+        let always = ALWAYS.contains(&word) || INTEGERS.contains(&word);
         let verdicts = vec![None; capabilities.values()];
-        Some(Self { scoped, first, rest, requirement, requirement_text, verdicts })
+        Some(Self { scoped, always, first, rest, requirement, requirement_text, verdicts })
     }
 
-    fn ask(&mut self, table: &HostTable, row: Row) -> Verdict {
-        let First::Reported { integer, attribute, fact, always } = &self.first else {
-            return self.ask_uncached(table, row).0;
-        };
-        if let Some(which) = integer
-            && table.capabilities.integer(row.index(), *which).is_some()
-        {
-            return self.ask_uncached(table, row).0;
-        }
-        let symbol = |key: &Option<u32>| key.and_then(|key| table.capabilities.symbol(row.index(), key));
-        let (attribute, fact) = (symbol(attribute), symbol(fact));
-        let held = |symbol: &u32| table.capabilities.value(*symbol).value != Json::Null;
-        let Some(symbol) = attribute.filter(held).or(fact.filter(held)) else {
-            let known = self.scoped || *always || integer.is_some() || attribute.is_some() || fact.is_some();
-            return if known { Verdict::Reject } else { Verdict::Pass };
-        };
-        if let Some(verdict) = self.verdicts[symbol as usize] {
-            return verdict;
-        }
-        let verdict = self.judge(table.capabilities.value(symbol)).0;
-        self.verdicts[symbol as usize] = Some(verdict);
-        verdict
-    }
-
-    /// The verdict, and what is wrong if it is an error.
-    fn ask_uncached(&self, table: &HostTable, row: Row) -> (Verdict, Option<MatchError>) {
-        let text = match &self.first {
-            First::Computed(attribute) => attribute(&table.view(row)),
-            First::Reported { integer, attribute, fact, .. } => {
-                if let Some(value) = integer.and_then(|which| table.capabilities.integer(row.index(), which))
-                {
-                    value.to_string()
-                } else {
-                    let symbol =
-                        |key: &Option<u32>| key.and_then(|k| table.capabilities.symbol(row.index(), k));
-                    let values = [symbol(attribute), symbol(fact)].into_iter().flatten();
-                    let mut held =
-                        values.map(|s| table.capabilities.value(s)).filter(|c| c.value != Json::Null);
-                    return held.next().map_or((Verdict::Reject, None), |value| self.judge(value));
-                }
+    fn run(&mut self, table: &HostTable, block: usize, alive: u64, tally: &mut Tally) -> u64 {
+        let mut pass = alive;
+        let symbols = self.symbols(table);
+        for bit in word_bits(alive) {
+            let row = Row((block * BLOCK + bit) as u32);
+            // Nearly always the host has the attribute, and its value was judged before.
+            let judged = symbols.0.at(row.index()).and_then(|symbol| self.verdicts[symbol as usize]);
+            let verdict = judged.unwrap_or_else(|| self.ask(table, row).0);
+            if verdict == Verdict::Pass {
+                continue;
             }
+            pass &= !(1 << bit);
+            if verdict == Verdict::Error {
+                tally.errors += 1;
+                tally.first_error.get_or_insert_with(|| self.explain_error(table, row));
+            }
+        }
+        pass
+    }
+
+    /// The value symbols of the attribute and of the fact that the first word names.
+    fn symbols<'t>(&self, table: &'t HostTable) -> (Symbols<'t>, Symbols<'t>) {
+        let (attribute, fact) = match self.first {
+            First::Computed(_) => (None, None),
+            First::Reported { attribute, fact, .. } => (attribute, fact),
         };
-        // Numbers and names hold nothing that a further word could lead to.
-        if self.rest.is_empty() { self.compare(&text) } else { (Verdict::Reject, None) }
+        (table.capabilities.symbols(attribute), table.capabilities.symbols(fact))
+    }
+
+    /// The verdict on one host, and what is wrong if it is an error.
+    fn ask(&mut self, table: &HostTable, row: Row) -> (Verdict, Option<MatchError>) {
+        let number = match self.first {
+            First::Computed(attribute) => Some(attribute(&table.view(row))),
+            First::Reported { integer, .. } => integer
+                .and_then(|which| table.capabilities.integer(row.index(), which))
+                .map(|value| value.to_string()),
+        };
+        if let Some(text) = number {
+            // Numbers and names hold nothing that a further word could lead to.
+            return if self.rest.is_empty() { self.compare(&text) } else { (Verdict::Reject, None) };
+        }
+        let (attributes, facts) = self.symbols(table);
+        let (attribute, fact) = (attributes.at(row.index()), facts.at(row.index()));
+        for symbol in [attribute, fact].into_iter().flatten() {
+            let capability = table.capabilities.value(symbol);
+            if capability.value != Json::Null {
+                let answer = self.judge(capability);
+                self.verdicts[symbol as usize] = Some(answer.0);
+                return answer;
+            }
+        }
+        let known = self.scoped || self.always || attribute.is_some() || fact.is_some();
+        (if known { Verdict::Reject } else { Verdict::Pass }, None)
     }
 
     fn judge(&self, capability: &Capability) -> (Verdict, Option<MatchError>) {
@@ -232,8 +225,8 @@ impl<'r> Question<'r> {
         }
     }
 
-    fn explain_error(&self, table: &HostTable, row: Row) -> FilterError {
-        let reason = self.ask_uncached(table, row).1.map(|error| error.to_string());
+    fn explain_error(&mut self, table: &HostTable, row: Row) -> FilterError {
+        let reason = self.ask(table, row).1.map(|error| error.to_string());
         FilterError {
             filter: FilterKind::ComputeCapabilities,
             host: table.host(row).to_owned(),
