@@ -116,7 +116,7 @@ pub enum CallError {
     },
     /// The method's own error, passed on as it is.
     #[error(transparent)]
-    Failed(#[from] RemoteError),
+    Failed(#[from] Box<RemoteError>),
     /// Our fault.
     #[error("internal error: {message}")]
     Internal {
@@ -141,7 +141,7 @@ impl CallError {
             ),
             // Python's own answer to a call with the wrong arguments.
             Self::BadArguments { reason } => RemoteError::new(BUILTINS, "TypeError", reason),
-            Self::Failed(error) => error,
+            Self::Failed(error) => *error,
             Self::Internal { message } => RemoteError::new(OWN_MODULE, "InternalError", message),
         }
     }

@@ -319,14 +319,14 @@ impl SchedulerEndpoint for SchedulerManager {
     async fn show_host_resources(&self, args: HostQuery) -> Result<Value, CallError> {
         self.with_hosts(|hosts, _| hosts.show_host_resources(&args.host)).ok_or_else(|| {
             // The class that Nova's own manager raised; callers test for it by name.
-            CallError::Failed(RemoteError {
+            CallError::Failed(Box::new(RemoteError {
                 class: "ComputeHostNotFound".into(),
                 module: "nova.exception".into(),
                 message: format!("Compute host {} could not be found.", args.host),
                 traceback: Vec::new(),
                 args: Vec::new(),
                 kwargs: serde_json::Map::from_iter([("host".to_owned(), args.host.clone().into())]),
-            })
+            }))
         })
     }
 }

@@ -263,7 +263,7 @@ async fn perform(
                 outcome = work => outcome.unwrap_or_else(|_| {
                     count(&shared.counters.panics);
                     tracing::error!(method = request.method, "a method panicked");
-                    Err(CallError::Failed(panicked(&request.method)))
+                    Err(CallError::Failed(Box::new(panicked(&request.method))))
                 }),
                 () = shared.replier.heartbeats(reply.as_ref()) => unreachable!("heartbeats never end by themselves"),
             }
