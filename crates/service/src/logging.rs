@@ -102,7 +102,10 @@ fn default_filter(verbose: u8) -> String {
         2 => ("trace", "info"),
         _ => ("trace", "debug"),
     };
-    OWN.iter().fold(others.to_owned(), |filter, target| format!("{filter},{target}={own}"))
+    // What the AMQP library calls an error is often routine (a fanout exchange that is gone with its last queue), and the
+    // transport says in the operator's words what is not.
+    let others = if verbose < 2 { format!("{others},lapin=off") } else { others.to_owned() };
+    OWN.iter().fold(others, |filter, target| format!("{filter},{target}={own}"))
 }
 
 /// Makes every panic an error event. Where nobody listens to events, the previous hook prints it as before.
@@ -159,13 +162,15 @@ mod tests {
         tracing::info!(target: "novella_messaging::rabbit", host = "c1", "own info");
         tracing::debug!(target: "scheduler", "own debug");
         tracing::info!(target: "lapin", "foreign info");
-        tracing::warn!(target: "lapin", "foreign warn");
+        tracing::warn!(target: "hyper", "foreign warn");
+        tracing::error!(target: "lapin::channel", "routine");
     }
 
     #[test]
     fn own_crates_speak_from_info_and_others_from_warn_on() {
         let text = logged(LogOptions::default(), None, false, events);
         assert!(text.contains("own info") && text.contains("foreign warn"), "{text}");
+        assert!(!text.contains("routine"), "{text}");
         assert!(!text.contains("own debug") && !text.contains("foreign info"), "{text}");
         assert!(!text.contains('\x1b'), "{text:?}");
         assert!(logged(LogOptions::default(), None, true, events).contains('\x1b'));
