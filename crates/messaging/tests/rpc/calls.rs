@@ -1,0 +1,204 @@
+//! Calls and casts, from the caller's side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use novella_messaging::{CallOptions, RpcError, Target, TransportError, Version};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::rig::*;
+
+#[tokio::test(start_paused = true)]
+async fn results_arrive_as_they_were_given() {
+    let broker = broker();
+    let server = serve(&broker, "server", &Arc::default()).await;
+    let client = client(&broker, "client");
+    for value in [json!({"x": null}), json!({"é": [1, "\u{1f980}", {"a": -0.5}]}), json!({})] {
+        assert_eq!(call(&client, "echo", value.clone(), 5).await.unwrap(), value);
+    }
+    assert_eq!(call(&client, "work", json!({}), 5).await.unwrap(), Value::Null, "null is a result");
+    assert_eq!(server.counters().get("replies"), 4);
+    assert_eq!(client.unexpected_replies(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn remote_errors_are_typed() {
+    let broker = broker();
+    let server = serve(&broker, "server", &Arc::default()).await;
+    let client = client(&broker, "client");
+    let of = async |target: Target, method: &str, args: Value| match client
+        .call::<Value>(&target, method, &args, CallOptions::default())
+        .await
+    {
+        Err(RpcError::Remote { source, .. }) => *source,
+        other => panic!("{method}: {other:?}"),
+    };
+    let refused = of(target(), "refuse", json!({})).await;
+    assert_eq!((&*refused.class, &*refused.module), ("NoValidHost", "nova.exception"));
+    assert_eq!(refused.kwargs["code"], 500);
+    for (target, method, args, class, counter) in [
+        (target(), "fly", json!({}), "NoSuchMethod", "no_such_method"),
+        (
+            target().version(Version::new(1, 4)),
+            "echo",
+            json!({}),
+            "UnsupportedVersion",
+            "unsupported_version",
+        ),
+        (target().namespace("other"), "echo", json!({}), "UnsupportedVersion", "unsupported_version"),
+        (target(), "work", json!({"seconds": "two"}), "TypeError", "bad_arguments"),
+        (target(), "panic", json!({}), "InternalError", "panics"),
+    ] {
+        let before = server.counters().get(counter);
+        assert_eq!(of(target, method, args).await.class, class, "{method}");
+        assert_eq!(server.counters().get(counter), before + 1, "{counter}");
+    }
+    assert_eq!(call(&client, "echo", json!({"still": "here"}), 5).await.unwrap()["still"], "here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_answer_ends_at_its_timeout() {
+    let broker = broker();
+    let worker = Arc::default();
+    let server = serve(&broker, "server", &worker).await;
+    assert!(server.shutdown(Instant::now() + SECOND).await);
+    drop(server);
+    let client = client(&broker, "client");
+    let started = Instant::now();
+    let error = call(&client, "work", json!({"name": "expired"}), 2).await.unwrap_err();
+    assert!(matches!(error, RpcError::Timeout { .. }), "{error}");
+    assert_eq!(started.elapsed(), 2 * SECOND);
+    tokio::time::advance(SECOND).await;
+    let _server = serve(&broker, "server", &worker).await;
+    cast(&client, "work", json!({"name": "after"})).await;
+    until(|| !worker.log().is_empty()).await;
+    assert_eq!(worker.log(), ["after"], "the request expired with its call");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mandatory_call_fails_at_once_if_nobody_listens() {
+    let broker = broker();
+    let client = client(&broker, "client");
+    let started = Instant::now();
+    let options = CallOptions { mandatory: true, ..CallOptions::default() };
+    let error = client.call::<Value>(&target().server("h"), "echo", &json!({}), options).await.unwrap_err();
+    assert!(matches!(error, RpcError::Send { source: TransportError::Unroutable { .. }, .. }), "{error}");
+    assert_eq!(error.to_string(), "could not send echo to scheduler.h");
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_be_refused_here_is_not_sent() {
+    let broker = broker();
+    let client = client(&broker, "client");
+    let fanout = client.call::<Value>(&target().fanout(), "echo", &json!({}), CallOptions::default()).await;
+    assert!(
+        matches!(fanout, Err(RpcError::Send { source: TransportError::Refused { .. }, .. })),
+        "{fanout:?}"
+    );
+    let list = client.cast(&target(), "echo", &[1, 2], SECOND).await;
+    assert!(matches!(list, Err(RpcError::Malformed { what: "an argument", .. })), "{list:?}");
+    let large = client.cast(&target(), "echo", &json!({"x": "y".repeat(17 << 20)}), SECOND).await;
+    assert!(matches!(large, Err(RpcError::Send { source: TransportError::Refused { .. }, .. })));
+    client.cast(&target(), "echo", &(), SECOND).await.expect("no arguments are an empty object");
+    client.fanout_cast(&target(), "echo", &(), SECOND).await.expect("no one needs to listen");
+    assert!(broker.queues().is_empty(), "no call, no reply queue");
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_and_foreign_answers_are_counted_and_forgotten() {
+    let broker = broker();
+    let _server = serve(&broker, "server", &Arc::default()).await;
+    let client = client(&broker, "client");
+    let error = call(&client, "work", json!({"seconds": 5}), 2).await.unwrap_err();
+    assert!(matches!(error, RpcError::Timeout { .. }));
+    tokio::time::sleep(4 * SECOND).await;
+    assert_eq!(client.unexpected_replies(), 1);
+    assert_eq!(call(&client, "echo", json!({"a": 1}), 2).await.unwrap()["a"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_monitored_call_lives_while_its_server_does() {
+    let broker = broker();
+    let server = serve(&broker, "server", &Arc::default()).await;
+    let client = client(&broker, "client");
+    let monitored = |timeout| CallOptions { timeout, monitor: Some(2 * SECOND), mandatory: false };
+    let five = json!({"seconds": 5});
+    let result = client.call::<Value>(&target(), "work", &five, monitored(20 * SECOND)).await;
+    assert_eq!(result.unwrap(), Value::Null);
+    assert_eq!(server.counters().get("heartbeats"), 4, "one each second, none after the answer");
+
+    let started = Instant::now();
+    let error = client.call::<Value>(&target(), "work", &five, monitored(3 * SECOND)).await.unwrap_err();
+    assert!(matches!(error, RpcError::Timeout { waited, .. } if waited == 3 * SECOND), "{error}");
+    assert_eq!(started.elapsed(), 3 * SECOND, "heartbeats do not extend the whole");
+
+    let started = Instant::now();
+    let broken = async {
+        client.call::<Value>(&target(), "work", &json!({"seconds": 500}), monitored(900 * SECOND)).await
+    };
+    let killer = async {
+        tokio::time::sleep(10 * SECOND).await;
+        broker.kill("server");
+    };
+    let (broken, ()) = tokio::join!(broken, killer);
+    assert!(matches!(broken, Err(RpcError::Timeout { waited, .. }) if waited == 2 * SECOND), "{broken:?}");
+    assert!(started.elapsed() <= 13 * SECOND, "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_monitor_there_are_no_heartbeats() {
+    let broker = broker();
+    let server = serve(&broker, "server", &Arc::default()).await;
+    call(&client(&broker, "client"), "work", json!({"seconds": 50}), 60).await.unwrap();
+    assert_eq!(server.counters().get("heartbeats"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_for_its_connection_and_says_so_in_the_end() {
+    let broker = broker();
+    let _server = serve(&broker, "server", &Arc::default()).await;
+    let client = client(&broker, "client");
+    broker.partition("client", true);
+    let error = call(&client, "echo", json!({}), 3).await.unwrap_err();
+    let RpcError::Send { source: TransportError::Unreachable { last_error, .. }, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(last_error, "partitioned");
+    let heal = async {
+        tokio::time::sleep(SECOND).await;
+        broker.partition("client", false);
+    };
+    let (result, ()) = tokio::join!(call(&client, "echo", json!({"a": 1}), 3), heal);
+    assert_eq!(result.unwrap()["a"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_in_flight_survives_its_connection() {
+    let broker = broker();
+    let worker: Arc<Worker> = Arc::default();
+    let server = serve(&broker, "server", &worker).await;
+    let client = client(&broker, "client");
+    let breaks = async {
+        tokio::time::sleep(SECOND).await;
+        broker.partition("client", true);
+        tokio::time::sleep(10 * SECOND).await;
+        broker.partition("client", false);
+    };
+    // Answered while the caller is away: the server tries until the queue is there again.
+    let (result, ()) = tokio::join!(call(&client, "work", json!({"seconds": 3}), 30), breaks);
+    assert_eq!(result.unwrap(), Value::Null);
+    assert_eq!((worker.log().len(), server.counters().get("replies")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_of_another_type_is_malformed() {
+    let broker = broker();
+    let _server = serve(&broker, "server", &Arc::default()).await;
+    let error = client(&broker, "client")
+        .call::<u32>(&target(), "echo", &json!({"a": 1}), CallOptions::default())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RpcError::Malformed { what: "the result", .. }), "{error}");
+}

@@ -1,0 +1,110 @@
+//! Everything that is not a request, against a server that must go on.
+
+use std::sync::Arc;
+
+use novella_messaging::ServerOptions;
+use serde_json::json;
+
+use crate::rig::*;
+
+#[tokio::test(start_paused = true)]
+async fn nothing_a_peer_sends_stops_the_server() {
+    let broker = broker();
+    broker.limit_message_size(64 << 20);
+    let server = serve(&broker, "server", &Arc::default()).await;
+    let mut peer = Peer::new(&broker).await;
+    let deep = "[".repeat(5000);
+    let nan = r#"{"method": "echo", "args": {"x": NaN}, "_msg_id": "m1", "_reply_q": "reply_peer"}"#;
+    for (body, counter) in [
+        (b"not json".to_vec(), "malformed_json"),
+        (b"\xff\xfe".to_vec(), "malformed_json"),
+        ([b"\xef\xbb\xbf", &*sealed(json!({"method": "echo"}))].concat(), "malformed_json"),
+        (deep.clone().into_bytes(), "malformed_json"),
+        (sealed_text(&deep), "malformed_json"),
+        (b"[]".to_vec(), "malformed_envelope"),
+        (json!({"oslo.version": "3.0", "oslo.message": "{}"}).to_string().into_bytes(), "malformed_envelope"),
+        (json!({"oslo.version": "2.0", "oslo.message": {}}).to_string().into_bytes(), "malformed_envelope"),
+        (sealed_text("[]"), "malformed_envelope"),
+        (b"".to_vec(), "malformed_request"),
+        (sealed(json!({"method": "fly"})), "no_such_method"),
+        (sealed(json!({"method": "echo", "version": "9.0"})), "unsupported_version"),
+        (sealed(json!({"method": "work", "args": {"seconds": []}})), "bad_arguments"),
+        (sealed_text(r#"{"method": "echo", "args": {"s": "\ud800"}}"#), "bad_arguments"),
+        (
+            sealed_text(&format!(r#"{{"method": "echo", "args": {{"d": {deep}{}}}}}"#, "]".repeat(5000))),
+            "bad_arguments",
+        ),
+        (vec![b'x'; 20 << 20], "malformed_too_large"),
+        (sealed_text(nan), "malformed_json"),
+    ] {
+        let before = server.counters().get(counter);
+        peer.send(body).await;
+        until(|| server.counters().get(counter) == before + 1).await;
+    }
+    let told = peer.failure().await;
+    assert_eq!(
+        (&told["class"], &told["module"]),
+        (&json!("ValueError"), &json!("builtins")),
+        "whoever can be found hears it"
+    );
+    peer.hears_nothing_for(SECOND).await;
+    peer.call("echo", json!({"args": {"still": "here"}})).await;
+    assert_eq!(peer.answer().await["result"]["still"], "here");
+    assert_eq!(broker.depth("scheduler"), Some(0));
+    // Settled, all of them: another server on the queue is given nothing again.
+    broker.kill("server");
+    let worker: Arc<Worker> = Arc::default();
+    let second = serve(&broker, "second", &worker).await;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(second.counters().get("received"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_cannot_be_dispatched_are_answered() {
+    let broker = broker();
+    let server = serve(&broker, "server", &Arc::default()).await;
+    let mut peer = Peer::new(&broker).await;
+    for (more, class) in [
+        (json!({"method": null}), "TypeError"),
+        (json!({"args": null}), "AttributeError"),
+        (json!({"version": "x"}), "ValueError"),
+        (json!({"version": null}), "UnsupportedVersion"),
+        (json!({"method": "_private"}), "NoSuchMethod"),
+    ] {
+        peer.call("echo", more.clone()).await;
+        assert_eq!(peer.failure().await["class"], class, "{more}");
+    }
+    assert_eq!(server.counters().get("malformed_request"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_monitored_call_that_fails_at_once_has_no_heartbeats() {
+    let broker = broker();
+    let _server = serve(&broker, "server", &Arc::default()).await;
+    let mut peer = Peer::new(&broker).await;
+    for (method, timeout) in
+        [("fly", json!(2)), ("refuse", json!(2)), ("echo", json!([1])), ("echo", json!(1e300))]
+    {
+        peer.call(method, json!({"_timeout": timeout})).await;
+        assert_eq!(peer.answer().await["ending"], true);
+    }
+    peer.hears_nothing_for(10 * SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_of_others_are_dropped_and_counted() {
+    let broker = broker();
+    let worker: Arc<Worker> = Arc::default();
+    let accept_commands_from = Some(vec!["scheduler".to_owned()]);
+    let options = ServerOptions { accept_commands_from, ..ServerOptions::new([7; 32]) };
+    let server = serve_with(&broker, "agent", &worker, options).await;
+    cast(&client(&broker, "intruder"), "work", json!({"name": "evil"})).await;
+    let boss = broker.connect_as("any", "scheduler");
+    let boss = novella_messaging::RpcClient::new(boss, [2; 32]);
+    cast(&boss, "work", json!({"name": "good"})).await;
+    // Its own answers come to it from a user on no list.
+    assert_eq!(call(&boss, "echo", json!({"a": 1}), 5).await.unwrap()["a"], 1);
+    assert_eq!(worker.log(), ["good"]);
+    assert_eq!(server.counters().get("rejected_user"), 1);
+    assert_eq!(broker.depth("scheduler"), Some(0));
+}
