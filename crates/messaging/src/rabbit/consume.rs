@@ -41,8 +41,6 @@ const FAILED_BASE: Duration = Duration::from_secs(5);
 const FAILED_CAP: Duration = Duration::from_secs(30);
 /// One consumer per channel: its tag need not differ from another's.
 const CONSUMER_TAG: &str = "novella";
-/// AMQP's short strings, such as queue names, end here.
-const NAME_BYTES: usize = 255;
 
 /// A queue being consumed on one channel.
 struct Tap {
@@ -83,6 +81,8 @@ pub(super) struct RabbitConsumer {
     /// Ends the task.
     stop: CancellationToken,
     cancelled: bool,
+    /// Cancelled, and nothing is left to take.
+    drained: bool,
 }
 
 /// Starts consuming; `stop` ends the consumer from outside.
@@ -102,7 +102,7 @@ pub(super) fn start(core: Arc<Core>, subscription: Subscription, stop: Cancellat
         failed: Backoff::new(FAILED_BASE, FAILED_CAP, seed),
     };
     tokio::spawn(builder.run());
-    RabbitConsumer { slot, tap: None, state, stop, cancelled: false }
+    RabbitConsumer { slot, tap: None, state, stop, cancelled: false, drained: false }
 }
 
 fn seed_from(core: &Core) -> [u8; 32] {
@@ -114,15 +114,28 @@ fn seed_from(core: &Core) -> [u8; 32] {
 #[async_trait]
 impl Consumer for RabbitConsumer {
     async fn next_batch(&mut self, into: &mut Vec<Delivery>, max: usize) -> usize {
+        if max == 0 || self.drained {
+            return 0;
+        }
         loop {
             if let Some(tap) = &mut self.tap {
-                let taken = tap.next_batch(into, max).await;
+                let taken = tokio::select! {
+                    biased;
+                    // Closed from outside; our own `cancel` lets what is here be taken.
+                    () = self.stop.cancelled(), if !self.cancelled => 0,
+                    taken = tap.next_batch(into, max) => taken,
+                };
                 if taken > 0 {
                     return taken;
                 }
+                if self.cancelled {
+                    // Its channel stays open: what was taken can still be settled.
+                    self.drained = true;
+                    return 0;
+                }
                 self.tap = None;
             }
-            if self.cancelled || max == 0 {
+            if self.stop.is_cancelled() {
                 return 0;
             }
             self.tap = self.slot.take();
@@ -334,8 +347,8 @@ impl Builder {
             self.unique = (session.generation, self.core.ids.hex());
         }
         let queue = self.core.topology.queue_of(&self.subscription.queue, || self.unique.1.clone());
-        if queue.name.len() > NAME_BYTES {
-            return Err(Obstacle::Refused(format!("{queue}: names in AMQP have at most {NAME_BYTES} bytes")));
+        if let Some(reason) = queue.unspeakable() {
+            return Err(Obstacle::Refused(reason));
         }
         let judge = |attempted: String, error| judge(session, &attempted, &error);
         let open = |e| judge("opening a channel".into(), e);

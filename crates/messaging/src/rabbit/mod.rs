@@ -29,7 +29,7 @@ use lapin::types::FieldTable;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, TryAcquireError, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -114,7 +114,7 @@ impl RabbitTransport {
     /// Messages waiting in a queue, those in consumers' hands not counted; `None` if there is no such queue, it is
     /// another connection's, or the broker does not answer. Sees our own exclusive queues.
     pub async fn queue_depth(&self, name: &str) -> Option<u32> {
-        let session = self.core().session()?;
+        let session = self.core().session().filter(|_| topology::too_long(name).is_none())?;
         let depth = async {
             let channel = session.consuming().create_channel().await?;
             let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -157,11 +157,14 @@ fn brokers(url: &TransportUrl) -> Vec<Broker> {
 #[async_trait]
 impl Transport for RabbitTransport {
     async fn publish(&self, message: Outgoing) -> Result<(), TransportError> {
-        let Ok(_pending) = self.pending.try_acquire() else {
-            return Err(TransportError::Refused {
-                attempted: format!("a message to {}", topology::place(&message.destination)),
-                reason: format!("{PENDING} messages wait already: {}", self.core().obstacle()),
-            });
+        let _pending = match self.pending.try_acquire() {
+            Ok(permit) => permit,
+            Err(TryAcquireError::Closed) => return Err(TransportError::Closed),
+            Err(TryAcquireError::NoPermits) => {
+                let attempted = format!("a message to {}", topology::place(&message.destination));
+                let reason = format!("{PENDING} messages wait already: {}", self.core().obstacle());
+                return Err(TransportError::Refused { attempted, reason });
+            }
         };
         tokio::select! {
             biased;

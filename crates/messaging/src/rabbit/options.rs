@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::dial::TlsFiles;
-use super::topology::{OsloOptions, Topology};
+use super::topology::{NAME_BYTES, OsloOptions, Topology};
 use crate::TransportUrl;
 
 /// How to connect.
@@ -39,6 +39,9 @@ pub enum BadOption {
         /// As written.
         name: String,
     },
+    /// A vhost that AMQP cannot name.
+    #[error("the vhost in the transport URL has more than {NAME_BYTES} bytes")]
+    LongVhost,
     /// A value that the option does not take.
     #[error("option {name} in the transport URL wants {wanted}")]
     BadValue {
@@ -78,6 +81,9 @@ impl RabbitOptions {
         connection_name: impl Into<String>,
         seed: [u8; 32],
     ) -> Result<Self, BadOption> {
+        if url.vhost.len() > NAME_BYTES {
+            return Err(BadOption::LongVhost);
+        }
         let mut options = Self {
             connection_name: connection_name.into(),
             heartbeat: Duration::from_secs(15),

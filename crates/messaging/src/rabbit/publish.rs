@@ -10,7 +10,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
@@ -31,8 +30,6 @@ const SOLO_CHANNELS: usize = 16;
 const SENDS: u32 = 5;
 /// Pause after the broker refused a message without a reason (nack), or lost the channel.
 const RESEND_PAUSE: Duration = Duration::from_millis(100);
-/// AMQP's short strings, such as exchange names and routing keys, end here.
-const NAME_BYTES: usize = 255;
 /// Our messages are not worth a disk write.
 const TRANSIENT: u8 = 1;
 
@@ -61,7 +58,8 @@ impl Default for Lanes {
 /// How one sending ended.
 enum Outcome {
     Confirmed,
-    Returned(BasicReturnMessage),
+    /// The broker's reason.
+    Returned(String),
     Nacked,
     Failed(lapin::Error),
 }
@@ -96,8 +94,8 @@ impl Delivery<'_> {
             let session = self.core.ready().await?;
             match self.send(&session).await {
                 Outcome::Confirmed => return Ok(()),
-                Outcome::Returned(message) => {
-                    debug!(to = %self.place(), reason = %message.reply_text, "message returned");
+                Outcome::Returned(reason) => {
+                    debug!(to = %self.place(), %reason, "message returned");
                     return Err(TransportError::Unroutable { destination: self.place() });
                 }
                 Outcome::Nacked => {}
@@ -166,13 +164,14 @@ impl Delivery<'_> {
         let (exchange, key) = topology::address(&self.message.destination);
         let options = BasicPublishOptions { mandatory: self.message.mandatory, immediate: false };
         let properties = self.properties(user);
+        let (exchange, key) = (topology::short(&exchange), topology::short(&key));
         let sent = channel.basic_publish(exchange, key, options, &self.message.body, properties).await;
         let confirmation = match sent {
             Ok(confirm) => confirm.await,
             Err(error) => Err(error),
         };
         match confirmation {
-            Ok(Confirmation::Ack(Some(returned))) => Outcome::Returned(returned),
+            Ok(Confirmation::Ack(Some(returned))) => Outcome::Returned(returned.reply_text.to_string()),
             Ok(Confirmation::Ack(None)) => Outcome::Confirmed,
             Ok(Confirmation::Nack(_)) => Outcome::Nacked,
             Ok(Confirmation::NotRequested) => unreachable!("confirm.select precedes every use of a channel"),
@@ -194,14 +193,12 @@ impl Delivery<'_> {
         }
     }
 
-    /// Longer names cannot be put on the wire, and lapin would give up the connection over one.
     fn check_names(&self) -> Result<(), TransportError> {
         let (exchange, key) = topology::address(&self.message.destination);
-        if exchange.as_str().len().max(key.as_str().len()) > NAME_BYTES {
-            let reason = format!("names in AMQP have at most {NAME_BYTES} bytes");
-            return Err(TransportError::Refused { attempted: self.attempt(), reason });
+        match topology::too_long(&exchange).or_else(|| topology::too_long(&key)) {
+            Some(reason) => Err(TransportError::Refused { attempted: self.attempt(), reason }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn place(&self) -> String {
@@ -228,9 +225,12 @@ impl Delivery<'_> {
 impl Lanes {
     /// The channel for pipelined messages.
     async fn shared(&self, connection: &Connection) -> lapin::Result<Arc<Channel>> {
+        let open = || lock(&self.shared).clone().filter(|channel| channel.status().connected());
+        if let Some(channel) = open() {
+            return Ok(channel);
+        }
         let _one_at_a_time = self.opening.acquire().await;
-        let open = lock(&self.shared).clone();
-        if let Some(channel) = open.filter(|channel| channel.status().connected()) {
+        if let Some(channel) = open() {
             return Ok(channel);
         }
         let channel = Arc::new(confirming_channel(connection).await?);

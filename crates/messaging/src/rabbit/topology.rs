@@ -217,6 +217,12 @@ impl Exchange {
 }
 
 impl Queue {
+    /// Why it cannot even be tried, if so.
+    pub(super) fn unspeakable(&self) -> Option<String> {
+        let fed_by = self.bindings.iter().flat_map(|(exchange, key)| [&exchange.name, key]);
+        fed_by.chain([&self.name]).find_map(|name| too_long(name))
+    }
+
     /// Declares the queue, the exchanges that feed it, and the bindings.
     pub(super) async fn declare(&self, channel: &Channel) -> Result<(), Refusal> {
         for (exchange, _) in &self.bindings {
@@ -251,8 +257,12 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes the queue off its exchanges, so that what is sent to it comes back to a sender that asked for that.
+    /// Takes a queue that is ours alone off its exchanges, so that what is sent to it comes back to a sender that asked
+    /// for that. A shared one stays: others serve it, or will.
     pub(super) async fn unbind(&self, channel: &Channel) -> lapin::Result<()> {
+        if !self.exclusive {
+            return Ok(());
+        }
         for (exchange, key) in &self.bindings {
             let (queue, exchange) = (short(&self.name), short(&exchange.name));
             channel.queue_unbind(queue, exchange, short(key), FieldTable::default()).await?;
@@ -261,7 +271,16 @@ impl Queue {
     }
 }
 
-/// AMQP's short strings end at 255 bytes; names come from configuration that is checked against that.
+/// AMQP's short strings, such as names of exchanges and queues and routing keys, end here.
+pub(super) const NAME_BYTES: usize = 255;
+
+/// Why a name cannot be put on the wire, if it cannot.
+pub(super) fn too_long(name: &str) -> Option<String> {
+    (name.len() > NAME_BYTES)
+        .then(|| format!("names in AMQP have at most {NAME_BYTES} bytes, {name:.40}... has more"))
+}
+
+/// A name that [`too_long`] has let pass: lapin panics on others.
 pub(super) fn short(text: &str) -> ShortString {
     text.into()
 }
@@ -306,14 +325,12 @@ pub(super) fn place(destination: &Destination) -> String {
 }
 
 /// Exchange and routing key of a destination.
-pub(super) fn address(destination: &Destination) -> (ShortString, ShortString) {
+pub(super) fn address(destination: &Destination) -> (String, String) {
     match destination {
-        Destination::Topic { exchange, topic } => (short(exchange), short(topic)),
-        Destination::Server { exchange, topic, server } => {
-            (short(exchange), short(&format!("{topic}.{server}")))
-        }
-        Destination::Fanout { topic } => (short(&format!("{topic}_fanout")), short("")),
-        Destination::Queue { name } => (short(""), short(name)),
+        Destination::Topic { exchange, topic } => (exchange.clone(), topic.clone()),
+        Destination::Server { exchange, topic, server } => (exchange.clone(), format!("{topic}.{server}")),
+        Destination::Fanout { topic } => (format!("{topic}_fanout"), String::new()),
+        Destination::Queue { name } => (String::new(), name.clone()),
     }
 }
 

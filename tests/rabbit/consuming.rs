@@ -1,0 +1,296 @@
+//! Consuming: queues in the right shape, held ones waited for, lost ones made anew.
+
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use novella_messaging::rabbit::{OsloOptions, RabbitTransport, Topology};
+use novella_messaging::{ConsumerState, Destination, Outgoing, Settle, Transport, TransportError};
+use tokio::time::{Instant, sleep};
+
+use crate::support::*;
+
+#[tokio::test]
+async fn an_exclusive_queue_is_held_by_one_and_taken_over_by_the_next() {
+    let Some(broker) = broker("held queue").await else { return };
+    let (first, second) = (broker.transport("first").await, broker.transport("second").await);
+    let name = broker.unique("h");
+    let holder = consume(&first, server_queue(&name, "s", true)).await;
+    active(&*holder).await;
+    let mut waiting = consume(&second, server_queue(&name, "s", true)).await;
+    reaches(&*waiting, |state| *state == ConsumerState::Held).await;
+    assert!(log().0.text().contains("another connection holds the queue"));
+    // The holder works on.
+    first.publish(message(server(&name, "s"), "1")).await.expect("published");
+    let mut holder = holder;
+    take(&mut *holder, 1).await;
+    drop(holder);
+    active(&*waiting).await;
+    first.publish(message(server(&name, "s"), "2")).await.expect("published");
+    first.publish(message(Destination::Fanout { topic: name.clone() }, "3")).await.expect("published");
+    let bodies = take(&mut *waiting, 2).await;
+    assert_eq!(bodies.iter().map(|d| &d.body[..]).collect::<Vec<_>>(), [b"2", b"3"]);
+}
+
+#[tokio::test]
+async fn another_shape_is_named_with_ours_and_taken_once_it_is_gone() {
+    let Some(broker) = broker("406").await else { return };
+    let name = broker.unique("shape");
+    let bare = broker.bare().await;
+    let mut quorum = FieldTable::default();
+    quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    bare.queue_declare(name.as_str().into(), durable, quorum).await.expect("declared");
+    let transport = broker.transport("shape").await;
+    let consumer = consume(&transport, topic_queue(&name)).await;
+    let failed = reaches(&*consumer, |state| matches!(state, ConsumerState::Failed { .. })).await;
+    let ConsumerState::Failed { reason } = failed else { unreachable!("{failed:?}") };
+    for part in
+        [&*format!("queue {name:?} (ours: durable)"), "PRECONDITION_FAILED", "'quorum'", "set `topology`"]
+    {
+        assert!(reason.contains(part), "{part} in {reason}");
+    }
+    bare.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("deleted");
+    active(&*consumer).await;
+    drop(consumer);
+    bare.queue_delete(name.into(), QueueDeleteOptions::default()).await.expect("deleted");
+}
+
+#[tokio::test]
+async fn a_deleted_queue_is_made_anew() {
+    let Some(broker) = broker("deleted queue").await else { return };
+    let transport = broker.transport("deleted").await;
+    let name = broker.unique("d");
+    let mut consumer = consume(&transport, topic_queue(&name)).await;
+    let generation = active(&*consumer).await;
+    let bare = broker.bare().await;
+    transport.publish(message(topic(&name), "1")).await.expect("published");
+    let old = take(&mut *consumer, 1).await[0].tag;
+    bare.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("deleted");
+    let next = async {
+        let mut into = Vec::new();
+        consumer.next_batch(&mut into, 10).await;
+        (consumer, into)
+    };
+    let resend = async {
+        let found = || async { transport.queue_depth(&name).await.is_some() };
+        eventually("the queue is back", async || found().await).await;
+        let again = Outgoing { mandatory: true, ..message(topic(&name), "2") };
+        eventually("it is bound", async || transport.publish(again.clone()).await.is_ok()).await;
+    };
+    let ((mut consumer, received), ()) = tokio::join!(next, resend);
+    assert_eq!(&received[0].body[..], b"2");
+    assert_eq!(active(&*consumer).await, generation, "the connection was not given up for it");
+    assert!(received[0].tag.generation > old.generation);
+    // To no effect: on the new channel it would be an unknown tag and close it.
+    consumer.settle(old, Settle::AckThrough);
+    consumer.settle(received[0].tag, Settle::Ack);
+    transport.publish(message(topic(&name), "3")).await.expect("published");
+    assert_eq!(&take(&mut *consumer, 1).await[0].body[..], b"3");
+    drop(consumer);
+    bare.queue_delete(name.into(), QueueDeleteOptions::default()).await.expect("deleted");
+}
+
+#[tokio::test]
+async fn a_fanout_queue_drops_the_oldest_and_its_depth_is_seen() {
+    let Some(broker) = broker("drop-head").await else { return };
+    let transport = broker.transport("fanout").await;
+    let name = broker.unique("o");
+    let queue = fanout_queue(&name, Duration::from_secs(2), 10);
+    let subscription = novella_messaging::Subscription { queue, prefetch: 1 };
+    let mut consumer = transport.consume(subscription).await.expect("open");
+    active(&*consumer).await;
+    let queue = transport.fanout_queue(&name).expect("its name is known");
+    assert!(queue.starts_with(&format!("{name}_fanout_")), "{queue}");
+    for i in 0..50 {
+        transport
+            .publish(message(Destination::Fanout { topic: name.clone() }, format!("{i}")))
+            .await
+            .expect("published");
+    }
+    assert_eq!(transport.queue_depth(&queue).await, Some(10));
+    let other = broker.transport("other").await;
+    assert_eq!(other.queue_depth(&queue).await, None, "exclusive to its connection");
+    let bodies: Vec<_> = take(&mut *consumer, 11).await.into_iter().map(|d| d.body).collect();
+    assert_eq!(bodies[0], "0", "in our hands before the queue was full");
+    assert_eq!(bodies[1..], (40..50).map(|i| format!("{i}")).collect::<Vec<_>>()[..], "the newest ten");
+    let mut unsettled = Vec::new();
+    for i in 0..5 {
+        transport
+            .publish(message(Destination::Fanout { topic: name.clone() }, format!("{i}")))
+            .await
+            .expect("published");
+    }
+    consumer.next_batch(&mut unsettled, 1).await;
+    assert_eq!(transport.queue_depth(&queue).await, Some(4));
+    sleep(Duration::from_millis(2500)).await;
+    assert_eq!(transport.queue_depth(&queue).await, Some(0), "their time is over");
+    drop(consumer);
+    eventually("the queue goes with its consumer", async || transport.queue_depth(&queue).await.is_none())
+        .await;
+    assert_eq!(transport.fanout_queue(&name), None);
+}
+
+#[tokio::test]
+async fn rejected_messages_do_not_come_back_and_unsettled_ones_do() {
+    let Some(broker) = broker("settling").await else { return };
+    let name = broker.unique("s");
+    let transport = broker.transport("settling").await;
+    let mut consumer = consume(&transport, topic_queue(&name)).await;
+    active(&*consumer).await;
+    for body in ["poison", "taken", "unsettled"] {
+        transport.publish(message(topic(&name), body)).await.expect("published");
+    }
+    let mut received = Vec::new();
+    while received.len() < 3 {
+        consumer.next_batch(&mut received, 3).await;
+    }
+    consumer.settle(received[0].tag, Settle::Reject);
+    consumer.settle(received[1].tag, Settle::Ack);
+    drop(consumer);
+    let mut next = consume(&transport, topic_queue(&name)).await;
+    let again = take(&mut *next, 1).await;
+    assert_eq!((&again[0].body[..], again[0].redelivered), (&b"unsettled"[..], true));
+    silent(&mut *next).await;
+    drop(next);
+    broker.bare().await.queue_delete(name.into(), QueueDeleteOptions::default()).await.expect("deleted");
+}
+
+#[tokio::test]
+async fn a_cancelled_consumer_is_drained_and_its_address_is_free() {
+    let Some(broker) = broker("cancel").await else { return };
+    let transport = broker.transport("cancel").await;
+    let name = broker.unique("c");
+    let mut consumer = consume(&transport, server_queue(&name, "s", true)).await;
+    active(&*consumer).await;
+    for i in 0..5 {
+        transport.publish(message(server(&name, "s"), format!("{i}"))).await.expect("published");
+    }
+    let mut received = Vec::new();
+    consumer.next_batch(&mut received, 1).await;
+    // The broker has handed over the other four by the time it answers.
+    consumer.cancel().await;
+    let mandatory = Outgoing { mandatory: true, ..message(server(&name, "s"), "late") };
+    let late = transport.publish(mandatory).await;
+    assert!(matches!(late, Err(TransportError::Unroutable { .. })), "{late:?}");
+    while consumer.next_batch(&mut received, 1).await > 0 {}
+    assert_eq!(received.len(), 5);
+    for delivery in &received {
+        consumer.settle(delivery.tag, Settle::Ack);
+    }
+    drop(consumer);
+    let again = broker.transport("successor").await;
+    active(&*consume(&again, server_queue(&name, "s", true)).await).await;
+}
+
+#[tokio::test]
+async fn what_a_cancelled_consumer_has_taken_can_still_be_settled() {
+    let Some(broker) = broker("settle after cancel").await else { return };
+    let transport = broker.transport("cancelled").await;
+    let name = broker.unique("q");
+    let mut consumer = consume(&transport, topic_queue(&name)).await;
+    active(&*consumer).await;
+    for i in 0..5 {
+        transport.publish(message(topic(&name), format!("{i}"))).await.expect("published");
+    }
+    let mut received = Vec::new();
+    consumer.next_batch(&mut received, 1).await;
+    consumer.cancel().await;
+    transport.publish(message(topic(&name), "for the next one")).await.expect("published");
+    while consumer.next_batch(&mut received, 2).await > 0 {}
+    assert_eq!(received.len(), 5);
+    for delivery in &received[..4] {
+        consumer.settle(delivery.tag, Settle::Ack);
+    }
+    drop(consumer);
+    let mut next = consume(&transport, topic_queue(&name)).await;
+    let bodies: Vec<_> = take(&mut *next, 2).await.into_iter().map(|delivery| delivery.body).collect();
+    assert_eq!(bodies, ["4", "for the next one"], "the unsettled one, and what came later");
+    silent(&mut *next).await;
+    drop(next);
+    broker.bare().await.queue_delete(name.into(), QueueDeleteOptions::default()).await.expect("deleted");
+}
+
+#[tokio::test]
+async fn many_clients_share_one_socket() {
+    let Some(broker) = broker("sharing").await else { return };
+    let mut options = broker.options(&broker.unique("swarm"));
+    options.single_connection = true;
+    let owner = RabbitTransport::start(options);
+    let name = broker.unique("w");
+    let mut clients = Vec::new();
+    for i in 0..50 {
+        let handle = owner.share();
+        let consumer = consume(&handle, server_queue(&name, &format!("{i}"), true)).await;
+        clients.push((handle, consumer));
+    }
+    for (_, consumer) in &clients {
+        active(&**consumer).await;
+    }
+    owner.publish(message(Destination::Fanout { topic: name.clone() }, "all")).await.expect("published");
+    for (handle, consumer) in &mut clients {
+        assert_eq!(&take(&mut **consumer, 1).await[0].body[..], b"all");
+        handle.publish(message(topic("nobody"), "{}")).await.expect("published");
+    }
+    let listed = broker.ctl(&["ctl", "list_connections", "client_properties"]);
+    assert_eq!(listed.matches(&broker.unique("swarm")).count(), 1);
+    let (handle, mut gone) = clients.pop().expect("fifty");
+    handle.close(Instant::now() + PATIENCE).await;
+    assert_eq!(gone.next_batch(&mut Vec::new(), 1).await, 0);
+    drop(gone);
+    let closed = handle.publish(message(topic("nobody"), "{}")).await;
+    assert!(matches!(closed, Err(TransportError::Closed)), "{closed:?}");
+    // The others have lost nothing.
+    let (handle, consumer) = clients.first_mut().expect("forty-nine");
+    handle.publish(message(server(&name, "0"), "still")).await.expect("published");
+    assert_eq!(&take(&mut **consumer, 1).await[0].body[..], b"still");
+}
+
+#[tokio::test]
+async fn a_compressed_body_arrives_inflated() {
+    let Some(broker) = broker("compression").await else { return };
+    let transport = broker.transport("compressed").await;
+    let name = broker.unique("z");
+    let mut consumer = consume(&transport, server_queue(&name, "s", false)).await;
+    active(&*consumer).await;
+    // zlib's frame around "{}", as Python's zlib.compress writes it.
+    let zlib = [0x78, 0x9c, 0xab, 0xae, 0x05, 0x00, 0x01, 0x75, 0x00, 0xf9];
+    let mut headers = FieldTable::default();
+    headers.insert("compression".into(), AMQPValue::LongString("application/x-gzip".into()));
+    let properties = lapin::BasicProperties::default().with_headers(headers);
+    let bare = broker.bare().await;
+    let queue = format!("{name}.s");
+    let published =
+        bare.basic_publish("".into(), queue.into(), BasicPublishOptions::default(), &zlib, properties).await;
+    published.expect("published");
+    assert_eq!(&take(&mut *consumer, 1).await[0].body[..], b"{}");
+}
+
+#[tokio::test]
+async fn oslo_shapes_are_those_an_oslo_server_declares() {
+    let Some(broker) = broker("oslo topology").await else { return };
+    let name = broker.unique("oslo");
+    let bare = broker.bare().await;
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let queue = format!("{name}.s");
+    bare.queue_declare(queue.as_str().into(), durable, FieldTable::default()).await.expect("declared");
+    let mut options = broker.options("oslo");
+    options.topology = Topology::Oslo(OsloOptions { amqp_durable_queues: true, ..OsloOptions::default() });
+    let transport = RabbitTransport::start(options);
+    let exchange = broker.unique("oslo-exchange");
+    let consumer = consume(
+        &transport,
+        novella_messaging::QueueKind::Server {
+            exchange: exchange.clone(),
+            topic: name,
+            server: "s".into(),
+            fanout: false,
+        },
+    )
+    .await;
+    active(&*consumer).await;
+    drop(consumer);
+    bare.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
+    let options = lapin::options::ExchangeDeleteOptions::default();
+    bare.exchange_delete(exchange.into(), options).await.expect("deleted");
+}

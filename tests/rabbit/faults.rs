@@ -1,0 +1,224 @@
+//! Brokers that die, freeze or run short of memory: everything comes back by itself, and what was confirmed is kept.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use novella_messaging::rabbit::RabbitTransport;
+use novella_messaging::{
+    ConnectionState, Consumer, ConsumerState, Destination, Outgoing, Settle, Transport, TransportError,
+};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::support::*;
+
+/// Publishes numbers one after the other and notes which were confirmed, and when.
+struct Stream {
+    confirmed: Arc<Mutex<Vec<(u64, Instant)>>>,
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+/// Each message may take this long.
+const EACH: Duration = Duration::from_secs(3);
+
+impl Stream {
+    fn start(transport: Arc<RabbitTransport>, to: Destination) -> Self {
+        let (confirmed, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (log, end) = (confirmed.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            for number in 0.. {
+                if end.load(Ordering::Relaxed) {
+                    return;
+                }
+                let started = Instant::now();
+                let one = Outgoing { deadline: started + EACH, ..message(to.clone(), number.to_string()) };
+                let result = transport.publish(one).await;
+                let late = started.elapsed().saturating_sub(EACH);
+                assert!(late < Duration::from_secs(1), "{number} came back {late:?} after its deadline");
+                match result {
+                    Ok(()) => log.lock().expect("no panic").push((number, Instant::now())),
+                    Err(TransportError::Unconfirmed { .. } | TransportError::Unreachable { .. }) => {}
+                    Err(other) => panic!("{number}: {other}"),
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+        Self { confirmed, stop, task }
+    }
+
+    async fn end(self) -> Vec<(u64, Instant)> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("the stream did not panic");
+        let confirmed = self.confirmed.lock().expect("no panic");
+        confirmed.clone()
+    }
+}
+
+/// Takes and acknowledges whatever comes, until nothing has come for three seconds after `stop`.
+fn drain(mut consumer: Box<dyn Consumer>, stop: Arc<AtomicBool>) -> JoinHandle<BTreeSet<u64>> {
+    tokio::spawn(async move {
+        let mut seen = BTreeSet::new();
+        let mut batch = Vec::new();
+        loop {
+            let taken = timeout(Duration::from_secs(3), consumer.next_batch(&mut batch, 100)).await;
+            if taken.is_err() && stop.load(Ordering::Relaxed) {
+                return seen;
+            }
+            for delivery in batch.drain(..) {
+                let text = String::from_utf8(delivery.body.to_vec()).expect("a number");
+                seen.insert(text.parse().expect("a number"));
+                consumer.settle(delivery.tag, Settle::AckThrough);
+            }
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_killed_in_mid_stream_is_found_again() {
+    let Some(broker) = broker_alone("kill -9").await else { return };
+    let publisher = broker.transport("publisher").await;
+    let receiver = broker.transport("receiver").await;
+    let name = broker.unique("k");
+    let consumer = consume(&receiver, server_queue(&name, "s", true)).await;
+    let first = active(&*consumer).await;
+    let states = consumer.state();
+    let stop = Arc::new(AtomicBool::new(false));
+    let drained = drain(consumer, stop.clone());
+    let stream = Stream::start(publisher.clone(), server(&name, "s"));
+    sleep(Duration::from_secs(1)).await;
+    broker.ctl(&["kill9"]);
+    let killed = Instant::now();
+    sleep(Duration::from_secs(1)).await;
+    assert!(matches!(*publisher.state().borrow(), ConnectionState::Connecting { .. }));
+    broker.ctl(&["start"]);
+    let mut again = states.clone();
+    let resumed =
+        again.wait_for(|state| matches!(state, ConsumerState::Active { generation } if *generation > first));
+    timeout(PATIENCE, resumed).await.expect("consuming again").expect("the consumer lives");
+    let resumed = Instant::now();
+    connected(&publisher).await;
+    sleep(Duration::from_secs(2)).await;
+    let confirmed = stream.end().await;
+    stop.store(true, Ordering::Relaxed);
+    let seen = drained.await.expect("drained");
+    // Messages are transient: a broker that is killed takes along what it holds, a fraction of a second of messages
+    // here. Before that and after the queue is back, confirmed is delivered.
+    let settled = |at: Instant| at + Duration::from_millis(500) < killed || at > resumed + EACH;
+    let lost: Vec<_> =
+        confirmed.iter().filter(|(number, at)| settled(*at) && !seen.contains(number)).collect();
+    assert!(lost.is_empty(), "confirmed, not delivered: {lost:?}");
+    let after = confirmed.iter().filter(|(_, at)| *at > resumed).count();
+    assert!(after > 100, "only {after} messages after the restart");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_broker_loses_nothing_that_it_confirmed() {
+    let Some(broker) = broker_alone("SIGSTOP").await else { return };
+    let mut options = broker.options("frozen");
+    // The freeze is to outlast it: connections have to be given up, queues to be held against their own ghosts.
+    options.heartbeat = Duration::from_secs(2);
+    let transport = RabbitTransport::start(options);
+    connected(&transport).await;
+    let name = broker.unique("z");
+    let consumer = consume(&transport, topic_queue(&name)).await;
+    let exclusive = consume(&transport, server_queue(&name, "s", true)).await;
+    active(&*consumer).await;
+    let first = active(&*exclusive).await;
+    let states = consumer.state();
+    let stop = Arc::new(AtomicBool::new(false));
+    let drained = drain(consumer, stop.clone());
+    let stream = Stream::start(transport.clone(), topic(&name));
+    sleep(Duration::from_millis(500)).await;
+    broker.ctl(&["pause"]);
+    let mut connection = transport.state();
+    let given_up = connection.wait_for(|state| matches!(state, ConnectionState::Connecting { .. }));
+    let given_up = timeout(PATIENCE, given_up).await;
+    sleep(Duration::from_secs(1)).await;
+    broker.ctl(&["resume"]);
+    given_up.expect("missing heartbeats are noticed").expect("the transport lives");
+    let again =
+        |state: &ConsumerState| matches!(state, ConsumerState::Active { generation } if *generation > first);
+    let mut states = states.clone();
+    timeout(PATIENCE, states.wait_for(again)).await.expect("consuming again").expect("the consumer lives");
+    reaches(&*exclusive, again).await;
+    sleep(Duration::from_secs(1)).await;
+    let confirmed = stream.end().await;
+    stop.store(true, Ordering::Relaxed);
+    let seen = drained.await.expect("drained");
+    let lost: Vec<_> = confirmed.iter().filter(|(number, _)| !seen.contains(number)).collect();
+    assert!(lost.is_empty(), "confirmed, not delivered: {lost:?}");
+    assert!(confirmed.len() > 100, "{}", confirmed.len());
+    let bare = broker.bare().await;
+    bare.queue_delete(name.into(), lapin::options::QueueDeleteOptions::default()).await.expect("deleted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_short_of_memory_is_waited_for() {
+    let Some(broker) = broker_alone("memory alarm").await else { return };
+    let transport = broker.transport("blocked").await;
+    let name = broker.unique("b");
+    let mut consumer = consume(&transport, server_queue(&name, "s", false)).await;
+    active(&*consumer).await;
+    transport.publish(message(server(&name, "s"), "before")).await.expect("published");
+    let generation = connected(&transport).await;
+    broker.ctl(&["ctl", "set_vm_memory_high_watermark", "absolute", "1MB"]);
+    // A connection is blocked by its first publication under the alarm.
+    let soon = || Instant::now() + Duration::from_secs(1);
+    let late = transport.publish(Outgoing { deadline: soon(), ..message(server(&name, "s"), "late") }).await;
+    assert!(
+        matches!(late, Err(TransportError::Unconfirmed { .. } | TransportError::Unreachable { .. })),
+        "{late:?}"
+    );
+    let mut states = transport.state();
+    let blocked = states.wait_for(|state| matches!(state, ConnectionState::Blocked { .. }));
+    let blocked = timeout(PATIENCE, blocked).await.expect("shown").expect("the transport lives").clone();
+    assert_eq!(blocked, ConnectionState::Blocked { reason: "low on memory".into() });
+    let started = Instant::now();
+    let later =
+        transport.publish(Outgoing { deadline: soon(), ..message(server(&name, "s"), "later") }).await;
+    let later = later.expect_err("not published");
+    assert!(matches!(later, TransportError::Unreachable { .. }), "{later:?}");
+    assert!(later.to_string().contains("takes no messages: low on memory"), "{later}");
+    assert!(started.elapsed() < Duration::from_secs(2));
+    // Consuming goes on: its connection is another one.
+    assert_eq!(&take(&mut *consumer, 1).await[0].body[..], b"before");
+    assert!(matches!(*consumer.state().borrow(), ConsumerState::Active { .. }));
+    let patient = tokio::spawn({
+        let (transport, to) = (transport.clone(), server(&name, "s"));
+        async move { transport.publish(message(to, "patient")).await }
+    });
+    broker.ctl(&["ctl", "set_vm_memory_high_watermark", "0.4"]);
+    timeout(PATIENCE, patient).await.expect("in time").expect("no panic").expect("published after all");
+    assert_eq!(connected(&transport).await, generation, "the connection was kept");
+    // `late` was on the wire already and arrives, once; `later` never was.
+    let bodies: Vec<_> = take(&mut *consumer, 2).await.into_iter().map(|delivery| delivery.body).collect();
+    assert_eq!(bodies, ["late", "patient"]);
+    silent(&mut *consumer).await;
+}
+
+#[tokio::test]
+async fn a_forced_close_is_answered_by_a_new_connection() {
+    let Some(broker) = broker_alone("forced close").await else { return };
+    let transport = broker.transport("forced").await;
+    let name = broker.unique("x");
+    let mut consumer = consume(&transport, server_queue(&name, "s", false)).await;
+    let mut fanout = consume(&transport, fanout_queue(&name, Duration::from_secs(30), 10)).await;
+    let first = active(&*consumer).await;
+    active(&*fanout).await;
+    let queue = transport.fanout_queue(&name).expect("its name is known");
+    broker.ctl(&["ctl", "close_all_connections", "test"]);
+    let again =
+        |state: &ConsumerState| matches!(state, ConsumerState::Active { generation } if *generation > first);
+    reaches(&*consumer, again).await;
+    reaches(&*fanout, again).await;
+    let next = transport.fanout_queue(&name).expect("its name is known");
+    assert_ne!(next, queue, "a new name per connection");
+    assert!(log().0.text().contains("CONNECTION_FORCED"));
+    transport.publish(message(server(&name, "s"), "1")).await.expect("published");
+    transport.publish(message(Destination::Fanout { topic: name.clone() }, "2")).await.expect("published");
+    assert_eq!(&take(&mut *consumer, 1).await[0].body[..], b"1");
+    assert_eq!(&take(&mut *fanout, 1).await[0].body[..], b"2");
+}
