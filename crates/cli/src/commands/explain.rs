@@ -1,0 +1,185 @@
+//! A decision for people and for machines: what was chosen, what each filter lost, how the winner was weighed.
+
+use novella_objects::{Decision, Explanation, FilterTally, Refusal, RequestSpec, Scored, Selection};
+use serde_json::{Value, json};
+
+use crate::output::{Cell, Column, Console, Format, Listing, OutputArgs, Tone, object, plain, printable, rows};
+use crate::units;
+
+/// Ranked hosts whose weights are shown beside the winner's.
+const RUNNERS_UP: usize = 4;
+
+const SELECTIONS: Listing<Selection> = Listing {
+    all: &[
+        Column::field("instance_uuid", |s| json!(s.instance_uuid)),
+        Column::field("host", |s| json!(s.host)),
+        Column::field("nodename", |s| json!(s.nodename)),
+        Column::view("weight", |s| json!(s.weight), |s| Cell::number(format!("{:.3}", s.weight))),
+        Column::field("alternates", |s| json!(s.alternates)),
+    ],
+    table: &["instance_uuid", "host", "weight", "alternates"],
+    wide: &["nodename"],
+    fields: &["instance_uuid", "host", "weight", "alternates"],
+};
+
+/// The decision as scripts read it.
+pub fn document(decision: &Decision, explain: bool) -> Value {
+    let mut document = json!({
+        "decision_id": decision.decision_id,
+        "outcome": "placed",
+        "dry_run": decision.dry_run,
+        "repeated": decision.repeated,
+        "hold_s": decision.hold_s,
+        "hosts": decision.explanation.hosts,
+        "suspect_hosts": decision.explanation.suspect_hosts,
+        "selections": decision.selections,
+    });
+    match &decision.refusal {
+        None => {}
+        Some(Refusal::NoValidHost { reason, placeable }) => {
+            document["outcome"] = json!("refused");
+            document["reason"] = json!(reason);
+            document["placeable"] = json!(placeable);
+        }
+        Some(Refusal::Conflict { reason, instance_uuid, host }) => {
+            document["outcome"] = json!("conflict");
+            document["reason"] = json!(reason);
+            document["conflict"] = json!({ "instance_uuid": instance_uuid, "host": host });
+        }
+    }
+    if explain || decision.refusal.is_some() {
+        document["filters"] = json!(decision.explanation.filters);
+    }
+    if explain {
+        document["ranking"] = json!(decision.explanation.ranking);
+    }
+    document
+}
+
+/// Writes the decision.
+pub fn show(
+    decision: &Decision,
+    explain: bool,
+    args: &OutputArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<()> {
+    match args.format {
+        Format::Json | Format::Jsonl | Format::Yaml => object(&document(decision, explain), args, console),
+        Format::Csv | Format::Value => {
+            rows(&decision.selections, &SELECTIONS, args, console)?;
+            if let Some(refusal) = &decision.refusal {
+                console.note(reason(refusal));
+            }
+            Ok(())
+        }
+        Format::Table | Format::Wide => table(decision, explain, args, console),
+    }
+}
+
+/// One line on what was asked and of how many hosts.
+pub fn headline(spec: &RequestSpec, decision: &Decision, console: &mut Console<'_>) -> anyhow::Result<()> {
+    let flavor = &spec.flavor;
+    let zone = spec.availability_zone.as_ref().map(|az| format!(", zone {az}")).unwrap_or_default();
+    let suspect = match decision.explanation.suspect_hosts {
+        0 => String::new(),
+        n => format!(", {n} suspect"),
+    };
+    let line = format!(
+        "request: {} x {} vCPU, {} RAM, {} disk{zone}; {} hosts{suspect}",
+        spec.instance_uuids.len(),
+        flavor.vcpus,
+        units::mib(flavor.memory_mb),
+        units::gib(flavor.disk_gb()),
+        decision.explanation.hosts,
+    );
+    Ok(writeln!(console.out, "{}", printable(&line))?)
+}
+
+fn table(
+    decision: &Decision,
+    explain: bool,
+    args: &OutputArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<()> {
+    let held = match (decision.dry_run, decision.hold_s) {
+        (true, _) => "dry run: nothing is held".to_owned(),
+        (false, hold) => format!("held for {}", units::age(hold as f64)),
+    };
+    let again = if decision.repeated { ", as answered before" } else { "" };
+    match &decision.refusal {
+        None => {
+            writeln!(console.out, "decision {}: placed, {held}{again}", printable(&decision.decision_id))?;
+            rows(&decision.selections, &SELECTIONS, args, console)?;
+        }
+        Some(refusal) => {
+            let line = format!("decision {}: {}", decision.decision_id, reason(refusal));
+            writeln!(console.out, "{}", printable(&line))?;
+            if let Refusal::NoValidHost { placeable: placeable @ 1.., .. } = refusal {
+                writeln!(console.out, "room for {placeable} of the instances asked for; nothing is held")?;
+            }
+        }
+    }
+    if explain || matches!(decision.refusal, Some(Refusal::NoValidHost { .. })) {
+        filters(&decision.explanation, console)?;
+    }
+    if explain {
+        ranking(&decision.explanation, console)?;
+    }
+    Ok(console.out.flush()?)
+}
+
+fn reason(refusal: &Refusal) -> &str {
+    match refusal {
+        Refusal::NoValidHost { reason, .. } | Refusal::Conflict { reason, .. } => reason,
+    }
+}
+
+fn filters(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Result<()> {
+    if explanation.filters.is_empty() {
+        return Ok(());
+    }
+    let row = |tally: &FilterTally| {
+        let lost = tally.hosts_in.saturating_sub(tally.hosts_out);
+        let tone = match tally.hosts_out {
+            0 => Tone::Bad,
+            _ if lost > 0 => Tone::Warn,
+            _ => Tone::Plain,
+        };
+        let miss = tally.nearest_miss.as_ref().map_or_else(String::new, |m| m.text.clone());
+        vec![
+            Cell::text(&tally.filter).tone(tone),
+            Cell::number(tally.hosts_in),
+            Cell::number(tally.hosts_out),
+            Cell::number(lost).tone(tone),
+            Cell::text(miss),
+        ]
+    };
+    let rows = explanation.filters.iter().map(row).collect();
+    let text = plain(&["filter", "in", "out", "lost", "nearest miss"], rows, console.style);
+    Ok(write!(console.out, "\n{text}")?)
+}
+
+fn ranking(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Result<()> {
+    let Some(winner) = explanation.ranking.first() else { return Ok(()) };
+    let weighers: Vec<&str> = winner.weighers.iter().map(|share| share.weigher.as_str()).collect();
+    let header: Vec<&str> = ["rank", "host", "weight"].into_iter().chain(weighers).collect();
+    let row = |(at, host): (usize, &Scored)| {
+        let shares = host.weighers.iter().map(|s| {
+            Cell::text(format!("{} x {:.3} (raw {} in {}..{})", s.multiplier, s.normalised, s.raw, s.range.0, s.range.1))
+        });
+        let tone = if at == 0 { Tone::Good } else { Tone::Plain };
+        let first = [
+            Cell::number(at + 1),
+            Cell::text(&host.host).tone(tone),
+            Cell::number(format!("{:.3}", host.weight)),
+        ];
+        first.into_iter().chain(shares).collect()
+    };
+    let rows = explanation.ranking.iter().take(1 + RUNNERS_UP).enumerate().map(row).collect();
+    write!(console.out, "\n{}", plain(&header, rows, console.style))?;
+    let more = explanation.ranking.len().saturating_sub(1 + RUNNERS_UP);
+    if more > 0 {
+        writeln!(console.out, "... and {more} more")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! `novella host list` and `novella host show`.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use novella_messaging::CallOptions;
+use novella_objects::{HostState, HostSummary, HostWarning};
+use novella_rpcapi::SchedulerApi;
+use novella_service::Env;
+use novella_service::exit::Failure;
+use novella_service::shutdown::Shutdown;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::args::SortArgs;
+use crate::connect::{Peer, failed};
+use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, USAGE};
+use crate::host_pattern::HostPattern;
+use crate::output::{Cell, Column, Console, Format, Listing, OutputArgs, Tone, natural, object, rows, state_tone};
+use crate::units;
+
+/// What can be asked of hosts.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the hosts: state, zone, what is used of what they have
+    #[command(alias = "ls")]
+    List(ListArgs),
+    /// Show everything that one host has reported
+    #[command(aliases = ["get", "describe"])]
+    Show(ShowArgs),
+}
+
+/// Arguments of `host list`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:
+  novella host list
+  novella host list cmp-[001-100] --state up,suspect --sort ram:desc
+  novella host list -f value -c host -c state
+  novella host list -w 1s
+  novella host list -f json | jq '.[] | select(.state == \"down\") | .host'
+
+Columns: host, state, cpu, ram, disk, instances, age, az, warnings, and every field of the JSON form.")]
+pub struct ListArgs {
+    /// Only these: names, `cmp-*`, `cmp-[001-100]`
+    #[arg(value_name = "HOST")]
+    pub hosts: Vec<HostPattern>,
+    /// Only hosts in this state; separate several by commas
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    pub state: Vec<StateArg>,
+    /// Show it again every INTERVAL: redrawn in a terminal, JSON lines elsewhere
+    #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = units::parse_duration)]
+    pub watch: Option<Duration>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    pub sort: SortArgs,
+}
+
+/// A state to look for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StateArg {
+    /// Reporting in time
+    Up,
+    /// Silent for reasons that need not be its own
+    Suspect,
+    /// Disabled by its operator
+    Disabled,
+    /// Silent too long, or gone
+    Down,
+}
+
+impl StateArg {
+    fn is(self, state: HostState) -> bool {
+        matches!(
+            (self, state),
+            (Self::Up, HostState::Up)
+                | (Self::Suspect, HostState::Suspect)
+                | (Self::Disabled, HostState::Disabled)
+                | (Self::Down, HostState::Down)
+        )
+    }
+}
+
+/// Arguments of `host show`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:\n  novella host show cmp-1\n  novella host show cmp-1 -f yaml\n  novella host show cmp-1 -f json -c capabilities")]
+pub struct ShowArgs {
+    /// Its name
+    pub host: String,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+const LISTING: Listing<HostSummary> = Listing {
+    all: &[
+        Column::view("host", |h| json!(h.host), |h| Cell::text(&h.host).tone(host_tone(h))),
+        Column::field("uuid", |h| json!(h.uuid)),
+        Column::view("state", |h| json!(h.state), |h| Cell::text(h.state.as_str()).tone(state_tone(h.state))),
+        Column::field("availability_zone", |h| json!(h.availability_zone)),
+        Column::field("az", |h| json!(h.availability_zone)),
+        Column::field("vcpus", |h| json!(h.vcpus)),
+        Column::field("vcpus_used", |h| json!(h.vcpus_used)),
+        Column::view("cpu", |h| json!(h.vcpus_used), |h| Cell::number(format!("{}/{}", h.vcpus_used, h.vcpus))),
+        Column::field("memory_mb", |h| json!(h.memory_mb)),
+        Column::field("memory_mb_used", |h| json!(h.memory_mb_used)),
+        Column::view("ram", |h| json!(h.memory_mb_used), |h| of(units::mib(h.memory_mb_used), units::mib(h.memory_mb))),
+        Column::field("disk_gb", |h| json!(h.disk_gb)),
+        Column::field("disk_gb_used", |h| json!(h.disk_gb_used)),
+        Column::view("disk", |h| json!(h.disk_gb_used), |h| of(units::gib(h.disk_gb_used), units::gib(h.disk_gb))),
+        Column::field("instances", |h| json!(h.instances)),
+        Column::field("reservations", |h| json!(h.reservations)),
+        Column::field("report_age_s", |h| json!(h.report_age_s)),
+        Column::view("age", |h| json!(h.report_age_s), |h| Cell::number(units::age(h.report_age_s))),
+        Column::field("disabled_reason", |h| json!(h.disabled_reason)),
+        Column::view("warnings", |h| json!(h.warnings), |h| Cell::text(warnings(h)).tone(host_tone(h))),
+    ],
+    table: &["host", "state", "az", "cpu", "ram", "disk", "instances", "age", "warnings"],
+    wide: &["reservations", "uuid"],
+    fields: &[
+        "host",
+        "uuid",
+        "state",
+        "availability_zone",
+        "vcpus",
+        "vcpus_used",
+        "memory_mb",
+        "memory_mb_used",
+        "disk_gb",
+        "disk_gb_used",
+        "instances",
+        "reservations",
+        "report_age_s",
+        "disabled_reason",
+        "warnings",
+    ],
+};
+
+fn of(used: String, total: String) -> Cell {
+    Cell::number(format!("{used}/{total}"))
+}
+
+/// Two hosts behind one name, or one identity on two hosts: a map that cannot be trusted.
+fn is_ambiguous(warning: &HostWarning) -> bool {
+    matches!(warning, HostWarning::DuplicateName { .. } | HostWarning::ClonedIdentity { .. })
+}
+
+fn host_tone(host: &HostSummary) -> Tone {
+    if host.warnings.iter().any(is_ambiguous) {
+        Tone::Bad
+    } else if host.warnings.is_empty() {
+        Tone::Plain
+    } else {
+        Tone::Warn
+    }
+}
+
+fn warnings(host: &HostSummary) -> String {
+    let disabled = host.disabled_reason.iter().map(|reason| format!("disabled: {reason}"));
+    disabled.chain(host.warnings.iter().map(warning)).collect::<Vec<_>>().join("; ")
+}
+
+fn warning(warning: &HostWarning) -> String {
+    match warning {
+        HostWarning::DuplicateName { other } => format!("DUPLICATE NAME, also {other}"),
+        HostWarning::ClonedIdentity { other_host } => format!("CLONED IDENTITY, also on {other_host}"),
+        HostWarning::TakenOver { previous } => format!("taken over from {previous}"),
+        HostWarning::StaleProbe { probe, age_ms } => {
+            format!("probe {probe} stale for {}", units::age(*age_ms as f64 / 1e3))
+        }
+    }
+}
+
+/// Lists the hosts, once or until `shutdown`.
+pub async fn list(
+    api: &SchedulerApi,
+    options: CallOptions,
+    args: &ListArgs,
+    env: &Env,
+    shutdown: &Shutdown,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
+    let Some(interval) = args.watch else {
+        let hosts = fetch(api, options, args).await?;
+        rows(&hosts, &LISTING, &args.output, console)?;
+        hosts.iter().for_each(|host| tell_ambiguous(host, console));
+        return missing(&hosts, args).map_or(Ok(OK), |failure| Err(failure.into()));
+    };
+    let redraw = args.output.format.is_table() && console.style.terminal;
+    if !redraw && matches!(args.output.format, Format::Json | Format::Yaml | Format::Csv | Format::Value) {
+        return Err(Failure::new(USAGE, "--watch cannot write one document after another")
+            .next("use -f jsonl, or a table in a terminal")
+            .into());
+    }
+    let mut tick = tokio::time::interval(interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = None;
+    loop {
+        tokio::select! { biased;
+            () = shutdown.requested() => return Ok(OK),
+            _ = tick.tick() => {}
+        }
+        let fetched = tokio::select! { biased;
+            () = shutdown.requested() => return Ok(OK),
+            fetched = fetch(api, options.clone(), args) => fetched,
+        };
+        // The first failure ends it, as without --watch; a later one may pass.
+        let trouble = match (fetched, &last) {
+            (Ok(hosts), _) => {
+                last = Some(hosts);
+                None
+            }
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(_)) => Some(novella_service::exit::chain(error.as_ref())),
+        };
+        let hosts = last.as_deref().unwrap_or_default();
+        if redraw {
+            write!(console.out, "\x1b[H\x1b[2J")?;
+            rows(hosts, &LISTING, &args.output, console)?;
+            let status = trouble.map_or_else(String::new, |why| format!("  not current: {why}"));
+            writeln!(console.out, "\n{}{status}", env.clock.rfc3339())?;
+            console.out.flush()?;
+        } else if let Some(why) = trouble {
+            console.note(&format!("warning: {why}; trying again"));
+        } else {
+            json_lines(hosts, &env.clock.rfc3339(), &args.output, console)?;
+        }
+    }
+}
+
+/// One line per host and look, each saying when that was.
+fn json_lines(hosts: &[HostSummary], at: &str, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        sampled_at: &'a str,
+        #[serde(flatten)]
+        host: &'a HostSummary,
+    }
+    if args.columns.is_empty() {
+        for host in hosts {
+            writeln!(console.out, "{}", serde_json::to_string(&Line { sampled_at: at, host })?)?;
+        }
+        return Ok(console.out.flush()?);
+    }
+    rows(hosts, &LISTING, &OutputArgs { format: Format::Jsonl, columns: args.columns.clone() }, console)
+}
+
+async fn fetch(api: &SchedulerApi, options: CallOptions, args: &ListArgs) -> anyhow::Result<Vec<HostSummary>> {
+    // A wrong column is known before anybody is asked.
+    LISTING.pick(args.output.columns.iter().map(String::as_str))?;
+    let list = api.list_hosts(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let mut hosts = list.hosts;
+    hosts.retain(|host| {
+        (args.hosts.is_empty() || args.hosts.iter().any(|pattern| pattern.matches(&host.host)))
+            && (args.state.is_empty() || args.state.iter().any(|state| state.is(host.state)))
+    });
+    hosts.sort_by(|a, b| natural(&a.host, &b.host));
+    if let Some(sort) = &args.sort.sort {
+        LISTING.sort(&mut hosts, sort)?;
+    }
+    Ok(hosts)
+}
+
+/// A host asked for by its full name must be there.
+fn missing(hosts: &[HostSummary], args: &ListArgs) -> Option<Failure> {
+    if !args.state.is_empty() {
+        return None;
+    }
+    let absent = |pattern: &&HostPattern| pattern.is_name() && !hosts.iter().any(|host| pattern.matches(&host.host));
+    let absent: Vec<_> = args.hosts.iter().filter(absent).map(HostPattern::as_str).collect();
+    let code = if hosts.is_empty() { NOT_FOUND } else { PARTIAL };
+    (!absent.is_empty()).then(|| {
+        Failure::new(code, format!("the scheduler knows no host {}", absent.join(", "))).next(SEE_ALL)
+    })
+}
+
+const SEE_ALL: &str = "`novella host list` shows those it knows";
+
+fn tell_ambiguous(host: &HostSummary, console: &mut Console<'_>) {
+    for found in host.warnings.iter().filter(|w| is_ambiguous(w)) {
+        let text = match found {
+            HostWarning::ClonedIdentity { other_host } => format!(
+                "warning: {} and {other_host} report under one identity; next: on the copy, stop the agent, remove \
+                 identity.json from its state directory, and start it again",
+                host.host
+            ),
+            HostWarning::DuplicateName { other } => format!(
+                "warning: two agents report as {} (the other is {other}, its reports are refused); next: give one of \
+                 them another --host, or stop it",
+                host.host
+            ),
+            _ => continue,
+        };
+        console.note(&text);
+    }
+}
+
+/// Shows one host with all it has reported.
+pub async fn show(
+    api: &SchedulerApi,
+    options: CallOptions,
+    args: &ShowArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
+    let detail = api.show_host(&args.host, options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let detail = detail.ok_or_else(|| {
+        Failure::new(NOT_FOUND, format!("the scheduler knows no host {}", args.host)).next(SEE_ALL)
+    })?;
+    object(&serde_json::to_value(&detail)?, &args.output, console)?;
+    tell_ambiguous(&detail.summary, console);
+    Ok(OK)
+}

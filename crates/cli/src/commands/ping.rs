@@ -1,0 +1,48 @@
+//! `novella ping`.
+
+use clap::Args;
+use novella_messaging::{CallOptions, RpcClient, Target};
+use novella_rpcapi::{BaseApi, ComputeApi, SCHEDULER_TOPIC};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::connect::{Peer, failed};
+use crate::exit_codes::OK;
+use crate::output::{Console, OutputArgs, object};
+
+/// See the module.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:\n  novella ping\n  novella ping cmp-1 --timeout 2s -f json")]
+pub struct PingArgs {
+    /// Host whose agent is asked; without one, any scheduler
+    pub host: Option<String>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Asks, and shows who answered and how fast.
+pub async fn run(
+    client: &RpcClient,
+    exchange: &str,
+    options: CallOptions,
+    args: &PingArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
+    let began = Instant::now();
+    let mut answer = match &args.host {
+        Some(host) => {
+            let api = ComputeApi::new(client.clone(), exchange);
+            let status = api.ping(host, options).await.map_err(|error| failed(error, Peer::Agent(host)))?;
+            serde_json::to_value(status)?
+        }
+        None => {
+            let mut target = Target::topic(SCHEDULER_TOPIC);
+            target.exchange = exchange.to_owned();
+            let pong = BaseApi::ping(client, target, Value::Null, options).await;
+            json!({ "service": pong.map_err(|error| failed(error, Peer::AnyScheduler))?.service })
+        }
+    };
+    answer["round_trip_ms"] = json!((began.elapsed().as_secs_f64() * 1e6).round() / 1e3);
+    object(&answer, &args.output, console)?;
+    Ok(OK)
+}

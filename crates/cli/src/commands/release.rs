@@ -1,0 +1,71 @@
+//! `novella release`: lets reservations go before they expire.
+
+use clap::Args;
+use novella_messaging::CallOptions;
+use novella_rpcapi::{Release, SchedulerApi};
+use novella_service::exit::Failure;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::connect::{Peer, failed};
+use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, USAGE};
+use crate::output::{Column, Console, Listing, OutputArgs, rows};
+
+/// See the module.
+#[derive(Debug, Default, Args)]
+#[command(
+    after_help = "Examples:\n  novella release s1-68a3c0f1-2a\n  novella release s1-68a3c0f1-2a --instance 6f1c9d0e-2b7a-4c55-9d0e-0c1f2a3b4c5d"
+)]
+pub struct ReleaseArgs {
+    /// Decisions whose room is let go
+    #[arg(value_name = "DECISION", required = true)]
+    pub decisions: Vec<String>,
+    /// Only this instance of the one decision named; repeat it for several
+    #[arg(long = "instance", value_name = "UUID")]
+    pub instances: Vec<Uuid>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(serde::Serialize)]
+struct Released {
+    decision_id: String,
+    released: u64,
+}
+
+const LISTING: Listing<Released> = Listing {
+    all: &[Column::field("decision_id", |r| json!(r.decision_id)), Column::field("released", |r| json!(r.released))],
+    table: &["decision_id", "released"],
+    wide: &[],
+    fields: &["decision_id", "released"],
+};
+
+/// Lets go, and says how many reservations that were.
+pub async fn run(
+    api: &SchedulerApi,
+    options: CallOptions,
+    args: &ReleaseArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
+    if !args.instances.is_empty() && args.decisions.len() > 1 {
+        return Err(Failure::new(USAGE, "--instance names instances of one decision")
+            .next("release one decision at a time")
+            .into());
+    }
+    let mut done = Vec::new();
+    for decision_id in &args.decisions {
+        let release = Release { decision_id: decision_id.clone(), instance_uuids: args.instances.clone() };
+        let released = api.release(&release, options.clone()).await;
+        let released = released.map_err(|error| failed(error, Peer::AnyScheduler))?;
+        done.push(Released { decision_id: decision_id.clone(), released });
+    }
+    rows(&done, &LISTING, &args.output, console)?;
+    let missed: Vec<_> = done.iter().filter(|r| r.released == 0).map(|r| r.decision_id.as_str()).collect();
+    if missed.is_empty() {
+        return Ok(OK);
+    }
+    let code = if missed.len() < done.len() { PARTIAL } else { NOT_FOUND };
+    Err(Failure::new(code, format!("nothing is held for {}", missed.join(", ")))
+        .next("it was let go before, has expired, or is confirmed by its host's report")
+        .into())
+}

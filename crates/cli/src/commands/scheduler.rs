@@ -1,0 +1,41 @@
+//! `novella scheduler status`.
+
+use clap::{Args, Subcommand};
+use novella_messaging::CallOptions;
+use novella_rpcapi::SchedulerApi;
+
+use crate::connect::{Peer, failed};
+use crate::exit_codes::OK;
+use crate::output::{Console, OutputArgs, object};
+
+/// What can be asked of a scheduler.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show whether it takes requests, and what it has seen and decided
+    #[command(alias = "show", alias = "get")]
+    Status(StatusArgs),
+}
+
+/// Arguments of `scheduler status`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:\n  novella scheduler status\n  novella scheduler status s1 -f json")]
+pub struct StatusArgs {
+    /// Its name; without one, any scheduler answers
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Shows how a scheduler does.
+pub async fn status(
+    api: &SchedulerApi,
+    options: CallOptions,
+    args: &StatusArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
+    let peer = args.name.as_deref().map_or(Peer::AnyScheduler, Peer::Scheduler);
+    let api = args.name.as_ref().map_or_else(|| api.clone(), |name| api.of(name));
+    let status = api.status(options).await.map_err(|error| failed(error, peer))?;
+    object(&serde_json::to_value(status)?, &args.output, console)?;
+    Ok(OK)
+}

@@ -1,0 +1,60 @@
+//! `novella service list`.
+
+use clap::{Args, Subcommand};
+use novella_messaging::CallOptions;
+use novella_objects::ServiceSummary;
+use novella_rpcapi::SchedulerApi;
+use serde_json::json;
+
+use crate::args::SortArgs;
+use crate::connect::{Peer, failed};
+use crate::exit_codes::OK;
+use crate::output::{Cell, Column, Console, Listing, OutputArgs, natural, rows, state_tone};
+use crate::units;
+
+/// What can be asked of services.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List every service that reports to the schedulers
+    #[command(alias = "ls")]
+    List(ListArgs),
+}
+
+/// Arguments of `service list`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:\n  novella service list\n  novella service list -f value -c host")]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    pub sort: SortArgs,
+}
+
+const LISTING: Listing<ServiceSummary> = Listing {
+    all: &[
+        Column::field("service", |s| json!(s.service)),
+        Column::field("host", |s| json!(s.host)),
+        Column::view("state", |s| json!(s.state), |s| Cell::text(s.state.as_str()).tone(state_tone(s.state))),
+        Column::field("report_age_s", |s| json!(s.report_age_s)),
+        Column::view("age", |s| json!(s.report_age_s), |s| Cell::number(units::age(s.report_age_s))),
+    ],
+    table: &["service", "host", "state", "age"],
+    wide: &[],
+    fields: &["service", "host", "state", "report_age_s"],
+};
+
+/// Lists the services.
+pub async fn list(
+    api: &SchedulerApi,
+    options: CallOptions,
+    args: &ListArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
+    let mut services = api.list_services(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+    services.sort_by(|a, b| a.service.cmp(&b.service).then_with(|| natural(&a.host, &b.host)));
+    if let Some(sort) = &args.sort.sort {
+        LISTING.sort(&mut services, sort)?;
+    }
+    rows(&services, &LISTING, &args.output, console)?;
+    Ok(OK)
+}

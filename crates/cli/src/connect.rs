@@ -1,0 +1,271 @@
+//! From a transport URL to somebody who answers, and from failures to what an operator can do.
+//!
+//! Always holds: a broker that refuses is reported as soon as each of its addresses has been tried, not when the time
+//! is up; no failure shows a password; every failure names its exit code and a next step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
+use novella_messaging::{CallOptions, ConnectionState, RpcClient, RpcError, Scheme, Transport, TransportError, TransportUrl, UrlError};
+use novella_rpcapi::SchedulerApi;
+use novella_service::Env;
+use novella_service::exit::Failure;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::exit_codes::{INTERNAL, TIMEOUT, UNREACHABLE, USAGE};
+use crate::settings::CliSettings;
+
+/// How long a polite goodbye to the broker may take: the answer is already here.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// What to do about a broker that cannot be reached.
+const START_A_BROKER: &str = "start the broker, or name another one with --transport-url or NOVELLA_TRANSPORT_URL";
+
+/// A connection to the bus.
+pub struct Bus {
+    transport: Arc<dyn Transport>,
+    client: RpcClient,
+    exchange: String,
+    options: CallOptions,
+}
+
+impl Bus {
+    /// Over a transport that is there.
+    pub fn new(transport: Arc<dyn Transport>, settings: &CliSettings, env: &Env) -> Self {
+        Self {
+            client: RpcClient::new(transport.clone(), env.random.fork("rpc client")),
+            transport,
+            exchange: settings.control_exchange.clone(),
+            options: CallOptions { mandatory: true, ..CallOptions::new(settings.timeout) },
+        }
+    }
+
+    /// Connects to where the settings say.
+    pub async fn connect(settings: &CliSettings, env: &Env) -> anyhow::Result<Self> {
+        let url = transport_url(settings)?;
+        let addresses = url.hosts.len();
+        let options = rabbit_options(&url, "novella".to_owned(), env)?;
+        let transport = RabbitTransport::start(RabbitOptions { connect_timeout: settings.timeout, ..options });
+        connected(transport.state(), &url, addresses, settings.timeout).await?;
+        Ok(Self::new(transport, settings, env))
+    }
+
+    /// Whoever schedules.
+    pub fn scheduler(&self) -> SchedulerApi {
+        SchedulerApi::new(self.client.clone(), &self.exchange)
+    }
+
+    /// For calls of our own.
+    pub fn client(&self) -> &RpcClient {
+        &self.client
+    }
+
+    /// Name of the control exchange.
+    pub fn exchange(&self) -> &str {
+        &self.exchange
+    }
+
+    /// How to call: within `--timeout`, and at once failing where nobody listens.
+    pub fn options(&self) -> CallOptions {
+        self.options.clone()
+    }
+
+    /// Says goodbye.
+    pub async fn close(self) {
+        self.transport.close(Instant::now() + CLOSE_TIMEOUT).await;
+    }
+}
+
+/// The settings' URL, if it is one of a broker.
+pub fn transport_url(settings: &CliSettings) -> anyhow::Result<TransportUrl> {
+    let url: TransportUrl = settings.transport_url.parse().map_err(|error: UrlError| {
+        Failure::new(USAGE, "cannot read the transport URL")
+            .because(error)
+            .next("write for example rabbit://USER:PASSWORD@HOST:5672/")
+    })?;
+    if url.scheme == Scheme::Memory {
+        return Err(Failure::new(USAGE, format!("{url} is a bus inside one process and cannot be reached from another"))
+            .next("name a broker with --transport-url, or see `novella demo`")
+            .into());
+    }
+    Ok(url)
+}
+
+/// For one connection that publishes and consumes: a command has too little to say for two.
+pub fn rabbit_options(url: &TransportUrl, name: String, env: &Env) -> anyhow::Result<RabbitOptions> {
+    let options = RabbitOptions::new(url.clone(), name, env.random.fork("rabbit")).map_err(|error| {
+        Failure::new(USAGE, "cannot use the transport URL").because(error).next("correct the option after the `?`")
+    })?;
+    Ok(RabbitOptions { single_connection: true, ..options })
+}
+
+/// Waits for the first connection; gives up once each address has refused.
+pub async fn connected(
+    mut state: watch::Receiver<ConnectionState>,
+    url: &TransportUrl,
+    addresses: usize,
+    timeout: Duration,
+) -> anyhow::Result<()> {
+    let settled = |state: &ConnectionState| match state {
+        ConnectionState::Connecting { attempt, last_error } => last_error.is_some() && *attempt as usize >= addresses,
+        _ => true,
+    };
+    let refused = match tokio::time::timeout(timeout, state.wait_for(settled)).await {
+        Err(_) => None,
+        Ok(state) => match &*state.context("the transport has ended")? {
+            ConnectionState::Connecting { last_error, .. } => last_error.clone(),
+            _ => return Ok(()),
+        },
+    };
+    let reason = refused.unwrap_or_else(|| format!("no answer within {}", humantime::format_duration(timeout)));
+    Err(Failure::new(UNREACHABLE, format!("cannot reach the broker at {url}: {reason}")).next(START_A_BROKER).into())
+}
+
+/// Whom a request was for.
+#[derive(Clone, Copy, Debug)]
+pub enum Peer<'a> {
+    /// Any scheduler.
+    AnyScheduler,
+    /// The scheduler of this name.
+    Scheduler(&'a str),
+    /// The agent of this host.
+    Agent(&'a str),
+}
+
+impl Peer<'_> {
+    fn nobody(self) -> (String, String) {
+        match self {
+            Peer::AnyScheduler => (
+                "no scheduler listens on this broker".into(),
+                "start one with `scheduler --transport-url URL`, and check that both name the same virtual host".into(),
+            ),
+            Peer::Scheduler(name) => (
+                format!("no scheduler named {name} listens on this broker"),
+                "it may have stopped: `novella scheduler status` asks any other".into(),
+            ),
+            Peer::Agent(host) => (
+                format!("no agent listens as host {host} on this broker"),
+                "`novella host list` shows the hosts; start the agent there with `compute-agent --transport-url URL`".into(),
+            ),
+        }
+    }
+
+    fn silent(self) -> &'static str {
+        match self {
+            Peer::AnyScheduler => {
+                "check that a scheduler runs and is ready (its /readyz says what it waits for), or wait longer with --timeout"
+            }
+            Peer::Scheduler(_) => "check that it still runs, or wait longer with --timeout",
+            Peer::Agent(_) => "check the agent's log on that host, or wait longer with --timeout",
+        }
+    }
+}
+
+/// What a failed request means for the one who asked.
+pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
+    match &error {
+        RpcError::Send { source: TransportError::Unroutable { .. }, .. } => {
+            let (what, next) = peer.nobody();
+            Failure::new(UNREACHABLE, what).next(next)
+        }
+        RpcError::Send { source: TransportError::Unreachable { .. }, .. } => {
+            Failure::new(UNREACHABLE, "the broker is gone").because(error).next(START_A_BROKER)
+        }
+        RpcError::Send { source: TransportError::Unconfirmed { .. }, .. } => {
+            Failure::new(TIMEOUT, "the broker did not take the request in time")
+                .because(error)
+                .next("look at the broker's alarms, or wait longer with --timeout")
+        }
+        RpcError::Send { source: TransportError::Refused { .. }, .. } => {
+            Failure::new(UNREACHABLE, "the broker refused the request")
+                .because(error)
+                .next("check the permissions of this user on the broker")
+        }
+        RpcError::Timeout { .. } => {
+            Failure::new(TIMEOUT, "nobody answered in time").because(error).next(peer.silent())
+        }
+        RpcError::Remote { source, .. } if source.class == "TypeError" => {
+            Failure::new(USAGE, format!("the request is not acceptable: {}", source.message)).next("change the request")
+        }
+        RpcError::Remote { .. } | RpcError::Malformed { .. } => Failure::new(INTERNAL, "the request failed")
+            .because(error)
+            .next("compare the versions of both sides: `novella scheduler status`, `novella --version`"),
+        RpcError::Send { .. } => Failure::new(INTERNAL, "the request could not be sent").because(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use novella_messaging::RemoteError;
+
+    fn send(source: TransportError) -> RpcError {
+        RpcError::Send { method: "status".into(), target: "scheduler".into(), source }
+    }
+
+    fn remote(class: &str) -> RpcError {
+        let source = Box::new(RemoteError::new("builtins", class, "ram is odd"));
+        RpcError::Remote { method: "status".into(), target: "scheduler".into(), source }
+    }
+
+    #[test]
+    fn each_failure_has_its_exit_code_and_a_next_step() {
+        let waited = Duration::from_secs(10);
+        let cases = [
+            (send(TransportError::Unroutable { destination: "scheduler".into() }), UNREACHABLE),
+            (
+                send(TransportError::Unreachable { broker: "mq".into(), waited, last_error: "refused".into() }),
+                UNREACHABLE,
+            ),
+            (send(TransportError::Unconfirmed { destination: "scheduler".into(), waited }), TIMEOUT),
+            (send(TransportError::Refused { attempted: "x".into(), reason: "y".into() }), UNREACHABLE),
+            (RpcError::Timeout { method: "status".into(), target: "scheduler".into(), waited }, TIMEOUT),
+            (remote("TypeError"), USAGE),
+            (remote("KeyError"), INTERNAL),
+        ];
+        for (error, code) in cases {
+            let said = error.to_string();
+            let failure = failed(error, Peer::AnyScheduler);
+            assert_eq!(failure.code, code, "{said}");
+            assert!(failure.next.is_some(), "{said}");
+        }
+        let nobody = failed(send(TransportError::Unroutable { destination: "x".into() }), Peer::Agent("cmp-1"));
+        assert!(nobody.what.contains("host cmp-1"), "{nobody}");
+    }
+
+    fn settings(url: &str) -> CliSettings {
+        CliSettings { transport_url: url.into(), ..CliSettings::default() }
+    }
+
+    #[test]
+    fn a_url_that_is_none_or_of_this_process_is_refused_without_its_password() {
+        for url in ["s3cret", "http://u:s3cret@mq/", "memory://s3cret-bus", "rabbit://u:s3cret@:port/"] {
+            let error = transport_url(&settings(url)).unwrap_err();
+            let failure = error.downcast_ref::<Failure>().unwrap();
+            assert_eq!(failure.code, USAGE, "{url}");
+            assert!(url.starts_with("memory") || !novella_service::exit::chain(failure).contains("s3cret"), "{failure}");
+        }
+        assert!(transport_url(&settings("amqps://u:p@a,u:p@b/v")).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusing_broker_is_reported_once_every_address_was_tried() {
+        let url: TransportUrl = "rabbit://u:p@a,u:p@b/".parse().unwrap();
+        let trying = |attempt| ConnectionState::Connecting { attempt, last_error: Some("refused".into()) };
+        let (sender, state) = watch::channel(trying(1));
+        let waiting = tokio::spawn(async move { connected(state, &url, 2, Duration::from_secs(10)).await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!waiting.is_finished(), "the second address has not been tried yet");
+        sender.send_replace(trying(2));
+        let error = waiting.await.unwrap().unwrap_err();
+        assert_eq!(novella_service::exit::code(error.as_ref()), UNREACHABLE);
+        assert!(error.to_string().contains(": refused"), "{error}");
+
+        let url: TransportUrl = "rabbit://a/".parse().unwrap();
+        let (_sender, state) = watch::channel(ConnectionState::Connecting { attempt: 0, last_error: None });
+        let error = connected(state, &url, 1, Duration::from_secs(10)).await.unwrap_err();
+        assert!(error.to_string().contains("no answer within 10s"), "{error}");
+    }
+}

@@ -1,0 +1,344 @@
+//! `novella demo`: a whole fleet in this process, with the daemons' own code on the in-process bus, in real time.
+//!
+//! A scheduler, hosts of different kinds, and a stream of placements that come in waves, hold their room for some
+//! seconds and let it go, so that the hosts fill and drain. Every twenty seconds one host falls silent, is called down,
+//! and comes back. What is shown is what any operator could ask: it comes from `list_hosts` and `status`.
+
+mod fleet;
+mod lines;
+mod load;
+mod screen;
+mod view;
+
+use std::collections::BinaryHeap;
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use novella_objects::{Decision, HostState, Refusal};
+use novella_rpcapi::{Release, SchedulerApi};
+use novella_service::shutdown::Shutdown;
+use novella_service::{Env, Random};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::exit_codes::OK;
+use crate::histogram::Histogram;
+use crate::output::Console;
+use crate::units;
+use fleet::Fleet;
+use load::{Flavors, Wave};
+use view::{Event, Snapshot, Summary, View};
+
+/// Requests under way at once; the stream waits when more would be.
+const IN_FLIGHT: usize = 64;
+/// How often the fleet is looked at: often enough to look alive, seldom enough to read.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The first silence, the time between two, and how long each lasts.
+const FIRST_SILENCE: Duration = Duration::from_secs(4);
+const SILENCE_EVERY: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(8);
+
+/// See the module.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  novella demo
+  novella demo --for 20s --hosts 12 --rate 20
+  novella demo --for 10s --seed 7 --no-ui
+  novella demo --for 10s -f jsonl | jq 'select(.event == \"refused\")'")]
+pub struct DemoArgs {
+    /// End after this time; without it, run until Ctrl-C
+    #[arg(long = "for", value_name = "TIME", value_parser = units::parse_duration)]
+    pub duration: Option<Duration>,
+    /// How many hosts
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub hosts: u32,
+    /// Makes the stream of requests repeatable
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Placements per second, on average over a wave
+    #[arg(long, value_name = "N", default_value_t = 8.0, value_parser = parse_rate)]
+    pub rate: f64,
+    /// Write lines even in a terminal
+    #[arg(long)]
+    pub no_ui: bool,
+    /// How to write: text for people, jsonl for programs
+    #[arg(short = 'f', long, short_alias = 'o', value_enum, default_value_t)]
+    pub format: DemoFormat,
+}
+
+/// How the demo writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DemoFormat {
+    /// For people: a screen in a terminal, lines elsewhere
+    #[default]
+    Text,
+    /// Each event a JSON object on its line
+    Jsonl,
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.1..=1000.0).contains(&rate) => Ok(rate),
+        _ => Err("write a number of placements per second from 0.1 to 1000".to_owned()),
+    }
+}
+
+/// Runs the demo to its end and writes the summary.
+pub async fn run(
+    args: &DemoArgs,
+    env: Env,
+    shutdown: &Shutdown,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
+    let seed = args.seed.unwrap_or_else(|| env.random.u64() % 1_000_000);
+    let env = Env { random: Random::from_number(seed), ..env };
+    let fleet = Fleet::start(&env, args.hosts as usize).await?;
+    if args.format == DemoFormat::Text {
+        console.note(&format!("{} hosts and a scheduler on a bus in this process; seed {seed}", args.hosts));
+    }
+    let mut demo = Demo::new(args, &env, fleet);
+    let ran = {
+        let mut view = view(args, console, seed);
+        demo.run(args, shutdown, &mut *view).await
+    };
+    let summary = demo.summary(seed);
+    demo.fleet.stop().await;
+    ran?;
+    match args.format {
+        DemoFormat::Text => write!(console.out, "{}", lines::summary(&summary))?,
+        DemoFormat::Jsonl => writeln!(console.out, "{}", view::json_line(summary.seconds, &Event::Summary(summary))?)?,
+    }
+    console.out.flush()?;
+    Ok(OK)
+}
+
+fn view<'a>(args: &DemoArgs, console: &'a mut Console<'_>, seed: u64) -> Box<dyn View + 'a> {
+    match args.format {
+        DemoFormat::Jsonl => Box::new(view::JsonLines(&mut *console.out)),
+        DemoFormat::Text if console.style.terminal && !args.no_ui => {
+            Box::new(screen::Screen::start(&mut *console.out, console.style.color, seed))
+        }
+        DemoFormat::Text => Box::new(lines::Lines::new(&mut *console.out)),
+    }
+}
+
+/// An instance that holds room until its time comes.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Held {
+    until: Instant,
+    since: Instant,
+    decision_id: String,
+    flavor: &'static str,
+    host: String,
+}
+
+/// What came of one request.
+enum Done {
+    Placed { flavor: &'static str, hold: Duration, latency: Duration, decision: Box<Decision> },
+    Released { held: Held },
+    Failed { what: &'static str, error: String },
+}
+
+struct Demo {
+    fleet: Fleet,
+    flavors: Flavors,
+    wave: Wave,
+    random: Random,
+    began: Instant,
+    under_way: JoinSet<Done>,
+    held: BinaryHeap<Reverse<Held>>,
+    latencies: Histogram,
+    counts: view::Counts,
+    states: Vec<(String, HostState)>,
+    silent: Option<String>,
+    next_switch: Instant,
+}
+
+impl Demo {
+    fn new(args: &DemoArgs, env: &Env, fleet: Fleet) -> Self {
+        let began = Instant::now();
+        Self {
+            flavors: Flavors::default(),
+            wave: Wave::new(args.rate),
+            random: Random::from_seed(env.random.fork("load")),
+            began,
+            under_way: JoinSet::new(),
+            held: BinaryHeap::new(),
+            latencies: Histogram::default(),
+            counts: view::Counts::default(),
+            states: Vec::new(),
+            silent: None,
+            next_switch: began + FIRST_SILENCE,
+            fleet,
+        }
+    }
+
+    async fn run(&mut self, args: &DemoArgs, shutdown: &Shutdown, view: &mut dyn View) -> anyhow::Result<()> {
+        let end = args.duration.map(|duration| self.began + duration);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut next_arrival = self.began;
+        loop {
+            let next_release = self.held.peek().map(|Reverse(held)| held.until);
+            let free = self.under_way.len() < IN_FLIGHT;
+            tokio::select! { biased;
+                () = shutdown.requested() => return Ok(()),
+                () = at(end), if end.is_some() => return Ok(()),
+                Some(done) = self.under_way.join_next() => self.done(done?, view)?,
+                _ = look.tick() => self.look(view).await?,
+                () = at(next_release), if free && next_release.is_some() => self.release(),
+                () = tokio::time::sleep_until(self.next_switch) => self.switch(view)?,
+                () = tokio::time::sleep_until(next_arrival), if free => {
+                    self.place();
+                    next_arrival = self.wave.next_arrival(next_arrival, self.began, &self.random);
+                }
+            }
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    fn place(&mut self) {
+        let flavor = self.flavors.draw(&self.random);
+        let hold = load::hold(&self.random);
+        let request = flavor.request(self.random.uuid(), hold);
+        let api = self.fleet.api().clone();
+        self.under_way.spawn(async move {
+            let began = Instant::now();
+            match api.select_destinations(&request, fleet::call_options()).await {
+                Ok(decision) => {
+                    let decision = Box::new(decision);
+                    Done::Placed { flavor: flavor.name, hold, latency: began.elapsed(), decision }
+                }
+                Err(error) => Done::Failed { what: "placement", error: novella_service::exit::chain(&error) },
+            }
+        });
+    }
+
+    fn release(&mut self) {
+        let Some(Reverse(held)) = self.held.pop() else { return };
+        let api: SchedulerApi = self.fleet.api().clone();
+        self.under_way.spawn(async move {
+            let release = Release { decision_id: held.decision_id.clone(), ..Release::default() };
+            match api.release(&release, fleet::call_options()).await {
+                Ok(_) => Done::Released { held },
+                Err(error) => Done::Failed { what: "release", error: novella_service::exit::chain(&error) },
+            }
+        });
+    }
+
+    fn done(&mut self, done: Done, view: &mut dyn View) -> anyhow::Result<()> {
+        let event = match done {
+            Done::Placed { flavor, hold, latency, decision } => self.decided(flavor, hold, latency, &decision),
+            Done::Released { held } => {
+                self.counts.released += 1;
+                let after_s = held.since.elapsed().as_secs_f64();
+                Event::Released { flavor: held.flavor, host: held.host, after_s }
+            }
+            Done::Failed { what, error } => {
+                self.counts.failed += 1;
+                Event::Failed { what, error }
+            }
+        };
+        view.event(self.seconds(), &event)
+    }
+
+    fn decided(&mut self, flavor: &'static str, hold: Duration, latency: Duration, decision: &Decision) -> Event {
+        self.latencies.record(latency);
+        let latency_ms = latency.as_secs_f64() * 1e3;
+        match (&decision.refusal, decision.selections.first()) {
+            (None, Some(selection)) => {
+                self.counts.placed += 1;
+                let since = Instant::now();
+                let host = selection.host.clone();
+                let decision_id = decision.decision_id.clone();
+                self.held.push(Reverse(Held { until: since + hold, since, decision_id, flavor, host }));
+                Event::Placed {
+                    flavor,
+                    host: selection.host.clone(),
+                    weight: selection.weight,
+                    alternates: selection.alternates.clone(),
+                    latency_ms,
+                }
+            }
+            (Some(Refusal::Conflict { reason, .. }), _) => {
+                self.counts.refused += 1;
+                Event::Refused { flavor, reason: reason.clone(), latency_ms }
+            }
+            _ => {
+                self.counts.refused += 1;
+                Event::Refused { flavor, reason: load::why(&decision.explanation), latency_ms }
+            }
+        }
+    }
+
+    /// Lets a host fall silent, or lets the silent one speak again.
+    fn switch(&mut self, view: &mut dyn View) -> anyhow::Result<()> {
+        let event = match self.silent.take() {
+            Some(host) => {
+                self.fleet.silence(&host, false);
+                self.next_switch += SILENCE_EVERY - SILENCE;
+                Event::Heard { host }
+            }
+            None => {
+                let host = self.fleet.pick(&self.random);
+                self.fleet.silence(&host, true);
+                self.next_switch += SILENCE;
+                self.silent = Some(host.clone());
+                Event::Silenced { host }
+            }
+        };
+        view.event(self.seconds(), &event)
+    }
+
+    async fn look(&mut self, view: &mut dyn View) -> anyhow::Result<()> {
+        let (hosts, status) = self.fleet.look().await?;
+        self.counts.reports = status.reports;
+        let states = hosts.iter().map(|host| (host.host.clone(), host.state)).collect();
+        let before = std::mem::replace(&mut self.states, states);
+        for (host, state) in &self.states {
+            let was = before.iter().find(|(name, _)| name == host).map(|(_, state)| *state);
+            if let Some(was) = was.filter(|was| was != state) {
+                match state {
+                    HostState::Down => self.counts.went_down += 1,
+                    HostState::Up => self.counts.came_back += 1,
+                    HostState::Suspect | HostState::Disabled => {}
+                }
+                view.event(self.seconds(), &Event::HostState { host: host.clone(), from: was, to: *state })?;
+            }
+        }
+        let snapshot = Snapshot {
+            filling: self.wave.is_filling(self.began.elapsed()),
+            hosts,
+            counts: self.counts,
+            held: self.held.len(),
+            p50: self.latencies.quantile(0.5),
+            p99: self.latencies.quantile(0.99),
+        };
+        view.look(self.seconds(), &snapshot)
+    }
+
+    fn summary(&self, seed: u64) -> Summary {
+        let ms = |share| self.latencies.quantile(share).map(|time| time.as_secs_f64() * 1e3);
+        Summary {
+            seconds: self.seconds(),
+            hosts: self.states.len(),
+            seed,
+            decisions: self.counts.placed + self.counts.refused,
+            counts: self.counts,
+            p50_ms: ms(0.5),
+            p99_ms: ms(0.99),
+        }
+    }
+}
+
+/// Sleeps until then; for ever without a time.
+pub async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,155 @@
+//! The demo's fleet: a scheduler and hosts of different kinds on one in-process bus.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::future::join_all;
+use novella_compute_agent::{Agent, AgentConfig};
+use novella_messaging::in_process::{InProcessBroker, InProcessOptions};
+use novella_messaging::{CallOptions, RpcClient};
+use novella_objects::HostSummary;
+use novella_rpcapi::{SchedulerApi, SchedulerStatus};
+use novella_scheduler::{Scheduler, SchedulerConfig};
+use novella_service::{Env, Random};
+use novella_virt::{DEFAULT_PROBE_DEADLINE, FakeConfig, FakeDriver};
+
+use crate::output::natural;
+
+/// The demo is faster than life: its hosts report every second, and are down after a few.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+const DOWN_AFTER: Duration = Duration::from_millis(3_500);
+const ANSWER_WINDOW: Duration = Duration::from_millis(200);
+/// Nothing on this bus takes longer unless something is broken.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The scheduler takes requests when its map is filled.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// For stopping in order.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A kind of host.
+struct Kind {
+    name: &'static str,
+    vcpus: u32,
+    memory_gb: u64,
+    disk_gb: u64,
+    zone: &'static str,
+    arch: &'static str,
+    traits: &'static [&'static str],
+}
+
+const fn kind(name: &'static str, vcpus: u32, memory_gb: u64, disk_gb: u64, zone: &'static str) -> Kind {
+    Kind { name, vcpus, memory_gb, disk_gb, zone, arch: "x86_64", traits: &[] }
+}
+
+/// Eight hosts, no two rooms alike. More hosts repeat the list.
+const KINDS: [Kind; 8] = [
+    kind("std", 16, 64, 500, "north"),
+    kind("std", 16, 64, 500, "south"),
+    kind("std", 24, 96, 800, "south"),
+    Kind { traits: &["CUSTOM_TURBO"], ..kind("cpu", 48, 96, 400, "north") },
+    kind("mem", 16, 256, 500, "north"),
+    Kind { traits: &["CUSTOM_SPINDLES"], ..kind("store", 8, 32, 4000, "south") },
+    kind("edge", 8, 16, 100, "edge"),
+    Kind { arch: "aarch64", ..kind("edge", 8, 16, 200, "edge") },
+];
+
+/// Everything that runs.
+pub struct Fleet {
+    broker: Arc<InProcessBroker>,
+    scheduler: Scheduler,
+    agents: Vec<Agent>,
+    api: SchedulerApi,
+}
+
+/// How the demo calls.
+pub fn call_options() -> CallOptions {
+    CallOptions { mandatory: true, ..CallOptions::new(CALL_TIMEOUT) }
+}
+
+impl Fleet {
+    /// Starts agents and scheduler, and returns when the scheduler takes requests.
+    pub async fn start(env: &Env, hosts: usize) -> anyhow::Result<Self> {
+        let broker =
+            InProcessBroker::new(InProcessOptions { seed: env.random.fork("bus"), ..InProcessOptions::default() });
+        let agents = join_all((0..hosts).map(|index| start_agent(env, &broker, index))).await;
+        let agents = agents.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        let transport = broker.connect("scheduler");
+        let scheduler =
+            novella_scheduler::start(scheduler_config(), "demo".into(), env.child("scheduler"), transport).await?;
+        let client = RpcClient::new(broker.connect("novella"), env.random.fork("rpc client"));
+        let api = SchedulerApi::new(client, &scheduler_config().rpc.control_exchange);
+        let fleet = Self { broker, scheduler, agents, api };
+        tokio::time::timeout(READY_TIMEOUT, fleet.scheduler.health().until_ready())
+            .await
+            .context("the demo's scheduler did not become ready in time")?;
+        Ok(fleet)
+    }
+
+    /// The scheduler.
+    pub fn api(&self) -> &SchedulerApi {
+        &self.api
+    }
+
+    /// What an operator would see now.
+    pub async fn look(&self) -> anyhow::Result<(Vec<HostSummary>, SchedulerStatus)> {
+        let mut hosts = self.api.list_hosts(call_options()).await?.hosts;
+        hosts.sort_by(|a, b| natural(&a.host, &b.host));
+        Ok((hosts, self.api.status(call_options()).await?))
+    }
+
+    /// One of the hosts.
+    pub fn pick(&self, random: &Random) -> String {
+        let index = random.u64() % self.agents.len() as u64;
+        self.agents[index as usize].host().to_owned()
+    }
+
+    /// Cuts a host off the bus, or lets it back.
+    pub fn silence(&self, host: &str, silent: bool) {
+        self.broker.partition(host, silent);
+    }
+
+    /// Stops all in order.
+    pub async fn stop(self) {
+        join_all(self.agents.into_iter().map(|agent| agent.stop(GRACE))).await;
+        self.scheduler.stop(GRACE).await;
+    }
+}
+
+async fn start_agent(env: &Env, broker: &Arc<InProcessBroker>, index: usize) -> anyhow::Result<Agent> {
+    let kind = &KINDS[index % KINDS.len()];
+    let of_this_kind = (0..=index).filter(|i| KINDS[i % KINDS.len()].name == kind.name).count();
+    let host = format!("{}-{of_this_kind}", kind.name);
+    let fake = FakeConfig {
+        vcpus: kind.vcpus,
+        memory_mb: kind.memory_gb * 1024,
+        disk_gb: kind.disk_gb,
+        cpu_arch: kind.arch.into(),
+        ..FakeConfig::default()
+    };
+    let driver = Arc::new(FakeDriver::new(host.clone(), Arc::new(fake), DEFAULT_PROBE_DEADLINE)?);
+    let agent =
+        novella_compute_agent::start(agent_config(kind), host.clone(), env.child(&host), driver, broker.connect(&host));
+    agent.await.with_context(|| format!("cannot start the agent of {host}"))
+}
+
+fn agent_config(kind: &Kind) -> AgentConfig {
+    let mut config = AgentConfig::default();
+    config.report.periodic_interval = REPORT_EVERY;
+    config.report.host_state_interval = REPORT_EVERY;
+    config.report.periodic_fuzzy_delay = REPORT_EVERY;
+    config.report.service_down_time = DOWN_AFTER;
+    config.placement.availability_zone = kind.zone.to_owned();
+    config.placement.traits = kind.traits.iter().map(|&name| name.to_owned()).collect();
+    // Without overcommit a full bar is a full host.
+    config.allocation_ratio.cpu = 1.0;
+    config
+}
+
+fn scheduler_config() -> SchedulerConfig {
+    let mut config = SchedulerConfig::default();
+    config.reports.report_interval = REPORT_EVERY;
+    config.reports.service_down_time = DOWN_AFTER;
+    config.reports.answer_window = ANSWER_WINDOW;
+    config
+}

@@ -1,0 +1,167 @@
+//! The demo where there is no terminal: lines that read well in a log.
+//!
+//! Bounded: a line per second on the whole, some placements, all that is rarer. What is left out is counted.
+
+use std::io::Write;
+
+use super::view::{Event, Snapshot, Summary, View};
+use crate::output::printable;
+use crate::units;
+
+/// Lines on single placements and releases, and on refusals, per second; the rest is counted.
+const PLACED_PER_SECOND: usize = 4;
+const REFUSED_PER_SECOND: usize = 3;
+/// A table of all hosts every so many seconds.
+const TABLE_EVERY: u64 = 5;
+
+/// See the module.
+pub struct Lines<'a> {
+    out: &'a mut (dyn Write + Send),
+    second: Option<u64>,
+    /// Lines still allowed in this second.
+    budget: Budget,
+    unsaid: usize,
+}
+
+struct Budget {
+    placed: usize,
+    refused: usize,
+}
+
+const FULL: Budget = Budget { placed: PLACED_PER_SECOND, refused: REFUSED_PER_SECOND };
+
+impl<'a> Lines<'a> {
+    /// Onto `out`.
+    pub fn new(out: &'a mut (dyn Write + Send)) -> Self {
+        Self { out, second: None, budget: FULL, unsaid: 0 }
+    }
+
+    fn line(&mut self, seconds: f64, text: &str) -> anyhow::Result<()> {
+        Ok(writeln!(self.out, "{seconds:7.2}s  {}", printable(text))?)
+    }
+}
+
+impl View for Lines<'_> {
+    fn event(&mut self, seconds: f64, event: &Event) -> anyhow::Result<()> {
+        let budget = match event {
+            Event::Placed { .. } | Event::Released { .. } => Some(&mut self.budget.placed),
+            Event::Refused { .. } => Some(&mut self.budget.refused),
+            _ => None,
+        };
+        match budget {
+            Some(0) => {
+                self.unsaid += 1;
+                return Ok(());
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        self.line(seconds, &sentence(event))
+    }
+
+    fn look(&mut self, seconds: f64, snapshot: &Snapshot) -> anyhow::Result<()> {
+        let second = seconds as u64;
+        if self.second == Some(second) {
+            return Ok(());
+        }
+        if self.unsaid > 0 {
+            let unsaid = std::mem::take(&mut self.unsaid);
+            self.line(seconds, &format!("... and {unsaid} more"))?;
+        }
+        self.budget = FULL;
+        if self.second.is_none_or(|last| last / TABLE_EVERY != second / TABLE_EVERY) {
+            for host in &snapshot.hosts {
+                let share = |used: u64, total: u64| used as f64 * 100.0 / total.max(1) as f64;
+                let text = format!(
+                    "host      {:<9} {:<9} {:<6} cpu {:>3.0}% {:<7} ram {:>3.0}% {:<12} disk {:>3.0}% {}",
+                    host.host,
+                    host.state.as_str(),
+                    host.availability_zone,
+                    share(host.vcpus_used, host.vcpus),
+                    format!("{}/{}", host.vcpus_used, host.vcpus),
+                    share(host.memory_mb_used, host.memory_mb),
+                    format!("{}/{}", units::mib(host.memory_mb_used), units::mib(host.memory_mb)),
+                    share(host.disk_gb_used, host.disk_gb),
+                    format_args!("{}/{}", units::gib(host.disk_gb_used), units::gib(host.disk_gb)),
+                );
+                self.line(seconds, &text)?;
+            }
+        }
+        self.second = Some(second);
+        self.line(seconds, &format!("fleet     {}", totals(seconds, snapshot)))?;
+        Ok(self.out.flush()?)
+    }
+}
+
+/// The fleet in one line.
+pub fn totals(seconds: f64, snapshot: &Snapshot) -> String {
+    let counts = &snapshot.counts;
+    let decided = counts.placed + counts.refused;
+    let (used, total) =
+        snapshot.hosts.iter().fold((0, 0), |(used, total), h| (used + h.vcpus_used, total + h.vcpus));
+    let latency = |time: Option<_>| time.map_or_else(|| "-".to_owned(), units::latency);
+    format!(
+        "{} {:>3} held  cpu {used}/{total}  placed {} ({:.1}/s)  refused {}  p50 {}  p99 {}  reports {}",
+        if snapshot.filling { "filling " } else { "draining" },
+        snapshot.held,
+        counts.placed,
+        decided as f64 / seconds.max(1.0),
+        counts.refused,
+        latency(snapshot.p50),
+        latency(snapshot.p99),
+        counts.reports,
+    )
+}
+
+/// An event in words.
+pub fn sentence(event: &Event) -> String {
+    match event {
+        Event::Placed { flavor, host, weight, alternates, latency_ms } => {
+            let next = if alternates.is_empty() { String::new() } else { format!(", next best {}", alternates.join(", ")) };
+            format!("placed    {flavor:<7} on {host:<9} weight {weight:.2}, {latency_ms:.2} ms{next}")
+        }
+        Event::Refused { flavor, reason, .. } => format!("refused   {flavor:<7} {reason}"),
+        Event::Released { flavor, host, after_s } => {
+            format!("let go    {flavor:<7} on {host:<9} after {}", units::age(*after_s))
+        }
+        Event::Failed { what, error } => format!("failed    {what}: {error}"),
+        Event::Silenced { host } => format!("silent    {host}: cut off from the bus"),
+        Event::Heard { host } => format!("heard     {host}: back on the bus"),
+        Event::HostState { host, from, to } => {
+            format!("{:<9} {host}: was {}", to.as_str(), from.as_str())
+        }
+        Event::Hosts { hosts } => format!("hosts     {}", hosts.len()),
+        Event::Summary(summary) => summary_lines(summary).join("; "),
+    }
+}
+
+/// The end, for people.
+pub fn summary(summary: &Summary) -> String {
+    summary_lines(summary).iter().fold(String::new(), |text, line| text + line + "\n")
+}
+
+fn summary_lines(summary: &Summary) -> [String; 4] {
+    let counts = &summary.counts;
+    let ms = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms"));
+    let per_second = |count: u64| count as f64 / summary.seconds.max(0.001);
+    [
+        format!("demo        {:.1} s, {} hosts, seed {}", summary.seconds, summary.hosts, summary.seed),
+        format!(
+            "decisions   {} ({:.1}/s): {} placed, {} refused, {} without answer; {} let go again",
+            summary.decisions,
+            per_second(summary.decisions),
+            counts.placed,
+            counts.refused,
+            counts.failed,
+            counts.released
+        ),
+        format!("latency     p50 {}, p99 {} from request to answer", ms(summary.p50_ms), ms(summary.p99_ms)),
+        format!(
+            "reports     {} applied ({:.1}/s); hosts went down {} times and came back {}",
+            counts.reports,
+            per_second(counts.reports),
+            counts.went_down,
+            counts.came_back
+        ),
+    ]
+}

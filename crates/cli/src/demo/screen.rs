@@ -1,0 +1,236 @@
+//! The demo in a terminal: bars per host, what was decided last, totals.
+//!
+//! Always holds: the terminal is given back as it was, whether the demo ends, fails or panics.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::panic;
+
+use crossterm::style::Stylize;
+use crossterm::{Command, cursor, queue, terminal};
+use novella_objects::{HostState, HostSummary};
+
+use super::lines::{sentence, totals};
+use super::view::{Event, Snapshot, View};
+use crate::output::printable;
+use crate::units;
+
+/// Events kept for the log; no terminal is higher.
+const LOG: usize = 200;
+/// Used where the terminal does not tell its size.
+const SIZE: (u16, u16) = (100, 30);
+/// From this width on the bars have their amounts beside them, not just a percentage.
+const WITH_AMOUNTS: usize = 116;
+
+/// See the module.
+pub struct Screen<'a> {
+    out: &'a mut (dyn Write + Send),
+    color: bool,
+    seed: u64,
+    log: VecDeque<(f64, Event)>,
+}
+
+impl<'a> Screen<'a> {
+    /// Takes the terminal.
+    pub fn start(out: &'a mut (dyn Write + Send), color: bool, seed: u64) -> Self {
+        let previous = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            // First the terminal, or the message is lost with the screen it was written to.
+            restore(&mut io::stdout());
+            previous(info);
+        }));
+        // A terminal that does not understand shows the frames one after the other.
+        drop(send(out, terminal::EnterAlternateScreen, cursor::Hide));
+        Self { out, color, seed, log: VecDeque::new() }
+    }
+}
+
+impl Drop for Screen<'_> {
+    fn drop(&mut self) {
+        restore(self.out);
+    }
+}
+
+/// Nothing can be done about a terminal that is gone.
+fn restore(out: &mut (dyn Write + Send)) {
+    drop(send(out, cursor::Show, terminal::LeaveAlternateScreen));
+}
+
+fn send(out: &mut (dyn Write + Send), first: impl Command, second: impl Command) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    queue!(bytes, first, second)?;
+    out.write_all(&bytes)?;
+    out.flush()
+}
+
+impl View for Screen<'_> {
+    fn event(&mut self, seconds: f64, event: &Event) -> anyhow::Result<()> {
+        if self.log.len() == LOG {
+            self.log.pop_front();
+        }
+        self.log.push_back((seconds, event.clone()));
+        Ok(())
+    }
+
+    fn look(&mut self, seconds: f64, snapshot: &Snapshot) -> anyhow::Result<()> {
+        let (width, height) = terminal::size().unwrap_or(SIZE);
+        let title = format!(
+            "novella demo   {} hosts on an in-process bus   {seconds:.1} s   seed {}   Ctrl-C ends",
+            snapshot.hosts.len(),
+            self.seed
+        );
+        let lines = frame(&title, seconds, snapshot, &self.log, (width.into(), height.into()), self.color);
+        // In one write, each line cleared to its end: no flicker and nothing left over.
+        let body = lines.join("\x1b[K\r\n");
+        write!(self.out, "\x1b[H{body}\x1b[K\x1b[J")?;
+        Ok(self.out.flush()?)
+    }
+}
+
+/// The lines of one frame, fitting into `width` and `height`.
+fn frame(
+    title: &str,
+    seconds: f64,
+    snapshot: &Snapshot,
+    log: &VecDeque<(f64, Event)>,
+    (width, height): (usize, usize),
+    color: bool,
+) -> Vec<String> {
+    let paint = |text: String, paint: fn(String) -> String| if color { paint(text) } else { text };
+    let mut lines = vec![paint(cut(title, width), |text| text.bold().to_string()), String::new()];
+    let room = height.saturating_sub(6).max(1);
+    let shown = snapshot.hosts.len().min(room.max(snapshot.hosts.len().min(room)));
+    lines.extend(snapshot.hosts.iter().take(shown).map(|host| host_line(host, width, color)));
+    if snapshot.hosts.len() > shown {
+        lines.push(cut(&format!("... and {} more hosts", snapshot.hosts.len() - shown), width));
+    }
+    lines.push(String::new());
+    lines.push(cut(&totals(seconds, snapshot), width));
+    lines.push(String::new());
+    let left = height.saturating_sub(lines.len());
+    let recent = log.iter().skip(log.len().saturating_sub(left));
+    lines.extend(recent.map(|(at, event)| {
+        let line = cut(&printable(&format!("{at:7.2}s  {}", sentence(event))), width);
+        match event {
+            Event::Refused { .. } | Event::Failed { .. } => paint(line, |text| text.yellow().to_string()),
+            Event::Silenced { .. } | Event::HostState { to: HostState::Down, .. } => {
+                paint(line, |text| text.red().to_string())
+            }
+            Event::Heard { .. } | Event::HostState { .. } => paint(line, |text| text.green().to_string()),
+            Event::Released { .. } => paint(line, |text| text.dim().to_string()),
+            _ => line,
+        }
+    }));
+    lines.truncate(height);
+    lines
+}
+
+fn cut(text: &str, width: usize) -> String {
+    text.chars().take(width).collect()
+}
+
+fn host_line(host: &HostSummary, width: usize, color: bool) -> String {
+    let state = format!("{:<9}", host.state.as_str());
+    let state = match (color, host.state) {
+        (false, _) => state,
+        (true, HostState::Up) => state.green().to_string(),
+        (true, HostState::Suspect) => state.yellow().to_string(),
+        (true, HostState::Disabled) => state.dim().to_string(),
+        (true, HostState::Down) => state.red().to_string(),
+    };
+    let amounts = width >= WITH_AMOUNTS;
+    let fixed = if amounts { 80 } else { 55 };
+    let bar_width = (width.saturating_sub(fixed) / 3).clamp(3, 24);
+    let gauge = |label: &str, used: u64, total: u64, text: String, text_width: usize| {
+        let filled = bar(used, total, bar_width, color);
+        if amounts {
+            format!("  {label} {filled} {text:<text_width$}")
+        } else {
+            format!("  {label} {filled} {:>3.0}%", used as f64 * 100.0 / total.max(1) as f64)
+        }
+    };
+    let cpu = format!("{}/{}", host.vcpus_used, host.vcpus);
+    let ram = format!("{}/{}", units::mib(host.memory_mb_used), units::mib(host.memory_mb));
+    let disk = format!("{}/{}", units::gib(host.disk_gb_used), units::gib(host.disk_gb));
+    [
+        format!("{:<9}{state}{:<6}", cut(&printable(&host.host), 9), cut(&printable(&host.availability_zone), 6)),
+        gauge("cpu", host.vcpus_used, host.vcpus, cpu, 6),
+        gauge("ram", host.memory_mb_used, host.memory_mb, ram, 11),
+        gauge("disk", host.disk_gb_used, host.disk_gb, disk, 10),
+        format!(" {:>5}", units::age(host.report_age_s)),
+    ]
+    .concat()
+}
+
+/// A bar in eighths of a cell.
+fn bar(used: u64, total: u64, width: usize, color: bool) -> String {
+    const PARTS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+    let share = (used as f64 / total.max(1) as f64).clamp(0.0, 1.0);
+    let eighths = (share * (width * 8) as f64).round() as usize;
+    let mut text = "█".repeat(eighths / 8);
+    if !eighths.is_multiple_of(8) {
+        text.push(PARTS[eighths % 8]);
+    }
+    let rest = "·".repeat(width - eighths.div_ceil(8));
+    match (color, share) {
+        (false, _) => text + &rest,
+        (true, s) if s < 0.7 => format!("{}{}", text.green(), rest.dim()),
+        (true, s) if s < 0.9 => format!("{}{}", text.yellow(), rest.dim()),
+        (true, _) => format!("{}{}", text.red(), rest.dim()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::view::Counts;
+
+    fn host(name: &str, used: u64) -> HostSummary {
+        HostSummary {
+            host: name.into(),
+            uuid: None,
+            state: HostState::Up,
+            availability_zone: "north".into(),
+            vcpus: 16,
+            vcpus_used: used,
+            memory_mb: 65_536,
+            memory_mb_used: 512,
+            disk_gb: 500,
+            disk_gb_used: 500,
+            instances: 0,
+            reservations: 0,
+            report_age_s: 0.4,
+            disabled_reason: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_bar_is_as_wide_as_asked_and_as_full_as_its_host() {
+        assert_eq!(bar(0, 16, 8, false), "········");
+        assert_eq!(bar(8, 16, 8, false), "████····");
+        assert_eq!(bar(9, 16, 8, false), "████▌···");
+        assert_eq!(bar(16, 16, 8, false), "████████");
+        assert_eq!(bar(99, 16, 8, false), "████████");
+        assert_eq!(bar(1, 0, 3, false), "███");
+    }
+
+    #[test]
+    fn a_frame_fits_its_terminal() {
+        let hosts = (1..=40).map(|n| host(&format!("std-{n}"), n % 17)).collect();
+        let counts = Counts::default();
+        let snapshot = Snapshot { filling: true, hosts, counts, held: 3, p50: None, p99: None };
+        let reason = "x".repeat(300);
+        let log = (0..LOG).map(|n| (n as f64, Event::Refused { flavor: "small", reason: reason.clone(), latency_ms: 0.1 }));
+        let log = log.collect();
+        for size in [(80, 24), (132, 50), (200, 100), (20, 5)] {
+            let lines = frame("title", 1.0, &snapshot, &log, size, false);
+            assert!(lines.len() <= size.1, "{size:?}: {} lines", lines.len());
+            if size.0 >= 80 {
+                let widest = lines.iter().map(|line| line.chars().count()).max();
+                assert!(widest <= Some(size.0), "{size:?}: {widest:?} in {lines:#?}");
+            }
+        }
+        assert!(frame("title", 1.0, &snapshot, &log, (132, 50), true)[2].contains("\x1b["));
+    }
+}

@@ -1,0 +1,154 @@
+//! Host arguments: names, `*` and `?`, and ranges such as `h[001-100]` or `rack[1,3-5]-n?`.
+//!
+//! A range is matched and never expanded, so that `h[1-999999999]` costs nothing. As with Slurm, leading zeros in a
+//! range's first number fix the width: `[01-10]` matches `07` and not `7`.
+
+use std::str::FromStr;
+
+/// Digits in a number of a range at most: all that a `u64` can always hold.
+const MAX_DIGITS: usize = 19;
+
+/// A host argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPattern {
+    text: String,
+    tokens: Vec<Token>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    Is(char),
+    Any,
+    AnyRun,
+    Number(Vec<Range>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Range {
+    first: u64,
+    last: u64,
+    /// Digits, where leading zeros fix them.
+    width: Option<usize>,
+}
+
+impl HostPattern {
+    /// Whether it names exactly one host, which must then exist.
+    pub fn is_name(&self) -> bool {
+        self.tokens.iter().all(|token| matches!(token, Token::Is(_)))
+    }
+
+    /// Whether it means this host.
+    pub fn matches(&self, host: &str) -> bool {
+        matches(&self.tokens, host)
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("a host has a name".to_owned());
+        }
+        let mut tokens = Vec::new();
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            rest = &rest[first.len_utf8()..];
+            match first {
+                '*' if tokens.last() == Some(&Token::AnyRun) => {}
+                '*' => tokens.push(Token::AnyRun),
+                '?' => tokens.push(Token::Any),
+                '[' => {
+                    let (inside, after) = rest.split_once(']').ok_or("a range ends with ]")?;
+                    tokens.push(Token::Number(inside.split(',').map(range).collect::<Result<_, _>>()?));
+                    rest = after;
+                }
+                other => tokens.push(Token::Is(other)),
+            }
+        }
+        Ok(Self { text: text.to_owned(), tokens })
+    }
+}
+
+fn range(text: &str) -> Result<Range, String> {
+    let wrong = || format!("[{text}] is not a range of numbers; write for example [001-100] or [1,3-5]");
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |digits: &str| {
+        let usable = digits.len() <= MAX_DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
+        usable.then(|| digits.parse::<u64>().ok()).flatten().ok_or_else(wrong)
+    };
+    let width = (first.len() > 1 && first.starts_with('0')).then_some(first.len());
+    let range = Range { first: number(first)?, last: number(last)?, width };
+    if range.first > range.last { Err(format!("the range [{text}] ends before it begins")) } else { Ok(range) }
+}
+
+fn matches(tokens: &[Token], text: &str) -> bool {
+    let Some((token, tokens)) = tokens.split_first() else { return text.is_empty() };
+    match token {
+        Token::Is(wanted) => text.strip_prefix(*wanted).is_some_and(|rest| matches(tokens, rest)),
+        Token::Any => text.chars().next().is_some_and(|c| matches(tokens, &text[c.len_utf8()..])),
+        Token::AnyRun => {
+            text.char_indices().any(|(at, _)| matches(tokens, &text[at..])) || matches(tokens, "")
+        }
+        Token::Number(ranges) => {
+            let digits = text.bytes().take(MAX_DIGITS).take_while(u8::is_ascii_digit).count();
+            (1..=digits).any(|n| ranges.iter().any(|r| r.holds(&text[..n])) && matches(tokens, &text[n..]))
+        }
+    }
+}
+
+impl Range {
+    fn holds(&self, digits: &str) -> bool {
+        let spelled = match self.width {
+            Some(width) => digits.len() == width || (digits.len() > width && !digits.starts_with('0')),
+            None => digits.len() == 1 || !digits.starts_with('0'),
+        };
+        spelled && digits.parse().is_ok_and(|n: u64| (self.first..=self.last).contains(&n))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_mean_what_they_say() {
+        for (pattern, yes, no) in [
+            ("cmp-1", &["cmp-1"][..], &["cmp-10", "cmp-", "CMP-1"][..]),
+            ("cmp-*", &["cmp-", "cmp-17.example"], &["cm"]),
+            ("*", &["a", ""], &[]),
+            ("h?", &["h1", "hx"], &["h", "h12"]),
+            ("h[001-100]", &["h001", "h099", "h100"], &["h1", "h000", "h101", "h0100"]),
+            ("h[8-12].dc", &["h8.dc", "h12.dc"], &["h08.dc", "h13.dc", "h.dc"]),
+            ("r[1,3-5]-n[01-02]", &["r1-n01", "r4-n02"], &["r2-n01", "r1-n1"]),
+            ("[1-3][4-6]", &["14", "36"], &["44", "1"]),
+            ("*[2]*", &["ab2c", "2"], &["ab"]),
+        ] {
+            let pattern: HostPattern = pattern.parse().unwrap();
+            yes.iter().for_each(|host| assert!(pattern.matches(host), "{pattern:?} {host}"));
+            no.iter().for_each(|host| assert!(!pattern.matches(host), "{pattern:?} {host}"));
+        }
+        assert!("cmp-1".parse::<HostPattern>().unwrap().is_name());
+        assert!(!"cmp-?".parse::<HostPattern>().unwrap().is_name());
+    }
+
+    #[test]
+    fn a_wrong_range_is_refused() {
+        for (text, said) in [
+            ("h[1-3", "ends with ]"),
+            ("h[a-b]", "not a range"),
+            ("h[]", "not a range"),
+            ("h[5-1]", "ends before it begins"),
+            ("h[1-99999999999999999999]", "not a range"),
+            ("", "a name"),
+        ] {
+            let error = text.parse::<HostPattern>().unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+}

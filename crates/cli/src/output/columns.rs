@@ -1,0 +1,194 @@
+//! Columns: what a row has to show, by names that scripts may use.
+
+use std::cmp::Ordering;
+use std::str::FromStr;
+
+use novella_service::exit::{Failure, USAGE};
+use serde_json::Value;
+
+use super::table::{Cell, Tone};
+
+/// One column of rows `R`.
+pub struct Column<R> {
+    /// What `-c` and `--sort` call it.
+    pub name: &'static str,
+    /// What machines read.
+    pub value: fn(&R) -> Value,
+    /// What people read, if that is something else.
+    pub cell: Option<fn(&R) -> Cell>,
+}
+
+impl<R> Column<R> {
+    /// A column that people and machines read alike.
+    pub const fn field(name: &'static str, value: fn(&R) -> Value) -> Self {
+        Self { name, value, cell: None }
+    }
+
+    /// A column with a form for people. `value` is also what it is sorted by.
+    pub const fn view(name: &'static str, value: fn(&R) -> Value, cell: fn(&R) -> Cell) -> Self {
+        Self { name, value, cell: Some(cell) }
+    }
+
+    /// What people read.
+    pub fn shown(&self, row: &R) -> Cell {
+        match self.cell {
+            Some(cell) => cell(row),
+            None => match (self.value)(row) {
+                Value::Number(number) => Cell::number(number),
+                value => Cell::text(text(&value)),
+            },
+        }
+    }
+}
+
+/// All columns of a kind of row, and which are shown unless asked otherwise.
+pub struct Listing<R: 'static> {
+    /// Every column.
+    pub all: &'static [Column<R>],
+    /// In `table`.
+    pub table: &'static [&'static str],
+    /// Added by `wide`.
+    pub wide: &'static [&'static str],
+    /// In `csv` and `value`, and together all that `json` has.
+    pub fields: &'static [&'static str],
+}
+
+impl<R> Listing<R> {
+    /// The columns of these names, in this order.
+    pub fn pick<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<Vec<&'static Column<R>>, Failure> {
+        names.map(|name| self.column(name)).collect()
+    }
+
+    fn column(&self, name: &str) -> Result<&'static Column<R>, Failure> {
+        let wanted = name.trim().replace([' ', '-'], "_");
+        self.all.iter().find(|column| column.name.eq_ignore_ascii_case(&wanted)).ok_or_else(|| {
+            let known: Vec<_> = self.all.iter().map(|column| column.name).collect();
+            Failure::new(USAGE, format!("there is no column {name:?}")).next(format!("use one of {}", known.join(", ")))
+        })
+    }
+
+    /// Sorts the rows by a column. Rows that are equal there keep their order.
+    pub fn sort(&self, rows: &mut [R], by: &SortArg) -> Result<(), Failure> {
+        let column = self.column(&by.column)?;
+        rows.sort_by(|a, b| {
+            let order = compare(&(column.value)(a), &(column.value)(b));
+            if by.descending { order.reverse() } else { order }
+        });
+        Ok(())
+    }
+}
+
+/// `COL`, `COL:asc` or `COL:desc`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SortArg {
+    /// Column name.
+    pub column: String,
+    /// Largest first.
+    pub descending: bool,
+}
+
+impl FromStr for SortArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (column, direction) = text.split_once(':').unwrap_or((text, "asc"));
+        let descending = match direction {
+            "asc" | "ascending" => false,
+            "desc" | "descending" => true,
+            other => return Err(format!("{other:?} is no direction; write COL, COL:asc or COL:desc")),
+        };
+        Ok(Self { column: column.to_owned(), descending })
+    }
+}
+
+/// A value in one cell.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) if list.iter().all(|item| !item.is_object() && !item.is_array()) => {
+            list.iter().map(text).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Smaller first: nothing, numbers by size, then text in the order people expect of `h2` and `h10`.
+fn compare(a: &Value, b: &Value) -> Ordering {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => {
+            a.as_f64().unwrap_or(f64::NAN).total_cmp(&b.as_f64().unwrap_or(f64::NAN))
+        }
+        (Value::Null, Value::Null) => Ordering::Equal,
+        (Value::Null, _) => Ordering::Less,
+        (_, Value::Null) => Ordering::Greater,
+        (a, b) => natural(&text(a), &text(b)),
+    }
+}
+
+/// Text order in which runs of digits count as numbers.
+pub fn natural(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a, b);
+    loop {
+        let (Some(x), Some(y)) = (a.chars().next(), b.chars().next()) else { return a.len().cmp(&b.len()) };
+        let order = if x.is_ascii_digit() && y.is_ascii_digit() {
+            let (m, n) = (digits(&mut a), digits(&mut b));
+            // Without leading zeros, more digits are a larger number.
+            let (m_bare, n_bare) = (m.trim_start_matches('0'), n.trim_start_matches('0'));
+            m_bare.len().cmp(&n_bare.len()).then_with(|| m_bare.cmp(n_bare)).then_with(|| m.len().cmp(&n.len()))
+        } else {
+            (a, b) = (&a[x.len_utf8()..], &b[y.len_utf8()..]);
+            x.cmp(&y)
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+}
+
+fn digits<'a>(text: &mut &'a str) -> &'a str {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, rest) = text.split_at(end);
+    *text = rest;
+    number
+}
+
+/// The tone of a host's state.
+pub fn state_tone(state: novella_objects::HostState) -> Tone {
+    use novella_objects::HostState::{Disabled, Down, Suspect, Up};
+    match state {
+        Up => Tone::Good,
+        Suspect => Tone::Warn,
+        Disabled => Tone::Dim,
+        Down => Tone::Bad,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn names_sort_as_people_count() {
+        let mut names = ["h10", "h2", "h02", "a", "h1-z", "h", "h1"];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(names, ["a", "h", "h1", "h1-z", "h2", "h02", "h10"]);
+        let mut values = [json!("b"), json!(2.5), json!(null), json!(10), json!(-1)];
+        values[1..].sort_by(compare);
+        assert_eq!(values[1..], [json!(null), json!(-1), json!(2.5), json!(10)]);
+    }
+
+    #[test]
+    fn a_sort_argument_has_a_direction() {
+        assert_eq!("ram:desc".parse(), Ok(SortArg { column: "ram".into(), descending: true }));
+        assert_eq!("ram".parse(), Ok(SortArg { column: "ram".into(), descending: false }));
+        assert!("ram:up".parse::<SortArg>().unwrap_err().contains("COL:desc"));
+    }
+
+    #[test]
+    fn values_in_one_cell() {
+        let cells = [json!(null), json!("x"), json!(1.5), json!(["a", 1]), json!([{"k": 1}]), json!(true)];
+        assert_eq!(cells.each_ref().map(text), ["", "x", "1.5", "a, 1", r#"[{"k":1}]"#, "true"]);
+    }
+}

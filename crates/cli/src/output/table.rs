@@ -1,0 +1,118 @@
+//! Tables for people: no lines, columns as narrow as they can be, colour where it says something.
+
+use comfy_table::{Attribute, CellAlignment, Color, ContentArrangement, Table, presets};
+
+use super::Style;
+
+/// What a cell's colour says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tone {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// As it should be.
+    Good,
+    /// Look at it.
+    Warn,
+    /// Wrong.
+    Bad,
+    /// Beside the point.
+    Dim,
+}
+
+/// One cell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cell {
+    /// What it says.
+    pub text: String,
+    /// How it looks.
+    pub tone: Tone,
+    /// Numbers stand right.
+    pub right: bool,
+}
+
+impl Cell {
+    /// Text on the left.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    /// Text on the right.
+    pub fn number(text: impl ToString) -> Self {
+        Self { text: text.to_string(), right: true, ..Self::default() }
+    }
+
+    /// The same in another tone.
+    pub fn tone(self, tone: Tone) -> Self {
+        Self { tone, ..self }
+    }
+}
+
+/// The table as text that ends with a line break; empty without rows and header.
+pub fn plain(header: &[&str], rows: Vec<Vec<Cell>>, style: Style) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.force_no_tty().set_width(style.table_width());
+    if style.color {
+        table.enforce_styling();
+    }
+    let right = |column: usize| !rows.is_empty() && rows.iter().all(|row| row.get(column).is_some_and(|c| c.right));
+    let header: Vec<_> = header
+        .iter()
+        .enumerate()
+        .map(|(at, name)| aligned(comfy_table::Cell::new(name.to_uppercase()), right(at)).add_attribute(Attribute::Bold))
+        .collect();
+    if !header.is_empty() {
+        table.set_header(header);
+    }
+    for row in rows {
+        table.add_row(row.into_iter().map(cell).collect::<Vec<_>>());
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().fold(String::new(), |text, line| text + line.trim_end() + "\n")
+}
+
+fn aligned(cell: comfy_table::Cell, right: bool) -> comfy_table::Cell {
+    cell.set_alignment(if right { CellAlignment::Right } else { CellAlignment::Left })
+}
+
+fn cell(cell: Cell) -> comfy_table::Cell {
+    let shown = aligned(comfy_table::Cell::new(printable(&cell.text)), cell.right);
+    match cell.tone {
+        Tone::Plain => shown,
+        Tone::Good => shown.fg(Color::Green),
+        Tone::Warn => shown.fg(Color::Yellow),
+        Tone::Bad => shown.fg(Color::Red),
+        Tone::Dim => shown.add_attribute(Attribute::Dim),
+    }
+}
+
+/// The text without anything that would move a terminal's cursor or change its state.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_aligned_and_free_of_trailing_blanks() {
+        let rows = vec![
+            vec![Cell::text("cmp-1"), Cell::number(8), Cell::text("")],
+            vec![Cell::text("c2"), Cell::number(128), Cell::text("x")],
+        ];
+        let text = plain(&["host", "vcpus", "note"], rows, Style::default());
+        assert_eq!(text, "HOST   VCPUS  NOTE\ncmp-1      8\nc2       128  x\n");
+    }
+
+    #[test]
+    fn colour_only_where_it_is_wanted_and_control_characters_never() {
+        let rows = || vec![vec![Cell::text("up\x1b[2J").tone(Tone::Good)]];
+        assert_eq!(plain(&[], rows(), Style::default()), "up\u{fffd}[2J\n");
+        let colored = plain(&[], rows(), Style { color: true, ..Style::default() });
+        assert!(colored.contains("\x1b[38;5;10m") && !colored.contains("\x1b[2J"), "{colored:?}");
+    }
+}

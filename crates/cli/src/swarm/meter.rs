@@ -1,0 +1,48 @@
+//! A transport that takes the time of what is published: the broker's confirm ends it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use novella_messaging::{ConnectionState, Consumer, Destination, Outgoing, Subscription, Transport, TransportError};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::histogram::Histogram;
+
+/// See the module.
+pub struct Metered<T> {
+    inner: Arc<T>,
+    times: Arc<Histogram>,
+}
+
+impl<T> Metered<T> {
+    /// Times of fanout casts, which is what reports are, go to `times`.
+    pub fn new(inner: Arc<T>, times: Arc<Histogram>) -> Self {
+        Self { inner, times }
+    }
+}
+
+#[async_trait]
+impl<T: Transport> Transport for Metered<T> {
+    async fn publish(&self, message: Outgoing) -> Result<(), TransportError> {
+        let is_report = matches!(message.destination, Destination::Fanout { .. });
+        let began = Instant::now();
+        let result = self.inner.publish(message).await;
+        if is_report && result.is_ok() {
+            self.times.record(began.elapsed());
+        }
+        result
+    }
+
+    async fn consume(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, TransportError> {
+        self.inner.consume(subscription).await
+    }
+
+    fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.inner.state()
+    }
+
+    async fn close(&self, deadline: Instant) {
+        self.inner.close(deadline).await;
+    }
+}
