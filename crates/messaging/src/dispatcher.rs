@@ -71,6 +71,11 @@ impl Request {
         })
     }
 
+    /// Reads the body of a message as a server does. None if it is not a request that could be dispatched.
+    pub fn from_body(body: &[u8]) -> Option<Self> {
+        crate::envelope::read_request(body, None).ok().map(|incoming| incoming.request)
+    }
+
     /// The arguments.
     pub fn args(&self) -> Args<'_> {
         // Absent arguments are an empty object.
@@ -123,6 +128,12 @@ pub enum CallError {
         /// What happened, without secrets: the caller sees it.
         message: String,
     },
+}
+
+impl From<RemoteError> for CallError {
+    fn from(error: RemoteError) -> Self {
+        Self::Failed(Box::new(error))
+    }
 }
 
 impl CallError {

@@ -88,7 +88,7 @@ pub trait BatchHandler: Send + Sync {
         Version::new(1, u32::MAX)
     }
 
-    /// Handles them, in order of arrival. Must not block.
+    /// Handles them, in order of arrival. Must not block. After a panic it is given the same ones again, one by one.
     fn handle(&self, requests: &[Request]);
 }
 

@@ -38,7 +38,8 @@ pub(super) struct Listener {
 struct Run {
     handler: usize,
     requests: Vec<Request>,
-    replies: Vec<ReplyAddress>,
+    /// Who waits for the answer of each, if anyone does.
+    replies: Vec<Option<ReplyAddress>>,
     tags: Vec<DeliveryTag>,
 }
 
@@ -95,7 +96,7 @@ impl Listener {
                     }
                     run.handler = handler;
                     run.requests.push(incoming.request);
-                    run.replies.extend(incoming.reply);
+                    run.replies.push(incoming.reply);
                     run.tags.push(tag);
                 }
                 None => {
@@ -174,20 +175,15 @@ impl Listener {
         let counters = &self.shared.counters;
         counters.batched.fetch_add(run.requests.len() as u64, std::sync::atomic::Ordering::Relaxed);
         count(&counters.batches);
-        let handler = &self.batches[run.handler];
-        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| handler.handle(&run.requests)));
-        let outcome: Outcome = match outcome {
-            Ok(()) => Ok(RawValue::NULL.to_owned()),
-            Err(_) => {
-                count(&counters.panics);
-                tracing::error!(
-                    method = handler.method(),
-                    reports = run.requests.len(),
-                    "a batch handler panicked"
-                );
-                Err(Box::new(panicked(handler.method())))
+        let whole = self.handle_caught(run.handler, &run.requests);
+        for (request, reply) in run.requests.iter().zip(run.replies.drain(..)) {
+            // One bad report must not take its neighbours along: after a panic each is handled alone.
+            let alone = (whole.is_err() && run.tags.len() > 1)
+                .then(|| self.handle_caught(run.handler, std::slice::from_ref(request)));
+            if let Some(reply) = reply {
+                self.answer_later(reply, alone.unwrap_or_else(|| whole.clone()));
             }
-        };
+        }
         if self.late == 0 {
             self.consumer.settle(last, Settle::AckThrough);
         } else {
@@ -198,8 +194,21 @@ impl Listener {
         }
         run.requests.clear();
         run.tags.clear();
-        for reply in std::mem::take(&mut run.replies) {
-            self.answer_later(reply, outcome.clone());
+    }
+
+    fn handle_caught(&self, handler: usize, requests: &[Request]) -> Outcome {
+        let handler = &self.batches[handler];
+        match std::panic::catch_unwind(AssertUnwindSafe(|| handler.handle(requests))) {
+            Ok(()) => Ok(RawValue::NULL.to_owned()),
+            Err(_) => {
+                count(&self.shared.counters.panics);
+                tracing::error!(
+                    method = handler.method(),
+                    reports = requests.len(),
+                    "a batch handler panicked"
+                );
+                Err(Box::new(panicked(handler.method())))
+            }
         }
     }
 
@@ -239,7 +248,9 @@ impl Listener {
     fn answer_later(&self, reply: ReplyAddress, outcome: Outcome) {
         let shared = self.shared.clone();
         match shared.aside.clone().try_acquire_owned() {
-            Ok(slot) => self.shared.spawn(async move { shared.replier.answer(&reply, &outcome, Some(slot)).await }),
+            Ok(slot) => {
+                self.shared.spawn(async move { shared.replier.answer(&reply, &outcome, Some(slot)).await })
+            }
             Err(_) => count(&shared.counters.replies_failed),
         }
     }

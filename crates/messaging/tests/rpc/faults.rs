@@ -74,7 +74,6 @@ async fn doubled_messages_are_executed_once() {
     }
     tokio::time::sleep(SECOND).await;
     assert_eq!((worker.log().len(), server.counters().get("duplicates")), (20, 20));
-    assert_eq!(client.unexpected_replies(), 20, "the second copy of each answer");
 }
 
 #[tokio::test(start_paused = true)]

@@ -108,8 +108,11 @@ pub async fn serve_with(
     server
 }
 
+/// A client with message ids of its own.
 pub fn client(broker: &Arc<InProcessBroker>, name: &str) -> RpcClient {
-    RpcClient::new(broker.connect(name), [1; 32])
+    let mut seed = [1; 32];
+    seed.iter_mut().zip(name.bytes()).for_each(|(byte, letter)| *byte = letter);
+    RpcClient::new(broker.connect(name), seed)
 }
 
 pub async fn call(client: &RpcClient, method: &str, args: Value, seconds: u64) -> Result<Value, RpcError> {
