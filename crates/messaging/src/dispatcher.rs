@@ -73,7 +73,7 @@ impl Request {
 
     /// Reads the body of a message as a server does. None if it is not a request that could be dispatched.
     pub fn from_body(body: &[u8]) -> Option<Self> {
-        crate::envelope::read_request(body, None).ok().map(|incoming| incoming.request)
+        crate::envelope::read_request(body).ok().map(|incoming| incoming.request)
     }
 
     /// The arguments.

@@ -127,8 +127,8 @@ impl Unreadable {
     }
 }
 
-/// Reads a request.
-pub(crate) fn read_request(body: &[u8], user_id: Option<String>) -> Result<Incoming, Box<Unreadable>> {
+/// Reads a request. Who sent it is not in the body.
+pub(crate) fn read_request(body: &[u8]) -> Result<Incoming, Box<Unreadable>> {
     let text = open(body).map_err(|(fault, text)| {
         Unreadable::malformed(fault, text.as_deref().and_then(salvage::reply_address))
     })?;
@@ -138,7 +138,7 @@ pub(crate) fn read_request(body: &[u8], user_id: Option<String>) -> Result<Incom
     };
     let reply = reply_address(&fields);
     match head(&fields) {
-        Ok((method, version, namespace)) => {
+        Ok(Head { method, version, namespace }) => {
             let args = match fields.get("args") {
                 None => 0..0,
                 Some(raw) if raw.get().starts_with('{') => span(&text, raw.get()),
@@ -148,11 +148,11 @@ pub(crate) fn read_request(body: &[u8], user_id: Option<String>) -> Result<Incom
                     return Err(Box::new(Unreadable { fault: Fault::Arguments, reply, error }));
                 }
             };
-            let context = context(&fields, user_id, reply.is_some());
+            let context = context(&fields, reply.is_some());
             drop(fields);
             Ok(Incoming { request: Request { context, namespace, version, method, text, args }, reply })
         }
-        Err((fault, error)) => Err(Box::new(Unreadable { fault, reply, error: Box::new(error) })),
+        Err((fault, error)) => Err(Box::new(Unreadable { fault, reply, error })),
     }
 }
 
@@ -201,16 +201,27 @@ fn inner(fault: Fault) -> Fault {
     }
 }
 
-/// Method, version and namespace, or the failure that oslo.messaging's server would answer with.
-fn head(fields: &Fields<'_>) -> Result<(String, Version, Option<String>), (Fault, RemoteError)> {
-    let builtin = |fault, class: &str, message: String| (fault, RemoteError::new("builtins", class, message));
+/// What a request is dispatched by.
+struct Head {
+    method: String,
+    version: Version,
+    namespace: Option<String>,
+}
+
+/// Reads the head, or tells the failure that oslo.messaging's server would answer with.
+fn head(fields: &Fields<'_>) -> Result<Head, (Fault, Box<RemoteError>)> {
+    let builtin =
+        |fault, class: &str, message: String| (fault, Box::new(RemoteError::new("builtins", class, message)));
     let method = fields.get("method").and_then(text_of).ok_or_else(|| {
         builtin(Fault::Method, "TypeError", "the request has no method, or one that is not a string".into())
     })?;
     let version = match fields.get("version") {
         None => Version::new(1, 0),
         Some(raw) if is_null(raw) => {
-            return Err((Fault::Version, CallError::UnsupportedVersion.into_remote(&method, "None")));
+            return Err((
+                Fault::Version,
+                Box::new(CallError::UnsupportedVersion.into_remote(&method, "None")),
+            ));
         }
         Some(raw) => {
             let text = text_of(raw).ok_or_else(|| {
@@ -225,11 +236,14 @@ fn head(fields: &Fields<'_>) -> Result<(String, Version, Option<String>), (Fault
     };
     let namespace = match fields.get("namespace") {
         Some(raw) if !is_null(raw) => Some(text_of(raw).ok_or_else(|| {
-            (Fault::Namespace, CallError::UnsupportedVersion.into_remote(&method, &version.to_string()))
+            (
+                Fault::Namespace,
+                Box::new(CallError::UnsupportedVersion.into_remote(&method, &version.to_string())),
+            )
         })?),
         _ => None,
     };
-    Ok((method, version, namespace))
+    Ok(Head { method, version, namespace })
 }
 
 fn reply_address(fields: &Fields<'_>) -> Option<ReplyAddress> {
@@ -253,13 +267,13 @@ fn heartbeat(timeout: &RawValue) -> Option<Duration> {
     (seconds >= 2.0).then(|| Duration::from_secs_f64(seconds.min(MAX_MONITOR_S) / 2.0))
 }
 
-fn context(fields: &Fields<'_>, user_id: Option<String>, is_call: bool) -> RequestContext {
+fn context(fields: &Fields<'_>, is_call: bool) -> RequestContext {
     let entries: Vec<_> = fields
         .iter()
         .filter_map(|(key, value)| Some((key.strip_prefix(CONTEXT_PREFIX)?.to_owned(), value.to_owned())))
         .collect();
     let mut context = RequestContext {
-        user_id,
+        user_id: None,
         request_id: None,
         unique_id: fields.get("_unique_id").and_then(text_of),
         is_call,

@@ -39,7 +39,7 @@ pub(super) fn reply_address(text: &str) -> Option<ReplyAddress> {
     }
     let msg_id = RawValue::from_string(msg_id.filter(|id| id.len() > 2)?.to_owned()).ok()?;
     let queue: String = serde_json::from_str(queue?).ok()?;
-    (!queue.is_empty() && queue.len() <= MAX_QUEUE_NAME).then(|| ReplyAddress {
+    (!queue.is_empty() && queue.len() <= MAX_QUEUE_NAME).then_some(ReplyAddress {
         msg_id,
         queue: Some(queue),
         heartbeat: None,

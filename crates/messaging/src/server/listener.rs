@@ -114,12 +114,12 @@ impl Listener {
     fn admit(&mut self, delivery: Delivery) -> Option<Incoming> {
         let Delivery { body, content_type, user_id, tag, .. } = delivery;
         let shared = &self.shared;
-        let peer = user_id.as_deref().unwrap_or(NOBODY).to_owned();
         if let Some(accepted) = &shared.options.accept_commands_from
             && !user_id.as_ref().is_some_and(|user| accepted.contains(user))
         {
             count(&shared.counters.rejected_user);
-            if let Some(suppressed) = shared.notices.due("user", &peer) {
+            let peer = user_id.as_deref().unwrap_or(NOBODY);
+            if let Some(suppressed) = shared.notices.due("user", peer) {
                 tracing::warn!(
                     user = peer,
                     suppressed,
@@ -130,11 +130,12 @@ impl Listener {
             return None;
         }
         let read = match content_type.as_deref() {
-            Some(CONTENT_TYPE) => read_request(&body, user_id),
+            Some(CONTENT_TYPE) => read_request(&body),
             _ => Err(Unreadable::content_type()),
         };
         match read {
-            Ok(incoming) => {
+            Ok(mut incoming) => {
+                incoming.request.context.user_id = user_id;
                 if incoming.request.context.unique_id.as_deref().is_some_and(|id| !self.seen.first_time(id)) {
                     count(&shared.counters.duplicates);
                     tracing::debug!(method = incoming.request.method, "suppressed a copy of a message");
@@ -145,7 +146,8 @@ impl Listener {
             }
             Err(unreadable) => {
                 shared.counters.fault(unreadable.fault);
-                if let Some(suppressed) = shared.notices.due(unreadable.fault.name(), &peer) {
+                let peer = user_id.as_deref().unwrap_or(NOBODY);
+                if let Some(suppressed) = shared.notices.due(unreadable.fault.name(), peer) {
                     let start = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]).into_owned();
                     let (size, fault) = (body.len(), unreadable.fault.name());
                     tracing::warn!(user = peer, size, fault, ?start, suppressed, "a malformed request");

@@ -13,11 +13,14 @@ const MAX_REMEMBERED: usize = 256;
 
 /// Remembers what was said about whom.
 #[derive(Default)]
-pub(super) struct Notices(Mutex<BTreeMap<(&'static str, String), (Instant, u64)>>);
+pub(super) struct Notices(Mutex<BTreeMap<(Kind, Peer), (Instant, u64)>>);
+
+type Kind = &'static str;
+type Peer = String;
 
 impl Notices {
     /// Whether to log now, and if so how many times it was kept quiet since the last line.
-    pub(super) fn due(&self, kind: &'static str, peer: &str) -> Option<u64> {
+    pub(super) fn due(&self, kind: Kind, peer: &str) -> Option<u64> {
         let now = Instant::now();
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((last, kept)) = said.get_mut(&(kind, peer.to_owned())) {
