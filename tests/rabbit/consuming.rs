@@ -294,3 +294,34 @@ async fn oslo_shapes_are_those_an_oslo_server_declares() {
     let options = lapin::options::ExchangeDeleteOptions::default();
     bare.exchange_delete(exchange.into(), options).await.expect("deleted");
 }
+
+#[tokio::test]
+async fn a_queue_that_costs_the_connection_is_tried_seldom() {
+    let Some(broker) = broker_alone("541").await else { return };
+    let name = broker.unique("denied");
+    let mut options = broker.options("denied");
+    options.topology = Topology::Oslo(OsloOptions::default());
+    let transport = RabbitTransport::start(options);
+    let shared = consume(&transport, server_queue(&name, "transient", false)).await;
+    let settled = |state: &ConsumerState| !matches!(state, ConsumerState::Pending);
+    let bare = broker.bare().await;
+    match reaches(&*shared, settled).await {
+        // RabbitMQ before 4.3 takes transient shared queues, unless told not to.
+        ConsumerState::Active { .. } => {
+            drop(shared);
+            let queue = format!("{name}.transient");
+            bare.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
+        }
+        ConsumerState::Failed { reason } => {
+            assert!(
+                reason.contains("transient_nonexcl_queues") && reason.contains("see `topology`"),
+                "{reason}"
+            );
+            let generation = connected(&transport).await;
+            transport.publish(message(topic("nobody"), "{}")).await.expect("published meanwhile");
+            sleep(Duration::from_secs(2)).await;
+            assert!(connected(&transport).await <= generation + 1, "not one connection after the other");
+        }
+        other => panic!("{other:?}"),
+    }
+}

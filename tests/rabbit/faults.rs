@@ -222,3 +222,25 @@ async fn a_forced_close_is_answered_by_a_new_connection() {
     assert_eq!(&take(&mut *consumer, 1).await[0].body[..], b"1");
     assert_eq!(&take(&mut *fanout, 1).await[0].body[..], b"2");
 }
+
+#[tokio::test]
+async fn one_lost_connection_takes_the_other_along() {
+    let Some(broker) = broker_alone("half lost").await else { return };
+    let name = broker.unique("half");
+    let transport = broker.transport(&name).await;
+    let mut consumer = consume(&transport, server_queue(&name, "s", false)).await;
+    let first = active(&*consumer).await;
+    let list = || broker.ctl(&["ctl", "list_connections", "pid", "client_properties"]);
+    eventually("both connections are listed", async || list().matches(&name).count() == 2).await;
+    let lines = list();
+    let publishing =
+        lines.lines().find(|line| line.contains(&format!("{name} (publishing)"))).expect("listed");
+    let pid = publishing.split_whitespace().next().expect("a process id");
+    broker.ctl(&["ctl", "close_connection", pid, "test"]);
+    reaches(&*consumer, |state| matches!(state, ConsumerState::Active { generation } if *generation > first))
+        .await;
+    connected(&transport).await;
+    transport.publish(message(server(&name, "s"), "1")).await.expect("published");
+    assert_eq!(&take(&mut *consumer, 1).await[0].body[..], b"1");
+    eventually("the old consuming connection is gone", async || list().matches(&name).count() == 2).await;
+}

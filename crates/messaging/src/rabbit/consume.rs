@@ -316,29 +316,31 @@ impl Builder {
     }
 
     async fn wait_out(&mut self, obstacle: Obstacle) {
-        let queue = &self.subscription.queue;
-        let (state, wait) = match obstacle {
-            Obstacle::Held(reason) => {
-                let wait = self.retry.next();
-                warn!(?queue, %reason, "another connection holds the queue; trying again");
-                (ConsumerState::Held, wait)
-            }
+        let (state, reason, wait) = match obstacle {
+            Obstacle::Held(reason) => (ConsumerState::Held, reason, self.retry.next()),
             Obstacle::Refused(reason) => {
-                let wait = self.failed.next();
-                warn!(?queue, %reason, "cannot consume; trying again seldom");
-                (ConsumerState::Failed { reason }, wait)
+                (ConsumerState::Failed { reason: reason.clone() }, reason, self.failed.next())
             }
             Obstacle::Gone(reason) => {
-                debug!(?queue, %reason, "set-up interrupted");
                 self.core.suspect();
-                (ConsumerState::Pending, self.retry.next())
+                (ConsumerState::Pending, reason, self.retry.next())
             }
         };
-        self.state.send_if_modified(|now| {
+        let changed = self.state.send_if_modified(|now| {
             let change = *now != state;
-            *now = state;
+            now.clone_from(&state);
             change
         });
+        let queue = &self.subscription.queue;
+        match state {
+            ConsumerState::Held if changed => {
+                warn!(?queue, %reason, "another connection holds the queue; waiting for it")
+            }
+            ConsumerState::Failed { .. } if changed => {
+                warn!(?queue, %reason, "cannot consume; trying again seldom")
+            }
+            _ => debug!(?queue, %reason, "still not consuming"),
+        }
         sleep(wait).await;
     }
 

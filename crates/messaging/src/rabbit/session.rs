@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use lapin::{Connection, Event};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, interval, interval_at, sleep};
+use tokio::time::{Instant, interval, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -33,6 +33,8 @@ const SAY_WAITING_AFTER: Duration = Duration::from_secs(1);
 const SAY_WAITING_EVERY: Duration = Duration::from_secs(5);
 /// How often a connection is looked at that sent no event.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// A connection that is gone may still have to say why.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// What the supervisor, publishers and consumers of one transport share.
 pub(super) struct Core {
@@ -214,6 +216,8 @@ impl Core {
             warn!(%broker, generation, %cause, "lost the connection to RabbitMQ");
             self.session.send_replace(None);
             self.set_state(ConnectionState::Connecting { attempt: 0, last_error: Some(cause) });
+            // Ends what is left of it, such as the one connection when the other has failed.
+            drop(session);
             if opened.elapsed() >= STABLE {
                 backoff.reset();
             }
@@ -276,13 +280,18 @@ impl Core {
         let mut publishing = pin!(session.publishing().events_listener());
         let mut consuming = pin!(session.consume.as_ref().map(|link| link.connection.events_listener()));
         let mut check = interval(CHECK_EVERY);
+        let opened = Instant::now();
+        let mut last_words = None;
         loop {
             let event = tokio::select! {
                 biased;
                 event = publishing.next() => event,
                 event = next_of(&mut consuming) => event,
-                () = self.suspicion.notified() => None,
+                () = self.suspicion.notified(), if last_words.is_none() => None,
                 _ = check.tick() => None,
+                () = sleep_until(last_words.unwrap_or(opened)), if last_words.is_some() => {
+                    return "the connection was closed".into();
+                }
             };
             let mut cause = None;
             match event {
@@ -300,7 +309,10 @@ impl Core {
                 _ => {}
             }
             if !session.alive() {
-                return cause.unwrap_or_else(|| "the connection was closed".into());
+                if let Some(cause) = cause {
+                    return cause;
+                }
+                last_words.get_or_insert_with(|| Instant::now() + LAST_WORDS);
             }
         }
     }
