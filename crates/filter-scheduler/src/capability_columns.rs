@@ -16,6 +16,7 @@ use hashbrown::{Equivalent, HashMap};
 use novella_objects::Capabilities;
 
 use crate::dictionary::Dictionary;
+use crate::host_table::grow_to;
 use crate::json::Json;
 
 /// In a column: the row does not have this key.
@@ -33,11 +34,14 @@ pub(crate) struct CapabilityColumns {
     columns: HashMap<u32, Vec<u32>>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct RowCapabilities {
     pairs: Vec<(u32, u32)>,
-    integers: [Option<i64>; INTEGERS.len()],
+    integers: [i64; INTEGERS.len()],
 }
+
+/// Among a row's integers: not reported. No report carries a number this small.
+const NO_INTEGER: i64 = i64::MIN;
 
 /// The integer attributes of a report that are not among Nova's HostState attributes computed from the table.
 pub(crate) const INTEGERS: [&str; 7] = [
@@ -96,6 +100,10 @@ enum Source<T> {
     Text(T),
 }
 
+impl RowCapabilities {
+    const EMPTY: Self = Self { pairs: Vec::new(), integers: [NO_INTEGER; INTEGERS.len()] };
+}
+
 impl Hash for Capability {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.source.hash(state);
@@ -147,15 +155,15 @@ impl Symbols<'_> {
 
 impl CapabilityColumns {
     pub(crate) fn grow(&mut self, rows: usize) {
-        self.rows.resize(rows, RowCapabilities::default());
+        grow_to(&mut self.rows, rows, RowCapabilities::EMPTY);
         for column in self.columns.values_mut() {
-            column.resize(rows, ABSENT);
+            grow_to(column, rows, ABSENT);
         }
     }
 
     pub(crate) fn clear(&mut self, row: usize) {
         self.replace(row, std::iter::empty());
-        self.rows[row] = RowCapabilities::default();
+        self.rows[row] = RowCapabilities::EMPTY;
     }
 
     /// Replaces all that the row holds.
@@ -168,7 +176,8 @@ impl CapabilityColumns {
             report.host_memory_total,
             report.host_memory_free,
             report.hypervisor_version,
-        ];
+        ]
+        .map(|value| value.unwrap_or(NO_INTEGER));
         // Nova keeps cpu_info as a text that holds JSON; an object, as in 2012, is taken as its own text.
         let cpu_info = report.cpu_info.as_ref().map(|raw| match raw.get() {
             text if text.starts_with('"') => Source::Json(text),
@@ -268,7 +277,7 @@ impl CapabilityColumns {
 
     /// An integer attribute of [`INTEGERS`].
     pub(crate) fn integer(&self, row: usize, which: usize) -> Option<i64> {
-        self.rows[row].integers[which]
+        Some(self.rows[row].integers[which]).filter(|&value| value != NO_INTEGER)
     }
 }
 

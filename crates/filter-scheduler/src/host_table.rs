@@ -237,8 +237,8 @@ pub(crate) struct RawColumn {
 
 impl RawColumn {
     fn grow(&mut self, rows: usize) {
-        self.rounded.resize(rows, 0.0);
-        self.changed_rows.resize(rows / BLOCK, 0);
+        grow_to(&mut self.rounded, rows, 0.0);
+        grow_to(&mut self.changed_rows, rows / BLOCK, 0);
     }
 
     fn set(&mut self, row: usize, value: f64) {
@@ -278,7 +278,7 @@ impl HostTable {
         if index == self.columns.exact.len() {
             self.columns.grow();
             self.capabilities.grow(self.columns.exact.len());
-            Arc::make_mut(&mut self.names).resize(self.columns.exact.len(), None);
+            grow_to(Arc::make_mut(&mut self.names), self.columns.exact.len(), None);
         }
         let row = Row(u32::try_from(index).expect("a table of 2^32 hosts exceeds any memory"));
         Arc::make_mut(&mut self.names)[index] = Some(names);
@@ -547,16 +547,16 @@ impl Columns {
     /// Adds one block of empty rows.
     fn grow(&mut self) {
         let rows = self.exact.len() + BLOCK;
-        self.room_vcpus.resize(rows, -1);
-        self.room_memory_mb.resize(rows, -1);
-        self.room_disk_mb.resize(rows, -1);
+        grow_to(&mut self.room_vcpus, rows, -1);
+        grow_to(&mut self.room_memory_mb, rows, -1);
+        grow_to(&mut self.room_disk_mb, rows, -1);
         self.free_memory_mb.grow(rows);
         self.free_vcpus.grow(rows);
         self.free_disk_gb.grow(rows);
-        self.zone.resize(rows, NO_ZONE);
+        grow_to(&mut self.zone, rows, NO_ZONE);
         self.present.push(0);
         self.serving.push(0);
-        self.exact.resize(rows, Exact::EMPTY);
+        grow_to(&mut self.exact, rows, Exact::EMPTY);
     }
 
     /// Recomputes what follows from a row's exact amounts.
@@ -570,6 +570,14 @@ impl Columns {
         self.free_vcpus.set(row, exact.free_vcpus());
         self.free_disk_gb.set(row, exact.free_disk_gb());
     }
+}
+
+/// Lengthens a column by an eighth at a time: doubling would leave half of a large fleet's memory unused.
+pub(crate) fn grow_to<T: Clone>(column: &mut Vec<T>, rows: usize, empty: T) {
+    if rows > column.capacity() {
+        column.reserve_exact(rows - column.len() + column.len() / 8);
+    }
+    column.resize(rows, empty);
 }
 
 /// Into a 32-bit lane. Cutting changes no decision: requests above [`MAX_AMOUNT`] are refused before any comparison.
