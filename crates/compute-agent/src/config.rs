@@ -430,6 +430,8 @@ impl AgentConfig {
                 )
             } else if inventory.step_size == 0 || inventory.min_unit > inventory.max_unit {
                 format!("{name}: step_size must not be 0, and min_unit not above max_unit")
+            } else if !(inventory.allocation_ratio.is_finite() && inventory.allocation_ratio > 0.0) {
+                format!("{name}: allocation_ratio is a number above 0")
             } else {
                 continue;
             };

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use novella_service::{Env, Store, StoreError};
+use novella_service::{Env, Panicked, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -50,9 +50,12 @@ pub enum IdentityError {
          restore it from a backup, or remove it to make this host a new one"
     )]
     Malformed {
-        /// serde's words.
+        /// serde's words, or what is impossible about it.
         reason: String,
     },
+    /// The store panicked, or the runtime is being shut down.
+    #[error("the identity of this host could not be read")]
+    Panicked(#[from] Panicked),
 }
 
 /// Reads the identity, or makes it on the first start, and raises its incarnation durably.
@@ -60,9 +63,7 @@ pub async fn take_up(env: &Env) -> Result<Identity, IdentityError> {
     let fresh = env.random.uuid();
     let nonce = env.random.u64();
     let store = env.store.clone();
-    let record = env.blocking.run(move || raise(&store, fresh)).await.map_err(|panicked| {
-        IdentityError::Malformed { reason: format!("reading it panicked: {panicked}") }
-    })??;
+    let record = env.blocking.run(move || raise(&store, fresh)).await??;
     Ok(Identity { uuid: record.uuid, incarnation: record.incarnation, nonce })
 }
 
@@ -74,7 +75,10 @@ fn raise(store: &Arc<dyn Store>, fresh: Uuid) -> Result<Record, IdentityError> {
         .transpose()
         .map_err(|error| IdentityError::Malformed { reason: error.to_string() })?
         .unwrap_or(Record { uuid: fresh, incarnation: 0 });
-    let record = Record { uuid: before.uuid, incarnation: before.incarnation + 1 };
+    let incarnation = before.incarnation.checked_add(1).ok_or_else(|| IdentityError::Malformed {
+        reason: format!("incarnation {} cannot be raised", before.incarnation),
+    })?;
+    let record = Record { uuid: before.uuid, incarnation };
     let text = serde_json::to_vec_pretty(&record).expect("a uuid and a number are JSON");
     store
         .write_durable(IDENTITY_FILE, &text)

@@ -23,16 +23,17 @@ use novella_messaging::{QueueKind, RpcClient, RpcServer, ServerOptions, Transpor
 use novella_periodic_task::{Runner, RunnerOptions};
 use novella_rpcapi::{BaseApi, COMPUTE_TOPIC, ComputeApi, ComputeServer, SchedulerApi};
 use novella_service::Env;
+use novella_service::exit::chain;
 use novella_service::health::Health;
 use novella_virt::{ComputeDriver, DriverError};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 pub use config::AgentConfig;
 pub use identity::{IDENTITY_FILE, Identity, IdentityError};
-pub use manager::{ComputeManager, Standing};
+pub use manager::{ComputeManager, ReadError, Standing};
 pub use publisher::PublishCounters;
 use publisher::Publisher;
 use report::ReportTemplate;
@@ -41,8 +42,10 @@ use report::ReportTemplate;
 const CONCURRENCY: usize = 16;
 /// A publishing loop that has not run for this long (or three intervals) is not alive.
 const LATE_LOOP: Duration = Duration::from_secs(60);
-/// How long the goodbye may take.
+/// How long the goodbye may take; part of the grace period.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long closing the connection may take; part of the grace period.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The agent could not start.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +53,12 @@ pub enum StartError {
     /// No identity, or no way to keep it.
     #[error("cannot take up this host's identity")]
     Identity(#[from] IdentityError),
-    /// The driver cannot read this host.
-    #[error("the compute driver cannot read this host")]
+    /// The driver cannot work here.
+    #[error("the compute driver cannot be used on this host")]
     Driver(#[from] DriverError),
+    /// The driver has no first reading: there is nothing to report.
+    #[error("the compute driver cannot read this host")]
+    Reading(#[from] ReadError),
     /// The transport cannot consume.
     #[error("cannot consume the commands for this host")]
     Consume(#[source] novella_messaging::TransportError),
@@ -69,6 +75,8 @@ pub struct Agent {
     health: Health,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// An agent that is dropped leaves nothing behind that could still report.
+    _stop_on_drop: DropGuard,
 }
 
 /// Starts an agent for `host` with this driver over this transport.
@@ -90,6 +98,7 @@ pub async fn start(
     let template = ReportTemplate::new(&config, identity);
     let manager =
         ComputeManager::new(host.clone(), config.clone(), env.clone(), driver, template, publisher.clone());
+    manager.read_driver(false).await?;
 
     let options = ServerOptions {
         concurrency: CONCURRENCY,
@@ -113,9 +122,9 @@ pub async fn start(
     let health = Health::new(env.clock.clone());
     manager.attach(health.watch_loop("reports", LATE_LOOP.max(config.report.periodic_interval * 3)));
     tasks.spawn(standing::watch_broker(health.condition("broker"), transport.state(), stop.clone()));
-    tasks.spawn(standing::watch_name(health.condition("host name"), manager.standing(), stop.clone()));
+    tasks.spawn(standing::watch_name(health.condition("host name"), listening.state(), stop.clone()));
     tasks.spawn(standing::follow(manager.clone(), listening.state(), compute, host.clone(), stop.clone()));
-    tasks.spawn(publisher.clone().run(stop.clone()));
+    tasks.spawn(publisher.clone().run(manager.standing(), stop.clone()));
     let runner = Runner::start(
         manager.clone(),
         RunnerOptions {
@@ -126,7 +135,8 @@ pub async fn start(
     );
     tasks.close();
     metrics::register(&env.metrics, &manager, &publisher, &server);
-    Ok(Agent { host, manager, publisher, server, runner, transport, health, stop, tasks })
+    let _stop_on_drop = stop.clone().drop_guard();
+    Ok(Agent { host, manager, publisher, server, runner, transport, health, stop, tasks, _stop_on_drop })
 }
 
 fn accepted(users: &[String]) -> Option<Vec<String>> {
@@ -166,15 +176,14 @@ impl Agent {
 
     /// Stops in order, within `grace`: commands in flight finish, nothing new starts, the schedulers hear goodbye.
     pub async fn stop(self, grace: Duration) {
-        let deadline = Instant::now() + grace;
-        let drained = tokio::time::timeout_at(deadline, async {
-            self.server.shutdown(deadline).await;
-            self.runner.shutdown().await;
-        });
-        if drained.await.is_err() {
-            warn!(host = self.host, grace_s = grace.as_secs(), "work in flight did not end in time");
-        }
+        let deadline = Instant::now() + grace.saturating_sub(GOODBYE_TIMEOUT + CLOSE_TIMEOUT);
+        // Asked now, because the server gives the queue up when it stops.
         let goodbye_due = *self.manager.standing().borrow() == Standing::Holder;
+        self.manager.begin_stop();
+        self.server.shutdown(deadline).await;
+        if tokio::time::timeout_at(deadline, self.runner.shutdown()).await.is_err() {
+            warn!(host = self.host, "a periodic task did not end in time and is cut off");
+        }
         self.stop.cancel();
         self.tasks.wait().await;
         if goodbye_due {
@@ -182,14 +191,18 @@ impl Agent {
             match tokio::time::timeout(GOODBYE_TIMEOUT, self.publisher.send(&goodbye)).await {
                 Ok(Ok(())) => info!(host = self.host, "said goodbye"),
                 Ok(Err(error)) => {
-                    warn!(host = self.host, %error, "goodbye not sent; the host counts as down later")
+                    warn!(
+                        host = self.host,
+                        error = chain(&error),
+                        "goodbye not sent; the host counts as down later"
+                    )
                 }
                 Err(_) => {
                     warn!(host = self.host, "goodbye not confirmed in time; the host counts as down later")
                 }
             }
         }
-        self.transport.close(Instant::now() + GOODBYE_TIMEOUT).await;
+        self.transport.close(Instant::now() + CLOSE_TIMEOUT).await;
         info!(host = self.host, "agent stopped");
     }
 }

@@ -23,7 +23,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Reports this host to the schedulers and answers for it.
 #[derive(Parser)]
-#[command(name = "compute-agent", version, about, after_help = EXAMPLES, args_conflicts_with_subcommands = false)]
+#[command(name = "compute-agent", version, about, after_help = EXAMPLES)]
 struct Args {
     #[command(flatten)]
     common: CommonArgs,
@@ -66,7 +66,13 @@ Examples:
   compute-agent --config /etc/novella/compute-agent.toml   run with a file
   compute-agent config explain report                      every setting, its value and origin
 
-Exit codes: 0 stopped in order, 1 refused, 2 usage or configuration, 5 state directory in use, 255 internal";
+Exit codes:
+  0    stopped in order
+  1    refused: `health` found no agent that is ready
+  2    usage or configuration
+  5    state directory or port in use
+  124  work in flight was cut off
+  255  another failure";
 
 fn main() -> ExitCode {
     exit::finish(run(Args::parse()))
@@ -155,6 +161,11 @@ async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
     let env = Env::system(Some(&config.state_dir))?;
     let _lock = env.store.lock()?;
     let host = host_name(&config);
+    if host.is_empty() {
+        return Err(Failure::new(exit::USAGE, "this machine has no name")
+            .next("give one with --host")
+            .into());
+    }
     let http = match listen_address(&config) {
         Some(address) => Some(novella_service::health::bind(address).await?),
         None => None,
@@ -164,18 +175,22 @@ async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
     let transport = novella_messaging::connect(&config.transport_url, name, env.random.fork("transport"))
         .map_err(|error| Failure::new(exit::USAGE, "transport_url cannot be used").because(error))?;
 
-    let agent = start(config, host, env.clone(), driver, transport).await?;
+    let agent = tokio::select! { biased;
+        () = shutdown.requested() => return Ok(exit::OK),
+        agent = start(config, host, env.clone(), driver, transport) => agent?,
+    };
     let health = agent.health().clone();
-    if let Some(listener) = http {
-        tokio::spawn(novella_service::health::serve(
-            listener,
-            health.router(env.metrics.clone()),
-            shutdown.token(),
-        ));
-    }
+    let http = http.map(|listener| {
+        let router = health.router(env.metrics.clone());
+        tokio::spawn(novella_service::health::serve(listener, router, shutdown.token()))
+    });
     let companion = tokio::spawn(systemd::accompany(health, shutdown.clone()));
     shutdown.requested().await;
     let verdict = shutdown.drain(GRACE, agent.stop(GRACE)).await;
     companion.await.context("the systemd companion panicked")?;
+    if let Some(http) = http {
+        // A client that keeps its connection open must not keep the agent.
+        http.abort();
+    }
     Ok(verdict.code())
 }

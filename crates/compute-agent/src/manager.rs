@@ -2,8 +2,9 @@
 //!
 //! Always holds:
 //! - nothing is published before the agent holds the queue `compute.<host>`: the broker decides who is that host;
-//! - a report goes out every `periodic_interval`, even while the driver hangs: then with the last reading;
-//! - of requests to publish, at most one is answered per window.
+//! - a report goes out every `periodic_interval`, even while the driver hangs or fails: then with the last reading;
+//! - of requests to publish, at most one is answered per window, and none goes unanswered: a scheduler that asks just
+//!   after an answer went out may not have been listening yet, so it gets the next window's.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -14,21 +15,38 @@ use novella_messaging::{CallError, RequestContext};
 use novella_periodic_task::{TaskError, periodic_tasks};
 use novella_rpcapi::{AgentStatus, ComputeEndpoint, GetHostStats, PublishServiceCapabilities};
 use novella_service::Env;
+use novella_service::exit::chain;
 use novella_service::health::Heartbeat;
-use novella_virt::{ComputeDriver, HostStats};
+use novella_virt::{ComputeDriver, DriverError, HostStats};
 use serde_json::Value;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::AgentConfig;
-use crate::overrides;
+use crate::overrides::{self, OverrideError};
 use crate::publisher::{Pending, Publisher};
 use crate::report::ReportTemplate;
 
 /// The longest window that a request to publish may name; a longer one is cut, so that no peer can silence an answer.
 const MAX_ANSWER_WINDOW: Duration = Duration::from_secs(60);
 
-/// Why the agent is not reporting yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The part of a report interval in which the reading of the same tick is waited for before the last one is published
+/// again. Most readings take milliseconds; without this patience each tick would bring two reports.
+const PATIENCE: u32 = 4;
+
+/// The host could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The driver failed.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// A value could not be replaced as the operator wants.
+    #[error("cannot apply an override")]
+    Override(#[from] OverrideError),
+}
+
+/// Whether the agent may report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Waiting for the queue `compute.<host>`.
     Waiting,
@@ -49,6 +67,7 @@ pub struct ComputeManager {
     state: Mutex<State>,
     standing: tokio::sync::watch::Sender<Standing>,
     heartbeat: OnceLock<Heartbeat>,
+    stopping: CancellationToken,
 }
 
 #[derive(Default)]
@@ -57,18 +76,21 @@ struct State {
     last_capabilities: Option<HostStats>,
     /// When a report was last handed to the publisher.
     last_offer: Option<Instant>,
+    /// A request to publish is being answered; it serves those that come meanwhile.
+    answer_due: bool,
     /// No further request to publish is answered before this.
     answered_until: Option<Instant>,
 }
 
 #[periodic_tasks]
 impl ComputeManager {
-    /// Reads the driver, keeps what it said, and publishes it.
-    #[periodic_task(spacing = self.config.report.host_state_interval, run_immediately)]
+    /// Reads the driver, keeps what it said, and publishes it. The first reading is made by [`crate::start`].
+    #[periodic_task(spacing = self.config.report.host_state_interval)]
     async fn report_driver_status(&self) -> Result<(), TaskError> {
-        self.read_driver(true).await?;
+        let read = self.read_driver(true).await;
+        // After a failure too: the host is not down because its driver stumbles.
         self.publish_last_capabilities();
-        Ok(())
+        Ok(read?)
     }
 
     /// Publishes the last reading again when no fresh one went out in time: the driver is slow, stuck, or read less
@@ -78,9 +100,9 @@ impl ComputeManager {
         if let Some(heartbeat) = self.heartbeat.get() {
             heartbeat.beat();
         }
-        let late = self.config.report.periodic_interval / 2;
-        let due = self.state().last_offer.is_none_or(|at| at.elapsed() >= late);
-        if due {
+        let patience = self.config.report.periodic_interval / PATIENCE;
+        let recent = || self.report_age().is_some_and(|age| age <= patience);
+        if !recent() && self.pause_until(Instant::now() + patience).await && !recent() {
             self.publish_last_capabilities();
         }
     }
@@ -88,7 +110,7 @@ impl ComputeManager {
 
 impl ComputeManager {
     /// A manager that has read nothing yet.
-    pub fn new(
+    pub(crate) fn new(
         host: String,
         config: Arc<AgentConfig>,
         env: Env,
@@ -109,17 +131,32 @@ impl ComputeManager {
             state: Mutex::new(State::default()),
             standing: tokio::sync::watch::Sender::new(Standing::Waiting),
             heartbeat: OnceLock::new(),
+            stopping: CancellationToken::new(),
         })
     }
 
-    /// Whether it may report.
-    pub fn set_standing(&self, standing: Standing) {
-        self.standing.send_if_modified(|now| std::mem::replace(now, standing.clone()) != standing);
+    /// This agent holds its host name: it reports, now and from now on.
+    pub(crate) fn take_name(&self) {
+        self.standing.send_replace(Standing::Holder);
+        self.publish_last_capabilities();
+    }
+
+    /// This agent does not hold its host name, or not for certain: it is silent.
+    pub(crate) fn give_up_name(&self) {
+        self.standing.send_replace(Standing::Waiting);
+        self.publisher.withdraw();
     }
 
     /// The heartbeat of the publishing task.
-    pub fn attach(&self, heartbeat: Heartbeat) {
-        self.heartbeat.set(heartbeat).ok();
+    pub(crate) fn attach(&self, heartbeat: Heartbeat) {
+        if self.heartbeat.set(heartbeat).is_err() {
+            unreachable!("an agent attaches one heartbeat, when it starts");
+        }
+    }
+
+    /// Ends what waits: the agent stops.
+    pub(crate) fn begin_stop(&self) {
+        self.stopping.cancel();
     }
 
     /// Whether it may report, now and as it changes.
@@ -133,7 +170,7 @@ impl ComputeManager {
     }
 
     /// The report that says this process ends.
-    pub fn goodbye(&self) -> Pending {
+    pub(crate) fn goodbye(&self) -> Pending {
         let capabilities = self.template.goodbye(self.next_seq(), self.env.clock.rfc3339());
         Pending { host: self.host.clone(), capabilities }
     }
@@ -146,13 +183,23 @@ impl ComputeManager {
         self.seq.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    async fn read_driver(&self, refresh: bool) -> Result<(), TaskError> {
+    /// Waits until then. False if the agent stops before that.
+    async fn pause_until(&self, then: Instant) -> bool {
+        tokio::select! { biased;
+            () = self.stopping.cancelled() => false,
+            () = tokio::time::sleep_until(then) => true,
+        }
+    }
+
+    /// Reads the driver, anew if `refresh`, and keeps what it said.
+    pub(crate) async fn read_driver(&self, refresh: bool) -> Result<(), ReadError> {
         let mut stats = self.driver.get_host_stats(refresh).await?;
         for (key, value) in &self.config.driver.overrides {
             overrides::apply(&mut stats, key, value)?;
         }
         for stale in &stats.stale {
-            tracing::warn!(
+            // The probe itself has warned, once.
+            tracing::debug!(
                 probe = stale.probe,
                 age_ms = stale.age.as_millis() as u64,
                 reason = stale.reason,
@@ -172,13 +219,22 @@ impl ComputeManager {
         let Some(stats) = &state.last_capabilities else { return };
         let capabilities = self.template.report(stats, self.next_seq(), self.env.clock.rfc3339());
         state.last_offer = Some(Instant::now());
-        drop(state);
+        // Under the lock, so that reports are offered in the order of their numbers.
         self.publisher.offer(Pending { host: self.host.clone(), capabilities });
     }
 
-    /// Publishes at once: the agent has become the holder of its host name.
-    pub fn publish_now(&self) {
-        self.publish_last_capabilities();
+    /// When to answer a request to publish; none if an answer is due already.
+    fn answer_at(&self, window: Duration) -> Option<Instant> {
+        let now = Instant::now();
+        let mut state = self.state();
+        if state.answer_due {
+            return None;
+        }
+        let begin = state.answered_until.map_or(now, |until| until.max(now));
+        state.answer_due = true;
+        state.answered_until = Some(begin + window);
+        // Spread the answers: thousands of agents hear the same question in the same millisecond.
+        Some(begin + window.mul_f64((self.env.random.u64() >> 11) as f64 / (1u64 << 53) as f64))
     }
 }
 
@@ -190,25 +246,19 @@ impl ComputeEndpoint for ComputeManager {
         args: PublishServiceCapabilities,
     ) -> Result<(), CallError> {
         let window = Duration::from_millis(args.window_ms).min(MAX_ANSWER_WINDOW);
-        let now = Instant::now();
+        if let Some(then) = self.answer_at(window)
+            && self.pause_until(then).await
         {
-            let mut state = self.state();
-            if state.answered_until.is_some_and(|until| now < until) {
-                return Ok(());
-            }
-            state.answered_until = Some(now + window);
+            self.state().answer_due = false;
+            self.publish_last_capabilities();
         }
-        // Spread the answers: thousands of agents hear the same question in the same millisecond.
-        let jitter = window.mul_f64((self.env.random.u64() >> 11) as f64 / (1u64 << 53) as f64);
-        tokio::time::sleep(jitter).await;
-        self.publish_last_capabilities();
         Ok(())
     }
 
     async fn get_host_stats(&self, _: &RequestContext, args: GetHostStats) -> Result<Value, CallError> {
-        let internal = |error: TaskError| CallError::Internal { message: error.to_string() };
+        let internal = |error: TaskError| CallError::Internal { message: chain(&*error) };
         if args.refresh || self.state().last_capabilities.is_none() {
-            self.read_driver(args.refresh).await.map_err(internal)?;
+            self.read_driver(args.refresh).await.map_err(|error| internal(error.into()))?;
         }
         let state = self.state();
         let stats = state.last_capabilities.as_ref().expect("read_driver has kept a reading");

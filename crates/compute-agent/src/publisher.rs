@@ -2,7 +2,8 @@
 //!
 //! Always holds: at most one report waits to be sent. A report that could not be sent is not kept when a newer one
 //! exists, because a report replaces what came before it and an old one would only be dropped by the scheduler. While
-//! the broker is away the sender waits for the connection instead of piling up attempts.
+//! the broker is away, or another agent holds the host name, the sender waits instead of piling up attempts, and what
+//! was offered before is withdrawn: who comes back reports what is true then.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,10 +12,13 @@ use std::time::Duration;
 use novella_messaging::{ConnectionState, RpcError, Transport};
 use novella_objects::Capabilities;
 use novella_rpcapi::SchedulerApi;
+use novella_service::exit::chain;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+
+use crate::manager::Standing;
 
 /// How often at most a failing publication is logged at `warn`; the rest go to `debug` and the counter.
 const LOG_EVERY: u64 = 30;
@@ -37,7 +41,7 @@ pub struct Pending {
 pub struct PublishCounters {
     /// Confirmed by the broker.
     pub published: AtomicU64,
-    /// Given up, or replaced by a newer one after a failure.
+    /// Attempts that failed.
     pub failed: AtomicU64,
     /// Replaced by a newer one before they were sent.
     pub replaced: AtomicU64,
@@ -76,20 +80,24 @@ impl Publisher {
         self.filled.notify_one();
     }
 
-    /// Sends what is offered until `stop`.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+    /// Takes back what was offered and not sent: it is no longer ours to say.
+    pub fn withdraw(&self) {
+        self.slot.lock().expect("no panic while the slot is held").take();
+    }
+
+    /// Sends what is offered, while this agent holds its host name, until `stop`.
+    pub async fn run(self: Arc<Self>, mut standing: watch::Receiver<Standing>, stop: CancellationToken) {
         let mut connection = self.connection.clone();
         let mut failures_in_a_row = 0u64;
         loop {
+            let may_send = async {
+                self.filled.notified().await;
+                let connected = connection.wait_for(|s| matches!(s, ConnectionState::Connected { .. }));
+                connected.await.is_ok() && standing.wait_for(|s| *s == Standing::Holder).await.is_ok()
+            };
             tokio::select! { biased;
                 () = stop.cancelled() => return,
-                () = self.filled.notified() => {}
-            }
-            tokio::select! { biased;
-                () = stop.cancelled() => return,
-                connected = connection.wait_for(|s| matches!(s, ConnectionState::Connected { .. })) => {
-                    if connected.is_err() { return }
-                }
+                may_send = may_send => if !may_send { return },
             }
             let Some(report) = self.slot.lock().expect("no panic while the slot is held").take() else {
                 continue;
@@ -137,16 +145,4 @@ impl Publisher {
         }
         self.filled.notify_one();
     }
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use novella_messaging::{CallOptions, ConnectionState, ConsumerState};
 use novella_rpcapi::ComputeApi;
+use novella_service::exit::chain;
 use novella_service::health::Condition;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::manager::{ComputeManager, Standing};
+use crate::manager::ComputeManager;
 
 /// How long the present holder has to say who it is.
 const WHO_TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,23 +31,22 @@ pub async fn follow(
         let state = queue.borrow_and_update().clone();
         match state {
             ConsumerState::Active { .. } => {
-                manager.set_standing(Standing::Holder);
-                manager.publish_now();
+                manager.take_name();
             }
             ConsumerState::Held => {
-                manager.set_standing(Standing::Waiting);
+                manager.give_up_name();
                 tokio::select! { biased;
                     () = stop.cancelled() => return,
                     () = tell_who_holds(&compute, &host) => {}
                 }
             }
             ConsumerState::Failed { reason } => {
-                manager.set_standing(Standing::Waiting);
+                manager.give_up_name();
                 error!(host, reason, "cannot consume the queue of this host");
             }
             // A lost connection: what is said meanwhile could not be published anyway, and the queue may be another's
             // when it comes back.
-            ConsumerState::Pending => manager.set_standing(Standing::Waiting),
+            ConsumerState::Pending => manager.give_up_name(),
         }
         tokio::select! { biased;
             () = stop.cancelled() => return,
@@ -67,7 +67,7 @@ async fn tell_who_holds(compute: &ComputeApi, host: &str) {
         ),
         Err(error) => info!(
             host,
-            %error,
+            error = chain(&error),
             "another connection holds the queue of this host and does not say who it is; waiting until it is gone"
         ),
     }
@@ -100,20 +100,24 @@ pub async fn watch_broker(
     }
 }
 
-/// Keeps the condition `host name` true to the standing, until `stop`.
+/// Keeps the condition `host name` true to the queue of that name, until `stop`.
 pub async fn watch_name(
     condition: Condition,
-    mut standing: watch::Receiver<Standing>,
+    mut queue: watch::Receiver<ConsumerState>,
     stop: CancellationToken,
 ) {
     loop {
-        match &*standing.borrow_and_update() {
-            Standing::Holder => condition.set(true, "held"),
-            Standing::Waiting => condition.set(false, "the queue of this host is not ours yet"),
+        match &*queue.borrow_and_update() {
+            ConsumerState::Active { .. } => condition.set(true, "held"),
+            ConsumerState::Held => {
+                condition.set(false, "another agent holds it; waiting until that one is gone")
+            }
+            ConsumerState::Failed { reason } => condition.set(false, reason),
+            ConsumerState::Pending => condition.set(false, "the queue of this host is not consumed yet"),
         }
         tokio::select! { biased;
             () = stop.cancelled() => return,
-            changed = standing.changed() => if changed.is_err() { return },
+            changed = queue.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -26,12 +26,24 @@ fn bad_settings_are_named_with_a_fix() {
         ("NOVELLA_HTTP__LISTEN", "9781", "no address with a port"),
         ("NOVELLA_TRANSPORT_URL", "http://mq1/", "nothing here speaks http://"),
         ("NOVELLA_PLACEMENT__TRAITS", "[\"gold\"]", "is no trait name"),
-        ("NOVELLA_RESOURCES", "{ CUSTOM_GPU = { total = 1, reserved = 2 } }", "more is reserved (2) than there is (1)"),
+        (
+            "NOVELLA_RESOURCES",
+            "{ CUSTOM_GPU = { total = 1, reserved = 2 } }",
+            "more is reserved (2) than there is (1)",
+        ),
+        (
+            "NOVELLA_RESOURCES",
+            "{ CUSTOM_GPU = { total = 1, allocation_ratio = -1 } }",
+            "ratio is a number above 0",
+        ),
         ("NOVELLA_DRIVER__OVERRIDES", "{ vcpu = 4 }", "no detected value \"vcpu\""),
         ("NOVELLA_DRIVER__OVERRIDES", "{ vcpus = \"four\" }", "must be a whole number of CPUs"),
     ] {
         let found = problems(&[(name, value)]);
-        assert!(found.len() == 1 && found[0].contains(wanted) && found[0].contains("fix: "), "{name}={value}: {found:?}");
+        assert!(
+            found.len() == 1 && found[0].contains(wanted) && found[0].contains("fix: "),
+            "{name}={value}: {found:?}"
+        );
     }
     assert_eq!(problems(&[("NOVELLA_HOST", "h1")]), Vec::<String>::new());
 }

@@ -1,0 +1,373 @@
+//! What only the executable can show: its command line, messages, signals, exit codes and files.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a line or an end is waited for. Far more than either takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The agent with these arguments, and nothing of ours in its environment. Any port serves its HTTP.
+fn agent(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_compute-agent"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NOVELLA_")) {
+        command.env_remove(name);
+    }
+    command.env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET").env("NOVELLA_HTTP__LISTEN", "127.0.0.1:0");
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn output(mut command: Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().expect("the executable starts");
+    let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+    (status.code(), text(stdout), text(stderr))
+}
+
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    output(agent(args))
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("temporary paths are UTF-8")
+}
+
+/// A broker's URL at which nobody listens, and its host and port.
+fn nobody() -> (String, SocketAddr) {
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap();
+    (format!("rabbit://agent:s3cret@{address}/nova"), address)
+}
+
+/// A running agent. Killed when the test is over, however it ends.
+struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    log: Vec<String>,
+}
+
+impl Process {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the executable starts");
+        let lines = lines(child.stderr.take().expect("standard error is piped"));
+        Self { child, lines, log: Vec::new() }
+    }
+
+    /// An agent with a fake driver that waits for a broker which is not there.
+    fn waiting(dir: &TempDir, url: &str, more: &[&str]) -> Self {
+        let args = ["--driver", "fake", "--state-dir", path(dir.path()), "--transport-url", url];
+        let mut process = Self::start(agent(&[&args[..], more].concat()));
+        process.wait_for("waiting for RabbitMQ");
+        process
+    }
+
+    /// The next line of its log that has this text.
+    fn wait_for(&mut self, text: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("no {text:?} in its log:\n{}", self.log.join("\n")));
+            self.log.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).expect("the process is there");
+    }
+
+    /// Its exit code and all it logged.
+    fn end(mut self) -> (Option<i32>, String) {
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            self.log.push(line);
+        }
+        (self.child.wait().unwrap().code(), self.log.join("\n"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has mostly ended by itself; then there is nothing to kill.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn lines(stderr: ChildStderr) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+#[test]
+fn help_names_every_option_and_exit_code() {
+    let (code, help, err) = run(&["--help"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    for word in [
+        "--config",
+        "--transport-url",
+        "NOVELLA_TRANSPORT_URL",
+        "--log-format",
+        "--verbose",
+        "--host",
+        "--state-dir",
+    ] {
+        assert!(help.contains(word), "{word} is not in:\n{help}");
+    }
+    for word in
+        ["--driver", "probe", "config", "health", "Exit codes:", "  5    state directory or port in use"]
+    {
+        assert!(help.contains(word), "{word} is not in:\n{help}");
+    }
+    let (code, _, err) = run(&["--drivr", "fake"]);
+    assert!(code == Some(2) && err.contains("--driver"), "{err}");
+}
+
+#[test]
+fn probe_prints_what_this_machine_has_each_value_with_its_source() {
+    let (code, text, err) = run(&["probe", "-f", "json"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let probe: Value = serde_json::from_str(&text).unwrap();
+    for (name, cell) in probe.as_object().unwrap() {
+        assert!(cell["source"].as_str().is_some_and(|source| !source.is_empty()), "{name}: {cell}");
+        assert!(cell.get("value").is_some(), "{name}: {cell}");
+    }
+    let cpus = std::thread::available_parallelism().unwrap().get() as u64;
+    assert!(probe["vcpus"]["value"].as_u64().unwrap() >= cpus);
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let total_kb: u64 = meminfo.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert_eq!(probe["memory_total_mb"]["value"], total_kb / 1024);
+    assert!(probe["disk_total_gb"]["value"].as_u64().unwrap() > 0);
+
+    let (code, table, _) = run(&["probe"]);
+    let mut rows = table.lines();
+    assert_eq!(code, Some(0));
+    assert_eq!(rows.next().unwrap().split_whitespace().collect::<Vec<_>>(), ["NAME", "VALUE", "SOURCE"]);
+    assert_eq!(rows.count(), probe.as_object().unwrap().len());
+}
+
+#[test]
+fn probe_shows_overrides_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("agent.toml");
+    std::fs::write(&file, "[driver]\nname = \"fake\"\noverrides = { vcpus = 3, cpu_model = \"Epyc\" }\n")
+        .unwrap();
+    let (code, text, err) = run(&["probe", "-f", "json", "--config", path(&file), "--host", "h9"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let probe: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(probe["vcpus"]["value"], 3);
+    assert_eq!(probe["vcpus"]["source"], "override in [driver.overrides]");
+    assert!(
+        probe["cpu_model"]["source"].as_str().unwrap().contains("in part override"),
+        "{}",
+        probe["cpu_model"]
+    );
+    assert_eq!(probe["hypervisor_hostname"]["value"], "h9");
+}
+
+#[test]
+fn a_bad_configuration_is_refused_before_anything_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let (unknown, latin, good) =
+        (dir.path().join("unknown.toml"), dir.path().join("latin.toml"), dir.path().join("good.toml"));
+    let state = dir.path().join("state");
+    std::fs::write(&unknown, "[report]\nperiodic_intervall = \"10s\"\n").unwrap();
+    std::fs::write(&latin, b"host = \"caf\xe9\"\n").unwrap();
+    std::fs::write(&good, "[report]\nperiodic_interval = \"10s\"\n").unwrap();
+    let absent = dir.path().join("absent.toml");
+    for (file, said, next) in [
+        (
+            unknown.as_path(),
+            "unknown.toml:2: report.periodic_intervall",
+            "did you mean report.periodic_interval?",
+        ),
+        (&latin, "latin.toml:1: the file is not UTF-8", "save the file as UTF-8"),
+        (&absent, "absent.toml: cannot read the file: No such file", "check the path"),
+        (dir.path(), "cannot read the file: Is a directory", "name a file in it"),
+    ] {
+        for args in [&["config", "check", "--config", path(file)][..], &["--config", path(file)]] {
+            let (code, _, err) = run(&[args, &["--state-dir", path(&state)]].concat());
+            assert_eq!(code, Some(2), "{args:?}: {err}");
+            assert!(err.contains(said) && err.contains(next), "{args:?}: {err}");
+        }
+    }
+    assert!(!state.exists(), "a bad setting leaves no trace");
+    let (code, _, err) = run(&["config", "check", "--config", path(&good)]);
+    assert_eq!(code, Some(0), "{err}");
+}
+
+#[test]
+fn a_wrong_driver_lists_those_there_are() {
+    for args in [&["--driver", "xen"][..], &["probe", "--driver", "xen"]] {
+        let (code, _, err) = run(args);
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains("\"xen\"") && err.contains("--driver") && err.contains("fake, linux"), "{err}");
+    }
+}
+
+#[test]
+fn an_absent_broker_is_waited_for_and_a_stop_then_is_a_clean_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (url, address) = nobody();
+    let mut process = Process::waiting(&dir, &url, &["--host", "cmp7"]);
+    let first = process.log.last().unwrap().clone();
+    assert!(first.contains(&address.to_string()) && first.contains("Connection refused"), "{first}");
+    process.wait_for("waiting for RabbitMQ"); // it goes on trying, and saying so
+    process.signal(Signal::TERM);
+    let (code, log) = process.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("agent stopped host=\"cmp7\""), "{log}");
+    assert!(!log.contains("s3cret"), "a password is in the log:\n{log}");
+}
+
+#[test]
+fn every_line_of_a_json_log_is_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::waiting(&dir, &nobody().0, &["--log-format", "json"]);
+    process.signal(Signal::INT);
+    let (code, log) = process.end();
+    assert_eq!(code, Some(0), "{log}");
+    for line in log.lines() {
+        assert!(serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object()), "{line}");
+    }
+}
+
+#[test]
+fn each_process_raises_the_incarnation_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (url, _) = nobody();
+    let mut uuids = Vec::new();
+    for incarnation in 1..=2 {
+        let mut process = Process::waiting(&dir, &url, &[]);
+        let file = std::fs::read(dir.path().join("identity.json")).unwrap();
+        let identity: Value = serde_json::from_slice(&file).unwrap();
+        assert_eq!(identity["incarnation"], incarnation);
+        uuids.push(identity["uuid"].clone());
+        process.child.kill().unwrap(); // as by a crash
+        assert_eq!(process.end().0, None);
+    }
+    assert_eq!(uuids[0], uuids[1]);
+}
+
+#[test]
+fn a_second_process_on_one_state_directory_is_told_who_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (url, _) = nobody();
+    let process = Process::waiting(&dir, &url, &[]);
+    let second = agent(&["--driver", "fake", "--state-dir", path(dir.path()), "--transport-url", &url]);
+    let (code, _, err) = output(second);
+    assert_eq!(code, Some(5), "{err}");
+    assert!(err.contains(&format!("in use by process {}", process.child.id())), "{err}");
+    assert!(err.contains("next: stop process"), "{err}");
+    process.signal(Signal::TERM);
+    assert_eq!(process.end().0, Some(0));
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_one_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (code, _, err) = run(&["--driver", "fake", "--state-dir", path(&file)]);
+    assert_eq!(code, Some(255), "{err}");
+    assert!(
+        err.contains(path(&file)) && err.contains("next: a file is where the state directory should be"),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_malformed_identity_file_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("identity.json");
+    std::fs::write(&file, "{}").unwrap();
+    let (code, _, err) = run(&["--driver", "fake", "--state-dir", path(dir.path())]);
+    assert_eq!(code, Some(255), "{err}");
+    assert!(err.contains("identity.json") && err.contains("restore it from a backup"), "{err}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "{}");
+}
+
+#[test]
+fn a_full_disk_stops_the_start_and_says_so() {
+    // /dev/full stands where the identity is written before it is renamed.
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/full", dir.path().join(".identity.json.new")).unwrap();
+    let (code, _, err) = run(&["--driver", "fake", "--state-dir", path(dir.path())]);
+    assert_eq!(code, Some(255), "{err}");
+    assert!(err.contains("identity.json: No space left on device"), "{err}");
+    assert!(err.contains("next: free space on the file system of"), "{err}");
+    assert!(!dir.path().join("identity.json").exists());
+}
+
+#[test]
+fn a_port_in_use_is_named_with_a_way_to_find_its_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let mut command = agent(&["--driver", "fake", "--state-dir", path(dir.path())]);
+    command.env("NOVELLA_HTTP__LISTEN", address.to_string());
+    let (code, _, err) = output(command);
+    assert_eq!(code, Some(5), "{err}");
+    assert!(err.contains(&format!("cannot listen for HTTP on {address}")), "{err}");
+    assert!(err.contains(&format!("sport = :{}", address.port())), "{err}");
+}
+
+#[test]
+fn health_asks_the_running_agent() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ask = || {
+        let mut command = agent(&["health"]);
+        command.env("NOVELLA_HTTP__LISTEN", port.to_string());
+        output(command)
+    };
+    let (code, out, _) = ask();
+    assert!(code == Some(1) && out.contains(&format!("cannot ask {port}: Connection refused")), "{out}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut command =
+        agent(&["--driver", "fake", "--state-dir", path(dir.path()), "--transport-url", &nobody().0]);
+    command.env("NOVELLA_HTTP__LISTEN", port.to_string());
+    let mut process = Process::start(command);
+    process.wait_for("waiting for RabbitMQ");
+    let (code, out, _) = ask();
+    let ready: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &ready["ok"]), (Some(1), &Value::Bool(false)), "{out}");
+    assert!(out.contains("not connected") && out.contains("Connection refused"), "it says why: {out}");
+    assert!(get(port, "/livez").starts_with("HTTP/1.1 200"), "waiting is no reason to be restarted");
+    let metrics = get(port, "/metrics");
+    for name in ["holds_host_name", "reports_total", "messages_total"] {
+        assert!(metrics.contains(name), "{name} is not in:\n{metrics}");
+    }
+    process.signal(Signal::TERM);
+    assert_eq!(process.end().0, Some(0));
+
+    let file = dir.path().join("silent.toml");
+    std::fs::write(&file, "[http]\nlisten = \"\"\n").unwrap();
+    let mut command = agent(&["health", "--config", path(&file)]);
+    command.env_remove("NOVELLA_HTTP__LISTEN");
+    let (code, _, err) = output(command);
+    assert!(code == Some(2) && err.contains("next: set http.listen"), "{err}");
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
