@@ -6,6 +6,8 @@ use novella_filter_scheduler::{FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER};
 use novella_service::config::{KeyDoc, Problem, Settings, Validate, duration};
 use serde::{Deserialize, Serialize};
 
+use crate::manager::MAX_ALTERNATES;
+
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -271,6 +273,9 @@ impl Settings for SchedulerConfig {
 /// Names longer than this do not fit into `scheduler.<name>` with room to spare (AMQP allows 255 bytes).
 const MAX_NAME: usize = 200;
 
+/// Longer times are slips of the pen, and some would overflow a deadline.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 impl Validate for SchedulerConfig {
     fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -302,6 +307,7 @@ impl SchedulerConfig {
         for (key, time) in [
             ("reports.report_interval", reports.report_interval),
             ("reports.report_ttl", reports.report_ttl),
+            ("reservations.reservation_ttl", self.reservations.reservation_ttl),
             ("rpc.publish_timeout", self.rpc.publish_timeout),
         ] {
             if time < Duration::from_millis(10) {
@@ -312,9 +318,24 @@ impl SchedulerConfig {
                 ));
             }
         }
+        for (key, time) in [
+            ("reports.forget_after", reports.forget_after),
+            ("reports.report_interval", reports.report_interval),
+            ("reports.report_ttl", reports.report_ttl),
+            ("reservations.max_hold", self.reservations.max_hold),
+            ("rpc.publish_timeout", self.rpc.publish_timeout),
+        ] {
+            if time > LONGEST {
+                problems.push(Problem::new(
+                    &[key],
+                    "this is longer than any scheduler runs",
+                    "write a duration of at most 365days",
+                ));
+            }
+        }
         let pairs = [
             (
-                reports.service_down_time <= reports.report_interval * 3,
+                reports.service_down_time <= reports.report_interval.saturating_mul(3),
                 ["reports.service_down_time", "reports.report_interval"],
                 "service_down_time must exceed three report intervals, or one lost report makes a host look down",
                 "raise service_down_time, or let the agents report more often",
@@ -363,6 +384,10 @@ impl SchedulerConfig {
                     format!("a multiplier is 0 or of a size from {MIN_MULTIPLIER} to {MAX_MULTIPLIER}");
                 problems.push(Problem::new(&[key], what, "1.0 is usual"));
             }
+        }
+        if engine.alternates > MAX_ALTERNATES {
+            let what = format!("at most {MAX_ALTERNATES} alternates can be answered");
+            problems.push(Problem::new(&["filter_scheduler.alternates"], what, "2 is usual"));
         }
         for (key, value) in [
             ("filter_scheduler.host_subset_size", u64::from(engine.host_subset_size)),

@@ -10,22 +10,76 @@ use novella_objects::Decision;
 
 /// Decisions remembered. With an explanation each takes about 2 KB.
 const REMEMBERED: usize = 4096;
+/// Host names in the selections of all of them together: one decision may hold thousands.
+const MAX_NAMES: usize = 256 * 1024;
 
 /// See the module.
 #[derive(Default)]
-pub struct Decisions(VecDeque<Arc<Decision>>);
+pub struct Decisions {
+    ring: VecDeque<Arc<Decision>>,
+    names: usize,
+}
 
 impl Decisions {
     /// Remembers one.
     pub fn push(&mut self, decision: Arc<Decision>) {
-        if self.0.len() == REMEMBERED {
-            self.0.pop_front();
+        self.names += names(&decision);
+        self.ring.push_back(decision);
+        // The newest stays, however large: it was just answered.
+        while self.ring.len() > REMEMBERED || (self.names > MAX_NAMES && self.ring.len() > 1) {
+            if let Some(oldest) = self.ring.pop_front() {
+                self.names -= names(&oldest);
+            }
         }
-        self.0.push_back(decision);
     }
 
     /// The decision of this id.
     pub fn get(&self, decision_id: &str) -> Option<Arc<Decision>> {
-        self.0.iter().rev().find(|d| d.decision_id == decision_id).cloned()
+        self.ring.iter().rev().find(|d| d.decision_id == decision_id).cloned()
+    }
+}
+
+fn names(decision: &Decision) -> usize {
+    decision.selections.iter().map(|selection| 1 + selection.alternates.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use novella_objects::{Explanation, Selection};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn decision(id: usize, selections: usize) -> Arc<Decision> {
+        let selection = Selection {
+            instance_uuid: Uuid::nil(),
+            host: "a".into(),
+            nodename: "a".into(),
+            weight: 0.0,
+            alternates: vec!["b".into()],
+        };
+        Arc::new(Decision {
+            decision_id: format!("s-{id}"),
+            selections: vec![selection; selections],
+            refusal: None,
+            explanation: Explanation::default(),
+            dry_run: false,
+            hold_s: 30,
+            repeated: false,
+        })
+    }
+
+    #[test]
+    fn the_oldest_give_way_to_many_decisions_and_to_large_ones() {
+        let mut decisions = Decisions::default();
+        (0..=REMEMBERED).for_each(|id| decisions.push(decision(id, 1)));
+        assert!(decisions.get("s-0").is_none());
+        assert_eq!(decisions.get("s-1").unwrap().decision_id, "s-1");
+        let huge = MAX_NAMES / 2;
+        decisions.push(decision(10_000, huge));
+        assert!(decisions.get("s-1").is_none() && decisions.get("s-10000").is_some());
+        decisions.push(decision(10_001, huge));
+        assert!(decisions.get("s-10000").is_none() && decisions.get("s-10001").is_some());
+        assert_eq!((decisions.ring.len(), decisions.names), (1, 2 * huge));
     }
 }

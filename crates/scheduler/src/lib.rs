@@ -30,18 +30,18 @@ use novella_rpcapi::{BaseApi, ComputeApi, ReportHandler, SCHEDULER_TOPIC, Schedu
 use novella_service::Env;
 use novella_service::health::{Condition, Health};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 pub use config::SchedulerConfig;
-pub use manager::{MAX_INSTANCES, ManagerOptions, RequestCounters, SchedulerManager};
+pub use manager::{MAX_ALTERNATES, MAX_INSTANCES, ManagerOptions, RequestCounters, SchedulerManager};
 
 /// Reports in the fanout queue at most, per host: a host reports once per interval and the queue's TTL is three.
 const QUEUED_REPORTS_PER_HOST: u32 = 4;
 /// The map is looked after every second; later than this, the scheduler is not alive.
 const LATE_LOOP: Duration = Duration::from_secs(30);
-/// How long the transport may take to close.
+/// How long the transport may take to close; part of the grace period.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The scheduler could not start.
@@ -64,8 +64,33 @@ pub struct Scheduler {
     server: Arc<RpcServer>,
     runner: Runner,
     transport: Arc<dyn Transport>,
+    life: Life,
+    /// A scheduler that is dropped leaves nothing behind that could still answer.
+    _abort_on_drop: DropGuard,
+}
+
+/// What runs beside requests, and how it ends.
+struct Life {
+    /// No more questions, and no door opened any more.
     stop: CancellationToken,
+    /// Nothing is decided any more: tell the peers what remains to be told, and end.
+    no_more_reserves: CancellationToken,
+    /// Everything ends at once.
+    abort: CancellationToken,
     tasks: TaskTracker,
+}
+
+impl Life {
+    fn new() -> Self {
+        let abort = CancellationToken::new();
+        let (stop, no_more_reserves) = (abort.child_token(), CancellationToken::new());
+        Self { stop, no_more_reserves, abort, tasks: TaskTracker::new() }
+    }
+
+    /// Runs a task until it is done, `until` is cancelled, or the scheduler is dropped.
+    fn spawn(&self, until: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(until.clone().run_until_cancelled_owned(work));
+    }
 }
 
 /// Starts a scheduler called `name` over this transport.
@@ -83,7 +108,6 @@ pub async fn start(
     let options = ManagerOptions {
         name: name.clone(),
         alternates: config.filter_scheduler.alternates,
-        reservation_ttl: config.reservations.reservation_ttl,
         max_hold: config.reservations.max_hold,
     };
     let (manager, reserves) = SchedulerManager::new(options, env.clone(), hosts, engine, health.clone());
@@ -108,27 +132,32 @@ pub async fn start(
     let fanout = QueueKind::Fanout { topic: SCHEDULER_TOPIC.to_owned(), limits };
     let reports = server.listen(fanout).await.map_err(StartError::Consume)?;
 
-    let stop = CancellationToken::new();
-    let tasks = TaskTracker::new();
-    let startup = startup::Startup {
-        manager: manager.clone(),
-        compute: ComputeApi::new(client.clone(), &exchange),
-        ready: ready.clone(),
-        answer_window: config.reports.answer_window,
-        report_interval: config.reports.report_interval,
-        publish_timeout: config.rpc.publish_timeout,
-    };
-    let life = lifecycle::Lifecycle {
-        startup,
+    let life = Life::new();
+    let lifecycle = lifecycle::Lifecycle {
+        startup: startup::Startup {
+            manager: manager.clone(),
+            compute: ComputeApi::new(client.clone(), &exchange),
+            ready: ready.clone(),
+            answer_window: config.reports.answer_window,
+            report_interval: config.reports.report_interval,
+            publish_timeout: config.rpc.publish_timeout,
+        },
         server: server.clone(),
         exchange: exchange.clone(),
         name: name.clone(),
+        held_name: health.condition("scheduler name"),
     };
-    tasks.spawn(stop.clone().run_until_cancelled_owned(life.run(reports.state())));
+    life.spawn(&life.stop, lifecycle.run(reports.state()));
+    life.spawn(&life.stop, manager.clone().watch_for_stalls());
     let scheduler_api = SchedulerApi::new(client.clone(), &exchange);
-    tasks.spawn(lifecycle::tell_reserves(scheduler_api, reserves, config.rpc.publish_timeout, stop.clone()));
-    tasks.spawn(stop.clone().run_until_cancelled_owned(manager.watch_for_stalls()));
-    tasks.close();
+    let telling = lifecycle::tell_reserves(
+        scheduler_api,
+        reserves,
+        config.rpc.publish_timeout,
+        life.no_more_reserves.clone(),
+    );
+    life.spawn(&life.abort, telling);
+    life.tasks.close();
     let runner = Runner::start(
         Arc::new(tasks::Tasks {
             manager: manager.clone(),
@@ -144,7 +173,8 @@ pub async fn start(
     );
     metrics::register(&env.metrics, &manager, &server);
     info!(scheduler = name, "scheduler starts");
-    Ok(Scheduler { name, manager, health, ready, server, runner, transport, stop, tasks })
+    let _abort_on_drop = life.abort.clone().drop_guard();
+    Ok(Scheduler { name, manager, health, ready, server, runner, transport, life, _abort_on_drop })
 }
 
 fn engine_options(config: &SchedulerConfig) -> Result<SchedulerOptions, BadOptions> {
@@ -193,20 +223,29 @@ impl Scheduler {
         &self.health
     }
 
-    /// Stops in order, within `grace`: requests in flight are answered, nothing new starts.
+    /// Its RPC server, for counters.
+    pub fn server(&self) -> &RpcServer {
+        &self.server
+    }
+
+    /// Stops in order, within `grace`: requests in flight are answered, nothing new starts, peers hear what was decided.
     pub async fn stop(self, grace: Duration) {
-        self.ready.set(false, "stopping");
-        let deadline = Instant::now() + grace;
+        let Self { name, ready, server, runner, transport, life, _abort_on_drop, .. } = self;
+        life.stop.cancel();
+        ready.set(false, "stopping");
+        let deadline = Instant::now() + grace.saturating_sub(CLOSE_TIMEOUT);
+        server.shutdown(deadline).await;
+        life.no_more_reserves.cancel();
         let drained = tokio::time::timeout_at(deadline, async {
-            self.server.shutdown(deadline).await;
-            self.runner.shutdown().await;
+            runner.shutdown().await;
+            life.tasks.wait().await;
         });
         if drained.await.is_err() {
-            warn!(grace_s = grace.as_secs(), "work in flight did not end in time");
+            warn!(scheduler = name, "work did not end in time and is cut off");
+            life.abort.cancel();
+            life.tasks.wait().await;
         }
-        self.stop.cancel();
-        self.tasks.wait().await;
-        self.transport.close(Instant::now() + CLOSE_TIMEOUT).await;
-        info!(scheduler = self.name, "scheduler stopped");
+        transport.close(Instant::now() + CLOSE_TIMEOUT).await;
+        info!(scheduler = name, "scheduler stopped");
     }
 }

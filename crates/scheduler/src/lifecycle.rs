@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use novella_messaging::{ConsumerState, QueueKind, RpcServer};
+use novella_messaging::{ConsumerState, QueueKind, RpcServer, TransportError};
 use novella_objects::Reserve;
 use novella_rpcapi::{SCHEDULER_TOPIC, SchedulerApi};
+use novella_service::exit::chain;
+use novella_service::health::Condition;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::startup::Startup;
 
-/// Reserves published at once. They are small and ordered by nothing, so that confirms may overlap.
+/// Reserves published at once. They are small, and of different instances, so that confirms may overlap.
 const RESERVES_IN_FLIGHT: usize = 64;
 
 /// What the life needs.
@@ -27,6 +29,8 @@ pub struct Lifecycle {
     pub exchange: String,
     /// This scheduler's name.
     pub name: String,
+    /// Whether the name is ours alone.
+    pub held_name: Condition,
 }
 
 impl Lifecycle {
@@ -35,22 +39,50 @@ impl Lifecycle {
         if !self.startup.fill_the_map(&mut fanout).await {
             return;
         }
-        let own = QueueKind::Server {
-            exchange: self.exchange.clone(),
-            topic: SCHEDULER_TOPIC.to_owned(),
-            server: self.name.clone(),
-            fanout: false,
-        };
-        let shared = QueueKind::Topic { exchange: self.exchange.clone(), topic: SCHEDULER_TOPIC.to_owned() };
-        for queue in [own, shared] {
-            if let Err(cause) = self.server.listen(queue).await {
-                error!(%cause, "cannot take requests");
-                self.startup.ready.set(false, format!("no queue for requests: {cause}"));
-                return;
-            }
+        if let Err(cause) = self.open().await {
+            error!(error = chain(&cause), "cannot take requests");
+            self.startup.ready.set(false, format!("no queue for requests: {}", chain(&cause)));
+            return;
         }
         self.startup.ready.set(true, "the map is filled");
         self.follow(fanout).await;
+    }
+
+    /// Takes requests: first those for this scheduler by name, then its share of those for any.
+    async fn open(&self) -> Result<(), TransportError> {
+        let (exchange, topic) = (self.exchange.clone(), SCHEDULER_TOPIC.to_owned());
+        let server = self.name.clone();
+        let own =
+            QueueKind::Server { exchange: exchange.clone(), topic: topic.clone(), server, fanout: false };
+        let mut own = self.server.listen(own).await?.state();
+        // Two schedulers of one name would each take the other's reserves for its own and ignore them.
+        while !self.tell_name(&own.borrow_and_update()) {
+            if own.changed().await.is_err() {
+                return Err(TransportError::Closed);
+            }
+        }
+        self.server.listen(QueueKind::Topic { exchange, topic }).await?;
+        Ok(())
+    }
+
+    /// Says whether this scheduler's own queue, and with it its name, is held; true if so.
+    fn tell_name(&self, own: &ConsumerState) -> bool {
+        match own {
+            ConsumerState::Active { .. } => self.held_name.set(true, "held"),
+            ConsumerState::Held => {
+                warn!(
+                    name = self.name,
+                    "another scheduler has this name; waiting until it is gone. Give one of them another --name"
+                );
+                self.held_name.set(false, "another scheduler has this name; waiting until it is gone");
+            }
+            ConsumerState::Failed { reason } => {
+                error!(name = self.name, reason, "cannot consume the queue of this scheduler");
+                self.held_name.set(false, reason);
+            }
+            ConsumerState::Pending => self.held_name.set(false, "the queue of this name is not consumed yet"),
+        }
+        matches!(own, ConsumerState::Active { .. })
     }
 
     /// Keeps the map honest through lost connections and stalls.
@@ -72,14 +104,18 @@ impl Lifecycle {
                         "no reports reach this scheduler: the connection is lost; its hosts are suspect meanwhile"
                     );
                     manager.with_hosts(|hosts, now| hosts.broker_lost(now));
+                    self.startup.ready.set(false, "no connection to the broker; the map is kept");
                 }
                 (false, true) => {
                     info!("reports reach this scheduler again; asking all agents for theirs");
                     manager.with_hosts(|hosts, now| hosts.broker_back(now));
+                    self.startup.ready.set(true, "the map is filled");
                     self.startup.ask_all().await;
                 }
                 // A new connection, faster than we looked: the queue before it is gone with what was in it.
-                (true, true) => self.startup.ask_all().await,
+                (true, true) => {
+                    self.startup.ask_all().await;
+                }
                 (false, false) => {}
             }
             active = now_active;
@@ -87,30 +123,41 @@ impl Lifecycle {
     }
 }
 
-/// Tells the other schedulers what was given away, until `stop`; what waits then is still told.
+/// Tells the other schedulers what was given away and what was let go, until `stop`; what waits then is still told.
 pub async fn tell_reserves(
     api: SchedulerApi,
     mut reserves: mpsc::Receiver<Reserve>,
     timeout: Duration,
     stop: CancellationToken,
 ) {
+    let tell = |reserve: Reserve| {
+        let api = api.clone();
+        async move {
+            if let Err(error) = api.reserve(&reserve, timeout).await {
+                let decision_id = reserve.decision_id;
+                warn!(
+                    decision_id,
+                    error = chain(&error),
+                    "other schedulers were not told of a decision; host claims will settle it"
+                );
+            }
+        }
+    };
     let mut in_flight = FuturesUnordered::new();
     loop {
         tokio::select! { biased;
-            Some((decision_id, told)) = in_flight.next(), if !in_flight.is_empty() => {
-                if let Err(error) = told {
-                    let error: novella_messaging::RpcError = error;
-                    let decision_id: String = decision_id;
-                    warn!(decision_id, %error, "other schedulers were not told of a decision; host claims will settle it");
-                }
-            }
+            Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
             reserve = reserves.recv(), if in_flight.len() < RESERVES_IN_FLIGHT => {
                 let Some(reserve) = reserve else { return };
-                let api = api.clone();
-                in_flight.push(async move {
-                    let told = api.reserve(&reserve, timeout).await;
-                    (reserve.decision_id, told)
-                });
+                let lets_go = reserve.ttl_ms == 0;
+                // What lets go must not overtake what it lets go of, nor be overtaken by what is decided after it.
+                if lets_go {
+                    while in_flight.next().await.is_some() {}
+                }
+                in_flight.push(tell(reserve));
+                if lets_go {
+                    while in_flight.next().await.is_some() {}
+                }
             }
             () = stop.cancelled(), if in_flight.is_empty() => return,
         }

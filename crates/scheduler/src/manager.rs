@@ -1,7 +1,9 @@
 //! The scheduler itself: applies reports to the host-state map and answers from it.
 //!
 //! Always holds: one lock guards map and decisions; a placement or a batch of reports holds it once, and never across an
-//! await. Whoever reads the whole fleet takes rows out under the lock and formats them outside it.
+//! await. Whoever looks at the map first after a stall of this process notes the stall, before anything is judged by the
+//! clock: time in which nobody here listened is no host's silence. Peers are told in the order in which was decided.
+//! Whoever lists the hosts takes rows out under the lock and formats them outside it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use novella_filter_scheduler::{Counters, Event, FilterScheduler, HostManager};
+use novella_filter_scheduler::{Applied, Counters, Event, FilterScheduler, HostManager};
 use novella_messaging::{CallError, RemoteError, RequestContext};
 use novella_objects::{
     Decision, Flavor, HostDetail, HostState, Reserve, SelectDestinations, ServiceSummary,
@@ -20,15 +22,18 @@ use novella_rpcapi::{
 };
 use novella_service::Env;
 use novella_service::health::Health;
-use novella_service::stall::{Stall, StallMonitor};
+use novella_service::stall::{self, StallMonitor};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use crate::decisions::Decisions;
 
 /// Instances in one request at most: a bound on the time one critical section may take.
 pub const MAX_INSTANCES: usize = 10_000;
+/// Alternates per instance at most: a bound on the size of an answer.
+pub const MAX_ALTERNATES: u32 = 32;
 /// Decisions waiting to be told to the other schedulers; beyond it they are counted and the hosts' claims settle it.
 pub const RESERVE_OUTBOX: usize = 1024;
 
@@ -52,6 +57,47 @@ pub struct RequestCounters {
     pub unreadable_reports: AtomicU64,
 }
 
+/// Counts one more. True for the first and at every doubling: a fault is seen in the log at once, and a flood of it
+/// costs a line per doubling.
+fn is_news(counter: &AtomicU64) -> bool {
+    (counter.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two()
+}
+
+/// Refused reports that an operator must look at, by what is to be done about them.
+#[derive(Debug, Default)]
+struct Refusals {
+    cloned: AtomicU64,
+    duplicate_name: AtomicU64,
+    too_many: AtomicU64,
+    bad: AtomicU64,
+}
+
+impl Refusals {
+    fn log(&self, report: &UpdateServiceCapabilities<'_>, applied: &Applied) {
+        let (host, service) = (&*report.host, &*report.service_name);
+        match applied {
+            Applied::Cloned { host: first } if is_news(&self.cloned) => warn!(
+                host,
+                first,
+                "two processes report with one identity; the later is refused. Remove identity.json from the state \
+                 directory of one of the two hosts and restart its agent"
+            ),
+            Applied::DuplicateName { holder } if is_news(&self.duplicate_name) => warn!(
+                host,
+                %holder,
+                "another identity reports under the name of a live host and is refused; give it another --host"
+            ),
+            Applied::TooMany if is_news(&self.too_many) => {
+                warn!(host, service, "the map is full; raise reports.max_hosts")
+            }
+            Applied::Bad(bad) if is_news(&self.bad) => {
+                warn!(host, service, %bad, "a report with an impossible value is refused")
+            }
+            _ => debug!(host, service, outcome = ?applied, "report not applied"),
+        }
+    }
+}
+
 /// Settings that the manager needs at run time.
 #[derive(Debug, Clone)]
 pub struct ManagerOptions {
@@ -59,8 +105,6 @@ pub struct ManagerOptions {
     pub name: String,
     /// Alternates unless the request says otherwise.
     pub alternates: u32,
-    /// Hold unless the request says otherwise.
-    pub reservation_ttl: Duration,
     /// Longest hold.
     pub max_hold: Duration,
 }
@@ -71,12 +115,15 @@ pub struct SchedulerManager {
     env: Env,
     core: Mutex<Core>,
     health: Health,
+    /// Looked at under the lock of `core` only, so that nobody judges between a stall and its note.
     stalls: StallMonitor,
-    unnoted: Arc<Mutex<Vec<Stall>>>,
+    stalled: Notify,
     outbox: mpsc::Sender<Reserve>,
-    stalled: Arc<Notify>,
     started: Duration,
+    /// Keeps decision ids apart from those of the process before this one.
+    run: u32,
     next_decision: AtomicU64,
+    refusals: Refusals,
     /// See [`RequestCounters`].
     pub requests: RequestCounters,
 }
@@ -91,45 +138,30 @@ impl SchedulerManager {
         health: Health,
     ) -> (Arc<Self>, mpsc::Receiver<Reserve>) {
         let (outbox, reserves) = mpsc::channel(RESERVE_OUTBOX);
-        let started = env.clock.now();
         let core = Mutex::new(Core { hosts, engine, decisions: Decisions::default() });
-        let unnoted = Arc::new(Mutex::new(Vec::new()));
-        let stalled = Arc::new(Notify::new());
-        let stalls = StallMonitor::new(env.clock.clone(), {
-            let (unnoted, stalled) = (unnoted.clone(), stalled.clone());
-            move |stall| {
-                unnoted.lock().expect("no panic while stalls are held").push(stall);
-                stalled.notify_one();
-            }
-        });
         let manager = Self {
             options,
-            env,
             core,
             health,
-            stalls,
-            unnoted,
+            stalls: StallMonitor::new(env.clock.clone(), |_| {}),
+            stalled: Notify::new(),
             outbox,
-            stalled,
-            started,
+            started: env.clock.now(),
+            run: env.random.u64() as u32,
+            env,
             next_decision: AtomicU64::new(0),
+            refusals: Refusals::default(),
             requests: RequestCounters::default(),
         };
         (Arc::new(manager), reserves)
     }
 
-    /// The map, with the time at which it is looked at. Whoever comes first after a stall of this process notes it,
-    /// before anything is judged by the clock: time in which nobody here listened is no host's silence.
+    /// The map, with the time at which it is looked at.
     fn core(&self) -> (MutexGuard<'_, Core>, Duration) {
-        self.stalls.observe();
-        let unnoted = std::mem::take(&mut *self.unnoted.lock().expect("no panic while stalls are held"));
         let mut core = self.core.lock().expect("no panic while the map is held");
-        for stall in unnoted {
-            warn!(
-                stalled_s = stall.length().as_secs_f64(),
-                "this process did not run; its hosts are not to blame"
-            );
+        if let Some(stall) = self.stalls.observe() {
             core.hosts.note_stall(stall.from, stall.to);
+            self.stalled.notify_one();
         }
         (core, self.env.clock.now())
     }
@@ -141,8 +173,13 @@ impl SchedulerManager {
     }
 
     /// Watches for stalls, for ever.
-    pub fn watch_for_stalls(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.stalls.clone().run()
+    pub async fn watch_for_stalls(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(stall::TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.with_hosts(|_, _| ());
+        }
     }
 
     /// Wakes after this process did not run for a while.
@@ -158,14 +195,12 @@ impl SchedulerManager {
 
     /// Counts of reports.
     pub fn report_counters(&self) -> Counters {
-        self.with_hosts(|hosts, _| hosts.counters().clone())
+        self.with_hosts(|hosts, _| *hosts.counters())
     }
 
     fn decision_id(&self) -> String {
-        // The start time keeps ids of a restarted scheduler apart from those of the process before it.
         let number = self.next_decision.fetch_add(1, Ordering::Relaxed);
-        let started = self.env.clock.unix_ms() / 1000;
-        format!("{}-{started:x}-{number:x}", self.options.name)
+        format!("{}-{:x}-{number:x}", self.options.name, self.run)
     }
 
     fn check(&self, request: &SelectDestinations) -> Result<(), CallError> {
@@ -190,6 +225,9 @@ impl SchedulerManager {
             if value > LIMIT {
                 return bad(format!("flavor.{name} is {value}; at most {LIMIT} is allowed"));
             }
+        }
+        if let Some(alternates) = request.alternates.filter(|wanted| *wanted > MAX_ALTERNATES) {
+            return bad(format!("alternates is {alternates}; at most {MAX_ALTERNATES} are allowed"));
         }
         let max_hold = self.options.max_hold.as_secs();
         match request.hold_s {
@@ -216,6 +254,7 @@ impl SchedulerManager {
             hosts_seen = decision.explanation.hosts,
             hosts_left,
             dry_run = decision.dry_run,
+            repeated = decision.repeated,
             elapsed_us = elapsed.as_micros() as u64,
             "decided"
         );
@@ -231,28 +270,31 @@ impl SchedulerEndpoint for SchedulerManager {
     ) -> Result<Decision, CallError> {
         self.check(&args)?;
         args.alternates.get_or_insert(self.options.alternates);
-        args.hold_s.get_or_insert(self.options.reservation_ttl.as_secs());
         let decision_id = self.decision_id();
         let seed = self.env.random.u64();
-        let (decision, reserve, began) = {
+        let (decision, began) = {
             let (mut guard, began) = self.core();
             let core = &mut *guard;
-            let decision = core.hosts.select_destinations(&mut core.engine, &args, decision_id, seed, began);
+            let decided =
+                core.hosts.select_destinations(&mut core.engine, &args, decision_id.clone(), seed, began);
             let decision =
-                decision.map_err(|failure| CallError::BadArguments { reason: failure.to_string() })?;
-            let reserve = core.hosts.to_reserve(&decision, began);
-            core.decisions.push(Arc::new(decision.clone()));
-            (decision, reserve, began)
+                decided.map_err(|failure| CallError::BadArguments { reason: failure.to_string() })?;
+            if let Some(reserve) = core.hosts.to_reserve(&decision, began) {
+                self.tell(reserve);
+            }
+            let decision = Arc::new(decision);
+            // A repeated answer has an earlier decision's id, whose explanation it lacks.
+            if decision.decision_id == decision_id {
+                core.decisions.push(decision.clone());
+            }
+            (decision, began)
         };
         self.requests.decisions.fetch_add(1, Ordering::Relaxed);
         if decision.refusal.is_some() {
             self.requests.refusals.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(reserve) = reserve {
-            self.tell(reserve);
-        }
         self.log_decision(&decision, self.env.clock.now().saturating_sub(began));
-        Ok(decision)
+        Ok(Arc::unwrap_or_clone(decision))
     }
 
     async fn reserve(&self, _: &RequestContext, args: Reserve) -> Result<(), CallError> {
@@ -263,11 +305,12 @@ impl SchedulerEndpoint for SchedulerManager {
     }
 
     async fn release(&self, _: &RequestContext, args: Release) -> Result<u64, CallError> {
-        let told = self.with_hosts(|hosts, _| hosts.release(&args.decision_id, &args.instance_uuids));
-        let Some(reserve) = told else { return Ok(0) };
-        let count = reserve.entries.len() as u64;
-        self.tell(reserve);
-        Ok(count)
+        Ok(self.with_hosts(|hosts, _| {
+            let Some(told) = hosts.release(&args.decision_id, &args.instance_uuids) else { return 0 };
+            let count = told.entries.len() as u64;
+            self.tell(told);
+            count
+        }))
     }
 
     async fn list_hosts(&self) -> Result<HostList, CallError> {
@@ -338,17 +381,15 @@ impl ReportSink for SchedulerManager {
             for capabilities in &report.capabilities.0 {
                 let applied = core.hosts.apply_report(&report.service_name, &report.host, capabilities, now);
                 if !applied.is_accepted() {
-                    debug!(host = %report.host, service = %report.service_name, outcome = ?applied, "report not applied");
+                    self.refusals.log(report, &applied);
                 }
             }
         }
     }
 
     fn bad_report(&self, context: &RequestContext, reason: &CallError) {
-        let count = self.requests.unreadable_reports.fetch_add(1, Ordering::Relaxed) + 1;
-        // Powers of two: the first is seen at once, a flood costs a line per doubling.
-        if count.is_power_of_two() {
-            warn!(user_id = context.user_id, %reason, count, "a report cannot be read; it is dropped");
+        if is_news(&self.requests.unreadable_reports) {
+            warn!(user_id = context.user_id, %reason, "a report cannot be read; it is dropped");
         }
     }
 }

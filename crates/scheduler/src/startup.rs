@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! consume the fanout queue ─▶ ask all agents to publish ─▶ wait: window passed and the count stands still,
-//!                                                          or one report interval ─▶ take requests
+//!           ▲                                                    or one report interval ─▶ take requests
+//!           └──────────────── connection lost ◀─────────────────┘
 //! ```
 //! Until then requests wait in the topic queue under their own expiration, so that nobody is refused for want of a
-//! report that is on its way. After a lost connection the map is kept, its hosts are suspect, and the agents are asked
-//! again; requests are still taken.
+//! report that is on its way. After a later loss of the connection the map is kept, its hosts are suspect, and the
+//! agents are asked again; requests are still taken.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use novella_messaging::ConsumerState;
 use novella_rpcapi::ComputeApi;
+use novella_service::exit::chain;
 use novella_service::health::Condition;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -22,7 +24,7 @@ use crate::manager::SchedulerManager;
 
 /// How often the number of hosts is looked at while the map fills.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// The count has stopped growing when it stood still this long.
+/// The count has stopped growing when it stood still this long after the window: answers take time to arrive.
 const STANDSTILL: Duration = Duration::from_millis(500);
 
 /// What the start-up and the re-asking need.
@@ -35,7 +37,7 @@ pub struct Startup {
     pub ready: Condition,
     /// How long agents have to answer.
     pub answer_window: Duration,
-    /// The longest wait.
+    /// The longest wait. An agent that heard no question reports within this.
     pub report_interval: Duration,
     /// Bounds each question.
     pub publish_timeout: Duration,
@@ -44,45 +46,70 @@ pub struct Startup {
 impl Startup {
     /// Waits until the fanout queue is consumed and the map is as complete as it will get. False if the queue is gone.
     pub async fn fill_the_map(&self, fanout: &mut watch::Receiver<ConsumerState>) -> bool {
-        self.ready.set(false, "waiting for the broker: the report queue is not being consumed yet");
-        if fanout.wait_for(|s| matches!(s, ConsumerState::Active { .. })).await.is_err() {
-            return false;
+        loop {
+            if !self.consuming(fanout).await {
+                return false;
+            }
+            let asked = self.ask_all().await;
+            tokio::select! { biased;
+                // A lost connection, perhaps back already: its queue is gone with what was in it.
+                changed = fanout.changed() => if changed.is_err() { return false },
+                () = self.count_hosts(asked) => return true,
+            }
         }
-        self.ask_all().await;
+    }
+
+    /// Waits until the fanout queue is consumed. False if it is gone.
+    async fn consuming(&self, fanout: &mut watch::Receiver<ConsumerState>) -> bool {
+        loop {
+            let reason = match &*fanout.borrow_and_update() {
+                ConsumerState::Active { .. } => return true,
+                ConsumerState::Failed { reason } => format!("the report queue cannot be consumed: {reason}"),
+                ConsumerState::Pending | ConsumerState::Held => {
+                    "waiting for the broker: the report queue is not being consumed yet".to_owned()
+                }
+            };
+            self.ready.set(false, reason);
+            if fanout.changed().await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Waits while hosts answer. If they could not be asked, only their own interval brings them.
+    async fn count_hosts(&self, asked: bool) {
         let began = Instant::now();
-        let mut seen = 0;
-        let mut grew = began;
+        let in_time = began + self.answer_window;
+        let (mut seen, mut grew) = (0, began);
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
-            look.tick().await;
-            let now = Instant::now();
+            let now = look.tick().await;
             let hosts = self.manager.with_hosts(|hosts, _| hosts.len());
             if hosts != seen {
                 (seen, grew) = (hosts, now);
             }
-            let window_passed = now - began >= self.answer_window && hosts > 0;
-            if (window_passed && now - grew >= STANDSTILL) || now - began >= self.report_interval {
-                info!(
-                    hosts,
-                    elapsed_ms = (now - began).as_millis() as u64,
-                    "the map is filled; taking requests"
-                );
-                return true;
+            let elapsed = now - began;
+            let complete = asked && hosts > 0 && now >= grew.max(in_time) + STANDSTILL;
+            if complete || elapsed >= self.report_interval {
+                info!(hosts, elapsed_ms = elapsed.as_millis() as u64, "the map is filled; taking requests");
+                return;
             }
-            let asked = (now - began).as_secs_f64();
-            self.ready.set(
-                false,
-                format!("waiting for reports: {hosts} hosts so far, asked for them {asked:.1} s ago"),
-            );
+            let elapsed_s = elapsed.as_secs_f64();
+            let reason =
+                format!("waiting for reports: {hosts} hosts so far, asked for them {elapsed_s:.1} s ago");
+            self.ready.set(false, reason);
         }
     }
 
-    /// Asks every agent to report within the answer window.
-    pub async fn ask_all(&self) {
-        if let Err(error) =
-            self.compute.publish_service_capabilities(self.answer_window, self.publish_timeout).await
-        {
-            warn!(%error, "could not ask the agents to report; their next reports will fill the map");
+    /// Asks every agent to report within the answer window. False if that was not possible.
+    pub async fn ask_all(&self) -> bool {
+        let asked = self.compute.publish_service_capabilities(self.answer_window, self.publish_timeout).await;
+        if let Err(error) = &asked {
+            warn!(
+                error = chain(error),
+                "could not ask the agents to report; their next reports will fill the map"
+            );
         }
+        asked.is_ok()
     }
 }

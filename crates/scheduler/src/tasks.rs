@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use novella_periodic_task::periodic_tasks;
 use novella_rpcapi::ComputeApi;
+use novella_service::exit::chain;
 use novella_service::health::Heartbeat;
 use tracing::debug;
 
@@ -44,9 +45,11 @@ impl Tasks {
             debug!(hosts = hosts.len(), "too many to ask one by one; their next reports will do");
         }
         for host in hosts.iter().take(ASKED_PER_TICK) {
-            if let Err(error) = self.compute.publish_service_capabilities_of(host, self.publish_timeout).await
-            {
-                debug!(host, %error, "could not ask for a report");
+            let asked = self.compute.publish_service_capabilities_of(host, self.publish_timeout).await;
+            if let Err(error) = asked {
+                // The rest would wait for the same broker, each as long.
+                debug!(host, error = chain(&error), "could not ask for a report; the next will do");
+                return;
             }
         }
     }

@@ -19,10 +19,18 @@ fn bad_settings_are_named_with_a_fix() {
         ("NOVELLA_FILTER_SCHEDULER__ENABLED_FILTERS", "[\"RamFiler\"]", "there is no filter \"RamFiler\""),
         ("NOVELLA_FILTER_SCHEDULER__RAM_WEIGHT_MULTIPLIER", "1e300", "a multiplier is 0 or of a size"),
         ("NOVELLA_REPORTS__MAX_HOSTS", "0", "at least 1"),
+        ("NOVELLA_REPORTS__FORGET_AFTER", "9999999years", "longer than any scheduler runs"),
+        ("NOVELLA_FILTER_SCHEDULER__ALTERNATES", "4000000000", "at most 32 alternates"),
+        ("NOVELLA_RESERVATIONS__RESERVATION_TTL", "0s", "too short to be meant"),
     ] {
         let sources = Sources { env: vec![(name.to_owned(), value.into())], ..Sources::default() };
-        let Err(Invalid { problems }) = load::<SchedulerConfig>(&sources) else { panic!("{name}={value} was taken") };
+        let Err(Invalid { problems }) = load::<SchedulerConfig>(&sources) else {
+            panic!("{name}={value} was taken")
+        };
         let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        assert!(found.len() == 1 && found[0].contains(wanted) && found[0].contains("fix: "), "{name}={value}: {found:?}");
+        assert!(
+            found.len() == 1 && found[0].contains(wanted) && found[0].contains("fix: "),
+            "{name}={value}: {found:?}"
+        );
     }
 }
