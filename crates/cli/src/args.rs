@@ -122,7 +122,7 @@ mod tests {
             command.get_subcommands().for_each(|c| check(c, &format!("{path} {}", c.get_name())));
         }
         fn parse_examples(help: &str) {
-            for line in help.lines().skip(1).filter(|line| !line.trim().is_empty()) {
+            for line in help.lines().filter(|line| line.starts_with("  novella ")) {
                 // What stands before two blanks is the command, unless the shell has to do with it.
                 let example = line.trim().split("  ").next().unwrap_or_default();
                 if !example.contains(['|', '>', '$', '\'', '(']) {

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
-use novella_messaging::{CallOptions, ConnectionState, RpcClient, RpcError, Scheme, Transport, TransportError, TransportUrl, UrlError};
+use novella_messaging::{
+    CallOptions, ConnectionState, RpcClient, RpcError, Scheme, Transport, TransportError, TransportUrl,
+    UrlError,
+};
 use novella_rpcapi::SchedulerApi;
 use novella_service::Env;
 use novella_service::exit::Failure;
@@ -21,7 +24,8 @@ use crate::settings::CliSettings;
 /// How long a polite goodbye to the broker may take: the answer is already here.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// What to do about a broker that cannot be reached.
-const START_A_BROKER: &str = "start the broker, or name another one with --transport-url or NOVELLA_TRANSPORT_URL";
+const START_A_BROKER: &str =
+    "start the broker, or name another one with --transport-url or NOVELLA_TRANSPORT_URL";
 
 /// A connection to the bus.
 pub struct Bus {
@@ -47,7 +51,8 @@ impl Bus {
         let url = transport_url(settings)?;
         let addresses = url.hosts.len();
         let options = rabbit_options(&url, "novella".to_owned(), env)?;
-        let transport = RabbitTransport::start(RabbitOptions { connect_timeout: settings.timeout, ..options });
+        let transport =
+            RabbitTransport::start(RabbitOptions { connect_timeout: settings.timeout, ..options });
         connected(transport.state(), &url, addresses, settings.timeout).await?;
         Ok(Self::new(transport, settings, env))
     }
@@ -86,9 +91,12 @@ pub fn transport_url(settings: &CliSettings) -> anyhow::Result<TransportUrl> {
             .next("write for example rabbit://USER:PASSWORD@HOST:5672/")
     })?;
     if url.scheme == Scheme::Memory {
-        return Err(Failure::new(USAGE, format!("{url} is a bus inside one process and cannot be reached from another"))
-            .next("name a broker with --transport-url, or see `novella demo`")
-            .into());
+        return Err(Failure::new(
+            USAGE,
+            format!("{url} is a bus inside one process and cannot be reached from another"),
+        )
+        .next("name a broker with --transport-url, or see `novella demo`")
+        .into());
     }
     Ok(url)
 }
@@ -96,7 +104,9 @@ pub fn transport_url(settings: &CliSettings) -> anyhow::Result<TransportUrl> {
 /// For one connection that publishes and consumes: a command has too little to say for two.
 pub fn rabbit_options(url: &TransportUrl, name: String, env: &Env) -> anyhow::Result<RabbitOptions> {
     let options = RabbitOptions::new(url.clone(), name, env.random.fork("rabbit")).map_err(|error| {
-        Failure::new(USAGE, "cannot use the transport URL").because(error).next("correct the option after the `?`")
+        Failure::new(USAGE, "cannot use the transport URL")
+            .because(error)
+            .next("correct the option after the `?`")
     })?;
     Ok(RabbitOptions { single_connection: true, ..options })
 }
@@ -109,7 +119,9 @@ pub async fn connected(
     timeout: Duration,
 ) -> anyhow::Result<()> {
     let settled = |state: &ConnectionState| match state {
-        ConnectionState::Connecting { attempt, last_error } => last_error.is_some() && *attempt as usize >= addresses,
+        ConnectionState::Connecting { attempt, last_error } => {
+            last_error.is_some() && *attempt as usize >= addresses
+        }
         _ => true,
     };
     let refused = match tokio::time::timeout(timeout, state.wait_for(settled)).await {
@@ -119,8 +131,11 @@ pub async fn connected(
             _ => return Ok(()),
         },
     };
-    let reason = refused.unwrap_or_else(|| format!("no answer within {}", humantime::format_duration(timeout)));
-    Err(Failure::new(UNREACHABLE, format!("cannot reach the broker at {url}: {reason}")).next(START_A_BROKER).into())
+    let reason =
+        refused.unwrap_or_else(|| format!("no answer within {}", humantime::format_duration(timeout)));
+    Err(Failure::new(UNREACHABLE, format!("cannot reach the broker at {url}: {reason}"))
+        .next(START_A_BROKER)
+        .into())
 }
 
 /// Whom a request was for.
@@ -187,7 +202,8 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
             Failure::new(TIMEOUT, "nobody answered in time").because(error).next(peer.silent())
         }
         RpcError::Remote { source, .. } if source.class == "TypeError" => {
-            Failure::new(USAGE, format!("the request is not acceptable: {}", source.message)).next("change the request")
+            Failure::new(USAGE, format!("the request is not acceptable: {}", source.message))
+                .next("change the request")
         }
         RpcError::Remote { .. } | RpcError::Malformed { .. } => Failure::new(INTERNAL, "the request failed")
             .because(error)
@@ -216,7 +232,11 @@ mod tests {
         let cases = [
             (send(TransportError::Unroutable { destination: "scheduler".into() }), UNREACHABLE),
             (
-                send(TransportError::Unreachable { broker: "mq".into(), waited, last_error: "refused".into() }),
+                send(TransportError::Unreachable {
+                    broker: "mq".into(),
+                    waited,
+                    last_error: "refused".into(),
+                }),
                 UNREACHABLE,
             ),
             (send(TransportError::Unconfirmed { destination: "scheduler".into(), waited }), TIMEOUT),
@@ -231,7 +251,8 @@ mod tests {
             assert_eq!(failure.code, code, "{said}");
             assert!(failure.next.is_some(), "{said}");
         }
-        let nobody = failed(send(TransportError::Unroutable { destination: "x".into() }), Peer::Agent("cmp-1"));
+        let nobody =
+            failed(send(TransportError::Unroutable { destination: "x".into() }), Peer::Agent("cmp-1"));
         assert!(nobody.what.contains("host cmp-1"), "{nobody}");
     }
 
@@ -245,7 +266,10 @@ mod tests {
             let error = transport_url(&settings(url)).unwrap_err();
             let failure = error.downcast_ref::<Failure>().unwrap();
             assert_eq!(failure.code, USAGE, "{url}");
-            assert!(url.starts_with("memory") || !novella_service::exit::chain(failure).contains("s3cret"), "{failure}");
+            assert!(
+                url.starts_with("memory") || !novella_service::exit::chain(failure).contains("s3cret"),
+                "{failure}"
+            );
         }
         assert!(transport_url(&settings("amqps://u:p@a,u:p@b/v")).is_ok());
     }

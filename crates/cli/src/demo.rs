@@ -4,14 +4,14 @@
 //! seconds and let it go, so that the hosts fill and drain. Every twenty seconds one host falls silent, is called down,
 //! and comes back. What is shown is what any operator could ask: it comes from `list_hosts` and `status`.
 
-mod fleet;
+pub(crate) mod fleet;
 mod lines;
 mod load;
 mod screen;
 mod view;
 
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -107,7 +107,9 @@ pub async fn run(
     ran?;
     match args.format {
         DemoFormat::Text => write!(console.out, "{}", lines::summary(&summary))?,
-        DemoFormat::Jsonl => writeln!(console.out, "{}", view::json_line(summary.seconds, &Event::Summary(summary))?)?,
+        DemoFormat::Jsonl => {
+            writeln!(console.out, "{}", view::json_line(summary.seconds, &Event::Summary(summary))?)?
+        }
     }
     console.out.flush()?;
     Ok(OK)
@@ -232,7 +234,9 @@ impl Demo {
 
     fn done(&mut self, done: Done, view: &mut dyn View) -> anyhow::Result<()> {
         let event = match done {
-            Done::Placed { flavor, hold, latency, decision } => self.decided(flavor, hold, latency, &decision),
+            Done::Placed { flavor, hold, latency, decision } => {
+                self.decided(flavor, hold, latency, &decision)
+            }
             Done::Released { held } => {
                 self.counts.released += 1;
                 let after_s = held.since.elapsed().as_secs_f64();
@@ -246,7 +250,13 @@ impl Demo {
         view.event(self.seconds(), &event)
     }
 
-    fn decided(&mut self, flavor: &'static str, hold: Duration, latency: Duration, decision: &Decision) -> Event {
+    fn decided(
+        &mut self,
+        flavor: &'static str,
+        hold: Duration,
+        latency: Duration,
+        decision: &Decision,
+    ) -> Event {
         self.latencies.record(latency);
         let latency_ms = latency.as_secs_f64() * 1e3;
         match (&decision.refusal, decision.selections.first()) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Buckets per power of two, as a power of two.
 const FINE: u32 = 3;
 /// Enough for 2^36 µs, which is nineteen hours; anything longer counts as that.
-const BUCKETS: usize = (36 - FINE as usize) << FINE;
+const BUCKETS: usize = (36 - FINE as usize + 1) << FINE;
 
 /// Counts of latencies. Shared by reference: counting takes no lock.
 pub struct Histogram {

@@ -84,7 +84,11 @@ fn range(text: &str) -> Result<Range, String> {
     };
     let width = (first.len() > 1 && first.starts_with('0')).then_some(first.len());
     let range = Range { first: number(first)?, last: number(last)?, width };
-    if range.first > range.last { Err(format!("the range [{text}] ends before it begins")) } else { Ok(range) }
+    if range.first > range.last {
+        Err(format!("the range [{text}] ends before it begins"))
+    } else {
+        Ok(range)
+    }
 }
 
 fn matches(tokens: &[Token], text: &str) -> bool {

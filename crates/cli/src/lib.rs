@@ -37,9 +37,10 @@ use settings::CliSettings;
 
 /// Runs the command line to its end.
 pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    match Cli::try_parse_from(&args) {
         Ok(cli) => exit::finish(execute(cli).await),
-        Err(error) => usage::report(&error),
+        Err(error) => usage::report(&error, &args),
     }
 }
 
@@ -102,7 +103,9 @@ async fn ask(
         Command::Scheduler(scheduler::Command::Status(args)) => {
             scheduler::status(&api, options, args, console).await
         }
-        Command::Decision(decision::Command::Show(args)) => decision::show(&api, options, args, console).await,
+        Command::Decision(decision::Command::Show(args)) => {
+            decision::show(&api, options, args, console).await
+        }
         Command::Ping(args) => ping::run(bus.client(), bus.exchange(), options, args, console).await,
         Command::Demo(_) | Command::Swarm(_) | Command::Completion(_) | Command::ExitCodes => {
             unreachable!("execute has run the commands that need no connection")

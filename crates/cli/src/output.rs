@@ -51,7 +51,15 @@ impl Format {
 #[command(next_help_heading = "Output options")]
 pub struct OutputArgs {
     /// How to write the answer
-    #[arg(short = 'f', long = "format", short_alias = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
+    #[arg(
+        short = 'f',
+        long = "format",
+        short_alias = 'o',
+        alias = "output",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t
+    )]
     pub format: Format,
 
     /// Show only this column; repeat it, or separate several by commas
@@ -78,7 +86,8 @@ impl Style {
         if !io::stdout().is_terminal() || dumb {
             return Self::default();
         }
-        let width = crossterm::terminal::size().ok().map(|(columns, _)| columns).filter(|columns| *columns > 0);
+        let width =
+            crossterm::terminal::size().ok().map(|(columns, _)| columns).filter(|columns| *columns > 0);
         Self { terminal: true, color: !set("NO_COLOR"), width }
     }
 

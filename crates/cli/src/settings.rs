@@ -42,7 +42,11 @@ impl Validate for CliSettings {
     fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.timeout.is_zero() {
-            problems.push(Problem::new(&["timeout"], "nothing can be done in no time", "write for example 10s"));
+            problems.push(Problem::new(
+                &["timeout"],
+                "nothing can be done in no time",
+                "write for example 10s",
+            ));
         }
         if self.control_exchange.is_empty() {
             problems.push(Problem::new(&["control_exchange"], "the exchange has no name", "write nova"));

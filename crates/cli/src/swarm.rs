@@ -26,7 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::connect::{connected, rabbit_options, transport_url};
 use crate::exit_codes::{CONFLICT, OK, PARTIAL, TIMEOUT, USAGE};
 use crate::histogram::Histogram;
-use crate::output::{Console, Format, OutputArgs, object, plain, Cell};
+use crate::output::{Cell, Console, Format, OutputArgs, object, plain};
 use crate::settings::CliSettings;
 use crate::units;
 use meter::Metered;
@@ -105,9 +105,12 @@ pub async fn run(
 ) -> anyhow::Result<u8> {
     if args.hosts.div_ceil(args.connections) > AGENTS_PER_CONNECTION {
         let enough = args.hosts.div_ceil(AGENTS_PER_CONNECTION);
-        return Err(Failure::new(USAGE, format!("a connection has channels for {AGENTS_PER_CONNECTION} agents at most"))
-            .next(format!("use --connections {enough} or more"))
-            .into());
+        return Err(Failure::new(
+            USAGE,
+            format!("a connection has channels for {AGENTS_PER_CONNECTION} agents at most"),
+        )
+        .next(format!("use --connections {enough} or more"))
+        .into());
     }
     let connections = connect(args, settings, &env).await?;
     console.note(&format!("starting {} agents over {} connections", args.hosts, args.connections));
@@ -119,7 +122,11 @@ pub async fn run(
     if complete {
         console.note(&format!("all {} agents hold their queues after {start_s:.1} s", agents.len()));
     } else if !shutdown.is_requested() {
-        console.note(&format!("{} of {} agents did not start", args.hosts as usize - agents.len(), args.hosts));
+        console.note(&format!(
+            "{} of {} agents did not start",
+            args.hosts as usize - agents.len(),
+            args.hosts
+        ));
     }
     let measured = Instant::now();
     let before = Totals::of(&agents);
@@ -138,7 +145,11 @@ pub async fn run(
     }
 }
 
-async fn connect(args: &SwarmArgs, settings: &CliSettings, env: &Env) -> anyhow::Result<Vec<Arc<RabbitTransport>>> {
+async fn connect(
+    args: &SwarmArgs,
+    settings: &CliSettings,
+    env: &Env,
+) -> anyhow::Result<Vec<Arc<RabbitTransport>>> {
     let url = transport_url(settings)?;
     let mut connections = Vec::with_capacity(args.connections as usize);
     for index in 0..args.connections {
@@ -188,10 +199,16 @@ impl Swarm<'_> {
     }
 
     /// Starts one agent and waits until it holds its queue; nothing if it is told to stop meanwhile.
-    async fn start_one(&self, index: u32, fake: Arc<FakeConfig>, shutdown: &Shutdown) -> Result<Option<Agent>, Failure> {
+    async fn start_one(
+        &self,
+        index: u32,
+        fake: Arc<FakeConfig>,
+        shutdown: &Shutdown,
+    ) -> Result<Option<Agent>, Failure> {
         let host = format!("{}{index:05}", self.args.name_prefix);
         let cannot = || Failure::new(crate::exit_codes::INTERNAL, format!("cannot start agent {host}"));
-        let driver = FakeDriver::new(host.clone(), fake, DEFAULT_PROBE_DEADLINE).map_err(|e| cannot().because(e))?;
+        let driver =
+            FakeDriver::new(host.clone(), fake, DEFAULT_PROBE_DEADLINE).map_err(|e| cannot().because(e))?;
         let shared = self.connections[index as usize % self.connections.len()].share();
         let transport: Arc<dyn Transport> = Arc::new(Metered::new(shared, self.times.clone()));
         let agent = novella_compute_agent::start(
@@ -228,7 +245,8 @@ impl Swarm<'_> {
             Failure::new(CONFLICT, format!("agent {host} did not get its queue within {waited}"))
                 .next("another swarm or agent may have these names: use another --name-prefix")
         } else {
-            Failure::new(TIMEOUT, format!("the broker was away for more than {waited}")).next("look at the broker's log")
+            Failure::new(TIMEOUT, format!("the broker was away for more than {waited}"))
+                .next("look at the broker's log")
         }
     }
 
@@ -366,7 +384,13 @@ fn write_summary(summary: &Summary, format: SwarmFormat, console: &mut Console<'
         ("started in", format!("{:.1} s", summary.start_s)),
         ("ran", format!("{:.1} s", summary.seconds)),
         ("reports", format!("{} ({:.1}/s)", summary.reports, summary.reports_per_s)),
-        ("failures", format!("{}; {} reports replaced by newer ones before they were sent", summary.failures, summary.replaced)),
+        (
+            "failures",
+            format!(
+                "{}; {} reports replaced by newer ones before they were sent",
+                summary.failures, summary.replaced
+            ),
+        ),
         (
             "confirms",
             format!(

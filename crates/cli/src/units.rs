@@ -45,7 +45,9 @@ fn not_a_size(text: &str, example: &str, name: &str) -> String {
     // Digits with a known unit that did not fit are an overflow, not a spelling mistake.
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let unit = text[digits..].to_ascii_uppercase();
-    if digits > 0 && ["K", "M", "G", "T"].iter().any(|u| [u, &*format!("{u}B"), &*format!("{u}IB")].contains(&&*unit)) {
+    if digits > 0
+        && ["K", "M", "G", "T"].iter().any(|u| [u, &*format!("{u}B"), &*format!("{u}IB")].contains(&&*unit))
+    {
         return too_large(name);
     }
     format!("not a size: write a number and a unit of K, M, G or T, for example {example}")
@@ -153,8 +155,15 @@ mod tests {
 
     #[test]
     fn amounts_are_exact() {
-        for (text, mb) in [("512M", 512), ("512", 512), ("1G", 1024), ("1.5GiB", 1536), (" 2T ", 2 << 20), ("1024K", 1), ("0", 0)]
-        {
+        for (text, mb) in [
+            ("512M", 512),
+            ("512", 512),
+            ("1G", 1024),
+            ("1.5GiB", 1536),
+            (" 2T ", 2 << 20),
+            ("1024K", 1),
+            ("0", 0),
+        ] {
             assert_eq!(parse_ram(text), Ok(mb), "{text}");
         }
         for (text, gb) in [("20G", 20), ("20", 20), ("1T", 1024), ("2048M", 2), ("0G", 0)] {
@@ -196,7 +205,8 @@ mod tests {
 
     #[test]
     fn pairs_become_specs_and_hints() {
-        let pairs = [("a", "1"), ("b", "2"), ("a", "3"), ("a", "4")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let pairs =
+            [("a", "1"), ("b", "2"), ("a", "3"), ("a", "4")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(serde_json::to_string(&hints(&pairs)).unwrap(), r#"{"a":["1","3","4"],"b":"2"}"#);
         assert!(extra_specs(&pairs).unwrap_err().contains("--extra-spec a is given twice"));
         assert_eq!(extra_specs(&pairs[..2]).unwrap().len(), 2);
@@ -208,7 +218,10 @@ mod tests {
     fn amounts_are_shown_short() {
         assert_eq!([0, 512, 1024, 25_088, 1 << 20].map(mib), ["0M", "512M", "1G", "24.5G", "1T"]);
         assert_eq!([500, 1536].map(gib), ["500G", "1.5T"]);
-        assert_eq!([0.04, 9.94, 41.2, 200.0, 9_000.0, 400_000.0].map(age), ["0.0s", "9.9s", "41s", "3m", "2h", "5d"]);
+        assert_eq!(
+            [0.04, 9.94, 41.2, 200.0, 9_000.0, 400_000.0].map(age),
+            ["0.0s", "9.9s", "41s", "3m", "2h", "5d"]
+        );
         let times = [310, 1_240, 2_500_000].map(Duration::from_micros);
         assert_eq!(times.map(latency), ["310 µs", "1.2 ms", "2.5 s"]);
     }

@@ -1,14 +1,17 @@
 //! Wrong command lines: one line that says what, one that says what to do, instead of a page.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use clap::error::ErrorKind;
 
+use crate::args::Cli;
 use crate::exit_codes::{OK, USAGE};
 
 /// Prints help where help was asked for, and otherwise the error.
-pub fn report(error: &clap::Error) -> ExitCode {
+pub fn report(error: &clap::Error, args: &[OsString]) -> ExitCode {
     let code = match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // A closed pipe is no failure, and there is nothing else to say it to.
@@ -20,28 +23,36 @@ pub fn report(error: &clap::Error) -> ExitCode {
             USAGE
         }
         _ => {
-            drop(write!(std::io::stderr(), "{}", short(&error.to_string())));
+            drop(write!(std::io::stderr(), "{}", short(&error.to_string(), &command_path(args))));
             USAGE
         }
     };
     ExitCode::from(code)
 }
 
+/// The command that was meant, as far as it can be told: the words that name one.
+fn command_path(args: &[OsString]) -> String {
+    let mut command = Cli::command();
+    let mut path = command.get_name().to_owned();
+    for word in args.iter().skip(1) {
+        if let Some(found) = command.find_subcommand(word) {
+            command = found.clone();
+            path = format!("{path} {}", command.get_name());
+        }
+    }
+    path
+}
+
 /// The error without its usage text: what on the first line, what next on the second.
-fn short(rendered: &str) -> String {
+fn short(rendered: &str, command: &str) -> String {
     let mut what = Vec::new();
     let mut next = Vec::new();
-    let mut command = "novella".to_owned();
     let mut in_head = true;
-    for line in rendered.lines() {
-        let line = line.trim();
-        if let Some(usage) = line.strip_prefix("Usage: ") {
-            let words = usage.split_whitespace().take_while(|w| w.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
-            command = words.take_while(|word| !word.starts_with('-')).collect::<Vec<_>>().join(" ");
-        } else if let Some(tip) = line.strip_prefix("tip: ") {
+    for line in rendered.lines().map(str::trim).take_while(|line| !line.starts_with("Usage: ")) {
+        if let Some(tip) = line.strip_prefix("tip: ") {
             next.push(tip.to_owned());
         } else if line.is_empty() {
-            in_head &= what.is_empty();
+            in_head = false;
         } else if in_head || line.starts_with('[') {
             what.push(line.trim_start_matches("error: ").to_owned());
         }
@@ -55,18 +66,22 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::args::Cli;
 
     fn said(line: &str) -> String {
-        short(&Cli::try_parse_from(line.split(' ')).unwrap_err().to_string())
+        let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        short(&Cli::try_parse_from(&args).unwrap_err().to_string(), &command_path(&args))
     }
 
     #[test]
     fn an_error_is_two_lines() {
         for (line, what, next) in [
-            ("novella hots list", "unrecognized subcommand 'hots'", "a similar subcommand exists: 'host'; see `novella --help`"),
+            ("novella hots list", "unrecognized subcommand 'hots'", "'host'; see `novella --help`"),
             ("novella host list --sort ram:up", "invalid value 'ram:up'", "see `novella host list --help`"),
-            ("novella host list -f xml", "invalid value 'xml' for '--format <FORMAT>' [possible values: table,", "see `"),
+            (
+                "novella host list -f xml",
+                "invalid value 'xml' for '--format <FORMAT>' [possible values: table,",
+                "see `",
+            ),
             ("novella place --ram 1G", "not provided: --vcpus <N>", "see `novella place --help`"),
             ("novella place --vcpus 1 --ram 1X", "1X", "see `novella place --help`"),
             ("novella host list -w cmp-1", "not a duration", "see `novella host list --help`"),

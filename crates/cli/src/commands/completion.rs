@@ -9,7 +9,9 @@ use crate::args::Cli;
 
 /// See the module.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  novella completion bash > /etc/bash_completion.d/novella\n  source <(novella completion zsh)")]
+#[command(
+    after_help = "Examples:\n  novella completion bash > /etc/bash_completion.d/novella\n  source <(novella completion zsh)"
+)]
 pub struct CompletionArgs {
     /// Which shell
     #[arg(value_enum)]

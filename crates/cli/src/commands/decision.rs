@@ -20,7 +20,9 @@ pub enum Command {
 
 /// Arguments of `decision show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  novella decision show s1-68a3c0f1-2a\n  novella decision show s1-68a3c0f1-2a -f json")]
+#[command(
+    after_help = "Examples:\n  novella decision show s1-68a3c0f1-2a\n  novella decision show s1-68a3c0f1-2a -f json"
+)]
 pub struct ShowArgs {
     /// The id that `novella place` gave; it starts with the scheduler's name
     #[arg(value_name = "DECISION")]
@@ -52,7 +54,8 @@ pub async fn show(
 /// The part before the two numbers.
 fn scheduler_of(id: &str) -> Option<&str> {
     let mut parts = id.rsplitn(3, '-');
-    let hex = |part: Option<&str>| part.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_hexdigit()));
+    let hex =
+        |part: Option<&str>| part.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_hexdigit()));
     (hex(parts.next()) && hex(parts.next())).then(|| parts.next()).flatten().filter(|name| !name.is_empty())
 }
 

@@ -3,7 +3,9 @@
 use novella_objects::{Decision, Explanation, FilterTally, Refusal, RequestSpec, Scored, Selection};
 use serde_json::{Value, json};
 
-use crate::output::{Cell, Column, Console, Format, Listing, OutputArgs, Tone, object, plain, printable, rows};
+use crate::output::{
+    Cell, Column, Console, Format, Listing, OutputArgs, Tone, object, plain, printable, rows,
+};
 use crate::units;
 
 /// Ranked hosts whose weights are shown beside the winner's.
@@ -165,7 +167,10 @@ fn ranking(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Resu
     let header: Vec<&str> = ["rank", "host", "weight"].into_iter().chain(weighers).collect();
     let row = |(at, host): (usize, &Scored)| {
         let shares = host.weighers.iter().map(|s| {
-            Cell::text(format!("{} x {:.3} (raw {} in {}..{})", s.multiplier, s.normalised, s.raw, s.range.0, s.range.1))
+            Cell::text(format!(
+                "{} x {:.3} (raw {} in {}..{})",
+                s.multiplier, s.normalised, s.raw, s.range.0, s.range.1
+            ))
         });
         let tone = if at == 0 { Tone::Good } else { Tone::Plain };
         let first = [

@@ -16,7 +16,9 @@ use crate::args::SortArgs;
 use crate::connect::{Peer, failed};
 use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, USAGE};
 use crate::host_pattern::HostPattern;
-use crate::output::{Cell, Column, Console, Format, Listing, OutputArgs, Tone, natural, object, rows, state_tone};
+use crate::output::{
+    Cell, Column, Console, Format, Listing, OutputArgs, Tone, natural, object, rows, state_tone,
+};
 use crate::units;
 
 /// What can be asked of hosts.
@@ -83,7 +85,9 @@ impl StateArg {
 
 /// Arguments of `host show`.
 #[derive(Debug, Default, Args)]
-#[command(after_help = "Examples:\n  novella host show cmp-1\n  novella host show cmp-1 -f yaml\n  novella host show cmp-1 -f json -c capabilities")]
+#[command(
+    after_help = "Examples:\n  novella host show cmp-1\n  novella host show cmp-1 -f yaml\n  novella host show cmp-1 -f json -c capabilities"
+)]
 pub struct ShowArgs {
     /// Its name
     pub host: String,
@@ -91,7 +95,7 @@ pub struct ShowArgs {
     pub output: OutputArgs,
 }
 
-const LISTING: Listing<HostSummary> = Listing {
+pub(super) const LISTING: Listing<HostSummary> = Listing {
     all: &[
         Column::view("host", |h| json!(h.host), |h| Cell::text(&h.host).tone(host_tone(h))),
         Column::field("uuid", |h| json!(h.uuid)),
@@ -100,13 +104,25 @@ const LISTING: Listing<HostSummary> = Listing {
         Column::field("az", |h| json!(h.availability_zone)),
         Column::field("vcpus", |h| json!(h.vcpus)),
         Column::field("vcpus_used", |h| json!(h.vcpus_used)),
-        Column::view("cpu", |h| json!(h.vcpus_used), |h| Cell::number(format!("{}/{}", h.vcpus_used, h.vcpus))),
+        Column::view(
+            "cpu",
+            |h| json!(h.vcpus_used),
+            |h| Cell::number(format!("{}/{}", h.vcpus_used, h.vcpus)),
+        ),
         Column::field("memory_mb", |h| json!(h.memory_mb)),
         Column::field("memory_mb_used", |h| json!(h.memory_mb_used)),
-        Column::view("ram", |h| json!(h.memory_mb_used), |h| of(units::mib(h.memory_mb_used), units::mib(h.memory_mb))),
+        Column::view(
+            "ram",
+            |h| json!(h.memory_mb_used),
+            |h| of(units::mib(h.memory_mb_used), units::mib(h.memory_mb)),
+        ),
         Column::field("disk_gb", |h| json!(h.disk_gb)),
         Column::field("disk_gb_used", |h| json!(h.disk_gb_used)),
-        Column::view("disk", |h| json!(h.disk_gb_used), |h| of(units::gib(h.disk_gb_used), units::gib(h.disk_gb))),
+        Column::view(
+            "disk",
+            |h| json!(h.disk_gb_used),
+            |h| of(units::gib(h.disk_gb_used), units::gib(h.disk_gb)),
+        ),
         Column::field("instances", |h| json!(h.instances)),
         Column::field("reservations", |h| json!(h.reservations)),
         Column::field("report_age_s", |h| json!(h.report_age_s)),
@@ -228,7 +244,12 @@ pub async fn list(
 }
 
 /// One line per host and look, each saying when that was.
-fn json_lines(hosts: &[HostSummary], at: &str, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+fn json_lines(
+    hosts: &[HostSummary],
+    at: &str,
+    args: &OutputArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<()> {
     #[derive(Serialize)]
     struct Line<'a> {
         sampled_at: &'a str,
@@ -244,7 +265,11 @@ fn json_lines(hosts: &[HostSummary], at: &str, args: &OutputArgs, console: &mut 
     rows(hosts, &LISTING, &OutputArgs { format: Format::Jsonl, columns: args.columns.clone() }, console)
 }
 
-async fn fetch(api: &SchedulerApi, options: CallOptions, args: &ListArgs) -> anyhow::Result<Vec<HostSummary>> {
+async fn fetch(
+    api: &SchedulerApi,
+    options: CallOptions,
+    args: &ListArgs,
+) -> anyhow::Result<Vec<HostSummary>> {
     // A wrong column is known before anybody is asked.
     LISTING.pick(args.output.columns.iter().map(String::as_str))?;
     let list = api.list_hosts(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
@@ -265,7 +290,8 @@ fn missing(hosts: &[HostSummary], args: &ListArgs) -> Option<Failure> {
     if !args.state.is_empty() {
         return None;
     }
-    let absent = |pattern: &&HostPattern| pattern.is_name() && !hosts.iter().any(|host| pattern.matches(&host.host));
+    let absent =
+        |pattern: &&HostPattern| pattern.is_name() && !hosts.iter().any(|host| pattern.matches(&host.host));
     let absent: Vec<_> = args.hosts.iter().filter(absent).map(HostPattern::as_str).collect();
     let code = if hosts.is_empty() { NOT_FOUND } else { PARTIAL };
     (!absent.is_empty()).then(|| {
@@ -301,7 +327,8 @@ pub async fn show(
     args: &ShowArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<u8> {
-    let detail = api.show_host(&args.host, options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let detail =
+        api.show_host(&args.host, options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
     let detail = detail.ok_or_else(|| {
         Failure::new(NOT_FOUND, format!("the scheduler knows no host {}", args.host)).next(SEE_ALL)
     })?;

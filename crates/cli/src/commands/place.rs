@@ -186,7 +186,10 @@ mod tests {
         assert_eq!(spec.flavor.extra_specs["a:b"], "c");
         assert_eq!(spec.scheduler_hints["g"], serde_json::json!(["1", "2"]));
         assert_eq!((request.hold_s, request.dry_run, spec.attempt), (Some(120), false, 1));
-        assert_eq!((spec.availability_zone.as_deref(), spec.project_id.as_deref()), (Some("north"), Some("p")));
+        assert_eq!(
+            (spec.availability_zone.as_deref(), spec.project_id.as_deref()),
+            (Some("north"), Some("p"))
+        );
     }
 
     #[test]
@@ -217,7 +220,10 @@ mod tests {
         let timeout = || Failure::new(TIMEOUT, "x").next("wait longer");
         let next = unanswered(timeout(), &request).next.unwrap();
         assert!(next.starts_with("wait longer; repeating it with --instance "), "{next}");
-        assert!(next.contains(&request.request_spec.instance_uuids[2].to_string()) && next.contains(" ..."), "{next}");
+        assert!(
+            next.contains(&request.request_spec.instance_uuids[2].to_string()) && next.contains(" ..."),
+            "{next}"
+        );
         request.dry_run = true;
         assert_eq!(unanswered(timeout(), &request).next.as_deref(), Some("wait longer"));
     }

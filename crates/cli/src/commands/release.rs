@@ -34,7 +34,10 @@ struct Released {
 }
 
 const LISTING: Listing<Released> = Listing {
-    all: &[Column::field("decision_id", |r| json!(r.decision_id)), Column::field("released", |r| json!(r.released))],
+    all: &[
+        Column::field("decision_id", |r| json!(r.decision_id)),
+        Column::field("released", |r| json!(r.released)),
+    ],
     table: &["decision_id", "released"],
     wide: &[],
     fields: &["decision_id", "released"],

@@ -70,13 +70,16 @@ pub fn call_options() -> CallOptions {
 impl Fleet {
     /// Starts agents and scheduler, and returns when the scheduler takes requests.
     pub async fn start(env: &Env, hosts: usize) -> anyhow::Result<Self> {
-        let broker =
-            InProcessBroker::new(InProcessOptions { seed: env.random.fork("bus"), ..InProcessOptions::default() });
+        let broker = InProcessBroker::new(InProcessOptions {
+            seed: env.random.fork("bus"),
+            ..InProcessOptions::default()
+        });
         let agents = join_all((0..hosts).map(|index| start_agent(env, &broker, index))).await;
         let agents = agents.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         let transport = broker.connect("scheduler");
         let scheduler =
-            novella_scheduler::start(scheduler_config(), "demo".into(), env.child("scheduler"), transport).await?;
+            novella_scheduler::start(scheduler_config(), "demo".into(), env.child("scheduler"), transport)
+                .await?;
         let client = RpcClient::new(broker.connect("novella"), env.random.fork("rpc client"));
         let api = SchedulerApi::new(client, &scheduler_config().rpc.control_exchange);
         let fleet = Self { broker, scheduler, agents, api };
@@ -128,8 +131,13 @@ async fn start_agent(env: &Env, broker: &Arc<InProcessBroker>, index: usize) -> 
         ..FakeConfig::default()
     };
     let driver = Arc::new(FakeDriver::new(host.clone(), Arc::new(fake), DEFAULT_PROBE_DEADLINE)?);
-    let agent =
-        novella_compute_agent::start(agent_config(kind), host.clone(), env.child(&host), driver, broker.connect(&host));
+    let agent = novella_compute_agent::start(
+        agent_config(kind),
+        host.clone(),
+        env.child(&host),
+        driver,
+        broker.connect(&host),
+    );
     agent.await.with_context(|| format!("cannot start the agent of {host}"))
 }
 

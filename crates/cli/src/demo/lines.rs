@@ -117,7 +117,11 @@ pub fn totals(seconds: f64, snapshot: &Snapshot) -> String {
 pub fn sentence(event: &Event) -> String {
     match event {
         Event::Placed { flavor, host, weight, alternates, latency_ms } => {
-            let next = if alternates.is_empty() { String::new() } else { format!(", next best {}", alternates.join(", ")) };
+            let next = if alternates.is_empty() {
+                String::new()
+            } else {
+                format!(", next best {}", alternates.join(", "))
+            };
             format!("placed    {flavor:<7} on {host:<9} weight {weight:.2}, {latency_ms:.2} ms{next}")
         }
         Event::Refused { flavor, reason, .. } => format!("refused   {flavor:<7} {reason}"),

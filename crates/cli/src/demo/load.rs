@@ -78,7 +78,11 @@ impl DemoFlavor {
             vcpus: self.vcpus,
             memory_mb: self.memory_gb * 1024,
             root_gb: self.disk_gb,
-            extra_specs: self.arch.map(|arch| ("capabilities:cpu_info:arch".to_owned(), arch.to_owned())).into_iter().collect(),
+            extra_specs: self
+                .arch
+                .map(|arch| ("capabilities:cpu_info:arch".to_owned(), arch.to_owned()))
+                .into_iter()
+                .collect(),
             ..Flavor::default()
         };
         SelectDestinations {

@@ -17,6 +17,9 @@ use crate::units;
 
 /// Events kept for the log; no terminal is higher.
 const LOG: usize = 200;
+/// Lines that are neither a host nor the log, and lines kept for the log.
+const AROUND: usize = 6;
+const LOG_AT_LEAST: usize = 5;
 /// Used where the terminal does not tell its size.
 const SIZE: (u16, u16) = (100, 30);
 /// From this width on the bars have their amounts beside them, not just a percentage.
@@ -98,8 +101,7 @@ fn frame(
 ) -> Vec<String> {
     let paint = |text: String, paint: fn(String) -> String| if color { paint(text) } else { text };
     let mut lines = vec![paint(cut(title, width), |text| text.bold().to_string()), String::new()];
-    let room = height.saturating_sub(6).max(1);
-    let shown = snapshot.hosts.len().min(room.max(snapshot.hosts.len().min(room)));
+    let shown = snapshot.hosts.len().min(height.saturating_sub(AROUND + LOG_AT_LEAST).max(1));
     lines.extend(snapshot.hosts.iter().take(shown).map(|host| host_line(host, width, color)));
     if snapshot.hosts.len() > shown {
         lines.push(cut(&format!("... and {} more hosts", snapshot.hosts.len() - shown), width));
@@ -139,7 +141,7 @@ fn host_line(host: &HostSummary, width: usize, color: bool) -> String {
         (true, HostState::Down) => state.red().to_string(),
     };
     let amounts = width >= WITH_AMOUNTS;
-    let fixed = if amounts { 80 } else { 55 };
+    let fixed = if amounts { 80 } else { 64 };
     let bar_width = (width.saturating_sub(fixed) / 3).clamp(3, 24);
     let gauge = |label: &str, used: u64, total: u64, text: String, text_width: usize| {
         let filled = bar(used, total, bar_width, color);
@@ -153,7 +155,11 @@ fn host_line(host: &HostSummary, width: usize, color: bool) -> String {
     let ram = format!("{}/{}", units::mib(host.memory_mb_used), units::mib(host.memory_mb));
     let disk = format!("{}/{}", units::gib(host.disk_gb_used), units::gib(host.disk_gb));
     [
-        format!("{:<9}{state}{:<6}", cut(&printable(&host.host), 9), cut(&printable(&host.availability_zone), 6)),
+        format!(
+            "{:<9}{state}{:<6}",
+            cut(&printable(&host.host), 9),
+            cut(&printable(&host.availability_zone), 6)
+        ),
         gauge("cpu", host.vcpus_used, host.vcpus, cpu, 6),
         gauge("ram", host.memory_mb_used, host.memory_mb, ram, 11),
         gauge("disk", host.disk_gb_used, host.disk_gb, disk, 10),
@@ -221,7 +227,8 @@ mod tests {
         let counts = Counts::default();
         let snapshot = Snapshot { filling: true, hosts, counts, held: 3, p50: None, p99: None };
         let reason = "x".repeat(300);
-        let log = (0..LOG).map(|n| (n as f64, Event::Refused { flavor: "small", reason: reason.clone(), latency_ms: 0.1 }));
+        let log = (0..LOG)
+            .map(|n| (n as f64, Event::Refused { flavor: "small", reason: reason.clone(), latency_ms: 0.1 }));
         let log = log.collect();
         for size in [(80, 24), (132, 50), (200, 100), (20, 5)] {
             let lines = frame("title", 1.0, &snapshot, &log, size, false);

@@ -63,7 +63,8 @@ impl<R> Listing<R> {
         let wanted = name.trim().replace([' ', '-'], "_");
         self.all.iter().find(|column| column.name.eq_ignore_ascii_case(&wanted)).ok_or_else(|| {
             let known: Vec<_> = self.all.iter().map(|column| column.name).collect();
-            Failure::new(USAGE, format!("there is no column {name:?}")).next(format!("use one of {}", known.join(", ")))
+            Failure::new(USAGE, format!("there is no column {name:?}"))
+                .next(format!("use one of {}", known.join(", ")))
         })
     }
 
@@ -135,7 +136,11 @@ pub fn natural(a: &str, b: &str) -> Ordering {
             let (m, n) = (digits(&mut a), digits(&mut b));
             // Without leading zeros, more digits are a larger number.
             let (m_bare, n_bare) = (m.trim_start_matches('0'), n.trim_start_matches('0'));
-            m_bare.len().cmp(&n_bare.len()).then_with(|| m_bare.cmp(n_bare)).then_with(|| m.len().cmp(&n.len()))
+            m_bare
+                .len()
+                .cmp(&n_bare.len())
+                .then_with(|| m_bare.cmp(n_bare))
+                .then_with(|| m.len().cmp(&n.len()))
         } else {
             (a, b) = (&a[x.len_utf8()..], &b[y.len_utf8()..]);
             x.cmp(&y)

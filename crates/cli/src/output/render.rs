@@ -26,7 +26,9 @@ pub fn rows<R: Serialize>(
     let out = &mut *console.out;
     match args.format {
         Format::Table => write_table(rows, &columns(or(listing.table))?, style, out)?,
-        Format::Wide => write_table(rows, &columns(or(&[listing.table, listing.wide].concat()))?, style, out)?,
+        Format::Wide => {
+            write_table(rows, &columns(or(&[listing.table, listing.wide].concat()))?, style, out)?
+        }
         Format::Json => write_json(&documents(rows, &picked)?, out)?,
         Format::Jsonl => {
             documents(rows, &picked)?.iter().try_for_each(|row| writeln!(out, "{row}"))?;
@@ -100,7 +102,9 @@ pub fn object(whole: &Value, args: &OutputArgs, console: &mut Console<'_>) -> an
             let rows = [fields.keys().cloned().collect(), fields.values().map(text).collect()];
             write_csv(rows.into_iter(), out)?;
         }
-        Format::Value => fields.values().try_for_each(|value| writeln!(out, "{}", printable(&text(value))))?,
+        Format::Value => {
+            fields.values().try_for_each(|value| writeln!(out, "{}", printable(&text(value))))?
+        }
     }
     Ok(out.flush()?)
 }
@@ -114,7 +118,8 @@ fn pick_fields(whole: &Value, columns: &[String]) -> Result<Value, Failure> {
     for name in columns {
         let value = fields.get(name).ok_or_else(|| {
             let known: Vec<_> = fields.keys().map(String::as_str).collect();
-            Failure::new(USAGE, format!("there is no field {name:?}")).next(format!("use one of {}", known.join(", ")))
+            Failure::new(USAGE, format!("there is no field {name:?}"))
+                .next(format!("use one of {}", known.join(", ")))
         })?;
         picked.insert(name.clone(), value.clone());
     }

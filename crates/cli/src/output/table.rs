@@ -56,11 +56,14 @@ pub fn plain(header: &[&str], rows: Vec<Vec<Cell>>, style: Style) -> String {
     if style.color {
         table.enforce_styling();
     }
-    let right = |column: usize| !rows.is_empty() && rows.iter().all(|row| row.get(column).is_some_and(|c| c.right));
+    let right =
+        |column: usize| !rows.is_empty() && rows.iter().all(|row| row.get(column).is_some_and(|c| c.right));
     let header: Vec<_> = header
         .iter()
         .enumerate()
-        .map(|(at, name)| aligned(comfy_table::Cell::new(name.to_uppercase()), right(at)).add_attribute(Attribute::Bold))
+        .map(|(at, name)| {
+            aligned(comfy_table::Cell::new(name.to_uppercase()), right(at)).add_attribute(Attribute::Bold)
+        })
         .collect();
     if !header.is_empty() {
         table.set_header(header);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use novella_messaging::{ConnectionState, Consumer, Destination, Outgoing, Subscription, Transport, TransportError};
+use novella_messaging::{
+    ConnectionState, Consumer, Destination, Outgoing, Subscription, Transport, TransportError,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 

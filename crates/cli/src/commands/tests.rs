@@ -1,0 +1,326 @@
+//! The commands against a real scheduler and real agents on the in-process bus, on a paused clock.
+
+use clap::Parser;
+use novella_messaging::CallOptions;
+use novella_objects::{HostState, HostSummary, HostWarning};
+use novella_service::Env;
+use novella_service::exit::{Failure, report};
+use novella_service::shutdown::Shutdown;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{decision, host, place, release, scheduler, service};
+use crate::args::{Cli, Command};
+use crate::demo::fleet::{Fleet, call_options};
+use crate::exit_codes::{CONFLICT, NOT_FOUND, OK, PARTIAL, REFUSED, UNREACHABLE, USAGE};
+use crate::output::{Console, Format, OutputArgs, Style, rows};
+
+/// What a command said and how it ended.
+struct Said {
+    code: u8,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
+    }
+}
+
+struct Operator {
+    env: Env,
+    fleet: Fleet,
+}
+
+impl Operator {
+    async fn new() -> Self {
+        let env = Env::simulated(7);
+        let fleet = Fleet::start(&env, 8).await.unwrap();
+        Self { env, fleet }
+    }
+
+    /// Runs a command line as the executable would, past the connecting.
+    async fn runs(&self, line: &str) -> Said {
+        self.runs_until(line, &Shutdown::new()).await
+    }
+
+    async fn runs_until(&self, line: &str, shutdown: &Shutdown) -> Said {
+        let cli = Cli::try_parse_from(format!("novella {line}").split_whitespace()).unwrap();
+        let (api, options, env) = (self.fleet.api(), call_options(), &self.env);
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut console = Console { out: &mut out, err: &mut err, style: Style::default() };
+        let result = match &cli.command {
+            Command::Host(host::Command::List(args)) => {
+                host::list(api, options, args, env, shutdown, &mut console).await
+            }
+            Command::Host(host::Command::Show(args)) => host::show(api, options, args, &mut console).await,
+            Command::Place(args) => place::run(api, options, args, env, &mut console).await,
+            Command::Release(args) => release::run(api, options, args, &mut console).await,
+            Command::Service(service::Command::List(args)) => {
+                service::list(api, options, args, &mut console).await
+            }
+            Command::Scheduler(scheduler::Command::Status(args)) => {
+                scheduler::status(api, options, args, &mut console).await
+            }
+            Command::Decision(decision::Command::Show(args)) => {
+                decision::show(api, options, args, &mut console).await
+            }
+            other => panic!("{other:?} is not driven here"),
+        };
+        let code = report(result, &mut err);
+        Said { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn host_list_has_the_fields_that_scripts_read() {
+    let said = Operator::new().await.runs("host list -f json").await;
+    assert_eq!((said.code, said.err.as_str()), (OK, ""));
+    let hosts = said.json();
+    let names: Vec<_> = hosts.as_array().unwrap().iter().map(|host| host["host"].as_str().unwrap()).collect();
+    assert_eq!(names, ["cpu-1", "edge-1", "edge-2", "mem-1", "std-1", "std-2", "std-3", "store-1"]);
+    let cpu = &hosts[0];
+    assert_eq!((&cpu["state"], &cpu["availability_zone"]), (&json!("up"), &json!("north")));
+    assert_eq!(
+        (&cpu["vcpus"], &cpu["memory_mb"], &cpu["disk_gb"]),
+        (&json!(48), &json!(98_304), &json!(400))
+    );
+    assert_eq!((&cpu["vcpus_used"], &cpu["memory_mb_used"]), (&json!(0), &json!(512)));
+    assert!(cpu["report_age_s"].is_number() && cpu["disk_gb_used"].is_number(), "{cpu}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_are_picked_sorted_and_missed_by_name() {
+    let operator = Operator::new().await;
+    let said = operator.runs("host ls -f value -c host -c vcpus --sort vcpus:desc std-[1-9] cpu-*").await;
+    assert_eq!(said.out, "cpu-1 48\nstd-3 24\nstd-1 16\nstd-2 16\n");
+    assert_eq!(operator.runs("host list --state down,disabled -f value").await.out, "");
+    let said = operator.runs("host list nope mem-1 -f value -c host").await;
+    assert_eq!((said.code, said.out.as_str()), (PARTIAL, "mem-1\n"));
+    assert!(said.err.contains("knows no host nope\nnext: "), "{}", said.err);
+    assert_eq!(operator.runs("host list nope").await.code, NOT_FOUND);
+    assert_eq!(operator.runs("host list nope-*").await.code, OK);
+    let said = operator.runs("host list -c hots").await;
+    assert_eq!(said.code, USAGE);
+    assert!(said.err.contains("no column \"hots\"\nnext: use one of host, uuid, state"), "{}", said.err);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_host_is_listed_as_down() {
+    let operator = Operator::new().await;
+    operator.fleet.silence("mem-1", true);
+    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    let said = operator.runs("host list --state down -f value -c host,state").await;
+    assert_eq!(said.out, "mem-1 down\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_outside_a_terminal_is_json_lines_until_it_is_stopped() {
+    let operator = Operator::new().await;
+    let shutdown = Shutdown::new();
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+        stop.request();
+    });
+    let said = operator.runs_until("host list mem-1 edge-1 --watch 1s", &shutdown).await;
+    assert_eq!((said.code, said.err.as_str()), (OK, ""));
+    let lines: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 6, "two hosts, three looks: {}", said.out);
+    assert_eq!((&lines[2]["host"], &lines[3]["host"]), (&json!("edge-1"), &json!("mem-1")));
+    assert_ne!(lines[0]["sampled_at"], lines[2]["sampled_at"]);
+    assert_eq!(operator.runs("host list --watch 1s -f csv").await.code, USAGE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn host_show_has_everything_that_was_reported() {
+    let operator = Operator::new().await;
+    let said = operator.runs("host show cpu-1 -f json").await;
+    let shown = said.json();
+    assert_eq!((&shown["host"], &shown["incarnation"]), (&json!("cpu-1"), &json!(1)));
+    assert!(shown["seq"].as_u64() > Some(0) && shown["sent_at"].is_string(), "{shown}");
+    assert_eq!(shown["capabilities"]["vcpus"], 48);
+    assert!(said.out.contains("CUSTOM_TURBO"), "{}", said.out);
+    let table = operator.runs("host describe cpu-1").await.out;
+    assert!(table.contains("capabilities.host_memory_total"), "{table}");
+    let said = operator.runs("host show nope").await;
+    assert_eq!(said.code, NOT_FOUND);
+    assert!(said.err.starts_with("error: the scheduler knows no host nope\nnext: "), "{}", said.err);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_placement_holds_until_it_is_released() {
+    let operator = Operator::new().await;
+    let said = operator.runs("place --vcpus 2 --ram 4G --disk 20G -n 2 -f json").await;
+    assert_eq!((said.code, said.err.as_str()), (OK, ""));
+    let placed = said.json();
+    let selections = placed["selections"].as_array().unwrap();
+    assert_eq!(selections.len(), 2);
+    for selection in selections {
+        assert!(selection["host"].is_string() && selection["weight"].is_number(), "{selection}");
+        assert!(!selection["alternates"].as_array().unwrap().is_empty(), "{selection}");
+    }
+    assert!(placed.get("reason").is_none() && placed.get("filters").is_none(), "{placed}");
+    let id = placed["decision_id"].as_str().unwrap();
+    let used =
+        |said: Said| said.json().as_array().unwrap().iter().map(|h| h["vcpus_used"].as_u64().unwrap()).sum();
+    let held: u64 = used(operator.runs("host list -f json").await);
+    assert_eq!(held, 4);
+
+    let shown = operator.runs(&format!("decision show {id} -f json")).await.json();
+    assert_eq!(shown["selections"], placed["selections"]);
+    assert_eq!(shown["filters"].as_array().unwrap()[0]["hosts_in"], 8);
+
+    let said = operator.runs(&format!("release {id} -f json")).await;
+    assert_eq!((said.code, said.json()[0]["released"].as_u64()), (OK, Some(2)));
+    let held: u64 = used(operator.runs("host list -f json").await);
+    assert_eq!(held, 0);
+    assert_eq!(operator.runs(&format!("release {id}")).await.code, NOT_FOUND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_an_answer_with_its_reason() {
+    let operator = Operator::new().await;
+    let said = operator.runs("place --vcpus 49 --ram 1G -f json").await;
+    assert_eq!((said.code, said.err.as_str()), (REFUSED, ""));
+    let refused = said.json();
+    assert_eq!((&refused["outcome"], &refused["selections"]), (&json!("refused"), &json!([])));
+    assert!(refused["reason"].is_string(), "{refused}");
+    let filters = refused["filters"].as_array().unwrap();
+    let core = filters.iter().find(|tally| tally["filter"] == "CoreFilter").unwrap();
+    assert_eq!((&core["hosts_out"], &core["nearest_miss"]["host"]), (&json!(0), &json!("cpu-1")));
+
+    let table = operator.runs("place --vcpus 49 --ram 1G").await;
+    assert_eq!(table.code, REFUSED);
+    assert!(
+        table.out.starts_with("request: 1 x 49 vCPU, 1G RAM, 0G disk; 8 hosts\ndecision demo-"),
+        "{}",
+        table.out
+    );
+    assert!(
+        table.out.contains("\nFILTER") && table.out.contains("CoreFilter") && table.out.contains("cpu-1")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_explanation_shows_filters_and_weighers() {
+    let operator = Operator::new().await;
+    let said = operator.runs("place --vcpus 4 --ram 8G --az south --dry-run --explain").await;
+    assert_eq!(said.code, OK);
+    for part in ["dry run: nothing is held", "AvailabilityZoneFilter", "RANK", "RAMWEIGHER", "1 x "] {
+        assert!(said.out.contains(part), "{part} is missing in\n{}", said.out);
+    }
+    let json = operator.runs("place --vcpus 4 --ram 8G --az south --dry-run --explain -f json").await.json();
+    assert_eq!(json["ranking"].as_array().unwrap().len(), 3);
+    assert_eq!(json["dry_run"], true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_instance_is_answered_again_and_a_changed_one_is_a_conflict() {
+    let operator = Operator::new().await;
+    let uuid = Uuid::from_u128(0x1234);
+    let line = format!("place --vcpus 1 --ram 1G --instance {uuid} -f json");
+    let (first, second) = (operator.runs(&line).await, operator.runs(&line).await);
+    assert_eq!((first.code, second.code), (OK, OK));
+    assert_eq!(first.json()["selections"][0]["host"], second.json()["selections"][0]["host"]);
+    assert_eq!(second.json()["repeated"], true);
+    let other = operator.runs(&format!("place --vcpus 2 --ram 1G --instance {uuid} -f json")).await;
+    assert_eq!((other.code, &other.json()["outcome"]), (CONFLICT, &json!("conflict")));
+    assert_eq!(other.json()["conflict"]["instance_uuid"], json!(uuid));
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_and_the_scheduler_tell_how_they_do() {
+    let operator = Operator::new().await;
+    let services = operator.runs("service list -f json").await.json();
+    let compute = services.as_array().unwrap().iter().filter(|s| s["service"] == "compute").count();
+    assert_eq!(compute, 8);
+    let status = operator.runs("scheduler status -f json").await.json();
+    assert_eq!(
+        (&status["scheduler"], &status["ready"], &status["hosts"]["up"]),
+        (&json!("demo"), &json!(true), &json!(8))
+    );
+    let said = operator.runs("scheduler status other").await;
+    assert_eq!(said.code, UNREACHABLE);
+    assert!(said.err.contains("no scheduler named other listens"), "{}", said.err);
+    let said = operator.runs("decision show demo-1-ffffff").await;
+    assert_eq!(said.code, NOT_FOUND);
+    assert_eq!(operator.runs("decision show nonsense").await.code, USAGE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_scheduler_the_error_says_so() {
+    let broker = novella_messaging::in_process::InProcessBroker::new(Default::default());
+    let client = novella_messaging::RpcClient::new(broker.connect("novella"), [1; 32]);
+    let api = novella_rpcapi::SchedulerApi::new(client, "nova");
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut console = Console { out: &mut out, err: &mut err, style: Style::default() };
+    let options = CallOptions { mandatory: true, ..CallOptions::default() };
+    let error = service::list(&api, options, &service::ListArgs::default(), &mut console).await.unwrap_err();
+    let failure = error.downcast_ref::<Failure>().unwrap();
+    assert_eq!(failure.code, UNREACHABLE);
+    assert_eq!(failure.what, "no scheduler listens on this broker");
+    assert!(failure.next.as_ref().unwrap().contains("scheduler --transport-url"));
+}
+
+fn two_hosts() -> Vec<HostSummary> {
+    let host = |name: &str, state, warnings| HostSummary {
+        host: name.into(),
+        uuid: Some(Uuid::from_u128(1)),
+        state,
+        availability_zone: "nova".into(),
+        vcpus: 8,
+        vcpus_used: 3,
+        memory_mb: 16_384,
+        memory_mb_used: 1_536,
+        disk_gb: 200,
+        disk_gb_used: 20,
+        instances: 2,
+        reservations: 1,
+        report_age_s: 3.25,
+        disabled_reason: None,
+        warnings,
+    };
+    let cloned = HostWarning::ClonedIdentity { other_host: "h3".into() };
+    vec![host("h1", HostState::Up, vec![]), host("h2, \"x\"", HostState::Down, vec![cloned])]
+}
+
+fn rendered(format: Format, columns: &[&str]) -> String {
+    let args = OutputArgs { format, columns: columns.iter().map(|&c| c.to_owned()).collect() };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut console = Console { out: &mut out, err: &mut err, style: Style::default() };
+    rows(&two_hosts(), &host::LISTING, &args, &mut console).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn rows_in_every_format() {
+    assert_eq!(
+        rendered(Format::Table, &[]),
+        "\
+HOST     STATE  AZ    CPU       RAM      DISK  INSTANCES   AGE  WARNINGS
+h1       up     nova  3/8  1.5G/16G  20G/200G          2  3.2s
+h2, \"x\"  down   nova  3/8  1.5G/16G  20G/200G          2  3.2s  CLONED IDENTITY, also on h3
+"
+    );
+    assert!(rendered(Format::Wide, &[]).contains("00000000-0000-0000-0000-000000000001"));
+    let columns = ["host", "memory_mb_used", "report_age_s"];
+    assert_eq!(
+        rendered(Format::Csv, &columns),
+        "host,memory_mb_used,report_age_s\nh1,1536,3.25\n\"h2, \"\"x\"\"\",1536,3.25\n"
+    );
+    assert_eq!(rendered(Format::Value, &columns), "h1 1536 3.25\nh2, \"x\" 1536 3.25\n");
+    assert_eq!(
+        rendered(Format::Jsonl, &columns),
+        "{\"host\":\"h1\",\"memory_mb_used\":1536,\"report_age_s\":3.25}\n\
+         {\"host\":\"h2, \\\"x\\\"\",\"memory_mb_used\":1536,\"report_age_s\":3.25}\n"
+    );
+    assert_eq!(
+        rendered(Format::Yaml, &columns[..2]),
+        "- host: h1\n  memory_mb_used: 1536\n- host: h2, \"x\"\n  memory_mb_used: 1536\n"
+    );
+    let whole: Value = serde_json::from_str(&rendered(Format::Json, &[])).unwrap();
+    assert_eq!(whole, serde_json::to_value(two_hosts()).unwrap(), "without -c JSON is the rows as they came");
+    assert_eq!(rendered(Format::Csv, &[]).lines().next().unwrap().split(',').count(), 15);
+}

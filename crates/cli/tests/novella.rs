@@ -1,0 +1,184 @@
+//! The executable as scripts see it: exit codes, what goes to which stream, and that it ends by itself.
+
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+/// A port that nothing listens on: reserved, and not to be bound without privileges.
+const NOBODY: &str = "rabbit://u:s3cret@127.0.0.1:1/";
+
+fn novella(line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_novella"));
+    command
+        .args(line.split_whitespace())
+        .env_remove("NOVELLA_TRANSPORT_URL")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(line: &str) -> (i32, String, String) {
+    ended(novella(line).output().expect("the executable starts"))
+}
+
+fn ended(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+    (output.status.code().expect("it exits by itself"), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn help_is_data_and_names_the_exit_codes() {
+    for line in ["--help", "help", "help exit-codes", "exit-codes"] {
+        let (code, out, err) = run(line);
+        assert_eq!((code, err.as_str()), (0, ""), "{line}");
+        assert!(out.contains("  124  no answer within --timeout"), "{line}: {out}");
+        assert!(!out.contains('\x1b'), "{line}: colour without a terminal");
+    }
+    let (code, out, _) = run("place --help");
+    assert!(code == 0 && out.contains("Examples:") && out.contains("--extra-spec <KEY=VALUE>"), "{out}");
+    let (code, out, _) = run("--version");
+    assert_eq!((code, out.trim()), (0, concat!("novella ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn a_wrong_command_line_is_two_lines_and_exit_code_2() {
+    for line in
+        ["hots", "place --vcpus 1", "place --vcpus 1 --ram 1.5", "host list -f xml", "demo --rate nan"]
+    {
+        let (code, out, err) = run(line);
+        assert_eq!((code, out.as_str()), (2, ""), "{line}");
+        assert!(
+            err.starts_with("error: ") && err.contains("\nnext: ") && err.lines().count() == 2,
+            "{line}: {err}"
+        );
+    }
+    let (code, out, err) = run("");
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.contains("Usage: novella"), "{err}");
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_reported_at_once_without_the_password() {
+    for line in [
+        "host list",
+        "place --vcpus 1 --ram 1G",
+        "service list -f json",
+        "ping",
+        "swarm --hosts 1 --connections 1",
+    ] {
+        let started = std::process::Command::new("timeout")
+            .arg("5")
+            .arg(env!("CARGO_BIN_EXE_novella"))
+            .args(line.split_whitespace())
+            .args(["--transport-url", NOBODY])
+            .output()
+            .expect("timeout(1) starts");
+        let (code, out, err) = ended(started);
+        assert_eq!((code, out.as_str()), (7, ""), "{line}: {err}");
+        assert!(err.contains("127.0.0.1:1") && err.contains("\nnext: start the broker"), "{line}: {err}");
+        assert!(!err.contains("s3cret"), "{line}: {err}");
+    }
+}
+
+#[test]
+fn settings_come_from_flag_environment_and_file() {
+    let dir = tempfile::tempdir().expect("a directory for the test");
+    let file = dir.path().join("novella.toml");
+    std::fs::write(&file, format!("transport_url = \"{}\"\n", NOBODY.replace(":1/", ":2/")))
+        .expect("it can be written");
+    let with_file = format!("host list --config {}", file.display());
+    let said = |command: &mut Command| ended(command.output().expect("the executable starts"));
+    let (code, _, err) = said(&mut novella(&with_file));
+    assert!(code == 7 && err.contains("127.0.0.1:2"), "{err}");
+    let (code, _, err) = said(novella(&with_file).env("NOVELLA_TRANSPORT_URL", NOBODY));
+    assert!(code == 7 && err.contains("127.0.0.1:1"), "{err}");
+    std::fs::write(&file, "transport_ulr = \"x\"\n").expect("it can be written");
+    let (code, _, err) = said(&mut novella(&with_file));
+    assert!(code == 2 && err.contains("transport_url"), "{err}");
+    let (code, _, err) = run("host list --transport-url http://u:s3cret@h/");
+    assert!(code == 2 && !err.contains("s3cret"), "{err}");
+}
+
+#[test]
+fn a_closed_pipe_is_a_success() {
+    let mut demo =
+        novella("demo --for 30s -f jsonl").stdout(Stdio::piped()).spawn().expect("the executable starts");
+    drop(demo.stdout.take());
+    let status = demo.wait().expect("it can be waited for");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn completion_is_a_script() {
+    let (code, out, err) = run("completion bash");
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("complete -F _novella"), "{out}");
+}
+
+#[test]
+fn the_demo_fills_hosts_and_ends_by_itself() {
+    let (code, out, err) = run("demo --for 3s --seed 7 --rate 12");
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("seed 7"), "{err}");
+    assert!(!out.contains('\x1b'), "no escape sequences without a terminal: {out}");
+    for part in [
+        "host      cpu-1     up",
+        "host      edge-1    up",
+        "placed ",
+        "fleet     filling",
+        "\ndemo        3.",
+    ] {
+        assert!(out.contains(part), "{part:?} is missing in\n{out}");
+    }
+    let fields = |out: &str, name: &str| {
+        let line = out
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_else(|| panic!("no {name} in {out}"))
+            .to_owned();
+        line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or_else(|| panic!("{line}"))
+    };
+    assert!(fields(&out, "decisions") >= 10, "{out}");
+    assert!(fields(&out, "reports") >= 8, "{out}");
+}
+
+#[test]
+fn the_demo_for_programs_is_json_lines() {
+    let (code, out, err) = run("demo --for 2s --seed 7 --hosts 3 -f jsonl");
+    assert_eq!((code, err.as_str()), (0, ""));
+    let events: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect();
+    let last = events.last().expect("there are events");
+    assert_eq!(
+        (last["event"].as_str(), last["hosts"].as_u64(), last["seed"].as_u64()),
+        (Some("summary"), Some(3), Some(7))
+    );
+    let placed: Vec<_> = events.iter().filter(|event| event["event"] == "placed").collect();
+    assert_eq!(Some(placed.len() as u64), last["placed"].as_u64());
+    assert!(!placed.is_empty() && placed.iter().all(|event| event["host"].is_string()));
+    let looks = events.iter().filter(|event| event["event"] == "hosts");
+    let used = |look: &serde_json::Value| {
+        look["hosts"].as_array().map(|h| h.iter().filter_map(|h| h["vcpus_used"].as_u64()).sum::<u64>())
+    };
+    let used: Vec<_> = looks.filter_map(used).collect();
+    assert!(used.first() < used.last(), "hosts fill: {used:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_the_demo_with_its_summary() {
+    let mut demo = novella("demo --no-ui")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the executable starts");
+    std::thread::sleep(Duration::from_secs(2));
+    let killed =
+        Command::new("kill").args(["-INT", &demo.id().to_string()]).status().expect("kill(1) starts");
+    assert!(killed.success());
+    let status = demo.wait().expect("it can be waited for");
+    let mut out = String::new();
+    std::io::Read::read_to_string(demo.stdout.as_mut().expect("it is piped"), &mut out)
+        .expect("output is UTF-8");
+    assert_eq!(status.code(), Some(0));
+    assert!(out.contains("\ndemo        "), "{out}");
+}
