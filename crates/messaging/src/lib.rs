@@ -7,6 +7,7 @@
 //! Time comes from tokio (so that tests can pause it) and randomness from seeds given by the caller.
 
 mod client;
+mod connect;
 mod dispatcher;
 mod envelope;
 mod error;
@@ -18,6 +19,7 @@ mod target;
 mod transport;
 mod url;
 
+pub use connect::{ConnectError, connect, rabbit_options};
 pub use client::{CallOptions, RpcClient};
 pub use dispatcher::{Args, CallError, Endpoint, Request, RequestContext, answer};
 pub use envelope::{CONTENT_TYPE, MAX_BODY_BYTES, inflate};

@@ -1,0 +1,39 @@
+//! From the text of a transport URL to a transport.
+
+use std::sync::Arc;
+
+use crate::rabbit::{BadOption, RabbitOptions, RabbitTransport};
+use crate::url::Scheme;
+use crate::{TransportUrl, UrlError};
+
+/// Why a transport URL cannot be used. Never quotes a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// Not a transport URL.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// An option in its query.
+    #[error(transparent)]
+    Option(#[from] BadOption),
+    /// `memory://` names a bus inside one process; two processes cannot meet on it.
+    #[error("memory:// names a bus inside one process; a daemon needs rabbit://")]
+    NotABroker,
+}
+
+/// Reads a URL of a broker into options. `connection_name` is shown by the broker's tools.
+pub fn rabbit_options(
+    url: &str, connection_name: impl Into<String>, seed: [u8; 32],
+) -> Result<RabbitOptions, ConnectError> {
+    let url = TransportUrl::parse(url)?;
+    if url.scheme != Scheme::Rabbit {
+        return Err(ConnectError::NotABroker);
+    }
+    Ok(RabbitOptions::new(url, connection_name, seed)?)
+}
+
+/// Starts connecting to the broker of this URL; needs a tokio runtime.
+pub fn connect(
+    url: &str, connection_name: impl Into<String>, seed: [u8; 32],
+) -> Result<Arc<RabbitTransport>, ConnectError> {
+    Ok(RabbitTransport::start(rabbit_options(url, connection_name, seed)?))
+}
