@@ -376,7 +376,7 @@ fn spinner() -> ProgressBar {
 fn write_summary(summary: &Summary, format: SwarmFormat, console: &mut Console<'_>) -> anyhow::Result<()> {
     if format == SwarmFormat::Json {
         let args = OutputArgs { format: Format::Json, ..OutputArgs::default() };
-        return object(&serde_json::to_value(summary)?, &args, console);
+        return object(summary, &args, console);
     }
     let ms = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms"));
     let rows = [

@@ -1,7 +1,9 @@
 //! A decision for people and for machines: what was chosen, what each filter lost, how the winner was weighed.
 
 use novella_objects::{Decision, Explanation, FilterTally, Refusal, RequestSpec, Scored, Selection};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
 
 use crate::output::{
     Cell, Column, Console, Format, Listing, OutputArgs, Tone, object, plain, printable, rows,
@@ -25,37 +27,62 @@ const SELECTIONS: Listing<Selection> = Listing {
 };
 
 /// The decision as scripts read it.
-pub fn document(decision: &Decision, explain: bool) -> Value {
-    let mut document = json!({
-        "decision_id": decision.decision_id,
-        "outcome": "placed",
-        "dry_run": decision.dry_run,
-        "repeated": decision.repeated,
-        "hold_s": decision.hold_s,
-        "hosts": decision.explanation.hosts,
-        "suspect_hosts": decision.explanation.suspect_hosts,
-        "selections": decision.selections,
-    });
-    match &decision.refusal {
-        None => {}
-        Some(Refusal::NoValidHost { reason, placeable }) => {
-            document["outcome"] = json!("refused");
-            document["reason"] = json!(reason);
-            document["placeable"] = json!(placeable);
+#[derive(Serialize)]
+struct Document<'a> {
+    decision_id: &'a str,
+    /// `placed`, `refused` or `conflict`.
+    outcome: &'static str,
+    selections: &'a [Selection],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    /// How many of the instances could have been placed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placeable: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conflict: Option<Conflict<'a>>,
+    dry_run: bool,
+    repeated: bool,
+    hold_s: u64,
+    hosts: u32,
+    suspect_hosts: u32,
+    /// With a refusal, or when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filters: Option<&'a [FilterTally]>,
+    /// When asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ranking: Option<&'a [Scored]>,
+}
+
+#[derive(Serialize)]
+struct Conflict<'a> {
+    instance_uuid: Uuid,
+    host: &'a str,
+}
+
+fn document(decision: &Decision, explain: bool) -> Document<'_> {
+    let explanation = &decision.explanation;
+    let (outcome, placeable, conflict) = match &decision.refusal {
+        None => ("placed", None, None),
+        Some(Refusal::NoValidHost { placeable, .. }) => ("refused", Some(*placeable), None),
+        Some(Refusal::Conflict { instance_uuid, host, .. }) => {
+            ("conflict", None, Some(Conflict { instance_uuid: *instance_uuid, host }))
         }
-        Some(Refusal::Conflict { reason, instance_uuid, host }) => {
-            document["outcome"] = json!("conflict");
-            document["reason"] = json!(reason);
-            document["conflict"] = json!({ "instance_uuid": instance_uuid, "host": host });
-        }
+    };
+    Document {
+        decision_id: &decision.decision_id,
+        outcome,
+        selections: &decision.selections,
+        reason: decision.refusal.as_ref().map(reason),
+        placeable,
+        conflict,
+        dry_run: decision.dry_run,
+        repeated: decision.repeated,
+        hold_s: decision.hold_s,
+        hosts: explanation.hosts,
+        suspect_hosts: explanation.suspect_hosts,
+        filters: (explain || decision.refusal.is_some()).then_some(&explanation.filters),
+        ranking: explain.then_some(&explanation.ranking),
     }
-    if explain || decision.refusal.is_some() {
-        document["filters"] = json!(decision.explanation.filters);
-    }
-    if explain {
-        document["ranking"] = json!(decision.explanation.ranking);
-    }
-    document
 }
 
 /// Writes the decision.

@@ -332,7 +332,7 @@ pub async fn show(
     let detail = detail.ok_or_else(|| {
         Failure::new(NOT_FOUND, format!("the scheduler knows no host {}", args.host)).next(SEE_ALL)
     })?;
-    object(&serde_json::to_value(&detail)?, &args.output, console)?;
+    object(&detail, &args.output, console)?;
     tell_ambiguous(&detail.summary, console);
     Ok(OK)
 }

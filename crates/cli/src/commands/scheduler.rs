@@ -36,6 +36,6 @@ pub async fn status(
     let peer = args.name.as_deref().map_or(Peer::AnyScheduler, Peer::Scheduler);
     let api = args.name.as_ref().map_or_else(|| api.clone(), |name| api.of(name));
     let status = api.status(options).await.map_err(|error| failed(error, peer))?;
-    object(&serde_json::to_value(status)?, &args.output, console)?;
+    object(&status, &args.output, console)?;
     Ok(OK)
 }

@@ -305,20 +305,24 @@ h2, \"x\"  down   nova  3/8  1.5G/16G  20G/200G          2  3.2s  CLONED IDENTIT
 "
     );
     assert!(rendered(Format::Wide, &[]).contains("00000000-0000-0000-0000-000000000001"));
-    let columns = ["host", "memory_mb_used", "report_age_s"];
+    let columns = ["host", "report_age_s", "memory_mb_used"];
     assert_eq!(
         rendered(Format::Csv, &columns),
-        "host,memory_mb_used,report_age_s\nh1,1536,3.25\n\"h2, \"\"x\"\"\",1536,3.25\n"
+        "host,report_age_s,memory_mb_used\nh1,3.25,1536\n\"h2, \"\"x\"\"\",3.25,1536\n"
     );
-    assert_eq!(rendered(Format::Value, &columns), "h1 1536 3.25\nh2, \"x\" 1536 3.25\n");
+    assert_eq!(rendered(Format::Value, &columns), "h1 3.25 1536\nh2, \"x\" 3.25 1536\n");
     assert_eq!(
         rendered(Format::Jsonl, &columns),
-        "{\"host\":\"h1\",\"memory_mb_used\":1536,\"report_age_s\":3.25}\n\
-         {\"host\":\"h2, \\\"x\\\"\",\"memory_mb_used\":1536,\"report_age_s\":3.25}\n"
+        "{\"host\":\"h1\",\"report_age_s\":3.25,\"memory_mb_used\":1536}\n\
+         {\"host\":\"h2, \\\"x\\\"\",\"report_age_s\":3.25,\"memory_mb_used\":1536}\n"
     );
     assert_eq!(
         rendered(Format::Yaml, &columns[..2]),
-        "- host: h1\n  memory_mb_used: 1536\n- host: h2, \"x\"\n  memory_mb_used: 1536\n"
+        "- host: h1\n  report_age_s: 3.25\n- host: h2, \"x\"\n  report_age_s: 3.25\n"
+    );
+    assert!(
+        rendered(Format::Json, &[]).starts_with("[\n  {\n    \"host\": \"h1\",\n    \"uuid\""),
+        "fields in their order"
     );
     let whole: Value = serde_json::from_str(&rendered(Format::Json, &[])).unwrap();
     assert_eq!(whole, serde_json::to_value(two_hosts()).unwrap(), "without -c JSON is the rows as they came");

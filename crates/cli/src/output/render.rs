@@ -1,10 +1,12 @@
 //! Rows and single objects in every format.
 
+use std::fmt;
 use std::io::{self, Write};
 
 use novella_service::exit::{Failure, USAGE};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::columns::{Column, Listing, text};
 use super::table::{Cell, plain, printable};
@@ -29,11 +31,18 @@ pub fn rows<R: Serialize>(
         Format::Wide => {
             write_table(rows, &columns(or(&[listing.table, listing.wide].concat()))?, style, out)?
         }
-        Format::Json => write_json(&documents(rows, &picked)?, out)?,
-        Format::Jsonl => {
-            documents(rows, &picked)?.iter().try_for_each(|row| writeln!(out, "{row}"))?;
-        }
-        Format::Yaml => write!(out, "{}", serde_norway::to_string(&documents(rows, &picked)?)?)?,
+        Format::Json => match picked.is_empty() {
+            true => write_json(rows, out)?,
+            false => write_json(&documents(rows, &picked), out)?,
+        },
+        Format::Jsonl => match picked.is_empty() {
+            true => write_lines(rows, out)?,
+            false => write_lines(&documents(rows, &picked), out)?,
+        },
+        Format::Yaml => match picked.is_empty() {
+            true => write_yaml(rows, out)?,
+            false => write_yaml(&documents(rows, &picked), out)?,
+        },
         Format::Csv => {
             let columns = columns(or(listing.fields))?;
             let names = columns.iter().map(|c| c.name.to_owned());
@@ -58,12 +67,20 @@ fn write_table<R>(
     out.write_all(plain(&header, cells, style).as_bytes())
 }
 
-fn documents<R: Serialize>(rows: &[R], picked: &[&Column<R>]) -> Result<Vec<Value>, serde_json::Error> {
-    if picked.is_empty() {
-        return rows.iter().map(serde_json::to_value).collect();
+/// Some columns of one row, in the order in which they were asked for.
+struct Document<'a, R> {
+    row: &'a R,
+    columns: &'a [&'a Column<R>],
+}
+
+impl<R> Serialize for Document<'_, R> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.columns.iter().map(|column| (column.name, (column.value)(self.row))))
     }
-    let object = |row| picked.iter().map(|c| (c.name.to_owned(), (c.value)(row))).collect::<Map<_, _>>();
-    Ok(rows.iter().map(|row| Value::Object(object(row))).collect())
+}
+
+fn documents<'a, R>(rows: &'a [R], columns: &'a [&'a Column<R>]) -> Vec<Document<'a, R>> {
+    rows.iter().map(|row| Document { row, columns }).collect()
 }
 
 fn cells<'a, R>(rows: &'a [R], columns: &'a [&Column<R>]) -> impl Iterator<Item = Vec<String>> + 'a {
@@ -75,6 +92,14 @@ fn write_json<T: Serialize + ?Sized>(value: &T, out: &mut (dyn Write + Send)) ->
     writeln!(out)
 }
 
+fn write_lines<T: Serialize>(values: &[T], out: &mut (dyn Write + Send)) -> io::Result<()> {
+    values.iter().try_for_each(|value| writeln!(out, "{}", serde_json::to_string(value)?))
+}
+
+fn write_yaml<T: Serialize + ?Sized>(value: &T, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
+    Ok(out.write_all(serde_norway::to_string(value)?.as_bytes())?)
+}
+
 fn write_csv(rows: impl Iterator<Item = Vec<String>>, out: &mut (dyn Write + Send)) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(out);
     for row in rows {
@@ -84,9 +109,8 @@ fn write_csv(rows: impl Iterator<Item = Vec<String>>, out: &mut (dyn Write + Sen
 }
 
 /// Writes one object: a table of its fields, or itself. `-c` picks top-level fields.
-pub fn object(whole: &Value, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
-    let picked = pick_fields(whole, &args.columns)?;
-    let fields = picked.as_object().expect("pick_fields gives an object");
+pub fn object<T: Serialize>(whole: &T, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+    let fields = pick_fields(fields(whole)?, &args.columns)?;
     let style = console.style;
     let out = &mut *console.out;
     match args.format {
@@ -95,35 +119,60 @@ pub fn object(whole: &Value, args: &OutputArgs, console: &mut Console<'_>) -> an
             fields.iter().for_each(|(name, value)| flatten(name, value, &mut rows));
             out.write_all(plain(&["field", "value"], rows, style).as_bytes())?;
         }
-        Format::Json => write_json(&picked, out)?,
-        Format::Jsonl => writeln!(out, "{picked}")?,
-        Format::Yaml => write!(out, "{}", serde_norway::to_string(&picked)?)?,
+        Format::Json => write_json(&Fields(&fields), out)?,
+        Format::Jsonl => write_lines(&[Fields(&fields)], out)?,
+        Format::Yaml => write_yaml(&Fields(&fields), out)?,
         Format::Csv => {
-            let rows = [fields.keys().cloned().collect(), fields.values().map(text).collect()];
-            write_csv(rows.into_iter(), out)?;
+            let (names, values) = fields.iter().map(|(name, value)| (name.clone(), text(value))).unzip();
+            write_csv([names, values].into_iter(), out)?;
         }
         Format::Value => {
-            fields.values().try_for_each(|value| writeln!(out, "{}", printable(&text(value))))?
+            fields.iter().try_for_each(|(_, value)| writeln!(out, "{}", printable(&text(value))))?;
         }
     }
     Ok(out.flush()?)
 }
 
-fn pick_fields(whole: &Value, columns: &[String]) -> Result<Value, Failure> {
-    let fields = whole.as_object().expect("what is shown as an object is one");
+/// An object's fields in the order in which it declares them, which a map of JSON would not keep.
+struct Fields<'a>(&'a [(String, Value)]);
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+fn fields<T: Serialize>(whole: &T) -> anyhow::Result<Vec<(String, Value)>> {
+    struct InOrder;
+    impl<'de> Visitor<'de> for InOrder {
+        type Value = Vec<(String, Value)>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut fields = Vec::new();
+            while let Some(field) = map.next_entry()? {
+                fields.push(field);
+            }
+            Ok(fields)
+        }
+    }
+    let json = serde_json::to_string(whole)?;
+    Ok(serde_json::Deserializer::from_str(&json).deserialize_map(InOrder)?)
+}
+
+fn pick_fields(fields: Vec<(String, Value)>, columns: &[String]) -> Result<Vec<(String, Value)>, Failure> {
     if columns.is_empty() {
-        return Ok(whole.clone());
+        return Ok(fields);
     }
-    let mut picked = Map::new();
-    for name in columns {
-        let value = fields.get(name).ok_or_else(|| {
-            let known: Vec<_> = fields.keys().map(String::as_str).collect();
-            Failure::new(USAGE, format!("there is no field {name:?}"))
-                .next(format!("use one of {}", known.join(", ")))
-        })?;
-        picked.insert(name.clone(), value.clone());
-    }
-    Ok(Value::Object(picked))
+    let pick = |wanted: &String| {
+        fields.iter().find(|(name, _)| name == wanted).cloned().ok_or_else(|| {
+            let known: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
+            let next = format!("use one of {}", known.join(", "));
+            Failure::new(USAGE, format!("there is no field {wanted:?}")).next(next)
+        })
+    };
+    columns.iter().map(pick).collect()
 }
 
 /// Objects become dotted names, so that each value has a line.
