@@ -3,7 +3,7 @@
 //! Always holds: data goes to standard output and talk to standard error; exit codes are those of [`exit_codes`]; a
 //! reader that closes the pipe is a success; colour and redrawing only in a terminal.
 //!
-//! The commands are thin: they ask a scheduler over RPC and show the answer. [`demo`] and [`swarm`] embed the daemons'
+//! The commands are thin: they ask a scheduler over RPC and show the answer. `demo` and `swarm` embed the daemons'
 //! own code instead, on a bus in this process and against a real broker.
 
 mod args;

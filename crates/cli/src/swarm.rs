@@ -13,14 +13,15 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use novella_compute_agent::{Agent, AgentConfig, Standing};
+use novella_compute_agent::{Agent, AgentConfig, IDENTITY_FILE, Standing};
 use novella_messaging::rabbit::RabbitTransport;
 use novella_messaging::{ConnectionState, Transport};
-use novella_service::Env;
 use novella_service::exit::Failure;
 use novella_service::shutdown::Shutdown;
+use novella_service::{Env, Random, StoreError};
 use novella_virt::{DEFAULT_PROBE_DEADLINE, FakeConfig, FakeDriver};
 use serde::Serialize;
+use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::connect::{connected, rabbit_options, transport_url};
@@ -211,13 +212,10 @@ impl Swarm<'_> {
             FakeDriver::new(host.clone(), fake, DEFAULT_PROBE_DEADLINE).map_err(|e| cannot().because(e))?;
         let shared = self.connections[index as usize % self.connections.len()].share();
         let transport: Arc<dyn Transport> = Arc::new(Metered::new(shared, self.times.clone()));
-        let agent = novella_compute_agent::start(
-            self.agent_config(),
-            host.clone(),
-            self.env.child(&host),
-            Arc::new(driver),
-            transport,
-        );
+        let env = self.env.child(&host);
+        remember(&env, &host).map_err(|error| cannot().because(error))?;
+        let agent =
+            novella_compute_agent::start(self.agent_config(), host.clone(), env, Arc::new(driver), transport);
         let agent = agent.await.map_err(|error| cannot().because(error))?;
         let mut standing = agent.manager().standing();
         let held = tokio::select! { biased;
@@ -331,6 +329,14 @@ impl Swarm<'_> {
     }
 }
 
+/// Makes a host the same one whenever a swarm is run: its uuid follows from its name, its incarnation from the time, so
+/// that schedulers see the hosts of the last run restarted and not replaced by strangers.
+fn remember(env: &Env, host: &str) -> Result<(), StoreError> {
+    let uuid = Random::from_seed(Random::from_number(0).fork(host)).uuid();
+    let identity = json!({ "uuid": uuid, "incarnation": env.clock.unix_ms() });
+    env.store.write_durable(IDENTITY_FILE, identity.to_string().as_bytes())
+}
+
 /// Sums over all agents.
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
@@ -404,4 +410,27 @@ fn write_summary(summary: &Summary, format: SwarmFormat, console: &mut Console<'
     let rows = rows.into_iter().map(|(name, value)| vec![Cell::text(name), Cell::text(value)]).collect();
     write!(console.out, "{}", plain(&[], rows, console.style))?;
     Ok(console.out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_swarm_run_again_is_the_same_hosts_restarted() {
+        let identity = |env: &Env, host: &str| {
+            let child = env.child(host);
+            remember(&child, host).unwrap();
+            let bytes = child.store.read(IDENTITY_FILE).unwrap().unwrap();
+            let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            (json["uuid"].as_str().unwrap().to_owned(), json["incarnation"].as_u64().unwrap())
+        };
+        let first = identity(&Env::simulated(1), "swarm-00001");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let (again, other) = (Env::simulated(2), Env::simulated(3));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(identity(&again, "swarm-00001").0, first.0);
+        assert!(identity(&again, "swarm-00001").1 > first.1);
+        assert_ne!(identity(&other, "swarm-00002").0, first.0);
+    }
 }

@@ -182,3 +182,75 @@ fn ctrl_c_ends_the_demo_with_its_summary() {
     assert_eq!(status.code(), Some(0));
     assert!(out.contains("\ndemo        "), "{out}");
 }
+
+/// Against the broker that `scripts/rabbitmq.sh env` names: a swarm, a scheduler in this process, and the executable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_operator_sees_and_places_on_a_swarm_over_a_real_broker() {
+    let Ok(url) = std::env::var("NOVELLA_TEST_RABBIT_URL") else {
+        eprintln!("SKIPPED: novella over a real broker: NOVELLA_TEST_RABBIT_URL is not set");
+        return;
+    };
+    let scheduler = start_scheduler(&url).await;
+    let prefix = format!("cli-{}-", std::process::id());
+    let over_the_broker = |line: String| {
+        let mut command = novella(&line);
+        command.env("NOVELLA_TRANSPORT_URL", &url).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let run = |line: String| {
+        let mut command = over_the_broker(line);
+        async move {
+            let output = tokio::task::spawn(async move { command.output() }).await.expect("no panic");
+            ended(output.expect("the executable starts"))
+        }
+    };
+    let swarm = format!("swarm --hosts 12 --connections 2 --interval 500ms --name-prefix {prefix} -f json");
+    let mut swarm = over_the_broker(swarm).spawn().expect("the executable starts");
+
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let (_, out, err) =
+            run(format!("host list {prefix}* --state up -f value -c host --timeout 20s")).await;
+        if out.lines().count() == 12 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{out}{err}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let (code, out, err) = run(format!("place --vcpus 1 --ram 1G --host {prefix}00003 -f json")).await;
+    assert_eq!(code, 0, "{out}{err}");
+    let placed: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(placed["selections"][0]["host"], format!("{prefix}00003"));
+    let (code, out, err) = run(format!("ping {prefix}00001 -f value -c driver")).await;
+    assert_eq!((code, out.as_str()), (0, "fake\n"), "{err}");
+    assert_eq!(run(format!("ping {prefix}nobody")).await.0, 7);
+    assert_eq!(run(format!("release {} -f json", placed["decision_id"].as_str().expect("an id"))).await.0, 0);
+
+    let stopped =
+        Command::new("kill").args(["-INT", &swarm.id().to_string()]).status().expect("kill(1) starts");
+    assert!(stopped.success());
+    let (mut summary, mut talk) = (String::new(), String::new());
+    std::io::Read::read_to_string(swarm.stdout.as_mut().expect("it is piped"), &mut summary).expect("UTF-8");
+    std::io::Read::read_to_string(swarm.stderr.as_mut().expect("it is piped"), &mut talk).expect("UTF-8");
+    assert_eq!(swarm.wait().expect("it can be waited for").code(), Some(0), "{talk}");
+    let summary: serde_json::Value = serde_json::from_str(&summary).expect("JSON");
+    assert_eq!((summary["agents"].as_u64(), summary["failures"].as_u64()), (Some(12), Some(0)), "{summary}");
+    assert!(summary["reports"].as_u64() > Some(0) && summary["confirm_p50_ms"].is_number(), "{summary}");
+    let (_, out, _) = run(format!("host list {prefix}* --state down -f value -c host")).await;
+    assert_eq!(out.lines().count(), 12, "a swarm that is stopped says goodbye: {out}");
+    scheduler.stop(Duration::from_secs(2)).await;
+}
+
+async fn start_scheduler(url: &str) -> novella_scheduler::Scheduler {
+    let env = novella_service::Env::system(None).expect("the system has entropy");
+    let transport =
+        novella_messaging::connect(url, "scheduler", env.random.fork("rabbit")).expect("a broker's URL");
+    let name = format!("cli-{}", std::process::id());
+    let mut config = novella_scheduler::SchedulerConfig::default();
+    config.reports.report_interval = Duration::from_secs(1);
+    let scheduler =
+        novella_scheduler::start(config, name, env, transport).await.expect("the scheduler starts");
+    let ready = tokio::time::timeout(Duration::from_secs(60), scheduler.health().until_ready());
+    ready.await.expect("the scheduler becomes ready");
+    scheduler
+}

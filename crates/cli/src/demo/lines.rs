@@ -88,29 +88,34 @@ impl View for Lines<'_> {
             }
         }
         self.second = Some(second);
-        self.line(seconds, &format!("fleet     {}", totals(seconds, snapshot)))?;
+        self.line(seconds, &format!("fleet     {}", totals(seconds, snapshot).join("  ")))?;
         Ok(self.out.flush()?)
     }
 }
 
-/// The fleet in one line.
-pub fn totals(seconds: f64, snapshot: &Snapshot) -> String {
+/// The fleet in two short lines: room, and requests.
+pub fn totals(seconds: f64, snapshot: &Snapshot) -> [String; 2] {
     let counts = &snapshot.counts;
     let decided = counts.placed + counts.refused;
     let (used, total) =
         snapshot.hosts.iter().fold((0, 0), |(used, total), h| (used + h.vcpus_used, total + h.vcpus));
     let latency = |time: Option<_>| time.map_or_else(|| "-".to_owned(), units::latency);
-    format!(
-        "{} {:>3} held  cpu {used}/{total}  placed {} ({:.1}/s)  refused {}  p50 {}  p99 {}  reports {}",
-        if snapshot.filling { "filling " } else { "draining" },
-        snapshot.held,
-        counts.placed,
-        decided as f64 / seconds.max(1.0),
-        counts.refused,
-        latency(snapshot.p50),
-        latency(snapshot.p99),
-        counts.reports,
-    )
+    [
+        format!(
+            "{} {:>3} held  cpu {used}/{total}  reports {}",
+            if snapshot.filling { "filling " } else { "draining" },
+            snapshot.held,
+            counts.reports,
+        ),
+        format!(
+            "placed {} ({:.1}/s)  refused {}  p50 {}  p99 {}",
+            counts.placed,
+            decided as f64 / seconds.max(1.0),
+            counts.refused,
+            latency(snapshot.p50),
+            latency(snapshot.p99),
+        ),
+    ]
 }
 
 /// An event in words.
@@ -161,7 +166,7 @@ fn summary_lines(summary: &Summary) -> [String; 4] {
         ),
         format!("latency     p50 {}, p99 {} from request to answer", ms(summary.p50_ms), ms(summary.p99_ms)),
         format!(
-            "reports     {} applied ({:.1}/s); hosts went down {} times and came back {}",
+            "reports     {} applied ({:.1}/s); hosts: {} down, {} back up",
             counts.reports,
             per_second(counts.reports),
             counts.went_down,

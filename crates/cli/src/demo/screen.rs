@@ -18,7 +18,7 @@ use crate::units;
 /// Events kept for the log; no terminal is higher.
 const LOG: usize = 200;
 /// Lines that are neither a host nor the log, and lines kept for the log.
-const AROUND: usize = 6;
+const AROUND: usize = 7;
 const LOG_AT_LEAST: usize = 5;
 /// Used where the terminal does not tell its size.
 const SIZE: (u16, u16) = (100, 30);
@@ -107,7 +107,7 @@ fn frame(
         lines.push(cut(&format!("... and {} more hosts", snapshot.hosts.len() - shown), width));
     }
     lines.push(String::new());
-    lines.push(cut(&totals(seconds, snapshot), width));
+    lines.extend(totals(seconds, snapshot).map(|line| cut(&line, width)));
     lines.push(String::new());
     let left = height.saturating_sub(lines.len());
     let recent = log.iter().skip(log.len().saturating_sub(left));
