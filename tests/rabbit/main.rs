@@ -1,10 +1,13 @@
-//! The rabbit transport against a real RabbitMQ.
+//! The rabbit transport, and whole daemons over it, against a real RabbitMQ.
 //!
 //! The broker is given by the environment (`scripts/rabbitmq.sh env`); without it every test says that it was skipped.
 //! Tests that stop, kill or starve the broker have it to themselves.
 
 mod connecting;
 mod consuming;
+mod daemons_faults;
+mod daemons_process;
+mod daemons_rig;
 mod faults;
 mod publishing;
 mod support;

@@ -30,7 +30,7 @@ static IN_USE: RwLock<()> = RwLock::const_new(());
 /// The broker, shared with other tests or alone.
 pub struct Broker {
     pub url: String,
-    ctl: PathBuf,
+    pub ctl: PathBuf,
     names: tempfile::TempDir,
     _shared: Option<RwLockReadGuard<'static, ()>>,
     _alone: Option<RwLockWriteGuard<'static, ()>>,

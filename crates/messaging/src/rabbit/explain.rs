@@ -62,6 +62,9 @@ pub(super) fn dial(error: &Error, broker: &Broker, tls: bool) -> Failure {
             failure(words, next)
         }
         ErrorKind::IOError(io) => io_failure(io, tls),
+        ErrorKind::ParsingError(_) if !tls => {
+            failure("the other side does not speak plain AMQP", "does this port want TLS (amqps://)?")
+        }
         _ => Failure { reason: error.to_string(), next_step: None },
     }
 }
