@@ -3,8 +3,8 @@
 //! Always holds:
 //! - nothing is published before the agent holds the queue `compute.<host>`: the broker decides who is that host;
 //! - a report goes out every `periodic_interval`, even while the driver hangs or fails: then with the last reading;
-//! - of requests to publish, at most one is answered per window, and none goes unanswered: a scheduler that asks just
-//!   after an answer went out may not have been listening yet, so it gets the next window's.
+//! - of requests to publish, at most one is answered per window, and each has an answer within its own: a scheduler that
+//!   asks just after an answer went out may not have been listening yet, so it gets the next one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -231,10 +231,12 @@ impl ComputeManager {
             return None;
         }
         let begin = state.answered_until.map_or(now, |until| until.max(now));
+        // The asker takes requests when its window has passed, so it must have its answer by then.
+        let end = begin.max(now + window);
         state.answer_due = true;
         state.answered_until = Some(begin + window);
         // Spread the answers: thousands of agents hear the same question in the same millisecond.
-        Some(begin + window.mul_f64((self.env.random.u64() >> 11) as f64 / (1u64 << 53) as f64))
+        Some(begin + (end - begin).mul_f64((self.env.random.u64() >> 11) as f64 / (1u64 << 53) as f64))
     }
 }
 
