@@ -1,0 +1,14 @@
+//! Whole daemons in one process: schedulers, agents with fake drivers and an operator, on the in-process bus, under one
+//! thread and paused time. A run depends on its seed alone; a failing test prints it.
+
+mod cluster;
+mod identities;
+mod log;
+mod placing;
+mod poison;
+mod repeatable;
+mod schedulers;
+mod silence;
+mod simulation;
+mod starting;
+mod stopping;

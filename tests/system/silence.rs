@@ -1,0 +1,211 @@
+//! Who is down, and whose fault a silence is.
+
+use std::time::Duration;
+
+use novella_messaging::RequestContext;
+use novella_objects::HostState::{Down, Suspect, Up};
+use novella_rpcapi::SchedulerEndpoint;
+use tokio::time::{advance, sleep};
+
+use crate::cluster::{Cluster, DOWN_TIME, REPORT_INTERVAL, SIZE, flavor, scheduler_fanout, settle};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_goodbye_takes_a_host_down_at_once_and_it_comes_back() {
+    let mut cluster = Cluster::of(30, 3).await;
+    cluster.stop_host("host-2").await;
+    settle().await;
+    let view = cluster.view("s1").await;
+    assert_eq!((view["host-2"].state, view["host-1"].state), (Down, Up));
+    assert!(cluster.place(9, flavor(1, 512, 1)).await.selections.iter().all(|s| s.host != "host-2"));
+    cluster.start_host("host-2", SIZE).await;
+    settle().await;
+    assert_eq!(cluster.state("s1", "host-2").await, Some(Up));
+    assert_eq!(cluster.metric("s1", "novella_scheduler_events_total{event=\"goodbye\"}"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crashed_host_is_down_after_its_time_forgotten_later_and_known_again_when_it_returns() {
+    let mut cluster = Cluster::of(31, 5).await;
+    cluster.crash_host("host-4").await;
+    let late = cluster.log.bodies("host-4", "update_service_capabilities").pop().expect("it reported");
+    let waited = cluster.until_state("s1", "host-4", Some(Down)).await;
+    assert!(waited > DOWN_TIME - REPORT_INTERVAL && waited < DOWN_TIME + 2 * SECOND, "{waited:?}");
+    assert!(cluster.place(12, flavor(1, 512, 1)).await.selections.iter().all(|s| s.host != "host-4"));
+
+    cluster.start_host("host-4", SIZE).await;
+    settle().await;
+    assert_eq!(cluster.state("s1", "host-4").await, Some(Up));
+    let detail = |host| cluster.scheduler("s1").manager().show_host(novella_rpcapi::HostQuery { host });
+    let known = detail("host-4".to_owned()).await.unwrap().expect("known");
+    assert_eq!(known.incarnation, Some(2));
+
+    // The dead process's last report arrives late, as if it had waited somewhere.
+    let stale = "novella_scheduler_reports_total{outcome=\"stale\"}";
+    let before = cluster.metric("s1", stale);
+    cluster.publish(scheduler_fanout(), renewed(&late)).await;
+    settle().await;
+    assert_eq!(cluster.metric("s1", stale), before + 1);
+    let after = detail("host-4".to_owned()).await.unwrap().expect("known");
+    assert_eq!((after.incarnation, after.seq), (Some(2), known.seq));
+
+    cluster.crash_host("host-4").await;
+    let waited = cluster.until_state("s1", "host-4", None).await;
+    let forget_after = cluster.scheduler_config.reports.forget_after;
+    assert!(waited > forget_after - REPORT_INTERVAL && waited < forget_after + 3 * SECOND, "{waited:?}");
+    cluster.start_host("host-4", SIZE).await;
+    settle().await;
+    assert_eq!(cluster.state("s1", "host-4").await, Some(Up));
+}
+
+/// The same message under another message id, so that it is no copy.
+fn renewed(body: &str) -> String {
+    let at = body.find("_unique_id").expect("every message has one") + "_unique_id\\\":\\\"".len();
+    let at = at + body[at..].find(|c: char| c.is_ascii_hexdigit()).expect("an id is hexadecimal");
+    format!("{}{}{}", &body[..at], "0".repeat(8), &body[at + 8..])
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_are_suspect_while_the_scheduler_has_no_broker() {
+    let cluster = Cluster::of(32, 6).await;
+    cluster.broker.partition("s1", true);
+    sleep(5 * DOWN_TIME).await;
+    let view = cluster.view("s1").await;
+    assert!(view.values().all(|host| host.state == Suspect), "{view:#?}");
+    assert!(!cluster.scheduler("s1").health().ready().ok);
+
+    // Nobody can ask over the bus, but what it would answer is the same.
+    let manager = cluster.scheduler("s1").manager();
+    let request = cluster.request(6, flavor(1, 9000, 1));
+    let decision = manager.select_destinations(&RequestContext::default(), request).await.unwrap();
+    assert_eq!((decision.selections.len(), decision.explanation.suspect_hosts), (6, 6));
+
+    let asked = cluster.log.bodies("s1", "publish_service_capabilities").len();
+    cluster.broker.partition("s1", false);
+    sleep(3 * SECOND).await;
+    assert!(cluster.log.bodies("s1", "publish_service_capabilities").len() > asked, "it asks again");
+    assert!(cluster.view("s1").await.values().all(|host| host.state == Up));
+    assert!(cluster.scheduler("s1").health().ready().ok);
+    assert_eq!(cluster.metric("s1", "novella_scheduler_events_total{event=\"down\"}"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_lost_together_are_suspect_and_one_alone_is_down() {
+    let mut cluster = Cluster::of(33, 6).await;
+    for number in 1..=3 {
+        cluster.broker.partition(&format!("host-{number}"), true);
+    }
+    sleep(DOWN_TIME + REPORT_INTERVAL).await;
+    let view = cluster.view("s1").await;
+    let states: Vec<_> = view.values().map(|host| host.state).collect();
+    assert_eq!(states, [Suspect, Suspect, Suspect, Up, Up, Up]);
+    let decision = cluster.place(6, flavor(1, 9000, 1)).await;
+    assert_eq!((decision.selections.len(), decision.explanation.suspect_hosts), (6, 3));
+
+    // They do not stay so for ever, if they stay silent.
+    cluster.broker.partition("host-3", false);
+    assert!(cluster.until_state("s1", "host-1", Some(Down)).await < Duration::from_secs(320));
+    assert_eq!(cluster.state("s1", "host-3").await, Some(Up));
+
+    cluster.crash_host("host-6").await;
+    let waited = cluster.until_state("s1", "host-6", Some(Down)).await;
+    assert!(waited < DOWN_TIME + 2 * SECOND, "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_of_the_scheduler_is_nobodys_silence() {
+    for stalled in [DOWN_TIME + SECOND, 10 * DOWN_TIME] {
+        let cluster = Cluster::of(34, 5).await;
+        sleep(7 * SECOND).await;
+        // Time goes on, and nobody in this process runs.
+        advance(stalled).await;
+        for _ in 0..100 {
+            let view = cluster.view("s1").await;
+            assert!(view.values().all(|host| host.state != Down), "{stalled:?}: {view:#?}");
+            sleep(SECOND / 10).await;
+        }
+        assert!(cluster.view("s1").await.values().all(|host| host.state == Up));
+        assert_eq!(cluster.metric("s1", "novella_scheduler_events_total{event=\"down\"}"), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_broker_restarts_and_nobody_is_blamed() {
+    let cluster = Cluster::of(35, 5).await;
+    for outage in [SECOND, 3 * DOWN_TIME] {
+        cluster.broker.stop();
+        sleep(outage).await;
+        assert!(cluster.view("s1").await.values().all(|host| host.state != Down));
+        cluster.broker.start();
+        sleep(3 * SECOND).await;
+        assert!(cluster.view("s1").await.values().all(|host| host.state == Up), "{outage:?}");
+        assert_eq!(cluster.place(5, flavor(1, 9000, 1)).await.selections.len(), 5);
+        sleep(DOWN_TIME).await;
+    }
+    assert_eq!(cluster.metric("s1", "novella_scheduler_events_total{event=\"down\"}"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_report_is_seen_and_asked_for_again() {
+    let cluster = Cluster::of(36, 2).await;
+    sleep(2 * REPORT_INTERVAL).await;
+    let missed = "novella_scheduler_reports_total{outcome=\"missed\"}";
+    assert_eq!(cluster.metric("s1", missed), 0);
+    // The scheduler's queue disappears with what was in it: its consumer declares another.
+    let queue = |prefix: &str| cluster.broker.queues().into_iter().find(|name| name.starts_with(prefix));
+    let reports = || cluster.log.bodies("host-1", "update_service_capabilities").len();
+    let before = reports();
+    let fanout = queue("scheduler_fanout_").expect("it is consumed");
+    // A report that is sent while nobody listens is lost.
+    cluster.broker.partition("s1", true);
+    while reports() < before + 2 {
+        sleep(SECOND / 10).await;
+    }
+    cluster.broker.partition("s1", false);
+    assert_ne!(queue("scheduler_fanout_"), Some(fanout));
+    sleep(4 * SECOND).await;
+    assert!(cluster.metric("s1", missed) >= 2, "{}", cluster.metrics("s1"));
+    let asked = cluster.log.events().into_iter().any(|event| {
+        event.connection == "s1"
+            && event.body.contains("publish_service_capabilities")
+            && format!("{:?}", event.destination).contains("host-1")
+    });
+    assert!(asked, "the host is asked by name");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_report_queue_drops_the_oldest_and_the_map_is_right_again() {
+    let mut cluster = Cluster::new(37);
+    cluster.scheduler_config.reports.max_hosts = 3;
+    cluster.scheduler_config.rpc.report_batch = 1;
+    for number in 1..=3 {
+        cluster.start_host(&format!("host-{number}"), SIZE).await;
+    }
+    cluster.start_scheduler("s1").await;
+    cluster.ready("s1").await;
+    // Far more than the queue holds, all at once, before the scheduler runs again.
+    let flood = (0..60).map(|n| {
+        let cluster = &cluster;
+        async move { cluster.report("volume", &format!("vol-{}", n % 3), r#"{"free_gb": 1}"#).await.unwrap() }
+    });
+    futures_util::future::join_all(flood).await;
+    assert!(cluster.broker.dropped() > 0);
+    sleep(2 * REPORT_INTERVAL).await;
+    let view = cluster.view("s1").await;
+    assert!(view.len() == 3 && view.values().all(|host| host.state == Up), "{view:#?}");
+    assert_eq!(cluster.place(3, flavor(1, 9000, 1)).await.selections.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_map_says_so() {
+    let mut cluster = Cluster::new(38);
+    cluster.scheduler_config.reports.max_hosts = 2;
+    for number in 1..=3 {
+        cluster.start_host(&format!("host-{number}"), SIZE).await;
+    }
+    cluster.start_scheduler("s1").await;
+    cluster.ready("s1").await;
+    assert_eq!(cluster.view("s1").await.len(), 2);
+    assert!(cluster.metric("s1", "novella_scheduler_reports_total{outcome=\"too_many\"}") > 0);
+}
