@@ -92,9 +92,9 @@ fn cell(cell: Cell) -> comfy_table::Cell {
     }
 }
 
-/// The text without anything that would move a terminal's cursor or change its state.
+/// The text on one line, without anything that would move a terminal's cursor or change its state.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
