@@ -186,8 +186,7 @@ impl Agent {
         }
         self.stop.cancel();
         self.tasks.wait().await;
-        if goodbye_due {
-            let goodbye = self.manager.goodbye();
+        if let Some(goodbye) = self.manager.goodbye().filter(|_| goodbye_due) {
             match tokio::time::timeout(GOODBYE_TIMEOUT, self.publisher.send(&goodbye)).await {
                 Ok(Ok(())) => info!(host = self.host, "said goodbye"),
                 Ok(Err(error)) => {

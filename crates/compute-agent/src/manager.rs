@@ -169,10 +169,12 @@ impl ComputeManager {
         self.state().last_offer.map(|at| at.elapsed())
     }
 
-    /// The report that says this process ends.
-    pub(crate) fn goodbye(&self) -> Pending {
-        let capabilities = self.template.goodbye(self.next_seq(), self.env.clock.rfc3339());
-        Pending { host: self.host.clone(), capabilities }
+    /// The report that says this process ends; none if nothing was ever read.
+    pub(crate) fn goodbye(&self) -> Option<Pending> {
+        let state = self.state();
+        let stats = state.last_capabilities.as_ref()?;
+        let capabilities = self.template.goodbye(stats, self.next_seq(), self.env.clock.rfc3339());
+        Some(Pending { host: self.host.clone(), capabilities })
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

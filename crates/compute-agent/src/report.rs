@@ -70,10 +70,14 @@ impl ReportTemplate {
         Capabilities { novella: Some(Box::new(novella)), ..novella_virt::capabilities(stats) }
     }
 
-    /// The last report of a process that stops in order: who it was, and nothing else.
-    pub fn goodbye(&self, seq: u64, sent_at: String) -> Capabilities<'static> {
-        let novella = NovellaReport { goodbye: true, ..self.novella(seq, sent_at) };
-        Capabilities { novella: Some(Box::new(novella)), ..Capabilities::default() }
+    /// The last report of a process that stops in order. It is whole like any other, because a report replaces what came
+    /// before, and the host is still shown with what it has.
+    pub fn goodbye(&self, stats: &HostStats, seq: u64, sent_at: String) -> Capabilities<'static> {
+        let mut report = self.report(stats, seq, sent_at);
+        if let Some(novella) = &mut report.novella {
+            novella.goodbye = true;
+        }
+        report
     }
 
     fn novella(&self, seq: u64, sent_at: String) -> NovellaReport<'static> {
