@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use novella_compute_agent::{Agent, AgentConfig};
-use novella_messaging::rabbit::RabbitTransport;
+use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{CallOptions, RpcClient, RpcError};
 use novella_objects::{Decision, Flavor, HostState, HostSummary, RequestSpec, SelectDestinations};
 use novella_rpcapi::{Release, SchedulerApi};
@@ -70,7 +70,8 @@ impl House {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (user, password, address) = broker.parts();
         let all = ".*";
-        let rights = serde_json::json!({"user": user, "vhost": vhost, "configure": all, "write": all, "read": all});
+        let rights =
+            serde_json::json!({"user": user, "vhost": vhost, "configure": all, "write": all, "read": all});
         let definitions = serde_json::json!({"vhosts": [{"name": vhost}], "permissions": [rights]});
         let file = dir.path().join("vhost.json");
         std::fs::write(&file, definitions.to_string()).expect("a temporary file");
@@ -79,9 +80,14 @@ impl House {
         Self { url: format!("rabbit://{user}:{password}@{address}/{vhost}"), broker, vhost, env, dir }
     }
 
+    /// A transport, connected soon. Its seed is its own, and with it the names of its queues.
+    fn dial(&self, url: &str, name: &str) -> Arc<RabbitTransport> {
+        RabbitTransport::start(RabbitOptions { seed: self.env.random.fork(name), ..options(url, name) })
+    }
+
     /// A connected transport in this virtual host.
     pub async fn transport(&self, name: &str) -> Arc<RabbitTransport> {
-        let transport = RabbitTransport::start(options(&self.url, name));
+        let transport = self.dial(&self.url, name);
         connected(&transport).await;
         transport
     }
@@ -104,7 +110,7 @@ impl House {
 
     /// A scheduler that knows `hosts` hosts and takes requests.
     pub async fn scheduler(&self, name: &str, config: SchedulerConfig, hosts: usize) -> Scheduler {
-        let transport = RabbitTransport::start(options(&self.url, name));
+        let transport = self.dial(&self.url, name);
         let started = novella_scheduler::start(config, name.into(), self.env.child(name), transport).await;
         let scheduler = started.expect("default filters and weighers");
         timeout(PATIENCE, scheduler.health().until_ready()).await.expect("ready in time");
@@ -115,7 +121,7 @@ impl House {
     /// An agent with a made-up host, on a connection of its own. `query` goes into its transport URL.
     pub async fn agent(&self, host: &str, size: FakeConfig, query: &str) -> Agent {
         let url = format!("{}?single_connection=true{query}", self.url);
-        let transport = RabbitTransport::start(options(&url, host));
+        let transport = self.dial(&url, host);
         let driver = FakeDriver::new(host, Arc::new(size), DEFAULT_PROBE_DEADLINE).expect("a usable size");
         let mut config = AgentConfig::default();
         config.report.periodic_interval = INTERVAL;
@@ -224,8 +230,7 @@ async fn client(
         // Another scheduler may not have heard of the decision yet.
         let same = api.of(&scheduler);
         assert_eq!(host_of(&ask(&same, &request).await), host, "repeated under the same uuid");
-        let release = Release { decision_id: decision.decision_id.clone(), ..Release::default() };
-        answered(async || same.release(&release, CallOptions::new(ASK)).await).await;
+        release(&same, &decision).await;
         *by_scheduler.entry(scheduler).or_default() += 1;
         sleep(Duration::from_millis(5)).await;
     }
@@ -234,20 +239,31 @@ async fn client(
 
 /// Asks as who owns the request: again, under the same uuids, until there is an answer.
 pub async fn ask(api: &SchedulerApi, request: &SelectDestinations) -> Decision {
-    answered(async || api.select_destinations(request, CallOptions::new(ASK)).await).await
-}
-
-async fn answered<T>(mut call: impl AsyncFnMut() -> Result<T, RpcError>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match call().await {
-            Ok(answer) => return answer,
-            Err(error @ (RpcError::Timeout { .. } | RpcError::Send { .. })) => {
-                assert!(Instant::now() < deadline, "no answer: {error:?}");
-                sleep(Duration::from_millis(50)).await;
-            }
-            Err(error) => panic!("{error:?}"),
+        let answer = api.select_destinations(request, CallOptions::new(ASK)).await;
+        if let Some(decision) = unless_lost(answer, deadline).await {
+            return decision;
         }
+    }
+}
+
+async fn release(api: &SchedulerApi, decision: &Decision) {
+    let release = Release { decision_id: decision.decision_id.clone(), ..Release::default() };
+    let deadline = Instant::now() + PATIENCE;
+    while unless_lost(api.release(&release, CallOptions::new(ASK)).await, deadline).await.is_none() {}
+}
+
+/// The answer; nothing, after a pause, if request or answer were lost and there is time to ask again.
+async fn unless_lost<T>(answer: Result<T, RpcError>, deadline: Instant) -> Option<T> {
+    match answer {
+        Ok(answer) => Some(answer),
+        Err(error @ (RpcError::Timeout { .. } | RpcError::Send { .. })) => {
+            assert!(Instant::now() < deadline, "no answer: {error:?}");
+            sleep(Duration::from_millis(50)).await;
+            None
+        }
+        Err(error) => panic!("{error:?}"),
     }
 }
 
