@@ -27,6 +27,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const START_A_BROKER: &str =
     "start the broker, or name another one with --transport-url or NOVELLA_TRANSPORT_URL";
 
+/// What to do about a broker that does not let us in.
+const CORRECT_THE_URL: &str = "correct user, password or vhost in --transport-url or NOVELLA_TRANSPORT_URL";
+
 /// A connection to the bus.
 pub struct Bus {
     transport: Arc<dyn Transport>,
@@ -133,9 +136,10 @@ pub async fn connected(
     };
     let reason =
         refused.unwrap_or_else(|| format!("no answer within {}", humantime::format_duration(timeout)));
-    Err(Failure::new(UNREACHABLE, format!("cannot reach the broker at {url}: {reason}"))
-        .next(START_A_BROKER)
-        .into())
+    // A broker that answers with a refusal runs: what is wrong is what we say to it.
+    let refused = ["ACCESS_REFUSED", "NOT_ALLOWED"].iter().any(|word| reason.contains(word));
+    let next = if refused { CORRECT_THE_URL } else { START_A_BROKER };
+    Err(Failure::new(UNREACHABLE, format!("cannot reach the broker at {url}: {reason}")).next(next).into())
 }
 
 /// Whom a request was for.

@@ -57,9 +57,12 @@ fn too_large(name: &str) -> String {
     format!("too large: at most {MAX_AMOUNT} {name}")
 }
 
-/// `10s`, `1m 30s`, `500ms`; a bare number is refused because nobody knows its unit.
+/// `10s`, `1m 30s`, `500ms`; a bare number is seconds, as `sleep` and Nova's settings have it.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text.trim())
+    let text = text.trim();
+    let bare = text.parse::<u32>().map(|seconds| Duration::from_secs(seconds.into()));
+    let duration = bare
+        .or_else(|_| humantime::parse_duration(text))
         .map_err(|_| "not a duration: write a number and a unit, for example 500ms, 10s or 2m".to_owned())?;
     if duration.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(duration) }
 }
@@ -194,10 +197,11 @@ mod tests {
     }
 
     #[test]
-    fn durations_need_a_unit_and_a_length() {
+    fn durations_have_units_or_are_seconds() {
+        assert_eq!(parse_duration("10"), Ok(Duration::from_secs(10)));
         assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_seconds("2m"), Ok(120));
-        for wrong in ["10", "", "-1s", "0s", "soon"] {
+        for wrong in ["", "-1s", "0", "0s", "-1", "soon"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
         assert!(parse_seconds("1500ms").unwrap_err().contains("whole seconds"));

@@ -30,7 +30,7 @@ const NAMED_IN_HINT: usize = 3;
 Exit code 0: it fits. 1: no host fits, and the filters say why. 5: an --instance already stands for something else.")]
 pub struct PlaceArgs {
     /// CPUs of each instance
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536), allow_negative_numbers = true)]
     pub vcpus: u32,
     /// Memory of each instance: 512M, 4G; a bare number is MiB
     #[arg(long, value_name = "SIZE", value_parser = units::parse_ram, allow_negative_numbers = true)]
@@ -39,7 +39,7 @@ pub struct PlaceArgs {
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = units::parse_disk, allow_negative_numbers = true)]
     pub disk: u64,
     /// How many equal instances: all are placed, or none
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_COUNT)))]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_COUNT)), allow_negative_numbers = true)]
     pub count: u32,
     /// Only hosts of this availability zone
     #[arg(long, value_name = "ZONE", alias = "availability-zone")]
