@@ -1,6 +1,6 @@
 # Every command of this project. ARGS goes to the program: make demo ARGS='--for 10s'
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint
+.PHONY: help demo test bench measure lint
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -11,8 +11,11 @@ demo: ## a fleet in one process, no broker: hosts fill and drain before your eye
 test: ## everything: unit, system, two RabbitMQs, the executables, the compose file (ARGS: names of parts)
 	@scripts/test.sh $(ARGS)
 
-bench: ## the benchmarks behind the README's numbers
-	@cargo bench --workspace --locked $(ARGS)
+bench: ## the benchmarks in memory: report path, placement, host map, envelope (ARGS: a filter)
+	@cargo bench --workspace --locked --bench '*' -- $(ARGS)
+
+measure: ## every number of docs/performance.md beside its target, RabbitMQ included (ARGS: names of parts)
+	@scripts/measure.py $(ARGS)
 
 lint: ## formatting, clippy and documentation, warnings refused
 	cargo fmt --all --check

@@ -1,0 +1,300 @@
+#!/usr/bin/env python3
+"""The figures of docs/performance.md that need whole programs or a broker, each beside its target.
+
+    scripts/measure.py [PART...]     make measure ARGS='PART...'
+
+Parts, all of them unless named:
+
+    reports    decode a report and apply it, per report (cargo bench)
+    placement  one placement among 10,000 hosts (cargo bench)
+    drain      a filled queue into the map, against a bare lapin consumer (cargo bench)
+    agent      resident memory and CPU time of compute-agent, reporting every 10 s
+    startup    from the start of a scheduler to a complete map of 1,000 swarm hosts, and until it takes requests
+    memory     the scheduler's memory per host, with 10,000 swarm hosts
+
+Release builds run against a RabbitMQ of their own, started by scripts/rabbitmq.sh and stopped at the end. Exit code 0 if
+every target was met, 1 if one was missed. Other work on the machine counts against the figures: the load before each part
+is printed.
+"""
+
+import os
+import pathlib
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BINARIES = ROOT / "target" / "release"
+LIMIT = 300  # seconds that anything here may take at most
+AGENT_SECONDS = 120
+STARTUP_ROUNDS = 5
+UNITS = {"ns": 1e-3, "µs": 1, "ms": 1e3, "s": 1e6}
+
+
+class Failed(Exception):
+    """A measurement that could not be made."""
+
+
+class Daemon:
+    """A program of ours under measurement."""
+
+    def __init__(self, name, *arguments, port=None, **settings):
+        self.name, self.port = name, port
+        environment = dict(os.environ)
+        if port:
+            environment["NOVELLA_HTTP__LISTEN"] = f"127.0.0.1:{port}"
+        environment.update(settings)
+        self.log = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen([BINARIES / name, *arguments], stdout=self.log, stderr=self.log, env=environment)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def memory(self, field="VmRSS"):
+        """Resident memory in bytes; VmHWM is the highest so far."""
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024
+
+    def threads(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
+    def sockets(self):
+        fds = pathlib.Path(f"/proc/{self.process.pid}/fd")
+        return sum(os.readlink(fd).startswith("socket:") for fd in fds.iterdir())
+
+    def cpu(self):
+        """Seconds of CPU time used, by threads that have ended too; in steps of the kernel's tick, 10 ms."""
+        stat = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8")
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def said(self, words):
+        return self.process.poll() is None and words in self.output()
+
+    def output(self):
+        with open(f"/proc/self/fd/{self.log.fileno()}", encoding="utf-8", errors="replace") as log:
+            return log.read()
+
+    def ready(self):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
+                return answer.status == 200
+        except urllib.error.URLError:  # not listening yet, or 503
+            return False
+
+    def hosts_up(self):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=2) as answer:
+                up = re.search(r'_hosts\{state="up"\} (\d+)', answer.read().decode())
+        except urllib.error.URLError:
+            return 0
+        return int(up[1]) if up else 0
+
+    def wait(self, what, condition, every=0.01):
+        """Seconds until `condition` holds."""
+        began = time.monotonic()
+        while not condition():
+            if self.process.poll() is not None:
+                raise Failed(f"{self.name} ended with {self.process.returncode}:\n{self.output()[-2000:]}")
+            if time.monotonic() - began > LIMIT:
+                raise Failed(f"{self.name}: {what}: not within {LIMIT} s\n{self.output()[-2000:]}")
+            time.sleep(every)
+        return time.monotonic() - began
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run(command, **options):
+    done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=False, **options)
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(map(str, command))} ended with {done.returncode}")
+    return done.stdout
+
+
+def bench(package, name):
+    output = run(["cargo", "bench", "--quiet", "--locked", "-p", package, "--bench", name])
+    print(output)
+    return output
+
+
+def divan_medians(output):
+    """{bench: {argument: µs}} of divan's table."""
+    medians, current = {}, None
+    for line in output.splitlines():
+        title = re.match(r"[├╰]─ (\w+)", line)
+        if title:
+            current = medians.setdefault(title[1], {})
+        row = re.match(r"[│ ]+[├╰]─ (\d+) +(.*)", line)
+        if row and current is not None:
+            fastest_slowest_median = [cell.strip() for cell in row[2].split("│")]
+            value, unit = fastest_slowest_median[2].split()
+            current[int(row[1])] = float(value) * UNITS[unit]
+    return medians
+
+
+def reports():
+    """The report path, in memory."""
+    medians = divan_medians(bench("novella-scheduler", "report_path"))
+    for claims, limit in ((0, 5), (20, 12)):
+        ours, serde = (medians[name][claims] for name in ("decode_and_apply", "serde_json_alone"))
+        note = f"serde_json alone {serde:.2f} µs"
+        yield f"report with {claims} claims, decoded and applied", limit, "≤", ours, "µs", note
+
+
+def placement():
+    """A placement, in memory."""
+    medians = divan_medians(bench("novella-scheduler", "placement"))
+    note = f"without reserving {medians['dry_run'][10_000]:.0f} µs"
+    yield "placement among 10,000 hosts, reserved", 150, "≤", medians["select_and_reserve"][10_000], "µs", note
+
+
+def drain():
+    """A filled queue."""
+    output = bench("novella-tests", "drain")
+    bare, ours, ratio = re.search(r"bare (\d+)/s, scheduler (\d+)/s, ratio ([\d.]+)", output).groups()
+    note = f"bare lapin {bare}/s, scheduler {ours}/s"
+    yield "drain of a filled queue, of a bare lapin consumer", 0.9, "≥", float(ratio), "", note
+
+
+def agent():
+    """One agent, the linux driver, its defaults."""
+    with tempfile.TemporaryDirectory() as state:
+        with Daemon("compute-agent", "--state-dir", state, "--host", "measured", port=free_port()) as daemon:
+            daemon.wait("ready", daemon.ready)
+            time.sleep(20)  # two reports: what starts late is there
+            before, began = daemon.cpu(), time.monotonic()
+            time.sleep(AGENT_SECONDS)
+            cpu, seconds = daemon.cpu() - before, time.monotonic() - began
+            note = f"highest {daemon.memory('VmHWM') / 2**20:.1f} MB, {daemon.threads()} threads, {daemon.sockets()} sockets"
+            yield "compute-agent, resident", 12, "≤", daemon.memory() / 2**20, "MB", note
+            share = 100 * cpu / seconds
+            yield "compute-agent, CPU", 0.1, "≤", share, "%", f"{cpu * 1000:.0f} ms in {seconds:.0f} s, report every 10 s"
+
+
+def swarm(hosts, interval):
+    return Daemon("novella", "swarm", "--hosts", str(hosts), "--interval", interval, "--connections", "8")
+
+
+def startup():
+    """Scheduler starts beside a running fleet of 1,000."""
+    hosts = 1000
+    with swarm(hosts, "10s") as fleet:
+        began = fleet.wait("all agents hold their queues", lambda: fleet.said("hold their queues"))
+        print(f"swarm of {hosts}: started in {began:.1f} s, {fleet.memory() / 2**20:.0f} MB resident")
+        time.sleep(10)  # the first reports of all have passed
+        complete, ready = [], []
+        for _ in range(STARTUP_ROUNDS):
+            began = time.monotonic()
+            with Daemon("scheduler", "--name", "measured", port=free_port()) as daemon:
+                daemon.wait("complete map", lambda: daemon.hosts_up() == hosts)
+                complete.append(time.monotonic() - began)
+                daemon.wait("ready", daemon.ready)
+                ready.append(time.monotonic() - began)
+                print(f"complete after {complete[-1]:.2f} s, ready after {ready[-1]:.2f} s")
+        print(rates(fleet))
+        yield "scheduler start to a map of 1,000", 3, "≤", statistics.median(complete), "s", f"worst of {STARTUP_ROUNDS}: {max(complete):.2f} s"
+        yield "scheduler start to taking requests, 1,000 hosts", 3, "≤", statistics.median(ready), "s", f"worst of {STARTUP_ROUNDS}: {max(ready):.2f} s"
+
+
+def rates(fleet):
+    """The swarm's own last word about its rates."""
+    lines = [line for line in fleet.output().splitlines() if "reports/s" in line]
+    return f"swarm: {lines[-1].strip()}" if lines else "swarm: no rates yet"
+
+
+def memory():
+    """A scheduler before and after 10,000 hosts report to it."""
+    hosts = 10_000
+    with Daemon("scheduler", "--name", "measured", port=free_port()) as daemon:
+        daemon.wait("ready", daemon.ready)
+        empty = daemon.memory()
+        with swarm(hosts, "30s") as fleet:
+            began = fleet.wait("all agents hold their queues", lambda: fleet.said("hold their queues"))
+            daemon.wait("complete map", lambda: daemon.hosts_up() == hosts, every=1)
+            time.sleep(60)  # two more reports of each
+            full, peak = daemon.memory(), daemon.memory("VmHWM")
+            print(f"swarm of {hosts}: started in {began:.1f} s, {fleet.memory() / 2**20:.0f} MB resident")
+            print(rates(fleet))
+    note = f"{empty / 2**20:.1f} MB empty, {full / 2**20:.1f} MB with {hosts:,}, highest {peak / 2**20:.1f} MB"
+    yield "scheduler, memory per host", 2, "≤", (full - empty) / hosts / 1024, "KB", note
+
+
+PARTS = {part.__name__: part for part in (reports, placement, drain, agent, startup, memory)}
+IN_MEMORY = {"reports", "placement"}
+
+
+def build():
+    packages = ("novella-compute-agent", "novella-scheduler", "novella-cli")
+    run(["cargo", "build", "--quiet", "--release", "--locked", *(f"--package={name}" for name in packages)])
+
+
+def broker():
+    """Starts RabbitMQ; the environment names it to the programs."""
+    os.environ.setdefault("NOVELLA_TEST_DIR", str(ROOT / "target" / "measure-env"))
+    run([ROOT / "scripts" / "rabbitmq.sh", "start"])
+    url = run([ROOT / "scripts" / "rabbitmq.sh", "url"]).strip()
+    os.environ["NOVELLA_TEST_RABBIT_URL"] = os.environ["NOVELLA_TRANSPORT_URL"] = url
+
+
+def measure(names):
+    rows = []
+    for name in names:
+        print(f"\n== {name}: {PARTS[name].__doc__} Load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.", flush=True)
+        rows.extend(PARTS[name]())
+    return rows
+
+
+def table(rows):
+    missed = 0
+    print(f"\n{'':50} {'target':>10} {'measured':>10}")
+    for what, target, sense, value, unit, note in rows:
+        met = value <= target if sense == "≤" else value >= target
+        missed += not met
+        verdict = "PASS" if met else "MISSED"
+        print(f"{what:50} {sense} {target:>5} {unit:2} {value:>7.3g} {unit:2} {verdict:6} {note}")
+    return missed
+
+
+def main():
+    names = sys.argv[1:] or list(PARTS)
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        print(__doc__, file=sys.stderr)
+        return 2
+    started = False
+    try:
+        if not IN_MEMORY.issuperset(names):
+            build()
+            started = True
+            broker()
+        return 1 if table(measure(names)) else 0
+    except Failed as failure:
+        print(f"measure.py: {failure}", file=sys.stderr)
+        return 1
+    finally:
+        if started and "NOVELLA_KEEP_BROKER" not in os.environ:
+            subprocess.run([ROOT / "scripts" / "rabbitmq.sh", "stop"], check=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
