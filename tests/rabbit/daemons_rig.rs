@@ -2,6 +2,7 @@
 //! queues and fleet. Times are short: hosts report twice a second.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -44,6 +45,19 @@ pub async fn import(broker: &Broker, definitions: &Path) {
     broker.ctl(&["import", definitions.to_str().expect("paths of tests are UTF-8")]);
 }
 
+/// Makes a virtual host in which the test account may do everything; yields its URL.
+pub async fn make_vhost(broker: &Broker, vhost: &str) -> String {
+    let (user, password, address) = broker.parts();
+    let all = ".*";
+    let rights =
+        serde_json::json!({"user": user, "vhost": vhost, "configure": all, "write": all, "read": all});
+    let definitions = serde_json::json!({"vhosts": [{"name": vhost}], "permissions": [rights]});
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    write!(file, "{definitions}").expect("it can be written");
+    import(broker, file.path()).await;
+    format!("rabbit://{user}:{password}@{address}/{vhost}")
+}
+
 /// A virtual host, and who lives in it.
 pub struct House {
     pub broker: Broker,
@@ -67,17 +81,9 @@ impl House {
 
     async fn on(broker: Broker) -> Self {
         let vhost = broker.unique("daemons");
+        let url = make_vhost(&broker, &vhost).await;
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (user, password, address) = broker.parts();
-        let all = ".*";
-        let rights =
-            serde_json::json!({"user": user, "vhost": vhost, "configure": all, "write": all, "read": all});
-        let definitions = serde_json::json!({"vhosts": [{"name": vhost}], "permissions": [rights]});
-        let file = dir.path().join("vhost.json");
-        std::fs::write(&file, definitions.to_string()).expect("a temporary file");
-        import(&broker, &file).await;
-        let env = Env::system(None).expect("entropy");
-        Self { url: format!("rabbit://{user}:{password}@{address}/{vhost}"), broker, vhost, env, dir }
+        Self { url, broker, vhost, env: Env::system(None).expect("entropy"), dir }
     }
 
     /// A transport, connected soon. Its seed is its own, and with it the names of its queues.

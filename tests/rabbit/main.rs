@@ -5,9 +5,12 @@
 
 mod connecting;
 mod consuming;
+mod contract;
+mod daemons_agents;
 mod daemons_faults;
 mod daemons_process;
 mod daemons_rig;
+mod daemons_story;
 mod faults;
 mod publishing;
 mod support;
