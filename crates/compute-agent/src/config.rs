@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use novella_objects::Inventory;
-use novella_service::config::{KeyDoc, Problem, Settings, Validate, duration};
+use novella_service::config::{
+    KeyDoc, MAX_NAME, Problem, Settings, Validate, check_listen, check_name, check_times, duration,
+};
 use serde::{Deserialize, Serialize};
 
 /// Everything that can be set.
@@ -330,9 +332,6 @@ impl Settings for AgentConfig {
     ];
 }
 
-/// A name longer than this does not fit into the queue name `compute.<host>` with room to spare (AMQP allows 255).
-const MAX_NAME: usize = 200;
-
 impl Validate for AgentConfig {
     fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -352,10 +351,7 @@ impl AgentConfig {
                 "write rabbit://USER:PASSWORD@HOST:5672/VHOST",
             ));
         }
-        if self.host.len() > MAX_NAME || self.host.chars().any(char::is_control) {
-            let what = format!("a host name has at most {MAX_NAME} bytes and no control characters");
-            problems.push(Problem::new(&["host"], what, "choose a shorter or plainer name"));
-        }
+        check_name("host", &self.host, problems);
         let registry = novella_virt::Registry::default();
         if !registry.names().any(|name| name == self.driver.name) {
             let known: Vec<&str> = registry.names().collect();
@@ -371,31 +367,18 @@ impl AgentConfig {
                 "use capitals, digits and _, such as CUSTOM_GOLD",
             ));
         }
-        if !self.http.listen.is_empty() && self.http.listen.parse::<std::net::SocketAddr>().is_err() {
-            problems.push(Problem::new(
-                &["http.listen"],
-                "this is no address with a port",
-                "write for example 127.0.0.1:9781",
-            ));
-        }
+        check_listen("http.listen", &self.http.listen, "127.0.0.1:9781", problems);
     }
 
     fn check_timers(&self, problems: &mut Vec<Problem>) {
         let report = &self.report;
-        for (key, time) in [
+        let times = [
             ("report.periodic_interval", report.periodic_interval),
             ("report.host_state_interval", report.host_state_interval),
             ("report.probe_timeout", report.probe_timeout),
             ("rpc.publish_timeout", self.rpc.publish_timeout),
-        ] {
-            if time < Duration::from_millis(10) {
-                problems.push(Problem::new(
-                    &[key],
-                    "this is too short to be meant",
-                    "write a duration such as 10s",
-                ));
-            }
-        }
+        ];
+        check_times(&times, problems);
         if report.service_down_time <= report.periodic_interval * 3 {
             problems.push(Problem::new(
                 &["report.periodic_interval", "report.service_down_time"],

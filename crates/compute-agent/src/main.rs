@@ -1,6 +1,5 @@
 //! The `compute-agent` executable: arguments, configuration, start, wait, drain, exit code.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,13 +12,11 @@ use novella_service::args::CommonArgs;
 use novella_service::config::{ConfigCommand, Loaded, OutputFormat, load};
 use novella_service::exit::{self, Failure};
 use novella_service::shutdown::Shutdown;
-use novella_service::{Env, logging, systemd};
+use novella_service::{Env, health, logging, systemd};
 use novella_virt::{ComputeDriver, DriverOptions, Registry};
 
 /// How long work in flight may take after a request to stop.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long `health` waits for its own daemon.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Reports this host to the schedulers and answers for it.
 #[derive(Parser)]
@@ -96,7 +93,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
     runtime.block_on(async {
         match args.command {
             Some(Command::Probe { format }) => print_probe(&loaded.config, format).await,
-            Some(Command::Health) => ask_health(&loaded.config).await,
+            Some(Command::Health) => Ok(health::ask(&loaded.config.http.listen).await?),
             Some(Command::Config(_)) => unreachable!("handled before the configuration was loaded"),
             None => {
                 logging::init(args.common.log_options())?;
@@ -141,18 +138,6 @@ async fn print_probe(config: &AgentConfig, format: OutputFormat) -> anyhow::Resu
     Ok(exit::OK)
 }
 
-fn listen_address(config: &AgentConfig) -> Option<SocketAddr> {
-    (!config.http.listen.is_empty())
-        .then(|| config.http.listen.parse().expect("the configuration was checked for an address"))
-}
-
-async fn ask_health(config: &AgentConfig) -> anyhow::Result<u8> {
-    let address = listen_address(config).ok_or_else(|| {
-        Failure::new(exit::USAGE, "http.listen is empty, so there is nobody to ask").next("set http.listen")
-    })?;
-    Ok(novella_service::health::run_probe(address, "/readyz", HEALTH_TIMEOUT, &mut std::io::stdout()).await?)
-}
-
 async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
     let config = loaded.config;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -166,10 +151,7 @@ async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
             .next("give one with --host")
             .into());
     }
-    let http = match listen_address(&config) {
-        Some(address) => Some(novella_service::health::bind(address).await?),
-        None => None,
-    };
+    let http = health::bind_to(&config.http.listen).await?;
     let driver = driver(&config, &host, &env)?;
     let name = format!("compute-agent.{host}");
     let transport = novella_messaging::connect(&config.transport_url, name, env.random.fork("transport"))
@@ -179,12 +161,12 @@ async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
         () = shutdown.requested() => return Ok(exit::OK),
         agent = start(config, host, env.clone(), driver, transport) => agent?,
     };
-    let health = agent.health().clone();
+    let state = agent.health().clone();
     let http = http.map(|listener| {
-        let router = health.router(env.metrics.clone());
-        tokio::spawn(novella_service::health::serve(listener, router, shutdown.token()))
+        let router = state.router(env.metrics.clone());
+        tokio::spawn(health::serve(listener, router, shutdown.token()))
     });
-    let companion = tokio::spawn(systemd::accompany(health, shutdown.clone()));
+    let companion = tokio::spawn(systemd::accompany(state, shutdown.clone()));
     shutdown.requested().await;
     let verdict = shutdown.drain(GRACE, agent.stop(GRACE)).await;
     companion.await.context("the systemd companion panicked")?;

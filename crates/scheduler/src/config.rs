@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use novella_filter_scheduler::{FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER};
-use novella_service::config::{KeyDoc, Problem, Settings, Validate, duration};
+use novella_service::config::{
+    KeyDoc, Problem, Settings, Validate, check_listen, check_name, check_times, duration,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::manager::MAX_ALTERNATES;
@@ -270,9 +272,6 @@ impl Settings for SchedulerConfig {
     ];
 }
 
-/// Names longer than this do not fit into `scheduler.<name>` with room to spare (AMQP allows 255 bytes).
-const MAX_NAME: usize = 200;
-
 /// Longer times are slips of the pen, and some would overflow a deadline.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -292,32 +291,19 @@ impl SchedulerConfig {
             let fix = "write rabbit://USER:PASSWORD@HOST:5672/VHOST";
             problems.push(Problem::new(&["transport_url"], error.to_string(), fix));
         }
-        if self.name.len() > MAX_NAME || self.name.chars().any(char::is_control) {
-            let what = format!("a name has at most {MAX_NAME} bytes and no control characters");
-            problems.push(Problem::new(&["name"], what, "choose a shorter or plainer name"));
-        }
-        if !self.http.listen.is_empty() && self.http.listen.parse::<std::net::SocketAddr>().is_err() {
-            let fix = "write for example 127.0.0.1:9780";
-            problems.push(Problem::new(&["http.listen"], "this is no address with a port", fix));
-        }
+        check_name("name", &self.name, problems);
+        check_listen("http.listen", &self.http.listen, "127.0.0.1:9780", problems);
     }
 
     fn check_times(&self, problems: &mut Vec<Problem>) {
         let reports = &self.reports;
-        for (key, time) in [
+        let times = [
             ("reports.report_interval", reports.report_interval),
             ("reports.report_ttl", reports.report_ttl),
             ("reservations.reservation_ttl", self.reservations.reservation_ttl),
             ("rpc.publish_timeout", self.rpc.publish_timeout),
-        ] {
-            if time < Duration::from_millis(10) {
-                problems.push(Problem::new(
-                    &[key],
-                    "this is too short to be meant",
-                    "write a duration such as 10s",
-                ));
-            }
-        }
+        ];
+        check_times(&times, problems);
         for (key, time) in [
             ("reports.forget_after", reports.forget_after),
             ("reports.report_interval", reports.report_interval),

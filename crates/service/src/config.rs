@@ -10,6 +10,7 @@
 //!
 //! What it leaves out: the settings themselves. Each daemon declares a struct that implements [`Settings`].
 
+mod checks;
 mod command;
 mod layers;
 mod secret;
@@ -26,6 +27,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
+pub use checks::{MAX_NAME, check_listen, check_name, check_times, listen_address};
 pub use command::{ConfigCommand, OutputFormat};
 pub use secret::redact_url;
 pub use shipped::shipped_file_faults;

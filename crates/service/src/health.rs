@@ -29,6 +29,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use probe::{ProbeAnswer, ProbeError, probe, run_probe};
 
+use crate::config::listen_address;
+use crate::exit::{self, Failure};
+
+/// How long a daemon on the same machine may take to say how it is.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+
 use crate::env::{Clock, Metrics};
 
 /// The media type of OpenMetrics text.
@@ -300,6 +306,23 @@ impl BindError {
 /// Takes the address; port 0 takes any free one, which `local_addr` then tells.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| BindError { address, source })
+}
+
+/// The same for a checked setting; none if it is empty.
+pub async fn bind_to(listen: &str) -> Result<Option<TcpListener>, BindError> {
+    match listen_address(listen) {
+        Some(address) => bind(address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The subcommand `health` of a daemon that listens on this checked setting: prints what `/readyz` says and returns 0
+/// if it is ready, else 1.
+pub async fn ask(listen: &str) -> anyhow::Result<u8> {
+    let address = listen_address(listen).ok_or_else(|| {
+        Failure::new(exit::USAGE, "http.listen is empty, so there is nobody to ask").next("set http.listen")
+    })?;
+    Ok(run_probe(address, "/readyz", ASK_TIMEOUT, &mut io::stdout()).await?)
 }
 
 /// Serves `router` until `stop`, then finishes the requests in flight.
