@@ -29,14 +29,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use probe::{ProbeAnswer, ProbeError, probe, run_probe};
 
-use crate::config::listen_address;
-use crate::exit::{self, Failure};
+use crate::{
+    config::listen_address,
+    env::{Clock, Metrics},
+    exit::{self, Failure},
+};
 
 /// How long a daemon on the same machine may take to say how it is.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
-
-use crate::env::{Clock, Metrics};
-
 /// The media type of OpenMetrics text.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
