@@ -25,4 +25,4 @@ pub use decision::{
 pub use entries::Entries;
 pub use host::{HostDetail, HostState, HostSummary, HostWarning, ServiceSummary};
 pub use json::Json;
-pub use request_spec::{Flavor, RequestSpec, SelectDestinations};
+pub use request_spec::{Flavor, Image, InstanceGroup, RequestSpec, Retry, SelectDestinations};

@@ -15,6 +15,9 @@ use uuid::Uuid;
 pub struct Flavor {
     /// Name, if it has one.
     pub name: String,
+    /// Nova's flavor id, where it is not the name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: String,
     /// CPUs.
     pub vcpus: u32,
     /// MiB.
@@ -34,6 +37,48 @@ impl Flavor {
     pub fn disk_gb(&self) -> u64 {
         self.root_gb.saturating_add(self.ephemeral_gb)
     }
+
+    /// What tells this flavor from others: its id, or its name when it has no other.
+    pub fn identity(&self) -> &str {
+        if self.id.is_empty() { &self.name } else { &self.id }
+    }
+}
+
+/// The image that instances are made from, as far as placement looks at it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Image {
+    /// Its id, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Its properties as the image service has them, such as `hw_architecture`; legacy names are read too.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, Value>,
+}
+
+/// A server group as its owner knows it: who belongs to it and where they are.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InstanceGroup {
+    /// `affinity`, `anti-affinity`, `soft-affinity` or `soft-anti-affinity`.
+    pub policy: String,
+    /// Instances of the group, those of this request among them.
+    pub members: Vec<Uuid>,
+    /// Hosts of members.
+    pub hosts: Vec<String>,
+    /// `max_server_per_host` for `anti-affinity`, as Nova writes it: a number in a text.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<String, String>,
+}
+
+/// Hosts that were tried before.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// How often the request was placed.
+    pub num_attempts: u32,
+    /// Host and node of each attempt.
+    pub hosts: Vec<(String, String)>,
 }
 
 /// One request for one or more equal instances.
@@ -52,6 +97,27 @@ pub struct RequestSpec {
     pub ignore_hosts: Vec<String>,
     /// Only this host, filters applied.
     pub target_host: Option<String>,
+    /// With `target_host`: only this node of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_node: Option<String>,
+    /// The cell that an instance is to be moved in; weighed only if `allow_cross_cell_move`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_cell: Option<String>,
+    /// Whether hosts of other cells than `target_cell` may be chosen, at a lower weight.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allow_cross_cell_move: bool,
+    /// Only these nodes, names exact; filters are skipped as with `force_hosts`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub force_nodes: Vec<String>,
+    /// The image, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+    /// The server group, if the instances belong to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_group: Option<InstanceGroup>,
+    /// Hosts tried before, if this is a retry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// Scheduler hints: each value a string or a list of them.
     pub scheduler_hints: BTreeMap<String, Value>,
     /// Who asks.

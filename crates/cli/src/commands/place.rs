@@ -107,6 +107,7 @@ impl PlaceArgs {
             scheduler_hints: units::hints(&self.hints),
             project_id: self.project.clone(),
             attempt: 1,
+            ..RequestSpec::default()
         };
         Ok(SelectDestinations {
             request_spec,
