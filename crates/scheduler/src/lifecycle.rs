@@ -19,6 +19,9 @@ use crate::startup::Startup;
 /// Reserves published at once. They are small, and of different instances, so that confirms may overlap.
 const RESERVES_IN_FLIGHT: usize = 64;
 
+/// Why a scheduler takes requests.
+const FILLED: &str = "the map is filled";
+
 /// What the life needs.
 pub struct Lifecycle {
     /// Fills the map.
@@ -39,17 +42,21 @@ impl Lifecycle {
         if !self.startup.fill_the_map(&mut fanout).await {
             return;
         }
-        if let Err(cause) = self.open().await {
-            error!(error = chain(&cause), "cannot take requests");
-            self.startup.ready.set(false, format!("no queue for requests: {}", chain(&cause)));
-            return;
-        }
-        self.startup.ready.set(true, "the map is filled");
-        self.follow(fanout).await;
+        let own = match self.open().await {
+            Ok(own) => own,
+            Err(cause) => {
+                error!(error = chain(&cause), "cannot take requests");
+                self.startup.ready.set(false, format!("no queue for requests: {}", chain(&cause)));
+                return;
+            }
+        };
+        self.startup.ready.set(true, FILLED);
+        self.follow(fanout, own).await;
     }
 
-    /// Takes requests: first those for this scheduler by name, then its share of those for any.
-    async fn open(&self) -> Result<(), TransportError> {
+    /// Takes requests: first those for this scheduler by name, then its share of those for any. Yields the state of its
+    /// own queue.
+    async fn open(&self) -> Result<watch::Receiver<ConsumerState>, TransportError> {
         let (exchange, topic) = (self.exchange.clone(), SCHEDULER_TOPIC.to_owned());
         let server = self.name.clone();
         let own =
@@ -62,7 +69,7 @@ impl Lifecycle {
             }
         }
         self.server.listen(QueueKind::Topic { exchange, topic }).await?;
-        Ok(())
+        Ok(own)
     }
 
     /// Says whether this scheduler's own queue, and with it its name, is held; true if so.
@@ -86,12 +93,23 @@ impl Lifecycle {
     }
 
     /// Keeps the map honest through lost connections and stalls.
-    async fn follow(&self, mut fanout: watch::Receiver<ConsumerState>) {
+    async fn follow(
+        &self,
+        mut fanout: watch::Receiver<ConsumerState>,
+        mut own: watch::Receiver<ConsumerState>,
+    ) {
         let manager = &self.startup.manager;
         let mut active = true;
         loop {
             tokio::select! { biased;
                 changed = fanout.changed() => if changed.is_err() { return },
+                changed = own.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.tell_name(&own.borrow_and_update());
+                    continue;
+                }
                 () = manager.stalled() => {
                     self.startup.ask_all().await;
                     continue;
@@ -109,7 +127,7 @@ impl Lifecycle {
                 (false, true) => {
                     info!("reports reach this scheduler again; asking all agents for theirs");
                     manager.with_hosts(|hosts, now| hosts.broker_back(now));
-                    self.startup.ready.set(true, "the map is filled");
+                    self.startup.ready.set(true, FILLED);
                     self.startup.ask_all().await;
                 }
                 // A new connection, faster than we looked: the queue before it is gone with what was in it.
