@@ -141,9 +141,15 @@ async fn a_second_scheduler_of_the_same_name_waits_and_says_so() {
         assert_eq!(cluster.place(1, flavor(1, 256, 1)).await.refusal, None);
     }
     assert_eq!(cluster.metric("s1", "novella_scheduler_decisions_total"), 10, "the first one answers all");
-    cluster.crash_scheduler("s1").await;
+    // The name changes hands while the first one is cut off, which then hears that it has lost it.
+    cluster.broker.partition("s1", true);
     settle().await;
     assert!(twin.health().ready().ok, "{:?}", twin.health().ready());
+    cluster.broker.partition("s1", false);
+    settle().await;
+    let said = cluster.scheduler("s1").health().ready();
+    assert!(!said.ok && said.summary().contains("another scheduler has this name"), "{said:?}");
+    cluster.crash_scheduler("s1").await;
     assert_eq!(cluster.place(1, flavor(1, 256, 1)).await.refusal, None);
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use novella_messaging::RequestContext;
 use novella_objects::HostState::{Down, Suspect, Up};
+use novella_objects::HostSummary;
 use novella_rpcapi::SchedulerEndpoint;
 use tokio::time::{advance, sleep};
 
@@ -18,6 +19,9 @@ async fn a_goodbye_takes_a_host_down_at_once_and_it_comes_back() {
     settle().await;
     let view = cluster.view("s1").await;
     assert_eq!((view["host-2"].state, view["host-1"].state), (Down, Up));
+    let (gone, there) = (&view["host-2"], &view["host-1"]);
+    let amounts = |host: &HostSummary| (host.vcpus, host.memory_mb, host.memory_mb_used, host.disk_gb);
+    assert_eq!(amounts(gone), amounts(there), "what the host has does not go with its agent");
     assert!(cluster.place(9, flavor(1, 512, 1)).await.selections.iter().all(|s| s.host != "host-2"));
     cluster.start_host("host-2", SIZE).await;
     settle().await;

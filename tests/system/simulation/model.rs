@@ -324,8 +324,12 @@ impl Model {
             let small = needs.vcpus <= host.size.vcpus.into() && needs.memory_mb <= host.size.memory_mb;
             small && host.running && !host.disabled && settled(host.connected) && !ignored.contains(name)
         });
-        let fit =
-            |free: f64, need: u64| if need == 0 { u64::MAX } else { (free.max(0.0) / need as f64) as u64 };
+        // On a host that two schedulers overfilled nothing fits, however small.
+        let fit = |free: f64, need: u64| match need {
+            _ if free < 0.0 => 0,
+            0 => u64::MAX,
+            need => (free / need as f64) as u64,
+        };
         candidates
             .map(|(name, host)| {
                 let (_, used) = self.used(name, by, now);
