@@ -118,7 +118,7 @@ async fn a_copied_state_directory_is_loud() {
     assert_eq!(golden.end().0, Some(0));
     std::fs::copy(dir.join("identity.json"), copied.join("identity.json")).expect("a copy");
 
-    let (mut scheduler, http) = Process::scheduler(&house, "s1", PATIENT, &[]);
+    let (mut scheduler, http) = Process::scheduler(&house.url, "s1", PATIENT, &[]);
     let _original = fake(&house, "original", &dir);
     scheduler.wait_for("taking requests");
     let _copy = fake(&house, "copy", &copied);

@@ -66,7 +66,7 @@ async fn a_frozen_scheduler_blames_nobody_and_places_at_once() {
     let Some(house) = House::shared("daemons SIGSTOP of the scheduler").await.map(Arc::new) else { return };
     let down_time = Duration::from_secs(2);
     let agents = house.fleet(12).await;
-    let (mut scheduler, http) = Process::scheduler(&house, "s1", down_time, &[]);
+    let (mut scheduler, http) = Process::scheduler(&house.url, "s1", down_time, &[]);
     scheduler.wait_for("taking requests");
     let operator = house.operator().await;
     let load = house.load(2).await;

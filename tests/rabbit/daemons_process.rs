@@ -46,7 +46,7 @@ pub struct Process {
 impl Process {
     /// A scheduler with short times, and where it serves HTTP. `more` are settings by the name of their variable.
     pub fn scheduler(
-        house: &House,
+        url: &str,
         name: &str,
         down_time: Duration,
         more: &[(&str, &str)],
@@ -55,7 +55,7 @@ impl Process {
         let mut command = executable("scheduler");
         command
             .args(["--name", name])
-            .env("NOVELLA_TRANSPORT_URL", &house.url)
+            .env("NOVELLA_TRANSPORT_URL", url)
             .env("NOVELLA_HTTP__LISTEN", http.to_string())
             .env("NOVELLA_REPORTS__REPORT_INTERVAL", time(INTERVAL))
             .env("NOVELLA_REPORTS__ANSWER_WINDOW", "300ms")

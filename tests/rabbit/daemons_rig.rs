@@ -319,3 +319,10 @@ pub fn metric(text: &str, name: &str) -> u64 {
     let value = line.unwrap_or_else(|| panic!("no metric {name} in:\n{text}"));
     value.parse::<f64>().expect("a metric is a number") as u64
 }
+
+/// A connection by lapin alone, to where a transport URL says.
+pub async fn connection(url: &str) -> lapin::Connection {
+    let uri = format!("{}?frame_max=131072", url.replacen("rabbit://", "amqp://", 1));
+    let connected = lapin::Connection::connect(&uri, lapin::ConnectionProperties::default()).await;
+    connected.expect("the broker answers")
+}

@@ -29,7 +29,7 @@ async fn this_machine_is_reported_mapped_and_placed_on() {
     assert_eq!((code, out.as_str()), (7, ""), "{err}");
     assert!(err.contains("no scheduler listens"), "{err}");
 
-    let (mut scheduler, http) = Process::scheduler(&house, "s1", Duration::from_secs(5), &[]);
+    let (mut scheduler, http) = Process::scheduler(&house.url, "s1", Duration::from_secs(5), &[]);
     let real = Process::agent(&house.url, "this-machine", &state_dir(&house, "real"), "linux", &[]);
     let _fakes = [
         house.agent("small-1", FakeConfig::default(), "").await,

@@ -1,0 +1,268 @@
+//! The shipped broker users: each can do its work, and the agent's, which is on every host, not much more.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lapin::options::*;
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, ExchangeKind};
+use novella_messaging::rabbit::RabbitTransport;
+use novella_messaging::{CallOptions, RpcClient};
+use novella_rpcapi::{ComputeApi, SchedulerApi};
+use novella_service::Env;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::daemons_process::*;
+use crate::daemons_rig::*;
+use crate::support::*;
+
+const DROPPED: &str = r#"novella_rpc_messages_total{outcome="rejected_user"}"#;
+const OBEYED: &str = r#"novella_rpc_messages_total{outcome="dispatched"}"#;
+
+/// The definitions are for the virtual host `/`, of which there is one.
+static ROOT: Mutex<()> = Mutex::const_new(());
+
+/// A scheduler and an agent, each as the user that is meant for it.
+struct Shipped {
+    broker: Broker,
+    env: Env,
+    scheduler: Process,
+    agent: Process,
+    /// Where the agent serves HTTP.
+    agent_http: std::net::SocketAddr,
+    _dir: tempfile::TempDir,
+    _root: MutexGuard<'static, ()>,
+}
+
+impl Shipped {
+    async fn start(test: &str) -> Option<Self> {
+        let broker = broker(test).await?;
+        let _root = ROOT.lock().await;
+        let definitions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/rabbitmq/definitions.json");
+        import(&broker, &definitions).await;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (mut scheduler, _) =
+            Process::scheduler(&url(&broker, "scheduler"), "s1", Duration::from_secs(5), &[]);
+        let agent_http = free_address();
+        let mut agent = Process::agent(
+            &url(&broker, "agent"),
+            "cmp1",
+            dir.path(),
+            "fake",
+            &[
+                ("NOVELLA_RPC__ACCEPT_COMMANDS_FROM", "scheduler"),
+                ("NOVELLA_HTTP__LISTEN", &agent_http.to_string()),
+            ],
+        );
+        agent.wait_for("consuming queue=compute.cmp1");
+        scheduler.wait_for("consuming queue=scheduler ");
+        let env = Env::system(None).expect("entropy");
+        Some(Self { broker, env, scheduler, agent, agent_http, _dir: dir, _root })
+    }
+
+    async fn client(&self, user: &str) -> RpcClient {
+        let transport = RabbitTransport::start(options(&url(&self.broker, user), user));
+        connected(&transport).await;
+        RpcClient::new(transport, self.env.random.fork(user))
+    }
+
+    /// Stops both daemons; neither was refused anything.
+    fn end(self) {
+        for daemon in [self.agent, self.scheduler] {
+            daemon.signal(Signal::TERM);
+            let (code, log) = daemon.end();
+            assert_eq!(code, Some(0), "{log}");
+            assert!(!log.contains("ACCESS_REFUSED") && !log.contains("ERROR"), "{log}");
+        }
+    }
+}
+
+fn url(broker: &Broker, user: &str) -> String {
+    format!("rabbit://{user}:{user}-development@{}/%2f", broker.parts().2)
+}
+
+/// One thing to ask of the broker.
+#[derive(Debug, Clone)]
+enum Ask<'a> {
+    Consume(&'a str),
+    Get(&'a str),
+    Purge(&'a str),
+    Delete(&'a str),
+    DeclareQueue(&'a str),
+    DeclareExchange(&'a str),
+    Bind { queue: &'a str, exchange: &'a str, key: &'a str },
+    Publish { exchange: &'a str, key: &'a str, as_user: &'a str, body: &'a str },
+}
+
+impl Ask<'_> {
+    async fn on(&self, channel: &Channel) -> lapin::Result<()> {
+        let none = FieldTable::default;
+        match *self {
+            Self::Consume(queue) => {
+                let consumer =
+                    channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), none());
+                consumer.await.map(|_| ())
+            }
+            Self::Get(queue) => channel.basic_get(queue.into(), BasicGetOptions::default()).await.map(|_| ()),
+            Self::Purge(queue) => {
+                channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await.map(|_| ())
+            }
+            Self::Delete(queue) => {
+                channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.map(|_| ())
+            }
+            Self::DeclareQueue(queue) => {
+                let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+                channel.queue_declare(queue.into(), exclusive, none()).await.map(|_| ())
+            }
+            Self::DeclareExchange(exchange) => {
+                let options =
+                    ExchangeDeclareOptions { auto_delete: true, ..ExchangeDeclareOptions::default() };
+                channel.exchange_declare(exchange.into(), ExchangeKind::Fanout, options, none()).await
+            }
+            Self::Bind { queue, exchange, key } => {
+                let options = QueueBindOptions::default();
+                channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none()).await
+            }
+            Self::Publish { exchange, key, as_user, body } => {
+                channel.confirm_select(ConfirmSelectOptions::default()).await?;
+                let properties = BasicProperties::default()
+                    .with_content_type("application/json".into())
+                    .with_content_encoding("utf-8".into());
+                let properties =
+                    if as_user.is_empty() { properties } else { properties.with_user_id(as_user.into()) };
+                let options = BasicPublishOptions::default();
+                let confirm = channel
+                    .basic_publish(exchange.into(), key.into(), options, body.as_bytes(), properties)
+                    .await?;
+                confirm.await.map(|_| ())
+            }
+        }
+    }
+}
+
+/// Asks on a channel of its own, which a refusal closes.
+async fn try_it(connection: &lapin::Connection, ask: &Ask<'_>) -> Result<(), String> {
+    let channel = connection.create_channel().await.expect("a channel");
+    let done = ask.on(&channel).await.map_err(|error| error.to_string());
+    if done.is_ok() {
+        channel.close(200, "done".into()).await.expect("an open channel closes");
+    }
+    done
+}
+
+async fn refused(connection: &lapin::Connection, ask: Ask<'_>, with: &str) {
+    let answer = try_it(connection, &ask).await;
+    assert!(answer.as_ref().is_err_and(|error| error.contains(with)), "{ask:?}: {answer:?}, not {with}");
+}
+
+async fn allowed(connection: &lapin::Connection, ask: Ask<'_>) {
+    let answer = try_it(connection, &ask).await;
+    assert_eq!(answer, Ok(()), "{ask:?}");
+}
+
+fn publish<'a>(exchange: &'a str, key: &'a str) -> Ask<'a> {
+    Ask::Publish { exchange, key, as_user: "", body: "{}" }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_user_can_do_its_work() {
+    let Some(shipped) = Shipped::start("shipped users").await else { return };
+    let operator = url(&shipped.broker, "operator");
+    let up = async || novella(&operator, "host list -f json").1.contains(r#""state": "up""#);
+    eventually("the host is up", up).await;
+    let (code, out, err) = novella(&operator, "place --vcpus 1 --ram 512M --disk 1G -f json");
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains(r#""host": "cmp1""#), "{out}");
+
+    let scheduler = shipped.client("scheduler").await;
+    let compute = ComputeApi::new(scheduler.clone(), EXCHANGE);
+    let obeyed = metric(&get(shipped.agent_http, "/metrics"), OBEYED);
+    let status =
+        compute.ping("cmp1", CallOptions::new(PATIENCE)).await.expect("the scheduler's user is obeyed");
+    assert_eq!(status.pid, shipped.agent.pid());
+    compute.publish_service_capabilities_of("cmp1", PATIENCE).await.expect("published");
+    let more = async || metric(&get(shipped.agent_http, "/metrics"), OBEYED) >= obeyed + 2;
+    eventually("both commands are obeyed", more).await;
+    assert_eq!(metric(&get(shipped.agent_http, "/metrics"), DROPPED), 0);
+    shipped.end();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_agents_user_reads_and_binds_nothing_of_others() {
+    let Some(shipped) = Shipped::start("agent's permissions").await else { return };
+    let operator = SchedulerApi::new(shipped.client("operator").await, EXCHANGE);
+    operator.status(CallOptions::new(PATIENCE)).await.expect("the operator's reply queue is there");
+    let listed = shipped.broker.ctl(&["ctl", "list_queues", "name", "--silent"]);
+    let of = |prefix: &str| {
+        let named = listed.lines().find(|name| name.starts_with(prefix));
+        named.unwrap_or_else(|| panic!("no {prefix} in {listed}")).to_owned()
+    };
+    let (reply, fanout) = (of("reply_"), of("scheduler_fanout_"));
+    let agent = connection(&url(&shipped.broker, "agent")).await;
+
+    for queue in ["scheduler", "scheduler.s1", &reply, &fanout] {
+        for ask in [Ask::Consume(queue), Ask::Get(queue), Ask::Purge(queue), Ask::Delete(queue)] {
+            refused(&agent, ask, "ACCESS_REFUSED").await;
+        }
+        // What arrives for others would be led past them, or to them.
+        refused(&agent, Ask::Bind { queue, exchange: "compute_fanout", key: "" }, "ACCESS_REFUSED").await;
+    }
+    allowed(&agent, Ask::DeclareQueue("compute.own")).await;
+    for key in ["scheduler", "scheduler.s1", "#", "*", "*.*", "compute.*", "compute.#", &reply] {
+        let bind = Ask::Bind { queue: "compute.own", exchange: "nova", key };
+        refused(&agent, bind, "ACCESS_REFUSED").await;
+    }
+    let reports_of_others = Ask::Bind { queue: "compute.own", exchange: "scheduler_fanout", key: "" };
+    refused(&agent, reports_of_others, "ACCESS_REFUSED").await;
+    for name in ["evil", "scheduler", "reply_0", "scheduler_fanout_0"] {
+        refused(&agent, Ask::DeclareQueue(name), "ACCESS_REFUSED").await;
+    }
+    refused(&agent, Ask::DeclareExchange("evil"), "ACCESS_REFUSED").await;
+    for (exchange, key) in [("nova", "scheduler"), ("nova", "compute.cmp1"), ("compute_fanout", "")] {
+        refused(&agent, publish(exchange, key), "ACCESS_REFUSED").await;
+    }
+    // Whoever is connected keeps its name.
+    refused(&agent, Ask::DeclareQueue("compute.cmp1"), "RESOURCE_LOCKED").await;
+    refused(&agent, Ask::Consume("compute.cmp1"), "RESOURCE_LOCKED").await;
+
+    // What its work needs.
+    allowed(&agent, Ask::Bind { queue: "compute.own", exchange: "nova", key: "compute.own" }).await;
+    allowed(&agent, Ask::Bind { queue: "compute.own", exchange: "compute_fanout", key: "" }).await;
+    allowed(&agent, publish("scheduler_fanout", "")).await;
+    shipped.end();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_obeys_the_scheduler_and_not_the_agents_user() {
+    let Some(shipped) = Shipped::start("forged commands").await else { return };
+    let agent = connection(&url(&shipped.broker, "agent")).await;
+    let message = serde_json::json!({
+        "method": "publish_service_capabilities", "version": "1.0", "args": {}, "_unique_id": "",
+    });
+    let command = |number: u32| {
+        let mut message = message.clone();
+        message["_unique_id"] = format!("forged-{number}").into();
+        serde_json::json!({"oslo.version": "2.0", "oslo.message": message.to_string()}).to_string()
+    };
+    let count = |name: &str| metric(&get(shipped.agent_http, "/metrics"), name);
+    let before = count(OBEYED);
+
+    // The default exchange takes it to any queue; that is how answers travel.
+    allowed(&agent, publish("", "scheduler")).await;
+    for (number, as_user) in [(1, ""), (2, "agent")] {
+        let body = command(number);
+        allowed(&agent, Ask::Publish { exchange: "", key: "compute.cmp1", as_user, body: &body }).await;
+    }
+    eventually("both are dropped and counted", async || count(DROPPED) == 2).await;
+    let body = command(3);
+    let forged = Ask::Publish { exchange: "", key: "compute.cmp1", as_user: "scheduler", body: &body };
+    refused(&agent, forged, "PRECONDITION_FAILED").await;
+
+    let scheduler = connection(&url(&shipped.broker, "scheduler")).await;
+    let body = command(4);
+    let genuine = Ask::Publish { exchange: "nova", key: "compute.cmp1", as_user: "scheduler", body: &body };
+    allowed(&scheduler, genuine).await;
+    eventually("the scheduler's is obeyed", async || count(OBEYED) == before + 1).await;
+    assert_eq!(count(DROPPED), 2);
+    shipped.end();
+}
