@@ -120,7 +120,7 @@ async fn a_copied_state_directory_is_loud() {
 
     let (mut scheduler, http) = Process::scheduler(&house.url, "s1", PATIENT, &[]);
     let _original = fake(&house, "original", &dir);
-    scheduler.wait_for("taking requests");
+    scheduler.wait_for(SERVES);
     let _copy = fake(&house, "copy", &copied);
     let said = scheduler.wait_for("two processes report with one identity");
     for part in [r#"host="copy""#, r#"first="original""#, "identity.json"] {

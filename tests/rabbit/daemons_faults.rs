@@ -67,7 +67,7 @@ async fn a_frozen_scheduler_blames_nobody_and_places_at_once() {
     let down_time = Duration::from_secs(2);
     let agents = house.fleet(12).await;
     let (mut scheduler, http) = Process::scheduler(&house.url, "s1", down_time, &[]);
-    scheduler.wait_for("taking requests");
+    scheduler.wait_for(SERVES);
     let operator = house.operator().await;
     let load = house.load(2).await;
     load.more(20).await;

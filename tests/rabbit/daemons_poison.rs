@@ -88,7 +88,7 @@ async fn poison_is_counted_served_past_and_gone() {
     let Some(house) = House::shared("daemons poison").await.map(Arc::new) else { return };
     let agents = house.fleet(3).await;
     let (mut scheduler, http) = Process::scheduler(&house.url, "s1", Duration::from_secs(5), &[]);
-    scheduler.wait_for("consuming queue=scheduler ");
+    scheduler.wait_for(SERVES);
     let load = house.load(1).await;
     load.more(10).await;
     let entrances = [("", "scheduler"), ("scheduler_fanout", "")];
@@ -148,7 +148,7 @@ async fn reports_that_a_full_queue_dropped_are_seen_and_asked_for() {
         ("NOVELLA_RPC__REPORT_BATCH", "1"),
     ];
     let (mut scheduler, http) = Process::scheduler(&house.url, "s1", Duration::from_secs(30), &limits);
-    scheduler.wait_for("consuming queue=scheduler ");
+    scheduler.wait_for(SERVES);
     let missed = || metric(&get(http, "/metrics"), r#"novella_scheduler_reports_total{outcome="missed"}"#);
     let asked = || -> u64 { agents.iter().map(|agent| agent.server().counters().get("dispatched")).sum() };
     let (missed_before, asked_before) = (missed(), asked());

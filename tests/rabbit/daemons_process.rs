@@ -13,6 +13,9 @@ use rustix::process::{Pid, kill_process};
 use crate::daemons_rig::{House, INTERVAL};
 use crate::support::PATIENCE;
 
+/// Logged by a scheduler when anybody's requests reach it.
+pub const SERVES: &str = "consuming queue=scheduler ";
+
 /// An executable of this workspace, with nothing of ours in its environment.
 pub fn executable(name: &str) -> Command {
     let test = std::env::current_exe().expect("a test knows where it is");

@@ -226,7 +226,7 @@ async fn client(
 ) -> BTreeMap<String, u64> {
     let mut by_scheduler = BTreeMap::new();
     while !stop.is_cancelled() {
-        let flavor = if house.env.random.u64() % 2 == 0 { small() } else { large() };
+        let flavor = if house.env.random.u64().is_multiple_of(2) { small() } else { large() };
         let request = house.request(flavor);
         let decision = ask(&api, &request).await;
         let host = host_of(&decision);

@@ -35,7 +35,7 @@ async fn this_machine_is_reported_mapped_and_placed_on() {
         house.agent("small-1", FakeConfig::default(), "").await,
         house.agent("small-2", FakeConfig::default(), "").await,
     ];
-    scheduler.wait_for("taking requests");
+    scheduler.wait_for(SERVES);
     let all = async || json(&run("host list -f json").1).as_array().is_some_and(|rows| rows.len() == 3);
     eventually("three hosts are listed", all).await;
     assert!(get(http, "/readyz").starts_with("HTTP/1.1 200"));

@@ -5,7 +5,6 @@
 
 mod connecting;
 mod consuming;
-mod contract;
 mod daemons_agents;
 mod daemons_faults;
 mod daemons_poison;
@@ -16,3 +15,4 @@ mod faults;
 mod permissions;
 mod publishing;
 mod support;
+mod transport_contract;

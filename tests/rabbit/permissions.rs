@@ -55,7 +55,7 @@ impl Shipped {
             ],
         );
         agent.wait_for("consuming queue=compute.cmp1");
-        scheduler.wait_for("consuming queue=scheduler ");
+        scheduler.wait_for(SERVES);
         let env = Env::system(None).expect("entropy");
         Some(Self { broker, env, scheduler, agent, agent_http, _dir: dir, _root })
     }
