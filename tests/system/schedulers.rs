@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use novella_messaging::RequestContext;
 use novella_objects::{HostState, Refusal};
+use novella_rpcapi::{Release, SchedulerEndpoint};
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, DOWN_TIME, REPORT_INTERVAL, SIZE, flavor, hosts, refusal, settle};
@@ -166,11 +168,15 @@ async fn what_is_let_go_at_once_is_let_go_everywhere() {
         cluster.start_scheduler(scheduler).await;
         cluster.ready(scheduler).await;
     }
+    // Past the bus, so that both are told in the same moment.
+    let (manager, context) = (cluster.scheduler("s1").manager(), RequestContext::default());
     for _ in 0..20 {
         let mut request = cluster.request(1, flavor(1, 256, 1));
         request.hold_s = Some(3600);
-        let decision = cluster.select(&cluster.api.of("s1"), &request).await;
-        assert_eq!(cluster.release(&cluster.api.of("s1"), &decision.decision_id).await, 1);
+        let decision = manager.select_destinations(&context, request).await.unwrap();
+        assert_eq!(decision.refusal, None);
+        let release = Release { decision_id: decision.decision_id, ..Release::default() };
+        assert_eq!(manager.release(&context, release).await.unwrap(), 1);
     }
     sleep(Duration::from_secs(30)).await;
     for scheduler in ["s1", "s2"] {

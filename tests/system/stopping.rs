@@ -53,14 +53,17 @@ async fn work_in_flight_is_answered_and_nothing_new_starts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_without_a_broker_keeps_to_its_grace() {
-    let mut cluster = Cluster::of(71, 2).await;
+    let mut cluster = Cluster::of(71, 12).await;
     let manager = cluster.scheduler("s1").manager().clone();
     cluster.broker.partition("s1", true);
-    // Decisions that nobody can be told of.
-    for _ in 0..500 {
+    // Decisions that nobody can be told of, more than can be tried within the grace.
+    for _ in 0..12 * 32 {
         let request = cluster.request(1, flavor(1, 1, 0));
         let context = novella_messaging::RequestContext::default();
-        novella_rpcapi::SchedulerEndpoint::select_destinations(&*manager, &context, request).await.unwrap();
+        let decision = novella_rpcapi::SchedulerEndpoint::select_destinations(&*manager, &context, request)
+            .await
+            .unwrap();
+        assert_eq!(decision.refusal, None);
     }
     let began = cluster.env.clock.now();
     cluster.schedulers.remove("s1").unwrap().stop(GRACE).await;
