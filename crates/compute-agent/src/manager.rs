@@ -101,8 +101,9 @@ impl ComputeManager {
             heartbeat.beat();
         }
         let patience = self.config.report.periodic_interval / PATIENCE;
-        let recent = || self.report_age().is_some_and(|age| age <= patience);
-        if !recent() && self.pause_until(Instant::now() + patience).await && !recent() {
+        let recent = |limit| self.report_age().is_some_and(|age| age <= limit);
+        // Afterwards, twice as long: the reading of this very tick is as old as the patience by then, and a timer is late.
+        if !recent(patience) && self.pause_until(Instant::now() + patience).await && !recent(patience * 2) {
             self.publish_last_capabilities();
         }
     }
