@@ -57,7 +57,9 @@ with_broker() {
     elif [ $# -gt 0 ]; then
         return 0 # what was asked for is about the broker
     fi
-    # Always the whole workspace, so that both flavours share one build.
+    # Always the whole workspace, so that both flavours share one build; and all of it is built first, because some
+    # tests run the executables of other packages.
+    cargo test --workspace --locked --no-run || return 1
     (eval "$environment" && cargo test --workspace --locked --no-fail-fast "$@")
 }
 
