@@ -23,6 +23,15 @@ pub(crate) fn above_f32(values: &[f32; BLOCK], than: f32) -> u64 {
     gather(&bytes)
 }
 
+/// Bit `i` is set where `values[i] < than`.
+pub(crate) fn below_f32(values: &[f32; BLOCK], than: f32) -> u64 {
+    let mut bytes = [0u8; BLOCK];
+    for (byte, value) in bytes.iter_mut().zip(values) {
+        *byte = u8::from(*value < than);
+    }
+    gather(&bytes)
+}
+
 /// Bit `i` is set where `values[i] == to`.
 pub(crate) fn equal_f32(values: &[f32; BLOCK], to: f32) -> u64 {
     let mut bytes = [0u8; BLOCK];
@@ -63,6 +72,22 @@ pub(crate) fn max_or_zero(values: &[f32; BLOCK], bits: u64) -> f32 {
         }
     }
     lanes.into_iter().fold(0.0, f32::max)
+}
+
+/// The smallest and the largest of the values whose bit is set; infinities where none is.
+pub(crate) fn min_max(values: &[f32; BLOCK], bits: u64) -> (f32, f32) {
+    let (mut least, mut most) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
+    for (values, byte) in values.as_chunks::<8>().0.iter().zip(bits.to_le_bytes()) {
+        let mask = &LANES[usize::from(byte)];
+        for at in 0..8 {
+            let bits = values[at].to_bits() & mask[at];
+            let low = f32::from_bits(bits | (f32::INFINITY.to_bits() & !mask[at]));
+            let high = f32::from_bits(bits | (f32::NEG_INFINITY.to_bits() & !mask[at]));
+            least[at] = if low < least[at] { low } else { least[at] };
+            most[at] = if high > most[at] { high } else { most[at] };
+        }
+    }
+    (least.into_iter().fold(f32::INFINITY, f32::min), most.into_iter().fold(f32::NEG_INFINITY, f32::max))
 }
 
 /// For each byte, eight lanes that are all ones where its bit is set.
@@ -110,11 +135,15 @@ mod tests {
             for (at, &value) in values.iter().enumerate() {
                 prop_assert_eq!(above(&values, than) >> at & 1 == 1, value > than);
                 prop_assert_eq!(above_f32(&floats, than as f32) >> at & 1 == 1, value > than);
+                prop_assert_eq!(below_f32(&floats, than as f32) >> at & 1 == 1, value < than);
                 prop_assert_eq!(equal_f32(&floats, than as f32) >> at & 1 == 1, value == than);
                 prop_assert_eq!(either(&symbols, than as u32, 3) >> at & 1 == 1, value == than || value == 3);
             }
             let largest = word_bits(alive).map(|at| floats[at]).fold(0.0, f32::max);
             prop_assert_eq!(max_or_zero(&floats, alive), largest);
+            let among = || word_bits(alive).map(|at| floats[at]);
+            let bounds = (among().fold(f32::INFINITY, f32::min), among().fold(f32::NEG_INFINITY, f32::max));
+            prop_assert_eq!(min_max(&floats, alive), bounds);
         }
     }
 }

@@ -5,9 +5,8 @@ use novella_resources::{Amount, MB_PER_GB};
 
 use crate::filters::{Filter, Tally};
 use crate::host_table::{HostTable, Row};
-use crate::options::WeigherKind;
 use crate::select::Weighed;
-use crate::weights::Range;
+use crate::weights::{Range, Weigher, Weighing};
 
 /// The fleet, before anything was decided.
 pub(crate) fn of_fleet(table: &HostTable) -> Explanation {
@@ -48,21 +47,16 @@ fn nearest_miss(table: &HostTable, filter: &Filter<'_>, tally: &Tally) -> Option
 }
 
 /// The best hosts with each weigher's share. A single candidate is not weighed.
-pub(crate) fn ranking(
-    table: &HostTable,
-    best: &[Weighed],
-    weighers: &[(WeigherKind, f64)],
-    ranges: &[Range],
-    hosts: u32,
-) -> Vec<Scored> {
-    let score = |row: u32, &(kind, multiplier): &(WeigherKind, f64), range: &Range| {
-        let raw = kind.raw(&table.columns, row);
+pub(crate) fn ranking(weighing: Weighing<'_>, best: &[Weighed], ranges: &[Range], hosts: u32) -> Vec<Scored> {
+    let Weighing { weighers, table } = weighing;
+    let score = |row: u32, weigher: &Weigher, range: &Range| {
+        let unit = weigher.kind.unit();
         WeigherScore {
-            weigher: kind.name().to_owned(),
-            raw: raw * kind.unit(),
-            range: (range.min * kind.unit(), range.max * kind.unit()),
-            normalised: range.normalise(raw),
-            multiplier,
+            weigher: weigher.kind.name().to_owned(),
+            raw: weigher.raw(&table.columns, row) * unit,
+            range: (range.min * unit, range.max * unit),
+            normalised: range.normalise(weigher.clamped(&table.columns, row)),
+            multiplier: weigher.multiplier(table, row),
         }
     };
     best.iter()

@@ -20,9 +20,12 @@ use novella_objects::{AllocationRatios, Capabilities, HostState as Status};
 use novella_resources::{Amounts, Capacity, Limits, MB_PER_GB, Room};
 use std::hash::BuildHasher;
 
+use crate::aggregates::{Aggregate, Aggregates};
 use crate::bitmap::bits;
 use crate::capability_columns::CapabilityColumns;
 use crate::dictionary::Dictionary;
+use crate::image::BadImage;
+use crate::instances::{Instance, Instances};
 
 /// Rows are scanned in blocks of this many: one bit each in a word.
 pub(crate) const BLOCK: usize = 64;
@@ -135,6 +138,36 @@ pub struct HostTable {
     hasher: DefaultHashBuilder,
     pub(crate) zones: Dictionary<Box<str>>,
     pub(crate) capabilities: CapabilityColumns,
+    pub(crate) aggregates: Aggregates,
+    pub(crate) instances: Instances,
+    pub(crate) cells: Cells,
+}
+
+/// The cell of each host, where somebody told.
+#[derive(Debug, Default)]
+pub(crate) struct Cells {
+    names: Dictionary<Box<str>>,
+    /// By row; as long as the last row that was told of.
+    rows: Vec<Option<u32>>,
+}
+
+impl Cells {
+    fn set(&mut self, row: usize, cell: Option<&str>) {
+        if self.rows.len() <= row {
+            if cell.is_none() {
+                return;
+            }
+            self.rows.resize(row + 1, None);
+        }
+        let cell = cell.map(|cell| self.names.acquire(cell));
+        if let Some(before) = std::mem::replace(&mut self.rows[row], cell) {
+            self.names.release(before);
+        }
+    }
+
+    pub(crate) fn get(&self, row: usize) -> Option<&str> {
+        self.rows.get(row).copied().flatten().map(|cell| &**self.names.get(cell))
+    }
 }
 
 /// The arrays that are scanned, and the exact amounts behind them. All have the same, padded, length.
@@ -152,6 +185,16 @@ pub(crate) struct Columns {
     pub(crate) free_vcpus: RawColumn,
     /// DiskWeigher's raw value in GiB; Nova's is 1024 times this, which changes no normalised bit.
     pub(crate) free_disk_gb: RawColumn,
+    /// NumInstancesWeigher's.
+    pub(crate) num_instances: RawColumn,
+    /// IoOpsWeigher's.
+    pub(crate) num_io_ops: RawColumn,
+    /// BuildFailureWeigher's.
+    pub(crate) failed_builds: RawColumn,
+    /// HypervisorVersionWeigher's.
+    pub(crate) hypervisor_version: RawColumn,
+    /// PCIWeigher's.
+    pub(crate) few_pci_devices: RawColumn,
     /// Symbol in [`HostTable::zones`], or [`NO_ZONE`].
     pub(crate) zone: Vec<u32>,
     /// One bit per row: a host is there.
@@ -169,7 +212,14 @@ pub(crate) struct Exact {
     pub(crate) reported: Resources,
     pub(crate) consumed: Amounts,
     pub(crate) status: Status,
+    /// Zero if it does not say.
+    pub(crate) hypervisor_version: i64,
+    /// PCI devices to give away.
+    pub(crate) pci_devices: u32,
 }
+
+/// PCIWeigher does not tell more devices than this apart.
+const MANY_PCI_DEVICES: u32 = 99;
 
 impl Exact {
     const EMPTY: Self = Self {
@@ -187,9 +237,11 @@ impl Exact {
         },
         consumed: Amounts { vcpus: 0, memory_mb: 0, disk_gb: 0, instances: 0 },
         status: Status::Down,
+        hypervisor_version: 0,
+        pci_devices: 0,
     };
 
-    fn capacity(&self) -> Capacity {
+    pub(crate) fn capacity(&self) -> Capacity {
         Capacity {
             vcpus: self.reported.vcpus_total,
             memory_mb: self.reported.memory_mb_total,
@@ -222,6 +274,16 @@ impl Exact {
     pub(crate) fn free_disk_gb(&self) -> f64 {
         self.reported.disk_gb_total as f64 - self.used().disk_gb as f64
     }
+
+    /// Reported and consumed: Nova counts each instance that it places as one that builds.
+    pub(crate) fn num_io_ops(&self) -> u64 {
+        u64::from(self.reported.num_io_ops) + u64::from(self.consumed.instances)
+    }
+
+    /// PCIWeigher's value: the fewer devices a host has, the better.
+    pub(crate) fn few_pci_devices(&self) -> u32 {
+        MANY_PCI_DEVICES + 1 - self.pci_devices.min(MANY_PCI_DEVICES)
+    }
 }
 
 /// A weigher's raw values rounded to `f32`, and how many of them the rounding changed.
@@ -236,12 +298,12 @@ pub(crate) struct RawColumn {
 }
 
 impl RawColumn {
-    fn grow(&mut self, rows: usize) {
+    pub(crate) fn grow(&mut self, rows: usize) {
         grow_to(&mut self.rounded, rows, 0.0);
         grow_to(&mut self.changed_rows, rows / BLOCK, 0);
     }
 
-    fn set(&mut self, row: usize, value: f64) {
+    pub(crate) fn set(&mut self, row: usize, value: f64) {
         let rounded = value as f32;
         self.rounded[row] = rounded;
         let (word, bit) = (&mut self.changed_rows[row / BLOCK], 1 << (row % BLOCK));
@@ -278,6 +340,8 @@ impl HostTable {
         if index == self.columns.exact.len() {
             self.columns.grow();
             self.capabilities.grow(self.columns.exact.len());
+            self.aggregates.grow(self.columns.exact.len());
+            self.instances.grow(self.columns.exact.len());
             grow_to(Arc::make_mut(&mut self.names), self.columns.exact.len(), None);
         }
         let row = Row(u32::try_from(index).expect("a table of 2^32 hosts exceeds any memory"));
@@ -302,12 +366,16 @@ impl HostTable {
             self.zones.release(columns.zone[row.index()]);
         }
         self.capabilities.clear(row.index());
+        self.aggregates.set_row(row.index(), &[]);
+        self.instances.clear(row.index());
+        self.cells.set(row.index(), None);
         columns.status_counts[columns.exact[row.index()].status as usize] -= 1;
         columns.zone[row.index()] = NO_ZONE;
         columns.exact[row.index()] = Exact::EMPTY;
         columns.present[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
         columns.serving[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
         columns.derive(row.index());
+        columns.hypervisor_version.set(row.index(), 0.0);
         Arc::make_mut(&mut self.names)[row.index()] = None;
     }
 
@@ -406,6 +474,40 @@ impl HostTable {
     /// Replaces what extra specs can ask about: the report's top-level keys and the operator's facts.
     pub fn set_capabilities(&mut self, row: Row, capabilities: &Capabilities<'_>) {
         self.capabilities.set(row.index(), capabilities);
+        let version = capabilities.hypervisor_version.unwrap_or(0);
+        self.columns.exact[row.index()].hypervisor_version = version;
+        self.columns.hypervisor_version.set(row.index(), version as f64);
+    }
+
+    /// Defines the aggregates, all anew. Which ids a host is in stays.
+    pub fn set_aggregates(&mut self, aggregates: impl IntoIterator<Item = Aggregate>) {
+        self.aggregates.define(aggregates);
+    }
+
+    /// Puts the host into exactly these aggregates. An id that is not defined says nothing until it is.
+    pub fn set_host_aggregates(&mut self, row: Row, ids: &[u32]) {
+        self.aggregates.set_row(row.index(), ids);
+    }
+
+    /// Notes that an instance is on the host. Does not consume anything.
+    pub fn add_instance(&mut self, row: Row, instance: &Instance<'_>) -> Result<(), BadImage> {
+        self.instances.add(row.index(), instance)
+    }
+
+    /// Undoes [`Self::add_instance`].
+    pub fn remove_instance(&mut self, row: Row, instance: uuid::Uuid) {
+        self.instances.remove(row.index(), instance);
+    }
+
+    /// How many PCI devices the host has to give away.
+    pub fn set_pci_devices(&mut self, row: Row, devices: u32) {
+        self.columns.exact[row.index()].pci_devices = devices;
+        self.columns.derive(row.index());
+    }
+
+    /// The cell that the host belongs to.
+    pub fn set_cell(&mut self, row: Row, cell: Option<&str>) {
+        self.cells.set(row.index(), cell);
     }
 
     /// One row.
@@ -553,6 +655,11 @@ impl Columns {
         self.free_memory_mb.grow(rows);
         self.free_vcpus.grow(rows);
         self.free_disk_gb.grow(rows);
+        self.num_instances.grow(rows);
+        self.num_io_ops.grow(rows);
+        self.failed_builds.grow(rows);
+        self.hypervisor_version.grow(rows);
+        self.few_pci_devices.grow(rows);
         grow_to(&mut self.zone, rows, NO_ZONE);
         self.present.push(0);
         self.serving.push(0);
@@ -569,6 +676,10 @@ impl Columns {
         self.free_memory_mb.set(row, exact.free_memory_mb());
         self.free_vcpus.set(row, exact.free_vcpus());
         self.free_disk_gb.set(row, exact.free_disk_gb());
+        self.num_instances.set(row, f64::from(exact.used().instances));
+        self.num_io_ops.set(row, exact.num_io_ops() as f64);
+        self.failed_builds.set(row, f64::from(exact.reported.failed_builds));
+        self.few_pci_devices.set(row, f64::from(exact.few_pci_devices()));
     }
 }
 
@@ -581,7 +692,7 @@ pub(crate) fn grow_to<T: Clone>(column: &mut Vec<T>, rows: usize, empty: T) {
 }
 
 /// Into a 32-bit lane. Cutting changes no decision: requests above [`MAX_AMOUNT`] are refused before any comparison.
-fn lane(value: i64) -> i32 {
+pub(crate) fn lane(value: i64) -> i32 {
     value.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
 }
 

@@ -5,27 +5,42 @@
 //!
 //! Left out on purpose: clocks, I/O, tasks, locks, and the wire.
 
+mod aggregates;
 mod bitmap;
 mod capability_columns;
 mod dictionary;
+mod evaluate;
 mod explain;
 mod extra_specs_ops;
 mod filters;
+mod group;
 pub mod host_manager;
 mod host_table;
+mod image;
+mod instances;
 mod json;
 mod options;
 mod order;
 mod python;
 mod select;
+mod version;
+mod weighers;
 mod weights;
 
+pub use aggregates::Aggregate;
+pub use evaluate::{Evaluation, Verdict};
 pub use filters::FilterError;
 pub use host_manager::*;
-pub use host_table::{HostState, HostTable, MAX_AMOUNT, MAX_RATIO, MIN_RATIO, Resources, Row, Snapshot, Unusable};
+pub use host_table::{
+    HostState, HostTable, MAX_AMOUNT, MAX_RATIO, MIN_RATIO, Resources, Row, Snapshot, Unusable,
+};
+pub use image::BadImage;
+pub use instances::Instance;
 pub use novella_objects::HostState as Status;
 pub use novella_resources::Amounts;
 pub use options::{
-    BadOptions, FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, OnFilterError, SchedulerOptions, WeigherKind,
+    BadOptions, FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, OnFilterError, Policy, SchedulerOptions,
+    WeigherKind,
 };
 pub use select::{Failure, FilterScheduler, MAX_INSTANCES, Pick, PickLimits, Selected, Terms};
+pub use weighers::WeigherError;

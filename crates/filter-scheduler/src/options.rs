@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::python;
+
 /// The scheduler's settings. Names and defaults are Nova's where Nova has them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SchedulerOptions {
@@ -22,6 +24,73 @@ pub struct SchedulerOptions {
     pub on_filter_error: OnFilterError,
     /// How many hosts besides the winner an explanation ranks.
     pub runners_up: usize,
+    /// What single filters and weighers are set to.
+    pub policy: Policy,
+}
+
+/// Settings of single filters and weighers. Names and defaults are Nova's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// IoOpsFilter: a host with this many instances building, resizing, ... is full.
+    pub max_io_ops_per_host: i64,
+    /// NumInstancesFilter: a host with this many instances is full.
+    pub max_instances_per_host: i64,
+    /// IsolatedHostsFilter: hosts set aside, names exact.
+    pub isolated_hosts: Vec<String>,
+    /// IsolatedHostsFilter: ids of the images they are set aside for.
+    pub isolated_images: Vec<String>,
+    /// IsolatedHostsFilter: whether nothing else may run there.
+    pub restrict_isolated_hosts_to_isolated_images: bool,
+    /// AggregateImagePropertiesIsolation: only metadata that begin with this and the separator.
+    pub aggregate_image_properties_isolation_namespace: Option<String>,
+    /// AggregateImagePropertiesIsolation.
+    pub aggregate_image_properties_isolation_separator: String,
+    /// ImagePropertiesFilter: the architecture of images that name none.
+    pub image_properties_default_architecture: Option<String>,
+    /// MetricsFilter and MetricsWeigher: `name=ratio`.
+    pub metrics_weight_setting: Vec<String>,
+    /// MetricsWeigher: whether a host without a metric is an error.
+    pub metrics_required: bool,
+    /// MetricsWeigher: the raw value of a host without a metric that is not required.
+    pub metrics_weight_of_unavailable: f64,
+    /// ImagePropertiesWeigher: `name=ratio`; empty: all properties count alike.
+    pub image_props_weight_setting: Vec<String>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_io_ops_per_host: 8,
+            max_instances_per_host: 50,
+            isolated_hosts: Vec::new(),
+            isolated_images: Vec::new(),
+            restrict_isolated_hosts_to_isolated_images: true,
+            aggregate_image_properties_isolation_namespace: None,
+            aggregate_image_properties_isolation_separator: ".".to_owned(),
+            image_properties_default_architecture: None,
+            metrics_weight_setting: Vec::new(),
+            metrics_required: true,
+            metrics_weight_of_unavailable: -10_000.0,
+            image_props_weight_setting: Vec::new(),
+        }
+    }
+}
+
+/// Reads settings of the form `name=ratio`, leaving out, with a warning, what has another.
+pub(crate) fn ratios(setting: &[String]) -> impl Iterator<Item = (&str, f64)> {
+    setting.iter().filter_map(|entry| {
+        let parts = python::strip(entry).split_once('=').filter(|(name, _)| !name.is_empty());
+        let ratio = parts.and_then(|(name, ratio)| Some((name, python::float(ratio)?)));
+        if ratio.is_none() {
+            tracing::warn!(entry, "a weight setting must be name=ratio and is left out");
+        }
+        ratio
+    })
+}
+
+/// Whether weights can be computed with this multiplier.
+pub(crate) fn is_multiplier(value: f64) -> bool {
+    value == 0.0 || (MIN_MULTIPLIER..=MAX_MULTIPLIER).contains(&value.abs())
 }
 
 /// What becomes of a request when a filter cannot decide about a host.
@@ -37,14 +106,15 @@ pub enum OnFilterError {
 impl Default for SchedulerOptions {
     fn default() -> Self {
         Self {
-            enabled_filters: FilterKind::ALL.to_vec(),
-            weighers: WeigherKind::ALL.map(|kind| (kind, 1.0)).to_vec(),
+            enabled_filters: FilterKind::DEFAULT.to_vec(),
+            weighers: WeigherKind::DEFAULT.map(|kind| (kind, kind.default_multiplier())).to_vec(),
             host_subset_size: 1,
             shuffle_best_same_weighed_hosts: false,
             max_attempts: 3,
             default_availability_zone: "nova".to_owned(),
             on_filter_error: OnFilterError::default(),
             runners_up: 3,
+            policy: Policy::default(),
         }
     }
 }
@@ -79,7 +149,8 @@ pub enum BadOptions {
     },
     /// A multiplier that weights cannot be computed with.
     #[error(
-        "the multiplier of {weigher} is {value}; it must be 0 or of a size from {MIN_MULTIPLIER} to {MAX_MULTIPLIER}"
+        "the multiplier of {weigher} is {value}; it must be 0 or of a size from {MIN_MULTIPLIER} to {MAX_MULTIPLIER}{}",
+        if weigher.never_negative() { ", and not negative" } else { "" }
     )]
     Multiplier {
         /// Whose.
@@ -107,7 +178,7 @@ impl SchedulerOptions {
             if self.weighers[..at].iter().any(|(other, _)| *other == weigher) {
                 return Err(BadOptions::Twice { name: weigher.name() });
             }
-            if value != 0.0 && !(MIN_MULTIPLIER..=MAX_MULTIPLIER).contains(&value.abs()) {
+            if !is_multiplier(value) || (value < 0.0 && weigher.never_negative()) {
                 return Err(BadOptions::Multiplier { weigher, value });
             }
         }
@@ -137,11 +208,90 @@ pub enum FilterKind {
     Disk,
     /// The host's capabilities satisfy the flavor's extra specs.
     ComputeCapabilities,
+    /// Passes every host.
+    AllHosts,
+    /// The host can run what the image is made for.
+    ImageProperties,
+    /// The host holds fewer members of the group than it may.
+    ServerGroupAntiAffinity,
+    /// The host is one of the group's.
+    ServerGroupAffinity,
+    /// Hosts set aside are for images set aside.
+    IsolatedHosts,
+    /// The image's properties are among those of the host's aggregates.
+    AggregateImagePropertiesIsolation,
+    /// Metadata of the host's aggregates satisfy the flavor's extra specs.
+    AggregateInstanceExtraSpecs,
+    /// The host's aggregates are for this project or for all.
+    AggregateMultiTenancyIsolation,
+    /// The host's aggregates are for this flavor or for all.
+    AggregateTypeAffinity,
+    /// The host has none of the instances hinted at.
+    DifferentHost,
+    /// The host has one of the instances hinted at.
+    SameHost,
+    /// The host's address is in the network hinted at.
+    SimpleCidrAffinity,
+    /// The host is not busy with too many instances.
+    IoOps,
+    /// The same, with limits of aggregates.
+    AggregateIoOps,
+    /// The host has not too many instances.
+    NumInstances,
+    /// The same, with limits of aggregates.
+    AggregateNumInstances,
+    /// The query hinted at holds for the host.
+    Json,
+    /// The host reports every metric that is weighed.
+    Metrics,
+    /// Memory fits, with ratios of aggregates.
+    AggregateRam,
+    /// CPUs fit, with ratios of aggregates.
+    AggregateCore,
+    /// Disk fits, with ratios of aggregates.
+    AggregateDisk,
+    /// The host was not tried before.
+    Retry,
+    /// All instances on the host are of this flavor.
+    TypeAffinity,
 }
 
 impl FilterKind {
-    /// All there are, in their default order.
-    pub const ALL: [Self; 6] =
+    /// All there are.
+    pub const ALL: [Self; 29] = [
+        Self::Compute,
+        Self::AvailabilityZone,
+        Self::Ram,
+        Self::Core,
+        Self::Disk,
+        Self::ComputeCapabilities,
+        Self::AllHosts,
+        Self::ImageProperties,
+        Self::ServerGroupAntiAffinity,
+        Self::ServerGroupAffinity,
+        Self::IsolatedHosts,
+        Self::AggregateImagePropertiesIsolation,
+        Self::AggregateInstanceExtraSpecs,
+        Self::AggregateMultiTenancyIsolation,
+        Self::AggregateTypeAffinity,
+        Self::DifferentHost,
+        Self::SameHost,
+        Self::SimpleCidrAffinity,
+        Self::IoOps,
+        Self::AggregateIoOps,
+        Self::NumInstances,
+        Self::AggregateNumInstances,
+        Self::Json,
+        Self::Metrics,
+        Self::AggregateRam,
+        Self::AggregateCore,
+        Self::AggregateDisk,
+        Self::Retry,
+        Self::TypeAffinity,
+    ];
+
+    /// Those that run unless configured otherwise, in their order.
+    pub const DEFAULT: [Self; 6] =
         [Self::Compute, Self::AvailabilityZone, Self::Ram, Self::Core, Self::Disk, Self::ComputeCapabilities];
 
     /// Nova's class name.
@@ -153,12 +303,59 @@ impl FilterKind {
             Self::Core => "CoreFilter",
             Self::Disk => "DiskFilter",
             Self::ComputeCapabilities => "ComputeCapabilitiesFilter",
+            Self::AllHosts => "AllHostsFilter",
+            Self::ImageProperties => "ImagePropertiesFilter",
+            Self::ServerGroupAntiAffinity => "ServerGroupAntiAffinityFilter",
+            Self::ServerGroupAffinity => "ServerGroupAffinityFilter",
+            Self::IsolatedHosts => "IsolatedHostsFilter",
+            Self::AggregateImagePropertiesIsolation => "AggregateImagePropertiesIsolation",
+            Self::AggregateInstanceExtraSpecs => "AggregateInstanceExtraSpecsFilter",
+            Self::AggregateMultiTenancyIsolation => "AggregateMultiTenancyIsolation",
+            Self::AggregateTypeAffinity => "AggregateTypeAffinityFilter",
+            Self::DifferentHost => "DifferentHostFilter",
+            Self::SameHost => "SameHostFilter",
+            Self::SimpleCidrAffinity => "SimpleCIDRAffinityFilter",
+            Self::IoOps => "IoOpsFilter",
+            Self::AggregateIoOps => "AggregateIoOpsFilter",
+            Self::NumInstances => "NumInstancesFilter",
+            Self::AggregateNumInstances => "AggregateNumInstancesFilter",
+            Self::Json => "JsonFilter",
+            Self::Metrics => "MetricsFilter",
+            Self::AggregateRam => "AggregateRamFilter",
+            Self::AggregateCore => "AggregateCoreFilter",
+            Self::AggregateDisk => "AggregateDiskFilter",
+            Self::Retry => "RetryFilter",
+            Self::TypeAffinity => "TypeAffinityFilter",
         }
     }
 
-    /// Whether one run decides for all instances of a request, because placing one changes nothing the filter reads.
+    /// Whether one run decides for all instances of a request, because placing one changes nothing the filter reads, or
+    /// because Nova has it so.
     pub fn once(self) -> bool {
-        matches!(self, Self::Compute | Self::AvailabilityZone | Self::ComputeCapabilities)
+        !matches!(
+            self,
+            Self::Ram
+                | Self::Core
+                | Self::Disk
+                | Self::ServerGroupAntiAffinity
+                | Self::ServerGroupAffinity
+                | Self::IoOps
+                | Self::AggregateIoOps
+                | Self::NumInstances
+                | Self::AggregateNumInstances
+                | Self::Json
+                | Self::Metrics
+                | Self::AggregateRam
+                | Self::AggregateCore
+                | Self::AggregateDisk
+                | Self::Retry
+                | Self::TypeAffinity
+        )
+    }
+
+    /// Whether it has a say when an instance is rebuilt where it is.
+    pub fn runs_on_rebuild(self) -> bool {
+        matches!(self, Self::ImageProperties | Self::IsolatedHosts | Self::AggregateImagePropertiesIsolation)
     }
 }
 
@@ -171,11 +368,48 @@ pub enum WeigherKind {
     Cpu,
     /// Free disk.
     Disk,
+    /// Instances that build, resize, ...
+    IoOps,
+    /// The hypervisor's version.
+    HypervisorVersion,
+    /// Instances on the host.
+    NumInstances,
+    /// The fewer PCI devices, the better.
+    Pci,
+    /// Members of the group on the host.
+    SoftAffinity,
+    /// The same, the fewer the better.
+    SoftAntiAffinity,
+    /// Builds that failed in a row; its multiplier counts against the host.
+    BuildFailure,
+    /// Whether the host is in the cell that an instance is moved in.
+    CrossCell,
+    /// Metrics that the host reports.
+    Metrics,
+    /// Instances of images with equal properties.
+    ImageProperties,
 }
 
 impl WeigherKind {
-    /// All there are, in their default order.
-    pub const ALL: [Self; 3] = [Self::Ram, Self::Cpu, Self::Disk];
+    /// All there are.
+    pub const ALL: [Self; 13] = [
+        Self::Ram,
+        Self::Cpu,
+        Self::Disk,
+        Self::IoOps,
+        Self::HypervisorVersion,
+        Self::NumInstances,
+        Self::Pci,
+        Self::SoftAffinity,
+        Self::SoftAntiAffinity,
+        Self::BuildFailure,
+        Self::CrossCell,
+        Self::Metrics,
+        Self::ImageProperties,
+    ];
+
+    /// Those that weigh unless configured otherwise, in their order.
+    pub const DEFAULT: [Self; 3] = [Self::Ram, Self::Cpu, Self::Disk];
 
     /// Nova's class name.
     pub fn name(self) -> &'static str {
@@ -183,7 +417,65 @@ impl WeigherKind {
             Self::Ram => "RAMWeigher",
             Self::Cpu => "CPUWeigher",
             Self::Disk => "DiskWeigher",
+            Self::IoOps => "IoOpsWeigher",
+            Self::HypervisorVersion => "HypervisorVersionWeigher",
+            Self::NumInstances => "NumInstancesWeigher",
+            Self::Pci => "PCIWeigher",
+            Self::SoftAffinity => "ServerGroupSoftAffinityWeigher",
+            Self::SoftAntiAffinity => "ServerGroupSoftAntiAffinityWeigher",
+            Self::BuildFailure => "BuildFailureWeigher",
+            Self::CrossCell => "CrossCellWeigher",
+            Self::Metrics => "MetricsWeigher",
+            Self::ImageProperties => "ImagePropertiesWeigher",
         }
+    }
+
+    /// Nova's default multiplier.
+    pub fn default_multiplier(self) -> f64 {
+        match self {
+            Self::Ram => 1.0,
+            Self::Cpu => 1.0,
+            Self::Disk => 1.0,
+            Self::IoOps => -1.0,
+            Self::HypervisorVersion => 1.0,
+            Self::NumInstances => 0.0,
+            Self::Pci => 1.0,
+            Self::SoftAffinity => 1.0,
+            Self::SoftAntiAffinity => 1.0,
+            Self::BuildFailure => 1_000_000.0,
+            Self::CrossCell => 1_000_000.0,
+            Self::Metrics => 1.0,
+            Self::ImageProperties => 0.0,
+        }
+    }
+
+    /// Nova's option, and the key of aggregates' metadata that overrides it.
+    pub fn multiplier_key(self) -> &'static str {
+        match self {
+            Self::Ram => "ram_weight_multiplier",
+            Self::Cpu => "cpu_weight_multiplier",
+            Self::Disk => "disk_weight_multiplier",
+            Self::IoOps => "io_ops_weight_multiplier",
+            Self::HypervisorVersion => "hypervisor_version_weight_multiplier",
+            Self::NumInstances => "num_instances_weight_multiplier",
+            Self::Pci => "pci_weight_multiplier",
+            Self::SoftAffinity => "soft_affinity_weight_multiplier",
+            Self::SoftAntiAffinity => "soft_anti_affinity_weight_multiplier",
+            Self::BuildFailure => "build_failure_weight_multiplier",
+            Self::CrossCell => "cross_cell_move_weight_multiplier",
+            Self::Metrics => "metrics_weight_multiplier",
+            Self::ImageProperties => "image_props_weight_multiplier",
+        }
+    }
+
+    /// Whether its configured multiplier may not be negative.
+    fn never_negative(self) -> bool {
+        matches!(self, Self::Pci | Self::SoftAffinity | Self::SoftAntiAffinity)
+    }
+
+    /// What a configured multiplier is multiplied by.
+    pub(crate) fn sign(self) -> f64 {
+        if self == Self::BuildFailure { -1.0 } else { 1.0 }
     }
 }
 
@@ -228,7 +520,7 @@ mod tests {
                 .parse::<WeigherKind>()
                 .unwrap_err()
                 .to_string()
-                .ends_with("RAMWeigher, CPUWeigher, DiskWeigher")
+                .contains("RAMWeigher, CPUWeigher, DiskWeigher, ")
         );
     }
 

@@ -10,9 +10,8 @@
 
 use std::cmp::Ordering;
 
-use crate::host_table::{BLOCK, Columns};
-use crate::options::WeigherKind;
-use crate::weights::{Range, same_raw, weight};
+use crate::host_table::BLOCK;
+use crate::weights::{Range, Weighing};
 
 /// What happened in the rounds before, as far as later rounds depend on it.
 #[derive(Debug, Default)]
@@ -74,19 +73,12 @@ impl History {
     }
 
     /// Which of two hosts of equal weight stood first when the last round ended.
-    pub(crate) fn order(
-        &self,
-        weighers: &[(WeigherKind, f64)],
-        columns: &Columns,
-        a: u32,
-        b: u32,
-    ) -> Ordering {
+    pub(crate) fn order(&self, weighing: Weighing<'_>, a: u32, b: u32) -> Ordering {
         let last = |row: u32| self.last_chosen[row as usize];
         let chosen = last(a).max(last(b));
-        if !self.epochs.is_empty() && !same_raw(weighers, columns, a, b) {
+        if !self.epochs.is_empty() && !weighing.same_raw(a, b) {
             for (ranges, _) in self.epochs.iter().rev().take_while(|(_, rounds)| *rounds > chosen) {
-                let then = |row| weight(weighers, ranges, columns, row);
-                let order = then(b).total_cmp(&then(a));
+                let order = weighing.weight(ranges, b).total_cmp(&weighing.weight(ranges, a));
                 if order != Ordering::Equal {
                     return order;
                 }

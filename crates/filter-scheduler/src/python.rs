@@ -25,6 +25,28 @@ pub(crate) fn split(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_space).filter(|word| !word.is_empty())
 }
 
+/// `text.strip()`.
+pub(crate) fn strip(text: &str) -> &str {
+    text.trim_matches(is_space)
+}
+
+/// `int(text)`; `None` where Python raises ValueError. Beyond 128 bits the largest or smallest number.
+pub(crate) fn int(text: &str) -> Option<i128> {
+    let text = strip(text);
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let mut digits = String::with_capacity(unsigned.len());
+    for c in unsigned.chars() {
+        digits.push(if c.is_ascii() { c } else { decimal_digit(c)? });
+    }
+    let good = digits.bytes().all(|b| b.is_ascii_digit() || b == b'_');
+    if digits.is_empty() || !good || !underscores_stand_between_digits(&digits) {
+        return None;
+    }
+    digits.retain(|c| c != '_');
+    let size = digits.parse().unwrap_or(i128::MAX);
+    Some(if text.starts_with('-') { -size } else { size })
+}
+
 /// `float(text)`; `None` where Python raises ValueError.
 pub(crate) fn float(text: &str) -> Option<f64> {
     let mut ascii = String::with_capacity(text.len());
@@ -147,6 +169,23 @@ mod tests {
             "\u{b2}",
         ] {
             assert_eq!(float(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_read_as_python_reads_them() {
+        for (text, value) in [
+            ("5", 5),
+            (" +007\n", 7),
+            ("-1_000", -1000),
+            ("\u{661}", 1),
+            ("\u{85}0", 0),
+            ("9".repeat(50).as_str(), i128::MAX),
+        ] {
+            assert_eq!(int(text), Some(value), "{text:?}");
+        }
+        for text in ["", "5.0", "0x5", "_5", "5_", "1__0", "- 5", "+-5", "1e3", "3,9", "-"] {
+            assert_eq!(int(text), None, "{text:?}");
         }
     }
 

@@ -18,11 +18,14 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::bitmap::{bits, word_bits};
 use crate::explain;
-use crate::filters::{Filter, FilterError, Tally};
+use crate::filters::{Asked, Filter, FilterError, Tally};
+use crate::group::Group;
 use crate::host_table::{BLOCK, HostTable, MAX_AMOUNT, Row};
+use crate::image::{BadImage, ImageProperties};
 use crate::options::{BadOptions, FilterKind, OnFilterError, SchedulerOptions};
 use crate::order::History;
-use crate::weights::{Estimate, Range, weight};
+use crate::weighers::{self, Scene, WeigherError};
+use crate::weights::{Estimate, Range, Weigher, Weighing};
 
 /// Most instances of one request: bounds the time that one decision holds the table.
 pub const MAX_INSTANCES: usize = 10_000;
@@ -31,7 +34,7 @@ pub const MAX_INSTANCES: usize = 10_000;
 #[derive(Debug)]
 pub struct FilterScheduler {
     options: SchedulerOptions,
-    work: Work,
+    pub(crate) work: Work,
 }
 
 /// How a request is to be answered.
@@ -56,6 +59,8 @@ pub struct Selected {
     pub explanation: Explanation,
     /// Hosts that filters could not decide about, by filter, with the first of each.
     pub filter_errors: Vec<(u32, FilterError)>,
+    /// Candidates that weighers could not value and that were left out for it, with the first of each weigher.
+    pub weigher_errors: Vec<(u32, WeigherError)>,
     /// Why nothing was placed.
     pub failure: Option<Failure>,
 }
@@ -96,6 +101,12 @@ pub enum Failure {
     /// A filter could not decide, and the settings say that this fails the request.
     #[error(transparent)]
     Filter(FilterError),
+    /// The same of a weigher.
+    #[error(transparent)]
+    Weigher(WeigherError),
+    /// An image that cannot be understood.
+    #[error(transparent)]
+    Image(BadImage),
     /// A request that no fleet could satisfy.
     #[error("{what} is {value}; it must be {bound}")]
     Invalid {
@@ -110,13 +121,13 @@ pub enum Failure {
 
 /// Reused from request to request.
 #[derive(Debug, Default)]
-struct Work {
+pub(crate) struct Work {
     /// One bit per row that is still a candidate.
-    alive: Vec<u64>,
+    pub(crate) alive: Vec<u64>,
     tallies: Vec<Tally>,
     ranges: Vec<Range>,
     /// The best hosts of a round, best first.
-    best: Vec<Weighed>,
+    pub(crate) best: Vec<Weighed>,
     history: History,
 }
 
@@ -127,13 +138,34 @@ pub(crate) struct Weighed {
     pub(crate) weight: f64,
 }
 
-/// What stays the same for all instances of a request.
-struct Request<'r> {
-    filters: Vec<Filter<'r>>,
+/// What a request is compiled to.
+pub(crate) struct Request<'r> {
+    spec: &'r RequestSpec,
+    pub(crate) filters: Vec<Filter<'r>>,
+    pub(crate) group: Option<Group>,
+    /// Compiled when there are first two hosts to tell apart.
+    pub(crate) weighers: Vec<Weigher>,
     amounts: Amounts,
     instances: usize,
     alternates: usize,
     rng: Option<ChaCha8Rng>,
+}
+
+impl Request<'_> {
+    /// The turn of the instance at `index` has come.
+    pub(crate) fn begin(&mut self, table: &HostTable, index: usize) {
+        if let Some(group) = &mut self.group {
+            group.begin(self.spec.instance_uuids[index], table);
+        }
+    }
+
+    /// That instance has got a host.
+    fn placed(&mut self, index: usize, row: Row) {
+        if let Some(group) = &mut self.group {
+            group.placed(self.spec.instance_uuids[index], row);
+            weighers::placed(&mut self.weighers, group, row);
+        }
+    }
 }
 
 impl FilterScheduler {
@@ -156,6 +188,7 @@ impl FilterScheduler {
             alternates: Vec::new(),
             explanation: explain::of_fleet(table),
             filter_errors: Vec::new(),
+            weigher_errors: Vec::new(),
             failure: None,
         };
         let failure = self.place(table, request, terms, &mut selected).err();
@@ -178,40 +211,51 @@ impl FilterScheduler {
         terms: &Terms,
         selected: &mut Selected,
     ) -> Result<(), Failure> {
-        check(spec)?;
+        let asked = Self::read(spec)?;
         self.narrow(table, spec)?;
-        let mut request = self.compile(table, spec, terms);
-        self.work.history.reset(table.columns.exact.len());
+        let mut request = self.compile(table, &asked, terms);
+        self.work.reset_history(table);
         for index in 0..request.instances {
             let last = index + 1 == request.instances;
-            let hosts = self.filter(table, &mut request.filters, index, selected)?;
+            request.begin(table, index);
+            let hosts = self.filter(table, &mut request, index, selected)?;
+            let hosts = self.value_candidates(table, &asked, &mut request, hosts, selected)?;
             if hosts == 0 {
                 let reason = "There are not enough hosts available.".to_owned();
                 return Err(Failure::NoValidHost { reason, placeable: selected.picks.len() as u32 });
             }
             let runners_up = if last { self.options.runners_up } else { 0 };
             let alternates = if request.instances == 1 { request.alternates } else { 0 };
-            self.rank(table, hosts, runners_up.max(alternates), &mut request.rng);
+            self.rank(table, &request.weighers, hosts, runners_up.max(alternates), &mut request.rng);
             if last {
                 let ranking = &self.work.best[..self.work.best.len().min(1 + runners_up)];
-                selected.explanation.ranking =
-                    explain::ranking(table, ranking, &self.options.weighers, &self.work.ranges, hosts);
+                let weighing = Weighing { weighers: &request.weighers, table };
+                selected.explanation.ranking = explain::ranking(weighing, ranking, &self.work.ranges, hosts);
             }
             let Weighed { row, weight } = self.work.best[0];
             let limits = limits(table, Row(row), &request.filters);
             selected.picks.push(Pick { row: Row(row), weight, limits });
             table.consume(Row(row), &request.amounts);
+            request.placed(index, Row(row));
             if !last || (request.instances > 1 && request.alternates > 0) {
                 self.remember();
             }
         }
-        self.alternates(table, &mut request, selected)
+        self.alternates(table, &asked, &mut request, selected)
+    }
+
+    /// Reads what no host has a say about.
+    pub(crate) fn read(spec: &RequestSpec) -> Result<Asked<'_>, Failure> {
+        check(spec)?;
+        let image = spec.image.as_ref().map(ImageProperties::read).transpose().map_err(Failure::Image)?;
+        Ok(Asked { spec, image: image.unwrap_or_default() })
     }
 
     /// The next best hosts. After several instances the fleet is weighed once more, as the last one left it.
     fn alternates(
         &mut self,
-        table: &HostTable,
+        table: &mut HostTable,
+        asked: &Asked<'_>,
         request: &mut Request<'_>,
         selected: &mut Selected,
     ) -> Result<(), Failure> {
@@ -220,11 +264,13 @@ impl FilterScheduler {
         }
         let mut picked: Vec<Row> = selected.picks.iter().map(|pick| pick.row).collect();
         if request.instances > 1 {
-            let hosts = self.scan(table, &mut request.filters, request.instances - 1);
+            let hosts = self.scan(table, request, request.instances - 1);
+            let (hosts, _) = self.value(table, asked, request, hosts);
             if hosts == 0 {
                 return Ok(());
             }
-            self.rank(table, hosts, request.alternates + picked.len(), &mut request.rng);
+            let wanted = request.alternates + picked.len();
+            self.rank(table, &request.weighers, hosts, wanted, &mut request.rng);
         }
         picked.sort_unstable();
         let others = self.work.best.iter().map(|host| Row(host.row));
@@ -234,45 +280,70 @@ impl FilterScheduler {
     }
 
     /// Leaves the hosts that the request names or does not exclude.
-    fn narrow(&mut self, table: &HostTable, request: &RequestSpec) -> Result<(), Failure> {
+    pub(crate) fn narrow(&mut self, table: &HostTable, request: &RequestSpec) -> Result<(), Failure> {
         let alive = &mut self.work.alive;
         alive.clear();
-        let no_such_host = |host: &str| Failure::NoValidHost {
-            reason: format!("No such host - host: {host} node: None "),
-            placeable: 0,
+        let no_such_host = |host: Option<&String>, node: Option<&String>| {
+            let name = |name: Option<&String>| name.map_or("None".to_owned(), Clone::clone);
+            let reason = format!("No such host - host: {} node: {} ", name(host), name(node));
+            Failure::NoValidHost { reason, placeable: 0 }
         };
         if let Some(target) = &request.target_host {
-            let row = table.row_of(target).ok_or_else(|| no_such_host(target))?;
+            let node = request.target_node.as_ref();
+            let of_node = |row: &Row| node.is_none_or(|node| table.view(*row).nodename() == node);
+            let row = table.row_of(target).filter(of_node);
             alive.resize(table.columns.present.len(), 0);
-            set(alive, row);
+            set(alive, row.ok_or_else(|| no_such_host(Some(target), node))?);
         } else {
             alive.extend_from_slice(&table.columns.present);
         }
         for row in request.ignore_hosts.iter().flat_map(|host| table.rows_of_any_case(host)) {
             alive[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
         }
-        if let Some(first) = request.force_hosts.first() {
-            let mut forced = vec![0; alive.len()];
-            request
-                .force_hosts
-                .iter()
-                .flat_map(|host| table.rows_of_any_case(host))
-                .for_each(|row| set(&mut forced, row));
-            if forced.iter().all(|&word| word == 0) {
-                return Err(no_such_host(first));
+        let mut keep = |rows: &mut dyn Iterator<Item = Row>| {
+            let mut kept = vec![0; alive.len()];
+            rows.for_each(|row| set(&mut kept, row));
+            alive.iter_mut().zip(&kept).for_each(|(alive, kept)| *alive &= kept);
+            kept.iter().any(|word| *word != 0)
+        };
+        if let Some(first) = request.force_hosts.first()
+            && !keep(&mut request.force_hosts.iter().flat_map(|host| table.rows_of_any_case(host)))
+        {
+            return Err(no_such_host(Some(first), request.force_nodes.first()));
+        }
+        if let Some(first) = request.force_nodes.first() {
+            let named =
+                |row: &Row| request.force_nodes.iter().any(|node| node == table.view(*row).nodename());
+            if !keep(&mut table.rows().filter(named)) {
+                return Err(no_such_host(request.force_hosts.first(), Some(first)));
             }
-            alive.iter_mut().zip(&forced).for_each(|(alive, forced)| *alive &= forced);
         }
         Ok(())
     }
 
-    fn compile<'r>(&self, table: &mut HostTable, spec: &'r RequestSpec, terms: &Terms) -> Request<'r> {
+    pub(crate) fn compile<'r>(
+        &self,
+        table: &mut HostTable,
+        asked: &'r Asked<'r>,
+        terms: &Terms,
+    ) -> Request<'r> {
+        let spec = asked.spec;
         // A forced host is taken as it is, unless the request is a check of an existing instance.
-        let forced = !spec.force_hosts.is_empty() && !spec.scheduler_hints.contains_key("_nova_check_type");
-        let enabled: &[FilterKind] = if forced { &[] } else { &self.options.enabled_filters };
+        let forced = !spec.force_hosts.is_empty() || !spec.force_nodes.is_empty();
+        let check = spec.scheduler_hints.get("_nova_check_type");
+        let enabled: &[FilterKind] =
+            if forced && check.is_none() { &[] } else { &self.options.enabled_filters };
+        let rebuild = check.is_some_and(is_rebuild);
+        let enabled = enabled.iter().filter(|kind| !rebuild || kind.runs_on_rebuild());
+        let group = Group::of(spec, table);
         let random = self.options.host_subset_size > 1 || self.options.shuffle_best_same_weighed_hosts;
         Request {
-            filters: enabled.iter().map(|&kind| Filter::compile(kind, table, spec, &self.options)).collect(),
+            spec,
+            filters: enabled
+                .map(|&kind| Filter::compile(kind, table, asked, group.as_ref(), &self.options))
+                .collect(),
+            group,
+            weighers: Vec::new(),
             amounts: Amounts::of_flavor(&spec.flavor),
             instances: spec.instance_uuids.len(),
             alternates: terms.alternates.unwrap_or(self.options.max_attempts - 1) as usize,
@@ -280,16 +351,59 @@ impl FilterScheduler {
         }
     }
 
+    /// Compiles the weighers if there are first two hosts to tell apart. Returns how many hosts are left when those are
+    /// gone that a weigher cannot value, and these.
+    pub(crate) fn value(
+        &mut self,
+        table: &mut HostTable,
+        asked: &Asked<'_>,
+        request: &mut Request<'_>,
+        hosts: u32,
+    ) -> (u32, Vec<(Row, WeigherError)>) {
+        if hosts < 2 || !request.weighers.is_empty() {
+            return (hosts, Vec::new());
+        }
+        let scene =
+            Scene { asked, group: request.group.as_ref(), options: &self.options, alive: &self.work.alive };
+        let (weighers, errors) = weighers::compile(&scene, table);
+        request.weighers = weighers;
+        for (row, _) in &errors {
+            self.work.alive[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+        }
+        (hosts - errors.len() as u32, errors)
+    }
+
+    /// The same, where errors fail the request or are told.
+    fn value_candidates(
+        &mut self,
+        table: &mut HostTable,
+        asked: &Asked<'_>,
+        request: &mut Request<'_>,
+        hosts: u32,
+        selected: &mut Selected,
+    ) -> Result<u32, Failure> {
+        let (hosts, mut errors) = self.value(table, asked, request, hosts);
+        if !errors.is_empty() {
+            let count = errors.len() as u32;
+            let first = errors.swap_remove(0).1;
+            if self.options.on_filter_error == OnFilterError::FailRequest {
+                return Err(Failure::Weigher(first));
+            }
+            selected.weigher_errors.push((count, first));
+        }
+        Ok(hosts)
+    }
+
     /// Runs the filters of one round and explains them; returns how many hosts are left.
     fn filter(
         &mut self,
         table: &HostTable,
-        filters: &mut [Filter<'_>],
+        request: &mut Request<'_>,
         index: usize,
         selected: &mut Selected,
     ) -> Result<u32, Failure> {
-        let hosts = self.scan(table, filters, index);
-        let ran = filters.iter().zip(&self.work.tallies).filter(|(filter, _)| runs(filter, index));
+        let hosts = self.scan(table, request, index);
+        let ran = request.filters.iter().zip(&self.work.tallies).filter(|(filter, _)| runs(filter, index));
         selected.explanation.filters = explain::filters(table, ran.clone());
         for (_, tally) in ran {
             let Some(error) = &tally.first_error else { continue };
@@ -302,15 +416,16 @@ impl FilterScheduler {
     }
 
     /// Runs the filters of one round over all blocks.
-    fn scan(&mut self, table: &HostTable, filters: &mut [Filter<'_>], index: usize) -> u32 {
-        let work = &mut self.work;
+    fn scan(&mut self, table: &HostTable, request: &mut Request<'_>, index: usize) -> u32 {
+        let (work, group) = (&mut self.work, request.group.as_ref());
+        let filters = &mut request.filters;
         work.tallies.clear();
         work.tallies.resize_with(filters.len(), Tally::default);
         let mut hosts = 0;
         for (block, alive) in work.alive.iter_mut().enumerate().filter(|(_, alive)| **alive != 0) {
             for (filter, tally) in filters.iter_mut().zip(&mut work.tallies) {
                 if runs(filter, index) && *alive != 0 {
-                    *alive = filter.run(table, block, *alive, tally);
+                    *alive = filter.run(table, group, block, *alive, tally);
                 }
             }
             hosts += alive.count_ones();
@@ -319,7 +434,14 @@ impl FilterScheduler {
     }
 
     /// Puts the chosen host and at least `others` next best ones into `best`, in order.
-    fn rank(&mut self, table: &HostTable, hosts: u32, others: usize, rng: &mut Option<ChaCha8Rng>) {
+    pub(crate) fn rank(
+        &mut self,
+        table: &HostTable,
+        weighers: &[Weigher],
+        hosts: u32,
+        others: usize,
+        rng: &mut Option<ChaCha8Rng>,
+    ) {
         let work = &mut self.work;
         work.best.clear();
         work.ranges.clear();
@@ -329,11 +451,10 @@ impl FilterScheduler {
             work.ranges.resize(self.options.weighers.len(), Range::default());
             return;
         }
-        let columns = &table.columns;
-        work.ranges.extend(self.options.weighers.iter().map(|(kind, _)| kind.range(columns, &work.alive)));
+        work.ranges.extend(weighers.iter().map(|weigher| weigher.range(&table.columns, &work.alive)));
         let shuffle = self.options.shuffle_best_same_weighed_hosts;
         let keep = if shuffle { hosts as usize } else { (1 + others).max(self.options.host_subset_size) };
-        work.keep_best(table, &self.options, keep);
+        work.keep_best(Weighing { weighers, table }, keep);
         let Some(rng) = rng else { return };
         if shuffle {
             let top = work.best[0].weight;
@@ -357,19 +478,23 @@ impl FilterScheduler {
 }
 
 impl Work {
+    /// A new request begins: equal weights stand in fleet order.
+    pub(crate) fn reset_history(&mut self, table: &HostTable) {
+        self.history.reset(table.columns.exact.len());
+    }
+
     /// The `keep` best candidates, in order.
-    fn keep_best(&mut self, table: &HostTable, options: &SchedulerOptions, keep: usize) {
-        let (columns, weighers) = (&table.columns, options.weighers.as_slice());
-        let estimate = Estimate::new(weighers, &self.ranges, columns);
+    fn keep_best(&mut self, weighing: Weighing<'_>, keep: usize) {
+        let estimate = Estimate::new(weighing, &self.ranges);
         let history = &self.history;
         let order = |a: &Weighed, b: &Weighed| match b.weight.total_cmp(&a.weight) {
-            Ordering::Equal => history.order(weighers, columns, a.row, b.row),
+            Ordering::Equal => history.order(weighing, a.row, b.row),
             unequal => unequal,
         };
         if keep >= self.alive.len() * BLOCK / 2 {
             let all = bits(&self.alive).map(|row| row as u32);
             let ranges = &self.ranges;
-            self.best.extend(all.map(|row| Weighed { row, weight: weight(weighers, ranges, columns, row) }));
+            self.best.extend(all.map(|row| Weighed { row, weight: weighing.weight(ranges, row) }));
             self.best.sort_unstable_by(order);
             self.best.truncate(keep);
             return;
@@ -386,7 +511,7 @@ impl Work {
             }
             for bit in word_bits(near) {
                 let row = (block * BLOCK + bit) as u32;
-                let host = Weighed { row, weight: weight(weighers, &self.ranges, columns, row) };
+                let host = Weighed { row, weight: weighing.weight(&self.ranges, row) };
                 if self.best.len() == keep {
                     if order(&host, &self.best[keep - 1]) != Ordering::Less {
                         continue;
@@ -412,13 +537,29 @@ fn set(words: &mut [u64], row: Row) {
     words[row.index() / BLOCK] |= 1 << (row.index() % BLOCK);
 }
 
+/// Whether a check is that of a rebuild: only filters that have a say about it run.
+fn is_rebuild(check: &serde_json::Value) -> bool {
+    match check {
+        serde_json::Value::Array(items) => items.len() == 1 && items[0] == "rebuild",
+        text => text == "rebuild",
+    }
+}
+
 fn limits(table: &HostTable, row: Row, filters: &[Filter<'_>]) -> PickLimits {
     let of_host = table.view(row).limits();
-    let ran = |kind| filters.iter().any(|filter| filter.kind == kind);
+    // Nova keeps the limit of the filter that ran last.
+    let total_by_ratio = |plain: FilterKind, own: FilterKind, limit: f64, total: f64| {
+        let ran = filters.iter().rev().find(|filter| filter.kind == plain || filter.kind == own)?;
+        Some(ran.ratio(table, row).map_or(limit, |ratio| total * ratio))
+    };
+    let reported = *table.view(row).reported();
+    let (vcpus, memory) = (reported.vcpus_total as f64, reported.memory_mb_total as f64);
+    let vcpus = total_by_ratio(FilterKind::Core, FilterKind::AggregateCore, of_host.vcpus, vcpus);
+    let disk = reported.disk_gb_total as f64;
     PickLimits {
-        vcpus: (ran(FilterKind::Core) && of_host.vcpus > 0.0).then_some(of_host.vcpus),
-        memory_mb: ran(FilterKind::Ram).then_some(of_host.memory_mb),
-        disk_gb: ran(FilterKind::Disk).then_some(of_host.disk_gb),
+        vcpus: vcpus.filter(|limit| *limit > 0.0),
+        memory_mb: total_by_ratio(FilterKind::Ram, FilterKind::AggregateRam, of_host.memory_mb, memory),
+        disk_gb: total_by_ratio(FilterKind::Disk, FilterKind::AggregateDisk, of_host.disk_gb, disk),
     }
 }
 

@@ -143,12 +143,12 @@ fn compare(table: &HostTable, expected: &Outcome, got: &Selected, context: &str)
 }
 
 fn options(rng: &mut Rng) -> SchedulerOptions {
-    let mut enabled_filters = FilterKind::ALL.to_vec();
+    let mut enabled_filters = FilterKind::DEFAULT.to_vec();
     if rng.random_bool(0.5) {
         enabled_filters.shuffle(rng);
         enabled_filters.truncate(rng.random_range(0..=enabled_filters.len()));
     }
-    let mut weighers: Vec<_> = WeigherKind::ALL
+    let mut weighers: Vec<_> = WeigherKind::DEFAULT
         .into_iter()
         .map(|kind| (kind, *[1.0, 1.0, 1.0, 0.0, -1.0, 0.3, 2.5, 1000.0, -1e6].choose(rng).unwrap()))
         .collect();
@@ -169,6 +169,7 @@ fn options(rng: &mut Rng) -> SchedulerOptions {
             OnFilterError::RejectHost
         },
         runners_up: rng.random_range(0..5),
+        ..SchedulerOptions::default()
     }
 }
 

@@ -141,9 +141,16 @@ fn a_forced_host_is_taken_even_down_and_full() {
     assert_eq!(picks(&table, &selected), ["h0"]);
     assert!(selected.explanation.filters.is_empty());
     assert_eq!(table.view(h0).free_memory_mb(), -1024.0);
-    let check = [("_nova_check_type".to_owned(), serde_json::json!("rebuild"))];
-    let checked = RequestSpec { scheduler_hints: check.into(), ..forced.clone() };
+    let check = |kind: serde_json::Value| RequestSpec {
+        scheduler_hints: [("_nova_check_type".to_owned(), kind)].into(),
+        ..forced.clone()
+    };
+    let checked = check(serde_json::json!("live"));
     assert!(select(&mut table, &checked).failure.is_some(), "a check runs the filters");
+    for rebuild in [serde_json::json!("rebuild"), serde_json::json!(["rebuild"])] {
+        let selected = select(&mut table, &check(rebuild));
+        assert_eq!(picks(&table, &selected), ["h0"], "a rebuild asks for no room");
+    }
     let ignored = RequestSpec { ignore_hosts: vec!["h0".into()], ..forced };
     assert!(select(&mut table, &ignored).failure.is_some(), "ignoring wins over forcing");
 }

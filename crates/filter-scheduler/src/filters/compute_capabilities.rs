@@ -10,8 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use novella_resources::MB_PER_GB;
-
+use super::attributes::computed;
 use super::{FilterError, Tally};
 use crate::bitmap::word_bits;
 use crate::capability_columns::{Capability, INTEGERS, Kind, Symbols};
@@ -19,7 +18,6 @@ use crate::extra_specs_ops::{MatchError, Requirement};
 use crate::host_table::{BLOCK, HostState, HostTable, Row};
 use crate::json::Json;
 use crate::options::FilterKind;
-use crate::python;
 
 /// The extra specs of one request that this filter looks at.
 #[derive(Debug)]
@@ -42,7 +40,7 @@ struct Question<'r> {
 /// Where the first word of a path leads.
 #[derive(Debug)]
 enum First {
-    Computed(fn(&HostState<'_>) -> String),
+    Computed(fn(&HostState<'_>) -> Json),
     Reported {
         /// Position in [`INTEGERS`].
         integer: Option<usize>,
@@ -60,35 +58,6 @@ enum Verdict {
 
 /// Attributes that every HostState has and reports may leave out.
 const ALWAYS: [&str; 3] = ["cpu_info", "hypervisor_type", "stats"];
-
-/// HostState attributes that the table itself knows.
-fn computed(name: &str) -> Option<fn(&HostState<'_>) -> String> {
-    Some(match name {
-        "host" => |h| h.host().to_owned(),
-        "nodename" | "hypervisor_hostname" => |h| h.nodename().to_owned(),
-        "total_usable_ram_mb" => |h| h.reported().memory_mb_total.to_string(),
-        "free_ram_mb" => |h| whole(h.free_memory_mb()),
-        "total_usable_disk_gb" => |h| h.reported().disk_gb_total.to_string(),
-        "disk_mb_used" => |h| (h.reported().disk_gb_used * MB_PER_GB).to_string(),
-        "free_disk_mb" => |h| whole(h.free_disk_mb()),
-        "vcpus_total" => |h| h.reported().vcpus_total.to_string(),
-        "vcpus_used" => |h| h.used().vcpus.to_string(),
-        "num_instances" => |h| h.used().instances.to_string(),
-        "num_io_ops" => {
-            |h| (u64::from(h.reported().num_io_ops) + u64::from(h.consumed().instances)).to_string()
-        }
-        "failed_builds" => |h| h.reported().failed_builds.to_string(),
-        "cpu_allocation_ratio" => |h| python::float_text(h.reported().ratios.cpu),
-        "ram_allocation_ratio" => |h| python::float_text(h.reported().ratios.ram),
-        "disk_allocation_ratio" => |h| python::float_text(h.reported().ratios.disk),
-        _ => return None,
-    })
-}
-
-/// A whole number kept in a double, as Python prints an int.
-fn whole(value: f64) -> String {
-    (value as i64).to_string()
-}
 
 impl<'r> Questions<'r> {
     pub(super) fn compile(extra_specs: &'r BTreeMap<String, String>, table: &mut HostTable) -> Self {
@@ -183,7 +152,7 @@ impl<'r> Question<'r> {
     /// The verdict on one host, and what is wrong if it is an error.
     fn ask(&mut self, table: &HostTable, row: Row) -> (Verdict, Option<MatchError>) {
         let number = match self.first {
-            First::Computed(attribute) => Some(attribute(&table.view(row))),
+            First::Computed(attribute) => Some(attribute(&table.view(row)).text().into_owned()),
             First::Reported { integer, .. } => integer
                 .and_then(|which| table.capabilities.integer(row.index(), which))
                 .map(|value| value.to_string()),

@@ -7,15 +7,38 @@
 //! To add one: a variant in `FilterKind`, how it compiles and runs here, a rule in the reference engine of
 //! `tests/reference.rs`.
 
+mod attributes;
+mod by_aggregate;
 mod compute_capabilities;
+mod image;
+mod json_query;
+mod network;
 
 use novella_objects::RequestSpec;
 use novella_resources::{Amount, Demand};
+use serde_json::Value;
+use uuid::Uuid;
 
-use crate::bitmap::{above, either, word_bits};
-use crate::host_table::{BLOCK, Columns, HostTable, NO_ZONE, Row};
-use crate::options::{FilterKind, SchedulerOptions};
+use crate::aggregates::Facts;
+use crate::bitmap::{above, below_f32, either, word_bits};
+use crate::capability_columns::Kind;
+use crate::group::{Group, Policy as GroupPolicy};
+use crate::host_table::{BLOCK, Columns, Exact, HostTable, NO_ZONE, RawColumn, Row, lane};
+use crate::image::ImageProperties;
+use crate::json::Json;
+use crate::options::{FilterKind, SchedulerOptions, ratios};
+use crate::python;
 use compute_capabilities::Questions;
+use image::Support;
+use json_query::Query;
+use network::Network;
+
+/// What a request asks, read once.
+#[derive(Debug)]
+pub(crate) struct Asked<'r> {
+    pub(crate) spec: &'r RequestSpec,
+    pub(crate) image: ImageProperties,
+}
 
 /// One filter, compiled for one request.
 #[derive(Debug)]
@@ -32,8 +55,67 @@ enum Program<'r> {
     /// Hosts with one of two zone symbols.
     Zone(u32, u32),
     /// Hosts with room for `wanted`.
-    Room { amount: Amount, wanted: i32 },
+    Room {
+        amount: Amount,
+        wanted: i32,
+    },
+    /// The same, with the ratios of aggregates, by set, where they have one.
+    RoomOfSet {
+        amount: Amount,
+        wanted: i32,
+        ratios: Vec<Option<f64>>,
+    },
     Capabilities(Questions<'r>),
+    /// Hosts whose bit is set.
+    Rows(Vec<u64>),
+    /// Hosts of the group.
+    Together,
+    /// Hosts with few of the group.
+    Apart,
+    /// Hosts with fewer than `limit` of something.
+    Fewer {
+        count: Count,
+        limit: i64,
+    },
+    /// The same, with limits by set of aggregates.
+    FewerOfSet {
+        count: Count,
+        limits: Vec<i64>,
+    },
+    /// The verdicts by set of aggregates.
+    Sets(Vec<by_aggregate::Verdict>),
+    /// The verdicts by value of an attribute.
+    Values(Values),
+    Image(Support),
+    Query(Query),
+    /// Hosts with instances of this flavor only.
+    Flavor(&'r str),
+    /// Nova raises the same exception at every host.
+    Broken(String),
+}
+
+/// What is counted on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Count {
+    IoOps,
+    Instances,
+}
+
+/// A rule asked once of every distinct value of an attribute.
+#[derive(Debug)]
+struct Values {
+    rule: Rule,
+    key: Option<u32>,
+    /// By symbol, once known.
+    verdicts: Vec<Option<Result<bool, String>>>,
+}
+
+#[derive(Debug)]
+enum Rule {
+    /// `host_ip` is in the network.
+    Inside(Network),
+    /// `metrics` has all these names.
+    Metrics(Vec<String>),
 }
 
 /// What one filter did to the hosts it was given.
@@ -62,42 +144,126 @@ pub struct FilterError {
 }
 
 impl<'r> Filter<'r> {
-    /// Symbols and thresholds that `request` stands for in `table`.
+    /// Symbols and thresholds that a request stands for in `table`.
     pub(crate) fn compile(
         kind: FilterKind,
         table: &mut HostTable,
-        request: &'r RequestSpec,
+        asked: &'r Asked<'r>,
+        group: Option<&Group>,
         options: &SchedulerOptions,
     ) -> Self {
-        let demand = Demand::of_flavor(&request.flavor);
-        let room = |amount, wanted| Program::Room {
-            amount,
-            wanted: i32::try_from(wanted).expect("requests beyond a lane are refused before filters compile"),
-        };
+        let request = asked.spec;
         let program = match kind {
+            FilterKind::AllHosts => Program::PassAll,
             FilterKind::Compute => Program::Serving,
-            FilterKind::AvailabilityZone => match request.availability_zone.as_deref() {
-                None | Some("") => Program::PassAll,
-                Some(zone) => {
-                    // A zone that no host names has a symbol that no row holds.
-                    let named = table.zones.find(zone).unwrap_or(NO_ZONE - 1);
-                    Program::Zone(named, if zone == options.default_availability_zone { NO_ZONE } else { named })
+            FilterKind::AvailabilityZone => zone(table, request, options),
+            FilterKind::Ram | FilterKind::Core | FilterKind::Disk => {
+                let (amount, wanted, _) = room(kind, request);
+                Program::Room { amount, wanted }
+            }
+            FilterKind::AggregateRam | FilterKind::AggregateCore | FilterKind::AggregateDisk => {
+                let (amount, wanted, key) = room(kind, request);
+                let ratio =
+                    |facts: &Facts| facts.smallest(key, python::float).filter(|ratio| ratio.is_finite());
+                Program::RoomOfSet {
+                    amount,
+                    wanted,
+                    ratios: table.aggregates.facts().iter().map(ratio).collect(),
                 }
-            },
-            FilterKind::Ram => room(Amount::MemoryMb, demand.memory_mb),
-            FilterKind::Core => room(Amount::Vcpus, demand.vcpus),
-            FilterKind::Disk => room(Amount::DiskMb, demand.disk_mb),
+            }
             FilterKind::ComputeCapabilities if request.flavor.extra_specs.is_empty() => Program::PassAll,
             FilterKind::ComputeCapabilities => {
                 Program::Capabilities(Questions::compile(&request.flavor.extra_specs, table))
             }
+            FilterKind::ImageProperties => Support::compile(asked, table, &options.policy),
+            FilterKind::ServerGroupAntiAffinity => match group.map(|group| group.policy) {
+                Some(GroupPolicy::AntiAffinity) => Program::Apart,
+                _ => Program::PassAll,
+            },
+            FilterKind::ServerGroupAffinity => match group.map(|group| group.policy) {
+                Some(GroupPolicy::Affinity) => Program::Together,
+                _ => Program::PassAll,
+            },
+            FilterKind::IsolatedHosts => isolated(table, request, options),
+            FilterKind::AggregateImagePropertiesIsolation if request.image.is_none() => Program::PassAll,
+            FilterKind::AggregateImagePropertiesIsolation => {
+                sets(table, |facts| by_aggregate::image_properties(facts, &asked.image, &options.policy))
+            }
+            FilterKind::AggregateInstanceExtraSpecs if request.flavor.extra_specs.is_empty() => {
+                Program::PassAll
+            }
+            FilterKind::AggregateInstanceExtraSpecs => {
+                sets(table, |facts| by_aggregate::extra_specs(facts, &request.flavor.extra_specs))
+            }
+            FilterKind::AggregateMultiTenancyIsolation => {
+                sets(table, |facts| by_aggregate::tenancy(facts, request.project_id.as_deref()))
+            }
+            FilterKind::AggregateTypeAffinity => {
+                sets(table, |facts| by_aggregate::flavor(facts, &request.flavor.name))
+            }
+            FilterKind::DifferentHost => with_instances(table, request, "different_host", false),
+            FilterKind::SameHost => with_instances(table, request, "same_host", true),
+            FilterKind::SimpleCidrAffinity => {
+                let hint = |name| request.scheduler_hints.get(name);
+                match Network::of_hints(hint("build_near_host_ip"), hint("cidr")) {
+                    None => Program::PassAll,
+                    Some(Ok(network)) => {
+                        Program::Values(Values::compile(Rule::Inside(network), "host_ip", table))
+                    }
+                    Some(Err(reason)) => Program::Broken(reason),
+                }
+            }
+            FilterKind::IoOps => {
+                Program::Fewer { count: Count::IoOps, limit: options.policy.max_io_ops_per_host }
+            }
+            FilterKind::NumInstances => {
+                Program::Fewer { count: Count::Instances, limit: options.policy.max_instances_per_host }
+            }
+            FilterKind::AggregateIoOps => {
+                limits(table, Count::IoOps, "max_io_ops_per_host", options.policy.max_io_ops_per_host)
+            }
+            FilterKind::AggregateNumInstances => limits(
+                table,
+                Count::Instances,
+                "max_instances_per_host",
+                options.policy.max_instances_per_host,
+            ),
+            FilterKind::Json => match Query::of_hint(request.scheduler_hints.get("query")) {
+                Query::None => Program::PassAll,
+                query => Program::Query(query),
+            },
+            FilterKind::Metrics => {
+                let names: Vec<_> =
+                    ratios(&options.policy.metrics_weight_setting).map(|(name, _)| name.to_owned()).collect();
+                if names.is_empty() {
+                    Program::PassAll
+                } else {
+                    Program::Values(Values::compile(Rule::Metrics(names), "metrics", table))
+                }
+            }
+            FilterKind::Retry => {
+                let tried = request.retry.iter().flat_map(|retry| &retry.hosts);
+                let rows = tried.filter_map(|(host, node)| {
+                    table.row_of(host).filter(|row| table.view(*row).nodename() == node)
+                });
+                Program::Rows(bitmap(table, rows, false))
+            }
+            FilterKind::TypeAffinity => Program::Flavor(request.flavor.identity()),
         };
         Self { kind, program }
     }
 
     /// Of the hosts `alive` in a block, those that pass.
-    pub(crate) fn run(&mut self, table: &HostTable, block: usize, alive: u64, tally: &mut Tally) -> u64 {
+    pub(crate) fn run(
+        &mut self,
+        table: &HostTable,
+        group: Option<&Group>,
+        block: usize,
+        alive: u64,
+        tally: &mut Tally,
+    ) -> u64 {
         let columns = &table.columns;
+        let mut each = Each { kind: self.kind, table, block, alive, tally };
         let pass = alive
             & match &mut self.program {
                 Program::PassAll => u64::MAX,
@@ -109,7 +275,51 @@ impl<'r> Filter<'r> {
                     tally.note_nearest(room, block, alive & !fits);
                     fits
                 }
+                Program::RoomOfSet { amount, wanted, ratios } => {
+                    let mut room = room_column(columns, *amount).as_chunks::<BLOCK>().0[block];
+                    for bit in word_bits(alive) {
+                        let row = block * BLOCK + bit;
+                        if let Some(ratio) = ratios[table.aggregates.set_of(row) as usize] {
+                            room[bit] = room_with(&columns.exact[row], *amount, ratio);
+                        }
+                    }
+                    let fits = above(&room, *wanted - 1);
+                    tally.note_nearest(&room, block, alive & !fits);
+                    fits
+                }
                 Program::Capabilities(questions) => questions.run(table, block, alive, tally),
+                Program::Rows(rows) => rows[block],
+                Program::Together => group.map_or(u64::MAX, |group| group.together(block)),
+                Program::Apart => match group.map_or(Ok(u64::MAX), |group| group.apart(block)) {
+                    Ok(apart) => apart,
+                    Err(text) => {
+                        each.ask(|_| Err(format!("max_server_per_host is {text:?}, which is no number")))
+                    }
+                },
+                Program::Fewer { count, limit } => match count.column(columns) {
+                    // Rounding keeps order, and moves no number across one that it keeps as it is.
+                    column if limit.unsigned_abs() <= 1 << f32::MANTISSA_DIGITS => {
+                        below_f32(&column.rounded.as_chunks::<BLOCK>().0[block], *limit as f32)
+                    }
+                    _ => each.ask(|row| Ok(count.of(&columns.exact[row]) < i128::from(*limit))),
+                },
+                Program::FewerOfSet { count, limits } => each.ask(|row| {
+                    let limit = limits[table.aggregates.set_of(row) as usize];
+                    Ok(count.of(&columns.exact[row]) < i128::from(limit))
+                }),
+                Program::Sets(verdicts) => {
+                    each.ask(|row| verdicts[table.aggregates.set_of(row) as usize].clone())
+                }
+                Program::Values(values) => each.ask(|row| values.ask(table, row)),
+                Program::Image(support) => each.ask(|row| support.ask(table, row)),
+                Program::Query(query) => each.ask(|row| query.ask(table, Row(row as u32))),
+                Program::Flavor(flavor) => each.ask(|row| {
+                    let of = |kind: Option<&crate::instances::InstanceKind>| {
+                        kind.and_then(|k| k.flavor.as_deref()) == Some(*flavor)
+                    };
+                    Ok(table.instances.kinds_on(row).all(of))
+                }),
+                Program::Broken(reason) => each.ask(|_| Err(reason.clone())),
             };
         tally.hosts_in += alive.count_ones();
         tally.hosts_out += pass.count_ones();
@@ -119,9 +329,206 @@ impl<'r> Filter<'r> {
     /// The amount that this filter compares, and how much is asked of it.
     pub(crate) fn amount(&self) -> Option<(Amount, i32)> {
         match self.program {
-            Program::Room { amount, wanted } => Some((amount, wanted)),
+            Program::Room { amount, wanted } | Program::RoomOfSet { amount, wanted, .. } => {
+                Some((amount, wanted))
+            }
             _ => None,
         }
+    }
+
+    /// The ratio that this filter counted with, if an aggregate of the host gave one.
+    pub(crate) fn ratio(&self, table: &HostTable, row: Row) -> Option<f64> {
+        match &self.program {
+            Program::RoomOfSet { ratios, .. } => ratios[table.aggregates.set_of(row.index()) as usize],
+            _ => None,
+        }
+    }
+}
+
+/// The hosts of a block, to be asked one by one.
+struct Each<'a> {
+    kind: FilterKind,
+    table: &'a HostTable,
+    block: usize,
+    alive: u64,
+    tally: &'a mut Tally,
+}
+
+impl Each<'_> {
+    /// Those that pass. An error counts as a refusal, and the first is kept.
+    fn ask(&mut self, mut verdict: impl FnMut(usize) -> Result<bool, String>) -> u64 {
+        let mut pass = 0;
+        for bit in word_bits(self.alive) {
+            let row = self.block * BLOCK + bit;
+            match verdict(row) {
+                Ok(passes) => pass |= u64::from(passes) << bit,
+                Err(reason) => {
+                    self.tally.errors += 1;
+                    let host = || self.table.host(Row(row as u32)).to_owned();
+                    self.tally.first_error.get_or_insert_with(|| FilterError {
+                        filter: self.kind,
+                        host: host(),
+                        reason,
+                    });
+                }
+            }
+        }
+        pass
+    }
+}
+
+impl Count {
+    fn column(self, columns: &Columns) -> &RawColumn {
+        match self {
+            Self::IoOps => &columns.num_io_ops,
+            Self::Instances => &columns.num_instances,
+        }
+    }
+
+    fn of(self, exact: &Exact) -> i128 {
+        match self {
+            Self::IoOps => exact.num_io_ops().into(),
+            Self::Instances => exact.used().instances.into(),
+        }
+    }
+}
+
+impl Values {
+    fn compile(rule: Rule, attribute: &str, table: &mut HostTable) -> Self {
+        let key = table.capabilities.key(Kind::Attribute, attribute);
+        if let Some(key) = key {
+            table.capabilities.build_column(key);
+        }
+        Self { rule, key, verdicts: vec![None; table.capabilities.values()] }
+    }
+
+    fn ask(&mut self, table: &HostTable, row: usize) -> Result<bool, String> {
+        let Some(symbol) = table.capabilities.symbols(self.key).at(row) else {
+            return self.rule.ask(&Json::Null);
+        };
+        let verdict = &mut self.verdicts[symbol as usize];
+        verdict.get_or_insert_with(|| self.rule.ask(&table.capabilities.value(symbol).value)).clone()
+    }
+}
+
+impl Rule {
+    fn ask(&self, value: &Json) -> Result<bool, String> {
+        match self {
+            Self::Inside(network) => network.holds(value),
+            Self::Metrics(names) => Ok(names.iter().all(|name| metric(value, name).is_some())),
+        }
+    }
+}
+
+/// One of a host's metrics, `[{"name": .., "value": ..}, ..]`, as reported.
+pub(crate) fn metric<'v>(metrics: &'v Json, name: &str) -> Option<&'v Json> {
+    let Json::List(metrics) = metrics else { return None };
+    let named = |metric: &&Json| matches!(metric.get("name"), Some(Json::Text(text)) if &**text == name);
+    metrics.iter().rfind(named)
+}
+
+/// Hosts of a zone: that of their aggregates' metadata if they have any, else the one they report, else the default.
+fn zone(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) -> Program<'static> {
+    const KEY: &str = "availability_zone";
+    let zone = match request.availability_zone.as_deref() {
+        None | Some("") => return Program::PassAll,
+        Some(zone) => zone,
+    };
+    // A zone that no host names has a symbol that no row holds.
+    let named = table.zones.find(zone).unwrap_or(NO_ZONE - 1);
+    let unnamed = if zone == options.default_availability_zone { NO_ZONE } else { named };
+    let facts = table.aggregates.facts();
+    if facts.iter().all(|facts| facts.split(KEY).is_none()) {
+        return Program::Zone(named, unnamed);
+    }
+    let passes = table.rows().filter(|row| {
+        let own = table.columns.zone[row.index()];
+        let zones = facts[table.aggregates.set_of(row.index()) as usize].split(KEY);
+        zones.map_or(own == named || own == unnamed, |zones| zones.contains(zone))
+    });
+    Program::Rows(bitmap(table, passes, true))
+}
+
+fn room(kind: FilterKind, request: &RequestSpec) -> (Amount, i32, &'static str) {
+    let demand = Demand::of_flavor(&request.flavor);
+    let (amount, wanted, key) = match kind {
+        FilterKind::Core | FilterKind::AggregateCore => (Amount::Vcpus, demand.vcpus, "cpu_allocation_ratio"),
+        FilterKind::Disk | FilterKind::AggregateDisk => {
+            (Amount::DiskMb, demand.disk_mb, "disk_allocation_ratio")
+        }
+        _ => (Amount::MemoryMb, demand.memory_mb, "ram_allocation_ratio"),
+    };
+    let wanted = i32::try_from(wanted).expect("requests beyond a lane are refused before filters compile");
+    (amount, wanted, key)
+}
+
+/// The room of a host whose ratio is another.
+fn room_with(exact: &Exact, amount: Amount, ratio: f64) -> i32 {
+    let mut capacity = exact.capacity();
+    match amount {
+        Amount::Vcpus => capacity.ratios.cpu = ratio,
+        Amount::MemoryMb => capacity.ratios.ram = ratio,
+        Amount::DiskMb => capacity.ratios.disk = ratio,
+    }
+    let room = capacity.room(&exact.used());
+    lane(match amount {
+        Amount::Vcpus => room.vcpus,
+        Amount::MemoryMb => room.memory_mb,
+        Amount::DiskMb => room.disk_mb,
+    })
+}
+
+fn sets(table: &HostTable, verdict: impl FnMut(&Facts) -> by_aggregate::Verdict) -> Program<'static> {
+    Program::Sets(table.aggregates.facts().iter().map(verdict).collect())
+}
+
+fn limits(table: &HostTable, count: Count, key: &str, configured: i64) -> Program<'static> {
+    let limit = |facts: &Facts| {
+        let own = facts.smallest(key, python::int);
+        own.map_or(configured, |own| own.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
+    };
+    Program::FewerOfSet { count, limits: table.aggregates.facts().iter().map(limit).collect() }
+}
+
+/// Rows as a bitmap: those listed, or all others.
+fn bitmap(table: &HostTable, rows: impl Iterator<Item = Row>, listed: bool) -> Vec<u64> {
+    let mut words = vec![if listed { 0 } else { u64::MAX }; table.columns.present.len()];
+    for row in rows {
+        let (word, bit) = (&mut words[row.index() / BLOCK], 1 << (row.index() % BLOCK));
+        *word = if listed { *word | bit } else { *word & !bit };
+    }
+    words
+}
+
+/// SameHostFilter and DifferentHostFilter: hosts that have one of the instances hinted at, or none. What is no uuid is
+/// the name of no instance.
+fn with_instances(table: &HostTable, request: &RequestSpec, hint: &str, same: bool) -> Program<'static> {
+    let uuids: Vec<Option<Uuid>> = match request.scheduler_hints.get(hint) {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::String(text)) if text.is_empty() => Vec::new(),
+        Some(Value::Array(items)) => {
+            items.iter().map(|item| item.as_str().and_then(|text| text.parse().ok())).collect()
+        }
+        Some(Value::String(text)) => vec![text.parse().ok()],
+        Some(_) => vec![None],
+    };
+    if uuids.is_empty() {
+        return Program::PassAll;
+    }
+    let rows = uuids.into_iter().flatten().flat_map(|uuid| table.instances.rows_of(uuid)).map(Row);
+    Program::Rows(bitmap(table, rows, same))
+}
+
+fn isolated(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) -> Program<'static> {
+    let policy = &options.policy;
+    let id = request.image.as_ref().and_then(|image| image.id.as_ref());
+    let image = id.is_some_and(|id| policy.isolated_images.contains(id));
+    let hosts = || policy.isolated_hosts.iter().filter_map(|host| table.row_of(host));
+    let restrict = policy.restrict_isolated_hosts_to_isolated_images;
+    match (policy.isolated_images.is_empty(), restrict, image) {
+        (true, false, _) | (false, false, false) => Program::PassAll,
+        (true, true, _) | (false, true, false) => Program::Rows(bitmap(table, hosts(), false)),
+        (false, _, true) => Program::Rows(bitmap(table, hosts(), true)),
     }
 }
 

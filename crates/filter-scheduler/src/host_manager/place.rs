@@ -124,10 +124,14 @@ impl HostManager {
         uuids: &[Uuid],
         selected: Selected,
     ) -> Result<Decision, Failure> {
-        let Selected { picks, alternates, explanation, filter_errors, failure } = selected;
+        let Selected { picks, alternates, explanation, filter_errors, weigher_errors, failure } = selected;
         self.counters.filter_errors += filter_errors.iter().map(|(hosts, _)| u64::from(*hosts)).sum::<u64>();
         for (hosts, error) in &filter_errors {
             tracing::debug!(decision_id, hosts, %error, "a filter could not decide about some hosts");
+        }
+        self.counters.filter_errors += weigher_errors.iter().map(|(hosts, _)| u64::from(*hosts)).sum::<u64>();
+        for (hosts, error) in &weigher_errors {
+            tracing::debug!(decision_id, hosts, %error, "a weigher could not value some hosts");
         }
         let refusal = match failure {
             None => None,

@@ -207,6 +207,7 @@ impl Naive<'_> {
                 fits(total, host.ratios.disk, used, wanted as f64, 1024.0)
             }
             FilterKind::ComputeCapabilities => self.capabilities(host),
+            other => unreachable!("{other} has a reference engine of its own"),
         }
     }
 
@@ -254,6 +255,7 @@ impl Naive<'_> {
                         WeigherKind::Ram => host.memory as f64 - host.memory_used as f64,
                         WeigherKind::Cpu => host.vcpus as f64 * host.ratios.cpu - host.vcpus_used as f64,
                         WeigherKind::Disk => 1024.0 * (host.disk as f64 - host.disk_used as f64),
+                        other => unreachable!("{other} has a reference engine of its own"),
                     };
                     raw.max(0.0)
                 })

@@ -155,6 +155,7 @@ fn first_fit(table: &mut HostTable, spec: &RequestSpec, dry_run: bool) -> Select
         alternates: table.rows().skip(1).collect(),
         explanation: Explanation::default(),
         filter_errors: Vec::new(),
+        weigher_errors: Vec::new(),
         failure: (!all).then(|| Failure::NoValidHost { reason: "None fits.".into(), placeable }),
     }
 }

@@ -1,0 +1,56 @@
+//! HostState's attributes by name, as far as the table knows them.
+
+use novella_resources::MB_PER_GB;
+
+use crate::capability_columns::{INTEGERS, Kind};
+use crate::host_table::{HostState, HostTable, Row};
+use crate::json::Json;
+
+/// Attributes that the table itself knows.
+pub(super) fn computed(name: &str) -> Option<fn(&HostState<'_>) -> Json> {
+    Some(match name {
+        "host" => |h| Json::Text(h.host().into()),
+        "nodename" | "hypervisor_hostname" => |h| Json::Text(h.nodename().into()),
+        "total_usable_ram_mb" => |h| Json::Int(h.reported().memory_mb_total.into()),
+        "free_ram_mb" => |h| whole(h.free_memory_mb()),
+        "total_usable_disk_gb" => |h| Json::Int(h.reported().disk_gb_total.into()),
+        "disk_mb_used" => |h| Json::Int((h.reported().disk_gb_used * MB_PER_GB).into()),
+        "free_disk_mb" => |h| whole(h.free_disk_mb()),
+        "vcpus_total" => |h| Json::Int(h.reported().vcpus_total.into()),
+        "vcpus_used" => |h| Json::Int(h.used().vcpus.into()),
+        "num_instances" => |h| Json::Int(h.used().instances.into()),
+        "num_io_ops" => {
+            |h| Json::Int(i128::from(h.reported().num_io_ops) + i128::from(h.consumed().instances))
+        }
+        "failed_builds" => |h| Json::Int(h.reported().failed_builds.into()),
+        "cpu_allocation_ratio" => |h| Json::Float(h.reported().ratios.cpu),
+        "ram_allocation_ratio" => |h| Json::Float(h.reported().ratios.ram),
+        "disk_allocation_ratio" => |h| Json::Float(h.reported().ratios.disk),
+        _ => return None,
+    })
+}
+
+/// A whole number kept in a double.
+fn whole(value: f64) -> Json {
+    Json::Int(value as i128)
+}
+
+/// One attribute of one host; `None` where Nova has none or None.
+pub(super) fn get(table: &HostTable, row: Row, name: &str) -> Option<Json> {
+    if let Some(attribute) = computed(name) {
+        return Some(attribute(&table.view(row)));
+    }
+    let capabilities = &table.capabilities;
+    if let Some(which) = INTEGERS.iter().position(|integer| *integer == name) {
+        return capabilities.integer(row.index(), which).map(|value| Json::Int(value.into()));
+    }
+    let symbol = capabilities.symbols(capabilities.key(Kind::Attribute, name)).at(row.index())?;
+    Some(capabilities.value(symbol).value.clone()).filter(|value| *value != Json::Null)
+}
+
+/// One of the host's facts, Nova's `stats`.
+pub(super) fn fact(table: &HostTable, row: Row, name: &str) -> Option<Json> {
+    let capabilities = &table.capabilities;
+    let symbol = capabilities.symbols(capabilities.key(Kind::Fact, name)).at(row.index())?;
+    Some(capabilities.value(symbol).value.clone()).filter(|value| *value != Json::Null)
+}

@@ -1,0 +1,67 @@
+//! Filters that ask metadata of the host's aggregates: one verdict per distinct set of aggregates.
+
+use std::collections::BTreeMap;
+
+use crate::aggregates::Facts;
+use crate::extra_specs_ops::Requirement;
+use crate::image::ImageProperties;
+use crate::options::Policy;
+
+/// What a filter says of all hosts of one set.
+pub(super) type Verdict = Result<bool, String>;
+
+/// AggregateInstanceExtraSpecsFilter. Where an error and a match both occur among a key's values, Nova's answer depends on
+/// the order of a Python set; here the match counts.
+pub(super) fn extra_specs(facts: &Facts, specs: &BTreeMap<String, String>) -> Verdict {
+    for (key, text) in specs {
+        let key = match key.split_once(':') {
+            None => key,
+            Some(("aggregate_instance_extra_specs", key)) => key,
+            Some(_) => continue,
+        };
+        let Some(values) = facts.split(key) else { return Ok(false) };
+        let requirement = Requirement::parse(text);
+        let mut error = None;
+        let matches = values.iter().any(|value| match requirement.matches(value) {
+            Ok(matches) => matches,
+            Err(wrong) => {
+                error.get_or_insert(wrong);
+                false
+            }
+        });
+        match error {
+            _ if matches => {}
+            Some(error) => return Err(format!("extra spec {text:?}: {error}")),
+            None => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// AggregateImagePropertiesIsolation.
+pub(super) fn image_properties(facts: &Facts, image: &ImageProperties, policy: &Policy) -> Verdict {
+    let separator = &policy.aggregate_image_properties_isolation_separator;
+    let prefix = policy.aggregate_image_properties_isolation_namespace.as_ref();
+    let prefix = prefix.map_or(String::new(), |namespace| format!("{namespace}{separator}"));
+    Ok(facts.all().filter(|(key, _)| key.starts_with(&prefix)).all(|(key, values)| {
+        let value = image.get(key).filter(|value| value.truthy());
+        value.is_none_or(|value| values.contains(value.text().as_str()))
+    }))
+}
+
+/// AggregateMultiTenancyIsolation.
+pub(super) fn tenancy(facts: &Facts, project: Option<&str>) -> Verdict {
+    let mut isolated = false;
+    for (_, tenants) in facts.all().filter(|(key, _)| key.starts_with("filter_tenant_id")) {
+        if project.is_some_and(|project| tenants.contains(project)) {
+            return Ok(true);
+        }
+        isolated = true;
+    }
+    Ok(!isolated)
+}
+
+/// AggregateTypeAffinityFilter.
+pub(super) fn flavor(facts: &Facts, name: &str) -> Verdict {
+    Ok(facts.split("instance_type").is_none_or(|names| names.contains(name)))
+}

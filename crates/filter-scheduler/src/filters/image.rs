@@ -1,0 +1,83 @@
+//! ImagePropertiesFilter: what an image is made for against what hosts can run.
+
+use super::{Asked, Program};
+use crate::capability_columns::Kind;
+use crate::host_table::HostTable;
+use crate::image::{ImageProperties, Property, architecture};
+use crate::json::Json;
+use crate::options::Policy;
+use crate::version::{Predicate, Version};
+
+/// What an image asks for.
+#[derive(Debug)]
+pub(super) struct Support {
+    /// Each must stand somewhere in one of a host's triples of architecture, hypervisor type and VM mode.
+    wanted: Vec<String>,
+    version: Option<Predicate>,
+    /// Nova reads a host's bits where its cpu_info is a text, which raises an exception.
+    maxphysaddr_bits: bool,
+    key: Option<u32>,
+    /// By symbol of `supported_instances`, once known.
+    triples: Vec<Option<bool>>,
+    /// The versions met so far. A fleet runs few.
+    versions: Vec<(i64, bool)>,
+}
+
+impl Support {
+    pub(super) fn compile<'r>(asked: &Asked<'_>, table: &mut HostTable, policy: &Policy) -> Program<'r> {
+        let image: &ImageProperties = &asked.image;
+        let default = policy.image_properties_default_architecture.as_deref().and_then(architecture);
+        let of_image = |name| image.get_text(name).map(str::to_owned);
+        let wanted =
+            [of_image("hw_architecture").or(default), of_image("img_hv_type"), of_image("hw_vm_mode")];
+        let wanted: Vec<String> = wanted.into_iter().flatten().collect();
+        if wanted.is_empty() {
+            return Program::PassAll;
+        }
+        let key = table.capabilities.key(Kind::Attribute, "supported_instances");
+        if let Some(key) = key {
+            table.capabilities.build_column(key);
+        }
+        Program::Image(Self {
+            wanted,
+            version: image.get_text("img_hv_requested_version").and_then(Predicate::parse),
+            maxphysaddr_bits: image.get("hw_maxphysaddr_bits").is_some_and(Property::truthy),
+            key,
+            triples: vec![None; table.capabilities.values()],
+            versions: Vec::new(),
+        })
+    }
+
+    pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Result<bool, String> {
+        let Some(symbol) = table.capabilities.symbols(self.key).at(row) else { return Ok(false) };
+        let wanted = &self.wanted;
+        let supported = *self.triples[symbol as usize]
+            .get_or_insert_with(|| supports(&table.capabilities.value(symbol).value, wanted));
+        if !supported || !self.runs(table.columns.exact[row].hypervisor_version) {
+            return Ok(false);
+        }
+        if self.maxphysaddr_bits {
+            return Err("hw_maxphysaddr_bits cannot be compared with cpu_info, which is a text".to_owned());
+        }
+        Ok(true)
+    }
+
+    fn runs(&mut self, number: i64) -> bool {
+        let Some(predicate) = self.version.as_ref().filter(|_| number != 0) else { return true };
+        if let Some((_, holds)) = self.versions.iter().find(|(known, _)| *known == number) {
+            return *holds;
+        }
+        let holds = predicate.holds(&Version::of_hypervisor(number));
+        self.versions.push((number, holds));
+        holds
+    }
+}
+
+fn supports(triples: &Json, wanted: &[String]) -> bool {
+    let Json::List(triples) = triples else { return false };
+    let stands = |triple: &Json, word: &String| match triple {
+        Json::List(parts) => parts.iter().any(|part| matches!(part, Json::Text(text) if **text == **word)),
+        _ => false,
+    };
+    triples.iter().any(|triple| wanted.iter().all(|word| stands(triple, word)))
+}
