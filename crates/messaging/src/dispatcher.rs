@@ -92,10 +92,19 @@ pub struct Args<'a> {
 }
 
 impl<'a> Args<'a> {
-    /// Reads them as `T`, which may borrow from the request.
+    /// Reads them as `T`, which may borrow from the request. An error names the value that was wrong.
     pub fn parse<T: Deserialize<'a>>(&self) -> Result<T, CallError> {
-        serde_json::from_str(self.text)
-            .map_err(|error| CallError::BadArguments { reason: format!("{}(): {error}", self.method) })
+        serde_json::from_str(self.text).map_err(|_| self.bad_arguments::<T>())
+    }
+
+    /// Reads them once more, slowly, to learn where they are wrong; the path costs too much to keep for every report.
+    fn bad_arguments<T: Deserialize<'a>>(&self) -> CallError {
+        let mut text = serde_json::Deserializer::from_str(self.text);
+        let reason = match serde_path_to_error::deserialize::<_, T>(&mut text) {
+            Err(error) => format!("{}(): {}: {}", self.method, error.path(), error.inner()),
+            Ok(_) => format!("{}(): text after the arguments", self.method),
+        };
+        CallError::BadArguments { reason }
     }
 
     /// The JSON text.
@@ -291,6 +300,24 @@ mod tests {
         assert_eq!(error.args, ["Endpoint does not support RPC method fly"]);
         let error = CallError::UnsupportedVersion.into_remote("fly", "1.9");
         assert_eq!(error.message, "Endpoint does not support RPC version 1.9. Attempted method: fly");
+    }
+
+    #[test]
+    fn bad_arguments_are_named() {
+        #[derive(Debug, Deserialize)]
+        struct Flavor {
+            #[expect(dead_code, reason = "read by serde only")]
+            memory_mb: u64,
+        }
+        #[derive(Debug, Deserialize)]
+        struct Spec {
+            #[expect(dead_code, reason = "read by serde only")]
+            flavor: Flavor,
+        }
+        let args = serde_json::json!({"flavor": {"memory_mb": -512}});
+        let request = Request::new("place", Version::new(1, 0), &args).unwrap();
+        let error = request.args().parse::<Spec>().unwrap_err().to_string();
+        assert!(error.contains("place(): flavor.memory_mb: invalid value: integer `-512`"), "{error}");
     }
 
     #[test]
