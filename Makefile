@@ -1,6 +1,6 @@
 # Every command of this project. ARGS goes to the program: make demo ARGS='--for 10s'
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench measure lint
+.PHONY: help demo test simulate bench measure lint
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,6 +10,9 @@ demo: ## a fleet in one process, no broker: hosts fill and drain before your eye
 
 test: ## everything: unit, system, two RabbitMQs, the executables, the compose file (ARGS: names of parts)
 	@scripts/test.sh $(ARGS)
+
+simulate: ## random histories of a whole fleet, seed after seed (SECONDS=600)
+	@NOVELLA_SIM_SECONDS=$(or $(SECONDS),600) cargo test --quiet --locked -p novella-tests --test system random_histories -- --nocapture
 
 bench: ## the benchmarks in memory: report path, placement, host map, envelope (ARGS: a filter)
 	@cargo bench --workspace --locked --bench '*' -- $(ARGS)
