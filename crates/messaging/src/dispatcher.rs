@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(request.args().parse::<Wanted<'_>>().unwrap().host, "a");
         let bad = Request::new("m", Version::new(1, 0), &serde_json::json!({"host": 3})).unwrap();
         let error = bad.args().parse::<Wanted<'_>>().unwrap_err();
-        assert!(error.to_string().contains("m(): invalid type: integer `3`"), "{error}");
+        assert!(error.to_string().contains("m(): host: invalid type: integer `3`"), "{error}");
         let deep = format!("{{\"host\": {}{}}}", "[".repeat(5000), "]".repeat(5000));
         let deep = Request { args: 0..deep.len(), text: deep, ..request };
         assert!(deep.args().parse::<serde_json::Value>().is_err(), "recursion is limited, not fatal");
