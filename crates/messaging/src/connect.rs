@@ -22,7 +22,9 @@ pub enum ConnectError {
 
 /// Reads a URL of a broker into options. `connection_name` is shown by the broker's tools.
 pub fn rabbit_options(
-    url: &str, connection_name: impl Into<String>, seed: [u8; 32],
+    url: &str,
+    connection_name: impl Into<String>,
+    seed: [u8; 32],
 ) -> Result<RabbitOptions, ConnectError> {
     let url = TransportUrl::parse(url)?;
     if url.scheme != Scheme::Rabbit {
@@ -33,7 +35,9 @@ pub fn rabbit_options(
 
 /// Starts connecting to the broker of this URL; needs a tokio runtime.
 pub fn connect(
-    url: &str, connection_name: impl Into<String>, seed: [u8; 32],
+    url: &str,
+    connection_name: impl Into<String>,
+    seed: [u8; 32],
 ) -> Result<Arc<RabbitTransport>, ConnectError> {
     Ok(RabbitTransport::start(rabbit_options(url, connection_name, seed)?))
 }

@@ -19,15 +19,15 @@ mod target;
 mod transport;
 mod url;
 
-pub use connect::{ConnectError, connect, rabbit_options};
 pub use client::{CallOptions, RpcClient};
+pub use connect::{ConnectError, connect, rabbit_options};
 pub use dispatcher::{Args, CallError, Endpoint, Request, RequestContext, answer};
 pub use envelope::{CONTENT_TYPE, MAX_BODY_BYTES, inflate};
 pub use error::{RemoteError, RpcError, TransportError};
 pub use server::{BatchHandler, Listening, RpcServer, ServerCounters, ServerOptions};
 pub use target::{Target, Version};
 pub use transport::{
-    ConnectionState, Consumer, ConsumerState, Delivery, DeliveryTag, Destination, FanoutLimits, Outgoing, QueueKind, Settle, Subscription,
-    Transport,
+    ConnectionState, Consumer, ConsumerState, Delivery, DeliveryTag, Destination, FanoutLimits, Outgoing,
+    QueueKind, Settle, Subscription, Transport,
 };
 pub use url::{BrokerHost, Scheme, TransportUrl, UrlError};
