@@ -316,9 +316,10 @@ impl<'t> Estimate<'t> {
                 estimate.add(weigher, column, *range, table);
             }
         }
-        // A term is rounded in its value, the bound, their difference, the factor, the multiplier and two products; then
-        // each sum once more. Twice that leaves room for the exact weight's own rounding.
-        let roundings = 2 * (7 + estimate.terms.len());
+        // A term is rounded in its value, its factor and their product; some also in the bound, the difference from it,
+        // the multiplier and another product; then each sum once more. Twice that leaves room for the exact weight's own.
+        let plain = estimate.terms.iter().all(|term| term.min == 0.0 && term.multipliers.is_none());
+        let roundings = 2 * (if plain { 3 } else { 7 } + estimate.terms.len());
         estimate.relative = roundings as f64 * f64::from(f32::EPSILON);
         estimate
     }

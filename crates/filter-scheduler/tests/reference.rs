@@ -4,12 +4,15 @@
 
 mod naive;
 
+use std::collections::BTreeMap;
+
+use naive::policy::{QUERIES_ERROR, QUERIES_NOT, QUERIES_OR, QUERIES_ROOM};
 use naive::{Host, Naive, Outcome};
 use novella_filter_scheduler::{
-    Failure, FilterKind, FilterScheduler, HostTable, OnFilterError, Resources, Row, SchedulerOptions,
-    Selected, Status, Terms, WeigherKind,
+    Aggregate, Failure, FilterKind, FilterScheduler, HostTable, Instance, OnFilterError, Policy, Resources,
+    Row, SchedulerOptions, Selected, Status, Terms, WeigherKind,
 };
-use novella_objects::{AllocationRatios, Flavor, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, Image, InstanceGroup, RequestSpec, Retry};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -38,6 +41,12 @@ fn the_engine_decides_as_the_rules_do() {
     }
     // A generator that no longer reaches an outcome would test nothing.
     assert!(seen.one > 3000 && seen.several > 2000 && seen.refused > 1000 && seen.errors > 100, "{seen:?}");
+    for kind in FilterKind::ALL.into_iter().filter(|kind| *kind != FilterKind::AllHosts) {
+        assert!(seen.told_apart.get(kind.name()).is_some_and(|times| *times > 30), "{kind} {seen:?}");
+    }
+    for kind in WeigherKind::ALL {
+        assert!(seen.told_apart.get(kind.name()).is_some_and(|times| *times > 30), "{kind} {seen:?}");
+    }
 }
 
 /// How many requests ended how.
@@ -47,14 +56,29 @@ struct Seen {
     several: u32,
     refused: u32,
     errors: u32,
+    /// By filter or weigher: how often it told hosts apart.
+    told_apart: BTreeMap<String, u32>,
 }
 
 impl Seen {
+    fn note(&mut self, selected: &Selected) {
+        let filters = selected.explanation.filters.iter();
+        let refusing = filters.filter(|t| t.hosts_out > 0 && t.hosts_out < t.hosts_in).map(|t| &t.filter);
+        let weighers = selected.explanation.ranking.iter().take(1).flat_map(|scored| &scored.weighers);
+        let telling = weighers.filter(|w| w.range.0 < w.range.1 && w.multiplier != 0.0).map(|w| &w.weigher);
+        for name in refusing.chain(telling) {
+            *self.told_apart.entry(name.clone()).or_default() += 1;
+        }
+    }
+
     fn add(&mut self, other: &Self) {
         self.one += other.one;
         self.several += other.several;
         self.refused += other.refused;
         self.errors += other.errors;
+        for (name, times) in &other.told_apart {
+            *self.told_apart.entry(name.clone()).or_default() += times;
+        }
     }
 }
 
@@ -63,6 +87,8 @@ fn case(seed: u64) -> Seen {
     let mut rng = Rng::seed_from_u64(seed);
     let options = options(&mut rng);
     let (mut table, mut hosts) = fleet(&mut rng);
+    let aggregates = if rng.random_bool(0.6) { aggregates(&mut rng) } else { Vec::new() };
+    table.set_aggregates(aggregates.iter().cloned());
     let mut engine = FilterScheduler::new(options.clone()).expect("generated options are good");
     for _ in 0..rng.random_range(1..=3) {
         let request = request(&mut rng, &hosts);
@@ -71,11 +97,14 @@ fn case(seed: u64) -> Seen {
             dry_run: rng.random_bool(0.2),
             alternates: rng.random_bool(0.5).then(|| rng.random_range(0..5)),
         };
-        let naive = Naive { options: &options, request: &request, terms: &terms };
+        let naive = Naive { options: &options, request: &request, terms: &terms, aggregates: &aggregates };
         let before = hosts.clone();
         let expected = naive.select(&mut hosts);
         if matches!(expected, Outcome::Failed { .. }) || terms.dry_run {
-            hosts = before;
+            hosts = before.clone();
+        }
+        for (host, before) in hosts.iter_mut().zip(&before) {
+            host.instances.clone_from(&before.instances); // noted for the request's group only
         }
         match &expected {
             Outcome::Placed { picks, .. } if picks.len() == 1 => seen.one += 1,
@@ -84,6 +113,7 @@ fn case(seed: u64) -> Seen {
             Outcome::Error { .. } => seen.errors += 1,
         }
         let got = engine.select(&mut table, &request, &terms);
+        seen.note(&got);
         compare(&table, &expected, &got, &format!("{request:#?}\n{options:#?}\n{terms:?}"));
         for host in &hosts {
             let row = table.row_of(&host.name).expect("no host vanished");
@@ -143,14 +173,25 @@ fn compare(table: &HostTable, expected: &Outcome, got: &Selected, context: &str)
 }
 
 fn options(rng: &mut Rng) -> SchedulerOptions {
-    let mut enabled_filters = FilterKind::DEFAULT.to_vec();
-    if rng.random_bool(0.5) {
+    let all = rng.random_bool(0.6);
+    let mut enabled_filters = if all { FilterKind::ALL.to_vec() } else { FilterKind::DEFAULT.to_vec() };
+    if all && rng.random_bool(0.8) {
+        // All at once leave few hosts.
+        enabled_filters.shuffle(rng);
+        enabled_filters.truncate(rng.random_range(1..8));
+    } else if rng.random_bool(0.5) {
         enabled_filters.shuffle(rng);
         enabled_filters.truncate(rng.random_range(0..=enabled_filters.len()));
     }
-    let mut weighers: Vec<_> = WeigherKind::DEFAULT
+    let kinds = if rng.random_bool(0.6) { WeigherKind::ALL.to_vec() } else { WeigherKind::DEFAULT.to_vec() };
+    let mut weighers: Vec<_> = kinds
         .into_iter()
-        .map(|kind| (kind, *[1.0, 1.0, 1.0, 0.0, -1.0, 0.3, 2.5, 1000.0, -1e6].choose(rng).unwrap()))
+        .map(|kind| {
+            let multiplier: f64 = *[1.0, 1.0, 1.0, 0.0, -1.0, 0.3, 2.5, 1000.0, -1e6].choose(rng).unwrap();
+            let positive =
+                [WeigherKind::Pci, WeigherKind::SoftAffinity, WeigherKind::SoftAntiAffinity].contains(&kind);
+            (kind, if positive { multiplier.abs() } else { multiplier })
+        })
         .collect();
     weighers.shuffle(rng);
     if rng.random_bool(0.2) {
@@ -169,8 +210,53 @@ fn options(rng: &mut Rng) -> SchedulerOptions {
             OnFilterError::RejectHost
         },
         runners_up: rng.random_range(0..5),
-        ..SchedulerOptions::default()
+        policy: policy(rng),
     }
+}
+
+fn policy(rng: &mut Rng) -> Policy {
+    let some = |rng: &mut Rng, words: &[&str]| -> Vec<String> {
+        words.iter().filter(|_| rng.random_bool(0.4)).map(|word| (*word).to_owned()).collect()
+    };
+    Policy {
+        max_io_ops_per_host: rng.random_range(0..9),
+        max_instances_per_host: *[1, 5, 50, 1 << 40].choose(rng).unwrap(),
+        isolated_hosts: some(rng, &["Host000", "Host003", "Host007", "nobody"]),
+        isolated_images: some(rng, &["i1", "i2"]),
+        restrict_isolated_hosts_to_isolated_images: rng.random_bool(0.5),
+        metrics_weight_setting: some(rng, &["cpu.frequency=0.5", "numa=-2"]),
+        metrics_required: false,
+        ..Policy::default()
+    }
+}
+
+fn aggregates(rng: &mut Rng) -> Vec<Aggregate> {
+    (1..=4)
+        .map(|id| {
+            let mut metadata = BTreeMap::new();
+            let mut set = |rng: &mut Rng, key: &str, chance, values: &[&str]| {
+                if rng.random_bool(chance) {
+                    metadata.insert(key.to_owned(), (*values.choose(rng).unwrap()).to_owned());
+                }
+            };
+            set(rng, "tier", 0.5, &["a", "b , c", "1", "x,2", ""]);
+            set(rng, "rack", 0.3, &["1", "2", "3", "x", "1,x"]);
+            set(rng, "max_io_ops_per_host", 0.3, &["3", "100", "-1", "5.0x"]);
+            set(rng, "max_instances_per_host", 0.3, &["2", "30", "many"]);
+            set(rng, "instance_type", 0.3, &["small", "large, small", "", "tiny"]);
+            set(rng, "filter_tenant_id", 0.2, &["p1", "p2, p3"]);
+            set(rng, "filter_tenant_id2", 0.1, &["p1"]);
+            set(rng, "os_distro", 0.3, &["debian", "fedora,debian", "arch"]);
+            set(rng, "hw_architecture", 0.2, &["x86_64", "aarch64,x86_64"]);
+            for ratio in ["ram_allocation_ratio", "cpu_allocation_ratio", "disk_allocation_ratio"] {
+                set(rng, ratio, 0.3, &["1.5", "0.9", "4", "x", "1"]);
+            }
+            for kind in WeigherKind::ALL {
+                set(rng, kind.multiplier_key(), 0.15, &["2.5", "-0.5", "0", "x", "1", "1e3"]);
+            }
+            Aggregate { id, name: format!("a{id}"), metadata }
+        })
+        .collect()
 }
 
 /// Few distinct sizes, so that ties are the rule.
@@ -214,7 +300,31 @@ fn fleet(rng: &mut Rng) -> (HostTable, Vec<Host>) {
             zone: [None, Some("az1"), Some("az2")].choose(rng).unwrap().map(str::to_owned),
             arch: [None, Some("x86_64"), Some("aarch64")].choose(rng).unwrap().map(str::to_owned),
             rack: rng.random_bool(0.8).then(|| rng.random_range(0..4)),
+            aggregates: (1..=5).filter(|_| rng.random_bool(0.2)).collect(),
+            instances: (0..rng.random_range(0..4))
+                .map(|_| Uuid::from_u128(rng.random_range(0..200)))
+                .collect(),
+            instance_flavors: Vec::new(),
+            instance_images: Vec::new(),
+            reported_instances: *[0, 1, 5, 60, 20_000_001].choose(rng).unwrap(),
+            reported_io_ops: rng.random_range(0..10),
+            failed_builds: *[0, 0, 0, 1, 4].choose(rng).unwrap(),
+            placed: 0,
+            hypervisor_version: *[0, 2, 6_002_000, 8_002_001, 123_456_789].choose(rng).unwrap(),
+            pci_devices: *[0, 0, 3, 99, 200].choose(rng).unwrap(),
+            cell: [None, Some("c1"), Some("c2")].choose(rng).unwrap().map(str::to_owned),
+            ip: rng.random_bool(0.9).then(|| format!("10.0.{}.{}", rng.random_range(0..3), at)),
+            supported: rng.random_bool(0.9).then(|| {
+                let arch = *["x86_64", "aarch64"].choose(rng).unwrap();
+                vec![[arch, "qemu", "hvm"].map(str::to_owned), [arch, "xen", "exe"].map(str::to_owned)]
+            }),
+            metrics: [("cpu.frequency", 2000), ("numa", 7)]
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value + rng.random_range(0..3)))
+                .filter(|(_, value)| value % 5 != 2)
+                .collect(),
         };
+        let host = with_kinds(rng, host);
         // Rows are given back and taken again, so that fleet order is not the order of names.
         let row = table.insert(&name, &format!("node-{name}"));
         if rng.random_bool(0.1) {
@@ -235,7 +345,39 @@ fn fleet(rng: &mut Rng) -> (HostTable, Vec<Host>) {
     (table, hosts.into_iter().map(|(_, host)| host).collect())
 }
 
+/// Flavors and images of the instances.
+fn with_kinds(rng: &mut Rng, mut host: Host) -> Host {
+    for _ in &host.instances {
+        host.instance_flavors.push((*["small", "large"].choose(rng).unwrap()).to_owned());
+        let distro = ("os_distro".to_owned(), (*["debian", "arch"].choose(rng).unwrap()).to_owned());
+        let mode = ("hw_vm_mode".to_owned(), "hvm".to_owned());
+        host.instance_images.push([distro, mode].into_iter().filter(|_| rng.random_bool(0.7)).collect());
+    }
+    host
+}
+
 fn write(table: &mut HostTable, row: Row, host: &Host) {
+    let mut more = format!(r#""hypervisor_version":{},"#, host.hypervisor_version);
+    if let Some(ip) = &host.ip {
+        more += &format!(r#""host_ip":"{ip}","#);
+    }
+    if let Some(supported) = &host.supported {
+        more += &format!(r#""supported_instances":{},"#, serde_json::json!(supported));
+    }
+    let metric = |(name, value): (&String, &i64)| serde_json::json!({"name": name, "value": value});
+    more += &format!(r#""metrics":{},"#, serde_json::Value::from_iter(host.metrics.iter().map(metric)));
+    let ids: Vec<u32> = host.aggregates.iter().rev().copied().collect();
+    table.set_host_aggregates(row, &ids);
+    table.set_pci_devices(row, host.pci_devices);
+    table.set_cell(row, host.cell.as_deref());
+    for ((uuid, flavor), image) in
+        host.instances.iter().zip(&host.instance_flavors).zip(&host.instance_images)
+    {
+        let properties = image.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+        let image = Image { id: None, properties };
+        let instance = Instance { uuid: *uuid, flavor: Some(flavor), image: Some(&image) };
+        table.add_instance(row, &instance).expect("generated images are good");
+    }
     let resources = Resources {
         vcpus_total: host.vcpus,
         vcpus_used: host.vcpus_used,
@@ -244,7 +386,9 @@ fn write(table: &mut HostTable, row: Row, host: &Host) {
         disk_gb_total: host.disk,
         disk_gb_used: host.disk_used,
         ratios: host.ratios,
-        ..Resources::default()
+        num_instances: host.reported_instances,
+        num_io_ops: host.reported_io_ops,
+        failed_builds: host.failed_builds,
     };
     table.set_resources(row, &resources).expect("generated resources are good");
     table.set_status(row, host.status);
@@ -252,7 +396,7 @@ fn write(table: &mut HostTable, row: Row, host: &Host) {
     let arch = host.arch.as_ref().map_or(String::new(), |arch| format!(r#""cpu_info":{{"arch":"{arch}"}},"#));
     let rack = host.rack.map_or(String::new(), |rack| format!(r#""rack":{rack}"#));
     let report = format!(
-        r#"{{{arch}"novella":{{"uuid":"00000000-0000-0000-0000-000000000001","incarnation":1,"nonce":1,"seq":1,
+        r#"{{{arch}{more}"novella":{{"uuid":"00000000-0000-0000-0000-000000000001","incarnation":1,"nonce":1,"seq":1,
         "sent_at":"","interval_ms":1,"facts":{{{rack}}}}}}}"#
     );
     table.set_capabilities(row, &serde_json::from_str(&report).expect("generated report is good"));
@@ -273,12 +417,17 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
         let value = *[">= 1", "== 2", "3", "<in> 1"].choose(rng).unwrap();
         extra_specs.push((key.to_owned(), value.to_owned()));
     }
+    if rng.random_bool(0.2) {
+        let value = *["a", "<or> a <or> b", "= 1", "c"].choose(rng).unwrap();
+        extra_specs.push(("aggregate_instance_extra_specs:tier".to_owned(), value.to_owned()));
+    }
     let instances = if rng.random_bool(0.4) { 1 } else { rng.random_range(1..30) };
     let change_case = rng.random_bool(0.5);
     let cased = |name: String| if change_case { name.to_uppercase() } else { name };
     RequestSpec {
         instance_uuids: (0..instances).map(Uuid::from_u128).collect(),
         flavor: Flavor {
+            name: (*["small", "large", "huge"].choose(rng).unwrap()).to_owned(),
             vcpus: rng.random_range(0..6),
             memory_mb: 512 * rng.random_range(0..10),
             root_gb: 10 * rng.random_range(0..4),
@@ -302,11 +451,72 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
             Vec::new()
         },
         target_host: rng.random_bool(0.05).then(|| some(rng)),
-        scheduler_hints: rng
-            .random_bool(0.1)
-            .then(|| ("_nova_check_type".to_owned(), serde_json::json!("live")))
-            .into_iter()
-            .collect(),
+        scheduler_hints: hints(rng),
+        project_id: [None, Some("p1"), Some("p3"), Some("p9")].choose(rng).unwrap().map(str::to_owned),
+        image: rng.random_bool(0.5).then(|| image(rng)),
+        instance_group: rng.random_bool(0.4).then(|| group(rng, hosts)),
+        retry: rng.random_bool(0.3).then(|| {
+            let host = some(rng);
+            Retry {
+                num_attempts: 1,
+                hosts: vec![(host.clone(), format!("node-{host}")), (host, "other".into())],
+            }
+        }),
+        target_cell: [None, Some("c1"), Some("c9")].choose(rng).unwrap().map(str::to_owned),
+        allow_cross_cell_move: rng.random_bool(0.5),
         ..RequestSpec::default()
+    }
+}
+
+fn hints(rng: &mut Rng) -> BTreeMap<String, serde_json::Value> {
+    let mut hints = BTreeMap::new();
+    let mut set = |rng: &mut Rng, name: &str, chance, value: serde_json::Value| {
+        if rng.random_bool(chance) {
+            hints.insert(name.to_owned(), value);
+        }
+    };
+    let uuids = |rng: &mut Rng| {
+        let uuids: Vec<_> =
+            (0..rng.random_range(0..9)).map(|_| Uuid::from_u128(rng.random_range(0..200))).collect();
+        serde_json::json!(uuids)
+    };
+    set(rng, "_nova_check_type", 0.1, "live".into());
+    let (same, different) = (uuids(rng), uuids(rng));
+    set(rng, "same_host", 0.2, same);
+    set(rng, "different_host", 0.2, different);
+    let query = *[QUERIES_ROOM, QUERIES_NOT, QUERIES_OR, QUERIES_ERROR].choose(rng).unwrap();
+    set(rng, "query", 0.3, query.into());
+    let near = format!("10.0.{}.1", rng.random_range(0..3));
+    set(rng, "build_near_host_ip", 0.2, near.into());
+    hints
+}
+
+fn image(rng: &mut Rng) -> Image {
+    let mut properties = BTreeMap::new();
+    let mut set = |rng: &mut Rng, name: &str, values: &[&str]| {
+        if rng.random_bool(0.4) {
+            properties.insert(name.to_owned(), serde_json::json!(values.choose(rng).unwrap()));
+        }
+    };
+    set(rng, "hw_architecture", &["x86_64", "aarch64"]);
+    set(rng, "hw_vm_mode", &["hvm", "exe", "xen"]);
+    set(rng, "img_hv_type", &["qemu", "xen"]);
+    set(rng, "os_distro", &["debian", "arch"]);
+    Image { id: [None, Some("i1"), Some("i9")].choose(rng).unwrap().map(str::to_owned), properties }
+}
+
+fn group(rng: &mut Rng, hosts: &[Host]) -> InstanceGroup {
+    let policies = ["affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity", "legacy"];
+    let members = rng.random_range(0..60);
+    let most = rng.random_bool(0.4).then(|| rng.random_range(0..5).to_string());
+    InstanceGroup {
+        policy: (*policies.choose(rng).unwrap()).to_owned(),
+        members: (0..members).map(|_| Uuid::from_u128(rng.random_range(0..200))).collect(),
+        hosts: if rng.random_bool(0.5) {
+            hosts.iter().filter(|_| rng.random_bool(0.3)).map(|host| host.name.clone()).collect()
+        } else {
+            Vec::new()
+        },
+        rules: most.map(|most| ("max_server_per_host".to_owned(), most)).into_iter().collect(),
     }
 }

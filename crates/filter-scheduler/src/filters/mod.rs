@@ -263,7 +263,6 @@ impl<'r> Filter<'r> {
         tally: &mut Tally,
     ) -> u64 {
         let columns = &table.columns;
-        let mut each = Each { kind: self.kind, table, block, alive, tally };
         let pass = alive
             & match &mut self.program {
                 Program::PassAll => u64::MAX,
@@ -275,55 +274,70 @@ impl<'r> Filter<'r> {
                     tally.note_nearest(room, block, alive & !fits);
                     fits
                 }
-                Program::RoomOfSet { amount, wanted, ratios } => {
-                    let mut room = room_column(columns, *amount).as_chunks::<BLOCK>().0[block];
-                    for bit in word_bits(alive) {
-                        let row = block * BLOCK + bit;
-                        if let Some(ratio) = ratios[table.aggregates.set_of(row) as usize] {
-                            room[bit] = room_with(&columns.exact[row], *amount, ratio);
-                        }
-                    }
-                    let fits = above(&room, *wanted - 1);
-                    tally.note_nearest(&room, block, alive & !fits);
-                    fits
-                }
                 Program::Capabilities(questions) => questions.run(table, block, alive, tally),
                 Program::Rows(rows) => rows[block],
-                Program::Together => group.map_or(u64::MAX, |group| group.together(block)),
-                Program::Apart => match group.map_or(Ok(u64::MAX), |group| group.apart(block)) {
-                    Ok(apart) => apart,
-                    Err(text) => {
-                        each.ask(|_| Err(format!("max_server_per_host is {text:?}, which is no number")))
-                    }
-                },
-                Program::Fewer { count, limit } => match count.column(columns) {
-                    // Rounding keeps order, and moves no number across one that it keeps as it is.
-                    column if limit.unsigned_abs() <= 1 << f32::MANTISSA_DIGITS => {
-                        below_f32(&column.rounded.as_chunks::<BLOCK>().0[block], *limit as f32)
-                    }
-                    _ => each.ask(|row| Ok(count.of(&columns.exact[row]) < i128::from(*limit))),
-                },
-                Program::FewerOfSet { count, limits } => each.ask(|row| {
-                    let limit = limits[table.aggregates.set_of(row) as usize];
-                    Ok(count.of(&columns.exact[row]) < i128::from(limit))
-                }),
-                Program::Sets(verdicts) => {
-                    each.ask(|row| verdicts[table.aggregates.set_of(row) as usize].clone())
-                }
-                Program::Values(values) => each.ask(|row| values.ask(table, row)),
-                Program::Image(support) => each.ask(|row| support.ask(table, row)),
-                Program::Query(query) => each.ask(|row| query.ask(table, Row(row as u32))),
-                Program::Flavor(flavor) => each.ask(|row| {
-                    let of = |kind: Option<&crate::instances::InstanceKind>| {
-                        kind.and_then(|k| k.flavor.as_deref()) == Some(*flavor)
-                    };
-                    Ok(table.instances.kinds_on(row).all(of))
-                }),
-                Program::Broken(reason) => each.ask(|_| Err(reason.clone())),
+                _ => self.run_rare(table, group, block, alive, tally),
             };
         tally.hosts_in += alive.count_ones();
         tally.hosts_out += pass.count_ones();
         pass
+    }
+
+    /// The programs that do more than compare columns, kept out of the loop over those that do not.
+    #[inline(never)]
+    fn run_rare(
+        &mut self,
+        table: &HostTable,
+        group: Option<&Group>,
+        block: usize,
+        alive: u64,
+        tally: &mut Tally,
+    ) -> u64 {
+        let columns = &table.columns;
+        let set_of = |row: usize| table.aggregates.set_of(row) as usize;
+        let mut each = Each { kind: self.kind, table, block, alive, tally };
+        match &mut self.program {
+            Program::RoomOfSet { amount, wanted, ratios } => {
+                let mut room = room_column(columns, *amount).as_chunks::<BLOCK>().0[block];
+                for bit in word_bits(alive) {
+                    let row = block * BLOCK + bit;
+                    if let Some(ratio) = ratios[set_of(row)] {
+                        room[bit] = room_with(&columns.exact[row], *amount, ratio);
+                    }
+                }
+                let fits = above(&room, *wanted - 1);
+                tally.note_nearest(&room, block, alive & !fits);
+                fits
+            }
+            Program::Together => group.map_or(u64::MAX, |group| group.together(block)),
+            Program::Apart => match group.map_or(Ok(u64::MAX), |group| group.apart(block)) {
+                Ok(apart) => apart,
+                Err(text) => {
+                    each.ask(|_| Err(format!("max_server_per_host is {text:?}, which is no number")))
+                }
+            },
+            Program::Fewer { count, limit } => match count.column(columns) {
+                // Rounding keeps order, and moves no number across one that it keeps as it is.
+                column if limit.unsigned_abs() <= 1 << f32::MANTISSA_DIGITS => {
+                    below_f32(&column.rounded.as_chunks::<BLOCK>().0[block], *limit as f32)
+                }
+                _ => each.ask(|row| Ok(count.of(&columns.exact[row]) < i128::from(*limit))),
+            },
+            Program::FewerOfSet { count, limits } => {
+                each.ask(|row| Ok(count.of(&columns.exact[row]) < i128::from(limits[set_of(row)])))
+            }
+            Program::Sets(verdicts) => each.ask(|row| verdicts[set_of(row)].clone()),
+            Program::Values(values) => each.ask(|row| values.ask(table, row)),
+            Program::Image(support) => each.ask(|row| support.ask(table, row)),
+            Program::Query(query) => each.ask(|row| query.ask(table, Row(row as u32))),
+            Program::Flavor(wanted) => each.ask(|row| {
+                let flavors =
+                    table.instances.kinds_on(row).map(|kind| kind.and_then(|kind| kind.flavor.as_deref()));
+                Ok(flavors.into_iter().all(|flavor| flavor == Some(*wanted)))
+            }),
+            Program::Broken(reason) => each.ask(|_| Err(reason.clone())),
+            program => unreachable!("{program:?} has run"),
+        }
     }
 
     /// The amount that this filter compares, and how much is asked of it.

@@ -1,10 +1,19 @@
 //! The scheduler's rules, written down as plainly as they can be read. Slow, and meant to be.
 
-use novella_filter_scheduler::{FilterKind, OnFilterError, SchedulerOptions, Status, Terms, WeigherKind};
+pub mod policy;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use novella_filter_scheduler::{
+    Aggregate, FilterKind, OnFilterError, SchedulerOptions, Status, Terms, WeigherKind,
+};
 use novella_objects::{AllocationRatios, RequestSpec};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use uuid::Uuid;
+
+use policy::{GroupState, smallest};
 
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -22,6 +31,34 @@ pub struct Host {
     pub arch: Option<String>,
     /// A fact.
     pub rack: Option<u64>,
+    /// Ids.
+    pub aggregates: BTreeSet<u32>,
+    pub instances: BTreeSet<Uuid>,
+    /// Of the instances, where they are known.
+    pub instance_flavors: Vec<String>,
+    /// Properties of the instances' images.
+    pub instance_images: Vec<Vec<(String, String)>>,
+    pub reported_instances: u32,
+    pub reported_io_ops: u32,
+    pub failed_builds: u32,
+    /// Instances placed here since.
+    pub placed: u32,
+    pub hypervisor_version: i64,
+    pub pci_devices: u32,
+    pub cell: Option<String>,
+    pub ip: Option<String>,
+    pub supported: Option<Vec<[String; 3]>>,
+    pub metrics: BTreeMap<String, i64>,
+}
+
+impl Host {
+    pub fn num_instances(&self) -> i64 {
+        i64::from(self.reported_instances + self.placed)
+    }
+
+    pub fn io_ops(&self) -> i64 {
+        i64::from(self.reported_io_ops + self.placed)
+    }
 }
 
 /// Filter, hosts in, hosts out, nearest miss (host, wanted, available).
@@ -44,10 +81,31 @@ pub enum Outcome {
     },
 }
 
+/// Filters that run for each instance of a request.
+const REPEATED: [FilterKind; 16] = [
+    FilterKind::Ram,
+    FilterKind::Core,
+    FilterKind::Disk,
+    FilterKind::AggregateRam,
+    FilterKind::AggregateCore,
+    FilterKind::AggregateDisk,
+    FilterKind::ServerGroupAffinity,
+    FilterKind::ServerGroupAntiAffinity,
+    FilterKind::IoOps,
+    FilterKind::AggregateIoOps,
+    FilterKind::NumInstances,
+    FilterKind::AggregateNumInstances,
+    FilterKind::Json,
+    FilterKind::Metrics,
+    FilterKind::Retry,
+    FilterKind::TypeAffinity,
+];
+
 pub struct Naive<'a> {
     pub options: &'a SchedulerOptions,
     pub request: &'a RequestSpec,
     pub terms: &'a Terms,
+    pub aggregates: &'a [Aggregate],
 }
 
 /// What a filter says of one host: a refusal carries what was there instead, where that is a number.
@@ -64,17 +122,23 @@ impl Naive<'_> {
             return Outcome::Failed { placeable: 0, tallies: Vec::new() };
         };
         let count = self.request.instance_uuids.len();
+        let mut group = self.request.instance_group.as_ref().map(|group| GroupState {
+            policy: group.policy.clone(),
+            members: group.members.iter().copied().collect(),
+            hosts: group.hosts.iter().cloned().collect(),
+            most: group.rules.get("max_server_per_host").map_or(1, |text| text.parse().unwrap()),
+        });
         let mut picks: Vec<(usize, f64)> = Vec::new();
         let (mut tallies, mut ranking) = (Vec::new(), Vec::new());
         for index in 0..count {
-            (list, tallies) = match self.filter(hosts, &list, index) {
+            (list, tallies) = match self.filter(hosts, &list, index, group.as_ref()) {
                 Ok(filtered) => filtered,
                 Err(filter) => return Outcome::Error { filter },
             };
             if list.is_empty() {
                 return Outcome::Failed { placeable: picks.len() as u32, tallies };
             }
-            let weighed = self.sort(hosts, &list, &mut rng);
+            let weighed = self.sort(hosts, &list, group.as_ref(), &mut rng);
             list = weighed.iter().map(|(host, _)| *host).collect();
             let named = |(host, weight): &(usize, f64)| (hosts[*host].name.clone(), *weight);
             ranking = weighed.iter().take(1 + self.options.runners_up).map(named).collect();
@@ -84,15 +148,24 @@ impl Naive<'_> {
             hosts[host].vcpus_used += u64::from(flavor.vcpus);
             hosts[host].memory_used += flavor.memory_mb;
             hosts[host].disk_used += flavor.root_gb + flavor.ephemeral_gb;
+            hosts[host].placed += 1;
+            if let Some(group) = &mut group {
+                group.hosts.insert(hosts[host].name.clone());
+                hosts[host].instances.insert(self.request.instance_uuids[index]);
+            }
         }
         let wanted = self.terms.alternates.unwrap_or(self.options.max_attempts - 1) as usize;
         if count > 1 && wanted > 0 {
-            list = match self.filter(hosts, &list, count - 1) {
+            list = match self.filter(hosts, &list, count - 1, group.as_ref()) {
                 Ok((filtered, _)) => filtered,
                 Err(filter) => return Outcome::Error { filter },
             };
             if !list.is_empty() {
-                list = self.sort(hosts, &list, &mut rng).into_iter().map(|(host, _)| host).collect();
+                list = self
+                    .sort(hosts, &list, group.as_ref(), &mut rng)
+                    .into_iter()
+                    .map(|(host, _)| host)
+                    .collect();
             }
         }
         let others = list.into_iter().filter(|host| !picks.iter().any(|(picked, _)| picked == host));
@@ -129,6 +202,7 @@ impl Naive<'_> {
         hosts: &[Host],
         list: &[usize],
         index: usize,
+        group: Option<&GroupState>,
     ) -> Result<(Vec<usize>, Vec<Tally>), FilterKind> {
         let mut list = list.to_vec();
         let mut tallies = Vec::new();
@@ -138,15 +212,14 @@ impl Naive<'_> {
             return Ok((list, tallies));
         }
         for &kind in &self.options.enabled_filters {
-            let once = [FilterKind::Compute, FilterKind::AvailabilityZone, FilterKind::ComputeCapabilities];
-            if index > 0 && once.contains(&kind) {
+            if index > 0 && !REPEATED.contains(&kind) {
                 continue;
             }
             let hosts_in = list.len() as u32;
             let mut nearest: Option<(usize, f64, f64)> = None;
             let mut kept = Vec::new();
             for &at in &list {
-                match self.verdict(kind, &hosts[at]) {
+                match self.verdict(kind, &hosts[at], group, self.request.instance_uuids[index]) {
                     Verdict::Pass => kept.push(at),
                     Verdict::Reject(None) => {}
                     Verdict::Reject(Some((wanted, available))) => {
@@ -173,7 +246,7 @@ impl Naive<'_> {
         Ok((list, tallies))
     }
 
-    fn verdict(&self, kind: FilterKind, host: &Host) -> Verdict {
+    fn verdict(&self, kind: FilterKind, host: &Host, group: Option<&GroupState>, instance: Uuid) -> Verdict {
         let flavor = &self.request.flavor;
         let plain = |pass| if pass { Verdict::Pass } else { Verdict::Reject(None) };
         // A limit of total × ratio, what is used of it, and never more than the host has.
@@ -190,24 +263,26 @@ impl Naive<'_> {
                 let zone = host.zone.as_ref().unwrap_or(&self.options.default_availability_zone);
                 plain(self.request.availability_zone.as_ref().is_none_or(|z| z.is_empty() || z == zone))
             }
-            FilterKind::Ram => fits(
-                host.memory as f64,
-                host.ratios.ram,
-                host.memory_used as f64,
-                flavor.memory_mb as f64,
-                1.0,
-            ),
-            FilterKind::Core if host.vcpus == 0 => Verdict::Pass,
-            FilterKind::Core => {
-                fits(host.vcpus as f64, host.ratios.cpu, host.vcpus_used as f64, f64::from(flavor.vcpus), 1.0)
+            FilterKind::Ram | FilterKind::AggregateRam => {
+                let own = smallest(self.aggregates, host, "ram_allocation_ratio", host.ratios.ram);
+                let ratio = if kind == FilterKind::Ram { host.ratios.ram } else { own };
+                fits(host.memory as f64, ratio, host.memory_used as f64, flavor.memory_mb as f64, 1.0)
             }
-            FilterKind::Disk => {
+            FilterKind::Core | FilterKind::AggregateCore if host.vcpus == 0 => Verdict::Pass,
+            FilterKind::Core | FilterKind::AggregateCore => {
+                let own = smallest(self.aggregates, host, "cpu_allocation_ratio", host.ratios.cpu);
+                let ratio = if kind == FilterKind::Core { host.ratios.cpu } else { own };
+                fits(host.vcpus as f64, ratio, host.vcpus_used as f64, f64::from(flavor.vcpus), 1.0)
+            }
+            FilterKind::Disk | FilterKind::AggregateDisk => {
+                let own = smallest(self.aggregates, host, "disk_allocation_ratio", host.ratios.disk);
+                let ratio = if kind == FilterKind::Disk { host.ratios.disk } else { own };
                 let wanted = 1024 * (flavor.root_gb + flavor.ephemeral_gb) + flavor.swap;
                 let (total, used) = ((host.disk * 1024) as f64, (host.disk_used * 1024) as f64);
-                fits(total, host.ratios.disk, used, wanted as f64, 1024.0)
+                fits(total, ratio, used, wanted as f64, 1024.0)
             }
             FilterKind::ComputeCapabilities => self.capabilities(host),
-            other => unreachable!("{other} has a reference engine of its own"),
+            other => self.policy_verdict(other, host, group, instance),
         }
     }
 
@@ -216,7 +291,7 @@ impl Naive<'_> {
         for (key, requirement) in &self.request.flavor.extra_specs {
             let rack = host.rack.map(|rack| rack.to_string());
             let value = match key.as_str() {
-                "hw:rack" => continue,
+                "hw:rack" | "aggregate_instance_extra_specs:tier" => continue,
                 "rack" if rack.is_none() => continue,
                 "rack" | "capabilities:rack" => rack,
                 "capabilities:cpu_info:arch" => host.arch.clone(),
@@ -241,27 +316,41 @@ impl Naive<'_> {
         Verdict::Pass
     }
 
-    fn sort(&self, hosts: &[Host], list: &[usize], rng: &mut ChaCha8Rng) -> Vec<(usize, f64)> {
+    fn sort(
+        &self,
+        hosts: &[Host],
+        list: &[usize],
+        group: Option<&GroupState>,
+        rng: &mut ChaCha8Rng,
+    ) -> Vec<(usize, f64)> {
         if let [only] = list {
             return vec![(*only, 0.0)];
         }
         let mut weights = vec![0.0; list.len()];
-        for &(kind, multiplier) in &self.options.weighers {
+        for &(kind, configured) in &self.options.weighers {
+            let sign = if kind == WeigherKind::BuildFailure { -1.0 } else { 1.0 };
+            let own =
+                |at: &usize| sign * smallest(self.aggregates, &hosts[*at], kind.multiplier_key(), configured);
+            let multipliers: Vec<f64> = list.iter().map(own).collect();
+            let minval =
+                [WeigherKind::Ram, WeigherKind::Cpu, WeigherKind::Disk, WeigherKind::IoOps].contains(&kind);
             let raws: Vec<f64> = list
                 .iter()
-                .map(|&at| {
+                .zip(&multipliers)
+                .map(|(&at, multiplier)| {
                     let host = &hosts[at];
                     let raw = match kind {
                         WeigherKind::Ram => host.memory as f64 - host.memory_used as f64,
                         WeigherKind::Cpu => host.vcpus as f64 * host.ratios.cpu - host.vcpus_used as f64,
                         WeigherKind::Disk => 1024.0 * (host.disk as f64 - host.disk_used as f64),
-                        other => unreachable!("{other} has a reference engine of its own"),
+                        _ => self.policy_raw((kind, configured), host, group, *multiplier),
                     };
-                    raw.max(0.0)
+                    if minval { raw.max(0.0) } else { raw }
                 })
                 .collect();
-            let (min, max) = (0.0, raws.iter().copied().fold(f64::NEG_INFINITY, f64::max));
-            for (weight, raw) in weights.iter_mut().zip(raws) {
+            let max = raws.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let min = if minval { 0.0 } else { raws.iter().copied().fold(f64::INFINITY, f64::min) };
+            for ((weight, raw), multiplier) in weights.iter_mut().zip(raws).zip(multipliers) {
                 *weight += multiplier * if max == min { 0.0 } else { (raw - min) / (max - min) };
             }
         }
