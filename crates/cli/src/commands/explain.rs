@@ -13,18 +13,37 @@ use crate::units;
 /// Ranked hosts whose weights are shown beside the winner's.
 const RUNNERS_UP: usize = 4;
 
-const SELECTIONS: Listing<Selection> = Listing {
+/// A row of the answer: one instance's place, and the decision that holds it.
+#[derive(Serialize)]
+struct Placed {
+    decision_id: String,
+    #[serde(flatten)]
+    selection: Selection,
+}
+
+const SELECTIONS: Listing<Placed> = Listing {
     all: &[
-        Column::field("instance_uuid", |s| json!(s.instance_uuid)),
-        Column::field("host", |s| json!(s.host)),
-        Column::field("nodename", |s| json!(s.nodename)),
-        Column::view("weight", |s| json!(s.weight), |s| Cell::number(format!("{:.3}", s.weight))),
-        Column::field("alternates", |s| json!(s.alternates)),
+        Column::field("instance_uuid", |p| json!(p.selection.instance_uuid)),
+        Column::field("host", |p| json!(p.selection.host)),
+        Column::field("nodename", |p| json!(p.selection.nodename)),
+        Column::view(
+            "weight",
+            |p| json!(p.selection.weight),
+            |p| Cell::number(format!("{:.3}", p.selection.weight)),
+        ),
+        Column::field("alternates", |p| json!(p.selection.alternates)),
+        Column::field("decision_id", |p| json!(p.decision_id)),
     ],
     table: &["instance_uuid", "host", "weight", "alternates"],
-    wide: &["nodename"],
-    fields: &["instance_uuid", "host", "weight", "alternates"],
+    wide: &["nodename", "decision_id"],
+    fields: &["instance_uuid", "host", "weight", "alternates", "decision_id"],
 };
+
+fn selections(decision: &Decision, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+    let place = |s: &Selection| Placed { decision_id: decision.decision_id.clone(), selection: s.clone() };
+    let placed: Vec<_> = decision.selections.iter().map(place).collect();
+    rows(&placed, &SELECTIONS, args, console)
+}
 
 /// The decision as scripts read it.
 #[derive(Serialize)]
@@ -95,7 +114,7 @@ pub fn show(
     match args.format {
         Format::Json | Format::Jsonl | Format::Yaml => object(&document(decision, explain), args, console),
         Format::Csv | Format::Value => {
-            rows(&decision.selections, &SELECTIONS, args, console)?;
+            selections(decision, args, console)?;
             if let Some(refusal) = &decision.refusal {
                 console.note(reason(refusal));
             }
@@ -138,7 +157,7 @@ fn table(
     match &decision.refusal {
         None => {
             writeln!(console.out, "decision {}: placed, {held}{again}", printable(&decision.decision_id))?;
-            rows(&decision.selections, &SELECTIONS, args, console)?;
+            selections(decision, args, console)?;
         }
         Some(refusal) => {
             let line = format!("decision {}: {}", decision.decision_id, reason(refusal));
@@ -150,6 +169,11 @@ fn table(
     }
     if explain || matches!(decision.refusal, Some(Refusal::NoValidHost { .. })) {
         filters(&decision.explanation, console)?;
+        if decision.selections.len() > 1 {
+            let line =
+                "for the last instance; what does not change from one to the next was filtered for the first";
+            writeln!(console.out, "{line}")?;
+        }
     }
     if explain {
         ranking(&decision.explanation, console)?;
