@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::python;
+use crate::{image, python};
 
 /// The scheduler's settings. Names and defaults are Nova's where Nova has them.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +81,7 @@ pub(crate) fn ratios(setting: &[String]) -> impl Iterator<Item = (&str, f64)> {
     setting.iter().filter_map(|entry| {
         let parts = python::strip(entry).split_once('=').filter(|(name, _)| !name.is_empty());
         let ratio = parts.and_then(|(name, ratio)| Some((name, python::float(ratio)?)));
+        let ratio = ratio.filter(|(_, ratio)| is_multiplier(*ratio));
         if ratio.is_none() {
             tracing::warn!(entry, "a weight setting must be name=ratio and is left out");
         }
@@ -158,6 +159,12 @@ pub enum BadOptions {
         /// As given.
         value: f64,
     },
+    /// An architecture that Nova does not know.
+    #[error("image_properties_default_architecture is {0:?}, which is no known architecture")]
+    Architecture(String),
+    /// A raw value that weights cannot be computed with.
+    #[error("metrics_weight_of_unavailable is {0}; its size must be at most {MAX_MULTIPLIER}")]
+    Unavailable(f64),
     /// A size that must not be zero.
     #[error("{setting} must be at least 1")]
     Zero {
@@ -183,6 +190,14 @@ impl SchedulerOptions {
             }
         }
         debug_assert!(self.weighers.len() <= MAX_WEIGHERS);
+        let default = self.policy.image_properties_default_architecture.as_ref();
+        if let Some(name) = default.filter(|name| image::architecture(name).is_none()) {
+            return Err(BadOptions::Architecture(name.clone()));
+        }
+        let unavailable = self.policy.metrics_weight_of_unavailable;
+        if !is_multiplier(unavailable) {
+            return Err(BadOptions::Unavailable(unavailable));
+        }
         if self.host_subset_size == 0 {
             return Err(BadOptions::Zero { setting: "host_subset_size" });
         }
@@ -543,6 +558,13 @@ mod tests {
             options(|o| o.host_subset_size = 0),
             Err(BadOptions::Zero { setting: "host_subset_size" })
         );
+        assert!(matches!(
+            options(|o| o.policy.image_properties_default_architecture = Some("z80".into())),
+            Err(BadOptions::Architecture(_))
+        ));
+        assert!(options(|o| o.policy.metrics_weight_of_unavailable = f64::NAN).is_err());
+        assert!(options(|o| o.weighers.push((WeigherKind::Pci, -1.0))).is_err());
+        assert!(options(|o| o.weighers.push((WeigherKind::IoOps, -1.0))).is_ok());
         assert_eq!(options(|o| o.max_attempts = 0), Err(BadOptions::Zero { setting: "max_attempts" }));
         assert_eq!(
             options(|o| o.enabled_filters.push(FilterKind::Ram)),

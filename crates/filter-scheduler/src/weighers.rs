@@ -180,6 +180,9 @@ fn weigh_metrics(
 const PERCENTAGES: [&str; 5] =
     ["cpu.percent", "cpu.user.percent", "cpu.kernel.percent", "cpu.idle.percent", "cpu.iowait.percent"];
 
+/// Largest size of a metric: times a ratio and a multiplier it stays within the range of `f32`.
+const MAX_METRIC: f64 = 1.0e12;
+
 /// The whole number that Nova keeps of a metric: cut, not rounded, so that 0.29 is 28 %.
 fn metric_value(name: &str, metric: &Json) -> Result<f64, String> {
     let value = match metric.get("value") {
@@ -190,7 +193,7 @@ fn metric_value(name: &str, metric: &Json) -> Result<f64, String> {
         }
         _ => return Err(format!("metric {name} has no value")),
     };
-    if !value.is_finite() {
+    if value.is_nan() || value.abs() > MAX_METRIC {
         return Err(format!("metric {name} is {value}"));
     }
     Ok(if PERCENTAGES.contains(&name) { value * 100.0 } else { value }.trunc())
