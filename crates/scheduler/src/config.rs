@@ -275,6 +275,18 @@ impl Settings for SchedulerConfig {
 /// Longer times are slips of the pen, and some would overflow a deadline.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// Filters that have all they read from reports and requests. The engine knows more than the daemon can feed.
+const FED: [FilterKind; 8] = [
+    FilterKind::AllHosts,
+    FilterKind::Compute,
+    FilterKind::AvailabilityZone,
+    FilterKind::Ram,
+    FilterKind::Core,
+    FilterKind::Disk,
+    FilterKind::NumInstances,
+    FilterKind::ComputeCapabilities,
+];
+
 impl Validate for SchedulerConfig {
     fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -355,10 +367,13 @@ impl SchedulerConfig {
     fn check_engine(&self, problems: &mut Vec<Problem>) {
         let engine = &self.filter_scheduler;
         for name in &engine.enabled_filters {
-            if let Err(error) = name.parse::<FilterKind>() {
-                let fix = "choose among the known filters";
-                problems.push(Problem::new(&["filter_scheduler.enabled_filters"], error.to_string(), fix));
-            }
+            let problem = match name.parse::<FilterKind>() {
+                Ok(kind) if FED.contains(&kind) => continue,
+                Ok(_) => format!("{name} needs what no report carries yet, so it would decide about nothing"),
+                Err(error) => error.to_string(),
+            };
+            let fix = format!("choose among {}", FED.map(FilterKind::name).join(", "));
+            problems.push(Problem::new(&["filter_scheduler.enabled_filters"], problem, fix));
         }
         for (key, value) in [
             ("filter_scheduler.ram_weight_multiplier", engine.ram_weight_multiplier),
