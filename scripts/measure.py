@@ -212,7 +212,7 @@ def startup():
                 print(f"complete after {complete[-1]:.2f} s, ready after {ready[-1]:.2f} s")
         print(rates(fleet))
         yield "scheduler start to a map of 1,000", 3, "≤", statistics.median(complete), "s", f"worst of {STARTUP_ROUNDS}: {max(complete):.2f} s"
-        yield "scheduler start to taking requests, 1,000 hosts", 3, "≤", statistics.median(ready), "s", f"worst of {STARTUP_ROUNDS}: {max(ready):.2f} s"
+        yield "scheduler start to taking requests, 1,000 hosts", None, "", statistics.median(ready), "s", f"worst of {STARTUP_ROUNDS}: {max(ready):.2f} s"
 
 
 def rates(fleet):
@@ -267,10 +267,13 @@ def table(rows):
     missed = 0
     print(f"\n{'':50} {'target':>10} {'measured':>10}")
     for what, target, sense, value, unit, note in rows:
-        met = value <= target if sense == "≤" else value >= target
-        missed += not met
-        verdict = "PASS" if met else "MISSED"
-        print(f"{what:50} {sense} {target:>5} {unit:2} {value:>7.3g} {unit:2} {verdict:6} {note}")
+        if target is None:  # shown for its own sake
+            aim, verdict = "", ""
+        else:
+            met = value <= target if sense == "≤" else value >= target
+            missed += not met
+            aim, verdict = f"{sense} {target:>5} {unit:2}", "PASS" if met else "MISSED"
+        print(f"{what:50} {aim:10} {value:>7.3g} {unit:2} {verdict:6} {note}")
     return missed
 
 
