@@ -42,10 +42,7 @@ pub async fn accompany(health: Health, shutdown: Shutdown) {
         tokio::select! {
             biased;
             () = shutdown.requested() => break,
-            () = health.until_ready(), if !announced => {
-                ready();
-                announced = true;
-            }
+            () = health.until_ready(), if !announced => {}
             _ = pulses.tick() => {
                 let live = health.live();
                 if live.ok {
@@ -55,10 +52,12 @@ pub async fn accompany(health: Health, shutdown: Shutdown) {
                 }
             }
         }
-        let current = match health.ready() {
-            report if report.ok => "ready".to_owned(),
-            report => report.summary(),
-        };
+        let report = health.ready();
+        if report.ok && !announced {
+            ready();
+            announced = true;
+        }
+        let current = if report.ok { "ready".to_owned() } else { report.summary() };
         if current != last_status {
             status(&current);
             last_status = current;
