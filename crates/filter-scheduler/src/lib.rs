@@ -9,6 +9,7 @@ mod aggregates;
 mod bitmap;
 mod capability_columns;
 mod dictionary;
+pub mod document;
 mod evaluate;
 mod explain;
 mod extra_specs_ops;

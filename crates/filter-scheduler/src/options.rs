@@ -309,6 +309,15 @@ impl FilterKind {
     pub const DEFAULT: [Self; 6] =
         [Self::Compute, Self::AvailabilityZone, Self::Ram, Self::Core, Self::Disk, Self::ComputeCapabilities];
 
+    /// Those that Nova 34 runs unless configured otherwise, in their order.
+    pub const NOVA: [Self; 5] = [
+        Self::Compute,
+        Self::ComputeCapabilities,
+        Self::ImageProperties,
+        Self::ServerGroupAntiAffinity,
+        Self::ServerGroupAffinity,
+    ];
+
     /// Nova's class name.
     pub fn name(self) -> &'static str {
         match self {
@@ -425,6 +434,24 @@ impl WeigherKind {
 
     /// Those that weigh unless configured otherwise, in their order.
     pub const DEFAULT: [Self; 3] = [Self::Ram, Self::Cpu, Self::Disk];
+
+    /// Nova weighs with all of them, in the order in which its files happen to be listed: this one where the decisions
+    /// in `tests/oracle` were recorded.
+    pub const NOVA: [Self; 13] = [
+        Self::CrossCell,
+        Self::NumInstances,
+        Self::Metrics,
+        Self::Cpu,
+        Self::BuildFailure,
+        Self::SoftAffinity,
+        Self::SoftAntiAffinity,
+        Self::Ram,
+        Self::Disk,
+        Self::Pci,
+        Self::ImageProperties,
+        Self::IoOps,
+        Self::HypervisorVersion,
+    ];
 
     /// Nova's class name.
     pub fn name(self) -> &'static str {

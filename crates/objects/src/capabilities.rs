@@ -47,7 +47,7 @@ pub struct Capabilities<'a> {
 }
 
 /// The part of a report that only novella peers read.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct NovellaReport<'a> {
     /// Identity of the host, from its identity file.
     pub uuid: Uuid,

@@ -9,6 +9,7 @@
 
 mod capabilities;
 mod decision;
+pub mod document;
 mod entries;
 mod host;
 mod json;

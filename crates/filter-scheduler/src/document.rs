@@ -1,0 +1,38 @@
+//! Placement questions asked in documents (`novella_objects::document`), and answered in them.
+//!
+//! An [`Evaluator`] is built from a fleet, options and filter sets, and answers requests about the fleet as it stands in
+//! the document: nothing that it is asked changes it. What this version cannot take into account is refused by name,
+//! never left out of the answer.
+//!
+//! Left out: files, lines and texts.
+
+mod evaluator;
+mod hosts;
+mod options;
+mod request;
+
+pub use evaluator::Evaluator;
+pub use hosts::host_table;
+pub use options::{EvaluationOptions, filter_kinds};
+pub use request::request_spec;
+
+/// Why a document cannot be worked with: what, where in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {reason}")]
+pub struct BadDocument {
+    /// A path, such as `hosts[3].free_ram_mb`; a host's or request's own name stands behind it in parentheses.
+    pub place: String,
+    /// What is wrong, and what would do.
+    pub reason: String,
+}
+
+impl BadDocument {
+    fn new(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { place: place.into(), reason: reason.into() }
+    }
+
+    /// The same, at its place in something larger.
+    fn within(self, outer: &str) -> Self {
+        Self { place: format!("{outer}.{}", self.place), reason: self.reason }
+    }
+}
