@@ -12,7 +12,6 @@ mod connect;
 mod demo;
 pub mod exit_codes;
 mod histogram;
-mod host_pattern;
 mod output;
 mod settings;
 mod swarm;

@@ -14,14 +14,17 @@ mod evaluate;
 mod explain;
 mod extra_specs_ops;
 mod filters;
+mod fnv;
 mod group;
 pub mod host_manager;
+mod host_pattern;
 mod host_table;
 mod image;
 mod instances;
 mod json;
 mod options;
 mod order;
+mod policy_file;
 mod python;
 mod select;
 mod version;
@@ -32,6 +35,7 @@ pub use aggregates::Aggregate;
 pub use evaluate::{Evaluation, Verdict};
 pub use filters::FilterError;
 pub use host_manager::*;
+pub use host_pattern::HostPattern;
 pub use host_table::{
     HostState, HostTable, MAX_AMOUNT, MAX_RATIO, MIN_RATIO, Resources, Row, Snapshot, Unusable,
 };
@@ -42,6 +46,10 @@ pub use novella_resources::Amounts;
 pub use options::{
     BadOptions, FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, OnFilterError, Policy, SchedulerOptions,
     WeigherKind,
+};
+pub use policy_file::{
+    AggregateRule, BadPolicy, GroupRule, HostFacts, Match, POLICY_KEYS, PolicyChange, PolicyFile, PolicyKey,
+    PolicyProblem, missing_for_group,
 };
 pub use select::{Failure, FilterScheduler, MAX_INSTANCES, Pick, PickLimits, Selected, Terms};
 pub use weighers::WeigherError;

@@ -76,12 +76,16 @@ impl Default for Policy {
     }
 }
 
+/// Reads a setting of the form `name=ratio`.
+pub(crate) fn ratio(entry: &str) -> Option<(&str, f64)> {
+    let (name, ratio) = python::strip(entry).split_once('=').filter(|(name, _)| !name.is_empty())?;
+    Some((name, python::float(ratio)?)).filter(|(_, ratio)| is_multiplier(*ratio))
+}
+
 /// Reads settings of the form `name=ratio`, leaving out, with a warning, what has another.
 pub(crate) fn ratios(setting: &[String]) -> impl Iterator<Item = (&str, f64)> {
     setting.iter().filter_map(|entry| {
-        let parts = python::strip(entry).split_once('=').filter(|(name, _)| !name.is_empty());
-        let ratio = parts.and_then(|(name, ratio)| Some((name, python::float(ratio)?)));
-        let ratio = ratio.filter(|(_, ratio)| is_multiplier(*ratio));
+        let ratio = ratio(entry);
         if ratio.is_none() {
             tracing::warn!(entry, "a weight setting must be name=ratio and is left out");
         }
@@ -511,7 +515,7 @@ impl WeigherKind {
     }
 
     /// Whether its configured multiplier may not be negative.
-    fn never_negative(self) -> bool {
+    pub(crate) fn never_negative(self) -> bool {
         matches!(self, Self::Pci | Self::SoftAffinity | Self::SoftAntiAffinity)
     }
 

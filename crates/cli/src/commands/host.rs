@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use novella_filter_scheduler::HostPattern;
 use novella_messaging::CallOptions;
 use novella_objects::{HostState, HostSummary, HostWarning};
 use novella_rpcapi::SchedulerApi;
@@ -15,7 +16,6 @@ use serde_json::json;
 use crate::args::SortArgs;
 use crate::connect::{Peer, failed};
 use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, USAGE};
-use crate::host_pattern::HostPattern;
 use crate::output::{
     Cell, Column, Console, Format, Listing, OutputArgs, Tone, natural, object, rows, state_tone,
 };

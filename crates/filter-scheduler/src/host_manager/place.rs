@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::reservations::{Place, Reservation};
 use super::{HostManager, check};
+use crate::fnv::Fnv;
 use crate::{Amounts, Failure, FilterScheduler, HostTable, Pick, Selected, Status, Terms};
 
 /// Longest decision id that a peer may send.
@@ -424,23 +425,7 @@ fn merge(selections: &mut Vec<Selection>, earlier: Vec<Selection>, order: &[Uuid
 /// A hash of what is asked, equal on every scheduler: everything but the instances and the attempt.
 pub(super) fn spec_hash(spec: &RequestSpec) -> u64 {
     let asked = RequestSpec { instance_uuids: Vec::new(), attempt: 0, ..spec.clone() };
-    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    let mut hash = Fnv::new();
     serde_json::to_writer(&mut hash, &asked).expect("a request has only text keys, and hashing cannot fail");
-    hash.0
-}
-
-/// FNV-1a, 64 bits: short, well known, and the same everywhere.
-struct Fnv(u64);
-
-impl std::io::Write for Fnv {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    hash.finish()
 }

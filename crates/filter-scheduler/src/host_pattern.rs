@@ -1,7 +1,8 @@
 //! Host arguments: names, `*` and `?`, and ranges such as `h[001-100]` or `rack[1,3-5]-n?`.
 //!
 //! A range is matched and never expanded, so that `h[1-999999999]` costs nothing. As with Slurm, leading zeros in a
-//! range's first number fix the width: `[01-10]` matches `07` and not `7`.
+//! range's first number fix the width: `[01-10]` matches `07` and not `7`. Matching follows all readings at once, so that
+//! no pattern takes longer than its length times the name's.
 
 use std::str::FromStr;
 
@@ -91,19 +92,33 @@ fn range(text: &str) -> Result<Range, String> {
     }
 }
 
-fn matches(tokens: &[Token], text: &str) -> bool {
-    let Some((token, tokens)) = tokens.split_first() else { return text.is_empty() };
-    match token {
-        Token::Is(wanted) => text.strip_prefix(*wanted).is_some_and(|rest| matches(tokens, rest)),
-        Token::Any => text.chars().next().is_some_and(|c| matches(tokens, &text[c.len_utf8()..])),
-        Token::AnyRun => {
-            text.char_indices().any(|(at, _)| matches(tokens, &text[at..])) || matches(tokens, "")
+/// Keeps, token by token, where in the name the part read so far can end.
+fn matches(tokens: &[Token], host: &str) -> bool {
+    let mut ends = vec![false; host.len() + 1];
+    ends[0] = true;
+    for token in tokens {
+        let mut next = vec![false; host.len() + 1];
+        for at in (0..=host.len()).filter(|at| ends[*at]) {
+            let rest = &host[at..];
+            match token {
+                Token::Is(wanted) if rest.starts_with(*wanted) => next[at + wanted.len_utf8()] = true,
+                Token::Is(_) => {}
+                Token::Any => rest.chars().take(1).for_each(|any| next[at + any.len_utf8()] = true),
+                Token::AnyRun => {
+                    rest.char_indices().for_each(|(end, _)| next[at + end] = true);
+                    next[host.len()] = true;
+                    break; // whatever a later start would reach is reached
+                }
+                Token::Number(ranges) => {
+                    let digits = rest.bytes().take(MAX_DIGITS).take_while(u8::is_ascii_digit).count();
+                    let held = (1..=digits).filter(|n| ranges.iter().any(|range| range.holds(&rest[..*n])));
+                    held.for_each(|n| next[at + n] = true);
+                }
+            }
         }
-        Token::Number(ranges) => {
-            let digits = text.bytes().take(MAX_DIGITS).take_while(u8::is_ascii_digit).count();
-            (1..=digits).any(|n| ranges.iter().any(|r| r.holds(&text[..n])) && matches(tokens, &text[n..]))
-        }
+        ends = next;
     }
+    ends[host.len()]
 }
 
 impl Range {
@@ -132,6 +147,7 @@ mod tests {
             ("r[1,3-5]-n[01-02]", &["r1-n01", "r4-n02"], &["r2-n01", "r1-n1"]),
             ("[1-3][4-6]", &["14", "36"], &["44", "1"]),
             ("*[2]*", &["ab2c", "2"], &["ab"]),
+            ("*a*\u{e9}?", &["xa\u{e9}1", "a\u{e9}\u{e9}"], &["a\u{e9}", "\u{e9}a1"]),
         ] {
             let pattern: HostPattern = pattern.parse().unwrap();
             yes.iter().for_each(|host| assert!(pattern.matches(host), "{pattern:?} {host}"));
@@ -139,6 +155,13 @@ mod tests {
         }
         assert!("cmp-1".parse::<HostPattern>().unwrap().is_name());
         assert!(!"cmp-?".parse::<HostPattern>().unwrap().is_name());
+    }
+
+    #[test]
+    fn a_pattern_of_many_stars_is_not_slow() {
+        let pattern: HostPattern = "*a".repeat(40).parse::<HostPattern>().unwrap();
+        assert!(!pattern.matches(&format!("{}b", "a".repeat(200))));
+        assert!(pattern.matches(&"a".repeat(200)));
     }
 
     #[test]

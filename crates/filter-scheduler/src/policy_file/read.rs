@@ -1,0 +1,197 @@
+//! Reads TOML values into ours, and collects what is wrong on the way: nothing here fails, so that an operator sees every
+//! problem at once, each with its line.
+
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
+
+use serde_json::Value as Json;
+use toml_edit::{Item, TableLike, Value};
+
+use super::PolicyProblem;
+
+/// Where something stands in the text.
+pub(super) type Span = Option<Range<usize>>;
+
+/// A known word is meant by another if they are at least as alike as this.
+const ALIKE: f64 = 0.85;
+
+/// The text, and what was found wrong with it.
+pub(super) struct Reader<'t> {
+    text: &'t str,
+    pub(super) problems: Vec<PolicyProblem>,
+    pub(super) warnings: Vec<PolicyProblem>,
+}
+
+impl<'t> Reader<'t> {
+    pub(super) fn new(text: &'t str) -> Self {
+        Self { text, problems: Vec::new(), warnings: Vec::new() }
+    }
+
+    fn line(&self, span: &Span) -> usize {
+        let at = span.as_ref().map_or(0, |span| span.start).min(self.text.len());
+        1 + self.text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    pub(super) fn problem(&mut self, at: &Span, key: &str, what: impl Display, fix: impl Display) {
+        let problem = self.described(at, key, what, fix);
+        self.problems.push(problem);
+    }
+
+    pub(super) fn warning(&mut self, at: &Span, key: &str, what: impl Display, fix: impl Display) {
+        let warning = self.described(at, key, what, fix);
+        self.warnings.push(warning);
+    }
+
+    fn described(&self, at: &Span, key: &str, what: impl Display, fix: impl Display) -> PolicyProblem {
+        PolicyProblem {
+            line: self.line(at),
+            key: key.to_owned(),
+            what: what.to_string(),
+            did_you_mean: None,
+            fix: fix.to_string(),
+        }
+    }
+
+    /// A word that is none of the known ones.
+    pub(super) fn unknown<'k>(
+        &mut self,
+        at: &Span,
+        key: &str,
+        (kind, word): (&str, &str),
+        known: impl Iterator<Item = &'k str> + Clone,
+    ) {
+        let near = nearest(word, known.clone()).map(str::to_owned);
+        let fix = match &near {
+            Some(near) => format!("write {near}"),
+            None => format!("known are {}", known.collect::<Vec<_>>().join(", ")),
+        };
+        let mut problem = self.described(at, key, format_args!("there is no {kind} {word:?}"), fix);
+        problem.did_you_mean = near;
+        self.problems.push(problem);
+    }
+
+    /// The fields of a table.
+    pub(super) fn fields<'a>(&mut self, path: &str, item: &'a Item) -> Vec<Field<'a>> {
+        let Some(table) = item.as_table_like() else {
+            let what = format!("expected a table, found a {}", item.type_name());
+            self.problem(&item.span(), path, what, format!("write its keys under [{path}]"));
+            return Vec::new();
+        };
+        fields(path, table)
+    }
+}
+
+/// The fields of a table, in the order of the text.
+pub(super) fn fields<'a>(path: &str, table: &'a dyn TableLike) -> Vec<Field<'a>> {
+    let field = |(name, item): (&'a str, &'a Item)| Field {
+        key: if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") },
+        name,
+        at: table.key(name).and_then(toml_edit::Key::span).or_else(|| item.span()),
+        item,
+    };
+    table.iter().map(field).collect()
+}
+
+/// The known word that was most likely meant, if one is near enough. The right name in the wrong section is near, too.
+fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let last = |key: &str| key.rsplit('.').next().unwrap_or(key).to_lowercase();
+    let alike = |a: &str, b: &str| {
+        strsim::jaro_winkler(&a.to_lowercase(), &b.to_lowercase())
+            .max(strsim::jaro_winkler(&last(a), &last(b)) - 0.02)
+    };
+    let near = known.map(|known| (alike(word, known), known)).filter(|(score, _)| *score > ALIKE);
+    near.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
+}
+
+/// One key with its value. Its readers note a problem and give `None` if the value is of another kind.
+pub(super) struct Field<'a> {
+    /// With its sections.
+    pub(super) key: String,
+    pub(super) name: &'a str,
+    pub(super) at: Span,
+    pub(super) item: &'a Item,
+}
+
+impl Field<'_> {
+    fn value_at(&self) -> Span {
+        self.item.span().or_else(|| self.at.clone())
+    }
+
+    fn wrong<T>(&self, reader: &mut Reader<'_>, expected: &str) -> Option<T> {
+        let what = format!("expected {expected}, found a {}", self.item.type_name());
+        reader.problem(&self.value_at(), &self.key, what, format!("write {expected}"));
+        None
+    }
+
+    pub(super) fn whole(&self, reader: &mut Reader<'_>, within: RangeInclusive<i64>) -> Option<i64> {
+        let Some(value) = self.item.as_integer() else { return self.wrong(reader, "a whole number") };
+        if within.contains(&value) {
+            return Some(value);
+        }
+        let what = format!("{value} is not within {} to {}", within.start(), within.end());
+        reader.problem(&self.value_at(), &self.key, what, "write a number within these bounds");
+        None
+    }
+
+    pub(super) fn number(&self, reader: &mut Reader<'_>) -> Option<f64> {
+        match (self.item.as_integer(), self.item.as_float()) {
+            (Some(whole), _) => Some(whole as f64),
+            (None, Some(number)) => Some(number),
+            (None, None) => self.wrong(reader, "a number"),
+        }
+    }
+
+    pub(super) fn flag(&self, reader: &mut Reader<'_>) -> Option<bool> {
+        self.item.as_bool().or_else(|| self.wrong(reader, "true or false"))
+    }
+
+    pub(super) fn text(&self, reader: &mut Reader<'_>) -> Option<String> {
+        match self.item.as_str() {
+            Some(text) => Some(text.to_owned()),
+            None => self.wrong(reader, "a text in quotes"),
+        }
+    }
+
+    /// A list of texts, each with its place.
+    pub(super) fn texts(&self, reader: &mut Reader<'_>) -> Option<Vec<(String, Span)>> {
+        let Some(list) = self.item.as_array() else { return self.wrong(reader, "a list of texts") };
+        let texts: Option<Vec<_>> =
+            list.iter().map(|value| Some((value.as_str()?.to_owned(), value.span()))).collect();
+        texts.or_else(|| self.wrong(reader, "a list of texts, each in quotes"))
+    }
+
+    /// One text, or a list of texts of which any will do.
+    pub(super) fn text_or_texts(&self, reader: &mut Reader<'_>) -> Option<Vec<String>> {
+        match self.item.as_str() {
+            Some(text) => Some(vec![text.to_owned()]),
+            None => Some(self.texts(reader)?.into_iter().map(|(text, _)| text).collect()),
+        }
+    }
+
+    /// One plain value, or a list of them of which any will do.
+    pub(super) fn scalars(&self, reader: &mut Reader<'_>) -> Option<Vec<Json>> {
+        let scalars = match self.item.as_value() {
+            Some(Value::Array(list)) => list.iter().map(scalar).collect(),
+            Some(value) => scalar(value).map(|value| vec![value]),
+            None => None,
+        };
+        scalars.or_else(|| self.wrong(reader, "a text, a number, true or false, or a list of these"))
+    }
+
+    /// Names with texts, each with its place.
+    pub(super) fn text_map(&self, reader: &mut Reader<'_>) -> Vec<(String, String, Span)> {
+        let fields = reader.fields(&self.key, self.item);
+        let entry = |field: Field<'_>| Some((field.name.to_owned(), field.text(reader)?, field.at.clone()));
+        fields.into_iter().filter_map(entry).collect()
+    }
+}
+
+fn scalar(value: &Value) -> Option<Json> {
+    match value {
+        Value::String(text) => Some(text.value().as_str().into()),
+        Value::Integer(number) => Some((*number.value()).into()),
+        Value::Float(number) => serde_json::Number::from_f64(*number.value()).map(Json::Number),
+        Value::Boolean(flag) => Some((*flag.value()).into()),
+        Value::Datetime(_) | Value::Array(_) | Value::InlineTable(_) => None,
+    }
+}
