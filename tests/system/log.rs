@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use novella_messaging::{
-    ConnectionState, Consumer, Destination, Outgoing, Subscription, Transport, TransportError,
+    ConnectionState, Consumer, Destination, Outgoing, QueueKind, Subscription, Transport, TransportError,
 };
 use novella_service::Env;
 use tokio::sync::watch;
@@ -74,6 +74,10 @@ impl Transport for Recorded {
         };
         self.log.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
         self.inner.publish(message).await
+    }
+
+    async fn declare(&self, queue: QueueKind, deadline: Instant) -> Result<(), TransportError> {
+        self.inner.declare(queue, deadline).await
     }
 
     async fn consume(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, TransportError> {

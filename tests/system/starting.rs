@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use novella_messaging::{CallOptions, RpcError};
 use novella_objects::HostState;
 use tokio::time::{sleep, timeout};
 
@@ -31,6 +32,21 @@ async fn requests_wait_until_the_map_is_full() {
         );
         assert!(answers.iter().all(|decision| decision.explanation.hosts == 12), "seed {seed}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_wait_for_the_first_scheduler_there_ever_was() {
+    let mut cluster = Cluster::new(19);
+    cluster.start_host("host-1", SIZE).await;
+    let request = cluster.request(1, flavor(1, 1, 1));
+    let mandatory = CallOptions { mandatory: true, ..CallOptions::new(CALL) };
+    let nobody = cluster.api.select_destinations(&request, mandatory).await;
+    assert!(matches!(nobody, Err(RpcError::Send { .. })), "no queue yet, which is said at once: {nobody:?}");
+    cluster.start_scheduler("s1").await;
+    settle().await;
+    assert!(!cluster.scheduler("s1").health().ready().ok, "it is still asking for reports");
+    let decision = cluster.place(1, flavor(1, 1, 1)).await;
+    assert_eq!(decision.selections.len(), 1, "{decision:?}");
 }
 
 #[tokio::test(start_paused = true)]

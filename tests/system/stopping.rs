@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use novella_messaging::CallOptions;
+use novella_messaging::{CallOptions, RpcError};
 use novella_objects::HostState;
 use tokio::time::{sleep, timeout};
 
@@ -81,7 +81,10 @@ async fn a_scheduler_stopped_while_its_map_fills_opens_no_door() {
     scheduler.stop(GRACE).await;
     sleep(Duration::from_secs(30)).await;
     assert!(!health.ready().ok);
-    assert_eq!(cluster.broker.queues(), Vec::<String>::new());
+    assert_eq!(cluster.broker.queues(), ["scheduler"], "what is shared waits for whoever comes next");
+    let request = cluster.request(1, flavor(1, 1, 1));
+    let answer = cluster.api.select_destinations(&request, CallOptions::new(Duration::from_secs(5))).await;
+    assert!(matches!(answer, Err(RpcError::Timeout { .. })), "{answer:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -198,6 +198,11 @@ impl RpcServer {
         Ok(listening)
     }
 
+    /// Makes sure of a queue before it is served, so that requests sent meanwhile wait in it.
+    pub async fn declare(&self, queue: QueueKind, deadline: Instant) -> Result<(), TransportError> {
+        self.shared.transport.declare(queue, deadline).await
+    }
+
     /// What happened so far.
     pub fn counters(&self) -> Arc<ServerCounters> {
         self.shared.counters.clone()

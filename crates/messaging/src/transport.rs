@@ -201,6 +201,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Publishes one message and waits for the broker's confirm.
     async fn publish(&self, message: Outgoing) -> Result<(), TransportError>;
 
+    /// Declares and binds a queue without consuming it: what is sent to it waits there from now on.
+    async fn declare(&self, queue: QueueKind, deadline: Instant) -> Result<(), TransportError>;
+
     /// Starts consuming a queue. Returns at once: [`Consumer::state`] tells when it is active.
     async fn consume(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, TransportError>;
 

@@ -11,6 +11,7 @@ use novella_rpcapi::{SCHEDULER_TOPIC, SchedulerApi};
 use novella_service::exit::chain;
 use novella_service::health::Condition;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -39,6 +40,10 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// Runs until dropped.
     pub async fn run(self, mut fanout: watch::Receiver<ConsumerState>) {
+        if !self.startup.reports_arrive(&mut fanout).await {
+            return;
+        }
+        self.have_requests_wait().await;
         if !self.startup.fill_the_map(&mut fanout).await {
             return;
         }
@@ -54,13 +59,25 @@ impl Lifecycle {
         self.follow(fanout, own).await;
     }
 
+    /// Sees to it that the queue of requests is there while the map fills, on a broker that never had one too.
+    async fn have_requests_wait(&self) {
+        let deadline = Instant::now() + self.startup.publish_timeout;
+        if let Err(cause) = self.server.declare(self.requests(), deadline).await {
+            warn!(error = chain(&cause), "requests cannot wait yet: their queue is not there");
+        }
+    }
+
+    /// The queue that all schedulers share.
+    fn requests(&self) -> QueueKind {
+        QueueKind::Topic { exchange: self.exchange.clone(), topic: SCHEDULER_TOPIC.to_owned() }
+    }
+
     /// Takes requests: first those for this scheduler by name, then its share of those for any. Yields the state of its
     /// own queue.
     async fn open(&self) -> Result<watch::Receiver<ConsumerState>, TransportError> {
         let (exchange, topic) = (self.exchange.clone(), SCHEDULER_TOPIC.to_owned());
         let server = self.name.clone();
-        let own =
-            QueueKind::Server { exchange: exchange.clone(), topic: topic.clone(), server, fanout: false };
+        let own = QueueKind::Server { exchange, topic, server, fanout: false };
         let mut own = self.server.listen(own).await?.state();
         // Two schedulers of one name would each take the other's reserves for its own and ignore them.
         while !self.tell_name(&own.borrow_and_update()) {
@@ -68,7 +85,7 @@ impl Lifecycle {
                 return Err(TransportError::Closed);
             }
         }
-        self.server.listen(QueueKind::Topic { exchange, topic }).await?;
+        self.server.listen(self.requests()).await?;
         Ok(own)
     }
 

@@ -47,7 +47,7 @@ impl Startup {
     /// Waits until the fanout queue is consumed and the map is as complete as it will get. False if the queue is gone.
     pub async fn fill_the_map(&self, fanout: &mut watch::Receiver<ConsumerState>) -> bool {
         loop {
-            if !self.consuming(fanout).await {
+            if !self.reports_arrive(fanout).await {
                 return false;
             }
             let asked = self.ask_all().await;
@@ -60,7 +60,7 @@ impl Startup {
     }
 
     /// Waits until the fanout queue is consumed. False if it is gone.
-    async fn consuming(&self, fanout: &mut watch::Receiver<ConsumerState>) -> bool {
+    pub async fn reports_arrive(&self, fanout: &mut watch::Receiver<ConsumerState>) -> bool {
         loop {
             let reason = match &*fanout.borrow_and_update() {
                 ConsumerState::Active { .. } => return true,

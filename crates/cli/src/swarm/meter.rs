@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use novella_messaging::{
-    ConnectionState, Consumer, Destination, Outgoing, Subscription, Transport, TransportError,
+    ConnectionState, Consumer, Destination, Outgoing, QueueKind, Subscription, Transport, TransportError,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -34,6 +34,10 @@ impl<T: Transport> Transport for Metered<T> {
             self.times.record(began.elapsed());
         }
         result
+    }
+
+    async fn declare(&self, queue: QueueKind, deadline: Instant) -> Result<(), TransportError> {
+        self.inner.declare(queue, deadline).await
     }
 
     async fn consume(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, TransportError> {

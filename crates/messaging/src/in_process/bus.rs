@@ -382,26 +382,36 @@ impl Bus {
             return;
         }
         let (owner, generation, kind) = (reader.client, client.generation, reader.kind.clone());
-        let Shape { name, exclusive, routes, limits } = self.shape(kind);
-        let queue = self.queues.entry(name.clone()).or_insert_with(|| Queue {
-            owner: exclusive.then_some(owner),
-            limits,
-            ..Queue::default()
-        });
-        let held = queue.owner.is_some_and(|other| other != owner);
+        let declared = self.declare(owner, kind);
         let Some(reader) = self.readers.get_mut(&id) else { return };
-        if held {
+        let Some(name) = declared else {
             reader.state.send_replace(ConsumerState::Held);
             return;
-        }
-        queue.readers.push_back(id);
+        };
         reader.queue = Some(name.clone());
         reader.generation = generation;
         reader.state.send_replace(ConsumerState::Active { generation });
+        if let Some(queue) = self.queues.get_mut(&name) {
+            queue.readers.push_back(id);
+        }
+        self.pump(&name);
+    }
+
+    /// Makes sure of a queue and its bindings, and tells its name; `None` if another connection holds it.
+    pub(super) fn declare(&mut self, client: u64, kind: QueueKind) -> Option<String> {
+        let Shape { name, exclusive, routes, limits } = self.shape(kind);
+        let queue = self.queues.entry(name.clone()).or_insert_with(|| Queue {
+            owner: exclusive.then_some(client),
+            limits,
+            ..Queue::default()
+        });
+        if queue.owner.is_some_and(|other| other != client) {
+            return None;
+        }
         for route in routes {
             self.routes.entry(route).or_default().insert(name.clone());
         }
-        self.pump(&name);
+        Some(name)
     }
 
     /// Takes a reader off its queue and gives back what it had.

@@ -19,8 +19,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::{
-    ConnectionState, Consumer, ConsumerState, Delivery, DeliveryTag, Outgoing, Settle, Subscription,
-    Transport, TransportError,
+    ConnectionState, Consumer, ConsumerState, Delivery, DeliveryTag, Outgoing, QueueKind, Settle,
+    Subscription, Transport, TransportError,
 };
 use bus::{Bus, Fate, Routed};
 
@@ -131,6 +131,16 @@ struct InProcessTransport {
 }
 
 impl InProcessTransport {
+    /// [`Self::writable`], or that it was not until the deadline.
+    async fn writable_by(&self, deadline: Instant) -> Result<u64, TransportError> {
+        let started = Instant::now();
+        tokio::time::timeout_at(deadline, self.writable()).await.unwrap_or_else(|_| {
+            let last_error = format!("{:?}", *self.state.borrow());
+            let waited = started.elapsed();
+            Err(TransportError::Unreachable { broker: bus::BROKER.into(), waited, last_error })
+        })
+    }
+
     /// Waits until the broker takes messages from us; yields the connection's generation.
     async fn writable(&self) -> Result<u64, TransportError> {
         let mut state = self.state.clone();
@@ -149,14 +159,7 @@ impl Transport for InProcessTransport {
     async fn publish(&self, message: Outgoing) -> Result<(), TransportError> {
         let (started, deadline) = (Instant::now(), message.deadline);
         let destination = bus::name_of(&message.destination);
-        let generation = match tokio::time::timeout_at(deadline, self.writable()).await {
-            Ok(generation) => generation?,
-            Err(_) => {
-                let last_error = format!("{:?}", *self.state.borrow());
-                let waited = started.elapsed();
-                return Err(TransportError::Unreachable { broker: bus::BROKER.into(), waited, last_error });
-            }
-        };
+        let generation = self.writable_by(deadline).await?;
         let unconfirmed =
             || TransportError::Unconfirmed { destination: destination.clone(), waited: started.elapsed() };
         let (fate, delay) = lock(&self.bus).draw(self.delays);
@@ -174,6 +177,14 @@ impl Transport for InProcessTransport {
             Routed::Nowhere => Ok(()),
             Routed::Disconnected => Err(unconfirmed()),
         }
+    }
+
+    async fn declare(&self, queue: QueueKind, deadline: Instant) -> Result<(), TransportError> {
+        self.writable_by(deadline).await?;
+        let attempted = format!("declaring {queue:?}");
+        let declared = lock(&self.bus).declare(self.client, queue);
+        let reason = || "another connection holds it".to_owned();
+        declared.map(drop).ok_or_else(|| TransportError::Refused { attempted, reason: reason() })
     }
 
     async fn consume(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, TransportError> {

@@ -20,7 +20,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -29,7 +29,9 @@ use super::explain::{self, RESOURCE_LOCKED};
 use super::session::{Core, Session};
 use super::topology::{Queue, short};
 use crate::envelope::inflate;
-use crate::{Consumer, ConsumerState, Delivery, DeliveryTag, QueueKind, Settle, Subscription};
+use crate::{
+    Consumer, ConsumerState, Delivery, DeliveryTag, QueueKind, Settle, Subscription, TransportError,
+};
 
 /// The broker has this long to declare, bind and consume, or to cancel.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,6 +105,33 @@ pub(super) fn start(core: Arc<Core>, subscription: Subscription, stop: Cancellat
     };
     tokio::spawn(builder.run());
     RabbitConsumer { slot, tap: None, state, stop, cancelled: false, drained: false }
+}
+
+/// Declares a queue and what feeds it, on a channel of its own.
+pub(super) async fn declare(core: &Core, kind: &QueueKind, deadline: Instant) -> Result<(), TransportError> {
+    let started = Instant::now();
+    let queue = core.topology.queue_of(kind, || core.ids.hex());
+    let refused = |reason| TransportError::Refused { attempted: format!("declaring {queue}"), reason };
+    if let Some(reason) = queue.unspeakable() {
+        return Err(refused(reason));
+    }
+    let declared = async {
+        let session = core.ready().await?;
+        let channel = session.consuming().create_channel().await;
+        let channel = channel.map_err(|error| refused(explain::refusal(&error)))?;
+        queue.declare(&channel).await.map_err(|refusal| TransportError::Refused {
+            reason: explain::refusal(&refusal.error),
+            attempted: refusal.attempted,
+        })
+    };
+    match timeout_at(deadline, declared).await {
+        Ok(result) => result,
+        Err(_) => Err(TransportError::Unreachable {
+            broker: core.brokers(),
+            waited: started.elapsed(),
+            last_error: core.obstacle(),
+        }),
+    }
 }
 
 fn seed_from(core: &Core) -> [u8; 32] {

@@ -41,7 +41,9 @@ pub use topology::{OsloOptions, Topology};
 use self::dial::{Broker, Dialer};
 use self::session::{Core, Settings};
 use crate::ids::Ids;
-use crate::{ConnectionState, Consumer, Outgoing, Subscription, Transport, TransportError, TransportUrl};
+use crate::{
+    ConnectionState, Consumer, Outgoing, QueueKind, Subscription, Transport, TransportError, TransportUrl,
+};
 
 /// Publications of one handle that may be under way or waiting for a connection. More are refused at once.
 const PENDING: u32 = 8192;
@@ -171,6 +173,10 @@ impl Transport for RabbitTransport {
             result = publish::publish(self.core(), &message) => result,
             () = self.closing.cancelled(), if !self.owner => Err(TransportError::Closed),
         }
+    }
+
+    async fn declare(&self, queue: QueueKind, deadline: Instant) -> Result<(), TransportError> {
+        consume::declare(self.core(), &queue, deadline).await
     }
 
     async fn consume(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, TransportError> {

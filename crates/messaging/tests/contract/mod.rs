@@ -44,6 +44,7 @@ macro_rules! contract_suite {
             a_fanout_reaches_all,
             a_reply_goes_straight_to_its_queue,
             nobody_listening_is_told_if_mandatory,
+            a_declared_queue_keeps_what_comes,
             an_exclusive_queue_is_held_by_one,
             prefetch_bounds_what_is_unsettled,
             rejected_messages_are_gone,
@@ -225,6 +226,26 @@ pub async fn nobody_listening_is_told_if_mandatory(broker: &impl Broker) {
         let error = transport.publish(lost).await.expect_err("nobody is there");
         assert!(matches!(error, TransportError::Unroutable { .. }), "{destination:?}: {error}");
     }
+}
+
+pub async fn a_declared_queue_keeps_what_comes(broker: &impl Broker) {
+    let topic = broker.unique("declared");
+    let (sender, server) = (broker.connect("sender").await, broker.connect("server").await);
+    let deadline = Instant::now() + PATIENCE;
+    for _ in 0..2 {
+        server.declare(topic_queue(&topic), deadline).await.expect("declaring twice is declaring");
+    }
+    for body in ["one", "two"] {
+        let waits = Outgoing { mandatory: true, ..message(to_topic(&topic), body) };
+        sender.publish(waits).await.expect("the queue takes it");
+    }
+    let mut tap = Tap::open(&server, topic_queue(&topic), 4).await;
+    assert_eq!(tap.bodies(2).await, ["one", "two"]);
+    // A name that another connection has for itself is refused, and nothing waits.
+    let held = Tap::open(&server, server_queue(&topic, "h", false), 4).await;
+    let refused = sender.declare(server_queue(&topic, "h", false), deadline).await;
+    assert!(matches!(refused, Err(TransportError::Refused { .. })), "{refused:?}");
+    drop(held);
 }
 
 pub async fn an_exclusive_queue_is_held_by_one(broker: &impl Broker) {
