@@ -7,7 +7,13 @@
 //! an amount fits if `limit - used` covers it, and no single instance may exceed the physical total however high the
 //! ratio. Units are MiB for memory, GiB for disk; swap (MiB) is asked of the disk but never charged, as in Nova.
 //!
+//! What is not an amount has modules of its own: [`numa`] fits an instance's NUMA cells onto a host's, [`pci`] its devices.
+//!
 //! Left out: who holds which amounts, and any state.
+
+pub mod cpu_set;
+pub mod numa;
+pub mod pci;
 
 use novella_objects::{AllocationRatios, Claim, Flavor};
 

@@ -1,0 +1,174 @@
+//! Sets of CPU numbers, as bits.
+//!
+//! Equal sets are equal in memory: no trailing words of zeros. Numbers are below [`MAX_CPUS`], so that no text or message
+//! can make a set large.
+
+use std::fmt;
+
+/// One more than the largest CPU number that a set holds.
+pub const MAX_CPUS: u32 = 1 << 14;
+
+/// See the module's text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct CpuSet(Vec<u64>);
+
+/// A CPU number that no set holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge(pub u32);
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CPU {} is beyond the largest that is supported, {}", self.0, MAX_CPUS - 1)
+    }
+}
+
+impl std::error::Error for TooLarge {}
+
+impl CpuSet {
+    /// A set of nothing.
+    pub const EMPTY: Self = Self(Vec::new());
+
+    /// The CPUs listed, in any order and as often as they are.
+    pub fn of(cpus: &[u32]) -> Result<Self, TooLarge> {
+        let mut set = Self::EMPTY;
+        for &cpu in cpus {
+            set.insert(cpu)?;
+        }
+        Ok(set)
+    }
+
+    /// CPUs 0 to `count - 1`.
+    pub fn first(count: u32) -> Result<Self, TooLarge> {
+        Self::range(0, count)
+    }
+
+    /// CPUs `from` to `to - 1`.
+    pub fn range(from: u32, to: u32) -> Result<Self, TooLarge> {
+        let mut set = Self::EMPTY;
+        if to > MAX_CPUS && from < to {
+            return Err(TooLarge(to - 1));
+        }
+        for cpu in from..to {
+            set.insert(cpu)?;
+        }
+        Ok(set)
+    }
+
+    /// Adds one.
+    pub fn insert(&mut self, cpu: u32) -> Result<(), TooLarge> {
+        if cpu >= MAX_CPUS {
+            return Err(TooLarge(cpu));
+        }
+        let word = cpu as usize / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (cpu % 64);
+        Ok(())
+    }
+
+    /// Takes one out.
+    pub fn remove(&mut self, cpu: u32) {
+        if let Some(word) = self.0.get_mut(cpu as usize / 64) {
+            *word &= !(1 << (cpu % 64));
+            self.trim();
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// True for a set of nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether it is in the set.
+    pub fn contains(&self, cpu: u32) -> bool {
+        self.0.get(cpu as usize / 64).is_some_and(|word| word >> (cpu % 64) & 1 == 1)
+    }
+
+    /// In ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().enumerate().flat_map(|(at, &word)| {
+            let mut left = word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros())?;
+                left &= left - 1;
+                Some(at as u32 * 64 + bit)
+            })
+        })
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let mut set = Self(self.0.iter().zip(&other.0).map(|(a, b)| a & b).collect());
+        set.trim();
+        set
+    }
+
+    /// Those that are in this one only.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        let rest = other.0.iter().copied().chain(std::iter::repeat(0));
+        let mut set = Self(self.0.iter().zip(rest).map(|(a, b)| a & !b).collect());
+        set.trim();
+        set
+    }
+
+    /// Puts in all of another.
+    pub fn add(&mut self, other: &Self) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a |= b);
+    }
+
+    /// Whether they have one in common.
+    pub fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
+    }
+
+    fn trim(&mut self) {
+        while self.0.last() == Some(&0) {
+            self.0.pop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn what_is_too_large_is_refused() {
+        assert_eq!(CpuSet::of(&[1, MAX_CPUS]), Err(TooLarge(MAX_CPUS)));
+        assert_eq!(CpuSet::range(0, u32::MAX), Err(TooLarge(u32::MAX - 1)));
+        assert_eq!(CpuSet::range(5, 5), Ok(CpuSet::EMPTY));
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_set(a in proptest::collection::vec(0u32..300, 0..40), b in proptest::collection::vec(0u32..300, 0..40)) {
+            let (x, y): (BTreeSet<_>, BTreeSet<_>) = (a.iter().copied().collect(), b.iter().copied().collect());
+            let (s, t) = (CpuSet::of(&a).unwrap(), CpuSet::of(&b).unwrap());
+            let list = |set: &CpuSet| set.iter().collect::<Vec<_>>();
+            prop_assert_eq!(s.len(), x.len());
+            prop_assert_eq!(list(&s.and(&t)), x.intersection(&y).copied().collect::<Vec<_>>());
+            prop_assert_eq!(list(&s.minus(&t)), x.difference(&y).copied().collect::<Vec<_>>());
+            prop_assert_eq!(s.meets(&t), !x.is_disjoint(&y));
+            let mut sum = s.clone();
+            sum.add(&t);
+            prop_assert_eq!(list(&sum), x.union(&y).copied().collect::<Vec<_>>());
+            for cpu in &b {
+                sum.remove(*cpu);
+            }
+            prop_assert_eq!(sum, s.minus(&t), "equal sets are equal in memory");
+        }
+    }
+}
