@@ -26,7 +26,7 @@ pub struct Aggregate {
 }
 
 /// What the metadata of one set of aggregates say.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Facts {
     /// The distinct values of each key, as written.
     raw: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
@@ -84,6 +84,8 @@ pub(crate) struct Aggregates {
     /// By row.
     rows: Vec<u32>,
     multipliers: Vec<Multipliers>,
+    /// Counts the times that a symbol began to say something else.
+    pub(crate) changes: u64,
 }
 
 /// A weigher's multiplier by row, because some aggregate overrides it.
@@ -108,6 +110,7 @@ impl Default for Aggregates {
             facts: vec![Facts::default()],
             rows: Vec::new(),
             multipliers: Vec::new(),
+            changes: 0,
         }
     }
 }
@@ -129,14 +132,15 @@ impl Aggregates {
         let sets = self.sets.values_by_symbol();
         self.facts = sets.iter().map(|set| self.read(set.as_deref().unwrap_or_default())).collect();
         self.multipliers.clear();
+        self.changes += 1;
     }
 
     fn read(&self, ids: &[u32]) -> Facts {
         Facts::of(ids.iter().filter_map(|id| self.definitions.get(id)))
     }
 
-    /// Puts a row into exactly these aggregates.
-    pub(crate) fn set_row(&mut self, row: usize, ids: &[u32]) {
+    /// Puts a row into exactly these aggregates; true if it was in others.
+    pub(crate) fn set_row(&mut self, row: usize, ids: &[u32]) -> bool {
         let mut ids = ids.to_vec();
         ids.sort_unstable();
         ids.dedup();
@@ -152,6 +156,7 @@ impl Aggregates {
                 multipliers.rounded[row] = multipliers.by_set[set as usize] as f32;
             }
         }
+        set != before
     }
 
     /// Notes what a symbol, new or used again, stands for.
@@ -163,6 +168,10 @@ impl Aggregates {
         };
         if self.multipliers.iter().any(news) {
             self.multipliers.clear();
+        }
+        // A set that some row was in before is known already.
+        if self.facts.get(set).is_none_or(|known| *known != facts) {
+            self.changes += 1;
         }
         if self.facts.len() <= set {
             self.facts.resize_with(set + 1, Facts::default);

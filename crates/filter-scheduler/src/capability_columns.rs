@@ -32,6 +32,8 @@ pub(crate) struct CapabilityColumns {
     keys: Dictionary<Key>,
     values: Dictionary<Capability>,
     columns: HashMap<u32, Vec<u32>>,
+    /// Counts the times that columns were dropped to make room.
+    dropped: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -166,9 +168,9 @@ impl CapabilityColumns {
         self.rows[row] = RowCapabilities::EMPTY;
     }
 
-    /// Replaces all that the row holds.
-    pub(crate) fn set(&mut self, row: usize, report: &Capabilities<'_>) {
-        self.rows[row].integers = [
+    /// Replaces all that the row holds; true if anything is not as before.
+    pub(crate) fn set(&mut self, row: usize, report: &Capabilities<'_>) -> bool {
+        let integers = [
             report.vcpus,
             report.disk_total,
             report.disk_used,
@@ -178,6 +180,7 @@ impl CapabilityColumns {
             report.hypervisor_version,
         ]
         .map(|value| value.unwrap_or(NO_INTEGER));
+        let before = std::mem::replace(&mut self.rows[row].integers, integers);
         // Nova keeps cpu_info as a text that holds JSON; an object, as in 2012, is taken as its own text.
         let cpu_info = report.cpu_info.as_ref().map(|raw| match raw.get() {
             text if text.starts_with('"') => Source::Json(text),
@@ -190,16 +193,21 @@ impl CapabilityColumns {
         let extra = report.extra.iter().map(|(name, raw)| attribute(name.as_ref(), Source::Json(raw.get())));
         let facts = report.novella.iter().flat_map(|novella| novella.facts.iter());
         let facts = facts.map(|(name, raw)| (KeyRef(Kind::Fact, name), Source::Json(raw.get())));
-        self.replace(row, known.chain(extra).chain(facts));
+        self.replace(row, known.chain(extra).chain(facts)) || before != integers
     }
 
-    fn replace<'r>(&mut self, row: usize, pairs: impl Iterator<Item = (KeyRef<'r>, Source<&'r str>)>) {
-        let mut kept = 0;
+    fn replace<'r>(
+        &mut self,
+        row: usize,
+        pairs: impl Iterator<Item = (KeyRef<'r>, Source<&'r str>)>,
+    ) -> bool {
+        let (mut kept, mut changed) = (0, false);
         for (key, source) in pairs {
             if let Some(&(held_key, held_value)) = self.rows[row].pairs.get(kept)
                 && key.equivalent(self.keys.get(held_key))
             {
                 if !source.equivalent(self.values.get(held_value)) {
+                    changed = true;
                     let value = self.values.acquire(&source);
                     self.values.release(held_value);
                     self.rows[row].pairs[kept].1 = value;
@@ -208,13 +216,16 @@ impl CapabilityColumns {
                 kept += 1;
                 continue;
             }
+            changed = true;
             self.cut(row, kept);
             let pair = (self.keys.acquire(&key), self.values.acquire(&source));
             self.rows[row].pairs.push(pair);
             self.index(row, pair.0, pair.1);
             kept += 1;
         }
+        changed |= self.rows[row].pairs.len() > kept;
         self.cut(row, kept);
+        changed
     }
 
     /// Lets go of all pairs from `kept` on.
@@ -255,6 +266,7 @@ impl CapabilityColumns {
         }
         if self.columns.len() >= MAX_COLUMNS {
             self.columns.clear();
+            self.dropped += 1;
         }
         let column = (0..self.rows.len()).map(|row| self.held(row, key).unwrap_or(ABSENT)).collect();
         self.columns.insert(key, column);

@@ -15,6 +15,8 @@ pub(crate) struct Dictionary<V> {
     free: Vec<u32>,
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    /// Counts the times that a symbol began or ceased to stand for a value.
+    pub(crate) changes: u64,
 }
 
 #[derive(Debug)]
@@ -30,6 +32,7 @@ impl<V> Default for Dictionary<V> {
             free: Vec::new(),
             index: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
+            changes: 0,
         }
     }
 }
@@ -49,6 +52,7 @@ impl<V: Hash> Dictionary<V> {
             }
             return symbol;
         }
+        self.changes += 1;
         let slot = Some(Slot { value: V::from(value), references: 1 });
         let symbol = match self.free.pop() {
             Some(symbol) => {
@@ -74,6 +78,7 @@ impl<V: Hash> Dictionary<V> {
         if slot.references > 0 {
             return false;
         }
+        self.changes += 1;
         let hash = self.hasher.hash_one(&slot.value);
         if let Ok(entry) = self.index.find_entry(hash, |&at| at == symbol) {
             entry.remove();

@@ -20,7 +20,7 @@ pub(crate) fn of_fleet(table: &HostTable) -> Explanation {
 /// The filters that ran: all up to the one that left no host.
 pub(crate) fn filters<'f>(
     table: &HostTable,
-    ran: impl Iterator<Item = (&'f Filter<'f>, &'f Tally)>,
+    ran: impl Iterator<Item = (&'f Filter, &'f Tally)>,
 ) -> Vec<FilterTally> {
     let reached = ran.enumerate().filter(|(at, (_, tally))| *at == 0 || tally.hosts_in > 0);
     reached
@@ -33,7 +33,7 @@ pub(crate) fn filters<'f>(
         .collect()
 }
 
-fn nearest_miss(table: &HostTable, filter: &Filter<'_>, tally: &Tally) -> Option<NearestMiss> {
+fn nearest_miss(table: &HostTable, filter: &Filter, tally: &Tally) -> Option<NearestMiss> {
     let ((amount, wanted), (row, available)) = filter.amount().zip(tally.nearest)?;
     let (unit, scale) = match amount {
         Amount::Vcpus => ("vcpus", 1.0),

@@ -7,19 +7,19 @@ use crate::python;
 
 /// A requirement, parsed once and asked of many values.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Requirement<'a> {
+pub(crate) enum Requirement {
     /// No operator: equality with the text as given.
-    Exact(&'a str),
+    Exact(Box<str>),
     /// `<or>`: equality with one of these. None at all is Nova's IndexError.
-    Or(Vec<&'a str>),
+    Or(Vec<Box<str>>),
     /// An operator without operand matches nothing.
     Nothing,
     /// Compares numbers.
     Number(Comparison, Result<f64, NotANumber>),
     /// Compares texts by code point.
-    Text(Comparison, &'a str),
+    Text(Comparison, Box<str>),
     /// `<in>`, `<all-in>`: each of these occurs in the value.
-    Within(Vec<&'a str>),
+    Within(Vec<Box<str>>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,18 +59,18 @@ impl Comparison {
     }
 }
 
-impl<'a> Requirement<'a> {
-    pub(crate) fn parse(text: &'a str) -> Self {
+impl Requirement {
+    pub(crate) fn parse(text: &str) -> Self {
         use Comparison::{AtLeast, AtMost, Equal, Greater, Less, NotEqual};
         let mut words = python::split(text);
-        let Some(operator) = words.next() else { return Self::Exact(text) };
-        let words: Vec<&'a str> = words.collect();
+        let Some(operator) = words.next() else { return Self::Exact(text.into()) };
+        let words: Vec<&str> = words.collect();
         let first = words.first().copied();
         let number =
             |comparison| first.map_or(Self::Nothing, |word| Self::Number(comparison, read_number(word)));
-        let texts = |comparison| first.map_or(Self::Nothing, |word| Self::Text(comparison, word));
+        let texts = |comparison| first.map_or(Self::Nothing, |word| Self::Text(comparison, word.into()));
         match operator {
-            "<or>" => Self::Or(words.into_iter().step_by(2).collect()),
+            "<or>" => Self::Or(words.into_iter().step_by(2).map(Box::from).collect()),
             "=" | ">=" => number(AtLeast),
             "==" => number(Equal),
             "!=" => number(NotEqual),
@@ -81,15 +81,15 @@ impl<'a> Requirement<'a> {
             "s<=" => texts(AtMost),
             "s>" => texts(Greater),
             "s>=" => texts(AtLeast),
-            "<in>" => first.map_or(Self::Nothing, |word| Self::Within(vec![word])),
+            "<in>" => first.map_or(Self::Nothing, |word| Self::Within(vec![word.into()])),
             "<all-in>" if first.is_none() => Self::Nothing,
-            "<all-in>" => Self::Within(words),
-            _ => Self::Exact(text),
+            "<all-in>" => Self::Within(words.into_iter().map(Box::from).collect()),
+            _ => Self::Exact(text.into()),
         }
     }
 
     /// What `">= " + text` stands for.
-    pub(crate) fn at_least(text: &'a str) -> Self {
+    pub(crate) fn at_least(text: &str) -> Self {
         let first = python::split(text).next();
         first.map_or(Self::Nothing, |word| Self::Number(Comparison::AtLeast, read_number(word)))
     }
@@ -97,12 +97,12 @@ impl<'a> Requirement<'a> {
     /// Whether a host's value satisfies this.
     pub(crate) fn matches(&self, value: &str) -> Result<bool, MatchError> {
         match self {
-            Self::Exact(text) => Ok(value == *text),
+            Self::Exact(text) => Ok(value == &**text),
             Self::Or(words) if words.is_empty() => Err(MatchError::LoneOr),
-            Self::Or(words) => Ok(words.contains(&value)),
+            Self::Or(words) => Ok(words.iter().any(|word| value == &**word)),
             Self::Nothing => Ok(false),
-            Self::Text(comparison, text) => Ok(comparison.holds(value, text)),
-            Self::Within(words) => Ok(words.iter().all(|word| value.contains(word))),
+            Self::Text(comparison, text) => Ok(comparison.holds(value, &**text)),
+            Self::Within(words) => Ok(words.iter().all(|word| value.contains(&**word))),
             Self::Number(comparison, operand) => {
                 let value = read_number(value)?;
                 let operand = operand.as_ref().map_err(Clone::clone)?;

@@ -9,6 +9,7 @@
 //! - The derived columns of a row follow from its reported resources and what is consumed on top, after every call.
 //! - `used = reported used + consumed`. A report ([`HostTable::set_resources`]) replaces the reported part only.
 //! - Fleet order is row order. A new host takes the lowest free row, so a fleet that only grows is in insertion order.
+//! - Every change of a row stamps its block ([`Stamps`]): what was worked out about other blocks still holds.
 //! - Columns are padded to whole blocks of 64 rows; a row without a host fails every test by its `present` bit.
 //!
 //! Left out: when a host reports, who it is, how long reservations hold. That is the host manager's.
@@ -23,6 +24,7 @@ use std::hash::BuildHasher;
 use crate::aggregates::{Aggregate, Aggregates};
 use crate::bitmap::bits;
 use crate::capability_columns::CapabilityColumns;
+use crate::columns::{RawColumn, RoomColumn};
 use crate::dictionary::Dictionary;
 use crate::image::BadImage;
 use crate::instances::{Instance, Instances};
@@ -141,6 +143,38 @@ pub struct HostTable {
     pub(crate) aggregates: Aggregates,
     pub(crate) instances: Instances,
     pub(crate) cells: Cells,
+    pub(crate) stamps: Stamps,
+}
+
+/// When what changed. A revision is a number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Stamps {
+    /// Of the newest change.
+    pub(crate) revision: u64,
+    /// By block: the revision that last changed one of its rows.
+    pub(crate) blocks: Vec<u64>,
+    /// The revision that last added, removed or renamed a host.
+    pub(crate) names: u64,
+    /// The revision that last put an instance on a host or took one away.
+    pub(crate) instances: u64,
+}
+
+impl Stamps {
+    /// Something of a row has changed, or is about to.
+    fn touch(&mut self, row: Row) {
+        self.revision += 1;
+        self.blocks[row.index() / BLOCK] = self.revision;
+    }
+
+    fn name(&mut self, row: Row) {
+        self.touch(row);
+        self.names = self.revision;
+    }
+
+    fn instance(&mut self, row: Row) {
+        self.touch(row);
+        self.instances = self.revision;
+    }
 }
 
 /// The cell of each host, where somebody told.
@@ -174,11 +208,11 @@ impl Cells {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Columns {
     /// Largest number of CPUs that still fits; see [`Room`].
-    pub(crate) room_vcpus: Vec<i32>,
+    pub(crate) room_vcpus: RoomColumn,
     /// The same for MiB of memory.
-    pub(crate) room_memory_mb: Vec<i32>,
+    pub(crate) room_memory_mb: RoomColumn,
     /// The same for MiB of disk.
-    pub(crate) room_disk_mb: Vec<i32>,
+    pub(crate) room_disk_mb: RoomColumn,
     /// RAMWeigher's raw value, MiB.
     pub(crate) free_memory_mb: RawColumn,
     /// CPUWeigher's raw value.
@@ -286,35 +320,6 @@ impl Exact {
     }
 }
 
-/// A weigher's raw values rounded to `f32`, and how many of them the rounding changed.
-///
-/// Rounding keeps order, so the largest value is among those with the largest rounded value; where nothing was changed
-/// (all whole numbers below 2^24, all halves and quarters of smaller ones) the column is the truth.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RawColumn {
-    pub(crate) rounded: Vec<f32>,
-    pub(crate) changed: u32,
-    changed_rows: Vec<u64>,
-}
-
-impl RawColumn {
-    pub(crate) fn grow(&mut self, rows: usize) {
-        grow_to(&mut self.rounded, rows, 0.0);
-        grow_to(&mut self.changed_rows, rows / BLOCK, 0);
-    }
-
-    pub(crate) fn set(&mut self, row: usize, value: f64) {
-        let rounded = value as f32;
-        self.rounded[row] = rounded;
-        let (word, bit) = (&mut self.changed_rows[row / BLOCK], 1 << (row % BLOCK));
-        let (before, now) = (*word & bit != 0, f64::from(rounded) != value);
-        if before != now {
-            *word ^= bit;
-            self.changed = if now { self.changed + 1 } else { self.changed - 1 };
-        }
-    }
-}
-
 #[derive(Debug, Clone)]
 struct Names {
     host: Arc<str>,
@@ -333,6 +338,7 @@ impl HostTable {
         if let Some(row) = self.row_of(host) {
             if self.names[row.index()].as_ref().is_some_and(|known| &*known.nodename != nodename) {
                 Arc::make_mut(&mut self.names)[row.index()] = Some(names);
+                self.stamps.name(row);
             }
             return row;
         }
@@ -343,6 +349,7 @@ impl HostTable {
             self.aggregates.grow(self.columns.exact.len());
             self.instances.grow(self.columns.exact.len());
             grow_to(Arc::make_mut(&mut self.names), self.columns.exact.len(), None);
+            self.stamps.blocks.push(0);
         }
         let row = Row(u32::try_from(index).expect("a table of 2^32 hosts exceeds any memory"));
         Arc::make_mut(&mut self.names)[index] = Some(names);
@@ -352,6 +359,7 @@ impl HostTable {
         let rehash = |&at: &u32| folded_hash(hasher, name_at(names, at as usize));
         self.by_name.insert_unique(folded_hash(hasher, host), row.0, rehash);
         self.columns.derive(index);
+        self.stamps.name(row);
         row
     }
 
@@ -377,6 +385,8 @@ impl HostTable {
         columns.derive(row.index());
         columns.hypervisor_version.set(row.index(), 0.0);
         Arc::make_mut(&mut self.names)[row.index()] = None;
+        self.stamps.name(row);
+        self.stamps.instance(row);
     }
 
     /// Gives the host of `row` another name, its row and all it holds staying. False, and no change, if the name is taken.
@@ -393,6 +403,7 @@ impl HostTable {
         let (names, hasher) = (&self.names, &self.hasher);
         let rehash = |&at: &u32| folded_hash(hasher, name_at(names, at as usize));
         self.by_name.insert_unique(folded_hash(hasher, host), row.0, rehash);
+        self.stamps.name(row);
         true
     }
 
@@ -426,8 +437,11 @@ impl HostTable {
     /// Replaces what the host reported. What is consumed on top stays. On error nothing changes.
     pub fn set_resources(&mut self, row: Row, resources: &Resources) -> Result<(), Unusable> {
         resources.check()?;
-        self.columns.exact[row.index()].reported = *resources;
-        self.columns.derive(row.index());
+        if self.columns.exact[row.index()].reported != *resources {
+            self.columns.exact[row.index()].reported = *resources;
+            self.columns.derive(row.index());
+            self.stamps.touch(row);
+        }
         Ok(())
     }
 
@@ -436,6 +450,7 @@ impl HostTable {
         let consumed = &mut self.columns.exact[row.index()].consumed;
         *consumed = consumed.plus(*amounts);
         self.columns.derive(row.index());
+        self.stamps.touch(row);
     }
 
     /// Gives back what [`Self::consume`] took.
@@ -444,11 +459,16 @@ impl HostTable {
         debug_assert!(consumed.instances >= amounts.instances, "more given back than was consumed");
         *consumed = consumed.minus(*amounts);
         self.columns.derive(row.index());
+        self.stamps.touch(row);
     }
 
     /// Says whether the host may be given work: up and suspect hosts may.
     pub fn set_status(&mut self, row: Row, status: Status) {
         let columns = &mut self.columns;
+        if columns.exact[row.index()].status == status {
+            return;
+        }
+        self.stamps.touch(row);
         let (word, bit) = (&mut columns.serving[row.index() / BLOCK], 1 << (row.index() % BLOCK));
         match status {
             Status::Up | Status::Suspect => *word |= bit,
@@ -462,6 +482,9 @@ impl HostTable {
     /// The availability zone that the host's own configuration names; `None` leaves it to the scheduler's default.
     pub fn set_zone(&mut self, row: Row, zone: Option<&str>) {
         let slot = &mut self.columns.zone[row.index()];
+        if *slot == NO_ZONE && zone.is_none() {
+            return;
+        }
         if *slot != NO_ZONE {
             if zone == Some(&**self.zones.get(*slot)) {
                 return;
@@ -469,12 +492,15 @@ impl HostTable {
             self.zones.release(*slot);
         }
         *slot = zone.map_or(NO_ZONE, |zone| self.zones.acquire(zone));
+        self.stamps.touch(row);
     }
 
     /// Replaces what extra specs can ask about: the report's top-level keys and the operator's facts.
     pub fn set_capabilities(&mut self, row: Row, capabilities: &Capabilities<'_>) {
-        self.capabilities.set(row.index(), capabilities);
         let version = capabilities.hypervisor_version.unwrap_or(0);
+        if self.capabilities.set(row.index(), capabilities) {
+            self.stamps.touch(row);
+        }
         self.columns.exact[row.index()].hypervisor_version = version;
         self.columns.hypervisor_version.set(row.index(), version as f64);
     }
@@ -486,27 +512,36 @@ impl HostTable {
 
     /// Puts the host into exactly these aggregates. An id that is not defined says nothing until it is.
     pub fn set_host_aggregates(&mut self, row: Row, ids: &[u32]) {
-        self.aggregates.set_row(row.index(), ids);
+        if self.aggregates.set_row(row.index(), ids) {
+            self.stamps.touch(row);
+        }
     }
 
     /// Notes that an instance is on the host. Does not consume anything.
     pub fn add_instance(&mut self, row: Row, instance: &Instance<'_>) -> Result<(), BadImage> {
+        self.stamps.instance(row);
         self.instances.add(row.index(), instance)
     }
 
     /// Undoes [`Self::add_instance`].
     pub fn remove_instance(&mut self, row: Row, instance: uuid::Uuid) {
+        self.stamps.instance(row);
         self.instances.remove(row.index(), instance);
     }
 
     /// How many PCI devices the host has to give away.
     pub fn set_pci_devices(&mut self, row: Row, devices: u32) {
+        if self.columns.exact[row.index()].pci_devices == devices {
+            return;
+        }
+        self.stamps.touch(row);
         self.columns.exact[row.index()].pci_devices = devices;
         self.columns.derive(row.index());
     }
 
     /// The cell that the host belongs to.
     pub fn set_cell(&mut self, row: Row, cell: Option<&str>) {
+        self.stamps.touch(row);
         self.cells.set(row.index(), cell);
     }
 
@@ -649,9 +684,9 @@ impl Columns {
     /// Adds one block of empty rows.
     fn grow(&mut self) {
         let rows = self.exact.len() + BLOCK;
-        grow_to(&mut self.room_vcpus, rows, -1);
-        grow_to(&mut self.room_memory_mb, rows, -1);
-        grow_to(&mut self.room_disk_mb, rows, -1);
+        self.room_vcpus.grow(rows);
+        self.room_memory_mb.grow(rows);
+        self.room_disk_mb.grow(rows);
         self.free_memory_mb.grow(rows);
         self.free_vcpus.grow(rows);
         self.free_disk_gb.grow(rows);
@@ -670,9 +705,10 @@ impl Columns {
     fn derive(&mut self, row: usize) {
         let exact = &self.exact[row];
         let room = exact.capacity().room(&exact.used());
-        self.room_vcpus[row] = lane(room.vcpus);
-        self.room_memory_mb[row] = lane(room.memory_mb);
-        self.room_disk_mb[row] = lane(room.disk_mb);
+        let rooms = [lane(room.vcpus), lane(room.memory_mb), lane(room.disk_mb)];
+        self.room_vcpus.set(row, rooms[0]);
+        self.room_memory_mb.set(row, rooms[1]);
+        self.room_disk_mb.set(row, rooms[2]);
         self.free_memory_mb.set(row, exact.free_memory_mb());
         self.free_vcpus.set(row, exact.free_vcpus());
         self.free_disk_gb.set(row, exact.free_disk_gb());

@@ -8,6 +8,7 @@
 mod aggregates;
 mod bitmap;
 mod capability_columns;
+mod columns;
 mod dictionary;
 pub mod document;
 mod evaluate;

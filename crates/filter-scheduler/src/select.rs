@@ -141,7 +141,7 @@ pub(crate) struct Weighed {
 /// What a request is compiled to.
 pub(crate) struct Request<'r> {
     spec: &'r RequestSpec,
-    pub(crate) filters: Vec<Filter<'r>>,
+    pub(crate) filters: Vec<Filter>,
     pub(crate) group: Option<Group>,
     /// Compiled when there are first two hosts to tell apart.
     pub(crate) weighers: Vec<Weigher>,
@@ -321,12 +321,7 @@ impl FilterScheduler {
         Ok(())
     }
 
-    pub(crate) fn compile<'r>(
-        &self,
-        table: &mut HostTable,
-        asked: &'r Asked<'r>,
-        terms: &Terms,
-    ) -> Request<'r> {
+    pub(crate) fn compile<'r>(&self, table: &mut HostTable, asked: &Asked<'r>, terms: &Terms) -> Request<'r> {
         let spec = asked.spec;
         // A forced host is taken as it is, unless the request is a check of an existing instance.
         let forced = !spec.force_hosts.is_empty() || !spec.force_nodes.is_empty();
@@ -529,7 +524,7 @@ impl Work {
 }
 
 /// Whether a filter runs for this instance of a request.
-fn runs(filter: &Filter<'_>, index: usize) -> bool {
+fn runs(filter: &Filter, index: usize) -> bool {
     index == 0 || !filter.kind.once()
 }
 
@@ -545,7 +540,7 @@ fn is_rebuild(check: &serde_json::Value) -> bool {
     }
 }
 
-fn limits(table: &HostTable, row: Row, filters: &[Filter<'_>]) -> PickLimits {
+fn limits(table: &HostTable, row: Row, filters: &[Filter]) -> PickLimits {
     let of_host = table.view(row).limits();
     // Nova keeps the limit of the filter that ran last.
     let total_by_ratio = |plain: FilterKind, own: FilterKind, limit: f64, total: f64| {

@@ -13,7 +13,8 @@
 use novella_resources::MB_PER_GB;
 
 use crate::bitmap::{above_f32, either, equal_f32, max_or_zero, min_max, word_bits};
-use crate::host_table::{BLOCK, Columns, Exact, HostTable, RawColumn};
+use crate::columns::RawColumn;
+use crate::host_table::{BLOCK, Columns, Exact, HostTable};
 use crate::options::WeigherKind;
 
 /// The bounds of one weigher's raw values among the candidates.

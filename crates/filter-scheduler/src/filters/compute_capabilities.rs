@@ -21,18 +21,18 @@ use crate::options::FilterKind;
 
 /// The extra specs of one request that this filter looks at.
 #[derive(Debug)]
-pub(super) struct Questions<'r>(Vec<Question<'r>>);
+pub(super) struct Questions(Vec<Question>);
 
 #[derive(Debug)]
-struct Question<'r> {
+struct Question {
     /// A scoped path must lead somewhere; an unscoped one only where its word is known.
     scoped: bool,
     /// Every HostState has what the first word names, if only as None.
     always: bool,
     first: First,
-    rest: Vec<&'r str>,
-    requirement: Requirement<'r>,
-    requirement_text: &'r str,
+    rest: Vec<Box<str>>,
+    requirement: Requirement,
+    requirement_text: Box<str>,
     /// By value symbol: the verdict, once known.
     verdicts: Vec<Option<Verdict>>,
 }
@@ -59,8 +59,8 @@ enum Verdict {
 /// Attributes that every HostState has and reports may leave out.
 const ALWAYS: [&str; 3] = ["cpu_info", "hypervisor_type", "stats"];
 
-impl<'r> Questions<'r> {
-    pub(super) fn compile(extra_specs: &'r BTreeMap<String, String>, table: &mut HostTable) -> Self {
+impl Questions {
+    pub(super) fn compile(extra_specs: &BTreeMap<String, String>, table: &mut HostTable) -> Self {
         // Nova turns the one into the other, replacing what may stand there.
         const BITS: &str = "hw:maxphysaddr_bits";
         const BITS_PATH: &str = "capabilities:cpu_info:maxphysaddr:bits";
@@ -84,11 +84,11 @@ impl<'r> Questions<'r> {
     }
 }
 
-impl<'r> Question<'r> {
+impl Question {
     fn compile(
-        key: &'r str,
-        requirement_text: &'r str,
-        requirement: Requirement<'r>,
+        key: &str,
+        requirement_text: &str,
+        requirement: Requirement,
         table: &mut HostTable,
     ) -> Option<Self> {
         let mut rest: Vec<&str> = key.split(':').collect();
@@ -117,6 +117,8 @@ impl<'r> Question<'r> {
         };
         let always = ALWAYS.contains(&word) || INTEGERS.contains(&word);
         let verdicts = vec![None; capabilities.values()];
+        let rest = rest.into_iter().map(Box::from).collect();
+        let requirement_text = requirement_text.into();
         Some(Self { scoped, always, first, rest, requirement, requirement_text, verdicts })
     }
 
@@ -205,7 +207,7 @@ impl<'r> Question<'r> {
 }
 
 /// Where the rest of a path leads; texts on the way are decoded as JSON, the last value is not.
-fn follow(value: &Json, path: &[&str]) -> Option<String> {
+fn follow(value: &Json, path: &[Box<str>]) -> Option<String> {
     if *value == Json::Null {
         return None;
     }

@@ -24,7 +24,7 @@ pub(super) struct Support {
 }
 
 impl Support {
-    pub(super) fn compile<'r>(asked: &Asked<'_>, table: &mut HostTable, policy: &Policy) -> Program<'r> {
+    pub(super) fn compile(asked: &Asked<'_>, table: &mut HostTable, policy: &Policy) -> Program {
         let image: &ImageProperties = &asked.image;
         let default = policy.image_properties_default_architecture.as_deref().and_then(architecture);
         let of_image = |name| image.get_text(name).map(str::to_owned);

@@ -22,8 +22,9 @@ use uuid::Uuid;
 use crate::aggregates::Facts;
 use crate::bitmap::{above, below_f32, either, word_bits};
 use crate::capability_columns::Kind;
+use crate::columns::{RawColumn, RoomColumn};
 use crate::group::{Group, Policy as GroupPolicy};
-use crate::host_table::{BLOCK, Columns, Exact, HostTable, NO_ZONE, RawColumn, Row, lane};
+use crate::host_table::{BLOCK, Columns, Exact, HostTable, NO_ZONE, Row, lane};
 use crate::image::ImageProperties;
 use crate::json::Json;
 use crate::options::{FilterKind, SchedulerOptions, ratios};
@@ -42,13 +43,13 @@ pub(crate) struct Asked<'r> {
 
 /// One filter, compiled for one request.
 #[derive(Debug)]
-pub(crate) struct Filter<'r> {
+pub(crate) struct Filter {
     pub(crate) kind: FilterKind,
-    program: Program<'r>,
+    program: Program,
 }
 
 #[derive(Debug)]
-enum Program<'r> {
+enum Program {
     /// The request asks nothing that this filter looks at.
     PassAll,
     Serving,
@@ -65,7 +66,7 @@ enum Program<'r> {
         wanted: i32,
         ratios: Vec<Option<f64>>,
     },
-    Capabilities(Questions<'r>),
+    Capabilities(Questions),
     /// Hosts whose bit is set.
     Rows(Vec<u64>),
     /// Hosts of the group.
@@ -89,7 +90,7 @@ enum Program<'r> {
     Image(Support),
     Query(Query),
     /// Hosts with instances of this flavor only.
-    Flavor(&'r str),
+    Flavor(Box<str>),
     /// Nova raises the same exception at every host.
     Broken(String),
 }
@@ -143,12 +144,12 @@ pub struct FilterError {
     pub reason: String,
 }
 
-impl<'r> Filter<'r> {
+impl Filter {
     /// Symbols and thresholds that a request stands for in `table`.
     pub(crate) fn compile(
         kind: FilterKind,
         table: &mut HostTable,
-        asked: &'r Asked<'r>,
+        asked: &Asked<'_>,
         group: Option<&Group>,
         options: &SchedulerOptions,
     ) -> Self {
@@ -248,7 +249,7 @@ impl<'r> Filter<'r> {
                 });
                 Program::Rows(bitmap(table, rows, false))
             }
-            FilterKind::TypeAffinity => Program::Flavor(request.flavor.identity()),
+            FilterKind::TypeAffinity => Program::Flavor(request.flavor.identity().into()),
         };
         Self { kind, program }
     }
@@ -269,7 +270,7 @@ impl<'r> Filter<'r> {
                 Program::Serving => columns.serving[block],
                 Program::Zone(a, b) => either(&columns.zone.as_chunks::<BLOCK>().0[block], *a, *b),
                 Program::Room { amount, wanted } => {
-                    let room = &room_column(columns, *amount).as_chunks::<BLOCK>().0[block];
+                    let room = &room_column(columns, *amount).rooms.as_chunks::<BLOCK>().0[block];
                     let fits = above(room, *wanted - 1);
                     tally.note_nearest(room, block, alive & !fits);
                     fits
@@ -298,7 +299,7 @@ impl<'r> Filter<'r> {
         let mut each = Each { kind: self.kind, table, block, alive, tally };
         match &mut self.program {
             Program::RoomOfSet { amount, wanted, ratios } => {
-                let mut room = room_column(columns, *amount).as_chunks::<BLOCK>().0[block];
+                let mut room = room_column(columns, *amount).rooms.as_chunks::<BLOCK>().0[block];
                 for bit in word_bits(alive) {
                     let row = block * BLOCK + bit;
                     if let Some(ratio) = ratios[set_of(row)] {
@@ -333,7 +334,7 @@ impl<'r> Filter<'r> {
             Program::Flavor(wanted) => each.ask(|row| {
                 let flavors =
                     table.instances.kinds_on(row).map(|kind| kind.and_then(|kind| kind.flavor.as_deref()));
-                Ok(flavors.into_iter().all(|flavor| flavor == Some(*wanted)))
+                Ok(flavors.into_iter().all(|flavor| flavor == Some(&**wanted)))
             }),
             Program::Broken(reason) => each.ask(|_| Err(reason.clone())),
             program => unreachable!("{program:?} has run"),
@@ -442,7 +443,7 @@ pub(crate) fn metric<'v>(metrics: &'v Json, name: &str) -> Option<&'v Json> {
 }
 
 /// Hosts of a zone: that of their aggregates' metadata if they have any, else the one they report, else the default.
-fn zone(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) -> Program<'static> {
+fn zone(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) -> Program {
     const KEY: &str = "availability_zone";
     let zone = match request.availability_zone.as_deref() {
         None | Some("") => return Program::PassAll,
@@ -492,11 +493,11 @@ fn room_with(exact: &Exact, amount: Amount, ratio: f64) -> i32 {
     })
 }
 
-fn sets(table: &HostTable, verdict: impl FnMut(&Facts) -> by_aggregate::Verdict) -> Program<'static> {
+fn sets(table: &HostTable, verdict: impl FnMut(&Facts) -> by_aggregate::Verdict) -> Program {
     Program::Sets(table.aggregates.facts().iter().map(verdict).collect())
 }
 
-fn limits(table: &HostTable, count: Count, key: &str, configured: i64) -> Program<'static> {
+fn limits(table: &HostTable, count: Count, key: &str, configured: i64) -> Program {
     let limit = |facts: &Facts| {
         let own = facts.smallest(key, python::int);
         own.map_or(configured, |own| own.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
@@ -516,7 +517,7 @@ fn bitmap(table: &HostTable, rows: impl Iterator<Item = Row>, listed: bool) -> V
 
 /// SameHostFilter and DifferentHostFilter: hosts that have one of the instances hinted at, or none. What is no uuid is
 /// the name of no instance.
-fn with_instances(table: &HostTable, request: &RequestSpec, hint: &str, same: bool) -> Program<'static> {
+fn with_instances(table: &HostTable, request: &RequestSpec, hint: &str, same: bool) -> Program {
     let uuids: Vec<Option<Uuid>> = match request.scheduler_hints.get(hint) {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::String(text)) if text.is_empty() => Vec::new(),
@@ -533,7 +534,7 @@ fn with_instances(table: &HostTable, request: &RequestSpec, hint: &str, same: bo
     Program::Rows(bitmap(table, rows, same))
 }
 
-fn isolated(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) -> Program<'static> {
+fn isolated(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) -> Program {
     let policy = &options.policy;
     let id = request.image.as_ref().and_then(|image| image.id.as_ref());
     let image = id.is_some_and(|id| policy.isolated_images.contains(id));
@@ -563,7 +564,7 @@ impl Tally {
     }
 }
 
-fn room_column(columns: &Columns, amount: Amount) -> &[i32] {
+fn room_column(columns: &Columns, amount: Amount) -> &RoomColumn {
     match amount {
         Amount::Vcpus => &columns.room_vcpus,
         Amount::MemoryMb => &columns.room_memory_mb,
