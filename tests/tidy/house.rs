@@ -124,6 +124,9 @@ fn collect(top: &Path, dir: &Path, files: &mut BTreeMap<String, String>) {
             }
             continue;
         }
+        if name == ".git" {
+            continue; // of a linked work tree: it says where the repository is
+        }
         let place = path.strip_prefix(top).expect("it is below the top").to_string_lossy().into_owned();
         // A file that an editor or a build has just taken away is not there.
         if let Ok(bytes) = fs::read(&path) {
