@@ -100,6 +100,8 @@ impl ReportTemplate {
             facts: self.facts.clone(),
             numa: None,
             measured: Measured::default(),
+            num_io_ops: 0,
+            failed_builds: 0,
             stale_probes: Entries::default(),
         }
     }

@@ -32,7 +32,12 @@ pub(crate) struct Facts {
     raw: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
     /// The same, cut at commas and stripped of white space.
     split: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
+    /// All zones, joined.
+    zone: Option<Box<str>>,
 }
+
+/// The key of the zone that hosts of an aggregate are in.
+pub(crate) const ZONE_KEY: &str = "availability_zone";
 
 impl Facts {
     fn of<'a>(aggregates: impl Iterator<Item = &'a Aggregate>) -> Self {
@@ -42,6 +47,10 @@ impl Facts {
             let pieces = facts.split.entry(key.as_str().into()).or_default();
             pieces.extend(value.split(',').map(|piece| Box::from(python::strip(piece))));
         }
+        facts.zone = facts.split(ZONE_KEY).map(|zones| {
+            let zones: Vec<&str> = zones.iter().map(|zone| &**zone).collect();
+            zones.join(",").into()
+        });
         facts
     }
 
@@ -53,6 +62,11 @@ impl Facts {
     /// The pieces of all values of `key`; `None` if no aggregate has it.
     pub(crate) fn split(&self, key: &str) -> Option<&BTreeSet<Box<str>>> {
         self.split.get(key)
+    }
+
+    /// The zones of hosts in these aggregates, joined by commas; `None` if no aggregate names one.
+    pub(crate) fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
     }
 
     /// All keys with the pieces of their values.
@@ -182,6 +196,11 @@ impl Aggregates {
     /// The symbol of a row's set.
     pub(crate) fn set_of(&self, row: usize) -> u32 {
         self.rows[row]
+    }
+
+    /// The ids of the aggregates that a row is in, in order.
+    pub(crate) fn ids(&self, row: usize) -> &[u32] {
+        self.sets.get(self.rows[row])
     }
 
     /// The symbols of all rows' sets.

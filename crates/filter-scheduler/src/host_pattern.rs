@@ -92,8 +92,22 @@ fn range(text: &str) -> Result<Range, String> {
     }
 }
 
+/// Most patterns begin with letters that most names do not.
+fn matches(tokens: &[Token], mut host: &str) -> bool {
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            Token::Is(wanted) => match host.strip_prefix(*wanted) {
+                Some(rest) => host = rest,
+                None => return false,
+            },
+            _ => return matches_any_way(&tokens[at..], host),
+        }
+    }
+    host.is_empty()
+}
+
 /// Keeps, token by token, where in the name the part read so far can end.
-fn matches(tokens: &[Token], host: &str) -> bool {
+fn matches_any_way(tokens: &[Token], host: &str) -> bool {
     let mut ends = vec![false; host.len() + 1];
     ends[0] = true;
     for token in tokens {

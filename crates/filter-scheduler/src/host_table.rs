@@ -517,6 +517,11 @@ impl HostTable {
         }
     }
 
+    /// Ids of the aggregates that the host is in, in order.
+    pub fn aggregates_of(&self, row: Row) -> &[u32] {
+        self.aggregates.ids(row.index())
+    }
+
     /// Notes that an instance is on the host. Does not consume anything.
     pub fn add_instance(&mut self, row: Row, instance: &Instance<'_>) -> Result<(), BadImage> {
         self.stamps.instance(row);
@@ -548,11 +553,12 @@ impl HostTable {
     /// One row.
     pub fn view(&self, row: Row) -> HostState<'_> {
         let zone = self.columns.zone[row.index()];
+        let own = (zone != NO_ZONE).then(|| &**self.zones.get(zone));
         HostState {
             row,
             names: self.names[row.index()].as_ref().expect("a row is viewed while its host is present"),
             exact: &self.columns.exact[row.index()],
-            zone: (zone != NO_ZONE).then(|| &**self.zones.get(zone)),
+            zone: self.aggregates.facts()[self.aggregates.set_of(row.index()) as usize].zone().or(own),
         }
     }
 
@@ -574,6 +580,8 @@ impl HostTable {
             exact: self.columns.exact.clone(),
             zone: self.columns.zone.clone(),
             zones: self.zones.values_by_symbol(),
+            set: self.aggregates.rows().to_vec(),
+            zone_of_set: self.aggregates.facts().iter().map(|facts| facts.zone().map(Into::into)).collect(),
         }
     }
 }
@@ -585,14 +593,18 @@ pub struct Snapshot {
     exact: Vec<Exact>,
     zone: Vec<u32>,
     zones: Vec<Option<Box<str>>>,
+    set: Vec<u32>,
+    /// By set of aggregates.
+    zone_of_set: Vec<Option<Box<str>>>,
 }
 
 impl Snapshot {
     /// All hosts, in fleet order.
     pub fn hosts(&self) -> impl Iterator<Item = HostState<'_>> {
-        self.names.iter().zip(&self.exact).zip(&self.zone).enumerate().filter_map(
-            |(at, ((names, exact), &zone))| {
-                let zone = self.zones.get(zone as usize).and_then(|z| z.as_deref());
+        self.names.iter().zip(&self.exact).zip(self.zone.iter().zip(&self.set)).enumerate().filter_map(
+            |(at, ((names, exact), (&zone, &set)))| {
+                let own = self.zones.get(zone as usize).and_then(|z| z.as_deref());
+                let zone = self.zone_of_set[set as usize].as_deref().or(own);
                 names.as_ref().map(|names| HostState { row: Row(at as u32), names, exact, zone })
             },
         )
@@ -629,7 +641,7 @@ impl<'a> HostState<'a> {
         self.exact.status
     }
 
-    /// Its own zone, if it names one.
+    /// Its zone: that of its aggregates' metadata (several are joined by commas), or else its own, if it names one.
     pub fn zone(&self) -> Option<&'a str> {
         self.zone
     }

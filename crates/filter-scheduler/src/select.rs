@@ -107,6 +107,24 @@ pub enum Failure {
     /// An image that cannot be understood.
     #[error(transparent)]
     Image(BadImage),
+    /// A name that the policy does not know.
+    #[error("the policy in force has no {what} {name:?}; {}", if known.is_empty() { "it lists none".to_owned() } else { format!("known are {known}") })]
+    Unknown {
+        /// `flavor` or `server group`.
+        what: &'static str,
+        /// As given.
+        name: String,
+        /// All that there are.
+        known: String,
+    },
+    /// A server group whose policy would mean nothing; the text is Nova's.
+    #[error("{missing} not configured, which the server group's policy {policy} needs")]
+    NotConfigured {
+        /// Filter or weigher.
+        missing: &'static str,
+        /// Of the group.
+        policy: String,
+    },
     /// A request that no fleet could satisfy.
     #[error("{what} is {value}; it must be {bound}")]
     Invalid {

@@ -510,6 +510,7 @@ fn group(rng: &mut Rng, hosts: &[Host]) -> InstanceGroup {
     let members = rng.random_range(0..60);
     let most = rng.random_bool(0.4).then(|| rng.random_range(0..5).to_string());
     InstanceGroup {
+        name: String::new(),
         policy: (*policies.choose(rng).unwrap()).to_owned(),
         members: (0..members).map(|_| Uuid::from_u128(rng.random_range(0..200))).collect(),
         hosts: if rng.random_bool(0.5) {

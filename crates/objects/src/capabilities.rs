@@ -98,9 +98,19 @@ pub struct NovellaReport<'a> {
     /// Measured load. Shown, never fitted against.
     #[serde(default)]
     pub measured: Measured,
+    /// Instances that build, resize, migrate, ...: Nova's `io_workload`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub num_io_ops: u32,
+    /// Builds that failed in a row.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_builds: u32,
     /// Driver probes that did not answer in time: name, and age of the value reported instead, ms.
     #[serde(default, borrow, skip_serializing_if = "Entries::is_empty")]
     pub stale_probes: Entries<'a, u64>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Amounts held back for the host itself.
@@ -147,6 +157,12 @@ pub struct Claim<'a> {
     /// Server group, if any.
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     pub group: Option<Cow<'a, str>>,
+    /// Its flavor's id, or name when it has no other; what TypeAffinityFilter compares.
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    pub flavor: Option<Cow<'a, str>>,
+    /// Its image as JSON text, an [`Image`](crate::Image): what ImagePropertiesWeigher compares.
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Json<'a>>,
     /// Custom resource classes.
     #[serde(default, borrow, skip_serializing_if = "Entries::is_empty")]
     pub resources: Entries<'a, u64>,
@@ -424,6 +440,8 @@ mod tests {
                 memory_mb: 512,
                 disk_gb: 1,
                 group: None,
+                flavor: None,
+                image: None,
                 resources: Entries::default(),
             }],
             ended: vec![],
@@ -432,6 +450,8 @@ mod tests {
             facts: Entries::default(),
             numa: None,
             measured: Measured { load_1m: Some(0.5), ..Measured::default() },
+            num_io_ops: 0,
+            failed_builds: 3,
             stale_probes: Entries::default(),
         };
         let caps =

@@ -26,6 +26,9 @@ pub struct Decision {
     /// True if this repeats an earlier answer to the same instances.
     #[serde(default)]
     pub repeated: bool,
+    /// Which policy was in force, as in `novella policy show`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub policy_hash: String,
 }
 
 /// One instance's place.
@@ -164,4 +167,10 @@ pub struct ReserveEntry {
     pub disk_gb: u64,
     /// Hash of what was asked, so that a repeated request can be told from a conflicting one.
     pub spec_hash: u64,
+    /// Server group, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The flavor's id or name, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flavor: Option<String>,
 }

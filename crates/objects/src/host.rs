@@ -111,6 +111,9 @@ pub struct HostDetail {
     pub sent_at: Option<String>,
     /// Nova's `show_host_resources`.
     pub resource: Value,
+    /// Names of the aggregates that it is in, by the policy of the scheduler that answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aggregates: Vec<String>,
 }
 
 /// One row of `novella service list`.

@@ -60,6 +60,10 @@ pub struct Image {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct InstanceGroup {
+    /// Its name or uuid. A scheduler adds the members and hosts that it knows by this name, and takes policy and rules
+    /// from its own policy where they are absent here.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// `affinity`, `anti-affinity`, `soft-affinity` or `soft-anti-affinity`.
     pub policy: String,
     /// Instances of the group, those of this request among them.
@@ -132,6 +136,9 @@ pub struct RequestSpec {
 pub struct SelectDestinations {
     /// What is asked.
     pub request_spec: RequestSpec,
+    /// Name or id of a flavor in the scheduler's policy; replaces the request's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flavor: Option<String>,
     /// Decide and explain, but reserve nothing.
     #[serde(default)]
     pub dry_run: bool,

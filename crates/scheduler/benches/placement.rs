@@ -89,8 +89,7 @@ fn place(bencher: Bencher<'_, '_>, hosts: usize, dry_run: bool) {
                 ..RequestSpec::default()
             },
             dry_run,
-            hold_s: None,
-            alternates: None,
+            ..SelectDestinations::default()
         }
     };
     bencher.with_inputs(request).bench_local_values(|request| {

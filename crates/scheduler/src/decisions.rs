@@ -66,6 +66,7 @@ mod tests {
             dry_run: false,
             hold_s: 30,
             repeated: false,
+            policy_hash: String::new(),
         })
     }
 

@@ -111,6 +111,7 @@ impl PlaceArgs {
         };
         Ok(SelectDestinations {
             request_spec,
+            flavor: None,
             dry_run: self.dry_run,
             hold_s: self.hold,
             alternates: self.alternates,

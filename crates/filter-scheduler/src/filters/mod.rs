@@ -19,7 +19,7 @@ use novella_resources::{Amount, Demand};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::aggregates::Facts;
+use crate::aggregates::{Facts, ZONE_KEY};
 use crate::bitmap::{above, below_f32, either, word_bits};
 use crate::capability_columns::Kind;
 use crate::columns::{RawColumn, RoomColumn};
@@ -444,7 +444,6 @@ pub(crate) fn metric<'v>(metrics: &'v Json, name: &str) -> Option<&'v Json> {
 
 /// Hosts of a zone: that of their aggregates' metadata if they have any, else the one they report, else the default.
 fn zone(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) -> Program {
-    const KEY: &str = "availability_zone";
     let zone = match request.availability_zone.as_deref() {
         None | Some("") => return Program::PassAll,
         Some(zone) => zone,
@@ -453,12 +452,12 @@ fn zone(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) ->
     let named = table.zones.find(zone).unwrap_or(NO_ZONE - 1);
     let unnamed = if zone == options.default_availability_zone { NO_ZONE } else { named };
     let facts = table.aggregates.facts();
-    if facts.iter().all(|facts| facts.split(KEY).is_none()) {
+    if facts.iter().all(|facts| facts.split(ZONE_KEY).is_none()) {
         return Program::Zone(named, unnamed);
     }
     let passes = table.rows().filter(|row| {
         let own = table.columns.zone[row.index()];
-        let zones = facts[table.aggregates.set_of(row.index()) as usize].split(KEY);
+        let zones = facts[table.aggregates.set_of(row.index()) as usize].split(ZONE_KEY);
         zones.map_or(own == named || own == unnamed, |zones| zones.contains(zone))
     });
     Program::Rows(bitmap(table, passes, true))

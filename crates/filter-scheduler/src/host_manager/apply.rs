@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use novella_objects::{Capabilities, HostWarning, NovellaReport};
 
-use super::claims::ClaimChange;
+use super::claims::{ClaimChange, More};
 use super::identity::{Identity, NameHolder, Verdict, judge};
 use super::liveness::{Hearing, Liveness};
 use super::outcome::{Applied, BadReport, Event, Fault};
 use super::record::{Record, resources};
 use super::reported::Difference;
+use super::reservations::Kind;
 use super::{COMPUTE, HostManager, check};
 use crate::{Resources, Row, Status, Unusable};
 
@@ -105,6 +106,7 @@ impl HostManager {
                 let plan = self.plan(row, caps)?;
                 self.take_name(row, by_name, host, caps);
                 self.write(row, caps, Some(presented), plan, gap, now);
+                self.join_aggregates(row);
                 self.note_takeover(row, host, previous, now);
                 Ok(Applied::Renamed { from, previous })
             }
@@ -177,11 +179,12 @@ impl HostManager {
                 Err(bad)
             }
             Ok(plan) => {
-                for amounts in self.reservations.arrive(host, row) {
-                    self.hold(row, &amounts);
+                for uuid in self.reservations.arrive(host, row) {
+                    self.hold(uuid);
                 }
                 self.table.set_status(row, Status::Up); // so that being heard is no return
                 let goodbye = self.write(row, caps, identity, plan, 0, now).is_none();
+                self.join_aggregates(row);
                 Ok(if goodbye { Applied::Goodbye } else { Applied::New })
             }
         }
@@ -201,7 +204,11 @@ impl HostManager {
         if self.table.view(row).nodename() != nodename {
             self.table.insert(host, nodename);
         }
+        let other_words = plan.difference.in_words();
         let settled = self.write(row, caps, identity, plan, gap, now);
+        if other_words {
+            self.join_aggregates(row);
+        }
         Ok(settled.map_or(Applied::Goodbye, |settled| Applied::Updated { gap, settled }))
     }
 
@@ -230,7 +237,7 @@ impl HostManager {
         gap: u64,
         now: Duration,
     ) -> Option<u32> {
-        let Self { table, records, cpu_infos, claim_index, .. } = self;
+        let Self { table, records, cpu_infos, .. } = self;
         let record = records[row.index()].as_deref_mut().expect("every host in the table has a record");
         if *table.view(row).reported() != plan.resources {
             table.set_resources(row, &plan.resources).expect("the plan checked the resources");
@@ -241,7 +248,6 @@ impl HostManager {
             table.set_zone(row, zone);
             table.set_capabilities(row, caps);
         }
-        let came = plan.claims.map(|change| record.claims.apply(change, row.0, claim_index));
         record.refresh(caps);
         let before = std::mem::replace(&mut record.identity, identity).map(|identity| identity.uuid);
         self.counters.missed = self.counters.missed.saturating_add(gap);
@@ -252,15 +258,47 @@ impl HostManager {
             before.map(|uuid| self.by_identity.remove(&uuid));
             identity.map(|identity| self.by_identity.insert(identity.uuid, row));
         }
-        let mut settled = 0;
-        if !self.reservations.is_empty() {
-            for claim in came.iter().flatten() {
-                settled += u32::from(self.end_reservation(&claim.uuid));
-            }
-        }
+        let mut settled = plan.claims.map_or(0, |change| self.change_claims(row, change));
         settled += self.end_ended(row, caps);
         self.counters.settled += u64::from(settled);
         self.hear(row, caps, now).then_some(settled)
+    }
+
+    /// Applies a new list of claims. Returns how many reservations it settled.
+    fn change_claims(&mut self, row: Row, change: ClaimChange) -> u32 {
+        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        let owned = |text: Option<&str>| text.map(Box::<str>::from);
+        let claims = &mut self.records[row.index()].as_deref_mut().expect("a host has a record").claims;
+        let before = claims.rows().len();
+        claims.apply(
+            change,
+            |uuid, group| gone.push((uuid, owned(group))),
+            |uuid, more| {
+                let More { group, flavor, image } = more;
+                come.push((uuid, Kind { group: owned(group), flavor: owned(flavor), image: owned(image) }));
+            },
+        );
+        self.claims = self.claims - before + claims.rows().len();
+        let mut settled = 0;
+        if !self.reservations.is_empty() {
+            for (uuid, _) in &come {
+                settled += u32::from(self.end_reservation(uuid));
+            }
+        }
+        let Self { table, records, members, .. } = self;
+        for (uuid, group) in &gone {
+            members.go(table, row, *uuid, group.as_deref());
+        }
+        for (uuid, kind) in &come {
+            members.come(table, row, *uuid, kind.more());
+        }
+        let claims = &records[row.index()].as_deref().expect("a host has a record").claims;
+        // A list may name an instance twice; what went may still be there.
+        for (uuid, _) in gone.iter().filter(|(uuid, _)| claims.rows().iter().any(|row| row.uuid == *uuid)) {
+            let group = claims.grouped().find(|(grouped, _)| grouped == uuid).map(|(_, group)| group);
+            members.come(table, row, *uuid, More { group, ..More::default() });
+        }
+        settled
     }
 
     /// Ends the reservations on a host of instances that ended there.
@@ -303,14 +341,16 @@ impl HostManager {
         let mut arrived = Vec::new();
         if let Some(holder) = holder {
             arrived = self.reservations.change_row(holder, row);
+            for uuid in &arrived {
+                let group = self.reservations.get(uuid).and_then(|reservation| reservation.more().group);
+                self.members.forget(holder, *uuid, group);
+            }
             self.remove(holder);
         }
         let renamed = self.table.rename(row, host, nodename(host, caps));
         debug_assert!(renamed, "the name was freed");
         arrived.extend(self.reservations.arrive(host, row));
-        for amounts in arrived {
-            self.hold(row, &amounts);
-        }
+        arrived.into_iter().for_each(|uuid| self.hold(uuid));
     }
 }
 

@@ -91,6 +91,10 @@ pub(crate) fn claim(claim: &Claim<'_>) -> Result<(), BadReport> {
     if let Some(group) = &claim.group {
         name("novella.claims.group", group)?;
     }
+    if let Some(flavor) = &claim.flavor {
+        name("novella.claims.flavor", flavor)?;
+    }
+    count("novella.claims.image", claim.image.as_ref().map_or(0, |image| image.get().len()), MAX_TEXT)?;
     count("novella.claims.resources", claim.resources.0.len(), MAX_ENTRIES)?;
     claim.resources.iter().try_for_each(|(class, _)| name("novella.claims.resources", class))
 }

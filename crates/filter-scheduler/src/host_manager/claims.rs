@@ -1,18 +1,15 @@
-//! What hosts have granted, compactly, and which host an instance is on.
+//! What hosts have granted, compactly.
 //!
 //! A host's claims stay in the sender's order, so that the usual report, which repeats them or adds one, is compared
-//! from both ends and touches the index only for what lies between. A uuid that several hosts list is indexed once for
-//! each of them.
+//! from both ends and yields only what lies between. Where instances are is the table's to index.
 
-use std::hash::BuildHasher;
-
-use hashbrown::{DefaultHashBuilder, HashTable};
 use novella_objects::{Claim, Entries};
 use uuid::Uuid;
 
 use super::check;
 use super::outcome::BadReport;
 use super::packed::{Packed, Sink};
+use super::views::raw;
 
 /// One claim; its amounts were checked to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,16 +43,19 @@ impl ClaimRow {
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     rows: Vec<ClaimRow>,
-    /// Groups and custom resources; empty when no claim has any.
+    /// Groups, flavors, images and custom resources; empty when no claim has any.
     more: Packed,
 }
 
-/// Puts the parts of claims that few have: position, group, resources.
+/// Puts the parts of claims that not all have: position, group, flavor, image, resources.
 fn put_more(claims: &[Claim<'_>], sink: &mut Sink<'_>) {
     for (at, claim) in claims.iter().enumerate() {
-        if claim.group.is_some() || !claim.resources.is_empty() {
+        let Claim { group, flavor, image, resources, .. } = claim;
+        if group.is_some() || flavor.is_some() || image.is_some() || !resources.is_empty() {
             sink.number(at as u64);
-            sink.optional(claim.group.as_deref());
+            sink.optional(group.as_deref());
+            sink.optional(flavor.as_deref());
+            sink.optional(image.as_ref().map(|image| image.get()));
             sink.number(claim.resources.0.len() as u64);
             for (class, amount) in claim.resources.iter() {
                 sink.text(class);
@@ -63,6 +63,37 @@ fn put_more(claims: &[Claim<'_>], sink: &mut Sink<'_>) {
             }
         }
     }
+}
+
+/// What others' placement depends on, of one claim; see [`Claim`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct More<'a> {
+    pub group: Option<&'a str>,
+    pub flavor: Option<&'a str>,
+    /// JSON text.
+    pub image: Option<&'a str>,
+}
+
+/// Reads what [`put_more`] put, each with the claim's position.
+fn read_more(packed: &Packed) -> impl Iterator<Item = (usize, More<'_>, Entries<'_, u64>)> {
+    let mut pieces = packed.read();
+    std::iter::from_fn(move || {
+        if pieces.is_empty() {
+            return None;
+        }
+        let at = pieces.number() as usize;
+        let more = More { group: pieces.optional(), flavor: pieces.optional(), image: pieces.optional() };
+        let resources = pieces.number();
+        let resources = (0..resources).map(|_| (pieces.text().into(), pieces.number())).collect();
+        Some((at, more, Entries(resources)))
+    })
+}
+
+/// What each of `claims` claims has.
+fn more_by_position(packed: &Packed, claims: usize) -> Vec<More<'_>> {
+    let mut all = vec![More::default(); claims];
+    read_more(packed).for_each(|(at, more, _)| all[at] = more);
+    all
 }
 
 /// What a new list of claims changes.
@@ -100,30 +131,46 @@ impl Claims {
         Ok(Some(ClaimChange { prefix, gone: old.len() - suffix, come: come?, more }))
     }
 
-    /// Applies a change that [`Self::compare`] found, and returns the claims that came.
-    pub fn apply(&mut self, change: ClaimChange, host: u32, index: &mut ClaimIndex) -> Vec<ClaimRow> {
-        let ClaimChange { prefix, gone, come, more } = change;
-        for row in &self.rows[prefix..prefix + gone] {
-            index.remove(row.uuid, host);
+    /// Applies a change that [`Self::compare`] found. `gone` sees each claim that is there no more, or not as it was, with
+    /// its group; `come` each that is new, or now otherwise.
+    pub fn apply(
+        &mut self,
+        change: ClaimChange,
+        mut gone: impl FnMut(Uuid, Option<&str>),
+        mut come: impl FnMut(Uuid, More<'_>),
+    ) {
+        let ClaimChange { prefix, gone: old, come: new, more } = change;
+        let (gone_rows, come_rows) = (prefix..prefix + old, prefix..prefix + new.len());
+        let (before, after) = (self.rows.len(), self.rows.len() - old + new.len());
+        let new_more = more.as_ref().unwrap_or(&self.more);
+        if self.more.is_empty() && new_more.is_empty() {
+            self.rows[gone_rows.clone()].iter().for_each(|row| gone(row.uuid, None));
+            new.iter().for_each(|row| come(row.uuid, More::default()));
+        } else {
+            let (had, has) = (more_by_position(&self.more, before), more_by_position(new_more, after));
+            // Where a claim that stays is in the new list.
+            let now = |at: usize| if at < prefix { at } else { at - old + new.len() };
+            let stays = |at: usize| !gone_rows.contains(&at) && had[at] == has[now(at)];
+            for at in (0..before).filter(|at| !stays(*at)) {
+                gone(self.rows[at].uuid, had[at].group);
+            }
+            come_rows.clone().zip(&new).for_each(|(at, row)| come(row.uuid, has[at]));
+            for at in (0..before).filter(|at| !gone_rows.contains(at) && !stays(*at)) {
+                come(self.rows[at].uuid, has[now(at)]);
+            }
         }
-        for row in &come {
-            index.insert(row.uuid, host);
-        }
-        self.rows.splice(prefix..prefix + gone, come.iter().copied());
+        self.rows.splice(gone_rows, new);
         if self.rows.capacity() > 2 * self.rows.len() {
             self.rows.shrink_to_fit();
         }
         if let Some(more) = more {
             self.more = more;
         }
-        come
     }
 
-    /// Takes all of a host's claims out of the index, because the host leaves the map.
-    pub fn unlist(&self, host: u32, index: &mut ClaimIndex) {
-        for row in &self.rows {
-            index.remove(row.uuid, host);
-        }
+    /// All claims that are in groups, with these.
+    pub fn grouped(&self) -> impl Iterator<Item = (Uuid, &str)> {
+        read_more(&self.more).filter_map(|(at, more, _)| Some((self.rows[at].uuid, more.group?)))
     }
 
     /// The claims as they were reported.
@@ -137,69 +184,19 @@ impl Claims {
                 memory_mb: row.memory_mb.into(),
                 disk_gb: row.disk_gb.into(),
                 group: None,
+                flavor: None,
+                image: None,
                 resources: Entries::default(),
             })
             .collect();
-        let mut pieces = self.more.read();
-        while !pieces.is_empty() {
-            let claim = &mut claims[pieces.number() as usize];
-            claim.group = pieces.optional().map(Into::into);
-            let resources = pieces.number();
-            claim.resources =
-                Entries((0..resources).map(|_| (pieces.text().into(), pieces.number())).collect());
+        for (at, more, resources) in read_more(&self.more) {
+            let claim = &mut claims[at];
+            claim.group = more.group.map(Into::into);
+            claim.flavor = more.flavor.map(Into::into);
+            claim.image = more.image.map(raw);
+            claim.resources = resources;
         }
         claims
-    }
-}
-
-/// Which hosts list an instance. Keeps a short hash of the uuid; the host's own claims tell whether it is the one.
-#[derive(Debug, Default)]
-pub(crate) struct ClaimIndex {
-    /// (hash, host).
-    entries: HashTable<(u32, u32)>,
-    hasher: DefaultHashBuilder,
-}
-
-/// Spreads the short hash over the bits that the table looks at.
-fn spread(hash: u32) -> u64 {
-    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
-impl ClaimIndex {
-    fn hash(&self, uuid: Uuid) -> u32 {
-        self.hasher.hash_one(uuid.as_u128()) as u32
-    }
-
-    fn insert(&mut self, uuid: Uuid, host: u32) {
-        let hash = self.hash(uuid);
-        self.entries.insert_unique(spread(hash), (hash, host), |&(hash, _)| spread(hash));
-    }
-
-    fn remove(&mut self, uuid: Uuid, host: u32) {
-        let hash = self.hash(uuid);
-        if let Ok(entry) = self.entries.find_entry(spread(hash), |&entry| entry == (hash, host)) {
-            entry.remove();
-        }
-    }
-
-    /// The first host in fleet order whose claims, given by `claims_of`, list the instance.
-    pub fn find<'a>(
-        &self,
-        uuid: Uuid,
-        claims_of: impl Fn(u32) -> Option<&'a Claims>,
-    ) -> Option<(u32, ClaimRow)> {
-        let hash = self.hash(uuid);
-        let listed = |&(_, host): &(u32, u32)| {
-            let rows = claims_of(host)?.rows();
-            rows.iter().find(|row| row.uuid == uuid).map(|row| (host, *row))
-        };
-        let entries = self.entries.iter_hash(spread(hash)).filter(|entry| entry.0 == hash);
-        entries.filter_map(listed).min_by_key(|(host, _)| *host)
-    }
-
-    /// How many claims are listed.
-    pub fn len(&self) -> usize {
-        self.entries.len()
     }
 }
 
@@ -214,15 +211,18 @@ mod tests {
             memory_mb,
             disk_gb: 1,
             group: None,
+            flavor: None,
+            image: None,
             resources: Entries::default(),
         }
     }
 
-    /// Applies `lists` one after another and checks the stored claims and the index after each.
+    /// Applies `lists` one after another and checks the stored claims, and who was told to have come and gone, after each.
     #[test]
-    fn the_index_follows_any_change_of_the_list() {
-        let (mut claims, mut index) = (Claims::default(), ClaimIndex::default());
-        let grouped = Claim { group: Some("g".into()), ..claim(2, 2) };
+    fn what_comes_and_goes_adds_up_to_any_list() {
+        let mut claims = Claims::default();
+        let mut there: Vec<(Uuid, Option<String>)> = Vec::new();
+        let grouped = Claim { group: Some("g".into()), flavor: Some("small".into()), ..claim(2, 2) };
         let with_resources = Claim { resources: Entries(vec![("CUSTOM_GPU".into(), 2)]), ..claim(3, 3) };
         for list in [
             vec![claim(1, 1), claim(2, 2), claim(3, 3)],
@@ -233,28 +233,44 @@ mod tests {
             vec![claim(4, 4), claim(4, 4), claim(4, 4)],
             vec![claim(4, 4)],
             vec![claim(4, 4), grouped.clone()],
+            vec![grouped.clone(), claim(4, 4)],
+            vec![claim(5, 5), grouped.clone(), claim(4, 4)],
+            vec![claim(5, 5), claim(2, 2), claim(4, 4)],
+            vec![claim(5, 5), Claim { group: Some("h".into()), ..claim(2, 2) }, claim(4, 4)],
             vec![claim(4, 4), claim(2, 2)],
             vec![grouped, with_resources],
             vec![],
         ] {
             let change = claims.compare(&list).unwrap().expect("every list differs from the one before");
-            claims.apply(change, 5, &mut index);
-            assert_eq!(claims.list(), list);
-            assert!(claims.compare(&list).unwrap().is_none());
-            assert_eq!(index.len(), list.len());
-            for uuid in (1..10).map(Uuid::from_u128) {
-                let found = index.find(uuid, |host| (host == 5).then_some(&claims));
-                assert_eq!(found.is_some(), list.iter().any(|claim| claim.uuid == uuid), "{uuid}");
+            let (mut gone, mut come) = (Vec::new(), Vec::new());
+            let owned = |uuid, group: Option<&str>| (uuid, group.map(str::to_owned));
+            claims.apply(
+                change,
+                |uuid, group| gone.push(owned(uuid, group)),
+                |uuid, more| come.push(owned(uuid, more.group)),
+            );
+            for one in gone {
+                let at = there.iter().position(|known| *known == one).expect("only what is there goes");
+                there.swap_remove(at);
             }
+            there.extend(come);
+            let mut listed: Vec<_> =
+                list.iter().map(|claim| owned(claim.uuid, claim.group.as_deref())).collect();
+            listed.sort();
+            there.sort();
+            assert_eq!((&there, claims.list()), (&listed, list.clone()));
+            let grouped: Vec<_> = claims.grouped().map(|(uuid, group)| owned(uuid, Some(group))).collect();
+            assert_eq!(grouped.len(), list.iter().filter(|claim| claim.group.is_some()).count());
+            assert!(claims.compare(&list).unwrap().is_none());
         }
     }
 
     #[test]
     fn an_absurd_claim_refuses_the_list_and_changes_nothing() {
-        let (mut claims, mut index) = (Claims::default(), ClaimIndex::default());
+        let mut claims = Claims::default();
         let change = claims.compare(&[claim(1, 1)]).unwrap().unwrap();
-        claims.apply(change, 0, &mut index);
+        claims.apply(change, |_, _| (), |_, _| ());
         assert!(claims.compare(&[claim(1, 1), claim(2, u64::MAX)]).is_err());
-        assert_eq!((claims.rows().len(), index.len()), (1, 1));
+        assert_eq!(claims.rows().len(), 1);
     }
 }

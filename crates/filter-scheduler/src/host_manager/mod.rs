@@ -18,10 +18,12 @@ mod check;
 mod claims;
 mod identity;
 mod liveness;
+mod members;
 mod options;
 mod outcome;
 mod packed;
 mod place;
+mod policy;
 mod record;
 mod reported;
 mod reservations;
@@ -29,6 +31,7 @@ mod services;
 mod views;
 mod watch;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -39,9 +42,10 @@ pub use outcome::{Applied, BadReport, Counters, Event, Fault};
 pub use services::{HostListEntry, RollUp};
 pub use views::Fleet;
 
-use crate::{Amounts, HostTable, Row};
-use claims::{ClaimIndex, Claims};
+use crate::{HostTable, PolicyFile, Row};
+use claims::ClaimRow;
 use liveness::Outages;
+use members::Members;
 use record::Record;
 use reported::CpuInfos;
 use reservations::{Place, Reservation, Reservations};
@@ -63,7 +67,11 @@ pub struct HostManager {
     /// One per row of the table.
     records: Vec<Option<Box<Record>>>,
     by_identity: HashMap<Uuid, Row>,
-    claim_index: ClaimIndex,
+    /// Claims of all hosts together.
+    claims: usize,
+    members: Members,
+    policy: Arc<PolicyFile>,
+    policy_hash: String,
     reservations: Reservations,
     services: Services,
     cpu_infos: CpuInfos,
@@ -80,13 +88,17 @@ pub struct HostManager {
 impl HostManager {
     /// An empty map for the scheduler of this name.
     pub fn new(options: HostManagerOptions, scheduler_name: impl Into<String>) -> Self {
+        let policy = Arc::new(PolicyFile::default());
         Self {
             options,
+            policy_hash: policy.hash(),
+            policy,
             scheduler: scheduler_name.into(),
             table: HostTable::new(),
             records: Vec::new(),
             by_identity: HashMap::new(),
-            claim_index: ClaimIndex::default(),
+            claims: 0,
+            members: Members::default(),
             reservations: Reservations::default(),
             services: Services::default(),
             cpu_infos: CpuInfos::default(),
@@ -125,7 +137,7 @@ impl HostManager {
 
     /// How many claims all hosts together list.
     pub fn claims(&self) -> usize {
-        self.claim_index.len()
+        self.claims
     }
 
     /// How often each thing happened.
@@ -161,24 +173,39 @@ impl HostManager {
         self.records[row.index()].as_deref_mut().expect("every host in the table has a record")
     }
 
-    /// Who lists this instance among its claims.
-    fn claimed_on(&self, uuid: Uuid) -> Option<(Row, claims::ClaimRow)> {
-        let claims_of =
-            |at: u32| self.records.get(at as usize)?.as_deref().map(|record| -> &Claims { &record.claims });
-        self.claim_index.find(uuid, claims_of).map(|(at, claim)| (Row(at), claim))
+    /// Who lists this instance among its claims: the first in fleet order.
+    fn claimed_on(&self, uuid: Uuid) -> Option<(Row, ClaimRow)> {
+        let listed = |at: u32| {
+            let rows = self.records.get(at as usize)?.as_deref()?.claims.rows();
+            rows.iter().find(|claim| claim.uuid == uuid).map(|claim| (Row(at), *claim))
+        };
+        self.table.instances.rows_of(uuid).filter_map(listed).min_by_key(|(row, _)| *row)
+    }
+
+    /// Notes on its row the instance of a reservation whose amounts are consumed there.
+    fn assume(&mut self, uuid: Uuid) {
+        let Self { reservations, table, records, members, .. } = self;
+        let Some(reservation) = reservations.get(&uuid) else { return };
+        let Place::Row(row) = reservation.place else { return };
+        let record = records[row.index()].as_deref_mut().expect("every host in the table has a record");
+        record.held += 1;
+        members.come(table, row, uuid, reservation.more());
     }
 
     /// Counts a reservation on its row.
-    fn hold(&mut self, row: Row, amounts: &Amounts) {
-        self.table.consume(row, amounts);
-        self.record_mut(row).held += 1;
+    fn hold(&mut self, uuid: Uuid) {
+        if let Some(Reservation { place: Place::Row(row), amounts, .. }) = self.reservations.get(&uuid) {
+            self.table.consume(*row, amounts);
+            self.assume(uuid);
+        }
     }
 
     /// Undoes [`Self::hold`] for a reservation that has ended.
-    fn let_go(&mut self, reservation: &Reservation) {
+    fn let_go(&mut self, uuid: Uuid, reservation: &Reservation) {
         if let Place::Row(row) = reservation.place {
             self.table.give_back(row, &reservation.amounts);
             self.record_mut(row).held -= 1;
+            self.members.go(&mut self.table, row, uuid, reservation.more().group);
         }
     }
 
@@ -186,7 +213,7 @@ impl HostManager {
     fn end_reservation(&mut self, uuid: &Uuid) -> bool {
         let ended = self.reservations.remove(uuid);
         if let Some(reservation) = &ended {
-            self.let_go(reservation);
+            self.let_go(*uuid, reservation);
         }
         ended.is_some()
     }
@@ -194,7 +221,8 @@ impl HostManager {
     /// Takes a host out of the map with everything that is known of it.
     fn remove(&mut self, row: Row) {
         let Some(mut record) = self.records[row.index()].take() else { return };
-        record.claims.unlist(row.0, &mut self.claim_index);
+        self.claims -= record.claims.rows().len();
+        record.claims.grouped().for_each(|(uuid, group)| self.members.forget(row, uuid, Some(group)));
         record.reported.release(&mut self.cpu_infos);
         if let Some(identity) = record.identity {
             self.by_identity.remove(&identity.uuid);
@@ -202,7 +230,9 @@ impl HostManager {
         if record.ask_again {
             self.ask_again.retain(|asked| *asked != row);
         }
-        self.reservations.drop_row(row);
+        for (uuid, reservation) in self.reservations.drop_row(row) {
+            self.members.forget(row, uuid, reservation.more().group);
+        }
         self.table.remove(row);
     }
 }

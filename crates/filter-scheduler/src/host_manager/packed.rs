@@ -65,6 +65,11 @@ impl Packed {
         }
     }
 
+    /// True when it has no pieces.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Reads the pieces again, in the order they were put.
     pub fn read(&self) -> Pieces<'_> {
         Pieces(&self.0)

@@ -13,7 +13,7 @@ use novella_objects::{
 };
 use uuid::Uuid;
 
-use super::reservations::{Place, Reservation};
+use super::reservations::{Kind, Place, Reservation};
 use super::{HostManager, check};
 use crate::fnv::Fnv;
 use crate::{Amounts, Failure, FilterScheduler, HostTable, Pick, Selected, Status, Terms};
@@ -56,6 +56,8 @@ impl HostManager {
         now: Duration,
     ) -> Result<Decision, Failure> {
         let terms = Terms { seed, dry_run: request.dry_run, alternates: request.alternates };
+        let named = self.with_flavor(request)?;
+        let request = named.as_ref().unwrap_or(request);
         self.decide(request, decision_id, now, |table, spec| scheduler.select(table, spec, &terms))
     }
 
@@ -93,10 +95,14 @@ impl HostManager {
             let refusal = Refusal::NoValidHost { reason: self.full(), placeable: 0 };
             return Ok(self.refuse(decision_id, request, refusal));
         }
-        let selected = if earlier.is_empty() {
+        // Members come and go, so what was asked is hashed without those that only the map knows.
+        let group = self.with_members(spec)?;
+        let selected = if earlier.is_empty() && group.is_none() {
             engine(&mut self.table, spec)
         } else {
-            engine(&mut self.table, &RequestSpec { instance_uuids: rest.clone(), ..spec.clone() })
+            let instance_group = group.or_else(|| spec.instance_group.clone());
+            let rest = RequestSpec { instance_uuids: rest.clone(), instance_group, ..spec.clone() };
+            engine(&mut self.table, &rest)
         };
         let mut decision = self.decision(decision_id, request, &rest, selected)?;
         if decision.refusal.is_none() && !request.dry_run {
@@ -160,6 +166,7 @@ impl HostManager {
             dry_run: request.dry_run,
             hold_s: 0,
             repeated: false,
+            policy_hash: self.policy_hash.clone(),
         })
     }
 
@@ -212,10 +219,11 @@ impl HostManager {
         let hold = hold.min(self.options.max_hold);
         decision.hold_s = hold.as_secs();
         let decision_id: Arc<str> = decision.decision_id.as_str().into();
-        let amounts = Amounts::of_flavor(&request.request_spec.flavor);
+        let spec = &request.request_spec;
+        let amounts = Amounts::of_flavor(&spec.flavor);
+        let kind = kind(spec).shared();
         for selection in &decision.selections {
             let row = self.table.row_of(&selection.host).expect("the engine picks hosts of the table");
-            self.record_mut(row).held += 1;
             let reservation = Reservation {
                 place: Place::Row(row),
                 amounts,
@@ -223,8 +231,10 @@ impl HostManager {
                 expires: now.saturating_add(hold),
                 decision_id: Arc::clone(&decision_id),
                 selection: Some(Box::new(selection.clone())),
+                kind: kind.clone(),
             };
             self.reservations.add(selection.instance_uuid, reservation);
+            self.assume(selection.instance_uuid);
             self.counters.reserved += 1;
         }
     }
@@ -249,6 +259,7 @@ impl HostManager {
             dry_run: request.dry_run,
             hold_s: left.as_secs_f64().ceil() as u64,
             repeated: true,
+            policy_hash: self.policy_hash.clone(),
         }
     }
 
@@ -277,6 +288,7 @@ impl HostManager {
             dry_run: request.dry_run,
             hold_s: 0,
             repeated: false,
+            policy_hash: self.policy_hash.clone(),
         }
     }
 
@@ -345,11 +357,15 @@ impl HostManager {
                 expires,
                 decision_id: Arc::clone(&decision_id),
                 selection: None,
+                kind: Kind {
+                    group: entry.group.as_deref().map(Into::into),
+                    flavor: entry.flavor.as_deref().map(Into::into),
+                    image: None,
+                }
+                .shared(),
             };
-            if let Some(row) = row {
-                self.hold(row, &reservation.amounts);
-            }
             self.reservations.add(entry.uuid, reservation);
+            self.hold(entry.uuid);
             self.counters.peer_reserved += 1;
             taken += 1;
         }
@@ -401,6 +417,18 @@ fn entry(uuid: Uuid, host: &str, reservation: &Reservation) -> ReserveEntry {
         memory_mb,
         disk_gb,
         spec_hash: reservation.spec_hash,
+        group: reservation.more().group.map(Into::into),
+        flavor: reservation.more().flavor.map(Into::into),
+    }
+}
+
+/// What others' placement depends on, of a request's instances.
+fn kind(spec: &RequestSpec) -> Kind {
+    let flavor = Some(spec.flavor.identity()).filter(|name| !name.is_empty());
+    Kind {
+        group: HostManager::group_of(spec).filter(|name| !name.is_empty()).map(Into::into),
+        flavor: flavor.map(Into::into),
+        image: spec.image.as_ref().and_then(|image| Some(serde_json::to_string(image).ok()?.into())),
     }
 }
 
@@ -409,7 +437,12 @@ fn amounts(entry: &ReserveEntry) -> Amounts {
 }
 
 fn is_sane(entry: &ReserveEntry) -> bool {
-    check::name("host", &entry.host).is_ok() && check::amounts(&amounts(entry)).is_ok()
+    let is_name =
+        |name: &Option<String>| name.as_deref().is_none_or(|name| check::name("name", name).is_ok());
+    check::name("host", &entry.host).is_ok()
+        && is_name(&entry.group)
+        && is_name(&entry.flavor)
+        && check::amounts(&amounts(entry)).is_ok()
 }
 
 /// Puts the answers of an earlier decision among the new ones, in the order of the request.

@@ -91,6 +91,8 @@ impl Record {
 pub(crate) fn resources(caps: &Capabilities<'_>) -> Resources {
     let total = |value: Option<i64>| value.map_or(0, |v| v.max(0) as u64);
     let (vcpus, memory, disk) = (total(caps.vcpus), total(caps.host_memory_total), total(caps.disk_total));
+    let (num_io_ops, failed_builds) =
+        caps.novella.as_ref().map_or((0, 0), |report| (report.num_io_ops, report.failed_builds));
     let (used, ratios) = match &caps.novella {
         Some(report) => {
             let reserved = Amounts {
@@ -123,8 +125,8 @@ pub(crate) fn resources(caps: &Capabilities<'_>) -> Resources {
         disk_gb_used: used.disk_gb,
         ratios,
         num_instances: used.instances,
-        num_io_ops: 0,
-        failed_builds: 0,
+        num_io_ops,
+        failed_builds,
     }
 }
 

@@ -83,6 +83,11 @@ impl Difference {
         self.integers || self.words || self.cpu_info
     }
 
+    /// True when words differ: zone, traits, facts among them.
+    pub fn in_words(self) -> bool {
+        self.words
+    }
+
     /// True when texts differ, which then must be checked.
     pub fn in_text(self) -> bool {
         self.words || self.cpu_info

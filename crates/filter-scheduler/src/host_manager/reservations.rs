@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use novella_objects::Selection;
 use uuid::Uuid;
 
+use super::claims::More;
 use crate::{Amounts, Row};
 
 /// Where a reservation counts.
@@ -34,6 +35,36 @@ pub(crate) struct Reservation {
     pub decision_id: Arc<str>,
     /// What was answered, when the decision was made here.
     pub selection: Option<Box<Selection>>,
+    /// What others' placement depends on, where there is something.
+    pub kind: Option<Arc<Kind>>,
+}
+
+/// What others' placement depends on, of the instances of one decision.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub group: Option<Box<str>>,
+    pub flavor: Option<Box<str>>,
+    /// JSON text.
+    pub image: Option<Box<str>>,
+}
+
+impl Kind {
+    /// Borrowed.
+    pub fn more(&self) -> More<'_> {
+        More { group: self.group.as_deref(), flavor: self.flavor.as_deref(), image: self.image.as_deref() }
+    }
+
+    /// `None` where there is nothing to depend on.
+    pub fn shared(self) -> Option<Arc<Self>> {
+        (self != Self::default()).then(|| Arc::new(self))
+    }
+}
+
+impl Reservation {
+    /// See [`Kind`].
+    pub fn more(&self) -> More<'_> {
+        self.kind.as_deref().map_or_else(More::default, Kind::more)
+    }
 }
 
 /// All reservations, by instance.
@@ -77,12 +108,12 @@ impl Reservations {
     }
 
     /// Ends all reservations whose time is up.
-    pub fn take_expired(&mut self, now: Duration) -> Vec<Reservation> {
+    pub fn take_expired(&mut self, now: Duration) -> Vec<(Uuid, Reservation)> {
         if self.by_uuid.is_empty() || now < self.next_expiry {
             return Vec::new();
         }
-        let expired: Vec<_> = self.by_uuid.extract_if(|_, r| r.expires <= now).map(|(_, r)| r).collect();
-        self.awaited -= expired.iter().filter(|r| matches!(r.place, Place::Awaited(_))).count();
+        let expired: Vec<_> = self.by_uuid.extract_if(|_, r| r.expires <= now).collect();
+        self.awaited -= expired.iter().filter(|(_, r)| matches!(r.place, Place::Awaited(_))).count();
         self.next_expiry = self.by_uuid.values().map(|r| r.expires).min().unwrap_or(Duration::MAX);
         expired
     }
@@ -95,8 +126,8 @@ impl Reservations {
         uuids
     }
 
-    /// Moves what waits for `host` to its row, and returns the amounts.
-    pub fn arrive(&mut self, host: &str, row: Row) -> Vec<Amounts> {
+    /// Moves what waits for `host` to its row, and returns whose.
+    pub fn arrive(&mut self, host: &str, row: Row) -> Vec<Uuid> {
         if self.awaited == 0 {
             return Vec::new();
         }
@@ -106,22 +137,22 @@ impl Reservations {
         moved
     }
 
-    /// Moves what counts on one row to another, and returns the amounts.
-    pub fn change_row(&mut self, from: Row, to: Row) -> Vec<Amounts> {
+    /// Moves what counts on one row to another, and returns whose.
+    pub fn change_row(&mut self, from: Row, to: Row) -> Vec<Uuid> {
         self.move_to(to, |r| r.place == Place::Row(from))
     }
 
-    fn move_to(&mut self, row: Row, which: impl Fn(&Reservation) -> bool) -> Vec<Amounts> {
-        let moved = self.by_uuid.values_mut().filter(|r| which(r)).map(|r| {
+    fn move_to(&mut self, row: Row, which: impl Fn(&Reservation) -> bool) -> Vec<Uuid> {
+        let moved = self.by_uuid.iter_mut().filter(|(_, r)| which(r)).map(|(uuid, r)| {
             r.place = Place::Row(row);
-            r.amounts
+            *uuid
         });
         moved.collect()
     }
 
     /// Ends all reservations on a row that leaves the map.
-    pub fn drop_row(&mut self, row: Row) {
-        self.by_uuid.retain(|_, r| r.place != Place::Row(row));
+    pub fn drop_row(&mut self, row: Row) -> Vec<(Uuid, Reservation)> {
+        self.by_uuid.extract_if(|_, r| r.place == Place::Row(row)).collect()
     }
 }
 
@@ -137,6 +168,7 @@ mod tests {
             expires: Duration::from_secs(expires),
             decision_id: format!("s1-{}", expires / 10).into(),
             selection: None,
+            kind: None,
         }
     }
 
@@ -151,13 +183,13 @@ mod tests {
         assert_eq!(store.take_expired(Duration::from_secs(3)).len(), 3, "the end is not within");
         assert_eq!(store.of_decision("s1-1").len(), 10);
         let mut arrived = store.arrive("late", Row(99));
-        arrived.sort_by_key(|a| a.memory_mb);
-        assert_eq!(arrived.iter().map(|a| a.memory_mb).collect::<Vec<_>>(), [5, 10, 15, 20]);
+        arrived.sort_unstable();
+        assert_eq!(arrived, [5, 10, 15, 20].map(Uuid::from_u128));
         assert!(store.arrive("late", Row(99)).is_empty());
         assert_eq!(store.change_row(Row(99), Row(98)).len(), 4);
         assert!(store.remove(&Uuid::from_u128(20)).is_some());
         assert!(store.remove(&Uuid::from_u128(20)).is_none());
-        store.drop_row(Row(98));
+        assert_eq!(store.drop_row(Row(98)).len(), 3);
         assert_eq!(store.take_expired(Duration::from_secs(1000)).len(), 13);
         assert!(store.is_empty());
         store.add(Uuid::from_u128(1), reservation(Place::Row(Row(1)), 7));

@@ -110,6 +110,7 @@ impl HostManager {
             seq: record.identity.map(|identity| identity.seq),
             sent_at: record.identity.map(|_| record.sent_at.clone()),
             resource: resource(&view),
+            aggregates: self.aggregates_of(row),
         })
     }
 
@@ -141,6 +142,8 @@ impl HostManager {
             facts: Entries(words.facts.iter().map(|(key, text)| ((*key).into(), raw(text))).collect()),
             numa: words.numa.map(raw),
             measured: record.measured,
+            num_io_ops: self.table.view(row).reported().num_io_ops,
+            failed_builds: self.table.view(row).reported().failed_builds,
             stale_probes: Entries(
                 record.stale_probes.iter().map(|(probe, age)| ((&**probe).into(), *age)).collect(),
             ),
@@ -150,7 +153,7 @@ impl HostManager {
 }
 
 /// JSON text that was read as a value, so that it can be written into one again.
-fn raw(text: &str) -> Json<'static> {
+pub(super) fn raw(text: &str) -> Json<'static> {
     Json::of(&reported::json(text)).expect("a value has a text")
 }
 

@@ -56,8 +56,8 @@ impl HostManager {
     /// As [`Self::expire`], leaving the events for it.
     pub(super) fn advance(&mut self, now: Duration) {
         let expired = self.reservations.take_expired(now);
-        for reservation in &expired {
-            self.let_go(reservation);
+        for (uuid, reservation) in &expired {
+            self.let_go(*uuid, reservation);
         }
         if !expired.is_empty() {
             self.counters.expired += expired.len() as u64;

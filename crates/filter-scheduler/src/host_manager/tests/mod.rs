@@ -3,6 +3,7 @@
 mod admission;
 mod model;
 mod placing;
+mod policy;
 mod time;
 mod views;
 
@@ -81,6 +82,8 @@ impl Report {
             facts: Entries::default(),
             numa: None,
             measured: Measured::default(),
+            num_io_ops: 0,
+            failed_builds: 0,
             stale_probes: Entries::default(),
         };
         Capabilities {
@@ -107,6 +110,8 @@ fn claim(uuid: u128, amounts: Amounts) -> Claim<'static> {
         memory_mb: amounts.memory_mb,
         disk_gb: amounts.disk_gb,
         group: None,
+        flavor: None,
+        image: None,
         resources: Entries::default(),
     }
 }

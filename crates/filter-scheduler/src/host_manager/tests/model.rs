@@ -3,7 +3,7 @@
 //! The model knows no index, no difference and no count: used amounts are summed over the last accepted report of each
 //! host and the list of live reservations. A failure prints its seed; `NOVELLA_TEST_SEED` runs that one alone.
 
-use novella_objects::{Reserve, ReserveEntry};
+use novella_objects::{InstanceGroup, Reserve, ReserveEntry};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -23,6 +23,7 @@ struct Held {
     host: String,
     expires: u64,
     decision: String,
+    group: Option<String>,
 }
 
 #[derive(Default)]
@@ -75,7 +76,7 @@ impl Model {
     fn check(&self, m: &HostManager) {
         assert_eq!(m.len(), self.hosts.len());
         assert_eq!(m.reservations(), self.held.len());
-        assert_eq!(m.claim_index.len(), self.hosts.iter().map(|h| h.last.claims.len()).sum::<usize>());
+        assert_eq!(m.claims, self.hosts.iter().map(|h| h.last.claims.len()).sum::<usize>());
         for host in &self.hosts {
             let here = self.held.iter().filter(|held| held.host == host.name).count() as u64;
             let instances = host.last.claims.len() as u64 + here;
@@ -95,6 +96,30 @@ impl Model {
         for uuid in 0..u128::from(INSTANCES) {
             let listed = self.hosts.iter().any(|h| h.last.claims.iter().any(|c| c.uuid == id(uuid)));
             assert_eq!(m.claimed_on(id(uuid)).is_some(), listed, "{uuid}");
+            let here = |host: &&Host| {
+                let held = self.held.iter().any(|held| held.uuid == uuid && held.host == host.name);
+                held || host.last.claims.iter().any(|c| c.uuid == id(uuid))
+            };
+            let mut rows: Vec<_> =
+                self.hosts.iter().filter(here).map(|h| m.table().row_of(&h.name).unwrap().0).collect();
+            rows.sort_unstable();
+            let mut indexed: Vec<_> = m.table().instances.rows_of(id(uuid)).collect();
+            indexed.sort_unstable();
+            assert_eq!(indexed, rows, "{uuid}");
+        }
+        for group in ["g0", "g1"] {
+            let mut expected = Vec::new();
+            for host in &self.hosts {
+                let row = m.table().row_of(&host.name).unwrap();
+                let claimed = host.last.claims.iter().filter(|c| c.group.as_deref() == Some(group));
+                let held =
+                    self.held.iter().filter(|h| h.host == host.name && h.group.as_deref() == Some(group));
+                expected.extend(claimed.map(|c| (c.uuid, row)).chain(held.map(|h| (id(h.uuid), row))));
+            }
+            let mut members: Vec<_> = m.members.of(group).collect();
+            expected.sort_unstable();
+            members.sort_unstable();
+            assert_eq!(members, expected, "{group}");
         }
     }
 }
@@ -123,6 +148,15 @@ impl Run {
         uuids
     }
 
+    fn some_group(&mut self) -> Option<String> {
+        Some(self.below(6)).filter(|at| *at < 2).map(|at| format!("g{at}"))
+    }
+
+    fn grouped_claim(&mut self, uuid: u128) -> Claim<'static> {
+        let flavor = (self.below(8) == 0).then(|| "small".into());
+        Claim { group: self.some_group().map(Into::into), flavor, ..claim(uuid, SMALL) }
+    }
+
     fn report(&mut self) {
         let at = self.below(self.agents.len() as u64) as usize;
         let mut agent = self.agents[at].clone();
@@ -137,7 +171,8 @@ impl Run {
             _ => {}
         }
         if self.below(3) > 0 {
-            agent.claims = self.some_uuids(6).into_iter().map(|uuid| claim(uuid, SMALL)).collect();
+            let uuids = self.some_uuids(6);
+            agent.claims = uuids.into_iter().map(|uuid| self.grouped_claim(uuid)).collect();
         }
         agent.ended = self.some_uuids(2).into_iter().map(id).collect();
         agent.reserved.memory_mb = self.below(3);
@@ -153,7 +188,14 @@ impl Run {
     fn place(&mut self) {
         let uuid = u128::from(self.below(INSTANCES));
         let hold = self.below(40);
-        let asked = SelectDestinations { hold_s: Some(hold), ..request([uuid], SMALL) };
+        // One instance is always asked for with the same group: with another it would be another request.
+        let group = Some(uuid % 3).filter(|at| *at < 2).map(|at| format!("g{at}"));
+        let mut asked = SelectDestinations { hold_s: Some(hold), ..request([uuid], SMALL) };
+        asked.request_spec.instance_group = group.clone().map(|name| InstanceGroup {
+            name,
+            policy: "none".into(),
+            ..InstanceGroup::default()
+        });
         self.decisions += 1;
         let decision_id = format!("s1-{}", self.decisions);
         let known = self.model.is_known(uuid);
@@ -167,7 +209,7 @@ impl Run {
         assert_eq!(decision.repeated, known && (listed || !foreign), "{decision:?}");
         if let (false, Some(selection)) = (decision.repeated, decision.selections.first()) {
             let (host, expires) = (selection.host.clone(), self.model.now + hold);
-            self.model.held.push(Held { uuid, host, expires, decision: decision_id });
+            self.model.held.push(Held { uuid, host, expires, decision: decision_id, group });
         }
     }
 
@@ -175,7 +217,10 @@ impl Run {
         let uuid = u128::from(self.below(INSTANCES));
         let (host, ttl) = (format!("h{}", self.below(HOSTS)), self.below(30));
         let decision = format!("s2-{}", self.below(10));
+        let group = self.some_group();
         let entry = ReserveEntry {
+            group: group.clone(),
+            flavor: None,
             uuid: id(uuid),
             host: host.clone(),
             vcpus: 1,
@@ -193,7 +238,7 @@ impl Run {
         if ttl == 0 {
             self.model.held.retain(|held| held.uuid != uuid || held.decision != decision);
         } else if !self.model.is_known(uuid) {
-            self.model.held.push(Held { uuid, host, expires: self.model.now + ttl, decision });
+            self.model.held.push(Held { uuid, host, expires: self.model.now + ttl, decision, group });
         }
     }
 
