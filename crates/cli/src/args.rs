@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use novella_service::args::CommonArgs;
 use novella_service::config::Sources;
 
-use crate::commands::{completion, decision, host, ping, place, release, scheduler, service};
+use crate::commands::{completion, decision, evaluate, host, ping, place, release, scheduler, service};
 use crate::{demo, exit_codes, swarm, units};
 
 /// Ask the schedulers of a novella fleet: which hosts there are, and where an instance would go.
@@ -68,6 +68,8 @@ pub enum Command {
     /// Look at past decisions
     #[command(subcommand)]
     Decision(decision::Command),
+    /// Work out where requests would go on a fleet from a file, asking nobody
+    Evaluate(evaluate::EvaluateArgs),
     /// See whether a scheduler, or the agent of a host, answers
     Ping(ping::PingArgs),
     /// Run a whole fleet in this process and watch it place instances

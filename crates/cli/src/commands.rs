@@ -3,6 +3,7 @@
 
 pub mod completion;
 pub mod decision;
+pub mod evaluate;
 mod explain;
 pub mod host;
 pub mod ping;

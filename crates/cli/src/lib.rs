@@ -4,7 +4,7 @@
 //! reader that closes the pipe is a success; colour and redrawing only in a terminal.
 //!
 //! The commands are thin: they ask a scheduler over RPC and show the answer. `demo` and `swarm` embed the daemons'
-//! own code instead, on a bus in this process and against a real broker.
+//! own code instead, on a bus in this process and against a real broker; `evaluate` asks the engine itself.
 
 mod args;
 mod commands;
@@ -29,7 +29,7 @@ use novella_service::shutdown::Shutdown;
 use novella_service::{Env, exit};
 
 use args::{Cli, Command, Compute};
-use commands::{completion, decision, host, ping, place, release, scheduler, service};
+use commands::{completion, decision, evaluate, host, ping, place, release, scheduler, service};
 use connect::Bus;
 use output::{Console, Style};
 use settings::CliSettings;
@@ -54,6 +54,7 @@ async fn execute(cli: Cli) -> anyhow::Result<u8> {
     let shutdown = Shutdown::new();
     match &cli.command {
         Command::Completion(args) => return completion::run(args, console.out),
+        Command::Evaluate(args) => return evaluate::run(args, &mut console),
         Command::ExitCodes => {
             write!(console.out, "{}", exit_codes::text())?;
             return Ok(exit_codes::OK);
@@ -106,7 +107,11 @@ async fn ask(
             decision::show(&api, options, args, console).await
         }
         Command::Ping(args) => ping::run(bus.client(), bus.exchange(), options, args, console).await,
-        Command::Demo(_) | Command::Swarm(_) | Command::Completion(_) | Command::ExitCodes => {
+        Command::Demo(_)
+        | Command::Swarm(_)
+        | Command::Completion(_)
+        | Command::Evaluate(_)
+        | Command::ExitCodes => {
             unreachable!("execute has run the commands that need no connection")
         }
     }

@@ -11,6 +11,8 @@ mod hosts;
 mod options;
 mod request;
 
+use novella_objects::document::{Outcome, Question};
+
 pub use evaluator::Evaluator;
 pub use hosts::host_table;
 pub use options::{EvaluationOptions, filter_kinds};
@@ -24,6 +26,14 @@ pub struct BadDocument {
     pub place: String,
     /// What is wrong, and what would do.
     pub reason: String,
+}
+
+/// Answers a question that stands in one document.
+pub fn answer(question: &Question<'_>) -> Result<Vec<Outcome>, BadDocument> {
+    let options = EvaluationOptions::read(&question.options)?;
+    let table = host_table(&question.aggregates, &question.hosts, options.service_down_time_s)?;
+    let mut evaluator = Evaluator::new(table, options, &question.filter_sets)?;
+    question.requests.iter().enumerate().map(|(at, request)| evaluator.outcome(at, request)).collect()
 }
 
 impl BadDocument {

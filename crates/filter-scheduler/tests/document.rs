@@ -1,6 +1,6 @@
 //! Documents become what Nova makes of the same compute nodes and requests, and refusals say where.
 
-use novella_filter_scheduler::document::{EvaluationOptions, Evaluator, host_table, request_spec};
+use novella_filter_scheduler::document::{EvaluationOptions, answer, host_table, request_spec};
 use novella_filter_scheduler::{HostTable, Status};
 use novella_objects::document::{Host, Options, Outcome, OutcomeError, Question, Request};
 use serde_json::{Value, json};
@@ -14,13 +14,7 @@ fn table(hosts: &Value) -> Result<HostTable, String> {
 fn ask(question: &Value) -> Result<Vec<Outcome>, String> {
     let text = question.to_string();
     let question: Question<'_> = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    let options = EvaluationOptions::read(&question.options).map_err(|bad| bad.to_string())?;
-    let table = host_table(&question.aggregates, &question.hosts, options.service_down_time_s);
-    let table = table.map_err(|bad| bad.to_string())?;
-    let mut evaluator =
-        Evaluator::new(table, options, &question.filter_sets).map_err(|bad| bad.to_string())?;
-    let requests = question.requests.iter().enumerate();
-    requests.map(|(at, request)| evaluator.outcome(at, request).map_err(|bad| bad.to_string())).collect()
+    answer(&question).map_err(|bad| bad.to_string())
 }
 
 #[test]
@@ -241,4 +235,20 @@ fn picks_end_where_no_host_is_left() {
     assert_eq!((too_many.complete, too_many.picks.as_slice()), (false, &[0, 0, 1][..]));
     assert_eq!(too_many.weights, [(0, 1.0), (1, 0.6)]);
     assert_eq!((nowhere.complete, nowhere.verdict.as_str(), nowhere.picks.len()), (false, "---", 0));
+}
+
+#[test]
+fn options_that_are_written_read_as_they_were() {
+    let options: Options = serde_json::from_value(json!({
+        "filters": ["RamFilter", "JsonFilter"], "weighers": ["CPUWeigher", "BuildFailureWeigher"],
+        "multipliers": {"CPUWeigher": -2.5, "RAMWeigher": 7.0}, "build_failure_weight_multiplier": 3,
+        "on_filter_error": "reject_host", "isolated_hosts": ["a"], "metrics_required": false,
+        "image_properties_default_architecture": "x86_64", "service_down_time": 75.5, "host_subset_size": 3,
+    }))
+    .unwrap();
+    let read = EvaluationOptions::read(&options).unwrap();
+    assert_ne!(read, EvaluationOptions::default());
+    let text = serde_json::to_string(&read.write()).unwrap();
+    let again: Options = serde_json::from_str(&text).unwrap();
+    assert_eq!(EvaluationOptions::read(&again), Ok(read), "{text}");
 }

@@ -69,8 +69,8 @@ pub struct Fleet<'a> {
     /// Aggregates that hosts may be in.
     #[serde(default)]
     pub aggregates: Vec<Aggregate>,
-    /// In fleet order: what results count hosts by.
-    #[serde(borrow)]
+    /// In fleet order: what results count hosts by. In JSON lines these follow, one on each line.
+    #[serde(default, borrow)]
     pub hosts: Vec<Host<'a>>,
 }
 
@@ -107,7 +107,8 @@ pub struct Requests {
     /// Lists of filters by name, for requests to refer to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub filter_sets: BTreeMap<String, Vec<String>>,
-    /// In the order of the results.
+    /// In the order of the results. In JSON lines these follow, one on each line.
+    #[serde(default)]
     pub requests: Vec<Request>,
 }
 
@@ -135,6 +136,33 @@ pub struct Question<'a> {
     pub hosts: Vec<Host<'a>>,
     /// Each is asked of the fleet as it stands in the document.
     pub requests: Vec<Request>,
+}
+
+/// The answer to a [`Question`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer<'a> {
+    /// The question's.
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    pub id: Option<crate::Json<'a>>,
+    /// One for each request, unless there is an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub results: Option<Vec<Outcome>>,
+    /// Why the question cannot be answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<QuestionError>,
+}
+
+/// What is wrong with a question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuestionError {
+    /// The line it stands on, from 1.
+    pub line: u64,
+    /// Where in it, such as `hosts[3].vcpus`; empty if it is the line as a whole.
+    pub place: String,
+    /// What is wrong, and what would do.
+    pub reason: String,
 }
 
 /// Reads a field whose absence and whose null mean different things; with `#[serde(default)]`, absence is `None`.

@@ -51,6 +51,11 @@ impl Evaluator {
         &self.options
     }
 
+    /// What stands in a verdict for the filter at this place of the list; there are fewer filters than letters.
+    pub fn letter(at: usize) -> char {
+        char::from(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[at])
+    }
+
     /// The filters that run for a request, in their order.
     pub fn filters(&self, request: &Request) -> Result<Vec<FilterKind>, BadDocument> {
         match &request.filters {
@@ -164,12 +169,6 @@ fn first_picks(
     engine.select(table, &fewer, terms).picks.iter().map(|pick| pick.row.0).collect()
 }
 
-/// What stands for a filter in a verdict, by its place in the list.
-fn letter(at: usize) -> char {
-    const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    char::from(LETTERS[at])
-}
-
 fn place(filters: &[FilterKind], kind: FilterKind) -> usize {
     filters.iter().position(|filter| *filter == kind).expect("only filters that run refuse")
 }
@@ -178,7 +177,7 @@ fn verdicts(evaluation: &Evaluation, filters: &[FilterKind]) -> String {
     let of_host = |verdict: &Verdict| match verdict {
         Verdict::Passed => '.',
         Verdict::NotConsidered => '-',
-        Verdict::Refused(kind) => letter(place(filters, *kind)),
+        Verdict::Refused(kind) => Evaluator::letter(place(filters, *kind)),
         Verdict::Error(_) => '!',
     };
     evaluation.verdicts.iter().map(|(_, verdict)| of_host(verdict)).collect()

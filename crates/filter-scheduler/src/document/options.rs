@@ -1,11 +1,39 @@
 //! A document's options as the scheduler's: Nova's names, and Nova's defaults for what is absent.
 
+use std::collections::BTreeMap;
+
 use novella_objects::document::{self, Options};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::BadDocument;
 use crate::options::{FilterKind, OnFilterError, SchedulerOptions, WeigherKind};
+
+/// Calls a macro with the settings that are called as in Nova: an owner, and its fields.
+macro_rules! each_setting {
+    ($scheduler:expr, $apply:ident) => {
+        $apply!($scheduler.policy;
+            max_io_ops_per_host
+            max_instances_per_host
+            isolated_hosts
+            isolated_images
+            restrict_isolated_hosts_to_isolated_images
+            aggregate_image_properties_isolation_namespace
+            aggregate_image_properties_isolation_separator
+            image_properties_default_architecture
+            metrics_weight_setting
+            metrics_required
+            metrics_weight_of_unavailable
+            image_props_weight_setting
+        );
+        $apply!($scheduler;
+            host_subset_size
+            shuffle_best_same_weighed_hosts
+            max_attempts
+            default_availability_zone
+        );
+    };
+}
 
 /// What a question is decided by.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,44 +102,59 @@ impl EvaluationOptions {
             self.set_multiplier(kind, parsed(name, value)?);
             return Ok(());
         }
-        let Self { scheduler, service_down_time_s } = self;
-        let policy = &mut scheduler.policy;
         match name {
-            "max_io_ops_per_host" => policy.max_io_ops_per_host = parsed(name, value)?,
-            "max_instances_per_host" => policy.max_instances_per_host = parsed(name, value)?,
-            "isolated_hosts" => policy.isolated_hosts = parsed(name, value)?,
-            "isolated_images" => policy.isolated_images = parsed(name, value)?,
-            "restrict_isolated_hosts_to_isolated_images" => {
-                policy.restrict_isolated_hosts_to_isolated_images = parsed(name, value)?;
-            }
-            "aggregate_image_properties_isolation_namespace" => {
-                policy.aggregate_image_properties_isolation_namespace = parsed(name, value)?;
-            }
-            "aggregate_image_properties_isolation_separator" => {
-                policy.aggregate_image_properties_isolation_separator = parsed(name, value)?;
-            }
-            "image_properties_default_architecture" => {
-                policy.image_properties_default_architecture = parsed(name, value)?;
-            }
-            "metrics_weight_setting" => policy.metrics_weight_setting = parsed(name, value)?,
-            "metrics_required" => policy.metrics_required = parsed(name, value)?,
-            "metrics_weight_of_unavailable" => policy.metrics_weight_of_unavailable = parsed(name, value)?,
-            "image_props_weight_setting" => policy.image_props_weight_setting = parsed(name, value)?,
-            "host_subset_size" => scheduler.host_subset_size = parsed(name, value)?,
-            "shuffle_best_same_weighed_hosts" => {
-                scheduler.shuffle_best_same_weighed_hosts = parsed(name, value)?;
-            }
-            "max_attempts" => scheduler.max_attempts = parsed(name, value)?,
-            "default_availability_zone" => scheduler.default_availability_zone = parsed(name, value)?,
-            "service_down_time" => *service_down_time_s = parsed(name, value)?,
+            "service_down_time" => self.service_down_time_s = parsed(name, value)?,
             "report_interval" => *report_interval_s = parsed(name, value)?,
             _ => {
+                macro_rules! set {
+                    ($owner:expr; $($field:ident)*) => {
+                        $(if name == stringify!($field) {
+                            $owner.$field = parsed(name, value)?;
+                            return Ok(());
+                        })*
+                    };
+                }
+                each_setting!(self.scheduler, set);
                 let reason = "there is no such option; names are Nova's, with the group in front where it is not \
                               filter_scheduler";
                 return Err(BadDocument::new(format!("options.{name}"), reason));
             }
         }
         Ok(())
+    }
+
+    /// Nova's options by their names, defaults too: what [`Options::settings`] holds.
+    pub fn settings(&self) -> BTreeMap<String, Value> {
+        let mut settings = BTreeMap::new();
+        macro_rules! get {
+            ($owner:expr; $($field:ident)*) => {
+                $(settings.insert(stringify!($field).to_owned(), json!($owner.$field));)*
+            };
+        }
+        each_setting!(self.scheduler, get);
+        for (kind, multiplier) in &self.scheduler.weighers {
+            settings.insert(kind.multiplier_key().to_owned(), json!(multiplier));
+        }
+        let seconds = self.service_down_time_s;
+        let whole = seconds.fract() == 0.0 && seconds.abs() < 1e15;
+        let seconds = if whole { json!(seconds as i64) } else { json!(seconds) };
+        settings.insert("service_down_time".to_owned(), seconds);
+        settings
+    }
+
+    /// These options as a document's, so that reading it gives them again.
+    pub fn write(&self) -> Options {
+        let scheduler = &self.scheduler;
+        Options {
+            filters: Some(scheduler.enabled_filters.iter().map(|kind| kind.name().to_owned()).collect()),
+            weighers: Some(scheduler.weighers.iter().map(|(kind, _)| kind.name().to_owned()).collect()),
+            multipliers: BTreeMap::new(),
+            on_filter_error: Some(match scheduler.on_filter_error {
+                OnFilterError::FailRequest => document::OnFilterError::FailRequest,
+                OnFilterError::RejectHost => document::OnFilterError::RejectHost,
+            }),
+            settings: self.settings(),
+        }
     }
 
     /// The multiplier of a weigher that does not weigh says nothing.

@@ -1,0 +1,123 @@
+//! `novella evaluate`: what would become of requests on a fleet, both read from files. Asks nobody.
+//!
+//! The answer is the engine's own, as a scheduler would give it with these options; docs/evaluate.md describes the files.
+
+mod documents;
+mod show;
+mod stdin;
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+use novella_filter_scheduler::document::{EvaluationOptions, Evaluator, host_table};
+use novella_objects::document::{Fleet, Outcome, Request, RequestId, Requests, Results, Schema};
+use novella_service::exit::Failure;
+
+use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, REFUSED, USAGE};
+use crate::output::{Console, OutputArgs};
+
+/// See the module.
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("source").required(true).args(["hosts", "stdin"]),
+    after_help = "Examples:\n  novella evaluate --hosts fleet.json.gz --requests requests.jsonl\n  \
+        novella evaluate --hosts fleet.json --requests requests.json --request 17 -f wide\n  \
+        novella evaluate --hosts fleet.json --requests requests.json -f json > results.json\n  \
+        zcat questions.jsonl.gz | novella evaluate --stdin"
+)]
+pub struct EvaluateArgs {
+    /// Hosts and aggregates: JSON or JSON lines, plain or gzipped; - is standard input
+    #[arg(long, value_name = "FILE", requires = "requests")]
+    pub hosts: Option<PathBuf>,
+    /// Requests: JSON or JSON lines, plain or gzipped; - is standard input
+    #[arg(long, value_name = "FILE", requires = "hosts")]
+    pub requests: Option<PathBuf>,
+    /// Only the request of this id; repeat it for several
+    #[arg(long = "request", value_name = "ID", requires = "requests")]
+    pub ids: Vec<String>,
+    /// Answer a question on each line of standard input with one line, until it ends
+    #[arg(long, conflicts_with_all = ["hosts", "requests", "ids", "format", "columns"])]
+    pub stdin: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Reads, evaluates, shows, and says by the exit code whether the requests fit.
+pub fn run(args: &EvaluateArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+    let (Some(hosts), Some(requests)) = (&args.hosts, &args.requests) else {
+        return stdin::serve(&mut io::stdin().lock(), console.out);
+    };
+    if hosts == requests {
+        let next = "a fleet and its requests stand in two files; as one document they go to --stdin";
+        return Err(Failure::new(USAGE, "--hosts and --requests name the same file").next(next).into());
+    }
+    let (hosts, requests) = (documents::Source::open(hosts)?, documents::Source::open(requests)?);
+    let fleet = hosts.fleet()?;
+    let asked = requests.requests()?;
+    let options = asked.options.as_ref().or(fleet.options.as_ref()).cloned().unwrap_or_default();
+    let options_from = if asked.options.is_some() { &requests } else { &hosts };
+    let options = EvaluationOptions::read(&options).map_err(|bad| options_from.refused(&bad))?;
+    let settings = options.settings();
+    let table = host_table(&fleet.aggregates, &fleet.hosts, options.service_down_time_s);
+    let table = table.map_err(|bad| hosts.refused(&bad))?;
+    let evaluator = Evaluator::new(table, options, &asked.filter_sets);
+    let mut evaluator = evaluator.map_err(|bad| requests.refused(&bad))?;
+    let wanted = wanted(&asked, &args.ids)?;
+    let outcomes = wanted.iter().map(|(at, request)| evaluator.outcome(*at, request));
+    let outcomes = outcomes.collect::<Result<Vec<_>, _>>().map_err(|bad| requests.refused(&bad))?;
+    let code = exit_code(&outcomes);
+    if args.output.format.is_table() && args.output.columns.is_empty() {
+        for ((_, request), outcome) in wanted.iter().zip(&outcomes) {
+            show::outcome(request, outcome, &fleet, &mut evaluator, &args.output, console)?;
+        }
+    } else {
+        let weighers = evaluator.options().weighers.iter().map(|(kind, _)| kind.name().to_owned());
+        let results = Results {
+            schema: Schema,
+            nova: None,
+            novella: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            seed: asked.seed,
+            fleet_n: fleet.hosts.len() as u64,
+            config: settings,
+            weighers: weighers.collect(),
+            results: outcomes,
+        };
+        let asked: Vec<&Request> = wanted.into_iter().map(|(_, request)| request).collect();
+        show::results(&results, &fleet, &asked, &evaluator, &args.output, console)?;
+    }
+    Ok(code)
+}
+
+/// The requests to answer, each with its place in the file.
+fn wanted<'r>(asked: &'r Requests, ids: &[String]) -> Result<Vec<(usize, &'r Request)>, Failure> {
+    let all = || asked.requests.iter().enumerate();
+    let id = |at: usize, request: &Request| match &request.id {
+        None => at.to_string(),
+        Some(RequestId::Number(number)) => number.to_string(),
+        Some(RequestId::Text(text)) => text.clone(),
+    };
+    for wanted in ids {
+        if !all().any(|(at, request)| id(at, request) == *wanted) {
+            let next =
+                format!("ids are those of the file, or places from 0 to {}", asked.requests.len().max(1) - 1);
+            return Err(Failure::new(NOT_FOUND, format!("there is no request {wanted}")).next(next));
+        }
+    }
+    let named = |(at, request): &(usize, &Request)| ids.is_empty() || ids.contains(&id(*at, request));
+    Ok(all().filter(named).collect())
+}
+
+/// Whether all requests fit, none, or some.
+fn exit_code(outcomes: &[Outcome]) -> u8 {
+    match outcomes.iter().filter(|outcome| outcome.complete).count() {
+        fits if fits == outcomes.len() => OK,
+        0 => REFUSED,
+        _ => PARTIAL,
+    }
+}
+
+/// What is called by which name in a fleet.
+fn host_name<'f>(fleet: &'f Fleet<'_>, at: u32) -> &'f str {
+    fleet.hosts.get(at as usize).map_or("?", |host| &host.host)
+}

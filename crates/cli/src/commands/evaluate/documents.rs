@@ -1,0 +1,212 @@
+//! Files of documents: gzipped or not, one document or one item on each line.
+//!
+//! A refusal names the file and the place in it, with the line where lines are items.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+use novella_filter_scheduler::document::BadDocument;
+use novella_objects::document::{Fleet, Host, Request, Requests};
+use novella_service::exit::Failure;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::exit_codes::{NOT_FOUND, USAGE};
+
+/// Where the format is described.
+const NEXT: &str = "docs/evaluate.md describes the documents";
+
+/// A line with its number, from 1.
+type Line<'s> = (usize, &'s str);
+
+/// A file that was read.
+#[derive(Debug)]
+pub struct Source {
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// Reads a file whole, or standard input if it is called `-`.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let name = path.display().to_string();
+        let text = match name.as_str() {
+            "-" => read(io::stdin().lock()),
+            _ => File::open(path).and_then(read),
+        };
+        match text {
+            Ok(text) => Ok(Self { name, text }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Failure::new(NOT_FOUND, format!("there is no file {name}")))
+            }
+            Err(error) => Err(Failure::new(USAGE, format!("cannot read {name}")).because(error)),
+        }
+    }
+
+    /// The error about something in this file.
+    pub fn refused(&self, bad: &BadDocument) -> Failure {
+        Failure::new(USAGE, format!("{}: {bad}", self.name)).next(NEXT)
+    }
+
+    /// The file as a fleet.
+    pub fn fleet(&self) -> Result<Fleet<'_>, Failure> {
+        let Some(lines) = self.lines("hosts")? else { return self.parse("", &self.text) };
+        let (mut fleet, rest) = self.header::<Fleet<'_>>(&lines, "host")?;
+        for (line, text) in rest {
+            fleet.hosts.push(self.parse::<Host<'_>>(&format!("line {line}"), text)?);
+        }
+        if fleet.hosts.is_empty() {
+            return Err(self.nothing("hosts"));
+        }
+        Ok(fleet)
+    }
+
+    /// The file as requests.
+    pub fn requests(&self) -> Result<Requests, Failure> {
+        let Some(lines) = self.lines("requests")? else { return self.parse("", &self.text) };
+        let (mut requests, rest) = self.header::<Requests>(&lines, "vcpus")?;
+        for (line, text) in rest {
+            requests.requests.push(self.parse::<Request>(&format!("line {line}"), text)?);
+        }
+        if requests.requests.is_empty() {
+            return Err(self.nothing("requests"));
+        }
+        Ok(requests)
+    }
+
+    fn nothing(&self, what: &str) -> Failure {
+        let next = format!("write {{\"schema\": 1, \"{what}\": [...]}}, or one of them on each line");
+        Failure::new(USAGE, format!("{}: there are no {what}", self.name)).next(next)
+    }
+
+    /// The lines with their numbers, unless the file is one document with this list in it.
+    fn lines(&self, list: &str) -> Result<Option<Vec<Line<'_>>>, Failure> {
+        let lines = || (1..).zip(self.text.lines()).filter(|(_, line)| !line.trim().is_empty());
+        let Some((_, first)) = lines().next() else { return Err(self.nothing(list)) };
+        let by_line = keys(first).is_some_and(|keys| !keys.contains_key(list));
+        Ok(by_line.then(|| lines().collect()))
+    }
+
+    /// What stands on a first line that is no item: an item is known by a key of its own, a header by `schema`.
+    fn header<'s, 'l, T: Deserialize<'s> + Default>(
+        &self,
+        lines: &'l [Line<'s>],
+        of_item: &str,
+    ) -> Result<(T, &'l [Line<'s>]), Failure> {
+        if let Some(((line, first), rest)) = lines.split_first()
+            && keys(first).is_some_and(|keys| keys.contains_key("schema") && !keys.contains_key(of_item))
+        {
+            return Ok((self.parse(&format!("line {line}"), first)?, rest));
+        }
+        Ok((T::default(), lines))
+    }
+
+    fn parse<'s, T: Deserialize<'s>>(&self, place: &str, text: &'s str) -> Result<T, Failure> {
+        parse(text).map_err(|(within, reason)| {
+            let parts = [self.name.as_str(), place, &within, &reason];
+            let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            Failure::new(USAGE, parts.join(": ")).next(NEXT)
+        })
+    }
+}
+
+/// A document, or where in it something is wrong and what.
+pub fn parse<'s, T: Deserialize<'s>>(text: &'s str) -> Result<T, (String, String)> {
+    // Keeping track of places costs; so they are looked for when there is something wrong.
+    serde_json::from_str(text).map_err(|error| {
+        let mut reader = serde_json::Deserializer::from_str(text);
+        match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+            Ok(_) => (String::new(), error.to_string()), // something follows the document
+            Err(traced) => match traced.path().to_string() {
+                path if path == "." => (String::new(), traced.inner().to_string()),
+                path => (path, traced.inner().to_string()),
+            },
+        }
+    })
+}
+
+/// The keys of a text that is one whole object.
+fn keys(text: &str) -> Option<BTreeMap<Cow<'_, str>, IgnoredAny>> {
+    serde_json::from_str(text).ok()
+}
+
+fn read(input: impl Read) -> io::Result<String> {
+    let mut input = BufReader::new(input);
+    let mut text = String::new();
+    if io::BufRead::fill_buf(&mut input)?.starts_with(&[0x1f, 0x8b]) {
+        MultiGzDecoder::new(input).read_to_string(&mut text)?;
+    } else {
+        input.read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn source(text: &str) -> Source {
+        Source { name: "f".to_owned(), text: text.to_owned() }
+    }
+
+    fn names(text: &str) -> Result<Vec<String>, String> {
+        let source = source(text);
+        let fleet = source.fleet().map_err(|failure| failure.what)?;
+        Ok(fleet.hosts.iter().map(|host| host.host.to_string()).collect())
+    }
+
+    #[test]
+    fn one_document_or_one_host_on_each_line() {
+        let two = Ok(vec!["a".to_owned(), "b".to_owned()]);
+        assert_eq!(names(r#"{"schema":1,"hosts":[{"host":"a"},{"host":"b"}]}"#), two);
+        assert_eq!(names("{\"hosts\":\n[{\"host\":\"a\"},{\"host\":\"b\"}],\n\"n\":2}\n"), two);
+        assert_eq!(names("{\"host\":\"a\",\"aggregates\":[1]}\n\n{\"host\":\"b\"}\n"), two);
+        assert_eq!(
+            names("{\"schema\":1,\"aggregates\":[{\"id\":1}]}\n{\"host\":\"a\"}\n{\"host\":\"b\"}"),
+            two
+        );
+        assert_eq!(names(r#"{"host":"a"}"#), Ok(vec!["a".to_owned()]));
+        let requests = source("{\"vcpus\":1}\n{\"memory_mb\":2}\n").requests().unwrap();
+        assert_eq!((requests.requests[0].vcpus, requests.requests[1].memory_mb), (1, 2));
+        let one =
+            source("{\"schema\":1,\"filter_sets\":{\"few\":[]}}\n{\"filters\":\"few\"}").requests().unwrap();
+        assert_eq!((one.requests.len(), one.filter_sets.len()), (1, 1));
+    }
+
+    #[test]
+    fn refusals_name_the_place() {
+        for (text, error) in [
+            ("", "f: there are no hosts"),
+            (r#"{"schema":1}"#, "f: there are no hosts"),
+            (
+                r#"{"schema":1,"hosts":[{"host":"a","vcpus":"x"}]}"#,
+                "f: hosts[0].vcpus: invalid type: string \"x\"",
+            ),
+            (
+                "{\"host\":\"a\"}\n{\"host\":\"b\",\"cpus\":1}",
+                "f: line 2: cpus: unknown field `cpus`, expected one of",
+            ),
+            (r#"{"schema":3,"hosts":[]}"#, "f: schema: this is version 3 of the schema; only version 1"),
+            ("{\"hosts\":[]} x", "f: trailing characters at line 1"),
+            ("hosts", "f: expected value at line 1 column 1"),
+        ] {
+            let refused = names(text).unwrap_err();
+            assert!(refused.starts_with(error), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn gzipped_text_is_read_as_text() {
+        let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        zipped.write_all(b"{}").unwrap();
+        assert_eq!(read(&*zipped.finish().unwrap()).unwrap(), "{}");
+        assert_eq!(read(&b"{}"[..]).unwrap(), "{}");
+        assert_eq!(read(&b""[..]).unwrap(), "");
+        assert!(read(&b"\x1f\x8bx"[..]).is_err());
+    }
+}

@@ -1,0 +1,253 @@
+//! Results for people, one request after the other, and for machines.
+
+use novella_filter_scheduler::FilterKind;
+use novella_filter_scheduler::document::Evaluator;
+use novella_objects::Scored;
+use novella_objects::document::{Fleet, Outcome, OutcomeError, Request, RequestId, Results};
+use serde::Serialize;
+use serde_json::json;
+
+use super::host_name;
+use crate::output::{
+    Cell, Column, Console, Format, Listing, OutputArgs, Tone, object, plain, printable, rows,
+};
+use crate::units;
+
+/// Ranked hosts that a table shows unless it is wide.
+const RANKED: usize = 10;
+
+/// Writes the result of one request for people.
+pub fn outcome(
+    request: &Request,
+    outcome: &Outcome,
+    fleet: &Fleet<'_>,
+    evaluator: &mut Evaluator,
+    args: &OutputArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<()> {
+    let filters = evaluator.filters(request)?;
+    let scores = if outcome.weights.is_empty() { Vec::new() } else { evaluator.scores(request)? };
+    let instances = request.num_instances.map_or(request.instance_uuids.len().max(1), |n| n as usize);
+    let kind = request.kind.as_ref().map(|kind| format!(" ({kind})")).unwrap_or_default();
+    let line = format!(
+        "request {}{kind}: {instances} x {} vCPU, {} RAM, {} disk; {} hosts",
+        id(&outcome.id),
+        request.vcpus,
+        units::mib(request.memory_mb),
+        units::gib(request.root_gb.saturating_add(request.ephemeral_gb)),
+        fleet.hosts.len(),
+    );
+    writeln!(console.out, "{}", printable(&line))?;
+    let picks: Vec<_> = outcome.picks.iter().map(|host| host_name(fleet, *host)).collect();
+    let line = match (outcome.complete, outcome.errors.is_empty()) {
+        (true, _) => format!("picks: {}", picks.join(", ")),
+        (false, false) => "picks: none, because of an error".to_owned(),
+        (false, true) => {
+            let room = if picks.is_empty() { String::new() } else { format!(" ({})", picks.join(", ")) };
+            format!("picks: none; there is room for {} of {instances}{room}", picks.len())
+        }
+    };
+    writeln!(console.out, "{}", printable(&line))?;
+    for error in &outcome.errors {
+        writeln!(console.out, "error: {}", printable(&error_text(error, fleet)))?;
+    }
+    verdicts(outcome, &filters, fleet, console)?;
+    ranking(&scores, args, console)?;
+    Ok(writeln!(console.out)?)
+}
+
+/// What each filter did to the hosts that the one before it left, and to which.
+fn verdicts(
+    outcome: &Outcome,
+    filters: &[FilterKind],
+    fleet: &Fleet<'_>,
+    console: &mut Console<'_>,
+) -> anyhow::Result<()> {
+    let hosts_of = |wanted: char| -> Vec<&str> {
+        let hosts = outcome.verdict.chars().zip(0..).filter(|(verdict, _)| *verdict == wanted);
+        hosts.map(|(_, host)| host_name(fleet, host)).collect()
+    };
+    let mut left = outcome.verdict.chars().filter(|verdict| *verdict != '-').count();
+    let mut table = Vec::new();
+    let aside = hosts_of('-');
+    if !aside.is_empty() {
+        table.push(vec![
+            Cell::text("(before the filters)"),
+            Cell::number(fleet.hosts.len()),
+            Cell::number(left),
+            Cell::text(aside.join(" ")),
+        ]);
+    }
+    for (at, filter) in filters.iter().enumerate() {
+        let errors = outcome.errors.iter().filter_map(|error| match error {
+            OutcomeError::Filter { filter: of, host, .. } if of == filter.name() => Some(*host),
+            _ => None,
+        });
+        let undecided = errors.map(|host| format!("{}!", host_name(fleet, host)));
+        let refused = hosts_of(Evaluator::letter(at)).into_iter().map(str::to_owned);
+        let lost: Vec<_> = refused.chain(undecided).collect();
+        let tone = match lost.len() {
+            0 => Tone::Plain,
+            n if n == left => Tone::Bad,
+            _ => Tone::Warn,
+        };
+        let after = left.saturating_sub(lost.len());
+        table.push(vec![
+            Cell::text(filter.name()).tone(tone),
+            Cell::number(left),
+            Cell::number(after),
+            Cell::text(lost.join(" ")),
+        ]);
+        left = after;
+    }
+    let text = plain(&["filter", "in", "out", "refused"], table, console.style);
+    Ok(write!(console.out, "\n{text}")?)
+}
+
+fn ranking(scores: &[Scored], args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+    let Some(winner) = scores.first() else { return Ok(()) };
+    // Weighers that tell no hosts apart are left out, unless all are asked for.
+    let wide = args.format == Format::Wide;
+    let shown: Vec<usize> = (0..winner.weighers.len())
+        .filter(|&at| {
+            wide || scores
+                .iter()
+                .any(|host| host.weighers[at].normalised * host.weighers[at].multiplier != 0.0)
+        })
+        .collect();
+    let names = shown.iter().map(|&at| winner.weighers[at].weigher.as_str());
+    let header: Vec<&str> = ["rank", "host", "weight"].into_iter().chain(names).collect();
+    let count = if wide { scores.len() } else { scores.len().min(RANKED) };
+    let row = |(at, host): (usize, &Scored)| {
+        let shares = shown.iter().map(|&at| {
+            let share = &host.weighers[at];
+            Cell::text(format!("{} x {:.3} (raw {})", share.multiplier, share.normalised, share.raw))
+        });
+        let tone = if at == 0 { Tone::Good } else { Tone::Plain };
+        let first = [
+            Cell::number(at + 1),
+            Cell::text(&host.host).tone(tone),
+            Cell::number(format!("{:.6}", host.weight)),
+        ];
+        first.into_iter().chain(shares).collect()
+    };
+    let table = scores[..count].iter().enumerate().map(row).collect();
+    write!(console.out, "\n{}", plain(&header, table, console.style))?;
+    if scores.len() > count {
+        writeln!(console.out, "... and {} more; -f wide shows all", scores.len() - count)?;
+    }
+    Ok(())
+}
+
+fn error_text(error: &OutcomeError, fleet: &Fleet<'_>) -> String {
+    match error {
+        OutcomeError::Filter { filter: who, host, reason }
+        | OutcomeError::Weigher { weigher: who, host, reason } => {
+            format!("{who} at {}: {reason}", host_name(fleet, *host))
+        }
+        OutcomeError::Image { reason } | OutcomeError::Request { reason } => reason.clone(),
+    }
+}
+
+fn id(id: &RequestId) -> String {
+    match id {
+        RequestId::Number(number) => number.to_string(),
+        RequestId::Text(text) => text.clone(),
+    }
+}
+
+/// One host of one request.
+#[derive(Serialize)]
+struct Judged {
+    request: RequestId,
+    host: String,
+    verdict: String,
+    rank: Option<usize>,
+    weight: Option<f64>,
+    /// Instances of the request that go there.
+    picked: usize,
+}
+
+const JUDGED: Listing<Judged> = Listing {
+    all: &[
+        Column::field("request", |j| json!(j.request)),
+        Column::field("host", |j| json!(j.host)),
+        Column::field("verdict", |j| json!(j.verdict)),
+        Column::field("rank", |j| json!(j.rank)),
+        Column::field("weight", |j| json!(j.weight)),
+        Column::field("picked", |j| json!(j.picked)),
+    ],
+    table: &["request", "host", "verdict", "rank", "weight", "picked"],
+    wide: &[],
+    fields: &["request", "host", "verdict", "rank", "weight", "picked"],
+};
+
+/// Writes all results for machines: whole ones as JSON and YAML, a row for each request and host otherwise.
+pub fn results(
+    results: &Results,
+    fleet: &Fleet<'_>,
+    asked: &[&Request],
+    evaluator: &Evaluator,
+    args: &OutputArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<()> {
+    match args.format {
+        Format::Json if args.columns.is_empty() => {
+            // Each result on its line, so that two runs can be compared line by line.
+            let Results { results: outcomes, .. } = results;
+            let head = serde_json::to_string(&Results { results: Vec::new(), ..results.clone() })?;
+            let head = head.strip_suffix("]}").expect("results are the last field");
+            writeln!(console.out, "{head}")?;
+            for (at, outcome) in outcomes.iter().enumerate() {
+                let comma = if at + 1 == outcomes.len() { "" } else { "," };
+                writeln!(console.out, "{}{comma}", serde_json::to_string(outcome)?)?;
+            }
+            writeln!(console.out, "]}}")?;
+            Ok(console.out.flush()?)
+        }
+        Format::Jsonl if args.columns.is_empty() => {
+            for outcome in &results.results {
+                writeln!(console.out, "{}", serde_json::to_string(outcome)?)?;
+            }
+            Ok(console.out.flush()?)
+        }
+        Format::Yaml if args.columns.is_empty() => object(results, args, console),
+        _ => rows(&judged(results, fleet, asked, evaluator)?, &JUDGED, args, console),
+    }
+}
+
+fn judged(
+    results: &Results,
+    fleet: &Fleet<'_>,
+    asked: &[&Request],
+    evaluator: &Evaluator,
+) -> anyhow::Result<Vec<Judged>> {
+    let mut judged = Vec::new();
+    for (request, outcome) in asked.iter().zip(&results.results) {
+        let filters = evaluator.filters(request)?;
+        let mut ranks = vec![None; fleet.hosts.len()];
+        for (rank, (host, weight)) in (1..).zip(&outcome.weights) {
+            ranks[*host as usize] = Some((rank, *weight));
+        }
+        for (host, verdict) in outcome.verdict.chars().enumerate() {
+            let verdict = match verdict {
+                '.' => "passed",
+                '-' => "not considered",
+                '!' => "error",
+                letter => {
+                    let at = (0..filters.len()).find(|&at| Evaluator::letter(at) == letter);
+                    filters[at.expect("only filters that ran refuse")].name()
+                }
+            };
+            judged.push(Judged {
+                request: outcome.id.clone(),
+                host: host_name(fleet, host as u32).to_owned(),
+                verdict: verdict.to_owned(),
+                rank: ranks[host].map(|(rank, _)| rank),
+                weight: ranks[host].map(|(_, weight)| weight),
+                picked: outcome.picks.iter().filter(|pick| **pick as usize == host).count(),
+            });
+        }
+    }
+    Ok(judged)
+}

@@ -1,0 +1,123 @@
+//! A question on each line, an answer on each line, for programs that have thousands.
+//!
+//! What always holds: every line that is not blank gets one line, in order; a line that cannot be understood gets an
+//! error and is not the end. Answers are written out when no further question waits, so that one who asks and listens
+//! in turn is never kept waiting.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+
+use novella_filter_scheduler::document::answer;
+use novella_objects::document::{Answer, Question, QuestionError};
+
+use super::documents::parse;
+use crate::exit_codes::OK;
+
+/// Longest line, in bytes: a fleet of 200,000 hosts, and a bound for what one mistake can take.
+const MAX_LINE: u64 = 256 << 20;
+
+/// Answers until the input ends.
+pub fn serve(input: &mut dyn Read, out: &mut dyn Write) -> anyhow::Result<u8> {
+    let mut input = BufReader::with_capacity(1 << 16, input);
+    let mut text = Vec::new();
+    for line in 1.. {
+        text.clear();
+        if (&mut input).take(MAX_LINE).read_until(b'\n', &mut text)? == 0 {
+            break;
+        }
+        if text.len() as u64 == MAX_LINE && text.last() != Some(&b'\n') {
+            skip_line(&mut input)?;
+            let reason = format!("the line is longer than {MAX_LINE} bytes");
+            write(out, &refused(line, None, String::new(), reason))?;
+        } else if !text.iter().all(u8::is_ascii_whitespace) {
+            reply(line, &text, out)?;
+        }
+        if input.buffer().is_empty() {
+            out.flush()?;
+        }
+    }
+    out.flush()?;
+    Ok(OK)
+}
+
+fn reply(line: u64, text: &[u8], out: &mut dyn Write) -> io::Result<()> {
+    let text = match std::str::from_utf8(text) {
+        Ok(text) => text,
+        Err(error) => return write(out, &refused(line, None, String::new(), error.to_string())),
+    };
+    let question = match parse::<Question<'_>>(text) {
+        Ok(question) => question,
+        Err((place, reason)) => return write(out, &refused(line, None, place, reason)),
+    };
+    match answer(&question) {
+        Ok(results) => write(out, &Answer { id: question.id, results: Some(results), error: None }),
+        Err(bad) => write(out, &refused(line, question.id, bad.place, bad.reason)),
+    }
+}
+
+fn refused<'a>(
+    line: u64,
+    id: Option<novella_objects::Json<'a>>,
+    place: String,
+    reason: String,
+) -> Answer<'a> {
+    Answer { id, results: None, error: Some(QuestionError { line, place, reason }) }
+}
+
+fn write(out: &mut dyn Write, answer: &Answer<'_>) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, answer)?;
+    out.write_all(b"\n")
+}
+
+fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let buffer = input.fill_buf()?;
+        let (length, end) = match buffer.iter().position(|byte| *byte == b'\n') {
+            Some(at) => (at + 1, true),
+            None => (buffer.len(), buffer.is_empty()),
+        };
+        input.consume(length);
+        if end {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn every_line_gets_a_line() {
+        let good = r#"{"id":[7],"hosts":[{"host":"a","memory_mb":9}],"requests":[{"memory_mb":1}]}"#;
+        let input = format!(
+            "{good}\n\nx\n{{\"hosts\":[],\"requests\":[{{\"cpus\":1}}]}}\n{{\"id\":\"q\",\"options\":{{\"x\":1}},\"hosts\":[],\
+             \"requests\":[]}}\n{good}"
+        );
+        let mut input = input.into_bytes();
+        input.extend(b"\n\xff\n{\"hosts\":[],\"requests\":[]}");
+        let mut out = Vec::new();
+        assert_eq!(serve(&mut &*input, &mut out).unwrap(), OK);
+        let lines: Vec<Value> =
+            String::from_utf8(out).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let outcome = json!({"complete": true, "id": 0, "picks": [0], "verdict": ".", "weights": [[0, 0.0]]});
+        assert_eq!(lines[0], json!({"id": [7], "results": [outcome]}));
+        assert_eq!(lines[0], lines[4]);
+        let error = |at: usize| (&lines[at]["error"]["line"], &lines[at]["error"]["place"]);
+        assert_eq!(error(1), (&json!(3), &json!("")));
+        assert_eq!(error(2), (&json!(4), &json!("requests[0].cpus")));
+        assert_eq!((error(3), &lines[3]["id"]), ((&json!(5), &json!("options.x")), &json!("q")));
+        assert_eq!(error(5), (&json!(7), &json!("")));
+        assert_eq!(lines[6..], [json!({"results": []})]);
+    }
+
+    #[test]
+    fn the_rest_of_a_line_is_skipped() {
+        let mut input = BufReader::with_capacity(2, &b"long\nnext"[..]);
+        skip_line(&mut input).unwrap();
+        let mut rest = String::new();
+        input.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "next");
+        skip_line(&mut input).unwrap();
+    }
+}
