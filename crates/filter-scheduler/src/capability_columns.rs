@@ -254,6 +254,15 @@ impl CapabilityColumns {
         self.rows[row].pairs.iter().rev().find(|(k, _)| *k == key).map(|(_, value)| *value)
     }
 
+    /// The facts that a row reports, each with its value.
+    pub(crate) fn facts(&self, row: usize) -> impl Iterator<Item = (&str, &Json)> {
+        let pairs = self.rows[row].pairs.iter();
+        pairs.filter_map(|&(key, value)| match self.keys.get(key) {
+            Key(Kind::Fact, name) => Some((&**name, &self.values.get(value).value)),
+            Key(Kind::Attribute, _) => None,
+        })
+    }
+
     /// The symbol of a key that some host reports now.
     pub(crate) fn key(&self, kind: Kind, name: &str) -> Option<u32> {
         self.keys.find(&KeyRef(kind, name))

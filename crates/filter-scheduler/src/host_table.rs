@@ -415,7 +415,7 @@ impl HostTable {
     /// The rows of all hosts of this name, letter case aside.
     pub(crate) fn rows_of_any_case(&self, host: &str) -> impl Iterator<Item = Row> {
         let hash = folded_hash(&self.hasher, host);
-        let same = move |&at: &u32| folded(name_at(&self.names, at as usize)).eq(folded(host));
+        let same = move |&at: &u32| same_folded(name_at(&self.names, at as usize), host);
         self.by_name.iter_hash(hash).copied().filter(same).map(Row)
     }
 
@@ -748,16 +748,24 @@ fn name_at(names: &[Option<Names>], at: usize) -> &str {
     names[at].as_ref().map_or("", |names| &names.host)
 }
 
-/// A name's letters with case removed; Nova compares forced and ignored hosts this way.
-fn folded(name: &str) -> impl Iterator<Item = char> {
-    name.chars().flat_map(char::to_lowercase)
+/// Whether two names are the same with case removed; Nova compares forced and ignored hosts this way.
+fn same_folded(a: &str, b: &str) -> bool {
+    if a.is_ascii() && b.is_ascii() {
+        a.eq_ignore_ascii_case(b)
+    } else {
+        a.to_lowercase() == b.to_lowercase()
+    }
 }
 
+/// Equal for names that are the same with case removed.
 fn folded_hash(hasher: &DefaultHashBuilder, name: &str) -> u64 {
     use std::hash::Hasher;
     let mut state = hasher.build_hasher();
-    for letter in folded(name) {
-        state.write_u32(u32::from(letter));
+    if name.is_ascii() {
+        name.bytes().for_each(|letter| state.write_u32(u32::from(letter.to_ascii_lowercase())));
+    } else {
+        // Of the whole name: what a capital sigma becomes depends on what follows it.
+        name.to_lowercase().chars().for_each(|letter| state.write_u32(u32::from(letter)));
     }
     state.finish()
 }

@@ -344,6 +344,7 @@ impl FilterScheduler {
         // A forced host is taken as it is, unless the request is a check of an existing instance.
         let forced = !spec.force_hosts.is_empty() || !spec.force_nodes.is_empty();
         let check = spec.scheduler_hints.get("_nova_check_type");
+        let check = check.filter(|hint| hint.as_array().is_none_or(|words| !words.is_empty()));
         let enabled: &[FilterKind] =
             if forced && check.is_none() { &[] } else { &self.options.enabled_filters };
         let rebuild = check.is_some_and(is_rebuild);

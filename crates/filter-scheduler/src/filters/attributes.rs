@@ -26,6 +26,7 @@ pub(super) fn computed(name: &str) -> Option<fn(&HostState<'_>) -> Json> {
         "cpu_allocation_ratio" => |h| Json::Float(h.reported().ratios.cpu),
         "ram_allocation_ratio" => |h| Json::Float(h.reported().ratios.ram),
         "disk_allocation_ratio" => |h| Json::Float(h.reported().ratios.disk),
+        "limits" => |_| Json::Map(Vec::new()), // nothing is written there before the filters ran
         _ => return None,
     })
 }
@@ -46,6 +47,13 @@ pub(super) fn get(table: &HostTable, row: Row, name: &str) -> Option<Json> {
     }
     let symbol = capabilities.symbols(capabilities.key(Kind::Attribute, name)).at(row.index())?;
     Some(capabilities.value(symbol).value.clone()).filter(|value| *value != Json::Null)
+}
+
+/// All of the host's facts, Nova's `stats`; `None` if it reported none.
+pub(super) fn facts(table: &HostTable, row: Row) -> Option<Json> {
+    let facts = table.capabilities.facts(row.index());
+    let map: Vec<_> = facts.map(|(name, value)| (name.into(), value.clone())).collect();
+    if map.is_empty() { None } else { Some(Json::Map(map)) }
 }
 
 /// One of the host's facts, Nova's `stats`.

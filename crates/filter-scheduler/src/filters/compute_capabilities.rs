@@ -57,24 +57,37 @@ enum Verdict {
 }
 
 /// Attributes that every HostState has and reports may leave out.
-const ALWAYS: [&str; 3] = ["cpu_info", "hypervisor_type", "stats"];
+const ALWAYS: [&str; 9] = [
+    "cpu_info",
+    "host_ip",
+    "hypervisor_type",
+    "metrics",
+    "numa_topology",
+    "stats",
+    "supported_instances",
+    "updated",
+    "uuid",
+];
 
 impl Questions {
     pub(super) fn compile(extra_specs: &BTreeMap<String, String>, table: &mut HostTable) -> Self {
-        // Nova turns the one into the other, replacing what may stand there.
+        // Nova turns the one into the other: at its place if it is there, else last.
         const BITS: &str = "hw:maxphysaddr_bits";
         const BITS_PATH: &str = "capabilities:cpu_info:maxphysaddr:bits";
         let bits = extra_specs.get(BITS);
         let mut questions = Vec::new();
+        let mut ask = |key: &str, text: &str, requirement| {
+            questions.extend(Question::compile(key, text, requirement, table));
+        };
         for (key, text) in extra_specs {
-            if key == BITS || (key == BITS_PATH && bits.is_some()) {
-                continue;
+            match bits {
+                Some(bits) if key == BITS_PATH => ask(BITS_PATH, bits, Requirement::at_least(bits)),
+                Some(_) if key == BITS => {}
+                _ => ask(key, text, Requirement::parse(text)),
             }
-            questions.extend(Question::compile(key, text, Requirement::parse(text), table));
         }
-        if let Some(bits) = bits {
-            let requirement = Requirement::at_least(bits);
-            questions.extend(Question::compile(BITS_PATH, bits, requirement, table));
+        if let Some(bits) = bits.filter(|_| !extra_specs.contains_key(BITS_PATH)) {
+            ask(BITS_PATH, bits, Requirement::at_least(bits));
         }
         Self(questions)
     }

@@ -127,7 +127,7 @@ fn variable(text: &str, table: &HostTable, row: Row) -> Result<Json, String> {
     let mut words = path.split('.');
     let first = words.next().unwrap_or_default();
     let mut value = match (first, words.clone().next()) {
-        ("stats", None) => return Err("stats as a whole cannot be asked".to_owned()),
+        ("stats", None) => attributes::facts(table, row),
         ("stats", Some(name)) => {
             words.next();
             attributes::fact(table, row, name)
