@@ -149,6 +149,15 @@ impl Aggregates {
         self.changes += 1;
     }
 
+    /// The names of the aggregates of each set, by symbol.
+    pub(crate) fn names(&self) -> Vec<Vec<String>> {
+        let names = |set: Option<Box<[u32]>>| {
+            let defined = set.into_iter().flatten().filter_map(|id| self.definitions.get(&id));
+            defined.map(|aggregate| aggregate.name.clone()).collect()
+        };
+        self.sets.values_by_symbol().into_iter().map(names).collect()
+    }
+
     fn read(&self, ids: &[u32]) -> Facts {
         Facts::of(ids.iter().filter_map(|id| self.definitions.get(id)))
     }

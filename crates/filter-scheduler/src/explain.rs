@@ -3,7 +3,7 @@
 use novella_objects::{Explanation, FilterTally, HostState as Status, NearestMiss, Scored, WeigherScore};
 use novella_resources::{Amount, MB_PER_GB};
 
-use crate::filters::{Filter, Tally};
+use crate::filters::{Count, Filter, Measure, Tally};
 use crate::host_table::{HostTable, Row};
 use crate::select::Weighed;
 use crate::weights::{Range, Weigher, Weighing};
@@ -33,16 +33,26 @@ pub(crate) fn filters<'f>(
         .collect()
 }
 
-fn nearest_miss(table: &HostTable, filter: &Filter, tally: &Tally) -> Option<NearestMiss> {
-    let ((amount, wanted), (row, available)) = filter.amount().zip(tally.nearest)?;
-    let (unit, scale) = match amount {
-        Amount::Vcpus => ("vcpus", 1.0),
-        Amount::MemoryMb => ("MiB", 1.0),
-        Amount::DiskMb => ("GiB", MB_PER_GB as f64),
+/// By how much the nearest refused host missed, where the filter compares numbers.
+pub(crate) fn nearest_miss(table: &HostTable, filter: &Filter, tally: &Tally) -> Option<NearestMiss> {
+    let ((measure, wanted), (row, available)) = filter.measure().zip(tally.nearest)?;
+    let (unit, scale) = match measure {
+        Measure::Amount(Amount::Vcpus) => ("vcpus", 1.0),
+        Measure::Amount(Amount::MemoryMb) => ("MiB", 1.0),
+        Measure::Amount(Amount::DiskMb) => ("GiB", MB_PER_GB as f64),
+        Measure::Count(Count::Instances) => ("instances", 1.0),
+        Measure::Count(Count::IoOps) => ("I/O operations", 1.0),
+        Measure::Members => ("members of the group", 1.0),
     };
     let (wanted, available) = (f64::from(wanted) / scale, f64::from(available) / scale);
     let host = table.host(row).to_owned();
-    let text = format!("{host} short by {} {unit}", wanted - available);
+    let text = match measure {
+        Measure::Amount(_) => format!("{host} short by {} {unit}", wanted - available),
+        Measure::Count(_) | Measure::Members if available == 0.0 => {
+            format!("{host} is at its limit of {unit}")
+        }
+        Measure::Count(_) | Measure::Members => format!("{host} has {} {unit} too many", -available),
+    };
     Some(NearestMiss { host, wanted, available, unit: unit.to_owned(), text })
 }
 

@@ -107,6 +107,13 @@ impl Group {
         self.members_on.get(&row).copied().unwrap_or(0)
     }
 
+    /// How many further members a row may take under `anti-affinity`; negative if it has more than it may.
+    pub(crate) fn room_on(&self, row: u32) -> i32 {
+        let most = self.most.as_ref().copied().unwrap_or_default();
+        let room = most.saturating_sub(self.members_on(row).into());
+        room.clamp(i32::MIN.into(), i32::MAX.into()) as i32
+    }
+
     /// All rows with members.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (u32, i32)> {
         self.members_on.iter().map(|(row, members)| (*row, *members))

@@ -462,6 +462,14 @@ impl HostTable {
         self.stamps.touch(row);
     }
 
+    /// Replaces all amounts and the status of a row, to try something out.
+    pub(crate) fn set_exact(&mut self, row: Row, exact: Exact) {
+        self.set_status(row, exact.status);
+        self.columns.exact[row.index()] = exact;
+        self.columns.derive(row.index());
+        self.stamps.touch(row);
+    }
+
     /// Says whether the host may be given work: up and suspect hosts may.
     pub fn set_status(&mut self, row: Row, status: Status) {
         let columns = &mut self.columns;
@@ -624,6 +632,11 @@ impl<'a> HostState<'a> {
     /// Its row.
     pub fn row(&self) -> Row {
         self.row
+    }
+
+    /// Its amounts.
+    pub(crate) fn exact(&self) -> &'a Exact {
+        self.exact
     }
 
     /// Service host name.

@@ -8,6 +8,8 @@
 mod aggregates;
 mod bitmap;
 mod capability_columns;
+mod capacity;
+mod changes;
 mod columns;
 mod dictionary;
 pub mod document;
@@ -15,14 +17,17 @@ mod evaluate;
 mod explain;
 mod extra_specs_ops;
 mod filters;
+mod fix;
 mod fnv;
 mod group;
 pub mod host_manager;
 mod host_pattern;
 mod host_table;
 mod image;
+mod inspect;
 mod instances;
 mod json;
+mod near;
 mod options;
 mod order;
 mod policy_file;
@@ -33,8 +38,11 @@ mod weighers;
 mod weights;
 
 pub use aggregates::Aggregate;
+pub use capacity::{Eligible, MAX_ON_A_HOST};
+pub use changes::change_request;
 pub use evaluate::{Evaluation, Verdict};
 pub use filters::FilterError;
+pub use fix::{MAX_LOOKS, MAX_TRIALS, search as search_fixes};
 pub use host_manager::*;
 pub use host_pattern::HostPattern;
 pub use host_table::{
@@ -42,6 +50,7 @@ pub use host_table::{
 };
 pub use image::BadImage;
 pub use instances::Instance;
+pub use near::NearMisses;
 pub use novella_objects::HostState as Status;
 pub use novella_resources::Amounts;
 pub use options::{

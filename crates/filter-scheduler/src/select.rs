@@ -142,8 +142,8 @@ pub enum Failure {
 pub(crate) struct Work {
     /// One bit per row that is still a candidate.
     pub(crate) alive: Vec<u64>,
-    tallies: Vec<Tally>,
-    ranges: Vec<Range>,
+    pub(crate) tallies: Vec<Tally>,
+    pub(crate) ranges: Vec<Range>,
     /// The best hosts of a round, best first.
     pub(crate) best: Vec<Weighed>,
     history: History,
@@ -430,7 +430,7 @@ impl FilterScheduler {
     }
 
     /// Runs the filters of one round over all blocks.
-    fn scan(&mut self, table: &HostTable, request: &mut Request<'_>, index: usize) -> u32 {
+    pub(crate) fn scan(&mut self, table: &HostTable, request: &mut Request<'_>, index: usize) -> u32 {
         let (work, group) = (&mut self.work, request.group.as_ref());
         let filters = &mut request.filters;
         work.tallies.clear();

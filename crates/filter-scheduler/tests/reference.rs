@@ -6,6 +6,7 @@ mod naive;
 
 use std::collections::BTreeMap;
 
+use naive::explained;
 use naive::policy::{QUERIES_ERROR, QUERIES_NOT, QUERIES_OR, QUERIES_ROOM};
 use naive::{Host, Naive, Outcome};
 use novella_filter_scheduler::{
@@ -112,8 +113,14 @@ fn case(seed: u64) -> Seen {
             Outcome::Failed { .. } => seen.refused += 1,
             Outcome::Error { .. } => seen.errors += 1,
         }
+        if seed.is_multiple_of(20) {
+            explained::each_host_as_it_is_decided(&mut engine, &mut table, &request);
+        }
         let got = engine.select(&mut table, &request, &terms);
         seen.note(&got);
+        if got.failure.is_none() {
+            explained::winner_is_the_placed(&table, &got);
+        }
         compare(&table, &expected, &got, &format!("{request:#?}\n{options:#?}\n{terms:?}"));
         for host in &hosts {
             let row = table.row_of(&host.name).expect("no host vanished");

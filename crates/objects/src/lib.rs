@@ -8,9 +8,11 @@
 //! Left out on purpose: behaviour. What fits where is `novella-resources`, who is chosen is `novella-filter-scheduler`.
 
 mod capabilities;
+mod capacity;
 mod decision;
 pub mod document;
 mod entries;
+mod explain;
 mod host;
 mod json;
 mod request_spec;
@@ -19,11 +21,17 @@ pub use capabilities::{
     AllocationRatios, Capabilities, CapabilitiesList, Claim, Inventory, Measured, NovellaReport, Reserved,
     UpdateServiceCapabilities,
 };
+pub use capacity::{
+    Capacity, CapacityQuery, FlavorCapacity, GroupCapacity, Grouping, Limit, ReservedCapacity,
+};
 pub use decision::{
     Decision, Explanation, FilterTally, NearestMiss, Refusal, Reserve, ReserveEntry, Scored, Selection,
     WeigherScore,
 };
 pub use entries::Entries;
+pub use explain::{
+    Change, Explain, Explained, FilterOutcome, FilterVerdict, Fix, Fixes, HostVerdict, Part, Quantity,
+};
 pub use host::{HostDetail, HostState, HostSummary, HostWarning, ServiceSummary};
 pub use json::Json;
 pub use request_spec::{Flavor, Image, InstanceGroup, RequestSpec, Retry, SelectDestinations};

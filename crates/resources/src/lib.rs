@@ -177,6 +177,27 @@ impl Capacity {
         }
     }
 
+    /// How many instances fit beside `used` one after another, as far as one amount goes: each asks `wanted`, and each
+    /// before it has taken `taken`. `None`: without end.
+    pub fn times(&self, amount: Amount, used: &Amounts, wanted: &Demand, taken: &Amounts) -> Option<u64> {
+        let mb = |gb: u64| gb.saturating_mul(MB_PER_GB);
+        let (total, ratio, used, wanted, taken) = match amount {
+            Amount::Vcpus if self.vcpus == 0 => return None,
+            Amount::Vcpus => (self.vcpus, self.ratios.cpu, used.vcpus, wanted.vcpus, taken.vcpus),
+            Amount::MemoryMb => {
+                (self.memory_mb, self.ratios.ram, used.memory_mb, wanted.memory_mb, taken.memory_mb)
+            }
+            Amount::DiskMb => {
+                (mb(self.disk_gb), self.ratios.disk, mb(used.disk_gb), wanted.disk_mb, mb(taken.disk_gb))
+            }
+        };
+        let spare = left(total, ratio, used).saturating_sub_unsigned(wanted);
+        if wanted > total || spare < 0 {
+            return Some(0);
+        }
+        spare.unsigned_abs().checked_div(taken).map(|further| further + 1)
+    }
+
     /// Every amount of `wanted` that does not fit beside `used`; empty when all do.
     pub fn shortfalls(&self, used: &Amounts, wanted: &Demand) -> Vec<Shortfall> {
         let room = self.room(used);
@@ -196,8 +217,12 @@ impl Capacity {
 ///
 /// `x` is whole, so comparing it with a double is the same as comparing it with the double's floor.
 fn largest(total: u64, ratio: f64, used: u64) -> i64 {
-    let left = (total as f64 * ratio - used as f64).floor() as i64; // `as` saturates
-    left.min(i64::try_from(total).unwrap_or(i64::MAX))
+    left(total, ratio, used).min(i64::try_from(total).unwrap_or(i64::MAX))
+}
+
+/// The whole part of what may still be used.
+fn left(total: u64, ratio: f64, used: u64) -> i64 {
+    (total as f64 * ratio - used as f64).floor() as i64 // `as` saturates
 }
 
 #[cfg(test)]
@@ -256,6 +281,30 @@ mod tests {
         fn room_is_the_double_comparison(total in 0u64..1 << 31, used in 0u64..1 << 32, ratio in 0.01f64..20.0, wanted in 0u64..1 << 32) {
             let double = wanted <= total && total as f64 * ratio - used as f64 >= wanted as f64;
             prop_assert_eq!(wanted as i64 <= largest(total, ratio, used), double);
+        }
+
+        /// Counting at once is counting one by one.
+        #[test]
+        fn times_is_one_after_another(
+            memory_mb in 0u64..2000, used in 0u64..2500, wanted in 0u64..300, ratio in 0.1f64..3.0,
+            disk_gb in 0u64..40, root_gb in 0u64..9, swap in 0u64..3000,
+        ) {
+            let ratios = AllocationRatios { cpu: ratio, ram: ratio, disk: ratio };
+            let capacity = Capacity { vcpus: memory_mb / 9, memory_mb, disk_gb, ratios };
+            let used = Amounts { vcpus: used / 9, memory_mb: used, disk_gb: used / 60, instances: 0 };
+            let flavor =
+                Flavor { vcpus: wanted as u32 / 9, memory_mb: wanted, root_gb, swap, ..Flavor::default() };
+            let (demand, taken) = (Demand::of_flavor(&flavor), Amounts::of_flavor(&flavor));
+            for amount in [Amount::Vcpus, Amount::MemoryMb, Amount::DiskMb] {
+                let (mut now, mut placed) = (used, 0);
+                while placed < 10_000
+                    && !capacity.shortfalls(&now, &demand).iter().any(|short| short.amount == amount)
+                {
+                    (now, placed) = (now.plus(taken), placed + 1);
+                }
+                let times = capacity.times(amount, &used, &demand, &taken);
+                prop_assert_eq!(times.unwrap_or(10_000), placed);
+            }
         }
 
         #[test]

@@ -8,6 +8,7 @@
 //! Known differences to Nova: HostState's methods and its attributes that no report carries are not there to be asked;
 //! `stats` as a whole compares with nothing; numbers and lists have no attributes of their own.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::attributes::computed;
@@ -25,6 +26,8 @@ pub(super) struct Questions(Vec<Question>);
 
 #[derive(Debug)]
 struct Question {
+    /// The extra spec's key, as the flavor has it.
+    key: Box<str>,
     /// A scoped path must lead somewhere; an unscoped one only where its word is known.
     scoped: bool,
     /// Every HostState has what the first word names, if only as None.
@@ -47,6 +50,14 @@ enum First {
         attribute: Option<u32>,
         fact: Option<u32>,
     },
+}
+
+/// What stands at the end of a path.
+enum Found<'t> {
+    Text(Cow<'t, str>),
+    Nothing,
+    /// The host has no such word, and nothing is asked of it then.
+    NotAsked,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,18 +87,18 @@ impl Questions {
         const BITS_PATH: &str = "capabilities:cpu_info:maxphysaddr:bits";
         let bits = extra_specs.get(BITS);
         let mut questions = Vec::new();
-        let mut ask = |key: &str, text: &str, requirement| {
-            questions.extend(Question::compile(key, text, requirement, table));
+        let mut ask = |key: &str, path: &str, text: &str, requirement| {
+            questions.extend(Question::compile(key, path, text, requirement, table));
         };
         for (key, text) in extra_specs {
             match bits {
-                Some(bits) if key == BITS_PATH => ask(BITS_PATH, bits, Requirement::at_least(bits)),
+                Some(bits) if key == BITS_PATH => ask(BITS, BITS_PATH, bits, Requirement::at_least(bits)),
                 Some(_) if key == BITS => {}
-                _ => ask(key, text, Requirement::parse(text)),
+                _ => ask(key, key, text, Requirement::parse(text)),
             }
         }
         if let Some(bits) = bits.filter(|_| !extra_specs.contains_key(BITS_PATH)) {
-            ask(BITS_PATH, bits, Requirement::at_least(bits));
+            ask(BITS, BITS_PATH, bits, Requirement::at_least(bits));
         }
         Self(questions)
     }
@@ -95,16 +106,32 @@ impl Questions {
     pub(super) fn run(&mut self, table: &HostTable, block: usize, alive: u64, tally: &mut Tally) -> u64 {
         self.0.iter_mut().fold(alive, |alive, question| question.run(table, block, alive, tally))
     }
+
+    /// The first requirement that a refused host does not meet, and what it has instead.
+    pub(super) fn refusal(&self, table: &HostTable, row: Row) -> String {
+        let refusal = |question: &Question| {
+            let (found, _) = question.find(table, row);
+            (question.judge(&found).0 != Verdict::Pass).then(|| {
+                let found = match &found {
+                    Found::Text(text) => text,
+                    Found::Nothing | Found::NotAsked => "not reported",
+                };
+                format!("extra spec {} is {found}, asked {}", question.key, question.requirement_text)
+            })
+        };
+        self.0.iter().find_map(refusal).unwrap_or_else(|| "an extra spec does not hold".to_owned())
+    }
 }
 
 impl Question {
     fn compile(
         key: &str,
+        path: &str,
         requirement_text: &str,
         requirement: Requirement,
         table: &mut HostTable,
     ) -> Option<Self> {
-        let mut rest: Vec<&str> = key.split(':').collect();
+        let mut rest: Vec<&str> = path.split(':').collect();
         let scoped = rest.len() > 1;
         if scoped && rest.remove(0) != "capabilities" {
             return None;
@@ -132,7 +159,7 @@ impl Question {
         let verdicts = vec![None; capabilities.values()];
         let rest = rest.into_iter().map(Box::from).collect();
         let requirement_text = requirement_text.into();
-        Some(Self { scoped, always, first, rest, requirement, requirement_text, verdicts })
+        Some(Self { key: key.into(), scoped, always, first, rest, requirement, requirement_text, verdicts })
     }
 
     fn run(&mut self, table: &HostTable, block: usize, alive: u64, tally: &mut Tally) -> u64 {
@@ -166,6 +193,16 @@ impl Question {
 
     /// The verdict on one host, and what is wrong if it is an error.
     fn ask(&mut self, table: &HostTable, row: Row) -> (Verdict, Option<MatchError>) {
+        let (found, symbol) = self.find(table, row);
+        let answer = self.judge(&found);
+        if let Some(symbol) = symbol {
+            self.verdicts[symbol as usize] = Some(answer.0);
+        }
+        answer
+    }
+
+    /// Where the path leads at one host, and the symbol of the value that alone decides it, if one does.
+    fn find<'t>(&self, table: &'t HostTable, row: Row) -> (Found<'t>, Option<u32>) {
         let number = match self.first {
             First::Computed(attribute) => Some(attribute(&table.view(row)).text().into_owned()),
             First::Reported { integer, .. } => integer
@@ -174,30 +211,34 @@ impl Question {
         };
         if let Some(text) = number {
             // Numbers and names hold nothing that a further word could lead to.
-            return if self.rest.is_empty() { self.compare(&text) } else { (Verdict::Reject, None) };
+            let found = if self.rest.is_empty() { Found::Text(text.into()) } else { Found::Nothing };
+            return (found, None);
         }
         let (attributes, facts) = self.symbols(table);
         let (attribute, fact) = (attributes.at(row.index()), facts.at(row.index()));
         for symbol in [attribute, fact].into_iter().flatten() {
             let capability = table.capabilities.value(symbol);
             if capability.value != Json::Null {
-                let answer = self.judge(capability);
-                self.verdicts[symbol as usize] = Some(answer.0);
-                return answer;
+                return (self.find_in(capability), Some(symbol));
             }
         }
         let known = self.scoped || self.always || attribute.is_some() || fact.is_some();
-        (if known { Verdict::Reject } else { Verdict::Pass }, None)
+        (if known { Found::Nothing } else { Found::NotAsked }, None)
     }
 
-    fn judge(&self, capability: &Capability) -> (Verdict, Option<MatchError>) {
+    fn find_in<'t>(&self, capability: &'t Capability) -> Found<'t> {
         let Some((first, further)) = self.rest.split_first() else {
-            return self.compare(&capability.value.text());
+            return Found::Text(capability.value.text());
         };
         let found = capability.tree.as_ref().unwrap_or(&capability.value).get(first);
-        match found.and_then(|value| follow(value, further)) {
-            Some(text) => self.compare(&text),
-            None => (Verdict::Reject, None),
+        found.and_then(|value| follow(value, further)).map_or(Found::Nothing, |text| Found::Text(text.into()))
+    }
+
+    fn judge(&self, found: &Found<'_>) -> (Verdict, Option<MatchError>) {
+        match found {
+            Found::Text(text) => self.compare(text),
+            Found::Nothing => (Verdict::Reject, None),
+            Found::NotAsked => (Verdict::Pass, None),
         }
     }
 

@@ -1,5 +1,7 @@
 //! ImagePropertiesFilter: what an image is made for against what hosts can run.
 
+use std::fmt;
+
 use super::{Asked, Program};
 use crate::capability_columns::Kind;
 use crate::host_table::HostTable;
@@ -14,6 +16,8 @@ pub(super) struct Support {
     /// Each must stand somewhere in one of a host's triples of architecture, hypervisor type and VM mode.
     wanted: Vec<String>,
     version: Option<Predicate>,
+    /// The same as the image has it.
+    requested: Option<String>,
     /// Nova reads a host's bits where its cpu_info is a text, which raises an exception.
     maxphysaddr_bits: bool,
     key: Option<u32>,
@@ -21,6 +25,13 @@ pub(super) struct Support {
     triples: Vec<Option<bool>>,
     /// The versions met so far. A fleet runs few.
     versions: Vec<(i64, bool)>,
+}
+
+impl fmt::Display for Support {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.wanted.join(", "))?;
+        self.requested.iter().try_for_each(|version| write!(f, ", version {version}"))
+    }
 }
 
 impl Support {
@@ -40,6 +51,7 @@ impl Support {
         }
         Program::Image(Self {
             wanted,
+            requested: of_image("img_hv_requested_version"),
             version: image.get_text("img_hv_requested_version").and_then(Predicate::parse),
             maxphysaddr_bits: image.get("hw_maxphysaddr_bits").is_some_and(Property::truthy),
             key,

@@ -8,14 +8,16 @@
 //! `tests/reference.rs`.
 
 mod attributes;
+mod bound;
 mod by_aggregate;
 mod compute_capabilities;
 mod image;
 mod json_query;
 mod network;
+mod refusal;
 
 use novella_objects::RequestSpec;
-use novella_resources::{Amount, Demand};
+use novella_resources::{Amount, Capacity, Demand};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -29,10 +31,12 @@ use crate::image::ImageProperties;
 use crate::json::Json;
 use crate::options::{FilterKind, SchedulerOptions, ratios};
 use crate::python;
+pub(crate) use bound::Bound;
 use compute_capabilities::Questions;
 use image::Support;
 use json_query::Query;
 use network::Network;
+pub(crate) use refusal::Scene;
 
 /// What a request asks, read once.
 #[derive(Debug)]
@@ -97,9 +101,20 @@ enum Program {
 
 /// What is counted on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Count {
+pub(crate) enum Count {
     IoOps,
     Instances,
+}
+
+/// What a filter compares with a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// How much of it fits.
+    Amount(Amount),
+    /// How many more of it a host may have.
+    Count(Count),
+    /// How many more of its group a host may have.
+    Members,
 }
 
 /// A rule asked once of every distinct value of an attribute.
@@ -124,7 +139,7 @@ enum Rule {
 pub(crate) struct Tally {
     pub(crate) hosts_in: u32,
     pub(crate) hosts_out: u32,
-    /// Of the refused, the first in fleet order with the most room.
+    /// Of the refused, the first in fleet order with the most room, in the unit of [`Filter::measure`].
     pub(crate) nearest: Option<(Row, i32)>,
     /// Hosts that it could not decide about, which count as refused.
     pub(crate) errors: u32,
@@ -312,20 +327,30 @@ impl Filter {
             }
             Program::Together => group.map_or(u64::MAX, |group| group.together(block)),
             Program::Apart => match group.map_or(Ok(u64::MAX), |group| group.apart(block)) {
-                Ok(apart) => apart,
+                Ok(apart) => {
+                    each.note_nearest(apart, |row| group.map_or(0, |group| group.room_on(row as u32)));
+                    apart
+                }
                 Err(text) => {
                     each.ask(|_| Err(format!("max_server_per_host is {text:?}, which is no number")))
                 }
             },
-            Program::Fewer { count, limit } => match count.column(columns) {
-                // Rounding keeps order, and moves no number across one that it keeps as it is.
-                column if limit.unsigned_abs() <= 1 << f32::MANTISSA_DIGITS => {
-                    below_f32(&column.rounded.as_chunks::<BLOCK>().0[block], *limit as f32)
-                }
-                _ => each.ask(|row| Ok(count.of(&columns.exact[row]) < i128::from(*limit))),
-            },
+            Program::Fewer { count, limit } => {
+                let pass = match count.column(columns) {
+                    // Rounding keeps order, and moves no number across one that it keeps as it is.
+                    column if limit.unsigned_abs() <= 1 << f32::MANTISSA_DIGITS => {
+                        below_f32(&column.rounded.as_chunks::<BLOCK>().0[block], *limit as f32)
+                    }
+                    _ => each.ask(|row| Ok(count.of(&columns.exact[row]) < i128::from(*limit))),
+                };
+                each.note_nearest(pass, |row| count.room(&columns.exact[row], *limit));
+                pass
+            }
             Program::FewerOfSet { count, limits } => {
-                each.ask(|row| Ok(count.of(&columns.exact[row]) < i128::from(limits[set_of(row)])))
+                let limit = |row| limits[set_of(row)];
+                let pass = each.ask(|row| Ok(count.of(&columns.exact[row]) < i128::from(limit(row))));
+                each.note_nearest(pass, |row| count.room(&columns.exact[row], limit(row)));
+                pass
             }
             Program::Sets(verdicts) => each.ask(|row| verdicts[set_of(row)].clone()),
             Program::Values(values) => each.ask(|row| values.ask(table, row)),
@@ -341,12 +366,16 @@ impl Filter {
         }
     }
 
-    /// The amount that this filter compares, and how much is asked of it.
-    pub(crate) fn amount(&self) -> Option<(Amount, i32)> {
+    /// What this filter compares, and how much of it is asked.
+    pub(crate) fn measure(&self) -> Option<(Measure, i32)> {
         match self.program {
             Program::Room { amount, wanted } | Program::RoomOfSet { amount, wanted, .. } => {
-                Some((amount, wanted))
+                Some((Measure::Amount(amount), wanted))
             }
+            Program::Fewer { count, .. } | Program::FewerOfSet { count, .. } => {
+                Some((Measure::Count(count), 1))
+            }
+            Program::Apart => Some((Measure::Members, 1)),
             _ => None,
         }
     }
@@ -370,6 +399,17 @@ struct Each<'a> {
 }
 
 impl Each<'_> {
+    /// Notes how much room those had that do not pass.
+    fn note_nearest(&mut self, pass: u64, room: impl Fn(usize) -> i32) {
+        for bit in word_bits(self.alive & !pass) {
+            let row = self.block * BLOCK + bit;
+            let room = room(row);
+            if self.tally.nearest.is_none_or(|(_, best)| room > best) {
+                self.tally.nearest = Some((Row(row as u32), room));
+            }
+        }
+    }
+
     /// Those that pass. An error counts as a refusal, and the first is kept.
     fn ask(&mut self, mut verdict: impl FnMut(usize) -> Result<bool, String>) -> u64 {
         let mut pass = 0;
@@ -405,6 +445,12 @@ impl Count {
             Self::IoOps => exact.num_io_ops().into(),
             Self::Instances => exact.used().instances.into(),
         }
+    }
+
+    /// How many more a host may have before it reaches `limit`; negative beyond it.
+    fn room(self, exact: &Exact, limit: i64) -> i32 {
+        let room = i128::from(limit) - self.of(exact);
+        lane(room.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
     }
 }
 
@@ -479,17 +525,21 @@ fn room(kind: FilterKind, request: &RequestSpec) -> (Amount, i32, &'static str) 
 /// The room of a host whose ratio is another.
 fn room_with(exact: &Exact, amount: Amount, ratio: f64) -> i32 {
     let mut capacity = exact.capacity();
-    match amount {
-        Amount::Vcpus => capacity.ratios.cpu = ratio,
-        Amount::MemoryMb => capacity.ratios.ram = ratio,
-        Amount::DiskMb => capacity.ratios.disk = ratio,
-    }
+    set_ratio(&mut capacity, amount, ratio);
     let room = capacity.room(&exact.used());
     lane(match amount {
         Amount::Vcpus => room.vcpus,
         Amount::MemoryMb => room.memory_mb,
         Amount::DiskMb => room.disk_mb,
     })
+}
+
+pub(crate) fn set_ratio(capacity: &mut Capacity, amount: Amount, ratio: f64) {
+    match amount {
+        Amount::Vcpus => capacity.ratios.cpu = ratio,
+        Amount::MemoryMb => capacity.ratios.ram = ratio,
+        Amount::DiskMb => capacity.ratios.disk = ratio,
+    }
 }
 
 fn sets(table: &HostTable, verdict: impl FnMut(&Facts) -> by_aggregate::Verdict) -> Program {

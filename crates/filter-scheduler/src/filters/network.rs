@@ -1,5 +1,6 @@
 //! SimpleCIDRAffinityFilter: hosts near an address.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde_json::Value;
@@ -12,6 +13,12 @@ use crate::python;
 pub(super) struct Network {
     address: IpAddr,
     prefix: u32,
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
 }
 
 impl Network {

@@ -14,8 +14,10 @@
 //! Any service may report; only `compute` has hosts that something can be placed on.
 
 mod apply;
+mod capacity;
 mod check;
 mod claims;
+mod explain;
 mod identity;
 mod liveness;
 mod members;

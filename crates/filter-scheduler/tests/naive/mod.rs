@@ -1,5 +1,6 @@
 //! The scheduler's rules, written down as plainly as they can be read. Slow, and meant to be.
 
+pub mod explained;
 pub mod policy;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -26,6 +26,12 @@ fn plain(pass: bool) -> Verdict {
     if pass { Verdict::Pass } else { Verdict::Reject(None) }
 }
 
+/// One more must fit below the limit.
+fn fewer(count: i64, limit: f64) -> Verdict {
+    let room = limit - count as f64;
+    if room > 0.0 { Verdict::Pass } else { Verdict::Reject(Some((1.0, room))) }
+}
+
 /// All aggregates of a host.
 fn aggregates<'a>(all: &'a [Aggregate], host: &Host) -> Vec<&'a Aggregate> {
     all.iter().filter(|aggregate| host.aggregates.contains(&aggregate.id)).collect()
@@ -69,17 +75,16 @@ impl Naive<'_> {
         let image = |name: &str| request.image.as_ref()?.properties.get(name)?.as_str();
         match kind {
             FilterKind::AllHosts => Verdict::Pass,
-            FilterKind::IoOps => plain(host.io_ops() < policy.max_io_ops_per_host),
-            FilterKind::NumInstances => plain(host.num_instances() < policy.max_instances_per_host),
+            FilterKind::IoOps => fewer(host.io_ops(), policy.max_io_ops_per_host as f64),
+            FilterKind::NumInstances => fewer(host.num_instances(), policy.max_instances_per_host as f64),
             FilterKind::AggregateIoOps => {
-                let limit =
-                    smallest(self.aggregates, host, "max_io_ops_per_host", policy.max_io_ops_per_host as f64);
-                plain((host.io_ops() as f64) < limit)
+                let configured = policy.max_io_ops_per_host as f64;
+                fewer(host.io_ops(), smallest(self.aggregates, host, "max_io_ops_per_host", configured))
             }
             FilterKind::AggregateNumInstances => {
                 let configured = policy.max_instances_per_host as f64;
                 let limit = smallest(self.aggregates, host, "max_instances_per_host", configured);
-                plain((host.num_instances() as f64) < limit)
+                fewer(host.num_instances(), limit)
             }
             FilterKind::SameHost => {
                 let uuids = hint("same_host");
@@ -113,10 +118,13 @@ impl Naive<'_> {
             FilterKind::ServerGroupAffinity => plain(group.is_none_or(|group| {
                 group.policy != "affinity" || group.hosts.is_empty() || group.hosts.contains(&host.name)
             })),
-            FilterKind::ServerGroupAntiAffinity => plain(group.is_none_or(|group| {
-                let members = host.instances.intersection(&group.members).count() as i64;
-                group.policy != "anti-affinity" || host.instances.contains(&instance) || members < group.most
-            })),
+            FilterKind::ServerGroupAntiAffinity => match group.filter(|g| g.policy == "anti-affinity") {
+                None => Verdict::Pass,
+                Some(_) if host.instances.contains(&instance) => Verdict::Pass,
+                Some(group) => {
+                    fewer(host.instances.intersection(&group.members).count() as i64, group.most as f64)
+                }
+            },
             FilterKind::ImageProperties => {
                 let words: Vec<&str> =
                     ["hw_architecture", "img_hv_type", "hw_vm_mode"].into_iter().filter_map(image).collect();

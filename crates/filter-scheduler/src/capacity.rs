@@ -1,0 +1,218 @@
+//! How many more instances of a flavor fit, host by host.
+//!
+//! Two steps, so that nobody waits for the second: [`FilterScheduler::eligible`] runs, like one placement, the filters
+//! that do not count, and copies the amounts; [`Eligible::count`] counts on the copy. A filter that counts says in closed
+//! form how often it would pass the same request on a host: the number after which it refuses when instances are placed
+//! there one by one, which a property test does.
+//!
+//! Left out: filters whose answer changes with each instance in another way are asked for the first only, and named.
+
+use std::collections::BTreeMap;
+
+use novella_objects::{
+    FilterTally, FlavorCapacity, GroupCapacity, Grouping, Limit, RequestSpec, ReservedCapacity,
+};
+use novella_resources::{Amounts, Demand};
+use uuid::Uuid;
+
+use crate::explain;
+use crate::filters::Bound;
+use crate::host_table::{BLOCK, HostState, HostTable, Snapshot};
+use crate::options::FilterKind;
+use crate::select::{Failure, FilterScheduler, Terms};
+
+/// Most instances that one host is said to take, where nothing limits it.
+pub const MAX_ON_A_HOST: u64 = 100_000;
+
+/// The fleet at one instant, and which of its hosts a flavor may go to.
+#[derive(Debug)]
+pub struct Eligible {
+    hosts: Snapshot,
+    /// By row: no filter refuses that does not count.
+    passed: Vec<u64>,
+    refused: Vec<FilterTally>,
+    bounds: Vec<(FilterKind, Bound)>,
+    asked_once: Vec<String>,
+    spec: RequestSpec,
+    /// By row: the symbol of its set of aggregates. By symbol: their names.
+    sets: Vec<u32>,
+    set_names: Vec<Vec<String>>,
+    default_zone: String,
+}
+
+/// One eligible host.
+struct Counted<'a> {
+    host: HostState<'a>,
+    fits: u64,
+    /// Which bound ends it.
+    limit: Option<usize>,
+}
+
+impl FilterScheduler {
+    /// Which hosts may take instances like those of `spec`, whose own number does not matter. An error is a request that
+    /// could be asked of no host.
+    pub fn eligible(&mut self, table: &mut HostTable, spec: &RequestSpec) -> Result<Eligible, Failure> {
+        let spec = RequestSpec { instance_uuids: vec![Uuid::nil()], ..spec.clone() };
+        let asked = Self::read(&spec)?;
+        let mut passed = match self.narrow(table, &spec) {
+            Ok(()) => true,
+            Err(Failure::NoValidHost { .. }) => false,
+            Err(failure) => return Err(failure),
+        };
+        passed &= !table.is_empty();
+        if !passed {
+            self.work.alive.clear();
+            self.work.alive.resize(table.columns.present.len(), 0);
+        }
+        let mut request = self.compile(table, &asked, &Terms::default());
+        let bound = |filter: &crate::filters::Filter| filter.bound().map(|bound| (filter.kind, bound));
+        let bounds: Vec<_> = request.filters.iter().filter_map(bound).collect();
+        request.filters.retain(|filter| filter.bound().is_none());
+        request.begin(table, 0);
+        self.scan(table, &mut request, 0);
+        let changing = |filter: &&crate::filters::Filter| !filter.kind.once() && !filter.passes_all();
+        Ok(Eligible {
+            hosts: table.snapshot(),
+            passed: self.work.alive.clone(),
+            refused: explain::filters(table, request.filters.iter().zip(&self.work.tallies)),
+            asked_once: request
+                .filters
+                .iter()
+                .filter(changing)
+                .map(|filter| filter.kind.name().to_owned())
+                .collect(),
+            bounds,
+            sets: table.aggregates.rows().to_vec(),
+            set_names: table.aggregates.names(),
+            default_zone: self.options().default_availability_zone.clone(),
+            spec: spec.clone(),
+        })
+    }
+}
+
+impl Eligible {
+    /// How many fit. `held_back` is what each row reserves for itself, which need not move when it is lost; rows beyond
+    /// its end reserve nothing.
+    pub fn count(
+        &self,
+        by: Option<Grouping>,
+        reserve: Option<Grouping>,
+        held_back: &[Amounts],
+    ) -> FlavorCapacity {
+        let counted: Vec<_> = self.hosts.hosts().filter_map(|host| self.count_on(host)).collect();
+        FlavorCapacity {
+            flavor: self.spec.flavor.clone(),
+            fits: counted.iter().map(|host| host.fits).sum(),
+            hosts: self.hosts.hosts().count() as u32,
+            eligible: counted.len() as u32,
+            open: counted.iter().filter(|host| host.fits > 0).count() as u32,
+            refused: self.refused.clone(),
+            limits: self.limits(counted.iter()),
+            asked_once: self.asked_once.clone(),
+            groups: by.map_or_else(Vec::new, |by| self.by(by, &counted)),
+            reserve: reserve.and_then(|by| self.reserve(by, &counted, held_back)),
+        }
+    }
+
+    fn count_on<'a>(&self, host: HostState<'a>) -> Option<Counted<'a>> {
+        let row = host.row().index();
+        if self.passed[row / BLOCK] & (1 << (row % BLOCK)) == 0 {
+            return None;
+        }
+        let (demand, taken) = (Demand::of_flavor(&self.spec.flavor), Amounts::of_flavor(&self.spec.flavor));
+        let set = self.sets[row] as usize;
+        let times = |(_, bound): &(_, Bound)| bound.times(host.exact(), set, &demand, &taken);
+        let mut counted = Counted { host, fits: MAX_ON_A_HOST, limit: None };
+        for (at, times) in self.bounds.iter().map(times).enumerate() {
+            if let Some(times) = times.filter(|times| *times < counted.fits) {
+                counted = Counted { fits: times, limit: Some(at), ..counted };
+            }
+        }
+        Some(counted)
+    }
+
+    fn limits<'c, 'h: 'c>(&self, hosts: impl Iterator<Item = &'c Counted<'h>>) -> Vec<Limit> {
+        let mut times = vec![0; self.bounds.len()];
+        hosts.filter_map(|host| host.limit).for_each(|at| times[at] += 1);
+        let limit = |((kind, bound), hosts): (&(FilterKind, Bound), u32)| Limit {
+            filter: kind.name().to_owned(),
+            amount: bound.name().to_owned(),
+            hosts,
+        };
+        let mut limits: Vec<_> =
+            self.bounds.iter().zip(times).filter(|(_, hosts)| *hosts > 0).map(limit).collect();
+        limits.sort_by_key(|limit| std::cmp::Reverse(limit.hosts));
+        limits
+    }
+
+    /// The parts that a host belongs to.
+    fn parts(&self, by: Grouping, host: &HostState<'_>) -> Vec<String> {
+        let set = self.sets[host.row().index()] as usize;
+        match by {
+            Grouping::Host => vec![host.host().to_owned()],
+            Grouping::Zone => vec![host.zone().unwrap_or(&self.default_zone).to_owned()],
+            Grouping::Aggregate => self.set_names[set].clone(),
+        }
+    }
+
+    fn by(&self, by: Grouping, hosts: &[Counted<'_>]) -> Vec<GroupCapacity> {
+        let mut parts: BTreeMap<String, Vec<&Counted<'_>>> = BTreeMap::new();
+        for counted in hosts {
+            let mut names = self.parts(by, &counted.host);
+            if names.is_empty() {
+                names.push(String::new());
+            }
+            for name in names {
+                parts.entry(name).or_default().push(counted);
+            }
+        }
+        let group = |(name, hosts): (String, Vec<&Counted<'_>>)| GroupCapacity {
+            name,
+            eligible: hosts.len() as u32,
+            fits: hosts.iter().map(|host| host.fits).sum(),
+            limit: self.limits(hosts.into_iter()).into_iter().next().map(|limit| limit.amount),
+        };
+        parts.into_iter().map(group).collect()
+    }
+
+    /// Loses each part in turn. The first in order of names of those whose loss leaves the least is told.
+    fn reserve(
+        &self,
+        by: Grouping,
+        hosts: &[Counted<'_>],
+        held_back: &[Amounts],
+    ) -> Option<ReservedCapacity> {
+        let all: u64 = hosts.iter().map(|host| host.fits).sum();
+        let mut parts: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        for counted in hosts {
+            let moved = self.slots(&counted.host, held_back);
+            for name in self.parts(by, &counted.host) {
+                let (fits, slots) = parts.entry(name).or_default();
+                (*fits, *slots) = (*fits + counted.fits, *slots + moved);
+            }
+        }
+        let (lost, (fits, moved)) = parts.into_iter().reduce(|worst, next| {
+            let left = |(_, (fits, moved)): &(String, (u64, u64))| {
+                i128::from(all) - i128::from(*fits) - i128::from(*moved)
+            };
+            if left(&next) < left(&worst) { next } else { worst }
+        })?;
+        let others = all - fits;
+        Some(ReservedCapacity {
+            lost,
+            moved,
+            fits: others.saturating_sub(moved),
+            short: moved.saturating_sub(others),
+        })
+    }
+
+    /// How many instances of the flavor take what runs on a host.
+    fn slots(&self, host: &HostState<'_>, held_back: &[Amounts]) -> u64 {
+        let held_back = held_back.get(host.row().index()).copied().unwrap_or_default();
+        let (runs, taken) = (host.used().minus(held_back), Amounts::of_flavor(&self.spec.flavor));
+        let slots = |runs: u64, taken: u64| if taken == 0 { 0 } else { runs.div_ceil(taken) };
+        slots(runs.vcpus, taken.vcpus)
+            .max(slots(runs.memory_mb, taken.memory_mb))
+            .max(slots(runs.disk_gb, taken.disk_gb))
+    }
+}

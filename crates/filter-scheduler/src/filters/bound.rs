@@ -1,0 +1,66 @@
+//! Filters that count: how often each would pass the same request on one host.
+
+use novella_resources::{Amount, Amounts, Demand};
+
+use super::{Count, Filter, Program};
+use crate::host_table::Exact;
+
+/// What a filter counts, taken out of a compiled filter so that it outlives the table's lock.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Bound {
+    /// What fits; with the ratios of aggregates, by set, where they have one.
+    Room { amount: Amount, ratios: Vec<Option<f64>> },
+    /// Fewer than a limit; by set of aggregates, if there is more than one.
+    Fewer { count: Count, limits: Vec<i64> },
+}
+
+impl Filter {
+    /// What this filter counts; `None` if it does not count.
+    pub(crate) fn bound(&self) -> Option<Bound> {
+        Some(match &self.program {
+            Program::Room { amount, .. } => Bound::Room { amount: *amount, ratios: Vec::new() },
+            Program::RoomOfSet { amount, ratios, .. } => {
+                Bound::Room { amount: *amount, ratios: ratios.clone() }
+            }
+            Program::Fewer { count, limit } => Bound::Fewer { count: *count, limits: vec![*limit] },
+            Program::FewerOfSet { count, limits } => Bound::Fewer { count: *count, limits: limits.clone() },
+            _ => return None,
+        })
+    }
+
+    /// Whether it passes every host, whatever it has.
+    pub(crate) fn passes_all(&self) -> bool {
+        matches!(self.program, Program::PassAll)
+    }
+}
+
+impl Bound {
+    /// How many instances one after another it lets pass on a host of this set of aggregates; `None`: without end.
+    pub(crate) fn times(&self, exact: &Exact, set: usize, wanted: &Demand, taken: &Amounts) -> Option<u64> {
+        match self {
+            Self::Room { amount, ratios } => {
+                let mut capacity = exact.capacity();
+                if let Some(ratio) = ratios.get(set).copied().flatten() {
+                    super::set_ratio(&mut capacity, *amount, ratio);
+                }
+                capacity.times(*amount, &exact.used(), wanted, taken)
+            }
+            Self::Fewer { count, limits } => {
+                let limit = *limits.get(set).or(limits.first())?;
+                let room = (i128::from(limit) - count.of(exact)).max(0);
+                Some(u64::try_from(room).unwrap_or(u64::MAX))
+            }
+        }
+    }
+
+    /// The amount by name.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Room { amount: Amount::Vcpus, .. } => "vcpus",
+            Self::Room { amount: Amount::MemoryMb, .. } => "memory_mb",
+            Self::Room { amount: Amount::DiskMb, .. } => "disk_gb",
+            Self::Fewer { count: Count::Instances, .. } => "instances",
+            Self::Fewer { count: Count::IoOps, .. } => "io_ops",
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Why a filter refused one host, in words.
+//!
+//! Only said, never decided by: a verdict is that of [`Filter::run`], and these words are asked for afterwards. Where a
+//! part of a request is to be named, the parts are asked one by one of the code that decided.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use novella_resources::{Amount, MB_PER_GB};
+
+use super::{Count, Filter, Program, Rule, attributes, by_aggregate};
+use crate::aggregates::Facts;
+use crate::filters::Asked;
+use crate::group::Group;
+use crate::host_table::{Exact, HostTable, Row};
+use crate::options::{FilterKind, SchedulerOptions};
+
+/// The host that was refused, and all that it was refused by.
+#[derive(Clone, Copy)]
+pub(crate) struct Scene<'a> {
+    pub(crate) table: &'a HostTable,
+    pub(crate) asked: &'a Asked<'a>,
+    pub(crate) group: Option<&'a Group>,
+    pub(crate) options: &'a SchedulerOptions,
+    pub(crate) row: Row,
+}
+
+impl Filter {
+    /// Why this filter, which has refused the host, did so.
+    pub(crate) fn refusal(&self, scene: Scene<'_>) -> String {
+        let Scene { table, asked, row, .. } = scene;
+        let exact = &table.columns.exact[row.index()];
+        match &self.program {
+            Program::Serving => format!("it is {}", exact.status.as_str()),
+            Program::Zone(..) => scene.zone(),
+            Program::Room { amount, wanted } => short(exact, *amount, *wanted, None),
+            Program::RoomOfSet { amount, wanted, .. } => {
+                short(exact, *amount, *wanted, self.ratio(table, row))
+            }
+            Program::Capabilities(questions) => questions.refusal(table, row),
+            Program::Together => "no member of the group is on it".to_owned(),
+            Program::Apart => scene.group.map_or_else(String::new, |group| {
+                let members = group.members_on(row.0);
+                let most = members.saturating_add(group.room_on(row.0));
+                format!("members of the group on it: {members}, at most {most} may be")
+            }),
+            Program::Fewer { count, limit } => count.refusal(exact, *limit),
+            Program::FewerOfSet { count, limits } => {
+                count.refusal(exact, limits[table.aggregates.set_of(row.index()) as usize])
+            }
+            Program::Values(values) => match &values.rule {
+                Rule::Inside(network) => {
+                    format!("host_ip is {}, asked {network}", scene.attribute("host_ip"))
+                }
+                Rule::Metrics(names) => {
+                    let missing = |name: &&String| {
+                        let metrics = attributes::get(table, row, "metrics");
+                        metrics.is_none_or(|metrics| super::metric(&metrics, name).is_none())
+                    };
+                    let missing: Vec<_> = names.iter().filter(missing).map(String::as_str).collect();
+                    format!("it does not report the metric {}", missing.join(", "))
+                }
+            },
+            Program::Image(support) => {
+                let version = exact.hypervisor_version;
+                let supported = scene.attribute("supported_instances");
+                format!(
+                    "supported_instances is {supported}, hypervisor_version {version}; the image asks {support}"
+                )
+            }
+            Program::Query(_) => {
+                let query = asked.spec.scheduler_hints.get("query");
+                format!("the query {} does not hold", query.map_or_else(String::new, ToString::to_string))
+            }
+            Program::Flavor(wanted) => {
+                let kinds = table.instances.kinds_on(row.index());
+                let flavors: BTreeSet<_> = kinds
+                    .map(|kind| kind.and_then(|kind| kind.flavor.as_deref()).unwrap_or("an unknown flavor"))
+                    .filter(|flavor| **flavor != **wanted)
+                    .collect();
+                format!("it has instances of {}, asked only {wanted}", list(flavors))
+            }
+            Program::Sets(_) => scene.sets(self.kind),
+            Program::Rows(_) => scene.rows(self.kind),
+            Program::PassAll | Program::Broken(_) => format!("{} refuses it", self.kind),
+        }
+    }
+}
+
+impl Scene<'_> {
+    fn attribute(&self, name: &str) -> String {
+        let value = attributes::get(self.table, self.row, name);
+        value.map_or_else(|| "not reported".to_owned(), |value| value.text().into_owned())
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.table.aggregates.facts()[self.table.aggregates.set_of(self.row.index()) as usize]
+    }
+
+    fn zone(&self) -> String {
+        let asked = self.asked.spec.availability_zone.as_deref().unwrap_or_default();
+        let own = self.table.view(self.row).zone().unwrap_or(&self.options.default_availability_zone);
+        format!("zone is {own}, asked {asked}")
+    }
+
+    /// Of filters that ask the metadata of aggregates.
+    fn sets(&self, kind: FilterKind) -> String {
+        let (facts, spec) = (self.facts(), self.asked.spec);
+        let metadata = |key: &str| match facts.split(key) {
+            Some(values) => list(values.iter().map(|value| &**value)),
+            None => "not set".to_owned(),
+        };
+        match kind {
+            FilterKind::AggregateInstanceExtraSpecs => {
+                let alone = |(key, text): &(&String, &String)| {
+                    let spec = BTreeMap::from([((*key).clone(), (*text).clone())]);
+                    by_aggregate::extra_specs(facts, &spec) != Ok(true)
+                };
+                let Some((key, text)) = spec.flavor.extra_specs.iter().find(alone) else {
+                    return format!("{kind} refuses it");
+                };
+                let name = key.strip_prefix("aggregate_instance_extra_specs:").unwrap_or(key);
+                format!("extra spec {key}: {name} of its aggregates is {}, asked {text}", metadata(name))
+            }
+            FilterKind::AggregateImagePropertiesIsolation => {
+                let value = |key: &str| self.asked.image.get(key).map(|value| value.text());
+                let differing = facts.all().find_map(|(key, values)| {
+                    let value = value(key).filter(|value| !values.contains(value.as_str()))?;
+                    Some(format!(
+                        "{key} of its aggregates is {}, the image's is {value}",
+                        list(values.iter().map(|v| &**v))
+                    ))
+                });
+                differing.unwrap_or_else(|| format!("{kind} refuses it"))
+            }
+            FilterKind::AggregateMultiTenancyIsolation => {
+                let tenants = facts.all().filter(|(key, _)| key.starts_with("filter_tenant_id"));
+                let tenants = list(tenants.flat_map(|(_, tenants)| tenants).map(|tenant| &**tenant));
+                let project = spec.project_id.as_deref().unwrap_or("none");
+                format!("its aggregates are for the projects {tenants}, the request is of {project}")
+            }
+            FilterKind::AggregateTypeAffinity => {
+                let name = &spec.flavor.name;
+                format!("its aggregates are for the flavors {}, asked {name:?}", metadata("instance_type"))
+            }
+            other => format!("{other} refuses it"),
+        }
+    }
+
+    /// Of filters that know the hosts they pass.
+    fn rows(&self, kind: FilterKind) -> String {
+        match kind {
+            FilterKind::AvailabilityZone => self.zone(),
+            FilterKind::Retry => "it was tried before".to_owned(),
+            FilterKind::DifferentHost => "an instance hinted at is on it".to_owned(),
+            FilterKind::SameHost => "no instance hinted at is on it".to_owned(),
+            FilterKind::IsolatedHosts => {
+                let host = self.table.host(self.row);
+                match self.options.policy.isolated_hosts.iter().any(|isolated| isolated == host) {
+                    true => "it is set aside for images that this one is not among".to_owned(),
+                    false => "the image is set aside for hosts that this one is not among".to_owned(),
+                }
+            }
+            other => format!("{other} refuses it"),
+        }
+    }
+}
+
+impl Count {
+    fn refusal(self, exact: &Exact, limit: i64) -> String {
+        let has = self.of(exact);
+        match self {
+            Self::Instances => format!("instances on it: {has}, with {limit} it is full"),
+            Self::IoOps => format!("instances that build, resize, ...: {has}, with {limit} it is busy"),
+        }
+    }
+}
+
+/// An amount that does not fit, with the sum that says why.
+fn short(exact: &Exact, amount: Amount, wanted: i32, ratio: Option<f64>) -> String {
+    let (capacity, used) = (exact.capacity(), exact.used());
+    let (unit, scale, total, own, used) = match amount {
+        Amount::Vcpus => ("vCPU", 1.0, capacity.vcpus, capacity.ratios.cpu, used.vcpus),
+        Amount::MemoryMb => ("MiB", 1.0, capacity.memory_mb, capacity.ratios.ram, used.memory_mb),
+        Amount::DiskMb => ("GiB", MB_PER_GB as f64, capacity.disk_gb, capacity.ratios.disk, used.disk_gb),
+    };
+    let wanted = f64::from(wanted) / scale;
+    if wanted > total as f64 {
+        return format!("asked {wanted} {unit}, and the host has only {total}");
+    }
+    let ratio = ratio.unwrap_or(own);
+    let left = total as f64 * ratio - used as f64;
+    format!(
+        "short by {} {unit}: asked {wanted}, left {left} of {total} x {ratio}, {used} in use",
+        wanted - left
+    )
+}
+
+fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    words.into_iter().collect::<Vec<_>>().join(", ")
+}

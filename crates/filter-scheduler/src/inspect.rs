@@ -1,0 +1,120 @@
+//! One host looked at closely: every filter asked about it, and the place it has or would have.
+//!
+//! The filters are the compiled ones of a placement, run on a block of which only this host's bit is set, so they cannot
+//! decide otherwise than when it is placed. None is skipped because another refused. Everything is said of the
+//! request's first instance; nothing is picked or consumed.
+
+use novella_objects::{FilterOutcome, FilterVerdict, HostVerdict, RequestSpec};
+
+use crate::explain;
+use crate::filters::{Asked, Scene, Tally};
+use crate::host_table::{BLOCK, HostTable, Row};
+use crate::select::{Failure, FilterScheduler, Request, Terms};
+use crate::weights::Weighing;
+
+impl FilterScheduler {
+    /// What all filters and weighers say of one host. An error is a request that could be asked of no host.
+    pub fn inspect(
+        &mut self,
+        table: &mut HostTable,
+        spec: &RequestSpec,
+        row: Row,
+    ) -> Result<HostVerdict, Failure> {
+        let asked = Self::read(spec)?;
+        let not_considered = self.not_considered(table, spec, row);
+        let mut request = self.compile(table, &asked, &Terms::default());
+        request.begin(table, 0);
+        self.work.reset_history(table);
+        let filters = self.ask_all(table, &asked, &mut request, row);
+        let passes =
+            not_considered.is_none() && filters.iter().all(|filter| filter.verdict == FilterOutcome::Passes);
+        let mut verdict = HostVerdict {
+            host: table.host(row).to_owned(),
+            state: table.view(row).status(),
+            not_considered,
+            passes,
+            filters,
+            weight: None,
+            rank: None,
+            candidates: 0,
+            weighers: Vec::new(),
+            weigher_error: None,
+        };
+        self.place_among_candidates(table, &asked, &mut request, row, &mut verdict);
+        Ok(verdict)
+    }
+
+    fn not_considered(&mut self, table: &HostTable, spec: &RequestSpec, row: Row) -> Option<String> {
+        let refused = self.narrow(table, spec).err().map(|failure| failure.to_string());
+        let alive = self.work.alive.get(row.index() / BLOCK).copied().unwrap_or_default();
+        let considered = refused.is_none() && alive & (1 << (row.index() % BLOCK)) != 0;
+        if considered {
+            return None;
+        }
+        let host = table.host(row);
+        let ignored = spec.ignore_hosts.iter().any(|name| table.rows_of_any_case(name).any(|of| of == row));
+        let by = match &spec.target_host {
+            _ if ignored => "it is among the hosts to ignore".to_owned(),
+            Some(target) if target != host => format!("only {target} is asked for"),
+            Some(_) => format!("only its node {} is asked for", spec.target_node.as_deref().unwrap_or("")),
+            None => "it is not among the forced hosts".to_owned(),
+        };
+        Some(by)
+    }
+
+    fn ask_all(
+        &self,
+        table: &HostTable,
+        asked: &Asked<'_>,
+        request: &mut Request<'_>,
+        row: Row,
+    ) -> Vec<FilterVerdict> {
+        let (block, bit) = (row.index() / BLOCK, 1 << (row.index() % BLOCK));
+        let group = request.group.as_ref();
+        let scene = Scene { table, asked, group, options: self.options(), row };
+        let ask = |filter: &mut crate::filters::Filter| {
+            let mut tally = Tally::default();
+            let passes = filter.run(table, group, block, bit, &mut tally) != 0;
+            let (verdict, reason) = match &tally.first_error {
+                _ if passes => (FilterOutcome::Passes, None),
+                Some(error) => (FilterOutcome::Error, Some(error.reason.clone())),
+                None => (FilterOutcome::Refuses, Some(filter.refusal(scene))),
+            };
+            let miss = explain::nearest_miss(table, filter, &tally);
+            FilterVerdict { filter: filter.kind.name().to_owned(), verdict, reason, miss }
+        };
+        request.filters.iter_mut().map(ask).collect()
+    }
+
+    /// Weighs the host among all that pass.
+    fn place_among_candidates(
+        &mut self,
+        table: &mut HostTable,
+        asked: &Asked<'_>,
+        request: &mut Request<'_>,
+        row: Row,
+        verdict: &mut HostVerdict,
+    ) {
+        if self.narrow(table, asked.spec).is_err() {
+            self.work.alive.fill(0); // no host is considered, so this one would be alone
+        }
+        self.work.alive.resize(table.columns.present.len(), 0);
+        self.scan(table, request, 0);
+        self.work.alive[row.index() / BLOCK] |= 1 << (row.index() % BLOCK);
+        let hosts = self.work.alive.iter().map(|word| word.count_ones()).sum();
+        let (hosts, errors) = self.value(table, asked, request, hosts);
+        verdict.candidates = hosts;
+        if let Some((_, error)) = errors.into_iter().find(|(of, _)| *of == row) {
+            verdict.weigher_error = Some(error.to_string());
+            return;
+        }
+        self.rank(table, &request.weighers, hosts, hosts as usize, &mut None);
+        let Some(at) = self.work.best.iter().position(|host| host.row == row.0) else { return };
+        let own = self.work.best[at];
+        verdict.rank = Some(at as u32 + 1);
+        verdict.weight = Some(own.weight);
+        let weighing = Weighing { weighers: &request.weighers, table };
+        let scored = explain::ranking(weighing, &[own], &self.work.ranges, hosts);
+        verdict.weighers = scored.into_iter().flat_map(|scored| scored.weighers).collect();
+    }
+}

@@ -1,0 +1,271 @@
+//! Counting what fits against placing it one by one; and what is left when a part of the fleet is lost.
+//! A failing case prints its seed; `CAPACITY_SEED=n` runs that one alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use novella_filter_scheduler::{
+    Aggregate, Amounts, FilterKind, FilterScheduler, HostTable, MAX_ON_A_HOST, Policy, Resources, Row,
+    SchedulerOptions, Status, Terms,
+};
+use novella_objects::{AllocationRatios, Flavor, FlavorCapacity, Grouping, RequestSpec};
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use uuid::Uuid;
+
+type Rng = ChaCha8Rng;
+
+const CASES: u64 = 1_500;
+
+#[test]
+fn counting_is_placing_one_by_one_until_refusal() {
+    let seeds = match std::env::var("CAPACITY_SEED") {
+        Ok(seed) => {
+            let seed = seed.parse().expect("CAPACITY_SEED is a number");
+            seed..seed + 1
+        }
+        Err(_) => 0..CASES,
+    };
+    let mut seen = BTreeMap::new();
+    for seed in seeds.clone() {
+        match std::panic::catch_unwind(|| case(seed)) {
+            Ok(names) => names.into_iter().for_each(|name| *seen.entry(name).or_insert(0) += 1),
+            Err(panic) => {
+                eprintln!("failed at CAPACITY_SEED={seed}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    let all = ["vcpus", "memory_mb", "disk_gb", "instances", "io_ops", "none"];
+    assert!(
+        seeds.end - seeds.start < CASES || all.iter().all(|name| seen.get(*name) > Some(&20)),
+        "{seen:?}"
+    );
+}
+
+fn case(seed: u64) -> Vec<String> {
+    let mut rng = Rng::seed_from_u64(seed);
+    let mut table = fleet(&mut rng);
+    let mut filters = FilterKind::DEFAULT.to_vec();
+    let further = [
+        FilterKind::AggregateRam,
+        FilterKind::AggregateCore,
+        FilterKind::AggregateDisk,
+        FilterKind::NumInstances,
+        FilterKind::AggregateNumInstances,
+        FilterKind::IoOps,
+        FilterKind::AggregateIoOps,
+    ];
+    filters.extend(further.into_iter().filter(|_| rng.random_bool(0.3)));
+    filters.shuffle(&mut rng);
+    filters.truncate(rng.random_range(0..=filters.len()));
+    let limits = Policy {
+        max_instances_per_host: rng.random_range(0..40),
+        max_io_ops_per_host: rng.random_range(0..30),
+        ..Policy::default()
+    };
+    let options =
+        SchedulerOptions { enabled_filters: filters, policy: limits, ..SchedulerOptions::default() };
+    let mut engine = FilterScheduler::new(options).unwrap();
+    let spec = RequestSpec {
+        flavor: Flavor {
+            vcpus: rng.random_range(0..5),
+            memory_mb: *[0, 100, 512, 4096].choose(&mut rng).unwrap(),
+            root_gb: rng.random_range(0..6),
+            swap: *[0, 0, 700].choose(&mut rng).unwrap(),
+            ..Flavor::default()
+        },
+        availability_zone: rng.random_bool(0.3).then(|| "az1".to_owned()),
+        ..RequestSpec::default()
+    };
+    let counted = engine.eligible(&mut table, &spec).unwrap().count(Some(Grouping::Host), None, &[]);
+    let mut names = Vec::new();
+    let (mut eligible, mut open) = (0, 0);
+    for row in table.rows().collect::<Vec<_>>() {
+        let host = table.host(row).to_owned();
+        let (placed, ended_by) = one_by_one(&mut engine, &mut table, &spec, row);
+        let Some(group) = counted.groups.iter().find(|group| group.name == host) else {
+            assert_eq!(placed, 0, "{host} is not eligible\n{spec:#?}");
+            continue;
+        };
+        assert_eq!(group.fits, placed, "{host}\n{spec:#?}");
+        eligible += 1;
+        open += u32::from(placed > 0);
+        let filter_of = |amount: &str| {
+            let limit = counted.limits.iter().filter(|limit| limit.amount == amount);
+            limit.map(|limit| limit.filter.clone()).collect::<Vec<_>>()
+        };
+        match (&group.limit, ended_by) {
+            (None, None) => names.push("none".to_owned()),
+            (Some(amount), Some(filter)) => {
+                // Filters that refuse at once are told apart by their order, which the first of them wins.
+                assert!(filter_of(amount).contains(&filter), "{amount} {filter} {:?}", counted.limits);
+                names.push(amount.clone());
+            }
+            (told, ended_by) => panic!("{host}: {told:?} but {ended_by:?}"),
+        }
+    }
+    assert_eq!((counted.eligible, counted.open, counted.hosts), (eligible, open, table.len() as u32));
+    assert_eq!(counted.fits, counted.groups.iter().map(|group| group.fits).sum::<u64>());
+    names
+}
+
+/// How many fit on one host, and which filter refused the next; nothing stays placed.
+fn one_by_one(
+    engine: &mut FilterScheduler,
+    table: &mut HostTable,
+    spec: &RequestSpec,
+    row: Row,
+) -> (u64, Option<String>) {
+    let before = table.view(row).consumed();
+    let spec = RequestSpec {
+        instance_uuids: vec![Uuid::nil()],
+        target_host: Some(table.host(row).to_owned()),
+        ..spec.clone()
+    };
+    // Without end is believed after so many.
+    const MANY: u64 = 300;
+    let mut placed = 0;
+    let ended_by = loop {
+        let selected = engine.select(table, &spec, &Terms::default());
+        if selected.failure.is_some() {
+            break selected.explanation.filters.last().map(|tally| tally.filter.clone());
+        }
+        placed += 1;
+        if placed == MANY {
+            break None;
+        }
+    };
+    let consumed = table.view(row).consumed().minus(before);
+    table.give_back(row, &consumed);
+    (if placed == MANY { MAX_ON_A_HOST } else { placed }, ended_by)
+}
+
+/// Small hosts, so that placing one by one ends soon.
+fn fleet(rng: &mut Rng) -> HostTable {
+    let mut table = HostTable::new();
+    for at in 0..rng.random_range(1..12) {
+        let row = table.insert(&format!("h{at}"), &format!("n{at}"));
+        let (vcpus, memory_mb, disk_gb) =
+            (rng.random_range(0..9), rng.random_range(0..9000), rng.random_range(0..60));
+        let mut used = |of: u64| if rng.random_bool(0.5) { 0 } else { rng.random_range(0..=of * 5 / 4) };
+        let resources = Resources {
+            vcpus_total: vcpus,
+            vcpus_used: used(vcpus),
+            memory_mb_total: memory_mb,
+            memory_mb_used: used(memory_mb),
+            disk_gb_total: disk_gb,
+            disk_gb_used: used(disk_gb),
+            ratios: AllocationRatios {
+                cpu: *[4.0, 1.1, 16.0].choose(rng).unwrap(),
+                ram: *[1.0, 1.5, 1.3].choose(rng).unwrap(),
+                disk: *[1.0, 1.7].choose(rng).unwrap(),
+            },
+            num_instances: rng.random_range(0..9),
+            num_io_ops: rng.random_range(0..3),
+            failed_builds: 0,
+        };
+        table.set_resources(row, &resources).unwrap();
+        table.set_status(row, if rng.random_bool(0.9) { Status::Up } else { Status::Down });
+        table.set_zone(row, [None, Some("az1"), Some("az2")].choose(rng).unwrap().as_deref());
+        let aggregates: Vec<u32> = (1..4).filter(|_| rng.random_bool(0.3)).collect();
+        table.set_host_aggregates(row, &aggregates);
+    }
+    table.set_aggregates((1..4).map(|id| {
+        let mut metadata = BTreeMap::new();
+        for key in ["ram", "cpu", "disk"].map(|what| format!("{what}_allocation_ratio")) {
+            if rng.random_bool(0.4) {
+                metadata.insert(key, (*["0.7", "2", "x"].choose(rng).unwrap()).to_owned());
+            }
+        }
+        for key in ["max_instances_per_host", "max_io_ops_per_host"] {
+            if rng.random_bool(0.4) {
+                metadata.insert(key.to_owned(), (*["-1", "7", "15"].choose(rng).unwrap()).to_owned());
+            }
+        }
+        Aggregate { id, name: format!("rack{id}"), metadata }
+    }));
+    table
+}
+
+fn count(table: &mut HostTable, by: Grouping, reserve: Grouping, held_back: &[Amounts]) -> FlavorCapacity {
+    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let flavor = Flavor { vcpus: 1, memory_mb: 1024, ..Flavor::default() };
+    let spec = RequestSpec { flavor, ..RequestSpec::default() };
+    engine.eligible(table, &spec).unwrap().count(Some(by), Some(reserve), held_back)
+}
+
+/// `free` of 16 GiB on each host, in the zone and the racks named.
+fn hosts(hosts: &[(u64, &str, &[u32])]) -> HostTable {
+    let mut table = HostTable::new();
+    for (at, (free, zone, racks)) in hosts.iter().enumerate() {
+        let row = table.insert(&format!("h{at}"), &format!("n{at}"));
+        let resources = Resources {
+            vcpus_total: 64,
+            memory_mb_total: 16_384,
+            memory_mb_used: 16_384 - free,
+            disk_gb_total: 100,
+            ..Resources::default()
+        };
+        table.set_resources(row, &resources).unwrap();
+        table.set_status(row, Status::Up);
+        table.set_zone(row, Some(zone));
+        table.set_host_aggregates(row, racks);
+    }
+    let racks: BTreeSet<u32> = hosts.iter().flat_map(|(_, _, racks)| racks.iter().copied()).collect();
+    table.set_aggregates(racks.into_iter().map(|id| Aggregate {
+        id,
+        name: format!("rack{id}"),
+        metadata: BTreeMap::new(),
+    }));
+    table
+}
+
+#[test]
+fn parts_of_the_fleet_are_counted_and_the_worst_is_lost() {
+    // 8, 3 and 12 fit; 8, 13 and 4 instances of this size run.
+    let mut table = hosts(&[(8192, "a", &[1]), (3072, "b", &[1, 2]), (12_288, "b", &[])]);
+    let by_host = count(&mut table, Grouping::Host, Grouping::Host, &[]);
+    assert_eq!((by_host.fits, by_host.eligible, by_host.open), (23, 3, 3));
+    let fits: Vec<_> = by_host.groups.iter().map(|group| (group.name.as_str(), group.fits)).collect();
+    assert_eq!(fits, [("h0", 8), ("h1", 3), ("h2", 12)]);
+    let reserve = by_host.reserve.unwrap();
+    // Without h1 there is room for 20, of which its 13 take all but 7; without h0 15 - 8 = 7 too, and it comes first.
+    assert_eq!((reserve.lost.as_str(), reserve.moved, reserve.fits, reserve.short), ("h0", 8, 7, 0));
+
+    let by_zone = count(&mut table, Grouping::Zone, Grouping::Zone, &[]);
+    let fits: Vec<_> = by_zone.groups.iter().map(|group| (group.name.as_str(), group.fits)).collect();
+    assert_eq!(fits, [("a", 8), ("b", 15)]);
+    let reserve = by_zone.reserve.unwrap();
+    assert_eq!((reserve.lost.as_str(), reserve.moved, reserve.fits, reserve.short), ("b", 17, 0, 9));
+
+    let by_rack = count(&mut table, Grouping::Aggregate, Grouping::Aggregate, &[]);
+    let fits: Vec<_> = by_rack.groups.iter().map(|group| (group.name.as_str(), group.fits)).collect();
+    assert_eq!(fits, [("", 12), ("rack1", 11), ("rack2", 3)]);
+    assert_eq!(by_rack.reserve.unwrap().lost, "rack1");
+    assert_eq!(by_rack.limits[0].amount, "memory_mb");
+    assert_eq!(by_rack.limits[0].hosts, 3);
+}
+
+#[test]
+fn what_a_host_holds_back_for_itself_does_not_move() {
+    let mut table = hosts(&[(8192, "a", &[]), (16_384 - 512, "a", &[])]);
+    let held_back = [Amounts { memory_mb: 512, ..Amounts::default() }; 2];
+    let counted = count(&mut table, Grouping::Host, Grouping::Host, &held_back);
+    let reserve = counted.reserve.unwrap();
+    // h0 runs 7.5 GiB in 8 slots; h1 runs nothing, and without it 8 fit on h0. Without h0 15 - 8 = 7 fit.
+    assert_eq!((reserve.lost.as_str(), reserve.moved, reserve.fits), ("h0", 8, 7));
+}
+
+#[test]
+fn a_fleet_without_hosts_or_without_eligible_ones_has_room_for_none() {
+    let mut table = HostTable::new();
+    let counted = count(&mut table, Grouping::Host, Grouping::Host, &[]);
+    assert_eq!((counted.fits, counted.hosts, counted.reserve), (0, 0, None));
+    let mut table = hosts(&[(8192, "a", &[])]);
+    let row = table.row_of("h0").unwrap();
+    table.set_status(row, Status::Down);
+    let counted = count(&mut table, Grouping::Host, Grouping::Host, &[]);
+    assert_eq!((counted.fits, counted.hosts, counted.eligible), (0, 1, 0));
+    assert_eq!((counted.refused[0].filter.as_str(), counted.refused[0].hosts_out), ("ComputeFilter", 0));
+}

@@ -1,0 +1,319 @@
+//! Suggestions against the fleet: each, applied from outside, makes the request fit; of a single amount no smaller change
+//! does; a single amount that would do is found; and the search leaves the table as it was.
+//! A failing case prints its seed; `FIX_SEED=n` runs that one alone.
+
+use std::collections::BTreeMap;
+
+use novella_filter_scheduler::{
+    Aggregate, FilterKind, FilterScheduler, HostTable, MAX_TRIALS, Policy, Resources, SchedulerOptions,
+    Status, Terms, change_request, search_fixes,
+};
+use novella_objects::{AllocationRatios, Change, Fixes, Flavor, InstanceGroup, Part, Quantity, RequestSpec};
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use uuid::Uuid;
+
+type Rng = ChaCha8Rng;
+
+const CASES: u64 = 800;
+
+/// One host as the test keeps it.
+#[derive(Debug, Clone, PartialEq)]
+struct Host {
+    name: String,
+    resources: Resources,
+    status: Status,
+    zone: Option<&'static str>,
+    arch: &'static str,
+    aggregates: Vec<u32>,
+}
+
+#[test]
+fn every_suggestion_works_and_no_smaller_amount_does() {
+    let seeds = match std::env::var("FIX_SEED") {
+        Ok(seed) => {
+            let seed = seed.parse().expect("FIX_SEED is a number");
+            seed..seed + 1
+        }
+        Err(_) => 0..CASES,
+    };
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    for seed in seeds.clone() {
+        match std::panic::catch_unwind(|| case(seed)) {
+            Ok(kinds) => kinds.into_iter().for_each(|kind| *seen.entry(kind).or_default() += 1),
+            Err(panic) => {
+                eprintln!("failed at FIX_SEED={seed}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    let kinds = [
+        "ask MemoryMb",
+        "ask Vcpus",
+        "ask DiskGb",
+        "ask Instances",
+        "drop",
+        "free",
+        "raise",
+        "enable",
+        "pair",
+    ];
+    let few =
+        kinds.iter().filter(|kind| seen.get(**kind).is_none_or(|times| *times < 15)).collect::<Vec<_>>();
+    assert!(seeds.end - seeds.start < CASES || few.is_empty(), "{few:?} {seen:?}");
+}
+
+fn case(seed: u64) -> Vec<String> {
+    let mut rng = Rng::seed_from_u64(seed);
+    let hosts = fleet(&mut rng);
+    let aggregates = aggregates(&mut rng);
+    let mut engine = FilterScheduler::new(options(&mut rng)).unwrap();
+    let spec = request(&mut rng);
+    let mut table = table(&hosts, &aggregates);
+    let Some(misses) = engine.near_misses(&mut table, &spec).unwrap() else { return Vec::new() };
+    let found = search_fixes(&spec, &misses, |changes| engine.try_changes(&mut table, &spec, changes));
+    for (host, row) in hosts.iter().zip(table.rows()) {
+        let view = table.view(row);
+        assert_eq!((*view.reported(), view.status()), (host.resources, host.status), "as it was");
+        assert_eq!(view.consumed(), Default::default());
+    }
+    assert_eq!(found.cut.is_some(), found.trials == MAX_TRIALS, "{found:#?}");
+    let context = || format!("{spec:#?}\n{found:#?}\n{hosts:#?}");
+    let mut place = |changes: &[Change]| placed(&mut engine, &hosts, &aggregates, &spec, changes);
+    assert_eq!(place(&[]), None, "{}", context());
+    let mut kinds = Vec::new();
+    for fix in &found.fixes {
+        assert_eq!(place(&fix.changes).as_ref(), Some(&fix.host), "{fix:?}\n{}", context());
+        for smaller in smaller(&mut rng, fix.changes.last().unwrap()) {
+            let mut changes = fix.changes.clone();
+            *changes.last_mut().unwrap() = smaller;
+            assert_eq!(place(&changes), None, "{changes:?} is smaller than {fix:?}\n{}", context());
+        }
+        kinds.push(if fix.changes.len() == 2 { "pair".to_owned() } else { kind(&fix.changes[0]) });
+        if fix.changes.len() == 2 {
+            for change in &fix.changes {
+                let alone = place(std::slice::from_ref(change));
+                assert_eq!(alone, None, "{change:?} is enough alone\n{}", context());
+            }
+        }
+    }
+    let sizes: Vec<_> = found.fixes.iter().map(|fix| (fix.changes.len(), fix.size)).collect();
+    assert!(sizes.is_sorted(), "{sizes:?}");
+    if found.cut.is_none() {
+        complete(&found, &spec, &mut place, &context);
+    }
+    kinds
+}
+
+/// What alone would do is found.
+fn complete(
+    found: &Fixes,
+    spec: &RequestSpec,
+    place: &mut impl FnMut(&[Change]) -> Option<String>,
+    context: &impl Fn() -> String,
+) {
+    let told = |change: &dyn Fn(&Change) -> bool| {
+        found.fixes.iter().any(|fix| fix.changes.len() == 1 && change(&fix.changes[0]))
+    };
+    for (amount, from, least) in [
+        (Quantity::MemoryMb, spec.flavor.memory_mb, 1),
+        (Quantity::Vcpus, spec.flavor.vcpus.into(), 1),
+        (Quantity::DiskGb, spec.flavor.disk_gb(), 0),
+        (Quantity::Instances, spec.instance_uuids.len() as u64, 1),
+    ] {
+        let helps = from > least && place(&[Change::Ask { amount, from, to: least }]).is_some();
+        let told = told(&|change| matches!(change, Change::Ask { amount: other, .. } if *other == amount));
+        assert_eq!(told, helps, "less {amount:?}\n{}", context());
+    }
+    let mut parts = Vec::new();
+    parts.extend(spec.availability_zone.clone().map(Part::AvailabilityZone));
+    parts.extend(spec.flavor.extra_specs.keys().cloned().map(Part::ExtraSpec));
+    parts.extend(spec.instance_group.iter().map(|group| Part::ServerGroup(group.policy.clone())));
+    for part in parts {
+        let change = Change::Drop { part };
+        let helps = place(std::slice::from_ref(&change)).is_some();
+        assert_eq!(told(&|other| *other == change), helps, "{change:?}\n{}", context());
+    }
+}
+
+fn kind(change: &Change) -> String {
+    match change {
+        Change::Ask { amount, .. } => format!("ask {amount:?}"),
+        Change::Drop { .. } => "drop".to_owned(),
+        Change::Free { .. } => "free".to_owned(),
+        Change::RaiseRatio { .. } => "raise".to_owned(),
+        Change::Enable { .. } => "enable".to_owned(),
+    }
+}
+
+/// The next smaller amount, and one at random.
+fn smaller(rng: &mut Rng, change: &Change) -> Vec<Change> {
+    match change {
+        Change::Ask { amount, from, to } => [to + 1, rng.random_range(to + 1..=*from)]
+            .map(|to| Change::Ask { amount: *amount, from: *from, to })
+            .to_vec(),
+        Change::Free { host, amount, by } => [by - 1, rng.random_range(0..*by)]
+            .map(|by| Change::Free { host: host.clone(), amount: *amount, by })
+            .to_vec(),
+        Change::RaiseRatio { host, amount, from, to } => {
+            let hundredth = (to * 100.0).round() - 1.0;
+            vec![Change::RaiseRatio {
+                host: host.clone(),
+                amount: *amount,
+                from: *from,
+                to: hundredth / 100.0,
+            }]
+        }
+        Change::Drop { .. } | Change::Enable { .. } => Vec::new(),
+    }
+}
+
+/// Where it goes on a fleet made anew with these changes.
+fn placed(
+    engine: &mut FilterScheduler,
+    hosts: &[Host],
+    aggregates: &[Aggregate],
+    spec: &RequestSpec,
+    changes: &[Change],
+) -> Option<String> {
+    let (mut hosts, mut spec) = (hosts.to_vec(), spec.clone());
+    for change in changes {
+        match change {
+            Change::Free { host, amount, by } => {
+                let resources = &mut of(&mut hosts, host).resources;
+                match amount {
+                    Quantity::Vcpus => resources.vcpus_used -= by,
+                    Quantity::MemoryMb => resources.memory_mb_used -= by,
+                    Quantity::DiskGb => resources.disk_gb_used -= by,
+                    Quantity::Instances => resources.num_instances -= *by as u32,
+                }
+            }
+            Change::RaiseRatio { host, amount, to, .. } => {
+                let ratios = &mut of(&mut hosts, host).resources.ratios;
+                match amount {
+                    Quantity::Vcpus => ratios.cpu = *to,
+                    Quantity::MemoryMb => ratios.ram = *to,
+                    Quantity::DiskGb => ratios.disk = *to,
+                    Quantity::Instances => panic!("instances have no ratio"),
+                }
+            }
+            Change::Enable { host, .. } => of(&mut hosts, host).status = Status::Up,
+            of_request => change_request(&mut spec, of_request),
+        }
+    }
+    let mut table = table(&hosts, aggregates);
+    let selected = engine.select(&mut table, &spec, &Terms::default());
+    selected.picks.first().map(|pick| table.host(pick.row).to_owned())
+}
+
+fn of<'h>(hosts: &'h mut [Host], name: &str) -> &'h mut Host {
+    hosts.iter_mut().find(|host| host.name == name).expect("a host of the fleet")
+}
+
+fn table(hosts: &[Host], aggregates: &[Aggregate]) -> HostTable {
+    let mut table = HostTable::new();
+    table.set_aggregates(aggregates.iter().cloned());
+    for host in hosts {
+        let row = table.insert(&host.name, &host.name);
+        table.set_resources(row, &host.resources).expect("resources that a row holds");
+        table.set_status(row, host.status);
+        table.set_zone(row, host.zone);
+        table.set_host_aggregates(row, &host.aggregates);
+        let report = format!(r#"{{"cpu_info":{{"arch":"{}"}}}}"#, host.arch);
+        table.set_capabilities(row, &serde_json::from_str(&report).unwrap());
+    }
+    table
+}
+
+fn fleet(rng: &mut Rng) -> Vec<Host> {
+    let full = rng.random_range(0.3..1.0);
+    (0..rng.random_range(1..25))
+        .map(|at| {
+            let mut used =
+                |of: u64| if rng.random_bool(full) { rng.random_range(of / 2..=of) } else { of / 4 };
+            let resources = Resources {
+                vcpus_total: 16,
+                vcpus_used: used(30),
+                memory_mb_total: 16_384,
+                memory_mb_used: used(16_384),
+                disk_gb_total: 200,
+                disk_gb_used: used(210),
+                ratios: AllocationRatios { cpu: 2.0, ..AllocationRatios::default() },
+                num_instances: rng.random_range(0..9),
+                ..Resources::default()
+            };
+            Host {
+                name: format!("h{at}"),
+                resources,
+                status: *[Status::Up, Status::Up, Status::Up, Status::Disabled, Status::Down]
+                    .choose(rng)
+                    .unwrap(),
+                zone: *[None, Some("az1"), Some("az2")].choose(rng).unwrap(),
+                arch: if rng.random_bool(0.7) { "x86_64" } else { "aarch64" },
+                aggregates: (1..3).filter(|_| rng.random_bool(0.3)).collect(),
+            }
+        })
+        .collect()
+}
+
+fn aggregates(rng: &mut Rng) -> Vec<Aggregate> {
+    let metadata = |rng: &mut Rng| {
+        let mut metadata = BTreeMap::new();
+        for key in ["ram_allocation_ratio", "max_instances_per_host", "tier"] {
+            if rng.random_bool(0.5) {
+                metadata.insert(key.to_owned(), rng.random_range(1..5).to_string());
+            }
+        }
+        metadata
+    };
+    (1..3).map(|id| Aggregate { id, name: format!("a{id}"), metadata: metadata(rng) }).collect()
+}
+
+fn options(rng: &mut Rng) -> SchedulerOptions {
+    let mut enabled_filters = FilterKind::DEFAULT.to_vec();
+    let further = [
+        FilterKind::ServerGroupAntiAffinity,
+        FilterKind::NumInstances,
+        FilterKind::AggregateNumInstances,
+        FilterKind::AggregateRam,
+        FilterKind::AggregateInstanceExtraSpecs,
+    ];
+    enabled_filters.extend(further.into_iter().filter(|_| rng.random_bool(0.3)));
+    if rng.random_bool(0.3) {
+        enabled_filters.shuffle(rng);
+    }
+    let policy = Policy { max_instances_per_host: rng.random_range(3..30), ..Policy::default() };
+    SchedulerOptions { enabled_filters, policy, ..SchedulerOptions::default() }
+}
+
+fn request(rng: &mut Rng) -> RequestSpec {
+    let instances = if rng.random_bool(0.6) { 1 } else { rng.random_range(2..12) };
+    let uuids: Vec<_> = (0..instances).map(Uuid::from_u128).collect();
+    let mut extra_specs = BTreeMap::new();
+    if rng.random_bool(0.3) {
+        extra_specs.insert("capabilities:cpu_info:arch".to_owned(), "aarch64".to_owned());
+    }
+    if rng.random_bool(0.1) {
+        extra_specs.insert("aggregate_instance_extra_specs:tier".to_owned(), "2".to_owned());
+    }
+    RequestSpec {
+        flavor: Flavor {
+            vcpus: rng.random_range(1..20),
+            memory_mb: rng.random_range(1..20) * 1000,
+            root_gb: rng.random_range(0..150),
+            ephemeral_gb: *[0, 0, 20].choose(rng).unwrap(),
+            swap: *[0, 0, 1500].choose(rng).unwrap(),
+            extra_specs,
+            ..Flavor::default()
+        },
+        availability_zone: rng.random_bool(0.4).then(|| "az1".to_owned()),
+        instance_group: rng.random_bool(0.2).then(|| InstanceGroup {
+            policy: "anti-affinity".to_owned(),
+            members: uuids.clone(),
+            ..InstanceGroup::default()
+        }),
+        instance_uuids: uuids,
+        ..RequestSpec::default()
+    }
+}

@@ -1,0 +1,58 @@
+//! What must hold of explanations, whatever the fleet and the request.
+
+use novella_filter_scheduler::{FilterScheduler, HostTable, Selected, Verdict};
+use novella_objects::{FilterOutcome, RequestSpec};
+
+/// Looking closely at each host says what a placement says of it.
+pub fn each_host_as_it_is_decided(engine: &mut FilterScheduler, table: &mut HostTable, spec: &RequestSpec) {
+    let Ok(evaluation) = engine.evaluate(table, spec) else { return };
+    for (row, decided) in &evaluation.verdicts {
+        let told = engine.inspect(table, spec, *row).expect("a request that could be evaluated");
+        assert_eq!(told.host, table.host(*row));
+        assert_eq!(told.not_considered.is_some(), *decided == Verdict::NotConsidered, "{told:#?} {spec:#?}");
+        let first = told.filters.iter().find(|filter| filter.verdict != FilterOutcome::Passes);
+        let first = first.filter(|_| told.not_considered.is_none());
+        match decided {
+            Verdict::Passed => assert_eq!(first, None),
+            Verdict::NotConsidered => {}
+            Verdict::Refused(kind) => {
+                let first = first.expect("one refuses");
+                assert_eq!((first.filter.as_str(), first.verdict), (kind.name(), FilterOutcome::Refuses));
+            }
+            Verdict::Error(error) => {
+                let first = first.expect("one fails");
+                assert_eq!(first.filter, error.filter.name());
+                assert_eq!(
+                    (first.verdict, first.reason.as_ref()),
+                    (FilterOutcome::Error, Some(&error.reason))
+                );
+            }
+        }
+        assert_eq!(told.passes, *decided == Verdict::Passed);
+        for filter in &told.filters {
+            assert_eq!(filter.reason.is_none(), filter.verdict == FilterOutcome::Passes, "{filter:?}");
+            assert!(filter.reason.as_ref().is_none_or(|reason| !reason.is_empty()), "{filter:?}");
+            let short = filter.miss.as_ref().is_none_or(|miss| miss.wanted > miss.available);
+            assert!(
+                short && (filter.miss.is_none() || filter.verdict == FilterOutcome::Refuses),
+                "{filter:?}"
+            );
+        }
+        let place = evaluation.ranking.iter().position(|(ranked, _)| ranked == row);
+        if let Some(place) = place {
+            let weight = evaluation.ranking[place].1;
+            assert_eq!((told.rank, told.weight), (Some(place as u32 + 1), Some(weight)), "{spec:#?}");
+            assert_eq!(told.candidates as usize, evaluation.ranking.len());
+            let sum = told.weighers.iter().fold(0.0, |sum, w| sum + w.multiplier * w.normalised);
+            assert_eq!(sum.to_bits(), weight.to_bits());
+        }
+    }
+}
+
+/// The first of the ranking is the host that was placed.
+pub fn winner_is_the_placed(table: &HostTable, selected: &Selected) {
+    let winner = selected.explanation.ranking.first();
+    let placed = selected.picks.last();
+    assert_eq!(winner.map(|w| w.host.as_str()), placed.map(|pick| table.host(pick.row)));
+    assert_eq!(winner.map(|w| w.weight.to_bits()), placed.map(|pick| pick.weight.to_bits()));
+}
