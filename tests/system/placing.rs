@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use novella_messaging::{CallOptions, RpcError};
-use novella_objects::{HostState, HostSummary, Refusal};
+use novella_objects::{CapacityQuery, Explain, FilterOutcome, Grouping, HostState, HostSummary, Refusal};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -11,6 +11,12 @@ use crate::cluster::{CALL, Cluster, DOWN_TIME, REPORT_INTERVAL, flavor, hosts, s
 
 fn used(host: &HostSummary) -> (u64, u64, u64, u32) {
     (host.vcpus_used, host.memory_mb_used, host.disk_gb_used, host.reservations)
+}
+
+/// What the scheduler said when it refused the arguments.
+fn said(error: &RpcError) -> &str {
+    let RpcError::Remote { source, .. } = error else { panic!("{error:?}") };
+    &source.message
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,6 +86,76 @@ async fn a_refusal_places_nothing_and_counts_what_each_filter_lost() {
     let explained = cluster.api.get_decision(&decision.decision_id, CallOptions::new(CALL)).await.unwrap();
     assert_eq!(explained, Some(decision));
     assert_eq!(cluster.api.get_decision("s1-0-0", CallOptions::new(CALL)).await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_and_a_request_are_explained_and_nothing_is_held() {
+    let mut cluster = Cluster::of(6, 3).await;
+    cluster.agent_config.placement.disabled_reason = "new disks".into();
+    cluster.start_host("broken", crate::cluster::SIZE).await;
+    settle().await;
+    let placed = cluster.place(1, flavor(2, 2048, 10)).await;
+    let question = |host: &str| Explain {
+        decision_id: Some(placed.decision_id.clone()),
+        host: Some(host.to_owned()),
+        ..Explain::default()
+    };
+    let options = || CallOptions::new(CALL);
+    let explained = cluster.api.explain(&question("broken"), options()).await.unwrap().expect("remembered");
+    assert_eq!((&explained.decision, explained.request_spec.flavor.vcpus), (&placed, 2));
+    let told = explained.host.expect("it is known");
+    assert_eq!((told.state, told.passes, told.candidates), (HostState::Disabled, false, 4));
+    let compute = &told.filters[0];
+    assert_eq!(compute.reason.as_deref(), Some("it is disabled: new disks"), "{told:#?}");
+    assert!(told.filters[1..].iter().all(|filter| filter.verdict == FilterOutcome::Passes), "{told:#?}");
+
+    let spec = cluster.request(3, flavor(2, 2048, 10)).request_spec;
+    let question = Explain { request_spec: Some(spec.clone()), ..Explain::default() };
+    let asked =
+        cluster.api.explain(&question, options()).await.unwrap().expect("a request is never forgotten");
+    assert_eq!((asked.decision.selections.len(), asked.decision.dry_run, asked.host), (3, true, None));
+    let ranked = &asked.decision.explanation.ranking;
+    assert_eq!(ranked[0].host, asked.decision.selections[2].host, "for the last instance");
+    assert_eq!(cluster.view("s1").await.values().map(|h| h.reservations).sum::<u32>(), 1, "the placed one");
+
+    let forgotten = Explain { decision_id: Some("s1-0-0".into()), ..Explain::default() };
+    assert_eq!(cluster.api.explain(&forgotten, options()).await.unwrap(), None);
+    for wrong in [Explain::default(), Explain { request_spec: Some(spec), ..forgotten }] {
+        let error = cluster.api.explain(&wrong, options()).await.unwrap_err();
+        assert!(said(&error).contains("either a decision_id or a request_spec"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_counted_can_be_placed_and_no_more() {
+    let cluster = Cluster::of(7, 3).await;
+    let query = CapacityQuery {
+        flavors: vec![flavor(1, 7000, 1), flavor(1, 1 << 20, 1)],
+        by: Some(Grouping::Zone),
+        reserve: Some(Grouping::Host),
+        ..CapacityQuery::default()
+    };
+    let count = async || cluster.api.capacity(&query, CallOptions::new(CALL)).await.unwrap().flavors;
+    // 16 384 MiB less what is reserved: two on a host.
+    let counted = count().await;
+    assert_eq!((counted[0].fits, counted[0].open, counted[1].fits), (6, 3, 0));
+    assert_eq!((counted[0].groups.len(), counted[0].groups[0].fits), (1, 6));
+    assert_eq!((counted[0].limits[0].amount.as_str(), counted[0].limits[0].hosts), ("memory_mb", 3));
+    let reserve = counted[0].reserve.as_ref().expect("asked for");
+    assert_eq!((reserve.fits, reserve.moved), (4, 0), "what is reserved for a host itself does not move");
+
+    assert_eq!(cluster.place(3, flavor(1, 7000, 1)).await.selections.len(), 3);
+    let reserve = count().await.remove(0);
+    assert_eq!(reserve.fits, 3);
+    let reserve = reserve.reserve.expect("asked for");
+    assert_eq!((reserve.fits, reserve.moved, reserve.short), (1, 1, 0), "one moved to one of two places");
+    let refused = cluster.place(4, flavor(1, 7000, 1)).await;
+    assert!(matches!(refused.refusal, Some(Refusal::NoValidHost { placeable: 3, .. })), "{refused:?}");
+    assert_eq!(cluster.place(3, flavor(1, 7000, 1)).await.selections.len(), 3);
+    assert_eq!(count().await[0].fits, 0);
+    let none = CapacityQuery::default();
+    let error = cluster.api.capacity(&none, CallOptions::new(CALL)).await.unwrap_err();
+    assert!(said(&error).contains("lists no flavor: say what is to be counted"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

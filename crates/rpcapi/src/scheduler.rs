@@ -10,6 +10,8 @@
 //! | 1.1 | `reserve(decision_id, scheduler, ttl_ms, entries)`: a decision, told to the other schedulers | fanout cast |
 //! | 1.1 | `release(decision_id, instance_uuids)` → how many reservations were let go | call |
 //! | 1.1 | `list_hosts()`, `show_host(host)`, `list_services()`, `get_decision(decision_id)`, `status()` | call |
+//! | 1.2 | `explain(decision_id \| request_spec, host, fix)` → [`Explained`], or nothing if the decision is forgotten | call |
+//! | 1.2 | `capacity(flavors, request_spec, by, reserve)` → [`Capacity`] | call |
 //!
 //! The 1.0 methods keep the names and shapes that Nova's scheduler had in 2012; the rest is ours.
 
@@ -22,8 +24,8 @@ use novella_messaging::{
     Version, answer,
 };
 use novella_objects::{
-    Capabilities, Decision, HostDetail, HostSummary, Reserve, SelectDestinations, ServiceSummary,
-    UpdateServiceCapabilities,
+    Capabilities, Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, HostSummary, Reserve,
+    SelectDestinations, ServiceSummary, UpdateServiceCapabilities,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -176,6 +178,16 @@ impl SchedulerApi {
         self.client.call(&self.at(1), "get_decision", &args, options).await
     }
 
+    /// Why a decision came about, or what would be decided; `None` if the decision is no longer remembered.
+    pub async fn explain(&self, args: &Explain, options: CallOptions) -> Result<Option<Explained>, RpcError> {
+        self.client.call(&self.at(2), "explain", args, options).await
+    }
+
+    /// How many more instances fit.
+    pub async fn capacity(&self, args: &CapacityQuery, options: CallOptions) -> Result<Capacity, RpcError> {
+        self.client.call(&self.at(2), "capacity", args, options).await
+    }
+
     /// How the scheduler does.
     pub async fn status(&self, options: CallOptions) -> Result<SchedulerStatus, RpcError> {
         self.client.call(&self.at(1), "status", &NoArgs {}, options).await
@@ -223,6 +235,10 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
     async fn list_services(&self) -> Result<Vec<ServiceSummary>, CallError>;
     /// A past decision.
     async fn get_decision(&self, args: DecisionQuery) -> Result<Option<Decision>, CallError>;
+    /// Tells why, and what would help.
+    async fn explain(&self, args: Explain) -> Result<Option<Explained>, CallError>;
+    /// Counts what fits.
+    async fn capacity(&self, args: CapacityQuery) -> Result<Capacity, CallError>;
     /// State.
     async fn status(&self) -> Result<SchedulerStatus, CallError>;
     /// Nova 2012.
@@ -239,7 +255,7 @@ pub struct SchedulerServer<E>(pub Arc<E>);
 #[async_trait]
 impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
     fn version(&self) -> Version {
-        Version::new(1, 1)
+        Version::new(1, 2)
     }
 
     fn methods(&self) -> &[&'static str] {
@@ -251,6 +267,8 @@ impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
             "show_host",
             "list_services",
             "get_decision",
+            "explain",
+            "capacity",
             "status",
             "get_host_list",
             "get_service_capabilities",
@@ -268,6 +286,8 @@ impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
             "show_host" => answer(&endpoint.show_host(args.parse()?).await?),
             "list_services" => answer(&endpoint.list_services().await?),
             "get_decision" => answer(&endpoint.get_decision(args.parse()?).await?),
+            "explain" => answer(&endpoint.explain(args.parse()?).await?),
+            "capacity" => answer(&endpoint.capacity(args.parse()?).await?),
             "status" => answer(&endpoint.status().await?),
             "get_host_list" => answer(&endpoint.get_host_list().await?),
             "get_service_capabilities" => answer(&endpoint.get_service_capabilities().await?),

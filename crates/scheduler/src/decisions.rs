@@ -1,4 +1,4 @@
-//! The last decisions, so that `get_decision` can tell why.
+//! The last decisions with their requests, so that `get_decision` and `explain` can tell why.
 //!
 //! A ring with a bound: the oldest is forgotten first. Ids are looked up by scanning from the newest, because people ask
 //! about what just happened.
@@ -6,25 +6,31 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use novella_objects::Decision;
+use novella_objects::{Decision, RequestSpec};
 
-/// Decisions remembered. With an explanation each takes about 2 KB.
+/// Decisions remembered. With request and explanation each takes about 3 KB.
 const REMEMBERED: usize = 4096;
-/// Host names in the selections of all of them together: one decision may hold thousands.
+/// Host names and instances of all of them together: one decision may hold thousands.
 const MAX_NAMES: usize = 256 * 1024;
 
 /// See the module.
 #[derive(Default)]
 pub struct Decisions {
-    ring: VecDeque<Arc<Decision>>,
+    ring: VecDeque<Remembered>,
     names: usize,
 }
 
+struct Remembered {
+    decision: Arc<Decision>,
+    request: RequestSpec,
+}
+
 impl Decisions {
-    /// Remembers one.
-    pub fn push(&mut self, decision: Arc<Decision>) {
-        self.names += names(&decision);
-        self.ring.push_back(decision);
+    /// Remembers one, and what was asked.
+    pub fn push(&mut self, decision: Arc<Decision>, request: RequestSpec) {
+        let remembered = Remembered { decision, request };
+        self.names += names(&remembered);
+        self.ring.push_back(remembered);
         // The newest stays, however large: it was just answered.
         while self.ring.len() > REMEMBERED || (self.names > MAX_NAMES && self.ring.len() > 1) {
             if let Some(oldest) = self.ring.pop_front() {
@@ -35,12 +41,23 @@ impl Decisions {
 
     /// The decision of this id.
     pub fn get(&self, decision_id: &str) -> Option<Arc<Decision>> {
-        self.ring.iter().rev().find(|d| d.decision_id == decision_id).cloned()
+        self.find(decision_id).map(|remembered| remembered.decision.clone())
+    }
+
+    /// The same with its request.
+    pub fn get_with_request(&self, decision_id: &str) -> Option<(Arc<Decision>, RequestSpec)> {
+        self.find(decision_id).map(|remembered| (remembered.decision.clone(), remembered.request.clone()))
+    }
+
+    fn find(&self, decision_id: &str) -> Option<&Remembered> {
+        self.ring.iter().rev().find(|remembered| remembered.decision.decision_id == decision_id)
     }
 }
 
-fn names(decision: &Decision) -> usize {
-    decision.selections.iter().map(|selection| 1 + selection.alternates.len()).sum()
+fn names(remembered: &Remembered) -> usize {
+    let selections = &remembered.decision.selections;
+    let selected: usize = selections.iter().map(|selection| 1 + selection.alternates.len()).sum();
+    selected + remembered.request.instance_uuids.len()
 }
 
 #[cfg(test)]
@@ -73,13 +90,14 @@ mod tests {
     #[test]
     fn the_oldest_give_way_to_many_decisions_and_to_large_ones() {
         let mut decisions = Decisions::default();
-        (0..=REMEMBERED).for_each(|id| decisions.push(decision(id, 1)));
+        let request = RequestSpec::default;
+        (0..=REMEMBERED).for_each(|id| decisions.push(decision(id, 1), request()));
         assert!(decisions.get("s-0").is_none());
         assert_eq!(decisions.get("s-1").unwrap().decision_id, "s-1");
         let huge = MAX_NAMES / 2;
-        decisions.push(decision(10_000, huge));
+        decisions.push(decision(10_000, huge), request());
         assert!(decisions.get("s-1").is_none() && decisions.get("s-10000").is_some());
-        decisions.push(decision(10_001, huge));
+        decisions.push(decision(10_001, huge), request());
         assert!(decisions.get("s-10000").is_none() && decisions.get("s-10001").is_some());
         assert_eq!((decisions.ring.len(), decisions.names), (1, 2 * huge));
     }

@@ -8,8 +8,10 @@
 //! scheduler             ─▶ SchedulerServer (calls) ─▶ SchedulerManager ─▶ HostManager::select_destinations
 //! ```
 
+mod capacity;
 pub mod config;
 mod decisions;
+mod explain;
 mod lifecycle;
 mod manager;
 mod metrics;

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use novella_filter_scheduler::{Applied, Counters, Event, FilterScheduler, HostManager};
 use novella_messaging::{CallError, RemoteError, RequestContext};
 use novella_objects::{
-    Decision, Flavor, HostDetail, HostState, Reserve, SelectDestinations, ServiceSummary,
-    UpdateServiceCapabilities,
+    Capacity, CapacityQuery, Decision, Explain, Explained, Flavor, HostDetail, HostState, Reserve,
+    SelectDestinations, ServiceSummary, UpdateServiceCapabilities,
 };
 use novella_rpcapi::{
     DecisionQuery, HostList, HostQuery, Release, ReportSink, SchedulerEndpoint, SchedulerStatus,
@@ -37,11 +37,14 @@ pub const MAX_ALTERNATES: u32 = 32;
 /// Decisions waiting to be told to the other schedulers; beyond it they are counted and the hosts' claims settle it.
 pub const RESERVE_OUTBOX: usize = 1024;
 
-/// What guards the map.
-struct Core {
-    hosts: HostManager,
-    engine: FilterScheduler,
-    decisions: Decisions,
+/// Why the lock cannot be poisoned.
+pub(crate) const POISONED: &str = "no panic while the map is held";
+
+/// What is guarded.
+pub(crate) struct Core {
+    pub(crate) hosts: HostManager,
+    pub(crate) engine: FilterScheduler,
+    pub(crate) decisions: Decisions,
 }
 
 /// Counts of requests.
@@ -111,9 +114,9 @@ pub struct ManagerOptions {
 
 /// Owner of the map.
 pub struct SchedulerManager {
-    options: ManagerOptions,
-    env: Env,
-    core: Mutex<Core>,
+    pub(crate) options: ManagerOptions,
+    pub(crate) env: Env,
+    core: Arc<Mutex<Core>>,
     health: Health,
     /// Looked at under the lock of `core` only, so that nobody judges between a stall and its note.
     stalls: StallMonitor,
@@ -138,7 +141,7 @@ impl SchedulerManager {
         health: Health,
     ) -> (Arc<Self>, mpsc::Receiver<Reserve>) {
         let (outbox, reserves) = mpsc::channel(RESERVE_OUTBOX);
-        let core = Mutex::new(Core { hosts, engine, decisions: Decisions::default() });
+        let core = Arc::new(Mutex::new(Core { hosts, engine, decisions: Decisions::default() }));
         let manager = Self {
             options,
             core,
@@ -157,13 +160,18 @@ impl SchedulerManager {
     }
 
     /// The map, with the time at which it is looked at.
-    fn core(&self) -> (MutexGuard<'_, Core>, Duration) {
-        let mut core = self.core.lock().expect("no panic while the map is held");
+    pub(crate) fn core(&self) -> (MutexGuard<'_, Core>, Duration) {
+        let mut core = self.core.lock().expect(POISONED);
         if let Some(stall) = self.stalls.observe() {
             core.hosts.note_stall(stall.from, stall.to);
             self.stalled.notify_one();
         }
         (core, self.env.clock.now())
+    }
+
+    /// The map for a thread of its own, which asks nothing about time.
+    pub(crate) fn shared(&self) -> Arc<Mutex<Core>> {
+        Arc::clone(&self.core)
     }
 
     /// Calls `f` with the map and the time, for tasks of this daemon.
@@ -198,12 +206,12 @@ impl SchedulerManager {
         self.with_hosts(|hosts, _| *hosts.counters())
     }
 
-    fn decision_id(&self) -> String {
+    pub(crate) fn decision_id(&self) -> String {
         let number = self.next_decision.fetch_add(1, Ordering::Relaxed);
         format!("{}-{:x}-{number:x}", self.options.name, self.run)
     }
 
-    fn check(&self, request: &SelectDestinations) -> Result<(), CallError> {
+    pub(crate) fn check(&self, request: &SelectDestinations) -> Result<(), CallError> {
         let bad = |reason: String| Err(CallError::BadArguments { reason });
         let spec = &request.request_spec;
         match spec.instance_uuids.len() {
@@ -275,6 +283,10 @@ impl SchedulerEndpoint for SchedulerManager {
         let (decision, began) = {
             let (mut guard, began) = self.core();
             let core = &mut *guard;
+            args = core
+                .hosts
+                .resolve(args)
+                .map_err(|failure| CallError::BadArguments { reason: failure.to_string() })?;
             let decided =
                 core.hosts.select_destinations(&mut core.engine, &args, decision_id.clone(), seed, began);
             let decision =
@@ -285,7 +297,7 @@ impl SchedulerEndpoint for SchedulerManager {
             let decision = Arc::new(decision);
             // A repeated answer has an earlier decision's id, whose explanation it lacks.
             if decision.decision_id == decision_id {
-                core.decisions.push(decision.clone());
+                core.decisions.push(decision.clone(), args.request_spec);
             }
             (decision, began)
         };
@@ -330,6 +342,14 @@ impl SchedulerEndpoint for SchedulerManager {
     async fn get_decision(&self, args: DecisionQuery) -> Result<Option<Decision>, CallError> {
         let found = self.core().0.decisions.get(&args.decision_id);
         Ok(found.map(|decision| Decision::clone(&decision)))
+    }
+
+    async fn explain(&self, args: Explain) -> Result<Option<Explained>, CallError> {
+        self.explained(args).await
+    }
+
+    async fn capacity(&self, args: CapacityQuery) -> Result<Capacity, CallError> {
+        self.counted(args).await
     }
 
     async fn status(&self) -> Result<SchedulerStatus, CallError> {

@@ -1,0 +1,79 @@
+//! Answers to `explain`: looks at the map under its lock, one look or trial at a time, and leaves it as it was.
+
+use std::sync::Arc;
+
+use novella_filter_scheduler::{Failure, search_fixes};
+use novella_messaging::CallError;
+use novella_objects::{Decision, Explain, Explained, Fixes, RequestSpec, SelectDestinations};
+
+use crate::manager::{Core, POISONED, SchedulerManager};
+
+impl SchedulerManager {
+    /// See `SchedulerEndpoint::explain`.
+    pub(crate) async fn explained(&self, args: Explain) -> Result<Option<Explained>, CallError> {
+        let found = match (args.decision_id, args.request_spec) {
+            (Some(id), None) => self.core().0.decisions.get_with_request(&id),
+            (None, Some(spec)) => Some(self.would_decide(spec, args.flavor)?),
+            _ => {
+                let reason = "name either a decision_id or a request_spec".to_owned();
+                return Err(CallError::BadArguments { reason });
+            }
+        };
+        let Some((decision, request_spec)) = found else { return Ok(None) };
+        let host = match &args.host {
+            None => None,
+            Some(host) => {
+                let (mut guard, now) = self.core();
+                let core = &mut *guard;
+                core.hosts.inspect(&mut core.engine, &request_spec, host, now).map_err(unanswerable)?
+            }
+        };
+        let fixes = if args.fix { Some(self.fixes(&request_spec).await?) } else { None };
+        Ok(Some(Explained { decision: Arc::unwrap_or_clone(decision), request_spec, host, fixes }))
+    }
+
+    /// Searches with the lock held for one trial placement at a time, so that others wait for no more than that.
+    async fn fixes(&self, spec: &RequestSpec) -> Result<Fixes, CallError> {
+        let misses = {
+            let (mut guard, now) = self.core();
+            let core = &mut *guard;
+            core.hosts.near_misses(&mut core.engine, spec, now).map_err(unanswerable)?
+        };
+        let Some(misses) = misses else { return Ok(Fixes { fits: true, ..Fixes::default() }) };
+        let (shared, spec) = (self.shared(), spec.clone());
+        let search = move || {
+            search_fixes(&spec, &misses, |changes| {
+                let mut core = shared.lock().expect(POISONED);
+                let Core { hosts, engine, .. } = &mut *core;
+                hosts.try_changes(engine, &spec, changes)
+            })
+        };
+        let found = self.env.blocking.run(search).await;
+        found.map_err(|panicked| CallError::Internal { message: panicked.to_string() })
+    }
+
+    /// What a request would get now, remembered like any decision.
+    fn would_decide(
+        &self,
+        request_spec: RequestSpec,
+        flavor: Option<String>,
+    ) -> Result<(Arc<Decision>, RequestSpec), CallError> {
+        let request =
+            SelectDestinations { request_spec, dry_run: true, flavor, ..SelectDestinations::default() };
+        self.check(&request)?;
+        let (id, seed) = (self.decision_id(), self.env.random.u64());
+        let (mut guard, now) = self.core();
+        let core = &mut *guard;
+        let request = core.hosts.resolve(request).map_err(unanswerable)?;
+        let decided = core.hosts.select_destinations(&mut core.engine, &request, id.clone(), seed, now);
+        let decision = Arc::new(decided.map_err(unanswerable)?);
+        if decision.decision_id == id {
+            core.decisions.push(decision.clone(), request.request_spec.clone());
+        }
+        Ok((decision, request.request_spec))
+    }
+}
+
+fn unanswerable(failure: Failure) -> CallError {
+    CallError::BadArguments { reason: failure.to_string() }
+}
