@@ -6,7 +6,9 @@ use clap::{Args, Parser, Subcommand};
 use novella_service::args::CommonArgs;
 use novella_service::config::Sources;
 
-use crate::commands::{completion, decision, evaluate, host, ping, place, release, scheduler, service};
+use crate::commands::{
+    capacity, completion, evaluate, explain, host, ping, place, release, scheduler, service,
+};
 use crate::{demo, exit_codes, swarm, units};
 
 /// Ask the schedulers of a novella fleet: which hosts there are, and where an instance would go.
@@ -65,9 +67,13 @@ pub enum Command {
     /// Ask how a scheduler does
     #[command(subcommand)]
     Scheduler(scheduler::Command),
-    /// Look at past decisions
-    #[command(subcommand)]
-    Decision(decision::Command),
+    /// Count how many more instances fit, and what runs out first
+    Capacity(capacity::CapacityArgs),
+    /// Tell why a decision came about, or what a request would get and why
+    Explain(explain::ExplainArgs),
+    /// `explain`, as it was called before
+    #[command(subcommand, hide = true)]
+    Decision(explain::DecisionCommand),
     /// Work out where requests would go on a fleet from a file, asking nobody
     Evaluate(evaluate::EvaluateArgs),
     /// See whether a scheduler, or the agent of a host, answers

@@ -29,7 +29,7 @@ use novella_service::shutdown::Shutdown;
 use novella_service::{Env, exit};
 
 use args::{Cli, Command, Compute};
-use commands::{completion, decision, evaluate, host, ping, place, release, scheduler, service};
+use commands::{capacity, completion, evaluate, explain, host, ping, place, release, scheduler, service};
 use connect::Bus;
 use output::{Console, Style};
 use settings::CliSettings;
@@ -103,8 +103,9 @@ async fn ask(
         Command::Scheduler(scheduler::Command::Status(args)) => {
             scheduler::status(&api, options, args, console).await
         }
-        Command::Decision(decision::Command::Show(args)) => {
-            decision::show(&api, options, args, console).await
+        Command::Capacity(args) => capacity::run(&api, options, args, env, console).await,
+        Command::Explain(args) | Command::Decision(explain::DecisionCommand::Show(args)) => {
+            explain::run(&api, options, args, env, console).await
         }
         Command::Ping(args) => ping::run(bus.client(), bus.exchange(), options, args, console).await,
         Command::Demo(_)

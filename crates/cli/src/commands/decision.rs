@@ -1,74 +1,259 @@
-//! `novella decision show`: what was decided, by the scheduler that remembers it.
+//! A decision for people and for machines: what was chosen, what each filter lost, how the winner was weighed.
 
-use clap::{Args, Subcommand};
-use novella_messaging::CallOptions;
-use novella_rpcapi::SchedulerApi;
-use novella_service::exit::Failure;
+use novella_objects::{
+    Decision, Explanation, FilterTally, Fixes, HostVerdict, Refusal, RequestSpec, Scored, Selection,
+};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
 
-use super::explain;
-use crate::connect::{Peer, failed};
-use crate::exit_codes::{NOT_FOUND, OK, USAGE};
-use crate::output::{Console, OutputArgs};
+use crate::output::{
+    Cell, Column, Console, Format, Listing, OutputArgs, Tone, object, plain, printable, rows,
+};
+use crate::units;
 
-/// What can be done with decisions.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Show one decision and how it came about
-    #[command(aliases = ["get", "describe"])]
-    Show(ShowArgs),
+/// Ranked hosts whose weights are shown beside the winner's.
+const RUNNERS_UP: usize = 4;
+
+/// A row of the answer: one instance's place, and the decision that holds it.
+#[derive(Serialize)]
+struct Placed {
+    decision_id: String,
+    #[serde(flatten)]
+    selection: Selection,
 }
 
-/// Arguments of `decision show`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  novella decision show s1-68a3c0f1-2a\n  novella decision show s1-68a3c0f1-2a -f json"
-)]
-pub struct ShowArgs {
-    /// The id that `novella place` gave; it starts with the scheduler's name
-    #[arg(value_name = "DECISION")]
-    pub id: String,
-    #[command(flatten)]
-    pub output: OutputArgs,
+const SELECTIONS: Listing<Placed> = Listing {
+    all: &[
+        Column::field("instance_uuid", |p| json!(p.selection.instance_uuid)),
+        Column::field("host", |p| json!(p.selection.host)),
+        Column::field("nodename", |p| json!(p.selection.nodename)),
+        Column::view(
+            "weight",
+            |p| json!(p.selection.weight),
+            |p| Cell::number(format!("{:.3}", p.selection.weight)),
+        ),
+        Column::field("alternates", |p| json!(p.selection.alternates)),
+        Column::field("decision_id", |p| json!(p.decision_id)),
+    ],
+    table: &["instance_uuid", "host", "weight", "alternates"],
+    wide: &["nodename", "decision_id"],
+    fields: &["instance_uuid", "host", "weight", "alternates", "decision_id"],
+};
+
+fn selections(decision: &Decision, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+    let place = |s: &Selection| Placed { decision_id: decision.decision_id.clone(), selection: s.clone() };
+    let placed: Vec<_> = decision.selections.iter().map(place).collect();
+    rows(&placed, &SELECTIONS, args, console)
 }
 
-/// Asks the scheduler that made the decision.
-pub async fn show(
-    api: &SchedulerApi,
-    options: CallOptions,
-    args: &ShowArgs,
+/// The decision as scripts read it.
+#[derive(Serialize)]
+pub struct Document<'a> {
+    decision_id: &'a str,
+    /// `placed`, `refused` or `conflict`.
+    outcome: &'static str,
+    selections: &'a [Selection],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    /// How many of the instances could have been placed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placeable: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conflict: Option<Conflict<'a>>,
+    dry_run: bool,
+    repeated: bool,
+    hold_s: u64,
+    hosts: u32,
+    suspect_hosts: u32,
+    /// With a refusal, or when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filters: Option<&'a [FilterTally]>,
+    /// When asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ranking: Option<&'a [Scored]>,
+    /// The host asked about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a HostVerdict>,
+    /// What would make it fit, if asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fixes: Option<&'a Fixes>,
+}
+
+impl<'a> Document<'a> {
+    /// The same with a host that was asked about, and with what would help.
+    pub fn with(self, host: Option<&'a HostVerdict>, fixes: Option<&'a Fixes>) -> Self {
+        Self { host, fixes, ..self }
+    }
+}
+
+#[derive(Serialize)]
+struct Conflict<'a> {
+    instance_uuid: Uuid,
+    host: &'a str,
+}
+
+/// The decision as scripts read it; with filters and ranking if `explain`.
+pub fn document(decision: &Decision, explain: bool) -> Document<'_> {
+    let explanation = &decision.explanation;
+    let (outcome, placeable, conflict) = match &decision.refusal {
+        None => ("placed", None, None),
+        Some(Refusal::NoValidHost { placeable, .. }) => ("refused", Some(*placeable), None),
+        Some(Refusal::Conflict { instance_uuid, host, .. }) => {
+            ("conflict", None, Some(Conflict { instance_uuid: *instance_uuid, host }))
+        }
+    };
+    Document {
+        decision_id: &decision.decision_id,
+        outcome,
+        selections: &decision.selections,
+        reason: decision.refusal.as_ref().map(reason),
+        placeable,
+        conflict,
+        dry_run: decision.dry_run,
+        repeated: decision.repeated,
+        hold_s: decision.hold_s,
+        hosts: explanation.hosts,
+        suspect_hosts: explanation.suspect_hosts,
+        filters: (explain || decision.refusal.is_some()).then_some(&explanation.filters),
+        ranking: explain.then_some(&explanation.ranking),
+        host: None,
+        fixes: None,
+    }
+}
+
+/// Writes the decision.
+pub fn show(
+    decision: &Decision,
+    explain: bool,
+    args: &OutputArgs,
     console: &mut Console<'_>,
-) -> anyhow::Result<u8> {
-    let scheduler = scheduler_of(&args.id).ok_or_else(|| {
-        Failure::new(USAGE, format!("{:?} is no decision id", args.id))
-            .next("write it as `novella place` showed it: SCHEDULER-HEX-HEX")
-    })?;
-    let found = api.of(scheduler).get_decision(&args.id, options).await;
-    let decision = found.map_err(|error| failed(error, Peer::Scheduler(scheduler)))?.ok_or_else(|| {
-        Failure::new(NOT_FOUND, format!("scheduler {scheduler} does not remember decision {}", args.id))
-            .next("it keeps the last few thousand, and none from before it was started; its log has a line for each")
-    })?;
-    explain::show(&decision, true, &args.output, console)?;
-    Ok(OK)
+) -> anyhow::Result<()> {
+    match args.format {
+        Format::Json | Format::Jsonl | Format::Yaml => object(&document(decision, explain), args, console),
+        Format::Csv | Format::Value => {
+            selections(decision, args, console)?;
+            if let Some(refusal) = &decision.refusal {
+                console.note(reason(refusal));
+            }
+            Ok(())
+        }
+        Format::Table | Format::Wide => table(decision, explain, args, console),
+    }
 }
 
-/// The part before the two numbers.
-fn scheduler_of(id: &str) -> Option<&str> {
-    let mut parts = id.rsplitn(3, '-');
-    let hex =
-        |part: Option<&str>| part.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_hexdigit()));
-    (hex(parts.next()) && hex(parts.next())).then(|| parts.next()).flatten().filter(|name| !name.is_empty())
+/// One line on what was asked and of how many hosts.
+pub fn headline(spec: &RequestSpec, decision: &Decision, console: &mut Console<'_>) -> anyhow::Result<()> {
+    let flavor = &spec.flavor;
+    let zone = spec.availability_zone.as_ref().map(|az| format!(", zone {az}")).unwrap_or_default();
+    let suspect = match decision.explanation.suspect_hosts {
+        0 => String::new(),
+        n => format!(", {n} suspect"),
+    };
+    let line = format!(
+        "request: {} x {} vCPU, {} RAM, {} disk{zone}; {} hosts{suspect}",
+        spec.instance_uuids.len(),
+        flavor.vcpus,
+        units::mib(flavor.memory_mb),
+        units::gib(flavor.disk_gb()),
+        decision.explanation.hosts,
+    );
+    Ok(writeln!(console.out, "{}", printable(&line))?)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_names_its_scheduler() {
-        assert_eq!(scheduler_of("s1-68a3c0f1-2a"), Some("s1"));
-        assert_eq!(scheduler_of("dc-1.example-68a3c0f1-0"), Some("dc-1.example"));
-        for wrong in ["", "s1", "s1-2a", "-68a3-2a", "s1-68a3-", "s1-xyz-2a"] {
-            assert_eq!(scheduler_of(wrong), None, "{wrong}");
+fn table(
+    decision: &Decision,
+    explain: bool,
+    args: &OutputArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<()> {
+    let held = match (decision.dry_run, decision.hold_s) {
+        (true, _) => "dry run: nothing is held".to_owned(),
+        (false, hold) => format!("held for {}", units::age(hold as f64)),
+    };
+    let again = if decision.repeated { ", as answered before" } else { "" };
+    match &decision.refusal {
+        None => {
+            writeln!(console.out, "decision {}: placed, {held}{again}", printable(&decision.decision_id))?;
+            selections(decision, args, console)?;
+        }
+        Some(refusal) => {
+            let line = format!("decision {}: {}", decision.decision_id, reason(refusal));
+            writeln!(console.out, "{}", printable(&line))?;
+            if let Refusal::NoValidHost { placeable: placeable @ 1.., .. } = refusal {
+                writeln!(console.out, "room for {placeable} of the instances asked for; nothing is held")?;
+            }
         }
     }
+    if explain || matches!(decision.refusal, Some(Refusal::NoValidHost { .. })) {
+        filters(&decision.explanation, console)?;
+        if decision.selections.len() > 1 {
+            let line =
+                "for the last instance; what does not change from one to the next was filtered for the first";
+            writeln!(console.out, "{line}")?;
+        }
+    }
+    if explain {
+        ranking(&decision.explanation, console)?;
+    }
+    Ok(console.out.flush()?)
+}
+
+fn reason(refusal: &Refusal) -> &str {
+    match refusal {
+        Refusal::NoValidHost { reason, .. } | Refusal::Conflict { reason, .. } => reason,
+    }
+}
+
+fn filters(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Result<()> {
+    if explanation.filters.is_empty() {
+        return Ok(());
+    }
+    let row = |tally: &FilterTally| {
+        let lost = tally.hosts_in.saturating_sub(tally.hosts_out);
+        let tone = match tally.hosts_out {
+            0 => Tone::Bad,
+            _ if lost > 0 => Tone::Warn,
+            _ => Tone::Plain,
+        };
+        let miss = tally.nearest_miss.as_ref().map_or_else(String::new, |m| m.text.clone());
+        vec![
+            Cell::text(&tally.filter).tone(tone),
+            Cell::number(tally.hosts_in),
+            Cell::number(tally.hosts_out),
+            Cell::number(lost).tone(tone),
+            Cell::text(miss),
+        ]
+    };
+    let rows = explanation.filters.iter().map(row).collect();
+    let text = plain(&["filter", "in", "out", "lost", "nearest miss"], rows, console.style);
+    Ok(write!(console.out, "\n{text}")?)
+}
+
+fn ranking(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Result<()> {
+    let Some(winner) = explanation.ranking.first() else { return Ok(()) };
+    let weighers: Vec<&str> = winner.weighers.iter().map(|share| share.weigher.as_str()).collect();
+    let header: Vec<&str> = ["rank", "host", "weight"].into_iter().chain(weighers).collect();
+    let row = |(at, host): (usize, &Scored)| {
+        let shares = host.weighers.iter().map(|s| {
+            Cell::text(format!(
+                "{} x {:.3} (raw {} in {}..{})",
+                s.multiplier, s.normalised, s.raw, s.range.0, s.range.1
+            ))
+        });
+        let tone = if at == 0 { Tone::Good } else { Tone::Plain };
+        let first = [
+            Cell::number(at + 1),
+            Cell::text(&host.host).tone(tone),
+            Cell::number(format!("{:.3}", host.weight)),
+        ];
+        first.into_iter().chain(shares).collect()
+    };
+    let rows = explanation.ranking.iter().take(1 + RUNNERS_UP).enumerate().map(row).collect();
+    write!(console.out, "\n{}", plain(&header, rows, console.style))?;
+    let more = explanation.ranking.len().saturating_sub(1 + RUNNERS_UP);
+    if more > 0 {
+        writeln!(console.out, "... and {more} more")?;
+    }
+    Ok(())
 }

@@ -1,241 +1,346 @@
-//! A decision for people and for machines: what was chosen, what each filter lost, how the winner was weighed.
+//! `novella explain`: why a decision came about, what one host has to do with it, and what would help.
 
-use novella_objects::{Decision, Explanation, FilterTally, Refusal, RequestSpec, Scored, Selection};
-use serde::Serialize;
+use clap::{Args, Subcommand};
+use novella_messaging::CallOptions;
+use novella_objects::{
+    Change, Explain, Explained, FilterOutcome, FilterVerdict, Fix, Fixes, HostState, HostVerdict, Part,
+    Quantity, WeigherScore,
+};
+use novella_rpcapi::SchedulerApi;
+use novella_service::Env;
+use novella_service::exit::Failure;
 use serde_json::json;
-use uuid::Uuid;
 
+use super::request::RequestArgs;
+use super::{decision, place};
+use crate::connect::{Peer, failed};
+use crate::exit_codes::{NOT_FOUND, OK, REFUSED, USAGE};
 use crate::output::{
     Cell, Column, Console, Format, Listing, OutputArgs, Tone, object, plain, printable, rows,
 };
 use crate::units;
 
-/// Ranked hosts whose weights are shown beside the winner's.
-const RUNNERS_UP: usize = 4;
+/// See the module.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  novella explain s1-68a3c0f1-2a
+  novella explain s1-68a3c0f1-2a --host cmp-7
+  novella explain --vcpus 8 --ram 32G --az north
+  novella explain --vcpus 8 --ram 32G --az north --fix
+  novella explain --vcpus 8 --ram 32G --extra-spec capabilities:cpu_info:arch=aarch64 --host cmp-7 -f json
 
-/// A row of the answer: one instance's place, and the decision that holds it.
-#[derive(Serialize)]
-struct Placed {
-    decision_id: String,
-    #[serde(flatten)]
-    selection: Selection,
+A decision is shown as it was made; --host and --fix ask the fleet as it is now, and nothing is held.
+--fix looks for single changes and then pairs of them, of the request or of hosts, each tried out; the search is bounded
+and says so when it stopped early.
+Exit code of a request as that of `novella place`; with --host 0 if this host passes, and 1 if it does not.")]
+pub struct ExplainArgs {
+    /// A past decision, by the id that `novella place` gave; it starts with the scheduler's name
+    #[arg(value_name = "DECISION", conflicts_with_all = ["disk", "count", "az", "extra_specs", "hints", "force_hosts", "ignore_hosts", "instances", "project"])]
+    pub decision: Option<String>,
+    /// CPUs of each instance
+    #[arg(long, value_name = "N", required_unless_present_any = ["decision", "flavor"], conflicts_with_all = ["decision", "flavor"], value_parser = clap::value_parser!(u32).range(1..=65_536), allow_negative_numbers = true)]
+    pub vcpus: Option<u32>,
+    /// Memory of each instance: 512M, 4G; a bare number is MiB
+    #[arg(long, value_name = "SIZE", required_unless_present_any = ["decision", "flavor"], conflicts_with_all = ["decision", "flavor"], value_parser = units::parse_ram, allow_negative_numbers = true)]
+    pub ram: Option<u64>,
+    /// A flavor of the scheduler's policy, by name or id, instead of CPUs, memory, disk and extra specs
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["decision", "disk", "extra_specs"])]
+    pub flavor: Option<String>,
+    #[command(flatten)]
+    pub request: RequestArgs,
+    /// Ask every filter about this host, and say which place it has or would have
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Search for the smallest changes with which it would fit
+    #[arg(long)]
+    pub fix: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
-const SELECTIONS: Listing<Placed> = Listing {
+/// What can be done with decisions: `explain`, as it was called before.
+#[derive(Debug, Subcommand)]
+pub enum DecisionCommand {
+    /// Explain a past decision
+    #[command(aliases = ["get", "describe"])]
+    Show(ExplainArgs),
+}
+
+/// Asks whom it concerns, and shows the answer.
+pub async fn run(
+    api: &SchedulerApi,
+    options: CallOptions,
+    args: &ExplainArgs,
+    env: &Env,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
+    let scheduler = args.decision.as_deref().map(scheduler_of).transpose()?;
+    let request_spec = match scheduler {
+        Some(_) => None,
+        None => {
+            let (vcpus, ram) = (args.vcpus.unwrap_or_default(), args.ram.unwrap_or_default());
+            Some(args.request.spec(vcpus, ram, env)?)
+        }
+    };
+    let question = Explain {
+        decision_id: args.decision.clone(),
+        request_spec,
+        flavor: args.flavor.clone(),
+        host: args.host.clone(),
+        fix: args.fix,
+    };
+    let peer = scheduler.map_or(Peer::AnyScheduler, Peer::Scheduler);
+    let api = scheduler.map_or_else(|| api.clone(), |name| api.of(name));
+    let answer = api.explain(&question, options).await.map_err(|error| failed(error, peer))?;
+    let explained = answer.ok_or_else(|| {
+        let (name, id) = (scheduler.unwrap_or_default(), args.decision.as_deref().unwrap_or_default());
+        Failure::new(NOT_FOUND, format!("scheduler {name} does not remember decision {id}"))
+            .next("it keeps the last few thousand, and none from before it was started; its log has a line for each")
+    })?;
+    if let (Some(host), None) = (&args.host, &explained.host) {
+        return Err(Failure::new(NOT_FOUND, format!("the scheduler knows no host {host}"))
+            .next("`novella host list` shows those it knows")
+            .into());
+    }
+    show(&explained, &args.output, console)?;
+    Ok(match &explained.host {
+        Some(host) => {
+            if host.passes {
+                OK
+            } else {
+                REFUSED
+            }
+        }
+        None if args.decision.is_some() => OK,
+        None => place::exit_code(&explained.decision),
+    })
+}
+
+/// The part before the two numbers.
+fn scheduler_of(id: &str) -> Result<&str, Failure> {
+    let mut parts = id.rsplitn(3, '-');
+    let hex =
+        |part: Option<&str>| part.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_hexdigit()));
+    let name = (hex(parts.next()) && hex(parts.next())).then(|| parts.next()).flatten();
+    name.filter(|name| !name.is_empty()).ok_or_else(|| {
+        Failure::new(USAGE, format!("{id:?} is no decision id"))
+            .next("write it as `novella place` showed it: SCHEDULER-HEX-HEX")
+    })
+}
+
+const FILTERS: Listing<FilterVerdict> = Listing {
     all: &[
-        Column::field("instance_uuid", |p| json!(p.selection.instance_uuid)),
-        Column::field("host", |p| json!(p.selection.host)),
-        Column::field("nodename", |p| json!(p.selection.nodename)),
-        Column::view(
-            "weight",
-            |p| json!(p.selection.weight),
-            |p| Cell::number(format!("{:.3}", p.selection.weight)),
-        ),
-        Column::field("alternates", |p| json!(p.selection.alternates)),
-        Column::field("decision_id", |p| json!(p.decision_id)),
+        Column::field("filter", |f| json!(f.filter)),
+        Column::view("verdict", |f| json!(f.verdict), |f| Cell::text(verdict(f.verdict)).tone(tone(f))),
+        Column::view("why", |f| json!(f.reason), |f| Cell::text(f.reason.clone().unwrap_or_default())),
+        Column::field("wanted", |f| json!(f.miss.as_ref().map(|miss| miss.wanted))),
+        Column::field("available", |f| json!(f.miss.as_ref().map(|miss| miss.available))),
+        Column::field("unit", |f| json!(f.miss.as_ref().map(|miss| &miss.unit))),
     ],
-    table: &["instance_uuid", "host", "weight", "alternates"],
-    wide: &["nodename", "decision_id"],
-    fields: &["instance_uuid", "host", "weight", "alternates", "decision_id"],
+    table: &["filter", "verdict", "why"],
+    wide: &["wanted", "available", "unit"],
+    fields: &["filter", "verdict", "why", "wanted", "available", "unit"],
 };
 
-fn selections(decision: &Decision, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
-    let place = |s: &Selection| Placed { decision_id: decision.decision_id.clone(), selection: s.clone() };
-    let placed: Vec<_> = decision.selections.iter().map(place).collect();
-    rows(&placed, &SELECTIONS, args, console)
-}
-
-/// The decision as scripts read it.
-#[derive(Serialize)]
-struct Document<'a> {
-    decision_id: &'a str,
-    /// `placed`, `refused` or `conflict`.
-    outcome: &'static str,
-    selections: &'a [Selection],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    /// How many of the instances could have been placed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    placeable: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    conflict: Option<Conflict<'a>>,
-    dry_run: bool,
-    repeated: bool,
-    hold_s: u64,
-    hosts: u32,
-    suspect_hosts: u32,
-    /// With a refusal, or when asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    filters: Option<&'a [FilterTally]>,
-    /// When asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ranking: Option<&'a [Scored]>,
-}
-
-#[derive(Serialize)]
-struct Conflict<'a> {
-    instance_uuid: Uuid,
-    host: &'a str,
-}
-
-fn document(decision: &Decision, explain: bool) -> Document<'_> {
-    let explanation = &decision.explanation;
-    let (outcome, placeable, conflict) = match &decision.refusal {
-        None => ("placed", None, None),
-        Some(Refusal::NoValidHost { placeable, .. }) => ("refused", Some(*placeable), None),
-        Some(Refusal::Conflict { instance_uuid, host, .. }) => {
-            ("conflict", None, Some(Conflict { instance_uuid: *instance_uuid, host }))
-        }
-    };
-    Document {
-        decision_id: &decision.decision_id,
-        outcome,
-        selections: &decision.selections,
-        reason: decision.refusal.as_ref().map(reason),
-        placeable,
-        conflict,
-        dry_run: decision.dry_run,
-        repeated: decision.repeated,
-        hold_s: decision.hold_s,
-        hosts: explanation.hosts,
-        suspect_hosts: explanation.suspect_hosts,
-        filters: (explain || decision.refusal.is_some()).then_some(&explanation.filters),
-        ranking: explain.then_some(&explanation.ranking),
+fn verdict(outcome: FilterOutcome) -> &'static str {
+    match outcome {
+        FilterOutcome::Passes => "passes",
+        FilterOutcome::Refuses => "refuses",
+        FilterOutcome::Error => "error",
     }
 }
 
-/// Writes the decision.
-pub fn show(
-    decision: &Decision,
-    explain: bool,
-    args: &OutputArgs,
-    console: &mut Console<'_>,
-) -> anyhow::Result<()> {
-    match args.format {
-        Format::Json | Format::Jsonl | Format::Yaml => object(&document(decision, explain), args, console),
-        Format::Csv | Format::Value => {
-            selections(decision, args, console)?;
-            if let Some(refusal) = &decision.refusal {
-                console.note(reason(refusal));
+fn tone(filter: &FilterVerdict) -> Tone {
+    if filter.verdict == FilterOutcome::Passes { Tone::Plain } else { Tone::Bad }
+}
+
+fn show(explained: &Explained, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+    let Explained { request_spec, decision, host, fixes } = explained;
+    match (args.format, host) {
+        (Format::Json | Format::Jsonl | Format::Yaml, host) => {
+            object(&decision::document(decision, true).with(host.as_ref(), fixes.as_ref()), args, console)
+        }
+        (Format::Csv | Format::Value, host) => match (fixes, host) {
+            (Some(fixes), _) => rows(&fixes.fixes, &FIXES, args, console),
+            (None, Some(host)) => rows(&host.filters, &FILTERS, args, console),
+            (None, None) => decision::show(decision, true, args, console),
+        },
+        (Format::Table | Format::Wide, host) => {
+            decision::headline(request_spec, decision, console)?;
+            match host {
+                Some(host) => show_host(host, args, console)?,
+                None => decision::show(decision, true, args, console)?,
             }
-            Ok(())
+            fixes.as_ref().map_or(Ok(()), |fixes| show_fixes(fixes, args, console))
         }
-        Format::Table | Format::Wide => table(decision, explain, args, console),
     }
 }
 
-/// One line on what was asked and of how many hosts.
-pub fn headline(spec: &RequestSpec, decision: &Decision, console: &mut Console<'_>) -> anyhow::Result<()> {
-    let flavor = &spec.flavor;
-    let zone = spec.availability_zone.as_ref().map(|az| format!(", zone {az}")).unwrap_or_default();
-    let suspect = match decision.explanation.suspect_hosts {
-        0 => String::new(),
-        n => format!(", {n} suspect"),
+fn show_host(host: &HostVerdict, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+    let against = host.filters.iter().filter(|filter| filter.verdict != FilterOutcome::Passes).count();
+    let verdict = match (&host.not_considered, against) {
+        (Some(why), 0) => format!("not considered: {why}; no filter is against it"),
+        (Some(why), n) => {
+            format!("not considered: {why}; {n} of {} filters are against it", host.filters.len())
+        }
+        (None, 0) => "passes all filters".to_owned(),
+        (None, n) => format!("refused by {n} of {} filters", host.filters.len()),
     };
-    let line = format!(
-        "request: {} x {} vCPU, {} RAM, {} disk{zone}; {} hosts{suspect}",
-        spec.instance_uuids.len(),
-        flavor.vcpus,
-        units::mib(flavor.memory_mb),
-        units::gib(flavor.disk_gb()),
-        decision.explanation.hosts,
-    );
-    Ok(writeln!(console.out, "{}", printable(&line))?)
-}
-
-fn table(
-    decision: &Decision,
-    explain: bool,
-    args: &OutputArgs,
-    console: &mut Console<'_>,
-) -> anyhow::Result<()> {
-    let held = match (decision.dry_run, decision.hold_s) {
-        (true, _) => "dry run: nothing is held".to_owned(),
-        (false, hold) => format!("held for {}", units::age(hold as f64)),
+    let line = format!("host {} ({}): {verdict}", host.host, host.state.as_str());
+    writeln!(console.out, "{}", printable(&line))?;
+    rows(&host.filters, &FILTERS, args, console)?;
+    let place = match (host.rank, host.weight, &host.weigher_error) {
+        (_, _, Some(error)) => format!("it has no weight: {error}"),
+        (Some(_), _, None) if host.candidates == 1 && host.passes => "it is the only candidate".to_owned(),
+        (Some(_), _, None) if host.candidates == 1 => "it would be the only candidate".to_owned(),
+        (Some(rank), Some(weight), None) => {
+            let is = if host.passes { "is" } else { "would be" };
+            format!("it {is} number {rank} of {} candidates, weight {weight:.3}", host.candidates)
+        }
+        _ => return Ok(console.out.flush()?),
     };
-    let again = if decision.repeated { ", as answered before" } else { "" };
-    match &decision.refusal {
-        None => {
-            writeln!(console.out, "decision {}: placed, {held}{again}", printable(&decision.decision_id))?;
-            selections(decision, args, console)?;
-        }
-        Some(refusal) => {
-            let line = format!("decision {}: {}", decision.decision_id, reason(refusal));
-            writeln!(console.out, "{}", printable(&line))?;
-            if let Refusal::NoValidHost { placeable: placeable @ 1.., .. } = refusal {
-                writeln!(console.out, "room for {placeable} of the instances asked for; nothing is held")?;
-            }
-        }
-    }
-    if explain || matches!(decision.refusal, Some(Refusal::NoValidHost { .. })) {
-        filters(&decision.explanation, console)?;
-        if decision.selections.len() > 1 {
-            let line =
-                "for the last instance; what does not change from one to the next was filtered for the first";
-            writeln!(console.out, "{line}")?;
-        }
-    }
-    if explain {
-        ranking(&decision.explanation, console)?;
+    writeln!(console.out, "\n{}", printable(&place))?;
+    if !host.weighers.is_empty() {
+        let text = plain(
+            &["weigher", "raw", "from", "to", "normalised", "multiplier", "share"],
+            host.weighers.iter().map(share).collect(),
+            console.style,
+        );
+        write!(console.out, "{text}")?;
     }
     Ok(console.out.flush()?)
 }
 
-fn reason(refusal: &Refusal) -> &str {
-    match refusal {
-        Refusal::NoValidHost { reason, .. } | Refusal::Conflict { reason, .. } => reason,
+const FIXES: Listing<Fix> = Listing {
+    all: &[
+        Column::view("change", |f| json!(f.changes), |f| Cell::text(changes(f))),
+        Column::view("size", |f| json!(f.size), |f| Cell::number(format!("{:.0} %", f.size * 100.0))),
+        Column::field("host", |f| json!(f.host)),
+    ],
+    table: &["change", "size", "host"],
+    wide: &[],
+    fields: &["change", "size", "host"],
+};
+
+fn changes(fix: &Fix) -> String {
+    fix.changes.iter().map(change).collect::<Vec<_>>().join(", and ")
+}
+
+fn change(change: &Change) -> String {
+    match change {
+        Change::Ask { amount: Quantity::Instances, from, to } => {
+            format!("ask for {to} of the {from} instances")
+        }
+        Change::Ask { amount, from, to } => {
+            format!("ask for {} {} instead of {}", shown(*amount, *to), noun(*amount), shown(*amount, *from))
+        }
+        Change::Drop { part } => match part {
+            Part::AvailabilityZone(zone) => format!("drop the zone {zone}"),
+            Part::ExtraSpec(key) => match key.strip_prefix("trait:") {
+                Some(name) => format!("drop the trait {name}"),
+                None => format!("drop the extra spec {key}"),
+            },
+            Part::Hint(key) => format!("drop the hint {key}"),
+            Part::ImageProperty(key) => format!("drop the image property {key}"),
+            Part::ServerGroup(policy) => format!("drop the server group with its {policy}"),
+            Part::TargetHost(host) => format!("let it go to others than {host}"),
+            Part::IgnoreHosts => "ignore no hosts".to_owned(),
+            Part::Retry => "let it go where it was tried before".to_owned(),
+        },
+        Change::Free { host, amount: Quantity::Instances, by } => format!("move {by} instances off {host}"),
+        Change::Free { host, amount, by } => {
+            format!("free {} {} on {host}", shown(*amount, *by), noun(*amount))
+        }
+        Change::RaiseRatio { host, amount, from, to } => {
+            format!("raise the {} allocation ratio of {host} from {from} to {to}", noun(*amount))
+        }
+        Change::Enable { host, state: HostState::Disabled } => format!("enable {host}"),
+        Change::Enable { host, state } => format!("bring back {host}, which is {}", state.as_str()),
     }
 }
 
-fn filters(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Result<()> {
-    if explanation.filters.is_empty() {
-        return Ok(());
-    }
-    let row = |tally: &FilterTally| {
-        let lost = tally.hosts_in.saturating_sub(tally.hosts_out);
-        let tone = match tally.hosts_out {
-            0 => Tone::Bad,
-            _ if lost > 0 => Tone::Warn,
-            _ => Tone::Plain,
-        };
-        let miss = tally.nearest_miss.as_ref().map_or_else(String::new, |m| m.text.clone());
-        vec![
-            Cell::text(&tally.filter).tone(tone),
-            Cell::number(tally.hosts_in),
-            Cell::number(tally.hosts_out),
-            Cell::number(lost).tone(tone),
-            Cell::text(miss),
-        ]
+/// Exactly: an amount that is rounded might not fit.
+fn shown(amount: Quantity, value: u64) -> String {
+    let unit = match amount {
+        Quantity::MemoryMb => "M",
+        Quantity::DiskGb => "G",
+        Quantity::Vcpus | Quantity::Instances => "",
     };
-    let rows = explanation.filters.iter().map(row).collect();
-    let text = plain(&["filter", "in", "out", "lost", "nearest miss"], rows, console.style);
-    Ok(write!(console.out, "\n{text}")?)
+    format!("{value}{unit}")
 }
 
-fn ranking(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Result<()> {
-    let Some(winner) = explanation.ranking.first() else { return Ok(()) };
-    let weighers: Vec<&str> = winner.weighers.iter().map(|share| share.weigher.as_str()).collect();
-    let header: Vec<&str> = ["rank", "host", "weight"].into_iter().chain(weighers).collect();
-    let row = |(at, host): (usize, &Scored)| {
-        let shares = host.weighers.iter().map(|s| {
-            Cell::text(format!(
-                "{} x {:.3} (raw {} in {}..{})",
-                s.multiplier, s.normalised, s.raw, s.range.0, s.range.1
-            ))
-        });
-        let tone = if at == 0 { Tone::Good } else { Tone::Plain };
-        let first = [
-            Cell::number(at + 1),
-            Cell::text(&host.host).tone(tone),
-            Cell::number(format!("{:.3}", host.weight)),
-        ];
-        first.into_iter().chain(shares).collect()
-    };
-    let rows = explanation.ranking.iter().take(1 + RUNNERS_UP).enumerate().map(row).collect();
-    write!(console.out, "\n{}", plain(&header, rows, console.style))?;
-    let more = explanation.ranking.len().saturating_sub(1 + RUNNERS_UP);
-    if more > 0 {
-        writeln!(console.out, "... and {more} more")?;
+fn noun(amount: Quantity) -> &'static str {
+    match amount {
+        Quantity::MemoryMb => "RAM",
+        Quantity::DiskGb => "disk",
+        Quantity::Vcpus => "vCPU",
+        Quantity::Instances => "instances",
     }
-    Ok(())
+}
+
+fn show_fixes(fixes: &Fixes, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+    if fixes.fits {
+        return Ok(writeln!(console.out, "\nit fits now: nothing has to change")?);
+    }
+    if fixes.fixes.is_empty() {
+        writeln!(console.out, "\nno change or pair of changes that was tried makes it fit")?;
+    } else {
+        writeln!(console.out, "\nany one of these makes it fit; each was tried:")?;
+        let args = OutputArgs { format: args.format, ..OutputArgs::default() };
+        rows(&fixes.fixes, &FIXES, &args, console)?;
+    }
+    if let Some(cut) = &fixes.cut {
+        console.note(&format!("note: the search {cut}; a smaller change may be missing"));
+    }
+    Ok(console.out.flush()?)
+}
+
+fn share(score: &WeigherScore) -> Vec<Cell> {
+    vec![
+        Cell::text(&score.weigher),
+        Cell::number(score.raw),
+        Cell::number(score.range.0),
+        Cell::number(score.range.1),
+        Cell::number(format!("{:.3}", score.normalised)),
+        Cell::number(score.multiplier),
+        Cell::number(format!("{:.3}", score.multiplier * score.normalised)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::Cli;
+
+    #[test]
+    fn an_id_names_its_scheduler() {
+        assert_eq!(scheduler_of("s1-68a3c0f1-2a").unwrap(), "s1");
+        assert_eq!(scheduler_of("dc-1.example-68a3c0f1-0").unwrap(), "dc-1.example");
+        for wrong in ["", "s1", "s1-2a", "-68a3-2a", "s1-68a3-", "s1-xyz-2a"] {
+            assert_eq!(scheduler_of(wrong).unwrap_err().code, USAGE, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn either_a_decision_or_a_request() {
+        for line in [
+            "explain",
+            "explain --vcpus 1",
+            "explain s1-1-1 --vcpus 1 --ram 1G",
+            "explain s1-1-1 --az x",
+            "explain --flavor f --vcpus 1 --ram 1G",
+        ] {
+            assert!(Cli::try_parse_from(format!("novella {line}").split(' ')).is_err(), "{line}");
+        }
+        for line in [
+            "explain s1-1-1 --host h",
+            "explain --vcpus 1 --ram 1G --az x",
+            "explain --flavor f",
+            "decision show s1-1-1",
+        ] {
+            assert!(Cli::try_parse_from(format!("novella {line}").split(' ')).is_ok(), "{line}");
+        }
+    }
 }

@@ -2,20 +2,18 @@
 
 use clap::Args;
 use novella_messaging::CallOptions;
-use novella_objects::{Decision, Flavor, Refusal, RequestSpec, SelectDestinations};
+use novella_objects::{Decision, Refusal, RequestSpec, SelectDestinations};
 use novella_rpcapi::SchedulerApi;
 use novella_service::Env;
 use novella_service::exit::Failure;
-use uuid::Uuid;
 
-use super::explain;
+use super::decision;
+use super::request::RequestArgs;
 use crate::connect::{Peer, failed};
-use crate::exit_codes::{CONFLICT, OK, REFUSED, TIMEOUT, UNREACHABLE, USAGE};
+use crate::exit_codes::{CONFLICT, OK, REFUSED, TIMEOUT, UNREACHABLE};
 use crate::output::{Console, OutputArgs};
 use crate::units;
 
-/// Instances in one request at most, as the schedulers have it.
-const MAX_COUNT: u32 = 10_000;
 /// Instances named in a hint; more would drown it.
 const NAMED_IN_HINT: usize = 3;
 
@@ -35,30 +33,11 @@ pub struct PlaceArgs {
     /// Memory of each instance: 512M, 4G; a bare number is MiB
     #[arg(long, value_name = "SIZE", value_parser = units::parse_ram, allow_negative_numbers = true)]
     pub ram: u64,
-    /// Disk of each instance: 20G, 1T; a bare number is GiB
-    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = units::parse_disk, allow_negative_numbers = true)]
-    pub disk: u64,
-    /// How many equal instances: all are placed, or none
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_COUNT)), allow_negative_numbers = true)]
-    pub count: u32,
-    /// Only hosts of this availability zone
-    #[arg(long, value_name = "ZONE", alias = "availability-zone")]
-    pub az: Option<String>,
-    /// What the host must be able to do, as flavors say it; repeat it for several
-    #[arg(long = "extra-spec", value_name = "KEY=VALUE", value_parser = units::parse_pair)]
-    pub extra_specs: Vec<(String, String)>,
-    /// Scheduler hint; a key given more than once is a list
-    #[arg(long = "hint", value_name = "KEY=VALUE", value_parser = units::parse_pair)]
-    pub hints: Vec<(String, String)>,
+    #[command(flatten)]
+    pub request: RequestArgs,
     /// Only this host, and only if it passes the filters
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", conflicts_with = "force_hosts")]
     pub host: Option<String>,
-    /// Only this host, filters or no filters; repeat it for several
-    #[arg(long = "force-host", value_name = "HOST", conflicts_with = "host")]
-    pub force_hosts: Vec<String>,
-    /// Not this host; repeat it for several
-    #[arg(long = "ignore-host", value_name = "HOST")]
-    pub ignore_hosts: Vec<String>,
     /// How long the room is held: 30s, 5m [default: the scheduler's setting]
     #[arg(long, value_name = "TIME", value_parser = units::parse_seconds, conflicts_with = "dry_run")]
     pub hold: Option<u64>,
@@ -71,12 +50,6 @@ pub struct PlaceArgs {
     /// Show what each filter and weigher did
     #[arg(long)]
     pub explain: bool,
-    /// Uuid of the instance, to repeat a request safely; repeat it for several
-    #[arg(long = "instance", value_name = "UUID", conflicts_with = "count")]
-    pub instances: Vec<Uuid>,
-    /// Project that asks
-    #[arg(long, value_name = "ID")]
-    pub project: Option<String>,
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -84,31 +57,8 @@ pub struct PlaceArgs {
 impl PlaceArgs {
     /// The request, with fresh uuids for instances that were not named.
     pub fn request(&self, env: &Env) -> Result<SelectDestinations, Failure> {
-        let usage = |what| Failure::new(USAGE, what).next("see `novella place --help`");
-        let instance_uuids = if self.instances.is_empty() {
-            (0..self.count).map(|_| env.random.uuid()).collect()
-        } else {
-            self.instances.clone()
-        };
-        let flavor = Flavor {
-            vcpus: self.vcpus,
-            memory_mb: self.ram,
-            root_gb: self.disk,
-            extra_specs: units::extra_specs(&self.extra_specs).map_err(usage)?,
-            ..Flavor::default()
-        };
-        let request_spec = RequestSpec {
-            instance_uuids,
-            flavor,
-            availability_zone: self.az.clone(),
-            force_hosts: self.force_hosts.clone(),
-            ignore_hosts: self.ignore_hosts.clone(),
-            target_host: self.host.clone(),
-            scheduler_hints: units::hints(&self.hints),
-            project_id: self.project.clone(),
-            attempt: 1,
-            ..RequestSpec::default()
-        };
+        let spec = self.request.spec(self.vcpus, self.ram, env)?;
+        let request_spec = RequestSpec { target_host: self.host.clone(), ..spec };
         Ok(SelectDestinations {
             request_spec,
             flavor: None,
@@ -128,15 +78,15 @@ pub async fn run(
     console: &mut Console<'_>,
 ) -> anyhow::Result<u8> {
     let request = args.request(env)?;
-    let decision = match api.select_destinations(&request, options).await {
-        Ok(decision) => decision,
+    let decided = match api.select_destinations(&request, options).await {
+        Ok(decided) => decided,
         Err(error) => return Err(unanswered(failed(error, Peer::AnyScheduler), &request).into()),
     };
     if args.output.format.is_table() {
-        explain::headline(&request.request_spec, &decision, console)?;
+        decision::headline(&request.request_spec, &decided, console)?;
     }
-    explain::show(&decision, args.explain, &args.output, console)?;
-    Ok(exit_code(&decision))
+    decision::show(&decided, args.explain, &args.output, console)?;
+    Ok(exit_code(&decided))
 }
 
 /// The exit code for an answer.

@@ -9,7 +9,7 @@ use novella_service::shutdown::Shutdown;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{decision, host, place, release, scheduler, service};
+use super::{capacity, explain, host, place, release, scheduler, service};
 use crate::args::{Cli, Command};
 use crate::demo::fleet::{Fleet, call_options};
 use crate::exit_codes::{CONFLICT, NOT_FOUND, OK, PARTIAL, REFUSED, UNREACHABLE, USAGE};
@@ -63,8 +63,9 @@ impl Operator {
             Command::Scheduler(scheduler::Command::Status(args)) => {
                 scheduler::status(api, options, args, &mut console).await
             }
-            Command::Decision(decision::Command::Show(args)) => {
-                decision::show(api, options, args, &mut console).await
+            Command::Capacity(args) => capacity::run(api, options, args, env, &mut console).await,
+            Command::Explain(args) | Command::Decision(explain::DecisionCommand::Show(args)) => {
+                explain::run(api, options, args, env, &mut console).await
             }
             other => panic!("{other:?} is not driven here"),
         };
@@ -214,6 +215,127 @@ async fn an_explanation_shows_filters_and_weighers() {
     let json = operator.runs("place --vcpus 4 --ram 8G --az south --dry-run --explain -f json").await.json();
     assert_eq!(json["ranking"].as_array().unwrap().len(), 3);
     assert_eq!(json["dry_run"], true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_is_asked_by_every_filter_and_told_its_place() {
+    let operator = Operator::new().await;
+    let line = "explain --vcpus 4 --ram 40G --az south --extra-spec capabilities:cpu_info:arch=x86_64 --host";
+    let said = operator.runs(&format!("{line} edge-2")).await;
+    assert_eq!((said.code, said.err.as_str()), (REFUSED, ""));
+    for part in [
+        "host edge-2 (up): refused by 3 of 6 filters",
+        "zone is edge, asked south",
+        "asked 40960 MiB, and the host has only 16384",
+        "extra spec capabilities:cpu_info:arch is aarch64, asked x86_64",
+        "it would be number 3 of 3 candidates, weight ",
+        "RAMWeigher",
+    ] {
+        assert!(said.out.contains(part), "{part} is missing in\n{}", said.out);
+    }
+    let said = operator.runs(&format!("{line} std-3 -f json")).await;
+    let (code, shown) = (said.code, said.json());
+    assert_eq!((code, &shown["host"]["passes"], &shown["host"]["rank"]), (OK, &json!(true), &json!(1)));
+    assert_eq!(shown["ranking"][0]["host"], "std-3", "the decision is there too");
+    assert_eq!(shown["ranking"][0]["weighers"], shown["host"]["weighers"]);
+    assert_eq!(operator.runs(&format!("{line} nope")).await.code, NOT_FOUND);
+
+    let placed = operator.runs("place --vcpus 49 --ram 1G -f json").await.json();
+    let id = placed["decision_id"].as_str().unwrap();
+    let said = operator.runs(&format!("explain {id} --host cpu-1 -f csv")).await;
+    assert_eq!(said.code, REFUSED);
+    assert!(
+        said.out
+            .contains("\nCoreFilter,refuses,\"asked 49 vCPU, and the host has only 48\",49.0,48.0,vcpus\n"),
+        "{}",
+        said.out
+    );
+    assert_eq!(operator.runs(&format!("explain {id}")).await.code, OK);
+    operator.fleet.silence("mem-1", true);
+    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    let said = operator.runs("explain --vcpus 1 --ram 1G --host mem-1").await;
+    assert!(said.out.contains("it is down: silent for "), "{}", said.out);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_help_is_searched_and_shown() {
+    let operator = Operator::new().await;
+    // cpu-1 has 48 CPUs and the others 24 at most; it is in the north.
+    let said = operator.runs("explain --vcpus 30 --ram 4G --az south --fix").await;
+    assert_eq!((said.code, said.err.as_str()), (REFUSED, ""));
+    for part in [
+        "any one of these makes it fit; each was tried:\nCHANGE ",
+        "\nask for 24 vCPU instead of 30   20 %  std-3\n",
+        "\ndrop the zone south            100 %  cpu-1\n",
+    ] {
+        assert!(said.out.contains(part), "{part} is missing in\n{}", said.out);
+    }
+    let fixes =
+        operator.runs("explain --vcpus 30 --ram 4G --az south --fix -f json").await.json()["fixes"].clone();
+    assert_eq!(fixes["fixes"][0]["changes"][0]["to"], 24, "{fixes}");
+    assert!(fixes["trials"].as_u64() > Some(2) && fixes["cut"].is_null(), "{fixes}");
+    let said = operator.runs("explain --vcpus 1 --ram 4G --fix").await;
+    assert_eq!(said.code, OK);
+    assert!(said.out.ends_with("\nit fits now: nothing has to change\n"), "{}", said.out);
+    let said = operator.runs("explain --vcpus 30 --ram 300G --az south --fix -f csv").await;
+    assert!(said.out.starts_with("change,size,host\n"), "{}", said.out);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fits_is_counted_by_parts_and_with_one_lost() {
+    let operator = Operator::new().await;
+    // Nothing runs; 512 MiB of each host are its own. CPUs are not overcommitted, so 16 G of memory go first.
+    let said = operator.runs("capacity --vcpus 1 --ram 16G --by zone --reserve n+1:zone -f json").await;
+    assert_eq!((said.code, said.err.as_str()), (OK, ""));
+    let flavor = &said.json()["flavors"][0];
+    assert_eq!((&flavor["hosts"], &flavor["eligible"], &flavor["open"]), (&json!(8), &json!(8), &json!(6)));
+    let groups: Vec<_> =
+        flavor["groups"].as_array().unwrap().iter().map(|g| (&g["name"], &g["fits"])).collect();
+    // north: 3, 5 and 15; south: 3, 5 and 1; edge: hosts of 16 G, which are not all theirs.
+    assert_eq!(
+        groups,
+        [("edge", 0), ("north", 23), ("south", 9)]
+            .map(|(n, f)| (json!(n), json!(f)))
+            .each_ref()
+            .map(|(n, f)| (n, f))
+    );
+    assert_eq!((&flavor["fits"], &flavor["limits"][0]["amount"]), (&json!(32), &json!("memory_mb")));
+    assert_eq!(flavor["reserve"], json!({"lost": "north", "moved": 0, "fits": 9, "short": 0}));
+
+    let said = operator.runs("capacity --vcpus 1 --ram 16G --reserve n+1").await;
+    assert!(said.out.starts_with("FLAVOR           FITS  OPEN  ELIGIBLE  HOSTS  LIMIT"), "{}", said.out);
+    assert!(
+        said.out.contains("memory_mb on 8 hosts") && said.out.contains("17 with mem-1 lost (0 moved)"),
+        "{}",
+        said.out
+    );
+    let said = operator.runs("capacity --vcpus 49 --ram 1G").await;
+    assert_eq!((said.code, said.err.as_str()), (REFUSED, ""));
+    assert!(said.out.contains("vcpus on 8 hosts"), "{}", said.out);
+    let said = operator.runs("capacity --vcpus 1 --ram 1G --az nowhere -f value -c fits,limit").await;
+    assert_eq!((said.code, said.out.as_str()), (REFUSED, "0 \n"));
+    assert!(
+        operator
+            .runs("capacity --vcpus 1 --ram 1G --az nowhere")
+            .await
+            .out
+            .contains("AvailabilityZoneFilter passes no host")
+    );
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        &file,
+        r#"[{"name": "big", "vcpus": 16, "memory_mb": 1024}, {"name": "tiny", "vcpus": 1}]"#,
+    )
+    .unwrap();
+    let line = format!("capacity --flavors {} --by host -f csv", file.path().display());
+    let said = operator.runs(&line).await;
+    assert!(said.out.starts_with("flavor,name,fits,eligible,limit\nbig,cpu-1,3,1,vcpus\n"), "{}", said.out);
+    assert_eq!(said.out.lines().count(), 1 + 2 * 8, "{}", said.out);
+    std::fs::write(&file, "[{}, {\"cpus\": 1}]").unwrap();
+    let said = operator.runs(&line).await;
+    assert_eq!(said.code, USAGE);
+    assert!(said.err.contains("is no list of flavors: unknown field `cpus`"), "{}", said.err);
 }
 
 #[tokio::test(start_paused = true)]

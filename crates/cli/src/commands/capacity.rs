@@ -1,0 +1,282 @@
+//! `novella capacity`: how many more instances fit, and what runs out first.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use novella_messaging::CallOptions;
+use novella_objects::{CapacityQuery, FilterTally, Flavor, FlavorCapacity, GroupCapacity, Grouping};
+use novella_rpcapi::SchedulerApi;
+use novella_service::Env;
+use novella_service::exit::Failure;
+use serde::Serialize;
+use serde_json::json;
+
+use super::request::RequestArgs;
+use crate::connect::{Peer, failed};
+use crate::exit_codes::{OK, REFUSED, USAGE};
+use crate::output::{Cell, Column, Console, Format, Listing, OutputArgs, Tone, object, printable, rows};
+use crate::units;
+
+/// See the module.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  novella capacity --vcpus 4 --ram 8G --disk 80G
+  novella capacity --vcpus 4 --ram 8G --by zone --reserve n+1
+  novella capacity --flavor m1.small --flavor m1.large
+  novella capacity --flavors flavors.json --reserve n+1:zone -f json
+  novella capacity --vcpus 1 --ram 1G --az north --by host -f csv
+
+flavors.json is a list such as [{\"name\": \"small\", \"vcpus\": 1, \"memory_mb\": 2048, \"root_gb\": 20}]. Each flavor is counted
+by itself, as if none of the others were placed; without any, all of the scheduler's policy are. With --reserve, what runs on the lost part is moved first, counted in
+instances of the flavor. Exit code 0: at least one of each fits. 1: of some flavor none does.")]
+pub struct CapacityArgs {
+    /// CPUs of each instance
+    #[arg(long, value_name = "N", requires = "ram", value_parser = clap::value_parser!(u32).range(1..=65_536), allow_negative_numbers = true)]
+    pub vcpus: Option<u32>,
+    /// Memory of each instance: 512M, 4G; a bare number is MiB
+    #[arg(long, value_name = "SIZE", requires = "vcpus", value_parser = units::parse_ram, allow_negative_numbers = true)]
+    pub ram: Option<u64>,
+    #[command(flatten)]
+    pub request: RequestArgs,
+    /// Count this flavor of the scheduler's policy, by name or id; repeat it for several
+    #[arg(long = "flavor", value_name = "NAME", conflicts_with_all = ["vcpus", "ram", "disk", "extra_specs"])]
+    pub names: Vec<String>,
+    /// Count each flavor of this file, a JSON list
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["vcpus", "ram", "disk", "extra_specs"])]
+    pub flavors: Option<PathBuf>,
+    /// Count by these parts of the fleet too
+    #[arg(long, value_name = "PART")]
+    pub by: Option<By>,
+    /// Count what still fits if the worst host is lost: n+1; or the worst zone or aggregate: n+1:zone, n+1:aggregate
+    #[arg(long, value_name = "n+1[:PART]")]
+    pub reserve: Option<Reserve>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Parts of the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// Each host
+    Host,
+    /// Each availability zone
+    Zone,
+    /// Each aggregate
+    Aggregate,
+}
+
+impl From<By> for Grouping {
+    fn from(by: By) -> Self {
+        match by {
+            By::Host => Self::Host,
+            By::Zone => Self::Zone,
+            By::Aggregate => Self::Aggregate,
+        }
+    }
+}
+
+/// `n+1`, alone or with the part that may be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reserve(Grouping);
+
+impl FromStr for Reserve {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (n, part) = text.split_once(':').unwrap_or((text, "host"));
+        let part = By::from_str(part, false).ok().filter(|_| n.eq_ignore_ascii_case("n+1"));
+        part.map(|part| Self(part.into()))
+            .ok_or_else(|| "write n+1, n+1:host, n+1:zone or n+1:aggregate".to_owned())
+    }
+}
+
+/// Asks, and shows the counts.
+pub async fn run(
+    api: &SchedulerApi,
+    options: CallOptions,
+    args: &CapacityArgs,
+    env: &Env,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
+    let spec = args.request.spec(args.vcpus.unwrap_or_default(), args.ram.unwrap_or_default(), env)?;
+    let flavors = match &args.flavors {
+        Some(file) => read_flavors(file)?,
+        None if args.vcpus.is_some() => vec![spec.flavor.clone()],
+        None => Vec::new(), // those named, or all of the policy
+    };
+    let query = CapacityQuery {
+        flavors,
+        names: args.names.clone(),
+        request_spec: spec,
+        by: args.by.map(Grouping::from),
+        reserve: args.reserve.map(|Reserve(part)| part),
+    };
+    let capacity = api.capacity(&query, options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+    show(&capacity.flavors, args, console)?;
+    Ok(if capacity.flavors.iter().all(|flavor| flavor.fits > 0) { OK } else { REFUSED })
+}
+
+fn read_flavors(file: &PathBuf) -> anyhow::Result<Vec<Flavor>> {
+    let wrong =
+        |what: String| Failure::new(USAGE, what).next("see `novella capacity --help` for what it holds");
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read {}", file.display()))
+        .map_err(|error| wrong(format!("{error:#}")))?;
+    let flavors: Vec<Flavor> = serde_json::from_str(&text)
+        .map_err(|error| wrong(format!("{} is no list of flavors: {error}", file.display())))?;
+    if flavors.is_empty() {
+        return Err(wrong(format!("{} lists no flavor", file.display())).into());
+    }
+    Ok(flavors)
+}
+
+const FLAVORS: Listing<FlavorCapacity> = Listing {
+    all: &[
+        Column::field("flavor", |f| json!(name(&f.flavor))),
+        Column::view("fits", |f| json!(f.fits), |f| Cell::number(f.fits).tone(tone(f.fits))),
+        Column::field("hosts", |f| json!(f.hosts)),
+        Column::field("eligible", |f| json!(f.eligible)),
+        Column::field("open", |f| json!(f.open)),
+        Column::view(
+            "limit",
+            |f| json!(f.limits.first().map(|limit| &limit.amount)),
+            |f| Cell::text(limits(f)),
+        ),
+        Column::view(
+            "reserved",
+            |f| json!(f.reserve.as_ref().map(|reserve| reserve.fits)),
+            |f| Cell::text(reserved(f)),
+        ),
+    ],
+    table: &["flavor", "fits", "open", "eligible", "hosts", "limit"],
+    wide: &["reserved"],
+    fields: &["flavor", "fits", "open", "eligible", "hosts", "limit", "reserved"],
+};
+
+/// One part of the fleet for one flavor.
+#[derive(Serialize)]
+struct Part {
+    flavor: String,
+    #[serde(flatten)]
+    group: GroupCapacity,
+}
+
+const PARTS: Listing<Part> = Listing {
+    all: &[
+        Column::field("flavor", |p| json!(p.flavor)),
+        Column::view("name", |p| json!(p.group.name), |p| Cell::text(part_name(&p.group))),
+        Column::view(
+            "fits",
+            |p| json!(p.group.fits),
+            |p| Cell::number(p.group.fits).tone(tone(p.group.fits)),
+        ),
+        Column::field("eligible", |p| json!(p.group.eligible)),
+        Column::field("limit", |p| json!(p.group.limit)),
+    ],
+    table: &["flavor", "name", "fits", "eligible", "limit"],
+    wide: &[],
+    fields: &["flavor", "name", "fits", "eligible", "limit"],
+};
+
+fn part_name(group: &GroupCapacity) -> String {
+    if group.name.is_empty() { "(none)".to_owned() } else { group.name.clone() }
+}
+
+fn tone(fits: u64) -> Tone {
+    if fits == 0 { Tone::Bad } else { Tone::Plain }
+}
+
+/// Its name, or its size when it has none.
+fn name(flavor: &Flavor) -> String {
+    if !flavor.name.is_empty() {
+        return flavor.name.clone();
+    }
+    format!("{} vCPU, {}, {}", flavor.vcpus, units::mib(flavor.memory_mb), units::gib(flavor.disk_gb()))
+}
+
+/// What runs out first, and where none is eligible, what refused.
+fn limits(flavor: &FlavorCapacity) -> String {
+    if flavor.limits.is_empty() {
+        let emptied = flavor.refused.iter().find(|tally| tally.hosts_out == 0);
+        let refused = |tally: &FilterTally| format!("{} passes no host", tally.filter);
+        return emptied.map_or_else(String::new, refused);
+    }
+    let limits = flavor.limits.iter().map(|limit| format!("{} on {}", limit.amount, hosts(limit.hosts)));
+    limits.collect::<Vec<_>>().join(", ")
+}
+
+fn hosts(count: u32) -> String {
+    if count == 1 { "1 host".to_owned() } else { format!("{count} hosts") }
+}
+
+fn reserved(flavor: &FlavorCapacity) -> String {
+    let Some(reserve) = &flavor.reserve else { return String::new() };
+    let lost = if reserve.lost.is_empty() { "a part" } else { &reserve.lost };
+    match reserve.short {
+        0 => format!("{} with {lost} lost ({} moved)", reserve.fits, reserve.moved),
+        short => format!("0 with {lost} lost ({short} of {} find no place)", reserve.moved),
+    }
+}
+
+fn show(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+    let parts = || -> Vec<Part> {
+        let of = |f: &FlavorCapacity| name(&f.flavor);
+        let each = |f: &FlavorCapacity| {
+            f.groups.iter().map(|group| Part { flavor: of(f), group: group.clone() }).collect::<Vec<_>>()
+        };
+        flavors.iter().flat_map(each).collect()
+    };
+    match args.output.format {
+        Format::Json | Format::Jsonl | Format::Yaml => {
+            #[derive(Serialize)]
+            struct Document<'a> {
+                flavors: &'a [FlavorCapacity],
+            }
+            return object(&Document { flavors }, &args.output, console);
+        }
+        Format::Csv | Format::Value if args.by.is_some() => {
+            return rows(&parts(), &PARTS, &args.output, console);
+        }
+        Format::Csv | Format::Value => return rows(flavors, &FLAVORS, &args.output, console),
+        Format::Table | Format::Wide => {}
+    }
+    let columns = |wide: bool| {
+        let more = if wide { FLAVORS.wide } else { &[] };
+        FLAVORS.table.iter().chain(more).map(|&name| name.to_owned()).collect::<Vec<_>>()
+    };
+    let mut output = args.output.clone();
+    if output.columns.is_empty() {
+        output.columns = columns(args.reserve.is_some());
+    }
+    rows(flavors, &FLAVORS, &output, console)?;
+    if args.by.is_some() {
+        writeln!(console.out)?;
+        rows(&parts(), &PARTS, &OutputArgs { format: output.format, ..OutputArgs::default() }, console)?;
+    }
+    for flavor in flavors.iter().filter(|flavor| !flavor.asked_once.is_empty()) {
+        let line = format!(
+            "note: {} may refuse earlier for {}: asked for the first instance only",
+            flavor.asked_once.join(", "),
+            name(&flavor.flavor)
+        );
+        console.note(&printable(&line));
+    }
+    Ok(console.out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserve_is_n_plus_one_of_some_part() {
+        assert_eq!("n+1".parse(), Ok(Reserve(Grouping::Host)));
+        assert_eq!("N+1:zone".parse(), Ok(Reserve(Grouping::Zone)));
+        assert_eq!("n+1:aggregate".parse(), Ok(Reserve(Grouping::Aggregate)));
+        for wrong in ["", "n+2", "zone", "n+1:", "n+1:rack"] {
+            assert!(wrong.parse::<Reserve>().unwrap_err().contains("n+1:zone"), "{wrong}");
+        }
+    }
+}

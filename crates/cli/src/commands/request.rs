@@ -1,0 +1,75 @@
+//! A request on the command line: what `place`, `explain` and others have in common.
+
+use clap::Args;
+use novella_objects::{Flavor, RequestSpec};
+use novella_service::Env;
+use novella_service::exit::Failure;
+use uuid::Uuid;
+
+use crate::exit_codes::USAGE;
+use crate::units;
+
+/// Instances in one request at most, as the schedulers have it.
+const MAX_COUNT: u32 = 10_000;
+
+/// What is asked beside CPUs and memory, which not every command must be given.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RequestArgs {
+    /// Disk of each instance: 20G, 1T; a bare number is GiB
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = units::parse_disk, allow_negative_numbers = true)]
+    pub disk: u64,
+    /// How many equal instances: all are placed, or none
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_COUNT)), allow_negative_numbers = true)]
+    pub count: u32,
+    /// Only hosts of this availability zone
+    #[arg(long, value_name = "ZONE", alias = "availability-zone")]
+    pub az: Option<String>,
+    /// What the host must be able to do, as flavors say it; repeat it for several
+    #[arg(long = "extra-spec", value_name = "KEY=VALUE", value_parser = units::parse_pair)]
+    pub extra_specs: Vec<(String, String)>,
+    /// Scheduler hint; a key given more than once is a list
+    #[arg(long = "hint", value_name = "KEY=VALUE", value_parser = units::parse_pair)]
+    pub hints: Vec<(String, String)>,
+    /// Only this host, filters or no filters; repeat it for several
+    #[arg(long = "force-host", value_name = "HOST")]
+    pub force_hosts: Vec<String>,
+    /// Not this host; repeat it for several
+    #[arg(long = "ignore-host", value_name = "HOST")]
+    pub ignore_hosts: Vec<String>,
+    /// Uuid of the instance, to repeat a request safely; repeat it for several
+    #[arg(long = "instance", value_name = "UUID", conflicts_with = "count")]
+    pub instances: Vec<Uuid>,
+    /// Project that asks
+    #[arg(long, value_name = "ID")]
+    pub project: Option<String>,
+}
+
+impl RequestArgs {
+    /// The request, with fresh uuids for instances that were not named.
+    pub fn spec(&self, vcpus: u32, memory_mb: u64, env: &Env) -> Result<RequestSpec, Failure> {
+        let usage = |what| Failure::new(USAGE, what).next("see `novella place --help`");
+        let instance_uuids = if self.instances.is_empty() {
+            (0..self.count).map(|_| env.random.uuid()).collect()
+        } else {
+            self.instances.clone()
+        };
+        let flavor = Flavor {
+            vcpus,
+            memory_mb,
+            root_gb: self.disk,
+            extra_specs: units::extra_specs(&self.extra_specs).map_err(usage)?,
+            ..Flavor::default()
+        };
+        Ok(RequestSpec {
+            instance_uuids,
+            flavor,
+            availability_zone: self.az.clone(),
+            force_hosts: self.force_hosts.clone(),
+            ignore_hosts: self.ignore_hosts.clone(),
+            scheduler_hints: units::hints(&self.hints),
+            project_id: self.project.clone(),
+            attempt: 1,
+            ..RequestSpec::default()
+        })
+    }
+}
