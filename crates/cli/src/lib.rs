@@ -4,7 +4,8 @@
 //! reader that closes the pipe is a success; colour and redrawing only in a terminal.
 //!
 //! The commands are thin: they ask a scheduler over RPC and show the answer. `demo` and `swarm` embed the daemons'
-//! own code instead, on a bus in this process and against a real broker; `evaluate` asks the engine itself.
+//! own code instead, on a bus in this process and against a real broker; `evaluate`, and `capacity` on a file, ask
+//! the engine itself.
 
 mod args;
 mod commands;
@@ -55,6 +56,11 @@ async fn execute(cli: Cli) -> anyhow::Result<u8> {
     match &cli.command {
         Command::Completion(args) => return completion::run(args, console.out),
         Command::Evaluate(args) => return evaluate::run(args, &mut console),
+        Command::Capacity(args) => {
+            if let Some(file) = &args.hosts {
+                return capacity::run_on_file(file, args, &env, &mut console);
+            }
+        }
         Command::ExitCodes => {
             write!(console.out, "{}", exit_codes::text())?;
             return Ok(exit_codes::OK);

@@ -1,18 +1,23 @@
 //! `novella capacity`: how many more instances fit, and what runs out first.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use novella_filter_scheduler::document::{EvaluationOptions, host_table};
+use novella_filter_scheduler::{FilterKind, FilterScheduler};
 use novella_messaging::CallOptions;
-use novella_objects::{CapacityQuery, FilterTally, Flavor, FlavorCapacity, GroupCapacity, Grouping};
+use novella_objects::{
+    CapacityQuery, FilterTally, Flavor, FlavorCapacity, GroupCapacity, Grouping, RequestSpec,
+};
 use novella_rpcapi::SchedulerApi;
 use novella_service::Env;
 use novella_service::exit::Failure;
 use serde::Serialize;
 use serde_json::json;
 
+use super::evaluate::documents::Source;
 use super::request::RequestArgs;
 use crate::connect::{Peer, failed};
 use crate::exit_codes::{OK, REFUSED, USAGE};
@@ -27,6 +32,7 @@ use crate::units;
   novella capacity --flavor m1.small --flavor m1.large
   novella capacity --flavors flavors.json --reserve n+1:zone -f json
   novella capacity --vcpus 1 --ram 1G --az north --by host -f csv
+  novella capacity --hosts fleet.json.gz --vcpus 4 --ram 8G --by aggregate
 
 flavors.json is a list such as [{\"name\": \"small\", \"vcpus\": 1, \"memory_mb\": 2048, \"root_gb\": 20}]. Each flavor is counted
 by itself, as if none of the others were placed; without any, all of the scheduler's policy are. With --reserve, what runs on the lost part is moved first, counted in
@@ -46,6 +52,9 @@ pub struct CapacityArgs {
     /// Count each flavor of this file, a JSON list
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vcpus", "ram", "disk", "extra_specs"])]
     pub flavors: Option<PathBuf>,
+    /// Count on the hosts of this file, as `novella evaluate` reads it, and ask nobody; amounts count whatever its options say
+    #[arg(long, value_name = "FILE", conflicts_with = "names")]
+    pub hosts: Option<PathBuf>,
     /// Count by these parts of the fleet too
     #[arg(long, value_name = "PART")]
     pub by: Option<By>,
@@ -92,7 +101,7 @@ impl FromStr for Reserve {
     }
 }
 
-/// Asks, and shows the counts.
+/// Asks a scheduler, and shows the counts.
 pub async fn run(
     api: &SchedulerApi,
     options: CallOptions,
@@ -100,22 +109,65 @@ pub async fn run(
     env: &Env,
     console: &mut Console<'_>,
 ) -> anyhow::Result<u8> {
+    let query = query(args, env)?;
+    let capacity = api.capacity(&query, options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+    show(&capacity.flavors, args, console)
+}
+
+/// Counts on the hosts of a file.
+pub fn run_on_file(
+    file: &Path,
+    args: &CapacityArgs,
+    env: &Env,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
+    let query = query(args, env)?;
+    if query.flavors.is_empty() {
+        let next = "give --vcpus and --ram, or --flavors FILE: a file of hosts lists no flavors";
+        return Err(Failure::new(USAGE, "there is nothing to be counted").next(next).into());
+    }
+    let source = Source::open(file)?;
+    let fleet = source.fleet()?;
+    let options = EvaluationOptions::read(&fleet.options.clone().unwrap_or_default());
+    let EvaluationOptions { mut scheduler, service_down_time_s } =
+        options.map_err(|bad| source.refused(&bad))?;
+    let table = host_table(&fleet.aggregates, &fleet.hosts, service_down_time_s);
+    let mut table = table.map_err(|bad| source.refused(&bad))?;
+    // Nova leaves amounts to its Placement service; here they are what is asked about.
+    for kind in [FilterKind::Ram, FilterKind::Core, FilterKind::Disk] {
+        if !scheduler.enabled_filters.contains(&kind) {
+            scheduler.enabled_filters.push(kind);
+        }
+    }
+    let mut engine = FilterScheduler::new(scheduler)?;
+    let CapacityQuery { flavors, request_spec, by, reserve, .. } = query;
+    let count = |flavor| {
+        let spec = RequestSpec { flavor, ..request_spec.clone() };
+        let eligible = engine.eligible(&mut table, &spec);
+        let eligible = eligible.map_err(|failure| {
+            Failure::new(USAGE, format!("the request is not acceptable: {failure}"))
+                .next("change the request")
+        })?;
+        Ok(eligible.count(by, reserve, &[]))
+    };
+    let counted = flavors.into_iter().map(count).collect::<Result<Vec<_>, Failure>>()?;
+    show(&counted, args, console)
+}
+
+fn query(args: &CapacityArgs, env: &Env) -> anyhow::Result<CapacityQuery> {
     let spec = args.request.spec(args.vcpus.unwrap_or_default(), args.ram.unwrap_or_default(), env)?;
     let flavors = match &args.flavors {
         Some(file) => read_flavors(file)?,
         None if args.vcpus.is_some() => vec![spec.flavor.clone()],
         None => Vec::new(), // those named, or all of the policy
     };
-    let query = CapacityQuery {
+    Ok(CapacityQuery {
         flavors,
         names: args.names.clone(),
         request_spec: spec,
         by: args.by.map(Grouping::from),
         reserve: args.reserve.map(|Reserve(part)| part),
-    };
-    let capacity = api.capacity(&query, options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
-    show(&capacity.flavors, args, console)?;
-    Ok(if capacity.flavors.iter().all(|flavor| flavor.fits > 0) { OK } else { REFUSED })
+    })
 }
 
 fn read_flavors(file: &PathBuf) -> anyhow::Result<Vec<Flavor>> {
@@ -220,7 +272,13 @@ fn reserved(flavor: &FlavorCapacity) -> String {
     }
 }
 
-fn show(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+/// Shows the counts, and says by the exit code whether one of each fits.
+fn show(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+    write(flavors, args, console)?;
+    Ok(if flavors.iter().all(|flavor| flavor.fits > 0) { OK } else { REFUSED })
+}
+
+fn write(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
     let parts = || -> Vec<Part> {
         let of = |f: &FlavorCapacity| name(&f.flavor);
         let each = |f: &FlavorCapacity| {

@@ -2,7 +2,7 @@
 //!
 //! The answer is the engine's own, as a scheduler would give it with these options; docs/evaluate.md describes the files.
 
-mod documents;
+pub(super) mod documents;
 mod show;
 mod stdin;
 

@@ -63,7 +63,10 @@ impl Operator {
             Command::Scheduler(scheduler::Command::Status(args)) => {
                 scheduler::status(api, options, args, &mut console).await
             }
-            Command::Capacity(args) => capacity::run(api, options, args, env, &mut console).await,
+            Command::Capacity(args) => match &args.hosts {
+                Some(file) => capacity::run_on_file(file, args, env, &mut console),
+                None => capacity::run(api, options, args, env, &mut console).await,
+            },
             Command::Explain(args) | Command::Decision(explain::DecisionCommand::Show(args)) => {
                 explain::run(api, options, args, env, &mut console).await
             }
@@ -336,6 +339,31 @@ async fn what_fits_is_counted_by_parts_and_with_one_lost() {
     let said = operator.runs(&line).await;
     assert_eq!(said.code, USAGE);
     assert!(said.err.contains("is no list of flavors: unknown field `cpus`"), "{}", said.err);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fits_on_the_hosts_of_a_file_is_counted_without_asking() {
+    let operator = Operator::new().await;
+    let fleet = concat!(env!("CARGO_MANIFEST_DIR"), "/../filter-scheduler/tests/oracle/fleet_100.json.gz");
+    let said =
+        operator.runs(&format!("capacity --hosts {fleet} --vcpus 2 --ram 4G --disk 20G -f json")).await;
+    assert_eq!((said.code, said.err.as_str()), (OK, ""));
+    let flavor = &said.json()["flavors"][0];
+    assert_eq!(flavor["hosts"], 100);
+    assert!(
+        flavor["fits"].as_u64() > flavor["open"].as_u64() && flavor["open"].as_u64() > Some(10),
+        "{flavor}"
+    );
+    let limits: Vec<_> =
+        flavor["limits"].as_array().unwrap().iter().map(|l| l["amount"].as_str().unwrap()).collect();
+    assert!(limits.contains(&"memory_mb") && !limits.contains(&"instances"), "{limits:?}");
+    for (line, said) in [
+        (format!("capacity --hosts {fleet}"), "nothing to be counted"),
+        ("capacity --hosts nowhere.json --vcpus 1 --ram 1G".to_owned(), "there is no file nowhere.json"),
+    ] {
+        let error = operator.runs(&line).await.err;
+        assert!(error.contains(said), "{line}: {error}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
