@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use novella_filter_scheduler::document::{EvaluationOptions, host_table};
-use novella_filter_scheduler::{FilterKind, FilterScheduler};
+use novella_filter_scheduler::{FilterKind, FilterScheduler, PolicyFile};
 use novella_messaging::CallOptions;
 use novella_objects::{
     CapacityQuery, FilterTally, Flavor, FlavorCapacity, GroupCapacity, Grouping, RequestSpec,
@@ -32,7 +32,7 @@ use crate::units;
   novella capacity --flavor m1.small --flavor m1.large
   novella capacity --flavors flavors.json --reserve n+1:zone -f json
   novella capacity --vcpus 1 --ram 1G --az north --by host -f csv
-  novella capacity --hosts fleet.json.gz --vcpus 4 --ram 8G --by aggregate
+  novella capacity --hosts fleet.json.gz --flavors policy.toml --by aggregate
 
 flavors.json is a list such as [{\"name\": \"small\", \"vcpus\": 1, \"memory_mb\": 2048, \"root_gb\": 20}]. Each flavor is counted
 by itself, as if none of the others were placed; without any, all of the scheduler's policy are. With --reserve, what runs on the lost part is moved first, counted in
@@ -49,7 +49,7 @@ pub struct CapacityArgs {
     /// Count this flavor of the scheduler's policy, by name or id; repeat it for several
     #[arg(long = "flavor", value_name = "NAME", conflicts_with_all = ["vcpus", "ram", "disk", "extra_specs"])]
     pub names: Vec<String>,
-    /// Count each flavor of this file, a JSON list
+    /// Count each flavor of this file: a JSON list, or a scheduler's policy if its name ends in .toml
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vcpus", "ram", "disk", "extra_specs"])]
     pub flavors: Option<PathBuf>,
     /// Count on the hosts of this file, as `novella evaluate` reads it, and ask nobody; amounts count whatever its options say
@@ -176,8 +176,14 @@ fn read_flavors(file: &PathBuf) -> anyhow::Result<Vec<Flavor>> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read {}", file.display()))
         .map_err(|error| wrong(format!("{error:#}")))?;
-    let flavors: Vec<Flavor> = serde_json::from_str(&text)
-        .map_err(|error| wrong(format!("{} is no list of flavors: {error}", file.display())))?;
+    let flavors: Vec<Flavor> = if file.extension().is_some_and(|extension| extension == "toml") {
+        let policy = PolicyFile::parse(&text);
+        let policy = policy.map_err(|bad| wrong(format!("{} is no policy: {bad}", file.display())))?;
+        policy.flavors.into_values().collect()
+    } else {
+        serde_json::from_str(&text)
+            .map_err(|error| wrong(format!("{} is no list of flavors: {error}", file.display())))?
+    };
     if flavors.is_empty() {
         return Err(wrong(format!("{} lists no flavor", file.display())).into());
     }

@@ -357,6 +357,12 @@ async fn what_fits_on_the_hosts_of_a_file_is_counted_without_asking() {
     let limits: Vec<_> =
         flavor["limits"].as_array().unwrap().iter().map(|l| l["amount"].as_str().unwrap()).collect();
     assert!(limits.contains(&"memory_mb") && !limits.contains(&"instances"), "{limits:?}");
+    let policy = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    std::fs::write(&policy, "[flavors.small]\nvcpus = 1\nmemory_mb = 2048\n").unwrap();
+    let line =
+        format!("capacity --hosts {fleet} --flavors {} -f value -c flavor,fits", policy.path().display());
+    let said = operator.runs(&line).await;
+    assert!(said.out.starts_with("small ") && said.code == OK, "{}{}", said.out, said.err);
     for (line, said) in [
         (format!("capacity --hosts {fleet}"), "nothing to be counted"),
         ("capacity --hosts nowhere.json --vcpus 1 --ram 1G".to_owned(), "there is no file nowhere.json"),
