@@ -1,9 +1,9 @@
 # Every command of this project. ARGS goes to the program: make demo ARGS='--for 10s'
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate bench measure lint
+.PHONY: help demo test simulate conformance bench measure lint
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## a fleet in one process, no broker: hosts fill and drain before your eyes (ARGS='--for 20s')
 	@cargo run --quiet --release --locked -p novella-cli --bin novella -- demo $(ARGS)
@@ -13,6 +13,9 @@ test: ## everything: unit, system, two RabbitMQs, the executables, the compose f
 
 simulate: ## random histories of a whole fleet, seed after seed (SECONDS=600)
 	@NOVELLA_SIM_SECONDS=$(or $(SECONDS),600) cargo test --quiet --locked -p novella-tests --test system random_histories -- --nocapture
+
+conformance: ## random requests answered by Nova 34 itself and by novella, compared (CASES=100000 SECONDS=0 SEED=34)
+	@scripts/conformance.sh --release --cases $(or $(CASES),100000) --seconds $(or $(SECONDS),0) --seed $(or $(SEED),34)
 
 bench: ## the benchmarks in memory: report path, placement, host map, envelope (ARGS: a filter)
 	@cargo bench --workspace --locked --bench '*' -- $(ARGS)

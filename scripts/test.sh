@@ -2,6 +2,7 @@
 # What `make test` runs. With names as arguments, only those parts:
 #
 #   workspace    every test of every crate, the rabbit suite against Debian's RabbitMQ 3.10 among them
+#   conformance  2,500 random requests answered by Nova 34 itself and by novella, and compared
 #   rabbit-4.0   the rabbit suite on RabbitMQ 4.0 with everything denied that 4.3 refuses
 #   compose      the shipped image and compose file on a Docker engine
 #
@@ -11,10 +12,10 @@
 . "$(dirname "$0")/lib.sh"
 cd "$repo"
 
-parts=(workspace rabbit-4.0 compose)
+parts=(workspace conformance rabbit-4.0 compose)
 [ $# -eq 0 ] || parts=("$@")
 for part in "${parts[@]}"; do
-    case $part in workspace | rabbit-4.0 | compose) ;; *) fail "unknown part $part" ;; esac
+    case $part in workspace | conformance | rabbit-4.0 | compose) ;; *) fail "unknown part $part" ;; esac
 done
 
 # The tests themselves add a line here for what they had to leave out.
@@ -63,6 +64,12 @@ with_broker() {
     (eval "$environment" && cargo test --workspace --locked --no-fail-fast "$@")
 }
 
+conformance() {
+    prepare 'conformance with Nova' scripts/conformance.sh prepare || return 1
+    [ $prepared = yes ] || return 0
+    scripts/conformance.sh --self-test && scripts/conformance.sh --cases 2500
+}
+
 compose() {
     local environment
     scripts/docker.sh env >/dev/null 2>&1 || started_engine=yes
@@ -79,6 +86,7 @@ for part in "${parts[@]}"; do
     began=$SECONDS
     case $part in
         workspace) with_broker 3.10 || failed+=("$part") ;;
+        conformance) conformance || failed+=("$part") ;;
         rabbit-4.0) with_broker 4.0 --test rabbit || failed+=("$part") ;;
         compose) compose || failed+=("$part") ;;
     esac
