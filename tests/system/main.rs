@@ -7,6 +7,7 @@ mod log;
 mod placing;
 mod poison;
 mod repeatable;
+mod replay;
 mod schedulers;
 mod silence;
 mod simulation;

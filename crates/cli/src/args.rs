@@ -7,7 +7,7 @@ use novella_service::args::CommonArgs;
 use novella_service::config::Sources;
 
 use crate::commands::{
-    capacity, completion, evaluate, explain, host, ping, place, release, scheduler, service,
+    capacity, completion, evaluate, explain, host, ping, place, release, scheduler, service, snapshot,
 };
 use crate::{demo, exit_codes, swarm, units};
 
@@ -74,6 +74,8 @@ pub enum Command {
     /// `explain`, as it was called before
     #[command(subcommand, hide = true)]
     Decision(explain::DecisionCommand),
+    /// Write down all hosts as a scheduler sees them, for `novella evaluate`
+    Snapshot(snapshot::SnapshotArgs),
     /// Work out where requests would go on a fleet from a file, asking nobody
     Evaluate(evaluate::EvaluateArgs),
     /// See whether a scheduler, or the agent of a host, answers

@@ -13,6 +13,7 @@ pub mod release;
 mod request;
 pub mod scheduler;
 pub mod service;
+pub mod snapshot;
 
 #[cfg(test)]
 mod tests;

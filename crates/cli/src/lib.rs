@@ -30,7 +30,9 @@ use novella_service::shutdown::Shutdown;
 use novella_service::{Env, exit};
 
 use args::{Cli, Command, Compute};
-use commands::{capacity, completion, evaluate, explain, host, ping, place, release, scheduler, service};
+use commands::{
+    capacity, completion, evaluate, explain, host, ping, place, release, scheduler, service, snapshot,
+};
 use connect::Bus;
 use output::{Console, Style};
 use settings::CliSettings;
@@ -113,6 +115,7 @@ async fn ask(
         Command::Explain(args) | Command::Decision(explain::DecisionCommand::Show(args)) => {
             explain::run(&api, options, args, env, console).await
         }
+        Command::Snapshot(args) => snapshot::run(&api, options, args, console).await,
         Command::Ping(args) => ping::run(bus.client(), bus.exchange(), options, args, console).await,
         Command::Demo(_)
         | Command::Swarm(_)

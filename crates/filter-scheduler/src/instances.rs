@@ -87,6 +87,17 @@ impl Instances {
         chain.map(|entry| (entry.kind != NO_KIND).then(|| self.kinds.get(entry.kind)))
     }
 
+    /// The instances of a row, each with the symbol of its kind, if it has one.
+    pub(crate) fn on(&self, row: usize) -> impl Iterator<Item = (Uuid, Option<u32>)> {
+        let chain = std::iter::successors(self.entry(self.first[row]), |entry| self.entry(entry.next));
+        chain.map(|entry| (entry.uuid, Some(entry.kind).filter(|kind| *kind != NO_KIND)))
+    }
+
+    /// All kinds, by symbol.
+    pub(crate) fn kinds(&self) -> Vec<Option<InstanceKind>> {
+        self.kinds.values_by_symbol()
+    }
+
     fn entry(&self, at: u32) -> Option<&Entry> {
         (at != END).then(|| &self.entries[at as usize])
     }

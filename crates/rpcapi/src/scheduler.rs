@@ -12,6 +12,7 @@
 //! | 1.1 | `list_hosts()`, `show_host(host)`, `list_services()`, `get_decision(decision_id)`, `status()` | call |
 //! | 1.2 | `explain(decision_id \| request_spec, host, fix)` → [`Explained`], or nothing if the decision is forgotten | call |
 //! | 1.2 | `capacity(flavors, request_spec, by, reserve)` → [`Capacity`] | call |
+//! | 1.3 | `snapshot()` → the map as a document of `novella_objects::document::Fleet` | call |
 //!
 //! The 1.0 methods keep the names and shapes that Nova's scheduler had in 2012; the rest is ours.
 
@@ -188,6 +189,11 @@ impl SchedulerApi {
         self.client.call(&self.at(2), "capacity", args, options).await
     }
 
+    /// The map at one instant, as the JSON text of a [`Fleet`](novella_objects::document::Fleet).
+    pub async fn snapshot(&self, options: CallOptions) -> Result<Box<RawValue>, RpcError> {
+        self.client.call(&self.at(3), "snapshot", &NoArgs {}, options).await
+    }
+
     /// How the scheduler does.
     pub async fn status(&self, options: CallOptions) -> Result<SchedulerStatus, RpcError> {
         self.client.call(&self.at(1), "status", &NoArgs {}, options).await
@@ -239,6 +245,8 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
     async fn explain(&self, args: Explain) -> Result<Option<Explained>, CallError>;
     /// Counts what fits.
     async fn capacity(&self, args: CapacityQuery) -> Result<Capacity, CallError>;
+    /// The map as the JSON text of a document.
+    async fn snapshot(&self) -> Result<Box<RawValue>, CallError>;
     /// State.
     async fn status(&self) -> Result<SchedulerStatus, CallError>;
     /// Nova 2012.
@@ -255,7 +263,7 @@ pub struct SchedulerServer<E>(pub Arc<E>);
 #[async_trait]
 impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
     fn version(&self) -> Version {
-        Version::new(1, 2)
+        Version::new(1, 3)
     }
 
     fn methods(&self) -> &[&'static str] {
@@ -269,6 +277,7 @@ impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
             "get_decision",
             "explain",
             "capacity",
+            "snapshot",
             "status",
             "get_host_list",
             "get_service_capabilities",
@@ -288,6 +297,7 @@ impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
             "get_decision" => answer(&endpoint.get_decision(args.parse()?).await?),
             "explain" => answer(&endpoint.explain(args.parse()?).await?),
             "capacity" => answer(&endpoint.capacity(args.parse()?).await?),
+            "snapshot" => endpoint.snapshot().await,
             "status" => answer(&endpoint.status().await?),
             "get_host_list" => answer(&endpoint.get_host_list().await?),
             "get_service_capabilities" => answer(&endpoint.get_service_capabilities().await?),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use novella_filter_scheduler::{Applied, Counters, Event, FilterScheduler, HostManager};
-use novella_messaging::{CallError, RemoteError, RequestContext};
+use novella_messaging::{CallError, RemoteError, RequestContext, answer};
 use novella_objects::{
     Capacity, CapacityQuery, Decision, Explain, Explained, Flavor, HostDetail, HostState, Reserve,
     SelectDestinations, ServiceSummary, UpdateServiceCapabilities,
@@ -24,6 +24,7 @@ use novella_service::Env;
 use novella_service::health::Health;
 use novella_service::stall::{self, StallMonitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
@@ -350,6 +351,15 @@ impl SchedulerEndpoint for SchedulerManager {
 
     async fn capacity(&self, args: CapacityQuery) -> Result<Capacity, CallError> {
         self.counted(args).await
+    }
+
+    async fn snapshot(&self) -> Result<Box<RawValue>, CallError> {
+        let snapshot = {
+            let (mut guard, now) = self.core();
+            let core = &mut *guard;
+            core.hosts.snapshot(core.engine.options(), now)
+        };
+        answer(&snapshot.fleet())
     }
 
     async fn status(&self) -> Result<SchedulerStatus, CallError> {

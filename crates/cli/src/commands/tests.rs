@@ -9,7 +9,7 @@ use novella_service::shutdown::Shutdown;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{capacity, explain, host, place, release, scheduler, service};
+use super::{capacity, explain, host, place, release, scheduler, service, snapshot};
 use crate::args::{Cli, Command};
 use crate::demo::fleet::{Fleet, call_options};
 use crate::exit_codes::{CONFLICT, NOT_FOUND, OK, PARTIAL, REFUSED, UNREACHABLE, USAGE};
@@ -70,6 +70,7 @@ impl Operator {
             Command::Explain(args) | Command::Decision(explain::DecisionCommand::Show(args)) => {
                 explain::run(api, options, args, env, &mut console).await
             }
+            Command::Snapshot(args) => snapshot::run(api, options, args, &mut console).await,
             other => panic!("{other:?} is not driven here"),
         };
         let code = report(result, &mut err);
@@ -108,6 +109,28 @@ async fn hosts_are_picked_sorted_and_missed_by_name() {
     let said = operator.runs("host list -c hots").await;
     assert_eq!(said.code, USAGE);
     assert!(said.err.contains("no column \"hots\"\nnext: use one of host, uuid, state"), "{}", said.err);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_is_a_document_or_lines() {
+    use novella_objects::document::{Fleet, Host};
+    let operator = Operator::new().await;
+    let said = operator.runs("snapshot").await;
+    assert_eq!(
+        (said.code, said.out.lines().count()),
+        (OK, 10),
+        "a line for each host, one before and one after"
+    );
+    assert!(said.err.starts_with("8 hosts as "), "{}", said.err);
+    let fleet: Fleet<'_> = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((fleet.hosts.len(), fleet.n), (8, Some(8)));
+    assert!(fleet.hosts.iter().any(|host| host.host == "cpu-1"));
+    let lines = operator.runs("snapshot -f jsonl").await.out;
+    let mut lines = lines.lines();
+    let head: Fleet<'_> = serde_json::from_str(lines.next().unwrap()).unwrap();
+    assert!(head.options.is_some() && head.hosts.is_empty());
+    let hosts: Vec<Host<'_>> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(hosts.len(), 8);
 }
 
 #[tokio::test(start_paused = true)]

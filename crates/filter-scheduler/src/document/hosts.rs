@@ -174,12 +174,24 @@ fn capabilities<'a>(host: &'a Host<'_>) -> Result<Capabilities<'a>, BadDocument>
         report.extra.extend(value.map(|json| (Cow::Borrowed(name), json.0)));
     };
     let text = |text: &str| Json::of(text).expect("any text can be written as JSON");
-    attribute("uuid", host.uuid.map(|uuid| text(&uuid.to_string())));
+    attribute("uuid", host.uuid.filter(|_| of_nova).map(|uuid| text(&uuid.to_string())));
     attribute("host_ip", host.host_ip.as_deref().map(text));
     for (name, value) in [("supported_instances", &host.supported_instances), ("metrics", &host.metrics)] {
         let empty = of_nova.then(|| Json::of::<[u8; 0]>(&[]).expect("an empty list is JSON"));
         attribute(name, value.as_ref().map(borrowed).or(empty));
     }
+    let told: Vec<&str> = [
+        ("uuid", host.uuid.is_some()),
+        ("host_ip", host.host_ip.is_some()),
+        ("supported_instances", host.supported_instances.is_some()),
+        ("metrics", host.metrics.is_some()),
+        ("cpu_info", true),
+        ("hypervisor_type", true),
+        ("hypervisor_version", true),
+    ]
+    .into_iter()
+    .filter_map(|(name, told)| told.then_some(name))
+    .collect();
     let mut names: BTreeMap<&str, ()> = BTreeMap::new();
     for (name, value) in host.capabilities.iter().flat_map(Entries::iter) {
         let number = match name {
@@ -191,7 +203,7 @@ fn capabilities<'a>(host: &'a Host<'_>) -> Result<Capabilities<'a>, BadDocument>
             "host_memory_total" => &mut report.host_memory_total,
             "host_memory_free" => &mut report.host_memory_free,
             _ => {
-                if FIELDS.contains(&name) || names.insert(name, ()).is_some() {
+                if told.contains(&name) || names.insert(name, ()).is_some() {
                     let reason = "it is told elsewhere in the host; once is enough";
                     return Err(BadDocument::new(format!("capabilities.{name}"), reason));
                 }
@@ -214,17 +226,6 @@ fn capabilities<'a>(host: &'a Host<'_>) -> Result<Capabilities<'a>, BadDocument>
     report.novella = Some(Box::new(NovellaReport { facts, ..NovellaReport::default() }));
     Ok(report)
 }
-
-/// Attributes that have a field of their own.
-const FIELDS: [&str; 7] = [
-    "uuid",
-    "host_ip",
-    "supported_instances",
-    "metrics",
-    "cpu_info",
-    "hypervisor_type",
-    "hypervisor_version",
-];
 
 fn borrowed<'a>(json: &'a Json<'_>) -> Json<'a> {
     Json(Cow::<RawValue>::Borrowed(json))

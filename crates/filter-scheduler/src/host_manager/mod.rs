@@ -30,6 +30,7 @@ mod record;
 mod reported;
 mod reservations;
 mod services;
+mod snapshot;
 mod views;
 mod watch;
 
@@ -42,6 +43,7 @@ use uuid::Uuid;
 pub use options::HostManagerOptions;
 pub use outcome::{Applied, BadReport, Counters, Event, Fault};
 pub use services::{HostListEntry, RollUp};
+pub use snapshot::MapSnapshot;
 pub use views::Fleet;
 
 use crate::{HostTable, PolicyFile, Row};

@@ -14,7 +14,7 @@ use crate::dictionary::Dictionary;
 pub(crate) type CpuInfos = Dictionary<Box<str>>;
 
 /// One service's last report.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Reported {
     integers: Integers,
     words: Packed,
@@ -212,6 +212,16 @@ impl Reported {
             Entries((0..classes).map(|_| (pieces.text().into(), read_inventory(&mut pieces))).collect());
         words.facts = (0..pieces.number()).map(|_| (pieces.text(), pieces.text())).collect();
         words
+    }
+
+    /// Nova's integers that it reported, by key.
+    pub fn integers(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        self.integers.iter()
+    }
+
+    /// The symbol of its CPU description.
+    pub fn cpu_info(&self) -> Option<u32> {
+        self.cpu_info
     }
 
     /// Why its operator disabled it.

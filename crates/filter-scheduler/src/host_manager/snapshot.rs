@@ -1,0 +1,177 @@
+//! The map at one instant as a document, from which the same engine decides the same elsewhere.
+//!
+//! What is written down is what the filters and weighers read: reservations count as used and as instances, aggregates are
+//! those that the policy puts the host into, and a host's state is told so that it is judged the same at any time.
+//! It is copied under the lock and written out without it, as a [`Fleet`](super::Fleet) is.
+//!
+//! Left out: what no filter reads, such as why a host is disabled, and the seed of random picks.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use novella_objects::document::{Aggregate, Fleet, Host, HostInstance, Schema};
+use novella_objects::{Entries, HostState as Status, Json};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::HostManager;
+use super::reported::Reported;
+use crate::document::EvaluationOptions;
+use crate::instances::InstanceKind;
+use crate::options::SchedulerOptions;
+use crate::{HostState, Snapshot};
+
+/// See the module's text.
+#[derive(Debug, Clone)]
+pub struct MapSnapshot {
+    table: Snapshot,
+    /// In the order of the table's hosts.
+    notes: Vec<Note>,
+    /// By symbol.
+    cpu_infos: Vec<Option<Box<str>>>,
+    /// By symbol.
+    kinds: Vec<Option<InstanceKind>>,
+    aggregates: Vec<Aggregate>,
+    options: EvaluationOptions,
+    origin: String,
+}
+
+/// What a host's document needs beside the table.
+#[derive(Debug, Clone)]
+struct Note {
+    uuid: Option<Uuid>,
+    age: Duration,
+    reported: Reported,
+    aggregates: Vec<u32>,
+    /// Each with the symbol of its kind, if it has one.
+    instances: Vec<(Uuid, Option<u32>)>,
+}
+
+impl HostManager {
+    /// A copy of all that decisions depend on; `options` are those of the engine that decides.
+    pub fn snapshot(&mut self, options: &SchedulerOptions, now: Duration) -> MapSnapshot {
+        self.advance(now);
+        let note = |row| {
+            let record = self.record(row);
+            Note {
+                uuid: record.identity.map(|identity| identity.uuid),
+                age: now.saturating_sub(record.hearing.heard),
+                reported: record.reported.clone(),
+                aggregates: self.table.aggregates_of(row).to_vec(),
+                instances: self.table.instances.on(row.index()).collect(),
+            }
+        };
+        let aggregates = self.policy.aggregates.iter().map(|rule| &rule.aggregate);
+        MapSnapshot {
+            table: self.table.snapshot(),
+            notes: self.table.rows().map(note).collect(),
+            cpu_infos: self.cpu_infos.values_by_symbol(),
+            kinds: self.table.instances.kinds(),
+            aggregates: aggregates
+                .map(|aggregate| Aggregate {
+                    id: aggregate.id,
+                    name: aggregate.name.clone(),
+                    metadata: aggregate.metadata.clone(),
+                })
+                .collect(),
+            options: EvaluationOptions {
+                scheduler: options.clone(),
+                service_down_time_s: self.options.service_down_time.as_secs_f64(),
+            },
+            origin: self.scheduler.clone(),
+        }
+    }
+}
+
+impl MapSnapshot {
+    /// The document.
+    pub fn fleet(&self) -> Fleet<'_> {
+        let hosts = self.table.hosts().zip(&self.notes);
+        Fleet {
+            schema: Schema,
+            origin: Some(self.origin.clone()),
+            seed: None,
+            n: Some(self.notes.len() as u64),
+            options: Some(self.options.write()),
+            aggregates: self.aggregates.clone(),
+            hosts: hosts.map(|(host, note)| self.host(&host, note)).collect(),
+        }
+    }
+
+    fn host<'s>(&'s self, host: &HostState<'s>, note: &'s Note) -> Host<'s> {
+        let (reported, used) = (host.reported(), host.used());
+        let words = note.reported.words();
+        let status = host.status();
+        let age = note.age.as_secs_f64();
+        let silent = age > self.options.service_down_time_s;
+        let mut capabilities = Vec::new();
+        let mut hypervisor_version = None;
+        for (key, value) in note.reported.integers() {
+            match key {
+                "hypervisor_version" => hypervisor_version = Some(value),
+                _ => capabilities.push((key.into(), Json::of(&value).expect("a number is JSON"))),
+            }
+        }
+        for (at, (key, text)) in words.extra.iter().enumerate() {
+            if !words.extra[at + 1..].iter().any(|(later, _)| later == key) {
+                capabilities.push(((*key).into(), json(text)));
+            }
+        }
+        let facts = words.facts.iter().map(|(key, text)| ((*key).into(), json(text)));
+        let cpu_info = note.reported.cpu_info().and_then(|symbol| self.cpu_infos[symbol as usize].as_deref());
+        Host {
+            host: host.host().into(),
+            node: Some(host.nodename().into()),
+            uuid: note.uuid,
+            availability_zone: host.zone().map(Into::into),
+            aggregates: note.aggregates.clone(),
+            disabled: status == Status::Disabled,
+            forced_down: status == Status::Down,
+            suspect: status == Status::Suspect || (status == Status::Up && silent),
+            last_seen_age_s: age,
+            vcpus: reported.vcpus_total,
+            vcpus_used: used.vcpus,
+            memory_mb: reported.memory_mb_total,
+            memory_mb_used: used.memory_mb,
+            local_gb: reported.disk_gb_total,
+            local_gb_used: used.disk_gb,
+            cpu_allocation_ratio: Some(reported.ratios.cpu),
+            ram_allocation_ratio: Some(reported.ratios.ram),
+            disk_allocation_ratio: Some(reported.ratios.disk),
+            num_instances: Some(used.instances),
+            num_io_ops: Some(reported.num_io_ops.saturating_add(host.consumed().instances)),
+            failed_builds: Some(reported.failed_builds),
+            cpu_info: cpu_info.map(json),
+            hypervisor_type: words.hypervisor_type.map(Into::into),
+            hypervisor_version,
+            facts: Entries(facts.collect()),
+            capabilities: Some(Entries(capabilities)),
+            instances: note.instances.iter().map(|(uuid, kind)| self.instance(*uuid, *kind)).collect(),
+            ..Host::default()
+        }
+    }
+
+    fn instance(&self, uuid: Uuid, kind: Option<u32>) -> HostInstance {
+        let Some(kind) = kind.and_then(|kind| self.kinds[kind as usize].as_ref()) else {
+            return HostInstance::Uuid(uuid);
+        };
+        let properties = kind.image.iter();
+        let properties: BTreeMap<_, _> =
+            properties.map(|(name, value)| (name.to_string(), Value::from(&**value))).collect();
+        HostInstance::Known {
+            uuid,
+            flavor: kind.flavor.as_deref().map(str::to_owned),
+            image: (!properties.is_empty()).then_some(properties),
+        }
+    }
+}
+
+/// Text that was read as JSON.
+fn json(text: &str) -> Json<'_> {
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(raw) => Json(Cow::Borrowed(raw)),
+        Err(_) => Json::of(text).expect("any text can be written as JSON"),
+    }
+}
