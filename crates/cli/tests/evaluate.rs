@@ -103,6 +103,27 @@ fn a_table_shows_what_became_of_each_host() {
 }
 
 #[test]
+fn a_policy_takes_the_place_of_what_the_files_say() {
+    let (hosts, requests) = (example("fleet.jsonl"), example("named.jsonl"));
+    let policy = example("policy.toml");
+    let with = |more: &[&str]| {
+        let mut args = vec!["--hosts", &hosts, "--requests", &requests];
+        args.extend(more);
+        run(&args)
+    };
+    let (code, out, err) = with(&["--policy", &policy, "-f", "jsonl"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let picks: Vec<serde_json::Value> = out
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["picks"].clone())
+        .collect();
+    // Packed instead of spread; and cmp1 is no longer in the aggregate that the file says, but in that of the policy.
+    assert_eq!(picks, [serde_json::json!([0]), serde_json::json!([2])]);
+    let (code, _, err) = with(&["--policy", &requests]);
+    assert!(code == 2 && err.contains("named.jsonl: the policy has 1 problem\n  line 1: "), "{err}");
+}
+
+#[test]
 fn what_cannot_be_read_says_where() {
     let (fleet, requests) = (example("fleet.jsonl"), example("requests.json"));
     for (hosts, asked, code, error) in [

@@ -9,6 +9,7 @@
 mod evaluator;
 mod hosts;
 mod options;
+mod policy;
 mod request;
 
 use novella_objects::document::{Outcome, Question};
@@ -16,6 +17,7 @@ use novella_objects::document::{Outcome, Question};
 pub use evaluator::Evaluator;
 pub use hosts::host_table;
 pub use options::{EvaluationOptions, filter_kinds};
+pub use policy::apply_policy;
 pub use request::request_spec;
 
 /// Why a document cannot be worked with: what, where in it.

@@ -10,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
-use novella_filter_scheduler::document::{EvaluationOptions, Evaluator, host_table};
+use novella_filter_scheduler::document::{EvaluationOptions, Evaluator, apply_policy, host_table};
 use novella_objects::document::{Fleet, Outcome, Request, RequestId, Requests, Results, Schema};
 use novella_service::exit::Failure;
 
@@ -23,6 +23,7 @@ use crate::output::{Console, OutputArgs};
     group = clap::ArgGroup::new("source").required(true).args(["hosts", "stdin"]),
     after_help = "Examples:\n  novella evaluate --hosts fleet.json.gz --requests requests.jsonl\n  \
         novella evaluate --hosts fleet.json --requests requests.json --request 17 -f wide\n  \
+        novella evaluate --hosts fleet.json --requests requests.json --policy policy.toml\n  \
         novella evaluate --hosts fleet.json --requests requests.json -f json > results.json\n  \
         zcat questions.jsonl.gz | novella evaluate --stdin"
 )]
@@ -33,11 +34,14 @@ pub struct EvaluateArgs {
     /// Requests: JSON or JSON lines, plain or gzipped; - is standard input
     #[arg(long, value_name = "FILE", requires = "hosts")]
     pub requests: Option<PathBuf>,
+    /// Decide by this scheduler's policy: its options, aggregates and flavors instead of those of the files
+    #[arg(long, value_name = "FILE", requires = "hosts")]
+    pub policy: Option<PathBuf>,
     /// Only the request of this id; repeat it for several
     #[arg(long = "request", value_name = "ID", requires = "requests")]
     pub ids: Vec<String>,
     /// Answer a question on each line of standard input with one line, until it ends
-    #[arg(long, conflicts_with_all = ["hosts", "requests", "ids", "format", "columns"])]
+    #[arg(long, conflicts_with_all = ["hosts", "requests", "policy", "ids", "format", "columns"])]
     pub stdin: bool,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -53,11 +57,18 @@ pub fn run(args: &EvaluateArgs, console: &mut Console<'_>) -> anyhow::Result<u8>
         return Err(Failure::new(USAGE, "--hosts and --requests name the same file").next(next).into());
     }
     let (hosts, requests) = (documents::Source::open(hosts)?, documents::Source::open(requests)?);
-    let fleet = hosts.fleet()?;
-    let asked = requests.requests()?;
+    let (mut fleet, mut asked) = (hosts.fleet()?, requests.requests()?);
     let options = asked.options.as_ref().or(fleet.options.as_ref()).cloned().unwrap_or_default();
     let options_from = if asked.options.is_some() { &requests } else { &hosts };
-    let options = EvaluationOptions::read(&options).map_err(|bad| options_from.refused(&bad))?;
+    let mut options = EvaluationOptions::read(&options).map_err(|bad| options_from.refused(&bad))?;
+    if let Some(file) = &args.policy {
+        let policy = documents::Source::open(file)?.policy()?;
+        for warning in &policy.warnings {
+            console.note(&format!("warning: {}: {warning}", file.display()));
+        }
+        apply_policy(&policy, &mut fleet, &mut asked).map_err(|bad| requests.refused(&bad))?;
+        options.scheduler = policy.options;
+    }
     let settings = options.settings();
     let table = host_table(&fleet.aggregates, &fleet.hosts, options.service_down_time_s);
     let table = table.map_err(|bad| hosts.refused(&bad))?;

@@ -9,6 +9,7 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
+use novella_filter_scheduler::PolicyFile;
 use novella_filter_scheduler::document::BadDocument;
 use novella_objects::document::{Fleet, Host, Request, Requests};
 use novella_service::exit::Failure;
@@ -76,6 +77,14 @@ impl Source {
             return Err(self.nothing("requests"));
         }
         Ok(requests)
+    }
+
+    /// The file as a scheduler's policy.
+    pub fn policy(&self) -> Result<PolicyFile, Failure> {
+        PolicyFile::parse(&self.text).map_err(|bad| {
+            let next = "config/policy.toml shows every key of a policy";
+            Failure::new(USAGE, format!("{}: {bad}", self.name)).next(next)
+        })
     }
 
     fn nothing(&self, what: &str) -> Failure {
