@@ -212,6 +212,16 @@ impl Aggregates {
         self.sets.get(self.rows[row])
     }
 
+    /// What `verdict` says of the ids of each set, by symbol.
+    pub(crate) fn by_set(&self, verdict: impl Fn(&[u32]) -> bool) -> Vec<bool> {
+        self.sets.iter().map(|set| verdict(set.map_or(&[][..], |ids| ids))).collect()
+    }
+
+    /// All definitions, by id.
+    pub(crate) fn defined(&self) -> impl Iterator<Item = &Aggregate> {
+        self.definitions.values()
+    }
+
     /// The symbols of all rows' sets.
     pub(crate) fn rows(&self) -> &[u32] {
         &self.rows

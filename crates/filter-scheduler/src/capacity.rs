@@ -19,6 +19,7 @@ use crate::explain;
 use crate::filters::Bound;
 use crate::host_table::{BLOCK, HostState, HostTable, Snapshot};
 use crate::options::FilterKind;
+use crate::placement::{ClassLimit, Placement};
 use crate::select::{Failure, FilterScheduler, Terms};
 
 /// Most instances that one host is said to take, where nothing limits it.
@@ -32,6 +33,8 @@ pub struct Eligible {
     passed: Vec<u64>,
     refused: Vec<FilterTally>,
     bounds: Vec<(FilterKind, Bound)>,
+    /// What further resource classes allow.
+    classes: Vec<ClassLimit>,
     asked_once: Vec<String>,
     spec: RequestSpec,
     /// By row: the symbol of its set of aggregates. By symbol: their names.
@@ -44,7 +47,7 @@ pub struct Eligible {
 struct Counted<'a> {
     host: HostState<'a>,
     fits: u64,
-    /// Which bound ends it.
+    /// Which bound ends it, or, numbered after those, which class.
     limit: Option<usize>,
 }
 
@@ -64,17 +67,23 @@ impl FilterScheduler {
             self.work.alive.clear();
             self.work.alive.resize(table.columns.present.len(), 0);
         }
-        let mut request = self.compile(table, &asked, &Terms::default());
+        let mut placement = Placement::compile(table, &asked, self.options())?;
+        let classes = placement.take_limits(table);
+        placement.run(table, &mut self.work.alive, 0);
+        let mut refused = Vec::new();
+        explain::terms(table, &placement, 0, &mut refused);
+        let mut request = self.compile(table, &asked, placement, &Terms::default());
         let bound = |filter: &crate::filters::Filter| filter.bound().map(|bound| (filter.kind, bound));
         let bounds: Vec<_> = request.filters.iter().filter_map(bound).collect();
         request.filters.retain(|filter| filter.bound().is_none());
         request.begin(table, 0);
         self.scan(table, &mut request, 0);
+        explain::filters(table, request.filters.iter().zip(&self.work.tallies), &mut refused);
         let changing = |filter: &&crate::filters::Filter| !filter.kind.once() && !filter.passes_all();
         Ok(Eligible {
             hosts: table.snapshot(),
             passed: self.work.alive.clone(),
-            refused: explain::filters(table, request.filters.iter().zip(&self.work.tallies)),
+            refused,
             asked_once: request
                 .filters
                 .iter()
@@ -82,6 +91,7 @@ impl FilterScheduler {
                 .map(|filter| filter.kind.name().to_owned())
                 .collect(),
             bounds,
+            classes,
             sets: table.aggregates.rows().to_vec(),
             set_names: table.aggregates.names(),
             default_zone: self.options().default_availability_zone.clone(),
@@ -128,19 +138,26 @@ impl Eligible {
                 counted = Counted { fits: times, limit: Some(at), ..counted };
             }
         }
+        for (at, class) in self.classes.iter().enumerate() {
+            if class.times[row] < counted.fits {
+                counted = Counted { fits: class.times[row], limit: Some(self.bounds.len() + at), ..counted };
+            }
+        }
         Some(counted)
     }
 
     fn limits<'c, 'h: 'c>(&self, hosts: impl Iterator<Item = &'c Counted<'h>>) -> Vec<Limit> {
-        let mut times = vec![0; self.bounds.len()];
+        let mut times = vec![0; self.bounds.len() + self.classes.len()];
         hosts.filter_map(|host| host.limit).for_each(|at| times[at] += 1);
-        let limit = |((kind, bound), hosts): (&(FilterKind, Bound), u32)| Limit {
-            filter: kind.name().to_owned(),
-            amount: bound.name().to_owned(),
+        let bounds = self.bounds.iter().map(|(kind, bound)| (kind.name(), bound.name()));
+        let classes = self.classes.iter().map(|class| (class.line.as_str(), class.class.as_str()));
+        let named = bounds.chain(classes).zip(times).filter(|(_, hosts)| *hosts > 0);
+        let limit = |((filter, amount), hosts): ((&str, &str), u32)| Limit {
+            filter: filter.to_owned(),
+            amount: amount.to_owned(),
             hosts,
         };
-        let mut limits: Vec<_> =
-            self.bounds.iter().zip(times).filter(|(_, hosts)| *hosts > 0).map(limit).collect();
+        let mut limits: Vec<_> = named.map(limit).collect();
         limits.sort_by_key(|limit| std::cmp::Reverse(limit.hosts));
         limits
     }

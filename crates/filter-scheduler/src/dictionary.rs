@@ -71,6 +71,11 @@ impl<V: Hash> Dictionary<V> {
         symbol
     }
 
+    /// One more reference to a symbol that somebody holds.
+    pub(crate) fn share(&mut self, symbol: u32) {
+        self.slots[symbol as usize].as_mut().expect("a held symbol has a value").references += 1;
+    }
+
     /// Drops one reference; true if it was the last.
     pub(crate) fn release(&mut self, symbol: u32) -> bool {
         let slot = self.slots[symbol as usize].as_mut().expect("a held symbol has a value");
@@ -105,6 +110,11 @@ impl<V: Hash> Dictionary<V> {
     /// One more than the largest symbol ever given.
     pub(crate) fn symbols(&self) -> usize {
         self.slots.len()
+    }
+
+    /// All values by symbol, with gaps.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Option<&V>> {
+        self.slots.iter().map(|slot| slot.as_ref().map(|slot| &slot.value))
     }
 
     /// All values, each at its symbol.

@@ -9,6 +9,7 @@ use crate::bitmap::{bits, word_bits};
 use crate::filters::{FilterError, Tally};
 use crate::host_table::{BLOCK, HostTable, Row};
 use crate::options::FilterKind;
+use crate::placement::Placement;
 use crate::select::{Failure, FilterScheduler, Terms};
 use crate::weighers::WeigherError;
 
@@ -17,7 +18,8 @@ use crate::weighers::WeigherError;
 pub enum Verdict {
     /// It passed all filters.
     Passed,
-    /// It was never given to a filter: ignored, not forced, not the target.
+    /// It was never given to a filter: ignored, not forced, not the target, or without what is asked before the filters
+    /// (traits, resource classes, aggregates).
     NotConsidered,
     /// This filter refused it.
     Refused(FilterKind),
@@ -40,11 +42,13 @@ impl FilterScheduler {
     /// Asks every filter, in its order, about every host that is left, and weighs those that pass.
     pub fn evaluate(&mut self, table: &mut HostTable, spec: &RequestSpec) -> Result<Evaluation, Failure> {
         let asked = Self::read(spec)?;
+        let placement = Placement::compile(table, &asked, self.options())?;
         self.narrow(table, spec)?;
-        let mut request = self.compile(table, &asked, &Terms::default());
+        let mut request = self.compile(table, &asked, placement, &Terms::default());
         request.begin(table, 0);
         self.work.reset_history(table);
         let mut verdicts = vec![Verdict::NotConsidered; table.columns.exact.len()];
+        request.placement.run(table, &mut self.work.alive, 0);
         for row in bits(&self.work.alive) {
             verdicts[row] = Verdict::Passed;
         }

@@ -5,6 +5,7 @@ use novella_resources::{Amount, MB_PER_GB};
 
 use crate::filters::{Count, Filter, Measure, Tally};
 use crate::host_table::{HostTable, Row};
+use crate::placement::{Placement, Resource};
 use crate::select::Weighed;
 use crate::weights::{Range, Weigher, Weighing};
 
@@ -17,20 +18,39 @@ pub(crate) fn of_fleet(table: &HostTable) -> Explanation {
     }
 }
 
-/// The filters that ran: all up to the one that left no host.
+/// Appends what was asked before the filters: all up to what left no host.
+pub(crate) fn terms(table: &HostTable, placement: &Placement, index: usize, out: &mut Vec<FilterTally>) {
+    let reached = placement.ran(index).enumerate().filter(|(at, (_, tally))| *at == 0 || tally.hosts_in > 0);
+    out.extend(reached.map(|(_, (term, tally))| FilterTally {
+        filter: term.name.clone(),
+        hosts_in: tally.hosts_in,
+        hosts_out: tally.hosts_out,
+        nearest_miss: term.resource().and_then(|resource| lack(table, resource, tally)),
+    }));
+}
+
+/// By how much the nearest refused host missed, where it has any of the class.
+pub(crate) fn lack(table: &HostTable, resource: &Resource, tally: &Tally) -> Option<NearestMiss> {
+    let (row, available) = tally.nearest?;
+    let (wanted, available) = (resource.sum as f64, f64::from(available));
+    let host = table.host(row).to_owned();
+    let text = format!("{host} short by {} {}", wanted - available, resource.class);
+    Some(NearestMiss { host, wanted, available, unit: resource.class.clone(), text })
+}
+
+/// Appends the filters that ran: all up to the one that left no host.
 pub(crate) fn filters<'f>(
     table: &HostTable,
     ran: impl Iterator<Item = (&'f Filter, &'f Tally)>,
-) -> Vec<FilterTally> {
+    out: &mut Vec<FilterTally>,
+) {
     let reached = ran.enumerate().filter(|(at, (_, tally))| *at == 0 || tally.hosts_in > 0);
-    reached
-        .map(|(_, (filter, tally))| FilterTally {
-            filter: filter.kind.name().to_owned(),
-            hosts_in: tally.hosts_in,
-            hosts_out: tally.hosts_out,
-            nearest_miss: nearest_miss(table, filter, tally),
-        })
-        .collect()
+    out.extend(reached.map(|(_, (filter, tally))| FilterTally {
+        filter: filter.kind.name().to_owned(),
+        hosts_in: tally.hosts_in,
+        hosts_out: tally.hosts_out,
+        nearest_miss: nearest_miss(table, filter, tally),
+    }));
 }
 
 /// By how much the nearest refused host missed, where the filter compares numbers.

@@ -28,6 +28,8 @@ use crate::columns::{RawColumn, RoomColumn};
 use crate::dictionary::Dictionary;
 use crate::image::BadImage;
 use crate::instances::{Instance, Instances};
+use crate::inventory_columns::InventoryColumns;
+use crate::trait_columns::TraitColumns;
 
 /// Rows are scanned in blocks of this many: one bit each in a word.
 pub(crate) const BLOCK: usize = 64;
@@ -143,6 +145,8 @@ pub struct HostTable {
     pub(crate) aggregates: Aggregates,
     pub(crate) instances: Instances,
     pub(crate) cells: Cells,
+    pub(crate) traits: TraitColumns,
+    pub(crate) inventories: InventoryColumns,
     pub(crate) stamps: Stamps,
 }
 
@@ -161,7 +165,7 @@ pub(crate) struct Stamps {
 
 impl Stamps {
     /// Something of a row has changed, or is about to.
-    fn touch(&mut self, row: Row) {
+    pub(crate) fn touch(&mut self, row: Row) {
         self.revision += 1;
         self.blocks[row.index() / BLOCK] = self.revision;
     }
@@ -377,6 +381,8 @@ impl HostTable {
         self.aggregates.set_row(row.index(), &[]);
         self.instances.clear(row.index());
         self.cells.set(row.index(), None);
+        self.traits.set(row.index(), std::iter::empty());
+        self.inventories.clear(row.index());
         columns.status_counts[columns.exact[row.index()].status as usize] -= 1;
         columns.zone[row.index()] = NO_ZONE;
         columns.exact[row.index()] = Exact::EMPTY;

@@ -374,7 +374,7 @@ mod tests {
 
     fn read(properties: Value) -> Result<ImageProperties, BadImage> {
         let properties = serde_json::from_value(properties).unwrap();
-        ImageProperties::read(&Image { id: None, properties })
+        ImageProperties::read(&Image { properties, ..Image::default() })
     }
 
     #[test]

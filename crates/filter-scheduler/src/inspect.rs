@@ -9,6 +9,7 @@ use novella_objects::{FilterOutcome, FilterVerdict, HostVerdict, RequestSpec};
 use crate::explain;
 use crate::filters::{Asked, Scene, Tally};
 use crate::host_table::{BLOCK, HostTable, Row};
+use crate::placement::Placement;
 use crate::select::{Failure, FilterScheduler, Request, Terms};
 use crate::weights::Weighing;
 
@@ -22,7 +23,8 @@ impl FilterScheduler {
     ) -> Result<HostVerdict, Failure> {
         let asked = Self::read(spec)?;
         let not_considered = self.not_considered(table, spec, row);
-        let mut request = self.compile(table, &asked, &Terms::default());
+        let placement = Placement::compile(table, &asked, self.options())?;
+        let mut request = self.compile(table, &asked, placement, &Terms::default());
         request.begin(table, 0);
         self.work.reset_history(table);
         let filters = self.ask_all(table, &asked, &mut request, row);
@@ -72,6 +74,16 @@ impl FilterScheduler {
         let (block, bit) = (row.index() / BLOCK, 1 << (row.index() % BLOCK));
         let group = request.group.as_ref();
         let scene = Scene { table, asked, group, options: self.options(), row };
+        let before = request.placement.terms.iter().map(|(term, _)| {
+            let mut tally = Tally::default();
+            let passes = term.run(table, block, bit, &mut tally) != 0;
+            FilterVerdict {
+                filter: term.name.clone(),
+                verdict: if passes { FilterOutcome::Passes } else { FilterOutcome::Refuses },
+                reason: (!passes).then(|| term.refusal(table, row)),
+                miss: term.resource().and_then(|resource| explain::lack(table, resource, &tally)),
+            }
+        });
         let ask = |filter: &mut crate::filters::Filter| {
             let mut tally = Tally::default();
             let passes = filter.run(table, group, block, bit, &mut tally) != 0;
@@ -83,7 +95,7 @@ impl FilterScheduler {
             let miss = explain::nearest_miss(table, filter, &tally);
             FilterVerdict { filter: filter.kind.name().to_owned(), verdict, reason, miss }
         };
-        request.filters.iter_mut().map(ask).collect()
+        before.chain(request.filters.iter_mut().map(ask)).collect()
     }
 
     /// Weighs the host among all that pass.
@@ -99,6 +111,7 @@ impl FilterScheduler {
             self.work.alive.fill(0); // no host is considered, so this one would be alone
         }
         self.work.alive.resize(table.columns.present.len(), 0);
+        request.placement.run(table, &mut self.work.alive, 0);
         self.scan(table, request, 0);
         self.work.alive[row.index() / BLOCK] |= 1 << (row.index() % BLOCK);
         let hosts = self.work.alive.iter().map(|word| word.count_ones()).sum();

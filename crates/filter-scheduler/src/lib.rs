@@ -26,13 +26,17 @@ mod host_table;
 mod image;
 mod inspect;
 mod instances;
+mod inventory_columns;
 mod json;
 mod near;
 mod options;
 mod order;
+mod placement;
 mod policy_file;
+mod providers;
 mod python;
 mod select;
+mod trait_columns;
 mod version;
 mod weighers;
 mod weights;
@@ -50,9 +54,10 @@ pub use host_table::{
 };
 pub use image::BadImage;
 pub use instances::Instance;
+pub use inventory_columns::ClassUsage;
 pub use near::NearMisses;
 pub use novella_objects::HostState as Status;
-pub use novella_resources::Amounts;
+pub use novella_resources::{Allocation, Amounts, ClassAmounts};
 pub use options::{
     BadOptions, FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, OnFilterError, Policy, SchedulerOptions,
     WeigherKind,

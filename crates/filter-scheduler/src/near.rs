@@ -1,7 +1,8 @@
 //! Hosts that nearly pass: those which one filter or two refuse.
 //!
 //! All filters are run on all hosts, none skipped because another refused, as the fleet stands when as many instances as
-//! fit have been placed. Of the hosts that the same filters refuse only the nearest few are kept.
+//! fit have been placed. Of the hosts that the same filters refuse only the nearest few are kept. A host that is none of
+//! the candidates that filters are given is not near.
 
 use hashbrown::HashMap;
 use novella_objects::RequestSpec;
@@ -11,8 +12,9 @@ use crate::bitmap::word_bits;
 use crate::filters::{Filter, Measure, Tally};
 use crate::host_table::{BLOCK, HostTable, Row};
 use crate::options::FilterKind;
+use crate::placement::Placement;
 use crate::select::{Failure, FilterScheduler, Terms};
-use crate::{Amounts, Resources, Status};
+use crate::{Allocation, Amounts, Resources, Status};
 
 /// Hosts kept of those that the same filters refuse.
 const KEPT: usize = 3;
@@ -82,8 +84,8 @@ impl FilterScheduler {
         let placed =
             if placeable > 0 { self.select(table, &first, &Terms::default()).picks } else { Vec::new() };
         let near = self.nearest(table, spec);
-        let amounts = Amounts::of_flavor(&spec.flavor);
-        placed.iter().for_each(|pick| table.give_back(pick.row, &amounts));
+        let allocation = Allocation::of_flavor(&spec.flavor);
+        placed.iter().for_each(|pick| table.deallocate(pick.row, &allocation));
         Ok(Some(NearMisses { placeable, hosts: table.len() as u64, near: near? }))
     }
 
@@ -92,7 +94,9 @@ impl FilterScheduler {
         if self.narrow(table, spec).is_err() {
             return Ok(Vec::new());
         }
-        let mut request = self.compile(table, &asked, &Terms::default());
+        let mut placement = Placement::compile(table, &asked, self.options())?;
+        placement.run(table, &mut self.work.alive, 0);
+        let mut request = self.compile(table, &asked, placement, &Terms::default());
         request.begin(table, 0);
         let group = request.group.as_ref();
         let mut near: HashMap<u64, Vec<(f64, Row, Vec<Refused>)>> = HashMap::new();

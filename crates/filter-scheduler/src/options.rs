@@ -24,6 +24,9 @@ pub struct SchedulerOptions {
     pub on_filter_error: OnFilterError,
     /// How many hosts besides the winner an explanation ranks.
     pub runners_up: usize,
+    /// Whether traits, resource classes and aggregates are asked before the filters, as Nova asks the Placement service.
+    /// Off, a request is judged by the filters alone.
+    pub placement: bool,
     /// What single filters and weighers are set to.
     pub policy: Policy,
 }
@@ -55,6 +58,16 @@ pub struct Policy {
     pub metrics_weight_of_unavailable: f64,
     /// ImagePropertiesWeigher: `name=ratio`; empty: all properties count alike.
     pub image_props_weight_setting: Vec<String>,
+    /// Before the filters: a project goes only to aggregates whose metadata `filter_tenant_id*` name it, if any does.
+    pub limit_tenants_to_placement_aggregate: bool,
+    /// With `limit_tenants_to_placement_aggregate`: a project that no aggregate names goes nowhere.
+    pub placement_aggregate_required_for_tenants: bool,
+    /// Before the filters: hosts must have the trait `COMPUTE_IMAGE_TYPE_*` of the image's format.
+    pub query_placement_for_image_type_support: bool,
+    /// Before the filters: aggregates with metadata `trait:X=required` are for requests that require X.
+    pub enable_isolated_aggregate_filtering: bool,
+    /// Before the filters: hosts must have the traits of the image's buses, models and architecture.
+    pub image_metadata_prefilter: bool,
 }
 
 impl Default for Policy {
@@ -72,6 +85,11 @@ impl Default for Policy {
             metrics_required: true,
             metrics_weight_of_unavailable: -10_000.0,
             image_props_weight_setting: Vec::new(),
+            limit_tenants_to_placement_aggregate: false,
+            placement_aggregate_required_for_tenants: false,
+            query_placement_for_image_type_support: false,
+            enable_isolated_aggregate_filtering: false,
+            image_metadata_prefilter: false,
         }
     }
 }
@@ -119,6 +137,7 @@ impl Default for SchedulerOptions {
             default_availability_zone: "nova".to_owned(),
             on_filter_error: OnFilterError::default(),
             runners_up: 3,
+            placement: true,
             policy: Policy::default(),
         }
     }

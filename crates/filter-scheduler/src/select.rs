@@ -11,7 +11,7 @@
 use std::cmp::Ordering;
 
 use novella_objects::{Explanation, RequestSpec};
-use novella_resources::{Amounts, Demand};
+use novella_resources::{Allocation, Demand};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -24,6 +24,7 @@ use crate::host_table::{BLOCK, HostTable, MAX_AMOUNT, Row};
 use crate::image::{BadImage, ImageProperties};
 use crate::options::{BadOptions, FilterKind, OnFilterError, SchedulerOptions};
 use crate::order::History;
+use crate::placement::Placement;
 use crate::weighers::{self, Scene, WeigherError};
 use crate::weights::{Estimate, Range, Weigher, Weighing};
 
@@ -159,11 +160,13 @@ pub(crate) struct Weighed {
 /// What a request is compiled to.
 pub(crate) struct Request<'r> {
     spec: &'r RequestSpec,
+    /// Asked before the filters.
+    pub(crate) placement: Placement,
     pub(crate) filters: Vec<Filter>,
     pub(crate) group: Option<Group>,
     /// Compiled when there are first two hosts to tell apart.
     pub(crate) weighers: Vec<Weigher>,
-    amounts: Amounts,
+    allocation: Allocation,
     instances: usize,
     alternates: usize,
     rng: Option<ChaCha8Rng>,
@@ -200,7 +203,6 @@ impl FilterScheduler {
 
     /// Chooses a host for each instance of `request` and consumes it in the table, unless `terms` ask for a dry run.
     pub fn select(&mut self, table: &mut HostTable, request: &RequestSpec, terms: &Terms) -> Selected {
-        let amounts = Amounts::of_flavor(&request.flavor);
         let mut selected = Selected {
             picks: Vec::with_capacity(request.instance_uuids.len().min(MAX_INSTANCES)),
             alternates: Vec::new(),
@@ -210,9 +212,10 @@ impl FilterScheduler {
             failure: None,
         };
         let failure = self.place(table, request, terms, &mut selected).err();
-        if failure.is_some() || terms.dry_run {
+        if (failure.is_some() || terms.dry_run) && !selected.picks.is_empty() {
+            let allocation = Allocation::of_flavor(&request.flavor);
             for pick in &selected.picks {
-                table.give_back(pick.row, &amounts);
+                table.deallocate(pick.row, &allocation);
             }
         }
         if failure.is_some() {
@@ -230,12 +233,14 @@ impl FilterScheduler {
         selected: &mut Selected,
     ) -> Result<(), Failure> {
         let asked = Self::read(spec)?;
+        let placement = Placement::compile(table, &asked, &self.options)?;
         self.narrow(table, spec)?;
-        let mut request = self.compile(table, &asked, terms);
+        let mut request = self.compile(table, &asked, placement, terms);
         self.work.reset_history(table);
         for index in 0..request.instances {
             let last = index + 1 == request.instances;
             request.begin(table, index);
+            self.ask_placement(table, &mut request, index, selected)?;
             let hosts = self.filter(table, &mut request, index, selected)?;
             let hosts = self.value_candidates(table, &asked, &mut request, hosts, selected)?;
             if hosts == 0 {
@@ -253,7 +258,7 @@ impl FilterScheduler {
             let Weighed { row, weight } = self.work.best[0];
             let limits = limits(table, Row(row), &request.filters);
             selected.picks.push(Pick { row: Row(row), weight, limits });
-            table.consume(Row(row), &request.amounts);
+            table.allocate(Row(row), &request.allocation);
             request.placed(index, Row(row));
             if !last || (request.instances > 1 && request.alternates > 0) {
                 self.remember();
@@ -282,7 +287,11 @@ impl FilterScheduler {
         }
         let mut picked: Vec<Row> = selected.picks.iter().map(|pick| pick.row).collect();
         if request.instances > 1 {
-            let hosts = self.scan(table, request, request.instances - 1);
+            let last = request.instances - 1;
+            if request.placement.runs(last) {
+                request.placement.run(table, &mut self.work.alive, last);
+            }
+            let hosts = self.scan(table, request, last);
             let (hosts, _) = self.value(table, asked, request, hosts);
             if hosts == 0 {
                 return Ok(());
@@ -339,7 +348,13 @@ impl FilterScheduler {
         Ok(())
     }
 
-    pub(crate) fn compile<'r>(&self, table: &mut HostTable, asked: &Asked<'r>, terms: &Terms) -> Request<'r> {
+    pub(crate) fn compile<'r>(
+        &self,
+        table: &mut HostTable,
+        asked: &Asked<'r>,
+        placement: Placement,
+        terms: &Terms,
+    ) -> Request<'r> {
         let spec = asked.spec;
         // A forced host is taken as it is, unless the request is a check of an existing instance.
         let forced = !spec.force_hosts.is_empty() || !spec.force_nodes.is_empty();
@@ -347,18 +362,19 @@ impl FilterScheduler {
         let check = check.filter(|hint| hint.as_array().is_none_or(|words| !words.is_empty()));
         let enabled: &[FilterKind] =
             if forced && check.is_none() { &[] } else { &self.options.enabled_filters };
-        let rebuild = check.is_some_and(is_rebuild);
+        let rebuild = asked.is_rebuild();
         let enabled = enabled.iter().filter(|kind| !rebuild || kind.runs_on_rebuild());
         let group = Group::of(spec, table);
         let random = self.options.host_subset_size > 1 || self.options.shuffle_best_same_weighed_hosts;
         Request {
             spec,
+            placement,
             filters: enabled
                 .map(|&kind| Filter::compile(kind, table, asked, group.as_ref(), &self.options))
                 .collect(),
             group,
             weighers: Vec::new(),
-            amounts: Amounts::of_flavor(&spec.flavor),
+            allocation: Allocation::of_flavor(&spec.flavor),
             instances: spec.instance_uuids.len(),
             alternates: terms.alternates.unwrap_or(self.options.max_attempts - 1) as usize,
             rng: random.then(|| ChaCha8Rng::seed_from_u64(terms.seed)),
@@ -408,6 +424,28 @@ impl FilterScheduler {
         Ok(hosts)
     }
 
+    /// Leaves the hosts that have what the filters do not look at, and explains it. Before the first instance, no host
+    /// left is what Nova has no words for: the service that it asked returned nothing.
+    fn ask_placement(
+        &mut self,
+        table: &HostTable,
+        request: &mut Request<'_>,
+        index: usize,
+        selected: &mut Selected,
+    ) -> Result<(), Failure> {
+        selected.explanation.filters.clear();
+        if !request.placement.runs(index) {
+            return Ok(());
+        }
+        let hosts = request.placement.run(table, &mut self.work.alive, index);
+        explain::terms(table, &request.placement, index, &mut selected.explanation.filters);
+        if hosts > 0 {
+            return Ok(());
+        }
+        let reason = if index == 0 { "" } else { "There are not enough hosts available." };
+        Err(Failure::NoValidHost { reason: reason.to_owned(), placeable: selected.picks.len() as u32 })
+    }
+
     /// Runs the filters of one round and explains them; returns how many hosts are left.
     fn filter(
         &mut self,
@@ -418,7 +456,7 @@ impl FilterScheduler {
     ) -> Result<u32, Failure> {
         let hosts = self.scan(table, request, index);
         let ran = request.filters.iter().zip(&self.work.tallies).filter(|(filter, _)| runs(filter, index));
-        selected.explanation.filters = explain::filters(table, ran.clone());
+        explain::filters(table, ran.clone(), &mut selected.explanation.filters);
         for (_, tally) in ran {
             let Some(error) = &tally.first_error else { continue };
             if self.options.on_filter_error == OnFilterError::FailRequest {
@@ -551,14 +589,6 @@ fn set(words: &mut [u64], row: Row) {
     words[row.index() / BLOCK] |= 1 << (row.index() % BLOCK);
 }
 
-/// Whether a check is that of a rebuild: only filters that have a say about it run.
-fn is_rebuild(check: &serde_json::Value) -> bool {
-    match check {
-        serde_json::Value::Array(items) => items.len() == 1 && items[0] == "rebuild",
-        text => text == "rebuild",
-    }
-}
-
 fn limits(table: &HostTable, row: Row, filters: &[Filter]) -> PickLimits {
     let of_host = table.view(row).limits();
     // Nova keeps the limit of the filter that ran last.
@@ -585,7 +615,7 @@ fn check(request: &RequestSpec) -> Result<(), Failure> {
         ("memory_mb", demand.memory_mb),
         ("disk with swap, in MiB,", demand.disk_mb),
     ] {
-        if value > MAX_AMOUNT {
+        if let Some(value) = value.filter(|value| *value > MAX_AMOUNT) {
             return Err(Failure::Invalid { what, value, bound: format!("at most {MAX_AMOUNT}") });
         }
     }

@@ -48,7 +48,10 @@ fn amounts_are_those_of_novas_host_state() {
         ),
         (json!({"vcpus": 1_u64 << 31}), "hosts[0](a).amounts: vcpus_total is 2147483648, more than"),
         (json!({"cpu_allocation_ratio": 0.0}), "hosts[0](a).amounts: cpu_allocation_ratio is 0, but must be"),
-        (json!({"traits": ["HW_CPU_X86_AVX2"]}), "hosts[0](a).traits: no filter of this version reads it"),
+        (
+            json!({"resources": {"MEMORY_MB": {"total": 9}}}),
+            "hosts[0](a).resources.MEMORY_MB: the host's own",
+        ),
         (
             json!({"stats": {"num_instances": "many"}}),
             "hosts[0](a).stats.num_instances: \"many\" is no whole number",
@@ -103,6 +106,30 @@ fn a_service_is_up_for_its_time_and_that_second() {
     assert_eq!(options(json!({"service_down_time": 11})), Ok(11.0));
     assert_eq!(options(json!({"service_down_time": 10})), Ok(25.0), "as Nova corrects it");
     assert_eq!(options(json!({"service_down_time": 60, "report_interval": 61})), Ok(152.0));
+}
+
+#[test]
+fn what_is_asked_before_the_filters_is_no_verdict_of_theirs() {
+    let mut question = json!({
+        "options": {"filters": ["RamFilter"]}, "aggregates": [{"id": 1}, {"id": 2}],
+        "hosts": [
+            {"host": "a", "memory_mb": 9, "aggregates": [1]},
+            {"host": "b", "aggregates": [1], "traits": ["CUSTOM_A"]},
+            {"host": "c", "memory_mb": 9, "aggregates": [1, 2], "traits": ["CUSTOM_A"]},
+            {"host": "d", "memory_mb": 9, "aggregates": [1], "traits": ["CUSTOM_A"],
+                "resources": {"CUSTOM_GPU": {"total": 4, "used": 2}}},
+            {"host": "e", "memory_mb": 9, "traits": ["CUSTOM_A"], "resources": {"CUSTOM_GPU": {"total": 4}}},
+        ],
+        "requests": [{"memory_mb": 1, "extra_specs": {"trait:CUSTOM_A": "required"}, "required_aggregates": [[1]],
+            "forbidden_aggregates": [2], "num_instances": 2}],
+    });
+    let verdict =
+        |question: &Value| ask(question).map(|mut all| (all[0].verdict.clone(), all.remove(0).picks));
+    assert_eq!(verdict(&question), Ok(("-a-.-".to_owned(), vec![3, 3])));
+    question["requests"][0]["extra_specs"]["resources:CUSTOM_GPU"] = json!("2");
+    assert_eq!(verdict(&question), Ok(("---.-".to_owned(), vec![3])), "the second finds none left");
+    question["options"]["placement"] = json!(false);
+    assert_eq!(verdict(&question).map(|(verdict, _)| verdict), Ok(".a...".to_owned()));
 }
 
 #[test]
@@ -162,8 +189,8 @@ fn what_is_not_known_is_refused_by_name() {
         ),
         (|q| q["requests"][0]["instance_uuids"] = json!([1]), "expected a formatted UUID string"),
         (
-            |q| q["requests"][0]["forbidden_aggregates"] = json!([1]),
-            "requests[0].forbidden_aggregates: no filter",
+            |q| q["requests"][0]["network_metadata"] = json!({"tunneled": true}),
+            "requests[0].network_metadata: no filter",
         ),
         (
             |q| q["aggregates"] = json!([{"id": 1}, {"id": 1}]),

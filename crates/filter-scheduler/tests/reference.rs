@@ -13,7 +13,7 @@ use novella_filter_scheduler::{
     Aggregate, Failure, FilterKind, FilterScheduler, HostTable, Instance, OnFilterError, Policy, Resources,
     Row, SchedulerOptions, Selected, Status, Terms, WeigherKind,
 };
-use novella_objects::{AllocationRatios, Flavor, Image, InstanceGroup, RequestSpec, Retry};
+use novella_objects::{AllocationRatios, Flavor, Image, InstanceGroup, Inventory, RequestSpec, Retry};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -23,6 +23,22 @@ use uuid::Uuid;
 const CASES: u64 = 10_000;
 
 type Rng = ChaCha8Rng;
+
+/// How the lines begin of what is asked before the filters.
+const PLACEMENT: [&str; 12] = [
+    "require_tenant_aggregate",
+    "map_az_to_placement_aggregate",
+    "isolate_aggregates",
+    "require_image_type_support",
+    "compute_status_filter",
+    "transform_image_metadata",
+    "aggregates:",
+    "trait:",
+    "trait1:",
+    "resources:CUSTOM_GPU",
+    "resources:CUSTOM_X",
+    "resources:PCPU",
+];
 
 #[test]
 fn the_engine_decides_as_the_rules_do() {
@@ -44,6 +60,11 @@ fn the_engine_decides_as_the_rules_do() {
     assert!(seen.one > 3000 && seen.several > 2000 && seen.refused > 1000 && seen.errors > 100, "{seen:?}");
     for kind in FilterKind::ALL.into_iter().filter(|kind| *kind != FilterKind::AllHosts) {
         assert!(seen.told_apart.get(kind.name()).is_some_and(|times| *times > 30), "{kind} {seen:?}");
+    }
+    for word in PLACEMENT {
+        let times: u32 =
+            seen.told_apart.iter().filter(|(name, _)| name.starts_with(word)).map(|(_, n)| n).sum();
+        assert!(times > 30, "{word} {seen:?}");
     }
     for kind in WeigherKind::ALL {
         assert!(seen.told_apart.get(kind.name()).is_some_and(|times| *times > 30), "{kind} {seen:?}");
@@ -131,6 +152,9 @@ fn case(seed: u64) -> Seen {
                 "{}",
                 host.name
             );
+            let held =
+                table.inventories(row).map(|held| (held.class.to_owned(), (held.inventory, held.used)));
+            assert_eq!(held.collect::<BTreeMap<_, _>>(), host.inventories, "{}", host.name);
         }
     }
     seen
@@ -217,11 +241,13 @@ fn options(rng: &mut Rng) -> SchedulerOptions {
             OnFilterError::RejectHost
         },
         runners_up: rng.random_range(0..5),
+        placement: rng.random_bool(0.9),
         policy: policy(rng),
     }
 }
 
 fn policy(rng: &mut Rng) -> Policy {
+    let prefilters = rng.random_bool(0.3);
     let some = |rng: &mut Rng, words: &[&str]| -> Vec<String> {
         words.iter().filter(|_| rng.random_bool(0.4)).map(|word| (*word).to_owned()).collect()
     };
@@ -233,6 +259,11 @@ fn policy(rng: &mut Rng) -> Policy {
         restrict_isolated_hosts_to_isolated_images: rng.random_bool(0.5),
         metrics_weight_setting: some(rng, &["cpu.frequency=0.5", "numa=-2"]),
         metrics_required: false,
+        limit_tenants_to_placement_aggregate: prefilters && rng.random_bool(0.4),
+        placement_aggregate_required_for_tenants: rng.random_bool(0.3),
+        query_placement_for_image_type_support: prefilters && rng.random_bool(0.4),
+        enable_isolated_aggregate_filtering: prefilters && rng.random_bool(0.4),
+        image_metadata_prefilter: prefilters && rng.random_bool(0.4),
         ..Policy::default()
     }
 }
@@ -253,6 +284,9 @@ fn aggregates(rng: &mut Rng) -> Vec<Aggregate> {
             set(rng, "instance_type", 0.3, &["small", "large, small", "", "tiny"]);
             set(rng, "filter_tenant_id", 0.2, &["p1", "p2, p3"]);
             set(rng, "filter_tenant_id2", 0.1, &["p1"]);
+            set(rng, "availability_zone", 0.1, &["az1", "az2", "az1,az2"]);
+            set(rng, "trait:CUSTOM_A", 0.2, &["required", "forbidden"]);
+            set(rng, "trait:CUSTOM_B", 0.1, &["required"]);
             set(rng, "os_distro", 0.3, &["debian", "fedora,debian", "arch"]);
             set(rng, "hw_architecture", 0.2, &["x86_64", "aarch64,x86_64"]);
             for ratio in ["ram_allocation_ratio", "cpu_allocation_ratio", "disk_allocation_ratio"] {
@@ -330,6 +364,8 @@ fn fleet(rng: &mut Rng) -> (HostTable, Vec<Host>) {
                 .map(|(name, value)| (name.to_owned(), value + rng.random_range(0..3)))
                 .filter(|(_, value)| value % 5 != 2)
                 .collect(),
+            traits: traits(rng),
+            inventories: inventories(rng),
         };
         let host = with_kinds(rng, host);
         // Rows are given back and taken again, so that fleet order is not the order of names.
@@ -350,6 +386,42 @@ fn fleet(rng: &mut Rng) -> (HostTable, Vec<Host>) {
     hosts.sort_by_key(|(row, _)| *row);
     assert_eq!(table.rows().collect::<Vec<_>>(), hosts.iter().map(|(row, _)| *row).collect::<Vec<_>>());
     (table, hosts.into_iter().map(|(_, host)| host).collect())
+}
+
+const TRAITS: [&str; 6] = [
+    "CUSTOM_A",
+    "CUSTOM_B",
+    "HW_ARCH_X86_64",
+    "HW_ARCH_AARCH64",
+    "COMPUTE_IMAGE_TYPE_QCOW2",
+    "COMPUTE_STATUS_DISABLED",
+];
+
+/// Most hosts have most, and few are disabled.
+fn traits(rng: &mut Rng) -> Vec<String> {
+    let has = |name: &&&str| rng.random_bool(if **name == "COMPUTE_STATUS_DISABLED" { 0.02 } else { 0.7 });
+    TRAITS.iter().filter(has).map(|&name| name.to_owned()).collect()
+}
+
+/// Capacities that amounts meet exactly, and some that bounds keep them from.
+fn inventories(rng: &mut Rng) -> BTreeMap<String, (Option<Inventory>, u64)> {
+    let mut all = BTreeMap::new();
+    for class in ["CUSTOM_GPU", "CUSTOM_X", "PCPU"] {
+        if rng.random_bool(0.3) {
+            continue;
+        }
+        let total = rng.random_range(0..12);
+        let inventory = Inventory {
+            total,
+            reserved: *[0, 0, 1, 5].choose(rng).unwrap(),
+            min_unit: *[1, 1, 1, 2].choose(rng).unwrap(),
+            max_unit: *[total, u64::MAX, 3].choose(rng).unwrap(),
+            step_size: *[1, 1, 2, 3, 0].choose(rng).unwrap(),
+            allocation_ratio: *[1.0, 1.0, 1.5, 0.35, 3.0].choose(rng).unwrap(),
+        };
+        all.insert(class.to_owned(), (Some(inventory), rng.random_range(0..5)));
+    }
+    all
 }
 
 /// Flavors and images of the instances.
@@ -373,6 +445,12 @@ fn write(table: &mut HostTable, row: Row, host: &Host) {
     }
     let metric = |(name, value): (&String, &i64)| serde_json::json!({"name": name, "value": value});
     more += &format!(r#""metrics":{},"#, serde_json::Value::from_iter(host.metrics.iter().map(metric)));
+    table.set_traits(row, host.traits.iter().map(String::as_str));
+    let inventories = host.inventories.iter();
+    table.set_inventories(
+        row,
+        inventories.map(|(class, (found, used))| (class.as_str(), found.expect("generated with one"), *used)),
+    );
     let ids: Vec<u32> = host.aggregates.iter().rev().copied().collect();
     table.set_host_aggregates(row, &ids);
     table.set_pci_devices(row, host.pci_devices);
@@ -381,7 +459,7 @@ fn write(table: &mut HostTable, row: Row, host: &Host) {
         host.instances.iter().zip(&host.instance_flavors).zip(&host.instance_images)
     {
         let properties = image.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
-        let image = Image { id: None, properties };
+        let image = Image { properties, ..Image::default() };
         let instance = Instance { uuid: *uuid, flavor: Some(flavor), image: Some(&image) };
         table.add_instance(row, &instance).expect("generated images are good");
     }
@@ -428,6 +506,10 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
         let value = *["a", "<or> a <or> b", "= 1", "c"].choose(rng).unwrap();
         extra_specs.push(("aggregate_instance_extra_specs:tier".to_owned(), value.to_owned()));
     }
+    let placement = rng.random_bool(0.4);
+    if placement {
+        extra_specs.extend(asked_of_placement(rng));
+    }
     let instances = if rng.random_bool(0.4) { 1 } else { rng.random_range(1..30) };
     let change_case = rng.random_bool(0.5);
     let cased = |name: String| if change_case { name.to_uppercase() } else { name };
@@ -458,6 +540,11 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
             Vec::new()
         },
         target_host: rng.random_bool(0.05).then(|| some(rng)),
+        required_aggregates: (0..if placement { rng.random_range(0..12) / 10 } else { 0 })
+            .map(|_| vec![1, rng.random_range(2..6)])
+            .collect(),
+        forbidden_aggregates: (1..5).filter(|_| placement && rng.random_bool(0.05)).collect(),
+        is_bfv: rng.random_bool(0.2),
         scheduler_hints: hints(rng),
         project_id: [None, Some("p1"), Some("p3"), Some("p9")].choose(rng).unwrap().map(str::to_owned),
         image: rng.random_bool(0.5).then(|| image(rng)),
@@ -473,6 +560,35 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
         allow_cross_cell_move: rng.random_bool(0.5),
         ..RequestSpec::default()
     }
+}
+
+/// Traits and amounts, often several of a kind.
+fn asked_of_placement(rng: &mut Rng) -> Vec<(String, String)> {
+    let mut specs = Vec::new();
+    for word in ["", "", "1", "_x"] {
+        if rng.random_bool(0.15) {
+            let name = *[TRAITS[0], TRAITS[1], "CUSTOM_NOBODY"].choose(rng).unwrap();
+            let said = *["required", "forbidden", "maybe"].choose(rng).unwrap();
+            specs.push((format!("trait{word}:{name}"), said.to_owned()));
+        }
+        if rng.random_bool(0.15) {
+            let class = *["CUSTOM_GPU", "CUSTOM_GPU", "CUSTOM_X", "PCPU", "GPU"].choose(rng).unwrap();
+            let amount = *["0", "1", "2", "3", "4", "-1", "99999999999"].choose(rng).unwrap();
+            specs.push((format!("resources{word}:{class}"), amount.to_owned()));
+        }
+        if rng.random_bool(0.04) {
+            let class = *["VCPU", "MEMORY_MB", "DISK_GB"].choose(rng).unwrap();
+            let amount = *["0", "1", "3", "100"].choose(rng).unwrap();
+            specs.push((format!("resources{word}:{class}"), amount.to_owned()));
+        }
+    }
+    if rng.random_bool(0.3) {
+        specs.push((
+            "group_policy".to_owned(),
+            (*["none", "none", "isolate"].choose(rng).unwrap()).to_owned(),
+        ));
+    }
+    specs
 }
 
 fn hints(rng: &mut Rng) -> BTreeMap<String, serde_json::Value> {
@@ -509,7 +625,12 @@ fn image(rng: &mut Rng) -> Image {
     set(rng, "hw_vm_mode", &["hvm", "exe", "xen"]);
     set(rng, "img_hv_type", &["qemu", "xen"]);
     set(rng, "os_distro", &["debian", "arch"]);
-    Image { id: [None, Some("i1"), Some("i9")].choose(rng).unwrap().map(str::to_owned), properties }
+    set(rng, "trait:CUSTOM_A", &["required", "no", "no"]);
+    Image {
+        id: [None, Some("i1"), Some("i9")].choose(rng).unwrap().map(str::to_owned),
+        properties,
+        disk_format: [None, Some("qcow2"), Some("floppy")].choose(rng).unwrap().map(str::to_owned),
+    }
 }
 
 fn group(rng: &mut Rng, hosts: &[Host]) -> InstanceGroup {

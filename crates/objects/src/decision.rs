@@ -2,6 +2,8 @@
 //!
 //! A refusal is an answer like any other: it carries how many hosts each filter lost and which host came nearest.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -165,6 +167,10 @@ pub struct ReserveEntry {
     pub memory_mb: u64,
     /// GiB.
     pub disk_gb: u64,
+    /// Further resource classes. A scheduler that does not know these yet refuses the entry; so they are sent only where
+    /// there are any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<String, u64>,
     /// Hash of what was asked, so that a repeated request can be told from a conflicting one.
     pub spec_hash: u64,
     /// Server group, if any.

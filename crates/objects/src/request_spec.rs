@@ -54,6 +54,9 @@ pub struct Image {
     /// Its properties as the image service has them, such as `hw_architecture`; legacy names are read too.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, Value>,
+    /// `qcow2`, `raw`, ...; hosts say by traits which they can run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_format: Option<String>,
 }
 
 /// A server group as its owner knows it: who belongs to it and where they are.
@@ -113,9 +116,18 @@ pub struct RequestSpec {
     /// Only these nodes, names exact; filters are skipped as with `force_hosts`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub force_nodes: Vec<String>,
+    /// Only hosts that are in one aggregate of each of these lists of ids.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub required_aggregates: Vec<Vec<u32>>,
+    /// Only hosts that are in none of these aggregates.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forbidden_aggregates: Vec<u32>,
     /// The image, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
+    /// Boots from a volume, so that the image's format does not matter.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_bfv: bool,
     /// The server group, if the instances belong to one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_group: Option<InstanceGroup>,

@@ -7,15 +7,23 @@
 //! an amount fits if `limit - used` covers it, and no single instance may exceed the physical total however high the
 //! ratio. Units are MiB for memory, GiB for disk; swap (MiB) is asked of the disk but never charged, as in Nova.
 //!
+//! Further resource classes have inventories and Placement's own rule ([`inventory`]). A flavor whose extra specs give a
+//! class that it has a size for (`resources:MEMORY_MB=n`) asks and takes that amount and not its size: there is one number,
+//! for the filters, for what is consumed and for the host's claim ([`RequestGroups`]).
+//!
 //! What is not an amount has modules of its own: [`numa`] fits an instance's NUMA cells onto a host's, [`pci`] its devices.
 //!
 //! Left out: who holds which amounts, and any state.
 
 pub mod cpu_set;
+pub mod inventory;
 pub mod numa;
 pub mod pci;
+mod request_groups;
 
 use novella_objects::{AllocationRatios, Claim, Flavor};
+
+pub use request_groups::{Group, GroupPolicy, RequestGroups, SIZES};
 
 /// What instances take from a host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -31,12 +39,13 @@ pub struct Amounts {
 }
 
 impl Amounts {
-    /// What one instance of `flavor` takes.
+    /// What one instance of `flavor` takes; see [`Allocation`] for what else it takes.
     pub fn of_flavor(flavor: &Flavor) -> Self {
+        let given = Sizes::given(flavor);
         Self {
-            vcpus: u64::from(flavor.vcpus),
-            memory_mb: flavor.memory_mb,
-            disk_gb: flavor.disk_gb(),
+            vcpus: given.vcpus.unwrap_or_else(|| flavor.vcpus.into()),
+            memory_mb: given.memory_mb.unwrap_or(flavor.memory_mb),
+            disk_gb: given.disk_gb.unwrap_or_else(|| flavor.disk_gb()),
             instances: 1,
         }
     }
@@ -74,24 +83,80 @@ impl Amounts {
     }
 }
 
-/// What one instance asks of a host: the amounts, and swap in the disk's unit.
+/// All that one instance takes from a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allocation {
+    /// Of what every host has.
+    pub amounts: Amounts,
+    /// Of further classes: in the order of their names, each once, none with zero.
+    pub resources: ClassAmounts,
+}
+
+/// Amounts by resource class.
+pub type ClassAmounts = Box<[(Box<str>, u64)]>;
+
+impl Allocation {
+    /// What one instance of `flavor` takes.
+    pub fn of_flavor(flavor: &Flavor) -> Self {
+        Self { amounts: Amounts::of_flavor(flavor), resources: class_amounts(flavor) }
+    }
+}
+
+/// What one instance of `flavor` takes of classes that it has no size for.
+pub fn class_amounts(flavor: &Flavor) -> ClassAmounts {
+    let merged = RequestGroups::read(&flavor.extra_specs).merged().into_iter();
+    let others = merged.filter(|(class, amount)| *amount > 0 && !SIZES.contains(class));
+    others.map(|(class, amount)| (class.into(), amount)).collect()
+}
+
+/// The sizes that extra specs give in place of the flavor's own.
+#[derive(Debug, Default)]
+struct Sizes {
+    vcpus: Option<u64>,
+    memory_mb: Option<u64>,
+    disk_gb: Option<u64>,
+}
+
+impl Sizes {
+    fn given(flavor: &Flavor) -> Self {
+        if flavor.extra_specs.is_empty() {
+            return Self::default();
+        }
+        let merged = RequestGroups::read(&flavor.extra_specs).merged();
+        let given = |class| merged.get(class).copied();
+        Self {
+            vcpus: given("VCPU").or(given("PCPU").map(|_| 0)),
+            memory_mb: given("MEMORY_MB"),
+            disk_gb: given("DISK_GB"),
+        }
+    }
+}
+
+/// What one instance asks of a host: the amounts, and swap in the disk's unit. `None`: extra specs say that nothing is
+/// asked, which passes on an overfull host too; an amount of zero does not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Demand {
     /// CPUs.
-    pub vcpus: u64,
+    pub vcpus: Option<u64>,
     /// MiB.
-    pub memory_mb: u64,
+    pub memory_mb: Option<u64>,
     /// MiB of disk: root, ephemeral and swap.
-    pub disk_mb: u64,
+    pub disk_mb: Option<u64>,
 }
 
 impl Demand {
     /// What one instance of `flavor` asks.
     pub fn of_flavor(flavor: &Flavor) -> Self {
+        let given = Sizes::given(flavor);
+        let disk_mb = flavor.disk_gb().saturating_mul(MB_PER_GB).saturating_add(flavor.swap);
+        let asked = |given: Option<u64>, size| match given {
+            None => Some(size),
+            Some(given) => (given > 0).then_some(given),
+        };
         Self {
-            vcpus: u64::from(flavor.vcpus),
-            memory_mb: flavor.memory_mb,
-            disk_mb: flavor.disk_gb().saturating_mul(MB_PER_GB).saturating_add(flavor.swap),
+            vcpus: asked(given.vcpus, flavor.vcpus.into()),
+            memory_mb: asked(given.memory_mb, flavor.memory_mb),
+            disk_mb: asked(given.disk_gb.map(|gb| gb.saturating_mul(MB_PER_GB)), disk_mb),
         }
     }
 }
@@ -191,6 +256,7 @@ impl Capacity {
                 (mb(self.disk_gb), self.ratios.disk, mb(used.disk_gb), wanted.disk_mb, mb(taken.disk_gb))
             }
         };
+        let wanted = wanted?;
         let spare = left(total, ratio, used).saturating_sub_unsigned(wanted);
         if wanted > total || spare < 0 {
             return Some(0);
@@ -207,8 +273,8 @@ impl Capacity {
             (Amount::DiskMb, wanted.disk_mb, room.disk_mb),
         ]
         .into_iter()
-        .filter(|&(_, wanted, available)| i128::from(wanted) > i128::from(available))
-        .map(|(amount, wanted, available)| Shortfall { amount, wanted, available })
+        .filter_map(|(amount, wanted, available)| Some(Shortfall { amount, wanted: wanted?, available }))
+        .filter(|short| i128::from(short.wanted) > i128::from(short.available))
         .collect()
     }
 }
@@ -244,13 +310,13 @@ mod tests {
 
     #[test]
     fn a_host_without_cpu_count_is_not_checked_for_cpus() {
-        let demand = Demand { vcpus: 1 << 40, memory_mb: 0, disk_mb: 0 };
+        let demand = Demand { vcpus: Some(1 << 40), memory_mb: Some(0), disk_mb: Some(0) };
         assert!(capacity(0, 1, 1).shortfalls(&Amounts::default(), &demand).is_empty());
     }
 
     #[test]
     fn each_missing_amount_is_named() {
-        let demand = Demand { vcpus: 9, memory_mb: 500, disk_mb: 10_241 };
+        let demand = Demand { vcpus: Some(9), memory_mb: Some(500), disk_mb: Some(10_241) };
         let short = capacity(8, 1000, 10).shortfalls(&Amounts::default(), &demand);
         assert_eq!(
             short,
@@ -264,15 +330,46 @@ mod tests {
     #[test]
     fn an_overfull_host_refuses_even_nothing() {
         let used = Amounts { disk_gb: 11, ..Amounts::default() };
-        let short = capacity(8, 1000, 10).shortfalls(&used, &Demand::default());
+        let nothing = Demand::of_flavor(&Flavor::default());
+        let short = capacity(8, 1000, 10).shortfalls(&used, &nothing);
         assert_eq!(short, [Shortfall { amount: Amount::DiskMb, wanted: 0, available: -1024 }]);
+        let not_asked = capacity(8, 1000, 10).shortfalls(&used, &Demand { disk_mb: None, ..nothing });
+        assert_eq!(not_asked, []);
     }
 
     #[test]
     fn swap_is_asked_of_the_disk_but_not_charged() {
         let flavor = Flavor { root_gb: 1, ephemeral_gb: 2, swap: 512, ..Flavor::default() };
-        assert_eq!(Demand::of_flavor(&flavor).disk_mb, 3 * 1024 + 512);
+        assert_eq!(Demand::of_flavor(&flavor).disk_mb, Some(3 * 1024 + 512));
         assert_eq!(Amounts::of_flavor(&flavor).disk_gb, 3);
+    }
+
+    #[test]
+    fn a_class_given_by_extra_specs_replaces_the_size() {
+        let flavor = |specs: &[(&str, &str)]| Flavor {
+            vcpus: 4,
+            memory_mb: 1024,
+            root_gb: 10,
+            swap: 512,
+            extra_specs: specs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..Flavor::default()
+        };
+        let given = flavor(&[
+            ("resources:MEMORY_MB", "2048"),
+            ("resources:DISK_GB", "0"),
+            ("resources1:PCPU", "3"),
+            ("resources:CUSTOM_GPU", "1"),
+            ("resources_x:CUSTOM_GPU", "1"),
+            ("resources:VGPU", "0"),
+        ]);
+        let allocation = Allocation::of_flavor(&given);
+        assert_eq!(allocation.amounts, Amounts { vcpus: 0, memory_mb: 2048, disk_gb: 0, instances: 1 });
+        assert_eq!(*allocation.resources, [("CUSTOM_GPU".into(), 2), ("PCPU".into(), 3)]);
+        assert_eq!(Demand::of_flavor(&given), Demand { vcpus: None, memory_mb: Some(2048), disk_mb: None });
+        let both = flavor(&[("resources:PCPU", "3"), ("resources:VCPU", "1")]);
+        assert_eq!(Amounts::of_flavor(&both).vcpus, 1);
+        let disk = Demand::of_flavor(&flavor(&[("resources:DISK_GB", "7")]));
+        assert_eq!(disk, Demand { vcpus: Some(4), memory_mb: Some(1024), disk_mb: Some(7 * 1024) });
     }
 
     proptest! {

@@ -7,10 +7,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use novella_objects::document::{Aggregate, Host, HostInstance};
+use novella_objects::document::{Aggregate, Host, HostInstance, UsedInventory};
 use novella_objects::{
-    AllocationRatios, Capabilities, Entries, HostState as Status, Image, Json, NovellaReport,
+    AllocationRatios, Capabilities, Entries, HostState as Status, Image, Inventory, Json, NovellaReport,
 };
+use novella_resources::SIZES;
 use serde_json::value::RawValue;
 
 use super::BadDocument;
@@ -61,7 +62,7 @@ fn fill(table: &mut HostTable, row: Row, host: &Host<'_>, down_time: f64) -> Res
             HostInstance::Uuid(uuid) => (*uuid, None, None),
             HostInstance::Known { uuid, flavor, image } => (*uuid, flavor.as_deref(), image.as_ref()),
         };
-        let image = image.map(|properties| Image { id: None, properties: properties.clone() });
+        let image = image.map(|properties| Image { properties: properties.clone(), ..Image::default() });
         table
             .add_instance(row, &Instance { uuid, flavor, image: image.as_ref() })
             .map_err(|bad| BadDocument::new(format!("instances[{at}].image"), bad.to_string()))?;
@@ -74,20 +75,28 @@ fn fill(table: &mut HostTable, row: Row, host: &Host<'_>, down_time: f64) -> Res
     let devices = host.pci_pools.iter().fold(0_u32, |sum, pool| sum.saturating_add(pool.count));
     table.set_pci_devices(row, devices);
     table.set_capabilities(row, &capabilities(host)?);
+    table.set_traits(row, host.traits.iter().map(|name| &**name));
+    table.set_inventories(
+        row,
+        host.resources.iter().map(|(class, held)| (class.as_str(), inventory(held), held.used)),
+    );
     Ok(())
 }
 
 fn refuse_what_no_filter_reads(host: &Host<'_>) -> Result<(), BadDocument> {
-    for (field, used) in [
-        ("traits", !host.traits.is_empty()),
-        ("resources", !host.resources.is_empty()),
-        ("numa_topology", host.numa_topology.is_some()),
-    ] {
-        if used {
-            return Err(BadDocument::new(field, "no filter of this version reads it; leave it out"));
-        }
+    if host.numa_topology.is_some() {
+        return Err(BadDocument::new("numa_topology", "no filter of this version reads it; leave it out"));
+    }
+    if let Some(class) = SIZES.iter().find(|class| host.resources.contains_key(**class)) {
+        let reason = "the host's own total and used amounts are what counts; leave it out";
+        return Err(BadDocument::new(format!("resources.{class}"), reason));
     }
     Ok(())
+}
+
+fn inventory(held: &UsedInventory) -> Inventory {
+    let UsedInventory { total, reserved, min_unit, max_unit, step_size, allocation_ratio, used: _ } = *held;
+    Inventory { total, reserved, min_unit, max_unit, step_size, allocation_ratio }
 }
 
 fn status(host: &Host<'_>, down_time: f64) -> Status {

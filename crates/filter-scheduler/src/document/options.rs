@@ -25,12 +25,18 @@ macro_rules! each_setting {
             metrics_required
             metrics_weight_of_unavailable
             image_props_weight_setting
+            limit_tenants_to_placement_aggregate
+            placement_aggregate_required_for_tenants
+            query_placement_for_image_type_support
+            enable_isolated_aggregate_filtering
+            image_metadata_prefilter
         );
         $apply!($scheduler;
             host_subset_size
             shuffle_best_same_weighed_hosts
             max_attempts
             default_availability_zone
+            placement
         );
     };
 }

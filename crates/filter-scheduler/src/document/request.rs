@@ -10,11 +10,13 @@ use crate::select::MAX_INSTANCES;
 /// See the module's text.
 pub fn request_spec(request: &Request) -> Result<RequestSpec, BadDocument> {
     refuse_what_no_filter_reads(request)?;
-    let image = match (&request.image, &request.image_id) {
-        (None, None) => None,
-        (properties, id) => {
-            Some(Image { id: id.clone(), properties: properties.clone().unwrap_or_default() })
-        }
+    let image = match (&request.image, &request.image_id, &request.image_disk_format) {
+        (None, None, None) => None,
+        (properties, id, disk_format) => Some(Image {
+            id: id.clone(),
+            properties: properties.clone().unwrap_or_default(),
+            disk_format: disk_format.clone(),
+        }),
     };
     Ok(RequestSpec {
         instance_uuids: instance_uuids(request)?,
@@ -36,6 +38,9 @@ pub fn request_spec(request: &Request) -> Result<RequestSpec, BadDocument> {
         target_cell: request.target_cell.clone(),
         allow_cross_cell_move: request.allow_cross_cell_move,
         force_nodes: request.force_nodes.clone(),
+        required_aggregates: request.required_aggregates.clone(),
+        forbidden_aggregates: request.forbidden_aggregates.clone(),
+        is_bfv: request.is_bfv,
         image,
         instance_group: request.group.clone(),
         retry: request.retry.clone(),
@@ -65,8 +70,6 @@ fn instance_uuids(request: &Request) -> Result<Vec<Uuid>, BadDocument> {
 
 fn refuse_what_no_filter_reads(request: &Request) -> Result<(), BadDocument> {
     for (field, used) in [
-        ("required_aggregates", !request.required_aggregates.is_empty()),
-        ("forbidden_aggregates", !request.forbidden_aggregates.is_empty()),
         ("numa_topology", request.numa_topology.is_some()),
         ("pci_requests", !request.pci_requests.is_empty()),
         ("network_metadata", request.network_metadata.is_some()),

@@ -45,6 +45,17 @@ pub(crate) struct Asked<'r> {
     pub(crate) image: ImageProperties,
 }
 
+impl Asked<'_> {
+    /// Whether the request is a check of an instance that is rebuilt where it is: only few rules have a say about it.
+    pub(crate) fn is_rebuild(&self) -> bool {
+        match self.spec.scheduler_hints.get("_nova_check_type") {
+            Some(Value::Array(items)) => items.len() == 1 && items[0] == "rebuild",
+            Some(text) => text == "rebuild",
+            None => false,
+        }
+    }
+}
+
 /// One filter, compiled for one request.
 #[derive(Debug)]
 pub(crate) struct Filter {
@@ -173,18 +184,21 @@ impl Filter {
             FilterKind::AllHosts => Program::PassAll,
             FilterKind::Compute => Program::Serving,
             FilterKind::AvailabilityZone => zone(table, request, options),
-            FilterKind::Ram | FilterKind::Core | FilterKind::Disk => {
-                let (amount, wanted, _) = room(kind, request);
-                Program::Room { amount, wanted }
-            }
+            FilterKind::Ram | FilterKind::Core | FilterKind::Disk => match room(kind, request) {
+                (amount, Some(wanted), _) => Program::Room { amount, wanted },
+                _ => Program::PassAll,
+            },
             FilterKind::AggregateRam | FilterKind::AggregateCore | FilterKind::AggregateDisk => {
                 let (amount, wanted, key) = room(kind, request);
                 let ratio =
                     |facts: &Facts| facts.smallest(key, python::float).filter(|ratio| ratio.is_finite());
-                Program::RoomOfSet {
-                    amount,
-                    wanted,
-                    ratios: table.aggregates.facts().iter().map(ratio).collect(),
+                match wanted {
+                    Some(wanted) => Program::RoomOfSet {
+                        amount,
+                        wanted,
+                        ratios: table.aggregates.facts().iter().map(ratio).collect(),
+                    },
+                    None => Program::PassAll,
                 }
             }
             FilterKind::ComputeCapabilities if request.flavor.extra_specs.is_empty() => Program::PassAll,
@@ -509,7 +523,8 @@ fn zone(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) ->
     Program::Rows(bitmap(table, passes, true))
 }
 
-fn room(kind: FilterKind, request: &RequestSpec) -> (Amount, i32, &'static str) {
+/// What is compared, how much is asked of it if anything, and what its ratio is called.
+fn room(kind: FilterKind, request: &RequestSpec) -> (Amount, Option<i32>, &'static str) {
     let demand = Demand::of_flavor(&request.flavor);
     let (amount, wanted, key) = match kind {
         FilterKind::Core | FilterKind::AggregateCore => (Amount::Vcpus, demand.vcpus, "cpu_allocation_ratio"),
@@ -518,8 +533,9 @@ fn room(kind: FilterKind, request: &RequestSpec) -> (Amount, i32, &'static str) 
         }
         _ => (Amount::MemoryMb, demand.memory_mb, "ram_allocation_ratio"),
     };
-    let wanted = i32::try_from(wanted).expect("requests beyond a lane are refused before filters compile");
-    (amount, wanted, key)
+    let lane =
+        |wanted| i32::try_from(wanted).expect("requests beyond a lane are refused before filters compile");
+    (amount, wanted.map(lane), key)
 }
 
 /// The room of a host whose ratio is another.
@@ -597,7 +613,8 @@ fn isolated(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions
 }
 
 impl Tally {
-    fn note_nearest(&mut self, room: &[i32; BLOCK], block: usize, refused: u64) {
+    /// Of the `refused`, keeps the one with the most room.
+    pub(crate) fn note_nearest(&mut self, room: &[i32; BLOCK], block: usize, refused: u64) {
         if refused == 0 {
             return;
         }

@@ -11,7 +11,7 @@ use super::claims::{ClaimChange, More};
 use super::identity::{Identity, NameHolder, Verdict, judge};
 use super::liveness::{Hearing, Liveness};
 use super::outcome::{Applied, BadReport, Event, Fault};
-use super::record::{Record, resources};
+use super::record::{Record, inventories, resources};
 use super::reported::Difference;
 use super::reservations::Kind;
 use super::{COMPUTE, HostManager, check};
@@ -247,6 +247,11 @@ impl HostManager {
             let zone = caps.novella.as_ref().and_then(|report| report.availability_zone.as_deref());
             table.set_zone(row, zone);
             table.set_capabilities(row, caps);
+            let traits = caps.novella.iter().flat_map(|report| &report.traits);
+            table.set_traits(row, traits.map(|name| &**name));
+        }
+        if plan.difference.any() || plan.claims.is_some() {
+            table.set_inventories(row, inventories(caps));
         }
         record.refresh(caps);
         let before = std::mem::replace(&mut record.identity, identity).map(|identity| identity.uuid);

@@ -95,8 +95,21 @@ pub(crate) fn claim(claim: &Claim<'_>) -> Result<(), BadReport> {
         name("novella.claims.flavor", flavor)?;
     }
     count("novella.claims.image", claim.image.as_ref().map_or(0, |image| image.get().len()), MAX_TEXT)?;
-    count("novella.claims.resources", claim.resources.0.len(), MAX_ENTRIES)?;
-    claim.resources.iter().try_for_each(|(class, _)| name("novella.claims.resources", class))
+    classes(
+        "novella.claims.resources",
+        claim.resources.0.len(),
+        claim.resources.iter().map(|(class, _)| class),
+    )
+}
+
+/// Resource classes that something is taken of.
+pub(crate) fn classes<'c>(
+    key: &'static str,
+    len: usize,
+    mut classes: impl Iterator<Item = &'c str>,
+) -> Result<(), BadReport> {
+    count(key, len, MAX_ENTRIES)?;
+    classes.try_for_each(|class| name(key, class))
 }
 
 fn is_ratio(ratio: f64) -> bool {

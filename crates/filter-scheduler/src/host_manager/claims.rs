@@ -173,6 +173,16 @@ impl Claims {
         read_more(&self.more).filter_map(|(at, more, _)| Some((self.rows[at].uuid, more.group?)))
     }
 
+    /// What the claim of an instance takes of further resource classes, as reported.
+    pub fn resources_of(&self, uuid: Uuid) -> Vec<(String, u64)> {
+        if self.more.read().is_empty() {
+            return Vec::new();
+        }
+        let of_it = self.list().into_iter().find(|claim| claim.uuid == uuid);
+        let resources = of_it.into_iter().flat_map(|claim| claim.resources.0);
+        resources.map(|(class, amount)| (class.into_owned(), amount)).collect()
+    }
+
     /// The claims as they were reported.
     pub fn list(&self) -> Vec<Claim<'_>> {
         let mut claims: Vec<Claim<'_>> = self

@@ -198,8 +198,8 @@ impl HostManager {
 
     /// Counts a reservation on its row.
     fn hold(&mut self, uuid: Uuid) {
-        if let Some(Reservation { place: Place::Row(row), amounts, .. }) = self.reservations.get(&uuid) {
-            self.table.consume(*row, amounts);
+        if let Some(Reservation { place: Place::Row(row), allocation, .. }) = self.reservations.get(&uuid) {
+            self.table.allocate(*row, allocation);
             self.assume(uuid);
         }
     }
@@ -207,7 +207,7 @@ impl HostManager {
     /// Undoes [`Self::hold`] for a reservation that has ended.
     fn let_go(&mut self, uuid: Uuid, reservation: &Reservation) {
         if let Place::Row(row) = reservation.place {
-            self.table.give_back(row, &reservation.amounts);
+            self.table.deallocate(row, &reservation.allocation);
             self.record_mut(row).held -= 1;
             self.members.go(&mut self.table, row, uuid, reservation.more().group);
         }

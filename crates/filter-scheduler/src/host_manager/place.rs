@@ -4,6 +4,7 @@
 //! lists or that is reserved is answered with that host if the same was asked, and is a conflict if not. Of a request
 //! that is known in part only the rest is decided.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use uuid::Uuid;
 use super::reservations::{Kind, Place, Reservation};
 use super::{HostManager, check};
 use crate::fnv::Fnv;
-use crate::{Amounts, Failure, FilterScheduler, HostTable, Pick, Selected, Status, Terms};
+use crate::{
+    Allocation, Amounts, ClassAmounts, Failure, FilterScheduler, HostTable, Pick, Selected, Status, Terms,
+};
 
 /// Longest decision id that a peer may send.
 const MAX_DECISION_ID: usize = 1024;
@@ -180,13 +183,16 @@ impl HostManager {
         };
         if let Some((row, claim)) = self.claimed_on(uuid) {
             let view = self.table.view(row);
-            let claimed = Amounts {
-                vcpus: claim.vcpus.into(),
-                memory_mb: claim.memory_mb.into(),
-                disk_gb: claim.disk_gb.into(),
-                instances: 1,
+            let claimed = Allocation {
+                amounts: Amounts {
+                    vcpus: claim.vcpus.into(),
+                    memory_mb: claim.memory_mb.into(),
+                    disk_gb: claim.disk_gb.into(),
+                    instances: 1,
+                },
+                resources: by_class(self.record(row).claims.resources_of(uuid)),
             };
-            return if claimed == Amounts::of_flavor(&spec.flavor) {
+            return if claimed == Allocation::of_flavor(&spec.flavor) {
                 let selection = selection(view.host(), view.nodename());
                 Known::Same { selection, decision: None }
             } else {
@@ -220,13 +226,13 @@ impl HostManager {
         decision.hold_s = hold.as_secs();
         let decision_id: Arc<str> = decision.decision_id.as_str().into();
         let spec = &request.request_spec;
-        let amounts = Amounts::of_flavor(&spec.flavor);
+        let allocation = Allocation::of_flavor(&spec.flavor);
         let kind = kind(spec).shared();
         for selection in &decision.selections {
             let row = self.table.row_of(&selection.host).expect("the engine picks hosts of the table");
             let reservation = Reservation {
                 place: Place::Row(row),
-                amounts,
+                allocation: allocation.clone(),
                 spec_hash,
                 expires: now.saturating_add(hold),
                 decision_id: Arc::clone(&decision_id),
@@ -352,7 +358,7 @@ impl HostManager {
             let row = self.table.row_of(&entry.host);
             let reservation = Reservation {
                 place: row.map_or_else(|| Place::Awaited(entry.host.as_str().into()), Place::Row),
-                amounts: amounts(entry),
+                allocation: allocation(entry),
                 spec_hash: entry.spec_hash,
                 expires,
                 decision_id: Arc::clone(&decision_id),
@@ -409,13 +415,15 @@ impl HostManager {
 }
 
 fn entry(uuid: Uuid, host: &str, reservation: &Reservation) -> ReserveEntry {
-    let Amounts { vcpus, memory_mb, disk_gb, .. } = reservation.amounts;
+    let Amounts { vcpus, memory_mb, disk_gb, .. } = reservation.allocation.amounts;
+    let resources = reservation.allocation.resources.iter();
     ReserveEntry {
         uuid,
         host: host.to_owned(),
         vcpus: u32::try_from(vcpus).unwrap_or(u32::MAX),
         memory_mb,
         disk_gb,
+        resources: resources.map(|(class, amount)| (class.to_string(), *amount)).collect(),
         spec_hash: reservation.spec_hash,
         group: reservation.more().group.map(Into::into),
         flavor: reservation.more().flavor.map(Into::into),
@@ -432,8 +440,19 @@ fn kind(spec: &RequestSpec) -> Kind {
     }
 }
 
-fn amounts(entry: &ReserveEntry) -> Amounts {
-    Amounts { vcpus: entry.vcpus.into(), memory_mb: entry.memory_mb, disk_gb: entry.disk_gb, instances: 1 }
+fn allocation(entry: &ReserveEntry) -> Allocation {
+    let ReserveEntry { vcpus, memory_mb, disk_gb, .. } = *entry;
+    Allocation {
+        amounts: Amounts { vcpus: vcpus.into(), memory_mb, disk_gb, instances: 1 },
+        resources: by_class(entry.resources.iter().map(|(class, amount)| (class.clone(), *amount))),
+    }
+}
+
+/// In the form of an allocation's: by name, each once, none with zero.
+fn by_class(resources: impl IntoIterator<Item = (String, u64)>) -> ClassAmounts {
+    let by_class: BTreeMap<String, u64> = resources.into_iter().collect();
+    let some = by_class.into_iter().filter(|(_, amount)| *amount > 0);
+    some.map(|(class, amount)| (class.into(), amount)).collect()
 }
 
 fn is_sane(entry: &ReserveEntry) -> bool {
@@ -442,7 +461,9 @@ fn is_sane(entry: &ReserveEntry) -> bool {
     check::name("host", &entry.host).is_ok()
         && is_name(&entry.group)
         && is_name(&entry.flavor)
-        && check::amounts(&amounts(entry)).is_ok()
+        && check::amounts(&allocation(entry).amounts).is_ok()
+        && check::classes("resources", entry.resources.len(), entry.resources.keys().map(String::as_str))
+            .is_ok()
 }
 
 /// Puts the answers of an earlier decision among the new ones, in the order of the request.

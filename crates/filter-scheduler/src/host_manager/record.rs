@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use novella_objects::{Capabilities, HostWarning, Measured, Reserved};
+use novella_objects::{Capabilities, HostWarning, Inventory, Measured, Reserved};
 
 use super::claims::Claims;
 use super::identity::Identity;
@@ -128,6 +128,17 @@ pub(crate) fn resources(caps: &Capabilities<'_>) -> Resources {
         num_io_ops,
         failed_builds,
     }
+}
+
+/// Inventories of further resource classes, each with what claims take of it.
+pub(crate) fn inventories<'c>(caps: &'c Capabilities<'_>) -> impl Iterator<Item = (&'c str, Inventory, u64)> {
+    let reports = caps.novella.iter().map(|report| &**report);
+    reports.flat_map(|report| {
+        report.resources.iter().map(|(class, inventory)| {
+            let taken = report.claims.iter().filter_map(|claim| claim.resources.get(class));
+            (class, *inventory, taken.fold(0, |sum: u64, amount| sum.saturating_add(*amount)))
+        })
+    })
 }
 
 /// A negative free amount is overuse.

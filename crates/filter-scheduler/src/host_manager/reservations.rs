@@ -14,7 +14,7 @@ use novella_objects::Selection;
 use uuid::Uuid;
 
 use super::claims::More;
-use crate::{Amounts, Row};
+use crate::{Allocation, Row};
 
 /// Where a reservation counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) enum Place {
 #[derive(Debug, Clone)]
 pub(crate) struct Reservation {
     pub place: Place,
-    pub amounts: Amounts,
+    pub allocation: Allocation,
     pub spec_hash: u64,
     pub expires: Duration,
     pub decision_id: Arc<str>,
@@ -159,11 +159,15 @@ impl Reservations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Amounts;
 
     fn reservation(place: Place, expires: u64) -> Reservation {
         Reservation {
             place,
-            amounts: Amounts { vcpus: 1, memory_mb: expires, disk_gb: 1, instances: 1 },
+            allocation: Allocation {
+                amounts: Amounts { vcpus: 1, memory_mb: expires, disk_gb: 1, instances: 1 },
+                ..Allocation::default()
+            },
             spec_hash: 1,
             expires: Duration::from_secs(expires),
             decision_id: format!("s1-{}", expires / 10).into(),

@@ -10,8 +10,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use novella_objects::document::{Aggregate, Fleet, Host, HostInstance, Schema};
-use novella_objects::{Entries, HostState as Status, Json};
+use novella_objects::document::{Aggregate, Fleet, Host, HostInstance, Schema, UsedInventory};
+use novella_objects::{Entries, HostState as Status, Inventory, Json};
+use novella_resources::SIZES;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -21,7 +22,7 @@ use super::reported::Reported;
 use crate::document::EvaluationOptions;
 use crate::instances::InstanceKind;
 use crate::options::SchedulerOptions;
-use crate::{HostState, Snapshot};
+use crate::{ClassUsage, HostState, Row, Snapshot};
 
 /// See the module's text.
 #[derive(Debug, Clone)]
@@ -47,6 +48,8 @@ struct Note {
     aggregates: Vec<u32>,
     /// Each with the symbol of its kind, if it has one.
     instances: Vec<(Uuid, Option<u32>)>,
+    /// Inventories, with what is used of them.
+    resources: BTreeMap<String, UsedInventory>,
 }
 
 impl HostManager {
@@ -61,6 +64,7 @@ impl HostManager {
                 reported: record.reported.clone(),
                 aggregates: self.table.aggregates_of(row).to_vec(),
                 instances: self.table.instances.on(row.index()).collect(),
+                resources: self.used_inventories(row),
             }
         };
         let aggregates = self.policy.aggregates.iter().map(|rule| &rule.aggregate);
@@ -82,6 +86,22 @@ impl HostManager {
             },
             origin: self.scheduler.clone(),
         }
+    }
+}
+
+impl HostManager {
+    /// What a host has of further resource classes and what is used of it, reservations included.
+    pub(super) fn used_inventories(&self, row: Row) -> BTreeMap<String, UsedInventory> {
+        let held = self.table.inventories(row).filter(|held| !SIZES.contains(&held.class));
+        let with_used = |held: ClassUsage<'_>| {
+            let Inventory { total, reserved, min_unit, max_unit, step_size, allocation_ratio } =
+                held.inventory?;
+            let used = held.used;
+            let inventory =
+                UsedInventory { total, reserved, min_unit, max_unit, step_size, allocation_ratio, used };
+            Some((held.class.to_owned(), inventory))
+        };
+        held.filter_map(with_used).collect()
     }
 }
 
@@ -147,6 +167,8 @@ impl MapSnapshot {
             hypervisor_type: words.hypervisor_type.map(Into::into),
             hypervisor_version,
             facts: Entries(facts.collect()),
+            traits: words.traits.iter().map(|name| (*name).into()).collect(),
+            resources: note.resources.clone(),
             capabilities: Some(Entries(capabilities)),
             instances: note.instances.iter().map(|(uuid, kind)| self.instance(*uuid, *kind)).collect(),
             ..Host::default()

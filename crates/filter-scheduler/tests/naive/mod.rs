@@ -1,6 +1,7 @@
 //! The scheduler's rules, written down as plainly as they can be read. Slow, and meant to be.
 
 pub mod explained;
+pub mod placement;
 pub mod policy;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use novella_filter_scheduler::{
     Aggregate, FilterKind, OnFilterError, SchedulerOptions, Status, Terms, WeigherKind,
 };
-use novella_objects::{AllocationRatios, RequestSpec};
+use novella_objects::{AllocationRatios, Inventory, RequestSpec};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -50,6 +51,9 @@ pub struct Host {
     pub ip: Option<String>,
     pub supported: Option<Vec<[String; 3]>>,
     pub metrics: BTreeMap<String, i64>,
+    pub traits: Vec<String>,
+    /// By class: the inventory, if there is one, and what is used.
+    pub inventories: BTreeMap<String, (Option<Inventory>, u64)>,
 }
 
 impl Host {
@@ -132,10 +136,17 @@ impl Naive<'_> {
         let mut picks: Vec<(usize, f64)> = Vec::new();
         let (mut tallies, mut ranking) = (Vec::new(), Vec::new());
         for index in 0..count {
-            (list, tallies) = match self.filter(hosts, &list, index, group.as_ref()) {
+            let Some((candidates, asked)) = self.placement(hosts, &list, index) else {
+                return Outcome::Failed { placeable: 0, tallies: Vec::new() };
+            };
+            if !asked.is_empty() && candidates.is_empty() {
+                return Outcome::Failed { placeable: picks.len() as u32, tallies: asked };
+            }
+            let (filtered, ran) = match self.filter(hosts, &candidates, index, group.as_ref()) {
                 Ok(filtered) => filtered,
                 Err(filter) => return Outcome::Error { filter },
             };
+            (list, tallies) = (filtered, [asked, ran].concat());
             if list.is_empty() {
                 return Outcome::Failed { placeable: picks.len() as u32, tallies };
             }
@@ -145,11 +156,14 @@ impl Naive<'_> {
             ranking = weighed.iter().take(1 + self.options.runners_up).map(named).collect();
             let (host, weight) = weighed[0];
             picks.push((host, weight));
-            let flavor = &self.request.flavor;
-            hosts[host].vcpus_used += u64::from(flavor.vcpus);
-            hosts[host].memory_used += flavor.memory_mb;
-            hosts[host].disk_used += flavor.root_gb + flavor.ephemeral_gb;
+            let sizes = placement::sizes(&self.request.flavor);
+            hosts[host].vcpus_used += sizes.vcpus.unwrap_or(0);
+            hosts[host].memory_used += sizes.memory_mb.unwrap_or(0);
+            hosts[host].disk_used += sizes.disk_gb_taken;
             hosts[host].placed += 1;
+            for (class, amount) in sizes.classes {
+                hosts[host].inventories.entry(class).or_default().1 += amount;
+            }
             if let Some(group) = &mut group {
                 group.hosts.insert(hosts[host].name.clone());
                 hosts[host].instances.insert(self.request.instance_uuids[index]);
@@ -157,6 +171,9 @@ impl Naive<'_> {
         }
         let wanted = self.terms.alternates.unwrap_or(self.options.max_attempts - 1) as usize;
         if count > 1 && wanted > 0 {
+            if let Some((candidates, _)) = self.placement(hosts, &list, count - 1) {
+                list = candidates;
+            }
             list = match self.filter(hosts, &list, count - 1, group.as_ref()) {
                 Ok((filtered, _)) => filtered,
                 Err(filter) => return Outcome::Error { filter },
@@ -248,10 +265,11 @@ impl Naive<'_> {
     }
 
     fn verdict(&self, kind: FilterKind, host: &Host, group: Option<&GroupState>, instance: Uuid) -> Verdict {
-        let flavor = &self.request.flavor;
+        let sizes = placement::sizes(&self.request.flavor);
         let plain = |pass| if pass { Verdict::Pass } else { Verdict::Reject(None) };
         // A limit of total × ratio, what is used of it, and never more than the host has.
-        let fits = |total: f64, ratio: f64, used: f64, wanted: f64, unit: f64| {
+        let fits = |total: f64, ratio: f64, used: f64, wanted: Option<u64>, unit: f64| {
+            let Some(wanted) = wanted.map(|wanted| wanted as f64) else { return Verdict::Pass };
             if wanted <= total && total * ratio - used >= wanted {
                 return Verdict::Pass;
             }
@@ -261,26 +279,27 @@ impl Naive<'_> {
         match kind {
             FilterKind::Compute => plain(matches!(host.status, Status::Up | Status::Suspect)),
             FilterKind::AvailabilityZone => {
-                let zone = host.zone.as_ref().unwrap_or(&self.options.default_availability_zone);
-                plain(self.request.availability_zone.as_ref().is_none_or(|z| z.is_empty() || z == zone))
+                let zones = policy::zones(self.aggregates, host);
+                let own = host.zone.as_ref().unwrap_or(&self.options.default_availability_zone);
+                let is_in = |zone: &String| zones.as_ref().map_or(zone == own, |all| all.contains(&**zone));
+                plain(self.request.availability_zone.as_ref().is_none_or(|z| z.is_empty() || is_in(z)))
             }
             FilterKind::Ram | FilterKind::AggregateRam => {
                 let own = smallest(self.aggregates, host, "ram_allocation_ratio", host.ratios.ram);
                 let ratio = if kind == FilterKind::Ram { host.ratios.ram } else { own };
-                fits(host.memory as f64, ratio, host.memory_used as f64, flavor.memory_mb as f64, 1.0)
+                fits(host.memory as f64, ratio, host.memory_used as f64, sizes.memory_mb, 1.0)
             }
             FilterKind::Core | FilterKind::AggregateCore if host.vcpus == 0 => Verdict::Pass,
             FilterKind::Core | FilterKind::AggregateCore => {
                 let own = smallest(self.aggregates, host, "cpu_allocation_ratio", host.ratios.cpu);
                 let ratio = if kind == FilterKind::Core { host.ratios.cpu } else { own };
-                fits(host.vcpus as f64, ratio, host.vcpus_used as f64, f64::from(flavor.vcpus), 1.0)
+                fits(host.vcpus as f64, ratio, host.vcpus_used as f64, sizes.vcpus, 1.0)
             }
             FilterKind::Disk | FilterKind::AggregateDisk => {
                 let own = smallest(self.aggregates, host, "disk_allocation_ratio", host.ratios.disk);
                 let ratio = if kind == FilterKind::Disk { host.ratios.disk } else { own };
-                let wanted = 1024 * (flavor.root_gb + flavor.ephemeral_gb) + flavor.swap;
                 let (total, used) = ((host.disk * 1024) as f64, (host.disk_used * 1024) as f64);
-                fits(total, ratio, used, wanted as f64, 1024.0)
+                fits(total, ratio, used, sizes.disk_mb, 1024.0)
             }
             FilterKind::ComputeCapabilities => self.capabilities(host),
             other => self.policy_verdict(other, host, group, instance),
@@ -293,6 +312,8 @@ impl Naive<'_> {
             let rack = host.rack.map(|rack| rack.to_string());
             let value = match key.as_str() {
                 "hw:rack" | "aggregate_instance_extra_specs:tier" => continue,
+                scoped if scoped.starts_with("resources") || scoped.starts_with("trait") => continue,
+                "group_policy" => continue,
                 "rack" if rack.is_none() => continue,
                 "rack" | "capabilities:rack" => rack,
                 "capabilities:cpu_info:arch" => host.arch.clone(),

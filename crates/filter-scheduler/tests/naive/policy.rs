@@ -53,6 +53,11 @@ fn split<'a>(all: &'a [Aggregate], host: &Host) -> BTreeMap<&'a str, BTreeSet<&'
     out
 }
 
+/// The zones that aggregates put a host in, if any does.
+pub fn zones<'a>(all: &'a [Aggregate], host: &Host) -> Option<BTreeSet<&'a str>> {
+    split(all, host).remove("availability_zone")
+}
+
 /// The smallest value of a key, or the default if there is none or one cannot be read.
 pub fn smallest(all: &[Aggregate], host: &Host, key: &str, default: f64) -> f64 {
     let values: Option<Vec<f64>> = raw(all, host, key).iter().map(|value| value.parse().ok()).collect();

@@ -56,6 +56,9 @@ pub struct Request {
     /// The image's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
+    /// `qcow2`, `raw`, ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_disk_format: Option<String>,
 
     /// Scheduler hints: each value a text or a list of texts.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]

@@ -10,7 +10,7 @@ mod views;
 use std::time::Duration;
 
 use novella_objects::{
-    Capabilities, Claim, Decision, Entries, Explanation, Flavor, Measured, NovellaReport, Refusal,
+    Capabilities, Claim, Decision, Entries, Explanation, Flavor, Inventory, Measured, NovellaReport, Refusal,
     RequestSpec, Reserved, SelectDestinations,
 };
 use uuid::Uuid;
@@ -43,6 +43,8 @@ struct Report {
     ended: Vec<Uuid>,
     goodbye: bool,
     disabled_reason: Option<String>,
+    traits: Vec<&'static str>,
+    resources: Vec<(&'static str, Inventory)>,
 }
 
 impl Report {
@@ -59,6 +61,8 @@ impl Report {
             ended: Vec::new(),
             goodbye: false,
             disabled_reason: None,
+            traits: vec!["HW_CPU_X86_AVX2"],
+            resources: Vec::new(),
         }
     }
 
@@ -77,8 +81,8 @@ impl Report {
             allocation_ratios: Default::default(),
             claims: self.claims.clone(),
             ended: self.ended.clone(),
-            traits: vec!["HW_CPU_X86_AVX2".into()],
-            resources: Entries::default(),
+            traits: self.traits.iter().map(|name| (*name).into()).collect(),
+            resources: Entries(self.resources.iter().map(|(class, i)| ((*class).into(), *i)).collect()),
             facts: Entries::default(),
             numa: None,
             measured: Measured::default(),

@@ -226,6 +226,7 @@ impl Run {
             vcpus: 1,
             memory_mb: 1024,
             disk_gb: 1,
+            resources: Default::default(),
             spec_hash: 7,
         };
         let message = Reserve {

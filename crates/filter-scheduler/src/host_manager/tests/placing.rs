@@ -19,6 +19,7 @@ fn told(uuid: u128, host: &str, ttl_ms: u64) -> Reserve {
         vcpus: 1,
         memory_mb: 1024,
         disk_gb: 1,
+        resources: Default::default(),
         spec_hash: 7,
         group: None,
         flavor: None,
@@ -264,4 +265,64 @@ fn the_engine_decides_on_what_reports_and_reservations_leave() {
     let nothing = m.select_destinations(&mut engine, &request([], SMALL), "s1-0".into(), 1, s(1));
     assert!(nothing.is_err(), "a request for nothing is no request: {nothing:?}");
     assert_eq!(used(&m, "h1"), (2, 14_000, 2, 2));
+}
+
+/// (used GPUs, reservations) of `h1`.
+fn gpus(manager: &HostManager) -> (u64, u32) {
+    let row = manager.table().row_of("h1").unwrap();
+    let held = manager.table().inventories(row).find(|held| held.class == "CUSTOM_GPU");
+    (held.map_or(0, |held| held.used), manager.record(row).held)
+}
+
+fn with_gpus(uuids: impl IntoIterator<Item = u128>, amount: u64) -> SelectDestinations {
+    let mut request = request(uuids, SMALL);
+    let specs = &mut request.request_spec.flavor.extra_specs;
+    specs.insert("resources:CUSTOM_GPU".into(), amount.to_string());
+    specs.insert("trait:HW_CPU_X86_AVX2".into(), "required".into());
+    request
+}
+
+#[test]
+fn further_classes_are_held_confirmed_and_given_back_like_the_sizes() {
+    let (mut m, mut h) = (manager(), Report::of(1));
+    h.resources = vec![("CUSTOM_GPU", Inventory { total: 4, ..Inventory::default() })];
+    h.send(&mut m, s(0));
+    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let mut ask = |m: &mut HostManager, request: &SelectDestinations, now| {
+        m.select_destinations(&mut engine, request, format!("s1-{now}"), 0, s(now)).unwrap()
+    };
+    let first = ask(&mut m, &with_gpus([1, 2], 1), 1);
+    assert_eq!((first.refusal.is_none(), gpus(&m)), (true, (2, 2)));
+    assert!(ask(&mut m, &with_gpus([3], 3), 1).refusal.is_some());
+    assert_eq!(ask(&mut m, &SelectDestinations { dry_run: true, ..with_gpus([3], 2) }, 1).refusal, None);
+    assert_eq!(gpus(&m), (2, 2), "neither holds anything");
+    let told = m.to_reserve(&first, s(1)).unwrap();
+    assert_eq!(told.entries[0].resources, [("CUSTOM_GPU".to_owned(), 1)].into());
+
+    let mut peer = HostManager::new(HostManagerOptions::default(), "s2");
+    peer.reserve(&told, s(1));
+    h.clone().send(&mut peer, s(1));
+    assert_eq!(gpus(&peer), (2, 2), "a peer counts them, even before it hears of the host");
+
+    let with_gpu = |uuid| Claim { resources: Entries(vec![("CUSTOM_GPU".into(), 1)]), ..claim(uuid, SMALL) };
+    h.claims = vec![with_gpu(1)];
+    assert_eq!(h.send(&mut m, s(2)), Applied::Updated { gap: 0, settled: 1 });
+    assert_eq!(gpus(&m), (2, 1), "one claimed, one reserved, none twice");
+    assert!(ask(&mut m, &with_gpus([1], 1), 2).repeated);
+    let other = ask(&mut m, &with_gpus([1], 2), 2);
+    assert!(matches!(other.refusal, Some(novella_objects::Refusal::Conflict { .. })), "{other:?}");
+    let copy = m.snapshot(&SchedulerOptions::default(), s(2));
+    let document = &copy.fleet().hosts[0];
+    assert_eq!(document.traits, ["HW_CPU_X86_AVX2"]);
+    assert_eq!((document.resources["CUSTOM_GPU"].total, document.resources["CUSTOM_GPU"].used), (4, 2));
+    m.expire(s(100));
+    h.send(&mut m, s(101));
+    assert_eq!(gpus(&m), (1, 0));
+    h.resources.clear();
+    h.claims.clear();
+    h.traits.clear();
+    h.send(&mut m, s(102));
+    assert_eq!(gpus(&m), (0, 0));
+    let refused = ask(&mut m, &with_gpus([9], 0), 103);
+    assert_eq!(refused.explanation.filters[0].filter, "trait:HW_CPU_X86_AVX2=required");
 }

@@ -1,0 +1,279 @@
+//! What Nova asks of Placement, host by host, as plainly as it can be read.
+
+use std::collections::BTreeMap;
+
+use novella_filter_scheduler::{Aggregate, FilterKind};
+use novella_objects::{Flavor, Inventory};
+
+use super::{Host, Naive, Tally, Verdict};
+
+/// What a flavor takes and asks when extra specs may say otherwise.
+pub struct Sizes {
+    /// `None`: nothing is asked.
+    pub vcpus: Option<u64>,
+    pub memory_mb: Option<u64>,
+    /// MiB, with swap.
+    pub disk_mb: Option<u64>,
+    pub disk_gb_taken: u64,
+    /// Of all groups, zeros left out.
+    pub classes: BTreeMap<String, u64>,
+}
+
+/// `(suffix, class, amount)` of all entries that Nova understands. The test generates no odd suffixes.
+fn resources(flavor: &Flavor) -> Vec<(String, String, u64)> {
+    let mut all = Vec::new();
+    for (key, text) in &flavor.extra_specs {
+        let Some((word, class)) = key.split_once(':') else { continue };
+        let Some(suffix) = word.strip_prefix("resources") else { continue };
+        let known = ["VCPU", "PCPU", "MEMORY_MB", "DISK_GB", "VGPU"].contains(&class);
+        if let (true, Ok(amount)) = (known || class.starts_with("CUSTOM_"), text.parse()) {
+            all.push((suffix.to_owned(), class.to_owned(), amount));
+        }
+    }
+    all
+}
+
+/// `(suffix, trait)` of all entries with this word.
+fn traits(flavor: &Flavor, said: &str) -> Vec<(String, String)> {
+    let entries = flavor.extra_specs.iter().filter(|(_, text)| *text == said);
+    let entries = entries.filter_map(|(key, _)| key.split_once(':'));
+    entries
+        .filter_map(|(word, name)| Some((word.strip_prefix("trait")?.to_owned(), name.to_owned())))
+        .collect()
+}
+
+pub fn sizes(flavor: &Flavor) -> Sizes {
+    let all = resources(flavor);
+    let sum = |class: &str| {
+        let of_class: Vec<u64> = all.iter().filter(|(_, c, _)| c == class).map(|(_, _, n)| *n).collect();
+        (!of_class.is_empty()).then(|| of_class.iter().sum::<u64>())
+    };
+    let asked = |given: Option<u64>, own: u64| match given {
+        Some(0) => None,
+        Some(given) => Some(given),
+        None => Some(own),
+    };
+    let own_disk_mb = 1024 * (flavor.root_gb + flavor.ephemeral_gb) + flavor.swap;
+    let cpus = if sum("PCPU").is_some() { Some(sum("VCPU").unwrap_or(0)) } else { sum("VCPU") };
+    let mut classes = BTreeMap::new();
+    for (_, class, _) in &all {
+        let amount = sum(class).unwrap();
+        if amount > 0 && !["VCPU", "MEMORY_MB", "DISK_GB"].contains(&class.as_str()) {
+            classes.insert(class.clone(), amount);
+        }
+    }
+    Sizes {
+        vcpus: asked(cpus, flavor.vcpus.into()),
+        memory_mb: asked(sum("MEMORY_MB"), flavor.memory_mb),
+        disk_mb: asked(sum("DISK_GB").map(|gb| 1024 * gb), own_disk_mb),
+        disk_gb_taken: sum("DISK_GB").unwrap_or(flavor.root_gb + flavor.ephemeral_gb),
+        classes,
+    }
+}
+
+type Term<'a> = (String, Box<dyn Fn(&Host) -> Verdict + 'a>);
+
+fn plain(pass: bool) -> Verdict {
+    if pass { Verdict::Pass } else { Verdict::Reject(None) }
+}
+
+fn in_one(host: &Host, ids: &[u32]) -> bool {
+    ids.iter().any(|id| host.aggregates.contains(id))
+}
+
+impl Naive<'_> {
+    /// The hosts of `list` that have what is asked. `None`: the request fails before any host is looked at.
+    pub(super) fn placement(
+        &self,
+        hosts: &[Host],
+        list: &[usize],
+        index: usize,
+    ) -> Option<(Vec<usize>, Vec<Tally>)> {
+        let mut list = list.to_vec();
+        let mut tallies: Vec<Tally> = Vec::new();
+        if !self.options.placement {
+            return Some((list, tallies));
+        }
+        for (name, satisfies) in self.terms(hosts)? {
+            if (index > 0 && !name.starts_with("resources:")) || (!tallies.is_empty() && list.is_empty()) {
+                continue;
+            }
+            let hosts_in = list.len() as u32;
+            let mut nearest: Option<(usize, f64, f64)> = None;
+            list.retain(|&at| match satisfies(&hosts[at]) {
+                Verdict::Pass => true,
+                Verdict::Reject(Some((wanted, available))) => {
+                    let better = |(near, _, best): (usize, f64, f64)| {
+                        available > best || (available == best && at < near)
+                    };
+                    if nearest.is_none_or(better) {
+                        nearest = Some((at, wanted, available));
+                    }
+                    false
+                }
+                _ => false,
+            });
+            let miss = nearest.map(|(at, wanted, available)| (hosts[at].name.clone(), wanted, available));
+            tallies.push((name, hosts_in, list.len() as u32, miss));
+        }
+        Some((list, tallies))
+    }
+
+    fn terms<'a>(&'a self, hosts: &'a [Host]) -> Option<Vec<Term<'a>>> {
+        let (policy, request) = (&self.options.policy, self.request);
+        let flavor = &request.flavor;
+        let mut terms: Vec<Term<'a>> = Vec::new();
+        let ids = |which: &dyn Fn(&Aggregate) -> bool| -> Vec<u32> {
+            self.aggregates.iter().filter(|a| which(a)).map(|a| a.id).collect()
+        };
+        // Suffix, 0 for required, line, trait.
+        let mut asked: Vec<(String, u8, String, String)> = Vec::new();
+        for (said, order) in [("required", 0), ("forbidden", 1)] {
+            for (suffix, name) in traits(flavor, said) {
+                asked.push((suffix.clone(), order, format!("trait{suffix}:{name}={said}"), name));
+            }
+        }
+        asked.sort();
+        let mut asked: Vec<_> =
+            asked.into_iter().map(|(_, order, line, name)| (line, name, order == 0)).collect();
+        for (key, said) in request.image.iter().flat_map(|image| &image.properties) {
+            if let (Some(name), Some("required")) = (key.strip_prefix("trait:"), said.as_str()) {
+                asked.push((format!("{key}=required (image)"), name.to_owned(), true));
+            }
+        }
+        if policy.limit_tenants_to_placement_aggregate {
+            let named = |a: &Aggregate| {
+                let mut tenants = a.metadata.iter().filter(|(key, _)| key.starts_with("filter_tenant_id"));
+                tenants.any(|(_, value)| Some(value) == request.project_id.as_ref())
+            };
+            let ids = ids(&named);
+            if !ids.is_empty() {
+                let name = "require_tenant_aggregate".to_owned();
+                terms.push((name, Box::new(move |host| plain(in_one(host, &ids)))));
+            } else if policy.placement_aggregate_required_for_tenants {
+                return None;
+            }
+        }
+        if policy.enable_isolated_aggregate_filtering {
+            let required: Vec<_> = asked.iter().filter(|(.., wanted)| *wanted).collect();
+            let foreign = |a: &Aggregate| {
+                let mut traits =
+                    a.metadata.iter().filter(|(k, v)| k.starts_with("trait:") && *v == "required");
+                traits.any(|(key, _)| !required.iter().any(|(_, name, _)| *key == format!("trait:{name}")))
+            };
+            let ids = ids(&foreign);
+            if !ids.is_empty() {
+                terms.push(("isolate_aggregates".to_owned(), Box::new(move |h| plain(!in_one(h, &ids)))));
+            }
+        }
+        let list = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        for ids in &request.required_aggregates {
+            let name = format!("aggregates:{}=required", list(ids));
+            terms.push((name, Box::new(move |host| plain(in_one(host, ids)))));
+        }
+        if !request.forbidden_aggregates.is_empty() {
+            let ids = &request.forbidden_aggregates;
+            let name = format!("aggregates:{}=forbidden", list(ids));
+            terms.push((name, Box::new(move |host| plain(!in_one(host, ids)))));
+        }
+        if !self.options.enabled_filters.contains(&FilterKind::AvailabilityZone) {
+            terms.extend(self.zone_term(hosts));
+        }
+        let format = request.image.as_ref().and_then(|image| image.disk_format.as_deref());
+        if policy.query_placement_for_image_type_support && !request.is_bfv && format == Some("qcow2") {
+            let name = "COMPUTE_IMAGE_TYPE_QCOW2".to_owned();
+            asked.push((format!("require_image_type_support ({name})"), name, true));
+        }
+        asked.push(("compute_status_filter".to_owned(), "COMPUTE_STATUS_DISABLED".to_owned(), false));
+        if policy.image_metadata_prefilter {
+            let property = |name: &str| request.image.as_ref()?.properties.get(name)?.as_str();
+            if let Some(arch) = property("hw_architecture") {
+                let name = format!("HW_ARCH_{}", arch.to_uppercase());
+                asked.push((format!("transform_image_metadata (hw_architecture: {name})"), name, true));
+            }
+        }
+        terms.extend(trait_terms(hosts, asked));
+        for (class, sum) in sizes(flavor).classes {
+            let each: Vec<u64> = resources(flavor)
+                .iter()
+                .filter(|(_, c, n)| *c == class && *n > 0)
+                .map(|(_, _, n)| *n)
+                .collect();
+            let name = format!("resources:{class}={sum}");
+            terms.push((name, Box::new(move |host| fits(host, &class, sum, &each))));
+        }
+        terms.extend(self.group_terms());
+        Some(terms)
+    }
+
+    fn zone_term<'a>(&'a self, hosts: &[Host]) -> Option<Term<'a>> {
+        let wanted = self.request.availability_zone.as_ref().filter(|zone| !zone.is_empty())?;
+        let satisfies = move |host: &Host| {
+            let of_host = self.aggregates.iter().filter(|a| host.aggregates.contains(&a.id));
+            let zones: Vec<&String> = of_host.filter_map(|a| a.metadata.get("availability_zone")).collect();
+            if zones.is_empty() { host.zone.as_ref() == Some(wanted) } else { zones.contains(&wanted) }
+        };
+        let named = self.aggregates.iter().any(|a| a.metadata.get("availability_zone") == Some(wanted));
+        let somewhere = named || hosts.iter().any(satisfies);
+        let name = "map_az_to_placement_aggregate".to_owned();
+        somewhere.then(|| -> Term<'a> { (name, Box::new(move |host| plain(satisfies(host)))) })
+    }
+
+    fn group_terms<'a>(&self) -> Vec<Term<'a>> {
+        let flavor = &self.request.flavor;
+        let mut amounts: BTreeMap<String, u64> = BTreeMap::new();
+        for (suffix, _, amount) in resources(flavor) {
+            *amounts.entry(suffix).or_default() += amount;
+        }
+        for (suffix, _) in [traits(flavor, "required"), traits(flavor, "forbidden")].concat() {
+            *amounts.entry(suffix).or_default() += 0;
+        }
+        let with_traits = |suffix: &String| {
+            [traits(flavor, "required"), traits(flavor, "forbidden")]
+                .concat()
+                .iter()
+                .any(|(s, _)| s == suffix)
+        };
+        amounts.retain(|suffix, sum| !suffix.is_empty() && (*sum > 0 || with_traits(suffix)));
+        let mut names = Vec::new();
+        if amounts.len() > 1 {
+            match flavor.extra_specs.get("group_policy").map(String::as_str) {
+                Some("none") => {}
+                Some("isolate") => names.push("group_policy=isolate".to_owned()),
+                _ => names.push("group_policy (missing)".to_owned()),
+            }
+        }
+        if let Some((suffix, _)) = amounts.iter().rfind(|(_, sum)| **sum == 0) {
+            names.push(format!("resources{suffix} (missing)"));
+        }
+        names.into_iter().map(|name| -> Term<'a> { (name, Box::new(|_| plain(false))) }).collect()
+    }
+}
+
+fn trait_terms<'a>(hosts: &[Host], asked: Vec<(String, String, bool)>) -> Vec<Term<'a>> {
+    let mut terms: Vec<Term<'a>> = Vec::new();
+    for (at, (line, name, wanted)) in asked.iter().enumerate() {
+        let again = asked[..at].iter().any(|(_, other, how)| other == name && how == wanted);
+        // What nobody has refuses nobody, and has no line.
+        let anybody = hosts.iter().any(|host| host.traits.contains(name));
+        if !again && (*wanted || anybody) {
+            let (name, wanted) = (name.clone(), *wanted);
+            terms.push((line.clone(), Box::new(move |h| plain(h.traits.contains(&name) == wanted))));
+        }
+    }
+    terms
+}
+
+fn fits(host: &Host, class: &str, sum: u64, each: &[u64]) -> Verdict {
+    let Some((inventory, used)) = host.inventories.get(class).and_then(|(i, used)| Some((i.as_ref()?, used)))
+    else {
+        return Verdict::Reject(None);
+    };
+    let Inventory { total, reserved, min_unit, max_unit, step_size, allocation_ratio } = *inventory;
+    let capacity = (total as f64 - reserved as f64) * allocation_ratio;
+    if (used + sum) as f64 > capacity || sum > max_unit {
+        let available = (capacity.floor() - *used as f64).min(max_unit as f64);
+        return Verdict::Reject(Some((sum as f64, available)));
+    }
+    plain(each.iter().all(|n| min_unit <= *n && n.checked_rem(step_size) == Some(0)))
+}

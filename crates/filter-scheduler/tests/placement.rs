@@ -1,0 +1,324 @@
+//! What is asked before the filters: traits, resource classes, aggregates; each with its line and its words.
+
+use novella_filter_scheduler::{
+    Aggregate, Allocation, Failure, FilterKind, FilterScheduler, HostTable, Resources, SchedulerOptions,
+    Selected, Status, Terms,
+};
+use novella_objects::{Flavor, Image, Inventory, RequestSpec};
+use uuid::Uuid;
+
+/// Hosts `h0` to `h3`: each with 8 CPUs, 16 GiB and 100 GiB.
+fn fleet() -> HostTable {
+    let mut table = HostTable::new();
+    for at in 0..4 {
+        let row = table.insert(&format!("h{at}"), &format!("n{at}"));
+        let resources =
+            Resources { vcpus_total: 8, memory_mb_total: 16_384, disk_gb_total: 100, ..Resources::default() };
+        table.set_resources(row, &resources).unwrap();
+        table.set_status(row, Status::Up);
+    }
+    table
+}
+
+fn traits(table: &mut HostTable, host: &str, names: &[&str]) {
+    let row = table.row_of(host).unwrap();
+    table.set_traits(row, names.iter().copied());
+}
+
+fn gpus(table: &mut HostTable, host: &str, inventory: Inventory, used: u64) {
+    let row = table.row_of(host).unwrap();
+    table.set_inventories(row, [("CUSTOM_GPU", inventory, used)].into_iter());
+}
+
+fn aggregate(id: u32, key: &str, value: &str) -> Aggregate {
+    Aggregate { id, name: format!("a{id}"), metadata: [(key.to_owned(), value.to_owned())].into() }
+}
+
+fn request(specs: &[(&str, &str)]) -> RequestSpec {
+    RequestSpec {
+        instance_uuids: vec![Uuid::from_u128(1)],
+        flavor: Flavor {
+            vcpus: 1,
+            memory_mb: 1024,
+            root_gb: 1,
+            extra_specs: specs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..Flavor::default()
+        },
+        ..RequestSpec::default()
+    }
+}
+
+fn several(mut request: RequestSpec, instances: u128) -> RequestSpec {
+    request.instance_uuids = (1..=instances).map(Uuid::from_u128).collect();
+    request
+}
+
+fn select_with(options: SchedulerOptions, table: &mut HostTable, request: &RequestSpec) -> Selected {
+    FilterScheduler::new(options).unwrap().select(
+        table,
+        request,
+        &Terms { dry_run: true, ..Terms::default() },
+    )
+}
+
+fn select(table: &mut HostTable, request: &RequestSpec) -> Selected {
+    select_with(SchedulerOptions::default(), table, request)
+}
+
+fn hosts(table: &HostTable, selected: &Selected) -> Vec<String> {
+    selected.picks.iter().map(|pick| table.host(pick.row).to_owned()).collect()
+}
+
+/// Name, hosts in, hosts out of the lines before those of the filters.
+fn lines(selected: &Selected) -> Vec<(&str, u32, u32)> {
+    let filters = selected.explanation.filters.iter();
+    let lines = filters.map(|line| (line.filter.as_str(), line.hosts_in, line.hosts_out));
+    lines.take_while(|(name, ..)| !name.ends_with("Filter")).collect()
+}
+
+fn reason(selected: &Selected) -> String {
+    match &selected.failure {
+        Some(failure @ Failure::NoValidHost { .. }) => failure.to_string(),
+        other => panic!("{other:?} instead of a refusal"),
+    }
+}
+
+#[test]
+fn a_plain_request_asks_nothing() {
+    let mut table = fleet();
+    traits(&mut table, "h0", &["HW_CPU_X86_AVX2"]);
+    gpus(&mut table, "h0", Inventory { total: 4, ..Inventory::default() }, 0);
+    assert_eq!(lines(&select(&mut table, &request(&[]))), []);
+}
+
+#[test]
+fn traits_are_required_and_forbidden() {
+    let mut table = fleet();
+    traits(&mut table, "h1", &["HW_CPU_X86_AVX2", "CUSTOM_SLOW"]);
+    traits(&mut table, "h2", &["HW_CPU_X86_AVX2"]);
+    let asked = request(&[("trait:HW_CPU_X86_AVX2", "required"), ("trait:CUSTOM_SLOW", "forbidden")]);
+    let selected = select(&mut table, &asked);
+    assert_eq!(hosts(&table, &selected), ["h2"]);
+    assert_eq!(
+        lines(&selected),
+        [("trait:HW_CPU_X86_AVX2=required", 4, 2), ("trait:CUSTOM_SLOW=forbidden", 2, 1)]
+    );
+    let nobody = select(&mut table, &request(&[("trait:CUSTOM_GOLD", "required")]));
+    assert_eq!(lines(&nobody), [("trait:CUSTOM_GOLD=required", 4, 0)]);
+    assert_eq!(nobody.explanation.filters.len(), 1, "no filter was reached");
+    assert_eq!(reason(&nobody), "No valid host was found. ", "Nova has no words for it");
+    assert_eq!(lines(&select(&mut table, &request(&[("trait:CUSTOM_GOLD", "forbidden")]))), []);
+}
+
+#[test]
+fn an_image_requires_traits_as_well() {
+    let mut table = fleet();
+    traits(&mut table, "h3", &["CUSTOM_LICENSED"]);
+    let properties = [("trait:CUSTOM_LICENSED".to_owned(), "required".into())].into();
+    let image = Image { properties, ..Image::default() };
+    let selected = select(&mut table, &RequestSpec { image: Some(image), ..request(&[]) });
+    assert_eq!(hosts(&table, &selected), ["h3"]);
+    assert_eq!(lines(&selected), [("trait:CUSTOM_LICENSED=required (image)", 4, 1)]);
+}
+
+#[test]
+fn amounts_fit_by_inventory_and_the_nearest_miss_is_told() {
+    let mut table = fleet();
+    gpus(&mut table, "h0", Inventory { total: 4, ..Inventory::default() }, 3);
+    gpus(&mut table, "h1", Inventory { total: 8, step_size: 4, ..Inventory::default() }, 0);
+    gpus(&mut table, "h2", Inventory { total: 8, ..Inventory::default() }, 7);
+    let selected = select(&mut table, &request(&[("resources:CUSTOM_GPU", "2")]));
+    assert_eq!(lines(&selected), [("resources:CUSTOM_GPU=2", 4, 0)]);
+    let miss = selected.explanation.filters[0].nearest_miss.as_ref().unwrap();
+    assert_eq!((miss.host.as_str(), miss.text.as_str()), ("h0", "h0 short by 1 CUSTOM_GPU"));
+    assert_eq!((miss.wanted, miss.available, miss.unit.as_str()), (2.0, 1.0, "CUSTOM_GPU"));
+    let selected = select(&mut table, &request(&[("resources:CUSTOM_GPU", "4")]));
+    assert_eq!(hosts(&table, &selected), ["h1"]);
+    let nobody = select(&mut table, &request(&[("resources:CUSTOM_FPGA", "1")]));
+    assert_eq!(lines(&nobody), [("resources:CUSTOM_FPGA=1", 4, 0)]);
+    assert_eq!(lines(&select(&mut table, &request(&[("resources:CUSTOM_FPGA", "0")]))), []);
+}
+
+#[test]
+fn each_instance_takes_its_share_and_a_failure_gives_all_back() {
+    let mut table = fleet();
+    gpus(&mut table, "h1", Inventory { total: 4, ..Inventory::default() }, 1);
+    gpus(&mut table, "h2", Inventory { total: 2, ..Inventory::default() }, 0);
+    let asked = request(&[("resources:CUSTOM_GPU", "1")]);
+    let used = |table: &HostTable, host| {
+        let held = table.inventories(table.row_of(host).unwrap()).next();
+        held.map(|held| (held.class.to_owned(), held.used))
+    };
+    let five = select(&mut table, &several(asked.clone(), 5));
+    let mut picked = hosts(&table, &five);
+    picked.sort();
+    assert_eq!(picked, ["h1", "h1", "h1", "h2", "h2"]);
+    let before = (used(&table, "h1"), used(&table, "h2"));
+    assert_eq!(before, (Some(("CUSTOM_GPU".into(), 1)), Some(("CUSTOM_GPU".into(), 0))), "a dry run");
+    let six = select(&mut table, &several(asked.clone(), 6));
+    assert!(matches!(six.failure, Some(Failure::NoValidHost { placeable: 5, .. })));
+    assert!(reason(&six).ends_with("There are not enough hosts available."));
+    assert_eq!(lines(&six), [("resources:CUSTOM_GPU=1", 1, 0)], "of the last one's candidates");
+    assert_eq!((used(&table, "h1"), used(&table, "h2")), before);
+    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let placed = engine.select(&mut table, &several(asked.clone(), 5), &Terms::default());
+    assert_eq!((used(&table, "h1").unwrap().1, used(&table, "h2").unwrap().1), (4, 2));
+    for pick in placed.picks {
+        table.deallocate(pick.row, &Allocation::of_flavor(&asked.flavor));
+    }
+    assert_eq!((used(&table, "h1"), used(&table, "h2")), before);
+}
+
+#[test]
+fn a_given_size_is_the_one_number_for_filters_and_consumption() {
+    let mut table = fleet();
+    let asked = request(&[("resources:MEMORY_MB", "16384"), ("resources:DISK_GB", "0")]);
+    let four = FilterScheduler::new(SchedulerOptions::default()).unwrap().select(
+        &mut table,
+        &several(asked.clone(), 4),
+        &Terms::default(),
+    );
+    assert_eq!(hosts(&table, &four), ["h0", "h1", "h2", "h3"]);
+    assert_eq!(lines(&four), [], "sizes are the filters' business");
+    let used = table.view(table.row_of("h0").unwrap()).used();
+    assert_eq!((used.memory_mb, used.disk_gb), (16_384, 0));
+    let fifth = select(&mut table, &asked);
+    let ram = fifth.explanation.filters.iter().find(|line| line.filter == "RamFilter").unwrap();
+    assert_eq!(ram.nearest_miss.as_ref().unwrap().text, "h0 short by 16384 MiB");
+}
+
+#[test]
+fn groups_share_the_host_unless_they_must_not() {
+    let mut table = fleet();
+    gpus(&mut table, "h0", Inventory { total: 4, max_unit: 2, ..Inventory::default() }, 0);
+    gpus(&mut table, "h1", Inventory { total: 4, ..Inventory::default() }, 0);
+    let two = [("resources1:CUSTOM_GPU", "2"), ("resources2:CUSTOM_GPU", "2")];
+    let with = |policy| [&two[..], &[("group_policy", policy)]].concat();
+    let shared = select(&mut table, &request(&with("none")));
+    assert_eq!(hosts(&table, &shared), ["h1"], "together they are more than h0's max_unit");
+    assert_eq!(lines(&shared), [("resources:CUSTOM_GPU=4", 4, 1)]);
+    let isolated = select(&mut table, &request(&with("isolate")));
+    assert_eq!(lines(&isolated)[1], ("group_policy=isolate", 1, 0));
+    assert_eq!(lines(&select(&mut table, &request(&two)))[1], ("group_policy (missing)", 1, 0));
+    let no_resources = request(&[("trait_x:CUSTOM_A", "forbidden")]);
+    assert_eq!(lines(&select(&mut table, &no_resources)), [("resources_x (missing)", 4, 0)]);
+}
+
+#[test]
+fn aggregates_are_required_in_each_of_several_lists_and_forbidden() {
+    let mut table = fleet();
+    for (host, ids) in [("h0", &[1][..]), ("h1", &[1, 2]), ("h2", &[2, 3]), ("h3", &[])] {
+        table.set_host_aggregates(table.row_of(host).unwrap(), ids);
+    }
+    let spec = RequestSpec {
+        required_aggregates: vec![vec![1, 3], vec![2]],
+        forbidden_aggregates: vec![3],
+        ..request(&[])
+    };
+    let selected = select(&mut table, &spec);
+    assert_eq!(hosts(&table, &selected), ["h1"]);
+    assert_eq!(
+        lines(&selected),
+        [
+            ("aggregates:1,3=required", 4, 3),
+            ("aggregates:2=required", 3, 2),
+            ("aggregates:3=forbidden", 2, 1)
+        ]
+    );
+}
+
+#[test]
+fn projects_go_to_their_aggregates() {
+    let mut table = fleet();
+    table.set_aggregates([aggregate(1, "filter_tenant_id_a", "p1"), aggregate(2, "owner", "p2")]);
+    table.set_host_aggregates(table.row_of("h2").unwrap(), &[1, 2]);
+    let mut options = SchedulerOptions::default();
+    let of = |project: &str| RequestSpec { project_id: Some(project.into()), ..request(&[]) };
+    assert_eq!(lines(&select_with(options.clone(), &mut table, &of("p1"))), []);
+    options.policy.limit_tenants_to_placement_aggregate = true;
+    let selected = select_with(options.clone(), &mut table, &of("p1"));
+    assert_eq!(lines(&selected), [("require_tenant_aggregate", 4, 1)]);
+    assert_eq!(hosts(&table, &selected), ["h2"]);
+    assert_eq!(
+        lines(&select_with(options.clone(), &mut table, &of("p2"))),
+        [],
+        "the key must be the tenants'"
+    );
+    options.policy.placement_aggregate_required_for_tenants = true;
+    let refused = select_with(options, &mut table, &of("p2"));
+    assert_eq!(reason(&refused), "No valid host was found. Scheduling failed: No hosts available for tenant");
+}
+
+#[test]
+fn without_its_filter_a_zone_is_asked_here() {
+    let mut table = fleet();
+    table.set_aggregates([aggregate(1, "availability_zone", "north")]);
+    let row = |table: &HostTable, host| table.row_of(host).unwrap();
+    let (h0, h1, h2) = (row(&table, "h0"), row(&table, "h1"), row(&table, "h2"));
+    table.set_host_aggregates(h0, &[1]);
+    table.set_zone(h1, Some("north"));
+    table.set_zone(h2, Some("south"));
+    let spec = |zone: &str| RequestSpec { availability_zone: Some(zone.into()), ..request(&[]) };
+    assert_eq!(lines(&select(&mut table, &spec("north"))), [], "AvailabilityZoneFilter is enabled");
+    let options =
+        SchedulerOptions { enabled_filters: FilterKind::NOVA.to_vec(), ..SchedulerOptions::default() };
+    let asked = |table: &mut HostTable, zone| select_with(options.clone(), table, &spec(zone));
+    assert_eq!(lines(&asked(&mut table, "north")), [("map_az_to_placement_aggregate", 4, 2)]);
+    let south = asked(&mut table, "south");
+    assert_eq!(hosts(&table, &south), ["h2"]);
+    assert_eq!(lines(&asked(&mut table, "east")), [], "a zone that nobody has restricts nothing, as in Nova");
+}
+
+#[test]
+fn prefilters_obey_their_options() {
+    let mut table = fleet();
+    table.set_aggregates([aggregate(1, "trait:CUSTOM_A", "required")]);
+    let h0 = table.row_of("h0").unwrap();
+    table.set_host_aggregates(h0, &[1]);
+    traits(&mut table, "h0", &["CUSTOM_A", "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_STORAGE_BUS_VIRTIO"]);
+    traits(&mut table, "h1", &["COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_STATUS_DISABLED"]);
+    let image = |bus: &str| Image {
+        properties: [("hw_disk_bus".to_owned(), bus.into())].into(),
+        disk_format: Some("qcow2".into()),
+        ..Image::default()
+    };
+    let spec = RequestSpec { image: Some(image("virtio")), ..request(&[]) };
+    let mut options = SchedulerOptions::default();
+    assert_eq!(lines(&select_with(options.clone(), &mut table, &spec)), [("compute_status_filter", 4, 3)]);
+    options.policy.query_placement_for_image_type_support = true;
+    options.policy.enable_isolated_aggregate_filtering = true;
+    options.policy.image_metadata_prefilter = true;
+    assert_eq!(
+        lines(&select_with(options.clone(), &mut table, &spec)),
+        [
+            ("isolate_aggregates", 4, 3),
+            ("require_image_type_support (COMPUTE_IMAGE_TYPE_QCOW2)", 3, 1),
+            ("compute_status_filter", 1, 0),
+        ]
+    );
+    let own = RequestSpec { image: Some(image("virtio")), ..request(&[("trait:CUSTOM_A", "required")]) };
+    let selected = select_with(options.clone(), &mut table, &own);
+    assert_eq!(hosts(&table, &selected), ["h0"]);
+    assert_eq!(lines(&selected).len(), 4, "{selected:?}");
+    let odd = RequestSpec { image: Some(image("paper")), is_bfv: true, ..request(&[]) };
+    let names: Vec<_> =
+        lines(&select_with(options.clone(), &mut table, &odd)).iter().map(|l| l.0.len()).collect();
+    assert_eq!(names.len(), 2, "no trait is called after paper, and a volume has no format");
+    options.placement = false;
+    assert_eq!(lines(&select_with(options, &mut table, &own)), []);
+}
+
+#[test]
+fn a_forced_host_is_asked_and_a_rebuild_is_not() {
+    let mut table = fleet();
+    traits(&mut table, "h1", &["CUSTOM_A"]);
+    let asked = request(&[("trait:CUSTOM_A", "required")]);
+    let forced = RequestSpec { force_hosts: vec!["h0".into()], ..asked.clone() };
+    assert_eq!(reason(&select(&mut table, &forced)), "No valid host was found. ");
+    let target = RequestSpec { target_host: Some("h1".into()), ..asked.clone() };
+    assert_eq!(lines(&select(&mut table, &target)), [("trait:CUSTOM_A=required", 1, 1)]);
+    let hints = [("_nova_check_type".to_owned(), serde_json::json!(["rebuild"]))].into();
+    let rebuild = RequestSpec { target_host: Some("h0".into()), scheduler_hints: hints, ..asked };
+    let selected = select(&mut table, &rebuild);
+    assert_eq!(hosts(&table, &selected), ["h0"]);
+}
