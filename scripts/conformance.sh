@@ -3,6 +3,7 @@
 # a small document (tests/conformance/run.py). Exit codes as in lib.sh.
 #
 #   scripts/conformance.sh [--release] ARGS...   arguments for run.py; --release builds and asks a release build
+#   scripts/conformance.sh speed                 what one placement takes Nova and us, tab-separated
 #   scripts/conformance.sh prepare               only get Nova ready
 #   scripts/conformance.sh python                print the interpreter that has Nova
 #
@@ -44,6 +45,10 @@ case ${1:-} in
     python)
         prepare
         printf '%s\n' "$nova_dir/bin/python"
+        ;;
+    speed)
+        prepare
+        "$nova_dir/bin/python" "$repo/tests/conformance/speed.py"
         ;;
     *)
         prepare

@@ -7,6 +7,7 @@ Parts, all of them unless named:
 
     reports    decode a report and apply it, per report (cargo bench)
     placement  one placement among 10,000 hosts (cargo bench)
+    nova       one placement by Nova 34 and by the engine, on the same 1,000 and 10,000 hosts in turn
     drain      a filled queue into the map, against a bare lapin consumer (cargo bench)
     agent      resident memory and CPU time of compute-agent, reporting every 10 s
     startup    from the start of a scheduler to a complete map of 1,000 swarm hosts, and until it takes requests
@@ -167,6 +168,17 @@ def placement():
     yield "placement among 10,000 hosts, reserved", 150, "≤", medians["select_and_reserve"][10_000][0], "µs", note
 
 
+def nova():
+    """Nova 34 and the engine, on the same documents in turn; fastest samples."""
+    lines = run([ROOT / "scripts" / "conformance.sh", "speed"]).splitlines()
+    for line in lines[1:]:
+        hosts, theirs, first, again = line.split("\t")
+        what = f"placement among {int(hosts):,} hosts, first of its shape"
+        ratio = float(theirs) / float(first)
+        note = f"Nova {float(theirs) / 1e3:,.0f} ms: {ratio:,.0f} times; again {float(again):.1f} µs"
+        yield what, {"1000": 8, "10000": 50}[hosts], "≤", float(first), "µs", note
+
+
 def drain():
     """A filled queue."""
     output = bench("novella-tests", "drain")
@@ -238,8 +250,8 @@ def memory():
     yield "scheduler, memory per host", 2, "≤", (full - empty) / hosts / 1024, "KB", note
 
 
-PARTS = {part.__name__: part for part in (reports, placement, drain, agent, startup, memory)}
-IN_MEMORY = {"reports", "placement"}
+PARTS = {part.__name__: part for part in (reports, placement, nova, drain, agent, startup, memory)}
+IN_MEMORY = {"reports", "placement", "nova"}
 
 
 def build():
