@@ -5,7 +5,7 @@
 //! is up for `service_down_time` after it was heard, that second included.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use novella_objects::document::{Aggregate, Host, HostInstance, UsedInventory};
 use novella_objects::{
@@ -26,7 +26,7 @@ pub fn host_table(
     service_down_time_s: f64,
 ) -> Result<HostTable, BadDocument> {
     let mut table = HostTable::new();
-    let mut ids = std::collections::BTreeSet::new();
+    let mut ids = BTreeSet::new();
     for (at, aggregate) in aggregates.iter().enumerate() {
         if !ids.insert(aggregate.id) {
             let place = format!("aggregates[{at}].id");
@@ -201,7 +201,7 @@ fn capabilities<'a>(host: &'a Host<'_>) -> Result<Capabilities<'a>, BadDocument>
     .into_iter()
     .filter_map(|(name, told)| told.then_some(name))
     .collect();
-    let mut names: BTreeMap<&str, ()> = BTreeMap::new();
+    let mut names = BTreeSet::new();
     for (name, value) in host.capabilities.iter().flat_map(Entries::iter) {
         let number = match name {
             "vcpus" => &mut report.vcpus,
@@ -212,7 +212,7 @@ fn capabilities<'a>(host: &'a Host<'_>) -> Result<Capabilities<'a>, BadDocument>
             "host_memory_total" => &mut report.host_memory_total,
             "host_memory_free" => &mut report.host_memory_free,
             _ => {
-                if told.contains(&name) || names.insert(name, ()).is_some() {
+                if told.contains(&name) || !names.insert(name) {
                     let reason = "it is told elsewhere in the host; once is enough";
                     return Err(BadDocument::new(format!("capabilities.{name}"), reason));
                 }

@@ -4,7 +4,8 @@
 //! those that the policy puts the host into, and a host's state is told so that it is judged the same at any time.
 //! It is copied under the lock and written out without it, as a [`Fleet`](super::Fleet) is.
 //!
-//! Left out: what no filter reads, such as why a host is disabled, and the seed of random picks.
+//! Left out: what no filter reads, such as why a host is disabled; the seed of random picks; and of instances' images the
+//! properties that are lists, which only ImagePropertiesWeigher would compare.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -38,6 +38,9 @@ pub fn outcome(
         fleet.hosts.len(),
     );
     writeln!(console.out, "{}", printable(&line))?;
+    if instances > 1 {
+        writeln!(console.out, "filters and weights are those of the first instance")?;
+    }
     let picks: Vec<_> = outcome.picks.iter().map(|host| host_name(fleet, *host)).collect();
     let line = match (outcome.complete, outcome.errors.is_empty()) {
         (true, _) => format!("picks: {}", picks.join(", ")),
