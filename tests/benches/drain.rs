@@ -20,7 +20,7 @@ use novella_filter_scheduler::{FilterScheduler, HostManager, HostManagerOptions,
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{QueueKind, RpcServer, ServerOptions, Settle, Subscription, Transport, TransportUrl};
 use novella_rpcapi::ReportHandler;
-use novella_scheduler::{ManagerOptions, SchedulerManager};
+use novella_scheduler::{ManagerOptions, PolicySource, SchedulerManager};
 use novella_service::Env;
 use novella_service::health::Health;
 use serde_json::json;
@@ -189,7 +189,8 @@ fn manager() -> Arc<SchedulerManager> {
     let env = Env::system(None).expect("entropy");
     let health = Health::new(env.clock.clone());
     let map = HostManagerOptions::default();
-    let options = ManagerOptions { name: "bench".to_owned(), alternates: 2, max_hold: map.max_hold };
+    let options =
+        ManagerOptions { name: "bench".to_owned(), policy: PolicySource::default(), max_hold: map.max_hold };
     let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");
     SchedulerManager::new(options, env, HostManager::new(map, "bench"), engine, health).0
 }

@@ -6,6 +6,7 @@ mod identities;
 mod log;
 mod placing;
 mod poison;
+mod policy;
 mod repeatable;
 mod replay;
 mod schedulers;

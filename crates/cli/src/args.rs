@@ -7,7 +7,7 @@ use novella_service::args::CommonArgs;
 use novella_service::config::Sources;
 
 use crate::commands::{
-    capacity, completion, evaluate, explain, host, ping, place, release, scheduler, service, snapshot,
+    capacity, completion, evaluate, explain, host, ping, place, policy, release, scheduler, service, snapshot,
 };
 use crate::{demo, exit_codes, swarm, units};
 
@@ -67,6 +67,9 @@ pub enum Command {
     /// Ask how a scheduler does
     #[command(subcommand)]
     Scheduler(scheduler::Command),
+    /// Check, show and reload the policy that schedulers work by
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Count how many more instances fit, and what runs out first
     Capacity(capacity::CapacityArgs),
     /// Tell why a decision came about, or what a request would get and why

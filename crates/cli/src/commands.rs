@@ -9,6 +9,7 @@ pub mod explain;
 pub mod host;
 pub mod ping;
 pub mod place;
+pub mod policy;
 pub mod release;
 mod request;
 pub mod scheduler;

@@ -31,7 +31,7 @@ use novella_service::{Env, exit};
 
 use args::{Cli, Command, Compute};
 use commands::{
-    capacity, completion, evaluate, explain, host, ping, place, release, scheduler, service, snapshot,
+    capacity, completion, evaluate, explain, host, ping, place, policy, release, scheduler, service, snapshot,
 };
 use connect::Bus;
 use output::{Console, Style};
@@ -67,6 +67,7 @@ async fn execute(cli: Cli) -> anyhow::Result<u8> {
             write!(console.out, "{}", exit_codes::text())?;
             return Ok(exit_codes::OK);
         }
+        Command::Policy(policy::Command::Check(args)) => return policy::check(args, &mut console),
         Command::Demo(args) => {
             shutdown.on_signals()?;
             return demo::run(args, env, &shutdown, &mut console).await;
@@ -114,6 +115,12 @@ async fn ask(
         Command::Capacity(args) => capacity::run(&api, options, args, env, console).await,
         Command::Explain(args) | Command::Decision(explain::DecisionCommand::Show(args)) => {
             explain::run(&api, options, args, env, console).await
+        }
+        Command::Policy(policy::Command::Show(args)) => policy::show(&api, options, args, console).await,
+        Command::Policy(policy::Command::Diff(args)) => policy::diff(&api, options, args, console).await,
+        Command::Policy(policy::Command::Reload(args)) => policy::reload(&api, options, args, console).await,
+        Command::Policy(policy::Command::Check(_)) => {
+            unreachable!("execute has run the commands that need no connection")
         }
         Command::Snapshot(args) => snapshot::run(&api, options, args, console).await,
         Command::Ping(args) => ping::run(bus.client(), bus.exchange(), options, args, console).await,

@@ -63,8 +63,8 @@ pub use options::{
     WeigherKind,
 };
 pub use policy_file::{
-    AggregateRule, BadPolicy, GroupRule, HostFacts, Match, POLICY_KEYS, PolicyChange, PolicyFile, PolicyKey,
-    PolicyProblem, missing_for_group,
+    AggregateRule, BadPolicy, GroupRule, HostFacts, Match, POLICY_KEYS, PolicyFile, PolicyKey,
+    missing_for_group,
 };
 pub use select::{Failure, FilterScheduler, MAX_INSTANCES, Pick, PickLimits, Selected, Terms};
 pub use weighers::WeigherError;

@@ -126,6 +126,39 @@ impl RpcClient {
         self.cast(&target.clone().fanout(), method, args, timeout).await
     }
 
+    /// Has every server of the target's topic perform a method, and collects their results. Who the servers are nobody
+    /// knows, so it is over when no further answer came for `quiet`, or none at all within the options' timeout.
+    pub async fn gather<T: DeserializeOwned>(
+        &self,
+        target: &Target,
+        method: &str,
+        args: &impl Serialize,
+        options: CallOptions,
+        quiet: Duration,
+    ) -> Result<Vec<Result<T, RpcError>>, RpcError> {
+        let target = target.clone().fanout();
+        let deadline = Instant::now() + options.timeout;
+        let msg_id = self.ids.hex();
+        let body = self.call_body(&target, method, &to_args(method, args)?, &msg_id, None)?;
+        let mut waiter = self.replies.expect_many(&msg_id);
+        self.send_call(&target, body, &options, deadline)
+            .await
+            .map_err(|source| not_sent(method, &target, source))?;
+        let mut answers = Vec::new();
+        let mut over = deadline;
+        while let Ok(Some(answer)) = tokio::time::timeout_at(over, waiter.next()).await {
+            over = deadline.min(Instant::now() + quiet);
+            answers.push(result(answer, method, &target).and_then(|result| {
+                serde_json::from_str(result.get()).map_err(|e| malformed("the result", method, e.to_string()))
+            }));
+        }
+        if answers.is_empty() {
+            let (method, target) = (method.to_owned(), target.to_string());
+            return Err(RpcError::Timeout { method, target, waited: options.timeout });
+        }
+        Ok(answers)
+    }
+
     /// Answers that belonged to no call in progress.
     pub fn unexpected_replies(&self) -> u64 {
         self.replies.unexpected()
@@ -144,22 +177,8 @@ impl RpcClient {
             return Err(not_sent(method, target, TransportError::Refused { attempted, reason }));
         }
         let deadline = Instant::now() + options.timeout;
-        let (msg_id, unique_id) = (self.ids.hex(), self.ids.hex());
-        let body = within_limit(write_request(&OutgoingRequest {
-            method,
-            args,
-            version: target.version,
-            namespace: target.namespace.as_deref(),
-            unique_id: &unique_id,
-            call: Some(OutgoingCall {
-                msg_id: &msg_id,
-                reply_queue: self.replies.queue(),
-                monitor: options.monitor,
-                request_id: &format!("req-{}", self.ids.uuid()),
-            }),
-            context: &self.context,
-        }))
-        .map_err(|source| not_sent(method, target, source))?;
+        let msg_id = self.ids.hex();
+        let body = self.call_body(target, method, args, &msg_id, options.monitor)?;
         let mut waiter = self.replies.expect(&msg_id);
         let sent = self.send_call(target, body, options, deadline);
         // An answer may overtake the confirm of its request.
@@ -174,14 +193,32 @@ impl RpcClient {
                 Err(source) => return Err(not_sent(method, target, source)),
             },
         };
-        let (method, target) = (method.to_owned(), target.to_string());
-        match answer {
-            Answer::Result(result) => Ok(result),
-            Answer::Failure(source) => Err(RpcError::Remote { method, target, source }),
-            Answer::Unreadable(reason) => Err(malformed("the answer", &method, reason)),
-            Answer::Silence { waited } => Err(RpcError::Timeout { method, target, waited }),
-            Answer::Closed => Err(RpcError::Send { method, target, source: TransportError::Closed }),
-        }
+        result(answer, method, target)
+    }
+
+    fn call_body(
+        &self,
+        target: &Target,
+        method: &str,
+        args: &RawValue,
+        msg_id: &str,
+        monitor: Option<Duration>,
+    ) -> Result<Bytes, RpcError> {
+        let body = write_request(&OutgoingRequest {
+            method,
+            args,
+            version: target.version,
+            namespace: target.namespace.as_deref(),
+            unique_id: &self.ids.hex(),
+            call: Some(OutgoingCall {
+                msg_id,
+                reply_queue: self.replies.queue(),
+                monitor,
+                request_id: &format!("req-{}", self.ids.uuid()),
+            }),
+            context: &self.context,
+        });
+        within_limit(body).map_err(|source| not_sent(method, target, source))
     }
 
     /// Publishes a call once its reply queue is consumed; again, if the connection broke before the confirm.
@@ -210,6 +247,18 @@ impl RpcClient {
                 other => return other,
             }
         }
+    }
+}
+
+/// What an answer means to the one who called.
+fn result(answer: Answer, method: &str, target: &Target) -> Result<Box<RawValue>, RpcError> {
+    let (method, target) = (method.to_owned(), target.to_string());
+    match answer {
+        Answer::Result(result) => Ok(result),
+        Answer::Failure(source) => Err(RpcError::Remote { method, target, source }),
+        Answer::Unreadable(reason) => Err(malformed("the answer", &method, reason)),
+        Answer::Silence { waited } => Err(RpcError::Timeout { method, target, waited }),
+        Answer::Closed => Err(RpcError::Send { method, target, source: TransportError::Closed }),
     }
 }
 

@@ -15,6 +15,7 @@ mod entries;
 mod explain;
 mod host;
 mod json;
+mod policy;
 mod request_spec;
 
 pub use capabilities::{
@@ -34,4 +35,5 @@ pub use explain::{
 };
 pub use host::{HostDetail, HostState, HostSummary, HostWarning, ServiceSummary};
 pub use json::Json;
+pub use policy::{Policies, PolicyChange, PolicyProblem, PolicyReload, PolicyStatus};
 pub use request_spec::{Flavor, Image, InstanceGroup, RequestSpec, Retry, SelectDestinations};

@@ -13,8 +13,8 @@ pub use compute::{
     AgentStatus, ComputeApi, ComputeEndpoint, ComputeServer, GetHostStats, PublishServiceCapabilities,
 };
 pub use scheduler::{
-    DecisionQuery, HostList, HostQuery, Release, ReportHandler, ReportSink, SchedulerApi, SchedulerEndpoint,
-    SchedulerServer, SchedulerStatus,
+    DecisionQuery, HostList, HostQuery, OwnPolicy, Release, ReportHandler, ReportSink, SchedulerApi,
+    SchedulerEndpoint, SchedulerServer, SchedulerStatus,
 };
 
 /// Topic of the schedulers.

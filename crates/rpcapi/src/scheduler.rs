@@ -13,6 +13,9 @@
 //! | 1.2 | `explain(decision_id \| request_spec, host, fix)` → [`Explained`], or nothing if the decision is forgotten | call |
 //! | 1.2 | `capacity(flavors, request_spec, by, reserve)` → [`Capacity`] | call |
 //! | 1.3 | `snapshot()` → the map as a document of `novella_objects::document::Fleet` | call |
+//! | 1.4 | `select_destinations(..., flavor)`, `reserve` with groups and flavors | as before |
+//! | 1.4 | `reload_policy()`, `get_policies()` → [`Policies`], of all schedulers: whoever takes the call asks the others | call |
+//! | 1.4 | `own_policy(reload)` → [`PolicyStatus`]: one scheduler's own | fanout, answered by all |
 //!
 //! The 1.0 methods keep the names and shapes that Nova's scheduler had in 2012; the rest is ours.
 
@@ -25,8 +28,8 @@ use novella_messaging::{
     Version, answer,
 };
 use novella_objects::{
-    Capabilities, Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, HostSummary, Reserve,
-    SelectDestinations, ServiceSummary, UpdateServiceCapabilities,
+    Capabilities, Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, HostSummary, Policies,
+    PolicyStatus, Reserve, SelectDestinations, ServiceSummary, UpdateServiceCapabilities,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -56,6 +59,14 @@ pub struct HostQuery {
 pub struct DecisionQuery {
     /// Its id.
     pub decision_id: String,
+}
+
+/// Whether a scheduler reads its policy anew before it tells of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OwnPolicy {
+    /// See above.
+    #[serde(default)]
+    pub reload: bool,
 }
 
 /// What to let go.
@@ -91,6 +102,12 @@ pub struct SchedulerStatus {
     pub refusals: u64,
     /// Reservations held.
     pub reservations: u64,
+    /// Of the policy in force.
+    #[serde(default)]
+    pub policy_hash: String,
+    /// Why the last reload of the policy was refused, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_refused: Option<String>,
 }
 
 /// Client of the schedulers.
@@ -137,7 +154,9 @@ impl SchedulerApi {
 
     /// Tells every scheduler of a decision.
     pub async fn reserve(&self, reserve: &Reserve, timeout: Duration) -> Result<(), RpcError> {
-        self.client.cast(&self.at(1).fanout(), "reserve", reserve, timeout).await
+        let news = reserve.entries.iter().any(|entry| entry.group.is_some() || entry.flavor.is_some());
+        let target = self.at(if news { 4 } else { 1 }).fanout();
+        self.client.cast(&target, "reserve", reserve, timeout).await
     }
 
     /// Where to put what `args` ask for.
@@ -146,7 +165,8 @@ impl SchedulerApi {
         args: &SelectDestinations,
         options: CallOptions,
     ) -> Result<Decision, RpcError> {
-        self.client.call(&self.at(1), "select_destinations", args, options).await
+        let target = self.at(if args.flavor.is_some() { 4 } else { 1 });
+        self.client.call(&target, "select_destinations", args, options).await
     }
 
     /// Lets reservations go.
@@ -199,6 +219,26 @@ impl SchedulerApi {
         self.client.call(&self.at(1), "status", &NoArgs {}, options).await
     }
 
+    /// Has every scheduler read its policy anew, and tells what became of it.
+    pub async fn reload_policy(&self, options: CallOptions) -> Result<Policies, RpcError> {
+        self.client.call(&self.at(4), "reload_policy", &NoArgs {}, options).await
+    }
+
+    /// The policy of every scheduler.
+    pub async fn get_policies(&self, options: CallOptions) -> Result<Policies, RpcError> {
+        self.client.call(&self.at(4), "get_policies", &NoArgs {}, options).await
+    }
+
+    /// Asks all schedulers at once; over when no further answer came for `quiet`.
+    pub async fn own_policies(
+        &self,
+        args: &OwnPolicy,
+        options: CallOptions,
+        quiet: Duration,
+    ) -> Result<Vec<Result<PolicyStatus, RpcError>>, RpcError> {
+        self.client.gather(&self.at(4), "own_policy", args, options, quiet).await
+    }
+
     /// Nova 2012: every service on every host.
     pub async fn get_host_list(&self, options: CallOptions) -> Result<Value, RpcError> {
         self.client.call(&self.at(0), "get_host_list", &NoArgs {}, options).await
@@ -249,6 +289,12 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
     async fn snapshot(&self) -> Result<Box<RawValue>, CallError>;
     /// State.
     async fn status(&self) -> Result<SchedulerStatus, CallError>;
+    /// Has all schedulers, this one among them, read their policies anew.
+    async fn reload_policy(&self) -> Result<Policies, CallError>;
+    /// All schedulers' policies.
+    async fn get_policies(&self) -> Result<Policies, CallError>;
+    /// This scheduler's policy.
+    async fn own_policy(&self, args: OwnPolicy) -> Result<PolicyStatus, CallError>;
     /// Nova 2012.
     async fn get_host_list(&self) -> Result<Value, CallError>;
     /// Nova 2012.
@@ -263,7 +309,7 @@ pub struct SchedulerServer<E>(pub Arc<E>);
 #[async_trait]
 impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
     fn version(&self) -> Version {
-        Version::new(1, 3)
+        Version::new(1, 4)
     }
 
     fn methods(&self) -> &[&'static str] {
@@ -279,6 +325,9 @@ impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
             "capacity",
             "snapshot",
             "status",
+            "reload_policy",
+            "get_policies",
+            "own_policy",
             "get_host_list",
             "get_service_capabilities",
             "show_host_resources",
@@ -299,6 +348,9 @@ impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
             "capacity" => answer(&endpoint.capacity(args.parse()?).await?),
             "snapshot" => endpoint.snapshot().await,
             "status" => answer(&endpoint.status().await?),
+            "reload_policy" => answer(&endpoint.reload_policy().await?),
+            "get_policies" => answer(&endpoint.get_policies().await?),
+            "own_policy" => answer(&endpoint.own_policy(args.parse()?).await?),
             "get_host_list" => answer(&endpoint.get_host_list().await?),
             "get_service_capabilities" => answer(&endpoint.get_service_capabilities().await?),
             "show_host_resources" => answer(&endpoint.show_host_resources(args.parse()?).await?),

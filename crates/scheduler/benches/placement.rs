@@ -13,7 +13,7 @@ use novella_filter_scheduler::{FilterScheduler, HostManager, HostManagerOptions,
 use novella_messaging::RequestContext;
 use novella_objects::{Flavor, RequestSpec, Reserve, SelectDestinations, UpdateServiceCapabilities};
 use novella_rpcapi::{Release, ReportSink, SchedulerEndpoint};
-use novella_scheduler::{ManagerOptions, SchedulerManager};
+use novella_scheduler::{ManagerOptions, PolicySource, SchedulerManager};
 use novella_service::Env;
 use novella_service::health::Health;
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ fn fleet(hosts: usize) -> (Arc<SchedulerManager>, mpsc::Receiver<Reserve>) {
     let health = Health::new(env.clock.clone());
     let options = ManagerOptions {
         name: "bench".to_owned(),
-        alternates: 2,
+        policy: PolicySource::default(),
         max_hold: HostManagerOptions::default().max_hold,
     };
     let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");

@@ -13,7 +13,7 @@ use novella_filter_scheduler::{FilterScheduler, HostManager, HostManagerOptions,
 use novella_messaging::{BatchHandler, Request};
 use novella_objects::UpdateServiceCapabilities;
 use novella_rpcapi::ReportHandler;
-use novella_scheduler::{ManagerOptions, SchedulerManager};
+use novella_scheduler::{ManagerOptions, PolicySource, SchedulerManager};
 use novella_service::Env;
 use novella_service::health::Health;
 use serde::Deserialize;
@@ -80,7 +80,7 @@ fn manager() -> Arc<SchedulerManager> {
     let health = Health::new(env.clock.clone());
     let options = ManagerOptions {
         name: "bench".to_owned(),
-        alternates: 2,
+        policy: PolicySource::default(),
         max_hold: HostManagerOptions::default().max_hold,
     };
     let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");

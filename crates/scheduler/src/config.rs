@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use novella_filter_scheduler::{FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER};
+use novella_filter_scheduler::{FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, SchedulerOptions, WeigherKind};
 use novella_service::config::{
     KeyDoc, Problem, Settings, Validate, check_listen, check_name, check_times, duration,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::manager::MAX_ALTERNATES;
+use crate::policy;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub struct SchedulerConfig {
     pub name: String,
     /// Reports and liveness.
     pub reports: ReportsConfig,
+    /// The policy; empty: what [`Self::filter_scheduler`] says.
+    pub policy_file: String,
     /// How hosts are chosen.
     pub filter_scheduler: FilterSchedulerConfig,
     /// Reservations.
@@ -115,6 +118,7 @@ impl Default for SchedulerConfig {
         Self {
             transport_url: "rabbit://guest:guest@localhost:5672/".into(),
             name: String::new(),
+            policy_file: String::new(),
             reports: ReportsConfig::default(),
             filter_scheduler: FilterSchedulerConfig::default(),
             reservations: ReservationsConfig::default(),
@@ -197,6 +201,11 @@ impl Settings for SchedulerConfig {
             "This scheduler's name; decision ids start with it. Empty means this machine's host name.",
         ),
         KeyDoc::new(
+            "policy_file",
+            "path",
+            "Policy: filters, weighers, aggregates, flavors, groups. Takes the place of [filter_scheduler]; empty means none.",
+        ),
+        KeyDoc::new(
             "reports.report_interval",
             "duration",
             "How often agents report; start-up waits no longer than this for the map to fill.",
@@ -275,18 +284,6 @@ impl Settings for SchedulerConfig {
 /// Longer times are slips of the pen, and some would overflow a deadline.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Filters that have all they read from reports and requests. The engine knows more than the daemon can feed.
-const FED: [FilterKind; 8] = [
-    FilterKind::AllHosts,
-    FilterKind::Compute,
-    FilterKind::AvailabilityZone,
-    FilterKind::Ram,
-    FilterKind::Core,
-    FilterKind::Disk,
-    FilterKind::NumInstances,
-    FilterKind::ComputeCapabilities,
-];
-
 impl Validate for SchedulerConfig {
     fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -294,6 +291,25 @@ impl Validate for SchedulerConfig {
         self.check_times(&mut problems);
         self.check_engine(&mut problems);
         problems
+    }
+}
+
+impl FilterSchedulerConfig {
+    /// The engine's options. Names that are wrong are left out; [`Validate`] has refused them.
+    pub(crate) fn options(&self) -> SchedulerOptions {
+        SchedulerOptions {
+            enabled_filters: self.enabled_filters.iter().filter_map(|name| name.parse().ok()).collect(),
+            weighers: vec![
+                (WeigherKind::Ram, self.ram_weight_multiplier),
+                (WeigherKind::Cpu, self.cpu_weight_multiplier),
+                (WeigherKind::Disk, self.disk_weight_multiplier),
+            ],
+            host_subset_size: self.host_subset_size as usize,
+            shuffle_best_same_weighed_hosts: self.shuffle_best_same_weighed_hosts,
+            max_attempts: self.alternates.saturating_add(1),
+            default_availability_zone: self.default_availability_zone.clone(),
+            ..SchedulerOptions::default()
+        }
     }
 }
 
@@ -366,14 +382,19 @@ impl SchedulerConfig {
 
     fn check_engine(&self, problems: &mut Vec<Problem>) {
         let engine = &self.filter_scheduler;
+        if !self.policy_file.is_empty() && *engine != FilterSchedulerConfig::default() {
+            let what = "the policy is said twice: the file takes the place of the section [filter_scheduler]";
+            let fix = "move what the section sets into the policy file, or remove policy_file";
+            problems.push(Problem::new(&["policy_file"], what, fix));
+        }
+        let key = "filter_scheduler.enabled_filters";
         for name in &engine.enabled_filters {
-            let problem = match name.parse::<FilterKind>() {
-                Ok(kind) if FED.contains(&kind) => continue,
-                Ok(_) => format!("{name} needs what no report carries yet, so it would decide about nothing"),
-                Err(error) => error.to_string(),
-            };
-            let fix = format!("choose among {}", FED.map(FilterKind::name).join(", "));
-            problems.push(Problem::new(&["filter_scheduler.enabled_filters"], problem, fix));
+            if let Err(error) = name.parse::<FilterKind>() {
+                problems.push(Problem::new(&[key], error.to_string(), "write one of these"));
+            }
+        }
+        for unfed in policy::unfed(&engine.options(), "") {
+            problems.push(Problem::new(&[key], unfed.what, unfed.fix));
         }
         for (key, value) in [
             ("filter_scheduler.ram_weight_multiplier", engine.ram_weight_multiplier),

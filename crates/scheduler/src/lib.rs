@@ -15,15 +15,14 @@ mod explain;
 mod lifecycle;
 mod manager;
 mod metrics;
+mod policy;
 mod startup;
 mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use novella_filter_scheduler::{
-    BadOptions, FilterScheduler, HostManager, HostManagerOptions, SchedulerOptions, WeigherKind,
-};
+use novella_filter_scheduler::{BadPolicy, FilterScheduler, HostManager, HostManagerOptions};
 use novella_messaging::{
     FanoutLimits, QueueKind, RpcClient, RpcServer, ServerOptions, Transport, TransportError,
 };
@@ -38,6 +37,7 @@ use tracing::{info, warn};
 
 pub use config::SchedulerConfig;
 pub use manager::{MAX_ALTERNATES, MAX_INSTANCES, ManagerOptions, RequestCounters, SchedulerManager};
+pub use policy::{PolicySource, parse_live};
 
 /// Reports in the fanout queue at most, per host: a host reports once per interval and the queue's TTL is three.
 const QUEUED_REPORTS_PER_HOST: u32 = 4;
@@ -49,9 +49,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The scheduler could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Filters or weighers that do not exist, or options out of range.
-    #[error("cannot build the filter scheduler")]
-    Options(#[from] BadOptions),
+    /// The policy is wrong or cannot be read.
+    #[error("cannot work by the policy")]
+    Policy(#[from] BadPolicy),
     /// The transport cannot consume.
     #[error("cannot consume the reports of the hosts")]
     Consume(#[source] TransportError),
@@ -103,16 +103,18 @@ pub async fn start(
     transport: Arc<dyn Transport>,
 ) -> Result<Scheduler, StartError> {
     let exchange = config.rpc.control_exchange.clone();
-    let engine = FilterScheduler::new(engine_options(&config)?)?;
+    let source = PolicySource::of(&config);
+    let reading = source.clone();
+    let read = env.blocking.run(move || reading.read()).await;
+    let policy = read.unwrap_or_else(|panicked| std::panic::panic_any(panicked.message))?;
     let hosts = HostManager::new(host_manager_options(&config), name.clone());
     let health = Health::new(env.clock.clone());
     let ready = health.condition("host map");
-    let options = ManagerOptions {
-        name: name.clone(),
-        alternates: config.filter_scheduler.alternates,
-        max_hold: config.reservations.max_hold,
-    };
+    let options =
+        ManagerOptions { name: name.clone(), policy: source, max_hold: config.reservations.max_hold };
+    let engine = FilterScheduler::new(policy.options.clone()).expect("a checked policy makes an engine");
     let (manager, reserves) = SchedulerManager::new(options, env.clone(), hosts, engine, health.clone());
+    manager.enforce(policy)?;
 
     let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
     let server_options = ServerOptions {
@@ -152,6 +154,7 @@ pub async fn start(
     life.spawn(&life.stop, lifecycle.run(reports.state()));
     life.spawn(&life.stop, manager.clone().watch_for_stalls());
     let scheduler_api = SchedulerApi::new(client.clone(), &exchange);
+    manager.set_peers(scheduler_api.clone());
     let telling = lifecycle::tell_reserves(
         scheduler_api,
         reserves,
@@ -177,23 +180,6 @@ pub async fn start(
     info!(scheduler = name, "scheduler starts");
     let _abort_on_drop = life.abort.clone().drop_guard();
     Ok(Scheduler { name, manager, health, ready, server, runner, transport, life, _abort_on_drop })
-}
-
-fn engine_options(config: &SchedulerConfig) -> Result<SchedulerOptions, BadOptions> {
-    let c = &config.filter_scheduler;
-    Ok(SchedulerOptions {
-        enabled_filters: c.enabled_filters.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
-        weighers: vec![
-            (WeigherKind::Ram, c.ram_weight_multiplier),
-            (WeigherKind::Cpu, c.cpu_weight_multiplier),
-            (WeigherKind::Disk, c.disk_weight_multiplier),
-        ],
-        host_subset_size: c.host_subset_size as usize,
-        shuffle_best_same_weighed_hosts: c.shuffle_best_same_weighed_hosts,
-        max_attempts: c.alternates.saturating_add(1),
-        default_availability_zone: c.default_availability_zone.clone(),
-        ..SchedulerOptions::default()
-    })
 }
 
 fn host_manager_options(config: &SchedulerConfig) -> HostManagerOptions {

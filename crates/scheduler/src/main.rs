@@ -1,16 +1,18 @@
 //! The `scheduler` executable: arguments, configuration, start, wait, drain, exit code.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use novella_scheduler::{SchedulerConfig, start};
+use novella_scheduler::{SchedulerConfig, SchedulerManager, StartError, start};
 use novella_service::args::CommonArgs;
 use novella_service::config::{ConfigCommand, Loaded, load};
 use novella_service::exit::{self, Failure};
 use novella_service::shutdown::Shutdown;
 use novella_service::{Env, health, logging, systemd};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long work in flight may take after a request to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -73,11 +75,20 @@ fn run(args: Args) -> anyhow::Result<u8> {
     })
 }
 
+/// SIGHUP reads the policy anew; what it changes, or why it is refused, stands in the log.
+async fn reload_on_hangup(manager: Arc<SchedulerManager>, mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
+        manager.reload_own_policy().await;
+    }
+}
+
 async fn serve(loaded: Loaded<SchedulerConfig>) -> anyhow::Result<u8> {
     let config = loaded.config;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot watch for signals")?;
+    // Before anything can wait: a SIGHUP that nobody watches for ends the process.
+    let hangups = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
     let env = Env::system(None)?;
     let name = if config.name.is_empty() { novella_service::host_name() } else { config.name.clone() };
     let http = health::bind_to(&config.http.listen).await?;
@@ -86,7 +97,15 @@ async fn serve(loaded: Loaded<SchedulerConfig>) -> anyhow::Result<u8> {
         novella_messaging::connect(&config.transport_url, connection, env.random.fork("transport"))
             .map_err(|error| Failure::new(exit::USAGE, "transport_url cannot be used").because(error))?;
 
-    let scheduler = start(config, name, env.clone(), transport).await?;
+    let scheduler = match start(config, name, env.clone(), transport).await {
+        Err(StartError::Policy(bad)) => {
+            return Err(Failure::new(exit::USAGE, bad.to_string())
+                .next("`novella policy check FILE` says the same of a file")
+                .into());
+        }
+        started => started?,
+    };
+    tokio::spawn(reload_on_hangup(scheduler.manager().clone(), hangups));
     let state = scheduler.health().clone();
     if let Some(listener) = http {
         let router = state.router(env.metrics.clone());

@@ -14,11 +14,11 @@ use async_trait::async_trait;
 use novella_filter_scheduler::{Applied, Counters, Event, FilterScheduler, HostManager};
 use novella_messaging::{CallError, RemoteError, RequestContext, answer};
 use novella_objects::{
-    Capacity, CapacityQuery, Decision, Explain, Explained, Flavor, HostDetail, HostState, Reserve,
-    SelectDestinations, ServiceSummary, UpdateServiceCapabilities,
+    Capacity, CapacityQuery, Decision, Explain, Explained, Flavor, HostDetail, HostState, Policies,
+    PolicyStatus, Reserve, SelectDestinations, ServiceSummary, UpdateServiceCapabilities,
 };
 use novella_rpcapi::{
-    DecisionQuery, HostList, HostQuery, Release, ReportSink, SchedulerEndpoint, SchedulerStatus,
+    DecisionQuery, HostList, HostQuery, OwnPolicy, Release, ReportSink, SchedulerEndpoint, SchedulerStatus,
 };
 use novella_service::Env;
 use novella_service::health::Health;
@@ -30,6 +30,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use crate::decisions::Decisions;
+use crate::policy::{PolicySource, PolicyState};
 
 /// Instances in one request at most: a bound on the time one critical section may take.
 pub const MAX_INSTANCES: usize = 10_000;
@@ -107,8 +108,8 @@ impl Refusals {
 pub struct ManagerOptions {
     /// This scheduler's name.
     pub name: String,
-    /// Alternates unless the request says otherwise.
-    pub alternates: u32,
+    /// Where its policy is read from.
+    pub policy: PolicySource,
     /// Longest hold.
     pub max_hold: Duration,
 }
@@ -117,6 +118,7 @@ pub struct ManagerOptions {
 pub struct SchedulerManager {
     pub(crate) options: ManagerOptions,
     pub(crate) env: Env,
+    pub(crate) policy: PolicyState,
     core: Arc<Mutex<Core>>,
     health: Health,
     /// Looked at under the lock of `core` only, so that nobody judges between a stall and its note.
@@ -142,8 +144,10 @@ impl SchedulerManager {
         health: Health,
     ) -> (Arc<Self>, mpsc::Receiver<Reserve>) {
         let (outbox, reserves) = mpsc::channel(RESERVE_OUTBOX);
+        let policy = PolicyState::new(options.policy.clone(), health.condition("policy"));
         let core = Arc::new(Mutex::new(Core { hosts, engine, decisions: Decisions::default() }));
         let manager = Self {
+            policy,
             options,
             core,
             health,
@@ -278,7 +282,6 @@ impl SchedulerEndpoint for SchedulerManager {
         mut args: SelectDestinations,
     ) -> Result<Decision, CallError> {
         self.check(&args)?;
-        args.alternates.get_or_insert(self.options.alternates);
         let decision_id = self.decision_id();
         let seed = self.env.random.u64();
         let (decision, began) = {
@@ -363,8 +366,9 @@ impl SchedulerEndpoint for SchedulerManager {
     }
 
     async fn status(&self) -> Result<SchedulerStatus, CallError> {
-        let (hosts, reservations, reports) = self.with_hosts(|hosts, _| {
-            (count_by_state(hosts), hosts.reservations() as u64, hosts.counters().accepted)
+        let (hosts, reservations, reports, policy_hash) = self.with_hosts(|hosts, _| {
+            let (reservations, accepted) = (hosts.reservations() as u64, hosts.counters().accepted);
+            (count_by_state(hosts), reservations, accepted, hosts.policy_hash().to_owned())
         });
         let ready = self.health.ready();
         Ok(SchedulerStatus {
@@ -378,7 +382,21 @@ impl SchedulerEndpoint for SchedulerManager {
             decisions: self.requests.decisions.load(Ordering::Relaxed),
             refusals: self.requests.refusals.load(Ordering::Relaxed),
             reservations,
+            policy_hash,
+            policy_refused: self.policy.refused(),
         })
+    }
+
+    async fn reload_policy(&self) -> Result<Policies, CallError> {
+        self.all_policies(true).await
+    }
+
+    async fn get_policies(&self) -> Result<Policies, CallError> {
+        self.all_policies(false).await
+    }
+
+    async fn own_policy(&self, args: OwnPolicy) -> Result<PolicyStatus, CallError> {
+        Ok(if args.reload { self.reload_own_policy().await } else { self.policy_status() })
     }
 
     async fn get_host_list(&self) -> Result<Value, CallError> {

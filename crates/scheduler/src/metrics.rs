@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use novella_filter_scheduler::Counters;
 use novella_messaging::RpcServer;
+use novella_objects::PolicyReload;
 use novella_service::{Metrics, Sample};
 
 use crate::manager::{SchedulerManager, count_by_state};
@@ -14,8 +15,10 @@ pub fn register(metrics: &Metrics, manager: &Arc<SchedulerManager>, server: &Arc
     let map = Arc::downgrade(manager);
     metrics.sampled("scheduler", move |out| {
         let Some(manager) = map.upgrade() else { return };
-        let (states, reservations, counters) =
-            manager.with_hosts(|hosts, _| (count_by_state(hosts), hosts.reservations(), *hosts.counters()));
+        let (states, reservations, counters, hash) = manager.with_hosts(|hosts, _| {
+            let hash = hosts.policy_hash().to_owned();
+            (count_by_state(hosts), hosts.reservations(), *hosts.counters(), hash)
+        });
         for (state, count) in states {
             out.push(Sample::gauge("hosts", "Hosts in the map", count as f64).label("state", state));
         }
@@ -37,6 +40,18 @@ pub fn register(metrics: &Metrics, manager: &Arc<SchedulerManager>, server: &Arc
         ] {
             out.push(Sample::counter(name, help, count.load(Ordering::Relaxed)));
         }
+        for outcome in [PolicyReload::Applied, PolicyReload::Unchanged, PolicyReload::Refused] {
+            let count = manager.policy.counters.of(outcome);
+            let help = "Reloads of the policy by what became of them";
+            out.push(Sample::counter("policy_reloads", help, count).label("outcome", outcome.as_str()));
+        }
+        let refused = if manager.policy.refused().is_some() { 1.0 } else { 0.0 };
+        out.push(Sample::gauge(
+            "policy_refused",
+            "Whether the last reload of the policy was refused",
+            refused,
+        ));
+        out.push(Sample::gauge("policy", "The policy in force, by its hash", 1.0).label("hash", hash));
     });
     let counters = server.counters();
     metrics.sampled("rpc", move |out| {

@@ -19,8 +19,8 @@ fn bad_settings_are_named_with_a_fix() {
         ("NOVELLA_FILTER_SCHEDULER__ENABLED_FILTERS", "[\"RamFiler\"]", "there is no filter \"RamFiler\""),
         (
             "NOVELLA_FILTER_SCHEDULER__ENABLED_FILTERS",
-            "[\"SameHostFilter\"]",
-            "needs what no report carries yet",
+            "[\"MetricsFilter\"]",
+            "reads metrics, which no agent reports",
         ),
         ("NOVELLA_FILTER_SCHEDULER__RAM_WEIGHT_MULTIPLIER", "1e300", "a multiplier is 0 or of a size"),
         ("NOVELLA_REPORTS__MAX_HOSTS", "0", "at least 1"),
@@ -38,4 +38,19 @@ fn bad_settings_are_named_with_a_fix() {
             "{name}={value}: {found:?}"
         );
     }
+}
+
+#[test]
+fn a_policy_that_is_said_twice_is_refused() {
+    let env = |name: &str, value: &str| (name.to_owned(), value.into());
+    let file = env("NOVELLA_POLICY_FILE", "/etc/novella/policy.toml");
+    let alone = Sources { env: vec![file.clone()], ..Sources::default() };
+    assert_eq!(load::<SchedulerConfig>(&alone).unwrap().config.policy_file, "/etc/novella/policy.toml");
+    let subset = env("NOVELLA_FILTER_SCHEDULER__HOST_SUBSET_SIZE", "3");
+    let twice = Sources { env: vec![file, subset], ..Sources::default() };
+    let problems = load::<SchedulerConfig>(&twice).unwrap_err().to_string();
+    assert!(
+        problems.contains("the policy is said twice") && problems.contains("/etc/novella/policy.toml"),
+        "{problems}"
+    );
 }

@@ -143,19 +143,24 @@ pub fn show(
 }
 
 /// One line on what was asked and of how many hosts.
-pub fn headline(spec: &RequestSpec, decision: &Decision, console: &mut Console<'_>) -> anyhow::Result<()> {
-    let flavor = &spec.flavor;
+pub fn headline(
+    spec: &RequestSpec,
+    flavor: Option<&str>,
+    decision: &Decision,
+    console: &mut Console<'_>,
+) -> anyhow::Result<()> {
+    let size = flavor.map(str::to_owned).unwrap_or_else(|| {
+        let (ram, disk) = (units::mib(spec.flavor.memory_mb), units::gib(spec.flavor.disk_gb()));
+        format!("{} vCPU, {ram} RAM, {disk} disk", spec.flavor.vcpus)
+    });
     let zone = spec.availability_zone.as_ref().map(|az| format!(", zone {az}")).unwrap_or_default();
     let suspect = match decision.explanation.suspect_hosts {
         0 => String::new(),
         n => format!(", {n} suspect"),
     };
     let line = format!(
-        "request: {} x {} vCPU, {} RAM, {} disk{zone}; {} hosts{suspect}",
+        "request: {} x {size}{zone}; {} hosts{suspect}",
         spec.instance_uuids.len(),
-        flavor.vcpus,
-        units::mib(flavor.memory_mb),
-        units::gib(flavor.disk_gb()),
         decision.explanation.hosts,
     );
     Ok(writeln!(console.out, "{}", printable(&line))?)

@@ -166,7 +166,7 @@ fn show(explained: &Explained, args: &OutputArgs, console: &mut Console<'_>) -> 
             (None, None) => decision::show(decision, true, args, console),
         },
         (Format::Table | Format::Wide, host) => {
-            decision::headline(request_spec, decision, console)?;
+            decision::headline(request_spec, None, decision, console)?;
             match host {
                 Some(host) => show_host(host, args, console)?,
                 None => decision::show(decision, true, args, console)?,

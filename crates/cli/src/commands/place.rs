@@ -24,15 +24,19 @@ const NAMED_IN_HINT: usize = 3;
   novella place --vcpus 1 --ram 512M --disk 1G --count 3 --hold 2m -f json
   novella place --vcpus 8 --ram 32G --az north --dry-run --explain
   novella place --vcpus 1 --ram 1G --extra-spec capabilities:cpu_info:arch=x86_64
+  novella place --flavor m1.small --hint group=web
 
 Exit code 0: it fits. 1: no host fits, and the filters say why. 5: an --instance already stands for something else.")]
 pub struct PlaceArgs {
     /// CPUs of each instance
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536), allow_negative_numbers = true)]
-    pub vcpus: u32,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536), allow_negative_numbers = true, required_unless_present = "flavor")]
+    pub vcpus: Option<u32>,
     /// Memory of each instance: 512M, 4G; a bare number is MiB
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_ram, allow_negative_numbers = true)]
-    pub ram: u64,
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_ram, allow_negative_numbers = true, required_unless_present = "flavor")]
+    pub ram: Option<u64>,
+    /// A flavor of the schedulers' policy, by name or id, instead of sizes and extra specs
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["vcpus", "ram", "disk", "extra_specs"])]
+    pub flavor: Option<String>,
     #[command(flatten)]
     pub request: RequestArgs,
     /// Only this host, and only if it passes the filters
@@ -57,11 +61,11 @@ pub struct PlaceArgs {
 impl PlaceArgs {
     /// The request, with fresh uuids for instances that were not named.
     pub fn request(&self, env: &Env) -> Result<SelectDestinations, Failure> {
-        let spec = self.request.spec(self.vcpus, self.ram, env)?;
+        let spec = self.request.spec(self.vcpus.unwrap_or_default(), self.ram.unwrap_or_default(), env)?;
         let request_spec = RequestSpec { target_host: self.host.clone(), ..spec };
         Ok(SelectDestinations {
             request_spec,
-            flavor: None,
+            flavor: self.flavor.clone(),
             dry_run: self.dry_run,
             hold_s: self.hold,
             alternates: self.alternates,
@@ -83,7 +87,7 @@ pub async fn run(
         Err(error) => return Err(unanswered(failed(error, Peer::AnyScheduler), &request).into()),
     };
     if args.output.format.is_table() {
-        decision::headline(&request.request_spec, &decided, console)?;
+        decision::headline(&request.request_spec, request.flavor.as_deref(), &decided, console)?;
     }
     decision::show(&decided, args.explain, &args.output, console)?;
     Ok(exit_code(&decided))
@@ -160,6 +164,7 @@ mod tests {
             (&format!("{size} --host a --force-host b"), "cannot be used with"),
             (&format!("{size} --instance nonsense"), "nonsense"),
             (&format!("{size} --hint nonsense"), "KEY=VALUE"),
+            ("--flavor m1.small --vcpus 2", "cannot be used with"),
         ] {
             let error = parse(line).unwrap_err().to_string();
             assert!(error.contains(said), "{line}: {error}");

@@ -9,7 +9,7 @@ use novella_service::shutdown::Shutdown;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{capacity, explain, host, place, release, scheduler, service, snapshot};
+use super::{capacity, explain, host, place, policy, release, scheduler, service, snapshot};
 use crate::args::{Cli, Command};
 use crate::demo::fleet::{Fleet, call_options};
 use crate::exit_codes::{CONFLICT, NOT_FOUND, OK, PARTIAL, REFUSED, UNREACHABLE, USAGE};
@@ -71,6 +71,16 @@ impl Operator {
                 explain::run(api, options, args, env, &mut console).await
             }
             Command::Snapshot(args) => snapshot::run(api, options, args, &mut console).await,
+            Command::Policy(policy::Command::Check(args)) => policy::check(args, &mut console),
+            Command::Policy(policy::Command::Show(args)) => {
+                policy::show(api, options, args, &mut console).await
+            }
+            Command::Policy(policy::Command::Diff(args)) => {
+                policy::diff(api, options, args, &mut console).await
+            }
+            Command::Policy(policy::Command::Reload(args)) => {
+                policy::reload(api, options, args, &mut console).await
+            }
             other => panic!("{other:?} is not driven here"),
         };
         let code = report(result, &mut err);
@@ -506,4 +516,48 @@ h2, \"x\"  down   nova  3/8  1.5G/16G  20G/200G          2  3.2s  CLONED IDENTIT
     let whole: Value = serde_json::from_str(&rendered(Format::Json, &[])).unwrap();
     assert_eq!(whole, serde_json::to_value(two_hosts()).unwrap(), "without -c JSON is the rows as they came");
     assert_eq!(rendered(Format::Csv, &[]).lines().next().unwrap().split(',').count(), 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_are_checked_shown_compared_and_reloaded() {
+    let operator = Operator::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good =
+        file("good.toml", "[filter_scheduler]\nhost_subset_size = 2\n[aggregates.a]\nhosts = ['cmp-*']\n");
+    let bad = file("bad.toml", "[filter_scheduler]\nhost_subset_size = 0\nenabled_filters = ['RamFiler']\n");
+
+    let said = operator.runs(&format!("policy check {good}")).await;
+    assert_eq!((said.code, said.err.as_str()), (OK, ""));
+    assert!(said.out.contains("the policy is valid") && said.out.contains("1 aggregates"), "{}", said.out);
+    let said = operator.runs(&format!("policy check {bad}")).await;
+    assert_eq!((said.code, said.out.as_str()), (USAGE, ""));
+    for wanted in ["2 problems", "line 2: filter_scheduler.host_subset_size", "did you mean RamFilter?"] {
+        assert!(said.err.contains(wanted), "{}", said.err);
+    }
+    let said = operator.runs(&format!("policy check {bad} -f json")).await;
+    assert_eq!((said.code, said.json()["problems"][1]["did_you_mean"].clone()), (USAGE, json!("RamFilter")));
+    let said = operator.runs("policy check nowhere.toml").await;
+    assert!(said.code == USAGE && said.err.contains("cannot read nowhere.toml"), "{}", said.err);
+
+    let shown = operator.runs("policy show -f json").await.json();
+    assert_eq!(shown[0]["policy"]["filter_scheduler"]["host_subset_size"], 1, "{shown}");
+    let table = operator.runs("policy show").await;
+    assert!(table.code == OK && table.out.contains(shown[0]["hash"].as_str().unwrap()), "{}", table.out);
+
+    let said = operator.runs(&format!("policy diff {good}")).await;
+    assert_eq!(said.code, OK);
+    assert!(said.out.contains("  ~ filter_scheduler.host_subset_size: 1 -> 2\n"), "{}", said.out);
+    assert!(said.out.contains("  + aggregates.a = "), "{}", said.out);
+    assert_eq!(operator.runs(&format!("policy diff {bad}")).await.code, USAGE);
+
+    let said = operator.runs("policy reload").await;
+    assert_eq!((said.code, said.err.as_str()), (OK, ""));
+    assert!(said.out.ends_with(": no changes\n"), "{}", said.out);
+    let said = operator.runs("place --flavor m1.small").await;
+    assert!(said.code == USAGE && said.err.contains("no flavor \"m1.small\"; it lists none"), "{}", said.err);
 }

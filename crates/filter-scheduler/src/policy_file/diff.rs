@@ -1,34 +1,9 @@
 //! What two policies differ in, key by key.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use novella_objects::PolicyChange;
 use serde_json::Value as Json;
-
-/// One key that was added, removed or changed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PolicyChange {
-    /// With its sections.
-    pub key: String,
-    /// Absent: it was not there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<Json>,
-    /// Absent: it is there no more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<Json>,
-}
-
-impl fmt::Display for PolicyChange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.before, &self.after) {
-            (None, Some(after)) => write!(f, "+ {} = {after}", self.key),
-            (Some(before), None) => write!(f, "- {} = {before}", self.key),
-            (Some(before), Some(after)) => write!(f, "~ {}: {before} -> {after}", self.key),
-            (None, None) => Ok(()),
-        }
-    }
-}
 
 /// Everything that differs, in the order of the keys.
 pub(super) fn differences(before: &Json, after: &Json) -> Vec<PolicyChange> {

@@ -17,13 +17,11 @@ mod read;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use novella_objects::Flavor;
-use serde::{Deserialize, Serialize};
+use novella_objects::{Flavor, PolicyChange, PolicyProblem};
 use serde_json::{Map, Value as Json, json};
 use toml_edit::Document;
 
 pub use catalog::{GroupRule, missing_for_group};
-pub use diff::PolicyChange;
 pub use keys::{POLICY_KEYS, PolicyKey};
 pub use membership::{AggregateRule, HostFacts, Match};
 
@@ -46,36 +44,6 @@ pub struct PolicyFile {
     pub server_group_defaults: Option<GroupRule>,
     /// What is probably not meant, but harms nothing.
     pub warnings: Vec<PolicyProblem>,
-}
-
-/// Something that is wrong with a policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyProblem {
-    /// Counted from 1.
-    pub line: usize,
-    /// With its sections; empty if it is about the text as a whole.
-    pub key: String,
-    /// What is wrong.
-    pub what: String,
-    /// The known word that was probably meant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub did_you_mean: Option<String>,
-    /// What to do about it.
-    pub fix: String,
-}
-
-impl fmt::Display for PolicyProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: ", self.line)?;
-        if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
-        }
-        f.write_str(&self.what)?;
-        match &self.did_you_mean {
-            Some(near) => write!(f, "; did you mean {near}?"),
-            None => write!(f, "\n    fix: {}", self.fix),
-        }
-    }
 }
 
 /// A policy that is refused; every reason at once.
@@ -200,6 +168,11 @@ impl PolicyFile {
 
     /// What `after` changes.
     pub fn differences(&self, after: &Self) -> Vec<PolicyChange> {
-        diff::differences(&self.to_json(), &after.to_json())
+        after.differences_from(&self.to_json())
+    }
+
+    /// What this policy changes in one that is known as [`Self::to_json`] gives it.
+    pub fn differences_from(&self, before: &Json) -> Vec<PolicyChange> {
+        diff::differences(before, &self.to_json())
     }
 }

@@ -4,10 +4,9 @@
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 
+use novella_objects::PolicyProblem;
 use serde_json::Value as Json;
 use toml_edit::{Item, TableLike, Value};
-
-use super::PolicyProblem;
 
 /// Where something stands in the text.
 pub(super) type Span = Option<Range<usize>>;

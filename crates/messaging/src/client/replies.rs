@@ -37,6 +37,8 @@ struct Arrived {
     /// Result of a message that was not the last: the old protocol in two messages.
     stored: Option<Box<RawValue>>,
     answer: Option<Answer>,
+    /// Answers of several servers, if several are expected.
+    many: Option<Vec<Answer>>,
 }
 
 type Waiters = Mutex<HashMap<String, watch::Sender<Arrived>>>;
@@ -117,7 +119,16 @@ impl Replies {
 
     /// Announces a call. It is forgotten when the waiter is dropped.
     pub(super) fn expect(&self, msg_id: &str) -> Waiter {
-        let (sender, arrived) = watch::channel(Arrived::default());
+        self.wait_for(msg_id, Arrived::default())
+    }
+
+    /// The same for a call that several servers answer.
+    pub(super) fn expect_many(&self, msg_id: &str) -> Waiter {
+        self.wait_for(msg_id, Arrived { many: Some(Vec::new()), ..Arrived::default() })
+    }
+
+    fn wait_for(&self, msg_id: &str, arrived: Arrived) -> Waiter {
+        let (sender, arrived) = watch::channel(arrived);
         self.inbox.waiters().insert(msg_id.to_owned(), sender);
         Waiter { inbox: self.inbox.clone(), msg_id: msg_id.to_owned(), arrived }
     }
@@ -181,13 +192,16 @@ impl Inbox {
         }
     }
 
-    /// Only the first answer counts.
+    /// Only the first answer counts, unless several are expected.
     fn deliver(&self, msg_id: &str, change: impl FnOnce(&mut Arrived)) {
         match self.waiters().get(msg_id) {
             Some(waiter) => waiter.send_modify(|arrived| {
                 arrived.messages += 1;
                 if arrived.answer.is_none() {
                     change(arrived);
+                }
+                if let Some(many) = &mut arrived.many {
+                    many.extend(arrived.answer.take());
                 }
             }),
             None => {
@@ -228,7 +242,31 @@ impl Waiter {
     }
 }
 
+impl Waiter {
+    /// The next of several answers; `None` when no more can come.
+    pub(super) async fn next(&mut self) -> Option<Answer> {
+        loop {
+            self.arrived.borrow_and_update();
+            if let Some(answer) = self.inbox.next_of_many(&self.msg_id) {
+                return Some(answer);
+            }
+            self.arrived.changed().await.ok()?;
+        }
+    }
+}
+
 impl Inbox {
+    /// Takes the oldest of several answers that nobody has taken yet.
+    fn next_of_many(&self, msg_id: &str) -> Option<Answer> {
+        let waiters = self.waiters();
+        let mut next = None;
+        waiters.get(msg_id)?.send_if_modified(|arrived| {
+            next = arrived.many.as_mut().filter(|many| !many.is_empty()).map(|many| many.remove(0));
+            false
+        });
+        next
+    }
+
     /// Takes a call's answer and forgets the call.
     fn finish(&self, msg_id: &str) -> Option<Answer> {
         let waiter = self.waiters().remove(msg_id)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use novella_messaging::{CallOptions, RpcError, Target, TransportError, Version};
+use novella_messaging::{CallOptions, FanoutLimits, QueueKind, RpcError, Target, TransportError, Version};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -201,4 +201,36 @@ async fn a_result_of_another_type_is_malformed() {
         .await
         .unwrap_err();
     assert!(matches!(error, RpcError::Malformed { what: "the result", .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_to_all_collects_every_answer_and_ends_when_it_is_quiet() {
+    let broker = broker();
+    let mut servers = Vec::new();
+    for name in ["a", "b", "c"] {
+        let server = serve(&broker, name, &Arc::default()).await;
+        let limits = FanoutLimits { message_ttl: 30 * SECOND, max_length: 100 };
+        let fanout = QueueKind::Fanout { topic: "scheduler".into(), limits };
+        assert!(server.listen(fanout).await.unwrap().active().await);
+        servers.push(server);
+    }
+    let client = client(&broker, "client");
+    let ask = async |method: &str, args: Value| {
+        client.gather::<Value>(&target(), method, &args, CallOptions::new(10 * SECOND), SECOND).await
+    };
+    let began = Instant::now();
+    let answers = ask("echo", json!({"x": 1})).await.unwrap();
+    assert_eq!(answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(), vec![json!({"x": 1}); 3]);
+    assert!(began.elapsed() < 2 * SECOND, "{:?}", began.elapsed());
+    let refused = ask("refuse", json!({})).await.unwrap();
+    assert_eq!(refused.iter().filter(|a| matches!(a, Err(RpcError::Remote { .. }))).count(), 3);
+
+    // The slow are waited for as long as nobody has answered, and not longer than that.
+    let slow = ask("work", json!({"seconds": 4.0})).await.unwrap();
+    assert_eq!(slow.len(), 3);
+    let began = Instant::now();
+    let silent = ask("work", json!({"seconds": 60.0})).await;
+    assert!(matches!(silent, Err(RpcError::Timeout { .. })), "{silent:?}");
+    assert_eq!(began.elapsed(), 10 * SECOND);
+    assert_eq!(client.unexpected_replies(), 0);
 }

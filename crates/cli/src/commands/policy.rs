@@ -1,0 +1,290 @@
+//! `novella policy`: checks a policy file, shows what is in force, compares, and has it read anew.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use novella_filter_scheduler::{BadPolicy, PolicyFile};
+use novella_messaging::CallOptions;
+use novella_objects::{Policies, PolicyChange, PolicyReload, PolicyStatus};
+use novella_rpcapi::SchedulerApi;
+use novella_scheduler::parse_live;
+use novella_service::exit::Failure;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::connect::{Peer, failed};
+use crate::exit_codes::{OK, PARTIAL, USAGE};
+use crate::output::{Cell, Column, Console, Listing, OutputArgs, Tone, natural, object, printable, rows};
+
+/// What can be done with policies.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check a policy file, and name every problem with its line
+    Check(CheckArgs),
+    /// Show the policy in force on each scheduler, and whether they are the same
+    Show(ShowArgs),
+    /// Show what a policy file would change on each scheduler
+    Diff(DiffArgs),
+    /// Have every scheduler read its policy file anew, and show what that changed
+    Reload(ReloadArgs),
+}
+
+/// Arguments of `policy check`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  novella policy check /etc/novella/policy.toml
+  novella policy check policy.toml -f json
+
+Exit code 0: a scheduler would take it. 2: it would refuse it, and why.")]
+pub struct CheckArgs {
+    /// The file
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `policy show`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:\n  novella policy show\n  novella policy show -f yaml")]
+pub struct ShowArgs {
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `policy diff`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  novella policy diff /etc/novella/policy.toml\n  novella policy diff policy.toml -f json"
+)]
+pub struct DiffArgs {
+    /// The file
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `policy reload`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:
+  novella policy reload
+  novella policy reload -f json
+
+Exit code 0: every scheduler works by what its file says. 2: all refused it. 3: some did, or did not answer.")]
+pub struct ReloadArgs {
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+fn read(file: &Path) -> Result<Result<PolicyFile, BadPolicy>, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Failure::new(USAGE, format!("cannot read {}", file.display())).because(error).next("check the path")
+    })?;
+    Ok(parse_live(&text))
+}
+
+/// Checks a file.
+pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+    let checked = read(&args.file)?;
+    let (problems, warnings) = match &checked {
+        Ok(policy) => (&[][..], &policy.warnings[..]),
+        Err(bad) => (&bad.problems[..], &[][..]),
+    };
+    if args.output.format.is_table() {
+        for warning in warnings {
+            console.note(&format!("warning: {}:{warning}", args.file.display()));
+        }
+        match &checked {
+            Ok(policy) => {
+                let (aggregates, flavors) = (policy.aggregates.len(), policy.flavors.len());
+                let (filters, weighers) =
+                    (policy.options.enabled_filters.len(), policy.options.weighers.len());
+                writeln!(
+                    console.out,
+                    "the policy is valid: {filters} filters, {weighers} weighers, {aggregates} aggregates, {flavors} flavors; \
+                     its hash is {}",
+                    policy.hash()
+                )?;
+            }
+            Err(bad) => bad.to_string().lines().for_each(|line| console.note(line)),
+        }
+    } else {
+        let hash = checked.as_ref().ok().map(PolicyFile::hash);
+        let document = json!({
+            "valid": problems.is_empty(), "problems": problems, "warnings": warnings, "hash": hash,
+        });
+        object(&document, &args.output, console)?;
+    }
+    Ok(if problems.is_empty() { OK } else { USAGE })
+}
+
+const SCHEDULERS: Listing<PolicyStatus> = Listing {
+    all: &[
+        Column::field("scheduler", |p| json!(p.scheduler)),
+        Column::field("hash", |p| json!(p.hash)),
+        Column::field("source", |p| json!(p.source)),
+        Column::view(
+            "filters",
+            |p| p.policy["filter_scheduler"]["enabled_filters"].clone(),
+            |p| Cell::number(p.policy["filter_scheduler"]["enabled_filters"].as_array().map_or(0, Vec::len)),
+        ),
+        Column::view(
+            "aggregates",
+            |p| p.policy["aggregates"].clone(),
+            |p| Cell::number(p.policy["aggregates"].as_object().map_or(0, serde_json::Map::len)),
+        ),
+        Column::view(
+            "flavors",
+            |p| p.policy["flavors"].clone(),
+            |p| Cell::number(p.policy["flavors"].as_object().map_or(0, serde_json::Map::len)),
+        ),
+        Column::view(
+            "last_reload",
+            |p| json!(p.reload),
+            |p| match (p.reload, p.problems.is_empty()) {
+                (_, false) => Cell::text("refused").tone(Tone::Bad),
+                (Some(outcome), true) => Cell::text(outcome.as_str()),
+                (None, true) => Cell::text("-"),
+            },
+        ),
+        Column::field("reload", |p| json!(p.reload)),
+        Column::field("changes", |p| json!(p.changes)),
+        Column::field("problems", |p| json!(p.problems)),
+        Column::field("policy", |p| p.policy.clone()),
+    ],
+    table: &["scheduler", "hash", "source", "filters", "aggregates", "flavors", "last_reload"],
+    wide: &[],
+    fields: &["scheduler", "hash", "source", "reload", "changes", "problems", "policy"],
+};
+
+/// Shows the policies in force.
+pub async fn show(
+    api: &SchedulerApi,
+    options: CallOptions,
+    args: &ShowArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
+    let policies = api.get_policies(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+    list(policies, &args.output, console)
+}
+
+fn list(policies: Policies, output: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+    let Policies { mut schedulers, failures } = policies;
+    schedulers.sort_by(|a, b| natural(&a.scheduler, &b.scheduler));
+    rows(&schedulers, &SCHEDULERS, output, console)?;
+    for status in &schedulers {
+        for problem in &status.problems {
+            console.note(&format!(
+                "{}: the last reload was refused: {}:{problem}",
+                status.scheduler, status.source
+            ));
+        }
+    }
+    failures.iter().for_each(|failure| console.note(&format!("a scheduler did not answer: {failure}")));
+    note_drift(&schedulers, console);
+    Ok(if failures.is_empty() { OK } else { PARTIAL })
+}
+
+/// Says so when schedulers work by different policies.
+fn note_drift(schedulers: &[PolicyStatus], console: &mut Console<'_>) {
+    let Some((first, rest)) = schedulers.split_first() else { return };
+    for other in rest.iter().filter(|other| other.hash != first.hash) {
+        console.note(&format!(
+            "{} and {} work by different policies ({} and {}); make their files the same and run `novella policy reload`",
+            first.scheduler, other.scheduler, first.hash, other.hash
+        ));
+    }
+}
+
+/// What a file changes on one scheduler.
+#[derive(Serialize)]
+struct Difference<'a> {
+    scheduler: &'a str,
+    hash: &'a str,
+    changes: Vec<PolicyChange>,
+}
+
+/// Compares a file with what is in force.
+pub async fn diff(
+    api: &SchedulerApi,
+    options: CallOptions,
+    args: &DiffArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
+    let new = read(&args.file)?.map_err(|bad| {
+        Failure::new(USAGE, format!("{}: {bad}", args.file.display()))
+            .next("correct it; nothing was asked yet")
+    })?;
+    let policies = api.get_policies(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let difference = |status: &'_ PolicyStatus| new.differences_from(&status.policy);
+    if args.output.format.is_table() {
+        for status in &policies.schedulers {
+            print_changes(&status.scheduler, &difference(status), console)?;
+        }
+    } else {
+        let differences: Vec<_> = policies
+            .schedulers
+            .iter()
+            .map(|status| Difference {
+                scheduler: &status.scheduler,
+                hash: &status.hash,
+                changes: difference(status),
+            })
+            .collect();
+        object(&json!({ "hash": new.hash(), "schedulers": differences }), &args.output, console)?;
+    }
+    note_drift(&policies.schedulers, console);
+    Ok(OK)
+}
+
+fn print_changes(scheduler: &str, changes: &[PolicyChange], console: &mut Console<'_>) -> anyhow::Result<()> {
+    if changes.is_empty() {
+        writeln!(console.out, "{}: no changes", printable(scheduler))?;
+        return Ok(());
+    }
+    writeln!(console.out, "{}: {} changes", printable(scheduler), changes.len())?;
+    for change in changes {
+        writeln!(console.out, "  {}", printable(&change.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Has all schedulers read their policies anew.
+pub async fn reload(
+    api: &SchedulerApi,
+    options: CallOptions,
+    args: &ReloadArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
+    let policies = api.reload_policy(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let refused = |status: &&PolicyStatus| status.reload == Some(PolicyReload::Refused);
+    let (all, bad) = (policies.schedulers.len(), policies.schedulers.iter().filter(refused).count());
+    let code = match (bad, policies.failures.len()) {
+        (0, 0) => OK,
+        (bad, 0) if bad == all => USAGE,
+        _ => PARTIAL,
+    };
+    if args.output.format.is_table() {
+        for status in &policies.schedulers {
+            match status.reload {
+                Some(PolicyReload::Applied) => print_changes(&status.scheduler, &status.changes, console)?,
+                Some(PolicyReload::Refused) => writeln!(
+                    console.out,
+                    "{}: refused; the policy before it stays in force",
+                    printable(&status.scheduler)
+                )?,
+                Some(PolicyReload::Unchanged) | None => print_changes(&status.scheduler, &[], console)?,
+            }
+        }
+        for status in policies.schedulers.iter().filter(refused) {
+            status.problems.iter().for_each(|problem| console.note(&format!("{}:{problem}", status.source)));
+        }
+        policies
+            .failures
+            .iter()
+            .for_each(|failure| console.note(&format!("a scheduler did not answer: {failure}")));
+        note_drift(&policies.schedulers, console);
+    } else {
+        rows(&policies.schedulers, &SCHEDULERS, &args.output, console)?;
+    }
+    Ok(code)
+}
