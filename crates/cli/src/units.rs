@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use novella_filter_scheduler::is_resource_class;
 use novella_service::config::Size;
 use serde_json::Value;
 
@@ -83,6 +84,16 @@ pub fn parse_pair(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write it as KEY=VALUE".to_owned()),
     }
+}
+
+/// `CLASS=N`: an amount of a resource class that there could be.
+pub fn parse_resource(text: &str) -> Result<(String, String), String> {
+    let (class, amount) = parse_pair(text).map_err(|_| "write it as CLASS=N".to_owned())?;
+    if !is_resource_class(&class) {
+        return Err(format!("{class} is no resource class; your own begin with CUSTOM_"));
+    }
+    amount.parse::<u64>().map_err(|_| format!("{amount} is no whole number"))?;
+    Ok((class, amount))
 }
 
 /// Extra specs: each key once.
@@ -216,6 +227,10 @@ mod tests {
         assert_eq!(extra_specs(&pairs[..2]).unwrap().len(), 2);
         assert_eq!(parse_pair("k=v=w"), Ok(("k".into(), "v=w".into())));
         assert!(parse_pair("=v").is_err() && parse_pair("k").is_err());
+        assert_eq!(parse_resource("CUSTOM_GPU=2"), Ok(("CUSTOM_GPU".into(), "2".into())));
+        assert_eq!(parse_resource("CUSTOM_GPU"), Err("write it as CLASS=N".into()));
+        assert!(parse_resource("GPU=2").unwrap_err().contains("CUSTOM_"));
+        assert!(parse_resource("VGPU=-1").unwrap_err().contains("-1 is no whole number"));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub use instances::Instance;
 pub use inventory_columns::ClassUsage;
 pub use near::NearMisses;
 pub use novella_objects::HostState as Status;
-pub use novella_resources::{Allocation, Amounts, ClassAmounts};
+pub use novella_resources::{Allocation, Amounts, ClassAmounts, is_resource_class};
 pub use options::{
     BadOptions, FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, OnFilterError, Policy, SchedulerOptions,
     WeigherKind,

@@ -1,8 +1,12 @@
 //! Rows that the command line and dashboards show. Field names are an interface that others script against.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
+
+use crate::document::UsedInventory;
 
 /// Whether a host can be given work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,6 +87,9 @@ pub struct HostSummary {
     pub disk_gb_used: u64,
     /// Instances the host reported.
     pub instances: u32,
+    /// Further resource classes, each with what is claimed and held of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<String, UsedInventory>,
     /// Reservations not yet seen in a report.
     pub reservations: u32,
     /// Seconds since the last report arrived.

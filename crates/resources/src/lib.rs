@@ -23,7 +23,7 @@ mod request_groups;
 
 use novella_objects::{AllocationRatios, Claim, Flavor};
 
-pub use request_groups::{Group, GroupPolicy, RequestGroups, SIZES};
+pub use request_groups::{Group, GroupPolicy, RequestGroups, SIZES, is_resource_class};
 
 /// What instances take from a host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

@@ -79,7 +79,7 @@ impl<'r> RequestGroups<'r> {
         };
         let mut read = Self { policy, ..Self::default() };
         for (suffix, class, text) in entries(extra_specs, "resources") {
-            if (STANDARD.contains(&class) || class.starts_with("CUSTOM_"))
+            if is_resource_class(class)
                 && let Some(amount) = amount(text)
             {
                 read.groups.entry(suffix).or_default().resources.insert(class, amount);
@@ -104,6 +104,11 @@ impl<'r> RequestGroups<'r> {
         }
         merged
     }
+}
+
+/// Whether Placement could know a class of this name.
+pub fn is_resource_class(name: &str) -> bool {
+    STANDARD.contains(&name) || name.starts_with("CUSTOM_")
 }
 
 /// Keys of the form `word[S]:name`, as suffix, name and value.

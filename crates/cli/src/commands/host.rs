@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use novella_filter_scheduler::HostPattern;
 use novella_messaging::CallOptions;
+use novella_objects::document::UsedInventory;
 use novella_objects::{HostState, HostSummary, HostWarning};
 use novella_rpcapi::SchedulerApi;
 use novella_service::Env;
@@ -125,13 +126,14 @@ pub(super) const LISTING: Listing<HostSummary> = Listing {
         ),
         Column::field("instances", |h| json!(h.instances)),
         Column::field("reservations", |h| json!(h.reservations)),
+        Column::view("resources", |h| json!(h.resources), |h| Cell::text(resources(h))),
         Column::field("report_age_s", |h| json!(h.report_age_s)),
         Column::view("age", |h| json!(h.report_age_s), |h| Cell::number(units::age(h.report_age_s))),
         Column::field("disabled_reason", |h| json!(h.disabled_reason)),
         Column::view("warnings", |h| json!(h.warnings), |h| Cell::text(warnings(h)).tone(host_tone(h))),
     ],
     table: &["host", "state", "az", "cpu", "ram", "disk", "instances", "age", "warnings"],
-    wide: &["reservations", "uuid"],
+    wide: &["resources", "reservations", "uuid"],
     fields: &[
         "host",
         "uuid",
@@ -144,12 +146,22 @@ pub(super) const LISTING: Listing<HostSummary> = Listing {
         "disk_gb",
         "disk_gb_used",
         "instances",
+        "resources",
         "reservations",
         "report_age_s",
         "disabled_reason",
         "warnings",
     ],
 };
+
+/// What is used of what may be used of each further class.
+fn resources(host: &HostSummary) -> String {
+    let of_class = |(class, held): (&String, &UsedInventory)| {
+        let limit = (held.total.saturating_sub(held.reserved)) as f64 * held.allocation_ratio;
+        format!("{class} {}/{}", held.used, limit.floor())
+    };
+    host.resources.iter().map(of_class).collect::<Vec<_>>().join(", ")
+}
 
 fn of(used: String, total: String) -> Cell {
     Cell::number(format!("{used}/{total}"))

@@ -25,6 +25,7 @@ const NAMED_IN_HINT: usize = 3;
   novella place --vcpus 8 --ram 32G --az north --dry-run --explain
   novella place --vcpus 1 --ram 1G --extra-spec capabilities:cpu_info:arch=x86_64
   novella place --flavor m1.small --hint group=web
+  novella place --vcpus 4 --ram 8G --trait HW_CPU_X86_AVX2 --no-trait CUSTOM_SLOW --resource CUSTOM_GPU=1
 
 Exit code 0: it fits. 1: no host fits, and the filters say why. 5: an --instance already stands for something else.")]
 pub struct PlaceArgs {
@@ -132,14 +133,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn arguments_become_a_request() {
         let args = parse(
-            "--vcpus 2 --ram 1.5G --disk 20 -n 3 --az north --extra-spec a:b=c --hint g=1 --hint g=2 --ignore-host x \
+            "--vcpus 2 --ram 1.5G --disk 20 -n 3 --az north --extra-spec a:b=c --trait T --no-trait U --resource CUSTOM_X=3 --hint g=1 --hint g=2 --ignore-host x \
              --hold 2m --project p",
         );
         let request = args.unwrap().request(&Env::simulated(1)).unwrap();
         let spec = &request.request_spec;
         assert_eq!((spec.flavor.vcpus, spec.flavor.memory_mb, spec.flavor.root_gb), (2, 1536, 20));
         assert_eq!(spec.instance_uuids.len(), 3);
-        assert_eq!(spec.flavor.extra_specs["a:b"], "c");
+        let specs: Vec<_> = spec.flavor.extra_specs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(specs, ["a:b=c", "resources:CUSTOM_X=3", "trait:T=required", "trait:U=forbidden"]);
         assert_eq!(spec.scheduler_hints["g"], serde_json::json!(["1", "2"]));
         assert_eq!((request.hold_s, request.dry_run, spec.attempt), (Some(120), false, 1));
         assert_eq!(

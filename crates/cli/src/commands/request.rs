@@ -27,6 +27,15 @@ pub struct RequestArgs {
     /// What the host must be able to do, as flavors say it; repeat it for several
     #[arg(long = "extra-spec", value_name = "KEY=VALUE", value_parser = units::parse_pair)]
     pub extra_specs: Vec<(String, String)>,
+    /// Trait that the host must have, as `--extra-spec trait:NAME=required`; repeat it for several
+    #[arg(long = "trait", value_name = "NAME")]
+    pub traits: Vec<String>,
+    /// Trait that the host must not have; repeat it for several
+    #[arg(long = "no-trait", value_name = "NAME")]
+    pub no_traits: Vec<String>,
+    /// What each instance takes of a resource class, as `--extra-spec resources:CLASS=N`; repeat it for several
+    #[arg(long = "resource", value_name = "CLASS=N", value_parser = units::parse_resource)]
+    pub resources: Vec<(String, String)>,
     /// Scheduler hint; a key given more than once is a list
     #[arg(long = "hint", value_name = "KEY=VALUE", value_parser = units::parse_pair)]
     pub hints: Vec<(String, String)>,
@@ -57,7 +66,7 @@ impl RequestArgs {
             vcpus,
             memory_mb,
             root_gb: self.disk,
-            extra_specs: units::extra_specs(&self.extra_specs).map_err(usage)?,
+            extra_specs: units::extra_specs(&self.all_extra_specs()).map_err(usage)?,
             ..Flavor::default()
         };
         Ok(RequestSpec {
@@ -71,5 +80,15 @@ impl RequestArgs {
             attempt: 1,
             ..RequestSpec::default()
         })
+    }
+
+    /// Those given as such, and those that other options stand for.
+    fn all_extra_specs(&self) -> Vec<(String, String)> {
+        let of_trait = |name: &String, said: &str| (format!("trait:{}", name.trim()), said.to_owned());
+        let required = self.traits.iter().map(|name| of_trait(name, "required"));
+        let forbidden = self.no_traits.iter().map(|name| of_trait(name, "forbidden"));
+        let resources =
+            self.resources.iter().map(|(class, amount)| (format!("resources:{class}"), amount.clone()));
+        self.extra_specs.iter().cloned().chain(required).chain(forbidden).chain(resources).collect()
     }
 }

@@ -466,6 +466,7 @@ fn two_hosts() -> Vec<HostSummary> {
         disk_gb: 200,
         disk_gb_used: 20,
         instances: 2,
+        resources: Default::default(),
         reservations: 1,
         report_age_s: 3.25,
         disabled_reason: None,
@@ -515,7 +516,7 @@ h2, \"x\"  down   nova  3/8  1.5G/16G  20G/200G          2  3.2s  CLONED IDENTIT
     );
     let whole: Value = serde_json::from_str(&rendered(Format::Json, &[])).unwrap();
     assert_eq!(whole, serde_json::to_value(two_hosts()).unwrap(), "without -c JSON is the rows as they came");
-    assert_eq!(rendered(Format::Csv, &[]).lines().next().unwrap().split(',').count(), 15);
+    assert_eq!(rendered(Format::Csv, &[]).lines().next().unwrap().split(',').count(), 16);
 }
 
 #[tokio::test(start_paused = true)]

@@ -204,6 +204,7 @@ mod tests {
             disk_gb: 500,
             disk_gb_used: 500,
             instances: 0,
+            resources: Default::default(),
             reservations: 0,
             report_age_s: 0.4,
             disabled_reason: None,

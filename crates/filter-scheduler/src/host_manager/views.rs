@@ -2,8 +2,10 @@
 //!
 //! Readers of the whole fleet take a [`Fleet`] under the lock and turn it into rows without it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use novella_objects::document::UsedInventory;
 use novella_objects::{Entries, HostDetail, HostSummary, HostWarning, Json, NovellaReport};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -30,10 +32,11 @@ struct Note {
     held: u32,
     disabled_reason: Option<Box<str>>,
     warnings: Vec<HostWarning>,
+    resources: BTreeMap<String, UsedInventory>,
 }
 
 impl Note {
-    fn new(record: &Record, now: Duration) -> Self {
+    fn new(record: &Record, resources: BTreeMap<String, UsedInventory>, now: Duration) -> Self {
         let shown = record.warnings.iter().filter(|(_, until)| *until > now).map(|(w, _)| w.clone());
         let stale = record
             .stale_probes
@@ -45,6 +48,7 @@ impl Note {
             held: record.held,
             disabled_reason: record.reported.disabled_reason().map(Into::into),
             warnings: shown.chain(stale).collect(),
+            resources,
         }
     }
 
@@ -62,6 +66,7 @@ impl Note {
             disk_gb: reported.disk_gb_total,
             disk_gb_used: used.disk_gb,
             instances: reported.num_instances,
+            resources: self.resources,
             reservations: self.held,
             report_age_s: self.age.as_secs_f64(),
             disabled_reason: self.disabled_reason.map(Into::into),
@@ -83,7 +88,11 @@ impl HostManager {
     pub fn fleet(&self, now: Duration) -> Fleet {
         Fleet {
             table: self.table.snapshot(),
-            notes: self.table.rows().map(|row| Note::new(self.record(row), now)).collect(),
+            notes: self
+                .table
+                .rows()
+                .map(|row| Note::new(self.record(row), self.used_inventories(row), now))
+                .collect(),
             default_zone: self.options.default_availability_zone.clone(),
         }
     }
@@ -104,7 +113,8 @@ impl HostManager {
         }
         let view = self.table.view(row);
         Some(HostDetail {
-            summary: Note::new(record, now).summary(&view, &self.options.default_availability_zone),
+            summary: Note::new(record, self.used_inventories(row), now)
+                .summary(&view, &self.options.default_availability_zone),
             capabilities: Value::Object(capabilities),
             incarnation: record.identity.map(|identity| identity.incarnation),
             seq: record.identity.map(|identity| identity.seq),
