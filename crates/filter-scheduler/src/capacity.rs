@@ -56,7 +56,7 @@ impl FilterScheduler {
     /// could be asked of no host.
     pub fn eligible(&mut self, table: &mut HostTable, spec: &RequestSpec) -> Result<Eligible, Failure> {
         let spec = RequestSpec { instance_uuids: vec![Uuid::nil()], ..spec.clone() };
-        let asked = Self::read(&spec)?;
+        let asked = self.read(&spec)?;
         let mut passed = match self.narrow(table, &spec) {
             Ok(()) => true,
             Err(Failure::NoValidHost { .. }) => false,

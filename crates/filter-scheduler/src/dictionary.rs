@@ -23,6 +23,7 @@ pub(crate) struct Dictionary<V> {
 struct Slot<V> {
     value: V,
     references: u32,
+    serial: u64,
 }
 
 impl<V> Default for Dictionary<V> {
@@ -53,7 +54,7 @@ impl<V: Hash> Dictionary<V> {
             return symbol;
         }
         self.changes += 1;
-        let slot = Some(Slot { value: V::from(value), references: 1 });
+        let slot = Some(Slot { value: V::from(value), references: 1, serial: self.changes });
         let symbol = match self.free.pop() {
             Some(symbol) => {
                 self.slots[symbol as usize] = slot;
@@ -105,6 +106,11 @@ impl<V: Hash> Dictionary<V> {
     /// The value of a symbol that somebody holds.
     pub(crate) fn get(&self, symbol: u32) -> &V {
         &self.slots[symbol as usize].as_ref().expect("a held symbol has a value").value
+    }
+
+    /// A number that stands for the value of a symbol, and is never given to another value.
+    pub(crate) fn serial(&self, symbol: u32) -> u64 {
+        self.slots[symbol as usize].as_ref().expect("a held symbol has a value").serial
     }
 
     /// One more than the largest symbol ever given.

@@ -41,7 +41,7 @@ pub struct Evaluation {
 impl FilterScheduler {
     /// Asks every filter, in its order, about every host that is left, and weighs those that pass.
     pub fn evaluate(&mut self, table: &mut HostTable, spec: &RequestSpec) -> Result<Evaluation, Failure> {
-        let asked = Self::read(spec)?;
+        let asked = self.read(spec)?;
         let placement = Placement::compile(table, &asked, self.options())?;
         self.narrow(table, spec)?;
         let mut request = self.compile(table, &asked, placement, &Terms::default());

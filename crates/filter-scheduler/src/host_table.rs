@@ -25,6 +25,7 @@ use crate::aggregates::{Aggregate, Aggregates};
 use crate::bitmap::bits;
 use crate::capability_columns::CapabilityColumns;
 use crate::columns::{RawColumn, RoomColumn};
+use crate::devices::DeviceTable;
 use crate::dictionary::Dictionary;
 use crate::image::BadImage;
 use crate::instances::{Instance, Instances};
@@ -147,6 +148,7 @@ pub struct HostTable {
     pub(crate) cells: Cells,
     pub(crate) traits: TraitColumns,
     pub(crate) inventories: InventoryColumns,
+    pub(crate) devices: DeviceTable,
     pub(crate) stamps: Stamps,
 }
 
@@ -254,6 +256,8 @@ pub(crate) struct Exact {
     pub(crate) hypervisor_version: i64,
     /// PCI devices to give away.
     pub(crate) pci_devices: u32,
+    /// Of the consumed instances, those that do not count as building: their devices could not be taken.
+    pub(crate) not_building: u32,
 }
 
 /// PCIWeigher does not tell more devices than this apart.
@@ -277,6 +281,7 @@ impl Exact {
         status: Status::Down,
         hypervisor_version: 0,
         pci_devices: 0,
+        not_building: 0,
     };
 
     pub(crate) fn capacity(&self) -> Capacity {
@@ -315,7 +320,8 @@ impl Exact {
 
     /// Reported and consumed: Nova counts each instance that it places as one that builds.
     pub(crate) fn num_io_ops(&self) -> u64 {
-        u64::from(self.reported.num_io_ops) + u64::from(self.consumed.instances)
+        let building = self.consumed.instances - self.not_building.min(self.consumed.instances);
+        u64::from(self.reported.num_io_ops) + u64::from(building)
     }
 
     /// PCIWeigher's value: the fewer devices a host has, the better.
@@ -383,6 +389,7 @@ impl HostTable {
         self.cells.set(row.index(), None);
         self.traits.set(row.index(), std::iter::empty());
         self.inventories.clear(row.index());
+        self.devices.clear(row.index());
         columns.status_counts[columns.exact[row.index()].status as usize] -= 1;
         columns.zone[row.index()] = NO_ZONE;
         columns.exact[row.index()] = Exact::EMPTY;
@@ -546,16 +553,6 @@ impl HostTable {
     pub fn remove_instance(&mut self, row: Row, instance: uuid::Uuid) {
         self.stamps.instance(row);
         self.instances.remove(row.index(), instance);
-    }
-
-    /// How many PCI devices the host has to give away.
-    pub fn set_pci_devices(&mut self, row: Row, devices: u32) {
-        if self.columns.exact[row.index()].pci_devices == devices {
-            return;
-        }
-        self.stamps.touch(row);
-        self.columns.exact[row.index()].pci_devices = devices;
-        self.columns.derive(row.index());
     }
 
     /// The cell that the host belongs to.
@@ -733,7 +730,7 @@ impl Columns {
     }
 
     /// Recomputes what follows from a row's exact amounts.
-    fn derive(&mut self, row: usize) {
+    pub(crate) fn derive(&mut self, row: usize) {
         let exact = &self.exact[row];
         let room = exact.capacity().room(&exact.used());
         let rooms = [lane(room.vcpus), lane(room.memory_mb), lane(room.disk_mb)];

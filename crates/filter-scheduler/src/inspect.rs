@@ -21,7 +21,7 @@ impl FilterScheduler {
         spec: &RequestSpec,
         row: Row,
     ) -> Result<HostVerdict, Failure> {
-        let asked = Self::read(spec)?;
+        let asked = self.read(spec)?;
         let not_considered = self.not_considered(table, spec, row);
         let placement = Placement::compile(table, &asked, self.options())?;
         let mut request = self.compile(table, &asked, placement, &Terms::default());

@@ -11,6 +11,7 @@ mod capability_columns;
 mod capacity;
 mod changes;
 mod columns;
+mod devices;
 mod dictionary;
 pub mod document;
 mod evaluate;
@@ -25,6 +26,7 @@ mod host_pattern;
 mod host_table;
 mod image;
 mod inspect;
+mod instance_topology;
 mod instances;
 mod inventory_columns;
 mod json;
@@ -44,6 +46,7 @@ mod weights;
 pub use aggregates::Aggregate;
 pub use capacity::{Eligible, MAX_ON_A_HOST};
 pub use changes::change_request;
+pub use devices::Devices;
 pub use evaluate::{Evaluation, Verdict};
 pub use filters::FilterError;
 pub use fix::{MAX_LOOKS, MAX_TRIALS, search as search_fixes};
@@ -53,6 +56,7 @@ pub use host_table::{
     HostState, HostTable, MAX_AMOUNT, MAX_RATIO, MIN_RATIO, Resources, Row, Snapshot, Unusable,
 };
 pub use image::BadImage;
+pub use instance_topology::BadDevices;
 pub use instances::Instance;
 pub use inventory_columns::ClassUsage;
 pub use near::NearMisses;
@@ -66,5 +70,5 @@ pub use policy_file::{
     AggregateRule, BadPolicy, GroupRule, HostFacts, Match, POLICY_KEYS, PolicyFile, PolicyKey,
     missing_for_group,
 };
-pub use select::{Failure, FilterScheduler, MAX_INSTANCES, Pick, PickLimits, Selected, Terms};
+pub use select::{Failure, FilterScheduler, MAX_INSTANCES, NumaLimits, Pick, PickLimits, Selected, Terms};
 pub use weighers::WeigherError;

@@ -90,7 +90,7 @@ impl FilterScheduler {
     }
 
     fn nearest(&mut self, table: &mut HostTable, spec: &RequestSpec) -> Result<Vec<Near>, Failure> {
-        let asked = Self::read(spec)?;
+        let asked = self.read(spec)?;
         if self.narrow(table, spec).is_err() {
             return Ok(Vec::new());
         }

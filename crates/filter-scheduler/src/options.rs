@@ -68,6 +68,8 @@ pub struct Policy {
     pub enable_isolated_aggregate_filtering: bool,
     /// Before the filters: hosts must have the traits of the image's buses, models and architecture.
     pub image_metadata_prefilter: bool,
+    /// NUMATopologyFilter: whether full NUMA cells are preferred to empty ones.
+    pub packing_host_numa_cells_allocation_strategy: bool,
 }
 
 impl Default for Policy {
@@ -90,6 +92,7 @@ impl Default for Policy {
             query_placement_for_image_type_support: false,
             enable_isolated_aggregate_filtering: false,
             image_metadata_prefilter: false,
+            packing_host_numa_cells_allocation_strategy: false,
         }
     }
 }
@@ -292,11 +295,15 @@ pub enum FilterKind {
     Retry,
     /// All instances on the host are of this flavor.
     TypeAffinity,
+    /// The instance's NUMA cells fit onto the host's.
+    NumaTopology,
+    /// The host has the PCI devices.
+    PciPassthrough,
 }
 
 impl FilterKind {
     /// All there are.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::Compute,
         Self::AvailabilityZone,
         Self::Ram,
@@ -326,6 +333,8 @@ impl FilterKind {
         Self::AggregateDisk,
         Self::Retry,
         Self::TypeAffinity,
+        Self::NumaTopology,
+        Self::PciPassthrough,
     ];
 
     /// Those that run unless configured otherwise, in their order.
@@ -373,6 +382,8 @@ impl FilterKind {
             Self::AggregateDisk => "AggregateDiskFilter",
             Self::Retry => "RetryFilter",
             Self::TypeAffinity => "TypeAffinityFilter",
+            Self::NumaTopology => "NUMATopologyFilter",
+            Self::PciPassthrough => "PciPassthroughFilter",
         }
     }
 
@@ -397,6 +408,8 @@ impl FilterKind {
                 | Self::AggregateDisk
                 | Self::Retry
                 | Self::TypeAffinity
+                | Self::NumaTopology
+                | Self::PciPassthrough
         )
     }
 

@@ -17,11 +17,13 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::bitmap::{bits, word_bits};
+use crate::devices::Wanted;
 use crate::explain;
 use crate::filters::{Asked, Filter, FilterError, Tally};
 use crate::group::Group;
 use crate::host_table::{BLOCK, HostTable, MAX_AMOUNT, Row};
 use crate::image::{BadImage, ImageProperties};
+use crate::instance_topology::{self, BadDevices};
 use crate::options::{BadOptions, FilterKind, OnFilterError, SchedulerOptions};
 use crate::order::History;
 use crate::placement::Placement;
@@ -75,6 +77,8 @@ pub struct Pick {
     pub weight: f64,
     /// What its filters looked at.
     pub limits: PickLimits,
+    /// Whether NUMA cells or PCI devices of the host were taken for it.
+    pub took_devices: bool,
 }
 
 /// The limits that the filters decided by, each only if its filter ran; the host's own claim may hold them again.
@@ -86,6 +90,17 @@ pub struct PickLimits {
     pub memory_mb: Option<f64>,
     /// GiB.
     pub disk_gb: Option<f64>,
+    /// Of NUMA cells, where the instance has any.
+    pub numa_topology: Option<NumaLimits>,
+}
+
+/// How far shared CPUs and memory of a NUMA cell may be overcommitted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NumaLimits {
+    /// The host's.
+    pub cpu_allocation_ratio: f64,
+    /// The host's.
+    pub ram_allocation_ratio: f64,
 }
 
 /// Why nothing was placed.
@@ -126,6 +141,9 @@ pub enum Failure {
         /// Of the group.
         policy: String,
     },
+    /// NUMA cells or PCI devices that cannot be asked for like this.
+    #[error(transparent)]
+    Devices(BadDevices),
     /// A request that no fleet could satisfy.
     #[error("{what} is {value}; it must be {bound}")]
     Invalid {
@@ -167,6 +185,8 @@ pub(crate) struct Request<'r> {
     /// Compiled when there are first two hosts to tell apart.
     pub(crate) weighers: Vec<Weigher>,
     allocation: Allocation,
+    /// Of NUMA cells and PCI devices, by the next instance; absent: nothing.
+    wanted: Option<Box<Wanted>>,
     instances: usize,
     alternates: usize,
     rng: Option<ChaCha8Rng>,
@@ -177,6 +197,47 @@ impl Request<'_> {
     pub(crate) fn begin(&mut self, table: &HostTable, index: usize) {
         if let Some(group) = &mut self.group {
             group.begin(self.spec.instance_uuids[index], table);
+        }
+    }
+
+    /// What the filters held the host against.
+    fn limits(&self, table: &HostTable, row: Row) -> PickLimits {
+        let of_host = table.view(row).limits();
+        // Nova keeps the limit of the filter that ran last.
+        let total_by_ratio = |plain: FilterKind, own: FilterKind, limit: f64, total: f64| {
+            let ran = self.filters.iter().rev().find(|filter| filter.kind == plain || filter.kind == own)?;
+            Some(ran.ratio(table, row).map_or(limit, |ratio| total * ratio))
+        };
+        let reported = *table.view(row).reported();
+        let (vcpus, memory) = (reported.vcpus_total as f64, reported.memory_mb_total as f64);
+        let vcpus = total_by_ratio(FilterKind::Core, FilterKind::AggregateCore, of_host.vcpus, vcpus);
+        let disk = reported.disk_gb_total as f64;
+        let cells = || table.devices(row).is_some_and(|devices| devices.cells().is_some());
+        let wants_cells = self.wanted.as_ref().is_some_and(|wanted| wanted.cells.is_some());
+        let fitted = wants_cells
+            && self.filters.iter().any(|filter| filter.kind == FilterKind::NumaTopology)
+            && cells();
+        PickLimits {
+            vcpus: vcpus.filter(|limit| *limit > 0.0),
+            memory_mb: total_by_ratio(FilterKind::Ram, FilterKind::AggregateRam, of_host.memory_mb, memory),
+            disk_gb: total_by_ratio(FilterKind::Disk, FilterKind::AggregateDisk, of_host.disk_gb, disk),
+            numa_topology: fitted.then_some(NumaLimits {
+                cpu_allocation_ratio: reported.ratios.cpu,
+                ram_allocation_ratio: reported.ratios.ram,
+            }),
+        }
+    }
+
+    /// Takes what the instance at `index` gets from its host.
+    fn consume(&mut self, table: &mut HostTable, index: usize, pick: &mut Pick) {
+        table.allocate(pick.row, &self.allocation);
+        let Some(wanted) = &mut self.wanted else { return };
+        let ratios = |limits: NumaLimits| (limits.cpu_allocation_ratio, limits.ram_allocation_ratio);
+        let limits = pick.limits.numa_topology.map(ratios);
+        let uuid = self.spec.instance_uuids[index];
+        pick.took_devices = table.take_devices(pick.row, uuid, wanted, limits);
+        for filter in &mut self.filters {
+            filter.wants(wanted);
         }
     }
 
@@ -214,8 +275,11 @@ impl FilterScheduler {
         let failure = self.place(table, request, terms, &mut selected).err();
         if (failure.is_some() || terms.dry_run) && !selected.picks.is_empty() {
             let allocation = Allocation::of_flavor(&request.flavor);
-            for pick in &selected.picks {
+            for (pick, uuid) in selected.picks.iter().zip(&request.instance_uuids).rev() {
                 table.deallocate(pick.row, &allocation);
+                if pick.took_devices {
+                    table.give_back_devices(pick.row, *uuid);
+                }
             }
         }
         if failure.is_some() {
@@ -232,7 +296,7 @@ impl FilterScheduler {
         terms: &Terms,
         selected: &mut Selected,
     ) -> Result<(), Failure> {
-        let asked = Self::read(spec)?;
+        let asked = self.read(spec)?;
         let placement = Placement::compile(table, &asked, &self.options)?;
         self.narrow(table, spec)?;
         let mut request = self.compile(table, &asked, placement, terms);
@@ -256,9 +320,9 @@ impl FilterScheduler {
                 selected.explanation.ranking = explain::ranking(weighing, ranking, &self.work.ranges, hosts);
             }
             let Weighed { row, weight } = self.work.best[0];
-            let limits = limits(table, Row(row), &request.filters);
-            selected.picks.push(Pick { row: Row(row), weight, limits });
-            table.allocate(Row(row), &request.allocation);
+            let limits = request.limits(table, Row(row));
+            selected.picks.push(Pick { row: Row(row), weight, limits, took_devices: false });
+            request.consume(table, index, &mut selected.picks[index]);
             request.placed(index, Row(row));
             if !last || (request.instances > 1 && request.alternates > 0) {
                 self.remember();
@@ -268,10 +332,17 @@ impl FilterScheduler {
     }
 
     /// Reads what no host has a say about.
-    pub(crate) fn read(spec: &RequestSpec) -> Result<Asked<'_>, Failure> {
+    pub(crate) fn read<'r>(&self, spec: &'r RequestSpec) -> Result<Asked<'r>, Failure> {
         check(spec)?;
         let image = spec.image.as_ref().map(ImageProperties::read).transpose().map_err(Failure::Image)?;
-        Ok(Asked { spec, image: image.unwrap_or_default() })
+        let image = image.unwrap_or_default();
+        let wanted = Wanted {
+            cells: instance_topology::of_request(spec, &image).map_err(Failure::Devices)?,
+            pci_requests: instance_topology::pci_requests(spec, &image).map_err(Failure::Devices)?,
+            network: spec.network_metadata.as_ref().map(instance_topology::network),
+            packing: self.options.policy.packing_host_numa_cells_allocation_strategy,
+        };
+        Ok(Asked { spec, image, wanted })
     }
 
     /// The next best hosts. After several instances the fleet is weighed once more, as the last one left it.
@@ -375,6 +446,7 @@ impl FilterScheduler {
             group,
             weighers: Vec::new(),
             allocation: Allocation::of_flavor(&spec.flavor),
+            wanted: (!asked.wanted.is_nothing()).then(|| Box::new(asked.wanted.clone())),
             instances: spec.instance_uuids.len(),
             alternates: terms.alternates.unwrap_or(self.options.max_attempts - 1) as usize,
             rng: random.then(|| ChaCha8Rng::seed_from_u64(terms.seed)),
@@ -587,24 +659,6 @@ fn runs(filter: &Filter, index: usize) -> bool {
 
 fn set(words: &mut [u64], row: Row) {
     words[row.index() / BLOCK] |= 1 << (row.index() % BLOCK);
-}
-
-fn limits(table: &HostTable, row: Row, filters: &[Filter]) -> PickLimits {
-    let of_host = table.view(row).limits();
-    // Nova keeps the limit of the filter that ran last.
-    let total_by_ratio = |plain: FilterKind, own: FilterKind, limit: f64, total: f64| {
-        let ran = filters.iter().rev().find(|filter| filter.kind == plain || filter.kind == own)?;
-        Some(ran.ratio(table, row).map_or(limit, |ratio| total * ratio))
-    };
-    let reported = *table.view(row).reported();
-    let (vcpus, memory) = (reported.vcpus_total as f64, reported.memory_mb_total as f64);
-    let vcpus = total_by_ratio(FilterKind::Core, FilterKind::AggregateCore, of_host.vcpus, vcpus);
-    let disk = reported.disk_gb_total as f64;
-    PickLimits {
-        vcpus: vcpus.filter(|limit| *limit > 0.0),
-        memory_mb: total_by_ratio(FilterKind::Ram, FilterKind::AggregateRam, of_host.memory_mb, memory),
-        disk_gb: total_by_ratio(FilterKind::Disk, FilterKind::AggregateDisk, of_host.disk_gb, disk),
-    }
 }
 
 /// Refuses what no fleet could hold, so that every later comparison stays within its lanes.

@@ -189,8 +189,8 @@ fn what_is_not_known_is_refused_by_name() {
         ),
         (|q| q["requests"][0]["instance_uuids"] = json!([1]), "expected a formatted UUID string"),
         (
-            |q| q["requests"][0]["network_metadata"] = json!({"tunneled": true}),
-            "requests[0].network_metadata: no filter",
+            |q| q["hosts"][0]["numa_topology"] = json!({"cells": [{"id": 1}, {"id": 1}]}),
+            "hosts[0](a).devices: numa_topology: two cells have the id 1",
         ),
         (
             |q| q["aggregates"] = json!([{"id": 1}, {"id": 1}]),

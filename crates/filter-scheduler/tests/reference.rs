@@ -4,15 +4,17 @@
 
 mod naive;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use naive::explained;
 use naive::policy::{QUERIES_ERROR, QUERIES_NOT, QUERIES_OR, QUERIES_ROOM};
-use naive::{Host, Naive, Outcome};
+use naive::{Host, Naive, Outcome, devices};
 use novella_filter_scheduler::{
-    Aggregate, Failure, FilterKind, FilterScheduler, HostTable, Instance, OnFilterError, Policy, Resources,
-    Row, SchedulerOptions, Selected, Status, Terms, WeigherKind,
+    Aggregate, Devices, Failure, FilterKind, FilterScheduler, HostTable, Instance, OnFilterError, Policy,
+    Resources, Row, SchedulerOptions, Selected, Status, Terms, WeigherKind,
 };
+use novella_objects::document::PciPool;
 use novella_objects::{AllocationRatios, Flavor, Image, InstanceGroup, Inventory, RequestSpec, Retry};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -37,7 +39,7 @@ const PLACEMENT: [&str; 12] = [
     "trait1:",
     "resources:CUSTOM_GPU",
     "resources:CUSTOM_X",
-    "resources:PCPU",
+    "resources:VGPU",
 ];
 
 #[test]
@@ -119,10 +121,16 @@ fn case(seed: u64) -> Seen {
             dry_run: rng.random_bool(0.2),
             alternates: rng.random_bool(0.5).then(|| rng.random_range(0..5)),
         };
-        let naive = Naive { options: &options, request: &request, terms: &terms, aggregates: &aggregates };
+        let naive = Naive {
+            options: &options,
+            request: &request,
+            terms: &terms,
+            aggregates: &aggregates,
+            guest: RefCell::default(),
+        };
         let before = hosts.clone();
         let expected = naive.select(&mut hosts);
-        if matches!(expected, Outcome::Failed { .. }) || terms.dry_run {
+        if !matches!(expected, Outcome::Placed { .. }) || terms.dry_run {
             hosts = before.clone();
         }
         for (host, before) in hosts.iter_mut().zip(&before) {
@@ -155,6 +163,9 @@ fn case(seed: u64) -> Seen {
             let held =
                 table.inventories(row).map(|held| (held.class.to_owned(), (held.inventory, held.used)));
             assert_eq!(held.collect::<BTreeMap<_, _>>(), host.inventories, "{}", host.name);
+            let devices = Devices::read(host.numa.as_ref(), &host.pools).expect("generated devices are good");
+            let left = table.devices(row).cloned().unwrap_or_default();
+            assert_eq!(left, devices, "{}: {request:#?}", host.name);
         }
     }
     seen
@@ -213,6 +224,12 @@ fn options(rng: &mut Rng) -> SchedulerOptions {
     } else if rng.random_bool(0.5) {
         enabled_filters.shuffle(rng);
         enabled_filters.truncate(rng.random_range(0..=enabled_filters.len()));
+    }
+    for kind in [FilterKind::NumaTopology, FilterKind::PciPassthrough] {
+        // Few hosts and requests have to do with them.
+        if rng.random_bool(0.15) && !enabled_filters.contains(&kind) {
+            enabled_filters.insert(0, kind);
+        }
     }
     let kinds = if rng.random_bool(0.6) { WeigherKind::ALL.to_vec() } else { WeigherKind::DEFAULT.to_vec() };
     let mut weighers: Vec<_> = kinds
@@ -300,6 +317,12 @@ fn aggregates(rng: &mut Rng) -> Vec<Aggregate> {
         .collect()
 }
 
+/// As many as PCIWeigher tells apart, and more.
+fn many_devices(rng: &mut Rng) -> Vec<PciPool> {
+    let count = *[0, 0, 3, 99, 200].choose(rng).unwrap();
+    if count == 0 { Vec::new() } else { vec![PciPool { count, ..PciPool::default() }] }
+}
+
 /// Few distinct sizes, so that ties are the rule.
 fn fleet(rng: &mut Rng) -> (HostTable, Vec<Host>) {
     let mut table = HostTable::new();
@@ -320,6 +343,8 @@ fn fleet(rng: &mut Rng) -> (HostTable, Vec<Host>) {
         })
         .collect();
     let busy = rng.random_range(0.0..1.0);
+    let kinds = if rng.random_bool(0.7) { rng.random_range(1..4) } else { 0 };
+    let kinds: Vec<_> = (0..kinds).map(|_| (devices::topology(rng), devices::pools(rng))).collect();
     for at in 0..count {
         let name = format!("Host{at:03}");
         let (vcpus, memory, disk) = *sizes.choose(rng).unwrap();
@@ -352,7 +377,9 @@ fn fleet(rng: &mut Rng) -> (HostTable, Vec<Host>) {
             failed_builds: *[0, 0, 0, 1, 4].choose(rng).unwrap(),
             placed: 0,
             hypervisor_version: *[0, 2, 6_002_000, 8_002_001, 123_456_789].choose(rng).unwrap(),
-            pci_devices: *[0, 0, 3, 99, 200].choose(rng).unwrap(),
+            numa: None,
+            pools: many_devices(rng),
+            not_building: 0,
             cell: [None, Some("c1"), Some("c2")].choose(rng).unwrap().map(str::to_owned),
             ip: rng.random_bool(0.9).then(|| format!("10.0.{}.{}", rng.random_range(0..3), at)),
             supported: rng.random_bool(0.9).then(|| {
@@ -367,7 +394,12 @@ fn fleet(rng: &mut Rng) -> (HostTable, Vec<Host>) {
             traits: traits(rng),
             inventories: inventories(rng),
         };
-        let host = with_kinds(rng, host);
+        let mut host = with_kinds(rng, host);
+        if let Some((numa, pools)) = kinds.choose(rng)
+            && rng.random_bool(0.9)
+        {
+            (host.numa, host.pools) = (rng.random_bool(0.9).then(|| numa.clone()), pools.clone());
+        }
         // Rows are given back and taken again, so that fleet order is not the order of names.
         let row = table.insert(&name, &format!("node-{name}"));
         if rng.random_bool(0.1) {
@@ -406,7 +438,7 @@ fn traits(rng: &mut Rng) -> Vec<String> {
 /// Capacities that amounts meet exactly, and some that bounds keep them from.
 fn inventories(rng: &mut Rng) -> BTreeMap<String, (Option<Inventory>, u64)> {
     let mut all = BTreeMap::new();
-    for class in ["CUSTOM_GPU", "CUSTOM_X", "PCPU"] {
+    for class in ["CUSTOM_GPU", "CUSTOM_X", "VGPU"] {
         if rng.random_bool(0.3) {
             continue;
         }
@@ -453,7 +485,8 @@ fn write(table: &mut HostTable, row: Row, host: &Host) {
     );
     let ids: Vec<u32> = host.aggregates.iter().rev().copied().collect();
     table.set_host_aggregates(row, &ids);
-    table.set_pci_devices(row, host.pci_devices);
+    let devices = Devices::read(host.numa.as_ref(), &host.pools).expect("generated devices are good");
+    table.set_devices(row, &devices);
     table.set_cell(row, host.cell.as_deref());
     for ((uuid, flavor), image) in
         host.instances.iter().zip(&host.instance_flavors).zip(&host.instance_images)
@@ -512,6 +545,7 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
     }
     let instances = if rng.random_bool(0.4) { 1 } else { rng.random_range(1..30) };
     let change_case = rng.random_bool(0.5);
+    let numa_topology = rng.random_bool(0.4).then(|| devices::guest(rng));
     let cased = |name: String| if change_case { name.to_uppercase() } else { name };
     RequestSpec {
         instance_uuids: (0..instances).map(Uuid::from_u128).collect(),
@@ -547,7 +581,10 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
         is_bfv: rng.random_bool(0.2),
         scheduler_hints: hints(rng),
         project_id: [None, Some("p1"), Some("p3"), Some("p9")].choose(rng).unwrap().map(str::to_owned),
-        image: rng.random_bool(0.5).then(|| image(rng)),
+        image: rng.random_bool(0.5).then(|| image(rng, numa_topology.is_some())),
+        numa_topology,
+        pci_requests: if rng.random_bool(0.4) { devices::requests(rng) } else { Vec::new() },
+        network_metadata: rng.random_bool(0.2).then(|| devices::network(rng)),
         instance_group: rng.random_bool(0.4).then(|| group(rng, hosts)),
         retry: rng.random_bool(0.3).then(|| {
             let host = some(rng);
@@ -572,7 +609,7 @@ fn asked_of_placement(rng: &mut Rng) -> Vec<(String, String)> {
             specs.push((format!("trait{word}:{name}"), said.to_owned()));
         }
         if rng.random_bool(0.15) {
-            let class = *["CUSTOM_GPU", "CUSTOM_GPU", "CUSTOM_X", "PCPU", "GPU"].choose(rng).unwrap();
+            let class = *["CUSTOM_GPU", "CUSTOM_GPU", "CUSTOM_X", "VGPU", "GPU"].choose(rng).unwrap();
             let amount = *["0", "1", "2", "3", "4", "-1", "99999999999"].choose(rng).unwrap();
             specs.push((format!("resources{word}:{class}"), amount.to_owned()));
         }
@@ -614,7 +651,7 @@ fn hints(rng: &mut Rng) -> BTreeMap<String, serde_json::Value> {
     hints
 }
 
-fn image(rng: &mut Rng) -> Image {
+fn image(rng: &mut Rng, cells: bool) -> Image {
     let mut properties = BTreeMap::new();
     let mut set = |rng: &mut Rng, name: &str, values: &[&str]| {
         if rng.random_bool(0.4) {
@@ -626,6 +663,10 @@ fn image(rng: &mut Rng) -> Image {
     set(rng, "img_hv_type", &["qemu", "xen"]);
     set(rng, "os_distro", &["debian", "arch"]);
     set(rng, "trait:CUSTOM_A", &["required", "no", "no"]);
+    if cells {
+        set(rng, "hw_cpu_policy", &["dedicated"]);
+        set(rng, "hw_cpu_thread_policy", &["require", "prefer"]);
+    }
     Image {
         id: [None, Some("i1"), Some("i9")].choose(rng).unwrap().map(str::to_owned),
         properties,

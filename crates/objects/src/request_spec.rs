@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::document::{InstanceNumaTopology, NetworkMetadata, PciRequest};
+
 /// The size of an instance.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -134,6 +136,15 @@ pub struct RequestSpec {
     /// Hosts tried before, if this is a retry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// NUMA cells of each instance; absent: those that flavor and image ask for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numa_topology: Option<InstanceNumaTopology>,
+    /// PCI devices of each instance, in the order in which they are taken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pci_requests: Vec<PciRequest>,
+    /// Networks that NUMA cells must be near.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_metadata: Option<NetworkMetadata>,
     /// Scheduler hints: each value a string or a list of them.
     pub scheduler_hints: BTreeMap<String, Value>,
     /// Who asks.

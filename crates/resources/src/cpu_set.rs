@@ -6,7 +6,7 @@
 use std::fmt;
 
 /// One more than the largest CPU number that a set holds.
-pub const MAX_CPUS: u32 = 1 << 14;
+pub const MAX_CPUS: u32 = 1 << 16;
 
 /// See the module's text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

@@ -29,10 +29,12 @@ const GATHER_TIMEOUT: Duration = Duration::from_secs(7);
 const GATHER_QUIET: Duration = Duration::from_secs(1);
 
 /// Filters that read what no agent reports, and what that is.
-const UNFED: [(FilterKind, &str); 3] = [
+const UNFED: [(FilterKind, &str); 5] = [
     (FilterKind::SimpleCidrAffinity, "host_ip"),
     (FilterKind::Metrics, "metrics"),
     (FilterKind::ImageProperties, "supported_instances"),
+    (FilterKind::NumaTopology, "what is used of NUMA cells"),
+    (FilterKind::PciPassthrough, "PCI devices"),
 ];
 
 /// Where the policy is read from.

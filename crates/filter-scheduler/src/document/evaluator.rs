@@ -202,9 +202,10 @@ fn error(table: &HostTable, failure: Failure) -> Option<OutcomeError> {
         Failure::Filter(error) => Some(filter_error(table, &error)),
         Failure::Weigher(error) => Some(weigher_error(table, &error)),
         Failure::Image(bad) => Some(OutcomeError::Image { reason: bad.to_string() }),
-        failure @ (Failure::Invalid { .. } | Failure::Unknown { .. } | Failure::NotConfigured { .. }) => {
-            Some(OutcomeError::Request { reason: failure.to_string() })
-        }
+        failure @ (Failure::Invalid { .. }
+        | Failure::Unknown { .. }
+        | Failure::NotConfigured { .. }
+        | Failure::Devices(_)) => Some(OutcomeError::Request { reason: failure.to_string() }),
     }
 }
 

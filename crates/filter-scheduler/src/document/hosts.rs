@@ -15,6 +15,7 @@ use novella_resources::SIZES;
 use serde_json::value::RawValue;
 
 use super::BadDocument;
+use crate::devices::Devices;
 use crate::host_table::{HostTable, Resources, Row};
 use crate::instances::Instance;
 use crate::python;
@@ -72,8 +73,8 @@ fn fill(table: &mut HostTable, row: Row, host: &Host<'_>, down_time: f64) -> Res
     }
     let resources = resources(host)?;
     table.set_resources(row, &resources).map_err(|bad| BadDocument::new("amounts", bad.to_string()))?;
-    let devices = host.pci_pools.iter().fold(0_u32, |sum, pool| sum.saturating_add(pool.count));
-    table.set_pci_devices(row, devices);
+    let devices = Devices::read(host.numa_topology.as_ref(), &host.pci_pools);
+    table.set_devices(row, &devices.map_err(|bad| BadDocument::new("devices", bad.to_string()))?);
     table.set_capabilities(row, &capabilities(host)?);
     table.set_traits(row, host.traits.iter().map(|name| &**name));
     table.set_inventories(
@@ -84,9 +85,6 @@ fn fill(table: &mut HostTable, row: Row, host: &Host<'_>, down_time: f64) -> Res
 }
 
 fn refuse_what_no_filter_reads(host: &Host<'_>) -> Result<(), BadDocument> {
-    if host.numa_topology.is_some() {
-        return Err(BadDocument::new("numa_topology", "no filter of this version reads it; leave it out"));
-    }
     if let Some(class) = SIZES.iter().find(|class| host.resources.contains_key(**class)) {
         let reason = "the host's own total and used amounts are what counts; leave it out";
         return Err(BadDocument::new(format!("resources.{class}"), reason));

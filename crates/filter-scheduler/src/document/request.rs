@@ -9,7 +9,6 @@ use crate::select::MAX_INSTANCES;
 
 /// See the module's text.
 pub fn request_spec(request: &Request) -> Result<RequestSpec, BadDocument> {
-    refuse_what_no_filter_reads(request)?;
     let image = match (&request.image, &request.image_id, &request.image_disk_format) {
         (None, None, None) => None,
         (properties, id, disk_format) => Some(Image {
@@ -46,6 +45,9 @@ pub fn request_spec(request: &Request) -> Result<RequestSpec, BadDocument> {
         retry: request.retry.clone(),
         scheduler_hints: request.hints.clone(),
         project_id: request.project_id.clone(),
+        numa_topology: request.numa_topology.clone(),
+        pci_requests: request.pci_requests.clone(),
+        network_metadata: request.network_metadata.clone(),
         attempt: 0,
     })
 }
@@ -66,17 +68,4 @@ fn instance_uuids(request: &Request) -> Result<Vec<Uuid>, BadDocument> {
         return Err(BadDocument::new("instance_uuids", reason));
     }
     Ok(given.clone())
-}
-
-fn refuse_what_no_filter_reads(request: &Request) -> Result<(), BadDocument> {
-    for (field, used) in [
-        ("numa_topology", request.numa_topology.is_some()),
-        ("pci_requests", !request.pci_requests.is_empty()),
-        ("network_metadata", request.network_metadata.is_some()),
-    ] {
-        if used {
-            return Err(BadDocument::new(field, "no filter of this version reads it; leave it out"));
-        }
-    }
-    Ok(())
 }

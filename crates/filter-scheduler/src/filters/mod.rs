@@ -11,6 +11,7 @@ mod attributes;
 mod bound;
 mod by_aggregate;
 mod compute_capabilities;
+mod devices;
 mod image;
 mod json_query;
 mod network;
@@ -25,14 +26,16 @@ use crate::aggregates::{Facts, ZONE_KEY};
 use crate::bitmap::{above, below_f32, either, word_bits};
 use crate::capability_columns::Kind;
 use crate::columns::{RawColumn, RoomColumn};
+use crate::devices::Wanted;
 use crate::group::{Group, Policy as GroupPolicy};
 use crate::host_table::{BLOCK, Columns, Exact, HostTable, NO_ZONE, Row, lane};
 use crate::image::ImageProperties;
 use crate::json::Json;
-use crate::options::{FilterKind, SchedulerOptions, ratios};
+use crate::options::{FilterKind, OnFilterError, SchedulerOptions, ratios};
 use crate::python;
 pub(crate) use bound::Bound;
 use compute_capabilities::Questions;
+use devices::{CellQuestion, DeviceQuestion};
 use image::Support;
 use json_query::Query;
 use network::Network;
@@ -43,6 +46,8 @@ pub(crate) use refusal::Scene;
 pub(crate) struct Asked<'r> {
     pub(crate) spec: &'r RequestSpec,
     pub(crate) image: ImageProperties,
+    /// Of NUMA cells and PCI devices, by its first instance.
+    pub(crate) wanted: Wanted,
 }
 
 impl Asked<'_> {
@@ -106,6 +111,9 @@ enum Program {
     Query(Query),
     /// Hosts with instances of this flavor only.
     Flavor(Box<str>),
+    /// What it asks changes with every instance of the request that is placed.
+    Cells(Box<CellQuestion>),
+    Devices(DeviceQuestion),
     /// Nova raises the same exception at every host.
     Broken(String),
 }
@@ -278,9 +286,27 @@ impl Filter {
                 });
                 Program::Rows(bitmap(table, rows, false))
             }
+            // An image is never missing in Nova's own use, not even of a volume.
+            FilterKind::NumaTopology
+                if request.image.is_none() && options.on_filter_error == OnFilterError::FailRequest =>
+            {
+                Program::Broken("the request has no image".to_owned())
+            }
+            FilterKind::NumaTopology => CellQuestion::compile(asked, &asked.wanted)
+                .map_or(Program::PassAll, |question| Program::Cells(Box::new(question))),
+            FilterKind::PciPassthrough => {
+                DeviceQuestion::compile(&asked.wanted).map_or(Program::PassAll, Program::Devices)
+            }
             FilterKind::TypeAffinity => Program::Flavor(request.flavor.identity().into()),
         };
         Self { kind, program }
+    }
+
+    /// The next instance of the request wants this of NUMA cells and PCI devices.
+    pub(crate) fn wants(&mut self, wanted: &Wanted) {
+        if let Program::Cells(question) = &mut self.program {
+            question.wants(wanted);
+        }
     }
 
     /// Of the hosts `alive` in a block, those that pass.
@@ -375,6 +401,8 @@ impl Filter {
                     table.instances.kinds_on(row).map(|kind| kind.and_then(|kind| kind.flavor.as_deref()));
                 Ok(flavors.into_iter().all(|flavor| flavor == Some(&**wanted)))
             }),
+            Program::Cells(question) => each.ask(|row| question.ask(table, row)),
+            Program::Devices(question) => each.ask(|row| question.ask(table, row)),
             Program::Broken(reason) => each.ask(|_| Err(reason.clone())),
             program => unreachable!("{program:?} has run"),
         }

@@ -79,6 +79,8 @@ impl Filter {
                     .collect();
                 format!("it has instances of {}, asked only {wanted}", list(flavors))
             }
+            Program::Cells(question) => question.refusal(table, row.index()),
+            Program::Devices(question) => question.refusal(table, row.index()),
             Program::Sets(_) => scene.sets(self.kind),
             Program::Rows(_) => scene.rows(self.kind),
             Program::PassAll | Program::Broken(_) => format!("{} refuses it", self.kind),

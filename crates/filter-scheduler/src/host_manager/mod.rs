@@ -208,6 +208,7 @@ impl HostManager {
     fn let_go(&mut self, uuid: Uuid, reservation: &Reservation) {
         if let Place::Row(row) = reservation.place {
             self.table.deallocate(row, &reservation.allocation);
+            self.table.give_back_devices(row, uuid);
             self.record_mut(row).held -= 1;
             self.members.go(&mut self.table, row, uuid, reservation.more().group);
         }

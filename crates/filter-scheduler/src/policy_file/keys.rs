@@ -287,6 +287,13 @@ pub const POLICY_KEYS: &[PolicyKey] = &[
         |d, f, r| put(&mut d.options.policy.metrics_weight_of_unavailable, factor(f, r, true)),
         |o| json!(o.policy.metrics_weight_of_unavailable),
     ),
+    option(
+        "compute.packing_host_numa_cells_allocation_strategy",
+        "true or false",
+        "NUMATopologyFilter: whether full NUMA cells are preferred to empty ones.",
+        |d, f, r| put(&mut d.options.policy.packing_host_numa_cells_allocation_strategy, f.flag(r)),
+        |o| json!(o.policy.packing_host_numa_cells_allocation_strategy),
+    ),
 ];
 
 /// Options of Nova that a file may bring along, and why they are none here.

@@ -1,14 +1,18 @@
 //! The scheduler's rules, written down as plainly as they can be read. Slow, and meant to be.
 
+pub mod devices;
 pub mod explained;
+pub mod numa;
 pub mod placement;
 pub mod policy;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use novella_filter_scheduler::{
     Aggregate, FilterKind, OnFilterError, SchedulerOptions, Status, Terms, WeigherKind,
 };
+use novella_objects::document::{NumaTopology, PciPool};
 use novella_objects::{AllocationRatios, Inventory, RequestSpec};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -46,7 +50,10 @@ pub struct Host {
     /// Instances placed here since.
     pub placed: u32,
     pub hypervisor_version: i64,
-    pub pci_devices: u32,
+    pub numa: Option<NumaTopology>,
+    pub pools: Vec<PciPool>,
+    /// Of the placed, those whose cells or devices could not be taken.
+    pub not_building: u32,
     pub cell: Option<String>,
     pub ip: Option<String>,
     pub supported: Option<Vec<[String; 3]>>,
@@ -62,7 +69,7 @@ impl Host {
     }
 
     pub fn io_ops(&self) -> i64 {
-        i64::from(self.reported_io_ops + self.placed)
+        i64::from(self.reported_io_ops + self.placed - self.not_building)
     }
 }
 
@@ -87,7 +94,9 @@ pub enum Outcome {
 }
 
 /// Filters that run for each instance of a request.
-const REPEATED: [FilterKind; 16] = [
+const REPEATED: [FilterKind; 18] = [
+    FilterKind::NumaTopology,
+    FilterKind::PciPassthrough,
     FilterKind::Ram,
     FilterKind::Core,
     FilterKind::Disk,
@@ -111,6 +120,8 @@ pub struct Naive<'a> {
     pub request: &'a RequestSpec,
     pub terms: &'a Terms,
     pub aggregates: &'a [Aggregate],
+    /// The instance's cells, as the instances before it have left them.
+    pub guest: RefCell<Option<numa::Guest>>,
 }
 
 /// What a filter says of one host: a refusal carries what was there instead, where that is a number.
@@ -134,6 +145,11 @@ impl Naive<'_> {
             most: group.rules.get("max_server_per_host").map_or(1, |text| text.parse().unwrap()),
         });
         let mut picks: Vec<(usize, f64)> = Vec::new();
+        *self.guest.borrow_mut() = self
+            .request
+            .numa_topology
+            .clone()
+            .map(|asked| numa::Guest { pinned: vec![Default::default(); asked.cells.len()], asked });
         let (mut tallies, mut ranking) = (Vec::new(), Vec::new());
         for index in 0..count {
             let Some((candidates, asked)) = self.placement(hosts, &list, index) else {
@@ -164,6 +180,7 @@ impl Naive<'_> {
             for (class, amount) in sizes.classes {
                 hosts[host].inventories.entry(class).or_default().1 += amount;
             }
+            hosts[host].not_building += u32::from(self.take_devices(&mut hosts[host]).is_err());
             if let Some(group) = &mut group {
                 group.hosts.insert(hosts[host].name.clone());
                 hosts[host].instances.insert(self.request.instance_uuids[index]);
@@ -301,9 +318,73 @@ impl Naive<'_> {
                 let (total, used) = ((host.disk * 1024) as f64, (host.disk_used * 1024) as f64);
                 fits(total, ratio, used, sizes.disk_mb, 1024.0)
             }
+            FilterKind::NumaTopology => self.numa_topology(host),
+            FilterKind::PciPassthrough => {
+                let requests = &self.request.pci_requests;
+                let granted = numa::grant(&mut host.pools.clone(), requests, None, None);
+                granted.map_or(Verdict::Error, plain)
+            }
             FilterKind::ComputeCapabilities => self.capabilities(host),
             other => self.policy_verdict(other, host, group, instance),
         }
+    }
+
+    fn numa_topology(&self, host: &Host) -> Verdict {
+        let plain = |pass| if pass { Verdict::Pass } else { Verdict::Reject(None) };
+        if self.request.image.is_none() && self.options.on_filter_error == OnFilterError::FailRequest {
+            return Verdict::Error;
+        }
+        let property =
+            |name: &str| Some(self.request.image.as_ref()?.properties.get(name)?.as_str()?.to_owned());
+        let numa = host.numa.as_ref().filter(|topology| !topology.cells.is_empty());
+        let threads = |numa: &NumaTopology| numa.cells.iter().flat_map(|c| &c.siblings).any(|s| s.len() > 1);
+        if property("hw_cpu_policy").as_deref() == Some("dedicated")
+            && property("hw_cpu_thread_policy").as_deref() == Some("require")
+            && numa.is_some_and(|numa| !threads(numa))
+        {
+            return Verdict::Reject(None);
+        }
+        let Some(mut guest) = self.guest.borrow().clone() else { return Verdict::Pass };
+        let Some(numa) = numa else { return Verdict::Reject(None) };
+        let limits = self.numa_limits(host);
+        let (requests, packing) = (&self.request.pci_requests, self.packing());
+        let fits = numa::fit(numa, &host.pools, &mut guest, Some(&limits), requests, packing);
+        fits.map_or(Verdict::Error, plain)
+    }
+
+    fn packing(&self) -> bool {
+        self.options.policy.packing_host_numa_cells_allocation_strategy
+    }
+
+    fn numa_limits(&self, host: &Host) -> numa::Limits<'_> {
+        let network = self.request.network_metadata.as_ref();
+        numa::Limits { cpu: host.ratios.cpu, ram: host.ratios.ram, network }
+    }
+
+    fn take_devices(&self, host: &mut Host) -> Result<(), numa::Raises> {
+        let mut state = self.guest.borrow_mut();
+        let (requests, packing) = (&self.request.pci_requests, self.packing());
+        let forced = !self.request.force_hosts.is_empty()
+            && !self.request.scheduler_hints.contains_key("_nova_check_type");
+        let filtered = !forced && self.options.enabled_filters.contains(&FilterKind::NumaTopology);
+        if let (Some(numa), Some(guest)) = (&host.numa, &mut *state)
+            && !numa.cells.is_empty()
+        {
+            let limits = self.numa_limits(host);
+            let limits = filtered.then_some(&limits);
+            if !numa::fit(numa, &host.pools, guest, limits, requests, packing)? {
+                *state = None;
+            }
+        }
+        if let (Some(numa), Some(guest)) = (&mut host.numa, &*state)
+            && !numa.cells.is_empty()
+        {
+            numa::take(numa, guest)?;
+        }
+        let ids: Option<Vec<u32>> =
+            state.as_ref().map(|guest| guest.asked.cells.iter().map(|cell| cell.id).collect());
+        let granted = numa::grant(&mut host.pools, requests, ids.as_deref(), host.numa.as_ref())?;
+        if granted { Ok(()) } else { Err(numa::Raises) }
     }
 
     /// The few specs that requests of this test carry.

@@ -232,7 +232,9 @@ impl Naive<'_> {
             WeigherKind::IoOps => host.io_ops() as f64,
             WeigherKind::HypervisorVersion => host.hypervisor_version as f64,
             WeigherKind::NumInstances => host.num_instances() as f64,
-            WeigherKind::Pci => f64::from(100 - host.pci_devices.min(99)),
+            WeigherKind::Pci => {
+                f64::from(100 - host.pools.iter().map(|pool| pool.count).sum::<u32>().min(99))
+            }
             WeigherKind::SoftAffinity => members("soft-affinity"),
             WeigherKind::SoftAntiAffinity => -members("soft-anti-affinity"),
             WeigherKind::BuildFailure => f64::from(host.failed_builds),

@@ -152,7 +152,7 @@ fn first_fit(table: &mut HostTable, spec: &RequestSpec, dry_run: bool) -> Select
         };
         let Some(row) = table.rows().find(fits) else { break };
         table.consume(row, &amounts);
-        picks.push(Pick { row, weight: 1.5, limits: Default::default() });
+        picks.push(Pick { row, weight: 1.5, limits: Default::default(), took_devices: false });
     }
     let all = picks.len() == spec.instance_uuids.len();
     if !all || dry_run {

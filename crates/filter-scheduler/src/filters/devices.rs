@@ -1,0 +1,169 @@
+//! NUMATopologyFilter and PciPassthroughFilter: whether what is left of a host's cells and devices suffices.
+//!
+//! A fit is worth remembering: hosts that have the same left, with the same ratios, are asked once. What the instances of
+//! a request want changes from one to the next (see [`Wanted`]), so verdicts are kept by what was wanted.
+
+use hashbrown::HashMap;
+use novella_resources::numa::{self, InstanceTopology};
+use novella_resources::pci;
+
+use super::Asked;
+use crate::devices::Wanted;
+use crate::host_table::HostTable;
+
+type Verdict = Result<bool, String>;
+
+/// Different wants of one request that verdicts are kept of; all are forgotten when there are more.
+const MAX_WANTS: usize = 64;
+
+/// NUMATopologyFilter, for one request.
+#[derive(Debug)]
+pub(super) struct CellQuestion {
+    wanted: Wanted,
+    /// A pinning policy is asked for that hosts without threads cannot follow.
+    needs_threads: bool,
+    /// What was wanted so far.
+    wants: Vec<Option<InstanceTopology>>,
+    /// Which of `wants` is wanted now.
+    want: u32,
+    /// By want, what a host has left, and its ratios of CPU and memory.
+    verdicts: HashMap<(u32, u64, [u64; 2]), Verdict>,
+}
+
+impl CellQuestion {
+    /// `None` if every host passes.
+    pub(super) fn compile(asked: &Asked<'_>, wanted: &Wanted) -> Option<Self> {
+        let either = |key: &str, property: &str, word: &str| {
+            asked.spec.flavor.extra_specs.get(key).is_some_and(|text| text == word)
+                || asked.image.get_text(property) == Some(word)
+        };
+        let needs_threads = either("hw:cpu_policy", "hw_cpu_policy", "dedicated")
+            && either("hw:cpu_thread_policy", "hw_cpu_thread_policy", "require");
+        let mut question = Self {
+            wanted: Wanted::default(),
+            needs_threads,
+            wants: Vec::new(),
+            want: 0,
+            verdicts: HashMap::new(),
+        };
+        question.wants(wanted);
+        (needs_threads || question.wanted.cells.is_some()).then_some(question)
+    }
+
+    /// The next instance wants this.
+    pub(super) fn wants(&mut self, wanted: &Wanted) {
+        self.wanted = wanted.clone();
+        let want = wanted.cells.as_ref().map(|topology| {
+            let mut topology = topology.clone();
+            for cell in &mut topology.cells {
+                // Where the last one was pinned does not matter to the next.
+                cell.pinning.clear();
+                cell.reserved = Default::default();
+            }
+            topology
+        });
+        let known = self.wants.iter().position(|known| *known == want);
+        let at = known.unwrap_or_else(|| {
+            if self.wants.len() == MAX_WANTS {
+                self.wants.clear();
+                self.verdicts.clear();
+            }
+            self.wants.push(want);
+            self.wants.len() - 1
+        });
+        self.want = at as u32;
+    }
+
+    pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Verdict {
+        let left = table.devices.at(row);
+        let cells = left.and_then(|(devices, serial)| Some((devices.cells()?, &devices.pci_pools, serial)));
+        let Some((topology, pools, serial)) = cells else { return Ok(self.wanted.cells.is_none()) };
+        if self.needs_threads && !topology.has_threads() {
+            return Ok(false);
+        }
+        let Some(guest) = &self.wanted.cells else { return Ok(true) };
+        let ratios = table.columns.exact[row].reported.ratios;
+        let key = (self.want, serial, [ratios.cpu.to_bits(), ratios.ram.to_bits()]);
+        if let Some(verdict) = self.verdicts.get(&key) {
+            return verdict.clone();
+        }
+        let limits = self.wanted.limits(ratios.cpu, ratios.ram);
+        let site = self.wanted.site(topology, pools);
+        let verdict = numa::fit(site, &mut guest.clone(), Some(limits), &self.wanted.pci_requests);
+        let verdict = verdict.map_err(|error| error.to_string());
+        self.verdicts.insert(key, verdict.clone());
+        verdict
+    }
+
+    /// What a host that was refused has, and what was asked.
+    pub(super) fn refusal(&self, table: &HostTable, row: usize) -> String {
+        let asked = self.wanted.cells.as_ref().map_or(&[][..], |topology| &topology.cells);
+        let asked = list(asked.iter().map(|cell| {
+            let (shared, pinned) = (cell.cpuset.len(), cell.pcpuset.len());
+            format!("{shared} shared and {pinned} dedicated CPUs, {} MiB", cell.memory_mb)
+        }));
+        let cells = table.devices.at(row).and_then(|(devices, _)| devices.cells());
+        let Some(topology) = cells else { return format!("it reports no NUMA cells, asked {asked}") };
+        if self.needs_threads && !topology.has_threads() {
+            return "its cores have no threads, which hw:cpu_thread_policy requires".to_owned();
+        }
+        let has = list(topology.cells.iter().map(|cell| {
+            let (shared, used) = (cell.cpuset.len(), cell.cpu_usage);
+            let (free, memory) = (cell.free_pcpus().len(), cell.avail_memory_mb());
+            let id = cell.id;
+            format!("{id}: {shared} shared CPUs ({used} used), {free} dedicated free, {memory} MiB free")
+        }));
+        format!("its NUMA cells are [{has}], asked [{asked}]")
+    }
+}
+
+fn list(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join("; ")
+}
+
+/// PciPassthroughFilter, for one request.
+#[derive(Debug)]
+pub(super) struct DeviceQuestion {
+    requests: Vec<pci::Request>,
+    /// By what a host has left.
+    verdicts: HashMap<u64, Verdict>,
+}
+
+impl DeviceQuestion {
+    /// `None` if every host passes.
+    pub(super) fn compile(wanted: &Wanted) -> Option<Self> {
+        let requests = wanted.pci_requests.clone();
+        (!requests.is_empty()).then(|| Self { requests, verdicts: HashMap::new() })
+    }
+
+    pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Verdict {
+        let supports = |pools: &[pci::Pool]| {
+            pci::supports(pools, &self.requests, None, None).map_err(|error| error.to_string())
+        };
+        match table.devices.at(row) {
+            None => supports(&[]),
+            Some((devices, left)) => {
+                let verdict = self.verdicts.entry(left);
+                verdict.or_insert_with(|| supports(&devices.pci_pools)).clone()
+            }
+        }
+    }
+
+    /// What a host that was refused has, and what was asked.
+    pub(super) fn refusal(&self, table: &HostTable, row: usize) -> String {
+        let pools = table.devices.at(row).map_or(&[][..], |(devices, _)| &devices.pci_pools);
+        let has = list(pools.iter().map(|pool| {
+            let node = pool.numa_node.map_or_else(String::new, |node| format!(" on NUMA node {node}"));
+            format!("{} of {}:{}{node}", pool.count, pool.vendor_id, pool.product_id)
+        }));
+        let asked = list(self.requests.iter().map(|request| {
+            let specs = request.spec.iter().map(|spec| {
+                let tags =
+                    spec.iter().map(|(key, value)| format!("{key}={}", value.as_deref().unwrap_or("")));
+                tags.collect::<Vec<_>>().join(" ")
+            });
+            format!("{} of {}", request.count, specs.collect::<Vec<_>>().join(" or "))
+        }));
+        format!("its free PCI devices are [{has}], asked [{asked}]")
+    }
+}
