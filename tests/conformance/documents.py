@@ -3,6 +3,7 @@
 import random
 
 import fleets
+import numa_pci
 import request_specs
 
 # Where HostState's counters are said besides the host's `stats`.
@@ -67,6 +68,7 @@ REQUEST = {
 }
 
 REQUESTS_PER_DOCUMENT = 5
+NUMA_EVERY = 4  # one document in so many is about NUMA cells and PCI devices, which take Nova long
 
 
 def host(told):
@@ -92,7 +94,16 @@ def generate(seed, number):
     """The document with this number of the run with this seed."""
     rng = random.Random(f"{seed}:{number}")
     options = fleets.options(rng)
+    numa = number % NUMA_EVERY == NUMA_EVERY - 1
+    if numa:
+        numa_pci.options(rng, options)
     hosts, aggregates = fleets.fleet(rng, {*options["filters"], *options["weighers"]})
-    count = range(REQUESTS_PER_DOCUMENT)
-    asked = [request_specs.request(rng, at, hosts, options["filters"]) for at in count]
+    if numa:
+        numa_pci.hosts(rng, hosts)
+    asked = []
+    for at in range(REQUESTS_PER_DOCUMENT):
+        request = request_specs.request(rng, at, hosts, options["filters"])
+        if numa:
+            numa_pci.request(rng, request)
+        asked.append(request)
     return {"schema": 1, "options": options, "aggregates": aggregates, "hosts": hosts, "requests": asked}

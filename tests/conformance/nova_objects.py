@@ -208,12 +208,15 @@ def _image(request):
     return objects.ImageMeta.from_dict(image)
 
 
-def _pci_requests(request):
+def _pci_requests(request, flavor, image):
+    """Nova's API gives those without a policy that of flavor or image."""
+    image = image or objects.ImageMeta.from_dict({})
+    policy = hardware.get_pci_numa_policy_constraint(flavor, image) if request["pci_requests"] else None
     requests = [
         objects.InstancePCIRequest(
             count=asked["count"],
             spec=asked["spec"],
-            numa_policy=asked.get("numa_policy"),
+            numa_policy=asked.get("numa_policy") or policy,
             alias_name=asked.get("alias_name"),
             request_id=str(uuid.uuid5(SPACE, f"pci {at}")),
         )
@@ -258,7 +261,7 @@ def request_spec(context, request):
         instance_group=_group(request["group"]),
         scheduler_hints=hints,
         numa_topology=numa_topology,
-        pci_requests=_pci_requests(request),
+        pci_requests=_pci_requests(request, flavor, image),
         requested_resources=[],
     )
     if network:
