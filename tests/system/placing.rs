@@ -80,7 +80,7 @@ async fn a_refusal_places_nothing_and_counts_what_each_filter_lost() {
     let ram = decision.explanation.filters.iter().find(|tally| tally.filter == "RamFilter").expect("it ran");
     assert_eq!((ram.hosts_in, ram.hosts_out), (3, 0), "{:#?}", decision.explanation.filters);
     let miss = ram.nearest_miss.as_ref().expect("one came nearest");
-    assert_eq!((miss.wanted, miss.unit.as_str()), (7000.0, "MiB"));
+    assert_eq!((miss.wanted, &*miss.unit), (7000.0, "MiB"));
     assert!(miss.available < 7000.0 && miss.host.starts_with("host-"), "{miss:?}");
 
     let explained = cluster.api.get_decision(&decision.decision_id, CallOptions::new(CALL)).await.unwrap();

@@ -14,6 +14,20 @@ pub(crate) fn above(values: &[i32; BLOCK], than: i32) -> u64 {
     gather(&bytes)
 }
 
+/// Bit `i` is set where `values[i] >= at`; and the largest value below `at`, or the least there is.
+pub(crate) fn split(values: &[i32; BLOCK], at: i32) -> (u64, i32) {
+    let (mut bytes, mut below) = ([0u8; BLOCK], [i32::MIN; 8]);
+    for (bytes, values) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(values.as_chunks::<8>().0) {
+        for lane in 0..8 {
+            let value = values[lane];
+            bytes[lane] = u8::from(value >= at);
+            let value = if value >= at { i32::MIN } else { value };
+            below[lane] = if value > below[lane] { value } else { below[lane] };
+        }
+    }
+    (gather(&bytes), below.into_iter().fold(i32::MIN, i32::max))
+}
+
 /// Bit `i` is set where `values[i] > than`.
 pub(crate) fn above_f32(values: &[f32; BLOCK], than: f32) -> u64 {
     let mut bytes = [0u8; BLOCK];
@@ -60,20 +74,6 @@ fn gather(bytes: &[u8; BLOCK]) -> u64 {
     bits
 }
 
-/// The largest of the values whose bit is set and of zero.
-pub(crate) fn max_or_zero(values: &[f32; BLOCK], bits: u64) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    for (values, byte) in values.as_chunks::<8>().0.iter().zip(bits.to_le_bytes()) {
-        let mask = &LANES[usize::from(byte)];
-        for at in 0..8 {
-            // A value without its bit becomes +0.0.
-            let value = f32::from_bits(values[at].to_bits() & mask[at]);
-            lanes[at] = if value > lanes[at] { value } else { lanes[at] };
-        }
-    }
-    lanes.into_iter().fold(0.0, f32::max)
-}
-
 /// The smallest and the largest of the values whose bit is set; infinities where none is.
 pub(crate) fn min_max(values: &[f32; BLOCK], bits: u64) -> (f32, f32) {
     let (mut least, mut most) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
@@ -88,6 +88,24 @@ pub(crate) fn min_max(values: &[f32; BLOCK], bits: u64) -> (f32, f32) {
         }
     }
     (least.into_iter().fold(f32::INFINITY, f32::min), most.into_iter().fold(f32::NEG_INFINITY, f32::max))
+}
+
+/// The largest of the values whose bit is set, of which there is one, and the first place that has it.
+pub(crate) fn largest(values: &[i32; BLOCK], bits: u64) -> (usize, i32) {
+    let mut lanes = [i32::MIN; 8];
+    for (values, byte) in values.as_chunks::<8>().0.iter().zip(bits.to_le_bytes()) {
+        let mask = &LANES[usize::from(byte)];
+        for at in 0..8 {
+            let value = (values[at] & mask[at] as i32) | (i32::MIN & !mask[at] as i32);
+            lanes[at] = if value > lanes[at] { value } else { lanes[at] };
+        }
+    }
+    let most = lanes.into_iter().fold(i32::MIN, i32::max);
+    let mut bytes = [0u8; BLOCK];
+    for (byte, value) in bytes.iter_mut().zip(values) {
+        *byte = u8::from(*value == most);
+    }
+    ((gather(&bytes) & bits).trailing_zeros() as usize, most)
 }
 
 /// For each byte, eight lanes that are all ones where its bit is set.
@@ -134,13 +152,19 @@ mod tests {
             let symbols = values.map(|v| v as u32);
             for (at, &value) in values.iter().enumerate() {
                 prop_assert_eq!(above(&values, than) >> at & 1 == 1, value > than);
+                prop_assert_eq!(split(&values, than).0 >> at & 1 == 1, value >= than);
                 prop_assert_eq!(above_f32(&floats, than as f32) >> at & 1 == 1, value > than);
                 prop_assert_eq!(below_f32(&floats, than as f32) >> at & 1 == 1, value < than);
                 prop_assert_eq!(equal_f32(&floats, than as f32) >> at & 1 == 1, value == than);
                 prop_assert_eq!(either(&symbols, than as u32, 3) >> at & 1 == 1, value == than || value == 3);
             }
-            let largest = word_bits(alive).map(|at| floats[at]).fold(0.0, f32::max);
-            prop_assert_eq!(max_or_zero(&floats, alive), largest);
+            let below = values.into_iter().filter(|value| *value < than).max();
+            prop_assert_eq!(split(&values, than).1, below.unwrap_or(i32::MIN));
+            if alive != 0 {
+                let most = word_bits(alive).map(|at| values[at]).max().unwrap();
+                let first = word_bits(alive).find(|at| values[*at] == most).unwrap();
+                prop_assert_eq!(largest(&values, alive), (first, most));
+            }
             let among = || word_bits(alive).map(|at| floats[at]);
             let bounds = (among().fold(f32::INFINITY, f32::min), among().fold(f32::NEG_INFINITY, f32::max));
             prop_assert_eq!(min_max(&floats, alive), bounds);

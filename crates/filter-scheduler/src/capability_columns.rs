@@ -196,6 +196,7 @@ impl CapabilityColumns {
         self.replace(row, known.chain(extra).chain(facts)) || before != integers
     }
 
+    /// True if a key or a value, or their order, is not as before.
     fn replace<'r>(
         &mut self,
         row: usize,
@@ -284,6 +285,16 @@ impl CapabilityColumns {
     /// The value symbols of a key, column or not; of no key, none.
     pub(crate) fn symbols(&self, key: Option<u32>) -> Symbols<'_> {
         Symbols { columns: self, key, column: key.and_then(|key| self.columns.get(&key)).map(Vec::as_slice) }
+    }
+
+    /// Counts the times that a request may have to be compiled anew for what it says about keys.
+    pub(crate) fn key_changes(&self) -> u64 {
+        self.keys.changes + self.dropped
+    }
+
+    /// Counts the times that a verdict about a value symbol may have become wrong.
+    pub(crate) fn value_changes(&self) -> u64 {
+        self.values.changes
     }
 
     /// A value that some row holds.

@@ -15,12 +15,12 @@ use novella_objects::{
 use novella_resources::{Amounts, Demand};
 use uuid::Uuid;
 
-use crate::explain;
+use crate::explain::{self, Refill};
 use crate::filters::Bound;
 use crate::host_table::{BLOCK, HostState, HostTable, Snapshot};
 use crate::options::FilterKind;
 use crate::placement::{ClassLimit, Placement};
-use crate::select::{Failure, FilterScheduler, Terms};
+use crate::select::{Failure, FilterScheduler};
 
 /// Most instances that one host is said to take, where nothing limits it.
 pub const MAX_ON_A_HOST: u64 = 100_000;
@@ -71,14 +71,18 @@ impl FilterScheduler {
         let classes = placement.take_limits(table);
         placement.run(table, &mut self.work.alive, 0);
         let mut refused = Vec::new();
-        explain::terms(table, &placement, 0, &mut refused);
-        let mut request = self.compile(table, &asked, placement, &Terms::default());
+
+        let mut request = self.compile(table, &asked, placement);
         let bound = |filter: &crate::filters::Filter| filter.bound().map(|bound| (filter.kind, bound));
         let bounds: Vec<_> = request.filters.iter().filter_map(bound).collect();
         request.filters.retain(|filter| filter.bound().is_none());
-        request.begin(table, 0);
-        self.scan(table, &mut request, 0);
-        explain::filters(table, request.filters.iter().zip(&self.work.tallies), &mut refused);
+        request.begin(Uuid::nil(), table);
+        self.scan(table, &mut request);
+        let ran = request.filters.iter().zip(&self.work.tallies);
+        let mut told = Refill::new(&mut refused);
+        explain::terms(table, &request.placement, 0, &mut told);
+        explain::filters(table, ran, &mut told);
+        drop(told);
         let changing = |filter: &&crate::filters::Filter| !filter.kind.once() && !filter.passes_all();
         Ok(Eligible {
             hosts: table.snapshot(),

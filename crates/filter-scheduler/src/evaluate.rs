@@ -10,7 +10,7 @@ use crate::filters::{FilterError, Tally};
 use crate::host_table::{BLOCK, HostTable, Row};
 use crate::options::FilterKind;
 use crate::placement::Placement;
-use crate::select::{Failure, FilterScheduler, Terms};
+use crate::select::{Failure, FilterScheduler};
 use crate::weighers::WeigherError;
 
 /// What became of one host.
@@ -44,9 +44,8 @@ impl FilterScheduler {
         let asked = self.read(spec)?;
         let placement = Placement::compile(table, &asked, self.options())?;
         self.narrow(table, spec)?;
-        let mut request = self.compile(table, &asked, placement, &Terms::default());
-        request.begin(table, 0);
-        self.work.reset_history(table);
+        let mut request = self.compile(table, &asked, placement);
+        request.begin(spec.instance_uuids[0], table);
         let mut verdicts = vec![Verdict::NotConsidered; table.columns.exact.len()];
         request.placement.run(table, &mut self.work.alive, 0);
         for row in bits(&self.work.alive) {
@@ -67,16 +66,10 @@ impl FilterScheduler {
                 }
             }
         }
-        let hosts = self.work.alive.iter().map(|word| word.count_ones()).sum();
-        let (hosts, weigher_errors) = self.value(table, &asked, &mut request, hosts);
-        if hosts > 0 {
-            self.rank(table, &request.weighers, hosts, hosts as usize, &mut None);
-        } else {
-            self.work.best.clear();
-        }
+        let weigher_errors = self.rank_all(table, &asked, &mut request);
         Ok(Evaluation {
             verdicts: table.rows().map(|row| (row, verdicts[row.index()].clone())).collect(),
-            ranking: self.work.best.iter().map(|host| (Row(host.row), host.weight)).collect(),
+            ranking: self.work.ranking.best.iter().map(|host| (Row(host.row), host.weight)).collect(),
             weigher_errors: weigher_errors.into_iter().map(|(_, error)| error).collect(),
         })
     }

@@ -94,6 +94,14 @@ impl Requirement {
         first.map_or(Self::Nothing, |word| Self::Number(Comparison::AtLeast, read_number(word)))
     }
 
+    /// The same as [`Self::matches`] of a number's text, if that can be said without it.
+    pub(crate) fn matches_number(&self, value: f64) -> Option<bool> {
+        match self {
+            Self::Number(comparison, Ok(operand)) => Some(comparison.holds(value, *operand)),
+            _ => None,
+        }
+    }
+
     /// Whether a host's value satisfies this.
     pub(crate) fn matches(&self, value: &str) -> Result<bool, MatchError> {
         match self {

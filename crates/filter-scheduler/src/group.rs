@@ -100,6 +100,8 @@ impl Group {
         if self.members.contains(&instance) && !self.current.contains(&row.0) {
             self.count(row.0);
         }
+        // Asked about again for alternates, it is there already.
+        self.current.push(row.0);
     }
 
     /// Members on a row.

@@ -155,6 +155,8 @@ pub struct HostTable {
 /// When what changed. A revision is a number that only grows.
 #[derive(Debug, Default)]
 pub(crate) struct Stamps {
+    /// Tells this table from any other.
+    pub(crate) table: Arc<()>,
     /// Of the newest change.
     pub(crate) revision: u64,
     /// By block: the revision that last changed one of its rows.
@@ -239,6 +241,8 @@ pub(crate) struct Columns {
     pub(crate) zone: Vec<u32>,
     /// One bit per row: a host is there.
     pub(crate) present: Vec<u64>,
+    /// So many blocks at the beginning have a host in each row, or more.
+    full: usize,
     /// One bit per row: it passes ComputeFilter.
     pub(crate) serving: Vec<u64>,
     pub(crate) exact: Vec<Exact>,
@@ -394,6 +398,7 @@ impl HostTable {
         columns.zone[row.index()] = NO_ZONE;
         columns.exact[row.index()] = Exact::EMPTY;
         columns.present[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+        columns.full = columns.full.min(row.index() / BLOCK);
         columns.serving[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
         columns.derive(row.index());
         columns.hypervisor_version.set(row.index(), 0.0);
@@ -704,9 +709,11 @@ impl<'a> HostState<'a> {
 }
 
 impl Columns {
-    fn lowest_free(&self) -> usize {
-        let word = self.present.iter().position(|&word| word != u64::MAX);
-        word.map_or(self.exact.len(), |at| at * BLOCK + self.present[at].trailing_ones() as usize)
+    fn lowest_free(&mut self) -> usize {
+        let full = self.present[self.full..].iter().take_while(|word| **word == u64::MAX).count();
+        self.full += full;
+        let word = self.present.get(self.full);
+        word.map_or(self.exact.len(), |word| self.full * BLOCK + word.trailing_ones() as usize)
     }
 
     /// Adds one block of empty rows.

@@ -6,11 +6,12 @@
 
 use novella_objects::{FilterOutcome, FilterVerdict, HostVerdict, RequestSpec};
 
-use crate::explain;
+use crate::explain::{self, Refill};
 use crate::filters::{Asked, Scene, Tally};
 use crate::host_table::{BLOCK, HostTable, Row};
 use crate::placement::Placement;
-use crate::select::{Failure, FilterScheduler, Request, Terms};
+use crate::select::{Failure, FilterScheduler};
+use crate::shape::Request;
 use crate::weights::Weighing;
 
 impl FilterScheduler {
@@ -24,9 +25,8 @@ impl FilterScheduler {
         let asked = self.read(spec)?;
         let not_considered = self.not_considered(table, spec, row);
         let placement = Placement::compile(table, &asked, self.options())?;
-        let mut request = self.compile(table, &asked, placement, &Terms::default());
-        request.begin(table, 0);
-        self.work.reset_history(table);
+        let mut request = self.compile(table, &asked, placement);
+        request.begin(spec.instance_uuids[0], table);
         let filters = self.ask_all(table, &asked, &mut request, row);
         let passes =
             not_considered.is_none() && filters.iter().all(|filter| filter.verdict == FilterOutcome::Passes);
@@ -68,7 +68,7 @@ impl FilterScheduler {
         &self,
         table: &HostTable,
         asked: &Asked<'_>,
-        request: &mut Request<'_>,
+        request: &mut Request,
         row: Row,
     ) -> Vec<FilterVerdict> {
         let (block, bit) = (row.index() / BLOCK, 1 << (row.index() % BLOCK));
@@ -103,7 +103,7 @@ impl FilterScheduler {
         &mut self,
         table: &mut HostTable,
         asked: &Asked<'_>,
-        request: &mut Request<'_>,
+        request: &mut Request,
         row: Row,
         verdict: &mut HostVerdict,
     ) {
@@ -112,22 +112,23 @@ impl FilterScheduler {
         }
         self.work.alive.resize(table.columns.present.len(), 0);
         request.placement.run(table, &mut self.work.alive, 0);
-        self.scan(table, request, 0);
+        self.scan(table, request);
         self.work.alive[row.index() / BLOCK] |= 1 << (row.index() % BLOCK);
-        let hosts = self.work.alive.iter().map(|word| word.count_ones()).sum();
-        let (hosts, errors) = self.value(table, asked, request, hosts);
+        let errors = self.rank_all(table, asked, request);
+        let ranking = &self.work.ranking;
+        let hosts = ranking.best.len() as u32;
         verdict.candidates = hosts;
         if let Some((_, error)) = errors.into_iter().find(|(of, _)| *of == row) {
             verdict.weigher_error = Some(error.to_string());
             return;
         }
-        self.rank(table, &request.weighers, hosts, hosts as usize, &mut None);
-        let Some(at) = self.work.best.iter().position(|host| host.row == row.0) else { return };
-        let own = self.work.best[at];
+        let Some(at) = ranking.best.iter().position(|host| host.row == row.0) else { return };
+        let own = ranking.best[at];
         verdict.rank = Some(at as u32 + 1);
         verdict.weight = Some(own.weight);
-        let weighing = Weighing { weighers: &request.weighers, table };
-        let scored = explain::ranking(weighing, &[own], &self.work.ranges, hosts);
+        let weighing = Weighing { weighers: request.weighers.as_deref().unwrap_or_default(), table };
+        let mut scored = Vec::new();
+        explain::ranking(weighing, &[own], &ranking.ranges, hosts, &mut Refill::new(&mut scored));
         verdict.weighers = scored.into_iter().flat_map(|scored| scored.weighers).collect();
     }
 }

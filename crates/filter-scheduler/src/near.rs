@@ -96,8 +96,8 @@ impl FilterScheduler {
         }
         let mut placement = Placement::compile(table, &asked, self.options())?;
         placement.run(table, &mut self.work.alive, 0);
-        let mut request = self.compile(table, &asked, placement, &Terms::default());
-        request.begin(table, 0);
+        let mut request = self.compile(table, &asked, placement);
+        request.begin(spec.instance_uuids[0], table);
         let group = request.group.as_ref();
         let mut near: HashMap<u64, Vec<(f64, Row, Vec<Refused>)>> = HashMap::new();
         for (block, &alive) in self.work.alive.iter().enumerate().filter(|(_, alive)| **alive != 0) {

@@ -16,8 +16,10 @@ use crate::weights::{Range, Weighing};
 /// What happened in the rounds before, as far as later rounds depend on it.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    /// Ranges that were in force for one round or several, with the number of rounds up to their last.
-    epochs: Vec<(Vec<Range>, u32)>,
+    /// Ranges that were in force for one round or several, one after the other.
+    ranges: Vec<Range>,
+    /// For each of these the number of rounds up to their last.
+    epochs: Vec<u32>,
     rounds: u32,
     /// By row: one more than the last round that chose it. Reset through `chosen`, so that it is zeroed only once.
     last_chosen: Vec<u32>,
@@ -40,6 +42,7 @@ impl History {
         self.touched.resize(rows / BLOCK, 0);
         self.last_chosen.resize(rows, 0);
         self.start.clear();
+        self.ranges.clear();
         self.epochs.clear();
         self.rounds = 0;
     }
@@ -48,8 +51,11 @@ impl History {
     pub(crate) fn round(&mut self, ranges: &[Range], row: u32) {
         self.rounds += 1;
         match self.epochs.last_mut() {
-            Some((same, rounds)) if same == ranges => *rounds = self.rounds,
-            _ => self.epochs.push((ranges.to_vec(), self.rounds)),
+            Some(rounds) if self.ranges.ends_with(ranges) => *rounds = self.rounds,
+            _ => {
+                self.ranges.extend_from_slice(ranges);
+                self.epochs.push(self.rounds);
+            }
         }
         self.last_chosen[row as usize] = self.rounds;
         self.chosen.push(row);
@@ -77,7 +83,9 @@ impl History {
         let last = |row: u32| self.last_chosen[row as usize];
         let chosen = last(a).max(last(b));
         if !self.epochs.is_empty() && !weighing.same_raw(a, b) {
-            for (ranges, _) in self.epochs.iter().rev().take_while(|(_, rounds)| *rounds > chosen) {
+            let each = self.ranges.len() / self.epochs.len();
+            for at in (0..self.epochs.len()).rev().take_while(|at| self.epochs[*at] > chosen) {
+                let ranges = &self.ranges[at * each..(at + 1) * each];
                 let order = weighing.weight(ranges, b).total_cmp(&weighing.weight(ranges, a));
                 if order != Ordering::Equal {
                     return order;

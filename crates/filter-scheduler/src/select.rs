@@ -3,40 +3,44 @@
 //! Each instance of a request starts from the hosts that passed for the one before, sees what that one consumed, and
 //! takes the best. All or nothing: if one finds no host, everything is given back.
 //!
-//! What always holds: same table, request, terms and options, same answer; after a failure or a dry run the table is as it
-//! was; every host is looked at.
+//! What always holds: same table, request, terms and options, same answer, whatever was asked before; after a failure or a
+//! dry run the table is as it was; every host is looked at, or was and has not changed since, or is proven irrelevant.
 //!
 //! Left out: who asked, repeated requests, how long a reservation holds.
-
-use std::cmp::Ordering;
 
 use novella_objects::{Explanation, RequestSpec};
 use novella_resources::{Allocation, Demand};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use uuid::Uuid;
 
-use crate::bitmap::{bits, word_bits};
+use crate::bitmap::bits;
 use crate::devices::Wanted;
-use crate::explain;
+use crate::explain::{self, Refill};
 use crate::filters::{Asked, Filter, FilterError, Tally};
-use crate::group::Group;
+use crate::group::{Group, Policy};
 use crate::host_table::{BLOCK, HostTable, MAX_AMOUNT, Row};
 use crate::image::{BadImage, ImageProperties};
 use crate::instance_topology::{self, BadDevices};
 use crate::options::{BadOptions, FilterKind, OnFilterError, SchedulerOptions};
 use crate::order::History;
 use crate::placement::Placement;
+use crate::ranking::{Ranking, Weighed};
+use crate::scan::Sieve;
+use crate::shape::{Request, Shape, Shapes};
 use crate::weighers::{self, Scene, WeigherError};
-use crate::weights::{Estimate, Range, Weigher, Weighing};
+use crate::weights::{Range, Weighing};
 
 /// Most instances of one request: bounds the time that one decision holds the table.
 pub const MAX_INSTANCES: usize = 10_000;
 
-/// Finds places for instances; see the module's text. Keeps its working memory from request to request.
+/// Finds places for instances; see the module's text. Keeps what it worked out about shapes of requests (`shape.rs`).
 #[derive(Debug)]
 pub struct FilterScheduler {
     options: SchedulerOptions,
+    shapes: Shapes,
+    history: History,
     pub(crate) work: Work,
 }
 
@@ -49,10 +53,12 @@ pub struct Terms {
     pub dry_run: bool,
     /// Alternates per instance; absent: `max_attempts - 1`.
     pub alternates: Option<u32>,
+    /// Leaves the explanation empty, which shows what it costs.
+    pub unexplained: bool,
 }
 
 /// The answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Selected {
     /// One per instance, in the request's order; empty when `failure` is set.
     pub picks: Vec<Pick>,
@@ -156,47 +162,20 @@ pub enum Failure {
     },
 }
 
-/// Reused from request to request.
+/// The working memory of whole looks at the fleet, which are for looking, not for placing.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     /// One bit per row that is still a candidate.
     pub(crate) alive: Vec<u64>,
     pub(crate) tallies: Vec<Tally>,
-    pub(crate) ranges: Vec<Range>,
-    /// The best hosts of a round, best first.
-    pub(crate) best: Vec<Weighed>,
-    history: History,
+    pub(crate) ranking: Ranking,
 }
 
-/// A host with its weight.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Weighed {
-    pub(crate) row: u32,
-    pub(crate) weight: f64,
-}
-
-/// What a request is compiled to.
-pub(crate) struct Request<'r> {
-    spec: &'r RequestSpec,
-    /// Asked before the filters.
-    pub(crate) placement: Placement,
-    pub(crate) filters: Vec<Filter>,
-    pub(crate) group: Option<Group>,
-    /// Compiled when there are first two hosts to tell apart.
-    pub(crate) weighers: Vec<Weigher>,
-    allocation: Allocation,
-    /// Of NUMA cells and PCI devices, by the next instance; absent: nothing.
-    wanted: Option<Box<Wanted>>,
-    instances: usize,
-    alternates: usize,
-    rng: Option<ChaCha8Rng>,
-}
-
-impl Request<'_> {
-    /// The turn of the instance at `index` has come.
-    pub(crate) fn begin(&mut self, table: &HostTable, index: usize) {
+impl Request {
+    /// The turn of an instance has come.
+    pub(crate) fn begin(&mut self, instance: Uuid, table: &HostTable) {
         if let Some(group) = &mut self.group {
-            group.begin(self.spec.instance_uuids[index], table);
+            group.begin(instance, table);
         }
     }
 
@@ -228,25 +207,226 @@ impl Request<'_> {
         }
     }
 
-    /// Takes what the instance at `index` gets from its host.
-    fn consume(&mut self, table: &mut HostTable, index: usize, pick: &mut Pick) {
-        table.allocate(pick.row, &self.allocation);
+    /// Takes what an instance gets of its host's NUMA cells and PCI devices; the next one may want other ones.
+    fn take_devices(&mut self, table: &mut HostTable, instance: Uuid, pick: &mut Pick) {
         let Some(wanted) = &mut self.wanted else { return };
         let ratios = |limits: NumaLimits| (limits.cpu_allocation_ratio, limits.ram_allocation_ratio);
         let limits = pick.limits.numa_topology.map(ratios);
-        let uuid = self.spec.instance_uuids[index];
-        pick.took_devices = table.take_devices(pick.row, uuid, wanted, limits);
+        pick.took_devices = table.take_devices(pick.row, instance, wanted, limits);
         for filter in &mut self.filters {
             filter.wants(wanted);
         }
     }
 
     /// That instance has got a host.
-    fn placed(&mut self, index: usize, row: Row) {
+    fn placed(&mut self, instance: Uuid, row: Row) {
         if let Some(group) = &mut self.group {
-            group.placed(self.spec.instance_uuids[index], row);
-            weighers::placed(&mut self.weighers, group, row);
+            group.placed(instance, row);
+            weighers::placed(self.weighers.as_deref_mut().unwrap_or_default(), group, row);
         }
+    }
+
+    fn sieve(&mut self) -> Sieve<'_> {
+        Sieve { filters: &mut self.filters, group: self.group.as_ref(), named: self.named.as_deref() }
+    }
+}
+
+impl Shape {
+    /// Looks at the fleet for the first instance of a request.
+    fn refresh(&mut self, table: &HostTable) {
+        let Request { placement, named, .. } = &mut self.request;
+        if placement.runs(0) {
+            // The shape is not kept, so what is left here is for this request alone.
+            let mut left = table.columns.present.clone();
+            for (left, named) in left.iter_mut().zip(named.iter().flatten()) {
+                *left &= named;
+            }
+            placement.run(table, &mut left, 0);
+            *named = Some(left);
+        }
+        self.scan.refresh(table, &mut self.request.sieve());
+        self.note_changes(table);
+    }
+
+    /// Looks again at what the last pick may have changed for the next instance, that at `index`.
+    fn again(&mut self, table: &HostTable, picked: Row, index: usize) {
+        let groups = self.request.group.as_ref().map(|group| group.policy);
+        let asks = self.request.placement.runs(index);
+        if asks {
+            self.scan.hosts = self.request.placement.run(table, &mut self.scan.alive, index);
+        }
+        let wants = self.request.wanted.is_some();
+        if asks || wants || matches!(groups, Some(Policy::Affinity | Policy::AntiAffinity)) {
+            self.scan.again(table, &mut self.request.sieve(), 0..table.columns.present.len() as u32);
+        } else {
+            let block = (picked.index() / BLOCK) as u32;
+            self.scan.again(table, &mut self.request.sieve(), std::iter::once(block));
+        }
+        self.note_changes(table);
+    }
+
+    fn note_changes(&mut self, table: &HostTable) {
+        if let Some(weighers) = &self.request.weighers {
+            self.ranking.changed(Weighing { weighers, table }, &self.scan.alive, &self.scan.looked_at);
+        }
+    }
+
+    /// Compiles the weighers if there are first two hosts to tell apart. Returns which hosts are gone because a weigher
+    /// cannot value them.
+    fn value(
+        &mut self,
+        table: &mut HostTable,
+        spec: &RequestSpec,
+        options: &SchedulerOptions,
+    ) -> Vec<(Row, WeigherError)> {
+        if self.scan.hosts < 2 || self.request.weighers.is_some() {
+            return Vec::new();
+        }
+        let asked = Asked { spec, image: self.image.clone(), wanted: Wanted::default() };
+        let group = self.request.group.as_ref();
+        let scene = Scene { asked: &asked, group, options, alive: &self.scan.alive };
+        let (weighers, errors) = weighers::compile(&scene, table);
+        if !errors.is_empty() || weighers.iter().any(|weigher| weigher.is_computed()) {
+            self.forget();
+        }
+        self.scan.take_out(errors.iter().map(|(row, _)| *row));
+        self.ranking.start(Weighing { weighers: &weighers, table }, &self.scan.alive);
+        self.request.weighers = Some(weighers);
+        errors
+    }
+
+    fn weighing<'a>(&'a self, table: &'a HostTable) -> Weighing<'a> {
+        Weighing { weighers: self.request.weighers.as_deref().unwrap_or_default(), table }
+    }
+
+    /// Computes the ranges of the candidates; of a single one, nothing is weighed.
+    fn measure(&mut self, table: &HostTable, options: &SchedulerOptions) {
+        if self.scan.hosts == 1 {
+            self.ranking.ranges.clear();
+            self.ranking.ranges.resize(options.weighers.len(), Range::default());
+            return;
+        }
+        let weighers = self.request.weighers.as_deref().unwrap_or_default();
+        self.ranking.measure(Weighing { weighers, table }, &self.scan.alive);
+    }
+
+    /// Ranks the chosen host and at least `others` next best ones, in order.
+    fn rank(&mut self, round: &mut Round<'_>, table: &HostTable, others: usize) {
+        let Round { options, history, rng, .. } = round;
+        if self.scan.hosts == 1 {
+            self.ranking.best.clear();
+            let only = self.scan.only().map(|row| Weighed { row, weight: 0.0 });
+            self.ranking.best.extend(only);
+            return;
+        }
+        let shuffle = options.shuffle_best_same_weighed_hosts;
+        let hosts = self.scan.hosts as usize;
+        let keep = if shuffle { hosts } else { (1 + others).max(options.host_subset_size) };
+        let weighers = self.request.weighers.as_deref().unwrap_or_default();
+        self.ranking.rank(Weighing { weighers, table }, &self.scan.alive, history, keep);
+        let Some(rng) = rng else { return };
+        let best = &mut self.ranking.best;
+        if shuffle {
+            let top = best[0].weight;
+            let equals = best.partition_point(|host| host.weight == top);
+            best[..equals].shuffle(rng);
+        }
+        let chosen = rng.random_range(0..options.host_subset_size.min(best.len()));
+        best[..=chosen].rotate_right(1);
+    }
+}
+
+/// What stays the same from instance to instance of a request.
+struct Round<'a> {
+    options: &'a SchedulerOptions,
+    history: &'a mut History,
+    rng: Option<ChaCha8Rng>,
+    alternates: usize,
+    unexplained: bool,
+}
+
+impl Round<'_> {
+    /// Lets the next round know the order that this one left.
+    fn remember(&mut self, ranking: &Ranking) {
+        if self.options.shuffle_best_same_weighed_hosts {
+            self.history.restart(ranking.best.iter().map(|host| host.row)); // all candidates are in `best`
+        } else {
+            self.history.round(&ranking.ranges, ranking.best[0].row);
+        }
+    }
+
+    /// Says what the filters did if it is the last word on it, and what they could not decide.
+    fn tell(
+        &self,
+        table: &HostTable,
+        shape: &mut Shape,
+        index: usize,
+        last: bool,
+        selected: &mut Selected,
+    ) -> Result<(), Failure> {
+        let mut error = None;
+        for (filter, tally) in shape.request.filters.iter().zip(&mut shape.scan.tallies) {
+            let Some(first) = tally.first_error.take_if(|_| runs(filter, index)) else { continue };
+            if self.options.on_filter_error == OnFilterError::FailRequest {
+                error = Some(Failure::Filter(first));
+                break;
+            }
+            selected.filter_errors.push((tally.errors, first));
+        }
+        // Where nothing is left before the filters, none of them runs.
+        let placement = &shape.request.placement;
+        let unasked = placement.ran(index).last().is_some_and(|(_, tally)| tally.hosts_out == 0);
+        // Until the weighers are compiled, one of them may end it here.
+        let may_end = shape.request.weighers.is_none() || shape.scan.hosts == 0;
+        let final_word = last || may_end || error.is_some();
+        if final_word && !self.unexplained {
+            let ran = shape.request.filters.iter().zip(&shape.scan.tallies);
+            let ran = ran.filter(|(filter, _)| runs(filter, index));
+            let told = &mut Refill::new(&mut selected.explanation.filters);
+            explain::terms(table, &shape.request.placement, index, told);
+            if !unasked {
+                explain::filters(table, ran, told);
+            }
+        }
+        error.map_or(Ok(()), Err)
+    }
+
+    /// The next best hosts. After several instances the fleet is weighed once more, as the last one left it.
+    fn alternates(
+        &mut self,
+        table: &mut HostTable,
+        spec: &RequestSpec,
+        shape: &mut Shape,
+        selected: &mut Selected,
+    ) {
+        let instances = selected.picks.len();
+        if self.alternates == 0 {
+            return;
+        }
+        let mut wanted = self.alternates;
+        if instances > 1 {
+            shape.again(table, selected.picks[instances - 1].row, instances - 1);
+            shape.value(table, spec, self.options);
+            if shape.scan.hosts == 0 {
+                return;
+            }
+            shape.measure(table, self.options);
+            if self.rng.is_none() && shape.scan.hosts > 1 {
+                // Picked hosts count for the ranges and are no alternates. Their blocks have changed, so that the next
+                // request finds them again.
+                for pick in &selected.picks {
+                    shape.scan.alive[pick.row.index() / BLOCK] &= !(1 << (pick.row.index() % BLOCK));
+                }
+                wanted -= 1;
+            } else {
+                wanted += instances;
+            }
+            shape.rank(self, table, wanted);
+        }
+        let picks = &selected.picks;
+        let others = shape.ranking.best.iter().map(|host| Row(host.row));
+        let others = others.filter(|row| !picks.iter().any(|pick| pick.row == *row));
+        selected.alternates.extend(others.take(self.alternates));
     }
 }
 
@@ -254,7 +434,8 @@ impl FilterScheduler {
     /// A scheduler with these settings.
     pub fn new(options: SchedulerOptions) -> Result<Self, BadOptions> {
         options.check()?;
-        Ok(Self { options, work: Work::default() })
+        let (shapes, history, work) = (Shapes::default(), History::default(), Work::default());
+        Ok(Self { options, shapes, history, work })
     }
 
     /// The settings.
@@ -264,15 +445,26 @@ impl FilterScheduler {
 
     /// Chooses a host for each instance of `request` and consumes it in the table, unless `terms` ask for a dry run.
     pub fn select(&mut self, table: &mut HostTable, request: &RequestSpec, terms: &Terms) -> Selected {
-        let mut selected = Selected {
-            picks: Vec::with_capacity(request.instance_uuids.len().min(MAX_INSTANCES)),
-            alternates: Vec::new(),
-            explanation: explain::of_fleet(table),
-            filter_errors: Vec::new(),
-            weigher_errors: Vec::new(),
-            failure: None,
-        };
-        let failure = self.place(table, request, terms, &mut selected).err();
+        let mut selected = Selected::default();
+        self.select_into(table, request, terms, &mut selected);
+        selected
+    }
+
+    /// The same, in the memory of an earlier answer, which is overwritten.
+    pub fn select_into(
+        &mut self,
+        table: &mut HostTable,
+        request: &RequestSpec,
+        terms: &Terms,
+        selected: &mut Selected,
+    ) {
+        selected.picks.clear();
+        selected.alternates.clear();
+        selected.filter_errors.clear();
+        selected.weigher_errors.clear();
+        let fleet = explain::of_fleet(table);
+        (selected.explanation.hosts, selected.explanation.suspect_hosts) = (fleet.hosts, fleet.suspect_hosts);
+        let failure = self.place(table, request, terms, selected).err();
         if (failure.is_some() || terms.dry_run) && !selected.picks.is_empty() {
             let allocation = Allocation::of_flavor(&request.flavor);
             for (pick, uuid) in selected.picks.iter().zip(&request.instance_uuids).rev() {
@@ -282,11 +474,16 @@ impl FilterScheduler {
                 }
             }
         }
+        if terms.unexplained {
+            selected.explanation.filters.clear();
+        }
+        if failure.is_some() || terms.unexplained {
+            selected.explanation.ranking.clear();
+        }
         if failure.is_some() {
             selected.picks.clear();
         }
         selected.failure = failure;
-        selected
     }
 
     fn place(
@@ -296,360 +493,255 @@ impl FilterScheduler {
         terms: &Terms,
         selected: &mut Selected,
     ) -> Result<(), Failure> {
-        let asked = self.read(spec)?;
-        let placement = Placement::compile(table, &asked, &self.options)?;
-        self.narrow(table, spec)?;
-        let mut request = self.compile(table, &asked, placement, terms);
-        self.work.reset_history(table);
-        for index in 0..request.instances {
-            let last = index + 1 == request.instances;
-            request.begin(table, index);
-            self.ask_placement(table, &mut request, index, selected)?;
-            let hosts = self.filter(table, &mut request, index, selected)?;
-            let hosts = self.value_candidates(table, &asked, &mut request, hosts, selected)?;
-            if hosts == 0 {
-                let reason = "There are not enough hosts available.".to_owned();
+        let Self { options, shapes, history, .. } = self;
+        let shape =
+            shape_of(options, shapes, table, spec).inspect_err(|_| selected.explanation.filters.clear())?;
+        history.reset(table.columns.exact.len());
+        let random = options.host_subset_size > 1 || options.shuffle_best_same_weighed_hosts;
+        let mut round = Round {
+            options,
+            history,
+            rng: random.then(|| ChaCha8Rng::seed_from_u64(terms.seed)),
+            alternates: terms.alternates.unwrap_or(options.max_attempts - 1) as usize,
+            unexplained: terms.unexplained,
+        };
+        let allocation = Allocation::of_flavor(&spec.flavor);
+        let instances = spec.instance_uuids.len();
+        for (index, &instance) in spec.instance_uuids.iter().enumerate() {
+            let last = index + 1 == instances;
+            shape.request.begin(instance, table);
+            match selected.picks.last() {
+                None => shape.refresh(table),
+                Some(pick) => shape.again(table, pick.row, index),
+            }
+            round.tell(table, shape, index, last, selected)?;
+            value_candidates(&round, table, spec, shape, selected)?;
+            if shape.scan.hosts == 0 {
+                // Before the first instance, nothing left is what Nova has no words for: the service that it asked
+                // returned nothing.
+                let mut before = shape.request.placement.ran(index);
+                let nothing = index == 0 && before.any(|(_, tally)| tally.hosts_out == 0);
+                let reason = if nothing { "" } else { "There are not enough hosts available." }.to_owned();
                 return Err(Failure::NoValidHost { reason, placeable: selected.picks.len() as u32 });
             }
-            let runners_up = if last { self.options.runners_up } else { 0 };
-            let alternates = if request.instances == 1 { request.alternates } else { 0 };
-            self.rank(table, &request.weighers, hosts, runners_up.max(alternates), &mut request.rng);
-            if last {
-                let ranking = &self.work.best[..self.work.best.len().min(1 + runners_up)];
-                let weighing = Weighing { weighers: &request.weighers, table };
-                selected.explanation.ranking = explain::ranking(weighing, ranking, &self.work.ranges, hosts);
+            let runners_up = if last { options.runners_up } else { 0 };
+            let alternates = if instances == 1 { round.alternates } else { 0 };
+            shape.measure(table, options);
+            shape.rank(&mut round, table, runners_up.max(alternates));
+            if last && !round.unexplained {
+                let ranking = &shape.ranking;
+                let best = &ranking.best[..ranking.best.len().min(1 + runners_up)];
+                let scored = &mut Refill::new(&mut selected.explanation.ranking);
+                explain::ranking(shape.weighing(table), best, &ranking.ranges, shape.scan.hosts, scored);
             }
-            let Weighed { row, weight } = self.work.best[0];
-            let limits = request.limits(table, Row(row));
-            selected.picks.push(Pick { row: Row(row), weight, limits, took_devices: false });
-            request.consume(table, index, &mut selected.picks[index]);
-            request.placed(index, Row(row));
-            if !last || (request.instances > 1 && request.alternates > 0) {
-                self.remember();
+            let Weighed { row, weight } = shape.ranking.best[0];
+            let limits = shape.request.limits(table, Row(row));
+            let mut pick = Pick { row: Row(row), weight, limits, took_devices: false };
+            table.allocate(pick.row, &allocation);
+            shape.request.take_devices(table, instance, &mut pick);
+            selected.picks.push(pick);
+            shape.request.placed(instance, Row(row));
+            if !last || (instances > 1 && round.alternates > 0) {
+                round.remember(&shape.ranking);
             }
         }
-        self.alternates(table, &asked, &mut request, selected)
+        round.alternates(table, spec, shape, selected);
+        Ok(())
     }
 
     /// Reads what no host has a say about.
     pub(crate) fn read<'r>(&self, spec: &'r RequestSpec) -> Result<Asked<'r>, Failure> {
-        check(spec)?;
-        let image = spec.image.as_ref().map(ImageProperties::read).transpose().map_err(Failure::Image)?;
-        let image = image.unwrap_or_default();
-        let wanted = Wanted {
-            cells: instance_topology::of_request(spec, &image).map_err(Failure::Devices)?,
-            pci_requests: instance_topology::pci_requests(spec, &image).map_err(Failure::Devices)?,
-            network: spec.network_metadata.as_ref().map(instance_topology::network),
-            packing: self.options.policy.packing_host_numa_cells_allocation_strategy,
-        };
-        Ok(Asked { spec, image, wanted })
-    }
-
-    /// The next best hosts. After several instances the fleet is weighed once more, as the last one left it.
-    fn alternates(
-        &mut self,
-        table: &mut HostTable,
-        asked: &Asked<'_>,
-        request: &mut Request<'_>,
-        selected: &mut Selected,
-    ) -> Result<(), Failure> {
-        if request.alternates == 0 {
-            return Ok(());
-        }
-        let mut picked: Vec<Row> = selected.picks.iter().map(|pick| pick.row).collect();
-        if request.instances > 1 {
-            let last = request.instances - 1;
-            if request.placement.runs(last) {
-                request.placement.run(table, &mut self.work.alive, last);
-            }
-            let hosts = self.scan(table, request, last);
-            let (hosts, _) = self.value(table, asked, request, hosts);
-            if hosts == 0 {
-                return Ok(());
-            }
-            let wanted = request.alternates + picked.len();
-            self.rank(table, &request.weighers, hosts, wanted, &mut request.rng);
-        }
-        picked.sort_unstable();
-        let others = self.work.best.iter().map(|host| Row(host.row));
-        let others = others.filter(|row| picked.binary_search(row).is_err());
-        selected.alternates.extend(others.take(request.alternates));
-        Ok(())
+        read(&self.options, spec)
     }
 
     /// Leaves the hosts that the request names or does not exclude.
     pub(crate) fn narrow(&mut self, table: &HostTable, request: &RequestSpec) -> Result<(), Failure> {
-        let alive = &mut self.work.alive;
-        alive.clear();
-        let no_such_host = |host: Option<&String>, node: Option<&String>| {
-            let name = |name: Option<&String>| name.map_or("None".to_owned(), Clone::clone);
-            let reason = format!("No such host - host: {} node: {} ", name(host), name(node));
-            Failure::NoValidHost { reason, placeable: 0 }
-        };
-        if let Some(target) = &request.target_host {
-            let node = request.target_node.as_ref();
-            let of_node = |row: &Row| node.is_none_or(|node| table.view(*row).nodename() == node);
-            let row = table.row_of(target).filter(of_node);
-            alive.resize(table.columns.present.len(), 0);
-            set(alive, row.ok_or_else(|| no_such_host(Some(target), node))?);
-        } else {
-            alive.extend_from_slice(&table.columns.present);
-        }
-        for row in request.ignore_hosts.iter().flat_map(|host| table.rows_of_any_case(host)) {
-            alive[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
-        }
-        let mut keep = |rows: &mut dyn Iterator<Item = Row>| {
-            let mut kept = vec![0; alive.len()];
-            rows.for_each(|row| set(&mut kept, row));
-            alive.iter_mut().zip(&kept).for_each(|(alive, kept)| *alive &= kept);
-            kept.iter().any(|word| *word != 0)
-        };
-        if let Some(first) = request.force_hosts.first()
-            && !keep(&mut request.force_hosts.iter().flat_map(|host| table.rows_of_any_case(host)))
-        {
-            return Err(no_such_host(Some(first), request.force_nodes.first()));
-        }
-        if let Some(first) = request.force_nodes.first() {
-            let named =
-                |row: &Row| request.force_nodes.iter().any(|node| node == table.view(*row).nodename());
-            if !keep(&mut table.rows().filter(named)) {
-                return Err(no_such_host(request.force_hosts.first(), Some(first)));
-            }
+        let named = named(table, request)?;
+        self.work.alive.clear();
+        self.work.alive.extend_from_slice(&table.columns.present);
+        for (alive, named) in self.work.alive.iter_mut().zip(named.iter().flatten()) {
+            *alive &= named;
         }
         Ok(())
     }
 
-    pub(crate) fn compile<'r>(
-        &self,
-        table: &mut HostTable,
-        asked: &Asked<'r>,
-        placement: Placement,
-        terms: &Terms,
-    ) -> Request<'r> {
-        let spec = asked.spec;
-        // A forced host is taken as it is, unless the request is a check of an existing instance.
-        let forced = !spec.force_hosts.is_empty() || !spec.force_nodes.is_empty();
-        let check = spec.scheduler_hints.get("_nova_check_type");
-        let check = check.filter(|hint| hint.as_array().is_none_or(|words| !words.is_empty()));
-        let enabled: &[FilterKind] =
-            if forced && check.is_none() { &[] } else { &self.options.enabled_filters };
-        let rebuild = asked.is_rebuild();
-        let enabled = enabled.iter().filter(|kind| !rebuild || kind.runs_on_rebuild());
-        let group = Group::of(spec, table);
-        let random = self.options.host_subset_size > 1 || self.options.shuffle_best_same_weighed_hosts;
-        Request {
-            spec,
-            placement,
-            filters: enabled
-                .map(|&kind| Filter::compile(kind, table, asked, group.as_ref(), &self.options))
-                .collect(),
-            group,
-            weighers: Vec::new(),
-            allocation: Allocation::of_flavor(&spec.flavor),
-            wanted: (!asked.wanted.is_nothing()).then(|| Box::new(asked.wanted.clone())),
-            instances: spec.instance_uuids.len(),
-            alternates: terms.alternates.unwrap_or(self.options.max_attempts - 1) as usize,
-            rng: random.then(|| ChaCha8Rng::seed_from_u64(terms.seed)),
-        }
+    /// Compiles a request that is looked at once.
+    pub(crate) fn compile(&self, table: &mut HostTable, asked: &Asked<'_>, placement: Placement) -> Request {
+        compile(&self.options, table, asked, placement, None)
     }
 
-    /// Compiles the weighers if there are first two hosts to tell apart. Returns how many hosts are left when those are
-    /// gone that a weigher cannot value, and these.
-    pub(crate) fn value(
-        &mut self,
-        table: &mut HostTable,
-        asked: &Asked<'_>,
-        request: &mut Request<'_>,
-        hosts: u32,
-    ) -> (u32, Vec<(Row, WeigherError)>) {
-        if hosts < 2 || !request.weighers.is_empty() {
-            return (hosts, Vec::new());
-        }
-        let scene =
-            Scene { asked, group: request.group.as_ref(), options: &self.options, alive: &self.work.alive };
-        let (weighers, errors) = weighers::compile(&scene, table);
-        request.weighers = weighers;
-        for (row, _) in &errors {
-            self.work.alive[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
-        }
-        (hosts - errors.len() as u32, errors)
-    }
-
-    /// The same, where errors fail the request or are told.
-    fn value_candidates(
-        &mut self,
-        table: &mut HostTable,
-        asked: &Asked<'_>,
-        request: &mut Request<'_>,
-        hosts: u32,
-        selected: &mut Selected,
-    ) -> Result<u32, Failure> {
-        let (hosts, mut errors) = self.value(table, asked, request, hosts);
-        if !errors.is_empty() {
-            let count = errors.len() as u32;
-            let first = errors.swap_remove(0).1;
-            if self.options.on_filter_error == OnFilterError::FailRequest {
-                return Err(Failure::Weigher(first));
-            }
-            selected.weigher_errors.push((count, first));
-        }
-        Ok(hosts)
-    }
-
-    /// Leaves the hosts that have what the filters do not look at, and explains it. Before the first instance, no host
-    /// left is what Nova has no words for: the service that it asked returned nothing.
-    fn ask_placement(
-        &mut self,
-        table: &HostTable,
-        request: &mut Request<'_>,
-        index: usize,
-        selected: &mut Selected,
-    ) -> Result<(), Failure> {
-        selected.explanation.filters.clear();
-        if !request.placement.runs(index) {
-            return Ok(());
-        }
-        let hosts = request.placement.run(table, &mut self.work.alive, index);
-        explain::terms(table, &request.placement, index, &mut selected.explanation.filters);
-        if hosts > 0 {
-            return Ok(());
-        }
-        let reason = if index == 0 { "" } else { "There are not enough hosts available." };
-        Err(Failure::NoValidHost { reason: reason.to_owned(), placeable: selected.picks.len() as u32 })
-    }
-
-    /// Runs the filters of one round and explains them; returns how many hosts are left.
-    fn filter(
-        &mut self,
-        table: &HostTable,
-        request: &mut Request<'_>,
-        index: usize,
-        selected: &mut Selected,
-    ) -> Result<u32, Failure> {
-        let hosts = self.scan(table, request, index);
-        let ran = request.filters.iter().zip(&self.work.tallies).filter(|(filter, _)| runs(filter, index));
-        explain::filters(table, ran.clone(), &mut selected.explanation.filters);
-        for (_, tally) in ran {
-            let Some(error) = &tally.first_error else { continue };
-            if self.options.on_filter_error == OnFilterError::FailRequest {
-                return Err(Failure::Filter(error.clone()));
-            }
-            selected.filter_errors.push((tally.errors, error.clone()));
-        }
-        Ok(hosts)
-    }
-
-    /// Runs the filters of one round over all blocks.
-    pub(crate) fn scan(&mut self, table: &HostTable, request: &mut Request<'_>, index: usize) -> u32 {
+    /// Runs the filters over all blocks.
+    pub(crate) fn scan(&mut self, table: &HostTable, request: &mut Request) {
         let (work, group) = (&mut self.work, request.group.as_ref());
-        let filters = &mut request.filters;
         work.tallies.clear();
-        work.tallies.resize_with(filters.len(), Tally::default);
-        let mut hosts = 0;
+        work.tallies.resize_with(request.filters.len(), Tally::default);
         for (block, alive) in work.alive.iter_mut().enumerate().filter(|(_, alive)| **alive != 0) {
-            for (filter, tally) in filters.iter_mut().zip(&mut work.tallies) {
-                if runs(filter, index) && *alive != 0 {
+            for (filter, tally) in request.filters.iter_mut().zip(&mut work.tallies) {
+                if *alive != 0 {
                     *alive = filter.run(table, group, block, *alive, tally);
                 }
             }
-            hosts += alive.count_ones();
         }
-        hosts
     }
 
-    /// Puts the chosen host and at least `others` next best ones into `best`, in order.
-    pub(crate) fn rank(
+    /// Weighs all that are left, best first. Returns those that a weigher cannot value, which are left out.
+    pub(crate) fn rank_all(
         &mut self,
-        table: &HostTable,
-        weighers: &[Weigher],
-        hosts: u32,
-        others: usize,
-        rng: &mut Option<ChaCha8Rng>,
-    ) {
-        let work = &mut self.work;
-        work.best.clear();
-        work.ranges.clear();
-        if hosts == 1 {
-            let only = bits(&work.alive).next().expect("one host is left");
-            work.best.push(Weighed { row: only as u32, weight: 0.0 });
-            work.ranges.resize(self.options.weighers.len(), Range::default());
-            return;
+        table: &mut HostTable,
+        asked: &Asked<'_>,
+        request: &mut Request,
+    ) -> Vec<(Row, WeigherError)> {
+        let Work { alive, ranking, .. } = &mut self.work;
+        let count = |alive: &[u64]| alive.iter().map(|word| word.count_ones() as usize).sum::<usize>();
+        ranking.best.clear();
+        ranking.ranges.clear();
+        let mut errors = Vec::new();
+        if count(alive) >= 2 {
+            let scene = Scene { asked, group: request.group.as_ref(), options: &self.options, alive };
+            let (weighers, refused) = weighers::compile(&scene, table);
+            for (row, _) in &refused {
+                alive[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+            }
+            (request.weighers, errors) = (Some(weighers), refused);
         }
-        work.ranges.extend(weighers.iter().map(|weigher| weigher.range(&table.columns, &work.alive)));
-        let shuffle = self.options.shuffle_best_same_weighed_hosts;
-        let keep = if shuffle { hosts as usize } else { (1 + others).max(self.options.host_subset_size) };
-        work.keep_best(Weighing { weighers, table }, keep);
-        let Some(rng) = rng else { return };
-        if shuffle {
-            let top = work.best[0].weight;
-            let equals = work.best.partition_point(|host| host.weight == top);
-            work.best[..equals].shuffle(rng);
+        match count(alive) {
+            0 => {}
+            1 => {
+                ranking.best.extend(bits(alive).map(|row| Weighed { row: row as u32, weight: 0.0 }));
+                ranking.ranges.resize(self.options.weighers.len(), Range::default());
+            }
+            hosts => {
+                let weighing = Weighing { weighers: request.weighers.as_deref().unwrap_or_default(), table };
+                ranking.start(weighing, alive);
+                ranking.measure(weighing, alive);
+                self.history.reset(table.columns.exact.len());
+                ranking.rank(weighing, alive, &self.history, hosts.max(alive.len() * BLOCK));
+            }
         }
-        let subset = self.options.host_subset_size.min(work.best.len());
-        let chosen = rng.random_range(0..subset);
-        work.best[..=chosen].rotate_right(1);
-    }
-
-    /// Lets the next round know the order that this one left.
-    fn remember(&mut self) {
-        let Work { best, history, ranges, .. } = &mut self.work;
-        if self.options.shuffle_best_same_weighed_hosts {
-            history.restart(best.iter().map(|host| host.row)); // all candidates are in `best`
-        } else {
-            history.round(ranges, best[0].row);
-        }
+        errors
     }
 }
 
-impl Work {
-    /// A new request begins: equal weights stand in fleet order.
-    pub(crate) fn reset_history(&mut self, table: &HostTable) {
-        self.history.reset(table.columns.exact.len());
-    }
+fn read<'r>(options: &SchedulerOptions, spec: &'r RequestSpec) -> Result<Asked<'r>, Failure> {
+    check(spec)?;
+    let image = spec.image.as_ref().map(ImageProperties::read).transpose().map_err(Failure::Image)?;
+    let image = image.unwrap_or_default();
+    let wanted = Wanted {
+        cells: instance_topology::of_request(spec, &image).map_err(Failure::Devices)?,
+        pci_requests: instance_topology::pci_requests(spec, &image).map_err(Failure::Devices)?,
+        network: spec.network_metadata.as_ref().map(instance_topology::network),
+        packing: options.policy.packing_host_numa_cells_allocation_strategy,
+    };
+    Ok(Asked { spec, image, wanted })
+}
 
-    /// The `keep` best candidates, in order.
-    fn keep_best(&mut self, weighing: Weighing<'_>, keep: usize) {
-        let estimate = Estimate::new(weighing, &self.ranges);
-        let history = &self.history;
-        let order = |a: &Weighed, b: &Weighed| match b.weight.total_cmp(&a.weight) {
-            Ordering::Equal => history.order(weighing, a.row, b.row),
-            unequal => unequal,
-        };
-        if keep >= self.alive.len() * BLOCK / 2 {
-            let all = bits(&self.alive).map(|row| row as u32);
-            let ranges = &self.ranges;
-            self.best.extend(all.map(|row| Weighed { row, weight: weighing.weight(ranges, row) }));
-            self.best.sort_unstable_by(order);
-            self.best.truncate(keep);
-            return;
-        }
-        let mut threshold = f32::NEG_INFINITY;
-        for (block, &alive) in self.alive.iter().enumerate() {
-            if alive == 0 {
-                continue;
-            }
-            let mut near = alive & estimate.above(block, threshold);
-            if near != 0 && self.best.len() == keep {
-                // In a fleet of equal hosts nearly all are near, and lose by their place in the fleet alone.
-                near &= !(estimate.twins(block, self.best[keep - 1].row) & history.untouched(block));
-            }
-            for bit in word_bits(near) {
-                let row = (block * BLOCK + bit) as u32;
-                let host = Weighed { row, weight: weighing.weight(&self.ranges, row) };
-                if self.best.len() == keep {
-                    if order(&host, &self.best[keep - 1]) != Ordering::Less {
-                        continue;
-                    }
-                    self.best.pop();
-                }
-                let place = self.best.partition_point(|kept| order(kept, &host) == Ordering::Less);
-                self.best.insert(place, host);
-                if self.best.len() == keep {
-                    threshold = estimate.threshold(self.best[keep - 1].weight);
-                }
-            }
+/// The shape of a request, compiled for the table as it is.
+fn shape_of<'s>(
+    options: &SchedulerOptions,
+    shapes: &'s mut Shapes,
+    table: &mut HostTable,
+    spec: &RequestSpec,
+) -> Result<&'s mut Shape, Failure> {
+    check(spec)?;
+    let shape = shapes.of(spec);
+    if !shape.holds(table) {
+        shape.forget();
+        let asked = read(options, spec)?;
+        let placement = Placement::compile(table, &asked, options)?;
+        let named = named(table, spec)?;
+        let request = compile(options, table, &asked, placement, named);
+        shape.set(table, asked.image, request);
+    }
+    Ok(shape)
+}
+
+/// The hosts that the request names or does not exclude, one bit per row, if it says anything about that.
+fn named(table: &HostTable, request: &RequestSpec) -> Result<Option<Vec<u64>>, Failure> {
+    let no_such_host = |host: Option<&String>, node: Option<&String>| {
+        let name = |name: Option<&String>| name.map_or("None".to_owned(), Clone::clone);
+        let reason = format!("No such host - host: {} node: {} ", name(host), name(node));
+        Failure::NoValidHost { reason, placeable: 0 }
+    };
+    let words = table.columns.present.len();
+    let mut left: Option<Vec<u64>> = None;
+    if let Some(target) = &request.target_host {
+        let node = request.target_node.as_ref();
+        let of_node = |row: &Row| node.is_none_or(|node| table.view(*row).nodename() == node);
+        let row = table.row_of(target).filter(of_node);
+        let mut only = vec![0; words];
+        set(&mut only, row.ok_or_else(|| no_such_host(Some(target), node))?);
+        left = Some(only);
+    }
+    for row in request.ignore_hosts.iter().flat_map(|host| table.rows_of_any_case(host)) {
+        left.get_or_insert_with(|| vec![u64::MAX; words])[row.index() / BLOCK] &=
+            !(1 << (row.index() % BLOCK));
+    }
+    let mut keep = |rows: &mut dyn Iterator<Item = Row>| {
+        let mut kept = vec![0; words];
+        rows.for_each(|row| set(&mut kept, row));
+        let any = kept.iter().any(|word| *word != 0);
+        let left = left.get_or_insert_with(|| vec![u64::MAX; words]);
+        left.iter_mut().zip(&kept).for_each(|(left, kept)| *left &= kept);
+        any
+    };
+    if let Some(first) = request.force_hosts.first()
+        && !keep(&mut request.force_hosts.iter().flat_map(|host| table.rows_of_any_case(host)))
+    {
+        return Err(no_such_host(Some(first), request.force_nodes.first()));
+    }
+    if let Some(first) = request.force_nodes.first() {
+        let named = |row: &Row| request.force_nodes.iter().any(|node| node == table.view(*row).nodename());
+        if !keep(&mut table.rows().filter(named)) {
+            return Err(no_such_host(request.force_hosts.first(), Some(first)));
         }
     }
+    // A name that is not there may come, and a host that is ignored may come back under its name.
+    let says = request.target_host.is_some()
+        || !(request.ignore_hosts.is_empty()
+            && request.force_hosts.is_empty()
+            && request.force_nodes.is_empty());
+    Ok(left.or_else(|| says.then(|| vec![u64::MAX; words])))
+}
+
+fn compile(
+    options: &SchedulerOptions,
+    table: &mut HostTable,
+    asked: &Asked<'_>,
+    placement: Placement,
+    named: Option<Vec<u64>>,
+) -> Request {
+    let spec = asked.spec;
+    // A forced host is taken as it is, unless the request is a check of an existing instance.
+    let forced = !spec.force_hosts.is_empty() || !spec.force_nodes.is_empty();
+    let check = spec.scheduler_hints.get("_nova_check_type");
+    let check = check.filter(|hint| hint.as_array().is_none_or(|words| !words.is_empty()));
+    let enabled: &[FilterKind] = if forced && check.is_none() { &[] } else { &options.enabled_filters };
+    let rebuild = asked.is_rebuild();
+    let enabled = enabled.iter().filter(|kind| !rebuild || kind.runs_on_rebuild());
+    let group = Group::of(spec, table);
+    let filters = enabled.map(|&kind| Filter::compile(kind, table, asked, group.as_ref(), options)).collect();
+    let wanted = (!asked.wanted.is_nothing()).then(|| Box::new(asked.wanted.clone()));
+    Request { named, placement, filters, group, wanted, weighers: None }
+}
+
+/// Compiles the weighers if need be; hosts without a value fail the request or are told.
+fn value_candidates(
+    round: &Round<'_>,
+    table: &mut HostTable,
+    spec: &RequestSpec,
+    shape: &mut Shape,
+    selected: &mut Selected,
+) -> Result<(), Failure> {
+    let mut errors = shape.value(table, spec, round.options);
+    if !errors.is_empty() {
+        let count = errors.len() as u32;
+        let first = errors.swap_remove(0).1;
+        if round.options.on_filter_error == OnFilterError::FailRequest {
+            return Err(Failure::Weigher(first));
+        }
+        selected.weigher_errors.push((count, first));
+    }
+    Ok(())
 }
 
 /// Whether a filter runs for this instance of a request.

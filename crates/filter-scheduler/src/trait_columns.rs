@@ -93,6 +93,11 @@ impl TraitColumns {
         }
     }
 
+    /// Counts the times that somebody began or ceased to have a trait.
+    pub(crate) fn changes(&self) -> u64 {
+        self.names.changes
+    }
+
     /// The traits of a row, in the order of its report.
     pub(crate) fn of(&self, row: usize) -> impl Iterator<Item = &str> {
         let set = self.rows.get(row).copied().filter(|&set| set != NONE);

@@ -12,7 +12,8 @@
 
 use novella_resources::MB_PER_GB;
 
-use crate::bitmap::{above_f32, either, equal_f32, max_or_zero, min_max, word_bits};
+use crate::aggregates::Multipliers;
+use crate::bitmap::{either, equal_f32};
 use crate::columns::RawColumn;
 use crate::host_table::{BLOCK, Columns, Exact, HostTable};
 use crate::options::WeigherKind;
@@ -121,7 +122,7 @@ impl WeigherKind {
     }
 
     /// Nova's `minval`: smaller raw values count as this one, which is always the range's lower bound.
-    fn minval(self) -> Option<f64> {
+    pub(crate) fn minval(self) -> Option<f64> {
         matches!(self, Self::Ram | Self::Cpu | Self::Disk | Self::IoOps).then_some(0.0)
     }
 
@@ -140,6 +141,12 @@ impl Weigher {
         Self { kind, multiplier: multiplier * kind.sign(), overridden, raw }
     }
 
+    /// Makes sure that the table still has what [`Self::compile`] looked up: another scheduler may have asked for other
+    /// multipliers.
+    pub(crate) fn prepare(&self, table: &mut HostTable) {
+        table.aggregates.prepare_multipliers(self.kind, self.multiplier * self.kind.sign());
+    }
+
     /// Gives it a column of the request.
     pub(crate) fn set_computed(&mut self, computed: Computed) {
         self.raw = Raw::Computed(computed);
@@ -155,14 +162,29 @@ impl Weigher {
 
     /// What this host's share is multiplied by.
     pub(crate) fn multiplier(&self, table: &HostTable, row: u32) -> f64 {
-        let own = || table.aggregates.multipliers(self.kind);
-        match if self.overridden { own() } else { None } {
+        match self.own(table) {
             Some(own) => own.by_set[table.aggregates.set_of(row as usize) as usize],
             None => self.multiplier,
         }
     }
 
-    fn column<'t>(&'t self, columns: &'t Columns) -> Option<&'t RawColumn> {
+    /// The multipliers of aggregates, where they override.
+    fn own<'t>(&self, table: &'t HostTable) -> Option<&'t Multipliers> {
+        if self.overridden { table.aggregates.multipliers(self.kind) } else { None }
+    }
+
+    /// The smallest and the largest multiplier of any host.
+    fn extremes(&self, table: &HostTable) -> (f64, f64) {
+        let own = self.own(table).into_iter().flat_map(|own| &own.by_set);
+        own.fold((self.multiplier, self.multiplier), |(least, most), own| (least.min(*own), most.max(*own)))
+    }
+
+    /// Whether it reads a column of the request, which is computed anew for each.
+    pub(crate) fn is_computed(&self) -> bool {
+        matches!(self.raw, Raw::Computed(_))
+    }
+
+    pub(crate) fn column<'t>(&'t self, columns: &'t Columns) -> Option<&'t RawColumn> {
         match &self.raw {
             Raw::Column => self.kind.column(columns),
             Raw::Zero => None,
@@ -170,7 +192,7 @@ impl Weigher {
         }
     }
 
-    fn exact(&self, columns: &Columns, row: usize) -> f64 {
+    pub(crate) fn exact(&self, columns: &Columns, row: usize) -> f64 {
         match &self.raw {
             Raw::Column => self.kind.exact(&columns.exact[row]),
             Raw::Zero => 0.0,
@@ -191,59 +213,6 @@ impl Weigher {
     pub(crate) fn clamped(&self, columns: &Columns, row: u32) -> f64 {
         let raw = self.raw(columns, row);
         self.kind.minval().map_or(raw, |minval| raw.max(minval))
-    }
-
-    /// The bounds among the rows whose bit is set in `alive`, of which there is one.
-    pub(crate) fn range(&self, columns: &Columns, alive: &[u64]) -> Range {
-        let Some(column) = self.column(columns) else { return Range::default() };
-        match self.kind.minval() {
-            Some(min) => Range { min, max: self.largest(column, columns, alive) },
-            None => self.bounds(column, columns, alive),
-        }
-    }
-
-    /// The largest value, or zero.
-    fn largest(&self, column: &RawColumn, columns: &Columns, alive: &[u64]) -> f64 {
-        let blocks = column.rounded.as_chunks::<BLOCK>().0;
-        let mut largest = 0.0f32;
-        for (values, &alive) in blocks.iter().zip(alive) {
-            if alive != 0 {
-                largest = largest.max(max_or_zero(values, alive));
-            }
-        }
-        if column.changed == 0 || largest == 0.0 {
-            return f64::from(largest);
-        }
-        // Rounding keeps order: the largest exact value is among those that round to the largest.
-        let mut max = 0.0f64;
-        for (block, (values, &alive)) in blocks.iter().zip(alive).enumerate() {
-            if alive != 0 {
-                for bit in word_bits(alive & above_f32(values, largest.next_down())) {
-                    max = self.exact(columns, block * BLOCK + bit).max(max);
-                }
-            }
-        }
-        max
-    }
-
-    fn bounds(&self, column: &RawColumn, columns: &Columns, alive: &[u64]) -> Range {
-        let blocks = column.rounded.as_chunks::<BLOCK>().0;
-        let (mut least, mut most) = (f32::INFINITY, f32::NEG_INFINITY);
-        for (values, &alive) in blocks.iter().zip(alive) {
-            if alive != 0 {
-                let (low, high) = min_max(values, alive);
-                (least, most) = (least.min(low), most.max(high));
-            }
-        }
-        let rounded = Range { min: f64::from(least), max: f64::from(most) };
-        if column.changed == 0 {
-            return rounded;
-        }
-        let exact = crate::bitmap::bits(alive).map(|row| self.exact(columns, row));
-        exact.fold(Range { min: f64::INFINITY, max: f64::NEG_INFINITY }, |range, raw| Range {
-            min: range.min.min(raw),
-            max: range.max.max(raw),
-        })
     }
 }
 
@@ -273,25 +242,37 @@ impl Weighing<'_> {
     }
 }
 
+/// Most weighers of a request.
+pub(crate) const MOST: usize = WeigherKind::ALL.len();
+
 /// Estimates weights of whole blocks.
 #[derive(Debug)]
 pub(crate) struct Estimate<'t> {
-    terms: Vec<Term<'t>>,
+    terms: [Term<'t>; MOST],
+    count: usize,
     /// By row: the symbol of its set of aggregates.
     sets: &'t [[u32; BLOCK]],
+    pub(crate) error: Error,
+    /// Equal values in all terms are equal weights.
+    exact: bool,
+}
+
+/// How far an estimate may lie below the weight.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Error {
     /// The largest sum of shares that count for a host.
     largest: f64,
     /// Share of a weight's parts that all roundings together may take.
     relative: f64,
     /// What roundings may take beyond that.
     absolute: f64,
-    /// Equal values in all terms are equal weights.
-    exact: bool,
 }
 
 /// A weigher that tells hosts apart.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Term<'t> {
+    /// Which weigher.
+    at: usize,
     values: &'t [[f32; BLOCK]],
     floor: f32,
     min: f32,
@@ -299,58 +280,71 @@ struct Term<'t> {
     factor: f32,
     /// By row, where an aggregate overrides.
     multipliers: Option<&'t [[f32; BLOCK]]>,
+    /// The smallest and the largest of these.
+    extremes: (f32, f32),
 }
 
 impl<'t> Estimate<'t> {
     pub(crate) fn new(weighing: Weighing<'t>, ranges: &[Range]) -> Self {
         let Weighing { weighers, table } = weighing;
         let mut estimate = Self {
-            terms: Vec::with_capacity(weighers.len()),
+            terms: [Term::default(); MOST],
+            count: 0,
             sets: table.aggregates.rows().as_chunks::<BLOCK>().0,
-            largest: 0.0,
-            relative: 0.0,
-            absolute: 0.0,
+            error: Error::default(),
             exact: true,
         };
-        for (weigher, range) in weighers.iter().zip(ranges) {
+        for (at, (weigher, range)) in weighers.iter().zip(ranges).enumerate() {
             if let Some(column) = weigher.column(&table.columns) {
-                estimate.add(weigher, column, *range, table);
+                estimate.add(at, weigher, column, *range, table);
             }
         }
         // A term is rounded in its value, its factor and their product; some also in the bound, the difference from it,
         // the multiplier and another product; then each sum once more. Twice that leaves room for the exact weight's own.
-        let plain = estimate.terms.iter().all(|term| term.min == 0.0 && term.multipliers.is_none());
-        let roundings = 2 * (if plain { 3 } else { 7 } + estimate.terms.len());
-        estimate.relative = roundings as f64 * f64::from(f32::EPSILON);
+        let plain = estimate.terms().iter().all(|term| term.min == 0.0 && term.multipliers.is_none());
+        let roundings = 2 * (if plain { 3 } else { 7 } + estimate.count);
+        estimate.error.relative = roundings as f64 * f64::from(f32::EPSILON);
         estimate
     }
 
-    fn add(&mut self, weigher: &'t Weigher, column: &'t RawColumn, range: Range, table: &'t HostTable) {
-        let own = if weigher.overridden { table.aggregates.multipliers(weigher.kind) } else { None };
+    fn terms(&self) -> &[Term<'t>] {
+        &self.terms[..self.count]
+    }
+
+    fn add(
+        &mut self,
+        at: usize,
+        weigher: &'t Weigher,
+        column: &'t RawColumn,
+        range: Range,
+        table: &'t HostTable,
+    ) {
+        let own = weigher.own(table);
         let width = range.max - range.min;
         if width == 0.0 || (own.is_none() && weigher.multiplier == 0.0) {
             return;
         }
-        let (mut most, mut size) = (weigher.multiplier.max(0.0), weigher.multiplier.abs());
-        for multiplier in own.iter().flat_map(|own| &own.by_set) {
-            (most, size) = (most.max(*multiplier), size.max(multiplier.abs()));
-        }
-        self.largest += most;
+        let (least, most) = weigher.extremes(table);
+        self.error.largest += most.max(0.0);
         if column.changed > 0 {
             self.exact = false;
             if range.min != 0.0 {
                 // The difference of two rounded numbers may be far smaller than either.
                 let magnitude = range.min.abs().max(range.max.abs()) / width;
-                self.absolute += size * magnitude * 4.0 * f64::from(f32::EPSILON);
+                self.error.absolute +=
+                    least.abs().max(most.abs()) * magnitude * 4.0 * f64::from(f32::EPSILON);
             }
         }
-        self.terms.push(Term {
+        self.terms[self.count] = Term {
+            at,
             values: column.rounded.as_chunks::<BLOCK>().0,
             floor: weigher.kind.minval().map_or(f32::NEG_INFINITY, |minval| minval as f32),
             min: range.min as f32,
             factor: if own.is_some() { 1.0 / width } else { weigher.multiplier / width } as f32,
             multipliers: own.map(|own| own.rounded.as_chunks::<BLOCK>().0),
-        });
+            extremes: (least as f32, most as f32),
+        };
+        self.count += 1;
     }
 
     /// The hosts of a block that surely weigh the same as `row`, to the last bit.
@@ -360,33 +354,106 @@ impl<'t> Estimate<'t> {
         }
         let (at, lane) = (row as usize / BLOCK, row as usize % BLOCK);
         let set = self.sets[at][lane];
-        self.terms.iter().fold(u64::MAX, |twins, term| {
+        self.terms().iter().fold(u64::MAX, |twins, term| {
             let own = term.multipliers.map_or(u64::MAX, |_| either(&self.sets[block], set, set));
             twins & own & equal_f32(&term.values[block], term.values[at][lane])
         })
     }
 
-    /// The hosts of a block whose estimate lies above `than`.
-    pub(crate) fn above(&self, block: usize, than: f32) -> u64 {
-        let mut sums = [0.0f32; BLOCK];
-        for term in &self.terms {
-            term.add_to(&mut sums, block);
-        }
-        above_f32(&sums, than)
+    /// Whether all hosts of a block surely weigh the same as `row`. `bounds` gives those of a weigher's values there.
+    pub(crate) fn all_twins(&self, row: u32, bounds: impl Fn(usize) -> (f32, f32)) -> bool {
+        let (at, lane) = (row as usize / BLOCK, row as usize % BLOCK);
+        self.exact
+            && self.terms().iter().all(|term| {
+                let value = term.values[at][lane];
+                term.multipliers.is_none() && bounds(term.at) == (value, value)
+            })
     }
 
+    /// The estimates of a block's hosts.
+    pub(crate) fn sums(&self, block: usize) -> [f32; BLOCK] {
+        let mut sums = [0.0f32; BLOCK];
+        for term in self.terms() {
+            term.add_to(&mut sums, block);
+        }
+        sums
+    }
+
+    /// No host of a block whose values lie within `bounds` has a larger estimate. Each step is that of [`Self::sums`] and
+    /// rounds alike, and rounding keeps order.
+    pub(crate) fn most(&self, bounds: impl Fn(usize) -> (f32, f32)) -> f32 {
+        self.terms().iter().fold(0.0, |sum, term| {
+            let (low, high) = bounds(term.at);
+            sum + term.most(low, high)
+        })
+    }
+
+    /// The same for all blocks, into `most`.
+    pub(crate) fn most_of_all<'b>(&self, bounds: impl Fn(usize) -> (&'b [f32], &'b [f32]), most: &mut [f32]) {
+        most.fill(0.0);
+        for term in self.terms() {
+            let (low, high) = bounds(term.at);
+            for (most, (low, high)) in most.iter_mut().zip(low.iter().zip(high)) {
+                *most += term.most(*low, *high);
+            }
+        }
+    }
+}
+
+impl Error {
     /// The threshold below which no estimate belongs to a host of at least `weight`.
     ///
     /// Roundings take a part of the sum of all shares' sizes. Of a host of that weight, shares that count for it are at
     /// most `largest` together, so those that count against it are at most `largest - weight`: a host with a million
     /// against it does not blur the comparison of those without.
-    pub(crate) fn threshold(&self, weight: f64) -> f32 {
+    pub(crate) fn threshold(self, weight: f64) -> f32 {
         let error = (2.0 * self.largest - weight).max(0.0) * self.relative + self.absolute;
         ((weight - error) as f32).next_down()
     }
 }
 
+impl Weighing<'_> {
+    /// No candidate's weight has grown by more since the ranges were `before`, its raw values being the same; of
+    /// candidates now within `ranges`.
+    pub(crate) fn growth(self, before: &[Range], ranges: &[Range]) -> f64 {
+        if before == ranges {
+            return 0.0;
+        }
+        let mut growth = 0.0;
+        for (weigher, (before, now)) in self.weighers.iter().zip(before.iter().zip(ranges)) {
+            if before == now {
+                continue;
+            }
+            // A share changes by a linear function of the raw value, so most at one end.
+            let change = |raw: f64| (now.normalise(raw) - before.normalise(raw), before.normalise(raw).abs());
+            let (least, most) = weigher.extremes(self.table);
+            let ends = [change(now.min), change(now.max)];
+            let largest = ends.iter().fold(f64::NEG_INFINITY, |largest, (change, size)| {
+                // What the difference itself may have lost to rounding.
+                let slack = 1e-12 * least.abs().max(most.abs()) * (1.0 + size);
+                largest.max((least * change).max(most * change) + slack)
+            });
+            growth += largest;
+        }
+        growth
+    }
+}
+
 impl Term<'_> {
+    /// The largest share of values between these.
+    fn most(&self, low: f32, high: f32) -> f32 {
+        let larger = |a: f32, b: f32| if a > b { a } else { b };
+        let share = |value: f32| self.factor * (larger(value, self.floor) - self.min);
+        let (low, high) = (share(low), share(high));
+        match self.multipliers {
+            None => larger(low, high),
+            Some(_) => {
+                let (least, most) = self.extremes;
+                larger(larger(least * low, least * high), larger(most * low, most * high))
+            }
+        }
+    }
+
     fn add_to(&self, sums: &mut [f32; BLOCK], block: usize) {
         let values = sums.iter_mut().zip(&self.values[block]);
         let raised = |value: f32| if value > self.floor { value } else { self.floor };

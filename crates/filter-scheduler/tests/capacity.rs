@@ -129,7 +129,7 @@ fn one_by_one(
     let ended_by = loop {
         let selected = engine.select(table, &spec, &Terms::default());
         if selected.failure.is_some() {
-            break selected.explanation.filters.last().map(|tally| tally.filter.clone());
+            break selected.explanation.filters.last().map(|tally| tally.filter.to_string());
         }
         placed += 1;
         if placed == MANY {
@@ -267,5 +267,5 @@ fn a_fleet_without_hosts_or_without_eligible_ones_has_room_for_none() {
     table.set_status(row, Status::Down);
     let counted = count(&mut table, Grouping::Host, Grouping::Host, &[]);
     assert_eq!((counted.fits, counted.hosts, counted.eligible), (0, 1, 0));
-    assert_eq!((counted.refused[0].filter.as_str(), counted.refused[0].hosts_out), ("ComputeFilter", 0));
+    assert_eq!((&*counted.refused[0].filter, counted.refused[0].hosts_out), ("ComputeFilter", 0));
 }

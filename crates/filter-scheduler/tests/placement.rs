@@ -72,7 +72,7 @@ fn hosts(table: &HostTable, selected: &Selected) -> Vec<String> {
 /// Name, hosts in, hosts out of the lines before those of the filters.
 fn lines(selected: &Selected) -> Vec<(&str, u32, u32)> {
     let filters = selected.explanation.filters.iter();
-    let lines = filters.map(|line| (line.filter.as_str(), line.hosts_in, line.hosts_out));
+    let lines = filters.map(|line| (&*line.filter, line.hosts_in, line.hosts_out));
     lines.take_while(|(name, ..)| !name.ends_with("Filter")).collect()
 }
 
@@ -130,8 +130,8 @@ fn amounts_fit_by_inventory_and_the_nearest_miss_is_told() {
     let selected = select(&mut table, &request(&[("resources:CUSTOM_GPU", "2")]));
     assert_eq!(lines(&selected), [("resources:CUSTOM_GPU=2", 4, 0)]);
     let miss = selected.explanation.filters[0].nearest_miss.as_ref().unwrap();
-    assert_eq!((miss.host.as_str(), miss.text.as_str()), ("h0", "h0 short by 1 CUSTOM_GPU"));
-    assert_eq!((miss.wanted, miss.available, miss.unit.as_str()), (2.0, 1.0, "CUSTOM_GPU"));
+    assert_eq!((miss.host.as_str(), miss.text().as_str()), ("h0", "h0 short by 1 CUSTOM_GPU"));
+    assert_eq!((miss.wanted, miss.available, &*miss.unit), (2.0, 1.0, "CUSTOM_GPU"));
     let selected = select(&mut table, &request(&[("resources:CUSTOM_GPU", "4")]));
     assert_eq!(hosts(&table, &selected), ["h1"]);
     let nobody = select(&mut table, &request(&[("resources:CUSTOM_FPGA", "1")]));
@@ -184,7 +184,7 @@ fn a_given_size_is_the_one_number_for_filters_and_consumption() {
     assert_eq!((used.memory_mb, used.disk_gb), (16_384, 0));
     let fifth = select(&mut table, &asked);
     let ram = fifth.explanation.filters.iter().find(|line| line.filter == "RamFilter").unwrap();
-    assert_eq!(ram.nearest_miss.as_ref().unwrap().text, "h0 short by 16384 MiB");
+    assert_eq!(ram.nearest_miss.as_ref().unwrap().text(), "h0 short by 16384 MiB");
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! The engine against a naive one written straight from the rules: a list of structs, every filter on every host, every
 //! weight computed, full stable sorts. Both must agree on picks, weights to the last bit, alternates, tallies and nearest
 //! misses. A failing case prints its seed; `REFERENCE_SEED=n` runs that one alone.
+//!
+//! One engine and one table answer a history of requests of few shapes while hosts change in between, so that what the
+//! engine keeps about shapes is held against answers from nothing.
 
+mod changes;
 mod naive;
 
 use std::cell::RefCell;
@@ -14,15 +18,18 @@ use novella_filter_scheduler::{
     Aggregate, Devices, Failure, FilterKind, FilterScheduler, HostTable, Instance, OnFilterError, Policy,
     Resources, Row, SchedulerOptions, Selected, Status, Terms, WeigherKind,
 };
-use novella_objects::document::PciPool;
+use novella_objects::document::{NumaTopology, PciPool};
 use novella_objects::{AllocationRatios, Flavor, Image, InstanceGroup, Inventory, RequestSpec, Retry};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use uuid::Uuid;
 
-/// Cases of one run. Each is a fleet with one to three requests.
-const CASES: u64 = 10_000;
+/// Cases of one run. Each is a fleet with some requests.
+const CASES: u64 = 14_000;
+
+/// Requests of all cases together, at least.
+const DECISIONS: u32 = 100_000;
 
 type Rng = ChaCha8Rng;
 
@@ -48,16 +55,33 @@ fn the_engine_decides_as_the_rules_do() {
         case(seed.parse().expect("REFERENCE_SEED is a number"));
         return;
     }
-    let mut seen = Seen::default();
-    for seed in 0..CASES {
-        match std::panic::catch_unwind(|| case(seed)) {
-            Ok(case) => seen.add(&case),
-            Err(panic) => {
-                eprintln!("failed at REFERENCE_SEED={seed}");
-                std::panic::resume_unwind(panic);
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let part = |thread: u64| {
+        let mut seen = Seen::default();
+        for seed in (thread..CASES).step_by(threads as usize) {
+            match std::panic::catch_unwind(|| case(seed)) {
+                Ok(case) => seen.add(&case),
+                Err(panic) => {
+                    eprintln!("failed at REFERENCE_SEED={seed}");
+                    std::panic::resume_unwind(panic);
+                }
             }
         }
-    }
+        seen
+    };
+    let seen = std::thread::scope(|scope| {
+        let parts: Vec<_> = (0..threads).map(|thread| scope.spawn(move || part(thread))).collect();
+        parts.into_iter().fold(Seen::default(), |mut seen, part| {
+            seen.add(&part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            seen
+        })
+    });
+    let decisions = seen.one + seen.several + seen.refused + seen.errors;
+    println!(
+        "{decisions} decisions: {} one, {} several, {} refused, {} errors",
+        seen.one, seen.several, seen.refused, seen.errors
+    );
+    assert!(decisions >= DECISIONS, "{seen:?}");
     // A generator that no longer reaches an outcome would test nothing.
     assert!(seen.one > 3000 && seen.several > 2000 && seen.refused > 1000 && seen.errors > 100, "{seen:?}");
     for kind in FilterKind::ALL.into_iter().filter(|kind| *kind != FilterKind::AllHosts) {
@@ -91,7 +115,7 @@ impl Seen {
         let weighers = selected.explanation.ranking.iter().take(1).flat_map(|scored| &scored.weighers);
         let telling = weighers.filter(|w| w.range.0 < w.range.1 && w.multiplier != 0.0).map(|w| &w.weigher);
         for name in refusing.chain(telling) {
-            *self.told_apart.entry(name.clone()).or_default() += 1;
+            *self.told_apart.entry(name.to_string()).or_default() += 1;
         }
     }
 
@@ -114,12 +138,19 @@ fn case(seed: u64) -> Seen {
     let aggregates = if rng.random_bool(0.6) { aggregates(&mut rng) } else { Vec::new() };
     table.set_aggregates(aggregates.iter().cloned());
     let mut engine = FilterScheduler::new(options.clone()).expect("generated options are good");
-    for _ in 0..rng.random_range(1..=3) {
-        let request = request(&mut rng, &hosts);
+    let mut aggregates = aggregates;
+    let shapes: Vec<_> = (0..rng.random_range(1..=3)).map(|_| request(&mut rng, &hosts)).collect();
+    for step in 0..rng.random_range(4..=12) {
+        for _ in 0..if step == 0 { 0 } else { rng.random_range(0..4) } {
+            changes::one(&mut rng, &mut table, &mut hosts, &mut aggregates);
+        }
+        let mut request = shapes.choose(&mut rng).expect("there is one").clone();
+        request.instance_uuids = uuids(&mut rng);
         let terms = Terms {
             seed: rng.random(),
             dry_run: rng.random_bool(0.2),
             alternates: rng.random_bool(0.5).then(|| rng.random_range(0..5)),
+            unexplained: false,
         };
         let naive = Naive {
             options: &options,
@@ -180,7 +211,7 @@ fn compare(table: &HostTable, expected: &Outcome, got: &Selected, context: &str)
         .map(|tally| {
             let miss =
                 tally.nearest_miss.as_ref().map(|miss| (miss.host.clone(), miss.wanted, miss.available));
-            (tally.filter.clone(), tally.hosts_in, tally.hosts_out, miss)
+            (tally.filter.to_string(), tally.hosts_in, tally.hosts_out, miss)
         })
         .collect();
     match expected {
@@ -318,7 +349,7 @@ fn aggregates(rng: &mut Rng) -> Vec<Aggregate> {
 }
 
 /// As many as PCIWeigher tells apart, and more.
-fn many_devices(rng: &mut Rng) -> Vec<PciPool> {
+pub fn many_devices(rng: &mut Rng) -> Vec<PciPool> {
     let count = *[0, 0, 3, 99, 200].choose(rng).unwrap();
     if count == 0 { Vec::new() } else { vec![PciPool { count, ..PciPool::default() }] }
 }
@@ -327,79 +358,15 @@ fn many_devices(rng: &mut Rng) -> Vec<PciPool> {
 fn fleet(rng: &mut Rng) -> (HostTable, Vec<Host>) {
     let mut table = HostTable::new();
     let mut hosts = Vec::new();
-    let count = if rng.random_bool(0.1) { rng.random_range(0..3) } else { rng.random_range(1..200) };
-    let kinds = rng.random_range(1..6);
-    let sizes: Vec<_> = (0..kinds)
-        .map(|_| {
-            let steps = |rng: &mut Rng, unit: u64| unit * rng.random_range(1..9);
-            (steps(rng, 4) * u64::from(rng.random_bool(0.95)), steps(rng, 4096), steps(rng, 50))
-        })
-        .collect();
-    let ratios: Vec<_> = (0..rng.random_range(1..3))
-        .map(|_| AllocationRatios {
-            cpu: *[4.0, 4.0, 1.1, 16.0, 0.7].choose(rng).unwrap(),
-            ram: *[1.0, 1.5, 1.1].choose(rng).unwrap(),
-            disk: *[1.0, 1.0, 1.3].choose(rng).unwrap(),
-        })
-        .collect();
-    let busy = rng.random_range(0.0..1.0);
-    let kinds = if rng.random_bool(0.7) { rng.random_range(1..4) } else { 0 };
-    let kinds: Vec<_> = (0..kinds).map(|_| (devices::topology(rng), devices::pools(rng))).collect();
+    let count = match rng.random_range(0..20) {
+        0 => rng.random_range(0..3),
+        1..3 => rng.random_range(60..200),
+        _ => rng.random_range(1..80),
+    };
+    let kinds = kinds(rng);
     for at in 0..count {
         let name = format!("Host{at:03}");
-        let (vcpus, memory, disk) = *sizes.choose(rng).unwrap();
-        let part = |rng: &mut Rng, of: u64, unit: u64| {
-            if rng.random_bool(busy) { unit * rng.random_range(0..=(of / unit) * 5 / 4) } else { 0 }
-        };
-        let host = Host {
-            name: name.clone(),
-            vcpus,
-            vcpus_used: part(rng, vcpus.max(4), 1),
-            memory,
-            memory_used: part(rng, memory, 512),
-            disk,
-            disk_used: part(rng, disk, 10),
-            ratios: *ratios.choose(rng).unwrap(),
-            status: *[Status::Up, Status::Up, Status::Up, Status::Suspect, Status::Disabled, Status::Down]
-                .choose(rng)
-                .unwrap(),
-            zone: [None, Some("az1"), Some("az2")].choose(rng).unwrap().map(str::to_owned),
-            arch: [None, Some("x86_64"), Some("aarch64")].choose(rng).unwrap().map(str::to_owned),
-            rack: rng.random_bool(0.8).then(|| rng.random_range(0..4)),
-            aggregates: (1..=5).filter(|_| rng.random_bool(0.2)).collect(),
-            instances: (0..rng.random_range(0..4))
-                .map(|_| Uuid::from_u128(rng.random_range(0..200)))
-                .collect(),
-            instance_flavors: Vec::new(),
-            instance_images: Vec::new(),
-            reported_instances: *[0, 1, 5, 60, 20_000_001].choose(rng).unwrap(),
-            reported_io_ops: rng.random_range(0..10),
-            failed_builds: *[0, 0, 0, 1, 4].choose(rng).unwrap(),
-            placed: 0,
-            hypervisor_version: *[0, 2, 6_002_000, 8_002_001, 123_456_789].choose(rng).unwrap(),
-            numa: None,
-            pools: many_devices(rng),
-            not_building: 0,
-            cell: [None, Some("c1"), Some("c2")].choose(rng).unwrap().map(str::to_owned),
-            ip: rng.random_bool(0.9).then(|| format!("10.0.{}.{}", rng.random_range(0..3), at)),
-            supported: rng.random_bool(0.9).then(|| {
-                let arch = *["x86_64", "aarch64"].choose(rng).unwrap();
-                vec![[arch, "qemu", "hvm"].map(str::to_owned), [arch, "xen", "exe"].map(str::to_owned)]
-            }),
-            metrics: [("cpu.frequency", 2000), ("numa", 7)]
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value + rng.random_range(0..3)))
-                .filter(|(_, value)| value % 5 != 2)
-                .collect(),
-            traits: traits(rng),
-            inventories: inventories(rng),
-        };
-        let mut host = with_kinds(rng, host);
-        if let Some((numa, pools)) = kinds.choose(rng)
-            && rng.random_bool(0.9)
-        {
-            (host.numa, host.pools) = (rng.random_bool(0.9).then(|| numa.clone()), pools.clone());
-        }
+        let host = host(rng, name.clone(), at, &kinds);
         // Rows are given back and taken again, so that fleet order is not the order of names.
         let row = table.insert(&name, &format!("node-{name}"));
         if rng.random_bool(0.1) {
@@ -418,6 +385,93 @@ fn fleet(rng: &mut Rng) -> (HostTable, Vec<Host>) {
     hosts.sort_by_key(|(row, _)| *row);
     assert_eq!(table.rows().collect::<Vec<_>>(), hosts.iter().map(|(row, _)| *row).collect::<Vec<_>>());
     (table, hosts.into_iter().map(|(_, host)| host).collect())
+}
+
+/// Few sizes and ratios of hosts, and how many are in use.
+struct Kinds {
+    sizes: Vec<(u64, u64, u64)>,
+    ratios: Vec<AllocationRatios>,
+    busy: f64,
+    /// NUMA cells and PCI devices; few kinds, because finding room on them takes long.
+    devices: Vec<(NumaTopology, Vec<PciPool>)>,
+}
+
+fn kinds(rng: &mut Rng) -> Kinds {
+    let kinds = rng.random_range(1..6);
+    let sizes: Vec<_> = (0..kinds)
+        .map(|_| {
+            let steps = |rng: &mut Rng, unit: u64| unit * rng.random_range(1..9);
+            (steps(rng, 4) * u64::from(rng.random_bool(0.95)), steps(rng, 4096), steps(rng, 50))
+        })
+        .collect();
+    let ratios: Vec<_> = (0..rng.random_range(1..3))
+        .map(|_| AllocationRatios {
+            cpu: *[4.0, 4.0, 1.1, 16.0, 0.7].choose(rng).unwrap(),
+            ram: *[1.0, 1.5, 1.1].choose(rng).unwrap(),
+            disk: *[1.0, 1.0, 1.3].choose(rng).unwrap(),
+        })
+        .collect();
+    let busy = rng.random_range(0.0..1.0);
+    let devices = if rng.random_bool(0.3) { rng.random_range(1..4) } else { 0 };
+    let devices = (0..devices).map(|_| (devices::topology(rng), devices::pools(rng))).collect();
+    Kinds { sizes, ratios, busy, devices }
+}
+
+fn host(rng: &mut Rng, name: String, at: usize, kinds: &Kinds) -> Host {
+    let Kinds { sizes, ratios, busy, devices } = kinds;
+    let (vcpus, memory, disk) = *sizes.choose(rng).unwrap();
+    let part = |rng: &mut Rng, of: u64, unit: u64| {
+        if rng.random_bool(*busy) { unit * rng.random_range(0..=(of / unit) * 5 / 4) } else { 0 }
+    };
+    let host = Host {
+        name,
+        vcpus,
+        vcpus_used: part(rng, vcpus.max(4), 1),
+        memory,
+        memory_used: part(rng, memory, 512),
+        disk,
+        disk_used: part(rng, disk, 10),
+        ratios: *ratios.choose(rng).unwrap(),
+        status: *[Status::Up, Status::Up, Status::Up, Status::Suspect, Status::Disabled, Status::Down]
+            .choose(rng)
+            .unwrap(),
+        zone: [None, Some("az1"), Some("az2")].choose(rng).unwrap().map(str::to_owned),
+        arch: [None, Some("x86_64"), Some("aarch64")].choose(rng).unwrap().map(str::to_owned),
+        rack: rng.random_bool(0.8).then(|| rng.random_range(0..4)),
+        aggregates: (1..=5).filter(|_| rng.random_bool(0.2)).collect(),
+        instances: (0..rng.random_range(0..4)).map(|_| Uuid::from_u128(rng.random_range(0..200))).collect(),
+        instance_flavors: Vec::new(),
+        instance_images: Vec::new(),
+        reported_instances: *[0, 1, 5, 60, 20_000_001].choose(rng).unwrap(),
+        reported_io_ops: rng.random_range(0..10),
+        failed_builds: *[0, 0, 0, 1, 4].choose(rng).unwrap(),
+        placed: 0,
+        hypervisor_version: *[0, 2, 6_002_000, 8_002_001, 123_456_789].choose(rng).unwrap(),
+        numa: None,
+        pools: many_devices(rng),
+        not_building: 0,
+        took_devices: false,
+        cell: [None, Some("c1"), Some("c2")].choose(rng).unwrap().map(str::to_owned),
+        ip: rng.random_bool(0.9).then(|| format!("10.0.{}.{}", rng.random_range(0..3), at)),
+        supported: rng.random_bool(0.9).then(|| {
+            let arch = *["x86_64", "aarch64"].choose(rng).unwrap();
+            vec![[arch, "qemu", "hvm"].map(str::to_owned), [arch, "xen", "exe"].map(str::to_owned)]
+        }),
+        metrics: [("cpu.frequency", 2000), ("numa", 7)]
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value + rng.random_range(0..3)))
+            .filter(|(_, value)| value % 5 != 2)
+            .collect(),
+        traits: traits(rng),
+        inventories: inventories(rng),
+    };
+    let mut host = with_kinds(rng, host);
+    if let Some((numa, pools)) = devices.choose(rng)
+        && rng.random_bool(0.9)
+    {
+        (host.numa, host.pools) = (rng.random_bool(0.9).then(|| numa.clone()), pools.clone());
+    }
+    host
 }
 
 const TRAITS: [&str; 6] = [
@@ -543,12 +597,11 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
     if placement {
         extra_specs.extend(asked_of_placement(rng));
     }
-    let instances = if rng.random_bool(0.4) { 1 } else { rng.random_range(1..30) };
     let change_case = rng.random_bool(0.5);
     let numa_topology = rng.random_bool(0.4).then(|| devices::guest(rng));
     let cased = |name: String| if change_case { name.to_uppercase() } else { name };
     RequestSpec {
-        instance_uuids: (0..instances).map(Uuid::from_u128).collect(),
+        instance_uuids: uuids(rng),
         flavor: Flavor {
             name: (*["small", "large", "huge"].choose(rng).unwrap()).to_owned(),
             vcpus: rng.random_range(0..6),
@@ -626,6 +679,15 @@ fn asked_of_placement(rng: &mut Rng) -> Vec<(String, String)> {
         ));
     }
     specs
+}
+
+fn uuids(rng: &mut Rng) -> Vec<Uuid> {
+    let instances = match rng.random_range(0..10) {
+        0 => rng.random_range(2..30),
+        1..4 => rng.random_range(2..5),
+        _ => 1,
+    };
+    (0..instances).map(Uuid::from_u128).collect()
 }
 
 fn hints(rng: &mut Rng) -> BTreeMap<String, serde_json::Value> {

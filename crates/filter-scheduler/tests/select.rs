@@ -78,10 +78,10 @@ fn a_refusal_names_the_host_that_lacked_least() {
     let failure = selected.failure.unwrap();
     assert_eq!(failure.to_string(), "No valid host was found. There are not enough hosts available.");
     let ram = selected.explanation.filters.last().unwrap();
-    assert_eq!((ram.filter.as_str(), ram.hosts_in, ram.hosts_out), ("RamFilter", 3, 0));
+    assert_eq!((&*ram.filter, ram.hosts_in, ram.hosts_out), ("RamFilter", 3, 0));
     let miss = ram.nearest_miss.as_ref().unwrap();
-    assert_eq!(miss.text, "h1 short by 124 MiB");
-    assert_eq!((miss.wanted, miss.available, miss.unit.as_str()), (1024.0, 900.0, "MiB"));
+    assert_eq!(miss.text(), "h1 short by 124 MiB");
+    assert_eq!((miss.wanted, miss.available, &*miss.unit), (1024.0, 900.0, "MiB"));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn disk_is_explained_in_gib_and_counts_swap() {
     (request.flavor.root_gb, request.flavor.swap) = (100, 512);
     let selected = select(&mut table, &request);
     let disk = selected.explanation.filters.last().unwrap();
-    assert_eq!(disk.nearest_miss.as_ref().unwrap().text, "h0 short by 0.5 GiB");
+    assert_eq!(disk.nearest_miss.as_ref().unwrap().text(), "h0 short by 0.5 GiB");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn all_or_nothing() {
     assert!(matches!(selected.failure, Some(Failure::NoValidHost { placeable: 3, .. })));
     assert!(selected.picks.is_empty());
     assert_eq!(table.rows().map(|row| table.view(row).used()).collect::<Vec<_>>(), before);
-    let ran: Vec<_> = selected.explanation.filters.iter().map(|f| f.filter.as_str()).collect();
+    let ran: Vec<_> = selected.explanation.filters.iter().map(|f| &*f.filter).collect();
     assert_eq!(ran, ["RamFilter"], "filters that decide once have no say about the fourth instance");
 }
 

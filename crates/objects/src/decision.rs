@@ -2,9 +2,11 @@
 //!
 //! A refusal is an answer like any other: it carries how many hosts each filter lost and which host came nearest.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 /// The answer to `select_destinations`.
@@ -85,10 +87,10 @@ pub struct Explanation {
 }
 
 /// What one filter did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FilterTally {
     /// Nova's class name, such as `RamFilter`.
-    pub filter: String,
+    pub filter: Cow<'static, str>,
     /// Hosts it was given.
     pub hosts_in: u32,
     /// Hosts it let pass.
@@ -99,7 +101,7 @@ pub struct FilterTally {
 }
 
 /// The refused host that came nearest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct NearestMiss {
     /// Which host.
     pub host: String,
@@ -108,13 +110,39 @@ pub struct NearestMiss {
     /// What it had.
     pub available: f64,
     /// `MiB`, `GiB`, `vcpus`; or what the filter compares.
-    pub unit: String,
-    /// The same for people.
-    pub text: String,
+    pub unit: Cow<'static, str>,
+}
+
+impl NearestMiss {
+    /// The same for people; serialised as `text`.
+    pub fn text(&self) -> String {
+        let Self { host, wanted, available, unit } = self;
+        match &**unit {
+            "instances" | "I/O operations" | "members of the group" if *available == 0.0 => {
+                format!("{host} is at its limit of {unit}")
+            }
+            "instances" | "I/O operations" | "members of the group" => {
+                format!("{host} has {} {unit} too many", -available)
+            }
+            _ => format!("{host} short by {} {unit}", wanted - available),
+        }
+    }
+}
+
+impl Serialize for NearestMiss {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut miss = serializer.serialize_struct("NearestMiss", 5)?;
+        miss.serialize_field("host", &self.host)?;
+        miss.serialize_field("wanted", &self.wanted)?;
+        miss.serialize_field("available", &self.available)?;
+        miss.serialize_field("unit", &self.unit)?;
+        miss.serialize_field("text", &self.text())?;
+        miss.end()
+    }
 }
 
 /// One ranked host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scored {
     /// Which host.
     pub host: String,
@@ -128,7 +156,7 @@ pub struct Scored {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WeigherScore {
     /// Nova's class name, such as `RAMWeigher`.
-    pub weigher: String,
+    pub weigher: Cow<'static, str>,
     /// The raw value.
     pub raw: f64,
     /// Smallest and largest raw value among the candidates (Nova's normalisation bounds).

@@ -1,7 +1,8 @@
 //! A decision for people and for machines: what was chosen, what each filter lost, how the winner was weighed.
 
 use novella_objects::{
-    Decision, Explanation, FilterTally, Fixes, HostVerdict, Refusal, RequestSpec, Scored, Selection,
+    Decision, Explanation, FilterTally, Fixes, HostVerdict, NearestMiss, Refusal, RequestSpec, Scored,
+    Selection,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -221,9 +222,9 @@ fn filters(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Resu
             _ if lost > 0 => Tone::Warn,
             _ => Tone::Plain,
         };
-        let miss = tally.nearest_miss.as_ref().map_or_else(String::new, |m| m.text.clone());
+        let miss = tally.nearest_miss.as_ref().map_or_else(String::new, NearestMiss::text);
         vec![
-            Cell::text(&tally.filter).tone(tone),
+            Cell::text(&*tally.filter).tone(tone),
             Cell::number(tally.hosts_in),
             Cell::number(tally.hosts_out),
             Cell::number(lost).tone(tone),
@@ -237,7 +238,7 @@ fn filters(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Resu
 
 fn ranking(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Result<()> {
     let Some(winner) = explanation.ranking.first() else { return Ok(()) };
-    let weighers: Vec<&str> = winner.weighers.iter().map(|share| share.weigher.as_str()).collect();
+    let weighers: Vec<&str> = winner.weighers.iter().map(|share| &*share.weigher).collect();
     let header: Vec<&str> = ["rank", "host", "weight"].into_iter().chain(weighers).collect();
     let row = |(at, host): (usize, &Scored)| {
         let shares = host.weighers.iter().map(|s| {

@@ -297,7 +297,7 @@ fn show_fixes(fixes: &Fixes, args: &OutputArgs, console: &mut Console<'_>) -> an
 
 fn share(score: &WeigherScore) -> Vec<Cell> {
     vec![
-        Cell::text(&score.weigher),
+        Cell::text(&*score.weigher),
         Cell::number(score.raw),
         Cell::number(score.range.0),
         Cell::number(score.range.1),

@@ -143,7 +143,7 @@ pub fn why(explanation: &Explanation) -> String {
     let Some(last) = explanation.filters.iter().find(|tally| tally.hosts_out == 0) else {
         return format!("none of {} hosts", explanation.hosts);
     };
-    let nearest = last.nearest_miss.as_ref().map(|m| format!("; nearest: {}", m.text)).unwrap_or_default();
+    let nearest = last.nearest_miss.as_ref().map(|m| format!("; nearest: {}", m.text())).unwrap_or_default();
     format!("{} refused the last {}{nearest}", last.filter, last.hosts_in)
 }
 

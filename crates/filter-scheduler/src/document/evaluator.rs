@@ -77,7 +77,7 @@ impl Evaluator {
     fn decide(&mut self, at: usize, request: &Request) -> Result<Outcome, BadDocument> {
         let spec = request_spec(request)?;
         let filters = self.filters(request)?;
-        let terms = Terms { seed: request.seed, dry_run: true, alternates: Some(0) };
+        let terms = Terms { seed: request.seed, dry_run: true, alternates: Some(0), unexplained: false };
         let hosts = self.table.len();
         let mut outcome = Outcome {
             complete: false,
@@ -127,7 +127,7 @@ impl Evaluator {
         spec.instance_uuids.truncate(1);
         let filters = self.filters(request)?;
         let (engine, table) = self.engine(&filters)?;
-        let terms = Terms { seed: request.seed, dry_run: true, alternates: Some(0) };
+        let terms = Terms { seed: request.seed, dry_run: true, alternates: Some(0), unexplained: false };
         Ok(engine.select(table, &spec, &terms).explanation.ranking)
     }
 

@@ -103,6 +103,12 @@ impl Questions {
         Self(questions)
     }
 
+    pub(super) fn forget_values(&mut self, symbols: usize) {
+        for question in &mut self.0 {
+            super::refill(&mut question.verdicts, symbols);
+        }
+    }
+
     pub(super) fn run(&mut self, table: &HostTable, block: usize, alive: u64, tally: &mut Tally) -> u64 {
         self.0.iter_mut().fold(alive, |alive, question| question.run(table, block, alive, tally))
     }
@@ -193,12 +199,30 @@ impl Question {
 
     /// The verdict on one host, and what is wrong if it is an error.
     fn ask(&mut self, table: &HostTable, row: Row) -> (Verdict, Option<MatchError>) {
+        let number = self.number(table, row).filter(|_| self.rest.is_empty());
+        if let Some(holds) = number.and_then(|number| self.requirement.matches_number(number)) {
+            return (if holds { Verdict::Pass } else { Verdict::Reject }, None);
+        }
         let (found, symbol) = self.find(table, row);
         let answer = self.judge(&found);
         if let Some(symbol) = symbol {
             self.verdicts[symbol as usize] = Some(answer.0);
         }
         answer
+    }
+
+    /// The attribute, if it is a number and changes from host to host: quicker compared than written out and read again.
+    fn number(&self, table: &HostTable, row: Row) -> Option<f64> {
+        match self.first {
+            First::Computed(attribute) => match attribute(&table.view(row)) {
+                Json::Int(number) => Some(number as f64),
+                Json::Float(number) => Some(number),
+                _ => None,
+            },
+            First::Reported { integer, .. } => integer
+                .and_then(|which| table.capabilities.integer(row.index(), which))
+                .map(|value| value as f64),
+        }
     }
 
     /// Where the path leads at one host, and the symbol of the value that alone decides it, if one does.

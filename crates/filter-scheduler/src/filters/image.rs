@@ -74,6 +74,10 @@ impl Support {
         Ok(true)
     }
 
+    pub(super) fn forget_values(&mut self, symbols: usize) {
+        super::refill(&mut self.triples, symbols);
+    }
+
     fn runs(&mut self, number: i64) -> bool {
         let Some(predicate) = self.version.as_ref().filter(|_| number != 0) else { return true };
         if let Some((_, holds)) = self.versions.iter().find(|(known, _)| *known == number) {

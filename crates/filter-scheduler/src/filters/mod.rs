@@ -23,7 +23,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::aggregates::{Facts, ZONE_KEY};
-use crate::bitmap::{above, below_f32, either, word_bits};
+use crate::bitmap::{above, below_f32, either, largest, split, word_bits};
 use crate::capability_columns::Kind;
 use crate::columns::{RawColumn, RoomColumn};
 use crate::devices::Wanted;
@@ -75,6 +75,8 @@ enum Program {
     Serving,
     /// Hosts with one of two zone symbols.
     Zone(u32, u32),
+    /// The same, where a set of aggregates does not name zones itself: then, by set, whether it names the one wanted.
+    ZoneOfSet(Vec<Option<bool>>, u32, u32),
     /// Hosts with room for `wanted`.
     Room {
         amount: Amount,
@@ -87,7 +89,7 @@ enum Program {
         ratios: Vec<Option<f64>>,
     },
     Capabilities(Questions),
-    /// Hosts whose bit is set.
+    /// Hosts whose bit is set, which follows from [`Filter::lasts`] and nothing else.
     Rows(Vec<u64>),
     /// Hosts of the group.
     Together,
@@ -116,6 +118,19 @@ enum Program {
     Devices(DeviceQuestion),
     /// Nova raises the same exception at every host.
     Broken(String),
+}
+
+/// How long a compiled filter holds, its table's keys, zones and aggregates staying as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lasts {
+    /// Through every change of a host.
+    Always,
+    /// Until a host is added, removed or renamed.
+    UntilNames,
+    /// Until that, or until an instance appears or disappears somewhere.
+    UntilInstances,
+    /// For one request.
+    Once,
 }
 
 /// What is counted on a host.
@@ -154,7 +169,7 @@ enum Rule {
 }
 
 /// What one filter did to the hosts it was given.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Tally {
     pub(crate) hosts_in: u32,
     pub(crate) hosts_out: u32,
@@ -164,6 +179,10 @@ pub(crate) struct Tally {
     pub(crate) errors: u32,
     /// What happened at the first of them.
     pub(crate) first_error: Option<FilterError>,
+    /// Misses with less room are of no interest: a bound of theirs will do.
+    pub(crate) interesting: i32,
+    /// The largest room of misses that were of no interest.
+    pub(crate) bound: Option<i32>,
 }
 
 /// A host that a filter could not decide about; Nova raises an exception there.
@@ -309,6 +328,27 @@ impl Filter {
         }
     }
 
+    /// See [`Lasts`].
+    pub(crate) fn lasts(&self) -> Lasts {
+        match (&self.program, self.kind) {
+            (Program::Rows(_), FilterKind::IsolatedHosts | FilterKind::Retry) => Lasts::UntilNames,
+            (Program::Rows(_), FilterKind::SameHost | FilterKind::DifferentHost) => Lasts::UntilInstances,
+            (Program::Rows(_) | Program::Together | Program::Apart, _) => Lasts::Once,
+            (Program::Cells(_) | Program::Devices(_), _) => Lasts::Once,
+            _ => Lasts::Always,
+        }
+    }
+
+    /// Some value symbols stand for other values than before.
+    pub(crate) fn forget_values(&mut self, symbols: usize) {
+        match &mut self.program {
+            Program::Capabilities(questions) => questions.forget_values(symbols),
+            Program::Values(values) => refill(&mut values.verdicts, symbols),
+            Program::Image(support) => support.forget_values(symbols),
+            _ => {}
+        }
+    }
+
     /// Of the hosts `alive` in a block, those that pass.
     pub(crate) fn run(
         &mut self,
@@ -325,10 +365,20 @@ impl Filter {
                 Program::Serving => columns.serving[block],
                 Program::Zone(a, b) => either(&columns.zone.as_chunks::<BLOCK>().0[block], *a, *b),
                 Program::Room { amount, wanted } => {
-                    let room = &room_column(columns, *amount).rooms.as_chunks::<BLOCK>().0[block];
-                    let fits = above(room, *wanted - 1);
-                    tally.note_nearest(room, block, alive & !fits);
-                    fits
+                    let column = room_column(columns, *amount);
+                    if column.low[block] >= *wanted {
+                        u64::MAX
+                    } else {
+                        let room = &column.rooms.as_chunks::<BLOCK>().0[block];
+                        let (fits, below) = split(room, *wanted);
+                        let refused = alive & !fits;
+                        if refused == 0 || below >= tally.interesting {
+                            tally.note_nearest(room, block, refused);
+                        } else {
+                            tally.bound = Some(below);
+                        }
+                        fits
+                    }
                 }
                 Program::Capabilities(questions) => questions.run(table, block, alive, tally),
                 Program::Rows(rows) => rows[block],
@@ -392,6 +442,10 @@ impl Filter {
                 each.note_nearest(pass, |row| count.room(&columns.exact[row], limit(row)));
                 pass
             }
+            Program::ZoneOfSet(sets, a, b) => each.ask(|row| {
+                let own = || columns.zone[row] == *a || columns.zone[row] == *b;
+                Ok(sets[set_of(row)].unwrap_or_else(own))
+            }),
             Program::Sets(verdicts) => each.ask(|row| verdicts[set_of(row)].clone()),
             Program::Values(values) => each.ask(|row| values.ask(table, row)),
             Program::Image(support) => each.ask(|row| support.ask(table, row)),
@@ -543,12 +597,8 @@ fn zone(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) ->
     if facts.iter().all(|facts| facts.split(ZONE_KEY).is_none()) {
         return Program::Zone(named, unnamed);
     }
-    let passes = table.rows().filter(|row| {
-        let own = table.columns.zone[row.index()];
-        let zones = facts[table.aggregates.set_of(row.index()) as usize].split(ZONE_KEY);
-        zones.map_or(own == named || own == unnamed, |zones| zones.contains(zone))
-    });
-    Program::Rows(bitmap(table, passes, true))
+    let sets = facts.iter().map(|facts| facts.split(ZONE_KEY).map(|zones| zones.contains(zone))).collect();
+    Program::ZoneOfSet(sets, named, unnamed)
 }
 
 /// What is compared, how much is asked of it if anything, and what its ratio is called.
@@ -640,22 +690,44 @@ fn isolated(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions
     }
 }
 
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            hosts_in: 0,
+            hosts_out: 0,
+            nearest: None,
+            errors: 0,
+            first_error: None,
+            interesting: i32::MIN,
+            bound: None,
+        }
+    }
+}
+
 impl Tally {
+    /// Ready for another run, its memory kept.
+    pub(crate) fn clear(&mut self) {
+        (self.hosts_in, self.hosts_out, self.errors) = (0, 0, 0);
+        (self.nearest, self.first_error) = (None, None);
+        (self.interesting, self.bound) = (i32::MIN, None);
+    }
+
     /// Of the `refused`, keeps the one with the most room.
     pub(crate) fn note_nearest(&mut self, room: &[i32; BLOCK], block: usize, refused: u64) {
         if refused == 0 {
             return;
         }
-        let nearer = match self.nearest {
-            Some((_, best)) => refused & above(room, best),
-            None => refused,
-        };
-        for bit in word_bits(nearer) {
-            if self.nearest.is_none_or(|(_, best)| room[bit] > best) {
-                self.nearest = Some((Row((block * BLOCK + bit) as u32), room[bit]));
-            }
+        let (bit, most) = largest(room, refused);
+        if self.nearest.is_none_or(|(_, best)| most > best) {
+            self.nearest = Some((Row((block * BLOCK + bit) as u32), most));
         }
     }
+}
+
+/// As many unknown verdicts as there are symbols.
+fn refill<T: Clone>(verdicts: &mut Vec<Option<T>>, symbols: usize) {
+    verdicts.clear();
+    verdicts.resize(symbols, None);
 }
 
 fn room_column(columns: &Columns, amount: Amount) -> &RoomColumn {

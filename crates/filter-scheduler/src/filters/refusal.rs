@@ -31,7 +31,7 @@ impl Filter {
         let exact = &table.columns.exact[row.index()];
         match &self.program {
             Program::Serving => format!("it is {}", exact.status.as_str()),
-            Program::Zone(..) => scene.zone(),
+            Program::Zone(..) | Program::ZoneOfSet(..) => scene.zone(),
             Program::Room { amount, wanted } => short(exact, *amount, *wanted, None),
             Program::RoomOfSet { amount, wanted, .. } => {
                 short(exact, *amount, *wanted, self.ratio(table, row))
@@ -151,7 +151,6 @@ impl Scene<'_> {
     /// Of filters that know the hosts they pass.
     fn rows(&self, kind: FilterKind) -> String {
         match kind {
-            FilterKind::AvailabilityZone => self.zone(),
             FilterKind::Retry => "it was tried before".to_owned(),
             FilterKind::DifferentHost => "an instance hinted at is on it".to_owned(),
             FilterKind::SameHost => "no instance hinted at is on it".to_owned(),

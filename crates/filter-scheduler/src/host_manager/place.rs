@@ -58,7 +58,8 @@ impl HostManager {
         seed: u64,
         now: Duration,
     ) -> Result<Decision, Failure> {
-        let terms = Terms { seed, dry_run: request.dry_run, alternates: request.alternates };
+        let terms =
+            Terms { seed, dry_run: request.dry_run, alternates: request.alternates, unexplained: false };
         let named = self.with_flavor(request)?;
         let request = named.as_ref().unwrap_or(request);
         self.decide(request, decision_id, now, |table, spec| scheduler.select(table, spec, &terms))

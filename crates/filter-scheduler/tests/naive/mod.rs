@@ -54,6 +54,8 @@ pub struct Host {
     pub pools: Vec<PciPool>,
     /// Of the placed, those whose cells or devices could not be taken.
     pub not_building: u32,
+    /// Something placed here asked for cells or devices.
+    pub took_devices: bool,
     pub cell: Option<String>,
     pub ip: Option<String>,
     pub supported: Option<Vec<[String; 3]>>,
@@ -180,6 +182,8 @@ impl Naive<'_> {
             for (class, amount) in sizes.classes {
                 hosts[host].inventories.entry(class).or_default().1 += amount;
             }
+            hosts[host].took_devices |=
+                self.guest.borrow().is_some() || !self.request.pci_requests.is_empty();
             hosts[host].not_building += u32::from(self.take_devices(&mut hosts[host]).is_err());
             if let Some(group) = &mut group {
                 group.hosts.insert(hosts[host].name.clone());

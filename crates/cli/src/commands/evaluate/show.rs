@@ -118,7 +118,7 @@ fn ranking(scores: &[Scored], args: &OutputArgs, console: &mut Console<'_>) -> a
                 .any(|host| host.weighers[at].normalised * host.weighers[at].multiplier != 0.0)
         })
         .collect();
-    let names = shown.iter().map(|&at| winner.weighers[at].weigher.as_str());
+    let names = shown.iter().map(|&at| &*winner.weighers[at].weigher);
     let header: Vec<&str> = ["rank", "host", "weight"].into_iter().chain(names).collect();
     let count = if wide { scores.len() } else { scores.len().min(RANKED) };
     let row = |(at, host): (usize, &Scored)| {

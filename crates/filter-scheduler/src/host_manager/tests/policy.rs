@@ -55,7 +55,7 @@ fn ask(
     assert_eq!(decision.policy_hash, m.policy_hash());
     decision.selections.first().map(|s| s.host.clone()).ok_or_else(|| {
         let out = decision.explanation.filters.iter().find(|filter| filter.hosts_out == 0);
-        out.map_or("nothing".into(), |filter| filter.filter.clone())
+        out.map_or("nothing".into(), |filter| filter.filter.to_string())
     })
 }
 

@@ -1,0 +1,244 @@
+//! Which hosts pass the filters of a shape, kept by block, so that a later request looks again only at blocks that changed.
+//!
+//! For each block the scan remembers the hosts that passed, how many each filter let pass, and the nearest miss of each
+//! filter that compares numbers. Sums over all blocks are kept up to date by what a block adds less what it added before.
+//!
+//! What always holds: after [`Scan::refresh`] hosts, tallies and nearest misses are those of running every filter over the
+//! whole fleet; after [`Scan::again`] those of running the filters that run again over the hosts that were left.
+//!
+//! Left out: whether the compiled filters still hold (`shape.rs`).
+
+use crate::bitmap::word_bits;
+use crate::filters::{Filter, Tally};
+use crate::group::Group;
+use crate::host_table::{BLOCK, HostTable, Row};
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    /// One bit per row that is a candidate.
+    pub(crate) alive: Vec<u64>,
+    /// How many these are.
+    pub(crate) hosts: u32,
+    /// By filter: what it did in this round.
+    pub(crate) tallies: Vec<Tally>,
+    /// The blocks that this round looked at, in order.
+    pub(crate) looked_at: Vec<u32>,
+    /// The table's revision that the last refresh saw; `None` before the first.
+    seen: Option<u64>,
+    /// By block, one more than there are filters: the hosts before the first filter and after each.
+    counts: Vec<u8>,
+    /// The sums of these.
+    totals: Vec<u32>,
+    /// By filter that compares numbers, by block: its nearest miss, or [`NO_MISS`], or more than that.
+    nearest: Vec<i64>,
+    /// By filter that compares numbers, one bit per block: that is more than its nearest miss.
+    bounds: Vec<u64>,
+    /// The largest of each, and whether its block has lost it.
+    best: Vec<(i64, bool)>,
+    /// One bit per block with a host that some filter could not decide about: errors are told anew to each request.
+    erring: Vec<u64>,
+}
+
+/// A nearest miss as one number: more room is larger, then an earlier row.
+const NO_MISS: i64 = i64::MIN;
+
+fn pack((row, room): (Row, i32)) -> i64 {
+    i64::from(room) << 32 | i64::from(u32::MAX - row.0)
+}
+
+fn unpack(miss: i64) -> Option<(Row, i32)> {
+    (miss != NO_MISS).then(|| (Row(u32::MAX - miss as u32), (miss >> 32) as i32))
+}
+
+/// What is looked at: the filters, and whom they ask.
+pub(crate) struct Sieve<'a> {
+    pub(crate) filters: &'a mut [Filter],
+    pub(crate) group: Option<&'a Group>,
+    /// Leaves the hosts whose bit is set, if the request names hosts.
+    pub(crate) named: Option<&'a [u64]>,
+}
+
+impl Scan {
+    /// Bytes kept for each block with this many filters.
+    pub(crate) fn bytes_per_block(filters: usize) -> usize {
+        size_of::<u64>() + (1 + filters) + filters.min(3) * size_of::<i64>()
+    }
+
+    /// Forgets all blocks, keeping the memory.
+    pub(crate) fn forget(&mut self) {
+        self.seen = None;
+    }
+
+    /// The first round of a request: looks at every block that changed since the last refresh.
+    pub(crate) fn refresh(&mut self, table: &HostTable, sieve: &mut Sieve<'_>) {
+        let blocks = table.columns.present.len();
+        self.reset_tallies(sieve.filters.len());
+        self.looked_at.clear();
+        let seen = match self.seen {
+            Some(seen) => seen,
+            None => {
+                self.start(blocks, sieve.filters);
+                0
+            }
+        };
+        let fresh = self.seen.is_none();
+        for block in 0..blocks {
+            let erring = self.erring[block / BLOCK] >> (block % BLOCK) & 1 == 1;
+            if fresh || erring || table.stamps.blocks[block] > seen {
+                self.look(table, sieve, block, true);
+            }
+        }
+        self.seen = Some(table.stamps.revision);
+        self.hosts = self.totals[sieve.filters.len()];
+        for at in 0..self.best.len() {
+            while self.best[at].1 {
+                self.find_best(table, sieve, at);
+            }
+        }
+        let mut amounts = self.best.iter();
+        for (at, (filter, tally)) in sieve.filters.iter().zip(&mut self.tallies).enumerate() {
+            (tally.hosts_in, tally.hosts_out) = (self.totals[at], self.totals[at + 1]);
+            tally.nearest = if filter.measure().is_some() {
+                amounts.next().and_then(|(best, _)| unpack(*best))
+            } else {
+                None
+            };
+        }
+    }
+
+    /// Looks for the nearest miss over all blocks, or finds out more about the block that may have it.
+    fn find_best(&mut self, table: &HostTable, sieve: &mut Sieve<'_>, at: usize) {
+        let blocks = self.alive.len();
+        let misses = self.nearest[at * blocks..(at + 1) * blocks].iter().copied().enumerate();
+        let best = misses.fold((0, NO_MISS), |best, miss| if miss.1 > best.1 { miss } else { best });
+        self.best[at] = (best.1, false);
+        if self.bounds[at * blocks.div_ceil(BLOCK) + best.0 / BLOCK] >> (best.0 % BLOCK) & 1 == 1 {
+            self.best[at] = (NO_MISS, true); // now everything is of interest
+            self.look(table, sieve, best.0, false);
+            self.best[at].1 = true;
+        }
+    }
+
+    fn reset_tallies(&mut self, filters: usize) {
+        self.tallies.resize_with(filters, Tally::default);
+        for tally in &mut self.tallies {
+            tally.clear();
+        }
+    }
+
+    fn start(&mut self, blocks: usize, filters: &[Filter]) {
+        let amounts = filters.iter().filter(|filter| filter.measure().is_some()).count();
+        refill(&mut self.alive, blocks, 0);
+        refill(&mut self.counts, blocks * (1 + filters.len()), 0);
+        refill(&mut self.totals, 1 + filters.len(), 0);
+        refill(&mut self.nearest, blocks * amounts, NO_MISS);
+        refill(&mut self.bounds, blocks.div_ceil(BLOCK) * amounts, 0);
+        refill(&mut self.best, amounts, (NO_MISS, false));
+        refill(&mut self.erring, blocks.div_ceil(BLOCK), 0);
+    }
+
+    /// Runs all filters over a block and replaces what it adds to the sums. Errors are counted if this is the `first` look
+    /// of a round.
+    fn look(&mut self, table: &HostTable, sieve: &mut Sieve<'_>, block: usize, first: bool) {
+        let blocks = self.alive.len();
+        let counts = &mut self.counts[block * self.totals.len()..(block + 1) * self.totals.len()];
+        let mut alive = table.columns.present[block] & sieve.named.map_or(u64::MAX, |named| named[block]);
+        let mut note = |at: usize, alive: u64| {
+            let count = alive.count_ones() as u8;
+            let before = std::mem::replace(&mut counts[at], count);
+            self.totals[at] = self.totals[at] + u32::from(count) - u32::from(before);
+        };
+        note(0, alive);
+        let (mut amounts, mut errors) = (0, false);
+        for (at, (filter, tally)) in sieve.filters.iter_mut().zip(&mut self.tallies).enumerate() {
+            (tally.nearest, tally.bound) = (None, None);
+            let known = tally.errors;
+            let compares = filter.measure().is_some();
+            if compares {
+                // As much room in an earlier block is nearer.
+                let best = unpack(self.best[amounts].0);
+                tally.interesting = best.map_or(i32::MIN, |(row, room)| {
+                    room.saturating_add(i32::from(row.index() / BLOCK < block))
+                });
+            }
+            if alive != 0 {
+                alive = filter.run(table, sieve.group, block, alive, tally);
+            }
+            note(1 + at, alive);
+            errors |= tally.errors > known;
+            if !first {
+                tally.errors = known;
+            }
+            if compares {
+                let bound = tally.bound.map(|room| pack((Row((block * BLOCK) as u32), room)));
+                let miss = bound.unwrap_or(tally.nearest.map_or(NO_MISS, pack));
+                let word = &mut self.bounds[amounts * blocks.div_ceil(BLOCK) + block / BLOCK];
+                let bit = 1 << (block % BLOCK);
+                *word = if bound.is_some() { *word | bit } else { *word & !bit };
+                let before = std::mem::replace(&mut self.nearest[amounts * blocks + block], miss);
+                let (best, lost) = &mut self.best[amounts];
+                if miss >= *best && bound.is_none() {
+                    *best = miss;
+                } else {
+                    *lost |= before == *best && *best != NO_MISS;
+                }
+                amounts += 1;
+            }
+        }
+        self.alive[block] = alive;
+        let (word, bit) = (&mut self.erring[block / BLOCK], 1 << (block % BLOCK));
+        *word = if errors { *word | bit } else { *word & !bit };
+        if first {
+            self.looked_at.push(block as u32);
+        }
+    }
+
+    /// A later round: `changed` blocks, in order, may hold hosts that no longer pass; all others pass again.
+    pub(crate) fn again(
+        &mut self,
+        table: &HostTable,
+        sieve: &mut Sieve<'_>,
+        changed: impl Iterator<Item = u32>,
+    ) {
+        self.reset_tallies(sieve.filters.len());
+        self.looked_at.clear();
+        let mut unchanged = self.hosts;
+        for block in changed {
+            let alive = &mut self.alive[block as usize];
+            unchanged -= alive.count_ones();
+            for (filter, tally) in sieve.filters.iter_mut().zip(&mut self.tallies) {
+                if !filter.kind.once() && *alive != 0 {
+                    *alive = filter.run(table, sieve.group, block as usize, *alive, tally);
+                }
+            }
+            self.looked_at.push(block);
+        }
+        for tally in &mut self.tallies {
+            tally.hosts_in += unchanged;
+            tally.hosts_out += unchanged;
+        }
+        let looked_at = self.looked_at.iter().map(|block| self.alive[*block as usize].count_ones());
+        self.hosts = unchanged + looked_at.sum::<u32>();
+    }
+
+    /// Takes hosts out that cannot be weighed. The scan cannot be refreshed after that.
+    pub(crate) fn take_out(&mut self, rows: impl Iterator<Item = Row>) {
+        for row in rows {
+            self.alive[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+            self.hosts -= 1;
+        }
+        self.seen = None;
+    }
+
+    /// The only host that is left.
+    pub(crate) fn only(&self) -> Option<u32> {
+        let (block, word) = self.alive.iter().enumerate().find(|(_, word)| **word != 0)?;
+        word_bits(*word).next().map(|bit| (block * BLOCK + bit) as u32)
+    }
+}
+
+fn refill<T: Clone>(values: &mut Vec<T>, len: usize, value: T) {
+    values.clear();
+    values.resize(len, value);
+}

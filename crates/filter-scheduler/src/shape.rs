@@ -1,0 +1,272 @@
+//! Shapes: what requests have in common that differ in nothing but their instances, compiled once and kept.
+//!
+//! A shape keeps its compiled filters and weighers, and what they said about each block of the fleet, so that the next
+//! request of the shape looks again only at blocks that changed. Operators have few flavors, so few shapes answer nearly
+//! all requests.
+//!
+//! What always holds: a shape that is given out is compiled for the table as it is now. Memory is bounded by
+//! [`MAX_SHAPES`] and [`MAX_BYTES`]; the shape that was not asked for longest goes first.
+//!
+//! Left out: which request gets which host (`select.rs`).
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use hashbrown::DefaultHashBuilder;
+use novella_objects::{Flavor, Image, RequestSpec};
+
+use crate::devices::Wanted;
+use crate::filters::{Filter, Lasts};
+use crate::group::Group;
+use crate::host_table::HostTable;
+use crate::image::ImageProperties;
+use crate::placement::Placement;
+use crate::ranking::Ranking;
+use crate::scan::Scan;
+use crate::weights::Weigher;
+
+/// Most shapes that are kept. Beyond some dozens a request costs more to find than to look at a small fleet anew.
+pub(crate) const MAX_SHAPES: usize = 128;
+
+/// Most bytes that the scans of all shapes take together, but for the one in use: 6 shapes of a million hosts.
+const MAX_BYTES: usize = 16 << 20;
+
+/// What a request is compiled to.
+#[derive(Debug, Default)]
+pub(crate) struct Request {
+    /// The hosts that the request names or does not exclude, if it says anything about that.
+    pub(crate) named: Option<Vec<u64>>,
+    /// Asked before the filters.
+    pub(crate) placement: Placement,
+    pub(crate) filters: Vec<Filter>,
+    pub(crate) group: Option<Group>,
+    /// Of NUMA cells and PCI devices, by the next instance; absent: nothing.
+    pub(crate) wanted: Option<Box<Wanted>>,
+    /// Compiled when there are first two hosts to tell apart.
+    pub(crate) weighers: Option<Vec<Weigher>>,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Shape {
+    key: RequestSpec,
+    hash: u64,
+    used: u64,
+    holds: Option<Holds>,
+    pub(crate) image: ImageProperties,
+    pub(crate) request: Request,
+    pub(crate) scan: Scan,
+    pub(crate) ranking: Ranking,
+}
+
+/// What a compiled request depends on besides the rows that it looks at.
+#[derive(Debug)]
+struct Holds {
+    table: Arc<()>,
+    blocks: usize,
+    zones: u64,
+    keys: u64,
+    aggregates: u64,
+    traits: u64,
+    names: Option<u64>,
+    instances: Option<u64>,
+    /// Of value symbols: verdicts about them can be forgotten without compiling anew.
+    values: u64,
+}
+
+impl Holds {
+    fn of(table: &HostTable, lasts: Lasts) -> Option<Self> {
+        Some(Self {
+            table: Arc::clone(&table.stamps.table),
+            blocks: table.columns.present.len(),
+            zones: table.zones.changes,
+            keys: table.capabilities.key_changes(),
+            aggregates: table.aggregates.changes,
+            traits: table.traits.changes(),
+            names: (lasts >= Lasts::UntilNames).then_some(table.stamps.names),
+            instances: (lasts >= Lasts::UntilInstances).then_some(table.stamps.instances),
+            values: table.capabilities.value_changes(),
+        })
+        .filter(|_| lasts < Lasts::Once)
+    }
+
+    fn still(&self, table: &HostTable) -> bool {
+        Arc::ptr_eq(&self.table, &table.stamps.table)
+            && self.blocks == table.columns.present.len()
+            && self.zones == table.zones.changes
+            && self.keys == table.capabilities.key_changes()
+            && self.aggregates == table.aggregates.changes
+            && self.traits == table.traits.changes()
+            && self.names.is_none_or(|names| names == table.stamps.names)
+            && self.instances.is_none_or(|instances| instances == table.stamps.instances)
+    }
+}
+
+impl Shape {
+    /// Whether what is compiled is right for the table as it is now. Forgets single verdicts that are not.
+    pub(crate) fn holds(&mut self, table: &mut HostTable) -> bool {
+        let Some(holds) = self.holds.as_mut().filter(|holds| holds.still(table)) else { return false };
+        if holds.values != table.capabilities.value_changes() {
+            holds.values = table.capabilities.value_changes();
+            for filter in &mut self.request.filters {
+                filter.forget_values(table.capabilities.values());
+            }
+        }
+        for weigher in self.request.weighers.iter().flatten() {
+            weigher.prepare(table);
+        }
+        true
+    }
+
+    /// Takes what was compiled for the table as it is now.
+    pub(crate) fn set(&mut self, table: &HostTable, image: ImageProperties, request: Request) {
+        let of_filters = request.filters.iter().map(Filter::lasts).max().unwrap_or(Lasts::Always);
+        let once = request.group.is_some() || request.wanted.is_some() || !request.placement.terms.is_empty();
+        let of_group = if once { Lasts::Once } else { Lasts::Always };
+        let of_names = if request.named.is_some() { Lasts::UntilNames } else { Lasts::Always };
+        self.holds = Holds::of(table, of_filters.max(of_group).max(of_names));
+        (self.image, self.request) = (image, request);
+        self.scan.forget();
+    }
+
+    /// The next request of the shape is compiled anew.
+    pub(crate) fn forget(&mut self) {
+        self.holds = None;
+    }
+
+    fn bytes(&self) -> usize {
+        let per_block = Scan::bytes_per_block(self.request.filters.len())
+            + Ranking::bytes_per_block(self.request.weighers.as_ref().map_or(0, Vec::len));
+        self.scan.alive.len() * per_block
+    }
+}
+
+/// The shapes that are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Shapes {
+    shapes: Vec<Shape>,
+    clock: u64,
+    hasher: DefaultHashBuilder,
+}
+
+impl Shapes {
+    /// The shape of a request, perhaps a new one that nothing is compiled for.
+    pub(crate) fn of(&mut self, spec: &RequestSpec) -> &mut Shape {
+        self.clock += 1;
+        let hash = hash(&self.hasher, spec);
+        let known = self.shapes.iter().position(|shape| shape.hash == hash && same(&shape.key, spec));
+        let at = known.unwrap_or_else(|| self.add(hash, spec));
+        let shape = &mut self.shapes[at];
+        shape.used = self.clock;
+        shape
+    }
+
+    fn add(&mut self, hash: u64, spec: &RequestSpec) -> usize {
+        let mut bytes: usize = self.shapes.iter().map(Shape::bytes).sum();
+        let mut reused = None;
+        while self.shapes.len() >= MAX_SHAPES || bytes > MAX_BYTES {
+            let oldest = self.shapes.iter().enumerate().min_by_key(|(_, shape)| shape.used);
+            let Some((at, _)) = oldest else { break };
+            let shape = self.shapes.swap_remove(at);
+            bytes -= shape.bytes();
+            reused = Some(shape);
+        }
+        // The memory of one that goes is the new one's.
+        let Shape { scan, ranking, .. } = reused.unwrap_or_default();
+        self.shapes.push(Shape { key: key(spec), hash, scan, ranking, ..Shape::default() });
+        self.shapes.len() - 1
+    }
+}
+
+/// All that may matter to a filter or a weigher, in a form that is cheap to compare first.
+fn hash(hasher: &DefaultHashBuilder, spec: &RequestSpec) -> u64 {
+    let Flavor { name, id, vcpus, memory_mb, root_gb, ephemeral_gb, swap, extra_specs } = &spec.flavor;
+    let mut state = hasher.build_hasher();
+    (vcpus, memory_mb, root_gb, ephemeral_gb, swap).hash(&mut state);
+    (name, id, extra_specs, &spec.availability_zone, &spec.project_id).hash(&mut state);
+    let image = spec.image.as_ref().map(|image: &Image| (&image.id, image.properties.len()));
+    (image, &spec.force_hosts, &spec.ignore_hosts, &spec.target_host).hash(&mut state);
+    for (name, value) in &spec.scheduler_hints {
+        (name, value.as_str(), value.as_array().map(Vec::len)).hash(&mut state);
+    }
+    if let Some(group) = &spec.instance_group {
+        (&group.policy, &group.members, group.hosts.len()).hash(&mut state);
+    }
+    state.finish()
+}
+
+/// A request's shape: the request without what tells it from others of its shape.
+fn key(spec: &RequestSpec) -> RequestSpec {
+    RequestSpec {
+        instance_uuids: Vec::new(),
+        flavor: spec.flavor.clone(),
+        availability_zone: spec.availability_zone.clone(),
+        force_hosts: spec.force_hosts.clone(),
+        ignore_hosts: spec.ignore_hosts.clone(),
+        target_host: spec.target_host.clone(),
+        target_node: spec.target_node.clone(),
+        target_cell: spec.target_cell.clone(),
+        allow_cross_cell_move: spec.allow_cross_cell_move,
+        force_nodes: spec.force_nodes.clone(),
+        image: spec.image.clone(),
+        instance_group: spec.instance_group.clone(),
+        retry: spec.retry.clone(),
+        scheduler_hints: spec.scheduler_hints.clone(),
+        project_id: spec.project_id.clone(),
+        required_aggregates: spec.required_aggregates.clone(),
+        forbidden_aggregates: spec.forbidden_aggregates.clone(),
+        is_bfv: spec.is_bfv,
+        numa_topology: spec.numa_topology.clone(),
+        pci_requests: spec.pci_requests.clone(),
+        network_metadata: spec.network_metadata.clone(),
+        attempt: 0,
+    }
+}
+
+/// Whether two requests have one shape. Takes the request apart, so that a new field cannot be forgotten here.
+fn same(key: &RequestSpec, spec: &RequestSpec) -> bool {
+    let RequestSpec {
+        instance_uuids: _,
+        flavor,
+        availability_zone,
+        force_hosts,
+        ignore_hosts,
+        target_host,
+        target_node,
+        target_cell,
+        allow_cross_cell_move,
+        force_nodes,
+        image,
+        instance_group,
+        retry,
+        scheduler_hints,
+        project_id,
+        required_aggregates,
+        forbidden_aggregates,
+        is_bfv,
+        numa_topology,
+        pci_requests,
+        network_metadata,
+        attempt: _,
+    } = spec;
+    key.flavor == *flavor
+        && key.availability_zone == *availability_zone
+        && key.force_hosts == *force_hosts
+        && key.ignore_hosts == *ignore_hosts
+        && key.target_host == *target_host
+        && key.target_node == *target_node
+        && key.target_cell == *target_cell
+        && key.allow_cross_cell_move == *allow_cross_cell_move
+        && key.force_nodes == *force_nodes
+        && key.image == *image
+        && key.instance_group == *instance_group
+        && key.retry == *retry
+        && key.scheduler_hints == *scheduler_hints
+        && key.project_id == *project_id
+        && key.required_aggregates == *required_aggregates
+        && key.forbidden_aggregates == *forbidden_aggregates
+        && key.is_bfv == *is_bfv
+        && key.numa_topology == *numa_topology
+        && key.pci_requests == *pci_requests
+        && key.network_metadata == *network_metadata
+}

@@ -1,0 +1,120 @@
+//! What the engine allocates: nothing for a known shape of request, and little for a host.
+
+use novella_filter_scheduler::{
+    Amounts, FilterKind, FilterScheduler, HostTable, Instance, Resources, SchedulerOptions, Selected, Status,
+    Terms, WeigherKind,
+};
+use novella_objects::{AllocationRatios, Flavor, RequestSpec};
+use uuid::Uuid;
+
+fn fleet(hosts: usize, instances: usize) -> HostTable {
+    let mut table = HostTable::new();
+    for at in 0..hosts {
+        let row = table.insert(&format!("cmp{at:05}"), &format!("cmp{at:05}.example.org"));
+        let resources = Resources {
+            vcpus_total: 64,
+            vcpus_used: (at * 7 % 64) as u64,
+            memory_mb_total: 262_144,
+            memory_mb_used: (at * 512 % 262_144) as u64,
+            disk_gb_total: 2_000,
+            disk_gb_used: (at * 13 % 2_000) as u64,
+            ratios: AllocationRatios { cpu: 4.0, ..AllocationRatios::default() },
+            num_io_ops: (at % 5) as u32,
+            ..Resources::default()
+        };
+        table.set_resources(row, &resources).expect("good resources");
+        table.set_status(row, Status::Up);
+        let report = format!(
+            r#"{{"cpu_info":{{"arch":"x86_64"}},"hypervisor_type":"QEMU","hypervisor_version":8002001,"novella":{{"uuid":
+            "00000000-0000-0000-0000-000000000001","incarnation":1,"nonce":1,"seq":1,"sent_at":"","interval_ms":1,
+            "facts":{{"rack":{},"row":2,"psu":2,"site":"dc0","model":"r7525"}}}}}}"#,
+            at / 40
+        );
+        table.set_capabilities(row, &serde_json::from_str(&report).expect("a good report"));
+        for number in 0..instances {
+            let uuid = Uuid::from_u128((at * instances + number) as u128);
+            table.add_instance(row, &Instance { uuid, flavor: None, image: None }).expect("without image");
+        }
+    }
+    table
+}
+
+fn requests() -> Vec<RequestSpec> {
+    let flavor = |vcpus| Flavor { vcpus, memory_mb: 2048, root_gb: 20, ..Flavor::default() };
+    let plain = |vcpus| RequestSpec { flavor: flavor(vcpus), ..RequestSpec::default() };
+    let mut asking = plain(3);
+    asking.flavor.extra_specs.insert("capabilities:cpu_info:arch".to_owned(), "s== x86_64".to_owned());
+    let zone = RequestSpec { availability_zone: Some("nova".to_owned()), ..plain(5) };
+    vec![plain(1), plain(2), plain(8), asking, zone]
+}
+
+#[test]
+fn known_shapes_are_placed_without_allocating() {
+    let mut table = fleet(1_000, 0);
+    let options = SchedulerOptions {
+        enabled_filters: [FilterKind::DEFAULT.as_slice(), &[FilterKind::ImageProperties]].concat(),
+        weighers: WeigherKind::ALL.map(|kind| (kind, kind.default_multiplier())).to_vec(),
+        ..SchedulerOptions::default()
+    };
+    let mut scheduler = FilterScheduler::new(options).expect("good options");
+    let (mut requests, mut selected) = (requests(), Selected::default());
+    let (mut number, mut misses) = (0, 0);
+    let mut round = |table: &mut HostTable, instances: u128| {
+        let mut named = 0;
+        for request in &mut requests {
+            request.instance_uuids.clear();
+            request.instance_uuids.extend((number..number + instances).map(Uuid::from_u128));
+            number += instances;
+            let missed = selected.explanation.filters.iter().filter(|f| f.nearest_miss.is_some()).count();
+            scheduler.select_into(table, request, &Terms::default(), &mut selected);
+            let misses = selected.explanation.filters.iter().filter(|f| f.nearest_miss.is_some()).count();
+            named += misses.abs_diff(missed) as u64;
+            assert_eq!((&selected.failure, selected.picks.len()), (&None, instances as usize));
+            assert!(selected.explanation.filters.len() >= 3 && selected.explanation.ranking.len() == 4);
+            let row = selected.picks[0].row;
+            let consumed = table.view(row).consumed();
+            table.give_back(row, &consumed);
+            table.consume(row, &Amounts { instances: 1, ..Amounts::default() });
+        }
+        named
+    };
+    // The first rounds find out how large everything gets.
+    for _ in 0..20 {
+        round(&mut table, 8);
+    }
+    let allocated = allocation_counter::measure(|| {
+        for _ in 0..100 {
+            misses += round(&mut table, 1);
+        }
+    });
+    // Nothing but the answer: the name of a nearest miss where the answer before had none.
+    assert!(allocated.count_total <= misses, "{misses} {allocated:?}");
+    let allocated = allocation_counter::measure(|| {
+        for _ in 0..20 {
+            misses += round(&mut table, 8);
+        }
+    });
+    assert!(allocated.count_total <= misses, "{misses} {allocated:?}");
+}
+
+/// With five facts and twenty instances on each, the engine alone.
+#[test]
+fn a_host_takes_little_memory() {
+    const HOSTS: usize = 10_000;
+    let mut table = None;
+    let built = allocation_counter::measure(|| table = Some(fleet(HOSTS, 20)));
+    let mut table = table.expect("it is built");
+    let mut scheduler = FilterScheduler::new(SchedulerOptions::default()).expect("good options");
+    let known = allocation_counter::measure(|| {
+        for vcpus in 0..64 {
+            let flavor = Flavor { vcpus, memory_mb: 2048, root_gb: 20, ..Flavor::default() };
+            let request = RequestSpec { instance_uuids: vec![Uuid::nil()], flavor, ..RequestSpec::default() };
+            scheduler.select(&mut table, &request, &Terms::default());
+        }
+    });
+    let per_host = |bytes: i64| bytes as f64 / HOSTS as f64;
+    println!("memory_10000_table {:.0} bytes per host", per_host(built.bytes_current));
+    println!("memory_10000_64_shapes {:.0} bytes per host", per_host(known.bytes_current));
+    assert!(per_host(built.bytes_current) < 1_400.0, "{built:?}");
+    assert!(per_host(known.bytes_current) < 200.0, "{known:?}");
+}

@@ -1,0 +1,139 @@
+//! Changes of a fleet between two requests, in the table and in the naive engine's list alike.
+
+use novella_filter_scheduler::{Aggregate, Amounts, Devices, HostTable, Instance, Resources, Row, Status};
+use novella_objects::Image;
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use uuid::Uuid;
+
+use crate::naive::Host;
+use crate::{Rng, aggregates, host, kinds, many_devices, write};
+
+/// One change of any kind.
+pub fn one(rng: &mut Rng, table: &mut HostTable, hosts: &mut Vec<Host>, all: &mut Vec<Aggregate>) {
+    if hosts.is_empty() || rng.random_bool(0.08) {
+        return added(rng, table, hosts);
+    }
+    let at = rng.random_range(0..hosts.len());
+    let row = table.row_of(&hosts[at].name).expect("it is there");
+    let fleet = &mut *hosts;
+    let host = &mut fleet[at];
+    match rng.random_range(0..13) {
+        0 => {
+            host.status = *[Status::Up, Status::Suspect, Status::Disabled, Status::Down].choose(rng).unwrap();
+            table.set_status(row, host.status);
+        }
+        1 => {
+            host.zone = [None, Some("az1"), Some("az2"), Some("az7")].choose(rng).unwrap().map(str::to_owned);
+            table.set_zone(row, host.zone.as_deref());
+        }
+        2 => {
+            host.aggregates = (1..=5).filter(|_| rng.random_bool(0.2)).collect();
+            let ids: Vec<u32> = host.aggregates.iter().copied().collect();
+            table.set_host_aggregates(row, &ids);
+        }
+        3 if !host.took_devices => {
+            (host.numa, host.pools) = (None, many_devices(rng));
+            table.set_devices(row, &Devices::read(None, &host.pools).expect("generated devices are good"));
+        }
+        4 => {
+            host.cell = [None, Some("c1"), Some("c2")].choose(rng).unwrap().map(str::to_owned);
+            table.set_cell(row, host.cell.as_deref());
+        }
+        5 if !host.took_devices => {
+            give_back(table, row, host);
+            host.vcpus_used = rng.random_range(0..=host.vcpus);
+            host.memory_used = 512 * rng.random_range(0..=host.memory / 512);
+            host.failed_builds = rng.random_range(0..3);
+            report(table, row, host);
+        }
+        // Amounts are given back here without the devices, which the engine never does.
+        6 if !host.took_devices => give_back(table, row, host),
+        7 => {
+            let amounts = Amounts { vcpus: 1, memory_mb: 512, disk_gb: 10, instances: 1 };
+            table.consume(row, &amounts);
+            host.vcpus_used += 1;
+            host.memory_used += 512;
+            host.disk_used += 10;
+            host.placed += 1;
+        }
+        8 => {
+            let uuid = Uuid::from_u128(rng.random_range(0..200));
+            let image = Image::default();
+            let instance = Instance { uuid, flavor: Some("small"), image: Some(&image) };
+            if host.instances.insert(uuid) {
+                table.add_instance(row, &instance).expect("an empty image is good");
+                host.instance_flavors.push("small".to_owned());
+                host.instance_images.push(Vec::new());
+            }
+        }
+        9 => {
+            removed(table, row, host);
+            hosts.remove(at);
+        }
+        10 => {
+            let name = format!("Host{:03}", rng.random_range(0..300));
+            if table.rename(row, &name, &format!("node-{name}")) {
+                host.name = name;
+            }
+        }
+        11 if rng.random_bool(0.3) => {
+            *all = aggregates(rng);
+            table.set_aggregates(all.iter().cloned());
+        }
+        _ => {
+            // Everything that the host says becomes something else.
+            let name = host.name.clone();
+            removed(table, row, host);
+            hosts.remove(at);
+            inserted(rng, table, hosts, name);
+        }
+    }
+}
+
+fn added(rng: &mut Rng, table: &mut HostTable, hosts: &mut Vec<Host>) {
+    let name = format!("Host{:03}", rng.random_range(0..300));
+    if table.row_of(&name).is_none() {
+        inserted(rng, table, hosts, name);
+    }
+}
+
+fn inserted(rng: &mut Rng, table: &mut HostTable, hosts: &mut Vec<Host>, name: String) {
+    let kinds = kinds(rng);
+    let number = rng.random_range(0..200);
+    let new = host(rng, name.clone(), number, &kinds);
+    let row = table.insert(&name, &format!("node-{name}"));
+    write(table, row, &new);
+    let at = hosts.partition_point(|other| table.row_of(&other.name).expect("it is there") < row);
+    hosts.insert(at, new);
+}
+
+fn removed(table: &mut HostTable, row: Row, host: &Host) {
+    removed_instances(table, row, host);
+    table.remove(row);
+}
+
+fn removed_instances(table: &mut HostTable, row: Row, host: &Host) {
+    for uuid in &host.instances {
+        table.remove_instance(row, *uuid);
+    }
+}
+
+fn give_back(table: &mut HostTable, row: Row, host: &mut Host) {
+    let consumed = table.view(row).consumed();
+    table.give_back(row, &consumed);
+    host.vcpus_used -= consumed.vcpus;
+    host.memory_used -= consumed.memory_mb;
+    host.disk_used -= consumed.disk_gb;
+    host.placed -= consumed.instances;
+}
+
+fn report(table: &mut HostTable, row: Row, host: &Host) {
+    let resources = Resources {
+        vcpus_used: host.vcpus_used,
+        memory_mb_used: host.memory_used,
+        failed_builds: host.failed_builds,
+        ..*table.view(row).reported()
+    };
+    table.set_resources(row, &resources).expect("good resources");
+}
