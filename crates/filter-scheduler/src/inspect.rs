@@ -4,12 +4,16 @@
 //! decide otherwise than when it is placed. None is skipped because another refused. Everything is said of the
 //! request's first instance; nothing is picked or consumed.
 
+use std::cmp::Ordering;
+
 use novella_objects::{FilterOutcome, FilterVerdict, HostVerdict, RequestSpec};
 
+use crate::bitmap::bits;
 use crate::explain::{self, Refill};
 use crate::filters::{Asked, Scene, Tally};
 use crate::host_table::{BLOCK, HostTable, Row};
 use crate::placement::Placement;
+use crate::ranking::Weighed;
 use crate::select::{Failure, FilterScheduler};
 use crate::shape::Request;
 use crate::weights::Weighing;
@@ -114,21 +118,26 @@ impl FilterScheduler {
         request.placement.run(table, &mut self.work.alive, 0);
         self.scan(table, request);
         self.work.alive[row.index() / BLOCK] |= 1 << (row.index() % BLOCK);
-        let errors = self.rank_all(table, asked, request);
-        let ranking = &self.work.ranking;
-        let hosts = ranking.best.len() as u32;
-        verdict.candidates = hosts;
+        let (hosts, errors) = self.value_all(table, asked, request);
+        let ranges = &self.work.ranking.ranges;
+        verdict.candidates = hosts as u32;
         if let Some((_, error)) = errors.into_iter().find(|(of, _)| *of == row) {
             verdict.weigher_error = Some(error.to_string());
             return;
         }
-        let Some(at) = ranking.best.iter().position(|host| host.row == row.0) else { return };
-        let own = ranking.best[at];
-        verdict.rank = Some(at as u32 + 1);
-        verdict.weight = Some(own.weight);
         let weighing = Weighing { weighers: request.weighers.as_deref().unwrap_or_default(), table };
+        let weight = |row: u32| if hosts < 2 { 0.0 } else { weighing.weight(ranges, row) };
+        let own = Weighed { row: row.0, weight: weight(row.0) };
+        // Counted, not sorted: the table is not held for longer than a few placements.
+        let stands_before = |other: &usize| match weight(*other as u32).total_cmp(&own.weight) {
+            Ordering::Equal => *other < row.index(),
+            order => order == Ordering::Greater,
+        };
+        let before = bits(&self.work.alive).filter(stands_before).count();
+        verdict.rank = Some(before as u32 + 1);
+        verdict.weight = Some(own.weight);
         let mut scored = Vec::new();
-        explain::ranking(weighing, &[own], &ranking.ranges, hosts, &mut Refill::new(&mut scored));
+        explain::ranking(weighing, &[own], ranges, hosts as u32, &mut Refill::new(&mut scored));
         verdict.weighers = scored.into_iter().flat_map(|scored| scored.weighers).collect();
     }
 }

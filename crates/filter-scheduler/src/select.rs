@@ -584,13 +584,14 @@ impl FilterScheduler {
         }
     }
 
-    /// Weighs all that are left, best first. Returns those that a weigher cannot value, which are left out.
-    pub(crate) fn rank_all(
+    /// Values all that are left, so that they can be weighed; a single one is not. Returns how many these are, and
+    /// those that a weigher cannot value, which are left out.
+    pub(crate) fn value_all(
         &mut self,
         table: &mut HostTable,
         asked: &Asked<'_>,
         request: &mut Request,
-    ) -> Vec<(Row, WeigherError)> {
+    ) -> (usize, Vec<(Row, WeigherError)>) {
         let Work { alive, ranking, .. } = &mut self.work;
         let count = |alive: &[u64]| alive.iter().map(|word| word.count_ones() as usize).sum::<usize>();
         ranking.best.clear();
@@ -604,20 +605,33 @@ impl FilterScheduler {
             }
             (request.weighers, errors) = (Some(weighers), refused);
         }
-        match count(alive) {
-            0 => {}
-            1 => {
-                ranking.best.extend(bits(alive).map(|row| Weighed { row: row as u32, weight: 0.0 }));
-                ranking.ranges.resize(self.options.weighers.len(), Range::default());
-            }
-            hosts => {
-                let weighing = Weighing { weighers: request.weighers.as_deref().unwrap_or_default(), table };
-                ranking.start(weighing, alive);
-                ranking.measure(weighing, alive);
-                self.history.reset(table.columns.exact.len());
-                ranking.rank(weighing, alive, &self.history, hosts.max(alive.len() * BLOCK));
-            }
+        let hosts = count(alive);
+        if hosts >= 2 {
+            let weighing = Weighing { weighers: request.weighers.as_deref().unwrap_or_default(), table };
+            ranking.start(weighing, alive);
+            ranking.measure(weighing, alive);
+        } else {
+            ranking.ranges.resize(self.options.weighers.len(), Range::default());
         }
+        (hosts, errors)
+    }
+
+    /// Weighs all that are left, best first. Returns those that a weigher cannot value, which are left out.
+    pub(crate) fn rank_all(
+        &mut self,
+        table: &mut HostTable,
+        asked: &Asked<'_>,
+        request: &mut Request,
+    ) -> Vec<(Row, WeigherError)> {
+        let (hosts, errors) = self.value_all(table, asked, request);
+        let Work { alive, ranking, .. } = &mut self.work;
+        if hosts < 2 {
+            ranking.best.extend(bits(alive).map(|row| Weighed { row: row as u32, weight: 0.0 }));
+            return errors;
+        }
+        let weighing = Weighing { weighers: request.weighers.as_deref().unwrap_or_default(), table };
+        self.history.reset(table.columns.exact.len());
+        ranking.rank(weighing, alive, &self.history, hosts.max(alive.len() * BLOCK));
         errors
     }
 }
