@@ -241,7 +241,8 @@ def request_spec(context, request):
     )
     image = _image(request)
     hints = {name: hint if isinstance(hint, list) else [hint] for name, hint in request["hints"].items()}
-    numa_topology = hardware.numa_get_constraints(flavor, image) if image is not None else None
+    # Without an image, as of a volume, Nova's API reads one without properties.
+    numa_topology = hardware.numa_get_constraints(flavor, image or objects.ImageMeta.from_dict({}))
     network = request["network_metadata"] or {}
     spec = objects.RequestSpec(
         context,
