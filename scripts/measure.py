@@ -8,6 +8,7 @@ Parts, all of them unless named:
     reports    decode a report and apply it, per report (cargo bench)
     placement  one placement among 10,000 hosts (cargo bench)
     nova       one placement by Nova 34 and by the engine, on the same 1,000 and 10,000 hosts in turn
+    scale      the engine at 100 to a million hosts, beside the naive one of the tests; draws docs/placement.svg
     drain      a filled queue into the map, against a bare lapin consumer (cargo bench)
     agent      resident memory and CPU time of compute-agent, reporting every 10 s
     startup    from the start of a scheduler to a complete map of 1,000 swarm hosts, and until it takes requests
@@ -30,6 +31,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+
+import plot
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BINARIES = ROOT / "target" / "release"
@@ -179,6 +182,36 @@ def nova():
         yield what, {"1000": 8, "10000": 50}[hosts], "≤", float(first), "µs", note
 
 
+SCALE_ROWS = {
+    "single": "{:,} hosts, {} of a shape",
+    "instances": "{1:,} instances in one request, {0:,} hosts",
+    "explain": "what the explanation adds, {:,} hosts",
+    "sustained": "sustained decisions, {:,} hosts",
+}
+
+
+def scale():
+    """The engine by itself, fastest samples; the naive engine in the same run."""
+    series = {}
+    for line in bench("novella-filter-scheduler", "scale").splitlines()[1:]:
+        row, fleet, unit, fastest, median, naive, target = line.split("\t")
+        kind, *rest = row.split("_")
+        rest = [int(word) if word.isdigit() else f"{word} request" for word in rest]
+        what = f"{SCALE_ROWS[kind].format(*rest)}, {fleet.lower()}"
+        fastest, naive = float(fastest), None if naive == "-" else float(naive)
+        note = f"median {median}" + (f"; naive {naive:,.0f}: {naive / fastest:,.0f} times" if naive else "")
+        aim = None if target == "-" else float(target)
+        sense, unit = ("≥", "/s") if kind == "sustained" else ("≤", "%" if unit == "%" else "µs")
+        yield what, aim, sense, fastest, unit, note
+        if kind == "single":
+            series.setdefault(f"{fleet.lower()}, {rest[1]}", []).append((rest[0], fastest))
+            if naive and fleet == "Oracle" and rest[1].startswith("first"):
+                series.setdefault("naive, oracle", []).append((rest[0], naive))
+    title = "One placement, explained, against the number of hosts"
+    drawing = plot.loglog(title, "hosts", "microseconds, fastest sample", series)
+    (ROOT / "docs" / "placement.svg").write_text(drawing)
+
+
 def drain():
     """A filled queue."""
     output = bench("novella-tests", "drain")
@@ -250,8 +283,8 @@ def memory():
     yield "scheduler, memory per host", 2, "≤", (full - empty) / hosts / 1024, "KB", note
 
 
-PARTS = {part.__name__: part for part in (reports, placement, nova, drain, agent, startup, memory)}
-IN_MEMORY = {"reports", "placement", "nova"}
+PARTS = {part.__name__: part for part in (reports, placement, nova, scale, drain, agent, startup, memory)}
+IN_MEMORY = {"reports", "placement", "nova", "scale"}
 
 
 def build():
