@@ -253,8 +253,13 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
         if first == furthest {
             return None;
         }
-        let mut host = self.attempt(last, furthest, before)?;
-        let (mut good, mut bad) = (furthest, first);
+        self.closest(last, furthest, first, before)
+    }
+
+    /// Of the amounts from `good` to `bad`, which does not fit, the last that still does.
+    fn closest(&mut self, last: &Move, good: u64, bad: u64, before: &[Change]) -> Option<(Change, String)> {
+        let (mut good, mut bad) = (good, bad);
+        let mut host = self.attempt(last, good, before)?;
         while good.abs_diff(bad) > 1 {
             let middle = good.midpoint(bad);
             match self.attempt(last, middle, before) {
@@ -269,21 +274,8 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
     /// More than the first guess may fit, because another host has more of it once the rest is changed.
     fn upwards(&mut self, last: &Move, first: u64, before: &[Change]) -> Option<(Change, String)> {
         let Move::Ask(quantity, _) = last else { return None };
-        let (mut good, mut bad) = (first, self.asked(*quantity));
-        if good + 1 >= bad {
-            return None;
-        }
-        let mut host = self.attempt(last, good + 1, before)?;
-        good += 1;
-        while bad - good > 1 {
-            let middle = good.midpoint(bad);
-            match self.attempt(last, middle, before) {
-                Some(found) => (good, host) = (middle, found),
-                None if self.cut => return None,
-                None => bad = middle,
-            }
-        }
-        Some((self.change(last, Some(good)), host))
+        let asked = self.asked(*quantity);
+        if first + 1 >= asked { None } else { self.closest(last, first + 1, asked, before) }
     }
 
     fn attempt(&mut self, last: &Move, by: u64, before: &[Change]) -> Option<String> {
