@@ -6,9 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use novella_objects::{
-    AllocationRatios, Capabilities, Entries, Inventory, Json, Measured, NovellaReport, Reserved,
-};
+use novella_objects::{AllocationRatios, Capabilities, Entries, Inventory, Json, NovellaReport, Reserved};
 use novella_virt::HostStats;
 
 use crate::config::AgentConfig;
@@ -64,7 +62,8 @@ impl ReportTemplate {
             novella_virt::cpu_traits(&stats.cpu_info.value).into_iter().collect();
         traits.extend(self.traits.iter().cloned().map(Cow::Owned));
         novella.traits = traits.into_iter().collect();
-        novella.numa = Some(Json(Cow::Owned(novella_virt::numa_json(stats))));
+        novella.numa_topology =
+            Some(Json::of(&novella_virt::numa_topology(stats)).expect("a topology has a JSON form"));
         novella.measured = novella_virt::measured(stats);
         novella.stale_probes = novella_virt::stale_probes(stats);
         Capabilities { novella: Some(Box::new(novella)), ..novella_virt::capabilities(stats) }
@@ -93,16 +92,9 @@ impl ReportTemplate {
             availability_zone: self.availability_zone.clone().map(Cow::Owned),
             reserved: self.reserved,
             allocation_ratios: self.ratios,
-            claims: Vec::new(),
-            ended: Vec::new(),
-            traits: Vec::new(),
             resources: self.resources.clone(),
             facts: self.facts.clone(),
-            numa: None,
-            measured: Measured::default(),
-            num_io_ops: 0,
-            failed_builds: 0,
-            stale_probes: Entries::default(),
+            ..NovellaReport::default()
         }
     }
 }

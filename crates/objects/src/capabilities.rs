@@ -92,9 +92,23 @@ pub struct NovellaReport<'a> {
     /// Any facts the operator gave in the agent's configuration.
     #[serde(default, borrow, skip_serializing_if = "Entries::is_empty")]
     pub facts: Entries<'a, Json<'a>>,
-    /// NUMA nodes, as JSON text: a list of `{id, cpus, memory_mb}`.
+    /// The host's address.
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub numa: Option<Json<'a>>,
+    pub host_ip: Option<Cow<'a, str>>,
+    /// All that it can run, as JSON text: a list of `[architecture, hypervisor type, VM mode]`.
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    pub supported_instances: Option<Json<'a>>,
+    /// What it measures for MetricsFilter and MetricsWeigher, as JSON text: a list of `{name, value, timestamp, source}`.
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Json<'a>>,
+    /// NUMA cells, as JSON text: a [`NumaTopology`](crate::document::NumaTopology). What is used of a cell is what claims
+    /// take; usage that stands in it is the host's own, as `reserved` is.
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    pub numa_topology: Option<Json<'a>>,
+    /// PCI devices that there are, as JSON text: a list of [`PciPool`](crate::document::PciPool). Those that claims have
+    /// taken count among them.
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    pub pci_pools: Option<Json<'a>>,
     /// Measured load. Shown, never fitted against.
     #[serde(default)]
     pub measured: Measured,
@@ -144,7 +158,7 @@ impl Default for AllocationRatios {
 }
 
 /// An instance that a host has granted room to.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Claim<'a> {
     /// The instance.
     pub uuid: Uuid,
@@ -166,6 +180,31 @@ pub struct Claim<'a> {
     /// Custom resource classes.
     #[serde(default, borrow, skip_serializing_if = "Entries::is_empty")]
     pub resources: Entries<'a, u64>,
+    /// What it takes of NUMA cells, as JSON text: a list of [`CellUsage`].
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    pub numa_topology: Option<Json<'a>>,
+    /// The PCI devices that it has, as JSON text: a list of [`PciPool`](crate::document::PciPool), each with how many.
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    pub pci: Option<Json<'a>>,
+}
+
+/// What an instance takes of one NUMA cell of its host. Whoever subtracts it gets the same, whatever else is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellUsage {
+    /// The host's number of the cell.
+    pub id: u32,
+    /// How many CPUs it shares with others.
+    #[serde(default)]
+    pub vcpus: u32,
+    /// Host CPUs that it has to itself: those of its own CPUs and of the emulator's threads, and threads of the same cores
+    /// that must be left idle.
+    #[serde(default)]
+    pub pinned_cpus: Vec<u32>,
+    /// MiB.
+    pub memory_mb: i64,
+    /// The size of the pages that its memory is of, KiB.
+    pub pagesize_kb: u64,
 }
 
 /// One resource class of a host, in the terms of Placement's inventories.
@@ -391,6 +430,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for CapabilitiesList<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::{MemoryPages, NumaCell, NumaTopology, PciPool};
 
     #[test]
     fn a_2012_report_and_a_list_of_them_are_read() {
@@ -422,6 +462,13 @@ mod tests {
 
     #[test]
     fn what_is_sent_is_what_is_read() {
+        let cell = CellUsage { id: 1, vcpus: 0, pinned_cpus: vec![6, 2], memory_mb: 512, pagesize_kb: 2048 };
+        let devices =
+            PciPool { vendor_id: "8086".into(), product_id: "1572".into(), count: 3, ..PciPool::default() };
+        let mempages = vec![MemoryPages { size_kb: 4, total: 1 << 20, used: 0, reserved: 512 }];
+        let topology = NumaTopology {
+            cells: vec![NumaCell { id: 1, pcpuset: vec![2, 6], mempages, ..NumaCell::default() }],
+        };
         let novella = NovellaReport {
             uuid: Uuid::from_u128(1),
             incarnation: 2,
@@ -439,16 +486,19 @@ mod tests {
                 vcpus: 1,
                 memory_mb: 512,
                 disk_gb: 1,
-                group: None,
-                flavor: None,
-                image: None,
-                resources: Entries::default(),
+                numa_topology: Some(Json::of(&[&cell]).unwrap()),
+                pci: Some(Json::of(&[&devices]).unwrap()),
+                ..Claim::default()
             }],
             ended: vec![],
             traits: vec!["CUSTOM_GOLD".into()],
             resources: Entries(vec![("CUSTOM_GPU".into(), Inventory { total: 4, ..Inventory::default() })]),
             facts: Entries::default(),
-            numa: None,
+            host_ip: Some("10.0.0.7".into()),
+            supported_instances: Some(Json::of(&[["x86_64", "kvm", "hvm"]]).unwrap()),
+            metrics: Some(Json::of(&serde_json::json!([{"name": "cpu.percent", "value": 0.5}])).unwrap()),
+            numa_topology: Some(Json::of(&topology).unwrap()),
+            pci_pools: Some(Json::of(&[&devices]).unwrap()),
             measured: Measured { load_1m: Some(0.5), ..Measured::default() },
             num_io_ops: 0,
             failed_builds: 3,
@@ -459,6 +509,24 @@ mod tests {
         let text = serde_json::to_string(&caps).unwrap();
         let back: Capabilities<'_> = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_string(&back).unwrap(), text);
-        assert_eq!(back.novella.unwrap().claims.len(), 1);
+        let novella = back.novella.unwrap();
+        fn read<T: serde::de::DeserializeOwned>(text: &Option<Json<'_>>) -> T {
+            serde_json::from_str(text.as_ref().unwrap().get()).unwrap()
+        }
+        assert_eq!(read::<NumaTopology>(&novella.numa_topology), topology);
+        assert_eq!(read::<Vec<PciPool>>(&novella.pci_pools), std::slice::from_ref(&devices));
+        let claim = &novella.claims[0];
+        assert_eq!(read::<Vec<CellUsage>>(&claim.numa_topology), [cell]);
+        assert_eq!(read::<Vec<PciPool>>(&claim.pci), [devices]);
+    }
+
+    #[test]
+    fn what_a_host_does_not_have_takes_no_room_in_its_report() {
+        let text = serde_json::to_string(&NovellaReport::default()).unwrap();
+        for key in ["host_ip", "supported_instances", "metrics", "numa_topology", "pci_pools"] {
+            assert!(!text.contains(key), "{text}");
+        }
+        let text = serde_json::to_string(&Claim::default()).unwrap();
+        assert!(!text.contains("numa_topology") && !text.contains("pci"), "{text}");
     }
 }

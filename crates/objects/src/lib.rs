@@ -19,8 +19,8 @@ mod policy;
 mod request_spec;
 
 pub use capabilities::{
-    AllocationRatios, Capabilities, CapabilitiesList, Claim, Inventory, Measured, NovellaReport, Reserved,
-    UpdateServiceCapabilities,
+    AllocationRatios, Capabilities, CapabilitiesList, CellUsage, Claim, Inventory, Measured, NovellaReport,
+    Reserved, UpdateServiceCapabilities,
 };
 pub use capacity::{
     Capacity, CapacityQuery, FlavorCapacity, GroupCapacity, Grouping, Limit, ReservedCapacity,

@@ -29,5 +29,5 @@ pub use fake::{FakeConfig, FakeDriver, FakeStep};
 pub use linux::LinuxDriver;
 pub use probe::{Completion, Probe, ProbeError, Reading};
 pub use registry::{Constructor, Registry};
-pub use report::{capabilities, measured, numa_json, stale_probes};
+pub use report::{capabilities, measured, numa_topology, stale_probes};
 pub use stats::{CpuInfo, CpuTopology, HostStats, NumaNode, Probed, StaleProbe};

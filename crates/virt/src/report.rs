@@ -4,11 +4,12 @@
 
 use std::borrow::Cow;
 
+use novella_objects::document::{NumaCell, NumaTopology};
 use novella_objects::{Capabilities, Entries, Measured};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::stats::HostStats;
+use crate::stats::{HostStats, NumaNode};
 
 /// Nova's eleven keys: MiB, GiB, and `cpu_info` as an object.
 pub fn capabilities(stats: &HostStats) -> Capabilities<'static> {
@@ -39,9 +40,15 @@ pub fn measured(stats: &HostStats) -> Measured {
     }
 }
 
-/// NUMA nodes as a report carries them: a list of `{id, cpus, memory_mb}`.
-pub fn numa_json(stats: &HostStats) -> Box<RawValue> {
-    json(&stats.numa.value)
+/// NUMA nodes as a report carries them: instances share all CPUs, and none is for one alone.
+pub fn numa_topology(stats: &HostStats) -> NumaTopology {
+    let cell = |node: &NumaNode| NumaCell {
+        id: node.id,
+        cpuset: node.cpus.clone(),
+        memory_mb: node.memory_mb,
+        ..NumaCell::default()
+    };
+    NumaTopology { cells: stats.numa.value.iter().map(cell).collect() }
 }
 
 /// Stale probes as a report carries them: name, and age in ms.

@@ -70,7 +70,7 @@ async fn a_report_says_what_driver_and_configuration_say() {
     assert_eq!(ours["sent_at"], "2030-01-01T00:00:00.000Z");
     assert_eq!(ours["claims"], json!([]));
     assert_eq!(ours["measured"]["memory_available_mb"], 16_384);
-    assert_eq!(ours["numa"][0]["memory_mb"], 16_384);
+    assert_eq!(ours["numa_topology"]["cells"][0]["memory_mb"], 16_384);
     assert!(ours.get("goodbye").is_none() && ours.get("stale_probes").is_none(), "{ours:#}");
     drop(agent);
 }

@@ -143,7 +143,7 @@ pub(crate) fn words(caps: &Capabilities<'_>) -> Result<(), BadReport> {
         }
         count("novella.facts", report.facts.0.len(), MAX_ENTRIES)?;
         kept += report.facts.iter().map(|(key, text)| key.len() + text.get().len()).sum::<usize>();
-        kept += report.numa.as_ref().map_or(0, |text| text.get().len());
+        kept += report.numa_topology.as_ref().map_or(0, |text| text.get().len());
         kept += report.disabled_reason.as_ref().map_or(0, |text| text.len());
     }
     count("capabilities", kept, MAX_TEXT)

@@ -193,10 +193,7 @@ impl Claims {
                 vcpus: row.vcpus,
                 memory_mb: row.memory_mb.into(),
                 disk_gb: row.disk_gb.into(),
-                group: None,
-                flavor: None,
-                image: None,
-                resources: Entries::default(),
+                ..Claim::default()
             })
             .collect();
         for (at, more, resources) in read_more(&self.more) {
@@ -215,16 +212,7 @@ mod tests {
     use super::*;
 
     fn claim(uuid: u128, memory_mb: u64) -> Claim<'static> {
-        Claim {
-            uuid: Uuid::from_u128(uuid),
-            vcpus: 1,
-            memory_mb,
-            disk_gb: 1,
-            group: None,
-            flavor: None,
-            image: None,
-            resources: Entries::default(),
-        }
+        Claim { uuid: Uuid::from_u128(uuid), vcpus: 1, memory_mb, disk_gb: 1, ..Claim::default() }
     }
 
     /// Applies `lists` one after another and checks the stored claims, and who was told to have come and gone, after each.

@@ -100,7 +100,7 @@ fn put_words(caps: &Capabilities<'_>, sink: &mut Sink<'_>) {
     sink.optional(caps.hypervisor_type.as_deref());
     sink.optional(report.and_then(|r| r.availability_zone.as_deref()));
     sink.optional(report.and_then(|r| r.disabled_reason.as_deref()));
-    sink.optional(report.and_then(|r| r.numa.as_ref()).map(|text| text.get()));
+    sink.optional(report.and_then(|r| r.numa_topology.as_ref()).map(|text| text.get()));
     sink.number(caps.extra.len() as u64);
     for (key, text) in &caps.extra {
         sink.text(key);
@@ -147,7 +147,7 @@ pub(crate) struct Words<'a> {
     pub hypervisor_type: Option<&'a str>,
     pub availability_zone: Option<&'a str>,
     pub disabled_reason: Option<&'a str>,
-    pub numa: Option<&'a str>,
+    pub numa_topology: Option<&'a str>,
     pub extra: Vec<(&'a str, &'a str)>,
     pub traits: Vec<&'a str>,
     pub resources: Entries<'a, Inventory>,
@@ -201,7 +201,7 @@ impl Reported {
         words.hypervisor_type = pieces.optional();
         words.availability_zone = pieces.optional();
         words.disabled_reason = pieces.optional();
-        words.numa = pieces.optional();
+        words.numa_topology = pieces.optional();
         words.extra = (0..pieces.number()).map(|_| (pieces.text(), pieces.text())).collect();
         if pieces.is_empty() {
             return words;

@@ -150,13 +150,14 @@ impl HostManager {
             traits: words.traits.iter().map(|text| (*text).into()).collect(),
             resources: words.resources.clone(),
             facts: Entries(words.facts.iter().map(|(key, text)| ((*key).into(), raw(text))).collect()),
-            numa: words.numa.map(raw),
+            numa_topology: words.numa_topology.map(raw),
             measured: record.measured,
             num_io_ops: self.table.view(row).reported().num_io_ops,
             failed_builds: self.table.view(row).reported().failed_builds,
             stale_probes: Entries(
                 record.stale_probes.iter().map(|(probe, age)| ((&**probe).into(), *age)).collect(),
             ),
+            ..NovellaReport::default()
         };
         serde_json::to_value(&report).expect("a report is made of what JSON has")
     }

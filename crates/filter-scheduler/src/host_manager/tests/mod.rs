@@ -10,7 +10,7 @@ mod views;
 use std::time::Duration;
 
 use novella_objects::{
-    Capabilities, Claim, Decision, Entries, Explanation, Flavor, Inventory, Measured, NovellaReport, Refusal,
+    Capabilities, Claim, Decision, Entries, Explanation, Flavor, Inventory, NovellaReport, Refusal,
     RequestSpec, Reserved, SelectDestinations,
 };
 use uuid::Uuid;
@@ -83,12 +83,7 @@ impl Report {
             ended: self.ended.clone(),
             traits: self.traits.iter().map(|name| (*name).into()).collect(),
             resources: Entries(self.resources.iter().map(|(class, i)| ((*class).into(), *i)).collect()),
-            facts: Entries::default(),
-            numa: None,
-            measured: Measured::default(),
-            num_io_ops: 0,
-            failed_builds: 0,
-            stale_probes: Entries::default(),
+            ..NovellaReport::default()
         };
         Capabilities {
             vcpus: Some(16),
@@ -113,10 +108,7 @@ fn claim(uuid: u128, amounts: Amounts) -> Claim<'static> {
         vcpus: amounts.vcpus as u32,
         memory_mb: amounts.memory_mb,
         disk_gb: amounts.disk_gb,
-        group: None,
-        flavor: None,
-        image: None,
-        resources: Entries::default(),
+        ..Claim::default()
     }
 }
 

@@ -24,7 +24,7 @@ fn the_detail_shows_the_report_whole() {
             "resources": {"CUSTOM_GPU": {"total": 4, "reserved": 0, "min_unit": 1, "max_unit": 4, "step_size": 1,
                 "allocation_ratio": 1.0}},
             "facts": {"rack": "r1", "depth": [[1]]},
-            "numa": [{"id": 0, "cpus": [0, 1], "memory_mb": 8192}],
+            "numa_topology": {"cells": [{"id": 0, "cpuset": [0, 1], "memory_mb": 8192}]},
             "measured": {"load_1m": 0.5},
             "stale_probes": {"disk": 70_000}
         }
