@@ -4,6 +4,7 @@
 //! can make a set large.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// One more than the largest CPU number that a set holds.
 pub const MAX_CPUS: u32 = 1 << 16;
@@ -23,6 +24,77 @@ impl fmt::Display for TooLarge {
 }
 
 impl std::error::Error for TooLarge {}
+
+/// A text that names no set of CPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ParseError {
+    /// This part is neither `N`, `N-M`, `^N` nor `^N-M`.
+    Part(String),
+    /// In this range the second number is below the first.
+    Backwards(String),
+    /// A number is too large.
+    TooLarge(TooLarge),
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Part(part) => write!(f, "{part:?} is no CPU, no range of CPUs, and neither after a ^"),
+            Self::Backwards(part) => write!(f, "the range {part:?} ends before it begins"),
+            Self::TooLarge(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// Nova's notation: `0-3,^2,8`. What stands after a `^` is left out, wherever it stands; white space and empty parts do
+/// not matter.
+impl FromStr for CpuSet {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let (mut set, mut left_out) = (Self::EMPTY, Self::EMPTY);
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (cpus, into) = match part.strip_prefix('^') {
+                Some(rest) => (rest, &mut left_out),
+                None => (part, &mut set),
+            };
+            let (first, last) = cpus.split_once('-').unwrap_or((cpus, cpus));
+            let number =
+                |text: &str| text.trim().parse::<u32>().map_err(|_| ParseError::Part(part.to_owned()));
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last {
+                return Err(ParseError::Backwards(part.to_owned()));
+            }
+            if last >= MAX_CPUS {
+                return Err(ParseError::TooLarge(TooLarge(last)));
+            }
+            into.add(&Self::range(first, last + 1).map_err(ParseError::TooLarge)?);
+        }
+        Ok(set.minus(&left_out))
+    }
+}
+
+/// The notation that is read: `0-3,8`.
+impl fmt::Display for CpuSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut cpus = self.iter().peekable();
+        let mut separator = "";
+        while let Some(first) = cpus.next() {
+            let mut last = first;
+            while let Some(next) = cpus.next_if_eq(&(last + 1)) {
+                last = next;
+            }
+            write!(f, "{separator}{first}")?;
+            if last > first {
+                write!(f, "-{last}")?;
+            }
+            separator = ",";
+        }
+        Ok(())
+    }
+}
 
 impl CpuSet {
     /// A set of nothing.
@@ -152,7 +224,42 @@ mod tests {
         assert_eq!(CpuSet::range(5, 5), Ok(CpuSet::EMPTY));
     }
 
+    #[test]
+    fn nova_s_notation_is_read_and_written() {
+        for (text, set) in [
+            ("", ""),
+            ("3", "3"),
+            ("0-3,^2,8", "0-1,3,8"),
+            ("^2,0-3", "0-1,3"),
+            (" 5 , 1 - 2 ,,", "1-2,5"),
+            ("0-7,^1-6", "0,7"),
+            ("4,^4", ""),
+            ("65535", "65535"),
+        ] {
+            assert_eq!(text.parse::<CpuSet>().unwrap().to_string(), set, "{text}");
+        }
+        for (text, says) in [
+            ("a", "\"a\" is no CPU"),
+            ("1-", "\"1-\" is no CPU"),
+            ("-1", "\"-1\" is no CPU"),
+            ("^", "\"^\" is no CPU"),
+            ("1,0x3", "\"0x3\" is no CPU"),
+            ("5-3", "the range \"5-3\" ends before it begins"),
+            ("0-4294967295", "CPU 4294967295 is beyond the largest"),
+            ("65536", "CPU 65536 is beyond the largest"),
+        ] {
+            let error = text.parse::<CpuSet>().unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_what_is_read(cpus in proptest::collection::vec(0u32..300, 0..60)) {
+            let set = CpuSet::of(&cpus).unwrap();
+            prop_assert_eq!(set.to_string().parse::<CpuSet>(), Ok(set));
+        }
+
         #[test]
         fn it_is_a_set(a in proptest::collection::vec(0u32..300, 0..40), b in proptest::collection::vec(0u32..300, 0..40)) {
             let (x, y): (BTreeSet<_>, BTreeSet<_>) = (a.iter().copied().collect(), b.iter().copied().collect());
