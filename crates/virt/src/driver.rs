@@ -49,6 +49,10 @@ pub struct DriverOptions {
     pub disk_path: PathBuf,
     /// Where `proc` and `sys` are found: `/`, or the root of a recorded tree.
     pub root: PathBuf,
+    /// Whether PCI devices are listed.
+    pub pci_devices: bool,
+    /// Whether CPU times are read.
+    pub cpu_stats: bool,
     /// Size and script of the fake driver; shared, because a swarm makes thousands from one.
     pub fake: Arc<FakeConfig>,
 }
@@ -62,6 +66,8 @@ impl DriverOptions {
             probe_deadline: DEFAULT_PROBE_DEADLINE,
             disk_path: DEFAULT_DISK_PATH.into(),
             root: "/".into(),
+            pci_devices: false,
+            cpu_stats: false,
             fake: Arc::default(),
         }
     }

@@ -16,13 +16,24 @@ use tokio::time::Instant;
 
 use crate::driver::{ComputeDriver, DriverError};
 use crate::probe::{Completion, Probe, ProbeError};
-use crate::stats::{CpuInfo, CpuTopology, HostStats, NumaNode, Probed};
+use crate::stats::{
+    CpuInfo, CpuStats, CpuTopology, HostStats, MemPages, NumaNode, PciDevType, PciDevice, Probed,
+};
 
 /// More than any kernel supports; keeps a slip of the pen from listing billions of CPUs.
 const MAX_VCPUS: u32 = 65_536;
 
 /// major × 10^6 + minor × 10^3 + micro of a hypervisor that does not exist.
 const VERSION: i64 = 1_000_000;
+
+/// Its ordinary pages, KiB.
+const PAGE_KIB: u64 = 4;
+
+/// Its clock.
+const FREQUENCY_MHZ: u64 = 2_000;
+
+/// More than a host has; keeps a slip of the pen from listing billions of devices.
+const MAX_DEVICES: u32 = 4_096;
 
 /// How large a fake host is, and how it behaves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +53,17 @@ pub struct FakeConfig {
     pub cpu_vendor: String,
     /// CPU features in the kernel's spelling.
     pub cpu_features: Vec<String>,
-    /// NUMA nodes (and sockets); CPUs and memory are split evenly, what remains goes to the first ones.
+    /// NUMA nodes (and sockets); CPUs and memory are split evenly, what remains goes to the first ones. None: the host does
+    /// not say, as Nova's fake driver does not.
     pub numa_nodes: u32,
+    /// Threads in a core. CPUs are numbered core by core.
+    pub threads: u32,
+    /// Huge pages of each NUMA node, by size.
+    pub huge_pages: Vec<MemPages>,
+    /// PCI devices.
+    pub pci_devices: Vec<FakeDevices>,
+    /// How busy its CPUs are, in percent; two thirds of that in programs.
+    pub cpu_percent: u32,
     /// What the first askings meet, in order: `ok`, `fail TEXT`, `delay MILLISECONDS`, `hang`.
     pub script: Vec<FakeStep>,
 }
@@ -58,10 +78,37 @@ impl Default for FakeConfig {
             cpu_model: "fake".into(),
             cpu_vendor: "Intel".into(),
             cpu_features: ["aes", "avx", "avx2", "sse4_2"].map(Into::into).into(),
-            numa_nodes: 1,
+            numa_nodes: 0,
+            threads: 1,
+            huge_pages: Vec::new(),
+            pci_devices: Vec::new(),
+            cpu_percent: 0,
             script: Vec::new(),
         }
     }
+}
+
+/// Alike PCI devices of a fake host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FakeDevices {
+    /// Of whose make, such as `8086`.
+    pub vendor_id: String,
+    /// Which of its products.
+    pub product_id: String,
+    /// What can be done with them.
+    #[serde(default)]
+    pub dev_type: PciDevType,
+    /// The NUMA node that they are near.
+    #[serde(default)]
+    pub numa_node: Option<u32>,
+    /// How many there are.
+    #[serde(default = "one")]
+    pub count: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// What one asking meets.
@@ -172,8 +219,9 @@ impl FakeDriver {
     fn stats(&self) -> HostStats {
         let config = &*self.config;
         let said = |name: &'static str| format!("configuration: fake.{name}");
-        let cells = config.numa_nodes;
-        let topology = CpuTopology { sockets: cells, cores: config.vcpus.div_ceil(cells), threads: 1, cells };
+        let (cells, threads) = (config.numa_nodes.max(1), config.threads);
+        let cores = config.vcpus.div_ceil(cells).div_ceil(threads);
+        let topology = CpuTopology { sockets: cells, cores, threads, cells };
         let mut features = config.cpu_features.clone();
         features.sort_unstable();
         let cpu = CpuInfo {
@@ -198,9 +246,31 @@ impl FakeDriver {
             hypervisor_hostname: Probed::new(self.host.clone(), "the agent's host name"),
             kernel_release: Probed::new("fake".into(), "the fake driver"),
             numa: Probed::new(numa(config), said("numa_nodes")),
+            pci_devices: Probed::new(pci_devices(config), said("pci_devices")),
+            supported_instances: Probed::new(
+                vec![[config.cpu_arch.clone(), Self::NAME.into(), "hvm".into()]],
+                said("cpu_arch"),
+            ),
+            cpu_stats: Some(Probed::new(self.cpu_stats(), said("cpu_percent"))),
             load_1m: Probed::new(0.0, IDLE),
             uptime_s: Probed::new(self.booted.elapsed().as_secs(), "since the fake driver was made"),
             stale: Vec::new(),
+        }
+    }
+
+    fn cpu_stats(&self) -> CpuStats {
+        let config = &*self.config;
+        // One second before it was made, so that its first reading has a past.
+        let up = (self.booted.elapsed() + Duration::from_secs(1)).as_nanos() * u128::from(config.vcpus);
+        let share = |percent: u32, of: u128| of / 100 * u128::from(percent);
+        let busy = share(config.cpu_percent, up);
+        let ns = |time: u128| u64::try_from(time).unwrap_or(u64::MAX);
+        CpuStats {
+            user_ns: ns(busy / 3 * 2),
+            kernel_ns: ns(busy / 3),
+            idle_ns: ns(share(100 - config.cpu_percent, up)),
+            iowait_ns: 0,
+            frequency_mhz: Some(FREQUENCY_MHZ),
         }
     }
 }
@@ -264,8 +334,17 @@ fn check(config: &FakeConfig) -> Result<(), DriverError> {
     if !(1..=MAX_VCPUS).contains(&config.vcpus) {
         return refuse("fake.vcpus", config.vcpus, "set it from 1 to 65536");
     }
-    if !(1..=config.vcpus).contains(&config.numa_nodes) {
-        return refuse("fake.numa_nodes", config.numa_nodes, "set it from 1 to fake.vcpus");
+    if config.numa_nodes > config.vcpus {
+        return refuse("fake.numa_nodes", config.numa_nodes, "set it from 0 to fake.vcpus");
+    }
+    if !(1..=config.vcpus).contains(&config.threads) {
+        return refuse("fake.threads", config.threads, "set it from 1 to fake.vcpus");
+    }
+    if config.cpu_percent > 100 {
+        return refuse("fake.cpu_percent", config.cpu_percent, "set it from 0 to 100");
+    }
+    if let Some(devices) = config.pci_devices.iter().find(|d| d.count > MAX_DEVICES) {
+        return refuse("fake.pci_devices", devices.count, "set a count from 0 to 4096");
     }
     Ok(())
 }
@@ -277,9 +356,34 @@ fn numa(config: &FakeConfig) -> Vec<NumaNode> {
         .map(|id| {
             let first = next;
             next += config.vcpus / nodes + u32::from(id < config.vcpus % nodes);
+            let cpus: Vec<u32> = (first..next).collect();
             let (nodes, id_wide) = (u64::from(nodes), u64::from(id));
             let memory_mb = config.memory_mb / nodes + u64::from(id_wide < config.memory_mb % nodes);
-            NumaNode { id, cpus: (first..next).collect(), memory_mb }
+            let siblings = cpus.chunks(config.threads as usize).map(<[u32]>::to_vec).collect();
+            let huge = config
+                .huge_pages
+                .iter()
+                .fold(0u64, |kib, p| kib.saturating_add(p.size_kb.saturating_mul(p.total)));
+            let ordinary = memory_mb.saturating_mul(1024).saturating_sub(huge) / PAGE_KIB;
+            let ordinary = MemPages { size_kb: PAGE_KIB, total: ordinary };
+            let mempages = [vec![ordinary], config.huge_pages.clone()].concat();
+            NumaNode { id, cpus, memory_mb, socket: Some(id), siblings, mempages }
+        })
+        .collect()
+}
+
+/// Devices in the order in which they are configured, eight to a slot.
+fn pci_devices(config: &FakeConfig) -> Vec<PciDevice> {
+    let each = config.pci_devices.iter().flat_map(|devices| (0..devices.count).map(move |_| devices));
+    each.enumerate()
+        .map(|(at, devices)| PciDevice {
+            address: format!("{:04x}:{:02x}:{:02x}.{}", at >> 16, at >> 8 & 0xff, at >> 3 & 0x1f, at & 7),
+            vendor_id: devices.vendor_id.clone(),
+            product_id: devices.product_id.clone(),
+            class: "000000".into(),
+            dev_type: devices.dev_type,
+            numa_node: devices.numa_node,
+            parent: None,
         })
         .collect()
 }

@@ -25,9 +25,11 @@ pub use cpu_traits::cpu_traits;
 pub use driver::{
     BlockingExecutor, ComputeDriver, DEFAULT_DISK_PATH, DEFAULT_PROBE_DEADLINE, DriverError, DriverOptions,
 };
-pub use fake::{FakeConfig, FakeDriver, FakeStep};
+pub use fake::{FakeConfig, FakeDevices, FakeDriver, FakeStep};
 pub use linux::LinuxDriver;
 pub use probe::{Completion, Probe, ProbeError, Reading};
 pub use registry::{Constructor, Registry};
-pub use report::{capabilities, measured, numa_topology, stale_probes};
-pub use stats::{CpuInfo, CpuTopology, HostStats, NumaNode, Probed, StaleProbe};
+pub use report::{capabilities, measured, stale_probes};
+pub use stats::{
+    CpuInfo, CpuStats, CpuTopology, HostStats, MemPages, NumaNode, PciDevType, PciDevice, Probed, StaleProbe,
+};

@@ -1,15 +1,15 @@
 //! From host stats to the parts of a report they fill: Nova's eleven keys, and the measured part of ours.
 //!
-//! Left out: identity, claims, ratios, reserved amounts. The agent knows those.
+//! Left out: identity, claims, ratios, reserved amounts, and which CPUs, pages and devices are offered. The agent knows
+//! those.
 
 use std::borrow::Cow;
 
-use novella_objects::document::{NumaCell, NumaTopology};
 use novella_objects::{Capabilities, Entries, Measured};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::stats::{HostStats, NumaNode};
+use crate::stats::HostStats;
 
 /// Nova's eleven keys: MiB, GiB, and `cpu_info` as an object.
 pub fn capabilities(stats: &HostStats) -> Capabilities<'static> {
@@ -38,17 +38,6 @@ pub fn measured(stats: &HostStats) -> Measured {
         disk_free_gb: Some(stats.disk_available_gb.value),
         uptime_s: Some(stats.uptime_s.value),
     }
-}
-
-/// NUMA nodes as a report carries them: instances share all CPUs, and none is for one alone.
-pub fn numa_topology(stats: &HostStats) -> NumaTopology {
-    let cell = |node: &NumaNode| NumaCell {
-        id: node.id,
-        cpuset: node.cpus.clone(),
-        memory_mb: node.memory_mb,
-        ..NumaCell::default()
-    };
-    NumaTopology { cells: stats.numa.value.iter().map(cell).collect() }
 }
 
 /// Stale probes as a report carries them: name, and age in ms.

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A value, and where it came from in words an operator can check: `/proc/meminfo MemTotal`.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,8 +51,14 @@ pub struct HostStats {
     pub hypervisor_hostname: Probed<String>,
     /// The running kernel, as `uname -r` prints it.
     pub kernel_release: Probed<String>,
-    /// NUMA nodes by id; at least one.
+    /// NUMA nodes by id; a host that is not divided has one, and a driver that knows of none has an empty list.
     pub numa: Probed<Vec<NumaNode>>,
+    /// PCI devices by address; empty unless [`DriverOptions::pci_devices`](crate::DriverOptions) asks for them.
+    pub pci_devices: Probed<Vec<PciDevice>>,
+    /// The guests it can run: architecture, hypervisor type, VM mode, by Nova's names.
+    pub supported_instances: Probed<Vec<[String; 3]>>,
+    /// What the CPUs did since boot; only where [`DriverOptions::cpu_stats`](crate::DriverOptions) asks for it.
+    pub cpu_stats: Option<Probed<CpuStats>>,
     /// Load average over one minute.
     pub load_1m: Probed<f64>,
     /// Seconds since boot.
@@ -91,7 +97,7 @@ pub struct CpuTopology {
 }
 
 /// One NUMA node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct NumaNode {
     /// The kernel's number for it; numbers may have gaps.
     pub id: u32,
@@ -99,6 +105,86 @@ pub struct NumaNode {
     pub cpus: Vec<u32>,
     /// Its memory.
     pub memory_mb: u64,
+    /// The socket of its CPUs; none where they are of several, or of none that is known.
+    pub socket: Option<u32>,
+    /// Its CPUs by core: each list holds the threads of one, sorted.
+    pub siblings: Vec<Vec<u32>>,
+    /// Its memory by page size: the ordinary pages first, then the huge ones from small to large.
+    pub mempages: Vec<MemPages>,
+}
+
+/// Memory pages of one size on one NUMA node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemPages {
+    /// KiB.
+    pub size_kb: u64,
+    /// How many the node has. Memory in huge pages is not in the ordinary ones too.
+    pub total: u64,
+}
+
+/// One PCI device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PciDevice {
+    /// `domain:bus:slot.function`, in hexadecimal digits.
+    pub address: String,
+    /// Of whose make: four hexadecimal digits.
+    pub vendor_id: String,
+    /// Which of its products: four hexadecimal digits.
+    pub product_id: String,
+    /// Class, subclass and interface: six hexadecimal digits.
+    pub class: String,
+    /// What can be done with it.
+    pub dev_type: PciDevType,
+    /// The NUMA node that it is near, if one is known.
+    pub numa_node: Option<u32>,
+    /// Of a virtual function, the address of its physical one.
+    pub parent: Option<String>,
+}
+
+/// Kinds of PCI devices, by Nova's names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PciDevType {
+    /// An ordinary device.
+    #[default]
+    #[serde(rename = "type-PCI")]
+    Standard,
+    /// A device that can bring forth virtual functions, whether it has any or not.
+    #[serde(rename = "type-PF")]
+    Physical,
+    /// A virtual function.
+    #[serde(rename = "type-VF")]
+    Virtual,
+    /// A virtual function that serves as a vDPA device.
+    #[serde(rename = "vdpa")]
+    Vdpa,
+}
+
+impl PciDevType {
+    /// Nova's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Standard => "type-PCI",
+            Self::Physical => "type-PF",
+            Self::Virtual => "type-VF",
+            Self::Vdpa => "vdpa",
+        }
+    }
+}
+
+/// What the CPUs of a host did since boot, all of them together: nanoseconds, each at least as large as before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct CpuStats {
+    /// In programs.
+    pub user_ns: u64,
+    /// In the kernel, interrupts included.
+    pub kernel_ns: u64,
+    /// In nothing.
+    pub idle_ns: u64,
+    /// In waiting for disks.
+    pub iowait_ns: u64,
+    /// MHz, if known.
+    pub frequency_mhz: Option<u64>,
 }
 
 /// A probe answered by an old value.

@@ -1,4 +1,4 @@
-//! The CPUs: how many are online, what they are, how they are arranged.
+//! The CPUs: how many are online, what they are, how they are arranged, what they do.
 //!
 //! Which CPUs are online is asked every time. The rest is read again only when that has changed: `/proc/cpuinfo` of a
 //! large host is a megabyte, and printing it wakes every CPU to measure its clock.
@@ -10,9 +10,11 @@ use procfs::{CpuInfo, FromBufRead};
 
 use super::tree::Tree;
 use crate::probe::ProbeError;
-use crate::stats::Probed;
+use crate::stats::{CpuStats, Probed};
 
 const CPUINFO: &str = "proc/cpuinfo";
+const STAT: &str = "proc/stat";
+const NS_PER_S: u64 = 1_000_000_000;
 const ONLINE: &str = "sys/devices/system/cpu/online";
 
 /// Which field of `/proc/cpuinfo` names the model: x86, MIPS, POWER, RISC-V, ARM.
@@ -55,6 +57,8 @@ pub(super) struct Kind {
     pub(super) sockets: u32,
     pub(super) cores: u32,
     pub(super) threads: u32,
+    /// The clock when the CPUs were described.
+    pub(super) frequency_mhz: Option<u64>,
 }
 
 pub(super) struct CpuReader {
@@ -113,6 +117,7 @@ fn describe(tree: &Tree, listed: Option<&[u32]>) -> Result<Cpus, ProbeError> {
         sockets,
         cores,
         threads,
+        frequency_mhz: first_field(&info, &["cpu MHz"]).and_then(|mhz| Some(mhz.parse::<f64>().ok()? as u64)),
     };
     Ok(Cpus {
         vcpus: Probed::new(count(online.len()), counted_in),
@@ -177,6 +182,29 @@ fn arrangement(tree: &Tree, info: &CpuInfo, online: &[u32]) -> Result<(u32, u32,
     let cores = sockets.values().map(BTreeMap::len).max().unwrap_or(1);
     let threads = sockets.values().flat_map(BTreeMap::values).copied().max().unwrap_or(1);
     Ok((count(sockets.len()), count(cores), count(threads)))
+}
+
+/// What all CPUs did since boot, as libvirt counts it: niced programs are programs, interrupts are the kernel's. The
+/// frequency is not in that file.
+pub(super) fn read_stats(tree: &Tree) -> Result<CpuStats, ProbeError> {
+    let text = tree.text(STAT)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+    let ticks: Result<Vec<u64>, _> = line.split_whitespace().map(str::parse).collect();
+    let Some([user, nice, system, idle, iowait, irq, softirq]) =
+        ticks.as_deref().ok().and_then(<[u64]>::first_chunk)
+    else {
+        return Err(tree.malformed(STAT, "it has no line `cpu <seven or more numbers>`"));
+    };
+    let tick = NS_PER_S / rustix::param::clock_ticks_per_second().max(1);
+    let ns =
+        |parts: &[&u64]| parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.saturating_mul(tick)));
+    Ok(CpuStats {
+        user_ns: ns(&[user, nice]),
+        kernel_ns: ns(&[system, irq, softirq]),
+        idle_ns: ns(&[idle]),
+        iowait_ns: ns(&[iowait]),
+        frequency_mhz: None,
+    })
 }
 
 fn count(n: usize) -> u32 {

@@ -7,12 +7,15 @@
 //!
 //! `hypervisor_type` is `linux` and `hypervisor_version` the kernel's, because this driver knows of no hypervisor.
 //!
-//! Six probes (`cpu`, `memory`, `numa`, `disk`, `load`, `host`) run side by side, each under its own deadline; what
-//! hangs most is `disk`, on a network file system.
+//! Six probes (`cpu`, `memory`, `numa`, `disk`, `load`, `host`) and, where they are asked for, `pci` and `cpu times` run
+//! side by side, each under its own deadline; what hangs most is `disk`, on a network file system.
 
 mod cpu;
+mod guests;
 mod memory;
 mod node;
+mod numa;
+mod pci;
 mod tree;
 
 use std::io;
@@ -24,7 +27,7 @@ use async_trait::async_trait;
 
 use crate::driver::{BlockingExecutor, ComputeDriver, DriverError, DriverOptions};
 use crate::probe::{Probe, ProbeError, Reading};
-use crate::stats::{CpuInfo, CpuTopology, HostStats, NumaNode, Probed, StaleProbe};
+use crate::stats::{CpuInfo, CpuStats, CpuTopology, HostStats, NumaNode, PciDevice, Probed, StaleProbe};
 use cpu::{CpuReader, Cpus};
 use memory::Memory;
 use node::{Kernel, Load};
@@ -41,6 +44,8 @@ pub struct LinuxDriver {
     disk: Probe<Disk>,
     load: Probe<Load>,
     host: Probe<Kernel>,
+    pci: Option<Probe<Probed<Vec<PciDevice>>>>,
+    cpu_times: Option<Probe<CpuStats>>,
     disk_path: PathBuf,
 }
 
@@ -67,9 +72,15 @@ impl LinuxDriver {
             deadline: options.probe_deadline,
             cpu: Probe::blocking("cpu", "describe the CPUs", mounted, blocking(options), move || cpus.read()),
             memory: on_tree("memory", "read the memory size", mounted, options, &tree, memory::read),
-            numa: on_tree("numa", "list the NUMA nodes", mounted, options, &tree, memory::read_numa),
+            numa: on_tree("numa", "list the NUMA nodes", mounted, options, &tree, numa::read),
             load: on_tree("load", "read load and uptime", mounted, options, &tree, node::read_load),
             host: on_tree("host", "name the host and its kernel", mounted, options, &tree, node::read_kernel),
+            pci: options
+                .pci_devices
+                .then(|| on_tree("pci", "list the PCI devices", mounted, options, &tree, pci::read)),
+            cpu_times: options.cpu_stats.then(|| {
+                on_tree("cpu times", "read what the CPUs did", mounted, options, &tree, cpu::read_stats)
+            }),
             disk: Probe::blocking(
                 "disk",
                 format!("measure the file system at {shown}"),
@@ -98,7 +109,7 @@ impl ComputeDriver for LinuxDriver {
 
     async fn get_host_stats(&self, refresh: bool) -> Result<HostStats, DriverError> {
         let deadline = self.deadline;
-        let (cpu, memory, numa, disk, load, host) = tokio::join!(
+        let (cpu, memory, numa, disk, load, host, pci, cpu_times) = tokio::join!(
             biased;
             self.cpu.read(refresh, deadline),
             self.memory.read(refresh, deadline),
@@ -106,6 +117,8 @@ impl ComputeDriver for LinuxDriver {
             self.disk.read(refresh, deadline),
             self.load.read(refresh, deadline),
             self.host.read(refresh, deadline),
+            read_if_asked(&self.pci, refresh, deadline),
+            read_if_asked(&self.cpu_times, refresh, deadline),
         );
         let mut stale = Vec::new();
         let cpu = fresh(cpu, &mut stale)?;
@@ -114,6 +127,9 @@ impl ComputeDriver for LinuxDriver {
         let disk = fresh(disk, &mut stale)?;
         let load = fresh(load, &mut stale)?;
         let host = fresh(host, &mut stale)?;
+        let pci = pci.map(|pci| fresh(pci, &mut stale)).transpose()?;
+        let cpu_times = cpu_times.map(|times| fresh(times, &mut stale)).transpose()?;
+        let frequency_mhz = cpu.kind.value.frequency_mhz;
         let disk_source = |what: &str| format!("statvfs {} {what}", self.disk_path.display());
         Ok(HostStats {
             vcpus: cpu.vcpus,
@@ -129,6 +145,11 @@ impl ComputeDriver for LinuxDriver {
             hypervisor_hostname: host.hostname,
             kernel_release: host.release,
             numa,
+            pci_devices: pci.unwrap_or_else(|| Probed::new(Vec::new(), "nobody asked for PCI devices")),
+            supported_instances: host.guests,
+            cpu_stats: cpu_times.map(|times| {
+                Probed::new(CpuStats { frequency_mhz, ..times }, "/proc/stat; frequency from /proc/cpuinfo")
+            }),
             load_1m: load.load_1m,
             uptime_s: load.uptime_s,
             stale,
@@ -150,6 +171,14 @@ fn on_tree<T: Clone + Send + Sync + 'static>(
 ) -> Probe<T> {
     let tree = Arc::clone(tree);
     Probe::blocking(name, attempt, next_step, blocking(options), move || read(&tree))
+}
+
+async fn read_if_asked<T: Clone + Send + Sync + 'static>(
+    probe: &Option<Probe<T>>,
+    refresh: bool,
+    deadline: Duration,
+) -> Option<Result<Reading<T>, DriverError>> {
+    Some(probe.as_ref()?.read(refresh, deadline).await)
 }
 
 /// The value of a reading; what is stale about it goes to the list.

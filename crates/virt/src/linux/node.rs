@@ -1,4 +1,4 @@
-//! The host's name, kernel, architecture, load and uptime.
+//! The host's name, kernel, architecture and guests; its load and uptime.
 
 use procfs::{FromRead, LoadAverage, Uptime};
 
@@ -14,6 +14,7 @@ pub(super) struct Kernel {
     pub(super) hostname: Probed<String>,
     pub(super) release: Probed<String>,
     pub(super) arch: Probed<String>,
+    pub(super) guests: Probed<Vec<[String; 3]>>,
 }
 
 #[derive(Clone)]
@@ -33,10 +34,12 @@ pub(super) fn read_kernel(tree: &Tree) -> Result<Kernel, ProbeError> {
             _ => Probed::new(from_uname.to_string_lossy().into_owned(), format!("uname {field}")),
         })
     };
+    let arch = fact("arch", uname.machine(), "machine")?;
     Ok(Kernel {
         hostname: fact("hostname", uname.nodename(), "nodename")?,
         release: fact("osrelease", uname.release(), "release")?,
-        arch: fact("arch", uname.machine(), "machine")?,
+        guests: super::guests::find(tree, &arch.value),
+        arch,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Reading small text files below a root that is `/`, or a recorded tree.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -49,6 +50,38 @@ impl Tree {
                 format!("expected a list like 0-3,8 of numbers up to {MAX_CPU}, found {text:?}"),
             )
         })
+    }
+
+    /// A whole number, or none where the kernel has no such file.
+    pub(super) fn number(&self, file: &str) -> Result<Option<u64>, ProbeError> {
+        let Some(text) = self.optional(file)? else { return Ok(None) };
+        let number = text.parse();
+        number.map(Some).map_err(|_| self.malformed(file, format!("expected a whole number, found {text:?}")))
+    }
+
+    /// The names in a directory, sorted, or none where the kernel has no such directory.
+    pub(super) fn names(&self, directory: &str) -> Result<Option<Vec<String>>, ProbeError> {
+        let path = self.path(directory);
+        let listed = fs::read_dir(&path).and_then(|entries| {
+            let name =
+                |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+            entries.map(name).collect::<io::Result<BTreeSet<String>>>()
+        });
+        match listed {
+            Ok(names) => Ok(Some(names.into_iter().collect())),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ProbeError::Read { path, source }),
+        }
+    }
+
+    /// The last part of what a symbolic link points to, or none where there is no such link.
+    pub(super) fn link(&self, file: &str) -> Option<String> {
+        let target = fs::read_link(self.path(file)).ok()?;
+        Some(target.file_name()?.to_string_lossy().into_owned())
+    }
+
+    pub(super) fn exists(&self, file: &str) -> bool {
+        self.path(file).exists()
     }
 
     pub(super) fn malformed(&self, file: &str, reason: impl ToString) -> ProbeError {

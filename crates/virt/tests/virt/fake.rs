@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use novella_virt::{
-    ComputeDriver, DEFAULT_PROBE_DEADLINE, FakeConfig, FakeDriver, FakeStep, HostStats, NumaNode,
+    ComputeDriver, DEFAULT_PROBE_DEADLINE, FakeConfig, FakeDriver, FakeStep, HostStats, PciDevType,
 };
 use tokio::time::{Instant, advance};
 
@@ -46,11 +46,51 @@ async fn a_host_is_as_large_as_configured() {
     assert_eq!(stats.hypervisor_hostname.value, "cmp1");
     assert_eq!(stats.hypervisor_type.value, "fake");
     assert_eq!(stats.uptime_s.value, 90);
-    let node = |id, cpus: std::ops::Range<u32>, memory_mb| NumaNode { id, cpus: cpus.collect(), memory_mb };
+    let nodes: Vec<_> = stats.numa.value.iter().map(|n| (n.id, n.cpus.as_slice(), n.memory_mb)).collect();
     assert_eq!(
-        stats.numa.value,
-        [node(0, 0..3, 1_025), node(1, 3..6, 1_024), node(2, 6..8, 1_024), node(3, 8..10, 1_024)]
+        nodes,
+        [(0, &[0, 1, 2][..], 1_025), (1, &[3, 4, 5], 1_024), (2, &[6, 7], 1_024), (3, &[8, 9], 1_024)]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_has_the_devices_pages_threads_and_load_that_are_configured() {
+    let config: FakeConfig = serde_json::from_value(serde_json::json!({
+        "vcpus": 8, "memory_mb": 8192, "numa_nodes": 2, "threads": 2, "cpu_percent": 30,
+        "huge_pages": [{"size_kb": 2048, "total": 512}, {"size_kb": 1048576, "total": 1}],
+        "pci_devices": [
+            {"vendor_id": "8086", "product_id": "1572", "dev_type": "type-PF", "numa_node": 1, "count": 9},
+            {"vendor_id": "10de", "product_id": "1eb8"},
+        ],
+    }))
+    .unwrap();
+    let fake = driver(config);
+    let stats = fake.get_host_stats(true).await.unwrap();
+    let node = &stats.numa.value[1];
+    assert_eq!((node.socket, node.siblings.clone()), (Some(1), vec![vec![4, 5], vec![6, 7]]));
+    let pages: Vec<_> = node.mempages.iter().map(|pages| (pages.size_kb, pages.total)).collect();
+    assert_eq!(pages, [(4, 512 * 1024), (2048, 512), (1048576, 1)], "2 of 4 GiB are in huge pages");
+    assert_eq!(stats.cpu_info.value.topology.threads, 2);
+
+    let devices = &stats.pci_devices.value;
+    assert_eq!(devices.len(), 10);
+    assert_eq!((devices[8].address.as_str(), devices[8].dev_type.name()), ("0000:00:01.0", "type-PF"));
+    assert_eq!((devices[8].numa_node, devices[9].numa_node), (Some(1), None));
+    assert_eq!((devices[9].vendor_id.as_str(), devices[9].dev_type), ("10de", PciDevType::Standard));
+    assert_eq!(stats.supported_instances.value, [["x86_64", "fake", "hvm"]]);
+
+    let before = stats.cpu_stats.unwrap().value;
+    advance(Duration::from_secs(10)).await;
+    let after = fake.get_host_stats(true).await.unwrap().cpu_stats.unwrap().value;
+    let (busy, idle) =
+        (after.user_ns + after.kernel_ns - before.user_ns - before.kernel_ns, after.idle_ns - before.idle_ns);
+    assert_eq!((busy, idle), (24_000_000_000, 56_000_000_000), "30 % of 8 CPUs for 10 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fake_host_says_nothing_of_numa_unless_told() {
+    let stats = driver(FakeConfig::default()).get_host_stats(true).await.unwrap();
+    assert!(stats.numa.value.is_empty() && stats.pci_devices.value.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,9 +196,13 @@ async fn impossible_sizes_are_refused_by_name() {
     let size = |vcpus, numa_nodes| FakeConfig { vcpus, numa_nodes, ..FakeConfig::default() };
     assert_eq!(refusal(size(0, 1)), "compute driver fake: fake.vcpus cannot be 0: set it from 1 to 65536");
     assert!(refusal(size(u32::MAX, 1)).contains("fake.vcpus cannot be 4294967295"));
-    for nodes in [0, 5] {
-        assert!(refusal(size(4, nodes)).contains(&format!("fake.numa_nodes cannot be {nodes}")));
-    }
+    assert!(refusal(size(4, 5)).contains("fake.numa_nodes cannot be 5"));
+    let threads = FakeConfig { threads: 0, ..FakeConfig::default() };
+    assert!(refusal(threads).contains("fake.threads cannot be 0"));
+    let busy = FakeConfig { cpu_percent: 101, ..FakeConfig::default() };
+    assert!(refusal(busy).contains("fake.cpu_percent cannot be 101"));
+    let many = r#"{"pci_devices":[{"vendor_id":"1","product_id":"2","count":4097}]}"#;
+    assert!(refusal(serde_json::from_str(many).unwrap()).contains("fake.pci_devices cannot be 4097"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,90 +1,16 @@
 //! The linux driver on recorded trees: ordinary hosts, odd ones, and damage.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use novella_virt::{
-    BlockingExecutor, ComputeDriver, CpuTopology, DriverOptions, HostStats, LinuxDriver, NumaNode, cpu_traits,
+    BlockingExecutor, ComputeDriver, CpuTopology, DriverOptions, LinuxDriver, MemPages, NumaNode, cpu_traits,
 };
 
+use crate::host::{Host, MEMINFO};
 use crate::{chain, inline};
-
-const MEMINFO: &str = "MemTotal:       16384000 kB\nMemFree:         1024000 kB\nMemAvailable:    8192000 kB\n\
-                       Buffers:          102400 kB\nCached:          2048000 kB\n";
-
-/// A `/proc` and `/sys` in a temporary directory.
-struct Host {
-    root: tempfile::TempDir,
-}
-
-impl Host {
-    /// A host of `cpus` x86 CPUs, each a core of one socket, with everything else the driver must have.
-    fn new(cpus: u32) -> Self {
-        let host = Self { root: tempfile::tempdir().expect("a temporary directory") };
-        let mut cpuinfo = String::new();
-        for cpu in 0..cpus {
-            writeln!(
-                cpuinfo,
-                "processor\t: {cpu}\nvendor_id\t: GenuineIntel\nmodel name\t: Example CPU @ 2.10GHz\n\
-                 flags\t\t: fpu sse2 avx2 aes\n"
-            )
-            .expect("writing to a string");
-        }
-        host.with("proc/cpuinfo", &cpuinfo)
-            .with("proc/meminfo", MEMINFO)
-            .with("proc/loadavg", "0.29 0.78 0.52 1/122 12342\n")
-            .with("proc/uptime", "731.35 822.04\n")
-            .with("proc/sys/kernel/hostname", "cmp7\n")
-            .with("proc/sys/kernel/osrelease", "6.1.99-amd64\n")
-            .with("proc/sys/kernel/arch", "x86_64\n")
-    }
-
-    fn with(self, file: &str, text: &str) -> Self {
-        self.write(file, text.as_bytes());
-        self
-    }
-
-    fn without(self, file: &str) -> Self {
-        fs::remove_file(self.path(file)).expect("it was there");
-        self
-    }
-
-    fn write(&self, file: &str, bytes: &[u8]) {
-        let path = self.path(file);
-        fs::create_dir_all(path.parent().expect("a file has a directory")).expect("made");
-        fs::write(path, bytes).expect("written");
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.root.path().join(file)
-    }
-
-    fn place(self, cpu: u32, package: &str, siblings: &str) -> Self {
-        let dir = format!("sys/devices/system/cpu/cpu{cpu}/topology");
-        self.with(&format!("{dir}/physical_package_id"), package)
-            .with(&format!("{dir}/thread_siblings_list"), siblings)
-    }
-
-    fn driver(&self, executor: BlockingExecutor) -> LinuxDriver {
-        let mut options = DriverOptions::new("unused", executor);
-        options.root = self.root.path().to_owned();
-        options.disk_path = self.root.path().to_owned();
-        LinuxDriver::new(&options)
-    }
-
-    async fn stats(&self) -> HostStats {
-        self.driver(inline()).get_host_stats(true).await.expect("this host can be read")
-    }
-
-    async fn error(&self) -> String {
-        let result = self.driver(inline()).init_host().await;
-        chain(&result.expect_err("this host cannot be read"))
-    }
-}
 
 fn topology(sockets: u32, cores: u32, threads: u32, cells: u32) -> CpuTopology {
     CpuTopology { sockets, cores, threads, cells }
@@ -112,13 +38,8 @@ async fn a_two_socket_server_with_threads_and_numa() {
     assert_eq!(cpu.model, "Example CPU @ 2.10GHz");
     assert_eq!(cpu.features, ["aes", "avx2", "fpu", "sse2"]);
     assert!(cpu_traits(cpu).contains(&"HW_CPU_HYPERTHREADING".into()));
-    assert_eq!(
-        stats.numa.value,
-        [
-            NumaNode { id: 0, cpus: vec![0, 1, 4, 5], memory_mb: 8_000 },
-            NumaNode { id: 1, cpus: vec![2, 3, 6, 7], memory_mb: 8_000 },
-        ]
-    );
+    let nodes: Vec<_> = stats.numa.value.iter().map(|n| (n.id, n.cpus.as_slice(), n.memory_mb)).collect();
+    assert_eq!(nodes, [(0, &[0, 1, 4, 5][..], 8_000), (1, &[2, 3, 6, 7][..], 8_000)]);
     assert_eq!((stats.memory_total_mb.value, stats.memory_available_mb.value), (16_000, 8_000));
     assert_eq!(stats.memory_total_mb.source, "/proc/meminfo MemTotal");
     assert_eq!((stats.load_1m.value, stats.uptime_s.value), (0.29, 731));
@@ -158,7 +79,14 @@ async fn an_arm_server() {
 #[tokio::test]
 async fn without_numa_all_is_one_node() {
     let stats = Host::new(3).stats().await;
-    assert_eq!(stats.numa.value, [NumaNode { id: 0, cpus: vec![0, 1, 2], memory_mb: 16_000 }]);
+    let node = NumaNode {
+        cpus: vec![0, 1, 2],
+        memory_mb: 16_000,
+        siblings: vec![vec![0], vec![1], vec![2]],
+        mempages: vec![MemPages { size_kb: 4, total: 4_096_000 }],
+        ..NumaNode::default()
+    };
+    assert_eq!(stats.numa.value, [node]);
     assert!(stats.numa.source.contains("taken as one node"), "{}", stats.numa.source);
 }
 
@@ -224,7 +152,7 @@ async fn a_single_node_has_the_host_s_memory() {
         .with("sys/devices/system/node/node0/cpulist", "0-1")
         .with("sys/devices/system/node/node0/meminfo", "Node 0 MemTotal: 4096000 kB\n");
     let numa = host.stats().await.numa;
-    assert_eq!(numa.value, [NumaNode { id: 0, cpus: vec![0, 1], memory_mb: 16_000 }]);
+    assert_eq!((numa.value[0].cpus.as_slice(), numa.value[0].memory_mb), (&[0, 1][..], 16_000));
     assert!(numa.source.ends_with("memory from /proc/meminfo MemTotal"), "{}", numa.source);
 }
 
@@ -237,7 +165,8 @@ async fn a_node_of_memory_only_has_no_cpus() {
         .with("sys/devices/system/node/node2/cpulist", "\n")
         .with("sys/devices/system/node/node2/meminfo", "Node 2 MemTotal: 1024 kB\n");
     let numa = host.stats().await.numa.value;
-    assert_eq!(numa[1], NumaNode { id: 2, cpus: vec![], memory_mb: 1 });
+    let mempages = vec![MemPages { size_kb: 4, total: 256 }];
+    assert_eq!(numa[1], NumaNode { id: 2, memory_mb: 1, mempages, ..NumaNode::default() });
 }
 
 #[tokio::test]
@@ -332,9 +261,9 @@ async fn an_executor_that_stops_answering_stops_no_report() {
     for _ in 0..3 {
         let stats = driver.get_host_stats(true).await.unwrap();
         let stale: Vec<_> = stats.stale.iter().map(|s| s.probe).collect();
-        assert_eq!(stale, ["cpu", "memory", "numa", "disk", "load", "host"]);
+        assert_eq!(stale, ["cpu", "memory", "numa", "disk", "load", "host", "pci", "cpu times"]);
     }
-    assert_eq!(held.lock().unwrap().len(), 6, "each probe waits on one job");
+    assert_eq!(held.lock().unwrap().len(), 8, "each probe waits on one job");
     stuck.store(false, Ordering::SeqCst);
     for job in std::mem::take(&mut *held.lock().unwrap()) {
         job();

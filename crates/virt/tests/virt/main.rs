@@ -1,6 +1,8 @@
 //! Everything a user of this crate sees: probes, both drivers, and what becomes of their values in a report.
 
 mod fake;
+mod hardware;
+mod host;
 mod linux;
 mod probe;
 mod report;

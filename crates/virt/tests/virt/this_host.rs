@@ -24,7 +24,9 @@ fn near(ours: u64, theirs: u64, slack: u64, what: &str) {
 #[tokio::test]
 async fn the_driver_and_the_tools_agree() {
     let threads: BlockingExecutor = Arc::new(|job| drop(std::thread::spawn(job)));
-    let driver = LinuxDriver::new(&DriverOptions::new("ignored", threads));
+    let options =
+        DriverOptions { pci_devices: true, cpu_stats: true, ..DriverOptions::new("ignored", threads) };
+    let driver = LinuxDriver::new(&options);
     driver.init_host().await.expect("this host can be read");
     let stats = driver.get_host_stats(true).await.expect("this host can be read");
     assert!(stats.stale.is_empty(), "{:?}", stats.stale);
@@ -74,4 +76,31 @@ async fn the_driver_and_the_tools_agree() {
         });
         assert_eq!(nodes.len(), listed.count());
     }
+    let cpu = &stats.cpu_info.value.topology;
+    for node in nodes {
+        let mut siblings: Vec<u32> = node.siblings.concat();
+        siblings.sort_unstable();
+        assert_eq!(siblings, node.cpus, "every CPU is in one core");
+        assert!(node.siblings.iter().all(|core| core.len() <= cpu.threads as usize), "{node:?}");
+        let kib: u64 = node.mempages.iter().map(|pages| pages.size_kb * pages.total).sum();
+        assert_eq!(kib / 1024, node.memory_mb, "every page is of one size");
+        assert_eq!(node.mempages[0].size_kb, page_kib);
+    }
+    let sockets: std::collections::BTreeSet<_> = nodes.iter().filter_map(|node| node.socket).collect();
+    assert!(sockets.len() <= cpu.sockets as usize, "{sockets:?}");
+
+    for device in &stats.pci_devices.value {
+        let dir = Path::new("/sys/bus/pci/devices").join(&device.address);
+        let vendor = std::fs::read_to_string(dir.join("vendor")).expect("read");
+        assert_eq!(vendor.trim(), format!("0x{}", device.vendor_id));
+        assert!(device.numa_node.is_none_or(|node| nodes.iter().any(|n| n.id == node)), "{device:?}");
+    }
+    let kvm = stats.supported_instances.value.iter().any(|guest| guest[1] == "kvm");
+    assert_eq!(kvm, Path::new("/sys/class/misc/kvm").exists() || Path::new("/dev/kvm").exists());
+
+    let idle = |text: &str| -> u64 { number(text.split_whitespace().nth(4).expect("idle")) };
+    let ticks_per_s = number(&output("getconf", &["CLK_TCK"]));
+    let theirs = idle(&std::fs::read_to_string("/proc/stat").expect("read")) / ticks_per_s;
+    let ours = stats.cpu_stats.expect("asked for").value;
+    near(ours.idle_ns / 1_000_000_000, theirs, 20, "idle seconds of all CPUs");
 }

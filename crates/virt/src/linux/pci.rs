@@ -1,0 +1,49 @@
+//! The PCI devices, all of them: which of them instances may have is the agent's configuration.
+//!
+//! A device is what libvirt, and thus Nova, takes it for: one that can have virtual functions is a physical function even
+//! while it has none, and a virtual function with a vDPA device on it is that.
+
+use super::tree::Tree;
+use crate::probe::ProbeError;
+use crate::stats::{PciDevType, PciDevice, Probed};
+
+const DEVICES: &str = "sys/bus/pci/devices";
+
+pub(super) fn read(tree: &Tree) -> Result<Probed<Vec<PciDevice>>, ProbeError> {
+    let Some(addresses) = tree.names(DEVICES)? else {
+        return Ok(Probed::new(Vec::new(), format!("no /{DEVICES}")));
+    };
+    let devices = addresses.into_iter().filter_map(|address| read_device(tree, address).transpose());
+    Ok(Probed::new(devices.collect::<Result<_, _>>()?, format!("/{DEVICES}")))
+}
+
+/// One device; none if it has gone since it was listed, as virtual functions do.
+fn read_device(tree: &Tree, address: String) -> Result<Option<PciDevice>, ProbeError> {
+    let file = |name: &str| format!("{DEVICES}/{address}/{name}");
+    let hex = |name: &str, digits: usize| -> Result<Option<String>, ProbeError> {
+        let Some(text) = tree.optional(&file(name))? else { return Ok(None) };
+        let number = text.strip_prefix("0x").and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        let wanted = || tree.malformed(&file(name), format!("expected a number like 0x8086, found {text:?}"));
+        number.map(|n| Some(format!("{n:0digits$x}"))).ok_or_else(wanted)
+    };
+    let (Some(vendor_id), Some(product_id), Some(class)) =
+        (hex("vendor", 4)?, hex("device", 4)?, hex("class", 6)?)
+    else {
+        return Ok(None);
+    };
+    // -1 where the firmware does not say.
+    let numa_node = tree.optional(&file("numa_node"))?.and_then(|node| node.parse().ok());
+    let parent = tree.link(&file("physfn"));
+    let dev_type = match &parent {
+        Some(_) if has_vdpa(tree, &address)? => PciDevType::Vdpa,
+        Some(_) => PciDevType::Virtual,
+        None if tree.number(&file("sriov_totalvfs"))?.is_some_and(|most| most > 0) => PciDevType::Physical,
+        None => PciDevType::Standard,
+    };
+    Ok(Some(PciDevice { address, vendor_id, product_id, class, dev_type, numa_node, parent }))
+}
+
+fn has_vdpa(tree: &Tree, address: &str) -> Result<bool, ProbeError> {
+    let children = tree.names(&format!("{DEVICES}/{address}"))?.unwrap_or_default();
+    Ok(children.iter().any(|name| name.starts_with("vdpa")))
+}
