@@ -4,14 +4,19 @@
 //! is made.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use novella_objects::Inventory;
 use novella_service::config::{
-    KeyDoc, MAX_NAME, Problem, Settings, Validate, check_listen, check_name, check_times, duration,
+    KeyDoc, MAX_NAME, Problem, Settings, Size, Validate, check_listen, check_name, check_times, duration,
 };
+use novella_virt::{FakeDevices, MemPages};
 use serde::{Deserialize, Serialize};
+
+use crate::monitors::CPU_MONITOR;
+use crate::offer::Offer;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,8 +26,12 @@ pub struct AgentConfig {
     pub transport_url: String,
     /// Host name in reports; empty: this machine's.
     pub host: String,
+    /// Address in reports; empty: that of the default route.
+    pub my_ip: String,
     /// Where the identity file lives.
     pub state_dir: PathBuf,
+    /// Monitors whose metrics are reported.
+    pub compute_monitors: Vec<String>,
     /// Timers.
     pub report: ReportConfig,
     /// What is probed.
@@ -33,6 +42,12 @@ pub struct AgentConfig {
     pub reserved: ReservedConfig,
     /// Overcommit.
     pub allocation_ratio: RatioConfig,
+    /// Which CPUs are for which instances.
+    pub compute: ComputeConfig,
+    /// Networks near NUMA nodes.
+    pub neutron: NeutronConfig,
+    /// PCI devices for instances.
+    pub pci: PciConfig,
     /// Custom resource classes by name.
     pub resources: BTreeMap<String, Inventory>,
     /// Any facts.
@@ -88,6 +103,16 @@ pub struct FakeConfig {
     pub memory_mb: u64,
     /// GiB.
     pub disk_gb: u64,
+    /// NUMA nodes; 0: it does not say.
+    pub numa_nodes: u32,
+    /// Threads in a core.
+    pub threads: u32,
+    /// Huge pages of each NUMA node.
+    pub huge_pages: Vec<MemPages>,
+    /// PCI devices.
+    pub pci_devices: Vec<FakeDevices>,
+    /// How busy its CPUs are.
+    pub cpu_percent: u32,
 }
 
 /// What an operator adds to a host.
@@ -112,6 +137,48 @@ pub struct ReservedConfig {
     pub memory_mb: u64,
     /// GiB.
     pub disk_gb: u64,
+    /// Huge pages.
+    pub huge_pages: Vec<ReservedPages>,
+}
+
+/// Huge pages of one NUMA node held back for the host itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReservedPages {
+    /// The node.
+    pub node: u32,
+    /// Size of a page.
+    pub size: Size,
+    /// How many pages.
+    pub count: u64,
+}
+
+/// Which CPUs are for which instances, in Nova's notation: `0-3,^2,8`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ComputeConfig {
+    /// For instances that share CPUs; empty: all, or none where there is a dedicated set.
+    pub cpu_shared_set: String,
+    /// For instances that have CPUs to themselves.
+    pub cpu_dedicated_set: String,
+}
+
+/// Networks near NUMA nodes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NeutronConfig {
+    /// Physical networks by name, each with the nodes that it is near.
+    pub physnets: BTreeMap<String, Vec<u32>>,
+    /// The nodes that tunnelled networks are near.
+    pub tunnel_numa_nodes: Vec<u32>,
+}
+
+/// PCI devices for instances.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PciConfig {
+    /// Which devices, and what is said of them.
+    pub device_spec: Vec<BTreeMap<String, serde_json::Value>>,
 }
 
 /// How far each amount may be overcommitted.
@@ -152,12 +219,17 @@ impl Default for AgentConfig {
         Self {
             transport_url: "rabbit://guest:guest@localhost:5672/".into(),
             host: String::new(),
+            my_ip: String::new(),
             state_dir: "/var/lib/novella/compute-agent".into(),
+            compute_monitors: Vec::new(),
             report: ReportConfig::default(),
             driver: DriverConfig::default(),
             placement: PlacementConfig::default(),
             reserved: ReservedConfig::default(),
             allocation_ratio: RatioConfig::default(),
+            compute: ComputeConfig::default(),
+            neutron: NeutronConfig::default(),
+            pci: PciConfig::default(),
             resources: BTreeMap::new(),
             facts: BTreeMap::new(),
             rpc: RpcConfig::default(),
@@ -191,7 +263,17 @@ impl Default for DriverConfig {
 
 impl Default for FakeConfig {
     fn default() -> Self {
-        Self { vcpus: 8, memory_mb: 16_384, disk_gb: 200 }
+        let fake = novella_virt::FakeConfig::default();
+        Self {
+            vcpus: fake.vcpus,
+            memory_mb: fake.memory_mb,
+            disk_gb: fake.disk_gb,
+            numa_nodes: fake.numa_nodes,
+            threads: fake.threads,
+            huge_pages: fake.huge_pages,
+            pci_devices: fake.pci_devices,
+            cpu_percent: fake.cpu_percent,
+        }
     }
 }
 
@@ -202,6 +284,11 @@ impl FakeConfig {
             vcpus: self.vcpus,
             memory_mb: self.memory_mb,
             disk_gb: self.disk_gb,
+            numa_nodes: self.numa_nodes,
+            threads: self.threads,
+            huge_pages: self.huge_pages.clone(),
+            pci_devices: self.pci_devices.clone(),
+            cpu_percent: self.cpu_percent,
             ..novella_virt::FakeConfig::default()
         }
     }
@@ -210,7 +297,7 @@ impl FakeConfig {
 impl Default for ReservedConfig {
     /// Nova's `reserved_host_memory_mb` of 512 and no CPU or disk.
     fn default() -> Self {
-        Self { vcpus: 0, memory_mb: 512, disk_gb: 0 }
+        Self { vcpus: 0, memory_mb: 512, disk_gb: 0, huge_pages: Vec::new() }
     }
 }
 
@@ -247,9 +334,19 @@ impl Settings for AgentConfig {
         .secret(),
         KeyDoc::new("host", "name", "Host name in reports; empty means this machine's."),
         KeyDoc::new(
+            "my_ip",
+            "address",
+            "Address in reports; empty means the local one of this machine's default route, as in Nova.",
+        ),
+        KeyDoc::new(
             "state_dir",
             "path",
             "Directory of the identity file. It must survive restarts and must not be shared.",
+        ),
+        KeyDoc::new(
+            "compute_monitors",
+            "list of names",
+            "Monitors whose metrics are reported. There is one, as in Nova: cpu.virt_driver.",
         ),
         KeyDoc::new(
             "resources",
@@ -293,6 +390,23 @@ impl Settings for AgentConfig {
         KeyDoc::new("driver.fake.memory_mb", "MiB", "Memory of a fake host."),
         KeyDoc::new("driver.fake.disk_gb", "GiB", "Disk of a fake host."),
         KeyDoc::new(
+            "driver.fake.numa_nodes",
+            "nodes",
+            "NUMA nodes of a fake host, which divide its CPUs and memory; 0 means that it reports none.",
+        ),
+        KeyDoc::new("driver.fake.threads", "CPUs", "Threads in a core of a fake host."),
+        KeyDoc::new(
+            "driver.fake.huge_pages",
+            "list of tables",
+            "Huge pages of each NUMA node of a fake host.",
+        ),
+        KeyDoc::new(
+            "driver.fake.pci_devices",
+            "list of tables",
+            "PCI devices of a fake host; dev_type is type-PCI, type-PF, type-VF or vdpa.",
+        ),
+        KeyDoc::new("driver.fake.cpu_percent", "percent", "How busy the CPUs of a fake host are."),
+        KeyDoc::new(
             "placement.availability_zone",
             "name",
             "Availability zone; empty means the schedulers' default zone.",
@@ -307,12 +421,49 @@ impl Settings for AgentConfig {
             "text",
             "Not empty: the host takes no new instances, and this says why.",
         ),
-        KeyDoc::new("reserved.vcpus", "CPUs", "CPUs held back for the host itself; they count as used."),
+        KeyDoc::new(
+            "reserved.vcpus",
+            "CPUs",
+            "CPUs held back for the host itself (Nova's reserved_host_cpus); they count as used.",
+        ),
         KeyDoc::new("reserved.memory_mb", "MiB", "Memory held back for the host itself; it counts as used."),
         KeyDoc::new("reserved.disk_gb", "GiB", "Disk held back for the host itself; it counts as used."),
+        KeyDoc::new(
+            "reserved.huge_pages",
+            "list of tables",
+            "Huge pages held back for the host itself (Nova's reserved_huge_pages), by NUMA node and size.",
+        ),
         KeyDoc::new("allocation_ratio.cpu", "ratio", "Virtual CPUs given out per physical one."),
         KeyDoc::new("allocation_ratio.ram", "ratio", "Memory given out per memory there is."),
         KeyDoc::new("allocation_ratio.disk", "ratio", "Disk given out per disk there is."),
+        KeyDoc::new(
+            "compute.cpu_shared_set",
+            "CPU set",
+            "CPUs for instances that share them: their number is the host's VCPUs. Empty means all, or none with a \
+             dedicated set.",
+        ),
+        KeyDoc::new(
+            "compute.cpu_dedicated_set",
+            "CPU set",
+            "CPUs for instances that have them to themselves: their number is the host's PCPUs. With neither set every \
+             CPU is for both kinds.",
+        ),
+        KeyDoc::new(
+            "neutron.physnets",
+            "table",
+            "Physical networks, each with the NUMA nodes that it is near.",
+        ),
+        KeyDoc::new(
+            "neutron.tunnel_numa_nodes",
+            "list of nodes",
+            "The NUMA nodes that tunnelled networks are near (Nova's [neutron_tunnel] numa_nodes).",
+        ),
+        KeyDoc::new(
+            "pci.device_spec",
+            "list of tables",
+            "PCI devices for instances, by vendor_id, product_id and address with * for anything; the first entry that \
+             matches a device counts. All else becomes a tag that requests can ask for.",
+        ),
         KeyDoc::new(
             "rpc.control_exchange",
             "name",
@@ -338,6 +489,7 @@ impl Validate for AgentConfig {
         self.check_names(&mut problems);
         self.check_timers(&mut problems);
         self.check_amounts(&mut problems);
+        self.check_offer(&mut problems);
         problems
     }
 }
@@ -352,6 +504,13 @@ impl AgentConfig {
             ));
         }
         check_name("host", &self.host, problems);
+        if !self.my_ip.is_empty() && self.my_ip.parse::<IpAddr>().is_err() {
+            problems.push(Problem::new(&["my_ip"], "this is no IP address", "write for example 10.0.0.7"));
+        }
+        if let Some(name) = self.compute_monitors.iter().find(|name| *name != CPU_MONITOR) {
+            let what = format!("there is no monitor {name:?}");
+            problems.push(Problem::new(&["compute_monitors"], what, format!("write [\"{CPU_MONITOR}\"]")));
+        }
         let registry = novella_virt::Registry::default();
         if !registry.names().any(|name| name == self.driver.name) {
             let known: Vec<&str> = registry.names().collect();
@@ -368,6 +527,25 @@ impl AgentConfig {
             ));
         }
         check_listen("http.listen", &self.http.listen, "127.0.0.1:9781", problems);
+    }
+
+    fn check_offer(&self, problems: &mut Vec<Problem>) {
+        if let Err(found) = Offer::new(self) {
+            problems.extend(found);
+        }
+        let sets = [
+            ("compute.cpu_shared_set", &self.compute.cpu_shared_set),
+            ("compute.cpu_dedicated_set", &self.compute.cpu_dedicated_set),
+        ];
+        if let Some((set, _)) = sets.into_iter().find(|(_, set)| !set.is_empty())
+            && self.driver.overrides.contains_key("vcpus")
+        {
+            problems.push(Problem::new(
+                &["driver.overrides", set],
+                "the number of VCPUs follows from the CPU sets",
+                "remove vcpus from the overrides",
+            ));
+        }
     }
 
     fn check_timers(&self, problems: &mut Vec<Problem>) {

@@ -3,14 +3,18 @@
 //! [`start`] builds it from a checked configuration, an [`Env`] and a transport, so that the executable, the demo, the
 //! swarm and the simulation all run the same code. The agent can be dropped at any await and started again on its store.
 //!
-//! Start, in order: raise the incarnation durably; read the driver once; take the queue `compute.<host>`; report.
+//! Start, in order: raise the incarnation durably; read the driver once, and hold the configuration against what it said;
+//! take the queue `compute.<host>`; report.
 //! Stop, in order: take no new commands; finish those in flight; say goodbye; close.
 
 pub mod config;
 mod identity;
 mod manager;
 mod metrics;
+mod monitors;
+pub mod offer;
 pub mod overrides;
+mod pci;
 pub mod probe;
 mod publisher;
 mod report;
@@ -23,6 +27,7 @@ use novella_messaging::{QueueKind, RpcClient, RpcServer, ServerOptions, Transpor
 use novella_periodic_task::{Runner, RunnerOptions};
 use novella_rpcapi::{BaseApi, COMPUTE_TOPIC, ComputeApi, ComputeServer, SchedulerApi};
 use novella_service::Env;
+use novella_service::config::Invalid;
 use novella_service::exit::chain;
 use novella_service::health::Health;
 use novella_virt::{ComputeDriver, DriverError};
@@ -59,6 +64,9 @@ pub enum StartError {
     /// The driver has no first reading: there is nothing to report.
     #[error("the compute driver cannot read this host")]
     Reading(#[from] ReadError),
+    /// This host cannot offer what the configuration says of it.
+    #[error("this host is not as its configuration says")]
+    Offer(#[from] Invalid),
     /// The transport cannot consume.
     #[error("cannot consume the commands for this host")]
     Consume(#[source] novella_messaging::TransportError),
@@ -99,6 +107,7 @@ pub async fn start(
     let manager =
         ComputeManager::new(host.clone(), config.clone(), env.clone(), driver, template, publisher.clone());
     manager.read_driver(false).await?;
+    manager.check_offer()?;
 
     let options = ServerOptions {
         concurrency: CONCURRENCY,

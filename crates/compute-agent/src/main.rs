@@ -1,5 +1,6 @@
 //! The `compute-agent` executable: arguments, configuration, start, wait, drain, exit code.
 
+use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use novella_compute_agent::{AgentConfig, overrides, probe, start};
+use novella_compute_agent::offer::Offer;
+use novella_compute_agent::{AgentConfig, StartError, overrides, probe, start};
 use novella_service::args::CommonArgs;
-use novella_service::config::{ConfigCommand, Loaded, OutputFormat, load};
+use novella_service::config::{ConfigCommand, Invalid, Loaded, OutputFormat, load};
 use novella_service::exit::{self, Failure};
 use novella_service::shutdown::Shutdown;
 use novella_service::{Env, health, logging, systemd};
@@ -92,7 +94,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("no async runtime")?;
     runtime.block_on(async {
         match args.command {
-            Some(Command::Probe { format }) => print_probe(&loaded.config, format).await,
+            Some(Command::Probe { format }) => print_probe(&loaded, format).await,
             Some(Command::Health) => Ok(health::ask(&loaded.config.http.listen).await?),
             Some(Command::Config(_)) => unreachable!("handled before the configuration was loaded"),
             None => {
@@ -108,10 +110,35 @@ fn host_name(config: &AgentConfig) -> String {
     if config.host.is_empty() { novella_service::host_name() } else { config.host.clone() }
 }
 
-fn driver(config: &AgentConfig, host: &str, env: &Env) -> anyhow::Result<Arc<dyn ComputeDriver>> {
+/// The address to report, and where it is from: as configured, else the one from which this machine would send to the
+/// rest of the world. Asking the kernel for it sends nothing; the addresses are those that belong to nobody.
+fn my_ip(config: &AgentConfig) -> (Option<String>, &'static str) {
+    let local = |from: &str, to: &str| {
+        let socket = UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        Some(socket.local_addr().ok()?.ip().to_string())
+    };
+    if !config.my_ip.is_empty() {
+        return (Some(config.my_ip.clone()), "my_ip in the configuration");
+    }
+    match local("0.0.0.0:0", "192.0.2.1:9").or_else(|| local("[::]:0", "[2001:db8::1]:9")) {
+        Some(address) => (Some(address), "local address of the default route"),
+        None => (None, "there is no default route"),
+    }
+}
+
+/// The driver of this configuration; one that is asked for everything it knows if `probe`.
+fn driver(
+    config: &AgentConfig,
+    host: &str,
+    env: &Env,
+    probe: bool,
+) -> anyhow::Result<Arc<dyn ComputeDriver>> {
     let options = DriverOptions {
         probe_deadline: config.report.probe_timeout,
         disk_path: config.driver.disk_path.clone(),
+        pci_devices: probe || !config.pci.device_spec.is_empty(),
+        cpu_stats: probe || !config.compute_monitors.is_empty(),
         fake: Arc::new(config.driver.fake.sized()),
         ..DriverOptions::new(host, env.blocking.as_executor())
     };
@@ -120,13 +147,15 @@ fn driver(config: &AgentConfig, host: &str, env: &Env) -> anyhow::Result<Arc<dyn
         .map_err(|error| Failure::new(exit::USAGE, "no compute driver").because(error).into())
 }
 
-async fn print_probe(config: &AgentConfig, format: OutputFormat) -> anyhow::Result<u8> {
+async fn print_probe(loaded: &Loaded<AgentConfig>, format: OutputFormat) -> anyhow::Result<u8> {
+    let config = &loaded.config;
     let env = Env::system(None)?;
-    let mut stats = driver(config, &host_name(config), &env)?.get_host_stats(true).await?;
+    let mut stats = driver(config, &host_name(config), &env, true)?.get_host_stats(true).await?;
     for (key, value) in &config.driver.overrides {
         overrides::apply(&mut stats, key, value)?;
     }
-    let rows = probe::rows(&stats);
+    let offer = Offer::new(config).map_err(|problems| loaded.locate(Invalid { problems }))?;
+    let rows = probe::rows(&stats, &offer, my_ip(config));
     let mut out = std::io::stdout().lock();
     match format {
         OutputFormat::Table => probe::table(&rows, &mut out)?,
@@ -135,11 +164,14 @@ async fn print_probe(config: &AgentConfig, format: OutputFormat) -> anyhow::Resu
             writeln!(out, "{:#}", probe::object(&rows))?;
         }
     }
-    Ok(exit::OK)
+    match offer.problems(&stats) {
+        problems if problems.is_empty() => Ok(exit::OK),
+        problems => Err(loaded.locate(Invalid { problems }).into()),
+    }
 }
 
 async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
-    let config = loaded.config;
+    let mut config = loaded.config.clone();
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot watch for signals")?;
@@ -152,14 +184,24 @@ async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
             .into());
     }
     let http = health::bind_to(&config.http.listen).await?;
-    let driver = driver(&config, &host, &env)?;
+    let driver = driver(&config, &host, &env, false)?;
+    config.my_ip = match my_ip(&config) {
+        (Some(address), _) => address,
+        (None, why) => {
+            tracing::warn!(why, "no address will be reported; set my_ip");
+            String::new()
+        }
+    };
     let name = format!("compute-agent.{host}");
     let transport = novella_messaging::connect(&config.transport_url, name, env.random.fork("transport"))
         .map_err(|error| Failure::new(exit::USAGE, "transport_url cannot be used").because(error))?;
 
     let agent = tokio::select! { biased;
         () = shutdown.requested() => return Ok(exit::OK),
-        agent = start(config, host, env.clone(), driver, transport) => agent?,
+        agent = start(config, host, env.clone(), driver, transport) => agent.map_err(|error| match error {
+            StartError::Offer(invalid) => StartError::Offer(loaded.locate(invalid)),
+            other => other,
+        })?,
     };
     let state = agent.health().clone();
     let http = http.map(|listener| {

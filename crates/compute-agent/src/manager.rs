@@ -15,17 +15,19 @@ use novella_messaging::{CallError, RequestContext};
 use novella_periodic_task::{TaskError, periodic_tasks};
 use novella_rpcapi::{AgentStatus, ComputeEndpoint, GetHostStats, PublishServiceCapabilities};
 use novella_service::Env;
+use novella_service::config::Invalid;
 use novella_service::exit::chain;
 use novella_service::health::Heartbeat;
-use novella_virt::{ComputeDriver, DriverError, HostStats};
+use novella_virt::{ComputeDriver, DriverError};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::AgentConfig;
+use crate::monitors::CpuMonitor;
 use crate::overrides::{self, OverrideError};
 use crate::publisher::{Pending, Publisher};
-use crate::report::ReportTemplate;
+use crate::report::{Reading, ReportTemplate};
 
 /// The longest window that a request to publish may name; a longer one is cut, so that no peer can silence an answer.
 const MAX_ANSWER_WINDOW: Duration = Duration::from_secs(60);
@@ -72,8 +74,8 @@ pub struct ComputeManager {
 
 #[derive(Default)]
 struct State {
-    /// The driver's last reading, operator's overrides applied.
-    last_capabilities: Option<HostStats>,
+    last_capabilities: Option<Reading>,
+    monitor: CpuMonitor,
     /// When a report was last handed to the publisher.
     last_offer: Option<Instant>,
     /// A request to publish is being answered; it serves those that come meanwhile.
@@ -173,8 +175,8 @@ impl ComputeManager {
     /// The report that says this process ends; none if nothing was ever read.
     pub(crate) fn goodbye(&self) -> Option<Pending> {
         let state = self.state();
-        let stats = state.last_capabilities.as_ref()?;
-        let capabilities = self.template.goodbye(stats, self.next_seq(), self.env.clock.rfc3339());
+        let reading = state.last_capabilities.as_ref()?;
+        let capabilities = self.template.goodbye(reading, self.next_seq(), self.env.clock.rfc3339());
         Some(Pending { host: self.host.clone(), capabilities })
     }
 
@@ -209,8 +211,27 @@ impl ComputeManager {
                 "a probe gave no value in time; reporting its last one"
             );
         }
-        self.state().last_capabilities = Some(stats);
+        let mut state = self.state();
+        if let Some(cpus) = stats.cpu_stats.as_ref().filter(|_| !self.config.compute_monitors.is_empty()) {
+            state.monitor.observe(&cpus.value, self.driver.name(), &self.env.clock.rfc3339());
+        }
+        let metrics = state.monitor.metrics().cloned();
+        state.last_capabilities = Some(Reading { stats, metrics });
         Ok(())
+    }
+
+    /// Whether the host, as last read, can offer what the operator wants it to.
+    pub(crate) fn check_offer(&self) -> Result<(), Invalid> {
+        let state = self.state();
+        let Some(Reading { stats, .. }) = &state.last_capabilities else { return Ok(()) };
+        let offer = self.template.offer();
+        for entry in offer.idle_device_specs(stats) {
+            tracing::warn!(entry, "no device of this host matches this entry of pci.device_spec");
+        }
+        match offer.problems(stats) {
+            problems if problems.is_empty() => Ok(()),
+            problems => Err(Invalid { problems }),
+        }
     }
 
     /// Offers a report of the last reading, if there is one and this agent is its host.
@@ -219,8 +240,8 @@ impl ComputeManager {
             return;
         }
         let mut state = self.state();
-        let Some(stats) = &state.last_capabilities else { return };
-        let capabilities = self.template.report(stats, self.next_seq(), self.env.clock.rfc3339());
+        let Some(reading) = &state.last_capabilities else { return };
+        let capabilities = self.template.report(reading, self.next_seq(), self.env.clock.rfc3339());
         state.last_offer = Some(Instant::now());
         // Under the lock, so that reports are offered in the order of their numbers.
         self.publisher.offer(Pending { host: self.host.clone(), capabilities });
@@ -266,9 +287,9 @@ impl ComputeEndpoint for ComputeManager {
             self.read_driver(args.refresh).await.map_err(|error| internal(error.into()))?;
         }
         let state = self.state();
-        let stats = state.last_capabilities.as_ref().expect("read_driver has kept a reading");
+        let reading = state.last_capabilities.as_ref().expect("read_driver has kept a reading");
         let seq = self.seq.load(Ordering::Relaxed);
-        let capabilities = self.template.report(stats, seq, self.env.clock.rfc3339());
+        let capabilities = self.template.report(reading, seq, self.env.clock.rfc3339());
         serde_json::to_value(&capabilities).map_err(|error| internal(error.into()))
     }
 

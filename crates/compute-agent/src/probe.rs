@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use novella_virt::{HostStats, Probed};
 use serde_json::{Value, json};
 
+use crate::offer::Offer;
+
 /// One detected value.
 pub struct Row {
     /// Its name, which is also its key in `[driver.overrides]` where it has one.
@@ -15,14 +17,14 @@ pub struct Row {
     pub source: String,
 }
 
-/// Every value of a reading.
-pub fn rows(stats: &HostStats) -> Vec<Row> {
+/// Every value of a reading, and what of it is offered. `my_ip` is the address to report, and where it is from.
+pub fn rows(stats: &HostStats, offer: &Offer, my_ip: (Option<String>, &str)) -> Vec<Row> {
     fn row<T: serde::Serialize>(name: &'static str, probed: &Probed<T>) -> Row {
         Row { name, value: json!(probed.value), source: probed.source.to_string() }
     }
     let cpu = |name, value: Value| Row { name, value, source: stats.cpu_info.source.to_string() };
     let info = &stats.cpu_info.value;
-    vec![
+    let mut rows = vec![
         row("vcpus", &stats.vcpus),
         row("vcpus_used", &stats.vcpus_used),
         cpu("cpu_arch", json!(info.arch)),
@@ -36,13 +38,30 @@ pub fn rows(stats: &HostStats) -> Vec<Row> {
         row("disk_used_gb", &stats.disk_used_gb),
         row("disk_available_gb", &stats.disk_available_gb),
         row("numa", &stats.numa),
+        row("pci_devices", &stats.pci_devices),
+        row("supported_instances", &stats.supported_instances),
         row("hypervisor_type", &stats.hypervisor_type),
         row("hypervisor_version", &stats.hypervisor_version),
         row("hypervisor_hostname", &stats.hypervisor_hostname),
         row("kernel_release", &stats.kernel_release),
         row("load_1m", &stats.load_1m),
         row("uptime_s", &stats.uptime_s),
-    ]
+        Row { name: "host_ip", value: json!(my_ip.0), source: my_ip.1.to_owned() },
+    ];
+    rows.extend(stats.cpu_stats.as_ref().map(|cpu_stats| row("cpu_stats", cpu_stats)));
+    let mut offered = |name, value: Value, settings: &str| {
+        rows.push(Row { name, value, source: format!("offered by {settings}") });
+    };
+    offered(
+        "offered_vcpus",
+        json!(offer.vcpus(stats).unwrap_or(stats.vcpus.value)),
+        "compute.cpu_shared_set",
+    );
+    offered("offered_pcpus", json!(offer.pcpus(stats).unwrap_or(0)), "compute.cpu_dedicated_set");
+    let cells = offer.numa_topology(stats).map(|topology| topology.cells);
+    offered("numa_topology", json!(cells), "[compute], [neutron] and reserved.huge_pages");
+    offered("pci_pools", json!(offer.pci_pools(stats)), "pci.device_spec");
+    rows
 }
 
 /// Columns for people: long lists are shortened, the JSON form has them whole.
@@ -68,7 +87,7 @@ const BRIEF: usize = 60;
 fn brief(value: &Value) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
-        Value::Array(items) if items.iter().all(Value::is_string) => {
+        Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_string) => {
             let words: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
             words.join(" ")
         }

@@ -1,20 +1,36 @@
 //! Builds a report: what the driver says, what the operator added, and who says it.
 //!
 //! Nova's eleven keys stand at top level as the driver measured them. What placement counts as used stands under
-//! `novella`: the reserved amounts and the claims; the measured load is there to be shown.
+//! `novella`: the reserved amounts and the claims; the measured load is there to be shown. `vcpus` is the one that an
+//! operator changes by dividing the CPUs: it counts those that instances share, as Nova's does.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use novella_objects::{AllocationRatios, Capabilities, Entries, Inventory, Json, NovellaReport, Reserved};
 use novella_virt::HostStats;
+use serde::Serialize;
 
 use crate::config::AgentConfig;
 use crate::identity::Identity;
+use crate::offer::Offer;
+
+/// The resource class of CPUs that one instance has to itself.
+const PCPU: &str = "PCPU";
+
+/// What the host said last: what it has, and what the monitors make of it.
+pub struct Reading {
+    /// The driver's reading, operator's overrides applied.
+    pub stats: HostStats,
+    /// Metrics, if a monitor is on.
+    pub metrics: Option<Json<'static>>,
+}
 
 /// The parts of a report that do not change while the process runs.
 pub struct ReportTemplate {
     identity: Identity,
+    offer: Offer,
+    host_ip: Option<String>,
     interval_ms: u64,
     reserved: Reserved,
     ratios: AllocationRatios,
@@ -31,6 +47,8 @@ impl ReportTemplate {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         Self {
             identity,
+            offer: Offer::new(config).expect("the configuration was checked"),
+            host_ip: some(&config.my_ip),
             interval_ms: u64::try_from(config.report.periodic_interval.as_millis()).unwrap_or(u64::MAX),
             reserved: Reserved {
                 vcpus: config.reserved.vcpus,
@@ -46,7 +64,7 @@ impl ReportTemplate {
             disabled_reason: some(&config.placement.disabled_reason),
             traits: config.placement.traits.clone(),
             resources: Entries(config.resources.iter().map(|(k, v)| (Cow::Owned(k.clone()), *v)).collect()),
-            facts: Entries(config.facts.iter().map(|(k, v)| (Cow::Owned(k.clone()), json(v))).collect()),
+            facts: Entries(config.facts.iter().map(|(k, v)| (Cow::Owned(k.clone()), text(v))).collect()),
         }
     }
 
@@ -55,24 +73,42 @@ impl ReportTemplate {
         &self.identity
     }
 
+    /// What the operator offers.
+    pub fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
     /// The report with number `seq`.
-    pub fn report(&self, stats: &HostStats, seq: u64, sent_at: String) -> Capabilities<'static> {
+    pub fn report(&self, reading: &Reading, seq: u64, sent_at: String) -> Capabilities<'static> {
+        let stats = &reading.stats;
         let mut novella = self.novella(seq, sent_at);
         let mut traits: BTreeSet<Cow<'static, str>> =
             novella_virt::cpu_traits(&stats.cpu_info.value).into_iter().collect();
         traits.extend(self.traits.iter().cloned().map(Cow::Owned));
         novella.traits = traits.into_iter().collect();
-        novella.numa_topology =
-            Some(Json::of(&novella_virt::numa_topology(stats)).expect("a topology has a JSON form"));
+        novella.numa_topology = self.offer.numa_topology(stats).map(|topology| text(&topology));
+        let pools = self.offer.pci_pools(stats);
+        novella.pci_pools = (!pools.is_empty()).then(|| text(&pools));
+        let guests = &stats.supported_instances.value;
+        novella.supported_instances = (!guests.is_empty()).then(|| text(guests));
+        novella.metrics = reading.metrics.clone();
+        if let Some(pcpus) = self.offer.pcpus(stats).map(u64::from) {
+            let inventory = Inventory { total: pcpus, max_unit: pcpus.max(1), ..Inventory::default() };
+            novella.resources.0.push((PCPU.into(), inventory));
+        }
         novella.measured = novella_virt::measured(stats);
         novella.stale_probes = novella_virt::stale_probes(stats);
-        Capabilities { novella: Some(Box::new(novella)), ..novella_virt::capabilities(stats) }
+        let mut capabilities = novella_virt::capabilities(stats);
+        if let Some(vcpus) = self.offer.vcpus(stats) {
+            capabilities.vcpus = Some(vcpus.into());
+        }
+        Capabilities { novella: Some(Box::new(novella)), ..capabilities }
     }
 
     /// The last report of a process that stops in order. It is whole like any other, because a report replaces what came
     /// before, and the host is still shown with what it has.
-    pub fn goodbye(&self, stats: &HostStats, seq: u64, sent_at: String) -> Capabilities<'static> {
-        let mut report = self.report(stats, seq, sent_at);
+    pub fn goodbye(&self, reading: &Reading, seq: u64, sent_at: String) -> Capabilities<'static> {
+        let mut report = self.report(reading, seq, sent_at);
         if let Some(novella) = &mut report.novella {
             novella.goodbye = true;
         }
@@ -90,6 +126,7 @@ impl ReportTemplate {
             goodbye: false,
             disabled_reason: self.disabled_reason.clone().map(Cow::Owned),
             availability_zone: self.availability_zone.clone().map(Cow::Owned),
+            host_ip: self.host_ip.clone().map(Cow::Owned),
             reserved: self.reserved,
             allocation_ratios: self.ratios,
             resources: self.resources.clone(),
@@ -99,6 +136,6 @@ impl ReportTemplate {
     }
 }
 
-fn json(value: &serde_json::Value) -> Json<'static> {
-    Json::of(value).expect("a JSON value has a JSON form")
+fn text(value: &impl Serialize) -> Json<'static> {
+    Json::of(value).expect("lists and structs with text as keys have a JSON form")
 }

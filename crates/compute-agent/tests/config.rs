@@ -38,6 +38,29 @@ fn bad_settings_are_named_with_a_fix() {
         ),
         ("NOVELLA_DRIVER__OVERRIDES", "{ vcpu = 4 }", "no detected value \"vcpu\""),
         ("NOVELLA_DRIVER__OVERRIDES", "{ vcpus = \"four\" }", "must be a whole number of CPUs"),
+        ("NOVELLA_MY_IP", "mq1", "this is no IP address"),
+        ("NOVELLA_COMPUTE_MONITORS", "[\"cpu\"]", "there is no monitor \"cpu\""),
+        ("NOVELLA_COMPUTE__CPU_SHARED_SET", "0-3;5", "\"0-3;5\" is no CPU, no range"),
+        ("NOVELLA_COMPUTE__CPU_SHARED_SET", "7-4", "ends before it begins"),
+        ("NOVELLA_COMPUTE__CPU_DEDICATED_SET", "3,^3", "no CPU is left in it"),
+        ("NOVELLA_COMPUTE__CPU_DEDICATED_SET", "70000", "beyond the largest"),
+        ("NOVELLA_NEUTRON__PHYSNETS", "{ physnet0 = [] }", "is near no node"),
+        (
+            "NOVELLA_RESERVED__HUGE_PAGES",
+            "[{node=0,size=\"2M\",count=1},{node=0,size=\"2048K\",count=2}]",
+            "pages of 2M on node 0 are named twice",
+        ),
+        ("NOVELLA_PCI__DEVICE_SPEC", "[{vendor=\"8086\"}]", "entry 1: \"vendor\" looks like vendor_id"),
+        ("NOVELLA_PCI__DEVICE_SPEC", "[{physical_net=\"p\"}]", "looks like physical_network"),
+        ("NOVELLA_PCI__DEVICE_SPEC", "[{},{vendor_id=\"80866\"}]", "entry 2: vendor_id is no device number"),
+        ("NOVELLA_PCI__DEVICE_SPEC", "[{address=\"0000:00:20.0\"}]", "is no PCI address"),
+        ("NOVELLA_PCI__DEVICE_SPEC", "[{address={bus=\"02\"}}]", "is no PCI address"),
+        ("NOVELLA_PCI__DEVICE_SPEC", "[{devname=\"eth0\"}]", "devname cannot be used"),
+        ("NOVELLA_PCI__DEVICE_SPEC", "[{resource_class=\"CUSTOM_X\"}]", "not in Placement here"),
+        ("NOVELLA_PCI__DEVICE_SPEC", "[{remote_managed=true}]", "serial numbers"),
+        ("NOVELLA_PCI__DEVICE_SPEC", "[{numa_node=\"1\"}]", "numa_node is detected"),
+        ("NOVELLA_PCI__DEVICE_SPEC", "[{managed=\"perhaps\"}]", "managed must be true or false"),
+        ("NOVELLA_PCI__DEVICE_SPEC", "[{rack=7}]", "rack must be a text, not 7"),
     ] {
         let found = problems(&[(name, value)]);
         assert!(
@@ -46,6 +69,21 @@ fn bad_settings_are_named_with_a_fix() {
         );
     }
     assert_eq!(problems(&[("NOVELLA_HOST", "h1")]), Vec::<String>::new());
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_named_together() {
+    let sets = [("NOVELLA_COMPUTE__CPU_SHARED_SET", "0-3"), ("NOVELLA_COMPUTE__CPU_DEDICATED_SET", "2-7")];
+    let [found] = &problems(&sets)[..] else { panic!("one problem") };
+    assert!(found.contains("CPUs 2-3 are in both sets"), "{found}");
+    assert!(
+        found.contains("cpu_shared_set") && found.contains("env NOVELLA_COMPUTE__CPU_DEDICATED_SET"),
+        "{found}"
+    );
+    let [found] = &problems(&[sets[0], ("NOVELLA_DRIVER__OVERRIDES", "{ vcpus = 3 }")])[..] else {
+        panic!("one problem")
+    };
+    assert!(found.contains("remove vcpus from the overrides"), "{found}");
 }
 
 #[test]

@@ -208,6 +208,14 @@ pub struct Loaded<T> {
     pub warnings: Vec<String>,
 }
 
+impl<T: Settings> Loaded<T> {
+    /// The same problems, each with what its keys are set to and by whom: for what shows only when the settings are used.
+    pub fn locate(&self, found: Invalid) -> Invalid {
+        let locate = |problem| locate::<T>(problem, &self.config, &self.origins);
+        Invalid { problems: found.problems.into_iter().map(locate).collect() }
+    }
+}
+
 /// Merges and checks all sources.
 pub fn load<T: Settings>(sources: &Sources) -> Result<Loaded<T>, Invalid> {
     merge(layers::collect(T::KEYS, sources))

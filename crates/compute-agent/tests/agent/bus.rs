@@ -172,6 +172,12 @@ pub fn fake(script: &[&str]) -> Arc<FakeDriver> {
     Arc::new(FakeDriver::new(HOST, Arc::new(config), PROBE).expect("the default size is allowed"))
 }
 
+/// A fake driver as large as this configuration says.
+pub fn fake_of(config: Value) -> Arc<FakeDriver> {
+    let config: FakeConfig = serde_json::from_value(config).expect("a fake driver's configuration");
+    Arc::new(FakeDriver::new(HOST, Arc::new(config), PROBE).expect("the size is allowed"))
+}
+
 /// A driver without probes of its own, which breaks as a whole.
 pub struct Moody {
     inner: Arc<FakeDriver>,

@@ -180,6 +180,21 @@ fn probe_shows_overrides_as_such() {
 }
 
 #[test]
+fn what_the_host_cannot_offer_is_refused_by_file_and_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("agent.toml");
+    let settings = "[driver]\nname = \"fake\"\n[compute]\ncpu_dedicated_set = \"4-9\"\n";
+    std::fs::write(&file, settings).unwrap();
+    let state = dir.path().join("state");
+    for args in [&["probe"][..], &["--state-dir", path(&state)]] {
+        let (code, _, err) = run(&[args, &["--config", path(&file)]].concat());
+        assert_eq!(code, Some(2), "{args:?}: {err}");
+        assert!(err.contains("agent.toml:4): this host has no CPU 8-9 online"), "{args:?}: {err}");
+        assert!(err.contains("fix: choose from 0-7"), "{args:?}: {err}");
+    }
+}
+
+#[test]
 fn a_bad_configuration_is_refused_before_anything_is_done() {
     let dir = tempfile::tempdir().unwrap();
     let (unknown, latin, good) =

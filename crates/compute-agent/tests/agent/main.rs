@@ -7,5 +7,6 @@ mod bus;
 mod commands;
 mod executable;
 mod faults;
+mod hardware;
 mod identity;
 mod reports;

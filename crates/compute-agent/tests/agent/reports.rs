@@ -19,6 +19,7 @@ async fn a_report_says_what_driver_and_configuration_say() {
     config.placement.availability_zone = "az-2".into();
     config.placement.traits = vec!["CUSTOM_GOLD".into()];
     config.placement.disabled_reason = "new fan".into();
+    config.my_ip = "10.0.0.7".into();
     config.reserved.vcpus = 1;
     config.reserved.memory_mb = 2048;
     config.reserved.disk_gb = 7;
@@ -70,7 +71,11 @@ async fn a_report_says_what_driver_and_configuration_say() {
     assert_eq!(ours["sent_at"], "2030-01-01T00:00:00.000Z");
     assert_eq!(ours["claims"], json!([]));
     assert_eq!(ours["measured"]["memory_available_mb"], 16_384);
-    assert_eq!(ours["numa_topology"]["cells"][0]["memory_mb"], 16_384);
+    assert_eq!(ours["host_ip"], "10.0.0.7");
+    assert_eq!(ours["supported_instances"], json!([["x86_64", "fake", "hvm"]]));
+    for key in ["numa_topology", "pci_pools", "metrics"] {
+        assert!(ours.get(key).is_none(), "{key} was not asked for: {ours:#}");
+    }
     assert!(ours.get("goodbye").is_none() && ours.get("stale_probes").is_none(), "{ours:#}");
     drop(agent);
 }

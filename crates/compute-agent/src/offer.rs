@@ -1,0 +1,251 @@
+//! What of its hardware a host offers to instances: CPU sets, pages held back, networks near cells, PCI devices.
+//!
+//! As Nova's libvirt driver decides it. CPUs that are not online and cells that do not exist are refused when the agent
+//! starts; should they go later, they are no longer offered and the reports go on. Nothing of what is used stands in
+//! here: that is for claims to say.
+
+use std::collections::BTreeMap;
+
+use novella_objects::document::{MemoryPages, NetworkMetadata, NumaCell, NumaTopology, PciPool};
+use novella_resources::cpu_set::{CpuSet, MAX_CPUS};
+use novella_service::config::Problem;
+use novella_virt::{HostStats, NumaNode};
+
+use crate::config::AgentConfig;
+use crate::pci::{self, DeviceSpec};
+
+/// The operator's part of the offer; the host's readings are the other.
+#[derive(Debug)]
+pub struct Offer {
+    shared: Option<CpuSet>,
+    dedicated: Option<CpuSet>,
+    /// Pages held back by node and page size in KiB.
+    reserved_pages: BTreeMap<(u32, u64), u64>,
+    physnets: BTreeMap<String, Vec<u32>>,
+    tunnel: Vec<u32>,
+    devices: Vec<DeviceSpec>,
+    monitors: bool,
+}
+
+impl Offer {
+    /// From the configuration, or all that is wrong with that part of it.
+    pub fn new(config: &AgentConfig) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let shared = cpu_set("compute.cpu_shared_set", &config.compute.cpu_shared_set, &mut problems);
+        let dedicated =
+            cpu_set("compute.cpu_dedicated_set", &config.compute.cpu_dedicated_set, &mut problems);
+        if let (Some(shared), Some(dedicated)) = (&shared, &dedicated)
+            && shared.meets(dedicated)
+        {
+            problems.push(Problem::new(
+                &["compute.cpu_shared_set", "compute.cpu_dedicated_set"],
+                format!("CPUs {} are in both sets", shared.and(dedicated)),
+                "take them out of one",
+            ));
+        }
+        let mut reserved_pages = BTreeMap::new();
+        for pages in &config.reserved.huge_pages {
+            let (size, node) = (pages.size, pages.node);
+            let size_kb = size.bytes() / 1024;
+            if size_kb == 0 || reserved_pages.insert((node, size_kb), pages.count).is_some() {
+                let what = match size_kb {
+                    0 => format!("there are no pages of {size}"),
+                    _ => format!("pages of {size} on node {node} are named twice"),
+                };
+                let fix = r#"write each once, such as { node = 0, size = "2M", count = 64 }"#;
+                problems.push(Problem::new(&["reserved.huge_pages"], what, fix));
+            }
+        }
+        for (physnet, nodes) in &config.neutron.physnets {
+            if physnet.is_empty() || nodes.is_empty() {
+                problems.push(Problem::new(
+                    &["neutron.physnets"],
+                    format!("physical network {physnet:?} has no name or is near no node"),
+                    "write for example { physnet0 = [0] }",
+                ));
+            }
+        }
+        let mut devices = Vec::new();
+        for (at, spec) in config.pci.device_spec.iter().enumerate() {
+            match DeviceSpec::read(spec) {
+                Ok(spec) => devices.push(spec),
+                Err(error) => problems.push(Problem::new(
+                    &["pci.device_spec"],
+                    format!("entry {}: {error}", at + 1),
+                    error.fix(),
+                )),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self {
+            shared,
+            dedicated,
+            reserved_pages,
+            physnets: config.neutron.physnets.clone(),
+            tunnel: config.neutron.tunnel_numa_nodes.clone(),
+            devices,
+            monitors: !config.compute_monitors.is_empty(),
+        })
+    }
+
+    /// What this host cannot offer of it.
+    pub fn problems(&self, stats: &HostStats) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let online = online(stats);
+        for (key, set) in
+            [("compute.cpu_shared_set", &self.shared), ("compute.cpu_dedicated_set", &self.dedicated)]
+        {
+            let missing = set.as_ref().map_or(CpuSet::EMPTY, |set| set.minus(&online));
+            if !missing.is_empty() {
+                let what = format!("this host has no CPU {missing} online");
+                problems.push(Problem::new(&[key], what, format!("choose from {online}")));
+            }
+        }
+        let nodes = &stats.numa.value;
+        let ids: Vec<String> = nodes.iter().map(|node| node.id.to_string()).collect();
+        let exists = |id: u32| nodes.iter().any(|node| node.id == id);
+        let mut missing = |key, id: u32| {
+            if !exists(id) {
+                let fix = format!("choose from: {}", ids.join(", "));
+                let fix = if ids.is_empty() { "remove it: this host reports no cells".into() } else { fix };
+                problems.push(Problem::new(&[key], format!("this host has no NUMA node {id}"), fix));
+            }
+        };
+        self.reserved_pages.keys().for_each(|(id, _)| missing("reserved.huge_pages", *id));
+        self.physnets.values().flatten().for_each(|id| missing("neutron.physnets", *id));
+        self.tunnel.iter().for_each(|id| missing("neutron.tunnel_numa_nodes", *id));
+        for (&(id, size_kb), &count) in &self.reserved_pages {
+            let Some(node) = nodes.iter().find(|node| node.id == id) else { continue };
+            let pages = node.mempages.iter().find(|pages| pages.size_kb == size_kb);
+            if pages.is_none_or(|pages| pages.total < count) {
+                problems.push(Problem::new(
+                    &["reserved.huge_pages"],
+                    format!(
+                        "node {id} has {} pages of {size_kb} KiB, fewer than the {count} held back",
+                        pages.map_or(0, |pages| pages.total)
+                    ),
+                    "hold back fewer, or have the kernel make more (nr_hugepages)",
+                ));
+            }
+        }
+        if self.monitors && stats.cpu_stats.is_none() {
+            problems.push(Problem::new(
+                &["compute_monitors"],
+                "this driver does not measure its CPUs",
+                "remove the monitor",
+            ));
+        }
+        problems
+    }
+
+    /// How many CPUs instances may share, where the operator has divided them.
+    pub fn vcpus(&self, stats: &HostStats) -> Option<u32> {
+        self.divides_cpus().then(|| count(&self.shared_cpus(&online(stats))))
+    }
+
+    /// How many CPUs are for instances that have them to themselves: Nova's PCPU. None unless the operator gave a set.
+    pub fn pcpus(&self, stats: &HostStats) -> Option<u32> {
+        self.dedicated.as_ref().map(|set| count(&set.and(&online(stats))))
+    }
+
+    /// The cells, if the driver knows of any.
+    pub fn numa_topology(&self, stats: &HostStats) -> Option<NumaTopology> {
+        let nodes = &stats.numa.value;
+        let online = online(stats);
+        let shared = self.shared_cpus(&online);
+        let dedicated = match (&self.dedicated, &self.shared) {
+            (Some(set), _) => set.clone(),
+            (None, Some(_)) => CpuSet::EMPTY,
+            // As before there were two sets: an operator who named none did not mean to forbid pinning.
+            (None, None) => shared.clone(),
+        };
+        let cells = nodes.iter().map(|node| self.cell(node, &shared, &dedicated)).collect();
+        (!nodes.is_empty()).then_some(NumaTopology { cells })
+    }
+
+    fn cell(&self, node: &NumaNode, shared: &CpuSet, dedicated: &CpuSet) -> NumaCell {
+        let among = |set: &CpuSet, cpus: &[u32]| -> Vec<u32> {
+            cpus.iter().copied().filter(|cpu| set.contains(*cpu)).collect()
+        };
+        let mut either = shared.clone();
+        either.add(dedicated);
+        let siblings = node.siblings.iter().map(|core| among(&either, core)).filter(|core| !core.is_empty());
+        let mempages = node.mempages.iter().map(|pages| MemoryPages {
+            size_kb: pages.size_kb,
+            total: pages.total,
+            used: 0,
+            reserved: self.reserved_pages.get(&(node.id, pages.size_kb)).copied().unwrap_or(0),
+        });
+        let near = self.physnets.iter().filter(|(_, nodes)| nodes.contains(&node.id));
+        let network_metadata = NetworkMetadata {
+            physnets: near.map(|(physnet, _)| physnet.clone()).collect(),
+            tunneled: self.tunnel.contains(&node.id),
+        };
+        NumaCell {
+            id: node.id,
+            cpuset: among(shared, &node.cpus),
+            pcpuset: among(dedicated, &node.cpus),
+            memory_mb: node.memory_mb,
+            siblings: siblings.collect(),
+            mempages: mempages.collect(),
+            network_metadata: (network_metadata != NetworkMetadata::default()).then_some(network_metadata),
+            socket: node.socket,
+            ..NumaCell::default()
+        }
+    }
+
+    /// The devices that instances may have, by kind.
+    pub fn pci_pools(&self, stats: &HostStats) -> Vec<PciPool> {
+        pci::pools(&stats.pci_devices.value, &self.devices)
+    }
+
+    /// Entries of `[pci] device_spec`, counted from 1, that no device of this host matches.
+    pub fn idle_device_specs(&self, stats: &HostStats) -> Vec<usize> {
+        pci::idle(&stats.pci_devices.value, &self.devices)
+    }
+
+    fn divides_cpus(&self) -> bool {
+        self.shared.is_some() || self.dedicated.is_some()
+    }
+
+    fn shared_cpus(&self, online: &CpuSet) -> CpuSet {
+        match &self.shared {
+            Some(set) => set.and(online),
+            None if self.dedicated.is_some() => CpuSet::EMPTY,
+            None => online.clone(),
+        }
+    }
+}
+
+/// The host's CPUs; of a host that names no cells they are numbered without gaps.
+fn online(stats: &HostStats) -> CpuSet {
+    let cpus: Vec<u32> = match &stats.numa.value[..] {
+        [] => (0..stats.vcpus.value).collect(),
+        nodes => nodes.iter().flat_map(|node| node.cpus.iter().copied()).collect(),
+    };
+    // No kernel numbers CPUs beyond what a set holds; one that did could not have them named in the settings.
+    let cpus: Vec<u32> = cpus.into_iter().filter(|cpu| *cpu < MAX_CPUS).collect();
+    CpuSet::of(&cpus).expect("larger numbers are left out")
+}
+
+fn count(cpus: &CpuSet) -> u32 {
+    u32::try_from(cpus.len()).unwrap_or(u32::MAX)
+}
+
+/// The CPUs of a setting; none if it is not set.
+fn cpu_set(key: &str, text: &str, problems: &mut Vec<Problem>) -> Option<CpuSet> {
+    if text.is_empty() {
+        return None;
+    }
+    let mut refuse = |what: String| {
+        problems.push(Problem::new(&[key], what, "write for example \"0-3,^2,8\": CPUs 0, 1, 3 and 8"));
+        None
+    };
+    match text.parse::<CpuSet>() {
+        Ok(set) if set.is_empty() => refuse("no CPU is left in it".into()),
+        Ok(set) => Some(set),
+        Err(error) => refuse(error.to_string()),
+    }
+}
