@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # What `make test` runs. With names as arguments, only those parts:
 #
-#   workspace    every test of every crate, the rabbit suite against Debian's RabbitMQ 3.10 among them
+#   workspace    every test of every crate, the suites rabbit and interop (with oslo.messaging) on Debian's RabbitMQ 3.10
+#                among them
 #   conformance  2,500 random requests answered by Nova 34 itself and by novella, and compared
-#   rabbit-4.0   the rabbit suite on RabbitMQ 4.0 with everything denied that 4.3 refuses
+#   rabbit-4.0   both suites on RabbitMQ 4.0 with everything denied that 4.3 refuses
 #   compose      the shipped image and compose file on a Docker engine
 #
 # A part that this machine cannot have is skipped by name, and all skips are listed at the end; a failed part does not
@@ -58,6 +59,10 @@ with_broker() {
     elif [ $# -gt 0 ]; then
         return 0 # what was asked for is about the broker
     fi
+    prepare 'oslo.messaging' scripts/conformance.sh prepare || return 1
+    if [ $prepared = yes ]; then
+        environment+=$'\n'"export NOVELLA_TEST_PYTHON=$(printf %q "$(scripts/conformance.sh python)")"
+    fi
     # Always the whole workspace, so that both flavours share one build; and all of it is built first, because some
     # tests run the executables of other packages.
     cargo test --workspace --locked --no-run || return 1
@@ -87,7 +92,7 @@ for part in "${parts[@]}"; do
     case $part in
         workspace) with_broker 3.10 || failed+=("$part") ;;
         conformance) conformance || failed+=("$part") ;;
-        rabbit-4.0) with_broker 4.0 --test rabbit || failed+=("$part") ;;
+        rabbit-4.0) with_broker 4.0 --test rabbit --test interop || failed+=("$part") ;;
         compose) compose || failed+=("$part") ;;
     esac
     timings+=("$part $((SECONDS - began)) s")

@@ -120,8 +120,7 @@ pub(super) fn refusal(error: &Error) -> String {
             "grant it: `rabbitmqctl set_permissions`, config/rabbitmq/ lists what each service needs"
         }
         Some(PRECONDITION_FAILED) if words.contains("inequivalent arg") => {
-            "another program made it in another shape: delete it if it is left over, or set `topology` to the shape \
-             that the other programs use"
+            return format!("{words} ({})", other_shape(&words));
         }
         Some(PRECONDITION_FAILED) if words.contains("larger than") => {
             "raise max_message_size on the broker or send less"
@@ -134,9 +133,67 @@ pub(super) fn refusal(error: &Error) -> String {
     format!("{words} ({next})")
 }
 
+/// What to do about an exchange or a queue that is there in another shape, from the broker's words: `inequivalent arg
+/// 'durable' for queue 'scheduler' in vhost '/': received 'true' but current is 'false'`.
+fn other_shape(words: &str) -> String {
+    let after =
+        |start: &str| words.split_once(start).map(|(_, rest)| rest.split('\'').next().unwrap_or(rest));
+    let entity = ["for exchange '", "for queue '"].iter().find_map(|start| after(start)).unwrap_or_default();
+    let passing = entity.contains("_fanout") || entity.starts_with("reply_");
+    let there = after("current is '").or_else(|| after("current is the value '")).unwrap_or("none");
+    let option = match (after("inequivalent arg '"), there) {
+        (Some("durable"), "true") if passing => "&rabbit_transient_quorum_queue=true",
+        (Some("durable"), "true") => "&amqp_durable_queues=true",
+        (Some("auto_delete"), "true") => "&amqp_auto_delete=true",
+        (Some("x-queue-type" | "type"), "quorum") if passing => "&rabbit_transient_quorum_queue=true",
+        (Some("x-queue-type" | "type"), "quorum") => "&rabbit_quorum_queue=true",
+        (Some("x-expires"), _) => "&rabbit_transient_queues_ttl=...",
+        (Some("x-delivery-limit"), _) => "&rabbit_quorum_delivery_limit=...",
+        _ => "",
+    };
+    format!(
+        "another program made it in another shape: delete it if it is left over, or add `topology=oslo{option}` to our \
+         transport_url, and every other option that oslo.messaging is given there, so that both sides declare it alike"
+    )
+}
+
 pub(super) const ACCESS_REFUSED: u16 = 403;
 pub(super) const NOT_FOUND: u16 = 404;
 pub(super) const RESOURCE_LOCKED: u16 = 405;
 pub(super) const PRECONDITION_FAILED: u16 = 406;
 const NOT_IMPLEMENTED: u16 = 540;
 const INTERNAL_ERROR: u16 = 541;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_shape_names_the_option_that_has_it() {
+        for (words, option) in [
+            (
+                "arg 'durable' for exchange 'nova' in vhost '/': received 'false' but current is 'true'",
+                "&amqp_durable_queues=true`",
+            ),
+            (
+                "arg 'durable' for queue 'scheduler' in vhost '/': received 'true' but current is 'false'",
+                "`topology=oslo`",
+            ),
+            (
+                "arg 'durable' for exchange 'x_fanout' in vhost '/': received 'false' but current is 'true'",
+                "oslo&rabbit_transient_quorum_queue=true`",
+            ),
+            (
+                "arg 'auto_delete' for exchange 'nova' in vhost '/': received 'false' but current is 'true'",
+                "&amqp_auto_delete=true`",
+            ),
+            (
+                "arg 'x-queue-type' for queue 'a' in vhost '/': received none but current is the value 'quorum' of type 'longstr'",
+                "&rabbit_quorum_queue=true`",
+            ),
+        ] {
+            let says = other_shape(&format!("PRECONDITION_FAILED - inequivalent {words}"));
+            assert!(says.contains(option), "{words}: {says}");
+        }
+    }
+}

@@ -58,7 +58,7 @@ pub enum BadOption {
     },
 }
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 16] = [
     "ssl",
     "ssl_ca_file",
     "ssl_cert_file",
@@ -72,6 +72,9 @@ const KNOWN: [&str; 13] = [
     "rabbit_quorum_queue",
     "rabbit_transient_quorum_queue",
     "rabbit_transient_queues_ttl",
+    "rabbit_quorum_delivery_limit",
+    "rabbit_quorum_max_memory_length",
+    "rabbit_quorum_max_memory_bytes",
 ];
 
 impl RabbitOptions {
@@ -130,6 +133,15 @@ impl RabbitOptions {
             "rabbit_transient_queues_ttl" => {
                 self.oslo(name)?.rabbit_transient_queues_ttl = whole_seconds(name, value)?
             }
+            "rabbit_quorum_delivery_limit" => {
+                self.oslo(name)?.rabbit_quorum_delivery_limit = limit(name, value)?
+            }
+            "rabbit_quorum_max_memory_length" => {
+                self.oslo(name)?.rabbit_quorum_max_memory_length = limit(name, value)?
+            }
+            "rabbit_quorum_max_memory_bytes" => {
+                self.oslo(name)?.rabbit_quorum_max_memory_bytes = limit(name, value)?
+            }
             _ => return Err(BadOption::Unknown { name: name.to_owned() }),
         }
         Ok(())
@@ -157,6 +169,12 @@ fn boolean(name: &str, value: &str) -> Result<bool, BadOption> {
 
 fn whole_seconds(name: &str, value: &str) -> Result<Duration, BadOption> {
     value.parse().map(Duration::from_secs).map_err(|_| bad(name, "a whole number of seconds"))
+}
+
+/// Arguments of queues are signed 32-bit numbers, as oslo.messaging sends them.
+fn limit(name: &str, value: &str) -> Result<u32, BadOption> {
+    let limit = value.parse().ok().filter(|&limit| limit <= i32::MAX as u32);
+    limit.ok_or_else(|| bad(name, "a whole number below 2^31, 0 for none"))
 }
 
 /// AMQP counts heartbeats in 16 bits, and no wait here is for ever.
@@ -204,6 +222,7 @@ mod tests {
             ("heartbeat_timeout_threshold=x", "wants seconds"),
             ("single_connection=maybe", "wants true or false"),
             ("topology=ring", "wants native or oslo"),
+            ("topology=oslo&rabbit_quorum_delivery_limit=-1", "wants a whole number below 2^31"),
             (
                 "rabbit_quorum_queue=true",
                 "option rabbit_quorum_queue in the transport URL needs topology=oslo",

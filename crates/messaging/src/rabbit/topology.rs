@@ -37,6 +37,12 @@ pub struct OsloOptions {
     pub rabbit_transient_quorum_queue: bool,
     /// How long fanout and reply queues outlive their last consumer; zero is for ever.
     pub rabbit_transient_queues_ttl: Duration,
+    /// Deliveries of one message that a quorum queue tries at most; zero leaves it to the broker.
+    pub rabbit_quorum_delivery_limit: u32,
+    /// Messages that a quorum queue keeps in memory; zero does not say. RabbitMQ 3.10 and later ignore it, and compare it.
+    pub rabbit_quorum_max_memory_length: u32,
+    /// The same in bytes.
+    pub rabbit_quorum_max_memory_bytes: u32,
 }
 
 impl Default for OsloOptions {
@@ -47,6 +53,9 @@ impl Default for OsloOptions {
             rabbit_quorum_queue: false,
             rabbit_transient_quorum_queue: false,
             rabbit_transient_queues_ttl: Duration::from_secs(1800),
+            rabbit_quorum_delivery_limit: 0,
+            rabbit_quorum_max_memory_length: 0,
+            rabbit_quorum_max_memory_bytes: 0,
         }
     }
 }
@@ -149,7 +158,7 @@ impl Topology {
                 exclusive: false,
                 durable: options.shared_durable(),
                 auto_delete: options.amqp_auto_delete,
-                arguments: if options.rabbit_quorum_queue { vec![quorum()] } else { Vec::new() },
+                arguments: if options.rabbit_quorum_queue { options.quorum() } else { Vec::new() },
                 bindings,
             },
         }
@@ -165,10 +174,8 @@ impl Topology {
         let (durable, arguments) = match self {
             Self::Native => (false, limits.map_or_else(Vec::new, limit_arguments)),
             Self::Oslo(options) => {
-                let mut arguments = Vec::new();
-                if options.rabbit_transient_quorum_queue {
-                    arguments.push(quorum());
-                }
+                let transient = options.rabbit_transient_quorum_queue;
+                let mut arguments = if transient { options.quorum() } else { Vec::new() };
                 let ttl = milliseconds(options.rabbit_transient_queues_ttl);
                 if ttl > 0 {
                     arguments.push(("x-expires", AMQPValue::LongInt(ttl)));
@@ -184,10 +191,21 @@ impl OsloOptions {
     fn shared_durable(&self) -> bool {
         self.amqp_durable_queues || self.rabbit_quorum_queue
     }
-}
 
-fn quorum() -> (&'static str, AMQPValue) {
-    ("x-queue-type", AMQPValue::LongString("quorum".into()))
+    /// The arguments of a quorum queue.
+    fn quorum(&self) -> Vec<(&'static str, AMQPValue)> {
+        let mut arguments = vec![("x-queue-type", AMQPValue::LongString("quorum".into()))];
+        for (name, limit) in [
+            ("x-delivery-limit", self.rabbit_quorum_delivery_limit),
+            ("x-max-in-memory-length", self.rabbit_quorum_max_memory_length),
+            ("x-max-in-memory-bytes", self.rabbit_quorum_max_memory_bytes),
+        ] {
+            if limit > 0 {
+                arguments.push((name, AMQPValue::LongInt(i32::try_from(limit).unwrap_or(i32::MAX))));
+            }
+        }
+        arguments
+    }
 }
 
 fn limit_arguments(limits: &FanoutLimits) -> Vec<(&'static str, AMQPValue)> {
@@ -408,5 +426,16 @@ mod tests {
             text(&quorum, &fanout())
                 .contains(r#"exchange "scheduler_fanout" (ours: fanout, durable, auto-delete)"#)
         );
+        let limited = Topology::Oslo(OsloOptions {
+            rabbit_quorum_queue: true,
+            rabbit_quorum_delivery_limit: 5,
+            rabbit_quorum_max_memory_length: 6,
+            rabbit_quorum_max_memory_bytes: 7,
+            ..OsloOptions::default()
+        });
+        assert!(text(&limited, &server(false)).contains(
+            "x-queue-type=quorum, x-delivery-limit=5, x-max-in-memory-length=6, x-max-in-memory-bytes=7)"
+        ));
+        assert!(!text(&limited, &fanout()).contains("x-delivery-limit"), "no quorum queue");
     }
 }

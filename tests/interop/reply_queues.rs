@@ -1,0 +1,108 @@
+//! Reply queues that are missing, late, orphaned or unnamed, and queues deleted under their consumers.
+
+use std::time::Duration;
+
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
+use novella_messaging::ServerOptions;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::bed::{self, Bed};
+use crate::raw::{Raw, inner_of};
+use crate::support::eventually;
+
+fn impatient() -> ServerOptions {
+    ServerOptions { reply_retry: Duration::from_secs(2), ..ServerOptions::default() }
+}
+
+/// Declares a queue of this connection, and reads what came to it.
+async fn take_from(channel: &lapin::Channel, queue: &str) -> Value {
+    let deadline = Instant::now() + crate::support::PATIENCE;
+    loop {
+        let got = channel.basic_get(queue.into(), lapin::options::BasicGetOptions { no_ack: true }).await;
+        if let Some(message) = got.expect("the queue is there") {
+            return inner_of(&message.data);
+        }
+        assert!(Instant::now() < deadline, "nothing came to {queue}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn declare(channel: &lapin::Channel, queue: &str) {
+    let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), exclusive, FieldTable::default()).await.expect("declared");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_waits_for_its_queue_to_come_back() {
+    let Some(bed) = bed::shared("missing reply queue").await else { return };
+    let ours = bed.serve_as(&bed.our_url(), "s1", ServerOptions::default()).await;
+    let (mut raw, channel) = (Raw::new(&bed).await, bed.broker.bare().await);
+    let queue = bed.broker.unique("late_reply");
+    let request = raw.call("echo", json!({"n": 1}), json!({"_reply_q": queue}));
+    raw.publish(&bed, &request.to_string()).await;
+    ours.counted("dispatched", 1).await;
+    sleep(Duration::from_millis(600)).await;
+    assert_eq!(ours.count("replies"), 0);
+    declare(&channel, &queue).await;
+    assert_eq!(take_from(&channel, &queue).await["result"], json!({"n": 1}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_to_a_queue_that_stays_away_are_given_up() {
+    let Some(bed) = bed::shared("dead reply queue").await else { return };
+    let ours = bed.serve_as(&bed.our_url(), "s1", impatient()).await;
+    let mut raw = Raw::new(&bed).await;
+    let queue = bed.broker.unique("dead_reply");
+    let mut send = async |more: Value| {
+        let request = raw.call("echo", json!({}), more);
+        raw.publish(&bed, &request.to_string()).await;
+    };
+    send(json!({"_reply_q": queue})).await;
+    ours.counted("replies_unroutable", 1).await;
+    // From now on it is known to be missing.
+    let began = Instant::now();
+    for _ in 0..20 {
+        send(json!({"_reply_q": queue})).await;
+    }
+    ours.counted("replies_unroutable", 21).await;
+    assert!(began.elapsed() < Duration::from_millis(1900), "{:?}", began.elapsed());
+    // No queue at all, or what cannot be one.
+    for unusable in [json!(null), json!(""), json!(7), json!("q".repeat(256))] {
+        send(json!({"_reply_q": unusable})).await;
+    }
+    ours.counted("replies_without_queue", 4).await;
+    assert_eq!(bed.call("echo", json!({}), json!({})).await.expect("it serves on"), json!({}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_too_late_for_python_troubles_nobody() {
+    let Some(bed) = bed::shared("late answer").await else { return };
+    let ours = bed.serve("s1").await;
+    let more = json!({"timeout": 1});
+    let raised = bed.call("slow", json!({"seconds": 1.5}), more).await.expect_err("too slow");
+    assert_eq!(raised.class, "MessagingTimeout");
+    ours.counted("replies", 1).await;
+    assert_eq!(ours.count("replies_unroutable") + ours.count("replies_failed"), 0);
+    assert_eq!(bed.call("echo", json!({"n": 1}), json!({})).await.expect("a result"), json!({"n": 1}));
+}
+
+async fn delete(bed: &Bed, queue: &str) {
+    let channel = bed.broker.bare().await;
+    channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_deleted_under_us_is_back_soon() {
+    let Some(bed) = bed::shared("deleted queue").await else { return };
+    let ours = bed.serve("s1").await;
+    assert_eq!(bed.call("echo", json!({}), json!({})).await.expect("a result"), json!({}));
+    delete(&bed, &bed.topic).await;
+    let back = async || ours.transport.queue_depth(&bed.topic).await.is_some();
+    let began = Instant::now();
+    eventually("the queue is declared anew", back).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let more = json!({"timeout": 20});
+    assert_eq!(bed.call("echo", json!({"n": 2}), more).await.expect("served again"), json!({"n": 2}));
+}
