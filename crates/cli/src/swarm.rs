@@ -6,6 +6,7 @@
 
 mod meter;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use novella_compute_agent::{Agent, AgentConfig, IDENTITY_FILE, Standing};
 use novella_messaging::rabbit::RabbitTransport;
 use novella_messaging::{ConnectionState, Transport};
+use novella_service::config::{Sources, load};
 use novella_service::exit::Failure;
 use novella_service::shutdown::Shutdown;
 use novella_service::{Env, Random, StoreError};
@@ -48,7 +50,8 @@ const LOGGED: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   novella swarm --hosts 1000 --interval 10s
-  novella swarm --hosts 10000 --interval 30s --connections 16 --for 5m -f json")]
+  novella swarm --hosts 10000 --interval 30s --connections 16 --for 5m -f json
+  novella swarm --hosts 100 --agent-config numa.toml    hosts with NUMA nodes, PCI devices, ...")]
 pub struct SwarmArgs {
     /// How many agents
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
@@ -62,6 +65,9 @@ pub struct SwarmArgs {
     /// End after this time, counted from when all run; without it, run until Ctrl-C
     #[arg(long = "for", value_name = "TIME", value_parser = units::parse_duration)]
     pub duration: Option<Duration>,
+    /// Settings of each agent, in the form of config/compute-agent.toml; [driver.fake] says what their hosts have
+    #[arg(long, value_name = "FILE")]
+    pub agent_config: Option<PathBuf>,
     /// What host names start with
     #[arg(long, value_name = "TEXT", default_value = "swarm-")]
     pub name_prefix: String,
@@ -113,9 +119,12 @@ pub async fn run(
         .next(format!("use --connections {enough} or more"))
         .into());
     }
+    let files = args.agent_config.iter().cloned().collect();
+    let agents = load::<AgentConfig>(&Sources { files, ..Sources::default() })?.config;
     let connections = connect(args, settings, &env).await?;
     console.note(&format!("starting {} agents over {} connections", args.hosts, args.connections));
-    let swarm = Swarm { args, settings, env, connections, times: Arc::new(Histogram::default()) };
+    let agent_config = agent_config(agents, args, settings);
+    let swarm = Swarm { args, agent_config, env, connections, times: Arc::new(Histogram::default()) };
     let began = Instant::now();
     let (agents, failed) = swarm.start(shutdown).await;
     let start_s = began.elapsed().as_secs_f64();
@@ -163,9 +172,19 @@ async fn connect(
     Ok(connections)
 }
 
+/// The operator's settings of each agent, but for what the swarm itself was told.
+fn agent_config(mut config: AgentConfig, args: &SwarmArgs, settings: &CliSettings) -> AgentConfig {
+    config.report.periodic_interval = args.interval;
+    config.report.host_state_interval = args.interval;
+    // So that a fleet started in one go does not report in one go.
+    config.report.periodic_fuzzy_delay = args.interval;
+    config.rpc.control_exchange = settings.control_exchange.clone();
+    config
+}
+
 struct Swarm<'a> {
     args: &'a SwarmArgs,
-    settings: &'a CliSettings,
+    agent_config: AgentConfig,
     env: Env,
     connections: Vec<Arc<RabbitTransport>>,
     times: Arc<Histogram>,
@@ -175,7 +194,7 @@ impl Swarm<'_> {
     /// Starts the agents, until the first that cannot start or `shutdown`.
     async fn start(&self, shutdown: &Shutdown) -> (Vec<Agent>, Option<Failure>) {
         let bar = progress(self.args.hosts.into(), "starting");
-        let fake = Arc::new(FakeConfig::default());
+        let fake = Arc::new(self.agent_config.driver.fake.sized());
         let mut starting = stream::iter(0..self.args.hosts)
             .take_until(Box::pin(shutdown.requested()))
             .map(|index| self.start_one(index, fake.clone(), shutdown))
@@ -214,8 +233,13 @@ impl Swarm<'_> {
         let transport: Arc<dyn Transport> = Arc::new(Metered::new(shared, self.times.clone()));
         let env = self.env.child(&host);
         remember(&env, &host).map_err(|error| cannot().because(error))?;
-        let agent =
-            novella_compute_agent::start(self.agent_config(), host.clone(), env, Arc::new(driver), transport);
+        let agent = novella_compute_agent::start(
+            self.agent_config.clone(),
+            host.clone(),
+            env,
+            Arc::new(driver),
+            transport,
+        );
         let agent = agent.await.map_err(|error| cannot().because(error))?;
         let mut standing = agent.manager().standing();
         let held = tokio::select! { biased;
@@ -246,16 +270,6 @@ impl Swarm<'_> {
             Failure::new(TIMEOUT, format!("the broker was away for more than {waited}"))
                 .next("look at the broker's log")
         }
-    }
-
-    fn agent_config(&self) -> AgentConfig {
-        let mut config = AgentConfig::default();
-        config.report.periodic_interval = self.args.interval;
-        config.report.host_state_interval = self.args.interval;
-        // So that a fleet started in one go does not report in one go.
-        config.report.periodic_fuzzy_delay = self.args.interval;
-        config.rpc.control_exchange = self.settings.control_exchange.clone();
-        config
     }
 
     fn connected(&self) -> usize {

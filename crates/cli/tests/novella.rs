@@ -81,6 +81,17 @@ fn a_broker_that_is_not_there_is_reported_at_once_without_the_password() {
 }
 
 #[test]
+fn a_swarm_is_refused_settings_that_no_agent_can_have() {
+    let dir = tempfile::tempdir().expect("a directory for the test");
+    let file = dir.path().join("agents.toml");
+    std::fs::write(&file, "[driver.fake]\nnuma_node = 2\n").expect("it can be written");
+    let line = format!("swarm --hosts 1 --agent-config {}", file.display());
+    let (code, out, err) = ended(novella(&line).output().expect("the executable starts"));
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    assert!(err.contains("agents.toml:2: driver.fake.numa_node") && err.contains("numa_nodes?"), "{err}");
+}
+
+#[test]
 fn settings_come_from_flag_environment_and_file() {
     let dir = tempfile::tempdir().expect("a directory for the test");
     let file = dir.path().join("novella.toml");
@@ -204,7 +215,13 @@ async fn an_operator_sees_and_places_on_a_swarm_over_a_real_broker() {
             ended(output.expect("the executable starts"))
         }
     };
-    let swarm = format!("swarm --hosts 12 --connections 2 --interval 500ms --name-prefix {prefix} -f json");
+    let dir = tempfile::tempdir().expect("a directory for the test");
+    let file = dir.path().join("agents.toml");
+    std::fs::write(&file, "[driver.fake]\nvcpus = 6\nnuma_nodes = 2\n").expect("it can be written");
+    let swarm = format!(
+        "swarm --hosts 12 --connections 2 --interval 500ms --name-prefix {prefix} -f json --agent-config {}",
+        file.display()
+    );
     let mut swarm = over_the_broker(swarm).spawn().expect("the executable starts");
 
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
@@ -221,6 +238,9 @@ async fn an_operator_sees_and_places_on_a_swarm_over_a_real_broker() {
     assert_eq!(code, 0, "{out}{err}");
     let placed: serde_json::Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(placed["selections"][0]["host"], format!("{prefix}00003"));
+    let (_, out, err) = run(format!("host show {prefix}00001 -f json")).await;
+    let shown: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));
+    assert_eq!(shown["vcpus"], 6, "{out}");
     let (code, out, err) = run(format!("ping {prefix}00001 -f value -c driver")).await;
     assert_eq!((code, out.as_str()), (0, "fake\n"), "{err}");
     assert_eq!(run(format!("ping {prefix}nobody")).await.0, 7);
