@@ -12,6 +12,7 @@ mod calls_from_python;
 mod calls_to_python;
 mod casts;
 mod heartbeats;
+mod malformed;
 mod python;
 mod raw;
 mod reply_queues;

@@ -164,6 +164,11 @@ impl RpcClient {
         self.replies.unexpected()
     }
 
+    /// Messages in the reply queue that were no answers. A call that one of them names fails with it.
+    pub fn malformed_replies(&self) -> u64 {
+        self.replies.malformed()
+    }
+
     async fn call_raw(
         &self,
         target: &Target,

@@ -313,9 +313,8 @@ pub(crate) struct Reply {
 
 /// Reads a reply. A malformed one yields the call it would have answered, if that can be found.
 pub(crate) fn read_reply(body: &[u8]) -> Result<Reply, (Fault, Option<String>)> {
-    let salvaged = |text: &str| salvage::reply_address(text).and_then(|found| text_of(&found.msg_id));
-    let text = open(body).map_err(|(fault, text)| (fault, text.as_deref().and_then(salvaged)))?;
-    let fields = Fields::read(&text).map_err(|fault| (inner(fault), salvaged(&text)))?;
+    let text = open(body).map_err(|(fault, text)| (fault, text.as_deref().and_then(salvage::msg_id)))?;
+    let fields = Fields::read(&text).map_err(|fault| (inner(fault), salvage::msg_id(&text)))?;
     let msg_id = fields.get("_msg_id").and_then(text_of).ok_or((Fault::InnerNotAnObject, None))?;
     let failure = match fields.get("failure").filter(|raw| is_truthy(raw)) {
         None => None,

@@ -13,6 +13,7 @@ mod envelope;
 mod error;
 mod ids;
 pub mod in_process;
+mod notices;
 pub mod rabbit;
 mod server;
 mod target;

@@ -13,7 +13,6 @@
 
 mod counters;
 mod listener;
-mod notices;
 mod replier;
 mod seen;
 
@@ -27,10 +26,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dispatcher::Dispatcher;
+use crate::notices::Notices;
 use crate::{ConsumerState, Endpoint, QueueKind, Request, Subscription, Transport, TransportError, Version};
 pub use counters::ServerCounters;
 use listener::Listener;
-use notices::Notices;
 use replier::Replier;
 
 /// Answers published at once to requests that were never in work. Beyond them a caller has its timeout.

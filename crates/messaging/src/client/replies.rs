@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::envelope::{CONTENT_TYPE, Fault, Reply, read_reply};
+use crate::notices::{NOBODY, Notices, start_of};
 use crate::{
     ConnectionState, Consumer, ConsumerState, Delivery, QueueKind, RemoteError, Settle, Subscription,
     Transport, TransportError,
@@ -56,6 +57,8 @@ pub(super) struct Replies {
 struct Inbox {
     waiters: Waiters,
     unexpected: AtomicU64,
+    malformed: AtomicU64,
+    notices: Notices,
 }
 
 impl Replies {
@@ -69,6 +72,10 @@ impl Replies {
 
     pub(super) fn unexpected(&self) -> u64 {
         self.inbox.unexpected.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn malformed(&self) -> u64 {
+        self.inbox.malformed.load(Ordering::Relaxed)
     }
 
     /// Waits until the queue is consumed; the first caller has it created.
@@ -143,13 +150,17 @@ impl Inbox {
     async fn receive(self: Arc<Self>, mut consumer: Box<dyn Consumer>) {
         let mut batch = Vec::with_capacity(usize::from(PREFETCH));
         while consumer.next_batch(&mut batch, usize::from(PREFETCH)).await > 0 {
-            let last = batch.last().map(|delivery| delivery.tag);
+            let mut last = None;
             for delivery in batch.drain(..) {
-                if let Err(fault) = self.take(&delivery) {
-                    tracing::warn!(fault = fault.name(), size = delivery.body.len(), "a malformed reply");
-                    consumer.settle(delivery.tag, Settle::Reject);
+                match self.take(&delivery) {
+                    Ok(()) => last = Some(delivery.tag),
+                    Err(fault) => {
+                        self.complain(fault, &delivery);
+                        consumer.settle(delivery.tag, Settle::Reject);
+                    }
                 }
             }
+            // Not through a rejected one: to settle that twice would cost the channel, and bring everything again.
             if let Some(last) = last {
                 consumer.settle(last, Settle::AckThrough);
             }
@@ -158,6 +169,15 @@ impl Inbox {
             waiter.send_modify(|arrived| {
                 arrived.answer.get_or_insert(Answer::Closed);
             });
+        }
+    }
+
+    fn complain(&self, fault: Fault, delivery: &Delivery) {
+        self.malformed.fetch_add(1, Ordering::Relaxed);
+        let peer = delivery.user_id.as_deref().unwrap_or(NOBODY);
+        if let Some(suppressed) = self.notices.due(fault.name(), peer) {
+            let (size, start) = (delivery.body.len(), start_of(&delivery.body));
+            tracing::warn!(user = peer, size, fault = fault.name(), ?start, suppressed, "a malformed reply");
         }
     }
 

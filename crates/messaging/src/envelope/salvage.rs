@@ -7,8 +7,31 @@ use serde_json::value::RawValue;
 
 use super::{MAX_QUEUE_NAME, ReplyAddress};
 
-/// `_msg_id` and `_reply_q` of the outermost object, if both are there as strings.
+/// `_msg_id` and `_reply_q` of a request, if both are there as strings.
 pub(super) fn reply_address(text: &str) -> Option<ReplyAddress> {
+    let Found { msg_id, queue } = find(text)?;
+    let msg_id = RawValue::from_string(msg_id?.to_owned()).ok()?;
+    let queue: String = serde_json::from_str(queue?).ok()?;
+    (!queue.is_empty() && queue.len() <= MAX_QUEUE_NAME).then_some(ReplyAddress {
+        msg_id,
+        queue: Some(queue),
+        heartbeat: None,
+    })
+}
+
+/// `_msg_id` of a reply, which names no queue.
+pub(super) fn msg_id(text: &str) -> Option<String> {
+    serde_json::from_str(find(text)?.msg_id?).ok()
+}
+
+/// Strings of the outermost object, in their quotes.
+struct Found<'a> {
+    msg_id: Option<&'a str>,
+    queue: Option<&'a str>,
+}
+
+/// Nothing if a string has no end.
+fn find(text: &str) -> Option<Found<'_>> {
     let (mut msg_id, mut queue) = (None, None);
     // The string before the colon, and the last string seen.
     let (mut key, mut last) = (None, None);
@@ -37,13 +60,7 @@ pub(super) fn reply_address(text: &str) -> Option<ReplyAddress> {
         }
         at += 1;
     }
-    let msg_id = RawValue::from_string(msg_id.filter(|id| id.len() > 2)?.to_owned()).ok()?;
-    let queue: String = serde_json::from_str(queue?).ok()?;
-    (!queue.is_empty() && queue.len() <= MAX_QUEUE_NAME).then_some(ReplyAddress {
-        msg_id,
-        queue: Some(queue),
-        heartbeat: None,
-    })
+    Some(Found { msg_id: msg_id.filter(|id| id.len() > 2), queue })
 }
 
 /// The index after the closing quote of the string that opens at `start`.

@@ -14,12 +14,8 @@ use super::seen::Seen;
 use super::{BatchHandler, Shared};
 use crate::dispatcher::Dispatcher;
 use crate::envelope::{CONTENT_TYPE, Incoming, ReplyAddress, Unreadable, read_request};
+use crate::notices::{NOBODY, start_of};
 use crate::{CallError, Consumer, Delivery, DeliveryTag, Endpoint, Request, Settle};
-
-/// First bytes of a malformed body that are logged.
-const SHOWN_BYTES: usize = 40;
-/// Who a message without user id came from, in logs.
-const NOBODY: &str = "unknown";
 
 pub(super) struct Listener {
     shared: Arc<Shared>,
@@ -148,8 +144,7 @@ impl Listener {
                 shared.counters.fault(unreadable.fault);
                 let peer = user_id.as_deref().unwrap_or(NOBODY);
                 if let Some(suppressed) = shared.notices.due(unreadable.fault.name(), peer) {
-                    let start = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]).into_owned();
-                    let (size, fault) = (body.len(), unreadable.fault.name());
+                    let (size, start, fault) = (body.len(), start_of(&body), unreadable.fault.name());
                     tracing::warn!(user = peer, size, fault, ?start, suppressed, "a malformed request");
                 }
                 let how = if unreadable.fault.rejects() { Settle::Reject } else { Settle::Ack };

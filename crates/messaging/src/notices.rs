@@ -11,16 +11,26 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Kinds and peers remembered; beyond them only the counters speak.
 const MAX_REMEMBERED: usize = 256;
 
+/// Who a message without user id came from, in logs.
+pub(crate) const NOBODY: &str = "unknown";
+/// First bytes of a malformed body that are logged.
+const SHOWN_BYTES: usize = 40;
+
+/// The start of a body, for people.
+pub(crate) fn start_of(body: &[u8]) -> String {
+    String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]).into_owned()
+}
+
 /// Remembers what was said about whom.
 #[derive(Default)]
-pub(super) struct Notices(Mutex<BTreeMap<(Kind, Peer), (Instant, u64)>>);
+pub(crate) struct Notices(Mutex<BTreeMap<(Kind, Peer), (Instant, u64)>>);
 
 type Kind = &'static str;
 type Peer = String;
 
 impl Notices {
     /// Whether to log now, and if so how many times it was kept quiet since the last line.
-    pub(super) fn due(&self, kind: Kind, peer: &str) -> Option<u64> {
+    pub(crate) fn due(&self, kind: Kind, peer: &str) -> Option<u64> {
         let now = Instant::now();
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((last, kept)) = said.get_mut(&(kind, peer.to_owned())) {
