@@ -191,9 +191,17 @@ impl CapabilityColumns {
             report.hypervisor_type.as_deref().map(|value| attribute("hypervisor_type", Source::Text(value))),
         );
         let extra = report.extra.iter().map(|(name, raw)| attribute(name.as_ref(), Source::Json(raw.get())));
+        let named = report.novella.iter().flat_map(|novella| {
+            let address = novella.host_ip.as_deref().map(|address| ("host_ip", Source::Text(address)));
+            let lists =
+                [("supported_instances", &novella.supported_instances), ("metrics", &novella.metrics)];
+            let lists =
+                lists.into_iter().filter_map(|(name, list)| Some((name, Source::Json(list.as_ref()?.get()))));
+            address.into_iter().chain(lists).map(|(name, value)| attribute(name, value))
+        });
         let facts = report.novella.iter().flat_map(|novella| novella.facts.iter());
         let facts = facts.map(|(name, raw)| (KeyRef(Kind::Fact, name), Source::Json(raw.get())));
-        self.replace(row, known.chain(extra).chain(facts)) || before != integers
+        self.replace(row, known.chain(extra).chain(named).chain(facts)) || before != integers
     }
 
     /// True if a key or a value, or their order, is not as before.

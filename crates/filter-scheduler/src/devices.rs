@@ -8,17 +8,15 @@
 //! is not counted as one that builds.
 
 use std::borrow::Borrow;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
-use novella_objects::document;
-use novella_resources::cpu_set::CpuSet;
 use novella_resources::numa::{self, Limits, Site};
 use novella_resources::pci;
 use uuid::Uuid;
 
 use crate::dictionary::Dictionary;
 use crate::host_table::{HostTable, Row};
-use crate::instance_topology::{BadDevices, network, tag};
 
 /// What a host has besides amounts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -29,29 +27,7 @@ pub struct Devices {
     pub pci_pools: Vec<pci::Pool>,
 }
 
-/// Largest amount or count of a cell: keeps every sum and product of a fit far from the bounds of its type.
-const MAX_OF_CELL: u64 = 1 << 40;
-
 impl Devices {
-    /// What a document says. Refused if it cannot be counted with.
-    pub fn read(
-        topology: Option<&document::NumaTopology>,
-        pools: &[document::PciPool],
-    ) -> Result<Self, BadDevices> {
-        let cells = |topology: &document::NumaTopology| {
-            let cells = topology.cells.iter().map(cell).collect::<Result<Vec<_>, _>>()?;
-            for (at, cell) in cells.iter().enumerate() {
-                if cells[..at].iter().any(|other| other.id == cell.id) {
-                    return Err(BadDevices(format!("numa_topology: two cells have the id {}", cell.id)));
-                }
-            }
-            Ok(numa::Topology { cells })
-        };
-        let mut pci_pools = pools.iter().map(pool).collect::<Result<Vec<_>, _>>()?;
-        pci::sort(&mut pci_pools);
-        Ok(Self { numa: topology.map(cells).transpose()?, pci_pools })
-    }
-
     fn is_empty(&self) -> bool {
         self.numa.is_none() && self.pci_pools.is_empty()
     }
@@ -61,57 +37,19 @@ impl Devices {
         self.numa.as_ref().filter(|topology| !topology.cells.is_empty())
     }
 
+    /// Takes what an instance takes. What is not there is passed over.
+    pub(crate) fn take(&mut self, usage: &DeviceUsage) {
+        if let (Some(topology), Some(usage)) = (&mut self.numa, &usage.numa) {
+            topology.take(usage);
+        }
+        if let Some(usage) = &usage.pci {
+            pci::take(&mut self.pci_pools, usage);
+        }
+    }
+
     fn count(&self) -> u32 {
         self.pci_pools.iter().fold(0, |sum, pool| sum.saturating_add(pool.count))
     }
-}
-
-fn cell(given: &document::NumaCell) -> Result<numa::Cell, BadDevices> {
-    let bad = |reason: String| BadDevices(format!("numa_topology: cell {}: {reason}", given.id));
-    let set = |cpus: &[u32]| CpuSet::of(cpus).map_err(|large| bad(large.to_string()));
-    let amount = |name: &str, value: u64| match value {
-        0..=MAX_OF_CELL => Ok(value as i64),
-        _ => Err(bad(format!("{name} is {value}, more than {MAX_OF_CELL}"))),
-    };
-    let pages = given.mempages.iter().map(|pages| {
-        if pages.size_kb == 0 {
-            return Err(bad("pages of 0 KiB".to_owned()));
-        }
-        Ok(numa::Pages {
-            size_kb: amount("size_kb", pages.size_kb)?,
-            total: amount("total", pages.total)?,
-            used: amount("used", pages.used)?,
-            reserved: amount("reserved", pages.reserved)?,
-        })
-    });
-    Ok(numa::Cell {
-        id: given.id,
-        cpuset: set(&given.cpuset)?,
-        pcpuset: set(&given.pcpuset)?,
-        memory_mb: amount("memory_mb", given.memory_mb)?,
-        cpu_usage: amount("cpu_usage", given.cpu_usage)?,
-        memory_usage_mb: amount("memory_usage_mb", given.memory_usage_mb)?,
-        pinned_cpus: set(&given.pinned_cpus)?,
-        siblings: given.siblings.iter().map(|core| set(core)).collect::<Result<_, _>>()?,
-        mempages: pages.collect::<Result<_, _>>()?,
-        network: given.network_metadata.as_ref().map(network),
-        socket: given.socket.map(i64::from),
-    })
-}
-
-fn pool(given: &document::PciPool) -> Result<pci::Pool, BadDevices> {
-    let mut tags = pci::Tags::from([("dev_type".into(), Some(given.dev_type.as_str().into()))]);
-    for (key, value) in &given.tags {
-        let tag = tag(key, value).map_err(|BadDevices(reason)| BadDevices(format!("pci_pools: {reason}")))?;
-        tags.insert(key.as_str().into(), tag);
-    }
-    Ok(pci::Pool {
-        vendor_id: given.vendor_id.as_str().into(),
-        product_id: given.product_id.as_str().into(),
-        numa_node: given.numa_node,
-        count: given.count,
-        tags,
-    })
 }
 
 /// What an instance asks for besides amounts, as the instances of its request before it have left it: Nova writes into
@@ -158,11 +96,11 @@ const NONE: u32 = u32::MAX;
 
 /// What stands in the dictionary.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Kind(Devices);
+struct Kind(Arc<Devices>);
 
 impl From<&Devices> for Kind {
     fn from(devices: &Devices) -> Self {
-        Self(devices.clone())
+        Self(Arc::new(devices.clone()))
     }
 }
 
@@ -180,18 +118,24 @@ struct Taken {
     entries: Vec<Entry>,
 }
 
-/// What one instance takes.
 #[derive(Debug)]
 struct Entry {
     instance: Uuid,
-    numa: Option<numa::Usage>,
-    pci: Option<pci::Usage>,
-    failed: bool,
+    usage: DeviceUsage,
+}
+
+/// What one instance takes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct DeviceUsage {
+    pub(crate) numa: Option<numa::Usage>,
+    pub(crate) pci: Option<pci::Usage>,
+    /// Taking failed midway.
+    pub(crate) failed: bool,
 }
 
 impl DeviceTable {
     /// What a host has left, with a number that stands for exactly that and is never given to anything else.
-    pub(crate) fn at(&self, row: usize) -> Option<(&Devices, u64)> {
+    pub(crate) fn at(&self, row: usize) -> Option<(&Arc<Devices>, u64)> {
         let symbol = *self.left.get(row).filter(|symbol| **symbol != NONE)?;
         Some((&self.kinds.get(symbol).0, self.kinds.serial(symbol)))
     }
@@ -236,16 +180,9 @@ impl DeviceTable {
         let Some(taken) = self.taken.get(&(row as u32)) else { return };
         let mut devices = match taken.reported {
             NONE => Devices::default(),
-            symbol => self.kinds.get(symbol).0.clone(),
+            symbol => (*self.kinds.get(symbol).0).clone(),
         };
-        for entry in &taken.entries {
-            if let (Some(topology), Some(usage)) = (&mut devices.numa, &entry.numa) {
-                topology.take(usage);
-            }
-            if let Some(usage) = &entry.pci {
-                pci::take(&mut devices.pci_pools, usage);
-            }
-        }
+        taken.entries.iter().for_each(|entry| devices.take(&entry.usage));
         self.put(row, &devices);
     }
 
@@ -268,12 +205,18 @@ impl DeviceTable {
     ) -> Option<bool> {
         let none = Devices::default();
         let devices = self.at(row).map_or(&none, |(devices, _)| devices);
-        let mut entry = Entry { instance, numa: None, pci: None, failed: false };
-        entry.failed = entry.fill(devices, wanted, limits).is_none();
-        let failed = entry.failed;
-        if !failed && entry.numa.is_none() && entry.pci.is_none() {
+        let mut usage = DeviceUsage::default();
+        usage.failed = usage.fill(devices, wanted, limits).is_none();
+        let failed = usage.failed;
+        if usage == DeviceUsage::default() {
             return None;
         }
+        self.put_taken(row, instance, usage);
+        Some(failed)
+    }
+
+    /// Notes what an instance takes.
+    fn put_taken(&mut self, row: usize, instance: Uuid, usage: DeviceUsage) {
         let reported = self.left.get(row).copied().unwrap_or(NONE);
         let taken = self.taken.entry(row as u32);
         let taken = taken.or_insert_with(|| Taken { reported: NONE, entries: Vec::new() });
@@ -283,9 +226,8 @@ impl DeviceTable {
                 *left = NONE; // its reference is now the report's
             }
         }
-        taken.entries.push(entry);
+        taken.entries.push(Entry { instance, usage });
         self.work_out(row);
-        Some(failed)
     }
 
     /// Ends what an instance takes, the latest if it stands there more than once. `None` if it takes nothing; else whether
@@ -300,11 +242,11 @@ impl DeviceTable {
         {
             self.release(taken.reported);
         }
-        Some(entry.failed)
+        Some(entry.usage.failed)
     }
 }
 
-impl Entry {
+impl DeviceUsage {
     /// Nova's consume. `None` where it raises an exception.
     fn fill(&mut self, devices: &Devices, wanted: &mut Wanted, limits: Option<(f64, f64)>) -> Option<()> {
         let Wanted { pci_requests, network, packing, .. } = &*wanted;
@@ -346,7 +288,25 @@ impl HostTable {
 
     /// What the host has left of NUMA cells and PCI devices.
     pub fn devices(&self, row: Row) -> Option<&Devices> {
+        self.shared_devices(row).map(|devices| &**devices)
+    }
+
+    /// The same, to be kept: a copy costs nothing.
+    pub(crate) fn shared_devices(&self, row: Row) -> Option<&Arc<Devices>> {
         self.devices.at(row.index()).map(|(devices, _)| devices)
+    }
+
+    /// What was taken for an instance, if anything; the latest if it was more than once.
+    pub(crate) fn taken_devices(&self, row: Row, instance: Uuid) -> Option<&DeviceUsage> {
+        let taken = self.devices.taken.get(&row.0)?;
+        taken.entries.iter().rfind(|entry| entry.instance == instance).map(|entry| &entry.usage)
+    }
+
+    /// Takes for an instance what another table gave it.
+    pub(crate) fn put_taken_devices(&mut self, row: Row, instance: Uuid, usage: &DeviceUsage) {
+        self.devices.put_taken(row.index(), instance, usage.clone());
+        self.columns.exact[row.index()].not_building += u32::from(usage.failed);
+        self.devices_changed(row);
     }
 
     /// Takes what an instance wants, with limits (ratios of CPU and memory) where NUMATopologyFilter decided. True if

@@ -6,6 +6,7 @@
 //!
 //! Left out: files, lines and texts.
 
+pub(crate) mod devices;
 mod evaluator;
 mod hosts;
 mod options;

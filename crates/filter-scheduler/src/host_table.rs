@@ -682,6 +682,11 @@ impl<'a> HostState<'a> {
         self.exact.used()
     }
 
+    /// Instances that build, resize or move, those consumed among them.
+    pub fn num_io_ops(&self) -> u64 {
+        self.exact.num_io_ops()
+    }
+
     /// The largest single instance that still fits.
     pub fn room(&self) -> Room {
         self.exact.capacity().room(&self.exact.used())

@@ -27,7 +27,7 @@ pub struct BadImage {
 }
 
 /// One property's value.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Property {
     Bool(bool),
     Int(i128),
@@ -345,10 +345,27 @@ impl ImageProperties {
         }
     }
 
-    /// All properties with their values as text.
-    pub(crate) fn texts(&self) -> Box<[(Box<str>, Box<str>)]> {
-        self.0.iter().map(|(name, value)| (Box::from(*name), value.text().into())).collect()
+    /// All properties.
+    pub(crate) fn all(&self) -> Box<[(Box<str>, Property)]> {
+        self.0.iter().map(|(name, value)| (Box::from(*name), value.clone())).collect()
     }
+}
+
+/// Properties in a form from which the same are read.
+pub(crate) fn write(properties: &[(Box<str>, Property)]) -> BTreeMap<String, Value> {
+    let mut all = BTreeMap::new();
+    for (name, value) in properties {
+        match value {
+            // The one list that there is comes in pieces.
+            Property::List(traits) => {
+                all.extend(traits.iter().map(|name| (format!("trait:{name}"), Value::from("required"))));
+            }
+            value => {
+                all.insert(name.to_string(), value.text().into());
+            }
+        }
+    }
+    all
 }
 
 /// `str(value)` of what an image service sends.
@@ -393,6 +410,8 @@ mod tests {
         assert_eq!(text("hw_video_ram").as_deref(), Some("64"));
         assert_eq!(text("traits_required").as_deref(), Some("['CUSTOM_A']"));
         assert_eq!(text("unknown"), None);
+        let written = Image { properties: write(&read.all()), ..Image::default() };
+        assert_eq!(ImageProperties::read(&written).unwrap(), read);
     }
 
     #[test]

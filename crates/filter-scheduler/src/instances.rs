@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::dictionary::Dictionary;
 use crate::host_table::grow_to;
-use crate::image::{BadImage, ImageProperties};
+use crate::image::{BadImage, ImageProperties, Property};
 
 /// An instance on a host, as far as others' placement depends on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,8 +30,8 @@ pub struct Instance<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct InstanceKind {
     pub(crate) flavor: Option<Box<str>>,
-    /// Its image's properties with their values as text.
-    pub(crate) image: Box<[(Box<str>, Box<str>)]>,
+    /// Its image's properties.
+    pub(crate) image: Box<[(Box<str>, Property)]>,
 }
 
 impl From<&InstanceKind> for InstanceKind {
@@ -108,7 +108,7 @@ impl Instances {
             flavor: instance.flavor.map(Box::from),
             image: instance
                 .image
-                .map(|image| ImageProperties::read(image).map(|p| p.texts()))
+                .map(|image| ImageProperties::read(image).map(|p| p.all()))
                 .transpose()?
                 .unwrap_or_default(),
         };

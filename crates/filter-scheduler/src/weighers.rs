@@ -138,7 +138,7 @@ impl Scene<'_> {
 
     fn neighbours(&self, table: &HostTable) -> Option<Computed> {
         self.asked.spec.image.as_ref()?;
-        let wanted = self.asked.image.texts();
+        let wanted = self.asked.image.all();
         let setting = &self.options.policy.image_props_weight_setting;
         let ratios: Vec<_> = ratios(setting).collect();
         let ratio = |name: &str| match ratios.iter().rev().find(|(of, _)| *of == name) {

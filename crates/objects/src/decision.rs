@@ -9,6 +9,9 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::capabilities::CellUsage;
+use crate::document::PciPool;
+
 /// The answer to `select_destinations`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
@@ -182,7 +185,7 @@ pub struct Reserve {
 }
 
 /// One instance of a [`Reserve`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReserveEntry {
     /// The instance.
@@ -207,4 +210,13 @@ pub struct ReserveEntry {
     /// The flavor's id or name, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flavor: Option<String>,
+    /// What it takes of the host's NUMA cells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub numa_topology: Vec<CellUsage>,
+    /// PCI devices that it takes: of each kind, how many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pci: Vec<PciPool>,
+    /// Cells or devices could not be taken in full, so that it does not count as one that builds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_building: bool,
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::document::UsedInventory;
+use crate::document::{NumaTopology, PciPool, UsedInventory};
 
 /// Whether a host can be given work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -121,6 +121,22 @@ pub struct HostDetail {
     /// Names of the aggregates that it is in, by the policy of the scheduler that answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aggregates: Vec<String>,
+    /// Its NUMA cells, with what is claimed and held of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_topology: Option<NumaTopology>,
+    /// Its PCI devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pci_pools: Vec<PciPoolDetail>,
+}
+
+/// PCI devices of one kind on a host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PciPoolDetail {
+    /// How many are neither claimed nor held.
+    pub free: u32,
+    /// The kind; `count` is how many there are.
+    #[serde(flatten)]
+    pub pool: PciPool,
 }
 
 /// One row of `novella service list`.

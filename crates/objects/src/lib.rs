@@ -33,7 +33,7 @@ pub use entries::Entries;
 pub use explain::{
     Change, Explain, Explained, FilterOutcome, FilterVerdict, Fix, Fixes, HostVerdict, Part, Quantity,
 };
-pub use host::{HostDetail, HostState, HostSummary, HostWarning, ServiceSummary};
+pub use host::{HostDetail, HostState, HostSummary, HostWarning, PciPoolDetail, ServiceSummary};
 pub use json::Json;
 pub use policy::{Policies, PolicyChange, PolicyProblem, PolicyReload, PolicyStatus};
 pub use request_spec::{Flavor, Image, InstanceGroup, RequestSpec, Retry, SelectDestinations};

@@ -175,17 +175,23 @@ impl ThreadPolicy {
 /// What a fitted instance takes from each cell of a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
-    cells: Vec<CellUsage>,
+    /// Cells that it is on.
+    pub cells: Vec<CellUsage>,
 }
 
+/// What it takes from one of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct CellUsage {
-    id: u32,
-    memory_mb: i64,
-    cpus: i64,
-    pinned: CpuSet,
-    /// Pages of one size: which size, and how many.
-    pages: (i64, i64),
+pub struct CellUsage {
+    /// The cell's number.
+    pub id: u32,
+    /// MiB.
+    pub memory_mb: i64,
+    /// Shared CPUs.
+    pub cpus: i64,
+    /// CPUs that nobody else gets.
+    pub pinned: CpuSet,
+    /// Of what size the pages of its memory are, KiB.
+    pub pagesize_kb: i64,
 }
 
 /// What a host cannot give although it seemed to fit; Nova raises an exception there.
@@ -260,8 +266,8 @@ impl Topology {
             cell.memory_usage_mb = cell.memory_usage_mb.saturating_add(taken.memory_mb).max(0);
             cell.cpu_usage = cell.cpu_usage.saturating_add(taken.cpus).max(0);
             cell.pinned_cpus.add(&taken.pinned);
-            let (size, count) = taken.pages;
-            for pages in cell.mempages.iter_mut().filter(|pages| pages.size_kb == size) {
+            let count = taken.memory_mb.saturating_mul(KB_PER_MB) / taken.pagesize_kb.max(1);
+            for pages in cell.mempages.iter_mut().filter(|pages| pages.size_kb == taken.pagesize_kb) {
                 pages.used = pages.used.saturating_add(count).max(0);
             }
         }
@@ -270,7 +276,7 @@ impl Topology {
 
 impl Cell {
     fn usage_of(&self, guest: &InstanceCell, pinned_cpus: &CpuSet) -> Result<CellUsage, UsageError> {
-        let size = match guest.pagesize {
+        let pagesize_kb = match guest.pagesize {
             0 => self.smallest_page().ok_or(UsageError::NoPages(self.id))?,
             size => size,
         };
@@ -292,7 +298,7 @@ impl Cell {
             memory_mb: guest.memory_mb,
             cpus: guest.cpuset.len() as i64,
             pinned,
-            pages: (size, guest.memory_mb.saturating_mul(KB_PER_MB) / size.max(1)),
+            pagesize_kb,
         })
     }
 }

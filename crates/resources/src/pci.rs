@@ -95,7 +95,7 @@ impl std::error::Error for RequestError {}
 
 /// What requests take: pools without their count, with how many devices of each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Usage(Vec<(Pool, u32)>);
+pub struct Usage(pub Vec<(Pool, u32)>);
 
 /// Puts pools into the order in which they are taken from: those with the fewest properties first.
 pub fn sort(pools: &mut [Pool]) {

@@ -16,6 +16,7 @@
 //! | 1.4 | `select_destinations(..., flavor)`, `reserve` with groups and flavors | as before |
 //! | 1.4 | `reload_policy()`, `get_policies()` → [`Policies`], of all schedulers: whoever takes the call asks the others | call |
 //! | 1.4 | `own_policy(reload)` → [`PolicyStatus`]: one scheduler's own | fanout, answered by all |
+//! | 1.5 | `reserve` with NUMA cells and PCI devices | as before |
 //!
 //! The 1.0 methods keep the names and shapes that Nova's scheduler had in 2012; the rest is ours.
 
@@ -29,7 +30,7 @@ use novella_messaging::{
 };
 use novella_objects::{
     Capabilities, Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, HostSummary, Policies,
-    PolicyStatus, Reserve, SelectDestinations, ServiceSummary, UpdateServiceCapabilities,
+    PolicyStatus, Reserve, ReserveEntry, SelectDestinations, ServiceSummary, UpdateServiceCapabilities,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -154,8 +155,16 @@ impl SchedulerApi {
 
     /// Tells every scheduler of a decision.
     pub async fn reserve(&self, reserve: &Reserve, timeout: Duration) -> Result<(), RpcError> {
-        let news = reserve.entries.iter().any(|entry| entry.group.is_some() || entry.flavor.is_some());
-        let target = self.at(if news { 4 } else { 1 }).fanout();
+        let any = |has: fn(&ReserveEntry) -> bool| reserve.entries.iter().any(has);
+        let minor =
+            if any(|entry| !entry.numa_topology.is_empty() || !entry.pci.is_empty() || entry.not_building) {
+                5
+            } else if any(|entry| entry.group.is_some() || entry.flavor.is_some()) {
+                4
+            } else {
+                1
+            };
+        let target = self.at(minor).fanout();
         self.client.cast(&target, "reserve", reserve, timeout).await
     }
 
@@ -309,7 +318,7 @@ pub struct SchedulerServer<E>(pub Arc<E>);
 #[async_trait]
 impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
     fn version(&self) -> Version {
-        Version::new(1, 4)
+        Version::new(1, 5)
     }
 
     fn methods(&self) -> &[&'static str] {

@@ -9,7 +9,6 @@ use novella_service::config::{
 use serde::{Deserialize, Serialize};
 
 use crate::manager::MAX_ALTERNATES;
-use crate::policy;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -392,9 +391,6 @@ impl SchedulerConfig {
             if let Err(error) = name.parse::<FilterKind>() {
                 problems.push(Problem::new(&[key], error.to_string(), "write one of these"));
             }
-        }
-        for unfed in policy::unfed(&engine.options(), "") {
-            problems.push(Problem::new(&[key], unfed.what, unfed.fix));
         }
         for (key, value) in [
             ("filter_scheduler.ram_weight_multiplier", engine.ram_weight_multiplier),

@@ -37,7 +37,7 @@ use tracing::{info, warn};
 
 pub use config::SchedulerConfig;
 pub use manager::{MAX_ALTERNATES, MAX_INSTANCES, ManagerOptions, RequestCounters, SchedulerManager};
-pub use policy::{PolicySource, parse_live};
+pub use policy::PolicySource;
 
 /// Reports in the fanout queue at most, per host: a host reports once per interval and the queue's TTL is three.
 const QUEUED_REPORTS_PER_HOST: u32 = 4;

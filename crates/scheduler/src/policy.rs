@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use novella_filter_scheduler::{BadPolicy, FilterKind, FilterScheduler, PolicyFile, SchedulerOptions};
+use novella_filter_scheduler::{BadPolicy, FilterScheduler, PolicyFile, SchedulerOptions};
 use novella_messaging::{CallError, CallOptions};
 use novella_objects::{Policies, PolicyProblem, PolicyReload, PolicyStatus};
 use novella_rpcapi::{OwnPolicy, SchedulerApi};
@@ -27,15 +27,6 @@ const MAX_BYTES: u64 = 16 << 20;
 /// How long all schedulers together may take to answer, and how long after the last answer no other is expected.
 const GATHER_TIMEOUT: Duration = Duration::from_secs(7);
 const GATHER_QUIET: Duration = Duration::from_secs(1);
-
-/// Filters that read what no agent reports, and what that is.
-const UNFED: [(FilterKind, &str); 5] = [
-    (FilterKind::SimpleCidrAffinity, "host_ip"),
-    (FilterKind::Metrics, "metrics"),
-    (FilterKind::ImageProperties, "supported_instances"),
-    (FilterKind::NumaTopology, "what is used of NUMA cells"),
-    (FilterKind::PciPassthrough, "PCI devices"),
-];
 
 /// Where the policy is read from.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +52,7 @@ impl PolicySource {
     pub fn read(&self) -> Result<PolicyFile, BadPolicy> {
         match &self.file {
             None => Ok(PolicyFile { options: self.options.clone(), ..PolicyFile::default() }),
-            Some(file) => parse_live(&read_file(file).map_err(|error| {
+            Some(file) => PolicyFile::parse(&read_file(file).map_err(|error| {
                 let what = format!("cannot read {}: {error}", file.display());
                 refusal(
                     what,
@@ -80,26 +71,6 @@ fn read_file(file: &PathBuf) -> std::io::Result<String> {
         )));
     }
     std::fs::read_to_string(file)
-}
-
-/// Checks a policy that a scheduler is to work by: beside what [`PolicyFile::parse`] asks, its filters must have what they
-/// read in the reports of agents.
-pub fn parse_live(text: &str) -> Result<PolicyFile, BadPolicy> {
-    let policy = PolicyFile::parse(text)?;
-    let problems: Vec<_> = unfed(&policy.options, text).collect();
-    if problems.is_empty() { Ok(policy) } else { Err(BadPolicy { problems }) }
-}
-
-/// Enabled filters that no agent feeds.
-pub(crate) fn unfed(options: &SchedulerOptions, text: &str) -> impl Iterator<Item = PolicyProblem> {
-    let enabled = UNFED.into_iter().filter(|(kind, _)| options.enabled_filters.contains(kind));
-    enabled.map(move |(kind, missing)| PolicyProblem {
-        line: 1 + text.lines().position(|line| line.contains(&format!("\"{kind}\""))).unwrap_or(0),
-        key: "filter_scheduler.enabled_filters".to_owned(),
-        what: format!("{kind} reads {missing}, which no agent reports, so it would refuse hosts for nothing"),
-        did_you_mean: None,
-        fix: format!("remove {kind}; `novella evaluate` can use it"),
-    })
 }
 
 fn refusal(what: String, fix: &str) -> BadPolicy {
@@ -279,25 +250,5 @@ impl SchedulerManager {
         policies.schedulers.sort_by(|a, b| a.scheduler.cmp(&b.scheduler));
         policies.failures.sort();
         Ok(policies)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn filters_that_nobody_feeds_are_refused_with_the_reason() {
-        let text = "[filter_scheduler]\nenabled_filters = [\n  \"RamFilter\",\n  \"MetricsFilter\"]";
-        let BadPolicy { problems } = parse_live(text).unwrap_err();
-        assert_eq!((problems.len(), problems[0].line), (1, 4));
-        assert!(
-            problems[0].what.contains("MetricsFilter reads metrics, which no agent reports"),
-            "{problems:?}"
-        );
-        let all: Vec<_> =
-            FilterKind::ALL.iter().filter(|kind| UNFED.iter().all(|(unfed, _)| unfed != *kind)).collect();
-        let names: Vec<_> = all.iter().map(|kind| format!("\"{kind}\"")).collect();
-        assert!(parse_live(&format!("[filter_scheduler]\nenabled_filters = [{}]", names.join(", "))).is_ok());
     }
 }

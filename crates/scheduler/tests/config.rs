@@ -17,11 +17,6 @@ fn bad_settings_are_named_with_a_fix() {
         ("NOVELLA_REPORTS__ANSWER_WINDOW", "10s", "longer than waiting"),
         ("NOVELLA_RESERVATIONS__MAX_HOLD", "1s", "longer than the longest allowed"),
         ("NOVELLA_FILTER_SCHEDULER__ENABLED_FILTERS", "[\"RamFiler\"]", "there is no filter \"RamFiler\""),
-        (
-            "NOVELLA_FILTER_SCHEDULER__ENABLED_FILTERS",
-            "[\"MetricsFilter\"]",
-            "reads metrics, which no agent reports",
-        ),
         ("NOVELLA_FILTER_SCHEDULER__RAM_WEIGHT_MULTIPLIER", "1e300", "a multiplier is 0 or of a size"),
         ("NOVELLA_REPORTS__MAX_HOSTS", "0", "at least 1"),
         ("NOVELLA_REPORTS__FORGET_AFTER", "9999999years", "longer than any scheduler runs"),

@@ -7,7 +7,6 @@ use novella_filter_scheduler::{BadPolicy, PolicyFile};
 use novella_messaging::CallOptions;
 use novella_objects::{Policies, PolicyChange, PolicyReload, PolicyStatus};
 use novella_rpcapi::SchedulerApi;
-use novella_scheduler::parse_live;
 use novella_service::exit::Failure;
 use serde::Serialize;
 use serde_json::json;
@@ -79,7 +78,7 @@ fn read(file: &Path) -> Result<Result<PolicyFile, BadPolicy>, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         Failure::new(USAGE, format!("cannot read {}", file.display())).because(error).next("check the path")
     })?;
-    Ok(parse_live(&text))
+    Ok(PolicyFile::parse(&text))
 }
 
 /// Checks a file.

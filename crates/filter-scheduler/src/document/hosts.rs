@@ -182,11 +182,6 @@ fn capabilities<'a>(host: &'a Host<'_>) -> Result<Capabilities<'a>, BadDocument>
     };
     let text = |text: &str| Json::of(text).expect("any text can be written as JSON");
     attribute("uuid", host.uuid.filter(|_| of_nova).map(|uuid| text(&uuid.to_string())));
-    attribute("host_ip", host.host_ip.as_deref().map(text));
-    for (name, value) in [("supported_instances", &host.supported_instances), ("metrics", &host.metrics)] {
-        let empty = of_nova.then(|| Json::of::<[u8; 0]>(&[]).expect("an empty list is JSON"));
-        attribute(name, value.as_ref().map(borrowed).or(empty));
-    }
     let told: Vec<&str> = [
         ("uuid", host.uuid.is_some()),
         ("host_ip", host.host_ip.is_some()),
@@ -230,7 +225,17 @@ fn capabilities<'a>(host: &'a Host<'_>) -> Result<Capabilities<'a>, BadDocument>
     if let Some((twice, _)) = host.facts.iter().find(|(name, _)| host.stats.get(name).is_some()) {
         return Err(BadDocument::new(format!("facts.{twice}"), "it is in stats too; once is enough"));
     }
-    report.novella = Some(Box::new(NovellaReport { facts, ..NovellaReport::default() }));
+    let list = |list: &'a Option<Json<'_>>| {
+        let empty = of_nova.then(|| Json::of::<[u8; 0]>(&[]).expect("an empty list is JSON"));
+        list.as_ref().map(borrowed).or(empty)
+    };
+    report.novella = Some(Box::new(NovellaReport {
+        facts,
+        host_ip: host.host_ip.as_deref().map(Cow::Borrowed),
+        supported_instances: list(&host.supported_instances),
+        metrics: list(&host.metrics),
+        ..NovellaReport::default()
+    }));
     Ok(report)
 }
 

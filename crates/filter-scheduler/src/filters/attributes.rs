@@ -19,9 +19,7 @@ pub(super) fn computed(name: &str) -> Option<fn(&HostState<'_>) -> Json> {
         "vcpus_total" => |h| Json::Int(h.reported().vcpus_total.into()),
         "vcpus_used" => |h| Json::Int(h.used().vcpus.into()),
         "num_instances" => |h| Json::Int(h.used().instances.into()),
-        "num_io_ops" => {
-            |h| Json::Int(i128::from(h.reported().num_io_ops) + i128::from(h.consumed().instances))
-        }
+        "num_io_ops" => |h| Json::Int(h.num_io_ops().into()),
         "failed_builds" => |h| Json::Int(h.reported().failed_builds.into()),
         "cpu_allocation_ratio" => |h| Json::Float(h.reported().ratios.cpu),
         "ram_allocation_ratio" => |h| Json::Float(h.reported().ratios.ram),

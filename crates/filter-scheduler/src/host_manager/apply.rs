@@ -8,6 +8,7 @@ use std::time::Duration;
 use novella_objects::{Capabilities, HostWarning, NovellaReport};
 
 use super::claims::{ClaimChange, More};
+use super::devices::{self, takes_devices};
 use super::identity::{Identity, NameHolder, Verdict, judge};
 use super::liveness::{Hearing, Liveness};
 use super::outcome::{Applied, BadReport, Event, Fault};
@@ -15,13 +16,15 @@ use super::record::{Record, inventories, resources};
 use super::reported::Difference;
 use super::reservations::Kind;
 use super::{COMPUTE, HostManager, check};
-use crate::{Resources, Row, Status, Unusable};
+use crate::{Devices, Resources, Row, Status, Unusable};
 
 /// What a report changes, after everything that could refuse it was asked.
 struct Plan {
     difference: Difference,
     claims: Option<ClaimChange>,
     resources: Resources,
+    /// What is left of NUMA cells and PCI devices, if it may be other than before.
+    devices: Option<Devices>,
 }
 
 impl HostManager {
@@ -49,14 +52,7 @@ impl HostManager {
         if service_name != COMPUTE {
             check::name("service_name", service_name)?;
             check::words(caps)?;
-            return Ok(self.services.apply(
-                service_name,
-                host,
-                caps,
-                &mut self.cpu_infos,
-                &self.options,
-                now,
-            ));
+            return Ok(self.services.apply(service_name, host, caps, &mut self.texts, &self.options, now));
         }
         check::integers(caps)?;
         let by_name = self.table.row_of(host);
@@ -215,16 +211,20 @@ impl HostManager {
     /// Asks everything that can refuse a report. Changes nothing.
     fn plan(&mut self, row: Row, caps: &Capabilities<'_>) -> Result<Plan, BadReport> {
         let record = self.record(row);
-        let difference = record.reported.compare(caps, &self.cpu_infos);
+        let difference = record.reported.compare(caps, &self.texts);
         if difference.in_text() {
             check::words(caps)?;
         }
         let claims = record.claims.compare(caps.novella.as_ref().map_or(&[], |report| &report.claims))?;
+        let reported = caps.novella.iter().flat_map(|report| &report.claims);
+        let takers = || record.claims.take_devices() || reported.clone().any(takes_devices);
+        let devices = difference.in_devices() || (claims.is_some() && takers());
+        let devices = devices.then(|| devices::devices(caps)).transpose()?;
         let resources = resources(caps);
         if *self.table.view(row).reported() != resources {
             resources.check().map_err(unusable)?;
         }
-        Ok(Plan { difference, claims, resources })
+        Ok(Plan { difference, claims, resources, devices })
     }
 
     /// Writes a report that nothing refused. Returns how many reservations it settled; `None` for a goodbye.
@@ -237,13 +237,13 @@ impl HostManager {
         gap: u64,
         now: Duration,
     ) -> Option<u32> {
-        let Self { table, records, cpu_infos, .. } = self;
+        let Self { table, records, texts, .. } = self;
         let record = records[row.index()].as_deref_mut().expect("every host in the table has a record");
         if *table.view(row).reported() != plan.resources {
             table.set_resources(row, &plan.resources).expect("the plan checked the resources");
         }
         if plan.difference.any() {
-            record.reported.replace(caps, plan.difference, cpu_infos);
+            record.reported.replace(caps, plan.difference, texts);
             let zone = caps.novella.as_ref().and_then(|report| report.availability_zone.as_deref());
             table.set_zone(row, zone);
             table.set_capabilities(row, caps);
@@ -252,6 +252,9 @@ impl HostManager {
         }
         if plan.difference.any() || plan.claims.is_some() {
             table.set_inventories(row, inventories(caps));
+        }
+        if let Some(devices) = &plan.devices {
+            table.set_devices(row, devices);
         }
         record.refresh(caps);
         let before = std::mem::replace(&mut record.identity, identity).map(|identity| identity.uuid);

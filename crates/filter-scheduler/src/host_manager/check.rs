@@ -94,7 +94,13 @@ pub(crate) fn claim(claim: &Claim<'_>) -> Result<(), BadReport> {
     if let Some(flavor) = &claim.flavor {
         name("novella.claims.flavor", flavor)?;
     }
-    count("novella.claims.image", claim.image.as_ref().map_or(0, |image| image.get().len()), MAX_TEXT)?;
+    for (key, text) in [
+        ("novella.claims.image", &claim.image),
+        ("novella.claims.numa_topology", &claim.numa_topology),
+        ("novella.claims.pci", &claim.pci),
+    ] {
+        count(key, text.as_ref().map_or(0, |text| text.get().len()), MAX_TEXT)?;
+    }
     classes(
         "novella.claims.resources",
         claim.resources.0.len(),
@@ -143,7 +149,11 @@ pub(crate) fn words(caps: &Capabilities<'_>) -> Result<(), BadReport> {
         }
         count("novella.facts", report.facts.0.len(), MAX_ENTRIES)?;
         kept += report.facts.iter().map(|(key, text)| key.len() + text.get().len()).sum::<usize>();
-        kept += report.numa_topology.as_ref().map_or(0, |text| text.get().len());
+        if let Some(address) = &report.host_ip {
+            name("novella.host_ip", address)?;
+        }
+        let texts = [&report.supported_instances, &report.metrics, &report.numa_topology, &report.pci_pools];
+        kept += texts.into_iter().flatten().map(|text| text.get().len()).sum::<usize>();
         kept += report.disabled_reason.as_ref().map_or(0, |text| text.len());
     }
     count("capabilities", kept, MAX_TEXT)

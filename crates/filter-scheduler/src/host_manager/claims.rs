@@ -7,6 +7,7 @@ use novella_objects::{Claim, Entries};
 use uuid::Uuid;
 
 use super::check;
+use super::devices::takes_devices;
 use super::outcome::BadReport;
 use super::packed::{Packed, Sink};
 use super::views::raw;
@@ -43,19 +44,26 @@ impl ClaimRow {
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     rows: Vec<ClaimRow>,
-    /// Groups, flavors, images and custom resources; empty when no claim has any.
+    /// Groups, flavors, images, devices and custom resources; empty when no claim has any.
     more: Packed,
 }
 
-/// Puts the parts of claims that not all have: position, group, flavor, image, resources.
+/// Puts the parts of claims that not all have: position, group, flavor, image, NUMA cells, PCI devices, resources.
 fn put_more(claims: &[Claim<'_>], sink: &mut Sink<'_>) {
     for (at, claim) in claims.iter().enumerate() {
         let Claim { group, flavor, image, resources, .. } = claim;
-        if group.is_some() || flavor.is_some() || image.is_some() || !resources.is_empty() {
+        if group.is_some()
+            || flavor.is_some()
+            || image.is_some()
+            || !resources.is_empty()
+            || takes_devices(claim)
+        {
             sink.number(at as u64);
             sink.optional(group.as_deref());
             sink.optional(flavor.as_deref());
-            sink.optional(image.as_ref().map(|image| image.get()));
+            for text in [image, &claim.numa_topology, &claim.pci] {
+                sink.optional(text.as_ref().map(|text| text.get()));
+            }
             sink.number(claim.resources.0.len() as u64);
             for (class, amount) in claim.resources.iter() {
                 sink.text(class);
@@ -74,8 +82,18 @@ pub(crate) struct More<'a> {
     pub image: Option<&'a str>,
 }
 
+/// What a claim takes besides amounts.
+#[derive(Default)]
+struct Takes<'a> {
+    /// JSON text.
+    numa_topology: Option<&'a str>,
+    /// JSON text.
+    pci: Option<&'a str>,
+    resources: Entries<'a, u64>,
+}
+
 /// Reads what [`put_more`] put, each with the claim's position.
-fn read_more(packed: &Packed) -> impl Iterator<Item = (usize, More<'_>, Entries<'_, u64>)> {
+fn read_more(packed: &Packed) -> impl Iterator<Item = (usize, More<'_>, Takes<'_>)> {
     let mut pieces = packed.read();
     std::iter::from_fn(move || {
         if pieces.is_empty() {
@@ -83,9 +101,10 @@ fn read_more(packed: &Packed) -> impl Iterator<Item = (usize, More<'_>, Entries<
         }
         let at = pieces.number() as usize;
         let more = More { group: pieces.optional(), flavor: pieces.optional(), image: pieces.optional() };
+        let (numa_topology, pci) = (pieces.optional(), pieces.optional());
         let resources = pieces.number();
         let resources = (0..resources).map(|_| (pieces.text().into(), pieces.number())).collect();
-        Some((at, more, Entries(resources)))
+        Some((at, more, Takes { numa_topology, pci, resources: Entries(resources) }))
     })
 }
 
@@ -173,6 +192,11 @@ impl Claims {
         read_more(&self.more).filter_map(|(at, more, _)| Some((self.rows[at].uuid, more.group?)))
     }
 
+    /// Whether any of them has NUMA cells or PCI devices.
+    pub fn take_devices(&self) -> bool {
+        read_more(&self.more).any(|(_, _, takes)| takes.numa_topology.is_some() || takes.pci.is_some())
+    }
+
     /// What the claim of an instance takes of further resource classes, as reported.
     pub fn resources_of(&self, uuid: Uuid) -> Vec<(String, u64)> {
         if self.more.read().is_empty() {
@@ -196,12 +220,14 @@ impl Claims {
                 ..Claim::default()
             })
             .collect();
-        for (at, more, resources) in read_more(&self.more) {
+        for (at, more, takes) in read_more(&self.more) {
             let claim = &mut claims[at];
             claim.group = more.group.map(Into::into);
             claim.flavor = more.flavor.map(Into::into);
             claim.image = more.image.map(raw);
-            claim.resources = resources;
+            claim.numa_topology = takes.numa_topology.map(raw);
+            claim.pci = takes.pci.map(raw);
+            claim.resources = takes.resources;
         }
         claims
     }
@@ -221,6 +247,11 @@ mod tests {
         let mut claims = Claims::default();
         let mut there: Vec<(Uuid, Option<String>)> = Vec::new();
         let grouped = Claim { group: Some("g".into()), flavor: Some("small".into()), ..claim(2, 2) };
+        let with_devices = Claim {
+            numa_topology: Some(raw(r#"[{"id":0,"memory_mb":1,"pagesize_kb":4}]"#)),
+            pci: Some(raw(r#"[{"vendor_id":"8086","product_id":"1572","dev_type":"type-VF","count":1}]"#)),
+            ..claim(6, 6)
+        };
         let with_resources = Claim { resources: Entries(vec![("CUSTOM_GPU".into(), 2)]), ..claim(3, 3) };
         for list in [
             vec![claim(1, 1), claim(2, 2), claim(3, 3)],
@@ -236,6 +267,8 @@ mod tests {
             vec![claim(5, 5), claim(2, 2), claim(4, 4)],
             vec![claim(5, 5), Claim { group: Some("h".into()), ..claim(2, 2) }, claim(4, 4)],
             vec![claim(4, 4), claim(2, 2)],
+            vec![grouped.clone(), with_resources.clone(), with_devices.clone()],
+            vec![grouped.clone(), with_resources.clone(), Claim { pci: None, ..with_devices.clone() }],
             vec![grouped, with_resources],
             vec![],
         ] {
@@ -258,6 +291,7 @@ mod tests {
             there.sort();
             assert_eq!((&there, claims.list()), (&listed, list.clone()));
             let grouped: Vec<_> = claims.grouped().map(|(uuid, group)| owned(uuid, Some(group))).collect();
+            assert_eq!(claims.take_devices(), list.iter().any(takes_devices));
             assert_eq!(grouped.len(), list.iter().filter(|claim| claim.group.is_some()).count());
             assert!(claims.compare(&list).unwrap().is_none());
         }

@@ -17,6 +17,7 @@ mod apply;
 mod capacity;
 mod check;
 mod claims;
+mod devices;
 mod explain;
 mod identity;
 mod liveness;
@@ -51,7 +52,7 @@ use claims::ClaimRow;
 use liveness::Outages;
 use members::Members;
 use record::Record;
-use reported::CpuInfos;
+use reported::Texts;
 use reservations::{Place, Reservation, Reservations};
 use services::Services;
 
@@ -78,7 +79,7 @@ pub struct HostManager {
     policy_hash: String,
     reservations: Reservations,
     services: Services,
-    cpu_infos: CpuInfos,
+    texts: Texts,
     outages: Outages,
     /// No host's liveness changes by itself before this.
     next_watch: Duration,
@@ -105,7 +106,7 @@ impl HostManager {
             members: Members::default(),
             reservations: Reservations::default(),
             services: Services::default(),
-            cpu_infos: CpuInfos::default(),
+            texts: Texts::default(),
             outages: Outages::default(),
             next_watch: Duration::MAX,
             ask_again: Vec::new(),
@@ -198,8 +199,13 @@ impl HostManager {
 
     /// Counts a reservation on its row.
     fn hold(&mut self, uuid: Uuid) {
-        if let Some(Reservation { place: Place::Row(row), allocation, .. }) = self.reservations.get(&uuid) {
+        if let Some(Reservation { place: Place::Row(row), allocation, devices, .. }) =
+            self.reservations.get(&uuid)
+        {
             self.table.allocate(*row, allocation);
+            if let Some(devices) = devices {
+                self.table.put_taken_devices(*row, uuid, devices);
+            }
             self.assume(uuid);
         }
     }
@@ -228,7 +234,7 @@ impl HostManager {
         let Some(mut record) = self.records[row.index()].take() else { return };
         self.claims -= record.claims.rows().len();
         record.claims.grouped().for_each(|(uuid, group)| self.members.forget(row, uuid, Some(group)));
-        record.reported.release(&mut self.cpu_infos);
+        record.reported.release(&mut self.texts);
         if let Some(identity) = record.identity {
             self.by_identity.remove(&identity.uuid);
         }

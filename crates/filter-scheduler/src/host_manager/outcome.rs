@@ -7,6 +7,8 @@ use std::fmt;
 
 use uuid::Uuid;
 
+use crate::BadDevices;
+
 /// What became of one report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
@@ -73,7 +75,7 @@ pub struct BadReport {
 }
 
 /// What is wrong with a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing where something must be.
     Empty,
@@ -87,17 +89,20 @@ pub enum Fault {
     Absurd(u64),
     /// An overcommit ratio that is not a positive number of sensible size.
     Ratio,
+    /// NUMA cells or PCI devices that cannot be counted with.
+    Devices(BadDevices),
 }
 
 impl fmt::Display for BadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = self.key;
-        match self.fault {
+        match &self.fault {
             Fault::Empty => write!(f, "{key} is empty"),
             Fault::TooLong(limit) => write!(f, "{key} is longer than {limit}"),
             Fault::ControlCharacter => write!(f, "{key} has a control character"),
             Fault::Negative => write!(f, "{key} is negative"),
             Fault::Absurd(limit) => write!(f, "{key} is larger than {limit}"),
+            Fault::Devices(reason) => write!(f, "{key}: {reason}"),
             Fault::Ratio => write!(f, "{key} is not above 0 and at most {}", crate::MAX_RATIO),
         }
     }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::reservations::{Kind, Place, Reservation};
 use super::{HostManager, check};
+use crate::devices::DeviceUsage;
 use crate::fnv::Fnv;
 use crate::{
     Allocation, Amounts, ClassAmounts, Failure, FilterScheduler, HostTable, Pick, Selected, Status, Terms,
@@ -231,9 +232,11 @@ impl HostManager {
         let kind = kind(spec).shared();
         for selection in &decision.selections {
             let row = self.table.row_of(&selection.host).expect("the engine picks hosts of the table");
+            let devices = self.table.taken_devices(row, selection.instance_uuid).cloned().map(Box::new);
             let reservation = Reservation {
                 place: Place::Row(row),
                 allocation: allocation.clone(),
+                devices,
                 spec_hash,
                 expires: now.saturating_add(hold),
                 decision_id: Arc::clone(&decision_id),
@@ -348,18 +351,23 @@ impl HostManager {
             if self.claimed_on(entry.uuid).is_some() || self.is_same(entry, &decision_id) {
                 continue;
             }
+            let devices = DeviceUsage::read(&entry.numa_topology, &entry.pci);
             if self.reservations.get(&entry.uuid).is_some()
                 || self.reservations.len() >= self.options.max_reservations
                 || decision_id.len() > MAX_DECISION_ID
                 || !is_sane(entry)
+                || devices.is_err()
             {
                 self.counters.peer_refused += 1;
                 continue;
             }
+            let devices = devices.map(|usage| DeviceUsage { failed: entry.not_building, ..usage });
+            let devices = devices.ok().filter(|usage| *usage != DeviceUsage::default()).map(Box::new);
             let row = self.table.row_of(&entry.host);
             let reservation = Reservation {
                 place: row.map_or_else(|| Place::Awaited(entry.host.as_str().into()), Place::Row),
                 allocation: allocation(entry),
+                devices,
                 spec_hash: entry.spec_hash,
                 expires,
                 decision_id: Arc::clone(&decision_id),
@@ -418,6 +426,7 @@ impl HostManager {
 fn entry(uuid: Uuid, host: &str, reservation: &Reservation) -> ReserveEntry {
     let Amounts { vcpus, memory_mb, disk_gb, .. } = reservation.allocation.amounts;
     let resources = reservation.allocation.resources.iter();
+    let (numa_topology, pci) = reservation.devices.as_deref().map(DeviceUsage::write).unwrap_or_default();
     ReserveEntry {
         uuid,
         host: host.to_owned(),
@@ -428,6 +437,9 @@ fn entry(uuid: Uuid, host: &str, reservation: &Reservation) -> ReserveEntry {
         spec_hash: reservation.spec_hash,
         group: reservation.more().group.map(Into::into),
         flavor: reservation.more().flavor.map(Into::into),
+        numa_topology,
+        pci,
+        not_building: reservation.devices.as_ref().is_some_and(|usage| usage.failed),
     }
 }
 

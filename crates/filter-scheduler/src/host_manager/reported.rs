@@ -1,8 +1,9 @@
 //! What a service said of itself, kept small: Nova's integers as they are, the rest as one block of words.
 //!
-//! The block holds, in this order: node name, hypervisor type, zone, why disabled, NUMA text; then, each after its count, the keys
-//! that nobody knows with their JSON text, traits, custom resources, and the operator's facts. CPU descriptions
-//! are shared by all hosts of one model.
+//! The block holds, in this order: node name, hypervisor type, zone, why disabled, address; then, each after its count, the
+//! keys that nobody knows with their JSON text, traits, custom resources, and the operator's facts. Long texts that all
+//! hosts of one model have alike are shared: CPU, NUMA cells, PCI devices, what the host can run. Metrics stand apart,
+//! because they are other ones in every report.
 
 use novella_objects::{Capabilities, Entries, Inventory};
 use serde_json::{Map, Number, Value};
@@ -10,15 +11,46 @@ use serde_json::{Map, Number, Value};
 use super::packed::{Packed, Pieces, Sink};
 use crate::dictionary::Dictionary;
 
-/// CPU descriptions, one for each distinct text.
-pub(crate) type CpuInfos = Dictionary<Box<str>>;
+/// Long texts, one for each distinct.
+pub(crate) type Texts = Dictionary<Box<str>>;
+
+/// The long texts of a report, in the order of [`Reported::texts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Text {
+    CpuInfo,
+    SupportedInstances,
+    NumaTopology,
+    PciPools,
+}
+
+const TEXTS: [Text; 4] = [Text::CpuInfo, Text::SupportedInstances, Text::NumaTopology, Text::PciPools];
+
+impl Text {
+    /// As reported.
+    pub fn of<'c>(self, caps: &'c Capabilities<'_>) -> Option<&'c str> {
+        let report = caps.novella.as_deref();
+        let text = match self {
+            Self::CpuInfo => return caps.cpu_info.as_ref().map(|text| text.get()),
+            Self::SupportedInstances => &report?.supported_instances,
+            Self::NumaTopology => &report?.numa_topology,
+            Self::PciPools => &report?.pci_pools,
+        };
+        text.as_ref().map(|text| text.get())
+    }
+}
+
+fn metrics<'c>(caps: &'c Capabilities<'_>) -> Option<&'c str> {
+    caps.novella.as_ref()?.metrics.as_ref().map(|text| text.get())
+}
 
 /// One service's last report.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Reported {
     integers: Integers,
     words: Packed,
-    cpu_info: Option<u32>,
+    /// Symbols of its long texts.
+    texts: [Option<u32>; TEXTS.len()],
+    metrics: Option<Box<str>>,
     /// The report says `"enabled": false`, or the operator disabled the host.
     pub disabled: bool,
 }
@@ -74,13 +106,15 @@ impl Integers {
 pub(crate) struct Difference {
     integers: bool,
     words: bool,
-    cpu_info: bool,
+    /// Long texts.
+    texts: [bool; TEXTS.len()],
+    metrics: bool,
 }
 
 impl Difference {
     /// True when there is any.
     pub fn any(self) -> bool {
-        self.integers || self.words || self.cpu_info
+        self.integers || self.in_text()
     }
 
     /// True when words differ: zone, traits, facts among them.
@@ -90,7 +124,12 @@ impl Difference {
 
     /// True when texts differ, which then must be checked.
     pub fn in_text(self) -> bool {
-        self.words || self.cpu_info
+        self.words || self.metrics || self.texts.contains(&true)
+    }
+
+    /// True when NUMA cells or PCI devices differ.
+    pub fn in_devices(self) -> bool {
+        self.texts[Text::NumaTopology as usize] || self.texts[Text::PciPools as usize]
     }
 }
 
@@ -100,7 +139,7 @@ fn put_words(caps: &Capabilities<'_>, sink: &mut Sink<'_>) {
     sink.optional(caps.hypervisor_type.as_deref());
     sink.optional(report.and_then(|r| r.availability_zone.as_deref()));
     sink.optional(report.and_then(|r| r.disabled_reason.as_deref()));
-    sink.optional(report.and_then(|r| r.numa_topology.as_ref()).map(|text| text.get()));
+    sink.optional(report.and_then(|r| r.host_ip.as_deref()));
     sink.number(caps.extra.len() as u64);
     for (key, text) in &caps.extra {
         sink.text(key);
@@ -147,7 +186,7 @@ pub(crate) struct Words<'a> {
     pub hypervisor_type: Option<&'a str>,
     pub availability_zone: Option<&'a str>,
     pub disabled_reason: Option<&'a str>,
-    pub numa_topology: Option<&'a str>,
+    pub host_ip: Option<&'a str>,
     pub extra: Vec<(&'a str, &'a str)>,
     pub traits: Vec<&'a str>,
     pub resources: Entries<'a, Inventory>,
@@ -156,17 +195,17 @@ pub(crate) struct Words<'a> {
 
 impl Reported {
     /// Compares with a newer report.
-    pub fn compare(&self, caps: &Capabilities<'_>, cpu_infos: &CpuInfos) -> Difference {
-        let known = self.cpu_info.map(|symbol| &**cpu_infos.get(symbol));
+    pub fn compare(&self, caps: &Capabilities<'_>, texts: &Texts) -> Difference {
         Difference {
             integers: self.integers != Integers::of(caps),
             words: !self.words.matches(|sink| put_words(caps, sink)),
-            cpu_info: known != caps.cpu_info.as_ref().map(|text| text.get()),
+            texts: TEXTS.map(|text| self.text(text, texts) != text.of(caps)),
+            metrics: self.metrics.as_deref() != metrics(caps),
         }
     }
 
     /// Takes over what differs.
-    pub fn replace(&mut self, caps: &Capabilities<'_>, difference: Difference, cpu_infos: &mut CpuInfos) {
+    pub fn replace(&mut self, caps: &Capabilities<'_>, difference: Difference, texts: &mut Texts) {
         if difference.integers {
             self.integers = Integers::of(caps);
         }
@@ -177,16 +216,20 @@ impl Reported {
             self.disabled = report.is_some_and(|r| r.disabled_reason.is_some())
                 || enabled.is_some_and(|(_, text)| !is_truthy(text.get()));
         }
-        if difference.cpu_info {
-            self.release(cpu_infos);
-            self.cpu_info = caps.cpu_info.as_ref().map(|text| cpu_infos.acquire(text.get()));
+        for text in TEXTS.into_iter().filter(|text| difference.texts[*text as usize]) {
+            let now = text.of(caps).map(|text| texts.acquire(text));
+            let before = std::mem::replace(&mut self.texts[text as usize], now);
+            before.map(|symbol| texts.release(symbol));
+        }
+        if difference.metrics {
+            self.metrics = metrics(caps).map(Into::into);
         }
     }
 
     /// Gives shared texts back before the report is dropped.
-    pub fn release(&mut self, cpu_infos: &mut CpuInfos) {
-        if let Some(symbol) = self.cpu_info.take() {
-            cpu_infos.release(symbol);
+    pub fn release(&mut self, texts: &mut Texts) {
+        for symbol in self.texts.iter_mut().filter_map(Option::take) {
+            texts.release(symbol);
         }
     }
 
@@ -201,7 +244,7 @@ impl Reported {
         words.hypervisor_type = pieces.optional();
         words.availability_zone = pieces.optional();
         words.disabled_reason = pieces.optional();
-        words.numa_topology = pieces.optional();
+        words.host_ip = pieces.optional();
         words.extra = (0..pieces.number()).map(|_| (pieces.text(), pieces.text())).collect();
         if pieces.is_empty() {
             return words;
@@ -219,9 +262,19 @@ impl Reported {
         self.integers.iter()
     }
 
-    /// The symbol of its CPU description.
-    pub fn cpu_info(&self) -> Option<u32> {
-        self.cpu_info
+    /// One of its long texts.
+    pub fn text<'t>(&self, text: Text, texts: &'t Texts) -> Option<&'t str> {
+        self.symbol(text).map(|symbol| &**texts.get(symbol))
+    }
+
+    /// The symbol of one of its long texts.
+    pub fn symbol(&self, text: Text) -> Option<u32> {
+        self.texts[text as usize]
+    }
+
+    /// Its metrics, as JSON text.
+    pub fn metrics(&self) -> Option<&str> {
+        self.metrics.as_deref()
     }
 
     /// Why its operator disabled it.
@@ -237,11 +290,11 @@ impl Reported {
     }
 
     /// The top level of the report as JSON, without our own part.
-    pub fn to_json(&self, words: &Words<'_>, cpu_infos: &CpuInfos) -> Map<String, Value> {
+    pub fn to_json(&self, words: &Words<'_>, texts: &Texts) -> Map<String, Value> {
         let mut map: Map<String, Value> =
             self.integers.iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-        if let Some(symbol) = self.cpu_info {
-            map.insert("cpu_info".into(), json(cpu_infos.get(symbol)));
+        if let Some(text) = self.text(Text::CpuInfo, texts) {
+            map.insert("cpu_info".into(), json(text));
         }
         for (key, text) in
             [("hypervisor_hostname", words.hypervisor_hostname), ("hypervisor_type", words.hypervisor_type)]
@@ -296,23 +349,23 @@ fn is_truthy(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn round(text: &str) -> (Reported, CpuInfos) {
-        let mut infos = CpuInfos::default();
+    fn round(text: &str) -> (Reported, Texts) {
+        let mut texts = Texts::default();
         let caps: Capabilities<'_> = serde_json::from_str(text).unwrap();
         let mut reported = Reported::default();
-        let difference = reported.compare(&caps, &infos);
-        reported.replace(&caps, difference, &mut infos);
-        assert!(!reported.compare(&caps, &infos).any());
-        (reported, infos)
+        let difference = reported.compare(&caps, &texts);
+        reported.replace(&caps, difference, &mut texts);
+        assert!(!reported.compare(&caps, &texts).any());
+        (reported, texts)
     }
 
     #[test]
     fn what_was_reported_is_read_back() {
-        let (reported, infos) = round(
+        let (reported, texts) = round(
             r#"{"vcpus":4,"cpu_info":{"arch":"x86_64"},"hypervisor_hostname":"n1","hypervisor_type":"QEMU","pets":["cat"],"enabled":1,"speed":2.5}"#,
         );
         assert!(!reported.disabled);
-        let json = reported.to_json(&reported.words(), &infos);
+        let json = reported.to_json(&reported.words(), &texts);
         assert_eq!(
             Value::Object(json),
             serde_json::json!({"vcpus":4,"cpu_info":{"arch":"x86_64"},"hypervisor_hostname":"n1","hypervisor_type":"QEMU","pets":["cat"],

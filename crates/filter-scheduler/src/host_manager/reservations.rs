@@ -14,6 +14,7 @@ use novella_objects::Selection;
 use uuid::Uuid;
 
 use super::claims::More;
+use crate::devices::DeviceUsage;
 use crate::{Allocation, Row};
 
 /// Where a reservation counts.
@@ -30,6 +31,8 @@ pub(crate) enum Place {
 pub(crate) struct Reservation {
     pub place: Place,
     pub allocation: Allocation,
+    /// What it takes of NUMA cells and PCI devices.
+    pub devices: Option<Box<DeviceUsage>>,
     pub spec_hash: u64,
     pub expires: Duration,
     pub decision_id: Arc<str>,
@@ -168,6 +171,7 @@ mod tests {
                 amounts: Amounts { vcpus: 1, memory_mb: expires, disk_gb: 1, instances: 1 },
                 ..Allocation::default()
             },
+            devices: None,
             spec_hash: 1,
             expires: Duration::from_secs(expires),
             decision_id: format!("s1-{}", expires / 10).into(),

@@ -13,7 +13,7 @@ use serde_json::Number;
 
 use super::liveness::{Hearing, Liveness, Outages};
 use super::outcome::Applied;
-use super::reported::{CpuInfos, Reported};
+use super::reported::{Reported, Texts};
 use super::{COMPUTE, HostManager, HostManagerOptions};
 use crate::Status;
 
@@ -55,7 +55,7 @@ impl Services {
         service: &str,
         host: &str,
         caps: &Capabilities<'_>,
-        cpu_infos: &mut CpuInfos,
+        texts: &mut Texts,
         options: &HostManagerOptions,
         now: Duration,
     ) -> Applied {
@@ -76,8 +76,8 @@ impl Services {
             states.len() - 1
         });
         let state = &mut states[at];
-        let difference = state.reported.compare(caps, cpu_infos);
-        state.reported.replace(caps, difference, cpu_infos);
+        let difference = state.reported.compare(caps, texts);
+        state.reported.replace(caps, difference, texts);
         let goodbye = caps.novella.as_ref().is_some_and(|report| report.goodbye);
         state.hearing = Hearing::new(now, goodbye);
         match known {
@@ -92,12 +92,12 @@ impl Services {
     }
 
     /// Forgets every state that `gone` says is.
-    fn forget(&mut self, cpu_infos: &mut CpuInfos, gone: impl Fn(&Hearing) -> bool) {
+    fn forget(&mut self, texts: &mut Texts, gone: impl Fn(&Hearing) -> bool) {
         self.by_host.retain(|_, states| {
             states.retain_mut(|state| {
                 let goes = gone(&state.hearing);
                 if goes {
-                    state.reported.release(cpu_infos);
+                    state.reported.release(texts);
                 }
                 !goes
             });
@@ -106,14 +106,8 @@ impl Services {
     }
 
     /// Forgets services that have been silent for `limit`.
-    pub fn forget_silent(
-        &mut self,
-        cpu_infos: &mut CpuInfos,
-        outages: &Outages,
-        limit: Duration,
-        now: Duration,
-    ) {
-        self.forget(cpu_infos, |hearing| hearing.own_silence(outages, now) > limit);
+    pub fn forget_silent(&mut self, texts: &mut Texts, outages: &Outages, limit: Duration, now: Duration) {
+        self.forget(texts, |hearing| hearing.own_silence(outages, now) > limit);
     }
 }
 
@@ -138,7 +132,7 @@ impl HostManager {
                 widen(&mut roll_up, &key, number);
             });
         }
-        self.services.forget(&mut self.cpu_infos, stale);
+        self.services.forget(&mut self.texts, stale);
         roll_up
     }
 

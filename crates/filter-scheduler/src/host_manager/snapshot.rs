@@ -4,23 +4,24 @@
 //! those that the policy puts the host into, and a host's state is told so that it is judged the same at any time.
 //! It is copied under the lock and written out without it, as a [`Fleet`](super::Fleet) is.
 //!
-//! Left out: what no filter reads, such as why a host is disabled; the seed of random picks; and of instances' images the
-//! properties that are lists, which only ImagePropertiesWeigher would compare.
+//! Left out: what no filter reads, such as why a host is disabled.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use novella_objects::document::{Aggregate, Fleet, Host, HostInstance, Schema, UsedInventory};
 use novella_objects::{Entries, HostState as Status, Inventory, Json};
 use novella_resources::SIZES;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::HostManager;
-use super::reported::Reported;
+use super::reported::{Reported, Text};
+use crate::devices::Devices;
 use crate::document::EvaluationOptions;
+use crate::image;
 use crate::instances::InstanceKind;
 use crate::options::SchedulerOptions;
 use crate::{ClassUsage, HostState, Row, Snapshot};
@@ -32,7 +33,7 @@ pub struct MapSnapshot {
     /// In the order of the table's hosts.
     notes: Vec<Note>,
     /// By symbol.
-    cpu_infos: Vec<Option<Box<str>>>,
+    texts: Vec<Option<Box<str>>>,
     /// By symbol.
     kinds: Vec<Option<InstanceKind>>,
     aggregates: Vec<Aggregate>,
@@ -51,6 +52,8 @@ struct Note {
     instances: Vec<(Uuid, Option<u32>)>,
     /// Inventories, with what is used of them.
     resources: BTreeMap<String, UsedInventory>,
+    /// What is left of NUMA cells and PCI devices.
+    devices: Option<Arc<Devices>>,
 }
 
 impl HostManager {
@@ -66,13 +69,14 @@ impl HostManager {
                 aggregates: self.table.aggregates_of(row).to_vec(),
                 instances: self.table.instances.on(row.index()).collect(),
                 resources: self.used_inventories(row),
+                devices: self.table.shared_devices(row).cloned(),
             }
         };
         let aggregates = self.policy.aggregates.iter().map(|rule| &rule.aggregate);
         MapSnapshot {
             table: self.table.snapshot(),
             notes: self.table.rows().map(note).collect(),
-            cpu_infos: self.cpu_infos.values_by_symbol(),
+            texts: self.texts.values_by_symbol(),
             kinds: self.table.instances.kinds(),
             aggregates: aggregates
                 .map(|aggregate| Aggregate {
@@ -135,13 +139,25 @@ impl MapSnapshot {
                 _ => capabilities.push((key.into(), Json::of(&value).expect("a number is JSON"))),
             }
         }
+        // What is told in its own field counts more.
+        let named = [
+            ("host_ip", words.host_ip.is_some()),
+            ("supported_instances", note.reported.symbol(Text::SupportedInstances).is_some()),
+            ("metrics", note.reported.metrics().is_some()),
+        ];
+        let told: Vec<_> = named.into_iter().filter_map(|(name, told)| told.then_some(name)).collect();
         for (at, (key, text)) in words.extra.iter().enumerate() {
-            if !words.extra[at + 1..].iter().any(|(later, _)| later == key) {
+            let later = words.extra[at + 1..].iter().any(|(later, _)| later == key);
+            if !later && !told.contains(key) {
                 capabilities.push(((*key).into(), json(text)));
             }
         }
         let facts = words.facts.iter().map(|(key, text)| ((*key).into(), json(text)));
-        let cpu_info = note.reported.cpu_info().and_then(|symbol| self.cpu_infos[symbol as usize].as_deref());
+        let text = |text| {
+            let symbol = note.reported.symbol(text)?;
+            self.texts[symbol as usize].as_deref().map(json)
+        };
+        let (numa_topology, pci_pools) = note.devices.as_deref().map(Devices::write).unwrap_or_default();
         Host {
             host: host.host().into(),
             node: Some(host.nodename().into()),
@@ -162,9 +178,14 @@ impl MapSnapshot {
             ram_allocation_ratio: Some(reported.ratios.ram),
             disk_allocation_ratio: Some(reported.ratios.disk),
             num_instances: Some(used.instances),
-            num_io_ops: Some(reported.num_io_ops.saturating_add(host.consumed().instances)),
+            num_io_ops: Some(u32::try_from(host.num_io_ops()).unwrap_or(u32::MAX)),
             failed_builds: Some(reported.failed_builds),
-            cpu_info: cpu_info.map(json),
+            cpu_info: text(Text::CpuInfo),
+            host_ip: words.host_ip.map(Into::into),
+            supported_instances: text(Text::SupportedInstances),
+            metrics: note.reported.metrics().map(json),
+            numa_topology,
+            pci_pools,
             hypervisor_type: words.hypervisor_type.map(Into::into),
             hypervisor_version,
             facts: Entries(facts.collect()),
@@ -180,9 +201,7 @@ impl MapSnapshot {
         let Some(kind) = kind.and_then(|kind| self.kinds[kind as usize].as_ref()) else {
             return HostInstance::Uuid(uuid);
         };
-        let properties = kind.image.iter();
-        let properties: BTreeMap<_, _> =
-            properties.map(|(name, value)| (name.to_string(), Value::from(&**value))).collect();
+        let properties = image::write(&kind.image);
         HostInstance::Known {
             uuid,
             flavor: kind.flavor.as_deref().map(str::to_owned),

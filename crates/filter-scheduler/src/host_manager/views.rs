@@ -10,10 +10,10 @@ use novella_objects::{Entries, HostDetail, HostSummary, HostWarning, Json, Novel
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::HostManager;
 use super::record::Record;
-use super::reported::{self, Words};
-use crate::{HostState, Row, Snapshot};
+use super::reported::{self, Text, Words};
+use super::{HostManager, devices};
+use crate::{Devices, HostState, Row, Snapshot};
 
 /// The fleet at one instant.
 #[derive(Debug, Clone)]
@@ -107,11 +107,13 @@ impl HostManager {
         let row = self.table.row_of(host)?;
         let record = self.record(row);
         let words = record.reported.words();
-        let mut capabilities = record.reported.to_json(&words, &self.cpu_infos);
+        let mut capabilities = record.reported.to_json(&words, &self.texts);
         if record.identity.is_some() {
             capabilities.insert("novella".into(), self.novella_part(row, record, &words));
         }
         let view = self.table.view(row);
+        let (numa_topology, left) = self.table.devices(row).map(Devices::write).unwrap_or_default();
+        let pools = record.reported.text(Text::PciPools, &self.texts);
         Some(HostDetail {
             summary: Note::new(record, self.used_inventories(row), now)
                 .summary(&view, &self.options.default_availability_zone),
@@ -121,6 +123,8 @@ impl HostManager {
             sent_at: record.identity.map(|_| record.sent_at.clone()),
             resource: resource(&view),
             aggregates: self.aggregates_of(row),
+            numa_topology,
+            pci_pools: pools.map_or_else(Vec::new, |reported| devices::shown(reported, &left)),
         })
     }
 
@@ -133,6 +137,7 @@ impl HostManager {
 
     fn novella_part(&self, row: Row, record: &Record, words: &Words<'_>) -> Value {
         let Some(identity) = record.identity else { return Value::Null };
+        let text = |text| record.reported.text(text, &self.texts).map(raw);
         let report = NovellaReport {
             uuid: identity.uuid,
             incarnation: identity.incarnation,
@@ -150,14 +155,17 @@ impl HostManager {
             traits: words.traits.iter().map(|text| (*text).into()).collect(),
             resources: words.resources.clone(),
             facts: Entries(words.facts.iter().map(|(key, text)| ((*key).into(), raw(text))).collect()),
-            numa_topology: words.numa_topology.map(raw),
             measured: record.measured,
             num_io_ops: self.table.view(row).reported().num_io_ops,
             failed_builds: self.table.view(row).reported().failed_builds,
             stale_probes: Entries(
                 record.stale_probes.iter().map(|(probe, age)| ((&**probe).into(), *age)).collect(),
             ),
-            ..NovellaReport::default()
+            host_ip: words.host_ip.map(Into::into),
+            supported_instances: text(Text::SupportedInstances),
+            metrics: record.reported.metrics().map(raw),
+            numa_topology: text(Text::NumaTopology),
+            pci_pools: text(Text::PciPools),
         };
         serde_json::to_value(&report).expect("a report is made of what JSON has")
     }

@@ -95,7 +95,7 @@ impl HostManager {
             self.note(Event::Forgotten { host: self.table.host(row).to_owned() });
             self.remove(row);
         }
-        self.services.forget_silent(&mut self.cpu_infos, &self.outages, self.options.forget_after, now);
+        self.services.forget_silent(&mut self.texts, &self.outages, self.options.forget_after, now);
         self.next_watch = next.max(now + WATCH_INTERVAL);
     }
 

@@ -249,7 +249,7 @@ fn hostile_values_are_refused_with_a_reason_and_change_nothing() {
             change(&mut caps);
             let applied = m.apply_report("compute", host, &caps, s(0));
             let Applied::Bad(bad) = applied else { panic!("case {at}: {applied:?}") };
-            assert_eq!((bad.key, bad.fault), (key, fault), "case {at}: {bad}");
+            assert_eq!((bad.key, &bad.fault), (key, &fault), "case {at}: {bad}");
             assert_eq!(m.detail("h1", s(0)), before, "case {at}");
             assert_eq!((m.len(), m.by_identity.len(), m.claims), (1, 1, 1), "case {at}");
         }

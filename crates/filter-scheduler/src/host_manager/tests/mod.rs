@@ -1,6 +1,7 @@
 //! Tests of the manager as a whole: each rule by example, and everything together against a naive model.
 
 mod admission;
+mod devices;
 mod model;
 mod placing;
 mod policy;
@@ -10,7 +11,7 @@ mod views;
 use std::time::Duration;
 
 use novella_objects::{
-    Capabilities, Claim, Decision, Entries, Explanation, Flavor, Inventory, NovellaReport, Refusal,
+    Capabilities, Claim, Decision, Entries, Explanation, Flavor, Inventory, Json, NovellaReport, Refusal,
     RequestSpec, Reserved, SelectDestinations,
 };
 use uuid::Uuid;
@@ -45,6 +46,8 @@ struct Report {
     disabled_reason: Option<String>,
     traits: Vec<&'static str>,
     resources: Vec<(&'static str, Inventory)>,
+    numa_topology: Option<Json<'static>>,
+    pci_pools: Option<Json<'static>>,
 }
 
 impl Report {
@@ -63,6 +66,8 @@ impl Report {
             disabled_reason: None,
             traits: vec!["HW_CPU_X86_AVX2"],
             resources: Vec::new(),
+            numa_topology: None,
+            pci_pools: None,
         }
     }
 
@@ -83,6 +88,8 @@ impl Report {
             ended: self.ended.clone(),
             traits: self.traits.iter().map(|name| (*name).into()).collect(),
             resources: Entries(self.resources.iter().map(|(class, i)| ((*class).into(), *i)).collect()),
+            numa_topology: self.numa_topology.clone(),
+            pci_pools: self.pci_pools.clone(),
             ..NovellaReport::default()
         };
         Capabilities {

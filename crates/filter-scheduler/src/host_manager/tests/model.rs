@@ -220,14 +220,13 @@ impl Run {
         let group = self.some_group();
         let entry = ReserveEntry {
             group: group.clone(),
-            flavor: None,
             uuid: id(uuid),
             host: host.clone(),
             vcpus: 1,
             memory_mb: 1024,
             disk_gb: 1,
-            resources: Default::default(),
             spec_hash: 7,
+            ..ReserveEntry::default()
         };
         let message = Reserve {
             decision_id: decision.clone(),

@@ -19,10 +19,8 @@ fn told(uuid: u128, host: &str, ttl_ms: u64) -> Reserve {
         vcpus: 1,
         memory_mb: 1024,
         disk_gb: 1,
-        resources: Default::default(),
         spec_hash: 7,
-        group: None,
-        flavor: None,
+        ..ReserveEntry::default()
     };
     Reserve { decision_id: "s2-1".into(), scheduler: "s2".into(), ttl_ms, entries: vec![entry] }
 }
