@@ -122,6 +122,16 @@ impl Cluster {
         self.agents.insert(name.to_owned(), agent);
     }
 
+    /// Starts an agent with these settings, whose host is as `driver.fake` has it.
+    pub async fn start_configured(&mut self, name: &str, config: AgentConfig) {
+        let fake = Arc::new(config.driver.fake.sized());
+        let driver = FakeDriver::new(name, fake, DEFAULT_PROBE_DEADLINE).expect("a host that a fake can be");
+        let (env, transport) = (self.env.child(name), self.connect(name));
+        let agent = novella_compute_agent::start(config, name.into(), env, Arc::new(driver), transport);
+        self.agents
+            .insert(name.to_owned(), agent.await.expect("an agent whose settings fit its host starts"));
+    }
+
     /// An agent for `host`, whose connection has another name.
     pub async fn agent(&self, connection: &str, host: &str, env: Env, size: Size) -> Agent {
         let transport = self.connect(connection);

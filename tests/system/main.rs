@@ -3,6 +3,7 @@
 
 mod cluster;
 mod devices;
+mod hardware;
 mod identities;
 mod log;
 mod placing;

@@ -131,12 +131,12 @@ pub(crate) fn ranking(
 ) {
     let Weighing { weighers, table } = weighing;
     let score = |row: u32, weigher: &Weigher, range: &Range| {
-        let (unit, raw) = (weigher.kind.unit(), weigher.raw(&table.columns, row));
+        let unit = weigher.kind.unit();
         WeigherScore {
             weigher: Cow::Borrowed(weigher.kind.name()),
-            raw: raw * unit,
+            raw: weigher.raw(&table.columns, row) * unit,
             range: (range.min * unit, range.max * unit),
-            normalised: range.normalise(weigher.kind.clamp(raw)),
+            normalised: range.normalise(weigher.clamped(&table.columns, row)),
             multiplier: weigher.multiplier(table, row),
         }
     };

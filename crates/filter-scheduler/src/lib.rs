@@ -70,7 +70,7 @@ pub use options::{
     WeigherKind,
 };
 pub use policy_file::{
-    AggregateRule, BadPolicy, GroupRule, HostFacts, Match, POLICY_KEYS, PolicyFile, PolicyKey,
+    AggregateRule, BadPolicy, GroupRule, HostFacts, Match, POLICY_KEYS, PciAlias, PolicyFile, PolicyKey,
     missing_for_group,
 };
 pub use select::{Failure, FilterScheduler, MAX_INSTANCES, NumaLimits, Pick, PickLimits, Selected, Terms};

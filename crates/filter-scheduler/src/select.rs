@@ -132,7 +132,7 @@ pub enum Failure {
     /// A name that the policy does not know.
     #[error("the policy in force has no {what} {name:?}; {}", if known.is_empty() { "it lists none".to_owned() } else { format!("known are {known}") })]
     Unknown {
-        /// `flavor` or `server group`.
+        /// `flavor`, `server group` or `PCI alias`.
         what: &'static str,
         /// As given.
         name: String,
@@ -578,9 +578,7 @@ impl FilterScheduler {
         for (block, alive) in work.alive.iter_mut().enumerate().filter(|(_, alive)| **alive != 0) {
             for (filter, tally) in request.filters.iter_mut().zip(&mut work.tallies) {
                 if *alive != 0 {
-                    tally.hosts_in += alive.count_ones();
                     *alive = filter.run(table, group, block, *alive, tally);
-                    tally.hosts_out += alive.count_ones();
                 }
             }
         }
@@ -735,8 +733,7 @@ fn compile(
     let rebuild = asked.is_rebuild();
     let enabled = enabled.iter().filter(|kind| !rebuild || kind.runs_on_rebuild());
     let group = Group::of(spec, table);
-    let mut filters = Vec::with_capacity(options.enabled_filters.len());
-    filters.extend(enabled.map(|&kind| Filter::compile(kind, table, asked, group.as_ref(), options)));
+    let filters = enabled.map(|&kind| Filter::compile(kind, table, asked, group.as_ref(), options)).collect();
     let wanted = (!asked.wanted.is_nothing()).then(|| Box::new(asked.wanted.clone()));
     Request { named, placement, filters, group, wanted, weighers: None }
 }

@@ -3,6 +3,8 @@
 use novella_filter_scheduler::{
     BadPolicy, FilterKind, HostFacts, OnFilterError, POLICY_KEYS, PolicyFile, SchedulerOptions, WeigherKind,
 };
+use novella_objects::document::PciRequest;
+use novella_objects::{Flavor, Image};
 use serde_json::{Value as Json, json};
 
 const SHIPPED: &str = include_str!("../../../config/policy.toml");
@@ -66,15 +68,119 @@ fn the_shipped_file_shows_every_key_with_unit_and_default() {
 fn everything_that_the_shipped_file_shows_is_taken() {
     let lines: Vec<_> = SHIPPED.lines().map(|line| setting(line).unwrap_or(line)).collect();
     let filters = "\"ComputeCapabilitiesFilter\"]";
-    let text = lines
-        .join("\n")
-        .replace(filters, "\"ComputeCapabilitiesFilter\", \"ServerGroupAntiAffinityFilter\"]");
+    let text = lines.join("\n").replace(
+        filters,
+        "\"ComputeCapabilitiesFilter\", \"ServerGroupAntiAffinityFilter\", \"PciPassthroughFilter\"]",
+    );
     let policy = PolicyFile::parse(&text).unwrap_or_else(|bad| panic!("{bad}"));
     assert_eq!(policy.aggregates[0].aggregate.metadata["cpu_allocation_ratio"], "2.0");
     let flavor = policy.flavor("2").unwrap();
     assert_eq!((&*flavor.name, flavor.vcpus, flavor.memory_mb, flavor.root_gb), ("m1.small", 1, 2048, 20));
     assert_eq!(policy.server_group("web").unwrap().max_server_per_host, 1);
     assert_eq!(policy.server_group("other").unwrap().group().rules["max_server_per_host"], "2");
+    let gpu = json!({"vendor_id": "10de", "product_id": "1eb8", "dev_type": "type-PCI"});
+    let gpu = json!({"gpu": {"numa_policy": "preferred", "specs": [gpu]}});
+    assert_eq!(policy.to_json()["pci"]["alias"], gpu);
+}
+
+const DEVICES: &str = "[filter_scheduler]\nenabled_filters = ['PciPassthroughFilter']\n";
+
+#[test]
+fn aliases_become_the_requests_that_nova_s_api_makes_of_them() {
+    let text = format!(
+        "{DEVICES}[[pci.alias]]\nname = 'nic'\nvendor_id = '8086'\nproduct_id = '154c'\nnuma_policy = 'required'\n\
+         [[pci.alias]]\nname = 'nic'\nvendor_id = '15b3'\nproduct_id = '1018'\nnuma_policy = 'required'\n\
+         [[pci.alias]]\nname = 'gpu'\nvendor_id = '10DE'\nproduct_id = '1eb8'\nlive_migratable = true\n"
+    );
+    let policy = PolicyFile::parse(&text).unwrap();
+    let flavor = |specs: &[(&str, &str)]| Flavor {
+        extra_specs: specs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        ..Flavor::default()
+    };
+    let alias = |value| ("pci_passthrough:alias", value);
+    let asked = |flavor: &Flavor, image: Option<&Image>| {
+        serde_json::to_value(policy.pci_requests(flavor, image, &[]).unwrap()).unwrap()
+    };
+    let nic =
+        json!([{"vendor_id": "8086", "product_id": "154c"}, {"vendor_id": "15b3", "product_id": "1018"}]);
+    let gpu = json!([{"vendor_id": "10DE", "product_id": "1eb8", "live_migratable": "true"}]);
+    assert_eq!(
+        asked(&flavor(&[alias("nic:2, gpu:1")]), None),
+        json!([
+            {"count": 2, "spec": nic, "numa_policy": "required", "alias_name": "nic"},
+            {"count": 1, "spec": gpu, "numa_policy": "legacy", "alias_name": "gpu"},
+        ])
+    );
+    let overruled = json!([{"count": 1, "spec": gpu, "alias_name": "gpu"}]);
+    let of_flavor = flavor(&[alias("gpu:1"), ("hw:pci_numa_affinity_policy", "socket")]);
+    assert_eq!(asked(&of_flavor, None), overruled);
+    let image: Image =
+        serde_json::from_value(json!({"properties": {"hw_pci_numa_affinity_policy": "preferred"}})).unwrap();
+    assert_eq!(asked(&flavor(&[alias("gpu:1")]), Some(&image)), overruled);
+    assert_eq!(asked(&flavor(&[]), None), json!(null));
+
+    let of_nova = PciRequest { count: 1, alias_name: Some("gpu".into()), ..PciRequest::default() };
+    assert_eq!(
+        policy.pci_requests(&flavor(&[alias("gpu:1")]), None, &[of_nova]),
+        Ok(None),
+        "Nova's API was there"
+    );
+    let of_port = PciRequest { count: 1, ..PciRequest::default() };
+    let both = policy
+        .pci_requests(&flavor(&[alias("gpu:1")]), None, std::slice::from_ref(&of_port))
+        .unwrap()
+        .unwrap();
+    assert_eq!((both.len(), &both[1]), (2, &of_port));
+
+    for (value, says) in [
+        ("gpu", "must be NAME:COUNT"),
+        ("gpu:0", "must be NAME:COUNT"),
+        ("gpu:some", "must be NAME:COUNT"),
+        ("", "must be NAME:COUNT"),
+        ("gpu:1,,nic:1", "must be NAME:COUNT"),
+        ("gpu:99999999999", "must be NAME:COUNT"),
+        ("tpu:1", "the policy in force has no PCI alias \"tpu\"; known are gpu, nic"),
+    ] {
+        let error = policy.pci_requests(&flavor(&[alias(value)]), None, &[]).unwrap_err().to_string();
+        assert!(error.contains(says), "{value:?}: {error}");
+    }
+}
+
+#[test]
+fn wrong_aliases_are_named_by_their_line() {
+    for (text, says) in [
+        ("alias = 'gpu'", "line 4: pci.alias: expected a list of tables"),
+        ("aliases = []", "did you mean alias?"),
+        ("alias = [{ vendor_id = '8086', product_id = '154c' }]", "pci.alias: an alias needs name"),
+        ("alias = [{ name = 'a', vendor_id = '8086' }]", "pci.alias: an alias needs product_id"),
+        (
+            "alias = [{ name = 'a', vendor_id = '0x8086', product_id = '154c' }]",
+            "is not four hexadecimal digits",
+        ),
+        ("alias = [{ name = 'a', vendor = '8086', product_id = '154c' }]", "did you mean vendor_id?"),
+        (
+            "alias = [{ name = 'a', vendor_id = '8086', product_id = '154c', numa_policy = 'prefered' }]",
+            "did you mean preferred?",
+        ),
+        (
+            "alias = [{ name = 'a', vendor_id = '8086', product_id = '154c', device_type = 'vdpa' }]",
+            "there is no device_type \"vdpa\"",
+        ),
+        (
+            "alias = [{ name = 'a', vendor_id = '8086', product_id = '1' , resource_class = 'X' }]",
+            "there is no key of an alias \"resource_class\"",
+        ),
+        (
+            "[[pci.alias]]\nname = 'a'\nvendor_id = '8086'\nproduct_id = '154c'\n\
+             [[pci.alias]]\nname = 'a'\nvendor_id = '8086'\nproduct_id = '154d'\nnuma_policy = 'socket'",
+            "the entries of \"a\" differ in numa_policy or device_type",
+        ),
+    ] {
+        let found = problems(&format!("{DEVICES}[pci]\n{text}"));
+        assert!(found.iter().any(|problem| problem.contains(says)), "{text}: {found:#?}");
+    }
+    let found = problems("[pci]\nalias = [{ name = 'a', vendor_id = '8086', product_id = '154c' }]");
+    assert!(found.len() == 1 && found[0].contains("PciPassthroughFilter is not enabled"), "{found:#?}");
 }
 
 #[test]

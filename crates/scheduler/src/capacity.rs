@@ -43,10 +43,15 @@ impl SchedulerManager {
         }
         let mut answer = Capacity { scheduler: self.options.name.clone(), flavors: Vec::new() };
         for flavor in flavors {
-            let spec = RequestSpec { flavor, ..request_spec.clone() };
+            let mut spec = RequestSpec { flavor, ..request_spec.clone() };
             let (eligible, held_back) = {
                 let (mut guard, now) = self.core();
                 let core = &mut *guard;
+                let devices =
+                    core.hosts.policy().pci_requests(&spec.flavor, spec.image.as_ref(), &spec.pci_requests);
+                if let Some(devices) = devices.map_err(|failure| bad(failure.to_string()))? {
+                    spec.pci_requests = devices;
+                }
                 let eligible = core.hosts.eligible(&mut core.engine, &spec, now);
                 eligible.map_err(|failure| bad(failure.to_string()))?
             };

@@ -8,9 +8,9 @@ use super::HostManager;
 use crate::{Failure, FilterKind, FilterScheduler, NearMisses, Status};
 
 impl HostManager {
-    /// The request with the flavor that it names, so that it can be asked again whatever the policy is then.
+    /// The request with the flavor and the PCI aliases that it names, so that it can be asked again whatever the policy is then.
     pub fn resolve(&self, request: SelectDestinations) -> Result<SelectDestinations, Failure> {
-        Ok(self.with_flavor(&request)?.unwrap_or(request))
+        Ok(self.with_names(&request)?.unwrap_or(request))
     }
 
     /// The request with all that the map knows about its server group.

@@ -61,7 +61,7 @@ impl HostManager {
     ) -> Result<Decision, Failure> {
         let terms =
             Terms { seed, dry_run: request.dry_run, alternates: request.alternates, unexplained: false };
-        let named = self.with_flavor(request)?;
+        let named = self.with_names(request)?;
         let request = named.as_ref().unwrap_or(request);
         self.decide(request, decision_id, now, |table, spec| scheduler.select(table, spec, &terms))
     }

@@ -52,19 +52,30 @@ impl HostManager {
         named.map(|rule| rule.aggregate.name.clone()).collect()
     }
 
-    /// The request with the flavor that it names; `None` if it names none.
-    pub(super) fn with_flavor(
+    /// The request with the flavor and the PCI aliases that it names; `None` if it names none.
+    pub(super) fn with_names(
         &self,
         request: &SelectDestinations,
     ) -> Result<Option<SelectDestinations>, Failure> {
-        let Some(name) = &request.flavor else { return Ok(None) };
-        let flavor = self.policy.flavor(name).ok_or_else(|| {
-            let known: Vec<_> = self.policy.flavors.keys().map(String::as_str).collect();
-            Failure::Unknown { what: "flavor", name: name.clone(), known: known.join(", ") }
-        })?;
-        let mut request = request.clone();
-        request.flavor = None;
-        request.request_spec.flavor = flavor.clone();
+        let named = request.flavor.as_ref().map(|name| {
+            self.policy.flavor(name).ok_or_else(|| {
+                let known: Vec<_> = self.policy.flavors.keys().map(String::as_str).collect();
+                Failure::Unknown { what: "flavor", name: name.clone(), known: known.join(", ") }
+            })
+        });
+        let (named, spec) = (named.transpose()?, &request.request_spec);
+        let flavor = named.unwrap_or(&spec.flavor);
+        let devices = self.policy.pci_requests(flavor, spec.image.as_ref(), &spec.pci_requests)?;
+        if named.is_none() && devices.is_none() {
+            return Ok(None);
+        }
+        let mut request = SelectDestinations { flavor: None, ..request.clone() };
+        if let Some(flavor) = named {
+            request.request_spec.flavor = flavor.clone();
+        }
+        if let Some(devices) = devices {
+            request.request_spec.pci_requests = devices;
+        }
         Ok(Some(request))
     }
 

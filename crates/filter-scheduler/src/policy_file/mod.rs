@@ -1,5 +1,5 @@
 //! The scheduler's policy: one TOML text that says how hosts are chosen, which of them belong together, and what requests
-//! may name: options of filters and weighers, aggregates, flavors, server groups.
+//! may name: options of filters and weighers, aggregates, flavors, server groups, PCI aliases.
 //!
 //! Where Nova has a database, novella has this text and the hosts' reports. `config/policy.toml` shows every key.
 //!
@@ -12,6 +12,7 @@ mod catalog;
 mod diff;
 mod keys;
 mod membership;
+mod pci_alias;
 mod read;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use toml_edit::Document;
 pub use catalog::{GroupRule, missing_for_group};
 pub use keys::{POLICY_KEYS, PolicyKey};
 pub use membership::{AggregateRule, HostFacts, Match};
+pub use pci_alias::PciAlias;
 
 use crate::fnv::Fnv;
 use crate::options::SchedulerOptions;
@@ -42,6 +44,8 @@ pub struct PolicyFile {
     pub server_groups: BTreeMap<String, GroupRule>,
     /// What groups ask for that are not among them; without it they are refused.
     pub server_group_defaults: Option<GroupRule>,
+    /// PCI aliases by name.
+    pub pci_aliases: BTreeMap<String, PciAlias>,
     /// What is probably not meant, but harms nothing.
     pub warnings: Vec<PolicyProblem>,
 }
@@ -62,7 +66,7 @@ impl fmt::Display for BadPolicy {
 }
 
 /// Sections that are no options; each entry has a name of the operator's.
-const CATALOGUES: [&str; 4] = ["aggregates", "flavors", "server_groups", "server_group_defaults"];
+const CATALOGUES: [&str; 5] = ["aggregates", "flavors", "server_groups", "server_group_defaults", "pci"];
 
 impl PolicyFile {
     /// Reads and checks a policy as a whole.
@@ -96,6 +100,7 @@ impl PolicyFile {
             match field.name {
                 "aggregates" => policy.aggregates = membership::read(field, &mut reader),
                 "flavors" => policy.flavors = catalog::read_flavors(field, &mut reader),
+                "pci" => policy.pci_aliases = pci_alias::read(field, &policy.options, &mut reader),
                 "server_groups" => {
                     for group in reader.fields(&field.key, field.item) {
                         let rule = catalog::read_group(&group, &policy.options, &mut reader);
@@ -153,6 +158,11 @@ impl PolicyFile {
         out.insert("aggregates".into(), aggregates.into());
         out.insert("flavors".into(), json!(self.flavors));
         out.insert("server_groups".into(), groups.into());
+        if !self.pci_aliases.is_empty() {
+            let aliases: Map<_, _> =
+                self.pci_aliases.iter().map(|(name, alias)| (name.clone(), alias.to_json())).collect();
+            out.insert("pci".into(), json!({"alias": aliases}));
+        }
         if let Some(defaults) = &self.server_group_defaults {
             out.insert("server_group_defaults".into(), defaults.to_json());
         }
