@@ -97,7 +97,8 @@ pub(crate) struct Aggregates {
     facts: Vec<Facts>,
     /// By row.
     rows: Vec<u32>,
-    multipliers: Vec<Multipliers>,
+    /// By weigher, as far as asked for.
+    multipliers: [Option<Multipliers>; WeigherKind::ALL.len()],
     /// Counts the times that a symbol began to say something else.
     pub(crate) changes: u64,
 }
@@ -111,6 +112,8 @@ pub(crate) struct Multipliers {
     pub(crate) by_set: Vec<f64>,
     /// By row, rounded. Empty when no set overrides.
     pub(crate) rounded: Vec<f32>,
+    /// The smallest and the largest of all sets, and of hosts in none.
+    pub(crate) extremes: (f64, f64),
 }
 
 impl Default for Aggregates {
@@ -123,7 +126,7 @@ impl Default for Aggregates {
             sets,
             facts: vec![Facts::default()],
             rows: Vec::new(),
-            multipliers: Vec::new(),
+            multipliers: Default::default(),
             changes: 0,
         }
     }
@@ -135,7 +138,7 @@ const EMPTY: u32 = 0;
 impl Aggregates {
     pub(crate) fn grow(&mut self, rows: usize) {
         grow_to(&mut self.rows, rows, EMPTY);
-        for multipliers in self.multipliers.iter_mut().filter(|m| !m.rounded.is_empty()) {
+        for multipliers in self.multipliers.iter_mut().flatten().filter(|m| !m.rounded.is_empty()) {
             grow_to(&mut multipliers.rounded, rows, multipliers.by_set[EMPTY as usize] as f32);
         }
     }
@@ -145,7 +148,7 @@ impl Aggregates {
         self.definitions = aggregates.into_iter().map(|aggregate| (aggregate.id, aggregate)).collect();
         let sets = self.sets.values_by_symbol();
         self.facts = sets.iter().map(|set| self.read(set.as_deref().unwrap_or_default())).collect();
-        self.multipliers.clear();
+        self.multipliers = Default::default();
         self.changes += 1;
     }
 
@@ -175,7 +178,7 @@ impl Aggregates {
         if set != before {
             let facts = self.read(&ids);
             self.learn(set as usize, facts);
-            for multipliers in self.multipliers.iter_mut().filter(|m| !m.rounded.is_empty()) {
+            for multipliers in self.multipliers.iter_mut().flatten().filter(|m| !m.rounded.is_empty()) {
                 multipliers.rounded[row] = multipliers.by_set[set as usize] as f32;
             }
         }
@@ -189,8 +192,8 @@ impl Aggregates {
             let multiplier = multiplier(&facts, m.kind, m.configured);
             m.by_set.get(set).is_none_or(|known| *known != multiplier)
         };
-        if self.multipliers.iter().any(news) {
-            self.multipliers.clear();
+        if self.multipliers.iter().flatten().any(news) {
+            self.multipliers = Default::default();
         }
         // A set that some row was in before is known already.
         if self.facts.get(set).is_none_or(|known| *known != facts) {
@@ -234,21 +237,22 @@ impl Aggregates {
 
     /// Builds what [`Self::multipliers`] gives.
     pub(crate) fn prepare_multipliers(&mut self, kind: WeigherKind, configured: f64) {
-        let same = |m: &Multipliers| m.kind == kind && m.configured.to_bits() == configured.to_bits();
-        if self.multipliers.iter().any(same) {
+        let known = self.multipliers[kind as usize].as_ref();
+        if known.is_some_and(|known| known.configured.to_bits() == configured.to_bits()) {
             return;
         }
-        self.multipliers.retain(|m| m.kind != kind);
         let by_set: Vec<f64> = self.facts.iter().map(|facts| multiplier(facts, kind, configured)).collect();
         let overridden = by_set.iter().any(|multiplier| *multiplier != configured * kind.sign());
         let rounded =
             self.rows.iter().filter(|_| overridden).map(|set| by_set[*set as usize] as f32).collect();
-        self.multipliers.push(Multipliers { kind, configured, by_set, rounded });
+        let own = configured * kind.sign();
+        let extremes = by_set.iter().fold((own, own), |(least, most), own| (least.min(*own), most.max(*own)));
+        self.multipliers[kind as usize] = Some(Multipliers { kind, configured, by_set, rounded, extremes });
     }
 
     /// A weigher's multipliers, where they differ from host to host.
     pub(crate) fn multipliers(&self, kind: WeigherKind) -> Option<&Multipliers> {
-        self.multipliers.iter().find(|m| m.kind == kind).filter(|m| !m.rounded.is_empty())
+        self.multipliers[kind as usize].as_ref().filter(|m| !m.rounded.is_empty())
     }
 }
 

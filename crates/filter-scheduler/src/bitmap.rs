@@ -22,10 +22,10 @@ pub(crate) fn split(values: &[i32; BLOCK], at: i32) -> (u64, i32) {
             let value = values[lane];
             bytes[lane] = u8::from(value >= at);
             let value = if value >= at { i32::MIN } else { value };
-            below[lane] = if value > below[lane] { value } else { below[lane] };
+            below[lane] = larger(value, below[lane]);
         }
     }
-    (gather(&bytes), below.into_iter().fold(i32::MIN, i32::max))
+    (gather(&bytes), reduce(below, larger))
 }
 
 /// Bit `i` is set where `values[i] > than`.
@@ -83,11 +83,43 @@ pub(crate) fn min_max(values: &[f32; BLOCK], bits: u64) -> (f32, f32) {
             let bits = values[at].to_bits() & mask[at];
             let low = f32::from_bits(bits | (f32::INFINITY.to_bits() & !mask[at]));
             let high = f32::from_bits(bits | (f32::NEG_INFINITY.to_bits() & !mask[at]));
-            least[at] = if low < least[at] { low } else { least[at] };
-            most[at] = if high > most[at] { high } else { most[at] };
+            least[at] = smaller(low, least[at]);
+            most[at] = larger(high, most[at]);
         }
     }
-    (least.into_iter().fold(f32::INFINITY, f32::min), most.into_iter().fold(f32::NEG_INFINITY, f32::max))
+    (reduce(least, smaller), reduce(most, larger))
+}
+
+/// The largest of the values whose bit is set; minus infinity where none is.
+pub(crate) fn max(values: &[f32; BLOCK], bits: u64) -> f32 {
+    let mut most = [f32::NEG_INFINITY; 8];
+    for (values, byte) in values.as_chunks::<8>().0.iter().zip(bits.to_le_bytes()) {
+        let mask = &LANES[usize::from(byte)];
+        for at in 0..8 {
+            let bits = values[at].to_bits() & mask[at] | f32::NEG_INFINITY.to_bits() & !mask[at];
+            most[at] = larger(f32::from_bits(bits), most[at]);
+        }
+    }
+    reduce(most, larger)
+}
+
+/// The smaller of two numbers. Neither is NaN, which makes it one instruction, where `f32::min` takes five.
+#[inline]
+pub(crate) fn smaller<T: PartialOrd>(a: T, b: T) -> T {
+    if a < b { a } else { b }
+}
+
+/// The larger of two numbers, neither of which is NaN.
+#[inline]
+pub(crate) fn larger<T: PartialOrd>(a: T, b: T) -> T {
+    if a > b { a } else { b }
+}
+
+/// All lanes made one, each half against the other.
+#[inline]
+pub(crate) fn reduce<T: Copy>(lanes: [T; 8], pick: fn(T, T) -> T) -> T {
+    let [a, b, c, d, e, f, g, h] = lanes;
+    pick(pick(pick(a, e), pick(c, g)), pick(pick(b, f), pick(d, h)))
 }
 
 /// The largest of the values whose bit is set, of which there is one, and the first place that has it.
@@ -97,10 +129,10 @@ pub(crate) fn largest(values: &[i32; BLOCK], bits: u64) -> (usize, i32) {
         let mask = &LANES[usize::from(byte)];
         for at in 0..8 {
             let value = (values[at] & mask[at] as i32) | (i32::MIN & !mask[at] as i32);
-            lanes[at] = if value > lanes[at] { value } else { lanes[at] };
+            lanes[at] = larger(value, lanes[at]);
         }
     }
-    let most = lanes.into_iter().fold(i32::MIN, i32::max);
+    let most = reduce(lanes, larger);
     let mut bytes = [0u8; BLOCK];
     for (byte, value) in bytes.iter_mut().zip(values) {
         *byte = u8::from(*value == most);
@@ -168,6 +200,7 @@ mod tests {
             let among = || word_bits(alive).map(|at| floats[at]);
             let bounds = (among().fold(f32::INFINITY, f32::min), among().fold(f32::NEG_INFINITY, f32::max));
             prop_assert_eq!(min_max(&floats, alive), bounds);
+            prop_assert_eq!(max(&floats, alive), bounds.1);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! What always holds: `low[b]` and `high[b]` are the smallest and the largest value of block `b`, rows without a host
 //! included.
 
+use crate::bitmap::{larger, reduce, smaller};
 use crate::host_table::{BLOCK, grow_to};
 
 /// How much still fits, by row.
@@ -28,9 +29,9 @@ impl RoomColumn {
         let (low, high) = (&mut self.low[block], &mut self.high[block]);
         if (before == *low && room > before) || (before == *high && room < before) {
             let rooms = &self.rooms.as_chunks::<BLOCK>().0[block];
-            (*low, *high) = rooms.iter().fold((i32::MAX, i32::MIN), |(low, high), &room| {
-                (if room < low { room } else { low }, if room > high { room } else { high })
-            });
+            (*low, *high) = rooms
+                .iter()
+                .fold((i32::MAX, i32::MIN), |(low, high), &room| (smaller(room, low), larger(room, high)));
         } else {
             (*low, *high) = (room.min(*low), room.max(*high));
         }
@@ -66,7 +67,7 @@ impl RawColumn {
         if (before == *low && rounded > before) || (before == *high && rounded < before) {
             (*low, *high) = bounds(&self.rounded.as_chunks::<BLOCK>().0[block]);
         } else {
-            (*low, *high) = (rounded.min(*low), rounded.max(*high));
+            (*low, *high) = (smaller(rounded, *low), larger(rounded, *high));
         }
         let (word, bit) = (&mut self.changed_rows[block], 1 << (row % BLOCK));
         let (before, now) = (*word & bit != 0, f64::from(rounded) != value);
@@ -81,11 +82,11 @@ fn bounds(values: &[f32; BLOCK]) -> (f32, f32) {
     let (mut low, mut high) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
     for values in values.as_chunks::<8>().0 {
         for at in 0..8 {
-            low[at] = if values[at] < low[at] { values[at] } else { low[at] };
-            high[at] = if values[at] > high[at] { values[at] } else { high[at] };
+            low[at] = smaller(values[at], low[at]);
+            high[at] = larger(values[at], high[at]);
         }
     }
-    (low.into_iter().fold(f32::INFINITY, f32::min), high.into_iter().fold(f32::NEG_INFINITY, f32::max))
+    (reduce(low, smaller), reduce(high, larger))
 }
 
 #[cfg(test)]

@@ -131,12 +131,12 @@ pub(crate) fn ranking(
 ) {
     let Weighing { weighers, table } = weighing;
     let score = |row: u32, weigher: &Weigher, range: &Range| {
-        let unit = weigher.kind.unit();
+        let (unit, raw) = (weigher.kind.unit(), weigher.raw(&table.columns, row));
         WeigherScore {
             weigher: Cow::Borrowed(weigher.kind.name()),
-            raw: weigher.raw(&table.columns, row) * unit,
+            raw: raw * unit,
             range: (range.min * unit, range.max * unit),
-            normalised: range.normalise(weigher.clamped(&table.columns, row)),
+            normalised: range.normalise(weigher.kind.clamp(raw)),
             multiplier: weigher.multiplier(table, row),
         }
     };

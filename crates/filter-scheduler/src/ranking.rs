@@ -12,7 +12,7 @@
 
 use std::cmp::Ordering;
 
-use crate::bitmap::{above_f32, bits, min_max, word_bits};
+use crate::bitmap::{above_f32, bits, larger, max, min_max, smaller, word_bits};
 use crate::host_table::BLOCK;
 use crate::order::History;
 use crate::weights::{Error, Estimate, MOST, Range, Weigher, Weighing};
@@ -173,11 +173,15 @@ impl Ranking {
                 let (word, bit) = (&mut tight[block / BLOCK], 1 << (block % BLOCK));
                 if *word & bit == 0 {
                     if *low < *high && alive[block] != u64::MAX {
-                        (*low, *high) = min_max(&values[block], alive[block]);
+                        match minval {
+                            // How small the smallest is says nothing then.
+                            Some(_) => *high = max(&values[block], alive[block]),
+                            None => (*low, *high) = min_max(&values[block], alive[block]),
+                        }
                     }
                     *word |= bit;
                 }
-                (least, most) = (low.min(least), high.max(most));
+                (least, most) = (smaller(*low, least), larger(*high, most));
             }
         }
         let rounded = match minval {
@@ -334,34 +338,35 @@ impl Ranking {
         let sums = round.estimate.sums(block);
         let mut near = round.alive[block];
         self.epoch[block] = round.current as u8;
-        self.most[block] = highest(&sums);
-        if !self.is_pending(block as u32) {
-            return;
+        if worst.is_some() {
+            let threshold = self.epochs[round.current].threshold;
+            near &= above_f32(&sums, threshold);
+            self.most[block] = threshold;
+            if near == 0 {
+                return;
+            }
         }
-        self.most[block] = min_max(&sums, near).1;
-        if !self.is_pending(block as u32) {
-            return;
-        }
+        self.most[block] = most_of(&sums, near);
         for row in leaders.iter().filter(|row| **row as usize / BLOCK == block) {
             near &= !(1 << (row % BLOCK as u32));
         }
         if worst.is_some() {
-            near = self.still_near(round, block, near, &sums);
+            near = self.ahead(round, block, near);
         }
         while near != 0 {
             let bit = heaviest(&sums, near);
             near &= !(1 << bit);
             if self.try_host(round, (block * BLOCK + bit) as u32) && near != 0 && self.worst(round).is_some()
             {
-                near = self.still_near(round, block, near, &sums);
+                near &= above_f32(&sums, self.epochs[round.current].threshold);
+                near = self.ahead(round, block, near);
             }
         }
     }
 
-    /// Of some hosts of a block, those that the worst kept host does not surely beat.
-    fn still_near(&self, round: Round<'_>, block: usize, near: u64, sums: &[f32; BLOCK]) -> u64 {
+    /// Of some hosts of a block, those that are not surely as good as the worst kept host and behind it.
+    fn ahead(&self, round: Round<'_>, block: usize, near: u64) -> u64 {
         let Some(worst) = self.worst(round) else { return near };
-        let near = near & above_f32(sums, self.epochs[round.current].threshold);
         let (at, lane) = (worst as usize / BLOCK, worst % BLOCK as u32);
         let later = match at.cmp(&block) {
             Ordering::Less => u64::MAX,
@@ -369,7 +374,7 @@ impl Ranking {
             Ordering::Greater => 0,
         };
         let behind = near & later & round.history.untouched(block);
-        if behind == 0 { near } else { near & !(behind & round.estimate.twins(block, worst)) }
+        if behind == 0 { near } else { near & !round.estimate.twins(block, behind, worst) }
     }
 
     /// The last of the hosts kept, if there are as many as wanted.
@@ -407,22 +412,17 @@ fn order(weighing: Weighing<'_>, history: &History, a: &Weighed, b: &Weighed) ->
     }
 }
 
-fn highest(values: &[f32; BLOCK]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; 8];
-    for values in values.as_chunks::<8>().0 {
-        for at in 0..8 {
-            lanes[at] = if values[at] > lanes[at] { values[at] } else { lanes[at] };
-        }
+/// The largest of the values whose bit is set, of which there is one.
+fn most_of(values: &[f32; BLOCK], bits: u64) -> f32 {
+    if bits.count_ones() > 8 {
+        return max(values, bits);
     }
-    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    word_bits(bits).fold(f32::NEG_INFINITY, |most, bit| larger(values[bit], most))
 }
 
 /// The first of the largest values whose bit is set.
 fn heaviest(values: &[f32; BLOCK], bits: u64) -> usize {
-    if bits.is_power_of_two() {
-        return bits.trailing_zeros() as usize;
-    }
-    let (_, most) = min_max(values, bits);
+    let most = most_of(values, bits);
     word_bits(bits).find(|bit| values[*bit] == most).unwrap_or(bits.trailing_zeros() as usize)
 }
 

@@ -26,7 +26,9 @@ pub(crate) struct Scan {
     pub(crate) looked_at: Vec<u32>,
     /// The table's revision that the last refresh saw; `None` before the first.
     seen: Option<u64>,
-    /// By block, one more than there are filters: the hosts before the first filter and after each.
+    /// The filters that ask something, by their place: the others pass every host.
+    asked: Vec<u16>,
+    /// By block, one more than these: the hosts before the first of them and after each.
     counts: Vec<u8>,
     /// The sums of these.
     totals: Vec<u32>,
@@ -90,20 +92,18 @@ impl Scan {
             }
         }
         self.seen = Some(table.stamps.revision);
-        self.hosts = self.totals[sieve.filters.len()];
+        self.hosts = self.totals[self.asked.len()];
         for at in 0..self.best.len() {
             while self.best[at].1 {
                 self.find_best(table, sieve, at);
             }
         }
-        let mut amounts = self.best.iter();
-        for (at, (filter, tally)) in sieve.filters.iter().zip(&mut self.tallies).enumerate() {
-            (tally.hosts_in, tally.hosts_out) = (self.totals[at], self.totals[at + 1]);
-            tally.nearest = if filter.measure().is_some() {
-                amounts.next().and_then(|(best, _)| unpack(*best))
-            } else {
-                None
-            };
+        let (mut stage, mut amounts) = (0, self.best.iter());
+        for (filter, tally) in sieve.filters.iter().zip(&mut self.tallies) {
+            tally.hosts_in = self.totals[stage];
+            stage += usize::from(!filter.passes_all());
+            tally.hosts_out = self.totals[stage];
+            tally.nearest = filter.measure().and_then(|_| amounts.next()).and_then(|(best, _)| unpack(*best));
         }
     }
 
@@ -130,8 +130,11 @@ impl Scan {
     fn start(&mut self, blocks: usize, filters: &[Filter]) {
         let amounts = filters.iter().filter(|filter| filter.measure().is_some()).count();
         refill(&mut self.alive, blocks, 0);
-        refill(&mut self.counts, blocks * (1 + filters.len()), 0);
-        refill(&mut self.totals, 1 + filters.len(), 0);
+        self.asked.clear();
+        self.asked.extend((0..).zip(filters).filter(|(_, filter)| !filter.passes_all()).map(|(at, _)| at));
+        let stages = 1 + self.asked.len();
+        refill(&mut self.counts, blocks * stages, 0);
+        refill(&mut self.totals, stages, 0);
         refill(&mut self.nearest, blocks * amounts, NO_MISS);
         refill(&mut self.bounds, blocks.div_ceil(BLOCK) * amounts, 0);
         refill(&mut self.best, amounts, (NO_MISS, false));
@@ -142,16 +145,18 @@ impl Scan {
     /// of a round.
     fn look(&mut self, table: &HostTable, sieve: &mut Sieve<'_>, block: usize, first: bool) {
         let blocks = self.alive.len();
-        let counts = &mut self.counts[block * self.totals.len()..(block + 1) * self.totals.len()];
-        let mut alive = table.columns.present[block] & sieve.named.map_or(u64::MAX, |named| named[block]);
-        let mut note = |at: usize, alive: u64| {
-            let count = alive.count_ones() as u8;
-            let before = std::mem::replace(&mut counts[at], count);
-            self.totals[at] = self.totals[at] + u32::from(count) - u32::from(before);
+        let stages = self.totals.len();
+        let counts = &mut self.counts[block * stages..(block + 1) * stages];
+        let mut note = |stage: usize, count: u8| {
+            let before = std::mem::replace(&mut counts[stage], count);
+            self.totals[stage] = self.totals[stage] + u32::from(count) - u32::from(before);
         };
-        note(0, alive);
+        let mut alive = table.columns.present[block] & sieve.named.map_or(u64::MAX, |named| named[block]);
+        let mut count = alive.count_ones() as u8;
+        note(0, count);
         let (mut amounts, mut errors) = (0, false);
-        for (at, (filter, tally)) in sieve.filters.iter_mut().zip(&mut self.tallies).enumerate() {
+        for (stage, at) in self.asked.iter().enumerate() {
+            let (filter, tally) = (&mut sieve.filters[usize::from(*at)], &mut self.tallies[usize::from(*at)]);
             (tally.nearest, tally.bound) = (None, None);
             let known = tally.errors;
             let compares = filter.measure().is_some();
@@ -163,9 +168,12 @@ impl Scan {
                 });
             }
             if alive != 0 {
-                alive = filter.run(table, sieve.group, block, alive, tally);
+                let pass = filter.run(table, sieve.group, block, alive, tally);
+                if pass != alive {
+                    (alive, count) = (pass, pass.count_ones() as u8);
+                }
             }
-            note(1 + at, alive);
+            note(1 + stage, count);
             errors |= tally.errors > known;
             if !first {
                 tally.errors = known;
@@ -209,7 +217,9 @@ impl Scan {
             unchanged -= alive.count_ones();
             for (filter, tally) in sieve.filters.iter_mut().zip(&mut self.tallies) {
                 if !filter.kind.once() && *alive != 0 {
+                    tally.hosts_in += alive.count_ones();
                     *alive = filter.run(table, sieve.group, block as usize, *alive, tally);
+                    tally.hosts_out += alive.count_ones();
                 }
             }
             self.looked_at.push(block);

@@ -578,7 +578,9 @@ impl FilterScheduler {
         for (block, alive) in work.alive.iter_mut().enumerate().filter(|(_, alive)| **alive != 0) {
             for (filter, tally) in request.filters.iter_mut().zip(&mut work.tallies) {
                 if *alive != 0 {
+                    tally.hosts_in += alive.count_ones();
                     *alive = filter.run(table, group, block, *alive, tally);
+                    tally.hosts_out += alive.count_ones();
                 }
             }
         }
@@ -733,7 +735,8 @@ fn compile(
     let rebuild = asked.is_rebuild();
     let enabled = enabled.iter().filter(|kind| !rebuild || kind.runs_on_rebuild());
     let group = Group::of(spec, table);
-    let filters = enabled.map(|&kind| Filter::compile(kind, table, asked, group.as_ref(), options)).collect();
+    let mut filters = Vec::with_capacity(options.enabled_filters.len());
+    filters.extend(enabled.map(|&kind| Filter::compile(kind, table, asked, group.as_ref(), options)));
     let wanted = (!asked.wanted.is_nothing()).then(|| Box::new(asked.wanted.clone()));
     Request { named, placement, filters, group, wanted, weighers: None }
 }

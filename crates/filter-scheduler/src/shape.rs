@@ -50,8 +50,6 @@ pub(crate) struct Request {
 #[derive(Debug, Default)]
 pub(crate) struct Shape {
     key: RequestSpec,
-    hash: u64,
-    used: u64,
     holds: Option<Holds>,
     pub(crate) image: ImageProperties,
     pub(crate) request: Request,
@@ -144,9 +142,22 @@ impl Shape {
 /// The shapes that are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Shapes {
+    /// One for each shape, apart from them: all are looked at to find one.
+    entries: Vec<Entry>,
     shapes: Vec<Shape>,
     clock: u64,
+    /// The one asked for last, whose size may have changed since.
+    last: usize,
+    bytes: usize,
     hasher: DefaultHashBuilder,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Entry {
+    hash: u64,
+    /// By [`Shapes::clock`]; 0 if there is no shape here.
+    used: u64,
+    bytes: usize,
 }
 
 impl Shapes {
@@ -154,27 +165,45 @@ impl Shapes {
     pub(crate) fn of(&mut self, spec: &RequestSpec) -> &mut Shape {
         self.clock += 1;
         let hash = hash(&self.hasher, spec);
-        let known = self.shapes.iter().position(|shape| shape.hash == hash && same(&shape.key, spec));
+        let is_it = |entry: &Entry, shape: &Shape| entry.hash == hash && same(&shape.key, spec);
+        let mut places = self.entries.iter().zip(&self.shapes);
+        let known = places.position(|(entry, shape)| entry.used > 0 && is_it(entry, shape));
         let at = known.unwrap_or_else(|| self.add(hash, spec));
-        let shape = &mut self.shapes[at];
-        shape.used = self.clock;
-        shape
+        self.entries[at].used = self.clock;
+        self.last = at;
+        &mut self.shapes[at]
     }
 
     fn add(&mut self, hash: u64, spec: &RequestSpec) -> usize {
-        let mut bytes: usize = self.shapes.iter().map(Shape::bytes).sum();
-        let mut reused = None;
-        while self.shapes.len() >= MAX_SHAPES || bytes > MAX_BYTES {
-            let oldest = self.shapes.iter().enumerate().min_by_key(|(_, shape)| shape.used);
-            let Some((at, _)) = oldest else { break };
-            let shape = self.shapes.swap_remove(at);
-            bytes -= shape.bytes();
-            reused = Some(shape);
+        if let (Some(entry), Some(shape)) = (self.entries.get_mut(self.last), self.shapes.get(self.last)) {
+            let before = std::mem::replace(&mut entry.bytes, shape.bytes());
+            self.bytes = self.bytes - before + entry.bytes;
+        }
+        let at = if self.entries.len() < MAX_SHAPES && self.bytes <= MAX_BYTES {
+            self.entries.push(Entry::default());
+            self.shapes.push(Shape::default());
+            self.entries.len() - 1
+        } else {
+            self.oldest().unwrap_or(0)
+        };
+        self.bytes -= self.entries[at].bytes;
+        self.entries[at] = Entry { hash, used: self.clock, bytes: 0 };
+        while self.bytes > MAX_BYTES
+            && let Some(oldest) = self.oldest().filter(|oldest| *oldest != at)
+        {
+            self.bytes -= self.entries[oldest].bytes;
+            (self.entries[oldest], self.shapes[oldest]) = (Entry::default(), Shape::default());
         }
         // The memory of one that goes is the new one's.
-        let Shape { scan, ranking, .. } = reused.unwrap_or_default();
-        self.shapes.push(Shape { key: key(spec), hash, scan, ranking, ..Shape::default() });
-        self.shapes.len() - 1
+        let shape = &mut self.shapes[at];
+        shape.key = key(spec);
+        shape.forget();
+        at
+    }
+
+    /// Where the shape is that was not asked for longest, or one that is gone.
+    fn oldest(&self) -> Option<usize> {
+        (0..self.entries.len()).min_by_key(|at| self.entries[*at].used)
     }
 }
 

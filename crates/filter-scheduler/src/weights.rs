@@ -13,7 +13,7 @@
 use novella_resources::MB_PER_GB;
 
 use crate::aggregates::Multipliers;
-use crate::bitmap::{either, equal_f32};
+use crate::bitmap::{either, equal_f32, larger};
 use crate::columns::RawColumn;
 use crate::host_table::{BLOCK, Columns, Exact, HostTable};
 use crate::options::WeigherKind;
@@ -49,7 +49,7 @@ enum Raw {
     /// The request gives it nothing to tell hosts apart by.
     Zero,
     /// A column of the request.
-    Computed(Computed),
+    Computed(Box<Computed>),
 }
 
 /// Raw values of one request, by row.
@@ -126,6 +126,11 @@ impl WeigherKind {
         matches!(self, Self::Ram | Self::Cpu | Self::Disk | Self::IoOps).then_some(0.0)
     }
 
+    /// A raw value, raised to [`Self::minval`].
+    pub(crate) fn clamp(self, raw: f64) -> f64 {
+        self.minval().map_or(raw, |minval| larger(raw, minval))
+    }
+
     /// From the column's unit to that of Nova's raw value. A power of two, so no normalised bit depends on it.
     pub(crate) fn unit(self) -> f64 {
         if self == Self::Disk { MB_PER_GB as f64 } else { 1.0 }
@@ -149,7 +154,7 @@ impl Weigher {
 
     /// Gives it a column of the request.
     pub(crate) fn set_computed(&mut self, computed: Computed) {
-        self.raw = Raw::Computed(computed);
+        self.raw = Raw::Computed(Box::new(computed));
     }
 
     /// What the request has computed, if it has.
@@ -175,8 +180,7 @@ impl Weigher {
 
     /// The smallest and the largest multiplier of any host.
     fn extremes(&self, table: &HostTable) -> (f64, f64) {
-        let own = self.own(table).into_iter().flat_map(|own| &own.by_set);
-        own.fold((self.multiplier, self.multiplier), |(least, most), own| (least.min(*own), most.max(*own)))
+        self.own(table).map_or((self.multiplier, self.multiplier), |own| own.extremes)
     }
 
     /// Whether it reads a column of the request, which is computed anew for each.
@@ -211,8 +215,7 @@ impl Weigher {
 
     /// The same, raised to Nova's `minval`.
     pub(crate) fn clamped(&self, columns: &Columns, row: u32) -> f64 {
-        let raw = self.raw(columns, row);
-        self.kind.minval().map_or(raw, |minval| raw.max(minval))
+        self.kind.clamp(self.raw(columns, row))
     }
 }
 
@@ -347,17 +350,24 @@ impl<'t> Estimate<'t> {
         self.count += 1;
     }
 
-    /// The hosts of a block that surely weigh the same as `row`, to the last bit.
-    pub(crate) fn twins(&self, block: usize, row: u32) -> u64 {
+    /// Of these hosts of a block, those that surely weigh the same as `row`, to the last bit.
+    pub(crate) fn twins(&self, block: usize, of: u64, row: u32) -> u64 {
         if !self.exact {
             return 0;
         }
         let (at, lane) = (row as usize / BLOCK, row as usize % BLOCK);
         let set = self.sets[at][lane];
-        self.terms().iter().fold(u64::MAX, |twins, term| {
-            let own = term.multipliers.map_or(u64::MAX, |_| either(&self.sets[block], set, set));
-            twins & own & equal_f32(&term.values[block], term.values[at][lane])
-        })
+        let mut twins = of;
+        for term in self.terms() {
+            twins &= equal_f32(&term.values[block], term.values[at][lane]);
+            if term.multipliers.is_some() {
+                twins &= either(&self.sets[block], set, set);
+            }
+            if twins == 0 {
+                break;
+            }
+        }
+        twins
     }
 
     /// Whether all hosts of a block surely weigh the same as `row`. `bounds` gives those of a weigher's values there.
@@ -442,7 +452,6 @@ impl Weighing<'_> {
 impl Term<'_> {
     /// The largest share of values between these.
     fn most(&self, low: f32, high: f32) -> f32 {
-        let larger = |a: f32, b: f32| if a > b { a } else { b };
         let share = |value: f32| self.factor * (larger(value, self.floor) - self.min);
         let (low, high) = (share(low), share(high));
         match self.multipliers {
@@ -456,7 +465,7 @@ impl Term<'_> {
 
     fn add_to(&self, sums: &mut [f32; BLOCK], block: usize) {
         let values = sums.iter_mut().zip(&self.values[block]);
-        let raised = |value: f32| if value > self.floor { value } else { self.floor };
+        let raised = |value: f32| larger(value, self.floor);
         match self.multipliers {
             None if self.min == 0.0 => {
                 for (sum, value) in values {

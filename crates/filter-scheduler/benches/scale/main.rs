@@ -3,7 +3,7 @@
 //!
 //!     cargo bench -p novella-filter-scheduler --bench scale -- [ROW...]
 //!
-//! Rows whose names begin with one of the arguments run, or all. One line each, tab-separated: row, fleet, unit, fastest
+//! Rows whose names begin with the words of an argument run (`single`, `single_1000`), or all. One line each, tab-separated: row, fleet, unit, fastest
 //! sample, median, the naive engine's fastest, target. Every placement is consumed, and given back before the next sample;
 //! an explanation is recorded except in the row that shows what it costs.
 
@@ -25,11 +25,13 @@ use uuid::Uuid;
 const SAMPLING: Duration = Duration::from_secs(2);
 
 /// Most samples of one row.
-const SAMPLES: usize = 2_000;
+const SAMPLES: usize = 20_000;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
-    let run = |row: &str| wanted.is_empty() || wanted.iter().any(|name| row.starts_with(name.as_str()));
+    let run = |row: &str| {
+        wanted.is_empty() || wanted.iter().any(|name| row == name || row.starts_with(&format!("{name}_")))
+    };
     println!("row\tfleet\tunit\tfastest\tmedian\tnaive\ttarget");
     for kind in [Kind::Oracle, Kind::Equal] {
         for (hosts, to_first, to_repeated) in [

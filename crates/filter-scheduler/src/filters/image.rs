@@ -49,7 +49,7 @@ impl Support {
         if let Some(key) = key {
             table.capabilities.build_column(key);
         }
-        Program::Image(Self {
+        Program::Image(Box::new(Self {
             wanted,
             requested: of_image("img_hv_requested_version"),
             version: image.get_text("img_hv_requested_version").and_then(Predicate::parse),
@@ -57,7 +57,7 @@ impl Support {
             key,
             triples: vec![None; table.capabilities.values()],
             versions: Vec::new(),
-        })
+        }))
     }
 
     pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Result<bool, String> {

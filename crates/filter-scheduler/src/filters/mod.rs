@@ -108,8 +108,8 @@ enum Program {
     /// The verdicts by set of aggregates.
     Sets(Vec<by_aggregate::Verdict>),
     /// The verdicts by value of an attribute.
-    Values(Values),
-    Image(Support),
+    Values(Box<Values>),
+    Image(Box<Support>),
     Query(Query),
     /// Hosts with instances of this flavor only.
     Flavor(Box<str>),
@@ -265,7 +265,7 @@ impl Filter {
                 match Network::of_hints(hint("build_near_host_ip"), hint("cidr")) {
                     None => Program::PassAll,
                     Some(Ok(network)) => {
-                        Program::Values(Values::compile(Rule::Inside(network), "host_ip", table))
+                        Program::Values(Box::new(Values::compile(Rule::Inside(network), "host_ip", table)))
                     }
                     Some(Err(reason)) => Program::Broken(reason),
                 }
@@ -295,7 +295,7 @@ impl Filter {
                 if names.is_empty() {
                     Program::PassAll
                 } else {
-                    Program::Values(Values::compile(Rule::Metrics(names), "metrics", table))
+                    Program::Values(Box::new(Values::compile(Rule::Metrics(names), "metrics", table)))
                 }
             }
             FilterKind::Retry => {
@@ -349,7 +349,8 @@ impl Filter {
         }
     }
 
-    /// Of the hosts `alive` in a block, those that pass.
+    /// Of the hosts `alive` in a block, those that pass. Counting them is the caller's.
+    #[inline]
     pub(crate) fn run(
         &mut self,
         table: &HostTable,
@@ -359,34 +360,22 @@ impl Filter {
         tally: &mut Tally,
     ) -> u64 {
         let columns = &table.columns;
-        let pass = alive
-            & match &mut self.program {
-                Program::PassAll => u64::MAX,
-                Program::Serving => columns.serving[block],
-                Program::Zone(a, b) => either(&columns.zone.as_chunks::<BLOCK>().0[block], *a, *b),
-                Program::Room { amount, wanted } => {
-                    let column = room_column(columns, *amount);
-                    if column.low[block] >= *wanted {
-                        u64::MAX
-                    } else {
-                        let room = &column.rooms.as_chunks::<BLOCK>().0[block];
-                        let (fits, below) = split(room, *wanted);
-                        let refused = alive & !fits;
-                        if refused == 0 || below >= tally.interesting {
-                            tally.note_nearest(room, block, refused);
-                        } else {
-                            tally.bound = Some(below);
-                        }
-                        fits
-                    }
+        let pass = match &mut self.program {
+            Program::PassAll => return alive,
+            Program::Serving => columns.serving[block],
+            Program::Room { amount, wanted } => {
+                let column = room_column(columns, *amount);
+                if column.low[block] >= *wanted {
+                    return alive;
                 }
-                Program::Capabilities(questions) => questions.run(table, block, alive, tally),
-                Program::Rows(rows) => rows[block],
-                _ => self.run_rare(table, group, block, alive, tally),
-            };
-        tally.hosts_in += alive.count_ones();
-        tally.hosts_out += pass.count_ones();
-        pass
+                fitting(&column.rooms.as_chunks::<BLOCK>().0[block], *wanted, block, alive, tally)
+            }
+            Program::Zone(a, b) => either(&columns.zone.as_chunks::<BLOCK>().0[block], *a, *b),
+            Program::Capabilities(questions) => questions.run(table, block, alive, tally),
+            Program::Rows(rows) => rows[block],
+            _ => self.run_rare(table, group, block, alive, tally),
+        };
+        alive & pass
     }
 
     /// The programs that do more than compare columns, kept out of the loop over those that do not.
@@ -599,6 +588,18 @@ fn zone(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) ->
     }
     let sets = facts.iter().map(|facts| facts.split(ZONE_KEY).map(|zones| zones.contains(zone))).collect();
     Program::ZoneOfSet(sets, named, unnamed)
+}
+
+/// Of a block's hosts, those with room. Among the others, notes the nearest miss, or a bound of those of no interest.
+fn fitting(rooms: &[i32; BLOCK], wanted: i32, block: usize, alive: u64, tally: &mut Tally) -> u64 {
+    let (fits, below) = split(rooms, wanted);
+    let refused = alive & !fits;
+    if refused == 0 || below >= tally.interesting {
+        tally.note_nearest(rooms, block, refused);
+    } else {
+        tally.bound = Some(below);
+    }
+    fits
 }
 
 /// What is compared, how much is asked of it if anything, and what its ratio is called.
