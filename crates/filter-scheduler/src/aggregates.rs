@@ -170,14 +170,18 @@ impl Aggregates {
         let mut ids = ids.to_vec();
         ids.sort_unstable();
         ids.dedup();
+        // What some row holds is known to `facts`.
+        let known = ids.is_empty() || self.sets.find(&*ids).is_some();
         let set = if ids.is_empty() { EMPTY } else { self.sets.acquire(&*ids) };
         let before = std::mem::replace(&mut self.rows[row], set);
         if before != EMPTY {
             self.sets.release(before);
         }
         if set != before {
-            let facts = self.read(&ids);
-            self.learn(set as usize, facts);
+            if !known {
+                let facts = self.read(&ids);
+                self.learn(set as usize, facts);
+            }
             for multipliers in self.multipliers.iter_mut().flatten().filter(|m| !m.rounded.is_empty()) {
                 multipliers.rounded[row] = multipliers.by_set[set as usize] as f32;
             }
@@ -195,7 +199,7 @@ impl Aggregates {
         if self.multipliers.iter().flatten().any(news) {
             self.multipliers = Default::default();
         }
-        // A set that some row was in before is known already.
+        // A symbol that is used again may stand for the same as before.
         if self.facts.get(set).is_none_or(|known| *known != facts) {
             self.changes += 1;
         }

@@ -114,7 +114,7 @@ pub async fn start(
         ManagerOptions { name: name.clone(), policy: source, max_hold: config.reservations.max_hold };
     let engine = FilterScheduler::new(policy.options.clone()).expect("a checked policy makes an engine");
     let (manager, reserves) = SchedulerManager::new(options, env.clone(), hosts, engine, health.clone());
-    manager.enforce(policy)?;
+    manager.enforce(policy).await?;
 
     let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
     let server_options = ServerOptions {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use novella_filter_scheduler::{BadPolicy, FilterScheduler, PolicyFile, SchedulerOptions};
+use novella_filter_scheduler::{BadPolicy, FilterScheduler, NewPolicy, PolicyFile, SchedulerOptions};
 use novella_messaging::{CallError, CallOptions};
 use novella_objects::{Policies, PolicyProblem, PolicyReload, PolicyStatus};
 use novella_rpcapi::{OwnPolicy, SchedulerApi};
@@ -27,6 +27,9 @@ const MAX_BYTES: u64 = 16 << 20;
 /// How long all schedulers together may take to answer, and how long after the last answer no other is expected.
 const GATHER_TIMEOUT: Duration = Duration::from_secs(7);
 const GATHER_QUIET: Duration = Duration::from_secs(1);
+
+/// Hosts matched with a new policy's aggregates before others get the map: about as long as a few placements take.
+pub const MATCHED_AT_A_TIME: usize = 64;
 
 /// Where the policy is read from.
 #[derive(Debug, Clone, Default)]
@@ -155,16 +158,28 @@ impl PolicyState {
 }
 
 impl SchedulerManager {
-    /// Puts a policy into force. False, and nothing changes, if it is the one that is in force.
-    pub(crate) fn enforce(&self, policy: PolicyFile) -> Result<bool, BadPolicy> {
+    /// Puts a policy into force. False, and nothing changes, if it is the one that is in force. Placements wait for no more
+    /// than a few hosts being matched, and for the moment in which all change over.
+    pub(crate) async fn enforce(&self, policy: PolicyFile) -> Result<bool, BadPolicy> {
         let engine = FilterScheduler::new(policy.options.clone())
             .map_err(|bad| refusal(bad.to_string(), "correct the option that it names"))?;
-        let (mut core, _) = self.core();
-        if core.hosts.policy_hash() == policy.hash() && **core.hosts.policy() == policy {
-            return Ok(false);
+        let mut new = NewPolicy::new(Arc::new(policy));
+        {
+            let (mut core, _) = self.core();
+            if core.hosts.policy_hash() == new.hash() && **core.hosts.policy() == *new.policy() {
+                return Ok(false);
+            }
+            core.hosts.begin_policy(&mut new);
         }
-        core.engine = engine;
-        core.hosts.set_policy(Arc::new(policy));
+        while !self.core().0.hosts.match_hosts(&mut new, MATCHED_AT_A_TIME) {
+            tokio::task::yield_now().await;
+        }
+        // What was in force is freed without the lock.
+        let _before = {
+            let (mut guard, _) = self.core();
+            let core = &mut *guard;
+            (std::mem::replace(&mut core.engine, engine), core.hosts.finish_policy(new))
+        };
         Ok(true)
     }
 
@@ -183,7 +198,11 @@ impl SchedulerManager {
             }
         };
         let warnings = read.as_ref().map(|policy| policy.warnings.clone()).unwrap_or_default();
-        let outcome = match read.and_then(|policy| self.enforce(policy)) {
+        let enforced = match read {
+            Ok(policy) => self.enforce(policy).await,
+            Err(bad) => Err(bad),
+        };
+        let outcome = match enforced {
             Ok(true) => PolicyReload::Applied,
             Ok(false) => PolicyReload::Unchanged,
             Err(BadPolicy { problems }) => {

@@ -38,11 +38,12 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use uuid::Uuid;
 
 pub use options::HostManagerOptions;
 pub use outcome::{Applied, BadReport, Counters, Event, Fault};
+pub use policy::NewPolicy;
 pub use services::{HostListEntry, RollUp};
 pub use snapshot::MapSnapshot;
 pub use views::Fleet;
@@ -77,6 +78,8 @@ pub struct HostManager {
     members: Members,
     policy: Arc<PolicyFile>,
     policy_hash: String,
+    /// While a new policy is being matched: rows whose aggregates were found anew since.
+    joined: Option<HashSet<Row>>,
     reservations: Reservations,
     services: Services,
     texts: Texts,
@@ -99,6 +102,7 @@ impl HostManager {
             policy_hash: policy.hash(),
             policy,
             scheduler: scheduler_name.into(),
+            joined: None,
             table: HostTable::new(),
             records: Vec::new(),
             by_identity: HashMap::new(),

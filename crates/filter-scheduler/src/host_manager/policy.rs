@@ -2,9 +2,14 @@
 //!
 //! A host's aggregates are found anew when it appears, is renamed, or reports other words than before, and all hosts' when
 //! the policy changes; a report that repeats the last one costs nothing here.
+//!
+//! Matching a whole fleet takes longer than anybody should wait for the map, so a [`NewPolicy`] is matched some hosts at a
+//! time, and then put into force at once. What always holds: then every host is in the aggregates that its last report and
+//! the new policy say, because hosts that joined anything since they were matched are matched again.
 
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use novella_objects::{InstanceGroup, RequestSpec, SelectDestinations};
 use serde_json::Value;
 
@@ -12,15 +17,82 @@ use super::HostManager;
 use crate::policy_file::missing_for_group;
 use crate::{Failure, HostFacts, PolicyFile, Row};
 
+/// A policy on its way into force, and the aggregates that hosts belong to by it.
+#[derive(Debug)]
+pub struct NewPolicy {
+    policy: Arc<PolicyFile>,
+    hash: String,
+    /// By row, as far as rows were matched.
+    matched: Vec<Vec<u32>>,
+}
+
+impl NewPolicy {
+    /// Nothing is matched yet.
+    pub fn new(policy: Arc<PolicyFile>) -> Self {
+        Self { hash: policy.hash(), policy, matched: Vec::new() }
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &PolicyFile {
+        &self.policy
+    }
+
+    /// See [`PolicyFile::hash`].
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+}
+
 impl HostManager {
     /// Replaces the policy. What was decided under the one before stays as it is.
     pub fn set_policy(&mut self, policy: Arc<PolicyFile>) {
+        let mut new = NewPolicy::new(policy);
+        self.begin_policy(&mut new);
+        while !self.match_hosts(&mut new, usize::MAX) {}
+        self.finish_policy(new);
+    }
+
+    /// From here on the map notes which hosts change, so that `new` can be matched while it is in use; whatever was matched
+    /// before, of this policy or another, is void.
+    pub fn begin_policy(&mut self, new: &mut NewPolicy) {
+        self.joined = Some(HashSet::new());
+        new.matched.clear();
+    }
+
+    /// Matches the next few hosts, at most this many; true when none is left.
+    pub fn match_hosts(&self, new: &mut NewPolicy, most: usize) -> bool {
+        if new.policy.aggregates.is_empty() {
+            return true;
+        }
+        let last = new.matched.len().saturating_add(most).min(self.records.len());
+        for at in new.matched.len()..last {
+            let ids = self.records[at].as_ref().map(|_| self.ids_by(&new.policy, Row(at as u32)));
+            new.matched.push(ids.unwrap_or_default());
+        }
+        last == self.records.len()
+    }
+
+    /// Puts it into force. Returns the policy before it.
+    pub fn finish_policy(&mut self, new: NewPolicy) -> Arc<PolicyFile> {
+        let NewPolicy { policy, hash, matched } = new;
         self.options.default_availability_zone.clone_from(&policy.options.default_availability_zone);
-        self.policy_hash = policy.hash();
-        self.policy = policy;
+        self.policy_hash = hash;
+        let before = std::mem::replace(&mut self.policy, policy);
+        let joined = self.joined.take().unwrap_or_default();
         self.table.set_aggregates(self.policy.aggregates.iter().map(|rule| rule.aggregate.clone()));
-        let rows: Vec<Row> = self.table.rows().collect();
-        rows.into_iter().for_each(|row| self.join_aggregates(row));
+        for at in 0..self.records.len() {
+            let row = Row(at as u32);
+            match matched.get(at) {
+                _ if self.records[at].is_none() => {}
+                Some(ids) if !joined.contains(&row) => {
+                    if self.table.aggregates_of(row) != &**ids {
+                        self.table.set_host_aggregates(row, ids);
+                    }
+                }
+                _ => self.join_aggregates(row),
+            }
+        }
+        before
     }
 
     /// The policy in force.
@@ -35,14 +107,22 @@ impl HostManager {
 
     /// Puts a host into the aggregates that it belongs to by its last report.
     pub(super) fn join_aggregates(&mut self, row: Row) {
-        let ids = if self.policy.aggregates.is_empty() {
-            Vec::new()
-        } else {
-            let words = self.record(row).reported.words();
-            let (host, zone) = (self.table.host(row), words.availability_zone);
-            self.policy.aggregates_of(&HostFacts { host, zone, traits: &words.traits, facts: &words.facts })
-        };
+        let ids = self.ids_by(&self.policy, row);
         self.table.set_host_aggregates(row, &ids);
+        self.joined.iter_mut().for_each(|joined| _ = joined.insert(row));
+    }
+
+    /// The aggregates that a host belongs to by a policy, in order.
+    fn ids_by(&self, policy: &PolicyFile, row: Row) -> Vec<u32> {
+        if policy.aggregates.is_empty() {
+            return Vec::new();
+        }
+        let words = self.record(row).reported.words();
+        let (host, zone) = (self.table.host(row), words.availability_zone);
+        let mut ids =
+            policy.aggregates_of(&HostFacts { host, zone, traits: &words.traits, facts: &words.facts });
+        ids.sort_unstable();
+        ids
     }
 
     /// Names of the aggregates that a host is in.
