@@ -8,6 +8,7 @@ mod consuming;
 mod daemons_agents;
 mod daemons_faults;
 mod daemons_poison;
+mod daemons_policy;
 mod daemons_process;
 mod daemons_rig;
 mod daemons_story;

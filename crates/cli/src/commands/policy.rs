@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::connect::{Peer, failed};
-use crate::exit_codes::{OK, PARTIAL, USAGE};
+use crate::exit_codes::{CONFLICT, OK, PARTIAL, USAGE};
 use crate::output::{Cell, Column, Console, Listing, OutputArgs, Tone, natural, object, printable, rows};
 
 /// What can be done with policies.
@@ -44,7 +44,11 @@ pub struct CheckArgs {
 
 /// Arguments of `policy show`.
 #[derive(Debug, Default, Args)]
-#[command(after_help = "Examples:\n  novella policy show\n  novella policy show -f yaml")]
+#[command(after_help = "Examples:
+  novella policy show
+  novella policy show -f yaml
+
+Exit code 0: all schedulers work by the same policy. 5: they do not. 3: one did not answer.")]
 pub struct ShowArgs {
     #[command(flatten)]
     pub output: OutputArgs,
@@ -68,7 +72,8 @@ pub struct DiffArgs {
   novella policy reload
   novella policy reload -f json
 
-Exit code 0: every scheduler works by what its file says. 2: all refused it. 3: some did, or did not answer.")]
+Exit code 0: every scheduler works by what its file says. 2: all refused it. 3: some did, or did not answer. 5: all took
+what their files say, and the files differ.")]
 pub struct ReloadArgs {
     #[command(flatten)]
     pub output: OutputArgs,
@@ -179,19 +184,24 @@ fn list(policies: Policies, output: &OutputArgs, console: &mut Console<'_>) -> a
         }
     }
     failures.iter().for_each(|failure| console.note(&format!("a scheduler did not answer: {failure}")));
-    note_drift(&schedulers, console);
-    Ok(if failures.is_empty() { OK } else { PARTIAL })
+    Ok(match (note_drift(&schedulers, console), failures.is_empty()) {
+        (true, _) => CONFLICT,
+        (false, true) => OK,
+        (false, false) => PARTIAL,
+    })
 }
 
-/// Says so when schedulers work by different policies.
-fn note_drift(schedulers: &[PolicyStatus], console: &mut Console<'_>) {
-    let Some((first, rest)) = schedulers.split_first() else { return };
-    for other in rest.iter().filter(|other| other.hash != first.hash) {
+/// Says so when schedulers work by different policies, and returns whether they do.
+fn note_drift(schedulers: &[PolicyStatus], console: &mut Console<'_>) -> bool {
+    let Some((first, rest)) = schedulers.split_first() else { return false };
+    let differing: Vec<_> = rest.iter().filter(|other| other.hash != first.hash).collect();
+    for other in &differing {
         console.note(&format!(
             "{} and {} work by different policies ({} and {}); make their files the same and run `novella policy reload`",
             first.scheduler, other.scheduler, first.hash, other.hash
         ));
     }
+    !differing.is_empty()
 }
 
 /// What a file changes on one scheduler.
@@ -257,7 +267,9 @@ pub async fn reload(
     let policies = api.reload_policy(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
     let refused = |status: &&PolicyStatus| status.reload == Some(PolicyReload::Refused);
     let (all, bad) = (policies.schedulers.len(), policies.schedulers.iter().filter(refused).count());
+    let drift = policies.schedulers.windows(2).any(|pair| pair[0].hash != pair[1].hash);
     let code = match (bad, policies.failures.len()) {
+        (0, 0) if drift => CONFLICT,
         (0, 0) => OK,
         (bad, 0) if bad == all => USAGE,
         _ => PARTIAL,
