@@ -3,20 +3,24 @@
 //! Two steps, so that nobody waits for the second: [`FilterScheduler::eligible`] runs, like one placement, the filters
 //! that do not count, and copies the amounts; [`Eligible::count`] counts on the copy. A filter that counts says in closed
 //! form how often it would pass the same request on a host: the number after which it refuses when instances are placed
-//! there one by one, which a property test does.
+//! there one by one, which a property test does. NUMA cells and PCI devices have no closed form: instances are placed one
+//! after another on a copy of what a host has left, once for all hosts that have the same left.
 //!
 //! Left out: filters whose answer changes with each instance in another way are asked for the first only, and named.
 
 use std::collections::BTreeMap;
 
+use hashbrown::HashMap;
 use novella_objects::{
     FilterTally, FlavorCapacity, GroupCapacity, Grouping, Limit, RequestSpec, ReservedCapacity,
 };
 use novella_resources::{Amounts, Demand};
 use uuid::Uuid;
 
+use crate::bitmap::bits;
+use crate::devices::{Devices, Wanted};
 use crate::explain::{self, Refill};
-use crate::filters::Bound;
+use crate::filters::{Asked, Bound, DeviceBound};
 use crate::host_table::{BLOCK, HostState, HostTable, Snapshot};
 use crate::options::FilterKind;
 use crate::placement::{ClassLimit, Placement};
@@ -35,7 +39,9 @@ pub struct Eligible {
     bounds: Vec<(FilterKind, Bound)>,
     /// What further resource classes allow.
     classes: Vec<ClassLimit>,
+    devices: Option<DeviceLimits>,
     asked_once: Vec<String>,
+    not_asked: Vec<String>,
     spec: RequestSpec,
     /// By row: the symbol of its set of aggregates. By symbol: their names.
     sets: Vec<u32>,
@@ -43,11 +49,30 @@ pub struct Eligible {
     default_zone: String,
 }
 
+/// Filters of NUMA cells and PCI devices, and what each host has left of these.
+#[derive(Debug)]
+struct DeviceLimits {
+    /// Each with its place among the filters that count.
+    filters: Vec<(usize, FilterKind, DeviceBound)>,
+    wanted: Wanted,
+    /// What there is, each once.
+    kinds: Vec<Devices>,
+    /// Which of these, by row.
+    of_row: Vec<u32>,
+}
+
+/// How many instances one after another fit into cells and devices, and which filter refuses the next; `None` if as many as
+/// were asked about do, and another one.
+type Fitting = (u64, Option<usize>);
+
+/// What was found out: by what is left and the ratios of CPU and memory, for so many instances asked about.
+type Known = HashMap<(u32, [u64; 2]), (u64, Fitting)>;
+
 /// One eligible host.
 struct Counted<'a> {
     host: HostState<'a>,
     fits: u64,
-    /// Which bound ends it, or, numbered after those, which class.
+    /// Which bound ends it, or, numbered after those, which class, or after these, which filter of devices.
     limit: Option<usize>,
 }
 
@@ -73,9 +98,20 @@ impl FilterScheduler {
         let mut refused = Vec::new();
 
         let mut request = self.compile(table, &asked, placement);
-        let bound = |filter: &crate::filters::Filter| filter.bound().map(|bound| (filter.kind, bound));
-        let bounds: Vec<_> = request.filters.iter().filter_map(bound).collect();
-        request.filters.retain(|filter| filter.bound().is_none());
+        let mut bounds = Vec::new();
+        let mut of_devices = Vec::new();
+        request.filters.retain_mut(|filter| {
+            if let Some(bound) = filter.bound() {
+                bounds.push((filter.kind, bound));
+            } else if let Some(bound) = filter.take_device_bound() {
+                of_devices.push((bounds.len(), filter.kind, bound));
+            } else {
+                return true;
+            }
+            false
+        });
+        let devices = (!of_devices.is_empty())
+            .then(|| DeviceLimits::of(table, &self.work.alive, of_devices, asked.wanted.clone()));
         request.begin(Uuid::nil(), table);
         self.scan(table, &mut request);
         let ran = request.filters.iter().zip(&self.work.tallies);
@@ -94,8 +130,10 @@ impl FilterScheduler {
                 .filter(changing)
                 .map(|filter| filter.kind.name().to_owned())
                 .collect(),
+            not_asked: not_asked(&asked, &self.options().enabled_filters),
             bounds,
             classes,
+            devices,
             sets: table.aggregates.rows().to_vec(),
             set_names: table.aggregates.names(),
             default_zone: self.options().default_availability_zone.clone(),
@@ -113,7 +151,9 @@ impl Eligible {
         reserve: Option<Grouping>,
         held_back: &[Amounts],
     ) -> FlavorCapacity {
-        let counted: Vec<_> = self.hosts.hosts().filter_map(|host| self.count_on(host)).collect();
+        let mut known = Known::new();
+        let hosts = self.hosts.hosts();
+        let counted: Vec<_> = hosts.filter_map(|host| self.count_on(host, &mut known)).collect();
         FlavorCapacity {
             flavor: self.spec.flavor.clone(),
             fits: counted.iter().map(|host| host.fits).sum(),
@@ -123,12 +163,13 @@ impl Eligible {
             refused: self.refused.clone(),
             limits: self.limits(counted.iter()),
             asked_once: self.asked_once.clone(),
+            not_asked: self.not_asked.clone(),
             groups: by.map_or_else(Vec::new, |by| self.by(by, &counted)),
             reserve: reserve.and_then(|by| self.reserve(by, &counted, held_back)),
         }
     }
 
-    fn count_on<'a>(&self, host: HostState<'a>) -> Option<Counted<'a>> {
+    fn count_on<'a>(&self, host: HostState<'a>, known: &mut Known) -> Option<Counted<'a>> {
         let row = host.row().index();
         if self.passed[row / BLOCK] & (1 << (row % BLOCK)) == 0 {
             return None;
@@ -147,15 +188,30 @@ impl Eligible {
                 counted = Counted { fits: class.times[row], limit: Some(self.bounds.len() + at), ..counted };
             }
         }
+        if let Some(devices) = &self.devices {
+            let ratios = counted.host.reported().ratios;
+            let (fits, refused) = devices.fitting(known, row, (ratios.cpu, ratios.ram), counted.fits);
+            // Of equals the filter that runs first is told.
+            let first = |at: &usize| {
+                let before = counted.limit.is_some_and(|limit| limit < devices.filters[*at].0);
+                fits < counted.fits || !before
+            };
+            if let Some(at) = refused.filter(first) {
+                let limit = self.bounds.len() + self.classes.len() + at;
+                counted = Counted { fits, limit: Some(limit), ..counted };
+            }
+        }
         Some(counted)
     }
 
     fn limits<'c, 'h: 'c>(&self, hosts: impl Iterator<Item = &'c Counted<'h>>) -> Vec<Limit> {
-        let mut times = vec![0; self.bounds.len() + self.classes.len()];
+        let devices = self.devices.as_ref().map_or(&[][..], |devices| &devices.filters);
+        let mut times = vec![0; self.bounds.len() + self.classes.len() + devices.len()];
         hosts.filter_map(|host| host.limit).for_each(|at| times[at] += 1);
         let bounds = self.bounds.iter().map(|(kind, bound)| (kind.name(), bound.name()));
         let classes = self.classes.iter().map(|class| (class.line.as_str(), class.class.as_str()));
-        let named = bounds.chain(classes).zip(times).filter(|(_, hosts)| *hosts > 0);
+        let devices = devices.iter().map(|(_, kind, bound)| (kind.name(), bound.name()));
+        let named = bounds.chain(classes).chain(devices).zip(times).filter(|(_, hosts)| *hosts > 0);
         let limit = |((filter, amount), hosts): ((&str, &str), u32)| Limit {
             filter: filter.to_owned(),
             amount: amount.to_owned(),
@@ -235,5 +291,75 @@ impl Eligible {
         slots(runs.vcpus, taken.vcpus)
             .max(slots(runs.memory_mb, taken.memory_mb))
             .max(slots(runs.disk_gb, taken.disk_gb))
+    }
+}
+
+/// Cells and devices that a request asks for and no enabled filter looks at.
+fn not_asked(asked: &Asked<'_>, enabled: &[FilterKind]) -> Vec<String> {
+    let without = |kind: FilterKind, what: &str| {
+        (!enabled.contains(&kind)).then(|| format!("{what}, because {kind} is not enabled"))
+    };
+    let cells = asked.wanted.cells.as_ref().and_then(|_| without(FilterKind::NumaTopology, "NUMA cells"));
+    let devices = !asked.wanted.pci_requests.is_empty();
+    let devices = devices.then(|| without(FilterKind::PciPassthrough, "PCI devices")).flatten();
+    let alias = asked.spec.flavor.extra_specs.get("pci_passthrough:alias");
+    let alias = alias.filter(|_| asked.wanted.pci_requests.is_empty()).map(|alias| {
+        format!("pci_passthrough:alias={alias}, because nothing says which devices an alias stands for")
+    });
+    cells.into_iter().chain(devices).chain(alias).collect()
+}
+
+impl DeviceLimits {
+    fn of(
+        table: &HostTable,
+        alive: &[u64],
+        filters: Vec<(usize, FilterKind, DeviceBound)>,
+        wanted: Wanted,
+    ) -> Self {
+        let mut limits = Self { filters, wanted, kinds: vec![Devices::default()], of_row: Vec::new() };
+        limits.of_row.resize(alive.len() * BLOCK, 0);
+        let mut known = HashMap::new();
+        for row in bits(alive) {
+            if let Some((devices, serial)) = table.devices.at(row) {
+                limits.of_row[row] = *known.entry(serial).or_insert_with(|| {
+                    limits.kinds.push(devices.clone());
+                    limits.kinds.len() as u32 - 1
+                });
+            }
+        }
+        limits
+    }
+
+    /// How many of at most `most` fit on the host of a row.
+    fn fitting(&self, known: &mut Known, row: usize, ratios: (f64, f64), most: u64) -> Fitting {
+        let key = (self.of_row[row], [ratios.0.to_bits(), ratios.1.to_bits()]);
+        match known.get(&key) {
+            Some((_, (fits, refused @ Some(_)))) if *fits <= most => (*fits, *refused),
+            Some((asked, _)) if *asked >= most => (most, None),
+            _ => {
+                let fitting = self.place(&self.kinds[key.0 as usize], ratios, most);
+                known.insert(key, (most, fitting));
+                fitting
+            }
+        }
+    }
+
+    /// Places instances one after another, each a request of its own, until a filter refuses.
+    fn place(&self, devices: &Devices, ratios: (f64, f64), most: u64) -> Fitting {
+        let mut left = devices.clone();
+        let by_cells = self.filters.iter().any(|(_, _, bound)| matches!(bound, DeviceBound::Cells(_)));
+        for placed in 0..=most {
+            let refuses = |(_, _, bound): &(usize, FilterKind, DeviceBound)| !bound.passes(&left, ratios);
+            if let Some(at) = self.filters.iter().position(refuses) {
+                return (placed, Some(at));
+            }
+            let limited = by_cells && self.wanted.cells.is_some() && left.cells().is_some();
+            let after = left.without(&self.wanted, limited.then_some(ratios));
+            if after == left {
+                break; // and so it is for ever
+            }
+            left = after;
+        }
+        (most, None)
     }
 }

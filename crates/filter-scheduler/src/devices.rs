@@ -47,6 +47,16 @@ impl Devices {
         }
     }
 
+    /// What is left when a request's one instance has been placed; limits as in [`HostTable::take_devices`].
+    pub(crate) fn without(&self, wanted: &Wanted, limits: Option<(f64, f64)>) -> Self {
+        let mut usage = DeviceUsage::default();
+        // Where taking fails midway, what was taken before stays taken.
+        let _ = usage.fill(self, &mut wanted.clone(), limits);
+        let mut left = self.clone();
+        left.take(&usage);
+        left
+    }
+
     fn count(&self) -> u32 {
         self.pci_pools.iter().fold(0, |sum, pool| sum.saturating_add(pool.count))
     }

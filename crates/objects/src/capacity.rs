@@ -65,6 +65,9 @@ pub struct FlavorCapacity {
     pub limits: Vec<Limit>,
     /// Filters whose answer may change with each instance in a way that is not counted; they were asked for the first.
     pub asked_once: Vec<String>,
+    /// What the flavor asks for and nobody looks at, here as in a placement: why, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_asked: Vec<String>,
     /// By parts, if asked.
     pub groups: Vec<GroupCapacity>,
     /// With the worst part lost, if asked.

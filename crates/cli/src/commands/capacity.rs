@@ -319,6 +319,13 @@ fn write(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<
         writeln!(console.out)?;
         rows(&parts(), &PARTS, &OutputArgs { format: output.format, ..OutputArgs::default() }, console)?;
     }
+    for flavor in flavors {
+        for what in &flavor.not_asked {
+            let name = name(&flavor.flavor);
+            let line = format!("note: {name}: not counted, and not asked by a placement either: {what}");
+            console.note(&printable(&line));
+        }
+    }
     for flavor in flavors.iter().filter(|flavor| !flavor.asked_once.is_empty()) {
         let line = format!(
             "note: {} may refuse earlier for {}: asked for the first instance only",

@@ -2,6 +2,7 @@
 
 use novella_resources::{Amount, Amounts, Demand};
 
+use super::devices::DeviceBound;
 use super::{Count, Filter, Program};
 use crate::host_table::Exact;
 
@@ -26,6 +27,18 @@ impl Filter {
             Program::FewerOfSet { count, limits } => Bound::Fewer { count: *count, limits: limits.clone() },
             _ => return None,
         })
+    }
+
+    /// Takes out what it asks of NUMA cells or PCI devices, after which it passes every host; `None` if it asks nothing.
+    pub(crate) fn take_device_bound(&mut self) -> Option<DeviceBound> {
+        match std::mem::replace(&mut self.program, Program::PassAll) {
+            Program::Cells(question) => Some(DeviceBound::Cells(question)),
+            Program::Devices(question) => Some(DeviceBound::Devices(question.requests)),
+            program => {
+                self.program = program;
+                None
+            }
+        }
     }
 
     /// Whether it passes every host, whatever it has.

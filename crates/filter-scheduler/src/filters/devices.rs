@@ -8,7 +8,7 @@ use novella_resources::numa::{self, InstanceTopology};
 use novella_resources::pci;
 
 use super::Asked;
-use crate::devices::Wanted;
+use crate::devices::{Devices, Wanted};
 use crate::host_table::HostTable;
 
 type Verdict = Result<bool, String>;
@@ -18,7 +18,7 @@ const MAX_WANTS: usize = 64;
 
 /// NUMATopologyFilter, for one request.
 #[derive(Debug)]
-pub(super) struct CellQuestion {
+pub(crate) struct CellQuestion {
     wanted: Wanted,
     /// A pinning policy is asked for that hosts without threads cannot follow.
     needs_threads: bool,
@@ -75,24 +75,30 @@ impl CellQuestion {
     }
 
     pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Verdict {
-        let left = table.devices.at(row);
-        let cells = left.and_then(|(devices, serial)| Some((devices.cells()?, &devices.pci_pools, serial)));
-        let Some((topology, pools, serial)) = cells else { return Ok(self.wanted.cells.is_none()) };
-        if self.needs_threads && !topology.has_threads() {
-            return Ok(false);
-        }
-        let Some(guest) = &self.wanted.cells else { return Ok(true) };
         let ratios = table.columns.exact[row].reported.ratios;
+        let Some((devices, serial)) = table.devices.at(row) else {
+            return self.judge(&Devices::default(), (ratios.cpu, ratios.ram));
+        };
         let key = (self.want, serial, [ratios.cpu.to_bits(), ratios.ram.to_bits()]);
         if let Some(verdict) = self.verdicts.get(&key) {
             return verdict.clone();
         }
-        let limits = self.wanted.limits(ratios.cpu, ratios.ram);
-        let site = self.wanted.site(topology, pools);
-        let verdict = numa::fit(site, &mut guest.clone(), Some(limits), &self.wanted.pci_requests);
-        let verdict = verdict.map_err(|error| error.to_string());
+        let verdict = self.judge(devices, (ratios.cpu, ratios.ram));
         self.verdicts.insert(key, verdict.clone());
         verdict
+    }
+
+    /// The verdict about a host that has this left, with its ratios of CPU and memory.
+    fn judge(&self, devices: &Devices, (cpu, ram): (f64, f64)) -> Verdict {
+        let Some(topology) = devices.cells() else { return Ok(self.wanted.cells.is_none()) };
+        if self.needs_threads && !topology.has_threads() {
+            return Ok(false);
+        }
+        let Some(guest) = &self.wanted.cells else { return Ok(true) };
+        let site = self.wanted.site(topology, &devices.pci_pools);
+        let limits = self.wanted.limits(cpu, ram);
+        let verdict = numa::fit(site, &mut guest.clone(), Some(limits), &self.wanted.pci_requests);
+        verdict.map_err(|error| error.to_string())
     }
 
     /// What a host that was refused has, and what was asked.
@@ -121,10 +127,41 @@ fn list(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join("; ")
 }
 
+fn judge(requests: &[pci::Request], pools: &[pci::Pool]) -> Verdict {
+    pci::supports(pools, requests, None, None).map_err(|error| error.to_string())
+}
+
+/// How often a filter of cells or devices would pass the same request on one host, taken out of a compiled filter so that it
+/// outlives the table's lock.
+#[derive(Debug)]
+pub(crate) enum DeviceBound {
+    Cells(Box<CellQuestion>),
+    Devices(Vec<pci::Request>),
+}
+
+impl DeviceBound {
+    /// Whether it passes a host that has this left, with its ratios of CPU and memory. What it cannot decide it refuses.
+    pub(crate) fn passes(&self, devices: &Devices, ratios: (f64, f64)) -> bool {
+        let verdict = match self {
+            Self::Cells(question) => question.judge(devices, ratios),
+            Self::Devices(requests) => judge(requests, &devices.pci_pools),
+        };
+        verdict == Ok(true)
+    }
+
+    /// The amount by name.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Cells(_) => "numa_cells",
+            Self::Devices(_) => "pci_devices",
+        }
+    }
+}
+
 /// PciPassthroughFilter, for one request.
 #[derive(Debug)]
 pub(super) struct DeviceQuestion {
-    requests: Vec<pci::Request>,
+    pub(super) requests: Vec<pci::Request>,
     /// By what a host has left.
     verdicts: HashMap<u64, Verdict>,
 }
@@ -137,16 +174,9 @@ impl DeviceQuestion {
     }
 
     pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Verdict {
-        let supports = |pools: &[pci::Pool]| {
-            pci::supports(pools, &self.requests, None, None).map_err(|error| error.to_string())
-        };
-        match table.devices.at(row) {
-            None => supports(&[]),
-            Some((devices, left)) => {
-                let verdict = self.verdicts.entry(left);
-                verdict.or_insert_with(|| supports(&devices.pci_pools)).clone()
-            }
-        }
+        let Some((devices, left)) = table.devices.at(row) else { return judge(&self.requests, &[]) };
+        let verdict = self.verdicts.entry(left);
+        verdict.or_insert_with(|| judge(&self.requests, &devices.pci_pools)).clone()
     }
 
     /// What a host that was refused has, and what was asked.
