@@ -62,4 +62,6 @@ def differences(filters, nova, ours):
         )
     elif "failed" not in nova and nova["picks"] != ours["picks"]:
         found.append(("picks", f"Nova: {nova['picks']}; novella: {ours['picks']}"))
+    elif nova["complete"] and "alternates" in ours and nova["alternates"] != ours["alternates"]:
+        found.append(("alternates", f"Nova: {nova['alternates']}; novella: {ours['alternates']}"))
     return found

@@ -213,7 +213,8 @@ def case_changed(rng, name):
 
 
 def request(rng, at, hosts, filters):
-    """One request; `filters` are those in force, so that what they read is there more often than not."""
+    """One request; `filters` are those in force, so that what they read is there more often than not. What is not
+    set here means what documents.py says."""
     count = rng.choice([1, 1, 1, 2, 3, 6])
     uuids = [str(uuid.UUID(int=(0xC000 + at) << 16 | n)) for n in range(count)]
     if chance(rng, 0.05):
@@ -233,13 +234,7 @@ def request(rng, at, hosts, filters):
         "image_id": rng.choice([None, *fleets.IMAGES]),
         "hints": hints(rng, filters),
         "group": group(rng, hosts, uuids),
-        "force_hosts": [],
-        "force_nodes": [],
-        "ignore_hosts": [],
-        "target_host": None,
-        "target_node": None,
-        "target_cell": None,
-        "allow_cross_cell_move": False,
+        "alternates": True,
         "num_instances": count,
         "instance_uuids": uuids,
         "project_id": rng.choice([*fleets.PROJECTS, None]),

@@ -10,7 +10,7 @@ use crate::evaluate::{Evaluation, Verdict};
 use crate::filters::FilterError;
 use crate::host_table::HostTable;
 use crate::options::{FilterKind, OnFilterError, SchedulerOptions};
-use crate::select::{Failure, FilterScheduler, Terms};
+use crate::select::{Failure, FilterScheduler, Pick, Selected, Terms};
 use crate::weighers::WeigherError;
 
 /// See the module's text. The table is as it was after every answer.
@@ -77,12 +77,15 @@ impl Evaluator {
     fn decide(&mut self, at: usize, request: &Request) -> Result<Outcome, BadDocument> {
         let spec = request_spec(request)?;
         let filters = self.filters(request)?;
-        let terms = Terms { seed: request.seed, dry_run: true, alternates: Some(0), unexplained: false };
         let hosts = self.table.len();
+        // All of them, because those of another cell do not count.
+        let alternates = Some(if request.alternates { hosts as u32 } else { 0 });
+        let terms = Terms { seed: request.seed, dry_run: true, alternates, unexplained: false };
         let mut outcome = Outcome {
             complete: false,
             id: request.id.clone().unwrap_or(RequestId::Number(at as u64)),
             picks: Vec::new(),
+            alternates: Vec::new(),
             verdict: String::new(),
             weights: Vec::new(),
             errors: Vec::new(),
@@ -112,6 +115,10 @@ impl Evaluator {
             None => {
                 outcome.complete = true;
                 outcome.picks = selected.picks.iter().map(|pick| pick.row.0).collect();
+                if request.alternates {
+                    let most = engine.options().max_attempts.saturating_sub(1) as usize;
+                    outcome.alternates = alternates_by_cell(table, &selected, most);
+                }
             }
             Some(Failure::NoValidHost { placeable, .. }) => {
                 outcome.picks = first_picks(engine, table, &spec, &terms, placeable);
@@ -167,6 +174,16 @@ fn first_picks(
         return Vec::new();
     }
     engine.select(table, &fewer, terms).picks.iter().map(|pick| pick.row.0).collect()
+}
+
+/// The next best hosts of each pick's own cell.
+fn alternates_by_cell(table: &HostTable, selected: &Selected, most: usize) -> Vec<Vec<u32>> {
+    let of_pick = |pick: &Pick| {
+        let cell = table.cells.get(pick.row.index());
+        let same = selected.alternates.iter().filter(|row| table.cells.get(row.index()) == cell);
+        same.take(most).map(|row| row.0).collect()
+    };
+    selected.picks.iter().map(of_pick).collect()
 }
 
 fn place(filters: &[FilterKind], kind: FilterKind) -> usize {

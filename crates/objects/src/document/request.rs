@@ -121,6 +121,9 @@ pub struct Request {
     /// Where options pick at random: the seed of it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub seed: u64,
+    /// Whether each instance's next best hosts are asked too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alternates: bool,
 }
 
 fn is_zero(value: &u64) -> bool {

@@ -44,6 +44,10 @@ pub struct Outcome {
     pub id: RequestId,
     /// The host of each instance in turn, each one's share taken before the next. Up to the first that found none.
     pub picks: Vec<u32>,
+    /// The next best hosts of each pick, if the request asks for them and is complete: at most `max_attempts` - 1, of the
+    /// pick's cell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternates: Vec<Vec<u32>>,
     /// A character for each host, as the filters judge it for the first instance: `.` it passed; `a`, `b`, ... the filter
     /// that refused it, by its place in the list; `!` a filter could not decide; `-` it was never filtered.
     pub verdict: String,
