@@ -9,6 +9,7 @@
 //! Left out: filters whose answer changes with each instance in another way are asked for the first only, and named.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use novella_objects::{
@@ -56,7 +57,7 @@ struct DeviceLimits {
     filters: Vec<(usize, FilterKind, DeviceBound)>,
     wanted: Wanted,
     /// What there is, each once.
-    kinds: Vec<Devices>,
+    kinds: Vec<Arc<Devices>>,
     /// Which of these, by row.
     of_row: Vec<u32>,
 }
@@ -316,13 +317,13 @@ impl DeviceLimits {
         filters: Vec<(usize, FilterKind, DeviceBound)>,
         wanted: Wanted,
     ) -> Self {
-        let mut limits = Self { filters, wanted, kinds: vec![Devices::default()], of_row: Vec::new() };
+        let mut limits = Self { filters, wanted, kinds: vec![Arc::default()], of_row: Vec::new() };
         limits.of_row.resize(alive.len() * BLOCK, 0);
         let mut known = HashMap::new();
         for row in bits(alive) {
             if let Some((devices, serial)) = table.devices.at(row) {
                 limits.of_row[row] = *known.entry(serial).or_insert_with(|| {
-                    limits.kinds.push(devices.clone());
+                    limits.kinds.push(Arc::clone(devices));
                     limits.kinds.len() as u32 - 1
                 });
             }

@@ -1,16 +1,18 @@
-//! Changes to a request or to a host, applied for the time of one trial.
+//! Changes to a request, a host or an aggregate, applied for the time of one trial.
 //!
 //! What always holds: after a trial the table is as it was, to the last bit.
 
-use novella_objects::{Change, Part, Quantity, RequestSpec};
+use novella_objects::{Change, Inventory, Part, Quantity, RequestSpec};
 
+use crate::aggregates::Aggregate;
 use crate::host_table::{Exact, HostTable};
+use crate::inventory_columns::Held;
 use crate::select::{FilterScheduler, Terms};
 use crate::{Row, Status};
 
 impl FilterScheduler {
-    /// Where the first instance of a request would go after these changes; `None` if it does not fit, or if a host of
-    /// them is gone. Nothing is consumed.
+    /// Where the first instance of a request would go after these changes; `None` if it does not fit, or if a host or an
+    /// aggregate of them is gone. Nothing is consumed.
     pub fn try_changes(
         &mut self,
         table: &mut HostTable,
@@ -18,40 +20,97 @@ impl FilterScheduler {
         changes: &[Change],
     ) -> Option<String> {
         let mut spec = spec.clone();
-        let mut before: Vec<(Row, Exact)> = Vec::new();
+        let mut before = Vec::new();
         let mut known = true;
         for change in changes {
-            if let Some(host) = host_of(change) {
-                match table.row_of(host) {
-                    None => known = false,
-                    Some(row) => {
-                        let mut exact = table.columns.exact[row.index()];
-                        before.push((row, exact));
-                        change_host(&mut exact, change);
-                        table.set_exact(row, exact);
-                    }
-                }
-            } else {
-                change_request(&mut spec, change);
+            match change_fleet(table, change) {
+                Ok(undo) => before.push(undo),
+                Err(Unchanged::OfRequest) => change_request(&mut spec, change),
+                Err(Unchanged::Gone) => known = false,
             }
         }
         let selected = known.then(|| self.select(table, &spec, &Terms { dry_run: true, ..Terms::default() }));
-        for (row, exact) in before.into_iter().rev() {
-            table.set_exact(row, exact);
-        }
+        before.into_iter().rev().for_each(|undo| undo.apply(table));
         let selected = selected.filter(|selected| selected.failure.is_none())?;
         selected.picks.first().map(|pick| table.host(pick.row).to_owned())
     }
 }
 
-/// The host that a change is made on, if it is none of the request.
-fn host_of(change: &Change) -> Option<&str> {
-    match change {
-        Change::Free { host, .. } | Change::RaiseRatio { host, .. } | Change::Enable { host, .. } => {
-            Some(host)
+/// What was there before a change of the fleet.
+enum Undo {
+    Host(Row, Box<Exact>),
+    Class(Row, Held),
+    Aggregates(Vec<Aggregate>),
+}
+
+impl Undo {
+    fn apply(self, table: &mut HostTable) {
+        match self {
+            Self::Host(row, exact) => table.set_exact(row, *exact),
+            Self::Class(row, held) => table.inventories.put(row.index(), held),
+            Self::Aggregates(aggregates) => table.set_aggregates(aggregates),
         }
-        Change::Ask { .. } | Change::Drop { .. } => None,
     }
+}
+
+/// Why a change left the fleet as it is.
+enum Unchanged {
+    /// It is the request that it changes.
+    OfRequest,
+    /// What it changes is no longer there.
+    Gone,
+}
+
+fn change_fleet(table: &mut HostTable, change: &Change) -> Result<Undo, Unchanged> {
+    match change {
+        Change::Free { host, amount: Quantity::Class(class), by } => {
+            change_class(table, host, class, |held| {
+                // What is reported goes first, then what was placed since.
+                let first = (*by).min(held.used);
+                held.used -= first;
+                held.consumed = held.consumed.saturating_sub(by - first);
+            })
+        }
+        Change::RaiseRatio { host, amount: Quantity::Class(class), to, .. } => {
+            change_class(table, host, class, |held| {
+                held.inventory = held.inventory.map(|found| Inventory { allocation_ratio: *to, ..found });
+            })
+        }
+        Change::Free { host, .. } | Change::RaiseRatio { host, .. } | Change::Enable { host, .. } => {
+            let row = table.row_of(host).ok_or(Unchanged::Gone)?;
+            let before = table.columns.exact[row.index()];
+            let mut exact = before;
+            change_host(&mut exact, change);
+            table.set_exact(row, exact);
+            Ok(Undo::Host(row, Box::new(before)))
+        }
+        Change::SetMetadata { id, key, to, .. } => {
+            let before: Vec<Aggregate> = table.aggregates.defined().cloned().collect();
+            let mut after = before.clone();
+            let value = after.iter_mut().find(|aggregate| aggregate.id == *id);
+            let value = value.and_then(|aggregate| aggregate.metadata.get_mut(key)).ok_or(Unchanged::Gone)?;
+            value.clone_from(to);
+            table.set_aggregates(after);
+            Ok(Undo::Aggregates(before))
+        }
+        Change::Ask { .. } | Change::Drop { .. } | Change::RaiseGroupLimit { .. } => {
+            Err(Unchanged::OfRequest)
+        }
+    }
+}
+
+fn change_class(
+    table: &mut HostTable,
+    host: &str,
+    class: &str,
+    change: impl FnOnce(&mut Held),
+) -> Result<Undo, Unchanged> {
+    let row = table.row_of(host).ok_or(Unchanged::Gone)?;
+    let before = table.inventories.held(row.index(), class).ok_or(Unchanged::Gone)?;
+    let mut held = before;
+    change(&mut held);
+    table.inventories.put(row.index(), held);
+    Ok(Undo::Class(row, before))
 }
 
 fn change_host(exact: &mut Exact, change: &Change) {
@@ -70,6 +129,7 @@ fn change_host(exact: &mut Exact, change: &Change) {
                     consumed.instances = consumed.instances.saturating_sub(by - first);
                     return;
                 }
+                Quantity::Class(_) => return,
             };
             let first = (*by).min(*of_report);
             *of_report -= first;
@@ -79,10 +139,13 @@ fn change_host(exact: &mut Exact, change: &Change) {
             Quantity::Vcpus => exact.reported.ratios.cpu = *to,
             Quantity::MemoryMb => exact.reported.ratios.ram = *to,
             Quantity::DiskGb => exact.reported.ratios.disk = *to,
-            Quantity::Instances => {}
+            Quantity::Instances | Quantity::Class(_) => {}
         },
         Change::Enable { .. } => exact.status = Status::Up,
-        Change::Ask { .. } | Change::Drop { .. } => {}
+        Change::Ask { .. }
+        | Change::Drop { .. }
+        | Change::SetMetadata { .. }
+        | Change::RaiseGroupLimit { .. } => {}
     }
 }
 
@@ -98,6 +161,11 @@ pub fn change_request(spec: &mut RequestSpec, change: &Change) {
                 spec.flavor.ephemeral_gb = to - spec.flavor.root_gb;
             }
             Quantity::Instances => spec.instance_uuids.truncate(usize::try_from(*to).unwrap_or(usize::MAX)),
+            Quantity::Class(class) => {
+                let specs = spec.flavor.extra_specs.iter_mut();
+                let of_class = specs.filter(|(key, _)| asks_class(key, class));
+                of_class.for_each(|(_, text)| *text = to.to_string());
+            }
         },
         Change::Drop { part } => match part {
             Part::AvailabilityZone(_) => spec.availability_zone = None,
@@ -113,8 +181,21 @@ pub fn change_request(spec: &mut RequestSpec, change: &Change) {
             Part::IgnoreHosts => spec.ignore_hosts.clear(),
             Part::Retry => spec.retry = None,
         },
-        Change::Free { .. } | Change::RaiseRatio { .. } | Change::Enable { .. } => {}
+        Change::RaiseGroupLimit { to, .. } => {
+            if let Some(group) = &mut spec.instance_group {
+                group.rules.insert("max_server_per_host".to_owned(), to.to_string());
+            }
+        }
+        Change::Free { .. }
+        | Change::RaiseRatio { .. }
+        | Change::SetMetadata { .. }
+        | Change::Enable { .. } => {}
     }
+}
+
+/// Whether an extra spec asks for an amount of a class: `resources:CLASS`, with or without a suffix of its group.
+pub(crate) fn asks_class(key: &str, class: &str) -> bool {
+    key.starts_with("resources") && key.split_once(':').is_some_and(|(_, of)| of == class)
 }
 
 /// Everything of a request that can be left out.

@@ -6,16 +6,15 @@
 //!
 //! Left out: who holds the table. A trial is a call, so that a table under a lock is locked for one trial at a time.
 
-use std::cmp::Ordering;
+use novella_objects::{Change, Fix, Fixes, Inventory, Part, Quantity, RequestSpec};
+use novella_resources::{Amount, Capacity, MB_PER_GB, inventory};
 
-use novella_objects::{Change, Fix, Fixes, Part, Quantity, RequestSpec};
-use novella_resources::{Amount, Capacity, MB_PER_GB};
-
-use crate::changes::parts;
+use crate::changes::{asks_class, parts};
 use crate::filters::{Count, Measure};
 use crate::host_table::MAX_RATIO;
-use crate::near::{Near, NearMisses, Refused};
+use crate::near::{By, Class, Near, NearMisses, Own, Refused, What, smallest_hundredths};
 use crate::options::FilterKind;
+use crate::python;
 
 /// Most placements tried.
 pub const MAX_TRIALS: u32 = 400;
@@ -73,7 +72,12 @@ enum Move {
     /// Ask for less; at first for this much, which fits if the nearest host decides alone.
     Ask(Quantity, u64),
     Free(At, Quantity, u64),
+    /// In hundredths.
     Raise(At, Quantity, u64),
+    /// A number in the metadata of an aggregate, in its steps.
+    Aggregate(Own, u64),
+    /// How many members of the group a host may have, from what to what.
+    Group(u64, u64),
     Enable(At),
 }
 
@@ -89,8 +93,8 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
             self.try_moves(&[less]);
         }
         for at in 0..self.misses.near.len() {
-            if let [refused] = self.misses.near[at].refused[..] {
-                for fleet in self.on_host(at, &refused) {
+            if let [refused] = &self.misses.near[at].refused[..] {
+                for fleet in self.on_fleet(at, refused) {
                     self.try_moves(&[fleet]);
                 }
             }
@@ -107,9 +111,9 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
             }
         }
         for near in 0..self.misses.near.len() {
-            let [first, second] = self.misses.near[near].refused[..] else { continue };
-            for a in self.repairs(near, &first, &parts) {
-                for b in self.repairs(near, &second, &parts) {
+            let [first, second] = &self.misses.near[near].refused[..] else { continue };
+            for a in self.repairs(near, first, &parts) {
+                for b in self.repairs(near, second, &parts) {
                     if !self.alone(&a) && !self.alone(&b) {
                         self.try_moves(&[a.clone(), b]);
                     }
@@ -124,6 +128,8 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
             (Move::Drop(part), Change::Drop { part: other }) => part == other,
             (Move::Ask(amount, _), Change::Ask { amount: other, .. }) => amount == other,
             (Move::Enable(at), Change::Enable { host, .. }) => self.misses.near[*at].host == *host,
+            (Move::Aggregate(own, _), Change::SetMetadata { id, key, .. }) => own.id == *id && own.key == key,
+            (Move::Group(..), Change::RaiseGroupLimit { .. }) => true,
             (Move::Free(at, amount, _), Change::Free { host, amount: other, .. })
             | (Move::Raise(at, amount, _), Change::RaiseRatio { host, amount: other, .. }) => {
                 self.misses.near[*at].host == *host && amount == other
@@ -135,65 +141,82 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
 
     /// Asking for less of each amount that a near host lacks, and for fewer instances.
     fn less(&self) -> Vec<Move> {
-        let mut less = Vec::new();
-        for amount in [Amount::MemoryMb, Amount::Vcpus, Amount::DiskMb] {
-            let room = |near: &Near| match near.refused[..] {
-                [refused] if refused.amount() == Some(amount) => refused.miss.map(|(_, _, has)| has),
-                _ => None,
-            };
-            let most = self.misses.near.iter().filter_map(room).max();
-            less.extend(most.and_then(|most| self.ask(amount, most)));
+        let mut most: Vec<(Quantity, u64)> = Vec::new();
+        for near in &self.misses.near {
+            let [refused] = &near.refused[..] else { continue };
+            let Some(Move::Ask(amount, room)) = self.ask(refused) else { continue };
+            match most.iter_mut().find(|(other, _)| *other == amount) {
+                Some((_, most)) => *most = room.max(*most),
+                None => most.push((amount, room)),
+            }
         }
+        let mut less: Vec<_> = most.into_iter().map(|(amount, most)| Move::Ask(amount, most)).collect();
         if self.misses.placeable > 0 {
             less.push(Move::Ask(Quantity::Instances, u64::from(self.misses.placeable)));
         }
         less
     }
 
-    /// Asking for as much of an amount as this room holds, if that is anything, and less than is asked.
-    fn ask(&self, amount: Amount, room: i32) -> Option<Move> {
-        let room = u64::try_from(room).ok()?;
-        let (quantity, most) = match amount {
-            Amount::Vcpus => (Quantity::Vcpus, room),
-            Amount::MemoryMb => (Quantity::MemoryMb, room),
-            Amount::DiskMb => (Quantity::DiskGb, room.checked_sub(self.spec.flavor.swap)? / MB_PER_GB),
+    /// Asking for as much of the amount that a host lacks as it has, if that is anything, and less than is asked.
+    fn ask(&self, refused: &Refused) -> Option<Move> {
+        let room = u64::try_from(refused.miss.as_ref()?.has).ok()?;
+        let (quantity, most) = match (refused.amount(), refused.class()) {
+            (Some(Amount::Vcpus), _) => (Quantity::Vcpus, room),
+            (Some(Amount::MemoryMb), _) => (Quantity::MemoryMb, room),
+            (Some(Amount::DiskMb), _) => {
+                (Quantity::DiskGb, room.checked_sub(self.spec.flavor.swap)? / MB_PER_GB)
+            }
+            (None, Some(class)) => (Quantity::Class(class.name.clone()), room),
+            (None, None) => return None,
         };
-        let least = u64::from(quantity != Quantity::DiskGb);
-        (most >= least && most < self.asked(quantity)).then_some(Move::Ask(quantity, most))
+        (most >= least(&quantity) && most < self.asked(&quantity)).then_some(Move::Ask(quantity, most))
     }
 
-    fn asked(&self, quantity: Quantity) -> u64 {
+    /// How much is asked; of a class 0 if several groups ask for it, because then there is not one number to change.
+    fn asked(&self, quantity: &Quantity) -> u64 {
         let flavor = &self.spec.flavor;
         match quantity {
             Quantity::Vcpus => flavor.vcpus.into(),
             Quantity::MemoryMb => flavor.memory_mb,
             Quantity::DiskGb => flavor.disk_gb(),
             Quantity::Instances => self.spec.instance_uuids.len() as u64,
+            Quantity::Class(class) => {
+                let specs = flavor.extra_specs.iter().filter(|(key, _)| asks_class(key, class));
+                match specs.collect::<Vec<_>>()[..] {
+                    [(_, text)] => text.trim().parse().unwrap_or(0),
+                    _ => 0,
+                }
+            }
         }
     }
 
     /// What helps against one refusal on one host: parts of the request, less of an amount, changes of the host.
     fn repairs(&self, at: At, refused: &Refused, parts: &[Move]) -> Vec<Move> {
-        let concerns = |part: &&Move| matches!(part, Move::Drop(part) if concerns(refused.kind, part));
+        let concerns = |part: &&Move| matches!(part, Move::Drop(part) if concerns(refused, part));
         let mut repairs: Vec<_> = parts.iter().filter(concerns).cloned().collect();
-        if let (Some(amount), Some((_, _, has))) = (refused.amount(), refused.miss) {
-            repairs.extend(self.ask(amount, has));
-        }
-        repairs.extend(self.on_host(at, refused));
+        repairs.extend(self.ask(refused));
+        repairs.extend(self.on_fleet(at, refused));
         repairs
     }
 
-    /// Changes of a host that one filter refuses, each by the least that may be enough.
-    fn on_host(&self, at: At, refused: &Refused) -> Vec<Move> {
+    /// Changes of the fleet for a host that something refuses, each by the least that may be enough.
+    fn on_fleet(&self, at: At, refused: &Refused) -> Vec<Move> {
         let near = &self.misses.near[at];
-        match refused.miss {
-            None if refused.kind == FilterKind::Compute => vec![Move::Enable(at)],
-            Some((Measure::Count(Count::Instances), wanted, has)) => {
-                let by = i64::from(wanted) - i64::from(has);
-                vec![Move::Free(at, Quantity::Instances, by.unsigned_abs())]
+        let Some(miss) = &refused.miss else {
+            let silent = refused.by == By::Filter(FilterKind::Compute);
+            return silent.then_some(Move::Enable(at)).into_iter().collect();
+        };
+        let lacking = (miss.wanted - miss.has).unsigned_abs();
+        let own = miss.aggregate.clone().map(|own| (own.enough, own));
+        let own = own.map(|(enough, own)| Move::Aggregate(own, enough));
+        match &miss.what {
+            What::Measure(Measure::Count(Count::Instances)) => {
+                own.into_iter().chain([Move::Free(at, Quantity::Instances, lacking)]).collect()
             }
-            Some((Measure::Amount(amount), wanted, has)) => {
-                let lacking = (i64::from(wanted) - i64::from(has)).unsigned_abs();
+            What::Measure(Measure::Count(Count::IoOps)) => own.into_iter().collect(),
+            What::Measure(Measure::Members) => Vec::new(),
+            What::Members(most) => vec![Move::Group(*most, most + lacking)],
+            What::Measure(Measure::Amount(amount)) => {
                 let (quantity, total, by) = match amount {
                     Amount::Vcpus => (Quantity::Vcpus, near.reported.vcpus_total, lacking),
                     Amount::MemoryMb => (Quantity::MemoryMb, near.reported.memory_mb_total, lacking),
@@ -202,23 +225,33 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
                         (Quantity::DiskGb, near.reported.disk_gb_total * MB_PER_GB, gb)
                     }
                 };
-                if u64::from(wanted.unsigned_abs()) > total {
+                if miss.wanted.unsigned_abs() > total {
                     return Vec::new(); // no single instance may be larger than the host
                 }
-                let free = (by <= self.in_use(near, quantity)).then_some(Move::Free(at, quantity, by));
-                let raise = smallest_ratio(near, amount, wanted).map(|to| Move::Raise(at, quantity, to));
+                let free = (by <= in_use(near, &quantity)).then_some(Move::Free(at, quantity.clone(), by));
+                // Where an aggregate gives the ratio, the host's own is not asked.
+                let raise = own.or_else(|| {
+                    smallest_ratio(near, *amount, miss.wanted).map(|to| Move::Raise(at, quantity, to))
+                });
                 free.into_iter().chain(raise).collect()
             }
-            _ => Vec::new(),
-        }
-    }
-
-    fn in_use(&self, near: &Near, quantity: Quantity) -> u64 {
-        match quantity {
-            Quantity::Vcpus => near.used.vcpus,
-            Quantity::MemoryMb => near.used.memory_mb,
-            Quantity::DiskGb => near.used.disk_gb,
-            Quantity::Instances => near.used.instances.into(),
+            What::Class(class) => {
+                if !class.allowed {
+                    return Vec::new(); // no inventory of this kind gives out such an amount, however empty
+                }
+                let quantity = Quantity::Class(class.name.clone());
+                let sum = miss.wanted.unsigned_abs();
+                let left = inventory::capacity(&class.inventory).floor() as i128 - i128::from(class.used);
+                let by = u64::try_from(i128::from(sum) - left).unwrap_or(u64::MAX);
+                let free = (by <= class.used).then_some(Move::Free(at, quantity.clone(), by));
+                let raise = smallest_hundredths(|allocation_ratio| {
+                    let raised = Inventory { allocation_ratio, ..class.inventory };
+                    inventory::fits(&raised, class.used, sum)
+                        || inventory::room(&raised, class.used) >= miss.wanted
+                });
+                let raise = raise.filter(|to| *to as f64 / 100.0 > class.inventory.allocation_ratio);
+                free.into_iter().chain(raise.map(|to| Move::Raise(at, quantity, to))).collect()
+            }
         }
     }
 
@@ -241,14 +274,15 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
         // `good` fits and `bad` does not; between them lies the amount looked for.
         let (first, furthest) = match last {
             Move::Drop(_) | Move::Enable(_) => (0, 0),
-            Move::Ask(quantity, most) => (*most, u64::from(*quantity != Quantity::DiskGb)),
-            Move::Free(at, quantity, by) => (*by, self.in_use(&self.misses.near[*at], *quantity)),
+            Move::Ask(quantity, most) => (*most, least(quantity)),
+            Move::Free(at, quantity, by) => (*by, in_use(&self.misses.near[*at], quantity)),
             Move::Raise(_, _, to) => (*to, to.saturating_mul(8).min((MAX_RATIO * 100.0) as u64)),
+            Move::Aggregate(own, to) => (*to, to.saturating_mul(8).min((MAX_RATIO as u64) * own.steps)),
+            Move::Group(_, to) => (*to, to.saturating_mul(8)),
         };
-        let asks_less = matches!(last, Move::Ask(..));
         if let Some(host) = self.attempt(last, first, before) {
-            let larger = if asks_less { self.upwards(last, first, before) } else { None };
-            return Some(larger.unwrap_or_else(|| (self.change(last, Some(first)), host)));
+            let smaller = self.smaller(last, first, before);
+            return Some(smaller.unwrap_or_else(|| (self.change(last, Some(first)), host)));
         }
         if first == furthest {
             return None;
@@ -271,11 +305,18 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
         Some((self.change(last, Some(good)), host))
     }
 
-    /// More than the first guess may fit, because another host has more of it once the rest is changed.
-    fn upwards(&mut self, last: &Move, first: u64, before: &[Change]) -> Option<(Change, String)> {
-        let Move::Ask(quantity, _) = last else { return None };
-        let asked = self.asked(*quantity);
-        if first + 1 >= asked { None } else { self.closest(last, first + 1, asked, before) }
+    /// A change that is not of one host alone may be smaller than the first guess, because another host needs less of it.
+    fn smaller(&mut self, last: &Move, first: u64, before: &[Change]) -> Option<(Change, String)> {
+        let none = match last {
+            Move::Ask(quantity, _) => self.asked(quantity),
+            Move::Aggregate(own, _) => {
+                (python::float(&own.text)? * own.steps as f64) as u64 // what is negative counts from 0
+            }
+            Move::Group(from, _) => *from,
+            Move::Drop(_) | Move::Free(..) | Move::Raise(..) | Move::Enable(_) => return None,
+        };
+        let next = if none > first { first + 1 } else { first.saturating_sub(1) };
+        if next == none { None } else { self.closest(last, next, none, before) }
     }
 
     fn attempt(&mut self, last: &Move, by: u64, before: &[Change]) -> Option<String> {
@@ -295,21 +336,34 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
         match change {
             Move::Drop(part) => Change::Drop { part: part.clone() },
             Move::Ask(amount, most) => {
-                Change::Ask { amount: *amount, from: self.asked(*amount), to: by.unwrap_or(*most) }
+                let (amount, from) = (amount.clone(), self.asked(amount));
+                Change::Ask { amount, from, to: by.unwrap_or(*most) }
             }
             Move::Free(at, amount, least) => {
-                Change::Free { host: host(*at), amount: *amount, by: by.unwrap_or(*least) }
+                Change::Free { host: host(*at), amount: amount.clone(), by: by.unwrap_or(*least) }
             }
             Move::Raise(at, amount, least) => {
-                let ratios = self.misses.near[*at].reported.ratios;
+                let near = &self.misses.near[*at];
+                let ratios = near.reported.ratios;
                 let from = match amount {
                     Quantity::Vcpus => ratios.cpu,
                     Quantity::MemoryMb => ratios.ram,
                     Quantity::DiskGb | Quantity::Instances => ratios.disk,
+                    Quantity::Class(name) => {
+                        class(near, name).map_or(1.0, |class| class.inventory.allocation_ratio)
+                    }
                 };
                 let to = by.unwrap_or(*least) as f64 / 100.0;
-                Change::RaiseRatio { host: host(*at), amount: *amount, from, to }
+                Change::RaiseRatio { host: host(*at), amount: amount.clone(), from, to }
             }
+            Move::Aggregate(own, enough) => Change::SetMetadata {
+                aggregate: own.aggregate.clone(),
+                id: own.id,
+                key: own.key.to_owned(),
+                from: own.text.clone(),
+                to: (by.unwrap_or(*enough) as f64 / own.steps as f64).to_string(),
+            },
+            Move::Group(from, enough) => Change::RaiseGroupLimit { from: *from, to: by.unwrap_or(*enough) },
             Move::Enable(at) => Change::Enable { host: host(*at), state: self.misses.near[*at].status },
         }
     }
@@ -319,6 +373,12 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
             Change::Ask { from, to, .. } => (from - to) as f64 / *from as f64,
             Change::Drop { .. } | Change::Enable { .. } => 1.0,
             Change::RaiseRatio { from, to, .. } => to / from - 1.0,
+            Change::RaiseGroupLimit { from, to } => (to - from) as f64 / (*from).max(1) as f64,
+            Change::SetMetadata { from, to, .. } => {
+                let number = |text: &str| python::float(text).unwrap_or(0.0);
+                let (from, to) = (number(from), number(to));
+                (to - from) / from.abs().max(0.01)
+            }
             Change::Free { host, amount, by } => {
                 let near = self.misses.near.iter().find(|near| near.host == *host);
                 let total = near.map_or(0, |near| match amount {
@@ -326,6 +386,7 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
                     Quantity::MemoryMb => near.reported.memory_mb_total,
                     Quantity::DiskGb => near.reported.disk_gb_total,
                     Quantity::Instances => near.used.instances.into(),
+                    Quantity::Class(name) => class(near, name).map_or(0, |class| class.inventory.total),
                 });
                 *by as f64 / total.max(1) as f64
             }
@@ -333,10 +394,29 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
     }
 }
 
+/// The least of an amount that can be asked for.
+fn least(quantity: &Quantity) -> u64 {
+    u64::from(*quantity != Quantity::DiskGb)
+}
+
+/// What a near host lacks of a resource class.
+fn class<'n>(near: &'n Near, name: &str) -> Option<&'n Class> {
+    near.refused.iter().filter_map(Refused::class).find(|class| class.name == name)
+}
+
+fn in_use(near: &Near, quantity: &Quantity) -> u64 {
+    match quantity {
+        Quantity::Vcpus => near.used.vcpus,
+        Quantity::MemoryMb => near.used.memory_mb,
+        Quantity::DiskGb => near.used.disk_gb,
+        Quantity::Instances => near.used.instances.into(),
+        Quantity::Class(name) => class(near, name).map_or(0, |class| class.used),
+    }
+}
+
 /// The smallest ratio in hundredths with which `wanted` fits; `None` if it is no larger than the one in force or too large.
-fn smallest_ratio(near: &Near, amount: Amount, wanted: i32) -> Option<u64> {
-    let fits = |hundredths: u64| {
-        let ratio = hundredths as f64 / 100.0;
+fn smallest_ratio(near: &Near, amount: Amount, wanted: i64) -> Option<u64> {
+    let fits = |ratio: f64| {
         let mut capacity = Capacity {
             vcpus: near.reported.vcpus_total,
             memory_mb: near.reported.memory_mb_total,
@@ -350,26 +430,22 @@ fn smallest_ratio(near: &Near, amount: Amount, wanted: i32) -> Option<u64> {
             Amount::MemoryMb => room.memory_mb,
             Amount::DiskMb => room.disk_mb,
         };
-        room >= i64::from(wanted)
+        room >= wanted
     };
-    let (mut bad, mut good) = (0, (MAX_RATIO * 100.0) as u64);
-    if !fits(good) {
-        return None;
-    }
-    while good - bad > 1 {
-        let middle = good.midpoint(bad);
-        if fits(middle) { good = middle } else { bad = middle }
-    }
     let now = match amount {
         Amount::Vcpus => near.reported.ratios.cpu,
         Amount::MemoryMb => near.reported.ratios.ram,
         Amount::DiskMb => near.reported.ratios.disk,
     };
-    ((good as f64 / 100.0).total_cmp(&now) == Ordering::Greater).then_some(good)
+    smallest_hundredths(fits).filter(|to| *to as f64 / 100.0 > now)
 }
 
-/// Whether a filter may refuse because of this part of a request.
-fn concerns(kind: FilterKind, part: &Part) -> bool {
+/// Whether something may refuse because of this part of a request.
+fn concerns(refused: &Refused, part: &Part) -> bool {
+    let kind = match &refused.by {
+        By::Filter(kind) => *kind,
+        By::Term(name) => return term_concerns(name, part),
+    };
     match part {
         Part::AvailabilityZone(_) => kind == FilterKind::AvailabilityZone,
         Part::ExtraSpec(_) => {
@@ -393,5 +469,22 @@ fn concerns(kind: FilterKind, part: &Part) -> bool {
         }
         Part::Retry => kind == FilterKind::Retry,
         Part::TargetHost(_) | Part::IgnoreHosts => false,
+    }
+}
+
+/// The same of what is asked before the filters, which is named after what asks it.
+fn term_concerns(term: &str, part: &Part) -> bool {
+    match part {
+        Part::AvailabilityZone(_) => term == "map_az_to_placement_aggregate",
+        Part::ExtraSpec(key) => {
+            let class = key.split_once(':').map_or("", |(_, class)| class);
+            let resource = key.starts_with("resources") && term.starts_with(&format!("resources:{class}="));
+            resource
+                || term.starts_with(&**key)
+                || term.starts_with("group_policy")
+                || term.ends_with("(missing)")
+        }
+        Part::ImageProperty(key) => term.contains(&**key),
+        Part::Hint(_) | Part::ServerGroup(_) | Part::TargetHost(_) | Part::IgnoreHosts | Part::Retry => false,
     }
 }

@@ -109,6 +109,11 @@ impl Group {
         self.members_on.get(&row).copied().unwrap_or(0)
     }
 
+    /// Members that one row may have under `anti-affinity`, if that is a number.
+    pub(crate) fn most(&self) -> Option<u64> {
+        self.most.as_ref().ok().and_then(|most| u64::try_from(*most).ok())
+    }
+
     /// How many further members a row may take under `anti-affinity`; negative if it has more than it may.
     pub(crate) fn room_on(&self, row: u32) -> i32 {
         let most = self.most.as_ref().copied().unwrap_or_default();

@@ -10,13 +10,39 @@ use novella_objects::{FilterOutcome, FilterVerdict, HostVerdict, RequestSpec};
 
 use crate::bitmap::bits;
 use crate::explain::{self, Refill};
-use crate::filters::{Asked, Scene, Tally};
+use crate::filters::{Asked, Filter, Scene, Tally};
 use crate::host_table::{BLOCK, HostTable, Row};
-use crate::placement::Placement;
+use crate::placement::{Placement, Term};
 use crate::ranking::Weighed;
 use crate::select::{Failure, FilterScheduler};
 use crate::shape::Request;
 use crate::weights::Weighing;
+
+/// What is asked before the filters, asked of one host.
+pub(crate) fn ask_term(term: &Term, table: &HostTable, row: Row) -> FilterVerdict {
+    let mut tally = Tally::default();
+    let passes = term.run(table, row.index() / BLOCK, 1 << (row.index() % BLOCK), &mut tally) != 0;
+    FilterVerdict {
+        filter: term.name.clone(),
+        verdict: if passes { FilterOutcome::Passes } else { FilterOutcome::Refuses },
+        reason: (!passes).then(|| term.refusal(table, row)),
+        miss: term.resource().and_then(|resource| explain::lack(table, resource, &tally)),
+    }
+}
+
+/// A filter, asked about one host.
+pub(crate) fn ask_filter(filter: &mut Filter, scene: Scene<'_>) -> FilterVerdict {
+    let Scene { table, group, row, .. } = scene;
+    let mut tally = Tally::default();
+    let passes = filter.run(table, group, row.index() / BLOCK, 1 << (row.index() % BLOCK), &mut tally) != 0;
+    let (verdict, reason) = match &tally.first_error {
+        _ if passes => (FilterOutcome::Passes, None),
+        Some(error) => (FilterOutcome::Error, Some(error.reason.clone())),
+        None => (FilterOutcome::Refuses, Some(filter.refusal(scene))),
+    };
+    let miss = explain::nearest_miss(table, filter, &tally);
+    FilterVerdict { filter: filter.kind.name().to_owned(), verdict, reason, miss }
+}
 
 impl FilterScheduler {
     /// What all filters and weighers say of one host. An error is a request that could be asked of no host.
@@ -75,31 +101,9 @@ impl FilterScheduler {
         request: &mut Request,
         row: Row,
     ) -> Vec<FilterVerdict> {
-        let (block, bit) = (row.index() / BLOCK, 1 << (row.index() % BLOCK));
-        let group = request.group.as_ref();
-        let scene = Scene { table, asked, group, options: self.options(), row };
-        let before = request.placement.terms.iter().map(|(term, _)| {
-            let mut tally = Tally::default();
-            let passes = term.run(table, block, bit, &mut tally) != 0;
-            FilterVerdict {
-                filter: term.name.clone(),
-                verdict: if passes { FilterOutcome::Passes } else { FilterOutcome::Refuses },
-                reason: (!passes).then(|| term.refusal(table, row)),
-                miss: term.resource().and_then(|resource| explain::lack(table, resource, &tally)),
-            }
-        });
-        let ask = |filter: &mut crate::filters::Filter| {
-            let mut tally = Tally::default();
-            let passes = filter.run(table, group, block, bit, &mut tally) != 0;
-            let (verdict, reason) = match &tally.first_error {
-                _ if passes => (FilterOutcome::Passes, None),
-                Some(error) => (FilterOutcome::Error, Some(error.reason.clone())),
-                None => (FilterOutcome::Refuses, Some(filter.refusal(scene))),
-            };
-            let miss = explain::nearest_miss(table, filter, &tally);
-            FilterVerdict { filter: filter.kind.name().to_owned(), verdict, reason, miss }
-        };
-        before.chain(request.filters.iter_mut().map(ask)).collect()
+        let scene = Scene { table, asked, group: request.group.as_ref(), options: self.options(), row };
+        let before = request.placement.terms.iter().map(|(term, _)| ask_term(term, table, row));
+        before.chain(request.filters.iter_mut().map(|filter| ask_filter(filter, scene))).collect()
     }
 
     /// Weighs the host among all that pass.

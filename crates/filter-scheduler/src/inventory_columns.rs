@@ -32,13 +32,13 @@ pub(crate) struct InventoryColumns {
 
 /// One class on one row.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+pub(crate) struct Held {
     class: u32,
-    inventory: Option<Inventory>,
+    pub(crate) inventory: Option<Inventory>,
     /// By what the host reports.
-    used: u64,
+    pub(crate) used: u64,
     /// On top.
-    consumed: u64,
+    pub(crate) consumed: u64,
 }
 
 /// A class by row, as far as the rows go.
@@ -168,6 +168,22 @@ impl InventoryColumns {
             if gone {
                 self.release(class);
             }
+        }
+    }
+
+    /// What a row holds of one class, reported and consumed apart.
+    pub(crate) fn held(&self, row: usize, class: &str) -> Option<Held> {
+        let class = self.classes.find(class)?;
+        self.rows.get(row)?.iter().find(|held| held.class == class).copied()
+    }
+
+    /// Writes other amounts of a class that the row holds.
+    pub(crate) fn put(&mut self, row: usize, held: Held) {
+        let found = self.row(row).iter_mut().find(|other| other.class == held.class);
+        debug_assert!(found.is_some(), "what a row does not hold has no amounts");
+        if let Some(found) = found {
+            *found = held;
+            self.index(row, held.class);
         }
     }
 

@@ -1,23 +1,29 @@
 //! Hosts that nearly pass: those which one filter or two refuse.
 //!
-//! All filters are run on all hosts, none skipped because another refused, as the fleet stands when as many instances as
-//! fit have been placed. Of the hosts that the same filters refuse only the nearest few are kept. A host that is none of
-//! the candidates that filters are given is not near.
+//! All filters, and all that is asked before them (traits, resource classes, aggregates), are run on all hosts, none skipped
+//! because another refused, as the fleet stands when as many instances as fit have been placed. Of the hosts that the same
+//! filters refuse only the nearest few are kept. A host that the request does not consider (ignored, not the target, not
+//! forced) is not near.
 
 use hashbrown::HashMap;
-use novella_objects::RequestSpec;
-use novella_resources::Amount;
+use novella_objects::{FilterVerdict, Inventory, NearHost, RequestSpec};
+use novella_resources::{Amount, inventory};
 
 use crate::bitmap::word_bits;
-use crate::filters::{Filter, Measure, Tally};
-use crate::host_table::{BLOCK, HostTable, Row};
+use crate::filters::{Filter, Measure, Scene, Tally, room_with};
+use crate::group::Group;
+use crate::host_table::{BLOCK, HostTable, MAX_RATIO, Row};
+use crate::inspect::{ask_filter, ask_term};
 use crate::options::FilterKind;
-use crate::placement::Placement;
-use crate::select::{Failure, FilterScheduler, Terms};
+use crate::placement::{Placement, Resource, Term};
+use crate::python;
+use crate::select::{Failure, FilterScheduler, Pick, Terms};
 use crate::{Allocation, Amounts, Resources, Status};
 
 /// Hosts kept of those that the same filters refuse.
 const KEPT: usize = 3;
+/// Most hosts told to people.
+const TOLD: usize = 10;
 
 /// How far a request is from fitting.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +36,18 @@ pub struct NearMisses {
     pub(crate) near: Vec<Near>,
 }
 
+impl NearMisses {
+    /// The nearest few, for people.
+    pub fn told(&self) -> Vec<NearHost> {
+        let told = |near: &Near| NearHost {
+            host: near.host.clone(),
+            state: near.status,
+            refused: near.told.clone(),
+        };
+        self.near.iter().take(TOLD).map(told).collect()
+    }
+}
+
 /// One host that nearly passes.
 #[derive(Debug, Clone)]
 pub(crate) struct Near {
@@ -39,29 +57,88 @@ pub(crate) struct Near {
     pub(crate) used: Amounts,
     /// By one filter or two; by one entry where two compare the same.
     pub(crate) refused: Vec<Refused>,
+    /// The same for people, with each filter's words.
+    told: Vec<FilterVerdict>,
 }
 
-/// By how much a filter refuses it.
-#[derive(Debug, Clone, Copy)]
+/// By how much something refuses it.
+#[derive(Debug, Clone)]
 pub(crate) struct Refused {
-    pub(crate) kind: FilterKind,
-    /// What it compares, what is asked of it, and what there is.
-    pub(crate) miss: Option<(Measure, i32, i32)>,
+    pub(crate) by: By,
+    pub(crate) miss: Option<Miss>,
+}
+
+/// Who refuses.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum By {
+    Filter(FilterKind),
+    /// What is asked before the filters, by its name.
+    Term(String),
+}
+
+/// What is compared, what is asked of it, and what there is.
+#[derive(Debug, Clone)]
+pub(crate) struct Miss {
+    pub(crate) what: What,
+    pub(crate) wanted: i64,
+    pub(crate) has: i64,
+    /// The number that decides, if it is an aggregate's.
+    pub(crate) aggregate: Option<Own>,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum What {
+    Measure(Measure),
+    /// Members of the group, of which a host may have so many.
+    Members(u64),
+    Class(Class),
+}
+
+/// A resource class of a host that reports it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Class {
+    pub(crate) name: String,
+    pub(crate) inventory: Inventory,
+    pub(crate) used: u64,
+    /// Whether the amounts are such as the inventory gives out at all.
+    pub(crate) allowed: bool,
+}
+
+/// A ratio or a limit in the metadata of one aggregate.
+#[derive(Debug, Clone)]
+pub(crate) struct Own {
+    pub(crate) id: u32,
+    pub(crate) aggregate: String,
+    pub(crate) key: &'static str,
+    /// As written.
+    pub(crate) text: String,
+    /// Steps to one: a ratio is counted in hundredths.
+    pub(crate) steps: u64,
+    /// The least that is enough for one more instance.
+    pub(crate) enough: u64,
 }
 
 impl Refused {
     /// Of one amount.
     pub(crate) fn amount(&self) -> Option<Amount> {
         match self.miss {
-            Some((Measure::Amount(amount), _, _)) => Some(amount),
+            Some(Miss { what: What::Measure(Measure::Amount(amount)), .. }) => Some(amount),
+            _ => None,
+        }
+    }
+
+    /// Of one resource class.
+    pub(crate) fn class(&self) -> Option<&Class> {
+        match &self.miss {
+            Some(Miss { what: What::Class(class), .. }) => Some(class),
             _ => None,
         }
     }
 
     /// The share that is missing; a refusal without numbers counts as a whole.
     fn share(&self) -> f64 {
-        self.miss
-            .map_or(1.0, |(_, wanted, has)| (f64::from(wanted) - f64::from(has)) / f64::from(wanted.max(1)))
+        self.miss.as_ref().map_or(1.0, |miss| (miss.wanted - miss.has) as f64 / miss.wanted.max(1) as f64)
     }
 }
 
@@ -83,29 +160,50 @@ impl FilterScheduler {
         first.instance_uuids.truncate(placeable as usize);
         let placed =
             if placeable > 0 { self.select(table, &first, &Terms::default()).picks } else { Vec::new() };
-        let near = self.nearest(table, spec);
+        let near = self.nearest(table, spec, &placed);
         let allocation = Allocation::of_flavor(&spec.flavor);
-        placed.iter().for_each(|pick| table.deallocate(pick.row, &allocation));
+        for (pick, uuid) in placed.iter().zip(&spec.instance_uuids) {
+            table.deallocate(pick.row, &allocation);
+            if pick.took_devices {
+                table.give_back_devices(pick.row, *uuid);
+            }
+        }
         Ok(Some(NearMisses { placeable, hosts: table.len() as u64, near: near? }))
     }
 
-    fn nearest(&mut self, table: &mut HostTable, spec: &RequestSpec) -> Result<Vec<Near>, Failure> {
+    /// The hosts nearest to taking the next instance when the first ones have been placed.
+    fn nearest(
+        &mut self,
+        table: &mut HostTable,
+        spec: &RequestSpec,
+        placed: &[Pick],
+    ) -> Result<Vec<Near>, Failure> {
         let asked = self.read(spec)?;
         if self.narrow(table, spec).is_err() {
             return Ok(Vec::new());
         }
-        let mut placement = Placement::compile(table, &asked, self.options())?;
-        placement.run(table, &mut self.work.alive, 0);
+        let placement = Placement::compile(table, &asked, self.options())?;
         let mut request = self.compile(table, &asked, placement);
-        request.begin(spec.instance_uuids[0], table);
+        if let Some(group) = &mut request.group {
+            for (pick, uuid) in placed.iter().zip(&spec.instance_uuids) {
+                group.begin(*uuid, table);
+                group.placed(*uuid, pick.row);
+            }
+        }
+        let next = spec.instance_uuids.get(placed.len()).unwrap_or(&spec.instance_uuids[0]);
+        request.begin(*next, table);
         let group = request.group.as_ref();
-        let mut near: HashMap<u64, Vec<(f64, Row, Vec<Refused>)>> = HashMap::new();
+        let terms = &request.placement.terms;
+        let mut near: HashMap<(usize, usize), Vec<Kept>> = HashMap::new();
         for (block, &alive) in self.work.alive.iter().enumerate().filter(|(_, alive)| **alive != 0) {
-            let pass: Vec<u64> = request
-                .filters
-                .iter_mut()
-                .map(|filter| filter.run(table, group, block, alive, &mut Tally::default()))
-                .collect();
+            let by_terms = terms.iter().map(|(term, _)| term.run(table, block, alive, &mut Tally::default()));
+            let mut pass: Vec<u64> = by_terms.collect();
+            pass.extend(
+                request
+                    .filters
+                    .iter_mut()
+                    .map(|filter| filter.run(table, group, block, alive, &mut Tally::default())),
+            );
             // Of each bit: refused at least once, twice, three times.
             let (mut once, mut twice, mut thrice) = (0, 0, 0);
             for refused in pass.iter().map(|pass| alive & !pass) {
@@ -115,19 +213,19 @@ impl FilterScheduler {
             }
             for bit in word_bits(once & !thrice) {
                 let row = Row((block * BLOCK + bit) as u32);
-                let mut mask = 0;
                 let mut refused = Vec::with_capacity(2);
-                for (at, filter) in
-                    request.filters.iter_mut().enumerate().filter(|(at, _)| pass[*at] & (1 << bit) == 0)
-                {
-                    mask |= 1 << at;
-                    let by = look(filter, |filter, tally| {
-                        filter.run(table, group, block, 1 << bit, tally);
-                    });
-                    add(&mut refused, by);
+                let by = refusing(&pass, bit);
+                for at in [by.0, by.1] {
+                    match terms.get(at) {
+                        Some((term, _)) => refused.push(of_term(term, table, row)),
+                        None => {
+                            let Some(filter) = request.filters.get_mut(at - terms.len()) else { continue };
+                            add(&mut refused, of_filter(filter, table, group, row));
+                        }
+                    }
                 }
                 let share: f64 = refused.iter().map(Refused::share).sum();
-                let kept = near.entry(mask).or_default();
+                let kept = near.entry(by).or_default();
                 let place = kept.partition_point(|(other, _, _)| *other <= share);
                 if place < KEPT {
                     kept.insert(place, (share, row, refused));
@@ -135,11 +233,23 @@ impl FilterScheduler {
                 }
             }
         }
-        let mut near: Vec<_> = near.into_values().flatten().collect();
-        near.sort_by(|(a, x, of_a), (b, y, of_b)| {
+        let mut near: Vec<_> =
+            near.into_iter().flat_map(|(by, near)| near.into_iter().map(move |near| (by, near))).collect();
+        near.sort_by(|(_, (a, x, of_a)), (_, (b, y, of_b))| {
             of_a.len().cmp(&of_b.len()).then(a.total_cmp(b)).then(x.cmp(y))
         });
-        let near = near.into_iter().map(|(_, row, refused)| {
+        let near = near.into_iter().map(|(by, (_, row, refused))| {
+            let scene = Scene { table, asked: &asked, group, options: self.options(), row };
+            let mut told = Vec::with_capacity(2);
+            for at in [by.0, by.1] {
+                match terms.get(at) {
+                    Some((term, _)) => told.push(ask_term(term, table, row)),
+                    None => {
+                        let filter = request.filters.get_mut(at - terms.len());
+                        told.extend(filter.map(|filter| ask_filter(filter, scene)));
+                    }
+                }
+            }
             let view = table.view(row);
             Near {
                 host: view.host().to_owned(),
@@ -147,16 +257,26 @@ impl FilterScheduler {
                 reported: *view.reported(),
                 used: view.used(),
                 refused,
+                told,
             }
         });
         Ok(near.collect())
     }
 }
 
+/// What is missing in all, where, and by whom.
+type Kept = (f64, Row, Vec<Refused>);
+
+/// Which one or two refuse the host of this bit; the second is no index if there is none.
+fn refusing(pass: &[u64], bit: usize) -> (usize, usize) {
+    let mut by = (0..pass.len()).filter(|at| pass[*at] & (1 << bit) == 0);
+    (by.next().unwrap_or(pass.len()), by.next().unwrap_or(pass.len()))
+}
+
 /// Two filters that compare the same are one refusal, by the larger lack.
 fn add(refused: &mut Vec<Refused>, by: Refused) {
-    let same = |other: &&mut Refused| match (other.miss, by.miss) {
-        (Some((a, _, _)), Some((b, _, _))) => a == b,
+    let same = |other: &&mut Refused| match (&other.miss, &by.miss) {
+        (Some(a), Some(b)) => a.what == b.what,
         _ => false,
     };
     match refused.iter_mut().find(same) {
@@ -166,10 +286,94 @@ fn add(refused: &mut Vec<Refused>, by: Refused) {
     }
 }
 
-/// By how much a filter refuses the one host that it is run on.
-fn look(filter: &mut Filter, run: impl FnOnce(&mut Filter, &mut Tally)) -> Refused {
+/// By how much a filter refuses a host.
+fn of_filter(filter: &mut Filter, table: &HostTable, group: Option<&Group>, row: Row) -> Refused {
     let mut tally = Tally::default();
-    run(filter, &mut tally);
-    let miss = filter.measure().zip(tally.nearest);
-    Refused { kind: filter.kind, miss: miss.map(|((measure, wanted), (_, has))| (measure, wanted, has)) }
+    filter.run(table, group, row.index() / BLOCK, 1 << (row.index() % BLOCK), &mut tally);
+    let miss = filter.measure().zip(tally.nearest).map(|((measure, wanted), (_, has))| Miss {
+        what: match (measure, group.and_then(Group::most)) {
+            (Measure::Members, Some(most)) => What::Members(most),
+            (measure, _) => What::Measure(measure),
+        },
+        wanted: wanted.into(),
+        has: has.into(),
+        aggregate: filter
+            .aggregate_key()
+            .and_then(|key| Own::of(table, row, key, measure, (wanted.into(), has.into()))),
+    });
+    Refused { by: By::Filter(filter.kind), miss }
+}
+
+/// By how much what is asked before the filters refuses a host.
+fn of_term(term: &Term, table: &HostTable, row: Row) -> Refused {
+    let miss = |resource: &Resource| {
+        let held = table.inventories(row).find(|held| held.class == resource.class)?;
+        let (inventory, used) = (held.inventory?, held.used);
+        let allowed = resource.sum <= inventory.max_unit
+            && resource.each.iter().all(|amount| inventory::allows(&inventory, *amount));
+        let class = Class { name: resource.class.clone(), inventory, used, allowed };
+        let has = most_of(&inventory, used, resource.sum);
+        Some(Miss {
+            what: What::Class(class),
+            wanted: i64::try_from(resource.sum).unwrap_or(i64::MAX),
+            has: i64::try_from(has).unwrap_or(i64::MAX),
+            aggregate: None,
+        })
+    };
+    Refused { by: By::Term(term.name.clone()), miss: term.resource().and_then(miss) }
+}
+
+/// The largest amount up to `asked` that an inventory gives out beside what is used; 0 if it gives out none.
+fn most_of(inventory: &Inventory, used: u64, asked: u64) -> u64 {
+    let room = u64::try_from(inventory::room(inventory, used)).unwrap_or(0).min(asked);
+    let most = room - room.checked_rem(inventory.step_size).unwrap_or(room);
+    if inventory::fits(inventory, used, most) { most } else { 0 }
+}
+
+impl Own {
+    /// The aggregate whose number decides about a host, if it is one aggregate's alone.
+    fn of(
+        table: &HostTable,
+        row: Row,
+        key: &'static str,
+        measure: Measure,
+        (wanted, has): (i64, i64),
+    ) -> Option<Self> {
+        let facts = &table.aggregates.facts()[table.aggregates.set_of(row.index()) as usize];
+        let (steps, enough) = match measure {
+            Measure::Amount(amount) => {
+                facts.smallest(key, python::float).filter(|ratio| ratio.is_finite())?;
+                let exact = &table.columns.exact[row.index()];
+                let fits = |ratio| i64::from(room_with(exact, amount, ratio)) >= wanted;
+                (100, smallest_hundredths(fits)?)
+            }
+            Measure::Count(_) => {
+                let limit = facts.smallest(key, python::int)?;
+                (1, u64::try_from(limit.checked_add(i128::from(wanted - has))?).ok()?)
+            }
+            Measure::Members => return None,
+        };
+        let ids = table.aggregates.ids(row.index());
+        let too_small = table.aggregates.defined().filter_map(|aggregate| {
+            let text = aggregate.metadata.get(key).filter(|_| ids.contains(&aggregate.id))?;
+            let small = python::float(text)? < enough as f64 / steps as f64;
+            small.then_some((aggregate, text))
+        });
+        let [(aggregate, text)] = too_small.collect::<Vec<_>>()[..] else { return None };
+        let (id, text, aggregate) = (aggregate.id, text.clone(), aggregate.name.clone());
+        Some(Self { id, aggregate, key, text, steps, enough })
+    }
+}
+
+/// The smallest ratio in hundredths of those that `fits`; `None` if none does that a host may have.
+pub(crate) fn smallest_hundredths(fits: impl Fn(f64) -> bool) -> Option<u64> {
+    let (mut bad, mut good) = (0, (MAX_RATIO * 100.0) as u64);
+    if !fits(good as f64 / 100.0) {
+        return None;
+    }
+    while good - bad > 1 {
+        let middle = good.midpoint(bad);
+        if fits(middle as f64 / 100.0) { good = middle } else { bad = middle }
+    }
+    Some(good)
 }

@@ -28,6 +28,21 @@ pub(crate) struct TraitColumns {
     columns: HashMap<u32, Vec<u64>>,
 }
 
+/// Who has which traits at one instant.
+#[derive(Debug, Clone)]
+pub(crate) struct TraitSnapshot {
+    rows: Vec<u32>,
+    sets: Vec<Vec<String>>,
+}
+
+impl TraitSnapshot {
+    /// The traits of a row, in the order of its report.
+    pub(crate) fn of(&self, row: usize) -> &[String] {
+        let set = self.rows.get(row).filter(|set| **set != NONE);
+        set.map_or(&[], |set| &self.sets[*set as usize])
+    }
+}
+
 impl TraitColumns {
     /// Replaces the traits of a row.
     pub(crate) fn set<'t>(&mut self, row: usize, traits: impl Iterator<Item = &'t str> + Clone) {
@@ -96,6 +111,13 @@ impl TraitColumns {
     /// Counts the times that somebody began or ceased to have a trait.
     pub(crate) fn changes(&self) -> u64 {
         self.names.changes
+    }
+
+    /// All rows' traits, copied once for each set.
+    pub(crate) fn snapshot(&self) -> TraitSnapshot {
+        let name = |name: &u32| self.names.get(*name).to_string();
+        let names = |set: Option<&Box<[u32]>>| set.into_iter().flatten().map(name).collect();
+        TraitSnapshot { rows: self.rows.clone(), sets: self.sets.iter().map(names).collect() }
     }
 
     /// The traits of a row, in the order of its report.

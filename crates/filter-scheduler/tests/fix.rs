@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 
 use novella_filter_scheduler::{
-    Aggregate, FilterKind, FilterScheduler, HostTable, MAX_TRIALS, Policy, Resources, SchedulerOptions,
-    Status, Terms, change_request, search_fixes,
+    Aggregate, FilterKind, FilterScheduler, HostTable, Instance, MAX_TRIALS, Policy, Resources,
+    SchedulerOptions, Status, Terms, change_request, search_fixes,
 };
-use novella_objects::{AllocationRatios, Change, Fixes, Flavor, InstanceGroup, Part, Quantity, RequestSpec};
+use novella_objects::{
+    AllocationRatios, Change, Fixes, Flavor, InstanceGroup, Inventory, Part, Quantity, RequestSpec,
+};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -16,7 +18,7 @@ use uuid::Uuid;
 
 type Rng = ChaCha8Rng;
 
-const CASES: u64 = 800;
+const CASES: u64 = 1500;
 
 /// One host as the test keeps it.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +29,11 @@ struct Host {
     zone: Option<&'static str>,
     arch: &'static str,
     aggregates: Vec<u32>,
+    /// What it reports of `CUSTOM_GPU`, and how much is used.
+    gpus: Option<(Inventory, u64)>,
+    traits: &'static [&'static str],
+    /// Of the server group, from before.
+    member: Option<Uuid>,
 }
 
 #[test]
@@ -58,6 +65,12 @@ fn every_suggestion_works_and_no_smaller_amount_does() {
         "raise",
         "enable",
         "pair",
+        "ask CUSTOM_GPU",
+        "free CUSTOM_GPU",
+        "raise CUSTOM_GPU",
+        "set ram_allocation_ratio",
+        "set max_instances_per_host",
+        "group limit",
     ];
     let few =
         kinds.iter().filter(|kind| seen.get(**kind).is_none_or(|times| *times < 15)).collect::<Vec<_>>();
@@ -77,6 +90,8 @@ fn case(seed: u64) -> Vec<String> {
         let view = table.view(row);
         assert_eq!((*view.reported(), view.status()), (host.resources, host.status), "as it was");
         assert_eq!(view.consumed(), Default::default());
+        let held = table.inventories(row).next().and_then(|held| Some((held.inventory?, held.used)));
+        assert_eq!(held, host.gpus, "as it was");
     }
     assert_eq!(found.cut.is_some(), found.trials == MAX_TRIALS, "{found:#?}");
     let context = || format!("{spec:#?}\n{found:#?}\n{hosts:#?}");
@@ -90,8 +105,9 @@ fn case(seed: u64) -> Vec<String> {
             *changes.last_mut().unwrap() = smaller;
             assert_eq!(place(&changes), None, "{changes:?} is smaller than {fix:?}\n{}", context());
         }
-        kinds.push(if fix.changes.len() == 2 { "pair".to_owned() } else { kind(&fix.changes[0]) });
+        kinds.extend(fix.changes.iter().map(kind));
         if fix.changes.len() == 2 {
+            kinds.push("pair".to_owned());
             for change in &fix.changes {
                 let alone = place(std::slice::from_ref(change));
                 assert_eq!(alone, None, "{change:?} is enough alone\n{}", context());
@@ -121,8 +137,11 @@ fn complete(
         (Quantity::Vcpus, spec.flavor.vcpus.into(), 1),
         (Quantity::DiskGb, spec.flavor.disk_gb(), 0),
         (Quantity::Instances, spec.instance_uuids.len() as u64, 1),
+        (Quantity::Class("CUSTOM_GPU".to_owned()), gpus_of(spec), 1),
     ] {
-        let helps = from > least && place(&[Change::Ask { amount, from, to: least }]).is_some();
+        let least = Change::Ask { amount: amount.clone(), from, to: least };
+        let Change::Ask { to, .. } = least else { unreachable!() };
+        let helps = from > to && place(&[least]).is_some();
         let told = told(&|change| matches!(change, Change::Ask { amount: other, .. } if *other == amount));
         assert_eq!(told, helps, "less {amount:?}\n{}", context());
     }
@@ -139,6 +158,11 @@ fn complete(
 
 fn kind(change: &Change) -> String {
     match change {
+        Change::Ask { amount: Quantity::Class(class), .. } => format!("ask {class}"),
+        Change::Free { amount: Quantity::Class(class), .. } => format!("free {class}"),
+        Change::RaiseRatio { amount: Quantity::Class(class), .. } => format!("raise {class}"),
+        Change::SetMetadata { key, .. } => format!("set {key}"),
+        Change::RaiseGroupLimit { .. } => "group limit".to_owned(),
         Change::Ask { amount, .. } => format!("ask {amount:?}"),
         Change::Drop { .. } => "drop".to_owned(),
         Change::Free { .. } => "free".to_owned(),
@@ -151,19 +175,28 @@ fn kind(change: &Change) -> String {
 fn smaller(rng: &mut Rng, change: &Change) -> Vec<Change> {
     match change {
         Change::Ask { amount, from, to } => [to + 1, rng.random_range(to + 1..=*from)]
-            .map(|to| Change::Ask { amount: *amount, from: *from, to })
+            .map(|to| Change::Ask { amount: amount.clone(), from: *from, to })
             .to_vec(),
         Change::Free { host, amount, by } => [by - 1, rng.random_range(0..*by)]
-            .map(|by| Change::Free { host: host.clone(), amount: *amount, by })
+            .map(|by| Change::Free { host: host.clone(), amount: amount.clone(), by })
             .to_vec(),
         Change::RaiseRatio { host, amount, from, to } => {
             let hundredth = (to * 100.0).round() - 1.0;
             vec![Change::RaiseRatio {
                 host: host.clone(),
-                amount: *amount,
+                amount: amount.clone(),
                 from: *from,
                 to: hundredth / 100.0,
             }]
+        }
+        Change::SetMetadata { aggregate, id, key, from, to } => {
+            let step = if key.starts_with("max_") { 1.0 } else { 0.01 };
+            let to = ((to.parse::<f64>().unwrap() - step) * 100.0).round() / 100.0;
+            let (aggregate, key, from) = (aggregate.clone(), key.clone(), from.clone());
+            vec![Change::SetMetadata { aggregate, id: *id, key, from, to: to.to_string() }]
+        }
+        Change::RaiseGroupLimit { from, to } => {
+            vec![Change::RaiseGroupLimit { from: *from, to: to - 1 }]
         }
         Change::Drop { .. } | Change::Enable { .. } => Vec::new(),
     }
@@ -177,9 +210,19 @@ fn placed(
     spec: &RequestSpec,
     changes: &[Change],
 ) -> Option<String> {
-    let (mut hosts, mut spec) = (hosts.to_vec(), spec.clone());
+    let (mut hosts, mut spec, mut aggregates) = (hosts.to_vec(), spec.clone(), aggregates.to_vec());
     for change in changes {
         match change {
+            Change::Free { host, amount: Quantity::Class(_), by } => {
+                of(&mut hosts, host).gpus.as_mut().expect("it has some").1 -= by;
+            }
+            Change::RaiseRatio { host, amount: Quantity::Class(_), to, .. } => {
+                of(&mut hosts, host).gpus.as_mut().expect("it has some").0.allocation_ratio = *to;
+            }
+            Change::SetMetadata { id, key, from, to, .. } => {
+                let aggregate = aggregates.iter_mut().find(|aggregate| aggregate.id == *id).unwrap();
+                assert_eq!(aggregate.metadata.insert(key.clone(), to.clone()).as_ref(), Some(from));
+            }
             Change::Free { host, amount, by } => {
                 let resources = &mut of(&mut hosts, host).resources;
                 match amount {
@@ -187,6 +230,7 @@ fn placed(
                     Quantity::MemoryMb => resources.memory_mb_used -= by,
                     Quantity::DiskGb => resources.disk_gb_used -= by,
                     Quantity::Instances => resources.num_instances -= *by as u32,
+                    Quantity::Class(_) => unreachable!(),
                 }
             }
             Change::RaiseRatio { host, amount, to, .. } => {
@@ -195,14 +239,14 @@ fn placed(
                     Quantity::Vcpus => ratios.cpu = *to,
                     Quantity::MemoryMb => ratios.ram = *to,
                     Quantity::DiskGb => ratios.disk = *to,
-                    Quantity::Instances => panic!("instances have no ratio"),
+                    Quantity::Instances | Quantity::Class(_) => panic!("instances have no ratio"),
                 }
             }
             Change::Enable { host, .. } => of(&mut hosts, host).status = Status::Up,
             of_request => change_request(&mut spec, of_request),
         }
     }
-    let mut table = table(&hosts, aggregates);
+    let mut table = table(&hosts, &aggregates);
     let selected = engine.select(&mut table, &spec, &Terms::default());
     selected.picks.first().map(|pick| table.host(pick.row).to_owned())
 }
@@ -222,6 +266,12 @@ fn table(hosts: &[Host], aggregates: &[Aggregate]) -> HostTable {
         table.set_host_aggregates(row, &host.aggregates);
         let report = format!(r#"{{"cpu_info":{{"arch":"{}"}}}}"#, host.arch);
         table.set_capabilities(row, &serde_json::from_str(&report).unwrap());
+        let gpus = host.gpus.map(|(inventory, used)| ("CUSTOM_GPU", inventory, used));
+        table.set_inventories(row, gpus.into_iter());
+        table.set_traits(row, host.traits.iter().copied());
+        if let Some(uuid) = host.member {
+            table.add_instance(row, &Instance { uuid, flavor: None, image: None }).unwrap();
+        }
     }
     table
 }
@@ -252,9 +302,29 @@ fn fleet(rng: &mut Rng) -> Vec<Host> {
                 zone: *[None, Some("az1"), Some("az2")].choose(rng).unwrap(),
                 arch: if rng.random_bool(0.7) { "x86_64" } else { "aarch64" },
                 aggregates: (1..3).filter(|_| rng.random_bool(0.3)).collect(),
+                gpus: rng.random_bool(0.5).then(|| gpus(rng)),
+                traits: if rng.random_bool(0.6) { &["CUSTOM_FAST"] } else { &[] },
+                member: rng.random_bool(0.3).then(|| Uuid::from_u128(1000 + at)),
             }
         })
         .collect()
+}
+
+fn gpus(rng: &mut Rng) -> (Inventory, u64) {
+    let total = rng.random_range(1..6);
+    let inventory = Inventory {
+        total,
+        reserved: rng.random_range(0..2),
+        max_unit: *[2, 4, u64::MAX].choose(rng).unwrap(),
+        allocation_ratio: *[1.0, 1.5].choose(rng).unwrap(),
+        ..Inventory::default()
+    };
+    (inventory, rng.random_range(0..=total))
+}
+
+/// How many the flavor asks for.
+fn gpus_of(spec: &RequestSpec) -> u64 {
+    spec.flavor.extra_specs.get("resources:CUSTOM_GPU").map_or(0, |text| text.parse().unwrap())
 }
 
 fn aggregates(rng: &mut Rng) -> Vec<Aggregate> {
@@ -279,7 +349,10 @@ fn options(rng: &mut Rng) -> SchedulerOptions {
         FilterKind::AggregateRam,
         FilterKind::AggregateInstanceExtraSpecs,
     ];
-    enabled_filters.extend(further.into_iter().filter(|_| rng.random_bool(0.3)));
+    enabled_filters.extend(further.into_iter().filter(|_| rng.random_bool(0.4)));
+    if enabled_filters.contains(&FilterKind::AggregateRam) {
+        enabled_filters.retain(|kind| *kind != FilterKind::Ram); // else it refuses too
+    }
     if rng.random_bool(0.3) {
         enabled_filters.shuffle(rng);
     }
@@ -297,6 +370,13 @@ fn request(rng: &mut Rng) -> RequestSpec {
     if rng.random_bool(0.1) {
         extra_specs.insert("aggregate_instance_extra_specs:tier".to_owned(), "2".to_owned());
     }
+    if rng.random_bool(0.4) {
+        extra_specs.insert("resources:CUSTOM_GPU".to_owned(), rng.random_range(1..6).to_string());
+    }
+    if rng.random_bool(0.1) {
+        let wanted = *["required", "forbidden"].choose(rng).unwrap();
+        extra_specs.insert("trait:CUSTOM_FAST".to_owned(), wanted.to_owned());
+    }
     RequestSpec {
         flavor: Flavor {
             vcpus: rng.random_range(1..20),
@@ -308,9 +388,9 @@ fn request(rng: &mut Rng) -> RequestSpec {
             ..Flavor::default()
         },
         availability_zone: rng.random_bool(0.4).then(|| "az1".to_owned()),
-        instance_group: rng.random_bool(0.2).then(|| InstanceGroup {
+        instance_group: rng.random_bool(0.35).then(|| InstanceGroup {
             policy: "anti-affinity".to_owned(),
-            members: uuids.clone(),
+            members: (1000..1025).map(Uuid::from_u128).chain(uuids.iter().copied()).collect(),
             ..InstanceGroup::default()
         }),
         instance_uuids: uuids,

@@ -35,9 +35,23 @@ pub struct Explained {
     /// The host asked about, as it is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostVerdict>,
+    /// Hosts that nearly pass now, the nearest first; of a request that fits nowhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub near: Vec<NearHost>,
     /// What would make it fit now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fixes: Option<Fixes>,
+}
+
+/// A host that one or two filters refuse.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NearHost {
+    /// Which host.
+    pub host: String,
+    /// Whether it can be given work.
+    pub state: HostState,
+    /// Those that refuse it, of the filters and of what is asked before them.
+    pub refused: Vec<FilterVerdict>,
 }
 
 /// What all filters and weighers say of one host, for the request's first instance.
@@ -116,8 +130,8 @@ pub struct Fixes {
 pub struct Fix {
     /// One or two.
     pub changes: Vec<Change>,
-    /// How much they change: the share of an amount, of a host's total or of a ratio; what is dropped or enabled counts
-    /// as 1.
+    /// How much they change: the share of an amount, of a host's total, of a ratio or of a limit; what is dropped or
+    /// enabled counts as 1.
     pub size: f64,
     /// Where the first instance would go.
     pub host: String,
@@ -161,6 +175,26 @@ pub enum Change {
         /// The smallest hundredth that is enough.
         to: f64,
     },
+    /// Raise a number in the metadata of an aggregate.
+    SetMetadata {
+        /// The aggregate's name.
+        aggregate: String,
+        /// Its id.
+        id: u32,
+        /// A ratio, or a limit for each host.
+        key: String,
+        /// Now.
+        from: String,
+        /// The smallest hundredth of a ratio, or the smallest limit, that is enough.
+        to: String,
+    },
+    /// Let one host have more members of the request's server group.
+    RaiseGroupLimit {
+        /// Members that one host may have now.
+        from: u64,
+        /// The least that is enough.
+        to: u64,
+    },
     /// Let a disabled host be used, or bring back one that is down.
     Enable {
         /// Which host.
@@ -171,7 +205,7 @@ pub enum Change {
 }
 
 /// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Quantity {
     /// CPUs.
@@ -182,6 +216,9 @@ pub enum Quantity {
     DiskGb,
     /// Instances: of a request, or on a host.
     Instances,
+    /// Units of a further resource class.
+    #[serde(untagged)]
+    Class(String),
 }
 
 /// A part of a request that can be left out.

@@ -90,6 +90,9 @@ pub struct HostSummary {
     /// Further resource classes, each with what is claimed and held of it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resources: BTreeMap<String, UsedInventory>,
+    /// Traits, in the order of its report.
+    #[serde(default)]
+    pub traits: Vec<String>,
     /// Reservations not yet seen in a report.
     pub reservations: u32,
     /// Seconds since the last report arrived.

@@ -31,7 +31,8 @@ pub use decision::{
 };
 pub use entries::Entries;
 pub use explain::{
-    Change, Explain, Explained, FilterOutcome, FilterVerdict, Fix, Fixes, HostVerdict, Part, Quantity,
+    Change, Explain, Explained, FilterOutcome, FilterVerdict, Fix, Fixes, HostVerdict, NearHost, Part,
+    Quantity,
 };
 pub use host::{HostDetail, HostState, HostSummary, HostWarning, PciPoolDetail, ServiceSummary};
 pub use json::Json;

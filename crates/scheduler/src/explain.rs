@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use novella_filter_scheduler::{Failure, search_fixes};
+use novella_filter_scheduler::{Failure, NearMisses, search_fixes};
 use novella_messaging::CallError;
-use novella_objects::{Decision, Explain, Explained, Fixes, RequestSpec, SelectDestinations};
+use novella_objects::{Decision, Explain, Explained, Fixes, Refusal, RequestSpec, SelectDestinations};
 
 use crate::manager::{Core, POISONED, SchedulerManager};
 
@@ -28,18 +28,25 @@ impl SchedulerManager {
                 core.hosts.inspect(&mut core.engine, &request_spec, host, now).map_err(unanswerable)?
             }
         };
-        let fixes = if args.fix { Some(self.fixes(&request_spec).await?) } else { None };
-        Ok(Some(Explained { decision: Arc::unwrap_or_clone(decision), request_spec, host, fixes }))
+        let refused = matches!(decision.refusal, Some(Refusal::NoValidHost { .. }));
+        let misses = if args.fix || (refused && args.host.is_none()) {
+            let (mut guard, now) = self.core();
+            let core = &mut *guard;
+            core.hosts.near_misses(&mut core.engine, &request_spec, now).map_err(unanswerable)?
+        } else {
+            None
+        };
+        let near = misses.as_ref().map(NearMisses::told).unwrap_or_default();
+        let fixes = match misses {
+            _ if !args.fix => None,
+            None => Some(Fixes { fits: true, ..Fixes::default() }),
+            Some(misses) => Some(self.fixes(&request_spec, misses).await?),
+        };
+        Ok(Some(Explained { decision: Arc::unwrap_or_clone(decision), request_spec, host, near, fixes }))
     }
 
     /// Searches with the lock held for one trial placement at a time, so that others wait for no more than that.
-    async fn fixes(&self, spec: &RequestSpec) -> Result<Fixes, CallError> {
-        let misses = {
-            let (mut guard, now) = self.core();
-            let core = &mut *guard;
-            core.hosts.near_misses(&mut core.engine, spec, now).map_err(unanswerable)?
-        };
-        let Some(misses) = misses else { return Ok(Fixes { fits: true, ..Fixes::default() }) };
+    async fn fixes(&self, spec: &RequestSpec, misses: NearMisses) -> Result<Fixes, CallError> {
         let (shared, spec) = (self.shared(), spec.clone());
         let search = move || {
             search_fixes(&spec, &misses, |changes| {

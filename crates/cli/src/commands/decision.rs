@@ -1,8 +1,8 @@
 //! A decision for people and for machines: what was chosen, what each filter lost, how the winner was weighed.
 
 use novella_objects::{
-    Decision, Explanation, FilterTally, Fixes, HostVerdict, NearestMiss, Refusal, RequestSpec, Scored,
-    Selection,
+    Decision, Explanation, FilterTally, Fixes, HostVerdict, NearHost, NearestMiss, Refusal, RequestSpec,
+    Scored, Selection,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -76,15 +76,18 @@ pub struct Document<'a> {
     /// The host asked about.
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<&'a HostVerdict>,
+    /// Hosts that nearly pass now, of a request that was refused and asked about.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    near: &'a [NearHost],
     /// What would make it fit, if asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     fixes: Option<&'a Fixes>,
 }
 
 impl<'a> Document<'a> {
-    /// The same with a host that was asked about, and with what would help.
-    pub fn with(self, host: Option<&'a HostVerdict>, fixes: Option<&'a Fixes>) -> Self {
-        Self { host, fixes, ..self }
+    /// The same with a host that was asked about, hosts that nearly pass, and what would help.
+    pub fn with(self, host: Option<&'a HostVerdict>, near: &'a [NearHost], fixes: Option<&'a Fixes>) -> Self {
+        Self { host, near, fixes, ..self }
     }
 }
 
@@ -119,6 +122,7 @@ pub fn document(decision: &Decision, explain: bool) -> Document<'_> {
         filters: (explain || decision.refusal.is_some()).then_some(&explanation.filters),
         ranking: explain.then_some(&explanation.ranking),
         host: None,
+        near: &[],
         fixes: None,
     }
 }

@@ -3,12 +3,13 @@
 use clap::{Args, Subcommand};
 use novella_messaging::CallOptions;
 use novella_objects::{
-    Change, Explain, Explained, FilterOutcome, FilterVerdict, Fix, Fixes, HostState, HostVerdict, Part,
-    Quantity, WeigherScore,
+    Change, Explain, Explained, FilterOutcome, FilterVerdict, Fix, Fixes, HostState, HostVerdict, NearHost,
+    Part, Quantity, WeigherScore,
 };
 use novella_rpcapi::SchedulerApi;
 use novella_service::Env;
 use novella_service::exit::Failure;
+use serde::Serialize;
 use serde_json::json;
 
 use super::request::RequestArgs;
@@ -29,7 +30,8 @@ use crate::units;
   novella explain --vcpus 8 --ram 32G --az north --fix
   novella explain --vcpus 8 --ram 32G --extra-spec capabilities:cpu_info:arch=aarch64 --host cmp-7 -f json
 
-A decision is shown as it was made; --host and --fix ask the fleet as it is now, and nothing is held.
+A decision is shown as it was made; the hosts that nearly pass, --host and --fix are of the fleet as it is now, and
+nothing is held.
 --fix looks for single changes and then pairs of them, of the request or of hosts, each tried out; the search is bounded
 and says so when it stopped early.
 Exit code of a request as that of `novella place`; with --host 0 if this host passes, and 1 if it does not.")]
@@ -155,10 +157,11 @@ fn tone(filter: &FilterVerdict) -> Tone {
 }
 
 fn show(explained: &Explained, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
-    let Explained { request_spec, decision, host, fixes } = explained;
+    let Explained { request_spec, decision, host, near, fixes } = explained;
     match (args.format, host) {
         (Format::Json | Format::Jsonl | Format::Yaml, host) => {
-            object(&decision::document(decision, true).with(host.as_ref(), fixes.as_ref()), args, console)
+            let document = decision::document(decision, true);
+            object(&document.with(host.as_ref(), near, fixes.as_ref()), args, console)
         }
         (Format::Csv | Format::Value, host) => match (fixes, host) {
             (Some(fixes), _) => rows(&fixes.fixes, &FIXES, args, console),
@@ -169,7 +172,10 @@ fn show(explained: &Explained, args: &OutputArgs, console: &mut Console<'_>) -> 
             decision::headline(request_spec, None, decision, console)?;
             match host {
                 Some(host) => show_host(host, args, console)?,
-                None => decision::show(decision, true, args, console)?,
+                None => {
+                    decision::show(decision, true, args, console)?;
+                    show_near(near, args, console)?;
+                }
             }
             fixes.as_ref().map_or(Ok(()), |fixes| show_fixes(fixes, args, console))
         }
@@ -211,6 +217,46 @@ fn show_host(host: &HostVerdict, args: &OutputArgs, console: &mut Console<'_>) -
     Ok(console.out.flush()?)
 }
 
+/// A refusal of a near host.
+#[derive(Serialize)]
+struct Against {
+    host: String,
+    state: HostState,
+    filter: FilterVerdict,
+}
+
+const NEAR: Listing<Against> = Listing {
+    all: &[
+        Column::field("host", |a| json!(a.host)),
+        Column::view("state", |a| json!(a.state), |a| Cell::text(a.state.as_str())),
+        Column::field("filter", |a| json!(a.filter.filter)),
+        Column::view(
+            "why",
+            |a| json!(a.filter.reason),
+            |a| Cell::text(a.filter.reason.clone().unwrap_or_default()),
+        ),
+    ],
+    table: &["host", "state", "filter", "why"],
+    wide: &[],
+    fields: &["host", "state", "filter", "why"],
+};
+
+/// Hosts that one or two filters refuse, a line for each of these.
+fn show_near(near: &[NearHost], args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+    if near.is_empty() {
+        return Ok(());
+    }
+    writeln!(console.out, "\nhosts that nearly pass now:")?;
+    let against = |near: &NearHost, filter: &FilterVerdict| Against {
+        host: near.host.clone(),
+        state: near.state,
+        filter: filter.clone(),
+    };
+    let of_host = |host| move |filter| against(host, filter);
+    let lines: Vec<_> = near.iter().flat_map(|host| host.refused.iter().map(of_host(host))).collect();
+    rows(&lines, &NEAR, &OutputArgs { format: args.format, ..OutputArgs::default() }, console)
+}
+
 const FIXES: Listing<Fix> = Listing {
     all: &[
         Column::view("change", |f| json!(f.changes), |f| Cell::text(changes(f))),
@@ -232,7 +278,7 @@ fn change(change: &Change) -> String {
             format!("ask for {to} of the {from} instances")
         }
         Change::Ask { amount, from, to } => {
-            format!("ask for {} {} instead of {}", shown(*amount, *to), noun(*amount), shown(*amount, *from))
+            format!("ask for {} {} instead of {}", shown(amount, *to), noun(amount), shown(amount, *from))
         }
         Change::Drop { part } => match part {
             Part::AvailabilityZone(zone) => format!("drop the zone {zone}"),
@@ -249,10 +295,16 @@ fn change(change: &Change) -> String {
         },
         Change::Free { host, amount: Quantity::Instances, by } => format!("move {by} instances off {host}"),
         Change::Free { host, amount, by } => {
-            format!("free {} {} on {host}", shown(*amount, *by), noun(*amount))
+            format!("free {} {} on {host}", shown(amount, *by), noun(amount))
         }
         Change::RaiseRatio { host, amount, from, to } => {
-            format!("raise the {} allocation ratio of {host} from {from} to {to}", noun(*amount))
+            format!("raise the {} allocation ratio of {host} from {from} to {to}", noun(amount))
+        }
+        Change::SetMetadata { aggregate, key, from, to, .. } => {
+            format!("raise {key} of the aggregate {aggregate} from {from} to {to}")
+        }
+        Change::RaiseGroupLimit { from, to } => {
+            format!("let a host have {to} members of the server group instead of {from}")
         }
         Change::Enable { host, state: HostState::Disabled } => format!("enable {host}"),
         Change::Enable { host, state } => format!("bring back {host}, which is {}", state.as_str()),
@@ -260,21 +312,22 @@ fn change(change: &Change) -> String {
 }
 
 /// Exactly: an amount that is rounded might not fit.
-fn shown(amount: Quantity, value: u64) -> String {
+fn shown(amount: &Quantity, value: u64) -> String {
     let unit = match amount {
         Quantity::MemoryMb => "M",
         Quantity::DiskGb => "G",
-        Quantity::Vcpus | Quantity::Instances => "",
+        Quantity::Vcpus | Quantity::Instances | Quantity::Class(_) => "",
     };
     format!("{value}{unit}")
 }
 
-fn noun(amount: Quantity) -> &'static str {
+fn noun(amount: &Quantity) -> &str {
     match amount {
         Quantity::MemoryMb => "RAM",
         Quantity::DiskGb => "disk",
         Quantity::Vcpus => "vCPU",
         Quantity::Instances => "instances",
+        Quantity::Class(class) => class,
     }
 }
 

@@ -39,6 +39,7 @@ pub enum Command {
   novella host list
   novella host list cmp-[001-100] --state up,suspect --sort ram:desc
   novella host list -f value -c host -c state
+  novella host list --trait CUSTOM_NVME -c host -c traits
   novella host list -w 1s
   novella host list -f json | jq '.[] | select(.state == \"down\") | .host'
 
@@ -50,6 +51,9 @@ pub struct ListArgs {
     /// Only hosts in this state; separate several by commas
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     pub state: Vec<StateArg>,
+    /// Only hosts that report this trait; several: all of them
+    #[arg(long = "trait", value_name = "TRAIT")]
+    pub traits: Vec<String>,
     /// Show it again every INTERVAL: redrawn in a terminal, JSON lines elsewhere
     #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = units::parse_duration)]
     pub watch: Option<Duration>,
@@ -127,13 +131,14 @@ pub(super) const LISTING: Listing<HostSummary> = Listing {
         Column::field("instances", |h| json!(h.instances)),
         Column::field("reservations", |h| json!(h.reservations)),
         Column::view("resources", |h| json!(h.resources), |h| Cell::text(resources(h))),
+        Column::view("traits", |h| json!(h.traits), |h| Cell::text(h.traits.join(" "))),
         Column::field("report_age_s", |h| json!(h.report_age_s)),
         Column::view("age", |h| json!(h.report_age_s), |h| Cell::number(units::age(h.report_age_s))),
         Column::field("disabled_reason", |h| json!(h.disabled_reason)),
         Column::view("warnings", |h| json!(h.warnings), |h| Cell::text(warnings(h)).tone(host_tone(h))),
     ],
     table: &["host", "state", "az", "cpu", "ram", "disk", "instances", "age", "warnings"],
-    wide: &["resources", "reservations", "uuid"],
+    wide: &["resources", "traits", "reservations", "uuid"],
     fields: &[
         "host",
         "uuid",
@@ -147,6 +152,7 @@ pub(super) const LISTING: Listing<HostSummary> = Listing {
         "disk_gb_used",
         "instances",
         "resources",
+        "traits",
         "reservations",
         "report_age_s",
         "disabled_reason",
@@ -289,6 +295,7 @@ async fn fetch(
     hosts.retain(|host| {
         (args.hosts.is_empty() || args.hosts.iter().any(|pattern| pattern.matches(&host.host)))
             && (args.state.is_empty() || args.state.iter().any(|state| state.is(host.state)))
+            && args.traits.iter().all(|name| host.traits.contains(name))
     });
     hosts.sort_by(|a, b| natural(&a.host, &b.host));
     if let Some(sort) = &args.sort.sort {
@@ -299,7 +306,7 @@ async fn fetch(
 
 /// A host asked for by its full name must be there.
 fn missing(hosts: &[HostSummary], args: &ListArgs) -> Option<Failure> {
-    if !args.state.is_empty() {
+    if !args.state.is_empty() || !args.traits.is_empty() {
         return None;
     }
     let absent =

@@ -11,7 +11,7 @@ use super::decision;
 use super::request::RequestArgs;
 use crate::connect::{Peer, failed};
 use crate::exit_codes::{CONFLICT, OK, REFUSED, TIMEOUT, UNREACHABLE};
-use crate::output::{Console, OutputArgs};
+use crate::output::{Console, OutputArgs, printable};
 use crate::units;
 
 /// Instances named in a hint; more would drown it.
@@ -91,6 +91,10 @@ pub async fn run(
         decision::headline(&request.request_spec, request.flavor.as_deref(), &decided, console)?;
     }
     decision::show(&decided, args.explain, &args.output, console)?;
+    if let (Some(Refusal::NoValidHost { .. }), true) = (&decided.refusal, args.output.format.is_table()) {
+        let id = printable(&decided.decision_id);
+        console.note(&format!("next: `novella explain {id} --fix` searches what would make it fit"));
+    }
     Ok(exit_code(&decided))
 }
 

@@ -116,6 +116,13 @@ async fn hosts_are_picked_sorted_and_missed_by_name() {
     assert!(said.err.contains("knows no host nope\nnext: "), "{}", said.err);
     assert_eq!(operator.runs("host list nope").await.code, NOT_FOUND);
     assert_eq!(operator.runs("host list nope-*").await.code, OK);
+    let said = operator.runs("host list --trait CUSTOM_TURBO -f json").await.json();
+    assert_eq!((said.as_array().unwrap().len(), &said[0]["host"]), (1, &json!("cpu-1")));
+    assert_eq!(said[0]["traits"][0], "CUSTOM_TURBO");
+    let said = operator.runs("host list cpu-1 -c host -c traits -f csv").await;
+    assert!(said.out.starts_with("host,traits\ncpu-1,\"CUSTOM_TURBO, HW_ARCH_X86_64, "), "{}", said.out);
+    assert!(operator.runs("host list -f wide").await.out.contains("CUSTOM_SPINDLES"));
+    assert_eq!(operator.runs("host list cpu-1 --trait CUSTOM_SPINDLES -f value").await.code, OK);
     let said = operator.runs("host list -c hots").await;
     assert_eq!(said.code, USAGE);
     assert!(said.err.contains("no column \"hots\"\nnext: use one of host, uuid, state"), "{}", said.err);
@@ -230,6 +237,11 @@ async fn a_refusal_is_an_answer_with_its_reason() {
 
     let table = operator.runs("place --vcpus 49 --ram 1G").await;
     assert_eq!(table.code, REFUSED);
+    let next = table.err.strip_prefix("next: `novella ").and_then(|rest| rest.split_once('`'));
+    let (next, _) = next.unwrap_or_else(|| panic!("no next step in {}", table.err));
+    let fixed = operator.runs(next).await;
+    assert_eq!(fixed.code, OK);
+    assert!(fixed.out.contains("any one of these makes it fit"), "{}", fixed.out);
     assert!(
         table.out.starts_with("request: 1 x 49 vCPU, 1G RAM, 0G disk; 8 hosts\ndecision demo-"),
         "{}",
@@ -310,6 +322,19 @@ async fn what_would_help_is_searched_and_shown() {
         operator.runs("explain --vcpus 30 --ram 4G --az south --fix -f json").await.json()["fixes"].clone();
     assert_eq!(fixes["fixes"][0]["changes"][0]["to"], 24, "{fixes}");
     assert!(fixes["trials"].as_u64() > Some(2) && fixes["cut"].is_null(), "{fixes}");
+    let line = "explain --vcpus 1 --ram 4G --trait CUSTOM_TURBO --resource CUSTOM_GPU=1";
+    let said = operator.runs(line).await;
+    assert_eq!(said.code, REFUSED);
+    for part in [
+        "trait:CUSTOM_TURBO=required",
+        "hosts that nearly pass now:\nHOST ",
+        "cpu-1  up     resources:CUSTOM_GPU=1       the host reports no inventory of CUSTOM_GPU",
+        "std-1  up     trait:CUSTOM_TURBO=required  the host does not report the trait",
+    ] {
+        assert!(said.out.contains(part), "{part} is missing in\n{}", said.out);
+    }
+    let near = operator.runs(&format!("{line} -f json")).await.json()["near"].clone();
+    assert_eq!((&near[0]["host"], near[0]["refused"].as_array().unwrap().len()), (&json!("cpu-1"), 1));
     let said = operator.runs("explain --vcpus 1 --ram 4G --fix").await;
     assert_eq!(said.code, OK);
     assert!(said.out.ends_with("\nit fits now: nothing has to change\n"), "{}", said.out);
@@ -467,6 +492,7 @@ fn two_hosts() -> Vec<HostSummary> {
         disk_gb_used: 20,
         instances: 2,
         resources: Default::default(),
+        traits: Vec::new(),
         reservations: 1,
         report_age_s: 3.25,
         disabled_reason: None,
@@ -516,7 +542,7 @@ h2, \"x\"  down   nova  3/8  1.5G/16G  20G/200G          2  3.2s  CLONED IDENTIT
     );
     let whole: Value = serde_json::from_str(&rendered(Format::Json, &[])).unwrap();
     assert_eq!(whole, serde_json::to_value(two_hosts()).unwrap(), "without -c JSON is the rows as they came");
-    assert_eq!(rendered(Format::Csv, &[]).lines().next().unwrap().split(',').count(), 16);
+    assert_eq!(rendered(Format::Csv, &[]).lines().next().unwrap().split(',').count(), 17);
 }
 
 #[tokio::test(start_paused = true)]

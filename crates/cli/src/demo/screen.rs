@@ -205,6 +205,7 @@ mod tests {
             disk_gb_used: 500,
             instances: 0,
             resources: Default::default(),
+            traits: Vec::new(),
             reservations: 0,
             report_age_s: 0.4,
             disabled_reason: None,

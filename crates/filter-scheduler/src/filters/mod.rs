@@ -35,6 +35,7 @@ use crate::options::{FilterKind, OnFilterError, SchedulerOptions, ratios};
 use crate::python;
 pub(crate) use bound::Bound;
 use compute_capabilities::Questions;
+pub(crate) use devices::DeviceBound;
 use devices::{CellQuestion, DeviceQuestion};
 use image::Support;
 use json_query::Query;
@@ -465,6 +466,18 @@ impl Filter {
         }
     }
 
+    /// The metadata that aggregates may give their own ratio or limit in, for this filter.
+    pub(crate) fn aggregate_key(&self) -> Option<&'static str> {
+        match self.kind {
+            FilterKind::AggregateCore => Some("cpu_allocation_ratio"),
+            FilterKind::AggregateRam => Some("ram_allocation_ratio"),
+            FilterKind::AggregateDisk => Some("disk_allocation_ratio"),
+            FilterKind::AggregateIoOps => Some("max_io_ops_per_host"),
+            FilterKind::AggregateNumInstances => Some("max_instances_per_host"),
+            _ => None,
+        }
+    }
+
     /// The ratio that this filter counted with, if an aggregate of the host gave one.
     pub(crate) fn ratio(&self, table: &HostTable, row: Row) -> Option<f64> {
         match &self.program {
@@ -618,7 +631,7 @@ fn room(kind: FilterKind, request: &RequestSpec) -> (Amount, Option<i32>, &'stat
 }
 
 /// The room of a host whose ratio is another.
-fn room_with(exact: &Exact, amount: Amount, ratio: f64) -> i32 {
+pub(crate) fn room_with(exact: &Exact, amount: Amount, ratio: f64) -> i32 {
     let mut capacity = exact.capacity();
     set_ratio(&mut capacity, amount, ratio);
     let room = capacity.room(&exact.used());

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::record::Record;
 use super::reported::{self, Text, Words};
 use super::{HostManager, devices};
+use crate::trait_columns::TraitSnapshot;
 use crate::{Devices, HostState, Row, Snapshot};
 
 /// The fleet at one instant.
@@ -21,6 +22,7 @@ pub struct Fleet {
     table: Snapshot,
     /// In the order of the table's hosts.
     notes: Vec<Note>,
+    traits: TraitSnapshot,
     default_zone: String,
 }
 
@@ -52,7 +54,7 @@ impl Note {
         }
     }
 
-    fn summary(self, host: &HostState<'_>, default_zone: &str) -> HostSummary {
+    fn summary(self, host: &HostState<'_>, traits: Vec<String>, default_zone: &str) -> HostSummary {
         let (reported, used) = (host.reported(), host.used());
         HostSummary {
             host: host.host().to_owned(),
@@ -67,6 +69,7 @@ impl Note {
             disk_gb_used: used.disk_gb,
             instances: reported.num_instances,
             resources: self.resources,
+            traits,
             reservations: self.held,
             report_age_s: self.age.as_secs_f64(),
             disabled_reason: self.disabled_reason.map(Into::into),
@@ -78,8 +81,11 @@ impl Note {
 impl Fleet {
     /// One row per host, in fleet order.
     pub fn summaries(self) -> Vec<HostSummary> {
-        let Self { table, notes, default_zone } = self;
-        table.hosts().zip(notes).map(|(host, note)| note.summary(&host, &default_zone)).collect()
+        let Self { table, notes, traits, default_zone } = self;
+        let summary = |(host, note): (HostState<'_>, Note)| {
+            note.summary(&host, traits.of(host.row().index()).to_vec(), &default_zone)
+        };
+        table.hosts().zip(notes).map(summary).collect()
     }
 }
 
@@ -93,6 +99,7 @@ impl HostManager {
                 .rows()
                 .map(|row| Note::new(self.record(row), self.used_inventories(row), now))
                 .collect(),
+            traits: self.table.traits.snapshot(),
             default_zone: self.options.default_availability_zone.clone(),
         }
     }
@@ -115,8 +122,11 @@ impl HostManager {
         let (numa_topology, left) = self.table.devices(row).map(Devices::write).unwrap_or_default();
         let pools = record.reported.text(Text::PciPools, &self.texts);
         Some(HostDetail {
-            summary: Note::new(record, self.used_inventories(row), now)
-                .summary(&view, &self.options.default_availability_zone),
+            summary: Note::new(record, self.used_inventories(row), now).summary(
+                &view,
+                self.table.traits(row).map(str::to_owned).collect(),
+                &self.options.default_availability_zone,
+            ),
             capabilities: Value::Object(capabilities),
             incarnation: record.identity.map(|identity| identity.incarnation),
             seq: record.identity.map(|identity| identity.seq),

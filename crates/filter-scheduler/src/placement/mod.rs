@@ -78,7 +78,7 @@ pub(crate) struct Resource {
     /// Of all groups together.
     pub(crate) sum: u64,
     /// Of each group.
-    each: Vec<u64>,
+    pub(crate) each: Vec<u64>,
 }
 
 /// How many instances one class lets pass.
