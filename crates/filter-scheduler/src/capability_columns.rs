@@ -1,14 +1,14 @@
 //! What extra specs can ask about a host, as symbols: one dictionary entry per distinct value.
 //!
-//! A row holds a short list of (key, value) symbols in the order of its last report, so that an unchanged report is
-//! recognised by comparing texts, without hashing. A key that a request asks about gets a column of value symbols, kept
+//! A row holds a list of keys, which it shares with all hosts that report the same keys in the same order, and the symbol
+//! of each one's value, so that an unchanged report is recognised by comparing texts, without hashing. A key that a request asks about gets a column of value symbols, kept
 //! up to date from then on: an operator's flavors name few keys, hosts may report many.
 //!
 //! Two kinds of keys: attributes are top-level keys of the report, facts are Nova's `stats`. The integer attributes change
 //! with every report and are kept as numbers.
 //!
-//! What always holds: each pair in a row's list owns one reference to its key and one to its value; a column agrees with
-//! the lists. Memory follows what hosts hold now, not what they once held.
+//! What always holds: a list owns one reference to each of its keys, a row one to its list and to each of its values; a
+//! column agrees with the rows. Memory follows what hosts hold now, not what they once held.
 
 use std::hash::{Hash, Hasher};
 
@@ -30,20 +30,32 @@ const MAX_COLUMNS: usize = 32;
 pub(crate) struct CapabilityColumns {
     rows: Vec<RowCapabilities>,
     keys: Dictionary<Key>,
+    lists: Dictionary<Box<[u32]>>,
     values: Dictionary<Capability>,
     columns: HashMap<u32, Vec<u32>>,
+    /// By row and place in [`INTEGERS`]: those beyond 32 bits.
+    large: HashMap<(usize, usize), i64>,
     /// Counts the times that columns were dropped to make room.
     dropped: u64,
 }
 
 #[derive(Debug, Clone)]
 struct RowCapabilities {
-    pairs: Vec<(u32, u32)>,
-    integers: [i64; INTEGERS.len()],
+    /// Symbol of its list of keys, or [`NO_KEYS`].
+    keys: u32,
+    /// As many.
+    values: Box<[u32]>,
+    integers: [i32; INTEGERS.len()],
 }
 
-/// Among a row's integers: not reported. No report carries a number this small.
-const NO_INTEGER: i64 = i64::MIN;
+/// In a row: it has no keys.
+const NO_KEYS: u32 = u32::MAX;
+
+/// Among a row's integers: not reported.
+const NO_INTEGER: i32 = i32::MIN;
+
+/// Among a row's integers: it is in [`CapabilityColumns::large`].
+const LARGE: i32 = i32::MIN + 1;
 
 /// The integer attributes of a report that are not among Nova's HostState attributes computed from the table.
 pub(crate) const INTEGERS: [&str; 7] = [
@@ -103,7 +115,9 @@ enum Source<T> {
 }
 
 impl RowCapabilities {
-    const EMPTY: Self = Self { pairs: Vec::new(), integers: [NO_INTEGER; INTEGERS.len()] };
+    fn empty() -> Self {
+        Self { keys: NO_KEYS, values: Box::default(), integers: [NO_INTEGER; INTEGERS.len()] }
+    }
 }
 
 impl Hash for Capability {
@@ -157,7 +171,7 @@ impl Symbols<'_> {
 
 impl CapabilityColumns {
     pub(crate) fn grow(&mut self, rows: usize) {
-        grow_to(&mut self.rows, rows, RowCapabilities::EMPTY);
+        grow_to(&mut self.rows, rows, RowCapabilities::empty());
         for column in self.columns.values_mut() {
             grow_to(column, rows, ABSENT);
         }
@@ -165,7 +179,7 @@ impl CapabilityColumns {
 
     pub(crate) fn clear(&mut self, row: usize) {
         self.replace(row, std::iter::empty());
-        self.rows[row] = RowCapabilities::EMPTY;
+        self.set_integers(row, [None; INTEGERS.len()]);
     }
 
     /// Replaces all that the row holds; true if anything is not as before.
@@ -178,9 +192,8 @@ impl CapabilityColumns {
             report.host_memory_total,
             report.host_memory_free,
             report.hypervisor_version,
-        ]
-        .map(|value| value.unwrap_or(NO_INTEGER));
-        let before = std::mem::replace(&mut self.rows[row].integers, integers);
+        ];
+        let changed = self.set_integers(row, integers);
         // Nova keeps cpu_info as a text that holds JSON; an object, as in 2012, is taken as its own text.
         let cpu_info = report.cpu_info.as_ref().map(|raw| match raw.get() {
             text if text.starts_with('"') => Source::Json(text),
@@ -201,7 +214,33 @@ impl CapabilityColumns {
         });
         let facts = report.novella.iter().flat_map(|novella| novella.facts.iter());
         let facts = facts.map(|(name, raw)| (KeyRef(Kind::Fact, name), Source::Json(raw.get())));
-        self.replace(row, known.chain(extra).chain(named).chain(facts)) || before != integers
+        self.replace(row, known.chain(extra).chain(named).chain(facts)) || changed
+    }
+
+    /// True if one is not as before.
+    fn set_integers(&mut self, row: usize, integers: [Option<i64>; INTEGERS.len()]) -> bool {
+        let mut changed = false;
+        for (which, value) in integers.into_iter().enumerate() {
+            if self.integer(row, which) == value {
+                continue;
+            }
+            changed = true;
+            let small = |value: i64| i32::try_from(value).ok().filter(|small| *small > LARGE);
+            let kept = value.map_or(NO_INTEGER, |value| small(value).unwrap_or(LARGE));
+            self.rows[row].integers[which] = kept;
+            match value {
+                Some(value) if kept == LARGE => self.large.insert((row, which), value),
+                _ => self.large.remove(&(row, which)),
+            };
+        }
+        changed
+    }
+
+    fn keys_of(&self, row: usize) -> &[u32] {
+        match self.rows[row].keys {
+            NO_KEYS => &[],
+            keys => self.lists.get(keys),
+        }
     }
 
     /// True if a key or a value, or their order, is not as before.
@@ -211,62 +250,88 @@ impl CapabilityColumns {
         pairs: impl Iterator<Item = (KeyRef<'r>, Source<&'r str>)>,
     ) -> bool {
         let (mut kept, mut changed) = (0, false);
-        for (key, source) in pairs {
-            if let Some(&(held_key, held_value)) = self.rows[row].pairs.get(kept)
-                && key.equivalent(self.keys.get(held_key))
-            {
-                if !source.equivalent(self.values.get(held_value)) {
-                    changed = true;
-                    let value = self.values.acquire(&source);
-                    self.values.release(held_value);
-                    self.rows[row].pairs[kept].1 = value;
-                    self.index(row, held_key, value);
-                }
-                kept += 1;
-                continue;
+        let mut pairs = pairs.peekable();
+        while let Some(&held_key) = self.keys_of(row).get(kept)
+            && let Some((_, source)) = pairs.next_if(|(key, _)| key.equivalent(self.keys.get(held_key)))
+        {
+            let held_value = self.rows[row].values[kept];
+            if !source.equivalent(self.values.get(held_value)) {
+                changed = true;
+                self.rows[row].values[kept] = self.values.acquire(&source);
+                self.values.release(held_value);
+                self.index(row, held_key);
             }
-            changed = true;
-            self.cut(row, kept);
-            let pair = (self.keys.acquire(&key), self.values.acquire(&source));
-            self.rows[row].pairs.push(pair);
-            self.index(row, pair.0, pair.1);
             kept += 1;
         }
-        changed |= self.rows[row].pairs.len() > kept;
-        self.cut(row, kept);
-        changed
+        if pairs.peek().is_none() && kept == self.keys_of(row).len() {
+            return changed;
+        }
+        // From here on its keys are others.
+        let before = self.keys_of(row).to_vec();
+        let mut keys = before[..kept].to_vec();
+        keys.iter().for_each(|key| self.keys.share(*key));
+        let (mut values, gone) = {
+            let (kept, gone) = self.rows[row].values.split_at(kept);
+            (kept.to_vec(), gone.to_vec())
+        };
+        for (key, source) in pairs {
+            keys.push(self.keys.acquire(&key));
+            values.push(self.values.acquire(&source));
+        }
+        gone.into_iter().for_each(|value| _ = self.values.release(value));
+        let list = self.acquire_list(&keys);
+        let list_before = std::mem::replace(&mut self.rows[row].keys, list);
+        self.rows[row].values = values.into();
+        for key in before.iter().chain(&keys) {
+            self.index(row, *key);
+        }
+        if list_before != NO_KEYS && self.lists.release(list_before) {
+            self.release_keys(&before);
+        }
+        true
     }
 
-    /// Lets go of all pairs from `kept` on.
-    fn cut(&mut self, row: usize, kept: usize) {
-        while self.rows[row].pairs.len() > kept {
-            let Some((key, value)) = self.rows[row].pairs.pop() else { return };
-            self.values.release(value);
-            // An equal key may stand earlier in the list, with another value.
-            let earlier = self.held(row, key).unwrap_or(ABSENT);
-            self.index(row, key, earlier);
-            if self.keys.release(key) {
-                self.columns.remove(&key);
+    /// The symbol of a list, which takes over a reference to each of its keys.
+    fn acquire_list(&mut self, keys: &[u32]) -> u32 {
+        if keys.is_empty() {
+            return NO_KEYS;
+        }
+        let known = self.lists.find(keys).is_some();
+        let list = self.lists.acquire(keys);
+        if known {
+            self.release_keys(keys); // it has its own
+        }
+        list
+    }
+
+    fn release_keys(&mut self, keys: &[u32]) {
+        for key in keys {
+            if self.keys.release(*key) {
+                self.columns.remove(key);
             }
         }
     }
 
-    fn index(&mut self, row: usize, key: u32, value: u32) {
-        if let Some(column) = self.columns.get_mut(&key) {
-            // The last of equal keys counts, so an earlier one does not overwrite it.
-            let last = self.rows[row].pairs.iter().rev().find(|(k, _)| *k == key).map_or(value, |(_, v)| *v);
-            column[row] = last;
+    /// Notes in a key's column, if it has one, what the row holds.
+    fn index(&mut self, row: usize, key: u32) {
+        if self.columns.contains_key(&key) {
+            let held = self.held(row, key).unwrap_or(ABSENT);
+            if let Some(column) = self.columns.get_mut(&key) {
+                column[row] = held;
+            }
         }
     }
 
+    /// The value of a key; the last of equal keys counts.
     fn held(&self, row: usize, key: u32) -> Option<u32> {
-        self.rows[row].pairs.iter().rev().find(|(k, _)| *k == key).map(|(_, value)| *value)
+        let place = self.keys_of(row).iter().rposition(|held| *held == key)?;
+        Some(self.rows[row].values[place])
     }
 
     /// The facts that a row reports, each with its value.
     pub(crate) fn facts(&self, row: usize) -> impl Iterator<Item = (&str, &Json)> {
-        let pairs = self.rows[row].pairs.iter();
-        pairs.filter_map(|&(key, value)| match self.keys.get(key) {
+        let pairs = self.keys_of(row).iter().zip(&self.rows[row].values);
+        pairs.filter_map(|(&key, &value)| match self.keys.get(key) {
             Key(Kind::Fact, name) => Some((&**name, &self.values.get(value).value)),
             Key(Kind::Attribute, _) => None,
         })
@@ -317,7 +382,11 @@ impl CapabilityColumns {
 
     /// An integer attribute of [`INTEGERS`].
     pub(crate) fn integer(&self, row: usize, which: usize) -> Option<i64> {
-        Some(self.rows[row].integers[which]).filter(|&value| value != NO_INTEGER)
+        match self.rows[row].integers[which] {
+            NO_INTEGER => None,
+            LARGE => self.large.get(&(row, which)).copied(),
+            small => Some(small.into()),
+        }
     }
 }
 
@@ -366,6 +435,21 @@ mod tests {
     }
 
     #[test]
+    fn integers_of_any_size_come_back() {
+        let mut c = CapabilityColumns::default();
+        c.grow(64);
+        for vcpus in [7, i64::from(i32::MIN), i64::from(i32::MIN) + 1, -1, i64::MIN, i64::MAX, 1 << 31, 8] {
+            let text = format!(r#"{{"vcpus":{vcpus}}}"#);
+            assert!(c.set(3, &serde_json::from_str(&text).unwrap()), "{vcpus} is new");
+            assert!(!c.set(3, &serde_json::from_str(&text).unwrap()), "{vcpus} is known");
+            assert_eq!((c.integer(3, 0), c.integer(3, 1), c.integer(2, 0)), (Some(vcpus), None, None));
+        }
+        assert!(c.large.is_empty());
+        c.clear(3);
+        assert_eq!(c.integer(3, 0), None);
+    }
+
+    #[test]
     fn hosts_whose_facts_keep_changing_take_no_more_room() {
         let mut c = CapabilityColumns::default();
         c.grow(64);
@@ -374,6 +458,7 @@ mod tests {
         }
         assert!(c.values() < 20, "{} values", c.values());
         assert!(c.keys.symbols() < 20);
+        assert!(c.lists.symbols() < 20);
     }
 
     #[test]

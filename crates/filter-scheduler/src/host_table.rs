@@ -19,7 +19,6 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use novella_objects::{AllocationRatios, Capabilities, HostState as Status};
 use novella_resources::{Amounts, Capacity, Limits, MB_PER_GB, Room};
-use std::hash::BuildHasher;
 
 use crate::aggregates::{Aggregate, Aggregates};
 use crate::bitmap::bits;
@@ -30,6 +29,7 @@ use crate::dictionary::Dictionary;
 use crate::image::BadImage;
 use crate::instances::{Instance, Instances};
 use crate::inventory_columns::InventoryColumns;
+use crate::names::{Names, folded_hash, name_at, same_folded};
 use crate::trait_columns::TraitColumns;
 
 /// Rows are scanned in blocks of this many: one bit each in a word.
@@ -334,12 +334,6 @@ impl Exact {
     }
 }
 
-#[derive(Debug, Clone)]
-struct Names {
-    host: Arc<str>,
-    nodename: Arc<str>,
-}
-
 impl HostTable {
     /// An empty table.
     pub fn new() -> Self {
@@ -348,9 +342,9 @@ impl HostTable {
 
     /// Adds a host that is down and has nothing, or returns the row it already has, renaming its node.
     pub fn insert(&mut self, host: &str, nodename: &str) -> Row {
-        let names = Names { host: host.into(), nodename: nodename.into() };
+        let names = Names::new(host, nodename);
         if let Some(row) = self.row_of(host) {
-            if self.names[row.index()].as_ref().is_some_and(|known| &*known.nodename != nodename) {
+            if self.names[row.index()].as_ref().is_some_and(|known| known.nodename() != nodename) {
                 Arc::make_mut(&mut self.names)[row.index()] = Some(names);
                 self.stamps.name(row);
             }
@@ -416,8 +410,7 @@ impl HostTable {
         if let Ok(entry) = self.by_name.find_entry(hash, |&at| at == row.0) {
             entry.remove();
         }
-        Arc::make_mut(&mut self.names)[row.index()] =
-            Some(Names { host: host.into(), nodename: nodename.into() });
+        Arc::make_mut(&mut self.names)[row.index()] = Some(Names::new(host, nodename));
         let (names, hasher) = (&self.names, &self.hasher);
         let rehash = |&at: &u32| folded_hash(hasher, name_at(names, at as usize));
         self.by_name.insert_unique(folded_hash(hasher, host), row.0, rehash);
@@ -649,12 +642,12 @@ impl<'a> HostState<'a> {
 
     /// Service host name.
     pub fn host(&self) -> &'a str {
-        &self.names.host
+        self.names.host()
     }
 
     /// Compute node name.
     pub fn nodename(&self) -> &'a str {
-        &self.names.nodename
+        self.names.nodename()
     }
 
     /// Whether it may be given work.
@@ -762,7 +755,7 @@ impl Columns {
 /// Lengthens a column by an eighth at a time: doubling would leave half of a large fleet's memory unused.
 pub(crate) fn grow_to<T: Clone>(column: &mut Vec<T>, rows: usize, empty: T) {
     if rows > column.capacity() {
-        column.reserve_exact(rows - column.len() + column.len() / 8);
+        column.reserve_exact(rows - column.len() + column.len() / 16);
     }
     column.resize(rows, empty);
 }
@@ -770,30 +763,4 @@ pub(crate) fn grow_to<T: Clone>(column: &mut Vec<T>, rows: usize, empty: T) {
 /// Into a 32-bit lane. Cutting changes no decision: requests above [`MAX_AMOUNT`] are refused before any comparison.
 pub(crate) fn lane(value: i64) -> i32 {
     value.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
-}
-
-fn name_at(names: &[Option<Names>], at: usize) -> &str {
-    names[at].as_ref().map_or("", |names| &names.host)
-}
-
-/// Whether two names are the same with case removed; Nova compares forced and ignored hosts this way.
-fn same_folded(a: &str, b: &str) -> bool {
-    if a.is_ascii() && b.is_ascii() {
-        a.eq_ignore_ascii_case(b)
-    } else {
-        a.to_lowercase() == b.to_lowercase()
-    }
-}
-
-/// Equal for names that are the same with case removed.
-fn folded_hash(hasher: &DefaultHashBuilder, name: &str) -> u64 {
-    use std::hash::Hasher;
-    let mut state = hasher.build_hasher();
-    if name.is_ascii() {
-        name.bytes().for_each(|letter| state.write_u32(u32::from(letter.to_ascii_lowercase())));
-    } else {
-        // Of the whole name: what a capital sigma becomes depends on what follows it.
-        name.to_lowercase().chars().for_each(|letter| state.write_u32(u32::from(letter)));
-    }
-    state.finish()
 }

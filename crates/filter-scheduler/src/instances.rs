@@ -2,8 +2,9 @@
 //!
 //! Filters ask about a handful of uuids, never about all instances of a host, so there is an index from uuid to row, and
 //! per row a chain to take all of its instances out again. An instance may be on two hosts at once while it moves.
+//! Instances are most of what a host takes, so an entry does not name its row: the end of its chain does.
 //!
-//! What always holds: every chained entry is in the index and names its row.
+//! What always holds: every chained entry is in the index, and its chain ends with its row.
 
 use std::hash::BuildHasher;
 
@@ -40,15 +41,17 @@ impl From<&InstanceKind> for InstanceKind {
     }
 }
 
-/// Nothing follows.
+/// Of a row: it has no instances. Of the unused entries: there is no further one.
 const END: u32 = u32::MAX;
+/// In `next`: this entry is the last one of the row that the other bits name.
+const LAST: u32 = 1 << 31;
 /// Nothing is known besides the uuid.
 const NO_KIND: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     uuid: Uuid,
-    row: u32,
+    /// The next entry of the row, or the row itself with [`LAST`].
     next: u32,
     kind: u32,
 }
@@ -74,11 +77,15 @@ impl Instances {
     /// The rows that an instance is on.
     pub(crate) fn rows_of(&self, uuid: Uuid) -> impl Iterator<Item = u32> {
         let entry = |at: &u32| self.entries[*at as usize];
-        self.index
-            .iter_hash(self.hasher.hash_one(uuid))
-            .map(entry)
-            .filter(move |e| e.uuid == uuid)
-            .map(|e| e.row)
+        let found = self.index.iter_hash(self.hasher.hash_one(uuid)).map(entry);
+        found.filter(move |entry| entry.uuid == uuid).map(|entry| self.row_of(entry))
+    }
+
+    fn row_of(&self, mut entry: Entry) -> u32 {
+        while entry.next & LAST == 0 {
+            entry = self.entries[entry.next as usize];
+        }
+        entry.next & !LAST
     }
 
     /// What is known of the instances of a row besides their uuids.
@@ -99,7 +106,7 @@ impl Instances {
     }
 
     fn entry(&self, at: u32) -> Option<&Entry> {
-        (at != END).then(|| &self.entries[at as usize])
+        (at & LAST == 0).then(|| &self.entries[at as usize])
     }
 
     /// Notes an instance on a row; once is enough.
@@ -116,7 +123,8 @@ impl Instances {
             return Ok(());
         }
         let kind = if kind == InstanceKind::default() { NO_KIND } else { self.kinds.acquire(&kind) };
-        let entry = Entry { uuid: instance.uuid, row: row as u32, next: self.first[row], kind };
+        let next = if self.first[row] == END { row as u32 | LAST } else { self.first[row] };
+        let entry = Entry { uuid: instance.uuid, next, kind };
         let at = match self.free {
             Some(at) => {
                 let next = self.entries[at as usize].next;
@@ -125,8 +133,13 @@ impl Instances {
                 at
             }
             None => {
+                if self.entries.len() == self.entries.capacity() {
+                    // Doubling would leave up to half of it unused.
+                    self.entries.reserve_exact(self.entries.len() / 8 + 64);
+                }
                 self.entries.push(entry);
-                u32::try_from(self.entries.len() - 1).expect("2^32 instances exceed any memory")
+                let at = u32::try_from(self.entries.len() - 1).ok().filter(|at| at & LAST == 0);
+                at.expect("2^31 instances exceed any memory")
             }
         };
         self.first[row] = at;
@@ -138,28 +151,24 @@ impl Instances {
 
     /// Takes an instance off a row, if it is there.
     pub(crate) fn remove(&mut self, row: usize, uuid: Uuid) {
-        let (mut before, mut at) = (END, self.first[row]);
-        while at != END && self.entries[at as usize].uuid != uuid {
-            (before, at) = (at, self.entries[at as usize].next);
+        let (mut before, mut at) = (None, self.first[row]);
+        while let Some(entry) = self.entry(at).filter(|entry| entry.uuid != uuid) {
+            (before, at) = (Some(at), entry.next);
         }
-        if at == END {
-            return;
-        }
-        let next = self.entries[at as usize].next;
-        if before == END {
-            self.first[row] = next;
-        } else {
-            self.entries[before as usize].next = next;
+        let Some(&Entry { next, .. }) = self.entry(at) else { return };
+        match before {
+            None => self.first[row] = if next & LAST == 0 { next } else { END },
+            Some(before) => self.entries[before as usize].next = next,
         }
         self.forget(at);
     }
 
     /// Takes all instances off a row.
     pub(crate) fn clear(&mut self, row: usize) {
-        while self.first[row] != END {
-            let at = self.first[row];
-            self.first[row] = self.entries[at as usize].next;
+        let mut at = std::mem::replace(&mut self.first[row], END);
+        while let Some(&Entry { next, .. }) = self.entry(at) {
             self.forget(at);
+            at = next;
         }
     }
 

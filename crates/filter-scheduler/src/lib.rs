@@ -30,6 +30,7 @@ mod instance_topology;
 mod instances;
 mod inventory_columns;
 mod json;
+mod names;
 mod near;
 mod options;
 mod order;
