@@ -8,14 +8,16 @@
 
 pub(crate) mod devices;
 mod evaluator;
+mod groups;
 mod hosts;
 mod options;
-mod policy;
+pub(crate) mod policy;
 mod request;
 
 use novella_objects::document::{Outcome, Question};
 
 pub use evaluator::Evaluator;
+pub use groups::Groups;
 pub use hosts::host_table;
 pub use options::{EvaluationOptions, filter_kinds};
 pub use policy::apply_policy;
@@ -35,7 +37,9 @@ pub struct BadDocument {
 pub fn answer(question: &Question<'_>) -> Result<Vec<Outcome>, BadDocument> {
     let options = EvaluationOptions::read(&question.options)?;
     let table = host_table(&question.aggregates, &question.hosts, options.service_down_time_s)?;
-    let mut evaluator = Evaluator::new(table, options, &question.filter_sets)?;
+    let defaults = question.server_group_defaults.as_ref();
+    let groups = Groups::of(&question.server_groups, defaults, &question.hosts);
+    let mut evaluator = Evaluator::new(table, options, &question.filter_sets)?.with_groups(groups);
     question.requests.iter().enumerate().map(|(at, request)| evaluator.outcome(at, request)).collect()
 }
 

@@ -5,6 +5,7 @@
 
 use hashbrown::{HashMap, HashSet};
 use novella_objects::{InstanceGroup, RequestSpec};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::host_table::{BLOCK, HostTable, Row};
@@ -24,6 +25,32 @@ pub(crate) struct Group {
     anywhere: bool,
     /// The instance that is being placed, and the rows that it is on already.
     current: Vec<u32>,
+}
+
+/// The server group that the instances of a request belong to, by name.
+pub(crate) fn name(request: &RequestSpec) -> Option<&str> {
+    let named = request.instance_group.as_ref().map(|group| group.name.as_str());
+    named.filter(|name| !name.is_empty()).or_else(|| match request.scheduler_hints.get("group")? {
+        Value::Array(items) => items.first()?.as_str(),
+        hint => hint.as_str(),
+    })
+}
+
+/// Puts members with their hosts into a group, and the instances that are to become members.
+pub(crate) fn join<'h>(
+    group: &mut InstanceGroup,
+    members: impl Iterator<Item = (Uuid, &'h str)>,
+    instances: &[Uuid],
+) {
+    for (uuid, host) in members {
+        group.members.push(uuid);
+        group.hosts.push(host.to_owned());
+    }
+    group.members.extend(instances);
+    group.members.sort_unstable();
+    group.members.dedup();
+    group.hosts.sort_unstable();
+    group.hosts.dedup();
 }
 
 /// What a group asks for.

@@ -69,6 +69,12 @@ pub struct Fleet<'a> {
     /// Aggregates that hosts may be in.
     #[serde(default)]
     pub aggregates: Vec<Aggregate>,
+    /// Server groups that requests may name. Members are the instances of hosts that say so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub server_groups: BTreeMap<String, ServerGroup>,
+    /// What a group asks for that is not among them; absent: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_group_defaults: Option<ServerGroup>,
     /// In fleet order: what results count hosts by. In JSON lines these follow, one on each line.
     #[serde(default, borrow)]
     pub hosts: Vec<Host<'a>>,
@@ -86,6 +92,17 @@ pub struct Aggregate {
     /// Keys and values as the operator wrote them.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+}
+
+/// What a server group asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerGroup {
+    /// `affinity`, `anti-affinity`, `soft-affinity` or `soft-anti-affinity`.
+    pub policy: String,
+    /// `max_server_per_host` for `anti-affinity`, as Nova writes it: a number in a text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<String, String>,
 }
 
 /// Requests to be asked of a fleet.
@@ -131,6 +148,12 @@ pub struct Question<'a> {
     /// Aggregates that hosts may be in.
     #[serde(default)]
     pub aggregates: Vec<Aggregate>,
+    /// Server groups that requests may name. Members are the instances of hosts that say so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub server_groups: BTreeMap<String, ServerGroup>,
+    /// What a group asks for that is not among them; absent: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_group_defaults: Option<ServerGroup>,
     /// In fleet order.
     #[serde(borrow)]
     pub hosts: Vec<Host<'a>>,

@@ -14,7 +14,7 @@ pub use compute::{
 };
 pub use scheduler::{
     DecisionQuery, HostList, HostQuery, OwnPolicy, Release, ReportHandler, ReportSink, SchedulerApi,
-    SchedulerEndpoint, SchedulerServer, SchedulerStatus,
+    SchedulerEndpoint, SchedulerServer, SchedulerStatus, SnapshotCursor, SnapshotPage, SnapshotQuery,
 };
 
 /// Topic of the schedulers.

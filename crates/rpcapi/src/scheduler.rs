@@ -12,11 +12,11 @@
 //! | 1.1 | `list_hosts()`, `show_host(host)`, `list_services()`, `get_decision(decision_id)`, `status()` | call |
 //! | 1.2 | `explain(decision_id \| request_spec, host, fix)` → [`Explained`], or nothing if the decision is forgotten | call |
 //! | 1.2 | `capacity(flavors, request_spec, by, reserve)` → [`Capacity`] | call |
-//! | 1.3 | `snapshot()` → the map as a document of `novella_objects::document::Fleet` | call |
 //! | 1.4 | `select_destinations(..., flavor)`, `reserve` with groups and flavors | as before |
 //! | 1.4 | `reload_policy()`, `get_policies()` → [`Policies`], of all schedulers: whoever takes the call asks the others | call |
 //! | 1.4 | `own_policy(reload)` → [`PolicyStatus`]: one scheduler's own | fanout, answered by all |
 //! | 1.5 | `reserve` with NUMA cells and PCI devices | as before |
+//! | 1.5 | `snapshot(cursor)` → [`SnapshotPage`]: the map as a document, page by page; 1.3 told all at once | call |
 //!
 //! The 1.0 methods keep the names and shapes that Nova's scheduler had in 2012; the rest is ours.
 
@@ -68,6 +68,38 @@ pub struct OwnPolicy {
     /// See above.
     #[serde(default)]
     pub reload: bool,
+}
+
+/// Which page of a snapshot; without a cursor, the first of a new one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotQuery {
+    /// From the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<SnapshotCursor>,
+}
+
+/// Where a snapshot goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotCursor {
+    /// Who has it; nobody else can be asked.
+    pub scheduler: String,
+    /// Which of its snapshots.
+    pub id: u64,
+    /// The place of the next host.
+    pub from: usize,
+}
+
+/// A part of a snapshot, as JSON text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SnapshotPage {
+    /// The document ([`Fleet`](novella_objects::document::Fleet)) without its hosts; in the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<Box<RawValue>>,
+    /// [`Host`](novella_objects::document::Host) by host.
+    pub hosts: Vec<Box<RawValue>>,
+    /// Absent: this is the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<SnapshotCursor>,
 }
 
 /// What to let go.
@@ -218,9 +250,20 @@ impl SchedulerApi {
         self.client.call(&self.at(2), "capacity", args, options).await
     }
 
-    /// The map at one instant, as the JSON text of a [`Fleet`](novella_objects::document::Fleet).
-    pub async fn snapshot(&self, options: CallOptions) -> Result<Box<RawValue>, RpcError> {
-        self.client.call(&self.at(3), "snapshot", &NoArgs {}, options).await
+    /// The map at one instant, of as many pages as it takes; `options` are for each.
+    pub async fn snapshot(&self, options: CallOptions) -> Result<SnapshotPage, RpcError> {
+        let mut query = SnapshotQuery::default();
+        let mut whole: SnapshotPage =
+            self.client.call(&self.at(5), "snapshot", &query, options.clone()).await?;
+        while let Some(cursor) = whole.next.take() {
+            let api = self.of(&cursor.scheduler);
+            query.cursor = Some(cursor);
+            let page: SnapshotPage =
+                self.client.call(&api.at(5), "snapshot", &query, options.clone()).await?;
+            whole.hosts.extend(page.hosts);
+            whole.next = page.next;
+        }
+        Ok(whole)
     }
 
     /// How the scheduler does.
@@ -294,8 +337,8 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
     async fn explain(&self, args: Explain) -> Result<Option<Explained>, CallError>;
     /// Counts what fits.
     async fn capacity(&self, args: CapacityQuery) -> Result<Capacity, CallError>;
-    /// The map as the JSON text of a document.
-    async fn snapshot(&self) -> Result<Box<RawValue>, CallError>;
+    /// The map as a document, page by page.
+    async fn snapshot(&self, args: SnapshotQuery) -> Result<SnapshotPage, CallError>;
     /// State.
     async fn status(&self) -> Result<SchedulerStatus, CallError>;
     /// Has all schedulers, this one among them, read their policies anew.
@@ -355,7 +398,7 @@ impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
             "get_decision" => answer(&endpoint.get_decision(args.parse()?).await?),
             "explain" => answer(&endpoint.explain(args.parse()?).await?),
             "capacity" => answer(&endpoint.capacity(args.parse()?).await?),
-            "snapshot" => endpoint.snapshot().await,
+            "snapshot" => answer(&endpoint.snapshot(args.parse()?).await?),
             "status" => answer(&endpoint.status().await?),
             "reload_policy" => answer(&endpoint.reload_policy().await?),
             "get_policies" => answer(&endpoint.get_policies().await?),

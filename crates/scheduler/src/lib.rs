@@ -16,6 +16,7 @@ mod lifecycle;
 mod manager;
 mod metrics;
 mod policy;
+mod snapshots;
 mod startup;
 mod tasks;
 

@@ -12,25 +12,26 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use novella_filter_scheduler::{Applied, Counters, Event, FilterScheduler, HostManager};
-use novella_messaging::{CallError, RemoteError, RequestContext, answer};
+use novella_messaging::{CallError, RemoteError, RequestContext};
 use novella_objects::{
     Capacity, CapacityQuery, Decision, Explain, Explained, Flavor, HostDetail, HostState, Policies,
     PolicyStatus, Reserve, SelectDestinations, ServiceSummary, UpdateServiceCapabilities,
 };
 use novella_rpcapi::{
     DecisionQuery, HostList, HostQuery, OwnPolicy, Release, ReportSink, SchedulerEndpoint, SchedulerStatus,
+    SnapshotPage, SnapshotQuery,
 };
 use novella_service::Env;
 use novella_service::health::Health;
 use novella_service::stall::{self, StallMonitor};
 use serde_json::Value;
-use serde_json::value::RawValue;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use crate::decisions::Decisions;
 use crate::policy::{PolicySource, PolicyState};
+use crate::snapshots::Snapshots;
 
 /// Instances in one request at most: a bound on the time one critical section may take.
 pub const MAX_INSTANCES: usize = 10_000;
@@ -119,6 +120,7 @@ pub struct SchedulerManager {
     pub(crate) options: ManagerOptions,
     pub(crate) env: Env,
     pub(crate) policy: PolicyState,
+    pub(crate) snapshots: Snapshots,
     core: Arc<Mutex<Core>>,
     health: Health,
     /// Looked at under the lock of `core` only, so that nobody judges between a stall and its note.
@@ -153,6 +155,7 @@ impl SchedulerManager {
             health,
             stalls: StallMonitor::new(env.clock.clone(), |_| {}),
             stalled: Notify::new(),
+            snapshots: Snapshots::default(),
             outbox,
             started: env.clock.now(),
             run: env.random.u64() as u32,
@@ -204,6 +207,7 @@ impl SchedulerManager {
     pub fn expire(&self) {
         let events = self.with_hosts(|hosts, now| hosts.expire(now));
         log_events(&events);
+        self.snapshots.forget_old(self.env.clock.now());
     }
 
     /// Counts of reports.
@@ -356,13 +360,8 @@ impl SchedulerEndpoint for SchedulerManager {
         self.counted(args).await
     }
 
-    async fn snapshot(&self) -> Result<Box<RawValue>, CallError> {
-        let snapshot = {
-            let (mut guard, now) = self.core();
-            let core = &mut *guard;
-            core.hosts.snapshot(core.engine.options(), now)
-        };
-        answer(&snapshot.fleet())
+    async fn snapshot(&self, args: SnapshotQuery) -> Result<SnapshotPage, CallError> {
+        self.snapshot_page(args.cursor)
     }
 
     async fn status(&self) -> Result<SchedulerStatus, CallError> {

@@ -10,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
-use novella_filter_scheduler::document::{EvaluationOptions, Evaluator, apply_policy, host_table};
+use novella_filter_scheduler::document::{EvaluationOptions, Evaluator, Groups, apply_policy, host_table};
 use novella_objects::document::{Fleet, Outcome, Request, RequestId, Requests, Results, Schema};
 use novella_service::exit::Failure;
 
@@ -73,7 +73,8 @@ pub fn run(args: &EvaluateArgs, console: &mut Console<'_>) -> anyhow::Result<u8>
     let table = host_table(&fleet.aggregates, &fleet.hosts, options.service_down_time_s);
     let table = table.map_err(|bad| hosts.refused(&bad))?;
     let evaluator = Evaluator::new(table, options, &asked.filter_sets);
-    let mut evaluator = evaluator.map_err(|bad| requests.refused(&bad))?;
+    let evaluator = evaluator.map_err(|bad| requests.refused(&bad))?;
+    let mut evaluator = evaluator.with_groups(Groups::of_fleet(&fleet));
     let wanted = wanted(&asked, &args.ids)?;
     let outcomes = wanted.iter().map(|(at, request)| evaluator.outcome(*at, request));
     let outcomes = outcomes.collect::<Result<Vec<_>, _>>().map_err(|bad| requests.refused(&bad))?;

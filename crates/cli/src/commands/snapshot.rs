@@ -1,5 +1,6 @@
 //! `novella snapshot`: a scheduler's map as a document, from which `novella evaluate` decides as the scheduler would.
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use novella_messaging::CallOptions;
 use novella_objects::document::Fleet;
@@ -42,11 +43,11 @@ pub async fn run(
 ) -> anyhow::Result<u8> {
     let peer = args.name.as_deref().map_or(Peer::AnyScheduler, Peer::Scheduler);
     let api = args.name.as_ref().map_or_else(|| api.clone(), |name| api.of(name));
-    let text = api.snapshot(options).await.map_err(|error| failed(error, peer))?;
-    let mut fleet: Fleet<'_> = serde_json::from_str(text.get())?;
-    let hosts = std::mem::take(&mut fleet.hosts);
-    let head = serde_json::to_string(&fleet)?;
-    let head = head.strip_suffix("\"hosts\":[]}").expect("hosts are the last field");
+    let snapshot = api.snapshot(options).await.map_err(|error| failed(error, peer))?;
+    let (head, hosts) = (snapshot.head.context("the scheduler sent no first page")?, snapshot.hosts);
+    let origin = serde_json::from_str::<Fleet<'_>>(head.get())?.origin;
+    let head =
+        head.get().strip_suffix("\"hosts\":[]}").context("hosts are not the last field of the document")?;
     let (first, between, last) = match args.format {
         Format::Json => (format!("{head}\"hosts\":["), ",\n", "]}\n"),
         Format::Jsonl => (format!("{}}}", head.trim_end_matches(',')), "\n", ""),
@@ -54,11 +55,11 @@ pub async fn run(
     writeln!(console.out, "{first}")?;
     for (at, host) in hosts.iter().enumerate() {
         let between = if at == 0 { "" } else { between };
-        write!(console.out, "{between}{}", serde_json::to_string(host)?)?;
+        write!(console.out, "{between}{}", host.get())?;
     }
     write!(console.out, "\n{last}")?;
     console.out.flush()?;
-    let origin = fleet.origin.as_deref().unwrap_or("a scheduler");
+    let origin = origin.as_deref().unwrap_or("a scheduler");
     console.note(&format!("{} hosts as {origin} sees them", hosts.len()));
     Ok(OK)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use novella_objects::document::{FilterChoice, Outcome, OutcomeError, Request, RequestId};
 use novella_objects::{RequestSpec, Scored};
 
-use super::{BadDocument, EvaluationOptions, filter_kinds, request_spec};
+use super::{BadDocument, EvaluationOptions, Groups, filter_kinds, request_spec};
 use crate::evaluate::{Evaluation, Verdict};
 use crate::filters::FilterError;
 use crate::host_table::HostTable;
@@ -19,6 +19,7 @@ pub struct Evaluator {
     table: HostTable,
     options: SchedulerOptions,
     filter_sets: BTreeMap<String, Vec<FilterKind>>,
+    groups: Groups,
     /// One for each list of filters that was asked for; requests ask for few.
     engines: Vec<FilterScheduler>,
 }
@@ -38,7 +39,25 @@ impl Evaluator {
             };
             sets.insert(name.clone(), filter_kinds(filters).map_err(place)?);
         }
-        Ok(Self { table, options: options.scheduler, filter_sets: sets, engines: Vec::new() })
+        Ok(Self {
+            table,
+            options: options.scheduler,
+            filter_sets: sets,
+            groups: Groups::default(),
+            engines: Vec::new(),
+        })
+    }
+
+    /// With server groups that requests may name.
+    #[must_use]
+    pub fn with_groups(self, groups: Groups) -> Self {
+        Self { groups, ..self }
+    }
+
+    fn spec(&self, request: &Request) -> Result<RequestSpec, BadDocument> {
+        let mut spec = request_spec(request)?;
+        self.groups.join(&mut spec)?;
+        Ok(spec)
     }
 
     /// The fleet.
@@ -75,7 +94,7 @@ impl Evaluator {
     }
 
     fn decide(&mut self, at: usize, request: &Request) -> Result<Outcome, BadDocument> {
-        let spec = request_spec(request)?;
+        let spec = self.spec(request)?;
         let filters = self.filters(request)?;
         let hosts = self.table.len();
         // All of them, because those of another cell do not count.
@@ -130,7 +149,7 @@ impl Evaluator {
 
     /// What each weigher says of every host that passes, best first. A single one is not weighed.
     pub fn scores(&mut self, request: &Request) -> Result<Vec<Scored>, BadDocument> {
-        let mut spec = request_spec(request)?;
+        let mut spec = self.spec(request)?;
         spec.instance_uuids.truncate(1);
         let filters = self.filters(request)?;
         let (engine, table) = self.engine(&filters)?;

@@ -61,7 +61,9 @@ fn fill(table: &mut HostTable, row: Row, host: &Host<'_>, down_time: f64) -> Res
     for (at, instance) in host.instances.iter().enumerate() {
         let (uuid, flavor, image) = match instance {
             HostInstance::Uuid(uuid) => (*uuid, None, None),
-            HostInstance::Known { uuid, flavor, image } => (*uuid, flavor.as_deref(), image.as_ref()),
+            HostInstance::Known { uuid, flavor, image, group: _ } => {
+                (*uuid, flavor.as_deref(), image.as_ref())
+            }
         };
         let image = image.map(|properties| Image { properties: properties.clone(), ..Image::default() });
         table

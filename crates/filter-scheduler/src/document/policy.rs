@@ -1,10 +1,12 @@
 //! A scheduler's policy instead of what documents say: to see what a policy would do before it is in force.
 
+use std::collections::BTreeMap;
+
 use novella_objects::InstanceGroup;
-use novella_objects::document::{Fleet, Request, Requests};
+use novella_objects::document::{Fleet, Request, Requests, ServerGroup};
 
 use super::BadDocument;
-use crate::{HostFacts, PolicyFile};
+use crate::{GroupRule, HostFacts, PolicyFile};
 
 /// Puts hosts into the policy's aggregates, if it has any, by its rules; and gives requests the flavors and server groups
 /// of the policy that they name without spelling them out.
@@ -34,10 +36,25 @@ pub fn apply_policy(
             });
         }
     }
+    if !policy.server_groups.is_empty() || policy.server_group_defaults.is_some() {
+        fleet.server_groups = server_groups(policy);
+        fleet.server_group_defaults = policy.server_group_defaults.as_ref().map(server_group);
+    }
     for (at, request) in requests.requests.iter_mut().enumerate() {
         spell_out(policy, request).map_err(|bad| bad.within(&format!("requests[{at}]")))?;
     }
     Ok(())
+}
+
+/// The server groups of a policy.
+pub(crate) fn server_groups(policy: &PolicyFile) -> BTreeMap<String, ServerGroup> {
+    policy.server_groups.iter().map(|(name, rule)| (name.clone(), server_group(rule))).collect()
+}
+
+/// What one of them asks for.
+pub(crate) fn server_group(rule: &GroupRule) -> ServerGroup {
+    let InstanceGroup { policy, rules, .. } = rule.group();
+    ServerGroup { policy, rules }
 }
 
 fn spell_out(policy: &PolicyFile, request: &mut Request) -> Result<(), BadDocument> {

@@ -21,6 +21,12 @@ impl Members {
         self.0.get(group).into_iter().flatten().copied()
     }
 
+    /// All members, each with its row and its group.
+    pub fn iter(&self) -> impl Iterator<Item = (Uuid, Row, &str)> {
+        let groups = self.0.iter();
+        groups.flat_map(|(group, members)| members.iter().map(move |(uuid, row)| (*uuid, *row, &**group)))
+    }
+
     /// Notes an instance on a row.
     pub fn come(&mut self, table: &mut HostTable, row: Row, uuid: Uuid, more: More<'_>) {
         let More { group, flavor, image } = more;

@@ -18,6 +18,7 @@ use super::reservations::{Kind, Place, Reservation};
 use super::{HostManager, check};
 use crate::devices::DeviceUsage;
 use crate::fnv::Fnv;
+use crate::group;
 use crate::{
     Allocation, Amounts, ClassAmounts, Failure, FilterScheduler, HostTable, Pick, Selected, Status, Terms,
 };
@@ -447,7 +448,7 @@ fn entry(uuid: Uuid, host: &str, reservation: &Reservation) -> ReserveEntry {
 fn kind(spec: &RequestSpec) -> Kind {
     let flavor = Some(spec.flavor.identity()).filter(|name| !name.is_empty());
     Kind {
-        group: HostManager::group_of(spec).filter(|name| !name.is_empty()).map(Into::into),
+        group: group::name(spec).filter(|name| !name.is_empty()).map(Into::into),
         flavor: flavor.map(Into::into),
         image: spec.image.as_ref().and_then(|image| Some(serde_json::to_string(image).ok()?.into())),
     }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use novella_objects::{InstanceGroup, RequestSpec, SelectDestinations};
-use serde_json::Value;
 
 use super::HostManager;
+use crate::group;
 use crate::policy_file::missing_for_group;
 use crate::{Failure, HostFacts, PolicyFile, Row};
 
@@ -159,19 +159,10 @@ impl HostManager {
         Ok(Some(request))
     }
 
-    /// The server group that the instances of a request belong to, by name.
-    pub(super) fn group_of(request: &RequestSpec) -> Option<&str> {
-        let named = request.instance_group.as_ref().map(|group| group.name.as_str());
-        named.filter(|name| !name.is_empty()).or_else(|| match request.scheduler_hints.get("group")? {
-            Value::Array(items) => items.first()?.as_str(),
-            hint => hint.as_str(),
-        })
-    }
-
     /// The server group of a request with its policy, and with the members and hosts that the map knows; `None` where the
     /// request names no group, and has in it whatever there is to know.
     pub(super) fn with_members(&self, request: &RequestSpec) -> Result<Option<InstanceGroup>, Failure> {
-        let Some(name) = Self::group_of(request).filter(|name| !name.is_empty()) else { return Ok(None) };
+        let Some(name) = group::name(request).filter(|name| !name.is_empty()) else { return Ok(None) };
         let mut group = match &request.instance_group {
             Some(group) if !group.policy.is_empty() => group.clone(),
             given => {
@@ -186,15 +177,8 @@ impl HostManager {
         if let Some(missing) = missing_for_group(&group.policy, &self.policy.options) {
             return Err(Failure::NotConfigured { missing, policy: group.policy });
         }
-        for (uuid, row) in self.members.of(name) {
-            group.members.push(uuid);
-            group.hosts.push(self.table.host(row).to_owned());
-        }
-        group.members.extend(&request.instance_uuids);
-        group.members.sort_unstable();
-        group.members.dedup();
-        group.hosts.sort_unstable();
-        group.hosts.dedup();
+        let members = self.members.of(name).map(|(uuid, row)| (uuid, self.table.host(row)));
+        group::join(&mut group, members, &request.instance_uuids);
         Ok(Some(group))
     }
 }

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use novella_objects::document::{Aggregate, Fleet, Host, HostInstance, Schema, UsedInventory};
+use hashbrown::HashMap;
+use novella_objects::document::{Aggregate, Fleet, Host, HostInstance, Schema, ServerGroup, UsedInventory};
 use novella_objects::{Entries, HostState as Status, Inventory, Json};
 use novella_resources::SIZES;
 use serde_json::value::RawValue;
@@ -21,6 +22,7 @@ use super::HostManager;
 use super::reported::{Reported, Text};
 use crate::devices::Devices;
 use crate::document::EvaluationOptions;
+use crate::document::policy::{server_group, server_groups};
 use crate::image;
 use crate::instances::InstanceKind;
 use crate::options::SchedulerOptions;
@@ -38,6 +40,8 @@ pub struct MapSnapshot {
     kinds: Vec<Option<InstanceKind>>,
     aggregates: Vec<Aggregate>,
     options: EvaluationOptions,
+    server_groups: BTreeMap<String, ServerGroup>,
+    server_group_defaults: Option<ServerGroup>,
     origin: String,
 }
 
@@ -48,8 +52,8 @@ struct Note {
     age: Duration,
     reported: Reported,
     aggregates: Vec<u32>,
-    /// Each with the symbol of its kind, if it has one.
-    instances: Vec<(Uuid, Option<u32>)>,
+    /// Each with the symbol of its kind and its server group, if it has one.
+    instances: Vec<(Uuid, Option<u32>, Option<Box<str>>)>,
     /// Inventories, with what is used of them.
     resources: BTreeMap<String, UsedInventory>,
     /// What is left of NUMA cells and PCI devices.
@@ -60,14 +64,18 @@ impl HostManager {
     /// A copy of all that decisions depend on; `options` are those of the engine that decides.
     pub fn snapshot(&mut self, options: &SchedulerOptions, now: Duration) -> MapSnapshot {
         self.advance(now);
-        let note = |row| {
+        let groups: HashMap<_, _> =
+            self.members.iter().map(|(uuid, row, group)| ((uuid, row), group)).collect();
+        let group = |uuid, row| groups.get(&(uuid, row)).map(|name| Box::from(*name));
+        let note = |row: Row| {
             let record = self.record(row);
+            let instances = self.table.instances.on(row.index());
             Note {
                 uuid: record.identity.map(|identity| identity.uuid),
                 age: now.saturating_sub(record.hearing.heard),
                 reported: record.reported.clone(),
                 aggregates: self.table.aggregates_of(row).to_vec(),
-                instances: self.table.instances.on(row.index()).collect(),
+                instances: instances.map(|(uuid, kind)| (uuid, kind, group(uuid, row))).collect(),
                 resources: self.used_inventories(row),
                 devices: self.table.shared_devices(row).cloned(),
             }
@@ -89,6 +97,8 @@ impl HostManager {
                 scheduler: options.clone(),
                 service_down_time_s: self.options.service_down_time.as_secs_f64(),
             },
+            server_groups: server_groups(&self.policy),
+            server_group_defaults: self.policy.server_group_defaults.as_ref().map(server_group),
             origin: self.scheduler.clone(),
         }
     }
@@ -111,9 +121,18 @@ impl HostManager {
 }
 
 impl MapSnapshot {
-    /// The document.
-    pub fn fleet(&self) -> Fleet<'_> {
-        let hosts = self.table.hosts().zip(&self.notes);
+    /// How many hosts there are.
+    pub fn len(&self) -> usize {
+        self.notes.len()
+    }
+
+    /// True if there is no host.
+    pub fn is_empty(&self) -> bool {
+        self.notes.is_empty()
+    }
+
+    /// The document, without its hosts.
+    pub fn head(&self) -> Fleet<'_> {
         Fleet {
             schema: Schema,
             origin: Some(self.origin.clone()),
@@ -121,8 +140,16 @@ impl MapSnapshot {
             n: Some(self.notes.len() as u64),
             options: Some(self.options.write()),
             aggregates: self.aggregates.clone(),
-            hosts: hosts.map(|(host, note)| self.host(&host, note)).collect(),
+            server_groups: self.server_groups.clone(),
+            server_group_defaults: self.server_group_defaults.clone(),
+            hosts: Vec::new(),
         }
+    }
+
+    /// Its hosts from a place on.
+    pub fn hosts(&self, from: usize) -> impl Iterator<Item = Host<'_>> {
+        let hosts = self.table.hosts().zip(&self.notes).skip(from);
+        hosts.map(|(host, note)| self.host(&host, note))
     }
 
     fn host<'s>(&'s self, host: &HostState<'s>, note: &'s Note) -> Host<'s> {
@@ -192,20 +219,26 @@ impl MapSnapshot {
             traits: words.traits.iter().map(|name| (*name).into()).collect(),
             resources: note.resources.clone(),
             capabilities: Some(Entries(capabilities)),
-            instances: note.instances.iter().map(|(uuid, kind)| self.instance(*uuid, *kind)).collect(),
+            instances: note
+                .instances
+                .iter()
+                .map(|(uuid, kind, group)| self.instance(*uuid, *kind, group.as_deref()))
+                .collect(),
             ..Host::default()
         }
     }
 
-    fn instance(&self, uuid: Uuid, kind: Option<u32>) -> HostInstance {
-        let Some(kind) = kind.and_then(|kind| self.kinds[kind as usize].as_ref()) else {
+    fn instance(&self, uuid: Uuid, kind: Option<u32>, group: Option<&str>) -> HostInstance {
+        let kind = kind.and_then(|kind| self.kinds[kind as usize].as_ref());
+        if kind.is_none() && group.is_none() {
             return HostInstance::Uuid(uuid);
-        };
-        let properties = image::write(&kind.image);
+        }
+        let properties = kind.map(|kind| image::write(&kind.image)).unwrap_or_default();
         HostInstance::Known {
             uuid,
-            flavor: kind.flavor.as_deref().map(str::to_owned),
+            flavor: kind.and_then(|kind| kind.flavor.as_deref()).map(str::to_owned),
             image: (!properties.is_empty()).then_some(properties),
+            group: group.map(str::to_owned),
         }
     }
 }

@@ -146,7 +146,7 @@ pub struct Host<'a> {
 
 /// An instance on a host: its uuid alone, or with what others' placement may depend on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "an instance's uuid, or an object {uuid, flavor, image}")]
+#[serde(untagged, expecting = "an instance's uuid, or an object {uuid, flavor, image, group}")]
 pub enum HostInstance {
     /// Only which.
     Uuid(Uuid),
@@ -160,6 +160,9 @@ pub enum HostInstance {
         /// Its image's properties.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         image: Option<BTreeMap<String, Value>>,
+        /// The server group that it is a member of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<String>,
     },
 }
 

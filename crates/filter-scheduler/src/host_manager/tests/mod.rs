@@ -5,6 +5,7 @@ mod devices;
 mod model;
 mod placing;
 mod policy;
+mod snapshot;
 mod time;
 mod views;
 

@@ -310,7 +310,7 @@ fn further_classes_are_held_confirmed_and_given_back_like_the_sizes() {
     let other = ask(&mut m, &with_gpus([1], 2), 2);
     assert!(matches!(other.refusal, Some(novella_objects::Refusal::Conflict { .. })), "{other:?}");
     let copy = m.snapshot(&SchedulerOptions::default(), s(2));
-    let document = &copy.fleet().hosts[0];
+    let document = &copy.hosts(0).next().unwrap();
     assert_eq!(document.traits, ["HW_CPU_X86_AVX2"]);
     assert_eq!((document.resources["CUSTOM_GPU"].total, document.resources["CUSTOM_GPU"].used), (4, 2));
     m.expire(s(100));
