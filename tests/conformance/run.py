@@ -243,11 +243,18 @@ def other_limit(document):
     return changed
 
 
+def other_attempts(document):
+    """As many alternates as Nova was not asked for."""
+    changed = copy.deepcopy(document)
+    changed["options"]["max_attempts"] = 3 if document["options"].get("max_attempts", 3) < 3 else 1
+    return changed
+
+
 def self_test(seed):
     """Whether each of these changes to what novella is asked is noticed soon, and shown in a small document."""
     noticed = recorded()
     print(f"{'ok' if noticed else 'FAILED'}: Nova says what it said when it was recorded")
-    for distort in (flipped_host, other_multiplier, other_limit):
+    for distort in (flipped_host, other_multiplier, other_limit, other_attempts):
         cases, counts, shown = examine(seed, 0, 40, distort)
         sizes = [len(json.dumps(found["document"])) for found in shown.values()]
         good = bool(shown) and min(sizes) < 1500
