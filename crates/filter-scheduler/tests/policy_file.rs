@@ -1,9 +1,10 @@
 //! The policy: what the shipped file says is so, texts are taken or refused as a whole, and hosts find their aggregates.
 
+use novella_filter_scheduler::document::apply_policy;
 use novella_filter_scheduler::{
     BadPolicy, FilterKind, HostFacts, OnFilterError, POLICY_KEYS, PolicyFile, SchedulerOptions, WeigherKind,
 };
-use novella_objects::document::PciRequest;
+use novella_objects::document::{Fleet, PciRequest, Requests};
 use novella_objects::{Flavor, Image};
 use serde_json::{Value as Json, json};
 
@@ -144,6 +145,31 @@ fn aliases_become_the_requests_that_nova_s_api_makes_of_them() {
         let error = policy.pci_requests(&flavor(&[alias(value)]), None, &[]).unwrap_err().to_string();
         assert!(error.contains(says), "{value:?}: {error}");
     }
+}
+
+#[test]
+fn a_document_s_request_may_name_aliases_too() {
+    let text = format!(
+        "{DEVICES}[[pci.alias]]\nname = 'gpu'\nvendor_id = '10DE'\nproduct_id = '1eb8'\n\
+         [flavors.large]\nvcpus = 8\nmemory_mb = 1024\nextra_specs = {{ 'pci_passthrough:alias' = 'gpu:2' }}\n"
+    );
+    let policy = PolicyFile::parse(&text).unwrap();
+    let apply = |requests: serde_json::Value| {
+        let mut requests: Requests = serde_json::from_value(json!({ "requests": requests })).unwrap();
+        apply_policy(&policy, &mut Fleet::default(), &mut requests).map(|()| requests.requests)
+    };
+    let requests = apply(json!([
+        {"vcpus": 1, "extra_specs": {"pci_passthrough:alias": "gpu:1"}},
+        {"flavor_name": "large"},
+        {"vcpus": 1},
+    ]));
+    let counts =
+        requests.unwrap().iter().map(|r| r.pci_requests.iter().map(|p| p.count).sum()).collect::<Vec<u32>>();
+    assert_eq!(counts, [1, 2, 0]);
+    let unknown =
+        apply(json!([{"vcpus": 1}, {"extra_specs": {"pci_passthrough:alias": "fpga:1"}}])).unwrap_err();
+    assert_eq!(unknown.place, "requests[1].extra_specs");
+    assert!(unknown.reason.contains("fpga"), "{unknown}");
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use novella_objects::InstanceGroup;
 use novella_objects::document::{Fleet, Request, Requests, ServerGroup};
+use novella_objects::{Flavor, Image, InstanceGroup};
 
 use super::BadDocument;
 use crate::{GroupRule, HostFacts, PolicyFile};
 
-/// Puts hosts into the policy's aggregates, if it has any, by its rules; and gives requests the flavors and server groups
-/// of the policy that they name without spelling them out.
+/// Puts hosts into the policy's aggregates, if it has any, by its rules; and gives requests the flavors, server
+/// groups and PCI aliases of the policy that they name without spelling them out.
 pub fn apply_policy(
     policy: &PolicyFile,
     fleet: &mut Fleet<'_>,
@@ -82,6 +82,12 @@ fn spell_out(policy: &PolicyFile, request: &mut Request) -> Result<(), BadDocume
         })?;
         let InstanceGroup { policy, rules, .. } = rule.group();
         (group.policy, group.rules) = (policy, rules);
+    }
+    let flavor = Flavor { extra_specs: request.extra_specs.clone(), ..Flavor::default() };
+    let image = request.image.clone().map(|properties| Image { properties, ..Image::default() });
+    let devices = policy.pci_requests(&flavor, image.as_ref(), &request.pci_requests);
+    if let Some(devices) = devices.map_err(|bad| BadDocument::new("extra_specs", bad.to_string()))? {
+        request.pci_requests = devices;
     }
     Ok(())
 }
