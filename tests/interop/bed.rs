@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
+use crate::daemons_rig::House;
 use crate::python::{Python, Raised, python};
 use crate::support::*;
 
@@ -64,6 +65,20 @@ impl Bed {
     pub fn our_url(&self) -> String {
         let url = &self.broker.url;
         if self.denies { format!("{url}?topology=oslo&{DURABLE}") } else { url.clone() }
+    }
+
+    /// A virtual host for whole daemons, with the same options.
+    pub async fn house(&self, test: &str) -> House {
+        let mut house = House::shared(test).await.expect("there is a broker");
+        if self.denies {
+            house.url = format!("{}?topology=oslo&{DURABLE}", house.url);
+        }
+        house
+    }
+
+    /// Where oslo.messaging finds that virtual host.
+    pub fn python_at(&self, house: &House) -> String {
+        house.url.replace("topology=oslo&", "")
     }
 
     /// The shapes of an oslo.messaging *server*, so that both sides can serve one topic.

@@ -11,6 +11,14 @@ mod bodies;
 mod calls_from_python;
 mod calls_to_python;
 mod casts;
+mod daemons;
+#[path = "../rabbit/daemons_process.rs"]
+#[allow(dead_code, reason = "shared with the suite `rabbit`, which uses the rest")]
+mod daemons_process;
+#[path = "../rabbit/daemons_rig.rs"]
+#[allow(dead_code, reason = "shared with the suite `rabbit`, which uses the rest")]
+mod daemons_rig;
+mod examples;
 mod heartbeats;
 mod malformed;
 mod python;

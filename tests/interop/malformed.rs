@@ -150,7 +150,13 @@ async fn what_is_no_usable_request_is_answered_with_a_failure() {
         raw.publish(&bed, &request.replace("\"_unique_id\"", "\"_no_id\"")).await;
         let reply = raw.reply().await;
         assert_eq!(reply["_msg_id"], usual["_msg_id"], "{text:.20}");
+        assert!(reply["failure"].is_string(), "{text:.20}");
     }
+    // An integer beyond 64 bits becomes the nearest number of floating point.
+    let request = usual.to_string().replace("\"@\"", "1180591620717411303424");
+    raw.publish(&bed, &request.replace("\"_unique_id\"", "\"_no_id\"")).await;
+    let near = raw.reply().await["result"]["n"].as_f64().expect("a number");
+    assert!((near / 2_f64.powi(70) - 1.0).abs() < 1e-15, "{near}");
     let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
     let request = raw.call("echo", json!({"n": "@"}), json!({})).to_string().replace("\"@\"", &deep);
     raw.publish(&bed, &request).await;

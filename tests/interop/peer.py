@@ -146,24 +146,13 @@ def executed(command):
         return list(endpoint.executed)
 
 
-def example(command):
-    """Runs a program of docs/interop.md; yields what it printed."""
-    import contextlib
-    import io
-
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(command["source"], "docs/interop.md", "exec"), dict(command.get("names", {}), __name__="example"))
-    return printed.getvalue()
-
-
 def versions(_):
     from importlib import metadata
 
     return {name: metadata.version(name) for name in ("oslo.messaging", "kombu", "amqp")}
 
 
-COMMANDS = {f.__name__: f for f in (call, cast, serve, stop, executed, example, versions)}
+COMMANDS = {f.__name__: f for f in (call, cast, serve, stop, executed, versions)}
 
 
 def raised(error):

@@ -126,7 +126,8 @@ impl House {
 
     /// An agent with a made-up host, on a connection of its own. `query` goes into its transport URL.
     pub async fn agent(&self, host: &str, size: FakeConfig, query: &str) -> Agent {
-        let url = format!("{}?single_connection=true{query}", self.url);
+        let first = if self.url.contains('?') { '&' } else { '?' };
+        let url = format!("{}{first}single_connection=true{query}", self.url);
         let transport = self.dial(&url, host);
         let driver = FakeDriver::new(host, Arc::new(size), DEFAULT_PROBE_DEADLINE).expect("a usable size");
         let mut config = AgentConfig::default();

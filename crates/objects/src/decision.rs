@@ -219,4 +219,7 @@ pub struct ReserveEntry {
     /// Cells or devices could not be taken in full, so that it does not count as one that builds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_building: bool,
+    /// The service that it is placed on, if not compute; `disk_gb` is its size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
 }

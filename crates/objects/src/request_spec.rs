@@ -162,6 +162,9 @@ pub struct SelectDestinations {
     /// Name or id of a flavor in the scheduler's policy; replaces the request's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flavor: Option<String>,
+    /// The service to place on, if it is not compute: by the capacity that it reports, with the flavor's root disk as the size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// Decide and explain, but reserve nothing.
     #[serde(default)]
     pub dry_run: bool,

@@ -17,6 +17,7 @@
 //! | 1.4 | `own_policy(reload)` → [`PolicyStatus`]: one scheduler's own | fanout, answered by all |
 //! | 1.5 | `reserve` with NUMA cells and PCI devices | as before |
 //! | 1.5 | `snapshot(cursor)` → [`SnapshotPage`]: the map as a document, page by page; 1.3 told all at once | call |
+//! | 1.6 | `select_destinations(..., service)`, `reserve` with services: placement on services other than compute | as before |
 //!
 //! The 1.0 methods keep the names and shapes that Nova's scheduler had in 2012; the rest is ours.
 
@@ -188,14 +189,16 @@ impl SchedulerApi {
     /// Tells every scheduler of a decision.
     pub async fn reserve(&self, reserve: &Reserve, timeout: Duration) -> Result<(), RpcError> {
         let any = |has: fn(&ReserveEntry) -> bool| reserve.entries.iter().any(has);
-        let minor =
-            if any(|entry| !entry.numa_topology.is_empty() || !entry.pci.is_empty() || entry.not_building) {
-                5
-            } else if any(|entry| entry.group.is_some() || entry.flavor.is_some()) {
-                4
-            } else {
-                1
-            };
+        let minor = if any(|entry| entry.service.is_some()) {
+            6
+        } else if any(|entry| !entry.numa_topology.is_empty() || !entry.pci.is_empty() || entry.not_building)
+        {
+            5
+        } else if any(|entry| entry.group.is_some() || entry.flavor.is_some()) {
+            4
+        } else {
+            1
+        };
         let target = self.at(minor).fanout();
         self.client.cast(&target, "reserve", reserve, timeout).await
     }
@@ -206,7 +209,12 @@ impl SchedulerApi {
         args: &SelectDestinations,
         options: CallOptions,
     ) -> Result<Decision, RpcError> {
-        let target = self.at(if args.flavor.is_some() { 4 } else { 1 });
+        let minor = match (&args.service, &args.flavor) {
+            (Some(_), _) => 6,
+            (None, Some(_)) => 4,
+            (None, None) => 1,
+        };
+        let target = self.at(minor);
         self.client.call(&target, "select_destinations", args, options).await
     }
 
@@ -361,7 +369,7 @@ pub struct SchedulerServer<E>(pub Arc<E>);
 #[async_trait]
 impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
     fn version(&self) -> Version {
-        Version::new(1, 5)
+        Version::new(1, 6)
     }
 
     fn methods(&self) -> &[&'static str] {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use novella_filter_scheduler::{Applied, Counters, Event, FilterScheduler, HostManager};
+use novella_filter_scheduler::{Applied, COMPUTE, Counters, Event, FilterScheduler, HostManager};
 use novella_messaging::{CallError, RemoteError, RequestContext};
 use novella_objects::{
     Capacity, CapacityQuery, Decision, Explain, Explained, Flavor, HostDetail, HostState, Policies,
@@ -295,16 +295,22 @@ impl SchedulerEndpoint for SchedulerManager {
                 .hosts
                 .resolve(args)
                 .map_err(|failure| CallError::BadArguments { reason: failure.to_string() })?;
-            let decided =
-                core.hosts.select_destinations(&mut core.engine, &args, decision_id.clone(), seed, began);
+            let decided = match args.service.as_deref() {
+                None | Some(COMPUTE) => {
+                    core.hosts.select_destinations(&mut core.engine, &args, decision_id.clone(), seed, began)
+                }
+                Some(service) => Ok(core.hosts.select_service(service, &args, decision_id.clone(), began)),
+            };
             let decision =
                 decided.map_err(|failure| CallError::BadArguments { reason: failure.to_string() })?;
             if let Some(reserve) = core.hosts.to_reserve(&decision, began) {
                 self.tell(reserve);
             }
             let decision = Arc::new(decision);
-            // A repeated answer has an earlier decision's id, whose explanation it lacks.
-            if decision.decision_id == decision_id {
+            // A repeated answer has an earlier decision's id, whose explanation it lacks; and what would help is searched
+            // among compute hosts only.
+            let explainable = args.service.as_deref().is_none_or(|service| service == COMPUTE);
+            if decision.decision_id == decision_id && explainable {
                 core.decisions.push(decision.clone(), args.request_spec);
             }
             (decision, began)

@@ -10,7 +10,7 @@ use novella_service::exit::Failure;
 use super::decision;
 use super::request::RequestArgs;
 use crate::connect::{Peer, failed};
-use crate::exit_codes::{CONFLICT, OK, REFUSED, TIMEOUT, UNREACHABLE};
+use crate::exit_codes::{CONFLICT, OK, REFUSED, TIMEOUT, UNREACHABLE, USAGE};
 use crate::output::{Console, OutputArgs, printable};
 use crate::units;
 
@@ -26,18 +26,22 @@ const NAMED_IN_HINT: usize = 3;
   novella place --vcpus 1 --ram 1G --extra-spec capabilities:cpu_info:arch=x86_64
   novella place --flavor m1.small --hint group=web
   novella place --vcpus 4 --ram 8G --trait HW_CPU_X86_AVX2 --no-trait CUSTOM_SLOW --resource CUSTOM_GPU=1
+  novella place --service volume --disk 100G --extra-spec volume_backend_name=lvm
 
 Exit code 0: it fits. 1: no host fits, and the filters say why. 5: an --instance already stands for something else.")]
 pub struct PlaceArgs {
     /// CPUs of each instance
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536), allow_negative_numbers = true, required_unless_present = "flavor")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536), allow_negative_numbers = true, required_unless_present_any = ["flavor", "service"])]
     pub vcpus: Option<u32>,
     /// Memory of each instance: 512M, 4G; a bare number is MiB
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_ram, allow_negative_numbers = true, required_unless_present = "flavor")]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_ram, allow_negative_numbers = true, required_unless_present_any = ["flavor", "service"])]
     pub ram: Option<u64>,
     /// A flavor of the schedulers' policy, by name or id, instead of sizes and extra specs
     #[arg(long, value_name = "NAME", conflicts_with_all = ["vcpus", "ram", "disk", "extra_specs"])]
     pub flavor: Option<String>,
+    /// On this service instead of compute, such as volume: where its reports say that --disk is free
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["vcpus", "ram", "flavor"])]
+    pub service: Option<String>,
     #[command(flatten)]
     pub request: RequestArgs,
     /// Only this host, and only if it passes the filters
@@ -63,10 +67,15 @@ impl PlaceArgs {
     /// The request, with fresh uuids for instances that were not named.
     pub fn request(&self, env: &Env) -> Result<SelectDestinations, Failure> {
         let spec = self.request.spec(self.vcpus.unwrap_or_default(), self.ram.unwrap_or_default(), env)?;
+        if let Some(service) = self.service.as_ref().filter(|_| self.request.disk == 0) {
+            let what = format!("nothing is asked of service {service}");
+            return Err(Failure::new(USAGE, what).next("give the size: --disk 20G"));
+        }
         let request_spec = RequestSpec { target_host: self.host.clone(), ..spec };
         Ok(SelectDestinations {
             request_spec,
             flavor: self.flavor.clone(),
+            service: self.service.clone(),
             dry_run: self.dry_run,
             hold_s: self.hold,
             alternates: self.alternates,
@@ -88,10 +97,14 @@ pub async fn run(
         Err(error) => return Err(unanswered(failed(error, Peer::AnyScheduler), &request).into()),
     };
     if args.output.format.is_table() {
-        decision::headline(&request.request_spec, request.flavor.as_deref(), &decided, console)?;
+        let disk = || units::gib(request.request_spec.flavor.root_gb);
+        let on_service = request.service.as_ref().map(|service| format!("{} of {service}", disk()));
+        let named = on_service.as_deref().or(request.flavor.as_deref());
+        decision::headline(&request.request_spec, named, &decided, console)?;
     }
     decision::show(&decided, args.explain, &args.output, console)?;
-    if let (Some(Refusal::NoValidHost { .. }), true) = (&decided.refusal, args.output.format.is_table()) {
+    let explainable = args.output.format.is_table() && request.service.is_none();
+    if let (Some(Refusal::NoValidHost { .. }), true) = (&decided.refusal, explainable) {
         let id = printable(&decided.decision_id);
         console.note(&format!("next: `novella explain {id} --fix` searches what would make it fit"));
     }
@@ -171,10 +184,20 @@ mod tests {
             (&format!("{size} --instance nonsense"), "nonsense"),
             (&format!("{size} --hint nonsense"), "KEY=VALUE"),
             ("--flavor m1.small --vcpus 2", "cannot be used with"),
+            ("--service volume --disk 1G --vcpus 2", "cannot be used with"),
         ] {
             let error = parse(line).unwrap_err().to_string();
             assert!(error.contains(said), "{line}: {error}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_is_asked_for_a_size() {
+        let request = |line| parse(line).unwrap().request(&Env::simulated(1));
+        let asked = request("--service volume --disk 20G -n 2").unwrap();
+        assert_eq!((asked.service.as_deref(), asked.request_spec.flavor.root_gb), (Some("volume"), 20));
+        let failure = request("--service volume").unwrap_err();
+        assert_eq!(failure.code, USAGE);
     }
 
     #[tokio::test(start_paused = true)]

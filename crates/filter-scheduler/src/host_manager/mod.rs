@@ -30,6 +30,7 @@ mod policy;
 mod record;
 mod reported;
 mod reservations;
+mod service_place;
 mod services;
 mod snapshot;
 mod views;
@@ -55,6 +56,7 @@ use members::Members;
 use record::Record;
 use reported::Texts;
 use reservations::{Place, Reservation, Reservations};
+use service_place::Holds;
 use services::Services;
 
 /// The service whose hosts take instances.
@@ -82,6 +84,8 @@ pub struct HostManager {
     joined: Option<HashSet<Row>>,
     reservations: Reservations,
     services: Services,
+    /// What was placed on services other than compute.
+    holds: Holds,
     texts: Texts,
     outages: Outages,
     /// No host's liveness changes by itself before this.
@@ -110,6 +114,7 @@ impl HostManager {
             members: Members::default(),
             reservations: Reservations::default(),
             services: Services::default(),
+            holds: Holds::default(),
             texts: Texts::default(),
             outages: Outages::default(),
             next_watch: Duration::MAX,

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Longest decision id that a peer may send.
-const MAX_DECISION_ID: usize = 1024;
+pub(super) const MAX_DECISION_ID: usize = 1024;
 
 /// What is known of one instance of a request.
 enum Known {
@@ -120,7 +120,7 @@ impl HostManager {
         Ok(decision)
     }
 
-    fn full(&self) -> String {
+    pub(super) fn full(&self) -> String {
         format!(
             "No valid host was found. This scheduler holds {} reservations and may hold {}; ask again when some have \
              been confirmed or have run out.",
@@ -250,7 +250,7 @@ impl HostManager {
         }
     }
 
-    fn repeat(
+    pub(super) fn repeat(
         &mut self,
         decision_id: String,
         request: &SelectDestinations,
@@ -274,7 +274,7 @@ impl HostManager {
         }
     }
 
-    fn conflict(
+    pub(super) fn conflict(
         &mut self,
         decision_id: String,
         request: &SelectDestinations,
@@ -290,7 +290,12 @@ impl HostManager {
         self.refuse(decision_id, request, refusal)
     }
 
-    fn refuse(&self, decision_id: String, request: &SelectDestinations, refusal: Refusal) -> Decision {
+    pub(super) fn refuse(
+        &self,
+        decision_id: String,
+        request: &SelectDestinations,
+        refusal: Refusal,
+    ) -> Decision {
         Decision {
             decision_id,
             selections: Vec::new(),
@@ -318,6 +323,10 @@ impl HostManager {
         let mut entries = Vec::new();
         for selection in &decision.selections {
             let uuid = selection.instance_uuid;
+            if let Some((entry, expires)) = self.holds.entry(&uuid, &decision.decision_id) {
+                left = left.max(expires.saturating_sub(now));
+                entries.push(entry);
+            }
             let Some(reservation) = self.reservations.get(&uuid) else { continue };
             if *reservation.decision_id == *decision.decision_id {
                 left = left.max(reservation.expires.saturating_sub(now));
@@ -349,6 +358,10 @@ impl HostManager {
         let expires = now.saturating_add(hold);
         let mut taken = 0;
         for entry in &reserve.entries {
+            if entry.service.is_some() {
+                taken += self.hold_for_peer(entry, &decision_id, expires);
+                continue;
+            }
             if self.claimed_on(entry.uuid).is_some() || self.is_same(entry, &decision_id) {
                 continue;
             }
@@ -397,7 +410,8 @@ impl HostManager {
     /// what to tell the peers, if anything was held.
     pub fn release(&mut self, decision_id: &str, uuids: &[Uuid]) -> Option<Reserve> {
         let ended = if uuids.is_empty() {
-            let all = self.reservations.of_decision(decision_id);
+            let mut all = self.reservations.of_decision(decision_id);
+            all.extend(self.holds.of_decision(decision_id));
             self.end_decision(decision_id, &all)
         } else {
             self.end_decision(decision_id, uuids)
@@ -408,6 +422,11 @@ impl HostManager {
     fn end_decision(&mut self, decision_id: &str, uuids: &[Uuid]) -> Vec<ReserveEntry> {
         let mut ended = Vec::new();
         for uuid in uuids {
+            if let Some((entry, _)) = self.holds.entry(uuid, decision_id) {
+                self.holds.end(uuid);
+                ended.push(entry);
+                self.counters.released += 1;
+            }
             let Some(reservation) = self.reservations.get(uuid) else { continue };
             if *reservation.decision_id != *decision_id {
                 continue;
@@ -441,6 +460,7 @@ fn entry(uuid: Uuid, host: &str, reservation: &Reservation) -> ReserveEntry {
         numa_topology,
         pci,
         not_building: reservation.devices.as_ref().is_some_and(|usage| usage.failed),
+        service: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Services other than compute, and what is asked of all services together.
 //!
-//! A service state is the last report and when it came; nothing is placed on it. The questions are Nova's of 2012:
-//! which services are there, and between which bounds their numbers lie.
+//! A service state is the last report and when it came; `service_place` places on it. The questions here are Nova's of
+//! 2012: which services are there, and between which bounds their numbers lie.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -42,10 +42,21 @@ pub(crate) struct Services {
 }
 
 #[derive(Debug)]
-struct ServiceState {
-    service: Box<str>,
+pub(super) struct ServiceState {
+    pub(super) service: Box<str>,
     hearing: Hearing,
-    reported: Reported,
+    pub(super) reported: Reported,
+}
+
+impl ServiceState {
+    pub(super) fn status(&self, outages: &Outages, options: &HostManagerOptions, now: Duration) -> Status {
+        match self.hearing.judge(outages, options.service_down_time, now) {
+            Liveness::Down => Status::Down,
+            _ if self.reported.disabled => Status::Disabled,
+            Liveness::Suspect => Status::Suspect,
+            Liveness::Up => Status::Up,
+        }
+    }
 }
 
 impl Services {
@@ -87,7 +98,7 @@ impl Services {
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = (&str, &ServiceState)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &ServiceState)> {
         self.by_host.iter().flat_map(|(host, states)| states.iter().map(move |state| (&**host, state)))
     }
 
@@ -160,13 +171,7 @@ impl HostManager {
             summary(COMPUTE, self.table.host(row), status, &self.record(row).hearing)
         });
         let others = self.services.iter().map(|(host, state)| {
-            let liveness = state.hearing.judge(&self.outages, self.options.service_down_time, now);
-            let status = match liveness {
-                Liveness::Down => Status::Down,
-                _ if state.reported.disabled => Status::Disabled,
-                Liveness::Suspect => Status::Suspect,
-                Liveness::Up => Status::Up,
-            };
+            let status = state.status(&self.outages, &self.options, now);
             summary(&state.service, host, status, &state.hearing)
         });
         let mut list: Vec<_> = compute.chain(others).collect();

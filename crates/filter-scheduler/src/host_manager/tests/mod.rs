@@ -5,6 +5,7 @@ mod devices;
 mod model;
 mod placing;
 mod policy;
+mod service_placing;
 mod snapshot;
 mod time;
 mod views;

@@ -1,0 +1,79 @@
+//! The Python programs of docs/interop.md are run as they stand there, against daemons.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use novella_virt::FakeConfig;
+use tokio::sync::oneshot;
+
+use crate::bed;
+use crate::daemons_rig::GRACE;
+use crate::support::{eventually, variable};
+
+/// The programs, in the order of the page.
+fn programs() -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/interop.md");
+    let text = std::fs::read_to_string(page).expect("the page is there");
+    let blocks = text.split("```python\n").skip(1);
+    blocks.map(|rest| rest.split("```").next().expect("a block has an end").to_owned()).collect()
+}
+
+/// Runs one until it has printed a line, or to its end; yields its first line.
+fn first_line(interpreter: &str, program: &str, url: &str) -> Option<String> {
+    let mut command = Command::new(interpreter);
+    command.args(["-W", "ignore", "-c", program]).env("TRANSPORT_URL", url);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let line = lines.next().transpose().expect("text");
+    if line.is_some() {
+        // A server goes on for ever. It may have ended by itself, then there is nothing to kill.
+        drop(child.kill());
+        child.wait().expect("a child can be waited for");
+    } else {
+        assert!(child.wait().expect("a child can be waited for").success(), "{program}");
+    }
+    line
+}
+
+/// Waits for a program in a thread of its own.
+fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    let (sender, done) = oneshot::channel();
+    // Nobody waits any longer if the test has failed.
+    std::thread::spawn(move || drop(sender.send(work())));
+    done
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_programs_of_the_page_do_what_it_says() {
+    let Some(bed) = bed::shared("examples").await else { return };
+    let interpreter = variable("examples", "NOVELLA_TEST_PYTHON").expect("the bed has it too");
+    let house = bed.house("examples").await;
+    let url = bed.python_at(&house);
+    let [client, reporter, server] = <[String; 3]>::try_from(programs()).expect("three programs");
+    for program in [&client, &reporter, &server] {
+        let lines =
+            program.lines().filter(|line| !line.trim().is_empty() && !line.contains("import")).count();
+        assert!(lines <= 10, "{lines} lines:\n{program}");
+    }
+    let run = |program: String| {
+        let (interpreter, url) = (interpreter.clone(), url.clone());
+        beside(move || first_line(&interpreter, &program, &url))
+    };
+    let scheduler = house.scheduler("s1", house.scheduler_config(Duration::from_secs(60)), 0).await;
+    assert_eq!(run(reporter).await.expect("it ends"), None);
+    let api = house.operator().await;
+    let known = async || !api.list_services(bed::patient()).await.expect("a list").is_empty();
+    eventually("its report is known", known).await;
+    assert_eq!(run(client).await.expect("it ends").as_deref(), Some("volume vol1"));
+    scheduler.stop(GRACE).await;
+
+    let alone = bed.house("examples of a server").await;
+    let url = bed.python_at(&alone);
+    let reading = beside(move || first_line(&interpreter, &server, &url));
+    let agent = alone.agent("cmp1", FakeConfig::default(), "").await;
+    let line = reading.await.expect("it runs").expect("a line");
+    assert!(line.starts_with("compute cmp1 "), "{line}");
+    agent.stop(GRACE).await;
+}
