@@ -529,7 +529,7 @@ fn bytes(text: &str) -> Option<f64> {
 }
 
 /// What Nova takes for true; everything else is false.
-fn is_true(text: &str) -> bool {
+pub(crate) fn is_true(text: &str) -> bool {
     matches!(python::strip(text).to_lowercase().as_str(), "1" | "t" | "true" | "on" | "y" | "yes")
 }
 

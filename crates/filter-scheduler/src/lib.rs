@@ -70,6 +70,7 @@ pub use options::{
     BadOptions, FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, OnFilterError, Policy, SchedulerOptions,
     WeigherKind,
 };
+pub use placement::BadFeature;
 pub use policy_file::{
     AggregateRule, BadPolicy, GroupRule, HostFacts, Match, POLICY_KEYS, PciAlias, PolicyFile, PolicyKey,
     missing_for_group,

@@ -25,7 +25,7 @@ use crate::image::{BadImage, ImageProperties};
 use crate::instance_topology::{self, BadDevices};
 use crate::options::{BadOptions, FilterKind, OnFilterError, SchedulerOptions};
 use crate::order::History;
-use crate::placement::Placement;
+use crate::placement::{BadFeature, Placement};
 use crate::ranking::{Ranking, Weighed};
 use crate::scan::Sieve;
 use crate::shape::{Request, Shape, Shapes};
@@ -150,6 +150,9 @@ pub enum Failure {
     /// NUMA cells or PCI devices that cannot be asked for like this.
     #[error(transparent)]
     Devices(BadDevices),
+    /// Features of a host that cannot be asked for like this.
+    #[error(transparent)]
+    Feature(BadFeature),
     /// A request that no fleet could satisfy.
     #[error("{what} is {value}; it must be {bound}")]
     Invalid {

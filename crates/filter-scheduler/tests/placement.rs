@@ -309,6 +309,86 @@ fn prefilters_obey_their_options() {
 }
 
 #[test]
+fn features_of_flavor_and_image_need_their_traits() {
+    let with = |specs: &[(&str, &str)], properties: &[(&str, &str)]| {
+        let properties = properties.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
+        RequestSpec { image: Some(Image { properties, ..Image::default() }), ..request(specs) }
+    };
+    const PACKED: &str = "COMPUTE_NET_VIRTIO_PACKED";
+    const ENCRYPTION: &str = "COMPUTE_EPHEMERAL_ENCRYPTION";
+    const LUKS: &str = "COMPUTE_EPHEMERAL_ENCRYPTION_LUKS";
+    const SOUND: &str = "COMPUTE_SOUND_MODEL_VIRTIO";
+    const HOST: &str = "COMPUTE_SECURITY_TPM_SECRET_SECURITY_HOST";
+    let all = with(
+        &[("hw:virtio_packed_ring", "on"), ("hw:tpm_version", "2.0"), ("hw:tpm_secret_security", "host")],
+        &[
+            ("hw_ephemeral_encryption", "true"),
+            ("hw_ephemeral_encryption_format", "luks"),
+            ("hw_sound_model", "virtio"),
+            ("hw_tpm_model", "tpm-crb"),
+        ],
+    );
+    let mut table = fleet();
+    traits(&mut table, "h0", &[PACKED, ENCRYPTION, LUKS, SOUND]);
+    traits(&mut table, "h1", &[PACKED, ENCRYPTION, LUKS, SOUND, HOST]);
+    traits(&mut table, "h2", &[PACKED, ENCRYPTION]);
+    let selected = select(&mut table, &all);
+    assert_eq!(hosts(&table, &selected), ["h1"]);
+    assert_eq!(
+        lines(&selected),
+        [
+            (&*format!("packed_virtqueue_filter ({PACKED})"), 4, 3),
+            (&*format!("ephemeral_encryption_filter ({ENCRYPTION})"), 3, 3),
+            (&*format!("ephemeral_encryption_filter ({LUKS})"), 3, 2),
+            (&*format!("virtio_sound_filter ({SOUND})"), 2, 2),
+            (&*format!("tpm_secret_security_filter ({HOST})"), 2, 1),
+        ]
+    );
+    let nothing = with(
+        &[("hw:virtio_packed_ring", "off"), ("hw:tpm_secret_security", "host"), ("hw:tpm_version", "")],
+        &[("hw_ephemeral_encryption_format", "luks"), ("hw_sound_model", "usb")],
+    );
+    assert_eq!(lines(&select(&mut table, &nothing)), []);
+    let user = select(&mut table, &with(&[], &[("hw_tpm_version", "1.2")]));
+    assert_eq!(
+        lines(&user),
+        [("tpm_secret_security_filter (COMPUTE_SECURITY_TPM_SECRET_SECURITY_USER)", 4, 0)]
+    );
+    let odd = select(&mut table, &request(&[("hw:tpm_version", "2.0"), ("hw:tpm_secret_security", "vault")]));
+    assert_eq!(
+        reason(&odd),
+        "No valid host was found. Scheduling failed: TPM secret security 'vault' is not supported."
+    );
+    for (specs, properties, words) in [
+        (
+            ("hw:virtio_packed_ring", "true"),
+            ("hw_virtio_packed_ring", "false"),
+            "hw:virtio_packed_ring of the flavor means true, and hw_virtio_packed_ring of the image means false",
+        ),
+        (
+            ("hw:sound_model", "usb"),
+            ("hw_sound_model", "virtio"),
+            r#"hw:sound_model of the flavor is "usb", and hw_sound_model of the image is "virtio""#,
+        ),
+        (
+            ("hw:tpm_version", "3"),
+            ("hw_tpm_version", "3"),
+            r#"tpm_version is "3"; it must be one of 1.2, 2.0"#,
+        ),
+        (
+            ("hw:tpm_version", "1.2"),
+            ("hw_tpm_model", "tpm-crb"),
+            "tpm_model tpm-crb needs tpm_version 2.0, not 1.2",
+        ),
+    ] {
+        match select(&mut table, &with(&[specs], &[properties])).failure {
+            Some(failure @ Failure::Feature(_)) => assert_eq!(failure.to_string(), words),
+            other => panic!("{other:?} instead of {words}"),
+        }
+    }
+}
+
+#[test]
 fn a_forced_host_is_asked_and_a_rebuild_is_not() {
     let mut table = fleet();
     traits(&mut table, "h1", &["CUSTOM_A"]);

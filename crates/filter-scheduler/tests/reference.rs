@@ -34,19 +34,24 @@ const DECISIONS: u32 = 100_000;
 type Rng = ChaCha8Rng;
 
 /// How the lines begin of what is asked before the filters.
-const PLACEMENT: [&str; 12] = [
+const PLACEMENT: [&str; 17] = [
     "require_tenant_aggregate",
     "map_az_to_placement_aggregate",
     "isolate_aggregates",
     "require_image_type_support",
     "compute_status_filter",
     "transform_image_metadata",
+    "packed_virtqueue_filter",
+    "ephemeral_encryption_filter",
+    "virtio_sound_filter",
+    "tpm_secret_security_filter",
     "aggregates:",
     "trait:",
     "trait1:",
     "resources:CUSTOM_GPU",
     "resources:CUSTOM_X",
     "resources:VGPU",
+    "resources:PCPU",
 ];
 
 #[test]
@@ -474,13 +479,19 @@ fn host(rng: &mut Rng, name: String, at: usize, kinds: &Kinds) -> Host {
     host
 }
 
-const TRAITS: [&str; 6] = [
+const TRAITS: [&str; 12] = [
     "CUSTOM_A",
     "CUSTOM_B",
     "HW_ARCH_X86_64",
     "HW_ARCH_AARCH64",
     "COMPUTE_IMAGE_TYPE_QCOW2",
     "COMPUTE_STATUS_DISABLED",
+    "COMPUTE_NET_VIRTIO_PACKED",
+    "COMPUTE_EPHEMERAL_ENCRYPTION",
+    "COMPUTE_EPHEMERAL_ENCRYPTION_LUKS",
+    "COMPUTE_SOUND_MODEL_VIRTIO",
+    "COMPUTE_SECURITY_TPM_SECRET_SECURITY_USER",
+    "COMPUTE_SECURITY_TPM_SECRET_SECURITY_HOST",
 ];
 
 /// Most hosts have most, and few are disabled.
@@ -492,7 +503,7 @@ fn traits(rng: &mut Rng) -> Vec<String> {
 /// Capacities that amounts meet exactly, and some that bounds keep them from.
 fn inventories(rng: &mut Rng) -> BTreeMap<String, (Option<Inventory>, u64)> {
     let mut all = BTreeMap::new();
-    for class in ["CUSTOM_GPU", "CUSTOM_X", "VGPU"] {
+    for class in ["CUSTOM_GPU", "CUSTOM_X", "VGPU", "PCPU"] {
         if rng.random_bool(0.3) {
             continue;
         }
@@ -594,8 +605,9 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
         extra_specs.push(("aggregate_instance_extra_specs:tier".to_owned(), value.to_owned()));
     }
     let placement = rng.random_bool(0.4);
+    let vcpus = rng.random_range(0..6);
     if placement {
-        extra_specs.extend(asked_of_placement(rng));
+        extra_specs.extend(asked_of_placement(rng, vcpus));
     }
     let change_case = rng.random_bool(0.5);
     let numa_topology = rng.random_bool(0.4).then(|| devices::guest(rng));
@@ -604,7 +616,7 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
         instance_uuids: uuids(rng),
         flavor: Flavor {
             name: (*["small", "large", "huge"].choose(rng).unwrap()).to_owned(),
-            vcpus: rng.random_range(0..6),
+            vcpus,
             memory_mb: 512 * rng.random_range(0..10),
             root_gb: 10 * rng.random_range(0..4),
             ephemeral_gb: rng.random_range(0..2) * 5,
@@ -653,7 +665,7 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
 }
 
 /// Traits and amounts, often several of a kind.
-fn asked_of_placement(rng: &mut Rng) -> Vec<(String, String)> {
+fn asked_of_placement(rng: &mut Rng, vcpus: u32) -> Vec<(String, String)> {
     let mut specs = Vec::new();
     for word in ["", "", "1", "_x"] {
         if rng.random_bool(0.15) {
@@ -670,6 +682,21 @@ fn asked_of_placement(rng: &mut Rng) -> Vec<(String, String)> {
             let class = *["VCPU", "MEMORY_MB", "DISK_GB"].choose(rng).unwrap();
             let amount = *["0", "1", "3", "100"].choose(rng).unwrap();
             specs.push((format!("resources{word}:{class}"), amount.to_owned()));
+        }
+    }
+    // All CPUs or none, and not beside shared ones: Nova refuses the rest.
+    if rng.random_bool(0.2) && !specs.iter().any(|(key, _)| key.ends_with(":VCPU")) {
+        let word = *["", "", "1"].choose(rng).unwrap();
+        let amount = if rng.random_bool(0.8) { vcpus } else { 0 };
+        specs.push((format!("resources{word}:PCPU"), amount.to_string()));
+    }
+    for (key, values) in [
+        ("hw:virtio_packed_ring", &["true", "no"][..]),
+        ("hw:tpm_version", &["1.2", "2.0"]),
+        ("hw:tpm_secret_security", &["user", "host", "host", "", "vault"]),
+    ] {
+        if rng.random_bool(0.15) {
+            specs.push((key.to_owned(), (*values.choose(rng).unwrap()).to_owned()));
         }
     }
     if rng.random_bool(0.3) {
@@ -725,6 +752,9 @@ fn image(rng: &mut Rng, cells: bool) -> Image {
     set(rng, "img_hv_type", &["qemu", "xen"]);
     set(rng, "os_distro", &["debian", "arch"]);
     set(rng, "trait:CUSTOM_A", &["required", "no", "no"]);
+    set(rng, "hw_sound_model", &["virtio", "usb", "usb"]);
+    set(rng, "hw_ephemeral_encryption", &["yes", "no", "no"]);
+    set(rng, "hw_ephemeral_encryption_format", &["luks"]);
     if cells {
         set(rng, "hw_cpu_policy", &["dedicated"]);
         set(rng, "hw_cpu_thread_policy", &["require", "prefer"]);

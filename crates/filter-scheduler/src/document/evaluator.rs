@@ -241,7 +241,8 @@ fn error(table: &HostTable, failure: Failure) -> Option<OutcomeError> {
         failure @ (Failure::Invalid { .. }
         | Failure::Unknown { .. }
         | Failure::NotConfigured { .. }
-        | Failure::Devices(_)) => Some(OutcomeError::Request { reason: failure.to_string() }),
+        | Failure::Devices(_)
+        | Failure::Feature(_)) => Some(OutcomeError::Request { reason: failure.to_string() }),
     }
 }
 

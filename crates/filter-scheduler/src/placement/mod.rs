@@ -24,9 +24,10 @@
 //! suffixed group of traits without resources.
 //!
 //! Left out: prefilters that need other services (ports, networks, device profiles) or a fleet of one release; limits on
-//! the number of candidates, because every host is looked at; traits that Nova derives from `hw:` extra specs. To forbid a
-//! trait that nobody has is no error here.
+//! the number of candidates, because every host is looked at; traits that Nova derives from `hw:` extra specs outside its
+//! prefilters. To forbid a trait that nobody has is no error here.
 
+mod features;
 mod query;
 
 use novella_resources::GroupPolicy;
@@ -37,6 +38,7 @@ use crate::host_table::{BLOCK, HostTable, Row};
 use crate::inventory_columns::NO_INVENTORY;
 use crate::options::SchedulerOptions;
 use crate::select::Failure;
+pub use features::BadFeature;
 use query::Query;
 
 /// One request's terms, and what they did to the hosts.

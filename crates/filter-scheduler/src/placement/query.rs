@@ -12,6 +12,8 @@ use crate::image::{ImageProperties, Property};
 use crate::options::{FilterKind, SchedulerOptions};
 use crate::select::Failure;
 
+use super::features;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Query<'r> {
@@ -133,6 +135,9 @@ impl<'r> Query<'r> {
         query.forbid("compute_status_filter".to_owned(), "COMPUTE_STATUS_DISABLED");
         query.transform_image_metadata(&asked.image, options);
         let spec = asked.spec;
+        for (prefilter, name) in features::required(&spec.flavor, &asked.image)? {
+            query.require(format!("{prefilter} ({name})"), &name);
+        }
         for ids in &spec.required_aggregates {
             query.aggregates.push((format!("aggregates:{}=required", list(ids)), ids.clone(), true));
         }

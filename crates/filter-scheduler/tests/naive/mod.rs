@@ -147,11 +147,7 @@ impl Naive<'_> {
             most: group.rules.get("max_server_per_host").map_or(1, |text| text.parse().unwrap()),
         });
         let mut picks: Vec<(usize, f64)> = Vec::new();
-        *self.guest.borrow_mut() = self
-            .request
-            .numa_topology
-            .clone()
-            .map(|asked| numa::Guest { pinned: vec![Default::default(); asked.cells.len()], asked });
+        *self.guest.borrow_mut() = numa::Guest::of(self.request);
         let (mut tallies, mut ranking) = (Vec::new(), Vec::new());
         for index in 0..count {
             let Some((candidates, asked)) = self.placement(hosts, &list, index) else {
@@ -396,9 +392,10 @@ impl Naive<'_> {
         for (key, requirement) in &self.request.flavor.extra_specs {
             let rack = host.rack.map(|rack| rack.to_string());
             let value = match key.as_str() {
-                "hw:rack" | "aggregate_instance_extra_specs:tier" => continue,
-                scoped if scoped.starts_with("resources") || scoped.starts_with("trait") => continue,
-                "group_policy" => continue,
+                "aggregate_instance_extra_specs:tier" | "group_policy" => continue,
+                scoped if ["resources", "trait", "hw:"].iter().any(|word| scoped.starts_with(word)) => {
+                    continue;
+                }
                 "rack" if rack.is_none() => continue,
                 "rack" | "capabilities:rack" => rack,
                 "capabilities:cpu_info:arch" => host.arch.clone(),

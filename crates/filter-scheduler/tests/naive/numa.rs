@@ -3,6 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+use novella_objects::RequestSpec;
 use novella_objects::document::{
     InstanceNumaCell, InstanceNumaTopology, NetworkMetadata, NumaCell, NumaTopology, PciPool, PciRequest,
 };
@@ -15,6 +16,27 @@ pub struct Guest {
     pub asked: InstanceNumaTopology,
     /// By cell: host CPU of each dedicated CPU, and CPUs for the emulator.
     pub pinned: Vec<(BTreeMap<u32, u32>, Cpus)>,
+}
+
+impl Guest {
+    /// The cells that a request names; or else one, with a CPU of its own for each of the flavor's, where it asks for
+    /// `PCPU`. The test generates nothing else that asks for cells.
+    pub fn of(request: &RequestSpec) -> Option<Self> {
+        let flavor = &request.flavor;
+        let alone = || {
+            let mut specs = flavor.extra_specs.iter();
+            specs.find(|(key, text)| key.ends_with(":PCPU") && *text != "0")?;
+            let cell = InstanceNumaCell {
+                pcpuset: (0..flavor.vcpus).collect(),
+                memory_mb: flavor.memory_mb,
+                cpu_policy: Some("dedicated".to_owned()),
+                ..InstanceNumaCell::default()
+            };
+            Some(InstanceNumaTopology { cells: vec![cell], ..InstanceNumaTopology::default() })
+        };
+        let asked = request.numa_topology.clone().or_else(alone)?;
+        Some(Self { pinned: vec![Default::default(); asked.cells.len()], asked })
+    }
 }
 
 /// What could not be decided.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use novella_filter_scheduler::{Aggregate, FilterKind};
-use novella_objects::{Flavor, Inventory};
+use novella_objects::{Flavor, Inventory, RequestSpec};
 
 use super::{Host, Naive, Tally, Verdict};
 
@@ -192,6 +192,9 @@ impl Naive<'_> {
                 asked.push((format!("transform_image_metadata (hw_architecture: {name})"), name, true));
             }
         }
+        for (prefilter, name) in features(request)? {
+            asked.push((format!("{prefilter} ({name})"), name, true));
+        }
         terms.extend(trait_terms(hosts, asked));
         for (class, sum) in sizes(flavor).classes {
             let each: Vec<u64> = resources(flavor)
@@ -248,6 +251,41 @@ impl Naive<'_> {
         }
         names.into_iter().map(|name| -> Term<'a> { (name, Box::new(|_| plain(false))) }).collect()
     }
+}
+
+/// What else a flavor or an image stands for, by prefilter. `None`: the request fails. The test generates no contradictions.
+fn features(request: &RequestSpec) -> Option<Vec<(&'static str, String)>> {
+    let said = |name: &str| {
+        let of_image = request.image.as_ref().and_then(|image| image.properties.get(&format!("hw_{name}")));
+        let of_flavor = request.flavor.extra_specs.get(&format!("hw:{name}")).map(String::as_str);
+        of_flavor.or(of_image.and_then(|value| value.as_str())).filter(|text| !text.is_empty())
+    };
+    let yes = |name| ["true", "yes"].contains(&said(name).unwrap_or("no"));
+    let mut asked = Vec::new();
+    if yes("virtio_packed_ring") {
+        asked.push(("packed_virtqueue_filter", "COMPUTE_NET_VIRTIO_PACKED".to_owned()));
+    }
+    if yes("ephemeral_encryption") {
+        asked.push(("ephemeral_encryption_filter", "COMPUTE_EPHEMERAL_ENCRYPTION".to_owned()));
+        if let Some(format) = said("ephemeral_encryption_format") {
+            let name = format!("COMPUTE_EPHEMERAL_ENCRYPTION_{}", format.to_uppercase());
+            asked.push(("ephemeral_encryption_filter", name));
+        }
+    }
+    if said("sound_model") == Some("virtio") {
+        asked.push(("virtio_sound_filter", "COMPUTE_SOUND_MODEL_VIRTIO".to_owned()));
+    }
+    if said("tpm_version").is_some() {
+        let ending = match said("tpm_secret_security") {
+            None | Some("user") => "USER",
+            Some("host") => "HOST",
+            Some("deployment") => "DEPLOYMENT",
+            Some(_) => return None,
+        };
+        let name = format!("COMPUTE_SECURITY_TPM_SECRET_SECURITY_{ending}");
+        asked.push(("tpm_secret_security_filter", name));
+    }
+    Some(asked)
 }
 
 fn trait_terms<'a>(hosts: &[Host], asked: Vec<(String, String, bool)>) -> Vec<Term<'a>> {
