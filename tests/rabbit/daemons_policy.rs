@@ -88,7 +88,7 @@ async fn three_schedulers_reload_and_drift_is_told() {
     for part in ["s1: 1 changes\n", "s2: refused; the policy before it stays in force\n", "s3: 1 changes\n"] {
         assert!(out.contains(part), "{part} is missing in\n{out}");
     }
-    assert!(err.contains("s2.toml:line 2: ") && err.contains("host_subset_size"), "{err}");
+    assert!(err.contains("s2.toml: line 2: ") && err.contains("host_subset_size"), "{err}");
     assert!(err.contains("s1 and s2 work by different policies"), "{err}");
 
     let (code, lines) = rig.policies("policy show");

@@ -1,5 +1,7 @@
 //! `novella host list` and `novella host show`.
 
+mod show;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -351,7 +353,11 @@ pub async fn show(
     let detail = detail.ok_or_else(|| {
         Failure::new(NOT_FOUND, format!("the scheduler knows no host {}", args.host)).next(SEE_ALL)
     })?;
-    object(&detail, &args.output, console)?;
+    if args.output.format.is_table() && args.output.columns.is_empty() {
+        show::tables(&detail, &args.output, console)?;
+    } else {
+        object(&detail, &args.output, console)?;
+    }
     tell_ambiguous(&detail.summary, console);
     Ok(OK)
 }

@@ -178,7 +178,7 @@ fn list(policies: Policies, output: &OutputArgs, console: &mut Console<'_>) -> a
     for status in &schedulers {
         for problem in &status.problems {
             console.note(&format!(
-                "{}: the last reload was refused: {}:{problem}",
+                "{}: the last reload was refused: {}: {problem}",
                 status.scheduler, status.source
             ));
         }
@@ -287,7 +287,7 @@ pub async fn reload(
             }
         }
         for status in policies.schedulers.iter().filter(refused) {
-            status.problems.iter().for_each(|problem| console.note(&format!("{}:{problem}", status.source)));
+            status.problems.iter().for_each(|problem| console.note(&format!("{}: {problem}", status.source)));
         }
         policies
             .failures

@@ -194,6 +194,9 @@ impl DeviceQuestion {
             });
             format!("{} of {}", request.count, specs.collect::<Vec<_>>().join(" or "))
         }));
-        format!("its free PCI devices are [{has}], asked [{asked}]")
+        match has.is_empty() {
+            true => format!("it has no free PCI devices, asked [{asked}]"),
+            false => format!("its free PCI devices are [{has}], asked [{asked}]"),
+        }
     }
 }
