@@ -124,6 +124,38 @@ fn a_policy_takes_the_place_of_what_the_files_say() {
 }
 
 #[test]
+fn an_alias_is_of_the_documents_or_of_the_policy_and_else_an_error() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let question = |aliases: &str| {
+        format!(
+            r#"{{"options":{{"filters":["PciPassthroughFilter"]}},{aliases}"hosts":[{{"host":"a"}},{{"host":"b","pci_pools":[
+            {{"vendor_id":"10de","product_id":"1eb8","dev_type":"type-PCI","numa_node":0,"count":1}}]}}],
+            "requests":[{{"extra_specs":{{"pci_passthrough:alias":"gpu:1"}}}}]}}"#
+        )
+        .replace('\n', "")
+    };
+    let ask = |args: &[&str], aliases: &str| {
+        let output = novella(&[&["--stdin"], args].concat(), question(aliases).as_bytes());
+        String::from_utf8(output.stdout).expect("answers are UTF-8")
+    };
+    let found = |out: &str| out.contains(r#""picks":[1],"verdict":"a.""#);
+    let known = r#""pci_aliases":{"gpu":{"specs":[{"vendor_id":"10de","product_id":"1eb8"}]}},"#;
+    assert!(found(&ask(&[], known)), "{}", ask(&[], known));
+    for (aliases, says) in
+        [("", "there are no pci_aliases"), (&*known.replace("gpu", "tpu"), "known are tpu")]
+    {
+        let out = ask(&[], aliases);
+        assert!(out.contains("requests[0].extra_specs") && out.contains(says), "{out}");
+    }
+    let policy = dir.path().join("policy.toml");
+    let text = "filter_scheduler.enabled_filters = ['PciPassthroughFilter']\n\
+                pci.alias = [{ name = 'gpu', vendor_id = '10de', product_id = '1eb8' }]\n";
+    std::fs::write(&policy, text).expect("it is written");
+    let out = ask(&["--policy", policy.to_str().expect("UTF-8")], "");
+    assert!(found(&out), "{out}");
+}
+
+#[test]
 fn what_cannot_be_read_says_where() {
     let (fleet, requests) = (example("fleet.jsonl"), example("requests.json"));
     for (hosts, asked, code, error) in [

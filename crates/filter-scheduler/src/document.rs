@@ -14,14 +14,16 @@ mod options;
 pub(crate) mod policy;
 mod request;
 
-use novella_objects::document::{Outcome, Question};
+use novella_objects::document::{Fleet, Outcome, Question, Requests};
+
+use crate::PolicyFile;
 
 pub use evaluator::Evaluator;
-pub use groups::Groups;
+use groups::Groups;
 pub use hosts::host_table;
 pub use options::{EvaluationOptions, filter_kinds};
 pub use policy::apply_policy;
-pub use request::request_spec;
+pub use request::{request_of, request_spec};
 
 /// Why a document cannot be worked with: what, where in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,14 +35,23 @@ pub struct BadDocument {
     pub reason: String,
 }
 
-/// Answers a question that stands in one document.
-pub fn answer(question: &Question<'_>) -> Result<Vec<Outcome>, BadDocument> {
-    let options = EvaluationOptions::read(&question.options)?;
-    let table = host_table(&question.aggregates, &question.hosts, options.service_down_time_s)?;
-    let defaults = question.server_group_defaults.as_ref();
-    let groups = Groups::of(&question.server_groups, defaults, &question.hosts);
-    let mut evaluator = Evaluator::new(table, options, &question.filter_sets)?.with_groups(groups);
-    question.requests.iter().enumerate().map(|(at, request)| evaluator.outcome(at, request)).collect()
+/// Answers a question that stands in one document, by a policy if there is one.
+pub fn answer(question: Question<'_>, policy: Option<&PolicyFile>) -> Result<Vec<Outcome>, BadDocument> {
+    let Question {
+        options, filter_sets, aggregates, server_groups, server_group_defaults, pci_aliases, ..
+    } = question;
+    let hosts = question.hosts;
+    let mut fleet =
+        Fleet { aggregates, server_groups, server_group_defaults, pci_aliases, hosts, ..Fleet::default() };
+    let mut asked = Requests { filter_sets, requests: question.requests, ..Requests::default() };
+    let mut options = EvaluationOptions::read(&options)?;
+    if let Some(policy) = policy {
+        apply_policy(policy, &mut fleet, &mut asked)?;
+        options.scheduler = policy.options.clone();
+    }
+    let table = host_table(&fleet.aggregates, &fleet.hosts, options.service_down_time_s)?;
+    let mut evaluator = Evaluator::new(table, options, &asked.filter_sets)?.with_names_of(&fleet);
+    asked.requests.iter().enumerate().map(|(at, request)| evaluator.outcome(at, request)).collect()
 }
 
 impl BadDocument {

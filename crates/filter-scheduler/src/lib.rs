@@ -72,7 +72,7 @@ pub use options::{
 };
 pub use placement::BadFeature;
 pub use policy_file::{
-    AggregateRule, BadPolicy, GroupRule, HostFacts, Match, POLICY_KEYS, PciAlias, PolicyFile, PolicyKey,
+    AggregateRule, BadPolicy, GroupRule, HostFacts, Match, POLICY_KEYS, PolicyFile, PolicyKey,
     missing_for_group,
 };
 pub use select::{Failure, FilterScheduler, MAX_INSTANCES, NumaLimits, Pick, PickLimits, Selected, Terms};

@@ -36,6 +36,10 @@ pub struct Decision {
     /// Which policy was in force, as in `novella policy show`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub policy_hash: String,
+    /// What was picked at random was picked from this: the same request asked of the same fleet with the same seed is
+    /// decided the same. Below 2^53, so that every reader of JSON holds it exactly. Absent where no engine decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 /// One instance's place.

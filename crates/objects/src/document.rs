@@ -15,6 +15,7 @@ mod results;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::Value;
 
 pub use host::{
     Host, HostInstance, MemoryPages, NetworkMetadata, NumaCell, NumaTopology, PciPool, UsedInventory,
@@ -75,6 +76,9 @@ pub struct Fleet<'a> {
     /// What a group asks for that is not among them; absent: there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_group_defaults: Option<ServerGroup>,
+    /// What devices requests mean by the names in their `pci_passthrough:alias`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pci_aliases: BTreeMap<String, PciAlias>,
     /// In fleet order: what results count hosts by. In JSON lines these follow, one on each line.
     #[serde(default, borrow)]
     pub hosts: Vec<Host<'a>>,
@@ -103,6 +107,17 @@ pub struct ServerGroup {
     /// `max_server_per_host` for `anti-affinity`, as Nova writes it: a number in a text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<String, String>,
+}
+
+/// What devices a name stands for: an entry of Nova's `[pci] alias`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PciAlias {
+    /// `required`, `legacy`, `preferred` or `socket`; absent: `legacy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_policy: Option<String>,
+    /// What a device must have; one of these suffices.
+    pub specs: Vec<BTreeMap<String, Value>>,
 }
 
 /// Requests to be asked of a fleet.
@@ -154,6 +169,9 @@ pub struct Question<'a> {
     /// What a group asks for that is not among them; absent: there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_group_defaults: Option<ServerGroup>,
+    /// What devices requests mean by the names in their `pci_passthrough:alias`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pci_aliases: BTreeMap<String, PciAlias>,
     /// In fleet order.
     #[serde(borrow)]
     pub hosts: Vec<Host<'a>>,

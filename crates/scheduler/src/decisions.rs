@@ -84,6 +84,7 @@ mod tests {
             hold_s: 30,
             repeated: false,
             policy_hash: String::new(),
+            seed: None,
         })
     }
 

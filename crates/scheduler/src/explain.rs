@@ -68,7 +68,7 @@ impl SchedulerManager {
         let request =
             SelectDestinations { request_spec, dry_run: true, flavor, ..SelectDestinations::default() };
         self.check(&request)?;
-        let (id, seed) = (self.decision_id(), self.env.random.u64());
+        let (id, seed) = (self.decision_id(), self.seed());
         let (mut guard, now) = self.core();
         let core = &mut *guard;
         let request = core.hosts.resolve(request).map_err(unanswerable)?;

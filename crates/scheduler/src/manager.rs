@@ -220,6 +220,11 @@ impl SchedulerManager {
         format!("{}-{:x}-{number:x}", self.options.name, self.run)
     }
 
+    /// For what is picked at random; see `Decision::seed`.
+    pub(crate) fn seed(&self) -> u64 {
+        self.env.random.u64() >> 11
+    }
+
     pub(crate) fn check(&self, request: &SelectDestinations) -> Result<(), CallError> {
         let bad = |reason: String| Err(CallError::BadArguments { reason });
         let spec = &request.request_spec;
@@ -272,6 +277,7 @@ impl SchedulerManager {
             hosts_left,
             dry_run = decision.dry_run,
             repeated = decision.repeated,
+            seed = decision.seed,
             elapsed_us = elapsed.as_micros() as u64,
             "decided"
         );
@@ -287,7 +293,7 @@ impl SchedulerEndpoint for SchedulerManager {
     ) -> Result<Decision, CallError> {
         self.check(&args)?;
         let decision_id = self.decision_id();
-        let seed = self.env.random.u64();
+        let seed = self.seed();
         let (decision, began) = {
             let (mut guard, began) = self.core();
             let core = &mut *guard;

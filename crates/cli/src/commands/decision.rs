@@ -1,5 +1,6 @@
 //! A decision for people and for machines: what was chosen, what each filter lost, how the winner was weighed.
 
+use novella_objects::document::Request;
 use novella_objects::{
     Decision, Explanation, FilterTally, Fixes, HostVerdict, NearHost, NearestMiss, Refusal, RequestSpec,
     Scored, Selection,
@@ -65,6 +66,9 @@ pub struct Document<'a> {
     dry_run: bool,
     repeated: bool,
     hold_s: u64,
+    /// What random picks were made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
     hosts: u32,
     suspect_hosts: u32,
     /// With a refusal, or when asked for.
@@ -82,12 +86,20 @@ pub struct Document<'a> {
     /// What would make it fit, if asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     fixes: Option<&'a Fixes>,
+    /// What was asked, as `novella evaluate` reads it, for `explain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<Request>,
 }
 
 impl<'a> Document<'a> {
     /// The same with a host that was asked about, hosts that nearly pass, and what would help.
     pub fn with(self, host: Option<&'a HostVerdict>, near: &'a [NearHost], fixes: Option<&'a Fixes>) -> Self {
         Self { host, near, fixes, ..self }
+    }
+
+    /// The same with what was asked.
+    pub fn of_request(self, request: Request) -> Self {
+        Self { request: Some(request), ..self }
     }
 }
 
@@ -117,6 +129,7 @@ pub fn document(decision: &Decision, explain: bool) -> Document<'_> {
         dry_run: decision.dry_run,
         repeated: decision.repeated,
         hold_s: decision.hold_s,
+        seed: decision.seed,
         hosts: explanation.hosts,
         suspect_hosts: explanation.suspect_hosts,
         filters: (explain || decision.refusal.is_some()).then_some(&explanation.filters),
@@ -124,6 +137,7 @@ pub fn document(decision: &Decision, explain: bool) -> Document<'_> {
         host: None,
         near: &[],
         fixes: None,
+        request: None,
     }
 }
 

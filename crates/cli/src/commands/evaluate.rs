@@ -7,10 +7,11 @@ mod show;
 mod stdin;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use novella_filter_scheduler::document::{EvaluationOptions, Evaluator, Groups, apply_policy, host_table};
+use novella_filter_scheduler::PolicyFile;
+use novella_filter_scheduler::document::{EvaluationOptions, Evaluator, apply_policy, host_table};
 use novella_objects::document::{Fleet, Outcome, Request, RequestId, Requests, Results, Schema};
 use novella_service::exit::Failure;
 
@@ -34,14 +35,14 @@ pub struct EvaluateArgs {
     /// Requests: JSON or JSON lines, plain or gzipped; - is standard input
     #[arg(long, value_name = "FILE", requires = "hosts")]
     pub requests: Option<PathBuf>,
-    /// Decide by this scheduler's policy: its options, aggregates and flavors instead of those of the files
-    #[arg(long, value_name = "FILE", requires = "hosts")]
+    /// Decide by this scheduler's policy: its options, aggregates, flavors, server groups and PCI aliases
+    #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// Only the request of this id; repeat it for several
     #[arg(long = "request", value_name = "ID", requires = "requests")]
     pub ids: Vec<String>,
     /// Answer a question on each line of standard input with one line, until it ends
-    #[arg(long, conflicts_with_all = ["hosts", "requests", "policy", "ids", "format", "columns"])]
+    #[arg(long, conflicts_with_all = ["hosts", "requests", "ids", "format", "columns"])]
     pub stdin: bool,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -49,8 +50,9 @@ pub struct EvaluateArgs {
 
 /// Reads, evaluates, shows, and says by the exit code whether the requests fit.
 pub fn run(args: &EvaluateArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+    let policy = args.policy.as_deref().map(|file| policy(file, console)).transpose()?;
     let (Some(hosts), Some(requests)) = (&args.hosts, &args.requests) else {
-        return stdin::serve(&mut io::stdin().lock(), console.out);
+        return stdin::serve(&mut io::stdin().lock(), policy.as_ref(), console.out);
     };
     if hosts == requests {
         let next = "a fleet and its requests stand in two files; as one document they go to --stdin";
@@ -61,11 +63,7 @@ pub fn run(args: &EvaluateArgs, console: &mut Console<'_>) -> anyhow::Result<u8>
     let options = asked.options.as_ref().or(fleet.options.as_ref()).cloned().unwrap_or_default();
     let options_from = if asked.options.is_some() { &requests } else { &hosts };
     let mut options = EvaluationOptions::read(&options).map_err(|bad| options_from.refused(&bad))?;
-    if let Some(file) = &args.policy {
-        let policy = documents::Source::open(file)?.policy()?;
-        for warning in &policy.warnings {
-            console.note(&format!("warning: {}: {warning}", file.display()));
-        }
+    if let Some(policy) = policy {
         apply_policy(&policy, &mut fleet, &mut asked).map_err(|bad| requests.refused(&bad))?;
         options.scheduler = policy.options;
     }
@@ -73,8 +71,7 @@ pub fn run(args: &EvaluateArgs, console: &mut Console<'_>) -> anyhow::Result<u8>
     let table = host_table(&fleet.aggregates, &fleet.hosts, options.service_down_time_s);
     let table = table.map_err(|bad| hosts.refused(&bad))?;
     let evaluator = Evaluator::new(table, options, &asked.filter_sets);
-    let evaluator = evaluator.map_err(|bad| requests.refused(&bad))?;
-    let mut evaluator = evaluator.with_groups(Groups::of_fleet(&fleet));
+    let mut evaluator = evaluator.map_err(|bad| requests.refused(&bad))?.with_names_of(&fleet);
     let wanted = wanted(&asked, &args.ids)?;
     let outcomes = wanted.iter().map(|(at, request)| evaluator.outcome(*at, request));
     let outcomes = outcomes.collect::<Result<Vec<_>, _>>().map_err(|bad| requests.refused(&bad))?;
@@ -99,6 +96,14 @@ pub fn run(args: &EvaluateArgs, console: &mut Console<'_>) -> anyhow::Result<u8>
         show::results(&results, &fleet, &asked, &evaluator, &args.output, console)?;
     }
     Ok(code)
+}
+
+fn policy(file: &Path, console: &mut Console<'_>) -> Result<PolicyFile, Failure> {
+    let policy = documents::Source::open(file)?.policy()?;
+    for warning in &policy.warnings {
+        console.note(&format!("warning: {}: {warning}", file.display()));
+    }
+    Ok(policy)
 }
 
 /// The requests to answer, each with its place in the file.

@@ -1,6 +1,7 @@
 //! `novella explain`: why a decision came about, what one host has to do with it, and what would help.
 
 use clap::{Args, Subcommand};
+use novella_filter_scheduler::document::request_of;
 use novella_messaging::CallOptions;
 use novella_objects::{
     Change, Explain, Explained, FilterOutcome, FilterVerdict, Fix, Fixes, HostState, HostVerdict, NearHost,
@@ -160,7 +161,8 @@ fn show(explained: &Explained, args: &OutputArgs, console: &mut Console<'_>) -> 
     let Explained { request_spec, decision, host, near, fixes } = explained;
     match (args.format, host) {
         (Format::Json | Format::Jsonl | Format::Yaml, host) => {
-            let document = decision::document(decision, true);
+            let request = request_of(request_spec, decision);
+            let document = decision::document(decision, true).of_request(request);
             object(&document.with(host.as_ref(), near, fixes.as_ref()), args, console)
         }
         (Format::Csv | Format::Value, host) => match (fixes, host) {

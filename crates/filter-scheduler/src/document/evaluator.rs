@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use novella_objects::document::{FilterChoice, Outcome, OutcomeError, Request, RequestId};
+use novella_objects::document::{FilterChoice, Fleet, Outcome, OutcomeError, PciAlias, Request, RequestId};
 use novella_objects::{RequestSpec, Scored};
 
 use super::{BadDocument, EvaluationOptions, Groups, filter_kinds, request_spec};
@@ -10,6 +10,7 @@ use crate::evaluate::{Evaluation, Verdict};
 use crate::filters::FilterError;
 use crate::host_table::HostTable;
 use crate::options::{FilterKind, OnFilterError, SchedulerOptions};
+use crate::policy_file::pci_requests;
 use crate::select::{Failure, FilterScheduler, Pick, Selected, Terms};
 use crate::weighers::WeigherError;
 
@@ -20,6 +21,7 @@ pub struct Evaluator {
     options: SchedulerOptions,
     filter_sets: BTreeMap<String, Vec<FilterKind>>,
     groups: Groups,
+    pci_aliases: BTreeMap<String, PciAlias>,
     /// One for each list of filters that was asked for; requests ask for few.
     engines: Vec<FilterScheduler>,
 }
@@ -44,19 +46,24 @@ impl Evaluator {
             options: options.scheduler,
             filter_sets: sets,
             groups: Groups::default(),
+            pci_aliases: BTreeMap::new(),
             engines: Vec::new(),
         })
     }
 
-    /// With server groups that requests may name.
+    /// With what requests may name: server groups and their members, and PCI aliases.
     #[must_use]
-    pub fn with_groups(self, groups: Groups) -> Self {
-        Self { groups, ..self }
+    pub fn with_names_of(self, fleet: &Fleet<'_>) -> Self {
+        Self { groups: Groups::of(fleet), pci_aliases: fleet.pci_aliases.clone(), ..self }
     }
 
     fn spec(&self, request: &Request) -> Result<RequestSpec, BadDocument> {
         let mut spec = request_spec(request)?;
         self.groups.join(&mut spec)?;
+        let devices = pci_requests(&self.pci_aliases, &spec.flavor, spec.image.as_ref(), &spec.pci_requests);
+        if let Some(devices) = devices.map_err(bad_alias)? {
+            spec.pci_requests = devices;
+        }
         Ok(spec)
     }
 
@@ -177,6 +184,20 @@ impl Evaluator {
         };
         Ok((&mut self.engines[at], &mut self.table))
     }
+}
+
+/// What Nova's API says before a scheduler is asked: `PciRequestAliasNotDefined`, or that the extra spec is no alias.
+fn bad_alias(failure: Failure) -> BadDocument {
+    let reason = match failure {
+        Failure::Unknown { name, known, .. } if known.is_empty() => {
+            format!("PCI alias {name:?} is not defined: there are no pci_aliases, and --policy gives none")
+        }
+        Failure::Unknown { name, known, .. } => {
+            format!("PCI alias {name:?} is not defined; known are {known}")
+        }
+        other => other.to_string(),
+    };
+    BadDocument::new("extra_specs", reason)
 }
 
 /// The hosts of the instances that found one, before one did not.

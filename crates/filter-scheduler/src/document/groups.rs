@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use novella_objects::document::{Fleet, Host, HostInstance, ServerGroup};
+use novella_objects::document::{Fleet, HostInstance, ServerGroup};
 use novella_objects::{InstanceGroup, RequestSpec};
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use crate::group;
 
 /// See the module's text.
 #[derive(Debug, Clone, Default)]
-pub struct Groups {
+pub(super) struct Groups {
     rules: BTreeMap<String, ServerGroup>,
     defaults: Option<ServerGroup>,
     /// By group: instances, each with its host.
@@ -23,29 +23,21 @@ pub struct Groups {
 
 impl Groups {
     /// Of a fleet's document.
-    pub fn of_fleet(fleet: &Fleet<'_>) -> Self {
-        Self::of(&fleet.server_groups, fleet.server_group_defaults.as_ref(), &fleet.hosts)
-    }
-
-    /// Of the parts of a document.
-    pub(super) fn of(
-        rules: &BTreeMap<String, ServerGroup>,
-        defaults: Option<&ServerGroup>,
-        hosts: &[Host<'_>],
-    ) -> Self {
+    pub(super) fn of(fleet: &Fleet<'_>) -> Self {
         let mut members: HashMap<String, Vec<_>> = HashMap::new();
-        for host in hosts {
+        for host in &fleet.hosts {
             for instance in &host.instances {
                 if let HostInstance::Known { uuid, group: Some(group), .. } = instance {
                     members.entry(group.clone()).or_default().push((*uuid, host.host.to_string()));
                 }
             }
         }
-        Self { rules: rules.clone(), defaults: defaults.cloned(), members }
+        let (rules, defaults) = (fleet.server_groups.clone(), fleet.server_group_defaults.clone());
+        Self { rules, defaults, members }
     }
 
     /// Tells a request of the group that it names.
-    pub(crate) fn join(&self, request: &mut RequestSpec) -> Result<(), BadDocument> {
+    pub(super) fn join(&self, request: &mut RequestSpec) -> Result<(), BadDocument> {
         let Some(name) = group::name(request).filter(|name| !name.is_empty()).map(str::to_owned) else {
             return Ok(());
         };

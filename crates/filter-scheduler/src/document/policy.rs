@@ -40,6 +40,7 @@ pub fn apply_policy(
         fleet.server_groups = server_groups(policy);
         fleet.server_group_defaults = policy.server_group_defaults.as_ref().map(server_group);
     }
+    fleet.pci_aliases = policy.pci_aliases.clone();
     for (at, request) in requests.requests.iter_mut().enumerate() {
         spell_out(policy, request).map_err(|bad| bad.within(&format!("requests[{at}]")))?;
     }

@@ -1,13 +1,13 @@
-//! A document's request as a request spec.
+//! A document's request as a request spec, and the other way round.
 
 use novella_objects::document::Request;
-use novella_objects::{Flavor, Image, RequestSpec};
+use novella_objects::{Decision, Flavor, Image, RequestSpec};
 use uuid::Uuid;
 
 use super::BadDocument;
 use crate::select::MAX_INSTANCES;
 
-/// See the module's text.
+/// A request as a document.
 pub fn request_spec(request: &Request) -> Result<RequestSpec, BadDocument> {
     let image = match (&request.image, &request.image_id, &request.image_disk_format) {
         (None, None, None) => None,
@@ -50,6 +50,47 @@ pub fn request_spec(request: &Request) -> Result<RequestSpec, BadDocument> {
         network_metadata: request.network_metadata.clone(),
         attempt: 0,
     })
+}
+
+/// What a decision was asked, with its seed: evaluated on a snapshot of the fleet before it, it is decided the same.
+pub fn request_of(spec: &RequestSpec, decision: &Decision) -> Request {
+    let RequestSpec { flavor, image, .. } = spec;
+    let named = |name: &String| (!name.is_empty()).then(|| name.clone());
+    Request {
+        vcpus: flavor.vcpus,
+        memory_mb: flavor.memory_mb,
+        root_gb: flavor.root_gb,
+        ephemeral_gb: flavor.ephemeral_gb,
+        swap: flavor.swap,
+        is_bfv: spec.is_bfv,
+        flavor_name: named(&flavor.name),
+        flavor_id: named(&flavor.id),
+        extra_specs: flavor.extra_specs.clone(),
+        image: image.as_ref().map(|image| image.properties.clone()),
+        image_id: image.as_ref().and_then(|image| image.id.clone()),
+        image_disk_format: image.as_ref().and_then(|image| image.disk_format.clone()),
+        hints: spec.scheduler_hints.clone(),
+        group: spec.instance_group.clone(),
+        force_hosts: spec.force_hosts.clone(),
+        force_nodes: spec.force_nodes.clone(),
+        ignore_hosts: spec.ignore_hosts.clone(),
+        target_host: spec.target_host.clone(),
+        target_node: spec.target_node.clone(),
+        target_cell: spec.target_cell.clone(),
+        allow_cross_cell_move: spec.allow_cross_cell_move,
+        availability_zone: spec.availability_zone.clone(),
+        required_aggregates: spec.required_aggregates.clone(),
+        forbidden_aggregates: spec.forbidden_aggregates.clone(),
+        retry: spec.retry.clone(),
+        project_id: spec.project_id.clone(),
+        numa_topology: spec.numa_topology.clone(),
+        pci_requests: spec.pci_requests.clone(),
+        network_metadata: spec.network_metadata.clone(),
+        instance_uuids: spec.instance_uuids.clone(),
+        seed: decision.seed.unwrap_or_default(),
+        alternates: decision.selections.iter().any(|selection| !selection.alternates.is_empty()),
+        ..Request::default()
+    }
 }
 
 fn instance_uuids(request: &Request) -> Result<Vec<Uuid>, BadDocument> {

@@ -64,7 +64,12 @@ impl HostManager {
             Terms { seed, dry_run: request.dry_run, alternates: request.alternates, unexplained: false };
         let named = self.with_names(request)?;
         let request = named.as_ref().unwrap_or(request);
-        self.decide(request, decision_id, now, |table, spec| scheduler.select(table, spec, &terms))
+        let mut asked = false;
+        let decision = self.decide(request, decision_id, now, |table, spec| {
+            asked = true;
+            scheduler.select(table, spec, &terms)
+        });
+        Ok(Decision { seed: asked.then_some(seed), ..decision? })
     }
 
     /// Decides by `engine`, which leaves in the table what it picked, unless it failed or the request is a dry run.
@@ -173,6 +178,7 @@ impl HostManager {
             hold_s: 0,
             repeated: false,
             policy_hash: self.policy_hash.clone(),
+            seed: None,
         })
     }
 
@@ -271,6 +277,7 @@ impl HostManager {
             hold_s: left.as_secs_f64().ceil() as u64,
             repeated: true,
             policy_hash: self.policy_hash.clone(),
+            seed: None,
         }
     }
 
@@ -305,6 +312,7 @@ impl HostManager {
             hold_s: 0,
             repeated: false,
             policy_hash: self.policy_hash.clone(),
+            seed: None,
         }
     }
 

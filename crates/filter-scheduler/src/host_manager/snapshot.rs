@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use novella_objects::document::{Aggregate, Fleet, Host, HostInstance, Schema, ServerGroup, UsedInventory};
+use novella_objects::document::{
+    Aggregate, Fleet, Host, HostInstance, PciAlias, Schema, ServerGroup, UsedInventory,
+};
 use novella_objects::{Entries, HostState as Status, Inventory, Json};
 use novella_resources::SIZES;
 use serde_json::value::RawValue;
@@ -42,6 +44,7 @@ pub struct MapSnapshot {
     options: EvaluationOptions,
     server_groups: BTreeMap<String, ServerGroup>,
     server_group_defaults: Option<ServerGroup>,
+    pci_aliases: BTreeMap<String, PciAlias>,
     origin: String,
 }
 
@@ -99,6 +102,7 @@ impl HostManager {
             },
             server_groups: server_groups(&self.policy),
             server_group_defaults: self.policy.server_group_defaults.as_ref().map(server_group),
+            pci_aliases: self.policy.pci_aliases.clone(),
             origin: self.scheduler.clone(),
         }
     }
@@ -142,6 +146,7 @@ impl MapSnapshot {
             aggregates: self.aggregates.clone(),
             server_groups: self.server_groups.clone(),
             server_group_defaults: self.server_group_defaults.clone(),
+            pci_aliases: self.pci_aliases.clone(),
             hosts: Vec::new(),
         }
     }

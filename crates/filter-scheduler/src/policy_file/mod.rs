@@ -18,6 +18,7 @@ mod read;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use novella_objects::document::PciAlias;
 use novella_objects::{Flavor, PolicyChange, PolicyProblem};
 use serde_json::{Map, Value as Json, json};
 use toml_edit::Document;
@@ -25,7 +26,7 @@ use toml_edit::Document;
 pub use catalog::{GroupRule, missing_for_group};
 pub use keys::{POLICY_KEYS, PolicyKey};
 pub use membership::{AggregateRule, HostFacts, Match};
-pub use pci_alias::PciAlias;
+pub use pci_alias::pci_requests;
 
 use crate::fnv::Fnv;
 use crate::options::SchedulerOptions;
@@ -159,9 +160,7 @@ impl PolicyFile {
         out.insert("flavors".into(), json!(self.flavors));
         out.insert("server_groups".into(), groups.into());
         if !self.pci_aliases.is_empty() {
-            let aliases: Map<_, _> =
-                self.pci_aliases.iter().map(|(name, alias)| (name.clone(), alias.to_json())).collect();
-            out.insert("pci".into(), json!({"alias": aliases}));
+            out.insert("pci".into(), json!({"alias": self.pci_aliases}));
         }
         if let Some(defaults) = &self.server_group_defaults {
             out.insert("server_group_defaults".into(), defaults.to_json());

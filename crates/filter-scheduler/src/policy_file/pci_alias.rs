@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use novella_objects::document::PciRequest;
+use novella_objects::document::{PciAlias, PciRequest};
 use novella_objects::{Flavor, Image};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use toml_edit::TableLike;
 
 use super::PolicyFile;
@@ -23,20 +23,8 @@ const EXTRA_SPEC: &str = "pci_passthrough:alias";
 const FLAVOR_POLICY: &str = "hw:pci_numa_affinity_policy";
 const IMAGE_POLICY: &str = "hw_pci_numa_affinity_policy";
 
-/// What devices an alias means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PciAlias {
-    /// `required`, `legacy`, `preferred` or `socket`.
-    pub numa_policy: String,
-    /// One of these must be true of a device.
-    pub specs: Vec<BTreeMap<String, Json>>,
-}
-
-impl PciAlias {
-    pub(super) fn to_json(&self) -> Json {
-        json!({"numa_policy": self.numa_policy, "specs": self.specs})
-    }
-}
+/// How near devices must be where nobody says.
+const NUMA_POLICY: &str = "legacy";
 
 impl PolicyFile {
     /// The PCI requests of a flavor with those that its aliases mean; `None` if it names none, or `given` has them already.
@@ -46,37 +34,47 @@ impl PolicyFile {
         image: Option<&Image>,
         given: &[PciRequest],
     ) -> Result<Option<Vec<PciRequest>>, Failure> {
-        let Some(asked) = flavor.extra_specs.get(EXTRA_SPEC) else { return Ok(None) };
-        if given.iter().any(|request| request.alias_name.is_some()) {
-            return Ok(None);
-        }
-        let of_image = image.and_then(|image| image.properties.get(IMAGE_POLICY)).and_then(Json::as_str);
-        let of_flavor = flavor.extra_specs.get(FLAVOR_POLICY).map(String::as_str);
-        let overruled = [of_flavor, of_image].into_iter().flatten().any(|policy| !policy.is_empty());
-        let mut requests = Vec::new();
-        for part in asked.split(',') {
-            let (name, count) = part.split_once(':').unwrap_or((part, ""));
-            let (name, count) = (name.trim(), count.trim().parse().ok().filter(|count| *count > 0));
-            let Some(count) = count else {
-                let what = format!(
-                    "{EXTRA_SPEC} is {asked:?}; it must be NAME:COUNT, or several with commas between"
-                );
-                return Err(Failure::Devices(BadDevices(what)));
-            };
-            let alias = self.pci_aliases.get(name).ok_or_else(|| {
-                let known: Vec<_> = self.pci_aliases.keys().map(String::as_str).collect();
-                Failure::Unknown { what: "PCI alias", name: name.to_owned(), known: known.join(", ") }
-            })?;
-            requests.push(PciRequest {
-                count,
-                spec: alias.specs.clone(),
-                numa_policy: (!overruled).then(|| alias.numa_policy.clone()),
-                alias_name: Some(name.to_owned()),
-            });
-        }
-        requests.extend_from_slice(given);
-        Ok(Some(requests))
+        pci_requests(&self.pci_aliases, flavor, image, given)
     }
+}
+
+/// See [`PolicyFile::pci_requests`].
+pub fn pci_requests(
+    aliases: &BTreeMap<String, PciAlias>,
+    flavor: &Flavor,
+    image: Option<&Image>,
+    given: &[PciRequest],
+) -> Result<Option<Vec<PciRequest>>, Failure> {
+    let Some(asked) = flavor.extra_specs.get(EXTRA_SPEC) else { return Ok(None) };
+    if given.iter().any(|request| request.alias_name.is_some()) {
+        return Ok(None);
+    }
+    let of_image = image.and_then(|image| image.properties.get(IMAGE_POLICY)).and_then(Json::as_str);
+    let of_flavor = flavor.extra_specs.get(FLAVOR_POLICY).map(String::as_str);
+    let overruled = [of_flavor, of_image].into_iter().flatten().any(|policy| !policy.is_empty());
+    let mut requests = Vec::new();
+    for part in asked.split(',') {
+        let (name, count) = part.split_once(':').unwrap_or((part, ""));
+        let (name, count) = (name.trim(), count.trim().parse().ok().filter(|count| *count > 0));
+        let Some(count) = count else {
+            let what =
+                format!("{EXTRA_SPEC} is {asked:?}; it must be NAME:COUNT, or several with commas between");
+            return Err(Failure::Devices(BadDevices(what)));
+        };
+        let alias = aliases.get(name).ok_or_else(|| {
+            let known: Vec<_> = aliases.keys().map(String::as_str).collect();
+            Failure::Unknown { what: "PCI alias", name: name.to_owned(), known: known.join(", ") }
+        })?;
+        let numa_policy = || alias.numa_policy.clone().unwrap_or_else(|| NUMA_POLICY.to_owned());
+        requests.push(PciRequest {
+            count,
+            spec: alias.specs.clone(),
+            numa_policy: (!overruled).then(numa_policy),
+            alias_name: Some(name.to_owned()),
+        });
+    }
+    requests.extend_from_slice(given);
+    Ok(Some(requests))
 }
 
 const KEYS: [&str; 6] = ["name", "vendor_id", "product_id", "device_type", "numa_policy", "live_migratable"];
@@ -136,7 +134,7 @@ fn read_alias(
     reader: &mut Reader<'_>,
 ) {
     let before = reader.problems.len();
-    let (mut name, mut numa_policy, mut spec) = (String::new(), "legacy".to_owned(), BTreeMap::new());
+    let (mut name, mut numa_policy, mut spec) = (String::new(), NUMA_POLICY.to_owned(), BTreeMap::new());
     let mut at = list_at.clone();
     for field in fields(key, table) {
         match field.name {
@@ -174,9 +172,9 @@ fn read_alias(
     }
     let alias = aliases
         .entry(name.clone())
-        .or_insert(PciAlias { numa_policy: numa_policy.clone(), specs: Vec::new() });
+        .or_insert(PciAlias { numa_policy: Some(numa_policy.clone()), specs: Vec::new() });
     let alike = alias.specs.first().is_none_or(|first| first.get("dev_type") == spec.get("dev_type"));
-    if alias.numa_policy != numa_policy || !alike {
+    if alias.numa_policy.as_ref() != Some(&numa_policy) || !alike {
         let what = format!("the entries of {name:?} differ in numa_policy or device_type");
         reader.problem(&at, key, what, "give them the same, or different names");
     }

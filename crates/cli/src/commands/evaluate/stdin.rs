@@ -6,6 +6,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
+use novella_filter_scheduler::PolicyFile;
 use novella_filter_scheduler::document::answer;
 use novella_objects::document::{Answer, Question, QuestionError};
 
@@ -16,7 +17,7 @@ use crate::exit_codes::OK;
 const MAX_LINE: u64 = 256 << 20;
 
 /// Answers until the input ends.
-pub fn serve(input: &mut dyn Read, out: &mut dyn Write) -> anyhow::Result<u8> {
+pub fn serve(input: &mut dyn Read, policy: Option<&PolicyFile>, out: &mut dyn Write) -> anyhow::Result<u8> {
     let mut input = BufReader::with_capacity(1 << 16, input);
     let mut text = Vec::new();
     for line in 1.. {
@@ -29,7 +30,7 @@ pub fn serve(input: &mut dyn Read, out: &mut dyn Write) -> anyhow::Result<u8> {
             let reason = format!("the line is longer than {MAX_LINE} bytes");
             write(out, &refused(line, None, String::new(), reason))?;
         } else if !text.iter().all(u8::is_ascii_whitespace) {
-            reply(line, &text, out)?;
+            reply(line, &text, policy, out)?;
         }
         if input.buffer().is_empty() {
             out.flush()?;
@@ -39,18 +40,19 @@ pub fn serve(input: &mut dyn Read, out: &mut dyn Write) -> anyhow::Result<u8> {
     Ok(OK)
 }
 
-fn reply(line: u64, text: &[u8], out: &mut dyn Write) -> io::Result<()> {
+fn reply(line: u64, text: &[u8], policy: Option<&PolicyFile>, out: &mut dyn Write) -> io::Result<()> {
     let text = match std::str::from_utf8(text) {
         Ok(text) => text,
         Err(error) => return write(out, &refused(line, None, String::new(), error.to_string())),
     };
-    let question = match parse::<Question<'_>>(text) {
+    let mut question = match parse::<Question<'_>>(text) {
         Ok(question) => question,
         Err((place, reason)) => return write(out, &refused(line, None, place, reason)),
     };
-    match answer(&question) {
-        Ok(results) => write(out, &Answer { id: question.id, results: Some(results), error: None }),
-        Err(bad) => write(out, &refused(line, question.id, bad.place, bad.reason)),
+    let id = question.id.take();
+    match answer(question, policy) {
+        Ok(results) => write(out, &Answer { id, results: Some(results), error: None }),
+        Err(bad) => write(out, &refused(line, id, bad.place, bad.reason)),
     }
 }
 
@@ -97,7 +99,7 @@ mod tests {
         let mut input = input.into_bytes();
         input.extend(b"\n\xff\n{\"hosts\":[],\"requests\":[]}");
         let mut out = Vec::new();
-        assert_eq!(serve(&mut &*input, &mut out).unwrap(), OK);
+        assert_eq!(serve(&mut &*input, None, &mut out).unwrap(), OK);
         let lines: Vec<Value> =
             String::from_utf8(out).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         let outcome = json!({"complete": true, "id": 0, "picks": [0], "verdict": ".", "weights": [[0, 0.0]]});

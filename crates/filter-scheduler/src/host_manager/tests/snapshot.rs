@@ -6,7 +6,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::json;
 
 use super::*;
-use crate::document::{EvaluationOptions, Evaluator, Groups, host_table};
+use crate::document::{EvaluationOptions, Evaluator, host_table, request_of, request_spec};
 use crate::{FilterScheduler, PolicyFile};
 
 const POLICY: &str = r#"
@@ -26,6 +26,11 @@ policy = "anti-affinity"
 max_server_per_host = 2
 [server_group_defaults]
 policy = "soft-anti-affinity"
+[[pci.alias]]
+name = "vf"
+vendor_id = "8086"
+product_id = "154c"
+numa_policy = "preferred"
 "#;
 
 struct Run {
@@ -70,7 +75,7 @@ impl Run {
                             json!([{"id": 0, "pinned_cpus": [cpu], "memory_mb": 512, "pagesize_kb": 4}]);
                     }
                     2 => {
-                        claim["pci"] = json!([{"vendor_id": "8086", "product_id": "1", "dev_type": "type-VF",
+                        claim["pci"] = json!([{"vendor_id": "8086", "product_id": "154c", "dev_type": "type-VF",
                             "numa_node": 0, "physical_network": "a", "count": 1}]);
                     }
                     _ => {}
@@ -85,9 +90,9 @@ impl Run {
             "supported_instances": [[self.one(&["x86_64", "i686"]), "kvm", "hvm"]],
             "metrics": [{"name": "speed", "value": self.below(4), "timestamp": null, "source": "test"}],
             "numa_topology": {"cells": cells}, "num_io_ops": self.below(3),
-            "pci_pools": [{"vendor_id": "8086", "product_id": "1", "dev_type": "type-VF", "numa_node": 0,
+            "pci_pools": [{"vendor_id": "8086", "product_id": "154c", "dev_type": "type-VF", "numa_node": 0,
                 "physical_network": "a", "count": self.below(4)},
-                {"vendor_id": "8086", "product_id": "1", "dev_type": "type-VF", "count": 1}]}})
+                {"vendor_id": "8086", "product_id": "154c", "dev_type": "type-VF", "count": 1}]}})
         .to_string();
         let host = format!("h{number}");
         let applied =
@@ -96,11 +101,11 @@ impl Run {
         self.hosts.push(host);
     }
 
-    /// A request as a document, with a seed for what is picked at random.
+    /// A request as a document.
     fn request(&mut self) -> Request {
         let image = self.image();
         let mut asked = json!({"vcpus": 1 + self.below(4), "memory_mb": 256 << self.below(4), "root_gb": 1,
-            "image": image["properties"], "seed": self.rng.next_u64(), "extra_specs": {},
+            "image": image["properties"], "extra_specs": {},
             "instance_uuids": (0..1 + self.below(3)).map(|_| id(self.rng.next_u64().into())).collect::<Vec<_>>()});
         match self.below(4) {
             0 => asked["extra_specs"]["hw:cpu_policy"] = "dedicated".into(),
@@ -113,18 +118,20 @@ impl Run {
             2 => asked["hints"] = json!({"build_near_host_ip": "10.0.1.0", "cidr": "/24"}),
             _ => {}
         }
-        if self.below(3) == 0 {
-            let spec = [{ json!({"vendor_id": "8086", "product_id": "1"}) }];
+        if self.below(5) == 0 {
+            asked["extra_specs"]["pci_passthrough:alias"] = format!("vf:{}", 1 + self.below(2)).into();
+        } else if self.below(3) == 0 {
+            let spec = [{ json!({"vendor_id": "8086", "product_id": "154c"}) }];
             asked["pci_requests"] = json!([{"count": 1 + self.below(2), "spec": spec}]);
         }
         serde_json::from_value(asked).unwrap()
     }
 
     fn live(&mut self, request: &Request, dry_run: bool, t: u64) -> Decision {
-        let request_spec = crate::document::request_spec(request).unwrap();
-        let asked = SelectDestinations { request_spec, dry_run, alternates: Some(0), ..Default::default() };
-        let id = format!("s1-{t}");
-        self.manager.select_destinations(&mut self.engine, &asked, id, request.seed, s(t)).unwrap()
+        let request_spec = request_spec(request).unwrap();
+        let asked = SelectDestinations { request_spec, dry_run, ..Default::default() };
+        let (id, seed) = (format!("s1-{t}"), self.rng.next_u64());
+        self.manager.select_destinations(&mut self.engine, &asked, id, seed, s(t)).unwrap()
     }
 
     /// The snapshot as its reader has it.
@@ -135,7 +142,8 @@ impl Run {
     }
 }
 
-fn agree(seed: u64) -> (usize, usize) {
+/// How many requests were placed, refused, and would have been placed elsewhere with another seed.
+fn agree(seed: u64) -> [usize; 3] {
     let policy = PolicyFile::parse(POLICY).unwrap();
     let engine = FilterScheduler::new(policy.options.clone()).unwrap();
     let mut run = Run { rng: ChaCha8Rng::seed_from_u64(seed), manager: manager(), engine, hosts: Vec::new() };
@@ -152,11 +160,14 @@ fn agree(seed: u64) -> (usize, usize) {
     let options = EvaluationOptions::read(fleet.options.as_ref().unwrap()).unwrap();
     let table = host_table(&fleet.aggregates, &fleet.hosts, options.service_down_time_s).unwrap();
     let evaluator = Evaluator::new(table, options, &Default::default()).unwrap();
-    let mut evaluator = evaluator.with_groups(Groups::of_fleet(&fleet));
-    let (mut placed, mut refused) = (0, 0);
+    let mut evaluator = evaluator.with_names_of(&fleet);
+    let [mut placed, mut refused, mut elsewhere] = [0; 3];
     for _ in 0..12 {
         let request = run.request();
         let live = run.live(&request, true, 11);
+        let spec = request_spec(&request).unwrap();
+        let request = request_of(&spec, &live);
+        assert_eq!(request_spec(&request).unwrap(), spec, "what was asked comes back");
         let offline = evaluator.outcome(0, &request).unwrap();
         let names = |picks: &[u32]| {
             picks.iter().map(|at| &*fleet.hosts[*at as usize].host).collect::<Vec<_>>().join(" ")
@@ -169,6 +180,11 @@ fn agree(seed: u64) -> (usize, usize) {
         }
         placed += 1;
         assert_eq!(hosts.join(" "), names(&offline.picks), "{request:?}");
+        for (selection, alternates) in live.selections.iter().zip(&offline.alternates) {
+            assert_eq!(selection.alternates.join(" "), names(alternates), "{request:?}");
+        }
+        let other = Request { seed: request.seed ^ 1, ..request.clone() };
+        elsewhere += usize::from(evaluator.outcome(0, &other).unwrap().picks != offline.picks);
         if request.instance_uuids.len() == 1 {
             let ranking = live.explanation.ranking.iter();
             let ranking: Vec<_> = ranking.map(|host| (host.host.as_str(), host.weight.to_bits())).collect();
@@ -183,7 +199,7 @@ fn agree(seed: u64) -> (usize, usize) {
             assert_eq!(sorted(weights), sorted(ranking), "{request:?}");
         }
     }
-    (placed, refused)
+    [placed, refused, elsewhere]
 }
 
 #[test]
@@ -192,10 +208,10 @@ fn a_snapshot_decides_as_the_map_does() {
         Ok(seed) => seed.parse().map(|seed| seed..seed + 1).expect("NOVELLA_TEST_SEED is a number"),
         Err(_) => 0..150,
     };
-    let (mut placed, mut refused) = (0, 0);
+    let mut seen = [0; 3];
     for seed in seeds.clone() {
         match std::panic::catch_unwind(|| agree(seed)) {
-            Ok((yes, no)) => (placed, refused) = (placed + yes, refused + no),
+            Ok(counts) => seen = std::array::from_fn(|at| seen[at] + counts[at]),
             Err(panic) => {
                 eprintln!("failed with NOVELLA_TEST_SEED={seed}");
                 std::panic::resume_unwind(panic);
@@ -203,7 +219,7 @@ fn a_snapshot_decides_as_the_map_does() {
         }
     }
     assert!(
-        seeds.start + 1 == seeds.end || (placed > 300 && refused > 300),
-        "{placed} placed, {refused} refused"
+        seeds.start + 1 == seeds.end || seen.iter().all(|count| *count > 300),
+        "{seen:?} placed, refused, and placed elsewhere with another seed"
     );
 }
