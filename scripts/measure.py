@@ -215,7 +215,8 @@ def scale():
         rest = [int(word) if word.isdigit() else f"{word} request" for word in rest]
         what = f"{SCALE_ROWS[kind].format(*rest)}, {fleet.lower()}"
         fastest, naive = float(fastest), None if naive == "-" else float(naive)
-        note = f"median {median}" + (f"; naive {naive:,.0f}: {naive / fastest:,.0f} times" if naive else "")
+        times = naive and (fastest / naive if kind == "sustained" else naive / fastest)
+        note = f"median {median}" + (f"; naive {naive:,.0f}: {times:,.0f} times" if naive else "")
         aim = None if target == "-" else float(target)
         sense, unit = ("≥", "/s") if kind == "sustained" else ("≤", "%" if unit == "%" else "µs")
         yield what, aim, sense, fastest, unit, note

@@ -145,13 +145,15 @@ pub fn fleet(kind: Kind, hosts: usize, instances: usize, with_naive: bool) -> Fl
         fleet.table.set_status(row, status);
         fleet.table.set_host_aggregates(row, ids);
         fleet.table.set_capabilities(row, &serde_json::from_str(&reports[pick]).expect("a good report"));
-        for number in 0..instances {
-            let uuid = Uuid::from_u128((1 << 64) + (at * instances + number) as u128);
+        let uuids =
+            (0..instances).map(|number| Uuid::from_u128((1 << 64) + (at * instances + number) as u128));
+        for uuid in uuids.clone() {
             let instance = Instance { uuid, flavor: None, image: None };
             fleet.table.add_instance(row, &instance).expect("without image");
         }
         if with_naive {
-            fleet.naive.push(plain(&name, &resources, status, host.hypervisor_version, ids));
+            let plain = plain(&name, &resources, status, host.hypervisor_version, ids);
+            fleet.naive.push(naive::Host { instances: uuids.collect(), ..plain });
         }
         fleet.reported.push(resources);
     }
