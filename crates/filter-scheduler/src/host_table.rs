@@ -161,6 +161,8 @@ pub(crate) struct Stamps {
     pub(crate) revision: u64,
     /// By block: the revision that last changed one of its rows.
     pub(crate) blocks: Vec<u64>,
+    /// By block: the same for all but amounts, which change with every placement.
+    pub(crate) described: Vec<u64>,
     /// The revision that last added, removed or renamed a host.
     pub(crate) names: u64,
     /// The revision that last put an instance on a host or took one away.
@@ -170,6 +172,12 @@ pub(crate) struct Stamps {
 impl Stamps {
     /// Something of a row has changed, or is about to.
     pub(crate) fn touch(&mut self, row: Row) {
+        self.touch_amounts(row);
+        self.described[row.index() / BLOCK] = self.revision;
+    }
+
+    /// Nothing but amounts of a row has changed.
+    fn touch_amounts(&mut self, row: Row) {
         self.revision += 1;
         self.blocks[row.index() / BLOCK] = self.revision;
     }
@@ -358,6 +366,7 @@ impl HostTable {
             self.instances.grow(self.columns.exact.len());
             grow_to(Arc::make_mut(&mut self.names), self.columns.exact.len(), None);
             self.stamps.blocks.push(0);
+            self.stamps.described.push(0);
         }
         let row = Row(u32::try_from(index).expect("a table of 2^32 hosts exceeds any memory"));
         Arc::make_mut(&mut self.names)[index] = Some(names);
@@ -451,7 +460,7 @@ impl HostTable {
         if self.columns.exact[row.index()].reported != *resources {
             self.columns.exact[row.index()].reported = *resources;
             self.columns.derive(row.index());
-            self.stamps.touch(row);
+            self.stamps.touch_amounts(row);
         }
         Ok(())
     }
@@ -461,7 +470,7 @@ impl HostTable {
         let consumed = &mut self.columns.exact[row.index()].consumed;
         *consumed = consumed.plus(*amounts);
         self.columns.derive(row.index());
-        self.stamps.touch(row);
+        self.stamps.touch_amounts(row);
     }
 
     /// Gives back what [`Self::consume`] took.
@@ -470,7 +479,7 @@ impl HostTable {
         debug_assert!(consumed.instances >= amounts.instances, "more given back than was consumed");
         *consumed = consumed.minus(*amounts);
         self.columns.derive(row.index());
-        self.stamps.touch(row);
+        self.stamps.touch_amounts(row);
     }
 
     /// Replaces all amounts and the status of a row, to try something out.

@@ -240,8 +240,11 @@ impl Ranking {
         for _ in 0..PROMISING {
             let Some(at) = self.promising(&pending) else { break };
             let block = pending.remove(at);
+            let kept = self.best.last().map(|host| host.row);
             self.visit(round, block as usize, &leaders);
-            pending.retain(|block| self.is_pending(*block));
+            if self.best.len() == keep && self.best.last().map(|host| host.row) == kept {
+                break; // the threshold is as good as it gets
+            }
         }
         for block in &pending {
             if self.is_pending(*block) {
@@ -341,8 +344,9 @@ impl Ranking {
         if worst.is_some() {
             let threshold = self.epochs[round.current].threshold;
             near &= above_f32(&sums, threshold);
-            self.most[block] = threshold;
             if near == 0 {
+                // Of all of them, so that it stays below thresholds of later rounds too.
+                self.most[block] = max(&sums, round.alive[block]);
                 return;
             }
         }

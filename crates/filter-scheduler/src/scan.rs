@@ -2,6 +2,7 @@
 //!
 //! For each block the scan remembers the hosts that passed, how many each filter let pass, and the nearest miss of each
 //! filter that compares numbers. Sums over all blocks are kept up to date by what a block adds less what it added before.
+//! Of a steady filter it remembers each verdict, since most blocks change for what was placed on them alone.
 //!
 //! What always holds: after [`Scan::refresh`] hosts, tallies and nearest misses are those of running every filter over the
 //! whole fleet; after [`Scan::again`] those of running the filters that run again over the hosts that were left.
@@ -27,7 +28,7 @@ pub(crate) struct Scan {
     /// The table's revision that the last refresh saw; `None` before the first.
     seen: Option<u64>,
     /// The filters that ask something, by their place: the others pass every host.
-    asked: Vec<u16>,
+    asked: Vec<Asked>,
     /// By block, one more than these: the hosts before the first of them and after each.
     counts: Vec<u8>,
     /// The sums of these.
@@ -38,8 +39,27 @@ pub(crate) struct Scan {
     bounds: Vec<u64>,
     /// The largest of each, and whether its block has lost it.
     best: Vec<(i64, bool)>,
+    /// By steady filter, by block: what is known of its verdicts.
+    verdicts: Vec<Verdicts>,
     /// One bit per block with a host that some filter could not decide about: errors are told anew to each request.
     erring: Vec<u64>,
+}
+
+/// A filter that asks something.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// Its place among all filters.
+    at: u16,
+    /// Its place among the steady ones, if it is one.
+    steady: Option<u16>,
+}
+
+/// One bit per host of a block.
+#[derive(Debug, Clone, Copy, Default)]
+struct Verdicts {
+    known: u64,
+    /// Of these, those that pass.
+    pass: u64,
 }
 
 /// A nearest miss as one number: more room is larger, then an earlier row.
@@ -62,9 +82,12 @@ pub(crate) struct Sieve<'a> {
 }
 
 impl Scan {
-    /// Bytes kept for each block with this many filters.
-    pub(crate) fn bytes_per_block(filters: usize) -> usize {
-        size_of::<u64>() + (1 + filters) + filters.min(3) * size_of::<i64>()
+    /// Bytes kept for the blocks.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.alive)
+            + size_of_val(&*self.counts)
+            + size_of_val(&*self.nearest)
+            + size_of_val(&*self.verdicts)
     }
 
     /// Forgets all blocks, keeping the memory.
@@ -88,6 +111,13 @@ impl Scan {
         for block in 0..blocks {
             let erring = self.erring[block / BLOCK] >> (block % BLOCK) & 1 == 1;
             if fresh || erring || table.stamps.blocks[block] > seen {
+                if table.stamps.described[block] > seen {
+                    self.verdicts
+                        .iter_mut()
+                        .skip(block)
+                        .step_by(blocks)
+                        .for_each(|known| *known = Verdicts::default());
+                }
                 self.look(table, sieve, block, true);
             }
         }
@@ -131,7 +161,15 @@ impl Scan {
         let amounts = filters.iter().filter(|filter| filter.measure().is_some()).count();
         refill(&mut self.alive, blocks, 0);
         self.asked.clear();
-        self.asked.extend((0..).zip(filters).filter(|(_, filter)| !filter.passes_all()).map(|(at, _)| at));
+        let mut steady = 0..;
+        self.asked.extend(
+            (0..).zip(filters).filter(|(_, filter)| !filter.passes_all()).map(|(at, filter)| Asked {
+                at,
+                steady: if filter.is_steady() { steady.next() } else { None },
+            }),
+        );
+        let steady = self.asked.iter().filter(|asked| asked.steady.is_some()).count();
+        refill(&mut self.verdicts, steady * blocks, Verdicts::default());
         let stages = 1 + self.asked.len();
         refill(&mut self.counts, blocks * stages, 0);
         refill(&mut self.totals, stages, 0);
@@ -155,8 +193,9 @@ impl Scan {
         let mut count = alive.count_ones() as u8;
         note(0, count);
         let (mut amounts, mut errors) = (0, false);
-        for (stage, at) in self.asked.iter().enumerate() {
-            let (filter, tally) = (&mut sieve.filters[usize::from(*at)], &mut self.tallies[usize::from(*at)]);
+        for (stage, asked) in self.asked.iter().enumerate() {
+            let at = usize::from(asked.at);
+            let (filter, tally) = (&mut sieve.filters[at], &mut self.tallies[at]);
             (tally.nearest, tally.bound) = (None, None);
             let known = tally.errors;
             let compares = filter.measure().is_some();
@@ -168,7 +207,21 @@ impl Scan {
                 });
             }
             if alive != 0 {
-                let pass = filter.run(table, sieve.group, block, alive, tally);
+                let mut run = |alive| filter.run(table, sieve.group, block, alive, tally);
+                let pass = match asked.steady {
+                    None => run(alive),
+                    Some(steady) => {
+                        let verdicts = &mut self.verdicts[usize::from(steady) * blocks + block];
+                        let unknown = alive & !verdicts.known;
+                        let news = if unknown == 0 { 0 } else { run(unknown) };
+                        let pass = alive & verdicts.pass | news;
+                        if tally.errors == known {
+                            verdicts.known |= unknown;
+                            verdicts.pass |= news;
+                        }
+                        pass
+                    }
+                };
                 if pass != alive {
                     (alive, count) = (pass, pass.count_ones() as u8);
                 }

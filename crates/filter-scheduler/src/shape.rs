@@ -133,9 +133,8 @@ impl Shape {
     }
 
     fn bytes(&self) -> usize {
-        let per_block = Scan::bytes_per_block(self.request.filters.len())
-            + Ranking::bytes_per_block(self.request.weighers.as_ref().map_or(0, Vec::len));
-        self.scan.alive.len() * per_block
+        let weighers = self.request.weighers.as_ref().map_or(0, Vec::len);
+        self.scan.bytes() + self.scan.alive.len() * Ranking::bytes_per_block(weighers)
     }
 }
 
@@ -165,9 +164,10 @@ impl Shapes {
     pub(crate) fn of(&mut self, spec: &RequestSpec) -> &mut Shape {
         self.clock += 1;
         let hash = hash(&self.hasher, spec);
-        let is_it = |entry: &Entry, shape: &Shape| entry.hash == hash && same(&shape.key, spec);
+        let is_it =
+            |entry: &Entry, shape: &Shape| entry.hash == hash && entry.used > 0 && same(&shape.key, spec);
         let mut places = self.entries.iter().zip(&self.shapes);
-        let known = places.position(|(entry, shape)| entry.used > 0 && is_it(entry, shape));
+        let known = places.position(|(entry, shape)| is_it(entry, shape));
         let at = known.unwrap_or_else(|| self.add(hash, spec));
         self.entries[at].used = self.clock;
         self.last = at;

@@ -103,6 +103,11 @@ impl Questions {
         Self(questions)
     }
 
+    /// Whether it asks for nothing that changes with what is placed.
+    pub(super) fn is_steady(&self) -> bool {
+        self.0.iter().all(|question| matches!(question.first, First::Reported { .. }))
+    }
+
     pub(super) fn forget_values(&mut self, symbols: usize) {
         for question in &mut self.0 {
             super::refill(&mut question.verdicts, symbols);

@@ -329,6 +329,16 @@ impl Filter {
         }
     }
 
+    /// Whether its verdict on a host holds until that host reports something new besides amounts, and takes more to find
+    /// than a comparison.
+    pub(crate) fn is_steady(&self) -> bool {
+        match &self.program {
+            Program::Capabilities(questions) => questions.is_steady(),
+            Program::Image(_) | Program::Values(_) | Program::Sets(_) | Program::ZoneOfSet(..) => true,
+            _ => false,
+        }
+    }
+
     /// See [`Lasts`].
     pub(crate) fn lasts(&self) -> Lasts {
         match (&self.program, self.kind) {
