@@ -1,6 +1,6 @@
 # Every command of this project. ARGS goes to the program: make demo ARGS='--for 10s'
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate conformance bench measure lint
+.PHONY: help demo test simulate conformance fuzz bench measure lint
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,10 @@ simulate: ## random histories of a whole fleet, seed after seed (SECONDS=600)
 
 conformance: ## random requests answered by Nova 34 itself and by novella, compared (CASES=100000 SECONDS=0 SEED=34)
 	@scripts/conformance.sh --release --cases $(or $(CASES),100000) --seconds $(or $(SECONDS),0) --seed $(or $(SEED),34)
+
+fuzz: ## recorded messages, changed at random, into the decoder and a scheduler's map (SECONDS=600 SEED=1 EXECUTIONS=0)
+	@NOVELLA_FUZZ_SECONDS=$(or $(SECONDS),600) NOVELLA_FUZZ_SEED=$(or $(SEED),1) NOVELLA_FUZZ_EXECUTIONS=$(or $(EXECUTIONS),0) \
+		cargo test --quiet --profile fuzz --locked -p novella-tests --test fuzz -- --nocapture
 
 bench: ## the benchmarks in memory: report path, placement, host map, envelope (ARGS: a filter)
 	@cargo bench --workspace --locked --bench '*' -- $(ARGS)

@@ -131,6 +131,7 @@ const ENV_HOME: &str = "crates/service/";
 /// Who else may ask the system, each with its reason.
 const SYSTEM_CALL_EXCEPTIONS: &[(&str, &str)] = &[
     ("benches/", "a benchmark measures real time"),
+    ("tests/fuzz/", "a search ends by real time, and a hang is measured in it"),
     ("tests/rabbit/", "a real broker runs on real time"),
     ("tests/system/simulation", "a search without a fixed number of seeds ends by real time"),
 ];

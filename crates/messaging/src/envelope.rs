@@ -327,6 +327,12 @@ pub(crate) fn read_reply(body: &[u8]) -> Result<Reply, (Fault, Option<String>)> 
     Ok(Reply { msg_id, ending: fields.get("ending").is_some_and(is_truthy), result, failure })
 }
 
+/// Reads the body of an answer as a client does: its result (none if null), or the failure. None if it answers nobody.
+pub fn read_answer(body: &[u8]) -> Option<Result<Option<Box<RawValue>>, Box<RemoteError>>> {
+    let Reply { result, failure, .. } = read_reply(body).ok()?;
+    Some(failure.map_or(Ok(result), Err))
+}
+
 /// The third level of JSON. Every key may be missing or of a wrong type; a name's `_Remote` is a re-raised error's.
 fn read_failure(text: &str) -> Option<RemoteError> {
     let fields = Fields::read(text).ok()?;

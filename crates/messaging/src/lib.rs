@@ -23,7 +23,7 @@ mod url;
 pub use client::{CallOptions, RpcClient};
 pub use connect::{ConnectError, connect, rabbit_options};
 pub use dispatcher::{Args, CallError, Endpoint, Request, RequestContext, answer};
-pub use envelope::{CONTENT_TYPE, MAX_BODY_BYTES, inflate};
+pub use envelope::{CONTENT_TYPE, MAX_BODY_BYTES, inflate, read_answer};
 pub use error::{RemoteError, RpcError, TransportError};
 pub use server::{BatchHandler, Listening, RpcServer, ServerCounters, ServerOptions};
 pub use target::{Target, Version};
