@@ -230,6 +230,9 @@ impl Weighing<'_> {
     /// The weight of a host, exactly.
     pub(crate) fn weight(self, ranges: &[Range], row: u32) -> f64 {
         self.weighers.iter().zip(ranges).fold(0.0, |sum, (weigher, range)| {
+            if range.max == range.min {
+                return sum; // a share of zero, whatever it is multiplied by
+            }
             let multiplier = weigher.multiplier(self.table, row);
             sum + multiplier * range.normalise(weigher.clamped(&self.table.columns, row))
         })

@@ -373,7 +373,7 @@ fn features_of_flavor_and_image_need_their_traits() {
         (
             ("hw:tpm_version", "3"),
             ("hw_tpm_version", "3"),
-            r#"tpm_version is "3"; it must be one of 1.2, 2.0"#,
+            r#"hw_tpm_version is "3"; it must be one of 1.2, 2.0"#,
         ),
         (
             ("hw:tpm_version", "1.2"),

@@ -23,26 +23,39 @@ const TPM_VERSIONS: [&str; 2] = ["1.2", "2.0"];
 const TPM_MODELS: [&str; 2] = ["tpm-tis", "tpm-crb"];
 const TPM_SECRET_SECURITIES: [&str; 3] = ["user", "host", "deployment"];
 
+/// What the flavor and the image call a feature; written out here, because this is read for every new shape of request.
+#[derive(Clone, Copy)]
+struct Feature {
+    extra_spec: &'static str,
+    property: &'static str,
+}
+
+macro_rules! feature {
+    ($name:literal) => {
+        Feature { extra_spec: concat!("hw:", $name), property: concat!("hw_", $name) }
+    };
+}
+
 /// The traits that a host must have for what these two ask.
 pub(super) fn required(flavor: &Flavor, image: &ImageProperties) -> Result<Traits, Failure> {
     let asked = Asked { flavor, image };
     let mut traits = Traits::new();
-    if asked.truth("virtio_packed_ring")? {
+    if asked.truth(feature!("virtio_packed_ring"))? {
         traits.push(("packed_virtqueue_filter", "COMPUTE_NET_VIRTIO_PACKED".to_owned()));
     }
-    if asked.truth("ephemeral_encryption")? {
+    if asked.truth(feature!("ephemeral_encryption"))? {
         let name = "COMPUTE_EPHEMERAL_ENCRYPTION";
         traits.push(("ephemeral_encryption_filter", name.to_owned()));
-        if let Some(format) = asked.one_of("ephemeral_encryption_format", &ENCRYPTION_FORMATS)? {
+        if let Some(format) = asked.one_of(feature!("ephemeral_encryption_format"), &ENCRYPTION_FORMATS)? {
             traits.push(("ephemeral_encryption_filter", format!("{name}_{}", format.to_uppercase())));
         }
     }
-    if asked.one_of("sound_model", &SOUND_MODELS)? == Some("virtio") {
+    if asked.one_of(feature!("sound_model"), &SOUND_MODELS)? == Some("virtio") {
         traits.push(("virtio_sound_filter", "COMPUTE_SOUND_MODEL_VIRTIO".to_owned()));
     }
     if asked.tpm()? {
         // The image has no say: it could not be changed afterwards.
-        let security = asked.extra_spec("tpm_secret_security").filter(|text| !text.is_empty());
+        let security = asked.extra_spec("hw:tpm_secret_security").filter(|text| !text.is_empty());
         let security = security.unwrap_or("user");
         if !TPM_SECRET_SECURITIES.contains(&security) {
             let reason = format!("Scheduling failed: TPM secret security '{security}' is not supported.");
@@ -60,34 +73,38 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn extra_spec(&self, name: &str) -> Option<&'a str> {
-        self.flavor.extra_specs.get(&format!("hw:{name}")).map(String::as_str)
+    fn extra_spec(&self, key: &str) -> Option<&'a str> {
+        self.flavor.extra_specs.get(key).map(String::as_str)
     }
 
-    fn truth(&self, name: &str) -> Result<bool, Failure> {
-        let flavor = self.extra_spec(name).map(is_true);
-        let image = self.image.get(&format!("hw_{name}")).map(Property::truthy);
+    fn truth(&self, Feature { extra_spec, property }: Feature) -> Result<bool, Failure> {
+        let flavor = self.extra_spec(extra_spec).map(is_true);
+        let image = self.image.get(property).map(Property::truthy);
         match (flavor, image) {
             (Some(flavor), Some(image)) if flavor != image => bad(format!(
-                "hw:{name} of the flavor means {flavor}, and hw_{name} of the image means {image}"
+                "{extra_spec} of the flavor means {flavor}, and {property} of the image means {image}"
             )),
             (flavor, image) => Ok(flavor.or(image).unwrap_or(false)),
         }
     }
 
-    fn one_of(&self, name: &str, known: &[&str]) -> Result<Option<&'a str>, Failure> {
-        let flavor = self.extra_spec(name).filter(|text| !text.is_empty());
-        let image = self.image.get_text(&format!("hw_{name}"));
+    fn one_of(
+        &self,
+        Feature { extra_spec, property }: Feature,
+        known: &[&str],
+    ) -> Result<Option<&'a str>, Failure> {
+        let flavor = self.extra_spec(extra_spec).filter(|text| !text.is_empty());
+        let image = self.image.get_text(property);
         if let (Some(flavor), Some(image)) = (flavor, image)
             && flavor != image
         {
             return bad(format!(
-                "hw:{name} of the flavor is {flavor:?}, and hw_{name} of the image is {image:?}"
+                "{extra_spec} of the flavor is {flavor:?}, and {property} of the image is {image:?}"
             ));
         }
         match flavor.or(image) {
             Some(value) if !known.contains(&value) => {
-                bad(format!("{name} is {value:?}; it must be one of {}", known.join(", ")))
+                bad(format!("{property} is {value:?}; it must be one of {}", known.join(", ")))
             }
             value => Ok(value),
         }
@@ -95,8 +112,8 @@ impl<'a> Asked<'a> {
 
     /// Whether there is to be one.
     fn tpm(&self) -> Result<bool, Failure> {
-        let Some(version) = self.one_of("tpm_version", &TPM_VERSIONS)? else { return Ok(false) };
-        if self.one_of("tpm_model", &TPM_MODELS)? == Some("tpm-crb") && version != "2.0" {
+        let Some(version) = self.one_of(feature!("tpm_version"), &TPM_VERSIONS)? else { return Ok(false) };
+        if self.one_of(feature!("tpm_model"), &TPM_MODELS)? == Some("tpm-crb") && version != "2.0" {
             return bad(format!("tpm_model tpm-crb needs tpm_version 2.0, not {version}"));
         }
         Ok(true)
