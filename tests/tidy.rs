@@ -55,7 +55,7 @@ const CRATES: &[(&str, Uses)] = &[
 ];
 
 /// Crates whose time comes later; their place is kept above.
-const LATER: &[&str] = &["nova-objects", "virt-libvirt"];
+const LATER: &[&str] = &["virt-libvirt"];
 
 /// The executables.
 const BINARIES: &[(&str, &str)] =

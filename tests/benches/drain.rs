@@ -189,8 +189,12 @@ fn manager() -> Arc<SchedulerManager> {
     let env = Env::system(None).expect("entropy");
     let health = Health::new(env.clock.clone());
     let map = HostManagerOptions::default();
-    let options =
-        ManagerOptions { name: "bench".to_owned(), policy: PolicySource::default(), max_hold: map.max_hold };
+    let options = ManagerOptions {
+        name: "bench".to_owned(),
+        policy: PolicySource::default(),
+        max_hold: map.max_hold,
+        nova_cell: uuid::Uuid::nil(),
+    };
     let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");
     SchedulerManager::new(options, env, HostManager::new(map, "bench"), engine, health).0
 }

@@ -128,6 +128,7 @@ impl World {
                 name: "s1".to_owned(),
                 policy: PolicySource::default(),
                 max_hold: map.max_hold,
+                nova_cell: uuid::Uuid::nil(),
             };
             let health = Health::new(env.clock.clone());
             let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");

@@ -21,6 +21,7 @@ mod daemons_rig;
 mod examples;
 mod heartbeats;
 mod malformed;
+mod nova;
 mod python;
 mod raw;
 mod reply_queues;

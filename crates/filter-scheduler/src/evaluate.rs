@@ -10,7 +10,7 @@ use crate::filters::{FilterError, Tally};
 use crate::host_table::{BLOCK, HostTable, Row};
 use crate::options::FilterKind;
 use crate::placement::Placement;
-use crate::select::{Failure, FilterScheduler};
+use crate::select::{Failure, FilterScheduler, PickLimits};
 use crate::weighers::WeigherError;
 
 /// What became of one host.
@@ -39,6 +39,19 @@ pub struct Evaluation {
 }
 
 impl FilterScheduler {
+    /// The limits that a request's filters hold these hosts against, each only if its filter runs.
+    pub fn limits(
+        &self,
+        table: &mut HostTable,
+        spec: &RequestSpec,
+        rows: &[Row],
+    ) -> Result<Vec<PickLimits>, Failure> {
+        let asked = self.read(spec)?;
+        let placement = Placement::compile(table, &asked, self.options())?;
+        let request = self.compile(table, &asked, placement);
+        Ok(rows.iter().map(|row| request.limits(table, *row)).collect())
+    }
+
     /// Asks every filter, in its order, about every host that is left, and weighs those that pass.
     pub fn evaluate(&mut self, table: &mut HostTable, spec: &RequestSpec) -> Result<Evaluation, Failure> {
         let asked = self.read(spec)?;

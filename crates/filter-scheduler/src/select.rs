@@ -183,7 +183,7 @@ impl Request {
     }
 
     /// What the filters held the host against.
-    fn limits(&self, table: &HostTable, row: Row) -> PickLimits {
+    pub(crate) fn limits(&self, table: &HostTable, row: Row) -> PickLimits {
         let of_host = table.view(row).limits();
         // Nova keeps the limit of the filter that ran last.
         let total_by_ratio = |plain: FilterKind, own: FilterKind, limit: f64, total: f64| {

@@ -6,12 +6,15 @@
 
 mod base;
 mod compute;
+mod nova_scheduler;
 mod scheduler;
 
 pub use base::{BaseApi, Pong};
 pub use compute::{
     AgentStatus, ComputeApi, ComputeEndpoint, ComputeServer, GetHostStats, PublishServiceCapabilities,
 };
+pub use nova_scheduler::{NovaSchedulerEndpoint, NovaSchedulerServer, NovaSelectDestinations, no_valid_host};
+pub use novella_nova_objects::{NumaTopologyLimits, SchedulerLimits, Selection as NovaSelection};
 pub use scheduler::{
     DecisionQuery, HostList, HostQuery, OwnPolicy, Release, ReportHandler, ReportSink, SchedulerApi,
     SchedulerEndpoint, SchedulerServer, SchedulerStatus, SnapshotCursor, SnapshotPage, SnapshotQuery,

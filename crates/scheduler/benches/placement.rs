@@ -34,6 +34,7 @@ fn fleet(hosts: usize) -> (Arc<SchedulerManager>, mpsc::Receiver<Reserve>) {
         name: "bench".to_owned(),
         policy: PolicySource::default(),
         max_hold: HostManagerOptions::default().max_hold,
+        nova_cell: uuid::Uuid::nil(),
     };
     let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");
     let map = HostManager::new(HostManagerOptions::default(), "bench");

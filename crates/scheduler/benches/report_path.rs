@@ -82,6 +82,7 @@ fn manager() -> Arc<SchedulerManager> {
         name: "bench".to_owned(),
         policy: PolicySource::default(),
         max_hold: HostManagerOptions::default().max_hold,
+        nova_cell: uuid::Uuid::nil(),
     };
     let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");
     let hosts = HostManager::new(HostManagerOptions::default(), "bench");

@@ -7,6 +7,7 @@ use novella_service::config::{
     KeyDoc, Problem, Settings, Validate, check_listen, check_name, check_times, duration,
 };
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::manager::MAX_ALTERNATES;
 
@@ -28,6 +29,8 @@ pub struct SchedulerConfig {
     pub reservations: ReservationsConfig,
     /// Messaging.
     pub rpc: RpcConfig,
+    /// Nova's own scheduler API.
+    pub nova: NovaConfig,
     /// Health and metrics.
     pub http: HttpConfig,
 }
@@ -104,6 +107,23 @@ pub struct RpcConfig {
     pub publish_timeout: Duration,
 }
 
+/// Nova's own scheduler API.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NovaConfig {
+    /// Whether Nova's `select_destinations` is answered beside our own.
+    pub serve: bool,
+    /// The cell that all hosts are in; empty: the nil UUID.
+    pub cell_uuid: String,
+}
+
+impl NovaConfig {
+    /// The cell. A text that is no UUID counts as none; [`Validate`] has refused it.
+    pub(crate) fn cell(&self) -> Uuid {
+        self.cell_uuid.parse().unwrap_or_default()
+    }
+}
+
 /// Health and metrics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -122,6 +142,7 @@ impl Default for SchedulerConfig {
             filter_scheduler: FilterSchedulerConfig::default(),
             reservations: ReservationsConfig::default(),
             rpc: RpcConfig::default(),
+            nova: NovaConfig::default(),
             http: HttpConfig::default(),
         }
     }
@@ -276,6 +297,16 @@ impl Settings for SchedulerConfig {
             "duration",
             "How long a message to agents or other schedulers may take to be confirmed.",
         ),
+        KeyDoc::new(
+            "nova.serve",
+            "true or false",
+            "Whether select_destinations 4.3 to 4.5 of Nova's own conductors is answered, on the topic scheduler of rpc.control_exchange beside novella's own methods.",
+        ),
+        KeyDoc::new(
+            "nova.cell_uuid",
+            "UUID",
+            "The cell that Nova is told all hosts are in; empty means 00000000-0000-0000-0000-000000000000.",
+        ),
         KeyDoc::new("http.listen", "address", "Address of /livez, /readyz and /metrics; empty means none."),
     ];
 }
@@ -319,6 +350,11 @@ impl SchedulerConfig {
             problems.push(Problem::new(&["transport_url"], error.to_string(), fix));
         }
         check_name("name", &self.name, problems);
+        let cell = &self.nova.cell_uuid;
+        if !cell.is_empty() && Uuid::try_parse(cell).is_err() {
+            let fix = "copy it from `nova-manage cell_v2 list_cells`";
+            problems.push(Problem::new(&["nova.cell_uuid"], format!("{cell:?} is no UUID"), fix));
+        }
         check_listen("http.listen", &self.http.listen, "127.0.0.1:9780", problems);
     }
 

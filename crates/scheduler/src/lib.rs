@@ -15,6 +15,7 @@ mod explain;
 mod lifecycle;
 mod manager;
 mod metrics;
+mod nova;
 mod policy;
 mod snapshots;
 mod startup;
@@ -28,7 +29,9 @@ use novella_messaging::{
     FanoutLimits, QueueKind, RpcClient, RpcServer, ServerOptions, Transport, TransportError,
 };
 use novella_periodic_task::{Runner, RunnerOptions};
-use novella_rpcapi::{BaseApi, ComputeApi, ReportHandler, SCHEDULER_TOPIC, SchedulerApi, SchedulerServer};
+use novella_rpcapi::{
+    BaseApi, ComputeApi, NovaSchedulerServer, ReportHandler, SCHEDULER_TOPIC, SchedulerApi, SchedulerServer,
+};
 use novella_service::Env;
 use novella_service::health::{Condition, Health};
 use tokio::time::Instant;
@@ -111,8 +114,12 @@ pub async fn start(
     let hosts = HostManager::new(host_manager_options(&config), name.clone());
     let health = Health::new(env.clock.clone());
     let ready = health.condition("host map");
-    let options =
-        ManagerOptions { name: name.clone(), policy: source, max_hold: config.reservations.max_hold };
+    let options = ManagerOptions {
+        name: name.clone(),
+        policy: source,
+        max_hold: config.reservations.max_hold,
+        nova_cell: config.nova.cell(),
+    };
     let engine = FilterScheduler::new(policy.options.clone()).expect("a checked policy makes an engine");
     let (manager, reserves) = SchedulerManager::new(options, env.clone(), hosts, engine, health.clone());
     manager.enforce(policy).await?;
@@ -126,6 +133,9 @@ pub async fn start(
     let mut server = RpcServer::new(transport.clone(), server_options)
         .endpoint(Arc::new(SchedulerServer(manager.clone())))
         .endpoint(Arc::new(BaseApi { service: SCHEDULER_TOPIC.to_owned() }));
+    if config.nova.serve {
+        server = server.endpoint(Arc::new(NovaSchedulerServer(manager.clone())));
+    }
     for handler in ReportHandler::all(&manager) {
         server = server.batch(Arc::new(handler));
     }

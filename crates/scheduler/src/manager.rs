@@ -28,6 +28,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
+use uuid::Uuid;
 
 use crate::decisions::Decisions;
 use crate::policy::{PolicySource, PolicyState};
@@ -113,6 +114,8 @@ pub struct ManagerOptions {
     pub policy: PolicySource,
     /// Longest hold.
     pub max_hold: Duration,
+    /// The cell that Nova is told all hosts are in.
+    pub nova_cell: Uuid,
 }
 
 /// Owner of the map.
@@ -259,7 +262,7 @@ impl SchedulerManager {
     }
 
     /// Hands a reserve to the task that tells the other schedulers. They may miss it: the hosts' claims settle it.
-    fn tell(&self, reserve: Reserve) {
+    pub(crate) fn tell(&self, reserve: Reserve) {
         if self.outbox.try_send(reserve).is_err() {
             self.requests.reserve_overflow.fetch_add(1, Ordering::Relaxed);
         }

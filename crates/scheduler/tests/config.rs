@@ -21,6 +21,7 @@ fn bad_settings_are_named_with_a_fix() {
         ("NOVELLA_REPORTS__MAX_HOSTS", "0", "at least 1"),
         ("NOVELLA_REPORTS__FORGET_AFTER", "9999999years", "longer than any scheduler runs"),
         ("NOVELLA_FILTER_SCHEDULER__ALTERNATES", "4000000000", "at most 32 alternates"),
+        ("NOVELLA_NOVA__CELL_UUID", "cell1", "\"cell1\" is no UUID"),
         ("NOVELLA_RESERVATIONS__RESERVATION_TTL", "0s", "too short to be meant"),
     ] {
         let sources = Sources { env: vec![(name.to_owned(), value.into())], ..Sources::default() };

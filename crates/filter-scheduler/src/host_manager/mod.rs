@@ -17,6 +17,7 @@ mod apply;
 mod capacity;
 mod check;
 mod claims;
+mod destinations;
 mod devices;
 mod explain;
 mod identity;
@@ -42,6 +43,7 @@ use std::time::Duration;
 use hashbrown::{HashMap, HashSet};
 use uuid::Uuid;
 
+pub use destinations::Destination;
 pub use options::HostManagerOptions;
 pub use outcome::{Applied, BadReport, Counters, Event, Fault};
 pub use policy::NewPolicy;

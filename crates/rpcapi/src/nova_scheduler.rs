@@ -1,0 +1,151 @@
+//! Nova's own scheduler API, as Nova 34's conductors call it. Topic `scheduler`, beside our own methods.
+//!
+//! | version | method | how |
+//! |---|---|---|
+//! | 4.3 | `select_destinations(spec_obj)` → `[{host, nodename, limits}]` | call |
+//! | 4.4 | `select_destinations(spec_obj, instance_uuids)` → the same | call |
+//! | 4.5 | `select_destinations(..., return_objects, return_alternates)` → `[[Selection]]` | call |
+//! | 4.1, 4.2 | `update_aggregates`, `delete_aggregate`, `update_instance_info`, `delete_instance_info`, `sync_instance_info` | fanout cast |
+//!
+//! With `return_objects` there is a list for each instance: its host first, then alternates, if they are wanted. The casts
+//! are taken and nothing is done about them, because the map is made of the hosts' reports. The form of before 4.3
+//! (`request_spec`, `filter_properties`) is refused as wrong arguments.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use novella_messaging::{CallError, Endpoint, RemoteError, Request, RequestContext, Version, answer};
+use novella_nova_objects::{NovaRequestSpec, ObjectError, Selection, request_spec};
+use novella_objects::RequestSpec;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// Where Nova's objects raise their exceptions.
+const OBJECT_EXCEPTIONS: &str = "oslo_versionedobjects.exception";
+/// Nova's own exceptions; the one module that its callers raise again as they are.
+const NOVA_EXCEPTIONS: &str = "nova.exception";
+const BUILTINS: &str = "builtins";
+/// What Nova's message of [`no_valid_host`] begins with.
+const NO_VALID_HOST: &str = "No valid host was found. ";
+
+/// What Nova asks, in our words.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NovaSelectDestinations {
+    /// The request, without uuids.
+    pub spec: RequestSpec,
+    /// The instances that Nova names.
+    pub instance_uuids: Vec<Uuid>,
+    /// How many there are; more than are named if an old conductor asks.
+    pub instances: u32,
+    /// Whether alternates are wanted.
+    pub alternates: bool,
+}
+
+/// What a scheduler implements to serve Nova.
+#[async_trait]
+pub trait NovaSchedulerEndpoint: Send + Sync + 'static {
+    /// For each instance its host and then its alternates.
+    async fn select_destinations(
+        &self,
+        context: &RequestContext,
+        args: NovaSelectDestinations,
+    ) -> Result<Vec<Vec<Selection>>, CallError>;
+}
+
+/// Serves a [`NovaSchedulerEndpoint`].
+pub struct NovaSchedulerServer<E>(pub Arc<E>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Args {
+    spec_obj: Value,
+    #[serde(default)]
+    instance_uuids: Option<Vec<Uuid>>,
+    #[serde(default)]
+    return_objects: bool,
+    #[serde(default)]
+    return_alternates: bool,
+}
+
+/// The exception that Nova's callers expect when nothing fits. `message` is the whole sentence.
+pub fn no_valid_host(message: &str) -> CallError {
+    let reason = message.strip_prefix(NO_VALID_HOST).unwrap_or(message);
+    let mut error = RemoteError::new(NOVA_EXCEPTIONS, "NoValidHost", format!("{NO_VALID_HOST}{reason}"));
+    error.kwargs = Map::from_iter([("reason".to_owned(), reason.into()), ("code".to_owned(), 500.into())]);
+    error.into()
+}
+
+/// As what Nova's own server raises an object that it cannot read.
+fn unreadable(error: &ObjectError) -> CallError {
+    let message = error.to_string();
+    let remote = |module: &str, class: &str| RemoteError::new(module, class, message.clone());
+    match error {
+        ObjectError::IncompatibleVersion { name, version, supported } => {
+            let mut remote = remote(OBJECT_EXCEPTIONS, "IncompatibleObjectVersion");
+            let kwargs = [("objname", name), ("objver", version), ("supported", supported)];
+            remote.kwargs =
+                kwargs.into_iter().map(|(key, text)| (key.to_owned(), text.as_str().into())).collect();
+            remote.into()
+        }
+        ObjectError::Unsupported(objtype) => {
+            let mut remote = remote(OBJECT_EXCEPTIONS, "UnsupportedObjectError");
+            remote.kwargs = Map::from_iter([("objtype".to_owned(), objtype.as_str().into())]);
+            remote.into()
+        }
+        ObjectError::NoKey { .. } => remote(BUILTINS, "KeyError").into(),
+        ObjectError::Unset { .. } => remote(BUILTINS, "NotImplementedError").into(),
+        ObjectError::BadValue { .. } => remote(BUILTINS, "ValueError").into(),
+        ObjectError::NotServed { .. } => no_valid_host(&message),
+    }
+}
+
+impl<E: NovaSchedulerEndpoint> NovaSchedulerServer<E> {
+    async fn select_destinations(&self, request: &Request) -> Result<Box<RawValue>, CallError> {
+        let Args { spec_obj, instance_uuids, return_objects, return_alternates } = request.args().parse()?;
+        let NovaRequestSpec { spec, instance_uuid, num_instances } =
+            request_spec(&spec_obj).map_err(|error| unreadable(&error))?;
+        let named = instance_uuids.filter(|uuids| !uuids.is_empty());
+        let instances =
+            named.as_ref().map_or(num_instances, |uuids| u32::try_from(uuids.len()).unwrap_or(u32::MAX));
+        let args = NovaSelectDestinations {
+            spec,
+            instance_uuids: named.unwrap_or_else(|| instance_uuid.into_iter().collect()),
+            instances,
+            alternates: return_objects && return_alternates,
+        };
+        let selected = self.0.select_destinations(&request.context, args).await?;
+        if return_objects {
+            let row = |row: &Vec<Selection>| row.iter().map(Selection::to_primitive).collect::<Vec<_>>();
+            answer(&selected.iter().map(row).collect::<Vec<_>>())
+        } else {
+            answer(&selected.iter().filter_map(|row| row.first()).map(Selection::to_dict).collect::<Vec<_>>())
+        }
+    }
+}
+
+#[async_trait]
+impl<E: NovaSchedulerEndpoint> Endpoint for NovaSchedulerServer<E> {
+    fn version(&self) -> Version {
+        Version::new(4, 5)
+    }
+
+    fn methods(&self) -> &[&'static str] {
+        &[
+            "select_destinations",
+            "update_aggregates",
+            "delete_aggregate",
+            "update_instance_info",
+            "delete_instance_info",
+            "sync_instance_info",
+        ]
+    }
+
+    async fn dispatch(&self, request: &Request) -> Result<Box<RawValue>, CallError> {
+        match request.method.as_str() {
+            "select_destinations" => self.select_destinations(request).await,
+            _ => answer(&()),
+        }
+    }
+}

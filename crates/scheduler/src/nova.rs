@@ -1,0 +1,99 @@
+//! Placements that Nova's own conductors ask for.
+//!
+//! They are decided, reserved and told to the peers as our own are. Two things differ. Nova asks again when it wants
+//! another answer, so that what an earlier decision holds for the same instances is let go first. And Nova takes
+//! nothing from a decision but the hosts: that nothing fits, or that a report shows the instance elsewhere, is its
+//! exception NoValidHost.
+
+use async_trait::async_trait;
+use novella_filter_scheduler::{Destination, PickLimits};
+use novella_messaging::{CallError, RequestContext};
+use novella_objects::document::NetworkMetadata;
+use novella_objects::{Refusal, SelectDestinations};
+use novella_rpcapi::{
+    NovaSchedulerEndpoint, NovaSelectDestinations, NovaSelection, NumaTopologyLimits, SchedulerEndpoint,
+    SchedulerLimits, no_valid_host,
+};
+use uuid::Uuid;
+
+use crate::manager::{MAX_INSTANCES, SchedulerManager};
+
+#[async_trait]
+impl NovaSchedulerEndpoint for SchedulerManager {
+    async fn select_destinations(
+        &self,
+        context: &RequestContext,
+        args: NovaSelectDestinations,
+    ) -> Result<Vec<Vec<NovaSelection>>, CallError> {
+        let NovaSelectDestinations { mut spec, mut instance_uuids, instances, alternates } = args;
+        // What is asked beyond the limit is refused when it is decided; one more than it is enough for that.
+        let wanted = (instances as usize).min(MAX_INSTANCES + 1);
+        while instance_uuids.len() < wanted {
+            instance_uuids.push(self.env.random.uuid());
+        }
+        spec.instance_uuids = instance_uuids;
+        self.with_hosts(|hosts, _| {
+            for told in hosts.release_instances(&spec.instance_uuids) {
+                self.tell(told);
+            }
+        });
+        let request = SelectDestinations {
+            request_spec: spec.clone(),
+            alternates: if alternates { None } else { Some(0) },
+            ..SelectDestinations::default()
+        };
+        let decision = SchedulerEndpoint::select_destinations(self, context, request).await?;
+        match &decision.refusal {
+            None => {}
+            Some(Refusal::NoValidHost { reason, .. } | Refusal::Conflict { reason, .. }) => {
+                return Err(no_valid_host(reason));
+            }
+        }
+        let (mut core, _) = self.core();
+        let core = &mut *core;
+        let mut selected = Vec::with_capacity(decision.selections.len());
+        for selection in &decision.selections {
+            let names: Vec<_> =
+                std::iter::once(&selection.host).chain(&selection.alternates).map(String::as_str).collect();
+            let told = core.hosts.destinations(&core.engine, &spec, &names);
+            let told = told.map_err(|failure| CallError::BadArguments { reason: failure.to_string() })?;
+            if told.first().is_none_or(|first| first.host != selection.host) {
+                return Err(no_valid_host("The host that was chosen has left the map."));
+            }
+            let network = spec.network_metadata.as_ref();
+            let cell = self.options.nova_cell;
+            selected.push(told.into_iter().map(|host| nova_selection(host, cell, network)).collect());
+        }
+        Ok(selected)
+    }
+}
+
+/// Whole numbers, as Nova's limits are; its conversion cuts off.
+fn whole(limit: f64) -> i64 {
+    limit as i64
+}
+
+fn nova_selection(
+    destination: Destination,
+    cell_uuid: Uuid,
+    network: Option<&NetworkMetadata>,
+) -> NovaSelection {
+    let PickLimits { vcpus, memory_mb, disk_gb, numa_topology } = destination.limits;
+    NovaSelection {
+        compute_node_uuid: destination.uuid.unwrap_or_default(),
+        service_host: destination.host,
+        nodename: destination.nodename,
+        cell_uuid,
+        limits: SchedulerLimits {
+            vcpu: vcpus.map(whole),
+            memory_mb: memory_mb.map(whole),
+            disk_gb: disk_gb.map(whole),
+            numa_topology: numa_topology.map(|limits| NumaTopologyLimits {
+                cpu_allocation_ratio: limits.cpu_allocation_ratio,
+                ram_allocation_ratio: limits.ram_allocation_ratio,
+                network_metadata: network.cloned(),
+            }),
+        },
+        availability_zone: destination.availability_zone,
+    }
+}
