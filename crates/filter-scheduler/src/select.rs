@@ -285,10 +285,12 @@ impl Shape {
         if self.scan.hosts < 2 || self.request.weighers.is_some() {
             return Vec::new();
         }
-        let asked = Asked { spec, image: self.image.clone(), wanted: Wanted::default() };
+        let image = std::mem::take(&mut self.image);
+        let asked = Asked { spec, image, wanted: Wanted::default() };
         let group = self.request.group.as_ref();
         let scene = Scene { asked: &asked, group, options, alive: &self.scan.alive };
         let (weighers, errors) = weighers::compile(&scene, table);
+        self.image = asked.image;
         if !errors.is_empty() || weighers.iter().any(|weigher| weigher.is_computed()) {
             self.forget();
         }
