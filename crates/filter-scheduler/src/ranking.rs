@@ -44,7 +44,8 @@ pub(crate) struct Ranking {
     /// By weigher, by block.
     low: Vec<f32>,
     high: Vec<f32>,
-    /// By weigher, one bit per block: these bounds are tight.
+    /// By weigher, one bit per block: these bounds are tight; the lower one only where the weigher has no `minval`, because
+    /// nothing else is asked of it.
     tight: Vec<u64>,
     /// By block: the largest estimate; infinity if unknown.
     most: Vec<f32>,
