@@ -1,6 +1,6 @@
 # Every command of this project. ARGS goes to the program: make demo ARGS='--for 10s'
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate conformance fuzz bench measure lint
+.PHONY: help demo test simulate conformance fuzz bench measure scale lint
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ bench: ## the benchmarks in memory: report path, placement, host map, envelope (
 
 measure: ## every number of docs/performance.md beside its target, RabbitMQ included (ARGS: names of parts)
 	@scripts/measure.py $(ARGS)
+
+scale: ## a growing fleet on a real RabbitMQ, and in a PostgreSQL table; writes docs/scale.md (SECONDS=60: a short run, which does not)
+	@scripts/scale.py $(if $(SECONDS),--seconds $(SECONDS))
 
 lint: ## formatting, clippy and documentation, warnings refused
 	cargo fmt --all --check

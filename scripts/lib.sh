@@ -71,6 +71,22 @@ apt_install() {
         not_fetched "could not install ${missing[*]}"
 }
 
+listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# Four ports in a row below the range that the kernel hands out by itself: choose_ports DIRECTORY. The first is kept in
+# DIRECTORY/port for the life of what listens there, so that it is found where it was after a restart.
+choose_ports() {
+    local base tries
+    base=$((20000 + $(printf %s "$1" | cksum | cut -d' ' -f1) % 1200 * 10))
+    for ((tries = 0; tries < 50; tries++, base = 20000 + (base - 20000 + 10) % 12000)); do
+        if ! listens "$base" && ! listens $((base + 1)) && ! listens $((base + 2)) && ! listens $((base + 3)); then
+            printf '%s\n' "$base" >"$1/port"
+            return
+        fi
+    done
+    fail "found no four free ports between 20000 and 32000"
+}
+
 # The mirror this machine itself is configured with.
 debian_mirror() {
     local codename

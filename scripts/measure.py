@@ -34,6 +34,7 @@ import urllib.error
 import urllib.request
 
 import plot
+import proc
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BINARIES = ROOT / "target" / "release"
@@ -73,8 +74,7 @@ class Daemon:
 
     def memory(self, field="VmRSS"):
         """Resident memory in bytes; VmHWM is the highest so far."""
-        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
-        return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024
+        return proc.memory(self.process.pid, field)
 
     def threads(self):
         return len(os.listdir(f"/proc/{self.process.pid}/task"))
@@ -84,10 +84,8 @@ class Daemon:
         return sum(os.readlink(fd).startswith("socket:") for fd in fds.iterdir())
 
     def cpu(self):
-        """Seconds of CPU time used, by threads that have ended too; in steps of the kernel's tick, 10 ms."""
-        stat = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8")
-        user, system = stat.rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        """Seconds of CPU time used."""
+        return proc.cpu(self.process.pid)
 
     def said(self, words):
         return self.process.poll() is None and words in self.output()
@@ -134,6 +132,19 @@ def run(command, **options):
     if done.returncode != 0:
         raise Failed(f"{' '.join(map(str, command))} ended with {done.returncode}")
     return done.stdout
+
+
+def undisturbed(command, **options):
+    """Runs a command that starts or ends something: an interrupt waits until it is done, so that nothing is left half way."""
+    waiting, signals = [], (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(one, lambda number, _: waiting.append(number)) for one in signals]
+    try:
+        return run(command, start_new_session=True, **options)
+    finally:
+        for one, handler in zip(signals, before):
+            signal.signal(one, handler)
+        for number in waiting[:1]:
+            signal.raise_signal(number)
 
 
 def bench(package, name):

@@ -116,3 +116,14 @@ async fn a_question_that_did_not_get_through_is_not_waited_for_in_vain() {
     cluster.ready("s1").await;
     assert_eq!(cluster.view("s1").await.len(), 6, "each host has reported once within the interval");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_way_of_every_report_from_its_agent_into_the_map_is_timed() {
+    let cluster = Cluster::of(21, 3).await;
+    sleep(REPORT_INTERVAL * 3).await;
+    let metric = |name: &str| cluster.metric("s1", &format!("novella_scheduler_{name}"));
+    let accepted = metric("reports_total{outcome=\"accepted\"}");
+    assert!(accepted >= 9, "{accepted}");
+    assert_eq!(metric("report_lag_seconds_count"), accepted);
+    assert_eq!(metric("report_lag_seconds_bucket{le=\"+Inf\"}"), accepted);
+}

@@ -1,10 +1,12 @@
 //! `novella swarm`: thousands of agents with made-up hosts, against a real broker.
 //!
 //! Each is the agent that hosts run, with its own identity, channel and exclusive queue; only the driver is fake, and
-//! some thousands share a connection. It answers what design questions cannot: what a fleet does to this broker and
-//! these schedulers. Progress and rates are talk and go to standard error; the summary is the data.
+//! some thousands share a connection, unless each is given its own. It answers what design questions cannot: what a fleet
+//! does to this broker and these schedulers, and how long placements take meanwhile. Progress and rates are talk and go to
+//! standard error; the summary is the data.
 
 mod meter;
+mod placements;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,11 +14,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use novella_compute_agent::{Agent, AgentConfig, IDENTITY_FILE, Standing};
 use novella_messaging::rabbit::RabbitTransport;
-use novella_messaging::{ConnectionState, Transport};
+use novella_messaging::{CallOptions, ConnectionState, RpcClient, Transport, TransportUrl};
+use novella_rpcapi::SchedulerApi;
 use novella_service::config::{Sources, load};
 use novella_service::exit::Failure;
 use novella_service::shutdown::Shutdown;
@@ -33,8 +36,9 @@ use crate::output::{Cell, Console, Format, OutputArgs, object, plain};
 use crate::settings::CliSettings;
 use crate::units;
 use meter::Metered;
+use placements::{Answered, Answers, Asker};
 
-/// Agents that start, or stop, at the same time. More would only queue up at the broker.
+/// Agents that start, or stop, and connections that open at the same time. More would only queue up at the broker.
 const AT_ONCE: usize = 256;
 /// How long one agent may wait for its queue.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -51,17 +55,22 @@ const LOGGED: Duration = Duration::from_secs(5);
 #[command(after_help = "Examples:
   novella swarm --hosts 1000 --interval 10s
   novella swarm --hosts 10000 --interval 30s --connections 16 --for 5m -f json
-  novella swarm --hosts 100 --agent-config numa.toml    hosts with NUMA nodes, PCI devices, ...")]
+  novella swarm --hosts 100 --agent-config numa.toml    hosts with NUMA nodes, PCI devices, ...
+  novella swarm --hosts 500 --connections 500           a connection for each agent, as hosts have
+  novella swarm --hosts 0 --placements 20 --for 30s     only placements, for a fleet that is there")]
 pub struct SwarmArgs {
     /// How many agents
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=200_000))]
     pub hosts: u32,
     /// Time between the reports of one agent
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
     pub interval: Duration,
     /// Connections that the agents share
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     pub connections: u32,
+    /// Placements asked for per second meanwhile, on a connection of their own; nothing is held
+    #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub placements: Option<u32>,
     /// End after this time, counted from when all run; without it, run until Ctrl-C
     #[arg(long = "for", value_name = "TIME", value_parser = units::parse_duration)]
     pub duration: Option<Duration>,
@@ -100,6 +109,7 @@ struct Summary {
     confirm_p50_ms: Option<f64>,
     confirm_p99_ms: Option<f64>,
     confirm_max_ms: f64,
+    placements: Option<Answered>,
 }
 
 /// Runs the swarm to its end and writes the summary.
@@ -121,10 +131,16 @@ pub async fn run(
     }
     let files = args.agent_config.iter().cloned().collect();
     let agents = load::<AgentConfig>(&Sources { files, ..Sources::default() })?.config;
-    let connections = connect(args, settings, &env).await?;
+    let connections = if args.hosts == 0 { Vec::new() } else { connect(args, settings, &env).await? };
+    let mut asking = match args.placements {
+        Some(rate) => Some(Asking::connect(rate, settings, &env).await?),
+        None => None,
+    };
     console.note(&format!("starting {} agents over {} connections", args.hosts, args.connections));
     let agent_config = agent_config(agents, args, settings);
-    let swarm = Swarm { args, agent_config, env, connections, times: Arc::new(Histogram::default()) };
+    let answers = asking.as_ref().map(|asking| asking.asker.answers());
+    let swarm =
+        Swarm { args, agent_config, env, connections, times: Arc::new(Histogram::default()), answers };
     let began = Instant::now();
     let (agents, failed) = swarm.start(shutdown).await;
     let start_s = began.elapsed().as_secs_f64();
@@ -141,10 +157,18 @@ pub async fn run(
     let measured = Instant::now();
     let before = Totals::of(&agents);
     if failed.is_none() {
-        swarm.watch(&agents, shutdown, console).await;
+        let watching = swarm.watch(&agents, shutdown, console);
+        match &mut asking {
+            Some(asking) => asking.asker.during(watching).await,
+            None => watching.await,
+        }
     }
-    let totals = Totals::of(&agents).since(before);
-    let summary = swarm.summary(agents.len() as u32, start_s, measured.elapsed(), totals);
+    let (totals, measured) = (Totals::of(&agents).since(before), measured.elapsed());
+    if let Some(asking) = asking {
+        asking.asker.finish().await;
+        asking.transport.close(Instant::now() + GRACE).await;
+    }
+    let summary = swarm.summary(agents.len() as u32, start_s, measured, totals);
     swarm.stop(agents).await;
     match failed {
         Some(failure) => Err(failure.into()),
@@ -161,15 +185,39 @@ async fn connect(
     env: &Env,
 ) -> anyhow::Result<Vec<Arc<RabbitTransport>>> {
     let url = transport_url(settings)?;
-    let mut connections = Vec::with_capacity(args.connections as usize);
-    for index in 0..args.connections {
-        let name = format!("novella swarm {}/{}", index + 1, args.connections);
-        connections.push(RabbitTransport::start(rabbit_options(&url, name, env)?));
+    let connecting = stream::iter(0..args.connections)
+        .map(|index| open(&url, format!("novella swarm {}/{}", index + 1, args.connections), settings, env));
+    connecting.buffered(AT_ONCE).try_collect().await
+}
+
+/// One connection, when it is there.
+async fn open(
+    url: &TransportUrl,
+    name: String,
+    settings: &CliSettings,
+    env: &Env,
+) -> anyhow::Result<Arc<RabbitTransport>> {
+    let connection = RabbitTransport::start(rabbit_options(url, name, env)?);
+    connected(connection.state(), url, url.hosts.len(), settings.timeout).await?;
+    Ok(connection)
+}
+
+/// Who asks for placements, and by which connection.
+struct Asking {
+    asker: Asker,
+    transport: Arc<RabbitTransport>,
+}
+
+impl Asking {
+    async fn connect(per_second: u32, settings: &CliSettings, env: &Env) -> anyhow::Result<Self> {
+        let transport =
+            open(&transport_url(settings)?, "novella placements".to_owned(), settings, env).await?;
+        let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
+        let api = SchedulerApi::new(client, &settings.control_exchange);
+        let options = CallOptions { mandatory: true, ..CallOptions::new(settings.timeout) };
+        let random = Random::from_seed(env.random.fork("placements"));
+        Ok(Self { asker: Asker::new(api, options, per_second, random), transport })
     }
-    for connection in &connections {
-        connected(connection.state(), &url, url.hosts.len(), settings.timeout).await?;
-    }
-    Ok(connections)
 }
 
 /// The operator's settings of each agent, but for what the swarm itself was told.
@@ -188,6 +236,7 @@ struct Swarm<'a> {
     env: Env,
     connections: Vec<Arc<RabbitTransport>>,
     times: Arc<Histogram>,
+    answers: Option<Arc<Answers>>,
 }
 
 impl Swarm<'_> {
@@ -302,8 +351,12 @@ impl Swarm<'_> {
 
     fn line(&self, agents: usize, total: Totals, recent: Totals, time: Duration) -> String {
         let latency = |share| self.times.quantile(share).map_or_else(|| "-".to_owned(), units::latency);
+        let answers = self.answers.as_ref().map_or_else(String::new, |answers| {
+            let shown = |share| answers.quantile(share).map_or_else(|| "-".to_owned(), units::latency);
+            format!("  placements p50 {} p99 {}", shown(0.5), shown(0.99))
+        });
         format!(
-            "{agents} agents  {}/{} connections  {:.1} reports/s  {} failures  confirm p50 {} p99 {}",
+            "{agents} agents  {}/{} connections  {:.1} reports/s  {} failures  confirm p50 {} p99 {}{answers}",
             self.connected(),
             self.connections.len(),
             recent.reports as f64 / time.as_secs_f64().max(0.001),
@@ -328,6 +381,7 @@ impl Swarm<'_> {
             confirm_p50_ms: self.times.quantile(0.5).map(ms),
             confirm_p99_ms: self.times.quantile(0.99).map(ms),
             confirm_max_ms: ms(self.times.max()),
+            placements: self.answers.as_ref().map(|answers| answers.summary()),
         }
     }
 
@@ -399,7 +453,7 @@ fn write_summary(summary: &Summary, format: SwarmFormat, console: &mut Console<'
         return object(summary, &args, console);
     }
     let ms = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms"));
-    let rows = [
+    let mut rows = vec![
         ("swarm", format!("{} agents over {} connections", summary.agents, summary.connections)),
         ("started in", format!("{:.1} s", summary.start_s)),
         ("ran", format!("{:.1} s", summary.seconds)),
@@ -421,6 +475,18 @@ fn write_summary(summary: &Summary, format: SwarmFormat, console: &mut Console<'
             ),
         ),
     ];
+    if let Some(placements) = &summary.placements {
+        let Answered { answered, refused, failed, p50_ms, p99_ms, max_ms } = placements;
+        rows.push((
+            "placements",
+            format!(
+                "{answered} answered, {refused} of them refused, {failed} without an answer; p50 {}, p99 {}, longest \
+                 {max_ms:.2} ms",
+                ms(*p50_ms),
+                ms(*p99_ms)
+            ),
+        ));
+    }
     let rows = rows.into_iter().map(|(name, value)| vec![Cell::text(name), Cell::text(value)]).collect();
     write!(console.out, "{}", plain(&[], rows, console.style))?;
     Ok(console.out.flush()?)

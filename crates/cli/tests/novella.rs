@@ -246,6 +246,13 @@ async fn an_operator_sees_and_places_on_a_swarm_over_a_real_broker() {
     assert_eq!(run(format!("ping {prefix}nobody")).await.0, 7);
     assert_eq!(run(format!("release {} -f json", placed["decision_id"].as_str().expect("an id"))).await.0, 0);
 
+    let (code, out, err) = run("swarm --hosts 0 --placements 50 --for 1s -f json".to_owned()).await;
+    assert_eq!(code, 0, "{err}");
+    let asked: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let placements = &asked["placements"];
+    assert!(placements["answered"].as_u64() > Some(20) && placements["p99_ms"].is_number(), "{asked}");
+    assert_eq!((asked["agents"].as_u64(), placements["failed"].as_u64()), (Some(0), Some(0)), "{asked}");
+
     let stopped =
         Command::new("kill").args(["-INT", &swarm.id().to_string()]).status().expect("kill(1) starts");
     assert!(stopped.success());

@@ -12,6 +12,7 @@ mod capacity;
 pub mod config;
 mod decisions;
 mod explain;
+mod lag;
 mod lifecycle;
 mod manager;
 mod metrics;

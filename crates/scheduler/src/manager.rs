@@ -31,6 +31,7 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::decisions::Decisions;
+use crate::lag::ReportLag;
 use crate::policy::{PolicySource, PolicyState};
 use crate::snapshots::Snapshots;
 
@@ -135,6 +136,7 @@ pub struct SchedulerManager {
     run: u32,
     next_decision: AtomicU64,
     refusals: Refusals,
+    pub(crate) report_lag: ReportLag,
     /// See [`RequestCounters`].
     pub requests: RequestCounters,
 }
@@ -165,6 +167,7 @@ impl SchedulerManager {
             env,
             next_decision: AtomicU64::new(0),
             refusals: Refusals::default(),
+            report_lag: ReportLag::default(),
             requests: RequestCounters::default(),
         };
         (Arc::new(manager), reserves)
@@ -447,6 +450,8 @@ impl ReportSink for SchedulerManager {
                 }
             }
         }
+        drop(core);
+        self.report_lag.record(reports, self.env.clock.wall());
     }
 
     fn bad_report(&self, context: &RequestContext, reason: &CallError) {

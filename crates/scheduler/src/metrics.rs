@@ -12,6 +12,9 @@ use crate::manager::{SchedulerManager, count_by_state};
 
 /// Registers the scheduler's metrics.
 pub fn register(metrics: &Metrics, manager: &Arc<SchedulerManager>, server: &Arc<RpcServer>) {
+    let help =
+        "Seconds from the building of a report to its being in the map, by the wall clocks of both ends";
+    metrics.register("scheduler_report_lag_seconds", help, manager.report_lag.0.clone());
     let map = Arc::downgrade(manager);
     metrics.sampled("scheduler", move |out| {
         let Some(manager) = map.upgrade() else { return };

@@ -1,0 +1,143 @@
+//! Placements asked while a swarm reports: at a steady rate, however long the answers take.
+//!
+//! A question's time runs from when it was due, so that an asker who falls behind is seen in the times and not in a
+//! lower rate. Nothing is held: the fleet is the same at the end. The sizes asked for change from one question to the
+//! next, because a scheduler answers a repeated one faster.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use novella_messaging::{CallOptions, RpcError};
+use novella_objects::{Decision, Flavor, RequestSpec, SelectDestinations};
+use novella_rpcapi::SchedulerApi;
+use novella_service::Random;
+use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::histogram::Histogram;
+
+/// Questions without an answer at most; further ones wait, and their time runs.
+const UNDER_WAY: usize = 1024;
+/// CPUs, GiB of memory and GiB of disk of what is asked for, in turn.
+const SIZES: [(u32, u64, u64); 4] = [(1, 2, 10), (2, 4, 20), (4, 8, 40), (8, 16, 80)];
+
+/// Asks, and keeps what came of it.
+pub struct Asker {
+    api: SchedulerApi,
+    options: CallOptions,
+    per_second: u32,
+    random: Random,
+    under_way: FuturesUnordered<BoxFuture<'static, (Instant, Result<Decision, RpcError>)>>,
+    answers: Arc<Answers>,
+}
+
+/// What came of the questions.
+#[derive(Default)]
+pub struct Answers {
+    times: Histogram,
+    refused: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// The same, for the summary.
+#[derive(Debug, Serialize)]
+pub struct Answered {
+    /// Questions that were answered.
+    pub answered: u64,
+    /// Of these, with no host.
+    pub refused: u64,
+    /// Questions without an answer in time.
+    pub failed: u64,
+    /// Within which half of the answers came.
+    pub p50_ms: Option<f64>,
+    /// Within which 99 of 100 came.
+    pub p99_ms: Option<f64>,
+    /// The longest.
+    pub max_ms: f64,
+}
+
+impl Asker {
+    /// Asks nothing yet.
+    pub fn new(api: SchedulerApi, options: CallOptions, per_second: u32, random: Random) -> Self {
+        let answers = Arc::new(Answers::default());
+        Self { api, options, per_second, random, under_way: FuturesUnordered::new(), answers }
+    }
+
+    /// What came of it so far.
+    pub fn answers(&self) -> Arc<Answers> {
+        self.answers.clone()
+    }
+
+    /// Asks as long as `work` goes on.
+    pub async fn during(&mut self, work: impl Future<Output = ()>) {
+        tokio::pin!(work);
+        let mut due = tokio::time::interval(Duration::from_secs(1) / self.per_second);
+        due.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        loop {
+            tokio::select! { biased;
+                () = &mut work => return,
+                Some((since, answer)) = self.under_way.next() => self.answers.count(since, answer),
+                since = due.tick(), if self.under_way.len() < UNDER_WAY => self.ask(since),
+            }
+        }
+    }
+
+    /// Waits for the answers that are still to come; each has its deadline.
+    pub async fn finish(mut self) {
+        while let Some((since, answer)) = self.under_way.next().await {
+            self.answers.count(since, answer);
+        }
+    }
+
+    fn ask(&self, since: Instant) {
+        let number = self.random.u64();
+        let (vcpus, memory_gb, root_gb) = SIZES[(number % SIZES.len() as u64) as usize];
+        let flavor = Flavor { vcpus, memory_mb: memory_gb * 1024, root_gb, ..Flavor::default() };
+        let request_spec = RequestSpec {
+            instance_uuids: vec![self.random.uuid()],
+            flavor,
+            attempt: 1,
+            ..RequestSpec::default()
+        };
+        let request = SelectDestinations { request_spec, dry_run: true, ..SelectDestinations::default() };
+        let (api, options) = (self.api.clone(), self.options.clone());
+        self.under_way
+            .push(Box::pin(async move { (since, api.select_destinations(&request, options).await) }));
+    }
+}
+
+impl Answers {
+    fn count(&self, since: Instant, answer: Result<Decision, RpcError>) {
+        match answer {
+            Ok(decision) => {
+                self.times.record(since.elapsed());
+                self.refused.fetch_add(u64::from(decision.refusal.is_some()), Ordering::Relaxed);
+            }
+            Err(_) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The time within which this share (0 to 1) of the answers came.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        self.times.quantile(share)
+    }
+
+    /// All of it.
+    pub fn summary(&self) -> Answered {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        Answered {
+            answered: self.times.count(),
+            refused: self.refused.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            p50_ms: self.quantile(0.5).map(ms),
+            p99_ms: self.quantile(0.99).map(ms),
+            max_ms: ms(self.times.max()),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! How long reports take from the agent to the map: built there, published, queued at the broker, read and applied.
+//!
+//! Measured by two wall clocks, the sender's, in milliseconds, and this machine's: between hosts whose clocks differ it
+//! shows the difference as well. It is shown and never decided upon. Reports without a time of ours are left out.
+
+use std::time::SystemTime;
+
+use novella_objects::UpdateServiceCapabilities;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+/// Bounds from 1 ms to 93 s, each 1.41 times the one before: from a bus without load to reports older than their TTL.
+const BUCKETS: u16 = 34;
+
+/// Counts of reports by their lag; clones share them.
+#[derive(Debug, Clone)]
+pub struct ReportLag(pub(crate) Histogram);
+
+impl Default for ReportLag {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(0.001, std::f64::consts::SQRT_2, BUCKETS)))
+    }
+}
+
+impl ReportLag {
+    /// Counts reports that are in the map `now`. A sender whose clock is ahead counts as no lag.
+    pub fn record(&self, reports: &[UpdateServiceCapabilities<'_>], now: SystemTime) {
+        let all = reports.iter().flat_map(|report| &report.capabilities.0);
+        for novella in all.filter_map(|capabilities| capabilities.novella.as_deref()) {
+            if let Ok(sent) = humantime::parse_rfc3339(&novella.sent_at) {
+                self.0.observe(now.duration_since(sent).unwrap_or_default().as_secs_f64());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use novella_objects::{Capabilities, CapabilitiesList, NovellaReport};
+    use novella_service::Metrics;
+
+    use super::*;
+
+    fn report(sent_at: Option<&str>) -> UpdateServiceCapabilities<'_> {
+        let novella = sent_at
+            .map(|sent_at| Box::new(NovellaReport { sent_at: Cow::Borrowed(sent_at), ..Default::default() }));
+        UpdateServiceCapabilities {
+            service_name: "compute".into(),
+            host: "h".into(),
+            capabilities: CapabilitiesList(vec![Capabilities { novella, ..Default::default() }]),
+        }
+    }
+
+    #[test]
+    fn lags_are_counted_in_their_buckets_and_reports_without_a_time_are_not() {
+        let lag = ReportLag::default();
+        let metrics = Metrics::new();
+        metrics.register("lag", "Lag", lag.0.clone());
+        let now = UNIX_EPOCH + Duration::from_millis(10_000);
+        let reports = [
+            report(Some("1970-01-01T00:00:09.997Z")),
+            report(Some("1970-01-01T00:00:08.500Z")),
+            report(Some("1970-01-01T00:00:11.000Z")),
+            report(Some("yesterday")),
+            report(None),
+        ];
+        lag.record(&reports, now);
+        let text = metrics.encode().unwrap();
+        assert!(text.contains("novella_lag_sum 1.503\n") && text.contains("novella_lag_count 3\n"), "{text}");
+        assert!(text.contains("novella_lag_bucket{le=\"0.001\"} 1\n"), "a clock ahead is no lag: {text}");
+    }
+}

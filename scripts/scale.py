@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""How far the design goes on one machine: a fleet on a real RabbitMQ, and the same fleet in a PostgreSQL table.
+
+    scripts/scale.py [--seconds S]     make scale [SECONDS=S]
+
+Parts, each with a share of the time that is left, each up the same ladder of hosts:
+
+    60s, 10s, 1s   `novella swarm` reports every 60, 10 and 1 s over shared connections to one and to two schedulers
+    own            every 10 s, a connection for each agent, as hosts have
+    table          one upsert per report at the same rates, the fleet read for each placement (scripts/postgres.sh)
+
+Every row goes to target/scale/rows.json and rows.tsv. A whole run, which is one without --seconds, also writes the tables
+and plots of docs/scale.md; it takes twenty minutes. What cannot be had is named, and the run fails: nothing is skipped.
+Broker, database and fleet are private ones and end with the run, however it ends.
+"""
+
+import argparse
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import scale_bus
+import scale_page
+import scale_table
+from measure import ROOT, Failed, build
+
+WHOLE_RUN = 1150  # seconds of measuring, so that a run ends within twenty minutes
+WINDOWS = (3, 6)  # seconds that one step is looked at, shortest and longest
+# Of the time, in parts: where most hosts must start, most is needed.
+SHARES = {"60s": 5, "10s": 6, "1s": 5, "own": 4, "table": 4}
+PLACEMENTS = 10  # asked for per second meanwhile
+RESULTS = ROOT / "target" / "scale"
+PRIORITY = -10  # other work on the machine shall not be measured
+
+
+class Budget:
+    """Time for one part."""
+
+    def __init__(self, seconds):
+        self.until = time.monotonic() + seconds
+
+    def left(self):
+        return self.until - time.monotonic()
+
+
+def measure(options, seconds):
+    """Rows of all parts, and why each ended."""
+    rows, ended, shares = [], {}, dict(SHARES)
+    with scale_bus.Broker() as broker:
+        everything = Budget(seconds)
+
+        def part(climb):
+            name = next(iter(shares))
+            print(f"\n== {name}: load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+            share = everything.left() / sum(shares.values()) * shares.pop(name)
+            more, ended[name] = climb(name, Budget(share))
+            rows.extend(more)
+            write_results(rows, ended)
+            print(f"{name}: {ended[name]}", flush=True)
+            if not more:
+                raise Failed(f"part {name} has no figure: {ended[name]}")
+
+        for interval, own in ((60, False), (10, False), (1, False), (10, True)):
+            if rows and options.whole:
+                broker.start()
+            part(lambda name, budget: scale_bus.climb(name, broker, options, budget, interval, own))
+    part(lambda _, budget: scale_table.climb(options, budget))
+    return rows, ended
+
+
+def write_results(rows, ended):
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "rows.json").write_text(json.dumps({"rows": rows, "ended": ended}, indent=1), encoding="utf-8")
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [columns, *([row.get(column) for column in columns] for row in rows)]
+    lines = ["\t".join("-" if cell is None else f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in line) for line in cells]
+    (RESULTS / "rows.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def raise_limits():
+    """The open files that this run may have: a fleet with a connection each needs one per host, twice."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard > soft:
+        print(f"open files: {soft:,} raised to {hard:,}")
+    try:
+        os.nice(PRIORITY - os.nice(0))
+    except PermissionError:
+        print("measured without priority, which only root may take: other work on the machine counts against the figures")
+    return hard
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--seconds", type=int, help="time for all parts together; a whole run without it")
+    arguments.add_argument("--page", action="store_true", help="only write docs/scale.md anew from target/scale/rows.json")
+    asked = arguments.parse_args()
+    if asked.page:
+        scale_page.write(json.loads((RESULTS / "rows.json").read_text(encoding="utf-8")))
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    os.environ.setdefault("NOVELLA_TEST_DIR", str(ROOT / "target" / "scale-env"))
+    seconds = asked.seconds or WHOLE_RUN
+    window = min(max(seconds // 40, WINDOWS[0]), WINDOWS[1])
+    try:
+        build()
+        options = SimpleNamespace(whole=asked.seconds is None, window=window, placements=PLACEMENTS, files=raise_limits())
+        rows, ended = measure(options, seconds)
+        if asked.seconds is None:
+            scale_page.write({"rows": rows, "ended": ended})
+        for name, why in ended.items():
+            print(f"{name:6} {why}")
+        return 0
+    except Failed as failure:
+        print(f"scale.py: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
