@@ -12,7 +12,7 @@
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use hashbrown::DefaultHashBuilder;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use novella_objects::{Flavor, Image, RequestSpec};
 
 use crate::devices::Wanted;
@@ -25,7 +25,7 @@ use crate::ranking::Ranking;
 use crate::scan::Scan;
 use crate::weights::Weigher;
 
-/// Most shapes that are kept. Beyond some dozens a request costs more to find than to look at a small fleet anew.
+/// Most shapes that are kept; all are looked at to find the oldest.
 pub(crate) const MAX_SHAPES: usize = 128;
 
 /// Most bytes that the scans of all shapes take together, but for the one in use: 6 shapes of a million hosts.
@@ -141,9 +141,11 @@ impl Shape {
 /// The shapes that are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Shapes {
-    /// One for each shape, apart from them: all are looked at to find one.
+    /// One for each shape, apart from them: all are looked at to find the oldest.
     entries: Vec<Entry>,
     shapes: Vec<Shape>,
+    /// Where the shape of a request is, by its hash.
+    places: HashTable<usize>,
     clock: u64,
     /// The one asked for last, whose size may have changed since.
     last: usize,
@@ -164,10 +166,7 @@ impl Shapes {
     pub(crate) fn of(&mut self, spec: &RequestSpec) -> &mut Shape {
         self.clock += 1;
         let hash = hash(&self.hasher, spec);
-        let is_it =
-            |entry: &Entry, shape: &Shape| entry.hash == hash && entry.used > 0 && same(&shape.key, spec);
-        let mut places = self.entries.iter().zip(&self.shapes);
-        let known = places.position(|(entry, shape)| is_it(entry, shape));
+        let known = self.places.find(hash, |at| same(&self.shapes[*at].key, spec)).copied();
         let at = known.unwrap_or_else(|| self.add(hash, spec));
         self.entries[at].used = self.clock;
         self.last = at;
@@ -186,19 +185,29 @@ impl Shapes {
         } else {
             self.oldest().unwrap_or(0)
         };
-        self.bytes -= self.entries[at].bytes;
+        self.remove(at);
         self.entries[at] = Entry { hash, used: self.clock, bytes: 0 };
+        self.places.insert_unique(hash, at, |at| self.entries[*at].hash);
         while self.bytes > MAX_BYTES
             && let Some(oldest) = self.oldest().filter(|oldest| *oldest != at)
         {
-            self.bytes -= self.entries[oldest].bytes;
-            (self.entries[oldest], self.shapes[oldest]) = (Entry::default(), Shape::default());
+            self.remove(oldest);
+            self.shapes[oldest] = Shape::default();
         }
         // The memory of one that goes is the new one's.
         let shape = &mut self.shapes[at];
         shape.key = key(spec);
         shape.forget();
         at
+    }
+
+    /// What is here is no longer found.
+    fn remove(&mut self, at: usize) {
+        let entry = std::mem::take(&mut self.entries[at]);
+        self.bytes -= entry.bytes;
+        if let Ok(place) = self.places.find_entry(entry.hash, |place| *place == at) {
+            place.remove();
+        }
     }
 
     /// Where the shape is that was not asked for longest, or one that is gone.
