@@ -33,12 +33,8 @@ pub(crate) struct Scan {
     counts: Vec<u8>,
     /// The sums of these.
     totals: Vec<u32>,
-    /// By filter that compares numbers, by block: its nearest miss, or [`NO_MISS`], or more than that.
-    nearest: Vec<i64>,
-    /// By filter that compares numbers, one bit per block: that is more than its nearest miss.
-    bounds: Vec<u64>,
-    /// The largest of each, and whether its block has lost it.
-    best: Vec<(i64, bool)>,
+    /// By filter that compares numbers.
+    misses: Vec<Misses>,
     /// By steady filter, by block: what is known of its verdicts.
     verdicts: Vec<Verdicts>,
     /// One bit per block with a host that some filter could not decide about: errors are told anew to each request.
@@ -52,6 +48,64 @@ struct Asked {
     at: u16,
     /// Its place among the steady ones, if it is one.
     steady: Option<u16>,
+    /// Its place among those that compare numbers, if it is one.
+    compares: Option<u16>,
+}
+
+/// The nearest misses of a filter that compares numbers.
+#[derive(Debug, Default)]
+struct Misses {
+    /// By block: its nearest, or [`NO_MISS`], or more than that.
+    nearest: Vec<i64>,
+    /// One bit per block: that is more than its nearest.
+    bounds: Vec<u64>,
+    /// The largest of all.
+    best: i64,
+    /// Its block has lost it.
+    lost: bool,
+}
+
+impl Misses {
+    fn start(&mut self, blocks: usize) {
+        refill(&mut self.nearest, blocks, NO_MISS);
+        refill(&mut self.bounds, blocks.div_ceil(BLOCK), 0);
+        (self.best, self.lost) = (NO_MISS, false);
+    }
+
+    /// How much room a miss of this block must have to be of interest: as much in an earlier block is nearer.
+    fn interesting(&self, block: usize) -> i32 {
+        let Some((row, room)) = unpack(self.best) else { return i32::MIN };
+        room.saturating_add(i32::from(row.index() / BLOCK < block))
+    }
+
+    /// Takes what the filter noted of a block.
+    fn note(&mut self, block: usize, tally: &Tally) {
+        let (word, bit) = (&mut self.bounds[block / BLOCK], 1 << (block % BLOCK));
+        let miss = match tally.bound {
+            Some(room) => {
+                *word |= bit;
+                pack((Row((block * BLOCK) as u32), room))
+            }
+            None => {
+                *word &= !bit;
+                tally.nearest.map_or(NO_MISS, pack)
+            }
+        };
+        let before = std::mem::replace(&mut self.nearest[block], miss);
+        if miss >= self.best && tally.bound.is_none() {
+            self.best = miss;
+        } else {
+            self.lost |= before == self.best && self.best != NO_MISS;
+        }
+    }
+
+    /// Looks for the nearest miss over all blocks. Returns the block that may have it, if only a bound is known of that.
+    fn find_best(&mut self) -> Option<usize> {
+        let misses = self.nearest.iter().copied().enumerate();
+        let (block, best) = misses.fold((0, NO_MISS), |best, miss| if miss.1 > best.1 { miss } else { best });
+        (self.best, self.lost) = (best, false);
+        (self.bounds[block / BLOCK] >> (block % BLOCK) & 1 == 1).then_some(block)
+    }
 }
 
 /// One bit per host of a block.
@@ -86,7 +140,7 @@ impl Scan {
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.alive)
             + size_of_val(&*self.counts)
-            + size_of_val(&*self.nearest)
+            + self.misses.iter().map(|misses| size_of_val(&*misses.nearest)).sum::<usize>()
             + size_of_val(&*self.verdicts)
     }
 
@@ -123,30 +177,22 @@ impl Scan {
         }
         self.seen = Some(table.stamps.revision);
         self.hosts = self.totals[self.asked.len()];
-        for at in 0..self.best.len() {
-            while self.best[at].1 {
-                self.find_best(table, sieve, at);
+        for at in 0..self.misses.len() {
+            while self.misses[at].lost {
+                if let Some(block) = self.misses[at].find_best() {
+                    self.misses[at].best = NO_MISS; // now everything is of interest
+                    self.look(table, sieve, block, false);
+                    self.misses[at].lost = true;
+                }
             }
         }
-        let (mut stage, mut amounts) = (0, self.best.iter());
+        let (mut stage, mut misses) = (0, self.misses.iter());
         for (filter, tally) in sieve.filters.iter().zip(&mut self.tallies) {
             tally.hosts_in = self.totals[stage];
             stage += usize::from(!filter.passes_all());
             tally.hosts_out = self.totals[stage];
-            tally.nearest = filter.measure().and_then(|_| amounts.next()).and_then(|(best, _)| unpack(*best));
-        }
-    }
-
-    /// Looks for the nearest miss over all blocks, or finds out more about the block that may have it.
-    fn find_best(&mut self, table: &HostTable, sieve: &mut Sieve<'_>, at: usize) {
-        let blocks = self.alive.len();
-        let misses = self.nearest[at * blocks..(at + 1) * blocks].iter().copied().enumerate();
-        let best = misses.fold((0, NO_MISS), |best, miss| if miss.1 > best.1 { miss } else { best });
-        self.best[at] = (best.1, false);
-        if self.bounds[at * blocks.div_ceil(BLOCK) + best.0 / BLOCK] >> (best.0 % BLOCK) & 1 == 1 {
-            self.best[at] = (NO_MISS, true); // now everything is of interest
-            self.look(table, sieve, best.0, false);
-            self.best[at].1 = true;
+            tally.nearest =
+                filter.measure().and_then(|_| misses.next()).and_then(|misses| unpack(misses.best));
         }
     }
 
@@ -158,24 +204,24 @@ impl Scan {
     }
 
     fn start(&mut self, blocks: usize, filters: &[Filter]) {
-        let amounts = filters.iter().filter(|filter| filter.measure().is_some()).count();
         refill(&mut self.alive, blocks, 0);
         self.asked.clear();
-        let mut steady = 0..;
-        self.asked.extend(
-            (0..).zip(filters).filter(|(_, filter)| !filter.passes_all()).map(|(at, filter)| Asked {
+        let (mut steady, mut compares) = (0.., 0..);
+        self.asked.extend((0..).zip(filters).filter(|(_, filter)| !filter.passes_all()).map(
+            |(at, filter)| Asked {
                 at,
                 steady: if filter.is_steady() { steady.next() } else { None },
-            }),
-        );
+                compares: filter.measure().and_then(|_| compares.next()),
+            },
+        ));
+        let compares = self.asked.iter().filter(|asked| asked.compares.is_some()).count();
+        self.misses.resize_with(compares, Misses::default);
+        self.misses.iter_mut().for_each(|misses| misses.start(blocks));
         let steady = self.asked.iter().filter(|asked| asked.steady.is_some()).count();
         refill(&mut self.verdicts, steady * blocks, Verdicts::default());
         let stages = 1 + self.asked.len();
         refill(&mut self.counts, blocks * stages, 0);
         refill(&mut self.totals, stages, 0);
-        refill(&mut self.nearest, blocks * amounts, NO_MISS);
-        refill(&mut self.bounds, blocks.div_ceil(BLOCK) * amounts, 0);
-        refill(&mut self.best, amounts, (NO_MISS, false));
         refill(&mut self.erring, blocks.div_ceil(BLOCK), 0);
     }
 
@@ -192,19 +238,15 @@ impl Scan {
         let mut alive = table.columns.present[block] & sieve.named.map_or(u64::MAX, |named| named[block]);
         let mut count = alive.count_ones() as u8;
         note(0, count);
-        let (mut amounts, mut errors) = (0, false);
+        let mut errors = false;
         for (stage, asked) in self.asked.iter().enumerate() {
             let at = usize::from(asked.at);
             let (filter, tally) = (&mut sieve.filters[at], &mut self.tallies[at]);
-            (tally.nearest, tally.bound) = (None, None);
+            let misses = asked.compares.map(|compares| &mut self.misses[usize::from(compares)]);
             let known = tally.errors;
-            let compares = filter.measure().is_some();
-            if compares {
-                // As much room in an earlier block is nearer.
-                let best = unpack(self.best[amounts].0);
-                tally.interesting = best.map_or(i32::MIN, |(row, room)| {
-                    room.saturating_add(i32::from(row.index() / BLOCK < block))
-                });
+            if let Some(misses) = &misses {
+                (tally.nearest, tally.bound) = (None, None);
+                tally.interesting = misses.interesting(block);
             }
             if alive != 0 {
                 let mut run = |alive| filter.run(table, sieve.group, block, alive, tally);
@@ -231,20 +273,8 @@ impl Scan {
             if !first {
                 tally.errors = known;
             }
-            if compares {
-                let bound = tally.bound.map(|room| pack((Row((block * BLOCK) as u32), room)));
-                let miss = bound.unwrap_or(tally.nearest.map_or(NO_MISS, pack));
-                let word = &mut self.bounds[amounts * blocks.div_ceil(BLOCK) + block / BLOCK];
-                let bit = 1 << (block % BLOCK);
-                *word = if bound.is_some() { *word | bit } else { *word & !bit };
-                let before = std::mem::replace(&mut self.nearest[amounts * blocks + block], miss);
-                let (best, lost) = &mut self.best[amounts];
-                if miss >= *best && bound.is_none() {
-                    *best = miss;
-                } else {
-                    *lost |= before == *best && *best != NO_MISS;
-                }
-                amounts += 1;
+            if let Some(misses) = misses {
+                misses.note(block, tally);
             }
         }
         self.alive[block] = alive;
