@@ -15,7 +15,7 @@ use novella_objects::RequestSpec;
 use novella_objects::document::Question;
 
 /// Samples of each figure.
-const SAMPLES: u64 = 300;
+const SAMPLES: u64 = 2_000;
 
 fn main() {
     let Some(path) = std::env::var_os("NOVELLA_DOCUMENT") else {

@@ -1,7 +1,10 @@
 //! Comparing a block of 64 values with a constant, one bit per value.
 //!
 //! Every loop here is written so that the compiler turns it into vector instructions of the baseline target: compare to
-//! bytes of 0 and 1, then gather eight bytes into eight bits with one multiplication.
+//! bytes of 0 and 1, then gather eight bytes into eight bits with one multiplication. What takes longest is compiled for
+//! AVX2 as well (`multiversion`), which the processor is asked for once; what it calls must be inlined into it.
+
+use multiversion::multiversion;
 
 use crate::host_table::BLOCK;
 
@@ -15,6 +18,7 @@ pub(crate) fn above(values: &[i32; BLOCK], than: i32) -> u64 {
 }
 
 /// Bit `i` is set where `values[i] >= at`; and the largest value below `at`, or the least there is.
+#[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn split(values: &[i32; BLOCK], at: i32) -> (u64, i32) {
     let (mut bytes, mut below) = ([0u8; BLOCK], [i32::MIN; 8]);
     for (bytes, values) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(values.as_chunks::<8>().0) {
@@ -64,6 +68,7 @@ pub(crate) fn either(values: &[u32; BLOCK], a: u32, b: u32) -> u64 {
     gather(&bytes)
 }
 
+#[inline(always)]
 fn gather(bytes: &[u8; BLOCK]) -> u64 {
     // Byte i of the factor's product lands, shifted by i, in the top byte; no two terms meet.
     const SPREAD: u64 = 0x0102_0408_1020_4080;
@@ -78,13 +83,11 @@ fn gather(bytes: &[u8; BLOCK]) -> u64 {
 pub(crate) fn min_max(values: &[f32; BLOCK], bits: u64) -> (f32, f32) {
     let (mut least, mut most) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
     for (values, byte) in values.as_chunks::<8>().0.iter().zip(bits.to_le_bytes()) {
-        let mask = &LANES[usize::from(byte)];
+        let unset = &UNSET[usize::from(byte)];
         for at in 0..8 {
-            let bits = values[at].to_bits() & mask[at];
-            let low = f32::from_bits(bits | (f32::INFINITY.to_bits() & !mask[at]));
-            let high = f32::from_bits(bits | (f32::NEG_INFINITY.to_bits() & !mask[at]));
-            least[at] = smaller(low, least[at]);
-            most[at] = larger(high, most[at]);
+            let value = or_nan(values[at], unset[at]);
+            least[at] = smaller(value, least[at]);
+            most[at] = larger(value, most[at]);
         }
     }
     (reduce(least, smaller), reduce(most, larger))
@@ -94,41 +97,58 @@ pub(crate) fn min_max(values: &[f32; BLOCK], bits: u64) -> (f32, f32) {
 pub(crate) fn max(values: &[f32; BLOCK], bits: u64) -> f32 {
     let mut most = [f32::NEG_INFINITY; 8];
     for (values, byte) in values.as_chunks::<8>().0.iter().zip(bits.to_le_bytes()) {
-        let mask = &LANES[usize::from(byte)];
+        let unset = &UNSET[usize::from(byte)];
         for at in 0..8 {
-            let bits = values[at].to_bits() & mask[at] | f32::NEG_INFINITY.to_bits() & !mask[at];
-            most[at] = larger(f32::from_bits(bits), most[at]);
+            most[at] = larger(or_nan(values[at], unset[at]), most[at]);
         }
     }
     reduce(most, larger)
 }
 
-/// The smaller of two numbers. Neither is NaN, which makes it one instruction, where `f32::min` takes five.
+/// The value, or NaN, which no comparison prefers, where `unset` is all ones.
 #[inline]
+fn or_nan(value: f32, unset: u32) -> f32 {
+    f32::from_bits(value.to_bits() | unset)
+}
+
+/// The largest of the values.
+pub(crate) fn max_of_all(values: &[f32; BLOCK]) -> f32 {
+    let mut most = [f32::NEG_INFINITY; 8];
+    for values in values.as_chunks::<8>().0 {
+        for at in 0..8 {
+            most[at] = larger(values[at], most[at]);
+        }
+    }
+    reduce(most, larger)
+}
+
+/// The smaller of two numbers; `b` where `a` is NaN. `b` is not, which makes it one instruction, where `f32::min` takes five.
+#[inline(always)]
 pub(crate) fn smaller<T: PartialOrd>(a: T, b: T) -> T {
     if a < b { a } else { b }
 }
 
-/// The larger of two numbers, neither of which is NaN.
-#[inline]
+/// The larger of two numbers; `b` where `a` is NaN. `b` is not.
+#[inline(always)]
 pub(crate) fn larger<T: PartialOrd>(a: T, b: T) -> T {
     if a > b { a } else { b }
 }
 
 /// All lanes made one, each half against the other.
-#[inline]
+#[inline(always)]
 pub(crate) fn reduce<T: Copy>(lanes: [T; 8], pick: fn(T, T) -> T) -> T {
     let [a, b, c, d, e, f, g, h] = lanes;
     pick(pick(pick(a, e), pick(c, g)), pick(pick(b, f), pick(d, h)))
 }
 
 /// The largest of the values whose bit is set, of which there is one, and the first place that has it.
+#[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn largest(values: &[i32; BLOCK], bits: u64) -> (usize, i32) {
     let mut lanes = [i32::MIN; 8];
     for (values, byte) in values.as_chunks::<8>().0.iter().zip(bits.to_le_bytes()) {
-        let mask = &LANES[usize::from(byte)];
+        let unset = &UNSET[usize::from(byte)];
         for at in 0..8 {
-            let value = (values[at] & mask[at] as i32) | (i32::MIN & !mask[at] as i32);
+            let value = (values[at] & !unset[at] as i32) | (i32::MIN & unset[at] as i32);
             lanes[at] = larger(value, lanes[at]);
         }
     }
@@ -140,14 +160,14 @@ pub(crate) fn largest(values: &[i32; BLOCK], bits: u64) -> (usize, i32) {
     ((gather(&bytes) & bits).trailing_zeros() as usize, most)
 }
 
-/// For each byte, eight lanes that are all ones where its bit is set.
-static LANES: [[u32; 8]; 256] = {
+/// For each byte, eight lanes that are all ones where its bit is not set.
+static UNSET: [[u32; 8]; 256] = {
     let mut table = [[0; 8]; 256];
     let mut byte = 0;
     while byte < 256 {
         let mut lane = 0;
         while lane < 8 {
-            table[byte][lane] = if byte >> lane & 1 == 1 { u32::MAX } else { 0 };
+            table[byte][lane] = if byte >> lane & 1 == 0 { u32::MAX } else { 0 };
             lane += 1;
         }
         byte += 1;
@@ -201,6 +221,7 @@ mod tests {
             let bounds = (among().fold(f32::INFINITY, f32::min), among().fold(f32::NEG_INFINITY, f32::max));
             prop_assert_eq!(min_max(&floats, alive), bounds);
             prop_assert_eq!(max(&floats, alive), bounds.1);
+            prop_assert_eq!(max_of_all(&floats), max(&floats, u64::MAX));
         }
     }
 }

@@ -12,7 +12,7 @@
 
 use std::cmp::Ordering;
 
-use crate::bitmap::{above_f32, bits, larger, max, min_max, smaller, word_bits};
+use crate::bitmap::{above_f32, bits, larger, max, max_of_all, min_max, smaller, word_bits};
 use crate::host_table::BLOCK;
 use crate::order::History;
 use crate::weights::{Error, Estimate, MOST, Range, Weigher, Weighing};
@@ -344,10 +344,13 @@ impl Ranking {
         self.epoch[block] = round.current as u8;
         if worst.is_some() {
             let threshold = self.epochs[round.current].threshold;
-            near &= above_f32(&sums, threshold);
+            let above = above_f32(&sums, threshold);
+            near &= above;
             if near == 0 {
-                // Of all of them, so that it stays below thresholds of later rounds too.
-                self.most[block] = max(&sums, round.alive[block]);
+                // Of all candidates, so that it stays below thresholds of later rounds too; where hosts that are none do
+                // no harm, of all hosts, which is found sooner.
+                self.most[block] =
+                    if above == 0 { max_of_all(&sums) } else { max(&sums, round.alive[block]) };
                 return;
             }
         }
@@ -390,7 +393,7 @@ impl Ranking {
     /// Weighs a host, and keeps it if it is among the best; true if so.
     fn try_host(&mut self, round: Round<'_>, row: u32) -> bool {
         let Round { weighing, history, keep, .. } = round;
-        let host = Weighed { row, weight: weighing.weight(&self.ranges, row) };
+        let host = Weighed { row, weight: round.estimate.weight(weighing, &self.ranges, row) };
         if self.best.len() == keep {
             if order(weighing, history, &host, &self.best[keep - 1]) != Ordering::Less {
                 return false;

@@ -10,6 +10,7 @@
 //!
 //! To add one: a variant in `WeigherKind`, its column and exact value here, a rule in `tests/reference.rs`.
 
+use multiversion::multiversion;
 use novella_resources::MB_PER_GB;
 
 use crate::aggregates::Multipliers;
@@ -280,6 +281,10 @@ struct Term<'t> {
     /// Which weigher.
     at: usize,
     values: &'t [[f32; BLOCK]],
+    /// These are the raw values themselves.
+    lossless: bool,
+    /// Smaller raw values count as this one; minus infinity: none do.
+    minval: f64,
     floor: f32,
     min: f32,
     /// Multiplier by width of the range; with `multipliers`, the width's inverse.
@@ -330,6 +335,7 @@ impl<'t> Estimate<'t> {
         if width == 0.0 || (own.is_none() && weigher.multiplier == 0.0) {
             return;
         }
+        let minval = weigher.kind.minval().unwrap_or(f64::NEG_INFINITY);
         let (least, most) = weigher.extremes(table);
         self.error.largest += most.max(0.0);
         if column.changed > 0 {
@@ -344,7 +350,9 @@ impl<'t> Estimate<'t> {
         self.terms[self.count] = Term {
             at,
             values: column.rounded.as_chunks::<BLOCK>().0,
-            floor: weigher.kind.minval().map_or(f32::NEG_INFINITY, |minval| minval as f32),
+            lossless: column.changed == 0,
+            minval,
+            floor: minval as f32,
             min: range.min as f32,
             factor: if own.is_some() { 1.0 / width } else { weigher.multiplier / width } as f32,
             multipliers: own.map(|own| own.rounded.as_chunks::<BLOCK>().0),
@@ -385,11 +393,24 @@ impl<'t> Estimate<'t> {
 
     /// The estimates of a block's hosts.
     pub(crate) fn sums(&self, block: usize) -> [f32; BLOCK] {
-        let mut sums = [0.0f32; BLOCK];
-        for term in self.terms() {
-            term.add_to(&mut sums, block);
-        }
-        sums
+        sums(self.terms(), block)
+    }
+
+    /// The weight of a host, exactly.
+    pub(crate) fn weight(&self, weighing: Weighing<'_>, ranges: &[Range], row: u32) -> f64 {
+        let (block, lane) = (row as usize / BLOCK, row as usize % BLOCK);
+        self.terms().iter().fold(0.0, |sum, term| {
+            let weigher = &weighing.weighers[term.at];
+            let raw = match term.lossless {
+                true => f64::from(term.values[block][lane]),
+                false => weigher.exact(&weighing.table.columns, row as usize),
+            };
+            let multiplier = match term.multipliers {
+                Some(_) => weigher.multiplier(weighing.table, row),
+                None => weigher.multiplier,
+            };
+            sum + multiplier * ranges[term.at].normalise(larger(raw, term.minval))
+        })
     }
 
     /// No host of a block whose values lie within `bounds` has a larger estimate. Each step is that of [`Self::sums`] and
@@ -452,6 +473,15 @@ impl Weighing<'_> {
     }
 }
 
+#[multiversion(targets("x86_64+avx2"))]
+fn sums<'t>(terms: &[Term<'t>], block: usize) -> [f32; BLOCK] {
+    let mut sums = [0.0; BLOCK];
+    for term in terms {
+        term.add_to(&mut sums, block);
+    }
+    sums
+}
+
 impl Term<'_> {
     /// The largest share of values between these.
     fn most(&self, low: f32, high: f32) -> f32 {
@@ -466,6 +496,7 @@ impl Term<'_> {
         }
     }
 
+    #[inline(always)]
     fn add_to(&self, sums: &mut [f32; BLOCK], block: usize) {
         let values = sums.iter_mut().zip(&self.values[block]);
         let raised = |value: f32| larger(value, self.floor);
