@@ -24,13 +24,31 @@ def _refused(result):
     return result.get("refused") or (reasons[0] if reasons else None)
 
 
+def _candidates(nova, ours):
+    """The stage before the filters: who is left, and who takes each instance then. A query for no resources, which
+    Placement refuses and here fits anywhere, tells nothing."""
+    if not all(any(word.startswith("resources") for word in words) for words, _ in nova["asked"]):
+        return []
+    mine = {host for host, verdict in enumerate(ours["verdict"]) if verdict == "."}
+    theirs = set(nova["candidates"])
+    told = [status for _, status in nova["asked"]]  # by Placement: a refusal is another matter than no candidates
+    kinds = {f"left in Nova only {told}": theirs - mine, f"left in novella only {told}": mine - theirs}
+    found = [(kind, f"hosts {sorted(hosts)}: {kind}") for kind, hosts in kinds.items() if hosts]
+    if not found and (nova["complete"], nova["picks"]) != (ours["complete"], ours["picks"]):
+        found.append(("claims", f"Nova: {nova['picks']}; novella: {ours['picks']}"))
+    return found
+
+
 def differences(filters, nova, ours):
     """All that differ for one request that is judged by `filters`."""
     refused = _refused(nova), _refused(ours)
     if any(refused):
         if all(refused):
             return []
-        return [("refused", f"Nova: {refused[0] or 'understood'}; novella: {refused[1] or 'understood'}")]
+        error = (refused[0] or "").partition("(")[0]
+        return [(f"refused {error}", f"Nova: {refused[0] or 'understood'}; novella: {refused[1] or 'understood'}")]
+    if "candidates" in nova:
+        return _candidates(nova, ours)
     found = []
     for host, (theirs, mine) in enumerate(zip(nova["verdict"], ours["verdict"], strict=True)):
         if theirs != mine:

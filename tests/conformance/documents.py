@@ -4,6 +4,7 @@ import random
 
 import fleets
 import numa_pci
+import placement_fleets
 import request_specs
 
 # Where HostState's counters are said besides the host's `stats`.
@@ -39,7 +40,12 @@ HOST = {
     "aggregates": [],
     "numa_topology": None,
     "pci_pools": [],
+    "traits": [],
+    "resources": {},
 }
+
+# Of a resource class.
+INVENTORY = {"reserved": 0, "min_unit": 1, "max_unit": 2**31 - 1, "step_size": 1, "allocation_ratio": 1.0, "used": 0}
 
 REQUEST = {
     "vcpus": 0,
@@ -52,6 +58,8 @@ REQUEST = {
     "extra_specs": {},
     "image": None,
     "image_id": None,
+    "image_disk_format": None,
+    "is_bfv": False,
     "hints": {},
     "group": None,
     "force_hosts": [],
@@ -63,12 +71,15 @@ REQUEST = {
     "allow_cross_cell_move": False,
     "availability_zone": None,
     "project_id": None,
+    "required_aggregates": [],
+    "forbidden_aggregates": [],
     "pci_requests": [],
     "network_metadata": None,
 }
 
 REQUESTS_PER_DOCUMENT = 5
 NUMA_EVERY = 4  # one document in so many is about NUMA cells and PCI devices, which take Nova long
+PLACEMENT_EVERY = 8  # one in so many is about what comes before the filters
 
 
 def host(told):
@@ -84,15 +95,25 @@ def request(told):
     return {**REQUEST, **told}
 
 
+def before_filters(options):
+    """Whether a document is about the stage before the filters, which these options then name."""
+    return options.get("placement", False)
+
+
 def config(options):
     """Nova's options among those of a document."""
-    ours = ("filters", "weighers", "on_filter_error")
+    ours = ("filters", "weighers", "on_filter_error", "placement")
     return {name: value for name, value in options.items() if name not in ours}
 
 
 def generate(seed, number):
     """The document with this number of the run with this seed."""
     rng = random.Random(f"{seed}:{number}")
+    if number % PLACEMENT_EVERY == PLACEMENT_EVERY - 1:
+        hosts, aggregates = placement_fleets.fleet(rng)
+        asked = [placement_fleets.request(rng, at, hosts, aggregates) for at in range(REQUESTS_PER_DOCUMENT)]
+        options = placement_fleets.options(rng)
+        return {"schema": 1, "options": options, "aggregates": aggregates, "hosts": hosts, "requests": asked}
     options = fleets.options(rng)
     numa = number % NUMA_EVERY == NUMA_EVERY - 1
     if numa:

@@ -26,11 +26,15 @@ def cell_uuid(name):
     return str(uuid.uuid5(SPACE, name)) if name else str(uuid.UUID(int=0))
 
 
+def aggregate_uuid(at):
+    return str(uuid.uuid5(SPACE, str(at)))
+
+
 def aggregates(document):
     return {
         aggregate["id"]: objects.Aggregate(
             id=aggregate["id"],
-            uuid=str(uuid.uuid5(SPACE, str(aggregate["id"]))),
+            uuid=aggregate_uuid(aggregate["id"]),
             name=aggregate["name"],
             hosts=[],
             metadata=dict(aggregate["metadata"]),
@@ -72,6 +76,24 @@ def _numa_topology(host):
             )
         )
     return objects.NUMATopology(cells=cells)._to_json()
+
+
+def inventories(host):
+    """By resource class, with what is used: its sizes as Nova's libvirt driver tells them, and what a document has besides."""
+    sizes = {
+        "VCPU": (host["vcpus"], host["cpu_allocation_ratio"], host["vcpus_used"]),
+        "MEMORY_MB": (host["memory_mb"], host["ram_allocation_ratio"], host["memory_mb_used"]),
+        "DISK_GB": (host["local_gb"], host["disk_allocation_ratio"], host["local_gb_used"]),
+    }
+    told = {
+        name: {"total": total, "max_unit": total, "allocation_ratio": ratio, "used": used}
+        for name, (total, ratio, used) in sizes.items()
+    }
+    return {
+        name: {**documents.INVENTORY, **inventory}
+        for name, inventory in {**told, **host["resources"]}.items()
+        if inventory["total"]
+    }
 
 
 def _pools(host):
@@ -154,7 +176,7 @@ class Fleet:
     """The hosts of a document. What a request changes is made anew for each."""
 
     def __init__(self, document, now):
-        known = aggregates(document)
+        self.known = known = aggregates(document)
         self.hosts = [documents.host(host) for host in document["hosts"]]
         self.computes = [compute_node(at, host) for at, host in enumerate(self.hosts)]
         self.services = [service(host, now) for host in self.hosts]
@@ -176,14 +198,20 @@ class Fleet:
 
 def _destination(request):
     host, cell = request["target_host"], request["target_cell"]
-    if host is None and cell is None:
+    required, forbidden = request["required_aggregates"], request["forbidden_aggregates"]
+    if host is None and cell is None and not required and not forbidden:
         return None
     fields = {"allow_cross_cell_move": request["allow_cross_cell_move"]}
     if host is not None:
         fields.update(host=host, node=request["target_node"])
     if cell is not None:
         fields["cell"] = objects.CellMapping(uuid=cell_uuid(cell))
-    return objects.Destination(**fields)
+    destination = objects.Destination(**fields)
+    for ids in required:
+        destination.require_aggregates(aggregate_uuid(at) for at in ids)
+    if forbidden:
+        destination.append_forbidden_aggregates({aggregate_uuid(at) for at in forbidden})
+    return destination
 
 
 def _group(group):
@@ -200,11 +228,13 @@ def _group(group):
 
 
 def _image(request):
-    if request["image"] is None and request["image_id"] is None:
+    if all(request[field] is None for field in ("image", "image_id", "image_disk_format")):
         return None
     image = {"properties": dict(request["image"] or {})}
     if request["image_id"] is not None:
         image["id"] = request["image_id"]
+    if request["image_disk_format"] is not None:
+        image["disk_format"] = request["image_disk_format"]
     return objects.ImageMeta.from_dict(image)
 
 
@@ -264,6 +294,7 @@ def request_spec(context, request):
         numa_topology=numa_topology,
         pci_requests=_pci_requests(request, flavor, image),
         requested_resources=[],
+        is_bfv=request["is_bfv"],
     )
     if network:
         spec.network_metadata = objects.NetworkMetadata(

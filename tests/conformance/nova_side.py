@@ -13,6 +13,7 @@ import logging
 from unittest import mock
 
 import nova.conf
+import oslo_messaging
 from nova import context as nova_context
 from nova import exception
 from nova import objects
@@ -26,6 +27,8 @@ from oslo_utils import timeutils
 
 import documents
 import nova_objects
+import placement_fleets
+import placement_side
 
 CONF = nova.conf.CONF
 NOW = datetime.datetime(2026, 1, 1)
@@ -37,6 +40,7 @@ ELSEWHERE = {
     "metrics_required": ("metrics", "required"),
     "metrics_weight_of_unavailable": ("metrics", "weight_of_unavailable"),
     "max_attempts": ("scheduler", "max_attempts"),
+    **{name: ("scheduler", name) for name in placement_fleets.OPTIONS},
     "packing_host_numa_cells_allocation_strategy": ("compute", "packing_host_numa_cells_allocation_strategy"),
     "service_down_time": (None, "service_down_time"),
 }
@@ -47,7 +51,10 @@ class Manager(host_manager.HostManager):
 
     def refresh_cells_caches(self):
         self.cells = {}
-        self.enabled_cells = []
+        self.enabled_cells = [placement_side.CELL]
+
+    def _get_cell_by_host(self, ctxt, host):
+        return placement_side.CELL
 
     def _init_aggregates(self):
         pass
@@ -76,6 +83,29 @@ class Scheduler(manager.SchedulerManager):
     def _consume_selected_host(self, selected_host, spec_obj, instance_uuid=None):
         self.chosen.append(selected_host)
         manager.SchedulerManager._consume_selected_host(selected_host, spec_obj, instance_uuid)
+
+
+class StagedScheduler(Scheduler):
+    """All of it, with Placement asked before and claims made of it. It notes who was left when the filters would begin."""
+
+    def __init__(self, hosts, states, client):
+        super().__init__(hosts, states)
+        self.placement_client = client
+        self.notifier = mock.Mock()
+        self.left = []
+
+    def _select_destinations(self, context, spec_obj, instance_uuids, alloc_reqs_by_rp_uuid, *rest):
+        left = self.states
+        if alloc_reqs_by_rp_uuid is not None:  # else nobody was asked, so all are left
+            left = [state for state in left if state.uuid in alloc_reqs_by_rp_uuid]
+        self.states = left
+        self.left = list(self.host_manager.get_filtered_hosts(left, spec_obj, 0))
+        return self._schedule(context, spec_obj, instance_uuids, alloc_reqs_by_rp_uuid, *rest)
+
+
+def _claimer(claim_resources):
+    """Nova's own; but a candidate that Placement has not told is always granted."""
+    return lambda context, client, *claim, **how: client is None or claim_resources(context, client, *claim, **how)
 
 
 def _values_numbers_first(host_state, key=None):
@@ -116,7 +146,7 @@ def start():
         (objects.CellMapping, "get_by_uuid", lambda context, uuid: uuid),
         (objects.InstanceList, "fill_metadata", _fill_metadata),
         (nova_context, "target_cell", _target_cell),
-        (manager.utils, "claim_resources", lambda *_, **__: True),
+        (manager.utils, "claim_resources", _claimer(manager.utils.claim_resources)),
         (aggregate_instance_extra_specs, "utils", ordered),
     ):
         setattr(target, name, replacement)
@@ -134,7 +164,8 @@ def configure(options):
         for name in CONF[group]:
             CONF.clear_override(name, group)
     CONF.clear_override("packing_host_numa_cells_allocation_strategy", "compute")
-    CONF.set_override("enabled_filters", options["filters"], "filter_scheduler")
+    filters = [] if documents.before_filters(options) else options["filters"]
+    CONF.set_override("enabled_filters", filters, "filter_scheduler")
     CONF.set_override("weight_classes", [WEIGHERS[name] for name in options["weighers"]], "filter_scheduler")
     CONF.set_override("track_instance_changes", False, "filter_scheduler")
     for option, value in documents.config(options).items():
@@ -163,12 +194,43 @@ class Nova:
     def __init__(self):
         start()
         self.context = nova_context.RequestContext("conformance", "conformance", is_admin=True)
+        self.stage = None
 
     def decide(self, document):
-        """The `results` of a document, in the shape of the recorded ones, plus errors and alternates."""
+        """The `results` of a document, in the shape of the recorded ones, plus errors and alternates; or, of one about the
+        stage before the filters, the hosts that are left then."""
         hosts = configure(document["options"])
         fleet = nova_objects.Fleet(document, NOW)
-        return [self._request(hosts, fleet, at, request) for at, request in enumerate(document["requests"])]
+        ask = self._request
+        if documents.before_filters(document["options"]):
+            self.stage = self.stage or placement_side.Stage()
+            self.stage.hold(fleet)
+            ask = self._staged
+        return [ask(hosts, fleet, at, request) for at, request in enumerate(document["requests"])]
+
+    def _staged(self, hosts, fleet, at, request):
+        """All of select_destinations, without filters: who is left, and who is picked, each with its claim."""
+        result = {"id": request.get("id", at)}
+        try:
+            spec = nova_objects.request_spec(self.context, request)
+            states = fleet.states()
+            scheduler = StagedScheduler(hosts, states, self.stage.client)
+            self.stage.placement.asked = []
+            try:
+                scheduler.select_destinations(self.context, spec_obj=spec, instance_uuids=request["instance_uuids"])
+                result["complete"] = True
+            except oslo_messaging.ExpectedException as expected:
+                error = expected.exc_info[1]
+                if not isinstance(error, exception.NoValidHost):
+                    raise error
+                result.update(complete=False, reason=str(error))
+            result["candidates"] = [state.at for state in states if state in scheduler.left]
+            result["picks"] = [state.at for state in scheduler.chosen]
+            return {**result, "asked": self.stage.placement.asked}
+        except Exception as error:  # whatever Nova raises is the answer
+            return {**result, "refused": repr(error)}
+        finally:
+            self.stage.placement.give_back(request["instance_uuids"])
 
     def _request(self, hosts, fleet, at, request):
         result = {"id": request.get("id", at)}

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Random documents, answered by Nova and by novella, compared: verdict of each filter on each host, errors, weights, order
-and picks.
+and picks; or which hosts are left before the filters, by Nova's prefilters and Placement.
 
     run.py --cases 2000 [--seed S] [--seconds T]     one case is one request for one fleet
     run.py --replay FILE                             a document of before, to look at both answers
@@ -22,6 +22,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import sys
 import time
 import warnings
@@ -30,11 +31,13 @@ warnings.filterwarnings("ignore")  # Nova's libraries warn of one another
 
 import compare
 import documents
+import placement_fleets
 import shrink
 
 ORACLE = pathlib.Path(__file__).resolve().parents[2] / "crates/filter-scheduler/tests/oracle"
 FOUND = pathlib.Path(__file__).with_name("found.json")
 CHUNK = 20  # documents that a worker takes at a time
+SUFFIXED = re.compile("(resources|required).+")  # in a query to Placement
 ENOUGH = 500  # disagreements: what is broken is known by then
 BINARY = os.environ.get("NOVELLA", "novella")
 sides = {}
@@ -62,9 +65,11 @@ def single(document, at):
 
 def disagreement(document, kind, distort):
     """Whether a document of one request still shows a difference of this kind."""
+    filters = document["options"]["filters"]
+    if documents.before_filters(document["options"]) and filters != placement_fleets.FILTERS:
+        return False
     try:
         nova, ours = answers(document, distort)
-        filters = document["options"]["filters"]
         return any(found == kind for found, _ in compare.differences(filters, nova[0], ours[0]))
     except Exception:  # a document that one side cannot read shows nothing
         return False
@@ -74,6 +79,14 @@ def tally(document, result, counts):
     """What was covered: how often each filter said what, and how requests ended."""
     if "refused" in result:
         counts["request refused"] += 1
+        return
+    if "candidates" in result:
+        counts["before the filters"] += 1
+        left = len(result["candidates"])
+        for words, _ in result["asked"]:
+            for word in {SUFFIXED.sub(r"\1 with a suffix", word) for word in words}:
+                counts[f"asked of Placement: {word}", "left"] += left
+                counts[f"asked of Placement: {word}", "left out"] += len(document["hosts"]) - left
         return
     filters = document["options"]["filters"]
     for verdict in result["verdict"]:
@@ -125,10 +138,10 @@ def coverage(counts):
     for name in names:
         words = [
             f"{what} {counts[name, what]:,}"
-            for what in ("passed", "refused", "raised", "weighed")
+            for what in ("passed", "refused", "raised", "weighed", "left", "left out")
             if counts[name, what]
         ]
-        print(f"  {name:<36} {', '.join(words)}")
+        print(f"  {name:<40} {', '.join(words)}")
     rest = sorted((key, value) for key, value in counts.items() if isinstance(key, str))
     print("  " + ", ".join(f"{key}: {value:,}" for key, value in rest))
 
@@ -225,7 +238,7 @@ def flipped_host(document):
     """Every host's service is what it is not."""
     changed = copy.deepcopy(document)
     for host in changed["hosts"]:
-        host["disabled"] = not host["disabled"]
+        host["disabled"] = not host.get("disabled", False)
     return changed
 
 
@@ -250,11 +263,24 @@ def other_attempts(document):
     return changed
 
 
+def no_traits(document):
+    return {**document, "hosts": [{**host, "traits": []} for host in document["hosts"]]}
+
+
+def fuller_hosts(document):
+    changed = copy.deepcopy(document)
+    for host in changed["hosts"]:
+        host["vcpus_used"] += 1000
+        for inventory in host.get("resources", {}).values():
+            inventory["used"] = inventory.get("used", 0) + 1000
+    return changed
+
+
 def self_test(seed):
     """Whether each of these changes to what novella is asked is noticed soon, and shown in a small document."""
     noticed = recorded()
     print(f"{'ok' if noticed else 'FAILED'}: Nova says what it said when it was recorded")
-    for distort in (flipped_host, other_multiplier, other_limit, other_attempts):
+    for distort in (flipped_host, other_multiplier, other_limit, other_attempts, no_traits, fuller_hosts):
         cases, counts, shown = examine(seed, 0, 40, distort)
         sizes = [len(json.dumps(found["document"])) for found in shown.values()]
         good = bool(shown) and min(sizes) < 1500

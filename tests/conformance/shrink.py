@@ -11,6 +11,7 @@ KEPT = {
     "filters",
     "weighers",
     "policy",
+    "placement",
     "members",
     "hosts",
     "uuid",

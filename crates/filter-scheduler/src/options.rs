@@ -413,6 +413,20 @@ impl FilterKind {
         )
     }
 
+    /// Whether it judges the amounts that every host has, as Placement does in Nova's place. A forced host too must have
+    /// room.
+    pub fn judges_room(self) -> bool {
+        matches!(
+            self,
+            Self::Ram
+                | Self::Core
+                | Self::Disk
+                | Self::AggregateRam
+                | Self::AggregateCore
+                | Self::AggregateDisk
+        )
+    }
+
     /// Whether it has a say when an instance is rebuilt where it is.
     pub fn runs_on_rebuild(self) -> bool {
         matches!(self, Self::ImageProperties | Self::IsolatedHosts | Self::AggregateImagePropertiesIsolation)

@@ -732,13 +732,17 @@ fn compile(
     named: Option<Vec<u64>>,
 ) -> Request {
     let spec = asked.spec;
-    // A forced host is taken as it is, unless the request is a check of an existing instance.
+    // A forced host is taken as it is, unless the request is a check of an existing instance; but not beyond its room, which
+    // is no filter's business in Nova.
     let forced = !spec.force_hosts.is_empty() || !spec.force_nodes.is_empty();
     let check = spec.scheduler_hints.get("_nova_check_type");
     let check = check.filter(|hint| hint.as_array().is_none_or(|words| !words.is_empty()));
-    let enabled: &[FilterKind] = if forced && check.is_none() { &[] } else { &options.enabled_filters };
+    let forced = forced && check.is_none();
     let rebuild = asked.is_rebuild();
-    let enabled = enabled.iter().filter(|kind| !rebuild || kind.runs_on_rebuild());
+    let runs = |kind: &&FilterKind| {
+        (!forced || options.placement && kind.judges_room()) && (!rebuild || kind.runs_on_rebuild())
+    };
+    let enabled = options.enabled_filters.iter().filter(runs);
     let group = Group::of(spec, table);
     let mut filters = Vec::with_capacity(options.enabled_filters.len());
     filters.extend(enabled.map(|&kind| Filter::compile(kind, table, asked, group.as_ref(), options)));

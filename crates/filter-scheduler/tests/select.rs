@@ -132,14 +132,20 @@ fn alternates_follow_in_order_and_are_never_picked_hosts() {
 }
 
 #[test]
-fn a_forced_host_is_taken_even_down_and_full() {
-    let mut table = fleet(&[0, 8192]);
+fn a_forced_host_is_taken_even_down_but_not_beyond_its_room() {
+    let mut table = fleet(&[1024, 8192]);
     let h0 = table.row_of("h0").unwrap();
     table.set_status(h0, Status::Down);
     let forced = RequestSpec { force_hosts: vec!["H0".into()], ..request(1) };
     let selected = select(&mut table, &forced);
     assert_eq!(picks(&table, &selected), ["h0"]);
-    assert!(selected.explanation.filters.is_empty());
+    let ran: Vec<_> = selected.explanation.filters.iter().map(|f| &*f.filter).collect();
+    assert_eq!(ran, ["RamFilter", "CoreFilter", "DiskFilter"], "what Placement judges in Nova");
+    let full = select(&mut table, &forced);
+    assert!(matches!(full.failure, Some(Failure::NoValidHost { placeable: 0, .. })));
+    let alone = SchedulerOptions { placement: false, ..SchedulerOptions::default() };
+    let selected = FilterScheduler::new(alone).unwrap().select(&mut table, &forced, &Terms::default());
+    assert_eq!(picks(&table, &selected), ["h0"], "without Placement nobody asks");
     assert_eq!(table.view(h0).free_memory_mb(), -1024.0);
     let check = |kind: serde_json::Value| RequestSpec {
         scheduler_hints: [("_nova_check_type".to_owned(), kind)].into(),

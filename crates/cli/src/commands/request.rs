@@ -39,7 +39,7 @@ pub struct RequestArgs {
     /// Scheduler hint; a key given more than once is a list
     #[arg(long = "hint", value_name = "KEY=VALUE", value_parser = units::parse_pair)]
     pub hints: Vec<(String, String)>,
-    /// Only this host, filters or no filters; repeat it for several
+    /// Only this host, whatever filters say, if it has room; repeat it for several
     #[arg(long = "force-host", value_name = "HOST")]
     pub force_hosts: Vec<String>,
     /// Not this host; repeat it for several

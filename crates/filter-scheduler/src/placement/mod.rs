@@ -16,7 +16,7 @@
 //!   that filter is not enabled, as in Nova since 24.0.0, it is a term here: the hosts that an aggregate puts in the zone,
 //!   and those that name it themselves and are in no aggregate with a zone. As in Nova, a zone that nobody has restricts
 //!   nothing then.
-//! - A forced host skips the filters and not this. A rebuild skips this.
+//! - A forced host skips the filters, but not this, nor those three, since it must have room. A rebuild skips all of it.
 //! - A target host is no term: it narrows the hosts before this runs.
 //!
 //! A host is one provider. So groups with suffixes may share it, their amounts added up, and `group_policy=isolate` with

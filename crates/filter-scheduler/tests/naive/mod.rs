@@ -117,6 +117,16 @@ const REPEATED: [FilterKind; 18] = [
     FilterKind::TypeAffinity,
 ];
 
+/// What Nova leaves to Placement.
+const ROOM: [FilterKind; 6] = [
+    FilterKind::Ram,
+    FilterKind::Core,
+    FilterKind::Disk,
+    FilterKind::AggregateRam,
+    FilterKind::AggregateCore,
+    FilterKind::AggregateDisk,
+];
+
 pub struct Naive<'a> {
     pub options: &'a SchedulerOptions,
     pub request: &'a RequestSpec,
@@ -241,12 +251,13 @@ impl Naive<'_> {
     ) -> Result<(Vec<usize>, Vec<Tally>), FilterKind> {
         let mut list = list.to_vec();
         let mut tallies = Vec::new();
-        if !self.request.force_hosts.is_empty()
-            && !self.request.scheduler_hints.contains_key("_nova_check_type")
-        {
-            return Ok((list, tallies));
-        }
+        let forced = !self.request.force_hosts.is_empty()
+            && !self.request.scheduler_hints.contains_key("_nova_check_type");
         for &kind in &self.options.enabled_filters {
+            // Of a forced host only what Nova leaves to Placement is asked.
+            if forced && !(self.options.placement && ROOM.contains(&kind)) {
+                continue;
+            }
             if index > 0 && !REPEATED.contains(&kind) {
                 continue;
             }
