@@ -27,8 +27,8 @@ bench: ## the benchmarks in memory: report path, placement, host map, envelope (
 measure: ## every number of docs/performance.md beside its target, RabbitMQ included (ARGS: names of parts)
 	@scripts/measure.py $(ARGS)
 
-scale: ## a growing fleet on a real RabbitMQ, and in a PostgreSQL table; writes docs/scale.md (SECONDS=60: a short run, which does not)
-	@scripts/scale.py $(if $(SECONDS),--seconds $(SECONDS))
+scale: ## a growing fleet on a real RabbitMQ, and in a PostgreSQL table; writes docs/scale.md (SECONDS=60: a short run, which does not; PART=1s)
+	@scripts/scale.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(PART),--part $(PART))
 
 lint: ## formatting, clippy and documentation, warnings refused
 	cargo fmt --all --check

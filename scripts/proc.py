@@ -22,8 +22,13 @@ def cpu(pid):
 
 def cpu_with_children(pid):
     """The same of a process and its children, those that have ended included."""
-    times, _ = _times(f"/proc/{pid}/stat")
-    return sum(times) + sum(cpu(child) for child in alive(children(pid)))
+    total = 0.0
+    for child in children(pid):
+        try:
+            total += cpu(child)
+        except (FileNotFoundError, ProcessLookupError):  # it has ended since, and counts with its parent
+            pass
+    return total + sum(_times(f"/proc/{pid}/stat")[0])
 
 
 def threads_cpu(pid):
@@ -32,7 +37,7 @@ def threads_cpu(pid):
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
         try:
             times, name = _times(task / "stat")
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
         used[task.name, name] = times[0] + times[1]
     return used
@@ -41,10 +46,6 @@ def threads_cpu(pid):
 def children(pid):
     listed = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
     return [int(child) for child in listed.split()]
-
-
-def alive(pids):
-    return [pid for pid in pids if os.path.exists(f"/proc/{pid}/stat")]
 
 
 def memory(pid, field="VmRSS"):

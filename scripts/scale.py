@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How far the design goes on one machine: a fleet on a real RabbitMQ, and the same fleet in a PostgreSQL table.
 
-    scripts/scale.py [--seconds S]     make scale [SECONDS=S]
+    scripts/scale.py [--seconds S] [--part NAME]     make scale [SECONDS=S]
 
 Parts, each with a share of the time that is left, each up the same ladder of hosts:
 
@@ -10,8 +10,8 @@ Parts, each with a share of the time that is left, each up the same ladder of ho
     table          one upsert per report at the same rates, the fleet read for each placement (scripts/postgres.sh)
 
 Every row goes to target/scale/rows.json and rows.tsv. A whole run, which is one without --seconds, also writes the tables
-and plots of docs/scale.md; it takes twenty minutes. What cannot be had is named, and the run fails: nothing is skipped.
-Broker, database and fleet are private ones and end with the run, however it ends.
+and plots of docs/scale.md; it takes twenty minutes, and one part again its share. What cannot be had is named, and the run
+fails: nothing is skipped. Broker, database and fleet are private ones and end with the run, however it ends.
 """
 
 import argparse
@@ -48,29 +48,41 @@ class Budget:
         return self.until - time.monotonic()
 
 
-def measure(options, seconds):
-    """Rows of all parts, and why each ended."""
-    rows, ended, shares = [], {}, dict(SHARES)
+def climb(name, broker, options, budget):
+    """Rows of one part, and why it ended."""
+    if name == "table":
+        return scale_table.climb(options, budget)
+    return scale_bus.climb(name, broker, options, budget, 10 if name == "own" else int(name.rstrip("s")), name == "own")
+
+
+def measure(options, seconds, names):
+    """Rows of these parts, and why each ended, added to what there is of others."""
+    results = read_results() if len(names) < len(SHARES) else {"rows": [], "ended": {}}
     with scale_bus.Broker() as broker:
         everything = Budget(seconds)
-
-        def part(climb):
-            name = next(iter(shares))
-            print(f"\n== {name}: load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
-            share = everything.left() / sum(shares.values()) * shares.pop(name)
-            more, ended[name] = climb(name, Budget(share))
-            rows.extend(more)
-            write_results(rows, ended)
-            print(f"{name}: {ended[name]}", flush=True)
-            if not more:
-                raise Failed(f"part {name} has no figure: {ended[name]}")
-
-        for interval, own in ((60, False), (10, False), (1, False), (10, True)):
-            if rows and options.whole:
+        for done, name in enumerate(names):
+            if name == "table":
+                broker.kill()
+            elif done and options.whole:
                 broker.start()
-            part(lambda name, budget: scale_bus.climb(name, broker, options, budget, interval, own))
-    part(lambda _, budget: scale_table.climb(options, budget))
-    return rows, ended
+            print(f"\n== {name}: load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+            share = SHARES[name] / sum(SHARES[later] for later in names[done:])
+            rows, ended = climb(name, broker, options, Budget(everything.left() * share))
+            print(f"{name}: {ended}", flush=True)
+            if not rows:
+                raise Failed(f"part {name} has no figure: {ended}")
+            kinds = {row["part"] for row in rows}
+            results["rows"] = [row for row in results["rows"] if row["part"] not in kinds] + rows
+            results["ended"][name] = ended
+            write_results(**results)
+    return results
+
+
+def read_results():
+    try:
+        return json.loads((RESULTS / "rows.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as missing:
+        raise Failed("there is no run yet to which this would belong; run without --part and --page first") from missing
 
 
 def write_results(rows, ended):
@@ -98,22 +110,24 @@ def raise_limits():
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--seconds", type=int, help="time for all parts together; a whole run without it")
+    arguments.add_argument("--part", choices=SHARES, help="measure this part again; the others stay as they were")
     arguments.add_argument("--page", action="store_true", help="only write docs/scale.md anew from target/scale/rows.json")
     asked = arguments.parse_args()
-    if asked.page:
-        scale_page.write(json.loads((RESULTS / "rows.json").read_text(encoding="utf-8")))
-        return 0
+    names = [asked.part] if asked.part else list(SHARES)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     os.environ.setdefault("NOVELLA_TEST_DIR", str(ROOT / "target" / "scale-env"))
-    seconds = asked.seconds or WHOLE_RUN
+    seconds = asked.seconds or WHOLE_RUN * sum(SHARES[name] for name in names) // sum(SHARES.values())
     window = min(max(seconds // 40, WINDOWS[0]), WINDOWS[1])
     try:
+        if asked.page:
+            scale_page.write(read_results())
+            return 0
         build()
         options = SimpleNamespace(whole=asked.seconds is None, window=window, placements=PLACEMENTS, files=raise_limits())
-        rows, ended = measure(options, seconds)
+        results = measure(options, seconds, names)
         if asked.seconds is None:
-            scale_page.write({"rows": rows, "ended": ended})
-        for name, why in ended.items():
+            scale_page.write(results)
+        for name, why in results["ended"].items():
             print(f"{name:6} {why}")
         return 0
     except Failed as failure:

@@ -18,7 +18,7 @@ import proc
 from measure import BINARIES, ROOT, Daemon, Failed, free_port, run, undisturbed
 
 RABBIT = ROOT / "scripts" / "rabbitmq.sh"
-LADDER = (100, 300, 1_000, 3_000, 10_000, 20_000, 50_000)
+LADDER = (100, 1_000, 3_000, 6_000, 10_000, 20_000, 50_000)
 HOSTS_PER_CONNECTION = 500
 # What RabbitMQ takes of its open files for sockets.
 SOCKETS_PER_FILE = 0.9
@@ -26,7 +26,10 @@ FILES_FOR_ITSELF = 100
 # A step is kept up with if so much of what was to come came, and 99 of 100 reports within one interval.
 KEPT = 0.95
 BISECTIONS = 3
-SETTLE_LIMIT = 8  # seconds that the burst of a start may take to pass
+# A start of hosts or of a scheduler, which asks all hosts to report, is a burst. Seconds that it may take to pass: so many, and one
+# more for so many hosts.
+SETTLE_LIMIT = 8
+HOSTS_PER_SETTLING_SECOND = 300
 ROOM_MB = 2048  # left free, so that measuring does not end in swapping
 
 
@@ -134,16 +137,21 @@ class Fleet:
             self.schedulers.append(daemon)
             daemon.wait("ready", daemon.ready)
 
-    def settle(self):
-        """Waits until all hosts are in every map and the burst of a start has passed, or for SETTLE_LIMIT."""
-        until = time.monotonic() + SETTLE_LIMIT
+    def settle(self, budget):
+        """Waits until all hosts are in every map and the burst of a start has passed, or as long as that may take. Not so if
+        the time given is used up before."""
+        until = time.monotonic() + SETTLE_LIMIT + self.hosts / HOSTS_PER_SETTLING_SECOND
         while time.monotonic() < until:
+            if budget.left() < 0:
+                return False
             before = [one.reading()["lag"] for one in self.schedulers]
             time.sleep(1)
             after = [one.reading()["lag"] for one in self.schedulers]
             lags = [quantile(b, a, 0.99) for b, a in zip(before, after)]
-            if all(one.hosts_up() >= self.hosts for one in self.schedulers) and all((lag or 0) < self.interval / 4 for lag in lags):
-                return
+            calm = all((lag or 0) < min(1, self.interval / 2) for lag in lags)
+            if calm and all(one.hosts_up() >= self.hosts for one in self.schedulers):
+                break
+        return True
 
     def published(self):
         """Reports per second and failures so far, by the swarms' own last words."""
@@ -328,14 +336,18 @@ class Climb:
         """Grows the fleet and measures it with each of so many schedulers; which of these kept up, or nothing if the time is
         used up before the first is measured."""
         more, kept = hosts - self.fleet.hosts, None
+        self.fleet.schedule(min(1, len(self.fleet.schedulers)))  # a start is load enough for one
         self.start_s = self.fleet.grow(hosts, self.budget)
         self.started_per_s = more / self.start_s
         for count in counts:
             if self.rows and self.budget.left() < self.options.window:
                 break
+            began = time.monotonic()
             self.fleet.schedule(count)
-            self.fleet.settle()
-            row = {"part": self.name, **measure_step(self.fleet, self.broker, self.options, self.start_s)}
+            if not self.fleet.settle(self.budget):
+                break
+            settled = time.monotonic() - began
+            row = {"part": self.name, "settle_s": settled, **measure_step(self.fleet, self.broker, self.options, self.start_s)}
             self.rows.append(row)
             tell(row)
             kept = (kept or []) + [count] * row["kept"]

@@ -28,13 +28,14 @@ def markdown(columns, lines):
 
 def bus_table(rows):
     """The steps of one part on the bus."""
-    columns = ["hosts", "schedulers", "connections", "reports/s, of", "lag p50, p99 ms", "waiting", "lost", "placement p50, p99 ms",
+    columns = ["hosts", "schedulers", "connections", "settled after s", "reports/s, of", "lag p50, p99 ms", "waiting", "lost", "placement p50, p99 ms",
                "CPU broker, scheduler, swarm, machine %", "MB broker, scheduler", "kept up; first limit"]  # fmt: skip
     lines = [
         [
             number(row["hosts"]),
             str(row["schedulers"]),
             number(row["connections"]),
+            number(row["settle_s"]),
             f"{number(row['arrived_per_s'])}, {number(row['offered_per_s'])}",
             f"{ms(row['lag_p50_ms'])}, {ms(row['lag_p99_ms'])}",
             number(row["depth"]),
