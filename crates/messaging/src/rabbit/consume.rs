@@ -5,6 +5,7 @@
 //! tap only. Each tap has its own number, so that a delivery of an older one is never settled on a newer channel.
 
 use std::future::poll_fn;
+use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -27,7 +28,7 @@ use tracing::{debug, info, warn};
 use super::backoff::Backoff;
 use super::explain::{self, RESOURCE_LOCKED};
 use super::session::{Core, Session};
-use super::topology::{Queue, short};
+use super::topology::{Queue, Topology, short};
 use crate::envelope::inflate;
 use crate::{
     Consumer, ConsumerState, Delivery, DeliveryTag, QueueKind, Settle, Subscription, TransportError,
@@ -118,9 +119,9 @@ pub(super) async fn declare(core: &Core, kind: &QueueKind, deadline: Instant) ->
     let declared = async {
         let session = core.ready().await?;
         let channel = session.consuming().create_channel().await;
-        let channel = channel.map_err(|error| refused(explain::refusal(&error)))?;
+        let channel = channel.map_err(|error| refused(explain::refusal(&error, &core.topology)))?;
         queue.declare(&channel).await.map_err(|refusal| TransportError::Refused {
-            reason: explain::refusal(&refusal.error),
+            reason: explain::refusal(&refusal.error, &core.topology),
             attempted: refusal.attempted,
         })
     };
@@ -381,10 +382,11 @@ impl Builder {
         if let Some(reason) = queue.unspeakable() {
             return Err(Obstacle::Refused(reason));
         }
-        let judge = |attempted: String, error| judge(session, &attempted, &error);
+        let topology = &self.core.topology;
+        let judge = |attempted: String, error| judge(session, topology, &attempted, &error);
         let open = |e| judge("opening a channel".into(), e);
         let channel = session.consuming().create_channel().await.map_err(open)?;
-        let prefetch = self.subscription.prefetch;
+        let prefetch = self.core.prefetch.map_or(self.subscription.prefetch, NonZeroU16::get);
         let qos = BasicQosOptions { global: false };
         channel.basic_qos(prefetch, qos).await.map_err(|e| judge("setting the prefetch".into(), e))?;
         queue.declare(&channel).await.map_err(|refusal| judge(refusal.attempted, refusal.error))?;
@@ -406,8 +408,8 @@ impl Builder {
     }
 }
 
-fn judge(session: &Session, attempted: &str, error: &lapin::Error) -> Obstacle {
-    let reason = format!("{attempted}: {}", explain::refusal(error));
+fn judge(session: &Session, topology: &Topology, attempted: &str, error: &lapin::Error) -> Obstacle {
+    let reason = format!("{attempted}: {}", explain::refusal(error, topology));
     match explain::reply_code(error) {
         Some(RESOURCE_LOCKED) => Obstacle::Held(reason),
         // Forced closes and shutdowns are the connection's affair, not this queue's.

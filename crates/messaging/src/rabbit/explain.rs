@@ -9,6 +9,7 @@ use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::{Error, ErrorKind};
 
 use super::dial::Broker;
+use super::topology::Topology;
 
 /// Why something failed, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,14 +114,14 @@ pub(super) fn words(error: &Error) -> String {
 }
 
 /// A refused declaration, binding or publication, with what to do by its reply code.
-pub(super) fn refusal(error: &Error) -> String {
+pub(super) fn refusal(error: &Error, topology: &Topology) -> String {
     let words = words(error);
     let next = match reply_code(error) {
         Some(ACCESS_REFUSED) => {
             "grant it: `rabbitmqctl set_permissions`, config/rabbitmq/ lists what each service needs"
         }
         Some(PRECONDITION_FAILED) if words.contains("inequivalent arg") => {
-            return format!("{words} ({})", other_shape(&words));
+            return format!("{words} ({})", other_shape(&words, topology));
         }
         Some(PRECONDITION_FAILED) if words.contains("larger than") => {
             "raise max_message_size on the broker or send less"
@@ -135,26 +136,54 @@ pub(super) fn refusal(error: &Error) -> String {
 
 /// What to do about an exchange or a queue that is there in another shape, from the broker's words: `inequivalent arg
 /// 'durable' for queue 'scheduler' in vhost '/': received 'true' but current is 'false'`.
-fn other_shape(words: &str) -> String {
+fn other_shape(words: &str, topology: &Topology) -> String {
     let after =
         |start: &str| words.split_once(start).map(|(_, rest)| rest.split('\'').next().unwrap_or(rest));
     let entity = ["for exchange '", "for queue '"].iter().find_map(|start| after(start)).unwrap_or_default();
     let passing = entity.contains("_fanout") || entity.starts_with("reply_");
     let there = after("current is '").or_else(|| after("current is the value '")).unwrap_or("none");
-    let option = match (after("inequivalent arg '"), there) {
-        (Some("durable"), "true") if passing => "&rabbit_transient_quorum_queue=true",
-        (Some("durable"), "true") => "&amqp_durable_queues=true",
-        (Some("auto_delete"), "true") => "&amqp_auto_delete=true",
-        (Some("x-queue-type" | "type"), "quorum") if passing => "&rabbit_transient_quorum_queue=true",
-        (Some("x-queue-type" | "type"), "quorum") => "&rabbit_quorum_queue=true",
-        (Some("x-expires"), _) => "&rabbit_transient_queues_ttl=...",
-        (Some("x-delivery-limit"), _) => "&rabbit_quorum_delivery_limit=...",
-        _ => "",
+    let option = match after("inequivalent arg '").unwrap_or_default() {
+        "durable" if passing => "rabbit_transient_quorum_queue",
+        "durable" => "amqp_durable_queues",
+        "auto_delete" => "amqp_auto_delete",
+        "x-queue-type" if passing => "rabbit_transient_quorum_queue",
+        "x-queue-type" => "rabbit_quorum_queue",
+        "x-expires" => "rabbit_transient_queues_ttl",
+        "x-delivery-limit" => "rabbit_quorum_delivery_limit",
+        "x-max-in-memory-length" => "rabbit_quorum_max_memory_length",
+        "x-max-in-memory-bytes" => "rabbit_quorum_max_memory_bytes",
+        _ => {
+            return "another program made it in a shape that none of our options has: delete it if it is left over, or \
+                    give our services another control_exchange and other topics"
+                .into();
+        }
     };
-    format!(
-        "another program made it in another shape: delete it if it is left over, or add `topology=oslo{option}` to our \
-         transport_url, and every other option that oslo.messaging is given there, so that both sides declare it alike"
-    )
+    let made = "another program made it in another shape: delete it if it is left over, or";
+    let alike = "and see that every program that declares it is given the same options";
+    let value = match there {
+        "true" | "quorum" => Some("true".to_owned()),
+        "false" | "none" | "classic" => None,
+        milliseconds if option == "rabbit_transient_queues_ttl" => {
+            milliseconds.parse::<u64>().ok().map(|ttl| (ttl / 1000).to_string())
+        }
+        number => Some(number.to_owned()),
+    };
+    match (topology, value) {
+        (Topology::Native, None) => format!("{made} add `topology=oslo` to our transport_url, {alike}"),
+        (Topology::Native, Some(value)) => {
+            format!("{made} add `topology=oslo&{option}={value}` to our transport_url, {alike}")
+        }
+        (Topology::Oslo(_), Some(value)) => {
+            format!("{made} add `{option}={value}` to our transport_url, {alike}")
+        }
+        (Topology::Oslo(_), None) if option == "rabbit_transient_queues_ttl" => {
+            format!("{made} add `{option}=0` to our transport_url, {alike}")
+        }
+        (Topology::Oslo(options), None) if option == "amqp_durable_queues" && options.rabbit_quorum_queue => {
+            format!("{made} leave `rabbit_quorum_queue` out of our transport_url, {alike}")
+        }
+        (Topology::Oslo(_), None) => format!("{made} leave `{option}` out of our transport_url, {alike}"),
+    }
 }
 
 pub(super) const ACCESS_REFUSED: u16 = 403;
@@ -166,34 +195,66 @@ const INTERNAL_ERROR: u16 = 541;
 
 #[cfg(test)]
 mod tests {
+    use super::super::topology::OsloOptions;
     use super::*;
 
     #[test]
     fn another_shape_names_the_option_that_has_it() {
-        for (words, option) in [
+        let native = Topology::Native;
+        let oslo = Topology::Oslo(OsloOptions { amqp_durable_queues: true, ..OsloOptions::default() });
+        let quorum = Topology::Oslo(OsloOptions { rabbit_quorum_queue: true, ..OsloOptions::default() });
+        for (arg, entity, found, topology, says) in [
+            ("durable", "exchange 'nova'", "'true'", &native, "add `topology=oslo&amqp_durable_queues=true`"),
+            ("durable", "queue 'scheduler'", "'false'", &native, "add `topology=oslo`"),
+            ("durable", "queue 'scheduler'", "'false'", &oslo, "leave `amqp_durable_queues` out"),
+            ("durable", "queue 'scheduler'", "'false'", &quorum, "leave `rabbit_quorum_queue` out"),
+            ("durable", "exchange 'x_fanout'", "'true'", &oslo, "add `rabbit_transient_quorum_queue=true`"),
+            ("auto_delete", "exchange 'nova'", "'true'", &native, "oslo&amqp_auto_delete=true`"),
+            ("auto_delete", "queue 'q'", "'false'", &oslo, "leave `amqp_auto_delete` out"),
             (
-                "arg 'durable' for exchange 'nova' in vhost '/': received 'false' but current is 'true'",
-                "&amqp_durable_queues=true`",
-            ),
-            (
-                "arg 'durable' for queue 'scheduler' in vhost '/': received 'true' but current is 'false'",
-                "`topology=oslo`",
-            ),
-            (
-                "arg 'durable' for exchange 'x_fanout' in vhost '/': received 'false' but current is 'true'",
-                "oslo&rabbit_transient_quorum_queue=true`",
-            ),
-            (
-                "arg 'auto_delete' for exchange 'nova' in vhost '/': received 'false' but current is 'true'",
-                "&amqp_auto_delete=true`",
-            ),
-            (
-                "arg 'x-queue-type' for queue 'a' in vhost '/': received none but current is the value 'quorum' of type 'longstr'",
+                "x-queue-type",
+                "queue 'a'",
+                "the value 'quorum' of type 'longstr'",
+                &native,
                 "&rabbit_quorum_queue=true`",
             ),
+            ("x-queue-type", "queue 'reply_1'", "none", &oslo, "leave `rabbit_transient_quorum_queue` out"),
+            (
+                "x-expires",
+                "queue 'reply_1'",
+                "the value '60000' of type 'signedint'",
+                &oslo,
+                "add `rabbit_transient_queues_ttl=60`",
+            ),
+            ("x-expires", "queue 'reply_1'", "none", &oslo, "add `rabbit_transient_queues_ttl=0`"),
+            (
+                "x-delivery-limit",
+                "queue 'a'",
+                "the value '5' of type 'signedint'",
+                &quorum,
+                "add `rabbit_quorum_delivery_limit=5`",
+            ),
+            (
+                "x-max-in-memory-length",
+                "queue 'a'",
+                "none",
+                &quorum,
+                "leave `rabbit_quorum_max_memory_length` out",
+            ),
+            ("type", "exchange 'nova'", "'direct'", &oslo, "in a shape that none of our options has"),
+            (
+                "x-message-ttl",
+                "queue 'a'",
+                "the value '5' of type 'signedint'",
+                &native,
+                "none of our options has",
+            ),
         ] {
-            let says = other_shape(&format!("PRECONDITION_FAILED - inequivalent {words}"));
-            assert!(says.contains(option), "{words}: {says}");
+            let words = format!(
+                "inequivalent arg '{arg}' for {entity} in vhost '/': received 'x' but current is {found}"
+            );
+            let told = other_shape(&words, topology);
+            assert!(told.contains(says), "{words}: {told}");
         }
     }
 }

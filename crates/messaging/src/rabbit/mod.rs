@@ -91,6 +91,8 @@ impl RabbitTransport {
             connection_name: options.connection_name,
             single_connection: options.single_connection,
             topology: options.topology,
+            prefetch: options.prefetch,
+            direct_mandatory_flag: options.direct_mandatory_flag,
             ids: Ids::new(seed()),
         }));
         tokio::spawn(core.clone().supervise(seed()));

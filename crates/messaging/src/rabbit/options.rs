@@ -1,5 +1,6 @@
 //! How to connect: defaults, and what the query of a transport URL changes.
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +27,10 @@ pub struct RabbitOptions {
     pub single_connection: bool,
     /// Shapes of exchanges and queues.
     pub topology: Topology,
+    /// Unacknowledged deliveries at most, of each queue; `None` leaves it to who subscribes.
+    pub prefetch: Option<NonZeroU16>,
+    /// Whether an answer comes back whose queue is missing, to be tried again.
+    pub direct_mandatory_flag: bool,
     /// Order of hosts, waits between attempts, names of queues.
     pub seed: [u8; 32],
 }
@@ -58,7 +63,7 @@ pub enum BadOption {
     },
 }
 
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 18] = [
     "ssl",
     "ssl_ca_file",
     "ssl_cert_file",
@@ -75,6 +80,8 @@ const KNOWN: [&str; 16] = [
     "rabbit_quorum_delivery_limit",
     "rabbit_quorum_max_memory_length",
     "rabbit_quorum_max_memory_bytes",
+    "rabbit_qos_prefetch_count",
+    "direct_mandatory_flag",
 ];
 
 impl RabbitOptions {
@@ -96,6 +103,8 @@ impl RabbitOptions {
             tls: TlsFiles::default(),
             single_connection: false,
             topology: Topology::default(),
+            prefetch: None,
+            direct_mandatory_flag: true,
             seed,
             url,
         };
@@ -142,6 +151,12 @@ impl RabbitOptions {
             "rabbit_quorum_max_memory_bytes" => {
                 self.oslo(name)?.rabbit_quorum_max_memory_bytes = limit(name, value)?
             }
+            // To oslo.messaging 0 is no bound at all, its default; here nothing is without one.
+            "rabbit_qos_prefetch_count" => {
+                let count: u16 = value.parse().map_err(|_| bad(name, "a number of messages, 0 to 65535"))?;
+                self.prefetch = NonZeroU16::new(count);
+            }
+            "direct_mandatory_flag" => self.direct_mandatory_flag = boolean(name, value)?,
             _ => return Err(BadOption::Unknown { name: name.to_owned() }),
         }
         Ok(())
@@ -204,6 +219,9 @@ mod tests {
         assert_eq!(set.tls.ca_file, Some(PathBuf::from("/ca.pem")));
         assert_eq!(set.heartbeat, Duration::from_secs(60));
         assert!(set.single_connection && set.url.tls);
+        let set = with("rabbit_qos_prefetch_count=7&direct_mandatory_flag=false").unwrap();
+        assert_eq!((set.prefetch, set.direct_mandatory_flag), (NonZeroU16::new(7), false));
+        assert_eq!(with("rabbit_qos_prefetch_count=0").unwrap().prefetch, None);
         let oslo =
             with("amqp_durable_queues=true&rabbit_transient_queues_ttl=0&topology=oslo").unwrap().topology;
         let expected = OsloOptions {
@@ -222,6 +240,8 @@ mod tests {
             ("heartbeat_timeout_threshold=x", "wants seconds"),
             ("single_connection=maybe", "wants true or false"),
             ("topology=ring", "wants native or oslo"),
+            ("rabbit_qos_prefetch_count=-1", "wants a number of messages, 0 to 65535"),
+            ("direct_mandatory_flag=2", "wants true or false"),
             ("topology=oslo&rabbit_quorum_delivery_limit=-1", "wants a whole number below 2^31"),
             (
                 "rabbit_quorum_queue=true",

@@ -20,7 +20,7 @@ use tracing::debug;
 use super::explain::{self, NOT_FOUND};
 use super::session::{Core, Session};
 use super::topology::{self, place};
-use crate::{Outgoing, TransportError};
+use crate::{Destination, Outgoing, TransportError};
 
 /// Unconfirmed messages on the shared channel at most; more wait for their turn.
 const PIPELINE: usize = 1024;
@@ -68,12 +68,18 @@ enum Outcome {
 pub(super) async fn publish(core: &Core, message: &Outgoing) -> Result<(), TransportError> {
     let started = Instant::now();
     let mut delivery =
-        Delivery { core, message, started, sends: 0, alone: message.mandatory, declared: false };
+        Delivery { core, message, started, sends: 0, alone: mandatory(core, message), declared: false };
     delivery.check_names()?;
     match timeout_at(message.deadline, delivery.deliver()).await {
         Ok(result) => result,
         Err(_) => Err(delivery.given_up()),
     }
+}
+
+/// Whether the message is to come back if no queue takes it. Answers may be exempt from that.
+fn mandatory(core: &Core, message: &Outgoing) -> bool {
+    let direct = matches!(message.destination, Destination::Queue { .. });
+    message.mandatory && (core.direct_mandatory_flag || !direct)
 }
 
 /// One message on its way.
@@ -132,7 +138,8 @@ impl Delivery<'_> {
             self.declared = true;
             let Ok(channel) = session.publishing().create_channel().await else { return Ok(false) };
             if let Err(refusal) = exchange.declare(&channel).await {
-                let (attempted, reason) = (refusal.attempted, explain::refusal(&refusal.error));
+                let (attempted, reason) =
+                    (refusal.attempted, explain::refusal(&refusal.error, &self.core.topology));
                 return Err(TransportError::Refused { attempted, reason });
             }
             return Ok(true);
@@ -162,7 +169,7 @@ impl Delivery<'_> {
 
     async fn send_on(&self, channel: &Channel, user: &str) -> Outcome {
         let (exchange, key) = topology::address(&self.message.destination);
-        let options = BasicPublishOptions { mandatory: self.message.mandatory, immediate: false };
+        let options = BasicPublishOptions { mandatory: mandatory(self.core, self.message), immediate: false };
         let properties = self.properties(user);
         let (exchange, key) = (topology::short(&exchange), topology::short(&key));
         let sent = channel.basic_publish(exchange, key, options, &self.message.body, properties).await;
@@ -210,7 +217,10 @@ impl Delivery<'_> {
     }
 
     fn refused(&self, error: &lapin::Error) -> TransportError {
-        TransportError::Refused { attempted: self.attempt(), reason: explain::refusal(error) }
+        TransportError::Refused {
+            attempted: self.attempt(),
+            reason: explain::refusal(error, &self.core.topology),
+        }
     }
 
     fn given_up(&self) -> TransportError {

@@ -4,6 +4,7 @@
 //! (channels, queues, consumers) belongs to it and is built anew on the next one. lapin's own recovery stays off.
 //! A connection that is merely blocked (`connection.blocked`) is kept; more connections would not help the broker.
 
+use std::num::NonZeroU16;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -39,6 +40,8 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// What the supervisor, publishers and consumers of one transport share.
 pub(super) struct Core {
     pub topology: Topology,
+    pub prefetch: Option<NonZeroU16>,
+    pub direct_mandatory_flag: bool,
     pub ids: Ids,
     /// Brokers in the order they are tried.
     brokers: Vec<Broker>,
@@ -101,14 +104,27 @@ pub(super) struct Settings {
     pub connection_name: String,
     pub single_connection: bool,
     pub topology: Topology,
+    pub prefetch: Option<NonZeroU16>,
+    pub direct_mandatory_flag: bool,
     pub ids: Ids,
 }
 
 impl Core {
     pub(super) fn new(settings: Settings) -> Self {
-        let Settings { brokers, dialer, connection_name, single_connection, topology, ids } = settings;
+        let Settings {
+            brokers,
+            dialer,
+            connection_name,
+            single_connection,
+            topology,
+            prefetch,
+            direct_mandatory_flag,
+            ids,
+        } = settings;
         Self {
             topology,
+            prefetch,
+            direct_mandatory_flag,
             ids,
             brokers,
             dialer,

@@ -11,7 +11,6 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
-use super::explain;
 use crate::{Destination, FanoutLimits, QueueKind};
 
 /// Which shapes are declared.
@@ -86,12 +85,6 @@ pub(super) struct Refusal {
     /// What was declared, and the shape it should have.
     pub attempted: String,
     pub error: lapin::Error,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.attempted, explain::refusal(&self.error))
-    }
 }
 
 impl Topology {
