@@ -12,7 +12,7 @@ use novella_messaging::{
     CallOptions, ConnectionState, RpcClient, RpcError, Scheme, Transport, TransportError, TransportUrl,
     UrlError,
 };
-use novella_rpcapi::SchedulerApi;
+use novella_rpcapi::{Names, SchedulerApi};
 use novella_service::Env;
 use novella_service::exit::Failure;
 use tokio::sync::watch;
@@ -34,7 +34,7 @@ const CORRECT_THE_URL: &str = "correct user, password or vhost in --transport-ur
 pub struct Bus {
     transport: Arc<dyn Transport>,
     client: RpcClient,
-    exchange: String,
+    names: Names,
     options: CallOptions,
 }
 
@@ -44,7 +44,7 @@ impl Bus {
         Self {
             client: RpcClient::new(transport.clone(), env.random.fork("rpc client")),
             transport,
-            exchange: settings.control_exchange.clone(),
+            names: settings.names(),
             options: CallOptions { mandatory: true, ..CallOptions::new(settings.timeout) },
         }
     }
@@ -62,7 +62,7 @@ impl Bus {
 
     /// Whoever schedules.
     pub fn scheduler(&self) -> SchedulerApi {
-        SchedulerApi::new(self.client.clone(), &self.exchange)
+        SchedulerApi::named(self.client.clone(), &self.names)
     }
 
     /// For calls of our own.
@@ -70,9 +70,9 @@ impl Bus {
         &self.client
     }
 
-    /// Name of the control exchange.
-    pub fn exchange(&self) -> &str {
-        &self.exchange
+    /// Where everyone is found.
+    pub fn names(&self) -> &Names {
+        &self.names
     }
 
     /// How to call: within `--timeout`, and at once failing where nobody listens.

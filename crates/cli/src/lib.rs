@@ -123,7 +123,7 @@ async fn ask(
             unreachable!("execute has run the commands that need no connection")
         }
         Command::Snapshot(args) => snapshot::run(&api, options, args, console).await,
-        Command::Ping(args) => ping::run(bus.client(), bus.exchange(), options, args, console).await,
+        Command::Ping(args) => ping::run(bus.client(), bus.names(), options, args, console).await,
         Command::Demo(_)
         | Command::Swarm(_)
         | Command::Completion(_)

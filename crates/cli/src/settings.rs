@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use novella_service::config::{KeyDoc, Problem, Settings, Validate, duration};
+use novella_rpcapi::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
+use novella_service::config::{KeyDoc, Problem, Settings, Validate, check_exchange, check_topics, duration};
 use serde::{Deserialize, Serialize};
 
 /// See the module.
@@ -18,6 +19,21 @@ pub struct CliSettings {
     pub timeout: Duration,
     /// Exchange of topic messages; must be the daemons'.
     pub control_exchange: String,
+    /// Topic of the schedulers.
+    pub scheduler_topic: String,
+    /// Topic of the agents.
+    pub compute_topic: String,
+}
+
+impl CliSettings {
+    /// Where everyone is found. A command sends no reports.
+    pub fn names(&self) -> Names {
+        Names {
+            scheduler_topic: self.scheduler_topic.clone(),
+            compute_topic: self.compute_topic.clone(),
+            ..Names::on(&self.control_exchange)
+        }
+    }
 }
 
 impl Default for CliSettings {
@@ -26,6 +42,8 @@ impl Default for CliSettings {
             transport_url: "rabbit://guest:guest@localhost:5672/".into(),
             timeout: Duration::from_secs(10),
             control_exchange: "nova".into(),
+            scheduler_topic: SCHEDULER_TOPIC.into(),
+            compute_topic: COMPUTE_TOPIC.into(),
         }
     }
 }
@@ -35,6 +53,8 @@ impl Settings for CliSettings {
         KeyDoc::new("transport_url", "URL", "Where the message bus is.").secret(),
         KeyDoc::new("timeout", "duration", "How long one request may take, connecting included."),
         KeyDoc::new("control_exchange", "name", "Exchange of topic messages; must be the daemons'."),
+        KeyDoc::new("scheduler_topic", "name", "Topic of the schedulers; must be theirs."),
+        KeyDoc::new("compute_topic", "name", "Topic of the agents; must be theirs."),
     ];
 }
 
@@ -48,9 +68,9 @@ impl Validate for CliSettings {
                 "write for example 10s",
             ));
         }
-        if self.control_exchange.is_empty() {
-            problems.push(Problem::new(&["control_exchange"], "the exchange has no name", "write nova"));
-        }
+        check_exchange("control_exchange", &self.control_exchange, &mut problems);
+        let scheduler = ("scheduler_topic", &*self.scheduler_topic);
+        check_topics(("compute_topic", &self.compute_topic), &[scheduler], &mut problems);
         problems
     }
 }

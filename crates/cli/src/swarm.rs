@@ -213,7 +213,7 @@ impl Asking {
         let transport =
             open(&transport_url(settings)?, "novella placements".to_owned(), settings, env).await?;
         let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
-        let api = SchedulerApi::new(client, &settings.control_exchange);
+        let api = SchedulerApi::named(client, &settings.names());
         let options = CallOptions { mandatory: true, ..CallOptions::new(settings.timeout) };
         let random = Random::from_seed(env.random.fork("placements"));
         Ok(Self { asker: Asker::new(api, options, per_second, random), transport })
@@ -227,6 +227,7 @@ fn agent_config(mut config: AgentConfig, args: &SwarmArgs, settings: &CliSetting
     // So that a fleet started in one go does not report in one go.
     config.report.periodic_fuzzy_delay = args.interval;
     config.rpc.control_exchange = settings.control_exchange.clone();
+    config.rpc.compute_topic = settings.compute_topic.clone();
     config
 }
 

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use novella_objects::Inventory;
+use novella_rpcapi::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
 use novella_service::config::{
-    KeyDoc, MAX_NAME, Problem, Settings, Size, Validate, check_listen, check_name, check_times, duration,
+    KeyDoc, MAX_NAME, Problem, Settings, Size, Validate, check_exchange, check_listen, check_name,
+    check_times, check_topics, duration,
 };
 use novella_virt::{FakeDevices, MemPages};
 use serde::{Deserialize, Serialize};
@@ -199,11 +201,26 @@ pub struct RatioConfig {
 pub struct RpcConfig {
     /// Exchange of topic messages; must be the schedulers'.
     pub control_exchange: String,
+    /// Topic of the agents.
+    pub compute_topic: String,
+    /// Topic whose fanout exchange carries the reports.
+    pub report_topic: String,
     /// How long a report may take to be confirmed before a newer one replaces it.
     #[serde(with = "duration")]
     pub publish_timeout: Duration,
     /// Broker users whose commands are obeyed; empty: any.
     pub accept_commands_from: Vec<String>,
+}
+
+impl RpcConfig {
+    /// Where everyone is found. An agent asks nothing of schedulers: their own topic is of no interest.
+    pub(crate) fn names(&self) -> Names {
+        Names {
+            compute_topic: self.compute_topic.clone(),
+            report_topic: self.report_topic.clone(),
+            ..Names::on(&self.control_exchange)
+        }
+    }
 }
 
 /// Health and metrics.
@@ -312,6 +329,8 @@ impl Default for RpcConfig {
     fn default() -> Self {
         Self {
             control_exchange: "nova".into(),
+            compute_topic: COMPUTE_TOPIC.into(),
+            report_topic: SCHEDULER_TOPIC.into(),
             publish_timeout: Duration::from_secs(10),
             accept_commands_from: Vec::new(),
         }
@@ -470,6 +489,16 @@ impl Settings for AgentConfig {
             "AMQP exchange of topic messages; the schedulers' must be the same.",
         ),
         KeyDoc::new(
+            "rpc.compute_topic",
+            "name",
+            "Topic on which agents take commands; the schedulers' must be the same.",
+        ),
+        KeyDoc::new(
+            "rpc.report_topic",
+            "name",
+            "Topic whose fanout exchange, NAME_fanout, carries the reports; the schedulers' must be the same.",
+        ),
+        KeyDoc::new(
             "rpc.publish_timeout",
             "duration",
             "How long a report may take to be confirmed before a newer one replaces it.",
@@ -527,6 +556,10 @@ impl AgentConfig {
             ));
         }
         check_listen("http.listen", &self.http.listen, "127.0.0.1:9781", problems);
+        let rpc = &self.rpc;
+        check_exchange("rpc.control_exchange", &rpc.control_exchange, problems);
+        let reports = ("rpc.report_topic", &*rpc.report_topic);
+        check_topics(("rpc.compute_topic", &rpc.compute_topic), &[reports], problems);
     }
 
     fn check_offer(&self, problems: &mut Vec<Problem>) {

@@ -101,7 +101,8 @@ pub async fn start(
 
     let config = Arc::new(config);
     let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
-    let scheduler = SchedulerApi::new(client.clone(), &config.rpc.control_exchange);
+    let names = config.rpc.names();
+    let scheduler = SchedulerApi::named(client.clone(), &names);
     let publisher = Publisher::new(scheduler, &*transport, config.rpc.publish_timeout);
     let template = ReportTemplate::new(&config, identity);
     let manager =
@@ -118,8 +119,8 @@ pub async fn start(
         .endpoint(Arc::new(ComputeServer(manager.clone())))
         .endpoint(Arc::new(BaseApi { service: COMPUTE_TOPIC.to_owned() }));
     let queue = QueueKind::Server {
-        exchange: config.rpc.control_exchange.clone(),
-        topic: COMPUTE_TOPIC.to_owned(),
+        exchange: names.control_exchange.clone(),
+        topic: names.compute_topic.clone(),
         server: host.clone(),
         fanout: true,
     };
@@ -127,7 +128,7 @@ pub async fn start(
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let compute = ComputeApi::new(client, &config.rpc.control_exchange);
+    let compute = ComputeApi::named(client, &names);
     let health = Health::new(env.clock.clone());
     manager.attach(health.watch_loop("reports", LATE_LOOP.max(config.report.periodic_interval * 3)));
     tasks.spawn(standing::watch_broker(health.condition("broker"), transport.state(), stop.clone()));

@@ -18,7 +18,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::COMPUTE_TOPIC;
+use crate::Names;
 
 /// Who an agent is and how it does. Answer to `ping`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,11 +65,14 @@ pub struct ComputeApi {
 }
 
 impl ComputeApi {
-    /// On the control exchange `exchange`.
+    /// On the control exchange `exchange`, under the usual topic.
     pub fn new(client: RpcClient, exchange: &str) -> Self {
-        let mut target = Target::topic(COMPUTE_TOPIC);
-        target.exchange = exchange.to_owned();
-        Self { client, target }
+        Self::named(client, &Names::on(exchange))
+    }
+
+    /// The agents under these names.
+    pub fn named(client: RpcClient, names: &Names) -> Self {
+        Self { client, target: names.compute() }
     }
 
     /// Asks all agents to report within `window`.

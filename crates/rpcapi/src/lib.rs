@@ -6,6 +6,7 @@
 
 mod base;
 mod compute;
+mod names;
 mod nova_scheduler;
 mod scheduler;
 
@@ -13,6 +14,7 @@ pub use base::{BaseApi, Pong};
 pub use compute::{
     AgentStatus, ComputeApi, ComputeEndpoint, ComputeServer, GetHostStats, PublishServiceCapabilities,
 };
+pub use names::Names;
 pub use nova_scheduler::{NovaSchedulerEndpoint, NovaSchedulerServer, NovaSelectDestinations, no_valid_host};
 pub use novella_nova_objects::{NumaTopologyLimits, SchedulerLimits, Selection as NovaSelection};
 pub use scheduler::{
@@ -20,7 +22,7 @@ pub use scheduler::{
     SchedulerEndpoint, SchedulerServer, SchedulerStatus, SnapshotCursor, SnapshotPage, SnapshotQuery,
 };
 
-/// Topic of the schedulers.
+/// Usual topic of the schedulers.
 pub const SCHEDULER_TOPIC: &str = "scheduler";
-/// Topic of the agents.
+/// Usual topic of the agents.
 pub const COMPUTE_TOPIC: &str = "compute";

@@ -19,6 +19,8 @@
 //! | 1.5 | `snapshot(cursor)` → [`SnapshotPage`]: the map as a document, page by page; 1.3 told all at once | call |
 //! | 1.6 | `select_destinations(..., service)`, `reserve` with services: placement on services other than compute | as before |
 //!
+//! Reports have a topic of their own, which is the schedulers' unless a fleet is configured otherwise ([`Names`]).
+//!
 //! The 1.0 methods keep the names and shapes that Nova's scheduler had in 2012; the rest is ours.
 
 use std::sync::Arc;
@@ -38,7 +40,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::SCHEDULER_TOPIC;
+use crate::Names;
 
 /// Answer to `list_hosts`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -149,19 +151,23 @@ pub struct SchedulerStatus {
 pub struct SchedulerApi {
     client: RpcClient,
     target: Target,
+    reports: Target,
 }
 
 impl SchedulerApi {
-    /// Any scheduler on the control exchange `exchange`.
+    /// Any scheduler on the control exchange `exchange`, under the usual topic.
     pub fn new(client: RpcClient, exchange: &str) -> Self {
-        let mut target = Target::topic(SCHEDULER_TOPIC);
-        target.exchange = exchange.to_owned();
-        Self { client, target }
+        Self::named(client, &Names::on(exchange))
+    }
+
+    /// Any scheduler under these names.
+    pub fn named(client: RpcClient, names: &Names) -> Self {
+        Self { client, target: names.scheduler(), reports: names.reports() }
     }
 
     /// The scheduler of this name only.
     pub fn of(&self, scheduler: &str) -> Self {
-        Self { client: self.client.clone(), target: self.target.clone().server(scheduler) }
+        Self { target: self.target.clone().server(scheduler), ..self.clone() }
     }
 
     fn at(&self, minor: u32) -> Target {
@@ -183,7 +189,8 @@ impl SchedulerApi {
             capabilities: &'a Capabilities<'a>,
         }
         let args = Args { service_name, host, capabilities };
-        self.client.cast(&self.at(0).fanout(), "update_service_capabilities", &args, timeout).await
+        let target = self.reports.clone().version(Version::new(1, 0));
+        self.client.cast(&target, "update_service_capabilities", &args, timeout).await
     }
 
     /// Tells every scheduler of a decision.

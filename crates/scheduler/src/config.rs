@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use novella_filter_scheduler::{FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, SchedulerOptions, WeigherKind};
+use novella_rpcapi::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
 use novella_service::config::{
-    KeyDoc, Problem, Settings, Validate, check_listen, check_name, check_times, duration,
+    KeyDoc, Problem, Settings, Validate, check_exchange, check_listen, check_name, check_times, check_topics,
+    duration,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -98,6 +100,12 @@ pub struct ReservationsConfig {
 pub struct RpcConfig {
     /// Exchange of topic messages; must be the agents'.
     pub control_exchange: String,
+    /// Topic of the schedulers.
+    pub scheduler_topic: String,
+    /// Topic of the agents.
+    pub compute_topic: String,
+    /// Topic whose fanout exchange carries the reports.
+    pub report_topic: String,
     /// Requests handled at once.
     pub concurrency: u32,
     /// Reports applied and acknowledged together at most.
@@ -105,6 +113,18 @@ pub struct RpcConfig {
     /// How long a message to other services may take to be confirmed.
     #[serde(with = "duration")]
     pub publish_timeout: Duration,
+}
+
+impl RpcConfig {
+    /// Where everyone is found.
+    pub(crate) fn names(&self) -> Names {
+        Names {
+            control_exchange: self.control_exchange.clone(),
+            scheduler_topic: self.scheduler_topic.clone(),
+            compute_topic: self.compute_topic.clone(),
+            report_topic: self.report_topic.clone(),
+        }
+    }
 }
 
 /// Nova's own scheduler API.
@@ -194,6 +214,9 @@ impl Default for RpcConfig {
     fn default() -> Self {
         Self {
             control_exchange: "nova".into(),
+            scheduler_topic: SCHEDULER_TOPIC.into(),
+            compute_topic: COMPUTE_TOPIC.into(),
+            report_topic: SCHEDULER_TOPIC.into(),
             concurrency: 64,
             report_batch: 512,
             publish_timeout: Duration::from_secs(5),
@@ -290,6 +313,21 @@ impl Settings for SchedulerConfig {
             "name",
             "AMQP exchange of topic messages; the agents' must be the same.",
         ),
+        KeyDoc::new(
+            "rpc.scheduler_topic",
+            "name",
+            "Topic on which schedulers take requests. Queues are named by the topic alone: schedulers of two fleets in one virtual host need two.",
+        ),
+        KeyDoc::new(
+            "rpc.compute_topic",
+            "name",
+            "Topic on which agents take commands; the agents' must be the same.",
+        ),
+        KeyDoc::new(
+            "rpc.report_topic",
+            "name",
+            "Topic whose fanout exchange, NAME_fanout, carries the reports; the agents' must be the same.",
+        ),
         KeyDoc::new("rpc.concurrency", "requests", "Requests handled at once."),
         KeyDoc::new("rpc.report_batch", "reports", "Reports applied and acknowledged together at most."),
         KeyDoc::new(
@@ -300,7 +338,7 @@ impl Settings for SchedulerConfig {
         KeyDoc::new(
             "nova.serve",
             "true or false",
-            "Whether select_destinations 4.3 to 4.5 of Nova's own conductors is answered, on the topic scheduler of rpc.control_exchange beside novella's own methods.",
+            "Whether select_destinations 4.3 to 4.5 of Nova's own conductors is answered, on rpc.scheduler_topic of rpc.control_exchange beside novella's own methods.",
         ),
         KeyDoc::new(
             "nova.cell_uuid",
@@ -356,6 +394,11 @@ impl SchedulerConfig {
             problems.push(Problem::new(&["nova.cell_uuid"], format!("{cell:?} is no UUID"), fix));
         }
         check_listen("http.listen", &self.http.listen, "127.0.0.1:9780", problems);
+        let rpc = &self.rpc;
+        check_exchange("rpc.control_exchange", &rpc.control_exchange, problems);
+        let others =
+            [("rpc.scheduler_topic", &*rpc.scheduler_topic), ("rpc.report_topic", &*rpc.report_topic)];
+        check_topics(("rpc.compute_topic", &rpc.compute_topic), &others, problems);
     }
 
     fn check_times(&self, problems: &mut Vec<Problem>) {

@@ -107,7 +107,7 @@ pub async fn start(
     env: Env,
     transport: Arc<dyn Transport>,
 ) -> Result<Scheduler, StartError> {
-    let exchange = config.rpc.control_exchange.clone();
+    let names = config.rpc.names();
     let source = PolicySource::of(&config);
     let reading = source.clone();
     let read = env.blocking.run(move || reading.read()).await;
@@ -145,27 +145,31 @@ pub async fn start(
         message_ttl: config.reports.report_ttl,
         max_length: config.reports.max_hosts.saturating_mul(QUEUED_REPORTS_PER_HOST),
     };
-    let fanout = QueueKind::Fanout { topic: SCHEDULER_TOPIC.to_owned(), limits };
-    let reports = server.listen(fanout).await.map_err(StartError::Consume)?;
+    let fanout = |topic: &str| QueueKind::Fanout { topic: topic.to_owned(), limits };
+    let reports = server.listen(fanout(&names.report_topic)).await.map_err(StartError::Consume)?;
+    if names.scheduler_topic != names.report_topic {
+        // What the other schedulers decided comes by another queue then.
+        server.listen(fanout(&names.scheduler_topic)).await.map_err(StartError::Consume)?;
+    }
 
     let life = Life::new();
     let lifecycle = lifecycle::Lifecycle {
         startup: startup::Startup {
             manager: manager.clone(),
-            compute: ComputeApi::new(client.clone(), &exchange),
+            compute: ComputeApi::named(client.clone(), &names),
             ready: ready.clone(),
             answer_window: config.reports.answer_window,
             report_interval: config.reports.report_interval,
             publish_timeout: config.rpc.publish_timeout,
         },
         server: server.clone(),
-        exchange: exchange.clone(),
+        names: names.clone(),
         name: name.clone(),
         held_name: health.condition("scheduler name"),
     };
     life.spawn(&life.stop, lifecycle.run(reports.state()));
     life.spawn(&life.stop, manager.clone().watch_for_stalls());
-    let scheduler_api = SchedulerApi::new(client.clone(), &exchange);
+    let scheduler_api = SchedulerApi::named(client.clone(), &names);
     manager.set_peers(scheduler_api.clone());
     let telling = lifecycle::tell_reserves(
         scheduler_api,
@@ -178,7 +182,7 @@ pub async fn start(
     let runner = Runner::start(
         Arc::new(tasks::Tasks {
             manager: manager.clone(),
-            compute: ComputeApi::new(client, &exchange),
+            compute: ComputeApi::named(client, &names),
             heartbeat: health.watch_loop("host map", LATE_LOOP),
             publish_timeout: config.rpc.publish_timeout,
         }),

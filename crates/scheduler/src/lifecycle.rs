@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use novella_messaging::{ConsumerState, QueueKind, RpcServer, TransportError};
 use novella_objects::Reserve;
-use novella_rpcapi::{SCHEDULER_TOPIC, SchedulerApi};
+use novella_rpcapi::{Names, SchedulerApi};
 use novella_service::exit::chain;
 use novella_service::health::Condition;
 use tokio::sync::{mpsc, watch};
@@ -29,8 +29,8 @@ pub struct Lifecycle {
     pub startup: Startup,
     /// Serves requests once the map is filled.
     pub server: Arc<RpcServer>,
-    /// Control exchange.
-    pub exchange: String,
+    /// Where it listens.
+    pub names: Names,
     /// This scheduler's name.
     pub name: String,
     /// Whether the name is ours alone.
@@ -69,13 +69,14 @@ impl Lifecycle {
 
     /// The queue that all schedulers share.
     fn requests(&self) -> QueueKind {
-        QueueKind::Topic { exchange: self.exchange.clone(), topic: SCHEDULER_TOPIC.to_owned() }
+        let Names { control_exchange, scheduler_topic, .. } = self.names.clone();
+        QueueKind::Topic { exchange: control_exchange, topic: scheduler_topic }
     }
 
     /// Takes requests: first those for this scheduler by name, then its share of those for any. Yields the state of its
     /// own queue.
     async fn open(&self) -> Result<watch::Receiver<ConsumerState>, TransportError> {
-        let (exchange, topic) = (self.exchange.clone(), SCHEDULER_TOPIC.to_owned());
+        let Names { control_exchange: exchange, scheduler_topic: topic, .. } = self.names.clone();
         let server = self.name.clone();
         let own = QueueKind::Server { exchange, topic, server, fanout: false };
         let mut own = self.server.listen(own).await?.state();

@@ -27,7 +27,9 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
-pub use checks::{MAX_NAME, check_listen, check_name, check_times, listen_address};
+pub use checks::{
+    MAX_NAME, check_exchange, check_listen, check_name, check_times, check_topics, listen_address,
+};
 pub use command::{ConfigCommand, OutputFormat};
 pub use secret::redact_url;
 pub use shipped::shipped_file_faults;

@@ -1,8 +1,8 @@
 //! `novella ping`.
 
 use clap::Args;
-use novella_messaging::{CallOptions, RpcClient, Target};
-use novella_rpcapi::{BaseApi, ComputeApi, SCHEDULER_TOPIC};
+use novella_messaging::{CallOptions, RpcClient};
+use novella_rpcapi::{BaseApi, ComputeApi, Names};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ pub struct PingArgs {
 /// Asks, and shows who answered and how fast.
 pub async fn run(
     client: &RpcClient,
-    exchange: &str,
+    names: &Names,
     options: CallOptions,
     args: &PingArgs,
     console: &mut Console<'_>,
@@ -31,14 +31,12 @@ pub async fn run(
     let began = Instant::now();
     let mut answer = match &args.host {
         Some(host) => {
-            let api = ComputeApi::new(client.clone(), exchange);
+            let api = ComputeApi::named(client.clone(), names);
             let status = api.ping(host, options).await.map_err(|error| failed(error, Peer::Agent(host)))?;
             serde_json::to_value(status)?
         }
         None => {
-            let mut target = Target::topic(SCHEDULER_TOPIC);
-            target.exchange = exchange.to_owned();
-            let pong = BaseApi::ping(client, target, Value::Null, options).await;
+            let pong = BaseApi::ping(client, names.scheduler(), Value::Null, options).await;
             json!({ "service": pong.map_err(|error| failed(error, Peer::AnyScheduler))?.service })
         }
     };

@@ -18,6 +18,34 @@ pub fn check_name(key: &str, name: &str, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Longest topic: `<topic>.<name>` and `<topic>_fanout_<id>` fit into a queue's name.
+const MAX_TOPIC: usize = 50;
+
+/// Refuses a name that cannot be a control exchange's.
+pub fn check_exchange(key: &str, name: &str, problems: &mut Vec<Problem>) {
+    if name.is_empty() || name.starts_with("amq.") {
+        let what = "the default exchange and RabbitMQ's own cannot be used";
+        problems.push(Problem::new(&[key], what, "write nova, or what the other services have"));
+    }
+    check_name(key, name, problems);
+}
+
+/// Refuses names that cannot be topics, and an agents' topic that is used for something else too: each would be sent
+/// what it cannot read.
+pub fn check_topics(compute: (&str, &str), others: &[(&str, &str)], problems: &mut Vec<Problem>) {
+    for (key, topic) in others.iter().chain([&compute]) {
+        let plain = |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '*' | '#');
+        if topic.is_empty() || topic.len() > MAX_TOPIC || !topic.chars().all(plain) {
+            let what = format!("a topic has 1 to {MAX_TOPIC} bytes, without white space, * and #");
+            problems.push(Problem::new(&[*key], what, "choose a plain name, such as scheduler"));
+        }
+    }
+    for (key, _) in others.iter().filter(|(_, topic)| *topic == compute.1) {
+        let what = "agents and schedulers cannot share a topic";
+        problems.push(Problem::new(&[*key, compute.0], what, "write two different names"));
+    }
+}
+
 /// Refuses an address that nothing can listen on. Empty is fine: it means none.
 pub fn check_listen(key: &str, listen: &str, example: &str, problems: &mut Vec<Problem>) {
     if !listen.is_empty() && listen.parse::<SocketAddr>().is_err() {
