@@ -4,12 +4,15 @@
 //! another answer, so that what an earlier decision holds for the same instances is let go first. And Nova takes
 //! nothing from a decision but the hosts: that nothing fits, or that a report shows the instance elsewhere, is its
 //! exception NoValidHost.
+//!
+//! Before it rebuilds an instance with another image, Nova asks whether its host takes it. That is decided by the filters
+//! that run on a rebuild, and holds nothing: the instance has its place.
 
 use async_trait::async_trait;
 use novella_filter_scheduler::{Destination, PickLimits};
 use novella_messaging::{CallError, RequestContext};
 use novella_objects::document::NetworkMetadata;
-use novella_objects::{Refusal, SelectDestinations};
+use novella_objects::{Refusal, RequestSpec, SelectDestinations};
 use novella_rpcapi::{
     NovaSchedulerEndpoint, NovaSelectDestinations, NovaSelection, NumaTopologyLimits, SchedulerEndpoint,
     SchedulerLimits, no_valid_host,
@@ -28,18 +31,26 @@ impl NovaSchedulerEndpoint for SchedulerManager {
         let NovaSelectDestinations { mut spec, mut instance_uuids, instances, alternates } = args;
         // What is asked beyond the limit is refused when it is decided; one more than it is enough for that.
         let wanted = (instances as usize).min(MAX_INSTANCES + 1);
+        let rebuild = is_rebuild(&spec);
+        if rebuild {
+            // Under their own names they would be found where they are, and no filter asked.
+            instance_uuids.clear();
+        }
         while instance_uuids.len() < wanted {
             instance_uuids.push(self.env.random.uuid());
         }
         spec.instance_uuids = instance_uuids;
-        self.with_hosts(|hosts, _| {
-            for told in hosts.release_instances(&spec.instance_uuids) {
-                self.tell(told);
-            }
-        });
+        if !rebuild {
+            self.with_hosts(|hosts, _| {
+                for told in hosts.release_instances(&spec.instance_uuids) {
+                    self.tell(told);
+                }
+            });
+        }
         let request = SelectDestinations {
             request_spec: spec.clone(),
             alternates: if alternates { None } else { Some(0) },
+            dry_run: rebuild,
             ..SelectDestinations::default()
         };
         let decision = SchedulerEndpoint::select_destinations(self, context, request).await?;
@@ -66,6 +77,11 @@ impl NovaSchedulerEndpoint for SchedulerManager {
         }
         Ok(selected)
     }
+}
+
+/// Whether this is Nova's question before a rebuild.
+fn is_rebuild(spec: &RequestSpec) -> bool {
+    spec.scheduler_hints.get("_nova_check_type").is_some_and(|kind| *kind == serde_json::json!(["rebuild"]))
 }
 
 /// Whole numbers, as Nova's limits are; its conversion cuts off.
