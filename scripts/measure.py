@@ -11,6 +11,7 @@ Parts, all of them unless named:
     nova       one placement by Nova 34 and by the engine, on the same 1,000 and 10,000 hosts in turn
     scale      the engine at 100 to a million hosts, beside the naive one of the tests; draws docs/placement.svg
     drain      a filled queue into the map, against a bare lapin consumer (cargo bench)
+    rpc        a call over RabbitMQ, against a bare lapin pair and against oslo.messaging (cargo bench)
     agent      resident memory and CPU time of compute-agent, reporting every 10 s
     startup    from the start of a scheduler to a complete map of 1,000 swarm hosts, and until it takes requests
     memory     the scheduler's memory per host, with 10,000 swarm hosts
@@ -248,6 +249,22 @@ def drain():
     yield "drain of a filled queue, of a bare lapin consumer", 0.9, "≥", float(ratio), "", note
 
 
+def rpc():
+    """A `ping` from our client to a scheduler."""
+    os.environ["NOVELLA_TEST_PYTHON"] = run([ROOT / "scripts" / "conformance.sh", "python"]).strip()
+    output = bench("novella-tests", "rpc")
+    row = re.compile(r"^(p50|rate) (\w+): ([\d.]+), novella ([\d.]+), ratio ([\d.]+)$", re.MULTILINE)
+    rows = {(what, beside): (float(other), float(ours), float(ratio)) for what, beside, other, ours, ratio in row.findall(output)}
+    for what, beside, limit, sense, title, unit in (
+        ("p50", "bare", 1.3, "≤", "call, one caller: p50, of a bare lapin pair's", "µs"),
+        ("rate", "bare", 0.8, "≥", "calls of 16 callers, of a bare lapin pair's", "/s"),
+        ("rate", "python", 4, "≥", "calls of 16 callers, of oslo.messaging's", "/s"),
+        ("p50", "python", None, "", "call, one caller: p50, of oslo.messaging's", "µs"),
+    ):
+        other, ours, ratio = rows[what, beside]
+        yield title, limit, sense, ratio, "", f"{beside} {other:.0f} {unit}, novella {ours:.0f} {unit}"
+
+
 def agent():
     """One agent, the linux driver, its defaults."""
     with tempfile.TemporaryDirectory() as state:
@@ -311,7 +328,7 @@ def memory():
     yield "scheduler, memory per host", 2, "≤", (full - empty) / hosts / 1024, "KB", note
 
 
-PARTS = {part.__name__: part for part in (reports, placement, reload, nova, scale, drain, agent, startup, memory)}
+PARTS = {part.__name__: part for part in (reports, placement, reload, nova, scale, drain, rpc, agent, startup, memory)}
 IN_MEMORY = {"reports", "placement", "reload", "nova", "scale"}
 
 
