@@ -43,6 +43,11 @@ pub async fn shared(test: &str) -> Option<Bed> {
     Some(on(broker(test).await?, python(&variable(test, "NOVELLA_TEST_PYTHON")?)).await)
 }
 
+/// Has the broker alone: this test stops it.
+pub async fn alone(test: &str) -> Option<Bed> {
+    Some(on(broker_alone(test).await?, python(&variable(test, "NOVELLA_TEST_PYTHON")?)).await)
+}
+
 async fn on(broker: Broker, python: &'static Python) -> Bed {
     static DENIES: OnceCell<bool> = OnceCell::const_new();
     let denies = async {
@@ -68,8 +73,8 @@ impl Bed {
     }
 
     /// A virtual host for whole daemons, with the same options.
-    pub async fn house(&self, test: &str) -> House {
-        let mut house = House::shared(test).await.expect("there is a broker");
+    pub async fn house(&self) -> House {
+        let mut house = House::on(self.broker.again()).await;
         if self.denies {
             house.url = format!("{}?topology=oslo&{DURABLE}", house.url);
         }

@@ -139,3 +139,22 @@ async fn a_stopping_server_loses_none_of_pythons_casts() {
     after.counted("dispatched", 400 - early).await;
     assert_eq!(after.service.executed().len() as u64, 400 - early, "each exactly once");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_of_ours_that_waited_too_long_is_never_executed() {
+    let Some(bed) = bed::shared("expired, ours").await else { return };
+    // Declares the topic's queue and leaves.
+    bed.python_serves("p1", json!({})).await.stop().await;
+    let client = bed.client().await;
+    let short = novella_messaging::CallOptions::new(Duration::from_secs(1));
+    let error =
+        client.call::<Value>(&bed.target(), "echo", &json!({"a": "call"}), short).await.expect_err("nobody");
+    assert!(matches!(error, RpcError::Timeout { .. }), "{error:?}");
+    let patience = crate::support::PATIENCE;
+    client.cast(&bed.target(), "echo", &json!({"a": "cast"}), patience).await.expect("sent");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let theirs = bed.python_serves("p2", json!({})).await;
+    let executed = theirs.executed(1).await;
+    assert_eq!(executed.iter().map(|call| &call["args"]).collect::<Vec<_>>(), [&json!({"a": "cast"})]);
+    theirs.stop().await;
+}

@@ -67,7 +67,22 @@ async fn our_casts_are_executed_by_python_servers() {
     let all = json!({"to": "all"}).to_string();
     assert_eq!(sorted(first), [args.to_string(), all.clone()]);
     assert_eq!(sorted(second), [all]);
-    assert_eq!(client.unexpected_replies(), 0);
     one.stop().await;
     two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_only_casts_has_no_reply_queue() {
+    let Some(bed) = bed::shared("casts alone").await else { return };
+    // In a virtual host of its own, where every queue is accounted for.
+    let house = bed.house().await;
+    let theirs = bed.python_serves("p1", json!({"url": bed.python_at(&house)})).await;
+    let client = novella_messaging::RpcClient::new(house.transport("client").await, [5; 32]);
+    let queues = || house.broker.ctl(&["ctl", "list_queues", "-p", &house.vhost, "name", "--silent"]);
+    client.cast(&bed.target(), "echo", &json!({}), crate::support::PATIENCE).await.expect("sent");
+    theirs.executed(1).await;
+    assert!(!queues().contains("reply_"), "{}", queues());
+    client.call::<Value>(&bed.target(), "echo", &json!({}), bed::patient()).await.expect("a result");
+    assert!(queues().contains("reply_"), "the first call has it made: {}", queues());
+    theirs.stop().await;
 }

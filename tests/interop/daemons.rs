@@ -67,7 +67,7 @@ fn volume(total: Value, free: Value, reserved: u32) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compute_reporter_of_2012_is_placed_on() {
     let Some(bed) = bed::shared("2012 compute").await else { return };
-    let house = bed.house("2012 compute").await;
+    let house = bed.house().await;
     let scheduler = house.scheduler("s1", house.scheduler_config(DOWN), 0).await;
     let peer = Peer { bed: &bed, url: bed.python_at(&house) };
     peer.report("1.0", "compute", "old-dict", compute("old-dict")).await;
@@ -95,7 +95,7 @@ async fn a_compute_reporter_of_2012_is_placed_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_volume_reporter_of_2012_is_placed_on() {
     let Some(bed) = bed::shared("2012 volume").await else { return };
-    let house = bed.house("2012 volume").await;
+    let house = bed.house().await;
     let scheduler = house.scheduler("s1", house.scheduler_config(DOWN), 0).await;
     let peer = Peer { bed: &bed, url: bed.python_at(&house) };
     peer.report("1.0", "volume", "vol1", volume(json!(200), json!(100.5), 10)).await;
@@ -135,13 +135,12 @@ async fn a_volume_reporter_of_2012_is_placed_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_reports_are_read_by_a_python_scheduler() {
-    let Some(bed) = bed::shared("reports out").await else { return };
-    let house = bed.house("reports out").await;
-    let mut there = bed::shared("reports out").await.expect("as before");
-    there.topic = "scheduler".into();
+    let Some(mut bed) = bed::shared("reports out").await else { return };
+    let house = bed.house().await;
+    bed.topic = "scheduler".into();
     // A server of default shapes: it has the topic to itself here.
     let more = json!({"url": bed.python_at(&house), "target": {"exchange": EXCHANGE}, "endpoint": {"version": "1.0"}});
-    let theirs = there.python_serves(&house.vhost, more).await;
+    let theirs = bed.python_serves(&house.vhost, more).await;
     let agent = house.agent("größer", FakeConfig::default(), "").await;
     let executed = theirs.executed(2).await;
     for call in &executed {
@@ -170,7 +169,7 @@ async fn our_reports_are_read_by_a_python_scheduler() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_daemons_answer_python_as_services_of_nova_do() {
     let Some(bed) = bed::shared("daemons called").await else { return };
-    let house = bed.house("daemons called").await;
+    let house = bed.house().await;
     let agent = house.agent("cmp1", FakeConfig::default(), "").await;
     let scheduler = house.scheduler("s1", house.scheduler_config(DOWN), 1).await;
     let peer = Peer { bed: &bed, url: bed.python_at(&house) };

@@ -49,7 +49,7 @@ fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> onesh
 async fn the_programs_of_the_page_do_what_it_says() {
     let Some(bed) = bed::shared("examples").await else { return };
     let interpreter = variable("examples", "NOVELLA_TEST_PYTHON").expect("the bed has it too");
-    let house = bed.house("examples").await;
+    let house = bed.house().await;
     let url = bed.python_at(&house);
     let [client, reporter, server] = <[String; 3]>::try_from(programs()).expect("three programs");
     for program in [&client, &reporter, &server] {
@@ -69,7 +69,7 @@ async fn the_programs_of_the_page_do_what_it_says() {
     assert_eq!(run(client).await.expect("it ends").as_deref(), Some("volume vol1"));
     scheduler.stop(GRACE).await;
 
-    let alone = bed.house("examples of a server").await;
+    let alone = bed.house().await;
     let url = bed.python_at(&alone);
     let reading = beside(move || first_line(&interpreter, &server, &url));
     let agent = alone.agent("cmp1", FakeConfig::default(), "").await;

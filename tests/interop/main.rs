@@ -4,7 +4,7 @@
 //! oslo.messaging (`NOVELLA_TEST_PYTHON`, from `scripts/conformance.sh python`); without either every test says that
 //! it was skipped. One Python process serves all tests. Each test has topics of its own, or a virtual host if it is
 //! about daemons. On a broker that denies what RabbitMQ 4.3 denies, both sides use the options with which
-//! oslo.messaging works there.
+//! oslo.messaging works there. docs/interop.md lists every scenario with its tests.
 
 mod bed;
 mod bodies;
@@ -19,9 +19,11 @@ mod daemons_process;
 #[allow(dead_code, reason = "shared with the suite `rabbit`, which uses the rest")]
 mod daemons_rig;
 mod examples;
+mod faults;
 mod heartbeats;
 mod malformed;
 mod nova;
+mod nova_compute;
 mod python;
 mod raw;
 mod reply_queues;
@@ -29,3 +31,4 @@ mod reply_queues;
 #[allow(dead_code, reason = "shared with the suite `rabbit`, which uses the rest")]
 mod support;
 mod topologies;
+mod urls;

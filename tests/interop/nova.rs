@@ -23,7 +23,7 @@ use crate::support::{PATIENCE, eventually, variable};
 const CELL: &str = "cccccccc-0000-4000-8000-000000000002";
 
 /// Nova's client, in a process of its own.
-struct Nova {
+pub struct Nova {
     process: Child,
     stdin: ChildStdin,
     answers: mpsc::UnboundedReceiver<String>,
@@ -32,7 +32,7 @@ struct Nova {
 }
 
 impl Nova {
-    fn start(interpreter: &str, url: &str) -> Self {
+    pub fn start(interpreter: &str, url: &str) -> Self {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/nova_client.py");
         let mut command = Command::new(interpreter);
         command.arg(program).arg(url).env("PYTHONDONTWRITEBYTECODE", "1");
@@ -47,7 +47,7 @@ impl Nova {
     }
 
     /// One answer for each command.
-    async fn ask(&mut self, command: &Value) -> Result<Value, Value> {
+    pub async fn ask(&mut self, command: &Value) -> Result<Value, Value> {
         writeln!(self.stdin, "{command}").expect("it takes commands");
         let line = timeout(PATIENCE, self.answers.recv()).await.expect("in time").expect("it answers");
         let mut answer: Value = serde_json::from_str(&line).expect("JSON");
@@ -114,7 +114,7 @@ fn is_no_valid_host(raised: &Value) {
 async fn novas_own_client_gets_the_selections_of_our_engine() {
     let Some(bed) = bed::shared("nova").await else { return };
     let interpreter = variable("nova", "NOVELLA_TEST_PYTHON").expect("the bed has it too");
-    let house = bed.house("nova").await;
+    let house = bed.house().await;
     let mut config = house.scheduler_config(Duration::from_secs(60));
     config.nova.serve = true;
     config.nova.cell_uuid = CELL.into();
@@ -198,6 +198,23 @@ async fn novas_own_client_gets_the_selections_of_our_engine() {
     );
     let moved = nova.select(&again, false).await.expect("it fits");
     assert_ne!(hosts(&moved)[0][0], "cmp3");
+    assert_eq!(held().await, before);
+
+    // Before a rebuild: only the image is held against the host, and nothing is held.
+    let built = base(1);
+    let host = hosts(&nova.select(&built, false).await.expect("it fits"))[0][0].clone();
+    let before = held().await;
+    let rebuild = |architecture: &str| {
+        let mut request = built.clone();
+        request["image"] = json!({"hw_architecture": architecture});
+        request["target_host"] = json!(host);
+        request["hints"] = json!({"_nova_check_type": ["rebuild"]});
+        request["memory_mb"] = json!(1 << 22);
+        request
+    };
+    let same = nova.select(&rebuild("x86_64"), false).await.expect("its host takes the image");
+    assert_eq!(hosts(&same), [[host.as_str()]]);
+    is_no_valid_host(&nova.select(&rebuild("aarch64"), false).await.expect_err("its host does not"));
     assert_eq!(held().await, before);
 
     // As a conductor of Pike, and of Ocata, which names no instances.

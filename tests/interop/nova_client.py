@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Nova's own scheduler client, driven line by line: one JSON object per line on standard input, one answer per line on
-standard output. tests/interop/nova.rs is the other end. A request is that of a document (crates/objects), made into the
+standard output. tests/interop/nova.rs and nova_compute.rs are the other end. A request is that of a document (crates/objects), made into the
 RequestSpec that Nova's conductor would send.
 
     nova_client.py URL    calls nova.scheduler.rpcapi.SchedulerAPI().select_destinations over RabbitMQ; a line is
-                          {"request", "return_objects", "return_alternates", "cap"?, "group"?, "wire"?}
+                          {"request", "return_objects", "return_alternates", "cap"?, "group"?, "wire"?}, or
+                          {"serve": target}: serves build_and_run_instance as a compute service there from then on, and
+                          answers with the primitive of an instance
     nova_client.py        prints the primitive of each request, a line of which is a document's request: the files of
                           crates/nova-objects/tests/recorded come from it
 """
@@ -21,11 +23,13 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import nova.conf
 import nova_objects
+import oslo_messaging
 from nova import context as nova_context
 from nova import objects
 from nova import rpc
 from nova.objects import base
 from nova.scheduler import rpcapi
+from oslo_utils import uuidutils
 
 CONF = nova.conf.CONF
 
@@ -71,6 +75,37 @@ def select(context, command):
     return [[base.obj_to_primitive(selection) for selection in row] for row in answer]
 
 
+class Compute:
+    """Tells what Nova's compute manager would be given."""
+
+    target = oslo_messaging.Target(version="6.0")
+
+    def build_and_run_instance(self, ctxt, instance, request_spec, limits, host_list, **rest):
+        def told(selection):
+            limits = selection.limits
+            seen = [type(limits).__name__, limits.vcpu, limits.memory_mb]
+            return [type(selection).__name__, selection.service_host, selection.nodename, seen]
+
+        seen = {
+            "instance": [type(instance).__name__, instance.uuid],
+            "request_spec": [type(request_spec).__name__, request_spec.num_instances],
+            "host_list": [told(selection) for selection in host_list],
+            "limits": limits,
+        }
+        context = {"request_id": ctxt.request_id, "user_id": ctxt.user_id, "timestamp": ctxt.timestamp.isoformat()}
+        return {"seen": seen, **context}
+
+
+def serve(context, target):
+    serializer = rpc.RequestContextSerializer(base.NovaObjectSerializer())
+    server = oslo_messaging.get_rpc_server(
+        rpc.TRANSPORT, oslo_messaging.Target(**target), [Compute()], executor="threading", serializer=serializer
+    )
+    server.start()
+    instance = objects.Instance(context=context, uuid=uuidutils.generate_uuid(), display_name="größer")
+    return instance.obj_to_primitive()
+
+
 def raised(error):
     return {
         "class": type(error).__name__,
@@ -97,7 +132,8 @@ def main():
             answer = nova_objects.request_spec(context, command).obj_to_primitive()
         else:
             try:
-                answer = {"returned": select(context, command)}
+                work = serve(context, command["serve"]) if "serve" in command else select(context, command)
+                answer = {"returned": work}
             except Exception as error:
                 answer = {"raised": raised(error)}
         print(json.dumps(answer, sort_keys=True), flush=True)

@@ -146,13 +146,20 @@ def executed(command):
         return list(endpoint.executed)
 
 
+def parse(command):
+    """What oslo.messaging reads from a transport URL."""
+    url = oslo_messaging.TransportURL.parse(cfg.CONF, command["url"])
+    hosts = [[host.hostname, host.port, host.username, host.password] for host in url.hosts]
+    return {"virtual_host": url.virtual_host, "hosts": hosts}
+
+
 def versions(_):
     from importlib import metadata
 
     return {name: metadata.version(name) for name in ("oslo.messaging", "kombu", "amqp")}
 
 
-COMMANDS = {f.__name__: f for f in (call, cast, serve, stop, executed, versions)}
+COMMANDS = {f.__name__: f for f in (call, cast, serve, stop, executed, parse, versions)}
 
 
 def raised(error):

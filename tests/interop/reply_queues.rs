@@ -1,5 +1,6 @@
 //! Reply queues that are missing, late, orphaned or unnamed, and queues deleted under their consumers.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
@@ -10,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::bed::{self, Bed};
 use crate::raw::{Raw, inner_of};
-use crate::support::eventually;
+use crate::support::{eventually, variable};
 
 fn impatient() -> ServerOptions {
     ServerOptions { reply_retry: Duration::from_secs(2), ..ServerOptions::default() }
@@ -105,4 +106,57 @@ async fn a_queue_deleted_under_us_is_back_soon() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     let more = json!({"timeout": 20});
     assert_eq!(bed.call("echo", json!({"n": 2}), more).await.expect("served again"), json!({"n": 2}));
+}
+
+/// A Python client that says when it calls, and then waits.
+const CALLER: &str = r#"
+import sys, oslo_messaging
+from oslo_config import cfg
+cfg.CONF([], project="caller", default_config_files=[])
+transport = oslo_messaging.get_rpc_transport(cfg.CONF, url=sys.argv[1])
+target = oslo_messaging.Target(exchange=sys.argv[2], topic=sys.argv[3], version="1.0")
+oslo_messaging.get_rpc_client(transport, target, timeout=60).call({}, "slow", seconds=2)
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_to_a_client_that_was_killed_finds_its_queue_until_that_expires() {
+    let Some(bed) = bed::shared("killed client").await else { return };
+    let interpreter = variable("killed client", "NOVELLA_TEST_PYTHON").expect("the bed has it too");
+    let ours = bed.serve("s1").await;
+    // Its queue outlives it by so many seconds, which nobody else asks for.
+    let url = bed.python_url();
+    let mark = if url.contains('?') { '&' } else { '?' };
+    let ttl = 7;
+    let mut command = Command::new(interpreter);
+    command.args(["-W", "ignore", "-c", CALLER, &format!("{url}{mark}rabbit_transient_queues_ttl={ttl}")]);
+    command.args([&bed.exchange, &bed.topic]).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut client = command.spawn().expect("it starts");
+    ours.counted("dispatched", 1).await;
+    client.kill().expect("it waits for its answer");
+    client.wait().expect("a child can be waited for");
+    ours.counted("replies", 1).await;
+    assert_eq!(ours.count("replies_unroutable") + ours.count("replies_failed"), 0);
+    let lives = || {
+        let list = bed.broker.ctl(&["ctl", "list_queues", "name", "messages", "arguments", "--silent"]);
+        let own = format!("{}", ttl * 1000);
+        list.lines().any(|line| line.starts_with("reply_") && line.contains(&own))
+    };
+    eventually("its queue expires", async || !lives()).await;
+    assert_eq!(bed.call("echo", json!({}), json!({})).await.expect("it serves on"), json!({}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_has_the_keys_of_the_protocol_and_no_others() {
+    let Some(bed) = bed::shared("keys of an answer").await else { return };
+    let _ours = bed.serve("s1").await;
+    let mut raw = Raw::new(&bed).await;
+    for (method, args) in [("echo", json!({})), ("fail", json!({"module": "m", "class": "C"}))] {
+        let request = raw.call(method, args, json!({}));
+        raw.publish(&bed, &request.to_string()).await;
+        let reply = raw.reply().await;
+        let keys: Vec<&str> = reply.as_object().expect("an object").keys().map(String::as_str).collect();
+        assert_eq!(keys, ["_msg_id", "_unique_id", "ending", "failure", "result"]);
+        assert_eq!((&reply["ending"], &reply["_msg_id"]), (&json!(true), &request["_msg_id"]));
+        assert_ne!(reply["_unique_id"], request["_unique_id"]);
+    }
 }

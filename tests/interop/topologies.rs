@@ -2,12 +2,15 @@
 //! shapes differ.
 
 use lapin::ExchangeKind;
-use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions};
-use lapin::types::FieldTable;
+use lapin::options::{
+    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
 use novella_messaging::{ConsumerState, QueueKind, ServerOptions, Transport};
 use serde_json::json;
 
 use crate::bed::{self, Bed};
+use crate::raw::Raw;
 use crate::support::*;
 
 /// Options that both sides are given alike.
@@ -145,4 +148,147 @@ async fn one_topic_on_two_exchanges_is_one_queue() {
     transport.declare(queue, bed::soon()).await.expect("bound");
     assert_eq!(bed.call("echo", json!({"a": 1}), other).await.expect("delivered across"), json!({"a": 1}));
     assert_eq!(ours.count("dispatched"), 1);
+}
+
+/// A queue that somebody else has made.
+#[derive(Clone, Copy, Default)]
+struct Made {
+    durable: bool,
+    auto_delete: bool,
+    arguments: &'static [(&'static str, i32)],
+    quorum: bool,
+}
+
+impl Made {
+    async fn make(self, channel: &lapin::Channel, queue: &str) {
+        let mut arguments = FieldTable::default();
+        if self.quorum {
+            arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        }
+        for (key, value) in self.arguments {
+            arguments.insert((*key).into(), AMQPValue::LongInt(*value));
+        }
+        let Self { durable, auto_delete, .. } = self;
+        let options = QueueDeclareOptions { durable, auto_delete, ..QueueDeclareOptions::default() };
+        channel.queue_declare(queue.into(), options, arguments).await.expect("made");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_difference_in_shape_is_told_with_the_option_that_mends_it() {
+    let Some(bed) = bed::shared("other shapes").await else { return };
+    let channel = bed.broker.bare().await;
+    let durable = Made { durable: true, ..Made::default() };
+    let quorum = Made { quorum: true, ..durable };
+    let mut exchanges = Vec::new();
+    for (number, (made, ours, fix, mended)) in [
+        (Made::default(), "", "add `topology=oslo`", "topology=oslo"),
+        (
+            Made::default(),
+            "topology=oslo&amqp_durable_queues=true",
+            "leave `amqp_durable_queues` out",
+            "topology=oslo",
+        ),
+        (
+            Made { auto_delete: true, ..Made::default() },
+            "topology=oslo",
+            "add `amqp_auto_delete=true`",
+            "topology=oslo&amqp_auto_delete=true",
+        ),
+        (
+            durable,
+            "topology=oslo",
+            "add `amqp_durable_queues=true`",
+            "topology=oslo&amqp_durable_queues=true",
+        ),
+        (
+            quorum,
+            "",
+            "add `topology=oslo&rabbit_quorum_queue=true`",
+            "topology=oslo&rabbit_quorum_queue=true",
+        ),
+        (
+            durable,
+            "topology=oslo&rabbit_quorum_queue=true",
+            "leave `rabbit_quorum_queue` out",
+            "topology=oslo&amqp_durable_queues=true",
+        ),
+        (
+            Made { arguments: &[("x-delivery-limit", 5)], ..quorum },
+            "topology=oslo&rabbit_quorum_queue=true",
+            "add `rabbit_quorum_delivery_limit=5`",
+            "topology=oslo&rabbit_quorum_queue=true&rabbit_quorum_delivery_limit=5",
+        ),
+        (
+            Made { arguments: &[("x-max-in-memory-length", 9)], ..quorum },
+            "topology=oslo&rabbit_quorum_queue=true",
+            "add `rabbit_quorum_max_memory_length=9`",
+            "topology=oslo&rabbit_quorum_queue=true&rabbit_quorum_max_memory_length=9",
+        ),
+        (
+            Made { arguments: &[("x-max-in-memory-bytes", 9)], ..quorum },
+            "topology=oslo&rabbit_quorum_queue=true",
+            "add `rabbit_quorum_max_memory_bytes=9`",
+            "topology=oslo&rabbit_quorum_queue=true&rabbit_quorum_max_memory_bytes=9",
+        ),
+        (
+            Made { arguments: &[("x-max-length", 9)], ..durable },
+            "topology=oslo&amqp_durable_queues=true",
+            "none of our options has",
+            "",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        if bed.denies && !made.durable {
+            continue; // nobody can make it there
+        }
+        let queue = bed.broker.unique(&format!("shape-{number}"));
+        made.make(&channel, &queue).await;
+        // Its exchange is new each time: what a refused attempt has made has the wrong shape too.
+        let mut topic = async |query: &str| {
+            let exchange = format!("{}-{number}-{}", bed.exchange, exchanges.len());
+            exchanges.push(exchange.clone());
+            let kind = QueueKind::Topic { exchange, topic: queue.clone() };
+            let url = format!("{}?{query}", bed.broker.url);
+            let transport = bed.transport(&url, "ours").await;
+            (consume(&transport, kind).await, transport)
+        };
+        let (consumer, _transport) = topic(ours).await;
+        let failed = reaches(&*consumer, |state| matches!(state, ConsumerState::Failed { .. })).await;
+        let ConsumerState::Failed { reason } = failed else { unreachable!("waited for Failed") };
+        assert!(reason.contains(fix) && reason.contains(&queue), "{number}: {fix} in: {reason}");
+        assert!(!reason.contains('\n') && reason.contains("PRECONDITION_FAILED"), "{reason}");
+        if !mended.is_empty() {
+            let (consumer, _transport) = topic(mended).await;
+            active(&*consumer).await;
+        }
+        channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.expect("deleted");
+    }
+    for exchange in exchanges {
+        // An auto-delete one is gone by itself.
+        drop(channel.exchange_delete(exchange.as_str().into(), ExchangeDeleteOptions::default()).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prefetch_and_direct_mandatory_flag_mean_what_they_mean_to_oslo() {
+    let Some(bed) = bed::shared("prefetch").await else { return };
+    let url = bed.our_url();
+    let mark = if url.contains('?') { '&' } else { '?' };
+    let options =
+        ServerOptions { reply_retry: std::time::Duration::from_secs(30), ..ServerOptions::default() };
+    let url = format!("{url}{mark}rabbit_qos_prefetch_count=3&direct_mandatory_flag=false");
+    let ours = bed.serve_as(&url, "s1", options).await;
+    let listed = bed.broker.ctl(&["ctl", "list_consumers", "queue_name", "prefetch_count", "--silent"]);
+    let rows: Vec<_> = listed.lines().filter(|line| line.starts_with(&bed.topic)).collect();
+    assert!(rows.len() == 3 && rows.iter().all(|row| row.ends_with("\t3")), "{listed}");
+    assert_eq!(bed.call("echo", json!({"a": 1}), json!({})).await.expect("served"), json!({"a": 1}));
+    // An answer whose queue is missing does not come back, and nobody tries again.
+    let mut raw = Raw::new(&bed).await;
+    let request = raw.call("echo", json!({}), json!({"_reply_q": bed.broker.unique("missing")}));
+    raw.publish(&bed, &request.to_string()).await;
+    ours.counted("replies", 2).await;
+    assert_eq!(ours.count("replies_unroutable"), 0);
 }

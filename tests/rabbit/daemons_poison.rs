@@ -4,8 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::BasicProperties;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use futures_util::StreamExt;
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, ExchangeKind};
 use novella_virt::FakeConfig;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -171,4 +176,169 @@ async fn reports_that_a_full_queue_dropped_are_seen_and_asked_for() {
     let (code, hosts, err) = novella(&house.url, "host list -f json");
     let hosts: Vec<Value> = serde_json::from_str(&hosts).unwrap_or_else(|_| panic!("{code}: {err}"));
     assert!(hosts.len() == 2 && hosts.iter().all(|row| row["state"] == "up"), "{hosts:#?}");
+}
+
+/// What the agent's own methods cannot read, besides.
+fn poisons_for_an_agent() -> Vec<(&'static str, Vec<u8>)> {
+    let mut all = poisons();
+    let no_namespace = json!({"method": "ping", "version": "1.1", "args": {}, "namespace": 7});
+    let no_args = json!({"method": "ping", "version": "1.1", "args": [1], "_unique_id": "", "_msg_id": "m"});
+    all.extend([
+        (
+            "a window that is no number",
+            request("publish_service_capabilities", "1.0", json!({"window_ms": "soon"})),
+        ),
+        ("a flag that is no flag", request("get_host_stats", "1.0", json!({"refresh": 7}))),
+        ("a private method", request("_report", "1.0", json!({}))),
+        ("another namespace", envelope(&no_namespace)),
+        ("a call without a queue, of a list", envelope(&no_args)),
+    ]);
+    all
+}
+
+/// Outcomes that an agent must have counted, each.
+const COUNTED_BY_AN_AGENT: [&str; 7] = [
+    "malformed_json",
+    "malformed_envelope",
+    "malformed_request",
+    "malformed_content_type",
+    "no_such_method",
+    "unsupported_version",
+    "bad_arguments",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn poison_to_an_agent_is_counted_said_once_served_past_and_gone() {
+    let Some(house) = House::shared("agent poison").await else { return };
+    let http = free_address();
+    let more = [("NOVELLA_HTTP__LISTEN", &*http.to_string())];
+    let mut agent = Process::agent(&house.url, "cmp1", &state_dir(&house, "cmp1"), "fake", &more);
+    agent.wait_for("consuming queue=compute.cmp1 ");
+    let poisons = poisons_for_an_agent();
+    let rounds = 3;
+    for _ in 0..rounds {
+        for (exchange, key) in [("", "compute.cmp1"), ("compute_fanout", "")] {
+            for (what, body) in &poisons {
+                assert!(sent(&house, exchange, key, "application/json", body).await, "{what}");
+            }
+            assert!(sent(&house, exchange, key, "text/plain", b"{}").await);
+        }
+    }
+    let empty = async || {
+        let of = ["ctl", "list_queues", "-p", &house.vhost, "name", "messages", "--silent"];
+        house.broker.ctl(&of).lines().any(|line| line == "compute.cmp1\t0")
+    };
+    eventually("nothing is left in its queue", empty).await;
+    let counter = |text: &str, outcome: &str| {
+        metric(text, &format!(r#"novella_rpc_messages_total{{outcome="{outcome}"}}"#))
+    };
+    let all = (rounds * 2 * (poisons.len() + 1)) as u64;
+    eventually("all have come", async || counter(&get(http, "/metrics"), "received") >= all).await;
+    let metrics = get(http, "/metrics");
+    for outcome in COUNTED_BY_AN_AGENT {
+        assert!(counter(&metrics, outcome) >= 2 * rounds as u64, "{outcome} in:\n{metrics}");
+    }
+    assert_eq!(counter(&metrics, "received"), all, "nothing came twice");
+    assert_eq!(counter(&metrics, "panics"), 0);
+    let (code, pong, err) = novella(&house.url, "ping cmp1 -f json");
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(serde_json::from_str::<Value>(&pong).expect("JSON")["host"], "cmp1");
+    agent.signal(Signal::TERM);
+    let (code, log) = agent.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+    // One line for each kind of fault, however often it came.
+    let complaints: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("a malformed request") || line.contains("a request failed"))
+        .collect();
+    assert!(complaints.len() >= COUNTED_BY_AN_AGENT.len() && complaints.len() <= 14, "{complaints:#?}");
+    for fault in ["not UTF-8", "unsupported envelope version", "content type is not application/json"] {
+        let about = format!("fault=\"{fault}\"");
+        assert_eq!(
+            complaints.iter().filter(|line| line.contains(&about)).count(),
+            1,
+            "{fault}: {complaints:#?}"
+        );
+    }
+}
+
+/// The body of an answer to the call of this id.
+type Wrong = fn(&Value) -> Vec<u8>;
+
+/// Takes the calls on the schedulers' queue and answers each with what `wrong` makes of its id.
+async fn answer_wrongly(house: &House, wrong: Wrong) -> lapin::Connection {
+    let connection = connection(&house.url).await;
+    let channel = connection.create_channel().await.expect("a channel");
+    let (none, durable) =
+        (FieldTable::default(), QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() });
+    channel.queue_declare("scheduler".into(), durable, none.clone()).await.expect("declared");
+    let exchange = ExchangeDeclareOptions::default();
+    channel
+        .exchange_declare(EXCHANGE.into(), ExchangeKind::Topic, exchange, none.clone())
+        .await
+        .expect("made");
+    let (queue, key) = ("scheduler".into(), "scheduler".into());
+    channel
+        .queue_bind(queue, EXCHANGE.into(), key, QueueBindOptions::default(), none.clone())
+        .await
+        .expect("bound");
+    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    let mut calls =
+        channel.basic_consume("scheduler".into(), "wrong".into(), options, none).await.expect("consumed");
+    tokio::spawn(async move {
+        while let Some(Ok(delivery)) = calls.next().await {
+            let outer: Value = serde_json::from_slice(&delivery.data).expect("JSON");
+            let inner: Value =
+                serde_json::from_str(outer["oslo.message"].as_str().expect("text")).expect("JSON");
+            let to = inner["_reply_q"].as_str().expect("a call");
+            let properties = BasicProperties::default().with_content_type("application/json".into());
+            let (options, body) = (BasicPublishOptions::default(), wrong(&inner["_msg_id"]));
+            let sent = channel.basic_publish("".into(), to.into(), options, &body, properties).await;
+            sent.expect("sent");
+        }
+    });
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_survives_any_answer() {
+    let Some(house) = House::shared("wrong answers").await else { return };
+    // An answer that names its call fails it; one that does not leaves it waiting.
+    const UNREADABLE: i32 = 255;
+    const NO_ANSWER: i32 = 124;
+    let answers: [(&str, Wrong, i32); 6] = [
+        ("rubbish", |_| b"\x00\xff rubbish".to_vec(), NO_ANSWER),
+        ("nothing", |_| Vec::new(), NO_ANSWER),
+        (
+            "another's",
+            |_| envelope(&json!({"result": 1, "failure": null, "ending": true, "_msg_id": "x"})),
+            NO_ANSWER,
+        ),
+        (
+            "a failure that is no text",
+            |id| envelope(&json!({"result": null, "failure": {"a": 1}, "ending": true, "_msg_id": id})),
+            UNREADABLE,
+        ),
+        (
+            "a failure that is no JSON",
+            |id| envelope(&json!({"result": null, "failure": "{", "ending": true, "_msg_id": id})),
+            UNREADABLE,
+        ),
+        (
+            "a result of another kind",
+            |id| envelope(&json!({"result": ["pong"], "failure": null, "ending": true, "_msg_id": id})),
+            UNREADABLE,
+        ),
+    ];
+    for (what, wrong, expected) in answers {
+        let server = answer_wrongly(&house, wrong).await;
+        let (code, out, err) = novella(&house.url, "ping --timeout 2s -f json");
+        assert_eq!(code, expected, "{what}: {out}{err}");
+        assert!(
+            out.is_empty() && !err.contains("panicked") && err.lines().count() <= 4,
+            "{what}: {out}{err}"
+        );
+        server.close(200, "done".into()).await.expect("closed");
+    }
 }

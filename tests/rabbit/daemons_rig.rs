@@ -79,7 +79,8 @@ impl House {
         Some(Self::on(broker_alone(test).await?).await)
     }
 
-    async fn on(broker: Broker) -> Self {
+    /// On a broker that the caller has the use of.
+    pub async fn on(broker: Broker) -> Self {
         let vhost = broker.unique("daemons");
         let url = make_vhost(&broker, &vhost).await;
         let dir = tempfile::tempdir().expect("a temporary directory");

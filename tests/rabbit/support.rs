@@ -86,6 +86,14 @@ impl Broker {
         format!("{prefix}-{}", random.trim_start_matches('.'))
     }
 
+    /// A further handle, with names of its own, for a test that has the broker already: to ask for it once more would wait
+    /// for ever, as soon as another test wants it alone.
+    #[allow(dead_code, reason = "for the suite `interop`, where tests about daemons have it")]
+    pub fn again(&self) -> Self {
+        let names = tempfile::tempdir().expect("a temporary directory");
+        Self { url: self.url.clone(), ctl: self.ctl.clone(), names, _shared: None, _alone: None }
+    }
+
     /// kill9, stop, start, pause, resume, pid, ctl ...
     pub fn ctl(&self, arguments: &[&str]) -> String {
         let output =
