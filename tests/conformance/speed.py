@@ -2,9 +2,9 @@
 
 The fleets are the recorded one of 1,000 hosts, and ten times the same under other names; the request is the first plain
 one. Nova filters with its default filters and weighs with all weighers, in its own HostManager: what it asks Placement and
-its database before is not in its figure. Ours runs RamFilter, CoreFilter and DiskFilter besides, places, explains and takes
-back; a first request of its shape, and the same again. Fastest of all samples; of Nova its CPU time, so that other work on
-the machine counts less against it.
+its database before is not in its figure. Ours runs RamFilter, CoreFilter and DiskFilter besides, places and explains; what
+it takes to give that back is not in its figure. A first request of its shape, and the same again. Fastest of all samples;
+of Nova its CPU time, so that other work on the machine counts less against it.
 """
 
 import gzip

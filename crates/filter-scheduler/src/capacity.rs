@@ -116,7 +116,7 @@ impl FilterScheduler {
         request.begin(Uuid::nil(), table);
         self.scan(table, &mut request);
         let ran = request.filters.iter().zip(&self.work.tallies);
-        let mut told = Refill::new(&mut refused);
+        let mut told = Refill::new(&mut refused, request.filters.len());
         explain::terms(table, &request.placement, 0, &mut told);
         explain::filters(table, ran, &mut told);
         drop(told);

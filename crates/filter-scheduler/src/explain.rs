@@ -27,7 +27,9 @@ pub(crate) struct Refill<'v, T> {
 }
 
 impl<'v, T: Default> Refill<'v, T> {
-    pub(crate) fn new(items: &'v mut Vec<T>) -> Self {
+    /// `expected` is how many items there will be, or more.
+    pub(crate) fn new(items: &'v mut Vec<T>, expected: usize) -> Self {
+        items.reserve(expected.saturating_sub(items.len()));
         Self { items, used: 0 }
     }
 

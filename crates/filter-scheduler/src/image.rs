@@ -286,6 +286,9 @@ impl Property {
 impl ImageProperties {
     pub(crate) fn read(image: &Image) -> Result<Self, BadImage> {
         let mut properties = Self::default();
+        if image.properties.is_empty() {
+            return Ok(properties);
+        }
         for (legacy, current) in LEGACY {
             properties.take(image, legacy, current)?;
         }
@@ -297,8 +300,11 @@ impl ImageProperties {
                 properties.0.insert("hw_scsi_model", Property::Text(adapter.into()));
             }
         }
-        for (name, _) in KNOWN {
-            properties.take(image, name, name)?;
+        // `KNOWN` is in the order of its names, as the image's properties are, which are few.
+        for key in image.properties.keys() {
+            if let Ok(at) = KNOWN.binary_search_by(|(known, _)| known.cmp(&key.as_str())) {
+                properties.take(image, key, KNOWN[at].0)?;
+            }
         }
         let required = image.properties.iter().filter(|(_, value)| text(value) == "required");
         let traits: Vec<_> =
@@ -311,13 +317,13 @@ impl ImageProperties {
 
     fn take(&mut self, image: &Image, from: &str, name: &'static str) -> Result<(), BadImage> {
         let Some(value) = image.properties.get(from).filter(|value| !value.is_null()) else { return Ok(()) };
-        let Some((_, kind)) = KNOWN.iter().find(|(known, _)| *known == name) else { return Ok(()) };
+        let Ok(at) = KNOWN.binary_search_by(|(known, _)| known.cmp(&name)) else { return Ok(()) };
         let text = text(value);
         let bad = |expected| BadImage { property: name.to_owned(), value: text.clone(), expected };
         let owned = |text: Option<String>, expected| {
             text.map(|text| Property::Text(text.into())).ok_or_else(|| bad(expected))
         };
-        let property = match kind {
+        let property = match KNOWN[at].1 {
             Type::Bool => Property::Bool(truth(value)),
             Type::Int => Property::Int(python::int(&text).ok_or_else(|| bad("whole number"))?),
             Type::Text => Property::Text(text.as_str().into()),
@@ -392,6 +398,11 @@ mod tests {
     fn read(properties: Value) -> Result<ImageProperties, BadImage> {
         let properties = serde_json::from_value(properties).unwrap();
         ImageProperties::read(&Image { properties, ..Image::default() })
+    }
+
+    #[test]
+    fn known_names_are_in_order() {
+        assert!(KNOWN.is_sorted_by_key(|(name, _)| *name));
     }
 
     #[test]

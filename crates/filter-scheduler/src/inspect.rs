@@ -141,7 +141,7 @@ impl FilterScheduler {
         verdict.rank = Some(before as u32 + 1);
         verdict.weight = Some(own.weight);
         let mut scored = Vec::new();
-        explain::ranking(weighing, &[own], ranges, hosts as u32, &mut Refill::new(&mut scored));
+        explain::ranking(weighing, &[own], ranges, hosts as u32, &mut Refill::new(&mut scored, 1));
         verdict.weighers = scored.into_iter().flat_map(|scored| scored.weighers).collect();
     }
 }

@@ -387,7 +387,7 @@ impl Round<'_> {
         if final_word && !self.unexplained {
             let ran = shape.request.filters.iter().zip(&shape.scan.tallies);
             let ran = ran.filter(|(filter, _)| runs(filter, index));
-            let told = &mut Refill::new(&mut selected.explanation.filters);
+            let told = &mut Refill::new(&mut selected.explanation.filters, shape.request.filters.len());
             explain::terms(table, &shape.request.placement, index, told);
             if !unasked {
                 explain::filters(table, ran, told);
@@ -536,7 +536,7 @@ impl FilterScheduler {
             if last && !round.unexplained {
                 let ranking = &shape.ranking;
                 let best = &ranking.best[..ranking.best.len().min(1 + runners_up)];
-                let scored = &mut Refill::new(&mut selected.explanation.ranking);
+                let scored = &mut Refill::new(&mut selected.explanation.ranking, best.len());
                 explain::ranking(shape.weighing(table), best, &ranking.ranges, shape.scan.hosts, scored);
             }
             let Weighed { row, weight } = shape.ranking.best[0];
