@@ -22,6 +22,8 @@ class Novella:
 
     def decide(self, document):
         """The `results` of a document."""
+        # Nova is asked without a Placement service.
+        document = {**document, "options": {"placement": False, **document["options"]}}
         self.process.stdin.write(json.dumps(document, ensure_ascii=False) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()

@@ -3,7 +3,7 @@
 
 use novella_compute_agent::AgentConfig;
 use novella_messaging::CallOptions;
-use novella_objects::{Decision, HostDetail, Image, SelectDestinations};
+use novella_objects::{Decision, HostDetail, HostSummary, Image, SelectDestinations};
 use novella_scheduler::SchedulerConfig;
 use novella_service::config::Validate;
 use novella_service::exit::chain;
@@ -122,7 +122,7 @@ async fn dedicated_cpus_are_given_on_both_hosts_until_none_is_left() {
             "{host}: the dedicated set and no other CPU"
         );
     }
-    assert_eq!(refused_by(&cluster, pinned(1)).await, "NUMATopologyFilter");
+    assert_eq!(refused_by(&cluster, pinned(1)).await, "resources:PCPU=1");
     assert_eq!(place(&cluster, request(&cluster, 1, &[])).await, "idle", "shared CPUs are left");
     cluster.stop().await;
 }
@@ -152,6 +152,91 @@ async fn pcpus_are_an_inventory_of_their_own() {
     let decision = select(&cluster, &asked()).await;
     assert!(refusal(&decision).starts_with("No valid host"), "{decision:?}");
     assert_eq!(shown(&cluster, "idle").await.summary.resources["PCPU"].used, 4);
+    cluster.stop().await;
+}
+
+/// Eight CPUs each: all set apart, half of them, none. As many VCPUs are given out as there are.
+async fn divided(seed: u64) -> Cluster {
+    let mut cluster = Cluster::new(seed);
+    for (name, compute) in [
+        ("apart", json!({"cpu_dedicated_set": "0-7"})),
+        ("both", json!({"cpu_shared_set": "0-3", "cpu_dedicated_set": "4-7"})),
+        ("plain", json!({})),
+    ] {
+        let driver = json!({"name": "fake", "fake": {"vcpus": 8, "numa_nodes": 1}});
+        let config = json!({"driver": driver, "compute": compute, "allocation_ratio": {"cpu": 1.0}});
+        cluster.start_configured(name, serde_json::from_value(config).expect("settings of an agent")).await;
+    }
+    for scheduler in ["s1", "s2"] {
+        cluster.start_scheduler(scheduler).await;
+        cluster.ready(scheduler).await;
+    }
+    cluster
+}
+
+/// VCPU and PCPU that one scheduler counts as used, of `apart`, `both` and `plain`.
+async fn cpus_used(cluster: &Cluster, scheduler: &str) -> Vec<(u64, u64)> {
+    let hosts = cluster.view(scheduler).await;
+    let pcpus = |host: &HostSummary| host.resources.get("PCPU").map_or(0, |pcpus| pcpus.used);
+    hosts.values().map(|host| (host.vcpus_used, pcpus(host))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_class_of_cpus_is_filled_to_the_last_and_no_further() {
+    let cluster = divided(86).await;
+    let pinned = |vcpus| request(&cluster, vcpus, &[("hw:cpu_policy", "dedicated")]);
+    let plain = |vcpus| request(&cluster, vcpus, &[]);
+    let mut decisions = Vec::new();
+    for at in 0..20 {
+        // The schedulers take turns, and what one has given away the other counts from then on.
+        let api = cluster.api.of(if at % 2 == 0 { "s1" } else { "s2" });
+        let decision = cluster.select(&api, &pinned(1)).await;
+        assert_eq!(decision.refusal, None, "{at}");
+        decisions.push(decision);
+        settle().await;
+    }
+    for scheduler in ["s1", "s2"] {
+        assert_eq!(cpus_used(&cluster, scheduler).await, [(0, 8), (0, 4), (8, 0)], "{scheduler}");
+    }
+    // None is left of either class where it may be taken: `plain` has no PCPU, and the VCPUs of `both` are for others.
+    let decision = select(&cluster, &pinned(1)).await;
+    assert!(refusal(&decision).starts_with("No valid host"), "{decision:?}");
+    for _ in 0..2 {
+        assert_eq!(place(&cluster, plain(2)).await, "both");
+    }
+    assert_eq!(refused_by(&cluster, plain(1)).await, "CoreFilter");
+    for scheduler in ["s1", "s2"] {
+        assert_eq!(cpus_used(&cluster, scheduler).await, [(0, 8), (4, 4), (8, 0)], "{scheduler}");
+    }
+    // What is let go is free again in the class that it was of.
+    for decision in &decisions {
+        cluster.release(&cluster.api, &decision.decision_id).await;
+    }
+    settle().await;
+    for scheduler in ["s1", "s2"] {
+        assert_eq!(cpus_used(&cluster, scheduler).await, [(0, 0), (4, 0), (0, 0)], "{scheduler}");
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_schedulers_in_turn_agree_on_what_is_taken_of_each_class() {
+    let cluster = divided(87).await;
+    let mixed = [("hw:cpu_policy", "mixed"), ("hw:cpu_dedicated_mask", "0")];
+    let asked: Vec<_> = (0..4).map(|_| request(&cluster, 2, &mixed)).collect();
+    for (at, request) in asked.iter().enumerate() {
+        let api = cluster.api.of(if at % 2 == 0 { "s1" } else { "s2" });
+        assert_eq!(hosts(&cluster.select(&api, request).await), ["both"], "which alone has both classes");
+        settle().await;
+    }
+    for scheduler in ["s1", "s2"] {
+        assert_eq!(cpus_used(&cluster, scheduler).await, [(0, 0), (4, 4), (0, 0)], "{scheduler}");
+        let api = cluster.api.of(scheduler);
+        let again = cluster.select(&api, &asked[0]).await;
+        assert!(again.repeated && hosts(&again) == ["both"], "{scheduler} knows what the other decided");
+    }
+    // `apart` has PCPUs left, and no VCPU to go with them.
+    assert_eq!(refused_by(&cluster, request(&cluster, 2, &mixed)).await, "CoreFilter");
     cluster.stop().await;
 }
 

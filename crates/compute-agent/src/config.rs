@@ -464,8 +464,9 @@ impl Settings for AgentConfig {
         KeyDoc::new(
             "compute.cpu_dedicated_set",
             "CPU set",
-            "CPUs for instances that have them to themselves: their number is the host's PCPUs. With neither set every \
-             CPU is for both kinds.",
+            "CPUs for instances that have them to themselves: their number is the host's PCPUs, which \
+             hw:cpu_policy=dedicated and mixed ask for. With neither set every CPU is for both kinds, and all count as \
+             VCPUs.",
         ),
         KeyDoc::new(
             "neutron.physnets",

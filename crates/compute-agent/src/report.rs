@@ -8,15 +8,13 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use novella_objects::{AllocationRatios, Capabilities, Entries, Inventory, Json, NovellaReport, Reserved};
+use novella_resources::PCPU;
 use novella_virt::HostStats;
 use serde::Serialize;
 
 use crate::config::AgentConfig;
 use crate::identity::Identity;
 use crate::offer::Offer;
-
-/// The resource class of CPUs that one instance has to itself.
-const PCPU: &str = "PCPU";
 
 /// What the host said last: what it has, and what the monitors make of it.
 pub struct Reading {

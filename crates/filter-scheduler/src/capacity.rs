@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 use novella_objects::{
     FilterTally, FlavorCapacity, GroupCapacity, Grouping, Limit, RequestSpec, ReservedCapacity,
 };
-use novella_resources::{Amounts, Demand};
+use novella_resources::{Allocation, Amounts, Demand};
 use uuid::Uuid;
 
 use crate::bitmap::bits;
@@ -44,6 +44,9 @@ pub struct Eligible {
     asked_once: Vec<String>,
     not_asked: Vec<String>,
     spec: RequestSpec,
+    /// What one instance asks and takes of a host with an inventory of `PCPU`, and of one without.
+    of_dedicating: (Demand, Amounts),
+    of_others: (Demand, Amounts),
     /// By row: the symbol of its set of aggregates. By symbol: their names.
     sets: Vec<u32>,
     set_names: Vec<Vec<String>>,
@@ -120,6 +123,12 @@ impl FilterScheduler {
         explain::terms(table, &request.placement, 0, &mut told);
         explain::filters(table, ran, &mut told);
         drop(told);
+        let (demand, allocation) = (Demand::of_flavor(&spec.flavor), Allocation::of_flavor(&spec.flavor));
+        let of_others = (demand, allocation.amounts);
+        let of_dedicating = asked
+            .pinning
+            .cpus
+            .map_or(of_others, |pinned| (pinned.demand(demand), pinned.allocation(&allocation).amounts));
         let changing = |filter: &&crate::filters::Filter| !filter.kind.once() && !filter.passes_all();
         Ok(Eligible {
             hosts: table.snapshot(),
@@ -138,6 +147,8 @@ impl FilterScheduler {
             sets: table.aggregates.rows().to_vec(),
             set_names: table.aggregates.names(),
             default_zone: self.options().default_availability_zone.clone(),
+            of_dedicating,
+            of_others,
             spec: spec.clone(),
         })
     }
@@ -175,7 +186,7 @@ impl Eligible {
         if self.passed[row / BLOCK] & (1 << (row % BLOCK)) == 0 {
             return None;
         }
-        let (demand, taken) = (Demand::of_flavor(&self.spec.flavor), Amounts::of_flavor(&self.spec.flavor));
+        let (demand, taken) = self.asked_of(&host);
         let set = self.sets[row] as usize;
         let times = |(_, bound): &(_, Bound)| bound.times(host.exact(), set, &demand, &taken);
         let mut counted = Counted { host, fits: MAX_ON_A_HOST, limit: None };
@@ -203,6 +214,11 @@ impl Eligible {
             }
         }
         Some(counted)
+    }
+
+    /// What one instance asks and takes of a host.
+    fn asked_of(&self, host: &HostState<'_>) -> (Demand, Amounts) {
+        if host.exact().has_pcpus { self.of_dedicating } else { self.of_others }
     }
 
     fn limits<'c, 'h: 'c>(&self, hosts: impl Iterator<Item = &'c Counted<'h>>) -> Vec<Limit> {
@@ -286,12 +302,15 @@ impl Eligible {
 
     /// How many instances of the flavor take what runs on a host.
     fn slots(&self, host: &HostState<'_>, held_back: &[Amounts]) -> u64 {
-        let held_back = held_back.get(host.row().index()).copied().unwrap_or_default();
-        let (runs, taken) = (host.used().minus(held_back), Amounts::of_flavor(&self.spec.flavor));
+        let row = host.row().index();
+        let held_back = held_back.get(row).copied().unwrap_or_default();
+        let (runs, (_, taken)) = (host.used().minus(held_back), self.asked_of(host));
         let slots = |runs: u64, taken: u64| if taken == 0 { 0 } else { runs.div_ceil(taken) };
-        slots(runs.vcpus, taken.vcpus)
+        let of_sizes = slots(runs.vcpus, taken.vcpus)
             .max(slots(runs.memory_mb, taken.memory_mb))
-            .max(slots(runs.disk_gb, taken.disk_gb))
+            .max(slots(runs.disk_gb, taken.disk_gb));
+        let of_classes = self.classes.iter().map(|class| slots(class.used[row], class.sum));
+        of_classes.fold(of_sizes, u64::max)
     }
 }
 

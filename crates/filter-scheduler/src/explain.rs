@@ -85,10 +85,11 @@ pub(crate) fn filters<'f>(
         let told = told.next();
         told.filter = Cow::Borrowed(filter.kind.name());
         (told.hosts_in, told.hosts_out) = (tally.hosts_in, tally.hosts_out);
-        match filter.measure().zip(tally.nearest) {
-            Some(((measure, wanted), (row, available))) => {
+        let nearest = tally.nearest.and_then(|near| Some((filter.measure(table, near.0)?, near)));
+        match nearest {
+            Some((asked, near)) => {
                 let miss = told.nearest_miss.get_or_insert_default();
-                write_miss(table, miss, (measure, wanted), (row, available));
+                write_miss(table, miss, asked, near);
             }
             None => told.nearest_miss = None,
         }
@@ -97,7 +98,8 @@ pub(crate) fn filters<'f>(
 
 /// By how much the nearest refused host missed, where the filter compares numbers.
 pub(crate) fn nearest_miss(table: &HostTable, filter: &Filter, tally: &Tally) -> Option<NearestMiss> {
-    let (asked, nearest) = filter.measure().zip(tally.nearest)?;
+    let nearest = tally.nearest?;
+    let asked = filter.measure(table, nearest.0)?;
     let mut miss = NearestMiss::default();
     write_miss(table, &mut miss, asked, nearest);
     Some(miss)

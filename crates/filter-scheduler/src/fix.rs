@@ -7,13 +7,14 @@
 //! Left out: who holds the table. A trial is a call, so that a table under a lock is locked for one trial at a time.
 
 use novella_objects::{Change, Fix, Fixes, Inventory, Part, Quantity, RequestSpec};
-use novella_resources::{Amount, Capacity, MB_PER_GB, inventory};
+use novella_resources::{Amount, Capacity, MB_PER_GB, PCPU, inventory};
 
 use crate::changes::{asks_class, parts};
 use crate::filters::{Count, Measure};
 use crate::host_table::MAX_RATIO;
 use crate::near::{By, Class, Near, NearMisses, Own, Refused, What, smallest_hundredths};
 use crate::options::FilterKind;
+use crate::pinning::charges;
 use crate::python;
 
 /// Most placements tried.
@@ -35,6 +36,7 @@ pub fn search(
     let mut search = Search {
         spec,
         misses,
+        dedicated: charges(spec).dedicated(),
         fits,
         trials: 0,
         most: u32::try_from(MAX_LOOKS / looks).unwrap_or(u32::MAX).clamp(1, MAX_TRIALS),
@@ -58,6 +60,8 @@ pub fn search(
 struct Search<'a, F> {
     spec: &'a RequestSpec,
     misses: &'a NearMisses,
+    /// How many CPUs an instance has for itself, if a policy says that it has all of them.
+    dedicated: Option<u64>,
     fits: F,
     trials: u32,
     most: u32,
@@ -166,7 +170,13 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
             (Some(Amount::DiskMb), _) => {
                 (Quantity::DiskGb, room.checked_sub(self.spec.flavor.swap)? / MB_PER_GB)
             }
-            (None, Some(class)) => (Quantity::Class(class.name.clone()), room),
+            (None, Some(class)) => match self.dedicated.filter(|_| class.name == PCPU) {
+                // The flavor has a size for them, and isolated emulator threads need one more.
+                Some(own) => {
+                    (Quantity::Vcpus, room.checked_sub(own.saturating_sub(self.spec.flavor.vcpus.into()))?)
+                }
+                None => (Quantity::Class(class.name.clone()), room),
+            },
             (None, None) => return None,
         };
         (most >= least(&quantity) && most < self.asked(&quantity)).then_some(Move::Ask(quantity, most))
@@ -249,7 +259,10 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
                     inventory::fits(&raised, class.used, sum)
                         || inventory::room(&raised, class.used) >= miss.wanted
                 });
-                let raise = raise.filter(|to| *to as f64 / 100.0 > class.inventory.allocation_ratio);
+                let raise = raise.filter(|to| {
+                    // No ratio makes a CPU that one instance has to itself another's as well.
+                    *to as f64 / 100.0 > class.inventory.allocation_ratio && class.name != PCPU
+                });
                 free.into_iter().chain(raise.map(|to| Move::Raise(at, quantity, to))).collect()
             }
         }
@@ -418,7 +431,7 @@ fn in_use(near: &Near, quantity: &Quantity) -> u64 {
 fn smallest_ratio(near: &Near, amount: Amount, wanted: i64) -> Option<u64> {
     let fits = |ratio: f64| {
         let mut capacity = Capacity {
-            vcpus: near.reported.vcpus_total,
+            vcpus: Some(near.reported.vcpus_total),
             memory_mb: near.reported.memory_mb_total,
             disk_gb: near.reported.disk_gb_total,
             ratios: near.reported.ratios,
@@ -479,12 +492,16 @@ fn term_concerns(term: &str, part: &Part) -> bool {
         Part::ExtraSpec(key) => {
             let class = key.split_once(':').map_or("", |(_, class)| class);
             let resource = key.starts_with("resources") && term.starts_with(&format!("resources:{class}="));
+            let pins = key == "hw:cpu_policy" && term.starts_with("resources:PCPU=");
             resource
+                || pins
                 || term.starts_with(&**key)
                 || term.starts_with("group_policy")
                 || term.ends_with("(missing)")
         }
-        Part::ImageProperty(key) => term.contains(&**key),
+        Part::ImageProperty(key) => {
+            term.contains(&**key) || (key == "hw_cpu_policy" && term.starts_with("resources:PCPU="))
+        }
         Part::Hint(_) | Part::ServerGroup(_) | Part::TargetHost(_) | Part::IgnoreHosts | Part::Retry => false,
     }
 }

@@ -57,7 +57,7 @@ impl Row {
 /// What a host says it has and uses; replaces what it said before.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Resources {
-    /// CPUs; zero if unknown.
+    /// CPUs to share; zero if unknown, or if the host sets them apart ([`HostTable::has_pcpus`]) none.
     pub vcpus_total: u64,
     /// Reserved and claimed CPUs.
     pub vcpus_used: u64,
@@ -253,6 +253,8 @@ pub(crate) struct Columns {
     full: usize,
     /// One bit per row: it passes ComputeFilter.
     pub(crate) serving: Vec<u64>,
+    /// One bit per row: it has an inventory of `PCPU`.
+    pub(crate) has_pcpus: Vec<u64>,
     pub(crate) exact: Vec<Exact>,
     /// Hosts per status, in the order of the enum.
     pub(crate) status_counts: [u32; 4],
@@ -270,6 +272,8 @@ pub(crate) struct Exact {
     pub(crate) pci_devices: u32,
     /// Of the consumed instances, those that do not count as building: their devices could not be taken.
     pub(crate) not_building: u32,
+    /// It has an inventory of `PCPU`, so that its VCPUs are those that are left to share, if any.
+    pub(crate) has_pcpus: bool,
 }
 
 /// PCIWeigher does not tell more devices than this apart.
@@ -294,11 +298,13 @@ impl Exact {
         hypervisor_version: 0,
         pci_devices: 0,
         not_building: 0,
+        has_pcpus: false,
     };
 
     pub(crate) fn capacity(&self) -> Capacity {
+        let Resources { vcpus_total, .. } = self.reported;
         Capacity {
-            vcpus: self.reported.vcpus_total,
+            vcpus: (vcpus_total > 0 || self.has_pcpus).then_some(vcpus_total),
             memory_mb: self.reported.memory_mb_total,
             disk_gb: self.reported.disk_gb_total,
             ratios: self.reported.ratios,
@@ -403,6 +409,7 @@ impl HostTable {
         columns.present[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
         columns.full = columns.full.min(row.index() / BLOCK);
         columns.serving[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+        columns.has_pcpus[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
         columns.derive(row.index());
         columns.hypervisor_version.set(row.index(), 0.0);
         Arc::make_mut(&mut self.names)[row.index()] = None;
@@ -740,6 +747,7 @@ impl Columns {
         grow_to(&mut self.zone, rows, NO_ZONE);
         self.present.push(0);
         self.serving.push(0);
+        self.has_pcpus.push(0);
         grow_to(&mut self.exact, rows, Exact::EMPTY);
     }
 

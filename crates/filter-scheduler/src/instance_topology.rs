@@ -40,6 +40,30 @@ pub(crate) fn of_request(spec: &RequestSpec, image: &ImageProperties) -> Result<
     }
 }
 
+/// What a flavor and an image say of their CPUs.
+pub(crate) struct CpuPolicies {
+    pub(crate) policy: CpuPolicy,
+    pub(crate) threads: Option<ThreadPolicy>,
+    pub(crate) isolate_emulator_threads: bool,
+    /// Virtual CPUs that are pinned.
+    pub(crate) dedicated: u32,
+}
+
+/// What a request's flavor and image say of its CPUs, whatever cells it names itself.
+pub(crate) fn cpu_policies(spec: &RequestSpec, image: &ImageProperties) -> Result<CpuPolicies> {
+    let asked = Asked { flavor: &spec.flavor, image, spec };
+    let emulator = emulator_policy(asked.extra_spec("hw:emulator_threads_policy"))?;
+    let policy = asked.cpu_policy(emulator)?.unwrap_or_default();
+    let threads = asked.thread_policy()?;
+    let dedicated = match policy {
+        CpuPolicy::Shared => 0,
+        CpuPolicy::Dedicated => spec.flavor.vcpus,
+        CpuPolicy::Mixed => asked.dedicated_cpus(Some(policy), threads, emulator)?.len() as u32,
+    };
+    let isolate_emulator_threads = emulator == Some(true);
+    Ok(CpuPolicies { policy, threads, isolate_emulator_threads, dedicated })
+}
+
 fn named(given: &InstanceNumaTopology) -> Result<InstanceTopology> {
     let cells = given.cells.iter().map(|cell| {
         let set =

@@ -242,6 +242,12 @@ impl InventoryColumns {
         inventory::times(&found, held.used.saturating_add(held.consumed), amounts)
     }
 
+    /// How much of a class is taken on a row.
+    pub(crate) fn used(&self, row: usize, class: Option<u32>) -> u64 {
+        let held = self.rows.get(row).and_then(|held| held.iter().find(|held| Some(held.class) == class));
+        held.map_or(0, |held| held.used.saturating_add(held.consumed))
+    }
+
     /// All that a row holds, in the order of its report.
     pub(crate) fn of(&self, row: usize) -> impl Iterator<Item = ClassUsage<'_>> {
         self.rows.get(row).into_iter().flatten().map(|held| ClassUsage {

@@ -34,6 +34,7 @@ mod names;
 mod near;
 mod options;
 mod order;
+mod pinning;
 mod placement;
 mod policy_file;
 mod providers;

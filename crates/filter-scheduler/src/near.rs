@@ -15,10 +15,11 @@ use crate::group::Group;
 use crate::host_table::{BLOCK, HostTable, MAX_RATIO, Row};
 use crate::inspect::{ask_filter, ask_term};
 use crate::options::FilterKind;
+use crate::pinning::charges;
 use crate::placement::{Placement, Resource, Term};
 use crate::python;
 use crate::select::{Failure, FilterScheduler, Pick, Terms};
-use crate::{Allocation, Amounts, Resources, Status};
+use crate::{Amounts, Resources, Status};
 
 /// Hosts kept of those that the same filters refuse.
 const KEPT: usize = 3;
@@ -161,9 +162,9 @@ impl FilterScheduler {
         let placed =
             if placeable > 0 { self.select(table, &first, &Terms::default()).picks } else { Vec::new() };
         let near = self.nearest(table, spec, &placed);
-        let allocation = Allocation::of_flavor(&spec.flavor);
+        let charges = charges(spec);
         for (pick, uuid) in placed.iter().zip(&spec.instance_uuids) {
-            table.deallocate(pick.row, &allocation);
+            table.discharge(pick.row, &charges);
             if pick.took_devices {
                 table.give_back_devices(pick.row, *uuid);
             }
@@ -290,7 +291,7 @@ fn add(refused: &mut Vec<Refused>, by: Refused) {
 fn of_filter(filter: &mut Filter, table: &HostTable, group: Option<&Group>, row: Row) -> Refused {
     let mut tally = Tally::default();
     filter.run(table, group, row.index() / BLOCK, 1 << (row.index() % BLOCK), &mut tally);
-    let miss = filter.measure().zip(tally.nearest).map(|((measure, wanted), (_, has))| Miss {
+    let miss = filter.measure(table, row).zip(tally.nearest).map(|((measure, wanted), (_, has))| Miss {
         what: match (measure, group.and_then(Group::most)) {
             (Measure::Members, Some(most)) => What::Members(most),
             (measure, _) => What::Measure(measure),

@@ -68,6 +68,8 @@ pub struct Policy {
     pub enable_isolated_aggregate_filtering: bool,
     /// Before the filters: hosts must have the traits of the image's buses, models and architecture.
     pub image_metadata_prefilter: bool,
+    /// Before the filters: whether `hw:cpu_policy=dedicated` is for hosts with an inventory of `PCPU` alone.
+    pub disable_fallback_pcpu_query: bool,
     /// NUMATopologyFilter: whether full NUMA cells are preferred to empty ones.
     pub packing_host_numa_cells_allocation_strategy: bool,
 }
@@ -92,6 +94,7 @@ impl Default for Policy {
             query_placement_for_image_type_support: false,
             enable_isolated_aggregate_filtering: false,
             image_metadata_prefilter: false,
+            disable_fallback_pcpu_query: false,
             packing_host_numa_cells_allocation_strategy: false,
         }
     }

@@ -192,7 +192,7 @@ impl Scan {
             stage += usize::from(!filter.passes_all());
             tally.hosts_out = self.totals[stage];
             tally.nearest =
-                filter.measure().and_then(|_| misses.next()).and_then(|misses| unpack(misses.best));
+                if filter.compares() { misses.next() } else { None }.and_then(|misses| unpack(misses.best));
         }
     }
 
@@ -211,7 +211,7 @@ impl Scan {
             |(at, filter)| Asked {
                 at,
                 steady: if filter.is_steady() { steady.next() } else { None },
-                compares: filter.measure().and_then(|_| compares.next()),
+                compares: if filter.compares() { compares.next() } else { None },
             },
         ));
         let compares = self.asked.iter().filter(|asked| asked.compares.is_some()).count();

@@ -9,7 +9,7 @@
 //! Left out: who asked, repeated requests, how long a reservation holds.
 
 use novella_objects::{Explanation, RequestSpec};
-use novella_resources::{Allocation, Demand};
+use novella_resources::{Charges, Demand};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -25,6 +25,7 @@ use crate::image::{BadImage, ImageProperties};
 use crate::instance_topology::{self, BadDevices};
 use crate::options::{BadOptions, FilterKind, OnFilterError, SchedulerOptions};
 use crate::order::History;
+use crate::pinning::{Pinning, charges};
 use crate::placement::{BadFeature, Placement};
 use crate::ranking::{Ranking, Weighed};
 use crate::scan::Sieve;
@@ -286,7 +287,7 @@ impl Shape {
             return Vec::new();
         }
         let image = std::mem::take(&mut self.image);
-        let asked = Asked { spec, image, wanted: Wanted::default() };
+        let asked = Asked { spec, image, wanted: Wanted::default(), pinning: Pinning::default() };
         let group = self.request.group.as_ref();
         let scene = Scene { asked: &asked, group, options, alive: &self.scan.alive };
         let (weighers, errors) = weighers::compile(&scene, table);
@@ -471,9 +472,9 @@ impl FilterScheduler {
         (selected.explanation.hosts, selected.explanation.suspect_hosts) = (fleet.hosts, fleet.suspect_hosts);
         let failure = self.place(table, request, terms, selected).err();
         if (failure.is_some() || terms.dry_run) && !selected.picks.is_empty() {
-            let allocation = Allocation::of_flavor(&request.flavor);
+            let charges = charges(request);
             for (pick, uuid) in selected.picks.iter().zip(&request.instance_uuids).rev() {
-                table.deallocate(pick.row, &allocation);
+                table.discharge(pick.row, &charges);
                 if pick.took_devices {
                     table.give_back_devices(pick.row, *uuid);
                 }
@@ -510,7 +511,7 @@ impl FilterScheduler {
             alternates: terms.alternates.unwrap_or(options.max_attempts - 1) as usize,
             unexplained: terms.unexplained,
         };
-        let allocation = Allocation::of_flavor(&spec.flavor);
+        let charges = Charges::new(&spec.flavor, shape.request.pinned.as_ref());
         let instances = spec.instance_uuids.len();
         for (index, &instance) in spec.instance_uuids.iter().enumerate() {
             let last = index + 1 == instances;
@@ -542,7 +543,7 @@ impl FilterScheduler {
             let Weighed { row, weight } = shape.ranking.best[0];
             let limits = shape.request.limits(table, Row(row));
             let mut pick = Pick { row: Row(row), weight, limits, took_devices: false };
-            table.allocate(pick.row, &allocation);
+            table.charge(pick.row, &charges);
             shape.request.take_devices(table, instance, &mut pick);
             selected.picks.push(pick);
             shape.request.placed(instance, Row(row));
@@ -653,7 +654,7 @@ fn read<'r>(options: &SchedulerOptions, spec: &'r RequestSpec) -> Result<Asked<'
         network: spec.network_metadata.as_ref().map(instance_topology::network),
         packing: options.policy.packing_host_numa_cells_allocation_strategy,
     };
-    Ok(Asked { spec, image, wanted })
+    Ok(Asked { pinning: Pinning::read(spec, &image).map_err(Failure::Devices)?, spec, image, wanted })
 }
 
 /// The shape of a request, compiled for the table as it is.
@@ -732,8 +733,7 @@ fn compile(
     named: Option<Vec<u64>>,
 ) -> Request {
     let spec = asked.spec;
-    // A forced host is taken as it is, unless the request is a check of an existing instance; but not beyond its room, which
-    // is no filter's business in Nova.
+    // A forced host is taken as it is, unless an existing instance is checked; but, as by Placement, not beyond its room.
     let forced = !spec.force_hosts.is_empty() || !spec.force_nodes.is_empty();
     let check = spec.scheduler_hints.get("_nova_check_type");
     let check = check.filter(|hint| hint.as_array().is_none_or(|words| !words.is_empty()));
@@ -747,7 +747,7 @@ fn compile(
     let mut filters = Vec::with_capacity(options.enabled_filters.len());
     filters.extend(enabled.map(|&kind| Filter::compile(kind, table, asked, group.as_ref(), options)));
     let wanted = (!asked.wanted.is_nothing()).then(|| Box::new(asked.wanted.clone()));
-    Request { named, placement, filters, group, wanted, weighers: None }
+    Request { named, placement, filters, group, wanted, pinned: asked.pinning.cpus, weighers: None }
 }
 
 /// Compiles the weighers if need be; hosts without a value fail the request or are told.

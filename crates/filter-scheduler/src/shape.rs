@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use novella_objects::{Flavor, Image, RequestSpec};
+use novella_resources::PinnedCpus;
 
 use crate::devices::Wanted;
 use crate::filters::{Filter, Lasts};
@@ -42,6 +43,8 @@ pub(crate) struct Request {
     pub(crate) group: Option<Group>,
     /// Of NUMA cells and PCI devices, by the next instance; absent: nothing.
     pub(crate) wanted: Option<Box<Wanted>>,
+    /// How the CPUs of an instance are divided; absent: it shares them.
+    pub(crate) pinned: Option<PinnedCpus>,
     /// Compiled when there are first two hosts to tell apart.
     pub(crate) weighers: Option<Vec<Weigher>>,
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use naive::explained;
 use naive::policy::{QUERIES_ERROR, QUERIES_NOT, QUERIES_OR, QUERIES_ROOM};
-use naive::{Host, Naive, Outcome, devices};
+use naive::{Host, Naive, Outcome, devices, pinning};
 use novella_filter_scheduler::{
     Aggregate, Devices, Failure, FilterKind, FilterScheduler, HostTable, Instance, OnFilterError, Policy,
     Resources, Row, SchedulerOptions, Selected, Status, Terms, WeigherKind,
@@ -34,7 +34,7 @@ const DECISIONS: u32 = 100_000;
 type Rng = ChaCha8Rng;
 
 /// How the lines begin of what is asked before the filters.
-const PLACEMENT: [&str; 17] = [
+const PLACEMENT: [&str; 19] = [
     "require_tenant_aggregate",
     "map_az_to_placement_aggregate",
     "isolate_aggregates",
@@ -52,6 +52,8 @@ const PLACEMENT: [&str; 17] = [
     "resources:CUSTOM_X",
     "resources:VGPU",
     "resources:PCPU",
+    "hw:cpu_thread_policy",
+    "hw_cpu_thread_policy",
 ];
 
 #[test]
@@ -317,6 +319,7 @@ fn policy(rng: &mut Rng) -> Policy {
         query_placement_for_image_type_support: prefilters && rng.random_bool(0.4),
         enable_isolated_aggregate_filtering: prefilters && rng.random_bool(0.4),
         image_metadata_prefilter: prefilters && rng.random_bool(0.4),
+        disable_fallback_pcpu_query: rng.random_bool(0.3),
         ..Policy::default()
     }
 }
@@ -469,6 +472,7 @@ fn host(rng: &mut Rng, name: String, at: usize, kinds: &Kinds) -> Host {
             .collect(),
         traits: traits(rng),
         inventories: inventories(rng),
+        took_classes: false,
     };
     let mut host = with_kinds(rng, host);
     if let Some((numa, pools)) = devices.choose(rng)
@@ -479,7 +483,7 @@ fn host(rng: &mut Rng, name: String, at: usize, kinds: &Kinds) -> Host {
     host
 }
 
-const TRAITS: [&str; 12] = [
+const TRAITS: [&str; 13] = [
     "CUSTOM_A",
     "CUSTOM_B",
     "HW_ARCH_X86_64",
@@ -492,6 +496,7 @@ const TRAITS: [&str; 12] = [
     "COMPUTE_SOUND_MODEL_VIRTIO",
     "COMPUTE_SECURITY_TPM_SECRET_SECURITY_USER",
     "COMPUTE_SECURITY_TPM_SECRET_SECURITY_HOST",
+    "HW_CPU_HYPERTHREADING",
 ];
 
 /// Most hosts have most, and few are disabled.
@@ -543,11 +548,7 @@ fn write(table: &mut HostTable, row: Row, host: &Host) {
     let metric = |(name, value): (&String, &i64)| serde_json::json!({"name": name, "value": value});
     more += &format!(r#""metrics":{},"#, serde_json::Value::from_iter(host.metrics.iter().map(metric)));
     table.set_traits(row, host.traits.iter().map(String::as_str));
-    let inventories = host.inventories.iter();
-    table.set_inventories(
-        row,
-        inventories.map(|(class, (found, used))| (class.as_str(), found.expect("generated with one"), *used)),
-    );
+    write_inventories(table, row, host);
     let ids: Vec<u32> = host.aggregates.iter().rev().copied().collect();
     table.set_host_aggregates(row, &ids);
     let devices = Devices::read(host.numa.as_ref(), &host.pools).expect("generated devices are good");
@@ -585,6 +586,13 @@ fn write(table: &mut HostTable, row: Row, host: &Host) {
     table.set_capabilities(row, &serde_json::from_str(&report).expect("generated report is good"));
 }
 
+fn write_inventories(table: &mut HostTable, row: Row, host: &Host) {
+    let inventory = |(class, (found, used)): (_, &(Option<Inventory>, u64))| {
+        (String::as_str(class), found.expect("generated with one"), *used)
+    };
+    table.set_inventories(row, host.inventories.iter().map(inventory));
+}
+
 fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
     let some = |rng: &mut Rng| match hosts.choose(rng) {
         Some(host) if rng.random_bool(0.9) => host.name.clone(),
@@ -612,7 +620,7 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
     let change_case = rng.random_bool(0.5);
     let numa_topology = rng.random_bool(0.4).then(|| devices::guest(rng));
     let cased = |name: String| if change_case { name.to_uppercase() } else { name };
-    RequestSpec {
+    let mut request = RequestSpec {
         instance_uuids: uuids(rng),
         flavor: Flavor {
             name: (*["small", "large", "huge"].choose(rng).unwrap()).to_owned(),
@@ -661,7 +669,9 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
         target_cell: [None, Some("c1"), Some("c9")].choose(rng).unwrap().map(str::to_owned),
         allow_cross_cell_move: rng.random_bool(0.5),
         ..RequestSpec::default()
-    }
+    };
+    pinning::pin(rng, &mut request);
+    request
 }
 
 /// Traits and amounts, often several of a kind.

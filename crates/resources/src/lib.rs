@@ -9,7 +9,8 @@
 //!
 //! Further resource classes have inventories and Placement's own rule ([`inventory`]). A flavor whose extra specs give a
 //! class that it has a size for (`resources:MEMORY_MB=n`) asks and takes that amount and not its size: there is one number,
-//! for the filters, for what is consumed and for the host's claim ([`RequestGroups`]).
+//! for the filters, for what is consumed and for the host's claim ([`RequestGroups`]). CPUs that a policy pins are asked and
+//! taken by the kind of host ([`PinnedCpus`]).
 //!
 //! What is not an amount has modules of its own: [`numa`] fits an instance's NUMA cells onto a host's, [`pci`] its devices.
 //!
@@ -19,10 +20,12 @@ pub mod cpu_set;
 pub mod inventory;
 pub mod numa;
 pub mod pci;
+mod pinned_cpus;
 mod request_groups;
 
 use novella_objects::{AllocationRatios, Claim, Flavor};
 
+pub use pinned_cpus::{Charges, PCPU, PinnedCpus, gives_cpus};
 pub use request_groups::{Group, GroupPolicy, RequestGroups, SIZES, is_resource_class};
 
 /// What instances take from a host.
@@ -167,8 +170,8 @@ pub const MB_PER_GB: u64 = 1024;
 /// A host's totals and how far each may be overcommitted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Capacity {
-    /// CPUs; zero means that the host does not say, and then CPUs are not checked (CoreFilter).
-    pub vcpus: u64,
+    /// CPUs to share; `None` if the host does not say, and then they are not checked (CoreFilter).
+    pub vcpus: Option<u64>,
     /// MiB.
     pub memory_mb: u64,
     /// GiB.
@@ -225,7 +228,7 @@ impl Capacity {
     /// Total × ratio of each amount.
     pub fn limits(&self) -> Limits {
         Limits {
-            vcpus: self.vcpus as f64 * self.ratios.cpu,
+            vcpus: self.vcpus.unwrap_or(0) as f64 * self.ratios.cpu,
             memory_mb: self.memory_mb as f64 * self.ratios.ram,
             disk_gb: (self.disk_gb.saturating_mul(MB_PER_GB)) as f64 * self.ratios.disk / MB_PER_GB as f64,
         }
@@ -236,7 +239,7 @@ impl Capacity {
         let disk_total = self.disk_gb.saturating_mul(MB_PER_GB);
         let disk_used = used.disk_gb.saturating_mul(MB_PER_GB);
         Room {
-            vcpus: if self.vcpus == 0 { i64::MAX } else { largest(self.vcpus, self.ratios.cpu, used.vcpus) },
+            vcpus: self.vcpus.map_or(i64::MAX, |vcpus| largest(vcpus, self.ratios.cpu, used.vcpus)),
             memory_mb: largest(self.memory_mb, self.ratios.ram, used.memory_mb),
             disk_mb: largest(disk_total, self.ratios.disk, disk_used),
         }
@@ -247,8 +250,7 @@ impl Capacity {
     pub fn times(&self, amount: Amount, used: &Amounts, wanted: &Demand, taken: &Amounts) -> Option<u64> {
         let mb = |gb: u64| gb.saturating_mul(MB_PER_GB);
         let (total, ratio, used, wanted, taken) = match amount {
-            Amount::Vcpus if self.vcpus == 0 => return None,
-            Amount::Vcpus => (self.vcpus, self.ratios.cpu, used.vcpus, wanted.vcpus, taken.vcpus),
+            Amount::Vcpus => (self.vcpus?, self.ratios.cpu, used.vcpus, wanted.vcpus, taken.vcpus),
             Amount::MemoryMb => {
                 (self.memory_mb, self.ratios.ram, used.memory_mb, wanted.memory_mb, taken.memory_mb)
             }
@@ -297,7 +299,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn capacity(vcpus: u64, memory_mb: u64, disk_gb: u64) -> Capacity {
-        Capacity { vcpus, memory_mb, disk_gb, ratios: AllocationRatios { cpu: 4.0, ram: 1.5, disk: 1.0 } }
+        Capacity {
+            vcpus: Some(vcpus),
+            memory_mb,
+            disk_gb,
+            ratios: AllocationRatios { cpu: 4.0, ram: 1.5, disk: 1.0 },
+        }
     }
 
     #[test]
@@ -311,7 +318,10 @@ mod tests {
     #[test]
     fn a_host_without_cpu_count_is_not_checked_for_cpus() {
         let demand = Demand { vcpus: Some(1 << 40), memory_mb: Some(0), disk_mb: Some(0) };
-        assert!(capacity(0, 1, 1).shortfalls(&Amounts::default(), &demand).is_empty());
+        let silent = Capacity { vcpus: None, ..capacity(0, 1, 1) };
+        assert!(silent.shortfalls(&Amounts::default(), &demand).is_empty());
+        let none = Shortfall { amount: Amount::Vcpus, wanted: 1 << 40, available: 0 };
+        assert_eq!(capacity(0, 1, 1).shortfalls(&Amounts::default(), &demand), [none], "none to share");
     }
 
     #[test]
@@ -387,7 +397,7 @@ mod tests {
             disk_gb in 0u64..40, root_gb in 0u64..9, swap in 0u64..3000,
         ) {
             let ratios = AllocationRatios { cpu: ratio, ram: ratio, disk: ratio };
-            let capacity = Capacity { vcpus: memory_mb / 9, memory_mb, disk_gb, ratios };
+            let capacity = Capacity { vcpus: (disk_gb > 0).then_some(memory_mb / 9), memory_mb, disk_gb, ratios };
             let used = Amounts { vcpus: used / 9, memory_mb: used, disk_gb: used / 60, instances: 0 };
             let flavor =
                 Flavor { vcpus: wanted as u32 / 9, memory_mb: wanted, root_gb, swap, ..Flavor::default() };

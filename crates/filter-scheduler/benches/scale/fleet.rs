@@ -254,6 +254,7 @@ fn plain(
         supported: None,
         metrics: BTreeMap::new(),
         traits: Default::default(),
+        took_classes: false,
         inventories: Default::default(),
     }
 }

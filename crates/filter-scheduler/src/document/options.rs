@@ -30,6 +30,7 @@ macro_rules! each_setting {
             query_placement_for_image_type_support
             enable_isolated_aggregate_filtering
             image_metadata_prefilter
+            disable_fallback_pcpu_query
             packing_host_numa_cells_allocation_strategy
         );
         $apply!($scheduler;

@@ -23,6 +23,9 @@ impl Filter {
             Program::RoomOfSet { amount, ratios, .. } => {
                 Bound::Room { amount: *amount, ratios: ratios.clone() }
             }
+            Program::RoomOfPinned(asked) => {
+                Bound::Room { amount: Amount::Vcpus, ratios: asked.ratios.clone() }
+            }
             Program::Fewer { count, limit } => Bound::Fewer { count: *count, limits: vec![*limit] },
             Program::FewerOfSet { count, limits } => Bound::Fewer { count: *count, limits: limits.clone() },
             _ => return None,

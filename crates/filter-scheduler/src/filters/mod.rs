@@ -15,6 +15,7 @@ mod devices;
 mod image;
 mod json_query;
 mod network;
+mod pinned;
 mod refusal;
 
 use novella_objects::RequestSpec;
@@ -32,6 +33,7 @@ use crate::host_table::{BLOCK, Columns, Exact, HostTable, NO_ZONE, Row, lane};
 use crate::image::ImageProperties;
 use crate::json::Json;
 use crate::options::{FilterKind, OnFilterError, SchedulerOptions, ratios};
+use crate::pinning::Pinning;
 use crate::python;
 pub(crate) use bound::Bound;
 use compute_capabilities::Questions;
@@ -40,6 +42,7 @@ use devices::{CellQuestion, DeviceQuestion};
 use image::Support;
 use json_query::Query;
 use network::Network;
+use pinned::RoomOfPinned;
 pub(crate) use refusal::Scene;
 
 /// What a request asks, read once.
@@ -49,6 +52,8 @@ pub(crate) struct Asked<'r> {
     pub(crate) image: ImageProperties,
     /// Of NUMA cells and PCI devices, by its first instance.
     pub(crate) wanted: Wanted,
+    /// Of CPUs, where not all are shared.
+    pub(crate) pinning: Pinning,
 }
 
 impl Asked<'_> {
@@ -89,6 +94,8 @@ enum Program {
         wanted: i32,
         ratios: Vec<Option<f64>>,
     },
+    /// Hosts with room for CPUs of which an instance has some for itself.
+    RoomOfPinned(Box<RoomOfPinned>),
     Capabilities(Questions),
     /// Hosts whose bit is set, which follows from [`Filter::lasts`] and nothing else.
     Rows(Vec<u64>),
@@ -212,20 +219,17 @@ impl Filter {
             FilterKind::AllHosts => Program::PassAll,
             FilterKind::Compute => Program::Serving,
             FilterKind::AvailabilityZone => zone(table, request, options),
+            FilterKind::Core | FilterKind::AggregateCore if asked.pinning.cpus.is_some() => {
+                RoomOfPinned::compile(kind, table, asked)
+            }
             FilterKind::Ram | FilterKind::Core | FilterKind::Disk => match room(kind, request) {
                 (amount, Some(wanted), _) => Program::Room { amount, wanted },
                 _ => Program::PassAll,
             },
             FilterKind::AggregateRam | FilterKind::AggregateCore | FilterKind::AggregateDisk => {
                 let (amount, wanted, key) = room(kind, request);
-                let ratio =
-                    |facts: &Facts| facts.smallest(key, python::float).filter(|ratio| ratio.is_finite());
                 match wanted {
-                    Some(wanted) => Program::RoomOfSet {
-                        amount,
-                        wanted,
-                        ratios: table.aggregates.facts().iter().map(ratio).collect(),
-                    },
+                    Some(wanted) => Program::RoomOfSet { amount, wanted, ratios: ratios_of_sets(table, key) },
                     None => Program::PassAll,
                 }
             }
@@ -415,6 +419,7 @@ impl Filter {
                 tally.note_nearest(&room, block, alive & !fits);
                 fits
             }
+            Program::RoomOfPinned(asked) => asked.run(table, block, alive, tally),
             Program::Together => group.map_or(u64::MAX, |group| group.together(block)),
             Program::Apart => match group.map_or(Ok(u64::MAX), |group| group.apart(block)) {
                 Ok(apart) => {
@@ -462,14 +467,31 @@ impl Filter {
         }
     }
 
-    /// What this filter compares, and how much of it is asked.
-    pub(crate) fn measure(&self) -> Option<(Measure, i32)> {
-        match self.program {
+    /// Whether it compares numbers, so that misses are near or far.
+    pub(crate) fn compares(&self) -> bool {
+        matches!(
+            self.program,
+            Program::Room { .. }
+                | Program::RoomOfSet { .. }
+                | Program::RoomOfPinned(_)
+                | Program::Fewer { .. }
+                | Program::FewerOfSet { .. }
+                | Program::Apart
+        )
+    }
+
+    /// What this filter compares, if it [compares](Self::compares) anything, and how much of it is asked of a host.
+    pub(crate) fn measure(&self, table: &HostTable, row: Row) -> Option<(Measure, i32)> {
+        match &self.program {
+            Program::RoomOfPinned(asked) => {
+                let wanted = asked.of(table.has_pcpus(row)).unwrap_or(0);
+                Some((Measure::Amount(Amount::Vcpus), wanted))
+            }
             Program::Room { amount, wanted } | Program::RoomOfSet { amount, wanted, .. } => {
-                Some((Measure::Amount(amount), wanted))
+                Some((Measure::Amount(*amount), *wanted))
             }
             Program::Fewer { count, .. } | Program::FewerOfSet { count, .. } => {
-                Some((Measure::Count(count), 1))
+                Some((Measure::Count(*count), 1))
             }
             Program::Apart => Some((Measure::Members, 1)),
             _ => None,
@@ -490,10 +512,12 @@ impl Filter {
 
     /// The ratio that this filter counted with, if an aggregate of the host gave one.
     pub(crate) fn ratio(&self, table: &HostTable, row: Row) -> Option<f64> {
-        match &self.program {
-            Program::RoomOfSet { ratios, .. } => ratios[table.aggregates.set_of(row.index()) as usize],
-            _ => None,
-        }
+        let ratios = match &self.program {
+            Program::RoomOfSet { ratios, .. } => ratios,
+            Program::RoomOfPinned(asked) => &asked.ratios,
+            _ => return None,
+        };
+        ratios.get(table.aggregates.set_of(row.index()) as usize).copied().flatten()
     }
 }
 
@@ -658,6 +682,12 @@ pub(crate) fn set_ratio(capacity: &mut Capacity, amount: Amount, ratio: f64) {
         Amount::MemoryMb => capacity.ratios.ram = ratio,
         Amount::DiskMb => capacity.ratios.disk = ratio,
     }
+}
+
+/// By set of aggregates: the smallest ratio that their metadata give, if any.
+fn ratios_of_sets(table: &HostTable, key: &str) -> Vec<Option<f64>> {
+    let ratio = |facts: &Facts| facts.smallest(key, python::float).filter(|ratio| ratio.is_finite());
+    table.aggregates.facts().iter().map(ratio).collect()
 }
 
 fn sets(table: &HostTable, verdict: impl FnMut(&Facts) -> by_aggregate::Verdict) -> Program {

@@ -36,6 +36,10 @@ impl Filter {
             Program::RoomOfSet { amount, wanted, .. } => {
                 short(exact, *amount, *wanted, self.ratio(table, row))
             }
+            Program::RoomOfPinned(pinned) => {
+                let wanted = pinned.of(exact.has_pcpus).unwrap_or(0);
+                short(exact, Amount::Vcpus, wanted, self.ratio(table, row))
+            }
             Program::Capabilities(questions) => questions.refusal(table, row),
             Program::Together => "no member of the group is on it".to_owned(),
             Program::Apart => scene.group.map_or_else(String::new, |group| {
@@ -180,11 +184,14 @@ impl Count {
 fn short(exact: &Exact, amount: Amount, wanted: i32, ratio: Option<f64>) -> String {
     let (capacity, used) = (exact.capacity(), exact.used());
     let (unit, scale, total, own, used) = match amount {
-        Amount::Vcpus => ("vCPU", 1.0, capacity.vcpus, capacity.ratios.cpu, used.vcpus),
+        Amount::Vcpus => ("vCPU", 1.0, capacity.vcpus.unwrap_or(0), capacity.ratios.cpu, used.vcpus),
         Amount::MemoryMb => ("MiB", 1.0, capacity.memory_mb, capacity.ratios.ram, used.memory_mb),
         Amount::DiskMb => ("GiB", MB_PER_GB as f64, capacity.disk_gb, capacity.ratios.disk, used.disk_gb),
     };
     let wanted = f64::from(wanted) / scale;
+    if amount == Amount::Vcpus && total == 0 && exact.has_pcpus {
+        return format!("asked {wanted} {unit}, and all CPUs of the host are set apart for single instances");
+    }
     if wanted > total as f64 {
         return format!("asked {wanted} {unit}, and the host has only {total}");
     }

@@ -19,6 +19,7 @@ use super::{HostManager, check};
 use crate::devices::DeviceUsage;
 use crate::fnv::Fnv;
 use crate::group;
+use crate::pinning::charges;
 use crate::{
     Allocation, Amounts, ClassAmounts, Failure, FilterScheduler, HostTable, Pick, Selected, Status, Terms,
 };
@@ -201,7 +202,7 @@ impl HostManager {
                 },
                 resources: by_class(self.record(row).claims.resources_of(uuid)),
             };
-            return if claimed == Allocation::of_flavor(&spec.flavor) {
+            return if charges(spec).allow(&claimed) {
                 let selection = selection(view.host(), view.nodename());
                 Known::Same { selection, decision: None }
             } else {
@@ -235,14 +236,14 @@ impl HostManager {
         decision.hold_s = hold.as_secs();
         let decision_id: Arc<str> = decision.decision_id.as_str().into();
         let spec = &request.request_spec;
-        let allocation = Allocation::of_flavor(&spec.flavor);
+        let charges = charges(spec);
         let kind = kind(spec).shared();
         for selection in &decision.selections {
             let row = self.table.row_of(&selection.host).expect("the engine picks hosts of the table");
             let devices = self.table.taken_devices(row, selection.instance_uuid).cloned().map(Box::new);
             let reservation = Reservation {
                 place: Place::Row(row),
-                allocation: allocation.clone(),
+                allocation: charges.on(|| self.table.has_pcpus(row)).clone(),
                 devices,
                 spec_hash,
                 expires: now.saturating_add(hold),

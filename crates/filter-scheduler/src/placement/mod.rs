@@ -16,6 +16,8 @@
 //!   that filter is not enabled, as in Nova since 24.0.0, it is a term here: the hosts that an aggregate puts in the zone,
 //!   and those that name it themselves and are in no aggregate with a zone. As in Nova, a zone that nobody has restricts
 //!   nothing then.
+//! - CPUs that a policy pins are `PCPU` (`pinning.rs`): a term by the same rule, that under some policies passes over hosts
+//!   without such an inventory. Of those CoreFilter asks for `VCPU`, as it does of all for CPUs that are shared.
 //! - A forced host skips the filters, but not this, nor those three, since it must have room. A rebuild skips all of it.
 //! - A target host is no term: it narrows the hosts before this runs.
 //!
@@ -25,18 +27,19 @@
 //!
 //! Left out: prefilters that need other services (ports, networks, device profiles) or a fleet of one release; limits on
 //! the number of candidates, because every host is looked at; traits that Nova derives from `hw:` extra specs outside its
-//! prefilters. To forbid a trait that nobody has is no error here.
+//! prefilters, but for those of thread policies. To forbid a trait that nobody has is no error here.
 
 mod features;
 mod query;
 
-use novella_resources::GroupPolicy;
+use novella_resources::{GroupPolicy, PCPU, inventory};
 
 use crate::bitmap::{above, word_bits};
 use crate::filters::{Asked, Tally};
 use crate::host_table::{BLOCK, HostTable, Row};
 use crate::inventory_columns::NO_INVENTORY;
 use crate::options::SchedulerOptions;
+use crate::pinning::{HYPERTHREADING, Hyperthreading};
 use crate::select::Failure;
 pub use features::BadFeature;
 use query::Query;
@@ -57,10 +60,11 @@ pub(crate) struct Term {
 
 #[derive(Debug)]
 enum Check {
-    /// Has the trait of this symbol, or has it not.
+    /// Has the trait of this symbol, or has it not; or is not asked, because it has no inventory of `PCPU`.
     Trait {
         symbol: Option<u32>,
         wanted: bool,
+        of_all: bool,
     },
     /// The verdict by set of aggregates.
     Aggregates(Vec<bool>),
@@ -81,6 +85,8 @@ pub(crate) struct Resource {
     pub(crate) sum: u64,
     /// Of each group.
     pub(crate) each: Vec<u64>,
+    /// Hosts without an inventory of the class pass.
+    if_any: bool,
 }
 
 /// How many instances one class lets pass.
@@ -90,8 +96,12 @@ pub(crate) struct ClassLimit {
     pub(crate) line: String,
     /// The class's.
     pub(crate) class: String,
+    /// What each instance takes.
+    pub(crate) sum: u64,
     /// By row, one after another.
     pub(crate) times: Vec<u64>,
+    /// By row, what is taken already.
+    pub(crate) used: Vec<u64>,
 }
 
 impl Placement {
@@ -118,13 +128,20 @@ impl Placement {
             let symbol = table.traits.build_column(&traits);
             // What nobody has refuses nobody.
             if wanted || symbol.is_some() {
-                add(name, Check::Trait { symbol, wanted });
+                add(name, Check::Trait { symbol, wanted, of_all: true });
+            }
+        }
+        if let Some(Hyperthreading { required: wanted, line }) = query.hyperthreading {
+            let symbol = table.traits.build_column(HYPERTHREADING);
+            if wanted || symbol.is_some() {
+                add(line, Check::Trait { symbol, wanted, of_all: false });
             }
         }
         for (class, each) in query.resources {
             let sum = each.iter().fold(0u64, |sum, amount| sum.saturating_add(*amount));
             let symbol = table.inventories.build_column(class);
-            let resource = Resource { class: class.to_owned(), symbol, sum, each };
+            let if_any = query.falls_back && class == PCPU;
+            let resource = Resource { class: class.to_owned(), symbol, sum, each, if_any };
             add(format!("resources:{class}={sum}"), Check::Resource(resource));
         }
         if query.suffixed > 1 {
@@ -166,9 +183,19 @@ impl Placement {
         let counting: Vec<_> = self.terms.extract_if(.., counts).collect();
         let limit = |(term, _): &(Term, Tally)| {
             let resource = term.resource()?;
-            let times = |row| table.inventories.times(row, resource.symbol, &resource.each);
-            let times = (0..table.columns.exact.len()).map(times).collect();
-            Some(ClassLimit { line: term.name.clone(), class: resource.class.clone(), times })
+            let times = |row: usize| match table.columns.exact[row].has_pcpus {
+                false if resource.if_any => u64::MAX,
+                _ => table.inventories.times(row, resource.symbol, &resource.each),
+            };
+            let rows = 0..table.columns.exact.len();
+            let used = |row| table.inventories.used(row, resource.symbol);
+            Some(ClassLimit {
+                line: term.name.clone(),
+                class: resource.class.clone(),
+                sum: resource.sum,
+                times: rows.clone().map(times).collect(),
+                used: rows.map(used).collect(),
+            })
         };
         counting.iter().filter_map(limit).collect()
     }
@@ -189,9 +216,10 @@ impl Term {
     pub(crate) fn run(&self, table: &HostTable, block: usize, alive: u64, tally: &mut Tally) -> u64 {
         let pass = alive
             & match &self.check {
-                Check::Trait { symbol, wanted } => {
+                Check::Trait { symbol, wanted, of_all } => {
                     let having = symbol.map_or(0, |symbol| table.traits.having(symbol, block));
-                    if *wanted { having } else { !having }
+                    let not_asked = if *of_all { 0 } else { !table.columns.has_pcpus[block] };
+                    not_asked | if *wanted { having } else { !having }
                 }
                 Check::Aggregates(verdicts) => {
                     let passes =
@@ -222,7 +250,10 @@ impl Term {
                 match held.and_then(|held| Some((held.inventory?, held.used))) {
                     None => format!("the host reports no inventory of {}", resource.class),
                     Some((found, used)) => format!(
-                        "{used} of ({} - {}) x {} are used; amounts are from {} to {} by {}",
+                        "{} {} asked, {} free: {used} of ({} - {}) x {} are used; amounts are from {} to {} by {}",
+                        resource.class,
+                        resource.sum,
+                        (inventory::capacity(&found).floor() - used as f64).max(0.0),
                         found.total,
                         found.reserved,
                         found.allocation_ratio,
@@ -247,6 +278,14 @@ impl Term {
 
 impl Resource {
     fn run(&self, table: &HostTable, block: usize, alive: u64, tally: &mut Tally) -> u64 {
+        if self.if_any {
+            let having = table.columns.has_pcpus[block];
+            return alive & !having | self.fitting(table, block, alive & having, tally);
+        }
+        self.fitting(table, block, alive, tally)
+    }
+
+    fn fitting(&self, table: &HostTable, block: usize, alive: u64, tally: &mut Tally) -> u64 {
         let Some((class, column)) =
             self.symbol.and_then(|class| Some((class, table.inventories.column(class)?)))
         else {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use novella_resources::{GroupPolicy, RequestGroups, SIZES};
+use novella_resources::{GroupPolicy, PCPU, RequestGroups, SIZES};
 
 use crate::aggregates::Aggregate;
 use crate::bitmap::bits;
@@ -10,6 +10,7 @@ use crate::filters::Asked;
 use crate::host_table::{BLOCK, HostTable};
 use crate::image::{ImageProperties, Property};
 use crate::options::{FilterKind, SchedulerOptions};
+use crate::pinning::{HYPERTHREADING, Hyperthreading, Pinning};
 use crate::select::Failure;
 
 use super::features;
@@ -23,8 +24,12 @@ pub(super) struct Query<'r> {
     pub(super) zone: Option<Vec<u64>>,
     /// Name, trait, and whether a host must have it or must not.
     pub(super) traits: Vec<(String, String, bool)>,
+    /// What a thread policy asks of hosts with an inventory of `PCPU`.
+    pub(super) hyperthreading: Option<Hyperthreading>,
     /// Class, and what each group asks of it.
     pub(super) resources: BTreeMap<&'r str, Vec<u64>>,
+    /// Whether hosts without an inventory of `PCPU` need none.
+    pub(super) falls_back: bool,
     /// Groups with a suffix.
     pub(super) suffixed: usize,
     pub(super) policy: Option<GroupPolicy>,
@@ -138,6 +143,7 @@ impl<'r> Query<'r> {
         for (prefilter, name) in features::required(&spec.flavor, &asked.image)? {
             query.require(format!("{prefilter} ({name})"), &name);
         }
+        query.translate_pinning_policies(&asked.pinning, options);
         for ids in &spec.required_aggregates {
             query.aggregates.push((format!("aggregates:{}=required", list(ids)), ids.clone(), true));
         }
@@ -178,16 +184,35 @@ impl<'r> Query<'r> {
         }
     }
 
+    fn asks(&self, of: &str, wanted: bool) -> bool {
+        self.traits.iter().any(|(_, known, how)| known == of && *how == wanted)
+    }
+
     /// What is asked twice has one line.
     fn require(&mut self, name: String, of: &str) {
-        if !self.traits.iter().any(|(_, known, wanted)| known == of && *wanted) {
+        if !self.asks(of, true) {
             self.traits.push((name, of.to_owned(), true));
         }
     }
 
     fn forbid(&mut self, name: String, of: &str) {
-        if !self.traits.iter().any(|(_, known, wanted)| known == of && !*wanted) {
+        if !self.asks(of, false) {
             self.traits.push((name, of.to_owned(), false));
+        }
+    }
+
+    /// What is asked of hosts with an inventory of `PCPU` alone, if other hosts will do, or else of all.
+    fn translate_pinning_policies(&mut self, pinning: &Pinning, options: &SchedulerOptions) {
+        self.falls_back = pinning.falls_back(&options.policy);
+        if let Some(cpus) = pinning.cpus.filter(|cpus| cpus.own > 0) {
+            self.resources.entry(PCPU).or_default().push(cpus.own);
+        }
+        match &pinning.hyperthreading {
+            None => {}
+            Some(asked) if self.asks(HYPERTHREADING, asked.required) => {}
+            Some(asked) if self.falls_back => self.hyperthreading = Some(asked.clone()),
+            Some(Hyperthreading { required: true, line }) => self.require(line.clone(), HYPERTHREADING),
+            Some(Hyperthreading { required: false, line }) => self.forbid(line.clone(), HYPERTHREADING),
         }
     }
 

@@ -294,6 +294,13 @@ pub const POLICY_KEYS: &[PolicyKey] = &[
         |d, f, r| put(&mut d.options.policy.packing_host_numa_cells_allocation_strategy, f.flag(r)),
         |o| json!(o.policy.packing_host_numa_cells_allocation_strategy),
     ),
+    option(
+        "workarounds.disable_fallback_pcpu_query",
+        "true or false",
+        "Before the filters: whether hw:cpu_policy=dedicated is for hosts with an inventory of PCPU alone.",
+        |d, f, r| put(&mut d.options.policy.disable_fallback_pcpu_query, f.flag(r)),
+        |o| json!(o.policy.disable_fallback_pcpu_query),
+    ),
 ];
 
 /// Options of Nova that a file may bring along, and why they are none here.

@@ -7,7 +7,7 @@ use rand::seq::IndexedRandom;
 use uuid::Uuid;
 
 use crate::naive::Host;
-use crate::{Rng, aggregates, host, kinds, many_devices, write};
+use crate::{Rng, aggregates, host, inventories, kinds, many_devices, write, write_inventories};
 
 /// One change of any kind.
 pub fn one(rng: &mut Rng, table: &mut HostTable, hosts: &mut Vec<Host>, all: &mut Vec<Aggregate>) {
@@ -18,7 +18,7 @@ pub fn one(rng: &mut Rng, table: &mut HostTable, hosts: &mut Vec<Host>, all: &mu
     let row = table.row_of(&hosts[at].name).expect("it is there");
     let fleet = &mut *hosts;
     let host = &mut fleet[at];
-    match rng.random_range(0..13) {
+    match rng.random_range(0..14) {
         0 => {
             host.status = *[Status::Up, Status::Suspect, Status::Disabled, Status::Down].choose(rng).unwrap();
             table.set_status(row, host.status);
@@ -80,6 +80,10 @@ pub fn one(rng: &mut Rng, table: &mut HostTable, hosts: &mut Vec<Host>, all: &mu
         11 if rng.random_bool(0.3) => {
             *all = aggregates(rng);
             table.set_aggregates(all.iter().cloned());
+        }
+        12 if !host.took_classes => {
+            host.inventories = inventories(rng);
+            write_inventories(table, row, host);
         }
         _ => {
             // Everything that the host says becomes something else.

@@ -3,6 +3,7 @@
 pub mod devices;
 pub mod explained;
 pub mod numa;
+pub mod pinning;
 pub mod placement;
 pub mod policy;
 
@@ -19,6 +20,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use uuid::Uuid;
 
+use pinning::has_pcpus;
 use policy::{GroupState, smallest};
 
 #[derive(Debug, Clone)]
@@ -63,6 +65,8 @@ pub struct Host {
     pub traits: Vec<String>,
     /// By class: the inventory, if there is one, and what is used.
     pub inventories: BTreeMap<String, (Option<Inventory>, u64)>,
+    /// Something placed here took of a class.
+    pub took_classes: bool,
 }
 
 impl Host {
@@ -180,13 +184,14 @@ impl Naive<'_> {
             ranking = weighed.iter().take(1 + self.options.runners_up).map(named).collect();
             let (host, weight) = weighed[0];
             picks.push((host, weight));
-            let sizes = placement::sizes(&self.request.flavor);
+            let sizes = placement::sizes(self.request, &hosts[host]);
             hosts[host].vcpus_used += sizes.vcpus.unwrap_or(0);
             hosts[host].memory_used += sizes.memory_mb.unwrap_or(0);
             hosts[host].disk_used += sizes.disk_gb_taken;
             hosts[host].placed += 1;
             for (class, amount) in sizes.classes {
                 hosts[host].inventories.entry(class).or_default().1 += amount;
+                hosts[host].took_classes = true;
             }
             hosts[host].took_devices |=
                 self.guest.borrow().is_some() || !self.request.pci_requests.is_empty();
@@ -293,7 +298,7 @@ impl Naive<'_> {
     }
 
     fn verdict(&self, kind: FilterKind, host: &Host, group: Option<&GroupState>, instance: Uuid) -> Verdict {
-        let sizes = placement::sizes(&self.request.flavor);
+        let sizes = placement::sizes(self.request, host);
         let plain = |pass| if pass { Verdict::Pass } else { Verdict::Reject(None) };
         // A limit of total × ratio, what is used of it, and never more than the host has.
         let fits = |total: f64, ratio: f64, used: f64, wanted: Option<u64>, unit: f64| {
@@ -317,7 +322,10 @@ impl Naive<'_> {
                 let ratio = if kind == FilterKind::Ram { host.ratios.ram } else { own };
                 fits(host.memory as f64, ratio, host.memory_used as f64, sizes.memory_mb, 1.0)
             }
-            FilterKind::Core | FilterKind::AggregateCore if host.vcpus == 0 => Verdict::Pass,
+            // It does not say how many it has.
+            FilterKind::Core | FilterKind::AggregateCore if host.vcpus == 0 && !has_pcpus(host) => {
+                Verdict::Pass
+            }
             FilterKind::Core | FilterKind::AggregateCore => {
                 let own = smallest(self.aggregates, host, "cpu_allocation_ratio", host.ratios.cpu);
                 let ratio = if kind == FilterKind::Core { host.ratios.cpu } else { own };
@@ -345,12 +353,16 @@ impl Naive<'_> {
         if self.request.image.is_none() && self.options.on_filter_error == OnFilterError::FailRequest {
             return Verdict::Error;
         }
-        let property =
-            |name: &str| Some(self.request.image.as_ref()?.properties.get(name)?.as_str()?.to_owned());
+        let says = |name: &str, word: &str| {
+            let image = self.request.image.as_ref();
+            let of_image = image.and_then(|image| image.properties.get(&format!("hw_{name}")));
+            let of_flavor = self.request.flavor.extra_specs.get(&format!("hw:{name}"));
+            of_image.is_some_and(|value| value == word) || of_flavor.is_some_and(|value| value == word)
+        };
         let numa = host.numa.as_ref().filter(|topology| !topology.cells.is_empty());
         let threads = |numa: &NumaTopology| numa.cells.iter().flat_map(|c| &c.siblings).any(|s| s.len() > 1);
-        if property("hw_cpu_policy").as_deref() == Some("dedicated")
-            && property("hw_cpu_thread_policy").as_deref() == Some("require")
+        if says("cpu_policy", "dedicated")
+            && says("cpu_thread_policy", "require")
             && numa.is_some_and(|numa| !threads(numa))
         {
             return Verdict::Reject(None);

@@ -8,6 +8,8 @@ use novella_objects::document::{
     InstanceNumaCell, InstanceNumaTopology, NetworkMetadata, NumaCell, NumaTopology, PciPool, PciRequest,
 };
 
+use super::pinning;
+
 type Cpus = BTreeSet<u32>;
 
 /// An instance's cells as the request carries them, with where the last instance was put.
@@ -19,8 +21,8 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// The cells that a request names; or else one, with a CPU of its own for each of the flavor's, where it asks for
-    /// `PCPU`. The test generates nothing else that asks for cells.
+    /// The cells that a request names; or else one, where CPUs are pinned by a policy, or all by asking for `PCPU`. The
+    /// test generates nothing else that asks for cells.
     pub fn of(request: &RequestSpec) -> Option<Self> {
         let flavor = &request.flavor;
         let alone = || {
@@ -34,7 +36,7 @@ impl Guest {
             };
             Some(InstanceNumaTopology { cells: vec![cell], ..InstanceNumaTopology::default() })
         };
-        let asked = request.numa_topology.clone().or_else(alone)?;
+        let asked = request.numa_topology.clone().or_else(alone).or_else(|| pinning::cells(request))?;
         Some(Self { pinned: vec![Default::default(); asked.cells.len()], asked })
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use novella_filter_scheduler::{Aggregate, FilterKind};
 use novella_objects::{Flavor, Inventory, RequestSpec};
 
+use super::pinning::{has_pcpus, pinned, threads};
 use super::{Host, Naive, Tally, Verdict};
 
 /// What a flavor takes and asks when extra specs may say otherwise.
@@ -42,7 +43,9 @@ fn traits(flavor: &Flavor, said: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-pub fn sizes(flavor: &Flavor) -> Sizes {
+/// What an instance takes of a host, and asks of it.
+pub fn sizes(request: &RequestSpec, host: &Host) -> Sizes {
+    let flavor = &request.flavor;
     let all = resources(flavor);
     let sum = |class: &str| {
         let of_class: Vec<u64> = all.iter().filter(|(_, c, _)| c == class).map(|(_, _, n)| *n).collect();
@@ -54,13 +57,25 @@ pub fn sizes(flavor: &Flavor) -> Sizes {
         None => Some(own),
     };
     let own_disk_mb = 1024 * (flavor.root_gb + flavor.ephemeral_gb) + flavor.swap;
-    let cpus = if sum("PCPU").is_some() { Some(sum("VCPU").unwrap_or(0)) } else { sum("VCPU") };
+    let pinned =
+        pinned(request).filter(|_| ["VCPU", "PCPU"].iter().all(|class| sum(class).unwrap_or(0) == 0));
+    let pinned = pinned.filter(|_| has_pcpus(host)).map(|pinned| pinned.amounts(flavor.vcpus));
+    let cpus = if let Some((_, shared)) = pinned {
+        Some(shared)
+    } else if sum("PCPU").is_some() {
+        Some(sum("VCPU").unwrap_or(0))
+    } else {
+        sum("VCPU")
+    };
     let mut classes = BTreeMap::new();
     for (_, class, _) in &all {
         let amount = sum(class).unwrap();
         if amount > 0 && !["VCPU", "MEMORY_MB", "DISK_GB"].contains(&class.as_str()) {
             classes.insert(class.clone(), amount);
         }
+    }
+    if let Some((own, _)) = pinned.filter(|(own, _)| *own > 0) {
+        classes.insert("PCPU".to_owned(), own);
     }
     Sizes {
         vcpus: asked(cpus, flavor.vcpus.into()),
@@ -195,15 +210,48 @@ impl Naive<'_> {
         for (prefilter, name) in features(request)? {
             asked.push((format!("{prefilter} ({name})"), name, true));
         }
+        let pinned = pinned(request);
+        let falls_back =
+            pinned.as_ref().is_some_and(|pinned| !pinned.mixed) && !policy.disable_fallback_pcpu_query;
+        let threads = threads(request).map(|(line, word)| (line, word == "require"));
+        let twice = |(_, wanted): &(String, bool)| {
+            asked.iter().any(|(_, name, how)| name == "HW_CPU_HYPERTHREADING" && how == wanted)
+        };
+        let threads = threads.filter(|threads| !twice(threads));
+        if let (Some((line, wanted)), false) = (&threads, falls_back) {
+            asked.push((line.clone(), "HW_CPU_HYPERTHREADING".to_owned(), *wanted));
+        }
         terms.extend(trait_terms(hosts, asked));
-        for (class, sum) in sizes(flavor).classes {
-            let each: Vec<u64> = resources(flavor)
-                .iter()
-                .filter(|(_, c, n)| *c == class && *n > 0)
-                .map(|(_, _, n)| *n)
-                .collect();
+        if let (Some((line, wanted)), true) = (threads, falls_back) {
+            let has = |host: &Host| host.traits.iter().any(|name| name == "HW_CPU_HYPERTHREADING");
+            if wanted || hosts.iter().any(has) {
+                terms.push((line, Box::new(move |h| plain(!has_pcpus(h) || has(h) == wanted))));
+            }
+        }
+        let mut classes: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for (_, class, amount) in resources(flavor).into_iter().filter(|(.., amount)| *amount > 0) {
+            if !["VCPU", "MEMORY_MB", "DISK_GB"].contains(&class.as_str()) {
+                classes.entry(class).or_default().push(amount);
+            }
+        }
+        let given = resources(flavor)
+            .iter()
+            .any(|(_, class, amount)| *amount > 0 && ["VCPU", "PCPU"].contains(&class.as_str()));
+        let own = pinned.map_or(0, |pinned| pinned.amounts(flavor.vcpus).0);
+        if !given && own > 0 {
+            classes.insert("PCPU".to_owned(), vec![own]);
+        }
+        for (class, each) in classes {
+            let sum = each.iter().sum();
             let name = format!("resources:{class}={sum}");
-            terms.push((name, Box::new(move |host| fits(host, &class, sum, &each))));
+            let others = falls_back && class == "PCPU";
+            terms.push((
+                name,
+                Box::new(move |host| match others && !has_pcpus(host) {
+                    true => Verdict::Pass,
+                    false => fits(host, &class, sum, &each),
+                }),
+            ));
         }
         terms.extend(self.group_terms());
         Some(terms)

@@ -324,3 +324,42 @@ fn further_classes_are_held_confirmed_and_given_back_like_the_sizes() {
     let refused = ask(&mut m, &with_gpus([9], 0), 103);
     assert_eq!(refused.explanation.filters[0].filter, "trait:HW_CPU_X86_AVX2=required");
 }
+
+#[test]
+fn pinned_cpus_are_held_confirmed_and_given_back_in_the_class_that_they_were_taken_of() {
+    let (mut m, mut h) = (manager(), Report::of(1));
+    h.resources = vec![("PCPU", Inventory { total: 4, ..Inventory::default() })];
+    h.send(&mut m, s(0));
+    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let mut ask = |m: &mut HostManager, uuid, now| {
+        let mut asked = request([uuid], Amounts { vcpus: 2, ..SMALL });
+        let specs = &mut asked.request_spec.flavor.extra_specs;
+        specs.insert("hw:cpu_policy".into(), "dedicated".into());
+        m.select_destinations(&mut engine, &asked, format!("s1-{now}"), 0, s(now)).unwrap()
+    };
+    /// VCPU, PCPU.
+    fn cpus(m: &HostManager) -> (u64, u64) {
+        let row = m.table().row_of("h1").unwrap();
+        let pcpus = m.table().inventories(row).find(|held| held.class == "PCPU");
+        (m.table().view(row).used().vcpus, pcpus.map_or(0, |held| held.used))
+    }
+    let first = ask(&mut m, 1, 1);
+    assert_eq!((first.refusal.is_none(), cpus(&m)), (true, (0, 2)));
+    let told = m.to_reserve(&first, s(1)).unwrap();
+    assert_eq!((told.entries[0].vcpus, told.entries[0].resources["PCPU"]), (0, 2));
+    let resources = Entries(vec![("PCPU".into(), 2)]);
+    h.claims = vec![Claim { resources, ..claim(1, Amounts { vcpus: 0, ..SMALL }) }];
+    assert_eq!(h.send(&mut m, s(2)), Applied::Updated { gap: 0, settled: 1 });
+    assert_eq!(cpus(&m), (0, 2));
+    assert!(ask(&mut m, 1, 2).repeated, "the claim is what was asked for");
+
+    assert_eq!(ask(&mut m, 2, 3).refusal, None);
+    assert_eq!(cpus(&m), (0, 4));
+    // A host that no longer sets CPUs apart is asked for its VCPUs; what was reserved before stays where it was taken.
+    h.resources.clear();
+    h.send(&mut m, s(4));
+    assert_eq!(ask(&mut m, 3, 4).refusal, None);
+    assert_eq!(cpus(&m), (2, 2));
+    m.expire(s(100));
+    assert_eq!(cpus(&m), (0, 0));
+}
