@@ -110,9 +110,9 @@ def generate(seed, number):
     """The document with this number of the run with this seed."""
     rng = random.Random(f"{seed}:{number}")
     if number % PLACEMENT_EVERY == PLACEMENT_EVERY - 1:
-        hosts, aggregates = placement_fleets.fleet(rng)
-        asked = [placement_fleets.request(rng, at, hosts, aggregates) for at in range(REQUESTS_PER_DOCUMENT)]
         options = placement_fleets.options(rng)
+        hosts, aggregates = placement_fleets.fleet(rng, options)
+        asked = [placement_fleets.request(rng, at, hosts, aggregates) for at in range(REQUESTS_PER_DOCUMENT)]
         return {"schema": 1, "options": options, "aggregates": aggregates, "hosts": hosts, "requests": asked}
     options = fleets.options(rng)
     numa = number % NUMA_EVERY == NUMA_EVERY - 1

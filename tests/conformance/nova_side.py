@@ -41,6 +41,7 @@ ELSEWHERE = {
     "metrics_weight_of_unavailable": ("metrics", "weight_of_unavailable"),
     "max_attempts": ("scheduler", "max_attempts"),
     **{name: ("scheduler", name) for name in placement_fleets.OPTIONS},
+    placement_fleets.NO_FALLBACK: ("workarounds", placement_fleets.NO_FALLBACK),
     "packing_host_numa_cells_allocation_strategy": ("compute", "packing_host_numa_cells_allocation_strategy"),
     "service_down_time": (None, "service_down_time"),
 }
@@ -163,6 +164,7 @@ def configure(options):
     for group in ("filter_scheduler", "metrics", "scheduler"):
         for name in CONF[group]:
             CONF.clear_override(name, group)
+    CONF.clear_override(placement_fleets.NO_FALLBACK, "workarounds")
     CONF.clear_override("packing_host_numa_cells_allocation_strategy", "compute")
     filters = [] if documents.before_filters(options) else options["filters"]
     CONF.set_override("enabled_filters", filters, "filter_scheduler")

@@ -12,7 +12,7 @@ FILTERS = ["CoreFilter", "RamFilter", "DiskFilter"]
 NAMES = ["cmp-1", "cmp-2", "CMP-3", "größe-4", "cmp 5", "主机-6", "cmp-7", "cmp-8", "cmp-9", "cmp-10"]
 PROJECTS = ["alpha", "beta", "γάμμα"]
 ZONES = ["az1", "az2"]
-OWN_TRAITS = ["CUSTOM_GOLD", "CUSTOM_SSD", "HW_CPU_X86_AVX2", "HW_NIC_SRIOV"]
+OWN_TRAITS = ["CUSTOM_GOLD", "CUSTOM_SSD", "HW_CPU_X86_AVX2", "HW_CPU_HYPERTHREADING"]
 # What hosts mostly have, because requests ask for several of these at once.
 COMMON_TRAITS = [
     "COMPUTE_IMAGE_TYPE_QCOW2",
@@ -36,6 +36,7 @@ COMMON_TRAITS = [
 # Nova requires these outside its prefilters, novella does not.
 TPM_TRAITS = [f"COMPUTE_SECURITY_TPM_{kind}" for kind in ("TIS", "CRB", "1_2", "2_0")]
 CLASSES = ["CUSTOM_GPU", "CUSTOM_LICENSE", "VGPU", "FPGA", "NET_BW_EGR_KILOBIT_PER_SEC"]
+NO_FALLBACK = "disable_fallback_pcpu_query"  # of [workarounds]
 OPTIONS = [
     "limit_tenants_to_placement_aggregate",
     "placement_aggregate_required_for_tenants",
@@ -47,7 +48,7 @@ OPTIONS = [
 
 def options(rng):
     on = {name: chance(rng, 0.25) for name in OPTIONS}
-    return {"filters": FILTERS, "weighers": [], "placement": True, **on}
+    return {"filters": FILTERS, "weighers": [], "placement": True, NO_FALLBACK: chance(rng, 0.4), **on}
 
 
 def aggregate(rng, at):
@@ -115,10 +116,35 @@ def host(rng, at, name, aggregates):
     }
 
 
-def fleet(rng):
+def dedicate(rng, host, options):
+    """Sets CPUs apart. Where Nova asks a second time, for VCPU, a host that has both is one of the known differences."""
+    host["resources"]["PCPU"] = {"total": rng.choice([2, 8]), "used": rng.choice([0, 0, 1, 2])}
+    if not options[NO_FALLBACK] or chance(rng, 0.3):
+        host.update(vcpus=0, vcpus_used=0)
+
+
+def fleet(rng, options):
     aggregates = [aggregate(rng, at) for at in range(rng.randint(0, 6))]
     names = rng.sample(NAMES, rng.choice([2, 4, 6, 8, 10]))
-    return [host(rng, at, name, aggregates) for at, name in enumerate(names)], aggregates
+    hosts = [host(rng, at, name, aggregates) for at, name in enumerate(names)]
+    for one in hosts if chance(rng, 0.4) else []:
+        if chance(rng, 0.6):
+            dedicate(rng, one, options)
+    return hosts, aggregates
+
+
+def pinning(rng):
+    policy = rng.choice(["dedicated", "dedicated", "mixed", "shared"])
+    if policy == "shared":
+        return {"hw:cpu_policy": policy}
+    asked = {"hw:cpu_policy": policy}
+    if policy == "mixed":
+        asked["hw:cpu_dedicated_mask"] = rng.choice(["0", "^0", "0-1"])
+    if chance(rng, 0.3):
+        asked["hw:cpu_thread_policy"] = rng.choice(["require", "isolate", "prefer"])
+    if chance(rng, 0.2):
+        asked["hw:emulator_threads_policy"] = rng.choice(["isolate", "share"])
+    return asked
 
 
 def suffixes(rng):
@@ -206,6 +232,9 @@ def request(rng, at, hosts, aggregates):
         specs.update(traits(rng))
     if chance(rng, 0.8):
         specs["group_policy"] = rng.choice(["none", "none", "none", "none", "isolate", "all"])
+    vcpus = rng.choice([1, 1, 1, 2, 6])
+    if chance(rng, 0.25):
+        specs = pinning(rng)  # alone: Nova fails with a TypeError where Placement refuses its second query
     image = image_properties(rng) if chance(rng, 0.35) else {}
     if chance(rng, 0.2):
         more_specs, more_image = features(rng)
@@ -215,7 +244,7 @@ def request(rng, at, hosts, aggregates):
     asked = {
         "id": at,
         "instance_uuids": [str(uuid.UUID(int=(0xC000 + at) << 16 | n)) for n in range(count)],
-        "vcpus": rng.choice([1, 1, 1, 2, 6]),
+        "vcpus": vcpus,
         "memory_mb": rng.choice([512, 512, 1024, 4096]),
         "root_gb": rng.choice([0, 1, 1, 20]),
         "ephemeral_gb": rng.choice([0, 0, 5]),

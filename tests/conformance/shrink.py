@@ -12,6 +12,7 @@ KEPT = {
     "weighers",
     "policy",
     "placement",
+    "project_id",
     "members",
     "hosts",
     "uuid",
