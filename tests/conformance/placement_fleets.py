@@ -256,8 +256,7 @@ def request(rng, at, hosts, aggregates):
         "project_id": rng.choice([*PROJECTS, "delta"]),
     }
     if chance(rng, 0.2):
-        # DiskFilter asks for the root disk of these too.
-        asked.update(is_bfv=True, root_gb=0)
+        asked["is_bfv"] = True
     if chance(rng, 0.2):
         asked["availability_zone"] = rng.choice([*ZONES, *ZONES, "AZ1", "nowhere", ""])
     if ids and chance(rng, 0.1):

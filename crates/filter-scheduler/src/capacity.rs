@@ -123,7 +123,8 @@ impl FilterScheduler {
         explain::terms(table, &request.placement, 0, &mut told);
         explain::filters(table, ran, &mut told);
         drop(told);
-        let (demand, allocation) = (Demand::of_flavor(&spec.flavor), Allocation::of_flavor(&spec.flavor));
+        let flavor = spec.local_flavor();
+        let (demand, allocation) = (Demand::of_flavor(&flavor), Allocation::of_flavor(&flavor));
         let of_others = (demand, allocation.amounts);
         let of_dedicating = asked
             .pinning

@@ -157,8 +157,11 @@ pub fn change_request(spec: &mut RequestSpec, change: &Change) {
             Quantity::MemoryMb => spec.flavor.memory_mb = *to,
             Quantity::DiskGb => {
                 // The root disk is what instances start from, so the ephemeral one gives way first.
-                spec.flavor.root_gb = spec.flavor.root_gb.min(*to);
-                spec.flavor.ephemeral_gb = to - spec.flavor.root_gb;
+                let root_gb = spec.local_flavor().root_gb.min(*to);
+                spec.flavor.ephemeral_gb = to - root_gb;
+                if !spec.is_bfv {
+                    spec.flavor.root_gb = root_gb;
+                }
             }
             Quantity::Instances => spec.instance_uuids.truncate(usize::try_from(*to).unwrap_or(usize::MAX)),
             Quantity::Class(class) => {

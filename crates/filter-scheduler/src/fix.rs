@@ -188,7 +188,7 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
         match quantity {
             Quantity::Vcpus => flavor.vcpus.into(),
             Quantity::MemoryMb => flavor.memory_mb,
-            Quantity::DiskGb => flavor.disk_gb(),
+            Quantity::DiskGb => self.spec.local_flavor().disk_gb(),
             Quantity::Instances => self.spec.instance_uuids.len() as u64,
             Quantity::Class(class) => {
                 let specs = flavor.extra_specs.iter().filter(|(key, _)| asks_class(key, class));

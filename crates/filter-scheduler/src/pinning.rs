@@ -70,9 +70,9 @@ impl Pinning {
 pub(crate) fn charges(spec: &RequestSpec) -> Charges {
     let of_image = spec.image.as_ref().is_some_and(|image| image.properties.contains_key("hw_cpu_policy"));
     if !of_image && !spec.flavor.extra_specs.contains_key("hw:cpu_policy") {
-        return Charges::new(&spec.flavor, None);
+        return Charges::new(&spec.local_flavor(), None);
     }
     let image = spec.image.as_ref().and_then(|image| ImageProperties::read(image).ok());
     let pinning = Pinning::read(spec, &image.unwrap_or_default()).unwrap_or_default();
-    Charges::new(&spec.flavor, pinning.cpus.as_ref())
+    Charges::new(&spec.local_flavor(), pinning.cpus.as_ref())
 }

@@ -511,7 +511,7 @@ impl FilterScheduler {
             alternates: terms.alternates.unwrap_or(options.max_attempts - 1) as usize,
             unexplained: terms.unexplained,
         };
-        let charges = Charges::new(&spec.flavor, shape.request.pinned.as_ref());
+        let charges = Charges::new(&spec.local_flavor(), shape.request.pinned.as_ref());
         let instances = spec.instance_uuids.len();
         for (index, &instance) in spec.instance_uuids.iter().enumerate() {
             let last = index + 1 == instances;
@@ -781,7 +781,7 @@ fn set(words: &mut [u64], row: Row) {
 
 /// Refuses what no fleet could hold, so that every later comparison stays within its lanes.
 fn check(request: &RequestSpec) -> Result<(), Failure> {
-    let demand = Demand::of_flavor(&request.flavor);
+    let demand = Demand::of_flavor(&request.local_flavor());
     for (what, value) in [
         ("vcpus", demand.vcpus),
         ("memory_mb", demand.memory_mb),

@@ -3,6 +3,7 @@
 //! Fields and units are those of Nova's RequestSpec and Flavor. A request carries its instances' uuids from the caller,
 //! so that repeating it is safe.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -127,7 +128,8 @@ pub struct RequestSpec {
     /// The image, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
-    /// Boots from a volume, so that the image's format does not matter.
+    /// Boots from a volume: the image's format does not matter, and the root disk is none of the host's
+    /// ([`Self::local_flavor`]).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_bfv: bool,
     /// The server group, if the instances belong to one.
@@ -151,6 +153,18 @@ pub struct RequestSpec {
     pub project_id: Option<String>,
     /// Which attempt of the caller this is, from 1.
     pub attempt: u32,
+}
+
+impl RequestSpec {
+    /// The flavor as its host must bear it: without the root disk of a volume-backed instance, as Nova asks Placement and
+    /// its resource tracker counts.
+    pub fn local_flavor(&self) -> Cow<'_, Flavor> {
+        if self.is_bfv && self.flavor.root_gb > 0 {
+            Cow::Owned(Flavor { root_gb: 0, ..self.flavor.clone() })
+        } else {
+            Cow::Borrowed(&self.flavor)
+        }
+    }
 }
 
 /// Arguments of our `select_destinations` (1.x).

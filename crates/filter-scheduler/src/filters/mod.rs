@@ -651,7 +651,7 @@ fn fitting(rooms: &[i32; BLOCK], wanted: i32, block: usize, alive: u64, tally: &
 
 /// What is compared, how much is asked of it if anything, and what its ratio is called.
 fn room(kind: FilterKind, request: &RequestSpec) -> (Amount, Option<i32>, &'static str) {
-    let demand = Demand::of_flavor(&request.flavor);
+    let demand = Demand::of_flavor(&request.local_flavor());
     let (amount, wanted, key) = match kind {
         FilterKind::Core | FilterKind::AggregateCore => (Amount::Vcpus, demand.vcpus, "cpu_allocation_ratio"),
         FilterKind::Disk | FilterKind::AggregateDisk => {
