@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -53,6 +54,7 @@ pub fn python(interpreter: &str) -> &'static Python {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
+            .process_group(0) // oslo's queue manager reads its group's leader in /proc, who need not live as long
             .spawn()
             .expect("the interpreter can be run");
         let stdin = Mutex::new(process.stdin.take().expect("piped"));
