@@ -396,7 +396,7 @@ impl<'t> Estimate<'t> {
         sums(self.terms(), block)
     }
 
-    /// The weight of a host, exactly.
+    /// [`Weighing::weight`] with what that looks up for each weigher at hand; a ranking weighs a dozen hosts.
     pub(crate) fn weight(&self, weighing: Weighing<'_>, ranges: &[Range], row: u32) -> f64 {
         let (block, lane) = (row as usize / BLOCK, row as usize % BLOCK);
         self.terms().iter().fold(0.0, |sum, term| {

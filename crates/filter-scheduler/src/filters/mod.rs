@@ -16,10 +16,11 @@ mod image;
 mod json_query;
 mod network;
 mod pinned;
+mod ratios;
 mod refusal;
 
 use novella_objects::RequestSpec;
-use novella_resources::{Amount, Capacity, Demand};
+use novella_resources::{Amount, Demand};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -43,6 +44,8 @@ use image::Support;
 use json_query::Query;
 use network::Network;
 use pinned::RoomOfPinned;
+use ratios::{ratios_of_sets, rooms_of_sets};
+pub(crate) use ratios::{room_with, set_ratio};
 pub(crate) use refusal::Scene;
 
 /// What a request asks, read once.
@@ -408,13 +411,7 @@ impl Filter {
         let mut each = Each { kind: self.kind, table, block, alive, tally };
         match &mut self.program {
             Program::RoomOfSet { amount, wanted, ratios } => {
-                let mut room = room_column(columns, *amount).rooms.as_chunks::<BLOCK>().0[block];
-                for bit in word_bits(alive) {
-                    let row = block * BLOCK + bit;
-                    if let Some(ratio) = ratios[set_of(row)] {
-                        room[bit] = room_with(&columns.exact[row], *amount, ratio);
-                    }
-                }
+                let room = rooms_of_sets(table, *amount, ratios, block, alive);
                 let fits = above(&room, *wanted - 1);
                 tally.note_nearest(&room, block, alive & !fits);
                 fits
@@ -662,32 +659,6 @@ fn room(kind: FilterKind, request: &RequestSpec) -> (Amount, Option<i32>, &'stat
     let lane =
         |wanted| i32::try_from(wanted).expect("requests beyond a lane are refused before filters compile");
     (amount, wanted.map(lane), key)
-}
-
-/// The room of a host whose ratio is another.
-pub(crate) fn room_with(exact: &Exact, amount: Amount, ratio: f64) -> i32 {
-    let mut capacity = exact.capacity();
-    set_ratio(&mut capacity, amount, ratio);
-    let room = capacity.room(&exact.used());
-    lane(match amount {
-        Amount::Vcpus => room.vcpus,
-        Amount::MemoryMb => room.memory_mb,
-        Amount::DiskMb => room.disk_mb,
-    })
-}
-
-pub(crate) fn set_ratio(capacity: &mut Capacity, amount: Amount, ratio: f64) {
-    match amount {
-        Amount::Vcpus => capacity.ratios.cpu = ratio,
-        Amount::MemoryMb => capacity.ratios.ram = ratio,
-        Amount::DiskMb => capacity.ratios.disk = ratio,
-    }
-}
-
-/// By set of aggregates: the smallest ratio that their metadata give, if any.
-fn ratios_of_sets(table: &HostTable, key: &str) -> Vec<Option<f64>> {
-    let ratio = |facts: &Facts| facts.smallest(key, python::float).filter(|ratio| ratio.is_finite());
-    table.aggregates.facts().iter().map(ratio).collect()
 }
 
 fn sets(table: &HostTable, verdict: impl FnMut(&Facts) -> by_aggregate::Verdict) -> Program {

@@ -5,9 +5,9 @@
 
 use novella_resources::Amount;
 
-use super::{Asked, Program, Tally, ratios_of_sets, room, room_with};
-use crate::bitmap::{above, word_bits};
-use crate::host_table::{BLOCK, HostTable, lane};
+use super::{Asked, Program, Tally, ratios_of_sets, room, rooms_of_sets};
+use crate::bitmap::above;
+use crate::host_table::{HostTable, lane};
 use crate::options::FilterKind;
 
 /// What is asked of which hosts; `None`: nothing.
@@ -37,15 +37,9 @@ impl RoomOfPinned {
     }
 
     pub(super) fn run(&self, table: &HostTable, block: usize, alive: u64, tally: &mut Tally) -> u64 {
-        let columns = &table.columns;
-        let mut room = columns.room_vcpus.rooms.as_chunks::<BLOCK>().0[block];
-        for bit in word_bits(if self.ratios.is_empty() { 0 } else { alive }) {
-            let row = block * BLOCK + bit;
-            if let Some(ratio) = self.ratios[table.aggregates.set_of(row) as usize] {
-                room[bit] = room_with(&columns.exact[row], Amount::Vcpus, ratio);
-            }
-        }
-        let with = columns.has_pcpus[block];
+        let with_ratios = if self.ratios.is_empty() { 0 } else { alive };
+        let room = rooms_of_sets(table, Amount::Vcpus, &self.ratios, block, with_ratios);
+        let with = table.columns.has_pcpus[block];
         let fits = |wanted: Option<i32>| wanted.map_or(u64::MAX, |wanted| above(&room, wanted - 1));
         let fits = fits(self.shared) & with | fits(self.of_others) & !with;
         tally.note_nearest(&room, block, alive & !fits);

@@ -1,0 +1,54 @@
+//! Ratios that aggregates give in place of a host's own, for AggregateRamFilter, AggregateCoreFilter and AggregateDiskFilter.
+
+use novella_resources::{Amount, Capacity};
+
+use super::room_column;
+use crate::aggregates::Facts;
+use crate::bitmap::word_bits;
+use crate::host_table::{BLOCK, Exact, HostTable, lane};
+use crate::python;
+
+/// The room of a host whose ratio is another.
+pub(crate) fn room_with(exact: &Exact, amount: Amount, ratio: f64) -> i32 {
+    let mut capacity = exact.capacity();
+    set_ratio(&mut capacity, amount, ratio);
+    let room = capacity.room(&exact.used());
+    lane(match amount {
+        Amount::Vcpus => room.vcpus,
+        Amount::MemoryMb => room.memory_mb,
+        Amount::DiskMb => room.disk_mb,
+    })
+}
+
+pub(crate) fn set_ratio(capacity: &mut Capacity, amount: Amount, ratio: f64) {
+    match amount {
+        Amount::Vcpus => capacity.ratios.cpu = ratio,
+        Amount::MemoryMb => capacity.ratios.ram = ratio,
+        Amount::DiskMb => capacity.ratios.disk = ratio,
+    }
+}
+
+/// The room of a block's hosts; of those `alive`, with the ratios of their aggregates where they have one.
+pub(super) fn rooms_of_sets(
+    table: &HostTable,
+    amount: Amount,
+    ratios: &[Option<f64>],
+    block: usize,
+    alive: u64,
+) -> [i32; BLOCK] {
+    let columns = &table.columns;
+    let mut room = room_column(columns, amount).rooms.as_chunks::<BLOCK>().0[block];
+    for bit in word_bits(alive) {
+        let row = block * BLOCK + bit;
+        if let Some(ratio) = ratios[table.aggregates.set_of(row) as usize] {
+            room[bit] = room_with(&columns.exact[row], amount, ratio);
+        }
+    }
+    room
+}
+
+/// By set of aggregates: the smallest ratio that their metadata give, if any.
+pub(super) fn ratios_of_sets(table: &HostTable, key: &str) -> Vec<Option<f64>> {
+    let ratio = |facts: &Facts| facts.smallest(key, python::float).filter(|ratio| ratio.is_finite());
+    table.aggregates.facts().iter().map(ratio).collect()
+}
