@@ -186,7 +186,7 @@ def placement():
 
 def reload():
     """A new policy for 20,000 hosts, in memory; fastest samples, because others work on the machine too."""
-    lines = bench("novella-filter-scheduler", "reload").splitlines()
+    lines = bench("novella-host-manager", "reload").splitlines()
     figures = {name: (float(fastest), float(slowest)) for name, fastest, slowest in (line.split("\t") for line in lines)}
     what = {
         "whole": "matched in one go, every host moves",

@@ -16,7 +16,8 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use novella_filter_scheduler::{FilterScheduler, HostManager, HostManagerOptions, SchedulerOptions};
+use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
+use novella_host_manager::{HostManager, HostManagerOptions};
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{QueueKind, RpcServer, ServerOptions, Settle, Subscription, Transport, TransportUrl};
 use novella_rpcapi::ReportHandler;

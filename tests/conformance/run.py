@@ -5,7 +5,7 @@ and picks; or which hosts are left before the filters, by Nova's prefilters and 
     run.py --cases 2000 [--seed S] [--seconds T]     one case is one request for one fleet
     run.py --replay FILE                             a document of before, to look at both answers
     run.py --replay FILE --remember WHAT             and to be asked first in every run from now on, here and in the
-                                                     tests of filter-scheduler (found.json)
+                                                     tests of fleet-documents (found.json)
     run.py --self-test                               whether a difference would be noticed: novella is asked something else;
                                                      and whether Nova says here what it said when it was recorded
 
@@ -34,7 +34,7 @@ import documents
 import placement_fleets
 import shrink
 
-ORACLE = pathlib.Path(__file__).resolve().parents[2] / "crates/filter-scheduler/tests/oracle"
+ORACLE = pathlib.Path(__file__).resolve().parents[2] / "crates/fleet-documents/tests/oracle"
 FOUND = pathlib.Path(__file__).with_name("found.json")
 CHUNK = 20  # documents that a worker takes at a time
 SUFFIXED = re.compile("(resources|required).+")  # in a query to Placement
@@ -217,7 +217,7 @@ def found_before():
 
 
 def recorded():
-    """Whether Nova, as it is asked here, decides as it did in the recording that filter-scheduler's tests have."""
+    """Whether Nova, as it is asked here, decides as it did in the recording that fleet-documents's tests have."""
     nova, _ = both_sides()
     fleet, asked, said = (
         json.loads(gzip.decompress((ORACLE / f"{name}_100.json.gz").read_bytes()))

@@ -24,7 +24,7 @@ import nova_objects
 import nova_side
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-ORACLE = ROOT / "crates/filter-scheduler/tests/oracle"
+ORACLE = ROOT / "crates/fleet-documents/tests/oracle"
 ROUNDS = 3
 DEFAULT = fleets.DEFAULT_FILTERS
 
@@ -77,7 +77,7 @@ def our_microseconds(document):
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         json.dump(ours, file)
         file.flush()
-        command = ["cargo", "bench", "--quiet", "--locked", "-p", "novella-filter-scheduler", "--bench", "document"]
+        command = ["cargo", "bench", "--quiet", "--locked", "-p", "novella-fleet-documents", "--bench", "document"]
         environment = {**os.environ, "NOVELLA_DOCUMENT": file.name}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use novella_filter_scheduler::{FilterScheduler, HostManager, HostManagerOptions, SchedulerOptions};
+use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
+use novella_host_manager::{HostManager, HostManagerOptions};
 use novella_messaging::{BatchHandler, CallError, Endpoint, Request, RequestContext, inflate, read_answer};
 use novella_objects::{Capacity, Decision, Explained, HostDetail, Policies, PolicyStatus, ServiceSummary};
 use novella_rpcapi::{

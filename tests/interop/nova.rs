@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use novella_filter_scheduler::document::{EvaluationOptions, Evaluator, host_table};
+use novella_fleet_documents::{EvaluationOptions, Evaluator, host_table};
 use novella_objects::document::{Fleet, Outcome, Request};
 use novella_rpcapi::SchedulerApi;
 use novella_virt::FakeConfig;

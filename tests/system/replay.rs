@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use novella_filter_scheduler::document::{EvaluationOptions, Evaluator, host_table};
+use novella_fleet_documents::{EvaluationOptions, Evaluator, host_table};
 use novella_messaging::{CallOptions, MAX_BODY_BYTES};
 use novella_objects::document::{Fleet, Host, Request};
 use novella_rpcapi::{ReportSink, SchedulerEndpoint, SnapshotQuery};

@@ -30,7 +30,7 @@ fn example(name: &str) -> String {
 }
 
 fn oracle(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../filter-scheduler/tests/oracle").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fleet-documents/tests/oracle").join(name)
 }
 
 fn as_nova_decided(hosts: usize) {

@@ -6,9 +6,10 @@
 
 use divan::Bencher;
 use novella_filter_scheduler::{
-    FilterScheduler, HostTable, Resources, SchedulerOptions, Status, Terms, search_fixes,
+    FilterScheduler, HostTable, Resources, SchedulerOptions, Terms, eligible, inspect, near_misses,
+    search_fixes, try_changes,
 };
-use novella_objects::{AllocationRatios, Flavor, Grouping, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, Grouping, HostState as Status, RequestSpec};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -69,7 +70,7 @@ fn placement(bencher: Bencher<'_, '_>, hosts: usize) {
 fn one_host(bencher: Bencher<'_, '_>, hosts: usize) {
     let (mut table, mut scheduler, request) = (fleet(hosts), scheduler(), request(8192));
     let row = table.row_of("cmp000500").expect("it is there");
-    bencher.bench_local(|| scheduler.inspect(&mut table, &request, row).expect("a good request"));
+    bencher.bench_local(|| inspect(&mut scheduler, &mut table, &request, row).expect("a good request"));
 }
 
 /// No host has this much memory left.
@@ -77,24 +78,26 @@ fn one_host(bencher: Bencher<'_, '_>, hosts: usize) {
 fn fixes(bencher: Bencher<'_, '_>, hosts: usize) {
     let (mut table, mut scheduler, request) = (fleet(hosts), scheduler(), request(200_000));
     bencher.bench_local(|| {
-        let misses =
-            scheduler.near_misses(&mut table, &request).expect("a good request").expect("it fits nowhere");
-        let found =
-            search_fixes(&request, &misses, |changes| scheduler.try_changes(&mut table, &request, changes));
+        let misses = near_misses(&mut scheduler, &mut table, &request)
+            .expect("a good request")
+            .expect("it fits nowhere");
+        let found = search_fixes(&request, &misses, |changes| {
+            try_changes(&mut scheduler, &mut table, &request, changes)
+        });
         assert!(!found.fixes.is_empty() && found.cut.is_none());
         found.trials
     });
 }
 
 #[divan::bench(args = SIZES)]
-fn eligible(bencher: Bencher<'_, '_>, hosts: usize) {
+fn eligible_hosts(bencher: Bencher<'_, '_>, hosts: usize) {
     let (mut table, mut scheduler, request) = (fleet(hosts), scheduler(), request(8192));
-    bencher.bench_local(|| scheduler.eligible(&mut table, &request).expect("a good request"));
+    bencher.bench_local(|| eligible(&mut scheduler, &mut table, &request).expect("a good request"));
 }
 
 #[divan::bench(args = SIZES)]
 fn count(bencher: Bencher<'_, '_>, hosts: usize) {
     let (mut table, mut scheduler, request) = (fleet(hosts), scheduler(), request(8192));
-    let eligible = scheduler.eligible(&mut table, &request).expect("a good request");
+    let eligible = eligible(&mut scheduler, &mut table, &request).expect("a good request");
     bencher.bench_local(|| eligible.count(Some(Grouping::Zone), Some(Grouping::Host), &[]));
 }

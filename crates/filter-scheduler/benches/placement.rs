@@ -5,8 +5,8 @@
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use novella_filter_scheduler::{FilterScheduler, HostTable, Resources, SchedulerOptions, Status, Terms};
-use novella_objects::{AllocationRatios, Flavor, RequestSpec};
+use novella_filter_scheduler::{FilterScheduler, HostTable, Resources, SchedulerOptions, Terms};
+use novella_objects::{AllocationRatios, Flavor, HostState as Status, RequestSpec};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

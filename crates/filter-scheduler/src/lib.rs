@@ -4,77 +4,60 @@
 //! filters, weighs and picks from it. Time and randomness are arguments: same table, request and seed, same answer.
 //!
 //! Left out on purpose: clocks, I/O, tasks, locks, and the wire.
+//!
+//! # Layout
+//!
+//! The modules in reading order, from what is asked up to the answer. Each imports only those above it.
+//!
+//! - `nova`: how Nova's Python reads values
+//! - `settings`: what an operator sets: filters, weighers, options
+//! - `request`: what is asked, read once
+//! - `table`: the fleet as columns
+//! - `filters`: one file a rule, compiled to operations on columns
+//! - `prefilters`: what Nova asks Placement, asked before the filters
+//! - `weighers`: what a host is worth
+//! - `select`: the heart; start at `select/select.rs`
+//! - `questions`: explain, near misses, fixes, capacity
 
-mod aggregates;
-mod bitmap;
-mod capability_columns;
-mod capacity;
-mod changes;
-mod columns;
-mod devices;
-mod dictionary;
-pub mod document;
-mod evaluate;
-mod explain;
-mod extra_specs_ops;
 mod filters;
-mod fix;
-mod fnv;
-mod group;
-pub mod host_manager;
-mod host_pattern;
-mod host_table;
-mod image;
-mod inspect;
-mod instance_topology;
-mod instances;
-mod inventory_columns;
-mod json;
-mod names;
-mod near;
-mod options;
-mod order;
-mod pinning;
-mod placement;
-mod policy_file;
-mod providers;
-mod python;
-mod ranking;
-mod scan;
+pub mod nova;
+mod prefilters;
+mod questions;
+mod request;
 mod select;
-mod shape;
-mod trait_columns;
-mod version;
+mod settings;
+mod table;
 mod weighers;
-mod weights;
 
-pub use aggregates::Aggregate;
-pub use capacity::{Eligible, MAX_ON_A_HOST};
-pub use changes::change_request;
-pub use devices::Devices;
-pub use evaluate::{Evaluation, Verdict};
-pub use filters::FilterError;
-pub use fix::{MAX_LOOKS, MAX_TRIALS, search as search_fixes};
-pub use host_manager::*;
-pub use host_pattern::HostPattern;
-pub use host_table::{
-    HostState, HostTable, MAX_AMOUNT, MAX_RATIO, MIN_RATIO, Resources, Row, Snapshot, Unusable,
-};
-pub use image::BadImage;
-pub use instance_topology::BadDevices;
-pub use instances::Instance;
-pub use inventory_columns::ClassUsage;
-pub use near::NearMisses;
-pub use novella_objects::HostState as Status;
 pub use novella_resources::{Allocation, Amounts, ClassAmounts, is_resource_class};
-pub use options::{
-    BadOptions, FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, OnFilterError, Policy, SchedulerOptions,
-    WeigherKind,
+
+pub use nova::image_properties::BadImage;
+pub use questions::capacity::{Eligible, MAX_ON_A_HOST, eligible};
+pub use questions::changes::{change_request, try_changes};
+pub use questions::evaluate::{Evaluation, Verdict, evaluate, limits};
+pub use questions::fix::{MAX_LOOKS, MAX_TRIALS, search as search_fixes};
+pub use questions::inspect::inspect;
+pub use questions::near::{NearMisses, near_misses};
+pub use request::failure::{BadFeature, Failure, FilterError, WeigherError};
+pub use request::instance_topology::BadDevices;
+pub use request::pinning::charges;
+pub use request::server_group;
+pub use select::answer::{NumaLimits, Pick, PickLimits, Selected, Terms};
+pub use select::select::FilterScheduler;
+pub use settings::filter_kind::FilterKind;
+pub use settings::named::UnknownName;
+pub use settings::options::{
+    BadOptions, MAX_MULTIPLIER, MIN_MULTIPLIER, OnFilterError, Policy, SchedulerOptions, is_multiplier, ratio,
 };
-pub use placement::BadFeature;
-pub use policy_file::{
-    AggregateRule, BadPolicy, GroupRule, HostFacts, Match, POLICY_KEYS, PolicyFile, PolicyKey,
-    missing_for_group,
-};
-pub use select::{Failure, FilterScheduler, MAX_INSTANCES, NumaLimits, Pick, PickLimits, Selected, Terms};
-pub use weighers::WeigherError;
+pub use settings::weigher_kind::WeigherKind;
+pub use table::aggregates::Aggregate;
+pub use table::amounts::{MAX_RATIO, MIN_RATIO, Resources, Unusable};
+pub use table::block::Row;
+pub use table::devices::{DeviceUsage, Devices};
+pub use table::devices_on_the_wire::{read_cells, read_pools};
+pub use table::dictionary::Dictionary;
+pub use table::host_table::HostTable;
+pub use table::instances::{Instance, InstanceKind};
+pub use table::inventories::ClassUsage;
+pub use table::traits::TraitSnapshot;
+pub use table::view::{HostState, Snapshot};

@@ -1,10 +1,10 @@
 //! What the engine allocates: nothing for a known shape of request, and little for a host.
 
 use novella_filter_scheduler::{
-    Amounts, FilterKind, FilterScheduler, HostTable, Instance, Resources, SchedulerOptions, Selected, Status,
-    Terms, WeigherKind,
+    Amounts, FilterKind, FilterScheduler, HostTable, Instance, Resources, SchedulerOptions, Selected, Terms,
+    WeigherKind,
 };
-use novella_objects::{AllocationRatios, Flavor, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, HostState as Status, RequestSpec};
 use uuid::Uuid;
 
 fn fleet(hosts: usize, instances: usize) -> HostTable {

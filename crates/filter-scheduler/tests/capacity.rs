@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use novella_filter_scheduler::{
     Aggregate, Amounts, FilterKind, FilterScheduler, HostTable, MAX_ON_A_HOST, Policy, Resources, Row,
-    SchedulerOptions, Status, Terms,
+    SchedulerOptions, Terms, eligible,
 };
-use novella_objects::{AllocationRatios, Flavor, FlavorCapacity, Grouping, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, FlavorCapacity, Grouping, HostState as Status, RequestSpec};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -78,7 +78,7 @@ fn case(seed: u64) -> Vec<String> {
         availability_zone: rng.random_bool(0.3).then(|| "az1".to_owned()),
         ..RequestSpec::default()
     };
-    let counted = engine.eligible(&mut table, &spec).unwrap().count(Some(Grouping::Host), None, &[]);
+    let counted = eligible(&mut engine, &mut table, &spec).unwrap().count(Some(Grouping::Host), None, &[]);
     let mut names = Vec::new();
     let (mut eligible, mut open) = (0, 0);
     for row in table.rows().collect::<Vec<_>>() {
@@ -192,7 +192,7 @@ fn count(table: &mut HostTable, by: Grouping, reserve: Grouping, held_back: &[Am
     let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
     let flavor = Flavor { vcpus: 1, memory_mb: 1024, ..Flavor::default() };
     let spec = RequestSpec { flavor, ..RequestSpec::default() };
-    engine.eligible(table, &spec).unwrap().count(Some(by), Some(reserve), held_back)
+    eligible(&mut engine, table, &spec).unwrap().count(Some(by), Some(reserve), held_back)
 }
 
 /// `free` of 16 GiB on each host, in the zone and the racks named.

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use novella_filter_scheduler::{
-    Devices, FilterKind, FilterScheduler, HostTable, MAX_ON_A_HOST, Resources, SchedulerOptions, Status,
-    Terms,
+    Devices, FilterKind, FilterScheduler, HostTable, MAX_ON_A_HOST, Resources, SchedulerOptions, Terms,
+    eligible,
 };
 use novella_objects::document::{MemoryPages, NumaCell, NumaTopology, PciPool, PciRequest};
-use novella_objects::{AllocationRatios, Flavor, Grouping, Image, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, Grouping, HostState as Status, Image, RequestSpec};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -57,7 +57,7 @@ fn case(seed: u64) -> Vec<String> {
         FilterScheduler::new(SchedulerOptions { enabled_filters: filters, ..SchedulerOptions::default() })
             .unwrap();
     let spec = request(&mut rng);
-    let counted = match engine.eligible(&mut table, &spec) {
+    let counted = match eligible(&mut engine, &mut table, &spec) {
         Ok(eligible) => eligible.count(Some(Grouping::Host), None, &[]),
         Err(failure) => {
             let asked = RequestSpec { instance_uuids: vec![Uuid::nil()], ..spec };
@@ -203,7 +203,7 @@ fn what_no_filter_looks_at_is_told() {
     let mut told = |filters: &[FilterKind]| {
         let options = SchedulerOptions { enabled_filters: filters.to_vec(), ..SchedulerOptions::default() };
         let mut engine = FilterScheduler::new(options).unwrap();
-        engine.eligible(&mut table, &spec).unwrap().count(None, None, &[]).not_asked
+        eligible(&mut engine, &mut table, &spec).unwrap().count(None, None, &[]).not_asked
     };
     let alias = "pci_passthrough:alias=gpu:1, because nothing says which devices an alias stands for";
     assert_eq!(told(&[FilterKind::NumaTopology]), [alias]);

@@ -2,10 +2,10 @@
 
 use novella_filter_scheduler::{
     Devices, Failure, FilterKind, FilterScheduler, HostTable, OnFilterError, Resources, Row,
-    SchedulerOptions, Status, Terms,
+    SchedulerOptions, Terms,
 };
 use novella_objects::document::{MemoryPages, NumaCell, NumaTopology, PciPool, PciRequest};
-use novella_objects::{AllocationRatios, Flavor, Image, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, HostState as Status, Image, RequestSpec};
 use serde_json::json;
 use uuid::Uuid;
 

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use novella_filter_scheduler::{
     Aggregate, FilterKind, FilterScheduler, HostTable, Instance, MAX_TRIALS, Policy, Resources,
-    SchedulerOptions, Status, Terms, change_request, search_fixes,
+    SchedulerOptions, Terms, change_request, near_misses, search_fixes, try_changes,
 };
 use novella_objects::{
-    AllocationRatios, Change, Fixes, Flavor, InstanceGroup, Inventory, Part, Quantity, RequestSpec,
+    AllocationRatios, Change, Fixes, Flavor, HostState as Status, InstanceGroup, Inventory, Part, Quantity,
+    RequestSpec,
 };
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -84,8 +85,8 @@ fn case(seed: u64) -> Vec<String> {
     let mut engine = FilterScheduler::new(options(&mut rng)).unwrap();
     let spec = request(&mut rng);
     let mut table = table(&hosts, &aggregates);
-    let Some(misses) = engine.near_misses(&mut table, &spec).unwrap() else { return Vec::new() };
-    let found = search_fixes(&spec, &misses, |changes| engine.try_changes(&mut table, &spec, changes));
+    let Some(misses) = near_misses(&mut engine, &mut table, &spec).unwrap() else { return Vec::new() };
+    let found = search_fixes(&spec, &misses, |changes| try_changes(&mut engine, &mut table, &spec, changes));
     for (host, row) in hosts.iter().zip(table.rows()) {
         let view = table.view(row);
         assert_eq!((*view.reported(), view.status()), (host.resources, host.status), "as it was");

@@ -1,10 +1,12 @@
 //! CPUs that a policy pins, on hosts that set CPUs apart for it (`PCPU`), on hosts that do not, and on hosts that do both.
 
 use novella_filter_scheduler::{
-    FilterScheduler, HostTable, Policy, Resources, Row, SchedulerOptions, Selected, Status, Terms,
-    change_request, search_fixes,
+    FilterScheduler, HostTable, Policy, Resources, Row, SchedulerOptions, Selected, Terms, change_request,
+    eligible, inspect, near_misses, search_fixes, try_changes,
 };
-use novella_objects::{Change, FilterOutcome, Flavor, Grouping, Image, Inventory, Quantity, RequestSpec};
+use novella_objects::{
+    Change, FilterOutcome, Flavor, Grouping, HostState as Status, Image, Inventory, Quantity, RequestSpec,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -58,7 +60,7 @@ fn place(table: &mut HostTable, asked: &RequestSpec) -> Selected {
 fn fitting(table: &mut HostTable, options: SchedulerOptions, asked: &RequestSpec) -> Vec<String> {
     let mut engine = FilterScheduler::new(options).unwrap();
     let rows: Vec<Row> = table.rows().collect();
-    let passes = rows.into_iter().filter(|row| engine.inspect(table, asked, *row).unwrap().passes);
+    let passes = rows.into_iter().filter(|row| inspect(&mut engine, table, asked, *row).unwrap().passes);
     let passes: Vec<Row> = passes.collect();
     passes.into_iter().map(|row| table.host(row).to_owned()).collect()
 }
@@ -138,7 +140,7 @@ fn shared_cpus_are_no_way_around_pcpus_that_are_taken() {
     table.set_inventories(row, [("PCPU", inventory(4), 2)].into_iter());
     let asked = request(4, &[DEDICATED]);
     let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
-    let said = engine.inspect(&mut table, &asked, row).unwrap();
+    let said = inspect(&mut engine, &mut table, &asked, row).unwrap();
     let line = said.filters.iter().find(|filter| filter.filter == "resources:PCPU=4").unwrap();
     assert_eq!(line.verdict, FilterOutcome::Refuses);
     let reason = line.reason.as_deref().unwrap();
@@ -158,7 +160,8 @@ fn instances_that_share_keep_off_hosts_without_cpus_to_share() {
     assert_eq!(fits(&mut table, &asked), ["both", "shared", "silent"]);
     let row = table.row_of("apart").unwrap();
     let said =
-        FilterScheduler::new(SchedulerOptions::default()).unwrap().inspect(&mut table, &asked, row).unwrap();
+        inspect(&mut FilterScheduler::new(SchedulerOptions::default()).unwrap(), &mut table, &asked, row)
+            .unwrap();
     let refused = said.filters.iter().find(|filter| filter.verdict == FilterOutcome::Refuses).unwrap();
     let reason = "asked 1 vCPU, and all CPUs of the host are set apart for single instances";
     assert_eq!((&*refused.filter, refused.reason.as_deref()), ("CoreFilter", Some(reason)));
@@ -200,8 +203,8 @@ fn how_many_more_fit_is_counted_by_what_each_host_takes() {
     let mut table = fleet();
     let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
     let mut counted = |asked: &RequestSpec| {
-        let eligible = engine.eligible(&mut table, asked).unwrap();
-        let counted = eligible.count(Some(Grouping::Host), Some(Grouping::Host), &[]);
+        let open = eligible(&mut engine, &mut table, asked).unwrap();
+        let counted = open.count(Some(Grouping::Host), Some(Grouping::Host), &[]);
         counted.groups.iter().map(|group| (group.name.clone(), group.fits)).collect::<Vec<_>>()
     };
     let by_host = |fits: [u64; 4]| {
@@ -223,14 +226,14 @@ fn what_runs_on_pcpus_has_to_move_when_its_host_is_lost() {
     let row = table.row_of("both").unwrap();
     table.set_inventories(row, [("PCPU", inventory(4), 4)].into_iter());
     let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
-    let eligible = engine.eligible(&mut table, &request(2, &[DEDICATED])).unwrap();
-    let reserve = eligible.count(None, Some(Grouping::Host), &[]).reserve.unwrap();
+    let open = eligible(&mut engine, &mut table, &request(2, &[DEDICATED])).unwrap();
+    let reserve = open.count(None, Some(Grouping::Host), &[]).reserve.unwrap();
     // Without `apart` nothing fits; without `both` its two instances take what fits on `apart`.
     assert_eq!((reserve.fits, reserve.moved), (0, 0), "{reserve:?}");
     let row = table.row_of("apart").unwrap();
     table.set_inventories(row, [("PCPU", inventory(8), 0)].into_iter());
-    let eligible = engine.eligible(&mut table, &request(2, &[DEDICATED])).unwrap();
-    let reserve = eligible.count(None, Some(Grouping::Host), &[]).reserve.unwrap();
+    let open = eligible(&mut engine, &mut table, &request(2, &[DEDICATED])).unwrap();
+    let reserve = open.count(None, Some(Grouping::Host), &[]).reserve.unwrap();
     assert_eq!((reserve.lost.as_str(), reserve.moved, reserve.fits), ("apart", 0, 0), "nothing runs on it");
 }
 
@@ -241,8 +244,9 @@ fn fewer_cpus_or_an_instance_gone_help_and_no_ratio_does() {
     table.set_inventories(row, [("PCPU", inventory(4), 1)].into_iter());
     let asked = on("both", request(4, &[DEDICATED]));
     let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
-    let misses = engine.near_misses(&mut table, &asked).unwrap().expect("it does not fit");
-    let fixes = search_fixes(&asked, &misses, |changes| engine.try_changes(&mut table, &asked, changes));
+    let misses = near_misses(&mut engine, &mut table, &asked).unwrap().expect("it does not fit");
+    let fixes =
+        search_fixes(&asked, &misses, |changes| try_changes(&mut engine, &mut table, &asked, changes));
     let changes: Vec<_> = fixes.fixes.iter().flat_map(|fix| &fix.changes).collect();
     let fewer = Change::Ask { amount: Quantity::Vcpus, from: 4, to: 3 };
     assert!(changes.contains(&&fewer), "{changes:?}");

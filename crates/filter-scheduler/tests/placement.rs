@@ -2,9 +2,9 @@
 
 use novella_filter_scheduler::{
     Aggregate, Allocation, Failure, FilterKind, FilterScheduler, HostTable, Resources, SchedulerOptions,
-    Selected, Status, Terms,
+    Selected, Terms,
 };
-use novella_objects::{Flavor, Image, Inventory, RequestSpec};
+use novella_objects::{Flavor, HostState as Status, Image, Inventory, RequestSpec};
 use uuid::Uuid;
 
 /// Hosts `h0` to `h3`: each with 8 CPUs, 16 GiB and 100 GiB.

@@ -11,15 +11,16 @@ mod naive;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use naive::explained;
 use naive::policy::{QUERIES_ERROR, QUERIES_NOT, QUERIES_OR, QUERIES_ROOM};
-use naive::{Host, Naive, Outcome, devices, pinning};
+use naive::{Host, Naive, Outcome, devices, explained, pinning};
 use novella_filter_scheduler::{
     Aggregate, Devices, Failure, FilterKind, FilterScheduler, HostTable, Instance, OnFilterError, Policy,
-    Resources, Row, SchedulerOptions, Selected, Status, Terms, WeigherKind,
+    Resources, Row, SchedulerOptions, Selected, Terms, WeigherKind,
 };
 use novella_objects::document::{NumaTopology, PciPool};
-use novella_objects::{AllocationRatios, Flavor, Image, InstanceGroup, Inventory, RequestSpec, Retry};
+use novella_objects::{
+    AllocationRatios, Flavor, HostState as Status, Image, InstanceGroup, Inventory, RequestSpec, Retry,
+};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

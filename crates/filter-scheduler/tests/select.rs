@@ -1,10 +1,12 @@
 //! What requests get: narrowing, capabilities, errors, limits, and the words of refusals and explanations.
 
 use novella_filter_scheduler::{
-    Amounts, Failure, FilterScheduler, HostTable, MAX_AMOUNT, MAX_INSTANCES, OnFilterError, Resources, Row,
-    SchedulerOptions, Selected, Status, Terms, Unusable,
+    Amounts, Failure, FilterScheduler, HostTable, OnFilterError, Resources, Row, SchedulerOptions, Selected,
+    Terms, Unusable,
 };
-use novella_objects::{AllocationRatios, Flavor, RequestSpec};
+use novella_objects::{
+    AllocationRatios, Flavor, HostState as Status, MAX_AMOUNT, MAX_INSTANCES, RequestSpec,
+};
 use uuid::Uuid;
 
 /// Hosts `h0`, `h1`, ... with 8 CPUs, the given free MiB of 16 GiB, and 100 GiB.

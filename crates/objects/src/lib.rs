@@ -15,6 +15,7 @@ mod entries;
 mod explain;
 mod host;
 mod json;
+pub mod limits;
 mod policy;
 mod request_spec;
 
@@ -36,5 +37,6 @@ pub use explain::{
 };
 pub use host::{HostDetail, HostState, HostSummary, HostWarning, PciPoolDetail, ServiceSummary};
 pub use json::Json;
+pub use limits::{MAX_ALTERNATES, MAX_AMOUNT, MAX_INSTANCES, MAX_VCPUS};
 pub use policy::{Policies, PolicyChange, PolicyProblem, PolicyReload, PolicyStatus};
 pub use request_spec::{Flavor, Image, InstanceGroup, RequestSpec, Retry, SelectDestinations};

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use futures_util::FutureExt;
-use novella_filter_scheduler::{FilterScheduler, HostManager, HostManagerOptions, SchedulerOptions};
+use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
+use novella_host_manager::{HostManager, HostManagerOptions};
 use novella_messaging::RequestContext;
 use novella_objects::{Flavor, RequestSpec, Reserve, SelectDestinations, UpdateServiceCapabilities};
 use novella_rpcapi::{Release, ReportSink, SchedulerEndpoint};

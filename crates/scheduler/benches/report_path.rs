@@ -9,7 +9,8 @@
 use std::sync::Arc;
 
 use divan::Bencher;
-use novella_filter_scheduler::{FilterScheduler, HostManager, HostManagerOptions, SchedulerOptions};
+use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
+use novella_host_manager::{HostManager, HostManagerOptions};
 use novella_messaging::{BatchHandler, Request};
 use novella_objects::UpdateServiceCapabilities;
 use novella_rpcapi::ReportHandler;

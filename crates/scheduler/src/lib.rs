@@ -25,7 +25,8 @@ mod tasks;
 use std::sync::Arc;
 use std::time::Duration;
 
-use novella_filter_scheduler::{BadPolicy, FilterScheduler, HostManager, HostManagerOptions};
+use novella_filter_scheduler::FilterScheduler;
+use novella_host_manager::{BadPolicy, HostManager, HostManagerOptions};
 use novella_messaging::{
     FanoutLimits, QueueKind, RpcClient, RpcServer, ServerOptions, Transport, TransportError,
 };

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use novella_filter_scheduler::{Applied, COMPUTE, Counters, Event, FilterScheduler, HostManager};
+use novella_filter_scheduler::FilterScheduler;
+use novella_host_manager::{Applied, COMPUTE, Counters, Event, HostManager};
 use novella_messaging::{CallError, RemoteError, RequestContext};
 use novella_objects::{
     Capacity, CapacityQuery, Decision, Explain, Explained, Flavor, HostDetail, HostState, Policies,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use novella_filter_scheduler::Counters;
+use novella_host_manager::Counters;
 use novella_messaging::RpcServer;
 use novella_objects::PolicyReload;
 use novella_service::{Metrics, Sample};

@@ -9,7 +9,8 @@
 //! that run on a rebuild, and holds nothing: the instance has its place.
 
 use async_trait::async_trait;
-use novella_filter_scheduler::{Destination, PickLimits};
+use novella_filter_scheduler::PickLimits;
+use novella_host_manager::Destination;
 use novella_messaging::{CallError, RequestContext};
 use novella_objects::document::NetworkMetadata;
 use novella_objects::{Refusal, RequestSpec, SelectDestinations};

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use novella_filter_scheduler::{BadPolicy, FilterScheduler, NewPolicy, PolicyFile, SchedulerOptions};
+use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
+use novella_host_manager::{BadPolicy, NewPolicy, PolicyFile};
 use novella_messaging::{CallError, CallOptions};
 use novella_objects::{Policies, PolicyProblem, PolicyReload, PolicyStatus};
 use novella_rpcapi::{OwnPolicy, SchedulerApi};

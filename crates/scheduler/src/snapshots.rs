@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use novella_filter_scheduler::MapSnapshot;
+use novella_fleet_documents::MapSnapshot;
 use novella_messaging::CallError;
 use novella_rpcapi::{SnapshotCursor, SnapshotPage};
 use serde_json::value::{RawValue, to_raw_value};
@@ -76,12 +76,11 @@ impl SchedulerManager {
     pub(crate) fn snapshot_page(&self, cursor: Option<SnapshotCursor>) -> Result<SnapshotPage, CallError> {
         let (id, from, snapshot) = match cursor {
             None => {
-                let (snapshot, now) = {
-                    let (mut guard, now) = self.core();
-                    let core = &mut *guard;
-                    (core.hosts.snapshot(core.engine.options(), now), now)
+                let (copy, options, now) = {
+                    let (mut core, now) = self.core();
+                    (core.hosts.copy(now), core.engine.options().clone(), now)
                 };
-                let (id, snapshot) = self.snapshots.keep(snapshot, now);
+                let (id, snapshot) = self.snapshots.keep(MapSnapshot::new(copy, &options), now);
                 (id, 0, snapshot)
             }
             Some(SnapshotCursor { scheduler, id, from }) => {

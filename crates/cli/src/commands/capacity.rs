@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use novella_filter_scheduler::document::{EvaluationOptions, host_table};
-use novella_filter_scheduler::{FilterKind, FilterScheduler, PolicyFile};
+use novella_filter_scheduler::{FilterKind, FilterScheduler, eligible};
+use novella_fleet_documents::{EvaluationOptions, host_table};
+use novella_host_manager::PolicyFile;
 use novella_messaging::CallOptions;
 use novella_objects::{
     CapacityQuery, FilterTally, Flavor, FlavorCapacity, GroupCapacity, Grouping, RequestSpec,
@@ -143,7 +144,7 @@ pub fn run_on_file(
     let CapacityQuery { flavors, request_spec, by, reserve, .. } = query;
     let count = |flavor| {
         let spec = RequestSpec { flavor, ..request_spec.clone() };
-        let eligible = engine.eligible(&mut table, &spec);
+        let eligible = eligible(&mut engine, &mut table, &spec);
         let eligible = eligible.map_err(|failure| {
             Failure::new(USAGE, format!("the request is not acceptable: {failure}"))
                 .next("change the request")

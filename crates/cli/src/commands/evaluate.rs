@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use novella_filter_scheduler::PolicyFile;
-use novella_filter_scheduler::document::{EvaluationOptions, Evaluator, apply_policy, host_table};
+use novella_fleet_documents::{EvaluationOptions, Evaluator, apply_policy, host_table};
+use novella_host_manager::PolicyFile;
 use novella_objects::document::{Fleet, Outcome, Request, RequestId, Requests, Results, Schema};
 use novella_service::exit::Failure;
 

@@ -1,7 +1,7 @@
 //! `novella explain`: why a decision came about, what one host has to do with it, and what would help.
 
 use clap::{Args, Subcommand};
-use novella_filter_scheduler::document::request_of;
+use novella_fleet_documents::request_of;
 use novella_messaging::CallOptions;
 use novella_objects::{
     Change, Explain, Explained, FilterOutcome, FilterVerdict, Fix, Fixes, HostState, HostVerdict, NearHost,

@@ -5,7 +5,7 @@ mod show;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use novella_filter_scheduler::HostPattern;
+use novella_host_manager::HostPattern;
 use novella_messaging::CallOptions;
 use novella_objects::document::UsedInventory;
 use novella_objects::{HostState, HostSummary, HostWarning};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use novella_filter_scheduler::{BadPolicy, PolicyFile};
+use novella_host_manager::{BadPolicy, PolicyFile};
 use novella_messaging::CallOptions;
 use novella_objects::{Policies, PolicyChange, PolicyReload, PolicyStatus};
 use novella_rpcapi::SchedulerApi;

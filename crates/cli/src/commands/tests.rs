@@ -402,7 +402,7 @@ async fn what_fits_is_counted_by_parts_and_with_one_lost() {
 #[tokio::test(start_paused = true)]
 async fn what_fits_on_the_hosts_of_a_file_is_counted_without_asking() {
     let operator = Operator::new().await;
-    let fleet = concat!(env!("CARGO_MANIFEST_DIR"), "/../filter-scheduler/tests/oracle/fleet_100.json.gz");
+    let fleet = concat!(env!("CARGO_MANIFEST_DIR"), "/../fleet-documents/tests/oracle/fleet_100.json.gz");
     let said =
         operator.runs(&format!("capacity --hosts {fleet} --vcpus 2 --ram 4G --disk 20G -f json")).await;
     assert_eq!((said.code, said.err.as_str()), (OK, ""));

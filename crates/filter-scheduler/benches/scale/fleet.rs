@@ -1,15 +1,15 @@
 //! Fleets and requests of any size, from a seed: the distributions of the recorded fleet, and equal empty hosts.
 //!
 //! A host of the `Oracle` fleet draws its hardware, ratios, aggregates, state and load from the values and frequencies of
-//! `tests/oracle/fleet_1000.json.gz`; load is drawn apart from hardware, so that amounts repeat no more often than there.
+//! `crates/fleet-documents/tests/oracle/fleet_1000.json.gz`; load is drawn apart from hardware, so that amounts repeat no more often than there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use novella_filter_scheduler::{
-    Aggregate, FilterKind, HostTable, Instance, Resources, Row, SchedulerOptions, Status, WeigherKind,
+    Aggregate, FilterKind, HostTable, Instance, Resources, Row, SchedulerOptions, WeigherKind,
 };
-use novella_objects::{AllocationRatios, Flavor, Image, InstanceGroup, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, HostState as Status, Image, InstanceGroup, RequestSpec};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -84,7 +84,7 @@ struct RecordedRequest {
 }
 
 fn read<T: for<'de> Deserialize<'de>>(name: &str) -> T {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fleet-documents/tests/oracle").join(name);
     let file = std::fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let text = std::io::read_to_string(flate2::read::GzDecoder::new(file)).expect("it is gzipped text");
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))

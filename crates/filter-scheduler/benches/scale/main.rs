@@ -15,8 +15,8 @@ mod naive;
 use std::time::{Duration, Instant};
 
 use fleet::{Fleet, Kind, fleet, next_report, options, request, shapes};
-use novella_filter_scheduler::{Amounts, FilterScheduler, HostTable, Row, Selected, Status, Terms};
-use novella_objects::RequestSpec;
+use novella_filter_scheduler::{Amounts, FilterScheduler, HostTable, Row, Selected, Terms};
+use novella_objects::{HostState as Status, RequestSpec};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use uuid::Uuid;

@@ -2,9 +2,11 @@
 
 use novella_resources::MB_PER_GB;
 
-use crate::capability_columns::{INTEGERS, Kind};
-use crate::host_table::{HostState, HostTable, Row};
-use crate::json::Json;
+use crate::nova::json::Json;
+use crate::table::block::Row;
+use crate::table::capabilities::{INTEGERS, Kind};
+use crate::table::host_table::HostTable;
+use crate::table::view::HostState;
 
 /// Attributes that the table itself knows.
 pub(super) fn computed(name: &str) -> Option<fn(&HostState<'_>) -> Json> {

@@ -2,9 +2,11 @@
 
 use novella_resources::{Amount, Amounts, Demand};
 
-use super::devices::DeviceBound;
-use super::{Count, Filter, Program};
-use crate::host_table::Exact;
+use crate::filters::devices::DeviceBound;
+use crate::filters::program::{Filter, Program};
+use crate::filters::ratios::set_ratio;
+use crate::filters::tally::Count;
+use crate::table::amounts::Exact;
 
 /// What a filter counts, taken out of a compiled filter so that it outlives the table's lock.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,11 +45,6 @@ impl Filter {
             }
         }
     }
-
-    /// Whether it passes every host, whatever it has.
-    pub(crate) fn passes_all(&self) -> bool {
-        matches!(self.program, Program::PassAll)
-    }
 }
 
 impl Bound {
@@ -57,7 +54,7 @@ impl Bound {
             Self::Room { amount, ratios } => {
                 let mut capacity = exact.capacity();
                 if let Some(ratio) = ratios.get(set).copied().flatten() {
-                    super::set_ratio(&mut capacity, *amount, ratio);
+                    set_ratio(&mut capacity, *amount, ratio);
                 }
                 capacity.times(*amount, &exact.used(), wanted, taken)
             }

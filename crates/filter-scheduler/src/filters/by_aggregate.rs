@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::aggregates::Facts;
-use crate::extra_specs_ops::Requirement;
-use crate::image::ImageProperties;
-use crate::options::Policy;
+use crate::nova::image_properties::ImageProperties;
+use crate::nova::operators::Requirement;
+use crate::settings::options::Policy;
+use crate::table::aggregates::Facts;
 
 /// What a filter says of all hosts of one set.
 pub(super) type Verdict = Result<bool, String>;

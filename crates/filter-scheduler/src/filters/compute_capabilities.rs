@@ -11,14 +11,17 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::attributes::computed;
-use super::{FilterError, Tally};
-use crate::bitmap::word_bits;
-use crate::capability_columns::{Capability, INTEGERS, Kind, Symbols};
-use crate::extra_specs_ops::{MatchError, Requirement};
-use crate::host_table::{BLOCK, HostState, HostTable, Row};
-use crate::json::Json;
-use crate::options::FilterKind;
+use crate::filters::attributes::computed;
+use crate::filters::tally::Tally;
+use crate::nova::json::Json;
+use crate::nova::operators::{MatchError, Requirement};
+use crate::request::failure::FilterError;
+use crate::settings::filter_kind::FilterKind;
+use crate::table::bitmap::word_bits;
+use crate::table::block::{BLOCK, Row, refill};
+use crate::table::capabilities::{Capability, INTEGERS, Kind, Symbols};
+use crate::table::host_table::HostTable;
+use crate::table::view::HostState;
 
 /// The extra specs of one request that this filter looks at.
 #[derive(Debug)]
@@ -110,7 +113,7 @@ impl Questions {
 
     pub(super) fn forget_values(&mut self, symbols: usize) {
         for question in &mut self.0 {
-            super::refill(&mut question.verdicts, symbols);
+            refill(&mut question.verdicts, symbols, None);
         }
     }
 

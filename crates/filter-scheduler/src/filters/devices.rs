@@ -7,9 +7,9 @@ use hashbrown::HashMap;
 use novella_resources::numa::{self, InstanceTopology};
 use novella_resources::pci;
 
-use super::Asked;
-use crate::devices::{Devices, Wanted};
-use crate::host_table::HostTable;
+use crate::request::asked::{Asked, Wanted};
+use crate::table::devices::Devices;
+use crate::table::host_table::HostTable;
 
 type Verdict = Result<bool, String>;
 

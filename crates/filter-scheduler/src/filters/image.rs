@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use super::{Asked, Program};
-use crate::capability_columns::Kind;
-use crate::host_table::HostTable;
-use crate::image::{ImageProperties, Property, architecture};
-use crate::json::Json;
-use crate::options::Policy;
-use crate::version::{Predicate, Version};
+use crate::nova::image_properties::{ImageProperties, Property, architecture};
+use crate::nova::json::Json;
+use crate::nova::version::{Predicate, Version};
+use crate::request::asked::Asked;
+use crate::settings::options::Policy;
+use crate::table::block::refill;
+use crate::table::capabilities::Kind;
+use crate::table::host_table::HostTable;
 
 /// What an image asks for.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl fmt::Display for Support {
 }
 
 impl Support {
-    pub(super) fn compile(asked: &Asked<'_>, table: &mut HostTable, policy: &Policy) -> Program {
+    pub(super) fn compile(asked: &Asked<'_>, table: &mut HostTable, policy: &Policy) -> Option<Self> {
         let image: &ImageProperties = &asked.image;
         let default = policy.image_properties_default_architecture.as_deref().and_then(architecture);
         let of_image = |name| image.get_text(name).map(str::to_owned);
@@ -43,13 +44,13 @@ impl Support {
             [of_image("hw_architecture").or(default), of_image("img_hv_type"), of_image("hw_vm_mode")];
         let wanted: Vec<String> = wanted.into_iter().flatten().collect();
         if wanted.is_empty() {
-            return Program::PassAll;
+            return None;
         }
         let key = table.capabilities.key(Kind::Attribute, "supported_instances");
         if let Some(key) = key {
             table.capabilities.build_column(key);
         }
-        Program::Image(Box::new(Self {
+        Some(Self {
             wanted,
             requested: of_image("img_hv_requested_version"),
             version: image.get_text("img_hv_requested_version").and_then(Predicate::parse),
@@ -57,7 +58,7 @@ impl Support {
             key,
             triples: vec![None; table.capabilities.values()],
             versions: Vec::new(),
-        }))
+        })
     }
 
     pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Result<bool, String> {
@@ -75,7 +76,7 @@ impl Support {
     }
 
     pub(super) fn forget_values(&mut self, symbols: usize) {
-        super::refill(&mut self.triples, symbols);
+        refill(&mut self.triples, symbols, None);
     }
 
     fn runs(&mut self, number: i64) -> bool {

@@ -11,9 +11,10 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use super::attributes;
-use crate::host_table::{HostTable, Row};
-use crate::json::Json;
+use crate::filters::attributes;
+use crate::nova::json::Json;
+use crate::table::block::Row;
+use crate::table::host_table::HostTable;
 
 /// A query, parsed once per request.
 #[derive(Debug)]

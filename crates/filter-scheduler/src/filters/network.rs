@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::json::Json;
-use crate::python;
+use crate::nova::json::Json;
+use crate::nova::python;
 
 /// An address and how many of its leading bits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

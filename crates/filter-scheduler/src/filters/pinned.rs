@@ -5,10 +5,13 @@
 
 use novella_resources::Amount;
 
-use super::{Asked, Program, Tally, ratios_of_sets, room, rooms_of_sets};
-use crate::bitmap::above;
-use crate::host_table::{HostTable, lane};
-use crate::options::FilterKind;
+use crate::filters::ratios::{amount_asked, ratios_of_sets, rooms_of_sets};
+use crate::filters::tally::Tally;
+use crate::request::asked::Asked;
+use crate::settings::filter_kind::FilterKind;
+use crate::table::bitmap::above;
+use crate::table::block::lane;
+use crate::table::host_table::HostTable;
 
 /// What is asked of which hosts; `None`: nothing.
 #[derive(Debug)]
@@ -20,15 +23,15 @@ pub(super) struct RoomOfPinned {
 }
 
 impl RoomOfPinned {
-    pub(super) fn compile(kind: FilterKind, table: &HostTable, asked: &Asked<'_>) -> Program {
-        let (_, of_others, key) = room(kind, asked.spec);
+    pub(super) fn compile(kind: FilterKind, table: &HostTable, asked: &Asked<'_>) -> Option<Self> {
+        let (_, of_others, key) = amount_asked(kind, asked.spec);
         let shared = asked.pinning.cpus.map_or(0, |cpus| cpus.shared);
         let shared = (shared > 0).then(|| lane(shared as i64));
         if of_others.is_none() && shared.is_none() {
-            return Program::PassAll;
+            return None;
         }
         let ratios = if kind == FilterKind::AggregateCore { ratios_of_sets(table, key) } else { Vec::new() };
-        Program::RoomOfPinned(Box::new(Self { of_others, shared, ratios }))
+        Some(Self { of_others, shared, ratios })
     }
 
     /// How many CPUs are asked of a host.

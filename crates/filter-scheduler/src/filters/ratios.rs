@@ -1,12 +1,16 @@
 //! Ratios that aggregates give in place of a host's own, for AggregateRamFilter, AggregateCoreFilter and AggregateDiskFilter.
 
-use novella_resources::{Amount, Capacity};
+use novella_objects::RequestSpec;
+use novella_resources::{Amount, Capacity, Demand};
 
-use super::room_column;
-use crate::aggregates::Facts;
-use crate::bitmap::word_bits;
-use crate::host_table::{BLOCK, Exact, HostTable, lane};
-use crate::python;
+use crate::filters::tally::room_column;
+use crate::nova::python;
+use crate::settings::filter_kind::FilterKind;
+use crate::table::aggregates::Facts;
+use crate::table::amounts::Exact;
+use crate::table::bitmap::word_bits;
+use crate::table::block::{BLOCK, lane};
+use crate::table::host_table::HostTable;
 
 /// The room of a host whose ratio is another.
 pub(crate) fn room_with(exact: &Exact, amount: Amount, ratio: f64) -> i32 {
@@ -51,4 +55,19 @@ pub(super) fn rooms_of_sets(
 pub(super) fn ratios_of_sets(table: &HostTable, key: &str) -> Vec<Option<f64>> {
     let ratio = |facts: &Facts| facts.smallest(key, python::float).filter(|ratio| ratio.is_finite());
     table.aggregates.facts().iter().map(ratio).collect()
+}
+
+/// What is compared, how much is asked of it if anything, and what its ratio is called.
+pub(super) fn amount_asked(kind: FilterKind, request: &RequestSpec) -> (Amount, Option<i32>, &'static str) {
+    let demand = Demand::of_flavor(&request.local_flavor());
+    let (amount, wanted, key) = match kind {
+        FilterKind::Core | FilterKind::AggregateCore => (Amount::Vcpus, demand.vcpus, "cpu_allocation_ratio"),
+        FilterKind::Disk | FilterKind::AggregateDisk => {
+            (Amount::DiskMb, demand.disk_mb, "disk_allocation_ratio")
+        }
+        _ => (Amount::MemoryMb, demand.memory_mb, "ram_allocation_ratio"),
+    };
+    let lane =
+        |wanted| i32::try_from(wanted).expect("requests beyond a lane are refused before filters compile");
+    (amount, wanted.map(lane), key)
 }

@@ -7,16 +7,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use novella_resources::{Amount, MB_PER_GB};
 
-use super::{Count, Filter, Program, Rule, attributes, by_aggregate};
-use crate::aggregates::Facts;
-use crate::filters::Asked;
-use crate::group::Group;
-use crate::host_table::{Exact, HostTable, Row};
-use crate::options::{FilterKind, SchedulerOptions};
+use crate::filters::by_value::{Rule, metric};
+use crate::filters::group::Group;
+use crate::filters::program::{Filter, Program};
+use crate::filters::tally::Count;
+use crate::filters::{attributes, by_aggregate};
+use crate::request::asked::Asked;
+use crate::settings::filter_kind::FilterKind;
+use crate::settings::options::SchedulerOptions;
+use crate::table::aggregates::Facts;
+use crate::table::amounts::Exact;
+use crate::table::block::Row;
+use crate::table::host_table::HostTable;
 
 /// The host that was refused, and all that it was refused by.
 #[derive(Clone, Copy)]
-pub(crate) struct Scene<'a> {
+pub(crate) struct HostContext<'a> {
     pub(crate) table: &'a HostTable,
     pub(crate) asked: &'a Asked<'a>,
     pub(crate) group: Option<&'a Group>,
@@ -26,12 +32,12 @@ pub(crate) struct Scene<'a> {
 
 impl Filter {
     /// Why this filter, which has refused the host, did so.
-    pub(crate) fn refusal(&self, scene: Scene<'_>) -> String {
-        let Scene { table, asked, row, .. } = scene;
+    pub(crate) fn refusal(&self, context: HostContext<'_>) -> String {
+        let HostContext { table, asked, row, .. } = context;
         let exact = &table.columns.exact[row.index()];
         match &self.program {
             Program::Serving => format!("it is {}", exact.status.as_str()),
-            Program::Zone(..) | Program::ZoneOfSet(..) => scene.zone(),
+            Program::Zone(..) | Program::ZoneOfSet(..) => context.zone(),
             Program::Room { amount, wanted } => short(exact, *amount, *wanted, None),
             Program::RoomOfSet { amount, wanted, .. } => {
                 short(exact, *amount, *wanted, self.ratio(table, row))
@@ -42,7 +48,7 @@ impl Filter {
             }
             Program::Capabilities(questions) => questions.refusal(table, row),
             Program::Together => "no member of the group is on it".to_owned(),
-            Program::Apart => scene.group.map_or_else(String::new, |group| {
+            Program::Apart => context.group.map_or_else(String::new, |group| {
                 let members = group.members_on(row.0);
                 let most = members.saturating_add(group.room_on(row.0));
                 format!("members of the group on it: {members}, at most {most} may be")
@@ -53,12 +59,12 @@ impl Filter {
             }
             Program::Values(values) => match &values.rule {
                 Rule::Inside(network) => {
-                    format!("host_ip is {}, asked {network}", scene.attribute("host_ip"))
+                    format!("host_ip is {}, asked {network}", context.attribute("host_ip"))
                 }
                 Rule::Metrics(names) => {
                     let missing = |name: &&String| {
                         let metrics = attributes::get(table, row, "metrics");
-                        metrics.is_none_or(|metrics| super::metric(&metrics, name).is_none())
+                        metrics.is_none_or(|metrics| metric(&metrics, name).is_none())
                     };
                     let missing: Vec<_> = names.iter().filter(missing).map(String::as_str).collect();
                     format!("it does not report the metric {}", missing.join(", "))
@@ -66,7 +72,7 @@ impl Filter {
             },
             Program::Image(support) => {
                 let version = exact.hypervisor_version;
-                let supported = scene.attribute("supported_instances");
+                let supported = context.attribute("supported_instances");
                 format!(
                     "supported_instances is {supported}, hypervisor_version {version}; the image asks {support}"
                 )
@@ -85,14 +91,14 @@ impl Filter {
             }
             Program::Cells(question) => question.refusal(table, row.index()),
             Program::Devices(question) => question.refusal(table, row.index()),
-            Program::Sets(_) => scene.sets(self.kind),
-            Program::Rows(_) => scene.rows(self.kind),
+            Program::Sets(_) => context.sets(self.kind),
+            Program::Rows(_) => context.rows(self.kind),
             Program::PassAll | Program::Broken(_) => format!("{} refuses it", self.kind),
         }
     }
 }
 
-impl Scene<'_> {
+impl HostContext<'_> {
     fn attribute(&self, name: &str) -> String {
         let value = attributes::get(self.table, self.row, name);
         value.map_or_else(|| "not reported".to_owned(), |value| value.text().into_owned())

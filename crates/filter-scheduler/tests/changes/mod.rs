@@ -1,7 +1,7 @@
 //! Changes of a fleet between two requests, in the table and in the naive engine's list alike.
 
-use novella_filter_scheduler::{Aggregate, Amounts, Devices, HostTable, Instance, Resources, Row, Status};
-use novella_objects::Image;
+use novella_filter_scheduler::{Aggregate, Amounts, Devices, HostTable, Instance, Resources, Row};
+use novella_objects::{HostState as Status, Image};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use uuid::Uuid;

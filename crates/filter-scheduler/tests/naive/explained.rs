@@ -1,13 +1,15 @@
 //! What must hold of explanations, whatever the fleet and the request.
 
-use novella_filter_scheduler::{FilterKind, FilterScheduler, HostTable, Selected, Verdict};
+use novella_filter_scheduler::{
+    FilterKind, FilterScheduler, HostTable, Selected, Verdict, evaluate, inspect,
+};
 use novella_objects::{FilterOutcome, RequestSpec};
 
 /// Looking closely at each host says what a placement says of it.
 pub fn each_host_as_it_is_decided(engine: &mut FilterScheduler, table: &mut HostTable, spec: &RequestSpec) {
-    let Ok(evaluation) = engine.evaluate(table, spec) else { return };
+    let Ok(evaluation) = evaluate(engine, table, spec) else { return };
     for (row, decided) in &evaluation.verdicts {
-        let told = engine.inspect(table, spec, *row).expect("a request that could be evaluated");
+        let told = inspect(engine, table, spec, *row).expect("a request that could be evaluated");
         assert_eq!(told.host, table.host(*row));
         let first = told.filters.iter().find(|filter| filter.verdict != FilterOutcome::Passes);
         // What is asked before the filters comes first, and is none of them.

@@ -10,18 +10,15 @@ pub mod policy;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use novella_filter_scheduler::{
-    Aggregate, FilterKind, OnFilterError, SchedulerOptions, Status, Terms, WeigherKind,
-};
+use novella_filter_scheduler::{Aggregate, FilterKind, OnFilterError, SchedulerOptions, Terms, WeigherKind};
 use novella_objects::document::{NumaTopology, PciPool};
-use novella_objects::{AllocationRatios, Inventory, RequestSpec};
+use novella_objects::{AllocationRatios, HostState as Status, Inventory, RequestSpec};
+use pinning::has_pcpus;
+use policy::{GroupState, smallest};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use uuid::Uuid;
-
-use pinning::has_pcpus;
-use policy::{GroupState, smallest};
 
 #[derive(Debug, Clone)]
 pub struct Host {

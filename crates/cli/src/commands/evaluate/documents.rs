@@ -9,8 +9,8 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
-use novella_filter_scheduler::PolicyFile;
-use novella_filter_scheduler::document::BadDocument;
+use novella_fleet_documents::BadDocument;
+use novella_host_manager::PolicyFile;
 use novella_objects::document::{Fleet, Host, Request, Requests};
 use novella_service::exit::Failure;
 use serde::Deserialize;

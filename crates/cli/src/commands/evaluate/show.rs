@@ -1,7 +1,7 @@
 //! Results for people, one request after the other, and for machines.
 
 use novella_filter_scheduler::FilterKind;
-use novella_filter_scheduler::document::Evaluator;
+use novella_fleet_documents::Evaluator;
 use novella_objects::Scored;
 use novella_objects::document::{Fleet, Outcome, OutcomeError, Request, RequestId, Results};
 use serde::Serialize;

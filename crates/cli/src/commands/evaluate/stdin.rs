@@ -6,8 +6,8 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
-use novella_filter_scheduler::PolicyFile;
-use novella_filter_scheduler::document::answer;
+use novella_fleet_documents::answer;
+use novella_host_manager::PolicyFile;
 use novella_objects::document::{Answer, Question, QuestionError};
 
 use super::documents::parse;

@@ -1,0 +1,213 @@
+//! From a request to compiled filters: the symbols, thresholds and bitmaps that it stands for in a table.
+
+use novella_objects::RequestSpec;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::filters::by_aggregate;
+use crate::filters::by_value::{Rule, Values};
+use crate::filters::compute_capabilities::Questions;
+use crate::filters::devices::{CellQuestion, DeviceQuestion};
+use crate::filters::group::{Group, Policy as GroupPolicy};
+use crate::filters::image::Support;
+use crate::filters::json_query::Query;
+use crate::filters::network::Network;
+use crate::filters::pinned::RoomOfPinned;
+use crate::filters::program::{Filter, Program};
+use crate::filters::ratios::{amount_asked, ratios_of_sets};
+use crate::filters::tally::Count;
+use crate::nova::python;
+use crate::request::asked::Asked;
+use crate::settings::filter_kind::FilterKind;
+use crate::settings::options::{OnFilterError, SchedulerOptions, ratios};
+use crate::table::aggregates::{Facts, ZONE_KEY};
+use crate::table::block::{BLOCK, Row};
+use crate::table::host_table::{HostTable, NO_ZONE};
+
+/// Symbols and thresholds that a request stands for in `table`.
+pub(crate) fn compile(
+    kind: FilterKind,
+    table: &mut HostTable,
+    asked: &Asked<'_>,
+    group: Option<&Group>,
+    options: &SchedulerOptions,
+) -> Filter {
+    let request = asked.spec;
+    let program = match kind {
+        FilterKind::AllHosts => Program::PassAll,
+        FilterKind::Compute => Program::Serving,
+        FilterKind::AvailabilityZone => zone(table, request, options),
+        FilterKind::Core | FilterKind::AggregateCore if asked.pinning.cpus.is_some() => {
+            RoomOfPinned::compile(kind, table, asked)
+                .map_or(Program::PassAll, |pinned| Program::RoomOfPinned(Box::new(pinned)))
+        }
+        FilterKind::Ram | FilterKind::Core | FilterKind::Disk => match amount_asked(kind, request) {
+            (amount, Some(wanted), _) => Program::Room { amount, wanted },
+            _ => Program::PassAll,
+        },
+        FilterKind::AggregateRam | FilterKind::AggregateCore | FilterKind::AggregateDisk => {
+            let (amount, wanted, key) = amount_asked(kind, request);
+            match wanted {
+                Some(wanted) => Program::RoomOfSet { amount, wanted, ratios: ratios_of_sets(table, key) },
+                None => Program::PassAll,
+            }
+        }
+        FilterKind::ComputeCapabilities if request.flavor.extra_specs.is_empty() => Program::PassAll,
+        FilterKind::ComputeCapabilities => {
+            Program::Capabilities(Questions::compile(&request.flavor.extra_specs, table))
+        }
+        FilterKind::ImageProperties => Support::compile(asked, table, &options.policy)
+            .map_or(Program::PassAll, |support| Program::Image(Box::new(support))),
+        FilterKind::ServerGroupAntiAffinity => match group.map(|group| group.policy) {
+            Some(GroupPolicy::AntiAffinity) => Program::Apart,
+            _ => Program::PassAll,
+        },
+        FilterKind::ServerGroupAffinity => match group.map(|group| group.policy) {
+            Some(GroupPolicy::Affinity) => Program::Together,
+            _ => Program::PassAll,
+        },
+        FilterKind::IsolatedHosts => isolated(table, request, options),
+        FilterKind::AggregateImagePropertiesIsolation if request.image.is_none() => Program::PassAll,
+        FilterKind::AggregateImagePropertiesIsolation => {
+            sets(table, |facts| by_aggregate::image_properties(facts, &asked.image, &options.policy))
+        }
+        FilterKind::AggregateInstanceExtraSpecs if request.flavor.extra_specs.is_empty() => Program::PassAll,
+        FilterKind::AggregateInstanceExtraSpecs => {
+            sets(table, |facts| by_aggregate::extra_specs(facts, &request.flavor.extra_specs))
+        }
+        FilterKind::AggregateMultiTenancyIsolation => {
+            sets(table, |facts| by_aggregate::tenancy(facts, request.project_id.as_deref()))
+        }
+        FilterKind::AggregateTypeAffinity => {
+            sets(table, |facts| by_aggregate::flavor(facts, &request.flavor.name))
+        }
+        FilterKind::DifferentHost => with_instances(table, request, "different_host", false),
+        FilterKind::SameHost => with_instances(table, request, "same_host", true),
+        FilterKind::SimpleCidrAffinity => {
+            let hint = |name| request.scheduler_hints.get(name);
+            match Network::of_hints(hint("build_near_host_ip"), hint("cidr")) {
+                None => Program::PassAll,
+                Some(Ok(network)) => {
+                    Program::Values(Box::new(Values::compile(Rule::Inside(network), "host_ip", table)))
+                }
+                Some(Err(reason)) => Program::Broken(reason),
+            }
+        }
+        FilterKind::IoOps => {
+            Program::Fewer { count: Count::IoOps, limit: options.policy.max_io_ops_per_host }
+        }
+        FilterKind::NumInstances => {
+            Program::Fewer { count: Count::Instances, limit: options.policy.max_instances_per_host }
+        }
+        FilterKind::AggregateIoOps => {
+            limits(table, Count::IoOps, "max_io_ops_per_host", options.policy.max_io_ops_per_host)
+        }
+        FilterKind::AggregateNumInstances => {
+            limits(table, Count::Instances, "max_instances_per_host", options.policy.max_instances_per_host)
+        }
+        FilterKind::Json => match Query::of_hint(request.scheduler_hints.get("query")) {
+            Query::None => Program::PassAll,
+            query => Program::Query(query),
+        },
+        FilterKind::Metrics => {
+            let names: Vec<_> =
+                ratios(&options.policy.metrics_weight_setting).map(|(name, _)| name.to_owned()).collect();
+            if names.is_empty() {
+                Program::PassAll
+            } else {
+                Program::Values(Box::new(Values::compile(Rule::Metrics(names), "metrics", table)))
+            }
+        }
+        FilterKind::Retry => {
+            let tried = request.retry.iter().flat_map(|retry| &retry.hosts);
+            let rows = tried.filter_map(|(host, node)| {
+                table.row_of(host).filter(|row| table.view(*row).nodename() == node)
+            });
+            Program::Rows(bitmap(table, rows, false))
+        }
+        // An image is never missing in Nova's own use, not even of a volume.
+        FilterKind::NumaTopology
+            if request.image.is_none() && options.on_filter_error == OnFilterError::FailRequest =>
+        {
+            Program::Broken("the request has no image".to_owned())
+        }
+        FilterKind::NumaTopology => CellQuestion::compile(asked, &asked.wanted)
+            .map_or(Program::PassAll, |question| Program::Cells(Box::new(question))),
+        FilterKind::PciPassthrough => {
+            DeviceQuestion::compile(&asked.wanted).map_or(Program::PassAll, Program::Devices)
+        }
+        FilterKind::TypeAffinity => Program::Flavor(request.flavor.identity().into()),
+    };
+    Filter { kind, program }
+}
+
+/// Hosts of a zone: that of their aggregates' metadata if they have any, else the one they report, else the default.
+fn zone(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) -> Program {
+    let zone = match request.availability_zone.as_deref() {
+        None | Some("") => return Program::PassAll,
+        Some(zone) => zone,
+    };
+    // A zone that no host names has a symbol that no row holds.
+    let named = table.zones.find(zone).unwrap_or(NO_ZONE - 1);
+    let unnamed = if zone == options.default_availability_zone { NO_ZONE } else { named };
+    let facts = table.aggregates.facts();
+    if facts.iter().all(|facts| facts.split(ZONE_KEY).is_none()) {
+        return Program::Zone(named, unnamed);
+    }
+    let sets = facts.iter().map(|facts| facts.split(ZONE_KEY).map(|zones| zones.contains(zone))).collect();
+    Program::ZoneOfSet(sets, named, unnamed)
+}
+
+fn sets(table: &HostTable, verdict: impl FnMut(&Facts) -> by_aggregate::Verdict) -> Program {
+    Program::Sets(table.aggregates.facts().iter().map(verdict).collect())
+}
+
+fn limits(table: &HostTable, count: Count, key: &str, configured: i64) -> Program {
+    let limit = |facts: &Facts| {
+        let own = facts.smallest(key, python::int);
+        own.map_or(configured, |own| own.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
+    };
+    Program::FewerOfSet { count, limits: table.aggregates.facts().iter().map(limit).collect() }
+}
+
+/// Rows as a bitmap: those listed, or all others.
+fn bitmap(table: &HostTable, rows: impl Iterator<Item = Row>, listed: bool) -> Vec<u64> {
+    let mut words = vec![if listed { 0 } else { u64::MAX }; table.columns.present.len()];
+    for row in rows {
+        let (word, bit) = (&mut words[row.index() / BLOCK], 1 << (row.index() % BLOCK));
+        *word = if listed { *word | bit } else { *word & !bit };
+    }
+    words
+}
+
+/// SameHostFilter and DifferentHostFilter: hosts that have one of the instances hinted at, or none. What is no uuid is
+/// the name of no instance.
+fn with_instances(table: &HostTable, request: &RequestSpec, hint: &str, same: bool) -> Program {
+    let uuids: Vec<Option<Uuid>> = match request.scheduler_hints.get(hint) {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::String(text)) if text.is_empty() => Vec::new(),
+        Some(Value::Array(items)) => {
+            items.iter().map(|item| item.as_str().and_then(|text| text.parse().ok())).collect()
+        }
+        Some(Value::String(text)) => vec![text.parse().ok()],
+        Some(_) => vec![None],
+    };
+    if uuids.is_empty() {
+        return Program::PassAll;
+    }
+    let rows = uuids.into_iter().flatten().flat_map(|uuid| table.instances.rows_of(uuid)).map(Row);
+    Program::Rows(bitmap(table, rows, same))
+}
+
+fn isolated(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) -> Program {
+    let policy = &options.policy;
+    let id = request.image.as_ref().and_then(|image| image.id.as_ref());
+    let image = id.is_some_and(|id| policy.isolated_images.contains(id));
+    let hosts = || policy.isolated_hosts.iter().filter_map(|host| table.row_of(host));
+    let restrict = policy.restrict_isolated_hosts_to_isolated_images;
+    match (policy.isolated_images.is_empty(), restrict, image) {
+        (true, false, _) | (false, false, false) => Program::PassAll,
+        (true, true, _) | (false, true, false) => Program::Rows(bitmap(table, hosts(), false)),
+        (false, _, true) => Program::Rows(bitmap(table, hosts(), true)),
+    }
+}

@@ -1,0 +1,165 @@
+//! What one filter did to the hosts it was given, and the loops that count it.
+
+use novella_resources::Amount;
+
+use crate::request::failure::FilterError;
+use crate::settings::filter_kind::FilterKind;
+use crate::table::amounts::Exact;
+use crate::table::bitmap::{largest, split, word_bits};
+use crate::table::block::{BLOCK, Row, lane};
+use crate::table::columns::{RawColumn, RoomColumn};
+use crate::table::host_table::{Columns, HostTable};
+
+/// What one filter did to the hosts it was given.
+#[derive(Debug, Clone)]
+pub(crate) struct Tally {
+    pub(crate) hosts_in: u32,
+    pub(crate) hosts_out: u32,
+    /// Of the refused, the first in fleet order with the most room, in the unit of [`Filter::measure`].
+    pub(crate) nearest: Option<(Row, i32)>,
+    /// Hosts that it could not decide about, which count as refused.
+    pub(crate) errors: u32,
+    /// What happened at the first of them.
+    pub(crate) first_error: Option<FilterError>,
+    /// Misses with less room are of no interest: a bound of theirs will do.
+    pub(crate) interesting: i32,
+    /// The largest room of misses that were of no interest.
+    pub(crate) bound: Option<i32>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            hosts_in: 0,
+            hosts_out: 0,
+            nearest: None,
+            errors: 0,
+            first_error: None,
+            interesting: i32::MIN,
+            bound: None,
+        }
+    }
+}
+
+impl Tally {
+    /// Ready for another run, its memory kept.
+    pub(crate) fn clear(&mut self) {
+        (self.hosts_in, self.hosts_out, self.errors) = (0, 0, 0);
+        (self.nearest, self.first_error) = (None, None);
+        (self.interesting, self.bound) = (i32::MIN, None);
+    }
+
+    /// Of the `refused`, keeps the one with the most room.
+    pub(crate) fn note_nearest(&mut self, room: &[i32; BLOCK], block: usize, refused: u64) {
+        if refused == 0 {
+            return;
+        }
+        let (bit, most) = largest(room, refused);
+        if self.nearest.is_none_or(|(_, best)| most > best) {
+            self.nearest = Some((Row((block * BLOCK + bit) as u32), most));
+        }
+    }
+}
+
+/// Of a block's hosts, those with room. Among the others, notes the nearest miss, or a bound of those of no interest.
+pub(super) fn fitting(rooms: &[i32; BLOCK], wanted: i32, block: usize, alive: u64, tally: &mut Tally) -> u64 {
+    let (fits, below) = split(rooms, wanted);
+    let refused = alive & !fits;
+    if refused == 0 || below >= tally.interesting {
+        tally.note_nearest(rooms, block, refused);
+    } else {
+        tally.bound = Some(below);
+    }
+    fits
+}
+
+/// The hosts of a block, to be asked one by one.
+pub(super) struct Each<'a> {
+    pub(super) kind: FilterKind,
+    pub(super) table: &'a HostTable,
+    pub(super) block: usize,
+    pub(super) alive: u64,
+    pub(super) tally: &'a mut Tally,
+}
+
+impl Each<'_> {
+    /// Notes how much room those had that do not pass.
+    pub(super) fn note_nearest(&mut self, pass: u64, room: impl Fn(usize) -> i32) {
+        for bit in word_bits(self.alive & !pass) {
+            let row = self.block * BLOCK + bit;
+            let room = room(row);
+            if self.tally.nearest.is_none_or(|(_, best)| room > best) {
+                self.tally.nearest = Some((Row(row as u32), room));
+            }
+        }
+    }
+
+    /// Those that pass. An error counts as a refusal, and the first is kept.
+    pub(super) fn ask(&mut self, mut verdict: impl FnMut(usize) -> Result<bool, String>) -> u64 {
+        let mut pass = 0;
+        for bit in word_bits(self.alive) {
+            let row = self.block * BLOCK + bit;
+            match verdict(row) {
+                Ok(passes) => pass |= u64::from(passes) << bit,
+                Err(reason) => {
+                    self.tally.errors += 1;
+                    let host = || self.table.host(Row(row as u32)).to_owned();
+                    self.tally.first_error.get_or_insert_with(|| FilterError {
+                        filter: self.kind,
+                        host: host(),
+                        reason,
+                    });
+                }
+            }
+        }
+        pass
+    }
+}
+
+/// What is counted on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Count {
+    IoOps,
+    Instances,
+}
+
+impl Count {
+    pub(super) fn column(self, columns: &Columns) -> &RawColumn {
+        match self {
+            Self::IoOps => &columns.num_io_ops,
+            Self::Instances => &columns.num_instances,
+        }
+    }
+
+    pub(super) fn of(self, exact: &Exact) -> i128 {
+        match self {
+            Self::IoOps => exact.num_io_ops().into(),
+            Self::Instances => exact.used().instances.into(),
+        }
+    }
+
+    /// How many more a host may have before it reaches `limit`; negative beyond it.
+    pub(super) fn room(self, exact: &Exact, limit: i64) -> i32 {
+        let room = i128::from(limit) - self.of(exact);
+        lane(room.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
+    }
+}
+
+/// What a filter compares with a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// How much of it fits.
+    Amount(Amount),
+    /// How many more of it a host may have.
+    Count(Count),
+    /// How many more of its group a host may have.
+    Members,
+}
+
+pub(super) fn room_column(columns: &Columns, amount: Amount) -> &RoomColumn {
+    match amount {
+        Amount::Vcpus => &columns.room_vcpus,
+        Amount::MemoryMb => &columns.room_memory_mb,
+        Amount::DiskMb => &columns.room_disk_mb,
+    }
+}

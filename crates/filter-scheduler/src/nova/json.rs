@@ -1,0 +1,147 @@
+//! A JSON value as Python holds it: objects keep their order, and every value prints as `str()` prints it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::nova::python;
+
+/// See the module's text. Whole numbers beyond 64 bits become floats; NaN and Infinity are no JSON here.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Json {
+    Null,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    Text(Box<str>),
+    List(Vec<Json>),
+    /// Of equal keys the last value, at the first one's place.
+    Map(Vec<(Box<str>, Json)>),
+}
+
+impl Json {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&Json> {
+        match self {
+            Self::Map(entries) => entries.iter().find(|(k, _)| &**k == key).map(|(_, v)| v),
+            _ => None,
+        }
+    }
+
+    /// `str(value)`.
+    pub(crate) fn text(&self) -> Cow<'_, str> {
+        if let Self::Text(text) = self {
+            return Cow::Borrowed(text);
+        }
+        let mut out = String::new();
+        self.repr(&mut out);
+        Cow::Owned(out)
+    }
+
+    fn repr(&self, out: &mut String) {
+        match self {
+            Self::Null => out.push_str("None"),
+            Self::Bool(true) => out.push_str("True"),
+            Self::Bool(false) => out.push_str("False"),
+            Self::Int(value) => out.push_str(&value.to_string()),
+            Self::Float(value) => out.push_str(&python::float_text(*value)),
+            Self::Text(text) => python::quote(text, out),
+            Self::List(items) => {
+                out.push('[');
+                for (at, item) in items.iter().enumerate() {
+                    out.push_str(if at == 0 { "" } else { ", " });
+                    item.repr(out);
+                }
+                out.push(']');
+            }
+            Self::Map(entries) => {
+                out.push('{');
+                for (at, (key, value)) in entries.iter().enumerate() {
+                    out.push_str(if at == 0 { "" } else { ", " });
+                    python::quote(key, out);
+                    out.push_str(": ");
+                    value.repr(out);
+                }
+                out.push('}');
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Json;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+            fn visit_unit<E>(self) -> Result<Json, E> {
+                Ok(Json::Null)
+            }
+            fn visit_bool<E>(self, v: bool) -> Result<Json, E> {
+                Ok(Json::Bool(v))
+            }
+            fn visit_i64<E>(self, v: i64) -> Result<Json, E> {
+                Ok(Json::Int(v.into()))
+            }
+            fn visit_u64<E>(self, v: u64) -> Result<Json, E> {
+                Ok(Json::Int(v.into()))
+            }
+            fn visit_f64<E>(self, v: f64) -> Result<Json, E> {
+                Ok(Json::Float(v))
+            }
+            fn visit_str<E>(self, v: &str) -> Result<Json, E> {
+                Ok(Json::Text(v.into()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    items.push(item);
+                }
+                Ok(Json::List(items))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
+                let mut entries: Vec<(Box<str>, Json)> = Vec::new();
+                while let Some((key, value)) = map.next_entry::<Box<str>, Json>()? {
+                    match entries.iter_mut().find(|(k, _)| *k == key) {
+                        Some(entry) => entry.1 = value,
+                        None => entries.push((key, value)),
+                    }
+                }
+                Ok(Json::Map(entries))
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_print_as_python_prints_them() {
+        for (json, text) in [
+            (r#"["pge","clflush"]"#, "['pge', 'clflush']"),
+            (r#"{"b":1,"a":[true,null,4.0],"b":2}"#, "{'b': 2, 'a': [True, None, 4.0]}"),
+            (r#""plain""#, "plain"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("1e2", "100.0"),
+            ("{}", "{}"),
+        ] {
+            assert_eq!(Json::parse(json).unwrap().text(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_none() {
+        for text in ["", "NaN", "{", "[1,]", "QEMU"] {
+            assert_eq!(Json::parse(text), None, "{text}");
+        }
+    }
+}

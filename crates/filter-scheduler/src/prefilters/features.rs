@@ -1,0 +1,120 @@
+//! Prefilters that read a flavor and an image for what not every host's driver can give an instance.
+//!
+//! The flavor asks by `hw:NAME`, the image by `hw_NAME`. As in Nova, a request is refused where the two disagree, and where
+//! either asks for what there is not.
+
+use novella_objects::Flavor;
+
+use crate::nova::image_properties::{ImageProperties, Property};
+use crate::request::failure::{BadFeature, Failure};
+use crate::request::instance_topology::is_true;
+
+/// Prefilter and trait, in Nova's order.
+type Traits = Vec<(&'static str, String)>;
+
+const ENCRYPTION_FORMATS: [&str; 3] = ["plain", "luks", "luksv2"];
+const SOUND_MODELS: [&str; 8] = ["sb16", "es1370", "pcspk", "ac97", "ich6", "ich9", "usb", "virtio"];
+const TPM_VERSIONS: [&str; 2] = ["1.2", "2.0"];
+const TPM_MODELS: [&str; 2] = ["tpm-tis", "tpm-crb"];
+const TPM_SECRET_SECURITIES: [&str; 3] = ["user", "host", "deployment"];
+
+/// What the flavor and the image call a feature; written out here, because this is read for every new shape of request.
+#[derive(Clone, Copy)]
+struct Feature {
+    extra_spec: &'static str,
+    property: &'static str,
+}
+
+macro_rules! feature {
+    ($name:literal) => {
+        Feature { extra_spec: concat!("hw:", $name), property: concat!("hw_", $name) }
+    };
+}
+
+/// The traits that a host must have for what these two ask.
+pub(super) fn required(flavor: &Flavor, image: &ImageProperties) -> Result<Traits, Failure> {
+    let asked = FeatureRequest { flavor, image };
+    let mut traits = Traits::new();
+    if asked.truth(feature!("virtio_packed_ring"))? {
+        traits.push(("packed_virtqueue_filter", "COMPUTE_NET_VIRTIO_PACKED".to_owned()));
+    }
+    if asked.truth(feature!("ephemeral_encryption"))? {
+        let name = "COMPUTE_EPHEMERAL_ENCRYPTION";
+        traits.push(("ephemeral_encryption_filter", name.to_owned()));
+        if let Some(format) = asked.one_of(feature!("ephemeral_encryption_format"), &ENCRYPTION_FORMATS)? {
+            traits.push(("ephemeral_encryption_filter", format!("{name}_{}", format.to_uppercase())));
+        }
+    }
+    if asked.one_of(feature!("sound_model"), &SOUND_MODELS)? == Some("virtio") {
+        traits.push(("virtio_sound_filter", "COMPUTE_SOUND_MODEL_VIRTIO".to_owned()));
+    }
+    if asked.tpm()? {
+        // The image has no say: it could not be changed afterwards.
+        let security = asked.extra_spec("hw:tpm_secret_security").filter(|text| !text.is_empty());
+        let security = security.unwrap_or("user");
+        if !TPM_SECRET_SECURITIES.contains(&security) {
+            let reason = format!("Scheduling failed: TPM secret security '{security}' is not supported.");
+            return Err(Failure::NoValidHost { reason, placeable: 0 });
+        }
+        let name = format!("COMPUTE_SECURITY_TPM_SECRET_SECURITY_{}", security.to_uppercase());
+        traits.push(("tpm_secret_security_filter", name));
+    }
+    Ok(traits)
+}
+
+struct FeatureRequest<'a> {
+    flavor: &'a Flavor,
+    image: &'a ImageProperties,
+}
+
+impl<'a> FeatureRequest<'a> {
+    fn extra_spec(&self, key: &str) -> Option<&'a str> {
+        self.flavor.extra_specs.get(key).map(String::as_str)
+    }
+
+    fn truth(&self, Feature { extra_spec, property }: Feature) -> Result<bool, Failure> {
+        let flavor = self.extra_spec(extra_spec).map(is_true);
+        let image = self.image.get(property).map(Property::truthy);
+        match (flavor, image) {
+            (Some(flavor), Some(image)) if flavor != image => bad(format!(
+                "{extra_spec} of the flavor means {flavor}, and {property} of the image means {image}"
+            )),
+            (flavor, image) => Ok(flavor.or(image).unwrap_or(false)),
+        }
+    }
+
+    fn one_of(
+        &self,
+        Feature { extra_spec, property }: Feature,
+        known: &[&str],
+    ) -> Result<Option<&'a str>, Failure> {
+        let flavor = self.extra_spec(extra_spec).filter(|text| !text.is_empty());
+        let image = self.image.get_text(property);
+        if let (Some(flavor), Some(image)) = (flavor, image)
+            && flavor != image
+        {
+            return bad(format!(
+                "{extra_spec} of the flavor is {flavor:?}, and {property} of the image is {image:?}"
+            ));
+        }
+        match flavor.or(image) {
+            Some(value) if !known.contains(&value) => {
+                bad(format!("{property} is {value:?}; it must be one of {}", known.join(", ")))
+            }
+            value => Ok(value),
+        }
+    }
+
+    /// Whether there is to be one.
+    fn tpm(&self) -> Result<bool, Failure> {
+        let Some(version) = self.one_of(feature!("tpm_version"), &TPM_VERSIONS)? else { return Ok(false) };
+        if self.one_of(feature!("tpm_model"), &TPM_MODELS)? == Some("tpm-crb") && version != "2.0" {
+            return bad(format!("tpm_model tpm-crb needs tpm_version 2.0, not {version}"));
+        }
+        Ok(true)
+    }
+}
+
+fn bad<T>(reason: String) -> Result<T, Failure> {
+    Err(Failure::Feature(BadFeature(reason)))
+}

@@ -1,0 +1,332 @@
+//! Reads a request into what Nova would ask of Placement: extra specs, the image, the settings and the aggregates.
+
+use std::collections::BTreeMap;
+
+use novella_resources::{GroupPolicy, PCPU, RequestGroups, SIZES};
+
+use crate::nova::image_properties::{ImageProperties, Property};
+use crate::prefilters::features;
+use crate::request::asked::Asked;
+use crate::request::failure::Failure;
+use crate::request::pinning::{HYPERTHREADING, Hyperthreading, Pinning};
+use crate::settings::filter_kind::FilterKind;
+use crate::settings::options::SchedulerOptions;
+use crate::table::aggregates::Aggregate;
+use crate::table::bitmap::bits;
+use crate::table::block::BLOCK;
+use crate::table::host_table::HostTable;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Query<'r> {
+    /// Name, ids, and whether a host must be in one of them or in none.
+    pub(super) aggregates: Vec<(String, Vec<u32>, bool)>,
+    /// Hosts of the requested zone, if it restricts anything.
+    pub(super) zone: Option<Vec<u64>>,
+    /// Name, trait, and whether a host must have it or must not.
+    pub(super) traits: Vec<(String, String, bool)>,
+    /// What a thread policy asks of hosts with an inventory of `PCPU`.
+    pub(super) hyperthreading: Option<Hyperthreading>,
+    /// Class, and what each group asks of it.
+    pub(super) resources: BTreeMap<&'r str, Vec<u64>>,
+    /// Whether hosts without an inventory of `PCPU` need none.
+    pub(super) falls_back: bool,
+    /// Groups with a suffix.
+    pub(super) suffixed: usize,
+    pub(super) policy: Option<GroupPolicy>,
+    /// The suffix of a group that asks for no resources.
+    pub(super) without_resources: Option<&'r str>,
+}
+
+/// Metadata that begin with this say which projects an aggregate is for.
+const TENANT_METADATA_KEY: &str = "filter_tenant_id";
+
+const ZONE_KEY: &str = "availability_zone";
+
+/// The formats that Placement has a trait for.
+const DISK_FORMATS: [&str; 11] =
+    ["AKI", "AMI", "ARI", "ISO", "QCOW2", "RAW", "VDI", "VHD", "VHDX", "VMDK", "PLOOP"];
+
+/// Image properties that stand for traits, with the beginning of the trait and the endings there are.
+const IMAGE_TRAITS: [(&str, &str, &[&str]); 7] = [
+    ("hw_cdrom_bus", "COMPUTE_STORAGE_BUS", STORAGE_BUSES),
+    ("hw_disk_bus", "COMPUTE_STORAGE_BUS", STORAGE_BUSES),
+    (
+        "hw_video_model",
+        "COMPUTE_GRAPHICS_MODEL",
+        &["BOCHS", "CIRRUS", "GOP", "NONE", "QXL", "VGA", "VIRTIO", "VMVGA", "XEN"],
+    ),
+    (
+        "hw_vif_model",
+        "COMPUTE_NET_VIF_MODEL",
+        &[
+            "E1000",
+            "E1000E",
+            "IGB",
+            "LAN9118",
+            "NE2K_PCI",
+            "NETFRONT",
+            "PCNET",
+            "RTL8139",
+            "SPAPR_VLAN",
+            "SRIOV",
+            "VIRTIO",
+            "VMXNET",
+            "VMXNET3",
+        ],
+    ),
+    (
+        "hw_architecture",
+        "HW_ARCH",
+        &[
+            "AARCH64",
+            "ALPHA",
+            "ARMV6",
+            "ARMV7",
+            "ARMV7B",
+            "CRIS",
+            "I686",
+            "IA64",
+            "LM32",
+            "M68K",
+            "MICROBLAZE",
+            "MICROBLAZEEL",
+            "MIPS",
+            "MIPS64",
+            "MIPS64EL",
+            "MIPSEL",
+            "OPENRISC",
+            "PARISC",
+            "PARISC64",
+            "PPC",
+            "PPC64",
+            "PPC64LE",
+            "PPCEMB",
+            "PPCLE",
+            "S390",
+            "S390X",
+            "SH4",
+            "SH4EB",
+            "SPARC",
+            "SPARC64",
+            "UNICORE32",
+            "X86_64",
+            "XTENSA",
+            "XTENSAEB",
+        ],
+    ),
+    (
+        "hw_emulation_architecture",
+        "COMPUTE_ARCH",
+        &["AARCH64", "MIPSEL", "PPC64LE", "RISCV64", "S390X", "X86_64"],
+    ),
+    // Nova joins `COMPUTE_VIOMMU` and the model, and no trait is called so: such an image adds no trait at all.
+    ("hw_viommu_model", "COMPUTE_VIOMMU", &[]),
+];
+
+const STORAGE_BUSES: &[&str] = &["FDC", "IDE", "LXC", "SATA", "SCSI", "UML", "USB", "VIRTIO", "XEN"];
+
+impl<'r> Query<'r> {
+    pub(super) fn of(
+        table: &HostTable,
+        asked: &Asked<'r>,
+        options: &SchedulerOptions,
+    ) -> Result<Self, Failure> {
+        let mut query = Self::default();
+        query.read_groups(RequestGroups::read(&asked.spec.flavor.extra_specs), &asked.image);
+        query.require_tenant_aggregate(table, asked, options)?;
+        query.map_az_to_placement_aggregate(table, asked, options);
+        query.isolate_aggregates(table, options);
+        query.require_image_type_support(asked, options);
+        query.forbid("compute_status_filter".to_owned(), "COMPUTE_STATUS_DISABLED");
+        query.transform_image_metadata(&asked.image, options);
+        let spec = asked.spec;
+        for (prefilter, name) in features::required(&spec.flavor, &asked.image)? {
+            query.require(format!("{prefilter} ({name})"), &name);
+        }
+        query.translate_pinning_policies(&asked.pinning, options);
+        for ids in &spec.required_aggregates {
+            query.aggregates.push((format!("aggregates:{}=required", list(ids)), ids.clone(), true));
+        }
+        if !spec.forbidden_aggregates.is_empty() {
+            let ids = &spec.forbidden_aggregates;
+            query.aggregates.push((format!("aggregates:{}=forbidden", list(ids)), ids.clone(), false));
+        }
+        Ok(query)
+    }
+
+    fn read_groups(&mut self, groups: RequestGroups<'r>, image: &ImageProperties) {
+        self.policy = groups.policy;
+        for (suffix, group) in groups.groups {
+            for (class, amount) in group.resources.iter().filter(|(_, amount)| **amount > 0) {
+                if !SIZES.contains(class) {
+                    self.resources.entry(class).or_default().push(*amount);
+                }
+            }
+            let some = group.resources.values().any(|amount| *amount > 0);
+            let traits = !(group.required.is_empty() && group.forbidden.is_empty());
+            if !suffix.is_empty() && (some || traits) {
+                self.suffixed += 1;
+                if !some {
+                    self.without_resources = Some(suffix);
+                }
+            }
+            for name in group.required {
+                self.require(format!("trait{suffix}:{name}=required"), name);
+            }
+            for name in group.forbidden {
+                self.forbid(format!("trait{suffix}:{name}=forbidden"), name);
+            }
+        }
+        if let Some(Property::List(names)) = image.get("traits_required") {
+            for name in names {
+                self.require(format!("trait:{name}=required (image)"), name);
+            }
+        }
+    }
+
+    fn asks(&self, of: &str, wanted: bool) -> bool {
+        self.traits.iter().any(|(_, known, how)| known == of && *how == wanted)
+    }
+
+    /// What is asked twice has one line.
+    fn require(&mut self, name: String, of: &str) {
+        if !self.asks(of, true) {
+            self.traits.push((name, of.to_owned(), true));
+        }
+    }
+
+    fn forbid(&mut self, name: String, of: &str) {
+        if !self.asks(of, false) {
+            self.traits.push((name, of.to_owned(), false));
+        }
+    }
+
+    /// What is asked of hosts with an inventory of `PCPU` alone, if other hosts will do, or else of all.
+    fn translate_pinning_policies(&mut self, pinning: &Pinning, options: &SchedulerOptions) {
+        self.falls_back = pinning.falls_back(&options.policy);
+        if let Some(cpus) = pinning.cpus.filter(|cpus| cpus.own > 0) {
+            self.resources.entry(PCPU).or_default().push(cpus.own);
+        }
+        match &pinning.hyperthreading {
+            None => {}
+            Some(asked) if self.asks(HYPERTHREADING, asked.required) => {}
+            Some(asked) if self.falls_back => self.hyperthreading = Some(asked.clone()),
+            Some(Hyperthreading { required: true, line }) => self.require(line.clone(), HYPERTHREADING),
+            Some(Hyperthreading { required: false, line }) => self.forbid(line.clone(), HYPERTHREADING),
+        }
+    }
+
+    fn require_tenant_aggregate(
+        &mut self,
+        table: &HostTable,
+        asked: &Asked<'_>,
+        options: &SchedulerOptions,
+    ) -> Result<(), Failure> {
+        if !options.policy.limit_tenants_to_placement_aggregate {
+            return Ok(());
+        }
+        let project = asked.spec.project_id.as_ref();
+        let is_for = |aggregate: &&Aggregate| {
+            let tenants = aggregate.metadata.iter().filter(|(key, _)| key.starts_with(TENANT_METADATA_KEY));
+            tenants.map(|(_, tenant)| tenant).any(|tenant| Some(tenant) == project)
+        };
+        let ids: Vec<u32> = table.aggregates.defined().filter(is_for).map(|aggregate| aggregate.id).collect();
+        if !ids.is_empty() {
+            self.aggregates.push(("require_tenant_aggregate".to_owned(), ids, true));
+        } else if options.policy.placement_aggregate_required_for_tenants {
+            let reason = "Scheduling failed: No hosts available for tenant".to_owned();
+            return Err(Failure::NoValidHost { reason, placeable: 0 });
+        }
+        Ok(())
+    }
+
+    fn map_az_to_placement_aggregate(
+        &mut self,
+        table: &HostTable,
+        asked: &Asked<'_>,
+        options: &SchedulerOptions,
+    ) {
+        let zone = match asked.spec.availability_zone.as_deref() {
+            None | Some("") => return,
+            Some(zone) => zone,
+        };
+        if options.enabled_filters.contains(&FilterKind::AvailabilityZone) {
+            return;
+        }
+        let facts = table.aggregates.facts();
+        let own = table.zones.find(zone);
+        let in_zone = |row: usize| {
+            let facts = &facts[table.aggregates.set_of(row) as usize];
+            let mut zones = facts.raw(ZONE_KEY).peekable();
+            match zones.peek() {
+                Some(_) => zones.any(|named| named == zone),
+                None => own == Some(table.columns.zone[row]),
+            }
+        };
+        let mut rows = vec![0; table.columns.present.len()];
+        for row in bits(&table.columns.present).filter(|row| in_zone(*row)) {
+            rows[row / BLOCK] |= 1 << (row % BLOCK);
+        }
+        let named =
+            |aggregate: &Aggregate| aggregate.metadata.get(ZONE_KEY).is_some_and(|named| named == zone);
+        if rows.iter().any(|word| *word != 0) || table.aggregates.defined().any(named) {
+            self.zone = Some(rows);
+        }
+    }
+
+    fn isolate_aggregates(&mut self, table: &HostTable, options: &SchedulerOptions) {
+        if !options.policy.enable_isolated_aggregate_filtering {
+            return;
+        }
+        let required = |name: &str| self.traits.iter().any(|(_, known, wanted)| known == name && *wanted);
+        let isolated = |aggregate: &&Aggregate| {
+            let traits = aggregate.metadata.iter().filter(|(_, value)| *value == "required");
+            traits.filter_map(|(key, _)| key.strip_prefix("trait:")).any(|name| !required(name))
+        };
+        let ids: Vec<u32> =
+            table.aggregates.defined().filter(isolated).map(|aggregate| aggregate.id).collect();
+        if !ids.is_empty() {
+            self.aggregates.push(("isolate_aggregates".to_owned(), ids, false));
+        }
+    }
+
+    fn require_image_type_support(&mut self, asked: &Asked<'_>, options: &SchedulerOptions) {
+        if !options.policy.query_placement_for_image_type_support || asked.spec.is_bfv {
+            return;
+        }
+        let format = asked.spec.image.as_ref().and_then(|image| image.disk_format.as_ref());
+        let Some(format) = format.map(|format| format.to_uppercase()) else { return };
+        if DISK_FORMATS.contains(&format.as_str()) {
+            let name = format!("COMPUTE_IMAGE_TYPE_{format}");
+            self.require(format!("require_image_type_support ({name})"), &name);
+        } else {
+            tracing::warn!(format, "no trait is called after this image format, so none is required");
+        }
+    }
+
+    /// One property without a trait to it, and none is required: so does Nova.
+    fn transform_image_metadata(&mut self, image: &ImageProperties, options: &SchedulerOptions) {
+        if !options.policy.image_metadata_prefilter {
+            return;
+        }
+        let mut names = Vec::new();
+        for (property, beginning, endings) in IMAGE_TRAITS {
+            let Some(value) = image.get(property).map(Property::text) else { continue };
+            let ending = value.replace('-', "_").to_uppercase();
+            if !endings.contains(&ending.as_str()) {
+                tracing::warn!(property, value, "no trait is called after this, so the image requires none");
+                return;
+            }
+            names.push((property, format!("{beginning}_{ending}")));
+        }
+        for (property, name) in names {
+            self.require(format!("transform_image_metadata ({property}: {name})"), &name);
+        }
+    }
+}
+
+/// Ids for people.
+fn list(ids: &[u32]) -> String {
+    ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+}

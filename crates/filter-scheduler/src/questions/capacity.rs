@@ -1,0 +1,394 @@
+//! How many more instances of a flavor fit, host by host.
+//!
+//! Two steps, so that nobody waits for the second: [`FilterScheduler::eligible`] runs, like one placement, the filters
+//! that do not count, and copies the amounts; [`Eligible::count`] counts on the copy. A filter that counts says in closed
+//! form how often it would pass the same request on a host: the number after which it refuses when instances are placed
+//! there one by one, which a property test does. NUMA cells and PCI devices have no closed form: instances are placed one
+//! after another on a copy of what a host has left, once for all hosts that have the same left.
+//!
+//! Left out: filters whose answer changes with each instance in another way are asked for the first only, and named.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use novella_objects::{
+    FilterTally, FlavorCapacity, GroupCapacity, Grouping, Limit, RequestSpec, ReservedCapacity,
+};
+use novella_resources::{Allocation, Amounts, Demand};
+use uuid::Uuid;
+
+use crate::filters::bound::Bound;
+use crate::filters::devices::DeviceBound;
+use crate::filters::program::Filter;
+use crate::prefilters::{ClassLimit, Prefilters};
+use crate::request::asked::{self, Asked, Wanted};
+use crate::request::failure::Failure;
+use crate::select::compiled::Compiled;
+use crate::select::explanation::{self, Refill};
+use crate::select::select::FilterScheduler;
+use crate::settings::filter_kind::FilterKind;
+use crate::table::bitmap::bits;
+use crate::table::block::BLOCK;
+use crate::table::devices::Devices;
+use crate::table::host_table::HostTable;
+use crate::table::view::{HostState, Snapshot};
+
+/// Most instances that one host is said to take, where nothing limits it.
+pub const MAX_ON_A_HOST: u64 = 100_000;
+
+/// The fleet at one instant, and which of its hosts a flavor may go to.
+#[derive(Debug)]
+pub struct Eligible {
+    hosts: Snapshot,
+    /// By row: no filter refuses that does not count.
+    passed: Vec<u64>,
+    refused: Vec<FilterTally>,
+    bounds: Vec<(FilterKind, Bound)>,
+    /// What further resource classes allow.
+    classes: Vec<ClassLimit>,
+    devices: Option<DeviceLimits>,
+    asked_once: Vec<String>,
+    not_asked: Vec<String>,
+    spec: RequestSpec,
+    /// What one instance asks and takes of a host with an inventory of `PCPU`, and of one without.
+    of_dedicating: (Demand, Amounts),
+    of_others: (Demand, Amounts),
+    /// By row: the symbol of its set of aggregates. By symbol: their names.
+    sets: Vec<u32>,
+    set_names: Vec<Vec<String>>,
+    default_zone: String,
+}
+
+/// Filters of NUMA cells and PCI devices, and what each host has left of these.
+#[derive(Debug)]
+struct DeviceLimits {
+    /// Each with its place among the filters that count.
+    filters: Vec<(usize, FilterKind, DeviceBound)>,
+    wanted: Wanted,
+    /// What there is, each once.
+    kinds: Vec<Arc<Devices>>,
+    /// Which of these, by row.
+    of_row: Vec<u32>,
+}
+
+/// How many instances one after another fit into cells and devices, and which filter refuses the next; `None` if as many as
+/// were asked about do, and another one.
+type Fitting = (u64, Option<usize>);
+
+/// What was found out: by what is left and the ratios of CPU and memory, for so many instances asked about.
+type Known = HashMap<(u32, [u64; 2]), (u64, Fitting)>;
+
+/// One eligible host.
+struct Counted<'a> {
+    host: HostState<'a>,
+    fits: u64,
+    /// Which bound ends it, or, numbered after those, which class, or after these, which filter of devices.
+    limit: Option<usize>,
+}
+
+/// Which hosts may take instances like those of `spec`, whose own number does not matter. An error is a request that
+/// could be asked of no host.
+pub fn eligible(
+    engine: &mut FilterScheduler,
+    table: &mut HostTable,
+    spec: &RequestSpec,
+) -> Result<Eligible, Failure> {
+    let spec = RequestSpec { instance_uuids: vec![Uuid::nil()], ..spec.clone() };
+    let asked = asked::read(engine.options(), &spec)?;
+    let mut passed = match engine.whole_fleet.narrow(table, &spec) {
+        Ok(()) => true,
+        Err(Failure::NoValidHost { .. }) => false,
+        Err(failure) => return Err(failure),
+    };
+    passed &= !table.is_empty();
+    if !passed {
+        engine.whole_fleet.clear(table);
+    }
+    let mut prefilters = Prefilters::compile(table, &asked, engine.options())?;
+    let classes = prefilters.take_limits(table);
+    prefilters.run(table, &mut engine.whole_fleet.alive, 0);
+    let mut refused = Vec::new();
+
+    let mut compiled = Compiled::new(engine.options(), table, &asked, prefilters, None);
+    let mut bounds = Vec::new();
+    let mut of_devices = Vec::new();
+    compiled.filters.retain_mut(|filter| {
+        if let Some(bound) = filter.bound() {
+            bounds.push((filter.kind, bound));
+        } else if let Some(bound) = filter.take_device_bound() {
+            of_devices.push((bounds.len(), filter.kind, bound));
+        } else {
+            return true;
+        }
+        false
+    });
+    let devices = (!of_devices.is_empty())
+        .then(|| DeviceLimits::of(table, &engine.whole_fleet.alive, of_devices, asked.wanted.clone()));
+    compiled.begin(Uuid::nil(), table);
+    engine.whole_fleet.scan(table, &mut compiled);
+    let ran = compiled.filters.iter().zip(&engine.whole_fleet.tallies);
+    let mut told = Refill::new(&mut refused, compiled.filters.len());
+    explanation::terms(table, &compiled.prefilters, 0, &mut told);
+    explanation::filters(table, ran, &mut told);
+    drop(told);
+    let flavor = spec.local_flavor();
+    let (demand, allocation) = (Demand::of_flavor(&flavor), Allocation::of_flavor(&flavor));
+    let of_others = (demand, allocation.amounts);
+    let of_dedicating = asked
+        .pinning
+        .cpus
+        .map_or(of_others, |pinned| (pinned.demand(demand), pinned.allocation(&allocation).amounts));
+    let changing = |filter: &&Filter| !filter.kind.once() && !filter.passes_all();
+    Ok(Eligible {
+        hosts: table.snapshot(),
+        passed: engine.whole_fleet.alive.clone(),
+        refused,
+        asked_once: compiled
+            .filters
+            .iter()
+            .filter(changing)
+            .map(|filter| filter.kind.name().to_owned())
+            .collect(),
+        not_asked: not_asked(&asked, &engine.options().enabled_filters),
+        bounds,
+        classes,
+        devices,
+        sets: table.aggregates.rows().to_vec(),
+        set_names: table.aggregates.names(),
+        default_zone: engine.options().default_availability_zone.clone(),
+        of_dedicating,
+        of_others,
+        spec: spec.clone(),
+    })
+}
+
+impl Eligible {
+    /// How many fit. `held_back` is what each row reserves for itself, which need not move when it is lost; rows beyond
+    /// its end reserve nothing.
+    pub fn count(
+        &self,
+        by: Option<Grouping>,
+        reserve: Option<Grouping>,
+        held_back: &[Amounts],
+    ) -> FlavorCapacity {
+        let mut known = Known::new();
+        let hosts = self.hosts.hosts();
+        let counted: Vec<_> = hosts.filter_map(|host| self.count_on(host, &mut known)).collect();
+        FlavorCapacity {
+            flavor: self.spec.flavor.clone(),
+            fits: counted.iter().map(|host| host.fits).sum(),
+            hosts: self.hosts.hosts().count() as u32,
+            eligible: counted.len() as u32,
+            open: counted.iter().filter(|host| host.fits > 0).count() as u32,
+            refused: self.refused.clone(),
+            limits: self.limits(counted.iter()),
+            asked_once: self.asked_once.clone(),
+            not_asked: self.not_asked.clone(),
+            groups: by.map_or_else(Vec::new, |by| self.by(by, &counted)),
+            reserve: reserve.and_then(|by| self.reserve(by, &counted, held_back)),
+        }
+    }
+
+    fn count_on<'a>(&self, host: HostState<'a>, known: &mut Known) -> Option<Counted<'a>> {
+        let row = host.row().index();
+        if self.passed[row / BLOCK] & (1 << (row % BLOCK)) == 0 {
+            return None;
+        }
+        let (demand, taken) = self.asked_of(&host);
+        let set = self.sets[row] as usize;
+        let times = |(_, bound): &(_, Bound)| bound.times(host.exact(), set, &demand, &taken);
+        let mut counted = Counted { host, fits: MAX_ON_A_HOST, limit: None };
+        for (at, times) in self.bounds.iter().map(times).enumerate() {
+            if let Some(times) = times.filter(|times| *times < counted.fits) {
+                counted = Counted { fits: times, limit: Some(at), ..counted };
+            }
+        }
+        for (at, class) in self.classes.iter().enumerate() {
+            if class.times[row] < counted.fits {
+                counted = Counted { fits: class.times[row], limit: Some(self.bounds.len() + at), ..counted };
+            }
+        }
+        if let Some(devices) = &self.devices {
+            let ratios = counted.host.reported().ratios;
+            let (fits, refused) = devices.fitting(known, row, (ratios.cpu, ratios.ram), counted.fits);
+            // Of equals the filter that runs first is told.
+            let first = |at: &usize| {
+                let before = counted.limit.is_some_and(|limit| limit < devices.filters[*at].0);
+                fits < counted.fits || !before
+            };
+            if let Some(at) = refused.filter(first) {
+                let limit = self.bounds.len() + self.classes.len() + at;
+                counted = Counted { fits, limit: Some(limit), ..counted };
+            }
+        }
+        Some(counted)
+    }
+
+    /// What one instance asks and takes of a host.
+    fn asked_of(&self, host: &HostState<'_>) -> (Demand, Amounts) {
+        if host.exact().has_pcpus { self.of_dedicating } else { self.of_others }
+    }
+
+    fn limits<'c, 'h: 'c>(&self, hosts: impl Iterator<Item = &'c Counted<'h>>) -> Vec<Limit> {
+        let devices = self.devices.as_ref().map_or(&[][..], |devices| &devices.filters);
+        let mut times = vec![0; self.bounds.len() + self.classes.len() + devices.len()];
+        hosts.filter_map(|host| host.limit).for_each(|at| times[at] += 1);
+        let bounds = self.bounds.iter().map(|(kind, bound)| (kind.name(), bound.name()));
+        let classes = self.classes.iter().map(|class| (class.line.as_str(), class.class.as_str()));
+        let devices = devices.iter().map(|(_, kind, bound)| (kind.name(), bound.name()));
+        let named = bounds.chain(classes).chain(devices).zip(times).filter(|(_, hosts)| *hosts > 0);
+        let limit = |((filter, amount), hosts): ((&str, &str), u32)| Limit {
+            filter: filter.to_owned(),
+            amount: amount.to_owned(),
+            hosts,
+        };
+        let mut limits: Vec<_> = named.map(limit).collect();
+        limits.sort_by_key(|limit| std::cmp::Reverse(limit.hosts));
+        limits
+    }
+
+    /// The parts that a host belongs to.
+    fn parts(&self, by: Grouping, host: &HostState<'_>) -> Vec<String> {
+        let set = self.sets[host.row().index()] as usize;
+        match by {
+            Grouping::Host => vec![host.host().to_owned()],
+            Grouping::Zone => vec![host.zone().unwrap_or(&self.default_zone).to_owned()],
+            Grouping::Aggregate => self.set_names[set].clone(),
+        }
+    }
+
+    fn by(&self, by: Grouping, hosts: &[Counted<'_>]) -> Vec<GroupCapacity> {
+        let mut parts: BTreeMap<String, Vec<&Counted<'_>>> = BTreeMap::new();
+        for counted in hosts {
+            let mut names = self.parts(by, &counted.host);
+            if names.is_empty() {
+                names.push(String::new());
+            }
+            for name in names {
+                parts.entry(name).or_default().push(counted);
+            }
+        }
+        let group = |(name, hosts): (String, Vec<&Counted<'_>>)| GroupCapacity {
+            name,
+            eligible: hosts.len() as u32,
+            fits: hosts.iter().map(|host| host.fits).sum(),
+            limit: self.limits(hosts.into_iter()).into_iter().next().map(|limit| limit.amount),
+        };
+        parts.into_iter().map(group).collect()
+    }
+
+    /// Loses each part in turn. The first in order of names of those whose loss leaves the least is told.
+    fn reserve(
+        &self,
+        by: Grouping,
+        hosts: &[Counted<'_>],
+        held_back: &[Amounts],
+    ) -> Option<ReservedCapacity> {
+        let all: u64 = hosts.iter().map(|host| host.fits).sum();
+        let mut parts: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        for counted in hosts {
+            let moved = self.slots(&counted.host, held_back);
+            for name in self.parts(by, &counted.host) {
+                let (fits, slots) = parts.entry(name).or_default();
+                (*fits, *slots) = (*fits + counted.fits, *slots + moved);
+            }
+        }
+        let (lost, (fits, moved)) = parts.into_iter().reduce(|worst, next| {
+            let left = |(_, (fits, moved)): &(String, (u64, u64))| {
+                i128::from(all) - i128::from(*fits) - i128::from(*moved)
+            };
+            if left(&next) < left(&worst) { next } else { worst }
+        })?;
+        let others = all - fits;
+        Some(ReservedCapacity {
+            lost,
+            moved,
+            fits: others.saturating_sub(moved),
+            short: moved.saturating_sub(others),
+        })
+    }
+
+    /// How many instances of the flavor take what runs on a host.
+    fn slots(&self, host: &HostState<'_>, held_back: &[Amounts]) -> u64 {
+        let row = host.row().index();
+        let held_back = held_back.get(row).copied().unwrap_or_default();
+        let (runs, (_, taken)) = (host.used().minus(held_back), self.asked_of(host));
+        let slots = |runs: u64, taken: u64| if taken == 0 { 0 } else { runs.div_ceil(taken) };
+        let of_sizes = slots(runs.vcpus, taken.vcpus)
+            .max(slots(runs.memory_mb, taken.memory_mb))
+            .max(slots(runs.disk_gb, taken.disk_gb));
+        let of_classes = self.classes.iter().map(|class| slots(class.used[row], class.sum));
+        of_classes.fold(of_sizes, u64::max)
+    }
+}
+
+/// Cells and devices that a request asks for and no enabled filter looks at.
+fn not_asked(asked: &Asked<'_>, enabled: &[FilterKind]) -> Vec<String> {
+    let without = |kind: FilterKind, what: &str| {
+        (!enabled.contains(&kind)).then(|| format!("{what}, because {kind} is not enabled"))
+    };
+    let cells = asked.wanted.cells.as_ref().and_then(|_| without(FilterKind::NumaTopology, "NUMA cells"));
+    let devices = !asked.wanted.pci_requests.is_empty();
+    let devices = devices.then(|| without(FilterKind::PciPassthrough, "PCI devices")).flatten();
+    let alias = asked.spec.flavor.extra_specs.get("pci_passthrough:alias");
+    let alias = alias.filter(|_| asked.wanted.pci_requests.is_empty()).map(|alias| {
+        format!("pci_passthrough:alias={alias}, because nothing says which devices an alias stands for")
+    });
+    cells.into_iter().chain(devices).chain(alias).collect()
+}
+
+impl DeviceLimits {
+    fn of(
+        table: &HostTable,
+        alive: &[u64],
+        filters: Vec<(usize, FilterKind, DeviceBound)>,
+        wanted: Wanted,
+    ) -> Self {
+        let mut limits = Self { filters, wanted, kinds: vec![Arc::default()], of_row: Vec::new() };
+        limits.of_row.resize(alive.len() * BLOCK, 0);
+        let mut known = HashMap::new();
+        for row in bits(alive) {
+            if let Some((devices, serial)) = table.devices.at(row) {
+                limits.of_row[row] = *known.entry(serial).or_insert_with(|| {
+                    limits.kinds.push(Arc::clone(devices));
+                    limits.kinds.len() as u32 - 1
+                });
+            }
+        }
+        limits
+    }
+
+    /// How many of at most `most` fit on the host of a row.
+    fn fitting(&self, known: &mut Known, row: usize, ratios: (f64, f64), most: u64) -> Fitting {
+        let key = (self.of_row[row], [ratios.0.to_bits(), ratios.1.to_bits()]);
+        match known.get(&key) {
+            Some((_, (fits, refused @ Some(_)))) if *fits <= most => (*fits, *refused),
+            Some((asked, _)) if *asked >= most => (most, None),
+            _ => {
+                let fitting = self.place(&self.kinds[key.0 as usize], ratios, most);
+                known.insert(key, (most, fitting));
+                fitting
+            }
+        }
+    }
+
+    /// Places instances one after another, each a request of its own, until a filter refuses.
+    fn place(&self, devices: &Devices, ratios: (f64, f64), most: u64) -> Fitting {
+        let mut left = devices.clone();
+        let by_cells = self.filters.iter().any(|(_, _, bound)| matches!(bound, DeviceBound::Cells(_)));
+        for placed in 0..=most {
+            let refuses = |(_, _, bound): &(usize, FilterKind, DeviceBound)| !bound.passes(&left, ratios);
+            if let Some(at) = self.filters.iter().position(refuses) {
+                return (placed, Some(at));
+            }
+            let limited = by_cells && self.wanted.cells.is_some() && left.cells().is_some();
+            let after = left.without(&self.wanted, limited.then_some(ratios));
+            if after == left {
+                break; // and so it is for ever
+            }
+            left = after;
+        }
+        (most, None)
+    }
+}

@@ -1,0 +1,220 @@
+//! Changes to a request, a host or an aggregate, applied for the time of one trial.
+//!
+//! What always holds: after a trial the table is as it was, to the last bit.
+
+use novella_objects::{Change, HostState as Status, Inventory, Part, Quantity, RequestSpec};
+
+use crate::select::answer::Terms;
+use crate::select::select::FilterScheduler;
+use crate::table::aggregates::Aggregate;
+use crate::table::amounts::Exact;
+use crate::table::block::Row;
+use crate::table::host_table::HostTable;
+use crate::table::inventories::Held;
+
+/// Where the first instance of a request would go after these changes; `None` if it does not fit, or if a host or an
+/// aggregate of them is gone. Nothing is consumed.
+pub fn try_changes(
+    engine: &mut FilterScheduler,
+    table: &mut HostTable,
+    spec: &RequestSpec,
+    changes: &[Change],
+) -> Option<String> {
+    let mut spec = spec.clone();
+    let mut before = Vec::new();
+    let mut known = true;
+    for change in changes {
+        match change_fleet(table, change) {
+            Ok(undo) => before.push(undo),
+            Err(Unchanged::OfRequest) => change_request(&mut spec, change),
+            Err(Unchanged::Gone) => known = false,
+        }
+    }
+    let selected = known.then(|| engine.select(table, &spec, &Terms { dry_run: true, ..Terms::default() }));
+    before.into_iter().rev().for_each(|undo| undo.apply(table));
+    let selected = selected.filter(|selected| selected.failure.is_none())?;
+    selected.picks.first().map(|pick| table.host(pick.row).to_owned())
+}
+
+/// What was there before a change of the fleet.
+enum Undo {
+    Host(Row, Box<Exact>),
+    Class(Row, Held),
+    Aggregates(Vec<Aggregate>),
+}
+
+impl Undo {
+    fn apply(self, table: &mut HostTable) {
+        match self {
+            Self::Host(row, exact) => table.set_exact(row, *exact),
+            Self::Class(row, held) => table.inventories.put(row.index(), held),
+            Self::Aggregates(aggregates) => table.set_aggregates(aggregates),
+        }
+    }
+}
+
+/// Why a change left the fleet as it is.
+enum Unchanged {
+    /// It is the request that it changes.
+    OfRequest,
+    /// What it changes is no longer there.
+    Gone,
+}
+
+fn change_fleet(table: &mut HostTable, change: &Change) -> Result<Undo, Unchanged> {
+    match change {
+        Change::Free { host, amount: Quantity::Class(class), by } => {
+            change_class(table, host, class, |held| {
+                // What is reported goes first, then what was placed since.
+                let first = (*by).min(held.used);
+                held.used -= first;
+                held.consumed = held.consumed.saturating_sub(by - first);
+            })
+        }
+        Change::RaiseRatio { host, amount: Quantity::Class(class), to, .. } => {
+            change_class(table, host, class, |held| {
+                held.inventory = held.inventory.map(|found| Inventory { allocation_ratio: *to, ..found });
+            })
+        }
+        Change::Free { host, .. } | Change::RaiseRatio { host, .. } | Change::Enable { host, .. } => {
+            let row = table.row_of(host).ok_or(Unchanged::Gone)?;
+            let before = table.columns.exact[row.index()];
+            let mut exact = before;
+            change_host(&mut exact, change);
+            table.set_exact(row, exact);
+            Ok(Undo::Host(row, Box::new(before)))
+        }
+        Change::SetMetadata { id, key, to, .. } => {
+            let before: Vec<Aggregate> = table.aggregates.defined().cloned().collect();
+            let mut after = before.clone();
+            let value = after.iter_mut().find(|aggregate| aggregate.id == *id);
+            let value = value.and_then(|aggregate| aggregate.metadata.get_mut(key)).ok_or(Unchanged::Gone)?;
+            value.clone_from(to);
+            table.set_aggregates(after);
+            Ok(Undo::Aggregates(before))
+        }
+        Change::Ask { .. } | Change::Drop { .. } | Change::RaiseGroupLimit { .. } => {
+            Err(Unchanged::OfRequest)
+        }
+    }
+}
+
+fn change_class(
+    table: &mut HostTable,
+    host: &str,
+    class: &str,
+    change: impl FnOnce(&mut Held),
+) -> Result<Undo, Unchanged> {
+    let row = table.row_of(host).ok_or(Unchanged::Gone)?;
+    let before = table.inventories.held(row.index(), class).ok_or(Unchanged::Gone)?;
+    let mut held = before;
+    change(&mut held);
+    table.inventories.put(row.index(), held);
+    Ok(Undo::Class(row, before))
+}
+
+fn change_host(exact: &mut Exact, change: &Change) {
+    match change {
+        Change::Free { amount, by, .. } => {
+            // What is reported goes first, then what was placed since.
+            let (reported, consumed) = (&mut exact.reported, &mut exact.consumed);
+            let (of_report, since) = match amount {
+                Quantity::Vcpus => (&mut reported.vcpus_used, &mut consumed.vcpus),
+                Quantity::MemoryMb => (&mut reported.memory_mb_used, &mut consumed.memory_mb),
+                Quantity::DiskGb => (&mut reported.disk_gb_used, &mut consumed.disk_gb),
+                Quantity::Instances => {
+                    let by = u32::try_from(*by).unwrap_or(u32::MAX);
+                    let first = by.min(reported.num_instances);
+                    reported.num_instances -= first;
+                    consumed.instances = consumed.instances.saturating_sub(by - first);
+                    return;
+                }
+                Quantity::Class(_) => return,
+            };
+            let first = (*by).min(*of_report);
+            *of_report -= first;
+            *since = since.saturating_sub(by - first);
+        }
+        Change::RaiseRatio { amount, to, .. } => match amount {
+            Quantity::Vcpus => exact.reported.ratios.cpu = *to,
+            Quantity::MemoryMb => exact.reported.ratios.ram = *to,
+            Quantity::DiskGb => exact.reported.ratios.disk = *to,
+            Quantity::Instances | Quantity::Class(_) => {}
+        },
+        Change::Enable { .. } => exact.status = Status::Up,
+        Change::Ask { .. }
+        | Change::Drop { .. }
+        | Change::SetMetadata { .. }
+        | Change::RaiseGroupLimit { .. } => {}
+    }
+}
+
+/// Changes a request; what is a host's is left alone.
+pub fn change_request(spec: &mut RequestSpec, change: &Change) {
+    match change {
+        Change::Ask { amount, to, .. } => match amount {
+            Quantity::Vcpus => spec.flavor.vcpus = u32::try_from(*to).unwrap_or(u32::MAX),
+            Quantity::MemoryMb => spec.flavor.memory_mb = *to,
+            Quantity::DiskGb => {
+                // The root disk is what instances start from, so the ephemeral one gives way first.
+                let root_gb = spec.local_flavor().root_gb.min(*to);
+                spec.flavor.ephemeral_gb = to - root_gb;
+                if !spec.is_bfv {
+                    spec.flavor.root_gb = root_gb;
+                }
+            }
+            Quantity::Instances => spec.instance_uuids.truncate(usize::try_from(*to).unwrap_or(usize::MAX)),
+            Quantity::Class(class) => {
+                let specs = spec.flavor.extra_specs.iter_mut();
+                let of_class = specs.filter(|(key, _)| asks_class(key, class));
+                of_class.for_each(|(_, text)| *text = to.to_string());
+            }
+        },
+        Change::Drop { part } => match part {
+            Part::AvailabilityZone(_) => spec.availability_zone = None,
+            Part::ExtraSpec(key) => drop(spec.flavor.extra_specs.remove(key)),
+            Part::Hint(key) => drop(spec.scheduler_hints.remove(key)),
+            Part::ImageProperty(key) => {
+                if let Some(image) = &mut spec.image {
+                    image.properties.remove(key);
+                }
+            }
+            Part::ServerGroup(_) => spec.instance_group = None,
+            Part::TargetHost(_) => (spec.target_host, spec.target_node) = (None, None),
+            Part::IgnoreHosts => spec.ignore_hosts.clear(),
+            Part::Retry => spec.retry = None,
+        },
+        Change::RaiseGroupLimit { to, .. } => {
+            if let Some(group) = &mut spec.instance_group {
+                group.rules.insert("max_server_per_host".to_owned(), to.to_string());
+            }
+        }
+        Change::Free { .. }
+        | Change::RaiseRatio { .. }
+        | Change::SetMetadata { .. }
+        | Change::Enable { .. } => {}
+    }
+}
+
+/// Whether an extra spec asks for an amount of a class: `resources:CLASS`, with or without a suffix of its group.
+pub(crate) fn asks_class(key: &str, class: &str) -> bool {
+    key.starts_with("resources") && key.split_once(':').is_some_and(|(_, of)| of == class)
+}
+
+/// Everything of a request that can be left out.
+pub(crate) fn parts(spec: &RequestSpec) -> Vec<Part> {
+    let zone = spec.availability_zone.iter().filter(|zone| !zone.is_empty()).cloned();
+    let specs = spec.flavor.extra_specs.keys().cloned();
+    let hints = spec.scheduler_hints.keys().filter(|key| !key.starts_with("_nova")).cloned();
+    let image = spec.image.iter().flat_map(|image| image.properties.keys().cloned());
+    let group = spec.instance_group.iter().map(|group| group.policy.clone());
+    zone.map(Part::AvailabilityZone)
+        .chain(specs.map(Part::ExtraSpec))
+        .chain(hints.map(Part::Hint))
+        .chain(image.map(Part::ImageProperty))
+        .chain(group.map(Part::ServerGroup))
+        .chain(spec.target_host.iter().cloned().map(Part::TargetHost))
+        .chain((!spec.ignore_hosts.is_empty()).then_some(Part::IgnoreHosts))
+        .chain(spec.retry.is_some().then_some(Part::Retry))
+        .collect()
+}

@@ -1,0 +1,97 @@
+//! The verdict of the filters on every host, and the weight of all that pass.
+//!
+//! For looking, not for placing: nothing is picked or consumed. The filters and weighers are those of a placement, run for
+//! the request's first instance.
+
+use novella_objects::RequestSpec;
+
+use crate::filters::tally::Tally;
+use crate::prefilters::Prefilters;
+use crate::request::asked;
+use crate::request::failure::{Failure, FilterError, WeigherError};
+use crate::select::answer::PickLimits;
+use crate::select::compiled::Compiled;
+use crate::select::select::FilterScheduler;
+use crate::settings::filter_kind::FilterKind;
+use crate::table::bitmap::{bits, word_bits};
+use crate::table::block::{BLOCK, Row};
+use crate::table::host_table::HostTable;
+
+/// What became of one host.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It passed all filters.
+    Passed,
+    /// It was never given to a filter: ignored, not forced, not the target, or without what is asked before the filters
+    /// (traits, resource classes, aggregates).
+    NotConsidered,
+    /// This filter refused it.
+    Refused(FilterKind),
+    /// This filter could not decide, which is an error in Nova.
+    Error(FilterError),
+}
+
+/// See the module's text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Every host, in fleet order.
+    pub verdicts: Vec<(Row, Verdict)>,
+    /// Those that passed with their final weights, best first.
+    pub ranking: Vec<(Row, f64)>,
+    /// Hosts that passed and that a weigher could not value; they have no weight.
+    pub weigher_errors: Vec<WeigherError>,
+}
+
+/// The limits that a request's filters hold these hosts against, each only if its filter runs.
+pub fn limits(
+    engine: &FilterScheduler,
+    table: &mut HostTable,
+    spec: &RequestSpec,
+    rows: &[Row],
+) -> Result<Vec<PickLimits>, Failure> {
+    let asked = asked::read(engine.options(), spec)?;
+    let prefilters = Prefilters::compile(table, &asked, engine.options())?;
+    let compiled = Compiled::new(engine.options(), table, &asked, prefilters, None);
+    Ok(rows.iter().map(|row| compiled.limits(table, *row)).collect())
+}
+
+/// Asks every filter, in its order, about every host that is left, and weighs those that pass.
+pub fn evaluate(
+    engine: &mut FilterScheduler,
+    table: &mut HostTable,
+    spec: &RequestSpec,
+) -> Result<Evaluation, Failure> {
+    let asked = asked::read(engine.options(), spec)?;
+    let prefilters = Prefilters::compile(table, &asked, engine.options())?;
+    engine.whole_fleet.narrow(table, spec)?;
+    let mut compiled = Compiled::new(engine.options(), table, &asked, prefilters, None);
+    compiled.begin(spec.instance_uuids[0], table);
+    let mut verdicts = vec![Verdict::NotConsidered; table.columns.exact.len()];
+    compiled.prefilters.run(table, &mut engine.whole_fleet.alive, 0);
+    for row in bits(&engine.whole_fleet.alive) {
+        verdicts[row] = Verdict::Passed;
+    }
+    for filter in &mut compiled.filters {
+        let (kind, group) = (filter.kind, compiled.group.as_ref());
+        for (block, alive) in
+            engine.whole_fleet.alive.iter_mut().enumerate().filter(|(_, alive)| **alive != 0)
+        {
+            let mut tally = Tally::default();
+            let before = std::mem::replace(alive, filter.run(table, group, block, *alive, &mut tally));
+            for bit in word_bits(before & !*alive) {
+                let mut alone = Tally::default();
+                if tally.errors > 0 {
+                    filter.run(table, group, block, 1 << bit, &mut alone); // is the error this host's?
+                }
+                let verdict = alone.first_error.map_or(Verdict::Refused(kind), Verdict::Error);
+                verdicts[block * BLOCK + bit] = verdict;
+            }
+        }
+    }
+    let weigher_errors = engine.whole_fleet.rank_all(&engine.options, table, &asked, &mut compiled);
+    Ok(Evaluation {
+        verdicts: table.rows().map(|row| (row, verdicts[row.index()].clone())).collect(),
+        ranking: engine.whole_fleet.ranking.best.iter().map(|host| (Row(host.row), host.weight)).collect(),
+        weigher_errors: weigher_errors.into_iter().map(|(_, error)| error).collect(),
+    })
+}

@@ -1,0 +1,156 @@
+//! One host looked at closely: every filter asked about it, and the place it has or would have.
+//!
+//! The filters are the compiled ones of a placement, run on a block of which only this host's bit is set, so they cannot
+//! decide otherwise than when it is placed. None is skipped because another refused. Everything is said of the
+//! request's first instance; nothing is picked or consumed.
+
+use std::cmp::Ordering;
+
+use novella_objects::{FilterOutcome, FilterVerdict, HostVerdict, RequestSpec};
+
+use crate::filters::program::Filter;
+use crate::filters::refusal::HostContext;
+use crate::filters::tally::Tally;
+use crate::prefilters::{Prefilters, Term};
+use crate::request::asked::{self, Asked};
+use crate::request::failure::Failure;
+use crate::select::compiled::Compiled;
+use crate::select::explanation::{self, Refill};
+use crate::select::ranking::Weighed;
+use crate::select::select::FilterScheduler;
+use crate::table::bitmap::bits;
+use crate::table::block::{BLOCK, Row};
+use crate::table::host_table::HostTable;
+use crate::weighers::weigher::Weighing;
+
+/// What is asked before the filters, asked of one host.
+pub(crate) fn ask_term(term: &Term, table: &HostTable, row: Row) -> FilterVerdict {
+    let mut tally = Tally::default();
+    let passes = term.run(table, row.index() / BLOCK, 1 << (row.index() % BLOCK), &mut tally) != 0;
+    FilterVerdict {
+        filter: term.name.clone(),
+        verdict: if passes { FilterOutcome::Passes } else { FilterOutcome::Refuses },
+        reason: (!passes).then(|| term.refusal(table, row)),
+        miss: term.resource().and_then(|resource| explanation::lack(table, resource, &tally)),
+    }
+}
+
+/// A filter, asked about one host.
+pub(crate) fn ask_filter(filter: &mut Filter, context: HostContext<'_>) -> FilterVerdict {
+    let HostContext { table, group, row, .. } = context;
+    let mut tally = Tally::default();
+    let passes = filter.run(table, group, row.index() / BLOCK, 1 << (row.index() % BLOCK), &mut tally) != 0;
+    let (verdict, reason) = match &tally.first_error {
+        _ if passes => (FilterOutcome::Passes, None),
+        Some(error) => (FilterOutcome::Error, Some(error.reason.clone())),
+        None => (FilterOutcome::Refuses, Some(filter.refusal(context))),
+    };
+    let miss = explanation::nearest_miss(table, filter, &tally);
+    FilterVerdict { filter: filter.kind.name().to_owned(), verdict, reason, miss }
+}
+
+/// What all filters and weighers say of one host. An error is a request that could be asked of no host.
+pub fn inspect(
+    engine: &mut FilterScheduler,
+    table: &mut HostTable,
+    spec: &RequestSpec,
+    row: Row,
+) -> Result<HostVerdict, Failure> {
+    let asked = asked::read(engine.options(), spec)?;
+    let not_considered = not_considered(engine, table, spec, row);
+    let prefilters = Prefilters::compile(table, &asked, engine.options())?;
+    let mut compiled = Compiled::new(engine.options(), table, &asked, prefilters, None);
+    compiled.begin(spec.instance_uuids[0], table);
+    let filters = ask_all(engine, table, &asked, &mut compiled, row);
+    let passes =
+        not_considered.is_none() && filters.iter().all(|filter| filter.verdict == FilterOutcome::Passes);
+    let mut verdict = HostVerdict {
+        host: table.host(row).to_owned(),
+        state: table.view(row).status(),
+        not_considered,
+        passes,
+        filters,
+        weight: None,
+        rank: None,
+        candidates: 0,
+        weighers: Vec::new(),
+        weigher_error: None,
+    };
+    place_among_candidates(engine, table, &asked, &mut compiled, row, &mut verdict);
+    Ok(verdict)
+}
+
+fn not_considered(
+    engine: &mut FilterScheduler,
+    table: &HostTable,
+    spec: &RequestSpec,
+    row: Row,
+) -> Option<String> {
+    let refused = engine.whole_fleet.narrow(table, spec).err().map(|failure| failure.to_string());
+    let alive = engine.whole_fleet.alive.get(row.index() / BLOCK).copied().unwrap_or_default();
+    let considered = refused.is_none() && alive & (1 << (row.index() % BLOCK)) != 0;
+    if considered {
+        return None;
+    }
+    let host = table.host(row);
+    let ignored = spec.ignore_hosts.iter().any(|name| table.rows_of_any_case(name).any(|of| of == row));
+    let by = match &spec.target_host {
+        _ if ignored => "it is among the hosts to ignore".to_owned(),
+        Some(target) if target != host => format!("only {target} is asked for"),
+        Some(_) => format!("only its node {} is asked for", spec.target_node.as_deref().unwrap_or("")),
+        None => "it is not among the forced hosts".to_owned(),
+    };
+    Some(by)
+}
+
+fn ask_all(
+    engine: &FilterScheduler,
+    table: &HostTable,
+    asked: &Asked<'_>,
+    compiled: &mut Compiled,
+    row: Row,
+) -> Vec<FilterVerdict> {
+    let context =
+        HostContext { table, asked, group: compiled.group.as_ref(), options: engine.options(), row };
+    let before = compiled.prefilters.terms.iter().map(|(term, _)| ask_term(term, table, row));
+    before.chain(compiled.filters.iter_mut().map(|filter| ask_filter(filter, context))).collect()
+}
+
+/// Weighs the host among all that pass.
+fn place_among_candidates(
+    engine: &mut FilterScheduler,
+    table: &mut HostTable,
+    asked: &Asked<'_>,
+    compiled: &mut Compiled,
+    row: Row,
+    verdict: &mut HostVerdict,
+) {
+    if engine.whole_fleet.narrow(table, asked.spec).is_err() {
+        engine.whole_fleet.alive.fill(0); // no host is considered, so this one would be alone
+    }
+    engine.whole_fleet.alive.resize(table.columns.present.len(), 0);
+    compiled.prefilters.run(table, &mut engine.whole_fleet.alive, 0);
+    engine.whole_fleet.scan(table, compiled);
+    engine.whole_fleet.alive[row.index() / BLOCK] |= 1 << (row.index() % BLOCK);
+    let (hosts, errors) = engine.whole_fleet.value_all(&engine.options, table, asked, compiled);
+    let ranges = &engine.whole_fleet.ranking.ranges;
+    verdict.candidates = hosts as u32;
+    if let Some((_, error)) = errors.into_iter().find(|(of, _)| *of == row) {
+        verdict.weigher_error = Some(error.to_string());
+        return;
+    }
+    let weighing = Weighing { weighers: compiled.weighers.as_deref().unwrap_or_default(), table };
+    let weight = |row: u32| if hosts < 2 { 0.0 } else { weighing.weight(ranges, row) };
+    let own = Weighed { row: row.0, weight: weight(row.0) };
+    // Counted, not sorted: the table is not held for longer than a few placements.
+    let stands_before = |other: &usize| match weight(*other as u32).total_cmp(&own.weight) {
+        Ordering::Equal => *other < row.index(),
+        order => order == Ordering::Greater,
+    };
+    let before = bits(&engine.whole_fleet.alive).filter(stands_before).count();
+    verdict.rank = Some(before as u32 + 1);
+    verdict.weight = Some(own.weight);
+    let mut scored = Vec::new();
+    explanation::ranking(weighing, &[own], ranges, hosts as u32, &mut Refill::new(&mut scored, 1));
+    verdict.weighers = scored.into_iter().flat_map(|scored| scored.weighers).collect();
+}

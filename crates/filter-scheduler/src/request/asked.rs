@@ -1,0 +1,98 @@
+//! A request, read once: the image's properties, NUMA cells, PCI devices and CPU policies that it asks for.
+
+use novella_objects::{MAX_AMOUNT, MAX_INSTANCES, RequestSpec};
+use novella_resources::numa::{self, Limits, Site};
+use novella_resources::{Demand, pci};
+use serde_json::Value;
+
+use crate::nova::image_properties::ImageProperties;
+use crate::request::failure::Failure;
+use crate::request::instance_topology;
+use crate::request::pinning::Pinning;
+use crate::settings::options::SchedulerOptions;
+
+/// What a request asks, read once.
+#[derive(Debug)]
+pub(crate) struct Asked<'r> {
+    pub(crate) spec: &'r RequestSpec,
+    pub(crate) image: ImageProperties,
+    /// Of NUMA cells and PCI devices, by its first instance.
+    pub(crate) wanted: Wanted,
+    /// Of CPUs, where not all are shared.
+    pub(crate) pinning: Pinning,
+}
+
+impl Asked<'_> {
+    /// Whether the request is a check of an instance that is rebuilt where it is: only few rules have a say about it.
+    pub(crate) fn is_rebuild(&self) -> bool {
+        match self.spec.scheduler_hints.get("_nova_check_type") {
+            Some(Value::Array(items)) => items.len() == 1 && items[0] == "rebuild",
+            Some(text) => text == "rebuild",
+            None => false,
+        }
+    }
+}
+
+/// What an instance asks for besides amounts, as the instances of its request before it have left it: Nova writes into
+/// the request where the last one went, and takes it from there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted {
+    /// Its NUMA cells, if it has any.
+    pub(crate) cells: Option<numa::InstanceTopology>,
+    pub(crate) pci_requests: Vec<pci::Request>,
+    pub(crate) network: Option<numa::Network>,
+    /// Whether full cells are preferred.
+    pub(crate) packing: bool,
+}
+
+impl Wanted {
+    /// True if it asks for nothing.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.cells.is_none() && self.pci_requests.is_empty()
+    }
+
+    pub(crate) fn limits(&self, cpu_ratio: f64, ram_ratio: f64) -> Limits<'_> {
+        Limits {
+            cpu_allocation_ratio: cpu_ratio,
+            ram_allocation_ratio: ram_ratio,
+            network: self.network.as_ref(),
+        }
+    }
+
+    pub(crate) fn site<'a>(&self, topology: &'a numa::Topology, pools: &'a [pci::Pool]) -> Site<'a> {
+        Site { topology, pools, packing: self.packing }
+    }
+}
+
+pub(crate) fn read<'r>(options: &SchedulerOptions, spec: &'r RequestSpec) -> Result<Asked<'r>, Failure> {
+    check(spec)?;
+    let image = spec.image.as_ref().map(ImageProperties::read).transpose().map_err(Failure::Image)?;
+    let image = image.unwrap_or_default();
+    let wanted = Wanted {
+        cells: instance_topology::of_request(spec, &image).map_err(Failure::Devices)?,
+        pci_requests: instance_topology::pci_requests(spec, &image).map_err(Failure::Devices)?,
+        network: spec.network_metadata.as_ref().map(instance_topology::network),
+        packing: options.policy.packing_host_numa_cells_allocation_strategy,
+    };
+    Ok(Asked { pinning: Pinning::read(spec, &image).map_err(Failure::Devices)?, spec, image, wanted })
+}
+
+/// Refuses what no fleet could hold, so that every later comparison stays within its lanes.
+pub(crate) fn check(request: &RequestSpec) -> Result<(), Failure> {
+    let demand = Demand::of_flavor(&request.local_flavor());
+    for (what, value) in [
+        ("vcpus", demand.vcpus),
+        ("memory_mb", demand.memory_mb),
+        ("disk with swap, in MiB,", demand.disk_mb),
+    ] {
+        if let Some(value) = value.filter(|value| *value > MAX_AMOUNT) {
+            return Err(Failure::Invalid { what, value, bound: format!("at most {MAX_AMOUNT}") });
+        }
+    }
+    let instances = request.instance_uuids.len();
+    if !(1..=MAX_INSTANCES).contains(&instances) {
+        let bound = format!("from 1 to {MAX_INSTANCES}");
+        return Err(Failure::Invalid { what: "the number of instances", value: instances as u64, bound });
+    }
+    Ok(())
+}

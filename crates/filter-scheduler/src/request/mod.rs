@@ -1,0 +1,9 @@
+//! What is asked, read once from a request, before any host is looked at.
+//!
+//! What always holds: what these modules return follows from the request and the settings alone.
+
+pub(crate) mod asked;
+pub(crate) mod failure;
+pub mod instance_topology;
+pub mod pinning;
+pub mod server_group;

@@ -1,0 +1,31 @@
+//! The server group of a request: what it is called, and who its members are.
+
+use novella_objects::{InstanceGroup, RequestSpec};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// The server group that the instances of a request belong to, by name.
+pub fn name(request: &RequestSpec) -> Option<&str> {
+    let named = request.instance_group.as_ref().map(|group| group.name.as_str());
+    named.filter(|name| !name.is_empty()).or_else(|| match request.scheduler_hints.get("group")? {
+        Value::Array(items) => items.first()?.as_str(),
+        hint => hint.as_str(),
+    })
+}
+
+/// Puts members with their hosts into a group, and the instances that are to become members.
+pub fn join<'h>(
+    group: &mut InstanceGroup,
+    members: impl Iterator<Item = (Uuid, &'h str)>,
+    instances: &[Uuid],
+) {
+    for (uuid, host) in members {
+        group.members.push(uuid);
+        group.hosts.push(host.to_owned());
+    }
+    group.members.extend(instances);
+    group.members.sort_unstable();
+    group.members.dedup();
+    group.hosts.sort_unstable();
+    group.hosts.dedup();
+}

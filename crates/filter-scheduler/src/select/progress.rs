@@ -1,0 +1,222 @@
+//! The state of one placement while its instances take their turns: whose turn it is, the order that the turns before left,
+//! random numbers, and what is told to the caller.
+
+use novella_objects::RequestSpec;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::request::failure::Failure;
+use crate::select::answer::{Selected, Terms};
+use crate::select::explanation::{self, Refill};
+use crate::select::history::History;
+use crate::select::ranking::Weighed;
+use crate::select::shape::Shape;
+use crate::settings::options::{OnFilterError, SchedulerOptions};
+use crate::table::block::{BLOCK, Row};
+use crate::table::host_table::HostTable;
+use crate::weighers::weigher::Weighing;
+
+/// See the module's text.
+pub(super) struct Progress<'a> {
+    options: &'a SchedulerOptions,
+    history: &'a mut History,
+    /// Present if the settings ask for a random choice.
+    rng: Option<ChaCha8Rng>,
+    /// How many alternates the caller wants.
+    alternates: usize,
+    unexplained: bool,
+    instances: usize,
+    /// The place in the request of the instance whose turn it is.
+    index: usize,
+}
+
+impl<'a> Progress<'a> {
+    /// Before the first turn.
+    pub(super) fn new(
+        options: &'a SchedulerOptions,
+        history: &'a mut History,
+        terms: &Terms,
+        table: &HostTable,
+        instances: usize,
+    ) -> Self {
+        history.reset(table.columns.exact.len());
+        let random = options.host_subset_size > 1 || options.shuffle_best_same_weighed_hosts;
+        Self {
+            options,
+            history,
+            rng: random.then(|| ChaCha8Rng::seed_from_u64(terms.seed)),
+            alternates: terms.alternates.unwrap_or(options.max_attempts - 1) as usize,
+            unexplained: terms.unexplained,
+            instances,
+            index: 0,
+        }
+    }
+
+    /// Begins the turn of the instance at `index`.
+    pub(super) fn begin(&mut self, index: usize) {
+        self.index = index;
+    }
+
+    fn is_last(&self) -> bool {
+        self.index + 1 == self.instances
+    }
+
+    /// Tells what the filters did, if nothing later can tell it better, and which hosts they could not decide about.
+    pub(super) fn tell_filters(
+        &self,
+        table: &HostTable,
+        shape: &mut Shape,
+        selected: &mut Selected,
+    ) -> Result<(), Failure> {
+        let index = self.index;
+        let mut error = None;
+        for (filter, tally) in shape.compiled.filters.iter().zip(&mut shape.scan.tallies) {
+            let Some(first) = tally.first_error.take_if(|_| filter.runs(index)) else { continue };
+            if self.options.on_filter_error == OnFilterError::FailRequest {
+                error = Some(Failure::Filter(first));
+                break;
+            }
+            selected.filter_errors.push((tally.errors, first));
+        }
+        // Where nothing is left before the filters, none of them runs.
+        let prefilters = &shape.compiled.prefilters;
+        let unasked = prefilters.ran(index).last().is_some_and(|(_, tally)| tally.hosts_out == 0);
+        // Until the weighers are compiled, one of them may end it here.
+        let may_end = shape.compiled.weighers.is_none() || shape.scan.hosts == 0;
+        let final_word = self.is_last() || may_end || error.is_some();
+        if final_word && !self.unexplained {
+            let ran = shape.compiled.filters.iter().zip(&shape.scan.tallies);
+            let ran = ran.filter(|(filter, _)| filter.runs(index));
+            let told = &mut Refill::new(&mut selected.explanation.filters, shape.compiled.filters.len());
+            explanation::terms(table, prefilters, index, told);
+            if !unasked {
+                explanation::filters(table, ran, told);
+            }
+        }
+        error.map_or(Ok(()), Err)
+    }
+
+    /// Compiles the weighers if need be. Hosts that one of them cannot value fail the request, or are told and left out.
+    pub(super) fn compile_weighers(
+        &self,
+        table: &mut HostTable,
+        spec: &RequestSpec,
+        shape: &mut Shape,
+        selected: &mut Selected,
+    ) -> Result<(), Failure> {
+        let mut errors = shape.compile_weighers(table, spec, self.options);
+        if !errors.is_empty() {
+            let count = errors.len() as u32;
+            let first = errors.swap_remove(0).1;
+            if self.options.on_filter_error == OnFilterError::FailRequest {
+                return Err(Failure::Weigher(first));
+            }
+            selected.weigher_errors.push((count, first));
+        }
+        Ok(())
+    }
+
+    /// What is said when no candidate is left.
+    pub(super) fn no_valid_host(&self, shape: &Shape) -> Failure {
+        // Before the first instance, nothing left is what Nova has no words for: the service that it asked returned
+        // nothing.
+        let mut before = shape.compiled.prefilters.ran(self.index);
+        let nothing = self.index == 0 && before.any(|(_, tally)| tally.hosts_out == 0);
+        let reason = if nothing { "" } else { "There are not enough hosts available." }.to_owned();
+        Failure::NoValidHost { reason, placeable: self.index as u32 }
+    }
+
+    /// Weighs the candidates and returns the host that is picked: the best, or one of the best at random. Tells how the
+    /// best were weighed if this is the last instance.
+    pub(super) fn pick(&mut self, table: &HostTable, shape: &mut Shape, selected: &mut Selected) -> Weighed {
+        let last = self.is_last();
+        let runners_up = if last { self.options.runners_up } else { 0 };
+        let alternates = if self.instances == 1 { self.alternates } else { 0 };
+        shape.measure(table, self.options);
+        self.rank(table, shape, runners_up.max(alternates));
+        let ranking = &shape.ranking;
+        if last && !self.unexplained {
+            let best = &ranking.best[..ranking.best.len().min(1 + runners_up)];
+            let scored = &mut Refill::new(&mut selected.explanation.ranking, best.len());
+            explanation::ranking(shape.weighing(table), best, &ranking.ranges, shape.scan.hosts, scored);
+        }
+        let picked = ranking.best[0];
+        if !last || (self.instances > 1 && self.alternates > 0) {
+            self.remember(shape);
+        }
+        picked
+    }
+
+    /// Puts the chosen host and at least `others` next best ones into the ranking, in order.
+    fn rank(&mut self, table: &HostTable, shape: &mut Shape, others: usize) {
+        let Self { options, history, rng, .. } = self;
+        let Shape { scan, ranking, compiled, .. } = shape;
+        if scan.hosts == 1 {
+            ranking.best.clear();
+            ranking.best.extend(scan.only().map(|row| Weighed { row, weight: 0.0 }));
+            return;
+        }
+        let shuffle = options.shuffle_best_same_weighed_hosts;
+        let keep = if shuffle { scan.hosts as usize } else { (1 + others).max(options.host_subset_size) };
+        let weighers = compiled.weighers.as_deref().unwrap_or_default();
+        ranking.rank(Weighing { weighers, table }, &scan.alive, history, keep);
+        let Some(rng) = rng else { return };
+        let best = &mut ranking.best;
+        if shuffle {
+            let top = best[0].weight;
+            let equals = best.partition_point(|host| host.weight == top);
+            best[..equals].shuffle(rng);
+        }
+        let chosen = rng.random_range(0..options.host_subset_size.min(best.len()));
+        best[..=chosen].rotate_right(1);
+    }
+
+    /// Lets the next turn know the order that this one left.
+    fn remember(&mut self, shape: &Shape) {
+        let ranking = &shape.ranking;
+        if self.options.shuffle_best_same_weighed_hosts {
+            self.history.restart(ranking.best.iter().map(|host| host.row)); // all candidates are in `best`
+        } else {
+            self.history.round(&ranking.ranges, ranking.best[0].row);
+        }
+    }
+
+    /// Finds the next best hosts. After several instances the fleet is weighed once more, as the last one left it.
+    pub(super) fn find_alternates(
+        &mut self,
+        table: &mut HostTable,
+        spec: &RequestSpec,
+        shape: &mut Shape,
+        selected: &mut Selected,
+    ) {
+        let instances = selected.picks.len();
+        if self.alternates == 0 {
+            return;
+        }
+        let mut wanted = self.alternates;
+        if instances > 1 {
+            shape.again(table, selected.picks[instances - 1].row, instances - 1);
+            shape.compile_weighers(table, spec, self.options);
+            if shape.scan.hosts == 0 {
+                return;
+            }
+            shape.measure(table, self.options);
+            if self.rng.is_none() && shape.scan.hosts > 1 {
+                // Picked hosts count for the ranges and are no alternates. Their blocks have changed, so that the next
+                // request finds them again.
+                for pick in &selected.picks {
+                    shape.scan.alive[pick.row.index() / BLOCK] &= !(1 << (pick.row.index() % BLOCK));
+                }
+                wanted -= 1;
+            } else {
+                wanted += instances;
+            }
+            self.rank(table, shape, wanted);
+        }
+        let picks = &selected.picks;
+        let others = shape.ranking.best.iter().map(|host| Row(host.row));
+        let others = others.filter(|row| !picks.iter().any(|pick| pick.row == *row));
+        selected.alternates.extend(others.take(self.alternates));
+    }
+}

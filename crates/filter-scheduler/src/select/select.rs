@@ -1,0 +1,129 @@
+//! The algorithm: filter, weigh, pick, consume, once per instance.
+//!
+//! Each instance of a request starts from the hosts that passed for the one before, sees what that one consumed, and
+//! takes the best. All or nothing: if one finds no host, everything is given back.
+//!
+//! What always holds: same table, request, terms and options, same answer, whatever was asked before; after a failure or a
+//! dry run the table is as it was; every host is looked at, or was and has not changed since, or is proven irrelevant.
+//!
+//! Left out: who asked, repeated requests, how long a reservation holds.
+
+use novella_objects::RequestSpec;
+use novella_resources::Charges;
+
+use crate::request::failure::Failure;
+use crate::request::pinning::charges;
+use crate::select::answer::{Pick, Selected, Terms};
+use crate::select::explanation;
+use crate::select::history::History;
+use crate::select::progress::Progress;
+use crate::select::shapes::Shapes;
+use crate::select::whole_fleet::WholeFleet;
+use crate::settings::options::{BadOptions, SchedulerOptions};
+use crate::table::block::Row;
+use crate::table::host_table::HostTable;
+
+/// Finds places for instances; see the module's text.
+#[derive(Debug)]
+pub struct FilterScheduler {
+    pub(crate) options: SchedulerOptions,
+    /// What was worked out for earlier requests.
+    shapes: Shapes,
+    history: History,
+    /// The working memory of questions.
+    pub(crate) whole_fleet: WholeFleet,
+}
+
+impl FilterScheduler {
+    /// A scheduler with these settings.
+    pub fn new(options: SchedulerOptions) -> Result<Self, BadOptions> {
+        options.check()?;
+        let (shapes, history) = (Shapes::default(), History::default());
+        Ok(Self { options, shapes, history, whole_fleet: WholeFleet::default() })
+    }
+
+    /// The settings.
+    pub fn options(&self) -> &SchedulerOptions {
+        &self.options
+    }
+
+    /// Places the instances of a request, one after another.
+    fn place(
+        &mut self,
+        table: &mut HostTable,
+        spec: &RequestSpec,
+        terms: &Terms,
+        selected: &mut Selected,
+    ) -> Result<(), Failure> {
+        let Self { options, shapes, history, .. } = self;
+        let shape =
+            shapes.compiled(options, table, spec).inspect_err(|_| selected.explanation.filters.clear())?;
+        let charges = Charges::new(&spec.local_flavor(), shape.compiled.pinned.as_ref());
+        let mut progress = Progress::new(options, history, terms, table, spec.instance_uuids.len());
+
+        for (index, &instance) in spec.instance_uuids.iter().enumerate() {
+            progress.begin(index);
+
+            // Filter: the first instance looks at all that changed since the last request of this shape, each later one
+            // at what the one before it changed.
+            shape.filter(table, instance, index, selected.picks.last().map(|pick| pick.row));
+            progress.tell_filters(table, shape, selected)?;
+
+            // Weigh: the weighers are compiled for the candidates, and leave out hosts that they cannot value.
+            progress.compile_weighers(table, spec, shape, selected)?;
+            if shape.scan.hosts == 0 {
+                return Err(progress.no_valid_host(shape));
+            }
+
+            // Pick: the best candidate, or one of the best at random.
+            let best = progress.pick(table, shape, selected);
+            let limits = shape.compiled.limits(table, Row(best.row));
+            let mut pick = Pick { row: Row(best.row), weight: best.weight, limits, took_devices: false };
+
+            // Consume: the next instance and the next request see the host with this instance on it.
+            table.charge(pick.row, &charges);
+            shape.compiled.take_devices(table, instance, &mut pick);
+            shape.compiled.placed(instance, pick.row);
+            selected.picks.push(pick);
+        }
+        progress.find_alternates(table, spec, shape, selected);
+        Ok(())
+    }
+
+    /// Chooses a host for each instance of `request` and consumes it in the table, unless `terms` ask for a dry run.
+    pub fn select(&mut self, table: &mut HostTable, request: &RequestSpec, terms: &Terms) -> Selected {
+        let mut selected = Selected::default();
+        self.select_into(table, request, terms, &mut selected);
+        selected
+    }
+
+    /// Does what [`Self::select`] does, in the memory of an earlier answer, which is overwritten.
+    pub fn select_into(
+        &mut self,
+        table: &mut HostTable,
+        request: &RequestSpec,
+        terms: &Terms,
+        selected: &mut Selected,
+    ) {
+        selected.start(explanation::of_fleet(table));
+        let failure = self.place(table, request, terms, selected).err();
+        if failure.is_some() || terms.dry_run {
+            give_back(table, request, &selected.picks);
+        }
+        selected.finish(failure, terms.unexplained);
+    }
+}
+
+/// Gives back all that was consumed for the first instances of a request, the last one first.
+pub(crate) fn give_back(table: &mut HostTable, request: &RequestSpec, picks: &[Pick]) {
+    if picks.is_empty() {
+        return;
+    }
+    let charges = charges(request);
+    for (pick, uuid) in picks.iter().zip(&request.instance_uuids).rev() {
+        table.discharge(pick.row, &charges);
+        if pick.took_devices {
+            table.give_back_devices(pick.row, *uuid);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Filters and weighers go by the class names that Nova gives them.
+
+/// A name that no filter or no weigher has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {what} {name:?}; known are {known}")]
+pub struct UnknownName {
+    /// `filter` or `weigher`.
+    pub(super) what: &'static str,
+    /// The name as it was given.
+    pub(super) name: String,
+    /// All names that there are, separated by commas.
+    pub(super) known: String,
+}
+
+macro_rules! named {
+    ($type:ty, $what:literal) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = UnknownName;
+
+            fn from_str(name: &str) -> Result<Self, UnknownName> {
+                Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| UnknownName {
+                    what: $what,
+                    name: name.to_owned(),
+                    known: Self::ALL.map(Self::name).join(", "),
+                })
+            }
+        }
+    };
+}
+
+pub(super) use named;

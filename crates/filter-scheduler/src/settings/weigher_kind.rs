@@ -1,0 +1,163 @@
+//! The weighers, by Nova's class names, with their multipliers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use novella_resources::MB_PER_GB;
+
+use crate::settings::named::{UnknownName, named};
+
+/// A weigher, by Nova's class name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WeigherKind {
+    /// Free memory.
+    Ram,
+    /// Free CPUs, overcommit included.
+    Cpu,
+    /// Free disk.
+    Disk,
+    /// Instances that build, resize, ...
+    IoOps,
+    /// The hypervisor's version.
+    HypervisorVersion,
+    /// Instances on the host.
+    NumInstances,
+    /// The fewer PCI devices, the better.
+    Pci,
+    /// Members of the group on the host.
+    SoftAffinity,
+    /// The same, the fewer the better.
+    SoftAntiAffinity,
+    /// Builds that failed in a row; its multiplier counts against the host.
+    BuildFailure,
+    /// Whether the host is in the cell that an instance is moved in.
+    CrossCell,
+    /// Metrics that the host reports.
+    Metrics,
+    /// Instances of images with equal properties.
+    ImageProperties,
+}
+
+impl WeigherKind {
+    /// All there are.
+    pub const ALL: [Self; 13] = [
+        Self::Ram,
+        Self::Cpu,
+        Self::Disk,
+        Self::IoOps,
+        Self::HypervisorVersion,
+        Self::NumInstances,
+        Self::Pci,
+        Self::SoftAffinity,
+        Self::SoftAntiAffinity,
+        Self::BuildFailure,
+        Self::CrossCell,
+        Self::Metrics,
+        Self::ImageProperties,
+    ];
+
+    /// Those that weigh unless configured otherwise, in their order.
+    pub const DEFAULT: [Self; 3] = [Self::Ram, Self::Cpu, Self::Disk];
+
+    /// Nova weighs with all of them, in the order in which its files happen to be listed: this one where the decisions
+    /// in `tests/oracle` were recorded.
+    pub const NOVA: [Self; 13] = [
+        Self::CrossCell,
+        Self::NumInstances,
+        Self::Metrics,
+        Self::Cpu,
+        Self::BuildFailure,
+        Self::SoftAffinity,
+        Self::SoftAntiAffinity,
+        Self::Ram,
+        Self::Disk,
+        Self::Pci,
+        Self::ImageProperties,
+        Self::IoOps,
+        Self::HypervisorVersion,
+    ];
+
+    /// Nova's class name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ram => "RAMWeigher",
+            Self::Cpu => "CPUWeigher",
+            Self::Disk => "DiskWeigher",
+            Self::IoOps => "IoOpsWeigher",
+            Self::HypervisorVersion => "HypervisorVersionWeigher",
+            Self::NumInstances => "NumInstancesWeigher",
+            Self::Pci => "PCIWeigher",
+            Self::SoftAffinity => "ServerGroupSoftAffinityWeigher",
+            Self::SoftAntiAffinity => "ServerGroupSoftAntiAffinityWeigher",
+            Self::BuildFailure => "BuildFailureWeigher",
+            Self::CrossCell => "CrossCellWeigher",
+            Self::Metrics => "MetricsWeigher",
+            Self::ImageProperties => "ImagePropertiesWeigher",
+        }
+    }
+
+    /// Nova's default multiplier.
+    pub fn default_multiplier(self) -> f64 {
+        match self {
+            Self::Ram => 1.0,
+            Self::Cpu => 1.0,
+            Self::Disk => 1.0,
+            Self::IoOps => -1.0,
+            Self::HypervisorVersion => 1.0,
+            Self::NumInstances => 0.0,
+            Self::Pci => 1.0,
+            Self::SoftAffinity => 1.0,
+            Self::SoftAntiAffinity => 1.0,
+            Self::BuildFailure => 1_000_000.0,
+            Self::CrossCell => 1_000_000.0,
+            Self::Metrics => 1.0,
+            Self::ImageProperties => 0.0,
+        }
+    }
+
+    /// Nova's option, and the key of aggregates' metadata that overrides it.
+    pub fn multiplier_key(self) -> &'static str {
+        match self {
+            Self::Ram => "ram_weight_multiplier",
+            Self::Cpu => "cpu_weight_multiplier",
+            Self::Disk => "disk_weight_multiplier",
+            Self::IoOps => "io_ops_weight_multiplier",
+            Self::HypervisorVersion => "hypervisor_version_weight_multiplier",
+            Self::NumInstances => "num_instances_weight_multiplier",
+            Self::Pci => "pci_weight_multiplier",
+            Self::SoftAffinity => "soft_affinity_weight_multiplier",
+            Self::SoftAntiAffinity => "soft_anti_affinity_weight_multiplier",
+            Self::BuildFailure => "build_failure_weight_multiplier",
+            Self::CrossCell => "cross_cell_move_weight_multiplier",
+            Self::Metrics => "metrics_weight_multiplier",
+            Self::ImageProperties => "image_props_weight_multiplier",
+        }
+    }
+
+    /// Whether its configured multiplier may not be negative.
+    pub fn never_negative(self) -> bool {
+        matches!(self, Self::Pci | Self::SoftAffinity | Self::SoftAntiAffinity)
+    }
+
+    /// Nova's `minval`: smaller raw values count as this one, which is always the range's lower bound.
+    pub(crate) fn minval(self) -> Option<f64> {
+        matches!(self, Self::Ram | Self::Cpu | Self::Disk | Self::IoOps).then_some(0.0)
+    }
+
+    /// A raw value, raised to [`Self::minval`].
+    pub(crate) fn clamp(self, raw: f64) -> f64 {
+        self.minval().map_or(raw, |minval| if raw > minval { raw } else { minval })
+    }
+
+    /// From the column's unit to that of Nova's raw value. A power of two, so no normalised bit depends on it.
+    pub(crate) fn unit(self) -> f64 {
+        if self == Self::Disk { MB_PER_GB as f64 } else { 1.0 }
+    }
+
+    /// What a configured multiplier is multiplied by.
+    pub(crate) fn sign(self) -> f64 {
+        if self == Self::BuildFailure { -1.0 } else { 1.0 }
+    }
+}
+
+named!(WeigherKind, "weigher");

@@ -1,0 +1,146 @@
+//! Hosts as Placement's resource providers: their traits, and what they have of further resource classes.
+
+use std::sync::Arc;
+
+use novella_objects::Inventory;
+use novella_resources::{Allocation, Charges, PCPU};
+use uuid::Uuid;
+
+use crate::request::asked::Wanted;
+use crate::table::block::{BLOCK, Row};
+use crate::table::devices::{DeviceUsage, Devices};
+use crate::table::host_table::HostTable;
+use crate::table::inventories::ClassUsage;
+use crate::table::traits::TraitSnapshot;
+
+impl HostTable {
+    /// Replaces the host's traits.
+    pub fn set_traits<'t>(&mut self, row: Row, traits: impl Iterator<Item = &'t str> + Clone) {
+        self.stamps.touch(row);
+        self.traits.set(row.index(), traits);
+    }
+
+    /// The host's traits, in the order of its report.
+    pub fn traits(&self, row: Row) -> impl Iterator<Item = &str> {
+        self.traits.of(row.index())
+    }
+
+    /// A copy of all hosts' traits, for readers of the whole fleet.
+    pub fn traits_snapshot(&self) -> TraitSnapshot {
+        self.traits.snapshot()
+    }
+
+    /// Replaces what the host reports of further resource classes: inventories, and how much of each is used. What is
+    /// consumed on top stays. An inventory of `PCPU` says that the host's VCPUs are those that are left to share.
+    pub fn set_inventories<'t>(
+        &mut self,
+        row: Row,
+        reported: impl Iterator<Item = (&'t str, Inventory, u64)>,
+    ) {
+        self.stamps.touch(row);
+        self.inventories.set(row.index(), reported);
+        let pcpus = self.inventories.held(row.index(), PCPU);
+        self.set_has_pcpus(row, pcpus.is_some_and(|held| held.inventory.is_some()));
+    }
+
+    /// Whether the host has an inventory of `PCPU`: pinned CPUs are asked and taken of that then, and not of its VCPUs.
+    pub fn has_pcpus(&self, row: Row) -> bool {
+        self.columns.exact[row.index()].has_pcpus
+    }
+
+    fn set_has_pcpus(&mut self, row: Row, has_pcpus: bool) {
+        let columns = &mut self.columns;
+        if columns.exact[row.index()].has_pcpus != has_pcpus {
+            let (word, bit) = (&mut columns.has_pcpus[row.index() / BLOCK], 1 << (row.index() % BLOCK));
+            *word = if has_pcpus { *word | bit } else { *word & !bit };
+            columns.exact[row.index()].has_pcpus = has_pcpus;
+            columns.derive(row.index());
+        }
+    }
+
+    /// What the host has of further resource classes, and what is used of it.
+    pub fn inventories(&self, row: Row) -> impl Iterator<Item = ClassUsage<'_>> {
+        self.inventories.of(row.index())
+    }
+
+    /// Takes all that an instance takes on top of what the host reported, there or not; see [`Self::consume`].
+    pub fn allocate(&mut self, row: Row, allocation: &Allocation) {
+        self.consume(row, &allocation.amounts);
+        self.inventories.consume(row.index(), &allocation.resources);
+    }
+
+    /// Takes of a host what it is charged; see [`Self::allocate`].
+    pub fn charge(&mut self, row: Row, charges: &Charges) {
+        self.allocate(row, charges.on(|| self.has_pcpus(row)));
+    }
+
+    /// Undoes [`Self::charge`], the host's inventories being the same as then.
+    pub fn discharge(&mut self, row: Row, charges: &Charges) {
+        self.deallocate(row, charges.on(|| self.has_pcpus(row)));
+    }
+
+    /// Gives back what [`Self::allocate`] took.
+    pub fn deallocate(&mut self, row: Row, allocation: &Allocation) {
+        self.give_back(row, &allocation.amounts);
+        self.inventories.give_back(row.index(), &allocation.resources);
+    }
+
+    /// Replaces what the host reports of NUMA cells and PCI devices. What placements took of them stays taken.
+    pub fn set_devices(&mut self, row: Row, devices: &Devices) {
+        self.devices.report(row.index(), devices);
+        self.devices_changed(row);
+    }
+
+    /// What the host has left of NUMA cells and PCI devices.
+    pub fn devices(&self, row: Row) -> Option<&Devices> {
+        self.shared_devices(row).map(|devices| &**devices)
+    }
+
+    /// The same, to be kept: a copy costs nothing.
+    pub fn shared_devices(&self, row: Row) -> Option<&Arc<Devices>> {
+        self.devices.at(row.index()).map(|(devices, _)| devices)
+    }
+
+    /// What was taken for an instance, if anything; the latest if it was more than once.
+    pub fn taken_devices(&self, row: Row, instance: Uuid) -> Option<&DeviceUsage> {
+        let taken = self.devices.taken.get(&row.0)?;
+        taken.entries.iter().rfind(|entry| entry.instance == instance).map(|entry| &entry.usage)
+    }
+
+    /// Takes for an instance what another table gave it.
+    pub fn put_taken_devices(&mut self, row: Row, instance: Uuid, usage: &DeviceUsage) {
+        self.devices.put_taken(row.index(), instance, usage.clone());
+        self.columns.exact[row.index()].not_building += u32::from(usage.failed);
+        self.devices_changed(row);
+    }
+
+    /// Takes what an instance wants, with limits (ratios of CPU and memory) where NUMATopologyFilter decided. True if
+    /// there is something to be given back.
+    pub(crate) fn take_devices(
+        &mut self,
+        row: Row,
+        instance: Uuid,
+        wanted: &mut Wanted,
+        limits: Option<(f64, f64)>,
+    ) -> bool {
+        let Some(failed) = self.devices.take(row.index(), instance, wanted, limits) else { return false };
+        self.columns.exact[row.index()].not_building += u32::from(failed);
+        self.devices_changed(row);
+        true
+    }
+
+    /// Gives back what [`Self::take_devices`] took for an instance, if anything; the latest if it did so more than once.
+    pub fn give_back_devices(&mut self, row: Row, instance: Uuid) {
+        if let Some(failed) = self.devices.give_back(row.index(), instance) {
+            self.columns.exact[row.index()].not_building -= u32::from(failed);
+            self.devices_changed(row);
+        }
+    }
+
+    fn devices_changed(&mut self, row: Row) {
+        let count = self.devices.at(row.index()).map_or(0, |(devices, _)| devices.count());
+        self.columns.exact[row.index()].pci_devices = count;
+        self.columns.derive(row.index());
+        self.stamps.touch(row);
+    }
+}

@@ -1,0 +1,162 @@
+//! Values as small numbers, counted.
+//!
+//! A column holds a symbol where hosts have a text or a JSON value, so that equal values are compared and evaluated
+//! once. Each row that holds a symbol owns one reference; the last one frees value and symbol, so that hosts whose values
+//! keep changing do not grow the dictionary.
+
+use std::hash::{BuildHasher, Hash};
+
+use hashbrown::{DefaultHashBuilder, Equivalent, HashTable};
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Dictionary<V> {
+    slots: Vec<Option<Slot<V>>>,
+    free: Vec<u32>,
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// Counts the times that a symbol began or ceased to stand for a value.
+    pub(crate) changes: u64,
+}
+
+#[derive(Debug)]
+struct Slot<V> {
+    value: V,
+    references: u32,
+    serial: u64,
+}
+
+impl<V> Default for Dictionary<V> {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            changes: 0,
+        }
+    }
+}
+
+impl<V: Hash> Dictionary<V> {
+    /// The symbol of an equal value, with one more reference, or a new one.
+    pub fn acquire<Q>(&mut self, value: &Q) -> u32
+    where
+        Q: ?Sized + Hash + Equivalent<V>,
+        V: for<'q> From<&'q Q>,
+    {
+        let hash = self.hasher.hash_one(value);
+        let equal = |&at: &u32| self.slots[at as usize].as_ref().is_some_and(|s| value.equivalent(&s.value));
+        if let Some(&symbol) = self.index.find(hash, equal) {
+            if let Some(slot) = &mut self.slots[symbol as usize] {
+                slot.references += 1;
+            }
+            return symbol;
+        }
+        self.changes += 1;
+        let slot = Some(Slot { value: V::from(value), references: 1, serial: self.changes });
+        let symbol = match self.free.pop() {
+            Some(symbol) => {
+                self.slots[symbol as usize] = slot;
+                symbol
+            }
+            None => {
+                self.slots.push(slot);
+                u32::try_from(self.slots.len() - 1).expect("2^32 distinct values exceed any memory")
+            }
+        };
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hash, symbol, |&at| {
+            slots[at as usize].as_ref().map_or(0, |slot| hasher.hash_one(&slot.value))
+        });
+        symbol
+    }
+
+    /// One more reference to a symbol that somebody holds.
+    pub fn share(&mut self, symbol: u32) {
+        self.slots[symbol as usize].as_mut().expect("a held symbol has a value").references += 1;
+    }
+
+    /// Drops one reference; true if it was the last.
+    pub fn release(&mut self, symbol: u32) -> bool {
+        let slot = self.slots[symbol as usize].as_mut().expect("a held symbol has a value");
+        slot.references -= 1;
+        if slot.references > 0 {
+            return false;
+        }
+        self.changes += 1;
+        let hash = self.hasher.hash_one(&slot.value);
+        if let Ok(entry) = self.index.find_entry(hash, |&at| at == symbol) {
+            entry.remove();
+        }
+        self.slots[symbol as usize] = None;
+        self.free.push(symbol);
+        true
+    }
+
+    /// The symbol of a value, if any row holds it.
+    pub fn find<Q>(&self, value: &Q) -> Option<u32>
+    where
+        Q: ?Sized + Hash + Equivalent<V>,
+    {
+        let equal = |&at: &u32| self.slots[at as usize].as_ref().is_some_and(|s| value.equivalent(&s.value));
+        self.index.find(self.hasher.hash_one(value), equal).copied()
+    }
+
+    /// The value of a symbol that somebody holds.
+    pub fn get(&self, symbol: u32) -> &V {
+        &self.slots[symbol as usize].as_ref().expect("a held symbol has a value").value
+    }
+
+    /// A number that stands for the value of a symbol, and is never given to another value.
+    pub fn serial(&self, symbol: u32) -> u64 {
+        self.slots[symbol as usize].as_ref().expect("a held symbol has a value").serial
+    }
+
+    /// One more than the largest symbol ever given.
+    pub fn symbols(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// All values by symbol, with gaps.
+    pub fn iter(&self) -> impl Iterator<Item = Option<&V>> {
+        self.slots.iter().map(|slot| slot.as_ref().map(|slot| &slot.value))
+    }
+
+    /// All values, each at its symbol.
+    pub fn values_by_symbol(&self) -> Vec<Option<V>>
+    where
+        V: Clone,
+    {
+        self.slots.iter().map(|slot| slot.as_ref().map(|slot| slot.value.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_values_share_a_symbol_and_the_last_reference_frees_it() {
+        let mut d = Dictionary::<Box<str>>::default();
+        let (a, b) = (d.acquire("a"), d.acquire("b"));
+        assert_eq!(d.acquire("a"), a);
+        d.release(a);
+        assert_eq!(d.find("a"), Some(a));
+        d.release(a);
+        assert_eq!(d.find("a"), None);
+        assert_eq!(d.acquire("c"), a, "the freed symbol is used again");
+        assert_eq!((&**d.get(a), &**d.get(b)), ("c", "b"));
+    }
+
+    #[test]
+    fn values_that_keep_changing_take_no_more_room() {
+        let mut d = Dictionary::<Box<str>>::default();
+        let mut held = d.acquire("0");
+        for i in 1..1000 {
+            d.release(held);
+            held = d.acquire(i.to_string().as_str());
+        }
+        assert!(d.symbols() <= 2);
+    }
+}

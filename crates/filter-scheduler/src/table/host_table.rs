@@ -1,0 +1,495 @@
+//! The fleet as columns: what every filter and weigher reads.
+//!
+//! One row per host. What a placement scans is kept as one array per quantity (how much still fits, the weighers' raw
+//! values, the zone's symbol), already derived, so that a filter is a comparison of an array with a constant and a
+//! weigher is a product of an array with a constant. What is only read for single rows (names, exact amounts) lies
+//! beside it, row by row.
+//!
+//! What always holds:
+//! - The derived columns of a row follow from its reported resources and what is consumed on top, after every call.
+//! - `used = reported used + consumed`. A report ([`HostTable::set_resources`]) replaces the reported part only.
+//! - Fleet order is row order. A new host takes the lowest free row, so a fleet that only grows is in insertion order.
+//! - Every change of a row stamps its block ([`Stamps`]): what was worked out about other blocks still holds.
+//! - Columns are padded to whole blocks of 64 rows; a row without a host fails every test by its `present` bit.
+//!
+//! Left out: when a host reports, who it is, how long reservations hold. That is the host manager's.
+
+use std::sync::Arc;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use novella_objects::{Capabilities, HostState as Status};
+use novella_resources::Amounts;
+
+use crate::nova::image_properties::BadImage;
+use crate::table::aggregates::{Aggregate, Aggregates};
+use crate::table::amounts::{Exact, Resources, Unusable};
+use crate::table::bitmap::bits;
+use crate::table::block::{BLOCK, Row, grow_to, lane};
+use crate::table::capabilities::CapabilityColumns;
+use crate::table::columns::{RawColumn, RoomColumn};
+use crate::table::devices::DeviceTable;
+use crate::table::dictionary::Dictionary;
+use crate::table::instances::{Instance, InstanceKind, Instances};
+use crate::table::inventories::InventoryColumns;
+use crate::table::names::{Names, folded_hash, name_at, same_folded};
+use crate::table::traits::TraitColumns;
+use crate::table::view::{HostState, Snapshot};
+
+/// The zone symbol of a host that names none.
+pub(crate) const NO_ZONE: u32 = u32::MAX;
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub struct HostTable {
+    pub(crate) columns: Columns,
+    names: Arc<Vec<Option<Names>>>,
+    by_name: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    pub(crate) zones: Dictionary<Box<str>>,
+    pub(crate) capabilities: CapabilityColumns,
+    pub(crate) aggregates: Aggregates,
+    pub(crate) instances: Instances,
+    pub(crate) cells: Cells,
+    pub(crate) traits: TraitColumns,
+    pub(crate) inventories: InventoryColumns,
+    pub(crate) devices: DeviceTable,
+    pub(crate) stamps: Stamps,
+}
+
+/// When what changed. A revision is a number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Stamps {
+    /// Tells this table from any other.
+    pub(crate) table: Arc<()>,
+    /// Of the newest change.
+    pub(crate) revision: u64,
+    /// By block: the revision that last changed one of its rows.
+    pub(crate) blocks: Vec<u64>,
+    /// By block: the same for all but amounts, which change with every placement.
+    pub(crate) described: Vec<u64>,
+    /// The revision that last added, removed or renamed a host.
+    pub(crate) names: u64,
+    /// The revision that last put an instance on a host or took one away.
+    pub(crate) instances: u64,
+}
+
+impl Stamps {
+    /// Something of a row has changed, or is about to.
+    pub(crate) fn touch(&mut self, row: Row) {
+        self.touch_amounts(row);
+        self.described[row.index() / BLOCK] = self.revision;
+    }
+
+    /// Nothing but amounts of a row has changed.
+    fn touch_amounts(&mut self, row: Row) {
+        self.revision += 1;
+        self.blocks[row.index() / BLOCK] = self.revision;
+    }
+
+    fn name(&mut self, row: Row) {
+        self.touch(row);
+        self.names = self.revision;
+    }
+
+    fn instance(&mut self, row: Row) {
+        self.touch(row);
+        self.instances = self.revision;
+    }
+}
+
+/// The cell of each host, where somebody told.
+#[derive(Debug, Default)]
+pub(crate) struct Cells {
+    names: Dictionary<Box<str>>,
+    /// By row; as long as the last row that was told of.
+    rows: Vec<Option<u32>>,
+}
+
+impl Cells {
+    fn set(&mut self, row: usize, cell: Option<&str>) {
+        if self.rows.len() <= row {
+            if cell.is_none() {
+                return;
+            }
+            self.rows.resize(row + 1, None);
+        }
+        let cell = cell.map(|cell| self.names.acquire(cell));
+        if let Some(before) = std::mem::replace(&mut self.rows[row], cell) {
+            self.names.release(before);
+        }
+    }
+
+    pub(crate) fn get(&self, row: usize) -> Option<&str> {
+        self.rows.get(row).copied().flatten().map(|cell| &**self.names.get(cell))
+    }
+}
+
+/// The arrays that are scanned, and the exact amounts behind them. All have the same, padded, length.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Columns {
+    /// Largest number of CPUs that still fits; see [`Room`].
+    pub(crate) room_vcpus: RoomColumn,
+    /// The same for MiB of memory.
+    pub(crate) room_memory_mb: RoomColumn,
+    /// The same for MiB of disk.
+    pub(crate) room_disk_mb: RoomColumn,
+    /// RAMWeigher's raw value, MiB.
+    pub(crate) free_memory_mb: RawColumn,
+    /// CPUWeigher's raw value.
+    pub(crate) free_vcpus: RawColumn,
+    /// DiskWeigher's raw value in GiB; Nova's is 1024 times this, which changes no normalised bit.
+    pub(crate) free_disk_gb: RawColumn,
+    /// NumInstancesWeigher's.
+    pub(crate) num_instances: RawColumn,
+    /// IoOpsWeigher's.
+    pub(crate) num_io_ops: RawColumn,
+    /// BuildFailureWeigher's.
+    pub(crate) failed_builds: RawColumn,
+    /// HypervisorVersionWeigher's.
+    pub(crate) hypervisor_version: RawColumn,
+    /// PCIWeigher's.
+    pub(crate) few_pci_devices: RawColumn,
+    /// Symbol in [`HostTable::zones`], or [`NO_ZONE`].
+    pub(crate) zone: Vec<u32>,
+    /// One bit per row: a host is there.
+    pub(crate) present: Vec<u64>,
+    /// So many blocks at the beginning have a host in each row, or more.
+    full: usize,
+    /// One bit per row: it passes ComputeFilter.
+    pub(crate) serving: Vec<u64>,
+    /// One bit per row: it has an inventory of `PCPU`.
+    pub(crate) has_pcpus: Vec<u64>,
+    pub(crate) exact: Vec<Exact>,
+    /// Hosts per status, in the order of the enum.
+    pub(crate) status_counts: [u32; 4],
+}
+
+impl HostTable {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a host that is down and has nothing, or returns the row it already has, renaming its node.
+    pub fn insert(&mut self, host: &str, nodename: &str) -> Row {
+        let names = Names::new(host, nodename);
+        if let Some(row) = self.row_of(host) {
+            if self.names[row.index()].as_ref().is_some_and(|known| known.nodename() != nodename) {
+                Arc::make_mut(&mut self.names)[row.index()] = Some(names);
+                self.stamps.name(row);
+            }
+            return row;
+        }
+        let index = self.columns.lowest_free();
+        if index == self.columns.exact.len() {
+            self.columns.grow();
+            self.capabilities.grow(self.columns.exact.len());
+            self.aggregates.grow(self.columns.exact.len());
+            self.instances.grow(self.columns.exact.len());
+            grow_to(Arc::make_mut(&mut self.names), self.columns.exact.len(), None);
+            self.stamps.blocks.push(0);
+            self.stamps.described.push(0);
+        }
+        let row = Row(u32::try_from(index).expect("a table of 2^32 hosts exceeds any memory"));
+        Arc::make_mut(&mut self.names)[index] = Some(names);
+        self.columns.present[index / BLOCK] |= 1 << (index % BLOCK);
+        self.columns.status_counts[Status::Down as usize] += 1;
+        let (names, hasher) = (&self.names, &self.hasher);
+        let rehash = |&at: &u32| folded_hash(hasher, name_at(names, at as usize));
+        self.by_name.insert_unique(folded_hash(hasher, host), row.0, rehash);
+        self.columns.derive(index);
+        self.stamps.name(row);
+        row
+    }
+
+    /// Forgets a host with all that was consumed on it.
+    pub fn remove(&mut self, row: Row) {
+        let hash = folded_hash(&self.hasher, self.host(row));
+        if let Ok(entry) = self.by_name.find_entry(hash, |&at| at == row.0) {
+            entry.remove();
+        }
+        let columns = &mut self.columns;
+        if columns.zone[row.index()] != NO_ZONE {
+            self.zones.release(columns.zone[row.index()]);
+        }
+        self.capabilities.clear(row.index());
+        self.aggregates.set_row(row.index(), &[]);
+        self.instances.clear(row.index());
+        self.cells.set(row.index(), None);
+        self.traits.set(row.index(), std::iter::empty());
+        self.inventories.clear(row.index());
+        self.devices.clear(row.index());
+        columns.status_counts[columns.exact[row.index()].status as usize] -= 1;
+        columns.zone[row.index()] = NO_ZONE;
+        columns.exact[row.index()] = Exact::EMPTY;
+        columns.present[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+        columns.full = columns.full.min(row.index() / BLOCK);
+        columns.serving[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+        columns.has_pcpus[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+        columns.derive(row.index());
+        columns.hypervisor_version.set(row.index(), 0.0);
+        Arc::make_mut(&mut self.names)[row.index()] = None;
+        self.stamps.name(row);
+        self.stamps.instance(row);
+    }
+
+    /// Gives the host of `row` another name, its row and all it holds staying. False, and no change, if the name is taken.
+    pub fn rename(&mut self, row: Row, host: &str, nodename: &str) -> bool {
+        if self.row_of(host).is_some_and(|holder| holder != row) {
+            return false;
+        }
+        let hash = folded_hash(&self.hasher, self.host(row));
+        if let Ok(entry) = self.by_name.find_entry(hash, |&at| at == row.0) {
+            entry.remove();
+        }
+        Arc::make_mut(&mut self.names)[row.index()] = Some(Names::new(host, nodename));
+        let (names, hasher) = (&self.names, &self.hasher);
+        let rehash = |&at: &u32| folded_hash(hasher, name_at(names, at as usize));
+        self.by_name.insert_unique(folded_hash(hasher, host), row.0, rehash);
+        self.stamps.name(row);
+        true
+    }
+
+    /// The row of the host of exactly this name.
+    pub fn row_of(&self, host: &str) -> Option<Row> {
+        self.rows_of_any_case(host).find(|&row| self.host(row) == host)
+    }
+
+    /// The rows of all hosts of this name, letter case aside.
+    pub(crate) fn rows_of_any_case(&self, host: &str) -> impl Iterator<Item = Row> {
+        let hash = folded_hash(&self.hasher, host);
+        let same = move |&at: &u32| same_folded(name_at(&self.names, at as usize), host);
+        self.by_name.iter_hash(hash).copied().filter(same).map(Row)
+    }
+
+    /// How many hosts there are.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// True when there is no host.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// All rows with a host, in fleet order.
+    pub fn rows(&self) -> impl Iterator<Item = Row> {
+        bits(&self.columns.present).map(|at| Row(at as u32))
+    }
+
+    /// Replaces what the host reported. What is consumed on top stays. On error nothing changes.
+    pub fn set_resources(&mut self, row: Row, resources: &Resources) -> Result<(), Unusable> {
+        resources.check()?;
+        if self.columns.exact[row.index()].reported != *resources {
+            self.columns.exact[row.index()].reported = *resources;
+            self.columns.derive(row.index());
+            self.stamps.touch_amounts(row);
+        }
+        Ok(())
+    }
+
+    /// Takes amounts on top of what the host reported. Free amounts may become negative.
+    pub fn consume(&mut self, row: Row, amounts: &Amounts) {
+        let consumed = &mut self.columns.exact[row.index()].consumed;
+        *consumed = consumed.plus(*amounts);
+        self.columns.derive(row.index());
+        self.stamps.touch_amounts(row);
+    }
+
+    /// Gives back what [`Self::consume`] took.
+    pub fn give_back(&mut self, row: Row, amounts: &Amounts) {
+        let consumed = &mut self.columns.exact[row.index()].consumed;
+        debug_assert!(consumed.instances >= amounts.instances, "more given back than was consumed");
+        *consumed = consumed.minus(*amounts);
+        self.columns.derive(row.index());
+        self.stamps.touch_amounts(row);
+    }
+
+    /// Replaces all amounts and the status of a row, to try something out.
+    pub(crate) fn set_exact(&mut self, row: Row, exact: Exact) {
+        self.set_status(row, exact.status);
+        self.columns.exact[row.index()] = exact;
+        self.columns.derive(row.index());
+        self.stamps.touch(row);
+    }
+
+    /// Says whether the host may be given work: up and suspect hosts may.
+    pub fn set_status(&mut self, row: Row, status: Status) {
+        let columns = &mut self.columns;
+        if columns.exact[row.index()].status == status {
+            return;
+        }
+        self.stamps.touch(row);
+        let (word, bit) = (&mut columns.serving[row.index() / BLOCK], 1 << (row.index() % BLOCK));
+        match status {
+            Status::Up | Status::Suspect => *word |= bit,
+            Status::Disabled | Status::Down => *word &= !bit,
+        }
+        let before = std::mem::replace(&mut columns.exact[row.index()].status, status);
+        columns.status_counts[before as usize] -= 1;
+        columns.status_counts[status as usize] += 1;
+    }
+
+    /// The availability zone that the host's own configuration names; `None` leaves it to the scheduler's default.
+    pub fn set_zone(&mut self, row: Row, zone: Option<&str>) {
+        let slot = &mut self.columns.zone[row.index()];
+        if *slot == NO_ZONE && zone.is_none() {
+            return;
+        }
+        if *slot != NO_ZONE {
+            if zone == Some(&**self.zones.get(*slot)) {
+                return;
+            }
+            self.zones.release(*slot);
+        }
+        *slot = zone.map_or(NO_ZONE, |zone| self.zones.acquire(zone));
+        self.stamps.touch(row);
+    }
+
+    /// Replaces what extra specs can ask about: the report's top-level keys and the operator's facts.
+    pub fn set_capabilities(&mut self, row: Row, capabilities: &Capabilities<'_>) {
+        let version = capabilities.hypervisor_version.unwrap_or(0);
+        if self.capabilities.set(row.index(), capabilities) {
+            self.stamps.touch(row);
+        }
+        self.columns.exact[row.index()].hypervisor_version = version;
+        self.columns.hypervisor_version.set(row.index(), version as f64);
+    }
+
+    /// Defines the aggregates, all anew. Which ids a host is in stays.
+    pub fn set_aggregates(&mut self, aggregates: impl IntoIterator<Item = Aggregate>) {
+        self.aggregates.define(aggregates);
+    }
+
+    /// Puts the host into exactly these aggregates. An id that is not defined says nothing until it is.
+    pub fn set_host_aggregates(&mut self, row: Row, ids: &[u32]) {
+        if self.aggregates.set_row(row.index(), ids) {
+            self.stamps.touch(row);
+        }
+    }
+
+    /// Ids of the aggregates that the host is in, in order.
+    pub fn aggregates_of(&self, row: Row) -> &[u32] {
+        self.aggregates.ids(row.index())
+    }
+
+    /// Notes that an instance is on the host. Does not consume anything.
+    pub fn add_instance(&mut self, row: Row, instance: &Instance<'_>) -> Result<(), BadImage> {
+        self.stamps.instance(row);
+        self.instances.add(row.index(), instance)
+    }
+
+    /// Undoes [`Self::add_instance`].
+    pub fn remove_instance(&mut self, row: Row, instance: uuid::Uuid) {
+        self.stamps.instance(row);
+        self.instances.remove(row.index(), instance);
+    }
+
+    /// The hosts that an instance is noted on.
+    pub fn rows_with(&self, instance: uuid::Uuid) -> impl Iterator<Item = Row> {
+        self.instances.rows_of(instance).map(Row)
+    }
+
+    /// The instances noted on a host, each with the symbol of its kind, where that is known.
+    pub fn instances_on(&self, row: Row) -> impl Iterator<Item = (uuid::Uuid, Option<u32>)> {
+        self.instances.on(row.index())
+    }
+
+    /// The kinds of instances, by symbol.
+    pub fn instance_kinds(&self) -> Vec<Option<InstanceKind>> {
+        self.instances.kinds()
+    }
+
+    /// The cell that the host belongs to.
+    pub fn cell(&self, row: Row) -> Option<&str> {
+        self.cells.get(row.index())
+    }
+
+    /// Says which cell the host belongs to.
+    pub fn set_cell(&mut self, row: Row, cell: Option<&str>) {
+        self.stamps.touch(row);
+        self.cells.set(row.index(), cell);
+    }
+
+    /// One row.
+    pub fn view(&self, row: Row) -> HostState<'_> {
+        let zone = self.columns.zone[row.index()];
+        let own = (zone != NO_ZONE).then(|| &**self.zones.get(zone));
+        HostState {
+            row,
+            names: self.names[row.index()].as_ref().expect("a row is viewed while its host is present"),
+            exact: &self.columns.exact[row.index()],
+            zone: self.aggregates.facts()[self.aggregates.set_of(row.index()) as usize].zone().or(own),
+        }
+    }
+
+    /// The host's name.
+    pub fn host(&self, row: Row) -> &str {
+        name_at(&self.names, row.index())
+    }
+
+    /// How many hosts have this status.
+    pub fn count(&self, status: Status) -> u32 {
+        self.columns.status_counts[status as usize]
+    }
+
+    /// A copy of names, amounts, status and zones for readers of the whole fleet, so that they hold no lock while they
+    /// read: names are shared, amounts copied (see `benches/placement.rs` for what that takes).
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            names: Arc::clone(&self.names),
+            exact: self.columns.exact.clone(),
+            zone: self.columns.zone.clone(),
+            zones: self.zones.values_by_symbol(),
+            set: self.aggregates.rows().to_vec(),
+            zone_of_set: self.aggregates.facts().iter().map(|facts| facts.zone().map(Into::into)).collect(),
+        }
+    }
+}
+
+impl Columns {
+    fn lowest_free(&mut self) -> usize {
+        let full = self.present[self.full..].iter().take_while(|word| **word == u64::MAX).count();
+        self.full += full;
+        let word = self.present.get(self.full);
+        word.map_or(self.exact.len(), |word| self.full * BLOCK + word.trailing_ones() as usize)
+    }
+
+    /// Adds one block of empty rows.
+    fn grow(&mut self) {
+        let rows = self.exact.len() + BLOCK;
+        self.room_vcpus.grow(rows);
+        self.room_memory_mb.grow(rows);
+        self.room_disk_mb.grow(rows);
+        self.free_memory_mb.grow(rows);
+        self.free_vcpus.grow(rows);
+        self.free_disk_gb.grow(rows);
+        self.num_instances.grow(rows);
+        self.num_io_ops.grow(rows);
+        self.failed_builds.grow(rows);
+        self.hypervisor_version.grow(rows);
+        self.few_pci_devices.grow(rows);
+        grow_to(&mut self.zone, rows, NO_ZONE);
+        self.present.push(0);
+        self.serving.push(0);
+        self.has_pcpus.push(0);
+        grow_to(&mut self.exact, rows, Exact::EMPTY);
+    }
+
+    /// Recomputes what follows from a row's exact amounts.
+    pub(crate) fn derive(&mut self, row: usize) {
+        let exact = &self.exact[row];
+        let room = exact.capacity().room(&exact.used());
+        let rooms = [lane(room.vcpus), lane(room.memory_mb), lane(room.disk_mb)];
+        self.room_vcpus.set(row, rooms[0]);
+        self.room_memory_mb.set(row, rooms[1]);
+        self.room_disk_mb.set(row, rooms[2]);
+        self.free_memory_mb.set(row, exact.free_memory_mb());
+        self.free_vcpus.set(row, exact.free_vcpus());
+        self.free_disk_gb.set(row, exact.free_disk_gb());
+        self.num_instances.set(row, f64::from(exact.used().instances));
+        self.num_io_ops.set(row, exact.num_io_ops() as f64);
+        self.failed_builds.set(row, f64::from(exact.reported.failed_builds));
+        self.few_pci_devices.set(row, f64::from(exact.few_pci_devices()));
+    }
+}

@@ -1,0 +1,5 @@
+//! Weighers: what a host is worth, exactly and by a fast estimate.
+
+pub(crate) mod estimate;
+pub(crate) mod of_request;
+pub(crate) mod weigher;

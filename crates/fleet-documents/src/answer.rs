@@ -1,0 +1,29 @@
+//! Answers a question that stands in one document.
+
+use novella_host_manager::PolicyFile;
+use novella_objects::document::{Fleet, Outcome, Question, Requests};
+
+use crate::apply_policy::apply_policy;
+use crate::bad_document::BadDocument;
+use crate::evaluator::Evaluator;
+use crate::options::EvaluationOptions;
+use crate::read_fleet::host_table;
+
+/// Answers a question that stands in one document, by a policy if there is one.
+pub fn answer(question: Question<'_>, policy: Option<&PolicyFile>) -> Result<Vec<Outcome>, BadDocument> {
+    let Question {
+        options, filter_sets, aggregates, server_groups, server_group_defaults, pci_aliases, ..
+    } = question;
+    let hosts = question.hosts;
+    let mut fleet =
+        Fleet { aggregates, server_groups, server_group_defaults, pci_aliases, hosts, ..Fleet::default() };
+    let mut asked = Requests { filter_sets, requests: question.requests, ..Requests::default() };
+    let mut options = EvaluationOptions::read(&options)?;
+    if let Some(policy) = policy {
+        apply_policy(policy, &mut fleet, &mut asked)?;
+        options.scheduler = policy.options.clone();
+    }
+    let table = host_table(&fleet.aggregates, &fleet.hosts, options.service_down_time_s)?;
+    let mut evaluator = Evaluator::new(table, options, &asked.filter_sets)?.with_names_of(&fleet);
+    asked.requests.iter().enumerate().map(|(at, request)| evaluator.outcome(at, request)).collect()
+}

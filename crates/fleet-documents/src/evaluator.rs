@@ -1,0 +1,287 @@
+//! Answers to requests about one fleet, in the form in which answers are kept and compared.
+
+use std::collections::BTreeMap;
+
+use novella_filter_scheduler::{
+    Evaluation, Failure, FilterError, FilterKind, FilterScheduler, HostTable, OnFilterError, Pick,
+    SchedulerOptions, Selected, Terms, Verdict, WeigherError,
+};
+use novella_host_manager::pci_requests;
+use novella_objects::document::{FilterChoice, Fleet, Outcome, OutcomeError, PciAlias, Request, RequestId};
+use novella_objects::{RequestSpec, Scored};
+
+use crate::bad_document::BadDocument;
+use crate::options::{EvaluationOptions, filter_kinds};
+use crate::request::request_spec;
+use crate::server_groups::Groups;
+
+/// See the module's text. The table is as it was after every answer.
+#[derive(Debug)]
+pub struct Evaluator {
+    table: HostTable,
+    options: SchedulerOptions,
+    filter_sets: BTreeMap<String, Vec<FilterKind>>,
+    groups: Groups,
+    pci_aliases: BTreeMap<String, PciAlias>,
+    /// One for each list of filters that was asked for; requests ask for few.
+    engines: Vec<FilterScheduler>,
+}
+
+impl Evaluator {
+    /// For the fleet in `table`.
+    pub fn new(
+        table: HostTable,
+        options: EvaluationOptions,
+        filter_sets: &BTreeMap<String, Vec<String>>,
+    ) -> Result<Self, BadDocument> {
+        let mut sets = BTreeMap::new();
+        for (name, filters) in filter_sets {
+            let place = |bad: BadDocument| BadDocument {
+                place: bad.place.replacen("filters", &format!("filter_sets.{name}"), 1),
+                ..bad
+            };
+            sets.insert(name.clone(), filter_kinds(filters).map_err(place)?);
+        }
+        Ok(Self {
+            table,
+            options: options.scheduler,
+            filter_sets: sets,
+            groups: Groups::default(),
+            pci_aliases: BTreeMap::new(),
+            engines: Vec::new(),
+        })
+    }
+
+    /// With what requests may name: server groups and their members, and PCI aliases.
+    #[must_use]
+    pub fn with_names_of(self, fleet: &Fleet<'_>) -> Self {
+        Self { groups: Groups::of(fleet), pci_aliases: fleet.pci_aliases.clone(), ..self }
+    }
+
+    fn spec(&self, request: &Request) -> Result<RequestSpec, BadDocument> {
+        let mut spec = request_spec(request)?;
+        self.groups.join(&mut spec)?;
+        let devices = pci_requests(&self.pci_aliases, &spec.flavor, spec.image.as_ref(), &spec.pci_requests);
+        if let Some(devices) = devices.map_err(bad_alias)? {
+            spec.pci_requests = devices;
+        }
+        Ok(spec)
+    }
+
+    /// The fleet.
+    pub fn table(&self) -> &HostTable {
+        &self.table
+    }
+
+    /// The options, whose filters single requests may replace.
+    pub fn options(&self) -> &SchedulerOptions {
+        &self.options
+    }
+
+    /// What stands in a verdict for the filter at this place of the list; there are fewer filters than letters.
+    pub fn letter(at: usize) -> char {
+        char::from(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[at])
+    }
+
+    /// The filters that run for a request, in their order.
+    pub fn filters(&self, request: &Request) -> Result<Vec<FilterKind>, BadDocument> {
+        match &request.filters {
+            None => Ok(self.options.enabled_filters.clone()),
+            Some(FilterChoice::List(names)) => filter_kinds(names),
+            Some(FilterChoice::Set(name)) => self.filter_sets.get(name).cloned().ok_or_else(|| {
+                let known: Vec<_> = self.filter_sets.keys().map(String::as_str).collect();
+                let reason = format!("there is no filter set {name:?}; known are {}", known.join(", "));
+                BadDocument::new("filters", reason)
+            }),
+        }
+    }
+
+    /// The result of the request at place `at` of its document.
+    pub fn outcome(&mut self, at: usize, request: &Request) -> Result<Outcome, BadDocument> {
+        self.decide(at, request).map_err(|bad| bad.within(&format!("requests[{at}]")))
+    }
+
+    fn decide(&mut self, at: usize, request: &Request) -> Result<Outcome, BadDocument> {
+        let spec = self.spec(request)?;
+        let filters = self.filters(request)?;
+        let hosts = self.table.len();
+        // All of them, because those of another cell do not count.
+        let alternates = Some(if request.alternates { hosts as u32 } else { 0 });
+        let terms = Terms { seed: request.seed, dry_run: true, alternates, unexplained: false };
+        let mut outcome = Outcome {
+            complete: false,
+            id: request.id.clone().unwrap_or(RequestId::Number(at as u64)),
+            picks: Vec::new(),
+            alternates: Vec::new(),
+            verdict: String::new(),
+            weights: Vec::new(),
+            errors: Vec::new(),
+        };
+        let fails = self.options.on_filter_error == OnFilterError::FailRequest;
+        let (engine, table) = self.engine(&filters)?;
+        match novella_filter_scheduler::evaluate(engine, table, &spec) {
+            Ok(evaluation) => {
+                outcome.verdict = verdicts(&evaluation, &filters);
+                outcome.errors = errors(table, &evaluation, &filters);
+                if !fails || outcome.errors.is_empty() {
+                    let ranking = evaluation.ranking.iter();
+                    outcome.weights = ranking.map(|(row, weight)| (row.index() as u32, *weight)).collect();
+                }
+            }
+            Err(failure) => {
+                outcome.verdict = "-".repeat(hosts);
+                outcome.errors.extend(error(table, failure));
+                return Ok(outcome);
+            }
+        }
+        if fails && !outcome.errors.is_empty() {
+            return Ok(outcome);
+        }
+        let selected = engine.select(table, &spec, &terms);
+        match selected.failure {
+            None => {
+                outcome.complete = true;
+                outcome.picks = selected.picks.iter().map(|pick| pick.row.index() as u32).collect();
+                if request.alternates {
+                    let most = engine.options().max_attempts.saturating_sub(1) as usize;
+                    outcome.alternates = alternates_by_cell(table, &selected, most);
+                }
+            }
+            Some(Failure::NoValidHost { placeable, .. }) => {
+                outcome.picks = first_picks(engine, table, &spec, &terms, placeable);
+            }
+            Some(failure) => outcome.errors.extend(error(table, failure)),
+        }
+        Ok(outcome)
+    }
+
+    /// What each weigher says of every host that passes, best first. A single one is not weighed.
+    pub fn scores(&mut self, request: &Request) -> Result<Vec<Scored>, BadDocument> {
+        let mut spec = self.spec(request)?;
+        spec.instance_uuids.truncate(1);
+        let filters = self.filters(request)?;
+        let (engine, table) = self.engine(&filters)?;
+        let terms = Terms { seed: request.seed, dry_run: true, alternates: Some(0), unexplained: false };
+        Ok(engine.select(table, &spec, &terms).explanation.ranking)
+    }
+
+    fn engine(
+        &mut self,
+        filters: &[FilterKind],
+    ) -> Result<(&mut FilterScheduler, &mut HostTable), BadDocument> {
+        let known = self.engines.iter().position(|engine| engine.options().enabled_filters == filters);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let options = SchedulerOptions {
+                    enabled_filters: filters.to_vec(),
+                    runners_up: self.table.len(),
+                    ..self.options.clone()
+                };
+                let engine = FilterScheduler::new(options);
+                self.engines.push(engine.map_err(|bad| BadDocument::new("filters", bad.to_string()))?);
+                self.engines.len() - 1
+            }
+        };
+        Ok((&mut self.engines[at], &mut self.table))
+    }
+}
+
+/// What Nova's API says before a scheduler is asked: `PciRequestAliasNotDefined`, or that the extra spec is no alias.
+fn bad_alias(failure: Failure) -> BadDocument {
+    let reason = match failure {
+        Failure::Unknown { name, known, .. } if known.is_empty() => {
+            format!("PCI alias {name:?} is not defined: there are no pci_aliases, and --policy gives none")
+        }
+        Failure::Unknown { name, known, .. } => {
+            format!("PCI alias {name:?} is not defined; known are {known}")
+        }
+        other => other.to_string(),
+    };
+    BadDocument::new("extra_specs", reason)
+}
+
+/// The hosts of the instances that found one, before one did not.
+fn first_picks(
+    engine: &mut FilterScheduler,
+    table: &mut HostTable,
+    spec: &RequestSpec,
+    terms: &Terms,
+    placeable: u32,
+) -> Vec<u32> {
+    let mut fewer = spec.clone();
+    fewer.instance_uuids.truncate(placeable as usize);
+    if fewer.instance_uuids.is_empty() {
+        return Vec::new();
+    }
+    engine.select(table, &fewer, terms).picks.iter().map(|pick| pick.row.index() as u32).collect()
+}
+
+/// The next best hosts of each pick's own cell.
+fn alternates_by_cell(table: &HostTable, selected: &Selected, most: usize) -> Vec<Vec<u32>> {
+    let of_pick = |pick: &Pick| {
+        let cell = table.cell(pick.row);
+        let same = selected.alternates.iter().filter(|row| table.cell(**row) == cell);
+        same.take(most).map(|row| row.index() as u32).collect()
+    };
+    selected.picks.iter().map(of_pick).collect()
+}
+
+fn place(filters: &[FilterKind], kind: FilterKind) -> usize {
+    filters.iter().position(|filter| *filter == kind).expect("only filters that run refuse")
+}
+
+fn verdicts(evaluation: &Evaluation, filters: &[FilterKind]) -> String {
+    let of_host = |verdict: &Verdict| match verdict {
+        Verdict::Passed => '.',
+        Verdict::NotConsidered => '-',
+        Verdict::Refused(kind) => Evaluator::letter(place(filters, *kind)),
+        Verdict::Error(_) => '!',
+    };
+    evaluation.verdicts.iter().map(|(_, verdict)| of_host(verdict)).collect()
+}
+
+fn errors(table: &HostTable, evaluation: &Evaluation, filters: &[FilterKind]) -> Vec<OutcomeError> {
+    let of_filters = evaluation.verdicts.iter().filter_map(|(_, verdict)| match verdict {
+        Verdict::Error(error) => Some(error),
+        _ => None,
+    });
+    let mut of_filters: Vec<_> = of_filters.collect();
+    of_filters.sort_by_key(|error| place(filters, error.filter)); // stable: within a filter in fleet order
+    let of_filters = of_filters.into_iter().map(|error| filter_error(table, error));
+    let of_weighers = evaluation.weigher_errors.iter().map(|error| weigher_error(table, error));
+    of_filters.chain(of_weighers).collect()
+}
+
+/// A failure that is no mere lack of hosts.
+fn error(table: &HostTable, failure: Failure) -> Option<OutcomeError> {
+    match failure {
+        Failure::NoValidHost { .. } => None,
+        Failure::Filter(error) => Some(filter_error(table, &error)),
+        Failure::Weigher(error) => Some(weigher_error(table, &error)),
+        Failure::Image(bad) => Some(OutcomeError::Image { reason: bad.to_string() }),
+        failure @ (Failure::Invalid { .. }
+        | Failure::Unknown { .. }
+        | Failure::NotConfigured { .. }
+        | Failure::Devices(_)
+        | Failure::Feature(_)) => Some(OutcomeError::Request { reason: failure.to_string() }),
+    }
+}
+
+fn filter_error(table: &HostTable, error: &FilterError) -> OutcomeError {
+    let FilterError { filter, host, reason } = error;
+    OutcomeError::Filter { filter: filter.name().to_owned(), host: row(table, host), reason: reason.clone() }
+}
+
+fn weigher_error(table: &HostTable, error: &WeigherError) -> OutcomeError {
+    let WeigherError { weigher, host, reason } = error;
+    OutcomeError::Weigher {
+        weigher: weigher.name().to_owned(),
+        host: row(table, host),
+        reason: reason.clone(),
+    }
+}
+
+fn row(table: &HostTable, host: &str) -> u32 {
+    table.row_of(host).expect("errors are about hosts of the table").index() as u32
+}

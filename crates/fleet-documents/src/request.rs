@@ -1,0 +1,111 @@
+//! A document's request as a request spec, and the other way round.
+
+use novella_objects::document::Request;
+use novella_objects::{Decision, Flavor, Image, MAX_INSTANCES, RequestSpec};
+use uuid::Uuid;
+
+use crate::bad_document::BadDocument;
+
+/// A request as a document.
+pub fn request_spec(request: &Request) -> Result<RequestSpec, BadDocument> {
+    let image = match (&request.image, &request.image_id, &request.image_disk_format) {
+        (None, None, None) => None,
+        (properties, id, disk_format) => Some(Image {
+            id: id.clone(),
+            properties: properties.clone().unwrap_or_default(),
+            disk_format: disk_format.clone(),
+        }),
+    };
+    Ok(RequestSpec {
+        instance_uuids: instance_uuids(request)?,
+        flavor: Flavor {
+            name: request.flavor_name.clone().unwrap_or_default(),
+            id: request.flavor_id.clone().unwrap_or_default(),
+            vcpus: request.vcpus,
+            memory_mb: request.memory_mb,
+            root_gb: request.root_gb,
+            ephemeral_gb: request.ephemeral_gb,
+            swap: request.swap,
+            extra_specs: request.extra_specs.clone(),
+        },
+        availability_zone: request.availability_zone.clone(),
+        force_hosts: request.force_hosts.clone(),
+        ignore_hosts: request.ignore_hosts.clone(),
+        target_host: request.target_host.clone(),
+        target_node: request.target_node.clone(),
+        target_cell: request.target_cell.clone(),
+        allow_cross_cell_move: request.allow_cross_cell_move,
+        force_nodes: request.force_nodes.clone(),
+        required_aggregates: request.required_aggregates.clone(),
+        forbidden_aggregates: request.forbidden_aggregates.clone(),
+        is_bfv: request.is_bfv,
+        image,
+        instance_group: request.group.clone(),
+        retry: request.retry.clone(),
+        scheduler_hints: request.hints.clone(),
+        project_id: request.project_id.clone(),
+        numa_topology: request.numa_topology.clone(),
+        pci_requests: request.pci_requests.clone(),
+        network_metadata: request.network_metadata.clone(),
+        attempt: 0,
+    })
+}
+
+/// What a decision was asked, with its seed: evaluated on a snapshot of the fleet before it, it is decided the same.
+pub fn request_of(spec: &RequestSpec, decision: &Decision) -> Request {
+    let RequestSpec { flavor, image, .. } = spec;
+    let named = |name: &String| (!name.is_empty()).then(|| name.clone());
+    Request {
+        vcpus: flavor.vcpus,
+        memory_mb: flavor.memory_mb,
+        root_gb: flavor.root_gb,
+        ephemeral_gb: flavor.ephemeral_gb,
+        swap: flavor.swap,
+        is_bfv: spec.is_bfv,
+        flavor_name: named(&flavor.name),
+        flavor_id: named(&flavor.id),
+        extra_specs: flavor.extra_specs.clone(),
+        image: image.as_ref().map(|image| image.properties.clone()),
+        image_id: image.as_ref().and_then(|image| image.id.clone()),
+        image_disk_format: image.as_ref().and_then(|image| image.disk_format.clone()),
+        hints: spec.scheduler_hints.clone(),
+        group: spec.instance_group.clone(),
+        force_hosts: spec.force_hosts.clone(),
+        force_nodes: spec.force_nodes.clone(),
+        ignore_hosts: spec.ignore_hosts.clone(),
+        target_host: spec.target_host.clone(),
+        target_node: spec.target_node.clone(),
+        target_cell: spec.target_cell.clone(),
+        allow_cross_cell_move: spec.allow_cross_cell_move,
+        availability_zone: spec.availability_zone.clone(),
+        required_aggregates: spec.required_aggregates.clone(),
+        forbidden_aggregates: spec.forbidden_aggregates.clone(),
+        retry: spec.retry.clone(),
+        project_id: spec.project_id.clone(),
+        numa_topology: spec.numa_topology.clone(),
+        pci_requests: spec.pci_requests.clone(),
+        network_metadata: spec.network_metadata.clone(),
+        instance_uuids: spec.instance_uuids.clone(),
+        seed: decision.seed.unwrap_or_default(),
+        alternates: decision.selections.iter().any(|selection| !selection.alternates.is_empty()),
+        ..Request::default()
+    }
+}
+
+fn instance_uuids(request: &Request) -> Result<Vec<Uuid>, BadDocument> {
+    let given = &request.instance_uuids;
+    let wanted = request.num_instances.map_or(given.len().max(1), |wanted| wanted as usize);
+    if !(1..=MAX_INSTANCES).contains(&wanted) {
+        let reason = format!("{wanted} instances; a request is for 1 to {MAX_INSTANCES}");
+        return Err(BadDocument::new("num_instances", reason));
+    }
+    if given.is_empty() {
+        return Ok((0..wanted as u128).map(|at| Uuid::from_u128(u128::MAX - at)).collect());
+    }
+    if given.len() != wanted {
+        let reason =
+            format!("{} uuids for {wanted} instances; leave num_instances or the uuids out", given.len());
+        return Err(BadDocument::new("instance_uuids", reason));
+    }
+    Ok(given.clone())
+}

@@ -1,0 +1,183 @@
+//! The map at one instant as a document, from which the same engine decides the same elsewhere.
+//!
+//! What is written down is what the filters and weighers read: reservations count as used and as instances, aggregates are
+//! those that the policy puts the host into, and a host's state is told so that it is judged the same at any time.
+//! It is copied under the lock and written out without it, as a [`Fleet`](super::Fleet) is.
+//!
+//! Left out: what no filter reads, such as why a host is disabled.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use novella_filter_scheduler::{Devices, HostState, InstanceKind, SchedulerOptions};
+use novella_host_manager::{AggregateRule, HostCopy, MapCopy, Text};
+use novella_objects::document::{Aggregate, Fleet, Host, HostInstance, PciAlias, Schema, ServerGroup};
+use novella_objects::{Entries, HostState as Status, Json};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::apply_policy::{server_group, server_groups};
+use crate::options::EvaluationOptions;
+
+/// See the module's text.
+#[derive(Debug, Clone)]
+pub struct MapSnapshot {
+    map: MapCopy,
+    aggregates: Vec<Aggregate>,
+    options: EvaluationOptions,
+    server_groups: BTreeMap<String, ServerGroup>,
+    server_group_defaults: Option<ServerGroup>,
+    pci_aliases: BTreeMap<String, PciAlias>,
+}
+
+impl MapSnapshot {
+    /// A copy of the map as a document; `options` are those of the engine that decides.
+    pub fn new(copy: MapCopy, options: &SchedulerOptions) -> Self {
+        let aggregate = |rule: &AggregateRule| Aggregate {
+            id: rule.aggregate.id,
+            name: rule.aggregate.name.clone(),
+            metadata: rule.aggregate.metadata.clone(),
+        };
+        Self {
+            aggregates: copy.policy.aggregates.iter().map(aggregate).collect(),
+            options: EvaluationOptions {
+                scheduler: options.clone(),
+                service_down_time_s: copy.service_down_time.as_secs_f64(),
+            },
+            server_groups: server_groups(&copy.policy),
+            server_group_defaults: copy.policy.server_group_defaults.as_ref().map(server_group),
+            pci_aliases: copy.policy.pci_aliases.clone(),
+            map: copy,
+        }
+    }
+
+    /// How many hosts there are.
+    pub fn len(&self) -> usize {
+        self.map.hosts.len()
+    }
+
+    /// True if there is no host.
+    pub fn is_empty(&self) -> bool {
+        self.map.hosts.is_empty()
+    }
+
+    /// The document, without its hosts.
+    pub fn head(&self) -> Fleet<'_> {
+        Fleet {
+            schema: Schema,
+            origin: Some(self.map.scheduler.clone()),
+            seed: None,
+            n: Some(self.map.hosts.len() as u64),
+            options: Some(self.options.write()),
+            aggregates: self.aggregates.clone(),
+            server_groups: self.server_groups.clone(),
+            server_group_defaults: self.server_group_defaults.clone(),
+            pci_aliases: self.pci_aliases.clone(),
+            hosts: Vec::new(),
+        }
+    }
+
+    /// Its hosts from a place on.
+    pub fn hosts(&self, from: usize) -> impl Iterator<Item = Host<'_>> {
+        let hosts = self.map.table.hosts().zip(&self.map.hosts).skip(from);
+        hosts.map(|(host, note)| self.host(&host, note))
+    }
+
+    fn host<'s>(&'s self, host: &HostState<'s>, note: &'s HostCopy) -> Host<'s> {
+        let (reported, used) = (host.reported(), host.used());
+        let words = note.reported.words();
+        let status = host.status();
+        let age = note.age.as_secs_f64();
+        let silent = age > self.options.service_down_time_s;
+        let mut capabilities = Vec::new();
+        let mut hypervisor_version = None;
+        for (key, value) in note.reported.integers() {
+            match key {
+                "hypervisor_version" => hypervisor_version = Some(value),
+                _ => capabilities.push((key.into(), Json::of(&value).expect("a number is JSON"))),
+            }
+        }
+        // What is told in its own field counts more.
+        let named = [
+            ("host_ip", words.host_ip.is_some()),
+            ("supported_instances", note.reported.symbol(Text::SupportedInstances).is_some()),
+            ("metrics", note.reported.metrics().is_some()),
+        ];
+        let told: Vec<_> = named.into_iter().filter_map(|(name, told)| told.then_some(name)).collect();
+        for (at, (key, text)) in words.extra.iter().enumerate() {
+            let later = words.extra[at + 1..].iter().any(|(later, _)| later == key);
+            if !later && !told.contains(key) {
+                capabilities.push(((*key).into(), json(text)));
+            }
+        }
+        let facts = words.facts.iter().map(|(key, text)| ((*key).into(), json(text)));
+        let text = |text| {
+            let symbol = note.reported.symbol(text)?;
+            self.map.texts[symbol as usize].as_deref().map(json)
+        };
+        let (numa_topology, pci_pools) = note.devices.as_deref().map(Devices::write).unwrap_or_default();
+        Host {
+            host: host.host().into(),
+            node: Some(host.nodename().into()),
+            uuid: note.uuid,
+            availability_zone: host.zone().map(Into::into),
+            aggregates: note.aggregates.clone(),
+            disabled: status == Status::Disabled,
+            forced_down: status == Status::Down,
+            suspect: status == Status::Suspect || (status == Status::Up && silent),
+            last_seen_age_s: age,
+            vcpus: reported.vcpus_total,
+            vcpus_used: used.vcpus,
+            memory_mb: reported.memory_mb_total,
+            memory_mb_used: used.memory_mb,
+            local_gb: reported.disk_gb_total,
+            local_gb_used: used.disk_gb,
+            cpu_allocation_ratio: Some(reported.ratios.cpu),
+            ram_allocation_ratio: Some(reported.ratios.ram),
+            disk_allocation_ratio: Some(reported.ratios.disk),
+            num_instances: Some(used.instances),
+            num_io_ops: Some(u32::try_from(host.num_io_ops()).unwrap_or(u32::MAX)),
+            failed_builds: Some(reported.failed_builds),
+            cpu_info: text(Text::CpuInfo),
+            host_ip: words.host_ip.map(Into::into),
+            supported_instances: text(Text::SupportedInstances),
+            metrics: note.reported.metrics().map(json),
+            numa_topology,
+            pci_pools,
+            hypervisor_type: words.hypervisor_type.map(Into::into),
+            hypervisor_version,
+            facts: Entries(facts.collect()),
+            traits: words.traits.iter().map(|name| (*name).into()).collect(),
+            resources: note.resources.clone(),
+            capabilities: Some(Entries(capabilities)),
+            instances: note
+                .instances
+                .iter()
+                .map(|(uuid, kind, group)| self.instance(*uuid, *kind, group.as_deref()))
+                .collect(),
+            ..Host::default()
+        }
+    }
+
+    fn instance(&self, uuid: Uuid, kind: Option<u32>, group: Option<&str>) -> HostInstance {
+        let kind = kind.and_then(|kind| self.map.kinds[kind as usize].as_ref());
+        if kind.is_none() && group.is_none() {
+            return HostInstance::Uuid(uuid);
+        }
+        let properties = kind.map(InstanceKind::image_properties).unwrap_or_default();
+        HostInstance::Known {
+            uuid,
+            flavor: kind.and_then(InstanceKind::flavor).map(str::to_owned),
+            image: (!properties.is_empty()).then_some(properties),
+            group: group.map(str::to_owned),
+        }
+    }
+}
+
+/// Text that was read as JSON.
+fn json(text: &str) -> Json<'_> {
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(raw) => Json(Cow::Borrowed(raw)),
+        Err(_) => Json::of(text).expect("any text can be written as JSON"),
+    }
+}

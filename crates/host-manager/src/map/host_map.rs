@@ -1,0 +1,232 @@
+//! The host-state map itself: what the hosts reported, who of them is there, and what is promised on them.
+//!
+//! This is state and the steps that keep its parts together. What changes it is in `verbs`, what is told of it in `views`.
+//!
+//! What always holds:
+//! - What a host has in use is reserved + Σ its claims + the reservations not yet seen in a report.
+//! - The members of server groups, the instances in the table and the claims and reservations of a host agree.
+//! - Everything is bounded: hosts, services, reservations, claims and words per host.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::{HashMap, HashSet};
+use novella_filter_scheduler::{HostTable, Row};
+use uuid::Uuid;
+
+use crate::map::record::Record;
+use crate::options::HostManagerOptions;
+use crate::policy::file::PolicyFile;
+use crate::promises::holds::Holds;
+use crate::promises::members::Members;
+use crate::promises::reservations::{Place, Reservation, Reservations};
+use crate::report::claims::ClaimRow;
+use crate::report::liveness::Outages;
+use crate::report::outcome::{Counters, Event};
+use crate::report::reported::Texts;
+use crate::report::services::Services;
+
+/// Events kept until somebody asks; further ones are only counted.
+const MAX_EVENTS: usize = 10_000;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct HostMap {
+    pub(crate) options: HostManagerOptions,
+    /// This scheduler, as its peers know it.
+    pub(crate) scheduler: String,
+    pub(crate) table: HostTable,
+    /// One per row of the table.
+    pub(crate) records: Vec<Option<Box<Record>>>,
+    pub(crate) by_identity: HashMap<Uuid, Row>,
+    /// Claims of all hosts together.
+    pub(crate) claims: usize,
+    pub(crate) members: Members,
+    pub(crate) policy: Arc<PolicyFile>,
+    pub(crate) policy_hash: String,
+    /// While a new policy is being matched: rows whose aggregates were found anew since.
+    pub(crate) joined: Option<HashSet<Row>>,
+    pub(crate) reservations: Reservations,
+    pub(crate) services: Services,
+    /// What was placed on services other than compute.
+    pub(crate) holds: Holds,
+    pub(crate) texts: Texts,
+    pub(crate) outages: Outages,
+    /// No host's liveness changes by itself before this.
+    pub(crate) next_watch: Duration,
+    /// Rows whose hosts should publish again.
+    pub(crate) ask_again: Vec<Row>,
+    /// Seen by calls that have no other way to tell.
+    pub(crate) events: Vec<Event>,
+    pub(crate) counters: Counters,
+}
+
+impl HostMap {
+    /// An empty map for the scheduler of this name.
+    pub(crate) fn new(options: HostManagerOptions, scheduler_name: impl Into<String>) -> Self {
+        let policy = Arc::new(PolicyFile::default());
+        Self {
+            options,
+            policy_hash: policy.hash(),
+            policy,
+            scheduler: scheduler_name.into(),
+            joined: None,
+            table: HostTable::new(),
+            records: Vec::new(),
+            by_identity: HashMap::new(),
+            claims: 0,
+            members: Members::default(),
+            reservations: Reservations::default(),
+            services: Services::default(),
+            holds: Holds::default(),
+            texts: Texts::default(),
+            outages: Outages::default(),
+            next_watch: Duration::MAX,
+            ask_again: Vec::new(),
+            events: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Its settings.
+    pub(crate) fn options(&self) -> &HostManagerOptions {
+        &self.options
+    }
+
+    /// The fleet as the filters see it.
+    pub(crate) fn table(&self) -> &HostTable {
+        &self.table
+    }
+
+    /// How many hosts there are.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// True when no host ever reported, or all were forgotten.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// How many reservations there are.
+    pub(crate) fn reservations(&self) -> usize {
+        self.reservations.len()
+    }
+
+    /// How many claims all hosts together list.
+    pub(crate) fn claims(&self) -> usize {
+        self.claims
+    }
+
+    /// How often each thing happened.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Hosts whose reports were missed since this was last asked. They should publish again.
+    pub(crate) fn hosts_to_ask_again(&mut self) -> Vec<String> {
+        let mut hosts = Vec::new();
+        for row in std::mem::take(&mut self.ask_again) {
+            if let Some(record) = self.records.get_mut(row.index()).and_then(Option::as_mut)
+                && std::mem::take(&mut record.ask_again)
+            {
+                hosts.push(self.table.host(row).to_owned());
+            }
+        }
+        hosts
+    }
+
+    /// Keeps an event for the next [`Self::expire`].
+    pub(crate) fn note(&mut self, event: Event) {
+        if self.events.len() < MAX_EVENTS {
+            self.events.push(event);
+        }
+    }
+
+    pub(crate) fn record(&self, row: Row) -> &Record {
+        self.records[row.index()].as_deref().expect("every host in the table has a record")
+    }
+
+    pub(crate) fn record_mut(&mut self, row: Row) -> &mut Record {
+        self.records[row.index()].as_deref_mut().expect("every host in the table has a record")
+    }
+
+    /// Who lists this instance among its claims: the first in fleet order.
+    pub(crate) fn claimed_on(&self, uuid: Uuid) -> Option<(Row, ClaimRow)> {
+        let listed = |row: Row| {
+            let rows = self.records.get(row.index())?.as_deref()?.claims.rows();
+            rows.iter().find(|claim| claim.uuid == uuid).map(|claim| (row, *claim))
+        };
+        self.table.rows_with(uuid).filter_map(listed).min_by_key(|(row, _)| *row)
+    }
+
+    /// Notes on its row the instance of a reservation whose amounts are consumed there.
+    pub(crate) fn assume(&mut self, uuid: Uuid) {
+        let Self { reservations, table, records, members, .. } = self;
+        let Some(reservation) = reservations.get(&uuid) else { return };
+        let Place::Row(row) = reservation.place else { return };
+        let record = records[row.index()].as_deref_mut().expect("every host in the table has a record");
+        record.held += 1;
+        members.come(table, row, uuid, reservation.more());
+    }
+
+    /// Counts a reservation on its row.
+    pub(crate) fn hold(&mut self, uuid: Uuid) {
+        if let Some(Reservation { place: Place::Row(row), allocation, devices, .. }) =
+            self.reservations.get(&uuid)
+        {
+            self.table.allocate(*row, allocation);
+            if let Some(devices) = devices {
+                self.table.put_taken_devices(*row, uuid, devices);
+            }
+            self.assume(uuid);
+        }
+    }
+
+    /// Undoes [`Self::hold`] for a reservation that has ended.
+    pub(crate) fn let_go(&mut self, uuid: Uuid, reservation: &Reservation) {
+        if let Place::Row(row) = reservation.place {
+            self.table.deallocate(row, &reservation.allocation);
+            self.table.give_back_devices(row, uuid);
+            self.record_mut(row).held -= 1;
+            self.members.go(&mut self.table, row, uuid, reservation.more().group);
+        }
+    }
+
+    /// Ends the reservation of an instance, if there is one.
+    pub(crate) fn end_reservation(&mut self, uuid: &Uuid) -> bool {
+        let ended = self.reservations.remove(uuid);
+        if let Some(reservation) = &ended {
+            self.let_go(*uuid, reservation);
+        }
+        ended.is_some()
+    }
+
+    /// Takes a host out of the map with everything that is known of it.
+    pub(crate) fn remove(&mut self, row: Row) {
+        let Some(mut record) = self.records[row.index()].take() else { return };
+        self.claims -= record.claims.rows().len();
+        record.claims.grouped().for_each(|(uuid, group)| self.members.forget(row, uuid, Some(group)));
+        record.reported.release(&mut self.texts);
+        if let Some(identity) = record.identity {
+            self.by_identity.remove(&identity.uuid);
+        }
+        if record.ask_again {
+            self.ask_again.retain(|asked| *asked != row);
+        }
+        for (uuid, reservation) in self.reservations.drop_row(row) {
+            self.members.forget(row, uuid, reservation.more().group);
+        }
+        self.table.remove(row);
+    }
+
+    /// The policy in force.
+    pub(crate) fn policy(&self) -> &Arc<PolicyFile> {
+        &self.policy
+    }
+
+    /// See [`PolicyFile::hash`].
+    pub(crate) fn policy_hash(&self) -> &str {
+        &self.policy_hash
+    }
+}

@@ -1,0 +1,196 @@
+//! What the manager keeps of a host beside its row in the table.
+
+use std::time::Duration;
+
+use novella_filter_scheduler::Resources;
+use novella_objects::{Capabilities, HostState as Status, HostWarning, Inventory, Measured, Reserved};
+use novella_resources::Amounts;
+
+use crate::report::claims::Claims;
+use crate::report::identity::Identity;
+use crate::report::liveness::{Hearing, Liveness};
+use crate::report::reported::Reported;
+
+/// Different warnings of one kind kept of one host; the oldest gives way.
+const MAX_WARNINGS: usize = 8;
+
+/// A host's reporter, its last report, and what is held on it.
+#[derive(Debug)]
+pub(crate) struct Record {
+    /// `None` for reporters without.
+    pub identity: Option<Identity>,
+    pub hearing: Hearing,
+    pub reported: Reported,
+    pub claims: Claims,
+    pub reserved: Reserved,
+    pub measured: Measured,
+    /// The sender's wall clock.
+    pub sent_at: String,
+    pub interval_ms: u64,
+    /// Probes that did not answer, and the age of the values reported instead, ms.
+    pub stale_probes: Vec<(Box<str>, u64)>,
+    /// Reservations that count on this host.
+    pub held: u32,
+    /// A report was missed; the host should publish again.
+    pub ask_again: bool,
+    /// What needs a look, until when it is shown.
+    pub warnings: Vec<(HostWarning, Duration)>,
+}
+
+impl Record {
+    pub fn new(now: Duration) -> Self {
+        Self {
+            identity: None,
+            hearing: Hearing::new(now, false),
+            reported: Reported::default(),
+            claims: Claims::default(),
+            reserved: Reserved::default(),
+            measured: Measured::default(),
+            sent_at: String::new(),
+            interval_ms: 0,
+            stale_probes: Vec::new(),
+            held: 0,
+            ask_again: false,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// What the table shows of a host that is `liveness`.
+    pub fn status(&self, liveness: Liveness) -> Status {
+        match liveness {
+            Liveness::Down => Status::Down,
+            _ if self.reported.disabled => Status::Disabled,
+            Liveness::Suspect => Status::Suspect,
+            Liveness::Up => Status::Up,
+        }
+    }
+
+    /// Shows a warning until `until`; an equal one is shown longer.
+    pub fn warn(&mut self, warning: HostWarning, now: Duration, until: Duration) {
+        self.warnings.retain(|(known, end)| *end > now && *known != warning);
+        if self.warnings.len() == MAX_WARNINGS {
+            self.warnings.remove(0);
+        }
+        self.warnings.push((warning, until));
+    }
+
+    /// Takes over what changes with every report.
+    pub fn refresh(&mut self, caps: &Capabilities<'_>) {
+        let Some(report) = &caps.novella else { return };
+        self.reserved = report.reserved;
+        self.measured = report.measured;
+        self.interval_ms = report.interval_ms;
+        self.sent_at.clear();
+        self.sent_at.push_str(&report.sent_at);
+        if !(self.stale_probes.is_empty() && report.stale_probes.is_empty()) {
+            self.stale_probes = report.stale_probes.iter().map(|(name, age)| (name.into(), *age)).collect();
+        }
+    }
+}
+
+/// What placement counts. With our part: reserved + Σ claims, measured load never. Without: what the sender says is free.
+pub(crate) fn resources(caps: &Capabilities<'_>) -> Resources {
+    let total = |value: Option<i64>| value.map_or(0, |v| v.max(0) as u64);
+    let (vcpus, memory, disk) = (total(caps.vcpus), total(caps.host_memory_total), total(caps.disk_total));
+    let (num_io_ops, failed_builds) =
+        caps.novella.as_ref().map_or((0, 0), |report| (report.num_io_ops, report.failed_builds));
+    let (used, ratios) = match &caps.novella {
+        Some(report) => {
+            let reserved = Amounts {
+                vcpus: report.reserved.vcpus.into(),
+                memory_mb: report.reserved.memory_mb,
+                disk_gb: report.reserved.disk_gb,
+                instances: 0,
+            };
+            let used = report.claims.iter().map(Amounts::of_claim).fold(reserved, Amounts::plus);
+            (used, report.allocation_ratios)
+        }
+        None => {
+            // An amount whose free part is not told has no room: nothing may be placed on a guess.
+            let disk_free = caps.disk_available.or_else(|| Some(caps.disk_total? - caps.disk_used?));
+            let used = Amounts {
+                vcpus: total(caps.vcpus_used),
+                memory_mb: used_of(memory, caps.host_memory_free),
+                disk_gb: used_of(disk, disk_free),
+                instances: 0,
+            };
+            (used, novella_objects::AllocationRatios { cpu: 1.0, ram: 1.0, disk: 1.0 })
+        }
+    };
+    Resources {
+        vcpus_total: vcpus,
+        vcpus_used: used.vcpus,
+        memory_mb_total: memory,
+        memory_mb_used: used.memory_mb,
+        disk_gb_total: disk,
+        disk_gb_used: used.disk_gb,
+        ratios,
+        num_instances: used.instances,
+        num_io_ops,
+        failed_builds,
+    }
+}
+
+/// Inventories of further resource classes, each with what claims take of it.
+pub(crate) fn inventories<'c>(caps: &'c Capabilities<'_>) -> impl Iterator<Item = (&'c str, Inventory, u64)> {
+    let reports = caps.novella.iter().map(|report| &**report);
+    reports.flat_map(|report| {
+        report.resources.iter().map(|(class, inventory)| {
+            let taken = report.claims.iter().filter_map(|claim| claim.resources.get(class));
+            (class, *inventory, taken.fold(0, |sum: u64, amount| sum.saturating_add(*amount)))
+        })
+    })
+}
+
+/// A negative free amount is overuse.
+fn used_of(total: u64, free: Option<i64>) -> u64 {
+    match free {
+        Some(free) if free < 0 => total.saturating_add(free.unsigned_abs()),
+        Some(free) => total.saturating_sub(free.unsigned_abs()),
+        None => total,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_our_part_the_free_amounts_count() {
+        for (text, memory, disk, vcpus) in [
+            (
+                r#"{"vcpus":8,"vcpus_used":3,"host_memory_total":100,"host_memory_free":40,"disk_total":50,"disk_available":20}"#,
+                60,
+                30,
+                3,
+            ),
+            (
+                r#"{"vcpus":8,"host_memory_total":100,"host_memory_free":-40,"disk_total":50,"disk_used":20}"#,
+                140,
+                20,
+                0,
+            ),
+            (r#"{"vcpus":8,"host_memory_total":100,"host_memory_free":400,"disk_total":50}"#, 0, 50, 0),
+            (r#"{"host_memory_total":100,"disk_total":50}"#, 100, 50, 0),
+        ] {
+            let got = resources(&serde_json::from_str(text).unwrap());
+            assert_eq!(
+                (got.memory_mb_used, got.disk_gb_used, got.vcpus_used),
+                (memory, disk, vcpus),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn with_our_part_measured_load_never_counts() {
+        let text = r#"{"vcpus":8,"vcpus_used":7,"host_memory_total":100,"host_memory_free":1,"disk_total":50,"disk_used":49,
+            "disk_available":1,"novella":{"uuid":"00000000-0000-0000-0000-000000000001","incarnation":1,"nonce":1,"seq":1,
+            "sent_at":"","interval_ms":1,"reserved":{"vcpus":1,"memory_mb":10,"disk_gb":2},"claims":[
+            {"uuid":"00000000-0000-0000-0000-000000000002","vcpus":2,"memory_mb":20,"disk_gb":3},
+            {"uuid":"00000000-0000-0000-0000-000000000003","vcpus":1,"memory_mb":1,"disk_gb":0}]}}"#;
+        let got = resources(&serde_json::from_str(text).unwrap());
+        assert_eq!((got.vcpus_used, got.memory_mb_used, got.disk_gb_used, got.num_instances), (4, 31, 5, 2));
+        assert_eq!(got.ratios.cpu, 4.0);
+    }
+}

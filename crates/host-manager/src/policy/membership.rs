@@ -1,0 +1,218 @@
+//! Which hosts belong to an aggregate: those that it lists by name or pattern, and those whose reports match.
+
+use std::collections::BTreeMap;
+
+use novella_filter_scheduler::Aggregate;
+use serde_json::{Value as Json, json};
+
+use crate::policy::host_pattern::HostPattern;
+use crate::policy::read::{Field, Reader};
+
+/// An aggregate, and which hosts are in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AggregateRule {
+    /// Its id, name and metadata.
+    pub aggregate: Aggregate,
+    /// Hosts by name, pattern or range.
+    pub hosts: Vec<HostPattern>,
+    /// Hosts by what they report.
+    pub matching: Option<Match>,
+}
+
+/// What a host must report to be in an aggregate: all that is asked here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Match {
+    /// Its own zone is one of these; empty: whatever it is.
+    pub zones: Vec<String>,
+    /// It has all these traits.
+    pub traits: Vec<String>,
+    /// It has these facts, each with one of the values.
+    pub facts: BTreeMap<String, Vec<Json>>,
+}
+
+/// What a host says of itself, as far as aggregates look at it.
+#[derive(Debug, Clone, Copy)]
+pub struct HostFacts<'a> {
+    /// Its name.
+    pub host: &'a str,
+    /// The zone of its own configuration.
+    pub zone: Option<&'a str>,
+    /// Its traits.
+    pub traits: &'a [&'a str],
+    /// Its facts, each with its value as JSON text; the last of equal names counts.
+    pub facts: &'a [(&'a str, &'a str)],
+}
+
+impl AggregateRule {
+    /// Whether the host is in it.
+    pub fn holds(&self, host: &HostFacts<'_>) -> bool {
+        self.hosts.iter().any(|pattern| pattern.matches(host.host))
+            || self.matching.as_ref().is_some_and(|matching| matching.holds(host))
+    }
+
+    pub(super) fn to_json(&self) -> Json {
+        let hosts: Vec<_> = self.hosts.iter().map(HostPattern::as_str).collect();
+        let mut out = json!({ "id": self.aggregate.id, "hosts": hosts, "metadata": self.aggregate.metadata });
+        if let Some(Match { zones, traits, facts }) = &self.matching {
+            out["match"] = json!({ "zone": zones, "traits": traits, "facts": facts });
+        }
+        out
+    }
+}
+
+impl Match {
+    fn holds(&self, host: &HostFacts<'_>) -> bool {
+        let in_zone = self.zones.is_empty()
+            || host.zone.is_some_and(|zone| self.zones.iter().any(|wanted| wanted == zone));
+        in_zone
+            && self.traits.iter().all(|wanted| host.traits.contains(&wanted.as_str()))
+            && self.facts.iter().all(|(name, wanted)| {
+                let fact = host.facts.iter().rev().find(|(known, _)| known == name);
+                let fact = fact.and_then(|(_, text)| serde_json::from_str::<Json>(text).ok());
+                fact.is_some_and(|fact| wanted.iter().any(|wanted| same(wanted, &fact)))
+            })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.zones.is_empty() && self.traits.is_empty() && self.facts.is_empty()
+    }
+}
+
+/// Equal values; 1 and 1.0 are.
+fn same(a: &Json, b: &Json) -> bool {
+    match (a.as_f64(), b.as_f64()) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+/// What an aggregate is read into before it has an id.
+#[derive(Default)]
+struct Draft {
+    id: Option<u32>,
+    hosts: Option<Vec<HostPattern>>,
+    matching: Option<Match>,
+    metadata: BTreeMap<String, String>,
+}
+
+const KEYS: [&str; 4] = ["id", "hosts", "match", "metadata"];
+const MATCH_KEYS: [&str; 3] = ["zone", "traits", "facts"];
+
+/// Reads the aggregates, in the order of their names. Those without an id get the smallest that are free.
+pub(super) fn read(section: &Field<'_>, reader: &mut Reader<'_>) -> Vec<AggregateRule> {
+    let mut drafts = BTreeMap::new();
+    for field in reader.fields(&section.key, section.item) {
+        let draft = read_one(&field, reader);
+        let taken = |other: &Draft| other.id.is_some() && other.id == draft.id;
+        if let Some((other, _)) = drafts.iter().find(|(_, other)| taken(other)) {
+            let what = format!("aggregate {other} has the same id");
+            reader.problem(&field.at, &format!("{}.id", field.key), what, "give each its own");
+        }
+        drafts.insert(field.name.to_owned(), draft);
+    }
+    let mut taken: Vec<u32> = drafts.values().filter_map(|draft| draft.id).collect();
+    let rules = drafts.into_iter().map(|(name, draft)| {
+        let id = draft.id.unwrap_or_else(|| {
+            let free = (1..).find(|id| !taken.contains(id)).expect("there are fewer aggregates than ids");
+            taken.push(free);
+            free
+        });
+        AggregateRule {
+            aggregate: Aggregate { id, name, metadata: draft.metadata },
+            hosts: draft.hosts.unwrap_or_default(),
+            matching: draft.matching,
+        }
+    });
+    rules.collect()
+}
+
+fn read_one(aggregate: &Field<'_>, reader: &mut Reader<'_>) -> Draft {
+    let mut draft = Draft::default();
+    let before = reader.problems.len();
+    for field in reader.fields(&aggregate.key, aggregate.item) {
+        match field.name {
+            "id" => draft.id = field.whole(reader, 1..=u32::MAX.into()).map(|id| id as u32),
+            "hosts" => draft.hosts = hosts(&field, reader),
+            "match" => draft.matching = Some(matching(&field, reader)),
+            "metadata" => draft.metadata = metadata(&field, reader),
+            other => reader.unknown(&field.at, &field.key, ("key of an aggregate", other), KEYS.into_iter()),
+        }
+    }
+    if draft.hosts.is_none() && draft.matching.is_none() && reader.problems.len() == before {
+        let fix = "give it hosts, such as hosts = [\"cmp[001-040]\"], or match; hosts = [] is an empty one";
+        reader.problem(&aggregate.at, &aggregate.key, "nothing says which hosts are in this aggregate", fix);
+    }
+    draft
+}
+
+fn hosts(field: &Field<'_>, reader: &mut Reader<'_>) -> Option<Vec<HostPattern>> {
+    let mut patterns = Vec::new();
+    for (text, at) in field.texts(reader)? {
+        match text.parse() {
+            Ok(pattern) => patterns.push(pattern),
+            Err(why) => {
+                let what = format!("{text:?} is no host, pattern or range: {why}");
+                reader.problem(&at, &field.key, what, "write for example cmp-1, cmp-* or cmp[001-040]");
+            }
+        }
+    }
+    Some(patterns)
+}
+
+fn matching(section: &Field<'_>, reader: &mut Reader<'_>) -> Match {
+    let mut matching = Match::default();
+    let before = reader.problems.len();
+    for field in reader.fields(&section.key, section.item) {
+        match field.name {
+            "zone" => matching.zones = field.text_or_texts(reader).unwrap_or_default(),
+            "traits" => matching.traits = field.text_or_texts(reader).unwrap_or_default(),
+            "facts" => {
+                for fact in reader.fields(&field.key, field.item) {
+                    if let Some(values) = fact.scalars(reader) {
+                        matching.facts.insert(fact.name.to_owned(), values);
+                    }
+                }
+            }
+            other => {
+                let known = MATCH_KEYS.into_iter();
+                reader.unknown(&field.at, &field.key, ("key to match hosts by", other), known);
+            }
+        }
+    }
+    if matching.is_empty() && reader.problems.len() == before {
+        let fix = "name a zone, traits or facts; for all hosts write hosts = [\"*\"]";
+        reader.problem(&section.at, &section.key, "this matches nothing in particular", fix);
+    }
+    matching
+}
+
+/// Keys of metadata whose values Nova reads as numbers, and leaves out with a warning if they are none.
+const NUMBERS: [&str; 5] = [
+    "cpu_allocation_ratio",
+    "ram_allocation_ratio",
+    "disk_allocation_ratio",
+    "max_io_ops_per_host",
+    "max_instances_per_host",
+];
+
+fn metadata(section: &Field<'_>, reader: &mut Reader<'_>) -> BTreeMap<String, String> {
+    let mut metadata = BTreeMap::new();
+    for (key, value, at) in section.text_map(reader) {
+        let multiplier =
+            novella_filter_scheduler::WeigherKind::ALL.iter().any(|kind| kind.multiplier_key() == key);
+        let number =
+            novella_filter_scheduler::nova::python::float(&value).filter(|number| number.is_finite());
+        let whole = !key.starts_with("max_") || novella_filter_scheduler::nova::python::int(&value).is_some();
+        if (multiplier || NUMBERS.contains(&key.as_str())) && !(number.is_some() && whole) {
+            let what = format!("{value:?} is not a number that can be used");
+            reader.problem(
+                &at,
+                &format!("{}.{key}", section.key),
+                what,
+                "write a number in quotes, such as \"1.5\"",
+            );
+        }
+        metadata.insert(key, value);
+    }
+    metadata
+}

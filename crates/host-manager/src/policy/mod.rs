@@ -1,0 +1,11 @@
+//! The policy file: read, checked as a whole, compared, hashed.
+
+pub(crate) mod catalog;
+pub(crate) mod diff;
+pub(crate) mod file;
+pub(crate) mod host_pattern;
+pub(crate) mod keys;
+pub(crate) mod membership;
+pub(crate) mod new_policy;
+pub(crate) mod pci_alias;
+pub(crate) mod read;

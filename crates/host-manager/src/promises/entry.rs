@@ -1,0 +1,71 @@
+//! Reservations as schedulers tell each other of them, and back.
+
+use std::collections::BTreeMap;
+
+use novella_filter_scheduler::{DeviceUsage, server_group};
+use novella_objects::{RequestSpec, ReserveEntry};
+use novella_resources::{Allocation, Amounts, ClassAmounts};
+use uuid::Uuid;
+
+use crate::promises::reservations::{Kind, Reservation};
+use crate::report::check;
+
+/// Longest decision id that a peer may send.
+pub(crate) const MAX_DECISION_ID: usize = 1024;
+
+pub(crate) fn entry(uuid: Uuid, host: &str, reservation: &Reservation) -> ReserveEntry {
+    let Amounts { vcpus, memory_mb, disk_gb, .. } = reservation.allocation.amounts;
+    let resources = reservation.allocation.resources.iter();
+    let (numa_topology, pci) = reservation.devices.as_deref().map(DeviceUsage::write).unwrap_or_default();
+    ReserveEntry {
+        uuid,
+        host: host.to_owned(),
+        vcpus: u32::try_from(vcpus).unwrap_or(u32::MAX),
+        memory_mb,
+        disk_gb,
+        resources: resources.map(|(class, amount)| (class.to_string(), *amount)).collect(),
+        spec_hash: reservation.spec_hash,
+        group: reservation.more().group.map(Into::into),
+        flavor: reservation.more().flavor.map(Into::into),
+        numa_topology,
+        pci,
+        not_building: reservation.devices.as_ref().is_some_and(|usage| usage.failed),
+        service: None,
+    }
+}
+
+/// What others' placement depends on, of a request's instances.
+pub(crate) fn kind(spec: &RequestSpec) -> Kind {
+    let flavor = Some(spec.flavor.identity()).filter(|name| !name.is_empty());
+    Kind {
+        group: server_group::name(spec).filter(|name| !name.is_empty()).map(Into::into),
+        flavor: flavor.map(Into::into),
+        image: spec.image.as_ref().and_then(|image| Some(serde_json::to_string(image).ok()?.into())),
+    }
+}
+
+pub(crate) fn allocation(entry: &ReserveEntry) -> Allocation {
+    let ReserveEntry { vcpus, memory_mb, disk_gb, .. } = *entry;
+    Allocation {
+        amounts: Amounts { vcpus: vcpus.into(), memory_mb, disk_gb, instances: 1 },
+        resources: by_class(entry.resources.iter().map(|(class, amount)| (class.clone(), *amount))),
+    }
+}
+
+/// In the form of an allocation's: by name, each once, none with zero.
+pub(crate) fn by_class(resources: impl IntoIterator<Item = (String, u64)>) -> ClassAmounts {
+    let by_class: BTreeMap<String, u64> = resources.into_iter().collect();
+    let some = by_class.into_iter().filter(|(_, amount)| *amount > 0);
+    some.map(|(class, amount)| (class.into(), amount)).collect()
+}
+
+pub(crate) fn is_sane(entry: &ReserveEntry) -> bool {
+    let is_name =
+        |name: &Option<String>| name.as_deref().is_none_or(|name| check::name("name", name).is_ok());
+    check::name("host", &entry.host).is_ok()
+        && is_name(&entry.group)
+        && is_name(&entry.flavor)
+        && check::amounts(&allocation(entry).amounts).is_ok()
+        && check::classes("resources", entry.resources.len(), entry.resources.keys().map(String::as_str))
+            .is_ok()
+}

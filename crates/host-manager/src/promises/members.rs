@@ -1,0 +1,65 @@
+//! Which instances belong to which server group, and where they are: as claims in reports and as reservations.
+//!
+//! The manager notes an instance here and in the table's index when its claim or reservation comes, and forgets it in
+//! both when that goes. What always holds: an entry stands for a claim that the last report of its row lists, or for a
+//! reservation that counts on the row.
+
+use hashbrown::{HashMap, HashSet};
+use novella_filter_scheduler::{HostTable, Instance, Row};
+use novella_objects::Image;
+use uuid::Uuid;
+
+use crate::report::claims::More;
+
+/// Members by the name of their group.
+#[derive(Debug, Default)]
+pub(crate) struct Members(HashMap<Box<str>, HashSet<(Uuid, Row)>>);
+
+impl Members {
+    /// The members of a group and their rows, in no order.
+    pub fn of(&self, group: &str) -> impl Iterator<Item = (Uuid, Row)> {
+        self.0.get(group).into_iter().flatten().copied()
+    }
+
+    /// All members, each with its row and its group.
+    pub fn iter(&self) -> impl Iterator<Item = (Uuid, Row, &str)> {
+        let groups = self.0.iter();
+        groups.flat_map(|(group, members)| members.iter().map(move |(uuid, row)| (*uuid, *row, &**group)))
+    }
+
+    /// Notes an instance on a row.
+    pub fn come(&mut self, table: &mut HostTable, row: Row, uuid: Uuid, more: More<'_>) {
+        let More { group, flavor, image } = more;
+        let image = image.and_then(|text| serde_json::from_str::<Image>(text).ok());
+        let known = Instance { uuid, flavor, image: image.as_ref() };
+        // An image that nobody understands has no properties that another could share.
+        if table.add_instance(row, &known).is_err() {
+            let plain = table.add_instance(row, &Instance { image: None, ..known });
+            debug_assert!(plain.is_ok(), "only images are refused");
+        }
+        if let Some(group) = group {
+            match self.0.get_mut(group) {
+                Some(members) => members.insert((uuid, row)),
+                None => self.0.entry(group.into()).or_default().insert((uuid, row)),
+            };
+        }
+    }
+
+    /// Undoes [`Self::come`].
+    pub fn go(&mut self, table: &mut HostTable, row: Row, uuid: Uuid, group: Option<&str>) {
+        table.remove_instance(row, uuid);
+        self.forget(row, uuid, group);
+    }
+
+    /// The same for a row that leaves the table with all its instances.
+    pub fn forget(&mut self, row: Row, uuid: Uuid, group: Option<&str>) {
+        if let Some(group) = group
+            && let Some(members) = self.0.get_mut(group)
+        {
+            members.remove(&(uuid, row));
+            if members.is_empty() {
+                self.0.remove(group);
+            }
+        }
+    }
+}

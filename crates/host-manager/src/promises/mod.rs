@@ -1,0 +1,7 @@
+//! What is promised beyond reports: reservations, holds, and the members of server groups.
+
+pub(crate) mod entry;
+pub(crate) mod holds;
+pub(crate) mod members;
+pub(crate) mod reservations;
+pub(crate) mod spec_hash;

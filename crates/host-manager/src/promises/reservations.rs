@@ -1,0 +1,207 @@
+//! What was promised and is not yet seen in a report.
+//!
+//! A reservation is assumed when a decision is made here or told by a peer, confirmed when any host's report lists the
+//! instance, and forgotten when its time is up. A report that does not list the instance yet changes nothing about it.
+//! A peer may know a host before its first report reaches us: such a reservation waits for the host under its name.
+//!
+//! The store only keeps the books. What it hands back must be given back in the table, which the caller does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use novella_filter_scheduler::{DeviceUsage, Row};
+use novella_objects::Selection;
+use novella_resources::Allocation;
+use uuid::Uuid;
+
+use crate::report::claims::More;
+
+/// Where a reservation counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Subtracted from this row.
+    Row(Row),
+    /// Told by a peer for a host that we have not heard of.
+    Awaited(Box<str>),
+}
+
+/// One instance's reservation.
+#[derive(Debug, Clone)]
+pub(crate) struct Reservation {
+    pub place: Place,
+    pub allocation: Allocation,
+    /// What it takes of NUMA cells and PCI devices.
+    pub devices: Option<Box<DeviceUsage>>,
+    pub spec_hash: u64,
+    pub expires: Duration,
+    pub decision_id: Arc<str>,
+    /// What was answered, when the decision was made here.
+    pub selection: Option<Box<Selection>>,
+    /// What others' placement depends on, where there is something.
+    pub kind: Option<Arc<Kind>>,
+}
+
+/// What others' placement depends on, of the instances of one decision.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub group: Option<Box<str>>,
+    pub flavor: Option<Box<str>>,
+    /// JSON text.
+    pub image: Option<Box<str>>,
+}
+
+impl Kind {
+    /// Borrowed.
+    pub fn more(&self) -> More<'_> {
+        More { group: self.group.as_deref(), flavor: self.flavor.as_deref(), image: self.image.as_deref() }
+    }
+
+    /// `None` where there is nothing to depend on.
+    pub fn shared(self) -> Option<Arc<Self>> {
+        (self != Self::default()).then(|| Arc::new(self))
+    }
+}
+
+impl Reservation {
+    /// See [`Kind`].
+    pub fn more(&self) -> More<'_> {
+        self.kind.as_deref().map_or_else(More::default, Kind::more)
+    }
+}
+
+/// All reservations, by instance.
+#[derive(Debug, Default)]
+pub(crate) struct Reservations {
+    by_uuid: HashMap<Uuid, Reservation>,
+    /// No reservation ends before this.
+    next_expiry: Duration,
+    /// How many wait for their host.
+    awaited: usize,
+}
+
+impl Reservations {
+    pub fn len(&self) -> usize {
+        self.by_uuid.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_uuid.is_empty()
+    }
+
+    pub fn get(&self, uuid: &Uuid) -> Option<&Reservation> {
+        self.by_uuid.get(uuid)
+    }
+
+    /// Adds a reservation for an instance that has none.
+    pub fn add(&mut self, uuid: Uuid, reservation: Reservation) {
+        if self.by_uuid.is_empty() || reservation.expires < self.next_expiry {
+            self.next_expiry = reservation.expires;
+        }
+        self.awaited += usize::from(matches!(reservation.place, Place::Awaited(_)));
+        let before = self.by_uuid.insert(uuid, reservation);
+        debug_assert!(before.is_none(), "the caller looked first");
+    }
+
+    /// Ends one reservation.
+    pub fn remove(&mut self, uuid: &Uuid) -> Option<Reservation> {
+        let reservation = self.by_uuid.remove(uuid)?;
+        self.awaited -= usize::from(matches!(reservation.place, Place::Awaited(_)));
+        Some(reservation)
+    }
+
+    /// Ends all reservations whose time is up.
+    pub fn take_expired(&mut self, now: Duration) -> Vec<(Uuid, Reservation)> {
+        if self.by_uuid.is_empty() || now < self.next_expiry {
+            return Vec::new();
+        }
+        let expired: Vec<_> = self.by_uuid.extract_if(|_, r| r.expires <= now).collect();
+        self.awaited -= expired.iter().filter(|(_, r)| matches!(r.place, Place::Awaited(_))).count();
+        self.next_expiry = self.by_uuid.values().map(|r| r.expires).min().unwrap_or(Duration::MAX);
+        expired
+    }
+
+    /// The instances of one decision, in order.
+    pub fn of_decision(&self, decision_id: &str) -> Vec<Uuid> {
+        let of_it = self.by_uuid.iter().filter(|(_, r)| *r.decision_id == *decision_id);
+        let mut uuids: Vec<_> = of_it.map(|(uuid, _)| *uuid).collect();
+        uuids.sort_unstable();
+        uuids
+    }
+
+    /// Moves what waits for `host` to its row, and returns whose.
+    pub fn arrive(&mut self, host: &str, row: Row) -> Vec<Uuid> {
+        if self.awaited == 0 {
+            return Vec::new();
+        }
+        let waits = |r: &Reservation| matches!(&r.place, Place::Awaited(name) if **name == *host);
+        let moved = self.move_to(row, waits);
+        self.awaited -= moved.len();
+        moved
+    }
+
+    /// Moves what counts on one row to another, and returns whose.
+    pub fn change_row(&mut self, from: Row, to: Row) -> Vec<Uuid> {
+        self.move_to(to, |r| r.place == Place::Row(from))
+    }
+
+    fn move_to(&mut self, row: Row, which: impl Fn(&Reservation) -> bool) -> Vec<Uuid> {
+        let moved = self.by_uuid.iter_mut().filter(|(_, r)| which(r)).map(|(uuid, r)| {
+            r.place = Place::Row(row);
+            *uuid
+        });
+        moved.collect()
+    }
+
+    /// Ends all reservations on a row that leaves the map.
+    pub fn drop_row(&mut self, row: Row) -> Vec<(Uuid, Reservation)> {
+        self.by_uuid.extract_if(|_, r| r.place == Place::Row(row)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use novella_resources::Amounts;
+
+    fn reservation(place: Place, expires: u64) -> Reservation {
+        Reservation {
+            place,
+            allocation: Allocation {
+                amounts: Amounts { vcpus: 1, memory_mb: expires, disk_gb: 1, instances: 1 },
+                ..Allocation::default()
+            },
+            devices: None,
+            spec_hash: 1,
+            expires: Duration::from_secs(expires),
+            decision_id: format!("s1-{}", expires / 10).into(),
+            selection: None,
+            kind: None,
+        }
+    }
+
+    #[test]
+    fn each_ends_exactly_once() {
+        let mut store = Reservations::default();
+        for i in 1..=20 {
+            let place =
+                if i % 5 == 0 { Place::Awaited("late".into()) } else { Place::Row(Row::at(i as usize)) };
+            store.add(Uuid::from_u128(i), reservation(place, i as u64));
+        }
+        assert!(store.take_expired(Duration::ZERO).is_empty());
+        assert_eq!(store.take_expired(Duration::from_secs(3)).len(), 3, "the end is not within");
+        assert_eq!(store.of_decision("s1-1").len(), 10);
+        let mut arrived = store.arrive("late", Row::at(99));
+        arrived.sort_unstable();
+        assert_eq!(arrived, [5, 10, 15, 20].map(Uuid::from_u128));
+        assert!(store.arrive("late", Row::at(99)).is_empty());
+        assert_eq!(store.change_row(Row::at(99), Row::at(98)).len(), 4);
+        assert!(store.remove(&Uuid::from_u128(20)).is_some());
+        assert!(store.remove(&Uuid::from_u128(20)).is_none());
+        assert_eq!(store.drop_row(Row::at(98)).len(), 3);
+        assert_eq!(store.take_expired(Duration::from_secs(1000)).len(), 13);
+        assert!(store.is_empty());
+        store.add(Uuid::from_u128(1), reservation(Place::Row(Row::at(1)), 7));
+        assert_eq!(store.take_expired(Duration::from_secs(7)).len(), 1);
+    }
+}

@@ -1,0 +1,161 @@
+//! What no honest host can mean, refused before it touches the map.
+//!
+//! Limits are far above any real host and far below what arithmetic or memory would suffer from. Words are only looked
+//! at when they differ from the last report's, so a steady report does not pay for them twice.
+
+use novella_filter_scheduler::MAX_RATIO;
+use novella_objects::{AllocationRatios, Capabilities, Claim, MAX_AMOUNT, NovellaReport};
+use novella_resources::Amounts;
+
+use crate::report::outcome::{BadReport, Fault};
+
+/// Longest name of a host, service, zone, trait or resource class, in bytes.
+pub(crate) const MAX_NAME: usize = 255;
+/// CPUs of one host.
+pub(crate) const MAX_VCPUS: u64 = 1 << 20;
+/// Traits, resource classes, or facts of one host.
+pub(crate) const MAX_ENTRIES: usize = 1024;
+/// Bytes of all JSON text in one report that the scheduler keeps without reading it.
+pub(crate) const MAX_TEXT: usize = 64 * 1024;
+/// Ended instances in one report.
+pub(crate) const MAX_ENDED: usize = 64 * 1024;
+
+fn bad(key: &'static str, fault: Fault) -> Result<(), BadReport> {
+    Err(BadReport { key, fault })
+}
+
+/// A name that people and logs can bear.
+pub(crate) fn name(key: &'static str, text: &str) -> Result<(), BadReport> {
+    if text.is_empty() {
+        bad(key, Fault::Empty)
+    } else if text.len() > MAX_NAME {
+        bad(key, Fault::TooLong(MAX_NAME))
+    } else if text.chars().any(char::is_control) {
+        bad(key, Fault::ControlCharacter)
+    } else {
+        Ok(())
+    }
+}
+
+fn at_most(key: &'static str, value: u64, limit: u64) -> Result<(), BadReport> {
+    if value > limit { bad(key, Fault::Absurd(limit)) } else { Ok(()) }
+}
+
+fn count(key: &'static str, len: usize, limit: usize) -> Result<(), BadReport> {
+    if len > limit { bad(key, Fault::TooLong(limit)) } else { Ok(()) }
+}
+
+/// Nova's integers. What is free may be negative (overcommitted); sizes and uses may not.
+pub(crate) fn integers(caps: &Capabilities<'_>) -> Result<(), BadReport> {
+    for (key, value) in caps.integers() {
+        let limit = match key {
+            "vcpus" | "vcpus_used" => MAX_VCPUS,
+            _ => MAX_AMOUNT,
+        };
+        let may_be_negative = matches!(key, "disk_available" | "host_memory_free");
+        if value < 0 && !may_be_negative {
+            return bad(key, Fault::Negative);
+        }
+        at_most(key, value.unsigned_abs(), limit)?;
+    }
+    Ok(())
+}
+
+/// The numbers of our own part.
+pub(crate) fn numbers(report: &NovellaReport<'_>, max_claims: usize) -> Result<(), BadReport> {
+    if report.uuid.is_nil() {
+        return bad("novella.uuid", Fault::Empty);
+    }
+    at_most("novella.reserved.vcpus", report.reserved.vcpus.into(), MAX_VCPUS)?;
+    at_most("novella.reserved.memory_mb", report.reserved.memory_mb, MAX_AMOUNT)?;
+    at_most("novella.reserved.disk_gb", report.reserved.disk_gb, MAX_AMOUNT)?;
+    let AllocationRatios { cpu, ram, disk } = report.allocation_ratios;
+    if [cpu, ram, disk].into_iter().any(|ratio| !is_ratio(ratio)) {
+        return bad("novella.allocation_ratios", Fault::Ratio);
+    }
+    count("novella.claims", report.claims.len(), max_claims)?;
+    count("novella.ended", report.ended.len(), MAX_ENDED)?;
+    count("novella.sent_at", report.sent_at.len(), MAX_NAME)?;
+    count("novella.stale_probes", report.stale_probes.0.len(), MAX_ENTRIES)
+}
+
+/// What one instance takes.
+pub(crate) fn amounts(amounts: &Amounts) -> Result<(), BadReport> {
+    at_most("vcpus", amounts.vcpus, MAX_VCPUS)?;
+    at_most("memory_mb", amounts.memory_mb, MAX_AMOUNT)?;
+    at_most("disk_gb", amounts.disk_gb, MAX_AMOUNT)
+}
+
+/// One claim.
+pub(crate) fn claim(claim: &Claim<'_>) -> Result<(), BadReport> {
+    amounts(&Amounts::of_claim(claim)).map_err(|bad| BadReport { key: "novella.claims", ..bad })?;
+    if let Some(group) = &claim.group {
+        name("novella.claims.group", group)?;
+    }
+    if let Some(flavor) = &claim.flavor {
+        name("novella.claims.flavor", flavor)?;
+    }
+    for (key, text) in [
+        ("novella.claims.image", &claim.image),
+        ("novella.claims.numa_topology", &claim.numa_topology),
+        ("novella.claims.pci", &claim.pci),
+    ] {
+        count(key, text.as_ref().map_or(0, |text| text.get().len()), MAX_TEXT)?;
+    }
+    classes(
+        "novella.claims.resources",
+        claim.resources.0.len(),
+        claim.resources.iter().map(|(class, _)| class),
+    )
+}
+
+/// Resource classes that something is taken of.
+pub(crate) fn classes<'c>(
+    key: &'static str,
+    len: usize,
+    mut classes: impl Iterator<Item = &'c str>,
+) -> Result<(), BadReport> {
+    count(key, len, MAX_ENTRIES)?;
+    classes.try_for_each(|class| name(key, class))
+}
+
+fn is_ratio(ratio: f64) -> bool {
+    ratio > 0.0 && ratio <= MAX_RATIO
+}
+
+/// The words of a report.
+pub(crate) fn words(caps: &Capabilities<'_>) -> Result<(), BadReport> {
+    for (key, text) in
+        [("hypervisor_type", &caps.hypervisor_type), ("hypervisor_hostname", &caps.hypervisor_hostname)]
+    {
+        if let Some(text) = text {
+            name(key, text)?;
+        }
+    }
+    count("capabilities", caps.extra.len(), MAX_ENTRIES)?;
+    let mut kept = caps.cpu_info.as_ref().map_or(0, |text| text.get().len());
+    kept += caps.extra.iter().map(|(key, text)| key.len() + text.get().len()).sum::<usize>();
+    if let Some(report) = &caps.novella {
+        if let Some(zone) = &report.availability_zone {
+            name("novella.availability_zone", zone)?;
+        }
+        count("novella.traits", report.traits.len(), MAX_ENTRIES)?;
+        report.traits.iter().try_for_each(|text| name("novella.traits", text))?;
+        count("novella.resources", report.resources.0.len(), MAX_ENTRIES)?;
+        for (class, inventory) in report.resources.iter() {
+            name("novella.resources", class)?;
+            if !is_ratio(inventory.allocation_ratio) {
+                return bad("novella.resources.allocation_ratio", Fault::Ratio);
+            }
+        }
+        count("novella.facts", report.facts.0.len(), MAX_ENTRIES)?;
+        kept += report.facts.iter().map(|(key, text)| key.len() + text.get().len()).sum::<usize>();
+        if let Some(address) = &report.host_ip {
+            name("novella.host_ip", address)?;
+        }
+        let texts = [&report.supported_instances, &report.metrics, &report.numa_topology, &report.pci_pools];
+        kept += texts.into_iter().flatten().map(|text| text.get().len()).sum::<usize>();
+        kept += report.disabled_reason.as_ref().map_or(0, |text| text.len());
+    }
+    count("capabilities", kept, MAX_TEXT)
+}

@@ -1,0 +1,308 @@
+//! What hosts have granted, compactly.
+//!
+//! A host's claims stay in the sender's order, so that the usual report, which repeats them or adds one, is compared
+//! from both ends and yields only what lies between. Where instances are is the table's to index.
+
+use novella_objects::{Claim, Entries};
+use uuid::Uuid;
+
+use crate::report::check;
+use crate::report::devices::takes_devices;
+use crate::report::outcome::BadReport;
+use crate::report::packed::{Packed, Sink};
+use crate::report::reported::raw;
+
+/// One claim; its amounts were checked to fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClaimRow {
+    pub uuid: Uuid,
+    pub vcpus: u32,
+    pub memory_mb: u32,
+    pub disk_gb: u32,
+}
+
+impl ClaimRow {
+    fn new(claim: &Claim<'_>) -> Result<Self, BadReport> {
+        check::claim(claim)?;
+        Ok(Self {
+            uuid: claim.uuid,
+            vcpus: claim.vcpus,
+            memory_mb: claim.memory_mb as u32,
+            disk_gb: claim.disk_gb as u32,
+        })
+    }
+
+    fn is(&self, claim: &Claim<'_>) -> bool {
+        self.uuid == claim.uuid
+            && self.vcpus == claim.vcpus
+            && u64::from(self.memory_mb) == claim.memory_mb
+            && u64::from(self.disk_gb) == claim.disk_gb
+    }
+}
+
+/// The claims of one host.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    rows: Vec<ClaimRow>,
+    /// Groups, flavors, images, devices and custom resources; empty when no claim has any.
+    more: Packed,
+}
+
+/// Puts the parts of claims that not all have: position, group, flavor, image, NUMA cells, PCI devices, resources.
+fn put_more(claims: &[Claim<'_>], sink: &mut Sink<'_>) {
+    for (at, claim) in claims.iter().enumerate() {
+        let Claim { group, flavor, image, resources, .. } = claim;
+        if group.is_some()
+            || flavor.is_some()
+            || image.is_some()
+            || !resources.is_empty()
+            || takes_devices(claim)
+        {
+            sink.number(at as u64);
+            sink.optional(group.as_deref());
+            sink.optional(flavor.as_deref());
+            for text in [image, &claim.numa_topology, &claim.pci] {
+                sink.optional(text.as_ref().map(|text| text.get()));
+            }
+            sink.number(claim.resources.0.len() as u64);
+            for (class, amount) in claim.resources.iter() {
+                sink.text(class);
+                sink.number(*amount);
+            }
+        }
+    }
+}
+
+/// What others' placement depends on, of one claim; see [`Claim`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct More<'a> {
+    pub group: Option<&'a str>,
+    pub flavor: Option<&'a str>,
+    /// JSON text.
+    pub image: Option<&'a str>,
+}
+
+/// What a claim takes besides amounts.
+#[derive(Default)]
+struct Takes<'a> {
+    /// JSON text.
+    numa_topology: Option<&'a str>,
+    /// JSON text.
+    pci: Option<&'a str>,
+    resources: Entries<'a, u64>,
+}
+
+/// Reads what [`put_more`] put, each with the claim's position.
+fn read_more(packed: &Packed) -> impl Iterator<Item = (usize, More<'_>, Takes<'_>)> {
+    let mut pieces = packed.read();
+    std::iter::from_fn(move || {
+        if pieces.is_empty() {
+            return None;
+        }
+        let at = pieces.number() as usize;
+        let more = More { group: pieces.optional(), flavor: pieces.optional(), image: pieces.optional() };
+        let (numa_topology, pci) = (pieces.optional(), pieces.optional());
+        let resources = pieces.number();
+        let resources = (0..resources).map(|_| (pieces.text().into(), pieces.number())).collect();
+        Some((at, more, Takes { numa_topology, pci, resources: Entries(resources) }))
+    })
+}
+
+/// What each of `claims` claims has.
+fn more_by_position(packed: &Packed, claims: usize) -> Vec<More<'_>> {
+    let mut all = vec![More::default(); claims];
+    read_more(packed).for_each(|(at, more, _)| all[at] = more);
+    all
+}
+
+/// What a new list of claims changes.
+pub(crate) struct ClaimChange {
+    /// Claims that stay, at the front of the list.
+    prefix: usize,
+    /// Claims that go, after the prefix.
+    gone: usize,
+    /// Claims that come in their place.
+    come: Vec<ClaimRow>,
+    more: Option<Packed>,
+}
+
+impl Claims {
+    pub fn rows(&self) -> &[ClaimRow] {
+        &self.rows
+    }
+
+    /// Compares with a report's list. `None`: nothing changed. An error: the report is to be refused.
+    pub fn compare(&self, claims: &[Claim<'_>]) -> Result<Option<ClaimChange>, BadReport> {
+        let prefix = self.rows.iter().zip(claims).take_while(|(row, claim)| row.is(claim)).count();
+        let (old, new) = (&self.rows[prefix..], &claims[prefix..]);
+        let suffix = old.iter().rev().zip(new.iter().rev()).take_while(|(row, claim)| row.is(claim)).count();
+        let same_more = self.more.matches(|sink| put_more(claims, sink));
+        if old.is_empty() && new.is_empty() && same_more {
+            return Ok(None);
+        }
+        let come: Result<Vec<_>, _> = new[..new.len() - suffix].iter().map(ClaimRow::new).collect();
+        let more = if same_more {
+            None
+        } else {
+            claims.iter().try_for_each(check::claim)?;
+            Some(Packed::build(|sink| put_more(claims, sink)))
+        };
+        Ok(Some(ClaimChange { prefix, gone: old.len() - suffix, come: come?, more }))
+    }
+
+    /// Applies a change that [`Self::compare`] found. `gone` sees each claim that is there no more, or not as it was, with
+    /// its group; `come` each that is new, or now otherwise.
+    pub fn apply(
+        &mut self,
+        change: ClaimChange,
+        mut gone: impl FnMut(Uuid, Option<&str>),
+        mut come: impl FnMut(Uuid, More<'_>),
+    ) {
+        let ClaimChange { prefix, gone: old, come: new, more } = change;
+        let (gone_rows, come_rows) = (prefix..prefix + old, prefix..prefix + new.len());
+        let (before, after) = (self.rows.len(), self.rows.len() - old + new.len());
+        let new_more = more.as_ref().unwrap_or(&self.more);
+        if self.more.is_empty() && new_more.is_empty() {
+            self.rows[gone_rows.clone()].iter().for_each(|row| gone(row.uuid, None));
+            new.iter().for_each(|row| come(row.uuid, More::default()));
+        } else {
+            let (had, has) = (more_by_position(&self.more, before), more_by_position(new_more, after));
+            // Where a claim that stays is in the new list.
+            let now = |at: usize| if at < prefix { at } else { at - old + new.len() };
+            let stays = |at: usize| !gone_rows.contains(&at) && had[at] == has[now(at)];
+            for at in (0..before).filter(|at| !stays(*at)) {
+                gone(self.rows[at].uuid, had[at].group);
+            }
+            come_rows.clone().zip(&new).for_each(|(at, row)| come(row.uuid, has[at]));
+            for at in (0..before).filter(|at| !gone_rows.contains(at) && !stays(*at)) {
+                come(self.rows[at].uuid, has[now(at)]);
+            }
+        }
+        self.rows.splice(gone_rows, new);
+        if self.rows.capacity() > 2 * self.rows.len() {
+            self.rows.shrink_to_fit();
+        }
+        if let Some(more) = more {
+            self.more = more;
+        }
+    }
+
+    /// All claims that are in groups, with these.
+    pub fn grouped(&self) -> impl Iterator<Item = (Uuid, &str)> {
+        read_more(&self.more).filter_map(|(at, more, _)| Some((self.rows[at].uuid, more.group?)))
+    }
+
+    /// Whether any of them has NUMA cells or PCI devices.
+    pub fn take_devices(&self) -> bool {
+        read_more(&self.more).any(|(_, _, takes)| takes.numa_topology.is_some() || takes.pci.is_some())
+    }
+
+    /// What the claim of an instance takes of further resource classes, as reported.
+    pub fn resources_of(&self, uuid: Uuid) -> Vec<(String, u64)> {
+        if self.more.read().is_empty() {
+            return Vec::new();
+        }
+        let of_it = self.list().into_iter().find(|claim| claim.uuid == uuid);
+        let resources = of_it.into_iter().flat_map(|claim| claim.resources.0);
+        resources.map(|(class, amount)| (class.into_owned(), amount)).collect()
+    }
+
+    /// The claims as they were reported.
+    pub fn list(&self) -> Vec<Claim<'_>> {
+        let mut claims: Vec<Claim<'_>> = self
+            .rows
+            .iter()
+            .map(|row| Claim {
+                uuid: row.uuid,
+                vcpus: row.vcpus,
+                memory_mb: row.memory_mb.into(),
+                disk_gb: row.disk_gb.into(),
+                ..Claim::default()
+            })
+            .collect();
+        for (at, more, takes) in read_more(&self.more) {
+            let claim = &mut claims[at];
+            claim.group = more.group.map(Into::into);
+            claim.flavor = more.flavor.map(Into::into);
+            claim.image = more.image.map(raw);
+            claim.numa_topology = takes.numa_topology.map(raw);
+            claim.pci = takes.pci.map(raw);
+            claim.resources = takes.resources;
+        }
+        claims
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(uuid: u128, memory_mb: u64) -> Claim<'static> {
+        Claim { uuid: Uuid::from_u128(uuid), vcpus: 1, memory_mb, disk_gb: 1, ..Claim::default() }
+    }
+
+    /// Applies `lists` one after another and checks the stored claims, and who was told to have come and gone, after each.
+    #[test]
+    fn what_comes_and_goes_adds_up_to_any_list() {
+        let mut claims = Claims::default();
+        let mut there: Vec<(Uuid, Option<String>)> = Vec::new();
+        let grouped = Claim { group: Some("g".into()), flavor: Some("small".into()), ..claim(2, 2) };
+        let with_devices = Claim {
+            numa_topology: Some(raw(r#"[{"id":0,"memory_mb":1,"pagesize_kb":4}]"#)),
+            pci: Some(raw(r#"[{"vendor_id":"8086","product_id":"1572","dev_type":"type-VF","count":1}]"#)),
+            ..claim(6, 6)
+        };
+        let with_resources = Claim { resources: Entries(vec![("CUSTOM_GPU".into(), 2)]), ..claim(3, 3) };
+        for list in [
+            vec![claim(1, 1), claim(2, 2), claim(3, 3)],
+            vec![claim(1, 1), claim(3, 3)],
+            vec![claim(9, 9), claim(1, 1), claim(3, 3), claim(4, 4)],
+            vec![claim(9, 9), claim(1, 7), claim(3, 3), claim(4, 4)],
+            vec![claim(4, 4), claim(3, 3), claim(1, 7), claim(9, 9)],
+            vec![claim(4, 4), claim(4, 4), claim(4, 4)],
+            vec![claim(4, 4)],
+            vec![claim(4, 4), grouped.clone()],
+            vec![grouped.clone(), claim(4, 4)],
+            vec![claim(5, 5), grouped.clone(), claim(4, 4)],
+            vec![claim(5, 5), claim(2, 2), claim(4, 4)],
+            vec![claim(5, 5), Claim { group: Some("h".into()), ..claim(2, 2) }, claim(4, 4)],
+            vec![claim(4, 4), claim(2, 2)],
+            vec![grouped.clone(), with_resources.clone(), with_devices.clone()],
+            vec![grouped.clone(), with_resources.clone(), Claim { pci: None, ..with_devices.clone() }],
+            vec![grouped, with_resources],
+            vec![],
+        ] {
+            let change = claims.compare(&list).unwrap().expect("every list differs from the one before");
+            let (mut gone, mut come) = (Vec::new(), Vec::new());
+            let owned = |uuid, group: Option<&str>| (uuid, group.map(str::to_owned));
+            claims.apply(
+                change,
+                |uuid, group| gone.push(owned(uuid, group)),
+                |uuid, more| come.push(owned(uuid, more.group)),
+            );
+            for one in gone {
+                let at = there.iter().position(|known| *known == one).expect("only what is there goes");
+                there.swap_remove(at);
+            }
+            there.extend(come);
+            let mut listed: Vec<_> =
+                list.iter().map(|claim| owned(claim.uuid, claim.group.as_deref())).collect();
+            listed.sort();
+            there.sort();
+            assert_eq!((&there, claims.list()), (&listed, list.clone()));
+            let grouped: Vec<_> = claims.grouped().map(|(uuid, group)| owned(uuid, Some(group))).collect();
+            assert_eq!(claims.take_devices(), list.iter().any(takes_devices));
+            assert_eq!(grouped.len(), list.iter().filter(|claim| claim.group.is_some()).count());
+            assert!(claims.compare(&list).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn an_absurd_claim_refuses_the_list_and_changes_nothing() {
+        let mut claims = Claims::default();
+        let change = claims.compare(&[claim(1, 1)]).unwrap().unwrap();
+        claims.apply(change, |_, _| (), |_, _| ());
+        assert!(claims.compare(&[claim(1, 1), claim(2, u64::MAX)]).is_err());
+        assert_eq!(claims.rows().len(), 1);
+    }
+}

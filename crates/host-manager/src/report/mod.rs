@@ -1,0 +1,11 @@
+//! What a report means: its parts, what is wrong with it, whose it is, and how old it may be.
+
+pub(crate) mod check;
+pub(crate) mod claims;
+pub(crate) mod devices;
+pub(crate) mod identity;
+pub(crate) mod liveness;
+pub(crate) mod outcome;
+pub(crate) mod packed;
+pub(crate) mod reported;
+pub(crate) mod services;

@@ -1,0 +1,412 @@
+//! What a service said of itself, kept small: Nova's integers as they are, the rest as one block of words.
+//!
+//! The block holds, in this order: node name, hypervisor type, zone, why disabled, address; then, each after its count, the
+//! keys that nobody knows with their JSON text, traits, custom resources, and the operator's facts. Long texts that all
+//! hosts of one model have alike are shared: CPU, NUMA cells, PCI devices, what the host can run. Metrics stand apart,
+//! because they are other ones in every report.
+
+use novella_filter_scheduler::Dictionary;
+use novella_objects::{Capabilities, Entries, Inventory};
+use serde_json::{Map, Number, Value};
+
+use crate::report::packed::{Packed, Pieces, Sink};
+
+/// Long texts, one for each distinct.
+pub(crate) type Texts = Dictionary<Box<str>>;
+
+/// The long texts of a report, in the order of [`Reported::texts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Text {
+    /// `cpu_info`.
+    CpuInfo,
+    /// `supported_instances`.
+    SupportedInstances,
+    /// `numa_topology`.
+    NumaTopology,
+    /// `pci_pools`.
+    PciPools,
+}
+
+const TEXTS: [Text; 4] = [Text::CpuInfo, Text::SupportedInstances, Text::NumaTopology, Text::PciPools];
+
+impl Text {
+    /// As reported.
+    pub fn of<'c>(self, caps: &'c Capabilities<'_>) -> Option<&'c str> {
+        let report = caps.novella.as_deref();
+        let text = match self {
+            Self::CpuInfo => return caps.cpu_info.as_ref().map(|text| text.get()),
+            Self::SupportedInstances => &report?.supported_instances,
+            Self::NumaTopology => &report?.numa_topology,
+            Self::PciPools => &report?.pci_pools,
+        };
+        text.as_ref().map(|text| text.get())
+    }
+}
+
+fn metrics<'c>(caps: &'c Capabilities<'_>) -> Option<&'c str> {
+    caps.novella.as_ref()?.metrics.as_ref().map(|text| text.get())
+}
+
+/// One service's last report.
+#[derive(Debug, Default, Clone)]
+pub struct Reported {
+    integers: Integers,
+    words: Packed,
+    /// Symbols of its long texts.
+    texts: [Option<u32>; TEXTS.len()],
+    metrics: Option<Box<str>>,
+    /// The report says `"enabled": false`, or the operator disabled the host.
+    pub disabled: bool,
+}
+
+/// Nova's eight integers.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Integers {
+    values: [i64; 8],
+    present: u8,
+}
+
+const INTEGER_KEYS: [&str; 8] = [
+    "vcpus",
+    "vcpus_used",
+    "disk_total",
+    "disk_used",
+    "disk_available",
+    "host_memory_total",
+    "host_memory_free",
+    "hypervisor_version",
+];
+
+impl Integers {
+    fn of(caps: &Capabilities<'_>) -> Self {
+        let all = [
+            caps.vcpus,
+            caps.vcpus_used,
+            caps.disk_total,
+            caps.disk_used,
+            caps.disk_available,
+            caps.host_memory_total,
+            caps.host_memory_free,
+            caps.hypervisor_version,
+        ];
+        let mut out = Self::default();
+        for (at, value) in all.into_iter().enumerate() {
+            if let Some(value) = value {
+                out.values[at] = value;
+                out.present |= 1 << at;
+            }
+        }
+        out
+    }
+
+    fn iter(self) -> impl Iterator<Item = (&'static str, i64)> {
+        let pairs = INTEGER_KEYS.into_iter().zip(self.values).enumerate();
+        pairs.filter(move |(at, _)| self.present & (1 << at) != 0).map(|(_, pair)| pair)
+    }
+}
+
+/// Which parts of a report differ from the last one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Difference {
+    integers: bool,
+    words: bool,
+    /// Long texts.
+    texts: [bool; TEXTS.len()],
+    metrics: bool,
+}
+
+impl Difference {
+    /// True when there is any.
+    pub fn any(self) -> bool {
+        self.integers || self.in_text()
+    }
+
+    /// True when words differ: zone, traits, facts among them.
+    pub fn in_words(self) -> bool {
+        self.words
+    }
+
+    /// True when texts differ, which then must be checked.
+    pub fn in_text(self) -> bool {
+        self.words || self.metrics || self.texts.contains(&true)
+    }
+
+    /// True when NUMA cells or PCI devices differ.
+    pub fn in_devices(self) -> bool {
+        self.texts[Text::NumaTopology as usize] || self.texts[Text::PciPools as usize]
+    }
+}
+
+fn put_words(caps: &Capabilities<'_>, sink: &mut Sink<'_>) {
+    let report = caps.novella.as_deref();
+    sink.optional(caps.hypervisor_hostname.as_deref());
+    sink.optional(caps.hypervisor_type.as_deref());
+    sink.optional(report.and_then(|r| r.availability_zone.as_deref()));
+    sink.optional(report.and_then(|r| r.disabled_reason.as_deref()));
+    sink.optional(report.and_then(|r| r.host_ip.as_deref()));
+    sink.number(caps.extra.len() as u64);
+    for (key, text) in &caps.extra {
+        sink.text(key);
+        sink.text(text.get());
+    }
+    let Some(report) = report else { return };
+    sink.number(report.traits.len() as u64);
+    for text in &report.traits {
+        sink.text(text);
+    }
+    sink.number(report.resources.0.len() as u64);
+    for (class, inventory) in report.resources.iter() {
+        sink.text(class);
+        put_inventory(inventory, sink);
+    }
+    sink.number(report.facts.0.len() as u64);
+    for (key, text) in report.facts.iter() {
+        sink.text(key);
+        sink.text(text.get());
+    }
+}
+
+fn put_inventory(i: &Inventory, sink: &mut Sink<'_>) {
+    for number in [i.total, i.reserved, i.min_unit, i.max_unit, i.step_size, i.allocation_ratio.to_bits()] {
+        sink.number(number);
+    }
+}
+
+fn read_inventory(pieces: &mut Pieces<'_>) -> Inventory {
+    Inventory {
+        total: pieces.number(),
+        reserved: pieces.number(),
+        min_unit: pieces.number(),
+        max_unit: pieces.number(),
+        step_size: pieces.number(),
+        allocation_ratio: f64::from_bits(pieces.number()),
+    }
+}
+
+/// The words of a report, read back.
+#[derive(Debug, Default)]
+pub struct Words<'a> {
+    /// Name of the compute node.
+    pub hypervisor_hostname: Option<&'a str>,
+    /// As libvirt has it, such as `QEMU`.
+    pub hypervisor_type: Option<&'a str>,
+    /// The zone that the host's own configuration names.
+    pub availability_zone: Option<&'a str>,
+    /// Why the operator disabled the host.
+    pub disabled_reason: Option<&'a str>,
+    /// Address of the host.
+    pub host_ip: Option<&'a str>,
+    /// Keys of the report's top level that nobody here knows, each with its JSON text.
+    pub extra: Vec<(&'a str, &'a str)>,
+    /// Traits, in the order of the report.
+    pub traits: Vec<&'a str>,
+    /// Inventories of further resource classes.
+    pub resources: Entries<'a, Inventory>,
+    /// The operator's facts, each with its JSON text.
+    pub facts: Vec<(&'a str, &'a str)>,
+}
+
+impl Reported {
+    /// Compares with a newer report.
+    pub(crate) fn compare(&self, caps: &Capabilities<'_>, texts: &Texts) -> Difference {
+        Difference {
+            integers: self.integers != Integers::of(caps),
+            words: !self.words.matches(|sink| put_words(caps, sink)),
+            texts: TEXTS.map(|text| self.text(text, texts) != text.of(caps)),
+            metrics: self.metrics.as_deref() != metrics(caps),
+        }
+    }
+
+    /// Takes over what differs.
+    pub(crate) fn replace(&mut self, caps: &Capabilities<'_>, difference: Difference, texts: &mut Texts) {
+        if difference.integers {
+            self.integers = Integers::of(caps);
+        }
+        if difference.words {
+            self.words = Packed::build(|sink| put_words(caps, sink));
+            let report = caps.novella.as_ref();
+            let enabled = caps.extra.iter().rev().find(|(key, _)| key == "enabled");
+            self.disabled = report.is_some_and(|r| r.disabled_reason.is_some())
+                || enabled.is_some_and(|(_, text)| !is_truthy(text.get()));
+        }
+        for text in TEXTS.into_iter().filter(|text| difference.texts[*text as usize]) {
+            let now = text.of(caps).map(|text| texts.acquire(text));
+            let before = std::mem::replace(&mut self.texts[text as usize], now);
+            before.map(|symbol| texts.release(symbol));
+        }
+        if difference.metrics {
+            self.metrics = metrics(caps).map(Into::into);
+        }
+    }
+
+    /// Gives shared texts back before the report is dropped.
+    pub(crate) fn release(&mut self, texts: &mut Texts) {
+        for symbol in self.texts.iter_mut().filter_map(Option::take) {
+            texts.release(symbol);
+        }
+    }
+
+    /// The words, read back.
+    pub fn words(&self) -> Words<'_> {
+        let mut pieces = self.words.read();
+        let mut words = Words::default();
+        if pieces.is_empty() {
+            return words;
+        }
+        words.hypervisor_hostname = pieces.optional();
+        words.hypervisor_type = pieces.optional();
+        words.availability_zone = pieces.optional();
+        words.disabled_reason = pieces.optional();
+        words.host_ip = pieces.optional();
+        words.extra = (0..pieces.number()).map(|_| (pieces.text(), pieces.text())).collect();
+        if pieces.is_empty() {
+            return words;
+        }
+        words.traits = (0..pieces.number()).map(|_| pieces.text()).collect();
+        let classes = pieces.number();
+        words.resources =
+            Entries((0..classes).map(|_| (pieces.text().into(), read_inventory(&mut pieces))).collect());
+        words.facts = (0..pieces.number()).map(|_| (pieces.text(), pieces.text())).collect();
+        words
+    }
+
+    /// Nova's integers that it reported, by key.
+    pub fn integers(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        self.integers.iter()
+    }
+
+    /// One of its long texts.
+    pub(crate) fn text<'t>(&self, text: Text, texts: &'t Texts) -> Option<&'t str> {
+        self.symbol(text).map(|symbol| &**texts.get(symbol))
+    }
+
+    /// The symbol of one of its long texts.
+    pub fn symbol(&self, text: Text) -> Option<u32> {
+        self.texts[text as usize]
+    }
+
+    /// Its metrics, as JSON text.
+    pub fn metrics(&self) -> Option<&str> {
+        self.metrics.as_deref()
+    }
+
+    /// Why its operator disabled it.
+    pub(crate) fn disabled_reason(&self) -> Option<&str> {
+        let mut pieces = self.words.read();
+        if pieces.is_empty() {
+            return None;
+        }
+        for _ in 0..3 {
+            pieces.optional();
+        }
+        pieces.optional()
+    }
+
+    /// The top level of the report as JSON, without our own part.
+    pub(crate) fn to_json(&self, words: &Words<'_>, texts: &Texts) -> Map<String, Value> {
+        let mut map: Map<String, Value> =
+            self.integers.iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+        if let Some(text) = self.text(Text::CpuInfo, texts) {
+            map.insert("cpu_info".into(), json(text));
+        }
+        for (key, text) in
+            [("hypervisor_hostname", words.hypervisor_hostname), ("hypervisor_type", words.hypervisor_type)]
+        {
+            if let Some(text) = text {
+                map.insert(key.into(), text.into());
+            }
+        }
+        map.extend(words.extra.iter().map(|(key, text)| ((*key).to_owned(), json(text))));
+        map
+    }
+
+    /// Top-level numbers, for the roll-up.
+    pub(crate) fn for_each_number(&self, mut each: impl FnMut(&str, Number)) {
+        for (key, value) in self.integers.iter() {
+            each(key, value.into());
+        }
+        let mut pieces = self.words.read();
+        if pieces.is_empty() {
+            return;
+        }
+        for _ in 0..5 {
+            pieces.optional();
+        }
+        for _ in 0..pieces.number() {
+            let (key, text) = (pieces.text(), pieces.text());
+            if let (false, Ok(number)) = (key == "timestamp", serde_json::from_str(text)) {
+                each(key, number);
+            }
+        }
+    }
+}
+
+/// JSON text as a value. The text came out of a JSON document, so it is valid; too deep a nesting is shown as text.
+pub(crate) fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+/// Python's truth of a JSON value.
+fn is_truthy(text: &str) -> bool {
+    match json(text) {
+        Value::Null => false,
+        Value::Bool(truth) => truth,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
+}
+
+/// JSON text that was read as a value, so that it can be written into one again.
+pub(crate) fn raw(text: &str) -> novella_objects::Json<'static> {
+    novella_objects::Json::of(&json(text)).expect("a value has a text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(text: &str) -> (Reported, Texts) {
+        let mut texts = Texts::default();
+        let caps: Capabilities<'_> = serde_json::from_str(text).unwrap();
+        let mut reported = Reported::default();
+        let difference = reported.compare(&caps, &texts);
+        reported.replace(&caps, difference, &mut texts);
+        assert!(!reported.compare(&caps, &texts).any());
+        (reported, texts)
+    }
+
+    #[test]
+    fn what_was_reported_is_read_back() {
+        let (reported, texts) = round(
+            r#"{"vcpus":4,"cpu_info":{"arch":"x86_64"},"hypervisor_hostname":"n1","hypervisor_type":"QEMU","pets":["cat"],"enabled":1,"speed":2.5}"#,
+        );
+        assert!(!reported.disabled);
+        let json = reported.to_json(&reported.words(), &texts);
+        assert_eq!(
+            Value::Object(json),
+            serde_json::json!({"vcpus":4,"cpu_info":{"arch":"x86_64"},"hypervisor_hostname":"n1","hypervisor_type":"QEMU","pets":["cat"],
+                "enabled":1,"speed":2.5})
+        );
+        let mut numbers = Vec::new();
+        reported.for_each_number(|key, number| numbers.push(format!("{key}={number}")));
+        assert_eq!(numbers, ["vcpus=4", "enabled=1", "speed=2.5"]);
+    }
+
+    #[test]
+    fn python_decides_what_disabled_means() {
+        for (value, enabled) in [
+            ("true", true),
+            ("false", false),
+            ("0", false),
+            ("0.0", false),
+            ("\"\"", false),
+            ("\"no\"", true),
+            ("null", false),
+        ] {
+            assert_eq!(!round(&format!(r#"{{"enabled":{value}}}"#)).0.disabled, enabled, "{value}");
+        }
+        assert!(!round("{}").0.disabled);
+    }
+}

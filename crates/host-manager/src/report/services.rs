@@ -1,0 +1,110 @@
+//! Services other than compute: the last report of each, and when it came.
+
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use novella_objects::{Capabilities, HostState as Status};
+
+use crate::options::HostManagerOptions;
+use crate::report::liveness::{Hearing, Liveness, Outages};
+use crate::report::outcome::Applied;
+use crate::report::reported::{Reported, Texts};
+
+/// The service whose hosts take instances.
+pub const COMPUTE: &str = "compute";
+
+/// Services that one host may report beside compute.
+const MAX_SERVICES_PER_HOST: usize = 16;
+
+/// Service states by host.
+#[derive(Debug, Default)]
+pub(crate) struct Services {
+    by_host: HashMap<Box<str>, Vec<ServiceState>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ServiceState {
+    pub(crate) service: Box<str>,
+    pub(crate) hearing: Hearing,
+    pub(crate) reported: Reported,
+}
+
+impl ServiceState {
+    pub(crate) fn status(&self, outages: &Outages, options: &HostManagerOptions, now: Duration) -> Status {
+        match self.hearing.judge(outages, options.service_down_time, now) {
+            Liveness::Down => Status::Down,
+            _ if self.reported.disabled => Status::Disabled,
+            Liveness::Suspect => Status::Suspect,
+            Liveness::Up => Status::Up,
+        }
+    }
+}
+
+impl Services {
+    /// Replaces what a service said before.
+    pub(crate) fn apply(
+        &mut self,
+        service: &str,
+        host: &str,
+        caps: &Capabilities<'_>,
+        texts: &mut Texts,
+        options: &HostManagerOptions,
+        now: Duration,
+    ) -> Applied {
+        if !self.by_host.contains_key(host) {
+            if self.by_host.len() >= options.max_hosts {
+                return Applied::TooMany;
+            }
+            self.by_host.insert(host.into(), Vec::new());
+        }
+        let states = self.by_host.get_mut(host).expect("inserted above");
+        let known = states.iter().position(|state| *state.service == *service);
+        if known.is_none() && states.len() >= MAX_SERVICES_PER_HOST {
+            return Applied::TooMany;
+        }
+        let at = known.unwrap_or_else(|| {
+            let (hearing, reported) = (Hearing::new(now, false), Reported::default());
+            states.push(ServiceState { service: service.into(), hearing, reported });
+            states.len() - 1
+        });
+        let state = &mut states[at];
+        let difference = state.reported.compare(caps, texts);
+        state.reported.replace(caps, difference, texts);
+        let goodbye = caps.novella.as_ref().is_some_and(|report| report.goodbye);
+        state.hearing = Hearing::new(now, goodbye);
+        match known {
+            _ if goodbye => Applied::Goodbye,
+            None => Applied::New,
+            Some(_) => Applied::Updated { gap: 0, settled: 0 },
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &ServiceState)> {
+        self.by_host.iter().flat_map(|(host, states)| states.iter().map(move |state| (&**host, state)))
+    }
+
+    /// Forgets every state that `gone` says is.
+    pub(crate) fn forget(&mut self, texts: &mut Texts, gone: impl Fn(&Hearing) -> bool) {
+        self.by_host.retain(|_, states| {
+            states.retain_mut(|state| {
+                let goes = gone(&state.hearing);
+                if goes {
+                    state.reported.release(texts);
+                }
+                !goes
+            });
+            !states.is_empty()
+        });
+    }
+
+    /// Forgets services that have been silent for `limit`.
+    pub(crate) fn forget_silent(
+        &mut self,
+        texts: &mut Texts,
+        outages: &Outages,
+        limit: Duration,
+        now: Duration,
+    ) {
+        self.forget(texts, |hearing| hearing.own_silence(outages, now) > limit);
+    }
+}

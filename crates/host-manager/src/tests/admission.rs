@@ -1,0 +1,284 @@
+//! Whose report counts, and what is refused.
+
+use novella_objects::HostWarning;
+
+use crate::report::outcome::{Event, Fault};
+use crate::tests::*;
+
+#[test]
+fn a_report_replaces_and_never_adds() {
+    let mut m = manager();
+    let mut h = Report::of(1);
+    h.reserved = Reserved { vcpus: 1, memory_mb: 512, disk_gb: 5 };
+    h.claims = vec![claim(50, SMALL), claim(51, SMALL)];
+    assert_eq!(h.send(&mut m, s(0)), Applied::New);
+    assert_eq!(used(&m, "h1"), (3, 2560, 7, 0));
+    for _ in 0..3 {
+        assert_eq!(h.send(&mut m, s(10)), Applied::Updated { gap: 0, settled: 0 });
+        assert_eq!(used(&m, "h1"), (3, 2560, 7, 0));
+    }
+    h.claims.remove(0);
+    h.reserved.memory_mb = 0;
+    h.send(&mut m, s(20));
+    assert_eq!(used(&m, "h1"), (2, 1024, 6, 0));
+    assert_eq!(m.map.claimed_on(id(50)), None);
+    assert!(m.map.claimed_on(id(51)).is_some());
+}
+
+#[test]
+fn old_words_change_nothing_not_even_by_goodbye() {
+    let mut m = manager();
+    let mut old = Report::of(1);
+    old.send(&mut m, s(0));
+    let mut new = Report { incarnation: 2, nonce: 9, seq: 1, claims: vec![claim(5, SMALL)], ..old.clone() };
+    assert_eq!(new.send(&mut m, s(1)), Applied::Updated { gap: 0, settled: 0 });
+    old.goodbye = true;
+    old.seq = 1_000;
+    assert_eq!(old.send(&mut m, s(2)), Applied::Stale);
+    assert_eq!(status(&m, "h1"), Some(Status::Up));
+    new.seq = 1;
+    new.claims.clear();
+    assert_eq!(new.send(&mut m, s(3)), Applied::Stale, "a second delivery");
+    assert_eq!(used(&m, "h1").0, 1);
+    assert_eq!(m.counters().stale, 2);
+}
+
+#[test]
+fn missed_reports_are_counted_and_their_hosts_asked_again_once() {
+    let mut m = manager();
+    let (mut a, mut b) = (Report { seq: 7, ..Report::of(1) }, Report::of(2));
+    assert_eq!(a.send(&mut m, s(0)), Applied::New, "what was before this scheduler is not missed");
+    b.send(&mut m, s(0));
+    a.seq += 3;
+    assert_eq!(a.send(&mut m, s(10)), Applied::Updated { gap: 3, settled: 0 });
+    a.seq += 1;
+    a.send(&mut m, s(20));
+    b.send(&mut m, s(20));
+    assert_eq!(m.hosts_to_ask_again(), ["h1"]);
+    assert!(m.hosts_to_ask_again().is_empty());
+    assert_eq!(m.counters().missed, 4);
+}
+
+#[test]
+fn a_clone_is_named_and_refused() {
+    let mut m = manager();
+    let mut first = Report::of(1);
+    first.send(&mut m, s(0));
+    let mut clone =
+        Report { host: "copy".into(), nonce: 7, seq: 50, claims: vec![claim(9, SMALL)], ..first.clone() };
+    assert_eq!(clone.send(&mut m, s(1)), Applied::Cloned { host: "h1".into() });
+    assert_eq!(status(&m, "copy"), None);
+    assert_eq!(used(&m, "h1").0, 0);
+    let warned = m.summaries(s(1)).remove(0);
+    assert_eq!(
+        (warned.host.as_str(), warned.warnings),
+        ("h1", vec![HostWarning::ClonedIdentity { other_host: "copy".into() }])
+    );
+    clone.goodbye = true;
+    assert_eq!(clone.send(&mut m, s(2)), Applied::Cloned { host: "h1".into() });
+    assert_eq!(first.send(&mut m, s(3)), Applied::Updated { gap: 0, settled: 0 });
+    assert!(
+        m.summaries(s(63))[0].warnings.is_empty(),
+        "shown until the clone has been quiet for service_down_time"
+    );
+}
+
+#[test]
+fn a_name_is_taken_over_only_from_the_silent() {
+    let mut m = manager();
+    let (mut old, mut new) = (Report::of(1), Report { host: "h1".into(), ..Report::of(2) });
+    old.claims = vec![claim(7, SMALL)];
+    old.send(&mut m, s(0));
+    assert_eq!(new.send(&mut m, s(60)), Applied::DuplicateName { holder: id(1) });
+    assert_eq!(m.summaries(s(60))[0].warnings, [HostWarning::DuplicateName { other: id(2) }]);
+    place(&mut m, &request([70], SMALL), s(60));
+    assert_eq!(new.send(&mut m, s(61)), Applied::TakenOver { previous: Some(id(1)) });
+    let events = m.expire(s(61));
+    assert!(
+        events.contains(&Event::TakenOver { host: "h1".into(), previous: id(1), uuid: id(2) }),
+        "{events:?}"
+    );
+    assert_eq!(m.len(), 1);
+    assert_eq!(used(&m, "h1"), (1, 1024, 1, 1), "the reservation was made by name; the claims went");
+    assert_eq!(m.map.claimed_on(id(7)), None);
+    let row = m.summaries(s(61)).remove(0);
+    assert_eq!(row.uuid, Some(id(2)));
+    assert!(row.warnings.contains(&HostWarning::TakenOver { previous: id(1) }));
+    assert_eq!(old.send(&mut m, s(62)), Applied::DuplicateName { holder: id(2) });
+}
+
+#[test]
+fn a_goodbye_frees_the_name_at_once() {
+    let mut m = manager();
+    let mut old = Report::of(1);
+    old.send(&mut m, s(0));
+    old.goodbye = true;
+    assert_eq!(old.send(&mut m, s(1)), Applied::Goodbye);
+    assert_eq!(status(&m, "h1"), Some(Status::Down));
+    let mut new = Report { host: "h1".into(), ..Report::of(2) };
+    assert_eq!(new.send(&mut m, s(2)), Applied::TakenOver { previous: Some(id(1)) });
+    assert_eq!(status(&m, "h1"), Some(Status::Up));
+}
+
+#[test]
+fn a_row_follows_its_identity_to_another_name() {
+    let mut m = manager();
+    let mut h = Report::of(1);
+    h.claims = vec![claim(7, SMALL)];
+    h.send(&mut m, s(0));
+    place(&mut m, &request([70], SMALL), s(0));
+    h.host = "renamed".into();
+    h.incarnation = 2;
+    assert_eq!(h.send(&mut m, s(1)), Applied::Renamed { from: "h1".into(), previous: None });
+    assert_eq!(status(&m, "h1"), None);
+    assert_eq!(used(&m, "renamed"), (2, 2048, 2, 1));
+    assert_eq!(m.len(), 1);
+    assert_eq!(Report { host: "h1".into(), ..Report::of(2) }.send(&mut m, s(2)), Applied::New);
+}
+
+#[test]
+fn a_known_identity_may_take_a_silent_name_but_not_a_live_one() {
+    let mut m = manager();
+    let (mut a, mut b) = (Report::of(1), Report::of(2));
+    a.send(&mut m, s(0));
+    b.send(&mut m, s(50));
+    place(&mut m, &request([70], SMALL), s(50)); // on h1
+    assert_eq!(used(&m, "h1").3, 1);
+    b.host = "h1".into();
+    assert_eq!(b.send(&mut m, s(55)), Applied::DuplicateName { holder: id(1) });
+    assert_eq!(b.send(&mut m, s(61)), Applied::Renamed { from: "h2".into(), previous: Some(id(1)) });
+    assert_eq!((m.len(), status(&m, "h2")), (1, None));
+    assert_eq!(used(&m, "h1"), (1, 1024, 1, 1), "what was reserved on the name stays on the name");
+    a.incarnation = 2;
+    assert_eq!(
+        a.send(&mut m, s(62)),
+        Applied::DuplicateName { holder: id(2) },
+        "and the old holder is a stranger"
+    );
+}
+
+#[test]
+fn reports_without_identity_never_touch_a_host_that_has_one() {
+    let mut m = manager();
+    let mut plain = Report::of(1).caps();
+    plain.novella = None;
+    plain.host_memory_free = Some(384);
+    assert_eq!(m.apply_report("compute", "h1", &plain, s(0)), Applied::New);
+    assert_eq!(m.apply_report("compute", "h1", &plain, s(1)), Applied::Updated { gap: 0, settled: 0 });
+    assert_eq!(used(&m, "h1").1, 16_000);
+    let mut h = Report::of(1);
+    assert_eq!(h.send(&mut m, s(2)), Applied::TakenOver { previous: None });
+    assert_eq!(used(&m, "h1").1, 0);
+    assert_eq!(m.apply_report("compute", "h1", &plain, s(3)), Applied::NoIdentityIgnored);
+    m.expire(s(500));
+    assert_eq!(status(&m, "h1"), Some(Status::Down));
+    assert_eq!(
+        m.apply_report("compute", "h1", &plain, s(501)),
+        Applied::NoIdentityIgnored,
+        "even of a silent one"
+    );
+    assert_eq!(used(&m, "h1").1, 0);
+}
+
+#[test]
+fn the_map_is_bounded() {
+    let mut m = HostManager::new(HostManagerOptions { max_hosts: 2, ..Default::default() }, "s1");
+    for n in 1..=2 {
+        assert_eq!(Report::of(n).send(&mut m, s(0)), Applied::New);
+        assert_eq!(m.apply_report("volume", &format!("v{n}"), &Capabilities::default(), s(0)), Applied::New);
+    }
+    assert_eq!(Report::of(3).send(&mut m, s(0)), Applied::TooMany);
+    assert_eq!(m.apply_report("volume", "v3", &Capabilities::default(), s(0)), Applied::TooMany);
+    let services = (0..100).filter(|n| {
+        m.apply_report(&format!("service{n}"), "v1", &Capabilities::default(), s(0)) != Applied::TooMany
+    });
+    assert_eq!(services.count(), 15, "one more was there");
+    let mut renamed = Report { host: "other".into(), seq: 2, ..Report::of(1) };
+    assert!(matches!(renamed.send(&mut m, s(1)), Applied::Renamed { .. }), "a full map takes new names");
+    assert_eq!(m.counters().too_many, 2 + 85);
+}
+
+#[test]
+fn hostile_values_are_refused_with_a_reason_and_change_nothing() {
+    type Change = fn(&mut Capabilities<'static>);
+    fn ours<'a>(caps: &'a mut Capabilities<'static>) -> &'a mut NovellaReport<'static> {
+        caps.novella.as_mut().unwrap()
+    }
+    let cases: [(Change, &str, Fault); 16] = [
+        (|c| c.vcpus = Some(-1), "vcpus", Fault::Negative),
+        (|c| c.host_memory_total = Some(i64::MIN), "host_memory_total", Fault::Negative),
+        (|c| c.disk_total = Some(i64::MAX), "disk_total", Fault::Absurd(novella_objects::MAX_AMOUNT)),
+        (
+            |c| c.host_memory_free = Some(i64::MIN),
+            "host_memory_free",
+            Fault::Absurd(novella_objects::MAX_AMOUNT),
+        ),
+        (|c| ours(c).uuid = Uuid::nil(), "novella.uuid", Fault::Empty),
+        (|c| ours(c).reserved.vcpus = u32::MAX, "novella.reserved.vcpus", Fault::Absurd(1 << 20)),
+        (
+            |c| ours(c).reserved.disk_gb = u64::MAX,
+            "novella.reserved.disk_gb",
+            Fault::Absurd(novella_objects::MAX_AMOUNT),
+        ),
+        (|c| ours(c).allocation_ratios.cpu = 0.0, "novella.allocation_ratios", Fault::Ratio),
+        (|c| ours(c).allocation_ratios.ram = -1.0, "novella.allocation_ratios", Fault::Ratio),
+        (|c| ours(c).allocation_ratios.disk = f64::NAN, "novella.allocation_ratios", Fault::Ratio),
+        (|c| ours(c).allocation_ratios.disk = f64::INFINITY, "novella.allocation_ratios", Fault::Ratio),
+        (|c| ours(c).claims = vec![claim(1, SMALL); 5000], "novella.claims", Fault::TooLong(4096)),
+        (
+            |c| ours(c).availability_zone = Some("a\nb".into()),
+            "novella.availability_zone",
+            Fault::ControlCharacter,
+        ),
+        (|c| ours(c).traits = vec!["".into()], "novella.traits", Fault::Empty),
+        (
+            |c| c.hypervisor_hostname = Some("x".repeat(256).into()),
+            "hypervisor_hostname",
+            Fault::TooLong(255),
+        ),
+        (
+            |c| ours(c).disabled_reason = Some("x".repeat(70_000).into()),
+            "capabilities",
+            Fault::TooLong(65_536),
+        ),
+    ];
+    let mut m = manager();
+    let mut h = Report::of(1);
+    h.claims = vec![claim(5, SMALL)];
+    h.send(&mut m, s(0));
+    let before = m.detail("h1", s(0));
+    for (at, (change, key, fault)) in cases.into_iter().enumerate() {
+        for host in ["h1", "new"] {
+            let mut caps = Report { uuid: if host == "h1" { 1 } else { 2 }, ..h.clone() }.caps();
+            change(&mut caps);
+            let applied = m.apply_report("compute", host, &caps, s(0));
+            let Applied::Bad(bad) = applied else { panic!("case {at}: {applied:?}") };
+            assert_eq!((bad.key, &bad.fault), (key, &fault), "case {at}: {bad}");
+            assert_eq!(m.detail("h1", s(0)), before, "case {at}");
+            assert_eq!((m.len(), m.map.by_identity.len(), m.map.claims), (1, 1, 1), "case {at}");
+        }
+    }
+    for (name, fault) in [
+        (String::new(), Fault::Empty),
+        ("x".repeat(256), Fault::TooLong(255)),
+        ("a\u{7}b".into(), Fault::ControlCharacter),
+    ] {
+        for service in ["compute", "volume"] {
+            let applied = m.apply_report(service, &name, &h.caps(), s(0));
+            assert!(matches!(&applied, Applied::Bad(bad) if bad.fault == fault), "{name:?}: {applied:?}");
+        }
+        let applied = m.apply_report(&name, "h9", &h.caps(), s(0));
+        assert!(matches!(&applied, Applied::Bad(bad) if bad.fault == fault), "{name:?}: {applied:?}");
+    }
+    assert_eq!(m.counters().bad, 32 + 9);
+    assert_eq!(h.send(&mut m, s(1)), Applied::Updated { gap: 0, settled: 0 }, "the next good one is taken");
+}
+
+#[test]
+fn amounts_that_only_their_sum_makes_absurd_are_refused() {
+    let mut m = manager();
+    let huge = Amounts { memory_mb: novella_objects::MAX_AMOUNT, ..SMALL };
+    let mut h = Report { claims: vec![claim(1, huge), claim(2, huge)], ..Report::of(1) };
+    assert!(matches!(h.send(&mut m, s(0)), Applied::Bad(_)));
+    assert!(m.is_empty());
+}

@@ -1,0 +1,192 @@
+//! Tests of the manager as a whole: each rule by example, and everything together against a naive model.
+
+mod admission;
+mod devices;
+mod model;
+mod placing;
+mod policy;
+mod service_placing;
+mod time;
+mod views;
+
+use std::time::Duration;
+
+use novella_filter_scheduler::{Failure, HostTable, Pick, Selected};
+use novella_objects::{
+    Capabilities, Claim, Decision, Entries, Explanation, Flavor, HostState as Status, Inventory, Json,
+    NovellaReport, Refusal, RequestSpec, Reserved, SelectDestinations,
+};
+use novella_resources::Amounts;
+use uuid::Uuid;
+
+use crate::host_manager::HostManager;
+use crate::options::HostManagerOptions;
+use crate::report::outcome::Applied;
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn id(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+fn manager() -> HostManager {
+    HostManager::new(HostManagerOptions::default(), "s1")
+}
+
+/// A host's words, to be varied by each test.
+#[derive(Clone)]
+struct Report {
+    host: String,
+    uuid: u128,
+    incarnation: u64,
+    nonce: u64,
+    seq: u64,
+    reserved: Reserved,
+    claims: Vec<Claim<'static>>,
+    ended: Vec<Uuid>,
+    goodbye: bool,
+    disabled_reason: Option<String>,
+    traits: Vec<&'static str>,
+    resources: Vec<(&'static str, Inventory)>,
+    numa_topology: Option<Json<'static>>,
+    pci_pools: Option<Json<'static>>,
+}
+
+impl Report {
+    /// The first report of host `h<n>`: 16 CPUs, 16 GiB, 100 GiB.
+    fn of(n: u128) -> Self {
+        Self {
+            host: format!("h{n}"),
+            uuid: n,
+            incarnation: 1,
+            nonce: 1000 + n as u64,
+            seq: 1,
+            reserved: Reserved::default(),
+            claims: Vec::new(),
+            ended: Vec::new(),
+            goodbye: false,
+            disabled_reason: None,
+            traits: vec!["HW_CPU_X86_AVX2"],
+            resources: Vec::new(),
+            numa_topology: None,
+            pci_pools: None,
+        }
+    }
+
+    fn caps(&self) -> Capabilities<'static> {
+        let novella = NovellaReport {
+            uuid: id(self.uuid),
+            incarnation: self.incarnation,
+            nonce: self.nonce,
+            seq: self.seq,
+            sent_at: format!("2026-01-01T00:00:{:02}Z", self.seq % 60).into(),
+            interval_ms: 10_000,
+            goodbye: self.goodbye,
+            disabled_reason: self.disabled_reason.clone().map(Into::into),
+            availability_zone: None,
+            reserved: self.reserved,
+            allocation_ratios: Default::default(),
+            claims: self.claims.clone(),
+            ended: self.ended.clone(),
+            traits: self.traits.iter().map(|name| (*name).into()).collect(),
+            resources: Entries(self.resources.iter().map(|(class, i)| ((*class).into(), *i)).collect()),
+            numa_topology: self.numa_topology.clone(),
+            pci_pools: self.pci_pools.clone(),
+            ..NovellaReport::default()
+        };
+        Capabilities {
+            vcpus: Some(16),
+            host_memory_total: Some(16_384),
+            disk_total: Some(100),
+            novella: Some(Box::new(novella)),
+            ..Capabilities::default()
+        }
+    }
+
+    /// Sends it as the next report of its process.
+    fn send(&mut self, manager: &mut HostManager, now: Duration) -> Applied {
+        let applied = manager.apply_report("compute", &self.host, &self.caps(), now);
+        self.seq += 1;
+        applied
+    }
+}
+
+fn claim(uuid: u128, amounts: Amounts) -> Claim<'static> {
+    Claim {
+        uuid: id(uuid),
+        vcpus: amounts.vcpus as u32,
+        memory_mb: amounts.memory_mb,
+        disk_gb: amounts.disk_gb,
+        ..Claim::default()
+    }
+}
+
+/// One CPU, 1 GiB, 1 GiB.
+const SMALL: Amounts = Amounts { vcpus: 1, memory_mb: 1024, disk_gb: 1, instances: 1 };
+
+fn request(uuids: impl IntoIterator<Item = u128>, amounts: Amounts) -> SelectDestinations {
+    SelectDestinations {
+        request_spec: RequestSpec {
+            instance_uuids: uuids.into_iter().map(id).collect(),
+            flavor: Flavor {
+                vcpus: amounts.vcpus as u32,
+                memory_mb: amounts.memory_mb,
+                root_gb: amounts.disk_gb,
+                ..Flavor::default()
+            },
+            attempt: 1,
+            ..RequestSpec::default()
+        },
+        ..SelectDestinations::default()
+    }
+}
+
+/// A stand-in for filters and weighers: the first serving host with room in memory, all or nothing.
+fn first_fit(table: &mut HostTable, spec: &RequestSpec, dry_run: bool) -> Selected {
+    let amounts = Amounts::of_flavor(&spec.flavor);
+    let mut picks = Vec::new();
+    for _ in &spec.instance_uuids {
+        let fits = |row: &novella_filter_scheduler::Row| {
+            let view = table.view(*row);
+            matches!(view.status(), Status::Up | Status::Suspect)
+                && view.free_memory_mb() >= amounts.memory_mb as f64
+        };
+        let Some(row) = table.rows().find(fits) else { break };
+        table.consume(row, &amounts);
+        picks.push(Pick { row, weight: 1.5, limits: Default::default(), took_devices: false });
+    }
+    let all = picks.len() == spec.instance_uuids.len();
+    if !all || dry_run {
+        picks.iter().for_each(|pick| table.give_back(pick.row, &amounts));
+    }
+    let placeable = picks.len() as u32;
+    Selected {
+        picks: if all { picks } else { Vec::new() },
+        alternates: table.rows().skip(1).collect(),
+        explanation: Explanation::default(),
+        filter_errors: Vec::new(),
+        weigher_errors: Vec::new(),
+        failure: (!all).then(|| Failure::NoValidHost { reason: "None fits.".into(), placeable }),
+    }
+}
+
+fn place(manager: &mut HostManager, request: &SelectDestinations, now: Duration) -> Decision {
+    let decision_id = format!("s1-{}", now.as_millis());
+    let decision = crate::verbs::place::decide(&mut manager.map, request, decision_id, now, |t, spec| {
+        first_fit(t, spec, request.dry_run)
+    });
+    decision.expect("the stand-in always answers")
+}
+
+/// (vCPUs, MiB, GiB, reservations) in use on a host.
+fn used(manager: &HostManager, host: &str) -> (u64, u64, u64, u32) {
+    let row = manager.table().row_of(host).expect("the host is known");
+    let used = manager.table().view(row).used();
+    (used.vcpus, used.memory_mb, used.disk_gb, manager.map.record(row).held)
+}
+
+fn status(manager: &HostManager, host: &str) -> Option<Status> {
+    manager.table().row_of(host).map(|row| manager.table().view(row).status())
+}

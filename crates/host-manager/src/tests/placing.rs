@@ -1,0 +1,364 @@
+//! Reservations: assumed, confirmed, forgotten; repeats and conflicts; what peers tell.
+
+use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
+use novella_objects::{Reserve, ReserveEntry};
+
+use crate::tests::*;
+
+/// One host, `h1`, heard at 0.
+fn one_host() -> (HostManager, Report) {
+    let (mut m, mut h) = (manager(), Report::of(1));
+    h.send(&mut m, s(0));
+    (m, h)
+}
+
+fn told(uuid: u128, host: &str, ttl_ms: u64) -> Reserve {
+    let entry = ReserveEntry {
+        uuid: id(uuid),
+        host: host.into(),
+        vcpus: 1,
+        memory_mb: 1024,
+        disk_gb: 1,
+        spec_hash: 7,
+        ..ReserveEntry::default()
+    };
+    Reserve { decision_id: "s2-1".into(), scheduler: "s2".into(), ttl_ms, entries: vec![entry] }
+}
+
+#[test]
+fn a_report_from_before_the_claim_does_not_give_it_back() {
+    let (mut m, mut h) = one_host();
+    let decision = place(&mut m, &request([1, 2], SMALL), s(1));
+    assert_eq!((decision.hold_s, decision.repeated, decision.selections.len()), (30, false, 2));
+    assert_eq!(used(&m, "h1"), (2, 2048, 2, 2));
+    h.send(&mut m, s(2));
+    assert_eq!(used(&m, "h1"), (2, 2048, 2, 2));
+    h.claims = vec![claim(1, SMALL)];
+    assert_eq!(h.send(&mut m, s(3)), Applied::Updated { gap: 0, settled: 1 });
+    assert_eq!(used(&m, "h1"), (2, 2048, 2, 1), "one claimed, one reserved, none twice");
+    h.claims.push(claim(2, SMALL));
+    h.send(&mut m, s(4));
+    assert_eq!(used(&m, "h1"), (2, 2048, 2, 0));
+    m.expire(s(500));
+    assert_eq!(used(&m, "h1"), (2, 2048, 2, 0));
+}
+
+#[test]
+fn an_unconfirmed_reservation_is_forgotten_in_time() {
+    let (mut m, mut h) = one_host();
+    place(&mut m, &SelectDestinations { hold_s: Some(5), ..request([1], SMALL) }, s(1));
+    place(&mut m, &request([2], SMALL), s(1));
+    place(&mut m, &SelectDestinations { hold_s: Some(u64::MAX), ..request([3], SMALL) }, s(1));
+    h.send(&mut m, s(2));
+    for (t, held) in [(5, 3), (6, 2), (30, 2), (31, 1), (3600, 1), (3601, 0)] {
+        m.expire(s(t));
+        assert_eq!(used(&m, "h1").3, held, "at {t} s");
+    }
+    assert_eq!(used(&m, "h1"), (0, 0, 0, 0));
+    assert_eq!(m.counters().expired, 3);
+}
+
+#[test]
+fn a_claim_on_another_host_settles_a_reservation() {
+    let (mut m, _) = one_host();
+    place(&mut m, &request([1], SMALL), s(1));
+    let mut alternate = Report { claims: vec![claim(1, SMALL)], ..Report::of(2) };
+    alternate.send(&mut m, s(2));
+    assert_eq!((used(&m, "h1"), used(&m, "h2")), ((0, 0, 0, 0), (1, 1024, 1, 0)));
+}
+
+#[test]
+fn an_ended_instance_is_let_go() {
+    let (mut m, mut h) = one_host();
+    place(&mut m, &request([1, 2], SMALL), s(1));
+    let mut stranger = Report { ended: vec![id(1)], ..Report::of(2) };
+    stranger.send(&mut m, s(2));
+    assert_eq!(used(&m, "h1").3, 2, "what ended elsewhere says nothing of this host");
+    h.ended = vec![id(1), id(77)];
+    assert_eq!(h.send(&mut m, s(3)), Applied::Updated { gap: 0, settled: 1 });
+    assert_eq!(used(&m, "h1"), (1, 1024, 1, 1));
+}
+
+#[test]
+fn repeating_a_request_repeats_the_answer() {
+    let (mut m, mut h) = one_host();
+    let asked = request([1, 2], SMALL);
+    let first = place(&mut m, &asked, s(1));
+    let mut again = asked.clone();
+    again.request_spec.attempt = 2;
+    let second = place(&mut m, &again, s(11));
+    assert!(second.repeated);
+    assert_eq!((&second.decision_id, &second.selections), (&first.decision_id, &first.selections));
+    assert_eq!(second.hold_s, 20);
+    assert_eq!(used(&m, "h1").3, 2);
+    assert_eq!(m.to_reserve(&second, s(11)).unwrap().entries.len(), 2);
+
+    h.claims = vec![claim(1, SMALL), claim(2, SMALL)];
+    h.send(&mut m, s(12));
+    let third = place(&mut m, &again, s(500));
+    assert!(third.repeated && third.selections.iter().all(|selection| selection.host == "h1"));
+    assert_eq!(m.to_reserve(&third, s(500)), None, "claims need no reservation");
+}
+
+#[test]
+fn only_the_unknown_part_of_a_request_is_decided() {
+    let (mut m, mut h) = one_host();
+    place(&mut m, &request([2], SMALL), s(1));
+    h.claims = vec![claim(4, SMALL)];
+    h.send(&mut m, s(2));
+    let decision = place(&mut m, &request([1, 2, 3, 4], SMALL), s(3));
+    assert!(!decision.repeated && decision.refusal.is_none());
+    let order: Vec<_> = decision.selections.iter().map(|selection| selection.instance_uuid).collect();
+    assert_eq!(order, [id(1), id(2), id(3), id(4)]);
+    assert_eq!(used(&m, "h1"), (4, 4096, 4, 3));
+    assert_eq!(m.to_reserve(&decision, s(3)).unwrap().entries.len(), 2, "peers know of the other already");
+}
+
+#[test]
+fn the_same_instance_with_another_size_is_a_conflict() {
+    let (mut m, mut h) = one_host();
+    place(&mut m, &request([1], SMALL), s(1));
+    h.claims = vec![claim(2, SMALL)];
+    h.send(&mut m, s(2));
+    let larger = Amounts { memory_mb: 2048, ..SMALL };
+    for (uuids, amounts, host) in
+        [(vec![9, 1], larger, "h1"), (vec![2], larger, "h1"), (vec![8, 8], SMALL, "")]
+    {
+        let decision = place(&mut m, &request(uuids.clone(), amounts), s(3));
+        let Some(Refusal::Conflict { host: on, instance_uuid, .. }) = decision.refusal else {
+            panic!("{uuids:?}: {decision:?}")
+        };
+        assert_eq!((on.as_str(), instance_uuid), (host, id(*uuids.last().unwrap())));
+        assert_eq!(used(&m, "h1"), (2, 2048, 2, 1), "nothing is reserved");
+    }
+}
+
+#[test]
+fn dry_runs_and_refusals_reserve_nothing() {
+    let (mut m, _) = one_host();
+    let dry = place(&mut m, &SelectDestinations { dry_run: true, ..request([1], SMALL) }, s(1));
+    assert_eq!((dry.selections.len(), dry.hold_s, m.reservations()), (1, 0, 0));
+    assert_eq!(m.to_reserve(&dry, s(1)), None);
+    let refused = place(&mut m, &request(1..=17, SMALL), s(1));
+    assert!(matches!(refused.refusal, Some(Refusal::NoValidHost { placeable: 16, .. })));
+    assert_eq!((used(&m, "h1"), m.reservations()), ((0, 0, 0, 0), 0));
+}
+
+#[test]
+fn reservations_are_bounded() {
+    let options = HostManagerOptions { max_reservations: 2, ..Default::default() };
+    let mut m = HostManager::new(options, "s1");
+    Report::of(1).send(&mut m, s(0));
+    assert!(place(&mut m, &request([1, 2, 3], SMALL), s(0)).refusal.is_some());
+    assert!(place(&mut m, &request([1, 2], SMALL), s(0)).refusal.is_none());
+    assert_eq!(m.reserve(&told(9, "h1", 1000), s(0)), 0);
+    assert_eq!(m.counters().peer_refused, 1);
+    assert!(place(&mut m, &request([3], SMALL), s(31)).refusal.is_none(), "those before have run out");
+}
+
+#[test]
+fn a_peers_decision_counts_until_settled_let_go_or_over() {
+    let (mut m, mut h) = one_host();
+    assert_eq!(m.reserve(&told(1, "h1", 20_000), s(0)), 1);
+    assert_eq!(m.reserve(&told(1, "h1", 20_000), s(0)), 0, "a second delivery");
+    assert_eq!(used(&m, "h1"), (1, 1024, 1, 1));
+    m.expire(s(20));
+    assert_eq!(used(&m, "h1"), (0, 0, 0, 0));
+
+    m.reserve(&told(2, "h1", 20_000), s(20));
+    let other = Reserve { decision_id: "s3-1".into(), ..told(2, "h1", 0) };
+    assert_eq!(m.reserve(&other, s(21)), 0, "another decision's word does not let go");
+    assert_eq!(m.reserve(&told(2, "h1", 0), s(21)), 1);
+    assert_eq!(used(&m, "h1"), (0, 0, 0, 0));
+
+    m.reserve(&told(3, "h1", 20_000), s(22));
+    h.claims = vec![claim(3, SMALL)];
+    h.send(&mut m, s(23));
+    assert_eq!(used(&m, "h1"), (1, 1024, 1, 0));
+    assert_eq!(m.reserve(&told(3, "h1", 20_000), s(24)), 0, "late: a report has it already");
+    let mine = Reserve { scheduler: "s1".into(), ..told(4, "h1", 20_000) };
+    assert_eq!(m.reserve(&mine, s(24)), 0, "our own words come back to us");
+    assert_eq!(used(&m, "h1"), (1, 1024, 1, 0));
+}
+
+#[test]
+fn a_peers_decision_waits_for_a_host_not_yet_heard() {
+    let mut m = manager();
+    assert_eq!(m.reserve(&told(1, "h1", 20_000), s(0)), 1);
+    assert_eq!(m.reserve(&told(2, "h1", 1_000), s(0)), 1);
+    m.expire(s(2));
+    Report::of(1).send(&mut m, s(3));
+    assert_eq!(used(&m, "h1"), (1, 1024, 1, 1));
+    m.expire(s(20));
+    assert_eq!(used(&m, "h1"), (0, 0, 0, 0));
+    for absurd in [told(3, "", 1000), told(3, "a\nb", 1000), {
+        let mut reserve = told(3, "h1", 1000);
+        reserve.entries[0].memory_mb = u64::MAX;
+        reserve
+    }] {
+        assert_eq!(m.reserve(&absurd, s(20)), 0, "{absurd:?}");
+    }
+    assert_eq!((m.counters().peer_refused, m.reservations()), (3, 0));
+}
+
+#[test]
+fn what_one_scheduler_decides_another_repeats() {
+    let (mut m, _) = one_host();
+    let mut peer = HostManager::new(HostManagerOptions::default(), "s2");
+    Report::of(1).send(&mut peer, s(0));
+    let asked = request([1], SMALL);
+    let decision = place(&mut m, &asked, s(1));
+    let reserve = m.to_reserve(&decision, s(1)).unwrap();
+    assert_eq!(peer.reserve(&reserve, s(100)), 1);
+    let repeated = place(&mut peer, &asked, s(101));
+    assert!(repeated.repeated);
+    assert_eq!(repeated.decision_id, decision.decision_id);
+    assert_eq!(repeated.selections[0].host, "h1");
+    let let_go = m.release(&decision.decision_id, &[]).unwrap();
+    assert_eq!(let_go.ttl_ms, 0);
+    peer.reserve(&let_go, s(102));
+    assert_eq!((used(&m, "h1"), used(&peer, "h1")), ((0, 0, 0, 0), (0, 0, 0, 0)));
+    assert_eq!(m.release(&decision.decision_id, &[]), None);
+}
+
+#[test]
+fn one_instance_of_a_decision_can_be_let_go() {
+    let (mut m, _) = one_host();
+    let decision = place(&mut m, &request([1, 2], SMALL), s(0));
+    assert_eq!(m.release("s1-other", &[id(1)]), None);
+    assert_eq!(m.release(&decision.decision_id, &[id(1)]).unwrap().entries.len(), 1);
+    assert_eq!(used(&m, "h1").3, 1);
+}
+
+#[test]
+fn the_engine_decides_on_what_reports_and_reservations_leave() {
+    let mut m = manager();
+    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let mut hosts: Vec<_> = (1..=3).map(Report::of).collect();
+    hosts[1].claims = vec![claim(90, Amounts { memory_mb: 10_000, ..SMALL })];
+    hosts[2].goodbye = true;
+    hosts.iter_mut().for_each(|h| {
+        h.send(&mut m, s(0));
+    });
+    let large = Amounts { memory_mb: 7_000, ..SMALL };
+    let mut ask = |uuid, dry_run| {
+        let asked = SelectDestinations { dry_run, ..request([uuid], large) };
+        let decision = m.select_destinations(&mut engine, &asked, format!("s1-{uuid}"), 1, s(1)).unwrap();
+        (decision.selections.first().map(|selection| selection.host.clone()), decision)
+    };
+    for (uuid, dry_run, host) in
+        [(1, true, Some("h1")), (1, false, Some("h1")), (2, false, Some("h1")), (3, false, None)]
+    {
+        let (on, decision) = ask(uuid, dry_run);
+        assert_eq!(on.as_deref(), host, "{decision:?}");
+    }
+    let (_, refused) = ask(3, false);
+    assert!(
+        matches!(&refused.refusal, Some(Refusal::NoValidHost { reason, .. }) if reason.starts_with("No valid host"))
+    );
+    assert_eq!(refused.explanation.hosts, 3);
+    assert!(
+        refused.explanation.filters.iter().any(|tally| tally.filter == "RamFilter" && tally.hosts_out == 0)
+    );
+    let nothing = m.select_destinations(&mut engine, &request([], SMALL), "s1-0".into(), 1, s(1));
+    assert!(nothing.is_err(), "a request for nothing is no request: {nothing:?}");
+    assert_eq!(used(&m, "h1"), (2, 14_000, 2, 2));
+}
+
+/// (used GPUs, reservations) of `h1`.
+fn gpus(manager: &HostManager) -> (u64, u32) {
+    let row = manager.table().row_of("h1").unwrap();
+    let held = manager.table().inventories(row).find(|held| held.class == "CUSTOM_GPU");
+    (held.map_or(0, |held| held.used), manager.map.record(row).held)
+}
+
+fn with_gpus(uuids: impl IntoIterator<Item = u128>, amount: u64) -> SelectDestinations {
+    let mut request = request(uuids, SMALL);
+    let specs = &mut request.request_spec.flavor.extra_specs;
+    specs.insert("resources:CUSTOM_GPU".into(), amount.to_string());
+    specs.insert("trait:HW_CPU_X86_AVX2".into(), "required".into());
+    request
+}
+
+#[test]
+fn further_classes_are_held_confirmed_and_given_back_like_the_sizes() {
+    let (mut m, mut h) = (manager(), Report::of(1));
+    h.resources = vec![("CUSTOM_GPU", Inventory { total: 4, ..Inventory::default() })];
+    h.send(&mut m, s(0));
+    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let mut ask = |m: &mut HostManager, request: &SelectDestinations, now| {
+        m.select_destinations(&mut engine, request, format!("s1-{now}"), 0, s(now)).unwrap()
+    };
+    let first = ask(&mut m, &with_gpus([1, 2], 1), 1);
+    assert_eq!((first.refusal.is_none(), gpus(&m)), (true, (2, 2)));
+    assert!(ask(&mut m, &with_gpus([3], 3), 1).refusal.is_some());
+    assert_eq!(ask(&mut m, &SelectDestinations { dry_run: true, ..with_gpus([3], 2) }, 1).refusal, None);
+    assert_eq!(gpus(&m), (2, 2), "neither holds anything");
+    let told = m.to_reserve(&first, s(1)).unwrap();
+    assert_eq!(told.entries[0].resources, [("CUSTOM_GPU".to_owned(), 1)].into());
+
+    let mut peer = HostManager::new(HostManagerOptions::default(), "s2");
+    peer.reserve(&told, s(1));
+    h.clone().send(&mut peer, s(1));
+    assert_eq!(gpus(&peer), (2, 2), "a peer counts them, even before it hears of the host");
+
+    let with_gpu = |uuid| Claim { resources: Entries(vec![("CUSTOM_GPU".into(), 1)]), ..claim(uuid, SMALL) };
+    h.claims = vec![with_gpu(1)];
+    assert_eq!(h.send(&mut m, s(2)), Applied::Updated { gap: 0, settled: 1 });
+    assert_eq!(gpus(&m), (2, 1), "one claimed, one reserved, none twice");
+    assert!(ask(&mut m, &with_gpus([1], 1), 2).repeated);
+    let other = ask(&mut m, &with_gpus([1], 2), 2);
+    assert!(matches!(other.refusal, Some(novella_objects::Refusal::Conflict { .. })), "{other:?}");
+    let copy = &m.copy(s(2)).hosts[0];
+    assert_eq!(copy.reported.words().traits, ["HW_CPU_X86_AVX2"]);
+    assert_eq!((copy.resources["CUSTOM_GPU"].total, copy.resources["CUSTOM_GPU"].used), (4, 2));
+    m.expire(s(100));
+    h.send(&mut m, s(101));
+    assert_eq!(gpus(&m), (1, 0));
+    h.resources.clear();
+    h.claims.clear();
+    h.traits.clear();
+    h.send(&mut m, s(102));
+    assert_eq!(gpus(&m), (0, 0));
+    let refused = ask(&mut m, &with_gpus([9], 0), 103);
+    assert_eq!(refused.explanation.filters[0].filter, "trait:HW_CPU_X86_AVX2=required");
+}
+
+#[test]
+fn pinned_cpus_are_held_confirmed_and_given_back_in_the_class_that_they_were_taken_of() {
+    let (mut m, mut h) = (manager(), Report::of(1));
+    h.resources = vec![("PCPU", Inventory { total: 4, ..Inventory::default() })];
+    h.send(&mut m, s(0));
+    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let mut ask = |m: &mut HostManager, uuid, now| {
+        let mut asked = request([uuid], Amounts { vcpus: 2, ..SMALL });
+        let specs = &mut asked.request_spec.flavor.extra_specs;
+        specs.insert("hw:cpu_policy".into(), "dedicated".into());
+        m.select_destinations(&mut engine, &asked, format!("s1-{now}"), 0, s(now)).unwrap()
+    };
+    /// VCPU, PCPU.
+    fn cpus(m: &HostManager) -> (u64, u64) {
+        let row = m.table().row_of("h1").unwrap();
+        let pcpus = m.table().inventories(row).find(|held| held.class == "PCPU");
+        (m.table().view(row).used().vcpus, pcpus.map_or(0, |held| held.used))
+    }
+    let first = ask(&mut m, 1, 1);
+    assert_eq!((first.refusal.is_none(), cpus(&m)), (true, (0, 2)));
+    let told = m.to_reserve(&first, s(1)).unwrap();
+    assert_eq!((told.entries[0].vcpus, told.entries[0].resources["PCPU"]), (0, 2));
+    let resources = Entries(vec![("PCPU".into(), 2)]);
+    h.claims = vec![Claim { resources, ..claim(1, Amounts { vcpus: 0, ..SMALL }) }];
+    assert_eq!(h.send(&mut m, s(2)), Applied::Updated { gap: 0, settled: 1 });
+    assert_eq!(cpus(&m), (0, 2));
+    assert!(ask(&mut m, 1, 2).repeated, "the claim is what was asked for");
+
+    assert_eq!(ask(&mut m, 2, 3).refusal, None);
+    assert_eq!(cpus(&m), (0, 4));
+    // A host that no longer sets CPUs apart is asked for its VCPUs; what was reserved before stays where it was taken.
+    h.resources.clear();
+    h.send(&mut m, s(4));
+    assert_eq!(ask(&mut m, 3, 4).refusal, None);
+    assert_eq!(cpus(&m), (2, 2));
+    m.expire(s(100));
+    assert_eq!(cpus(&m), (0, 0));
+}

@@ -1,0 +1,140 @@
+//! What people see.
+
+use serde_json::{Value, json};
+
+use crate::tests::*;
+
+#[test]
+fn the_detail_shows_the_report_whole() {
+    let text = json!({
+        "vcpus": 8, "vcpus_used": 2, "disk_total": 100, "disk_used": 7, "disk_available": 93,
+        "host_memory_total": 16384, "host_memory_free": 9000, "hypervisor_version": 1_002_003,
+        "hypervisor_type": "fake", "hypervisor_hostname": "node-1",
+        "cpu_info": {"arch": "x86_64", "features": ["aes"]}, "pets": ["cat"], "speed": 2.5,
+        "novella": {
+            "uuid": id(1), "incarnation": 3, "nonce": 18_446_744_073_709_551_615_u64, "seq": 9,
+            "sent_at": "2026-01-01T00:00:00Z", "interval_ms": 10_000, "availability_zone": "az1",
+            "disabled_reason": "kernel", "reserved": {"vcpus": 1, "memory_mb": 512, "disk_gb": 2},
+            "allocation_ratios": {"cpu": 4.0, "ram": 1.5, "disk": 1.0},
+            "claims": [
+                {"uuid": id(5), "vcpus": 1, "memory_mb": 1024, "disk_gb": 1},
+                {"uuid": id(6), "vcpus": 2, "memory_mb": 1, "disk_gb": 3, "group": "g", "resources": {"CUSTOM_GPU": 1}}
+            ],
+            "traits": ["CUSTOM_GOLD"],
+            "resources": {"CUSTOM_GPU": {"total": 4, "reserved": 0, "min_unit": 1, "max_unit": 4, "step_size": 1,
+                "allocation_ratio": 1.0}},
+            "facts": {"rack": "r1", "depth": [[1]]},
+            "numa_topology": {"cells": [{"id": 0, "cpuset": [0, 1], "memory_mb": 8192}]},
+            "measured": {"load_1m": 0.5},
+            "stale_probes": {"disk": 70_000}
+        }
+    });
+    let encoded = text.to_string();
+    let caps: Capabilities<'_> = serde_json::from_str(&encoded).unwrap();
+    let mut m = manager();
+    m.apply_report("compute", "h1", &caps, s(10));
+    place(&mut m, &request([7], SMALL), s(10));
+    let detail = m.detail("h1", s(12)).unwrap();
+    assert_eq!(detail.capabilities, text);
+    let shown = serde_json::to_value(&detail).unwrap();
+    let mut expected = json!({
+        "host": "h1", "uuid": id(1), "state": "disabled", "availability_zone": "az1", "vcpus": 8, "vcpus_used": 4,
+        "memory_mb": 16384, "memory_mb_used": 1537, "disk_gb": 100, "disk_gb_used": 6, "instances": 2,
+        "reservations": 0, "report_age_s": 2.0, "disabled_reason": "kernel",
+        "warnings": [{"kind": "stale_probe", "probe": "disk", "age_ms": 70_000}],
+        "incarnation": 3, "seq": 9, "sent_at": "2026-01-01T00:00:00Z"
+    });
+    expected["capabilities"] = text;
+    expected["numa_topology"] = json!({"cells": [{"id": 0, "cpuset": [0, 1], "pcpuset": [], "memory_mb": 8192,
+        "cpu_usage": 0, "memory_usage_mb": 0, "pinned_cpus": [], "siblings": [],
+        "mempages": [{"size_kb": 4, "total": 2_097_152, "used": 0, "reserved": 0}]}]});
+    expected["traits"] = json!(["CUSTOM_GOLD"]);
+    expected["resources"] = json!({"CUSTOM_GPU": {"total": 4, "reserved": 0, "min_unit": 1, "max_unit": 4, "step_size": 1,
+        "allocation_ratio": 1.0, "used": 1}});
+    expected["resource"] = json!({"vcpus": 8, "vcpus_used": 4, "memory_mb": 16384, "memory_mb_used": 1537,
+        "local_gb": 100, "local_gb_used": 6});
+    assert_eq!(shown, expected);
+    assert_eq!(m.show_host_resources("h1").unwrap(), json!({"resource": expected["resource"], "usage": {}}));
+    assert!(m.detail("h2", s(12)).is_none() && m.show_host_resources("h2").is_none());
+}
+
+#[test]
+fn facts_nested_deeper_than_a_reader_goes_are_shown_as_text() {
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let encoded = format!(
+        r#"{{"x":{deep},"novella":{{"uuid":"{}","incarnation":1,"nonce":1,"seq":1,"sent_at":"","interval_ms":1,"facts":{{"f":{deep}}}}}}}"#,
+        id(1)
+    );
+    let caps: Capabilities<'_> = serde_json::from_str(&encoded).unwrap();
+    let mut m = manager();
+    assert_eq!(m.apply_report("compute", "h1", &caps, s(0)), Applied::New);
+    let shown = m.detail("h1", s(0)).unwrap().capabilities;
+    assert_eq!(
+        (&shown["x"], &shown["novella"]["facts"]["f"]),
+        (&Value::String(deep.clone()), &Value::String(deep))
+    );
+}
+
+#[test]
+fn summaries_are_in_fleet_order_with_the_default_zone() {
+    let mut m = manager();
+    for n in [3, 1, 2] {
+        Report::of(n).send(&mut m, s(0));
+    }
+    let rows = m.summaries(s(4));
+    assert_eq!(rows.iter().map(|row| row.host.as_str()).collect::<Vec<_>>(), ["h3", "h1", "h2"]);
+    assert!(rows.iter().all(|row| row.availability_zone == "nova" && row.report_age_s == 4.0));
+}
+
+#[test]
+fn any_service_is_kept_and_rolled_up_by_nova_s_rules() {
+    let mut m = manager();
+    let apply = |m: &mut HostManager, service: &str, host: &str, text: &str, now: u64| {
+        let caps: Capabilities<'_> = serde_json::from_str(text).unwrap();
+        assert!(m.apply_report(service, host, &caps, s(now)).is_accepted());
+    };
+    apply(
+        &mut m,
+        "compute",
+        "h1",
+        r#"{"vcpus":4,"host_memory_free":100,"weight":1.5,"name":"x","timestamp":7}"#,
+        0,
+    );
+    apply(&mut m, "compute", "h2", r#"{"vcpus":16,"weight":-2}"#, 10);
+    apply(&mut m, "compute", "h3", r#"{"vcpus":99,"enabled":false}"#, 10);
+    apply(&mut m, "volume", "v1", r#"{"total_gb":9007199254740993}"#, 0);
+    apply(&mut m, "volume", "v2", r#"{"total_gb":9007199254740992,"enabled":true}"#, 20);
+    let roll_up = |m: &mut HostManager, now: u64| {
+        let bounds = m.get_service_capabilities(s(now));
+        bounds.iter().map(|(key, (least, most))| format!("{key} {least} {most}")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        roll_up(&mut m, 30),
+        [
+            "compute_host_memory_free 100 100",
+            "compute_vcpus 4 16",
+            "compute_weight -2 1.5",
+            "volume_total_gb 9007199254740992 9007199254740993"
+        ]
+    );
+    let list = |m: &HostManager| {
+        m.get_host_list().iter().map(|e| format!("{} {}", e.service, e.host_name)).collect::<Vec<_>>()
+    };
+    assert_eq!(list(&m), ["compute h1", "compute h2", "compute h3", "volume v1", "volume v2"]);
+    assert_eq!(
+        roll_up(&mut m, 31),
+        ["compute_vcpus 16 16", "compute_weight -2 -2", "volume_total_gb 9007199254740992 9007199254740992"],
+        "over three intervals is stale"
+    );
+    assert_eq!(
+        list(&m),
+        ["compute h1", "compute h2", "compute h3", "volume v2"],
+        "hosts are judged elsewhere"
+    );
+    let services = m.services(s(81));
+    assert_eq!(services.len(), 4);
+    assert_eq!((services[3].service.as_str(), services[3].state), ("volume", Status::Down));
+    let goodbye = Report { goodbye: true, ..Report::of(1) }.caps();
+    m.apply_report("volume", "v3", &goodbye, s(81));
+    assert_eq!(m.services(s(81))[4].state, Status::Down);
+}

@@ -1,0 +1,375 @@
+//! One report into the map.
+//!
+//! First everything that can refuse it is asked, then it is written: a refused report leaves the host as it was. The
+//! usual report differs from the last one in a few numbers, and costs comparisons and no allocation.
+
+use std::time::Duration;
+
+use novella_filter_scheduler::{Devices, Resources, Row, Unusable};
+use novella_objects::{Capabilities, HostState as Status, HostWarning, NovellaReport};
+
+use crate::map::host_map::HostMap;
+use crate::map::record::{Record, inventories, resources};
+use crate::promises::reservations::{Kind, Place};
+use crate::report::check;
+use crate::report::claims::{ClaimChange, More};
+use crate::report::devices::{self, takes_devices};
+use crate::report::identity::{Identity, NameHolder, Verdict, judge};
+use crate::report::liveness::{Hearing, Liveness};
+use crate::report::outcome::{Applied, BadReport, Event, Fault};
+use crate::report::reported::Difference;
+use crate::report::services::COMPUTE;
+use crate::verbs::enforce_policy::join_aggregates;
+
+/// What a report changes, after everything that could refuse it was asked.
+struct Plan {
+    difference: Difference,
+    claims: Option<ClaimChange>,
+    resources: Resources,
+    /// What is left of NUMA cells and PCI devices, if it may be other than before.
+    devices: Option<Devices>,
+}
+
+/// Applies what a service on a host says of itself.
+pub(crate) fn apply_report(
+    map: &mut HostMap,
+    service_name: &str,
+    host: &str,
+    caps: &Capabilities<'_>,
+    now: Duration,
+) -> Applied {
+    let applied = admit(map, service_name, host, caps, now).unwrap_or_else(Applied::Bad);
+    map.counters.count(&applied);
+    applied
+}
+
+fn admit(
+    map: &mut HostMap,
+    service_name: &str,
+    host: &str,
+    caps: &Capabilities<'_>,
+    now: Duration,
+) -> Result<Applied, BadReport> {
+    check::name("host", host)?;
+    if service_name != COMPUTE {
+        check::name("service_name", service_name)?;
+        check::words(caps)?;
+        return Ok(map.services.apply(service_name, host, caps, &mut map.texts, &map.options, now));
+    }
+    check::integers(caps)?;
+    let by_name = map.table.row_of(host);
+    let Some(report) = caps.novella.as_deref() else {
+        return match by_name {
+            Some(row) if map.record(row).identity.is_some() => Ok(Applied::NoIdentityIgnored),
+            Some(row) => update(map, row, host, caps, None, 0, now),
+            None => insert(map, host, caps, None, now),
+        };
+    };
+    check::numbers(report, map.options.max_claims_per_host)?;
+    admit_identified(map, by_name, host, caps, report, now)
+}
+
+fn admit_identified(
+    map: &mut HostMap,
+    by_name: Option<Row>,
+    host: &str,
+    caps: &Capabilities<'_>,
+    report: &NovellaReport<'_>,
+    now: Duration,
+) -> Result<Applied, BadReport> {
+    let presented =
+        Identity { uuid: report.uuid, incarnation: report.incarnation, nonce: report.nonce, seq: report.seq };
+    let held_name = by_name.and_then(|row| map.record(row).identity);
+    let same_name = held_name.is_some_and(|holder| holder.uuid == report.uuid);
+    let by_uuid = if same_name { by_name } else { map.by_identity.get(&report.uuid).copied() };
+    let known = by_uuid.and_then(|row| map.record(row).identity);
+    let holder = match by_name {
+        None => NameHolder::Nobody,
+        Some(_) if same_name => NameHolder::Nobody,
+        Some(row) => name_holder(map, row, now),
+    };
+    match judge(known, same_name, holder, presented) {
+        Verdict::Insert => insert(map, host, caps, Some(presented), now),
+        Verdict::Update { gap } => {
+            let row = by_uuid.expect("only a known identity is updated");
+            update(map, row, host, caps, Some(presented), gap, now)
+        }
+        Verdict::Rename { gap, previous } => {
+            let row = by_uuid.expect("only a known identity is renamed");
+            let from = map.table.host(row).to_owned();
+            let plan = plan(map, row, caps)?;
+            take_name(map, row, by_name, host, caps);
+            write(map, row, caps, Some(presented), plan, gap, now);
+            join_aggregates(map, row);
+            note_takeover(map, row, host, previous, now);
+            Ok(Applied::Renamed { from, previous })
+        }
+        Verdict::Adopt { previous } => {
+            let row = by_name.expect("only a known name is adopted");
+            update(map, row, host, caps, Some(presented), 0, now)?;
+            note_takeover(map, row, host, previous, now);
+            Ok(Applied::TakenOver { previous })
+        }
+        Verdict::Stale => Ok(Applied::Stale),
+        Verdict::Cloned => {
+            let row = by_uuid.expect("only a known identity is cloned");
+            let first = map.table.host(row).to_owned();
+            warn(map, row, HostWarning::ClonedIdentity { other_host: host.to_owned() }, now);
+            Ok(Applied::Cloned { host: first })
+        }
+        Verdict::DuplicateName => {
+            let row = by_name.expect("only a known name is duplicated");
+            warn(map, row, HostWarning::DuplicateName { other: report.uuid }, now);
+            let holder = held_name.expect("only an identity holds a name against others").uuid;
+            Ok(Applied::DuplicateName { holder })
+        }
+    }
+}
+
+fn name_holder(map: &HostMap, row: Row, now: Duration) -> NameHolder {
+    let record = map.record(row);
+    match record.identity {
+        None => NameHolder::Anonymous,
+        Some(holder) if record.hearing.is_silent(&map.outages, map.options.service_down_time, now) => {
+            NameHolder::Silent(holder.uuid)
+        }
+        Some(_) => NameHolder::Live,
+    }
+}
+
+/// Refused reports come again with every interval, so a warning is shown until they have stopped.
+fn warn(map: &mut HostMap, row: Row, warning: HostWarning, now: Duration) {
+    let until = now.saturating_add(map.options.service_down_time);
+    map.record_mut(row).warn(warning, now, until);
+}
+
+fn note_takeover(map: &mut HostMap, row: Row, host: &str, previous: Option<uuid::Uuid>, now: Duration) {
+    let Some(uuid) = map.record(row).identity.map(|identity| identity.uuid) else { return };
+    if let Some(previous) = previous {
+        let until = now.saturating_add(map.options.forget_after);
+        map.record_mut(row).warn(HostWarning::TakenOver { previous }, now, until);
+        map.note(Event::TakenOver { host: host.to_owned(), previous, uuid });
+    }
+}
+
+fn insert(
+    map: &mut HostMap,
+    host: &str,
+    caps: &Capabilities<'_>,
+    identity: Option<Identity>,
+    now: Duration,
+) -> Result<Applied, BadReport> {
+    if map.table.len() >= map.options.max_hosts {
+        return Ok(Applied::TooMany);
+    }
+    let row = map.table.insert(host, nodename(host, caps));
+    if map.records.len() <= row.index() {
+        map.records.resize_with(row.index() + 1, || None);
+    }
+    map.records[row.index()] = Some(Box::new(Record::new(now)));
+    match plan(map, row, caps) {
+        Err(bad) => {
+            map.remove(row);
+            Err(bad)
+        }
+        Ok(plan) => {
+            for uuid in map.reservations.arrive(host, row) {
+                map.hold(uuid);
+            }
+            map.table.set_status(row, Status::Up); // so that being heard is no return
+            let goodbye = write(map, row, caps, identity, plan, 0, now).is_none();
+            join_aggregates(map, row);
+            Ok(if goodbye { Applied::Goodbye } else { Applied::New })
+        }
+    }
+}
+
+fn update(
+    map: &mut HostMap,
+    row: Row,
+    host: &str,
+    caps: &Capabilities<'_>,
+    identity: Option<Identity>,
+    gap: u64,
+    now: Duration,
+) -> Result<Applied, BadReport> {
+    let plan = plan(map, row, caps)?;
+    let nodename = nodename(host, caps);
+    if map.table.view(row).nodename() != nodename {
+        map.table.insert(host, nodename);
+    }
+    let other_words = plan.difference.in_words();
+    let settled = write(map, row, caps, identity, plan, gap, now);
+    if other_words {
+        join_aggregates(map, row);
+    }
+    Ok(settled.map_or(Applied::Goodbye, |settled| Applied::Updated { gap, settled }))
+}
+
+/// Asks everything that can refuse a report. Changes nothing.
+fn plan(map: &mut HostMap, row: Row, caps: &Capabilities<'_>) -> Result<Plan, BadReport> {
+    let record = map.record(row);
+    let difference = record.reported.compare(caps, &map.texts);
+    if difference.in_text() {
+        check::words(caps)?;
+    }
+    let claims = record.claims.compare(caps.novella.as_ref().map_or(&[], |report| &report.claims))?;
+    let reported = caps.novella.iter().flat_map(|report| &report.claims);
+    let takers = || record.claims.take_devices() || reported.clone().any(takes_devices);
+    let devices = difference.in_devices() || (claims.is_some() && takers());
+    let devices = devices.then(|| devices::devices(caps)).transpose()?;
+    let resources = resources(caps);
+    if *map.table.view(row).reported() != resources {
+        resources.check().map_err(unusable)?;
+    }
+    Ok(Plan { difference, claims, resources, devices })
+}
+
+/// Writes a report that nothing refused. Returns how many reservations it settled; `None` for a goodbye.
+fn write(
+    map: &mut HostMap,
+    row: Row,
+    caps: &Capabilities<'_>,
+    identity: Option<Identity>,
+    plan: Plan,
+    gap: u64,
+    now: Duration,
+) -> Option<u32> {
+    let HostMap { table, records, texts, .. } = map;
+    let record = records[row.index()].as_deref_mut().expect("every host in the table has a record");
+    if *table.view(row).reported() != plan.resources {
+        table.set_resources(row, &plan.resources).expect("the plan checked the resources");
+    }
+    if plan.difference.any() {
+        record.reported.replace(caps, plan.difference, texts);
+        let zone = caps.novella.as_ref().and_then(|report| report.availability_zone.as_deref());
+        table.set_zone(row, zone);
+        table.set_capabilities(row, caps);
+        let traits = caps.novella.iter().flat_map(|report| &report.traits);
+        table.set_traits(row, traits.map(|name| &**name));
+    }
+    if plan.difference.any() || plan.claims.is_some() {
+        table.set_inventories(row, inventories(caps));
+    }
+    if let Some(devices) = &plan.devices {
+        table.set_devices(row, devices);
+    }
+    record.refresh(caps);
+    let before = std::mem::replace(&mut record.identity, identity).map(|identity| identity.uuid);
+    map.counters.missed = map.counters.missed.saturating_add(gap);
+    if gap > 0 && !std::mem::replace(&mut record.ask_again, true) {
+        map.ask_again.push(row);
+    }
+    if before != identity.map(|identity| identity.uuid) {
+        before.map(|uuid| map.by_identity.remove(&uuid));
+        identity.map(|identity| map.by_identity.insert(identity.uuid, row));
+    }
+    let mut settled = plan.claims.map_or(0, |change| change_claims(map, row, change));
+    settled += end_ended(map, row, caps);
+    map.counters.settled += u64::from(settled);
+    hear(map, row, caps, now).then_some(settled)
+}
+
+/// Applies a new list of claims. Returns how many reservations it settled.
+fn change_claims(map: &mut HostMap, row: Row, change: ClaimChange) -> u32 {
+    let (mut gone, mut come) = (Vec::new(), Vec::new());
+    let owned = |text: Option<&str>| text.map(Box::<str>::from);
+    let claims = &mut map.records[row.index()].as_deref_mut().expect("a host has a record").claims;
+    let before = claims.rows().len();
+    claims.apply(
+        change,
+        |uuid, group| gone.push((uuid, owned(group))),
+        |uuid, more| {
+            let More { group, flavor, image } = more;
+            come.push((uuid, Kind { group: owned(group), flavor: owned(flavor), image: owned(image) }));
+        },
+    );
+    map.claims = map.claims - before + claims.rows().len();
+    let mut settled = 0;
+    if !map.reservations.is_empty() {
+        for (uuid, _) in &come {
+            settled += u32::from(map.end_reservation(uuid));
+        }
+    }
+    let HostMap { table, records, members, .. } = map;
+    for (uuid, group) in &gone {
+        members.go(table, row, *uuid, group.as_deref());
+    }
+    for (uuid, kind) in &come {
+        members.come(table, row, *uuid, kind.more());
+    }
+    let claims = &records[row.index()].as_deref().expect("a host has a record").claims;
+    // A list may name an instance twice; what went may still be there.
+    for (uuid, _) in gone.iter().filter(|(uuid, _)| claims.rows().iter().any(|row| row.uuid == *uuid)) {
+        let group = claims.grouped().find(|(grouped, _)| grouped == uuid).map(|(_, group)| group);
+        members.come(table, row, *uuid, More { group, ..More::default() });
+    }
+    settled
+}
+
+/// Ends the reservations on a host of instances that ended there.
+fn end_ended(map: &mut HostMap, row: Row, caps: &Capabilities<'_>) -> u32 {
+    let Some(report) = caps.novella.as_deref() else { return 0 };
+    if map.record(row).held == 0 {
+        return 0;
+    }
+    let here = Place::Row(row);
+    let mut settled = 0;
+    for uuid in &report.ended {
+        if map.reservations.get(uuid).is_some_and(|r| r.place == here) {
+            settled += u32::from(map.end_reservation(uuid));
+        }
+    }
+    settled
+}
+
+/// Marks the host as heard; false if these were its last words.
+fn hear(map: &mut HostMap, row: Row, caps: &Capabilities<'_>, now: Duration) -> bool {
+    let goodbye = caps.novella.as_ref().is_some_and(|report| report.goodbye);
+    let before = map.table.view(row).status();
+    let record = map.record_mut(row);
+    record.hearing = Hearing::new(now, goodbye);
+    let status = record.status(if goodbye { Liveness::Down } else { Liveness::Up });
+    if status != before {
+        map.table.set_status(row, status);
+        if matches!(before, Status::Suspect | Status::Down) && status != Status::Down {
+            map.note(Event::Back { host: map.table.host(row).to_owned() });
+        }
+    }
+    let watch = if goodbye { map.options.forget_after } else { map.options.service_down_time };
+    map.next_watch = map.next_watch.min(now.saturating_add(watch));
+    !goodbye
+}
+
+/// Moves a row to a name, which its holder, silent or without identity, loses with its row. What was reserved there
+/// was reserved by name, so it goes along.
+fn take_name(map: &mut HostMap, row: Row, holder: Option<Row>, host: &str, caps: &Capabilities<'_>) {
+    let mut arrived = Vec::new();
+    if let Some(holder) = holder {
+        arrived = map.reservations.change_row(holder, row);
+        for uuid in &arrived {
+            let group = map.reservations.get(uuid).and_then(|reservation| reservation.more().group);
+            map.members.forget(holder, *uuid, group);
+        }
+        map.remove(holder);
+    }
+    let renamed = map.table.rename(row, host, nodename(host, caps));
+    debug_assert!(renamed, "the name was freed");
+    arrived.extend(map.reservations.arrive(host, row));
+    arrived.into_iter().for_each(|uuid| map.hold(uuid));
+}
+
+/// Nova's node name; the host's own where the report has none.
+fn nodename<'a>(host: &'a str, caps: &'a Capabilities<'_>) -> &'a str {
+    caps.hypervisor_hostname.as_deref().unwrap_or(host)
+}
+
+/// The table refuses only amounts and ratios, of which ratios were checked before.
+fn unusable(refused: Unusable) -> BadReport {
+    match refused {
+        Unusable::TooLarge { field, .. } => {
+            BadReport { key: field, fault: Fault::Absurd(novella_objects::MAX_AMOUNT) }
+        }
+        Unusable::Ratio { field, .. } => BadReport { key: field, fault: Fault::Ratio },
+    }
+}

@@ -1,0 +1,147 @@
+//! The policy in force: which aggregates each host is in, and what requests mean by the names they use.
+//!
+//! A host's aggregates are found anew when it appears, is renamed, or reports other words than before, and all hosts' when
+//! the policy changes; a report that repeats the last one costs nothing here.
+//!
+//! Matching a whole fleet takes longer than anybody should wait for the map, so a [`NewPolicy`] is matched some hosts at a
+//! time, and then put into force at once. What always holds: then every host is in the aggregates that its last report and
+//! the new policy say, because hosts that joined anything since they were matched are matched again.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use novella_filter_scheduler::{Failure, Row, server_group};
+use novella_objects::{InstanceGroup, RequestSpec, SelectDestinations};
+
+use crate::map::host_map::HostMap;
+use crate::policy::catalog::missing_for_group;
+use crate::policy::file::PolicyFile;
+use crate::policy::membership::HostFacts;
+use crate::policy::new_policy::NewPolicy;
+
+/// Replaces the policy. What was decided under the one before stays as it is.
+pub(crate) fn set_policy(map: &mut HostMap, policy: Arc<PolicyFile>) {
+    let mut new = NewPolicy::new(policy);
+    begin_policy(map, &mut new);
+    while !match_hosts(map, &mut new, usize::MAX) {}
+    finish_policy(map, new);
+}
+
+/// From here on the map notes which hosts change, so that `new` can be matched while it is in use; whatever was matched
+/// before, of this policy or another, is void.
+pub(crate) fn begin_policy(map: &mut HostMap, new: &mut NewPolicy) {
+    map.joined = Some(HashSet::new());
+    new.matched.clear();
+}
+
+/// Matches the next few hosts, at most this many; true when none is left.
+pub(crate) fn match_hosts(map: &HostMap, new: &mut NewPolicy, most: usize) -> bool {
+    if new.policy.aggregates.is_empty() {
+        return true;
+    }
+    let last = new.matched.len().saturating_add(most).min(map.records.len());
+    for at in new.matched.len()..last {
+        let ids = map.records[at].as_ref().map(|_| ids_by(map, &new.policy, Row::at(at)));
+        new.matched.push(ids.unwrap_or_default());
+    }
+    last == map.records.len()
+}
+
+/// Puts it into force. Returns the policy before it.
+pub(crate) fn finish_policy(map: &mut HostMap, new: NewPolicy) -> Arc<PolicyFile> {
+    let NewPolicy { policy, hash, matched } = new;
+    map.options.default_availability_zone.clone_from(&policy.options.default_availability_zone);
+    map.policy_hash = hash;
+    let before = std::mem::replace(&mut map.policy, policy);
+    let joined = map.joined.take().unwrap_or_default();
+    map.table.set_aggregates(map.policy.aggregates.iter().map(|rule| rule.aggregate.clone()));
+    for at in 0..map.records.len() {
+        let row = Row::at(at);
+        match matched.get(at) {
+            _ if map.records[at].is_none() => {}
+            Some(ids) if !joined.contains(&row) => {
+                if map.table.aggregates_of(row) != &**ids {
+                    map.table.set_host_aggregates(row, ids);
+                }
+            }
+            _ => join_aggregates(map, row),
+        }
+    }
+    before
+}
+
+/// Puts a host into the aggregates that it belongs to by its last report.
+pub(crate) fn join_aggregates(map: &mut HostMap, row: Row) {
+    let ids = ids_by(map, &map.policy, row);
+    map.table.set_host_aggregates(row, &ids);
+    map.joined.iter_mut().for_each(|joined| _ = joined.insert(row));
+}
+
+/// The aggregates that a host belongs to by a policy, in order.
+fn ids_by(map: &HostMap, policy: &PolicyFile, row: Row) -> Vec<u32> {
+    if policy.aggregates.is_empty() {
+        return Vec::new();
+    }
+    let words = map.record(row).reported.words();
+    let (host, zone) = (map.table.host(row), words.availability_zone);
+    let mut ids = policy.aggregates_of(&HostFacts { host, zone, traits: &words.traits, facts: &words.facts });
+    ids.sort_unstable();
+    ids
+}
+
+/// Names of the aggregates that a host is in.
+pub(crate) fn aggregates_of(map: &HostMap, row: Row) -> Vec<String> {
+    let ids = map.table.aggregates_of(row);
+    let named = map.policy.aggregates.iter().filter(|rule| ids.contains(&rule.aggregate.id));
+    named.map(|rule| rule.aggregate.name.clone()).collect()
+}
+
+/// The request with the flavor and the PCI aliases that it names; `None` if it names none.
+pub(crate) fn with_names(
+    map: &HostMap,
+    request: &SelectDestinations,
+) -> Result<Option<SelectDestinations>, Failure> {
+    let named = request.flavor.as_ref().map(|name| {
+        map.policy.flavor(name).ok_or_else(|| {
+            let known: Vec<_> = map.policy.flavors.keys().map(String::as_str).collect();
+            Failure::Unknown { what: "flavor", name: name.clone(), known: known.join(", ") }
+        })
+    });
+    let (named, spec) = (named.transpose()?, &request.request_spec);
+    let flavor = named.unwrap_or(&spec.flavor);
+    let devices = map.policy.pci_requests(flavor, spec.image.as_ref(), &spec.pci_requests)?;
+    if named.is_none() && devices.is_none() {
+        return Ok(None);
+    }
+    let mut request = SelectDestinations { flavor: None, ..request.clone() };
+    if let Some(flavor) = named {
+        request.request_spec.flavor = flavor.clone();
+    }
+    if let Some(devices) = devices {
+        request.request_spec.pci_requests = devices;
+    }
+    Ok(Some(request))
+}
+
+/// The server group of a request with its policy, and with the members and hosts that the map knows; `None` where the
+/// request names no group, and has in it whatever there is to know.
+pub(crate) fn with_members(map: &HostMap, request: &RequestSpec) -> Result<Option<InstanceGroup>, Failure> {
+    let Some(name) = server_group::name(request).filter(|name| !name.is_empty()) else { return Ok(None) };
+    let mut group = match &request.instance_group {
+        Some(group) if !group.policy.is_empty() => group.clone(),
+        given => {
+            let rule = map.policy.server_group(name).ok_or_else(|| {
+                let known: Vec<_> = map.policy.server_groups.keys().map(String::as_str).collect();
+                Failure::Unknown { what: "server group", name: name.to_owned(), known: known.join(", ") }
+            })?;
+            let given = given.clone().unwrap_or_default();
+            InstanceGroup { members: given.members, hosts: given.hosts, ..rule.group() }
+        }
+    };
+    if let Some(missing) = missing_for_group(&group.policy, &map.policy.options) {
+        return Err(Failure::NotConfigured { missing, policy: group.policy });
+    }
+    let members = map.members.of(name).map(|(uuid, row)| (uuid, map.table.host(row)));
+    server_group::join(&mut group, members, &request.instance_uuids);
+    Ok(Some(group))
+}

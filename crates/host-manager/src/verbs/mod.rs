@@ -1,0 +1,8 @@
+//! What changes the map, one file a verb.
+
+pub(crate) mod apply_report;
+pub(crate) mod enforce_policy;
+pub(crate) mod place;
+pub(crate) mod place_on_service;
+pub(crate) mod reserve;
+pub(crate) mod watch;

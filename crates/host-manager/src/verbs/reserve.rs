@@ -1,0 +1,187 @@
+//! What schedulers tell each other: reservations made here, those of peers, and what is let go before its time.
+//!
+//! What always holds: a peer's reservation counts as if it were ours, until a report settles it or its time is up. A peer
+//! cannot move or end what another decision made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use novella_filter_scheduler::DeviceUsage;
+use novella_objects::{Decision, Reserve, ReserveEntry};
+use uuid::Uuid;
+
+use crate::map::host_map::HostMap;
+use crate::promises::entry::{MAX_DECISION_ID, allocation, entry, is_sane};
+use crate::promises::holds::Hold;
+use crate::promises::reservations::{Kind, Place, Reservation};
+use crate::report::check;
+use crate::verbs::place_on_service::UNLIMITED_GB;
+use crate::verbs::watch::advance;
+
+/// What to tell the peers of a decision made here. `None` if it reserved nothing.
+pub(crate) fn to_reserve(map: &HostMap, decision: &Decision, now: Duration) -> Option<Reserve> {
+    let mut left = Duration::ZERO;
+    let mut entries = Vec::new();
+    for selection in &decision.selections {
+        let uuid = selection.instance_uuid;
+        if let Some((entry, expires)) = map.holds.entry(&uuid, &decision.decision_id) {
+            left = left.max(expires.saturating_sub(now));
+            entries.push(entry);
+        }
+        let Some(reservation) = map.reservations.get(&uuid) else { continue };
+        if *reservation.decision_id == *decision.decision_id {
+            left = left.max(reservation.expires.saturating_sub(now));
+            entries.push(entry(uuid, &selection.host, reservation));
+        }
+    }
+    let ttl_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+    (ttl_ms > 0).then(|| reserve_message(map, &decision.decision_id, ttl_ms, entries))
+}
+
+fn reserve_message(map: &HostMap, decision_id: &str, ttl_ms: u64, entries: Vec<ReserveEntry>) -> Reserve {
+    Reserve { decision_id: decision_id.to_owned(), scheduler: map.scheduler.clone(), ttl_ms, entries }
+}
+
+/// A peer's decision: subtracted as if it were ours, until a report settles it or its time is up; a time of zero
+/// lets go. What we told ourselves is ignored, and so is what a report has settled already. Returns how many
+/// entries changed the map.
+pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> usize {
+    advance(map, now);
+    if reserve.scheduler == map.scheduler {
+        return 0;
+    }
+    if reserve.ttl_ms == 0 {
+        let uuids: Vec<_> = reserve.entries.iter().map(|entry| entry.uuid).collect();
+        return end_decision(map, &reserve.decision_id, &uuids).len();
+    }
+    let decision_id: Arc<str> = reserve.decision_id.as_str().into();
+    let hold = Duration::from_millis(reserve.ttl_ms).min(map.options.max_hold);
+    let expires = now.saturating_add(hold);
+    let mut taken = 0;
+    for entry in &reserve.entries {
+        if entry.service.is_some() {
+            taken += hold_for_peer(map, entry, &decision_id, expires);
+            continue;
+        }
+        if map.claimed_on(entry.uuid).is_some() || is_same(map, entry, &decision_id) {
+            continue;
+        }
+        let devices = DeviceUsage::read(&entry.numa_topology, &entry.pci);
+        if map.reservations.get(&entry.uuid).is_some()
+            || map.reservations.len() >= map.options.max_reservations
+            || decision_id.len() > MAX_DECISION_ID
+            || !is_sane(entry)
+            || devices.is_err()
+        {
+            map.counters.peer_refused += 1;
+            continue;
+        }
+        let devices = devices.map(|usage| DeviceUsage { failed: entry.not_building, ..usage });
+        let devices = devices.ok().filter(|usage| *usage != DeviceUsage::default()).map(Box::new);
+        let row = map.table.row_of(&entry.host);
+        let reservation = Reservation {
+            place: row.map_or_else(|| Place::Awaited(entry.host.as_str().into()), Place::Row),
+            allocation: allocation(entry),
+            devices,
+            spec_hash: entry.spec_hash,
+            expires,
+            decision_id: Arc::clone(&decision_id),
+            selection: None,
+            kind: Kind {
+                group: entry.group.as_deref().map(Into::into),
+                flavor: entry.flavor.as_deref().map(Into::into),
+                image: None,
+            }
+            .shared(),
+        };
+        map.reservations.add(entry.uuid, reservation);
+        map.hold(entry.uuid);
+        map.counters.peer_reserved += 1;
+        taken += 1;
+    }
+    taken
+}
+
+/// True when a redelivered message tells what is known.
+fn is_same(map: &HostMap, entry: &ReserveEntry, decision_id: &Arc<str>) -> bool {
+    map.reservations.get(&entry.uuid).is_some_and(|known| known.decision_id == *decision_id)
+}
+
+/// Lets go of a decision's reservations before their time: of these instances, or of all when none is named. Returns
+/// what to tell the peers, if anything was held.
+pub(crate) fn release(map: &mut HostMap, decision_id: &str, uuids: &[Uuid]) -> Option<Reserve> {
+    let ended = if uuids.is_empty() {
+        let mut all = map.reservations.of_decision(decision_id);
+        all.extend(map.holds.of_decision(decision_id));
+        end_decision(map, decision_id, &all)
+    } else {
+        end_decision(map, decision_id, uuids)
+    };
+    (!ended.is_empty()).then(|| reserve_message(map, decision_id, 0, ended))
+}
+
+fn end_decision(map: &mut HostMap, decision_id: &str, uuids: &[Uuid]) -> Vec<ReserveEntry> {
+    let mut ended = Vec::new();
+    for uuid in uuids {
+        if let Some((entry, _)) = map.holds.entry(uuid, decision_id) {
+            map.holds.end(uuid);
+            ended.push(entry);
+            map.counters.released += 1;
+        }
+        let Some(reservation) = map.reservations.get(uuid) else { continue };
+        if *reservation.decision_id != *decision_id {
+            continue;
+        }
+        let host = match &reservation.place {
+            Place::Row(row) => map.table.host(*row),
+            Place::Awaited(host) => host,
+        };
+        ended.push(entry(*uuid, host, reservation));
+        map.end_reservation(uuid);
+        map.counters.released += 1;
+    }
+    ended
+}
+
+/// A peer's placement on a service. How many changed the map: one or none.
+pub(crate) fn hold_for_peer(
+    map: &mut HostMap,
+    entry: &ReserveEntry,
+    decision_id: &Arc<str>,
+    expires: Duration,
+) -> usize {
+    let Some(service) = &entry.service else { return 0 };
+    let named = check::name("service", service).is_ok() && check::name("host", &entry.host).is_ok();
+    let full = map.holds.0.len() + map.reservations.len() >= map.options.max_reservations;
+    let known = map.holds.0.get(&entry.uuid);
+    if known.is_some_and(|known| known.decision_id == *decision_id) {
+        return 0;
+    }
+    if !named || full || known.is_some() || decision_id.len() > MAX_DECISION_ID {
+        map.counters.peer_refused += 1;
+        return 0;
+    }
+    let hold = Hold {
+        service: service.as_str().into(),
+        host: entry.host.as_str().into(),
+        gb: entry.disk_gb.min(UNLIMITED_GB as u64),
+        spec_hash: entry.spec_hash,
+        decision_id: Arc::clone(decision_id),
+        expires,
+    };
+    map.holds.0.insert(entry.uuid, hold);
+    map.counters.peer_reserved += 1;
+    1
+}
+
+/// Lets go of these instances' reservations, whichever decisions made them. Returns what to tell the peers.
+pub(crate) fn release_instances(map: &mut HostMap, uuids: &[Uuid]) -> Vec<Reserve> {
+    let mut told = Vec::new();
+    for uuid in uuids {
+        let Some(decision_id) = map.reservations.get(uuid).map(|known| known.decision_id.clone()) else {
+            continue;
+        };
+        told.extend(release(map, &decision_id, std::slice::from_ref(uuid)));
+    }
+    told
+}

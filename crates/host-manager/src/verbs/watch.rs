@@ -1,0 +1,152 @@
+//! The passing of time: who is silent, whose silence it is, and what has run out.
+//!
+//! A sweep over all hosts happens only when some host's state can have changed. The rules are in
+//! `report/liveness.rs`.
+
+use std::time::Duration;
+
+use novella_filter_scheduler::Row;
+use novella_objects::HostState as Status;
+
+use crate::map::host_map::HostMap;
+use crate::report::liveness::{Liveness, MIN_LOST_TOGETHER};
+use crate::report::outcome::Event;
+
+/// While hosts are suspect, or an outage is under way, a sweep is due after this at the latest.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Brings the map to `now`: reservations end, hosts become suspect, go down, are forgotten. To be called about once
+/// a second; every placement does it too. Returns what happened since the last call.
+pub(crate) fn expire(map: &mut HostMap, now: Duration) -> Vec<Event> {
+    advance(map, now);
+    std::mem::take(&mut map.events)
+}
+
+/// The scheduler itself did not run between these instants, so nobody could be heard.
+pub(crate) fn note_stall(map: &mut HostMap, from: Duration, to: Duration) {
+    map.outages.add(from, to);
+    give_grace(map, to);
+}
+
+/// The scheduler has no broker from now on.
+pub(crate) fn broker_lost(map: &mut HostMap, now: Duration) {
+    if map.outages.begin(now) {
+        map.next_watch = Duration::ZERO;
+    }
+}
+
+/// The scheduler has a broker again.
+pub(crate) fn broker_back(map: &mut HostMap, now: Duration) {
+    if map.outages.end(now) {
+        give_grace(map, now);
+    }
+}
+
+/// After an outage agents need time to come back; those that were down before it get none.
+fn give_grace(map: &mut HostMap, end: Duration) {
+    let down_time = map.options.service_down_time;
+    for record in map.records.iter_mut().flatten() {
+        let hearing = &mut record.hearing;
+        if hearing.heard < end && !hearing.is_silent(&map.outages, down_time, end) {
+            hearing.give_grace(end.saturating_add(down_time));
+        }
+    }
+    map.next_watch = Duration::ZERO;
+}
+
+/// As [`expire`], leaving the events for it.
+pub(crate) fn advance(map: &mut HostMap, now: Duration) {
+    let expired = map.reservations.take_expired(now);
+    for (uuid, reservation) in &expired {
+        map.let_go(*uuid, reservation);
+    }
+    if !expired.is_empty() {
+        map.counters.expired += expired.len() as u64;
+        map.note(Event::ReservationsExpired { count: expired.len() });
+    }
+    if now >= map.next_watch {
+        watch(map, now);
+    }
+}
+
+fn watch(map: &mut HostMap, now: Duration) {
+    excuse_lost_together(map, now);
+    let down_time = map.options.service_down_time;
+    let mut next = Duration::MAX;
+    let mut forgotten = Vec::new();
+    let rows: Vec<Row> = map.table.rows().collect();
+    for row in rows {
+        let record = map.record(row);
+        let liveness = record.hearing.judge(&map.outages, down_time, now);
+        let status = record.status(liveness);
+        next = next.min(match liveness {
+            Liveness::Up => record.hearing.heard.saturating_add(down_time),
+            Liveness::Suspect => now + WATCH_INTERVAL,
+            Liveness::Down => record.hearing.heard.saturating_add(map.options.forget_after),
+        });
+        let silent = record.hearing.own_silence(&map.outages, now);
+        if liveness == Liveness::Down && silent > map.options.forget_after {
+            forgotten.push(row);
+        } else {
+            change_status(map, row, status);
+        }
+    }
+    for row in forgotten {
+        map.counters.forgotten += 1;
+        map.note(Event::Forgotten { host: map.table.host(row).to_owned() });
+        map.remove(row);
+    }
+    map.services.forget_silent(&mut map.texts, &map.outages, map.options.forget_after, now);
+    map.next_watch = next.max(now + WATCH_INTERVAL);
+}
+
+fn change_status(map: &mut HostMap, row: Row, status: Status) {
+    let before = map.table.view(row).status();
+    if status == before {
+        return;
+    }
+    map.table.set_status(row, status);
+    let host = map.table.host(row).to_owned();
+    match status {
+        Status::Down => {
+            map.counters.down += 1;
+            map.note(Event::Down { host });
+        }
+        Status::Suspect => {
+            map.counters.suspect += 1;
+            map.note(Event::Suspect { host });
+        }
+        Status::Up | Status::Disabled => map.note(Event::Back { host }),
+    }
+}
+
+/// When a host is about to go down, those that have missed reports for half as long may be lost with it. If they are
+/// more than the allowed share of all live hosts, the cause is likelier here than there, and they get a grace.
+fn excuse_lost_together(map: &mut HostMap, now: Duration) {
+    let down_time = map.options.service_down_time;
+    let (mut live, mut late, mut falling) = (0usize, Vec::new(), false);
+    for row in map.table.rows() {
+        if map.table.view(row).status() == Status::Down {
+            continue;
+        }
+        live += 1;
+        let hearing = &map.record(row).hearing;
+        if hearing.goodbye || hearing.grace_until.is_some() {
+            continue;
+        }
+        let silence = hearing.own_silence(&map.outages, now);
+        if silence > down_time / 2 {
+            late.push(row);
+            falling |= silence > down_time;
+        }
+    }
+    let share = live as f64 * map.options.suspect_fraction;
+    if !falling || late.len() < MIN_LOST_TOGETHER || late.len() as f64 <= share {
+        return;
+    }
+    map.note(Event::LostTogether { hosts: late.len(), live });
+    let until = now.saturating_add(map.options.suspect_limit);
+    for row in late {
+        map.record_mut(row).hearing.give_grace(until);
+    }
+}

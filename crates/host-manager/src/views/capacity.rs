@@ -1,0 +1,35 @@
+//! The map copied for counting what fits.
+
+use std::time::Duration;
+
+use novella_filter_scheduler::{Eligible, Failure, FilterScheduler};
+use novella_objects::RequestSpec;
+use novella_resources::Amounts;
+
+use crate::map::host_map::HostMap;
+use crate::map::record::Record;
+use crate::verbs::watch::advance;
+use crate::views::explain::asked_now;
+
+/// Which hosts may take instances like those of `spec`, with their amounts; and by row what each holds back for itself.
+/// Takes about as long as one placement and one listing; the counting is done on what is returned.
+pub(crate) fn eligible(
+    map: &mut HostMap,
+    scheduler: &mut FilterScheduler,
+    spec: &RequestSpec,
+    now: Duration,
+) -> Result<(Eligible, Vec<Amounts>), Failure> {
+    advance(map, now);
+    let held_back = |record: &Option<Box<Record>>| {
+        let reserved = record.as_ref().map(|record| record.reserved).unwrap_or_default();
+        Amounts {
+            vcpus: reserved.vcpus.into(),
+            memory_mb: reserved.memory_mb,
+            disk_gb: reserved.disk_gb,
+            instances: 0,
+        }
+    };
+    let held_back = map.records.iter().map(held_back).collect();
+    let spec = asked_now(map, spec)?;
+    Ok((novella_filter_scheduler::eligible(scheduler, &mut map.table, &spec)?, held_back))
+}

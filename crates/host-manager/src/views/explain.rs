@@ -1,0 +1,79 @@
+//! Questions about placements that need the map, and change nothing in it.
+
+use std::time::Duration;
+
+use novella_filter_scheduler::{Failure, FilterKind, FilterScheduler, NearMisses};
+use novella_objects::{
+    Change, FilterOutcome, HostState as Status, HostVerdict, RequestSpec, SelectDestinations,
+};
+
+use crate::map::host_map::HostMap;
+use crate::verbs::enforce_policy::{with_members, with_names};
+use crate::verbs::watch::advance;
+
+/// The request with the flavor and the PCI aliases that it names, so that it can be asked again whatever the policy is then.
+pub(crate) fn resolve(map: &HostMap, request: SelectDestinations) -> Result<SelectDestinations, Failure> {
+    Ok(with_names(map, &request)?.unwrap_or(request))
+}
+
+/// The request with all that the map knows about its server group.
+pub(crate) fn asked_now(map: &HostMap, spec: &RequestSpec) -> Result<RequestSpec, Failure> {
+    let instance_group = with_members(map, spec)?.or_else(|| spec.instance_group.clone());
+    Ok(RequestSpec { instance_group, ..spec.clone() })
+}
+
+/// What all filters and weighers say of one host; `None` if there is no such host. An error is a request that could
+/// be asked of no host.
+pub(crate) fn inspect(
+    map: &mut HostMap,
+    scheduler: &mut FilterScheduler,
+    spec: &RequestSpec,
+    host: &str,
+    now: Duration,
+) -> Result<Option<HostVerdict>, Failure> {
+    advance(map, now);
+    let Some(row) = map.table.row_of(host) else { return Ok(None) };
+    let spec = asked_now(map, spec)?;
+    let mut verdict = novella_filter_scheduler::inspect(scheduler, &mut map.table, &spec, row)?;
+    let record = map.record(row);
+    let why = match verdict.state {
+        Status::Disabled => record.reported.disabled_reason().map(str::to_owned),
+        Status::Down if record.hearing.goodbye => Some("it said goodbye".to_owned()),
+        Status::Down => {
+            let silent = now.saturating_sub(record.hearing.heard).as_secs();
+            Some(format!("silent for {silent} s"))
+        }
+        Status::Up | Status::Suspect => None,
+    };
+    let compute = verdict.filters.iter_mut().find(|filter| filter.filter == FilterKind::Compute.name());
+    if let (Some(why), Some(compute)) = (why, compute)
+        && compute.verdict == FilterOutcome::Refuses
+        && let Some(reason) = &mut compute.reason
+    {
+        *reason = format!("{reason}: {why}");
+    }
+    Ok(Some(verdict))
+}
+
+/// The hosts nearest to taking the first instance that does not fit; `None` if all fit.
+pub(crate) fn near_misses(
+    map: &mut HostMap,
+    scheduler: &mut FilterScheduler,
+    spec: &RequestSpec,
+    now: Duration,
+) -> Result<Option<NearMisses>, Failure> {
+    advance(map, now);
+    let spec = asked_now(map, spec)?;
+    novella_filter_scheduler::near_misses(scheduler, &mut map.table, &spec)
+}
+
+/// Where the first instance would go after these changes; see [`FilterScheduler::try_changes`].
+pub(crate) fn try_changes(
+    map: &mut HostMap,
+    scheduler: &mut FilterScheduler,
+    spec: &RequestSpec,
+    changes: &[Change],
+) -> Option<String> {
+    let spec = asked_now(map, spec).ok()?;
+    novella_filter_scheduler::try_changes(scheduler, &mut map.table, &spec, changes)
+}

@@ -1,0 +1,194 @@
+//! The map as people and dashboards see it.
+//!
+//! Readers of the whole fleet take a [`Fleet`] under the lock and turn it into rows without it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use novella_filter_scheduler::{Devices, HostState, Row, Snapshot, TraitSnapshot};
+use novella_objects::document::UsedInventory;
+use novella_objects::{Entries, HostDetail, HostSummary, HostWarning, NovellaReport};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::map::host_map::HostMap;
+use crate::map::record::Record;
+use crate::report::devices;
+use crate::report::reported::{Text, Words, raw};
+use crate::verbs::enforce_policy::aggregates_of;
+use crate::views::copy::used_inventories;
+
+/// The fleet at one instant.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    table: Snapshot,
+    /// In the order of the table's hosts.
+    notes: Vec<Note>,
+    traits: TraitSnapshot,
+    default_zone: String,
+}
+
+/// What a summary needs beside the table.
+#[derive(Debug, Clone)]
+struct Note {
+    uuid: Option<Uuid>,
+    age: Duration,
+    held: u32,
+    disabled_reason: Option<Box<str>>,
+    warnings: Vec<HostWarning>,
+    resources: BTreeMap<String, UsedInventory>,
+}
+
+impl Note {
+    fn new(record: &Record, resources: BTreeMap<String, UsedInventory>, now: Duration) -> Self {
+        let shown = record.warnings.iter().filter(|(_, until)| *until > now).map(|(w, _)| w.clone());
+        let stale = record
+            .stale_probes
+            .iter()
+            .map(|(probe, age)| HostWarning::StaleProbe { probe: probe.to_string(), age_ms: *age });
+        Self {
+            uuid: record.identity.map(|identity| identity.uuid),
+            age: now.saturating_sub(record.hearing.heard),
+            held: record.held,
+            disabled_reason: record.reported.disabled_reason().map(Into::into),
+            warnings: shown.chain(stale).collect(),
+            resources,
+        }
+    }
+
+    fn summary(self, host: &HostState<'_>, traits: Vec<String>, default_zone: &str) -> HostSummary {
+        let (reported, used) = (host.reported(), host.used());
+        HostSummary {
+            host: host.host().to_owned(),
+            uuid: self.uuid,
+            state: host.status(),
+            availability_zone: host.zone().unwrap_or(default_zone).to_owned(),
+            vcpus: reported.vcpus_total,
+            vcpus_used: used.vcpus,
+            memory_mb: reported.memory_mb_total,
+            memory_mb_used: used.memory_mb,
+            disk_gb: reported.disk_gb_total,
+            disk_gb_used: used.disk_gb,
+            instances: reported.num_instances,
+            resources: self.resources,
+            traits,
+            reservations: self.held,
+            report_age_s: self.age.as_secs_f64(),
+            disabled_reason: self.disabled_reason.map(Into::into),
+            warnings: self.warnings,
+        }
+    }
+}
+
+impl Fleet {
+    /// One row per host, in fleet order.
+    pub fn summaries(self) -> Vec<HostSummary> {
+        let Self { table, notes, traits, default_zone } = self;
+        let summary = |(host, note): (HostState<'_>, Note)| {
+            note.summary(&host, traits.of(host.row()).to_vec(), &default_zone)
+        };
+        table.hosts().zip(notes).map(summary).collect()
+    }
+}
+
+/// A copy of what is needed to list the fleet.
+pub(crate) fn fleet(map: &HostMap, now: Duration) -> Fleet {
+    Fleet {
+        table: map.table.snapshot(),
+        notes: map
+            .table
+            .rows()
+            .map(|row| Note::new(map.record(row), used_inventories(map, row), now))
+            .collect(),
+        traits: map.table.traits_snapshot(),
+        default_zone: map.options.default_availability_zone.clone(),
+    }
+}
+
+/// One row per host, in fleet order.
+pub(crate) fn summaries(map: &HostMap, now: Duration) -> Vec<HostSummary> {
+    fleet(map, now).summaries()
+}
+
+/// Everything known of one host. Its list of ended instances is not kept.
+pub(crate) fn detail(map: &HostMap, host: &str, now: Duration) -> Option<HostDetail> {
+    let row = map.table.row_of(host)?;
+    let record = map.record(row);
+    let words = record.reported.words();
+    let mut capabilities = record.reported.to_json(&words, &map.texts);
+    if record.identity.is_some() {
+        capabilities.insert("novella".into(), novella_part(map, row, record, &words));
+    }
+    let view = map.table.view(row);
+    let (numa_topology, left) = map.table.devices(row).map(Devices::write).unwrap_or_default();
+    let pools = record.reported.text(Text::PciPools, &map.texts);
+    Some(HostDetail {
+        summary: Note::new(record, used_inventories(map, row), now).summary(
+            &view,
+            map.table.traits(row).map(str::to_owned).collect(),
+            &map.options.default_availability_zone,
+        ),
+        capabilities: Value::Object(capabilities),
+        incarnation: record.identity.map(|identity| identity.incarnation),
+        seq: record.identity.map(|identity| identity.seq),
+        sent_at: record.identity.map(|_| record.sent_at.clone()),
+        resource: resource(&view),
+        aggregates: aggregates_of(map, row),
+        numa_topology,
+        pci_pools: pools.map_or_else(Vec::new, |reported| devices::shown(reported, &left)),
+    })
+}
+
+/// Nova's `show_host_resources`: totals and what is in use. Claims do not say whose they are, so `usage`, which is by
+/// project, is empty.
+pub(crate) fn show_host_resources(map: &HostMap, host: &str) -> Option<Value> {
+    let row = map.table.row_of(host)?;
+    Some(json!({ "resource": resource(&map.table.view(row)), "usage": {} }))
+}
+
+fn novella_part(map: &HostMap, row: Row, record: &Record, words: &Words<'_>) -> Value {
+    let Some(identity) = record.identity else { return Value::Null };
+    let text = |text| record.reported.text(text, &map.texts).map(raw);
+    let report = NovellaReport {
+        uuid: identity.uuid,
+        incarnation: identity.incarnation,
+        nonce: identity.nonce,
+        seq: identity.seq,
+        sent_at: record.sent_at.as_str().into(),
+        interval_ms: record.interval_ms,
+        goodbye: record.hearing.goodbye,
+        disabled_reason: words.disabled_reason.map(Into::into),
+        availability_zone: words.availability_zone.map(Into::into),
+        reserved: record.reserved,
+        allocation_ratios: map.table.view(row).reported().ratios,
+        claims: record.claims.list(),
+        ended: Vec::new(),
+        traits: words.traits.iter().map(|text| (*text).into()).collect(),
+        resources: words.resources.clone(),
+        facts: Entries(words.facts.iter().map(|(key, text)| ((*key).into(), raw(text))).collect()),
+        measured: record.measured,
+        num_io_ops: map.table.view(row).reported().num_io_ops,
+        failed_builds: map.table.view(row).reported().failed_builds,
+        stale_probes: Entries(
+            record.stale_probes.iter().map(|(probe, age)| ((&**probe).into(), *age)).collect(),
+        ),
+        host_ip: words.host_ip.map(Into::into),
+        supported_instances: text(Text::SupportedInstances),
+        metrics: record.reported.metrics().map(raw),
+        numa_topology: text(Text::NumaTopology),
+        pci_pools: text(Text::PciPools),
+    };
+    serde_json::to_value(&report).expect("a report is made of what JSON has")
+}
+
+fn resource(host: &HostState<'_>) -> Value {
+    let (reported, used) = (host.reported(), host.used());
+    json!({
+        "vcpus": reported.vcpus_total,
+        "memory_mb": reported.memory_mb_total,
+        "local_gb": reported.disk_gb_total,
+        "vcpus_used": used.vcpus,
+        "memory_mb_used": used.memory_mb,
+        "local_gb_used": used.disk_gb,
+    })
+}
