@@ -33,7 +33,7 @@ impl<'a, T> Entries<'a, T> {
     }
 
     /// The pairs in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> + Clone {
         self.0.iter().map(|(k, v)| (k.as_ref(), v))
     }
 }

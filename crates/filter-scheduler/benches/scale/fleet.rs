@@ -97,6 +97,10 @@ pub struct Fleet {
     pub naive: Vec<naive::Host>,
     /// What each host reported first.
     pub reported: Vec<Resources>,
+    /// The capabilities of the recorded hosts, as reports.
+    pub reports: Vec<String>,
+    /// By row: which of these the host reports.
+    pub report_of: Vec<usize>,
 }
 
 /// Nova's default filters with Ram, Core and Disk, and every weigher.
@@ -129,7 +133,8 @@ pub fn fleet(kind: Kind, hosts: usize, instances: usize, with_naive: bool) -> Fl
         .collect();
     table.set_aggregates(aggregates.iter().cloned());
     let reports: Vec<String> = recorded.hosts.iter().map(report).collect();
-    let mut fleet = Fleet { table, aggregates, naive: Vec::new(), reported: Vec::with_capacity(hosts) };
+    let (reported, report_of) = (Vec::with_capacity(hosts), Vec::with_capacity(hosts));
+    let mut fleet = Fleet { table, aggregates, naive: Vec::new(), reported, reports, report_of };
     for at in 0..hosts {
         let name = format!("cmp{at:07}");
         let row = fleet.table.insert(&name, &format!("{name}.dc{}.example.org", at % 3));
@@ -144,7 +149,9 @@ pub fn fleet(kind: Kind, hosts: usize, instances: usize, with_naive: bool) -> Fl
         fleet.table.set_resources(row, &resources).expect("good resources");
         fleet.table.set_status(row, status);
         fleet.table.set_host_aggregates(row, ids);
-        fleet.table.set_capabilities(row, &serde_json::from_str(&reports[pick]).expect("a good report"));
+        fleet
+            .table
+            .set_capabilities(row, &serde_json::from_str(&fleet.reports[pick]).expect("a good report"));
         let uuids =
             (0..instances).map(|number| Uuid::from_u128((1 << 64) + (at * instances + number) as u128));
         for uuid in uuids.clone() {
@@ -156,6 +163,7 @@ pub fn fleet(kind: Kind, hosts: usize, instances: usize, with_naive: bool) -> Fl
             fleet.naive.push(naive::Host { instances: uuids.collect(), ..plain });
         }
         fleet.reported.push(resources);
+        fleet.report_of.push(pick);
     }
     fleet
 }

@@ -42,6 +42,11 @@ impl Values {
 }
 
 impl Values {
+    /// Whether the attribute is a measured one.
+    pub(super) fn reads_measured(&self) -> bool {
+        matches!(self.rule, Rule::Metrics(_))
+    }
+
     /// Forgets all verdicts; there are so many symbols now.
     pub(super) fn forget(&mut self, symbols: usize) {
         refill(&mut self.verdicts, symbols, None);

@@ -19,7 +19,7 @@ use crate::request::failure::FilterError;
 use crate::settings::filter_kind::FilterKind;
 use crate::table::bitmap::word_bits;
 use crate::table::block::{BLOCK, Row, refill};
-use crate::table::capabilities::{Capability, INTEGERS, Kind, Symbols};
+use crate::table::capabilities::{Capability, INTEGERS, Kind, Symbols, is_measured};
 use crate::table::host_table::HostTable;
 use crate::table::view::HostState;
 
@@ -35,6 +35,8 @@ struct Question {
     scoped: bool,
     /// Every HostState has what the first word names, if only as None.
     always: bool,
+    /// The first word names a value that is measured.
+    measured: bool,
     first: First,
     rest: Vec<Box<str>>,
     requirement: Requirement,
@@ -108,7 +110,13 @@ impl Questions {
 
     /// Whether it asks for nothing that changes with what is placed.
     pub(super) fn is_steady(&self) -> bool {
-        self.0.iter().all(|question| matches!(question.first, First::Reported { .. }))
+        let reported = |question: &Question| matches!(question.first, First::Reported { .. });
+        self.0.iter().all(reported) && !self.read_measured()
+    }
+
+    /// Whether one of them reads a measured value.
+    pub(super) fn read_measured(&self) -> bool {
+        self.0.iter().any(|question| question.measured)
     }
 
     pub(super) fn forget_values(&mut self, symbols: usize) {
@@ -170,10 +178,21 @@ impl Question {
             }
         };
         let always = ALWAYS.contains(&word) || INTEGERS.contains(&word);
+        let measured = is_measured(word);
         let verdicts = vec![None; capabilities.values()];
         let rest = rest.into_iter().map(Box::from).collect();
         let requirement_text = requirement_text.into();
-        Some(Self { key: key.into(), scoped, always, first, rest, requirement, requirement_text, verdicts })
+        Some(Self {
+            key: key.into(),
+            scoped,
+            always,
+            measured,
+            first,
+            rest,
+            requirement,
+            requirement_text,
+            verdicts,
+        })
     }
 
     fn run(&mut self, table: &HostTable, block: usize, alive: u64, tally: &mut Tally) -> u64 {

@@ -115,7 +115,18 @@ impl Filter {
     pub(crate) fn is_steady(&self) -> bool {
         match &self.program {
             Program::Capabilities(questions) => questions.is_steady(),
-            Program::Image(_) | Program::Values(_) | Program::Sets(_) | Program::ZoneOfSet(..) => true,
+            Program::Values(values) => !values.reads_measured(),
+            Program::Image(_) | Program::Sets(_) | Program::ZoneOfSet(..) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it reads values that are measured, which change without a change of their block.
+    pub(crate) fn reads_measured(&self) -> bool {
+        match &self.program {
+            Program::Capabilities(questions) => questions.read_measured(),
+            Program::Values(values) => values.reads_measured(),
+            Program::Query(_) => true,
             _ => false,
         }
     }

@@ -29,6 +29,8 @@ pub(crate) struct Scan {
     pub(crate) looked_at: Vec<u32>,
     /// The table's revision that the last refresh saw; `None` before the first.
     seen: Option<u64>,
+    /// Whether some filter reads measured values.
+    reads_measured: bool,
     /// The filters that ask something, by their place: the others pass every host.
     asked: Vec<AskingFilter>,
     /// By block, one more than these: the hosts before the first of them and after each.
@@ -166,7 +168,8 @@ impl Scan {
         let fresh = self.seen.is_none();
         for block in 0..blocks {
             let erring = self.erring[block / BLOCK] >> (block % BLOCK) & 1 == 1;
-            if fresh || erring || table.stamps.blocks[block] > seen {
+            let measured = self.reads_measured && table.stamps.measured[block] > seen;
+            if fresh || erring || measured || table.stamps.blocks[block] > seen {
                 if table.stamps.described[block] > seen {
                     self.verdicts
                         .iter_mut()
@@ -207,6 +210,7 @@ impl Scan {
 
     fn start(&mut self, blocks: usize, filters: &[Filter]) {
         refill(&mut self.alive, blocks, 0);
+        self.reads_measured = filters.iter().any(Filter::reads_measured);
         self.asked.clear();
         let (mut steady, mut compares) = (0.., 0..);
         self.asked.extend((0..).zip(filters).filter(|(_, filter)| !filter.passes_all()).map(

@@ -16,8 +16,9 @@ use crate::table::traits::TraitSnapshot;
 impl HostTable {
     /// Replaces the host's traits.
     pub fn set_traits<'t>(&mut self, row: Row, traits: impl Iterator<Item = &'t str> + Clone) {
-        self.stamps.touch(row);
-        self.traits.set(row.index(), traits);
+        if self.traits.set(row.index(), traits) {
+            self.stamps.touch(row);
+        }
     }
 
     /// The host's traits, in the order of its report.
@@ -35,10 +36,12 @@ impl HostTable {
     pub fn set_inventories<'t>(
         &mut self,
         row: Row,
-        reported: impl Iterator<Item = (&'t str, Inventory, u64)>,
+        reported: impl Iterator<Item = (&'t str, Inventory, u64)> + Clone,
     ) {
+        if !self.inventories.set(row.index(), reported) {
+            return;
+        }
         self.stamps.touch(row);
-        self.inventories.set(row.index(), reported);
         let pcpus = self.inventories.held(row.index(), PCPU);
         self.set_has_pcpus(row, pcpus.is_some_and(|held| held.inventory.is_some()));
     }
@@ -87,8 +90,9 @@ impl HostTable {
 
     /// Replaces what the host reports of NUMA cells and PCI devices. What placements took of them stays taken.
     pub fn set_devices(&mut self, row: Row, devices: &Devices) {
-        self.devices.report(row.index(), devices);
-        self.devices_changed(row);
+        if self.devices.report(row.index(), devices) {
+            self.devices_changed(row);
+        }
     }
 
     /// What the host has left of NUMA cells and PCI devices.

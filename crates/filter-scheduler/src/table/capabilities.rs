@@ -68,6 +68,33 @@ pub(crate) const INTEGERS: [&str; 7] = [
     "hypervisor_version",
 ];
 
+/// The attribute under which a host reports what its monitors measured.
+const METRICS: &str = "metrics";
+
+/// Whether an attribute is measured: it differs in nearly every report of a real host.
+pub(crate) fn is_measured(attribute: &str) -> bool {
+    matches!(attribute, "disk_used" | "disk_available" | "host_memory_free" | METRICS)
+}
+
+/// What a report changed of a row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Changed {
+    /// Something that is not measured: a word, or the size of the host.
+    pub(crate) words: bool,
+    /// A value that is [measured](is_measured).
+    pub(crate) measured: bool,
+}
+
+impl Changed {
+    fn note(&mut self, measured: bool) {
+        if measured {
+            self.measured = true;
+        } else {
+            self.words = true;
+        }
+    }
+}
+
 /// Where a key was reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
@@ -182,8 +209,8 @@ impl CapabilityColumns {
         self.set_integers(row, [None; INTEGERS.len()]);
     }
 
-    /// Replaces all that the row holds; true if anything is not as before.
-    pub(crate) fn set(&mut self, row: usize, report: &Capabilities<'_>) -> bool {
+    /// Replaces all that the row holds. Returns what is not as before.
+    pub(crate) fn set(&mut self, row: usize, report: &Capabilities<'_>) -> Changed {
         let integers = [
             report.vcpus,
             report.disk_total,
@@ -193,7 +220,7 @@ impl CapabilityColumns {
             report.host_memory_free,
             report.hypervisor_version,
         ];
-        let changed = self.set_integers(row, integers);
+        let mut changed = self.set_integers(row, integers);
         // Nova keeps cpu_info as a text that holds JSON; an object, as in 2012, is taken as its own text.
         let cpu_info = report.cpu_info.as_ref().map(|raw| match raw.get() {
             text if text.starts_with('"') => Source::Json(text),
@@ -206,25 +233,26 @@ impl CapabilityColumns {
         let extra = report.extra.iter().map(|(name, raw)| attribute(name.as_ref(), Source::Json(raw.get())));
         let named = report.novella.iter().flat_map(|novella| {
             let address = novella.host_ip.as_deref().map(|address| ("host_ip", Source::Text(address)));
-            let lists =
-                [("supported_instances", &novella.supported_instances), ("metrics", &novella.metrics)];
+            let lists = [("supported_instances", &novella.supported_instances), (METRICS, &novella.metrics)];
             let lists =
                 lists.into_iter().filter_map(|(name, list)| Some((name, Source::Json(list.as_ref()?.get()))));
             address.into_iter().chain(lists).map(|(name, value)| attribute(name, value))
         });
         let facts = report.novella.iter().flat_map(|novella| novella.facts.iter());
         let facts = facts.map(|(name, raw)| (KeyRef(Kind::Fact, name), Source::Json(raw.get())));
-        self.replace(row, known.chain(extra).chain(named).chain(facts)) || changed
+        let of_words = self.replace(row, known.chain(extra).chain(named).chain(facts));
+        changed.words |= of_words.words;
+        changed.measured |= of_words.measured;
+        changed
     }
 
-    /// True if one is not as before.
-    fn set_integers(&mut self, row: usize, integers: [Option<i64>; INTEGERS.len()]) -> bool {
-        let mut changed = false;
+    fn set_integers(&mut self, row: usize, integers: [Option<i64>; INTEGERS.len()]) -> Changed {
+        let mut changed = Changed::default();
         for (which, value) in integers.into_iter().enumerate() {
             if self.integer(row, which) == value {
                 continue;
             }
-            changed = true;
+            changed.note(is_measured(INTEGERS[which]));
             let small = |value: i64| i32::try_from(value).ok().filter(|small| *small > LARGE);
             let kept = value.map_or(NO_INTEGER, |value| small(value).unwrap_or(LARGE));
             self.rows[row].integers[which] = kept;
@@ -243,20 +271,20 @@ impl CapabilityColumns {
         }
     }
 
-    /// True if a key or a value, or their order, is not as before.
+    /// Replaces keys and values. Another order counts as a change.
     fn replace<'r>(
         &mut self,
         row: usize,
         pairs: impl Iterator<Item = (KeyRef<'r>, Source<&'r str>)>,
-    ) -> bool {
-        let (mut kept, mut changed) = (0, false);
+    ) -> Changed {
+        let (mut kept, mut changed) = (0, Changed::default());
         let mut pairs = pairs.peekable();
         while let Some(&held_key) = self.keys_of(row).get(kept)
             && let Some((_, source)) = pairs.next_if(|(key, _)| key.equivalent(self.keys.get(held_key)))
         {
             let held_value = self.rows[row].values[kept];
             if !source.equivalent(self.values.get(held_value)) {
-                changed = true;
+                changed.note(KeyRef(Kind::Attribute, METRICS).equivalent(self.keys.get(held_key)));
                 self.rows[row].values[kept] = self.values.acquire(&source);
                 self.values.release(held_value);
                 self.index(row, held_key);
@@ -288,7 +316,8 @@ impl CapabilityColumns {
         if list_before != NO_KEYS && self.lists.release(list_before) {
             self.release_keys(&before);
         }
-        true
+        changed.words = true;
+        changed
     }
 
     /// The symbol of a list, which takes over a reference to each of its keys.
@@ -440,8 +469,12 @@ mod tests {
         c.grow(64);
         for vcpus in [7, i64::from(i32::MIN), i64::from(i32::MIN) + 1, -1, i64::MIN, i64::MAX, 1 << 31, 8] {
             let text = format!(r#"{{"vcpus":{vcpus}}}"#);
-            assert!(c.set(3, &serde_json::from_str(&text).unwrap()), "{vcpus} is new");
-            assert!(!c.set(3, &serde_json::from_str(&text).unwrap()), "{vcpus} is known");
+            assert!(c.set(3, &serde_json::from_str(&text).unwrap()).words, "{vcpus} is new");
+            assert_eq!(
+                c.set(3, &serde_json::from_str(&text).unwrap()),
+                Changed::default(),
+                "{vcpus} is known"
+            );
             assert_eq!((c.integer(3, 0), c.integer(3, 1), c.integer(2, 0)), (Some(vcpus), None, None));
         }
         assert!(c.large.is_empty());

@@ -143,17 +143,23 @@ impl DeviceTable {
         self.release(before);
     }
 
-    /// Replaces what a host reports. What is taken of it stays taken.
-    pub(super) fn report(&mut self, row: usize, devices: &Devices) {
-        if !self.taken.contains_key(&(row as u32)) {
-            return self.put(row, devices);
-        }
+    /// Replaces what a host reports. What is taken of it stays taken. Returns whether it reported anything else before.
+    pub(super) fn report(&mut self, row: usize, devices: &Devices) -> bool {
         let symbol = self.acquire(devices);
-        if let Some(taken) = self.taken.get_mut(&(row as u32)) {
-            let before = std::mem::replace(&mut taken.reported, symbol);
-            self.release(before);
+        let Some(taken) = self.taken.get_mut(&(row as u32)) else {
+            self.release(symbol);
+            let changed = symbol != self.left.get(row).copied().unwrap_or(NONE);
+            if changed {
+                self.put(row, devices);
+            }
+            return changed;
+        };
+        let before = std::mem::replace(&mut taken.reported, symbol);
+        self.release(before);
+        if before != symbol {
+            self.work_out(row);
         }
-        self.work_out(row);
+        before != symbol
     }
 
     /// Works out anew what a host has left that something is taken of.

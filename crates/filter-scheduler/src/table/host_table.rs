@@ -25,7 +25,7 @@ use crate::table::aggregates::{Aggregate, Aggregates};
 use crate::table::amounts::{Exact, Resources, Unusable};
 use crate::table::bitmap::bits;
 use crate::table::block::{BLOCK, Row, grow_to, lane};
-use crate::table::capabilities::CapabilityColumns;
+use crate::table::capabilities::{CapabilityColumns, Changed};
 use crate::table::columns::{RawColumn, RoomColumn};
 use crate::table::devices::DeviceTable;
 use crate::table::dictionary::Dictionary;
@@ -63,10 +63,13 @@ pub(crate) struct Stamps {
     pub(crate) table: Arc<()>,
     /// Of the newest change.
     pub(crate) revision: u64,
-    /// By block: the revision that last changed one of its rows.
+    /// By block: the revision of the newest change of anything that most requests read.
     pub(crate) blocks: Vec<u64>,
-    /// By block: the same for all but amounts, which change with every placement.
+    /// By block: the revision of the newest change of what steady filters read: words of reports, zones, aggregates.
     pub(crate) described: Vec<u64>,
+    /// By block: the revision of the newest change of a measured value, such as free memory. These differ in nearly every
+    /// report of a real host, and few requests read them.
+    pub(crate) measured: Vec<u64>,
     /// The revision that last added, removed or renamed a host.
     pub(crate) names: u64,
     /// The revision that last put an instance on a host or took one away.
@@ -74,20 +77,26 @@ pub(crate) struct Stamps {
 }
 
 impl Stamps {
-    /// Something of a row has changed, or is about to.
-    pub(crate) fn touch(&mut self, row: Row) {
-        self.touch_amounts(row);
+    /// Notes a change of what a steady filter may read of a row.
+    pub(crate) fn describe(&mut self, row: Row) {
+        self.touch(row);
         self.described[row.index() / BLOCK] = self.revision;
     }
 
-    /// Nothing but amounts of a row has changed.
-    fn touch_amounts(&mut self, row: Row) {
+    /// Notes a change of a row that no steady filter reads.
+    pub(crate) fn touch(&mut self, row: Row) {
         self.revision += 1;
         self.blocks[row.index() / BLOCK] = self.revision;
     }
 
+    /// Notes a change of a measured value of a row, and of nothing else.
+    fn measure(&mut self, row: Row) {
+        self.revision += 1;
+        self.measured[row.index() / BLOCK] = self.revision;
+    }
+
     fn name(&mut self, row: Row) {
-        self.touch(row);
+        self.describe(row);
         self.names = self.revision;
     }
 
@@ -189,6 +198,7 @@ impl HostTable {
             grow_to(Arc::make_mut(&mut self.names), self.columns.exact.len(), None);
             self.stamps.blocks.push(0);
             self.stamps.described.push(0);
+            self.stamps.measured.push(0);
         }
         let row = Row(u32::try_from(index).expect("a table of 2^32 hosts exceeds any memory"));
         Arc::make_mut(&mut self.names)[index] = Some(names);
@@ -283,7 +293,7 @@ impl HostTable {
         if self.columns.exact[row.index()].reported != *resources {
             self.columns.exact[row.index()].reported = *resources;
             self.columns.derive(row.index());
-            self.stamps.touch_amounts(row);
+            self.stamps.touch(row);
         }
         Ok(())
     }
@@ -293,7 +303,7 @@ impl HostTable {
         let consumed = &mut self.columns.exact[row.index()].consumed;
         *consumed = consumed.plus(*amounts);
         self.columns.derive(row.index());
-        self.stamps.touch_amounts(row);
+        self.stamps.touch(row);
     }
 
     /// Gives back what [`Self::consume`] took.
@@ -302,7 +312,7 @@ impl HostTable {
         debug_assert!(consumed.instances >= amounts.instances, "more given back than was consumed");
         *consumed = consumed.minus(*amounts);
         self.columns.derive(row.index());
-        self.stamps.touch_amounts(row);
+        self.stamps.touch(row);
     }
 
     /// Replaces all amounts and the status of a row, to try something out.
@@ -310,7 +320,7 @@ impl HostTable {
         self.set_status(row, exact.status);
         self.columns.exact[row.index()] = exact;
         self.columns.derive(row.index());
-        self.stamps.touch(row);
+        self.stamps.describe(row);
     }
 
     /// Says whether the host may be given work: up and suspect hosts may.
@@ -319,7 +329,7 @@ impl HostTable {
         if columns.exact[row.index()].status == status {
             return;
         }
-        self.stamps.touch(row);
+        self.stamps.describe(row);
         let (word, bit) = (&mut columns.serving[row.index() / BLOCK], 1 << (row.index() % BLOCK));
         match status {
             Status::Up | Status::Suspect => *word |= bit,
@@ -343,14 +353,16 @@ impl HostTable {
             self.zones.release(*slot);
         }
         *slot = zone.map_or(NO_ZONE, |zone| self.zones.acquire(zone));
-        self.stamps.touch(row);
+        self.stamps.describe(row);
     }
 
     /// Replaces what extra specs can ask about: the report's top-level keys and the operator's facts.
     pub fn set_capabilities(&mut self, row: Row, capabilities: &Capabilities<'_>) {
         let version = capabilities.hypervisor_version.unwrap_or(0);
-        if self.capabilities.set(row.index(), capabilities) {
-            self.stamps.touch(row);
+        match self.capabilities.set(row.index(), capabilities) {
+            Changed { words: true, .. } => self.stamps.describe(row),
+            Changed { measured: true, .. } => self.stamps.measure(row),
+            Changed { .. } => {}
         }
         self.columns.exact[row.index()].hypervisor_version = version;
         self.columns.hypervisor_version.set(row.index(), version as f64);
@@ -364,7 +376,7 @@ impl HostTable {
     /// Puts the host into exactly these aggregates. An id that is not defined says nothing until it is.
     pub fn set_host_aggregates(&mut self, row: Row, ids: &[u32]) {
         if self.aggregates.set_row(row.index(), ids) {
-            self.stamps.touch(row);
+            self.stamps.describe(row);
         }
     }
 
@@ -407,8 +419,10 @@ impl HostTable {
 
     /// Says which cell the host belongs to.
     pub fn set_cell(&mut self, row: Row, cell: Option<&str>) {
-        self.stamps.touch(row);
-        self.cells.set(row.index(), cell);
+        if self.cell(row) != cell {
+            self.stamps.touch(row);
+            self.cells.set(row.index(), cell);
+        }
     }
 
     /// One row.
@@ -491,5 +505,31 @@ impl Columns {
         self.num_io_ops.set(row, exact.num_io_ops() as f64);
         self.failed_builds.set(row, f64::from(exact.reported.failed_builds));
         self.few_pci_devices.set(row, f64::from(exact.few_pci_devices()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(table: &mut HostTable, row: Row, text: &str) {
+        table.set_capabilities(row, &serde_json::from_str(text).unwrap());
+        table.set_traits(row, ["HW_CPU_X86_AVX2"].into_iter());
+        table.set_inventories(row, [("CUSTOM_GPU", Default::default(), 0)].into_iter());
+        table.set_devices(row, &Default::default());
+        table.set_cell(row, None);
+    }
+
+    #[test]
+    fn a_report_of_other_measured_values_makes_nobody_look_again() {
+        let mut table = HostTable::new();
+        let row = table.insert("a", "a");
+        report(&mut table, row, r#"{"host_memory_free":1,"disk_available":2,"rack":"r1"}"#);
+        let before = (table.stamps.blocks[0], table.stamps.described[0]);
+        report(&mut table, row, r#"{"host_memory_free":3,"disk_available":4,"rack":"r1"}"#);
+        assert_eq!((table.stamps.blocks[0], table.stamps.described[0]), before);
+        assert_eq!(table.stamps.measured[0], table.stamps.revision);
+        report(&mut table, row, r#"{"host_memory_free":3,"disk_available":4,"rack":"r2"}"#);
+        assert_eq!(table.stamps.described[0], table.stamps.revision);
     }
 }

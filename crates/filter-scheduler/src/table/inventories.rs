@@ -91,10 +91,14 @@ impl InventoryColumns {
     }
 
     /// Replaces what a row reports: inventories and how much of each is used. Of a class listed twice, the last counts.
-    pub(crate) fn set<'t>(&mut self, row: usize, reported: impl Iterator<Item = (&'t str, Inventory, u64)>) {
-        let mut reported = reported.peekable();
-        if reported.peek().is_none() && !self.has(row) {
-            return;
+    /// Returns whether the row had reported anything else before.
+    pub(crate) fn set<'t>(
+        &mut self,
+        row: usize,
+        reported: impl Iterator<Item = (&'t str, Inventory, u64)> + Clone,
+    ) -> bool {
+        if self.reports(row, reported.clone()) {
+            return false;
         }
         let before = std::mem::take(self.row(row));
         let consumed = |class| before.iter().find(|held| held.class == class).map_or(0, |held| held.consumed);
@@ -124,6 +128,21 @@ impl InventoryColumns {
         for at in 0..self.rows[row].len() {
             self.index(row, self.rows[row][at].class);
         }
+        true
+    }
+
+    /// Whether this is what the row reported last.
+    fn reports<'t>(&self, row: usize, mut reported: impl Iterator<Item = (&'t str, Inventory, u64)>) -> bool {
+        for held in self.rows.get(row).into_iter().flatten() {
+            let Some(inventory) = held.inventory else { continue };
+            let same = |(class, other, used): (&str, Inventory, u64)| {
+                *class == **self.classes.get(held.class) && other == inventory && used == held.used
+            };
+            if !reported.next().is_some_and(same) {
+                return false;
+            }
+        }
+        reported.next().is_none()
     }
 
     /// Forgets a row with all that is consumed on it.

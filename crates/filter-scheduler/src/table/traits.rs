@@ -44,16 +44,16 @@ impl TraitSnapshot {
 }
 
 impl TraitColumns {
-    /// Replaces the traits of a row.
-    pub(crate) fn set<'t>(&mut self, row: usize, traits: impl Iterator<Item = &'t str> + Clone) {
+    /// Replaces the traits of a row. Returns whether they are others than before.
+    pub(crate) fn set<'t>(&mut self, row: usize, traits: impl Iterator<Item = &'t str> + Clone) -> bool {
         let before = self.rows.get(row).copied().unwrap_or(NONE);
         if before == NONE && traits.clone().next().is_none() {
-            return;
+            return false;
         }
         if before != NONE {
             let held = self.sets.get(before).iter().map(|&name| &**self.names.get(name));
             if held.eq(traits.clone()) {
-                return;
+                return false;
             }
         }
         if self.rows.len() <= row {
@@ -78,6 +78,7 @@ impl TraitColumns {
                 }
             }
         }
+        true
     }
 
     /// The symbol of a set with one more reference.

@@ -132,7 +132,9 @@ pub(crate) fn resources(caps: &Capabilities<'_>) -> Resources {
 }
 
 /// Inventories of further resource classes, each with what claims take of it.
-pub(crate) fn inventories<'c>(caps: &'c Capabilities<'_>) -> impl Iterator<Item = (&'c str, Inventory, u64)> {
+pub(crate) fn inventories<'c>(
+    caps: &'c Capabilities<'_>,
+) -> impl Iterator<Item = (&'c str, Inventory, u64)> + Clone {
     let reports = caps.novella.iter().map(|report| &**report);
     reports.flat_map(|report| {
         report.resources.iter().map(|(class, inventory)| {

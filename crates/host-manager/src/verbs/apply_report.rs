@@ -242,13 +242,15 @@ fn write(
     }
     if plan.difference.any() {
         record.reported.replace(caps, plan.difference, texts);
+        table.set_capabilities(row, caps);
+    }
+    if plan.difference.in_words() {
         let zone = caps.novella.as_ref().and_then(|report| report.availability_zone.as_deref());
         table.set_zone(row, zone);
-        table.set_capabilities(row, caps);
         let traits = caps.novella.iter().flat_map(|report| &report.traits);
         table.set_traits(row, traits.map(|name| &**name));
     }
-    if plan.difference.any() || plan.claims.is_some() {
+    if plan.difference.in_words() || plan.claims.is_some() {
         table.set_inventories(row, inventories(caps));
     }
     if let Some(devices) = &plan.devices {

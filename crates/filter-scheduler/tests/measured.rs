@@ -1,0 +1,87 @@
+//! Measured values differ in nearly every report; requests that read them see each, and all others are not disturbed.
+
+use novella_filter_scheduler::{FilterKind, FilterScheduler, HostTable, Resources, SchedulerOptions, Terms};
+use novella_objects::{Flavor, HostState as Status, RequestSpec};
+use serde_json::json;
+use uuid::Uuid;
+
+fn fleet() -> HostTable {
+    let mut table = HostTable::new();
+    for name in ["a", "b"] {
+        let row = table.insert(name, name);
+        let resources = Resources {
+            vcpus_total: 64,
+            memory_mb_total: 65_536,
+            disk_gb_total: 1_000,
+            ..Resources::default()
+        };
+        table.set_resources(row, &resources).expect("good resources");
+        table.set_status(row, Status::Up);
+        measure(&mut table, name, 10_000, 1);
+    }
+    table
+}
+
+/// A report of other measured values and the same words.
+fn measure(table: &mut HostTable, host: &str, free: u64, load: u64) {
+    let report = json!({
+        "host_memory_free": free, "hypervisor_type": "QEMU",
+        "novella": {"uuid": Uuid::from_u128(1), "incarnation": 1, "nonce": 1, "seq": 1, "sent_at": "", "interval_ms": 1,
+            "metrics": [{"name": "load", "value": load}]},
+    });
+    let row = table.row_of(host).expect("it is there");
+    table.set_capabilities(row, &serde_json::from_str(&report.to_string()).expect("a good report"));
+}
+
+fn hosts(engine: &mut FilterScheduler, table: &mut HostTable, request: &RequestSpec) -> usize {
+    let terms = Terms { dry_run: true, alternates: Some(9), ..Terms::default() };
+    let selected = engine.select(table, request, &terms);
+    selected.picks.len() + selected.alternates.len()
+}
+
+fn request(extra_spec: Option<(&str, &str)>, hint: Option<&str>) -> RequestSpec {
+    let extra_specs = extra_spec.into_iter().map(|(key, text)| (key.to_owned(), text.to_owned())).collect();
+    RequestSpec {
+        instance_uuids: vec![Uuid::from_u128(9)],
+        flavor: Flavor { vcpus: 1, memory_mb: 512, extra_specs, ..Flavor::default() },
+        scheduler_hints: hint.into_iter().map(|query| ("query".to_owned(), json!(query))).collect(),
+        ..RequestSpec::default()
+    }
+}
+
+#[test]
+fn requests_that_read_measured_values_see_every_report() {
+    let options = SchedulerOptions {
+        enabled_filters: vec![FilterKind::Compute, FilterKind::ComputeCapabilities, FilterKind::Json],
+        ..SchedulerOptions::default()
+    };
+    let mut engine = FilterScheduler::new(options).expect("good options");
+    let mut table = fleet();
+    let by_spec = request(Some(("capabilities:host_memory_free", ">= 5000")), None);
+    let by_query = request(None, Some(r#"[">=", "$host_memory_free", 5000]"#));
+    let by_word = request(Some(("capabilities:hypervisor_type", "QEMU")), None);
+    for (free_of_a, expected) in [(10_000, 2), (4_999, 1), (4_999, 1), (5_000, 2), (1, 1)] {
+        measure(&mut table, "a", free_of_a, free_of_a);
+        assert_eq!(hosts(&mut engine, &mut table, &by_spec), expected, "{free_of_a}");
+        assert_eq!(hosts(&mut engine, &mut table, &by_query), expected, "{free_of_a}");
+        assert_eq!(hosts(&mut engine, &mut table, &by_word), 2, "{free_of_a}");
+    }
+}
+
+#[test]
+fn metrics_are_measured_values_too() {
+    let mut options = SchedulerOptions {
+        enabled_filters: vec![FilterKind::Compute, FilterKind::Metrics],
+        ..SchedulerOptions::default()
+    };
+    options.policy.metrics_weight_setting = vec!["load=1.0".to_owned()];
+    let mut engine = FilterScheduler::new(options).expect("good options");
+    let (mut table, plain) = (fleet(), request(None, None));
+    assert_eq!(hosts(&mut engine, &mut table, &plain), 2);
+    measure(&mut table, "a", 10_000, 2);
+    assert_eq!(hosts(&mut engine, &mut table, &plain), 2);
+    let row = table.row_of("a").expect("it is there");
+    let none = r#"{"host_memory_free": 10000, "hypervisor_type": "QEMU"}"#;
+    table.set_capabilities(row, &serde_json::from_str(none).expect("a good report"));
+    assert_eq!(hosts(&mut engine, &mut table, &plain), 1, "a host without the metric is refused");
+}
