@@ -199,12 +199,6 @@ pub trait Endpoint: Send + Sync {
     /// Names of its methods.
     fn methods(&self) -> &[&'static str];
 
-    /// Whether the broker keeps the request of this method until it is done, so that a crash leads to redelivery
-    /// instead of loss. Only for methods that may be repeated. A panic counts as done: no request is redelivered for ever.
-    fn acknowledges_late(&self, _method: &str) -> bool {
-        false
-    }
-
     /// Performs a request for one of its methods.
     async fn dispatch(&self, request: &Request) -> Result<Box<RawValue>, CallError>;
 }

@@ -6,7 +6,7 @@
 //! ```
 //! - Nothing that a peer sends stops a listener. What can never be processed is rejected without requeue, and a caller
 //!   that can be found hears why.
-//! - A request is acknowledged before it is dispatched, unless its endpoint asks for the opposite.
+//! - A request is acknowledged before it is dispatched: it runs at most once, and a crash loses it.
 //! - At most `concurrency` requests are in work; what waits beyond them waits in the queue, bounded by the prefetch.
 //! - After [`RpcServer::shutdown`] began nothing new starts; what was delivered and not started stays with the broker.
 //! - Dropping the server ends all its tasks at once, as a crash would.

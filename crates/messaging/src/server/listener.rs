@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::counters::count;
 use super::replier::Outcome;
@@ -23,10 +23,6 @@ pub(super) struct Listener {
     batches: Vec<Arc<dyn BatchHandler>>,
     consumer: Box<dyn Consumer>,
     seen: Seen,
-    /// Deliveries whose acknowledgement waits for their request.
-    late: usize,
-    done: mpsc::Receiver<DeliveryTag>,
-    report_done: mpsc::Sender<DeliveryTag>,
 }
 
 /// Reports collected for one handler.
@@ -47,10 +43,7 @@ impl Listener {
         consumer: Box<dyn Consumer>,
         remembered: NonZeroUsize,
     ) -> Self {
-        // Each request in work reports once and holds a permit until then, so sending never waits.
-        let (report_done, done) = mpsc::channel(shared.options.concurrency.max(1));
-        let seen = Seen::new(remembered);
-        Self { shared, dispatcher, batches, consumer, seen, late: 0, done, report_done }
+        Self { shared, dispatcher, batches, consumer, seen: Seen::new(remembered) }
     }
 
     pub(super) async fn run(mut self) {
@@ -61,7 +54,6 @@ impl Listener {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(tag) = self.done.recv() => self.acknowledge_late(tag),
                 taken = self.consumer.next_batch(&mut batch, max) => {
                     if taken == 0 {
                         return tracing::info!("the transport ended a listener");
@@ -71,12 +63,6 @@ impl Listener {
             }
         }
         self.consumer.cancel().await;
-        while self.late > 0 {
-            // This listener holds a sender itself, so the channel cannot be closed.
-            if let Some(tag) = self.done.recv().await {
-                self.acknowledge_late(tag);
-            }
-        }
     }
 
     /// Takes a batch in order. What is left when the server stops is not settled: it stays with the broker.
@@ -181,14 +167,8 @@ impl Listener {
                 self.answer_later(reply, alone.unwrap_or_else(|| whole.clone()));
             }
         }
-        if self.late == 0 {
-            self.consumer.settle(last, Settle::AckThrough);
-        } else {
-            // An acknowledgement of all before it would include requests still in work.
-            for &tag in &run.tags {
-                self.consumer.settle(tag, Settle::Ack);
-            }
-        }
+        // Whatever was delivered before it is settled already.
+        self.consumer.settle(last, Settle::AckThrough);
         run.requests.clear();
         run.tags.clear();
     }
@@ -212,33 +192,15 @@ impl Listener {
     /// Starts work on a request as soon as there is a permit. False if the server stopped first.
     async fn start(&mut self, incoming: Incoming, tag: DeliveryTag) -> bool {
         let shared = self.shared.clone();
-        let permit = loop {
-            tokio::select! {
-                biased;
-                () = shared.stop.cancelled() => return false,
-                Some(tag) = self.done.recv() => self.acknowledge_late(tag),
-                permit = shared.permits.clone().acquire_owned() => {
-                    break permit.expect("the semaphore is never closed");
-                }
-            }
+        let permit = tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => return false,
+            permit = shared.permits.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
         };
-        let Incoming { request, reply } = incoming;
-        let endpoint = self.dispatcher.resolve(&request).cloned();
-        let late = endpoint.as_ref().is_ok_and(|endpoint| endpoint.acknowledges_late(&request.method));
-        let done = late.then(|| (self.report_done.clone(), tag));
-        if late {
-            self.late += 1;
-        } else {
-            self.consumer.settle(tag, Settle::Ack);
-        }
-        let work = perform(shared.clone(), endpoint, request, reply, permit, done);
-        shared.spawn(work);
-        true
-    }
-
-    fn acknowledge_late(&mut self, tag: DeliveryTag) {
-        self.late -= 1;
         self.consumer.settle(tag, Settle::Ack);
+        let endpoint = self.dispatcher.resolve(&incoming.request).cloned();
+        shared.spawn(perform(shared.clone(), endpoint, incoming, permit));
+        true
     }
 
     /// Answers beside the listener. These hold no work permit, and must not want for a bound all the same.
@@ -257,10 +219,8 @@ impl Listener {
 async fn perform(
     shared: Arc<Shared>,
     endpoint: Result<Arc<dyn Endpoint>, CallError>,
-    request: Request,
-    reply: Option<ReplyAddress>,
+    Incoming { request, reply }: Incoming,
     permit: OwnedSemaphorePermit,
-    done: Option<(mpsc::Sender<DeliveryTag>, DeliveryTag)>,
 ) {
     let outcome = match endpoint {
         Ok(endpoint) => {
@@ -278,10 +238,6 @@ async fn perform(
         }
         Err(error) => Err(error),
     };
-    if let Some((done, tag)) = done {
-        // Closed only when the listener is gone, and with it the delivery.
-        let _ = done.send(tag).await;
-    }
     let outcome = outcome.map_err(|error| {
         shared.counters.error(&error);
         let peer = request.context.user_id.as_deref().unwrap_or(NOBODY);

@@ -67,17 +67,13 @@ impl Endpoint for Worker {
     }
 
     fn methods(&self) -> &[&'static str] {
-        &["echo", "work", "claim", "refuse", "panic", "large"]
-    }
-
-    fn acknowledges_late(&self, method: &str) -> bool {
-        method == "claim"
+        &["echo", "work", "refuse", "panic", "large"]
     }
 
     async fn dispatch(&self, request: &Request) -> Result<Box<RawValue>, CallError> {
         match &*request.method {
             "echo" => answer(&request.args().parse::<Value>()?),
-            "work" | "claim" => {
+            "work" => {
                 self.work(request.args().parse()?).await;
                 answer(&())
             }
