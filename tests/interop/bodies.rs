@@ -61,7 +61,7 @@ async fn a_copy_of_a_message_is_executed_once() {
         raw.publish(&bed, &nameless.to_string()).await;
         assert_eq!(raw.reply().await["result"], json!({}));
     }
-    let empty = async || ours.transport.queue_depth(&bed.topic).await == Some(0);
+    let empty = async || bed.broker.depth(&bed.topic).await == Some(0);
     eventually("copies are acknowledged", empty).await;
 }
 

@@ -162,7 +162,7 @@ async fn what_is_no_usable_request_is_answered_with_a_failure() {
     raw.publish(&bed, &request).await;
     assert!(raw.reply().await["failure"].is_null(), "a depth of 100 is read");
     assert_eq!(ours.count("panics"), 0);
-    let empty = async || ours.transport.queue_depth(&bed.topic).await == Some(0);
+    let empty = async || bed.broker.depth(&bed.topic).await == Some(0);
     eventually("all are settled", empty).await;
 }
 

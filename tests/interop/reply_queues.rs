@@ -100,7 +100,7 @@ async fn a_queue_deleted_under_us_is_back_soon() {
     let ours = bed.serve("s1").await;
     assert_eq!(bed.call("echo", json!({}), json!({})).await.expect("a result"), json!({}));
     delete(&bed, &bed.topic).await;
-    let back = async || ours.transport.queue_depth(&bed.topic).await.is_some();
+    let back = async || bed.broker.depth(&bed.topic).await.is_some();
     let began = Instant::now();
     eventually("the queue is declared anew", back).await;
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());

@@ -208,14 +208,15 @@ async fn a_forced_close_is_answered_by_a_new_connection() {
     let mut fanout = consume(&transport, fanout_queue(&name, Duration::from_secs(30), 10)).await;
     let first = active(&*consumer).await;
     active(&*fanout).await;
-    let queue = transport.fanout_queue(&name).expect("its name is known");
+    let queues = || broker.queues(&format!("{name}_fanout_"));
+    let before = queues();
     broker.ctl(&["ctl", "close_all_connections", "test"]);
     let again =
         |state: &ConsumerState| matches!(state, ConsumerState::Active { generation } if *generation > first);
     reaches(&*consumer, again).await;
     reaches(&*fanout, again).await;
-    let next = transport.fanout_queue(&name).expect("its name is known");
-    assert_ne!(next, queue, "a new name per connection");
+    let after = queues();
+    assert!(before.len() == 1 && after.len() == 1 && before != after, "a new name per connection: {after:?}");
     assert!(log().0.text().contains("CONNECTION_FORCED"));
     transport.publish(message(server(&name, "s"), "1")).await.expect("published");
     transport.publish(message(Destination::Fanout { topic: name.clone() }, "2")).await.expect("published");

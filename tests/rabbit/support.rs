@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{
     ConnectionState, Consumer, ConsumerState, Delivery, Destination, FanoutLimits, Outgoing, QueueKind,
@@ -119,6 +121,27 @@ impl Broker {
         let url = TransportUrl::parse(&self.url).expect("the broker's URL");
         let host = &url.hosts[0];
         (host.user.clone(), host.password.clone(), format!("{}:{}", host.host, host.port))
+    }
+
+    /// Messages that wait in a queue for a consumer; `None` if there is no such queue. Sees no exclusive queues.
+    pub async fn depth(&self, queue: &str) -> Option<u32> {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        match self.bare().await.queue_declare(queue.into(), passive, FieldTable::default()).await {
+            Ok(queue) => Some(queue.message_count()),
+            Err(error) => {
+                assert!(error.to_string().contains("NOT_FOUND"), "{error}");
+                None
+            }
+        }
+    }
+
+    /// Names of the queues that begin with `prefix`, and how many messages wait in each.
+    pub fn queues(&self, prefix: &str) -> Vec<(String, u32)> {
+        let listed = self.ctl(&["ctl", "list_queues", "name", "messages_ready"]);
+        let rows = listed.lines().filter_map(|line| line.trim().split_once('\t'));
+        rows.filter(|(name, _)| name.starts_with(prefix))
+            .map(|(name, ready)| (name.to_owned(), ready.parse().expect("a number of messages")))
+            .collect()
     }
 
     /// A connection by lapin alone, for what a test does behind the transport's back.

@@ -303,9 +303,6 @@ impl Builder {
             () = self.keep_consuming() => {}
         }
         self.state.send_replace(ConsumerState::Pending);
-        if let QueueKind::Fanout { topic, .. } = &self.subscription.queue {
-            self.core.set_fanout_queue(topic, None);
-        }
     }
 
     async fn keep_consuming(&mut self) {
@@ -393,9 +390,6 @@ impl Builder {
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
         let consumed = channel.basic_consume(short(&queue.name), CONSUMER_TAG.into(), options, none).await;
         let stream = consumed.map_err(|e| judge(format!("consuming {queue}"), e))?;
-        if let QueueKind::Fanout { topic, .. } = &self.subscription.queue {
-            self.core.set_fanout_queue(topic, Some(queue.name.clone()));
-        }
         self.taps += 1;
         Ok(Tap {
             number: self.taps,

@@ -20,17 +20,14 @@ mod session;
 mod topology;
 
 use std::fmt;
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use lapin::options::QueueDeclareOptions;
-use lapin::types::FieldTable;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{Semaphore, TryAcquireError, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -47,8 +44,6 @@ use crate::{
 
 /// Publications of one handle that may be under way or waiting for a connection. More are refused at once.
 const PENDING: u32 = 8192;
-/// The broker has this long to tell a queue's depth.
-const DEPTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A handle on connections to RabbitMQ that heal themselves. Dropping the last one closes them.
 pub struct RabbitTransport {
@@ -113,31 +108,6 @@ impl RabbitTransport {
             closing: self.core().closing.child_token(),
             pending: Semaphore::new(PENDING as usize),
         })
-    }
-
-    /// Messages waiting in a queue, those in consumers' hands not counted; `None` if there is no such queue, it is
-    /// another connection's, or the broker does not answer. Sees our own exclusive queues.
-    pub async fn queue_depth(&self, name: &str) -> Option<u32> {
-        let session = self.core().session().filter(|_| topology::too_long(name).is_none())?;
-        let depth = async {
-            let channel = session.consuming().create_channel().await?;
-            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            let queue = channel.queue_declare(topology::short(name), options, FieldTable::default()).await?;
-            Ok::<_, lapin::Error>(queue.message_count())
-        };
-        match timeout(DEPTH_TIMEOUT, depth).await {
-            Ok(Ok(count)) => Some(count),
-            Ok(Err(error)) => {
-                debug!(queue = name, error = %explain::words(&error), "no depth");
-                None
-            }
-            Err(_) => None,
-        }
-    }
-
-    /// Current name of our fanout queue of a topic: a new one with every connection.
-    pub fn fanout_queue(&self, topic: &str) -> Option<String> {
-        self.core().fanout_queues.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
     }
 
     fn core(&self) -> &Arc<Core> {

@@ -6,7 +6,7 @@
 
 use std::num::NonZeroU16;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -53,8 +53,6 @@ pub(super) struct Core {
     /// Someone saw a connection fail: look at it now.
     suspicion: Notify,
     pub closing: CancellationToken,
-    /// Current name of each topic's fanout queue.
-    pub fanout_queues: Mutex<std::collections::HashMap<String, String>>,
 }
 
 /// Everything that is open to one broker.
@@ -134,7 +132,6 @@ impl Core {
             session: watch::Sender::new(None),
             suspicion: Notify::new(),
             closing: CancellationToken::new(),
-            fanout_queues: Mutex::default(),
         }
     }
 
@@ -331,14 +328,6 @@ impl Core {
                 last_words.get_or_insert_with(|| Instant::now() + LAST_WORDS);
             }
         }
-    }
-
-    pub(super) fn set_fanout_queue(&self, topic: &str, name: Option<String>) {
-        let mut queues = self.fanout_queues.lock().unwrap_or_else(PoisonError::into_inner);
-        match name {
-            Some(name) => queues.insert(topic.to_owned(), name),
-            None => queues.remove(topic),
-        };
     }
 }
 
