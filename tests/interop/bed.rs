@@ -9,8 +9,8 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{
-    CallError, CallOptions, Endpoint, FanoutLimits, QueueKind, RemoteError, Request, RpcClient, RpcServer,
-    ServerOptions, Target, Version, answer,
+    CallError, CallOptions, ConsumerState, Endpoint, FanoutLimits, QueueKind, RemoteError, Request,
+    RpcClient, RpcServer, ServerOptions, Target, Version, answer,
 };
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -137,9 +137,10 @@ impl Bed {
             QueueKind::Server { exchange, topic: topic.clone(), server: server.into(), fanout: false },
             QueueKind::Fanout { topic, limits },
         ] {
-            let listening = rpc.listen(queue).await.expect("not closed");
-            let active = tokio::time::timeout(PATIENCE, listening.active()).await;
-            assert!(active == Ok(true), "{:?}", *listening.state().borrow());
+            let mut state = rpc.listen(queue).await.expect("not closed");
+            let active = state.wait_for(|state| matches!(state, ConsumerState::Active { .. }));
+            let active = tokio::time::timeout(PATIENCE, active).await.is_ok_and(|state| state.is_ok());
+            assert!(active, "{:?}", *state.borrow());
         }
         Ours { transport, rpc, service }
     }

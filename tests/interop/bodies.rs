@@ -125,7 +125,7 @@ async fn a_call_that_waited_too_long_is_never_executed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopping_server_loses_none_of_pythons_casts() {
     let Some(bed) = bed::shared("stopping").await else { return };
-    let options = || ServerOptions { prefetch: 8, concurrency: 4, ..ServerOptions::default() };
+    let options = || ServerOptions { prefetch: 8, concurrency: 4, ..ServerOptions::new([0; 32]) };
     let before = bed.serve_as(&bed.our_url(), "s1", options()).await;
     let casts = bed.command(json!({"method": "echo", "times": 400}));
     let casts = bed.python.ask("cast", casts);

@@ -37,7 +37,7 @@ async fn a_python_cast_to_a_server_reaches_that_one_only() {
 async fn a_python_fanout_is_executed_once_by_all() {
     let Some(bed) = bed::shared("fanout in").await else { return };
     // An oslo server shares the topic: its shapes are ours then.
-    let options = novella_messaging::ServerOptions::default();
+    let options = novella_messaging::ServerOptions::new([0; 32]);
     let ours = bed.serve_as(&bed.our_oslo_url(), "s1", options).await;
     let theirs = bed.python_serves("p1", json!({})).await;
     bed.cast("echo", json!({"text": "é"}), json!({"target": {"fanout": true}})).await;
@@ -57,7 +57,7 @@ async fn our_casts_are_executed_by_python_servers() {
     let args = json!({"text": "größer, 漢字, \u{1f600}", "nested": {"a": [null, 1.5]}});
     let long = crate::support::PATIENCE;
     client.cast(&target.clone().server("p1"), "echo", &args, long).await.expect("sent");
-    client.fanout_cast(&target, "echo", &json!({"to": "all"}), long).await.expect("sent");
+    client.cast(&target.clone().fanout(), "echo", &json!({"to": "all"}), long).await.expect("sent");
     let (first, second) = (one.executed(2).await, two.executed(1).await);
     let sorted = |executed: Vec<Value>| {
         let mut args: Vec<String> = executed.iter().map(|call| call["args"].to_string()).collect();

@@ -34,7 +34,7 @@ fn reply_queues(bed: &Bed) -> Vec<String> {
 async fn survive(bed: &mut Bed, what: &str, fault: impl Fn(&Bed)) {
     let (our_url, python_url) = lasting(bed);
     (bed.topic, bed.exchange) = (bed.broker.unique(&format!("in-{what}")), bed.broker.unique("e"));
-    let ours = bed.serve_as(&our_url, "s1", Default::default()).await;
+    let ours = bed.serve_as(&our_url, "s1", novella_messaging::ServerOptions::new([0; 32])).await;
     let more = json!({"url": python_url, "timeout": 80});
     let slow = |value: &str| json!({"seconds": WORK_S, "value": value});
     let from_python = bed.call("slow", slow("ours"), more);

@@ -92,8 +92,7 @@ class Compute:
             "host_list": [told(selection) for selection in host_list],
             "limits": limits,
         }
-        context = {"request_id": ctxt.request_id, "user_id": ctxt.user_id, "timestamp": ctxt.timestamp.isoformat()}
-        return {"seen": seen, **context}
+        return {"seen": seen, "request_id": ctxt.request_id}
 
 
 def serve(context, target):

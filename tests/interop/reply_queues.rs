@@ -14,7 +14,7 @@ use crate::raw::{Raw, inner_of};
 use crate::support::{eventually, variable};
 
 fn impatient() -> ServerOptions {
-    ServerOptions { reply_retry: Duration::from_secs(2), ..ServerOptions::default() }
+    ServerOptions { reply_retry: Duration::from_secs(2), ..ServerOptions::new([0; 32]) }
 }
 
 /// Declares a queue of this connection, and reads what came to it.
@@ -38,7 +38,7 @@ async fn declare(channel: &lapin::Channel, queue: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_waits_for_its_queue_to_come_back() {
     let Some(bed) = bed::shared("missing reply queue").await else { return };
-    let ours = bed.serve_as(&bed.our_url(), "s1", ServerOptions::default()).await;
+    let ours = bed.serve_as(&bed.our_url(), "s1", ServerOptions::new([0; 32])).await;
     let (mut raw, channel) = (Raw::new(&bed).await, bed.broker.bare().await);
     let queue = bed.broker.unique("late_reply");
     let request = raw.call("echo", json!({"n": 1}), json!({"_reply_q": queue}));
@@ -97,7 +97,7 @@ async fn delete(bed: &Bed, queue: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_deleted_under_us_is_back_soon() {
     let Some(bed) = bed::shared("deleted queue").await else { return };
-    let ours = bed.serve("s1").await;
+    let _ours = bed.serve("s1").await;
     assert_eq!(bed.call("echo", json!({}), json!({})).await.expect("a result"), json!({}));
     delete(&bed, &bed.topic).await;
     let back = async || bed.broker.depth(&bed.topic).await.is_some();

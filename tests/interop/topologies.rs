@@ -44,7 +44,7 @@ async fn both_serve(bed: &mut Bed, number: usize, query: &str, ours_first: bool)
     let ours_at = format!("{}?topology=oslo&{query}", bed.broker.url);
     let theirs_at = format!("{}?{query}", bed.broker.url);
     let more = json!({"url": theirs_at});
-    let serve = async || bed.serve_as(&ours_at, "s1", ServerOptions::default()).await;
+    let serve = async || bed.serve_as(&ours_at, "s1", ServerOptions::new([0; 32])).await;
     let (ours, theirs) = if ours_first {
         let ours = serve().await;
         (ours, bed.python_serves("p1", more.clone()).await)
@@ -278,7 +278,7 @@ async fn prefetch_and_direct_mandatory_flag_mean_what_they_mean_to_oslo() {
     let url = bed.our_url();
     let mark = if url.contains('?') { '&' } else { '?' };
     let options =
-        ServerOptions { reply_retry: std::time::Duration::from_secs(30), ..ServerOptions::default() };
+        ServerOptions { reply_retry: std::time::Duration::from_secs(30), ..ServerOptions::new([0; 32]) };
     let url = format!("{url}{mark}rabbit_qos_prefetch_count=3&direct_mandatory_flag=false");
     let ours = bed.serve_as(&url, "s1", options).await;
     let listed = bed.broker.ctl(&["ctl", "list_consumers", "queue_name", "prefetch_count", "--silent"]);

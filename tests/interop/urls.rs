@@ -18,7 +18,7 @@ async fn meet(bed: &Bed, url: &str) {
     };
     let theirs = format!("{url}{mark}{more}");
     let ours = if bed.denies { format!("{theirs}&topology=oslo") } else { theirs.clone() };
-    let server = bed.serve_as(&ours, "s1", Default::default()).await;
+    let server = bed.serve_as(&ours, "s1", novella_messaging::ServerOptions::new([0; 32])).await;
     let answer = bed.call("echo", json!({"url": url}), json!({"url": theirs, "timeout": 30})).await;
     assert_eq!(answer.unwrap_or_else(|raised| panic!("{url}: {raised:?}")), json!({"url": url}));
     assert_eq!(server.count("dispatched"), 1, "{url}");

@@ -124,7 +124,7 @@ pub async fn start(
         server: host.clone(),
         fanout: true,
     };
-    let listening = server.listen(queue).await.map_err(StartError::Consume)?;
+    let own_queue = server.listen(queue).await.map_err(StartError::Consume)?;
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -132,8 +132,8 @@ pub async fn start(
     let health = Health::new(env.clock.clone());
     manager.attach(health.watch_loop("reports", LATE_LOOP.max(config.report.periodic_interval * 3)));
     tasks.spawn(standing::watch_broker(health.condition("broker"), transport.state(), stop.clone()));
-    tasks.spawn(standing::watch_name(health.condition("host name"), listening.state(), stop.clone()));
-    tasks.spawn(standing::follow(manager.clone(), listening.state(), compute, host.clone(), stop.clone()));
+    tasks.spawn(standing::watch_name(health.condition("host name"), own_queue.clone(), stop.clone()));
+    tasks.spawn(standing::follow(manager.clone(), own_queue.clone(), compute, host.clone(), stop.clone()));
     tasks.spawn(publisher.clone().run(manager.standing(), stop.clone()));
     let runner = Runner::start(
         manager.clone(),

@@ -4,7 +4,7 @@
 //! - A call is sent only while the reply queue is being consumed, so that its answer finds its queue.
 //! - Every copy of one message carries the same `_unique_id`. Only a call is sent again by itself, when the connection
 //!   broke before its confirm: its caller would repeat it anyway. A cast that was not confirmed is the caller's to judge.
-//! - An answer to a call that is over, or that was never made, is counted and forgotten.
+//! - An answer to a call that is over, or that was never made, is dropped.
 
 mod replies;
 
@@ -57,7 +57,6 @@ pub struct RpcClient {
     transport: Arc<dyn Transport>,
     ids: Arc<Ids>,
     replies: Arc<Replies>,
-    context: Arc<serde_json::Map<String, serde_json::Value>>,
 }
 
 impl RpcClient {
@@ -65,13 +64,7 @@ impl RpcClient {
     pub fn new(transport: Arc<dyn Transport>, seed: [u8; 32]) -> Self {
         let ids = Arc::new(Ids::new(seed));
         let replies = Arc::new(Replies::new(transport.clone(), format!("reply_{}", ids.hex())));
-        Self { transport, ids, replies, context: Arc::default() }
-    }
-
-    /// The same client, sending these entries with each message as its request context.
-    pub fn with_context(mut self, context: serde_json::Map<String, serde_json::Value>) -> Self {
-        self.context = Arc::new(context);
-        self
+        Self { transport, ids, replies }
     }
 
     /// Has `target` perform a method, and waits for its result.
@@ -103,7 +96,6 @@ impl RpcClient {
             namespace: target.namespace.as_deref(),
             unique_id: &unique_id,
             call: None,
-            context: &self.context,
         });
         let message = Outgoing {
             destination: destination(target),
@@ -113,17 +105,6 @@ impl RpcClient {
             deadline: Instant::now() + timeout,
         };
         self.transport.publish(message).await.map_err(|source| not_sent(method, target, source))
-    }
-
-    /// Casts to all servers of the target's topic.
-    pub async fn fanout_cast(
-        &self,
-        target: &Target,
-        method: &str,
-        args: &impl Serialize,
-        timeout: Duration,
-    ) -> Result<(), RpcError> {
-        self.cast(&target.clone().fanout(), method, args, timeout).await
     }
 
     /// Has every server of the target's topic perform a method, and collects their results. Who the servers are nobody
@@ -157,16 +138,6 @@ impl RpcClient {
             return Err(RpcError::Timeout { method, target, waited: options.timeout });
         }
         Ok(answers)
-    }
-
-    /// Answers that belonged to no call in progress.
-    pub fn unexpected_replies(&self) -> u64 {
-        self.replies.unexpected()
-    }
-
-    /// Messages in the reply queue that were no answers. A call that one of them names fails with it.
-    pub fn malformed_replies(&self) -> u64 {
-        self.replies.malformed()
     }
 
     async fn call_raw(
@@ -221,7 +192,6 @@ impl RpcClient {
                 monitor,
                 request_id: &format!("req-{}", self.ids.uuid()),
             }),
-            context: &self.context,
         });
         within_limit(body).map_err(|source| not_sent(method, target, source))
     }

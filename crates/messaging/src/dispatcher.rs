@@ -24,21 +24,8 @@ const OWN_MODULE: &str = "novella";
 pub struct RequestContext {
     /// AMQP user, as checked by the broker. Absent if the sender did not set it.
     pub user_id: Option<String>,
-    /// `_context_request_id`: follows one piece of work through all services.
-    pub request_id: Option<String>,
     /// `_unique_id`: the same in every copy of one message.
     pub unique_id: Option<String>,
-    /// Whether somebody waits for the answer.
-    pub is_call: bool,
-    /// Every `_context_<key>` as (key, JSON text), in the order received. May hold secrets: do not log.
-    pub entries: Vec<(String, Box<RawValue>)>,
-}
-
-impl RequestContext {
-    /// The JSON text of context entry `key`, without its `_context_` prefix.
-    pub fn get(&self, key: &str) -> Option<&RawValue> {
-        self.entries.iter().rev().find(|(name, _)| name == key).map(|(_, value)| &**value)
-    }
 }
 
 /// One request, ready to be dispatched.

@@ -35,7 +35,6 @@ const MAX_QUEUE_NAME: usize = 255;
 const MAX_MONITOR_S: f64 = 366.0 * 86_400.0;
 
 const ENVELOPE_VERSION: Version = Version::new(2, 0);
-const CONTEXT_PREFIX: &str = "_context_";
 
 /// What is wrong with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,7 +147,8 @@ pub(crate) fn read_request(body: &[u8]) -> Result<Incoming, Box<Unreadable>> {
                     return Err(Box::new(Unreadable { fault: Fault::Arguments, reply, error }));
                 }
             };
-            let context = context(&fields, reply.is_some());
+            let unique_id = fields.get("_unique_id").and_then(text_of);
+            let context = RequestContext { user_id: None, unique_id };
             drop(fields);
             Ok(Incoming { request: Request { context, namespace, version, method, text, args }, reply })
         }
@@ -267,22 +267,6 @@ fn heartbeat(timeout: &RawValue) -> Option<Duration> {
     (seconds >= 2.0).then(|| Duration::from_secs_f64(seconds.min(MAX_MONITOR_S) / 2.0))
 }
 
-fn context(fields: &Fields<'_>, is_call: bool) -> RequestContext {
-    let entries: Vec<_> = fields
-        .iter()
-        .filter_map(|(key, value)| Some((key.strip_prefix(CONTEXT_PREFIX)?.to_owned(), value.to_owned())))
-        .collect();
-    let mut context = RequestContext {
-        user_id: None,
-        request_id: None,
-        unique_id: fields.get("_unique_id").and_then(text_of),
-        is_call,
-        entries,
-    };
-    context.request_id = context.get("request_id").and_then(text_of);
-    context
-}
-
 /// Where `part`, a slice of `whole`, stands in it.
 fn span(whole: &str, part: &str) -> std::ops::Range<usize> {
     let start = part.as_ptr() as usize - whole.as_ptr() as usize;
@@ -365,7 +349,6 @@ pub(crate) struct OutgoingRequest<'a> {
     pub(crate) namespace: Option<&'a str>,
     pub(crate) unique_id: &'a str,
     pub(crate) call: Option<OutgoingCall<'a>>,
-    pub(crate) context: &'a serde_json::Map<String, serde_json::Value>,
 }
 
 /// What a call has beyond a cast.
@@ -373,7 +356,7 @@ pub(crate) struct OutgoingCall<'a> {
     pub(crate) msg_id: &'a str,
     pub(crate) reply_queue: &'a str,
     pub(crate) monitor: Option<Duration>,
-    /// `_context_request_id`, unless the context has one.
+    /// `_context_request_id`: Nova's services write it into their logs.
     pub(crate) request_id: &'a str,
 }
 
@@ -391,14 +374,9 @@ impl Serialize for OutgoingRequest<'_> {
             map.serialize_entry("_reply_q", call.reply_queue)?;
             // Whole seconds: peers truncate.
             map.serialize_entry("_timeout", &call.monitor.map(|monitor| monitor.as_secs()))?;
-            if !self.context.contains_key("request_id") {
-                map.serialize_entry("_context_request_id", call.request_id)?;
-            }
+            map.serialize_entry("_context_request_id", call.request_id)?;
         }
         map.serialize_entry("_unique_id", self.unique_id)?;
-        for (key, value) in self.context {
-            map.serialize_entry(&format_args!("{CONTEXT_PREFIX}{key}"), value)?;
-        }
         map.end()
     }
 }

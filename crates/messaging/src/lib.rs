@@ -25,7 +25,7 @@ pub use connect::{ConnectError, connect, rabbit_options};
 pub use dispatcher::{Args, CallError, Endpoint, Request, RequestContext, answer};
 pub use envelope::{CONTENT_TYPE, MAX_BODY_BYTES, inflate, read_answer};
 pub use error::{RemoteError, RpcError, TransportError};
-pub use server::{BatchHandler, Listening, RpcServer, ServerCounters, ServerOptions};
+pub use server::{BatchHandler, RpcServer, ServerCounters, ServerOptions};
 pub use target::{Target, Version};
 pub use transport::{
     ConnectionState, Consumer, ConsumerState, Delivery, DeliveryTag, Destination, FanoutLimits, Outgoing,

@@ -69,13 +69,6 @@ impl ServerOptions {
     }
 }
 
-impl Default for ServerOptions {
-    /// The defaults with a fixed seed: give each server its own.
-    fn default() -> Self {
-        Self::new([0; 32])
-    }
-}
-
 /// Handles all consecutive requests of one method at once: reports, where a lock and an acknowledgement for each would
 /// cost more than the work. A caller among the senders is answered null.
 pub trait BatchHandler: Send + Sync {
@@ -122,25 +115,6 @@ impl Shared {
     }
 }
 
-/// One queue being served. Dropping it does not stop the listener.
-#[derive(Debug, Clone)]
-pub struct Listening {
-    state: watch::Receiver<ConsumerState>,
-}
-
-impl Listening {
-    /// The queue's state, now and as it changes.
-    pub fn state(&self) -> watch::Receiver<ConsumerState> {
-        self.state.clone()
-    }
-
-    /// Waits until the queue is being consumed. False if the listener ended first.
-    pub async fn active(&self) -> bool {
-        let active = |state: &ConsumerState| matches!(state, ConsumerState::Active { .. });
-        self.state.clone().wait_for(active).await.is_ok()
-    }
-}
-
 impl RpcServer {
     /// A server without endpoints.
     pub fn new(transport: Arc<dyn Transport>, options: ServerOptions) -> Self {
@@ -172,8 +146,8 @@ impl RpcServer {
         self
     }
 
-    /// Starts serving a queue. Returns before it is consumed: [`Listening::state`] tells when.
-    pub async fn listen(&self, queue: QueueKind) -> Result<Listening, TransportError> {
+    /// Starts serving a queue, and yields the queue's state. Returns before the queue is consumed.
+    pub async fn listen(&self, queue: QueueKind) -> Result<watch::Receiver<ConsumerState>, TransportError> {
         let options = &self.shared.options;
         let prefetch = match queue {
             QueueKind::Fanout { .. } => {
@@ -184,7 +158,7 @@ impl RpcServer {
         // An unbounded prefetch (zero) would move a whole queue into memory.
         let subscription = Subscription { queue, prefetch: prefetch.max(1) };
         let consumer = self.shared.transport.consume(subscription).await?;
-        let listening = Listening { state: consumer.state() };
+        let state = consumer.state();
         let remembered = NonZeroUsize::new(options.remembered).unwrap_or(NonZeroUsize::MIN);
         let listener = Listener::new(
             self.shared.clone(),
@@ -194,7 +168,7 @@ impl RpcServer {
             remembered,
         );
         self.shared.spawn(listener.run());
-        Ok(listening)
+        Ok(state)
     }
 
     /// Makes sure of a queue before it is served, so that requests sent meanwhile wait in it.

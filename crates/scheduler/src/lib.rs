@@ -168,7 +168,7 @@ pub async fn start(
         name: name.clone(),
         held_name: health.condition("scheduler name"),
     };
-    life.spawn(&life.stop, lifecycle.run(reports.state()));
+    life.spawn(&life.stop, lifecycle.run(reports));
     life.spawn(&life.stop, manager.clone().watch_for_stalls());
     let scheduler_api = SchedulerApi::named(client.clone(), &names);
     manager.set_peers(scheduler_api.clone());

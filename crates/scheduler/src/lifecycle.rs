@@ -79,7 +79,7 @@ impl Lifecycle {
         let Names { control_exchange: exchange, scheduler_topic: topic, .. } = self.names.clone();
         let server = self.name.clone();
         let own = QueueKind::Server { exchange, topic, server, fanout: false };
-        let mut own = self.server.listen(own).await?.state();
+        let mut own = self.server.listen(own).await?;
         // Two schedulers of one name would each take the other's reserves for its own and ignore them.
         while !self.tell_name(&own.borrow_and_update()) {
             if own.changed().await.is_err() {

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use novella_compute_agent::{Agent, AgentConfig, StartError, start};
 use novella_messaging::in_process::{InProcessBroker, InProcessOptions};
 use novella_messaging::{
-    CallError, CallOptions, FanoutLimits, QueueKind, RequestContext, RpcClient, RpcServer, ServerOptions,
+    CallError, CallOptions, ConsumerState, FanoutLimits, QueueKind, RequestContext, RpcClient, RpcServer,
+    ServerOptions,
 };
 use novella_objects::UpdateServiceCapabilities;
 use novella_rpcapi::{ComputeApi, ReportHandler, ReportSink};
@@ -89,9 +90,9 @@ impl Bus {
             scheduler = scheduler.batch(Arc::new(handler));
         }
         let limits = FanoutLimits { message_ttl: s(30), max_length: 1000 };
-        let listening =
-            scheduler.listen(QueueKind::Fanout { topic: "scheduler".into(), limits }).await.unwrap();
-        assert!(listening.active().await);
+        let queue = QueueKind::Fanout { topic: "scheduler".into(), limits };
+        let mut reports = scheduler.listen(queue).await.unwrap();
+        reports.wait_for(|state| matches!(state, ConsumerState::Active { .. })).await.unwrap();
         let client = RpcClient::new(broker.connect("scheduler"), [2; 32]);
         let compute = ComputeApi::new(client.clone(), "nova");
         Self { broker, sink, client, compute, _scheduler: scheduler, next_seed: AtomicU64::new(7) }

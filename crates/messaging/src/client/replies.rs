@@ -1,7 +1,6 @@
 //! The reply queue of a client, and who waits for what on it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,8 +55,6 @@ pub(super) struct Replies {
 #[derive(Default)]
 struct Inbox {
     waiters: Waiters,
-    unexpected: AtomicU64,
-    malformed: AtomicU64,
     notices: Notices,
 }
 
@@ -68,14 +65,6 @@ impl Replies {
 
     pub(super) fn queue(&self) -> &str {
         &self.queue
-    }
-
-    pub(super) fn unexpected(&self) -> u64 {
-        self.inbox.unexpected.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn malformed(&self) -> u64 {
-        self.inbox.malformed.load(Ordering::Relaxed)
     }
 
     /// Waits until the queue is consumed; the first caller has it created.
@@ -173,7 +162,6 @@ impl Inbox {
     }
 
     fn complain(&self, fault: Fault, delivery: &Delivery) {
-        self.malformed.fetch_add(1, Ordering::Relaxed);
         let peer = delivery.user_id.as_deref().unwrap_or(NOBODY);
         if let Some(suppressed) = self.notices.due(fault.name(), peer) {
             let (size, start) = (delivery.body.len(), start_of(&delivery.body));
@@ -224,10 +212,7 @@ impl Inbox {
                     many.extend(arrived.answer.take());
                 }
             }),
-            None => {
-                self.unexpected.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(msg_id, "an answer to no call in progress");
-            }
+            None => tracing::debug!(msg_id, "an answer to no call in progress"),
         }
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use novella_messaging::in_process::{InProcessBroker, InProcessOptions};
-use novella_messaging::{ConnectionState, QueueKind, RpcClient, RpcError, TransportError};
+use novella_messaging::{
+    ConnectionState, QueueKind, RpcClient, RpcError, RpcServer, ServerOptions, TransportError,
+};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -189,15 +191,14 @@ async fn a_deleted_queue_is_declared_anew() {
 async fn a_dead_agents_queue_is_free_and_its_callers_are_told() {
     let broker = broker();
     let worker: Arc<Worker> = Arc::default();
-    let server =
-        novella_messaging::RpcServer::new(broker.connect("agent"), Default::default()).endpoint(worker);
+    let server = RpcServer::new(broker.connect("agent"), ServerOptions::new([7; 32])).endpoint(worker);
     let queue = QueueKind::Server {
         exchange: "nova".into(),
         topic: "compute".into(),
         server: "h".into(),
         fanout: true,
     };
-    server.listen(queue).await.unwrap().active().await;
+    active(server.listen(queue).await.unwrap()).await;
     broker.kill("agent");
     assert_eq!(broker.depth("compute.h"), None);
     let error = server.listen(topic()).await.unwrap_err();

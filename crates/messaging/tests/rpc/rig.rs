@@ -7,13 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use novella_messaging::in_process::{InProcessBroker, InProcessOptions};
 use novella_messaging::{
-    BatchHandler, CallError, CallOptions, Consumer, Destination, Endpoint, Outgoing, QueueKind, RemoteError,
-    Request, RpcClient, RpcError, RpcServer, ServerOptions, Settle, Subscription, Target, Transport,
-    TransportError, Version, answer,
+    BatchHandler, CallError, CallOptions, Consumer, ConsumerState, Destination, Endpoint, Outgoing,
+    QueueKind, RemoteError, Request, RpcClient, RpcError, RpcServer, ServerOptions, Settle, Subscription,
+    Target, Transport, TransportError, Version, answer,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -100,8 +101,13 @@ pub async fn serve_with(
     options: ServerOptions,
 ) -> RpcServer {
     let server = RpcServer::new(broker.connect(name), options).endpoint(worker.clone());
-    assert!(server.listen(topic()).await.unwrap().active().await);
+    active(server.listen(topic()).await.unwrap()).await;
     server
+}
+
+/// Waits until a queue is being consumed.
+pub async fn active(mut queue: watch::Receiver<ConsumerState>) {
+    queue.wait_for(|state| matches!(state, ConsumerState::Active { .. })).await.expect("it is not given up");
 }
 
 /// A client with message ids of its own.

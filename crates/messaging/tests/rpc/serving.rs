@@ -74,13 +74,15 @@ async fn work_at_once_is_bounded_and_the_rest_waits_in_the_queue() {
 async fn reports_are_handled_in_order_and_together() {
     let broker = broker();
     let (worker, reports): (Arc<Worker>, Arc<Reports>) = Default::default();
-    let server =
-        RpcServer::new(broker.connect("server"), ServerOptions { report_batch: 8, ..Default::default() })
-            .endpoint(worker.clone())
-            .batch(reports.clone());
+    let server = RpcServer::new(
+        broker.connect("server"),
+        ServerOptions { report_batch: 8, ..ServerOptions::new([7; 32]) },
+    )
+    .endpoint(worker.clone())
+    .batch(reports.clone());
     let limits = FanoutLimits { message_ttl: 30 * SECOND, max_length: 1000 };
-    let listening = server.listen(QueueKind::Fanout { topic: "scheduler".into(), limits }).await.unwrap();
-    assert!(listening.active().await);
+    let queue = server.listen(QueueKind::Fanout { topic: "scheduler".into(), limits }).await.unwrap();
+    active(queue.clone()).await;
     let mut peer = Peer::new(&broker).await;
     let fanout = || Destination::Fanout { topic: "scheduler".into() };
     let report = |name: &str| json!({"method": "report", "args": {"name": name}, "version": "1.9"});
@@ -110,7 +112,7 @@ async fn reports_are_handled_in_order_and_together() {
     assert_eq!(server.counters().get("batched"), 23);
     broker.partition("server", true);
     broker.partition("server", false);
-    assert!(listening.active().await, "all were acknowledged; the queue is a new one");
+    active(queue).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,22 +176,23 @@ async fn a_dropped_server_is_gone_at_once() {
 async fn one_queue_of_an_agent_takes_its_own_and_everyones() {
     let broker = broker();
     let worker: Arc<Worker> = Arc::default();
-    let server = RpcServer::new(broker.connect("agent"), ServerOptions::default()).endpoint(worker.clone());
+    let server =
+        RpcServer::new(broker.connect("agent"), ServerOptions::new([7; 32])).endpoint(worker.clone());
     let queue = QueueKind::Server {
         exchange: "nova".into(),
         topic: "compute".into(),
         server: "h".into(),
         fanout: true,
     };
-    assert!(server.listen(queue.clone()).await.unwrap().active().await);
+    active(server.listen(queue.clone()).await.unwrap()).await;
     let client = client(&broker, "client");
     let compute = Target::topic("compute");
     client.cast(&compute.clone().server("h"), "work", &json!({"name": "own"}), SECOND).await.unwrap();
-    client.fanout_cast(&compute, "work", &json!({"name": "all"}), SECOND).await.unwrap();
+    client.cast(&compute.clone().fanout(), "work", &json!({"name": "all"}), SECOND).await.unwrap();
     client.cast(&compute.clone().server("other"), "work", &json!({"name": "not"}), SECOND).await.unwrap();
     until(|| worker.log().len() == 2).await;
     assert_eq!(worker.log(), ["own", "all"]);
-    let twin = RpcServer::new(broker.connect("twin"), ServerOptions::default()).endpoint(worker.clone());
+    let twin = RpcServer::new(broker.connect("twin"), ServerOptions::new([7; 32])).endpoint(worker.clone());
     let held = twin.listen(queue).await.unwrap();
-    assert_eq!(*held.state().borrow(), novella_messaging::ConsumerState::Held);
+    assert_eq!(*held.borrow(), novella_messaging::ConsumerState::Held);
 }
