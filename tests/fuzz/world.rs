@@ -8,9 +8,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
-use novella_host_manager::{HostManager, HostManagerOptions};
-use novella_messaging::{BatchHandler, CallError, Endpoint, Request, RequestContext, inflate, read_answer};
+use novella_filter_scheduler::FilterScheduler;
+use novella_filter_scheduler::SchedulerOptions;
+use novella_host_manager::HostManager;
+use novella_host_manager::HostManagerOptions;
+use novella_messaging::BatchHandler;
+use novella_messaging::CallError;
+use novella_messaging::Endpoint;
+use novella_messaging::RequestContext;
+use novella_messaging::RpcRequest;
+use novella_messaging::rabbit::inflate;
+use novella_messaging::read_answer;
+use novella_messaging::read_request;
 use novella_objects::{Capacity, Decision, Explained, HostDetail, Policies, PolicyStatus, ServiceSummary};
 use novella_rpcapi::{
     AgentStatus, BaseApi, ComputeEndpoint, ComputeServer, GetHostStats, HostList, Pong,
@@ -162,7 +171,7 @@ impl World {
                 if let Some(Ok(Some(result))) = read_answer(&body) {
                     read_results(result.get());
                 }
-                match Request::from_body(&body) {
+                match read_request(&body) {
                     Some(request) => world.dispatch(request),
                     None => Ok(()),
                 }
@@ -217,7 +226,7 @@ impl World {
 
     /// Whoever has the method gets it, whatever version and namespace it names: those are the dispatcher's, which has
     /// tests of its own.
-    fn dispatch(&mut self, request: Request) -> Result<(), String> {
+    fn dispatch(&mut self, request: RpcRequest) -> Result<(), String> {
         let mut taken = false;
         if self.reports[0].method() == request.method {
             let handler = &self.reports[usize::from(request.version.major == 2)];

@@ -9,8 +9,8 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{
-    CallError, CallOptions, ConsumerState, Endpoint, FanoutLimits, QueueKind, RemoteError, Request,
-    RpcClient, RpcServer, ServerOptions, Target, Version, answer,
+    CallError, CallOptions, ConsumerState, Endpoint, FanoutLimits, QueueKind, RemoteError, RpcClient,
+    RpcRequest, RpcServer, ServerOptions, Target, Version, answer,
 };
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -272,7 +272,7 @@ impl Endpoint for Service {
         &["echo", "slow", "fail", "large", "panic", "_private"]
     }
 
-    async fn dispatch(&self, request: &Request) -> Result<Box<RawValue>, CallError> {
+    async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
         let args: Map<String, Value> = request.args().parse()?;
         self.note(&request.method, &args);
         match request.method.as_str() {
@@ -312,7 +312,7 @@ impl Endpoint for Named {
         &["echo"]
     }
 
-    async fn dispatch(&self, request: &Request) -> Result<Box<RawValue>, CallError> {
+    async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
         self.service.dispatch(request).await
     }
 }

@@ -127,7 +127,7 @@ async fn tls_needs_the_right_authority_and_the_client_certificate() {
     }
     let (user, password, address) = broker.parts();
     let plain_port = format!("amqps://{user}:{password}@{address}/?ssl_ca_file={certs}/ca.pem");
-    fails_with(&RabbitTransport::start(options(&plain_port, "tls")), "speaks no TLS").await;
+    fails_with(&RabbitTransport::start(options(&plain_port, "tls")), "does not speak TLS").await;
     let tls_port = url.replacen("amqps://", "amqp://", 1);
     fails_with(&RabbitTransport::start(options(&tls_port, "tls")), "does this port want TLS").await;
 }

@@ -24,7 +24,7 @@ fn bad_settings_are_named_with_a_fix() {
         ("NOVELLA_ALLOCATION_RATIO__CPU", "-1", "a ratio is a number above 0"),
         ("NOVELLA_DRIVER__NAME", "xen", "there is no such driver"),
         ("NOVELLA_HTTP__LISTEN", "9781", "no address with a port"),
-        ("NOVELLA_TRANSPORT_URL", "http://mq1/", "nothing here speaks http://"),
+        ("NOVELLA_TRANSPORT_URL", "http://mq1/", "unknown scheme http://"),
         ("NOVELLA_PLACEMENT__TRAITS", "[\"gold\"]", "is no trait name"),
         (
             "NOVELLA_RESOURCES",

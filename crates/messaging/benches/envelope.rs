@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use divan::Bencher;
-use novella_messaging::Request;
+use novella_messaging::read_request;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -46,7 +46,7 @@ fn sealed_report(claims: usize) -> Vec<u8> {
 fn report(bencher: Bencher<'_, '_>, claims: usize) {
     let body = sealed_report(claims);
     bencher.counter(divan::counter::BytesCount::new(body.len())).bench(|| {
-        let request = Request::from_body(black_box(&body)).expect("a valid report");
+        let request = read_request(black_box(&body)).expect("a valid report");
         let report: Report<'_> = request.args().parse().expect("its arguments");
         black_box(report.service_name.len() + report.host.len() + report.capabilities.get().len())
     });
@@ -56,5 +56,5 @@ fn report(bencher: Bencher<'_, '_>, claims: usize) {
 #[divan::bench(args = [0, 20])]
 fn envelope(bencher: Bencher<'_, '_>, claims: usize) {
     let body = sealed_report(claims);
-    bencher.bench(|| black_box(Request::from_body(black_box(&body)).expect("a valid report")));
+    bencher.bench(|| black_box(read_request(black_box(&body)).expect("a valid report")));
 }

@@ -1,9 +1,10 @@
-//! Sends requests, and waits for the answers of those that have one.
+//! Sends requests, and waits for the answers to calls.
 //!
-//! - One deadline covers a whole call: connecting, publishing and waiting. The request expires with it in the queue.
+//! - One deadline covers a whole call: connecting, publishing and waiting. The request expires in its queue at the same
+//!   time.
 //! - A call is sent only while the reply queue is being consumed, so that its answer finds its queue.
-//! - Every copy of one message carries the same `_unique_id`. Only a call is sent again by itself, when the connection
-//!   broke before its confirm: its caller would repeat it anyway. A cast that was not confirmed is the caller's to judge.
+//! - Every copy of one message carries the same `_unique_id`. A call is sent again if the connection broke before its
+//!   confirm, because its caller would repeat it anyway. A cast is not: its caller decides what to do.
 //! - An answer to a call that is over, or that was never made, is dropped.
 
 mod replies;
@@ -17,41 +18,43 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::envelope::{MAX_BODY_BYTES, OutgoingCall, OutgoingRequest, write_request};
+use crate::envelope::{OutgoingCall, OutgoingRequest, write_request};
+use crate::error::{RpcError, TransportError};
 use crate::ids::Ids;
-use crate::{Destination, Outgoing, RpcError, Target, Transport, TransportError};
-use replies::{Answer, Replies};
+use crate::target::Target;
+use crate::transport::{Destination, MAX_BODY_BYTES, Outgoing, Transport};
+use replies::{CallEnd, Replies};
 
-/// Between two sendings of one call.
+/// How long to wait before a call is sent again.
 const RESEND_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How a call is made.
 #[derive(Debug, Clone)]
 pub struct CallOptions {
-    /// The call is over then, whatever it waits for.
+    /// The call fails after this time, whatever it waits for.
     pub timeout: Duration,
-    /// Ask the server for a sign of life every half of this, and give up when none came for this long. Whole seconds,
-    /// from two on.
+    /// If set, the server sends a heartbeat every half of this time, and the call fails when none came for this long.
+    /// In whole seconds, and at least two.
     pub monitor: Option<Duration>,
-    /// Fail at once if nobody listens at the target.
+    /// Whether the call fails at once if nobody listens at the target.
     pub mandatory: bool,
 }
 
 impl CallOptions {
-    /// A call that has this long, without monitor, to whoever may listen.
+    /// A call with this timeout, without monitor, which waits if nobody listens yet.
     pub fn new(timeout: Duration) -> Self {
         Self { timeout, monitor: None, mandatory: false }
     }
 }
 
 impl Default for CallOptions {
-    /// A minute, as oslo.messaging's `rpc_response_timeout`.
+    /// A timeout of one minute, the default of oslo.messaging's `rpc_response_timeout`.
     fn default() -> Self {
         Self::new(Duration::from_secs(60))
     }
 }
 
-/// Calls and casts. Clones share one reply queue, which the first call creates.
+/// Makes calls and casts. Clones share one reply queue, which the first call creates.
 #[derive(Clone)]
 pub struct RpcClient {
     transport: Arc<dyn Transport>,
@@ -60,7 +63,7 @@ pub struct RpcClient {
 }
 
 impl RpcClient {
-    /// A client whose message ids and reply queue name come from `seed`: each client needs its own.
+    /// A client whose message ids and reply queue name come from `seed`. Each client needs a seed of its own.
     pub fn new(transport: Arc<dyn Transport>, seed: [u8; 32]) -> Self {
         let ids = Arc::new(Ids::new(seed));
         let replies = Arc::new(Replies::new(transport.clone(), format!("reply_{}", ids.hex())));
@@ -79,7 +82,7 @@ impl RpcClient {
         serde_json::from_str(result.get()).map_err(|error| malformed("the result", method, error.to_string()))
     }
 
-    /// Has `target` perform a method, and waits until it is on its way. Nobody answers.
+    /// Has `target` perform a method, and waits until the broker has the request. Nobody answers.
     pub async fn cast(
         &self,
         target: &Target,
@@ -107,8 +110,8 @@ impl RpcClient {
         self.transport.publish(message).await.map_err(|source| not_sent(method, target, source))
     }
 
-    /// Has every server of the target's topic perform a method, and collects their results. Who the servers are nobody
-    /// knows, so it is over when no further answer came for `quiet`, or none at all within the options' timeout.
+    /// Has every server of the target's topic perform a method, and collects their results. Nobody knows how many servers
+    /// there are, so it ends when no further answer came for `quiet`, or none at all within the options' timeout.
     pub async fn gather<T: DeserializeOwned>(
         &self,
         target: &Target,
@@ -127,7 +130,7 @@ impl RpcClient {
             .map_err(|source| not_sent(method, &target, source))?;
         let mut answers = Vec::new();
         let mut over = deadline;
-        while let Ok(Some(answer)) = tokio::time::timeout_at(over, waiter.next()).await {
+        while let Ok(Some(answer)) = tokio::time::timeout_at(over, waiter.next_of_many()).await {
             over = deadline.min(Instant::now() + quiet);
             answers.push(result(answer, method, &target).and_then(|result| {
                 serde_json::from_str(result.get()).map_err(|e| malformed("the result", method, e.to_string()))
@@ -158,18 +161,18 @@ impl RpcClient {
         let mut waiter = self.replies.expect(&msg_id);
         let sent = self.send_call(target, body, options, deadline);
         // An answer may overtake the confirm of its request.
-        let answer = tokio::select! {
+        let end = tokio::select! {
             biased;
-            answer = waiter.answer(None) => answer,
+            end = waiter.wait(None) => end,
             sent = sent => match sent {
-                Ok(()) => match tokio::time::timeout_at(deadline, waiter.answer(options.monitor)).await {
-                    Ok(answer) => answer,
-                    Err(_) => Answer::Silence { waited: options.timeout },
+                Ok(()) => match tokio::time::timeout_at(deadline, waiter.wait(options.monitor)).await {
+                    Ok(end) => end,
+                    Err(_) => CallEnd::Silence { waited: options.timeout },
                 },
                 Err(source) => return Err(not_sent(method, target, source)),
             },
         };
-        result(answer, method, target)
+        result(end, method, target)
     }
 
     fn call_body(
@@ -196,7 +199,7 @@ impl RpcClient {
         within_limit(body).map_err(|source| not_sent(method, target, source))
     }
 
-    /// Publishes a call once its reply queue is consumed; again, if the connection broke before the confirm.
+    /// Publishes a call as soon as its reply queue is consumed. Publishes it again if it was not confirmed.
     async fn send_call(
         &self,
         target: &Target,
@@ -217,7 +220,7 @@ impl RpcClient {
                 Err(TransportError::Unconfirmed { .. }) if Instant::now() + RESEND_INTERVAL < deadline => {
                     tokio::time::sleep(RESEND_INTERVAL).await;
                 }
-                // Sent or not: the answer decides, and the deadline.
+                // It may have arrived, so the call waits for its answer until the deadline.
                 Err(TransportError::Unconfirmed { .. }) => return Ok(()),
                 other => return other,
             }
@@ -225,19 +228,19 @@ impl RpcClient {
     }
 }
 
-/// What an answer means to the one who called.
-fn result(answer: Answer, method: &str, target: &Target) -> Result<Box<RawValue>, RpcError> {
+/// What the end of a call means to its caller.
+fn result(end: CallEnd, method: &str, target: &Target) -> Result<Box<RawValue>, RpcError> {
     let (method, target) = (method.to_owned(), target.to_string());
-    match answer {
-        Answer::Result(result) => Ok(result),
-        Answer::Failure(source) => Err(RpcError::Remote { method, target, source }),
-        Answer::Unreadable(reason) => Err(malformed("the answer", &method, reason)),
-        Answer::Silence { waited } => Err(RpcError::Timeout { method, target, waited }),
-        Answer::Closed => Err(RpcError::Send { method, target, source: TransportError::Closed }),
+    match end {
+        CallEnd::Result(result) => Ok(result),
+        CallEnd::Failure(source) => Err(RpcError::Remote { method, target, source }),
+        CallEnd::Unreadable(reason) => Err(malformed("the answer", &method, reason)),
+        CallEnd::Silence { waited } => Err(RpcError::Timeout { method, target, waited }),
+        CallEnd::Closed => Err(RpcError::Send { method, target, source: TransportError::Closed }),
     }
 }
 
-/// Arguments as text: an object, or nothing.
+/// Arguments as the text of an object, which is empty if there are none.
 fn to_args(method: &str, args: &impl Serialize) -> Result<Box<RawValue>, RpcError> {
     let bad = |reason: String| malformed("an argument", method, reason);
     let raw = serde_json::value::to_raw_value(args).map_err(|error| bad(error.to_string()))?;

@@ -3,24 +3,23 @@
 use std::sync::Arc;
 
 use crate::rabbit::{BadOption, RabbitOptions, RabbitTransport};
-use crate::url::Scheme;
-use crate::{TransportUrl, UrlError};
+use crate::url::{Scheme, TransportUrl, UrlError};
 
-/// Why a transport URL cannot be used. Never quotes a password.
+/// Why a transport URL cannot be used. The message quotes no password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// Not a transport URL.
+    /// The text is not a transport URL.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// An option in its query.
+    /// An option or the vhost in the URL is wrong.
     #[error(transparent)]
     Option(#[from] BadOption),
-    /// `memory://` names a bus inside one process; two processes cannot meet on it.
+    /// The URL names a broker inside one process, where two processes cannot meet.
     #[error("memory:// names a bus inside one process; a daemon needs rabbit://")]
     NotABroker,
 }
 
-/// Reads a URL of a broker into options. `connection_name` is shown by the broker's tools.
+/// Reads a broker's URL into options. `connection_name` is shown by the broker's tools.
 pub fn rabbit_options(
     url: &str,
     connection_name: impl Into<String>,
@@ -33,7 +32,7 @@ pub fn rabbit_options(
     Ok(RabbitOptions::new(url, connection_name, seed)?)
 }
 
-/// Starts connecting to the broker of this URL; needs a tokio runtime.
+/// Starts connecting to the broker of this URL. Needs a tokio runtime.
 pub fn connect(
     url: &str,
     connection_name: impl Into<String>,

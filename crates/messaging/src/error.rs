@@ -1,105 +1,115 @@
-//! What can go wrong between a caller and its answer.
+//! What can go wrong between a caller and its answer, on either side.
+//!
+//! An error of the other side arrives as a [`RemoteError`] and is never turned back into code by its name. No text here
+//! holds a password.
 
 use std::time::Duration;
 
-/// The transport could not do it.
+/// Module under which oslo.messaging raises its dispatch errors. Python callers test the class name that goes with it.
+const DISPATCHER_MODULE: &str = "oslo_messaging.rpc.dispatcher";
+/// Module of Python's own exceptions.
+pub(crate) const BUILTINS: &str = "builtins";
+/// Module of errors that only novella raises. A Python caller sees them as `RemoteError`.
+const OWN_MODULE: &str = "novella";
+
+/// The transport could not carry a message.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TransportError {
-    /// No connection within the deadline.
+    /// There was no connection until the deadline.
     #[error("no connection to {broker} within {waited:?} (last error: {last_error})")]
     Unreachable {
-        /// `host:port/vhost`, of each host in turn.
+        /// All brokers that were tried, each as `host:port/vhost`.
         broker: String,
-        /// How long it was tried.
+        /// How long the transport tried.
         waited: Duration,
         /// Why the last attempt failed.
         last_error: String,
     },
-    /// Published, but no confirm within the deadline: it may or may not have arrived.
+    /// The message was published but not confirmed before the deadline. It may have arrived or not.
     #[error("no confirm from the broker for a message to {destination} within {waited:?}")]
     Unconfirmed {
-        /// Where to.
+        /// Where the message was sent.
         destination: String,
-        /// How long it was waited.
+        /// How long the transport waited.
         waited: Duration,
     },
-    /// `mandatory`, and no queue took it.
+    /// The message was `mandatory`, and no queue took it.
     #[error("nobody listens at {destination}")]
     Unroutable {
-        /// Where to.
+        /// Where the message was sent.
         destination: String,
     },
-    /// The broker refused for good (403, 404, 406, too large ...).
+    /// The broker refused for good: 403, 404, 406, too large and the like.
     #[error("the broker refused {attempted}: {reason}")]
     Refused {
-        /// What was attempted on what.
+        /// What was attempted, and on which queue or exchange.
         attempted: String,
         /// The broker's words, and what to do.
         reason: String,
     },
-    /// Closed by us.
+    /// This process has closed the transport.
     #[error("the transport is closed")]
     Closed,
 }
 
-/// A call or cast failed.
+/// A call or a cast failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RpcError {
-    /// Could not be sent.
+    /// The request could not be sent.
     #[error("could not send {method} to {target}")]
     Send {
-        /// Method.
+        /// The method that was asked for.
         method: String,
-        /// Topic or topic.server.
+        /// `topic` or `topic.server`.
         target: String,
-        /// Why.
+        /// Why it could not be sent.
         #[source]
         source: TransportError,
     },
-    /// No answer in time.
+    /// There was no answer in time.
     #[error("no answer to {method} from {target} within {waited:?}")]
     Timeout {
-        /// Method.
+        /// The method that was asked for.
         method: String,
-        /// Topic or topic.server.
+        /// `topic` or `topic.server`.
         target: String,
-        /// The deadline that passed.
+        /// The caller's timeout, or its monitor's if that ended the call.
         waited: Duration,
     },
     /// The other side answered with an error.
     #[error("{target} failed in {method}")]
     Remote {
-        /// Method.
+        /// The method that was asked for.
         method: String,
-        /// Topic or topic.server.
+        /// `topic` or `topic.server`.
         target: String,
-        /// Its error.
+        /// The error that the other side raised.
         #[source]
         source: Box<RemoteError>,
     },
     /// The answer was not what the method promises, or the arguments could not be written as JSON.
     #[error("{what} of {method} is malformed: {reason}")]
     Malformed {
-        /// `the result` or `an argument`.
+        /// `the result`, `the answer` or `an argument`.
         what: &'static str,
-        /// Method.
+        /// The method that was asked for.
         method: String,
-        /// serde's words.
+        /// What is wrong, in the words of the JSON library where it found it.
         reason: String,
     },
 }
 
-/// An error raised by the other side. Never turned back into code by name: callers match `class`.
+/// An error raised by the other side. Callers match `class`.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{class}: {message}")]
 pub struct RemoteError {
     /// Bare class name, such as `NoValidHost`.
     pub class: String,
-    /// Dotted module, such as `nova.exception`.
+    /// Dotted module of the class, such as `nova.exception`.
     pub module: String,
-    /// Its message.
+    /// The text of the error.
     pub message: String,
-    /// Traceback lines, if it sent any.
+    /// Lines of the traceback, if the other side sent one.
     pub traceback: Vec<String>,
     /// Positional arguments of the exception.
     pub args: Vec<serde_json::Value>,
@@ -108,7 +118,7 @@ pub struct RemoteError {
 }
 
 impl RemoteError {
-    /// An error to be raised at the caller, without traceback; its message is its one argument, as Python has it.
+    /// An error for the caller, without traceback. The message is its only argument, as in Python.
     pub fn new(module: impl Into<String>, class: impl Into<String>, message: impl Into<String>) -> Self {
         let message = message.into();
         Self {
@@ -118,6 +128,71 @@ impl RemoteError {
             message,
             traceback: Vec::new(),
             kwargs: serde_json::Map::new(),
+        }
+    }
+}
+
+/// Why a request that was received has no result.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CallError {
+    /// An endpoint serves this version, but none has the method.
+    #[error("no endpoint has this method")]
+    NoSuchMethod,
+    /// No endpoint serves this version in this namespace.
+    #[error("no endpoint serves this version")]
+    UnsupportedVersion,
+    /// The arguments are not what the method takes.
+    #[error("bad arguments: {reason}")]
+    BadArguments {
+        /// The method, and what is wrong where in its arguments.
+        reason: String,
+    },
+    /// The method raised this error, which is passed on unchanged.
+    #[error(transparent)]
+    Failed(#[from] Box<RemoteError>),
+    /// A defect on our side.
+    #[error("internal error: {message}")]
+    Internal {
+        /// What happened. The caller sees it, so it holds no secrets.
+        message: String,
+    },
+}
+
+impl From<RemoteError> for CallError {
+    fn from(error: RemoteError) -> Self {
+        Self::Failed(Box::new(error))
+    }
+}
+
+impl CallError {
+    /// What the caller is told.
+    pub(crate) fn into_remote(self, method: &str, version: &str) -> RemoteError {
+        match self {
+            Self::NoSuchMethod => RemoteError::new(
+                DISPATCHER_MODULE,
+                "NoSuchMethod",
+                format!("Endpoint does not support RPC method {method}"),
+            ),
+            Self::UnsupportedVersion => RemoteError::new(
+                DISPATCHER_MODULE,
+                "UnsupportedVersion",
+                format!("Endpoint does not support RPC version {version}. Attempted method: {method}"),
+            ),
+            // A Python function answers a call with wrong arguments like this.
+            Self::BadArguments { reason } => RemoteError::new(BUILTINS, "TypeError", reason),
+            Self::Failed(error) => *error,
+            Self::Internal { message } => RemoteError::new(OWN_MODULE, "InternalError", message),
+        }
+    }
+
+    /// Short name for counters and logs.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::NoSuchMethod => "no_such_method",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::BadArguments { .. } => "bad_arguments",
+            Self::Failed(_) => "refused",
+            Self::Internal { .. } => "internal",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Identifiers of messages, calls and queues, from a seed so that a simulated run repeats itself.
+//! Identifiers of messages, calls and queues. They come from a seed, so that a simulated run repeats itself.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -20,7 +20,7 @@ impl Ids {
         uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
-    /// 32 hexadecimal digits: the form of `_msg_id`, `_unique_id` and reply queue names.
+    /// 32 hexadecimal digits: the form of `_msg_id`, `_unique_id` and the names of reply queues.
     pub(crate) fn hex(&self) -> String {
         self.uuid().simple().to_string()
     }

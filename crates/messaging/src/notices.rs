@@ -1,4 +1,4 @@
-//! Log lines about peers, at a bounded rate: a peer that sends rubbish must not fill the disk with our complaints.
+//! Bounds how often the log complains about a peer, so that a peer that sends rubbish cannot fill the disk.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,48 +6,53 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// One line per kind and peer within this time.
+/// One line is logged per kind of complaint and peer within this time.
 const QUIET: Duration = Duration::from_secs(60);
-/// Kinds and peers remembered; beyond them only the counters speak.
+/// How many pairs of kind and peer are remembered. Complaints about further ones are not logged, only counted.
 const MAX_REMEMBERED: usize = 256;
 
-/// Who a message without user id came from, in logs.
+/// What the log calls the sender of a message without user id.
 pub(crate) const NOBODY: &str = "unknown";
-/// First bytes of a malformed body that are logged.
+/// How many bytes of a malformed body are logged.
 const SHOWN_BYTES: usize = 40;
 
-/// The start of a body, for people.
+/// The start of a body, for the log.
 pub(crate) fn start_of(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]).into_owned()
 }
 
-/// Remembers what was said about whom.
+/// Remembers the complaints of each kind about each peer.
 #[derive(Default)]
-pub(crate) struct Notices(Mutex<BTreeMap<(Kind, Peer), (Instant, u64)>>);
+pub(crate) struct Notices(Mutex<BTreeMap<(&'static str, String), Complaints>>);
 
-type Kind = &'static str;
-type Peer = String;
+/// Complaints of one kind about one peer.
+struct Complaints {
+    /// When the last one was logged.
+    logged: Instant,
+    /// How many came since then.
+    suppressed: u64,
+}
 
 impl Notices {
-    /// Whether to log now, and if so how many times it was kept quiet since the last line.
-    pub(crate) fn due(&self, kind: Kind, peer: &str) -> Option<u64> {
+    /// Notes a complaint. Yields how many were suppressed since the last line if it is to be logged now, else `None`.
+    pub(crate) fn take_turn(&self, kind: &'static str, peer: &str) -> Option<u64> {
         let now = Instant::now();
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((last, kept)) = said.get_mut(&(kind, peer.to_owned())) {
-            if now.duration_since(*last) < QUIET {
-                *kept += 1;
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get_mut(&(kind, peer.to_owned())) {
+            if now.duration_since(known.logged) < QUIET {
+                known.suppressed += 1;
                 return None;
             }
-            *last = now;
-            return Some(std::mem::take(kept));
+            known.logged = now;
+            return Some(std::mem::take(&mut known.suppressed));
         }
-        if said.len() >= MAX_REMEMBERED {
-            said.retain(|_, (last, _)| now.duration_since(*last) < QUIET);
-            if said.len() >= MAX_REMEMBERED {
+        if all.len() >= MAX_REMEMBERED {
+            all.retain(|_, known| now.duration_since(known.logged) < QUIET);
+            if all.len() >= MAX_REMEMBERED {
                 return None;
             }
         }
-        said.insert((kind, peer.to_owned()), (now, 0));
+        all.insert((kind, peer.to_owned()), Complaints { logged: now, suppressed: 0 });
         Some(0)
     }
 }
@@ -59,22 +64,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_line_per_kind_and_peer_and_minute() {
         let notices = Notices::default();
-        assert_eq!(notices.due("json", "a"), Some(0));
+        assert_eq!(notices.take_turn("json", "a"), Some(0));
         for _ in 0..5 {
-            assert_eq!(notices.due("json", "a"), None);
+            assert_eq!(notices.take_turn("json", "a"), None);
         }
-        assert_eq!(notices.due("json", "b"), Some(0));
-        assert_eq!(notices.due("user", "a"), Some(0));
+        assert_eq!(notices.take_turn("json", "b"), Some(0));
+        assert_eq!(notices.take_turn("user", "a"), Some(0));
         tokio::time::advance(QUIET).await;
-        assert_eq!(notices.due("json", "a"), Some(5));
+        assert_eq!(notices.take_turn("json", "a"), Some(5));
     }
 
     #[tokio::test(start_paused = true)]
     async fn memory_is_bounded() {
         let notices = Notices::default();
-        let lines = (0..1000).filter(|n| notices.due("json", &n.to_string()).is_some()).count();
+        let lines = (0..1000).filter(|n| notices.take_turn("json", &n.to_string()).is_some()).count();
         assert_eq!(lines, MAX_REMEMBERED);
         tokio::time::advance(QUIET).await;
-        assert_eq!(notices.due("json", "new"), Some(0));
+        assert_eq!(notices.take_turn("json", "new"), Some(0));
     }
 }

@@ -4,85 +4,39 @@
 //! delivery ─ whose? ─ readable? ─ seen before? ─┬─ report: handled with its neighbours, one ack for all
 //!                                               └─ request: permit ─ ack ─ task: dispatch ─ answer
 //! ```
-//! - Nothing that a peer sends stops a listener. What can never be processed is rejected without requeue, and a caller
-//!   that can be found hears why.
+//! - Nothing that a peer sends stops a listener. A message that can never be processed is rejected without requeue, and
+//!   its caller is told why if it can be found.
 //! - A request is acknowledged before it is dispatched: it runs at most once, and a crash loses it.
-//! - At most `concurrency` requests are in work; what waits beyond them waits in the queue, bounded by the prefetch.
-//! - After [`RpcServer::shutdown`] began nothing new starts; what was delivered and not started stays with the broker.
+//! - At most `concurrency` requests are in work. Further ones wait in the queue, except for as many as the prefetch.
+//! - Nothing new starts once [`RpcServer::shutdown`] has begun. What was delivered but not started stays with the broker.
 //! - Dropping the server ends all its tasks at once, as a crash would.
+//!
+//! From the bottom up: `counters` what is counted · `seen` messages remembered to suppress copies · `dispatcher` which
+//! endpoint gets a request · `options` how a server works · `replier` sends answers and heartbeats · `shared` what
+//! listeners share · `listener` one queue's deliveries.
 
 mod counters;
+mod dispatcher;
 mod listener;
+mod options;
 mod replier;
 mod seen;
+mod shared;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::dispatcher::Dispatcher;
-use crate::notices::Notices;
-use crate::{ConsumerState, Endpoint, QueueKind, Request, Subscription, Transport, TransportError, Version};
+use crate::endpoint::{BatchHandler, Endpoint};
+use crate::error::TransportError;
+use crate::transport::{ConsumerState, QueueKind, Subscription, Transport};
 pub use counters::ServerCounters;
+use dispatcher::Dispatcher;
 use listener::Listener;
-use replier::Replier;
-
-/// Answers published at once to requests that were never in work. Beyond them a caller has its timeout.
-const MAX_ASIDE: usize = 256;
-
-/// How a server works.
-#[derive(Debug, Clone)]
-pub struct ServerOptions {
-    /// Requests in work at once.
-    pub concurrency: usize,
-    /// Unacknowledged deliveries per queue of requests.
-    pub prefetch: u16,
-    /// Reports handled (and acknowledged) together at most. A fanout queue's prefetch is twice that.
-    pub report_batch: usize,
-    /// Messages remembered per listener, to suppress copies. oslo.messaging remembers 16.
-    pub remembered: usize,
-    /// If set, requests of users other than these (as checked by the broker) are dropped and counted.
-    pub accept_commands_from: Option<Vec<String>>,
-    /// How long an answer is tried again while its queue is missing or the broker away.
-    pub reply_retry: Duration,
-    /// Seeds message ids.
-    pub seed: [u8; 32],
-}
-
-impl ServerOptions {
-    /// The defaults, with message ids from `seed`.
-    pub fn new(seed: [u8; 32]) -> Self {
-        Self {
-            concurrency: 64,
-            prefetch: 128,
-            report_batch: 256,
-            remembered: 1024,
-            accept_commands_from: None,
-            reply_retry: Duration::from_secs(60),
-            seed,
-        }
-    }
-}
-
-/// Handles all consecutive requests of one method at once: reports, where a lock and an acknowledgement for each would
-/// cost more than the work. A caller among the senders is answered null.
-pub trait BatchHandler: Send + Sync {
-    /// The method it takes, in the null namespace.
-    fn method(&self) -> &str;
-
-    /// The newest version it takes. Anything else of this name goes to the endpoints.
-    fn version(&self) -> Version {
-        Version::new(1, u32::MAX)
-    }
-
-    /// Handles them, in order of arrival. Must not block. After a panic it is given the same ones again, one by one.
-    fn handle(&self, requests: &[Request]);
-}
+pub use options::ServerOptions;
+use shared::Shared;
 
 /// Serves endpoints on any number of queues.
 pub struct RpcServer {
@@ -91,56 +45,20 @@ pub struct RpcServer {
     batches: Vec<Arc<dyn BatchHandler>>,
 }
 
-/// What all listeners of a server share.
-struct Shared {
-    transport: Arc<dyn Transport>,
-    options: ServerOptions,
-    counters: Arc<ServerCounters>,
-    notices: Notices,
-    replier: Replier,
-    permits: Arc<Semaphore>,
-    /// Answers beside the requests in work: to malformed calls, and to calls among reports.
-    aside: Arc<Semaphore>,
-    tasks: TaskTracker,
-    /// Nothing new starts.
-    stop: CancellationToken,
-    /// Everything ends.
-    abort: CancellationToken,
-}
-
-impl Shared {
-    /// Runs a task until it is done or the server is dropped.
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(self.abort.clone().run_until_cancelled_owned(work));
-    }
-}
-
 impl RpcServer {
     /// A server without endpoints.
     pub fn new(transport: Arc<dyn Transport>, options: ServerOptions) -> Self {
-        let counters = Arc::new(ServerCounters::default());
-        let shared = Shared {
-            replier: Replier::new(transport.clone(), options.seed, options.reply_retry, counters.clone()),
-            permits: Arc::new(Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
-            aside: Arc::new(Semaphore::new(MAX_ASIDE)),
-            notices: Notices::default(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            abort: CancellationToken::new(),
-            transport,
-            options,
-            counters,
-        };
-        Self { shared: Arc::new(shared), dispatcher: Dispatcher::default(), batches: Vec::new() }
+        let shared = Arc::new(Shared::new(transport, options));
+        Self { shared, dispatcher: Dispatcher::default(), batches: Vec::new() }
     }
 
-    /// Serves an endpoint too, on queues listened to from now on. The first that fits a request serves it.
+    /// Adds an endpoint for queues that are listened to from now on. The first endpoint that fits a request serves it.
     pub fn endpoint(mut self, endpoint: Arc<dyn Endpoint>) -> Self {
         self.dispatcher.add(endpoint);
         self
     }
 
-    /// Has a method's requests handled in batches, on queues listened to from now on.
+    /// Has a method's requests handled in batches, for queues that are listened to from now on.
     pub fn batch(mut self, handler: Arc<dyn BatchHandler>) -> Self {
         self.batches.push(handler);
         self
@@ -155,7 +73,7 @@ impl RpcServer {
             }
             _ => options.prefetch,
         };
-        // An unbounded prefetch (zero) would move a whole queue into memory.
+        // To AMQP zero means no bound, which would move a whole queue into memory.
         let subscription = Subscription { queue, prefetch: prefetch.max(1) };
         let consumer = self.shared.transport.consume(subscription).await?;
         let state = consumer.state();
@@ -171,18 +89,18 @@ impl RpcServer {
         Ok(state)
     }
 
-    /// Makes sure of a queue before it is served, so that requests sent meanwhile wait in it.
+    /// Declares a queue before it is served, so that requests sent meanwhile wait in it.
     pub async fn declare(&self, queue: QueueKind, deadline: Instant) -> Result<(), TransportError> {
         self.shared.transport.declare(queue, deadline).await
     }
 
-    /// What happened so far.
+    /// What happened to messages since the server was made.
     pub fn counters(&self) -> Arc<ServerCounters> {
         self.shared.counters.clone()
     }
 
-    /// Stops taking requests and lets those in work finish and be answered; what is not done by `deadline` is cut off.
-    /// True if everything was done.
+    /// Stops taking requests, and lets those in work finish and be answered until `deadline`. True if all were done; the
+    /// others are cut off.
     pub async fn shutdown(&self, deadline: Instant) -> bool {
         self.shared.stop.cancel();
         self.shared.tasks.close();

@@ -1,30 +1,31 @@
-//! Where a message goes, and which contract it speaks.
+//! Where a request goes, and at which version of its contract.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Nova's control exchange.
+/// The control exchange of a default Nova.
 pub const DEFAULT_EXCHANGE: &str = "nova";
 
-/// An address of the RPC layer: `topic` reaches one of its servers, `topic` + `server` that one, `fanout` all.
+/// An address of the RPC layer. `topic` alone reaches any one of the topic's servers, `topic` with `server` reaches that
+/// server, and `fanout` reaches all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Control exchange.
+    /// The exchange that messages to `topic` and `topic.server` go through.
     pub exchange: String,
-    /// `scheduler`, `compute`, ...
+    /// What the servers do, such as `scheduler` or `compute`.
     pub topic: String,
-    /// One server of the topic.
+    /// Name of one server of the topic.
     pub server: Option<String>,
-    /// All servers of the topic.
+    /// Whether all servers of the topic are meant.
     pub fanout: bool,
-    /// API namespace; absent is the null namespace, which differs from an empty one.
+    /// API namespace. `None` is the null namespace, which is not the empty one.
     pub namespace: Option<String>,
-    /// Version that the method is called at.
+    /// The version of the contract that the request needs.
     pub version: Version,
 }
 
 impl Target {
-    /// Any server of `topic` on the exchange `nova`, at version 1.0.
+    /// Any one server of `topic`, on the exchange `nova`, at version 1.0.
     pub fn topic(topic: impl Into<String>) -> Self {
         Self {
             exchange: DEFAULT_EXCHANGE.into(),
@@ -36,25 +37,25 @@ impl Target {
         }
     }
 
-    /// The same topic, but this server.
+    /// Means the server of this name only.
     pub fn server(mut self, server: impl Into<String>) -> Self {
         self.server = Some(server.into());
         self
     }
 
-    /// The same topic, but all servers.
+    /// Means all servers of the topic.
     pub fn fanout(mut self) -> Self {
         self.fanout = true;
         self
     }
 
-    /// Another version.
+    /// Sets the version.
     pub fn version(mut self, version: Version) -> Self {
         self.version = version;
         self
     }
 
-    /// Another namespace.
+    /// Sets the namespace.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
         self
@@ -75,11 +76,11 @@ impl fmt::Display for Target {
 /// `major.minor[.revision]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// Incompatible with any other major.
+    /// Majors are incompatible with each other.
     pub major: u32,
-    /// Serves every lower minor.
+    /// A minor serves every lower one.
     pub minor: u32,
-    /// Compared only between equal minors.
+    /// Only compared between equal minors.
     pub revision: u32,
 }
 
@@ -89,7 +90,7 @@ impl Version {
         Self { major, minor, revision: 0 }
     }
 
-    /// Whether an endpoint that implements `self` serves a request at `requested` (oslo.messaging's rule).
+    /// Whether an endpoint that implements `self` serves a request at `requested`. The rule is oslo.messaging's.
     pub fn serves(self, requested: Version) -> bool {
         self.major == requested.major
             && (requested.minor < self.minor
@@ -104,7 +105,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// A version that is not `major.minor[.revision]`.
+/// A text that is not a version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("version {0:?} is not of the form major.minor")]
 pub struct BadVersion(pub String);

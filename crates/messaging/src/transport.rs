@@ -1,12 +1,13 @@
 //! The seam between the protocol and what carries it.
 //!
-//! A transport publishes bytes to a [`Destination`] and yields deliveries of a [`QueueKind`]. It knows names, shapes,
-//! acknowledgements and the connection's state, and nothing of JSON. Every implementation keeps these promises:
-//! - `publish` returns when the broker has the message (or it is known not to), never later than its deadline;
-//! - a consumer outlives connections: after a failure its queue is declared, bound and consumed anew, and deliveries of
-//!   the old connection can still be settled, to no effect;
+//! A transport publishes bytes to a [`Destination`] and yields deliveries of a [`QueueKind`]. It knows names, shapes of
+//! queues, acknowledgements and the state of its connection, and nothing of JSON. Every implementation promises:
+//! - `publish` returns as soon as it is known whether the broker has the message, and never after its deadline;
+//! - a consumer outlives connections: after a failure its queue is declared, bound and consumed again, and settling a
+//!   delivery of the old connection does nothing;
 //! - a dropped consumer stops consuming.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,126 +15,147 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::TransportError;
+use crate::error::TransportError;
+
+/// The content type of every message, compared letter by letter as oslo.messaging does.
+pub(crate) const CONTENT_TYPE: &str = "application/json";
+
+/// Longest body that is sent or read, in bytes. RabbitMQ 4 refuses longer ones by default.
+pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// Longest name of an exchange or queue and longest routing key, in bytes: the limit of AMQP's short strings.
+pub(crate) const MAX_NAME_BYTES: usize = 255;
 
 /// Where a message is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// Control exchange, key `<topic>`.
+    /// The control exchange, with the key `<topic>`.
     Topic {
-        /// Control exchange.
+        /// Name of the control exchange.
         exchange: String,
-        /// Routing key.
+        /// The routing key.
         topic: String,
     },
-    /// Control exchange, key `<topic>.<server>`.
+    /// The control exchange, with the key `<topic>.<server>`.
     Server {
-        /// Control exchange.
+        /// Name of the control exchange.
         exchange: String,
         /// First part of the key.
         topic: String,
-        /// Second part; may hold dots.
+        /// Second part of the key. It may hold dots.
         server: String,
     },
-    /// Exchange `<topic>_fanout`, empty key.
+    /// The exchange `<topic>_fanout`, with an empty key.
     Fanout {
-        /// Topic.
+        /// The topic whose servers all get the message.
         topic: String,
     },
-    /// Default exchange, straight to a queue: replies.
+    /// The default exchange, which leads straight to a queue. Replies go there.
     Queue {
-        /// Its name.
+        /// Name of the queue.
         name: String,
     },
+}
+
+impl fmt::Display for Destination {
+    /// The name that an operator knows it by.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic { topic, .. } => f.write_str(topic),
+            Self::Server { topic, server, .. } => write!(f, "{topic}.{server}"),
+            Self::Fanout { topic } => write!(f, "{topic}_fanout"),
+            Self::Queue { name } => f.write_str(name),
+        }
+    }
 }
 
 /// One message to publish.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    /// Where to.
+    /// Where it goes.
     pub destination: Destination,
-    /// JSON text.
+    /// The message as JSON text.
     pub body: Bytes,
-    /// The broker drops the message when it waited this long in a queue.
+    /// How long it may wait in a queue before the broker drops it. `None` sets no limit.
     pub expiration: Option<Duration>,
-    /// Report `TransportError::Unroutable` if no queue takes it.
+    /// Whether `publish` fails with [`TransportError::Unroutable`] if no queue takes the message.
     pub mandatory: bool,
-    /// Give up then, whatever the broker does.
+    /// When `publish` gives up, whatever the broker does.
     pub deadline: Instant,
 }
 
 /// A queue that a server or a client consumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueueKind {
-    /// `<topic>`: shared by all servers of the topic.
+    /// `<topic>`, shared by all servers of the topic.
     Topic {
-        /// Control exchange it is bound to.
+        /// The control exchange that the queue is bound to.
         exchange: String,
-        /// Its name and key.
+        /// Name of the queue, and the key it is bound with.
         topic: String,
     },
-    /// `<topic>.<server>`: exclusive; also bound to `<topic>_fanout` if `fanout`.
+    /// `<topic>.<server>`, exclusive to one connection.
     Server {
-        /// Control exchange it is bound to.
+        /// The control exchange that the queue is bound to.
         exchange: String,
-        /// Topic.
+        /// First part of the name.
         topic: String,
-        /// Server.
+        /// Second part of the name.
         server: String,
-        /// Take the topic's fanout casts into this queue too (the agents' one queue).
+        /// Whether the topic's fanout casts go into this queue too. An agent has this one queue for both.
         fanout: bool,
     },
-    /// `<topic>_fanout_<uuid>`: exclusive, a new name per connection.
+    /// `<topic>_fanout_<uuid>`, exclusive, with a new name for each connection.
     Fanout {
-        /// Topic.
+        /// The topic whose fanout casts it takes.
         topic: String,
         /// Bounds of the queue.
         limits: FanoutLimits,
     },
-    /// `reply_<uuid>`: exclusive, the same name as long as the consumer lives.
+    /// `reply_<uuid>`, exclusive. Its name stays the same as long as its consumer lives.
     Reply {
-        /// Whole queue name.
+        /// The whole name.
         name: String,
     },
 }
 
-/// Bounds of a fanout queue, kept by the broker: oldest messages are dropped first.
+/// Bounds of a fanout queue. The broker keeps them by dropping the oldest messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FanoutLimits {
-    /// `x-message-ttl`.
+    /// How long a message waits before it is dropped (`x-message-ttl`).
     pub message_ttl: Duration,
-    /// `x-max-length`, with overflow `drop-head`.
+    /// How many messages the queue holds (`x-max-length`, with overflow `drop-head`).
     pub max_length: u32,
 }
 
-/// What to consume and how.
+/// A queue to consume, and how many deliveries of it to take in advance.
 #[derive(Debug, Clone)]
 pub struct Subscription {
     /// The queue.
     pub queue: QueueKind,
-    /// Unacknowledged deliveries at most.
+    /// How many deliveries may be unsettled at a time.
     pub prefetch: u16,
 }
 
-/// One message received.
+/// One message that was received.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The body, decompressed if its header said so.
+    /// The body. It has been decompressed if its header asked for that.
     pub body: Bytes,
-    /// AMQP content type; the protocol's is exactly `application/json`.
+    /// AMQP content type. The protocol's is exactly `application/json`.
     pub content_type: Option<String>,
-    /// Who published it, as checked by the broker.
+    /// The AMQP user who published it. The broker has checked that.
     pub user_id: Option<String>,
-    /// Given once before.
+    /// Whether it was delivered before and not settled.
     pub redelivered: bool,
-    /// Settles this delivery on its consumer: connection generation and delivery tag.
+    /// Settles this delivery on its consumer.
     pub tag: DeliveryTag,
 }
 
 /// Identifies a delivery to the consumer that yielded it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeliveryTag {
-    /// Raised with every new connection; tags of an older one settle to no effect.
+    /// Counts the times the queue was set up. A tag of an earlier time settles nothing.
     pub generation: u64,
     /// AMQP delivery tag.
     pub tag: u64,
@@ -142,55 +164,55 @@ pub struct DeliveryTag {
 /// What becomes of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settle {
-    /// Acknowledge this one.
+    /// Acknowledges this one.
     Ack,
-    /// Acknowledge this one and all before it.
+    /// Acknowledges this one and all before it.
     AckThrough,
-    /// Reject without requeue: it can never be processed.
+    /// Rejects this one for good, because it can never be processed.
     Reject,
 }
 
-/// The connection as others may see it. Never holds a password.
+/// State of the connection. It never holds a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectionState {
-    /// Not connected; trying.
+    /// There is no connection, and the transport tries to get one.
     Connecting {
         /// Attempts since the last connection.
         attempt: u32,
-        /// Why the last one failed.
+        /// Why the last attempt failed.
         last_error: Option<String>,
     },
-    /// Connected.
+    /// There is a connection.
     Connected {
         /// Raised with every new connection.
         generation: u64,
-        /// `host:port/vhost`.
+        /// The broker as `host:port/vhost`.
         broker: String,
     },
-    /// Connected, but the broker takes no messages (`connection.blocked`).
+    /// There is a connection, but the broker takes no messages (`connection.blocked`).
     Blocked {
         /// The broker's words.
         reason: String,
     },
-    /// Closed by us.
+    /// This process has closed the transport.
     Closed,
 }
 
-/// One consumer's queue.
+/// State of one consumer's queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConsumerState {
-    /// Not (or no longer) consuming; being set up.
+    /// The queue is not consumed. It is being set up, for the first time or again.
     Pending,
-    /// Consuming since this connection generation.
+    /// The queue is consumed.
     Active {
-        /// See [`ConnectionState::Connected`].
+        /// The connection's generation, as in [`ConnectionState::Connected`].
         generation: u64,
     },
-    /// Another connection holds this exclusive queue (405); tried again under back-off.
+    /// Another connection holds this exclusive queue (405). It is tried again after a while.
     Held,
-    /// Cannot work without an operator: the broker's words and what to do.
+    /// The queue cannot be consumed before an operator acts. It is tried again now and then.
     Failed {
-        /// For people.
+        /// The broker's words, and what to do.
         reason: String,
     },
 }
@@ -201,32 +223,32 @@ pub trait Transport: Send + Sync + 'static {
     /// Publishes one message and waits for the broker's confirm.
     async fn publish(&self, message: Outgoing) -> Result<(), TransportError>;
 
-    /// Declares and binds a queue without consuming it: what is sent to it waits there from now on.
+    /// Declares and binds a queue without consuming it: what is sent to it from now on waits there.
     async fn declare(&self, queue: QueueKind, deadline: Instant) -> Result<(), TransportError>;
 
-    /// Starts consuming a queue. Returns at once: [`Consumer::state`] tells when it is active.
+    /// Starts consuming a queue. Returns at once: [`Consumer::state`] shows when the queue is active.
     async fn consume(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, TransportError>;
 
-    /// The connection's state, now and as it changes.
+    /// Follows the state of the connection.
     fn state(&self) -> watch::Receiver<ConnectionState>;
 
-    /// Closes: what was published is confirmed or lost by `deadline`, consumers end.
+    /// Closes the transport. Publications under way have until `deadline` to be confirmed, then consumers end.
     async fn close(&self, deadline: Instant);
 }
 
 /// A queue being consumed.
 #[async_trait]
 pub trait Consumer: Send {
-    /// Waits for deliveries and appends at most `max` that are there. Zero appended means the consumer has ended.
-    /// Cancel safe: a delivery is either appended or still to come.
+    /// Waits for deliveries and appends those that are there, `max` at most. Zero appended means that the consumer has
+    /// ended. Cancel safe: a delivery is either appended or comes later.
     async fn next_batch(&mut self, into: &mut Vec<Delivery>, max: usize) -> usize;
 
-    /// Settles a delivery. Does not wait for the broker; a tag of an older connection is ignored.
+    /// Settles a delivery without waiting for the broker. A tag of an older connection is ignored.
     fn settle(&mut self, tag: DeliveryTag, how: Settle);
 
-    /// The queue's state, now and as it changes.
+    /// Follows the state of the queue.
     fn state(&self) -> watch::Receiver<ConsumerState>;
 
-    /// Stops new deliveries (basic.cancel, awaited); those already here can still be taken and settled.
+    /// Stops new deliveries, and waits until the broker has done so. Those already here can still be taken and settled.
     async fn cancel(&mut self);
 }

@@ -1,7 +1,7 @@
 //! Where the broker is: `rabbit://user:password@host:port,.../vhost?option=value`, read as oslo.messaging reads it.
 //!
-//! `amqp://` is the same as `rabbit://`; `amqps://` and `rabbits://` also turn TLS on. `memory://name` names a bus in
-//! this process. A password is never shown: neither by `Display` nor by `Debug`, nor in an error.
+//! `amqp://` is the same as `rabbit://`. `amqps://` and `rabbits://` also turn TLS on. `memory://name` names a broker in
+//! this process. `Display`, `Debug` and errors never show a password.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,16 +9,17 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
-/// oslo's default, with TLS too. An `amqps` scheme stands for AMQP's own TLS port.
+/// The default port, as in oslo.messaging: also with the option `ssl=true`.
 const PORT: u16 = 5672;
+/// The default port of the schemes `amqps` and `rabbits`.
 const TLS_PORT: u16 = 5671;
 
 /// What carries the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
-    /// RabbitMQ.
+    /// RabbitMQ carries them.
     Rabbit,
-    /// A bus in this process.
+    /// A broker in this process carries them.
     Memory,
 }
 
@@ -31,7 +32,7 @@ pub struct BrokerHost {
     pub port: u16,
     /// AMQP user.
     pub user: String,
-    /// Its password.
+    /// The user's password.
     pub password: String,
 }
 
@@ -56,49 +57,49 @@ impl fmt::Display for BrokerHost {
 pub struct TransportUrl {
     /// What carries the messages.
     pub scheme: Scheme,
-    /// The brokers, any of which will do. For `memory://name` the name is the one host.
+    /// The brokers of a cluster, any of which will do. For `memory://name` the name is the only host.
     pub hosts: Vec<BrokerHost>,
     /// Virtual host.
     pub vhost: String,
-    /// Whether connections are encrypted: `amqps`, `rabbits` or `ssl=true`.
+    /// Whether connections use TLS: the scheme is `amqps` or `rabbits`, or there is `ssl=true`.
     pub tls: bool,
-    /// The query, decoded. Whoever uses the URL decides which names it knows.
+    /// The query, decoded. Whether an option is known is up to the reader of the URL.
     pub options: BTreeMap<String, String>,
 }
 
-/// Why a text is no transport URL. Never quotes what may hold a password.
+/// Why a text is not a transport URL. The message quotes nothing that may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// No `scheme://`.
+    /// There is no `scheme://`.
     #[error("a transport URL starts with rabbit://, amqp://, amqps:// or memory://")]
     NoScheme,
-    /// A scheme that nothing here speaks.
-    #[error("nothing here speaks {0}://; use rabbit://, amqp://, amqps:// or memory://")]
+    /// No transport has this scheme.
+    #[error("unknown scheme {0}://; use rabbit://, amqp://, amqps:// or memory://")]
     UnknownScheme(String),
-    /// A port that is empty, not a number or too large.
+    /// A port is empty, not a number or too large.
     #[error(
         "host {number} of the transport URL has no usable port (write a comma, @, : or / in a password as %2C, %40, %3A, %2F)"
     )]
     BadPort {
-        /// Which host, counted from 1.
+        /// The host's place in the URL, counted from 1.
         number: usize,
     },
-    /// No host name.
+    /// A host has no name.
     #[error("host {number} of the transport URL has no name")]
     NoHost {
-        /// Which host, counted from 1.
+        /// The host's place in the URL, counted from 1.
         number: usize,
     },
-    /// Percent escapes that are not UTF-8.
+    /// Percent escapes do not decode to UTF-8.
     #[error("the {part} in the transport URL is not UTF-8 after decoding")]
     NotUtf8 {
         /// `user`, `password`, `virtual host` or `query`.
         part: &'static str,
     },
-    /// Option given twice.
+    /// An option is given twice.
     #[error("option {0} is given twice in the transport URL")]
     Repeated(String),
-    /// `ssl` that is neither true nor false.
+    /// The option `ssl` is neither true nor false.
     #[error("option ssl in the transport URL is neither true nor false")]
     BadSsl,
 }
@@ -111,7 +112,7 @@ impl TransportUrl {
             "rabbit" | "amqp" => (Scheme::Rabbit, false),
             "rabbits" | "amqps" => (Scheme::Rabbit, true),
             "memory" => (Scheme::Memory, false),
-            // A password may stand before a stray `://`: show a scheme only if it looks like one.
+            // A password may come before a stray `://`, so a scheme is shown only if it looks like one.
             other
                 if other.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
                     && !other.is_empty() =>
@@ -131,11 +132,9 @@ impl TransportUrl {
                 return Err(UrlError::Repeated(name));
             }
         }
-        let ssl = match options.get("ssl").map(|value| value.to_ascii_lowercase()).as_deref() {
+        let ssl = match options.get("ssl") {
             None => false,
-            Some("true" | "1" | "yes" | "on") => true,
-            Some("false" | "0" | "no" | "off") => false,
-            Some(_) => return Err(UrlError::BadSsl),
+            Some(value) => boolean(value).ok_or(UrlError::BadSsl)?,
         };
         let vhost = match decode(path, "virtual host")? {
             root if root.is_empty() => "/".to_owned(),
@@ -154,11 +153,11 @@ impl TransportUrl {
     }
 }
 
-/// `[user[:password]@]host[:port]`.
+/// Reads `[user[:password]@]host[:port]`.
 fn host_of(text: &str, default_port: u16, number: usize) -> Result<BrokerHost, UrlError> {
     let (credentials, address) = text.rsplit_once('@').map_or((None, text), |(c, a)| (Some(c), a));
     let (user, password) = match credentials {
-        // Not inherited from the host before: RabbitMQ's own default user is tried, as peers do.
+        // Credentials are not inherited from the host before. RabbitMQ's default user is tried, as peers do.
         None => ("guest".to_owned(), "guest".to_owned()),
         Some(credentials) => {
             let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
@@ -180,7 +179,7 @@ fn host_of(text: &str, default_port: u16, number: usize) -> Result<BrokerHost, U
     }
     let port = match port {
         None => default_port,
-        // `parse` alone would take a sign.
+        // `parse` alone would accept a sign.
         Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
             port.parse().map_err(|_| UrlError::BadPort { number })?
         }
@@ -189,11 +188,20 @@ fn host_of(text: &str, default_port: u16, number: usize) -> Result<BrokerHost, U
     Ok(BrokerHost { host: host.to_owned(), port, user, password })
 }
 
+/// Reads the value of an option that is true or false. `None` if it is neither.
+pub(crate) fn boolean(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
 fn decode(text: &str, part: &'static str) -> Result<String, UrlError> {
     percent_decode_str(text).decode_utf8().map(Into::into).map_err(|_| UrlError::NotUtf8 { part })
 }
 
-/// In a query, and only there, `+` is a space.
+/// Decodes a part of the query. Only there `+` is a space.
 fn query_text(text: &str) -> Result<String, UrlError> {
     decode(&text.replace('+', " "), "query")
 }
@@ -206,7 +214,7 @@ impl FromStr for TransportUrl {
 }
 
 impl fmt::Display for TransportUrl {
-    /// Fit for logs: without passwords and options.
+    /// The URL for logs, without passwords and options.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match (self.scheme, self.tls) {
             (Scheme::Memory, _) => return write!(f, "memory://{}", self.hosts[0].host),

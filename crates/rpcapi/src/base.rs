@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use novella_messaging::{
-    CallError, CallOptions, Endpoint, Request, RpcClient, RpcError, Target, Version, answer,
+    CallError, CallOptions, Endpoint, RpcClient, RpcError, RpcRequest, Target, Version, answer,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -59,7 +59,7 @@ impl Endpoint for BaseApi {
         &["ping"]
     }
 
-    async fn dispatch(&self, request: &Request) -> Result<Box<RawValue>, CallError> {
+    async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
         let PingArgs { arg } = request.args().parse()?;
         answer(&Pong { service: self.service.clone(), arg })
     }

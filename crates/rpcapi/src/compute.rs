@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use novella_messaging::{
-    CallError, CallOptions, Endpoint, Request, RequestContext, RpcClient, RpcError, Target, Version, answer,
+    CallError, CallOptions, Endpoint, RequestContext, RpcClient, RpcError, RpcRequest, Target, Version,
+    answer,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -146,7 +147,7 @@ impl<E: ComputeEndpoint> Endpoint for ComputeServer<E> {
         &["publish_service_capabilities", "get_host_stats", "ping"]
     }
 
-    async fn dispatch(&self, request: &Request) -> Result<Box<RawValue>, CallError> {
+    async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
         let (context, args) = (&request.context, request.args());
         match request.method.as_str() {
             "publish_service_capabilities" => {

@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use novella_messaging::{CallError, Endpoint, RemoteError, Request, RequestContext, Version, answer};
+use novella_messaging::{CallError, Endpoint, RemoteError, RequestContext, RpcRequest, Version, answer};
 use novella_nova_objects::{NovaRequestSpec, ObjectError, Selection, request_spec};
 use novella_objects::RequestSpec;
 use serde::Deserialize;
@@ -102,7 +102,7 @@ fn unreadable(error: &ObjectError) -> CallError {
 }
 
 impl<E: NovaSchedulerEndpoint> NovaSchedulerServer<E> {
-    async fn select_destinations(&self, request: &Request) -> Result<Box<RawValue>, CallError> {
+    async fn select_destinations(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
         let Args { spec_obj, instance_uuids, return_objects, return_alternates } = request.args().parse()?;
         let NovaRequestSpec { spec, instance_uuid, num_instances } =
             request_spec(&spec_obj).map_err(|error| unreadable(&error))?;
@@ -142,7 +142,7 @@ impl<E: NovaSchedulerEndpoint> Endpoint for NovaSchedulerServer<E> {
         ]
     }
 
-    async fn dispatch(&self, request: &Request) -> Result<Box<RawValue>, CallError> {
+    async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
         match request.method.as_str() {
             "select_destinations" => self.select_destinations(request).await,
             _ => answer(&()),

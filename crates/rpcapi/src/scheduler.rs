@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use novella_messaging::{
-    BatchHandler, CallError, CallOptions, Endpoint, Request, RequestContext, RpcClient, RpcError, Target,
+    BatchHandler, CallError, CallOptions, Endpoint, RequestContext, RpcClient, RpcError, RpcRequest, Target,
     Version, answer,
 };
 use novella_objects::{
@@ -401,7 +401,7 @@ impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
         ]
     }
 
-    async fn dispatch(&self, request: &Request) -> Result<Box<RawValue>, CallError> {
+    async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
         let (context, args, endpoint) = (&request.context, request.args(), &self.0);
         match request.method.as_str() {
             "select_destinations" => answer(&endpoint.select_destinations(context, args.parse()?).await?),
@@ -457,7 +457,7 @@ impl<S: ReportSink> BatchHandler for ReportHandler<S> {
         self.version
     }
 
-    fn handle(&self, requests: &[Request]) {
+    fn handle(&self, requests: &[RpcRequest]) {
         let mut reports = Vec::with_capacity(requests.len());
         for request in requests {
             match request.args().parse() {

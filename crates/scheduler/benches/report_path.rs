@@ -9,9 +9,12 @@
 use std::sync::Arc;
 
 use divan::Bencher;
-use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
-use novella_host_manager::{HostManager, HostManagerOptions};
-use novella_messaging::{BatchHandler, Request};
+use novella_filter_scheduler::FilterScheduler;
+use novella_filter_scheduler::SchedulerOptions;
+use novella_host_manager::HostManager;
+use novella_host_manager::HostManagerOptions;
+use novella_messaging::BatchHandler;
+use novella_messaging::read_request;
 use novella_objects::UpdateServiceCapabilities;
 use novella_rpcapi::ReportHandler;
 use novella_scheduler::{ManagerOptions, PolicySource, SchedulerManager};
@@ -97,7 +100,7 @@ fn decode_and_apply(bencher: Bencher<'_, '_>, claims: usize) {
     let (mut reports, mut batch) = (Reports::new(claims), Vec::with_capacity(BATCH));
     let mut handled = 0;
     bencher.with_inputs(|| reports.next()).bench_local_refs(|body| {
-        batch.push(Request::from_body(body).expect("the benchmark's own report"));
+        batch.push(read_request(body).expect("the benchmark's own report"));
         if batch.len() == BATCH {
             handler.handle(&batch);
             handled += batch.len() as u64;
@@ -112,7 +115,7 @@ fn decode_and_apply(bencher: Bencher<'_, '_>, claims: usize) {
 fn decode(bencher: Bencher<'_, '_>, claims: usize) {
     let mut reports = Reports::new(claims);
     bencher.with_inputs(|| reports.next()).bench_local_refs(|body| {
-        let request = Request::from_body(body).expect("the benchmark's own report");
+        let request = read_request(body).expect("the benchmark's own report");
         let report: UpdateServiceCapabilities<'_> = request.args().parse().expect("its arguments");
         divan::black_box(report.capabilities.0.len())
     });

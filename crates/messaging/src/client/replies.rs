@@ -1,7 +1,7 @@
-//! The reply queue of a client, and who waits for what on it.
+//! The reply queue of a client, and the calls that wait for an answer from it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -9,52 +9,57 @@ use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::envelope::{CONTENT_TYPE, Fault, Reply, read_reply};
+use crate::envelope::{MessageFault, Reply, read_reply};
+use crate::error::{RemoteError, TransportError};
 use crate::notices::{NOBODY, Notices, start_of};
-use crate::{
-    ConnectionState, Consumer, ConsumerState, Delivery, QueueKind, RemoteError, Settle, Subscription,
-    Transport, TransportError,
+use crate::transport::{
+    CONTENT_TYPE, ConnectionState, Consumer, ConsumerState, Delivery, QueueKind, Settle, Subscription,
+    Transport,
 };
 
-/// Unacknowledged answers. They are taken off at once, so this only bounds a burst.
+/// How many answers may be unacknowledged. They are taken from the queue at once, so this only bounds a burst.
 const PREFETCH: u16 = 256;
 
 /// How a call ended.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum CallEnd {
     Result(Box<RawValue>),
     Failure(Box<RemoteError>),
+    /// The answer was malformed. This is the name of the fault.
     Unreadable(String),
-    Silence { waited: Duration },
+    /// Neither an answer nor a heartbeat came for this long.
+    Silence {
+        waited: Duration,
+    },
+    /// The transport was closed.
     Closed,
 }
 
 /// What has arrived for one call.
 #[derive(Debug, Default)]
 struct Arrived {
-    /// Messages so far: each one restarts the caller's monitor.
-    messages: u64,
-    /// Result of a message that was not the last: the old protocol in two messages.
+    /// The result in a message that was not the last. Old peers send the result and its end in two messages.
     stored: Option<Box<RawValue>>,
-    answer: Option<Answer>,
-    /// Answers of several servers, if several are expected.
-    many: Option<Vec<Answer>>,
+    end: Option<CallEnd>,
+    /// The answers of several servers, if several are expected.
+    many: Option<Vec<CallEnd>>,
 }
 
-type Waiters = Mutex<HashMap<String, watch::Sender<Arrived>>>;
+/// The calls in progress by message id.
+type Waiters = HashMap<String, watch::Sender<Arrived>>;
 
-/// Shared by all calls of a client.
+/// The reply queue, shared by all calls of a client.
 pub(super) struct Replies {
     transport: Arc<dyn Transport>,
     queue: String,
     inbox: Arc<Inbox>,
-    /// The queue's state, and what ends its task together with the client.
+    /// The queue's state, and the guard that ends the queue's task when the client is dropped.
     consuming: OnceCell<(watch::Receiver<ConsumerState>, DropGuard)>,
 }
 
 #[derive(Default)]
 struct Inbox {
-    waiters: Waiters,
+    waiters: Mutex<Waiters>,
     notices: Notices,
 }
 
@@ -67,7 +72,7 @@ impl Replies {
         &self.queue
     }
 
-    /// Waits until the queue is consumed; the first caller has it created.
+    /// Waits until the queue is consumed. The first caller has it created.
     pub(super) async fn ready(&self, timeout: Duration, deadline: Instant) -> Result<(), TransportError> {
         let (state, _) = self.consuming.get_or_try_init(|| self.consume()).await?;
         let mut state = state.clone();
@@ -113,17 +118,17 @@ impl Replies {
         TransportError::Unreachable { broker, waited, last_error }
     }
 
-    /// Announces a call. It is forgotten when the waiter is dropped.
+    /// Registers a call, so that its answer is kept until the waiter is dropped.
     pub(super) fn expect(&self, msg_id: &str) -> Waiter {
-        self.wait_for(msg_id, Arrived::default())
+        self.register(msg_id, Arrived::default())
     }
 
-    /// The same for a call that several servers answer.
+    /// Registers a call that several servers answer.
     pub(super) fn expect_many(&self, msg_id: &str) -> Waiter {
-        self.wait_for(msg_id, Arrived { many: Some(Vec::new()), ..Arrived::default() })
+        self.register(msg_id, Arrived { many: Some(Vec::new()), ..Arrived::default() })
     }
 
-    fn wait_for(&self, msg_id: &str, arrived: Arrived) -> Waiter {
+    fn register(&self, msg_id: &str, arrived: Arrived) -> Waiter {
         let (sender, arrived) = watch::channel(arrived);
         self.inbox.waiters().insert(msg_id.to_owned(), sender);
         Waiter { inbox: self.inbox.clone(), msg_id: msg_id.to_owned(), arrived }
@@ -131,11 +136,11 @@ impl Replies {
 }
 
 impl Inbox {
-    fn waiters(&self) -> std::sync::MutexGuard<'_, HashMap<String, watch::Sender<Arrived>>> {
+    fn waiters(&self) -> MutexGuard<'_, Waiters> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes answers until the transport ends the queue; then nobody needs to wait any longer.
+    /// Takes answers until the transport ends the queue, and then ends all calls that still wait.
     async fn receive(self: Arc<Self>, mut consumer: Box<dyn Consumer>) {
         let mut batch = Vec::with_capacity(usize::from(PREFETCH));
         while consumer.next_batch(&mut batch, usize::from(PREFETCH)).await > 0 {
@@ -149,40 +154,41 @@ impl Inbox {
                     }
                 }
             }
-            // Not through a rejected one: to settle that twice would cost the channel, and bring everything again.
+            // `last` is never a rejected delivery: the broker closes a channel that settles one twice, and then
+            // delivers everything again.
             if let Some(last) = last {
                 consumer.settle(last, Settle::AckThrough);
             }
         }
         for (_, waiter) in self.waiters().drain() {
             waiter.send_modify(|arrived| {
-                arrived.answer.get_or_insert(Answer::Closed);
+                arrived.end.get_or_insert(CallEnd::Closed);
             });
         }
     }
 
-    fn complain(&self, fault: Fault, delivery: &Delivery) {
+    fn complain(&self, fault: MessageFault, delivery: &Delivery) {
         let peer = delivery.user_id.as_deref().unwrap_or(NOBODY);
-        if let Some(suppressed) = self.notices.due(fault.name(), peer) {
+        if let Some(suppressed) = self.notices.take_turn(fault.name(), peer) {
             let (size, start) = (delivery.body.len(), start_of(&delivery.body));
             tracing::warn!(user = peer, size, fault = fault.name(), ?start, suppressed, "a malformed reply");
         }
     }
 
-    fn take(&self, delivery: &Delivery) -> Result<(), Fault> {
+    fn take(&self, delivery: &Delivery) -> Result<(), MessageFault> {
         if delivery.content_type.as_deref() != Some(CONTENT_TYPE) {
-            return Err(Fault::ContentType);
+            return Err(MessageFault::ContentType);
         }
         match read_reply(&delivery.body) {
             Ok(reply) => {
                 let Reply { msg_id, ending, result, failure } = reply;
                 self.deliver(&msg_id, |arrived| {
                     if let Some(failure) = failure {
-                        arrived.answer = Some(Answer::Failure(failure));
+                        arrived.end = Some(CallEnd::Failure(failure));
                     } else if ending {
                         let result = result.or_else(|| arrived.stored.take());
-                        arrived.answer =
-                            Some(Answer::Result(result.unwrap_or_else(|| RawValue::NULL.to_owned())));
+                        arrived.end =
+                            Some(CallEnd::Result(result.unwrap_or_else(|| RawValue::NULL.to_owned())));
                     } else if result.is_some() {
                         arrived.stored = result;
                     }
@@ -192,7 +198,7 @@ impl Inbox {
             Err((fault, msg_id)) => {
                 if let Some(msg_id) = msg_id {
                     self.deliver(&msg_id, |arrived| {
-                        arrived.answer = Some(Answer::Unreadable(fault.name().into()))
+                        arrived.end = Some(CallEnd::Unreadable(fault.name().into()))
                     });
                 }
                 Err(fault)
@@ -200,69 +206,23 @@ impl Inbox {
         }
     }
 
-    /// Only the first answer counts, unless several are expected.
+    /// Hands a message to the call that waits for it, and so restarts the caller's monitor. Only the first answer counts, unless several are expected.
     fn deliver(&self, msg_id: &str, change: impl FnOnce(&mut Arrived)) {
         match self.waiters().get(msg_id) {
             Some(waiter) => waiter.send_modify(|arrived| {
-                arrived.messages += 1;
-                if arrived.answer.is_none() {
+                if arrived.end.is_none() {
                     change(arrived);
                 }
                 if let Some(many) = &mut arrived.many {
-                    many.extend(arrived.answer.take());
+                    many.extend(arrived.end.take());
                 }
             }),
             None => tracing::debug!(msg_id, "an answer to no call in progress"),
         }
     }
-}
 
-/// One call's claim to its answer.
-pub(super) struct Waiter {
-    inbox: Arc<Inbox>,
-    msg_id: String,
-    arrived: watch::Receiver<Arrived>,
-}
-
-impl Waiter {
-    /// Waits for the answer; with a monitor, only as long as messages keep coming.
-    pub(super) async fn answer(&mut self, monitor: Option<Duration>) -> Answer {
-        loop {
-            let changed = async {
-                match monitor {
-                    Some(monitor) => tokio::time::timeout(monitor, self.arrived.changed()).await,
-                    None => Ok(self.arrived.changed().await),
-                }
-            };
-            match changed.await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Answer::Closed,
-                Err(_) => return Answer::Silence { waited: monitor.unwrap_or_default() },
-            }
-            let answered = self.arrived.borrow_and_update().answer.is_some();
-            if answered && let Some(answer) = self.inbox.finish(&self.msg_id) {
-                return answer;
-            }
-        }
-    }
-}
-
-impl Waiter {
-    /// The next of several answers; `None` when no more can come.
-    pub(super) async fn next(&mut self) -> Option<Answer> {
-        loop {
-            self.arrived.borrow_and_update();
-            if let Some(answer) = self.inbox.next_of_many(&self.msg_id) {
-                return Some(answer);
-            }
-            self.arrived.changed().await.ok()?;
-        }
-    }
-}
-
-impl Inbox {
     /// Takes the oldest of several answers that nobody has taken yet.
-    fn next_of_many(&self, msg_id: &str) -> Option<Answer> {
+    fn take_next(&self, msg_id: &str) -> Option<CallEnd> {
         let waiters = self.waiters();
         let mut next = None;
         waiters.get(msg_id)?.send_if_modified(|arrived| {
@@ -272,12 +232,53 @@ impl Inbox {
         next
     }
 
-    /// Takes a call's answer and forgets the call.
-    fn finish(&self, msg_id: &str) -> Option<Answer> {
+    /// Takes how a call ended, and forgets the call.
+    fn take_end(&self, msg_id: &str) -> Option<CallEnd> {
         let waiter = self.waiters().remove(msg_id)?;
-        let mut answer = None;
-        waiter.send_modify(|arrived| answer = arrived.answer.take());
-        answer
+        let mut end = None;
+        waiter.send_modify(|arrived| end = arrived.end.take());
+        end
+    }
+}
+
+/// Waits for the answer to one call.
+pub(super) struct Waiter {
+    inbox: Arc<Inbox>,
+    msg_id: String,
+    arrived: watch::Receiver<Arrived>,
+}
+
+impl Waiter {
+    /// Waits until the call has ended. With a monitor, waits only as long as messages keep coming.
+    pub(super) async fn wait(&mut self, monitor: Option<Duration>) -> CallEnd {
+        loop {
+            let changed = async {
+                match monitor {
+                    Some(monitor) => tokio::time::timeout(monitor, self.arrived.changed()).await,
+                    None => Ok(self.arrived.changed().await),
+                }
+            };
+            match changed.await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return CallEnd::Closed,
+                Err(_) => return CallEnd::Silence { waited: monitor.unwrap_or_default() },
+            }
+            let ended = self.arrived.borrow_and_update().end.is_some();
+            if ended && let Some(end) = self.inbox.take_end(&self.msg_id) {
+                return end;
+            }
+        }
+    }
+
+    /// The next of several answers. `None` when no more can come.
+    pub(super) async fn next_of_many(&mut self) -> Option<CallEnd> {
+        loop {
+            self.arrived.borrow_and_update();
+            if let Some(answer) = self.inbox.take_next(&self.msg_id) {
+                return Some(answer);
+            }
+            self.arrived.changed().await.ok()?;
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The members of a JSON object as text, in one pass and without a tree.
+//! The members of a JSON object as text, read in one pass and without building a tree.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,21 +7,21 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::Fault;
+use super::fault::MessageFault;
 
-/// Members of an object in order of appearance; of equal keys the last counts.
-pub(crate) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+/// Members of an object in order of appearance. Of equal keys the last counts.
+pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
-    /// Reads an object; says whether something else is JSON at all.
-    pub(crate) fn read(text: &'a str) -> Result<Self, Fault> {
+    /// Reads an object. The fault says whether the text is JSON at all.
+    pub(super) fn read(text: &'a str) -> Result<Self, MessageFault> {
         serde_json::from_str(text).map_err(|_| match serde_json::from_str::<IgnoredAny>(text) {
-            Ok(_) => Fault::NotAnObject,
-            Err(_) => Fault::NotJson,
+            Ok(_) => MessageFault::NotAnObject,
+            Err(_) => MessageFault::NotJson,
         })
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<&'a RawValue> {
+    pub(super) fn get(&self, key: &str) -> Option<&'a RawValue> {
         self.0.iter().rev().find(|(name, _)| name == key).map(|&(_, value)| value)
     }
 }
@@ -35,7 +35,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
                 f.write_str("an object")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                // Eight: a cast without context, and then some.
+                // A cast without request context has at most five members.
                 let mut members = Vec::with_capacity(8);
                 while let Some((Key(key), value)) = map.next_entry()? {
                     members.push((key, value));
@@ -47,7 +47,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
-/// A key that borrows unless it holds escapes; serde's own `Cow` never borrows.
+/// A key that is borrowed unless it holds escapes. serde reads a `Cow` as owned in any case.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
@@ -69,17 +69,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     }
 }
 
-/// The string in `raw`, if it is one (and one that can be written in UTF-8).
-pub(crate) fn text_of(raw: &RawValue) -> Option<String> {
+/// The string in `raw`. `None` if it is something else, or a string that UTF-8 cannot write.
+pub(super) fn text_of(raw: &RawValue) -> Option<String> {
     raw.get().starts_with('"').then(|| serde_json::from_str(raw.get()).ok()).flatten()
 }
 
-pub(crate) fn is_null(raw: &RawValue) -> bool {
+pub(super) fn is_null(raw: &RawValue) -> bool {
     raw.get() == "null"
 }
 
-/// Python's truth: null, false, zero and everything empty are false.
-pub(crate) fn is_truthy(raw: &RawValue) -> bool {
+/// Whether Python takes the value for true. Null, false, zero and everything empty are false.
+pub(super) fn is_truthy(raw: &RawValue) -> bool {
     let text = raw.get();
     match text.as_bytes().first() {
         Some(b'n' | b'f') => false,
@@ -87,5 +87,17 @@ pub(crate) fn is_truthy(raw: &RawValue) -> bool {
         Some(b'[' | b'{') => !text[1..text.len() - 1].trim_ascii().is_empty(),
         Some(b't') => true,
         _ => text.parse::<f64>().is_ok_and(|number| number != 0.0),
+    }
+}
+
+/// What a value is, for the text of an error.
+pub(super) fn type_of(raw: &RawValue) -> &'static str {
+    match raw.get().as_bytes().first() {
+        Some(b'n') => "null",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'"') => "a string",
+        Some(b'[') => "a list",
+        Some(b'{') => "an object",
+        _ => "a number",
     }
 }

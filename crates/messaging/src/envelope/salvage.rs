@@ -1,22 +1,18 @@
-//! Finds the caller's address in a message that is not JSON: a NaN, a number out of range, a text cut short.
+//! Finds the caller's address in a message that is not JSON: one with a NaN, a number out of range, or cut short.
 //!
 //! A caller that is told what is wrong is better off than one that waits for its timeout. The scan knows strings and
 //! brackets and nothing else, so that it can neither fail nor recurse.
 
 use serde_json::value::RawValue;
 
-use super::{MAX_QUEUE_NAME, ReplyAddress};
+use super::reply_address::{ReplyAddress, can_be_a_queue};
 
 /// `_msg_id` and `_reply_q` of a request, if both are there as strings.
 pub(super) fn reply_address(text: &str) -> Option<ReplyAddress> {
     let Found { msg_id, queue } = find(text)?;
     let msg_id = RawValue::from_string(msg_id?.to_owned()).ok()?;
     let queue: String = serde_json::from_str(queue?).ok()?;
-    (!queue.is_empty() && queue.len() <= MAX_QUEUE_NAME).then_some(ReplyAddress {
-        msg_id,
-        queue: Some(queue),
-        heartbeat: None,
-    })
+    can_be_a_queue(&queue).then_some(ReplyAddress { msg_id, queue: Some(queue), heartbeat: None })
 }
 
 /// `_msg_id` of a reply, which names no queue.
@@ -24,13 +20,13 @@ pub(super) fn msg_id(text: &str) -> Option<String> {
     serde_json::from_str(find(text)?.msg_id?).ok()
 }
 
-/// Strings of the outermost object, in their quotes.
+/// Strings in the outermost object, with their quotes.
 struct Found<'a> {
     msg_id: Option<&'a str>,
     queue: Option<&'a str>,
 }
 
-/// Nothing if a string has no end.
+/// Scans the text. `None` if a string has no end.
 fn find(text: &str) -> Option<Found<'_>> {
     let (mut msg_id, mut queue) = (None, None);
     // The string before the colon, and the last string seen.

@@ -1,147 +1,134 @@
-//! A broker in memory: the whole of a fleet in one process, for demonstrations and simulation.
+//! A broker in memory: a whole fleet in one process, for demonstrations and simulation.
 //!
-//! It keeps RabbitMQ's rules as far as the [`Transport`] shows them: shared queues deal to their consumers in turn,
-//! exclusive ones belong to a connection and die with it, messages expire, a full queue drops its oldest, what was not
-//! acknowledged is given again. And it breaks on request, from a seed: messages are late, lost or doubled, connections
-//! are cut, the broker restarts. Under one thread and paused time a run repeats itself exactly.
+//! It keeps RabbitMQ's rules as far as [`Transport`] shows them. Shared queues serve their consumers in turn, exclusive
+//! ones belong to a connection and go with it, messages expire, a full queue drops its oldest, and what was not
+//! acknowledged is delivered again. It also breaks on request, from a seed: messages are late, lost or doubled, connections
+//! are cut, the broker restarts. With one thread and paused time a run repeats itself exactly.
 //!
-//! It leaves out what the trait does not show: permissions, durability (nothing survives a restart but the names of
-//! shared queues), and the time that a broker takes to notice a dead connection.
+//! It leaves out what the trait does not show: permissions, durability (a restart keeps the names of shared queues and no
+//! message), and the time that a broker takes to notice a dead connection.
+//!
+//! From the bottom up: `faults` what goes wrong · `queue` one queue · `broker_state` connections, queues and consumers.
 
-mod bus;
+mod broker_state;
+mod faults;
 mod queue;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::{
+use self::broker_state::{BROKER, BrokerState, Routed};
+use self::faults::Fate;
+pub use self::faults::InProcessOptions;
+use crate::error::TransportError;
+use crate::transport::{
     ConnectionState, Consumer, ConsumerState, Delivery, DeliveryTag, Outgoing, QueueKind, Settle,
-    Subscription, Transport, TransportError,
+    Subscription, Transport,
 };
-use bus::{Bus, Fate, Routed};
 
-/// How the broker misbehaves.
-#[derive(Debug, Clone, Default)]
-pub struct InProcessOptions {
-    /// Decides every fate below.
-    pub seed: [u8; 32],
-    /// A message takes at least this long.
-    pub min_delay: Duration,
-    /// And at most this long. Messages of one sender overtake each other only if it does not await them in turn.
-    pub max_delay: Duration,
-    /// Share of messages that vanish: half of them before, half of them after their confirm.
-    pub loss: f64,
-    /// Share of messages that arrive twice, as when a sender repeats what was not confirmed.
-    pub duplicate: f64,
-}
-
-/// The broker.
+/// A broker in memory.
 pub struct InProcessBroker {
-    bus: Arc<Mutex<Bus>>,
-    delays: (Duration, Duration),
+    broker: Arc<Mutex<BrokerState>>,
 }
 
 impl InProcessBroker {
     /// A running broker without queues.
     pub fn new(options: InProcessOptions) -> Arc<Self> {
-        let delays = (options.min_delay, options.max_delay.max(options.min_delay));
-        Arc::new(Self { bus: Arc::new(Mutex::new(Bus::new(&options))), delays })
+        Arc::new(Self { broker: Arc::new(Mutex::new(BrokerState::new(options))) })
     }
 
-    /// A connection of user `name`. It ends with its last holder.
+    /// A connection of the AMQP user `name`. It ends when it is dropped.
     pub fn connect(self: &Arc<Self>, name: &str) -> Arc<dyn Transport> {
         self.connect_as(name, name)
     }
 
-    /// A connection by which faults reach it (`name`), of an AMQP user.
+    /// A connection of an AMQP user. Faults reach it by `name`.
     pub fn connect_as(self: &Arc<Self>, name: &str, user: &str) -> Arc<dyn Transport> {
-        let (client, state) = self.bus().connect(name, user);
-        Arc::new(InProcessTransport { bus: self.bus.clone(), delays: self.delays, client, state })
+        let (client, state) = self.state().connect(name, user);
+        Arc::new(InProcessTransport { broker: self.broker.clone(), client, state })
     }
 
     /// Cuts off every connection called `name`, or lets it connect again.
     pub fn partition(&self, name: &str, cut: bool) {
-        self.bus().partition(name, cut);
+        self.state().partition(name, cut);
     }
 
     /// Ends every connection called `name` for good, as when its process dies.
     pub fn kill(&self, name: &str) {
-        self.bus().kill(name);
+        self.state().kill(name);
     }
 
-    /// The broker goes down: connections break, messages are gone, exclusive queues too.
+    /// Takes the broker down. Connections break, and messages and exclusive queues are lost.
     pub fn stop(&self) {
-        self.bus().stop();
+        self.state().stop();
     }
 
-    /// The broker is back: whoever is not cut off connects again.
+    /// Brings the broker back. All connections that are not cut off connect again.
     pub fn start(&self) {
-        self.bus().start();
+        self.state().start();
     }
 
-    /// Takes no messages for this reason (a memory alarm), or takes them again. Deliveries go on.
+    /// Has the broker take no messages, with a reason such as a memory alarm, or take them again. Deliveries go on.
     pub fn block(&self, reason: Option<&str>) {
-        self.bus().block(reason);
+        self.state().block(reason);
     }
 
-    /// Drops what waits in a queue, and the queue: its consumers declare it anew.
+    /// Deletes a queue and what waits in it. Its consumers declare it again.
     pub fn delete_queue(&self, name: &str) {
-        self.bus().delete_queue(name);
+        self.state().delete_queue(name);
     }
 
-    /// Refuses larger messages from now on.
+    /// Has the broker refuse longer bodies from now on.
     pub fn limit_message_size(&self, bytes: usize) {
-        self.bus().max_message = bytes;
+        self.state().max_message = bytes;
     }
 
-    /// Messages that wait in a queue for a consumer; none if there is no such queue.
+    /// How many messages wait in a queue for a consumer. `None` if there is no such queue.
     pub fn depth(&self, queue: &str) -> Option<usize> {
-        self.bus().depth(queue)
+        self.state().depth(queue)
     }
 
-    /// Messages that were dropped by a queue's bounds, in all queues since the start.
+    /// How many messages were dropped by bounds of queues since the start.
     pub fn dropped(&self) -> u64 {
-        self.bus().dropped
+        self.state().dropped
     }
 
     /// Names of all queues.
     pub fn queues(&self) -> Vec<String> {
-        self.bus().queue_names()
+        self.state().queue_names()
     }
 
-    fn bus(&self) -> MutexGuard<'_, Bus> {
-        lock(&self.bus)
+    fn state(&self) -> MutexGuard<'_, BrokerState> {
+        lock(&self.broker)
     }
 }
 
-fn lock(bus: &Mutex<Bus>) -> MutexGuard<'_, Bus> {
-    bus.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(broker: &Mutex<BrokerState>) -> MutexGuard<'_, BrokerState> {
+    broker.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One connection.
+/// One connection to the broker.
 struct InProcessTransport {
-    bus: Arc<Mutex<Bus>>,
-    delays: (Duration, Duration),
+    broker: Arc<Mutex<BrokerState>>,
     client: u64,
     state: watch::Receiver<ConnectionState>,
 }
 
 impl InProcessTransport {
-    /// [`Self::writable`], or that it was not until the deadline.
+    /// Waits as [`Self::writable`] does, until the deadline.
     async fn writable_by(&self, deadline: Instant) -> Result<u64, TransportError> {
         let started = Instant::now();
         tokio::time::timeout_at(deadline, self.writable()).await.unwrap_or_else(|_| {
             let last_error = format!("{:?}", *self.state.borrow());
             let waited = started.elapsed();
-            Err(TransportError::Unreachable { broker: bus::BROKER.into(), waited, last_error })
+            Err(TransportError::Unreachable { broker: BROKER.into(), waited, last_error })
         })
     }
 
-    /// Waits until the broker takes messages from us; yields the connection's generation.
+    /// Waits until the broker takes messages from this connection, and yields the connection's generation.
     async fn writable(&self) -> Result<u64, TransportError> {
         let mut state = self.state.clone();
         let ready = |state: &ConnectionState| {
@@ -158,11 +145,11 @@ impl InProcessTransport {
 impl Transport for InProcessTransport {
     async fn publish(&self, message: Outgoing) -> Result<(), TransportError> {
         let (started, deadline) = (Instant::now(), message.deadline);
-        let destination = bus::name_of(&message.destination);
+        let destination = message.destination.to_string();
         let generation = self.writable_by(deadline).await?;
         let unconfirmed =
             || TransportError::Unconfirmed { destination: destination.clone(), waited: started.elapsed() };
-        let (fate, delay) = lock(&self.bus).draw(self.delays);
+        let (fate, delay) = lock(&self.broker).draw();
         if !delay.is_zero() && tokio::time::timeout_at(deadline, tokio::time::sleep(delay)).await.is_err() {
             return Err(unconfirmed());
         }
@@ -170,7 +157,7 @@ impl Transport for InProcessTransport {
             tokio::time::sleep_until(deadline).await;
             return Err(unconfirmed());
         }
-        let routed = lock(&self.bus).publish(self.client, generation, &message, fate)?;
+        let routed = lock(&self.broker).publish(self.client, generation, &message, fate)?;
         match routed {
             Routed::Taken => Ok(()),
             Routed::Nowhere if message.mandatory => Err(TransportError::Unroutable { destination }),
@@ -182,14 +169,14 @@ impl Transport for InProcessTransport {
     async fn declare(&self, queue: QueueKind, deadline: Instant) -> Result<(), TransportError> {
         self.writable_by(deadline).await?;
         let attempted = format!("declaring {queue:?}");
-        let declared = lock(&self.bus).declare(self.client, queue);
+        let declared = lock(&self.broker).declare(self.client, queue);
         let reason = || "another connection holds it".to_owned();
         declared.map(drop).ok_or_else(|| TransportError::Refused { attempted, reason: reason() })
     }
 
     async fn consume(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, TransportError> {
-        let (id, state, arrived) = lock(&self.bus).consume(self.client, subscription)?;
-        Ok(Box::new(InProcessConsumer { bus: self.bus.clone(), id, state, arrived }))
+        let (id, state, arrived) = lock(&self.broker).consume(self.client, subscription)?;
+        Ok(Box::new(InProcessConsumer { broker: self.broker.clone(), id, state, arrived }))
     }
 
     fn state(&self) -> watch::Receiver<ConnectionState> {
@@ -197,18 +184,19 @@ impl Transport for InProcessTransport {
     }
 
     async fn close(&self, _deadline: Instant) {
-        lock(&self.bus).close(self.client);
+        lock(&self.broker).close(self.client);
     }
 }
 
 impl Drop for InProcessTransport {
     fn drop(&mut self) {
-        lock(&self.bus).close(self.client);
+        lock(&self.broker).close(self.client);
     }
 }
 
+/// A queue being consumed.
 struct InProcessConsumer {
-    bus: Arc<Mutex<Bus>>,
+    broker: Arc<Mutex<BrokerState>>,
     id: u64,
     state: watch::Receiver<ConsumerState>,
     arrived: Arc<Notify>,
@@ -217,12 +205,12 @@ struct InProcessConsumer {
 #[async_trait]
 impl Consumer for InProcessConsumer {
     async fn next_batch(&mut self, into: &mut Vec<Delivery>, max: usize) -> usize {
-        // A queue that is never empty must not keep the thread.
+        // Lets other tasks run even if the queue is never empty.
         tokio::task::coop::consume_budget().await;
         loop {
             let arrived = self.arrived.clone();
             let arrived = arrived.notified();
-            if let Some(taken) = lock(&self.bus).take(self.id, into, max) {
+            if let Some(taken) = lock(&self.broker).take(self.id, into, max) {
                 return taken;
             }
             arrived.await;
@@ -230,7 +218,7 @@ impl Consumer for InProcessConsumer {
     }
 
     fn settle(&mut self, tag: DeliveryTag, how: Settle) {
-        lock(&self.bus).settle(self.id, tag, how);
+        lock(&self.broker).settle(self.id, tag, how);
     }
 
     fn state(&self) -> watch::Receiver<ConsumerState> {
@@ -238,12 +226,12 @@ impl Consumer for InProcessConsumer {
     }
 
     async fn cancel(&mut self) {
-        lock(&self.bus).cancel(self.id);
+        lock(&self.broker).cancel(self.id);
     }
 }
 
 impl Drop for InProcessConsumer {
     fn drop(&mut self) {
-        lock(&self.bus).drop_consumer(self.id);
+        lock(&self.broker).drop_consumer(self.id);
     }
 }

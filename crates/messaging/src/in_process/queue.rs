@@ -1,4 +1,4 @@
-//! One queue: its messages, its bounds, and whose turn it is.
+//! One queue of the broker in memory: its messages, its bounds, and whose turn it is.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::FanoutLimits;
+use crate::transport::FanoutLimits;
 
-/// Messages in a queue without a bound of its own: memory is finite.
+/// How many messages a queue without limits holds, because memory is finite. The oldest are dropped.
 const MAX_LENGTH: u32 = 1_000_000;
 
 /// A message in a queue.
@@ -21,18 +21,19 @@ pub(super) struct Message {
     pub(super) redelivered: bool,
 }
 
+/// A queue and what waits in it.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// The client whose connection it lives by, if it is exclusive.
+    /// The client that an exclusive queue belongs to.
     pub(super) owner: Option<u64>,
     pub(super) limits: Option<FanoutLimits>,
     pub(super) messages: VecDeque<Message>,
-    /// Consumers; the first is the next to be served.
+    /// Ids of the consumers. The first is served next.
     pub(super) readers: VecDeque<u64>,
 }
 
 impl Queue {
-    /// Adds a message. Yields how many were dropped to make room.
+    /// Adds a message, and yields how many were dropped to make room.
     pub(super) fn push(&mut self, mut message: Message, expiration: Option<Duration>, now: Instant) -> u64 {
         let ttl = match (self.limits.map(|limits| limits.message_ttl), expiration) {
             (Some(queue), Some(message)) => Some(queue.min(message)),
@@ -46,14 +47,14 @@ impl Queue {
         excess as u64
     }
 
-    /// Gives back what a consumer had and did not settle, to where it was. It does not expire on the way.
+    /// Puts back at the head what a consumer had and did not settle. It keeps its time of expiry.
     pub(super) fn requeue(&mut self, unsettled: impl DoubleEndedIterator<Item = Message>) {
         for message in unsettled.rev() {
             self.messages.push_front(Message { redelivered: true, ..message });
         }
     }
 
-    /// Drops what has expired at the head, as classic queues do: what stands behind a younger one waits for it.
+    /// Drops expired messages at the head, as classic queues do: one behind a message that has not expired stays.
     pub(super) fn expire(&mut self, now: Instant) {
         while self.messages.front().and_then(|m| m.expires).is_some_and(|expires| expires < now) {
             self.messages.pop_front();

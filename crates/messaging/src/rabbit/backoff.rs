@@ -1,12 +1,13 @@
-//! Waiting between attempts: exponential with full jitter, so that a fleet does not come back in step.
+//! Waits between attempts: exponential with full jitter, so that the services of a fleet do not come back in step.
 
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Doubles up to its cap; the wait itself is uniform between zero and that.
+/// Each wait is random between zero and a bound, which doubles with each failure up to a cap.
 pub(super) struct Backoff {
+    /// The bound after the first failure.
     base: Duration,
     cap: Duration,
     failures: u32,
@@ -26,7 +27,7 @@ impl Backoff {
         bound.mul_f64(self.rng.random::<f64>())
     }
 
-    /// The next failure is a first one.
+    /// Makes the next failure count as the first one.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }

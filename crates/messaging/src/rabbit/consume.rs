@@ -1,8 +1,8 @@
 //! Consumers that outlive connections.
 //!
-//! A task per consumer declares, binds and consumes its queue on every new session and puts the result, a [`Tap`], into
-//! a slot; the consumer takes deliveries from the tap directly, without a task in between. The slot holds the newest
-//! tap only. Each tap has its own number, so that a delivery of an older one is never settled on a newer channel.
+//! For each consumer a task declares, binds and consumes the queue on every new session. It puts the result, a [`Tap`],
+//! into a slot, which holds the newest tap only. The consumer takes deliveries from the tap directly, without a task in
+//! between. Taps are numbered, so that a delivery of an old one is never settled on a newer channel.
 
 use std::future::poll_fn;
 use std::num::NonZeroU16;
@@ -26,45 +26,45 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
-use super::explain::{self, RESOURCE_LOCKED};
-use super::session::{Core, Session};
-use super::topology::{Queue, Topology, short};
-use crate::envelope::inflate;
-use crate::{
-    Consumer, ConsumerState, Delivery, DeliveryTag, QueueKind, Settle, Subscription, TransportError,
-};
+use super::explain::{self, CONNECTION_FORCED, RESOURCE_LOCKED};
+use super::inflate::inflate;
+use super::session::Session;
+use super::supervisor::Supervisor;
+use super::topology::{QueueDeclaration, Topology, short};
+use crate::error::TransportError;
+use crate::transport::{Consumer, ConsumerState, Delivery, DeliveryTag, QueueKind, Settle, Subscription};
 
-/// The broker has this long to declare, bind and consume, or to cancel.
+/// How long the broker may take to declare, bind and consume a queue, or to cancel a consumer.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bounds of the wait before a queue is set up once more: it was deleted, or held by another connection.
+/// Bounds of the wait before a queue is set up again that was deleted, or held by another connection.
 const RETRY_BASE: Duration = Duration::from_millis(250);
 const RETRY_CAP: Duration = Duration::from_secs(5);
-/// The same when only an operator can help. A refusal can take the whole connection with it (541): seldom, then.
+/// Bounds of that wait if only an operator can help. They are longer, because some refusals (541) cost the connection.
 const FAILED_BASE: Duration = Duration::from_secs(5);
 const FAILED_CAP: Duration = Duration::from_secs(30);
-/// One consumer per channel: its tag need not differ from another's.
+/// There is one consumer per channel, so all can have the same tag.
 const CONSUMER_TAG: &str = "novella";
 
 /// A queue being consumed on one channel.
 struct Tap {
     number: u64,
-    queue: Queue,
+    queue: QueueDeclaration,
     channel: Channel,
     stream: lapin::Consumer,
-    /// The whole consumer stops: its queue goes too.
+    /// Cancelled if the whole consumer stops, whose queue then goes too.
     stop: CancellationToken,
-    /// Dropped with the tap; its task then sets up the next one.
+    /// Tells the task, when the tap is dropped, to set up the next one.
     _ended: tokio_util::sync::DropGuard,
 }
 
 /// Where the task leaves the newest tap.
 #[derive(Default)]
-struct Slot {
+struct TapSlot {
     tap: Mutex<Option<Tap>>,
     filled: Notify,
 }
 
-impl Slot {
+impl TapSlot {
     fn put(&self, tap: Tap) {
         let old = self.tap.lock().unwrap_or_else(PoisonError::into_inner).replace(tap);
         self.filled.notify_one();
@@ -78,23 +78,28 @@ impl Slot {
 
 /// A consumer of one queue on RabbitMQ.
 pub(super) struct RabbitConsumer {
-    slot: Arc<Slot>,
+    slot: Arc<TapSlot>,
     tap: Option<Tap>,
     state: watch::Receiver<ConsumerState>,
     /// Ends the task.
     stop: CancellationToken,
+    /// Whether `cancel` was called. What has arrived can still be taken.
     cancelled: bool,
-    /// Cancelled, and nothing is left to take.
+    /// Whether `cancel` was called and nothing is left to take.
     drained: bool,
 }
 
-/// Starts consuming; `stop` ends the consumer from outside.
-pub(super) fn start(core: Arc<Core>, subscription: Subscription, stop: CancellationToken) -> RabbitConsumer {
-    let slot = Arc::new(Slot::default());
+/// Starts consuming. `stop` ends the consumer from outside.
+pub(super) fn start(
+    supervisor: Arc<Supervisor>,
+    subscription: Subscription,
+    stop: CancellationToken,
+) -> RabbitConsumer {
+    let slot = Arc::new(TapSlot::default());
     let (state_sender, state) = watch::channel(ConsumerState::Pending);
-    let seed = seed_from(&core);
-    let builder = Builder {
-        core,
+    let seed = seed_from(&supervisor);
+    let task = ConsumeTask {
+        supervisor,
         subscription,
         slot: slot.clone(),
         state: state_sender,
@@ -104,40 +109,45 @@ pub(super) fn start(core: Arc<Core>, subscription: Subscription, stop: Cancellat
         retry: Backoff::new(RETRY_BASE, RETRY_CAP, seed),
         failed: Backoff::new(FAILED_BASE, FAILED_CAP, seed),
     };
-    tokio::spawn(builder.run());
+    tokio::spawn(task.run());
     RabbitConsumer { slot, tap: None, state, stop, cancelled: false, drained: false }
 }
 
-/// Declares a queue and what feeds it, on a channel of its own.
-pub(super) async fn declare(core: &Core, kind: &QueueKind, deadline: Instant) -> Result<(), TransportError> {
+/// Declares a queue and its bindings, on a channel of its own.
+pub(super) async fn declare(
+    supervisor: &Supervisor,
+    kind: &QueueKind,
+    deadline: Instant,
+) -> Result<(), TransportError> {
     let started = Instant::now();
-    let queue = core.topology.queue_of(kind, || core.ids.hex());
+    let topology = &supervisor.settings.topology;
+    let queue = topology.queue_of(kind, || supervisor.settings.ids.hex());
     let refused = |reason| TransportError::Refused { attempted: format!("declaring {queue}"), reason };
-    if let Some(reason) = queue.unspeakable() {
+    if let Some(reason) = queue.invalid_name() {
         return Err(refused(reason));
     }
     let declared = async {
-        let session = core.ready().await?;
+        let session = supervisor.ready().await?;
         let channel = session.consuming().create_channel().await;
-        let channel = channel.map_err(|error| refused(explain::refusal(&error, &core.topology)))?;
-        queue.declare(&channel).await.map_err(|refusal| TransportError::Refused {
-            reason: explain::refusal(&refusal.error, &core.topology),
-            attempted: refusal.attempted,
+        let channel = channel.map_err(|error| refused(explain::refusal(&error, topology)))?;
+        queue.declare(&channel).await.map_err(|refused| TransportError::Refused {
+            reason: explain::refusal(&refused.error, topology),
+            attempted: refused.attempted,
         })
     };
     match timeout_at(deadline, declared).await {
         Ok(result) => result,
         Err(_) => Err(TransportError::Unreachable {
-            broker: core.brokers(),
+            broker: supervisor.brokers(),
             waited: started.elapsed(),
-            last_error: core.obstacle(),
+            last_error: supervisor.obstacle(),
         }),
     }
 }
 
-fn seed_from(core: &Core) -> [u8; 32] {
+fn seed_from(supervisor: &Supervisor) -> [u8; 32] {
     let mut seed = [0; 32];
-    seed[..16].copy_from_slice(core.ids.uuid().as_bytes());
+    seed[..16].copy_from_slice(supervisor.settings.ids.uuid().as_bytes());
     seed
 }
 
@@ -151,7 +161,7 @@ impl Consumer for RabbitConsumer {
             if let Some(tap) = &mut self.tap {
                 let taken = tokio::select! {
                     biased;
-                    // Closed from outside; our own `cancel` lets what is here be taken.
+                    // Ended from outside. After `cancel` what is here can still be taken.
                     () = self.stop.cancelled(), if !self.cancelled => 0,
                     taken = tap.next_batch(into, max) => taken,
                 };
@@ -159,7 +169,7 @@ impl Consumer for RabbitConsumer {
                     return taken;
                 }
                 if self.cancelled {
-                    // Its channel stays open: what was taken can still be settled.
+                    // The channel stays open, so that what was taken can be settled.
                     self.drained = true;
                     return 0;
                 }
@@ -181,8 +191,8 @@ impl Consumer for RabbitConsumer {
 
     fn settle(&mut self, tag: DeliveryTag, how: Settle) {
         let Some(tap) = self.tap.as_ref().filter(|tap| tap.number == tag.generation) else { return };
-        // The first poll queues the frame; what is left of the future only waits for the socket. An error means that
-        // the channel is gone, and with it the delivery.
+        // The first poll queues the frame; the rest of the future only waits for the socket. An error means that the
+        // channel is gone, and the delivery with it.
         match how {
             Settle::Ack | Settle::AckThrough => {
                 let options = BasicAckOptions { multiple: how == Settle::AckThrough };
@@ -228,7 +238,7 @@ impl Drop for RabbitConsumer {
 }
 
 impl Tap {
-    /// Waits for a delivery and takes what else is there, `max` at most. Zero: the tap has run dry for good.
+    /// Waits for deliveries and takes those that are there, `max` at most. Zero means that no more will come.
     async fn next_batch(&mut self, into: &mut Vec<Delivery>, max: usize) -> usize {
         let number = self.number;
         let mut stream = Pin::new(&mut self.stream);
@@ -240,7 +250,7 @@ impl Tap {
                         into.push(received(delivery, number));
                         taken += 1;
                     }
-                    // Errors end the stream; why, the session's supervisor or the next set-up says.
+                    // An error ends the stream. The supervisor or the next set-up logs the reason.
                     Poll::Ready(Some(Err(_)) | None) => break,
                     Poll::Pending if taken == 0 => return Poll::Pending,
                     Poll::Pending => break,
@@ -276,25 +286,26 @@ enum Obstacle {
     Held(String),
     /// An operator has to act.
     Refused(String),
-    /// The connection is gone or silent; a new session will come.
+    /// The connection is gone or silent. A new session will come.
     Gone(String),
 }
 
 /// The task that keeps a consumer's queue declared and consumed.
-struct Builder {
-    core: Arc<Core>,
+struct ConsumeTask {
+    supervisor: Arc<Supervisor>,
     subscription: Subscription,
-    slot: Arc<Slot>,
+    slot: Arc<TapSlot>,
     state: watch::Sender<ConsumerState>,
     stop: CancellationToken,
+    /// How many taps there were.
     taps: u64,
-    /// Distinguishes a fanout queue from those of earlier connections.
+    /// The last part of a fanout queue's name, and the session's generation that it was made for.
     unique: (u64, String),
     retry: Backoff,
     failed: Backoff,
 }
 
-impl Builder {
+impl ConsumeTask {
     async fn run(mut self) {
         let stop = self.stop.clone();
         tokio::select! {
@@ -306,7 +317,7 @@ impl Builder {
     }
 
     async fn keep_consuming(&mut self) {
-        let mut sessions = self.core.sessions();
+        let mut sessions = self.supervisor.sessions();
         loop {
             let session = sessions.borrow_and_update().clone();
             let Some(session) = session else {
@@ -323,7 +334,7 @@ impl Builder {
                     self.failed.reset();
                     self.slot.put(tap);
                     self.state.send_replace(ConsumerState::Active { generation: session.generation });
-                    // A session that ends takes its taps with it, whether or not someone is looking at them.
+                    // The end of a session is noticed here even if nobody takes deliveries from the tap.
                     let session_ended = tokio::select! {
                         biased;
                         _ = sessions.changed() => true,
@@ -331,8 +342,8 @@ impl Builder {
                     };
                     self.state.send_replace(ConsumerState::Pending);
                     if !session_ended {
-                        // The queue was deleted, or its channel closed; perhaps the connection has gone as well.
-                        self.core.suspect();
+                        // The queue was deleted or its channel closed. Perhaps the connection is gone as well.
+                        self.supervisor.suspect();
                         sleep(self.retry.next()).await;
                     }
                 }
@@ -349,7 +360,7 @@ impl Builder {
                 (ConsumerState::Failed { reason: reason.clone() }, reason, self.failed.next())
             }
             Obstacle::Gone(reason) => {
-                self.core.suspect();
+                self.supervisor.suspect();
                 (ConsumerState::Pending, reason, self.retry.next())
             }
         };
@@ -364,7 +375,7 @@ impl Builder {
                 warn!(?queue, %reason, "another connection holds the queue; waiting for it")
             }
             ConsumerState::Failed { .. } if changed => {
-                warn!(?queue, %reason, "cannot consume; trying again seldom")
+                warn!(?queue, %reason, "cannot consume the queue; trying again within {FAILED_CAP:?}")
             }
             _ => debug!(?queue, %reason, "still not consuming"),
         }
@@ -373,23 +384,24 @@ impl Builder {
 
     async fn set_up(&mut self, session: &Arc<Session>, ended: CancellationToken) -> Result<Tap, Obstacle> {
         if self.unique.0 != session.generation {
-            self.unique = (session.generation, self.core.ids.hex());
+            self.unique = (session.generation, self.supervisor.settings.ids.hex());
         }
-        let queue = self.core.topology.queue_of(&self.subscription.queue, || self.unique.1.clone());
-        if let Some(reason) = queue.unspeakable() {
+        let queue =
+            self.supervisor.settings.topology.queue_of(&self.subscription.queue, || self.unique.1.clone());
+        if let Some(reason) = queue.invalid_name() {
             return Err(Obstacle::Refused(reason));
         }
-        let topology = &self.core.topology;
-        let judge = |attempted: String, error| judge(session, topology, &attempted, &error);
-        let open = |e| judge("opening a channel".into(), e);
+        let topology = &self.supervisor.settings.topology;
+        let obstacle = |attempted: String, error| obstacle(session, topology, &attempted, &error);
+        let open = |e| obstacle("opening a channel".into(), e);
         let channel = session.consuming().create_channel().await.map_err(open)?;
-        let prefetch = self.core.prefetch.map_or(self.subscription.prefetch, NonZeroU16::get);
+        let prefetch = self.supervisor.settings.prefetch.map_or(self.subscription.prefetch, NonZeroU16::get);
         let qos = BasicQosOptions { global: false };
-        channel.basic_qos(prefetch, qos).await.map_err(|e| judge("setting the prefetch".into(), e))?;
-        queue.declare(&channel).await.map_err(|refusal| judge(refusal.attempted, refusal.error))?;
+        channel.basic_qos(prefetch, qos).await.map_err(|e| obstacle("setting the prefetch".into(), e))?;
+        queue.declare(&channel).await.map_err(|refused| obstacle(refused.attempted, refused.error))?;
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
         let consumed = channel.basic_consume(short(&queue.name), CONSUMER_TAG.into(), options, none).await;
-        let stream = consumed.map_err(|e| judge(format!("consuming {queue}"), e))?;
+        let stream = consumed.map_err(|e| obstacle(format!("consuming {queue}"), e))?;
         self.taps += 1;
         Ok(Tap {
             number: self.taps,
@@ -402,22 +414,20 @@ impl Builder {
     }
 }
 
-fn judge(session: &Session, topology: &Topology, attempted: &str, error: &lapin::Error) -> Obstacle {
+fn obstacle(session: &Session, topology: &Topology, attempted: &str, error: &lapin::Error) -> Obstacle {
     let reason = format!("{attempted}: {}", explain::refusal(error, topology));
     match explain::reply_code(error) {
         Some(RESOURCE_LOCKED) => Obstacle::Held(reason),
-        // Forced closes and shutdowns are the connection's affair, not this queue's.
+        // A forced close or a shutdown is no fault of this queue.
         Some(code) if code != CONNECTION_FORCED => Obstacle::Refused(reason),
         _ if session.alive() => Obstacle::Refused(reason),
         _ => Obstacle::Gone(reason),
     }
 }
 
-const CONNECTION_FORCED: u16 = 320;
-
 impl Drop for Tap {
-    /// An exclusive queue lives as long as its connection, which may be shared: without its consumer it would fill for
-    /// ever and keep others out.
+    /// Deletes an exclusive queue whose consumer has stopped. It lives as long as its connection, which may be shared, and
+    /// would fill and keep others out until then.
     fn drop(&mut self) {
         if !self.queue.exclusive || !self.stop.is_cancelled() || !self.channel.status().connected() {
             return;
@@ -427,7 +437,7 @@ impl Drop for Tap {
         runtime.spawn(async move {
             let delete = async {
                 channel.basic_cancel(CONSUMER_TAG.into(), BasicCancelOptions::default()).await?;
-                // Not if another consumer of this process has taken the name over.
+                // `if_unused`: another consumer of this process may have taken over the name.
                 let options = QueueDeleteOptions { if_unused: true, ..QueueDeleteOptions::default() };
                 channel.queue_delete(short(&queue), options).await
             };

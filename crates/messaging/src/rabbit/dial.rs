@@ -1,7 +1,7 @@
-//! One attempt at one host: TCP, TLS, the AMQP handshake, all under one deadline.
+//! One attempt at one host: TCP, TLS and the AMQP handshake, all under one deadline.
 //!
-//! A dial that is given up leaves nothing behind: the socket is shut down from outside, because the thread that lapin
-//! runs per connection would otherwise wait for a silent broker until that broker wakes up or dies.
+//! A dial that is given up leaves nothing behind. lapin runs a thread per connection, which would wait for a silent broker
+//! until that wakes up or dies, so the socket is shut down from outside.
 
 use std::io;
 use std::net::Shutdown;
@@ -17,34 +17,17 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::timeout;
 
-use super::explain::{self, Failure};
+use super::broker::Broker;
+use super::explain::{self, DialFailure};
 
-/// One broker to try, with its credentials.
-#[derive(Clone)]
-pub(super) struct Broker {
-    pub host: String,
-    pub port: u16,
-    pub user: String,
-    pub password: String,
-    pub vhost: String,
-}
-
-impl Broker {
-    /// `host:port/vhost`, for people; the default vhost `/` is not repeated.
-    pub(super) fn name(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        format!("{host}:{}/{}", self.port, self.vhost.strip_prefix('/').unwrap_or(&self.vhost))
-    }
-}
-
-/// Certificates and key, as PEM files; read anew with every dial, so that renewed ones are taken up.
+/// Certificates and key in PEM files. They are read with every dial, so that renewed ones are used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Whom to trust; the operating system's store if absent.
+    /// Certificates of the authorities to trust. `None` means those of the operating system.
     pub ca_file: Option<PathBuf>,
-    /// Client certificate, with its chain.
+    /// Client certificate and its chain. Needs `key_file` too.
     pub cert_file: Option<PathBuf>,
-    /// The certificate's private key.
+    /// Private key of the client certificate.
     pub key_file: Option<PathBuf>,
 }
 
@@ -53,11 +36,11 @@ pub(super) struct Dialer {
     pub heartbeat: Duration,
     pub frame_max: u32,
     pub connect_timeout: Duration,
-    /// `None` is plain TCP.
+    /// `None` for plain TCP.
     pub tls: Option<TlsFiles>,
 }
 
-/// An open connection. Dropping it ends lapin's thread, whatever the broker does.
+/// An open connection. Dropping it shuts the socket down, and so ends lapin's thread whatever the broker does.
 pub(super) struct Link {
     pub connection: Connection,
     _socket: Arc<Socket>,
@@ -70,7 +53,7 @@ struct Socket(OnceLock<std::net::TcpStream>);
 impl Drop for Socket {
     fn drop(&mut self) {
         if let Some(stream) = self.0.get() {
-            // Fails only if the connection is gone already.
+            // This fails only if the connection is gone already.
             drop(stream.shutdown(Shutdown::Both));
         }
     }
@@ -78,7 +61,7 @@ impl Drop for Socket {
 
 impl Dialer {
     /// Opens a connection named `name`.
-    pub(super) async fn dial(&self, broker: &Broker, name: &str) -> Result<Link, Failure> {
+    pub(super) async fn dial(&self, broker: &Broker, name: &str) -> Result<Link, DialFailure> {
         let socket = Arc::new(Socket::default());
         match timeout(self.connect_timeout, self.open(broker, name, &socket)).await {
             Ok(Ok(connection)) => Ok(Link { connection, _socket: socket }),
@@ -128,10 +111,11 @@ impl Dialer {
     }
 }
 
-/// Fails if the dial was given up meanwhile: nobody would shut the socket down.
+/// Keeps a second handle on the connection's socket. Fails if the dial was given up meanwhile, because nobody would shut
+/// the socket down then.
 fn keep_handle(socket: &Weak<Socket>, stream: &impl AsFd) -> io::Result<()> {
     let kept = socket.upgrade().ok_or(io::ErrorKind::TimedOut)?;
-    // A second stream would only mean a second attempt, which lapin does not make; the first stays.
+    // lapin opens one stream per connection, so the slot is empty.
     drop(kept.0.set(stream.as_fd().try_clone_to_owned()?.into()));
     Ok(())
 }
@@ -153,7 +137,7 @@ impl TlsFiles {
                 config.connector_with_single_cert(chain, key)
             }
             (None, None) => config.connector_with_no_client_auth(),
-            _ => Err(io::Error::other("a client certificate needs both its file and its key's file")),
+            _ => Err(io::Error::other("a client certificate needs both ssl_cert_file and ssl_key_file")),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! RabbitMQ's refusals in words that say what to do next.
+//! Words for RabbitMQ's refusals that say what to do next.
 //!
-//! Nothing here ever sees a password: texts are made from the broker's words, entity names and user names.
+//! No text holds a password: texts are made of the broker's words and of names of queues, exchanges, users and vhosts.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,17 +8,26 @@ use std::time::Duration;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::{Error, ErrorKind};
 
-use super::dial::Broker;
+use super::broker::Broker;
 use super::topology::Topology;
 
-/// Why something failed, and what to do about it.
+// AMQP's reply codes.
+pub(super) const CONNECTION_FORCED: u16 = 320;
+const ACCESS_REFUSED: u16 = 403;
+pub(super) const NOT_FOUND: u16 = 404;
+pub(super) const RESOURCE_LOCKED: u16 = 405;
+const PRECONDITION_FAILED: u16 = 406;
+const NOT_IMPLEMENTED: u16 = 540;
+const INTERNAL_ERROR: u16 = 541;
+
+/// Why a dial failed, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct DialFailure {
     reason: String,
     next_step: Option<String>,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for DialFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)?;
         match &self.next_step {
@@ -28,20 +37,20 @@ impl fmt::Display for Failure {
     }
 }
 
-fn failure(reason: impl Into<String>, next_step: impl Into<String>) -> Failure {
-    Failure { reason: reason.into(), next_step: Some(next_step.into()) }
+fn failure(reason: impl Into<String>, next_step: impl Into<String>) -> DialFailure {
+    DialFailure { reason: reason.into(), next_step: Some(next_step.into()) }
 }
 
 /// A dial that got no answer in time.
-pub(super) fn silent(waited: Duration) -> Failure {
+pub(super) fn silent(waited: Duration) -> DialFailure {
     failure(
         format!("no answer within {waited:?}"),
-        "is the broker paused, behind a firewall, or out of sockets? `rabbitmqctl status` shows its limits",
+        "is the broker paused, behind a firewall or out of sockets? `rabbitmqctl status` shows its limits",
     )
 }
 
 /// A dial that failed.
-pub(super) fn dial(error: &Error, broker: &Broker, tls: bool) -> Failure {
+pub(super) fn dial(error: &Error, broker: &Broker, tls: bool) -> DialFailure {
     match error.kind() {
         ErrorKind::ProtocolError(amqp) => {
             let words = amqp.get_message().to_string();
@@ -58,7 +67,7 @@ pub(super) fn dial(error: &Error, broker: &Broker, tls: bool) -> Failure {
                 AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => {
                     format!("let the user in: `rabbitmqctl set_permissions -p {vhost} {user} ...`")
                 }
-                _ => return Failure { reason: words, next_step: None },
+                _ => return DialFailure { reason: words, next_step: None },
             };
             failure(words, next)
         }
@@ -66,33 +75,33 @@ pub(super) fn dial(error: &Error, broker: &Broker, tls: bool) -> Failure {
         ErrorKind::ParsingError(_) if !tls => {
             failure("the other side does not speak plain AMQP", "does this port want TLS (amqps://)?")
         }
-        _ => Failure { reason: error.to_string(), next_step: None },
+        _ => DialFailure { reason: error.to_string(), next_step: None },
     }
 }
 
-fn io_failure(error: &std::io::Error, tls: bool) -> Failure {
+fn io_failure(error: &std::io::Error, tls: bool) -> DialFailure {
     use std::io::ErrorKind as Io;
     let words = error.to_string();
     let step = match error.kind() {
         Io::ConnectionRefused => "nothing listens there: is RabbitMQ running, and is this its port?",
         _ if words.contains("lookup") || words.contains("Name or service") => "check the host name",
         _ if words.contains("UnknownIssuer") => {
-            "the broker's certificate is of an unknown authority: set ssl_ca_file"
+            "the broker's certificate is signed by an unknown authority: set ssl_ca_file"
         }
         _ if words.contains("NotValidForName") => "the broker's certificate is for another host name",
         _ if words.contains("CertificateRequired") || words.contains("HandshakeFailure") => {
             "the broker wants a client certificate: set ssl_cert_file and ssl_key_file"
         }
         _ if words.contains("InvalidContentType") => {
-            "the port speaks no TLS: use amqp:// or the broker's TLS port"
+            "the port does not speak TLS: use amqp:// or the broker's TLS port"
         }
         Io::ConnectionAborted | Io::UnexpectedEof | Io::ConnectionReset if !tls => {
             "the other side hung up: does this port want TLS (amqps://)?"
         }
         Io::ConnectionAborted | Io::UnexpectedEof | Io::ConnectionReset => {
-            "the other side hung up: does it want another client certificate? Its log tells"
+            "the other side hung up: does it want another client certificate? See its log"
         }
-        _ => return Failure { reason: words, next_step: None },
+        _ => return DialFailure { reason: words, next_step: None },
     };
     failure(words, step)
 }
@@ -113,7 +122,7 @@ pub(super) fn words(error: &Error) -> String {
     }
 }
 
-/// A refused declaration, binding or publication, with what to do by its reply code.
+/// What a refused declaration, binding or publication means, and what to do about it.
 pub(super) fn refusal(error: &Error, topology: &Topology) -> String {
     let words = words(error);
     let next = match reply_code(error) {
@@ -134,19 +143,19 @@ pub(super) fn refusal(error: &Error, topology: &Topology) -> String {
     format!("{words} ({next})")
 }
 
-/// What to do about an exchange or a queue that is there in another shape, from the broker's words: `inequivalent arg
-/// 'durable' for queue 'scheduler' in vhost '/': received 'true' but current is 'false'`.
+/// What to do about an exchange or a queue that exists in another shape. The broker's words are of the form `inequivalent
+/// arg 'durable' for queue 'scheduler' in vhost '/': received 'true' but current is 'false'`.
 fn other_shape(words: &str, topology: &Topology) -> String {
     let after =
         |start: &str| words.split_once(start).map(|(_, rest)| rest.split('\'').next().unwrap_or(rest));
     let entity = ["for exchange '", "for queue '"].iter().find_map(|start| after(start)).unwrap_or_default();
-    let passing = entity.contains("_fanout") || entity.starts_with("reply_");
+    let transient = entity.contains("_fanout") || entity.starts_with("reply_");
     let there = after("current is '").or_else(|| after("current is the value '")).unwrap_or("none");
     let option = match after("inequivalent arg '").unwrap_or_default() {
-        "durable" if passing => "rabbit_transient_quorum_queue",
+        "durable" if transient => "rabbit_transient_quorum_queue",
         "durable" => "amqp_durable_queues",
         "auto_delete" => "amqp_auto_delete",
-        "x-queue-type" if passing => "rabbit_transient_quorum_queue",
+        "x-queue-type" if transient => "rabbit_transient_quorum_queue",
         "x-queue-type" => "rabbit_quorum_queue",
         "x-expires" => "rabbit_transient_queues_ttl",
         "x-delivery-limit" => "rabbit_quorum_delivery_limit",
@@ -185,13 +194,6 @@ fn other_shape(words: &str, topology: &Topology) -> String {
         (Topology::Oslo(_), None) => format!("{made} leave `{option}` out of our transport_url, {alike}"),
     }
 }
-
-pub(super) const ACCESS_REFUSED: u16 = 403;
-pub(super) const NOT_FOUND: u16 = 404;
-pub(super) const RESOURCE_LOCKED: u16 = 405;
-pub(super) const PRECONDITION_FAILED: u16 = 406;
-const NOT_IMPLEMENTED: u16 = 540;
-const INTERNAL_ERROR: u16 = 541;
 
 #[cfg(test)]
 mod tests {

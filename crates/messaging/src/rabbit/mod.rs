@@ -1,22 +1,31 @@
-//! RabbitMQ, by lapin. This is the only place that names it.
+//! RabbitMQ, by lapin. Nothing outside this module names lapin.
 //!
-//! A [`RabbitTransport`] keeps two connections to one broker, one for publishing and one for consuming, because a broker
+//! A [`RabbitTransport`] keeps two connections to one broker, one for publishing and one for consuming: a broker that is
 //! short of memory stops reading from connections that publish, and acknowledgements must get through meanwhile. With
-//! `single_connection` it keeps one; together with [`RabbitTransport::share`], which gives further handles on the same
-//! connections, thousands of agents fit on a few sockets (lapin runs a thread per connection).
+//! `single_connection` it keeps one. Together with [`RabbitTransport::share`], which gives further handles on the same
+//! connections, thousands of agents then fit on a few sockets (lapin runs a thread per connection).
 //!
 //! What always holds:
-//! - connections, channels, queues and consumers come back after any failure, under back-off with full jitter;
+//! - connections, channels, queues and consumers come back after any failure, after waits with full jitter;
 //! - every wait for the broker has a deadline, every queue a bound;
 //! - passwords are in no log line, error or `Debug` text.
+//!
+//! From the bottom up: `backoff` waits between attempts · `inflate` compressed bodies · `topology` names and shapes of
+//! queues and exchanges · `broker` one host with its credentials · `explain` refusals in words · `dial` one attempt at one
+//! host · `options` what the transport URL asks for · `lanes` channels to publish on · `session` all that is open to one
+//! broker · `supervisor` keeps a session open · `publish` and `consume` use it.
 
 mod backoff;
+mod broker;
 mod consume;
 mod dial;
 mod explain;
+mod inflate;
+mod lanes;
 mod options;
 mod publish;
 mod session;
+mod supervisor;
 mod topology;
 
 use std::fmt;
@@ -31,31 +40,32 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-pub use dial::TlsFiles;
-pub use options::{BadOption, RabbitOptions};
-pub use topology::{OsloOptions, Topology};
-
-use self::dial::{Broker, Dialer};
-use self::session::{Core, Settings};
+use self::broker::Broker;
+use self::dial::Dialer;
+pub use self::dial::TlsFiles;
+pub use self::inflate::inflate;
+pub use self::options::{BadOption, RabbitOptions};
+use self::supervisor::{Supervisor, SupervisorSettings};
+pub use self::topology::{OsloOptions, Topology};
+use crate::error::TransportError;
 use crate::ids::Ids;
-use crate::{
-    ConnectionState, Consumer, Outgoing, QueueKind, Subscription, Transport, TransportError, TransportUrl,
-};
+use crate::transport::{ConnectionState, Consumer, Outgoing, QueueKind, Subscription, Transport};
+use crate::url::TransportUrl;
 
-/// Publications of one handle that may be under way or waiting for a connection. More are refused at once.
+/// How many publications of one handle may be under way or waiting for a connection. More are refused at once.
 const PENDING: u32 = 8192;
 
-/// A handle on connections to RabbitMQ that heal themselves. Dropping the last one closes them.
+/// A handle on connections to RabbitMQ that repair themselves. Dropping the last handle closes them.
 pub struct RabbitTransport {
     connections: Arc<Connections>,
-    /// The handle that opened the connections closes them; shared ones only end their own consumers.
+    /// Whether this handle opened the connections. It closes them, while shared handles only end their own consumers.
     owner: bool,
     closing: CancellationToken,
     pending: Semaphore,
 }
 
 /// Ends the supervisor when no handle is left.
-struct Connections(Arc<Core>);
+struct Connections(Arc<Supervisor>);
 
 impl Drop for Connections {
     fn drop(&mut self) {
@@ -64,7 +74,7 @@ impl Drop for Connections {
 }
 
 impl RabbitTransport {
-    /// Starts connecting and returns at once; [`Transport::state`] tells how it goes. Needs a tokio runtime.
+    /// Starts connecting and returns at once. [`Transport::state`] shows how it goes. Needs a tokio runtime.
     pub fn start(options: RabbitOptions) -> Arc<Self> {
         let mut rng = ChaCha8Rng::from_seed(options.seed);
         let mut brokers = brokers(&options.url);
@@ -80,7 +90,7 @@ impl RabbitTransport {
             connect_timeout: options.connect_timeout,
             tls: options.url.tls.then_some(options.tls),
         };
-        let core = Arc::new(Core::new(Settings {
+        let supervisor = Arc::new(Supervisor::new(SupervisorSettings {
             brokers,
             dialer,
             connection_name: options.connection_name,
@@ -90,27 +100,22 @@ impl RabbitTransport {
             direct_mandatory_flag: options.direct_mandatory_flag,
             ids: Ids::new(seed()),
         }));
-        tokio::spawn(core.clone().supervise(seed()));
-        Arc::new(Self {
-            closing: core.closing.child_token(),
-            connections: Arc::new(Connections(core)),
-            owner: true,
-            pending: Semaphore::new(PENDING as usize),
-        })
+        tokio::spawn(supervisor.clone().run(seed()));
+        Arc::new(Self::handle(Arc::new(Connections(supervisor)), true))
     }
 
-    /// A further handle on the same connections, for another client in this process: its consumers have channels of
-    /// their own, and closing it ends those and leaves the connections to the others.
+    /// A further handle on the same connections, for another client in this process. Its consumers have channels of their
+    /// own. Closing it ends those, and leaves the connections to the others.
     pub fn share(&self) -> Arc<Self> {
-        Arc::new(Self {
-            connections: self.connections.clone(),
-            owner: false,
-            closing: self.core().closing.child_token(),
-            pending: Semaphore::new(PENDING as usize),
-        })
+        Arc::new(Self::handle(self.connections.clone(), false))
     }
 
-    fn core(&self) -> &Arc<Core> {
+    fn handle(connections: Arc<Connections>, owner: bool) -> Self {
+        let closing = connections.0.closing.child_token();
+        Self { connections, owner, closing, pending: Semaphore::new(PENDING as usize) }
+    }
+
+    fn supervisor(&self) -> &Arc<Supervisor> {
         &self.connections.0
     }
 }
@@ -135,40 +140,40 @@ impl Transport for RabbitTransport {
             Ok(permit) => permit,
             Err(TryAcquireError::Closed) => return Err(TransportError::Closed),
             Err(TryAcquireError::NoPermits) => {
-                let attempted = format!("a message to {}", topology::place(&message.destination));
-                let reason = format!("{PENDING} messages wait already: {}", self.core().obstacle());
+                let attempted = format!("a message to {}", message.destination);
+                let reason = format!("{PENDING} messages wait already: {}", self.supervisor().obstacle());
                 return Err(TransportError::Refused { attempted, reason });
             }
         };
         tokio::select! {
             biased;
-            result = publish::publish(self.core(), &message) => result,
+            result = publish::publish(self.supervisor(), &message) => result,
             () = self.closing.cancelled(), if !self.owner => Err(TransportError::Closed),
         }
     }
 
     async fn declare(&self, queue: QueueKind, deadline: Instant) -> Result<(), TransportError> {
-        consume::declare(self.core(), &queue, deadline).await
+        consume::declare(self.supervisor(), &queue, deadline).await
     }
 
     async fn consume(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, TransportError> {
         if self.closing.is_cancelled() {
             return Err(TransportError::Closed);
         }
-        Ok(Box::new(consume::start(self.core().clone(), subscription, self.closing.child_token())))
+        Ok(Box::new(consume::start(self.supervisor().clone(), subscription, self.closing.child_token())))
     }
 
     fn state(&self) -> watch::Receiver<ConnectionState> {
-        self.core().state()
+        self.supervisor().state()
     }
 
     async fn close(&self, deadline: Instant) {
-        // All permits back: nothing is under way any more.
+        // With all permits back, nothing is under way any more.
         drop(timeout_at(deadline, self.pending.acquire_many(PENDING)).await);
         self.pending.close();
         self.closing.cancel();
         if self.owner
-            && let Some(session) = self.core().shut()
+            && let Some(session) = self.supervisor().shut()
             && timeout_at(deadline, session.close()).await.is_err()
         {
             debug!("the broker did not answer connection.close in time");
@@ -178,6 +183,8 @@ impl Transport for RabbitTransport {
 
 impl fmt::Debug for RabbitTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RabbitTransport").field("brokers", &self.core().brokers()).finish_non_exhaustive()
+        f.debug_struct("RabbitTransport")
+            .field("brokers", &self.supervisor().brokers())
+            .finish_non_exhaustive()
     }
 }

@@ -1,61 +1,62 @@
-//! How to connect: defaults, and what the query of a transport URL changes.
+//! How to connect: the defaults, and the options in the query of a transport URL that change them.
 
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::dial::TlsFiles;
-use super::topology::{NAME_BYTES, OsloOptions, Topology};
-use crate::TransportUrl;
+use super::topology::{OsloOptions, Topology};
+use crate::transport::MAX_NAME_BYTES;
+use crate::url::{self, TransportUrl};
 
-/// How to connect.
+/// How to connect. Has no `Debug`, because the URL holds passwords.
 #[derive(Clone)]
 pub struct RabbitOptions {
-    /// Brokers, credentials, vhost.
+    /// Brokers, credentials and vhost.
     pub url: TransportUrl,
-    /// Shown by the broker's tools, such as `scheduler.s1`.
+    /// What the broker's tools show this connection as, such as `scheduler.s1`.
     pub connection_name: String,
-    /// Either side gives the other up after two of these without a sign.
+    /// How often AMQP heartbeats are sent. Either side gives the other up after two of these times without a sign of life.
     pub heartbeat: Duration,
-    /// Largest frame; lapin keeps buffers of a multiple of it.
+    /// Largest frame in bytes. lapin's buffers are a multiple of it.
     pub frame_max: u32,
-    /// For TCP, TLS and the AMQP handshake together, per host.
+    /// How long TCP, TLS and the AMQP handshake may take together, for each host.
     pub connect_timeout: Duration,
-    /// Used if the URL asks for TLS.
+    /// Certificates, used if the URL asks for TLS.
     pub tls: TlsFiles,
-    /// Publish and consume on one connection.
+    /// Whether one connection both publishes and consumes.
     pub single_connection: bool,
     /// Shapes of exchanges and queues.
     pub topology: Topology,
-    /// Unacknowledged deliveries at most, of each queue; `None` leaves it to who subscribes.
+    /// How many deliveries of each queue may be unacknowledged. `None` leaves it to the subscriber.
     pub prefetch: Option<NonZeroU16>,
-    /// Whether an answer comes back whose queue is missing, to be tried again.
+    /// Whether the broker returns an answer whose queue is missing, so that it can be tried again.
     pub direct_mandatory_flag: bool,
-    /// Order of hosts, waits between attempts, names of queues.
+    /// Decides the order of hosts, the waits between attempts and the names of queues.
     pub seed: [u8; 32],
 }
 
-/// An option in the URL's query that means nothing here.
+/// What is wrong with the options or the vhost of a transport URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadOption {
-    /// No such option.
+    /// There is no such option.
     #[error("unknown option {name} in the transport URL; known are {}", KNOWN.join(", "))]
     Unknown {
-        /// As written.
+        /// The name as written.
         name: String,
     },
-    /// A vhost that AMQP cannot name.
-    #[error("the vhost in the transport URL has more than {NAME_BYTES} bytes")]
+    /// The vhost is longer than a name in AMQP can be.
+    #[error("the vhost in the transport URL has more than {MAX_NAME_BYTES} bytes")]
     LongVhost,
-    /// A value that the option does not take.
+    /// The option does not take this value.
     #[error("option {name} in the transport URL wants {wanted}")]
     BadValue {
         /// The option.
         name: String,
-        /// What it takes.
+        /// What the option takes.
         wanted: &'static str,
     },
-    /// An option that another one would have to allow.
+    /// The option only works together with `topology=oslo`.
     #[error("option {name} in the transport URL needs topology=oslo")]
     NeedsOslo {
         /// The option.
@@ -63,6 +64,7 @@ pub enum BadOption {
     },
 }
 
+/// All options, for the text of an error.
 const KNOWN: [&str; 18] = [
     "ssl",
     "ssl_ca_file",
@@ -85,19 +87,19 @@ const KNOWN: [&str; 18] = [
 ];
 
 impl RabbitOptions {
-    /// The defaults, changed by the URL's query. Options of the same meaning bear oslo.messaging's names.
+    /// The defaults, changed by the URL's query. Options that oslo.messaging has too have the same names there.
     pub fn new(
         url: TransportUrl,
         connection_name: impl Into<String>,
         seed: [u8; 32],
     ) -> Result<Self, BadOption> {
-        if url.vhost.len() > NAME_BYTES {
+        if url.vhost.len() > MAX_NAME_BYTES {
             return Err(BadOption::LongVhost);
         }
         let mut options = Self {
             connection_name: connection_name.into(),
             heartbeat: Duration::from_secs(15),
-            // Left to negotiation, lapin touches some 8 MB of buffers per connection.
+            // With the frame size left to negotiation, lapin touches some 8 MB of buffers per connection.
             frame_max: 131_072,
             connect_timeout: Duration::from_secs(10),
             tls: TlsFiles::default(),
@@ -109,7 +111,7 @@ impl RabbitOptions {
             url,
         };
         let query = options.url.options.clone();
-        // First, because it decides about others.
+        // It comes first because other options depend on it.
         if let Some(value) = query.get("topology") {
             options.topology = match value.as_str() {
                 "native" => Topology::Native,
@@ -125,7 +127,7 @@ impl RabbitOptions {
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), BadOption> {
         match name {
-            // Read by the URL itself, and above.
+            // `ssl` is read with the URL, and `topology` in `new`.
             "ssl" | "topology" => {}
             "ssl_ca_file" => self.tls.ca_file = Some(PathBuf::from(value)),
             "ssl_cert_file" => self.tls.cert_file = Some(PathBuf::from(value)),
@@ -151,7 +153,7 @@ impl RabbitOptions {
             "rabbit_quorum_max_memory_bytes" => {
                 self.oslo(name)?.rabbit_quorum_max_memory_bytes = limit(name, value)?
             }
-            // To oslo.messaging 0 is no bound at all, its default; here nothing is without one.
+            // To oslo.messaging 0 means no bound, and is the default. Here it means the subscriber's own bound.
             "rabbit_qos_prefetch_count" => {
                 let count: u16 = value.parse().map_err(|_| bad(name, "a number of messages, 0 to 65535"))?;
                 self.prefetch = NonZeroU16::new(count);
@@ -175,24 +177,20 @@ fn bad(name: &str, wanted: &'static str) -> BadOption {
 }
 
 fn boolean(name: &str, value: &str) -> Result<bool, BadOption> {
-    match value.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err(bad(name, "true or false")),
-    }
+    url::boolean(value).ok_or_else(|| bad(name, "true or false"))
 }
 
 fn whole_seconds(name: &str, value: &str) -> Result<Duration, BadOption> {
     value.parse().map(Duration::from_secs).map_err(|_| bad(name, "a whole number of seconds"))
 }
 
-/// Arguments of queues are signed 32-bit numbers, as oslo.messaging sends them.
+/// A limit of a queue. oslo.messaging sends such arguments as signed 32-bit numbers.
 fn limit(name: &str, value: &str) -> Result<u32, BadOption> {
     let limit = value.parse().ok().filter(|&limit| limit <= i32::MAX as u32);
     limit.ok_or_else(|| bad(name, "a whole number below 2^31, 0 for none"))
 }
 
-/// AMQP counts heartbeats in 16 bits, and no wait here is for ever.
+/// A time of at least a second, which fits into the 16 bits that AMQP has for heartbeats.
 fn seconds(name: &str, value: &str) -> Result<Duration, BadOption> {
     match value.parse::<u16>() {
         Ok(number) if number > 0 => Ok(Duration::from_secs(number.into())),

@@ -1,119 +1,106 @@
 //! Publishing with confirms: every message is confirmed, returned, refused or given up at its deadline.
 //!
-//! Messages go out pipelined on one shared channel. Two kinds go alone on a channel of their own, taken from a small
-//! pool: `mandatory` ones, because lapin hands a returned message to whichever confirm comes next; and messages that
-//! were on a channel when the broker closed it, because that way the culprit is found and the others get through.
+//! Messages are pipelined on one shared channel. Two kinds have a channel to themselves: `mandatory` ones, because lapin
+//! hands a returned message to whichever confirm comes next; and those that were on a channel when the broker closed it,
+//! so that the one which caused that is found and the others get through.
 //!
-//! A message that was on the wire when its connection broke is sent again, so it may arrive twice: the protocol above
-//! knows it by its `_unique_id`.
+//! A message that was on the wire when its connection broke is sent again, so it may arrive twice. The receiver knows the
+//! copy by its `_unique_id`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::BasicPublishOptions;
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Confirmation, Connection};
-use tokio::sync::Semaphore;
+use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
 use super::explain::{self, NOT_FOUND};
-use super::session::{Core, Session};
-use super::topology::{self, place};
-use crate::{Destination, Outgoing, TransportError};
+use super::session::Session;
+use super::supervisor::Supervisor;
+use super::topology;
+use crate::error::TransportError;
+use crate::transport::{CONTENT_TYPE, Destination, Outgoing};
 
-/// Unconfirmed messages on the shared channel at most; more wait for their turn.
-const PIPELINE: usize = 1024;
-/// Channels for messages that go alone, and so such messages in flight at most.
-const SOLO_CHANNELS: usize = 16;
 /// How often one message is sent at most, whatever happens to it.
 const SENDS: u32 = 5;
 /// Pause after the broker refused a message without a reason (nack), or lost the channel.
 const RESEND_PAUSE: Duration = Duration::from_millis(100);
-/// Our messages are not worth a disk write.
+/// The AMQP delivery mode: no message of ours is worth a disk write.
 const TRANSIENT: u8 = 1;
 
-/// The publishing channels of one session.
-pub(super) struct Lanes {
-    shared: Mutex<Option<Arc<Channel>>>,
-    idle: Mutex<Vec<Arc<Channel>>>,
-    /// One opener of the shared channel at a time.
-    opening: Semaphore,
-    pipeline: Semaphore,
-    solo: Semaphore,
-}
-
-impl Default for Lanes {
-    fn default() -> Self {
-        Self {
-            shared: Mutex::default(),
-            idle: Mutex::default(),
-            opening: Semaphore::new(1),
-            pipeline: Semaphore::new(PIPELINE),
-            solo: Semaphore::new(SOLO_CHANNELS),
-        }
-    }
-}
-
 /// How one sending ended.
-enum Outcome {
+enum Sending {
     Confirmed,
-    /// The broker's reason.
+    /// No queue took the message. This is the broker's reason.
     Returned(String),
+    /// The broker refused the message without a reason.
     Nacked,
     Failed(lapin::Error),
 }
 
-/// Publishes one message; returns by its deadline.
-pub(super) async fn publish(core: &Core, message: &Outgoing) -> Result<(), TransportError> {
-    let started = Instant::now();
-    let mut delivery =
-        Delivery { core, message, started, sends: 0, alone: mandatory(core, message), declared: false };
-    delivery.check_names()?;
-    match timeout_at(message.deadline, delivery.deliver()).await {
+/// What to do after a channel failed under a message.
+enum Retry {
+    AtOnce,
+    AfterPause,
+}
+
+/// Publishes one message. Returns by the message's deadline.
+pub(super) async fn publish(supervisor: &Supervisor, message: &Outgoing) -> Result<(), TransportError> {
+    let direct = matches!(message.destination, Destination::Queue { .. });
+    let mandatory = message.mandatory && (supervisor.settings.direct_mandatory_flag || !direct);
+    let mut publication = Publication {
+        supervisor,
+        message,
+        mandatory,
+        started: Instant::now(),
+        sends: 0,
+        alone: mandatory,
+        declared: false,
+    };
+    publication.check_names()?;
+    match timeout_at(message.deadline, publication.run()).await {
         Ok(result) => result,
-        Err(_) => Err(delivery.given_up()),
+        Err(_) => Err(publication.given_up()),
     }
 }
 
-/// Whether the message is to come back if no queue takes it. Answers may be exempt from that.
-fn mandatory(core: &Core, message: &Outgoing) -> bool {
-    let direct = matches!(message.destination, Destination::Queue { .. });
-    message.mandatory && (core.direct_mandatory_flag || !direct)
-}
-
 /// One message on its way.
-struct Delivery<'a> {
-    core: &'a Core,
+struct Publication<'a> {
+    supervisor: &'a Supervisor,
     message: &'a Outgoing,
+    /// Whether the message comes back if no queue takes it. The option `direct_mandatory_flag` can exempt answers.
+    mandatory: bool,
     started: Instant,
+    /// How often the message was sent.
     sends: u32,
-    /// On a channel of its own.
+    /// Whether the message has a channel to itself.
     alone: bool,
-    /// Its exchange was missing and has been declared.
+    /// Whether the message's exchange was missing and has been declared.
     declared: bool,
 }
 
-impl Delivery<'_> {
-    async fn deliver(&mut self) -> Result<(), TransportError> {
+impl Publication<'_> {
+    async fn run(&mut self) -> Result<(), TransportError> {
         loop {
-            let session = self.core.ready().await?;
+            let session = self.supervisor.ready().await?;
             match self.send(&session).await {
-                Outcome::Confirmed => return Ok(()),
-                Outcome::Returned(reason) => {
-                    debug!(to = %self.place(), %reason, "message returned");
-                    return Err(TransportError::Unroutable { destination: self.place() });
+                Sending::Confirmed => return Ok(()),
+                Sending::Returned(reason) => {
+                    debug!(to = %self.message.destination, %reason, "message returned");
+                    return Err(TransportError::Unroutable {
+                        destination: self.message.destination.to_string(),
+                    });
                 }
-                Outcome::Nacked => {}
-                Outcome::Failed(error) if !session.alive() => {
-                    debug!(to = %self.place(), %error, "connection lost under a message; it is sent again");
-                    self.core.suspect();
+                Sending::Nacked => {}
+                Sending::Failed(error) if !session.alive() => {
+                    debug!(to = %self.message.destination, %error, "the connection broke under a message; it is sent again");
+                    self.supervisor.suspect();
                 }
-                Outcome::Failed(error) => {
-                    if self.may_retry(&session, &error).await? {
-                        continue;
-                    }
-                }
+                Sending::Failed(error) => match self.after_channel_failure(&session, &error).await? {
+                    Retry::AtOnce => continue,
+                    Retry::AfterPause => {}
+                },
             }
             if self.sends >= SENDS {
                 return Err(self.given_up());
@@ -122,54 +109,59 @@ impl Delivery<'_> {
         }
     }
 
-    /// After a channel-level failure: `true` to send again at once, `false` after a pause, or the final refusal.
-    async fn may_retry(&mut self, session: &Session, error: &lapin::Error) -> Result<bool, TransportError> {
+    /// Decides whether the message is sent again after its channel failed. An error is final.
+    async fn after_channel_failure(
+        &mut self,
+        session: &Session,
+        error: &lapin::Error,
+    ) -> Result<Retry, TransportError> {
         let Some(code) = explain::reply_code(error) else {
-            // The channel was going down for another message's sake before this one was sent.
-            return Ok(false);
+            // Another message had broken the channel before this one was sent.
+            return Ok(Retry::AfterPause);
         };
-        let exchange = self.core.topology.exchange_of(&self.message.destination);
-        if let Some(exchange) = exchange
+        let topology = &self.supervisor.settings.topology;
+        if let Some(exchange) = topology.exchange_of(&self.message.destination)
             && code == NOT_FOUND
             && !self.declared
             && explain::words(error).contains(&format!("exchange '{}'", exchange.name))
         {
-            // A fanout exchange is gone with its last queue, all transient ones with the broker: nothing to speak of.
+            // This is usual: a fanout exchange goes with its last queue, and all transient ones with the broker.
             self.declared = true;
-            let Ok(channel) = session.publishing().create_channel().await else { return Ok(false) };
-            if let Err(refusal) = exchange.declare(&channel).await {
-                let (attempted, reason) =
-                    (refusal.attempted, explain::refusal(&refusal.error, &self.core.topology));
-                return Err(TransportError::Refused { attempted, reason });
-            }
-            return Ok(true);
+            let Ok(channel) = session.publishing().create_channel().await else {
+                return Ok(Retry::AfterPause);
+            };
+            return match exchange.declare(&channel).await {
+                Ok(()) => Ok(Retry::AtOnce),
+                Err(refused) => Err(TransportError::Refused {
+                    reason: explain::refusal(&refused.error, topology),
+                    attempted: refused.attempted,
+                }),
+            };
         }
         if self.alone {
-            return Err(self.refused(error));
+            let reason = explain::refusal(error, topology);
+            return Err(TransportError::Refused { attempted: self.attempted(), reason });
         }
         self.alone = true;
-        Ok(true)
+        Ok(Retry::AtOnce)
     }
 
-    async fn send(&mut self, session: &Session) -> Outcome {
-        let lanes = &session.lanes;
-        // Closed only with the process: permits are never refused.
-        let _permit = if self.alone { lanes.solo.acquire().await } else { lanes.pipeline.acquire().await };
-        let connection = session.publishing();
-        let opened = if self.alone { lanes.take(connection).await } else { lanes.shared(connection).await };
-        let mut lane = match opened {
-            Ok(channel) => Lane { lanes, channel, alone: self.alone, kept: false },
-            Err(error) => return Outcome::Failed(error),
+    async fn send(&mut self, session: &Session) -> Sending {
+        let lane = match session.lanes.take(session.publishing(), self.alone).await {
+            Ok(lane) => lane,
+            Err(error) => return Sending::Failed(error),
         };
         self.sends += 1;
-        let outcome = self.send_on(&lane.channel, &session.user).await;
-        lane.kept = !matches!(outcome, Outcome::Failed(_));
-        outcome
+        let sending = self.send_on(lane.channel(), &session.user).await;
+        if !matches!(sending, Sending::Failed(_)) {
+            lane.keep();
+        }
+        sending
     }
 
-    async fn send_on(&self, channel: &Channel, user: &str) -> Outcome {
+    async fn send_on(&self, channel: &Channel, user: &str) -> Sending {
         let (exchange, key) = topology::address(&self.message.destination);
-        let options = BasicPublishOptions { mandatory: mandatory(self.core, self.message), immediate: false };
+        let options = BasicPublishOptions { mandatory: self.mandatory, immediate: false };
         let properties = self.properties(user);
         let (exchange, key) = (topology::short(&exchange), topology::short(&key));
         let sent = channel.basic_publish(exchange, key, options, &self.message.body, properties).await;
@@ -178,17 +170,17 @@ impl Delivery<'_> {
             Err(error) => Err(error),
         };
         match confirmation {
-            Ok(Confirmation::Ack(Some(returned))) => Outcome::Returned(returned.reply_text.to_string()),
-            Ok(Confirmation::Ack(None)) => Outcome::Confirmed,
-            Ok(Confirmation::Nack(_)) => Outcome::Nacked,
+            Ok(Confirmation::Ack(Some(returned))) => Sending::Returned(returned.reply_text.to_string()),
+            Ok(Confirmation::Ack(None)) => Sending::Confirmed,
+            Ok(Confirmation::Nack(_)) => Sending::Nacked,
             Ok(Confirmation::NotRequested) => unreachable!("confirm.select precedes every use of a channel"),
-            Err(error) => Outcome::Failed(error),
+            Err(error) => Sending::Failed(error),
         }
     }
 
     fn properties(&self, user: &str) -> BasicProperties {
         let properties = BasicProperties::default()
-            .with_content_type("application/json".into())
+            .with_content_type(CONTENT_TYPE.into())
             .with_content_encoding("utf-8".into())
             .with_headers(FieldTable::default())
             .with_delivery_mode(TRANSIENT)
@@ -203,94 +195,21 @@ impl Delivery<'_> {
     fn check_names(&self) -> Result<(), TransportError> {
         let (exchange, key) = topology::address(&self.message.destination);
         match topology::too_long(&exchange).or_else(|| topology::too_long(&key)) {
-            Some(reason) => Err(TransportError::Refused { attempted: self.attempt(), reason }),
+            Some(reason) => Err(TransportError::Refused { attempted: self.attempted(), reason }),
             None => Ok(()),
         }
     }
 
-    fn place(&self) -> String {
-        place(&self.message.destination)
-    }
-
-    fn attempt(&self) -> String {
-        format!("a message of {} bytes to {}", self.message.body.len(), self.place())
-    }
-
-    fn refused(&self, error: &lapin::Error) -> TransportError {
-        TransportError::Refused {
-            attempted: self.attempt(),
-            reason: explain::refusal(error, &self.core.topology),
-        }
+    fn attempted(&self) -> String {
+        format!("a message of {} bytes to {}", self.message.body.len(), self.message.destination)
     }
 
     fn given_up(&self) -> TransportError {
         let waited = self.started.elapsed();
         if self.sends > 0 {
-            return TransportError::Unconfirmed { destination: self.place(), waited };
+            return TransportError::Unconfirmed { destination: self.message.destination.to_string(), waited };
         }
-        TransportError::Unreachable { broker: self.core.brokers(), waited, last_error: self.core.obstacle() }
-    }
-}
-
-impl Lanes {
-    /// The channel for pipelined messages.
-    async fn shared(&self, connection: &Connection) -> lapin::Result<Arc<Channel>> {
-        let open = || lock(&self.shared).clone().filter(|channel| channel.status().connected());
-        if let Some(channel) = open() {
-            return Ok(channel);
-        }
-        let _one_at_a_time = self.opening.acquire().await;
-        if let Some(channel) = open() {
-            return Ok(channel);
-        }
-        let channel = Arc::new(confirming_channel(connection).await?);
-        *lock(&self.shared) = Some(channel.clone());
-        Ok(channel)
-    }
-
-    /// A channel for one message, which nobody else uses.
-    async fn take(&self, connection: &Connection) -> lapin::Result<Arc<Channel>> {
-        loop {
-            let idle = lock(&self.idle).pop();
-            match idle {
-                Some(channel) if channel.status().connected() => return Ok(channel),
-                Some(_) => {}
-                None => return confirming_channel(connection).await.map(Arc::new),
-            }
-        }
-    }
-}
-
-async fn confirming_channel(connection: &Connection) -> lapin::Result<Channel> {
-    let channel = connection.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    Ok(channel)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A channel in use. Unless kept, it is given up: an answer still under way would be taken for another message's, and
-/// lapin would remember an unanswered message for as long as the channel lives.
-struct Lane<'a> {
-    lanes: &'a Lanes,
-    channel: Arc<Channel>,
-    alone: bool,
-    kept: bool,
-}
-
-impl Drop for Lane<'_> {
-    fn drop(&mut self) {
-        if self.alone {
-            if self.kept {
-                lock(&self.lanes.idle).push(self.channel.clone());
-            }
-        } else if !self.kept {
-            let mut shared = lock(&self.lanes.shared);
-            if shared.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.channel)) {
-                *shared = None;
-            }
-        }
+        let (broker, last_error) = (self.supervisor.brokers(), self.supervisor.obstacle());
+        TransportError::Unreachable { broker, waited, last_error }
     }
 }

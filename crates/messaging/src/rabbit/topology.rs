@@ -1,8 +1,8 @@
 //! Names and shapes of exchanges and queues, and their declaration.
 //!
-//! Exchanges have exactly the shape that a default oslo.messaging peer declares. Queues are ours alone (exclusive) or
-//! durable and without arguments, because RabbitMQ 4.3 refuses transient queues that are shared. [`Topology::Oslo`]
-//! mirrors oslo.messaging's options instead, for a topic that oslo.messaging servers consume too.
+//! Exchanges have exactly the shape that a default oslo.messaging peer declares. A queue is either exclusive to us, or
+//! durable and without arguments, because RabbitMQ 4.3 refuses transient queues that are shared. [`Topology::Oslo`] mirrors
+//! oslo.messaging's options instead, for a topic that oslo.messaging servers consume too.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,36 +11,37 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
-use crate::{Destination, FanoutLimits, QueueKind};
+use crate::transport::{Destination, FanoutLimits, MAX_NAME_BYTES, QueueKind};
 
-/// Which shapes are declared.
+/// Which shapes of exchanges and queues are declared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Topology {
-    /// novella's own; every RabbitMQ from 3.10 on takes them.
+    /// novella's own shapes, which every RabbitMQ from 3.10 on takes.
     #[default]
     Native,
-    /// Those of an oslo.messaging server with these options.
+    /// The shapes that an oslo.messaging server with these options declares.
     Oslo(OsloOptions),
 }
 
-/// oslo.messaging's options of the same names, with its defaults.
+/// oslo.messaging's options of the same names. Their defaults are its defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OsloOptions {
-    /// Control exchange, topic and server queues survive a broker restart.
+    /// Whether the control exchange and the queues of topics and servers survive a restart of the broker.
     pub amqp_durable_queues: bool,
-    /// They vanish with their last consumer.
+    /// Whether the control exchange and the queues of topics and servers vanish with their last consumer.
     pub amqp_auto_delete: bool,
-    /// Topic and server queues are quorum queues (and durable, with their exchange).
+    /// Whether the queues of topics and servers are quorum queues. They and the control exchange are durable then.
     pub rabbit_quorum_queue: bool,
-    /// Fanout and reply queues are quorum queues (and durable, with the fanout exchange).
+    /// Whether fanout and reply queues are quorum queues. They and the fanout exchange are durable then.
     pub rabbit_transient_quorum_queue: bool,
-    /// How long fanout and reply queues outlive their last consumer; zero is for ever.
+    /// How long fanout and reply queues outlive their last consumer. Zero means for ever.
     pub rabbit_transient_queues_ttl: Duration,
-    /// Deliveries of one message that a quorum queue tries at most; zero leaves it to the broker.
+    /// How often a quorum queue delivers one message at most. Zero leaves it to the broker.
     pub rabbit_quorum_delivery_limit: u32,
-    /// Messages that a quorum queue keeps in memory; zero does not say. RabbitMQ 3.10 and later ignore it, and compare it.
+    /// How many messages a quorum queue keeps in memory. Zero leaves the argument out. RabbitMQ from 3.10 on ignores it, but
+    /// refuses a declaration with another value.
     pub rabbit_quorum_max_memory_length: u32,
-    /// The same in bytes.
+    /// How many bytes of messages a quorum queue keeps in memory, under the same rules.
     pub rabbit_quorum_max_memory_bytes: u32,
 }
 
@@ -59,50 +60,56 @@ impl Default for OsloOptions {
     }
 }
 
-/// An exchange as it is declared.
+/// An exchange in the shape it is declared.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Exchange {
+pub(super) struct ExchangeDeclaration {
     pub name: String,
     kind: ExchangeKind,
     durable: bool,
     auto_delete: bool,
 }
 
-/// A queue as it is declared, and what feeds it.
+/// A queue in the shape it is declared, and the exchanges that it is bound to.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Queue {
+pub(super) struct QueueDeclaration {
     pub name: String,
     pub exclusive: bool,
     durable: bool,
     auto_delete: bool,
     arguments: Vec<(&'static str, AMQPValue)>,
-    bindings: Vec<(Exchange, String)>,
+    /// Each exchange, with the key of the binding.
+    bindings: Vec<(ExchangeDeclaration, String)>,
 }
 
 /// A declaration that the broker refused.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct RefusedDeclaration {
     /// What was declared, and the shape it should have.
     pub attempted: String,
     pub error: lapin::Error,
 }
 
 impl Topology {
-    fn control_exchange(&self, name: &str) -> Exchange {
+    fn control_exchange(&self, name: &str) -> ExchangeDeclaration {
         let (durable, auto_delete) = match self {
             Self::Native => (false, false),
             Self::Oslo(options) => (options.shared_durable(), options.amqp_auto_delete),
         };
-        Exchange { name: name.to_owned(), kind: ExchangeKind::Topic, durable, auto_delete }
+        ExchangeDeclaration { name: name.to_owned(), kind: ExchangeKind::Topic, durable, auto_delete }
     }
 
-    fn fanout_exchange(&self, topic: &str) -> Exchange {
+    fn fanout_exchange(&self, topic: &str) -> ExchangeDeclaration {
         let durable = matches!(self, Self::Oslo(options) if options.rabbit_transient_quorum_queue);
-        Exchange { name: format!("{topic}_fanout"), kind: ExchangeKind::Fanout, durable, auto_delete: true }
+        ExchangeDeclaration {
+            name: format!("{topic}_fanout"),
+            kind: ExchangeKind::Fanout,
+            durable,
+            auto_delete: true,
+        }
     }
 
-    /// The exchange that a message to `destination` goes through; `None` is the default exchange, always there.
-    pub(super) fn exchange_of(&self, destination: &Destination) -> Option<Exchange> {
+    /// The exchange that a message to `destination` goes through. `None` is the default exchange, which always exists.
+    pub(super) fn exchange_of(&self, destination: &Destination) -> Option<ExchangeDeclaration> {
         match destination {
             Destination::Topic { exchange, .. } | Destination::Server { exchange, .. } => {
                 Some(self.control_exchange(exchange))
@@ -112,8 +119,8 @@ impl Topology {
         }
     }
 
-    /// The queue of a subscription; `unique` names a fanout queue that has never been before.
-    pub(super) fn queue_of(&self, kind: &QueueKind, unique: impl FnOnce() -> String) -> Queue {
+    /// The queue of a subscription. `unique` makes the last part of a fanout queue's name, which no queue had before.
+    pub(super) fn queue_of(&self, kind: &QueueKind, unique: impl FnOnce() -> String) -> QueueDeclaration {
         match kind {
             QueueKind::Topic { exchange, topic } => {
                 let bindings = vec![(self.control_exchange(exchange), topic.clone())];
@@ -135,10 +142,15 @@ impl Topology {
         }
     }
 
-    /// A queue that peers may declare as well (in oslo.messaging's eyes); ours is `exclusive` if one server consumes it.
-    fn shared_queue(&self, name: String, exclusive: bool, bindings: Vec<(Exchange, String)>) -> Queue {
+    /// A queue that an oslo.messaging server would share with others. Ours is `exclusive` if only one server consumes it.
+    fn shared_queue(
+        &self,
+        name: String,
+        exclusive: bool,
+        bindings: Vec<(ExchangeDeclaration, String)>,
+    ) -> QueueDeclaration {
         match self {
-            Self::Native => Queue {
+            Self::Native => QueueDeclaration {
                 name,
                 exclusive,
                 durable: !exclusive,
@@ -146,7 +158,7 @@ impl Topology {
                 arguments: Vec::new(),
                 bindings,
             },
-            Self::Oslo(options) => Queue {
+            Self::Oslo(options) => QueueDeclaration {
                 name,
                 exclusive: false,
                 durable: options.shared_durable(),
@@ -162,8 +174,8 @@ impl Topology {
         &self,
         name: String,
         limits: Option<&FanoutLimits>,
-        bindings: Vec<(Exchange, String)>,
-    ) -> Queue {
+        bindings: Vec<(ExchangeDeclaration, String)>,
+    ) -> QueueDeclaration {
         let (durable, arguments) = match self {
             Self::Native => (false, limits.map_or_else(Vec::new, limit_arguments)),
             Self::Oslo(options) => {
@@ -176,7 +188,14 @@ impl Topology {
                 (options.rabbit_transient_quorum_queue, arguments)
             }
         };
-        Queue { name, exclusive: *self == Self::Native, durable, auto_delete: false, arguments, bindings }
+        QueueDeclaration {
+            name,
+            exclusive: *self == Self::Native,
+            durable,
+            auto_delete: false,
+            arguments,
+            bindings,
+        }
     }
 }
 
@@ -213,8 +232,8 @@ fn milliseconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
 
-impl Exchange {
-    pub(super) async fn declare(&self, channel: &Channel) -> Result<(), Refusal> {
+impl ExchangeDeclaration {
+    pub(super) async fn declare(&self, channel: &Channel) -> Result<(), RefusedDeclaration> {
         let options = ExchangeDeclareOptions {
             durable: self.durable,
             auto_delete: self.auto_delete,
@@ -223,19 +242,19 @@ impl Exchange {
         channel
             .exchange_declare(short(&self.name), self.kind.clone(), options, FieldTable::default())
             .await
-            .map_err(|error| Refusal { attempted: format!("declaring {self}"), error })
+            .map_err(|error| RefusedDeclaration { attempted: format!("declaring {self}"), error })
     }
 }
 
-impl Queue {
-    /// Why it cannot even be tried, if so.
-    pub(super) fn unspeakable(&self) -> Option<String> {
-        let fed_by = self.bindings.iter().flat_map(|(exchange, key)| [&exchange.name, key]);
-        fed_by.chain([&self.name]).find_map(|name| too_long(name))
+impl QueueDeclaration {
+    /// Why this cannot be declared on any broker, if so.
+    pub(super) fn invalid_name(&self) -> Option<String> {
+        let bound_to = self.bindings.iter().flat_map(|(exchange, key)| [&exchange.name, key]);
+        bound_to.chain([&self.name]).find_map(|name| too_long(name))
     }
 
     /// Declares the queue, the exchanges that feed it, and the bindings.
-    pub(super) async fn declare(&self, channel: &Channel) -> Result<(), Refusal> {
+    pub(super) async fn declare(&self, channel: &Channel) -> Result<(), RefusedDeclaration> {
         for (exchange, _) in &self.bindings {
             exchange.declare(channel).await?;
         }
@@ -252,7 +271,7 @@ impl Queue {
         channel
             .queue_declare(short(&self.name), options, arguments)
             .await
-            .map_err(|error| Refusal { attempted: format!("declaring {self}"), error })?;
+            .map_err(|error| RefusedDeclaration { attempted: format!("declaring {self}"), error })?;
         for (exchange, key) in &self.bindings {
             channel
                 .queue_bind(
@@ -263,13 +282,16 @@ impl Queue {
                     FieldTable::default(),
                 )
                 .await
-                .map_err(|error| Refusal { attempted: format!("binding {self} to {exchange}"), error })?;
+                .map_err(|error| RefusedDeclaration {
+                    attempted: format!("binding {self} to {exchange}"),
+                    error,
+                })?;
         }
         Ok(())
     }
 
-    /// Takes a queue that is ours alone off its exchanges, so that what is sent to it comes back to a sender that asked
-    /// for that. A shared one stays: others serve it, or will.
+    /// Unbinds an exclusive queue, so that mandatory messages to it come back to their senders. A shared queue stays bound:
+    /// others serve it, now or later.
     pub(super) async fn unbind(&self, channel: &Channel) -> lapin::Result<()> {
         if !self.exclusive {
             return Ok(());
@@ -282,21 +304,18 @@ impl Queue {
     }
 }
 
-/// AMQP's short strings, such as names of exchanges and queues and routing keys, end here.
-pub(super) const NAME_BYTES: usize = 255;
-
-/// Why a name cannot be put on the wire, if it cannot.
+/// Why a name is too long for the wire, if it is.
 pub(super) fn too_long(name: &str) -> Option<String> {
-    (name.len() > NAME_BYTES)
-        .then(|| format!("names in AMQP have at most {NAME_BYTES} bytes, {name:.40}... has more"))
+    (name.len() > MAX_NAME_BYTES)
+        .then(|| format!("names in AMQP have at most {MAX_NAME_BYTES} bytes, {name:.40}... has more"))
 }
 
-/// A name that [`too_long`] has let pass: lapin panics on others.
+/// A name for the wire. Check it with [`too_long`] first: lapin panics on longer ones.
 pub(super) fn short(text: &str) -> ShortString {
     text.into()
 }
 
-impl fmt::Display for Exchange {
+impl fmt::Display for ExchangeDeclaration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let survival = if self.durable { "durable" } else { "transient" };
         let end = if self.auto_delete { ", auto-delete" } else { "" };
@@ -305,7 +324,7 @@ impl fmt::Display for Exchange {
     }
 }
 
-impl fmt::Display for Queue {
+impl fmt::Display for QueueDeclaration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let survival = if self.durable { "durable" } else { "transient" };
         write!(f, "queue {:?} (ours: {survival}", self.name)?;
@@ -322,16 +341,6 @@ impl fmt::Display for Queue {
             }
         }
         f.write_str(")")
-    }
-}
-
-/// Where a message goes, for people.
-pub(super) fn place(destination: &Destination) -> String {
-    match destination {
-        Destination::Topic { topic, .. } => topic.clone(),
-        Destination::Server { topic, server, .. } => format!("{topic}.{server}"),
-        Destination::Fanout { topic } => format!("{topic}_fanout"),
-        Destination::Queue { name } => name.clone(),
     }
 }
 
@@ -360,12 +369,12 @@ mod tests {
 
     fn text(topology: &Topology, kind: &QueueKind) -> String {
         let queue = topology.queue_of(kind, || "u".into());
-        let fed_by = queue
+        let bound_to = queue
             .bindings
             .iter()
             .map(|(exchange, key)| format!(" <- {exchange} {key:?}"))
             .collect::<String>();
-        format!("{queue}{fed_by}")
+        format!("{queue}{bound_to}")
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::CallError;
-use crate::envelope::Fault;
+use crate::envelope::MessageFault;
+use crate::error::CallError;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -23,17 +23,17 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Deliveries taken.
+    /// Deliveries taken from the transport.
     received,
     /// Requests given to an endpoint.
     dispatched,
     /// Requests handled in batches.
     batched,
-    /// Batches.
+    /// Batches handed to a batch handler.
     batches,
-    /// Copies of a message already taken.
+    /// Copies of messages that were taken before.
     duplicates,
-    /// Requests of users who may not command this server.
+    /// Requests of AMQP users who may not command this server.
     rejected_user,
     /// Bodies beyond the size limit.
     malformed_too_large,
@@ -41,7 +41,7 @@ counters! {
     malformed_content_type,
     /// Bodies or inner messages that are not JSON, or not UTF-8.
     malformed_json,
-    /// JSON that is not an envelope of ours.
+    /// JSON that is not an envelope of the protocol.
     malformed_envelope,
     /// Envelopes whose message is not a request.
     malformed_request,
@@ -53,7 +53,7 @@ counters! {
     bad_arguments,
     /// Requests that the method itself refused.
     refused,
-    /// Requests that failed through our fault.
+    /// Requests that failed through a defect on our side.
     internal_errors,
     /// Methods and batch handlers that panicked.
     panics,
@@ -61,11 +61,11 @@ counters! {
     replies,
     /// Call-monitor heartbeats published.
     heartbeats,
-    /// Answers for which the caller named no usable queue.
+    /// Answers to callers that named no usable queue.
     replies_without_queue,
-    /// Answers whose queue was missing until the end of the retries, or known to be missing.
+    /// Answers whose queue was missing until the end of the retries, or was remembered as missing.
     replies_unroutable,
-    /// Answers that the broker did not take for another reason.
+    /// Answers that were given up for another reason.
     replies_failed,
 }
 
@@ -74,24 +74,30 @@ pub(super) fn count(counter: &AtomicU64) {
 }
 
 impl ServerCounters {
-    /// One counter by name; zero if there is none of that name.
+    /// One counter by name. Zero if there is no counter of that name.
     pub fn get(&self, name: &str) -> u64 {
         self.snapshot().into_iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| value)
     }
 
-    pub(super) fn fault(&self, fault: Fault) {
+    pub(super) fn count_fault(&self, fault: MessageFault) {
         count(match fault {
-            Fault::TooLarge => &self.malformed_too_large,
-            Fault::ContentType => &self.malformed_content_type,
-            Fault::NotUtf8 | Fault::NotJson | Fault::InnerNotJson => &self.malformed_json,
-            Fault::NotAnObject | Fault::EnvelopeVersion | Fault::InnerNotText | Fault::InnerNotAnObject => {
-                &self.malformed_envelope
+            MessageFault::TooLarge => &self.malformed_too_large,
+            MessageFault::ContentType => &self.malformed_content_type,
+            MessageFault::NotUtf8 | MessageFault::NotJson | MessageFault::InnerNotJson => {
+                &self.malformed_json
             }
-            Fault::Method | Fault::Arguments | Fault::Version | Fault::Namespace => &self.malformed_request,
+            MessageFault::NotAnObject
+            | MessageFault::EnvelopeVersion
+            | MessageFault::InnerNotText
+            | MessageFault::InnerNotAnObject => &self.malformed_envelope,
+            MessageFault::Method
+            | MessageFault::Arguments
+            | MessageFault::Version
+            | MessageFault::Namespace => &self.malformed_request,
         });
     }
 
-    pub(super) fn error(&self, error: &CallError) {
+    pub(super) fn count_error(&self, error: &CallError) {
         count(match error {
             CallError::NoSuchMethod => &self.no_such_method,
             CallError::UnsupportedVersion => &self.unsupported_version,

@@ -3,19 +3,23 @@
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
 use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::counters::count;
-use super::replier::Outcome;
+use super::dispatcher::Dispatcher;
+use super::replier::MethodResult;
 use super::seen::Seen;
-use super::{BatchHandler, Shared};
-use crate::dispatcher::Dispatcher;
-use crate::envelope::{CONTENT_TYPE, Incoming, ReplyAddress, Unreadable, read_request};
+use super::shared::Shared;
+use crate::endpoint::{BatchHandler, Endpoint};
+use crate::envelope::{Incoming, ReplyAddress, Unreadable, read_incoming};
+use crate::error::{CallError, RemoteError};
 use crate::notices::{NOBODY, start_of};
-use crate::{CallError, Consumer, Delivery, DeliveryTag, Endpoint, Request, Settle};
+use crate::request::RpcRequest;
+use crate::transport::{CONTENT_TYPE, Consumer, Delivery, DeliveryTag, Settle};
 
 pub(super) struct Listener {
     shared: Arc<Shared>,
@@ -25,14 +29,16 @@ pub(super) struct Listener {
     seen: Seen,
 }
 
-/// Reports collected for one handler.
+/// Consecutive reports for one handler.
 #[derive(Default)]
-struct Run {
+struct Reports {
+    /// Index of the handler.
     handler: usize,
-    requests: Vec<Request>,
-    /// Who waits for the answer of each, if anyone does.
+    requests: Vec<RpcRequest>,
+    /// For each request, where its caller waits if it is a call.
     replies: Vec<Option<ReplyAddress>>,
-    tags: Vec<DeliveryTag>,
+    /// The tag of the newest delivery.
+    last: Option<DeliveryTag>,
 }
 
 impl Listener {
@@ -48,7 +54,7 @@ impl Listener {
 
     pub(super) async fn run(mut self) {
         let max = self.shared.options.report_batch.max(1);
-        let (mut batch, mut run) = (Vec::with_capacity(max), Run::default());
+        let (mut batch, mut reports) = (Vec::with_capacity(max), Reports::default());
         let stop = self.shared.stop.clone();
         loop {
             tokio::select! {
@@ -58,41 +64,41 @@ impl Listener {
                     if taken == 0 {
                         return tracing::info!("the transport ended a listener");
                     }
-                    self.take(&mut batch, &mut run).await;
+                    self.take(&mut batch, &mut reports).await;
                 }
             }
         }
         self.consumer.cancel().await;
     }
 
-    /// Takes a batch in order. What is left when the server stops is not settled: it stays with the broker.
-    async fn take(&mut self, batch: &mut Vec<Delivery>, run: &mut Run) {
+    /// Takes a batch in order. If the server stops, the rest of the batch is not settled and stays with the broker.
+    async fn take(&mut self, batch: &mut Vec<Delivery>, reports: &mut Reports) {
         for delivery in batch.drain(..) {
             count(&self.shared.counters.received);
             let tag = delivery.tag;
             let Some(incoming) = self.admit(delivery) else { continue };
             match self.batch_handler(&incoming.request) {
                 Some(handler) => {
-                    if handler != run.handler {
-                        self.handle(run);
+                    if handler != reports.handler {
+                        self.handle(reports);
                     }
-                    run.handler = handler;
-                    run.requests.push(incoming.request);
-                    run.replies.push(incoming.reply);
-                    run.tags.push(tag);
+                    reports.handler = handler;
+                    reports.requests.push(incoming.request);
+                    reports.replies.push(incoming.reply);
+                    reports.last = Some(tag);
                 }
                 None => {
-                    self.handle(run);
+                    self.handle(reports);
                     if !self.start(incoming, tag).await {
                         return;
                     }
                 }
             }
         }
-        self.handle(run);
+        self.handle(reports);
     }
 
-    /// Reads a delivery; settles it if it ends here.
+    /// Reads a delivery. Settles it and yields `None` if it is not to be processed.
     fn admit(&mut self, delivery: Delivery) -> Option<Incoming> {
         let Delivery { body, content_type, user_id, tag, .. } = delivery;
         let shared = &self.shared;
@@ -101,7 +107,7 @@ impl Listener {
         {
             count(&shared.counters.rejected_user);
             let peer = user_id.as_deref().unwrap_or(NOBODY);
-            if let Some(suppressed) = shared.notices.due("user", peer) {
+            if let Some(suppressed) = shared.notices.take_turn("user", peer) {
                 tracing::warn!(
                     user = peer,
                     suppressed,
@@ -112,13 +118,13 @@ impl Listener {
             return None;
         }
         let read = match content_type.as_deref() {
-            Some(CONTENT_TYPE) => read_request(&body),
+            Some(CONTENT_TYPE) => read_incoming(&body),
             _ => Err(Unreadable::content_type()),
         };
         match read {
             Ok(mut incoming) => {
                 incoming.request.context.user_id = user_id;
-                if incoming.request.context.unique_id.as_deref().is_some_and(|id| !self.seen.first_time(id)) {
+                if incoming.request.context.unique_id.as_deref().is_some_and(|id| !self.seen.remember(id)) {
                     count(&shared.counters.duplicates);
                     tracing::debug!(method = incoming.request.method, "suppressed a copy of a message");
                     self.consumer.settle(tag, Settle::Ack);
@@ -127,24 +133,24 @@ impl Listener {
                 Some(incoming)
             }
             Err(unreadable) => {
-                shared.counters.fault(unreadable.fault);
+                shared.counters.count_fault(unreadable.fault);
                 let peer = user_id.as_deref().unwrap_or(NOBODY);
-                if let Some(suppressed) = shared.notices.due(unreadable.fault.name(), peer) {
+                if let Some(suppressed) = shared.notices.take_turn(unreadable.fault.name(), peer) {
                     let (size, start, fault) = (body.len(), start_of(&body), unreadable.fault.name());
                     tracing::warn!(user = peer, size, fault, ?start, suppressed, "a malformed request");
                 }
                 let how = if unreadable.fault.rejects() { Settle::Reject } else { Settle::Ack };
                 self.consumer.settle(tag, how);
                 if let Some(reply) = unreadable.reply {
-                    self.answer_later(reply, Err(unreadable.error));
+                    shared.answer_aside(reply, Err(unreadable.error));
                 }
                 None
             }
         }
     }
 
-    /// Which handler takes this request, if any does.
-    fn batch_handler(&self, request: &Request) -> Option<usize> {
+    /// Index of the batch handler that takes this request, if any does.
+    fn batch_handler(&self, request: &RpcRequest) -> Option<usize> {
         self.batches.iter().position(|handler| {
             handler.method() == request.method
                 && request.namespace.is_none()
@@ -152,28 +158,27 @@ impl Listener {
         })
     }
 
-    /// Hands over the reports collected, and settles them with as few acknowledgements as possible.
-    fn handle(&mut self, run: &mut Run) {
-        let Some(&last) = run.tags.last() else { return };
+    /// Hands over the reports collected so far, and acknowledges all of them at once.
+    fn handle(&mut self, reports: &mut Reports) {
+        let Some(last) = reports.last.take() else { return };
         let counters = &self.shared.counters;
-        counters.batched.fetch_add(run.requests.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        counters.batched.fetch_add(reports.requests.len() as u64, Ordering::Relaxed);
         count(&counters.batches);
-        let whole = self.handle_caught(run.handler, &run.requests);
-        for (request, reply) in run.requests.iter().zip(run.replies.drain(..)) {
-            // One bad report must not take its neighbours along: after a panic each is handled alone.
-            let alone = (whole.is_err() && run.tags.len() > 1)
-                .then(|| self.handle_caught(run.handler, std::slice::from_ref(request)));
+        let whole = self.handle_caught(reports.handler, &reports.requests);
+        for (request, reply) in reports.requests.iter().zip(reports.replies.drain(..)) {
+            // After a panic each report is handled alone, so that a bad one does not take its neighbours along.
+            let alone = (whole.is_err() && reports.requests.len() > 1)
+                .then(|| self.handle_caught(reports.handler, std::slice::from_ref(request)));
             if let Some(reply) = reply {
-                self.answer_later(reply, alone.unwrap_or_else(|| whole.clone()));
+                self.shared.answer_aside(reply, alone.unwrap_or_else(|| whole.clone()));
             }
         }
-        // Whatever was delivered before it is settled already.
+        // Everything that was delivered before the reports is settled already.
         self.consumer.settle(last, Settle::AckThrough);
-        run.requests.clear();
-        run.tags.clear();
+        reports.requests.clear();
     }
 
-    fn handle_caught(&self, handler: usize, requests: &[Request]) -> Outcome {
+    fn handle_caught(&self, handler: usize, requests: &[RpcRequest]) -> MethodResult {
         let handler = &self.batches[handler];
         match std::panic::catch_unwind(AssertUnwindSafe(|| handler.handle(requests))) {
             Ok(()) => Ok(RawValue::NULL.to_owned()),
@@ -202,33 +207,22 @@ impl Listener {
         shared.spawn(perform(shared.clone(), endpoint, incoming, permit));
         true
     }
-
-    /// Answers beside the listener. These hold no work permit, and must not want for a bound all the same.
-    fn answer_later(&self, reply: ReplyAddress, outcome: Outcome) {
-        let shared = self.shared.clone();
-        match shared.aside.clone().try_acquire_owned() {
-            Ok(slot) => {
-                self.shared.spawn(async move { shared.replier.answer(&reply, &outcome, Some(slot)).await })
-            }
-            Err(_) => count(&shared.counters.replies_failed),
-        }
-    }
 }
 
-/// One request, from dispatch to answer.
+/// Performs one request and answers it.
 async fn perform(
     shared: Arc<Shared>,
     endpoint: Result<Arc<dyn Endpoint>, CallError>,
     Incoming { request, reply }: Incoming,
     permit: OwnedSemaphorePermit,
 ) {
-    let outcome = match endpoint {
+    let result = match endpoint {
         Ok(endpoint) => {
             count(&shared.counters.dispatched);
             let work = AssertUnwindSafe(endpoint.dispatch(&request)).catch_unwind();
             tokio::select! {
                 biased;
-                outcome = work => outcome.unwrap_or_else(|_| {
+                result = work => result.unwrap_or_else(|_| {
                     count(&shared.counters.panics);
                     tracing::error!(method = request.method, "a method panicked");
                     Err(CallError::Failed(Box::new(panicked(&request.method))))
@@ -238,11 +232,11 @@ async fn perform(
         }
         Err(error) => Err(error),
     };
-    let outcome = outcome.map_err(|error| {
-        shared.counters.error(&error);
+    let result = result.map_err(|error| {
+        shared.counters.count_error(&error);
         let peer = request.context.user_id.as_deref().unwrap_or(NOBODY);
         if !matches!(error, CallError::Failed(_))
-            && let Some(suppressed) = shared.notices.due(error.kind(), peer)
+            && let Some(suppressed) = shared.notices.take_turn(error.kind(), peer)
         {
             let (method, version) = (&request.method, request.version);
             tracing::warn!(user = peer, method, %version, %error, suppressed, "a request failed");
@@ -250,11 +244,11 @@ async fn perform(
         Box::new(error.into_remote(&request.method, &request.version.to_string()))
     });
     if let Some(reply) = reply {
-        shared.replier.answer(&reply, &outcome, Some(permit)).await;
+        shared.replier.answer(&reply, &result, Some(permit)).await;
     }
 }
 
-fn panicked(method: &str) -> crate::RemoteError {
+fn panicked(method: &str) -> RemoteError {
     CallError::Internal { message: format!("{method} panicked; the log of its service says where") }
         .into_remote(method, "")
 }

@@ -1,8 +1,8 @@
 //! Publishes answers and heartbeats.
 //!
-//! A reply queue may be missing for a moment: its owner reconnects and declares it anew. So an answer without a queue is
-//! tried again for a while, outside the permit that its request held. A queue that stayed missing is remembered, and
-//! further answers to it are dropped at once: a caller that died with many calls open must not cost a minute each.
+//! A reply queue may be missing for a moment, while its owner reconnects. An answer to a missing queue is therefore tried
+//! again for a while, without the permit that its request held. A queue that stayed missing is remembered, and further
+//! answers to it are dropped at once: a caller that died with many calls open must not cost a retry period for each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,29 +14,34 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::counters::{ServerCounters, count};
-use crate::envelope::{MAX_BODY_BYTES, ReplyAddress, write_reply};
+use crate::envelope::{ReplyAddress, write_reply};
+use crate::error::{CallError, RemoteError, TransportError};
 use crate::ids::Ids;
-use crate::{CallError, Destination, Outgoing, RemoteError, Transport, TransportError};
+use crate::transport::{Destination, MAX_BODY_BYTES, Outgoing, Transport};
 
-/// Between two tries.
+/// How long to wait before an answer is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// Answers waiting for their queue; beyond them an answer is dropped after its first try.
+/// How many answers may wait to be tried again. Further ones are dropped after their first try.
 const MAX_RETRYING: usize = 1024;
-/// Missing queues remembered, and for how long.
+/// How many missing queues are remembered.
 const MAX_MISSING: usize = 200;
+/// How long a missing queue is remembered.
 const MISSING_FOR: Duration = Duration::from_secs(60);
 
+/// The result of a method, or what the caller is told instead.
+pub(super) type MethodResult = Result<Box<RawValue>, Box<RemoteError>>;
+
+/// Publishes answers and heartbeats.
 pub(super) struct Replier {
     transport: Arc<dyn Transport>,
     counters: Arc<ServerCounters>,
     ids: Ids,
+    /// How long an answer is tried again.
     retry: Duration,
     retrying: Semaphore,
+    /// Queues that were missing, and until when that is remembered.
     missing: Mutex<BTreeMap<String, Instant>>,
 }
-
-/// The result of a method, or what the caller is told instead.
-pub(super) type Outcome = Result<Box<RawValue>, Box<RemoteError>>;
 
 impl Replier {
     pub(super) fn new(
@@ -55,11 +60,11 @@ impl Replier {
         }
     }
 
-    /// Answers a call. `permit` is what the request held: given back as soon as the answer has to wait.
+    /// Answers a call. `permit` is the one that the request held. It is given back as soon as the answer has to wait.
     pub(super) async fn answer(
         &self,
         to: &ReplyAddress,
-        outcome: &Outcome,
+        result: &MethodResult,
         mut permit: Option<OwnedSemaphorePermit>,
     ) {
         let Some(queue) = &to.queue else {
@@ -70,7 +75,7 @@ impl Replier {
             count(&self.counters.replies_unroutable);
             return;
         }
-        let mut body = self.body(to, outcome);
+        let mut body = self.body(to, result);
         let give_up = Instant::now() + self.retry;
         let mut replaced = body.len() > MAX_BODY_BYTES;
         if replaced {
@@ -78,7 +83,7 @@ impl Replier {
         }
         let mut waiting = None;
         loop {
-            match self.publish(queue, body.clone(), true, give_up).await {
+            match self.publish(queue, body.clone(), give_up).await {
                 Ok(()) => return count(&self.counters.replies),
                 Err(TransportError::Refused { .. }) if !replaced => {
                     replaced = true;
@@ -106,13 +111,13 @@ impl Replier {
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
             if self.is_missing(queue) {
-                // Another answer has waited the full time already.
+                // Another answer to this queue has been given up meanwhile.
                 return count(&self.counters.replies_unroutable);
             }
         }
     }
 
-    /// Tells a monitoring caller that its request is in work, until dropped. A caller without a queue is told nothing.
+    /// Sends heartbeats to a caller that asked for them, until dropped.
     pub(super) async fn heartbeats(&self, to: Option<&ReplyAddress>) {
         if let Some(to) = to
             && let (Some(queue), Some(interval)) = (&to.queue, to.heartbeat)
@@ -122,7 +127,7 @@ impl Replier {
             loop {
                 let now = ticks.tick().await;
                 let body = write_reply(&to.msg_id, &self.ids.hex(), Ok(RawValue::NULL), false);
-                match self.publish(queue, body, true, now + interval).await {
+                match self.publish(queue, body, now + interval).await {
                     Ok(()) => count(&self.counters.heartbeats),
                     Err(TransportError::Unroutable { .. } | TransportError::Closed) => break,
                     Err(error) => tracing::debug!(%error, "a heartbeat was not published"),
@@ -132,19 +137,15 @@ impl Replier {
         std::future::pending().await
     }
 
-    async fn publish(
-        &self,
-        queue: &str,
-        body: Bytes,
-        mandatory: bool,
-        deadline: Instant,
-    ) -> Result<(), TransportError> {
+    async fn publish(&self, queue: &str, body: Bytes, deadline: Instant) -> Result<(), TransportError> {
         let destination = Destination::Queue { name: queue.to_owned() };
-        self.transport.publish(Outgoing { destination, body, expiration: None, mandatory, deadline }).await
+        self.transport
+            .publish(Outgoing { destination, body, expiration: None, mandatory: true, deadline })
+            .await
     }
 
-    fn body(&self, to: &ReplyAddress, outcome: &Outcome) -> Bytes {
-        write_reply(&to.msg_id, &self.ids.hex(), outcome.as_deref().map_err(|error| &**error), true)
+    fn body(&self, to: &ReplyAddress, result: &MethodResult) -> Bytes {
+        write_reply(&to.msg_id, &self.ids.hex(), result.as_deref().map_err(|error| &**error), true)
     }
 
     fn refusal(&self, to: &ReplyAddress, why: &str) -> Bytes {

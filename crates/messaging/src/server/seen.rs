@@ -1,11 +1,11 @@
-//! The last messages taken, so that a copy is not executed again.
+//! Remembers the last messages taken, so that a copy is not executed again.
 //!
-//! Copies are real: a sender whose confirm did not come sends once more, under the same `_unique_id`.
+//! Copies do happen: a sender that got no confirm sends its message again, under the same `_unique_id`.
 
 use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroUsize;
 
-/// Longer ids are not remembered: a peer's are 32 characters.
+/// Longest id that is remembered, in bytes. Honest peers send 32.
 const MAX_ID: usize = 64;
 
 /// A first-in-first-out set of bounded size.
@@ -20,8 +20,8 @@ impl Seen {
         Self { order: VecDeque::new(), ids: HashSet::new(), limit }
     }
 
-    /// Whether `id` was not here before; it is from now on.
-    pub(super) fn first_time(&mut self, id: &str) -> bool {
+    /// Remembers `id`. True if it was not remembered before.
+    pub(super) fn remember(&mut self, id: &str) -> bool {
         if id.is_empty() || id.len() > MAX_ID {
             return true;
         }
@@ -46,12 +46,12 @@ mod tests {
     #[test]
     fn the_oldest_is_forgotten_first() {
         let mut seen = Seen::new(NonZeroUsize::new(2).unwrap());
-        assert!(seen.first_time("a") && seen.first_time("b"));
-        assert!(!seen.first_time("a"), "a repeat does not renew its place");
-        assert!(seen.first_time("c"));
-        assert!(seen.first_time("a"), "forgotten");
-        assert!(!seen.first_time("c"));
-        assert!(seen.first_time("") && seen.first_time(""), "no id, no check");
+        assert!(seen.remember("a") && seen.remember("b"));
+        assert!(!seen.remember("a"), "a repeat does not renew its place");
+        assert!(seen.remember("c"));
+        assert!(seen.remember("a"), "forgotten");
+        assert!(!seen.remember("c"));
+        assert!(seen.remember("") && seen.remember(""), "no id, no check");
         assert_eq!((seen.order.len(), seen.ids.len()), (2, 2));
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use novella_messaging::in_process::{InProcessBroker, InProcessOptions};
 use novella_messaging::{
     BatchHandler, CallError, CallOptions, Consumer, ConsumerState, Destination, Endpoint, Outgoing,
-    QueueKind, RemoteError, Request, RpcClient, RpcError, RpcServer, ServerOptions, Settle, Subscription,
+    QueueKind, RemoteError, RpcClient, RpcError, RpcRequest, RpcServer, ServerOptions, Settle, Subscription,
     Target, Transport, TransportError, Version, answer,
 };
 use serde::Deserialize;
@@ -71,7 +71,7 @@ impl Endpoint for Worker {
         &["echo", "work", "refuse", "panic", "large"]
     }
 
-    async fn dispatch(&self, request: &Request) -> Result<Box<RawValue>, CallError> {
+    async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
         match &*request.method {
             "echo" => answer(&request.args().parse::<Value>()?),
             "work" => {
@@ -234,7 +234,11 @@ impl BatchHandler for Reports {
         "report"
     }
 
-    fn handle(&self, requests: &[Request]) {
+    fn version(&self) -> Version {
+        Version::new(1, u32::MAX)
+    }
+
+    fn handle(&self, requests: &[RpcRequest]) {
         let names =
             requests.iter().map(|request| request.args().parse::<Work>().unwrap().name).collect::<Vec<_>>();
         assert!(!names.contains(&"poison".to_owned()), "asked to panic");

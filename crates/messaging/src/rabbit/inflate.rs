@@ -1,18 +1,18 @@
-//! Bodies that a peer compressed (`kombu_compression = gzip`, whose frame is zlib's).
+//! Decompresses bodies of peers that set `kombu_compression = gzip`. What kombu calls gzip is zlib's format.
 
 use std::io::Read;
 
 use bytes::Bytes;
 use flate2::read::ZlibDecoder;
 
-use super::MAX_BODY_BYTES;
+use crate::transport::MAX_BODY_BYTES;
 
 /// What kombu writes into the header `compression` for both `gzip` and `zlib`.
 const KOMBU_ZLIB: &str = "application/x-gzip";
 
-/// The body as its sender wrote it, given the AMQP header `compression`. A codec that is not known is ignored, as peers
-/// do. A body that does not inflate, or inflates beyond what is read of any body, is returned as it is: not being JSON, it
-/// is then rejected like any other.
+/// The body as its sender wrote it, given the AMQP header `compression`. An unknown codec is ignored, as peers do. A body
+/// that is not valid zlib, or is longer than [`MAX_BODY_BYTES`] once inflated, is returned as it came: that is not JSON, so
+/// it is then rejected as malformed.
 pub fn inflate(body: Bytes, compression: Option<&str>) -> Bytes {
     if compression != Some(KOMBU_ZLIB) {
         return body;

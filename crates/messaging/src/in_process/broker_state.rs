@@ -1,8 +1,9 @@
-//! The broker's state: who is connected, which queues there are, who consumes them.
+//! The broker's state: who is connected, which queues exist, and who consumes them.
 //!
-//! Synchronous and free of time except for "now" at expiry; every method leaves all of these true: an active consumer's
-//! queue exists and lists it as a reader, an exclusive queue's owner is connected, no message waits in a queue with a
-//! reader that has credit left.
+//! All of it is synchronous, and the time is only read where messages expire. After every method:
+//! - the queue of an active consumer exists and lists the consumer as a reader;
+//! - the owner of an exclusive queue is connected;
+//! - no message waits in a queue of which a reader has credit left.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,25 +14,16 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::InProcessOptions;
+use super::faults::{Fate, InProcessOptions};
 use super::queue::{Message, Queue};
-use crate::envelope::{CONTENT_TYPE, MAX_BODY_BYTES};
-use crate::{
-    ConnectionState, ConsumerState, Delivery, DeliveryTag, Destination, FanoutLimits, Outgoing, QueueKind,
-    Settle, Subscription, TransportError,
+use crate::error::TransportError;
+use crate::transport::{
+    CONTENT_TYPE, ConnectionState, ConsumerState, Delivery, DeliveryTag, Destination, FanoutLimits,
+    MAX_BODY_BYTES, Outgoing, QueueKind, Settle, Subscription,
 };
 
-/// What the connection state calls us.
+/// What the connection state calls the broker.
 pub(super) const BROKER: &str = "memory";
-
-/// What becomes of a message on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    Arrives,
-    ArrivesTwice,
-    LostConfirmed,
-    LostUnconfirmed,
-}
 
 /// Where a published message went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,59 +34,67 @@ pub(super) enum Routed {
     Disconnected,
 }
 
-/// What leads to a queue.
+/// A binding that leads to queues.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Route {
     Key { exchange: String, key: String },
     Fanout(String),
 }
 
+/// One connection.
 struct Client {
+    /// The name by which faults reach the connection.
     name: String,
     user: Arc<str>,
+    /// Raised each time the connection comes back.
     generation: u64,
+    /// Whether a partition keeps the connection from coming back.
     cut: bool,
     state: watch::Sender<ConnectionState>,
 }
 
+/// One consumer.
 struct Reader {
     client: u64,
     kind: QueueKind,
     prefetch: usize,
-    /// The queue it is consuming now.
+    /// Name of the queue that it consumes now.
     queue: Option<String>,
+    /// The connection's generation when it was attached to the queue. Zero if it is not attached.
     generation: u64,
     last_tag: u64,
     unsettled: BTreeMap<u64, Message>,
-    /// Tags given out but not taken yet.
+    /// Tags of deliveries that the consumer has not taken yet.
     ready: VecDeque<u64>,
-    /// No further deliveries: cancelled, or its client is closed.
+    /// Whether there are no further deliveries: it was cancelled, or its connection was closed.
     ended: bool,
     arrived: Arc<Notify>,
     state: watch::Sender<ConsumerState>,
 }
 
-pub(super) struct Bus {
+/// The state of the broker.
+pub(super) struct BrokerState {
+    options: InProcessOptions,
     rng: ChaCha8Rng,
-    loss: f64,
-    duplicate: f64,
     up: bool,
+    /// Why the broker takes no messages, if it does not.
     blocked: Option<String>,
     queues: BTreeMap<String, Queue>,
     routes: BTreeMap<Route, BTreeSet<String>>,
     clients: BTreeMap<u64, Client>,
     readers: BTreeMap<u64, Reader>,
     last_id: u64,
+    /// Longest body that is taken, in bytes.
     pub(super) max_message: usize,
+    /// How many messages were dropped by bounds of queues.
     pub(super) dropped: u64,
 }
 
-impl Bus {
-    pub(super) fn new(options: &InProcessOptions) -> Self {
+impl BrokerState {
+    pub(super) fn new(options: InProcessOptions) -> Self {
         Self {
             rng: ChaCha8Rng::from_seed(options.seed),
-            loss: options.loss,
-            duplicate: options.duplicate,
+            options,
             up: true,
             blocked: None,
             queues: BTreeMap::new(),
@@ -192,7 +192,7 @@ impl Bus {
         }
     }
 
-    /// The connection is gone: exclusive queues with it, and what was not settled goes back.
+    /// Takes a connection away. Its exclusive queues go with it, and what it had not settled goes back to the others.
     fn break_connection(&mut self, id: u64, why: &str) {
         let Some(client) = self.clients.get(&id) else { return };
         if is_up(client) {
@@ -212,21 +212,9 @@ impl Bus {
 
     // Publishing.
 
-    /// A message's fate and delay. Always draws the same amount, so that one fault does not shift all later ones.
-    pub(super) fn draw(&mut self, (min, max): (Duration, Duration)) -> (Fate, Duration) {
-        let [lost, confirmed, twice, late] = std::array::from_fn(|_| self.fraction());
-        let fate = match () {
-            () if lost < self.loss && confirmed < 0.5 => Fate::LostConfirmed,
-            () if lost < self.loss => Fate::LostUnconfirmed,
-            () if twice < self.duplicate => Fate::ArrivesTwice,
-            () => Fate::Arrives,
-        };
-        (fate, min + (max - min).mul_f64(late))
-    }
-
-    /// Uniform in [0, 1).
-    fn fraction(&mut self) -> f64 {
-        (self.rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+    /// The fate and delay of the next message.
+    pub(super) fn draw(&mut self) -> (Fate, Duration) {
+        self.options.draw(&mut self.rng)
     }
 
     pub(super) fn publish(
@@ -277,7 +265,7 @@ impl Bus {
 
     // Consuming.
 
-    #[allow(clippy::type_complexity, reason = "what a consumer is made of, named where it is used")]
+    #[allow(clippy::type_complexity, reason = "the parts of an InProcessConsumer")]
     pub(super) fn consume(
         &mut self,
         client: u64,
@@ -311,7 +299,7 @@ impl Bus {
         Ok((id, receiver, arrived))
     }
 
-    /// Moves what has arrived to the consumer. None: nothing yet. Zero: it has ended.
+    /// Moves what has arrived to the consumer, and yields how much. `None` if nothing has arrived, zero if it has ended.
     pub(super) fn take(&mut self, id: u64, into: &mut Vec<Delivery>, max: usize) -> Option<usize> {
         let reader = self.readers.get_mut(&id)?;
         let taken = reader.ready.len().min(max);
@@ -355,7 +343,7 @@ impl Bus {
         }
     }
 
-    /// The consumer is gone, and with it a queue that nobody else may read.
+    /// Removes a consumer, and its queue if nobody else may read it.
     pub(super) fn drop_consumer(&mut self, id: u64) {
         let queue = self.readers.get(&id).and_then(|reader| reader.queue.clone());
         self.detach(id, ConsumerState::Pending);
@@ -367,14 +355,14 @@ impl Bus {
         }
     }
 
-    /// Lets everyone without a queue try to get one.
+    /// Lets all consumers without a queue try to get one.
     fn reconcile(&mut self) {
         for id in self.readers.keys().copied().collect::<Vec<_>>() {
             self.attach(id);
         }
     }
 
-    /// Declares, binds and consumes a reader's queue, if its connection is there and the queue is free.
+    /// Declares, binds and consumes a reader's queue, if its connection is up and the queue is free.
     fn attach(&mut self, id: u64) {
         let Some(reader) = self.readers.get(&id) else { return };
         let Some(client) = self.clients.get(&reader.client) else { return };
@@ -397,9 +385,9 @@ impl Bus {
         self.pump(&name);
     }
 
-    /// Makes sure of a queue and its bindings, and tells its name; `None` if another connection holds it.
+    /// Declares a queue and its bindings, and yields its name. `None` if another connection holds the queue.
     pub(super) fn declare(&mut self, client: u64, kind: QueueKind) -> Option<String> {
-        let Shape { name, exclusive, routes, limits } = self.shape(kind);
+        let QueueShape { name, exclusive, routes, limits } = self.shape_of(kind);
         let queue = self.queues.entry(name.clone()).or_insert_with(|| Queue {
             owner: exclusive.then_some(client),
             limits,
@@ -414,13 +402,13 @@ impl Bus {
         Some(name)
     }
 
-    /// Takes a reader off its queue and gives back what it had.
+    /// Takes a reader off its queue, and gives back to the queue what it had not settled.
     fn detach(&mut self, id: u64, state: ConsumerState) {
         let Some(reader) = self.readers.get_mut(&id) else { return };
         let unsettled = std::mem::take(&mut reader.unsettled);
         reader.ready.clear();
         reader.state.send_replace(state);
-        // Tags of this connection settle to no effect from now on.
+        // No tag of this connection settles anything from now on.
         reader.generation = 0;
         let Some(name) = reader.queue.take() else { return };
         if let Some(queue) = self.queues.get_mut(&name) {
@@ -464,7 +452,7 @@ impl Bus {
         self.queues.keys().cloned().collect()
     }
 
-    /// Deals waiting messages to the readers in turn, as far as their credit goes.
+    /// Hands waiting messages to the readers in turn, as far as their credit goes.
     fn pump(&mut self, name: &str) {
         let Some(queue) = self.queues.get_mut(name) else { return };
         let now = Instant::now();
@@ -489,10 +477,9 @@ impl Bus {
         }
     }
 
-    /// Name, bindings and bounds of a queue.
-    fn shape(&mut self, kind: QueueKind) -> Shape {
+    fn shape_of(&mut self, kind: QueueKind) -> QueueShape {
         match kind {
-            QueueKind::Topic { exchange, topic } => Shape {
+            QueueKind::Topic { exchange, topic } => QueueShape {
                 routes: vec![Route::Key { exchange, key: topic.clone() }],
                 name: topic,
                 exclusive: false,
@@ -502,27 +489,30 @@ impl Bus {
                 let name = format!("{topic}.{server}");
                 let mut routes = vec![Route::Key { exchange, key: name.clone() }];
                 routes.extend(fanout.then_some(Route::Fanout(topic)));
-                Shape { name, exclusive: true, routes, limits: None }
+                QueueShape { name, exclusive: true, routes, limits: None }
             }
-            QueueKind::Fanout { topic, limits } => Shape {
+            QueueKind::Fanout { topic, limits } => QueueShape {
                 name: format!("{topic}_fanout_{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64()),
                 exclusive: true,
                 routes: vec![Route::Fanout(topic)],
                 limits: Some(limits),
             },
-            QueueKind::Reply { name } => Shape { name, exclusive: true, routes: Vec::new(), limits: None },
+            QueueKind::Reply { name } => {
+                QueueShape { name, exclusive: true, routes: Vec::new(), limits: None }
+            }
         }
     }
 }
 
-struct Shape {
+/// Name, bindings and bounds of a queue.
+struct QueueShape {
     name: String,
     exclusive: bool,
     routes: Vec<Route>,
     limits: Option<FanoutLimits>,
 }
 
-/// The exchange's binding that a destination names, or the queue itself.
+/// The binding that a destination means, or the name of the queue that it means.
 fn route_of(destination: &Destination) -> Result<Route, &str> {
     match destination {
         Destination::Topic { exchange, topic } => {
@@ -533,16 +523,6 @@ fn route_of(destination: &Destination) -> Result<Route, &str> {
         }
         Destination::Fanout { topic } => Ok(Route::Fanout(topic.clone())),
         Destination::Queue { name } => Err(name),
-    }
-}
-
-/// A destination in words.
-pub(super) fn name_of(destination: &Destination) -> String {
-    match destination {
-        Destination::Topic { topic, .. } => topic.clone(),
-        Destination::Server { topic, server, .. } => format!("{topic}.{server}"),
-        Destination::Fanout { topic } => format!("{topic}_fanout"),
-        Destination::Queue { name } => name.clone(),
     }
 }
 

@@ -1,0 +1,37 @@
+//! How a server works.
+
+use std::time::Duration;
+
+/// How a server works.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// How many requests may be in work at once.
+    pub concurrency: usize,
+    /// How many deliveries of a queue of requests may be unacknowledged.
+    pub prefetch: u16,
+    /// How many reports are handled and acknowledged together at most. The prefetch of a fanout queue is twice that.
+    pub report_batch: usize,
+    /// How many messages each listener remembers to suppress copies. oslo.messaging remembers 16.
+    pub remembered: usize,
+    /// If set, requests of other AMQP users than these are dropped and counted. The broker has checked who sent them.
+    pub accept_commands_from: Option<Vec<String>>,
+    /// How long an answer is tried again while its queue is missing or the broker is away.
+    pub reply_retry: Duration,
+    /// Seed of the message ids. Each server needs its own.
+    pub seed: [u8; 32],
+}
+
+impl ServerOptions {
+    /// The defaults, with message ids from `seed`.
+    pub fn new(seed: [u8; 32]) -> Self {
+        Self {
+            concurrency: 64,
+            prefetch: 128,
+            report_batch: 256,
+            remembered: 1024,
+            accept_commands_from: None,
+            reply_retry: Duration::from_secs(60),
+            seed,
+        }
+    }
+}
