@@ -1,61 +1,61 @@
 //! Why an object cannot be read.
 
-/// Each kind is an exception of its own in Nova; whoever answers Nova turns it into that.
+/// Why an object cannot be read. Each variant is an exception of its own in Nova, which the answer to Nova raises.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ObjectError {
-    /// A newer minor version than is known, or another major one.
+    /// The version has a newer minor than is known, or another major.
     #[error("Version {version} of {name} is not supported, supported version is {supported}")]
     IncompatibleVersion {
-        /// The object.
+        /// Name of the object.
         name: String,
-        /// As sent.
+        /// The version that was sent.
         version: String,
-        /// The newest that is read.
+        /// The newest version that is read.
         supported: String,
     },
-    /// Not one of Nova's, or not one that belongs into a request.
+    /// The object is not one of Nova's, or not one that belongs into a request.
     #[error("Unsupported object type {0}")]
     Unsupported(String),
-    /// What every object must say of itself is not there, such as `nova_object.version`.
+    /// The object lacks a key that every object has, such as `nova_object.version`.
     #[error("{place} has no {key}")]
     NoKey {
-        /// Where.
+        /// The object, or the one that holds it.
         place: String,
-        /// What is missing.
+        /// The key that is missing.
         key: &'static str,
     },
     /// A field that placement needs is not set.
     #[error("{object} {version} has no {field}")]
     Unset {
-        /// The object.
+        /// Name of the object.
         object: String,
-        /// Its version.
+        /// The object's version.
         version: String,
-        /// The field.
+        /// Name of the field.
         field: &'static str,
     },
-    /// A value that the field cannot have.
-    #[error("{object} {version}: {field} is {value}, which is no {expected}")]
+    /// The field cannot have this value.
+    #[error("{object} {version}: {field} is {value}; expected {expected}")]
     BadValue {
-        /// The object.
+        /// Name of the object.
         object: String,
-        /// Its version.
+        /// The object's version.
         version: String,
-        /// The field.
+        /// Name of the field.
         field: String,
-        /// As sent, cut short.
+        /// The value that was sent, shortened.
         value: String,
-        /// What would do.
+        /// What the field can have.
         expected: &'static str,
     },
-    /// Understood, but nothing that can be promised here.
+    /// The field asks for something that novella cannot promise.
     #[error("{object}.{field} cannot be taken into account: {reason}")]
     NotServed {
-        /// The object.
+        /// Name of the object.
         object: &'static str,
-        /// The field.
+        /// Name of the field.
         field: &'static str,
-        /// Why, and what would do.
+        /// Why not, and what to use instead.
         reason: &'static str,
     },
 }

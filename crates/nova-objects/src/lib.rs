@@ -1,10 +1,21 @@
 //! Nova's versioned objects as they cross the wire, to and from ours.
 //!
-//! A `RequestSpec` is read into [`novella_objects::RequestSpec`]; [`Selection`] is written. What always holds: nothing
-//! that would change where an instance may go is dropped in silence. A field is understood, or known to be of no
-//! consequence to placement, or the request is refused by the name of the field.
+//! A `RequestSpec` is read into [`novella_objects::RequestSpec`], and a [`NovaSelection`] is written. Nothing that would
+//! change where an instance may go is dropped in silence: each field is read, or is known not to matter for placement, or
+//! the request is refused by the name of the field.
 //!
-//! Left out: any other object, and everything that Nova's objects do beside being read and written.
+//! Left out: all other objects, and everything that Nova's objects do beside being read and written.
+//!
+//! # Layout
+//!
+//! From the bottom up. A module imports only modules above it in this table.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `error` | why an object cannot be read |
+//! | `primitive` | the form in which objects cross the wire, and Nova's rules of reading it |
+//! | `request_spec` | reads a `RequestSpec` |
+//! | `selection` | writes a `Selection` |
 
 mod error;
 mod primitive;
@@ -13,4 +24,4 @@ mod selection;
 
 pub use error::ObjectError;
 pub use request_spec::{NovaRequestSpec, request_spec};
-pub use selection::{NumaTopologyLimits, SchedulerLimits, Selection};
+pub use selection::{NovaSelection, NumaTopologyLimits, SchedulerLimits};

@@ -1,24 +1,26 @@
 //! The form in which objects cross the wire, and Nova's rules of reading it.
 //!
-//! `{"nova_object.name", "nova_object.namespace", "nova_object.version", "nova_object.data", "nova_object.changes"}`;
-//! objects nest in the data. An older minor version is read, its missing fields being unset; a newer one or another major
-//! one is refused, as Nova's own services refuse it when no conductor can translate it. Of the outermost object alone the
-//! third part of a version is passed over. Fields that nobody asks for are ignored, but objects in them must be known.
-//! Scalars are brought to the field's type as Nova brings them.
+//! An object is a map with the keys `nova_object.name`, `nova_object.namespace`, `nova_object.version`, `nova_object.data`
+//! and `nova_object.changes`. Objects nest in the data.
+//! - An older minor version is read, and the fields it lacks are unset. A newer minor or another major is refused, as by a
+//!   Nova service that has no conductor to translate it. Only in the outermost object the third part of a version is
+//!   ignored.
+//! - Fields that nobody asks for are ignored, but objects in them must be known.
+//! - Scalars are converted to the field's type as Nova converts them.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::ObjectError;
+use crate::error::ObjectError;
 
 const NAME: &str = "nova_object.name";
 const NAMESPACE: &str = "nova_object.namespace";
 const VERSION: &str = "nova_object.version";
 const DATA: &str = "nova_object.data";
 
-/// All objects that a RequestSpec of Nova 34 can hold, with their versions there.
-pub(crate) const KNOWN: [(&str, &str); 27] = [
+/// All objects that a RequestSpec of Nova 34 can hold, with their versions in Nova 34.
+const KNOWN: [(&str, &str); 27] = [
     ("CellMapping", "1.1"),
     ("ComputeNode", "1.19"),
     ("ComputeNodeList", "1.17"),
@@ -48,10 +50,10 @@ pub(crate) const KNOWN: [(&str, &str); 27] = [
     ("VirtCPUTopology", "1.0"),
 ];
 
-/// Longest part of a wrong value that an error repeats.
+/// How many characters of a wrong value an error repeats.
 const SHOWN: usize = 60;
 
-/// An object of one kind, checked as a whole.
+/// An object of one kind. It and every object in it have been checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Object<'a> {
     name: &'static str,
@@ -59,7 +61,7 @@ pub(crate) struct Object<'a> {
     data: &'a Map<String, Value>,
 }
 
-/// `major.minor[.revision]`.
+/// The parts of `major.minor[.revision]`.
 fn parts(version: &str) -> Option<(u32, u32, u32)> {
     let mut parts = version.split('.').map(|part| part.parse().ok());
     let (major, minor) = (parts.next()??, parts.next()??);
@@ -94,13 +96,13 @@ fn bad_header(place: &str, field: &str, value: &Value, expected: &'static str) -
 }
 
 impl<'a> Object<'a> {
-    /// The outermost object, which must be a `name`; it and every object in it is checked.
+    /// The outermost object, which must be a `name`. Checks it and every object in it.
     pub fn outermost(value: &'a Value, name: &'static str) -> Result<Self, ObjectError> {
         check(value, name, true)?;
-        Self::of(value, name).ok_or_else(|| bad_header(name, name, value, "object of this name"))
+        Self::of(value, name).ok_or_else(|| bad_header(name, name, value, "an object of this name"))
     }
 
-    /// A checked object, if it has this name.
+    /// An object that was checked before, if it has this name.
     fn of(value: &'a Value, name: &'static str) -> Option<Self> {
         let object = value.as_object()?;
         if object.get(NAME)?.as_str()? != name {
@@ -109,7 +111,7 @@ impl<'a> Object<'a> {
         Some(Self { name, version: object.get(VERSION)?.as_str()?, data: object.get(DATA)?.as_object()? })
     }
 
-    /// The error of a wrong value.
+    /// The error for a wrong value.
     pub fn bad(&self, field: &str, value: &Value, expected: &'static str) -> ObjectError {
         ObjectError::BadValue {
             object: self.name.to_owned(),
@@ -124,31 +126,31 @@ impl<'a> Object<'a> {
         ObjectError::Unset { object: self.name.to_owned(), version: self.version.to_owned(), field }
     }
 
-    /// A value that is set and not null.
+    /// The value of a field. `None` if it is unset or null.
     pub fn value(&self, field: &str) -> Option<&'a Value> {
         self.data.get(field).filter(|value| !value.is_null())
     }
 
-    /// All fields that are set and not null.
+    /// All fields that are neither unset nor null.
     pub fn values(&self) -> impl Iterator<Item = (&'a String, &'a Value)> {
         self.data.iter().filter(|(_, value)| !value.is_null())
     }
 
-    /// Refuses a field that may be absent, but not null.
+    /// Refuses null in a field that may be unset.
     pub fn not_null(&self, field: &str) -> Result<(), ObjectError> {
         match self.data.get(field) {
-            Some(null @ Value::Null) => Err(self.bad(field, null, "value: it may not be null")),
+            Some(null @ Value::Null) => Err(self.bad(field, null, "a value other than null")),
             _ => Ok(()),
         }
     }
 
-    /// Refuses a field that is not set at all, or null.
+    /// Refuses a field that is unset or null.
     pub fn must_be_set(&self, field: &'static str) -> Result<(), ObjectError> {
         self.not_null(field)?;
         self.value(field).map(|_| ()).ok_or_else(|| self.unset(field))
     }
 
-    /// A text; numbers become one.
+    /// A text. Numbers are converted.
     pub fn text(&self, field: &str) -> Result<Option<String>, ObjectError> {
         self.value(field).map(|value| self.read_text(field, value)).transpose()
     }
@@ -157,11 +159,11 @@ impl<'a> Object<'a> {
         match value {
             Value::String(text) => Ok(text.clone()),
             Value::Number(number) => Ok(number.to_string()),
-            other => Err(self.bad(field, other, "text")),
+            other => Err(self.bad(field, other, "a text")),
         }
     }
 
-    /// A whole number that may be below zero; texts of digits, fractions and truth values become one.
+    /// A whole number, which may be negative. Texts of digits, fractions and truth values are converted.
     pub fn signed(&self, field: &str) -> Result<Option<i64>, ObjectError> {
         self.value(field).map(|value| self.read_signed(field, value)).transpose()
     }
@@ -173,26 +175,26 @@ impl<'a> Object<'a> {
             Value::String(text) => text.trim().parse().ok(),
             _ => None,
         };
-        number.ok_or_else(|| self.bad(field, value, "whole number"))
+        number.ok_or_else(|| self.bad(field, value, "a whole number"))
     }
 
-    /// A whole number of at least zero, which fits.
+    /// A whole number that is not negative and fits the type.
     pub fn unsigned<T: TryFrom<i64>>(&self, field: &str) -> Result<Option<T>, ObjectError> {
         let Some(number) = self.signed(field)? else { return Ok(None) };
-        let wrong = || self.bad(field, &number.into(), "whole number in its range");
+        let wrong = || self.bad(field, &number.into(), "a whole number in its range");
         if number < 0 {
             return Err(wrong());
         }
         T::try_from(number).map(Some).map_err(|_| wrong())
     }
 
-    /// The same for a field that must be there.
+    /// A whole number that is not negative, in a field that must be set.
     pub fn needed<T: TryFrom<i64>>(&self, field: &'static str) -> Result<T, ObjectError> {
         self.not_null(field)?;
         self.unsigned(field)?.ok_or_else(|| self.unset(field))
     }
 
-    /// Python's truth of a value; unset is false.
+    /// Whether Python takes the value for true. Unset is false.
     pub fn truth(&self, field: &str) -> bool {
         match self.value(field) {
             None => false,
@@ -205,12 +207,12 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A list or set; unset or null is empty.
+    /// A list or set. Unset and null are empty.
     pub fn list(&self, field: &str) -> Result<&'a [Value], ObjectError> {
         match self.value(field) {
             None => Ok(&[]),
             Some(Value::Array(items)) => Ok(items),
-            Some(other) => Err(self.bad(field, other, "list")),
+            Some(other) => Err(self.bad(field, other, "a list")),
         }
     }
 
@@ -219,29 +221,29 @@ impl<'a> Object<'a> {
         self.list(field)?.iter().map(|item| self.read_text(field, item)).collect()
     }
 
-    /// A list or set of whole numbers of at least zero, in ascending order.
+    /// A list or set of whole numbers that are not negative, in ascending order.
     pub fn numbers(&self, field: &str) -> Result<Vec<u32>, ObjectError> {
         let mut numbers = self.numbers_in_order(field)?;
         numbers.sort_unstable();
         Ok(numbers)
     }
 
-    /// The same in the order of the list.
+    /// A list of whole numbers that are not negative, in its own order.
     pub fn numbers_in_order(&self, field: &str) -> Result<Vec<u32>, ObjectError> {
         self.list(field)?.iter().map(|item| self.read_number(field, item)).collect()
     }
 
     fn read_number(&self, field: &str, value: &Value) -> Result<u32, ObjectError> {
         let number = self.read_signed(field, value)?;
-        u32::try_from(number).map_err(|_| self.bad(field, value, "whole number in its range"))
+        u32::try_from(number).map_err(|_| self.bad(field, value, "a whole number in its range"))
     }
 
-    /// A map; unset or null is empty.
+    /// A map. Unset and null are empty.
     pub fn map(&self, field: &str) -> Result<BTreeMap<String, &'a Value>, ObjectError> {
         match self.value(field) {
             None => Ok(BTreeMap::new()),
             Some(Value::Object(entries)) => Ok(entries.iter().map(|(key, v)| (key.clone(), v)).collect()),
-            Some(other) => Err(self.bad(field, other, "map")),
+            Some(other) => Err(self.bad(field, other, "a map")),
         }
     }
 
@@ -254,10 +256,10 @@ impl<'a> Object<'a> {
     /// An object in a field.
     pub fn object(&self, field: &str, name: &'static str) -> Result<Option<Object<'a>>, ObjectError> {
         let Some(value) = self.value(field) else { return Ok(None) };
-        Object::of(value, name).map(Some).ok_or_else(|| self.bad(field, value, "object of the right kind"))
+        Object::of(value, name).map(Some).ok_or_else(|| self.bad(field, value, "an object of the right kind"))
     }
 
-    /// The same for a field that must be there.
+    /// An object in a field that must be set.
     pub fn needed_object(&self, field: &'static str, name: &'static str) -> Result<Object<'a>, ObjectError> {
         self.not_null(field)?;
         self.object(field, name)?.ok_or_else(|| self.unset(field))
@@ -266,18 +268,18 @@ impl<'a> Object<'a> {
     /// A list of objects.
     pub fn objects(&self, field: &str, name: &'static str) -> Result<Vec<Object<'a>>, ObjectError> {
         let object =
-            |item| Object::of(item, name).ok_or_else(|| self.bad(field, item, "object of the right kind"));
+            |item| Object::of(item, name).ok_or_else(|| self.bad(field, item, "an object of the right kind"));
         self.list(field)?.iter().map(object).collect()
     }
 }
 
 /// Python's `int()` of a fraction.
 fn whole(fraction: f64) -> Option<i64> {
-    const LARGEST: f64 = 9_007_199_254_740_992.0; // beyond 2^53 a fraction is no count of anything
+    const LARGEST: f64 = 9_007_199_254_740_992.0; // 2^53: beyond it a fraction is not exact
     (fraction.abs() <= LARGEST).then_some(fraction as i64)
 }
 
-/// Checks every object in a value.
+/// Checks every object in a value. `place` is what an error calls the value.
 fn check(value: &Value, place: &str, outermost: bool) -> Result<(), ObjectError> {
     match value {
         Value::Array(items) => items.iter().try_for_each(|item| check(item, place, false)),
@@ -290,7 +292,7 @@ fn check(value: &Value, place: &str, outermost: bool) -> Result<(), ObjectError>
 fn check_object(object: &Map<String, Value>, place: &str, outermost: bool) -> Result<(), ObjectError> {
     let text = |key| {
         let value = header(object, key, place)?;
-        value.as_str().ok_or_else(|| bad_header(place, key, value, "text"))
+        value.as_str().ok_or_else(|| bad_header(place, key, value, "a text"))
     };
     let (namespace, name, version) = (text(NAMESPACE)?, text(NAME)?, text(VERSION)?);
     let known = KNOWN.iter().find(|(known, _)| *known == name);
@@ -298,7 +300,7 @@ fn check_object(object: &Map<String, Value>, place: &str, outermost: bool) -> Re
         return Err(ObjectError::Unsupported(format!("{namespace}.{name}")));
     };
     let sent = parts(version)
-        .ok_or_else(|| bad_header(name, VERSION, &Value::from(version), "version such as 1.4"))?;
+        .ok_or_else(|| bad_header(name, VERSION, &Value::from(version), "a version such as 1.4"))?;
     let (major, minor, _) = parts(supported).expect("the table is of versions");
     let revision = if outermost { 0 } else { sent.2 };
     if sent.0 != major || (sent.1, revision) > (minor, 0) {
@@ -309,6 +311,6 @@ fn check_object(object: &Map<String, Value>, place: &str, outermost: bool) -> Re
         });
     }
     let data = header(object, DATA, name)?;
-    let Value::Object(fields) = data else { return Err(bad_header(name, DATA, data, "map")) };
+    let Value::Object(fields) = data else { return Err(bad_header(name, DATA, data, "a map")) };
     fields.values().try_for_each(|field| check(field, name, false))
 }

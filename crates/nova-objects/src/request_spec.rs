@@ -1,7 +1,7 @@
-//! `RequestSpec` up to 1.15, read.
+//! Reads a `RequestSpec` up to version 1.15.
 //!
-//! Not read, as placement does not look at it: who asks by user, security groups, requested networks, and the limits,
-//! which a scheduler writes and does not read.
+//! Not read, because placement does not look at them: the user, security groups, requested networks, and the limits, which
+//! a scheduler writes.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use novella_objects::{Flavor, Image, InstanceGroup, RequestSpec, Retry};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::ObjectError;
+use crate::error::ObjectError;
 use crate::primitive::Object;
 
-/// What Nova asks.
+/// What Nova asks for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NovaRequestSpec {
-    /// The same in our words; without uuids, which Nova gives beside it.
+    /// The request in our words. It has no instance uuids, which Nova sends beside it.
     pub spec: RequestSpec,
-    /// The first instance.
+    /// The uuid of the first instance.
     pub instance_uuid: Option<Uuid>,
-    /// How many instances, where their uuids are not given.
+    /// How many instances are to be placed, if their uuids are not sent.
     pub num_instances: u32,
 }
 
@@ -67,10 +67,10 @@ pub fn request_spec(primitive: &Value) -> Result<NovaRequestSpec, ObjectError> {
 }
 
 fn uuid(object: &Object<'_>, field: &str, text: &str) -> Result<Uuid, ObjectError> {
-    Uuid::try_parse(text).map_err(|_| object.bad(field, &text.into(), "UUID"))
+    Uuid::try_parse(text).map_err(|_| object.bad(field, &text.into(), "a UUID"))
 }
 
-/// Resources that ports, accelerators and filters of Nova want from Placement, which has no part here.
+/// Refuses resources that ports, accelerators or filters of Nova want from Placement, which novella does not ask.
 fn refuse_placement_groups(object: &Object<'_>) -> Result<(), ObjectError> {
     let refused = |object, field| {
         let reason = "it is for Placement, which is not asked; ask for it by extra specs of the flavor";
@@ -116,7 +116,7 @@ fn image_meta(object: &Object<'_>) -> Result<Image, ObjectError> {
     })
 }
 
-/// Nova's typed properties as the image service has them: lists come in pieces.
+/// Nova's typed properties in the form of the image service, which has one property for each item of a list.
 fn image_properties(object: &Object<'_>) -> Result<BTreeMap<String, Value>, ObjectError> {
     let mut properties = BTreeMap::new();
     for (name, value) in object.values() {
@@ -132,12 +132,12 @@ fn image_properties(object: &Object<'_>) -> Result<BTreeMap<String, Value>, Obje
             }
             "hw_numa_cpus" => {
                 for (cell, cpus) in object.list(name)?.iter().enumerate() {
-                    let Value::Array(cpus) = cpus else { return Err(object.bad(name, cpus, "list")) };
+                    let Value::Array(cpus) = cpus else { return Err(object.bad(name, cpus, "a list")) };
                     let cpus: Vec<_> = cpus.iter().map(Value::to_string).collect();
                     properties.insert(format!("hw_numa_cpus.{cell}"), cpus.join(",").into());
                 }
             }
-            // Disks of the image, which are no business of a scheduler.
+            // The disks of the image do not matter for placement.
             "img_block_device_mapping" | "img_mappings" => {}
             _ => {
                 properties.insert(name.clone(), value.clone());
@@ -150,7 +150,7 @@ fn image_properties(object: &Object<'_>) -> Result<BTreeMap<String, Value>, Obje
 fn group(object: &Object<'_>) -> Result<InstanceGroup, ObjectError> {
     let policy = match object.text("policy")? {
         Some(policy) => policy,
-        // Before 1.11 there was a list of one.
+        // Before 1.11 the policy was a list of one.
         None => object.texts("policies")?.into_iter().next().unwrap_or_default(),
     };
     let members = object.texts("members")?;
@@ -183,7 +183,7 @@ fn numa_topology(object: &Object<'_>) -> Result<InstanceNumaTopology, ObjectErro
 }
 
 fn numa_cell(object: &Object<'_>) -> Result<InstanceNumaCell, ObjectError> {
-    // Before 1.5 pinned CPUs stood in `cpuset`: without `pcpuset` nobody can tell which they are.
+    // Before 1.5 pinned CPUs were in `cpuset` too, and without `pcpuset` nobody can tell which they are.
     object.must_be_set("cpuset")?;
     object.must_be_set("pcpuset")?;
     Ok(InstanceNumaCell {
@@ -208,7 +208,7 @@ fn pci_request(object: &Object<'_>) -> Result<PciRequest, ObjectError> {
         Value::Object(entries) => {
             Ok(entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
         }
-        other => Err(object.bad("spec", other, "map")),
+        other => Err(object.bad("spec", other, "a map")),
     };
     Ok(PciRequest {
         count: object.needed("count")?,

@@ -1,4 +1,4 @@
-//! `Selection` 1.1, written: where an instance goes, and within which limits.
+//! Writes a `Selection`: where an instance goes, and within which limits.
 //!
 //! The versions written are the lowest that have the fields: Selection 1.1, SchedulerLimits 1.0, NUMATopologyLimits 1.1.
 
@@ -6,44 +6,44 @@ use novella_objects::document::NetworkMetadata;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-/// What the host's filters allow on it; a compute claims within these.
+/// How much may be used on the host, as the filters decided. The host claims within these limits. `None` is no limit.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SchedulerLimits {
-    /// CPUs.
+    /// Virtual CPUs.
     pub vcpu: Option<i64>,
-    /// MiB.
+    /// Memory in MiB.
     pub memory_mb: Option<i64>,
-    /// GiB.
+    /// Disk in GiB.
     pub disk_gb: Option<i64>,
-    /// For instances with NUMA cells.
+    /// The limits of each NUMA cell, for instances that have cells.
     pub numa_topology: Option<NumaTopologyLimits>,
 }
 
-/// What each NUMA cell may be overcommitted by.
+/// The limits of each NUMA cell of the host.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NumaTopologyLimits {
-    /// CPUs.
+    /// How often each CPU may be given away.
     pub cpu_allocation_ratio: f64,
-    /// Memory.
+    /// How often memory may be given away.
     pub ram_allocation_ratio: f64,
-    /// Networks that the cells must be near.
+    /// The networks that the cells must be near.
     pub network_metadata: Option<NetworkMetadata>,
 }
 
-/// See the module's text.
+/// Where an instance goes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Selection {
-    /// The compute node's identity; the nil UUID stands for one that has none.
+pub struct NovaSelection {
+    /// UUID of the compute node. Nil for a host that reported none.
     pub compute_node_uuid: Uuid,
-    /// Its service.
+    /// Host name of the compute service.
     pub service_host: String,
-    /// Its name as a node.
+    /// Name of the compute node.
     pub nodename: String,
-    /// The cell that it is in.
+    /// The cell that the host is in.
     pub cell_uuid: Uuid,
-    /// See there.
+    /// How much may be used on the host.
     pub limits: SchedulerLimits,
-    /// At the time of the decision.
+    /// The host's availability zone at the time of the decision.
     pub availability_zone: String,
 }
 
@@ -87,7 +87,7 @@ impl SchedulerLimits {
         primitive("SchedulerLimits", "1.0", data)
     }
 
-    /// The form of before there were Selections: only what is limited.
+    /// The form from before there were Selections. It has only the limits that are set.
     fn to_dict(&self) -> Map<String, Value> {
         let mut limits = fields([
             ("vcpu", json!(self.vcpu)),
@@ -100,9 +100,9 @@ impl SchedulerLimits {
     }
 }
 
-impl Selection {
-    /// The object as it crosses the wire. Placement has no part in it, so that there is no allocation request: Nova
-    /// writes `null` as JSON text then.
+impl NovaSelection {
+    /// The object as it crosses the wire. There is no allocation request, because Placement is not asked; Nova writes
+    /// `null` as JSON text then.
     pub fn to_primitive(&self) -> Value {
         let data = fields([
             ("compute_node_uuid", json!(self.compute_node_uuid)),
@@ -117,7 +117,7 @@ impl Selection {
         primitive("Selection", "1.1", data)
     }
 
-    /// The form of before there were Selections: `{host, nodename, limits}`.
+    /// The form from before there were Selections: `{host, nodename, limits}`.
     pub fn to_dict(&self) -> Value {
         json!({ "host": self.service_host, "nodename": self.nodename, "limits": self.limits.to_dict() })
     }

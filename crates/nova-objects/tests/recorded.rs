@@ -1,7 +1,7 @@
 //! Requests as the real Nova 34 serializes them (tests/interop/nova_client.py wrote `recorded/primitives.jsonl` from
 //! `recorded/requests.jsonl`), and what becomes of them when they are changed.
 
-use novella_nova_objects::{ObjectError, Selection, request_spec};
+use novella_nova_objects::{NovaSelection, ObjectError, request_spec};
 use novella_objects::document::Request;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -126,10 +126,10 @@ fn headers_and_fields_are_named_when_they_are_wrong() {
     assert_eq!(data("project_id", json!(5)), Ok(()), "scalars become texts");
     for (field, value, says) in [
         ("flavor", Value::Null, "RequestSpec 1.15: flavor is null"),
-        ("num_instances", json!("many"), "num_instances is \"many\", which is no whole number"),
-        ("instance_uuid", json!("x"), "instance_uuid is \"x\", which is no UUID"),
-        ("ignore_hosts", json!("cmp1"), "ignore_hosts is \"cmp1\", which is no list"),
-        ("image", json!({}), "image is {}, which is no object of the right kind"),
+        ("num_instances", json!("many"), "num_instances is \"many\"; expected a whole number"),
+        ("instance_uuid", json!("x"), "instance_uuid is \"x\"; expected a UUID"),
+        ("ignore_hosts", json!("cmp1"), "ignore_hosts is \"cmp1\"; expected a list"),
+        ("image", json!({}), "image is {}; expected an object of the right kind"),
     ] {
         let error = data(field, value).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
@@ -191,7 +191,7 @@ fn hosts_tried_before_are_read() {
 
 #[test]
 fn a_selection_is_written_at_its_lowest_version() {
-    let selection = Selection {
+    let selection = NovaSelection {
         compute_node_uuid: Uuid::nil(),
         service_host: "cmp1".into(),
         nodename: "node1".into(),

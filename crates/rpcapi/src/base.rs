@@ -1,6 +1,6 @@
-//! Nova's `baseapi` namespace, which every service of Nova answers: `ping`.
+//! `ping` in Nova's namespace `baseapi`, which every service of Nova answers.
 //!
-//! 1.0 `ping(arg)` → `{service, arg}`; 1.1 is what Nova 34 announces.
+//! 1.0 has `ping(arg)` → `{service, arg}`. Nova 34 announces 1.1, so this does too.
 
 use async_trait::async_trait;
 use novella_messaging::{
@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Answer to `ping`.
+/// The answer to `ping`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pong {
-    /// The service that answered.
+    /// Name of the service that answered.
     pub service: String,
     /// What was sent, unchanged.
     pub arg: Value,
@@ -25,22 +25,27 @@ struct PingArgs {
     arg: Value,
 }
 
-/// Server and client side of `baseapi`.
+/// The server and the client of `baseapi`.
 pub struct BaseApi {
-    /// Name of the answering service.
+    /// The name that the service answers with.
     pub service: String,
 }
 
 impl BaseApi {
-    /// Calls `ping` on whatever serves `topic` (or `topic.server`).
+    /// Calls `ping` on whatever serves `target`, which is a topic or one of its servers.
     pub async fn ping(
         client: &RpcClient,
-        topic: Target,
+        target: Target,
         arg: Value,
         options: CallOptions,
     ) -> Result<Pong, RpcError> {
         client
-            .call(&topic.namespace("baseapi").version(Version::new(1, 0)), "ping", &PingArgs { arg }, options)
+            .call(
+                &target.namespace("baseapi").version(Version::new(1, 0)),
+                "ping",
+                &PingArgs { arg },
+                options,
+            )
             .await
     }
 }

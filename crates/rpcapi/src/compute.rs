@@ -1,9 +1,9 @@
-//! What can be asked of an agent. Topic `compute`, server = its host name.
+//! What agents can be asked. The topic is `compute`, and an agent's server name is its host name.
 //!
 //! | version | method | how |
 //! |---|---|---|
 //! | 1.0 | `get_host_stats(refresh)` → capabilities | call |
-//! | 1.0 | `publish_service_capabilities(window_ms)`: report now, some time within the window | cast, fanout cast |
+//! | 1.0 | `publish_service_capabilities(window_ms)`: report at some time within the window | cast, fanout cast |
 //! | 1.1 | `ping()` → [`AgentStatus`] | call |
 
 use std::sync::Arc;
@@ -19,41 +19,41 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::Names;
+use crate::names::Names;
 
-/// Who an agent is and how it does. Answer to `ping`.
+/// The answer to `ping`: who an agent is and how it does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentStatus {
-    /// Its host name.
+    /// The agent's host name.
     pub host: String,
-    /// Its identity.
+    /// The host's identity, which stays when the host is renamed.
     pub uuid: Uuid,
-    /// Raised with every process.
+    /// Raised each time an agent starts on this host.
     pub incarnation: u64,
-    /// Its process id, to find it on the host.
+    /// Process id, to find the agent on its host.
     pub pid: u32,
-    /// Driver name.
+    /// Name of the driver, such as `linux`.
     pub driver: String,
-    /// novella's version.
+    /// The agent's version of novella.
     pub version: String,
-    /// Seconds since it started.
+    /// Seconds since the agent started.
     pub uptime_s: f64,
-    /// Reports sent by this process.
+    /// How many reports this process has sent.
     pub reports: u64,
 }
 
-/// Arguments of `publish_service_capabilities`.
+/// The arguments of `publish_service_capabilities`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PublishServiceCapabilities {
-    /// Spread the answers over this window, ms. An agent answers at most one such request per window.
+    /// The answers are spread over this window, in milliseconds. An agent answers at most one such request per window.
     #[serde(default)]
     pub window_ms: u64,
 }
 
-/// Arguments of `get_host_stats`.
+/// The arguments of `get_host_stats`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct GetHostStats {
-    /// Probe anew instead of answering from the last reading.
+    /// Whether the driver probes the host again instead of answering from its last reading.
     #[serde(default)]
     pub refresh: bool,
 }
@@ -66,12 +66,12 @@ pub struct ComputeApi {
 }
 
 impl ComputeApi {
-    /// On the control exchange `exchange`, under the usual topic.
+    /// A client of the agents on this exchange, under the usual topic.
     pub fn new(client: RpcClient, exchange: &str) -> Self {
         Self::named(client, &Names::on(exchange))
     }
 
-    /// The agents under these names.
+    /// A client of the agents under these names.
     pub fn named(client: RpcClient, names: &Names) -> Self {
         Self { client, target: names.compute() }
     }
@@ -98,7 +98,7 @@ impl ComputeApi {
             .await
     }
 
-    /// What the driver of `host` says.
+    /// What the driver of `host` reports.
     pub async fn get_host_stats(
         &self,
         host: &str,
@@ -110,7 +110,7 @@ impl ComputeApi {
             .await
     }
 
-    /// Who answers as `host`.
+    /// Asks who answers as `host`.
     pub async fn ping(&self, host: &str, options: CallOptions) -> Result<AgentStatus, RpcError> {
         let target = self.target.clone().server(host).version(Version::new(1, 1));
         self.client.call(&target, "ping", &serde_json::Map::new(), options).await
@@ -120,17 +120,17 @@ impl ComputeApi {
 /// What an agent implements.
 #[async_trait]
 pub trait ComputeEndpoint: Send + Sync + 'static {
-    /// Reports soon, within the window.
+    /// Has the agent report at some time within the window.
     async fn publish_service_capabilities(
         &self,
         context: &RequestContext,
         args: PublishServiceCapabilities,
     ) -> Result<(), CallError>;
 
-    /// The capabilities, as JSON.
+    /// The host's capabilities, as JSON.
     async fn get_host_stats(&self, context: &RequestContext, args: GetHostStats) -> Result<Value, CallError>;
 
-    /// Who it is.
+    /// Who the agent is, and how it does.
     async fn ping(&self, context: &RequestContext) -> Result<AgentStatus, CallError>;
 }
 

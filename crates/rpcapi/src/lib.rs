@@ -1,8 +1,20 @@
 //! The contracts: everything that can be said on the wire between operators, schedulers and agents.
 //!
-//! Each API has a client (what a caller writes), an endpoint trait (what a daemon implements) and an adapter that turns
-//! the trait into a [`novella_messaging::Endpoint`]. The version history stands on top of each file; a method is added
-//! with a raised minor version and never changes its meaning.
+//! Each API has a client, which a caller uses, an endpoint trait, which a daemon implements, and an adapter that makes a
+//! [`novella_messaging::Endpoint`] of the trait. The methods and their versions are listed on top of each file. A method is
+//! added with a raised minor version, and never changes its meaning.
+//!
+//! # Layout
+//!
+//! From the bottom up. A module imports only modules above it in this table.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `names` | the exchange and the topics of a fleet |
+//! | `base` | `ping`, which every service answers |
+//! | `compute` | what agents can be asked |
+//! | `scheduler` | what schedulers can be asked, and the reports they take |
+//! | `nova_scheduler` | Nova's own scheduler API |
 
 mod base;
 mod compute;
@@ -14,15 +26,10 @@ pub use base::{BaseApi, Pong};
 pub use compute::{
     AgentStatus, ComputeApi, ComputeEndpoint, ComputeServer, GetHostStats, PublishServiceCapabilities,
 };
-pub use names::Names;
+pub use names::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
 pub use nova_scheduler::{NovaSchedulerEndpoint, NovaSchedulerServer, NovaSelectDestinations, no_valid_host};
-pub use novella_nova_objects::{NumaTopologyLimits, SchedulerLimits, Selection as NovaSelection};
+pub use novella_nova_objects::{NovaSelection, NumaTopologyLimits, SchedulerLimits};
 pub use scheduler::{
     DecisionQuery, HostList, HostQuery, OwnPolicy, Release, ReportHandler, ReportSink, SchedulerApi,
     SchedulerEndpoint, SchedulerServer, SchedulerStatus, SnapshotCursor, SnapshotPage, SnapshotQuery,
 };
-
-/// Usual topic of the schedulers.
-pub const SCHEDULER_TOPIC: &str = "scheduler";
-/// Usual topic of the agents.
-pub const COMPUTE_TOPIC: &str = "compute";

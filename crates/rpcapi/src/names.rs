@@ -1,22 +1,25 @@
-//! Under which names the services of one fleet find each other on a broker.
+//! The names under which the services of one fleet find each other on a broker.
 //!
-//! All programs of a fleet are given the same. A second fleet on one virtual host needs topics of its own: queues are
-//! named by the topic alone, whatever the exchange.
+//! All programs of a fleet are given the same names. A second fleet on one virtual host needs topics of its own, because
+//! queues are named by the topic alone, whatever the exchange.
 
 use novella_messaging::Target;
 
-use crate::{COMPUTE_TOPIC, SCHEDULER_TOPIC};
+/// The usual topic of the schedulers.
+pub const SCHEDULER_TOPIC: &str = "scheduler";
+/// The usual topic of the agents.
+pub const COMPUTE_TOPIC: &str = "compute";
 
-/// Exchange and topics.
+/// The exchange and the topics of one fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
-    /// Exchange of topic messages.
+    /// The exchange that messages to a topic go through.
     pub control_exchange: String,
-    /// Where schedulers take requests, and tell one another what they decided.
+    /// The topic on which schedulers take requests, and tell one another what they decided.
     pub scheduler_topic: String,
-    /// Where agents take commands.
+    /// The topic on which agents take commands.
     pub compute_topic: String,
-    /// Where reports go: to all who take this topic's fanout casts.
+    /// The topic whose fanout casts are the reports of hosts.
     pub report_topic: String,
 }
 
@@ -36,7 +39,7 @@ impl Names {
         self.target(&self.scheduler_topic)
     }
 
-    /// The agents.
+    /// Any agent.
     pub fn compute(&self) -> Target {
         self.target(&self.compute_topic)
     }

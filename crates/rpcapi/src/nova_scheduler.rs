@@ -1,4 +1,4 @@
-//! Nova's own scheduler API, as Nova 34's conductors call it. Topic `scheduler`, beside our own methods.
+//! Nova's own scheduler API, as the conductors of Nova 34 call it. It shares the topic `scheduler` with our own methods.
 //!
 //! | version | method | how |
 //! |---|---|---|
@@ -7,51 +7,52 @@
 //! | 4.5 | `select_destinations(..., return_objects, return_alternates)` → `[[Selection]]` | call |
 //! | 4.1, 4.2 | `update_aggregates`, `delete_aggregate`, `update_instance_info`, `delete_instance_info`, `sync_instance_info` | fanout cast |
 //!
-//! With `return_objects` there is a list for each instance: its host first, then alternates, if they are wanted. The casts
-//! are taken and nothing is done about them, because the map is made of the hosts' reports. The form of before 4.3
+//! With `return_objects` the answer has a list for each instance: its host first, then alternates if they are wanted. The
+//! casts are taken and ignored, because the scheduler learns the same from the hosts' reports. The form of before 4.3
 //! (`request_spec`, `filter_properties`) is refused as wrong arguments.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use novella_messaging::{CallError, Endpoint, RemoteError, RequestContext, RpcRequest, Version, answer};
-use novella_nova_objects::{NovaRequestSpec, ObjectError, Selection, request_spec};
+use novella_nova_objects::{NovaRequestSpec, NovaSelection, ObjectError, request_spec};
 use novella_objects::RequestSpec;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// Where Nova's objects raise their exceptions.
+/// Module of the exceptions that Nova's objects raise.
 const OBJECT_EXCEPTIONS: &str = "oslo_versionedobjects.exception";
-/// Nova's own exceptions; the one module that its callers raise again as they are.
+/// Module of Nova's own exceptions. Its callers raise only errors of this module again as they are.
 const NOVA_EXCEPTIONS: &str = "nova.exception";
+/// Module of Python's own exceptions.
 const BUILTINS: &str = "builtins";
-/// What Nova's message of [`no_valid_host`] begins with.
+/// How Nova's message of `NoValidHost` begins.
 const NO_VALID_HOST: &str = "No valid host was found. ";
 
-/// What Nova asks, in our words.
+/// What Nova asks for, in our words.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NovaSelectDestinations {
-    /// The request, without uuids.
+    /// The request. It holds no instance uuids.
     pub spec: RequestSpec,
-    /// The instances that Nova names.
+    /// The uuids of the instances that Nova names.
     pub instance_uuids: Vec<Uuid>,
-    /// How many there are; more than are named if an old conductor asks.
+    /// How many instances are to be placed. Old conductors name fewer than that.
     pub instances: u32,
-    /// Whether alternates are wanted.
+    /// Whether the answer has alternates too.
     pub alternates: bool,
 }
 
 /// What a scheduler implements to serve Nova.
 #[async_trait]
 pub trait NovaSchedulerEndpoint: Send + Sync + 'static {
-    /// For each instance its host and then its alternates.
+    /// Yields a list for each instance: its host first, then its alternates.
     async fn select_destinations(
         &self,
         context: &RequestContext,
         args: NovaSelectDestinations,
-    ) -> Result<Vec<Vec<Selection>>, CallError>;
+    ) -> Result<Vec<Vec<NovaSelection>>, CallError>;
 }
 
 /// Serves a [`NovaSchedulerEndpoint`].
@@ -59,7 +60,7 @@ pub struct NovaSchedulerServer<E>(pub Arc<E>);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Args {
+struct SelectDestinationsArgs {
     spec_obj: Value,
     #[serde(default)]
     instance_uuids: Option<Vec<Uuid>>,
@@ -69,7 +70,7 @@ struct Args {
     return_alternates: bool,
 }
 
-/// The exception that Nova's callers expect when nothing fits. `message` is the whole sentence.
+/// The exception that Nova's callers expect when no host fits. `message` is the whole sentence.
 pub fn no_valid_host(message: &str) -> CallError {
     let reason = message.strip_prefix(NO_VALID_HOST).unwrap_or(message);
     let mut error = RemoteError::new(NOVA_EXCEPTIONS, "NoValidHost", format!("{NO_VALID_HOST}{reason}"));
@@ -77,7 +78,7 @@ pub fn no_valid_host(message: &str) -> CallError {
     error.into()
 }
 
-/// As what Nova's own server raises an object that it cannot read.
+/// The exception that Nova's own server raises for an object that it cannot read.
 fn unreadable(error: &ObjectError) -> CallError {
     let message = error.to_string();
     let remote = |module: &str, class: &str| RemoteError::new(module, class, message.clone());
@@ -103,7 +104,8 @@ fn unreadable(error: &ObjectError) -> CallError {
 
 impl<E: NovaSchedulerEndpoint> NovaSchedulerServer<E> {
     async fn select_destinations(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
-        let Args { spec_obj, instance_uuids, return_objects, return_alternates } = request.args().parse()?;
+        let SelectDestinationsArgs { spec_obj, instance_uuids, return_objects, return_alternates } =
+            request.args().parse()?;
         let NovaRequestSpec { spec, instance_uuid, num_instances } =
             request_spec(&spec_obj).map_err(|error| unreadable(&error))?;
         let named = instance_uuids.filter(|uuids| !uuids.is_empty());
@@ -117,10 +119,17 @@ impl<E: NovaSchedulerEndpoint> NovaSchedulerServer<E> {
         };
         let selected = self.0.select_destinations(&request.context, args).await?;
         if return_objects {
-            let row = |row: &Vec<Selection>| row.iter().map(Selection::to_primitive).collect::<Vec<_>>();
+            let row =
+                |row: &Vec<NovaSelection>| row.iter().map(NovaSelection::to_primitive).collect::<Vec<_>>();
             answer(&selected.iter().map(row).collect::<Vec<_>>())
         } else {
-            answer(&selected.iter().filter_map(|row| row.first()).map(Selection::to_dict).collect::<Vec<_>>())
+            answer(
+                &selected
+                    .iter()
+                    .filter_map(|row| row.first())
+                    .map(NovaSelection::to_dict)
+                    .collect::<Vec<_>>(),
+            )
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What can be asked of a scheduler. Topic `scheduler`; any of several answers unless a server is named.
+//! What schedulers can be asked. The topic is `scheduler`. Any one of several schedulers answers, unless one is named.
 //!
 //! | version | method | how |
 //! |---|---|---|
@@ -7,21 +7,21 @@
 //! | 1.0 | `get_service_capabilities()` → `{"<service>_<capability>": [min, max]}` | call |
 //! | 1.0 | `show_host_resources(host)` → `{resource, usage}` | call |
 //! | 1.1 | `select_destinations(request_spec, dry_run, hold_s, alternates)` → [`Decision`] | call |
-//! | 1.1 | `reserve(decision_id, scheduler, ttl_ms, entries)`: a decision, told to the other schedulers | fanout cast |
-//! | 1.1 | `release(decision_id, instance_uuids)` → how many reservations were let go | call |
+//! | 1.1 | `reserve(decision_id, scheduler, ttl_ms, entries)`: tells the other schedulers of a decision | fanout cast |
+//! | 1.1 | `release(decision_id, instance_uuids)` → how many reservations were released | call |
 //! | 1.1 | `list_hosts()`, `show_host(host)`, `list_services()`, `get_decision(decision_id)`, `status()` | call |
-//! | 1.2 | `explain(decision_id \| request_spec, host, fix)` → [`Explained`], or nothing if the decision is forgotten | call |
+//! | 1.2 | `explain(decision_id \| request_spec, host, fix)` → [`Explained`], or null if the decision is forgotten | call |
 //! | 1.2 | `capacity(flavors, request_spec, by, reserve)` → [`Capacity`] | call |
 //! | 1.4 | `select_destinations(..., flavor)`, `reserve` with groups and flavors | as before |
-//! | 1.4 | `reload_policy()`, `get_policies()` → [`Policies`], of all schedulers: whoever takes the call asks the others | call |
-//! | 1.4 | `own_policy(reload)` → [`PolicyStatus`]: one scheduler's own | fanout, answered by all |
+//! | 1.4 | `reload_policy()`, `get_policies()` → [`Policies`] of all schedulers: the one that takes the call asks the others | call |
+//! | 1.4 | `own_policy(reload)` → [`PolicyStatus`] of one scheduler | fanout, answered by all |
 //! | 1.5 | `reserve` with NUMA cells and PCI devices | as before |
-//! | 1.5 | `snapshot(cursor)` → [`SnapshotPage`]: the map as a document, page by page; 1.3 told all at once | call |
+//! | 1.5 | `snapshot(cursor)` → [`SnapshotPage`]: the map as a document, page by page (in 1.3, all at once) | call |
 //! | 1.6 | `select_destinations(..., service)`, `reserve` with services: placement on services other than compute | as before |
 //!
-//! Reports have a topic of their own, which is the schedulers' unless a fleet is configured otherwise ([`Names`]).
+//! Reports have a topic of their own, which is the schedulers' topic unless a fleet is configured otherwise ([`Names`]).
 //!
-//! The 1.0 methods keep the names and shapes that Nova's scheduler had in 2012; the rest is ours.
+//! The 1.0 methods keep the names and shapes that Nova's scheduler had in 2012. The others are novella's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,105 +40,105 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::Names;
+use crate::names::Names;
 
-/// Answer to `list_hosts`.
+/// The answer to `list_hosts`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostList {
-    /// The scheduler that answered.
+    /// Name of the scheduler that answered.
     pub scheduler: String,
-    /// One row per compute host, in the map's order.
+    /// One row per compute host, in the order of the map.
     pub hosts: Vec<HostSummary>,
 }
 
-/// Names a host.
+/// The arguments of methods about one host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostQuery {
     /// Host name.
     pub host: String,
 }
 
-/// Names a decision.
+/// The arguments of `get_decision`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DecisionQuery {
-    /// Its id.
+    /// The decision's id.
     pub decision_id: String,
 }
 
-/// Whether a scheduler reads its policy anew before it tells of it.
+/// The arguments of `own_policy`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OwnPolicy {
-    /// See above.
+    /// Whether the scheduler reads its policy file again before it answers.
     #[serde(default)]
     pub reload: bool,
 }
 
-/// Which page of a snapshot; without a cursor, the first of a new one.
+/// The arguments of `snapshot`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotQuery {
-    /// From the page before.
+    /// The page that is wanted, as the page before it says. `None` asks for the first page of a new snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<SnapshotCursor>,
 }
 
-/// Where a snapshot goes on.
+/// The place of a page in a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotCursor {
-    /// Who has it; nobody else can be asked.
+    /// Name of the scheduler that holds the snapshot. No other can be asked for its pages.
     pub scheduler: String,
-    /// Which of its snapshots.
+    /// Which of that scheduler's snapshots it is.
     pub id: u64,
-    /// The place of the next host.
+    /// Index of the page's first host.
     pub from: usize,
 }
 
-/// A part of a snapshot, as JSON text.
+/// One page of a snapshot, as JSON text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SnapshotPage {
-    /// The document ([`Fleet`](novella_objects::document::Fleet)) without its hosts; in the first page.
+    /// The document ([`Fleet`](novella_objects::document::Fleet)) without its hosts. Only the first page has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<Box<RawValue>>,
-    /// [`Host`](novella_objects::document::Host) by host.
+    /// One [`Host`](novella_objects::document::Host) of the document each.
     pub hosts: Vec<Box<RawValue>>,
-    /// Absent: this is the last page.
+    /// Where the next page is. `None` in the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<SnapshotCursor>,
 }
 
-/// What to let go.
+/// The arguments of `release`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Release {
-    /// The decision that reserved it.
+    /// The decision whose reservations are released.
     pub decision_id: String,
-    /// Only these instances of it; empty: all.
+    /// The instances that are released. If empty, all of the decision.
     #[serde(default)]
     pub instance_uuids: Vec<Uuid>,
 }
 
-/// How a scheduler does.
+/// The answer to `status`: how a scheduler does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SchedulerStatus {
-    /// Its name.
+    /// The scheduler's name.
     pub scheduler: String,
-    /// novella's version.
+    /// The scheduler's version of novella.
     pub version: String,
-    /// Seconds since it started.
+    /// Seconds since the scheduler started.
     pub uptime_s: f64,
-    /// Takes requests.
+    /// Whether it takes requests.
     pub ready: bool,
-    /// Why not, if not.
+    /// Why it does not take requests, if so.
     pub waiting_for: Option<String>,
-    /// Hosts by state.
+    /// How many hosts are in each state.
     pub hosts: std::collections::BTreeMap<String, u64>,
-    /// Reports applied.
+    /// How many reports were applied.
     pub reports: u64,
-    /// Decisions made, and how many of them were refusals.
+    /// How many decisions were made, refusals included.
     pub decisions: u64,
-    /// See `decisions`.
+    /// How many of the decisions were refusals.
     pub refusals: u64,
-    /// Reservations held.
+    /// How many reservations are held now.
     pub reservations: u64,
-    /// Of the policy in force.
+    /// Hash of the policy in force.
     #[serde(default)]
     pub policy_hash: String,
     /// Why the last reload of the policy was refused, if it was.
@@ -155,17 +155,17 @@ pub struct SchedulerApi {
 }
 
 impl SchedulerApi {
-    /// Any scheduler on the control exchange `exchange`, under the usual topic.
+    /// A client of any scheduler on this exchange, under the usual topic.
     pub fn new(client: RpcClient, exchange: &str) -> Self {
         Self::named(client, &Names::on(exchange))
     }
 
-    /// Any scheduler under these names.
+    /// A client of any scheduler under these names.
     pub fn named(client: RpcClient, names: &Names) -> Self {
         Self { client, target: names.scheduler(), reports: names.reports() }
     }
 
-    /// The scheduler of this name only.
+    /// A client of the scheduler of this name only.
     pub fn of(&self, scheduler: &str) -> Self {
         Self { target: self.target.clone().server(scheduler), ..self.clone() }
     }
@@ -174,7 +174,7 @@ impl SchedulerApi {
         self.target.clone().version(Version::new(1, minor))
     }
 
-    /// Tells every scheduler what a host has. `timeout` bounds the publish.
+    /// Tells every scheduler what a host has. `timeout` bounds the wait for the broker.
     pub async fn update_service_capabilities(
         &self,
         service_name: &str,
@@ -210,7 +210,7 @@ impl SchedulerApi {
         self.client.cast(&target, "reserve", reserve, timeout).await
     }
 
-    /// Where to put what `args` ask for.
+    /// Asks where to place what `args` describe.
     pub async fn select_destinations(
         &self,
         args: &SelectDestinations,
@@ -225,7 +225,7 @@ impl SchedulerApi {
         self.client.call(&target, "select_destinations", args, options).await
     }
 
-    /// Lets reservations go.
+    /// Releases reservations, and yields how many.
     pub async fn release(&self, args: &Release, options: CallOptions) -> Result<u64, RpcError> {
         self.client.call(&self.at(1), "release", args, options).await
     }
@@ -235,7 +235,7 @@ impl SchedulerApi {
         self.client.call(&self.at(1), "list_hosts", &NoArgs {}, options).await
     }
 
-    /// One host with all it reported; `None` if the scheduler does not know it.
+    /// One host with all that it reported. `None` if the scheduler does not know it.
     pub async fn show_host(&self, host: &str, options: CallOptions) -> Result<Option<HostDetail>, RpcError> {
         self.client.call(&self.at(1), "show_host", &HostQuery { host: host.to_owned() }, options).await
     }
@@ -245,7 +245,7 @@ impl SchedulerApi {
         self.client.call(&self.at(1), "list_services", &NoArgs {}, options).await
     }
 
-    /// A past decision; `None` if it is no longer remembered.
+    /// A past decision. `None` if it is no longer remembered.
     pub async fn get_decision(
         &self,
         decision_id: &str,
@@ -255,7 +255,7 @@ impl SchedulerApi {
         self.client.call(&self.at(1), "get_decision", &args, options).await
     }
 
-    /// Why a decision came about, or what would be decided; `None` if the decision is no longer remembered.
+    /// Explains a past decision, or what would be decided. `None` if the decision is no longer remembered.
     pub async fn explain(&self, args: &Explain, options: CallOptions) -> Result<Option<Explained>, RpcError> {
         self.client.call(&self.at(2), "explain", args, options).await
     }
@@ -265,7 +265,7 @@ impl SchedulerApi {
         self.client.call(&self.at(2), "capacity", args, options).await
     }
 
-    /// The map at one instant, of as many pages as it takes; `options` are for each.
+    /// The map at one instant, put together from its pages. `options` are for each page.
     pub async fn snapshot(&self, options: CallOptions) -> Result<SnapshotPage, RpcError> {
         let mut query = SnapshotQuery::default();
         let mut whole: SnapshotPage =
@@ -281,12 +281,12 @@ impl SchedulerApi {
         Ok(whole)
     }
 
-    /// How the scheduler does.
+    /// Asks how the scheduler does.
     pub async fn status(&self, options: CallOptions) -> Result<SchedulerStatus, RpcError> {
         self.client.call(&self.at(1), "status", &NoArgs {}, options).await
     }
 
-    /// Has every scheduler read its policy anew, and tells what became of it.
+    /// Has every scheduler read its policy file again, and yields what became of it.
     pub async fn reload_policy(&self, options: CallOptions) -> Result<Policies, RpcError> {
         self.client.call(&self.at(4), "reload_policy", &NoArgs {}, options).await
     }
@@ -296,7 +296,7 @@ impl SchedulerApi {
         self.client.call(&self.at(4), "get_policies", &NoArgs {}, options).await
     }
 
-    /// Asks all schedulers at once; over when no further answer came for `quiet`.
+    /// Asks all schedulers at once for their own policies. Ends when no further answer came for `quiet`.
     pub async fn own_policies(
         &self,
         args: &OwnPolicy,
@@ -327,46 +327,46 @@ impl SchedulerApi {
 #[derive(Serialize)]
 struct NoArgs {}
 
-/// What a scheduler implements. Reports come by [`ReportSink`] instead, in batches.
+/// What a scheduler implements. Reports go to [`ReportSink`] instead, in batches.
 #[async_trait]
 pub trait SchedulerEndpoint: Send + Sync + 'static {
-    /// Decides.
+    /// Decides where instances go, and reserves the room for them.
     async fn select_destinations(
         &self,
         context: &RequestContext,
         args: SelectDestinations,
     ) -> Result<Decision, CallError>;
-    /// Subtracts what another scheduler has given away.
+    /// Subtracts what another scheduler has reserved.
     async fn reserve(&self, context: &RequestContext, args: Reserve) -> Result<(), CallError>;
-    /// Gives back.
+    /// Releases reservations, and yields how many.
     async fn release(&self, context: &RequestContext, args: Release) -> Result<u64, CallError>;
-    /// Compute hosts.
+    /// All compute hosts.
     async fn list_hosts(&self) -> Result<HostList, CallError>;
-    /// One host.
+    /// One host with all that it reported.
     async fn show_host(&self, args: HostQuery) -> Result<Option<HostDetail>, CallError>;
-    /// Services.
+    /// All services that report.
     async fn list_services(&self) -> Result<Vec<ServiceSummary>, CallError>;
-    /// A past decision.
+    /// A past decision, if it is remembered.
     async fn get_decision(&self, args: DecisionQuery) -> Result<Option<Decision>, CallError>;
-    /// Tells why, and what would help.
+    /// Explains a past decision, or what would be decided, and what would help.
     async fn explain(&self, args: Explain) -> Result<Option<Explained>, CallError>;
-    /// Counts what fits.
+    /// Counts how many more instances fit.
     async fn capacity(&self, args: CapacityQuery) -> Result<Capacity, CallError>;
-    /// The map as a document, page by page.
+    /// One page of the map as a document.
     async fn snapshot(&self, args: SnapshotQuery) -> Result<SnapshotPage, CallError>;
-    /// State.
+    /// How this scheduler does.
     async fn status(&self) -> Result<SchedulerStatus, CallError>;
-    /// Has all schedulers, this one among them, read their policies anew.
+    /// Has all schedulers, including this one, read their policy files again.
     async fn reload_policy(&self) -> Result<Policies, CallError>;
-    /// All schedulers' policies.
+    /// The policies of all schedulers.
     async fn get_policies(&self) -> Result<Policies, CallError>;
-    /// This scheduler's policy.
+    /// This scheduler's own policy.
     async fn own_policy(&self, args: OwnPolicy) -> Result<PolicyStatus, CallError>;
-    /// Nova 2012.
+    /// Nova 2012: every service on every host.
     async fn get_host_list(&self) -> Result<Value, CallError>;
-    /// Nova 2012.
+    /// Nova 2012: smallest and largest value of each numeric capability.
     async fn get_service_capabilities(&self) -> Result<Value, CallError>;
-    /// Nova 2012. An unknown host is an error there, and here.
+    /// Nova 2012: totals and usage of one host. As there, an unknown host is an error.
     async fn show_host_resources(&self, args: HostQuery) -> Result<Value, CallError>;
 }
 
@@ -426,11 +426,11 @@ impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
     }
 }
 
-/// Takes whole batches of reports: one lock per batch.
+/// Takes reports in batches, so that it locks its map once per batch.
 pub trait ReportSink: Send + Sync + 'static {
     /// Applies the reports in order.
     fn apply_reports(&self, reports: &[UpdateServiceCapabilities<'_>]);
-    /// A report whose arguments could not be read: `reason` names the value.
+    /// Told of a report whose arguments could not be read. `reason` names the value.
     fn bad_report(&self, context: &RequestContext, reason: &CallError);
 }
 
@@ -441,8 +441,8 @@ pub struct ReportHandler<S> {
 }
 
 impl<S> ReportHandler<S> {
-    /// One handler per major version that reporters speak: 1.x as in Folsom, and 2.4 as in Grizzly, whose
-    /// capabilities are a list. Both forms are read at either version.
+    /// One handler for each major version that reporters use: 1.x as in Folsom, and 2.4 as in Grizzly, where capabilities
+    /// are a list. Either form is read at either version.
     pub fn all(sink: &Arc<S>) -> [Self; 2] {
         [Version::new(1, u32::MAX), Version::new(2, 4)].map(|version| Self { sink: sink.clone(), version })
     }
