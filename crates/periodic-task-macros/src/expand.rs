@@ -1,8 +1,8 @@
 //! Turns a marked `impl` block into itself plus `impl PeriodicTasks`.
 //!
-//! What always holds: paths are absolute (`::novella_periodic_task`, `::core`, `::std`), so the caller needs no
-//! imports, and an argument's expression is emitted with its own spans, so that the compiler's words about a wrong type
-//! point into the attribute.
+//! What always holds: paths are absolute (`::novella_periodic_task`, `::core`, `::std`), so the caller needs no imports.
+//! An argument's expression is emitted with its own spans, so that a compiler error about its type points into the
+//! attribute.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -52,7 +52,7 @@ pub fn periodic_tasks(arguments: TokenStream, item: TokenStream) -> TokenStream 
     }
 }
 
-/// Takes the marks off the block's methods and makes one `PeriodicTask` expression of each; refusals go to `errors`.
+/// Takes the marks off the block's methods and makes a `PeriodicTask` expression of each. Mistakes go to `errors`.
 fn take_tasks(block: &mut ItemImpl, errors: &mut Vec<Error>) -> Vec<TokenStream> {
     let mut tasks = Vec::new();
     for item in &mut block.items {
@@ -68,7 +68,7 @@ fn take_tasks(block: &mut ItemImpl, errors: &mut Vec<Error>) -> Vec<TokenStream>
     tasks
 }
 
-/// The mark may be written with a path; only its last segment is looked at.
+/// Whether an attribute is the mark. It may be written with a path, of which only the last segment counts.
 fn is_mark(attribute: &Attribute) -> bool {
     attribute.path().segments.last().is_some_and(|segment| segment.ident == "periodic_task")
 }
@@ -90,12 +90,12 @@ fn task_of(method: &ImplItemFn, marks: Vec<Attribute>) -> Result<Option<TokenStr
 fn task_expression(method: &ImplItemFn, arguments: &TaskArguments) -> TokenStream {
     let ident = &method.sig.ident;
     let name = ident.unraw().to_string();
-    // A method that is compiled out takes its task with it.
+    // If the method is compiled out, so is its task.
     let cfgs = method.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
     let schedule = schedule(arguments);
     let run_immediately = switch(&arguments.run_immediately, false);
     let enabled = switch(&arguments.enabled, true);
-    // The compiler's words about a wrong return type belong at that type.
+    // A compiler error about a wrong return type is to point at that type.
     let output = match &method.sig.output {
         syn::ReturnType::Default => ident.span(),
         syn::ReturnType::Type(_, output) => output.span(),
@@ -139,8 +139,8 @@ fn switch(argument: &Option<(Ident, Expr)>, default: bool) -> TokenStream {
     }
 }
 
-/// The expression held to `of_type`, which carries the argument's span: a mismatch is shown at the expression, and its
-/// cause at the argument's name.
+/// The expression as a value of `of_type`, which has the span of the argument's name. A mismatch is then shown at the
+/// expression, and its cause at the name.
 fn typed(name: &Ident, value: &Expr, of_type: TokenStream) -> TokenStream {
     let variable = Ident::new("value", name.span().resolved_at(Span::mixed_site()));
     quote!({ let #variable: #of_type = #value; #variable })

@@ -1,9 +1,19 @@
 //! The attribute macros of `novella-periodic-task`, which re-exports and documents them.
 //!
-//! `#[periodic_tasks]` reads an `impl` block (`parse`), takes the `#[periodic_task(..)]` marks off its methods and
-//! adds an implementation of the runtime crate's `PeriodicTasks` trait (`expand`). What always holds: a mistake is
-//! reported at the tokens that made it, says what to write instead, and is the only error shown for it, because the
-//! block itself and the trait are emitted all the same. Nothing here knows when tasks run: that is the runtime's.
+//! `#[periodic_tasks]` takes the `#[periodic_task(..)]` marks off the methods of an `impl` block, and adds an
+//! implementation of the trait `PeriodicTasks`. A mistake is reported at the tokens that made it, with what to write
+//! instead. It is the only error shown for it, because the block itself and the trait are emitted nevertheless.
+//!
+//! Left out: when tasks run, which `novella-periodic-task` decides.
+//!
+//! # Layout
+//!
+//! From the bottom up. A module imports only modules above it in this table.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `parse` | reads the arguments of a mark, and checks the method below it |
+//! | `expand` | writes the block and the trait's implementation |
 
 mod expand;
 mod parse;
@@ -11,15 +21,15 @@ mod parse;
 use proc_macro::TokenStream;
 use proc_macro2::Span;
 
-/// Registers the marked methods of an inherent `impl` block; documented in `novella-periodic-task`.
+/// Registers the marked methods of an inherent `impl` block. See the documentation of `novella-periodic-task`.
 #[proc_macro_attribute]
 pub fn periodic_tasks(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand::periodic_tasks(arguments.into(), item.into()).into()
 }
 
-/// The mark on one method of a `#[periodic_tasks]` block; documented in `novella-periodic-task`.
+/// Marks one method of a `#[periodic_tasks]` block. See the documentation of `novella-periodic-task`.
 ///
-/// The block's attribute takes the mark off, so this is reached only by a mark that stands anywhere else.
+/// The block's attribute takes the mark off, so this runs only for a mark in a wrong place.
 #[proc_macro_attribute]
 pub fn periodic_task(_arguments: TokenStream, item: TokenStream) -> TokenStream {
     let error = syn::Error::new(

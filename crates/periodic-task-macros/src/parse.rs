@@ -1,7 +1,7 @@
-//! Reads what stands inside `#[periodic_task(..)]` and checks the method below it.
+//! Reads the arguments of `#[periodic_task(..)]` and checks the method below it.
 //!
-//! What always holds: every refusal carries the span of the offending tokens and the form to write instead. Types of
-//! expressions are left to the compiler, which knows them.
+//! What always holds: every error has the span of the wrong tokens, and says what to write instead. Left out: the types of
+//! expressions, which the compiler checks.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use syn::{Attribute, Error, Expr, ExprLit, FnArg, Ident, ImplItemFn, Lit, Meta, 
 
 const NEVER: &str = "to switch a task off write `enabled = false`";
 
-/// The arguments of one `#[periodic_task(..)]`; an absent one is `None`.
+/// The arguments of one `#[periodic_task(..)]`, each with its name. An absent one is `None`.
 #[derive(Default)]
 pub struct TaskArguments {
     pub spacing: Option<(Ident, Spacing)>,
@@ -21,7 +21,7 @@ pub struct TaskArguments {
     pub enabled: Option<(Ident, Expr)>,
 }
 
-/// A spacing known now, or one that the manager knows when the runner starts.
+/// A spacing written as a literal, or an expression that is evaluated when the runner starts.
 pub enum Spacing {
     Literal(Duration),
     Expression(Expr),
@@ -180,7 +180,7 @@ fn is_negated_literal(value: &Expr) -> bool {
     matches!(value, Expr::Unary(unary) if matches!(unary.op, UnOp::Neg(_)) && literal(&unary.expr).is_some())
 }
 
-/// A task is `async fn name(&self)`: the runner has nothing else to hand it.
+/// Checks that the method is `async fn name(&self)`, because the runner has no other arguments to give.
 pub fn check_method(method: &ImplItemFn) -> Result<()> {
     let signature = &method.sig;
     let name = &signature.ident;

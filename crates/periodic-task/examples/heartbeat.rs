@@ -1,4 +1,4 @@
-//! A manager with three periodic tasks, run for five seconds, and the books of each at the end.
+//! A manager with three periodic tasks, which run for five seconds. At the end it shows the status of each.
 //!
 //! `cargo run -p novella-periodic-task --example heartbeat`
 
@@ -16,21 +16,21 @@ struct Manager {
 
 #[periodic_tasks]
 impl Manager {
-    /// Its spacing is the manager's to say, and it does not wait for the first tick.
+    /// Runs as often as the manager says, and does not wait for the first tick.
     #[periodic_task(spacing = self.report_interval, run_immediately)]
     async fn report(&self) {
         let report = self.reports.fetch_add(1, Ordering::Relaxed) + 1;
         say(&format!("report {report}"));
     }
 
-    /// On every third tick; that it fails stops nothing.
+    /// Runs on every third tick. That it fails stops nothing.
     #[periodic_task(ticks_between_runs = 2)]
     async fn probe(&self) -> Result<(), TaskError> {
         say("probe");
         Err("nobody answered".into())
     }
 
-    /// Due at the first tick and then not for an hour, unless nudged.
+    /// Runs at the first tick, and then after an hour unless it is nudged.
     #[periodic_task(spacing = "1h")]
     async fn clean_up(&self) {
         say("clean up");
@@ -57,7 +57,7 @@ async fn main() -> Result<(), TaskError> {
     Ok(())
 }
 
-/// A closed pipe is no reason to panic.
+/// Prints a line. Unlike `println!`, it does not panic if the pipe is closed.
 fn say(line: &str) {
     if let Err(error) = writeln!(io::stdout(), "{line}") {
         tracing::debug!(%error, "nobody reads");

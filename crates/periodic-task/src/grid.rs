@@ -1,8 +1,10 @@
 //! The points in time at which one task is due: `first`, `first + period`, `first + 2 * period` and so on.
 //!
-//! What always holds: a point is computed from the grid and never from when a run happened to start or end, so nothing
-//! accumulates; and two runs that the grid causes start at least half a period apart, so nothing bunches after a stall.
-//! Pure arithmetic: the time now is an argument. A point too far away for the clock is `None`, which is never.
+//! What always holds:
+//! - a point is computed from the grid, and never from when a run started or ended, so that no error accumulates;
+//! - two runs that the grid causes start at least half a period apart, so that runs do not bunch after a stall.
+//!
+//! All of it is arithmetic: the time now is an argument. `None` is a point out of the clock's range, which never comes.
 
 use std::time::Duration;
 
@@ -10,9 +12,10 @@ use tokio::time::Instant;
 
 use crate::task::Schedule;
 
-/// The timer's resolution. A shorter period could not be kept, and a period of zero would never let go of its thread.
-pub const MIN_PERIOD: Duration = Duration::from_millis(1);
+/// The timer's resolution. A shorter period could not be kept, and a period of zero would keep its thread busy.
+const MIN_PERIOD: Duration = Duration::from_millis(1);
 
+/// The points in time at which one task is due.
 #[derive(Debug, Clone, Copy)]
 pub struct Grid {
     pub first: Option<Instant>,
@@ -20,8 +23,8 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The grid of one task. `delay` is the runner's random phase. A task that runs immediately has had its first run
-    /// at `start`, so there the delay only sets the phase: its first point comes within one period, not after it.
+    /// The grid of one task. `delay` is the runner's random delay. A task that runs immediately has its first run at
+    /// `start`, so the delay only shifts its later points: the first of them comes within one period.
     pub fn new(
         schedule: Schedule,
         interval: Duration,
@@ -47,8 +50,8 @@ impl Grid {
         Self { first: start.checked_add(offset), period }
     }
 
-    /// The point after `due` for a run that started at `now`, and how many points were left out on the way to it: the
-    /// point nearest to one period from `now`, the earlier one of two equally near.
+    /// The point after `due` for a run that started at `now`, and how many points are left out before it. It is the point
+    /// nearest to one period from `now`, and the earlier one of two equally near.
     pub fn after(&self, due: Instant, now: Instant) -> (Option<Instant>, u64) {
         let period = self.period.as_nanos();
         let late = now.saturating_duration_since(due).as_nanos();

@@ -1,8 +1,8 @@
 //! Mark a method, and it runs on the service's timer.
 //!
-//! This is the mechanism with which Nova's managers have always kept themselves current: a manager is a struct, some of
-//! its methods are periodic tasks, and the service runs them. [`#[periodic_tasks]`](macro@periodic_tasks) on the
-//! `impl` block registers the methods marked `#[periodic_task]`, and a [`Runner`] runs them.
+//! This is how Nova's managers keep their state current: a manager is a struct, some of its methods are periodic tasks,
+//! and the service runs them. [`#[periodic_tasks]`](macro@periodic_tasks) on the `impl` block registers the methods marked
+//! `#[periodic_task]`, and a [`Runner`] runs them.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -61,8 +61,8 @@
 //! | `run_immediately` | also at once when the runner starts; `run_immediately = self.flag` makes it a choice |
 //! | `enabled = self.flag` | only if this `bool` is true |
 //!
-//! Expressions are read once, when the runner starts. A duration has no negative value with which to say "never", as
-//! Nova's settings do: say it with `enabled`.
+//! Expressions are read once, when the runner starts. In Nova's settings a negative spacing means "never". A duration
+//! cannot be negative, so use `enabled` for that.
 //!
 //! - **Start.** The runner draws one delay between zero and
 //!   [`periodic_fuzzy_delay`](RunnerOptions::periodic_fuzzy_delay), and the first tick comes after it. An immediate run
@@ -70,10 +70,10 @@
 //!   of the start.
 //! - **No drift.** Ticks lie on a fixed grid, however long the runs take.
 //! - **No overlap, no bunching.** A tick that comes while the task still runs is late: one run makes up for it as soon
-//!   as the task is free, and the next one is at the grid's point nearest to one period later. So two ticks' runs
-//!   start at least half a period apart, and ticks that passed meanwhile are left out and counted. The same goes
-//!   for a process that was stopped for a while. (tokio's `MissedTickBehavior::Skip` is the nearest relative; it may
-//!   follow a late run with another at once.)
+//!   as the task is free, and the next one is at the grid's point nearest to one period later. So the runs of two ticks
+//!   start at least half a period apart, and ticks that passed meanwhile are left out and counted. The same holds for a
+//!   process that was stopped for a while. (tokio's `MissedTickBehavior::Skip` is similar, but may follow a late run with
+//!   another at once.)
 //! - **Nudges.** [`nudge`](RunnerHandle::nudge) runs a task now, or once more right after the run in progress, and
 //!   leaves its ticks where they were.
 //! - **Failures.** An error or a panic is logged, counted in the [`TaskStatus`], and changes nothing else, neither for
@@ -82,8 +82,8 @@
 //!   the same moment start in no promised order. A task that may hang needs its own deadline.
 //! - **Stop.** [`shutdown`](Runner::shutdown) lets a run in progress finish and starts nothing new.
 //!
-//! All time is tokio's and the only randomness comes from the seed, so a program on a current-thread runtime with paused
-//! time runs the same way each time.
+//! Time comes from tokio, and the only randomness from the seed, so a program on a current-thread runtime with paused time
+//! runs the same way each time.
 //!
 //! # What can be marked
 //!
@@ -91,6 +91,17 @@
 //! any `Result<(), E>` whose `E` is an error, a `String` or a `&str`. A type has at most one `#[periodic_tasks]` block;
 //! its other methods can be anything. Its futures must be `Send` and the manager `Send + Sync + 'static`. A task that
 //! needs the runner, say to nudge another task, keeps a [`RunnerHandle`], which does not keep the manager alive.
+//!
+//! # Layout
+//!
+//! From the bottom up. A module imports only modules above it in this table. The macros are a crate of their own.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `task` | what a task is: the data that the macro makes of a marked method |
+//! | `status` | what a task did last and how often |
+//! | `grid` | the points in time at which a task is due |
+//! | `runner` | runs the tasks of a manager |
 
 mod grid;
 mod runner;
@@ -99,5 +110,5 @@ mod task;
 
 pub use novella_periodic_task_macros::{periodic_task, periodic_tasks};
 pub use runner::{NudgeError, Runner, RunnerHandle, RunnerOptions};
-pub use status::{Outcome, TaskStatus};
+pub use status::{RunOutcome, TaskStatus};
 pub use task::{PeriodicTask, PeriodicTasks, Schedule, TaskError, TaskOutput, TaskRun};

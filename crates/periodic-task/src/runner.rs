@@ -1,8 +1,11 @@
-//! Runs a manager's tasks: one tokio task for each, so that a slow one delays no other.
+//! Runs a manager's tasks. Each is a tokio task of its own, so that a slow one delays no other.
 //!
-//! What always holds: a task never overlaps itself, because its loop awaits the run; the loop outlives every error and
-//! panic of the task; every point in time comes from the grid (`grid`); the only randomness is one draw from the seed.
-//! What it leaves out: a deadline for a run. A task that may hang carries its own; here it only stays `running`.
+//! What always holds:
+//! - a task never overlaps itself, because its loop awaits the run;
+//! - the loop outlives every error and panic of the task;
+//! - every point in time comes from the grid, and the only randomness is one draw from the seed.
+//!
+//! Left out: a deadline for a run. A task that may hang needs its own; otherwise its status stays `running`.
 
 use std::any::Any;
 use std::fmt;
@@ -20,21 +23,22 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Instrument, debug, error, error_span, warn};
 
 use crate::grid::Grid;
-use crate::status::{Outcome, Record, TaskStatus};
+use crate::status::{RunOutcome, SharedStatus, TaskStatus};
 use crate::task::{PeriodicTask, PeriodicTasks, TaskError};
 
-/// Sources of an error that are written out; a longer chain is more likely a loop than a cause.
+/// How many sources of an error are written out. A longer chain is more likely a loop than a cause.
 const MAX_SOURCES: usize = 16;
 
 /// The timer's settings.
 #[derive(Debug, Clone)]
 pub struct RunnerOptions {
-    /// One tick: the period of tasks without a spacing. At least a millisecond, as is any spacing.
+    /// The length of a tick, which is the period of tasks without a spacing. It and any spacing count as at least a
+    /// millisecond.
     pub periodic_interval: Duration,
-    /// The ticks begin after a delay drawn evenly from zero up to this, in whole milliseconds, so that a fleet started
-    /// together does not march in step.
+    /// The ticks begin after a random delay between zero and this, in whole milliseconds, so that services which start
+    /// together do not work in step.
     pub periodic_fuzzy_delay: Duration,
-    /// Decides the draw: equal seeds, equal delays.
+    /// Decides the delay: equal seeds draw equal delays.
     pub seed: [u8; 32],
 }
 
@@ -50,20 +54,20 @@ pub struct Runner {
     _stop_on_drop: DropGuard,
 }
 
-/// Nudges and looks at the tasks of a [`Runner`]. Cheap to clone; does not keep the manager alive, so the manager itself
-/// may own one.
+/// Nudges the tasks of a [`Runner`], and reads their status. It is cheap to clone, and does not keep the manager alive, so
+/// that the manager itself may own one.
 #[derive(Clone)]
 pub struct RunnerHandle {
-    controls: Arc<[Control]>,
+    controls: Arc<[TaskControl]>,
     stop: CancellationToken,
 }
 
-/// What a task's loop and the handles share.
-struct Control {
+/// What the loop of one task and the handles share.
+struct TaskControl {
     name: &'static str,
     enabled: bool,
-    record: Record,
-    /// Holds at most one nudge: any number of them during a run ask for one more.
+    status: SharedStatus,
+    /// Holds at most one nudge, so any number of nudges during a run cause one more run.
     nudge: Notify,
 }
 
@@ -75,16 +79,16 @@ pub enum NudgeError {
     Unknown {
         /// The name asked for.
         name: String,
-        /// The names there are.
+        /// The names of all tasks.
         known: Vec<&'static str>,
     },
-    /// It was switched off when the runner started.
+    /// The task was switched off when the runner started.
     #[error("cannot nudge `{name}`: it is switched off")]
     Disabled {
         /// The task's name.
         name: &'static str,
     },
-    /// The runner was shut down or dropped.
+    /// The runner has been shut down or dropped.
     #[error("cannot nudge `{name}`: the periodic tasks have been stopped")]
     Stopped {
         /// The task's name.
@@ -104,7 +108,7 @@ impl Runner {
                 Grid::new(task.schedule, options.periodic_interval, start, delay, task.run_immediately)
             })
             .collect();
-        let controls = registered.iter().zip(&grids).map(|(task, grid)| Control::new(task, grid));
+        let controls = registered.iter().zip(&grids).map(|(task, grid)| TaskControl::new(task, grid));
         let handle = RunnerHandle { controls: controls.collect(), stop: CancellationToken::new() };
         let mut tasks = JoinSet::new();
         for (index, (task, grid)) in registered.into_iter().zip(grids).enumerate() {
@@ -117,7 +121,7 @@ impl Runner {
         Self { handle, tasks, _stop_on_drop: stop_on_drop }
     }
 
-    /// A handle that outlives the runner; its nudges then say so.
+    /// A handle, which may outlive the runner. Its nudges then fail with [`NudgeError::Stopped`].
     pub fn handle(&self) -> RunnerHandle {
         self.handle.clone()
     }
@@ -134,8 +138,7 @@ impl Runner {
 
     /// Starts nothing new, and returns when the runs in progress are over.
     ///
-    /// How long to wait is the caller's to say, with `tokio::time::timeout`: dropping the future ends those runs at
-    /// their next await.
+    /// The caller can bound the wait with `tokio::time::timeout`: dropping the future ends those runs at their next await.
     pub async fn shutdown(mut self) {
         self.handle.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
@@ -147,8 +150,8 @@ impl Runner {
 }
 
 impl RunnerHandle {
-    /// Has the task run now. If it is running, it runs once more right after, however often it is nudged meanwhile. Its
-    /// later ticks stay where they were.
+    /// Has the task run now. If it is running, it runs once more right after that, however often it is nudged meanwhile.
+    /// The later ticks stay where they were.
     pub fn nudge(&self, name: &str) -> Result<(), NudgeError> {
         let Some(control) = self.controls.iter().find(|control| control.name == name) else {
             let known = self.controls.iter().map(|control| control.name).collect();
@@ -164,10 +167,10 @@ impl RunnerHandle {
         Ok(())
     }
 
-    /// The tasks' states, in the order of their methods.
+    /// The status of each task, in the order of their methods.
     pub fn status(&self) -> Vec<TaskStatus> {
         let stopped = self.stop.is_cancelled();
-        let statuses = self.controls.iter().map(|control| control.record.read());
+        let statuses = self.controls.iter().map(|control| control.status.read());
         statuses
             .map(|status| if stopped { TaskStatus { next_due: None, ..status } } else { status })
             .collect()
@@ -180,15 +183,15 @@ impl fmt::Debug for RunnerHandle {
     }
 }
 
-impl Control {
+impl TaskControl {
     fn new<M>(task: &PeriodicTask<M>, grid: &Grid) -> Self {
         let first = grid.first.filter(|_| task.enabled);
-        let record = Record::new(task.name, task.enabled, first);
+        let status = SharedStatus::new(task.name, task.enabled, first);
         let nudge = Notify::new();
         if task.run_immediately {
             nudge.notify_one();
         }
-        Self { name: task.name, enabled: task.enabled, record, nudge }
+        Self { name: task.name, enabled: task.enabled, status, nudge }
     }
 }
 
@@ -208,24 +211,24 @@ async fn run_loop<M>(manager: Arc<M>, task: PeriodicTask<M>, grid: Grid, handle:
             () = at(due) => {}
         }
         let now = Instant::now();
-        // A run serves all that asked for it by now: the tick, and a nudge that came together with it.
+        // One run serves both the tick and a nudge that came before it.
         let _ = control.nudge.notified().now_or_never();
         if let Some(tick) = due.filter(|tick| *tick <= now) {
             let (next, missed_ticks) = grid.after(tick, now);
             if missed_ticks > 0 {
                 warn!(task = task.name, missed_ticks, "periodic task started late");
             }
-            control.record.schedule(next, missed_ticks);
+            control.status.schedule(next, missed_ticks);
             due = next;
         }
         let run = AssertUnwindSafe(async { (task.run)(manager.clone()).await });
-        // At the level of errors, so that no filter takes the task's name off the events inside.
+        // The span's level is error, so that no filter removes the task's name from the events inside.
         let span = error_span!("periodic_task", task = task.name);
-        run_once(&control.record, now, run.catch_unwind()).instrument(span).await;
+        run_once(&control.status, now, run.catch_unwind()).instrument(span).await;
     }
 }
 
-/// Never, for a tick that the clock does not reach.
+/// Waits until then. Never returns if the tick is out of the clock's range.
 async fn at(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,
@@ -234,28 +237,28 @@ async fn at(due: Option<Instant>) {
 }
 
 async fn run_once(
-    record: &Record,
+    status: &SharedStatus,
     started: Instant,
     run: impl Future<Output = Result<Result<(), TaskError>, Box<dyn Any + Send>>>,
 ) {
-    let in_flight = record.begin(started);
+    let in_flight = status.begin(started);
     let result = run.await;
     let took = started.elapsed();
     let elapsed_ms = took.as_millis();
     let outcome = match result {
         Ok(Ok(())) => {
             debug!(elapsed_ms, "periodic task done");
-            Outcome::Success
+            RunOutcome::Success
         }
         Ok(Err(error)) => {
             let error = with_sources(&error);
             warn!(elapsed_ms, %error, "periodic task failed; its next run is not affected");
-            Outcome::Failed(error)
+            RunOutcome::Failed(error)
         }
         Err(payload) => {
             let panic = panic_message(&*payload);
             error!(elapsed_ms, %panic, "periodic task panicked; its next run is not affected");
-            Outcome::Panicked(panic)
+            RunOutcome::Panicked(panic)
         }
     };
     in_flight.finish(took, outcome);

@@ -1,56 +1,57 @@
-//! The books of each task: what it did last and how often, readable at any time.
+//! The status of each task: what it did last and how often. It can be read at any time.
 //!
-//! What always holds: a run is entered when it starts and closed when it ends, also when it is cut off by dropping the
-//! runner. The lock is held for a few assignments and never across an await or a call into a task.
+//! What always holds: a run is entered when it starts and closed when it ends, even if it ends because the runner is
+//! dropped. The lock is held for a few assignments, and never across an await or a call into a task.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// One task's state at the moment it was asked for.
+/// The status of one task at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskStatus {
     /// The method's name.
     pub name: &'static str,
-    /// False for a task that was switched off when the runner started.
+    /// Whether the task runs at all. Read when the runner started.
     pub enabled: bool,
     /// Whether a run is in progress.
     pub running: bool,
-    /// When the newest run started, the one in progress included.
+    /// When the newest run started, including one in progress.
     pub last_run_started: Option<Instant>,
     /// How long the newest finished run took.
     pub last_duration: Option<Duration>,
     /// How the newest finished run ended.
-    pub last_outcome: Option<Outcome>,
-    /// Runs started, the one in progress included.
+    pub last_outcome: Option<RunOutcome>,
+    /// How many runs started, including one in progress.
     pub runs: u64,
-    /// Runs that returned an error.
+    /// How many runs returned an error.
     pub failures: u64,
-    /// Runs that panicked; not counted as failures.
+    /// How many runs panicked. They do not count as failures.
     pub panics: u64,
-    /// Ticks that had no run of their own because an earlier run or a stall outlasted them.
+    /// How many ticks had no run of their own, because an earlier run or a stall outlasted them.
     pub missed_ticks: u64,
-    /// When the timer starts it next. In the past while a run outlasts its tick: then as soon as that run is over.
-    /// `None` if the timer does not: switched off, too far away for the clock, or the runner has stopped.
+    /// When the timer starts the next run. In the past while a run outlasts its tick: the next one then follows at once.
+    /// `None` if there is none, because the task is switched off, the time is out of the clock's range, or the runner has
+    /// stopped.
     pub next_due: Option<Instant>,
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It returned `()` or `Ok`.
+pub enum RunOutcome {
+    /// The run returned `()` or `Ok`.
     Success,
-    /// It returned this error, its sources included.
+    /// The run returned this error. The text includes the sources.
     Failed(String),
-    /// It panicked with this message.
+    /// The run panicked with this message.
     Panicked(String),
 }
 
-/// The books of one task, shared by its loop and all handles.
-pub struct Record(Mutex<TaskStatus>);
+/// The status of one task, shared by its loop and all handles.
+pub struct SharedStatus(Mutex<TaskStatus>);
 
-impl Record {
+impl SharedStatus {
     pub fn new(name: &'static str, enabled: bool, next_due: Option<Instant>) -> Self {
         Self(Mutex::new(TaskStatus {
             name,
@@ -90,20 +91,20 @@ impl Record {
     }
 }
 
-/// A run in progress; over when dropped.
-pub struct InFlight<'a>(&'a Record);
+/// A run in progress. Dropping it ends the run in the status.
+pub struct InFlight<'a>(&'a SharedStatus);
 
 impl InFlight<'_> {
-    pub fn finish(self, took: Duration, outcome: Outcome) {
+    pub fn finish(self, took: Duration, outcome: RunOutcome) {
         let mut status = self.0.status();
         match outcome {
-            Outcome::Success => {}
-            Outcome::Failed(_) => status.failures += 1,
-            Outcome::Panicked(_) => status.panics += 1,
+            RunOutcome::Success => {}
+            RunOutcome::Failed(_) => status.failures += 1,
+            RunOutcome::Panicked(_) => status.panics += 1,
         }
         status.last_duration = Some(took);
         status.last_outcome = Some(outcome);
-        drop(status); // before `self`, whose end takes the lock again
+        drop(status); // because dropping `self` takes the lock again
     }
 }
 

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a task may fail with: any error, or a text (`"no answer".into()`). The runner logs it with its sources.
+/// The error of a task: any error, or a text (`"no answer".into()`). The runner logs it with its sources.
 pub type TaskError = Box<dyn Error + Send + Sync + 'static>;
 
 /// One run in progress.
@@ -15,7 +15,7 @@ pub type TaskRun = Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send + '
 
 /// A manager whose methods run on the timer. `#[periodic_tasks]` implements it.
 pub trait PeriodicTasks: Send + Sync + 'static {
-    /// The tasks in the order of their methods.
+    /// The tasks, in the order of their methods.
     fn periodic_tasks(&self) -> Vec<PeriodicTask<Self>>
     where
         Self: Sized;
@@ -24,13 +24,13 @@ pub trait PeriodicTasks: Send + Sync + 'static {
 /// One registered method of the manager `M`.
 #[derive(Debug)]
 pub struct PeriodicTask<M> {
-    /// The method's name; what [`nudge`](crate::RunnerHandle::nudge), status and logs call it.
+    /// Name of the method. [`nudge`](crate::RunnerHandle::nudge), status and logs call the task by it.
     pub name: &'static str,
-    /// When it runs.
+    /// How often the task runs.
     pub schedule: Schedule,
-    /// Whether it also runs at once when the runner starts.
+    /// Whether the task also runs at once when the runner starts.
     pub run_immediately: bool,
-    /// Whether it runs at all.
+    /// Whether the task runs at all.
     pub enabled: bool,
     /// Starts one run.
     pub run: fn(Arc<M>) -> TaskRun,
@@ -41,10 +41,10 @@ pub struct PeriodicTask<M> {
 pub enum Schedule {
     /// Once per `periodic_interval`.
     EveryTick,
-    /// Once per this duration. Zero means every tick, as it always has in Nova's configuration files.
+    /// Once per this duration. Zero means every tick, as in Nova's configuration files.
     Spacing(Duration),
-    /// The form of 2012: after `n` ticks without a run comes one with it, so the first run is on tick `n + 1` and the
-    /// period is `n + 1` times `periodic_interval`.
+    /// The form that Nova had in 2012: after `n` ticks without a run comes one with a run. So the first run is on tick
+    /// `n + 1`, and the period is `n + 1` times `periodic_interval`.
     TicksBetweenRuns(u32),
 }
 

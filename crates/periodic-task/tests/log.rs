@@ -1,7 +1,7 @@
-//! What the log says of an error and of a panic.
+//! What the log says about an error and a panic.
 //!
-//! Alone in its file: tracing remembers for the whole process whether anyone listens to an event, and tests beside this
-//! one, which do not listen, could be asked first.
+//! This test is alone in its file. tracing remembers for the whole process whether anyone listens to an event, and another
+//! test, which does not listen, might come first.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -37,7 +37,7 @@ impl Manager {
     }
 }
 
-/// Where the log goes to be read back.
+/// Holds the log, so that the test can read it.
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
 

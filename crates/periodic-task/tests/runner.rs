@@ -1,4 +1,4 @@
-//! What befalls a run: nudges, errors, panics, status while it lasts, shutdown, drop. On a paused clock.
+//! What can happen to a run: nudges, errors, panics, status while it lasts, shutdown and drop. The clock is paused.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use novella_periodic_task::{
-    NudgeError, Outcome, Runner, RunnerHandle, RunnerOptions, TaskError, TaskStatus, periodic_tasks,
+    NudgeError, RunOutcome, Runner, RunnerHandle, RunnerOptions, TaskError, TaskStatus, periodic_tasks,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -20,7 +20,7 @@ fn start(manager: &Arc<Manager>) -> Runner {
     Runner::start(manager.clone(), options)
 }
 
-/// An error with a source, so that the outcome can be seen to name both.
+/// An error with a source, to see that the outcome names both.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the host's memory")]
 struct ProbeError(#[source] io::Error);
@@ -100,7 +100,7 @@ async fn status_is_readable_before_while_and_after_a_run() {
     assert_eq!(slow(), running);
 
     sleep(seconds(4)).await;
-    let last_outcome = Some(Outcome::Success);
+    let last_outcome = Some(RunOutcome::Success);
     let done = TaskStatus { running: false, last_duration: Some(seconds(4)), last_outcome, ..running };
     assert_eq!(slow(), done);
 
@@ -119,17 +119,17 @@ async fn errors_and_panics_are_counted_and_stop_nothing() {
     let failing = of(&status, "failing");
     assert_eq!((failing.runs, failing.failures, failing.panics), (3, 3, 0));
     let error = "cannot read the host's memory: no /proc/meminfo";
-    assert_eq!(failing.last_outcome, Some(Outcome::Failed(error.to_owned())));
+    assert_eq!(failing.last_outcome, Some(RunOutcome::Failed(error.to_owned())));
     let panicking = of(&status, "panicking");
     assert_eq!((panicking.runs, panicking.failures, panicking.panics), (3, 0, 3));
-    assert_eq!(panicking.last_outcome, Some(Outcome::Panicked("well: false".to_owned())));
+    assert_eq!(panicking.last_outcome, Some(RunOutcome::Panicked("well: false".to_owned())));
     assert!(!panicking.running);
     assert_eq!(of(&status, "slow").runs, 3);
 
     manager.well.store(true, Ordering::Relaxed);
     sleep(seconds(10)).await;
     let failing = of(&runner.status(), "failing");
-    assert_eq!((failing.runs, failing.failures, failing.last_outcome), (4, 3, Some(Outcome::Success)));
+    assert_eq!((failing.runs, failing.failures, failing.last_outcome), (4, 3, Some(RunOutcome::Success)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,7 +212,7 @@ async fn shutdown_lets_a_run_finish_and_starts_nothing_new() {
     runner.shutdown().await;
     assert_eq!(begin.elapsed(), seconds(4), "returns when the run is over, and no later");
     let slow = of(&handle.status(), "slow");
-    assert_eq!((slow.runs, slow.running, slow.last_outcome), (1, false, Some(Outcome::Success)));
+    assert_eq!((slow.runs, slow.running, slow.last_outcome), (1, false, Some(RunOutcome::Success)));
     assert_eq!(slow.next_due, None);
     sleep(seconds(100)).await;
     assert_eq!(manager.slow_runs.load(Ordering::Relaxed), 1, "neither the nudge nor a tick");

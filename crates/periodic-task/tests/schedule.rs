@@ -1,4 +1,5 @@
-//! When tasks run: grid, late ticks, the forms of a mark, fuzzy delay. On a paused clock, to the millisecond.
+//! When tasks run: grid, late ticks, the forms of a mark, fuzzy delay. The clock is paused, and times are exact to the
+//! millisecond.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -251,13 +252,13 @@ async fn run_time_does_not_add_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_tick_runs_once_and_the_grid_goes_on() {
-    // Outlasts its tick by a half: one run makes up for it, the next is on the grid.
+    // The run lasts one tick and a half: one run makes up for the missed tick, and the next is on the grid.
     let (manager, runner) = busy(&[15_000, 100]);
     sleep(seconds(35)).await;
     assert_eq!(manager.log.of("start"), [0, 15_000, 20_000, 30_000]);
     assert_eq!(runner.status()[0].missed_ticks, 0);
 
-    // Outlasts three ticks: one run makes up for all, and none follows on its heels at 40 s.
+    // The run outlasts three ticks: one run makes up for all, and there is none at 40 s.
     let (manager, runner) = busy(&[39_000, 100]);
     sleep(seconds(65)).await;
     assert_eq!(manager.log.of("start"), [0, 39_000, 50_000, 60_000]);
@@ -281,7 +282,7 @@ async fn a_task_never_overlaps_itself_and_a_slow_one_delays_no_other() {
 async fn a_stalled_process_does_not_replay_what_it_missed() {
     let (manager, runner) = busy(&[0]);
     sleep(Duration::from_millis(5_500)).await;
-    // The clock jumps as for a process that was stopped: 10, 20 .. 60 s pass unseen.
+    // The clock jumps as if the process had been stopped: the ticks at 10, 20 .. 60 s pass unseen.
     advance(Duration::from_millis(59_500)).await;
     sleep(seconds(30)).await;
     assert_eq!(manager.log.of("start"), [0, 65_000, 70_000, 80_000, 90_000]);
