@@ -1,4 +1,4 @@
-//! What a report costs before anyone looks at it: the body of one delivery to typed arguments.
+//! What a report costs before the host map sees it: from the body of one delivery to typed arguments.
 //!
 //! `cargo bench -p novella-messaging --bench envelope`
 
@@ -41,7 +41,7 @@ fn sealed_report(claims: usize) -> Vec<u8> {
     json!({"oslo.version": "2.0", "oslo.message": inner.to_string()}).to_string().into_bytes()
 }
 
-/// `claims` at 0 is a body of about 700 bytes.
+/// Reads the envelope and the arguments. Without claims the body has about 700 bytes.
 #[divan::bench(args = [0, 20])]
 fn report(bencher: Bencher<'_, '_>, claims: usize) {
     let body = sealed_report(claims);
@@ -52,7 +52,7 @@ fn report(bencher: Bencher<'_, '_>, claims: usize) {
     });
 }
 
-/// The same, only as far as dispatch needs it.
+/// Reads the envelope only, as dispatch needs it.
 #[divan::bench(args = [0, 20])]
 fn envelope(bencher: Bencher<'_, '_>, claims: usize) {
     let body = sealed_report(claims);

@@ -1,4 +1,4 @@
-//! The in-process broker, put through the contract of all transports.
+//! Runs the contract of all transports on the in-process broker.
 
 mod contract;
 
@@ -23,7 +23,7 @@ impl Broker for InProcess {
         self.0.connect(name)
     }
 
-    /// Each test has a broker of its own.
+    /// Nothing to do, because each test has a broker of its own.
     fn unique(&self, base: &str) -> String {
         base.to_owned()
     }

@@ -192,7 +192,7 @@ impl BrokerState {
         }
     }
 
-    /// Takes a connection away. Its exclusive queues go with it, and what it had not settled goes back to the others.
+    /// Takes a connection away. Its exclusive queues go with it, and what it had not settled goes back to the shared queues.
     fn break_connection(&mut self, id: u64, why: &str) {
         let Some(client) = self.clients.get(&id) else { return };
         if is_up(client) {

@@ -91,20 +91,20 @@ impl Replier {
                     continue;
                 }
                 Err(error @ (TransportError::Refused { .. } | TransportError::Closed)) => {
-                    return self.lost(queue, &error);
+                    return self.count_lost(queue, &error);
                 }
                 Err(error) if Instant::now() + RETRY_INTERVAL > give_up => {
                     if matches!(error, TransportError::Unroutable { .. }) {
-                        self.remember(queue);
+                        self.remember_missing(queue);
                     }
-                    return self.lost(queue, &error);
+                    return self.count_lost(queue, &error);
                 }
                 Err(error) => {
                     if waiting.is_none() {
                         waiting = self.retrying.try_acquire().ok();
                         drop(permit.take());
                         if waiting.is_none() {
-                            return self.lost(queue, &error);
+                            return self.count_lost(queue, &error);
                         }
                     }
                 }
@@ -153,7 +153,7 @@ impl Replier {
         self.body(to, &Err(Box::new(error.into_remote("", ""))))
     }
 
-    fn lost(&self, queue: &str, error: &TransportError) {
+    fn count_lost(&self, queue: &str, error: &TransportError) {
         match error {
             TransportError::Unroutable { .. } => count(&self.counters.replies_unroutable),
             _ => count(&self.counters.replies_failed),
@@ -162,18 +162,12 @@ impl Replier {
     }
 
     fn is_missing(&self, queue: &str) -> bool {
-        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
-        match missing.get(queue) {
-            Some(until) if *until > Instant::now() => true,
-            Some(_) => {
-                missing.remove(queue);
-                false
-            }
-            None => false,
-        }
+        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.get(queue).is_some_and(|until| *until > Instant::now())
     }
 
-    fn remember(&self, queue: &str) {
+    /// Remembers a missing queue, if there is room.
+    fn remember_missing(&self, queue: &str) {
         let now = Instant::now();
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         if missing.len() >= MAX_MISSING {

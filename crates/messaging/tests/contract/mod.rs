@@ -1,7 +1,7 @@
-//! What every transport promises, as tests that any of them can be put through.
+//! What every transport promises, as tests that run on any of them.
 //!
-//! A transport's test file implements [`Broker`] and writes `contract_suite!(expression)`. Names are the broker's to make
-//! unique, so that many tests share one real broker. Nothing here depends on paused time.
+//! A transport's test file implements [`Broker`] and writes `contract_suite!(expression)`. The broker makes names unique,
+//! so that many tests can share one real broker. Nothing here depends on paused time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub trait Broker: Send + Sync {
     /// A new connection (or pair of them).
     async fn connect(&self, name: &str) -> Arc<dyn Transport>;
 
-    /// A name that no other test uses: `base` and something behind it.
+    /// A name that begins with `base` and that no other test uses.
     fn unique(&self, base: &str) -> String;
 
     /// Breaks the connections of the transport called `name` once; it may connect again at once.
@@ -29,7 +29,7 @@ pub trait Broker: Send + Sync {
 
 /// Longer than any transport may need for a step, short enough to notice a hang.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Long enough for a message that comes, if it does.
+/// How long to wait for a message that should not come.
 const QUIET: Duration = Duration::from_millis(300);
 
 pub const EXCHANGE: &str = "novella-contract";
@@ -66,7 +66,7 @@ macro_rules! contract_suite {
     };
 }
 
-/// A queue under test, consumed.
+/// A queue under test that is being consumed.
 pub struct Tap(pub Box<dyn Consumer>);
 
 impl Tap {
@@ -421,7 +421,7 @@ pub async fn a_publish_keeps_its_deadline(broker: &impl Broker) {
     let transport = broker.connect("hasty").await;
     let mut late = message(to_topic(&broker.unique("hasty")), "x");
     late.deadline = Instant::now();
-    // Either answer is right; a hang is not.
+    // Either answer is right, but it must not hang.
     let _ = timeout(PATIENCE, transport.publish(late)).await.expect("returns by its deadline");
 }
 

@@ -186,7 +186,7 @@ async fn a_call_in_flight_survives_its_connection() {
         tokio::time::sleep(10 * SECOND).await;
         broker.partition("client", false);
     };
-    // Answered while the caller is away: the server tries until the queue is there again.
+    // The answer comes while the caller is away, and the server tries until the queue exists again.
     let (result, ()) = tokio::join!(call(&client, "work", json!({"seconds": 3}), 30), breaks);
     assert_eq!(result.unwrap(), Value::Null);
     assert_eq!((worker.log().len(), server.counters().get("replies")), (1, 1));
@@ -225,7 +225,7 @@ async fn a_question_to_all_collects_every_answer_and_ends_when_it_is_quiet() {
     let refused = ask("refuse", json!({})).await.unwrap();
     assert_eq!(refused.iter().filter(|a| matches!(a, Err(RpcError::Remote { .. }))).count(), 3);
 
-    // The slow are waited for as long as nobody has answered, and not longer than that.
+    // Slow servers are waited for as long as none has answered.
     let slow = ask("work", json!({"seconds": 4.0})).await.unwrap();
     assert_eq!(slow.len(), 3);
     let began = Instant::now();

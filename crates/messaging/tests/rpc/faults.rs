@@ -1,4 +1,4 @@
-//! A broker that misbehaves, and runs that repeat themselves.
+//! A broker that misbehaves, and seeded runs that are equal each time.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Client and server over the in-process broker, under a paused clock: every rule of the protocol that shows between
+//! Client and server over the in-process broker, with a paused clock: every rule of the protocol that can be seen between
 //! two services.
 
 mod calls;

@@ -1,4 +1,4 @@
-//! Everything that is not a request, against a server that must go on.
+//! Messages that are not requests. The server must go on serving.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ async fn nothing_a_peer_sends_stops_the_server() {
     peer.call("echo", json!({"args": {"still": "here"}})).await;
     assert_eq!(peer.answer().await["result"]["still"], "here");
     assert_eq!(broker.depth("scheduler"), Some(0));
-    // Settled, all of them: another server on the queue is given nothing again.
+    // All of them were settled, so another server on the queue gets none of them.
     broker.kill("server");
     let worker: Arc<Worker> = Arc::default();
     let second = serve(&broker, "second", &worker).await;
@@ -102,7 +102,7 @@ async fn commands_of_others_are_dropped_and_counted() {
     let boss = broker.connect_as("any", "scheduler");
     let boss = novella_messaging::RpcClient::new(boss, [2; 32]);
     cast(&boss, "work", json!({"name": "good"})).await;
-    // Its own answers come to it from a user on no list.
+    // A client takes answers of any user.
     assert_eq!(call(&boss, "echo", json!({"a": 1}), 5).await.unwrap()["a"], 1);
     assert_eq!(worker.log(), ["good"]);
     assert_eq!(server.counters().get("rejected_user"), 1);

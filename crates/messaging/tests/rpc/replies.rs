@@ -1,4 +1,4 @@
-//! Answers as other makes send them, and answers whose queue is not there.
+//! Answers in the forms that other implementations send, and answers whose queue is missing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,7 +139,7 @@ async fn an_answer_that_is_too_large_becomes_a_failure() {
     let fill = client.call::<Value>(&target(), "echo", &data, CallOptions::default()).await;
     assert_eq!(fill.unwrap(), data);
     let mut peer = Peer::new(&broker).await;
-    // An answer is longer than its request by its failure and ending.
+    // An answer is longer than its request, because it has a failure and an ending.
     let mut inner = json!({"method": "echo", "args": data, "_msg_id": "m1", "_reply_q": "reply_peer"});
     inner["args"]["x"] = json!("\"".repeat(1000));
     let body = sealed(inner);

@@ -31,7 +31,7 @@ pub fn target() -> Target {
     Target::topic("scheduler")
 }
 
-/// What the endpoint was asked to do, in order of start; and how much of it at once.
+/// An endpoint that notes what it was asked to do, in order of start, and how much of it was in work at once.
 #[derive(Default)]
 pub struct Worker {
     pub log: Mutex<Vec<String>>,
@@ -89,7 +89,7 @@ impl Endpoint for Worker {
     }
 }
 
-/// A server on the topic, consuming.
+/// A server that consumes the topic.
 pub async fn serve(broker: &Arc<InProcessBroker>, name: &str, worker: &Arc<Worker>) -> RpcServer {
     serve_with(broker, name, worker, ServerOptions::new([7; 32])).await
 }
@@ -125,7 +125,7 @@ pub async fn cast(client: &RpcClient, method: &str, args: Value) {
     client.cast(&target(), method, &args, SECOND).await.expect("cast");
 }
 
-/// Waits for a state; a test under paused time that waits in vain fails after a day.
+/// Waits for a state. Fails after a day of paused time.
 pub async fn until(what: impl Fn() -> bool) {
     for _ in 0..864_000 {
         if what() {
@@ -165,7 +165,7 @@ impl Peer {
             .await
     }
 
-    /// A call, enveloped; `more` overrides.
+    /// Sends a call in its envelope. `more` adds and overrides members.
     pub async fn call(&self, method: &str, more: Value) {
         let inner = json!({"method": method, "args": {}, "_msg_id": "m1", "_reply_q": "reply_peer"});
         self.send(sealed(merged(inner, more))).await;
