@@ -1,8 +1,9 @@
 //! A host's report: what `update_service_capabilities` carries.
 //!
-//! At top level stand the eleven keys of Nova's libvirt `HostState` (Folsom), readable by any 2012-style peer; all
-//! that is ours stands under the one key `novella`. Keys that neither knows are kept as text in `extra`: they belong to
-//! the roll-up and to `host show`. A value of the wrong JSON type is an error that names its key.
+//! The top level has the eleven keys of Nova's libvirt `HostState` (Folsom), so that any peer of 2012 can read them.
+//! Everything that is novella's own is under the one key `novella`. Keys that are neither are kept as text in `extra`,
+//! because extra specs can ask for them and `novella host show` prints them. A value of the wrong JSON type is an error
+//! that names its key.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,264 +11,60 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
-use crate::entries::{Entries, Key};
-use crate::json::Json;
+use crate::entries::Key;
+use crate::novella_report::NovellaReport;
 
-/// What one service on one host says of itself.
+/// What one service reports about its host.
 #[derive(Debug, Clone, Default)]
 pub struct Capabilities<'a> {
-    /// Physical CPUs (threads) of the host.
+    /// Number of physical CPUs (threads) of the host.
     pub vcpus: Option<i64>,
-    /// Virtual CPUs in use, as the driver counts them.
+    /// Number of virtual CPUs in use, as the driver counts them.
     pub vcpus_used: Option<i64>,
-    /// CPU description: an object in Nova's 2012 form, a string holding JSON in today's. Kept as JSON text.
+    /// Description of the CPU as JSON text: an object in Nova's form of 2012, a string that holds JSON in today's.
     pub cpu_info: Option<Cow<'a, RawValue>>,
     /// Disk size, GiB.
     pub disk_total: Option<i64>,
     /// Disk in use, GiB.
     pub disk_used: Option<i64>,
-    /// Disk free, GiB.
+    /// Free disk, GiB.
     pub disk_available: Option<i64>,
     /// Memory size, MiB.
     pub host_memory_total: Option<i64>,
-    /// Memory free, MiB.
+    /// Free memory, MiB.
     pub host_memory_free: Option<i64>,
-    /// `QEMU`, `fake`, ...
+    /// Kind of hypervisor, such as `QEMU` or `fake`.
     pub hypervisor_type: Option<Cow<'a, str>>,
-    /// major × 10^6 + minor × 10^3 + micro.
+    /// Version of the hypervisor: major × 10^6 + minor × 10^3 + micro.
     pub hypervisor_version: Option<i64>,
-    /// The compute node's name; Nova's `nodename`.
+    /// Name of the compute node: Nova's `nodename`.
     pub hypervisor_hostname: Option<Cow<'a, str>>,
-    /// Everything of ours; absent in reports of other reporters.
+    /// Everything that is novella's own. Absent in reports of other reporters.
     pub novella: Option<Box<NovellaReport<'a>>>,
-    /// Top-level keys that are none of the above, as JSON text.
+    /// Top-level keys that are none of the above, with their values as JSON text.
     pub extra: Vec<(Cow<'a, str>, Cow<'a, RawValue>)>,
 }
 
-/// The part of a report that only novella peers read.
-#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub struct NovellaReport<'a> {
-    /// Identity of the host, from its identity file.
-    pub uuid: Uuid,
-    /// Raised and synced before each process first reports.
-    pub incarnation: u64,
-    /// Random per process: two processes with one incarnation are a cloned identity.
-    pub nonce: u64,
-    /// Raised with each report of this incarnation.
-    pub seq: u64,
-    /// Sender's wall clock, RFC 3339. Shown, never trusted.
-    #[serde(borrow)]
-    pub sent_at: Cow<'a, str>,
-    /// The agent's report interval, ms.
-    pub interval_ms: u64,
-    /// The last report of a process that stops in order.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub goodbye: bool,
-    /// Set when an operator disabled the host; the text says why.
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub disabled_reason: Option<Cow<'a, str>>,
-    /// Availability zone from the agent's configuration.
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub availability_zone: Option<Cow<'a, str>>,
-    /// Held back for the host itself; counts as used.
-    #[serde(default)]
-    pub reserved: Reserved,
-    /// How far each amount may be overcommitted.
-    #[serde(default)]
-    pub allocation_ratios: AllocationRatios,
-    /// What the host has granted; with `reserved` this is all that placement counts as used.
-    #[serde(default, borrow)]
-    pub claims: Vec<Claim<'a>>,
-    /// Instances that ended here within the last hour.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ended: Vec<Uuid>,
-    /// Traits, such as `HW_CPU_X86_AVX2` or `CUSTOM_GOLD`.
-    #[serde(default, borrow, skip_serializing_if = "Vec::is_empty")]
-    pub traits: Vec<Cow<'a, str>>,
-    /// Custom resource classes.
-    #[serde(default, borrow, skip_serializing_if = "Entries::is_empty")]
-    pub resources: Entries<'a, Inventory>,
-    /// Any facts the operator gave in the agent's configuration.
-    #[serde(default, borrow, skip_serializing_if = "Entries::is_empty")]
-    pub facts: Entries<'a, Json<'a>>,
-    /// The host's address.
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub host_ip: Option<Cow<'a, str>>,
-    /// All that it can run, as JSON text: a list of `[architecture, hypervisor type, VM mode]`.
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub supported_instances: Option<Json<'a>>,
-    /// What it measures for MetricsFilter and MetricsWeigher, as JSON text: a list of `{name, value, timestamp, source}`.
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub metrics: Option<Json<'a>>,
-    /// NUMA cells, as JSON text: a [`NumaTopology`](crate::document::NumaTopology). What is used of a cell is what claims
-    /// take; usage that stands in it is the host's own, as `reserved` is.
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub numa_topology: Option<Json<'a>>,
-    /// PCI devices that there are, as JSON text: a list of [`PciPool`](crate::document::PciPool). Those that claims have
-    /// taken count among them.
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub pci_pools: Option<Json<'a>>,
-    /// Measured load. Shown, never fitted against.
-    #[serde(default)]
-    pub measured: Measured,
-    /// Instances that build, resize, migrate, ...: Nova's `io_workload`.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub num_io_ops: u32,
-    /// Builds that failed in a row.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub failed_builds: u32,
-    /// Driver probes that did not answer in time: name, and age of the value reported instead, ms.
-    #[serde(default, borrow, skip_serializing_if = "Entries::is_empty")]
-    pub stale_probes: Entries<'a, u64>,
-}
-
-fn is_zero(count: &u32) -> bool {
-    *count == 0
-}
-
-/// Amounts held back for the host itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct Reserved {
-    /// CPUs.
-    pub vcpus: u32,
-    /// MiB.
-    pub memory_mb: u64,
-    /// GiB.
-    pub disk_gb: u64,
-}
-
-/// Overcommit: capacity is total × ratio. Nova's `*_allocation_ratio`.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct AllocationRatios {
-    /// `cpu_allocation_ratio`, default 4.0 (Nova's `initial_cpu_allocation_ratio`).
-    pub cpu: f64,
-    /// `ram_allocation_ratio`, default 1.0.
-    pub ram: f64,
-    /// `disk_allocation_ratio`, default 1.0.
-    pub disk: f64,
-}
-
-impl Default for AllocationRatios {
-    fn default() -> Self {
-        Self { cpu: 4.0, ram: 1.0, disk: 1.0 }
-    }
-}
-
-/// An instance that a host has granted room to.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Claim<'a> {
-    /// The instance.
-    pub uuid: Uuid,
-    /// CPUs.
-    pub vcpus: u32,
-    /// MiB.
-    pub memory_mb: u64,
-    /// GiB, root and ephemeral together.
-    pub disk_gb: u64,
-    /// Server group, if any.
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub group: Option<Cow<'a, str>>,
-    /// Its flavor's id, or name when it has no other; what TypeAffinityFilter compares.
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub flavor: Option<Cow<'a, str>>,
-    /// Its image as JSON text, an [`Image`](crate::Image): what ImagePropertiesWeigher compares.
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub image: Option<Json<'a>>,
-    /// Custom resource classes.
-    #[serde(default, borrow, skip_serializing_if = "Entries::is_empty")]
-    pub resources: Entries<'a, u64>,
-    /// What it takes of NUMA cells, as JSON text: a list of [`CellUsage`].
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub numa_topology: Option<Json<'a>>,
-    /// The PCI devices that it has, as JSON text: a list of [`PciPool`](crate::document::PciPool), each with how many.
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub pci: Option<Json<'a>>,
-}
-
-/// What an instance takes of one NUMA cell of its host. Whoever subtracts it gets the same, whatever else is there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CellUsage {
-    /// The host's number of the cell.
-    pub id: u32,
-    /// How many CPUs it shares with others.
-    #[serde(default)]
-    pub vcpus: u32,
-    /// Host CPUs that it has to itself: those of its own CPUs and of the emulator's threads, and threads of the same cores
-    /// that must be left idle.
-    #[serde(default)]
-    pub pinned_cpus: Vec<u32>,
-    /// MiB.
-    pub memory_mb: i64,
-    /// The size of the pages that its memory is of, KiB.
-    pub pagesize_kb: u64,
-}
-
-/// One resource class of a host, in the terms of Placement's inventories.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct Inventory {
-    /// How much there is.
-    pub total: u64,
-    /// How much of it is held back.
-    pub reserved: u64,
-    /// Smallest amount one request may ask.
-    pub min_unit: u64,
-    /// Largest amount one request may ask.
-    pub max_unit: u64,
-    /// Amounts must be a multiple of this.
-    pub step_size: u64,
-    /// Capacity is (total − reserved) × this.
-    pub allocation_ratio: f64,
-}
-
-impl Default for Inventory {
-    fn default() -> Self {
-        Self { total: 0, reserved: 0, min_unit: 1, max_unit: u64::MAX, step_size: 1, allocation_ratio: 1.0 }
-    }
-}
-
-/// What the host measured of itself. For people and dashboards.
-#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct Measured {
-    /// Load average over one minute.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub load_1m: Option<f64>,
-    /// MiB that the kernel calls available.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_available_mb: Option<u64>,
-    /// GiB free on the configured path.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_free_gb: Option<u64>,
-    /// Seconds since boot.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uptime_s: Option<u64>,
-}
-
-/// Arguments of `update_service_capabilities`, as received: version 1.0 sends one object, 2.4 a list of them.
+/// Arguments of `update_service_capabilities`. Version 1.0 sends one object of capabilities, 2.4 a list of them.
 #[derive(Debug, Clone, serde::Deserialize, serde::Serialize)]
 pub struct UpdateServiceCapabilities<'a> {
-    /// `compute`, `volume`, ...
+    /// Name of the reporting service, such as `compute` or `volume`.
     #[serde(borrow)]
     pub service_name: Cow<'a, str>,
-    /// The reporting service's host.
+    /// Host of the reporting service.
     #[serde(borrow)]
     pub host: Cow<'a, str>,
-    /// One entry per node; null is an empty report.
+    /// One entry for each node. Null is an empty report.
     #[serde(borrow, default)]
     pub capabilities: CapabilitiesList<'a>,
 }
 
-/// One object, a list of objects, or null; sent as one object when there is exactly one.
+/// One object, a list of objects, or null. Exactly one entry is sent as an object.
 #[derive(Debug, Clone, Default)]
 pub struct CapabilitiesList<'a>(pub Vec<Capabilities<'a>>);
 
-/// The integer capability keys of Nova, with the field each belongs to.
+/// Nova's capability keys with integer values. Each is the name of its field too.
 macro_rules! integer_keys {
     ($apply:ident) => {
         $apply!(
@@ -284,7 +81,7 @@ macro_rules! integer_keys {
 }
 
 impl Capabilities<'_> {
-    /// Nova's integer capabilities that are present, by key.
+    /// The keys and values of Nova's integer capabilities that are present.
     pub fn integers(&self) -> impl Iterator<Item = (&'static str, i64)> {
         macro_rules! list { ($($k:ident),*) => { [$((stringify!($k), self.$k)),*] } }
         integer_keys!(list).into_iter().filter_map(|(k, v)| v.map(|v| (k, v)))
@@ -357,12 +154,12 @@ fn read_capabilities<'de, M: MapAccess<'de>>(map: &mut M) -> Result<Capabilities
     Ok(out)
 }
 
-/// Puts the capability's name before serde's words, because a peer's operator must learn which value was wrong.
+/// Puts the capability's name before serde's message, so that a peer's operator learns which value was wrong.
 fn named<T, E: de::Error>(key: &str, value: Result<T, E>) -> Result<T, E> {
     value.map_err(|error| E::custom(format_args!("capability {key}: {error}")))
 }
 
-/// A whole number; a finite fraction is cut towards zero, as Nova's integer columns do.
+/// A whole number. A fraction is cut towards zero, as Nova's integer columns do.
 struct Integer(i64);
 
 impl<'de> Deserialize<'de> for Integer {
@@ -380,7 +177,7 @@ impl<'de> Deserialize<'de> for Integer {
                 i64::try_from(v).map(Integer).map_err(|_| E::custom(format_args!("{v} is too large")))
             }
             fn visit_f64<E: de::Error>(self, v: f64) -> Result<Integer, E> {
-                const LIMIT: f64 = 9.0e15; // beyond this a double no longer holds every integer
+                const LIMIT: f64 = 9.0e15; // larger doubles do not hold every integer
                 if v.abs() <= LIMIT {
                     Ok(Integer(v as i64))
                 } else {
@@ -429,8 +226,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for CapabilitiesList<'a> {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
-    use crate::document::{MemoryPages, NumaCell, NumaTopology, PciPool};
+    use crate::claim::Claim;
+    use crate::devices::PciPool;
+    use crate::entries::Entries;
+    use crate::inventory::Inventory;
+    use crate::json::Json;
+    use crate::novella_report::{AllocationRatios, Measured, Reserved};
+    use crate::numa::{CellUsage, MemoryPages, NumaCell, NumaTopology};
 
     #[test]
     fn a_2012_report_and_a_list_of_them_are_read() {

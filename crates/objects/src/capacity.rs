@@ -1,114 +1,118 @@
-//! How many more instances fit: the question and its answer.
+//! How many more instances of a flavor fit: the question and the answer.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FilterTally, Flavor, RequestSpec};
+use crate::decision::FilterTally;
+use crate::request_spec::{Flavor, RequestSpec};
 
 /// Arguments of `capacity`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CapacityQuery {
-    /// Of which flavors. Each is asked for by itself, as if none of the others were placed.
+    /// Flavors to count. Each is counted by itself, as if none of the others were placed.
     #[serde(default)]
     pub flavors: Vec<Flavor>,
-    /// And of these, by name or id in the scheduler's policy. Without any flavor: all that the policy has.
+    /// Further flavors, by name or id in the scheduler's policy. If there are no flavors at all, all of the policy are
+    /// counted.
     #[serde(default)]
     pub names: Vec<String>,
-    /// What else each is asked with: zone, hints, project, hosts to ignore. Its own flavor and instances are not looked at.
+    /// What else the request says: zone, hints, project, hosts to ignore. The flavor and the instances in it are not
+    /// used.
     #[serde(default)]
     pub request_spec: RequestSpec,
-    /// Counted by these parts of the fleet besides the whole.
+    /// Parts of the fleet to count separately, besides the whole.
     #[serde(default)]
     pub by: Option<Grouping>,
-    /// How many still fit if the worst of these is lost, and what runs there has moved to the others.
+    /// Parts of the fleet of which the worst is assumed lost, with its instances moved to the others.
     #[serde(default)]
     pub reserve: Option<Grouping>,
 }
 
-/// Parts of a fleet.
+/// A way to divide a fleet into parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grouping {
-    /// Each host.
+    /// Each host is a part.
     Host,
-    /// Each availability zone.
+    /// Each availability zone is a part.
     Zone,
-    /// Each aggregate; a host may be in several, or in none.
+    /// Each aggregate is a part. A host may be in several, or in none.
     Aggregate,
 }
 
 /// The answer to `capacity`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Capacity {
-    /// The scheduler that answered.
+    /// Name of the scheduler that answered.
     pub scheduler: String,
-    /// In the order of the question.
+    /// One entry for each flavor, in the order of the question.
     pub flavors: Vec<FlavorCapacity>,
 }
 
 /// How many more instances of a flavor fit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlavorCapacity {
-    /// Which.
+    /// The flavor.
     pub flavor: Flavor,
-    /// In the whole fleet.
+    /// How many more instances fit in the whole fleet.
     pub fits: u64,
-    /// Hosts in the map.
+    /// Number of hosts in the map.
     pub hosts: u32,
-    /// Of these, those that no filter refuses that does not count amounts.
+    /// Number of eligible hosts: no filter refuses them, apart from those that count amounts.
     pub eligible: u32,
-    /// Of these, those on which one more fits.
+    /// Number of eligible hosts on which at least one more instance fits.
     pub open: u32,
-    /// What the filters that do not count amounts did, in their order.
+    /// What each filter did that does not count amounts, in the order in which they ran.
     pub refused: Vec<FilterTally>,
-    /// What runs out first, on how many of the eligible hosts; most hosts first.
+    /// What runs out first on the eligible hosts. The limit of most hosts comes first.
     pub limits: Vec<Limit>,
-    /// Filters whose answer may change with each instance in a way that is not counted; they were asked for the first.
+    /// Filters whose answer may change with each placed instance. They were asked only about the first, so the count may be
+    /// too high.
     pub asked_once: Vec<String>,
-    /// What the flavor asks for and nobody looks at, here as in a placement: why, for people.
+    /// Parts of the flavor that no enabled filter looks at, neither here nor in a placement, with the reason, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_asked: Vec<String>,
-    /// By parts, if asked.
+    /// The count for each part, if parts were asked for.
     pub groups: Vec<GroupCapacity>,
-    /// With the worst part lost, if asked.
+    /// The count with the worst part lost, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserve: Option<ReservedCapacity>,
 }
 
-/// An amount, and where it is the first to run out.
+/// An amount that is the first to run out on some hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
-    /// The filter that will refuse.
+    /// Name of the filter that will refuse the next instance.
     pub filter: String,
-    /// What it counts: `vcpus`, `memory_mb`, `disk_gb`, `instances`, `io_ops`.
+    /// What the filter counts: `vcpus`, `memory_mb`, `disk_gb`, `instances`, `io_ops` or a resource class.
     pub amount: String,
-    /// On how many hosts.
+    /// Number of hosts on which this amount runs out first.
     pub hosts: u32,
 }
 
-/// One part of the fleet.
+/// How many more instances fit on one part of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupCapacity {
-    /// Its name; empty for hosts that are in none.
+    /// Name of the part. Empty for the hosts that are in no part.
     pub name: String,
-    /// Eligible hosts in it.
+    /// Number of eligible hosts in the part.
     pub eligible: u32,
-    /// How many more fit there.
+    /// How many more instances fit in the part.
     pub fits: u64,
-    /// What runs out first on most of its hosts.
+    /// The amount that runs out first on most of the part's hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
 }
 
-/// What is left when the worst part is lost.
+/// How many more instances fit when the worst part of the fleet is lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReservedCapacity {
-    /// The part whose loss leaves the least.
+    /// Name of the part whose loss leaves the least room.
     pub lost: String,
-    /// What runs there, in instances of this flavor, rounded up on each host.
+    /// What runs on the lost part, counted in instances of this flavor and rounded up on each host.
     pub moved: u64,
-    /// How many still fit on the others after that has moved.
+    /// How many more instances fit on the other parts after those have moved.
     pub fits: u64,
-    /// How many of the moved find no place.
+    /// How many of the moved instances find no place.
     pub short: u64,
 }

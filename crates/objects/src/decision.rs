@@ -1,6 +1,6 @@
-//! What a scheduler answers, and why.
+//! What a scheduler decides about a request, and why.
 //!
-//! A refusal is an answer like any other: it carries how many hosts each filter lost and which host came nearest.
+//! A refusal is an ordinary answer. It too says how many hosts each filter removed and which host came nearest.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,51 +9,52 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::capabilities::CellUsage;
-use crate::document::PciPool;
+use crate::devices::PciPool;
+use crate::numa::CellUsage;
 
 /// The answer to `select_destinations`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Starts with the deciding scheduler's name, so that it can be asked again.
+    /// Identifies the decision. It starts with the deciding scheduler's name, so that `explain` can be sent there.
     pub decision_id: String,
-    /// One per instance, in the order of the request's uuids; empty when refused. All or nothing.
+    /// One selection for each instance, in the order of the request's uuids. Empty if the request is refused: either all
+    /// instances are placed or none.
     pub selections: Vec<Selection>,
-    /// Present when refused.
+    /// Why the request is refused. Absent if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// How it came about.
+    /// How the decision came about.
     pub explanation: Explanation,
-    /// True if nothing was reserved.
+    /// Whether this was a dry run, in which nothing is reserved.
     #[serde(default)]
     pub dry_run: bool,
-    /// Seconds the reservation holds; 0 for a dry run.
+    /// How long the reservation holds, seconds. 0 for a dry run.
     #[serde(default)]
     pub hold_s: u64,
-    /// True if this repeats an earlier answer to the same instances.
+    /// Whether this repeats an earlier answer to the same request for the same instances.
     #[serde(default)]
     pub repeated: bool,
-    /// Which policy was in force, as in `novella policy show`.
+    /// Hash of the policy in force, as `novella policy show` prints it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub policy_hash: String,
-    /// What was picked at random was picked from this: the same request asked of the same fleet with the same seed is
-    /// decided the same. Below 2^53, so that every reader of JSON holds it exactly. Absent where no engine decided.
+    /// Seed of the random picks. The same request to the same fleet with the same seed gets the same decision. It is below
+    /// 2^53, so that every JSON reader holds it exactly. Absent if the engine was not asked, as in a repeated answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 }
 
-/// One instance's place.
+/// The host chosen for one instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Selection {
-    /// The instance.
+    /// The instance's uuid.
     pub instance_uuid: Uuid,
-    /// The chosen host.
+    /// Name of the chosen host.
     pub host: String,
-    /// Its compute node; Nova's `nodename`.
+    /// Name of the host's compute node: Nova's `nodename`.
     pub nodename: String,
-    /// Final weight of the host when it was chosen; 0 when it was the only one (Nova weighs nothing then).
+    /// Weight of the host when it was chosen. 0 if it was the only candidate, because Nova weighs nothing then.
     pub weight: f64,
-    /// Next best hosts, best first.
+    /// Names of the next best hosts, best first.
     #[serde(default)]
     pub alternates: Vec<String>,
 }
@@ -62,34 +63,34 @@ pub struct Selection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Refusal {
-    /// No host passed the filters, or fewer than instances asked. `reason` is Nova's text.
+    /// No host passed the filters, or not enough for all instances.
     NoValidHost {
-        /// For people.
+        /// Nova's text, for people.
         reason: String,
-        /// How many instances could have been placed.
+        /// Number of instances that could have been placed.
         placeable: u32,
     },
-    /// One of the uuids already stands for something else.
+    /// A uuid is named twice, or belongs to an instance that was asked for differently.
     Conflict {
-        /// For people.
+        /// What differs, for people.
         reason: String,
-        /// The uuid.
+        /// The uuid in question.
         instance_uuid: Uuid,
-        /// Where it is.
+        /// Host of the instance that has the uuid.
         host: String,
     },
 }
 
-/// How a decision came about. Written by the decision's own code path.
+/// How a decision came about. The code that decides writes it, so it cannot differ from the decision.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// Hosts in the map.
+    /// Number of hosts in the map.
     pub hosts: u32,
-    /// Of these, candidates whose silence is not their own (see the scheduler's docs).
+    /// Number of these that are suspect: silent, but perhaps for a reason that is not their own, and still candidates.
     pub suspect_hosts: u32,
-    /// In the order they ran, for the instance that was decided last.
+    /// What each filter did for the instance that was decided last, in the order in which the filters ran.
     pub filters: Vec<FilterTally>,
-    /// The winner first, then runners-up.
+    /// The chosen host, followed by the runners-up.
     pub ranking: Vec<Scored>,
 }
 
@@ -98,30 +99,30 @@ pub struct Explanation {
 pub struct FilterTally {
     /// Nova's class name, such as `RamFilter`.
     pub filter: Cow<'static, str>,
-    /// Hosts it was given.
+    /// Number of hosts that the filter was given.
     pub hosts_in: u32,
-    /// Hosts it let pass.
+    /// Number of hosts that the filter let pass.
     pub hosts_out: u32,
-    /// Of those it refused, the one that lacked least.
+    /// The refused host that lacked least. Absent if the filter refused none or compares no numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nearest_miss: Option<NearestMiss>,
 }
 
-/// The refused host that came nearest.
+/// By how much one host misses what a filter wants.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct NearestMiss {
-    /// Which host.
+    /// Name of the host.
     pub host: String,
-    /// What was asked, in `unit`.
+    /// The amount that was asked for, in `unit`.
     pub wanted: f64,
-    /// What it had.
+    /// The amount that the host had, in `unit`.
     pub available: f64,
-    /// `MiB`, `GiB`, `vcpus`; or what the filter compares.
+    /// Unit of both amounts, such as `MiB` or `vcpus`, or what the filter counts, such as `instances`.
     pub unit: Cow<'static, str>,
 }
 
 impl NearestMiss {
-    /// The same for people; serialised as `text`.
+    /// The miss in words, for people. It is serialised as `text`.
     pub fn text(&self) -> String {
         let Self { host, wanted, available, unit } = self;
         match &**unit {
@@ -148,43 +149,43 @@ impl Serialize for NearestMiss {
     }
 }
 
-/// One ranked host.
+/// One host in the ranking.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scored {
-    /// Which host.
+    /// Name of the host.
     pub host: String,
-    /// Σ multiplier × normalised.
+    /// The host's weight: the sum of multiplier × normalised value over all weighers.
     pub weight: f64,
-    /// Each weigher's share.
+    /// Each weigher's part in the weight.
     pub weighers: Vec<WeigherScore>,
 }
 
-/// One weigher's share in one host's weight.
+/// One weigher's part in the weight of a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WeigherScore {
     /// Nova's class name, such as `RAMWeigher`.
     pub weigher: Cow<'static, str>,
-    /// The raw value.
+    /// The value that the weigher read from the host.
     pub raw: f64,
-    /// Smallest and largest raw value among the candidates (Nova's normalisation bounds).
+    /// Smallest and largest raw value among the candidates: the bounds of Nova's normalisation.
     pub range: (f64, f64),
-    /// 0 … 1.
+    /// The raw value scaled to the range, from 0 to 1.
     pub normalised: f64,
-    /// Its multiplier.
+    /// The weigher's multiplier.
     pub multiplier: f64,
 }
 
-/// A decision told to the other schedulers at once (`reserve`, fanout cast).
+/// A decision as it is told to the other schedulers at once (`reserve`, a fanout cast).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reserve {
-    /// Which decision.
+    /// Identifies the decision.
     pub decision_id: String,
-    /// The deciding scheduler, which ignores its own.
+    /// Name of the deciding scheduler, which ignores its own messages.
     pub scheduler: String,
-    /// How long it holds from receipt, ms. Zero lets go.
+    /// How long the reservation holds after receipt, ms. 0 releases it.
     pub ttl_ms: u64,
-    /// What it takes.
+    /// What each instance takes.
     pub entries: Vec<ReserveEntry>,
 }
 
@@ -192,38 +193,38 @@ pub struct Reserve {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReserveEntry {
-    /// The instance.
+    /// The instance's uuid.
     pub uuid: Uuid,
-    /// Where.
+    /// Name of the host.
     pub host: String,
-    /// CPUs.
+    /// Number of CPUs.
     pub vcpus: u32,
-    /// MiB.
+    /// Memory, MiB.
     pub memory_mb: u64,
-    /// GiB.
+    /// Disk, GiB; the size if `service` is not compute.
     pub disk_gb: u64,
-    /// Further resource classes. A scheduler that does not know these yet refuses the entry; so they are sent only where
-    /// there are any.
+    /// Amounts of further resource classes. They are sent only if there are any, because older schedulers refuse an entry
+    /// with this field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resources: BTreeMap<String, u64>,
-    /// Hash of what was asked, so that a repeated request can be told from a conflicting one.
+    /// Hash of what was asked for, without instances and attempt. It tells a repeated request from a conflicting one.
     pub spec_hash: u64,
-    /// Server group, if any.
+    /// Name of the server group. Absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// The flavor's id or name, if it has one.
+    /// The flavor's id, or its name if it has no id. Absent if it has neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flavor: Option<String>,
-    /// What it takes of the host's NUMA cells.
+    /// What the instance takes of the host's NUMA cells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub numa_topology: Vec<CellUsage>,
-    /// PCI devices that it takes: of each kind, how many.
+    /// PCI devices that the instance takes: `count` of each kind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pci: Vec<PciPool>,
-    /// Cells or devices could not be taken in full, so that it does not count as one that builds.
+    /// True if cells or devices could not be taken in full. The instance then does not count as one that is being built.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_building: bool,
-    /// The service that it is placed on, if not compute; `disk_gb` is its size.
+    /// The service that the instance is placed on. Absent: compute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
 }

@@ -1,15 +1,16 @@
 //! A JSON object kept as a list of pairs.
 //!
-//! Reports carry small maps (facts, custom resources, unknown capabilities) that are read once from front to back; a
-//! list keeps the sender's order, costs one allocation and borrows its keys. The last of equal keys wins on look-up,
-//! as it does for every JSON reader of this protocol.
+//! Reports carry small maps (facts, custom resources, unknown capabilities) that are read once from front to back. A list
+//! keeps the sender's order, costs one allocation and borrows its keys. If a key occurs twice, a look-up finds the last,
+//! as in every JSON reader of this protocol.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::de::{MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A JSON object as a list of key-value pairs, in the sender's order.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,17 +23,17 @@ impl<T> Default for Entries<'_, T> {
 }
 
 impl<'a, T> Entries<'a, T> {
-    /// The value of `key`; of equal keys the last.
+    /// The value of `key`. If the key occurs twice, this is the last value.
     pub fn get(&self, key: &str) -> Option<&T> {
         self.0.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v)
     }
 
-    /// True when there is no pair.
+    /// Whether there is no pair.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The pairs in order.
+    /// The pairs, in the sender's order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> + Clone {
         self.0.iter().map(|(k, v)| (k.as_ref(), v))
     }
@@ -71,24 +72,7 @@ impl<'de: 'a, 'a, T: Deserialize<'de>> Deserialize<'de> for Entries<'a, T> {
     }
 }
 
-/// An object key, borrowed unless it was escaped.
-pub(crate) struct Key<'a>(pub Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct V;
-        impl<'de> Visitor<'de> for V {
-            type Value = Key<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-            fn visit_borrowed_str<E>(self, v: &'de str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Borrowed(v)))
-            }
-            fn visit_str<E>(self, v: &str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Owned(v.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(V)
-    }
-}
+/// An object's key, or any other text. Borrowed from the message unless it has escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Key<'a>(#[serde(borrow)] pub Cow<'a, str>);

@@ -1,44 +1,46 @@
-//! Questions about a placement, and their answers: one host looked at closely, and what would have to change.
+//! Questions about a placement, and their answers: how one host fares, and what would have to change.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decision, HostState, NearestMiss, RequestSpec, WeigherScore};
+use crate::decision::{Decision, NearestMiss, WeigherScore};
+use crate::host::HostState;
+use crate::request_spec::RequestSpec;
 
 /// Arguments of `explain`: a request, or a decision that the scheduler remembers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Explain {
-    /// A past decision; its request is asked again of the fleet as it is now.
+    /// Identifies a past decision. Questions about hosts and fixes ask its request again, of the fleet as it is now.
     #[serde(default)]
     pub decision_id: Option<String>,
-    /// What is asked; without a `decision_id`.
+    /// A request to decide without reserving. It is given instead of a `decision_id`.
     #[serde(default)]
     pub request_spec: Option<RequestSpec>,
-    /// Name or id of a flavor in the scheduler's policy; replaces the request's own.
+    /// Name or id of a flavor in the scheduler's policy. It replaces the flavor of the request spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flavor: Option<String>,
-    /// Ask every filter about this host.
+    /// Name of a host about which every filter and weigher is asked.
     #[serde(default)]
     pub host: Option<String>,
-    /// Search for the smallest changes with which it would fit.
+    /// Whether to search for the smallest changes with which the request would fit.
     #[serde(default)]
     pub fix: bool,
 }
 
-/// The answer to `explain`. Nothing was held for it.
+/// The answer to `explain`. Nothing was reserved for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explained {
-    /// What was asked.
+    /// The request that was decided, with the flavor that it named.
     pub request_spec: RequestSpec,
-    /// The decision asked about, or what would be decided now.
+    /// The decision in question, or what would be decided now.
     pub decision: Decision,
-    /// The host asked about, as it is now.
+    /// How the host in question fares now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostVerdict>,
-    /// Hosts that nearly pass now, the nearest first; of a request that fits nowhere.
+    /// If the request fits nowhere: the hosts that come nearest to passing now, nearest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub near: Vec<NearHost>,
-    /// What would make it fit now.
+    /// Changes that would make the request fit now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fixes: Option<Fixes>,
 }
@@ -46,81 +48,84 @@ pub struct Explained {
 /// A host that one or two filters refuse.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NearHost {
-    /// Which host.
+    /// Name of the host.
     pub host: String,
-    /// Whether it can be given work.
+    /// Whether the host can be given work.
     pub state: HostState,
-    /// Those that refuse it, of the filters and of what is asked before them.
+    /// The filters and prefilters that refuse the host.
     pub refused: Vec<FilterVerdict>,
 }
 
-/// What all filters and weighers say of one host, for the request's first instance.
+/// What all filters and weighers say about one host, for the request's first instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostVerdict {
-    /// Which host.
+    /// Name of the host.
     pub host: String,
-    /// Whether it can be given work.
+    /// Whether the host can be given work.
     pub state: HostState,
-    /// Why the request does not consider it, whatever the filters say: ignored, not forced, not the target.
+    /// Why the request excludes the host whatever the filters say: it is ignored, not forced or not the target. Absent if
+    /// the request does not exclude it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_considered: Option<String>,
-    /// Considered, and refused by none.
+    /// Whether the host is considered and no filter refuses it.
     pub passes: bool,
-    /// All that are enabled, in their order, each asked whether or not one before it refused.
+    /// The enabled filters in their order. Each is asked, even if an earlier one refuses.
     pub filters: Vec<FilterVerdict>,
-    /// Its weight among the candidates and itself; 0 when there is no other.
+    /// The host's weight, compared with the candidates. 0 if there is no other candidate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
-    /// Its place among them, from 1; if it does not pass, the place it would have.
+    /// The host's place among the candidates, from 1. If the host does not pass, the place that it would have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank: Option<u32>,
-    /// How many these are, itself counted.
+    /// Number of candidates, including this host.
     pub candidates: u32,
-    /// Each weigher's share.
+    /// Each weigher's part in the weight.
     pub weighers: Vec<WeigherScore>,
-    /// Why it has no weight, if a weigher cannot value it.
+    /// Why the host has no weight, if a weigher could not value it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weigher_error: Option<String>,
 }
 
-/// What one filter says of one host.
+/// What one filter says about one host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FilterVerdict {
     /// Nova's class name, such as `RamFilter`.
     pub filter: String,
-    /// How it decides.
+    /// The filter's answer.
     pub verdict: FilterOutcome,
-    /// For people: why it does not pass.
+    /// Why the host does not pass, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// By how much, where the filter compares numbers.
+    /// By how much the host misses, if the filter compares numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub miss: Option<NearestMiss>,
 }
 
-/// How a filter decides about a host.
+/// A filter's answer about a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FilterOutcome {
-    /// It lets the host pass.
+    /// The host passes.
     Passes,
-    /// It does not.
+    /// The host does not pass.
     Refuses,
-    /// It cannot decide; Nova raises an exception.
+    /// The filter cannot decide. Nova raises an exception here.
     Error,
 }
 
-/// What a search for the smallest changes has found.
+/// The result of a search for the smallest changes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fixes {
-    /// Nothing has to change: it fits as it is.
+    /// Whether the request fits without any change.
     #[serde(default)]
     pub fits: bool,
-    /// Each enough by itself and tried out; single changes first, then pairs, the smallest first.
+    /// Fixes of which each is enough by itself and was tried out. Single changes come before pairs, small ones before large
+    /// ones.
     pub fixes: Vec<Fix>,
-    /// Placements that were tried for it.
+    /// Number of placements that the search tried.
     pub trials: u32,
-    /// The search stopped at its bound, so that a smaller change may be missing. The bound in words.
+    /// The bound at which the search stopped, in words. A smaller change may then be missing. Absent if it did not stop
+    /// early.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
 }
@@ -128,12 +133,12 @@ pub struct Fixes {
 /// Changes that together make a request fit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fix {
-    /// One or two.
+    /// One or two changes, all of which are needed.
     pub changes: Vec<Change>,
-    /// How much they change: the share of an amount, of a host's total, of a ratio or of a limit; what is dropped or
-    /// enabled counts as 1.
+    /// How much changes: the sum over all changes of the share of an amount, a host's total, a ratio or a limit. A dropped
+    /// part or an enabled host counts as 1.
     pub size: f64,
-    /// Where the first instance would go.
+    /// Name of the host that the first instance would go to.
     pub host: String,
 }
 
@@ -143,80 +148,80 @@ pub struct Fix {
 pub enum Change {
     /// Ask for less.
     Ask {
-        /// Of what.
+        /// What to ask less of.
         amount: Quantity,
-        /// Asked now.
+        /// The amount asked for now.
         from: u64,
-        /// The most that fits.
+        /// The largest amount that fits.
         to: u64,
     },
     /// Leave out a part of the request.
     Drop {
-        /// Which.
+        /// The part to leave out.
         part: Part,
     },
     /// Free an amount on a host.
     Free {
-        /// Which host.
+        /// Name of the host.
         host: String,
-        /// Of what.
+        /// What to free.
         amount: Quantity,
-        /// The least that is enough.
+        /// The smallest amount that is enough.
         by: u64,
     },
     /// Let a host be overcommitted more.
     RaiseRatio {
-        /// Which host.
+        /// Name of the host.
         host: String,
-        /// Whose ratio.
+        /// The amount whose ratio is raised.
         amount: Quantity,
-        /// Now.
+        /// The ratio now.
         from: f64,
-        /// The smallest hundredth that is enough.
+        /// The smallest sufficient ratio, in hundredths.
         to: f64,
     },
     /// Raise a number in the metadata of an aggregate.
     SetMetadata {
         /// The aggregate's name.
         aggregate: String,
-        /// Its id.
+        /// The aggregate's id.
         id: u32,
-        /// A ratio, or a limit for each host.
+        /// Name of the number: a ratio, or a limit for each host.
         key: String,
-        /// Now.
+        /// The number now.
         from: String,
-        /// The smallest hundredth of a ratio, or the smallest limit, that is enough.
+        /// The smallest sufficient number. A ratio is given in hundredths.
         to: String,
     },
     /// Let one host have more members of the request's server group.
     RaiseGroupLimit {
-        /// Members that one host may have now.
+        /// How many members one host may have now.
         from: u64,
-        /// The least that is enough.
+        /// The smallest sufficient limit.
         to: u64,
     },
     /// Let a disabled host be used, or bring back one that is down.
     Enable {
-        /// Which host.
+        /// Name of the host.
         host: String,
-        /// What it is now.
+        /// The host's state now.
         state: HostState,
     },
 }
 
-/// What is counted.
+/// Something that is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Quantity {
-    /// CPUs.
+    /// Number of CPUs.
     Vcpus,
-    /// MiB.
+    /// Memory, MiB.
     MemoryMb,
-    /// GiB.
+    /// Disk, GiB.
     DiskGb,
-    /// Instances: of a request, or on a host.
+    /// Number of instances, in a request or on a host.
     Instances,
-    /// Units of a further resource class.
+    /// Amount of the further resource class of this name.
     #[serde(untagged)]
     Class(String),
 }
@@ -235,10 +240,10 @@ pub enum Part {
     ImageProperty(String),
     /// The server group, of this policy.
     ServerGroup(String),
-    /// The one host asked for.
+    /// The target host, of this name.
     TargetHost(String),
-    /// The hosts to leave out.
+    /// The list of hosts to ignore.
     IgnoreHosts,
-    /// The hosts tried before.
+    /// The list of hosts that were tried before.
     Retry,
 }

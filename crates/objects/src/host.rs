@@ -1,4 +1,4 @@
-//! Rows that the command line and dashboards show. Field names are an interface that others script against.
+//! Rows that the command line and dashboards show. Operators' scripts read them, so field names do not change.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,26 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::document::{NumaTopology, PciPool, UsedInventory};
+use crate::devices::PciPool;
+use crate::inventory::UsedInventory;
+use crate::numa::NumaTopology;
 
 /// Whether a host can be given work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostState {
-    /// Reporting in time.
+    /// The host reports in time.
     Up,
-    /// Not reporting, but for reasons that need not be its own: still a candidate.
+    /// The host does not report, perhaps for a reason that is not its own. It is still a candidate.
     Suspect,
-    /// Its operator said so.
+    /// An operator disabled the host.
     Disabled,
-    /// Silent too long, or said goodbye.
+    /// The host was silent for too long, or its agent said goodbye.
     Down,
 }
 
 impl HostState {
-    /// The word in tables and JSON.
+    /// The word for the state in tables and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Up => "up",
@@ -38,26 +40,26 @@ impl HostState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum HostWarning {
-    /// Another identity reports under this name; its reports are refused.
+    /// Another identity reports under this name. Its reports are refused.
     DuplicateName {
         /// The refused identity.
         other: Uuid,
     },
-    /// Two processes report with one identity file; the later is refused.
+    /// Two processes report with copies of one identity file. The later one is refused.
     ClonedIdentity {
-        /// The host name the refused process gave.
+        /// The host name under which the refused process reports.
         other_host: String,
     },
-    /// A new identity took the name over.
+    /// A new identity has taken the name over.
     TakenOver {
-        /// The identity before.
+        /// The identity that had the name before.
         previous: Uuid,
     },
-    /// A driver probe did not answer; an older value is reported.
+    /// A driver probe did not answer in time, so an older value is reported.
     StaleProbe {
-        /// Which.
+        /// Name of the probe.
         probe: String,
-        /// How old its value is, ms.
+        /// Age of the reported value, ms.
         age_ms: u64,
     },
 }
@@ -65,42 +67,42 @@ pub enum HostWarning {
 /// One row of `novella host list`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostSummary {
-    /// Service host name.
+    /// Name of the host.
     pub host: String,
-    /// Identity; null for reporters that have none.
+    /// Identity of the host. Null for reporters that have none.
     pub uuid: Option<Uuid>,
-    /// See [`HostState`].
+    /// Whether it can be given work.
     pub state: HostState,
-    /// Zone.
+    /// Availability zone.
     pub availability_zone: String,
-    /// CPUs.
+    /// Number of CPUs.
     pub vcpus: u64,
-    /// Reserved, claimed and held.
+    /// Number of CPUs that are reserved, claimed or held by a reservation.
     pub vcpus_used: u64,
-    /// MiB.
+    /// Memory, MiB.
     pub memory_mb: u64,
-    /// MiB reserved, claimed and held.
+    /// Memory that is reserved, claimed or held, MiB.
     pub memory_mb_used: u64,
-    /// GiB.
+    /// Disk, GiB.
     pub disk_gb: u64,
-    /// GiB reserved, claimed and held.
+    /// Disk that is reserved, claimed or held, GiB.
     pub disk_gb_used: u64,
-    /// Instances the host reported.
+    /// Number of instances that the host reported.
     pub instances: u32,
-    /// Further resource classes, each with what is claimed and held of it.
+    /// Further resource classes by name. `used` is what is claimed or held.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resources: BTreeMap<String, UsedInventory>,
-    /// Traits, in the order of its report.
+    /// Traits, in the order of the host's report.
     #[serde(default)]
     pub traits: Vec<String>,
-    /// Reservations not yet seen in a report.
+    /// Number of reservations that no report has confirmed yet.
     pub reservations: u32,
-    /// Seconds since the last report arrived.
+    /// Time since the last report arrived, seconds.
     pub report_age_s: f64,
-    /// Why it is disabled.
+    /// Why the host is disabled. Null if it is not.
     #[serde(default)]
     pub disabled_reason: Option<String>,
-    /// What needs a look.
+    /// What an operator must look at.
     #[serde(default)]
     pub warnings: Vec<HostWarning>,
 }
@@ -108,26 +110,26 @@ pub struct HostSummary {
 /// `novella host show`: the row, and everything that the host reported.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostDetail {
-    /// The row.
+    /// The row of `novella host list`.
     #[serde(flatten)]
     pub summary: HostSummary,
-    /// The last report's capabilities, whole.
+    /// All capabilities in the last report.
     pub capabilities: Value,
-    /// The reporting process.
+    /// Incarnation of the process that reported last.
     pub incarnation: Option<u64>,
-    /// Its last report.
+    /// Number of the last report within the incarnation.
     pub seq: Option<u64>,
-    /// The sender's wall clock at that report; shown, never trusted.
+    /// The sender's wall clock at the last report. It is shown and never compared.
     pub sent_at: Option<String>,
-    /// Nova's `show_host_resources`.
+    /// The host's resources in the form of Nova's `show_host_resources`.
     pub resource: Value,
-    /// Names of the aggregates that it is in, by the policy of the scheduler that answers.
+    /// Names of the host's aggregates in the policy of the scheduler that answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aggregates: Vec<String>,
-    /// Its NUMA cells, with what is claimed and held of each.
+    /// NUMA cells, with what is claimed or held of each. Absent if the host reports none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numa_topology: Option<NumaTopology>,
-    /// Its PCI devices.
+    /// PCI devices for instances.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pci_pools: Vec<PciPoolDetail>,
 }
@@ -135,9 +137,9 @@ pub struct HostDetail {
 /// PCI devices of one kind on a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PciPoolDetail {
-    /// How many are neither claimed nor held.
+    /// Number of devices that are neither claimed nor held.
     pub free: u32,
-    /// The kind; `count` is how many there are.
+    /// The kind of device. Its `count` is the number of all devices.
     #[serde(flatten)]
     pub pool: PciPool,
 }
@@ -145,12 +147,12 @@ pub struct PciPoolDetail {
 /// One row of `novella service list`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceSummary {
-    /// `compute`, `volume`, `scheduler`, ...
+    /// Name of the service, such as `compute`, `volume` or `scheduler`.
     pub service: String,
-    /// Its host.
+    /// Name of the service's host.
     pub host: String,
-    /// See [`HostState`].
+    /// Whether it can be given work.
     pub state: HostState,
-    /// Seconds since it was last heard.
+    /// Time since the last report arrived, seconds.
     pub report_age_s: f64,
 }

@@ -6,12 +6,12 @@ use std::ops::Deref;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// JSON text: borrowed from the message it was read from, or owned by the one who writes it.
+/// JSON text: borrowed from the message that it was read from, or owned by the code that writes a message.
 #[derive(Debug, Clone)]
 pub struct Json<'a>(pub Cow<'a, RawValue>);
 
 impl Json<'_> {
-    /// The text of any serialisable value.
+    /// The JSON text of a value.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Json<'static>, serde_json::Error> {
         Ok(Json(Cow::Owned(serde_json::value::to_raw_value(value)?)))
     }

@@ -1,42 +1,62 @@
 //! The nouns that cross the wire, and nothing else.
 //!
-//! Every type here is promised to a peer: a field may be added with a default, never renamed or given another unit.
-//! Units are in the names: `_mb` is MiB, `_gb` is GiB, `_s` seconds, `_ms` milliseconds, as Nova's are.
-//! Receiving types borrow from the message text wherever they can, because a report is decoded tens of thousands of
-//! times a second; sending code fills the same types with owned values.
+//! Every type here is promised to a peer: a field may be added with a default, and is never renamed or given another unit.
+//! Units are in the names, as in Nova: `_mb` is MiB, `_gb` is GiB, `_s` seconds, `_ms` milliseconds. Types of received
+//! messages borrow from the message text wherever they can, because a scheduler decodes tens of thousands of reports a
+//! second. Sending code fills the same types with owned values.
 //!
-//! Left out on purpose: behaviour. What fits where is `novella-resources`, who is chosen is `novella-filter-scheduler`.
+//! Left out on purpose: behaviour. `novella-resources` knows what fits where, and `novella-filter-scheduler` chooses.
+//!
+//! # Layout
+//! - `limits`: the largest amounts and numbers that may be asked or reported
+//! - `entries`, `json`: JSON that is kept as it came
+//! - `inventory`, `numa`, `devices`: what a host has besides CPUs, memory and disk
+//! - `claim`, `novella_report`, `capabilities`: a host's report
+//! - `request_spec`: what a caller asks for
+//! - `decision`: what a scheduler answers
+//! - `host`, `policy`: what a scheduler tells about hosts and about its policy
+//! - `explain`, `capacity`: questions about placements and their answers
+//! - [`document`]: fleets, requests and results in files
 
 mod capabilities;
 mod capacity;
+mod claim;
 mod decision;
+mod devices;
 pub mod document;
 mod entries;
 mod explain;
 mod host;
+mod inventory;
 mod json;
 pub mod limits;
+mod novella_report;
+mod numa;
 mod policy;
 mod request_spec;
 
-pub use capabilities::{
-    AllocationRatios, Capabilities, CapabilitiesList, CellUsage, Claim, Inventory, Measured, NovellaReport,
-    Reserved, UpdateServiceCapabilities,
-};
+pub use capabilities::{Capabilities, CapabilitiesList, UpdateServiceCapabilities};
 pub use capacity::{
     Capacity, CapacityQuery, FlavorCapacity, GroupCapacity, Grouping, Limit, ReservedCapacity,
 };
+pub use claim::Claim;
 pub use decision::{
     Decision, Explanation, FilterTally, NearestMiss, Refusal, Reserve, ReserveEntry, Scored, Selection,
     WeigherScore,
 };
+pub use devices::{PciPool, PciRequest};
 pub use entries::Entries;
 pub use explain::{
     Change, Explain, Explained, FilterOutcome, FilterVerdict, Fix, Fixes, HostVerdict, NearHost, Part,
     Quantity,
 };
 pub use host::{HostDetail, HostState, HostSummary, HostWarning, PciPoolDetail, ServiceSummary};
+pub use inventory::{Inventory, UsedInventory};
 pub use json::Json;
 pub use limits::{MAX_ALTERNATES, MAX_AMOUNT, MAX_INSTANCES, MAX_VCPUS};
+pub use novella_report::{AllocationRatios, Measured, NovellaReport, Reserved};
+pub use numa::{
+    CellUsage, InstanceNumaCell, InstanceNumaTopology, MemoryPages, NetworkMetadata, NumaCell, NumaTopology,
+};
 pub use policy::{Policies, PolicyChange, PolicyProblem, PolicyReload, PolicyStatus};
 pub use request_spec::{Flavor, Image, InstanceGroup, RequestSpec, Retry, SelectDestinations};

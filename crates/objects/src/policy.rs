@@ -1,4 +1,5 @@
-//! What schedulers say of their policy: what is wrong with a text, what a new one changes, which one is in force.
+//! What schedulers say about their policy: what is wrong with a policy file, what a reload changes, which policy is in
+//! force.
 
 use std::fmt;
 
@@ -8,16 +9,16 @@ use serde_json::Value;
 /// Something that is wrong with a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyProblem {
-    /// Counted from 1; 0 if it is about the text as a whole.
+    /// Line of the policy file, from 1. 0 if the problem is not on one line.
     pub line: usize,
-    /// With its sections; empty if it is about the text as a whole.
+    /// The key with its sections. Empty if the problem is not about one key.
     pub key: String,
     /// What is wrong.
     pub what: String,
-    /// The known word that was probably meant.
+    /// The known word that was probably meant, if one is similar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub did_you_mean: Option<String>,
-    /// What to do about it.
+    /// What the operator can do about it.
     pub fix: String,
 }
 
@@ -40,12 +41,12 @@ impl fmt::Display for PolicyProblem {
 /// One key of a policy that was added, removed or changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicyChange {
-    /// With its sections.
+    /// The key with its sections.
     pub key: String,
-    /// Absent: it was not there.
+    /// The value before. Absent if the key is new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
-    /// Absent: it is there no more.
+    /// The value now. Absent if the key was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
 }
@@ -61,20 +62,20 @@ impl fmt::Display for PolicyChange {
     }
 }
 
-/// What became of a reload.
+/// The outcome of a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyReload {
     /// The new policy is in force.
     Applied,
-    /// It is the one that was in force.
+    /// The policy is the same as before.
     Unchanged,
-    /// It is wrong; the one before stays in force.
+    /// The new policy is wrong. The one before stays in force.
     Refused,
 }
 
 impl PolicyReload {
-    /// The word in tables, logs and metrics.
+    /// The word for the outcome in tables, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Applied => "applied",
@@ -87,31 +88,31 @@ impl PolicyReload {
 /// One scheduler's policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicyStatus {
-    /// Whose.
+    /// Name of the scheduler.
     pub scheduler: String,
-    /// Of the policy in force; equal on every scheduler with an equal policy.
+    /// Hash of the policy in force. Schedulers with equal policies have equal hashes.
     pub hash: String,
-    /// The file, or the section of the configuration, that it is from.
+    /// The file or the section of the configuration that the policy is from.
     pub source: String,
-    /// What became of the reload that was just asked for; absent if none was.
+    /// The outcome of the reload that was just asked for. Absent if none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<PolicyReload>,
-    /// What that reload changed.
+    /// The keys that this reload changed.
     #[serde(default)]
     pub changes: Vec<PolicyChange>,
-    /// Why the last reload was refused; empty if it was not.
+    /// What is wrong with the last policy file that was refused. Empty if the last reload was not refused.
     #[serde(default)]
     pub problems: Vec<PolicyProblem>,
-    /// The policy in force, keys by section.
+    /// The policy in force, as an object of sections.
     pub policy: Value,
 }
 
 /// All schedulers' policies.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Policies {
-    /// Of those that answered, by name.
+    /// The policies of the schedulers that answered, sorted by name.
     pub schedulers: Vec<PolicyStatus>,
-    /// What others said instead.
+    /// What went wrong with other schedulers, for people.
     #[serde(default)]
     pub failures: Vec<String>,
 }

@@ -1,7 +1,7 @@
-//! What an operator asks for: a flavor, how many, and where it may go.
+//! What a caller asks for: instances of a flavor, and the hosts that they may go to.
 //!
-//! Fields and units are those of Nova's RequestSpec and Flavor. A request carries its instances' uuids from the caller,
-//! so that repeating it is safe.
+//! Fields and units are those of Nova's RequestSpec and Flavor. The caller makes the instances' uuids, so that it is safe
+//! to repeat a request.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,20 +10,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::document::{InstanceNumaTopology, NetworkMetadata, PciRequest};
+use crate::devices::PciRequest;
+use crate::numa::{InstanceNumaTopology, NetworkMetadata};
 
 /// The size of an instance.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Flavor {
-    /// Name, if it has one.
+    /// The flavor's name. Empty if it has none.
     pub name: String,
-    /// Nova's flavor id, where it is not the name.
+    /// Nova's flavor id. Empty if it is the same as the name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub id: String,
-    /// CPUs.
+    /// Number of CPUs.
     pub vcpus: u32,
-    /// MiB.
+    /// Memory, MiB.
     pub memory_mb: u64,
     /// Root disk, GiB.
     pub root_gb: u64,
@@ -36,12 +37,12 @@ pub struct Flavor {
 }
 
 impl Flavor {
-    /// GiB that an instance of this flavor takes from a host, in the arithmetic of Nova's consume: swap is not charged.
+    /// Disk that an instance of this flavor takes from a host, GiB. Swap is not charged, as in Nova.
     pub fn disk_gb(&self) -> u64 {
         self.root_gb.saturating_add(self.ephemeral_gb)
     }
 
-    /// What tells this flavor from others: its id, or its name when it has no other.
+    /// What tells this flavor from others: the id, or the name if there is no id.
     pub fn identity(&self) -> &str {
         if self.id.is_empty() { &self.name } else { &self.id }
     }
@@ -51,41 +52,42 @@ impl Flavor {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Image {
-    /// Its id, if it has one.
+    /// The image's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Its properties as the image service has them, such as `hw_architecture`; legacy names are read too.
+    /// Properties as the image service has them, such as `hw_architecture`. Legacy names are read too.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, Value>,
-    /// `qcow2`, `raw`, ...; hosts say by traits which they can run.
+    /// Disk format, such as `qcow2` or `raw`. Hosts report by traits which formats they can run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_format: Option<String>,
 }
 
-/// A server group as its owner knows it: who belongs to it and where they are.
+/// A server group as the caller knows it: its members and the hosts that they are on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct InstanceGroup {
-    /// Its name or uuid. A scheduler adds the members and hosts that it knows by this name, and takes policy and rules
-    /// from its own policy where they are absent here.
+    /// Name or uuid of the group. A scheduler adds the members and hosts that it knows by this name. If `policy` is empty,
+    /// it takes policy and rules from its own configuration.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// `affinity`, `anti-affinity`, `soft-affinity` or `soft-anti-affinity`.
     pub policy: String,
-    /// Instances of the group, those of this request among them.
+    /// Instances of the group, including those of this request.
     pub members: Vec<Uuid>,
-    /// Hosts of members.
+    /// Hosts that members are on.
     pub hosts: Vec<String>,
-    /// `max_server_per_host` for `anti-affinity`, as Nova writes it: a number in a text.
+    /// Rules of the policy. There is one, `max_server_per_host` for `anti-affinity`: a number written as a string, as in
+    /// Nova.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<String, String>,
 }
 
-/// Hosts that were tried before.
+/// Earlier attempts to place the same request.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retry {
-    /// How often the request was placed.
+    /// Number of attempts so far.
     pub num_attempts: u32,
     /// Host and node of each attempt.
     pub hosts: Vec<(String, String)>,
@@ -95,69 +97,69 @@ pub struct Retry {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RequestSpec {
-    /// One uuid per instance, made by the caller; its length is the number of instances.
+    /// One uuid for each instance, made by the caller. Their number is the number of instances.
     pub instance_uuids: Vec<Uuid>,
-    /// How much each takes.
+    /// The size of each instance.
     pub flavor: Flavor,
-    /// Only hosts of this zone.
+    /// Only hosts of this availability zone are chosen.
     pub availability_zone: Option<String>,
-    /// Only these hosts; filters are skipped, as Nova does for `force_hosts`.
+    /// Only these hosts are chosen, and filters are skipped, as Nova does for `force_hosts`. Empty: no host is forced.
     pub force_hosts: Vec<String>,
-    /// Never these hosts; names compare without case, as in Nova.
+    /// These hosts are never chosen. Names are compared without case, as in Nova.
     pub ignore_hosts: Vec<String>,
-    /// Only this host, filters applied.
+    /// Only this host is chosen, and only if the filters let it pass.
     pub target_host: Option<String>,
-    /// With `target_host`: only this node of it.
+    /// Only this compute node of the `target_host` is chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_node: Option<String>,
-    /// The cell that an instance is to be moved in; weighed only if `allow_cross_cell_move`.
+    /// The Nova cell that an instance is to be moved in. It is weighed only if `allow_cross_cell_move` is true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_cell: Option<String>,
-    /// Whether hosts of other cells than `target_cell` may be chosen, at a lower weight.
+    /// Whether hosts outside `target_cell` get a lower weight than hosts in it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_cross_cell_move: bool,
-    /// Only these nodes, names exact; filters are skipped as with `force_hosts`.
+    /// Only these compute nodes are chosen, and filters are skipped as with `force_hosts`. Names are compared exactly.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub force_nodes: Vec<String>,
-    /// Only hosts that are in one aggregate of each of these lists of ids.
+    /// Lists of aggregate ids. A chosen host is in at least one aggregate of each list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub required_aggregates: Vec<Vec<u32>>,
-    /// Only hosts that are in none of these aggregates.
+    /// Ids of aggregates. A chosen host is in none of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forbidden_aggregates: Vec<u32>,
-    /// The image, if there is one.
+    /// The image. Absent if the instances have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
-    /// Boots from a volume: the image's format does not matter, and the root disk is none of the host's
-    /// ([`Self::local_flavor`]).
+    /// Whether the instances boot from a volume. Then the image's format does not matter, and the root disk is not on the
+    /// host (see [`Self::local_flavor`]).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_bfv: bool,
-    /// The server group, if the instances belong to one.
+    /// The server group that the instances belong to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_group: Option<InstanceGroup>,
-    /// Hosts tried before, if this is a retry.
+    /// Earlier attempts, if this is a retry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
-    /// NUMA cells of each instance; absent: those that flavor and image ask for.
+    /// NUMA cells of each instance. Absent: those that flavor and image ask for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub numa_topology: Option<InstanceNumaTopology>,
     /// PCI devices of each instance, in the order in which they are taken.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pci_requests: Vec<PciRequest>,
-    /// Networks that NUMA cells must be near.
+    /// Networks that the host's NUMA cells must be near.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_metadata: Option<NetworkMetadata>,
-    /// Scheduler hints: each value a string or a list of them.
+    /// Scheduler hints by name. A value is a string or a list of strings.
     pub scheduler_hints: BTreeMap<String, Value>,
-    /// Who asks.
+    /// The project (tenant) that the instances belong to.
     pub project_id: Option<String>,
-    /// Which attempt of the caller this is, from 1.
+    /// Number of this attempt of the caller, from 1.
     pub attempt: u32,
 }
 
 impl RequestSpec {
-    /// The flavor as its host must bear it: without the root disk of a volume-backed instance, as Nova asks Placement and
-    /// its resource tracker counts.
+    /// The part of the flavor that its host must provide. The root disk of a volume-backed instance is left out, as in
+    /// Nova's query to Placement and in its resource tracker.
     pub fn local_flavor(&self) -> Cow<'_, Flavor> {
         if self.is_bfv && self.flavor.root_gb > 0 {
             Cow::Owned(Flavor { root_gb: 0, ..self.flavor.clone() })
@@ -167,25 +169,27 @@ impl RequestSpec {
     }
 }
 
-/// Arguments of our `select_destinations` (1.x).
+/// Arguments of `select_destinations` in novella's own API (1.x).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SelectDestinations {
-    /// What is asked.
+    /// What is asked for, and for which instances.
     pub request_spec: RequestSpec,
-    /// Name or id of a flavor in the scheduler's policy; replaces the request's own.
+    /// Name or id of a flavor in the scheduler's policy. It replaces the flavor of the request spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flavor: Option<String>,
-    /// The service to place on, if it is not compute: by the capacity that it reports, with the flavor's root disk as the size.
+    /// The service to place on. Absent: compute. Another service is chosen by the capacity that it reports, with the
+    /// flavor's root disk as the size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// Decide and explain, but reserve nothing.
+    /// Whether to decide and explain without reserving anything.
     #[serde(default)]
     pub dry_run: bool,
-    /// How long the reservation holds unless a report confirms it, seconds; absent: the scheduler's setting.
+    /// How long the reservation holds unless a report confirms it, seconds. Absent: the scheduler's setting.
     #[serde(default)]
     pub hold_s: Option<u64>,
-    /// Alternates wanted per instance; absent: the scheduler's setting.
+    /// How many alternates each instance gets, at most [`MAX_ALTERNATES`](crate::limits::MAX_ALTERNATES). Absent: the
+    /// scheduler's setting.
     #[serde(default)]
     pub alternates: Option<u32>,
 }

@@ -1,32 +1,32 @@
-//! The options that a question is decided by.
+//! The options in force when a question is decided.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Filters, weighers, and Nova's options by their names. What is absent is as in Nova 34.
+/// Filters, weighers and Nova's options by name. An option that is absent has Nova 34's default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// Names, in the order they run.
+    /// Names of the filters, in the order in which they run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filters: Option<Vec<String>>,
-    /// Names, in the order they are added up.
+    /// Names of the weighers, in the order in which their weights are added up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weighers: Option<Vec<String>>,
-    /// Multipliers by weigher name; the options `ram_weight_multiplier` and so on say the same.
+    /// Multipliers by weigher name. Nova's options, such as `ram_weight_multiplier`, set the same numbers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub multipliers: BTreeMap<String, f64>,
-    /// What an error inside a filter means; absent: as in Nova.
+    /// What to do when a filter cannot decide. Absent: the request fails, as in Nova.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_filter_error: Option<OnFilterError>,
-    /// All else: Nova's options of the group `filter_scheduler`, and those of others with the group in front, such as
-    /// `metrics_required`. Who works with them refuses names that it does not know.
+    /// All other options: those of Nova's group `filter_scheduler` by name, and those of other groups with the group in
+    /// front, such as `metrics_required`. Unknown names are refused by the code that uses them, not here.
     #[serde(flatten)]
     pub settings: BTreeMap<String, Value>,
 }
 
-/// What becomes of a request when a filter cannot decide about a host.
+/// What happens when a filter cannot decide about a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFilterError {

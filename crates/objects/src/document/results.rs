@@ -1,93 +1,94 @@
-//! What became of requests. Hosts are named by their place in the fleet, from 0.
+//! Results of requests. A host is named by its place in the fleet, from 0.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{RequestId, Schema};
+use super::request::RequestId;
+use super::schema::Schema;
 
-/// Results of all requests, and what they were decided by.
+/// Results of all requests, and the program and options that decided them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Results {
-    /// Always 1.
+    /// Version of the document, which is 1.
     #[serde(default)]
     pub schema: Schema,
-    /// The version of Nova that decided, if it was Nova.
+    /// Version of Nova, if Nova decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nova: Option<String>,
-    /// The version of novella that decided, if it was novella.
+    /// Version of novella, if novella decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub novella: Option<String>,
-    /// What fleet and requests were made from, if they were generated.
+    /// Seed of fleet and requests, if they were generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// How many hosts the fleet has.
+    /// Number of hosts of the fleet.
     pub fleet_n: u64,
-    /// Nova's options by their names.
+    /// Nova's options by name.
     #[serde(default)]
     pub config: BTreeMap<String, Value>,
-    /// Names, in the order they were added up.
+    /// Names of the weighers, in the order in which their weights were added up.
     pub weighers: Vec<String>,
-    /// In the order of the requests.
+    /// One outcome for each request, in the order of the requests.
     pub results: Vec<Outcome>,
 }
 
-/// What became of one request.
+/// The outcome of one request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
     /// Whether every instance got a host.
     pub complete: bool,
-    /// The request's.
+    /// The request's id.
     pub id: RequestId,
-    /// The host of each instance in turn, each one's share taken before the next. Up to the first that found none.
+    /// The host of each instance, up to the first that found none. Each instance's share is taken before the next is placed.
     pub picks: Vec<u32>,
-    /// The next best hosts of each pick, if the request asks for them and is complete: at most `max_attempts` - 1, of the
-    /// pick's cell.
+    /// The next best hosts for each pick, if the request asks for them and is complete. There are at most
+    /// `max_attempts` - 1 of them, all in the pick's cell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternates: Vec<Vec<u32>>,
-    /// A character for each host, as the filters judge it for the first instance: `.` it passed; `a`, `b`, ... the filter
-    /// that refused it, by its place in the list; `!` a filter could not decide; `-` it was never filtered.
+    /// One character for each host: what the filters say about it for the first instance. `.`: it passed. `a`, `b` and so
+    /// on: the first, second and so on filter refused it. `!`: a filter could not decide. `-`: it was not filtered.
     pub verdict: String,
-    /// Host and weight of all that passed, best first.
+    /// Host and weight of all hosts that passed, best first.
     pub weights: Vec<(u32, f64)>,
-    /// What could not be decided, in the order in which Nova comes upon it: there the first ends the request.
+    /// What could not be decided, in the order in which Nova would meet it. In Nova the first ends the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<OutcomeError>,
 }
 
-/// Something that could not be decided; Nova raises an exception there.
+/// Something that could not be decided. Nova raises an exception here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum OutcomeError {
-    /// A filter, about a host.
+    /// A filter could not decide about a host.
     Filter {
-        /// By name.
+        /// Name of the filter.
         filter: String,
-        /// Its place in the fleet.
+        /// Place of the host in the fleet.
         host: u32,
-        /// Why.
+        /// The reason, for people.
         reason: String,
     },
-    /// A weigher, about a host.
+    /// A weigher could not value a host.
     Weigher {
-        /// By name.
+        /// Name of the weigher.
         weigher: String,
-        /// Its place in the fleet.
+        /// Place of the host in the fleet.
         host: u32,
-        /// Why.
+        /// The reason, for people.
         reason: String,
     },
     /// The request's image cannot be understood.
     Image {
-        /// Why.
+        /// The reason, for people.
         reason: String,
     },
-    /// The request asks for what no fleet could give.
+    /// The request asks for something that no fleet could give.
     Request {
-        /// Why.
+        /// The reason, for people.
         reason: String,
     },
 }
