@@ -40,7 +40,7 @@ fn bad_settings_are_named_with_a_fix() {
         ("NOVELLA_DRIVER__OVERRIDES", "{ vcpus = \"four\" }", "must be a whole number of CPUs"),
         ("NOVELLA_MY_IP", "mq1", "this is no IP address"),
         ("NOVELLA_COMPUTE_MONITORS", "[\"cpu\"]", "there is no monitor \"cpu\""),
-        ("NOVELLA_COMPUTE__CPU_SHARED_SET", "0-3;5", "\"0-3;5\" is no CPU, no range"),
+        ("NOVELLA_COMPUTE__CPU_SHARED_SET", "0-3;5", "\"0-3;5\" is not a CPU number"),
         ("NOVELLA_COMPUTE__CPU_SHARED_SET", "7-4", "ends before it begins"),
         ("NOVELLA_COMPUTE__CPU_DEDICATED_SET", "3,^3", "no CPU is left in it"),
         ("NOVELLA_COMPUTE__CPU_DEDICATED_SET", "70000", "beyond the largest"),

@@ -1,55 +1,39 @@
 //! Sets of CPU numbers, as bits.
 //!
-//! Equal sets are equal in memory: no trailing words of zeros. Numbers are below [`MAX_CPUS`], so that no text or message
-//! can make a set large.
+//! Equal sets are equal in memory, because there are no trailing words of zeros: sets are compared and hashed often, which
+//! a general bit set does not promise. Numbers are below [`MAX_CPUS`], so that no text or message can make a set large.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// One more than the largest CPU number that a set holds.
+/// One more than the largest CPU number that a set holds. No kernel supports as many CPUs.
 pub const MAX_CPUS: u32 = 1 << 16;
 
-/// See the module's text.
+/// A set of CPU numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct CpuSet(Vec<u64>);
 
 /// A CPU number that no set holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("CPU {0} is beyond the largest that is supported, {largest}", largest = MAX_CPUS - 1)]
 pub struct TooLarge(pub u32);
 
-impl fmt::Display for TooLarge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CPU {} is beyond the largest that is supported, {}", self.0, MAX_CPUS - 1)
-    }
-}
-
-impl std::error::Error for TooLarge {}
-
-/// A text that names no set of CPUs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a text does not name a set of CPUs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// This part is neither `N`, `N-M`, `^N` nor `^N-M`.
+    /// A part is not of the form `N`, `N-M`, `^N` or `^N-M`.
+    #[error("{0:?} is not a CPU number or a range of CPU numbers, with or without ^")]
     Part(String),
-    /// In this range the second number is below the first.
+    /// In a range the second number is below the first.
+    #[error("the range {0:?} ends before it begins")]
     Backwards(String),
     /// A number is too large.
-    TooLarge(TooLarge),
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Part(part) => write!(f, "{part:?} is no CPU, no range of CPUs, and neither after a ^"),
-            Self::Backwards(part) => write!(f, "the range {part:?} ends before it begins"),
-            Self::TooLarge(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ParseError {}
-
-/// Nova's notation: `0-3,^2,8`. What stands after a `^` is left out, wherever it stands; white space and empty parts do
-/// not matter.
+/// Reads Nova's notation: `0-3,^2,8`. CPUs after a `^` are left out, wherever in the text they are. White space and empty
+/// parts do not matter.
 impl FromStr for CpuSet {
     type Err = ParseError;
 
@@ -68,15 +52,15 @@ impl FromStr for CpuSet {
                 return Err(ParseError::Backwards(part.to_owned()));
             }
             if last >= MAX_CPUS {
-                return Err(ParseError::TooLarge(TooLarge(last)));
+                return Err(TooLarge(last).into());
             }
-            into.add(&Self::range(first, last + 1).map_err(ParseError::TooLarge)?);
+            into.add(&Self::range(first, last + 1)?);
         }
         Ok(set.minus(&left_out))
     }
 }
 
-/// The notation that is read: `0-3,8`.
+/// Writes the notation that is read: `0-3,8`.
 impl fmt::Display for CpuSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut cpus = self.iter().peekable();
@@ -97,10 +81,10 @@ impl fmt::Display for CpuSet {
 }
 
 impl CpuSet {
-    /// A set of nothing.
+    /// The set without CPUs.
     pub const EMPTY: Self = Self(Vec::new());
 
-    /// The CPUs listed, in any order and as often as they are.
+    /// The set of the listed CPUs. Their order does not matter, and repetitions count once.
     pub fn of(cpus: &[u32]) -> Result<Self, TooLarge> {
         let mut set = Self::EMPTY;
         for &cpu in cpus {
@@ -109,12 +93,12 @@ impl CpuSet {
         Ok(set)
     }
 
-    /// CPUs 0 to `count - 1`.
+    /// The set of CPUs 0 to `count - 1`.
     pub fn first(count: u32) -> Result<Self, TooLarge> {
         Self::range(0, count)
     }
 
-    /// CPUs `from` to `to - 1`.
+    /// The set of CPUs `from` to `to - 1`.
     pub fn range(from: u32, to: u32) -> Result<Self, TooLarge> {
         let mut set = Self::EMPTY;
         if to > MAX_CPUS && from < to {
@@ -126,7 +110,7 @@ impl CpuSet {
         Ok(set)
     }
 
-    /// Adds one.
+    /// Adds one CPU.
     pub fn insert(&mut self, cpu: u32) -> Result<(), TooLarge> {
         if cpu >= MAX_CPUS {
             return Err(TooLarge(cpu));
@@ -139,7 +123,7 @@ impl CpuSet {
         Ok(())
     }
 
-    /// Takes one out.
+    /// Removes one CPU.
     pub fn remove(&mut self, cpu: u32) {
         if let Some(word) = self.0.get_mut(cpu as usize / 64) {
             *word &= !(1 << (cpu % 64));
@@ -147,22 +131,22 @@ impl CpuSet {
         }
     }
 
-    /// How many there are.
+    /// Number of CPUs in the set.
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// True for a set of nothing.
+    /// Whether the set has no CPU.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether it is in the set.
+    /// Whether the CPU is in the set.
     pub fn contains(&self, cpu: u32) -> bool {
         self.0.get(cpu as usize / 64).is_some_and(|word| word >> (cpu % 64) & 1 == 1)
     }
 
-    /// In ascending order.
+    /// The CPU numbers in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         self.0.iter().enumerate().flat_map(|(at, &word)| {
             let mut left = word;
@@ -174,7 +158,7 @@ impl CpuSet {
         })
     }
 
-    /// Those that are in both.
+    /// The CPUs that are in both sets.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         let mut set = Self(self.0.iter().zip(&other.0).map(|(a, b)| a & b).collect());
@@ -182,7 +166,7 @@ impl CpuSet {
         set
     }
 
-    /// Those that are in this one only.
+    /// The CPUs that are in this set and not in the other.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         let rest = other.0.iter().copied().chain(std::iter::repeat(0));
@@ -191,7 +175,7 @@ impl CpuSet {
         set
     }
 
-    /// Puts in all of another.
+    /// Adds all CPUs of another set.
     pub fn add(&mut self, other: &Self) {
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);
@@ -199,7 +183,7 @@ impl CpuSet {
         self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a |= b);
     }
 
-    /// Whether they have one in common.
+    /// Whether the sets have a CPU in common.
     pub fn meets(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
     }
@@ -239,11 +223,11 @@ mod tests {
             assert_eq!(text.parse::<CpuSet>().unwrap().to_string(), set, "{text}");
         }
         for (text, says) in [
-            ("a", "\"a\" is no CPU"),
-            ("1-", "\"1-\" is no CPU"),
-            ("-1", "\"-1\" is no CPU"),
-            ("^", "\"^\" is no CPU"),
-            ("1,0x3", "\"0x3\" is no CPU"),
+            ("a", "\"a\" is not a CPU number"),
+            ("1-", "\"1-\" is not a CPU number"),
+            ("-1", "\"-1\" is not a CPU number"),
+            ("^", "\"^\" is not a CPU number"),
+            ("1,0x3", "\"0x3\" is not a CPU number"),
             ("5-3", "the range \"5-3\" ends before it begins"),
             ("0-4294967295", "CPU 4294967295 is beyond the largest"),
             ("65536", "CPU 65536 is beyond the largest"),

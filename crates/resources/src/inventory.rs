@@ -1,17 +1,17 @@
 //! Placement's fit rule: whether a host has room for an amount of one resource class.
 //!
-//! `used + amount ≤ (total − reserved) × allocation_ratio`, `min_unit ≤ amount ≤ max_unit`, and `amount` a multiple of
-//! `step_size`. The product is a double and is not cut, as in Placement; the sums are whole numbers. An inventory that says
-//! nothing sensible (a step of zero, more reserved than there is) has room for nothing and is no error.
+//! The rule is `used + amount ≤ (total − reserved) × allocation_ratio`, `min_unit ≤ amount ≤ max_unit`, and `amount` is a
+//! multiple of `step_size`. The product is a double and is not cut, as in Placement. The sums are whole numbers. An
+//! inventory that makes no sense (a step of zero, more reserved than there is) has room for nothing and is not an error.
 
 use novella_objects::Inventory;
 
-/// `(total − reserved) × allocation_ratio`; negative where more is reserved than there is.
+/// `(total − reserved) × allocation_ratio`. Negative if more is reserved than there is.
 pub fn capacity(inventory: &Inventory) -> f64 {
     (i128::from(inventory.total) - i128::from(inventory.reserved)) as f64 * inventory.allocation_ratio
 }
 
-/// The largest amount that is within capacity and `max_unit` when `used` is taken. Negative: overfull.
+/// The largest amount that is within capacity and `max_unit` when `used` is taken. Negative if the host is overfull.
 pub fn room(inventory: &Inventory, used: u64) -> i64 {
     // `used + amount` is whole, so comparing it with a double is comparing it with the double's floor.
     let left = (capacity(inventory).floor() as i128).saturating_sub(i128::from(used)); // `as` saturates
@@ -19,7 +19,7 @@ pub fn room(inventory: &Inventory, used: u64) -> i64 {
     most.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }
 
-/// Whether `amount` is one that may be asked at all, however empty the host.
+/// Whether a request may ask for `amount` at all, however empty the host is.
 pub fn allows(inventory: &Inventory, amount: u64) -> bool {
     (inventory.min_unit..=inventory.max_unit).contains(&amount)
         && amount.checked_rem(inventory.step_size) == Some(0)
@@ -30,8 +30,8 @@ pub fn fits(inventory: &Inventory, used: u64, amount: u64) -> bool {
     allows(inventory, amount) && i128::from(amount) <= i128::from(room(inventory, used))
 }
 
-/// How often, one after another, an instance fits beside `used` that asks these amounts together: each is to be allowed,
-/// and their sum within `max_unit`.
+/// How many instances fit beside `used`, one after another. Each asks for all of `amounts`: each amount must be allowed,
+/// and their sum must be within `max_unit`.
 pub fn times(inventory: &Inventory, used: u64, amounts: &[u64]) -> u64 {
     let sum = amounts.iter().fold(0u64, |sum, amount| sum.saturating_add(*amount));
     if sum > inventory.max_unit || !amounts.iter().all(|&amount| allows(inventory, amount)) {

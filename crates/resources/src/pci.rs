@@ -1,67 +1,67 @@
-//! PCI devices: pools of alike devices on a host, what an instance asks of them, and what that takes.
+//! PCI devices: pools of alike devices on a host, what an instance asks of them, and what it takes.
 //!
-//! Requests are granted one after the other from what the ones before left. A device must match what is asked, be near
-//! enough to the instance's NUMA cells, and not be of a kind that must be asked for by name (physical functions, VDPA,
-//! remotely managed devices). All of it follows Nova 34; pools are taken from in their order, and a pool that is used up
-//! is gone.
+//! Requests are granted one after the other, each from what the earlier ones left. A device must match what is asked, must
+//! be near enough to the instance's NUMA cells, and must not be of a kind that has to be asked for by name (physical
+//! functions, VDPA and remotely managed devices). Devices are taken from the pools in their order, and a pool that is used
+//! up is gone. All of it follows Nova 34.
 //!
 //! Left out: single devices and their addresses, and that a physical function and its virtual functions exclude each
-//! other, which Nova leaves to the host too.
+//! other. Nova leaves that to the host too.
 
 use std::collections::BTreeMap;
 
-use crate::numa::Topology;
+use crate::topology::Topology;
 
-/// Keys that requests and pools carry for Placement, and that are not compared.
+/// Keys that requests and pools carry for Placement. They are not compared.
 const NOT_COMPARED: [&str; 3] = ["resource_class", "traits", "rp_uuids"];
 
-/// Properties of devices or of requests: a null is as good as an absent one.
+/// Properties of devices or of requests. A null means the same as an absent property.
 pub type Tags = BTreeMap<Box<str>, Option<Box<str>>>;
 
-/// Devices of one kind that are free.
+/// Free devices of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Pool {
-    /// Of whose make, such as `8086`.
+    /// PCI vendor number in hexadecimal digits, such as `8086`.
     pub vendor_id: Box<str>,
-    /// Which of its products.
+    /// The vendor's number of the product, in hexadecimal digits.
     pub product_id: Box<str>,
-    /// The cell that they are near, if one is known.
+    /// The NUMA cell that the devices are near. `None` if it is not known.
     pub numa_node: Option<u32>,
-    /// How many there are.
+    /// Number of devices.
     pub count: u32,
-    /// All else, such as `dev_type` and `physical_network`.
+    /// All other properties, such as `dev_type` and `physical_network`.
     pub tags: Tags,
 }
 
 /// Devices of one kind that an instance asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Request {
-    /// How many.
+    /// Number of devices.
     pub count: u32,
-    /// What a device must have; one of these suffices.
+    /// Alternatives: a device must have all properties of one of these.
     pub spec: Vec<Tags>,
-    /// How near they must be to the instance's cells.
+    /// How near the devices must be to the instance's NUMA cells.
     pub numa_policy: NumaPolicy,
-    /// Whether it was written with an alias of a flavor, and not for a port of a network.
+    /// Whether the request comes from an alias in a flavor, and not from a port of a network.
     pub of_alias: bool,
 }
 
-/// `hw:pci_numa_affinity_policy`.
+/// How near devices must be to the instance's NUMA cells: `hw:pci_numa_affinity_policy`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum NumaPolicy {
-    /// On one of the instance's cells.
+    /// Devices must be near one of the instance's cells.
     Required,
-    /// There, or on a cell that is not known; Nova's default.
+    /// Devices must be near one of the instance's cells, or their cell is not known. This is Nova's default.
     #[default]
     Legacy,
-    /// There if possible.
+    /// Devices should be near one of the instance's cells.
     Preferred,
-    /// On one of their sockets.
+    /// Devices must be on the socket of one of the instance's cells.
     Socket,
 }
 
 impl NumaPolicy {
-    /// By Nova's name.
+    /// The policy that Nova calls `name`.
     pub fn of_name(name: &str) -> Option<Self> {
         match name {
             "required" => Some(Self::Required),
@@ -73,36 +73,27 @@ impl NumaPolicy {
     }
 }
 
-/// A request that cannot be judged; Nova raises an exception.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a request cannot be judged. Nova raises an exception here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// One that was written with an alias and says nothing of its devices.
+    /// The request comes from an alias and lists no properties of devices.
+    #[error("a PCI request of an alias has an empty spec")]
     EmptySpec,
-    /// Nearness to a socket, on a host that does not report NUMA cells.
+    /// The request is for devices near a socket, and the host does not report NUMA cells.
+    #[error("PCI affinity to a socket is asked of a host without NUMA topology")]
     NoTopology,
 }
 
-impl std::fmt::Display for RequestError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::EmptySpec => "a PCI request of an alias has an empty spec",
-            Self::NoTopology => "PCI affinity to a socket is asked of a host without NUMA topology",
-        })
-    }
-}
-
-impl std::error::Error for RequestError {}
-
-/// What requests take: pools without their count, with how many devices of each.
+/// What requests take: pools, and the number of devices taken of each. The pools' own counts are zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage(pub Vec<(Pool, u32)>);
 
-/// Puts pools into the order in which they are taken from: those with the fewest properties first.
+/// Sorts pools into the order in which devices are taken from them. Pools with the fewest properties come first.
 pub fn sort(pools: &mut [Pool]) {
     pools.sort_by_key(|pool| pool.tags.len());
 }
 
-/// Whether all requests can be granted together. `cells` are the host cells of the instance, if it has any.
+/// Whether all requests can be granted together. `cells` are the host cells of the instance, if it has NUMA cells.
 pub fn supports(
     pools: &[Pool],
     requests: &[Request],
@@ -112,8 +103,8 @@ pub fn supports(
     Stock::of(pools).grant_all(requests, cells, topology)
 }
 
-/// What the requests take, and whether all were granted. Where they were not, those before have taken their devices all
-/// the same, as in Nova.
+/// What the requests take, and whether all were granted. If one was not granted, the earlier ones have taken their devices
+/// nevertheless, as in Nova.
 pub fn usage_of(
     pools: &[Pool],
     requests: &[Request],
@@ -127,7 +118,7 @@ pub fn usage_of(
     (Usage(usage.collect()), granted)
 }
 
-/// Takes a usage out of pools. What they no longer have is passed over: it was of an earlier report.
+/// Removes a usage from pools. Devices that the host no longer reports are ignored.
 pub fn take(pools: &mut Vec<Pool>, usage: &Usage) {
     for (kind, count) in &usage.0 {
         let mut wanted = *count;
@@ -148,7 +139,7 @@ pub fn take(pools: &mut Vec<Pool>, usage: &Usage) {
     }
 }
 
-/// Pools with what is left of each; `None`: the pool is gone.
+/// Pools, and how many devices are left of each. `None`: the pool is gone.
 struct Stock<'a> {
     pools: &'a [Pool],
     left: Vec<Option<u32>>,
@@ -159,7 +150,7 @@ impl<'a> Stock<'a> {
         Self { pools, left: pools.iter().map(|pool| Some(pool.count)).collect() }
     }
 
-    /// Grants one request after the other, up to the first that cannot be.
+    /// Grants one request after the other, up to the first that cannot be granted.
     fn grant_all(
         &mut self,
         requests: &[Request],
@@ -206,7 +197,7 @@ impl<'a> Stock<'a> {
             }
             return Ok(true);
         };
-        // Placement has chosen the providers: a name for each device.
+        // Placement has chosen the devices by the names of their resource providers.
         let provider = |at: usize| self.pools[at].tags.get("rp_uuid").and_then(Option::as_deref);
         let asked = |at: usize| providers.iter().filter(|name| provider(at) == Some(name)).count() as u64;
         pools.retain(|&at| asked(at) > 0 && self.left[at].is_some_and(|left| u64::from(left) >= asked(at)));
@@ -230,7 +221,7 @@ impl<'a> Stock<'a> {
         pools.iter().map(|&at| u64::from(self.left[at].unwrap_or(0))).sum()
     }
 
-    /// The pools that the policy allows: the strictest one that yields enough, down to the one asked for.
+    /// The pools that are near enough. Policies are tried from the strictest to the one asked for, until one yields enough.
     fn near(
         &self,
         pools: Vec<usize>,
@@ -271,7 +262,7 @@ impl<'a> Stock<'a> {
 }
 
 impl Request {
-    /// The providers that Placement has chosen, one name for each device; `None` if it has not.
+    /// Names of the resource providers that Placement has chosen, one for each device. `None` if it has chosen none.
     fn providers(&self) -> Result<Option<Vec<&str>>, RequestError> {
         if !self.of_alias {
             return Ok(None);
@@ -281,12 +272,12 @@ impl Request {
         Ok(names.map(|names| names.split(',').collect()))
     }
 
-    /// Whether one of the alternatives is true of the pool's devices.
+    /// Whether the pool's devices have all properties of one of the alternatives.
     fn matches(&self, pool: &Pool) -> bool {
         self.spec.iter().any(|spec| spec.iter().all(|(key, value)| pool.has(key, value.as_deref())))
     }
 
-    /// Whether devices of this pool may be given without being asked for by kind, or are asked for so.
+    /// Whether devices of this pool may be given: either their kind need not be asked for by name, or it is.
     fn may_have(&self, pool: &Pool) -> bool {
         let asks = |key: &str, value: &str| self.spec.iter().any(|spec| text(spec, key) == Some(value));
         let dev_type = text(&pool.tags, "dev_type");
@@ -301,7 +292,7 @@ impl Request {
 }
 
 impl Pool {
-    /// Whether the property has this value, letter case aside. Numbers are never equal to what a request writes.
+    /// Whether the property has this value, apart from letter case. Numbers never match, because requests write strings.
     fn has(&self, key: &str, wanted: Option<&str>) -> bool {
         if NOT_COMPARED.contains(&key) {
             return true;
@@ -325,7 +316,7 @@ fn text<'t>(tags: &'t Tags, key: &str) -> Option<&'t str> {
     tags.get(key)?.as_deref()
 }
 
-/// What Nova takes for true; everything else is false.
-pub(crate) fn is_true(text: &str) -> bool {
+/// Whether Nova takes the text for true. All other texts are false.
+fn is_true(text: &str) -> bool {
     matches!(text.trim().to_lowercase().as_str(), "1" | "t" | "true" | "on" | "y" | "yes")
 }

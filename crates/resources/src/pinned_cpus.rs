@@ -1,14 +1,15 @@
 //! CPUs that a policy gives to one instance alone, as Placement counts them.
 //!
-//! A host that sets CPUs apart for such instances has an inventory of [`PCPU`], and its VCPUs are those that are left to
-//! share. So what one instance asks and takes depends on the host: there its own CPUs are `PCPU` and the rest `VCPU`; of
-//! a host without such an inventory, which pins CPUs as Nova did before there were two classes, all of them are `VCPU`.
+//! A host that sets CPUs apart for such instances has an inventory of [`PCPU`], and its VCPUs are the ones left to share.
+//! What an instance asks and takes therefore depends on the host. On such a host its own CPUs are `PCPU` and the rest are
+//! `VCPU`. On a host without that inventory, which pins CPUs as Nova did before there were two classes, all are `VCPU`.
 //!
-//! Left out: which policy a flavor and an image ask for, and whether hosts without an inventory will do.
+//! Left out: which policy a flavor and an image ask for, and whether hosts without an inventory are acceptable.
 
 use novella_objects::Flavor;
 
-use crate::{Allocation, Demand, RequestGroups};
+use crate::amounts::{Allocation, Demand};
+use crate::request_groups::RequestGroups;
 
 /// The resource class of CPUs that one instance has to itself.
 pub const PCPU: &str = "PCPU";
@@ -16,20 +17,20 @@ pub const PCPU: &str = "PCPU";
 /// How a policy divides the CPUs of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PinnedCpus {
-    /// Its own, with one for the emulator's threads where these are isolated.
+    /// Number of CPUs that the instance has to itself, including one for the emulator's threads if these are isolated.
     pub own: u64,
-    /// Those that it shares.
+    /// Number of CPUs that the instance shares with others.
     pub shared: u64,
 }
 
 impl PinnedCpus {
-    /// What is asked of a host with an inventory of [`PCPU`] besides that, where others are asked for `demand`.
+    /// What is asked of a host with an inventory of [`PCPU`], besides `PCPU` itself. Other hosts are asked for `demand`.
     #[must_use]
     pub fn demand(&self, demand: Demand) -> Demand {
         Demand { vcpus: (self.shared > 0).then_some(self.shared), ..demand }
     }
 
-    /// What is taken of a host with an inventory of [`PCPU`], where `allocation` is taken of others.
+    /// What is taken from a host with an inventory of [`PCPU`]. From other hosts `allocation` is taken.
     #[must_use]
     pub fn allocation(&self, allocation: &Allocation) -> Allocation {
         let mut resources = allocation.resources.to_vec();
@@ -43,24 +44,25 @@ impl PinnedCpus {
     }
 }
 
-/// What one instance takes, by the kind of host.
+/// What one instance takes, which depends on the kind of host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Charges {
-    /// Of a host without an inventory of [`PCPU`].
+    /// What it takes from a host without an inventory of [`PCPU`].
     others: Allocation,
-    /// Of a host with one, if that is something else.
+    /// What it takes from a host with such an inventory, if that differs.
     dedicating: Option<Allocation>,
 }
 
 impl Charges {
-    /// What an instance of `flavor` takes, if its CPUs are divided like this.
+    /// What an instance of `flavor` takes if its CPUs are divided as in `pinned`.
     pub fn new(flavor: &Flavor, pinned: Option<&PinnedCpus>) -> Self {
         let others = Allocation::of_flavor(flavor);
         let dedicating = pinned.map(|pinned| pinned.allocation(&others));
         Self { others, dedicating }
     }
 
-    /// What it takes of a host, which has an inventory of [`PCPU`] or has not.
+    /// What the instance takes from a host. `has_pcpus` tells whether the host has an inventory of [`PCPU`]; it is asked
+    /// only if that matters.
     pub fn on(&self, has_pcpus: impl FnOnce() -> bool) -> &Allocation {
         match &self.dedicating {
             Some(allocation) if has_pcpus() => allocation,
@@ -68,19 +70,19 @@ impl Charges {
         }
     }
 
-    /// How many `PCPU` an instance takes that shares no CPU, as far as a policy says so.
+    /// The number of `PCPU` that the instance takes, if a policy says that it shares no CPU.
     pub fn dedicated(&self) -> Option<u64> {
         let dedicating = self.dedicating.as_ref().filter(|taken| taken.amounts.vcpus == 0)?;
         dedicating.resources.iter().find(|(class, _)| **class == *PCPU).map(|(_, own)| *own)
     }
 
-    /// Whether it takes this of one kind of host or the other.
+    /// Whether the instance takes exactly this from one kind of host or the other.
     pub fn allow(&self, taken: &Allocation) -> bool {
         *taken == self.others || self.dedicating.as_ref() == Some(taken)
     }
 }
 
-/// Whether extra specs say themselves how many `VCPU` or `PCPU` are asked for, which no policy changes.
+/// Whether the extra specs themselves say how many `VCPU` or `PCPU` are asked for. No policy changes these numbers.
 pub fn gives_cpus(flavor: &Flavor) -> bool {
     let merged = RequestGroups::read(&flavor.extra_specs).merged();
     ["VCPU", PCPU].iter().any(|class| merged.get(class).is_some_and(|amount| *amount > 0))

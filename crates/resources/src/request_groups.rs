@@ -1,10 +1,11 @@
 //! What extra specs ask of Placement: `resources[S]:CLASS=n`, `trait[S]:NAME=required|forbidden`, `group_policy`.
 //!
-//! Entries of one suffix `S` are a group; without one they are the group that sizes belong to. As in Nova, what cannot be
-//! understood (an unknown class, a negative amount, another word than `required` or `forbidden`) is left out.
+//! Entries with the same suffix `S` are a group. The group without a suffix is the one that the flavor's sizes belong to.
+//! As in Nova, entries that cannot be understood (an unknown class, a negative amount, another word than `required` or
+//! `forbidden`) are ignored.
 //!
-//! A class that is given here, in whatever group, replaces the flavor's own size: `VCPU`, `MEMORY_MB` and `DISK_GB` (which
-//! then covers swap as well); `PCPU` replaces `VCPU`. An amount of 0 asks for nothing.
+//! A class in any group replaces the flavor's own size: `VCPU`, `MEMORY_MB`, and `DISK_GB`, which then covers swap too.
+//! `PCPU` replaces `VCPU`. An amount of 0 asks for nothing.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -12,20 +13,20 @@ use std::ops::Bound;
 /// All groups of one request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestGroups<'r> {
-    /// By suffix; the group without one has the empty suffix. None is without content.
+    /// Groups by suffix. The group without a suffix has the empty one. Every group asks for something.
     pub groups: BTreeMap<&'r str, Group<'r>>,
-    /// Whether suffixed groups may share a provider, if the request says.
+    /// Whether groups with suffixes may share a provider, if the request says so.
     pub policy: Option<GroupPolicy>,
 }
 
-/// What one provider has to satisfy.
+/// What one provider has to offer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Group<'r> {
-    /// Amounts by class, zeros included: they replace a size with nothing.
+    /// Amounts by class. Zeros are kept, because they replace a size of the flavor.
     pub resources: BTreeMap<&'r str, u64>,
-    /// Traits it must have.
+    /// Traits that the provider must have.
     pub required: Vec<&'r str>,
-    /// Traits it must not have.
+    /// Traits that the provider must not have.
     pub forbidden: Vec<&'r str>,
 }
 
@@ -34,11 +35,11 @@ pub struct Group<'r> {
 pub enum GroupPolicy {
     /// One provider may serve several groups.
     None,
-    /// Each suffixed group needs a provider of its own.
+    /// Each group with a suffix needs a provider of its own.
     Isolate,
 }
 
-/// The classes that Placement knows by itself; others begin with `CUSTOM_`.
+/// Placement's own classes. All others begin with `CUSTOM_`.
 const STANDARD: [&str; 21] = [
     "VCPU",
     "MEMORY_MB",
@@ -63,10 +64,10 @@ const STANDARD: [&str; 21] = [
     "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
 ];
 
-/// The classes that a flavor has sizes for. What a host has of them is in its own numbers, never an inventory.
+/// The classes that a flavor has sizes for. Hosts report them as numbers of their own, never as inventories.
 pub const SIZES: [&str; 3] = ["VCPU", "MEMORY_MB", "DISK_GB"];
 
-/// Longest suffix.
+/// Longest suffix, in bytes, as in Nova.
 const MAX_SUFFIX: usize = 64;
 
 impl<'r> RequestGroups<'r> {
@@ -95,7 +96,7 @@ impl<'r> RequestGroups<'r> {
         read
     }
 
-    /// What all groups together ask of each class, zeros included.
+    /// The sum of what all groups ask of each class, including sums of zero.
     pub fn merged(&self) -> BTreeMap<&'r str, u64> {
         let mut merged = BTreeMap::new();
         for (class, amount) in self.groups.values().flat_map(|group| &group.resources) {
@@ -106,7 +107,7 @@ impl<'r> RequestGroups<'r> {
     }
 }
 
-/// Whether Placement could know a class of this name.
+/// Whether this could be the name of a class in Placement.
 pub fn is_resource_class(name: &str) -> bool {
     STANDARD.contains(&name) || name.starts_with("CUSTOM_")
 }
@@ -125,7 +126,8 @@ fn entries<'r>(
     })
 }
 
-/// Python's `int`, not negative: blanks around, a sign, single underscores between ASCII digits.
+/// Reads a number that is not negative as Python's `int` does: blanks around it, a sign, and single underscores between
+/// ASCII digits are allowed.
 fn amount(text: &str) -> Option<u64> {
     let text = text.trim();
     let (negative, digits) = match text.strip_prefix('-') {
@@ -136,7 +138,7 @@ fn amount(text: &str) -> Option<u64> {
     if !digits.split('_').all(good) {
         return None;
     }
-    let amount = digits.replace('_', "").parse().unwrap_or(u64::MAX); // more than any host has
+    let amount = digits.replace('_', "").parse().unwrap_or(u64::MAX); // too large for u64, and more than any host has
     (!negative || amount == 0).then_some(amount)
 }
 

@@ -1,74 +1,65 @@
-//! Whether an instance's cells go onto a host's, and which onto which.
+//! The search for an arrangement of an instance's cells on a host's cells.
 //!
-//! Host cells are tried in an order that prefers empty ones, in every arrangement, the first that holds wins. A fit writes
-//! into the instance as it goes, as Nova's does: ids become those of host cells, page sizes become sizes, and both stay so
-//! for the arrangements tried next, and for the next instance of the same request.
+//! Every arrangement is tried, in an order that prefers empty host cells, and the first that fits wins. As in Nova, a fit
+//! writes into the instance while it searches: ids become those of host cells, and special page sizes become real sizes.
+//! Both stay for the arrangements that are tried next, and for the next instance of the same request.
 //!
-//! Nova remembers which pairs of cells fit or not by the guest cell's *current* id, so that a later arrangement may be
-//! judged by what was found for another guest cell. This code does the same, because the verdict depends on it.
+//! Nova remembers which pairs of cells fit by the *current* id of the instance's cell. A later arrangement may therefore be
+//! judged by what was found for another cell of the instance. This code does the same, because results depend on it.
 //!
-//! Known difference: Nova tries all arrangements, however many there are. This code leaves out those that must fail as the
-//! one before did, and after [`MAX_PERMUTATIONS`] says that it cannot tell.
+//! Known difference: Nova tries all arrangements, however many there are. This code skips those that must fail in the same
+//! way as the one before, and gives up with an error after [`MAX_PERMUTATIONS`].
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Cell, InstanceCell, InstanceTopology, KB_PER_MB, Network, PAGES_ANY, PAGES_LARGE, PAGES_SMALL};
-use super::{Topology, pinning};
+use super::pinning::{self, NoSiblings};
 use crate::pci;
+use crate::topology::{
+    Cell, InstanceCell, InstanceTopology, KB_PER_MB, Network, PAGES_ANY, PAGES_LARGE, PAGES_SMALL, Topology,
+};
 
-/// Most arrangements of cells that are tried on one host: all those of eight cells, which take a few milliseconds.
+/// Largest number of arrangements that are tried on one host. It allows all arrangements of eight cells, which take a few
+/// milliseconds.
 pub const MAX_PERMUTATIONS: u32 = 50_000;
 
-/// What of a host an instance is fitted onto.
+/// The parts of a host that an instance is fitted onto.
 #[derive(Debug, Clone, Copy)]
 pub struct Site<'a> {
-    /// Its cells.
+    /// The host's NUMA cells.
     pub topology: &'a Topology,
-    /// Its free PCI devices.
+    /// The host's free PCI devices.
     pub pools: &'a [pci::Pool],
-    /// Nova's `packing_host_numa_cells_allocation_strategy`: full cells first.
+    /// Whether full cells are tried first: Nova's `packing_host_numa_cells_allocation_strategy`.
     pub packing: bool,
 }
 
-/// How far cells may be overcommitted by shared CPUs, and what must be near them.
+/// How far cells may be overcommitted, and which networks must be near them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits<'a> {
     /// The host's `cpu_allocation_ratio`.
     pub cpu_allocation_ratio: f64,
     /// The host's `ram_allocation_ratio`.
     pub ram_allocation_ratio: f64,
-    /// Networks of the instance.
+    /// Networks that the instance is attached to. `None`: networks do not matter.
     pub network: Option<&'a Network>,
 }
 
-/// Why it cannot be said whether an instance fits. All but the last are exceptions in Nova.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why the search cannot tell whether an instance fits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FitError {
-    /// CPUs are to be pinned on this cell, which does not say which are threads of one core.
+    /// CPUs are to be pinned on this cell, which does not report the threads of its cores. Nova raises an exception.
+    #[error("NUMA cell {0} has CPUs to pin but reports no siblings")]
     NoSiblings(u32),
-    /// A PCI request that cannot be judged.
-    Pci(pci::RequestError),
-    /// Nova would go on.
+    /// A PCI request cannot be judged. Nova raises an exception.
+    #[error(transparent)]
+    Pci(#[from] pci::RequestError),
+    /// There are more arrangements than are tried. Nova would go on.
+    #[error("no fit among {MAX_PERMUTATIONS} arrangements of NUMA cells, and there are more")]
     TooManyPermutations,
 }
 
-impl std::fmt::Display for FitError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NoSiblings(cell) => write!(f, "NUMA cell {cell} has CPUs to pin but reports no siblings"),
-            Self::Pci(error) => error.fmt(f),
-            Self::TooManyPermutations => {
-                write!(f, "no fit among {MAX_PERMUTATIONS} arrangements of NUMA cells, and there are more")
-            }
-        }
-    }
-}
-
-impl std::error::Error for FitError {}
-
-/// Fits `guest` onto a host, and writes into it where its cells are. False if it does not fit; what is then in `guest`
-/// means nothing. Without limits, CPUs and memory are not held against ratios.
+/// Fits `guest` onto a host, and writes into it which host cells its cells are on. Returns false if it does not fit; the
+/// contents of `guest` mean nothing then. Without limits, CPUs and memory are not compared with ratios.
 pub fn fit(
     site: Site<'_>,
     guest: &mut InstanceTopology,
@@ -96,14 +87,14 @@ pub fn fit(
     Err(FitError::TooManyPermutations)
 }
 
-/// Host cells in the order in which they are tried.
+/// Places of the host cells, in the order in which they are tried.
 fn order(site: Site<'_>, guest: &InstanceTopology, requests: &[pci::Request]) -> Vec<usize> {
     let cells = &site.topology.cells;
     let mut order: Vec<usize> = (0..cells.len()).collect();
     if cells.len() == guest.cells.len() {
         return order;
     }
-    // Every sort is stable, so that the last one counts most. `false` sorts descending.
+    // Every sort is stable, so the last one counts most.
     let mut sort = |ascending: bool, key: &dyn Fn(&Cell) -> i64| {
         order.sort_by_cached_key(|&at| if ascending { key(&cells[at]) } else { -key(&cells[at]) });
     };
@@ -121,8 +112,8 @@ fn order(site: Site<'_>, guest: &InstanceTopology, requests: &[pci::Request]) ->
     order
 }
 
-/// The next arrangement of `permutation.len()` out of `of`, in lexicographic order, that differs at `change_at` or
-/// before. False when there is none.
+/// Moves on to the next arrangement of `permutation.len()` out of `of` numbers, in lexicographic order, that differs at
+/// `change_at` or before. Returns false if there is none.
 fn next(permutation: &mut [usize], of: usize, change_at: usize) -> bool {
     for at in (0..=change_at).rev() {
         let (before, from) = permutation.split_at_mut(at);
@@ -141,18 +132,19 @@ struct Search<'a> {
     site: Site<'a>,
     limits: Option<Limits<'a>>,
     requests: &'a [pci::Request],
-    /// Whether a guest cell fits onto a host cell, by host cell and the guest cell's id at that time.
+    /// Whether a guest cell fits onto a host cell, by the host cell's id and the guest cell's id when it was tried.
     known: BTreeMap<(u32, u32), bool>,
-    /// Sets of host cells that devices or networks do not allow.
+    /// Sets of host cells that devices or networks rule out.
     refused: BTreeSet<Vec<u32>>,
 }
 
 enum Pass {
     /// Each guest cell fits onto its host cell.
     Fits,
-    /// The guest cell at this place does not fit, and nothing was learnt: any arrangement that begins alike ends alike.
+    /// The guest cell at this place does not fit, and no pair was tried for the first time. Any arrangement with the same
+    /// beginning ends in the same way.
     Stuck(usize),
-    /// A guest cell does not fit.
+    /// A guest cell does not fit, and some pair was tried for the first time.
     Learnt,
 }
 
@@ -183,7 +175,7 @@ impl Search<'_> {
         Ok(Pass::Fits)
     }
 
-    /// Whether devices and networks are near enough to the chosen cells. In which order they were chosen does not matter.
+    /// Whether devices and networks are near enough to the chosen cells, whose order does not matter.
     fn surroundings_fit(&mut self, cells: &[&Cell], guest: &InstanceTopology) -> Result<bool, FitError> {
         let ids: Vec<u32> = guest.cells.iter().map(|cell| cell.id).collect();
         let mut set = ids.clone();
@@ -192,8 +184,8 @@ impl Search<'_> {
             return Ok(false);
         }
         let topology = Some(self.site.topology);
-        let near = self.requests.is_empty()
-            || pci::supports(self.site.pools, self.requests, Some(&ids), topology).map_err(FitError::Pci)?;
+        let near =
+            self.requests.is_empty() || pci::supports(self.site.pools, self.requests, Some(&ids), topology)?;
         let network = self.limits.and_then(|limits| limits.network);
         let fits = near && network.is_none_or(|network| network_fits(self.site.topology, cells, network));
         if !fits {
@@ -203,7 +195,7 @@ impl Search<'_> {
     }
 }
 
-/// A network that some cell is near must be near one of the chosen.
+/// Whether each network that is near any cell is near one of the chosen cells.
 fn network_fits(topology: &Topology, chosen: &[&Cell], wanted: &Network) -> bool {
     let has = |cell: &Cell, physnet: &str| {
         cell.network.as_ref().is_some_and(|network| network.physnets.contains(physnet))
@@ -217,7 +209,7 @@ fn network_fits(topology: &Topology, chosen: &[&Cell], wanted: &Network) -> bool
     physnets && tunnel
 }
 
-/// Whether one guest cell goes onto one host cell, with so many CPUs for the emulator's threads.
+/// Whether one guest cell fits onto one host cell, with this number of CPUs for the emulator's threads.
 fn fit_cell(
     cell: &Cell,
     guest: &mut InstanceCell,
@@ -244,11 +236,15 @@ fn fit_cell(
         if pinned > cell.free_pcpus().len() {
             return Ok(false);
         }
-        let Some(pins) = pinning::pin(cell, guest, emulator)? else { return Ok(false) };
+        let Some(pins) =
+            pinning::pin(cell, guest, emulator).map_err(|NoSiblings| FitError::NoSiblings(cell.id))?
+        else {
+            return Ok(false);
+        };
         (guest.pinning, guest.reserved) = (pins.cpus, pins.reserved);
         guest.id = cell.id;
         if guest.pcpuset.is_empty() && guest.cpuset.is_empty() {
-            // Nova takes a guest cell without CPUs for one that could not be pinned.
+            // Nova treats a guest cell without CPUs as one that could not be pinned.
             return Ok(false);
         }
     }
@@ -259,7 +255,7 @@ fn fit_cell(
         && memory <= cell.memory_mb as f64 * limits.ram_allocation_ratio)
 }
 
-/// The page size that a cell would give, of those asked for.
+/// The page size that the cell would give, among those that are asked for.
 fn page_size(cell: &Cell, guest: &InstanceCell) -> Option<i64> {
     let mut sizes: Vec<i64> = cell.mempages.iter().map(|pages| pages.size_kb).collect();
     sizes.sort_unstable_by(|a, b| b.cmp(a));
@@ -274,7 +270,7 @@ fn page_size(cell: &Cell, guest: &InstanceCell) -> Option<i64> {
     .copied()
 }
 
-/// Whether memory can be made of pages of this size: of the free ones, or of all that there are.
+/// Whether pages of this size are enough for the memory. Only free pages count if `free` is true.
 fn pages_fit(cell: &Cell, size_kb: i64, memory_mb: i64, free: bool) -> bool {
     let Some(pages) = cell.mempages.iter().find(|pages| pages.size_kb == size_kb) else { return false };
     let count = if free { pages.total - pages.used - pages.reserved } else { pages.total };
@@ -282,7 +278,8 @@ fn pages_fit(cell: &Cell, size_kb: i64, memory_mb: i64, free: bool) -> bool {
     memory_kb <= count.saturating_mul(size_kb) && memory_kb % size_kb == 0
 }
 
-/// Memory of no particular page size; pinned instances are never overcommitted, and no instance against itself.
+/// Whether memory of no particular page size fits. A pinned instance needs free memory. Any other needs no more than the
+/// cell has in all, because memory may be overcommitted.
 fn memory_fits(cell: &Cell, guest: &InstanceCell) -> bool {
     let free = guest.cpu_policy.pins();
     match cell.smallest_page() {

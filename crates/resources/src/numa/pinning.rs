@@ -1,31 +1,34 @@
-//! Which host CPUs the dedicated CPUs of a guest cell are pinned to.
+//! The host CPUs that the dedicated CPUs of an instance's cell are pinned to.
 //!
-//! Cores are taken in the order in which the host reports them. The thread policy says how many threads of each core may
-//! be used: `isolate` one of wholly free cores, `require` two or more, `prefer` (and none) as many as possible, and if that
-//! is not enough any free CPU.
+//! Cores are used in the order in which the host reports them. The thread policy says how many threads of each core may
+//! be used. `isolate` uses one thread of cores that are wholly free. `require` uses two or more. `prefer`, like no policy,
+//! uses as many as possible, and any free CPU if that is not enough.
 
-use super::{Cell, FitError, InstanceCell, ThreadPolicy};
 use crate::cpu_set::CpuSet;
+use crate::topology::{Cell, InstanceCell, ThreadPolicy};
 
-/// A way to pin a guest cell.
+/// The CPUs that a guest cell gets.
 pub(super) struct Pins {
-    /// Virtual CPUs, ascending, with the host CPU of each.
+    /// Virtual CPUs in ascending order, each with its host CPU.
     pub(super) cpus: Vec<(u32, u32)>,
-    /// For the emulator's threads.
+    /// Host CPUs for the emulator's threads.
     pub(super) reserved: CpuSet,
 }
 
-/// Pins the dedicated CPUs of `guest`, and sets so many aside for the emulator's threads. `None` if its thread policy
-/// leaves no way.
-pub(super) fn pin(cell: &Cell, guest: &InstanceCell, emulator: usize) -> Result<Option<Pins>, FitError> {
+/// A cell does not report which of its CPUs are threads of one core.
+pub(super) struct NoSiblings;
+
+/// Pins the dedicated CPUs of `guest`, and sets `emulator` CPUs aside for the emulator's threads. Returns `None` if the
+/// free CPUs are not enough for its thread policy.
+pub(super) fn pin(cell: &Cell, guest: &InstanceCell, emulator: usize) -> Result<Option<Pins>, NoSiblings> {
     let threads_per_core = cell.siblings.iter().map(CpuSet::len).max();
-    let threads_per_core = threads_per_core.ok_or(FitError::NoSiblings(cell.id))?.max(1);
+    let threads_per_core = threads_per_core.ok_or(NoSiblings)?.max(1);
     let free = cell.free_pcpus();
     let cores: Vec<Vec<u32>> = cell.siblings.iter().map(|core| core.and(&free).iter().collect()).collect();
     let task = Task { cores: &cores, guest: &guest.pcpuset, emulator };
     Ok(match guest.cpu_thread_policy {
         Some(ThreadPolicy::Isolate) => {
-            // Where CPUs are set aside for pinning, an isolated instance belongs on hosts without threads.
+            // As in Nova: if CPUs are set aside for pinning, an isolated instance needs a host without threads.
             let threads = threads_per_core > 1 && cell.pcpuset != cell.cpuset;
             if threads || guest.pcpuset.is_empty() { None } else { task.isolated(threads_per_core) }
         }
@@ -52,7 +55,7 @@ impl Task<'_> {
         Some(Pins { cpus, reserved })
     }
 
-    /// As many threads of each core as possible, but at least `least`.
+    /// Pins to as many threads of each core as possible, but to at least `least`.
     fn packed(&self, least: usize) -> Option<Pins> {
         let most = self.cores.iter().map(Vec::len).max().unwrap_or(0);
         (least..=most).rev().find_map(|threads| {
@@ -72,14 +75,14 @@ impl Task<'_> {
         self.with_reserved(cpus)
     }
 
-    /// Virtual CPUs with host CPUs, if there are enough.
+    /// Pairs virtual CPUs with host CPUs, if there are enough places.
     fn zip(&self, places: usize, cpus: impl Iterator<Item = u32>) -> Option<Vec<(u32, u32)>> {
         (places >= self.guest.len()).then(|| self.guest.iter().zip(cpus).collect())
     }
 
     fn with_reserved(&self, cpus: Vec<(u32, u32)>) -> Option<Pins> {
         if cpus.is_empty() {
-            // Nova sets nothing aside where nothing is pinned.
+            // Nova sets no CPU aside if none is pinned.
             return (self.emulator == 0).then_some(Pins { cpus, reserved: CpuSet::EMPTY });
         }
         let unpinned = self.cores.iter().flatten().filter(|cpu| !cpus.iter().any(|(_, to)| to == *cpu));
@@ -87,7 +90,7 @@ impl Task<'_> {
         Some(Pins { cpus, reserved })
     }
 
-    /// The first CPUs that the emulator's threads may have.
+    /// Sets the first of these CPUs aside for the emulator's threads.
     fn reserve(&self, cpus: impl Iterator<Item = u32>) -> Option<CpuSet> {
         let mut reserved = CpuSet::EMPTY;
         for cpu in cpus.take(self.emulator) {
