@@ -1,15 +1,15 @@
-//! From CPU features to the trait names that flavors and images ask for.
+//! Traits of a host that follow from the features of its CPUs.
 //!
-//! Names are those of the os-traits list, features those of `/proc/cpuinfo`. The table holds what guests are placed by
-//! (vector units, cryptography, virtualisation), not every flag a CPU has; an operator adds others in the agent's
-//! configuration.
+//! Trait names are those of the os-traits list, feature names those of `/proc/cpuinfo`. The table has the features that
+//! guests are placed by (vector units, cryptography, virtualisation), and not every flag of a CPU. An operator adds other
+//! traits in the agent's configuration.
 
 use std::borrow::Cow;
 
 use crate::stats::CpuInfo;
 
-/// Feature on x86, and its trait after `HW_CPU_X86_`. A feature may stand for two: the maker-neutral names of `vmx` and
-/// `svm` came first and are still asked for.
+/// Features on x86, each with its trait's name after `HW_CPU_X86_`. `vmx` and `svm` have two traits each, because the older
+/// names without a vendor are still asked for.
 const X86: &[(&str, &str)] = &[
     ("abm", "ABM"),
     ("aes", "AESNI"),
@@ -59,16 +59,16 @@ const X86: &[(&str, &str)] = &[
     ("vpclmulqdq", "AVX512VPCLMULQDQ"),
 ];
 
-/// Features on 64-bit ARM; the trait is `HW_CPU_AARCH64_` and the feature in capitals.
+/// Features on 64-bit ARM. The trait is `HW_CPU_AARCH64_` followed by the feature in capitals.
 const AARCH64: &[&str] = &[
     "aes", "asimd", "asimddp", "asimdhp", "asimdrdm", "atomics", "crc32", "fp", "fphp", "pmull", "sha1",
     "sha2", "sha3", "sha512", "sve",
 ];
 
-/// Architectures whose trait is `HW_ARCH_` and the name in capitals.
+/// Architectures that have a trait: `HW_ARCH_` followed by the name in capitals.
 const ARCHITECTURES: &[&str] = &["aarch64", "i686", "ppc64le", "s390x", "x86_64"];
 
-/// The traits that a CPU earns its host, sorted.
+/// The traits that follow from the host's CPUs, sorted.
 pub fn cpu_traits(cpu: &CpuInfo) -> Vec<Cow<'static, str>> {
     let has = |feature: &str| cpu.features.iter().any(|f| f == feature);
     let mut traits: Vec<Cow<'static, str>> = Vec::new();

@@ -1,64 +1,59 @@
-//! What a compute driver is, what it is made from, and how it fails.
+//! What a compute driver is, and what it is made from.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::fake::FakeConfig;
-use crate::probe::ProbeError;
+use crate::driver_error::DriverError;
+use crate::fake_config::FakeConfig;
+use crate::probe::BlockingExecutor;
 use crate::stats::HostStats;
 
-/// How long one reading waits for a probe. Half of the default report interval, so that a host whose disk hangs still
-/// reports at every tick.
+/// How long one reading waits for a probe by default. It is half of the default report interval, so that a host whose disk
+/// hangs still reports at every tick.
 pub const DEFAULT_PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The path whose file system is reported unless the operator names another.
 pub const DEFAULT_DISK_PATH: &str = "/";
 
-/// Runs a job that may block for ever, on a thread that may be lost to it. Tests may run it inline.
-///
-/// A job dropped without being run counts as a failed probe, so an executor that shuts down may simply drop them.
-pub type BlockingExecutor = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
-
-/// The way to one kind of hypervisor.
+/// Reads hosts with one kind of hypervisor.
 #[async_trait]
 pub trait ComputeDriver: Send + Sync {
     /// The name under which the registry knows this driver.
     fn name(&self) -> &'static str;
 
-    /// Called once, before the first reading: fails now if the host cannot be read at all.
+    /// Checks that the host can be read at all. It is called once, before the first reading.
     async fn init_host(&self) -> Result<(), DriverError>;
 
-    /// What the host has. With `refresh` false the last reading answers, if there is one.
+    /// What the host has. If `refresh` is false and there was an earlier reading, that one is returned again.
     async fn get_host_stats(&self, refresh: bool) -> Result<HostStats, DriverError>;
 }
 
-/// What a driver is made from. A driver takes what concerns it.
+/// What drivers are made from. Each driver uses the options that concern it.
 #[derive(Clone)]
 pub struct DriverOptions {
-    /// The agent's host name; what the fake driver reports as `hypervisor_hostname`.
+    /// The agent's host name. The fake driver reports it as `hypervisor_hostname`.
     pub host: String,
-    /// Where calls that may block are run.
+    /// Runs calls that may block.
     pub blocking: BlockingExecutor,
     /// How long one reading waits for a probe.
     pub probe_deadline: Duration,
     /// A path on the file system whose size is reported as the host's disk.
     pub disk_path: PathBuf,
-    /// Where `proc` and `sys` are found: `/`, or the root of a recorded tree.
+    /// The directory that holds `proc` and `sys`: `/`, or the root of a recorded tree.
     pub root: PathBuf,
-    /// Whether PCI devices are listed.
+    /// Whether to list PCI devices.
     pub pci_devices: bool,
-    /// Whether CPU times are read.
+    /// Whether to read CPU times.
     pub cpu_stats: bool,
-    /// Size and script of the fake driver; shared, because a swarm makes thousands from one.
+    /// Size and script of the fake driver. It is shared, because a swarm makes thousands of drivers from one.
     pub fake: Arc<FakeConfig>,
 }
 
 impl DriverOptions {
-    /// The defaults: the whole machine, and its root file system.
+    /// The defaults, which describe the whole machine and its root file system.
     pub fn new(host: impl Into<String>, blocking: BlockingExecutor) -> Self {
         Self {
             host: host.into(),
@@ -71,48 +66,4 @@ impl DriverOptions {
             fake: Arc::default(),
         }
     }
-}
-
-/// Why there is no driver, or no reading.
-#[derive(Debug, thiserror::Error)]
-pub enum DriverError {
-    /// No constructor is registered under this name.
-    #[error("no compute driver is named {name:?}; {}known: {}", suggestion(.nearest), .known.join(", "))]
-    Unknown {
-        /// The name asked for.
-        name: String,
-        /// The names that exist, sorted.
-        known: Vec<String>,
-        /// The known name that looks most like it, if any does.
-        nearest: Option<String>,
-    },
-    /// A driver cannot work with the options it was given.
-    #[error("compute driver {driver}: {option} cannot be {value}: {expected}")]
-    InvalidOption {
-        /// The driver.
-        driver: &'static str,
-        /// The option's name in the configuration.
-        option: &'static str,
-        /// What it was set to.
-        value: String,
-        /// What it should be.
-        expected: &'static str,
-    },
-    /// A probe failed, and it has no earlier value to answer with.
-    #[error("host probe {probe} has no value yet: cannot {attempt}; {next_step}")]
-    NoReading {
-        /// The probe.
-        probe: &'static str,
-        /// What it tried, as words that follow "cannot".
-        attempt: Cow<'static, str>,
-        /// What the operator can do.
-        next_step: Cow<'static, str>,
-        /// What went wrong; shared, because everyone who waited for this run learns it.
-        #[source]
-        source: Arc<ProbeError>,
-    },
-}
-
-fn suggestion(nearest: &Option<String>) -> String {
-    nearest.as_ref().map(|name| format!("did you mean {name:?}? ")).unwrap_or_default()
 }

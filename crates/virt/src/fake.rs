@@ -1,172 +1,35 @@
-//! A host that exists in configuration only: for the demo, the swarm and tests.
+//! A host that exists in configuration only, for the demo, the swarm and tests.
 //!
-//! Same size and same script give the same answers. Each asking takes one step of the script; when the steps are used
-//! up every asking succeeds. Only time is real: delays and uptime run on the runtime's clock, which tests pause.
-//! Cheap on purpose: no thread, one shared configuration, about 750 bytes of its own.
+//! The same size and the same script give the same answers. Each reading takes one step of the script. When the steps are
+//! used up, every reading succeeds. Delays and uptime follow the runtime's clock, which tests pause. A fake driver is
+//! cheap: it has no thread, shares its configuration, and takes about 750 bytes.
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use novella_resources::cpu_set::MAX_CPUS;
 use tokio::time::Instant;
 
-use crate::driver::{ComputeDriver, DriverError};
-use crate::probe::{Completion, Probe, ProbeError};
-use crate::stats::{
-    CpuInfo, CpuStats, CpuTopology, HostStats, MemPages, NumaNode, PciDevType, PciDevice, Probed,
-};
+use crate::driver::ComputeDriver;
+use crate::driver_error::DriverError;
+use crate::fake_config::{FakeConfig, FakeStep};
+use crate::probe::{Completion, Probe};
+use crate::probe_error::ProbeError;
+use crate::stats::{CpuInfo, CpuStats, CpuTopology, HostStats, MemPages, NumaNode, PciDevice, Probed};
 
-/// More than any kernel supports; keeps a slip of the pen from listing billions of CPUs.
-const MAX_VCPUS: u32 = 65_536;
-
-/// major × 10^6 + minor × 10^3 + micro of a hypervisor that does not exist.
+/// Version of the hypervisor that a fake host reports: major × 10^6 + minor × 10^3 + micro.
 const VERSION: i64 = 1_000_000;
 
-/// Its ordinary pages, KiB.
+/// Size of an ordinary page, KiB.
 const PAGE_KIB: u64 = 4;
 
-/// Its clock.
+/// Clock of the CPUs, MHz.
 const FREQUENCY_MHZ: u64 = 2_000;
 
-/// More than a host has; keeps a slip of the pen from listing billions of devices.
+/// Largest number of alike PCI devices. It is more than a host has, and keeps a typing error from listing billions.
 const MAX_DEVICES: u32 = 4_096;
-
-/// How large a fake host is, and how it behaves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FakeConfig {
-    /// CPUs.
-    pub vcpus: u32,
-    /// MiB.
-    pub memory_mb: u64,
-    /// GiB.
-    pub disk_gb: u64,
-    /// `x86_64`, `aarch64`, ...
-    pub cpu_arch: String,
-    /// CPU model.
-    pub cpu_model: String,
-    /// CPU vendor.
-    pub cpu_vendor: String,
-    /// CPU features in the kernel's spelling.
-    pub cpu_features: Vec<String>,
-    /// NUMA nodes (and sockets); CPUs and memory are split evenly, what remains goes to the first ones. None: the host does
-    /// not say, as Nova's fake driver does not.
-    pub numa_nodes: u32,
-    /// Threads in a core. CPUs are numbered core by core.
-    pub threads: u32,
-    /// Huge pages of each NUMA node, by size.
-    pub huge_pages: Vec<MemPages>,
-    /// PCI devices.
-    pub pci_devices: Vec<FakeDevices>,
-    /// How busy its CPUs are, in percent; two thirds of that in programs.
-    pub cpu_percent: u32,
-    /// What the first askings meet, in order: `ok`, `fail TEXT`, `delay MILLISECONDS`, `hang`.
-    pub script: Vec<FakeStep>,
-}
-
-impl Default for FakeConfig {
-    fn default() -> Self {
-        Self {
-            vcpus: 8,
-            memory_mb: 16_384,
-            disk_gb: 200,
-            cpu_arch: "x86_64".into(),
-            cpu_model: "fake".into(),
-            cpu_vendor: "Intel".into(),
-            cpu_features: ["aes", "avx", "avx2", "sse4_2"].map(Into::into).into(),
-            numa_nodes: 0,
-            threads: 1,
-            huge_pages: Vec::new(),
-            pci_devices: Vec::new(),
-            cpu_percent: 0,
-            script: Vec::new(),
-        }
-    }
-}
-
-/// Alike PCI devices of a fake host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FakeDevices {
-    /// Of whose make, such as `8086`.
-    pub vendor_id: String,
-    /// Which of its products.
-    pub product_id: String,
-    /// What can be done with them.
-    #[serde(default)]
-    pub dev_type: PciDevType,
-    /// The NUMA node that they are near.
-    #[serde(default)]
-    pub numa_node: Option<u32>,
-    /// How many there are.
-    #[serde(default = "one")]
-    pub count: u32,
-}
-
-fn one() -> u32 {
-    1
-}
-
-/// What one asking meets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum FakeStep {
-    /// An answer at once.
-    Ok,
-    /// A failure with this text.
-    Fail(String),
-    /// An answer after this time.
-    Delay(Duration),
-    /// No answer until [`FakeDriver::release`].
-    Hang,
-}
-
-impl FromStr for FakeStep {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (word, rest) = text.trim().split_once(char::is_whitespace).unwrap_or((text.trim(), ""));
-        match (word, rest.trim()) {
-            ("ok", "") => Some(Self::Ok),
-            ("hang", "") => Some(Self::Hang),
-            ("fail", reason) if !reason.is_empty() => Some(Self::Fail(reason.to_owned())),
-            ("delay", ms) => ms.parse().ok().map(|ms| Self::Delay(Duration::from_millis(ms))),
-            _ => None,
-        }
-        .ok_or_else(|| {
-            format!("{text:?} is no step of a fake driver: write ok, fail TEXT, delay MILLISECONDS or hang")
-        })
-    }
-}
-
-impl TryFrom<String> for FakeStep {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for FakeStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ok => f.write_str("ok"),
-            Self::Fail(reason) => write!(f, "fail {reason}"),
-            Self::Delay(time) => write!(f, "delay {}", time.as_millis()),
-            Self::Hang => f.write_str("hang"),
-        }
-    }
-}
-
-impl From<FakeStep> for String {
-    fn from(step: FakeStep) -> Self {
-        step.to_string()
-    }
-}
 
 /// A host that exists in configuration only.
 pub struct FakeDriver {
@@ -182,7 +45,7 @@ impl FakeDriver {
     /// The name in the registry.
     pub const NAME: &'static str = "fake";
 
-    /// A fake host called `host`, whose askings wait up to `deadline`.
+    /// A fake host called `host`, whose readings wait up to `deadline`.
     pub fn new(
         host: impl Into<String>,
         config: Arc<FakeConfig>,
@@ -203,12 +66,7 @@ impl FakeDriver {
         Ok(Self { host: host.into(), config, script, probe, deadline, booted: Instant::now() })
     }
 
-    /// Adds steps behind those not yet taken.
-    pub fn push(&self, steps: impl IntoIterator<Item = FakeStep>) {
-        self.script.lock().steps.extend(steps);
-    }
-
-    /// Lets a hanging asking succeed. Without one, nothing happens.
+    /// Lets a hanging reading succeed. If none hangs, nothing happens.
     pub fn release(&self) {
         let hanging = self.script.lock().hanging.take();
         if let Some(completion) = hanging {
@@ -218,7 +76,7 @@ impl FakeDriver {
 
     fn stats(&self) -> HostStats {
         let config = &*self.config;
-        let said = |name: &'static str| format!("configuration: fake.{name}");
+        let set_by = |name: &'static str| format!("configuration: fake.{name}");
         let (cells, threads) = (config.numa_nodes.max(1), config.threads);
         let cores = config.vcpus.div_ceil(cells).div_ceil(threads);
         let topology = CpuTopology { sockets: cells, cores, threads, cells };
@@ -233,25 +91,25 @@ impl FakeDriver {
         };
         const IDLE: &str = "a fake host uses nothing";
         HostStats {
-            vcpus: Probed::new(config.vcpus, said("vcpus")),
+            vcpus: Probed::new(config.vcpus, set_by("vcpus")),
             vcpus_used: Probed::new(0, IDLE),
-            cpu_info: Probed::new(cpu, said("cpu_*")),
-            memory_total_mb: Probed::new(config.memory_mb, said("memory_mb")),
+            cpu_info: Probed::new(cpu, set_by("cpu_*")),
+            memory_total_mb: Probed::new(config.memory_mb, set_by("memory_mb")),
             memory_available_mb: Probed::new(config.memory_mb, IDLE),
-            disk_total_gb: Probed::new(config.disk_gb, said("disk_gb")),
+            disk_total_gb: Probed::new(config.disk_gb, set_by("disk_gb")),
             disk_used_gb: Probed::new(0, IDLE),
             disk_available_gb: Probed::new(config.disk_gb, IDLE),
             hypervisor_type: Probed::new(Self::NAME.into(), "the fake driver"),
             hypervisor_version: Probed::new(VERSION, "the fake driver"),
             hypervisor_hostname: Probed::new(self.host.clone(), "the agent's host name"),
             kernel_release: Probed::new("fake".into(), "the fake driver"),
-            numa: Probed::new(numa(config), said("numa_nodes")),
-            pci_devices: Probed::new(pci_devices(config), said("pci_devices")),
+            numa: Probed::new(numa(config), set_by("numa_nodes")),
+            pci_devices: Probed::new(pci_devices(config), set_by("pci_devices")),
             supported_instances: Probed::new(
                 vec![[config.cpu_arch.clone(), Self::NAME.into(), "hvm".into()]],
-                said("cpu_arch"),
+                set_by("cpu_arch"),
             ),
-            cpu_stats: Some(Probed::new(self.cpu_stats(), said("cpu_percent"))),
+            cpu_stats: Some(Probed::new(self.cpu_stats(), set_by("cpu_percent"))),
             load_1m: Probed::new(0.0, IDLE),
             uptime_s: Probed::new(self.booted.elapsed().as_secs(), "since the fake driver was made"),
             stale: Vec::new(),
@@ -260,7 +118,7 @@ impl FakeDriver {
 
     fn cpu_stats(&self) -> CpuStats {
         let config = &*self.config;
-        // One second before it was made, so that its first reading has a past.
+        // The host booted one second before the driver was made, so that its first reading has a past.
         let up = (self.booted.elapsed() + Duration::from_secs(1)).as_nanos() * u128::from(config.vcpus);
         let share = |percent: u32, of: u128| of / 100 * u128::from(percent);
         let busy = share(config.cpu_percent, up);
@@ -295,13 +153,13 @@ struct Script(Mutex<ScriptState>);
 
 struct ScriptState {
     steps: VecDeque<FakeStep>,
-    /// At most one: a probe under way is not begun again.
+    /// The reading that hangs. There is at most one, because a probe under way is not begun again.
     hanging: Option<Completion<()>>,
 }
 
 impl Script {
     fn lock(&self) -> MutexGuard<'_, ScriptState> {
-        // Nothing panics under this lock, and its content is valid at every step.
+        // Nothing panics while the lock is held, and the contents are valid at every step.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -312,7 +170,7 @@ impl Script {
             FakeStep::Fail(reason) => completion.finish(Err(ProbeError::Other(reason.into()))),
             FakeStep::Hang => self.lock().hanging = Some(completion),
             FakeStep::Delay(time) => {
-                // Detached, and bounded by its own delay: the answer must come even when the reader has gone.
+                // The task ends with the delay. It is detached, because the answer must come even if the reader has gone.
                 tokio::spawn(async move {
                     tokio::time::sleep(time).await;
                     completion.finish(Ok(()));
@@ -331,7 +189,7 @@ fn check(config: &FakeConfig) -> Result<(), DriverError> {
             expected,
         })
     };
-    if !(1..=MAX_VCPUS).contains(&config.vcpus) {
+    if !(1..=MAX_CPUS).contains(&config.vcpus) {
         return refuse("fake.vcpus", config.vcpus, "set it from 1 to 65536");
     }
     if config.numa_nodes > config.vcpus {
@@ -372,7 +230,7 @@ fn numa(config: &FakeConfig) -> Vec<NumaNode> {
         .collect()
 }
 
-/// Devices in the order in which they are configured, eight to a slot.
+/// The devices in the order in which they are configured, with eight functions to a slot.
 fn pci_devices(config: &FakeConfig) -> Vec<PciDevice> {
     let each = config.pci_devices.iter().flat_map(|devices| (0..devices.count).map(move |_| devices));
     each.enumerate()

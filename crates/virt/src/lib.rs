@@ -1,33 +1,46 @@
-//! The hypervisor boundary: what this host has, asked through a [`ComputeDriver`].
+//! The hypervisor boundary: what this host has, read through a [`ComputeDriver`].
 //!
-//! A driver is made by name from a [`Registry`]; `linux` reads the host it runs on, `fake` is sized by configuration.
-//! A driver asks its host through named [`Probe`]s. What always holds:
+//! A [`Registry`] makes drivers by name. `linux` reads the host that it runs on, and `fake` is sized by configuration. A
+//! driver asks its host through named [`Probe`]s. What always holds:
 //!
 //! - every value in [`HostStats`] says where it came from;
-//! - a probe that fails or hangs is answered by its last good value and listed in [`HostStats::stale`] with that
-//!   value's age; only a probe that never gave a value is an error;
-//! - a stuck probe delays one reading by its deadline and later ones not at all, and is never started twice;
-//! - nothing here starts a thread: calls that may block go through the [`BlockingExecutor`] of the caller.
+//! - if a probe fails or hangs, its last good value is reported, and [`HostStats::stale`] lists the probe with that value's
+//!   age; only a probe that never gave a value is an error;
+//! - a stuck probe delays one reading by its deadline and later readings not at all, and is never started twice;
+//! - nothing here starts a thread: calls that may block are run by the caller's [`BlockingExecutor`].
 //!
-//! Left out on purpose: what instances use (the agent's claims say that), overrides by the operator, and libvirt,
-//! whose driver lives in its own crate and joins by [`Registry::register`].
+//! Left out on purpose: what instances use (the agent's claims say that), overrides by the operator, and libvirt, whose
+//! driver has a crate of its own and is added with [`Registry::register`].
+//!
+//! # Layout
+//! - `stats`: what a driver reads from its host
+//! - `cpu_traits`, `report`: what follows from the stats for a report
+//! - `probe_error`, `driver_error`: why there is no value, or no driver
+//! - `probe`: a question to the host, with a deadline and the last good answer
+//! - `fake_config`, `driver`: what drivers are made from, and what a driver is
+//! - `fake`, `linux`: the two drivers
+//! - `registry`: drivers by name
 
 mod cpu_traits;
 mod driver;
+mod driver_error;
 mod fake;
+mod fake_config;
 mod linux;
 mod probe;
+mod probe_error;
 mod registry;
 mod report;
 mod stats;
 
 pub use cpu_traits::cpu_traits;
-pub use driver::{
-    BlockingExecutor, ComputeDriver, DEFAULT_DISK_PATH, DEFAULT_PROBE_DEADLINE, DriverError, DriverOptions,
-};
-pub use fake::{FakeConfig, FakeDevices, FakeDriver, FakeStep};
+pub use driver::{ComputeDriver, DEFAULT_DISK_PATH, DEFAULT_PROBE_DEADLINE, DriverOptions};
+pub use driver_error::DriverError;
+pub use fake::FakeDriver;
+pub use fake_config::{FakeConfig, FakeDevices, FakeStep};
 pub use linux::LinuxDriver;
-pub use probe::{Completion, Probe, ProbeError, Reading};
+pub use probe::{BlockingExecutor, Completion, Probe, Reading};
+pub use probe_error::ProbeError;
 pub use registry::{Constructor, Registry};
 pub use report::{capabilities, measured, stale_probes};
 pub use stats::{

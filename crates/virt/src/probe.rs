@@ -1,4 +1,4 @@
-//! One question to the host, with a deadline, the last good answer, and that answer's age.
+//! Probes: each asks the host one question, with a deadline, and keeps the last good answer and its age.
 //!
 //! ```text
 //!          begin (only when idle)              finish(Ok): last_good replaced, problem cleared
@@ -8,75 +8,37 @@
 //!                                   overdue: problem noted; readers no longer wait; nothing is started again
 //! ```
 //!
-//! Always: at most one run of a probe is under way, so a hung file system costs one thread and not one per report. The
-//! deadline counts from the start of the run, so only the first reader of a hung run waits for it. A late answer is
-//! kept: it is newer than what is there. An age counts from the start of the run, so it is never understated.
+//! What always holds: at most one run of a probe is under way, so a hung file system costs one thread and not one for each
+//! report. The deadline counts from the start of the run, so only the first reader of a hung run waits for it. A late
+//! answer is kept, because it is newer than the one before. An age counts from the start of the run, so it is never too
+//! small.
 //!
-//! Left out: who runs the job. A probe hands out a [`Completion`], and whoever holds it answers when it can.
+//! Left out: what runs the job. A probe hands out a [`Completion`], and its holder answers when it can.
 
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::driver::{BlockingExecutor, DriverError};
+use crate::driver_error::DriverError;
+use crate::probe_error::ProbeError;
 use crate::stats::StaleProbe;
 
-/// Why one run of a probe gave no value.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// The kernel did not let us read a file.
-    #[error("cannot read {}", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The kernel's answer.
-        #[source]
-        source: io::Error,
-    },
-    /// A file does not say what its name promises.
-    #[error("cannot make sense of {}: {reason}", .path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What was expected or found.
-        reason: String,
-    },
-    /// The size of a file system is not to be had.
-    #[error("cannot ask for the file system size at {}", .path.display())]
-    FileSystem {
-        /// A path on that file system.
-        path: PathBuf,
-        /// The kernel's answer.
-        #[source]
-        source: io::Error,
-    },
-    /// The run is still under way; its answer will be taken when it comes.
-    #[error("no answer within {after:?}; still waiting, and not asking twice")]
-    Overdue {
-        /// The deadline.
-        after: Duration,
-    },
-    /// The run was given up: it panicked, or the executor dropped it.
-    #[error("the probe ended without an answer")]
-    Lost,
-    /// An error of the driver's own kind.
-    #[error(transparent)]
-    Other(Box<dyn Error + Send + Sync>),
-}
+/// Runs a job that may block for ever. It needs a thread that can be lost to such a job; tests may run the job inline.
+///
+/// A job that is dropped without being run counts as a failed probe, so an executor may drop its jobs when it shuts down.
+pub type BlockingExecutor = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
-/// What a probe can answer now.
+/// The answer of a probe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading<T> {
     /// The newest good value.
     pub value: T,
-    /// Set when the newest run gave none: how old the value is, and why.
+    /// How old the value is and why, if the newest run gave none.
     pub stale: Option<StaleProbe>,
 }
 
@@ -90,7 +52,7 @@ pub struct Probe<T> {
 }
 
 struct State<T> {
-    /// Runs begun and ended, counted since the driver was made; one is under way when they differ.
+    /// Number of runs begun and ended since the driver was made. A run is under way when they differ.
     begun: u64,
     ended: u64,
     begun_at: Option<Instant>,
@@ -99,8 +61,8 @@ struct State<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Probe<T> {
-    /// A probe whose runs are begun by `start`. `attempt` follows "cannot" and `next_step` ends the sentence, in the
-    /// error of a probe that never gave a value.
+    /// A probe whose runs are begun by `start`. In the error of a probe that never gave a value, `attempt` follows "cannot",
+    /// and `next_step` ends the sentence.
     pub fn new(
         name: &'static str,
         attempt: impl Into<Cow<'static, str>>,
@@ -117,7 +79,7 @@ impl<T: Clone + Send + Sync + 'static> Probe<T> {
         }
     }
 
-    /// A probe whose runs are calls of `read` on the caller's executor.
+    /// A probe whose runs call `read` on the executor.
     pub fn blocking(
         name: &'static str,
         attempt: impl Into<Cow<'static, str>>,
@@ -132,8 +94,8 @@ impl<T: Clone + Send + Sync + 'static> Probe<T> {
         })
     }
 
-    /// The newest value, asked for now if `refresh` or if there is none yet, and waited for until `deadline` after
-    /// the run began.
+    /// The newest value. If `refresh` is true or there is no value yet, the host is asked, and the answer is awaited until
+    /// `deadline` after that run began.
     pub async fn read(&self, refresh: bool, deadline: Duration) -> Result<Reading<T>, DriverError> {
         if refresh || self.state.borrow().last_good.is_none() {
             self.run(deadline).await;
@@ -150,7 +112,7 @@ impl<T: Clone + Send + Sync + 'static> Probe<T> {
         }
     }
 
-    /// The number and the start of the run under way, begun now if there is none.
+    /// Begins a run unless one is under way. Returns the number and the start of the run that is under way then.
     fn begin_unless_running(&self) -> (u64, Instant) {
         let now = Instant::now();
         let mut begin = false;
@@ -164,7 +126,7 @@ impl<T: Clone + Send + Sync + 'static> Probe<T> {
             run = (s.begun, s.begun_at.unwrap_or(now));
         });
         if begin {
-            // Outside the state's lock: an executor that runs the job inline finishes it in here.
+            // The state's lock is not held here, because an executor that runs the job inline finishes it in this call.
             let state = self.state.clone();
             (self.start)(Completion { name: self.name, state, begun_at: now, open: true });
         }
@@ -192,7 +154,7 @@ impl<T: Clone + Send + Sync + 'static> Probe<T> {
     }
 }
 
-/// The duty to answer one run of a probe. Dropped unanswered, it reports the run as lost.
+/// The duty to answer one run of a probe. If it is dropped without an answer, the run counts as lost.
 pub struct Completion<T> {
     name: &'static str,
     state: watch::Sender<State<T>>,
@@ -201,7 +163,7 @@ pub struct Completion<T> {
 }
 
 impl<T> Completion<T> {
-    /// Ends the run.
+    /// Ends the run with its result.
     pub fn finish(mut self, result: Result<T, ProbeError>) {
         self.settle(result);
     }
@@ -236,7 +198,7 @@ impl<T> Drop for Completion<T> {
     }
 }
 
-/// Notes a problem if `applies`; says so in the log once, not at every report while it lasts.
+/// Notes a problem if `applies` returns true. The log has it once, and not at every report while it lasts.
 fn fail<T>(
     state: &watch::Sender<State<T>>,
     name: &'static str,

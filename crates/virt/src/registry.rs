@@ -1,9 +1,10 @@
-//! Drivers by name. Open: a crate that brings a driver registers its constructor before the agent asks for it.
+//! Drivers by name. A crate with a driver of its own registers the driver's constructor before the agent asks for it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::driver::{ComputeDriver, DriverError, DriverOptions};
+use crate::driver::{ComputeDriver, DriverOptions};
+use crate::driver_error::DriverError;
 use crate::fake::FakeDriver;
 use crate::linux::LinuxDriver;
 
@@ -11,7 +12,7 @@ use crate::linux::LinuxDriver;
 pub type Constructor =
     Box<dyn Fn(&DriverOptions) -> Result<Arc<dyn ComputeDriver>, DriverError> + Send + Sync>;
 
-/// Names less alike than this (Jaro-Winkler, 0 to 1) are not offered as a correction.
+/// Smallest similarity (Jaro-Winkler, 0 to 1) of a name that is offered as a correction.
 const NEAR: f64 = 0.7;
 
 /// Compute drivers by name.
@@ -37,7 +38,7 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// Adds a driver; under a name already there, replaces it.
+    /// Adds a driver. A driver that already has the name is replaced.
     pub fn register(&mut self, name: impl Into<String>, constructor: Constructor) {
         self.constructors.insert(name.into(), constructor);
     }

@@ -1,6 +1,6 @@
-//! From host stats to the parts of a report they fill: Nova's eleven keys, and the measured part of ours.
+//! The parts of a report that come from host stats: Nova's eleven keys, and what the host measured of itself.
 //!
-//! Left out: identity, claims, ratios, reserved amounts, and which CPUs, pages and devices are offered. The agent knows
+//! Left out: identity, claims, ratios, reserved amounts, and which CPUs, pages and devices are offered. The agent adds
 //! those.
 
 use std::borrow::Cow;
@@ -11,7 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::stats::HostStats;
 
-/// Nova's eleven keys: MiB, GiB, and `cpu_info` as an object.
+/// Nova's eleven keys. Memory is in MiB, disk in GiB, and `cpu_info` is an object.
 pub fn capabilities(stats: &HostStats) -> Capabilities<'static> {
     Capabilities {
         vcpus: Some(stats.vcpus.value.into()),
@@ -40,7 +40,7 @@ pub fn measured(stats: &HostStats) -> Measured {
     }
 }
 
-/// Stale probes as a report carries them: name, and age in ms.
+/// The stale probes as a report lists them: name, and age in ms.
 pub fn stale_probes(stats: &HostStats) -> Entries<'static, u64> {
     let age_ms = |age: std::time::Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     Entries(stats.stale.iter().map(|s| (Cow::Borrowed(s.probe), age_ms(s.age))).collect())
@@ -50,7 +50,7 @@ fn json(value: &impl Serialize) -> Box<RawValue> {
     to_raw_value(value).expect("structs of strings, integers and lists have a JSON form")
 }
 
-/// Sizes stay far below 2^63; a driver that says otherwise is cut, not wrapped.
+/// Sizes are far below 2^63. A larger one is cut to the largest number and does not wrap.
 fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -1,37 +1,37 @@
-//! What a driver says of its host: plain owned data, each value with its source.
+//! What a driver reads from its host: plain owned data, each value with its source.
 //!
-//! Units are in the names: `_mb` is MiB, `_gb` is GiB. A whole unit is reported only when it is there: sizes round
-//! down. Left out: anything instances use or the operator sets; the agent adds those.
+//! Units are in the names: `_mb` is MiB, `_gb` is GiB. Sizes are rounded down. Left out: everything that instances use or
+//! the operator sets. The agent adds those.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A value, and where it came from in words an operator can check: `/proc/meminfo MemTotal`.
-#[derive(Debug, Clone, PartialEq)]
+/// A value with its source.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Probed<T> {
     /// The value.
     pub value: T,
-    /// Its origin.
+    /// Where the value came from, in words that an operator can check, such as `/proc/meminfo MemTotal`.
     pub source: Cow<'static, str>,
 }
 
 impl<T> Probed<T> {
-    /// `value`, from `source`.
+    /// `value` with its `source`.
     pub fn new(value: T, source: impl Into<Cow<'static, str>>) -> Self {
         Self { value, source: source.into() }
     }
 }
 
 /// What a host has.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct HostStats {
-    /// CPUs (threads) that are online.
+    /// Number of CPUs (threads) that are online.
     pub vcpus: Probed<u32>,
-    /// Virtual CPUs that the driver itself sees in use.
+    /// Number of virtual CPUs that the driver itself sees in use.
     pub vcpus_used: Probed<u32>,
-    /// What kind of CPU, and how they are arranged.
+    /// Kind and arrangement of the CPUs.
     pub cpu_info: Probed<CpuInfo>,
     /// Memory size.
     pub memory_total_mb: Probed<u64>,
@@ -39,77 +39,78 @@ pub struct HostStats {
     pub memory_available_mb: Probed<u64>,
     /// Size of the file system that holds instances.
     pub disk_total_gb: Probed<u64>,
-    /// How much of it is written.
+    /// How much of that file system is written.
     pub disk_used_gb: Probed<u64>,
-    /// How much of it an ordinary user could still write; less than total − used where blocks are kept for root.
+    /// How much of that file system an ordinary user could still write. It is less than total − used if blocks are kept for
+    /// root.
     pub disk_available_gb: Probed<u64>,
-    /// `linux`, `fake`, `QEMU`, ...
+    /// Kind of hypervisor, such as `linux`, `fake` or `QEMU`.
     pub hypervisor_type: Probed<String>,
-    /// major × 10^6 + minor × 10^3 + micro.
+    /// Version of the hypervisor: major × 10^6 + minor × 10^3 + micro.
     pub hypervisor_version: Probed<i64>,
-    /// The compute node's name.
+    /// Name of the compute node.
     pub hypervisor_hostname: Probed<String>,
-    /// The running kernel, as `uname -r` prints it.
+    /// Release of the running kernel, as `uname -r` prints it.
     pub kernel_release: Probed<String>,
-    /// NUMA nodes by id; a host that is not divided has one, and a driver that knows of none has an empty list.
+    /// NUMA nodes, sorted by id. A host that is not divided has one. The list is empty if the driver does not know.
     pub numa: Probed<Vec<NumaNode>>,
-    /// PCI devices by address; empty unless [`DriverOptions::pci_devices`](crate::DriverOptions) asks for them.
+    /// PCI devices, sorted by address. The list is empty unless the driver's options ask for PCI devices.
     pub pci_devices: Probed<Vec<PciDevice>>,
-    /// The guests it can run: architecture, hypervisor type, VM mode, by Nova's names.
+    /// Kinds of guests that the host can run: architecture, hypervisor type and VM mode, by Nova's names.
     pub supported_instances: Probed<Vec<[String; 3]>>,
-    /// What the CPUs did since boot; only where [`DriverOptions::cpu_stats`](crate::DriverOptions) asks for it.
+    /// What the CPUs did since boot. `None` unless the driver's options ask for CPU times.
     pub cpu_stats: Option<Probed<CpuStats>>,
     /// Load average over one minute.
     pub load_1m: Probed<f64>,
-    /// Seconds since boot.
+    /// Time since boot, seconds.
     pub uptime_s: Probed<u64>,
-    /// Probes whose newest run gave no value: what stands above is older by this much.
+    /// Probes whose newest run gave no value. The values above that come from them are older ones.
     pub stale: Vec<StaleProbe>,
 }
 
 /// The CPUs, in the shape of Nova's `cpu_info`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CpuInfo {
-    /// `x86_64`, `aarch64`, ...
+    /// Architecture, such as `x86_64` or `aarch64`.
     pub arch: String,
-    /// As the CPU or the kernel names it.
+    /// Model, as the CPU or the kernel names it.
     pub model: String,
-    /// `Intel`, `AMD`, `ARM`, ... in libvirt's spelling where it has one.
+    /// Vendor, such as `Intel`, `AMD` or `ARM`, in libvirt's spelling if it has one.
     pub vendor: String,
     /// Feature flags that every CPU has, in the kernel's spelling, sorted.
     pub features: Vec<String>,
-    /// How the CPUs are arranged.
+    /// Sockets, cores and threads.
     pub topology: CpuTopology,
 }
 
-/// How CPUs are arranged. On a regular machine sockets × cores × threads is the number of CPUs; on an irregular one
-/// (a CPU offline, cores of two kinds) cores and threads are the most that one socket and one core have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// How the CPUs are arranged. On a regular machine sockets × cores × threads is the number of CPUs. On an irregular one,
+/// with a CPU offline or with two kinds of cores, `cores` and `threads` are the largest numbers of any socket and core.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct CpuTopology {
-    /// Sockets in the host.
+    /// Number of sockets in the host.
     pub sockets: u32,
-    /// Cores in a socket.
+    /// Number of cores in a socket.
     pub cores: u32,
-    /// Threads in a core.
+    /// Number of threads in a core.
     pub threads: u32,
-    /// NUMA nodes in the host.
+    /// Number of NUMA nodes in the host.
     pub cells: u32,
 }
 
 /// One NUMA node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct NumaNode {
-    /// The kernel's number for it; numbers may have gaps.
+    /// The kernel's number of the node. Numbers may have gaps.
     pub id: u32,
-    /// Its online CPUs, sorted; empty for a node of memory only.
+    /// Numbers of the node's online CPUs, sorted. Empty if the node has only memory.
     pub cpus: Vec<u32>,
-    /// Its memory.
+    /// Memory of the node.
     pub memory_mb: u64,
-    /// The socket of its CPUs; none where they are of several, or of none that is known.
+    /// The socket of the node's CPUs. `None` if they belong to several sockets, or if it is not known.
     pub socket: Option<u32>,
-    /// Its CPUs by core: each list holds the threads of one, sorted.
+    /// The node's CPUs by core: each list has the threads of one core, sorted.
     pub siblings: Vec<Vec<u32>>,
-    /// Its memory by page size: the ordinary pages first, then the huge ones from small to large.
+    /// The node's memory by page size: ordinary pages first, then huge pages from small to large.
     pub mempages: Vec<MemPages>,
 }
 
@@ -117,28 +118,28 @@ pub struct NumaNode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemPages {
-    /// KiB.
+    /// Size of one page, KiB.
     pub size_kb: u64,
-    /// How many the node has. Memory in huge pages is not in the ordinary ones too.
+    /// Number of pages on the node. Memory in huge pages is not counted in ordinary pages too.
     pub total: u64,
 }
 
 /// One PCI device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PciDevice {
-    /// `domain:bus:slot.function`, in hexadecimal digits.
+    /// Address, as `domain:bus:slot.function` in hexadecimal digits.
     pub address: String,
-    /// Of whose make: four hexadecimal digits.
+    /// PCI vendor number, in four hexadecimal digits.
     pub vendor_id: String,
-    /// Which of its products: four hexadecimal digits.
+    /// The vendor's number of the product, in four hexadecimal digits.
     pub product_id: String,
-    /// Class, subclass and interface: six hexadecimal digits.
+    /// Class, subclass and interface, in six hexadecimal digits.
     pub class: String,
-    /// What can be done with it.
+    /// Kind of device.
     pub dev_type: PciDevType,
-    /// The NUMA node that it is near, if one is known.
+    /// The NUMA node that the device is near. `None` if it is not known.
     pub numa_node: Option<u32>,
-    /// Of a virtual function, the address of its physical one.
+    /// Address of the physical function. `None` unless this is a virtual function.
     pub parent: Option<String>,
 }
 
@@ -149,7 +150,7 @@ pub enum PciDevType {
     #[default]
     #[serde(rename = "type-PCI")]
     Standard,
-    /// A device that can bring forth virtual functions, whether it has any or not.
+    /// A device that can have virtual functions, whether it has any or not.
     #[serde(rename = "type-PF")]
     Physical,
     /// A virtual function.
@@ -172,27 +173,27 @@ impl PciDevType {
     }
 }
 
-/// What the CPUs of a host did since boot, all of them together: nanoseconds, each at least as large as before.
+/// What all CPUs of a host together did since boot. Times are in nanoseconds and never decrease.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct CpuStats {
-    /// In programs.
+    /// Time spent in programs.
     pub user_ns: u64,
-    /// In the kernel, interrupts included.
+    /// Time spent in the kernel, including interrupts.
     pub kernel_ns: u64,
-    /// In nothing.
+    /// Time spent idle.
     pub idle_ns: u64,
-    /// In waiting for disks.
+    /// Time spent waiting for disks.
     pub iowait_ns: u64,
-    /// MHz, if known.
+    /// Clock of the CPUs, MHz. `None` if it is not known.
     pub frequency_mhz: Option<u64>,
 }
 
-/// A probe answered by an old value.
+/// A probe whose newest run gave no value, so that an older value is reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaleProbe {
-    /// The probe: `cpu`, `memory`, `disk`, ...
+    /// Name of the probe, such as `cpu`, `memory` or `disk`.
     pub probe: &'static str,
-    /// How old the value reported in its place is.
+    /// Age of the value that is reported instead.
     pub age: Duration,
     /// Why there is no newer one.
     pub reason: String,

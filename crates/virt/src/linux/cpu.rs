@@ -1,7 +1,7 @@
-//! The CPUs: how many are online, what they are, how they are arranged, what they do.
+//! The CPUs: which are online, what kind they are, how they are arranged, and what they spend their time on.
 //!
-//! Which CPUs are online is asked every time. The rest is read again only when that has changed: `/proc/cpuinfo` of a
-//! large host is a megabyte, and printing it wakes every CPU to measure its clock.
+//! The list of online CPUs is read every time. Everything else is read again only if that list has changed, because
+//! `/proc/cpuinfo` of a large host is a megabyte, and printing it wakes every CPU to measure its clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use procfs::{CpuInfo, FromBufRead};
 
 use super::tree::Tree;
-use crate::probe::ProbeError;
+use crate::probe_error::ProbeError;
 use crate::stats::{CpuStats, Probed};
 
 const CPUINFO: &str = "proc/cpuinfo";
@@ -17,16 +17,16 @@ const STAT: &str = "proc/stat";
 const NS_PER_S: u64 = 1_000_000_000;
 const ONLINE: &str = "sys/devices/system/cpu/online";
 
-/// Which field of `/proc/cpuinfo` names the model: x86, MIPS, POWER, RISC-V, ARM.
+/// The fields of `/proc/cpuinfo` that may name the model, on x86, MIPS, POWER, RISC-V and ARM.
 const MODEL_FIELDS: [&str; 5] = ["model name", "cpu model", "cpu", "uarch", "CPU part"];
 
-/// Which field names the maker.
+/// The fields of `/proc/cpuinfo` that may name the vendor.
 const VENDOR_FIELDS: [&str; 2] = ["vendor_id", "CPU implementer"];
 
-/// Which field lists features: x86, ARM, s390.
+/// The fields of `/proc/cpuinfo` that may list the features, on x86, ARM and s390.
 const FEATURE_FIELDS: [&str; 3] = ["flags", "Features", "features"];
 
-/// Makers as the CPU names them, and in libvirt's spelling, by which flavors and images ask for them.
+/// Vendors as the CPU names them, and in libvirt's spelling, which flavors and images use.
 const VENDORS: &[(&str, &str)] = &[
     ("GenuineIntel", "Intel"),
     ("AuthenticAMD", "AMD"),
@@ -57,13 +57,13 @@ pub(super) struct Kind {
     pub(super) sockets: u32,
     pub(super) cores: u32,
     pub(super) threads: u32,
-    /// The clock when the CPUs were described.
+    /// Clock at the time when the CPUs were described, MHz.
     pub(super) frequency_mhz: Option<u64>,
 }
 
 pub(super) struct CpuReader {
     tree: Arc<Tree>,
-    /// The last description, and the online CPUs it is of.
+    /// The last description, with the CPUs that were online then.
     last: Mutex<Option<(Vec<u32>, Cpus)>>,
 }
 
@@ -74,7 +74,7 @@ impl CpuReader {
 
     pub(super) fn read(&self) -> Result<Cpus, ProbeError> {
         let listed = self.tree.id_list(ONLINE)?;
-        // A description is replaced whole, so one left by a panic elsewhere is still right.
+        // A description is only replaced as a whole, so it is still right after a panic.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(online), Some((described, cpus))) = (&listed, &*last)
             && online == described
@@ -87,7 +87,7 @@ impl CpuReader {
     }
 }
 
-/// The online CPUs, for those who need no more than their numbers.
+/// Numbers of the online CPUs.
 pub(super) fn online(tree: &Tree) -> Result<Vec<u32>, ProbeError> {
     match tree.id_list(ONLINE)? {
         Some(online) => Ok(online),
@@ -125,7 +125,7 @@ fn describe(tree: &Tree, listed: Option<&[u32]>) -> Result<Cpus, ProbeError> {
     })
 }
 
-/// The numbers of the CPUs that `/proc/cpuinfo` lists.
+/// Numbers of the CPUs that `/proc/cpuinfo` lists.
 fn processors(info: &CpuInfo) -> Vec<u32> {
     (0..info.num_cores()).filter_map(|i| number(info, i, "processor")).collect()
 }
@@ -134,7 +134,7 @@ fn number(info: &CpuInfo, index: usize, field: &str) -> Option<u32> {
     info.get_field(index, field)?.parse().ok()
 }
 
-/// The first of `fields` that any CPU has.
+/// Value of the first of `fields` that any CPU has.
 fn first_field<'a>(info: &'a CpuInfo, fields: &[&str]) -> Option<&'a str> {
     fields
         .iter()
@@ -147,7 +147,7 @@ fn vendor(info: &CpuInfo) -> String {
     VENDORS.iter().find(|(name, _)| *name == raw).map_or(raw, |(_, name)| name).to_owned()
 }
 
-/// What every CPU can do: a guest may run on any of them, and big and little cores differ.
+/// The features that all CPUs have. A guest may run on any of them, and big and little cores differ.
 fn features(info: &CpuInfo) -> Vec<String> {
     let mut sets = (0..info.num_cores()).filter_map(|i| {
         let list = FEATURE_FIELDS.iter().find_map(|field| info.get_field(i, field))?;
@@ -160,10 +160,10 @@ fn features(info: &CpuInfo) -> Vec<String> {
     common.into_iter().map(str::to_owned).collect()
 }
 
-/// Sockets, the most cores in a socket, the most threads in a core.
+/// Number of sockets, largest number of cores in a socket, and largest number of threads in a core.
 ///
-/// Where each CPU sits is taken from sysfs, else from `/proc/cpuinfo`, else (some virtual machines and containers tell
-/// neither) it is taken for a core of its own in one socket.
+/// Socket and core of a CPU are read from sysfs or else from `/proc/cpuinfo`. Some virtual machines and containers have
+/// neither. Then each CPU counts as a core of its own, and all are in one socket.
 fn arrangement(tree: &Tree, info: &CpuInfo, online: &[u32]) -> Result<(u32, u32, u32), ProbeError> {
     let index: BTreeMap<u32, usize> =
         (0..info.num_cores()).filter_map(|i| Some((number(info, i, "processor")?, i))).collect();
@@ -175,7 +175,7 @@ fn arrangement(tree: &Tree, info: &CpuInfo, online: &[u32]) -> Result<(u32, u32,
             Ok(from_sysfs.or_else(from_cpuinfo))
         };
         let socket = fact("physical_package_id", "physical id")?.unwrap_or_default();
-        // Siblings and not core_id: that one starts anew in each die.
+        // The list of siblings identifies a core. `core_id` does not, because it starts again in each die.
         let core = fact("thread_siblings_list", "core id")?.unwrap_or_else(|| cpu.to_string());
         *sockets.entry(socket).or_default().entry(core).or_default() += 1;
     }
@@ -184,8 +184,8 @@ fn arrangement(tree: &Tree, info: &CpuInfo, online: &[u32]) -> Result<(u32, u32,
     Ok((count(sockets.len()), count(cores), count(threads)))
 }
 
-/// What all CPUs did since boot, as libvirt counts it: niced programs are programs, interrupts are the kernel's. The
-/// frequency is not in that file.
+/// What all CPUs did since boot. As in libvirt, niced programs count as programs and interrupts as the kernel. The clock is
+/// not in that file.
 pub(super) fn read_stats(tree: &Tree) -> Result<CpuStats, ProbeError> {
     let text = tree.text(STAT)?;
     let line = text.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();

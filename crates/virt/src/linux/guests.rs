@@ -1,12 +1,13 @@
-//! The guests that this machine could run: its own kind under KVM, and any that an installed QEMU emulates.
+//! The kinds of guests that this machine can run: its own architecture under KVM, and those that an installed QEMU
+//! emulates.
 
 use super::tree::Tree;
 use crate::stats::Probed;
 
-/// Where programs are looked for.
+/// Directories in which programs are looked for.
 const PROGRAMS: [&str; 3] = ["usr/bin", "usr/local/bin", "usr/libexec"];
 
-/// Architectures, and the emulators that run their guests, by the names that come after `qemu-system-`.
+/// Architectures, each with the emulators that run its guests. An emulator's program is called `qemu-system-` and its name.
 const EMULATORS: &[(&str, &[&str])] = &[
     ("aarch64", &["aarch64"]),
     ("armv7l", &["aarch64", "arm"]),
@@ -18,12 +19,12 @@ const EMULATORS: &[(&str, &[&str])] = &[
     ("x86_64", &["x86_64"]),
 ];
 
-/// Guests as `[architecture, hypervisor type, VM mode]`.
+/// The kinds of guests, each as `[architecture, hypervisor type, VM mode]`.
 pub(super) fn find(tree: &Tree, arch: &str) -> Probed<Vec<[String; 3]>> {
     let guest = |arch: &str, hypervisor: &str| [arch, hypervisor, "hvm"].map(str::to_owned);
     let installed = |program: &str| PROGRAMS.iter().any(|dir| tree.exists(&format!("{dir}/{program}")));
     let mut guests = Vec::new();
-    // Where the agent runs without /dev, as its systemd unit has it, sysfs still knows.
+    // The agent's systemd unit hides /dev, but sysfs still shows whether there is KVM.
     if tree.exists("dev/kvm") || tree.exists("sys/class/misc/kvm") {
         guests.push(guest(arch, "kvm"));
         if arch == "x86_64" {
@@ -32,7 +33,7 @@ pub(super) fn find(tree: &Tree, arch: &str) -> Probed<Vec<[String; 3]>> {
     }
     for (emulated, programs) in EMULATORS {
         let here = programs.iter().any(|name| installed(&format!("qemu-system-{name}")));
-        // Some distributions have the emulator of the host's own architecture under this name only.
+        // Some distributions have the emulator for the host's own architecture only under this name.
         if here || (*emulated == arch && installed("qemu-kvm")) {
             guests.push(guest(emulated, "qemu"));
         }

@@ -1,7 +1,7 @@
-//! Memory of the host.
+//! The host's memory.
 
 use super::tree::Tree;
-use crate::probe::ProbeError;
+use crate::probe_error::ProbeError;
 use crate::stats::Probed;
 
 pub(super) const MEMINFO: &str = "proc/meminfo";
@@ -19,7 +19,7 @@ pub(super) fn read(tree: &Tree) -> Result<Memory, ProbeError> {
     let total = need("MemTotal")?;
     let (available, source) = match kib(&text, "MemAvailable") {
         Some(available) => (available, "/proc/meminfo MemAvailable"),
-        // Kernels before 3.14 have no estimate of their own; Nova of that time counted the same three.
+        // Kernels before 3.14 do not estimate available memory. Nova of that time added the same three numbers.
         None => (
             [need("MemFree")?, kib(&text, "Buffers").unwrap_or(0), kib(&text, "Cached").unwrap_or(0)]
                 .into_iter()
@@ -33,7 +33,7 @@ pub(super) fn read(tree: &Tree) -> Result<Memory, ProbeError> {
     })
 }
 
-/// All of the host's memory, KiB.
+/// The host's memory size, KiB.
 pub(super) fn total_kib(tree: &Tree) -> Result<u64, ProbeError> {
     need(tree, &tree.text(MEMINFO)?, "MemTotal")
 }
@@ -42,8 +42,8 @@ fn need(tree: &Tree, text: &str, name: &str) -> Result<u64, ProbeError> {
     kib(text, name).ok_or_else(|| tree.malformed(MEMINFO, format!("it has no line `{name}: <number> kB`")))
 }
 
-/// The value of `name` in KiB. Our own look-up for these few lines, because procfs refuses a file that lacks any of
-/// some twenty others, and gVisor's does.
+/// The value of `name`, KiB. The procfs crate is not used for this, because it refuses a file without some twenty other
+/// lines, which gVisor does not have.
 pub(super) fn kib(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let value = line.strip_prefix(name)?.strip_prefix(':')?.trim();

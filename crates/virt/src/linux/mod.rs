@@ -1,16 +1,21 @@
-//! The host this process runs on, from `/proc`, `/sys` and the file system.
+//! The host that this process runs on, read from `/proc`, `/sys` and the file system.
 //!
-//! Values are the machine's: cgroup limits and CPU affinity of the agent's own process are not applied, because the
-//! agent speaks for its host. In a container that is still the host, except where the container runtime replaces files
-//! of `/proc` (lxcfs, gVisor); then it is what those say. An operator who means less sets it in the agent's
-//! configuration.
+//! Values are those of the whole machine. Cgroup limits and CPU affinity of the agent's own process are not applied,
+//! because the agent reports for its host. In a container the values are still the host's, unless the container runtime
+//! replaces files of `/proc` (lxcfs, gVisor). An operator who wants to report less sets it in the agent's configuration.
 //!
-//! `hypervisor_type` is `linux` and `hypervisor_version` the kernel's, because this driver knows of no hypervisor.
+//! `hypervisor_type` is `linux` and `hypervisor_version` is the kernel's, because this driver uses no hypervisor.
 //!
-//! Six probes (`cpu`, `memory`, `numa`, `disk`, `load`, `host`) and, where they are asked for, `pci` and `cpu times` run
-//! side by side, each under its own deadline; what hangs most is `disk`, on a network file system.
+//! Six probes (`cpu`, `memory`, `numa`, `disk`, `load`, `host`) run side by side, and so do `pci` and `cpu times` if they
+//! are asked for. Each has its own deadline. The probe that hangs most often is `disk`, on a network file system.
+//!
+//! # Layout
+//! - `tree`: reads small files
+//! - `memory`, `cpu`, `disk`, `pci`, `guests`: one probe or part of one each
+//! - `numa`, `node`: the NUMA nodes; the host's name, kernel, load and guests
 
 mod cpu;
+mod disk;
 mod guests;
 mod memory;
 mod node;
@@ -18,24 +23,24 @@ mod numa;
 mod pci;
 mod tree;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::driver::{BlockingExecutor, ComputeDriver, DriverError, DriverOptions};
-use crate::probe::{Probe, ProbeError, Reading};
+use crate::driver::{ComputeDriver, DriverOptions};
+use crate::driver_error::DriverError;
+use crate::probe::{BlockingExecutor, Probe, Reading};
+use crate::probe_error::ProbeError;
 use crate::stats::{CpuInfo, CpuStats, CpuTopology, HostStats, NumaNode, PciDevice, Probed, StaleProbe};
 use cpu::{CpuReader, Cpus};
+use disk::Disk;
 use memory::Memory;
 use node::{Kernel, Load};
 use tree::Tree;
 
-const GIB: u128 = 1 << 30;
-
-/// The host this process runs on.
+/// Reads the host that this process runs on.
 pub struct LinuxDriver {
     deadline: Duration,
     cpu: Probe<Cpus>,
@@ -49,19 +54,11 @@ pub struct LinuxDriver {
     disk_path: PathBuf,
 }
 
-/// GiB, rounded down.
-#[derive(Clone)]
-struct Disk {
-    total: u64,
-    used: u64,
-    available: u64,
-}
-
 impl LinuxDriver {
     /// The name in the registry.
     pub const NAME: &'static str = "linux";
 
-    /// A driver for the tree and the disk path of `options`.
+    /// A driver for the root and the disk path of `options`.
     pub fn new(options: &DriverOptions) -> Self {
         let tree = Arc::new(Tree::new(options.root.clone()));
         let cpus = CpuReader::new(Arc::clone(&tree));
@@ -88,7 +85,7 @@ impl LinuxDriver {
                 blocking(options),
                 {
                     let path = path.clone();
-                    move || read_disk(&path)
+                    move || disk::read(&path)
                 },
             ),
             disk_path: path,
@@ -102,7 +99,7 @@ impl ComputeDriver for LinuxDriver {
         Self::NAME
     }
 
-    /// The first reading: a wrong disk path is told at start and not in the first report.
+    /// Makes the first reading, so that a wrong disk path is found at start and not in the first report.
     async fn init_host(&self) -> Result<(), DriverError> {
         self.get_host_stats(true).await.map(drop)
     }
@@ -145,7 +142,9 @@ impl ComputeDriver for LinuxDriver {
             hypervisor_hostname: host.hostname,
             kernel_release: host.release,
             numa,
-            pci_devices: pci.unwrap_or_else(|| Probed::new(Vec::new(), "nobody asked for PCI devices")),
+            pci_devices: pci.unwrap_or_else(|| {
+                Probed::new(Vec::new(), "PCI devices are not listed unless they are asked for")
+            }),
             supported_instances: host.guests,
             cpu_stats: cpu_times.map(|times| {
                 Probed::new(CpuStats { frequency_mhz, ..times }, "/proc/stat; frequency from /proc/cpuinfo")
@@ -181,7 +180,7 @@ async fn read_if_asked<T: Clone + Send + Sync + 'static>(
     Some(probe.as_ref()?.read(refresh, deadline).await)
 }
 
-/// The value of a reading; what is stale about it goes to the list.
+/// The value of a reading. If it is stale, the list gets an entry.
 fn fresh<T>(reading: Result<Reading<T>, DriverError>, stale: &mut Vec<StaleProbe>) -> Result<T, DriverError> {
     let reading = reading?;
     stale.extend(reading.stale);
@@ -199,18 +198,4 @@ fn cpu_info(kind: Probed<cpu::Kind>, arch: &Probed<String>, numa: &Probed<Vec<Nu
         topology: CpuTopology { sockets: kind.sockets, cores: kind.cores, threads: kind.threads, cells },
     };
     Probed::new(info, format!("{source}; architecture from {}", arch.source))
-}
-
-fn read_disk(path: &Path) -> Result<Disk, ProbeError> {
-    let stat = rustix::fs::statvfs(path)
-        .map_err(|errno| ProbeError::FileSystem { path: path.to_owned(), source: io::Error::from(errno) })?;
-    let gib = |blocks: u64| {
-        // Wide, because a broken network file system may claim any number of blocks.
-        u64::try_from(u128::from(blocks) * u128::from(stat.f_frsize) / GIB).unwrap_or(u64::MAX)
-    };
-    Ok(Disk {
-        total: gib(stat.f_blocks),
-        used: gib(stat.f_blocks.saturating_sub(stat.f_bfree)),
-        available: gib(stat.f_bavail),
-    })
 }

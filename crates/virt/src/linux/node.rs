@@ -1,9 +1,10 @@
-//! The host's name, kernel, architecture and guests; its load and uptime.
+//! The host's name, kernel, architecture, guests, load and uptime.
 
 use procfs::{FromRead, LoadAverage, Uptime};
 
+use super::guests;
 use super::tree::Tree;
-use crate::probe::ProbeError;
+use crate::probe_error::ProbeError;
 use crate::stats::Probed;
 
 const LOADAVG: &str = "proc/loadavg";
@@ -25,8 +26,8 @@ pub(super) struct Load {
 
 pub(super) fn read_kernel(tree: &Tree) -> Result<Kernel, ProbeError> {
     let uname = rustix::system::uname();
-    // The files come first, so that a recorded tree tells its own story; `arch` exists since Linux 6.1, and sandboxes
-    // hide /proc/sys.
+    // Files are read first, so that a recorded tree gives its own values. uname is asked if a file is missing: `arch`
+    // exists since Linux 6.1, and sandboxes hide /proc/sys.
     let fact = |file: &str, from_uname: &std::ffi::CStr, field: &str| -> Result<Probed<String>, ProbeError> {
         let path = format!("proc/sys/kernel/{file}");
         Ok(match tree.optional(&path)? {
@@ -38,13 +39,13 @@ pub(super) fn read_kernel(tree: &Tree) -> Result<Kernel, ProbeError> {
     Ok(Kernel {
         hostname: fact("hostname", uname.nodename(), "nodename")?,
         release: fact("osrelease", uname.release(), "release")?,
-        guests: super::guests::find(tree, &arch.value),
+        guests: guests::find(tree, &arch.value),
         arch,
     })
 }
 
-/// major × 10^6 + minor × 10^3 + micro; parts that are missing count 0, and each stays within its three digits
-/// (stable kernels have gone past micro 255, none past 999).
+/// The kernel's version as major × 10^6 + minor × 10^3 + micro. Missing parts count as 0, and no part counts as more than
+/// 999 (stable kernels have gone beyond micro 255, but not beyond 999).
 pub(super) fn kernel_version(release: &Probed<String>) -> Probed<i64> {
     let number = release.value.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or_default();
     let mut parts = number.split('.').map(|part| part.parse::<i64>().unwrap_or(0).min(999));
@@ -59,9 +60,9 @@ pub(super) fn read_load(tree: &Tree) -> Result<Load, ProbeError> {
     let text = tree.text(UPTIME)?;
     let uptime = Uptime::from_read(text.as_bytes()).map_err(|error| tree.malformed(UPTIME, error))?;
     if !load.one.is_finite() {
-        return Err(tree.malformed(LOADAVG, "the load is no number"));
+        return Err(tree.malformed(LOADAVG, "the load is not a number"));
     }
-    // The kernel prints two decimals; widening the crate's f32 must not add more.
+    // The kernel prints two decimals. Widening the crate's f32 would add more.
     let load_1m = (f64::from(load.one) * 100.0).round() / 100.0;
     Ok(Load {
         load_1m: Probed::new(load_1m, "/proc/loadavg"),

@@ -1,28 +1,29 @@
-//! The NUMA nodes: their memory by page size, and where their CPUs sit.
+//! The NUMA nodes: their memory by page size, and the cores and sockets of their CPUs.
 //!
-//! As libvirt and thus Nova see it: a machine without NUMA is one node with everything. Its page sizes are listed too,
-//! which libvirt leaves out, because without them nobody can place an instance that asks for a page size.
+//! As in libvirt and therefore in Nova, a machine without NUMA is one node with everything. Unlike libvirt, this code lists
+//! the page sizes of such a machine too. Otherwise an instance that asks for a page size could not be placed on it.
 
 use std::collections::BTreeSet;
 
+use super::cpu;
 use super::memory::{KIB_PER_MIB, MEMINFO, kib, total_kib};
 use super::tree::Tree;
-use crate::probe::ProbeError;
+use crate::probe_error::ProbeError;
 use crate::stats::{MemPages, NumaNode, Probed};
 
 const NODES: &str = "sys/devices/system/node";
 
-/// The huge pages of a kernel without NUMA; also the sum over all nodes of one with.
+/// The host's huge pages. A kernel without NUMA has only this directory.
 const ALL_HUGE_PAGES: &str = "sys/kernel/mm/hugepages";
 
-/// The nodes. A single node has all the memory that the host has: the kernel's per-node count was seen to say a
-/// quarter of that in a virtual machine, where `/proc/meminfo` was right.
+/// Reads the nodes. A single node gets all memory of the host, because in a virtual machine the kernel's count for the node
+/// was a quarter of the memory, while `/proc/meminfo` was right.
 pub(super) fn read(tree: &Tree) -> Result<Probed<Vec<NumaNode>>, ProbeError> {
     let ids = tree.id_list(&format!("{NODES}/online"))?.unwrap_or_default();
     match ids[..] {
-        // A kernel without NUMA, or a container without that part of sysfs.
+        // This is a kernel without NUMA, or a container without that part of sysfs.
         [] => {
-            let node = describe(tree, 0, super::cpu::online(tree)?, total_kib(tree)?, ALL_HUGE_PAGES)?;
+            let node = describe(tree, 0, cpu::online(tree)?, total_kib(tree)?, ALL_HUGE_PAGES)?;
             Ok(Probed::new(vec![node], format!("no /{NODES}: all CPUs and memory taken as one node")))
         }
         [id] => {
@@ -39,7 +40,7 @@ pub(super) fn read(tree: &Tree) -> Result<Probed<Vec<NumaNode>>, ProbeError> {
 fn read_node(tree: &Tree, id: u32) -> Result<NumaNode, ProbeError> {
     let file = format!("{NODES}/node{id}/meminfo");
     let text = tree.text(&file)?;
-    // Each line is that of /proc/meminfo behind `Node <id> `.
+    // Each line begins with `Node <id> ` and continues like a line of /proc/meminfo.
     let prefix = format!("Node {id} ");
     let total = text.lines().find_map(|line| kib(line.strip_prefix(&prefix)?, "MemTotal"));
     let total = total
@@ -68,7 +69,7 @@ fn describe(
         let topology = format!("sys/devices/system/cpu/cpu{cpu}/topology");
         let siblings = tree.id_list(&format!("{topology}/thread_siblings_list"))?;
         cores.insert(siblings.filter(|threads| !threads.is_empty()).unwrap_or_else(|| vec![*cpu]));
-        // Machines that do not know write -1.
+        // The kernel writes -1 if it does not know the socket.
         let socket = tree.optional(&format!("{topology}/physical_package_id"))?;
         sockets.insert(socket.and_then(|socket| socket.parse::<u32>().ok()));
     }
@@ -81,7 +82,7 @@ fn describe(
     Ok(NumaNode { id, cpus, memory_mb, socket, siblings: cores.into_iter().collect(), mempages })
 }
 
-/// Memory by page size. What is not in huge pages is in ordinary ones.
+/// Memory by page size. Memory that is not in huge pages is in ordinary ones.
 fn read_pages(tree: &Tree, memory_kib: u64, directory: &str) -> Result<Vec<MemPages>, ProbeError> {
     let size_of = |name: &str| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok();
     let mut huge = Vec::new();

@@ -1,10 +1,10 @@
-//! The PCI devices, all of them: which of them instances may have is the agent's configuration.
+//! All PCI devices of the host. The agent's configuration says which of them instances may have.
 //!
-//! A device is what libvirt, and thus Nova, takes it for: one that can have virtual functions is a physical function even
-//! while it has none, and a virtual function with a vDPA device on it is that.
+//! Kinds of devices are those of libvirt and therefore of Nova. A device that can have virtual functions is a physical
+//! function even while it has none. A virtual function with a vDPA device on it is of the kind `vdpa`.
 
 use super::tree::Tree;
-use crate::probe::ProbeError;
+use crate::probe_error::ProbeError;
 use crate::stats::{PciDevType, PciDevice, Probed};
 
 const DEVICES: &str = "sys/bus/pci/devices";
@@ -17,7 +17,7 @@ pub(super) fn read(tree: &Tree) -> Result<Probed<Vec<PciDevice>>, ProbeError> {
     Ok(Probed::new(devices.collect::<Result<_, _>>()?, format!("/{DEVICES}")))
 }
 
-/// One device; none if it has gone since it was listed, as virtual functions do.
+/// Reads one device. `None` if it has disappeared since it was listed, as virtual functions may.
 fn read_device(tree: &Tree, address: String) -> Result<Option<PciDevice>, ProbeError> {
     let file = |name: &str| format!("{DEVICES}/{address}/{name}");
     let hex = |name: &str, digits: usize| -> Result<Option<String>, ProbeError> {
@@ -31,7 +31,7 @@ fn read_device(tree: &Tree, address: String) -> Result<Option<PciDevice>, ProbeE
     else {
         return Ok(None);
     };
-    // -1 where the firmware does not say.
+    // The kernel writes -1 if the firmware does not name a node.
     let numa_node = tree.optional(&file("numa_node"))?.and_then(|node| node.parse().ok());
     let parent = tree.link(&file("physfn"));
     let dev_type = match &parent {

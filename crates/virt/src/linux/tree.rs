@@ -1,15 +1,15 @@
-//! Reading small text files below a root that is `/`, or a recorded tree.
+//! Reads small text files below a root, which is `/` or a recorded tree.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use crate::probe::ProbeError;
+use novella_resources::cpu_set::CpuSet;
 
-/// Kernels support at most some thousands of CPUs; a larger number is damage, and would be a large list.
-const MAX_CPU: u32 = 65_535;
+use crate::probe_error::ProbeError;
 
+/// The directory that holds `proc` and `sys`.
 pub(super) struct Tree {
     root: PathBuf,
 }
@@ -23,7 +23,7 @@ impl Tree {
         self.root.join(file)
     }
 
-    /// The file's text. Bytes that are not UTF-8 are replaced: firmware puts anything into a CPU's name.
+    /// The file's text. Bytes that are not UTF-8 are replaced, because firmware may put any bytes into a CPU's name.
     pub(super) fn text(&self, file: &str) -> Result<String, ProbeError> {
         let path = self.path(file);
         match fs::read(&path) {
@@ -32,7 +32,7 @@ impl Tree {
         }
     }
 
-    /// The file's text without white space at its ends, or none where the kernel has no such file.
+    /// The file's text without white space at its ends. `None` if the kernel has no such file.
     pub(super) fn optional(&self, file: &str) -> Result<Option<String>, ProbeError> {
         match self.text(file) {
             Ok(text) => Ok(Some(text.trim().to_owned())),
@@ -41,25 +41,23 @@ impl Tree {
         }
     }
 
-    /// A list of CPUs or nodes such as `0-3,8`, or none where the kernel has no such file.
+    /// The numbers of CPUs or nodes in a list such as `0-3,8`, ascending. `None` if the kernel has no such file.
     pub(super) fn id_list(&self, file: &str) -> Result<Option<Vec<u32>>, ProbeError> {
         let Some(text) = self.optional(file)? else { return Ok(None) };
-        parse_id_list(&text).map(Some).ok_or_else(|| {
-            self.malformed(
-                file,
-                format!("expected a list like 0-3,8 of numbers up to {MAX_CPU}, found {text:?}"),
-            )
-        })
+        match text.parse::<CpuSet>() {
+            Ok(ids) => Ok(Some(ids.iter().collect())),
+            Err(error) => Err(self.malformed(file, format!("expected a list like 0-3,8: {error}"))),
+        }
     }
 
-    /// A whole number, or none where the kernel has no such file.
+    /// A whole number. `None` if the kernel has no such file.
     pub(super) fn number(&self, file: &str) -> Result<Option<u64>, ProbeError> {
         let Some(text) = self.optional(file)? else { return Ok(None) };
         let number = text.parse();
         number.map(Some).map_err(|_| self.malformed(file, format!("expected a whole number, found {text:?}")))
     }
 
-    /// The names in a directory, sorted, or none where the kernel has no such directory.
+    /// The names in a directory, sorted. `None` if the kernel has no such directory.
     pub(super) fn names(&self, directory: &str) -> Result<Option<Vec<String>>, ProbeError> {
         let path = self.path(directory);
         let listed = fs::read_dir(&path).and_then(|entries| {
@@ -74,7 +72,7 @@ impl Tree {
         }
     }
 
-    /// The last part of what a symbolic link points to, or none where there is no such link.
+    /// The last part of the path that a symbolic link points to. `None` if there is no such link.
     pub(super) fn link(&self, file: &str) -> Option<String> {
         let target = fs::read_link(self.path(file)).ok()?;
         Some(target.file_name()?.to_string_lossy().into_owned())
@@ -86,35 +84,5 @@ impl Tree {
 
     pub(super) fn malformed(&self, file: &str, reason: impl ToString) -> ProbeError {
         ProbeError::Malformed { path: self.path(file), reason: reason.to_string() }
-    }
-}
-
-fn parse_id_list(text: &str) -> Option<Vec<u32>> {
-    let mut ids = Vec::new();
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        if first > last || last > MAX_CPU {
-            return None;
-        }
-        ids.extend(first..=last);
-    }
-    ids.sort_unstable();
-    ids.dedup();
-    Some(ids)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_id_list;
-
-    #[test]
-    fn lists_of_ids() {
-        assert_eq!(parse_id_list("0-3,8"), Some(vec![0, 1, 2, 3, 8]));
-        assert_eq!(parse_id_list("5,1"), Some(vec![1, 5]));
-        assert_eq!(parse_id_list(""), Some(vec![]));
-        for damage in ["a", "1-", "3-1", "0-4294967295", "-1", "0x3"] {
-            assert_eq!(parse_id_list(damage), None, "{damage}");
-        }
     }
 }

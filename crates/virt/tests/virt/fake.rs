@@ -141,15 +141,6 @@ async fn a_host_that_fails_at_once_has_no_stats() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_running_fake_can_be_told_more() {
-    let fake = scripted(&[]);
-    assert_eq!(age(&fake).await, None);
-    fake.push([FakeStep::Fail("later".into())]);
-    advance(Duration::from_secs(3)).await;
-    assert_eq!(age(&fake).await, Some(3));
-}
-
-#[tokio::test(start_paused = true)]
 async fn equal_fakes_say_equal_things() {
     let mut seen: Vec<Vec<HostStats>> = Vec::new();
     for _ in 0..2 {
@@ -165,7 +156,7 @@ async fn equal_fakes_say_equal_things() {
 }
 
 #[test]
-fn steps_are_read_from_configuration_and_written_back() {
+fn steps_are_read_from_configuration() {
     let text = r#"{"vcpus":2,"script":["ok","fail a  b","delay 250","hang"]}"#;
     let config: FakeConfig = serde_json::from_str(text).unwrap();
     assert_eq!(
@@ -177,8 +168,6 @@ fn steps_are_read_from_configuration_and_written_back() {
             FakeStep::Hang
         ]
     );
-    let back: FakeConfig = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
-    assert_eq!(back, config);
     for wrong in ["", "fail", "delay", "delay soon", "delay -1", "hang 5", "explode"] {
         let error = wrong.parse::<FakeStep>().unwrap_err();
         assert!(error.contains("write ok, fail TEXT, delay MILLISECONDS or hang"), "{wrong}: {error}");

@@ -176,7 +176,7 @@ async fn damage_is_named_by_file() {
         ("proc/meminfo", "MemTotal: many kB", "it has no line `MemTotal: <number> kB`"),
         ("proc/meminfo", "MemTotal: 99999999999999999999999 kB", "it has no line `MemTotal: <number> kB`"),
         ("proc/loadavg", "busy", "cannot make sense of"),
-        ("proc/loadavg", "NaN NaN NaN 1/2 3", "the load is no number"),
+        ("proc/loadavg", "NaN NaN NaN 1/2 3", "the load is not a number"),
         ("proc/uptime", "", "cannot make sense of"),
         ("proc/cpuinfo", "\u{0}\u{1} garbage", "it lists no CPU"),
         ("sys/devices/system/cpu/online", "0-4294967295", "expected a list like 0-3,8"),

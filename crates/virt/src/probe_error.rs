@@ -1,0 +1,49 @@
+//! Why one run of a probe gave no value.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why one run of a probe gave no value.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// A file could not be read.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// Path of the file.
+        path: PathBuf,
+        /// The operating system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// A file has other contents than expected.
+    #[error("cannot make sense of {}: {reason}", .path.display())]
+    Malformed {
+        /// Path of the file.
+        path: PathBuf,
+        /// What was expected, or what was found instead.
+        reason: String,
+    },
+    /// The size of a file system could not be read.
+    #[error("cannot ask for the file system size at {}", .path.display())]
+    FileSystem {
+        /// A path on that file system.
+        path: PathBuf,
+        /// The operating system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The run is still under way. A late answer will be used when it comes.
+    #[error("no answer within {after:?}; still waiting, and not asking twice")]
+    Overdue {
+        /// How long the reader waited.
+        after: Duration,
+    },
+    /// The run ended without an answer: it panicked, or the executor dropped it.
+    #[error("the probe ended without an answer")]
+    Lost,
+    /// An error of a driver outside this crate's own probes.
+    #[error(transparent)]
+    Other(Box<dyn Error + Send + Sync>),
+}
