@@ -1,9 +1,9 @@
-//! Who this host is: a uuid for ever, and an incarnation that grows with every process.
+//! The identity of this host: a uuid that never changes, and an incarnation that grows with every process.
 //!
-//! Always holds: the incarnation is raised and synced to the store before the process sends its first report, so that a
-//! scheduler can tell an old process's late report from a new one's. The host name is an attribute, not the identity:
-//! it may change, and the host stays the same. Copying the file to another host clones the identity; the scheduler
-//! sees two process nonces under one incarnation, names both hosts and refuses the later.
+//! What always holds: the incarnation is raised and synced to the store before the process sends its first report, so that
+//! a scheduler can tell a late report of an old process from one of the new process. The host name is not the identity: it
+//! may change, and the host stays the same. Copying the file to another host clones the identity. The scheduler then sees
+//! two process nonces under one incarnation, names both hosts and refuses the later one.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ pub const IDENTITY_FILE: &str = "identity.json";
 /// The identity that this process reports under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Of the host.
+    /// Uuid of the host.
     pub uuid: Uuid,
-    /// Of the process: one more than that of any before it.
+    /// Number of the process: one more than that of the process before it.
     pub incarnation: u64,
-    /// Random per process.
+    /// Random number of the process.
     pub nonce: u64,
 }
 
@@ -32,25 +32,25 @@ struct Record {
     incarnation: u64,
 }
 
-/// The identity could not be had.
+/// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The store failed: unreadable, full, read-only ...
+    /// The store failed, for example because it is full or read-only.
     #[error("the identity of this host could not be {attempted}")]
     Store {
         /// `read` or `written`.
         attempted: &'static str,
-        /// Path and cause.
+        /// The path and the cause.
         #[source]
         source: StoreError,
     },
-    /// The file holds something else. It is never overwritten: a new uuid would make this host a stranger.
+    /// The file does not hold an identity. It is never overwritten, because with a new uuid this would be another host.
     #[error(
         "{IDENTITY_FILE} in the state directory does not hold an identity ({reason}); \
          restore it from a backup, or remove it to make this host a new one"
     )]
     Malformed {
-        /// serde's words, or what is impossible about it.
+        /// What is wrong with the contents.
         reason: String,
     },
     /// The store panicked, or the runtime is being shut down.
@@ -58,8 +58,8 @@ pub enum IdentityError {
     Panicked(#[from] Panicked),
 }
 
-/// Reads the identity, or makes it on the first start, and raises its incarnation durably.
-pub async fn take_up(env: &Env) -> Result<Identity, IdentityError> {
+/// Reads the identity, or makes one on the first start, and durably raises the incarnation.
+pub async fn load(env: &Env) -> Result<Identity, IdentityError> {
     let fresh = env.random.uuid();
     let nonce = env.random.u64();
     let store = env.store.clone();

@@ -89,7 +89,8 @@ fn run(args: Args) -> anyhow::Result<u8> {
         return Ok(command.run::<AgentConfig>(&sources, &mut out, &mut err)?);
     }
     let loaded = load::<AgentConfig>(&sources)?;
-    // One thread: an agent waits nearly all of its time, and each further worker costs memory on every host.
+    // One thread is enough, because an agent waits nearly all of the time, and each further thread costs memory on every
+    // host.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("no async runtime")?;
     runtime.block_on(async {
@@ -110,8 +111,8 @@ fn host_name(config: &AgentConfig) -> String {
     if config.host.is_empty() { novella_service::host_name() } else { config.host.clone() }
 }
 
-/// The address to report, and where it is from: as configured, else the one from which this machine would send to the
-/// rest of the world. Asking the kernel for it sends nothing; the addresses are those that belong to nobody.
+/// The address to report, and its source: the configured one, or else the local address from which this machine would
+/// reach the rest of the world. Asking the kernel for that sends nothing. The destinations are reserved for documentation.
 fn my_ip(config: &AgentConfig) -> (Option<String>, &'static str) {
     let local = |from: &str, to: &str| {
         let socket = UdpSocket::bind(from).ok()?;
@@ -127,7 +128,7 @@ fn my_ip(config: &AgentConfig) -> (Option<String>, &'static str) {
     }
 }
 
-/// The driver of this configuration; one that is asked for everything it knows if `probe`.
+/// The driver of this configuration. If `probe` is true, it reads everything that it can.
 fn driver(
     config: &AgentConfig,
     host: &str,
@@ -213,7 +214,7 @@ async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
     let verdict = shutdown.drain(GRACE, agent.stop(GRACE)).await;
     companion.await.context("the systemd companion panicked")?;
     if let Some(http) = http {
-        // A client that keeps its connection open must not keep the agent.
+        // A client that keeps its connection open must not keep the agent running.
         http.abort();
     }
     Ok(verdict.code())

@@ -1,10 +1,10 @@
-//! The agent itself: reads the driver on its timer, publishes what it read, answers for its host.
+//! The agent's manager: reads the driver on a timer, publishes the readings, and answers calls to its host.
 //!
-//! Always holds:
-//! - nothing is published before the agent holds the queue `compute.<host>`: the broker decides who is that host;
-//! - a report goes out every `periodic_interval`, even while the driver hangs or fails: then with the last reading;
-//! - of requests to publish, at most one is answered per window, and each has an answer within its own: a scheduler that
-//!   asks just after an answer went out may not have been listening yet, so it gets the next one.
+//! What always holds:
+//! - nothing is published before the agent holds the queue `compute.<host>`, because the broker decides who is that host;
+//! - a report goes out every `periodic_interval`; while the driver hangs or fails, it has the last reading;
+//! - of the requests to publish, at most one is answered in each window, and every request has an answer within its own
+//!   window. A scheduler that asks just after an answer went out may not have been listening, so it gets the next one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -26,37 +26,28 @@ use tokio_util::sync::CancellationToken;
 use crate::config::AgentConfig;
 use crate::monitors::CpuMonitor;
 use crate::overrides::{self, OverrideError};
-use crate::publisher::{Pending, Publisher};
+use crate::publisher::{Pending, Publisher, Standing};
 use crate::report::{Reading, ReportTemplate};
 
-/// The longest window that a request to publish may name; a longer one is cut, so that no peer can silence an answer.
+/// Longest window that a request to publish may name. A longer one is cut, so that no peer can put off the answer.
 const MAX_ANSWER_WINDOW: Duration = Duration::from_secs(60);
 
-/// The part of a report interval in which the reading of the same tick is waited for before the last one is published
-/// again. Most readings take milliseconds; without this patience each tick would bring two reports.
+/// A quarter of the report interval is how long the reading of the same tick is awaited before the last one is published
+/// again. Most readings take milliseconds. Without waiting, each tick would send two reports.
 const PATIENCE: u32 = 4;
 
-/// The host could not be read.
+/// Why the host could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The driver failed.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// A value could not be replaced as the operator wants.
+    /// An override of the operator's does not apply.
     #[error("cannot apply an override")]
     Override(#[from] OverrideError),
 }
 
-/// Whether the agent may report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Waiting for the queue `compute.<host>`.
-    Waiting,
-    /// Holds it.
-    Holder,
-}
-
-/// The agent's manager: owner of the driver and of the last capabilities.
+/// The agent's manager, which owns the driver and the last reading.
 pub struct ComputeManager {
     host: String,
     config: Arc<AgentConfig>,
@@ -78,25 +69,25 @@ struct State {
     monitor: CpuMonitor,
     /// When a report was last handed to the publisher.
     last_offer: Option<Instant>,
-    /// A request to publish is being answered; it serves those that come meanwhile.
+    /// Whether a request to publish is being answered. The answer serves requests that come meanwhile.
     answer_due: bool,
-    /// No further request to publish is answered before this.
+    /// Time before which no further request to publish is answered.
     answered_until: Option<Instant>,
 }
 
 #[periodic_tasks]
 impl ComputeManager {
-    /// Reads the driver, keeps what it said, and publishes it. The first reading is made by [`crate::start`].
+    /// Reads the driver, keeps the reading, and publishes it. The first reading is made when the agent starts.
     #[periodic_task(spacing = self.config.report.host_state_interval)]
     async fn report_driver_status(&self) -> Result<(), TaskError> {
         let read = self.read_driver(true).await;
-        // After a failure too: the host is not down because its driver stumbles.
+        // The last reading is published after a failure too, because a host is not down when its driver fails.
         self.publish_last_capabilities();
         Ok(read?)
     }
 
-    /// Publishes the last reading again when no fresh one went out in time: the driver is slow, stuck, or read less
-    /// often than reports are due.
+    /// Publishes the last reading again if no fresh one went out in time. The driver may be slow or stuck, or it may be read
+    /// less often than reports are due.
     #[periodic_task]
     async fn publish_service_capabilities(&self) {
         if let Some(heartbeat) = self.heartbeat.get() {
@@ -104,7 +95,8 @@ impl ComputeManager {
         }
         let patience = self.config.report.periodic_interval / PATIENCE;
         let recent = |limit| self.report_age().is_some_and(|age| age <= limit);
-        // Afterwards, twice as long: the reading of this very tick is as old as the patience by then, and a timer is late.
+        // After the wait a report may be twice as old: the report of this tick is then as old as the wait, and timers are
+        // late.
         if !recent(patience) && self.pause_until(Instant::now() + patience).await && !recent(patience * 2) {
             self.publish_last_capabilities();
         }
@@ -138,41 +130,41 @@ impl ComputeManager {
         })
     }
 
-    /// This agent holds its host name: it reports, now and from now on.
+    /// Starts to report, because this agent now holds its host name.
     pub(crate) fn take_name(&self) {
         self.standing.send_replace(Standing::Holder);
         self.publish_last_capabilities();
     }
 
-    /// This agent does not hold its host name, or not for certain: it is silent.
+    /// Stops reporting, because this agent does not hold its host name, or not for certain.
     pub(crate) fn give_up_name(&self) {
         self.standing.send_replace(Standing::Waiting);
         self.publisher.withdraw();
     }
 
-    /// The heartbeat of the publishing task.
+    /// Sets the heartbeat of the publishing task.
     pub(crate) fn attach(&self, heartbeat: Heartbeat) {
         if self.heartbeat.set(heartbeat).is_err() {
             unreachable!("an agent attaches one heartbeat, when it starts");
         }
     }
 
-    /// Ends what waits: the agent stops.
+    /// Ends all waiting, because the agent stops.
     pub(crate) fn begin_stop(&self) {
         self.stopping.cancel();
     }
 
-    /// Whether it may report, now and as it changes.
+    /// Whether the agent may report. The receiver sees changes.
     pub fn standing(&self) -> tokio::sync::watch::Receiver<Standing> {
         self.standing.subscribe()
     }
 
-    /// Age of the last reading handed to the publisher.
+    /// Age of the last report that was handed to the publisher.
     pub fn report_age(&self) -> Option<Duration> {
         self.state().last_offer.map(|at| at.elapsed())
     }
 
-    /// The report that says this process ends; none if nothing was ever read.
+    /// The report that tells the schedulers that this process ends. `None` if the host was never read.
     pub(crate) fn goodbye(&self) -> Option<Pending> {
         let state = self.state();
         let reading = state.last_capabilities.as_ref()?;
@@ -188,7 +180,7 @@ impl ComputeManager {
         self.seq.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Waits until then. False if the agent stops before that.
+    /// Waits until `then`. Returns false if the agent stops before that.
     async fn pause_until(&self, then: Instant) -> bool {
         tokio::select! { biased;
             () = self.stopping.cancelled() => false,
@@ -196,14 +188,14 @@ impl ComputeManager {
         }
     }
 
-    /// Reads the driver, anew if `refresh`, and keeps what it said.
+    /// Reads the driver and keeps the reading. If `refresh` is false, the driver may return its last one.
     pub(crate) async fn read_driver(&self, refresh: bool) -> Result<(), ReadError> {
         let mut stats = self.driver.get_host_stats(refresh).await?;
         for (key, value) in &self.config.driver.overrides {
             overrides::apply(&mut stats, key, value)?;
         }
         for stale in &stats.stale {
-            // The probe itself has warned, once.
+            // The probe itself has logged a warning once.
             tracing::debug!(
                 probe = stale.probe,
                 age_ms = stale.age.as_millis() as u64,
@@ -220,7 +212,7 @@ impl ComputeManager {
         Ok(())
     }
 
-    /// Whether the host, as last read, can offer what the operator wants it to.
+    /// Checks that the host, as last read, can offer what the configuration says.
     pub(crate) fn check_offer(&self) -> Result<(), Invalid> {
         let state = self.state();
         let Some(Reading { stats, .. }) = &state.last_capabilities else { return Ok(()) };
@@ -234,7 +226,7 @@ impl ComputeManager {
         }
     }
 
-    /// Offers a report of the last reading, if there is one and this agent is its host.
+    /// Hands a report of the last reading to the publisher, if there is a reading and this agent holds its host name.
     fn publish_last_capabilities(&self) {
         if *self.standing.borrow() != Standing::Holder {
             return;
@@ -243,11 +235,11 @@ impl ComputeManager {
         let Some(reading) = &state.last_capabilities else { return };
         let capabilities = self.template.report(reading, self.next_seq(), self.env.clock.rfc3339());
         state.last_offer = Some(Instant::now());
-        // Under the lock, so that reports are offered in the order of their numbers.
+        // The state is locked, so that reports are handed over in the order of their numbers.
         self.publisher.offer(Pending { host: self.host.clone(), capabilities });
     }
 
-    /// When to answer a request to publish; none if an answer is due already.
+    /// When to answer a request to publish. `None` if an answer is already due.
     fn answer_at(&self, window: Duration) -> Option<Instant> {
         let now = Instant::now();
         let mut state = self.state();
@@ -255,11 +247,11 @@ impl ComputeManager {
             return None;
         }
         let begin = state.answered_until.map_or(now, |until| until.max(now));
-        // The asker takes requests when its window has passed, so it must have its answer by then.
+        // The scheduler begins to place when its window has passed, so it must have the answer by then.
         let end = begin.max(now + window);
         state.answer_due = true;
         state.answered_until = Some(begin + window);
-        // Spread the answers: thousands of agents hear the same question in the same millisecond.
+        // Answers are spread over the window, because thousands of agents get the same request in the same millisecond.
         Some(begin + (end - begin).mul_f64((self.env.random.u64() >> 11) as f64 / (1u64 << 53) as f64))
     }
 }

@@ -1,4 +1,4 @@
-//! What `/metrics` shows of an agent.
+//! The agent's metrics at `/metrics`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use novella_messaging::RpcServer;
 use novella_service::{Metrics, Sample};
 
-use crate::manager::{ComputeManager, Standing};
-use crate::publisher::Publisher;
+use crate::manager::ComputeManager;
+use crate::publisher::{Publisher, Standing};
 
 /// Registers the agent's metrics.
 pub fn register(

@@ -1,17 +1,16 @@
-//! Nova's CPU monitor: what the CPUs did since the reading before, as the metrics that MetricsFilter and MetricsWeigher
-//! read.
+//! Nova's CPU monitor: the metrics about CPU times that MetricsFilter and MetricsWeigher read.
 //!
-//! Names and values are Nova's: times in nanoseconds since boot, shares as numbers from 0 to 1 cut to whole percents, the
-//! frequency in MHz. The first reading is compared with the boot.
+//! Names and values are Nova's. Times are in nanoseconds since boot. Shares of the time since the previous reading are
+//! numbers from 0 to 1, cut to whole percents. The frequency is in MHz. The first reading is compared with the boot.
 
 use novella_objects::Json;
 use novella_virt::CpuStats;
 use serde_json::{Value, json};
 
-/// The name that turns it on in `compute_monitors`.
+/// The name in `compute_monitors` that turns the monitor on.
 pub const CPU_MONITOR: &str = "cpu.virt_driver";
 
-/// See the module's text.
+/// Makes metrics from readings of CPU times.
 #[derive(Default)]
 pub struct CpuMonitor {
     before: CpuStats,
@@ -19,8 +18,8 @@ pub struct CpuMonitor {
 }
 
 impl CpuMonitor {
-    /// Takes a reading of a driver called `source` into account. One that shows no time gone by, as the last value of a
-    /// probe that hangs, leaves the metrics as they are.
+    /// Makes metrics from a reading of the driver called `source`. If no time has passed since the previous reading, because
+    /// the probe hangs and its last value is reported again, the metrics stay as they are.
     pub fn observe(&mut self, now: &CpuStats, source: &str, timestamp: &str) {
         let spent = |of: fn(&CpuStats) -> u64| of(now).saturating_sub(of(&self.before));
         let (user, kernel) = (spent(|s| s.user_ns), spent(|s| s.kernel_ns));
@@ -54,7 +53,7 @@ impl CpuMonitor {
         self.before = *now;
     }
 
-    /// What a report carries; none before the first reading.
+    /// The metrics for a report. `None` before the first reading.
     pub fn metrics(&self) -> Option<&Json<'static>> {
         self.metrics.as_ref()
     }

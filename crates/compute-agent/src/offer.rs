@@ -1,8 +1,8 @@
-//! What of its hardware a host offers to instances: CPU sets, pages held back, networks near cells, PCI devices.
+//! The hardware that a host offers to instances: CPU sets, pages that are not held back, networks, PCI devices.
 //!
-//! As Nova's libvirt driver decides it. CPUs that are not online and cells that do not exist are refused when the agent
-//! starts; should they go later, they are no longer offered and the reports go on. Nothing of what is used stands in
-//! here: that is for claims to say.
+//! Decisions are those of Nova's libvirt driver. CPUs that are not online and cells that do not exist are refused when the
+//! agent starts. If they disappear later, they are no longer offered, and reports go on. What instances use is not in here,
+//! because claims say that.
 
 use std::collections::BTreeMap;
 
@@ -90,7 +90,7 @@ impl Offer {
         })
     }
 
-    /// What this host cannot offer of it.
+    /// What this host cannot offer although the configuration says so.
     pub fn problems(&self, stats: &HostStats) -> Vec<Problem> {
         let mut problems = Vec::new();
         let online = online(stats);
@@ -140,17 +140,17 @@ impl Offer {
         problems
     }
 
-    /// How many CPUs instances may share, where the operator has divided them.
+    /// Number of CPUs that instances may share. `None` unless the operator has divided the CPUs.
     pub fn vcpus(&self, stats: &HostStats) -> Option<u32> {
         self.divides_cpus().then(|| count(&self.shared_cpus(&online(stats))))
     }
 
-    /// How many CPUs are for instances that have them to themselves: Nova's PCPU. None unless the operator gave a set.
+    /// Number of CPUs for instances that have them to themselves: Nova's PCPU. `None` unless the operator has set them apart.
     pub fn pcpus(&self, stats: &HostStats) -> Option<u32> {
         self.dedicated.as_ref().map(|set| count(&set.and(&online(stats))))
     }
 
-    /// The cells, if the driver knows of any.
+    /// The NUMA cells that are offered. `None` if the driver reports no nodes.
     pub fn numa_topology(&self, stats: &HostStats) -> Option<NumaTopology> {
         let nodes = &stats.numa.value;
         let online = online(stats);
@@ -158,7 +158,7 @@ impl Offer {
         let dedicated = match (&self.dedicated, &self.shared) {
             (Some(set), _) => set.clone(),
             (None, Some(_)) => CpuSet::EMPTY,
-            // As before there were two sets: an operator who named none did not mean to forbid pinning.
+            // Without any set, all CPUs can be pinned, as in Nova before there were two sets.
             (None, None) => shared.clone(),
         };
         let cells = nodes.iter().map(|node| self.cell(node, &shared, &dedicated)).collect();
@@ -196,12 +196,12 @@ impl Offer {
         }
     }
 
-    /// The devices that instances may have, by kind.
+    /// Pools of the PCI devices that instances may have.
     pub fn pci_pools(&self, stats: &HostStats) -> Vec<PciPool> {
         pci::pools(&stats.pci_devices.value, &self.devices)
     }
 
-    /// Entries of `[pci] device_spec`, counted from 1, that no device of this host matches.
+    /// Numbers of the entries of `[pci] device_spec` that match no device of this host, from 1.
     pub fn idle_device_specs(&self, stats: &HostStats) -> Vec<usize> {
         pci::idle(&stats.pci_devices.value, &self.devices)
     }
@@ -219,13 +219,13 @@ impl Offer {
     }
 }
 
-/// The host's CPUs; of a host that names no cells they are numbered without gaps.
+/// The host's online CPUs. If the host reports no nodes, they are numbered without gaps.
 fn online(stats: &HostStats) -> CpuSet {
     let cpus: Vec<u32> = match &stats.numa.value[..] {
         [] => (0..stats.vcpus.value).collect(),
         nodes => nodes.iter().flat_map(|node| node.cpus.iter().copied()).collect(),
     };
-    // No kernel numbers CPUs beyond what a set holds; one that did could not have them named in the settings.
+    // No kernel numbers CPUs beyond what a set holds, and the settings could not name such CPUs.
     let cpus: Vec<u32> = cpus.into_iter().filter(|cpu| *cpu < MAX_CPUS).collect();
     CpuSet::of(&cpus).expect("larger numbers are left out")
 }
@@ -234,7 +234,7 @@ fn count(cpus: &CpuSet) -> u32 {
     u32::try_from(cpus.len()).unwrap_or(u32::MAX)
 }
 
-/// The CPUs of a setting; none if it is not set.
+/// The CPUs of a setting. `None` if it is not set or wrong; a problem is added in the latter case.
 fn cpu_set(key: &str, text: &str, problems: &mut Vec<Problem>) -> Option<CpuSet> {
     if text.is_empty() {
         return None;

@@ -1,37 +1,37 @@
 //! Values that an operator sets in place of detected ones.
 //!
-//! A key is the name that `compute-agent probe` prints; the value's source then reads `override`. Wrong keys and types
-//! are found when the configuration is checked, before anything is probed.
+//! A key is the name that `compute-agent probe` prints. The source of such a value says that it is an override. Wrong keys
+//! and types are found when the configuration is checked, before anything is probed.
 
 use novella_virt::{HostStats, Probed};
 use serde_json::Value;
 
-/// Where an overridden value says it is from.
+/// The source of an overridden value.
 const SOURCE: &str = "override in [driver.overrides]";
 
 /// An override that cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OverrideError {
-    /// No such value.
+    /// There is no detected value with this name.
     #[error("there is no detected value {key:?} (there are: {})", KEYS.join(", "))]
     UnknownKey {
-        /// As written.
+        /// The key as the operator wrote it.
         key: String,
     },
-    /// Not of the value's type.
+    /// The value has the wrong type.
     #[error("{key} must be {wanted}, not {value}")]
     WrongType {
         /// The key.
         key: String,
-        /// What it should be.
+        /// The type that is expected.
         wanted: &'static str,
-        /// What was written.
+        /// The value as the operator wrote it.
         value: String,
     },
 }
 
-/// Every key that can be overridden.
-pub const KEYS: [&str; 14] = [
+/// The names of all values that can be overridden.
+const KEYS: [&str; 14] = [
     "vcpus",
     "vcpus_used",
     "cpu_arch",
@@ -48,43 +48,9 @@ pub const KEYS: [&str; 14] = [
     "hypervisor_hostname",
 ];
 
-/// Whether the override could be applied, without a reading to apply it to.
+/// Checks an override without a reading to apply it to.
 pub fn check(key: &str, value: &Value) -> Result<(), OverrideError> {
-    apply(&mut blank(), key, value)
-}
-
-fn blank() -> HostStats {
-    let none = "nothing was read";
-    HostStats {
-        vcpus: Probed::new(0, none),
-        vcpus_used: Probed::new(0, none),
-        cpu_info: Probed::new(
-            novella_virt::CpuInfo {
-                arch: String::new(),
-                model: String::new(),
-                vendor: String::new(),
-                features: Vec::new(),
-                topology: novella_virt::CpuTopology { sockets: 0, cores: 0, threads: 0, cells: 0 },
-            },
-            none,
-        ),
-        memory_total_mb: Probed::new(0, none),
-        memory_available_mb: Probed::new(0, none),
-        disk_total_gb: Probed::new(0, none),
-        disk_used_gb: Probed::new(0, none),
-        disk_available_gb: Probed::new(0, none),
-        hypervisor_type: Probed::new(String::new(), none),
-        hypervisor_version: Probed::new(0, none),
-        hypervisor_hostname: Probed::new(String::new(), none),
-        kernel_release: Probed::new(String::new(), none),
-        numa: Probed::new(Vec::new(), none),
-        pci_devices: Probed::new(Vec::new(), none),
-        supported_instances: Probed::new(Vec::new(), none),
-        cpu_stats: None,
-        load_1m: Probed::new(0.0, none),
-        uptime_s: Probed::new(0, none),
-        stale: Vec::new(),
-    }
+    apply(&mut HostStats::default(), key, value)
 }
 
 /// Replaces one detected value.

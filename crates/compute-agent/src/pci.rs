@@ -1,11 +1,11 @@
-//! Which PCI devices instances may have: Nova's `[pci] device_spec`, and the pools of those that match.
+//! The PCI devices that instances may have: Nova's `[pci] device_spec`, and the pools of matching devices.
 //!
-//! The first entry that matches a device counts, and what the entry says beyond which devices it means becomes a tag of
-//! their pool. Pools are by product, maker, cell, kind and tags. Nova 34 also splits them by address, for Placement; what
-//! can be granted is the same, and a report without it is shorter.
+//! The first entry that matches a device counts. Keys of the entry that do not select devices become tags of their pool.
+//! Devices with the same product, vendor, cell, kind and tags form a pool. Nova 34 also divides pools by address, for
+//! Placement. Without that the same devices can be granted, and reports are shorter.
 //!
-//! Refused, and not ignored: what needs Placement (`resource_class`, `traits`, `one_time_use`), `devname`, addresses as
-//! regular expressions, and `remote_managed` devices, whose serial numbers nothing here reads.
+//! Some keys are refused and not ignored: those that need Placement (`resource_class`, `traits`, `one_time_use`),
+//! `devname`, addresses as regular expressions, and `remote_managed` devices, whose serial numbers are not read.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +13,16 @@ use novella_objects::document::PciPool;
 use novella_virt::{PciDevType, PciDevice};
 use serde_json::Value;
 
-/// Keys that are not tags.
+/// Keys that select devices. All others are tags.
 const SELECTORS: [&str; 3] = ["vendor_id", "product_id", "address"];
 
-/// Tags that are true or false.
+/// Tags whose value is true or false.
 const SWITCHES: [&str; 2] = ["managed", "live_migratable"];
 
-/// Tags that Nova knows; others are the operator's own.
+/// Other tags that Nova knows. All further tags are the operator's own.
 const KNOWN_TAGS: [&str; 2] = ["physical_network", "trusted"];
 
-/// Keys of Nova's that do nothing here, and why.
+/// Keys of Nova's that are not supported, with the reason.
 const UNSUPPORTED: [(&str, &str); 4] = [
     ("resource_class", "devices are not in Placement here"),
     ("traits", "devices are not in Placement here"),
@@ -30,78 +30,78 @@ const UNSUPPORTED: [(&str, &str); 4] = [
     ("devname", "devices are chosen by vendor_id, product_id and address"),
 ];
 
-/// What pools say of their devices by themselves.
+/// Keys of a pool that are read from the devices.
 const DETECTED: [&str; 3] = ["dev_type", "numa_node", "count"];
 
 const REMOTE_MANAGED: &str = "remote_managed";
 
-/// A tag of the operator's own that looks more like a key of Nova's than this (Jaro-Winkler, 0 to 1) is a slip of the pen.
-const A_SLIP: f64 = 0.92;
+/// Smallest similarity (Jaro-Winkler, 0 to 1) to a key of Nova's at which an unknown tag counts as a typing error.
+const TYPO: f64 = 0.92;
 
 /// One entry of `[pci] device_spec`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceSpec {
-    /// None: any.
+    /// `None` matches any vendor, and likewise for the product.
     vendor_id: Option<String>,
     product_id: Option<String>,
     address: Address,
     tags: BTreeMap<String, Value>,
 }
 
-/// Domain, bus, slot and function; what is none matches any.
+/// Domain, bus, slot and function. `None` matches any number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Address([Option<u32>; 4]);
 
-/// An entry that cannot be used.
+/// Why an entry cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// Neither a known key nor likely to be meant as a tag.
+    /// The key is unknown, and too similar to a known one to be meant as a tag.
     #[error("{key:?} looks like {meant}")]
-    Slip {
-        /// As written.
+    Typo {
+        /// The key as the operator wrote it.
         key: String,
-        /// The key that it looks like.
+        /// The known key that it is similar to.
         meant: &'static str,
     },
-    /// Nova knows it, but it does nothing here.
+    /// Nova knows the key, but it is not supported.
     #[error("{key} cannot be used: {why}")]
     Unsupported {
         /// The key.
         key: &'static str,
-        /// Why not.
+        /// Why it is not supported.
         why: &'static str,
     },
-    /// It is read from the device itself.
+    /// The key is read from the device itself.
     #[error("{0} is detected and cannot be set")]
     Detected(&'static str),
-    /// Not four hexadecimal digits at most.
-    #[error("{key} is no device number: {value}")]
+    /// The value does not consist of up to four hexadecimal digits.
+    #[error("{key} is not a device number: {value}")]
     Number {
         /// `vendor_id` or `product_id`.
         key: &'static str,
-        /// As written.
+        /// The value as the operator wrote it.
         value: String,
     },
-    /// Not an address with `*` for what may be anything.
-    #[error("{0} is no PCI address")]
+    /// The value is not an address. In an address, `*` stands for any number.
+    #[error("{0} is not a PCI address")]
     Address(String),
-    /// A tag of another type than text.
+    /// The value of a tag has the wrong type.
     #[error("{key} must be {wanted}, not {value}")]
     Tag {
         /// The tag.
         key: String,
-        /// What it should be.
+        /// The type that is expected.
         wanted: &'static str,
-        /// As written.
+        /// The value as the operator wrote it.
         value: String,
     },
 }
 
 impl SpecError {
-    /// What to do about it.
+    /// What the operator can do about it.
     pub fn fix(&self) -> String {
         match self {
-            Self::Slip { meant, .. } => format!("write {meant}, or name the tag otherwise"),
+            Self::Typo { meant, .. } => format!("write {meant}, or name the tag otherwise"),
             Self::Unsupported { key, .. } => format!("remove {key}"),
             Self::Detected(key) => format!("remove {key}"),
             Self::Number { key, .. } => {
@@ -117,7 +117,7 @@ impl SpecError {
 }
 
 impl DeviceSpec {
-    /// From a table of the configuration.
+    /// Reads an entry of the configuration.
     pub fn read(table: &BTreeMap<String, Value>) -> Result<Self, SpecError> {
         let mut spec =
             Self { vendor_id: None, product_id: None, address: Address::default(), tags: BTreeMap::new() };
@@ -150,7 +150,7 @@ impl DeviceSpec {
 }
 
 impl Address {
-    /// `*:81:00.*`; parts may be left out from the left.
+    /// Reads an address such as `*:81:00.*`. Parts on the left may be left out.
     fn glob(text: &str) -> Option<Self> {
         let (place, function) = text.split_once('.').unwrap_or((text, ""));
         let mut parts: Vec<&str> = place.split(':').collect();
@@ -171,10 +171,10 @@ impl Address {
         Some(address)
     }
 
-    /// The address of one physical function means its virtual functions too.
+    /// Whether the device has this address. The full address of a physical function matches its virtual functions too.
     fn matches(&self, device: &PciDevice) -> bool {
         let is = |address: &str| {
-            // Nova leaves devices with longer domains aside.
+            // As in Nova, devices with longer domains never match.
             let Some(Self(parts)) = Self::glob(address) else { return false };
             self.0.iter().zip(parts).all(|(wanted, is)| wanted.is_none() || *wanted == is)
         };
@@ -209,8 +209,8 @@ fn tag(key: &str, value: &Value) -> Result<Value, SpecError> {
     if !KNOWN_TAGS.contains(&key) {
         let known = SELECTORS.into_iter().chain(SWITCHES).chain(KNOWN_TAGS).chain([REMOTE_MANAGED]);
         let meant = known.max_by(|a, b| likeness(key, a).total_cmp(&likeness(key, b)));
-        if let Some(meant) = meant.filter(|meant| likeness(key, meant) >= A_SLIP) {
-            return Err(SpecError::Slip { key: key.to_owned(), meant });
+        if let Some(meant) = meant.filter(|meant| likeness(key, meant) >= TYPO) {
+            return Err(SpecError::Typo { key: key.to_owned(), meant });
         }
     }
     value.as_str().map(Value::from).ok_or_else(|| wrong("a text"))
@@ -224,7 +224,7 @@ fn switch(value: &Value) -> Option<bool> {
     value.as_bool().or_else(|| value.as_str()?.to_lowercase().parse().ok())
 }
 
-/// The devices that some entry means, by kind; pools in the order of their first device.
+/// The devices that match any entry, by kind. Pools are in the order of their first devices.
 pub fn pools(devices: &[PciDevice], specs: &[DeviceSpec]) -> Vec<PciPool> {
     let mut pools: Vec<PciPool> = Vec::new();
     for device in devices {
@@ -255,7 +255,7 @@ pub fn pools(devices: &[PciDevice], specs: &[DeviceSpec]) -> Vec<PciPool> {
     pools
 }
 
-/// The entries, counted from 1, that match no device.
+/// Numbers of the entries that match no device, from 1.
 pub fn idle(devices: &[PciDevice], specs: &[DeviceSpec]) -> Vec<usize> {
     let idle = |spec: &DeviceSpec| !devices.iter().any(|device| spec.matches(device));
     (1..).zip(specs).filter(|(_, spec)| idle(spec)).map(|(at, _)| at).collect()

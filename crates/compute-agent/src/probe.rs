@@ -1,4 +1,4 @@
-//! `compute-agent probe`: what this agent would report, each value with where it comes from.
+//! `compute-agent probe`: the values that this agent would report, each with its source.
 
 use std::io::{self, Write};
 
@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 
 use crate::offer::Offer;
 
-/// One detected value.
+/// One value.
 pub struct Row {
-    /// Its name, which is also its key in `[driver.overrides]` where it has one.
+    /// Name of the value. If the value can be overridden, it is also the key in `[driver.overrides]`.
     pub name: &'static str,
     /// The value.
     pub value: Value,
-    /// Where it was read.
+    /// Where the value came from.
     pub source: String,
 }
 
-/// Every value of a reading, and what of it is offered. `my_ip` is the address to report, and where it is from.
+/// The values of a reading, and what is offered of it. `my_ip` is the address to report and its source.
 pub fn rows(stats: &HostStats, offer: &Offer, my_ip: (Option<String>, &str)) -> Vec<Row> {
     fn row<T: serde::Serialize>(name: &'static str, probed: &Probed<T>) -> Row {
         Row { name, value: json!(probed.value), source: probed.source.to_string() }
@@ -64,7 +64,7 @@ pub fn rows(stats: &HostStats, offer: &Offer, my_ip: (Option<String>, &str)) -> 
     rows
 }
 
-/// Columns for people: long lists are shortened, the JSON form has them whole.
+/// Writes the rows in columns for people. Long values are shortened; the JSON form has them in full.
 pub fn table(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
     let cells: Vec<(&str, String, &str)> =
         rows.iter().map(|row| (row.name, brief(&row.value), row.source.as_str())).collect();
@@ -74,14 +74,14 @@ pub fn table(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
     cells.iter().try_for_each(|(n, v, s)| writeln!(out, "{n:name$}  {v:value$}  {s}"))
 }
 
-/// One object: name to `{value, source}`.
+/// The rows as one JSON object that maps each name to `{value, source}`.
 pub fn object(rows: &[Row]) -> Value {
     let pairs =
         rows.iter().map(|row| (row.name.to_owned(), json!({"value": row.value, "source": row.source})));
     Value::Object(pairs.collect())
 }
 
-/// Values longer than this are shortened in the table.
+/// Longest value in the table, in characters. Longer ones are shortened.
 const BRIEF: usize = 60;
 
 fn brief(value: &Value) -> String {

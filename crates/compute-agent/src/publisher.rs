@@ -1,9 +1,9 @@
-//! Sends reports: the newest, one at a time.
+//! Sends reports, one at a time, and always the newest.
 //!
-//! Always holds: at most one report waits to be sent. A report that could not be sent is not kept when a newer one
-//! exists, because a report replaces what came before it and an old one would only be dropped by the scheduler. While
-//! the broker is away, or another agent holds the host name, the sender waits instead of piling up attempts, and what
-//! was offered before is withdrawn: who comes back reports what is true then.
+//! What always holds: at most one report waits to be sent. A report that could not be sent is not kept if there is a newer
+//! one, because a report replaces all earlier ones and the scheduler would drop the old one. While the broker is away or
+//! another agent holds the host name, the sender waits instead of trying again and again. When the host name is lost, the
+//! waiting report is withdrawn, because it will be out of date when the name comes back.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,32 +18,39 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::manager::Standing;
-
-/// How often at most a failing publication is logged at `warn`; the rest go to `debug` and the counter.
+/// Of the failures in a row, the first and then every 30th are logged. All are counted.
 const LOG_EVERY: u64 = 30;
-/// Pause after a failed publication, so that a broker which refuses is not hammered.
+/// Pause after a failed publication, so that a broker that refuses gets few attempts.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// Service name in reports.
-pub const SERVICE_NAME: &str = "compute";
+/// Name of the service in reports.
+const SERVICE_NAME: &str = "compute";
 
-/// A report built but not yet sent.
+/// Whether the agent may report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The agent waits for the queue `compute.<host>`.
+    Waiting,
+    /// The agent holds the queue `compute.<host>`.
+    Holder,
+}
+
+/// A report that is to be sent.
 pub struct Pending {
-    /// Host name at the time.
+    /// Host name in the report.
     pub host: String,
     /// The report.
     pub capabilities: Capabilities<'static>,
 }
 
-/// Counts of what the publisher did.
+/// Numbers of reports by what happened to them.
 #[derive(Debug, Default)]
 pub struct PublishCounters {
-    /// Confirmed by the broker.
+    /// Number of reports that the broker confirmed.
     pub published: AtomicU64,
-    /// Attempts that failed.
+    /// Number of attempts that failed.
     pub failed: AtomicU64,
-    /// Replaced by a newer one before they were sent.
+    /// Number of reports that were replaced by a newer one before they were sent.
     pub replaced: AtomicU64,
 }
 
@@ -54,12 +61,12 @@ pub struct Publisher {
     scheduler: SchedulerApi,
     connection: watch::Receiver<ConnectionState>,
     timeout: Duration,
-    /// See [`PublishCounters`].
+    /// What happened to the reports so far.
     pub counters: PublishCounters,
 }
 
 impl Publisher {
-    /// A publisher over `transport`; `timeout` bounds each attempt.
+    /// A publisher over `transport`. Each attempt ends after `timeout`.
     pub fn new(scheduler: SchedulerApi, transport: &dyn Transport, timeout: Duration) -> Arc<Self> {
         Arc::new(Self {
             slot: Mutex::new(None),
@@ -71,7 +78,7 @@ impl Publisher {
         })
     }
 
-    /// Hands over the newest report.
+    /// Hands over the newest report, which replaces one that is not sent yet.
     pub fn offer(&self, report: Pending) {
         let replaced = self.slot.lock().expect("no panic while the slot is held").replace(report).is_some();
         if replaced {
@@ -80,12 +87,12 @@ impl Publisher {
         self.filled.notify_one();
     }
 
-    /// Takes back what was offered and not sent: it is no longer ours to say.
+    /// Takes back the report that is not sent yet, because this agent may no longer report.
     pub fn withdraw(&self) {
         self.slot.lock().expect("no panic while the slot is held").take();
     }
 
-    /// Sends what is offered, while this agent holds its host name, until `stop`.
+    /// Sends reports while this agent holds its host name, until `stop`.
     pub async fn run(self: Arc<Self>, mut standing: watch::Receiver<Standing>, stop: CancellationToken) {
         let mut connection = self.connection.clone();
         let mut failures_in_a_row = 0u64;
@@ -118,7 +125,7 @@ impl Publisher {
                 Err(error) => {
                     self.counters.failed.fetch_add(1, Ordering::Relaxed);
                     if failures_in_a_row.is_multiple_of(LOG_EVERY) {
-                        warn!(error = %chain(&error), failures_in_a_row, "a report was not published; trying on");
+                        warn!(error = %chain(&error), failures_in_a_row, "a report was not published; trying again");
                     }
                     failures_in_a_row += 1;
                     self.put_back(report);
@@ -131,7 +138,7 @@ impl Publisher {
         }
     }
 
-    /// Sends one report now, past the slot: the goodbye.
+    /// Sends one report at once, without regard to the waiting one. The goodbye is sent like this too.
     pub async fn send(&self, report: &Pending) -> Result<(), RpcError> {
         self.scheduler
             .update_service_capabilities(SERVICE_NAME, &report.host, &report.capabilities, self.timeout)

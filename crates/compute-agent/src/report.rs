@@ -1,8 +1,8 @@
-//! Builds a report: what the driver says, what the operator added, and who says it.
+//! Builds a report from what the driver reads, what the operator has added, and the host's identity.
 //!
-//! Nova's eleven keys stand at top level as the driver measured them. What placement counts as used stands under
-//! `novella`: the reserved amounts and the claims; the measured load is there to be shown. `vcpus` is the one that an
-//! operator changes by dividing the CPUs: it counts those that instances share, as Nova's does.
+//! Nova's eleven keys are at the top level, as the driver measured them. Only `vcpus` may differ: if the operator divides
+//! the CPUs, it counts those that instances share, as Nova's does. What placement counts as used is under `novella`: the
+//! reserved amounts and the claims. The measured load is in the report only to be shown.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -16,11 +16,11 @@ use crate::config::AgentConfig;
 use crate::identity::Identity;
 use crate::offer::Offer;
 
-/// What the host said last: what it has, and what the monitors make of it.
+/// A reading of the host.
 pub struct Reading {
-    /// The driver's reading, operator's overrides applied.
+    /// The driver's reading, with the operator's overrides applied.
     pub stats: HostStats,
-    /// Metrics, if a monitor is on.
+    /// The monitors' metrics. `None` if no monitor is turned on.
     pub metrics: Option<Json<'static>>,
 }
 
@@ -40,7 +40,7 @@ pub struct ReportTemplate {
 }
 
 impl ReportTemplate {
-    /// From a checked configuration.
+    /// The template for this configuration, which must have been checked.
     pub fn new(config: &AgentConfig, identity: Identity) -> Self {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         Self {
@@ -66,12 +66,12 @@ impl ReportTemplate {
         }
     }
 
-    /// The identity reported under.
+    /// The identity in the reports.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// What the operator offers.
+    /// What the operator offers of the host's hardware.
     pub fn offer(&self) -> &Offer {
         &self.offer
     }
@@ -103,8 +103,8 @@ impl ReportTemplate {
         Capabilities { novella: Some(Box::new(novella)), ..capabilities }
     }
 
-    /// The last report of a process that stops in order. It is whole like any other, because a report replaces what came
-    /// before, and the host is still shown with what it has.
+    /// The last report of a process that stops in order. It is complete like any other, because a report replaces all earlier
+    /// ones, and the host is still shown with everything that it has.
     pub fn goodbye(&self, reading: &Reading, seq: u64, sent_at: String) -> Capabilities<'static> {
         let mut report = self.report(reading, seq, sent_at);
         if let Some(novella) = &mut report.novella {

@@ -1,7 +1,7 @@
-//! Follows whether this agent holds the exclusive queue of its host name.
+//! Watches whether this agent is connected and holds the exclusive queue of its host name.
 //!
-//! The broker gives `compute.<host>` to one connection at a time. While another has it, this agent reports nothing,
-//! says who is there, and waits.
+//! The broker gives the queue `compute.<host>` to one connection at a time. While another connection has it, this agent
+//! reports nothing, logs who has it, and waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::manager::ComputeManager;
 
-/// How long the present holder has to say who it is.
+/// How long the agent that holds the queue has to say who it is.
 const WHO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sets the manager's standing as the queue's state changes, until `stop`.
@@ -44,8 +44,8 @@ pub async fn follow(
                 manager.give_up_name();
                 error!(host, reason, "cannot consume the queue of this host");
             }
-            // A lost connection: what is said meanwhile could not be published anyway, and the queue may be another's
-            // when it comes back.
+            // The connection is lost. Reports could not be published now, and another agent may have the queue when the
+            // connection comes back.
             ConsumerState::Pending => manager.give_up_name(),
         }
         tokio::select! { biased;
@@ -55,6 +55,7 @@ pub async fn follow(
     }
 }
 
+/// Asks the agent that holds the queue who it is, and logs the answer.
 async fn tell_who_holds(compute: &ComputeApi, host: &str) {
     let options = CallOptions { timeout: WHO_TIMEOUT, ..CallOptions::default() };
     match compute.ping(host, options).await {
@@ -73,7 +74,7 @@ async fn tell_who_holds(compute: &ComputeApi, host: &str) {
     }
 }
 
-/// Keeps the condition `broker` true to the connection, until `stop`.
+/// Sets the condition `broker` to the state of the connection, until `stop`.
 pub async fn watch_broker(
     condition: Condition,
     mut connection: watch::Receiver<ConnectionState>,
@@ -100,7 +101,7 @@ pub async fn watch_broker(
     }
 }
 
-/// Keeps the condition `host name` true to the queue of that name, until `stop`.
+/// Sets the condition `host name` to the state of the host's queue, until `stop`.
 pub async fn watch_name(
     condition: Condition,
     mut queue: watch::Receiver<ConsumerState>,

@@ -1,4 +1,4 @@
-//! Instances go onto hosts' NUMA cells as Nova 34 puts them there; expectations were taken from it.
+//! Instances are fitted onto hosts' NUMA cells as in Nova 34, from which the expected results were taken.
 
 use novella_resources::cpu_set::CpuSet;
 use novella_resources::numa::{
@@ -11,7 +11,7 @@ fn cpus(list: &[u32]) -> CpuSet {
     CpuSet::of(list).unwrap()
 }
 
-/// Eight CPUs, two threads a core, all dedicated; 4 GiB, of which a half in pages of 2 MiB.
+/// A cell with eight dedicated CPUs, two threads to a core, and 4 GiB of memory, half of it in pages of 2 MiB.
 fn cell(id: u32) -> Cell {
     let first = id * 8;
     Cell {

@@ -18,7 +18,7 @@ use novella_virt::{ComputeDriver, DriverError, FakeConfig, FakeDriver, HostStats
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// Name of every agent here unless a test says otherwise.
+/// Host name of every agent, unless a test gives another.
 pub const HOST: &str = "cmp1";
 /// Deadline of the fake driver's probe.
 pub const PROBE: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ pub const fn s(seconds: u64) -> Duration {
 /// A report as it came out of the scheduler's fanout queue.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// Since the bus was made.
+    /// Simulated time since the bus was made.
     pub at: Duration,
     pub host: String,
     pub capabilities: Value,
@@ -77,7 +77,7 @@ pub struct Bus {
     pub client: RpcClient,
     pub compute: ComputeApi,
     _scheduler: RpcServer,
-    /// Seed of the next agent: two processes never draw the same.
+    /// Seed of the next agent, so that no two processes draw the same numbers.
     next_seed: AtomicU64,
 }
 
@@ -103,18 +103,18 @@ impl Bus {
         self.sink.began.elapsed()
     }
 
-    /// Lets everything happen until then.
+    /// Lets everything happen until `then`.
     pub async fn run_until(&self, at: Duration) {
         tokio::time::sleep_until(self.sink.began + at).await;
         settle().await;
     }
 
-    /// Everything reported so far.
+    /// All reports so far.
     pub fn reports(&self) -> Vec<Report> {
         self.sink.reports.lock().unwrap().clone()
     }
 
-    /// Everything reported since this was last asked.
+    /// All reports since the previous call.
     pub fn take(&self) -> Vec<Report> {
         std::mem::take(&mut self.sink.reports.lock().unwrap())
     }
@@ -136,7 +136,7 @@ impl Bus {
         self.start_as(host, "agent", config, store, driver).await
     }
 
-    /// On a connection called `connection`, by which faults reach it.
+    /// An agent on a connection called `connection`. Tests name the connection to break it.
     pub async fn start_as(
         &self,
         host: &str,
@@ -157,7 +157,7 @@ impl Bus {
     }
 }
 
-/// Lets every task run that can run now, without the clock moving by more than a millisecond.
+/// Lets all tasks run that can run now. The clock moves by at most a millisecond.
 pub async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
@@ -179,7 +179,7 @@ pub fn fake_of(config: Value) -> Arc<FakeDriver> {
     Arc::new(FakeDriver::new(HOST, Arc::new(config), PROBE).expect("the size is allowed"))
 }
 
-/// A driver without probes of its own, which breaks as a whole.
+/// A driver without probes, which fails as a whole.
 pub struct Moody {
     inner: Arc<FakeDriver>,
     mood: AtomicU8,

@@ -1,4 +1,4 @@
-//! What an agent answers, and to whom.
+//! The commands that an agent answers, and the users whose commands it obeys.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::bus::{Bus, HOST, Moody, call, fake, s};
 
-/// No report of their own accord, so that each one is an answer.
+/// Settings of an agent that sends no report of its own accord, so that each report is an answer.
 fn quiet() -> AgentConfig {
     let mut config = AgentConfig::default();
     config.report.periodic_interval = s(100_000);
@@ -90,7 +90,7 @@ async fn a_request_without_a_window_is_answered_at_once() {
     bus.compute.publish_service_capabilities_of(HOST, s(1)).await.unwrap();
     bus.run_until(bus.now() + Duration::from_millis(10)).await;
     assert_eq!(bus.take().len(), 1);
-    // A window that no scheduler means is cut, so that it cannot stand for ever.
+    // An absurdly long window is cut, so that it cannot put off the answer for ever.
     bus.compute.publish_service_capabilities(s(1_000_000), s(1)).await.unwrap();
     bus.run_until(bus.now() + s(61)).await;
     assert_eq!(bus.take().len(), 1);

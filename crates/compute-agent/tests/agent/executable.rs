@@ -1,4 +1,4 @@
-//! What only the executable can show: its command line, messages, signals, exit codes and files.
+//! What only the executable has: a command line, messages, signals, exit codes and files.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long a line or an end is waited for. Far more than either takes.
+/// How long a log line or the end of a process is awaited, which is far more than either takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The agent with these arguments, and nothing of ours in its environment. Any port serves its HTTP.
+/// The agent with these arguments and without any setting in its environment. HTTP listens on any free port.
 fn agent(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_compute-agent"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NOVELLA_")) {
@@ -39,13 +39,13 @@ fn path(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
 }
 
-/// A broker's URL at which nobody listens, and its host and port.
+/// The URL of a broker that does not exist, and its host and port.
 fn nobody() -> (String, SocketAddr) {
     let address = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap();
     (format!("rabbit://agent:s3cret@{address}/nova"), address)
 }
 
-/// A running agent. Killed when the test is over, however it ends.
+/// A running agent. It is killed when the test ends, even by a panic.
 struct Process {
     child: Child,
     lines: Receiver<String>,
@@ -59,7 +59,7 @@ impl Process {
         Self { child, lines, log: Vec::new() }
     }
 
-    /// An agent with a fake driver that waits for a broker which is not there.
+    /// An agent with a fake driver that waits for a broker that does not exist.
     fn waiting(dir: &TempDir, url: &str, more: &[&str]) -> Self {
         let args = ["--driver", "fake", "--state-dir", path(dir.path()), "--transport-url", url];
         let mut process = Self::start(agent(&[&args[..], more].concat()));
@@ -67,7 +67,7 @@ impl Process {
         process
     }
 
-    /// The next line of its log that has this text.
+    /// The next log line that contains this text.
     fn wait_for(&mut self, text: &str) -> String {
         loop {
             let line = self.lines.recv_timeout(PATIENCE);
@@ -84,7 +84,7 @@ impl Process {
         kill_process(pid, signal).expect("the process is there");
     }
 
-    /// Its exit code and all it logged.
+    /// The exit code, and everything that was logged.
     fn end(mut self) -> (Option<i32>, String) {
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             self.log.push(line);
@@ -95,7 +95,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It has mostly ended by itself; then there is nothing to kill.
+        // Mostly the process has ended already, and there is nothing to kill.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -318,7 +318,7 @@ fn a_malformed_identity_file_is_left_alone() {
 
 #[test]
 fn a_full_disk_stops_the_start_and_says_so() {
-    // /dev/full stands where the identity is written before it is renamed.
+    // The identity is written to this name before it is renamed. /dev/full makes that fail.
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/dev/full", dir.path().join(".identity.json.new")).unwrap();
     let (code, _, err) = run(&["--driver", "fake", "--state-dir", path(dir.path())]);

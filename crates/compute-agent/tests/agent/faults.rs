@@ -1,4 +1,4 @@
-//! Names held twice, brokers that come and go, and the end.
+//! Two agents with one name, brokers that come and go, and stopping.
 
 use std::time::Duration;
 
@@ -70,14 +70,14 @@ async fn stopping_waits_for_work_in_flight_but_not_for_what_only_waits() {
     let bus = Bus::new().await;
     let agent = bus.agent().await;
     bus.take();
-    // An answer due within a minute, which nobody needs from an agent that is going.
+    // An answer is due within a minute. Nobody needs it from an agent that stops.
     bus.compute.publish_service_capabilities(s(60), s(1)).await.unwrap();
     settle().await;
     let before = bus.now();
     agent.stop(s(10)).await;
     assert!(bus.now() - before < s(1), "stopping took {:?}", bus.now() - before);
 
-    // A driver that never answers is work in flight; the goodbye still fits into the grace period.
+    // The driver never answers, which is work in flight. The goodbye still fits into the grace period.
     let driver = Moody::new(Moody::WORKS);
     let agent = bus.start(HOST, AgentConfig::default(), &MemoryStore::new(), driver.clone()).await.unwrap();
     driver.set(Moody::HANGS);

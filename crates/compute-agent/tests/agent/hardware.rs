@@ -1,4 +1,4 @@
-//! What of its hardware an agent offers: CPU sets, pages, networks, devices; and what its monitor measures.
+//! The hardware that an agent offers (CPU sets, pages, networks, devices), and what its monitor measures.
 
 use novella_compute_agent::{AgentConfig, StartError};
 use novella_service::MemoryStore;
@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::bus::{Bus, HOST, fake_of, s};
 
-/// Two nodes with two cores of two threads each, huge pages, a network card with functions and two others.
+/// A host with two nodes of two cores with two threads each, huge pages, a network card with virtual functions, and two
+/// other cards.
 fn server() -> Value {
     json!({
         "vcpus": 8, "memory_mb": 8192, "numa_nodes": 2, "threads": 2,
@@ -20,7 +21,7 @@ fn server() -> Value {
     })
 }
 
-/// The settings of a file, which TOML and JSON write alike.
+/// The settings in this value. TOML and JSON have the same form.
 fn settings(value: Value) -> AgentConfig {
     let config: AgentConfig = serde_json::from_value(value).expect("settings");
     assert_eq!(novella_service::config::Validate::validate(&config), []);
@@ -36,7 +37,7 @@ async fn report(config: Value, host: Value) -> (Value, Value) {
     (report.capabilities.clone(), report.novella().clone())
 }
 
-/// What of the settings this host cannot offer, a line each.
+/// What this host cannot offer although the settings say so, one line each.
 async fn refusals(config: Value, host: Value) -> Vec<String> {
     let bus = Bus::new().await;
     let started = bus.start(HOST, settings(config), &MemoryStore::new(), fake_of(host)).await;
@@ -192,7 +193,7 @@ async fn the_cpu_monitor_measures_between_readings() {
     };
     assert_eq!(metrics[0].len(), 10);
     assert_eq!(value(0, "cpu.frequency"), 2_000);
-    // One second of four CPUs before the first reading.
+    // The first reading sees one second of four CPUs.
     assert_eq!(
         (value(0, "cpu.user.time"), value(0, "cpu.idle.time")),
         (json!(800_000_000), json!(2_800_000_000u64))

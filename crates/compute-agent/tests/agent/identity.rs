@@ -1,4 +1,4 @@
-//! Who the host is, across processes and bad files.
+//! The identity of the host, across processes and with bad files.
 
 use novella_compute_agent::{AgentConfig, IDENTITY_FILE, IdentityError, StartError};
 use novella_service::exit;
@@ -33,7 +33,7 @@ async fn each_process_raises_the_incarnation_and_the_host_keeps_its_uuid() {
 #[tokio::test(start_paused = true)]
 async fn the_incarnation_is_durable_before_anything_is_read_or_said() {
     let (bus, store) = (Bus::new().await, MemoryStore::new());
-    // The start is cut off in its first reading, as by a crash.
+    // The start is cut off during the first reading, as in a crash.
     let starting = bus.start(HOST, AgentConfig::default(), &store, Moody::new(Moody::HANGS));
     assert!(tokio::time::timeout(s(60), starting).await.is_err());
     assert_eq!(record(&store)["incarnation"], 1);

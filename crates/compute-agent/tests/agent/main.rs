@@ -1,7 +1,7 @@
 //! The agent as its peers see it: on the in-process bus under paused time, and as an executable.
 //!
-//! Always: what a test knows of the agent came over the bus, from its store, or out of its process. Nothing sleeps
-//! for luck: in-process time is simulated, and a process is waited for by what it writes or how it ends.
+//! What always holds: a test learns about the agent only from the bus, its store or its process. No test sleeps and hopes.
+//! Time in process is simulated, and a test waits for what a process writes or for its end.
 
 mod bus;
 mod commands;

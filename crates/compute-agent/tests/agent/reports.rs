@@ -1,4 +1,4 @@
-//! What a report says, and when one goes out.
+//! The contents of reports, and when they go out.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Size, script, and that thousands are cheap.
+//! The fake driver: its size, its script, and that thousands of it are cheap.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn scripted(steps: &[&str]) -> FakeDriver {
     driver(FakeConfig { script, ..FakeConfig::default() })
 }
 
-/// Age of the value reported, in seconds; none when it is fresh.
+/// Age of the reported value, seconds. `None` if it is fresh.
 async fn age(driver: &FakeDriver) -> Option<u64> {
     let stats = driver.get_host_stats(true).await.expect("there is a value");
     stats.stale.first().map(|stale| stale.age.as_secs())

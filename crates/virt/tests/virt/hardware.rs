@@ -1,4 +1,4 @@
-//! NUMA nodes, PCI devices, guests and CPU times on made-up trees.
+//! NUMA nodes, PCI devices, guests and CPU times on invented trees.
 
 use novella_virt::{MemPages, NumaNode, PciDevType};
 
@@ -11,7 +11,7 @@ fn pages(size_kb: u64, total: u64) -> MemPages {
     MemPages { size_kb, total }
 }
 
-/// Two sockets with two cores of two threads each, a node per socket.
+/// A host with two sockets of two cores with two threads each, and one node for each socket.
 fn two_sockets() -> Host {
     let mut host = Host::new(8)
         .with("sys/devices/system/cpu/online", "0-7\n")
@@ -104,7 +104,7 @@ async fn devices_are_what_sr_iov_says() {
             .linked(&format!("{DEVICES}/{function}/physfn"), "../0000:81:00.0");
     }
     let host = host.with(&format!("{DEVICES}/0000:81:02.2/vdpa0/dev"), "");
-    // One that could have virtual functions if its firmware let it, and one that cannot be placed.
+    // This device could have virtual functions if its firmware allowed it. The firmware does not name its node either.
     let host = device(host, "0000:02:00.0", "0x15b3", "0x1017", "-1")
         .with(&format!("{DEVICES}/0000:02:00.0/sriov_totalvfs"), "0\n");
     let devices = host.stats().await.pci_devices.value;

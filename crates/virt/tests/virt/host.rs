@@ -1,4 +1,4 @@
-//! A made-up `/proc` and `/sys` in a temporary directory.
+//! An invented `/proc` and `/sys` in a temporary directory.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,7 +17,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host of `cpus` x86 CPUs, each a core of one socket, with everything else the driver must have.
+    /// A host of `cpus` x86 CPUs, each a core of one socket, with everything else that the driver needs.
     pub fn new(cpus: u32) -> Self {
         let host = Self { root: tempfile::tempdir().expect("a temporary directory") };
         let mut cpuinfo = String::new();
@@ -49,7 +49,7 @@ impl Host {
         self
     }
 
-    /// A symbolic link, as sysfs has many.
+    /// Adds a symbolic link, of which sysfs has many.
     pub fn linked(self, file: &str, target: &str) -> Self {
         let path = self.path(file);
         fs::create_dir_all(path.parent().expect("a file has a directory")).expect("made");

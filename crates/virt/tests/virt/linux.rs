@@ -1,4 +1,4 @@
-//! The linux driver on recorded trees: ordinary hosts, odd ones, and damage.
+//! The linux driver on invented trees: ordinary hosts, odd ones and damaged ones.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! Everything a user of this crate sees: probes, both drivers, and what becomes of their values in a report.
+//! Everything that a user of this crate sees: probes, both drivers, and their values in a report.
 
 mod fake;
 mod hardware;
@@ -19,12 +19,7 @@ fn inline() -> BlockingExecutor {
 }
 
 /// An error and its sources, as the daemons print them.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,4 +1,4 @@
-//! Deadline, last good value, age; and never two runs at once.
+//! A probe's deadline, last good value and age, and that it never runs twice at once.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,7 +34,7 @@ impl ByHand {
         self.open.lock().unwrap().pop_front().expect("a run is open")
     }
 
-    /// Reads while the run that this begins ends with `result`.
+    /// Reads, and ends the run that this begins with `result`.
     async fn read_with(&self, result: Result<u32, ProbeError>) -> (u32, Option<Duration>) {
         let (reading, ()) = tokio::join!(biased; self.probe.read(true, DEADLINE), async {
             self.end().finish(result);
@@ -187,7 +187,7 @@ async fn a_thread_that_hangs_holds_up_nobody() {
     }
     assert_eq!(runs.load(Ordering::SeqCst), 2, "one stuck thread, not three");
     release.send(()).unwrap();
-    // The stuck run ends in its own time; a reader with a long deadline begins the next one or waits for this.
+    // The stuck run ends some time. A reader with a long deadline waits for it or begins the next one.
     let answered = loop {
         let reading = probe.read(true, DEADLINE).await.unwrap();
         if reading.stale.is_none() {

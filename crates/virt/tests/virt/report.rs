@@ -1,4 +1,4 @@
-//! What becomes of host stats in a report.
+//! Host stats in a report.
 
 use std::sync::Arc;
 use std::time::Duration;

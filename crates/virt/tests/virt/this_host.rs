@@ -1,4 +1,4 @@
-//! The linux driver on the machine that runs the tests, held against other tools' word for it.
+//! The linux driver on the machine that runs the tests, compared with other tools.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +16,7 @@ fn number(text: &str) -> u64 {
     text.trim().parse().unwrap_or_else(|e| panic!("{text:?}: {e}"))
 }
 
-/// Two readings of something that others change between them.
+/// Compares two readings of something that may change between them.
 fn near(ours: u64, theirs: u64, slack: u64, what: &str) {
     assert!(ours.abs_diff(theirs) <= slack, "{what}: {ours} here, {theirs} there");
 }
@@ -31,7 +31,7 @@ async fn the_driver_and_the_tools_agree() {
     let stats = driver.get_host_stats(true).await.expect("this host can be read");
     assert!(stats.stale.is_empty(), "{:?}", stats.stale);
 
-    // getconf and not nproc: that one counts the CPUs of this process only.
+    // getconf is asked, because nproc counts only the CPUs of this process.
     assert_eq!(u64::from(stats.vcpus.value), number(&output("getconf", &["_NPROCESSORS_ONLN"])));
     assert_eq!(stats.hypervisor_hostname.value, output("uname", &["-n"]));
     assert_eq!(stats.kernel_release.value, output("uname", &["-r"]));

@@ -1,0 +1,196 @@
+//! A running agent: how its parts are started, and how they are stopped.
+//!
+//! Starting happens in this order: raise the incarnation durably; read the driver once, and compare the configuration with
+//! the reading; take the queue `compute.<host>`; report. Stopping happens in this order: take no new commands; finish those
+//! in flight; say goodbye; close the connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use novella_messaging::{QueueKind, RpcClient, RpcServer, ServerOptions, Transport};
+use novella_periodic_task::{Runner, RunnerOptions};
+use novella_rpcapi::{BaseApi, COMPUTE_TOPIC, ComputeApi, ComputeServer, SchedulerApi};
+use novella_service::Env;
+use novella_service::config::Invalid;
+use novella_service::exit::chain;
+use novella_service::health::Health;
+use novella_virt::{ComputeDriver, DriverError};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::config::AgentConfig;
+use crate::identity::{self, IdentityError};
+use crate::manager::{ComputeManager, ReadError};
+use crate::publisher::{PublishCounters, Publisher, Standing};
+use crate::report::ReportTemplate;
+use crate::{metrics, standing};
+
+/// Number of commands that are handled at once. An agent has few callers, and a larger number would only hide a flood.
+const CONCURRENCY: usize = 16;
+/// Time after which a publishing loop that has not run counts as dead, or three intervals if that is longer.
+const LATE_LOOP: Duration = Duration::from_secs(60);
+/// How long the goodbye may take. It is part of the grace period.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long closing the connection may take. It is part of the grace period.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why the agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no identity, or it cannot be kept.
+    #[error("cannot load this host's identity")]
+    Identity(#[from] IdentityError),
+    /// The driver does not work on this host.
+    #[error("the compute driver cannot be used on this host")]
+    Driver(#[from] DriverError),
+    /// The driver gives no first reading, so there is nothing to report.
+    #[error("the compute driver cannot read this host")]
+    Reading(#[from] ReadError),
+    /// The host cannot offer what the configuration says.
+    #[error("this host cannot offer what its configuration says")]
+    Offer(#[from] Invalid),
+    /// The transport cannot consume the host's queue.
+    #[error("cannot consume the commands for this host")]
+    Consume(#[source] novella_messaging::TransportError),
+}
+
+/// A running agent.
+pub struct Agent {
+    host: String,
+    manager: Arc<ComputeManager>,
+    publisher: Arc<Publisher>,
+    server: RpcServer,
+    runner: Runner,
+    transport: Arc<dyn Transport>,
+    health: Health,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    /// Stops all tasks if the agent is dropped, so that nothing of it goes on reporting.
+    _stop_on_drop: DropGuard,
+}
+
+/// Starts an agent for `host` with this driver over this transport.
+pub async fn start(
+    config: AgentConfig,
+    host: String,
+    env: Env,
+    driver: Arc<dyn ComputeDriver>,
+    transport: Arc<dyn Transport>,
+) -> Result<Agent, StartError> {
+    let identity = identity::load(&env).await?;
+    info!(host, uuid = %identity.uuid, incarnation = identity.incarnation, driver = driver.name(), "agent starts");
+    driver.init_host().await?;
+
+    let config = Arc::new(config);
+    let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
+    let names = config.rpc.names();
+    let scheduler = SchedulerApi::named(client.clone(), &names);
+    let publisher = Publisher::new(scheduler, &*transport, config.rpc.publish_timeout);
+    let template = ReportTemplate::new(&config, identity);
+    let manager =
+        ComputeManager::new(host.clone(), config.clone(), env.clone(), driver, template, publisher.clone());
+    manager.read_driver(false).await?;
+    manager.check_offer()?;
+
+    let options = ServerOptions {
+        concurrency: CONCURRENCY,
+        accept_commands_from: accepted(&config.rpc.accept_commands_from),
+        ..ServerOptions::new(env.random.fork("rpc server"))
+    };
+    let server = RpcServer::new(transport.clone(), options)
+        .endpoint(Arc::new(ComputeServer(manager.clone())))
+        .endpoint(Arc::new(BaseApi { service: COMPUTE_TOPIC.to_owned() }));
+    let queue = QueueKind::Server {
+        exchange: names.control_exchange.clone(),
+        topic: names.compute_topic.clone(),
+        server: host.clone(),
+        fanout: true,
+    };
+    let own_queue = server.listen(queue).await.map_err(StartError::Consume)?;
+
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let compute = ComputeApi::named(client, &names);
+    let health = Health::new(env.clock.clone());
+    manager.attach(health.watch_loop("reports", LATE_LOOP.max(config.report.periodic_interval * 3)));
+    tasks.spawn(standing::watch_broker(health.condition("broker"), transport.state(), stop.clone()));
+    tasks.spawn(standing::watch_name(health.condition("host name"), own_queue.clone(), stop.clone()));
+    tasks.spawn(standing::follow(manager.clone(), own_queue.clone(), compute, host.clone(), stop.clone()));
+    tasks.spawn(publisher.clone().run(manager.standing(), stop.clone()));
+    let runner = Runner::start(
+        manager.clone(),
+        RunnerOptions {
+            periodic_interval: config.report.periodic_interval,
+            periodic_fuzzy_delay: config.report.periodic_fuzzy_delay,
+            seed: env.random.fork("periodic tasks"),
+        },
+    );
+    tasks.close();
+    metrics::register(&env.metrics, &manager, &publisher, &server);
+    let _stop_on_drop = stop.clone().drop_guard();
+    Ok(Agent { host, manager, publisher, server, runner, transport, health, stop, tasks, _stop_on_drop })
+}
+
+fn accepted(users: &[String]) -> Option<Vec<String>> {
+    (!users.is_empty()).then(|| users.to_vec())
+}
+
+impl Agent {
+    /// The host name that the agent reports under.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The manager.
+    pub fn manager(&self) -> &Arc<ComputeManager> {
+        &self.manager
+    }
+
+    /// What happened to the reports so far.
+    pub fn publish_counters(&self) -> &PublishCounters {
+        &self.publisher.counters
+    }
+
+    /// The agent's health, for `/livez` and `/readyz`.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// The RPC server, for its counters.
+    pub fn server(&self) -> &RpcServer {
+        &self.server
+    }
+
+    /// Stops in order, within `grace`. Commands in flight finish, nothing new starts, and the schedulers get a goodbye.
+    pub async fn stop(self, grace: Duration) {
+        let deadline = Instant::now() + grace.saturating_sub(GOODBYE_TIMEOUT + CLOSE_TIMEOUT);
+        // This is asked first, because the server gives up the queue when it stops.
+        let goodbye_due = *self.manager.standing().borrow() == Standing::Holder;
+        self.manager.begin_stop();
+        self.server.shutdown(deadline).await;
+        if tokio::time::timeout_at(deadline, self.runner.shutdown()).await.is_err() {
+            warn!(host = self.host, "a periodic task did not end in time and is cut off");
+        }
+        self.stop.cancel();
+        self.tasks.wait().await;
+        if let Some(goodbye) = self.manager.goodbye().filter(|_| goodbye_due) {
+            match tokio::time::timeout(GOODBYE_TIMEOUT, self.publisher.send(&goodbye)).await {
+                Ok(Ok(())) => info!(host = self.host, "said goodbye"),
+                Ok(Err(error)) => {
+                    warn!(
+                        host = self.host,
+                        error = chain(&error),
+                        "goodbye not sent; the host counts as down later"
+                    )
+                }
+                Err(_) => {
+                    warn!(host = self.host, "goodbye not confirmed in time; the host counts as down later")
+                }
+            }
+        }
+        self.transport.close(Instant::now() + CLOSE_TIMEOUT).await;
+        info!(host = self.host, "agent stopped");
+    }
+}
