@@ -159,7 +159,7 @@ impl SchedulerManager {
             options,
             core,
             health,
-            stalls: StallMonitor::new(env.clock.clone(), |_| {}),
+            stalls: StallMonitor::new(env.clock.clone()),
             stalled: Notify::new(),
             snapshots: Snapshots::default(),
             outbox,
