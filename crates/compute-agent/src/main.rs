@@ -100,7 +100,6 @@ fn run(args: Args) -> anyhow::Result<u8> {
             Some(Command::Config(_)) => unreachable!("handled before the configuration was loaded"),
             None => {
                 logging::init(args.common.log_options())?;
-                logging::install_panic_hook();
                 serve(loaded).await
             }
         }

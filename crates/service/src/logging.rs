@@ -23,7 +23,7 @@ use tracing_subscriber::{
 
 use crate::env::panic_message;
 
-/// The prefixes of our own targets: libraries, then the binaries that are not named after us.
+/// The prefixes of novella's own targets: the libraries, then the binaries whose names do not start with novella.
 const OWN: [&str; 3] = ["novella", "scheduler", "compute_agent"];
 
 /// How log lines are written.
@@ -51,7 +51,7 @@ pub enum LogError {
     /// `RUST_LOG` is not a filter.
     #[error("cannot understand RUST_LOG={value:?}; write for example RUST_LOG=novella=debug,warn")]
     Filter {
-        /// Its value.
+        /// The value of the variable.
         value: String,
         /// What the parser said.
         #[source]
@@ -102,14 +102,14 @@ fn default_filter(verbose: u8) -> String {
         2 => ("trace", "info"),
         _ => ("trace", "debug"),
     };
-    // What the AMQP library calls an error is often routine (a fanout exchange that is gone with its last queue), and the
-    // transport says in the operator's words what is not.
+    // What the AMQP library calls an error is often routine (a fanout exchange that is gone with its last queue). The
+    // transport logs the rest in the operator's words.
     let others = if verbose < 2 { format!("{others},lapin=off") } else { others.to_owned() };
     OWN.iter().fold(others, |filter, target| format!("{filter},{target}={own}"))
 }
 
 /// Makes every panic an error event. Where nobody listens to events, the previous hook prints it as before.
-pub fn install_panic_hook() {
+fn install_panic_hook() {
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if !tracing::dispatcher::has_been_set() {

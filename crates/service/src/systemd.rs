@@ -10,28 +10,11 @@ use tokio::time;
 
 use crate::{health::Health, shutdown::Shutdown};
 
-/// The longest status that is sent; systemd shows one line.
+/// The longest status that is sent, in characters. systemd shows one line.
 const STATUS_LIMIT: usize = 200;
 
-/// The service is ready.
-pub fn ready() {
-    send(&[NotifyState::Ready]);
-}
-
-/// The service is stopping.
-pub fn stopping() {
-    send(&[NotifyState::Stopping]);
-}
-
-/// One line on what the service is doing, shown by `systemctl status`.
-pub fn status(text: &str) {
-    let line: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(STATUS_LIMIT).collect();
-    send(&[NotifyState::Status(&line)]);
-}
-
-/// Accompanies the service through its life: its status until it is ready, READY, the watchdog, STOPPING when a stop is
-/// asked for. Spawn it beside the daemon; it ends with the stop.
+/// Tells systemd of the daemon from start to stop: the status, READY, the watchdog, and STOPPING when a stop is asked
+/// for. Spawn it as a task of its own. It ends when the stop is asked for.
 pub async fn accompany(health: Health, shutdown: Shutdown) {
     // Twice per period, as systemd asks; without a watchdog, often enough for a status that people read.
     let pulse = sd_notify::watchdog_enabled().map_or(Duration::from_secs(5), |period| period / 2);
@@ -54,16 +37,23 @@ pub async fn accompany(health: Health, shutdown: Shutdown) {
         }
         let report = health.ready();
         if report.ok && !announced {
-            ready();
+            send(&[NotifyState::Ready]);
             announced = true;
         }
         let current = if report.ok { "ready".to_owned() } else { report.summary() };
         if current != last_status {
-            status(&current);
+            send_status(&current);
             last_status = current;
         }
     }
-    stopping();
+    send(&[NotifyState::Stopping]);
+}
+
+/// Tells in one line what the service is doing, for `systemctl status`.
+fn send_status(text: &str) {
+    let line: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(STATUS_LIMIT).collect();
+    send(&[NotifyState::Status(&line)]);
 }
 
 fn feed_watchdog() {

@@ -6,7 +6,7 @@
 //! Stalls. On Linux the monotonic clock runs on while the process is stopped (SIGSTOP, a starved cgroup) and stands
 //! still while the machine is suspended; the clock called boottime counts both. [`Clock::suspended`] is the
 //! difference, so whoever must notice that the world went on without this process watches late ticks *and* that
-//! number; [`crate::stall::StallMonitor`] does. A hypervisor that pauses a guest shows up as one or the other,
+//! number. `StallMonitor` does so. A hypervisor that pauses a guest shows up as one or the other,
 //! depending on its clock source.
 
 use std::{
@@ -80,9 +80,9 @@ impl Clock {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// In a simulation: the machine sleeps for `time`, and only the wall clock and boottime see it. A system clock
-    /// ignores this, as nobody can suspend the machine by asking its clock.
-    pub fn simulate_suspend(&self, time: Duration) {
+    /// Suspends the simulated machine for `time`, which only the wall clock and boottime see. A system clock ignores this.
+    #[cfg(test)]
+    pub(crate) fn simulate_suspend(&self, time: Duration) {
         if let Source::Simulated { suspended } = &self.source {
             *suspended.lock().unwrap_or_else(PoisonError::into_inner) += time;
         }

@@ -63,11 +63,6 @@ impl Random {
         uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
-    /// A UUID as 32 hexadecimal digits, the form that message and reply identifiers have on the wire.
-    pub fn hex32(&self) -> String {
-        self.uuid().simple().to_string()
-    }
-
     /// Any 64-bit number.
     pub fn u64(&self) -> u64 {
         self.with(|state| state.generator.next_u64())
@@ -118,12 +113,10 @@ mod tests {
     }
 
     #[test]
-    fn identifiers_are_version_4_and_hex() {
+    fn identifiers_are_version_4_and_differ() {
         let random = Random::from_number(1);
-        assert_eq!(random.uuid().get_version_num(), 4);
-        let hex = random.hex32();
-        assert_eq!(hex.len(), 32);
-        assert!(hex.bytes().all(|b| b.is_ascii_hexdigit()));
-        assert_ne!(random.hex32(), hex);
+        let uuid = random.uuid();
+        assert_eq!(uuid.get_version_num(), 4);
+        assert_ne!(random.uuid(), uuid);
     }
 }
