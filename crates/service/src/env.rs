@@ -1,4 +1,4 @@
-//! `Env`: the one door through which a daemon reaches time, randomness, threads, durable state and metrics.
+//! `Env`: the only way for a daemon to reach time, randomness, threads, durable state and metrics.
 //!
 //! What always holds: an `Env` is cheap to clone and its clones share everything. [`Env::simulated`] touches neither
 //! the clock, the disk, the entropy nor the threads of the machine, so a run on a paused, single-threaded tokio
@@ -19,7 +19,7 @@ pub(crate) use blocking::panic_message;
 pub use blocking::{Blocking, Executor, Panicked};
 pub use clock::Clock;
 pub use metrics::Metrics;
-pub use random::Random;
+pub use random::{EntropyError, Random};
 pub use sampled::Sample;
 pub use store::{Fault, FileStore, MemoryStore, Store, StoreError, StoreLock};
 
@@ -37,11 +37,6 @@ pub struct Env {
     /// This daemon's metrics registry.
     pub metrics: Metrics,
 }
-
-/// The operating system gave no entropy; nothing that needs unguessable identifiers may start.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read the operating system's entropy source")]
-pub struct EntropyError(#[source] pub(crate) rand::rngs::SysError);
 
 impl Env {
     /// The real world. State is kept in `state_dir`, or in memory (and lost with the process) without one.
@@ -76,7 +71,7 @@ impl Env {
 
     /// An `Env` for one of several daemons in this process: the same clock and executor, randomness forked under
     /// `name`, its own metrics registry, and its own part of the store. The same name gives the same part of the
-    /// store again, so that a daemon can be dropped and started once more on what it had written.
+    /// store again, so that a daemon can be dropped and started again on what it had written.
     pub fn child(&self, name: &str) -> Env {
         Env {
             clock: self.clock.clone(),

@@ -1,87 +1,18 @@
-//! How a program ends: exit codes that scripts may rely on, and one line that says why.
+//! How a program ends: the exit code that an error calls for, and one line that says why.
 //!
 //! What always holds: the printed line is the whole chain of causes, each said once, and is followed by what to do
 //! next where that is known. A reader that closes the pipe early is a success.
 
 use std::{
     error::Error,
-    fmt,
     io::{self, Write},
     process::ExitCode,
 };
 
-use crate::{config::Invalid, env::StoreError, health::BindError, logging::LogError};
-
-/// Done; for a placement: it fits.
-pub const OK: u8 = 0;
-/// Understood and refused; for a placement: no host fits.
-pub const REFUSED: u8 = 1;
-/// The command line or the configuration is wrong.
-pub const USAGE: u8 = 2;
-/// The thing asked for does not exist.
-pub const NOT_FOUND: u8 = 4;
-/// The request contradicts an earlier one, or something else holds what it needs.
-pub const CONFLICT: u8 = 5;
-/// The broker or the peer cannot be reached.
-pub const UNREACHABLE: u8 = 7;
-/// The time for it ran out.
-pub const TIMEOUT: u8 = 124;
-/// A failure that is none of the above.
-pub const INTERNAL: u8 = 255;
-
-/// An error with the exit code and the next step that it calls for; wrap a cause in it where both become known.
-#[derive(Debug)]
-pub struct Failure {
-    /// The exit code, one of this module's constants.
-    pub code: u8,
-    /// What failed, without the cause's text.
-    pub what: String,
-    /// What the user can do.
-    pub next: Option<String>,
-    /// Why it failed.
-    pub source: Option<Box<dyn Error + Send + Sync>>,
-}
-
-impl Failure {
-    /// A failure without cause or hint.
-    pub fn new(code: u8, what: impl Into<String>) -> Failure {
-        Failure { code, what: what.into(), next: None, source: None }
-    }
-
-    /// Adds what to do next.
-    pub fn next(self, next: impl Into<String>) -> Failure {
-        Failure { next: Some(next.into()), ..self }
-    }
-
-    /// Adds the cause.
-    pub fn because(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
-        Failure { source: Some(source.into()), ..self }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl Error for Failure {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
-    }
-}
-
-/// `a: b: c`, skipping a cause whose text its effect already ends with, as some libraries repeat it.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut line = error.to_string();
-    for cause in causes(error).skip(1) {
-        let text = cause.to_string();
-        if !line.ends_with(&text) {
-            line = format!("{line}: {text}");
-        }
-    }
-    line
-}
+pub use crate::failure::{
+    CONFLICT, Failure, INTERNAL, NOT_FOUND, OK, REFUSED, TIMEOUT, UNREACHABLE, USAGE, chain,
+};
+use crate::{config::Invalid, env::StoreError, failure::causes, health::BindError, logging::LogError};
 
 /// The hint of the outermost error in the chain that has one.
 pub fn next_step(error: &(dyn Error + 'static)) -> Option<String> {
@@ -138,16 +69,15 @@ pub fn finish(result: Result<u8, anyhow::Error>) -> ExitCode {
     ExitCode::from(report(result, &mut io::stderr()))
 }
 
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
-}
-
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
 
     use super::*;
-    use crate::env::{Fault, MemoryStore, Store};
+    use crate::{
+        env::{Fault, MemoryStore, Store},
+        health::bind,
+    };
 
     fn reported(error: impl Into<anyhow::Error>) -> (u8, String) {
         let mut out = Vec::new();
@@ -175,18 +105,34 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_cause_is_said_once() {
-        let inner = Failure::new(INTERNAL, "disk on fire");
-        let outer = Failure::new(INTERNAL, "cannot write: disk on fire").because(inner);
-        assert_eq!(chain(&outer), "cannot write: disk on fire");
-    }
-
-    #[test]
     fn a_taken_store_is_a_conflict_and_a_closed_pipe_no_error() {
         let store = MemoryStore::new();
         let _held = store.lock().unwrap();
         assert_eq!(reported(store.lock().map(drop).unwrap_err()).0, CONFLICT);
         assert_eq!(reported(io::Error::from(io::ErrorKind::BrokenPipe)), (OK, String::new()));
         assert_eq!(report(Ok(REFUSED), &mut Vec::new()), REFUSED);
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named_with_what_to_do() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = first.local_addr().unwrap();
+        let error = bind(address).await.unwrap_err();
+        let (code, text) = reported(error);
+        assert_eq!(code, CONFLICT);
+        assert!(
+            text.starts_with(&format!("error: cannot listen for HTTP on {address}: Address already in use")),
+            "{text}"
+        );
+        assert!(
+            text.contains(&format!(
+                "next: choose another port, or find who has this one: ss -ltnp 'sport = :{}'",
+                address.port()
+            )),
+            "{text}"
+        );
+
+        let elsewhere = bind("192.0.2.1:0".parse().unwrap()).await.unwrap_err();
+        assert!(elsewhere.next_step().contains("not an address of this machine"), "{elsewhere:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Health over HTTP: `/livez` (restart me?), `/readyz` (send me work?), `/metrics` (how is it going?).
+//! Health over HTTP: `/livez` (must this process be restarted?), `/readyz` (may it get work?), `/metrics`.
 //!
 //! What always holds: a process is ready when every named [`Condition`] holds, and alive while every watched loop has
 //! beaten within its time. Both answers list each part with its reason, so nobody has to guess. Alive never depends on
@@ -6,12 +6,11 @@
 //!
 //! What it leaves out: authentication and TLS. It listens on loopback unless told otherwise.
 
+mod listen;
 mod probe;
 
 use std::{
     collections::BTreeMap,
-    io,
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -24,23 +23,19 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
-use tokio::{net::TcpListener, sync::watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
-pub use probe::{ProbeAnswer, ProbeError, probe, run_probe};
+#[cfg(test)]
+pub(crate) use listen::bind;
+pub use listen::{BindError, bind_to, serve};
+pub use probe::ask;
 
-use crate::{
-    config::listen_address,
-    env::{Clock, Metrics},
-    exit::{self, Failure},
-};
+use crate::env::{Clock, Metrics};
 
-/// How long a daemon on the same machine may take to say how it is.
-const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// The media type of OpenMetrics text.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The health of one daemon. Clones share it.
+/// The health of one daemon. All clones share one state.
 #[derive(Clone, Debug)]
 pub struct Health {
     inner: Arc<Inner>,
@@ -70,7 +65,7 @@ struct ConditionState {
 struct LoopState {
     timeout: Duration,
     last_beat: Duration,
-    /// The heartbeat was dropped without a word: the loop is gone.
+    /// Whether the heartbeat was dropped without [`Heartbeat::end`], which means that the loop is gone.
     lost: bool,
 }
 
@@ -86,13 +81,13 @@ pub struct HealthReport {
 /// One condition or loop.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PartReport {
-    /// Its name.
+    /// The name of the condition or loop.
     pub name: String,
-    /// Whether it is well.
+    /// Whether the condition holds, or the loop runs.
     pub ok: bool,
-    /// Why, for people.
+    /// Why it is so, for people.
     pub reason: String,
-    /// Seconds since it last changed, or for a loop since its last beat.
+    /// Seconds since the condition last changed, or since the loop's last beat.
     pub age_s: f64,
 }
 
@@ -105,13 +100,13 @@ impl HealthReport {
 }
 
 impl Health {
-    /// Nothing to wait for yet, so ready and alive. Make the conditions before the server is started.
+    /// Health without any condition or loop, which is ready and alive. Make the conditions before the server is started.
     pub fn new(clock: Clock) -> Health {
         Health { inner: Arc::new(Inner { clock, parts: Mutex::default(), ready: watch::Sender::new(true) }) }
     }
 
-    /// A condition that must hold before this process is ready. It does not hold until somebody says so. Asking twice
-    /// for one name gives the same condition.
+    /// Adds a condition that must hold before this process is ready. It does not hold until [`Condition::set`] says so. A
+    /// name that exists already gives the same condition.
     pub fn condition(&self, name: &str) -> Condition {
         let since = self.inner.clock.now();
         self.change(|parts| {
@@ -170,7 +165,7 @@ impl Health {
         let _ = ready.wait_for(|ready| *ready).await;
     }
 
-    /// The three routes, to be served alone or merged into a larger router.
+    /// The three routes, which can be served alone or merged into a larger router.
     pub fn router(&self, metrics: Metrics) -> Router {
         Router::new()
             .route("/livez", get(|State(health): State<Health>| async move { json(&health.live()) }))
@@ -222,7 +217,7 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Says whether it holds now, and why.
+    /// Sets whether it holds now, and why.
     pub fn set(&self, holds: bool, reason: impl Into<String>) {
         let (reason, now) = (reason.into(), self.health.inner.clock.now());
         self.health.change(|parts| {
@@ -237,7 +232,7 @@ impl Condition {
     }
 }
 
-/// The pulse of one loop. Dropped without [`Heartbeat::end`], as by a panic, it makes `/livez` fail for good.
+/// The pulse of one loop. If it is dropped without [`Heartbeat::end`], as by a panic, `/livez` fails for good.
 #[derive(Debug)]
 pub struct Heartbeat {
     health: Health,
@@ -246,7 +241,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The loop is still going round.
+    /// Tells that the loop is running.
     pub fn beat(&self) {
         let now = self.health.inner.clock.now();
         self.health.change(|parts| {
@@ -256,7 +251,7 @@ impl Heartbeat {
         });
     }
 
-    /// The loop ends because it is meant to.
+    /// Tells that the loop ends because it is meant to.
     pub fn end(mut self) {
         self.ended = true;
     }
@@ -273,61 +268,6 @@ impl Drop for Heartbeat {
             }
         });
     }
-}
-
-/// A listening address could not be had.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen for HTTP on {address}")]
-pub struct BindError {
-    /// The address.
-    pub address: SocketAddr,
-    /// What the operating system said.
-    #[source]
-    pub source: io::Error,
-}
-
-impl BindError {
-    /// What an operator can do about it.
-    pub fn next_step(&self) -> String {
-        let port = self.address.port();
-        match self.source.kind() {
-            io::ErrorKind::AddrInUse => {
-                format!("choose another port, or find who has this one: ss -ltnp 'sport = :{port}'")
-            }
-            io::ErrorKind::PermissionDenied => "choose a port above 1023".to_owned(),
-            io::ErrorKind::AddrNotAvailable => {
-                format!("{} is no address of this machine; `ip address` lists them", self.address.ip())
-            }
-            _ => "choose another address".to_owned(),
-        }
-    }
-}
-
-/// Takes the address; port 0 takes any free one, which `local_addr` then tells.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { address, source })
-}
-
-/// The same for a checked setting; none if it is empty.
-pub async fn bind_to(listen: &str) -> Result<Option<TcpListener>, BindError> {
-    match listen_address(listen) {
-        Some(address) => bind(address).await.map(Some),
-        None => Ok(None),
-    }
-}
-
-/// The subcommand `health` of a daemon that listens on this checked setting: prints what `/readyz` says and returns 0
-/// if it is ready, else 1.
-pub async fn ask(listen: &str) -> anyhow::Result<u8> {
-    let address = listen_address(listen).ok_or_else(|| {
-        Failure::new(exit::USAGE, "http.listen is empty, so there is nobody to ask").next("set http.listen")
-    })?;
-    Ok(run_probe(address, "/readyz", ASK_TIMEOUT, &mut io::stdout()).await?)
-}
-
-/// Serves `router` until `stop`, then finishes the requests in flight.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 #[cfg(test)]

@@ -5,11 +5,28 @@
 //! the system and inside a simulation that is repeatable from one seed.
 //!
 //! What it leaves out: everything that knows of hosts, reports or placement, and the message bus.
+//!
+//! # Layout
+//!
+//! In reading order. A module uses only those above it.
+//!
+//! - `host_name`: the name of this machine.
+//! - `failure`: exit codes, and an error that names its own.
+//! - [`env`](mod@env): [`Env`], the clock, randomness, blocking calls, durable state and metrics of one daemon.
+//! - [`config`]: settings are declared, read from layers of sources, checked and explained.
+//! - [`logging`]: events on standard error.
+//! - [`args`]: the options that every program has.
+//! - [`shutdown`]: signals, the grace period, the verdict.
+//! - [`stall`]: finds out that this process did not run for a while.
+//! - [`health`]: `/livez`, `/readyz`, `/metrics`, and the question to them.
+//! - [`systemd`]: readiness, status and watchdog for systemd.
+//! - [`exit`]: from an error to one printed line and an exit code.
 
 pub mod args;
 pub mod config;
 pub mod env;
 pub mod exit;
+mod failure;
 pub mod health;
 mod host_name;
 pub mod logging;

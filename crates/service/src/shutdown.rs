@@ -1,9 +1,10 @@
-//! The end of a daemon's life: a signal asks for it, work in flight is finished under a grace period, a verdict tells.
+//! The end of a daemon: a signal asks for it, work in flight is finished within a grace period, and a verdict tells how
+//! it went.
 //!
 //! What always holds: the first SIGTERM or SIGINT only cancels a token, and everything that must end watches it; the
 //! second ends the process at once. Nothing else in a daemon exits the process.
 //!
-//! What it leaves out: what is to be finished. Each daemon passes its own draining as a future.
+//! What it leaves out: the work itself. Each daemon passes the end of its own work as a future.
 
 use std::{future::Future, io, process, time::Duration};
 
@@ -13,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::exit;
+use crate::failure;
 
 /// How a shell reports a process that a signal ended: this plus the signal's number.
 const SIGNALLED: i32 = 128;
@@ -31,8 +32,8 @@ impl Verdict {
     /// The exit code for it.
     pub fn code(self) -> u8 {
         match self {
-            Verdict::Clean => exit::OK,
-            Verdict::Overrun => exit::TIMEOUT,
+            Verdict::Clean => failure::OK,
+            Verdict::Overrun => failure::TIMEOUT,
         }
     }
 }
@@ -44,12 +45,12 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Nobody asks for it yet.
+    /// A stop that nobody has asked for yet.
     pub fn new() -> Shutdown {
         Shutdown::default()
     }
 
-    /// From now on SIGTERM and SIGINT ask for it, and a second one ends the process at once.
+    /// From now on SIGTERM and SIGINT ask for the stop, and a second signal ends the process at once.
     pub fn on_signals(&self) -> io::Result<()> {
         // Both are registered before this returns, so no early signal falls to the default action.
         let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -80,12 +81,12 @@ impl Shutdown {
         self.token.cancelled().await;
     }
 
-    /// The bare token, for what must not depend on this crate.
+    /// The token alone, for code that must not depend on this crate.
     pub fn token(&self) -> CancellationToken {
         self.token.clone()
     }
 
-    /// Lets `work` come to its end within `grace`; what is left after that is dropped, and logged.
+    /// Waits until `work` has ended, at most for `grace`. What is left after that is dropped, and logged.
     pub async fn drain(&self, grace: Duration, work: impl Future<Output = ()>) -> Verdict {
         self.request();
         match time::timeout(grace, work).await {
@@ -128,6 +129,6 @@ mod tests {
         let before = time::Instant::now();
         let verdict = Shutdown::new().drain(Duration::from_secs(10), std::future::pending()).await;
         assert_eq!((verdict, before.elapsed()), (Verdict::Overrun, Duration::from_secs(10)));
-        assert_eq!(verdict.code(), exit::TIMEOUT);
+        assert_eq!(verdict.code(), failure::TIMEOUT);
     }
 }

@@ -63,7 +63,7 @@ impl Blocking {
         }
     }
 
-    /// The bare executor, for a crate that must not depend on this one. A panic in a call given to it is caught here.
+    /// The executor alone, for a crate that must not depend on this one. A panic in a call given to it is caught here.
     pub fn as_executor(&self) -> Executor {
         let execute = self.execute.clone();
         Arc::new(move |call| {

@@ -34,7 +34,7 @@ impl Metrics {
         metric
     }
 
-    /// Direct access, for collectors and units.
+    /// Gives access to the registry itself, for collectors.
     pub fn with_registry<T>(&self, f: impl FnOnce(&mut Registry) -> T) -> T {
         f(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -11,7 +11,10 @@ use rand::{Rng, SeedableRng, TryRng};
 use rand_chacha::ChaCha12Rng;
 use uuid::Uuid;
 
-use super::EntropyError;
+/// The operating system gave no entropy. Nothing that needs identifiers which nobody can guess may start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the operating system's entropy source")]
+pub struct EntropyError(#[source] rand::rngs::SysError);
 
 /// A source of seeds and identifiers. Clones draw from the same source.
 #[derive(Clone, Debug)]
@@ -28,7 +31,7 @@ struct State {
 }
 
 impl Random {
-    /// Everything from this seed.
+    /// A source in which everything follows from this seed.
     pub fn from_seed(seed: [u8; 32]) -> Random {
         Random {
             seed,
@@ -36,7 +39,7 @@ impl Random {
         }
     }
 
-    /// Everything from a number, as a test or `--seed` gives it.
+    /// A source in which everything follows from a number, as a test or `--seed` gives it.
     pub fn from_number(seed: u64) -> Random {
         Random::from_seed(mix([0; 32], "seed", seed))
     }

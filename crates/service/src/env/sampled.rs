@@ -1,7 +1,7 @@
 //! Metrics that are read when they are asked for, from counts that the program keeps anyway.
 //!
-//! Registered once with a closure; the closure runs at each scrape. Samples of one name must follow each other, because
-//! OpenMetrics writes a name's help once.
+//! A closure is registered once and runs at each scrape. Samples of one name must follow each other, because OpenMetrics
+//! writes the help of a name once.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 
-use super::Metrics;
+use crate::env::metrics::Metrics;
 
 /// One value at the time of the scrape.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,12 +32,12 @@ impl Sample {
         Self { name: name.to_owned(), help, value: Value::Counter(value), label: None }
     }
 
-    /// A value that comes and goes.
+    /// A value that rises and falls.
     pub fn gauge(name: &str, help: &'static str, value: f64) -> Self {
         Self { name: name.to_owned(), help, value: Value::Gauge(value), label: None }
     }
 
-    /// The same, told apart from its neighbours by a label.
+    /// Adds a label, which tells samples of one name apart.
     pub fn label(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.label = Some((key, value.into()));
         self

@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The file that a process holds locked, and in which it leaves its pid, as long as it uses a state directory.
+/// The file that a process keeps locked while it uses a state directory. Its content is the pid of that process.
 const LOCK_FILE: &str = "lock";
 
 /// Where a daemon keeps what must survive it.
@@ -38,7 +38,7 @@ pub trait Store: Send + Sync {
     fn child(&self, name: &str) -> Arc<dyn Store>;
 }
 
-/// A store is held for as long as this lives. The kernel lets go of it when the process dies, however it dies.
+/// The store is locked until this is dropped. The kernel releases the lock when the process dies, however it dies.
 pub struct StoreLock {
     _held: Box<dyn Any + Send + Sync>,
 }
@@ -51,7 +51,7 @@ pub enum StoreError {
     Io {
         /// What was attempted, such as `write`.
         action: &'static str,
-        /// On which file or directory.
+        /// The file or directory on which it was attempted.
         path: PathBuf,
         /// What the operating system said.
         #[source]
@@ -102,7 +102,7 @@ impl StoreError {
 #[derive(Clone, Debug)]
 pub struct FileStore {
     dir: PathBuf,
-    /// Held by the one write that is going on: two writes of one name share a temporary file.
+    /// Held during a write, because two writes of one name would share a temporary file.
     writing: Arc<Mutex<()>>,
 }
 
@@ -146,8 +146,8 @@ impl Store for FileStore {
         let temporary = self.dir.join(format!(".{}.new", file_name(name)));
         let written = replace(&temporary, &path, content);
         if written.is_err() {
-            // Do not leave half a file on a full disk. If this fails too, the first error is the one worth telling,
-            // and the next write truncates the leftover.
+            // Do not leave half a file on a full disk. If this fails too, the first error says more, and the next write
+            // truncates the leftover.
             drop(fs::remove_file(&temporary));
         }
         written.map_err(|e| StoreError::io("write", &path, e))?;
@@ -220,7 +220,7 @@ fn file_name(name: &str) -> String {
     out
 }
 
-/// What a [`MemoryStore`] can be told to suffer from.
+/// How the accesses to a [`MemoryStore`] can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Writes fail as on a full disk (ENOSPC).

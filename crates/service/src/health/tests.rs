@@ -3,9 +3,15 @@
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::{Value, json};
 use tokio::time::{advance, timeout};
+use tokio_util::sync::CancellationToken;
 
-use super::*;
-use crate::{env::Env, exit};
+use std::net::SocketAddr;
+
+use super::{
+    probe::{ProbeError, probe, run_probe},
+    *,
+};
+use crate::{env::Env, failure};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -80,15 +86,15 @@ async fn the_three_pages_over_http() {
     let mut out = Vec::new();
     // "Every interface" is asked on loopback.
     let wildcard = SocketAddr::from(([0, 0, 0, 0], address.port()));
-    assert_eq!(run_probe(wildcard, "/readyz", 5 * SECOND, &mut out).await.unwrap(), exit::OK);
+    assert_eq!(run_probe(wildcard, "/readyz", 5 * SECOND, &mut out).await.unwrap(), failure::OK);
     map.set(false, "lost");
-    assert_eq!(run_probe(address, "/readyz", 5 * SECOND, &mut out).await.unwrap(), exit::REFUSED);
+    assert_eq!(run_probe(address, "/readyz", 5 * SECOND, &mut out).await.unwrap(), failure::REFUSED);
     assert!(String::from_utf8(out).unwrap().contains("\"reason\":\"lost\""));
 
     stop.cancel();
     timeout(5 * SECOND, server).await.unwrap().unwrap().unwrap();
     let mut out = Vec::new();
-    assert_eq!(run_probe(address, "/livez", SECOND, &mut out).await.unwrap(), exit::REFUSED);
+    assert_eq!(run_probe(address, "/livez", SECOND, &mut out).await.unwrap(), failure::REFUSED);
     let text = String::from_utf8(out).unwrap();
     assert!(text.starts_with(&format!("cannot ask {address}: ")), "{text}");
 }
@@ -97,30 +103,6 @@ async fn the_three_pages_over_http() {
 async fn metrics_are_announced_as_openmetrics() {
     let response = metrics_text(&Metrics::new());
     assert_eq!(response.headers()[header::CONTENT_TYPE], OPENMETRICS);
-}
-
-#[tokio::test]
-async fn a_port_in_use_is_named_with_what_to_do() {
-    let first = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let address = first.local_addr().unwrap();
-    let error = bind(address).await.unwrap_err();
-    let mut out = Vec::new();
-    assert_eq!(exit::report(Err(error.into()), &mut out), exit::CONFLICT);
-    let text = String::from_utf8(out).unwrap();
-    assert!(
-        text.starts_with(&format!("error: cannot listen for HTTP on {address}: Address already in use")),
-        "{text}"
-    );
-    assert!(
-        text.contains(&format!(
-            "next: choose another port, or find who has this one: ss -ltnp 'sport = :{}'",
-            address.port()
-        )),
-        "{text}"
-    );
-
-    let elsewhere = bind("192.0.2.1:0".parse().unwrap()).await.unwrap_err();
-    assert!(elsewhere.next_step().contains("no address of this machine"), "{elsewhere:?}");
 }
 
 #[tokio::test]

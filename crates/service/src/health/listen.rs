@@ -1,0 +1,55 @@
+//! Takes the address that health is served on, and serves it until the daemon stops.
+
+use std::{io, net::SocketAddr};
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::listen_address;
+
+/// A listening address could not be taken.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen for HTTP on {address}")]
+pub struct BindError {
+    /// The address that was asked for.
+    pub address: SocketAddr,
+    /// What the operating system said.
+    #[source]
+    pub source: io::Error,
+}
+
+impl BindError {
+    /// What an operator can do about it.
+    pub fn next_step(&self) -> String {
+        let port = self.address.port();
+        match self.source.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!("choose another port, or find who has this one: ss -ltnp 'sport = :{port}'")
+            }
+            io::ErrorKind::PermissionDenied => "choose a port above 1023".to_owned(),
+            io::ErrorKind::AddrNotAvailable => {
+                format!("{} is not an address of this machine; `ip address` lists them", self.address.ip())
+            }
+            _ => "choose another address".to_owned(),
+        }
+    }
+}
+
+/// Takes the address. Port 0 means any free one, which `local_addr` then tells.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| BindError { address, source })
+}
+
+/// Takes the address of a checked setting, or none if the setting is empty.
+pub async fn bind_to(listen: &str) -> Result<Option<TcpListener>, BindError> {
+    match listen_address(listen) {
+        Some(address) => bind(address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Serves `router` until `stop`, then finishes the requests in flight.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
