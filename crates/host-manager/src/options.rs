@@ -34,7 +34,7 @@ impl Default for HostManagerOptions {
     fn default() -> Self {
         Self {
             service_down_time: Duration::from_secs(60),
-            forget_after: Duration::from_secs(24 * 3600),
+            forget_after: Duration::from_secs(3600),
             report_interval: Duration::from_secs(10),
             reservation_ttl: Duration::from_secs(30),
             max_hold: Duration::from_secs(3600),
