@@ -5,7 +5,7 @@ use novella_compute_agent::AgentConfig;
 use novella_messaging::CallOptions;
 use novella_objects::{Decision, HostDetail, HostSummary, Image, SelectDestinations};
 use novella_scheduler::SchedulerConfig;
-use novella_service::config::Validate;
+use novella_service::config::Settings;
 use novella_service::exit::chain;
 use serde_json::{Value, json};
 use tempfile::TempDir;

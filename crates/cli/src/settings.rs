@@ -1,32 +1,34 @@
-//! The command line's own settings: where the bus is, and how long to wait.
+//! The command line's own settings, each declared once: where the bus is, and how long to wait.
 //!
-//! Flags, environment and `--config` files, in this order; without any of them the broker of this machine.
+//! They come from options, the environment and `--config` files, in this order. Without any of them the broker of this
+//! machine is used.
 
 use std::time::Duration;
 
+use novella_messaging::DEFAULT_EXCHANGE;
 use novella_rpcapi::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
-use novella_service::config::{KeyDoc, Problem, Settings, Validate, check_exchange, check_topics, duration};
-use serde::{Deserialize, Serialize};
+use novella_service::args::DEFAULT_TRANSPORT_URL;
+use novella_service::config::{Problem, Settings, check_exchange, check_topics, duration};
+use novella_service::settings;
 
-/// See the module.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CliSettings {
-    /// Where the broker is.
-    pub transport_url: String,
-    /// How long one request may take.
-    #[serde(with = "duration")]
-    pub timeout: Duration,
-    /// Exchange of topic messages; must be the daemons'.
-    pub control_exchange: String,
-    /// Topic of the schedulers.
-    pub scheduler_topic: String,
-    /// Topic of the agents.
-    pub compute_topic: String,
+settings! {
+    /// Settings of novella, the command-line client.
+    pub struct CliSettings {
+        /// Where the message bus is.
+        pub transport_url: String = DEFAULT_TRANSPORT_URL.into(), "URL", secret = true;
+        /// How long one request may take. The time for connecting is part of it.
+        pub timeout: Duration as "duration" = Duration::from_secs(10);
+        /// AMQP exchange of topic messages. The daemons' must be the same.
+        pub control_exchange: String = DEFAULT_EXCHANGE.into(), "name";
+        /// Topic on which schedulers take requests. The schedulers' must be the same.
+        pub scheduler_topic: String = SCHEDULER_TOPIC.into(), "name";
+        /// Topic on which agents take commands. The agents' must be the same.
+        pub compute_topic: String = COMPUTE_TOPIC.into(), "name";
+    }
 }
 
 impl CliSettings {
-    /// Where everyone is found. A command sends no reports.
+    /// The names on the broker. A command sends no reports, so their topic does not matter here.
     pub fn names(&self) -> Names {
         Names {
             scheduler_topic: self.scheduler_topic.clone(),
@@ -36,29 +38,7 @@ impl CliSettings {
     }
 }
 
-impl Default for CliSettings {
-    fn default() -> Self {
-        Self {
-            transport_url: "rabbit://guest:guest@localhost:5672/".into(),
-            timeout: Duration::from_secs(10),
-            control_exchange: "nova".into(),
-            scheduler_topic: SCHEDULER_TOPIC.into(),
-            compute_topic: COMPUTE_TOPIC.into(),
-        }
-    }
-}
-
 impl Settings for CliSettings {
-    const KEYS: &'static [KeyDoc] = &[
-        KeyDoc::new("transport_url", "URL", "Where the message bus is.").secret(),
-        KeyDoc::new("timeout", "duration", "How long one request may take, connecting included."),
-        KeyDoc::new("control_exchange", "name", "Exchange of topic messages; must be the daemons'."),
-        KeyDoc::new("scheduler_topic", "name", "Topic of the schedulers; must be theirs."),
-        KeyDoc::new("compute_topic", "name", "Topic of the agents; must be theirs."),
-    ];
-}
-
-impl Validate for CliSettings {
     fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.timeout.is_zero() {

@@ -21,6 +21,7 @@
 
 mod agent;
 pub mod config;
+pub mod config_sections;
 mod identity;
 mod manager;
 mod metrics;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use novella_compute_agent::offer::Offer;
 use novella_compute_agent::{AgentConfig, StartError, overrides, probe, start};
 use novella_service::args::CommonArgs;
 use novella_service::config::{ConfigCommand, Invalid, Loaded, OutputFormat, load};
@@ -154,7 +153,7 @@ async fn print_probe(loaded: &Loaded<AgentConfig>, format: OutputFormat) -> anyh
     for (key, value) in &config.driver.overrides {
         overrides::apply(&mut stats, key, value)?;
     }
-    let offer = Offer::new(config).map_err(|problems| loaded.locate(Invalid { problems }))?;
+    let offer = config.offer().map_err(|problems| loaded.locate(Invalid { problems }))?;
     let rows = probe::rows(&stats, &offer, my_ip(config));
     let mut out = std::io::stdout().lock();
     match format {

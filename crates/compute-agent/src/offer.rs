@@ -1,8 +1,9 @@
 //! The hardware that a host offers to instances: CPU sets, pages that are not held back, networks, PCI devices.
 //!
-//! Decisions are those of Nova's libvirt driver. CPUs that are not online and cells that do not exist are refused when the
-//! agent starts. If they disappear later, they are no longer offered, and reports go on. What instances use is not in here,
-//! because claims say that.
+//! The rules are those of Nova's libvirt driver. CPUs that are not online and cells that do not exist are refused when
+//! the agent starts. If they disappear later, they are no longer offered and the reports go on.
+//!
+//! What it leaves out: what is used. Claims tell that.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +12,15 @@ use novella_resources::cpu_set::{CpuSet, MAX_CPUS};
 use novella_service::config::Problem;
 use novella_virt::{HostStats, NumaNode};
 
-use crate::config::AgentConfig;
+use crate::config_sections::{ComputeConfig, NeutronConfig, PciConfig, ReservedPages};
 use crate::pci::{self, DeviceSpec};
 
-/// The operator's part of the offer; the host's readings are the other.
+/// The operator's part of the offer. The other part is what the driver reads of the host.
 #[derive(Debug)]
 pub struct Offer {
     shared: Option<CpuSet>,
     dedicated: Option<CpuSet>,
-    /// Pages held back by node and page size in KiB.
+    /// How many pages are held back, by node and page size in KiB.
     reserved_pages: BTreeMap<(u32, u64), u64>,
     physnets: BTreeMap<String, Vec<u32>>,
     tunnel: Vec<u32>,
@@ -28,12 +29,18 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// From the configuration, or all that is wrong with that part of it.
-    pub fn new(config: &AgentConfig) -> Result<Self, Vec<Problem>> {
+    /// The offer of these settings, or all that is wrong with them. `monitors` tells whether metrics of the CPUs are
+    /// wanted.
+    pub fn new(
+        compute: &ComputeConfig,
+        huge_pages: &[ReservedPages],
+        neutron: &NeutronConfig,
+        pci: &PciConfig,
+        monitors: bool,
+    ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
-        let shared = cpu_set("compute.cpu_shared_set", &config.compute.cpu_shared_set, &mut problems);
-        let dedicated =
-            cpu_set("compute.cpu_dedicated_set", &config.compute.cpu_dedicated_set, &mut problems);
+        let shared = cpu_set("compute.cpu_shared_set", &compute.cpu_shared_set, &mut problems);
+        let dedicated = cpu_set("compute.cpu_dedicated_set", &compute.cpu_dedicated_set, &mut problems);
         if let (Some(shared), Some(dedicated)) = (&shared, &dedicated)
             && shared.meets(dedicated)
         {
@@ -44,7 +51,7 @@ impl Offer {
             ));
         }
         let mut reserved_pages = BTreeMap::new();
-        for pages in &config.reserved.huge_pages {
+        for pages in huge_pages {
             let (size, node) = (pages.size, pages.node);
             let size_kb = size.bytes() / 1024;
             if size_kb == 0 || reserved_pages.insert((node, size_kb), pages.count).is_some() {
@@ -56,7 +63,7 @@ impl Offer {
                 problems.push(Problem::new(&["reserved.huge_pages"], what, fix));
             }
         }
-        for (physnet, nodes) in &config.neutron.physnets {
+        for (physnet, nodes) in &neutron.physnets {
             if physnet.is_empty() || nodes.is_empty() {
                 problems.push(Problem::new(
                     &["neutron.physnets"],
@@ -66,7 +73,7 @@ impl Offer {
             }
         }
         let mut devices = Vec::new();
-        for (at, spec) in config.pci.device_spec.iter().enumerate() {
+        for (at, spec) in pci.device_spec.iter().enumerate() {
             match DeviceSpec::read(spec) {
                 Ok(spec) => devices.push(spec),
                 Err(error) => problems.push(Problem::new(
@@ -83,14 +90,14 @@ impl Offer {
             shared,
             dedicated,
             reserved_pages,
-            physnets: config.neutron.physnets.clone(),
-            tunnel: config.neutron.tunnel_numa_nodes.clone(),
+            physnets: neutron.physnets.clone(),
+            tunnel: neutron.tunnel_numa_nodes.clone(),
             devices,
-            monitors: !config.compute_monitors.is_empty(),
+            monitors,
         })
     }
 
-    /// What this host cannot offer although the configuration says so.
+    /// What this host cannot offer, although the settings ask for it.
     pub fn problems(&self, stats: &HostStats) -> Vec<Problem> {
         let mut problems = Vec::new();
         let online = online(stats);
@@ -140,7 +147,7 @@ impl Offer {
         problems
     }
 
-    /// Number of CPUs that instances may share. `None` unless the operator has divided the CPUs.
+    /// How many CPUs instances may share, if the operator has given a set of CPUs.
     pub fn vcpus(&self, stats: &HostStats) -> Option<u32> {
         self.divides_cpus().then(|| count(&self.shared_cpus(&online(stats))))
     }
@@ -158,7 +165,7 @@ impl Offer {
         let dedicated = match (&self.dedicated, &self.shared) {
             (Some(set), _) => set.clone(),
             (None, Some(_)) => CpuSet::EMPTY,
-            // Without any set, all CPUs can be pinned, as in Nova before there were two sets.
+            // An operator who named neither set did not mean to forbid pinning.
             (None, None) => shared.clone(),
         };
         let cells = nodes.iter().map(|node| self.cell(node, &shared, &dedicated)).collect();
@@ -219,13 +226,13 @@ impl Offer {
     }
 }
 
-/// The host's online CPUs. If the host reports no nodes, they are numbered without gaps.
+/// The host's CPUs. Those of a host that names no cells are numbered without gaps.
 fn online(stats: &HostStats) -> CpuSet {
     let cpus: Vec<u32> = match &stats.numa.value[..] {
         [] => (0..stats.vcpus.value).collect(),
         nodes => nodes.iter().flat_map(|node| node.cpus.iter().copied()).collect(),
     };
-    // No kernel numbers CPUs beyond what a set holds, and the settings could not name such CPUs.
+    // No kernel numbers CPUs beyond what a set holds. If one did, the settings could not name those CPUs.
     let cpus: Vec<u32> = cpus.into_iter().filter(|cpu| *cpu < MAX_CPUS).collect();
     CpuSet::of(&cpus).expect("larger numbers are left out")
 }
@@ -234,7 +241,7 @@ fn count(cpus: &CpuSet) -> u32 {
     u32::try_from(cpus.len()).unwrap_or(u32::MAX)
 }
 
-/// The CPUs of a setting. `None` if it is not set or wrong; a problem is added in the latter case.
+/// The CPUs of a setting, or none if it is not set.
 fn cpu_set(key: &str, text: &str, problems: &mut Vec<Problem>) -> Option<CpuSet> {
     if text.is_empty() {
         return None;

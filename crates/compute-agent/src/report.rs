@@ -45,7 +45,7 @@ impl ReportTemplate {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         Self {
             identity,
-            offer: Offer::new(config).expect("the configuration was checked"),
+            offer: config.offer().expect("the configuration was checked"),
             host_ip: some(&config.my_ip),
             interval_ms: u64::try_from(config.report.periodic_interval.as_millis()).unwrap_or(u64::MAX),
             reserved: Reserved {

@@ -1,7 +1,7 @@
 //! The shipped configuration file says what the settings are, and bad settings are refused with a way out.
 
 use novella_compute_agent::AgentConfig;
-use novella_service::config::{Invalid, Sources, load, shipped_file_faults};
+use novella_service::config::{Invalid, Sources, load, shipped_file_faults, shipped_table_faults};
 
 fn problems(env: &[(&str, &str)]) -> Vec<String> {
     let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
@@ -12,20 +12,28 @@ fn problems(env: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn the_shipped_file_lists_every_key_with_unit_and_default() {
+fn the_shipped_file_is_what_config_example_prints() {
     let text = include_str!("../../../config/compute-agent.toml");
-    assert_eq!(shipped_file_faults::<AgentConfig>(text), Vec::<String>::new());
+    let command = "cargo run --bin compute-agent -- config example > config/compute-agent.toml";
+    assert_eq!(shipped_file_faults::<AgentConfig>(text, command), Vec::<String>::new());
+}
+
+#[test]
+fn the_table_in_the_readme_is_what_config_explain_prints() {
+    let text = include_str!("../../../README.md");
+    assert_eq!(shipped_table_faults::<AgentConfig>(text, "compute-agent"), Vec::<String>::new());
 }
 
 #[test]
 fn bad_settings_are_named_with_a_fix() {
     for (name, value, wanted) in [
         ("NOVELLA_REPORT__PERIODIC_INTERVAL", "30s", "service_down_time must exceed three"),
+        ("NOVELLA_REPORT__PERIODIC_INTERVAL", "500000000000years", "longer than 365 days"),
         ("NOVELLA_ALLOCATION_RATIO__CPU", "-1", "a ratio is a number above 0"),
         ("NOVELLA_DRIVER__NAME", "xen", "there is no such driver"),
-        ("NOVELLA_HTTP__LISTEN", "9781", "no address with a port"),
+        ("NOVELLA_HTTP__LISTEN", "9781", "not an address with a port"),
         ("NOVELLA_TRANSPORT_URL", "http://mq1/", "unknown scheme http://"),
-        ("NOVELLA_PLACEMENT__TRAITS", "[\"gold\"]", "is no trait name"),
+        ("NOVELLA_PLACEMENT__TRAITS", "[\"gold\"]", "is not a trait name"),
         (
             "NOVELLA_RESOURCES",
             "{ CUSTOM_GPU = { total = 1, reserved = 2 } }",
@@ -38,7 +46,7 @@ fn bad_settings_are_named_with_a_fix() {
         ),
         ("NOVELLA_DRIVER__OVERRIDES", "{ vcpu = 4 }", "no detected value \"vcpu\""),
         ("NOVELLA_DRIVER__OVERRIDES", "{ vcpus = \"four\" }", "must be a whole number of CPUs"),
-        ("NOVELLA_MY_IP", "mq1", "this is no IP address"),
+        ("NOVELLA_MY_IP", "mq1", "this is not an IP address"),
         ("NOVELLA_COMPUTE_MONITORS", "[\"cpu\"]", "there is no monitor \"cpu\""),
         ("NOVELLA_COMPUTE__CPU_SHARED_SET", "0-3;5", "\"0-3;5\" is not a CPU number"),
         ("NOVELLA_COMPUTE__CPU_SHARED_SET", "7-4", "ends before it begins"),

@@ -1,12 +1,19 @@
 //! The shipped configuration file says what the settings are, and bad settings are refused with a way out.
 
 use novella_scheduler::SchedulerConfig;
-use novella_service::config::{Invalid, Sources, load, shipped_file_faults};
+use novella_service::config::{Invalid, Sources, load, shipped_file_faults, shipped_table_faults};
 
 #[test]
-fn the_shipped_file_lists_every_key_with_unit_and_default() {
+fn the_shipped_file_is_what_config_example_prints() {
     let text = include_str!("../../../config/scheduler.toml");
-    assert_eq!(shipped_file_faults::<SchedulerConfig>(text), Vec::<String>::new());
+    let command = "cargo run --bin scheduler -- config example > config/scheduler.toml";
+    assert_eq!(shipped_file_faults::<SchedulerConfig>(text, command), Vec::<String>::new());
+}
+
+#[test]
+fn the_table_in_the_readme_is_what_config_explain_prints() {
+    let text = include_str!("../../../README.md");
+    assert_eq!(shipped_table_faults::<SchedulerConfig>(text, "scheduler"), Vec::<String>::new());
 }
 
 #[test]
@@ -15,13 +22,17 @@ fn bad_settings_are_named_with_a_fix() {
         ("NOVELLA_REPORTS__SERVICE_DOWN_TIME", "20s", "service_down_time must exceed three"),
         ("NOVELLA_REPORTS__FORGET_AFTER", "30s", "forgotten before it is down"),
         ("NOVELLA_REPORTS__ANSWER_WINDOW", "10s", "longer than waiting"),
-        ("NOVELLA_RESERVATIONS__MAX_HOLD", "1s", "longer than the longest allowed"),
+        ("NOVELLA_RESERVATIONS__MAX_HOLD", "1s", "longer than the longest that is allowed"),
         ("NOVELLA_FILTER_SCHEDULER__ENABLED_FILTERS", "[\"RamFiler\"]", "there is no filter \"RamFiler\""),
-        ("NOVELLA_FILTER_SCHEDULER__RAM_WEIGHT_MULTIPLIER", "1e300", "a multiplier is 0 or of a size"),
+        (
+            "NOVELLA_FILTER_SCHEDULER__RAM_WEIGHT_MULTIPLIER",
+            "1e300",
+            "a multiplier is 0, or its absolute value",
+        ),
         ("NOVELLA_REPORTS__MAX_HOSTS", "0", "at least 1"),
-        ("NOVELLA_REPORTS__FORGET_AFTER", "9999999years", "longer than any scheduler runs"),
+        ("NOVELLA_REPORTS__FORGET_AFTER", "9999999years", "longer than 365 days"),
         ("NOVELLA_FILTER_SCHEDULER__ALTERNATES", "4000000000", "at most 32 alternates"),
-        ("NOVELLA_NOVA__CELL_UUID", "cell1", "\"cell1\" is no UUID"),
+        ("NOVELLA_NOVA__CELL_UUID", "cell1", "\"cell1\" is not a UUID"),
         ("NOVELLA_RESERVATIONS__RESERVATION_TTL", "0s", "too short to be meant"),
     ] {
         let sources = Sources { env: vec![(name.to_owned(), value.into())], ..Sources::default() };
@@ -37,7 +48,7 @@ fn bad_settings_are_named_with_a_fix() {
 }
 
 #[test]
-fn a_policy_that_is_said_twice_is_refused() {
+fn a_policy_that_is_set_twice_is_refused() {
     let env = |name: &str, value: &str| (name.to_owned(), value.into());
     let file = env("NOVELLA_POLICY_FILE", "/etc/novella/policy.toml");
     let alone = Sources { env: vec![file.clone()], ..Sources::default() };
@@ -46,7 +57,7 @@ fn a_policy_that_is_said_twice_is_refused() {
     let twice = Sources { env: vec![file, subset], ..Sources::default() };
     let problems = load::<SchedulerConfig>(&twice).unwrap_err().to_string();
     assert!(
-        problems.contains("the policy is said twice") && problems.contains("/etc/novella/policy.toml"),
+        problems.contains("the policy is set twice") && problems.contains("/etc/novella/policy.toml"),
         "{problems}"
     );
 }

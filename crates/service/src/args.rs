@@ -1,4 +1,4 @@
-//! The options that every program of ours has; flattened into each one's own.
+//! The options that every program of novella has. Each program flattens them into its own.
 
 use std::{env, ffi::OsString, fmt, path::PathBuf};
 
@@ -9,10 +9,12 @@ use crate::{
     logging::{LogFormat, LogOptions},
 };
 
+/// The message bus of a program that is told of none: RabbitMQ on the same machine, with the user that it makes itself.
+pub const DEFAULT_TRANSPORT_URL: &str = "rabbit://guest:guest@localhost:5672/";
 /// The key that `--transport-url` sets.
-pub const TRANSPORT_URL_KEY: &str = "transport_url";
+const TRANSPORT_URL_KEY: &str = "transport_url";
 /// The environment variable that stands in for `--transport-url`.
-pub const TRANSPORT_URL_ENV: &str = "NOVELLA_TRANSPORT_URL";
+const TRANSPORT_URL_ENV: &str = "NOVELLA_TRANSPORT_URL";
 
 /// Options common to the daemons and the command-line client.
 #[derive(Clone, Default, Args)]
@@ -39,7 +41,7 @@ pub struct CommonArgs {
 
 impl CommonArgs {
     /// Where the settings come from: the files, this process's environment, and `--transport-url`, for which the
-    /// settings must have the key [`TRANSPORT_URL_KEY`]. A program adds its own options with [`Sources::set`].
+    /// settings must have the key `transport_url`. A program adds its own options with [`Sources::set`].
     pub fn sources(&self) -> Sources {
         let ours = env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
@@ -60,7 +62,7 @@ impl CommonArgs {
         )
     }
 
-    /// What [`crate::logging::init`] wants to know.
+    /// The part of the options that is for [`crate::logging::init`].
     pub fn log_options(&self) -> LogOptions {
         LogOptions { format: self.log_format, verbose: self.verbose }
     }

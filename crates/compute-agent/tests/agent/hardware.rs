@@ -24,7 +24,7 @@ fn server() -> Value {
 /// The settings in this value. TOML and JSON have the same form.
 fn settings(value: Value) -> AgentConfig {
     let config: AgentConfig = serde_json::from_value(value).expect("settings");
-    assert_eq!(novella_service::config::Validate::validate(&config), []);
+    assert_eq!(novella_service::config::Settings::validate(&config), []);
     config
 }
 

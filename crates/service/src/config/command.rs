@@ -1,4 +1,4 @@
-//! The subcommands `config check` and `config explain`, the same in each daemon.
+//! The subcommands `config check`, `config explain` and `config example`, which are the same in each daemon.
 
 use std::io::{self, Write};
 
@@ -6,8 +6,17 @@ use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::{Invalid, Loaded, Origin, Settings, Sources, at, join, load, shown, suggest, to_json, toml};
-use crate::exit;
+use crate::{
+    config::{
+        example::{example_file, markdown_table},
+        load::{Loaded, Settings, load},
+        problem::Invalid,
+        setting::{Setting, select, suggest},
+        source::{Origin, Sources, join},
+        value::{shown, to_json, toml},
+    },
+    failure,
+};
 
 /// How a subcommand prints its data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -17,6 +26,18 @@ pub enum OutputFormat {
     Table,
     /// JSON for scripts.
     Json,
+}
+
+/// How `config explain` prints settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExplainFormat {
+    /// Columns for people.
+    #[default]
+    Table,
+    /// JSON for scripts.
+    Json,
+    /// A table for documents: key, default, unit and meaning, whatever is set.
+    Markdown,
 }
 
 /// What can be asked about the configuration.
@@ -30,49 +51,55 @@ pub enum ConfigCommand {
     },
     /// Show each value with its unit, default and origin
     Explain {
-        /// Only this key, or the keys of this section
-        key: Option<String>,
+        /// Only these keys, and the keys of these sections
+        #[arg(value_name = "KEY")]
+        keys: Vec<String>,
         /// How to print the values
         #[arg(short, long, value_enum, default_value_t)]
-        format: OutputFormat,
+        format: ExplainFormat,
     },
+    /// Print a configuration file that lists every setting, commented out, with its unit and default
+    Example,
 }
 
 /// One line of `config explain`.
 #[derive(Debug, Serialize)]
-struct Row {
-    key: &'static str,
+struct Row<'a> {
+    key: &'a str,
     value: Json,
-    unit: &'static str,
+    unit: &'a str,
     default: Json,
     origin: String,
     env: String,
-    doc: &'static str,
+    doc: String,
 }
 
 impl ConfigCommand {
-    /// Answers on `out` (data) and `err` (problems and talk); returns the exit code.
+    /// Answers on `out` (data) and `err` (problems and messages). Returns the exit code.
     pub fn run<T: Settings>(
         &self,
         sources: &Sources,
         out: &mut dyn Write,
         err: &mut dyn Write,
     ) -> io::Result<u8> {
-        let loaded = load::<T>(sources);
-        if let Ok(loaded) = &loaded {
-            loaded.warnings.iter().try_for_each(|warning| writeln!(err, "warning: {warning}"))?;
-        }
         match self {
-            ConfigCommand::Check { format } => check(loaded.as_ref(), *format, out, err),
-            ConfigCommand::Explain { key, format } => match &loaded {
-                Ok(loaded) => explain(loaded, key.as_deref(), *format, out, err),
-                Err(invalid) => {
-                    writeln!(err, "error: {invalid}")?;
-                    Ok(exit::USAGE)
-                }
-            },
+            ConfigCommand::Check { format } => check(loaded::<T>(sources, err)?.as_ref(), *format, out, err),
+            ConfigCommand::Explain { keys, format } => explain::<T>(sources, keys, *format, out, err),
+            ConfigCommand::Example => {
+                write!(out, "{}", example_file::<T>())?;
+                Ok(failure::OK)
+            }
         }
     }
+}
+
+/// Loads the settings, and says what looks like a mistake.
+fn loaded<T: Settings>(sources: &Sources, err: &mut dyn Write) -> io::Result<Result<Loaded<T>, Invalid>> {
+    let loaded = load::<T>(sources);
+    if let Ok(loaded) = &loaded {
+        loaded.warnings.iter().try_for_each(|warning| writeln!(err, "warning: {warning}"))?;
+    }
+    Ok(loaded)
 }
 
 fn check<T: Settings>(
@@ -94,47 +121,57 @@ fn check<T: Settings>(
         Ok(loaded) => {
             if format == OutputFormat::Table {
                 let set = loaded.origins.values().filter(|o| **o != [Origin::Default]).count();
-                writeln!(out, "the configuration is valid; {set} of {} keys are set", T::KEYS.len())?;
+                let all = loaded.origins.len();
+                writeln!(out, "the configuration is valid; {set} of {all} keys are set")?;
             }
-            Ok(exit::OK)
+            Ok(failure::OK)
         }
         Err(invalid) => {
             if format == OutputFormat::Table {
                 writeln!(err, "error: {invalid}")?;
             }
-            Ok(exit::USAGE)
+            Ok(failure::USAGE)
         }
     }
 }
 
 fn explain<T: Settings>(
-    loaded: &Loaded<T>,
-    key: Option<&str>,
-    format: OutputFormat,
+    sources: &Sources,
+    keys: &[String],
+    format: ExplainFormat,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<u8> {
-    let mut rows = rows(loaded);
-    if let Some(key) = key {
-        rows.retain(|row| {
-            row.key == key || row.key.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'))
-        });
-        if rows.is_empty() {
-            let near = suggest(key, T::KEYS.iter().map(|doc| doc.key));
-            writeln!(err, "error: there is no key or section {key}")?;
-            match near {
+    let declared = T::declared();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let settings = match select(&declared, &keys) {
+        Ok(settings) => settings,
+        Err(unknown) => {
+            writeln!(err, "error: there is no key or section {unknown}")?;
+            match suggest(&unknown, declared.iter().map(|setting| &*setting.key)) {
                 Some(near) => writeln!(err, "next: did you mean {near}?")?,
                 None => writeln!(err, "next: `config explain` without a key lists them all")?,
             }
-            return Ok(exit::NOT_FOUND);
+            return Ok(failure::NOT_FOUND);
         }
+    };
+    if format == ExplainFormat::Markdown {
+        write!(out, "{}", markdown_table::<T>(&settings))?;
+        return Ok(failure::OK);
     }
-    match (format, &rows[..]) {
-        (OutputFormat::Json, _) => {
+    let rows = match loaded::<T>(sources, err)? {
+        Ok(loaded) => rows(&settings, &loaded),
+        Err(invalid) => {
+            writeln!(err, "error: {invalid}")?;
+            return Ok(failure::USAGE);
+        }
+    };
+    match &rows[..] {
+        _ if format == ExplainFormat::Json => {
             let text = serde_json::to_string_pretty(&rows).map_err(io::Error::from)?;
             writeln!(out, "{text}")?;
         }
-        (OutputFormat::Table, [row]) => {
+        [row] => {
             let shown = [
                 ("key", row.key.to_owned()),
                 ("value", toml(&row.value)),
@@ -146,26 +183,26 @@ fn explain<T: Settings>(
             shown.iter().try_for_each(|(name, text)| writeln!(out, "{name:8} {text}"))?;
             writeln!(out, "\n{}", row.doc)?;
         }
-        (OutputFormat::Table, _) => print_table(&rows, out)?,
+        _ => print_table(&rows, out)?,
     }
-    Ok(exit::OK)
+    Ok(failure::OK)
 }
 
-fn rows<T: Settings>(loaded: &Loaded<T>) -> Vec<Row> {
+fn rows<'a, T: Settings>(settings: &[&'a Setting], loaded: &Loaded<T>) -> Vec<Row<'a>> {
     let (values, defaults) = (to_json(&loaded.config), to_json(&T::default()));
-    let row = |doc: &'static super::KeyDoc| Row {
-        key: doc.key,
-        value: shown(doc, at(&values, doc.key).unwrap_or(&Json::Null)),
-        unit: doc.unit,
-        default: shown(doc, at(&defaults, doc.key).unwrap_or(&Json::Null)),
-        origin: loaded.origins.get(doc.key).map(|o| join(o)).unwrap_or_default(),
-        env: doc.env_name(),
-        doc: doc.doc,
+    let row = |setting: &&'a Setting| Row {
+        key: &setting.key,
+        value: shown(setting, &values),
+        unit: setting.unit,
+        default: shown(setting, &defaults),
+        origin: loaded.origins.get(&setting.key).map(|origins| join(origins)).unwrap_or_default(),
+        env: setting.env_name(),
+        doc: setting.paragraphs().join(" "),
     };
-    T::KEYS.iter().map(row).collect()
+    settings.iter().map(row).collect()
 }
 
-fn print_table(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
+fn print_table(rows: &[Row<'_>], out: &mut dyn Write) -> io::Result<()> {
     let header = ["KEY", "VALUE", "UNIT", "DEFAULT", "ORIGIN"].map(str::to_owned);
     let cells = rows.iter().map(|row| {
         [row.key.to_owned(), toml(&row.value), row.unit.to_owned(), toml(&row.default), row.origin.clone()]

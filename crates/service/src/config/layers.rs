@@ -8,30 +8,35 @@ use std::{fs, io::ErrorKind, path::Path};
 use serde_json::Value as Json;
 use toml_edit::{Document, Item, TableLike, Value};
 
-use super::{ENV_PREFIX, KeyDoc, Origin, Problem, Sources, suggest};
+use crate::config::{
+    problem::Problem,
+    setting::{ENV_PREFIX, Setting, suggest},
+    source::{Origin, Sources},
+};
 
 /// One key, set by one source.
-pub(super) struct Leaf {
-    pub doc: &'static KeyDoc,
-    /// Readings of the value, best first: text from the environment may be a string, a number or a list.
+pub(super) struct Leaf<'a> {
+    pub setting: &'a Setting,
+    /// Readings of the value, best first. Text from the environment may be a string, a number or a list.
     pub candidates: Vec<Json>,
     pub origin: Origin,
 }
 
 /// All that the sources say, least important first.
 #[derive(Default)]
-pub(super) struct Collected {
-    pub leaves: Vec<Leaf>,
+pub(super) struct Collected<'a> {
+    pub leaves: Vec<Leaf<'a>>,
     pub problems: Vec<Problem>,
     pub warnings: Vec<String>,
     /// At least one file gave nothing at all.
     pub unreadable: bool,
 }
 
-pub(super) fn collect(keys: &'static [KeyDoc], sources: &Sources) -> Collected {
+/// Reads all sources.
+pub(super) fn collect<'a>(settings: &'a [Setting], sources: &Sources) -> Collected<'a> {
     let mut collected = Collected::default();
     for path in &sources.files {
-        if let Err(problem) = collected.read_file(keys, path) {
+        if let Err(problem) = collected.read_file(settings, path) {
             collected.unreadable = true;
             collected.problems.push(problem);
         }
@@ -39,7 +44,7 @@ pub(super) fn collect(keys: &'static [KeyDoc], sources: &Sources) -> Collected {
     for (name, value) in &sources.env {
         if name.starts_with(ENV_PREFIX) && !value.is_empty() {
             match value.to_str() {
-                Some(text) => collected.read_env(keys, name, text),
+                Some(text) => collected.read_env(settings, name, text),
                 None => collected.problems.push(Problem::in_source(
                     Origin::Env(name.clone()),
                     "the value is not UTF-8",
@@ -50,15 +55,16 @@ pub(super) fn collect(keys: &'static [KeyDoc], sources: &Sources) -> Collected {
     }
     for given in &sources.overrides {
         // Options are code, so an unknown key is a mistake in this program, not the user's.
-        let doc = keys.iter().find(|doc| doc.key == given.key).expect("an option sets a key that is in KEYS");
+        let setting = settings.iter().find(|setting| setting.key == given.key);
+        let setting = setting.expect("an option sets a key that is declared");
         let origin = Origin::CommandLine(given.option);
-        collected.leaves.push(Leaf { doc, candidates: readings(&given.value), origin });
+        collected.leaves.push(Leaf { setting, candidates: readings(&given.value), origin });
     }
     collected
 }
 
-impl Collected {
-    fn read_file(&mut self, keys: &'static [KeyDoc], path: &Path) -> Result<(), Problem> {
+impl<'a> Collected<'a> {
+    fn read_file(&mut self, settings: &'a [Setting], path: &Path) -> Result<(), Problem> {
         let bytes = fs::read(path).map_err(|error| {
             let fix = match error.kind() {
                 ErrorKind::NotFound => {
@@ -72,13 +78,13 @@ impl Collected {
             };
             Problem::in_source(path.display(), format!("cannot read the file: {error}"), fix)
         })?;
-        self.read_text(keys, path, bytes)
+        self.read_text(settings, path, bytes)
     }
 
     /// Reads the content of a file; what it refuses as a whole is the error.
     pub(super) fn read_text(
         &mut self,
-        keys: &'static [KeyDoc],
+        settings: &'a [Setting],
         path: &Path,
         bytes: Vec<u8>,
     ) -> Result<(), Problem> {
@@ -97,13 +103,13 @@ impl Collected {
             )
         })?;
         let file = FileText { path, text: &text };
-        self.read_table(keys, &file, "", document.as_table());
+        self.read_table(settings, &file, "", document.as_table());
         Ok(())
     }
 
     fn read_table(
         &mut self,
-        keys: &'static [KeyDoc],
+        settings: &'a [Setting],
         file: &FileText<'_>,
         prefix: &str,
         table: &dyn TableLike,
@@ -113,21 +119,21 @@ impl Collected {
             let span = table.key(name).and_then(|key| key.span()).or_else(|| item.span());
             let origin = file.origin(span.map_or(0, |span| span.start));
             let section = format!("{key}.");
-            if let Some(doc) = keys.iter().find(|doc| doc.key == key) {
+            if let Some(setting) = settings.iter().find(|setting| setting.key == key) {
                 match item_to_json(item) {
-                    Ok(value) => self.leaves.push(Leaf { doc, candidates: vec![value], origin }),
+                    Ok(value) => self.leaves.push(Leaf { setting, candidates: vec![value], origin }),
                     Err(what) => {
                         self.problems.push(Problem::in_key(&key, &origin, what, "write a finite number"))
                     }
                 }
-            } else if !keys.iter().any(|doc| doc.key.starts_with(&section)) {
-                let fix = match suggest(&key, keys.iter().map(|doc| doc.key)) {
+            } else if !settings.iter().any(|setting| setting.key.starts_with(&section)) {
+                let fix = match suggest(&key, settings.iter().map(|setting| &*setting.key)) {
                     Some(near) => format!("did you mean {near}?"),
                     None => "remove it; `config explain` lists every key".to_owned(),
                 };
                 self.problems.push(Problem::in_key(&key, &origin, "there is no such key", fix));
             } else if let Some(table) = item.as_table_like() {
-                self.read_table(keys, file, &key, table);
+                self.read_table(settings, file, &key, table);
             } else {
                 let what = format!("expected a section, found a {}", item.type_name());
                 self.problems.push(Problem::in_key(
@@ -140,13 +146,14 @@ impl Collected {
         }
     }
 
-    fn read_env(&mut self, keys: &'static [KeyDoc], name: &str, value: &str) {
-        if let Some(doc) = keys.iter().find(|doc| doc.env_name() == name) {
-            self.leaves.push(Leaf { doc, candidates: readings(value), origin: Origin::Env(name.to_owned()) });
+    fn read_env(&mut self, settings: &'a [Setting], name: &str, value: &str) {
+        if let Some(setting) = settings.iter().find(|setting| setting.env_name() == name) {
+            let origin = Origin::Env(name.to_owned());
+            self.leaves.push(Leaf { setting, candidates: readings(value), origin });
             return;
         }
         // Not an error: one environment often serves both daemons, and orchestrators add variables of their own.
-        let names: Vec<String> = keys.iter().map(KeyDoc::env_name).collect();
+        let names: Vec<String> = settings.iter().map(Setting::env_name).collect();
         let near = suggest(name, names.iter().map(String::as_str))
             .filter(|near| strsim::damerau_levenshtein(name, near) <= 3);
         if let Some(near) = near {

@@ -1,60 +1,46 @@
 //! Layering, refusals and listings, on a small settings struct that has every kind of key.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, fs, path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use super::*;
 
-use super::{shipped::key_faults, *};
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Example {
-    host: Option<String>,
-    transport_url: String,
-    facts: BTreeMap<String, String>,
-    traits: Vec<String>,
-    scheduler: Section,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Section {
-    #[serde(with = "duration")]
-    service_down_time: Duration,
-    #[serde(with = "duration")]
-    host_state_interval: Duration,
-    max_hosts: u32,
-    ratio: f64,
-    reserved: Size,
-    enabled: bool,
-}
-
-impl Default for Example {
-    fn default() -> Example {
-        Example {
-            host: None,
-            transport_url: "rabbit://localhost:5672/".to_owned(),
-            facts: BTreeMap::new(),
-            traits: Vec::new(),
-            scheduler: Section::default(),
-        }
+crate::settings! {
+    /// Settings of an example.
+    struct Example {
+        /// The name of this host; its own host name without this.
+        host: Option<String> = None, "name", example = "\"compute-1\"";
+        /// Where the message bus is.
+        transport_url: String = "rabbit://localhost:5672/".into(), "URL", secret = true;
+        /// Any facts.
+        facts: BTreeMap<String, String> = BTreeMap::new(), "table", example = "{ rack = \"a1\" }";
+        /// Traits of this host.
+        traits: Vec<String> = Vec::new(), "list";
+        section scheduler: Timers;
     }
 }
 
-impl Default for Section {
-    fn default() -> Section {
-        Section {
-            service_down_time: Duration::from_secs(60),
-            host_state_interval: Duration::from_secs(10),
-            max_hosts: 1000,
-            ratio: 1.5,
-            reserved: Size::from_mib(512),
-            enabled: true,
-        }
+crate::settings! {
+    /// Settings in a section.
+    struct Timers {
+        /// How long a host may be silent.
+        service_down_time: Duration as "duration" = Duration::from_secs(60);
+        /// How often a host reports.
+        ///
+        /// Hosts that report more often are noticed sooner
+        /// when they are gone.
+        host_state_interval: Duration as "duration" = Duration::from_secs(10);
+        /// The most hosts.
+        max_hosts: u32 = 1000, "count";
+        /// Allocation | ratio.
+        ratio: f64 = 1.5, "ratio";
+        /// Kept back.
+        reserved: Size = "512M".parse().unwrap(), "size";
+        /// Whether it runs.
+        enabled: bool = true, "true or false";
     }
 }
 
-impl Validate for Example {
+impl Settings for Example {
     fn validate(&self) -> Vec<Problem> {
         let section = &self.scheduler;
         let least = section.host_state_interval * 3;
@@ -71,21 +57,6 @@ impl Validate for Example {
         }
         problems
     }
-}
-
-impl Settings for Example {
-    const KEYS: &'static [KeyDoc] = &[
-        KeyDoc::new("host", "name", "The name of this host; its own host name without this."),
-        KeyDoc::new("transport_url", "URL", "Where the message bus is.").secret(),
-        KeyDoc::new("facts", "table", "Any facts."),
-        KeyDoc::new("traits", "list", "Traits of this host."),
-        KeyDoc::new("scheduler.service_down_time", "duration", "How long a host may be silent."),
-        KeyDoc::new("scheduler.host_state_interval", "duration", "How often a host reports."),
-        KeyDoc::new("scheduler.max_hosts", "count", "The most hosts."),
-        KeyDoc::new("scheduler.ratio", "ratio", "Allocation."),
-        KeyDoc::new("scheduler.reserved", "size", "Kept back."),
-        KeyDoc::new("scheduler.enabled", "true or false", "Whether it runs."),
-    ];
 }
 
 struct Files(tempfile::TempDir);
@@ -123,7 +94,7 @@ fn nothing_set_is_the_default() {
     let loaded = load::<Example>(&Sources::default()).unwrap();
     assert_eq!(loaded.config, Example::default());
     assert!(loaded.origins.values().all(|origins| *origins == [Origin::Default]));
-    assert_eq!(loaded.origins.len(), Example::KEYS.len());
+    assert_eq!(loaded.origins.len(), Example::declared().len());
 }
 
 #[test]
@@ -154,13 +125,13 @@ fn later_layers_win_and_each_value_knows_its_origin() {
     assert_eq!(config.host.as_deref(), Some("b"), "a later file wins, an empty variable says nothing");
     assert_eq!(config.facts, BTreeMap::from([("rack".into(), "r2".into()), ("row".into(), "1".into())]));
     assert_eq!(config.traits, ["SSD", "GPU"]);
-    let expected = Section {
+    let expected = Timers {
         service_down_time: Duration::from_secs(50),
         max_hosts: 10,
         ratio: 2.0,
-        reserved: Size::from_gib(1),
+        reserved: "1G".parse().unwrap(),
         enabled: false,
-        ..Section::default()
+        ..Timers::default()
     };
     assert_eq!(config.scheduler, expected);
 
@@ -265,10 +236,7 @@ fn a_wrong_type_names_file_key_expectation_and_an_example() {
     );
     assert!(problem("scheduler.enabled = \"yes\"").contains("expected a boolean"));
     assert!(problem("scheduler = 3").contains("expected a section, found a integer"));
-    assert!(
-        problem("host = 3")
-            .ends_with("fix: The name of this host; its own host name without this. (unit: name)")
-    );
+    assert!(problem("host = 3").ends_with("fix: write for example host = \"compute-1\" (unit: name)"));
 }
 
 #[test]
@@ -329,8 +297,8 @@ fn a_secret_is_shown_nowhere() {
     let files = Files::new();
     let path = files.add("x.toml", "transport_url = \"rabbit://nova:s3cret@mq:5672/v\"\n");
     let sources = Sources { files: vec![path], ..Sources::default() };
-    for format in [OutputFormat::Table, OutputFormat::Json] {
-        let (code, out, _) = run(&ConfigCommand::Explain { key: None, format }, &sources);
+    for format in [ExplainFormat::Table, ExplainFormat::Json] {
+        let (code, out, _) = run(&explain(&[], format), &sources);
         assert_eq!(code, 0);
         assert!(out.contains("rabbit://nova:***@mq:5672/v") && !out.contains("s3cret"), "{out}");
     }
@@ -344,31 +312,60 @@ fn run(command: &ConfigCommand, sources: &Sources) -> (u8, String, String) {
     (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
-fn explain(key: Option<&str>, format: OutputFormat) -> ConfigCommand {
-    ConfigCommand::Explain { key: key.map(str::to_owned), format }
+fn explain(keys: &[&str], format: ExplainFormat) -> ConfigCommand {
+    ConfigCommand::Explain { keys: keys.iter().map(|key| (*key).to_owned()).collect(), format }
 }
 
 #[test]
 fn explain_lists_value_unit_default_and_origin() {
     let sources = Sources { env: env(&[("NOVELLA_SCHEDULER__MAX_HOSTS", "9")]), ..Sources::default() };
-    let (code, out, _) = run(&explain(Some("scheduler"), OutputFormat::Table), &sources);
+    let (code, out, _) = run(&explain(&["scheduler"], ExplainFormat::Table), &sources);
     assert_eq!(code, 0);
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines.len(), 7);
     let words: Vec<&str> = lines[3].split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
     assert_eq!(words, ["scheduler.max_hosts", "9", "count", "1000", "env NOVELLA_SCHEDULER__MAX_HOSTS"]);
 
-    let (_, out, _) = run(&explain(Some("scheduler.max_hosts"), OutputFormat::Table), &sources);
+    let (_, out, _) = run(&explain(&["scheduler.max_hosts"], ExplainFormat::Table), &sources);
     assert!(out.contains("env      NOVELLA_SCHEDULER__MAX_HOSTS\n\nThe most hosts.\n"), "{out}");
 
-    let (_, out, _) = run(&explain(None, OutputFormat::Json), &sources);
+    let (_, out, _) = run(&explain(&[], ExplainFormat::Json), &sources);
     let rows: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap();
-    assert_eq!(rows.len(), Example::KEYS.len());
+    assert_eq!(rows.len(), Example::declared().len());
     let row = rows.iter().find(|row| row["key"] == "scheduler.max_hosts").unwrap();
     assert_eq!((&row["value"], &row["default"], &row["unit"]), (&9.into(), &1000.into(), &"count".into()));
 
-    let (code, _, err) = run(&explain(Some("scheduler.max_host"), OutputFormat::Table), &sources);
+    let (code, _, err) = run(&explain(&["host", "scheduler.max_host"], ExplainFormat::Table), &sources);
     assert_eq!((code, err.lines().last()), (4, Some("next: did you mean scheduler.max_hosts?")));
+}
+
+const TABLE: &str = "\
+| setting | default | unit | meaning |
+|---|---|---|---|
+| `traits` | none | list | Traits of this host. |
+| `scheduler.host_state_interval` | `\"10s\"` | duration | How often a host reports. |
+| `scheduler.ratio` | `1.5` | ratio | Allocation \\| ratio. |
+";
+
+#[test]
+fn a_table_for_documents_does_not_depend_on_what_is_set() {
+    let sources = Sources { env: env(&[("NOVELLA_SCHEDULER__RATIO", "wrong")]), ..Sources::default() };
+    let keys = ["scheduler.ratio", "traits", "scheduler.host_state_interval"];
+    let (code, out, err) = run(&explain(&keys, ExplainFormat::Markdown), &sources);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, TABLE, ""));
+}
+
+#[test]
+fn a_table_in_a_document_must_be_the_one_that_its_comment_prints() {
+    let comment =
+        "<!-- example config explain -f markdown traits scheduler.host_state_interval scheduler.ratio -->";
+    let faults = |document: &str| shipped_table_faults::<Example>(document, "example");
+    let document = format!("# Settings\n\n{comment}\n{TABLE}\nMore.\n");
+    assert_eq!(faults(&document), Vec::<String>::new());
+    let found = faults(&document.replace("| Traits of this host. |", "| Traits. |"));
+    assert!(found[0].starts_with("line 3: replace the table") && found[0].ends_with(TABLE), "{found:?}");
+    assert_eq!(faults(&document.replace(" traits", " trait")), ["line 3: there is no key trait"]);
+    assert!(faults("").concat().starts_with("there is no table below"));
 }
 
 #[test]
@@ -396,55 +393,93 @@ fn check_reports_on_the_right_stream_with_the_right_code() {
     );
 }
 
-const SHIPPED: &str = r#"
-# The name of this host. Unit: name. Default: the host's own name.
+const SHIPPED: &str = r#"# Settings of an example.
+# This file lists every setting with its unit and default. Remove the # in front of a setting to change it.
+# A later --config file, the environment (NOVELLA_SECTION__KEY) and the command line override this file.
+# The subcommand `config explain` shows each value in force and where it comes from.
+
+# The name of this host; its own host name without this.
+# Unit: name. Default: none.
 #host = "compute-1"
-# The bus. Unit: URL, default as shown.
+
+# Where the message bus is.
+# Unit: URL. Default: "rabbit://localhost:5672/".
 #transport_url = "rabbit://localhost:5672/"
-# Traits. A list; default: none.
-#traits = ["SSD"]
+
+# Any facts.
+# Unit: table. Default: none.
+#facts = { rack = "a1" }
+
+# Traits of this host.
+# Unit: list. Default: none.
+#traits = []
 
 [scheduler]
-# Unit: duration. Default: 1m.
+# How long a host may be silent.
+# Unit: duration. Default: "1m".
 #service_down_time = "1m"
-# Unit: duration. Default: 10s.
+
+# How often a host reports.
+# Hosts that report more often are noticed sooner when they are gone.
+# Unit: duration. Default: "10s".
 #host_state_interval = "10s"
+
+# The most hosts.
 # Unit: count. Default: 1000.
 #max_hosts = 1000
+
+# Allocation | ratio.
 # Unit: ratio. Default: 1.5.
 #ratio = 1.5
-# Unit: size. Default: 512M.
+
+# Kept back.
+# Unit: size. Default: "512M".
 #reserved = "512M"
+
+# Whether it runs.
 # Unit: true or false. Default: true.
 #enabled = true
-
-# Facts: a table. Default: empty.
-[facts]
-#rack = "r1"
 "#;
 
 #[test]
-fn a_shipped_file_must_list_every_key_with_unit_and_default() {
-    assert_eq!(shipped_file_faults::<Example>(SHIPPED), Vec::<String>::new());
-    let faults = |from: &str, to: &str| {
-        assert!(SHIPPED.contains(from));
-        shipped_file_faults::<Example>(&SHIPPED.replace(from, to)).join("\n")
-    };
-    assert!(faults("#ratio = 1.5\n", "").contains("scheduler.ratio: not in the file"));
-    assert!(faults("#ratio = 1.5", "#ratio = 2.5").contains("scheduler.ratio: the file shows"));
-    assert!(faults("Unit: ratio. ", "").contains("does not name its unit, ratio"));
-    assert!(faults("ratio. Default: 1.5.", "ratio.").contains("does not name its default"));
-    assert!(faults("#ratio = 1.5", "ratio = 1.6").contains("changes a default"));
+fn the_example_file_is_made_of_the_declarations_and_changes_nothing() {
+    let (code, out, _) = run(&ConfigCommand::Example, &Sources::default());
+    assert_eq!((code, out.as_str()), (0, SHIPPED));
+    assert_eq!(shipped_file_faults::<Example>(SHIPPED, "x"), Vec::<String>::new());
+    let files = Files::new();
+    let sources = Sources { files: vec![files.add("x.toml", SHIPPED)], ..Sources::default() };
+    assert_eq!(load::<Example>(&sources).unwrap().config, Example::default());
+    assert_eq!(
+        shipped_file_faults::<Example>(&SHIPPED.replace("#ratio = 1.5", "#ratio = 2"), "program > file"),
+        [
+            "line 38 is \"#ratio = 2\", but the declarations give \"#ratio = 1.5\"; rewrite the file: program > file"
+        ]
+    );
+    let short = &SHIPPED[..SHIPPED.len() - "#enabled = true\n".len()];
     assert!(
-        faults("#enabled = true", "#enabled = true\n#enbled = true").contains("with every key uncommented")
+        shipped_file_faults::<Example>(short, "x")[0].starts_with("line 46 is \"(the end of the file)\"")
     );
 }
 
 #[test]
-fn keys_and_fields_must_be_the_same_set() {
-    let defaults = to_json(&Example::default());
-    let without: Vec<KeyDoc> = Example::KEYS.iter().filter(|doc| doc.key != "host").copied().collect();
-    assert_eq!(key_faults(&without, &defaults), ["host is a field of the settings, but not in KEYS"]);
-    let more = [Example::KEYS, &[KeyDoc::new("scheduler.nope", "", "")]].concat();
-    assert_eq!(key_faults(&more, &defaults), ["scheduler.nope is in KEYS, but no field of the settings"]);
+fn an_example_that_the_settings_would_refuse_is_a_fault() {
+    crate::settings! {
+        /// Settings with a wrong example.
+        struct Wrong {
+            /// The most hosts.
+            max_hosts: u32 = 1, "count", example = "\"many\"";
+        }
+    }
+    impl Settings for Wrong {
+        fn validate(&self) -> Vec<Problem> {
+            Vec::new()
+        }
+    }
+    let (_, shipped, _) = {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = ConfigCommand::Example.run::<Wrong>(&Sources::default(), &mut out, &mut err).unwrap();
+        (code, String::from_utf8(out).unwrap(), err)
+    };
+    let faults = shipped_file_faults::<Wrong>(&shipped, "x");
+    assert!(faults[0].starts_with("with every setting in force: ") && faults.len() == 1, "{faults:?}");
 }

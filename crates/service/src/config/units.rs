@@ -1,15 +1,22 @@
 //! Values with a unit: durations (`"10s"`, `"1m 30s"`, `"500ms"`) and sizes (`"512M"`, `"1.5G"`).
 //!
-//! What always holds: a bare number is refused where a unit is needed, because its reader and its writer would guess
-//! differently. What is written out can be read back to the same value.
+//! What always holds: a number without a unit is refused, because its reader and its writer might guess differently. What
+//! is written out can be read back to the same value.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// For `#[serde(with = "duration")]` on a `Duration`.
+/// No time-out or interval is meant to be longer. A longer one is a slip of the pen, and some would overflow a deadline.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Reads and writes a `Duration` with its unit, for `#[serde(with = "duration")]`.
 pub mod duration {
-    use super::*;
+    use std::time::Duration;
+
+    use serde::{Deserializer, Serializer};
+
+    use super::DurationVisitor;
 
     /// Writes `1m 30s`.
     pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -19,27 +26,6 @@ pub mod duration {
     /// Reads `1m 30s`.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         deserializer.deserialize_str(DurationVisitor)
-    }
-}
-
-/// For `#[serde(with = "optional_duration")]` on an `Option<Duration>`.
-pub mod optional_duration {
-    use super::*;
-
-    #[derive(Deserialize)]
-    struct Wrapped(#[serde(with = "duration")] Duration);
-
-    /// Writes `1m 30s` or null.
-    pub fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(value) => duration::serialize(value, serializer),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    /// Reads `1m 30s` or null.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        Ok(Option::<Wrapped>::deserialize(deserializer)?.map(|wrapped| wrapped.0))
     }
 }
 
@@ -53,12 +39,18 @@ impl de::Visitor<'_> for DurationVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
-        humantime::parse_duration(text.trim()).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+        match humantime::parse_duration(text.trim()) {
+            Ok(duration) if duration <= LONGEST => Ok(duration),
+            Ok(_) => Err(E::custom(format_args!("{text:?} is longer than 365 days, and no time here is"))),
+            Err(_) => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+        }
     }
 }
 
 /// An amount of bytes, written with a binary unit: `K`, `M`, `G`, `T` (also `KiB`, `kB`, `k` and so on, all powers of
 /// 1024, as Nova counts), or `B`.
+///
+/// The crate bytesize would not do: it reads `4G` as 4,000,000,000 bytes, and takes a number without a unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size(u64);
 
@@ -72,34 +64,9 @@ pub struct SizeError {
 const UNITS: [(char, u64); 4] = [('T', 1 << 40), ('G', 1 << 30), ('M', 1 << 20), ('K', 1 << 10)];
 
 impl Size {
-    /// This many bytes.
-    pub const fn from_bytes(bytes: u64) -> Size {
-        Size(bytes)
-    }
-
-    /// This many MiB, at most all that a `u64` of bytes can hold.
-    pub const fn from_mib(mib: u64) -> Size {
-        Size(mib.saturating_mul(1 << 20))
-    }
-
-    /// This many GiB, at most all that a `u64` of bytes can hold.
-    pub const fn from_gib(gib: u64) -> Size {
-        Size(gib.saturating_mul(1 << 30))
-    }
-
-    /// In bytes.
+    /// The amount in bytes.
     pub const fn bytes(self) -> u64 {
         self.0
-    }
-
-    /// In MiB, rounded up: a part of one is as good as taken.
-    pub const fn mib(self) -> u64 {
-        self.0.div_ceil(1 << 20)
-    }
-
-    /// In GiB, rounded up.
-    pub const fn gib(self) -> u64 {
-        self.0.div_ceil(1 << 30)
     }
 }
 
@@ -177,7 +144,7 @@ mod tests {
             ("10B", 10),
             ("0G", 0),
         ] {
-            assert_eq!(text.parse(), Ok(Size::from_bytes(bytes)), "{text}");
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
         }
         for text in
             ["", "512", "M", "-1G", "1X", "1.2.3G", "99999999T", "nanG", "1 G B", "1e3M", "99999999.5T"]
@@ -189,27 +156,21 @@ mod tests {
     #[test]
     fn sizes_are_written_as_they_can_be_read() {
         for bytes in [0, 1, 1023, 1024, 1025, 512 << 20, (1 << 40) + 1, u64::MAX] {
-            let size = Size::from_bytes(bytes);
+            let size = Size(bytes);
             assert_eq!(size.to_string().parse(), Ok(size));
         }
-        assert_eq!(Size::from_mib(1536).to_string(), "1536M");
-        assert_eq!((Size::from_bytes(1).mib(), Size::from_mib(1025).gib()), (1, 2));
+        assert_eq!(Size(1536 << 20).to_string(), "1536M");
     }
 
     #[test]
-    fn a_duration_needs_its_unit() {
+    fn a_duration_needs_its_unit_and_an_end() {
         #[derive(Serialize, Deserialize, Debug, PartialEq)]
-        struct Holder {
-            #[serde(with = "duration")]
-            a: Duration,
-            #[serde(with = "optional_duration")]
-            b: Option<Duration>,
-        }
-        let json = r#"{"a":"1m 30s","b":null}"#;
-        let holder = Holder { a: Duration::from_secs(90), b: None };
-        assert_eq!(serde_json::from_str::<Holder>(json).unwrap(), holder);
-        assert_eq!(serde_json::to_string(&holder).unwrap(), json);
-        let error = serde_json::from_str::<Holder>(r#"{"a":10,"b":"5s"}"#).unwrap_err().to_string();
-        assert!(error.contains("expected a duration with its unit, such as \"10s\""), "{error}");
+        struct Holder(#[serde(with = "duration")] Duration);
+        let holder = Holder(Duration::from_secs(90));
+        assert_eq!(serde_json::from_str::<Holder>(r#""1m 30s""#).unwrap(), holder);
+        assert_eq!(serde_json::to_string(&holder).unwrap(), r#""1m 30s""#);
+        let refused = |json| serde_json::from_str::<Holder>(json).unwrap_err().to_string();
+        assert!(refused("10").contains("expected a duration with its unit, such as \"10s\""));
+        assert!(refused(r#""366days""#).contains("\"366days\" is longer than 365 days"));
     }
 }

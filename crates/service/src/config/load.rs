@@ -1,0 +1,188 @@
+//! Merges all sources into one typed settings struct, and checks it.
+//!
+//! What always holds: [`load`] either returns settings that are complete, typed and checked against each other, or
+//! *all* the problems, each with where it is and what to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value as Json;
+
+use crate::config::{
+    layers::{self, Collected, Leaf},
+    problem::{Invalid, Problem},
+    setting::{Section, Setting},
+    source::{Origin, Sources, join},
+    value::{at, is_empty, nest, shown, to_json, toml},
+};
+
+/// All settings of one program.
+pub trait Settings: Section {
+    /// Everything that is wrong with these settings and that the type of a single one cannot express.
+    fn validate(&self) -> Vec<Problem>;
+
+    /// Every setting, in the order in which they are listed.
+    fn declared() -> Vec<Setting> {
+        let mut settings = Vec::new();
+        Self::declare("", &mut settings);
+        settings
+    }
+}
+
+/// The origins of each value by its key. There is one, or for a merged table each that added to it.
+pub type Origins = BTreeMap<String, Vec<Origin>>;
+
+/// Settings, and where each of them comes from.
+#[derive(Clone, Debug)]
+pub struct Loaded<T> {
+    /// The settings.
+    pub config: T,
+    /// The origins of each of them.
+    pub origins: Origins,
+    /// What looks like a mistake but may be meant for another program. It should be logged.
+    pub warnings: Vec<String>,
+}
+
+impl<T: Settings> Loaded<T> {
+    /// Adds to each problem what its keys are set to and by whom. It is for problems that are found only when the
+    /// settings are used.
+    pub fn locate(&self, found: Invalid) -> Invalid {
+        let (declared, values) = (T::declared(), to_json(&self.config));
+        let locate = |problem| locate(problem, &declared, &values, &self.origins);
+        Invalid { problems: found.problems.into_iter().map(locate).collect() }
+    }
+}
+
+/// Merges and checks all sources.
+pub fn load<T: Settings>(sources: &Sources) -> Result<Loaded<T>, Invalid> {
+    let declared = T::declared();
+    merge(&declared, layers::collect(&declared, sources))
+}
+
+/// Merges and checks what was read.
+pub(super) fn merge<T: Settings>(
+    declared: &[Setting],
+    mut collected: Collected<'_>,
+) -> Result<Loaded<T>, Invalid> {
+    let mut refused = BTreeSet::new();
+    let mut origins: Origins =
+        declared.iter().map(|setting| (setting.key.clone(), vec![Origin::Default])).collect();
+    let defaults = to_json(&T::default());
+    let mut builder = config::Config::builder().add_source(Values::new(
+        declared.iter().map(|setting| (setting.key.clone(), at(&defaults, &setting.key).clone())),
+    ));
+    for leaf in collected.leaves {
+        let key = &leaf.setting.key;
+        match accept::<T>(&leaf, &defaults) {
+            Ok(value) => {
+                let known = origins.entry(key.clone()).or_default();
+                if !(value.is_object() && known.iter().all(|o| *o != Origin::Default)) {
+                    known.clear();
+                }
+                known.push(leaf.origin);
+                builder = builder.add_source(Values::new([(key.clone(), value)].into_iter()));
+            }
+            Err(problem) => {
+                refused.insert(key.as_str());
+                collected.problems.push(problem);
+            }
+        }
+    }
+    // A file that could not be read may hold anything, so checks between keys would only guess.
+    let complete = !collected.unreadable;
+    let merged = builder.build().and_then(|config| config.try_deserialize::<Json>());
+    let config = merged
+        .map_err(|e| e.to_string())
+        .and_then(|json| serde_json::from_value::<T>(json).map_err(|e| e.to_string()));
+    match config {
+        Ok(config) => {
+            if complete {
+                let values = to_json(&config);
+                let found = config.validate().into_iter();
+                let sure = found.filter(|p| !p.keys.iter().any(|k| refused.contains(k.as_str())));
+                collected.problems.extend(sure.map(|p| locate(p, declared, &values, &origins)));
+            }
+            if collected.problems.is_empty() {
+                return Ok(Loaded { config, origins, warnings: collected.warnings });
+            }
+        }
+        // Each value was accepted alone, so only values that exclude each other come here.
+        Err(error) => collected.problems.push(Problem::in_source(
+            "the merged configuration",
+            error,
+            "remove one of the sources to find the two values that do not go together",
+        )),
+    }
+    Err(Invalid { problems: collected.problems })
+}
+
+/// Whether the settings take this value for this key, judged apart from all other keys.
+fn accept<T: Settings>(leaf: &Leaf<'_>, defaults: &Json) -> Result<Json, Problem> {
+    let setting = leaf.setting;
+    let mut first_error = None;
+    for candidate in &leaf.candidates {
+        match serde_json::from_value::<T>(nest(&setting.key, candidate.clone())) {
+            Ok(_) => return Ok(candidate.clone()),
+            Err(error) => first_error.get_or_insert(error.to_string()),
+        };
+    }
+    let what = if setting.secret {
+        "the value is not valid (not shown, it is secret)".to_owned()
+    } else {
+        plain(&first_error.unwrap_or_else(|| "there is no value".to_owned()))
+    };
+    let (default, unit, (_, name)) = (at(defaults, &setting.key), setting.unit, setting.place());
+    let fix = match setting.example {
+        _ if setting.secret => format!("{} (unit: {unit})", setting.summary()),
+        Some(example) => format!("write for example {name} = {example} (unit: {unit})"),
+        None if is_empty(default) => format!("{} (unit: {unit})", setting.summary()),
+        None => format!("write for example {name} = {}, which is the default (unit: {unit})", toml(default)),
+    };
+    Err(Problem::in_key(&setting.key, &leaf.origin, what, fix))
+}
+
+/// serde's wording with the names of Rust types put into words.
+fn plain(error: &str) -> String {
+    let unsigned = ["u8", "u16", "u32", "u64", "usize"].map(|t| (t, "a whole number of 0 or more in range"));
+    let signed = ["i8", "i16", "i32", "i64", "isize"].map(|t| (t, "a whole number in range"));
+    let floats = ["f32", "f64"].map(|t| (t, "a number"));
+    for (name, words) in unsigned.into_iter().chain(signed).chain(floats) {
+        if let Some(start) = error.strip_suffix(&format!("expected {name}")) {
+            return format!("{start}expected {words}");
+        }
+    }
+    error.to_owned()
+}
+
+/// Adds to a problem between keys what they are set to, and by whom.
+fn locate(problem: Problem, declared: &[Setting], values: &Json, origins: &Origins) -> Problem {
+    if !problem.at.is_empty() {
+        return problem;
+    }
+    let describe = |key: &String| {
+        let Some(setting) = declared.iter().find(|setting| setting.key == *key) else { return key.clone() };
+        let origin = origins.get(key).map(|origins| join(origins)).unwrap_or_default();
+        format!("{key} = {} ({origin})", toml(&shown(setting, values)))
+    };
+    Problem { at: problem.keys.iter().map(describe).collect(), ..problem }
+}
+
+/// Keys and values as a source for the `config` crate, which merges them.
+#[derive(Clone, Debug)]
+struct Values(config::Map<String, config::Value>);
+
+impl Values {
+    fn new(entries: impl Iterator<Item = (String, Json)>) -> Values {
+        let value = |json| serde_json::from_value(json).expect("every JSON value is a configuration value");
+        Values(entries.map(|(key, json)| (key, value(json))).collect())
+    }
+}
+
+impl config::Source for Values {
+    fn clone_into_box(&self) -> Box<dyn config::Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<config::Map<String, config::Value>, config::ConfigError> {
+        Ok(self.0.clone())
+    }
+}
