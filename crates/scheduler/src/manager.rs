@@ -11,8 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use novella_filter_scheduler::Failure;
 use novella_filter_scheduler::FilterScheduler;
-use novella_host_manager::{Applied, COMPUTE, Counters, Event, HostManager};
+use novella_host_manager::Applied;
+use novella_host_manager::COMPUTE;
+use novella_host_manager::Counters;
+use novella_host_manager::Event;
+use novella_host_manager::HostManager;
 use novella_messaging::{CallError, RemoteError, RequestContext};
 use novella_objects::{
     Capacity, CapacityQuery, Decision, Explain, Explained, Flavor, HostDetail, HostState, Policies,
@@ -272,7 +277,46 @@ impl SchedulerManager {
         }
     }
 
-    fn log_decision(&self, decision: &Decision, elapsed: Duration) {
+    /// Decides, reserves, remembers, and tells the peers, all while the caller holds the map. The request has been
+    /// [checked](Self::check).
+    pub(crate) fn decide(
+        &self,
+        core: &mut Core,
+        request: SelectDestinations,
+        now: Duration,
+    ) -> Result<Arc<Decision>, CallError> {
+        let refused = |failure: Failure| CallError::BadArguments { reason: failure.to_string() };
+        let decision_id = self.decision_id();
+        let request = core.hosts.resolve(request).map_err(refused)?;
+        let compute_only = request.service.as_deref().is_none_or(|service| service == COMPUTE);
+        let decision = match request.service.as_deref().filter(|_| !compute_only) {
+            None => {
+                let id = decision_id.clone();
+                let decided =
+                    core.hosts.select_destinations(&mut core.engine, &request, id, self.seed(), now);
+                decided.map_err(refused)?
+            }
+            Some(service) => core.hosts.select_service(service, &request, decision_id.clone(), now),
+        };
+        if let Some(reserve) = core.hosts.to_reserve(&decision, now) {
+            self.tell(reserve);
+        }
+        let decision = Arc::new(decision);
+        // A repeated answer has an earlier decision's id and lacks its explanation. What would help is searched among
+        // compute hosts only.
+        if decision.decision_id == decision_id && compute_only {
+            core.decisions.push(decision.clone(), request.request_spec);
+        }
+        Ok(decision)
+    }
+
+    /// Counts and logs a decision that took since `began`.
+    pub(crate) fn decided(&self, decision: &Decision, began: Duration) {
+        self.requests.decisions.fetch_add(1, Ordering::Relaxed);
+        if decision.refusal.is_some() {
+            self.requests.refusals.fetch_add(1, Ordering::Relaxed);
+        }
+        let elapsed = self.env.clock.now().saturating_sub(began);
         let hosts_left = decision.explanation.filters.last().map_or(0, |f| f.hosts_out);
         let chosen = decision.selections.first().map_or("-", |s| s.host.as_str());
         info!(
@@ -296,43 +340,14 @@ impl SchedulerEndpoint for SchedulerManager {
     async fn select_destinations(
         &self,
         _: &RequestContext,
-        mut args: SelectDestinations,
+        args: SelectDestinations,
     ) -> Result<Decision, CallError> {
         self.check(&args)?;
-        let decision_id = self.decision_id();
-        let seed = self.seed();
         let (decision, began) = {
-            let (mut guard, began) = self.core();
-            let core = &mut *guard;
-            args = core
-                .hosts
-                .resolve(args)
-                .map_err(|failure| CallError::BadArguments { reason: failure.to_string() })?;
-            let decided = match args.service.as_deref() {
-                None | Some(COMPUTE) => {
-                    core.hosts.select_destinations(&mut core.engine, &args, decision_id.clone(), seed, began)
-                }
-                Some(service) => Ok(core.hosts.select_service(service, &args, decision_id.clone(), began)),
-            };
-            let decision =
-                decided.map_err(|failure| CallError::BadArguments { reason: failure.to_string() })?;
-            if let Some(reserve) = core.hosts.to_reserve(&decision, began) {
-                self.tell(reserve);
-            }
-            let decision = Arc::new(decision);
-            // A repeated answer has an earlier decision's id, whose explanation it lacks; and what would help is searched
-            // among compute hosts only.
-            let explainable = args.service.as_deref().is_none_or(|service| service == COMPUTE);
-            if decision.decision_id == decision_id && explainable {
-                core.decisions.push(decision.clone(), args.request_spec);
-            }
-            (decision, began)
+            let (mut core, now) = self.core();
+            (self.decide(&mut core, args, now)?, now)
         };
-        self.requests.decisions.fetch_add(1, Ordering::Relaxed);
-        if decision.refusal.is_some() {
-            self.requests.refusals.fetch_add(1, Ordering::Relaxed);
-        }
-        self.log_decision(&decision, self.env.clock.now().saturating_sub(began));
+        self.decided(&decision, began);
         Ok(Arc::unwrap_or_clone(decision))
     }
 

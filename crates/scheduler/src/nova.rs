@@ -15,8 +15,8 @@ use novella_messaging::{CallError, RequestContext};
 use novella_objects::document::NetworkMetadata;
 use novella_objects::{Refusal, RequestSpec, SelectDestinations};
 use novella_rpcapi::{
-    NovaSchedulerEndpoint, NovaSelectDestinations, NovaSelection, NumaTopologyLimits, SchedulerEndpoint,
-    SchedulerLimits, no_valid_host,
+    NovaSchedulerEndpoint, NovaSelectDestinations, NovaSelection, NumaTopologyLimits, SchedulerLimits,
+    no_valid_host,
 };
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ use crate::manager::{MAX_INSTANCES, SchedulerManager};
 impl NovaSchedulerEndpoint for SchedulerManager {
     async fn select_destinations(
         &self,
-        context: &RequestContext,
+        _: &RequestContext,
         args: NovaSelectDestinations,
     ) -> Result<Vec<Vec<NovaSelection>>, CallError> {
         let NovaSelectDestinations { mut spec, mut instance_uuids, instances, alternates } = args;
@@ -41,42 +41,39 @@ impl NovaSchedulerEndpoint for SchedulerManager {
             instance_uuids.push(self.env.random.uuid());
         }
         spec.instance_uuids = instance_uuids;
-        if !rebuild {
-            self.with_hosts(|hosts, _| {
-                for told in hosts.release_instances(&spec.instance_uuids) {
-                    self.tell(told);
-                }
-            });
-        }
         let request = SelectDestinations {
-            request_spec: spec.clone(),
+            request_spec: spec,
             alternates: if alternates { None } else { Some(0) },
             dry_run: rebuild,
             ..SelectDestinations::default()
         };
-        let decision = SchedulerEndpoint::select_destinations(self, context, request).await?;
+        self.check(&request)?;
+        // Nova is told of the hosts as the decision found them, so the map is held until they are described.
+        let (decision, destinations, network, began) = {
+            let (mut guard, now) = self.core();
+            let core = &mut *guard;
+            let spec = request.request_spec.clone();
+            if !rebuild {
+                for told in core.hosts.release_instances(&spec.instance_uuids) {
+                    self.tell(told);
+                }
+            }
+            let decision = self.decide(core, request, now)?;
+            let destinations = core.hosts.destinations(&mut core.engine, &spec, &decision.selections);
+            let destinations =
+                destinations.map_err(|failure| CallError::BadArguments { reason: failure.to_string() })?;
+            (decision, destinations, spec.network_metadata, now)
+        };
+        self.decided(&decision, began);
         match &decision.refusal {
             None => {}
             Some(Refusal::NoValidHost { reason, .. } | Refusal::Conflict { reason, .. }) => {
                 return Err(no_valid_host(reason));
             }
         }
-        let (mut core, _) = self.core();
-        let core = &mut *core;
-        let mut selected = Vec::with_capacity(decision.selections.len());
-        for selection in &decision.selections {
-            let names: Vec<_> =
-                std::iter::once(&selection.host).chain(&selection.alternates).map(String::as_str).collect();
-            let told = core.hosts.destinations(&core.engine, &spec, &names);
-            let told = told.map_err(|failure| CallError::BadArguments { reason: failure.to_string() })?;
-            if told.first().is_none_or(|first| first.host != selection.host) {
-                return Err(no_valid_host("The host that was chosen has left the map."));
-            }
-            let network = spec.network_metadata.as_ref();
-            let cell = self.options.nova_cell;
-            selected.push(told.into_iter().map(|host| nova_selection(host, cell, network)).collect());
-        }
-        Ok(selected)
+        let cell = self.options.nova_cell;
+        let selection = |host| nova_selection(host, cell, network.as_ref());
+        Ok(destinations.into_iter().map(|hosts| hosts.into_iter().map(selection).collect()).collect())
     }
 }
 
