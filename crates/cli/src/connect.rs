@@ -12,13 +12,13 @@ use novella_messaging::{
     CallOptions, ConnectionState, RpcClient, RpcError, Scheme, Transport, TransportError, TransportUrl,
     UrlError,
 };
-use novella_rpcapi::{Names, SchedulerApi};
+use novella_rpcapi::{Names, POLICY_ERROR, SchedulerApi};
 use novella_service::Env;
 use novella_service::exit::Failure;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::exit_codes::{INTERNAL, TIMEOUT, UNREACHABLE, USAGE};
+use crate::exit_codes::{CONFLICT, INTERNAL, TIMEOUT, UNREACHABLE, USAGE};
 use crate::settings::CliSettings;
 
 /// How long a polite goodbye to the broker may take: the answer is already here.
@@ -209,6 +209,11 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
             Failure::new(USAGE, format!("the request is not acceptable: {}", source.message))
                 .next("change the request")
         }
+        RpcError::Remote { source, .. } if source.class == POLICY_ERROR => {
+            let key = source.kwargs.get("key").and_then(|key| key.as_str()).unwrap_or("it");
+            Failure::new(CONFLICT, format!("the scheduler's policy is at fault: {}", source.message))
+                .next(format!("tell the scheduler's operator: correct {key}, then `novella policy reload`"))
+        }
         RpcError::Remote { .. } | RpcError::Malformed { .. } => Failure::new(INTERNAL, "the request failed")
             .because(error)
             .next("compare the versions of both sides: `novella scheduler status`, `novella --version`"),
@@ -247,6 +252,7 @@ mod tests {
             (send(TransportError::Refused { attempted: "x".into(), reason: "y".into() }), UNREACHABLE),
             (RpcError::Timeout { method: "status".into(), target: "scheduler".into(), waited }, TIMEOUT),
             (remote("TypeError"), USAGE),
+            (remote(POLICY_ERROR), CONFLICT),
             (remote("KeyError"), INTERNAL),
         ];
         for (error, code) in cases {

@@ -14,7 +14,10 @@ pub const ALL: [(u8, &str); 9] = [
     (USAGE, "the command line or the configuration is wrong"),
     (PARTIAL, "done in part: some of what was named does not exist"),
     (NOT_FOUND, "what was named does not exist"),
-    (CONFLICT, "an instance uuid already stands for something else"),
+    (
+        CONFLICT,
+        "an instance uuid already stands for something else, or the schedulers' policies stand in the way",
+    ),
     (UNREACHABLE, "the broker, or whoever should listen behind it, cannot be reached"),
     (TIMEOUT, "no answer within --timeout"),
     (INTERNAL, "anything else: most likely a defect"),

@@ -28,8 +28,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use novella_messaging::{
-    BatchHandler, CallError, CallOptions, Endpoint, RequestContext, RpcClient, RpcError, RpcRequest, Target,
-    Version, answer,
+    BatchHandler, CallError, CallOptions, Endpoint, RemoteError, RequestContext, RpcClient,
+    RpcError, RpcRequest, Target, Version, answer,
 };
 use novella_objects::{
     Capabilities, Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, HostSummary, Policies,
@@ -41,6 +41,21 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::names::Names;
+
+/// Class of the remote error that a request gets when the scheduler's policy is at fault. The operator must correct the
+/// policy at the key that `kwargs` name; no other request of the caller would do.
+pub const POLICY_ERROR: &str = "PolicyError";
+/// Module of [`POLICY_ERROR`]. Nova and oslo.messaging know no such module and raise `RemoteError`.
+const OWN_MODULE: &str = "novella";
+
+/// A [`POLICY_ERROR`]: what is wrong, and the key of the policy where it is wrong.
+pub fn policy_error(key: &str, reason: &str) -> CallError {
+    let message = format!("{reason}. The operator of the scheduler must correct {key} in its policy");
+    let mut error = RemoteError::new(OWN_MODULE, POLICY_ERROR, message);
+    let kwargs = [("key", key), ("reason", reason)];
+    error.kwargs = kwargs.into_iter().map(|(name, text)| (name.to_owned(), text.into())).collect();
+    error.into()
+}
 
 /// The answer to `list_hosts`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use novella_filter_scheduler::{Failure, NearMisses, search_fixes};
+use novella_filter_scheduler::{NearMisses, search_fixes};
 use novella_messaging::CallError;
 use novella_objects::{Decision, Explain, Explained, Fixes, Refusal, RequestSpec, SelectDestinations};
 
+use crate::call_errors::{bad_arguments, internal};
 use crate::manager::{Core, POISONED, SchedulerManager};
 
 impl SchedulerManager {
@@ -14,10 +15,7 @@ impl SchedulerManager {
         let found = match (args.decision_id, args.request_spec) {
             (Some(id), None) => self.core().0.decisions.get_with_request(&id),
             (None, Some(spec)) => Some(self.would_decide(spec, args.flavor)?),
-            _ => {
-                let reason = "name either a decision_id or a request_spec".to_owned();
-                return Err(CallError::BadArguments { reason });
-            }
+            _ => return Err(bad_arguments("name either a decision_id or a request_spec")),
         };
         let Some((decision, request_spec)) = found else { return Ok(None) };
         let host = match &args.host {
@@ -25,14 +23,18 @@ impl SchedulerManager {
             Some(host) => {
                 let (mut guard, now) = self.core();
                 let core = &mut *guard;
-                core.hosts.inspect(&mut core.engine, &request_spec, host, now).map_err(unanswerable)?
+                core.hosts
+                    .inspect(&mut core.engine, &request_spec, host, now)
+                    .map_err(|failure| self.policy_faults.call_error(&failure))?
             }
         };
         let refused = matches!(decision.refusal, Some(Refusal::NoValidHost { .. }));
         let misses = if args.fix || (refused && args.host.is_none()) {
             let (mut guard, now) = self.core();
             let core = &mut *guard;
-            core.hosts.near_misses(&mut core.engine, &request_spec, now).map_err(unanswerable)?
+            core.hosts
+                .near_misses(&mut core.engine, &request_spec, now)
+                .map_err(|failure| self.policy_faults.call_error(&failure))?
         } else {
             None
         };
@@ -56,7 +58,7 @@ impl SchedulerManager {
             })
         };
         let found = self.env.blocking.run(search).await;
-        found.map_err(|panicked| CallError::Internal { message: panicked.to_string() })
+        found.map_err(internal)
     }
 
     /// What a request would get now, remembered like any decision.
@@ -71,16 +73,12 @@ impl SchedulerManager {
         let (id, seed) = (self.decision_id(), self.seed());
         let (mut guard, now) = self.core();
         let core = &mut *guard;
-        let request = core.hosts.resolve(request).map_err(unanswerable)?;
+        let request = self.resolve(core, request)?;
         let decided = core.hosts.select_destinations(&mut core.engine, &request, id.clone(), seed, now);
-        let decision = Arc::new(decided.map_err(unanswerable)?);
+        let decision = Arc::new(decided.map_err(|failure| self.policy_faults.call_error(&failure))?);
         if decision.decision_id == id {
             core.decisions.push(decision.clone(), request.request_spec.clone());
         }
         Ok((decision, request.request_spec))
     }
-}
-
-fn unanswerable(failure: Failure) -> CallError {
-    CallError::BadArguments { reason: failure.to_string() }
 }

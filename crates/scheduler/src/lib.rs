@@ -8,6 +8,7 @@
 //! scheduler             ─▶ SchedulerServer (calls) ─▶ SchedulerManager ─▶ HostManager::select_destinations
 //! ```
 
+mod call_errors;
 mod capacity;
 pub mod config;
 mod decisions;

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use novella_filter_scheduler::Failure;
 use novella_filter_scheduler::FilterScheduler;
 use novella_host_manager::Applied;
 use novella_host_manager::COMPUTE;
@@ -36,6 +35,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use crate::call_errors::{PolicyFaults, bad_arguments, internal};
 use crate::decisions::Decisions;
 use crate::lag::ReportLag;
 use crate::policy::{PolicySource, PolicyState};
@@ -142,6 +142,7 @@ pub struct SchedulerManager {
     run: u32,
     next_decision: AtomicU64,
     refusals: Refusals,
+    pub(crate) policy_faults: PolicyFaults,
     pub(crate) report_lag: ReportLag,
     /// See [`RequestCounters`].
     pub requests: RequestCounters,
@@ -173,6 +174,7 @@ impl SchedulerManager {
             env,
             next_decision: AtomicU64::new(0),
             refusals: Refusals::default(),
+            policy_faults: PolicyFaults::default(),
             report_lag: ReportLag::default(),
             requests: RequestCounters::default(),
         };
@@ -227,6 +229,11 @@ impl SchedulerManager {
         self.with_hosts(|hosts, _| *hosts.counters())
     }
 
+    /// How many requests failed because of the policy.
+    pub fn policy_faults(&self) -> u64 {
+        self.policy_faults.requests.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn decision_id(&self) -> String {
         let number = self.next_decision.fetch_add(1, Ordering::Relaxed);
         format!("{}-{:x}-{number:x}", self.options.name, self.run)
@@ -238,7 +245,7 @@ impl SchedulerManager {
     }
 
     pub(crate) fn check(&self, request: &SelectDestinations) -> Result<(), CallError> {
-        let bad = |reason: String| Err(CallError::BadArguments { reason });
+        let bad = |reason: String| Err(bad_arguments(reason));
         let spec = &request.request_spec;
         match spec.instance_uuids.len() {
             0 => return bad("request_spec.instance_uuids is empty: name each instance by a uuid".into()),
@@ -277,6 +284,17 @@ impl SchedulerManager {
         }
     }
 
+    /// The request with the flavor and the PCI aliases that it names.
+    pub(crate) fn resolve(
+        &self,
+        core: &Core,
+        request: SelectDestinations,
+    ) -> Result<SelectDestinations, CallError> {
+        let flavor = request.flavor.clone();
+        let resolved = core.hosts.resolve(request);
+        resolved.map_err(|failure| self.policy_faults.unresolved(&failure, flavor.as_deref()))
+    }
+
     /// Decides, reserves, remembers, and tells the peers, all while the caller holds the map. The request has been
     /// [checked](Self::check).
     pub(crate) fn decide(
@@ -285,16 +303,15 @@ impl SchedulerManager {
         request: SelectDestinations,
         now: Duration,
     ) -> Result<Arc<Decision>, CallError> {
-        let refused = |failure: Failure| CallError::BadArguments { reason: failure.to_string() };
         let decision_id = self.decision_id();
-        let request = core.hosts.resolve(request).map_err(refused)?;
+        let request = self.resolve(core, request)?;
         let compute_only = request.service.as_deref().is_none_or(|service| service == COMPUTE);
         let decision = match request.service.as_deref().filter(|_| !compute_only) {
             None => {
                 let id = decision_id.clone();
                 let decided =
                     core.hosts.select_destinations(&mut core.engine, &request, id, self.seed(), now);
-                decided.map_err(refused)?
+                decided.map_err(|failure| self.policy_faults.call_error(&failure))?
             }
             Some(service) => core.hosts.select_service(service, &request, decision_id.clone(), now),
         };
@@ -478,7 +495,7 @@ impl ReportSink for SchedulerManager {
 }
 
 fn json(value: &impl serde::Serialize) -> Result<Value, CallError> {
-    serde_json::to_value(value).map_err(|error| CallError::Internal { message: error.to_string() })
+    serde_json::to_value(value).map_err(internal)
 }
 
 /// How many hosts are in each state.

@@ -39,6 +39,7 @@ pub fn register(metrics: &Metrics, manager: &Arc<SchedulerManager>, server: &Arc
             ("decisions", "Answers to select_destinations, refusals included", &requests.decisions),
             ("refusals", "Answers that placed nothing", &requests.refusals),
             ("reserve_overflow", "Reservations not told to other schedulers", &requests.reserve_overflow),
+            ("policy_faults", "Requests that failed because of the policy", &manager.policy_faults.requests),
             ("unreadable_reports", "Reports whose arguments could not be read", &requests.unreadable_reports),
         ] {
             out.push(Sample::counter(name, help, count.load(Ordering::Relaxed)));

@@ -60,8 +60,7 @@ impl NovaSchedulerEndpoint for SchedulerManager {
             }
             let decision = self.decide(core, request, now)?;
             let destinations = core.hosts.destinations(&mut core.engine, &spec, &decision.selections);
-            let destinations =
-                destinations.map_err(|failure| CallError::BadArguments { reason: failure.to_string() })?;
+            let destinations = destinations.map_err(|failure| self.policy_faults.call_error(&failure))?;
             (decision, destinations, spec.network_metadata, now)
         };
         self.decided(&decision, began);

@@ -18,6 +18,7 @@ use novella_service::exit::chain;
 use novella_service::health::Condition;
 use tracing::{error, info, warn};
 
+use crate::call_errors::internal;
 use crate::config::SchedulerConfig;
 use crate::manager::SchedulerManager;
 
@@ -181,6 +182,7 @@ impl SchedulerManager {
             let core = &mut *guard;
             (std::mem::replace(&mut core.engine, engine), core.hosts.finish_policy(new))
         };
+        self.policy_faults.forget();
         Ok(true)
     }
 
@@ -257,9 +259,8 @@ impl SchedulerManager {
             return Ok(Policies { schedulers: vec![own], failures: Vec::new() });
         };
         let answers = peers.own_policies(&args, CallOptions::new(GATHER_TIMEOUT), GATHER_QUIET).await;
-        let answers = answers.map_err(|error| CallError::Internal {
-            message: format!("the schedulers could not be asked: {}", chain(&error)),
-        })?;
+        let answers = answers
+            .map_err(|error| internal(format!("the schedulers could not be asked: {}", chain(&error))))?;
         let mut policies = Policies::default();
         for answer in answers {
             match answer {

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use novella_fleet_documents::MapSnapshot;
 use novella_messaging::CallError;
+use novella_messaging::answer;
 use novella_rpcapi::{SnapshotCursor, SnapshotPage};
-use serde_json::value::{RawValue, to_raw_value};
 
+use crate::call_errors::bad_arguments;
 use crate::manager::SchedulerManager;
 
 /// Copies kept at a time; each is as large as the map.
@@ -86,16 +87,17 @@ impl SchedulerManager {
             Some(SnapshotCursor { scheduler, id, from }) => {
                 let found = self.snapshots.find(id, self.env.clock.now());
                 let found = found.filter(|_| scheduler == self.options.name);
-                let snapshot = found.ok_or_else(|| CallError::BadArguments {
-                    reason: format!("{} has snapshot {id} no more; ask for a new one", self.options.name),
+                let snapshot = found.ok_or_else(|| {
+                    let scheduler = &self.options.name;
+                    bad_arguments(format!("{scheduler} no longer has snapshot {id}; ask for a new one"))
                 })?;
                 (id, from, snapshot)
             }
         };
-        let head = (from == 0).then(|| text(&snapshot.head())).transpose()?;
+        let head = (from == 0).then(|| answer(&snapshot.head())).transpose()?;
         let (mut hosts, mut bytes) = (Vec::new(), 0);
         for host in snapshot.hosts(from) {
-            let host = text(&host)?;
+            let host = answer(&host)?;
             bytes += host.get().len();
             hosts.push(host);
             if bytes >= PAGE_BYTES {
@@ -113,8 +115,4 @@ impl SchedulerManager {
         }
         Ok(SnapshotPage { head, hosts, next })
     }
-}
-
-fn text(value: &impl serde::Serialize) -> Result<Box<RawValue>, CallError> {
-    to_raw_value(value).map_err(|error| CallError::Internal { message: error.to_string() })
 }

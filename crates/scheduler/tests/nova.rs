@@ -1,24 +1,20 @@
 //! What Nova hears of a request for many instances: each host with the limits that the filters decided by, found without
 //! compiling the request again for each of its instances.
 
-use std::sync::Arc;
+mod bed;
+
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use novella_filter_scheduler::{FilterScheduler, HostManager, HostManagerOptions, PolicyFile};
 use novella_messaging::RequestContext;
-use novella_objects::{Flavor, RequestSpec, SelectDestinations, UpdateServiceCapabilities};
-use novella_rpcapi::{
-    NovaSchedulerEndpoint, NovaSelectDestinations, NovaSelection, ReportSink, SchedulerEndpoint,
-};
-use novella_scheduler::{ManagerOptions, PolicySource, SchedulerManager};
+use novella_objects::{Flavor, RequestSpec, SelectDestinations};
+use novella_rpcapi::{NovaSchedulerEndpoint, NovaSelectDestinations, NovaSelection, SchedulerEndpoint};
+use novella_scheduler::SchedulerManager;
 use novella_service::Env;
-use novella_service::health::Health;
-use serde_json::json;
 use uuid::Uuid;
 
-const HOSTS: usize = 1_000;
-const INSTANCES: usize = 900;
+const HOSTS: usize = 800;
+const INSTANCES: usize = 700;
 /// How often each kind of request is made. The fastest counts, because other work on the machine can only slow one down.
 const ROUNDS: u128 = 5;
 /// Nova's request may take this many times as long as ours. The two take about equally long. Compiling the request again
@@ -27,7 +23,7 @@ const MOST: u32 = 5;
 
 /// Each host is in an aggregate of its own, so that compiling the filter that asks aggregates takes long. The first host
 /// may have its CPUs used eight times over.
-fn policy() -> Arc<PolicyFile> {
+fn policy() -> String {
     let mut text = "[filter_scheduler]\nenabled_filters = [\"AggregateCoreFilter\", \"RamFilter\", \
                     \"AggregateInstanceExtraSpecsFilter\"]\n"
         .to_owned();
@@ -36,39 +32,7 @@ fn policy() -> Arc<PolicyFile> {
         let metadata = format!("kind = \"general,{host}\"{ratio}");
         text += &format!("[aggregates.a{host}]\nhosts = [\"h{host}\"]\nmetadata = {{ {metadata} }}\n");
     }
-    Arc::new(PolicyFile::parse(&text).expect("a good policy"))
-}
-
-fn report(host: usize) -> String {
-    let identity = Uuid::from_u128(host as u128 + 1);
-    json!({"service_name": "compute", "host": format!("h{host}"), "capabilities": {
-        "vcpus": 64, "vcpus_used": 0, "host_memory_total": 262_144, "host_memory_free": 262_144,
-        "disk_total": 4_000, "disk_used": 0, "disk_available": 4_000,
-        "hypervisor_hostname": format!("node-{host}"),
-        "novella": {"uuid": identity, "incarnation": 1, "nonce": 1, "seq": 1, "sent_at": "", "interval_ms": 10_000},
-    }})
-    .to_string()
-}
-
-fn manager(env: &Env) -> Arc<SchedulerManager> {
-    let policy = policy();
-    let engine = FilterScheduler::new(policy.options.clone()).expect("good options");
-    let mut hosts = HostManager::new(HostManagerOptions::default(), "s1");
-    hosts.set_policy(policy);
-    let options = ManagerOptions {
-        name: "s1".to_owned(),
-        policy: PolicySource::default(),
-        max_hold: HostManagerOptions::default().max_hold,
-        nova_cell: Uuid::nil(),
-    };
-    let health = Health::new(env.clock.clone());
-    let (manager, _reserves) = SchedulerManager::new(options, env.clone(), hosts, engine, health);
-    let texts: Vec<_> = (0..HOSTS).map(report).collect();
-    let reports: Vec<UpdateServiceCapabilities<'_>> =
-        texts.iter().map(|text| serde_json::from_str(text).expect("the test's own report")).collect();
-    manager.apply_reports(&reports);
-    assert_eq!(manager.report_counters().accepted, HOSTS as u64);
-    manager
+    text
 }
 
 fn spec(round: u128) -> RequestSpec {
@@ -111,7 +75,7 @@ fn ours(manager: &SchedulerManager, env: &Env, request_spec: RequestSpec) -> Dur
 #[test]
 fn many_instances_take_nova_about_as_long_as_anyone() {
     let env = Env::system(None).expect("entropy");
-    let manager = manager(&env);
+    let manager = bed::manager(&env, &policy(), HOSTS);
     let rounds = (0..ROUNDS).map(|round| {
         let plain = ours(&manager, &env, spec(2 * round));
         (plain, nova(&manager, &env, spec(2 * round + 1), false).1)
@@ -125,7 +89,7 @@ fn many_instances_take_nova_about_as_long_as_anyone() {
 #[test]
 fn each_host_has_the_limits_of_its_own_aggregates() {
     let env = Env::system(None).expect("entropy");
-    let manager = manager(&env);
+    let manager = bed::manager(&env, &policy(), HOSTS);
     let (answer, _) = nova(&manager, &env, spec(0), true);
     assert_eq!(answer.len(), INSTANCES);
     for hosts in &answer {
