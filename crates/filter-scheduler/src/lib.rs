@@ -34,7 +34,7 @@ pub use novella_resources::{Allocation, Amounts, ClassAmounts, is_resource_class
 pub use nova::image_properties::BadImage;
 pub use questions::capacity::{Eligible, MAX_ON_A_HOST, eligible};
 pub use questions::changes::{change_request, try_changes};
-pub use questions::evaluate::{Evaluation, Verdict, evaluate, limits};
+pub use questions::evaluate::{Evaluation, Verdict, evaluate};
 pub use questions::fix::{MAX_LOOKS, MAX_TRIALS, search as search_fixes};
 pub use questions::inspect::inspect;
 pub use questions::near::{NearMisses, near_misses};

@@ -193,14 +193,15 @@ impl HostManager {
         place_on_service::select_service(&mut self.map, service, request, decision_id, now)
     }
 
-    /// Tells of hosts by name; those that have left the map are left out. An error is a request that cannot be answered.
+    /// Describes the hosts of a decision that was just made: for each instance its host, and then its alternates. The
+    /// request is compiled at most once, however many instances it has.
     pub fn destinations(
         &mut self,
-        scheduler: &FilterScheduler,
+        scheduler: &mut FilterScheduler,
         spec: &RequestSpec,
-        hosts: &[&str],
-    ) -> Result<Vec<Destination>, Failure> {
-        destinations::destinations(&mut self.map, scheduler, spec, hosts)
+        selections: &[Selection],
+    ) -> Result<Vec<Vec<Destination>>, Failure> {
+        destinations::destinations(&mut self.map, scheduler, spec, selections)
     }
 
     /// Lets go of these instances' reservations, whichever decisions made them. Returns what to tell the peers.

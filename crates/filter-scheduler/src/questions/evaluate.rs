@@ -9,7 +9,6 @@ use crate::filters::tally::Tally;
 use crate::prefilters::Prefilters;
 use crate::request::asked;
 use crate::request::failure::{Failure, FilterError, WeigherError};
-use crate::select::answer::PickLimits;
 use crate::select::compiled::Compiled;
 use crate::select::select::FilterScheduler;
 use crate::settings::filter_kind::FilterKind;
@@ -40,19 +39,6 @@ pub struct Evaluation {
     pub ranking: Vec<(Row, f64)>,
     /// Hosts that passed and that a weigher could not value; they have no weight.
     pub weigher_errors: Vec<WeigherError>,
-}
-
-/// The limits that a request's filters hold these hosts against, each only if its filter runs.
-pub fn limits(
-    engine: &FilterScheduler,
-    table: &mut HostTable,
-    spec: &RequestSpec,
-    rows: &[Row],
-) -> Result<Vec<PickLimits>, Failure> {
-    let asked = asked::read(engine.options(), spec)?;
-    let prefilters = Prefilters::compile(table, &asked, engine.options())?;
-    let compiled = Compiled::new(engine.options(), table, &asked, prefilters, None);
-    Ok(rows.iter().map(|row| compiled.limits(table, *row)).collect())
 }
 
 /// Asks every filter, in its order, about every host that is left, and weighs those that pass.

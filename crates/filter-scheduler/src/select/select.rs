@@ -13,7 +13,7 @@ use novella_resources::Charges;
 
 use crate::request::failure::Failure;
 use crate::request::pinning::charges;
-use crate::select::answer::{Pick, Selected, Terms};
+use crate::select::answer::{Pick, PickLimits, Selected, Terms};
 use crate::select::explanation;
 use crate::select::history::History;
 use crate::select::progress::Progress;
@@ -111,6 +111,18 @@ impl FilterScheduler {
             give_back(table, request, &selected.picks);
         }
         selected.finish(failure, terms.unexplained);
+    }
+
+    /// The limits that a request's filters hold these hosts against, each only if its filter runs. A request that was just
+    /// selected has its compiled shape, which answers for all of them.
+    pub fn limits(
+        &mut self,
+        table: &mut HostTable,
+        spec: &RequestSpec,
+        rows: &[Row],
+    ) -> Result<Vec<PickLimits>, Failure> {
+        let shape = self.shapes.compiled(&self.options, table, spec)?;
+        Ok(rows.iter().map(|row| shape.compiled.limits(table, *row)).collect())
     }
 }
 

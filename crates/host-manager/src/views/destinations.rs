@@ -1,7 +1,7 @@
 //! What a caller that is not one of ours must be told of a decision's hosts beside their names.
 
 use novella_filter_scheduler::{Failure, FilterScheduler, PickLimits};
-use novella_objects::RequestSpec;
+use novella_objects::{RequestSpec, Selection};
 use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
@@ -21,15 +21,19 @@ pub struct Destination {
     pub limits: PickLimits,
 }
 
-/// Tells of hosts by name; those that have left the map are left out. An error is a request that cannot be answered.
+/// See [`HostManager::destinations`](crate::HostManager::destinations).
 pub(crate) fn destinations(
     map: &mut HostMap,
-    scheduler: &FilterScheduler,
+    scheduler: &mut FilterScheduler,
     spec: &RequestSpec,
-    hosts: &[&str],
-) -> Result<Vec<Destination>, Failure> {
-    let rows: Vec<_> = hosts.iter().filter_map(|host| map.table.row_of(host)).collect();
-    let limits = novella_filter_scheduler::limits(scheduler, &mut map.table, spec, &rows)?;
+    selections: &[Selection],
+) -> Result<Vec<Vec<Destination>>, Failure> {
+    let rows = |selection: &Selection| -> Vec<_> {
+        let hosts = std::iter::once(&selection.host).chain(&selection.alternates);
+        hosts.filter_map(|host| map.table.row_of(host)).collect()
+    };
+    let rows: Vec<_> = selections.iter().map(rows).collect();
+    let mut limits = scheduler.limits(&mut map.table, spec, &rows.concat())?.into_iter();
     let default_zone = &map.options.default_availability_zone;
     let destination = |(row, limits)| {
         let view = map.table.view(row);
@@ -41,5 +45,5 @@ pub(crate) fn destinations(
             limits,
         }
     };
-    Ok(rows.into_iter().zip(limits).map(destination).collect())
+    Ok(rows.into_iter().map(|rows| rows.into_iter().zip(&mut limits).map(destination).collect()).collect())
 }
