@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use novella_messaging::CallOptions;
 use novella_objects::{Decision, Policies, PolicyReload};
+use novella_rpcapi::{OwnPolicy, SchedulerEndpoint};
 use novella_scheduler::SchedulerConfig;
 use serde_json::json;
 use tempfile::TempDir;
@@ -133,7 +134,9 @@ async fn schedulers_with_different_policies_are_seen_and_made_one() {
     let same = hashes(&rig.show().await);
     assert_eq!((same.len(), &same[0].1), (2, &same[1].1));
     rig.write(&format!("{FILTERS}\nhost_subset_size = 2\n[aggregates.all]\nhosts = [\"host-[1-9]\"]\n"));
-    rig.cluster.scheduler("s1").manager().reload_own_policy().await;
+    let s1 = rig.cluster.scheduler("s1").manager();
+    let reloaded = s1.own_policy(OwnPolicy { reload: true }).await.unwrap();
+    assert_eq!(reloaded.reload, Some(PolicyReload::Applied));
     let drift = hashes(&rig.show().await);
     assert_eq!(drift[1], same[1]);
     assert_ne!(drift[0].1, drift[1].1);

@@ -175,7 +175,7 @@ async fn what_is_let_go_at_once_is_let_go_everywhere() {
         request.hold_s = Some(3600);
         let decision = manager.select_destinations(&context, request).await.unwrap();
         assert_eq!(decision.refusal, None);
-        let release = Release { decision_id: decision.decision_id, ..Release::default() };
+        let release = Release { decision_id: decision.decision_id.clone(), ..Release::default() };
         assert_eq!(manager.release(&context, release).await.unwrap(), 1);
     }
     sleep(Duration::from_secs(30)).await;

@@ -350,7 +350,7 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
         &self,
         context: &RequestContext,
         args: SelectDestinations,
-    ) -> Result<Decision, CallError>;
+    ) -> Result<Arc<Decision>, CallError>;
     /// Subtracts what another scheduler has reserved.
     async fn reserve(&self, context: &RequestContext, args: Reserve) -> Result<(), CallError>;
     /// Releases reservations, and yields how many.
@@ -362,7 +362,7 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
     /// All services that report.
     async fn list_services(&self) -> Result<Vec<ServiceSummary>, CallError>;
     /// A past decision, if it is remembered.
-    async fn get_decision(&self, args: DecisionQuery) -> Result<Option<Decision>, CallError>;
+    async fn get_decision(&self, args: DecisionQuery) -> Result<Option<Arc<Decision>>, CallError>;
     /// Explains a past decision, or what would be decided, and what would help.
     async fn explain(&self, args: Explain) -> Result<Option<Explained>, CallError>;
     /// Counts how many more instances fit.
@@ -419,13 +419,13 @@ impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
     async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
         let (context, args, endpoint) = (&request.context, request.args(), &self.0);
         match request.method.as_str() {
-            "select_destinations" => answer(&endpoint.select_destinations(context, args.parse()?).await?),
+            "select_destinations" => answer(&*endpoint.select_destinations(context, args.parse()?).await?),
             "reserve" => answer(&endpoint.reserve(context, args.parse()?).await?),
             "release" => answer(&endpoint.release(context, args.parse()?).await?),
             "list_hosts" => answer(&endpoint.list_hosts().await?),
             "show_host" => answer(&endpoint.show_host(args.parse()?).await?),
             "list_services" => answer(&endpoint.list_services().await?),
-            "get_decision" => answer(&endpoint.get_decision(args.parse()?).await?),
+            "get_decision" => answer(&endpoint.get_decision(args.parse()?).await?.as_deref()),
             "explain" => answer(&endpoint.explain(args.parse()?).await?),
             "capacity" => answer(&endpoint.capacity(args.parse()?).await?),
             "snapshot" => answer(&endpoint.snapshot(args.parse()?).await?),

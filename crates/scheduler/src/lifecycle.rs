@@ -1,39 +1,33 @@
-//! The scheduler's life beside requests: fills the map, opens the door, and asks again whenever it may have missed
-//! something: a lost connection, a stall of its own.
+//! When the scheduler takes requests: once its map is filled, and while it has a connection.
+//!
+//! Whenever it may have missed reports, after a lost connection or a stall of its own, it asks all agents again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use novella_messaging::{ConsumerState, QueueKind, RpcServer, TransportError};
-use novella_objects::Reserve;
-use novella_rpcapi::{Names, SchedulerApi};
+use novella_rpcapi::Names;
 use novella_service::exit::chain;
 use novella_service::health::Condition;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::startup::Startup;
 
-/// Reserves published at once. They are small, and of different instances, so that confirms may overlap.
-const RESERVES_IN_FLIGHT: usize = 64;
-
-/// Why a scheduler takes requests.
+/// The detail of `/readyz` while requests are taken.
 const FILLED: &str = "the map is filled";
 
-/// What the life needs.
+/// See the module's text.
 pub struct Lifecycle {
-    /// Fills the map.
+    /// Fills the map, and asks the agents again.
     pub startup: Startup,
-    /// Serves requests once the map is filled.
+    /// Serves the requests.
     pub server: Arc<RpcServer>,
-    /// Where it listens.
+    /// The exchange and the topics at which it listens.
     pub names: Names,
     /// This scheduler's name.
     pub name: String,
-    /// Whether the name is ours alone.
+    /// The health condition that says whether no other scheduler has this name.
     pub held_name: Condition,
 }
 
@@ -59,29 +53,32 @@ impl Lifecycle {
         self.follow(fanout, own).await;
     }
 
-    /// Sees to it that the queue of requests is there while the map fills, on a broker that never had one too.
+    /// Declares the queue of requests, so that they can wait in it while the map fills.
     async fn have_requests_wait(&self) {
         let deadline = Instant::now() + self.startup.publish_timeout;
         if let Err(cause) = self.server.declare(self.requests(), deadline).await {
-            warn!(error = chain(&cause), "requests cannot wait yet: their queue is not there");
+            warn!(
+                error = chain(&cause),
+                "the queue of requests could not be declared; requests made before the map is filled are lost"
+            );
         }
     }
 
-    /// The queue that all schedulers share.
+    /// The queue of requests that all schedulers share.
     fn requests(&self) -> QueueKind {
         let Names { control_exchange, scheduler_topic, .. } = self.names.clone();
         QueueKind::Topic { exchange: control_exchange, topic: scheduler_topic }
     }
 
-    /// Takes requests: first those for this scheduler by name, then its share of those for any. Yields the state of its
-    /// own queue.
+    /// Takes requests: first those for this scheduler by name, then its share of those for any scheduler. Returns the state
+    /// of the queue of its name.
     async fn open(&self) -> Result<watch::Receiver<ConsumerState>, TransportError> {
         let Names { control_exchange: exchange, scheduler_topic: topic, .. } = self.names.clone();
         let server = self.name.clone();
         let own = QueueKind::Server { exchange, topic, server, fanout: false };
         let mut own = self.server.listen(own).await?;
-        // Two schedulers of one name would each take the other's reserves for its own and ignore them.
-        while !self.tell_name(&own.borrow_and_update()) {
+        // Two schedulers with one name would each take the other's reservations for its own and ignore them.
+        while !self.show_name(&own.borrow_and_update()) {
             if own.changed().await.is_err() {
                 return Err(TransportError::Closed);
             }
@@ -90,8 +87,8 @@ impl Lifecycle {
         Ok(own)
     }
 
-    /// Says whether this scheduler's own queue, and with it its name, is held; true if so.
-    fn tell_name(&self, own: &ConsumerState) -> bool {
+    /// Shows and logs whether the queue of this scheduler's name is its own. Returns whether it is.
+    fn show_name(&self, own: &ConsumerState) -> bool {
         match own {
             ConsumerState::Active { .. } => self.held_name.set(true, "held"),
             ConsumerState::Held => {
@@ -110,7 +107,7 @@ impl Lifecycle {
         matches!(own, ConsumerState::Active { .. })
     }
 
-    /// Keeps the map honest through lost connections and stalls.
+    /// Keeps the map complete through lost connections and stalls. Returns when the queues are gone.
     async fn follow(
         &self,
         mut fanout: watch::Receiver<ConsumerState>,
@@ -125,7 +122,7 @@ impl Lifecycle {
                     if changed.is_err() {
                         return;
                     }
-                    self.tell_name(&own.borrow_and_update());
+                    self.show_name(&own.borrow_and_update());
                     continue;
                 }
                 () = manager.stalled() => {
@@ -137,65 +134,24 @@ impl Lifecycle {
             match (active, now_active) {
                 (true, false) => {
                     warn!(
-                        "no reports reach this scheduler: the connection is lost; its hosts are suspect meanwhile"
+                        "the connection to the broker is lost; no reports arrive, and silent hosts are suspect"
                     );
                     manager.with_hosts(|hosts, now| hosts.broker_lost(now));
-                    self.startup.ready.set(false, "no connection to the broker; the map is kept");
+                    self.startup.ready.set(false, "no connection to the broker; the map is kept meanwhile");
                 }
                 (false, true) => {
-                    info!("reports reach this scheduler again; asking all agents for theirs");
+                    info!("reports arrive again; asking all agents to report");
                     manager.with_hosts(|hosts, now| hosts.broker_back(now));
                     self.startup.ready.set(true, FILLED);
                     self.startup.ask_all().await;
                 }
-                // A new connection, faster than we looked: the queue before it is gone with what was in it.
+                // The connection was replaced before we looked. The reports in the queue of the old one are gone.
                 (true, true) => {
                     self.startup.ask_all().await;
                 }
                 (false, false) => {}
             }
             active = now_active;
-        }
-    }
-}
-
-/// Tells the other schedulers what was given away and what was let go, until `stop`; what waits then is still told.
-pub async fn tell_reserves(
-    api: SchedulerApi,
-    mut reserves: mpsc::Receiver<Reserve>,
-    timeout: Duration,
-    stop: CancellationToken,
-) {
-    let tell = |reserve: Reserve| {
-        let api = api.clone();
-        async move {
-            if let Err(error) = api.reserve(&reserve, timeout).await {
-                let decision_id = reserve.decision_id;
-                warn!(
-                    decision_id,
-                    error = chain(&error),
-                    "other schedulers were not told of a decision; host claims will settle it"
-                );
-            }
-        }
-    };
-    let mut in_flight = FuturesUnordered::new();
-    loop {
-        tokio::select! { biased;
-            Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
-            reserve = reserves.recv(), if in_flight.len() < RESERVES_IN_FLIGHT => {
-                let Some(reserve) = reserve else { return };
-                let lets_go = reserve.ttl_ms == 0;
-                // What lets go must not overtake what it lets go of, nor be overtaken by what is decided after it.
-                if lets_go {
-                    while in_flight.next().await.is_some() {}
-                }
-                in_flight.push(tell(reserve));
-                if lets_go {
-                    while in_flight.next().await.is_some() {}
-                }
-            }
-            () = stop.cancelled(), if in_flight.is_empty() => return,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use novella_rpcapi::{OwnPolicy, SchedulerEndpoint};
 use novella_scheduler::{SchedulerConfig, SchedulerManager, StartError, start};
 use novella_service::args::CommonArgs;
 use novella_service::config::{ConfigCommand, Loaded, load};
@@ -37,7 +38,7 @@ enum Command {
     /// Check or explain the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Ask the running scheduler on this machine whether it is ready; exit code 0 if so, else 1
+    /// Check whether the scheduler on this machine is ready; exit code 0 if so, else 1
     Health,
 }
 
@@ -75,10 +76,12 @@ fn run(args: Args) -> anyhow::Result<u8> {
     })
 }
 
-/// SIGHUP reads the policy anew; what it changes, or why it is refused, stands in the log.
+/// Reads the policy again at each SIGHUP. The log tells what that changed, or why the policy is refused.
 async fn reload_on_hangup(manager: Arc<SchedulerManager>, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
-        manager.reload_own_policy().await;
+        if let Err(error) = manager.own_policy(OwnPolicy { reload: true }).await {
+            tracing::error!(error = exit::chain(&error), "cannot read the policy again");
+        }
     }
 }
 
@@ -87,7 +90,7 @@ async fn serve(loaded: Loaded<SchedulerConfig>) -> anyhow::Result<u8> {
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot watch for signals")?;
-    // Before anything can wait: a SIGHUP that nobody watches for ends the process.
+    // Watched for before anything can wait, because a SIGHUP that nobody watches for ends the process.
     let hangups = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
     let env = Env::system(None)?;
     let name = if config.name.is_empty() { novella_service::host_name() } else { config.name.clone() };
@@ -100,7 +103,7 @@ async fn serve(loaded: Loaded<SchedulerConfig>) -> anyhow::Result<u8> {
     let scheduler = match start(config, name, env.clone(), transport).await {
         Err(StartError::Policy(bad)) => {
             return Err(Failure::new(exit::USAGE, bad.to_string())
-                .next("`novella policy check FILE` says the same of a file")
+                .next("correct it; `novella policy check FILE` checks a file without a scheduler")
                 .into());
         }
         started => started?,

@@ -1,7 +1,7 @@
-//! What `/metrics` shows of a scheduler. Counts are read when they are asked for; nothing is kept twice.
+//! What `/metrics` shows of a scheduler. Counts are read when somebody asks for them, and nothing is counted twice.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use novella_host_manager::Counters;
 use novella_messaging::RpcServer;
@@ -12,8 +12,7 @@ use crate::manager::{SchedulerManager, count_by_state};
 
 /// Registers the scheduler's metrics.
 pub fn register(metrics: &Metrics, manager: &Arc<SchedulerManager>, server: &Arc<RpcServer>) {
-    let help =
-        "Seconds from the building of a report to its being in the map, by the wall clocks of both ends";
+    let help = "Seconds from the making of a report until it is in the map, by the wall clocks of both hosts";
     metrics.register("scheduler_report_lag_seconds", help, manager.report_lag.0.clone());
     let map = Arc::downgrade(manager);
     metrics.sampled("scheduler", move |out| {
@@ -35,14 +34,20 @@ pub fn register(metrics: &Metrics, manager: &Arc<SchedulerManager>, server: &Arc
             out.push(Sample::counter("events", "What changed in the map", count).label("event", event));
         }
         let requests = &manager.requests;
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let unreadable = manager.refused_reports.unreadable();
         for (name, help, count) in [
-            ("decisions", "Answers to select_destinations, refusals included", &requests.decisions),
-            ("refusals", "Answers that placed nothing", &requests.refusals),
-            ("reserve_overflow", "Reservations not told to other schedulers", &requests.reserve_overflow),
-            ("policy_faults", "Requests that failed because of the policy", &manager.policy_faults.requests),
-            ("unreadable_reports", "Reports whose arguments could not be read", &requests.unreadable_reports),
+            ("decisions", "Answers to select_destinations, refusals included", load(&requests.decisions)),
+            ("refusals", "Answers that placed nothing", load(&requests.refusals)),
+            (
+                "reserve_overflow",
+                "Reservations not told to other schedulers",
+                load(&requests.reserve_overflow),
+            ),
+            ("policy_faults", "Requests that failed because of the policy", manager.policy_faults()),
+            ("unreadable_reports", "Reports whose arguments could not be read", unreadable),
         ] {
-            out.push(Sample::counter(name, help, count.load(Ordering::Relaxed)));
+            out.push(Sample::counter(name, help, count));
         }
         for outcome in [PolicyReload::Applied, PolicyReload::Unchanged, PolicyReload::Refused] {
             let count = manager.policy.counters.of(outcome);

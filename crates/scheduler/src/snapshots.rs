@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use novella_fleet_documents::MapSnapshot;
-use novella_messaging::CallError;
-use novella_messaging::answer;
+use novella_messaging::{CallError, answer};
 use novella_rpcapi::{SnapshotCursor, SnapshotPage};
 
 use crate::call_errors::bad_arguments;

@@ -5,9 +5,9 @@
 //!           ▲                                                    or one report interval ─▶ take requests
 //!           └──────────────── connection lost ◀─────────────────┘
 //! ```
-//! Until then requests wait in the topic queue under their own expiration, so that nobody is refused for want of a
-//! report that is on its way. After a later loss of the connection the map is kept, its hosts are suspect, and the
-//! agents are asked again; requests are still taken.
+//! Until the map is filled, requests wait in the topic queue under their own expiration, so that no request is refused for
+//! lack of a report that is on its way. If the connection is lost later, the map is kept, silent hosts are suspect, and the
+//! agents are asked again. Requests are still taken then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,29 +22,31 @@ use tracing::{info, warn};
 
 use crate::manager::SchedulerManager;
 
-/// How often the number of hosts is looked at while the map fills.
+/// How often the hosts are counted while the map fills.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// The count has stopped growing when it stood still this long after the window: answers take time to arrive.
+/// How long after the answer window the count must stand still before the map counts as filled. Answers take time to
+/// arrive.
 const STANDSTILL: Duration = Duration::from_millis(500);
 
-/// What the start-up and the re-asking need.
+/// Fills the map, and asks the agents again later.
 pub struct Startup {
-    /// Owner of the map.
+    /// The owner of the map.
     pub manager: Arc<SchedulerManager>,
-    /// The agents.
+    /// The way to the agents.
     pub compute: ComputeApi,
-    /// Told what is waited for.
+    /// The health condition that shows what is waited for.
     pub ready: Condition,
     /// How long agents have to answer.
     pub answer_window: Duration,
-    /// The longest wait. An agent that heard no question reports within this.
+    /// The longest time to wait. An agent that did not receive the question reports within it.
     pub report_interval: Duration,
-    /// Bounds each question.
+    /// How long publishing a question may take.
     pub publish_timeout: Duration,
 }
 
 impl Startup {
-    /// Waits until the fanout queue is consumed and the map is as complete as it will get. False if the queue is gone.
+    /// Waits until the fanout queue is consumed and the map is as complete as it will get. Returns false if the queue is
+    /// gone.
     pub async fn fill_the_map(&self, fanout: &mut watch::Receiver<ConsumerState>) -> bool {
         loop {
             if !self.reports_arrive(fanout).await {
@@ -52,14 +54,14 @@ impl Startup {
             }
             let asked = self.ask_all().await;
             tokio::select! { biased;
-                // A lost connection, perhaps back already: its queue is gone with what was in it.
+                // The connection was lost, and its queue is gone with the reports in it.
                 changed = fanout.changed() => if changed.is_err() { return false },
                 () = self.count_hosts(asked) => return true,
             }
         }
     }
 
-    /// Waits until the fanout queue is consumed. False if it is gone.
+    /// Waits until the fanout queue is consumed. Returns false if it is gone.
     pub async fn reports_arrive(&self, fanout: &mut watch::Receiver<ConsumerState>) -> bool {
         loop {
             let reason = match &*fanout.borrow_and_update() {
@@ -76,7 +78,7 @@ impl Startup {
         }
     }
 
-    /// Waits while hosts answer. If they could not be asked, only their own interval brings them.
+    /// Waits while hosts answer. If they could not be asked, they report within their interval.
     async fn count_hosts(&self, asked: bool) {
         let began = Instant::now();
         let in_time = began + self.answer_window;
@@ -101,7 +103,7 @@ impl Startup {
         }
     }
 
-    /// Asks every agent to report within the answer window. False if that was not possible.
+    /// Asks every agent to report within the answer window. Returns false if that was not possible.
     pub async fn ask_all(&self) -> bool {
         let asked = self.compute.publish_service_capabilities(self.answer_window, self.publish_timeout).await;
         if let Err(error) = &asked {

@@ -1,4 +1,4 @@
-//! The scheduler's periodic tasks.
+//! What the scheduler does every second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,44 +11,51 @@ use tracing::debug;
 
 use crate::manager::SchedulerManager;
 
-/// Tick of the tasks. Also bounds how late a silent host is seen to be down.
+/// How often the tasks run. A silent host is marked as down at most this late.
 pub const TICK: Duration = Duration::from_secs(1);
-/// Hosts asked one by one per tick to report again. Those beyond it report within their interval anyway.
+/// Most hosts that are asked one by one in a tick to report again. The others report within their interval anyway.
 const ASKED_PER_TICK: usize = 64;
 
-/// What the tasks work on.
+/// See the module's text.
 pub struct Tasks {
-    /// Owner of the map.
+    /// The owner of the map.
     pub manager: Arc<SchedulerManager>,
-    /// The agents.
+    /// The way to the agents.
     pub compute: ComputeApi,
-    /// Beats while the map is looked after.
+    /// Beats whenever the tasks run.
     pub heartbeat: Heartbeat,
-    /// Bounds each question.
+    /// How long publishing a question may take.
     pub publish_timeout: Duration,
 }
 
 #[periodic_tasks]
 impl Tasks {
-    /// Marks the silent as down, forgets the long gone, lets expired reservations go.
+    /// Marks silent hosts as down, forgets those that are long gone, and ends reservations whose time is up.
     #[periodic_task(run_immediately)]
     async fn expire(&self) {
         self.heartbeat.beat();
         self.manager.expire();
     }
 
-    /// Asks hosts whose reports were seen to be lost to report again.
+    /// Asks hosts to report again if one of their reports was lost.
     #[periodic_task]
     async fn ask_again(&self) {
         let hosts = self.manager.with_hosts(|hosts, _| hosts.hosts_to_ask_again());
         if hosts.len() > ASKED_PER_TICK {
-            debug!(hosts = hosts.len(), "too many to ask one by one; their next reports will do");
+            debug!(
+                hosts = hosts.len(),
+                "too many hosts to ask one by one; some are only heard when they report next"
+            );
         }
         for host in hosts.iter().take(ASKED_PER_TICK) {
             let asked = self.compute.publish_service_capabilities_of(host, self.publish_timeout).await;
             if let Err(error) = asked {
-                // The rest would wait for the same broker, each as long.
-                debug!(host, error = chain(&error), "could not ask for a report; the next will do");
+                // The other questions would wait just as long for the same broker.
+                debug!(
+                    host,
+                    error = chain(&error),
+                    "could not ask for a report; the host's next one will do"
+                );
                 return;
             }
         }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use novella_filter_scheduler::{FilterScheduler, HostManager, HostManagerOptions, PolicyFile};
+use novella_filter_scheduler::FilterScheduler;
+use novella_host_manager::{HostManager, HostManagerOptions, PolicyFile};
 use novella_objects::UpdateServiceCapabilities;
 use novella_rpcapi::ReportSink;
 use novella_scheduler::{ManagerOptions, PolicySource, SchedulerManager};

@@ -1,17 +1,18 @@
-//! How long reports take from the agent to the map: built there, published, queued at the broker, read and applied.
+//! How long reports take from the agent to the map: they are made, published, queued at the broker, read and applied.
 //!
-//! Measured by two wall clocks, the sender's, in milliseconds, and this machine's: between hosts whose clocks differ it
-//! shows the difference as well. It is shown and never decided upon. Reports without a time of ours are left out.
+//! The time is measured by two wall clocks, the sender's and this machine's. Where they differ, the difference shows as
+//! well. Nothing is decided by it. Reports of other senders, which carry no time, are not counted.
 
 use std::time::SystemTime;
 
 use novella_objects::UpdateServiceCapabilities;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-/// Bounds from 1 ms to 93 s, each 1.41 times the one before: from a bus without load to reports older than their TTL.
+/// Number of buckets. Their bounds go from 1 ms to 93 s, each 1.41 times the one before: from a broker without load to
+/// reports older than their TTL.
 const BUCKETS: u16 = 34;
 
-/// Counts of reports by their lag; clones share them.
+/// A histogram of the lags of reports. Clones share it.
 #[derive(Debug, Clone)]
 pub struct ReportLag(pub(crate) Histogram);
 
@@ -22,7 +23,7 @@ impl Default for ReportLag {
 }
 
 impl ReportLag {
-    /// Counts reports that are in the map `now`. A sender whose clock is ahead counts as no lag.
+    /// Counts reports that are in the map `now`. If the sender's clock is ahead, the lag counts as 0.
     pub fn record(&self, reports: &[UpdateServiceCapabilities<'_>], now: SystemTime) {
         let all = reports.iter().flat_map(|report| &report.capabilities.0);
         for novella in all.filter_map(|capabilities| capabilities.novella.as_deref()) {

@@ -1,26 +1,23 @@
-//! Placements that Nova's own conductors ask for.
+//! `select_destinations` as Nova's own conductors call it.
 //!
-//! They are decided, reserved and told to the peers as our own are. Two things differ. Nova asks again when it wants
-//! another answer, so that what an earlier decision holds for the same instances is let go first. And Nova takes
-//! nothing from a decision but the hosts: that nothing fits, or that a report shows the instance elsewhere, is its
-//! exception NoValidHost.
+//! Such a request is decided, reserved and told to the peers as our own are. Two things differ. Nova asks again when it
+//! wants another answer, so what an earlier decision holds for the same instances is let go first. And Nova takes only the
+//! hosts from a decision: if nothing fits, or a report shows the instance elsewhere, it is told NoValidHost.
 //!
-//! Before it rebuilds an instance with another image, Nova asks whether its host takes it. That is decided by the filters
-//! that run on a rebuild, and holds nothing: the instance has its place.
+//! Before Nova rebuilds an instance with another image, it asks whether the instance's host takes that image. The filters
+//! that run on a rebuild decide that. Nothing is held, because the instance has its place.
 
 use async_trait::async_trait;
-use novella_filter_scheduler::PickLimits;
+use novella_filter_scheduler::{MAX_INSTANCES, PickLimits};
 use novella_host_manager::Destination;
 use novella_messaging::{CallError, RequestContext};
 use novella_objects::document::NetworkMetadata;
 use novella_objects::{Refusal, RequestSpec, SelectDestinations};
-use novella_rpcapi::{
-    NovaSchedulerEndpoint, NovaSelectDestinations, NovaSelection, NumaTopologyLimits, SchedulerLimits,
-    no_valid_host,
-};
+use novella_rpcapi::{NovaSchedulerEndpoint, NovaSelectDestinations, NovaSelection, NumaTopologyLimits, SchedulerLimits, no_valid_host};
 use uuid::Uuid;
 
-use crate::manager::{MAX_INSTANCES, SchedulerManager};
+use crate::manager::SchedulerManager;
+use super::place;
 
 #[async_trait]
 impl NovaSchedulerEndpoint for SchedulerManager {
@@ -30,13 +27,13 @@ impl NovaSchedulerEndpoint for SchedulerManager {
         args: NovaSelectDestinations,
     ) -> Result<Vec<Vec<NovaSelection>>, CallError> {
         let NovaSelectDestinations { mut spec, mut instance_uuids, instances, alternates } = args;
-        // What is asked beyond the limit is refused when it is decided; one more than it is enough for that.
-        let wanted = (instances as usize).min(MAX_INSTANCES + 1);
         let rebuild = is_rebuild(&spec);
         if rebuild {
-            // Under their own names they would be found where they are, and no filter asked.
+            // Under its own uuid the instance would be found where it is, and no filter would be asked.
             instance_uuids.clear();
         }
+        // A request for too many instances is refused below; one more than the limit is enough for that.
+        let wanted = (instances as usize).min(MAX_INSTANCES + 1);
         while instance_uuids.len() < wanted {
             instance_uuids.push(self.env.random.uuid());
         }
@@ -47,41 +44,41 @@ impl NovaSchedulerEndpoint for SchedulerManager {
             dry_run: rebuild,
             ..SelectDestinations::default()
         };
-        self.check(&request)?;
-        // Nova is told of the hosts as the decision found them, so the map is held until they are described.
-        let (decision, destinations, network, began) = {
+        place::check(self, &request)?;
+        // The map is held until the chosen hosts are described, so that Nova is told of them as they were chosen.
+        let (decided, destinations, began) = {
             let (mut guard, now) = self.core();
             let core = &mut *guard;
-            let spec = request.request_spec.clone();
             if !rebuild {
-                for told in core.hosts.release_instances(&spec.instance_uuids) {
-                    self.tell(told);
+                for reserve in core.hosts.release_instances(&request.request_spec.instance_uuids) {
+                    self.tell_peers(reserve);
                 }
             }
-            let decision = self.decide(core, request, now)?;
-            let destinations = core.hosts.destinations(&mut core.engine, &spec, &decision.selections);
+            let decided = place::decide(self, core, request, now)?;
+            let selections = &decided.decision.selections;
+            let destinations = core.hosts.destinations(&mut core.engine, &decided.request, selections);
             let destinations = destinations.map_err(|failure| self.policy_faults.call_error(&failure))?;
-            (decision, destinations, spec.network_metadata, now)
+            (decided, destinations, now)
         };
-        self.decided(&decision, began);
-        match &decision.refusal {
+        place::log(self, &decided.decision, began);
+        match &decided.decision.refusal {
             None => {}
             Some(Refusal::NoValidHost { reason, .. } | Refusal::Conflict { reason, .. }) => {
                 return Err(no_valid_host(reason));
             }
         }
-        let cell = self.options.nova_cell;
-        let selection = |host| nova_selection(host, cell, network.as_ref());
+        let (cell, network) = (self.options.nova_cell, decided.request.network_metadata.as_ref());
+        let selection = |host| nova_selection(host, cell, network);
         Ok(destinations.into_iter().map(|hosts| hosts.into_iter().map(selection).collect()).collect())
     }
 }
 
-/// Whether this is Nova's question before a rebuild.
+/// Whether this is the question that Nova asks before a rebuild.
 fn is_rebuild(spec: &RequestSpec) -> bool {
     spec.scheduler_hints.get("_nova_check_type").is_some_and(|kind| *kind == serde_json::json!(["rebuild"]))
 }
 
-/// Whole numbers, as Nova's limits are; its conversion cuts off.
+/// Nova's limits are whole numbers, and its conversion cuts the fraction off.
 fn whole(limit: f64) -> i64 {
     limit as i64
 }

@@ -1,0 +1,83 @@
+//! `capacity`: how many more instances of each flavor fit. The eligible hosts of a flavor are copied while the map is held,
+//! and counted on a thread of their own.
+
+use novella_filter_scheduler::Failure;
+use novella_messaging::CallError;
+use novella_objects::{Capacity, CapacityQuery, Flavor, Grouping, RequestSpec};
+
+use crate::call_errors::{bad_arguments, internal};
+use crate::manager::SchedulerManager;
+
+/// Most flavors in one question.
+const MAX_FLAVORS: usize = 1_000;
+/// Most rows of an answer: flavors times hosts, where each host has a row of its own.
+const MAX_ROWS: usize = 200_000;
+
+/// Answers the call.
+pub(crate) async fn capacity(
+    manager: &SchedulerManager,
+    query: CapacityQuery,
+) -> Result<Capacity, CallError> {
+    let CapacityQuery { mut flavors, names, request_spec, by, reserve } = query;
+    let given = flavors.len();
+    flavors.extend(flavors_of_policy(manager, names, given == 0)?);
+    check(&flavors, by, manager.with_hosts(|hosts, _| hosts.len()))?;
+    let mut answer = Capacity { scheduler: manager.options.name.clone(), flavors: Vec::new() };
+    for (at, flavor) in flavors.into_iter().enumerate() {
+        let of_policy = (at >= given).then(|| flavor.name.clone());
+        let mut spec = RequestSpec { flavor, ..request_spec.clone() };
+        let (eligible, held_back) = {
+            let (mut guard, now) = manager.core();
+            let core = &mut *guard;
+            let devices =
+                core.hosts.policy().pci_requests(&spec.flavor, spec.image.as_ref(), &spec.pci_requests);
+            let unresolved =
+                |failure: Failure| manager.policy_faults.unresolved(&failure, of_policy.as_deref());
+            if let Some(devices) = devices.map_err(unresolved)? {
+                spec.pci_requests = devices;
+            }
+            let eligible = core.hosts.eligible(&mut core.engine, &spec, now);
+            eligible.map_err(|failure| manager.policy_faults.call_error(&failure))?
+        };
+        let counted = manager.env.blocking.run(move || eligible.count(by, reserve, &held_back)).await;
+        answer.flavors.push(counted.map_err(internal)?);
+    }
+    Ok(answer)
+}
+
+/// The policy's flavors of these names. If none is named and none was given in full, all of them.
+fn flavors_of_policy(
+    manager: &SchedulerManager,
+    names: Vec<String>,
+    none_given: bool,
+) -> Result<Vec<Flavor>, CallError> {
+    manager.with_hosts(|hosts, _| {
+        let policy = hosts.policy();
+        if none_given && names.is_empty() {
+            return Ok(policy.flavors.values().cloned().collect());
+        }
+        let flavor = |name: String| {
+            let unknown = || bad_arguments(format!("the policy in force has no flavor {name:?}"));
+            policy.flavor(&name).cloned().ok_or_else(unknown)
+        };
+        names.into_iter().map(flavor).collect()
+    })
+}
+
+fn check(flavors: &[Flavor], by: Option<Grouping>, hosts: usize) -> Result<(), CallError> {
+    let asked = flavors.len();
+    if asked == 0 {
+        return Err(bad_arguments("the policy in force lists no flavor: say what is to be counted"));
+    }
+    if asked > MAX_FLAVORS {
+        let reason = format!("{asked} flavors in one question; at most {MAX_FLAVORS} are allowed");
+        return Err(bad_arguments(reason));
+    }
+    if by == Some(Grouping::Host) && asked * hosts > MAX_ROWS {
+        return Err(bad_arguments(format!(
+            "{asked} flavors on {hosts} hosts one by one are more than the {MAX_ROWS} rows that an answer may have. Ask for \
+             fewer flavors, or by zone"
+        )));
+    }
+    Ok(())
+}

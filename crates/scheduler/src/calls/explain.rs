@@ -1,0 +1,81 @@
+//! `explain`: why a decision came about or what a request would get, what a host says of it, and what would help.
+//!
+//! It holds the map for one look or one trial at a time, and leaves it as it was.
+
+use std::sync::Arc;
+
+use novella_filter_scheduler::{Failure, NearMisses, search_fixes};
+use novella_messaging::CallError;
+use novella_objects::{Explain, Explained, Fixes, Refusal, RequestSpec, SelectDestinations};
+
+use crate::call_errors::{bad_arguments, internal};
+use crate::decisions::Decided;
+use crate::manager::{Core, POISONED, SchedulerManager};
+use super::place;
+
+/// Answers the call. `None` if the decision is forgotten.
+pub(crate) async fn explain(
+    manager: &SchedulerManager,
+    args: Explain,
+) -> Result<Option<Explained>, CallError> {
+    let found = match (args.decision_id, args.request_spec) {
+        (Some(id), None) => manager.core().0.decisions.get(&id).cloned(),
+        (None, Some(spec)) => Some(would_decide(manager, spec, args.flavor)?),
+        _ => return Err(bad_arguments("name either a decision_id or a request_spec")),
+    };
+    let Some(Decided { decision, request }) = found else { return Ok(None) };
+    let failed = |failure: Failure| manager.policy_faults.call_error(&failure);
+    let host = match &args.host {
+        None => None,
+        Some(host) => {
+            let (mut guard, now) = manager.core();
+            let core = &mut *guard;
+            core.hosts.inspect(&mut core.engine, &request, host, now).map_err(failed)?
+        }
+    };
+    let refused = matches!(decision.refusal, Some(Refusal::NoValidHost { .. }));
+    let misses = if args.fix || (refused && args.host.is_none()) {
+        let (mut guard, now) = manager.core();
+        let core = &mut *guard;
+        core.hosts.near_misses(&mut core.engine, &request, now).map_err(failed)?
+    } else {
+        None
+    };
+    let near = misses.as_ref().map(NearMisses::told).unwrap_or_default();
+    let fixes = match misses {
+        _ if !args.fix => None,
+        None => Some(Fixes { fits: true, ..Fixes::default() }),
+        Some(misses) => Some(fixes(manager, Arc::clone(&request), misses).await?),
+    };
+    let (decision, request_spec) = (Arc::unwrap_or_clone(decision), Arc::unwrap_or_clone(request));
+    Ok(Some(Explained { decision, request_spec, host, near, fixes }))
+}
+
+/// Searches with the lock held for one trial placement at a time, so that others wait for no longer than that.
+async fn fixes(
+    manager: &SchedulerManager,
+    spec: Arc<RequestSpec>,
+    misses: NearMisses,
+) -> Result<Fixes, CallError> {
+    let shared = manager.shared();
+    let search = move || {
+        search_fixes(&spec, &misses, |changes| {
+            let mut core = shared.lock().expect(POISONED);
+            let Core { hosts, engine, .. } = &mut *core;
+            hosts.try_changes(engine, &spec, changes)
+        })
+    };
+    manager.env.blocking.run(search).await.map_err(internal)
+}
+
+/// What a request would get now. It is remembered like any decision.
+fn would_decide(
+    manager: &SchedulerManager,
+    request_spec: RequestSpec,
+    flavor: Option<String>,
+) -> Result<Decided, CallError> {
+    let request = SelectDestinations { request_spec, dry_run: true, flavor, ..SelectDestinations::default() };
+    place::check(manager, &request)?;
+    let (mut core, now) = manager.core();
+    place::decide(manager, &mut core, request, now)
+}

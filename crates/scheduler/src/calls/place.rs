@@ -1,0 +1,125 @@
+//! `select_destinations`: checks a request, decides it while the map is held, reserves, remembers, and tells the peers.
+//!
+//! Nova's requests and `explain` decide by the same functions.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use novella_filter_scheduler::{MAX_AMOUNT, MAX_INSTANCES};
+use novella_host_manager::COMPUTE;
+use novella_messaging::CallError;
+use novella_objects::{Decision, Flavor, SelectDestinations};
+use tracing::info;
+
+use crate::call_errors::bad_arguments;
+use crate::decisions::Decided;
+use crate::limits::MAX_ALTERNATES;
+use crate::manager::{Core, SchedulerManager};
+
+/// Answers the call.
+pub(crate) fn select_destinations(
+    manager: &SchedulerManager,
+    request: SelectDestinations,
+) -> Result<Arc<Decision>, CallError> {
+    check(manager, &request)?;
+    let (decided, began) = {
+        let (mut core, now) = manager.core();
+        (decide(manager, &mut core, request, now)?, now)
+    };
+    log(manager, &decided.decision, began);
+    Ok(decided.decision)
+}
+
+/// Refuses a request that is wrong whatever the map holds.
+pub(crate) fn check(manager: &SchedulerManager, request: &SelectDestinations) -> Result<(), CallError> {
+    let spec = &request.request_spec;
+    let instances = spec.instance_uuids.len();
+    if instances == 0 {
+        return Err(bad_arguments("request_spec.instance_uuids is empty: name each instance by a uuid"));
+    }
+    if instances > MAX_INSTANCES {
+        let reason = format!("{instances} instances in one request; at most {MAX_INSTANCES} are allowed");
+        return Err(bad_arguments(reason));
+    }
+    let mut uuids = spec.instance_uuids.clone();
+    uuids.sort_unstable();
+    if let Some(twice) = uuids.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(bad_arguments(format!("instance {} is named twice", twice[0])));
+    }
+    let Flavor { memory_mb, root_gb, ephemeral_gb, .. } = spec.flavor;
+    for (name, value) in [("memory_mb", memory_mb), ("root_gb", root_gb), ("ephemeral_gb", ephemeral_gb)] {
+        if value > MAX_AMOUNT {
+            return Err(bad_arguments(format!("flavor.{name} is {value}; at most {MAX_AMOUNT} is allowed")));
+        }
+    }
+    if let Some(alternates) = request.alternates.filter(|wanted| *wanted > MAX_ALTERNATES) {
+        let reason = format!("alternates is {alternates}; at most {MAX_ALTERNATES} are allowed");
+        return Err(bad_arguments(reason));
+    }
+    let max_hold = manager.options.max_hold.as_secs();
+    if let Some(hold) = request.hold_s.filter(|hold| *hold > max_hold) {
+        return Err(bad_arguments(format!("hold_s is {hold}; max_hold allows {max_hold}")));
+    }
+    Ok(())
+}
+
+/// Decides a request that was [checked](check), while the caller holds the map.
+pub(crate) fn decide(
+    manager: &SchedulerManager,
+    core: &mut Core,
+    request: SelectDestinations,
+    now: Duration,
+) -> Result<Decided, CallError> {
+    let id = manager.new_decision_id();
+    let flavor = request.flavor.clone();
+    let request = core
+        .hosts
+        .resolve(request)
+        .map_err(|failure| manager.policy_faults.unresolved(&failure, flavor.as_deref()))?;
+    let other_service = request.service.as_deref().filter(|service| *service != COMPUTE);
+    let decision = match other_service {
+        None => {
+            let (engine, seed) = (&mut core.engine, manager.new_seed());
+            let decided = core.hosts.select_destinations(engine, &request, id.clone(), seed, now);
+            decided.map_err(|failure| manager.policy_faults.call_error(&failure))?
+        }
+        Some(service) => core.hosts.select_service(service, &request, id.clone(), now),
+    };
+    if !request.dry_run
+        && let Some(reserve) = core.hosts.to_reserve(&decision, now)
+    {
+        manager.tell_peers(reserve);
+    }
+    // A repeated answer has the id of an earlier decision and lacks its explanation. Other services are not explained.
+    let explainable = decision.decision_id == id && other_service.is_none();
+    let decided = Decided { decision: Arc::new(decision), request: Arc::new(request.request_spec) };
+    if explainable {
+        core.decisions.push(decided.clone());
+    }
+    Ok(decided)
+}
+
+/// Counts and logs a decision that was begun at `began`.
+pub(crate) fn log(manager: &SchedulerManager, decision: &Decision, began: Duration) {
+    manager.requests.decisions.fetch_add(1, Ordering::Relaxed);
+    if decision.refusal.is_some() {
+        manager.requests.refusals.fetch_add(1, Ordering::Relaxed);
+    }
+    let elapsed = manager.env.clock.now().saturating_sub(began);
+    let hosts_left = decision.explanation.filters.last().map_or(0, |filter| filter.hosts_out);
+    let chosen = decision.selections.first().map_or("-", |selection| selection.host.as_str());
+    info!(
+        decision_id = decision.decision_id,
+        host = chosen,
+        instances = decision.selections.len(),
+        refused = decision.refusal.is_some(),
+        hosts_seen = decision.explanation.hosts,
+        hosts_left,
+        dry_run = decision.dry_run,
+        repeated = decision.repeated,
+        seed = decision.seed,
+        elapsed_us = elapsed.as_micros() as u64,
+        "decided"
+    );
+}

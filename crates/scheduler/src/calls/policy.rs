@@ -1,0 +1,141 @@
+//! `own_policy`, `get_policies` and `reload_policy`: tells which policy is in force, and puts a new one into force.
+//!
+//! What always holds: filters, weighers and the map change under one lock, so that each decision is made by one policy. A
+//! policy that is refused leaves the one before it in force.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use novella_filter_scheduler::FilterScheduler;
+use novella_host_manager::{BadPolicy, NewPolicy, PolicyFile};
+use novella_messaging::{CallError, CallOptions};
+use novella_objects::{Policies, PolicyReload, PolicyStatus};
+use novella_rpcapi::OwnPolicy;
+use novella_service::exit::chain;
+use tracing::{info, warn};
+
+use crate::call_errors::internal;
+use crate::manager::SchedulerManager;
+use crate::policy_source::{one_line, unusable};
+
+/// How long reading the file may take. A file that takes longer is on a file system that hangs.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long all schedulers together may take to answer.
+const GATHER_TIMEOUT: Duration = Duration::from_secs(7);
+/// How long after the last answer no other scheduler is expected to answer.
+const GATHER_QUIET: Duration = Duration::from_secs(1);
+
+/// Hosts that are matched with the aggregates of a new policy before others get the map. It takes about as long as a few
+/// placements.
+const MATCHED_AT_A_TIME: usize = 64;
+
+/// Answers `own_policy`: the policy of this scheduler, which is read again first if the caller asks for that.
+pub(crate) async fn own_policy(manager: &SchedulerManager, args: &OwnPolicy) -> PolicyStatus {
+    if args.reload { reload(manager).await } else { in_force(manager) }
+}
+
+/// Answers `get_policies` and `reload_policy`: asks all schedulers for their policies. This scheduler is among them, for it
+/// receives its own question.
+pub(crate) async fn all_policies(manager: &SchedulerManager, reload: bool) -> Result<Policies, CallError> {
+    let args = OwnPolicy { reload };
+    let Some(peers) = manager.peers.get() else {
+        return Ok(Policies { schedulers: vec![own_policy(manager, &args).await], failures: Vec::new() });
+    };
+    let answers = peers.own_policies(&args, CallOptions::new(GATHER_TIMEOUT), GATHER_QUIET).await;
+    let answers =
+        answers.map_err(|error| internal(format!("the schedulers could not be asked: {}", chain(&error))))?;
+    let mut policies = Policies::default();
+    for answer in answers {
+        match answer {
+            Ok(status) => policies.schedulers.push(status),
+            Err(error) => policies.failures.push(chain(&error)),
+        }
+    }
+    policies.schedulers.sort_by(|a, b| a.scheduler.cmp(&b.scheduler));
+    policies.failures.sort();
+    Ok(policies)
+}
+
+/// Puts a policy into force. Returns false, and changes nothing, if it is in force already. Placements wait at most while a few
+/// hosts are matched, and for the moment of the change.
+pub(crate) async fn enforce(manager: &SchedulerManager, policy: PolicyFile) -> Result<bool, BadPolicy> {
+    let engine = FilterScheduler::new(policy.options.clone())
+        .map_err(|bad| unusable(bad.to_string(), "correct the option that it names"))?;
+    let mut new = NewPolicy::new(Arc::new(policy));
+    {
+        let (mut core, _) = manager.core();
+        if core.hosts.policy_hash() == new.hash() && **core.hosts.policy() == *new.policy() {
+            return Ok(false);
+        }
+        core.hosts.begin_policy(&mut new);
+    }
+    while !manager.core().0.hosts.match_hosts(&mut new, MATCHED_AT_A_TIME) {
+        tokio::task::yield_now().await;
+    }
+    // Kept until the lock is let go: to free a large policy takes time.
+    let _before = {
+        let (mut guard, _) = manager.core();
+        let core = &mut *guard;
+        (std::mem::replace(&mut core.engine, engine), core.hosts.finish_policy(new))
+    };
+    manager.policy_faults.forget();
+    Ok(true)
+}
+
+/// Reads the policy again and puts it into force if it is right.
+async fn reload(manager: &SchedulerManager) -> PolicyStatus {
+    let state = &manager.policy;
+    let _one_at_a_time = state.reloading.lock().await;
+    let before = manager.with_hosts(|hosts, _| hosts.policy().clone());
+    let source = state.source.clone();
+    let read = tokio::time::timeout(READ_TIMEOUT, manager.env.blocking.run(move || source.read())).await;
+    let read = match read {
+        Ok(Ok(read)) => read,
+        Ok(Err(panicked)) => Err(unusable(panicked.to_string(), "report this defect together with the file")),
+        Err(_) => Err(unusable(
+            format!("{} could not be read within {READ_TIMEOUT:?}", state.source.name()),
+            "look at the file system that it is on",
+        )),
+    };
+    let enforced = match read {
+        Ok(policy) => {
+            let warnings = policy.warnings.clone();
+            let enforced = enforce(manager, policy).await;
+            warnings.iter().for_each(|warning| warn!("policy: {}", one_line(warning)));
+            enforced
+        }
+        Err(bad) => Err(bad),
+    };
+    let outcome = match enforced {
+        Ok(true) => PolicyReload::Applied,
+        Ok(false) => PolicyReload::Unchanged,
+        Err(BadPolicy { problems }) => {
+            state.refuse(problems);
+            return PolicyStatus { reload: Some(PolicyReload::Refused), ..in_force(manager) };
+        }
+    };
+    state.accept(outcome);
+    let mut status = PolicyStatus { reload: Some(outcome), ..in_force(manager) };
+    if outcome == PolicyReload::Applied {
+        status.changes = before.differences(&manager.with_hosts(|hosts, _| hosts.policy().clone()));
+    }
+    let (hash, changes) = (&status.hash, status.changes.len());
+    info!(source = status.source, hash, changes, outcome = outcome.as_str(), "policy reloaded");
+    status.changes.iter().for_each(|change| info!("policy: {change}"));
+    status
+}
+
+/// The policy in force.
+fn in_force(manager: &SchedulerManager) -> PolicyStatus {
+    let (policy, hash) =
+        manager.with_hosts(|hosts, _| (hosts.policy().clone(), hosts.policy_hash().to_owned()));
+    PolicyStatus {
+        scheduler: manager.options.name.clone(),
+        hash,
+        source: manager.policy.source.name(),
+        reload: None,
+        changes: Vec::new(),
+        problems: manager.policy.problems(),
+        policy: policy.to_json(),
+    }
+}

@@ -1,0 +1,57 @@
+//! `snapshot`: the map as a document, page by page, so that a fleet of any size is told as it was at one instant.
+//!
+//! The first page takes a copy of the map, which is kept for the further pages (`kept_snapshots.rs`). Who asks for a page
+//! of a copy that is gone is told to begin again.
+
+use novella_messaging::{CallError, answer};
+use novella_rpcapi::{SnapshotCursor, SnapshotPage};
+
+use crate::call_errors::bad_arguments;
+use crate::manager::SchedulerManager;
+
+/// A page ends with the host that brings it to this many bytes. Brokers take messages of 16 MiB, and the text of a single
+/// host is bounded too.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// Answers the call: the first page of a new snapshot, or the page at the cursor.
+pub(crate) fn snapshot(
+    manager: &SchedulerManager,
+    cursor: Option<SnapshotCursor>,
+) -> Result<SnapshotPage, CallError> {
+    let name = &manager.options.name;
+    let (id, from, snapshot) = match cursor {
+        None => {
+            let (snapshot, now) = {
+                let (mut guard, now) = manager.core();
+                let core = &mut *guard;
+                (core.hosts.snapshot(core.engine.options(), now), now)
+            };
+            let (id, snapshot) = manager.snapshots.keep(snapshot, now);
+            (id, 0, snapshot)
+        }
+        Some(SnapshotCursor { scheduler, id, from }) => {
+            let kept =
+                if scheduler == *name { manager.snapshots.ask(id, manager.env.clock.now()) } else { None };
+            let snapshot = kept.ok_or_else(|| {
+                bad_arguments(format!("{name} no longer has snapshot {id}; ask for a new one"))
+            })?;
+            (id, from, snapshot)
+        }
+    };
+    let head = (from == 0).then(|| answer(&snapshot.head())).transpose()?;
+    let (mut hosts, mut bytes) = (Vec::new(), 0);
+    for host in snapshot.hosts(from) {
+        let host = answer(&host)?;
+        bytes += host.get().len();
+        hosts.push(host);
+        if bytes >= PAGE_BYTES {
+            break;
+        }
+    }
+    let end = from.saturating_add(hosts.len());
+    let next = (end < snapshot.len()).then(|| SnapshotCursor { scheduler: name.clone(), id, from: end });
+    if next.is_none() {
+        manager.snapshots.forget(id);
+    }
+    Ok(SnapshotPage { head, hosts, next })
+}

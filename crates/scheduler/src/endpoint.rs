@@ -1,0 +1,130 @@
+//! The methods of the schedulers' API, each answered by its file in `calls/` or in a line or two here.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use novella_messaging::{CallError, RemoteError, RequestContext};
+use novella_objects::{Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, Policies, PolicyStatus, Reserve, SelectDestinations, ServiceSummary};
+use novella_rpcapi::{DecisionQuery, HostList, HostQuery, OwnPolicy, Release, SchedulerEndpoint, SchedulerStatus, SnapshotPage, SnapshotQuery};
+use serde_json::Value;
+
+use crate::call_errors::internal;
+use crate::calls::{capacity, explain, place, policy, snapshot};
+use crate::manager::{SchedulerManager, count_by_state};
+
+#[async_trait]
+impl SchedulerEndpoint for SchedulerManager {
+    async fn select_destinations(
+        &self,
+        _: &RequestContext,
+        args: SelectDestinations,
+    ) -> Result<Arc<Decision>, CallError> {
+        place::select_destinations(self, args)
+    }
+
+    async fn reserve(&self, _: &RequestContext, args: Reserve) -> Result<(), CallError> {
+        if args.scheduler != self.options.name {
+            self.with_hosts(|hosts, now| hosts.reserve(&args, now));
+        }
+        Ok(())
+    }
+
+    async fn release(&self, _: &RequestContext, args: Release) -> Result<u64, CallError> {
+        Ok(self.with_hosts(|hosts, _| {
+            let Some(released) = hosts.release(&args.decision_id, &args.instance_uuids) else { return 0 };
+            let count = released.entries.len() as u64;
+            self.tell_peers(released);
+            count
+        }))
+    }
+
+    async fn list_hosts(&self) -> Result<HostList, CallError> {
+        // The rows are copied while the map is held and written out afterwards: to list ten thousand hosts must not hold up
+        // placements.
+        let hosts = self.with_hosts(|hosts, now| hosts.fleet(now)).summaries();
+        Ok(HostList { scheduler: self.options.name.clone(), hosts })
+    }
+
+    async fn show_host(&self, args: HostQuery) -> Result<Option<HostDetail>, CallError> {
+        Ok(self.with_hosts(|hosts, now| hosts.detail(&args.host, now)))
+    }
+
+    async fn list_services(&self) -> Result<Vec<ServiceSummary>, CallError> {
+        Ok(self.with_hosts(|hosts, now| hosts.services(now)))
+    }
+
+    async fn get_decision(&self, args: DecisionQuery) -> Result<Option<Arc<Decision>>, CallError> {
+        let (core, _) = self.core();
+        Ok(core.decisions.get(&args.decision_id).map(|decided| Arc::clone(&decided.decision)))
+    }
+
+    async fn explain(&self, args: Explain) -> Result<Option<Explained>, CallError> {
+        explain::explain(self, args).await
+    }
+
+    async fn capacity(&self, args: CapacityQuery) -> Result<Capacity, CallError> {
+        capacity::capacity(self, args).await
+    }
+
+    async fn snapshot(&self, args: SnapshotQuery) -> Result<SnapshotPage, CallError> {
+        snapshot::snapshot(self, args.cursor)
+    }
+
+    async fn status(&self) -> Result<SchedulerStatus, CallError> {
+        let (hosts, reservations, reports, policy_hash) = self.with_hosts(|hosts, _| {
+            let (reservations, accepted) = (hosts.reservations() as u64, hosts.counters().accepted);
+            (count_by_state(hosts), reservations, accepted, hosts.policy_hash().to_owned())
+        });
+        let ready = self.health.ready();
+        Ok(SchedulerStatus {
+            scheduler: self.options.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.env.clock.now().saturating_sub(self.started).as_secs_f64(),
+            ready: ready.ok,
+            waiting_for: (!ready.ok).then(|| ready.summary()),
+            hosts,
+            reports,
+            decisions: self.requests.decisions.load(Ordering::Relaxed),
+            refusals: self.requests.refusals.load(Ordering::Relaxed),
+            reservations,
+            policy_hash,
+            policy_refused: self.policy.refused(),
+        })
+    }
+
+    async fn reload_policy(&self) -> Result<Policies, CallError> {
+        policy::all_policies(self, true).await
+    }
+
+    async fn get_policies(&self) -> Result<Policies, CallError> {
+        policy::all_policies(self, false).await
+    }
+
+    async fn own_policy(&self, args: OwnPolicy) -> Result<PolicyStatus, CallError> {
+        Ok(policy::own_policy(self, &args).await)
+    }
+
+    async fn get_host_list(&self) -> Result<Value, CallError> {
+        serde_json::to_value(self.with_hosts(|hosts, _| hosts.get_host_list())).map_err(internal)
+    }
+
+    async fn get_service_capabilities(&self) -> Result<Value, CallError> {
+        let capabilities = self.with_hosts(|hosts, now| hosts.get_service_capabilities(now));
+        serde_json::to_value(capabilities).map_err(internal)
+    }
+
+    async fn show_host_resources(&self, args: HostQuery) -> Result<Value, CallError> {
+        self.with_hosts(|hosts, _| hosts.show_host_resources(&args.host)).ok_or_else(|| {
+            // The class that Nova's own manager raised. Callers test for it by name.
+            CallError::Failed(Box::new(RemoteError {
+                class: "ComputeHostNotFound".into(),
+                module: "nova.exception".into(),
+                message: format!("Compute host {} could not be found.", args.host),
+                traceback: Vec::new(),
+                args: Vec::new(),
+                kwargs: serde_json::Map::from_iter([("host".to_owned(), args.host.clone().into())]),
+            }))
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! Reports that were refused, counted and logged so that an operator sees what to do.
+//!
+//! A fault is logged when it first appears and whenever its count doubles: it is seen at once, and a flood of it does not
+//! fill the log.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use novella_host_manager::Applied;
+use novella_messaging::CallError;
+use novella_objects::UpdateServiceCapabilities;
+use tracing::{debug, warn};
+
+/// How many reports were refused, by what an operator has to do about it.
+#[derive(Debug, Default)]
+pub(crate) struct RefusedReports {
+    cloned: AtomicU64,
+    duplicate_name: AtomicU64,
+    too_many: AtomicU64,
+    bad: AtomicU64,
+    unreadable: AtomicU64,
+}
+
+impl RefusedReports {
+    /// Logs a report that the map did not accept.
+    pub(crate) fn log(&self, report: &UpdateServiceCapabilities<'_>, applied: &Applied) {
+        let (host, service) = (&*report.host, &*report.service_name);
+        match applied {
+            Applied::Cloned { host: first } if count(&self.cloned) => warn!(
+                host,
+                first,
+                "two processes report with one identity; the later is refused. Remove identity.json from the state \
+                 directory of one of the two hosts and restart its agent"
+            ),
+            Applied::DuplicateName { holder } if count(&self.duplicate_name) => warn!(
+                host,
+                %holder,
+                "another identity reports under the name of a live host and is refused; give it another --host"
+            ),
+            Applied::TooMany if count(&self.too_many) => {
+                warn!(host, service, "the map is full; raise reports.max_hosts")
+            }
+            Applied::Bad(bad) if count(&self.bad) => {
+                warn!(host, service, %bad, "a report with an impossible value is refused")
+            }
+            _ => debug!(host, service, outcome = ?applied, "report not applied"),
+        }
+    }
+
+    /// Logs a report whose arguments could not be read.
+    pub(crate) fn log_unreadable(&self, user_id: Option<&str>, reason: &CallError) {
+        if count(&self.unreadable) {
+            warn!(user_id, %reason, "a report cannot be read; it is dropped");
+        }
+    }
+
+    /// How many reports could not be read.
+    pub(crate) fn unreadable(&self) -> u64 {
+        self.unreadable.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts one more. Returns whether it is to be logged.
+fn count(counter: &AtomicU64) -> bool {
+    (counter.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two()
+}
