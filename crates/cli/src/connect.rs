@@ -210,9 +210,12 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
                 .next("change the request")
         }
         RpcError::Remote { source, .. } if source.class == POLICY_ERROR => {
-            let key = source.kwargs.get("key").and_then(|key| key.as_str()).unwrap_or("it");
-            Failure::new(CONFLICT, format!("the scheduler's policy is at fault: {}", source.message))
-                .next(format!("tell the scheduler's operator: correct {key}, then `novella policy reload`"))
+            let named = |name: &str| source.kwargs.get(name).and_then(|text| text.as_str());
+            let (reason, key) = (named("reason").unwrap_or(&source.message), named("key").unwrap_or("it"));
+            Failure::new(CONFLICT, format!("the scheduler's policy cannot answer this request: {reason}"))
+                .next(format!(
+                    "have the operator correct {key} in the policy and run `novella policy reload`"
+                ))
         }
         RpcError::Remote { .. } | RpcError::Malformed { .. } => Failure::new(INTERNAL, "the request failed")
             .because(error)

@@ -16,7 +16,7 @@ pub const ALL: [(u8, &str); 9] = [
     (NOT_FOUND, "what was named does not exist"),
     (
         CONFLICT,
-        "an instance uuid already stands for something else, or the schedulers' policies stand in the way",
+        "an instance uuid already stands for something else, or a scheduler's policy stands in the way",
     ),
     (UNREACHABLE, "the broker, or whoever should listen behind it, cannot be reached"),
     (TIMEOUT, "no answer within --timeout"),
