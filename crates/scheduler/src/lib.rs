@@ -11,15 +11,34 @@
 //!
 //! # Layout
 //!
-//! Each module imports only modules above it.
+//! In reading order; each module imports only modules above it.
 //!
-//! - settings: `limits`; [`config`], every setting; `policy_source`, where the policy is read from
-//! - what is kept beside the map: `decisions`, the last ones; `kept_snapshots`, copies that clients read;
-//!   `refused_reports` and `map_events`, what is logged of the map; `report_lag`, how long reports take
-//! - the map: `call_errors`, who has to act on a request without an answer; `manager`, the map behind its lock
-//! - the calls: `calls`, one file each, of which `place` is the heart; `endpoint`, all methods of the API
-//! - the daemon: `peers`, tells the other schedulers; `startup`, fills the map; `lifecycle`, takes requests and follows
-//!   the connection; `tasks`, what is done every second; `metrics`; `daemon`, starts and stops it all
+//! Settings:
+//! - `limits`: limits that the configuration is held against
+//! - [`config`]: every setting
+//! - `policy_source`: where the policy is read from, and what the last reload came to
+//!
+//! What is kept and logged beside the map:
+//! - `decisions`: the last decisions with their requests
+//! - `kept_snapshots`: copies of the map that clients read page by page
+//! - `refused_reports`, `map_events`: what the log tells of reports and hosts
+//! - `report_lag`: how long reports take
+//!
+//! The map:
+//! - `call_errors`: who has to act when a call has no answer
+//! - `manager`: the map behind its one lock, and what the calls share
+//!
+//! The calls:
+//! - `calls`: what each call does, one file a call; `calls/place.rs` is the heart
+//! - `endpoint`: the methods of the API
+//!
+//! The daemon:
+//! - `peers`: tells the other schedulers what was reserved
+//! - `startup`: fills the map
+//! - `lifecycle`: takes requests, and follows the connection
+//! - `tasks`: what is done every second
+//! - `metrics`: what `/metrics` shows
+//! - `daemon`: starts and stops it all
 
 pub mod config;
 mod limits;

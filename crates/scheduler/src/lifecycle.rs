@@ -59,7 +59,7 @@ impl Lifecycle {
         if let Err(cause) = self.server.declare(self.requests(), deadline).await {
             warn!(
                 error = chain(&cause),
-                "the queue of requests could not be declared; requests made before the map is filled are lost"
+                "the queue of requests could not be declared; requests cannot wait while the map fills"
             );
         }
     }

@@ -1,5 +1,5 @@
-//! What only the executable can show of the policy: SIGHUP has the file read anew and the log tells what it changed; a
-//! wrong file is refused at start with exit code 2, and later without ending anything.
+//! What only the executable can show of the policy. At SIGHUP it reads the file again, and the log tells what that changed. A
+//! wrong file ends it with exit code 2 at start; later it is refused and nothing ends.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// How long a line or an end is waited for. Far more than either takes.
+/// How long a test waits for a line of the log. It takes far less.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A scheduler with this policy file and a broker at which nobody listens.
@@ -81,7 +81,7 @@ impl Drop for Process {
 }
 
 #[test]
-fn sighup_reads_the_policy_anew_and_says_what_changed() {
+fn sighup_reads_the_policy_again_and_says_what_changed() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("policy.toml");
     let write = |text: &str| std::fs::write(&file, text).unwrap();

@@ -9,6 +9,7 @@ use novella_messaging::CallError;
 use novella_objects::{Explain, Explained, Fixes, Refusal, RequestSpec, SelectDestinations};
 
 use crate::call_errors::{bad_arguments, internal};
+use crate::calls::place;
 use crate::decisions::Decided;
 use crate::manager::{Core, POISONED, SchedulerManager};
 use super::place;

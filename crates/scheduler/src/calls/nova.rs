@@ -16,6 +16,7 @@ use novella_objects::{Refusal, RequestSpec, SelectDestinations};
 use novella_rpcapi::{NovaSchedulerEndpoint, NovaSelectDestinations, NovaSelection, NumaTopologyLimits, SchedulerLimits, no_valid_host};
 use uuid::Uuid;
 
+use crate::calls::place;
 use crate::manager::SchedulerManager;
 use super::place;
 
