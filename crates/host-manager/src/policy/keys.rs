@@ -3,10 +3,7 @@
 //! Reading, showing, comparing, hashing and the test of the shipped file all go by this table.
 
 use novella_filter_scheduler::nova::image_properties;
-use novella_filter_scheduler::{
-    FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, OnFilterError, SchedulerOptions, WeigherKind, is_multiplier,
-    ratio,
-};
+use novella_filter_scheduler::{FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, OnFilterError, SchedulerOptions, WeigherKind, is_multiplier, ratio};
 use serde_json::{Value as Json, json};
 
 use crate::policy::read::{Field, Reader, Span};

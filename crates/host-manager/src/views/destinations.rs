@@ -28,6 +28,9 @@ pub(crate) fn destinations(
     spec: &RequestSpec,
     selections: &[Selection],
 ) -> Result<Vec<Vec<Destination>>, Failure> {
+    if selections.is_empty() {
+        return Ok(Vec::new());
+    }
     let rows = |selection: &Selection| -> Vec<_> {
         let hosts = std::iter::once(&selection.host).chain(&selection.alternates);
         hosts.filter_map(|host| map.table.row_of(host)).collect()
