@@ -1,8 +1,8 @@
-//! The command line as a whole. Each command's own arguments stand beside the command.
+//! The command line as a whole. The arguments of each command are defined in the file of this command.
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use novella_service::args::CommonArgs;
 use novella_service::config::Sources;
 
@@ -11,7 +11,7 @@ use crate::commands::{
 };
 use crate::{demo, exit_codes, swarm, units};
 
-/// Ask the schedulers of a novella fleet: which hosts there are, and where an instance would go.
+/// Ask the schedulers of a novella fleet which hosts there are and where an instance would go.
 #[derive(Debug, Parser)]
 #[command(
     name = "novella",
@@ -42,50 +42,50 @@ Examples:
   novella service list --transport-url rabbit://USER@mq.example/";
 
 impl Cli {
-    /// Where the settings come from.
+    /// The sources of the settings: files, environment and options.
     pub fn sources(&self) -> Sources {
         self.common.sources().set("timeout", "--timeout", self.timeout.map(humantime::format_duration))
     }
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show hosts and what they have left
+    /// Show the hosts and what they have left
     #[command(subcommand, visible_alias = "hypervisor", alias = "hosts")]
-    Host(host::Command),
-    /// Ask where instances would go, and hold the room for them
+    Host(host::HostCommand),
+    /// Place instances: choose hosts and hold the room on them
     Place(place::PlaceArgs),
-    /// Let go what a placement holds
+    /// Release the room held by a placement
     Release(release::ReleaseArgs),
-    /// Show the services that report
+    /// List the services that report
     #[command(subcommand)]
-    Service(service::Command),
-    /// `compute service list`, as other tools spell it
+    Service(service::ServiceCommand),
+    /// The spelling of other tools: `compute service list`
     #[command(subcommand, hide = true)]
-    Compute(Compute),
-    /// Ask how a scheduler does
+    Compute(ComputeCommand),
+    /// Show the status of a scheduler
     #[command(subcommand)]
-    Scheduler(scheduler::Command),
-    /// Check, show and reload the policy that schedulers work by
+    Scheduler(scheduler::SchedulerCommand),
+    /// Check, show, compare and reload the policy of the schedulers
     #[command(subcommand)]
-    Policy(policy::Command),
+    Policy(policy::PolicyCommand),
     /// Count how many more instances fit, and what runs out first
     Capacity(capacity::CapacityArgs),
-    /// Tell why a decision came about, or what a request would get and why
+    /// Explain a past decision, or try a request and explain the result
     Explain(explain::ExplainArgs),
-    /// `explain`, as it was called before
+    /// An older name of `explain`
     #[command(subcommand, hide = true)]
     Decision(explain::DecisionCommand),
-    /// Write down all hosts as a scheduler sees them, for `novella evaluate`
+    /// Export a scheduler's view of all hosts, for `novella evaluate`
     Snapshot(snapshot::SnapshotArgs),
-    /// Work out where requests would go on a fleet from a file, asking nobody
+    /// Decide requests on a fleet from a file, without a scheduler
     Evaluate(evaluate::EvaluateArgs),
-    /// See whether a scheduler, or the agent of a host, answers
+    /// Check that a scheduler, or the agent of a host, answers
     Ping(ping::PingArgs),
     /// Run a whole fleet in this process and watch it place instances
     Demo(demo::DemoArgs),
-    /// Run thousands of agents with made-up hosts against a real broker
+    /// Run thousands of agents with simulated hosts against a real broker
     Swarm(swarm::SwarmArgs),
     /// Print the completion script for a shell
     Completion(completion::CompletionArgs),
@@ -94,21 +94,12 @@ pub enum Command {
     ExitCodes,
 }
 
-/// What stands behind `compute`.
+/// The commands of `compute`.
 #[derive(Debug, Subcommand)]
-pub enum Compute {
-    /// Show the services that report
+pub enum ComputeCommand {
+    /// List the services that report
     #[command(subcommand)]
-    Service(service::Command),
-}
-
-/// Where rows are sorted, and shown again and again.
-#[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Output options")]
-pub struct SortArgs {
-    /// Sort by this column: COL or COL:desc
-    #[arg(long, alias = "sort-column", value_name = "COL[:desc]")]
-    pub sort: Option<crate::output::SortArg>,
+    Service(service::ServiceCommand),
 }
 
 #[cfg(test)]
@@ -136,7 +127,7 @@ mod tests {
         }
         fn parse_examples(help: &str) {
             for line in help.lines().filter(|line| line.starts_with("  novella ")) {
-                // What stands before two blanks is the command, unless the shell has to do with it.
+                // Two blanks end the command. Lines that need a shell are not parsed.
                 let example = line.trim().split("  ").next().unwrap_or_default();
                 if !example.contains(['|', '>', '$', '\'', '(']) {
                     Cli::try_parse_from(example.split_whitespace())
@@ -160,6 +151,7 @@ mod tests {
             "novella host list -w 5s --output jsonl",
             "novella compute service list",
             "novella host list --timeout 3s",
+            "novella decision show s1-1-1",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }

@@ -1,9 +1,21 @@
-//! The commands. Each takes an API client and a [`Console`](crate::output::Console), so that tests can drive it without
-//! a broker and a terminal, and gives the exit code.
+//! The commands that ask a scheduler, an agent or the engine, one file each.
+//!
+//! A command gets an API client and a [`Console`](crate::output::Console), so that tests need neither a broker nor a
+//! terminal. It returns the exit code.
+//!
+//! Layout, in reading order; shared parts come first:
+//! - `request`: the options that describe a request
+//! - `documents`: files of fleets and requests
+//! - `decision`: a decision as tables and documents
+//! - `place`, `explain`, `release`: decisions
+//! - `host`, `service`, `scheduler`, `ping`: what runs
+//! - `policy`, `capacity`, `snapshot`, `evaluate`: policies and whole fleets
+//! - `completion`: the script for shells
 
 pub mod capacity;
 pub mod completion;
 mod decision;
+mod documents;
 pub mod evaluate;
 pub mod explain;
 pub mod host;
@@ -15,6 +27,3 @@ mod request;
 pub mod scheduler;
 pub mod service;
 pub mod snapshot;
-
-#[cfg(test)]
-mod tests;

@@ -4,7 +4,7 @@
 //! seconds and let it go, so that the hosts fill and drain. Every twenty seconds one host falls silent, is called down,
 //! and comes back. What is shown is what any operator could ask: it comes from `list_hosts` and `status`.
 
-pub(crate) mod fleet;
+pub mod fleet;
 mod lines;
 mod load;
 mod screen;
@@ -15,15 +15,16 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use futures_util::future::OptionFuture;
 use novella_objects::{Decision, HostState, Refusal};
-use novella_rpcapi::{Release, SchedulerApi};
+use novella_rpcapi::Release;
 use novella_service::shutdown::Shutdown;
 use novella_service::{Env, Random};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::exit_codes::OK;
-use crate::histogram::Histogram;
+use crate::latencies::Latencies;
 use crate::output::Console;
 use crate::units;
 use fleet::Fleet;
@@ -150,7 +151,7 @@ struct Demo {
     began: Instant,
     under_way: JoinSet<Done>,
     held: BinaryHeap<Reverse<Held>>,
-    latencies: Histogram,
+    latencies: Latencies,
     counts: view::Counts,
     states: Vec<(String, HostState)>,
     silent: Option<String>,
@@ -167,7 +168,7 @@ impl Demo {
             began,
             under_way: JoinSet::new(),
             held: BinaryHeap::new(),
-            latencies: Histogram::default(),
+            latencies: Latencies::default(),
             counts: view::Counts::default(),
             states: Vec::new(),
             silent: None,
@@ -186,12 +187,12 @@ impl Demo {
             let free = self.under_way.len() < IN_FLIGHT;
             tokio::select! { biased;
                 () = shutdown.requested() => return Ok(()),
-                () = at(end), if end.is_some() => return Ok(()),
+                Some(()) = OptionFuture::from(end.map(sleep_until)) => return Ok(()),
                 Some(done) = self.under_way.join_next() => self.done(done?, view)?,
                 _ = look.tick() => self.look(view).await?,
-                () = at(next_release), if free && next_release.is_some() => self.release(),
-                () = tokio::time::sleep_until(self.next_switch) => self.switch(view)?,
-                () = tokio::time::sleep_until(next_arrival), if free => {
+                Some(()) = OptionFuture::from(next_release.map(sleep_until)), if free => self.release(),
+                () = sleep_until(self.next_switch) => self.switch(view)?,
+                () = sleep_until(next_arrival), if free => {
                     self.place();
                     next_arrival = self.wave.next_arrival(next_arrival, self.began, &self.random);
                 }
@@ -207,10 +208,10 @@ impl Demo {
         let flavor = self.flavors.draw(&self.random);
         let hold = load::hold(&self.random);
         let request = flavor.request(self.random.uuid(), hold);
-        let api = self.fleet.api().clone();
+        let (api, options) = (self.fleet.bus().scheduler(), self.fleet.bus().options());
         self.under_way.spawn(async move {
             let began = Instant::now();
-            match api.select_destinations(&request, fleet::call_options()).await {
+            match api.select_destinations(&request, options).await {
                 Ok(decision) => {
                     let decision = Box::new(decision);
                     Done::Placed { flavor: flavor.name, hold, latency: began.elapsed(), decision }
@@ -222,10 +223,10 @@ impl Demo {
 
     fn release(&mut self) {
         let Some(Reverse(held)) = self.held.pop() else { return };
-        let api: SchedulerApi = self.fleet.api().clone();
+        let (api, options) = (self.fleet.bus().scheduler(), self.fleet.bus().options());
         self.under_way.spawn(async move {
             let release = Release { decision_id: held.decision_id.clone(), ..Release::default() };
-            match api.release(&release, fleet::call_options()).await {
+            match api.release(&release, options).await {
                 Ok(_) => Done::Released { held },
                 Err(error) => Done::Failed { what: "release", error: novella_service::exit::chain(&error) },
             }
@@ -332,23 +333,14 @@ impl Demo {
     }
 
     fn summary(&self, seed: u64) -> Summary {
-        let ms = |share| self.latencies.quantile(share).map(|time| time.as_secs_f64() * 1e3);
         Summary {
             seconds: self.seconds(),
             hosts: self.states.len(),
             seed,
             decisions: self.counts.placed + self.counts.refused,
             counts: self.counts,
-            p50_ms: ms(0.5),
-            p99_ms: ms(0.99),
+            p50_ms: self.latencies.quantile_ms(0.5),
+            p99_ms: self.latencies.quantile_ms(0.99),
         }
-    }
-}
-
-/// Sleeps until then; for ever without a time.
-pub async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }

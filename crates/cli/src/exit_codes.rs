@@ -1,14 +1,15 @@
 //! The exit codes that scripts rely on. They are an interface: a code never changes its meaning.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write;
 
 pub use novella_service::exit::{CONFLICT, INTERNAL, NOT_FOUND, OK, REFUSED, TIMEOUT, UNREACHABLE, USAGE};
 
-/// Some of what was asked for was done, some was not.
+/// Part of what was asked for was done.
 pub const PARTIAL: u8 = 3;
 
-/// Every code and what it says.
-pub const ALL: [(u8, &str); 9] = [
+/// Every code with its meaning.
+const ALL: [(u8, &str); 9] = [
     (OK, "done; for a placement: it fits"),
     (REFUSED, "no host fits: a valid answer, its reason is on standard output"),
     (USAGE, "the command line or the configuration is wrong"),
@@ -16,9 +17,9 @@ pub const ALL: [(u8, &str); 9] = [
     (NOT_FOUND, "what was named does not exist"),
     (
         CONFLICT,
-        "an instance uuid already stands for something else, or a scheduler's policy stands in the way",
+        "an instance uuid is already used for another request, or a scheduler's policy is wrong or differs from another's",
     ),
-    (UNREACHABLE, "the broker, or whoever should listen behind it, cannot be reached"),
+    (UNREACHABLE, "the broker, or the service behind it, cannot be reached"),
     (TIMEOUT, "no answer within --timeout"),
     (INTERNAL, "anything else: most likely a defect"),
 ];
@@ -29,6 +30,12 @@ pub fn text() -> String {
         writeln!(text, "  {code:>3}  {meaning}").expect("writing to a String does not fail");
         text
     })
+}
+
+/// Writes the list: the command `exit-codes`.
+pub fn show(out: &mut (dyn Write + Send)) -> anyhow::Result<u8> {
+    write!(out, "{}", text())?;
+    Ok(OK)
 }
 
 #[cfg(test)]

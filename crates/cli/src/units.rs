@@ -1,24 +1,22 @@
-//! Amounts as people write and read them.
+//! Sizes, times and pairs as people write and read them.
 //!
-//! Always holds: an amount that cannot be given exactly is refused and not rounded, because what is asked is what is
-//! charged. Memory is counted in MiB and disk in GiB, as in Nova; a bare number is in these units.
+//! Always holds: a size that is not a whole number of MiB (memory) or GiB (disk) is refused and not rounded, because a
+//! placement holds what was asked for. A bare number counts these units, as in Nova. The crate `bytesize` would read
+//! `4G` as 4,000,000,000 bytes and round fractions, so sizes are read by `novella_service::config::Size`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use novella_filter_scheduler::is_resource_class;
+use novella_filter_scheduler::{MAX_AMOUNT, is_resource_class};
 use novella_service::config::Size;
 use serde_json::Value;
 
-/// The largest amount a scheduler takes: its columns are 32 bits wide.
-const MAX_AMOUNT: u64 = i32::MAX as u64;
-
-/// `512M`, `1.5G`, `2T` or a bare number of MiB.
+/// Reads memory in MiB: `512M`, `1.5G`, `2T` or a bare number.
 pub fn parse_ram(text: &str) -> Result<u64, String> {
     amount(text, 1 << 20, "MiB", "512M or 2G")
 }
 
-/// `20G`, `1T` or a bare number of GiB.
+/// Reads disk in GiB: `20G`, `1T` or a bare number.
 pub fn parse_disk(text: &str) -> Result<u64, String> {
     amount(text, 1 << 30, "GiB", "20G or 1T")
 }
@@ -43,7 +41,7 @@ fn amount(text: &str, unit: u64, name: &str, example: &str) -> Result<u64, Strin
 }
 
 fn not_a_size(text: &str, example: &str, name: &str) -> String {
-    // Digits with a known unit that did not fit are an overflow, not a spelling mistake.
+    // Digits with a known unit are spelt correctly: the number does not fit.
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let unit = text[digits..].to_ascii_uppercase();
     if digits > 0
@@ -58,27 +56,27 @@ fn too_large(name: &str) -> String {
     format!("too large: at most {MAX_AMOUNT} {name}")
 }
 
-/// `10s`, `1m 30s`, `500ms`; a bare number is seconds, as `sleep` and Nova's settings have it.
+/// Reads a duration: `10s`, `1m 30s`, `500ms`, or a bare number of seconds, as `sleep` takes it. It is never zero.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let bare = text.parse::<u32>().map(|seconds| Duration::from_secs(seconds.into()));
     let duration = bare
         .or_else(|_| humantime::parse_duration(text))
         .map_err(|_| "not a duration: write a number and a unit, for example 500ms, 10s or 2m".to_owned())?;
-    if duration.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(duration) }
+    if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(duration) }
 }
 
-/// A duration of whole seconds, at least one.
+/// Reads a duration of whole seconds, at least one.
 pub fn parse_seconds(text: &str) -> Result<u64, String> {
     let duration = parse_duration(text)?;
     if duration.subsec_nanos() == 0 {
         Ok(duration.as_secs())
     } else {
-        Err("only whole seconds can be held, for example 30s or 2m".to_owned())
+        Err("must be whole seconds, for example 30s or 2m".to_owned())
     }
 }
 
-/// `key=value`.
+/// Reads `KEY=VALUE`.
 pub fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -86,17 +84,17 @@ pub fn parse_pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `CLASS=N`: an amount of a resource class that there could be.
+/// Reads `CLASS=N`: an amount of a resource class of Nova, or of a custom one.
 pub fn parse_resource(text: &str) -> Result<(String, String), String> {
     let (class, amount) = parse_pair(text).map_err(|_| "write it as CLASS=N".to_owned())?;
     if !is_resource_class(&class) {
-        return Err(format!("{class} is no resource class; your own begin with CUSTOM_"));
+        return Err(format!("{class} is not a resource class; names of custom classes begin with CUSTOM_"));
     }
-    amount.parse::<u64>().map_err(|_| format!("{amount} is no whole number"))?;
+    amount.parse::<u64>().map_err(|_| format!("{amount} is not a whole number of 0 or more"))?;
     Ok((class, amount))
 }
 
-/// Extra specs: each key once.
+/// Makes extra specs of pairs. A key that is given twice is an error.
 pub fn extra_specs(pairs: &[(String, String)]) -> Result<BTreeMap<String, String>, String> {
     let mut specs = BTreeMap::new();
     for (key, value) in pairs {
@@ -107,7 +105,7 @@ pub fn extra_specs(pairs: &[(String, String)]) -> Result<BTreeMap<String, String
     Ok(specs)
 }
 
-/// Scheduler hints: a key given more than once becomes a list, as Nova reads it.
+/// Makes scheduler hints of pairs. A key that is given more than once becomes a list, as in Nova.
 pub fn hints(pairs: &[(String, String)]) -> BTreeMap<String, Value> {
     let mut hints: BTreeMap<String, Value> = BTreeMap::new();
     for (key, value) in pairs {
@@ -121,12 +119,12 @@ pub fn hints(pairs: &[(String, String)]) -> BTreeMap<String, Value> {
     hints
 }
 
-/// MiB as `512M`, `24.5G`.
+/// Shows MiB as `512M` or `24.5G`.
 pub fn mib(amount: u64) -> String {
     scaled(amount, ["M", "G", "T", "P"])
 }
 
-/// GiB as `500G`, `1.5T`.
+/// Shows GiB as `500G` or `1.5T`.
 pub fn gib(amount: u64) -> String {
     scaled(amount, ["G", "T", "P", "E"])
 }
@@ -138,12 +136,12 @@ fn scaled(amount: u64, units: [&str; 4]) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    // One decimal, and none where it says nothing.
+    // One decimal, but not `.0`.
     let text = format!("{value:.1}");
     format!("{}{}", text.strip_suffix(".0").unwrap_or(&text), units[unit])
 }
 
-/// Seconds as an age: `0.4s`, `41s`, `3m`, `5h`, `2d`.
+/// Shows seconds as an age in one unit, so that a column stays narrow: `0.4s`, `41s`, `3m`, `5h`, `2d`.
 pub fn age(seconds: f64) -> String {
     match seconds {
         s if s < 9.95 => format!("{s:.1}s"),
@@ -154,13 +152,19 @@ pub fn age(seconds: f64) -> String {
     }
 }
 
-/// A latency: `310 µs`, `1.2 ms`, `2.5 s`.
-pub fn latency(time: Duration) -> String {
+/// Shows a latency as `310 µs`, `1.2 ms` or `2.5 s`, and as `-` if there is none.
+pub fn latency(time: Option<Duration>) -> String {
+    let Some(time) = time else { return "-".to_owned() };
     match time.as_secs_f64() {
         s if s < 0.000_999_5 => format!("{:.0} µs", s * 1e6),
         s if s < 0.999_5 => format!("{:.1} ms", s * 1e3),
         s => format!("{s:.1} s"),
     }
+}
+
+/// Shows milliseconds with two decimals, and as `-` if there are none.
+pub fn milliseconds(time: Option<f64>) -> String {
+    time.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms"))
 }
 
 #[cfg(test)]
@@ -230,7 +234,7 @@ mod tests {
         assert_eq!(parse_resource("CUSTOM_GPU=2"), Ok(("CUSTOM_GPU".into(), "2".into())));
         assert_eq!(parse_resource("CUSTOM_GPU"), Err("write it as CLASS=N".into()));
         assert!(parse_resource("GPU=2").unwrap_err().contains("CUSTOM_"));
-        assert!(parse_resource("VGPU=-1").unwrap_err().contains("-1 is no whole number"));
+        assert!(parse_resource("VGPU=-1").unwrap_err().contains("-1 is not a whole number"));
     }
 
     #[test]
@@ -242,6 +246,7 @@ mod tests {
             ["0.0s", "9.9s", "41s", "3m", "2h", "5d"]
         );
         let times = [310, 1_240, 2_500_000].map(Duration::from_micros);
-        assert_eq!(times.map(latency), ["310 µs", "1.2 ms", "2.5 s"]);
+        assert_eq!(times.map(|time| latency(Some(time))), ["310 µs", "1.2 ms", "2.5 s"]);
+        assert_eq!([latency(None), milliseconds(None), milliseconds(Some(1.5))], ["-", "-", "1.50 ms"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Wrong command lines: one line that says what, one that says what to do, instead of a page.
+//! Errors of the command line: one line says what is wrong, and one says what to do, instead of a page of usage.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -10,11 +10,11 @@ use clap::error::ErrorKind;
 use crate::args::Cli;
 use crate::exit_codes::{OK, USAGE};
 
-/// Prints help where help was asked for, and otherwise the error.
+/// Prints the help that was asked for, or the error.
 pub fn report(error: &clap::Error, args: &[OsString]) -> ExitCode {
     let code = match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // A closed pipe is no failure, and there is nothing else to say it to.
+            // If the help cannot be written, an error could not be written either.
             drop(error.print());
             OK
         }
@@ -30,7 +30,7 @@ pub fn report(error: &clap::Error, args: &[OsString]) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The command that was meant, as far as it can be told: the words that name one.
+/// The command that was meant: the words that name a command, in their order.
 fn command_path(args: &[OsString]) -> String {
     let mut command = Cli::command();
     let mut path = command.get_name().to_owned();
@@ -43,7 +43,7 @@ fn command_path(args: &[OsString]) -> String {
     path
 }
 
-/// The error without its usage text: what on the first line, what next on the second.
+/// The error without its usage text: what is wrong on the first line, what to do on the second.
 fn short(rendered: &str, command: &str) -> String {
     let mut what = Vec::new();
     let mut next = Vec::new();

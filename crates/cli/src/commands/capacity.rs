@@ -18,11 +18,13 @@ use novella_service::exit::Failure;
 use serde::Serialize;
 use serde_json::json;
 
-use super::evaluate::documents::Source;
+use super::documents::Source;
 use super::request::RequestArgs;
 use crate::connect::{Peer, failed};
 use crate::exit_codes::{OK, REFUSED, USAGE};
-use crate::output::{Cell, Column, Console, Format, Listing, OutputArgs, Tone, object, printable, rows};
+use crate::output::{
+    Cell, Column, Console, Format, Listing, OutputArgs, Tone, printable, write_object, write_rows,
+};
 use crate::units;
 
 /// See the module.
@@ -299,12 +301,12 @@ fn write(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<
             struct Document<'a> {
                 flavors: &'a [FlavorCapacity],
             }
-            return object(&Document { flavors }, &args.output, console);
+            return write_object(&Document { flavors }, &args.output, console);
         }
         Format::Csv | Format::Value if args.by.is_some() => {
-            return rows(&parts(), &PARTS, &args.output, console);
+            return write_rows(&parts(), &PARTS, &args.output, console);
         }
-        Format::Csv | Format::Value => return rows(flavors, &FLAVORS, &args.output, console),
+        Format::Csv | Format::Value => return write_rows(flavors, &FLAVORS, &args.output, console),
         Format::Table | Format::Wide => {}
     }
     let columns = |wide: bool| {
@@ -315,10 +317,15 @@ fn write(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<
     if output.columns.is_empty() {
         output.columns = columns(args.reserve.is_some());
     }
-    rows(flavors, &FLAVORS, &output, console)?;
+    write_rows(flavors, &FLAVORS, &output, console)?;
     if args.by.is_some() {
         writeln!(console.out)?;
-        rows(&parts(), &PARTS, &OutputArgs { format: output.format, ..OutputArgs::default() }, console)?;
+        write_rows(
+            &parts(),
+            &PARTS,
+            &OutputArgs { format: output.format, ..OutputArgs::default() },
+            console,
+        )?;
     }
     for flavor in flavors {
         for what in &flavor.not_asked {

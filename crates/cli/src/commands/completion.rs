@@ -1,28 +1,32 @@
-//! `novella completion`: the script that lets a shell complete our commands.
+//! `novella completion`: the script with which a shell completes commands and options.
 
 use std::io::Write;
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
-use crate::args::Cli;
+use crate::exit_codes::OK;
 
-/// See the module.
+/// Arguments of `completion`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  novella completion bash > /etc/bash_completion.d/novella\n  source <(novella completion zsh)"
 )]
 pub struct CompletionArgs {
-    /// Which shell
+    /// The shell
     #[arg(value_enum)]
     pub shell: Shell,
 }
 
-/// Writes the script.
-pub fn run(args: &CompletionArgs, out: &mut (dyn Write + Send)) -> anyhow::Result<u8> {
-    // Into memory first: the generator panics on a write error, and a closed pipe is none.
+/// Writes the script for `cli`, the whole command line.
+pub fn run(
+    args: &CompletionArgs,
+    cli: &mut clap::Command,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<u8> {
+    // The generator panics if a write fails, but a closed pipe is a success. Writing to memory cannot fail.
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "novella", &mut script);
+    clap_complete::generate(args.shell, cli, "novella", &mut script);
     out.write_all(&script)?;
-    Ok(crate::exit_codes::OK)
+    Ok(OK)
 }

@@ -9,8 +9,9 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::exit_codes::{CONFLICT, OK, REFUSED};
 use crate::output::{
-    Cell, Column, Console, Format, Listing, OutputArgs, Tone, object, plain, printable, rows,
+    Cell, Column, Console, Format, Listing, OutputArgs, Tone, printable, table_text, write_object, write_rows,
 };
 use crate::units;
 
@@ -46,7 +47,7 @@ const SELECTIONS: Listing<Placed> = Listing {
 fn selections(decision: &Decision, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
     let place = |s: &Selection| Placed { decision_id: decision.decision_id.clone(), selection: s.clone() };
     let placed: Vec<_> = decision.selections.iter().map(place).collect();
-    rows(&placed, &SELECTIONS, args, console)
+    write_rows(&placed, &SELECTIONS, args, console)
 }
 
 /// The decision as scripts read it.
@@ -141,6 +142,15 @@ pub fn document(decision: &Decision, explain: bool) -> Document<'_> {
     }
 }
 
+/// The exit code of a decision.
+pub fn exit_code(decision: &Decision) -> u8 {
+    match &decision.refusal {
+        None => OK,
+        Some(Refusal::NoValidHost { .. }) => REFUSED,
+        Some(Refusal::Conflict { .. }) => CONFLICT,
+    }
+}
+
 /// Writes the decision.
 pub fn show(
     decision: &Decision,
@@ -149,7 +159,9 @@ pub fn show(
     console: &mut Console<'_>,
 ) -> anyhow::Result<()> {
     match args.format {
-        Format::Json | Format::Jsonl | Format::Yaml => object(&document(decision, explain), args, console),
+        Format::Json | Format::Jsonl | Format::Yaml => {
+            write_object(&document(decision, explain), args, console)
+        }
         Format::Csv | Format::Value => {
             selections(decision, args, console)?;
             if let Some(refusal) = &decision.refusal {
@@ -250,7 +262,7 @@ fn filters(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Resu
         ]
     };
     let rows = explanation.filters.iter().map(row).collect();
-    let text = plain(&["filter", "in", "out", "lost", "nearest miss"], rows, console.style);
+    let text = table_text(&["filter", "in", "out", "lost", "nearest miss"], rows, console.style);
     Ok(write!(console.out, "\n{text}")?)
 }
 
@@ -274,7 +286,7 @@ fn ranking(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Resu
         first.into_iter().chain(shares).collect()
     };
     let rows = explanation.ranking.iter().take(1 + RUNNERS_UP).enumerate().map(row).collect();
-    write!(console.out, "\n{}", plain(&header, rows, console.style))?;
+    write!(console.out, "\n{}", table_text(&header, rows, console.style))?;
     let more = explanation.ranking.len().saturating_sub(1 + RUNNERS_UP);
     if more > 0 {
         writeln!(console.out, "... and {more} more")?;

@@ -2,7 +2,6 @@
 //!
 //! The answer is the engine's own, as a scheduler would give it with these options; docs/evaluate.md describes the files.
 
-pub(super) mod documents;
 mod show;
 mod stdin;
 
@@ -10,11 +9,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use novella_fleet_documents::{EvaluationOptions, Evaluator, apply_policy, host_table};
+use novella_fleet_documents::EvaluationOptions;
+use novella_fleet_documents::Evaluator;
+use novella_fleet_documents::apply_policy;
+use novella_fleet_documents::host_table;
 use novella_host_manager::PolicyFile;
-use novella_objects::document::{Fleet, Outcome, Request, RequestId, Requests, Results, Schema};
+use novella_objects::document::Outcome;
+use novella_objects::document::Request;
+use novella_objects::document::RequestId;
+use novella_objects::document::Requests;
+use novella_objects::document::Results;
+use novella_objects::document::Schema;
 use novella_service::exit::Failure;
 
+use super::documents::Source;
 use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, REFUSED, USAGE};
 use crate::output::{Console, OutputArgs};
 
@@ -58,7 +66,7 @@ pub fn run(args: &EvaluateArgs, console: &mut Console<'_>) -> anyhow::Result<u8>
         let next = "a fleet and its requests stand in two files; as one document they go to --stdin";
         return Err(Failure::new(USAGE, "--hosts and --requests name the same file").next(next).into());
     }
-    let (hosts, requests) = (documents::Source::open(hosts)?, documents::Source::open(requests)?);
+    let (hosts, requests) = (Source::open(hosts)?, Source::open(requests)?);
     let (mut fleet, mut asked) = (hosts.fleet()?, requests.requests()?);
     let options = asked.options.as_ref().or(fleet.options.as_ref()).cloned().unwrap_or_default();
     let options_from = if asked.options.is_some() { &requests } else { &hosts };
@@ -99,7 +107,7 @@ pub fn run(args: &EvaluateArgs, console: &mut Console<'_>) -> anyhow::Result<u8>
 }
 
 fn policy(file: &Path, console: &mut Console<'_>) -> Result<PolicyFile, Failure> {
-    let policy = documents::Source::open(file)?.policy()?;
+    let policy = Source::open(file)?.policy()?;
     for warning in &policy.warnings {
         console.note(&format!("warning: {}: {warning}", file.display()));
     }
@@ -132,9 +140,4 @@ fn exit_code(outcomes: &[Outcome]) -> u8 {
         0 => REFUSED,
         _ => PARTIAL,
     }
-}
-
-/// What is called by which name in a fleet.
-fn host_name<'f>(fleet: &'f Fleet<'_>, at: u32) -> &'f str {
-    fleet.hosts.get(at as usize).map_or("?", |host| &host.host)
 }

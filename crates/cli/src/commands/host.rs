@@ -16,23 +16,23 @@ use novella_service::shutdown::Shutdown;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::args::SortArgs;
 use crate::connect::{Peer, failed};
 use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, USAGE};
 use crate::output::{
-    Cell, Column, Console, Format, Listing, OutputArgs, Tone, natural, object, rows, state_tone,
+    Cell, Column, Console, Format, Listing, OutputArgs, SortArgs, Tone, natural, state_tone, write_object,
+    write_rows,
 };
 use crate::units;
 
 /// What can be asked of hosts.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum HostCommand {
     /// List the hosts: state, zone, what is used of what they have
     #[command(alias = "ls")]
-    List(ListArgs),
+    List(HostListArgs),
     /// Show everything that one host has reported
     #[command(aliases = ["get", "describe"])]
-    Show(ShowArgs),
+    Show(HostShowArgs),
 }
 
 /// Arguments of `host list`.
@@ -46,7 +46,7 @@ pub enum Command {
   novella host list -f json | jq '.[] | select(.state == \"down\") | .host'
 
 Columns: host, state, cpu, ram, disk, instances, age, az, warnings, and every field of the JSON form.")]
-pub struct ListArgs {
+pub struct HostListArgs {
     /// Only these: names, `cmp-*`, `cmp-[001-100]`
     #[arg(value_name = "HOST")]
     pub hosts: Vec<HostPattern>,
@@ -95,14 +95,14 @@ impl StateArg {
 #[command(
     after_help = "Examples:\n  novella host show cmp-1\n  novella host show cmp-1 -f yaml\n  novella host show cmp-1 -f json -c capabilities"
 )]
-pub struct ShowArgs {
+pub struct HostShowArgs {
     /// Its name
     pub host: String,
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-pub(super) const LISTING: Listing<HostSummary> = Listing {
+const HOSTS: Listing<HostSummary> = Listing {
     all: &[
         Column::view("host", |h| json!(h.host), |h| Cell::text(&h.host).tone(host_tone(h))),
         Column::field("uuid", |h| json!(h.uuid)),
@@ -210,14 +210,14 @@ fn warning(warning: &HostWarning) -> String {
 pub async fn list(
     api: &SchedulerApi,
     options: CallOptions,
-    args: &ListArgs,
+    args: &HostListArgs,
     env: &Env,
     shutdown: &Shutdown,
     console: &mut Console<'_>,
 ) -> anyhow::Result<u8> {
     let Some(interval) = args.watch else {
         let hosts = fetch(api, options, args).await?;
-        rows(&hosts, &LISTING, &args.output, console)?;
+        write_rows(&hosts, &HOSTS, &args.output, console)?;
         hosts.iter().for_each(|host| tell_ambiguous(host, console));
         return missing(&hosts, args).map_or(Ok(OK), |failure| Err(failure.into()));
     };
@@ -251,7 +251,7 @@ pub async fn list(
         let hosts = last.as_deref().unwrap_or_default();
         if redraw {
             write!(console.out, "\x1b[H\x1b[2J")?;
-            rows(hosts, &LISTING, &args.output, console)?;
+            write_rows(hosts, &HOSTS, &args.output, console)?;
             let status = trouble.map_or_else(String::new, |why| format!("  not current: {why}"));
             writeln!(console.out, "\n{}{status}", env.clock.rfc3339())?;
             console.out.flush()?;
@@ -282,16 +282,16 @@ fn json_lines(
         }
         return Ok(console.out.flush()?);
     }
-    rows(hosts, &LISTING, &OutputArgs { format: Format::Jsonl, columns: args.columns.clone() }, console)
+    write_rows(hosts, &HOSTS, &OutputArgs { format: Format::Jsonl, columns: args.columns.clone() }, console)
 }
 
 async fn fetch(
     api: &SchedulerApi,
     options: CallOptions,
-    args: &ListArgs,
+    args: &HostListArgs,
 ) -> anyhow::Result<Vec<HostSummary>> {
     // A wrong column is known before anybody is asked.
-    LISTING.pick(args.output.columns.iter().map(String::as_str))?;
+    HOSTS.pick(args.output.columns.iter().map(String::as_str))?;
     let list = api.list_hosts(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
     let mut hosts = list.hosts;
     hosts.retain(|host| {
@@ -301,13 +301,13 @@ async fn fetch(
     });
     hosts.sort_by(|a, b| natural(&a.host, &b.host));
     if let Some(sort) = &args.sort.sort {
-        LISTING.sort(&mut hosts, sort)?;
+        HOSTS.sort(&mut hosts, sort)?;
     }
     Ok(hosts)
 }
 
 /// A host asked for by its full name must be there.
-fn missing(hosts: &[HostSummary], args: &ListArgs) -> Option<Failure> {
+fn missing(hosts: &[HostSummary], args: &HostListArgs) -> Option<Failure> {
     if !args.state.is_empty() || !args.traits.is_empty() {
         return None;
     }
@@ -345,7 +345,7 @@ fn tell_ambiguous(host: &HostSummary, console: &mut Console<'_>) {
 pub async fn show(
     api: &SchedulerApi,
     options: CallOptions,
-    args: &ShowArgs,
+    args: &HostShowArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<u8> {
     let detail =
@@ -356,8 +356,88 @@ pub async fn show(
     if args.output.format.is_table() && args.output.columns.is_empty() {
         show::tables(&detail, &args.output, console)?;
     } else {
-        object(&detail, &args.output, console)?;
+        write_object(&detail, &args.output, console)?;
     }
     tell_ambiguous(&detail.summary, console);
     Ok(OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::output::OutputStyle;
+
+    fn two_hosts() -> Vec<HostSummary> {
+        let host = |name: &str, state, warnings| HostSummary {
+            host: name.into(),
+            uuid: Some(Uuid::from_u128(1)),
+            state,
+            availability_zone: "nova".into(),
+            vcpus: 8,
+            vcpus_used: 3,
+            memory_mb: 16_384,
+            memory_mb_used: 1_536,
+            disk_gb: 200,
+            disk_gb_used: 20,
+            instances: 2,
+            resources: Default::default(),
+            traits: Vec::new(),
+            reservations: 1,
+            report_age_s: 3.25,
+            disabled_reason: None,
+            warnings,
+        };
+        let cloned = HostWarning::ClonedIdentity { other_host: "h3".into() };
+        vec![host("h1", HostState::Up, vec![]), host("h2, \"x\"", HostState::Down, vec![cloned])]
+    }
+
+    fn rendered(format: Format, columns: &[&str]) -> String {
+        let args = OutputArgs { format, columns: columns.iter().map(|&c| c.to_owned()).collect() };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut console = Console { out: &mut out, err: &mut err, style: OutputStyle::default() };
+        write_rows(&two_hosts(), &HOSTS, &args, &mut console).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn rows_in_every_format() {
+        assert_eq!(
+            rendered(Format::Table, &[]),
+            "\
+HOST     STATE  AZ    CPU       RAM      DISK  INSTANCES   AGE  WARNINGS
+h1       up     nova  3/8  1.5G/16G  20G/200G          2  3.2s
+h2, \"x\"  down   nova  3/8  1.5G/16G  20G/200G          2  3.2s  CLONED IDENTITY, also on h3
+"
+        );
+        assert!(rendered(Format::Wide, &[]).contains("00000000-0000-0000-0000-000000000001"));
+        let columns = ["host", "report_age_s", "memory_mb_used"];
+        assert_eq!(
+            rendered(Format::Csv, &columns),
+            "host,report_age_s,memory_mb_used\nh1,3.25,1536\n\"h2, \"\"x\"\"\",3.25,1536\n"
+        );
+        assert_eq!(rendered(Format::Value, &columns), "h1 3.25 1536\nh2, \"x\" 3.25 1536\n");
+        assert_eq!(
+            rendered(Format::Jsonl, &columns),
+            "{\"host\":\"h1\",\"report_age_s\":3.25,\"memory_mb_used\":1536}\n\
+             {\"host\":\"h2, \\\"x\\\"\",\"report_age_s\":3.25,\"memory_mb_used\":1536}\n"
+        );
+        assert_eq!(
+            rendered(Format::Yaml, &columns[..2]),
+            "- host: h1\n  report_age_s: 3.25\n- host: h2, \"x\"\n  report_age_s: 3.25\n"
+        );
+        assert!(
+            rendered(Format::Json, &[]).starts_with("[\n  {\n    \"host\": \"h1\",\n    \"uuid\""),
+            "fields in their order"
+        );
+        let whole: Value = serde_json::from_str(&rendered(Format::Json, &[])).unwrap();
+        assert_eq!(
+            whole,
+            serde_json::to_value(two_hosts()).unwrap(),
+            "without -c JSON is the rows as they came"
+        );
+        assert_eq!(rendered(Format::Csv, &[]).lines().next().unwrap().split(',').count(), 17);
+    }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::connect::{Peer, failed};
 use crate::exit_codes::OK;
-use crate::output::{Console, OutputArgs, object};
+use crate::output::{Console, OutputArgs, write_object};
 
 /// See the module.
 #[derive(Debug, Default, Args)]
@@ -41,6 +41,6 @@ pub async fn run(
         }
     };
     answer["round_trip_ms"] = json!((began.elapsed().as_secs_f64() * 1e6).round() / 1e3);
-    object(&answer, &args.output, console)?;
+    write_object(&answer, &args.output, console)?;
     Ok(OK)
 }

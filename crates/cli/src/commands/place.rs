@@ -2,7 +2,7 @@
 
 use clap::Args;
 use novella_messaging::CallOptions;
-use novella_objects::{Decision, Refusal, RequestSpec, SelectDestinations};
+use novella_objects::{Refusal, RequestSpec, SelectDestinations};
 use novella_rpcapi::SchedulerApi;
 use novella_service::Env;
 use novella_service::exit::Failure;
@@ -10,7 +10,7 @@ use novella_service::exit::Failure;
 use super::decision;
 use super::request::RequestArgs;
 use crate::connect::{Peer, failed};
-use crate::exit_codes::{CONFLICT, OK, REFUSED, TIMEOUT, UNREACHABLE, USAGE};
+use crate::exit_codes::{TIMEOUT, UNREACHABLE, USAGE};
 use crate::output::{Console, OutputArgs, printable};
 use crate::units;
 
@@ -108,16 +108,7 @@ pub async fn run(
         let id = printable(&decided.decision_id);
         console.note(&format!("next: `novella explain {id} --fix` searches what would make it fit"));
     }
-    Ok(exit_code(&decided))
-}
-
-/// The exit code for an answer.
-pub fn exit_code(decision: &Decision) -> u8 {
-    match &decision.refusal {
-        None => OK,
-        Some(Refusal::NoValidHost { .. }) => REFUSED,
-        Some(Refusal::Conflict { .. }) => CONFLICT,
-    }
+    Ok(decision::exit_code(&decided))
 }
 
 /// A request without answer may still be answered by a reservation: its uuids make repeating it safe.
@@ -138,13 +129,15 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::args::{Cli, Command};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: PlaceArgs,
+    }
 
     fn parse(line: &str) -> Result<PlaceArgs, clap::Error> {
-        match Cli::try_parse_from(format!("novella place {line}").split_whitespace())?.command {
-            Command::Place(args) => Ok(args),
-            other => panic!("{other:?}"),
-        }
+        Ok(Line::try_parse_from(format!("place {line}").split_whitespace())?.args)
     }
 
     #[tokio::test(start_paused = true)]
@@ -179,7 +172,7 @@ mod tests {
             ("--ram 1G", "--vcpus"),
             (&format!("{size} --disk 512M"), "not a whole number of GiB"),
             (&format!("{size} --count 0"), "0 is not in 1..=10000"),
-            (&format!("{size} --hold 0s"), "longer than nothing"),
+            (&format!("{size} --hold 0s"), "longer than zero"),
             (&format!("{size} --host a --force-host b"), "cannot be used with"),
             (&format!("{size} --instance nonsense"), "nonsense"),
             (&format!("{size} --hint nonsense"), "KEY=VALUE"),

@@ -13,19 +13,21 @@ use serde_json::json;
 
 use crate::connect::{Peer, failed};
 use crate::exit_codes::{CONFLICT, OK, PARTIAL, USAGE};
-use crate::output::{Cell, Column, Console, Listing, OutputArgs, Tone, natural, object, printable, rows};
+use crate::output::{
+    Cell, Column, Console, Listing, OutputArgs, Tone, natural, printable, write_object, write_rows,
+};
 
 /// What can be done with policies.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum PolicyCommand {
     /// Check a policy file, and name every problem with its line
-    Check(CheckArgs),
+    Check(PolicyCheckArgs),
     /// Show the policy in force on each scheduler, and whether they are the same
-    Show(ShowArgs),
+    Show(PolicyShowArgs),
     /// Show what a policy file would change on each scheduler
-    Diff(DiffArgs),
+    Diff(PolicyDiffArgs),
     /// Have every scheduler read its policy file anew, and show what that changed
-    Reload(ReloadArgs),
+    Reload(PolicyReloadArgs),
 }
 
 /// Arguments of `policy check`.
@@ -35,7 +37,7 @@ pub enum Command {
   novella policy check policy.toml -f json
 
 Exit code 0: a scheduler would take it. 2: it would refuse it, and why.")]
-pub struct CheckArgs {
+pub struct PolicyCheckArgs {
     /// The file
     pub file: PathBuf,
     #[command(flatten)]
@@ -49,7 +51,7 @@ pub struct CheckArgs {
   novella policy show -f yaml
 
 Exit code 0: all schedulers work by the same policy. 5: they do not. 3: one did not answer.")]
-pub struct ShowArgs {
+pub struct PolicyShowArgs {
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -59,7 +61,7 @@ pub struct ShowArgs {
 #[command(
     after_help = "Examples:\n  novella policy diff /etc/novella/policy.toml\n  novella policy diff policy.toml -f json"
 )]
-pub struct DiffArgs {
+pub struct PolicyDiffArgs {
     /// The file
     pub file: PathBuf,
     #[command(flatten)]
@@ -74,7 +76,7 @@ pub struct DiffArgs {
 
 Exit code 0: every scheduler works by what its file says. 2: all refused it. 3: some did, or did not answer. 5: all took
 what their files say, and the files differ.")]
-pub struct ReloadArgs {
+pub struct PolicyReloadArgs {
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -87,7 +89,7 @@ fn read(file: &Path) -> Result<Result<PolicyFile, BadPolicy>, Failure> {
 }
 
 /// Checks a file.
-pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+pub fn check(args: &PolicyCheckArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let checked = read(&args.file)?;
     let (problems, warnings) = match &checked {
         Ok(policy) => (&[][..], &policy.warnings[..]),
@@ -116,7 +118,7 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> anyhow::Result<u8> 
         let document = json!({
             "valid": problems.is_empty(), "problems": problems, "warnings": warnings, "hash": hash,
         });
-        object(&document, &args.output, console)?;
+        write_object(&document, &args.output, console)?;
     }
     Ok(if problems.is_empty() { OK } else { USAGE })
 }
@@ -164,7 +166,7 @@ const SCHEDULERS: Listing<PolicyStatus> = Listing {
 pub async fn show(
     api: &SchedulerApi,
     options: CallOptions,
-    args: &ShowArgs,
+    args: &PolicyShowArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<u8> {
     let policies = api.get_policies(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
@@ -174,7 +176,7 @@ pub async fn show(
 fn list(policies: Policies, output: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let Policies { mut schedulers, failures } = policies;
     schedulers.sort_by(|a, b| natural(&a.scheduler, &b.scheduler));
-    rows(&schedulers, &SCHEDULERS, output, console)?;
+    write_rows(&schedulers, &SCHEDULERS, output, console)?;
     for status in &schedulers {
         for problem in &status.problems {
             console.note(&format!(
@@ -216,7 +218,7 @@ struct Difference<'a> {
 pub async fn diff(
     api: &SchedulerApi,
     options: CallOptions,
-    args: &DiffArgs,
+    args: &PolicyDiffArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<u8> {
     let new = read(&args.file)?.map_err(|bad| {
@@ -239,7 +241,7 @@ pub async fn diff(
                 changes: difference(status),
             })
             .collect();
-        object(&json!({ "hash": new.hash(), "schedulers": differences }), &args.output, console)?;
+        write_object(&json!({ "hash": new.hash(), "schedulers": differences }), &args.output, console)?;
     }
     note_drift(&policies.schedulers, console);
     Ok(OK)
@@ -261,7 +263,7 @@ fn print_changes(scheduler: &str, changes: &[PolicyChange], console: &mut Consol
 pub async fn reload(
     api: &SchedulerApi,
     options: CallOptions,
-    args: &ReloadArgs,
+    args: &PolicyReloadArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<u8> {
     let policies = api.reload_policy(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
@@ -295,7 +297,7 @@ pub async fn reload(
             .for_each(|failure| console.note(&format!("a scheduler did not answer: {failure}")));
         note_drift(&policies.schedulers, console);
     } else {
-        rows(&policies.schedulers, &SCHEDULERS, &args.output, console)?;
+        write_rows(&policies.schedulers, &SCHEDULERS, &args.output, console)?;
     }
     Ok(code)
 }

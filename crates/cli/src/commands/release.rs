@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::connect::{Peer, failed};
 use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, USAGE};
-use crate::output::{Column, Console, Listing, OutputArgs, rows};
+use crate::output::{Column, Console, Listing, OutputArgs, write_rows};
 
 /// See the module.
 #[derive(Debug, Default, Args)]
@@ -33,7 +33,7 @@ struct Released {
     released: u64,
 }
 
-const LISTING: Listing<Released> = Listing {
+const RELEASED: Listing<Released> = Listing {
     all: &[
         Column::field("decision_id", |r| json!(r.decision_id)),
         Column::field("released", |r| json!(r.released)),
@@ -62,7 +62,7 @@ pub async fn run(
         let released = released.map_err(|error| failed(error, Peer::AnyScheduler))?;
         done.push(Released { decision_id: decision_id.clone(), released });
     }
-    rows(&done, &LISTING, &args.output, console)?;
+    write_rows(&done, &RELEASED, &args.output, console)?;
     let missed: Vec<_> = done.iter().filter(|r| r.released == 0).map(|r| r.decision_id.as_str()).collect();
     if missed.is_empty() {
         return Ok(OK);

@@ -1,6 +1,7 @@
 //! A request on the command line: what `place`, `explain` and others have in common.
 
 use clap::Args;
+use novella_filter_scheduler::MAX_INSTANCES;
 use novella_objects::{Flavor, RequestSpec};
 use novella_service::Env;
 use novella_service::exit::Failure;
@@ -9,9 +10,6 @@ use uuid::Uuid;
 use crate::exit_codes::USAGE;
 use crate::units;
 
-/// Instances in one request at most, as the schedulers have it.
-const MAX_COUNT: u32 = 10_000;
-
 /// What is asked beside CPUs and memory, which not every command must be given.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RequestArgs {
@@ -19,7 +17,7 @@ pub struct RequestArgs {
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = units::parse_disk, allow_negative_numbers = true)]
     pub disk: u64,
     /// How many equal instances: all are placed, or none
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_COUNT)), allow_negative_numbers = true)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_INSTANCES as i64), allow_negative_numbers = true)]
     pub count: u32,
     /// Only hosts of this availability zone
     #[arg(long, value_name = "ZONE", alias = "availability-zone")]

@@ -6,20 +6,20 @@ use novella_rpcapi::SchedulerApi;
 
 use crate::connect::{Peer, failed};
 use crate::exit_codes::OK;
-use crate::output::{Console, OutputArgs, object};
+use crate::output::{Console, OutputArgs, write_object};
 
 /// What can be asked of a scheduler.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum SchedulerCommand {
     /// Show whether it takes requests, and what it has seen and decided
     #[command(alias = "show", alias = "get")]
-    Status(StatusArgs),
+    Status(SchedulerStatusArgs),
 }
 
 /// Arguments of `scheduler status`.
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:\n  novella scheduler status\n  novella scheduler status s1 -f json")]
-pub struct StatusArgs {
+pub struct SchedulerStatusArgs {
     /// Its name; without one, any scheduler answers
     pub name: Option<String>,
     #[command(flatten)]
@@ -30,12 +30,12 @@ pub struct StatusArgs {
 pub async fn status(
     api: &SchedulerApi,
     options: CallOptions,
-    args: &StatusArgs,
+    args: &SchedulerStatusArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<u8> {
     let peer = args.name.as_deref().map_or(Peer::AnyScheduler, Peer::Scheduler);
     let api = args.name.as_ref().map_or_else(|| api.clone(), |name| api.of(name));
     let status = api.status(options).await.map_err(|error| failed(error, peer))?;
-    object(&status, &args.output, console)?;
+    write_object(&status, &args.output, console)?;
     Ok(OK)
 }

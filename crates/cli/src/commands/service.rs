@@ -6,31 +6,30 @@ use novella_objects::ServiceSummary;
 use novella_rpcapi::SchedulerApi;
 use serde_json::json;
 
-use crate::args::SortArgs;
 use crate::connect::{Peer, failed};
 use crate::exit_codes::OK;
-use crate::output::{Cell, Column, Console, Listing, OutputArgs, natural, rows, state_tone};
+use crate::output::{Cell, Column, Console, Listing, OutputArgs, SortArgs, natural, state_tone, write_rows};
 use crate::units;
 
 /// What can be asked of services.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum ServiceCommand {
     /// List every service that reports to the schedulers
     #[command(alias = "ls")]
-    List(ListArgs),
+    List(ServiceListArgs),
 }
 
 /// Arguments of `service list`.
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:\n  novella service list\n  novella service list -f value -c host")]
-pub struct ListArgs {
+pub struct ServiceListArgs {
     #[command(flatten)]
     pub output: OutputArgs,
     #[command(flatten)]
     pub sort: SortArgs,
 }
 
-const LISTING: Listing<ServiceSummary> = Listing {
+const SERVICES: Listing<ServiceSummary> = Listing {
     all: &[
         Column::field("service", |s| json!(s.service)),
         Column::field("host", |s| json!(s.host)),
@@ -47,14 +46,14 @@ const LISTING: Listing<ServiceSummary> = Listing {
 pub async fn list(
     api: &SchedulerApi,
     options: CallOptions,
-    args: &ListArgs,
+    args: &ServiceListArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<u8> {
     let mut services = api.list_services(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
     services.sort_by(|a, b| a.service.cmp(&b.service).then_with(|| natural(&a.host, &b.host)));
     if let Some(sort) = &args.sort.sort {
-        LISTING.sort(&mut services, sort)?;
+        SERVICES.sort(&mut services, sort)?;
     }
-    rows(&services, &LISTING, &args.output, console)?;
+    write_rows(&services, &SERVICES, &args.output, console)?;
     Ok(OK)
 }

@@ -12,7 +12,7 @@ use crate::output::Console;
 
 /// How the document is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum SnapshotFormat {
     /// One JSON document, a host on each line
     #[default]
     Json,
@@ -31,7 +31,7 @@ pub struct SnapshotArgs {
     pub name: Option<String>,
     /// How to write the document
     #[arg(short = 'f', long = "format", value_name = "FORMAT", value_enum, default_value_t)]
-    pub format: Format,
+    pub format: SnapshotFormat,
 }
 
 /// Asks for the map and writes it.
@@ -49,8 +49,8 @@ pub async fn run(
     let head =
         head.get().strip_suffix("\"hosts\":[]}").context("hosts are not the last field of the document")?;
     let (first, between, last) = match args.format {
-        Format::Json => (format!("{head}\"hosts\":["), ",\n", "]}\n"),
-        Format::Jsonl => (format!("{}}}", head.trim_end_matches(',')), "\n", ""),
+        SnapshotFormat::Json => (format!("{head}\"hosts\":["), ",\n", "]}\n"),
+        SnapshotFormat::Jsonl => (format!("{}}}", head.trim_end_matches(',')), "\n", ""),
     };
     writeln!(console.out, "{first}")?;
     for (at, host) in hosts.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The demo's fleet: a scheduler and hosts of different kinds on one in-process bus.
+//! The fleet of the demo: a scheduler and hosts of different kinds on one in-process bus.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,28 +7,31 @@ use anyhow::Context;
 use futures_util::future::join_all;
 use novella_compute_agent::{Agent, AgentConfig};
 use novella_messaging::in_process::{InProcessBroker, InProcessOptions};
-use novella_messaging::{CallOptions, RpcClient};
 use novella_objects::HostSummary;
-use novella_rpcapi::{SchedulerApi, SchedulerStatus};
+use novella_rpcapi::SchedulerStatus;
 use novella_scheduler::{Scheduler, SchedulerConfig};
 use novella_service::{Env, Random};
 use novella_virt::{DEFAULT_PROBE_DEADLINE, FakeConfig, FakeDriver};
 
+use crate::connect::Bus;
 use crate::output::natural;
+use crate::settings::CliSettings;
 
-/// The demo is faster than life: its hosts report every second, and are down after a few.
+/// The time between reports of a host. It is shorter than in production, so that there is something to see.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// A host is down after a silence of this length: three reports are missing.
 const DOWN_AFTER: Duration = Duration::from_millis(3_500);
+/// How long the scheduler waits for the hosts when it asks all of them to report.
 const ANSWER_WINDOW: Duration = Duration::from_millis(200);
-/// Nothing on this bus takes longer unless something is broken.
+/// The longest time for one call. On a bus in this process only a defect takes longer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// The scheduler takes requests when its map is filled.
+/// How long the scheduler may take to learn of the hosts and become ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
-/// For stopping in order.
+/// How long agents and scheduler may take to stop in order.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A kind of host.
-struct Kind {
+struct HostKind {
     name: &'static str,
     vcpus: u32,
     memory_gb: u64,
@@ -38,37 +41,32 @@ struct Kind {
     traits: &'static [&'static str],
 }
 
-const fn kind(name: &'static str, vcpus: u32, memory_gb: u64, disk_gb: u64, zone: &'static str) -> Kind {
-    Kind { name, vcpus, memory_gb, disk_gb, zone, arch: "x86_64", traits: &[] }
+const fn kind(name: &'static str, vcpus: u32, memory_gb: u64, disk_gb: u64, zone: &'static str) -> HostKind {
+    HostKind { name, vcpus, memory_gb, disk_gb, zone, arch: "x86_64", traits: &[] }
 }
 
-/// Eight hosts, no two rooms alike. More hosts repeat the list.
-const KINDS: [Kind; 8] = [
+/// The kinds of the first eight hosts. Further hosts repeat the list.
+const KINDS: [HostKind; 8] = [
     kind("std", 16, 64, 500, "north"),
     kind("std", 16, 64, 500, "south"),
     kind("std", 24, 96, 800, "south"),
-    Kind { traits: &["CUSTOM_TURBO"], ..kind("cpu", 48, 96, 400, "north") },
+    HostKind { traits: &["CUSTOM_TURBO"], ..kind("cpu", 48, 96, 400, "north") },
     kind("mem", 16, 256, 500, "north"),
-    Kind { traits: &["CUSTOM_SPINDLES"], ..kind("store", 8, 32, 4000, "south") },
+    HostKind { traits: &["CUSTOM_SPINDLES"], ..kind("store", 8, 32, 4000, "south") },
     kind("edge", 8, 16, 100, "edge"),
-    Kind { arch: "aarch64", ..kind("edge", 8, 16, 200, "edge") },
+    HostKind { arch: "aarch64", ..kind("edge", 8, 16, 200, "edge") },
 ];
 
-/// Everything that runs.
+/// The running fleet.
 pub struct Fleet {
     broker: Arc<InProcessBroker>,
     scheduler: Scheduler,
     agents: Vec<Agent>,
-    api: SchedulerApi,
-}
-
-/// How the demo calls.
-pub fn call_options() -> CallOptions {
-    CallOptions { mandatory: true, ..CallOptions::new(CALL_TIMEOUT) }
+    bus: Bus,
 }
 
 impl Fleet {
-    /// Starts agents and scheduler, and returns when the scheduler takes requests.
+    /// Starts the agents and the scheduler, and returns when the scheduler is ready.
     pub async fn start(env: &Env, hosts: usize) -> anyhow::Result<Self> {
         let broker = InProcessBroker::new(InProcessOptions {
             seed: env.random.fork("bus"),
@@ -80,39 +78,40 @@ impl Fleet {
         let scheduler =
             novella_scheduler::start(scheduler_config(), "demo".into(), env.child("scheduler"), transport)
                 .await?;
-        let client = RpcClient::new(broker.connect("novella"), env.random.fork("rpc client"));
-        let api = SchedulerApi::new(client, &scheduler_config().rpc.control_exchange);
-        let fleet = Self { broker, scheduler, agents, api };
+        let settings = CliSettings { timeout: CALL_TIMEOUT, ..CliSettings::default() };
+        let bus = Bus::new(broker.connect("novella"), &settings, env);
+        let fleet = Self { broker, scheduler, agents, bus };
         tokio::time::timeout(READY_TIMEOUT, fleet.scheduler.health().until_ready())
             .await
             .context("the demo's scheduler did not become ready in time")?;
         Ok(fleet)
     }
 
-    /// The scheduler.
-    pub fn api(&self) -> &SchedulerApi {
-        &self.api
+    /// The operator's way to the scheduler.
+    pub fn bus(&self) -> &Bus {
+        &self.bus
     }
 
-    /// What an operator would see now.
+    /// Asks the scheduler for all hosts, by name, and for its status.
     pub async fn look(&self) -> anyhow::Result<(Vec<HostSummary>, SchedulerStatus)> {
-        let mut hosts = self.api.list_hosts(call_options()).await?.hosts;
+        let (api, options) = (self.bus.scheduler(), self.bus.options());
+        let mut hosts = api.list_hosts(options.clone()).await?.hosts;
         hosts.sort_by(|a, b| natural(&a.host, &b.host));
-        Ok((hosts, self.api.status(call_options()).await?))
+        Ok((hosts, api.status(options).await?))
     }
 
-    /// One of the hosts.
+    /// Draws one of the hosts.
     pub fn pick(&self, random: &Random) -> String {
         let index = random.u64() % self.agents.len() as u64;
         self.agents[index as usize].host().to_owned()
     }
 
-    /// Cuts a host off the bus, or lets it back.
+    /// Cuts a host off the bus, or connects it again.
     pub fn silence(&self, host: &str, silent: bool) {
         self.broker.partition(host, silent);
     }
 
-    /// Stops all in order.
+    /// Stops the agents and then the scheduler.
     pub async fn stop(self) {
         join_all(self.agents.into_iter().map(|agent| agent.stop(GRACE))).await;
         self.scheduler.stop(GRACE).await;
@@ -141,7 +140,7 @@ async fn start_agent(env: &Env, broker: &Arc<InProcessBroker>, index: usize) -> 
     agent.await.with_context(|| format!("cannot start the agent of {host}"))
 }
 
-fn agent_config(kind: &Kind) -> AgentConfig {
+fn agent_config(kind: &HostKind) -> AgentConfig {
     let mut config = AgentConfig::default();
     config.report.periodic_interval = REPORT_EVERY;
     config.report.host_state_interval = REPORT_EVERY;
@@ -149,7 +148,7 @@ fn agent_config(kind: &Kind) -> AgentConfig {
     config.report.service_down_time = DOWN_AFTER;
     config.placement.availability_zone = kind.zone.to_owned();
     config.placement.traits = kind.traits.iter().map(|&name| name.to_owned()).collect();
-    // Without overcommit a full bar is a full host.
+    // Without overcommit, the bar of a full host is full.
     config.allocation_ratio.cpu = 1.0;
     config
 }

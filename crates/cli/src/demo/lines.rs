@@ -99,7 +99,6 @@ pub fn totals(seconds: f64, snapshot: &Snapshot) -> [String; 2] {
     let decided = counts.placed + counts.refused;
     let (used, total) =
         snapshot.hosts.iter().fold((0, 0), |(used, total), h| (used + h.vcpus_used, total + h.vcpus));
-    let latency = |time: Option<_>| time.map_or_else(|| "-".to_owned(), units::latency);
     [
         format!(
             "{} {:>3} held  cpu {used}/{total}  reports {}",
@@ -112,8 +111,8 @@ pub fn totals(seconds: f64, snapshot: &Snapshot) -> [String; 2] {
             counts.placed,
             decided as f64 / seconds.max(1.0),
             counts.refused,
-            latency(snapshot.p50),
-            latency(snapshot.p99),
+            units::latency(snapshot.p50),
+            units::latency(snapshot.p99),
         ),
     ]
 }
@@ -151,7 +150,6 @@ pub fn summary(summary: &Summary) -> String {
 
 fn summary_lines(summary: &Summary) -> [String; 4] {
     let counts = &summary.counts;
-    let ms = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms"));
     let per_second = |count: u64| count as f64 / summary.seconds.max(0.001);
     [
         format!("demo        {:.1} s, {} hosts, seed {}", summary.seconds, summary.hosts, summary.seed),
@@ -164,7 +162,11 @@ fn summary_lines(summary: &Summary) -> [String; 4] {
             counts.failed,
             counts.released
         ),
-        format!("latency     p50 {}, p99 {} from request to answer", ms(summary.p50_ms), ms(summary.p99_ms)),
+        format!(
+            "latency     p50 {}, p99 {} from request to answer",
+            units::milliseconds(summary.p50_ms),
+            units::milliseconds(summary.p99_ms)
+        ),
         format!(
             "reports     {} applied ({:.1}/s); hosts: {} down, {} back up",
             counts.reports,

@@ -1,4 +1,4 @@
-//! Columns: what a row has to show, by names that scripts may use.
+//! Columns: what a row can show, by names that scripts use in `-c` and `--sort`.
 
 use std::cmp::Ordering;
 use std::str::FromStr;
@@ -10,26 +10,26 @@ use super::table::{Cell, Tone};
 
 /// One column of rows `R`.
 pub struct Column<R> {
-    /// What `-c` and `--sort` call it.
+    /// The name for `-c` and `--sort`, and the key in machine formats.
     pub name: &'static str,
-    /// What machines read.
+    /// Reads the value for machine formats and for sorting.
     pub value: fn(&R) -> Value,
-    /// What people read, if that is something else.
+    /// Makes the cell for tables, if people read something other than the value.
     pub cell: Option<fn(&R) -> Cell>,
 }
 
 impl<R> Column<R> {
-    /// A column that people and machines read alike.
+    /// A column that shows people the same value as machines.
     pub const fn field(name: &'static str, value: fn(&R) -> Value) -> Self {
         Self { name, value, cell: None }
     }
 
-    /// A column with a form for people. `value` is also what it is sorted by.
+    /// A column that shows people a cell of its own. Rows are still sorted by `value`.
     pub const fn view(name: &'static str, value: fn(&R) -> Value, cell: fn(&R) -> Cell) -> Self {
         Self { name, value, cell: Some(cell) }
     }
 
-    /// What people read.
+    /// The cell for tables.
     pub fn shown(&self, row: &R) -> Cell {
         match self.cell {
             Some(cell) => cell(row),
@@ -41,15 +41,15 @@ impl<R> Column<R> {
     }
 }
 
-/// All columns of a kind of row, and which are shown unless asked otherwise.
+/// All columns of one kind of row, and those that each format shows unless `-c` picks others.
 pub struct Listing<R: 'static> {
     /// Every column.
     pub all: &'static [Column<R>],
-    /// In `table`.
+    /// The columns of `-f table`.
     pub table: &'static [&'static str],
-    /// Added by `wide`.
+    /// The columns that `-f wide` adds to them.
     pub wide: &'static [&'static str],
-    /// In `csv` and `value`, and together all that `json` has.
+    /// The columns of `-f csv` and `-f value`: together they hold what `-f json` holds.
     pub fields: &'static [&'static str],
 }
 
@@ -69,7 +69,7 @@ impl<R> Listing<R> {
     }
 
     /// Sorts the rows by a column. Rows that are equal there keep their order.
-    pub fn sort(&self, rows: &mut [R], by: &SortArg) -> Result<(), Failure> {
+    pub fn sort(&self, rows: &mut [R], by: &SortOrder) -> Result<(), Failure> {
         let column = self.column(&by.column)?;
         rows.sort_by(|a, b| {
             let order = compare(&(column.value)(a), &(column.value)(b));
@@ -79,16 +79,16 @@ impl<R> Listing<R> {
     }
 }
 
-/// `COL`, `COL:asc` or `COL:desc`.
+/// The argument of `--sort`: `COL`, `COL:asc` or `COL:desc`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SortArg {
-    /// Column name.
+pub struct SortOrder {
+    /// The name of the column.
     pub column: String,
-    /// Largest first.
+    /// Whether the largest value comes first.
     pub descending: bool,
 }
 
-impl FromStr for SortArg {
+impl FromStr for SortOrder {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -96,13 +96,13 @@ impl FromStr for SortArg {
         let descending = match direction {
             "asc" | "ascending" => false,
             "desc" | "descending" => true,
-            other => return Err(format!("{other:?} is no direction; write COL, COL:asc or COL:desc")),
+            other => return Err(format!("{other:?} is not a direction; write COL, COL:asc or COL:desc")),
         };
         Ok(Self { column: column.to_owned(), descending })
     }
 }
 
-/// A value in one cell.
+/// A value as the text of one cell.
 pub fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -114,7 +114,7 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-/// Smaller first: nothing, numbers by size, then text in the order people expect of `h2` and `h10`.
+/// Orders null before all else and numbers by size; anything else is compared as [`natural`] text.
 fn compare(a: &Value, b: &Value) -> Ordering {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => {
@@ -127,7 +127,7 @@ fn compare(a: &Value, b: &Value) -> Ordering {
     }
 }
 
-/// Text order in which runs of digits count as numbers.
+/// Orders text with runs of digits compared as numbers: `h2` comes before `h10`.
 pub fn natural(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     loop {
@@ -186,9 +186,9 @@ mod tests {
 
     #[test]
     fn a_sort_argument_has_a_direction() {
-        assert_eq!("ram:desc".parse(), Ok(SortArg { column: "ram".into(), descending: true }));
-        assert_eq!("ram".parse(), Ok(SortArg { column: "ram".into(), descending: false }));
-        assert!("ram:up".parse::<SortArg>().unwrap_err().contains("COL:desc"));
+        assert_eq!("ram:desc".parse(), Ok(SortOrder { column: "ram".into(), descending: true }));
+        assert_eq!("ram".parse(), Ok(SortOrder { column: "ram".into(), descending: false }));
+        assert!("ram:up".parse::<SortOrder>().unwrap_err().contains("COL:desc"));
     }
 
     #[test]

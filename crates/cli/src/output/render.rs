@@ -9,28 +9,27 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::columns::{Column, Listing, text};
-use super::table::{Cell, plain, printable};
-use super::{Console, Format, OutputArgs};
+use super::console::Console;
+use super::options::{Format, OutputArgs};
+use super::style::OutputStyle;
+use super::table::{Cell, printable, table_text};
 
-/// Writes rows. Without `-c`, JSON and YAML hold each row whole.
-pub fn rows<R: Serialize>(
+/// Writes rows. Without `-c`, the JSON and YAML formats hold each row whole.
+pub fn write_rows<R: Serialize>(
     rows: &[R],
     listing: &Listing<R>,
     args: &OutputArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<()> {
     let picked = listing.pick(args.columns.iter().map(String::as_str))?;
-    let or = |names: &[&'static str]| if picked.is_empty() { names.to_vec() } else { Vec::new() };
-    let columns = |defaults: Vec<&'static str>| -> Result<Vec<&Column<R>>, Failure> {
-        if picked.is_empty() { listing.pick(defaults.into_iter()) } else { Ok(picked.clone()) }
+    let picked_or = |defaults: &[&'static str]| {
+        if picked.is_empty() { listing.pick(defaults.iter().copied()) } else { Ok(picked.clone()) }
     };
     let style = console.style;
     let out = &mut *console.out;
     match args.format {
-        Format::Table => write_table(rows, &columns(or(listing.table))?, style, out)?,
-        Format::Wide => {
-            write_table(rows, &columns(or(&[listing.table, listing.wide].concat()))?, style, out)?
-        }
+        Format::Table => write_table(rows, &picked_or(listing.table)?, style, out)?,
+        Format::Wide => write_table(rows, &picked_or(&[listing.table, listing.wide].concat())?, style, out)?,
         Format::Json => match picked.is_empty() {
             true => write_json(rows, out)?,
             false => write_json(&documents(rows, &picked), out)?,
@@ -44,12 +43,12 @@ pub fn rows<R: Serialize>(
             false => write_yaml(&documents(rows, &picked), out)?,
         },
         Format::Csv => {
-            let columns = columns(or(listing.fields))?;
+            let columns = picked_or(listing.fields)?;
             let names = columns.iter().map(|c| c.name.to_owned());
             write_csv(std::iter::once(names.collect()).chain(cells(rows, &columns)), out)?;
         }
         Format::Value => {
-            let columns = columns(or(listing.fields))?;
+            let columns = picked_or(listing.fields)?;
             cells(rows, &columns).try_for_each(|row| writeln!(out, "{}", printable(&row.join(" "))))?;
         }
     }
@@ -59,15 +58,15 @@ pub fn rows<R: Serialize>(
 fn write_table<R>(
     rows: &[R],
     columns: &[&Column<R>],
-    style: super::Style,
+    style: OutputStyle,
     out: &mut (dyn Write + Send),
 ) -> io::Result<()> {
     let header: Vec<_> = columns.iter().map(|column| column.name).collect();
     let cells = rows.iter().map(|row| columns.iter().map(|column| column.shown(row)).collect()).collect();
-    out.write_all(plain(&header, cells, style).as_bytes())
+    out.write_all(table_text(&header, cells, style).as_bytes())
 }
 
-/// Some columns of one row, in the order in which they were asked for.
+/// Some columns of one row, serialised in the order in which `-c` named them.
 struct Document<'a, R> {
     row: &'a R,
     columns: &'a [&'a Column<R>],
@@ -108,8 +107,12 @@ fn write_csv(rows: impl Iterator<Item = Vec<String>>, out: &mut (dyn Write + Sen
     writer.flush()
 }
 
-/// Writes one object: a table of its fields, or itself. `-c` picks top-level fields.
-pub fn object<T: Serialize>(whole: &T, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+/// Writes one object: as a table of its fields, or as a document. `-c` picks top-level fields.
+pub fn write_object<T: Serialize>(
+    whole: &T,
+    args: &OutputArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<()> {
     let fields = pick_fields(fields(whole)?, &args.columns)?;
     let style = console.style;
     let out = &mut *console.out;
@@ -117,7 +120,7 @@ pub fn object<T: Serialize>(whole: &T, args: &OutputArgs, console: &mut Console<
         Format::Table | Format::Wide => {
             let mut rows = Vec::new();
             fields.iter().for_each(|(name, value)| flatten(name, value, &mut rows));
-            out.write_all(plain(&["field", "value"], rows, style).as_bytes())?;
+            out.write_all(table_text(&["field", "value"], rows, style).as_bytes())?;
         }
         Format::Json => write_json(&Fields(&fields), out)?,
         Format::Jsonl => write_lines(&[Fields(&fields)], out)?,
@@ -133,7 +136,7 @@ pub fn object<T: Serialize>(whole: &T, args: &OutputArgs, console: &mut Console<
     Ok(out.flush()?)
 }
 
-/// An object's fields in the order in which it declares them, which a map of JSON would not keep.
+/// The fields of an object in the order of its declaration, which a map of `serde_json` would not keep.
 struct Fields<'a>(&'a [(String, Value)]);
 
 impl Serialize for Fields<'_> {
@@ -175,7 +178,7 @@ fn pick_fields(fields: Vec<(String, Value)>, columns: &[String]) -> Result<Vec<(
     columns.iter().map(pick).collect()
 }
 
-/// Objects become dotted names, so that each value has a line.
+/// Gives each value a row of its own: fields of inner objects get dotted names.
 fn flatten(name: &str, value: &Value, rows: &mut Vec<Vec<Cell>>) {
     match value {
         Value::Object(inner) if !inner.is_empty() => {

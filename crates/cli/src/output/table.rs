@@ -1,55 +1,55 @@
-//! Tables for people: no lines, columns as narrow as they can be, colour where it says something.
+//! Tables for people: no ruled lines, columns as narrow as possible, colour only where it carries meaning.
 
 use comfy_table::{Attribute, CellAlignment, Color, ContentArrangement, Table, presets};
 
-use super::Style;
+use super::style::OutputStyle;
 
-/// What a cell's colour says.
+/// What the colour of a cell means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {
-    /// Nothing.
+    /// No meaning, and no colour.
     #[default]
     Plain,
-    /// As it should be.
+    /// All is well: green.
     Good,
-    /// Look at it.
+    /// Worth a look: yellow.
     Warn,
-    /// Wrong.
+    /// Something is wrong: red.
     Bad,
-    /// Beside the point.
+    /// Of little interest: dimmed.
     Dim,
 }
 
-/// One cell.
+/// One cell of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cell {
-    /// What it says.
+    /// The text, not yet made printable.
     pub text: String,
-    /// How it looks.
+    /// What its colour means.
     pub tone: Tone,
-    /// Numbers stand right.
+    /// Whether the text is aligned to the right, as numbers are.
     pub right: bool,
 }
 
 impl Cell {
-    /// Text on the left.
+    /// Text, aligned to the left.
     pub fn text(text: impl Into<String>) -> Self {
         Self { text: text.into(), ..Self::default() }
     }
 
-    /// Text on the right.
+    /// A number, aligned to the right.
     pub fn number(text: impl ToString) -> Self {
         Self { text: text.to_string(), right: true, ..Self::default() }
     }
 
-    /// The same in another tone.
+    /// This cell in another tone.
     pub fn tone(self, tone: Tone) -> Self {
         Self { tone, ..self }
     }
 }
 
-/// The table as text that ends with a line break; empty without rows and header.
-pub fn plain(header: &[&str], rows: Vec<Vec<Cell>>, style: Style) -> String {
+/// Lays out a table. The text ends with a line break, and is empty if there is neither a header nor a row.
+pub fn table_text(header: &[&str], rows: Vec<Vec<Cell>>, style: OutputStyle) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.force_no_tty().set_width(style.table_width());
@@ -92,7 +92,7 @@ fn cell(cell: Cell) -> comfy_table::Cell {
     }
 }
 
-/// The text on one line, without anything that would move a terminal's cursor or change its state.
+/// The text without control characters: it stays on one line and cannot change a terminal's state.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
@@ -107,15 +107,15 @@ mod tests {
             vec![Cell::text("cmp-1"), Cell::number(8), Cell::text("")],
             vec![Cell::text("c2"), Cell::number(128), Cell::text("x")],
         ];
-        let text = plain(&["host", "vcpus", "note"], rows, Style::default());
+        let text = table_text(&["host", "vcpus", "note"], rows, OutputStyle::default());
         assert_eq!(text, "HOST   VCPUS  NOTE\ncmp-1      8\nc2       128  x\n");
     }
 
     #[test]
     fn colour_only_where_it_is_wanted_and_control_characters_never() {
         let rows = || vec![vec![Cell::text("up\x1b[2J").tone(Tone::Good)]];
-        assert_eq!(plain(&[], rows(), Style::default()), "up\u{fffd}[2J\n");
-        let colored = plain(&[], rows(), Style { color: true, ..Style::default() });
+        assert_eq!(table_text(&[], rows(), OutputStyle::default()), "up\u{fffd}[2J\n");
+        let colored = table_text(&[], rows(), OutputStyle { color: true, ..OutputStyle::default() });
         assert!(colored.contains("\x1b[38;5;10m") && !colored.contains("\x1b[2J"), "{colored:?}");
     }
 }

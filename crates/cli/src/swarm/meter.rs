@@ -1,4 +1,4 @@
-//! A transport that takes the time of what is published: the broker's confirm ends it.
+//! A transport that measures how long the broker takes to confirm a report.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use novella_messaging::{
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::histogram::Histogram;
+use crate::latencies::Latencies;
 
-/// See the module.
+/// A transport that passes everything on to another one, and measures reports.
 pub struct Metered<T> {
     inner: Arc<T>,
-    times: Arc<Histogram>,
+    times: Arc<Latencies>,
 }
 
 impl<T> Metered<T> {
-    /// Times of fanout casts, which is what reports are, go to `times`.
-    pub fn new(inner: Arc<T>, times: Arc<Histogram>) -> Self {
+    /// Counts in `times` how long each fanout cast takes. Of all that an agent sends, only reports are fanout casts.
+    pub fn new(inner: Arc<T>, times: Arc<Latencies>) -> Self {
         Self { inner, times }
     }
 }

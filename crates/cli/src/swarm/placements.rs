@@ -1,8 +1,8 @@
-//! Placements asked while a swarm reports: at a steady rate, however long the answers take.
+//! Placements asked for while a swarm reports: at a steady rate, however long the answers take.
 //!
-//! A question's time runs from when it was due, so that an asker who falls behind is seen in the times and not in a
-//! lower rate. Nothing is held: the fleet is the same at the end. The sizes asked for change from one question to the
-//! next, because a scheduler answers a repeated one faster.
+//! The time of a request runs from when it was due. So a client that falls behind shows in the times, and not in a lower
+//! rate. Requests are dry runs and leave the fleet as it is. Sizes change from one request to the next, because a
+//! scheduler answers a repeated one faster.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,14 +18,14 @@ use novella_service::Random;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::histogram::Histogram;
+use crate::latencies::Latencies;
 
-/// Questions without an answer at most; further ones wait, and their time runs.
+/// The most requests without an answer. Further ones wait, and their time runs.
 const UNDER_WAY: usize = 1024;
-/// CPUs, GiB of memory and GiB of disk of what is asked for, in turn.
+/// The sizes to draw from: CPUs, GiB of memory and GiB of disk.
 const SIZES: [(u32, u64, u64); 4] = [(1, 2, 10), (2, 4, 20), (4, 8, 40), (8, 16, 80)];
 
-/// Asks, and keeps what came of it.
+/// A client that asks for placements and counts the answers.
 pub struct Asker {
     api: SchedulerApi,
     options: CallOptions,
@@ -35,44 +35,44 @@ pub struct Asker {
     answers: Arc<Answers>,
 }
 
-/// What came of the questions.
+/// The answers so far.
 #[derive(Default)]
 pub struct Answers {
-    times: Histogram,
+    times: Latencies,
     refused: AtomicU64,
     failed: AtomicU64,
 }
 
-/// The same, for the summary.
+/// The answers of the whole run.
 #[derive(Debug, Serialize)]
-pub struct Answered {
-    /// Questions that were answered.
+pub struct PlacementSummary {
+    /// Requests that were answered.
     pub answered: u64,
-    /// Of these, with no host.
+    /// Answered requests for which no host fits.
     pub refused: u64,
-    /// Questions without an answer in time.
+    /// Requests without an answer in time.
     pub failed: u64,
-    /// Within which half of the answers came.
+    /// The time within which half of the answers came.
     pub p50_ms: Option<f64>,
-    /// Within which 99 of 100 came.
+    /// The time within which 99 of 100 answers came.
     pub p99_ms: Option<f64>,
-    /// The longest.
+    /// The longest time to an answer.
     pub max_ms: f64,
 }
 
 impl Asker {
-    /// Asks nothing yet.
+    /// A client that asks for so many placements per second, once it is told to begin.
     pub fn new(api: SchedulerApi, options: CallOptions, per_second: u32, random: Random) -> Self {
         let answers = Arc::new(Answers::default());
         Self { api, options, per_second, random, under_way: FuturesUnordered::new(), answers }
     }
 
-    /// What came of it so far.
+    /// The answers so far, shared.
     pub fn answers(&self) -> Arc<Answers> {
         self.answers.clone()
     }
 
-    /// Asks as long as `work` goes on.
+    /// Asks until `work` is done.
     pub async fn during(&mut self, work: impl Future<Output = ()>) {
         tokio::pin!(work);
         let mut due = tokio::time::interval(Duration::from_secs(1) / self.per_second);
@@ -128,16 +128,15 @@ impl Answers {
         self.times.quantile(share)
     }
 
-    /// All of it.
-    pub fn summary(&self) -> Answered {
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        Answered {
+    /// The summary of all answers.
+    pub fn summary(&self) -> PlacementSummary {
+        PlacementSummary {
             answered: self.times.count(),
             refused: self.refused.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
-            p50_ms: self.quantile(0.5).map(ms),
-            p99_ms: self.quantile(0.99).map(ms),
-            max_ms: ms(self.times.max()),
+            p50_ms: self.times.quantile_ms(0.5),
+            p99_ms: self.times.quantile_ms(0.99),
+            max_ms: self.times.max_ms(),
         }
     }
 }

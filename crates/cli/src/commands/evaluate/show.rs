@@ -7,9 +7,8 @@ use novella_objects::document::{Fleet, Outcome, OutcomeError, Request, RequestId
 use serde::Serialize;
 use serde_json::json;
 
-use super::host_name;
 use crate::output::{
-    Cell, Column, Console, Format, Listing, OutputArgs, Tone, object, plain, printable, rows,
+    Cell, Column, Console, Format, Listing, OutputArgs, Tone, printable, table_text, write_object, write_rows,
 };
 use crate::units;
 
@@ -103,7 +102,7 @@ fn verdicts(
         ]);
         left = after;
     }
-    let text = plain(&["filter", "in", "out", "refused"], table, console.style);
+    let text = table_text(&["filter", "in", "out", "refused"], table, console.style);
     Ok(write!(console.out, "\n{text}")?)
 }
 
@@ -135,7 +134,7 @@ fn ranking(scores: &[Scored], args: &OutputArgs, console: &mut Console<'_>) -> a
         first.into_iter().chain(shares).collect()
     };
     let table = scores[..count].iter().enumerate().map(row).collect();
-    write!(console.out, "\n{}", plain(&header, table, console.style))?;
+    write!(console.out, "\n{}", table_text(&header, table, console.style))?;
     if scores.len() > count {
         writeln!(console.out, "... and {} more; -f wide shows all", scores.len() - count)?;
     }
@@ -214,8 +213,8 @@ pub fn results(
             }
             Ok(console.out.flush()?)
         }
-        Format::Yaml if args.columns.is_empty() => object(results, args, console),
-        _ => rows(&judged(results, fleet, asked, evaluator)?, &JUDGED, args, console),
+        Format::Yaml if args.columns.is_empty() => write_object(results, args, console),
+        _ => write_rows(&judged(results, fleet, asked, evaluator)?, &JUDGED, args, console),
     }
 }
 
@@ -253,4 +252,9 @@ fn judged(
         }
     }
     Ok(judged)
+}
+
+/// The name of the host at this place of the fleet.
+fn host_name<'f>(fleet: &'f Fleet<'_>, at: u32) -> &'f str {
+    fleet.hosts.get(at as usize).map_or("?", |host| &host.host)
 }

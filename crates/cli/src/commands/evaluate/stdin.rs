@@ -10,7 +10,7 @@ use novella_fleet_documents::answer;
 use novella_host_manager::PolicyFile;
 use novella_objects::document::{Answer, Question, QuestionError};
 
-use super::documents::parse;
+use crate::commands::documents::parse;
 use crate::exit_codes::OK;
 
 /// Longest line, in bytes: a fleet of 200,000 hosts, and a bound for what one mistake can take.

@@ -9,7 +9,7 @@ use novella_objects::{HostDetail, HostSummary, PciPoolDetail};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::output::{Cell, Console, OutputArgs, Tone, object, plain};
+use crate::output::{Cell, Console, OutputArgs, Tone, table_text, write_object};
 use crate::units;
 
 /// What of a host stands in lines of field and value.
@@ -40,14 +40,14 @@ pub fn tables(detail: &HostDetail, args: &OutputArgs, console: &mut Console<'_>)
         report.entry("metrics").and_modify(|list| *list = metrics(list).into());
     }
     let (incarnation, seq, sent_at) = (*incarnation, *seq, detail.sent_at.as_deref());
-    object(&Fields { summary, aggregates, incarnation, seq, sent_at, capabilities }, args, console)?;
+    write_object(&Fields { summary, aggregates, incarnation, seq, sent_at, capabilities }, args, console)?;
     let instances: Vec<_> = claims.as_array().into_iter().flatten().map(instance).collect();
     let cells = numa_topology.iter().flat_map(|topology| &topology.cells);
     let cells: Vec<_> = cells.map(numa_cell).collect();
     let pools: Vec<_> = pci_pools.iter().map(pci_pool).collect();
     for (header, rows) in [(&INSTANCES[..], instances), (&CELLS[..], cells), (&POOLS[..], pools)] {
         if !rows.is_empty() {
-            write!(console.out, "\n{}", plain(header, rows, console.style))?;
+            write!(console.out, "\n{}", table_text(header, rows, console.style))?;
         }
     }
     Ok(console.out.flush()?)

@@ -1,21 +1,22 @@
-//! The commands against a real scheduler and real agents on the in-process bus, on a paused clock.
+//! The commands with a real scheduler and real agents on the in-process bus, on a paused clock.
 
 use clap::Parser;
-use novella_messaging::CallOptions;
-use novella_objects::{HostState, HostSummary, HostWarning};
+use novella_messaging::in_process::InProcessBroker;
 use novella_service::Env;
-use novella_service::exit::{Failure, report};
+use novella_service::exit::report;
 use novella_service::shutdown::Shutdown;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{capacity, explain, host, place, policy, release, scheduler, service, snapshot};
-use crate::args::{Cli, Command};
-use crate::demo::fleet::{Fleet, call_options};
+use crate::args::Cli;
+use crate::connect::Bus;
+use crate::demo::fleet::Fleet;
+use crate::dispatch::{ask, run_locally};
 use crate::exit_codes::{CONFLICT, NOT_FOUND, OK, PARTIAL, REFUSED, UNREACHABLE, USAGE};
-use crate::output::{Console, Format, OutputArgs, Style, rows};
+use crate::output::{Console, OutputStyle};
+use crate::settings::CliSettings;
 
-/// What a command said and how it ended.
+/// What a command wrote, and its exit code.
 struct Said {
     code: u8,
     out: String,
@@ -26,6 +27,19 @@ impl Said {
     fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
     }
+}
+
+/// Runs a command line as the executable does, on a bus that is already connected.
+async fn run(line: &str, bus: &Bus, env: &Env, shutdown: &Shutdown) -> Said {
+    let cli = Cli::try_parse_from(format!("novella {line}").split_whitespace()).unwrap();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut console = Console { out: &mut out, err: &mut err, style: OutputStyle::default() };
+    let result = match run_locally(&cli.command, env, &mut console) {
+        Some(result) => result,
+        None => ask(&cli.command, bus, env, shutdown, &mut console).await,
+    };
+    let code = report(result, &mut err);
+    Said { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 
 struct Operator {
@@ -40,51 +54,12 @@ impl Operator {
         Self { env, fleet }
     }
 
-    /// Runs a command line as the executable would, past the connecting.
     async fn runs(&self, line: &str) -> Said {
         self.runs_until(line, &Shutdown::new()).await
     }
 
     async fn runs_until(&self, line: &str, shutdown: &Shutdown) -> Said {
-        let cli = Cli::try_parse_from(format!("novella {line}").split_whitespace()).unwrap();
-        let (api, options, env) = (self.fleet.api(), call_options(), &self.env);
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut console = Console { out: &mut out, err: &mut err, style: Style::default() };
-        let result = match &cli.command {
-            Command::Host(host::Command::List(args)) => {
-                host::list(api, options, args, env, shutdown, &mut console).await
-            }
-            Command::Host(host::Command::Show(args)) => host::show(api, options, args, &mut console).await,
-            Command::Place(args) => place::run(api, options, args, env, &mut console).await,
-            Command::Release(args) => release::run(api, options, args, &mut console).await,
-            Command::Service(service::Command::List(args)) => {
-                service::list(api, options, args, &mut console).await
-            }
-            Command::Scheduler(scheduler::Command::Status(args)) => {
-                scheduler::status(api, options, args, &mut console).await
-            }
-            Command::Capacity(args) => match &args.hosts {
-                Some(file) => capacity::run_on_file(file, args, env, &mut console),
-                None => capacity::run(api, options, args, env, &mut console).await,
-            },
-            Command::Explain(args) | Command::Decision(explain::DecisionCommand::Show(args)) => {
-                explain::run(api, options, args, env, &mut console).await
-            }
-            Command::Snapshot(args) => snapshot::run(api, options, args, &mut console).await,
-            Command::Policy(policy::Command::Check(args)) => policy::check(args, &mut console),
-            Command::Policy(policy::Command::Show(args)) => {
-                policy::show(api, options, args, &mut console).await
-            }
-            Command::Policy(policy::Command::Diff(args)) => {
-                policy::diff(api, options, args, &mut console).await
-            }
-            Command::Policy(policy::Command::Reload(args)) => {
-                policy::reload(api, options, args, &mut console).await
-            }
-            other => panic!("{other:?} is not driven here"),
-        };
-        let code = report(result, &mut err);
-        Said { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+        run(line, self.fleet.bus(), &self.env, shutdown).await
     }
 }
 
@@ -465,84 +440,13 @@ async fn services_and_the_scheduler_tell_how_they_do() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_scheduler_the_error_says_so() {
-    let broker = novella_messaging::in_process::InProcessBroker::new(Default::default());
-    let client = novella_messaging::RpcClient::new(broker.connect("novella"), [1; 32]);
-    let api = novella_rpcapi::SchedulerApi::new(client, "nova");
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut console = Console { out: &mut out, err: &mut err, style: Style::default() };
-    let options = CallOptions { mandatory: true, ..CallOptions::default() };
-    let error = service::list(&api, options, &service::ListArgs::default(), &mut console).await.unwrap_err();
-    let failure = error.downcast_ref::<Failure>().unwrap();
-    assert_eq!(failure.code, UNREACHABLE);
-    assert_eq!(failure.what, "no scheduler listens on this broker");
-    assert!(failure.next.as_ref().unwrap().contains("scheduler --transport-url"));
-}
-
-fn two_hosts() -> Vec<HostSummary> {
-    let host = |name: &str, state, warnings| HostSummary {
-        host: name.into(),
-        uuid: Some(Uuid::from_u128(1)),
-        state,
-        availability_zone: "nova".into(),
-        vcpus: 8,
-        vcpus_used: 3,
-        memory_mb: 16_384,
-        memory_mb_used: 1_536,
-        disk_gb: 200,
-        disk_gb_used: 20,
-        instances: 2,
-        resources: Default::default(),
-        traits: Vec::new(),
-        reservations: 1,
-        report_age_s: 3.25,
-        disabled_reason: None,
-        warnings,
-    };
-    let cloned = HostWarning::ClonedIdentity { other_host: "h3".into() };
-    vec![host("h1", HostState::Up, vec![]), host("h2, \"x\"", HostState::Down, vec![cloned])]
-}
-
-fn rendered(format: Format, columns: &[&str]) -> String {
-    let args = OutputArgs { format, columns: columns.iter().map(|&c| c.to_owned()).collect() };
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut console = Console { out: &mut out, err: &mut err, style: Style::default() };
-    rows(&two_hosts(), &host::LISTING, &args, &mut console).unwrap();
-    String::from_utf8(out).unwrap()
-}
-
-#[test]
-fn rows_in_every_format() {
-    assert_eq!(
-        rendered(Format::Table, &[]),
-        "\
-HOST     STATE  AZ    CPU       RAM      DISK  INSTANCES   AGE  WARNINGS
-h1       up     nova  3/8  1.5G/16G  20G/200G          2  3.2s
-h2, \"x\"  down   nova  3/8  1.5G/16G  20G/200G          2  3.2s  CLONED IDENTITY, also on h3
-"
-    );
-    assert!(rendered(Format::Wide, &[]).contains("00000000-0000-0000-0000-000000000001"));
-    let columns = ["host", "report_age_s", "memory_mb_used"];
-    assert_eq!(
-        rendered(Format::Csv, &columns),
-        "host,report_age_s,memory_mb_used\nh1,3.25,1536\n\"h2, \"\"x\"\"\",3.25,1536\n"
-    );
-    assert_eq!(rendered(Format::Value, &columns), "h1 3.25 1536\nh2, \"x\" 3.25 1536\n");
-    assert_eq!(
-        rendered(Format::Jsonl, &columns),
-        "{\"host\":\"h1\",\"report_age_s\":3.25,\"memory_mb_used\":1536}\n\
-         {\"host\":\"h2, \\\"x\\\"\",\"report_age_s\":3.25,\"memory_mb_used\":1536}\n"
-    );
-    assert_eq!(
-        rendered(Format::Yaml, &columns[..2]),
-        "- host: h1\n  report_age_s: 3.25\n- host: h2, \"x\"\n  report_age_s: 3.25\n"
-    );
-    assert!(
-        rendered(Format::Json, &[]).starts_with("[\n  {\n    \"host\": \"h1\",\n    \"uuid\""),
-        "fields in their order"
-    );
-    let whole: Value = serde_json::from_str(&rendered(Format::Json, &[])).unwrap();
-    assert_eq!(whole, serde_json::to_value(two_hosts()).unwrap(), "without -c JSON is the rows as they came");
-    assert_eq!(rendered(Format::Csv, &[]).lines().next().unwrap().split(',').count(), 17);
+    let env = Env::simulated(1);
+    let broker = InProcessBroker::new(Default::default());
+    let bus = Bus::new(broker.connect("novella"), &CliSettings::default(), &env);
+    let said = run("service list", &bus, &env, &Shutdown::new()).await;
+    assert_eq!((said.code, said.out.as_str()), (UNREACHABLE, ""));
+    assert!(said.err.starts_with("error: no scheduler listens on this broker\nnext: "), "{}", said.err);
+    assert!(said.err.contains("scheduler --transport-url"), "{}", said.err);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,18 +11,18 @@ const FINE: u32 = 3;
 const BUCKETS: usize = (36 - FINE as usize + 1) << FINE;
 
 /// Counts of latencies. Shared by reference: counting takes no lock.
-pub struct Histogram {
+pub struct Latencies {
     buckets: Box<[AtomicU64]>,
     largest: AtomicU64,
 }
 
-impl Default for Histogram {
+impl Default for Latencies {
     fn default() -> Self {
         Self { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), largest: AtomicU64::new(0) }
     }
 }
 
-impl Histogram {
+impl Latencies {
     /// Counts one.
     pub fn record(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -38,6 +38,16 @@ impl Histogram {
     /// The longest.
     pub fn max(&self) -> Duration {
         Duration::from_micros(self.largest.load(Ordering::Relaxed))
+    }
+
+    /// The longest, in milliseconds.
+    pub fn max_ms(&self) -> f64 {
+        self.max().as_secs_f64() * 1e3
+    }
+
+    /// The quantile in milliseconds.
+    pub fn quantile_ms(&self, share: f64) -> Option<f64> {
+        self.quantile(share).map(|time| time.as_secs_f64() * 1e3)
     }
 
     /// The time within which this share (0 to 1) of all ended; nothing if nothing was counted.
@@ -89,7 +99,7 @@ mod tests {
 
     #[test]
     fn quantiles_of_a_known_series() {
-        let times = Histogram::default();
+        let times = Latencies::default();
         assert_eq!((times.quantile(0.5), times.count()), (None, 0));
         (1..=1000).for_each(|ms| times.record(Duration::from_millis(ms)));
         let p50 = times.quantile(0.5).unwrap().as_secs_f64();

@@ -1,0 +1,123 @@
+//! Runs the command that the command line names, with what this command needs.
+//!
+//! Always holds: a command that asks nobody on the bus runs without settings and without a broker.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use novella_service::config::load;
+use novella_service::logging::{self, LogOptions};
+use novella_service::shutdown::Shutdown;
+use novella_service::{Env, exit};
+
+use crate::args::{Cli, Command, ComputeCommand};
+use crate::commands::{
+    capacity, completion, evaluate, explain, host, ping, place, policy, release, scheduler, service, snapshot,
+};
+use crate::connect::Bus;
+use crate::output::{Console, OutputStyle};
+use crate::settings::CliSettings;
+use crate::{demo, exit_codes, swarm, usage};
+
+/// Runs the command line to its end.
+pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    match Cli::try_parse_from(&args) {
+        Ok(cli) => exit::finish(execute(cli).await),
+        Err(error) => usage::report(&error, &args),
+    }
+}
+
+async fn execute(cli: Cli) -> anyhow::Result<u8> {
+    // Without -v, errors are the only messages. With it, the embedded parts log as the daemons do.
+    if cli.common.verbose > 0 {
+        logging::init(LogOptions { verbose: cli.common.verbose - 1, ..cli.common.log_options() })?;
+    }
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let mut console = Console { out: &mut out, err: &mut err, style: OutputStyle::of_stdout() };
+    let env = Env::system(None)?;
+    let shutdown = Shutdown::new();
+    if let Some(result) = run_locally(&cli.command, &env, &mut console) {
+        return result;
+    }
+    if let Command::Demo(args) = &cli.command {
+        shutdown.on_signals()?;
+        return demo::run(args, env, &shutdown, &mut console).await;
+    }
+    let loaded = load::<CliSettings>(&cli.sources())?;
+    loaded.warnings.iter().for_each(|warning| console.note(&format!("warning: {warning}")));
+    if let Command::Swarm(args) = &cli.command {
+        shutdown.on_signals()?;
+        return swarm::run(args, &loaded.config, env, &shutdown, &mut console).await;
+    }
+    let bus = Bus::connect(&loaded.config, &env).await?;
+    if matches!(&cli.command, Command::Host(host::HostCommand::List(args)) if args.watch.is_some()) {
+        shutdown.on_signals()?;
+    }
+    let result = ask(&cli.command, &bus, &env, &shutdown, &mut console).await;
+    bus.close().await;
+    result
+}
+
+/// Runs a command that needs neither settings nor a bus. Returns `None` for any other command.
+pub fn run_locally(command: &Command, env: &Env, console: &mut Console<'_>) -> Option<anyhow::Result<u8>> {
+    Some(match command {
+        Command::Completion(args) => completion::run(args, &mut Cli::command(), console.out),
+        Command::Evaluate(args) => evaluate::run(args, console),
+        Command::Capacity(args) => capacity::run_on_file(args.hosts.as_ref()?, args, env, console),
+        Command::ExitCodes => exit_codes::show(console.out),
+        Command::Policy(policy::PolicyCommand::Check(args)) => policy::check(args, console),
+        _ => return None,
+    })
+}
+
+/// Runs a command that asks someone on the bus.
+pub async fn ask(
+    command: &Command,
+    bus: &Bus,
+    env: &Env,
+    shutdown: &Shutdown,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
+    let (api, options) = (bus.scheduler(), bus.options());
+    match command {
+        Command::Host(host::HostCommand::List(args)) => {
+            host::list(&api, options, args, env, shutdown, console).await
+        }
+        Command::Host(host::HostCommand::Show(args)) => host::show(&api, options, args, console).await,
+        Command::Place(args) => place::run(&api, options, args, env, console).await,
+        Command::Release(args) => release::run(&api, options, args, console).await,
+        Command::Service(service::ServiceCommand::List(args))
+        | Command::Compute(ComputeCommand::Service(service::ServiceCommand::List(args))) => {
+            service::list(&api, options, args, console).await
+        }
+        Command::Scheduler(scheduler::SchedulerCommand::Status(args)) => {
+            scheduler::status(&api, options, args, console).await
+        }
+        Command::Capacity(args) => capacity::run(&api, options, args, env, console).await,
+        Command::Explain(args) | Command::Decision(explain::DecisionCommand::Show(args)) => {
+            explain::run(&api, options, args, env, console).await
+        }
+        Command::Policy(policy::PolicyCommand::Show(args)) => {
+            policy::show(&api, options, args, console).await
+        }
+        Command::Policy(policy::PolicyCommand::Diff(args)) => {
+            policy::diff(&api, options, args, console).await
+        }
+        Command::Policy(policy::PolicyCommand::Reload(args)) => {
+            policy::reload(&api, options, args, console).await
+        }
+        Command::Snapshot(args) => snapshot::run(&api, options, args, console).await,
+        Command::Ping(args) => ping::run(bus.client(), bus.names(), options, args, console).await,
+        Command::Policy(policy::PolicyCommand::Check(_))
+        | Command::Demo(_)
+        | Command::Swarm(_)
+        | Command::Completion(_)
+        | Command::Evaluate(_)
+        | Command::ExitCodes => {
+            unreachable!("this command needs no bus and has run before one was connected")
+        }
+    }
+}
