@@ -1,48 +1,51 @@
-//! Latencies counted in buckets, so that a run without end needs no more memory than a short one.
+//! Measured times, kept as counts, so that a run without end needs no more memory than a short one.
 //!
-//! Eight buckets for each power of two of microseconds: a quantile is right to within 13 %, and is never understated.
+//! Always holds: a quantile is right to three significant digits and never understated.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Buckets per power of two, as a power of two.
-const FINE: u32 = 3;
-/// Enough for 2^36 µs, which is nineteen hours; anything longer counts as that.
-const BUCKETS: usize = (36 - FINE as usize + 1) << FINE;
+use hdrhistogram::Histogram;
 
-/// Counts of latencies. Shared by reference: counting takes no lock.
-pub struct Latencies {
-    buckets: Box<[AtomicU64]>,
-    largest: AtomicU64,
-}
+/// The longest time that is told apart, in microseconds: one hour. Anything longer counts as this.
+const LONGEST_US: u64 = 3_600_000_000;
+
+/// Counts of measured times, shared by reference.
+pub struct Latencies(Mutex<Histogram<u64>>);
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), largest: AtomicU64::new(0) }
+        let histogram = Histogram::new_with_bounds(1, LONGEST_US, 3);
+        Self(Mutex::new(histogram.expect("the bounds are in order, and three digits are allowed")))
     }
 }
 
 impl Latencies {
-    /// Counts one.
+    /// Counts one time.
     pub fn record(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.buckets[bucket(micros)].fetch_add(1, Ordering::Relaxed);
-        self.largest.fetch_max(micros, Ordering::Relaxed);
+        self.histogram().saturating_record(micros);
     }
 
-    /// How many were counted.
+    /// How many times were counted.
     pub fn count(&self) -> u64 {
-        self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+        self.histogram().len()
     }
 
-    /// The longest.
+    /// The longest time; zero if none was counted.
     pub fn max(&self) -> Duration {
-        Duration::from_micros(self.largest.load(Ordering::Relaxed))
+        Duration::from_micros(self.histogram().max())
     }
 
-    /// The longest, in milliseconds.
+    /// The longest time in milliseconds.
     pub fn max_ms(&self) -> f64 {
         self.max().as_secs_f64() * 1e3
+    }
+
+    /// The time that this share (0 to 1) of all times did not exceed. Returns `None` if none was counted.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let histogram = self.histogram();
+        (!histogram.is_empty()).then(|| Duration::from_micros(histogram.value_at_quantile(share)))
     }
 
     /// The quantile in milliseconds.
@@ -50,36 +53,10 @@ impl Latencies {
         self.quantile(share).map(|time| time.as_secs_f64() * 1e3)
     }
 
-    /// The time within which this share (0 to 1) of all ended; nothing if nothing was counted.
-    pub fn quantile(&self, share: f64) -> Option<Duration> {
-        let rank = (self.count() as f64 * share).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        let at = self.buckets.iter().position(|bucket| {
-            seen += bucket.load(Ordering::Relaxed);
-            seen >= rank
-        })?;
-        Some(Duration::from_micros(upper_bound(at)).min(self.max()))
+    fn histogram(&self) -> MutexGuard<'_, Histogram<u64>> {
+        // Nothing panics under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn bucket(micros: u64) -> usize {
-    let below = 1 << FINE;
-    if micros < below {
-        return micros as usize;
-    }
-    let power = micros.ilog2();
-    let within = (micros >> (power - FINE)) - below;
-    ((((power - FINE + 1) as usize) << FINE) + within as usize).min(BUCKETS - 1)
-}
-
-/// The largest number of microseconds that falls into the bucket.
-fn upper_bound(bucket: usize) -> u64 {
-    let below = 1 << FINE;
-    if bucket < below {
-        return bucket as u64;
-    }
-    let power = (bucket >> FINE) as u32 - 1;
-    (((below + bucket % below) as u64 + 1) << power) - 1
 }
 
 #[cfg(test)]
@@ -87,24 +64,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_time_falls_into_a_bucket_that_bounds_it() {
-        for micros in (0..5_000).chain([1 << 20, (1 << 20) + 12_345, 1 << 35]) {
-            let at = bucket(micros);
-            assert!(upper_bound(at) >= micros, "{micros}");
-            assert!(at == 0 || upper_bound(at - 1) < micros, "{micros}");
-            assert!(upper_bound(at) as f64 <= micros as f64 * 1.13 + 1.0, "{micros}");
+    fn quantiles_of_a_known_series() {
+        let times = Latencies::default();
+        assert_eq!((times.quantile(0.5), times.count(), times.max()), (None, 0, Duration::ZERO));
+        (1..=1000).for_each(|ms| times.record(Duration::from_millis(ms)));
+        for (share, exact) in [(0.001, 0.001), (0.5, 0.5), (0.99, 0.99), (1.0, 1.0)] {
+            let found = times.quantile(share).unwrap().as_secs_f64();
+            assert!((exact..=exact * 1.001).contains(&found), "{share}: {found}");
         }
-        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+        assert_eq!((times.count(), times.quantile(1.0)), (1000, Some(times.max())));
     }
 
     #[test]
-    fn quantiles_of_a_known_series() {
+    fn no_time_is_too_short_or_too_long() {
         let times = Latencies::default();
-        assert_eq!((times.quantile(0.5), times.count()), (None, 0));
-        (1..=1000).for_each(|ms| times.record(Duration::from_millis(ms)));
-        let p50 = times.quantile(0.5).unwrap().as_secs_f64();
-        assert!((0.5..0.5 * 1.13).contains(&p50), "{p50}");
-        assert_eq!(times.quantile(1.0), Some(Duration::from_secs(1)));
-        assert_eq!((times.count(), times.max()), (1000, Duration::from_secs(1)));
+        times.record(Duration::ZERO);
+        times.record(Duration::MAX);
+        assert_eq!((times.count(), times.quantile(0.5)), (2, Some(Duration::ZERO)));
+        assert!(times.max() >= Duration::from_micros(LONGEST_US));
     }
 }
