@@ -1,7 +1,7 @@
-//! From a transport URL to somebody who answers, and from failures to what an operator can do.
+//! Connecting to the bus, and turning failures of calls into exit codes and next steps.
 //!
-//! Always holds: a broker that refuses is reported as soon as each of its addresses has been tried, not when the time
-//! is up; no failure shows a password; every failure names its exit code and a next step.
+//! Always holds: a broker that refuses is reported as soon as each of its addresses was tried, and not when the timeout
+//! ends. No failure shows a password. A failure that an operator can do something about says what.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +21,14 @@ use tokio::time::Instant;
 use crate::exit_codes::{CONFLICT, INTERNAL, TIMEOUT, UNREACHABLE, USAGE};
 use crate::settings::CliSettings;
 
-/// How long a polite goodbye to the broker may take: the answer is already here.
+/// How long closing the connection may take. It is short, because the answer has already arrived.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// What to do about a broker that cannot be reached.
+/// The next step if the broker cannot be reached.
 const START_A_BROKER: &str =
     "start the broker, or name another one with --transport-url or NOVELLA_TRANSPORT_URL";
-
-/// What to do about a broker that does not let us in.
-const CORRECT_THE_URL: &str = "correct user, password or vhost in --transport-url or NOVELLA_TRANSPORT_URL";
+/// The next step if the broker refuses the login.
+const CORRECT_THE_URL: &str =
+    "correct the user, the password or the virtual host in --transport-url or NOVELLA_TRANSPORT_URL";
 
 /// A connection to the bus.
 pub struct Bus {
@@ -39,7 +39,7 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// Over a transport that is there.
+    /// Calls over this transport.
     pub fn new(transport: Arc<dyn Transport>, settings: &CliSettings, env: &Env) -> Self {
         Self {
             client: RpcClient::new(transport.clone(), env.random.fork("rpc client")),
@@ -49,7 +49,7 @@ impl Bus {
         }
     }
 
-    /// Connects to where the settings say.
+    /// Connects to the broker of the settings.
     pub async fn connect(settings: &CliSettings, env: &Env) -> anyhow::Result<Self> {
         let url = transport_url(settings)?;
         let addresses = url.hosts.len();
@@ -60,33 +60,33 @@ impl Bus {
         Ok(Self::new(transport, settings, env))
     }
 
-    /// Whoever schedules.
+    /// Calls to the schedulers.
     pub fn scheduler(&self) -> SchedulerApi {
         SchedulerApi::named(self.client.clone(), &self.names)
     }
 
-    /// For calls of our own.
+    /// The client for other calls.
     pub fn client(&self) -> &RpcClient {
         &self.client
     }
 
-    /// Where everyone is found.
+    /// The names of exchanges and topics.
     pub fn names(&self) -> &Names {
         &self.names
     }
 
-    /// How to call: within `--timeout`, and at once failing where nobody listens.
+    /// The options of a call: it ends within `--timeout`, and fails at once if nobody listens.
     pub fn options(&self) -> CallOptions {
         self.options.clone()
     }
 
-    /// Says goodbye.
+    /// Closes the connection.
     pub async fn close(self) {
         self.transport.close(Instant::now() + CLOSE_TIMEOUT).await;
     }
 }
 
-/// The settings' URL, if it is one of a broker.
+/// The URL of the broker in the settings.
 pub fn transport_url(settings: &CliSettings) -> anyhow::Result<TransportUrl> {
     let url: TransportUrl = settings.transport_url.parse().map_err(|error: UrlError| {
         Failure::new(USAGE, "cannot read the transport URL")
@@ -104,7 +104,7 @@ pub fn transport_url(settings: &CliSettings) -> anyhow::Result<TransportUrl> {
     Ok(url)
 }
 
-/// For one connection that publishes and consumes: a command has too little to say for two.
+/// Options of one connection that both publishes and consumes. A command sends too little to need two.
 pub fn rabbit_options(url: &TransportUrl, name: String, env: &Env) -> anyhow::Result<RabbitOptions> {
     let options = RabbitOptions::new(url.clone(), name, env.random.fork("rabbit")).map_err(|error| {
         Failure::new(USAGE, "cannot use the transport URL")
@@ -114,7 +114,7 @@ pub fn rabbit_options(url: &TransportUrl, name: String, env: &Env) -> anyhow::Re
     Ok(RabbitOptions { single_connection: true, ..options })
 }
 
-/// Waits for the first connection; gives up once each address has refused.
+/// Waits for the first connection. Gives up when each address has refused, or after `timeout`.
 pub async fn connected(
     mut state: watch::Receiver<ConnectionState>,
     url: &TransportUrl,
@@ -136,13 +136,13 @@ pub async fn connected(
     };
     let reason =
         refused.unwrap_or_else(|| format!("no answer within {}", humantime::format_duration(timeout)));
-    // A broker that answers with a refusal runs: what is wrong is what we say to it.
+    // A broker that refuses the login is running, so starting it would not help.
     let refused = ["ACCESS_REFUSED", "NOT_ALLOWED"].iter().any(|word| reason.contains(word));
     let next = if refused { CORRECT_THE_URL } else { START_A_BROKER };
     Err(Failure::new(UNREACHABLE, format!("cannot reach the broker at {url}: {reason}")).next(next).into())
 }
 
-/// Whom a request was for.
+/// The receiver of a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Peer<'a> {
     /// Any scheduler.
@@ -154,7 +154,7 @@ pub enum Peer<'a> {
 }
 
 impl Peer<'_> {
-    fn nobody(self) -> (String, String) {
+    fn nobody_listens(self) -> (String, String) {
         match self {
             Peer::AnyScheduler => (
                 "no scheduler listens on this broker".into(),
@@ -162,7 +162,7 @@ impl Peer<'_> {
             ),
             Peer::Scheduler(name) => (
                 format!("no scheduler named {name} listens on this broker"),
-                "it may have stopped: `novella scheduler status` asks any other".into(),
+                "it may have stopped; `novella scheduler status` asks any other scheduler".into(),
             ),
             Peer::Agent(host) => (
                 format!("no agent listens as host {host} on this broker"),
@@ -171,43 +171,44 @@ impl Peer<'_> {
         }
     }
 
-    fn silent(self) -> &'static str {
+    fn next_if_nobody_answers(self) -> &'static str {
         match self {
             Peer::AnyScheduler => {
-                "check that a scheduler runs and is ready (its /readyz says what it waits for), or wait longer with --timeout"
+                "check that a scheduler runs and is ready (its /readyz says what it waits for), or raise --timeout"
             }
-            Peer::Scheduler(_) => "check that it still runs, or wait longer with --timeout",
-            Peer::Agent(_) => "check the agent's log on that host, or wait longer with --timeout",
+            Peer::Scheduler(_) => "check that it still runs, or raise --timeout",
+            Peer::Agent(_) => "check the log of the agent on that host, or raise --timeout",
         }
     }
 }
 
-/// What a failed request means for the one who asked.
+/// Turns a failed call into an exit code, a reason and a next step.
 pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
     match &error {
         RpcError::Send { source: TransportError::Unroutable { .. }, .. } => {
-            let (what, next) = peer.nobody();
+            let (what, next) = peer.nobody_listens();
             Failure::new(UNREACHABLE, what).next(next)
         }
         RpcError::Send { source: TransportError::Unreachable { .. }, .. } => {
-            Failure::new(UNREACHABLE, "the broker is gone").because(error).next(START_A_BROKER)
+            Failure::new(UNREACHABLE, "the connection to the broker is lost")
+                .because(error)
+                .next(START_A_BROKER)
         }
         RpcError::Send { source: TransportError::Unconfirmed { .. }, .. } => {
-            Failure::new(TIMEOUT, "the broker did not take the request in time")
+            Failure::new(TIMEOUT, "the broker did not accept the request in time")
                 .because(error)
-                .next("look at the broker's alarms, or wait longer with --timeout")
+                .next("look at the alarms of the broker, or raise --timeout")
         }
         RpcError::Send { source: TransportError::Refused { .. }, .. } => {
             Failure::new(UNREACHABLE, "the broker refused the request")
                 .because(error)
                 .next("check the permissions of this user on the broker")
         }
-        RpcError::Timeout { .. } => {
-            Failure::new(TIMEOUT, "nobody answered in time").because(error).next(peer.silent())
-        }
+        RpcError::Timeout { .. } => Failure::new(TIMEOUT, "nobody answered in time")
+            .because(error)
+            .next(peer.next_if_nobody_answers()),
         RpcError::Remote { source, .. } if source.class == "TypeError" => {
-            Failure::new(USAGE, format!("the request is not acceptable: {}", source.message))
-                .next("change the request")
+            Failure::new(USAGE, format!("invalid request: {}", source.message))
         }
         RpcError::Remote { source, .. } if source.class == POLICY_ERROR => {
             let named = |name: &str| source.kwargs.get(name).and_then(|text| text.as_str());
@@ -219,7 +220,7 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
         }
         RpcError::Remote { .. } | RpcError::Malformed { .. } => Failure::new(INTERNAL, "the request failed")
             .because(error)
-            .next("compare the versions of both sides: `novella scheduler status`, `novella --version`"),
+            .next("compare the versions that `novella scheduler status` and `novella --version` show"),
         RpcError::Send { .. } => Failure::new(INTERNAL, "the request could not be sent").because(error),
     }
 }
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn each_failure_has_its_exit_code_and_a_next_step() {
+    fn each_failure_has_its_exit_code_and_a_next_step_if_there_is_one() {
         let waited = Duration::from_secs(10);
         let cases = [
             (send(TransportError::Unroutable { destination: "scheduler".into() }), UNREACHABLE),
@@ -262,7 +263,7 @@ mod tests {
             let said = error.to_string();
             let failure = failed(error, Peer::AnyScheduler);
             assert_eq!(failure.code, code, "{said}");
-            assert!(failure.next.is_some(), "{said}");
+            assert_eq!(failure.next.is_some(), code != USAGE, "{said}");
         }
         let nobody =
             failed(send(TransportError::Unroutable { destination: "x".into() }), Peer::Agent("cmp-1"));

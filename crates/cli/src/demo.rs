@@ -1,8 +1,15 @@
 //! `novella demo`: a whole fleet in this process, with the daemons' own code on the in-process bus, in real time.
 //!
-//! A scheduler, hosts of different kinds, and a stream of placements that come in waves, hold their room for some
-//! seconds and let it go, so that the hosts fill and drain. Every twenty seconds one host falls silent, is called down,
-//! and comes back. What is shown is what any operator could ask: it comes from `list_hosts` and `status`.
+//! There are a scheduler, hosts of different kinds, and a stream of placements. Requests come in waves, and each placement
+//! is released after some seconds, so the hosts fill and drain. Every twenty seconds one host falls silent, is marked as
+//! down, and comes back. The demo shows only what any operator can ask for: the answers of `list_hosts` and `status`.
+//!
+//! Layout, in reading order:
+//! - `fleet`: the scheduler and the agents
+//! - `load`: the requests, and when they come
+//! - `view`: what there is to show, and JSON lines
+//! - `lines`: lines for people
+//! - `screen`: the same in a terminal
 
 pub mod fleet;
 mod lines;
@@ -16,7 +23,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use futures_util::future::OptionFuture;
-use novella_objects::{Decision, HostState, Refusal};
+use novella_objects::{Decision, Explanation, HostState, Refusal};
 use novella_rpcapi::Release;
 use novella_service::shutdown::Shutdown;
 use novella_service::{Env, Random};
@@ -28,19 +35,21 @@ use crate::latencies::Latencies;
 use crate::output::Console;
 use crate::units;
 use fleet::Fleet;
-use load::{Flavors, Wave};
-use view::{Event, Snapshot, Summary, View};
+use load::Wave;
+use view::{DemoSummary, Event, Sample, View};
 
-/// Requests under way at once; the stream waits when more would be.
+/// The most requests without an answer. The stream waits for answers before it sends more.
 const IN_FLIGHT: usize = 64;
-/// How often the fleet is looked at: often enough to look alive, seldom enough to read.
+/// The time between two samples of the fleet: bars move smoothly, and people can still read the numbers.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The first silence, the time between two, and how long each lasts.
+/// The time from the start to the first silence of a host.
 const FIRST_SILENCE: Duration = Duration::from_secs(4);
+/// The time from the beginning of one silence to the next.
 const SILENCE_EVERY: Duration = Duration::from_secs(20);
+/// How long a silence lasts: long enough that the scheduler marks the host as down.
 const SILENCE: Duration = Duration::from_secs(8);
 
-/// See the module.
+/// Arguments of `demo`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   novella demo
@@ -51,16 +60,16 @@ pub struct DemoArgs {
     /// End after this time; without it, run until Ctrl-C
     #[arg(long = "for", value_name = "TIME", value_parser = units::parse_duration)]
     pub duration: Option<Duration>,
-    /// How many hosts
+    /// Number of hosts
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub hosts: u32,
-    /// Makes the stream of requests repeatable
+    /// Repeat the stream of requests of an earlier run: the number that it showed as seed
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Placements per second, on average over a wave
+    /// Placements per second, as the average of a wave
     #[arg(long, value_name = "N", default_value_t = 8.0, value_parser = parse_rate)]
     pub rate: f64,
-    /// Write lines even in a terminal
+    /// Write lines instead of a screen in a terminal
     #[arg(long)]
     pub no_ui: bool,
     /// How to write: text for people, jsonl for programs
@@ -74,7 +83,7 @@ pub enum DemoFormat {
     /// For people: a screen in a terminal, lines elsewhere
     #[default]
     Text,
-    /// Each event a JSON object on its line
+    /// For programs: one JSON object per event and line
     Jsonl,
 }
 
@@ -126,35 +135,41 @@ fn view<'a>(args: &DemoArgs, console: &'a mut Console<'_>, seed: u64) -> Box<dyn
     }
 }
 
-/// An instance that holds room until its time comes.
+/// An instance that holds room. The earliest to release comes first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Held {
+    /// When the demo releases it.
     until: Instant,
+    /// When it was placed.
     since: Instant,
     decision_id: String,
     flavor: &'static str,
     host: String,
 }
 
-/// What came of one request.
+/// The outcome of one request.
 enum Done {
     Placed { flavor: &'static str, hold: Duration, latency: Duration, decision: Box<Decision> },
     Released { held: Held },
     Failed { what: &'static str, error: String },
 }
 
+/// The running demo.
 struct Demo {
     fleet: Fleet,
-    flavors: Flavors,
     wave: Wave,
     random: Random,
     began: Instant,
     under_way: JoinSet<Done>,
     held: BinaryHeap<Reverse<Held>>,
+    /// The times from request to answer.
     latencies: Latencies,
     counts: view::Counts,
+    /// The state of each host in the last sample.
     states: Vec<(String, HostState)>,
+    /// The host that is cut off the bus now.
     silent: Option<String>,
+    /// When the next host is cut off, or the silent one comes back.
     next_switch: Instant,
 }
 
@@ -162,7 +177,6 @@ impl Demo {
     fn new(args: &DemoArgs, env: &Env, fleet: Fleet) -> Self {
         let began = Instant::now();
         Self {
-            flavors: Flavors::default(),
             wave: Wave::new(args.rate),
             random: Random::from_seed(env.random.fork("load")),
             began,
@@ -205,7 +219,7 @@ impl Demo {
     }
 
     fn place(&mut self) {
-        let flavor = self.flavors.draw(&self.random);
+        let flavor = load::draw(&self.random);
         let hold = load::hold(&self.random);
         let request = flavor.request(self.random.uuid(), hold);
         let (api, options) = (self.fleet.bus().scheduler(), self.fleet.bus().options());
@@ -281,12 +295,12 @@ impl Demo {
             }
             _ => {
                 self.counts.refused += 1;
-                Event::Refused { flavor, reason: load::why(&decision.explanation), latency_ms }
+                Event::Refused { flavor, reason: why_refused(&decision.explanation), latency_ms }
             }
         }
     }
 
-    /// Lets a host fall silent, or lets the silent one speak again.
+    /// Cuts a host off the bus, or connects the silent one again.
     fn switch(&mut self, view: &mut dyn View) -> anyhow::Result<()> {
         let event = match self.silent.take() {
             Some(host) => {
@@ -321,7 +335,7 @@ impl Demo {
                 view.event(self.seconds(), &Event::HostState { host: host.clone(), from: was, to: *state })?;
             }
         }
-        let snapshot = Snapshot {
+        let sample = Sample {
             filling: self.wave.is_filling(self.began.elapsed()),
             hosts,
             counts: self.counts,
@@ -329,11 +343,11 @@ impl Demo {
             p50: self.latencies.quantile(0.5),
             p99: self.latencies.quantile(0.99),
         };
-        view.look(self.seconds(), &snapshot)
+        view.look(self.seconds(), &sample)
     }
 
-    fn summary(&self, seed: u64) -> Summary {
-        Summary {
+    fn summary(&self, seed: u64) -> DemoSummary {
+        DemoSummary {
             seconds: self.seconds(),
             hosts: self.states.len(),
             seed,
@@ -343,4 +357,13 @@ impl Demo {
             p99_ms: self.latencies.quantile_ms(0.99),
         }
     }
+}
+
+/// A refusal in one line: the filter that left no host, and the host that came closest.
+fn why_refused(explanation: &Explanation) -> String {
+    let Some(last) = explanation.filters.iter().find(|tally| tally.hosts_out == 0) else {
+        return format!("none of {} hosts", explanation.hosts);
+    };
+    let nearest = last.nearest_miss.as_ref().map(|m| format!("; nearest: {}", m.text())).unwrap_or_default();
+    format!("{} refused the last {}{nearest}", last.filter, last.hosts_in)
 }

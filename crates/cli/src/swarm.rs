@@ -26,21 +26,20 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use novella_compute_agent::{Agent, AgentConfig};
 use novella_messaging::rabbit::RabbitTransport;
-use novella_messaging::{CallOptions, RpcClient, Transport, TransportUrl};
-use novella_rpcapi::SchedulerApi;
+use novella_messaging::{Transport, TransportUrl};
 use novella_service::config::{Sources, load};
 use novella_service::exit::Failure;
 use novella_service::shutdown::Shutdown;
 use novella_service::{Env, Random};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
-use crate::connect::{connected, rabbit_options, transport_url};
+use crate::connect::{Bus, connected, rabbit_options, transport_url};
 use crate::exit_codes::{OK, PARTIAL, USAGE};
 use crate::latencies::Latencies;
 use crate::output::Console;
 use crate::settings::CliSettings;
 use crate::units;
-use agents::{AT_ONCE, GRACE, Swarm, Totals};
+use agents::{AT_ONCE, Swarm, Totals};
 use placements::{Answers, Asker};
 use summary::{SwarmFormat, SwarmSummary};
 
@@ -142,7 +141,7 @@ pub async fn run(
     let (totals, measured) = (Totals::of(&agents).since(before), measured.elapsed());
     if let Some(asking) = asking {
         asking.asker.finish().await;
-        asking.transport.close(Instant::now() + GRACE).await;
+        asking.bus.close().await;
     }
     let seconds = measured.as_secs_f64();
     let summary = SwarmSummary {
@@ -192,21 +191,19 @@ async fn open(
     Ok(connection)
 }
 
-/// Someone who asks for placements, and the connection to ask on.
+/// A client that asks for placements, and its connection.
 struct Asking {
     asker: Asker,
-    transport: Arc<RabbitTransport>,
+    bus: Bus,
 }
 
 impl Asking {
     async fn connect(per_second: u32, settings: &CliSettings, env: &Env) -> anyhow::Result<Self> {
         let transport =
             open(&transport_url(settings)?, "novella placements".to_owned(), settings, env).await?;
-        let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
-        let api = SchedulerApi::named(client, &settings.names());
-        let options = CallOptions { mandatory: true, ..CallOptions::new(settings.timeout) };
+        let bus = Bus::new(transport, settings, env);
         let random = Random::from_seed(env.random.fork("placements"));
-        Ok(Self { asker: Asker::new(api, options, per_second, random), transport })
+        Ok(Self { asker: Asker::new(bus.scheduler(), bus.options(), per_second, random), bus })
     }
 }
 

@@ -216,7 +216,7 @@ async fn a_refusal_is_an_answer_with_its_reason() {
     let (next, _) = next.unwrap_or_else(|| panic!("no next step in {}", table.err));
     let fixed = operator.runs(next).await;
     assert_eq!(fixed.code, OK);
-    assert!(fixed.out.contains("any one of these makes it fit"), "{}", fixed.out);
+    assert!(fixed.out.contains(" makes it fit (tested):"), "{}", fixed.out);
     assert!(
         table.out.starts_with("request: 1 x 49 vCPU, 1G RAM, 0G disk; 8 hosts\ndecision demo-"),
         "{}",
@@ -287,7 +287,7 @@ async fn what_would_help_is_searched_and_shown() {
     let said = operator.runs("explain --vcpus 30 --ram 4G --az south --fix").await;
     assert_eq!((said.code, said.err.as_str()), (REFUSED, ""));
     for part in [
-        "any one of these makes it fit; each was tried:\nCHANGE ",
+        "each of these changes makes it fit (tested):\nCHANGE ",
         "\nask for 24 vCPU instead of 30   20 %  std-3\n",
         "\ndrop the zone south            100 %  cpu-1\n",
     ] {
@@ -312,7 +312,7 @@ async fn what_would_help_is_searched_and_shown() {
     assert_eq!((&near[0]["host"], near[0]["refused"].as_array().unwrap().len()), (&json!("cpu-1"), 1));
     let said = operator.runs("explain --vcpus 1 --ram 4G --fix").await;
     assert_eq!(said.code, OK);
-    assert!(said.out.ends_with("\nit fits now: nothing has to change\n"), "{}", said.out);
+    assert!(said.out.ends_with("\nit fits now; nothing has to change\n"), "{}", said.out);
     let said = operator.runs("explain --vcpus 30 --ram 300G --az south --fix -f csv").await;
     assert!(said.out.starts_with("change,size,host\n"), "{}", said.out);
 }
@@ -320,14 +320,14 @@ async fn what_would_help_is_searched_and_shown() {
 #[tokio::test(start_paused = true)]
 async fn what_fits_is_counted_by_parts_and_with_one_lost() {
     let operator = Operator::new().await;
-    // Nothing runs; 512 MiB of each host are its own. CPUs are not overcommitted, so 16 G of memory go first.
+    // Nothing runs. Each host reserves 512 MiB for itself. Memory runs out before CPUs do.
     let said = operator.runs("capacity --vcpus 1 --ram 16G --by zone --reserve n+1:zone -f json").await;
     assert_eq!((said.code, said.err.as_str()), (OK, ""));
     let flavor = &said.json()["flavors"][0];
     assert_eq!((&flavor["hosts"], &flavor["eligible"], &flavor["open"]), (&json!(8), &json!(8), &json!(6)));
     let groups: Vec<_> =
         flavor["groups"].as_array().unwrap().iter().map(|g| (&g["name"], &g["fits"])).collect();
-    // north: 3, 5 and 15; south: 3, 5 and 1; edge: hosts of 16 G, which are not all theirs.
+    // The hosts in the north take 3, 5 and 15, and those in the south 3, 5 and 1. A host at the edge has less than 16 G.
     assert_eq!(
         groups,
         [("edge", 0), ("north", 23), ("south", 9)]
@@ -371,7 +371,7 @@ async fn what_fits_is_counted_by_parts_and_with_one_lost() {
     std::fs::write(&file, "[{}, {\"cpus\": 1}]").unwrap();
     let said = operator.runs(&line).await;
     assert_eq!(said.code, USAGE);
-    assert!(said.err.contains("is no list of flavors: unknown field `cpus`"), "{}", said.err);
+    assert!(said.err.contains("is not a list of flavors: unknown field `cpus`"), "{}", said.err);
 }
 
 #[tokio::test(start_paused = true)]
@@ -397,7 +397,7 @@ async fn what_fits_on_the_hosts_of_a_file_is_counted_without_asking() {
     let said = operator.runs(&line).await;
     assert!(said.out.starts_with("small ") && said.code == OK, "{}{}", said.out, said.err);
     for (line, said) in [
-        (format!("capacity --hosts {fleet}"), "nothing to be counted"),
+        (format!("capacity --hosts {fleet}"), "nothing to count"),
         ("capacity --hosts nowhere.json --vcpus 1 --ram 1G".to_owned(), "there is no file nowhere.json"),
     ] {
         let error = operator.runs(&line).await.err;

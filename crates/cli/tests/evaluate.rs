@@ -117,7 +117,7 @@ fn a_policy_takes_the_place_of_what_the_files_say() {
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["picks"].clone())
         .collect();
-    // Packed instead of spread; and cmp1 is no longer in the aggregate that the file says, but in that of the policy.
+    // The policy packs instances instead of spreading them, and it moves cmp1 to another aggregate than the file.
     assert_eq!(picks, [serde_json::json!([0]), serde_json::json!([2])]);
     let (code, _, err) = with(&["--policy", &requests]);
     assert!(code == 2 && err.contains("named.jsonl: the policy has 1 problem\n  line 1: "), "{err}");

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-/// A port that nothing listens on: reserved, and not to be bound without privileges.
+/// A broker at a port where nothing listens: it is reserved, and binding it needs privileges.
 const NOBODY: &str = "rabbit://u:s3cret@127.0.0.1:1/";
 
 fn novella(line: &str) -> Command {
@@ -268,7 +268,7 @@ async fn an_operator_sees_and_places_on_a_swarm_over_a_real_broker() {
     scheduler.stop(Duration::from_secs(2)).await;
 }
 
-/// Said aloud, and kept for the end of a run where somebody collects it.
+/// Prints which test is skipped, and writes it to the file that collects the skips of a whole run, if there is one.
 fn skipped(line: &str) {
     eprintln!("{line}");
     if let Some(path) = std::env::var_os("NOVELLA_SKIPS_FILE") {

@@ -27,7 +27,7 @@ use crate::output::{
 };
 use crate::units;
 
-/// See the module.
+/// Arguments of `capacity`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   novella capacity --vcpus 4 --ram 8G --disk 80G
@@ -38,8 +38,13 @@ use crate::units;
   novella capacity --hosts fleet.json.gz --flavors policy.toml --by aggregate
 
 flavors.json is a list such as [{\"name\": \"small\", \"vcpus\": 1, \"memory_mb\": 2048, \"root_gb\": 20}]. Each flavor is counted
-by itself, as if none of the others were placed; without any, all of the scheduler's policy are. With --reserve, what runs on the lost part is moved first, counted in
-instances of the flavor. Exit code 0: at least one of each fits. 1: of some flavor none does.")]
+by itself, as if none of the others were placed. Without a flavor, all flavors of the scheduler's policy are counted.
+With --reserve, the instances on the lost part are moved first, counted in instances of the flavor.
+
+FITS is how many more instances fit, ELIGIBLE the number of hosts that no other filter refuses, OPEN the number of these
+with room for one more, and LIMIT what runs out first.
+
+Exit code 0: at least one instance of each flavor fits. 1: none fits of some flavor.")]
 pub struct CapacityArgs {
     /// CPUs of each instance
     #[arg(long, value_name = "N", requires = "ram", value_parser = clap::value_parser!(u32).range(1..=65_536), allow_negative_numbers = true)]
@@ -55,20 +60,20 @@ pub struct CapacityArgs {
     /// Count each flavor of this file: a JSON list, or a scheduler's policy if its name ends in .toml
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vcpus", "ram", "disk", "extra_specs"])]
     pub flavors: Option<PathBuf>,
-    /// Count on the hosts of this file, as `novella evaluate` reads it, and ask nobody; amounts count whatever its options say
+    /// Count on the hosts of this file, in the format of `novella evaluate`, without a scheduler; CPUs, memory and disk always count
     #[arg(long, value_name = "FILE", conflicts_with = "names")]
     pub hosts: Option<PathBuf>,
-    /// Count by these parts of the fleet too
+    /// Also count by parts of the fleet
     #[arg(long, value_name = "PART")]
     pub by: Option<By>,
-    /// Count what still fits if the worst host is lost: n+1; or the worst zone or aggregate: n+1:zone, n+1:aggregate
+    /// Count what still fits after losing the worst host: n+1, or the worst zone or aggregate: n+1:zone, n+1:aggregate
     #[arg(long, value_name = "n+1[:PART]")]
     pub reserve: Option<Reserve>,
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// Parts of the fleet.
+/// The parts of the fleet to count by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum By {
     /// Each host
@@ -89,7 +94,7 @@ impl From<By> for Grouping {
     }
 }
 
-/// `n+1`, alone or with the part that may be lost.
+/// The argument of --reserve: `n+1`, alone or with the part of the fleet that may be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reserve(Grouping);
 
@@ -104,7 +109,7 @@ impl FromStr for Reserve {
     }
 }
 
-/// Asks a scheduler, and shows the counts.
+/// Asks a scheduler for the counts and shows them.
 pub async fn run(
     api: &SchedulerApi,
     options: CallOptions,
@@ -117,7 +122,7 @@ pub async fn run(
     show(&capacity.flavors, args, console)
 }
 
-/// Counts on the hosts of a file.
+/// Counts on the hosts of a file and shows the counts.
 pub fn run_on_file(
     file: &Path,
     args: &CapacityArgs,
@@ -126,8 +131,8 @@ pub fn run_on_file(
 ) -> anyhow::Result<u8> {
     let query = query(args, env)?;
     if query.flavors.is_empty() {
-        let next = "give --vcpus and --ram, or --flavors FILE: a file of hosts lists no flavors";
-        return Err(Failure::new(USAGE, "there is nothing to be counted").next(next).into());
+        let next = "give --vcpus and --ram, or --flavors FILE, because a file of hosts lists no flavors";
+        return Err(Failure::new(USAGE, "there is nothing to count").next(next).into());
     }
     let source = Source::open(file)?;
     let fleet = source.fleet()?;
@@ -136,7 +141,7 @@ pub fn run_on_file(
         options.map_err(|bad| source.refused(&bad))?;
     let table = host_table(&fleet.aggregates, &fleet.hosts, service_down_time_s);
     let mut table = table.map_err(|bad| source.refused(&bad))?;
-    // Nova leaves amounts to its Placement service; here they are what is asked about.
+    // Options made for Nova leave amounts to its Placement service. Here the question is about amounts.
     for kind in [FilterKind::Ram, FilterKind::Core, FilterKind::Disk] {
         if !scheduler.enabled_filters.contains(&kind) {
             scheduler.enabled_filters.push(kind);
@@ -147,10 +152,8 @@ pub fn run_on_file(
     let count = |flavor| {
         let spec = RequestSpec { flavor, ..request_spec.clone() };
         let eligible = eligible(&mut engine, &mut table, &spec);
-        let eligible = eligible.map_err(|failure| {
-            Failure::new(USAGE, format!("the request is not acceptable: {failure}"))
-                .next("change the request")
-        })?;
+        let eligible =
+            eligible.map_err(|failure| Failure::new(USAGE, format!("invalid request: {failure}")))?;
         Ok(eligible.count(by, reserve, &[]))
     };
     let counted = flavors.into_iter().map(count).collect::<Result<Vec<_>, Failure>>()?;
@@ -162,7 +165,7 @@ fn query(args: &CapacityArgs, env: &Env) -> anyhow::Result<CapacityQuery> {
     let flavors = match &args.flavors {
         Some(file) => read_flavors(file)?,
         None if args.vcpus.is_some() => vec![spec.flavor.clone()],
-        None => Vec::new(), // those named, or all of the policy
+        None => Vec::new(), // the scheduler counts those in `names`, or all of its policy
     };
     Ok(CapacityQuery {
         flavors,
@@ -174,18 +177,19 @@ fn query(args: &CapacityArgs, env: &Env) -> anyhow::Result<CapacityQuery> {
 }
 
 fn read_flavors(file: &PathBuf) -> anyhow::Result<Vec<Flavor>> {
-    let wrong =
-        |what: String| Failure::new(USAGE, what).next("see `novella capacity --help` for what it holds");
+    let wrong = |what: String| {
+        Failure::new(USAGE, what).next("`novella capacity --help` shows what such a file holds")
+    };
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read {}", file.display()))
         .map_err(|error| wrong(format!("{error:#}")))?;
     let flavors: Vec<Flavor> = if file.extension().is_some_and(|extension| extension == "toml") {
         let policy = PolicyFile::parse(&text);
-        let policy = policy.map_err(|bad| wrong(format!("{} is no policy: {bad}", file.display())))?;
+        let policy = policy.map_err(|bad| wrong(format!("{} is not a policy: {bad}", file.display())))?;
         policy.flavors.into_values().collect()
     } else {
         serde_json::from_str(&text)
-            .map_err(|error| wrong(format!("{} is no list of flavors: {error}", file.display())))?
+            .map_err(|error| wrong(format!("{} is not a list of flavors: {error}", file.display())))?
     };
     if flavors.is_empty() {
         return Err(wrong(format!("{} lists no flavor", file.display())).into());
@@ -216,15 +220,15 @@ const FLAVORS: Listing<FlavorCapacity> = Listing {
     fields: &["flavor", "fits", "open", "eligible", "hosts", "limit", "reserved"],
 };
 
-/// One part of the fleet for one flavor.
+/// The count of one flavor on one part of the fleet.
 #[derive(Serialize)]
-struct Part {
+struct PartRow {
     flavor: String,
     #[serde(flatten)]
     group: GroupCapacity,
 }
 
-const PARTS: Listing<Part> = Listing {
+const PARTS: Listing<PartRow> = Listing {
     all: &[
         Column::field("flavor", |p| json!(p.flavor)),
         Column::view("name", |p| json!(p.group.name), |p| Cell::text(part_name(&p.group))),
@@ -249,7 +253,7 @@ fn tone(fits: u64) -> Tone {
     if fits == 0 { Tone::Bad } else { Tone::Plain }
 }
 
-/// Its name, or its size when it has none.
+/// The name of the flavor, or its size if it has none.
 fn name(flavor: &Flavor) -> String {
     if !flavor.name.is_empty() {
         return flavor.name.clone();
@@ -257,7 +261,7 @@ fn name(flavor: &Flavor) -> String {
     format!("{} vCPU, {}, {}", flavor.vcpus, units::mib(flavor.memory_mb), units::gib(flavor.disk_gb()))
 }
 
-/// What runs out first, and where none is eligible, what refused.
+/// What runs out first, or if no host is eligible, the filter that refused the last ones.
 fn limits(flavor: &FlavorCapacity) -> String {
     if flavor.limits.is_empty() {
         let emptied = flavor.refused.iter().find(|tally| tally.hosts_out == 0);
@@ -277,31 +281,31 @@ fn reserved(flavor: &FlavorCapacity) -> String {
     let lost = if reserve.lost.is_empty() { "a part" } else { &reserve.lost };
     match reserve.short {
         0 => format!("{} with {lost} lost ({} moved)", reserve.fits, reserve.moved),
-        short => format!("0 with {lost} lost ({short} of {} find no place)", reserve.moved),
+        short => format!("0 with {lost} lost ({short} of {} moved do not fit)", reserve.moved),
     }
 }
 
-/// Shows the counts, and says by the exit code whether one of each fits.
+/// Shows the counts. The exit code tells whether one instance of each flavor fits.
 fn show(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     write(flavors, args, console)?;
     Ok(if flavors.iter().all(|flavor| flavor.fits > 0) { OK } else { REFUSED })
 }
 
 fn write(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
-    let parts = || -> Vec<Part> {
+    let parts = || -> Vec<PartRow> {
         let of = |f: &FlavorCapacity| name(&f.flavor);
         let each = |f: &FlavorCapacity| {
-            f.groups.iter().map(|group| Part { flavor: of(f), group: group.clone() }).collect::<Vec<_>>()
+            f.groups.iter().map(|group| PartRow { flavor: of(f), group: group.clone() }).collect::<Vec<_>>()
         };
         flavors.iter().flat_map(each).collect()
     };
     match args.output.format {
         Format::Json | Format::Jsonl | Format::Yaml => {
             #[derive(Serialize)]
-            struct Document<'a> {
+            struct CapacityDocument<'a> {
                 flavors: &'a [FlavorCapacity],
             }
-            return write_object(&Document { flavors }, &args.output, console);
+            return write_object(&CapacityDocument { flavors }, &args.output, console);
         }
         Format::Csv | Format::Value if args.by.is_some() => {
             return write_rows(&parts(), &PARTS, &args.output, console);
@@ -330,13 +334,13 @@ fn write(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<
     for flavor in flavors {
         for what in &flavor.not_asked {
             let name = name(&flavor.flavor);
-            let line = format!("note: {name}: not counted, and not asked by a placement either: {what}");
+            let line = format!("note: {name}: neither the counts nor a placement consider {what}");
             console.note(&printable(&line));
         }
     }
     for flavor in flavors.iter().filter(|flavor| !flavor.asked_once.is_empty()) {
         let line = format!(
-            "note: {} may refuse earlier for {}: asked for the first instance only",
+            "note: {} may refuse earlier for {}: it was asked only for the first instance",
             flavor.asked_once.join(", "),
             name(&flavor.flavor)
         );

@@ -1,4 +1,4 @@
-//! A decision for people and for machines: what was chosen, what each filter lost, how the winner was weighed.
+//! A decision for people and for machines: the chosen hosts, how many hosts each filter refused, and the weights.
 
 use novella_objects::document::Request;
 use novella_objects::{
@@ -15,10 +15,10 @@ use crate::output::{
 };
 use crate::units;
 
-/// Ranked hosts whose weights are shown beside the winner's.
+/// How many ranked hosts are shown below the winner.
 const RUNNERS_UP: usize = 4;
 
-/// A row of the answer: one instance's place, and the decision that holds it.
+/// A row of the answer: the place of one instance, and the decision that holds it.
 #[derive(Serialize)]
 struct Placed {
     decision_id: String,
@@ -52,14 +52,14 @@ fn selections(decision: &Decision, args: &OutputArgs, console: &mut Console<'_>)
 
 /// The decision as scripts read it.
 #[derive(Serialize)]
-pub struct Document<'a> {
+pub struct DecisionDocument<'a> {
     decision_id: &'a str,
-    /// `placed`, `refused` or `conflict`.
+    /// One of `placed`, `refused` and `conflict`.
     outcome: &'static str,
     selections: &'a [Selection],
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
-    /// How many of the instances could have been placed.
+    /// How many of the instances could be placed, if not all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     placeable: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,39 +67,39 @@ pub struct Document<'a> {
     dry_run: bool,
     repeated: bool,
     hold_s: u64,
-    /// What random picks were made from.
+    /// The seed of random picks.
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     hosts: u32,
     suspect_hosts: u32,
-    /// With a refusal, or when asked for.
+    /// What the filters did: with a refusal, or if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     filters: Option<&'a [FilterTally]>,
-    /// When asked for.
+    /// The ranked hosts, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     ranking: Option<&'a [Scored]>,
-    /// The host asked about.
+    /// The verdict on the host that was asked about.
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<&'a HostVerdict>,
-    /// Hosts that nearly pass now, of a request that was refused and asked about.
+    /// The hosts that nearly pass now, if an explained request was refused.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     near: &'a [NearHost],
-    /// What would make it fit, if asked.
+    /// The changes that would make it fit, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     fixes: Option<&'a Fixes>,
-    /// What was asked, as `novella evaluate` reads it, for `explain`.
+    /// The request in the format of `novella evaluate`, in answers of `explain`.
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<Request>,
 }
 
-impl<'a> Document<'a> {
-    /// The same with a host that was asked about, hosts that nearly pass, and what would help.
+impl<'a> DecisionDocument<'a> {
+    /// Adds the verdict on a host, the hosts that nearly pass, and the changes that would help.
     pub fn with(self, host: Option<&'a HostVerdict>, near: &'a [NearHost], fixes: Option<&'a Fixes>) -> Self {
         Self { host, near, fixes, ..self }
     }
 
-    /// The same with what was asked.
-    pub fn of_request(self, request: Request) -> Self {
+    /// Adds the request.
+    pub fn with_request(self, request: Request) -> Self {
         Self { request: Some(request), ..self }
     }
 }
@@ -110,8 +110,8 @@ struct Conflict<'a> {
     host: &'a str,
 }
 
-/// The decision as scripts read it; with filters and ranking if `explain`.
-pub fn document(decision: &Decision, explain: bool) -> Document<'_> {
+/// The decision as scripts read it, with filters and ranking if `explain` is set.
+pub fn document(decision: &Decision, explain: bool) -> DecisionDocument<'_> {
     let explanation = &decision.explanation;
     let (outcome, placeable, conflict) = match &decision.refusal {
         None => ("placed", None, None),
@@ -120,7 +120,7 @@ pub fn document(decision: &Decision, explain: bool) -> Document<'_> {
             ("conflict", None, Some(Conflict { instance_uuid: *instance_uuid, host }))
         }
     };
-    Document {
+    DecisionDocument {
         decision_id: &decision.decision_id,
         outcome,
         selections: &decision.selections,
@@ -173,7 +173,7 @@ pub fn show(
     }
 }
 
-/// One line on what was asked and of how many hosts.
+/// Writes one line: what was asked for, and how many hosts there are.
 pub fn headline(
     spec: &RequestSpec,
     flavor: Option<&str>,
@@ -217,15 +217,14 @@ fn table(
             let line = format!("decision {}: {}", decision.decision_id, reason(refusal));
             writeln!(console.out, "{}", printable(&line))?;
             if let Refusal::NoValidHost { placeable: placeable @ 1.., .. } = refusal {
-                writeln!(console.out, "room for {placeable} of the instances asked for; nothing is held")?;
+                writeln!(console.out, "there is room for {placeable} of the instances; nothing is held")?;
             }
         }
     }
     if explain || matches!(decision.refusal, Some(Refusal::NoValidHost { .. })) {
         filters(&decision.explanation, console)?;
         if decision.selections.len() > 1 {
-            let line =
-                "for the last instance; what does not change from one to the next was filtered for the first";
+            let line = "these counts are for the last instance; filters that look only at the request ran for the first one";
             writeln!(console.out, "{line}")?;
         }
     }

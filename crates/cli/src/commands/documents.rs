@@ -1,6 +1,7 @@
-//! Files of documents: gzipped or not, one document or one item on each line.
+//! Files of fleets, requests and policies: gzipped or not, as one document or with one item on each line.
 //!
-//! A refusal names the file and the place in it, with the line where lines are items.
+//! Always holds: an error names the file and the place in it. In a file with one item on each line, the place begins with
+//! the line.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,13 +19,13 @@ use serde::de::IgnoredAny;
 
 use crate::exit_codes::{NOT_FOUND, USAGE};
 
-/// Where the format is described.
+/// The next step after an error in a document.
 const NEXT: &str = "docs/evaluate.md describes the documents";
 
-/// A line with its number, from 1.
+/// A line with its number, which counts from 1.
 type Line<'s> = (usize, &'s str);
 
-/// A file that was read.
+/// The text of a file, with its name for errors.
 #[derive(Debug)]
 pub struct Source {
     name: String,
@@ -32,7 +33,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads a file whole, or standard input if it is called `-`.
+    /// Reads a whole file, or standard input if the path is `-`.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let name = path.display().to_string();
         let text = match name.as_str() {
@@ -48,12 +49,12 @@ impl Source {
         }
     }
 
-    /// The error about something in this file.
+    /// The failure for something wrong in this file.
     pub fn refused(&self, bad: &BadDocument) -> Failure {
         Failure::new(USAGE, format!("{}: {bad}", self.name)).next(NEXT)
     }
 
-    /// The file as a fleet.
+    /// Reads the file as a fleet.
     pub fn fleet(&self) -> Result<Fleet<'_>, Failure> {
         let Some(lines) = self.lines("hosts")? else { return self.parse("", &self.text) };
         let (mut fleet, rest) = self.header::<Fleet<'_>>(&lines, "host")?;
@@ -66,7 +67,7 @@ impl Source {
         Ok(fleet)
     }
 
-    /// The file as requests.
+    /// Reads the file as requests.
     pub fn requests(&self) -> Result<Requests, Failure> {
         let Some(lines) = self.lines("requests")? else { return self.parse("", &self.text) };
         let (mut requests, rest) = self.header::<Requests>(&lines, "vcpus")?;
@@ -79,7 +80,7 @@ impl Source {
         Ok(requests)
     }
 
-    /// The file as a scheduler's policy.
+    /// Reads the file as a policy of a scheduler.
     pub fn policy(&self) -> Result<PolicyFile, Failure> {
         PolicyFile::parse(&self.text).map_err(|bad| {
             let next = "config/policy.toml shows every key of a policy";
@@ -88,11 +89,11 @@ impl Source {
     }
 
     fn nothing(&self, what: &str) -> Failure {
-        let next = format!("write {{\"schema\": 1, \"{what}\": [...]}}, or one of them on each line");
+        let next = format!("write {{\"schema\": 1, \"{what}\": [...]}}, or one object on each line");
         Failure::new(USAGE, format!("{}: there are no {what}", self.name)).next(next)
     }
 
-    /// The lines with their numbers, unless the file is one document with this list in it.
+    /// The lines that are not blank. Returns `None` if the file is one document that holds this list.
     fn lines(&self, list: &str) -> Result<Option<Vec<Line<'_>>>, Failure> {
         let lines = || (1..).zip(self.text.lines()).filter(|(_, line)| !line.trim().is_empty());
         let Some((_, first)) = lines().next() else { return Err(self.nothing(list)) };
@@ -100,7 +101,7 @@ impl Source {
         Ok(by_line.then(|| lines().collect()))
     }
 
-    /// What stands on a first line that is no item: an item is known by a key of its own, a header by `schema`.
+    /// Splits off a first line that is a header. A header has the key `schema` and not the key that every item has.
     fn header<'s, 'l, T: Deserialize<'s> + Default>(
         &self,
         lines: &'l [Line<'s>],
@@ -123,9 +124,9 @@ impl Source {
     }
 }
 
-/// A document, or where in it something is wrong and what.
+/// Reads a document. An error is the place in it and the reason.
 pub fn parse<'s, T: Deserialize<'s>>(text: &'s str) -> Result<T, (String, String)> {
-    // Keeping track of places costs; so they are looked for when there is something wrong.
+    // Keeping track of places is slow, so a document is read again for them only if it has an error.
     serde_json::from_str(text).map_err(|error| {
         let mut reader = serde_json::Deserializer::from_str(text);
         match serde_path_to_error::deserialize::<_, T>(&mut reader) {
@@ -138,7 +139,7 @@ pub fn parse<'s, T: Deserialize<'s>>(text: &'s str) -> Result<T, (String, String
     })
 }
 
-/// The keys of a text that is one whole object.
+/// The keys of a text that is one JSON object.
 fn keys(text: &str) -> Option<BTreeMap<Cow<'_, str>, IgnoredAny>> {
     serde_json::from_str(text).ok()
 }

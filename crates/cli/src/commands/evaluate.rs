@@ -1,6 +1,10 @@
-//! `novella evaluate`: what would become of requests on a fleet, both read from files. Asks nobody.
+//! `novella evaluate`: decides requests on a fleet, both read from files, without a scheduler.
 //!
-//! The answer is the engine's own, as a scheduler would give it with these options; docs/evaluate.md describes the files.
+//! The engine decides as it does in a scheduler with the same options. docs/evaluate.md describes the files.
+//!
+//! Layout, in reading order:
+//! - `stdin`: questions and answers as lines
+//! - `show`: results as tables and documents
 
 mod show;
 mod stdin;
@@ -26,7 +30,7 @@ use super::documents::Source;
 use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, REFUSED, USAGE};
 use crate::output::{Console, OutputArgs};
 
-/// See the module.
+/// Arguments of `evaluate`.
 #[derive(Debug, Args)]
 #[command(
     group = clap::ArgGroup::new("source").required(true).args(["hosts", "stdin"]),
@@ -43,27 +47,27 @@ pub struct EvaluateArgs {
     /// Requests: JSON or JSON lines, plain or gzipped; - is standard input
     #[arg(long, value_name = "FILE", requires = "hosts")]
     pub requests: Option<PathBuf>,
-    /// Decide by this scheduler's policy: its options, aggregates, flavors, server groups and PCI aliases
+    /// Use the options, aggregates, flavors, server groups and PCI aliases of this policy file of a scheduler
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// Only the request of this id; repeat it for several
+    /// Only the request with this id; repeat it for several
     #[arg(long = "request", value_name = "ID", requires = "requests")]
     pub ids: Vec<String>,
-    /// Answer a question on each line of standard input with one line, until it ends
+    /// Read a question from each line of standard input, and answer each with one line
     #[arg(long, conflicts_with_all = ["hosts", "requests", "ids", "format", "columns"])]
     pub stdin: bool,
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// Reads, evaluates, shows, and says by the exit code whether the requests fit.
+/// Decides the requests and shows the results. The exit code tells whether all, some or none of them fit.
 pub fn run(args: &EvaluateArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let policy = args.policy.as_deref().map(|file| policy(file, console)).transpose()?;
     let (Some(hosts), Some(requests)) = (&args.hosts, &args.requests) else {
         return stdin::serve(&mut io::stdin().lock(), policy.as_ref(), console.out);
     };
     if hosts == requests {
-        let next = "a fleet and its requests stand in two files; as one document they go to --stdin";
+        let next = "put the fleet and the requests into two files, or send both as one question to --stdin";
         return Err(Failure::new(USAGE, "--hosts and --requests name the same file").next(next).into());
     }
     let (hosts, requests) = (Source::open(hosts)?, Source::open(requests)?);
@@ -114,7 +118,7 @@ fn policy(file: &Path, console: &mut Console<'_>) -> Result<PolicyFile, Failure>
     Ok(policy)
 }
 
-/// The requests to answer, each with its place in the file.
+/// The requests to decide, each with its place in the file.
 fn wanted<'r>(asked: &'r Requests, ids: &[String]) -> Result<Vec<(usize, &'r Request)>, Failure> {
     let all = || asked.requests.iter().enumerate();
     let id = |at: usize, request: &Request| match &request.id {
@@ -124,8 +128,10 @@ fn wanted<'r>(asked: &'r Requests, ids: &[String]) -> Result<Vec<(usize, &'r Req
     };
     for wanted in ids {
         if !all().any(|(at, request)| id(at, request) == *wanted) {
-            let next =
-                format!("ids are those of the file, or places from 0 to {}", asked.requests.len().max(1) - 1);
+            let next = format!(
+                "use an id of the file, or for a request without id its place from 0 to {}",
+                asked.requests.len().max(1) - 1
+            );
             return Err(Failure::new(NOT_FOUND, format!("there is no request {wanted}")).next(next));
         }
     }
@@ -133,7 +139,7 @@ fn wanted<'r>(asked: &'r Requests, ids: &[String]) -> Result<Vec<(usize, &'r Req
     Ok(all().filter(named).collect())
 }
 
-/// Whether all requests fit, none, or some.
+/// The exit code: whether all, none or some of the requests fit.
 fn exit_code(outcomes: &[Outcome]) -> u8 {
     match outcomes.iter().filter(|outcome| outcome.complete).count() {
         fits if fits == outcomes.len() => OK,

@@ -1,4 +1,5 @@
-//! `novella explain`: why a decision came about, what one host has to do with it, and what would help.
+//! `novella explain`: explains a past decision or tries a request, says why a host was or was not chosen, and what would
+//! make a refused request fit.
 
 use clap::{Args, Subcommand};
 use novella_fleet_documents::request_of;
@@ -22,7 +23,7 @@ use crate::output::{
 };
 use crate::units;
 
-/// See the module.
+/// Arguments of `explain`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   novella explain s1-68a3c0f1-2a
@@ -31,13 +32,13 @@ use crate::units;
   novella explain --vcpus 8 --ram 32G --az north --fix
   novella explain --vcpus 8 --ram 32G --extra-spec capabilities:cpu_info:arch=aarch64 --host cmp-7 -f json
 
-A decision is shown as it was made; the hosts that nearly pass, --host and --fix are of the fleet as it is now, and
-nothing is held.
---fix looks for single changes and then pairs of them, of the request or of hosts, each tried out; the search is bounded
-and says so when it stopped early.
-Exit code of a request as that of `novella place`; with --host 0 if this host passes, and 1 if it does not.")]
+A past decision is shown as it was made. The hosts that nearly pass, --host and --fix look at the fleet as it is now.
+Nothing is held.
+--fix tries single changes of the request or of hosts, and then pairs of changes. The search is bounded; a note says when
+it stopped early.
+Exit code: that of `novella place` for a request. With --host: 0 if this host passes, 1 if it does not.")]
 pub struct ExplainArgs {
-    /// A past decision, by the id that `novella place` gave; it starts with the scheduler's name
+    /// Id of a past decision, as `novella place` showed it
     #[arg(value_name = "DECISION", conflicts_with_all = ["disk", "count", "az", "extra_specs", "hints", "force_hosts", "ignore_hosts", "instances", "project"])]
     pub decision: Option<String>,
     /// CPUs of each instance
@@ -51,17 +52,17 @@ pub struct ExplainArgs {
     pub flavor: Option<String>,
     #[command(flatten)]
     pub request: RequestArgs,
-    /// Ask every filter about this host, and say which place it has or would have
+    /// Ask every filter about this host, and show its rank
     #[arg(long, value_name = "HOST")]
     pub host: Option<String>,
-    /// Search for the smallest changes with which it would fit
+    /// Search for the smallest changes that make it fit
     #[arg(long)]
     pub fix: bool,
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// What can be done with decisions: `explain`, as it was called before.
+/// The commands of `decision`, an older name of `explain`.
 #[derive(Debug, Subcommand)]
 pub enum DecisionCommand {
     /// Explain a past decision
@@ -69,7 +70,7 @@ pub enum DecisionCommand {
     Show(ExplainArgs),
 }
 
-/// Asks whom it concerns, and shows the answer.
+/// Asks the scheduler that made the decision, or any for a request, and shows the answer.
 pub async fn run(
     api: &SchedulerApi,
     options: CallOptions,
@@ -98,7 +99,7 @@ pub async fn run(
     let explained = answer.ok_or_else(|| {
         let (name, id) = (scheduler.unwrap_or_default(), args.decision.as_deref().unwrap_or_default());
         Failure::new(NOT_FOUND, format!("scheduler {name} does not remember decision {id}"))
-            .next("it keeps the last few thousand, and none from before it was started; its log has a line for each")
+            .next("a scheduler remembers the last few thousand decisions since its start; its log has a line for each decision")
     })?;
     if let (Some(host), None) = (&args.host, &explained.host) {
         return Err(Failure::new(NOT_FOUND, format!("the scheduler knows no host {host}"))
@@ -119,14 +120,14 @@ pub async fn run(
     })
 }
 
-/// The part before the two numbers.
+/// The name of the scheduler in a decision id: the part before the two hexadecimal numbers.
 fn scheduler_of(id: &str) -> Result<&str, Failure> {
     let mut parts = id.rsplitn(3, '-');
     let hex =
         |part: Option<&str>| part.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_hexdigit()));
     let name = (hex(parts.next()) && hex(parts.next())).then(|| parts.next()).flatten();
     name.filter(|name| !name.is_empty()).ok_or_else(|| {
-        Failure::new(USAGE, format!("{id:?} is no decision id"))
+        Failure::new(USAGE, format!("{id:?} is not a decision id"))
             .next("write it as `novella place` showed it: SCHEDULER-HEX-HEX")
     })
 }
@@ -162,7 +163,7 @@ fn show(explained: &Explained, args: &OutputArgs, console: &mut Console<'_>) -> 
     match (args.format, host) {
         (Format::Json | Format::Jsonl | Format::Yaml, host) => {
             let request = request_of(request_spec, decision);
-            let document = decision::document(decision, true).of_request(request);
+            let document = decision::document(decision, true).with_request(request);
             write_object(&document.with(host.as_ref(), near, fixes.as_ref()), args, console)
         }
         (Format::Csv | Format::Value, host) => match (fixes, host) {
@@ -187,9 +188,9 @@ fn show(explained: &Explained, args: &OutputArgs, console: &mut Console<'_>) -> 
 fn show_host(host: &HostVerdict, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
     let against = host.filters.iter().filter(|filter| filter.verdict != FilterOutcome::Passes).count();
     let verdict = match (&host.not_considered, against) {
-        (Some(why), 0) => format!("not considered: {why}; no filter is against it"),
+        (Some(why), 0) => format!("not considered: {why}; no filter refuses it"),
         (Some(why), n) => {
-            format!("not considered: {why}; {n} of {} filters are against it", host.filters.len())
+            format!("not considered: {why}; {n} of {} filters refuse it", host.filters.len())
         }
         (None, 0) => "passes all filters".to_owned(),
         (None, n) => format!("refused by {n} of {} filters", host.filters.len()),
@@ -219,15 +220,15 @@ fn show_host(host: &HostVerdict, args: &OutputArgs, console: &mut Console<'_>) -
     Ok(console.out.flush()?)
 }
 
-/// A refusal of a near host.
+/// One filter that refuses a near host.
 #[derive(Serialize)]
-struct Against {
+struct NearRefusal {
     host: String,
     state: HostState,
     filter: FilterVerdict,
 }
 
-const NEAR: Listing<Against> = Listing {
+const NEAR: Listing<NearRefusal> = Listing {
     all: &[
         Column::field("host", |a| json!(a.host)),
         Column::view("state", |a| json!(a.state), |a| Cell::text(a.state.as_str())),
@@ -243,13 +244,13 @@ const NEAR: Listing<Against> = Listing {
     fields: &["host", "state", "filter", "why"],
 };
 
-/// Hosts that one or two filters refuse, a line for each of these.
+/// Shows the hosts that one or two filters refuse, with a line for each of these filters.
 fn show_near(near: &[NearHost], args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
     if near.is_empty() {
         return Ok(());
     }
     writeln!(console.out, "\nhosts that nearly pass now:")?;
-    let against = |near: &NearHost, filter: &FilterVerdict| Against {
+    let against = |near: &NearHost, filter: &FilterVerdict| NearRefusal {
         host: near.host.clone(),
         state: near.state,
         filter: filter.clone(),
@@ -291,9 +292,9 @@ fn change(change: &Change) -> String {
             Part::Hint(key) => format!("drop the hint {key}"),
             Part::ImageProperty(key) => format!("drop the image property {key}"),
             Part::ServerGroup(policy) => format!("drop the server group with its {policy}"),
-            Part::TargetHost(host) => format!("let it go to others than {host}"),
+            Part::TargetHost(host) => format!("allow other hosts than {host}"),
             Part::IgnoreHosts => "ignore no hosts".to_owned(),
-            Part::Retry => "let it go where it was tried before".to_owned(),
+            Part::Retry => "allow the hosts where it was tried before".to_owned(),
         },
         Change::Free { host, amount: Quantity::Instances, by } => format!("move {by} instances off {host}"),
         Change::Free { host, amount, by } => {
@@ -306,14 +307,14 @@ fn change(change: &Change) -> String {
             format!("raise {key} of the aggregate {aggregate} from {from} to {to}")
         }
         Change::RaiseGroupLimit { from, to } => {
-            format!("let a host have {to} members of the server group instead of {from}")
+            format!("allow {to} members of the server group on a host instead of {from}")
         }
         Change::Enable { host, state: HostState::Disabled } => format!("enable {host}"),
         Change::Enable { host, state } => format!("bring back {host}, which is {}", state.as_str()),
     }
 }
 
-/// Exactly: an amount that is rounded might not fit.
+/// An amount with its unit. It is exact, because a rounded amount might not fit.
 fn shown(amount: &Quantity, value: u64) -> String {
     let unit = match amount {
         Quantity::MemoryMb => "M",
@@ -335,12 +336,13 @@ fn noun(amount: &Quantity) -> &str {
 
 fn show_fixes(fixes: &Fixes, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
     if fixes.fits {
-        return Ok(writeln!(console.out, "\nit fits now: nothing has to change")?);
+        return Ok(writeln!(console.out, "\nit fits now; nothing has to change")?);
     }
     if fixes.fixes.is_empty() {
-        writeln!(console.out, "\nno change or pair of changes that was tried makes it fit")?;
+        writeln!(console.out, "\nno single change and no pair of changes that was tried makes it fit")?;
     } else {
-        writeln!(console.out, "\nany one of these makes it fit; each was tried:")?;
+        let these = if fixes.fixes.len() == 1 { "this change" } else { "each of these changes" };
+        writeln!(console.out, "\n{these} makes it fit (tested):")?;
         let args = OutputArgs { format: args.format, ..OutputArgs::default() };
         write_rows(&fixes.fixes, &FIXES, &args, console)?;
     }

@@ -1,4 +1,4 @@
-//! `novella host list` and `novella host show`.
+//! `novella host list` and `novella host show`: the hosts that report, and all that one of them reported.
 
 mod show;
 
@@ -24,10 +24,10 @@ use crate::output::{
 };
 use crate::units;
 
-/// What can be asked of hosts.
+/// The commands of `host`.
 #[derive(Debug, Subcommand)]
 pub enum HostCommand {
-    /// List the hosts: state, zone, what is used of what they have
+    /// List the hosts with their state, their zone and what is used
     #[command(alias = "ls")]
     List(HostListArgs),
     /// Show everything that one host has reported
@@ -47,16 +47,16 @@ pub enum HostCommand {
 
 Columns: host, state, cpu, ram, disk, instances, age, az, warnings, and every field of the JSON form.")]
 pub struct HostListArgs {
-    /// Only these: names, `cmp-*`, `cmp-[001-100]`
+    /// Only these hosts: names, `cmp-*`, `cmp-[001-100]`
     #[arg(value_name = "HOST")]
     pub hosts: Vec<HostPattern>,
     /// Only hosts in this state; separate several by commas
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     pub state: Vec<StateArg>,
-    /// Only hosts that report this trait; several: all of them
+    /// Only hosts that report this trait; repeat it for hosts that report all of several
     #[arg(long = "trait", value_name = "TRAIT")]
     pub traits: Vec<String>,
-    /// Show it again every INTERVAL: redrawn in a terminal, JSON lines elsewhere
+    /// Show the list again every INTERVAL: redrawn in a terminal, as JSON lines elsewhere
     #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = units::parse_duration)]
     pub watch: Option<Duration>,
     #[command(flatten)]
@@ -65,16 +65,16 @@ pub struct HostListArgs {
     pub sort: SortArgs,
 }
 
-/// A state to look for.
+/// The argument of --state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum StateArg {
-    /// Reporting in time
+    /// Reports in time
     Up,
-    /// Silent for reasons that need not be its own
+    /// Silent, but the cause may lie elsewhere: the scheduler, the broker or the network
     Suspect,
-    /// Disabled by its operator
+    /// Disabled by an operator
     Disabled,
-    /// Silent too long, or gone
+    /// Silent for too long, or stopped
     Down,
 }
 
@@ -96,7 +96,7 @@ impl StateArg {
     after_help = "Examples:\n  novella host show cmp-1\n  novella host show cmp-1 -f yaml\n  novella host show cmp-1 -f json -c capabilities"
 )]
 pub struct HostShowArgs {
-    /// Its name
+    /// Name of the host
     pub host: String,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -121,14 +121,14 @@ const HOSTS: Listing<HostSummary> = Listing {
         Column::view(
             "ram",
             |h| json!(h.memory_mb_used),
-            |h| of(units::mib(h.memory_mb_used), units::mib(h.memory_mb)),
+            |h| used_of(units::mib(h.memory_mb_used), units::mib(h.memory_mb)),
         ),
         Column::field("disk_gb", |h| json!(h.disk_gb)),
         Column::field("disk_gb_used", |h| json!(h.disk_gb_used)),
         Column::view(
             "disk",
             |h| json!(h.disk_gb_used),
-            |h| of(units::gib(h.disk_gb_used), units::gib(h.disk_gb)),
+            |h| used_of(units::gib(h.disk_gb_used), units::gib(h.disk_gb)),
         ),
         Column::field("instances", |h| json!(h.instances)),
         Column::field("reservations", |h| json!(h.reservations)),
@@ -162,7 +162,7 @@ const HOSTS: Listing<HostSummary> = Listing {
     ],
 };
 
-/// What is used of what may be used of each further class.
+/// For each further resource class: what is used, and what may be used in all.
 fn resources(host: &HostSummary) -> String {
     let of_class = |(class, held): (&String, &UsedInventory)| {
         let limit = (held.total.saturating_sub(held.reserved)) as f64 * held.allocation_ratio;
@@ -171,11 +171,11 @@ fn resources(host: &HostSummary) -> String {
     host.resources.iter().map(of_class).collect::<Vec<_>>().join(", ")
 }
 
-fn of(used: String, total: String) -> Cell {
+fn used_of(used: String, total: String) -> Cell {
     Cell::number(format!("{used}/{total}"))
 }
 
-/// Two hosts behind one name, or one identity on two hosts: a map that cannot be trusted.
+/// Whether two hosts share a name or an identity, so that reports of one are taken for the other.
 fn is_ambiguous(warning: &HostWarning) -> bool {
     matches!(warning, HostWarning::DuplicateName { .. } | HostWarning::ClonedIdentity { .. })
 }
@@ -218,8 +218,8 @@ pub async fn list(
     let Some(interval) = args.watch else {
         let hosts = fetch(api, options, args).await?;
         write_rows(&hosts, &HOSTS, &args.output, console)?;
-        hosts.iter().for_each(|host| tell_ambiguous(host, console));
-        return missing(&hosts, args).map_or(Ok(OK), |failure| Err(failure.into()));
+        hosts.iter().for_each(|host| warn_ambiguous(host, console));
+        return unknown_hosts(&hosts, args).map_or(Ok(OK), |failure| Err(failure.into()));
     };
     let redraw = args.output.format.is_table() && console.style.terminal;
     if !redraw && matches!(args.output.format, Format::Json | Format::Yaml | Format::Csv | Format::Value) {
@@ -239,7 +239,7 @@ pub async fn list(
             () = shutdown.requested() => return Ok(OK),
             fetched = fetch(api, options.clone(), args) => fetched,
         };
-        // The first failure ends it, as without --watch; a later one may pass.
+        // A failure of the first look ends the command, as without --watch. A later failure may pass.
         let trouble = match (fetched, &last) {
             (Ok(hosts), _) => {
                 last = Some(hosts);
@@ -252,18 +252,18 @@ pub async fn list(
         if redraw {
             write!(console.out, "\x1b[H\x1b[2J")?;
             write_rows(hosts, &HOSTS, &args.output, console)?;
-            let status = trouble.map_or_else(String::new, |why| format!("  not current: {why}"));
+            let status = trouble.map_or_else(String::new, |why| format!("  not up to date: {why}"));
             writeln!(console.out, "\n{}{status}", env.clock.rfc3339())?;
             console.out.flush()?;
         } else if let Some(why) = trouble {
-            console.note(&format!("warning: {why}; trying again"));
+            console.note(&format!("warning: {why}; retrying"));
         } else {
             json_lines(hosts, &env.clock.rfc3339(), &args.output, console)?;
         }
     }
 }
 
-/// One line per host and look, each saying when that was.
+/// Writes a line for each host, with the time of this look.
 fn json_lines(
     hosts: &[HostSummary],
     at: &str,
@@ -290,7 +290,7 @@ async fn fetch(
     options: CallOptions,
     args: &HostListArgs,
 ) -> anyhow::Result<Vec<HostSummary>> {
-    // A wrong column is known before anybody is asked.
+    // A wrong column is an error before the scheduler is asked.
     HOSTS.pick(args.output.columns.iter().map(String::as_str))?;
     let list = api.list_hosts(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
     let mut hosts = list.hosts;
@@ -306,8 +306,8 @@ async fn fetch(
     Ok(hosts)
 }
 
-/// A host asked for by its full name must be there.
-fn missing(hosts: &[HostSummary], args: &HostListArgs) -> Option<Failure> {
+/// The failure for hosts that were named in full and that the scheduler does not know.
+fn unknown_hosts(hosts: &[HostSummary], args: &HostListArgs) -> Option<Failure> {
     if !args.state.is_empty() || !args.traits.is_empty() {
         return None;
     }
@@ -320,14 +320,14 @@ fn missing(hosts: &[HostSummary], args: &HostListArgs) -> Option<Failure> {
     })
 }
 
-const SEE_ALL: &str = "`novella host list` shows those it knows";
+const SEE_ALL: &str = "`novella host list` shows the hosts that it knows";
 
-fn tell_ambiguous(host: &HostSummary, console: &mut Console<'_>) {
+fn warn_ambiguous(host: &HostSummary, console: &mut Console<'_>) {
     for found in host.warnings.iter().filter(|w| is_ambiguous(w)) {
         let text = match found {
             HostWarning::ClonedIdentity { other_host } => format!(
-                "warning: {} and {other_host} report under one identity; next: on the copy, stop the agent, remove \
-                 identity.json from its state directory, and start it again",
+                "warning: {} and {other_host} report under one identity; next: on the host that is the copy, stop the agent, \
+                 remove identity.json from its state directory, and start it again",
                 host.host
             ),
             HostWarning::DuplicateName { other } => format!(
@@ -341,7 +341,7 @@ fn tell_ambiguous(host: &HostSummary, console: &mut Console<'_>) {
     }
 }
 
-/// Shows one host with all it has reported.
+/// Shows one host with everything that it reported.
 pub async fn show(
     api: &SchedulerApi,
     options: CallOptions,
@@ -358,7 +358,7 @@ pub async fn show(
     } else {
         write_object(&detail, &args.output, console)?;
     }
-    tell_ambiguous(&detail.summary, console);
+    warn_ambiguous(&detail.summary, console);
     Ok(OK)
 }
 

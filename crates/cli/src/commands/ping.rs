@@ -1,4 +1,4 @@
-//! `novella ping`.
+//! `novella ping`: checks that a scheduler, or the agent of a host, answers.
 
 use clap::Args;
 use novella_messaging::{CallOptions, RpcClient};
@@ -10,17 +10,17 @@ use crate::connect::{Peer, failed};
 use crate::exit_codes::OK;
 use crate::output::{Console, OutputArgs, write_object};
 
-/// See the module.
+/// Arguments of `ping`.
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:\n  novella ping\n  novella ping cmp-1 --timeout 2s -f json")]
 pub struct PingArgs {
-    /// Host whose agent is asked; without one, any scheduler
+    /// Host whose agent should answer; without it, any scheduler
     pub host: Option<String>,
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// Asks, and shows who answered and how fast.
+/// Sends a ping and shows who answered, and how fast.
 pub async fn run(
     client: &RpcClient,
     names: &Names,

@@ -1,4 +1,4 @@
-//! `novella place`: asks where instances would go.
+//! `novella place`: chooses hosts for instances and holds the room on them.
 
 use clap::Args;
 use novella_messaging::CallOptions;
@@ -14,10 +14,10 @@ use crate::exit_codes::{TIMEOUT, UNREACHABLE, USAGE};
 use crate::output::{Console, OutputArgs, printable};
 use crate::units;
 
-/// Instances named in a hint; more would drown it.
+/// How many instances the hint on repeating a request names. More would make it unreadable.
 const NAMED_IN_HINT: usize = 3;
 
-/// See the module.
+/// Arguments of `place`.
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:
   novella place --vcpus 2 --ram 4G --disk 20G
@@ -28,7 +28,7 @@ const NAMED_IN_HINT: usize = 3;
   novella place --vcpus 4 --ram 8G --trait HW_CPU_X86_AVX2 --no-trait CUSTOM_SLOW --resource CUSTOM_GPU=1
   novella place --service volume --disk 100G --extra-spec volume_backend_name=lvm
 
-Exit code 0: it fits. 1: no host fits, and the filters say why. 5: an --instance already stands for something else.")]
+Exit code 0: it fits. 1: no host fits, and the filters say why. 5: an --instance is already used for another request.")]
 pub struct PlaceArgs {
     /// CPUs of each instance
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536), allow_negative_numbers = true, required_unless_present_any = ["flavor", "service"])]
@@ -39,18 +39,18 @@ pub struct PlaceArgs {
     /// A flavor of the schedulers' policy, by name or id, instead of sizes and extra specs
     #[arg(long, value_name = "NAME", conflicts_with_all = ["vcpus", "ram", "disk", "extra_specs"])]
     pub flavor: Option<String>,
-    /// On this service instead of compute, such as volume: where its reports say that --disk is free
+    /// Place on another service than compute, such as volume: on a host whose reports have --disk free
     #[arg(long, value_name = "NAME", conflicts_with_all = ["vcpus", "ram", "flavor"])]
     pub service: Option<String>,
     #[command(flatten)]
     pub request: RequestArgs,
-    /// Only this host, and only if it passes the filters
+    /// Only this host, if it passes the filters
     #[arg(long, value_name = "HOST", conflicts_with = "force_hosts")]
     pub host: Option<String>,
-    /// How long the room is held: 30s, 5m [default: the scheduler's setting]
+    /// How long to hold the room: 30s, 5m [default: the setting of the scheduler]
     #[arg(long, value_name = "TIME", value_parser = units::parse_seconds, conflicts_with = "dry_run")]
     pub hold: Option<u64>,
-    /// How many next best hosts to name [default: the scheduler's setting]
+    /// How many next best hosts to name [default: the setting of the scheduler]
     #[arg(long, value_name = "N")]
     pub alternates: Option<u32>,
     /// Decide, but hold nothing
@@ -68,8 +68,8 @@ impl PlaceArgs {
     pub fn request(&self, env: &Env) -> Result<SelectDestinations, Failure> {
         let spec = self.request.spec(self.vcpus.unwrap_or_default(), self.ram.unwrap_or_default(), env)?;
         if let Some(service) = self.service.as_ref().filter(|_| self.request.disk == 0) {
-            let what = format!("nothing is asked of service {service}");
-            return Err(Failure::new(USAGE, what).next("give the size: --disk 20G"));
+            let what = format!("a placement on service {service} needs a size");
+            return Err(Failure::new(USAGE, what).next("add for example --disk 20G"));
         }
         let request_spec = RequestSpec { target_host: self.host.clone(), ..spec };
         Ok(SelectDestinations {
@@ -83,7 +83,7 @@ impl PlaceArgs {
     }
 }
 
-/// Asks, shows the answer, and says by the exit code whether it fits.
+/// Asks a scheduler and shows the answer. The exit code tells whether the request fits.
 pub async fn run(
     api: &SchedulerApi,
     options: CallOptions,
@@ -106,12 +106,12 @@ pub async fn run(
     let explainable = args.output.format.is_table() && request.service.is_none();
     if let (Some(Refusal::NoValidHost { .. }), true) = (&decided.refusal, explainable) {
         let id = printable(&decided.decision_id);
-        console.note(&format!("next: `novella explain {id} --fix` searches what would make it fit"));
+        console.note(&format!("next: `novella explain {id} --fix` searches for changes that make it fit"));
     }
     Ok(decision::exit_code(&decided))
 }
 
-/// A request without answer may still be answered by a reservation: its uuids make repeating it safe.
+/// Adds to the next step how to repeat the request safely: although no answer arrived, the scheduler may hold the room.
 fn unanswered(failure: Failure, request: &SelectDestinations) -> Failure {
     let reached = failure.code == TIMEOUT || (failure.code == UNREACHABLE && failure.source.is_some());
     if !reached || request.dry_run {

@@ -1,4 +1,4 @@
-//! `novella policy`: checks a policy file, shows what is in force, compares, and has it read anew.
+//! `novella policy`: checks a policy file, shows the current policies, compares a file with them, and reloads them.
 
 use std::path::{Path, PathBuf};
 
@@ -17,16 +17,16 @@ use crate::output::{
     Cell, Column, Console, Listing, OutputArgs, Tone, natural, printable, write_object, write_rows,
 };
 
-/// What can be done with policies.
+/// The commands of `policy`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// Check a policy file, and name every problem with its line
+    /// Check a policy file, and show every problem with its line
     Check(PolicyCheckArgs),
-    /// Show the policy in force on each scheduler, and whether they are the same
+    /// Show the current policy of each scheduler, and whether they are the same
     Show(PolicyShowArgs),
     /// Show what a policy file would change on each scheduler
     Diff(PolicyDiffArgs),
-    /// Have every scheduler read its policy file anew, and show what that changed
+    /// Make every scheduler reload its policy file, and show what changed
     Reload(PolicyReloadArgs),
 }
 
@@ -36,9 +36,9 @@ pub enum PolicyCommand {
   novella policy check /etc/novella/policy.toml
   novella policy check policy.toml -f json
 
-Exit code 0: a scheduler would take it. 2: it would refuse it, and why.")]
+Exit code 0: the file is valid. 2: a scheduler would refuse it.")]
 pub struct PolicyCheckArgs {
-    /// The file
+    /// The policy file
     pub file: PathBuf,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -50,7 +50,7 @@ pub struct PolicyCheckArgs {
   novella policy show
   novella policy show -f yaml
 
-Exit code 0: all schedulers work by the same policy. 5: they do not. 3: one did not answer.")]
+Exit code 0: all schedulers have the same policy. 5: they do not. 3: one did not answer.")]
 pub struct PolicyShowArgs {
     #[command(flatten)]
     pub output: OutputArgs,
@@ -62,7 +62,7 @@ pub struct PolicyShowArgs {
     after_help = "Examples:\n  novella policy diff /etc/novella/policy.toml\n  novella policy diff policy.toml -f json"
 )]
 pub struct PolicyDiffArgs {
-    /// The file
+    /// The policy file
     pub file: PathBuf,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -74,8 +74,8 @@ pub struct PolicyDiffArgs {
   novella policy reload
   novella policy reload -f json
 
-Exit code 0: every scheduler works by what its file says. 2: all refused it. 3: some did, or did not answer. 5: all took
-what their files say, and the files differ.")]
+Exit code 0: every scheduler has the policy of its file. 2: all refused their files. 3: some refused, or did not answer.
+5: none refused, but the files differ.")]
 pub struct PolicyReloadArgs {
     #[command(flatten)]
     pub output: OutputArgs,
@@ -88,7 +88,7 @@ fn read(file: &Path) -> Result<Result<PolicyFile, BadPolicy>, Failure> {
     Ok(PolicyFile::parse(&text))
 }
 
-/// Checks a file.
+/// Checks a file and shows its problems.
 pub fn check(args: &PolicyCheckArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let checked = read(&args.file)?;
     let (problems, warnings) = match &checked {
@@ -162,7 +162,7 @@ const SCHEDULERS: Listing<PolicyStatus> = Listing {
     fields: &["scheduler", "hash", "source", "reload", "changes", "problems", "policy"],
 };
 
-/// Shows the policies in force.
+/// Shows the current policies of all schedulers.
 pub async fn show(
     api: &SchedulerApi,
     options: CallOptions,
@@ -193,20 +193,20 @@ fn list(policies: Policies, output: &OutputArgs, console: &mut Console<'_>) -> a
     })
 }
 
-/// Says so when schedulers work by different policies, and returns whether they do.
+/// Returns whether schedulers have different policies, and writes a message if they do.
 fn note_drift(schedulers: &[PolicyStatus], console: &mut Console<'_>) -> bool {
     let Some((first, rest)) = schedulers.split_first() else { return false };
     let differing: Vec<_> = rest.iter().filter(|other| other.hash != first.hash).collect();
     for other in &differing {
         console.note(&format!(
-            "{} and {} work by different policies ({} and {}); make their files the same and run `novella policy reload`",
+            "{} and {} have different policies ({} and {}); make their files the same and run `novella policy reload`",
             first.scheduler, other.scheduler, first.hash, other.hash
         ));
     }
     !differing.is_empty()
 }
 
-/// What a file changes on one scheduler.
+/// What a file would change on one scheduler.
 #[derive(Serialize)]
 struct Difference<'a> {
     scheduler: &'a str,
@@ -214,7 +214,7 @@ struct Difference<'a> {
     changes: Vec<PolicyChange>,
 }
 
-/// Compares a file with what is in force.
+/// Shows what a file would change on each scheduler.
 pub async fn diff(
     api: &SchedulerApi,
     options: CallOptions,
@@ -223,7 +223,7 @@ pub async fn diff(
 ) -> anyhow::Result<u8> {
     let new = read(&args.file)?.map_err(|bad| {
         Failure::new(USAGE, format!("{}: {bad}", args.file.display()))
-            .next("correct it; nothing was asked yet")
+            .next("correct the file; no scheduler was asked")
     })?;
     let policies = api.get_policies(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
     let difference = |status: &'_ PolicyStatus| new.differences_from(&status.policy);
@@ -259,7 +259,7 @@ fn print_changes(scheduler: &str, changes: &[PolicyChange], console: &mut Consol
     Ok(())
 }
 
-/// Has all schedulers read their policies anew.
+/// Makes all schedulers reload their policies, and shows what changed.
 pub async fn reload(
     api: &SchedulerApi,
     options: CallOptions,
@@ -282,7 +282,7 @@ pub async fn reload(
                 Some(PolicyReload::Applied) => print_changes(&status.scheduler, &status.changes, console)?,
                 Some(PolicyReload::Refused) => writeln!(
                     console.out,
-                    "{}: refused; the policy before it stays in force",
+                    "{}: refused; the old policy stays in force",
                     printable(&status.scheduler)
                 )?,
                 Some(PolicyReload::Unchanged) | None => print_changes(&status.scheduler, &[], console)?,

@@ -1,4 +1,4 @@
-//! `novella release`: lets reservations go before they expire.
+//! `novella release`: releases the room of placements before their hold ends.
 
 use clap::Args;
 use novella_messaging::CallOptions;
@@ -11,16 +11,16 @@ use crate::connect::{Peer, failed};
 use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, USAGE};
 use crate::output::{Column, Console, Listing, OutputArgs, write_rows};
 
-/// See the module.
+/// Arguments of `release`.
 #[derive(Debug, Default, Args)]
 #[command(
     after_help = "Examples:\n  novella release s1-68a3c0f1-2a\n  novella release s1-68a3c0f1-2a --instance 6f1c9d0e-2b7a-4c55-9d0e-0c1f2a3b4c5d"
 )]
 pub struct ReleaseArgs {
-    /// Decisions whose room is let go
+    /// Decisions whose room to release
     #[arg(value_name = "DECISION", required = true)]
     pub decisions: Vec<String>,
-    /// Only this instance of the one decision named; repeat it for several
+    /// Only this instance of the decision; repeat it for several
     #[arg(long = "instance", value_name = "UUID")]
     pub instances: Vec<Uuid>,
     #[command(flatten)]
@@ -43,7 +43,7 @@ const RELEASED: Listing<Released> = Listing {
     fields: &["decision_id", "released"],
 };
 
-/// Lets go, and says how many reservations that were.
+/// Releases the decisions and shows how many reservations each had.
 pub async fn run(
     api: &SchedulerApi,
     options: CallOptions,
@@ -51,7 +51,7 @@ pub async fn run(
     console: &mut Console<'_>,
 ) -> anyhow::Result<u8> {
     if !args.instances.is_empty() && args.decisions.len() > 1 {
-        return Err(Failure::new(USAGE, "--instance names instances of one decision")
+        return Err(Failure::new(USAGE, "--instance needs exactly one decision")
             .next("release one decision at a time")
             .into());
     }
@@ -69,6 +69,6 @@ pub async fn run(
     }
     let code = if missed.len() < done.len() { PARTIAL } else { NOT_FOUND };
     Err(Failure::new(code, format!("nothing is held for {}", missed.join(", ")))
-        .next("it was let go before, has expired, or is confirmed by its host's report")
+        .next("it was released before, its hold ended, or its host has reported the instances")
         .into())
 }

@@ -1,4 +1,4 @@
-//! A request on the command line: what `place`, `explain` and others have in common.
+//! The options that describe a request, which `place`, `explain` and `capacity` have in common.
 
 use clap::Args;
 use novella_filter_scheduler::MAX_INSTANCES;
@@ -10,43 +10,43 @@ use uuid::Uuid;
 use crate::exit_codes::USAGE;
 use crate::units;
 
-/// What is asked beside CPUs and memory, which not every command must be given.
+/// The options of a request without CPUs and memory, which each command requires under conditions of its own.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RequestArgs {
     /// Disk of each instance: 20G, 1T; a bare number is GiB
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = units::parse_disk, allow_negative_numbers = true)]
     pub disk: u64,
-    /// How many equal instances: all are placed, or none
+    /// Number of equal instances; all are placed, or none
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_INSTANCES as i64), allow_negative_numbers = true)]
     pub count: u32,
     /// Only hosts of this availability zone
     #[arg(long, value_name = "ZONE", alias = "availability-zone")]
     pub az: Option<String>,
-    /// What the host must be able to do, as flavors say it; repeat it for several
+    /// Extra spec of the flavor, which says what the host must offer; repeat it for several
     #[arg(long = "extra-spec", value_name = "KEY=VALUE", value_parser = units::parse_pair)]
     pub extra_specs: Vec<(String, String)>,
-    /// Trait that the host must have, as `--extra-spec trait:NAME=required`; repeat it for several
+    /// Trait that the host must have: short for `--extra-spec trait:NAME=required`; repeat it for several
     #[arg(long = "trait", value_name = "NAME")]
     pub traits: Vec<String>,
     /// Trait that the host must not have; repeat it for several
     #[arg(long = "no-trait", value_name = "NAME")]
     pub no_traits: Vec<String>,
-    /// What each instance takes of a resource class, as `--extra-spec resources:CLASS=N`; repeat it for several
+    /// Amount of a resource class for each instance: short for `--extra-spec resources:CLASS=N`; repeat it for several
     #[arg(long = "resource", value_name = "CLASS=N", value_parser = units::parse_resource)]
     pub resources: Vec<(String, String)>,
-    /// Scheduler hint; a key given more than once is a list
+    /// Scheduler hint; a key that is given more than once becomes a list
     #[arg(long = "hint", value_name = "KEY=VALUE", value_parser = units::parse_pair)]
     pub hints: Vec<(String, String)>,
-    /// Only this host, whatever filters say, if it has room; repeat it for several
+    /// Only this host, which must have room but need not pass the filters; repeat it for several
     #[arg(long = "force-host", value_name = "HOST")]
     pub force_hosts: Vec<String>,
-    /// Not this host; repeat it for several
+    /// Leave this host out; repeat it for several
     #[arg(long = "ignore-host", value_name = "HOST")]
     pub ignore_hosts: Vec<String>,
-    /// Uuid of the instance, to repeat a request safely; repeat it for several
+    /// Uuid of the instance, so that a request can be repeated safely; repeat it for several
     #[arg(long = "instance", value_name = "UUID", conflicts_with = "count")]
     pub instances: Vec<Uuid>,
-    /// Project that asks
+    /// Project of the instances
     #[arg(long, value_name = "ID")]
     pub project: Option<String>,
 }
@@ -80,7 +80,7 @@ impl RequestArgs {
         })
     }
 
-    /// Those given as such, and those that other options stand for.
+    /// The extra specs of --extra-spec, --trait, --no-trait and --resource.
     fn all_extra_specs(&self) -> Vec<(String, String)> {
         let of_trait = |name: &String, said: &str| (format!("trait:{}", name.trim()), said.to_owned());
         let required = self.traits.iter().map(|name| of_trait(name, "required"));

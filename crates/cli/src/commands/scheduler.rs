@@ -1,4 +1,4 @@
-//! `novella scheduler status`.
+//! `novella scheduler status`: whether a scheduler is ready, and what it has seen and decided.
 
 use clap::{Args, Subcommand};
 use novella_messaging::CallOptions;
@@ -8,10 +8,10 @@ use crate::connect::{Peer, failed};
 use crate::exit_codes::OK;
 use crate::output::{Console, OutputArgs, write_object};
 
-/// What can be asked of a scheduler.
+/// The commands of `scheduler`.
 #[derive(Debug, Subcommand)]
 pub enum SchedulerCommand {
-    /// Show whether it takes requests, and what it has seen and decided
+    /// Show whether a scheduler is ready, and what it has seen and decided
     #[command(alias = "show", alias = "get")]
     Status(SchedulerStatusArgs),
 }
@@ -20,13 +20,13 @@ pub enum SchedulerCommand {
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:\n  novella scheduler status\n  novella scheduler status s1 -f json")]
 pub struct SchedulerStatusArgs {
-    /// Its name; without one, any scheduler answers
+    /// Name of the scheduler; without it, any scheduler answers
     pub name: Option<String>,
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// Shows how a scheduler does.
+/// Shows the status of a scheduler.
 pub async fn status(
     api: &SchedulerApi,
     options: CallOptions,

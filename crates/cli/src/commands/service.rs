@@ -1,4 +1,4 @@
-//! `novella service list`.
+//! `novella service list`: the services that report to the schedulers.
 
 use clap::{Args, Subcommand};
 use novella_messaging::CallOptions;
@@ -11,7 +11,7 @@ use crate::exit_codes::OK;
 use crate::output::{Cell, Column, Console, Listing, OutputArgs, SortArgs, natural, state_tone, write_rows};
 use crate::units;
 
-/// What can be asked of services.
+/// The commands of `service`.
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
     /// List every service that reports to the schedulers

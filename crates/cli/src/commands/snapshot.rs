@@ -1,4 +1,5 @@
-//! `novella snapshot`: a scheduler's map as a document, from which `novella evaluate` decides as the scheduler would.
+//! `novella snapshot`: a scheduler's view of all hosts as a document. `novella evaluate` decides on it as the scheduler
+//! would.
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -16,25 +17,25 @@ pub enum SnapshotFormat {
     /// One JSON document, a host on each line
     #[default]
     Json,
-    /// The same as JSON lines: first all but the hosts, then a host on each line
+    /// JSON lines: everything but the hosts on the first line, then a host on each line
     Jsonl,
 }
 
-/// See the module.
+/// Arguments of `snapshot`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  novella snapshot > fleet.json\n  novella snapshot s1 -f jsonl > fleet.jsonl\n  \
         novella snapshot | novella evaluate --hosts - --requests requests.json"
 )]
 pub struct SnapshotArgs {
-    /// The scheduler's name; without one, any answers
+    /// Name of the scheduler; without it, any scheduler answers
     pub name: Option<String>,
     /// How to write the document
     #[arg(short = 'f', long = "format", value_name = "FORMAT", value_enum, default_value_t)]
     pub format: SnapshotFormat,
 }
 
-/// Asks for the map and writes it.
+/// Asks a scheduler for its view and writes it.
 pub async fn run(
     api: &SchedulerApi,
     options: CallOptions,

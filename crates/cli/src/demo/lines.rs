@@ -1,26 +1,30 @@
-//! The demo where there is no terminal: lines that read well in a log.
+//! The demo where there is no terminal: lines for people that read well in a log.
 //!
-//! Bounded: a line per second on the whole, some placements, all that is rarer. What is left out is counted.
+//! Each second gets one line about the fleet, a few lines about placements and refusals, and a line for each rarer
+//! event. Lines that are left out are counted.
 
 use std::io::Write;
 
-use super::view::{Event, Snapshot, Summary, View};
+use super::view::{DemoSummary, Event, Sample, View};
 use crate::output::printable;
 use crate::units;
 
-/// Lines on single placements and releases, and on refusals, per second; the rest is counted.
+/// The most lines about placements and releases in one second.
 const PLACED_PER_SECOND: usize = 4;
+/// The most lines about refusals in one second.
 const REFUSED_PER_SECOND: usize = 3;
-/// A table of all hosts every so many seconds.
+/// The seconds between two tables of all hosts.
 const TABLE_EVERY: u64 = 5;
 
-/// See the module.
+/// The demo as lines.
 pub struct Lines<'a> {
     out: &'a mut (dyn Write + Send),
+    /// The second of the last line about the fleet.
     second: Option<u64>,
-    /// Lines still allowed in this second.
+    /// The lines that this second still may have.
     budget: Budget,
-    unsaid: usize,
+    /// The lines left out in this second.
+    left_out: usize,
 }
 
 struct Budget {
@@ -31,9 +35,9 @@ struct Budget {
 const FULL: Budget = Budget { placed: PLACED_PER_SECOND, refused: REFUSED_PER_SECOND };
 
 impl<'a> Lines<'a> {
-    /// Onto `out`.
+    /// Writes the lines to `out`.
     pub fn new(out: &'a mut (dyn Write + Send)) -> Self {
-        Self { out, second: None, budget: FULL, unsaid: 0 }
+        Self { out, second: None, budget: FULL, left_out: 0 }
     }
 
     fn line(&mut self, seconds: f64, text: &str) -> anyhow::Result<()> {
@@ -50,7 +54,7 @@ impl View for Lines<'_> {
         };
         match budget {
             Some(0) => {
-                self.unsaid += 1;
+                self.left_out += 1;
                 return Ok(());
             }
             Some(left) => *left -= 1,
@@ -59,18 +63,18 @@ impl View for Lines<'_> {
         self.line(seconds, &sentence(event))
     }
 
-    fn look(&mut self, seconds: f64, snapshot: &Snapshot) -> anyhow::Result<()> {
+    fn look(&mut self, seconds: f64, sample: &Sample) -> anyhow::Result<()> {
         let second = seconds as u64;
         if self.second == Some(second) {
             return Ok(());
         }
-        if self.unsaid > 0 {
-            let unsaid = std::mem::take(&mut self.unsaid);
-            self.line(seconds, &format!("... and {unsaid} more"))?;
+        if self.left_out > 0 {
+            let left_out = std::mem::take(&mut self.left_out);
+            self.line(seconds, &format!("... and {left_out} more"))?;
         }
         self.budget = FULL;
         if self.second.is_none_or(|last| last / TABLE_EVERY != second / TABLE_EVERY) {
-            for host in &snapshot.hosts {
+            for host in &sample.hosts {
                 let share = |used: u64, total: u64| used as f64 * 100.0 / total.max(1) as f64;
                 let text = format!(
                     "host      {:<9} {:<9} {:<6} cpu {:>3.0}% {:<7} ram {:>3.0}% {:<12} disk {:>3.0}% {}",
@@ -88,22 +92,22 @@ impl View for Lines<'_> {
             }
         }
         self.second = Some(second);
-        self.line(seconds, &format!("fleet     {}", totals(seconds, snapshot).join("  ")))?;
+        self.line(seconds, &format!("fleet     {}", totals(seconds, sample).join("  ")))?;
         Ok(self.out.flush()?)
     }
 }
 
-/// The fleet in two short lines: room, and requests.
-pub fn totals(seconds: f64, snapshot: &Snapshot) -> [String; 2] {
-    let counts = &snapshot.counts;
+/// The fleet in two short lines: one about room, one about requests.
+pub fn totals(seconds: f64, sample: &Sample) -> [String; 2] {
+    let counts = &sample.counts;
     let decided = counts.placed + counts.refused;
     let (used, total) =
-        snapshot.hosts.iter().fold((0, 0), |(used, total), h| (used + h.vcpus_used, total + h.vcpus));
+        sample.hosts.iter().fold((0, 0), |(used, total), h| (used + h.vcpus_used, total + h.vcpus));
     [
         format!(
             "{} {:>3} held  cpu {used}/{total}  reports {}",
-            if snapshot.filling { "filling " } else { "draining" },
-            snapshot.held,
+            if sample.filling { "filling " } else { "draining" },
+            sample.held,
             counts.reports,
         ),
         format!(
@@ -111,13 +115,13 @@ pub fn totals(seconds: f64, snapshot: &Snapshot) -> [String; 2] {
             counts.placed,
             decided as f64 / seconds.max(1.0),
             counts.refused,
-            units::latency(snapshot.p50),
-            units::latency(snapshot.p99),
+            units::latency(sample.p50),
+            units::latency(sample.p99),
         ),
     ]
 }
 
-/// An event in words.
+/// An event in one line.
 pub fn sentence(event: &Event) -> String {
     match event {
         Event::Placed { flavor, host, weight, alternates, latency_ms } => {
@@ -130,7 +134,7 @@ pub fn sentence(event: &Event) -> String {
         }
         Event::Refused { flavor, reason, .. } => format!("refused   {flavor:<7} {reason}"),
         Event::Released { flavor, host, after_s } => {
-            format!("let go    {flavor:<7} on {host:<9} after {}", units::age(*after_s))
+            format!("released  {flavor:<7} on {host:<9} after {}", units::age(*after_s))
         }
         Event::Failed { what, error } => format!("failed    {what}: {error}"),
         Event::Silenced { host } => format!("silent    {host}: cut off from the bus"),
@@ -143,18 +147,18 @@ pub fn sentence(event: &Event) -> String {
     }
 }
 
-/// The end, for people.
-pub fn summary(summary: &Summary) -> String {
+/// The summary for people.
+pub fn summary(summary: &DemoSummary) -> String {
     summary_lines(summary).iter().fold(String::new(), |text, line| text + line + "\n")
 }
 
-fn summary_lines(summary: &Summary) -> [String; 4] {
+fn summary_lines(summary: &DemoSummary) -> [String; 4] {
     let counts = &summary.counts;
     let per_second = |count: u64| count as f64 / summary.seconds.max(0.001);
     [
         format!("demo        {:.1} s, {} hosts, seed {}", summary.seconds, summary.hosts, summary.seed),
         format!(
-            "decisions   {} ({:.1}/s): {} placed, {} refused, {} without answer; {} let go again",
+            "decisions   {} ({:.1}/s): {} placed, {} refused, {} without an answer; {} released",
             summary.decisions,
             per_second(summary.decisions),
             counts.placed,

@@ -1,26 +1,27 @@
-//! What the demo's users want: flavors, how long they hold, and when they come.
+//! The requests of the demo: what they ask for, how long they hold it, and when they come.
 
 use std::time::Duration;
 
-use novella_objects::{Explanation, Flavor, RequestSpec, SelectDestinations};
+use novella_objects::{Flavor, RequestSpec, SelectDestinations};
 use novella_service::Random;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// A wave: requests come for the first part and hardly any for the rest, so that hosts fill and drain.
+/// The length of a wave. Most requests come in its first part, so that hosts fill in it and drain in the rest.
 const WAVE: Duration = Duration::from_secs(14);
+/// The length of the first part.
 const FILLING: Duration = Duration::from_secs(9);
-/// Requests in the second part, as a share of those in the first.
+/// The rate of requests in the rest, as a share of the rate in the first part.
 const EBB: f64 = 0.1;
-/// An instance holds its room for a time between these.
+/// The shortest and the longest time that an instance holds its room, in seconds.
 const HOLD: (f64, f64) = (4.0, 12.0);
-/// Kept longer by the scheduler than by the demo, so that a release and not a timeout ends it.
+/// How much longer the scheduler would hold the room, so that a release ends it and not a timeout.
 const HOLD_MARGIN_S: u64 = 10;
 
-/// Something to ask for.
+/// A flavor that the demo asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct DemoFlavor {
-    /// Its name.
+    /// The name to show.
     pub name: &'static str,
     vcpus: u32,
     memory_gb: u64,
@@ -35,43 +36,31 @@ const fn flavor(name: &'static str, vcpus: u32, memory_gb: u64, disk_gb: u64, sh
     DemoFlavor { name, vcpus, memory_gb, disk_gb, zone: None, arch: None, share }
 }
 
-/// The flavors and their shares.
-pub struct Flavors(Vec<DemoFlavor>);
+const FLAVORS: [DemoFlavor; 8] = [
+    flavor("small", 1, 2, 10, 30),
+    flavor("medium", 2, 4, 20, 28),
+    flavor("large", 4, 8, 40, 18),
+    flavor("xlarge", 8, 16, 80, 7),
+    flavor("memory", 2, 24, 20, 6),
+    flavor("store", 1, 2, 300, 5),
+    DemoFlavor { zone: Some("edge"), ..flavor("edge", 2, 2, 10, 4) },
+    DemoFlavor { arch: Some("aarch64"), ..flavor("arm", 1, 1, 5, 2) },
+];
 
-impl Default for Flavors {
-    fn default() -> Self {
-        Self(vec![
-            flavor("small", 1, 2, 10, 30),
-            flavor("medium", 2, 4, 20, 28),
-            flavor("large", 4, 8, 40, 18),
-            flavor("xlarge", 8, 16, 80, 7),
-            flavor("memory", 2, 24, 20, 6),
-            flavor("store", 1, 2, 300, 5),
-            DemoFlavor { zone: Some("edge"), ..flavor("edge", 2, 2, 10, 4) },
-            DemoFlavor { arch: Some("aarch64"), ..flavor("arm", 1, 1, 5, 2) },
-        ])
-    }
-}
-
-impl Flavors {
-    /// One of them, by its share.
-    pub fn draw(&self, random: &Random) -> DemoFlavor {
-        let all: u32 = self.0.iter().map(|flavor| flavor.share).sum();
-        let mut at = (random.u64() % u64::from(all)) as u32;
-        *self
-            .0
-            .iter()
-            .find(|flavor| {
-                let here = at < flavor.share;
-                at = at.saturating_sub(flavor.share);
-                here
-            })
-            .expect("the number drawn is below the sum of the shares")
-    }
+/// Draws a flavor by its share.
+pub fn draw(random: &Random) -> DemoFlavor {
+    let all: u32 = FLAVORS.iter().map(|flavor| flavor.share).sum();
+    let mut at = (random.u64() % u64::from(all)) as u32;
+    let drawn = FLAVORS.into_iter().find(|flavor| {
+        let here = at < flavor.share;
+        at = at.saturating_sub(flavor.share);
+        here
+    });
+    drawn.expect("the number drawn is below the sum of the shares")
 }
 
 impl DemoFlavor {
-    /// A request for one instance of it.
+    /// A request for one instance of this flavor.
     pub fn request(&self, uuid: Uuid, hold: Duration) -> SelectDestinations {
         let flavor = Flavor {
             name: self.name.to_owned(),
@@ -99,52 +88,44 @@ impl DemoFlavor {
     }
 }
 
-/// How long an instance holds its room.
+/// Draws how long an instance holds its room.
 pub fn hold(random: &Random) -> Duration {
     Duration::from_secs_f64(HOLD.0 + (HOLD.1 - HOLD.0) * unit(random))
 }
 
-/// From 0 up to, not including, 1.
+/// Draws a number from 0 to 1, without 1.
 fn unit(random: &Random) -> f64 {
     (random.u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// When requests come.
 pub struct Wave {
+    /// Requests per second in the first part of a wave.
     flood: f64,
 }
 
 impl Wave {
-    /// So many per second on average.
+    /// Waves with so many requests per second on average.
     pub fn new(rate: f64) -> Self {
         let filling = FILLING.as_secs_f64() / WAVE.as_secs_f64();
         Self { flood: rate / (filling + EBB * (1.0 - filling)) }
     }
 
-    /// Whether so long after the start more comes than goes.
+    /// Whether this time after the start is in the first part of a wave, in which hosts fill.
     pub fn is_filling(&self, elapsed: Duration) -> bool {
         elapsed.as_secs_f64() % WAVE.as_secs_f64() < FILLING.as_secs_f64()
     }
 
-    /// When the request after this one comes: at random times, as users do.
+    /// Draws when the request after the last one comes. Requests come independently of each other.
     pub fn next_arrival(&self, last: Instant, began: Instant, random: &Random) -> Instant {
         let rate = if self.is_filling(last - began) { self.flood } else { self.flood * EBB };
         let gap = -(1.0 - unit(random)).ln() / rate;
-        // The ebb's long gaps end with it.
+        // A long gap of the ebb ends with the ebb.
         let ebb_ends = WAVE.as_secs_f64() - (last - began).as_secs_f64() % WAVE.as_secs_f64();
         let next = last + Duration::from_secs_f64(gap.min(ebb_ends.max(1e-3)));
-        // What could not be sent in time is not made up for.
+        // Requests that could not be sent in time are not sent later.
         next.max(Instant::now())
     }
-}
-
-/// A refusal in one line: the filter that left no host, and who came nearest.
-pub fn why(explanation: &Explanation) -> String {
-    let Some(last) = explanation.filters.iter().find(|tally| tally.hosts_out == 0) else {
-        return format!("none of {} hosts", explanation.hosts);
-    };
-    let nearest = last.nearest_miss.as_ref().map(|m| format!("; nearest: {}", m.text())).unwrap_or_default();
-    format!("{} refused the last {}{nearest}", last.filter, last.hosts_in)
 }
 
 #[cfg(test)]
@@ -153,9 +134,9 @@ mod tests {
 
     #[test]
     fn every_flavor_is_drawn_about_as_often_as_its_share() {
-        let (flavors, random) = (Flavors::default(), Random::from_number(1));
-        let drawn: Vec<_> = (0..10_000).map(|_| flavors.draw(&random).name).collect();
-        for flavor in &flavors.0 {
+        let random = Random::from_number(1);
+        let drawn: Vec<_> = (0..10_000).map(|_| draw(&random).name).collect();
+        for flavor in FLAVORS {
             let times = drawn.iter().filter(|name| **name == flavor.name).count() as f64 / 100.0;
             assert!((times - f64::from(flavor.share)).abs() < 2.0, "{} {times} %", flavor.name);
         }

@@ -1,6 +1,6 @@
-//! The demo in a terminal: bars per host, what was decided last, totals.
+//! The demo in a terminal: bars for each host, totals, and the latest events.
 //!
-//! Always holds: the terminal is given back as it was, whether the demo ends, fails or panics.
+//! Always holds: the terminal is restored, whether the demo ends, fails or panics.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -11,21 +11,22 @@ use crossterm::{Command, cursor, queue, terminal};
 use novella_objects::{HostState, HostSummary};
 
 use super::lines::{sentence, totals};
-use super::view::{Event, Snapshot, View};
+use super::view::{Event, Sample, View};
 use crate::output::printable;
 use crate::units;
 
-/// Events kept for the log; no terminal is higher.
+/// How many events are kept for the log. No terminal shows more lines.
 const LOG: usize = 200;
-/// Lines that are neither a host nor the log, and lines kept for the log.
+/// Lines that show neither a host nor an event: title, totals and blank lines.
 const AROUND: usize = 7;
+/// Lines that hosts leave to the log at least.
 const LOG_AT_LEAST: usize = 5;
-/// Used where the terminal does not tell its size.
+/// The size to draw for if the terminal does not tell its size.
 const SIZE: (u16, u16) = (100, 30);
-/// From this width on the bars have their amounts beside them, not just a percentage.
+/// From this width on, amounts stand beside the bars, and not only percentages.
 const WITH_AMOUNTS: usize = 116;
 
-/// See the module.
+/// A terminal that shows the demo.
 pub struct Screen<'a> {
     out: &'a mut (dyn Write + Send),
     color: bool,
@@ -34,15 +35,15 @@ pub struct Screen<'a> {
 }
 
 impl<'a> Screen<'a> {
-    /// Takes the terminal.
+    /// Takes over the terminal. Without `color` it shows no colours.
     pub fn start(out: &'a mut (dyn Write + Send), color: bool, seed: u64) -> Self {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            // First the terminal, or the message is lost with the screen it was written to.
+            // The message of the panic would be lost with the alternate screen.
             restore(&mut io::stdout());
             previous(info);
         }));
-        // A terminal that does not understand shows the frames one after the other.
+        // A terminal without an alternate screen shows the frames one after the other.
         drop(send(out, terminal::EnterAlternateScreen, cursor::Hide));
         Self { out, color, seed, log: VecDeque::new() }
     }
@@ -54,7 +55,7 @@ impl Drop for Screen<'_> {
     }
 }
 
-/// Nothing can be done about a terminal that is gone.
+/// Restores the terminal. Nothing can be done about one that is gone.
 fn restore(out: &mut (dyn Write + Send)) {
     drop(send(out, cursor::Show, terminal::LeaveAlternateScreen));
 }
@@ -75,39 +76,39 @@ impl View for Screen<'_> {
         Ok(())
     }
 
-    fn look(&mut self, seconds: f64, snapshot: &Snapshot) -> anyhow::Result<()> {
+    fn look(&mut self, seconds: f64, sample: &Sample) -> anyhow::Result<()> {
         let (width, height) = terminal::size().unwrap_or(SIZE);
         let title = format!(
             "novella demo   {} hosts on an in-process bus   {seconds:.1} s   seed {}   Ctrl-C ends",
-            snapshot.hosts.len(),
+            sample.hosts.len(),
             self.seed
         );
-        let lines = frame(&title, seconds, snapshot, &self.log, (width.into(), height.into()), self.color);
-        // In one write, each line cleared to its end: no flicker and nothing left over.
+        let lines = frame(&title, seconds, sample, &self.log, (width.into(), height.into()), self.color);
+        // One write per frame avoids flicker, and clearing each line to its end leaves nothing over.
         let body = lines.join("\x1b[K\r\n");
         write!(self.out, "\x1b[H{body}\x1b[K\x1b[J")?;
         Ok(self.out.flush()?)
     }
 }
 
-/// The lines of one frame, fitting into `width` and `height`.
+/// The lines of one frame. They fit into `width` and `height`.
 fn frame(
     title: &str,
     seconds: f64,
-    snapshot: &Snapshot,
+    sample: &Sample,
     log: &VecDeque<(f64, Event)>,
     (width, height): (usize, usize),
     color: bool,
 ) -> Vec<String> {
     let paint = |text: String, paint: fn(String) -> String| if color { paint(text) } else { text };
     let mut lines = vec![paint(cut(title, width), |text| text.bold().to_string()), String::new()];
-    let shown = snapshot.hosts.len().min(height.saturating_sub(AROUND + LOG_AT_LEAST).max(1));
-    lines.extend(snapshot.hosts.iter().take(shown).map(|host| host_line(host, width, color)));
-    if snapshot.hosts.len() > shown {
-        lines.push(cut(&format!("... and {} more hosts", snapshot.hosts.len() - shown), width));
+    let shown = sample.hosts.len().min(height.saturating_sub(AROUND + LOG_AT_LEAST).max(1));
+    lines.extend(sample.hosts.iter().take(shown).map(|host| host_line(host, width, color)));
+    if sample.hosts.len() > shown {
+        lines.push(cut(&format!("... and {} more hosts", sample.hosts.len() - shown), width));
     }
     lines.push(String::new());
-    lines.extend(totals(seconds, snapshot).map(|line| cut(&line, width)));
+    lines.extend(totals(seconds, sample).map(|line| cut(&line, width)));
     lines.push(String::new());
     let left = height.saturating_sub(lines.len());
     let recent = log.iter().skip(log.len().saturating_sub(left));
@@ -168,7 +169,7 @@ fn host_line(host: &HostSummary, width: usize, color: bool) -> String {
     .concat()
 }
 
-/// A bar in eighths of a cell.
+/// A bar, filled in eighths of a cell.
 fn bar(used: u64, total: u64, width: usize, color: bool) -> String {
     const PARTS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     let share = (used as f64 / total.max(1) as f64).clamp(0.0, 1.0);
@@ -227,19 +228,19 @@ mod tests {
     fn a_frame_fits_its_terminal() {
         let hosts = (1..=40).map(|n| host(&format!("std-{n}"), n % 17)).collect();
         let counts = Counts::default();
-        let snapshot = Snapshot { filling: true, hosts, counts, held: 3, p50: None, p99: None };
+        let sample = Sample { filling: true, hosts, counts, held: 3, p50: None, p99: None };
         let reason = "x".repeat(300);
         let log = (0..LOG)
             .map(|n| (n as f64, Event::Refused { flavor: "small", reason: reason.clone(), latency_ms: 0.1 }));
         let log = log.collect();
         for size in [(80, 24), (132, 50), (200, 100), (20, 5)] {
-            let lines = frame("title", 1.0, &snapshot, &log, size, false);
+            let lines = frame("title", 1.0, &sample, &log, size, false);
             assert!(lines.len() <= size.1, "{size:?}: {} lines", lines.len());
             if size.0 >= 80 {
                 let widest = lines.iter().map(|line| line.chars().count()).max();
                 assert!(widest <= Some(size.0), "{size:?}: {widest:?} in {lines:#?}");
             }
         }
-        assert!(frame("title", 1.0, &snapshot, &log, (132, 50), true)[2].contains("\x1b["));
+        assert!(frame("title", 1.0, &sample, &log, (132, 50), true)[2].contains("\x1b["));
     }
 }

@@ -1,4 +1,4 @@
-//! What the demo tells, and the form of it for programs.
+//! What the demo shows, and its form for programs: JSON lines.
 
 use std::io::Write;
 use std::time::Duration;
@@ -10,24 +10,24 @@ use serde::Serialize;
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// An instance found its host.
+    /// An instance was placed.
     Placed { flavor: &'static str, host: String, weight: f64, alternates: Vec<String>, latency_ms: f64 },
-    /// No host fits.
+    /// No host fits an instance.
     Refused { flavor: &'static str, reason: String, latency_ms: f64 },
-    /// An instance let its room go.
+    /// The room held by an instance was released.
     Released { flavor: &'static str, host: String, after_s: f64 },
     /// A request got no answer.
     Failed { what: &'static str, error: String },
-    /// The demo cuts a host off.
+    /// The demo cuts a host off the bus.
     Silenced { host: String },
-    /// The demo lets it speak again.
+    /// The demo connects the host again.
     Heard { host: String },
-    /// The scheduler thinks otherwise of a host.
+    /// The scheduler changed the state of a host.
     HostState { host: String, from: HostState, to: HostState },
-    /// A look at the whole fleet.
+    /// The whole fleet, as it is sampled several times a second.
     Hosts { hosts: Vec<HostSummary> },
-    /// The end.
-    Summary(Summary),
+    /// The demo ended.
+    Summary(DemoSummary),
 }
 
 /// Counts since the start.
@@ -37,64 +37,64 @@ pub struct Counts {
     pub placed: u64,
     /// Requests refused.
     pub refused: u64,
-    /// Instances that let their room go.
+    /// Placements that were released.
     pub released: u64,
-    /// Requests without answer.
+    /// Requests without an answer.
     pub failed: u64,
     /// Reports that the scheduler applied.
     pub reports: u64,
-    /// Times a host went down.
+    /// How often a host went down.
     pub went_down: u64,
-    /// Times a host came back up.
+    /// How often a host came back up.
     pub came_back: u64,
 }
 
 /// The fleet at one moment.
 #[derive(Debug, Clone)]
-pub struct Snapshot {
-    /// More comes than goes.
+pub struct Sample {
+    /// Whether more requests come than releases.
     pub filling: bool,
-    /// The hosts, in order of their names.
+    /// The hosts, by name.
     pub hosts: Vec<HostSummary>,
-    /// See [`Counts`].
+    /// What happened since the start.
     pub counts: Counts,
-    /// Instances that hold room.
+    /// How many instances hold room now.
     pub held: usize,
-    /// Half of the placements were answered within this time.
+    /// The time within which half of the requests were answered.
     pub p50: Option<Duration>,
-    /// And all but one in a hundred within this.
+    /// The time within which 99 of 100 requests were answered.
     pub p99: Option<Duration>,
 }
 
 /// The whole run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Summary {
-    /// How long it ran.
+pub struct DemoSummary {
+    /// How long the demo ran, in seconds.
     pub seconds: f64,
     /// How many hosts the scheduler knew.
     pub hosts: usize,
-    /// What to give `--seed` for the same stream of requests.
+    /// The value of `--seed` that gives the same stream of requests again.
     pub seed: u64,
-    /// Placements and refusals.
+    /// How many requests were placed or refused.
     pub decisions: u64,
-    /// See [`Counts`].
+    /// What happened since the start.
     #[serde(flatten)]
     pub counts: Counts,
-    /// Of the time from request to answer.
+    /// The time within which half of the requests were answered.
     pub p50_ms: Option<f64>,
-    /// Of the time from request to answer.
+    /// The time within which 99 of 100 requests were answered.
     pub p99_ms: Option<f64>,
 }
 
-/// Whoever shows it.
+/// Something that shows the demo.
 pub trait View {
-    /// Something happened, so many seconds after the start.
+    /// Shows what happened so many seconds after the start.
     fn event(&mut self, seconds: f64, event: &Event) -> anyhow::Result<()>;
-    /// A look at the fleet; comes several times a second.
-    fn look(&mut self, seconds: f64, snapshot: &Snapshot) -> anyhow::Result<()>;
+    /// Shows the fleet as it is now. This is called several times a second.
+    fn look(&mut self, seconds: f64, sample: &Sample) -> anyhow::Result<()>;
 }
 
-/// One JSON object per line.
+/// Shows each event as a JSON object on its line.
 pub struct JsonLines<'a>(pub &'a mut (dyn Write + Send));
 
 impl View for JsonLines<'_> {
@@ -103,12 +103,12 @@ impl View for JsonLines<'_> {
         Ok(self.0.flush()?)
     }
 
-    fn look(&mut self, seconds: f64, snapshot: &Snapshot) -> anyhow::Result<()> {
-        self.event(seconds, &Event::Hosts { hosts: snapshot.hosts.clone() })
+    fn look(&mut self, seconds: f64, sample: &Sample) -> anyhow::Result<()> {
+        self.event(seconds, &Event::Hosts { hosts: sample.hosts.clone() })
     }
 }
 
-/// An event with its time.
+/// An event with its time as JSON.
 pub fn json_line(seconds: f64, event: &Event) -> Result<String, serde_json::Error> {
     #[derive(Serialize)]
     struct Line<'a> {

@@ -67,19 +67,19 @@ fn write_table<R>(
 }
 
 /// Some columns of one row, serialised in the order in which `-c` named them.
-struct Document<'a, R> {
+struct PickedColumns<'a, R> {
     row: &'a R,
     columns: &'a [&'a Column<R>],
 }
 
-impl<R> Serialize for Document<'_, R> {
+impl<R> Serialize for PickedColumns<'_, R> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.columns.iter().map(|column| (column.name, (column.value)(self.row))))
     }
 }
 
-fn documents<'a, R>(rows: &'a [R], columns: &'a [&'a Column<R>]) -> Vec<Document<'a, R>> {
-    rows.iter().map(|row| Document { row, columns }).collect()
+fn documents<'a, R>(rows: &'a [R], columns: &'a [&'a Column<R>]) -> Vec<PickedColumns<'a, R>> {
+    rows.iter().map(|row| PickedColumns { row, columns }).collect()
 }
 
 fn cells<'a, R>(rows: &'a [R], columns: &'a [&Column<R>]) -> impl Iterator<Item = Vec<String>> + 'a {

@@ -25,7 +25,7 @@ pub const AT_ONCE: usize = 256;
 /// How long one agent may wait for its queue.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long one agent, and one connection, may take to stop in order.
-pub const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What all agents of the swarm share.
 pub struct Swarm {

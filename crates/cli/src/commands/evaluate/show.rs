@@ -1,4 +1,4 @@
-//! Results for people, one request after the other, and for machines.
+//! Results of `novella evaluate`: tables for people, one request after the other, and documents for machines.
 
 use novella_filter_scheduler::FilterKind;
 use novella_fleet_documents::Evaluator;
@@ -12,10 +12,10 @@ use crate::output::{
 };
 use crate::units;
 
-/// Ranked hosts that a table shows unless it is wide.
+/// How many ranked hosts a table shows without `-f wide`.
 const RANKED: usize = 10;
 
-/// Writes the result of one request for people.
+/// Writes the result of one request as tables.
 pub fn outcome(
     request: &Request,
     outcome: &Outcome,
@@ -58,7 +58,7 @@ pub fn outcome(
     Ok(writeln!(console.out)?)
 }
 
-/// What each filter did to the hosts that the one before it left, and to which.
+/// Writes what each filter did to the hosts that passed those before it, with the names of the hosts it refused.
 fn verdicts(
     outcome: &Outcome,
     filters: &[FilterKind],
@@ -108,7 +108,7 @@ fn verdicts(
 
 fn ranking(scores: &[Scored], args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
     let Some(winner) = scores.first() else { return Ok(()) };
-    // Weighers that tell no hosts apart are left out, unless all are asked for.
+    // Weighers that add nothing for any host are shown only with `-f wide`.
     let wide = args.format == Format::Wide;
     let shown: Vec<usize> = (0..winner.weighers.len())
         .filter(|&at| {
@@ -158,7 +158,7 @@ fn id(id: &RequestId) -> String {
     }
 }
 
-/// One host of one request.
+/// What one request got from one host.
 #[derive(Serialize)]
 struct Judged {
     request: RequestId,
@@ -166,7 +166,7 @@ struct Judged {
     verdict: String,
     rank: Option<usize>,
     weight: Option<f64>,
-    /// Instances of the request that go there.
+    /// How many instances of the request go to this host.
     picked: usize,
 }
 
@@ -184,7 +184,7 @@ const JUDGED: Listing<Judged> = Listing {
     fields: &["request", "host", "verdict", "rank", "weight", "picked"],
 };
 
-/// Writes all results for machines: whole ones as JSON and YAML, a row for each request and host otherwise.
+/// Writes all results for machines: documents as JSON and YAML, and a row for each request and host otherwise.
 pub fn results(
     results: &Results,
     fleet: &Fleet<'_>,
@@ -195,7 +195,7 @@ pub fn results(
 ) -> anyhow::Result<()> {
     match args.format {
         Format::Json if args.columns.is_empty() => {
-            // Each result on its line, so that two runs can be compared line by line.
+            // Each result has a line, so that two runs can be compared line by line.
             let Results { results: outcomes, .. } = results;
             let head = serde_json::to_string(&Results { results: Vec::new(), ..results.clone() })?;
             let head = head.strip_suffix("]}").expect("results are the last field");

@@ -1,8 +1,8 @@
-//! A question on each line, an answer on each line, for programs that have thousands.
+//! A question on each line of input and an answer on each line of output, for programs that have thousands of questions.
 //!
-//! What always holds: every line that is not blank gets one line, in order; a line that cannot be understood gets an
-//! error and is not the end. Answers are written out when no further question waits, so that one who asks and listens
-//! in turn is never kept waiting.
+//! Always holds: each line that is not blank gets one line of answer, in order. A line that cannot be read gets an error,
+//! and the next line is read. Output is flushed when no further question has arrived, so a program may wait for each
+//! answer before it asks again.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
@@ -13,10 +13,10 @@ use novella_objects::document::{Answer, Question, QuestionError};
 use crate::commands::documents::parse;
 use crate::exit_codes::OK;
 
-/// Longest line, in bytes: a fleet of 200,000 hosts, and a bound for what one mistake can take.
+/// The longest line in bytes. A fleet of 200,000 hosts fits, and a line without end cannot take all memory.
 const MAX_LINE: u64 = 256 << 20;
 
-/// Answers until the input ends.
+/// Answers questions until the input ends.
 pub fn serve(input: &mut dyn Read, policy: Option<&PolicyFile>, out: &mut dyn Write) -> anyhow::Result<u8> {
     let mut input = BufReader::with_capacity(1 << 16, input);
     let mut text = Vec::new();

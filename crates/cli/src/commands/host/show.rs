@@ -1,8 +1,7 @@
-//! One host for people: what it has reported, a line for each value; then its instances, NUMA cells and PCI devices, a
-//! line each.
+//! One host for people: a line for each value that it reported, then tables of its instances, NUMA cells and PCI devices.
 //!
-//! The table leaves out what would stand there twice, such as cells and devices as reported, which the tables below have
-//! with what is used of them. Machine formats have everything.
+//! The first table leaves out what the others show, such as the cells as they were reported. Machine formats show
+//! everything.
 
 use novella_objects::document::{MemoryPages, NetworkMetadata, NumaCell};
 use novella_objects::{HostDetail, HostSummary, PciPoolDetail};
@@ -12,9 +11,9 @@ use serde_json::Value;
 use crate::output::{Cell, Console, OutputArgs, Tone, table_text, write_object};
 use crate::units;
 
-/// What of a host stands in lines of field and value.
+/// The values that have a line of their own.
 #[derive(Serialize)]
-struct Fields<'a> {
+struct HostFields<'a> {
     #[serde(flatten)]
     summary: &'a HostSummary,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -25,8 +24,8 @@ struct Fields<'a> {
     capabilities: Value,
 }
 
-/// Keys of the report's own part that are shown elsewhere.
-const ELSEWHERE: [&str; 8] =
+/// Keys of the `novella` part of a report that are shown elsewhere.
+const SHOWN_ELSEWHERE: [&str; 8] =
     ["uuid", "incarnation", "seq", "sent_at", "availability_zone", "traits", "numa_topology", "pci_pools"];
 
 /// Writes the tables.
@@ -35,12 +34,16 @@ pub fn tables(detail: &HostDetail, args: &OutputArgs, console: &mut Console<'_>)
     let mut capabilities = detail.capabilities.clone();
     let mut claims = Value::Null;
     if let Some(report) = capabilities.get_mut("novella").and_then(Value::as_object_mut) {
-        ELSEWHERE.iter().for_each(|key| drop(report.remove(*key)));
+        SHOWN_ELSEWHERE.iter().for_each(|key| drop(report.remove(*key)));
         claims = report.remove("claims").unwrap_or_default();
         report.entry("metrics").and_modify(|list| *list = metrics(list).into());
     }
     let (incarnation, seq, sent_at) = (*incarnation, *seq, detail.sent_at.as_deref());
-    write_object(&Fields { summary, aggregates, incarnation, seq, sent_at, capabilities }, args, console)?;
+    write_object(
+        &HostFields { summary, aggregates, incarnation, seq, sent_at, capabilities },
+        args,
+        console,
+    )?;
     let instances: Vec<_> = claims.as_array().into_iter().flatten().map(instance).collect();
     let cells = numa_topology.iter().flat_map(|topology| &topology.cells);
     let cells: Vec<_> = cells.map(numa_cell).collect();
@@ -68,7 +71,7 @@ fn instance(claim: &Value) -> Vec<Cell> {
     ]
 }
 
-/// Each by name and value; what a monitor says besides, such as when, is for machines.
+/// Names and values of metrics. Machine formats also show what else a monitor reports, such as the time.
 fn metrics(list: &Value) -> String {
     let one = |metric: &Value| {
         let name = metric["name"].as_str().unwrap_or("?");
@@ -96,7 +99,7 @@ fn numa_cell(cell: &NumaCell) -> Vec<Cell> {
     ]
 }
 
-/// Pages of one size, those held back among the used ones.
+/// Pages of one size: used and total. Pages that the host reserves count as used.
 fn pages(pages: &MemoryPages) -> String {
     let MemoryPages { size_kb, total, used, reserved } = pages;
     let size = match size_kb {
@@ -127,7 +130,7 @@ fn pci_pool(pool: &PciPoolDetail) -> Vec<Cell> {
     ]
 }
 
-/// CPUs as people and kernels write them: `0-3,8`.
+/// CPU numbers as the kernel writes them: `0-3,8`.
 fn ranges(cpus: &[u32]) -> String {
     let mut sorted = cpus.to_vec();
     sorted.sort_unstable();
