@@ -1,7 +1,7 @@
 //! The commands that ask a scheduler, an agent or the engine, one file each.
 //!
-//! A command gets an API client and a [`Console`](crate::output::Console), so that tests need neither a broker nor a
-//! terminal. It returns the exit code.
+//! A command gets a [`Bus`](crate::connect::Bus) and a [`Console`](crate::output::Console), so that tests need neither a
+//! broker nor a terminal. It returns the exit code.
 //!
 //! Layout, in reading order; shared parts come first:
 //! - `request`: the options that describe a request

@@ -34,6 +34,7 @@ const CORRECT_THE_URL: &str =
 pub struct Bus {
     transport: Arc<dyn Transport>,
     client: RpcClient,
+    scheduler: SchedulerApi,
     names: Names,
     options: CallOptions,
 }
@@ -41,10 +42,13 @@ pub struct Bus {
 impl Bus {
     /// Calls over this transport.
     pub fn new(transport: Arc<dyn Transport>, settings: &CliSettings, env: &Env) -> Self {
+        let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
+        let names = settings.names();
         Self {
-            client: RpcClient::new(transport.clone(), env.random.fork("rpc client")),
+            scheduler: SchedulerApi::named(client.clone(), &names),
             transport,
-            names: settings.names(),
+            client,
+            names,
             options: CallOptions { mandatory: true, ..CallOptions::new(settings.timeout) },
         }
     }
@@ -60,9 +64,17 @@ impl Bus {
         Ok(Self::new(transport, settings, env))
     }
 
-    /// Calls to the schedulers.
-    pub fn scheduler(&self) -> SchedulerApi {
-        SchedulerApi::named(self.client.clone(), &self.names)
+    /// Calls to any scheduler.
+    pub fn scheduler(&self) -> &SchedulerApi {
+        &self.scheduler
+    }
+
+    /// Calls to the scheduler of this name, or to any without a name; and the receiver for [`failed`].
+    pub fn scheduler_named<'a>(&self, name: Option<&'a str>) -> (SchedulerApi, Peer<'a>) {
+        match name {
+            Some(name) => (self.scheduler.of(name), Peer::Scheduler(name)),
+            None => (self.scheduler.clone(), Peer::AnyScheduler),
+        }
     }
 
     /// The client for other calls.

@@ -36,7 +36,7 @@ use crate::output::Console;
 use crate::units;
 use fleet::Fleet;
 use load::Wave;
-use view::{DemoSummary, Event, Sample, View};
+use view::{DemoSummary, Event, ProgramEvent, Sample, View};
 
 /// The most requests without an answer. The stream waits for answers before it sends more.
 const IN_FLIGHT: usize = 64;
@@ -118,7 +118,7 @@ pub async fn run(
     match args.format {
         DemoFormat::Text => write!(console.out, "{}", lines::summary(&summary))?,
         DemoFormat::Jsonl => {
-            writeln!(console.out, "{}", view::json_line(summary.seconds, &Event::Summary(summary))?)?
+            view::write_json_line(console.out, summary.seconds, &ProgramEvent::Summary(&summary))?;
         }
     }
     console.out.flush()?;
@@ -222,7 +222,7 @@ impl Demo {
         let flavor = load::draw(&self.random);
         let hold = load::hold(&self.random);
         let request = flavor.request(self.random.uuid(), hold);
-        let (api, options) = (self.fleet.bus().scheduler(), self.fleet.bus().options());
+        let (api, options) = (self.fleet.bus().scheduler().clone(), self.fleet.bus().options());
         self.under_way.spawn(async move {
             let began = Instant::now();
             match api.select_destinations(&request, options).await {
@@ -237,7 +237,7 @@ impl Demo {
 
     fn release(&mut self) {
         let Some(Reverse(held)) = self.held.pop() else { return };
-        let (api, options) = (self.fleet.bus().scheduler(), self.fleet.bus().options());
+        let (api, options) = (self.fleet.bus().scheduler().clone(), self.fleet.bus().options());
         self.under_way.spawn(async move {
             let release = Release { decision_id: held.decision_id.clone(), ..Release::default() };
             match api.release(&release, options).await {

@@ -81,36 +81,27 @@ pub async fn ask(
     shutdown: &Shutdown,
     console: &mut Console<'_>,
 ) -> anyhow::Result<u8> {
-    let (api, options) = (bus.scheduler(), bus.options());
     match command {
-        Command::Host(host::HostCommand::List(args)) => {
-            host::list(&api, options, args, env, shutdown, console).await
-        }
-        Command::Host(host::HostCommand::Show(args)) => host::show(&api, options, args, console).await,
-        Command::Place(args) => place::run(&api, options, args, env, console).await,
-        Command::Release(args) => release::run(&api, options, args, console).await,
+        Command::Host(host::HostCommand::List(args)) => host::list(bus, args, env, shutdown, console).await,
+        Command::Host(host::HostCommand::Show(args)) => host::show(bus, args, console).await,
+        Command::Place(args) => place::run(bus, args, env, console).await,
+        Command::Release(args) => release::run(bus, args, console).await,
         Command::Service(service::ServiceCommand::List(args))
         | Command::Compute(ComputeCommand::Service(service::ServiceCommand::List(args))) => {
-            service::list(&api, options, args, console).await
+            service::list(bus, args, console).await
         }
         Command::Scheduler(scheduler::SchedulerCommand::Status(args)) => {
-            scheduler::status(&api, options, args, console).await
+            scheduler::status(bus, args, console).await
         }
-        Command::Capacity(args) => capacity::run(&api, options, args, env, console).await,
+        Command::Capacity(args) => capacity::run(bus, args, env, console).await,
         Command::Explain(args) | Command::Decision(explain::DecisionCommand::Show(args)) => {
-            explain::run(&api, options, args, env, console).await
+            explain::run(bus, args, env, console).await
         }
-        Command::Policy(policy::PolicyCommand::Show(args)) => {
-            policy::show(&api, options, args, console).await
-        }
-        Command::Policy(policy::PolicyCommand::Diff(args)) => {
-            policy::diff(&api, options, args, console).await
-        }
-        Command::Policy(policy::PolicyCommand::Reload(args)) => {
-            policy::reload(&api, options, args, console).await
-        }
-        Command::Snapshot(args) => snapshot::run(&api, options, args, console).await,
-        Command::Ping(args) => ping::run(bus.client(), bus.names(), options, args, console).await,
+        Command::Policy(policy::PolicyCommand::Show(args)) => policy::show(bus, args, console).await,
+        Command::Policy(policy::PolicyCommand::Diff(args)) => policy::diff(bus, args, console).await,
+        Command::Policy(policy::PolicyCommand::Reload(args)) => policy::reload(bus, args, console).await,
+        Command::Snapshot(args) => snapshot::run(bus, args, console).await,
+        Command::Ping(args) => ping::run(bus, args, console).await,
         Command::Policy(policy::PolicyCommand::Check(_))
         | Command::Demo(_)
         | Command::Swarm(_)

@@ -203,7 +203,7 @@ impl Asking {
             open(&transport_url(settings)?, "novella placements".to_owned(), settings, env).await?;
         let bus = Bus::new(transport, settings, env);
         let random = Random::from_seed(env.random.fork("placements"));
-        Ok(Self { asker: Asker::new(bus.scheduler(), bus.options(), per_second, random), bus })
+        Ok(Self { asker: Asker::new(bus.scheduler().clone(), bus.options(), per_second, random), bus })
     }
 }
 

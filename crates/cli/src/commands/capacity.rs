@@ -5,14 +5,15 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use novella_filter_scheduler::{FilterKind, FilterScheduler, eligible};
-use novella_fleet_documents::{EvaluationOptions, host_table};
+use novella_filter_scheduler::FilterKind;
+use novella_filter_scheduler::FilterScheduler;
+use novella_filter_scheduler::eligible;
+use novella_fleet_documents::EvaluationOptions;
+use novella_fleet_documents::host_table;
 use novella_host_manager::PolicyFile;
-use novella_messaging::CallOptions;
 use novella_objects::{
     CapacityQuery, FilterTally, Flavor, FlavorCapacity, GroupCapacity, Grouping, RequestSpec,
 };
-use novella_rpcapi::SchedulerApi;
 use novella_service::Env;
 use novella_service::exit::Failure;
 use serde::Serialize;
@@ -20,11 +21,9 @@ use serde_json::json;
 
 use super::documents::Source;
 use super::request::RequestArgs;
-use crate::connect::{Peer, failed};
+use crate::connect::{Bus, Peer, failed};
 use crate::exit_codes::{OK, REFUSED, USAGE};
-use crate::output::{
-    Cell, Column, Console, Format, Listing, OutputArgs, Tone, printable, write_object, write_rows,
-};
+use crate::output::{Cell, Column, Console, Format, Listing, OutputArgs, Tone, write_object, write_rows};
 use crate::units;
 
 /// Arguments of `capacity`.
@@ -110,15 +109,13 @@ impl FromStr for Reserve {
 }
 
 /// Asks a scheduler for the counts and shows them.
-pub async fn run(
-    api: &SchedulerApi,
-    options: CallOptions,
-    args: &CapacityArgs,
-    env: &Env,
-    console: &mut Console<'_>,
-) -> anyhow::Result<u8> {
+pub async fn run(bus: &Bus, args: &CapacityArgs, env: &Env, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let query = query(args, env)?;
-    let capacity = api.capacity(&query, options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let capacity = bus
+        .scheduler()
+        .capacity(&query, bus.options())
+        .await
+        .map_err(|error| failed(error, Peer::AnyScheduler))?;
     show(&capacity.flavors, args, console)
 }
 
@@ -220,6 +217,12 @@ const FLAVORS: Listing<FlavorCapacity> = Listing {
     fields: &["flavor", "fits", "open", "eligible", "hosts", "limit", "reserved"],
 };
 
+/// The counts as scripts read them.
+#[derive(Serialize)]
+struct CapacityDocument<'a> {
+    flavors: &'a [FlavorCapacity],
+}
+
 /// The count of one flavor on one part of the fleet.
 #[derive(Serialize)]
 struct PartRow {
@@ -287,64 +290,47 @@ fn reserved(flavor: &FlavorCapacity) -> String {
 
 /// Shows the counts. The exit code tells whether one instance of each flavor fits.
 fn show(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
-    write(flavors, args, console)?;
+    match args.output.format {
+        Format::Json | Format::Jsonl | Format::Yaml => {
+            write_object(&CapacityDocument { flavors }, &args.output, console)?;
+        }
+        Format::Csv | Format::Value if args.by.is_some() => {
+            write_rows(&parts(flavors), &PARTS, &args.output, console)?;
+        }
+        Format::Csv | Format::Value => write_rows(flavors, &FLAVORS, &args.output, console)?,
+        Format::Table | Format::Wide => tables(flavors, args, console)?,
+    }
     Ok(if flavors.iter().all(|flavor| flavor.fits > 0) { OK } else { REFUSED })
 }
 
-fn write(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
-    let parts = || -> Vec<PartRow> {
-        let of = |f: &FlavorCapacity| name(&f.flavor);
-        let each = |f: &FlavorCapacity| {
-            f.groups.iter().map(|group| PartRow { flavor: of(f), group: group.clone() }).collect::<Vec<_>>()
-        };
-        flavors.iter().flat_map(each).collect()
+fn parts(flavors: &[FlavorCapacity]) -> Vec<PartRow> {
+    let each = |f: &FlavorCapacity| {
+        let row = |group: &GroupCapacity| PartRow { flavor: name(&f.flavor), group: group.clone() };
+        f.groups.iter().map(row).collect::<Vec<_>>()
     };
-    match args.output.format {
-        Format::Json | Format::Jsonl | Format::Yaml => {
-            #[derive(Serialize)]
-            struct CapacityDocument<'a> {
-                flavors: &'a [FlavorCapacity],
-            }
-            return write_object(&CapacityDocument { flavors }, &args.output, console);
-        }
-        Format::Csv | Format::Value if args.by.is_some() => {
-            return write_rows(&parts(), &PARTS, &args.output, console);
-        }
-        Format::Csv | Format::Value => return write_rows(flavors, &FLAVORS, &args.output, console),
-        Format::Table | Format::Wide => {}
-    }
-    let columns = |wide: bool| {
-        let more = if wide { FLAVORS.wide } else { &[] };
-        FLAVORS.table.iter().chain(more).map(|&name| name.to_owned()).collect::<Vec<_>>()
-    };
-    let mut output = args.output.clone();
-    if output.columns.is_empty() {
-        output.columns = columns(args.reserve.is_some());
-    }
+    flavors.iter().flat_map(each).collect()
+}
+
+fn tables(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+    // The only wide column is `reserved`, which is empty without --reserve.
+    let format = if args.reserve.is_some() { Format::Wide } else { Format::Table };
+    let output = OutputArgs { format, columns: args.output.columns.clone() };
     write_rows(flavors, &FLAVORS, &output, console)?;
     if args.by.is_some() {
         writeln!(console.out)?;
-        write_rows(
-            &parts(),
-            &PARTS,
-            &OutputArgs { format: output.format, ..OutputArgs::default() },
-            console,
-        )?;
+        write_rows(&parts(flavors), &PARTS, &OutputArgs::default(), console)?;
     }
     for flavor in flavors {
         for what in &flavor.not_asked {
             let name = name(&flavor.flavor);
-            let line = format!("note: {name}: neither the counts nor a placement consider {what}");
-            console.note(&printable(&line));
+            console.note(&format!("note: {name}: neither the counts nor a placement consider {what}"));
         }
     }
     for flavor in flavors.iter().filter(|flavor| !flavor.asked_once.is_empty()) {
-        let line = format!(
-            "note: {} may refuse earlier for {}: it was asked only for the first instance",
-            flavor.asked_once.join(", "),
-            name(&flavor.flavor)
-        );
-        console.note(&printable(&line));
+        let (filters, name) = (flavor.asked_once.join(", "), name(&flavor.flavor));
+        console.note(&format!(
+            "note: {filters} may refuse earlier for {name}: it was asked only for the first instance"
+        ));
     }
     Ok(console.out.flush()?)
 }

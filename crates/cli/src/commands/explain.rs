@@ -3,12 +3,10 @@
 
 use clap::{Args, Subcommand};
 use novella_fleet_documents::request_of;
-use novella_messaging::CallOptions;
 use novella_objects::{
     Change, Explain, Explained, FilterOutcome, FilterVerdict, Fix, Fixes, HostState, HostVerdict, NearHost,
     Part, Quantity, WeigherScore,
 };
-use novella_rpcapi::SchedulerApi;
 use novella_service::Env;
 use novella_service::exit::Failure;
 use serde::Serialize;
@@ -16,7 +14,7 @@ use serde_json::json;
 
 use super::decision;
 use super::request::RequestArgs;
-use crate::connect::{Peer, failed};
+use crate::connect::{Bus, failed};
 use crate::exit_codes::{NOT_FOUND, OK, REFUSED, USAGE};
 use crate::output::{
     Cell, Column, Console, Format, Listing, OutputArgs, Tone, printable, table_text, write_object, write_rows,
@@ -71,13 +69,7 @@ pub enum DecisionCommand {
 }
 
 /// Asks the scheduler that made the decision, or any for a request, and shows the answer.
-pub async fn run(
-    api: &SchedulerApi,
-    options: CallOptions,
-    args: &ExplainArgs,
-    env: &Env,
-    console: &mut Console<'_>,
-) -> anyhow::Result<u8> {
+pub async fn run(bus: &Bus, args: &ExplainArgs, env: &Env, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let scheduler = args.decision.as_deref().map(scheduler_of).transpose()?;
     let request_spec = match scheduler {
         Some(_) => None,
@@ -93,9 +85,8 @@ pub async fn run(
         host: args.host.clone(),
         fix: args.fix,
     };
-    let peer = scheduler.map_or(Peer::AnyScheduler, Peer::Scheduler);
-    let api = scheduler.map_or_else(|| api.clone(), |name| api.of(name));
-    let answer = api.explain(&question, options).await.map_err(|error| failed(error, peer))?;
+    let (api, peer) = bus.scheduler_named(scheduler);
+    let answer = api.explain(&question, bus.options()).await.map_err(|error| failed(error, peer))?;
     let explained = answer.ok_or_else(|| {
         let (name, id) = (scheduler.unwrap_or_default(), args.decision.as_deref().unwrap_or_default());
         Failure::new(NOT_FOUND, format!("scheduler {name} does not remember decision {id}"))

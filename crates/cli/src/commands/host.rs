@@ -6,17 +6,15 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use novella_host_manager::HostPattern;
-use novella_messaging::CallOptions;
 use novella_objects::document::UsedInventory;
 use novella_objects::{HostState, HostSummary, HostWarning};
-use novella_rpcapi::SchedulerApi;
 use novella_service::Env;
 use novella_service::exit::Failure;
 use novella_service::shutdown::Shutdown;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::connect::{Peer, failed};
+use crate::connect::{Bus, Peer, failed};
 use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, USAGE};
 use crate::output::{
     Cell, Column, Console, Format, Listing, OutputArgs, SortArgs, Tone, natural, state_tone, write_object,
@@ -208,15 +206,14 @@ fn warning(warning: &HostWarning) -> String {
 
 /// Lists the hosts, once or until `shutdown`.
 pub async fn list(
-    api: &SchedulerApi,
-    options: CallOptions,
+    bus: &Bus,
     args: &HostListArgs,
     env: &Env,
     shutdown: &Shutdown,
     console: &mut Console<'_>,
 ) -> anyhow::Result<u8> {
     let Some(interval) = args.watch else {
-        let hosts = fetch(api, options, args).await?;
+        let hosts = fetch(bus, args).await?;
         write_rows(&hosts, &HOSTS, &args.output, console)?;
         hosts.iter().for_each(|host| warn_ambiguous(host, console));
         return unknown_hosts(&hosts, args).map_or(Ok(OK), |failure| Err(failure.into()));
@@ -237,7 +234,7 @@ pub async fn list(
         }
         let fetched = tokio::select! { biased;
             () = shutdown.requested() => return Ok(OK),
-            fetched = fetch(api, options.clone(), args) => fetched,
+            fetched = fetch(bus, args) => fetched,
         };
         // A failure of the first look ends the command, as without --watch. A later failure may pass.
         let trouble = match (fetched, &last) {
@@ -285,14 +282,11 @@ fn json_lines(
     write_rows(hosts, &HOSTS, &OutputArgs { format: Format::Jsonl, columns: args.columns.clone() }, console)
 }
 
-async fn fetch(
-    api: &SchedulerApi,
-    options: CallOptions,
-    args: &HostListArgs,
-) -> anyhow::Result<Vec<HostSummary>> {
+async fn fetch(bus: &Bus, args: &HostListArgs) -> anyhow::Result<Vec<HostSummary>> {
     // A wrong column is an error before the scheduler is asked.
     HOSTS.pick(args.output.columns.iter().map(String::as_str))?;
-    let list = api.list_hosts(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let list =
+        bus.scheduler().list_hosts(bus.options()).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
     let mut hosts = list.hosts;
     hosts.retain(|host| {
         (args.hosts.is_empty() || args.hosts.iter().any(|pattern| pattern.matches(&host.host)))
@@ -342,14 +336,12 @@ fn warn_ambiguous(host: &HostSummary, console: &mut Console<'_>) {
 }
 
 /// Shows one host with everything that it reported.
-pub async fn show(
-    api: &SchedulerApi,
-    options: CallOptions,
-    args: &HostShowArgs,
-    console: &mut Console<'_>,
-) -> anyhow::Result<u8> {
-    let detail =
-        api.show_host(&args.host, options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+pub async fn show(bus: &Bus, args: &HostShowArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+    let detail = bus
+        .scheduler()
+        .show_host(&args.host, bus.options())
+        .await
+        .map_err(|error| failed(error, Peer::AnyScheduler))?;
     let detail = detail.ok_or_else(|| {
         Failure::new(NOT_FOUND, format!("the scheduler knows no host {}", args.host)).next(SEE_ALL)
     })?;

@@ -1,12 +1,11 @@
 //! `novella ping`: checks that a scheduler, or the agent of a host, answers.
 
 use clap::Args;
-use novella_messaging::{CallOptions, RpcClient};
-use novella_rpcapi::{BaseApi, ComputeApi, Names};
+use novella_rpcapi::{BaseApi, ComputeApi};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::connect::{Peer, failed};
+use crate::connect::{Bus, Peer, failed};
 use crate::exit_codes::OK;
 use crate::output::{Console, OutputArgs, write_object};
 
@@ -21,22 +20,16 @@ pub struct PingArgs {
 }
 
 /// Sends a ping and shows who answered, and how fast.
-pub async fn run(
-    client: &RpcClient,
-    names: &Names,
-    options: CallOptions,
-    args: &PingArgs,
-    console: &mut Console<'_>,
-) -> anyhow::Result<u8> {
+pub async fn run(bus: &Bus, args: &PingArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let began = Instant::now();
     let mut answer = match &args.host {
         Some(host) => {
-            let api = ComputeApi::named(client.clone(), names);
-            let status = api.ping(host, options).await.map_err(|error| failed(error, Peer::Agent(host)))?;
-            serde_json::to_value(status)?
+            let api = ComputeApi::named(bus.client().clone(), bus.names());
+            let status = api.ping(host, bus.options()).await;
+            serde_json::to_value(status.map_err(|error| failed(error, Peer::Agent(host)))?)?
         }
         None => {
-            let pong = BaseApi::ping(client, names.scheduler(), Value::Null, options).await;
+            let pong = BaseApi::ping(bus.client(), bus.names().scheduler(), Value::Null, bus.options()).await;
             json!({ "service": pong.map_err(|error| failed(error, Peer::AnyScheduler))?.service })
         }
     };

@@ -1,15 +1,13 @@
 //! `novella place`: chooses hosts for instances and holds the room on them.
 
 use clap::Args;
-use novella_messaging::CallOptions;
 use novella_objects::{Refusal, RequestSpec, SelectDestinations};
-use novella_rpcapi::SchedulerApi;
 use novella_service::Env;
 use novella_service::exit::Failure;
 
 use super::decision;
 use super::request::RequestArgs;
-use crate::connect::{Peer, failed};
+use crate::connect::{Bus, Peer, failed};
 use crate::exit_codes::{TIMEOUT, UNREACHABLE, USAGE};
 use crate::output::{Console, OutputArgs, printable};
 use crate::units;
@@ -84,15 +82,9 @@ impl PlaceArgs {
 }
 
 /// Asks a scheduler and shows the answer. The exit code tells whether the request fits.
-pub async fn run(
-    api: &SchedulerApi,
-    options: CallOptions,
-    args: &PlaceArgs,
-    env: &Env,
-    console: &mut Console<'_>,
-) -> anyhow::Result<u8> {
+pub async fn run(bus: &Bus, args: &PlaceArgs, env: &Env, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let request = args.request(env)?;
-    let decided = match api.select_destinations(&request, options).await {
+    let decided = match bus.scheduler().select_destinations(&request, bus.options()).await {
         Ok(decided) => decided,
         Err(error) => return Err(unanswered(failed(error, Peer::AnyScheduler), &request).into()),
     };

@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use novella_host_manager::{BadPolicy, PolicyFile};
-use novella_messaging::CallOptions;
+use novella_host_manager::BadPolicy;
+use novella_host_manager::PolicyFile;
 use novella_objects::{Policies, PolicyChange, PolicyReload, PolicyStatus};
-use novella_rpcapi::SchedulerApi;
 use novella_service::exit::Failure;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::connect::{Peer, failed};
+use crate::connect::{Bus, Peer, failed};
 use crate::exit_codes::{CONFLICT, OK, PARTIAL, USAGE};
 use crate::output::{
     Cell, Column, Console, Listing, OutputArgs, Tone, natural, printable, write_object, write_rows,
@@ -163,13 +162,12 @@ const SCHEDULERS: Listing<PolicyStatus> = Listing {
 };
 
 /// Shows the current policies of all schedulers.
-pub async fn show(
-    api: &SchedulerApi,
-    options: CallOptions,
-    args: &PolicyShowArgs,
-    console: &mut Console<'_>,
-) -> anyhow::Result<u8> {
-    let policies = api.get_policies(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+pub async fn show(bus: &Bus, args: &PolicyShowArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+    let policies = bus
+        .scheduler()
+        .get_policies(bus.options())
+        .await
+        .map_err(|error| failed(error, Peer::AnyScheduler))?;
     list(policies, &args.output, console)
 }
 
@@ -215,17 +213,16 @@ struct Difference<'a> {
 }
 
 /// Shows what a file would change on each scheduler.
-pub async fn diff(
-    api: &SchedulerApi,
-    options: CallOptions,
-    args: &PolicyDiffArgs,
-    console: &mut Console<'_>,
-) -> anyhow::Result<u8> {
+pub async fn diff(bus: &Bus, args: &PolicyDiffArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let new = read(&args.file)?.map_err(|bad| {
         Failure::new(USAGE, format!("{}: {bad}", args.file.display()))
             .next("correct the file; no scheduler was asked")
     })?;
-    let policies = api.get_policies(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let policies = bus
+        .scheduler()
+        .get_policies(bus.options())
+        .await
+        .map_err(|error| failed(error, Peer::AnyScheduler))?;
     let difference = |status: &'_ PolicyStatus| new.differences_from(&status.policy);
     if args.output.format.is_table() {
         for status in &policies.schedulers {
@@ -260,13 +257,12 @@ fn print_changes(scheduler: &str, changes: &[PolicyChange], console: &mut Consol
 }
 
 /// Makes all schedulers reload their policies, and shows what changed.
-pub async fn reload(
-    api: &SchedulerApi,
-    options: CallOptions,
-    args: &PolicyReloadArgs,
-    console: &mut Console<'_>,
-) -> anyhow::Result<u8> {
-    let policies = api.reload_policy(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+pub async fn reload(bus: &Bus, args: &PolicyReloadArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+    let policies = bus
+        .scheduler()
+        .reload_policy(bus.options())
+        .await
+        .map_err(|error| failed(error, Peer::AnyScheduler))?;
     let refused = |status: &&PolicyStatus| status.reload == Some(PolicyReload::Refused);
     let (all, bad) = (policies.schedulers.len(), policies.schedulers.iter().filter(refused).count());
     let drift = policies.schedulers.windows(2).any(|pair| pair[0].hash != pair[1].hash);

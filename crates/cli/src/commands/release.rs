@@ -1,13 +1,12 @@
 //! `novella release`: releases the room of placements before their hold ends.
 
 use clap::Args;
-use novella_messaging::CallOptions;
-use novella_rpcapi::{Release, SchedulerApi};
+use novella_rpcapi::Release;
 use novella_service::exit::Failure;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::connect::{Peer, failed};
+use crate::connect::{Bus, Peer, failed};
 use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, USAGE};
 use crate::output::{Column, Console, Listing, OutputArgs, write_rows};
 
@@ -44,12 +43,7 @@ const RELEASED: Listing<Released> = Listing {
 };
 
 /// Releases the decisions and shows how many reservations each had.
-pub async fn run(
-    api: &SchedulerApi,
-    options: CallOptions,
-    args: &ReleaseArgs,
-    console: &mut Console<'_>,
-) -> anyhow::Result<u8> {
+pub async fn run(bus: &Bus, args: &ReleaseArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     if !args.instances.is_empty() && args.decisions.len() > 1 {
         return Err(Failure::new(USAGE, "--instance needs exactly one decision")
             .next("release one decision at a time")
@@ -58,7 +52,7 @@ pub async fn run(
     let mut done = Vec::new();
     for decision_id in &args.decisions {
         let release = Release { decision_id: decision_id.clone(), instance_uuids: args.instances.clone() };
-        let released = api.release(&release, options.clone()).await;
+        let released = bus.scheduler().release(&release, bus.options()).await;
         let released = released.map_err(|error| failed(error, Peer::AnyScheduler))?;
         done.push(Released { decision_id: decision_id.clone(), released });
     }

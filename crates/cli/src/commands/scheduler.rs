@@ -1,10 +1,8 @@
 //! `novella scheduler status`: whether a scheduler is ready, and what it has seen and decided.
 
 use clap::{Args, Subcommand};
-use novella_messaging::CallOptions;
-use novella_rpcapi::SchedulerApi;
 
-use crate::connect::{Peer, failed};
+use crate::connect::{Bus, failed};
 use crate::exit_codes::OK;
 use crate::output::{Console, OutputArgs, write_object};
 
@@ -27,15 +25,9 @@ pub struct SchedulerStatusArgs {
 }
 
 /// Shows the status of a scheduler.
-pub async fn status(
-    api: &SchedulerApi,
-    options: CallOptions,
-    args: &SchedulerStatusArgs,
-    console: &mut Console<'_>,
-) -> anyhow::Result<u8> {
-    let peer = args.name.as_deref().map_or(Peer::AnyScheduler, Peer::Scheduler);
-    let api = args.name.as_ref().map_or_else(|| api.clone(), |name| api.of(name));
-    let status = api.status(options).await.map_err(|error| failed(error, peer))?;
+pub async fn status(bus: &Bus, args: &SchedulerStatusArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+    let (api, peer) = bus.scheduler_named(args.name.as_deref());
+    let status = api.status(bus.options()).await.map_err(|error| failed(error, peer))?;
     write_object(&status, &args.output, console)?;
     Ok(OK)
 }

@@ -1,12 +1,10 @@
 //! `novella service list`: the services that report to the schedulers.
 
 use clap::{Args, Subcommand};
-use novella_messaging::CallOptions;
 use novella_objects::ServiceSummary;
-use novella_rpcapi::SchedulerApi;
 use serde_json::json;
 
-use crate::connect::{Peer, failed};
+use crate::connect::{Bus, Peer, failed};
 use crate::exit_codes::OK;
 use crate::output::{Cell, Column, Console, Listing, OutputArgs, SortArgs, natural, state_tone, write_rows};
 use crate::units;
@@ -43,13 +41,12 @@ const SERVICES: Listing<ServiceSummary> = Listing {
 };
 
 /// Lists the services.
-pub async fn list(
-    api: &SchedulerApi,
-    options: CallOptions,
-    args: &ServiceListArgs,
-    console: &mut Console<'_>,
-) -> anyhow::Result<u8> {
-    let mut services = api.list_services(options).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+pub async fn list(bus: &Bus, args: &ServiceListArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+    let mut services = bus
+        .scheduler()
+        .list_services(bus.options())
+        .await
+        .map_err(|error| failed(error, Peer::AnyScheduler))?;
     services.sort_by(|a, b| a.service.cmp(&b.service).then_with(|| natural(&a.host, &b.host)));
     if let Some(sort) = &args.sort.sort {
         SERVICES.sort(&mut services, sort)?;

@@ -3,11 +3,9 @@
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use novella_messaging::CallOptions;
 use novella_objects::document::Fleet;
-use novella_rpcapi::SchedulerApi;
 
-use crate::connect::{Peer, failed};
+use crate::connect::{Bus, failed};
 use crate::exit_codes::OK;
 use crate::output::Console;
 
@@ -36,15 +34,9 @@ pub struct SnapshotArgs {
 }
 
 /// Asks a scheduler for its view and writes it.
-pub async fn run(
-    api: &SchedulerApi,
-    options: CallOptions,
-    args: &SnapshotArgs,
-    console: &mut Console<'_>,
-) -> anyhow::Result<u8> {
-    let peer = args.name.as_deref().map_or(Peer::AnyScheduler, Peer::Scheduler);
-    let api = args.name.as_ref().map_or_else(|| api.clone(), |name| api.of(name));
-    let snapshot = api.snapshot(options).await.map_err(|error| failed(error, peer))?;
+pub async fn run(bus: &Bus, args: &SnapshotArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+    let (api, peer) = bus.scheduler_named(args.name.as_deref());
+    let snapshot = api.snapshot(bus.options()).await.map_err(|error| failed(error, peer))?;
     let (head, hosts) = (snapshot.head.context("the scheduler sent no first page")?, snapshot.hosts);
     let origin = serde_json::from_str::<Fleet<'_>>(head.get())?.origin;
     let head =

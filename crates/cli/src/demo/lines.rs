@@ -142,20 +142,14 @@ pub fn sentence(event: &Event) -> String {
         Event::HostState { host, from, to } => {
             format!("{:<9} {host}: was {}", to.as_str(), from.as_str())
         }
-        Event::Hosts { hosts } => format!("hosts     {}", hosts.len()),
-        Event::Summary(summary) => summary_lines(summary).join("; "),
     }
 }
 
 /// The summary for people.
 pub fn summary(summary: &DemoSummary) -> String {
-    summary_lines(summary).iter().fold(String::new(), |text, line| text + line + "\n")
-}
-
-fn summary_lines(summary: &DemoSummary) -> [String; 4] {
     let counts = &summary.counts;
     let per_second = |count: u64| count as f64 / summary.seconds.max(0.001);
-    [
+    let lines = [
         format!("demo        {:.1} s, {} hosts, seed {}", summary.seconds, summary.hosts, summary.seed),
         format!(
             "decisions   {} ({:.1}/s): {} placed, {} refused, {} without an answer; {} released",
@@ -178,5 +172,6 @@ fn summary_lines(summary: &DemoSummary) -> [String; 4] {
             counts.went_down,
             counts.came_back
         ),
-    ]
+    ];
+    lines.iter().fold(String::new(), |text, line| text + line + "\n")
 }

@@ -24,10 +24,16 @@ pub enum Event {
     Heard { host: String },
     /// The scheduler changed the state of a host.
     HostState { host: String, from: HostState, to: HostState },
+}
+
+/// What only programs are told.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum ProgramEvent<'a> {
     /// The whole fleet, as it is sampled several times a second.
-    Hosts { hosts: Vec<HostSummary> },
+    Hosts { hosts: &'a [HostSummary] },
     /// The demo ended.
-    Summary(DemoSummary),
+    Summary(&'a DemoSummary),
 }
 
 /// Counts since the start.
@@ -99,22 +105,23 @@ pub struct JsonLines<'a>(pub &'a mut (dyn Write + Send));
 
 impl View for JsonLines<'_> {
     fn event(&mut self, seconds: f64, event: &Event) -> anyhow::Result<()> {
-        writeln!(self.0, "{}", json_line(seconds, event)?)?;
-        Ok(self.0.flush()?)
+        write_json_line(self.0, seconds, event)
     }
 
     fn look(&mut self, seconds: f64, sample: &Sample) -> anyhow::Result<()> {
-        self.event(seconds, &Event::Hosts { hosts: sample.hosts.clone() })
+        write_json_line(self.0, seconds, &ProgramEvent::Hosts { hosts: &sample.hosts })
     }
 }
 
-/// An event with its time as JSON.
-pub fn json_line(seconds: f64, event: &Event) -> Result<String, serde_json::Error> {
+/// Writes an event, with the seconds since the start, as a line of JSON.
+pub fn write_json_line(out: &mut dyn Write, seconds: f64, event: &impl Serialize) -> anyhow::Result<()> {
     #[derive(Serialize)]
-    struct Line<'a> {
+    struct Line<'a, E> {
         t: f64,
         #[serde(flatten)]
-        event: &'a Event,
+        event: &'a E,
     }
-    serde_json::to_string(&Line { t: (seconds * 1e3).round() / 1e3, event })
+    let line = Line { t: (seconds * 1e3).round() / 1e3, event };
+    writeln!(out, "{}", serde_json::to_string(&line)?)?;
+    Ok(out.flush()?)
 }
