@@ -3,10 +3,12 @@
 //! Always: what is read is what stands in the working tree, but for `target` and hidden directories. A copy of it can
 //! be changed at will, which is how the rules are tested.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 
 use serde_json::Value;
 
@@ -19,6 +21,8 @@ pub struct House {
     /// Text by path from the top; none for what is not text.
     pub files: BTreeMap<String, String>,
     pub packages: Vec<Package>,
+    /// Files that syn has read, until their text changes.
+    syntax: RefCell<BTreeMap<String, Rc<syn::File>>>,
 }
 
 #[derive(Clone)]
@@ -37,7 +41,23 @@ impl House {
         let top = top();
         let mut files = BTreeMap::new();
         collect(&top, &top, &mut files);
-        Self { files, packages: packages(&top) }
+        Self::new(files, packages(&top))
+    }
+
+    pub fn new(files: BTreeMap<String, String>, packages: Vec<Package>) -> Self {
+        Self { files, packages, syntax: RefCell::default() }
+    }
+
+    /// A source as syn reads it. To read all of them takes a second, so a text is read once for all rules.
+    pub fn syntax(&self, path: &str) -> Option<Rc<syn::File>> {
+        let text = self.files.get(path)?;
+        if let Some(known) = self.syntax.borrow().get(path) {
+            return Some(known.clone());
+        }
+        let read = syn::parse_file(text).unwrap_or_else(|error| panic!("{path} is not Rust: {error}"));
+        let read = Rc::new(read);
+        self.syntax.borrow_mut().insert(path.to_owned(), read.clone());
+        Some(read)
     }
 
     pub fn exists(&self, path: &str) -> bool {
@@ -75,10 +95,23 @@ impl House {
     }
 
     pub fn add(&mut self, path: &str, text: &str) {
+        self.syntax.get_mut().remove(path);
         self.files.insert(path.into(), text.into());
     }
 
+    pub fn append(&mut self, path: &str, text: &str) {
+        self.syntax.get_mut().remove(path);
+        self.files.get_mut(path).expect("there is such a file").push_str(text);
+    }
+
+    /// Adds a module at the root of a crate.
+    pub fn add_module(&mut self, short: &str, name: &str, text: &str) {
+        self.add(&format!("crates/{short}/src/{name}.rs"), text);
+        self.append(&format!("crates/{short}/src/lib.rs"), &format!("mod {name};\n"));
+    }
+
     pub fn replace(&mut self, path: &str, from: &str, to: &str) {
+        self.syntax.get_mut().remove(path);
         let text = self.files.get_mut(path).expect("there is such a file");
         assert!(text.contains(from), "{path} has {from:?}");
         *text = text.replace(from, to);
