@@ -4,6 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use novella_messaging::{
@@ -25,6 +26,8 @@ pub struct Event {
     pub at_ms: u128,
     pub connection: String,
     pub destination: Destination,
+    pub expiration: Option<Duration>,
+    pub mandatory: bool,
     pub body: String,
 }
 
@@ -44,12 +47,17 @@ impl EventLog {
     /// One line per message: when, who, where to, and what (its first words and a hash of all of it).
     pub fn text(&self) -> String {
         let mut text = String::new();
-        for Event { at_ms, connection, destination, body } in self.events() {
+        for Event { at_ms, connection, destination, expiration, mandatory, body } in self.events() {
             let mut hash = DefaultHasher::new();
             body.hash(&mut hash);
             let hash = hash.finish();
-            writeln!(text, "{at_ms:>8} {connection} -> {destination:?} {} {hash:016x}", body.len())
-                .expect("a string takes all");
+            let properties = format!("{expiration:?} {mandatory}");
+            writeln!(
+                text,
+                "{at_ms:>8} {connection} -> {destination:?} {properties} {} {hash:016x}",
+                body.len()
+            )
+            .expect("a string takes all");
         }
         text
     }
@@ -70,6 +78,8 @@ impl Transport for Recorded {
             at_ms: self.env.clock.now().as_millis(),
             connection: self.connection.clone(),
             destination: message.destination.clone(),
+            expiration: message.expiration,
+            mandatory: message.mandatory,
             body: String::from_utf8_lossy(&message.body).into_owned(),
         };
         self.log.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
