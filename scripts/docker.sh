@@ -30,7 +30,7 @@ use_engine() { if private_answers; then export DOCKER_HOST=$private; else own_an
 start() {
     if private_answers || { own_answers && compose >/dev/null; }; then return 0; fi
     is_root || absent "no Docker engine answers, and only root can start one"
-    locked apt apt_install docker.io docker-compose
+    apt_install docker.io docker-compose
     mkdir -p "$engine_dir" "$run_dir"
     setsid dockerd --data-root "$engine_dir" --exec-root "$run_dir/exec" --pidfile "$run_dir/docker.pid" --host "$private" \
         >"$engine_dir.log" 2>&1 </dev/null &

@@ -65,10 +65,15 @@ apt_install() {
     [ ${#missing[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null || absent "needs ${missing[*]}, and this is no Debian: install them by hand"
     is_root || absent "needs ${missing[*]}: run 'apt-get install ${missing[*]}' as root"
-    say "installing ${missing[*]}"
-    (apt_without_services install --no-install-recommends "${missing[@]}") ||
-        { (apt_without_services update) && (apt_without_services install --no-install-recommends "${missing[@]}"); } ||
-        not_fetched "could not install ${missing[*]}"
+    # One at a time: the first to finish takes its policy-rc.d away.
+    locked apt apt_fetch "${missing[@]}"
+}
+
+apt_fetch() {
+    say "installing $*"
+    (apt_without_services install --no-install-recommends "$@") ||
+        { (apt_without_services update) && (apt_without_services install --no-install-recommends "$@"); } ||
+        not_fetched "could not install $*"
 }
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -117,8 +122,12 @@ build_tree() {
     [ -n "$mirror" ] || absent "a $suite tree needs a Debian mirror, and apt on this machine has none"
     rm -rf "$tree.partial"
     say "building a Debian $suite tree (about a minute)"
-    quietly "debootstrap $suite" debootstrap --variant=minbase "$suite" "$tree.partial" "$mirror" ||
-        not_fetched "no Debian $suite tree: $mirror did not give it"
+    if [ -e "$state_dir/$suite" ]; then # one without the packages
+        cp -a "$state_dir/$suite" "$tree.partial"
+    else
+        quietly "debootstrap $suite" debootstrap --variant=minbase "$suite" "$tree.partial" "$mirror" ||
+            not_fetched "no Debian $suite tree: $mirror did not give it"
+    fi
     # The machine's own way to the network goes in: proxies and the certificates it trusts.
     apt-config dump | grep -E '^Acquire::(https?::|Check-)' | grep -v Auto-Detect >"$tree.partial/etc/apt/apt.conf.d/90host" || true
     bundle=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}

@@ -125,7 +125,7 @@ exec_on_node() {
 
 install_broker() {
     if [ -z "$tree" ]; then
-        locked apt apt_install rabbitmq-server
+        apt_install rabbitmq-server
         case $(dpkg-query -W -f '${Version}' rabbitmq-server 2>/dev/null) in
             3.1[0-9].*) ;;
             *) absent "flavour 3.10 is Debian 12's package; this machine offers $(dpkg-query -W -f '${Version}' rabbitmq-server)" ;;
