@@ -11,8 +11,9 @@ demo: ## a fleet in one process, no broker: hosts fill and drain before your eye
 test: ## everything: unit, system, two RabbitMQs, the executables, the compose file (ARGS: names of parts)
 	@scripts/test.sh $(ARGS)
 
+# The whole workspace is named, as third-party crates have fewer features without it and would be built again.
 simulate: ## random histories of a whole fleet, seed after seed (SECONDS=600)
-	@NOVELLA_SIM_SECONDS=$(or $(SECONDS),600) cargo test --quiet --locked -p novella-tests --test system random_histories -- --nocapture
+	@NOVELLA_SIM_SECONDS=$(or $(SECONDS),600) cargo test --quiet --locked --workspace --test system random_histories -- --nocapture
 
 conformance: ## random requests answered by Nova 34 itself and by novella, compared (CASES=100000 SECONDS=0 SEED=34)
 	@scripts/conformance.sh --release --cases $(or $(CASES),100000) --seconds $(or $(SECONDS),0) --seed $(or $(SEED),34)
