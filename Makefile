@@ -8,8 +8,8 @@ help: ## show this list
 demo: ## a fleet in one process, no broker: hosts fill and drain before your eyes (ARGS='--for 20s')
 	@cargo run --quiet --release --locked -p novella-cli --bin novella -- demo $(ARGS)
 
-test: ## everything: unit, system, two RabbitMQs, the executables, the compose file (ARGS: names of parts)
-	@scripts/test.sh $(ARGS)
+test: ## everything: unit, system, two RabbitMQs, the executables, the compose file (ARGS: names of parts, such as rabbit-4.0)
+	@scripts/run_tests.py $(ARGS)
 
 # The whole workspace is named, as third-party crates have fewer features without it and would be built again.
 simulate: ## random histories of a whole fleet, seed after seed (SECONDS=600)

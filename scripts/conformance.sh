@@ -7,6 +7,8 @@
 #   scripts/conformance.sh prepare               only get Nova ready
 #   scripts/conformance.sh python                print the interpreter that has Nova
 #
+# NOVELLA in the environment names an executable to ask instead of one built here.
+#
 # Nova and what it needs go into a virtual environment under the test state directory, once.
 
 . "$(dirname "$0")/lib.sh"
@@ -52,7 +54,10 @@ case ${1:-} in
         ;;
     *)
         prepare
-        cargo build --quiet --locked "${profile[@]}" -p novella-cli --bin novella || fail 'novella does not build'
-        NOVELLA=${CARGO_TARGET_DIR:-$repo/target}/$built/novella exec "$nova_dir/bin/python" "$repo/tests/conformance/run.py" "$@"
+        if [ -z "${NOVELLA:-}" ]; then
+            cargo build --quiet --locked "${profile[@]}" -p novella-cli --bin novella || fail 'novella does not build'
+            export NOVELLA=${CARGO_TARGET_DIR:-$repo/target}/$built/novella
+        fi
+        exec "$nova_dir/bin/python" "$repo/tests/conformance/run.py" "$@"
         ;;
 esac

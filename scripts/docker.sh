@@ -3,6 +3,7 @@
 #
 #   scripts/docker.sh start    an engine: the machine's own if one answers, else a private one (root on Debian)
 #   scripts/docker.sh images   the base images: pulled on the machine's own engine, else local stand-ins under their tags
+#   scripts/docker.sh share    make the release build of the Dockerfile here, and give it to the stand-in for rust
 #   scripts/docker.sh env      the environment for docker and compose, as lines for eval
 #   scripts/docker.sh stop     stop the private engine, if it was started
 #
@@ -17,6 +18,7 @@ engine_dir=$state_dir/docker
 run_dir=/run/novella-$(printf %s "$state_dir" | cksum | cut -d' ' -f1)
 private=unix://$run_dir/docker.sock
 start_deadline=60
+standin_rust=novella-standin-rust
 
 private_pid() {
     local pid
@@ -102,12 +104,12 @@ stand_in_rabbitmq() {
         'CMD ["/usr/lib/rabbitmq/bin/rabbitmq-server"]'
 }
 
-# Debian, a C compiler and this machine's own Rust. Cargo's downloads and the release build of third-party crates go
-# along where they are there: the same compiler made them, so the image build compiles this workspace and nothing else.
+# Debian, a C compiler, this machine's own Rust and cargo's downloads.
 stand_in_rust() {
     local sysroot cargo_home container
     sysroot=$(rustc --print sysroot)
     cargo_home=${CARGO_HOME:-$HOME/.cargo}
+    debian_tree bookworm bookworm
     debian_tree bookworm bookworm-gcc gcc libc6-dev
     import_tree "$state_dir/bookworm-gcc" novella-standin-gcc 'CMD ["bash"]'
     container=$(docker create novella-standin-gcc)
@@ -115,12 +117,36 @@ stand_in_rust() {
     if [ -d "$cargo_home/registry" ]; then
         tar -C / -c "${cargo_home#/}/registry" | docker cp - "$container:/"
     fi
-    if [ -d "$repo/target/release/.fingerprint" ] && grep -q '^VERSION_CODENAME=bookworm$' /etc/os-release; then
-        tar -C "$repo" --transform 's,^,src/,' --exclude='*novella*' --exclude='target/release/deps/*.d' \
-            -c target/release/deps target/release/build target/release/.fingerprint | docker cp - "$container:/"
-    fi
-    docker commit --change "ENV CARGO_HOME=$cargo_home" "$container" "$1" >/dev/null
+    docker commit --change "ENV CARGO_HOME=$cargo_home" "$container" "$standin_rust" >/dev/null
     docker rm "$container" >/dev/null
+    docker tag "$standin_rust" "$1"
+}
+
+# The image is built as the Dockerfile says, from sources that were copied in. Where its compiler is this machine's, cargo
+# finds in the stand-in what it made here of the same sources, and compiles what it does not find.
+share() {
+    use_engine
+    local image command
+    docker image inspect "$standin_rust" >/dev/null 2>&1 || return 0
+    grep -q '^VERSION_CODENAME=bookworm$' /etc/os-release || return 0 # another C library: nothing to share
+    image=$(awk '$1 == "FROM" && $2 ~ /^rust:/ { print $2 }' "$repo/Dockerfile")
+    command=$(sed -n 's/^RUN \(cargo build .*\)/\1/p' "$repo/Dockerfile")
+    [ -n "$image" ] && [ -n "$command" ] || fail 'the Dockerfile builds in no image rust:..., or not by cargo build'
+    say "$command"
+    # The target directory is the one in which the image looks.
+    (cd "$repo" && CARGO_TARGET_DIR=$repo/target quietly "$command" $command)
+    locked docker give_build "$image"
+}
+
+give_build() {
+    local container
+    container=$(docker create "$standin_rust")
+    tar -C "$repo" --transform 's,^,src/,' --exclude='target/release/deps/*.d' \
+        -c target/release/deps target/release/build target/release/.fingerprint | docker cp - "$container:/"
+    docker commit "$container" "$1" >/dev/null
+    docker rm "$container" >/dev/null
+    # The one of the last time, and what was built from it; the private engine has nothing else without a name.
+    [ "${DOCKER_HOST:-}" != "$private" ] || docker image prune --force >/dev/null
 }
 
 environment() {
@@ -132,6 +158,7 @@ environment() {
 case ${1:-} in
     start) locked docker start ;;
     images) locked docker images ;;
+    share) share ;;
     env) environment ;;
     stop) stop ;;
     *) sed -n '2,/^$/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;

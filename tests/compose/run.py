@@ -1,13 +1,14 @@
 """The shipped image and compose file, unchanged, on a real engine: three hosts come up, one takes an instance, eight
 come up after scaling, and the broker knows the three users and no guest.
 
-Run by scripts/test.sh, which provides the engine and the base images. NOVELLA_COMPOSE names the compose to use.
+Run by scripts/run_tests.py, which provides the engine and the base images. NOVELLA_COMPOSE names the compose to use.
 """
 
 import json
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -122,6 +123,7 @@ def build():
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the containers are taken down then too
     steps = [
         build,
         three_hosts,
