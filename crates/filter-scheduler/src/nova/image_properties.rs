@@ -1,8 +1,8 @@
-//! Image properties as Nova types them.
+//! Image properties with the types and spellings of Nova's `ImageMetaProps`.
 //!
-//! Legacy names are read first and current ones win; what Nova does not know is dropped; architecture, hypervisor type and
-//! VM mode are brought to their one spelling, and an unknown one is an error, as is a version requirement that says
-//! nothing.
+//! Legacy names are read first, so that a current name overrides its legacy one. Properties that Nova does not know are
+//! dropped. Architecture, hypervisor type and VM mode are brought to one spelling each; an unknown one is an error, and
+//! so is a version requirement that cannot be read.
 //!
 //! Known difference: the other enumerations (buses, models, policies) are kept as written and not checked.
 
@@ -18,15 +18,15 @@ use crate::nova::version::Predicate;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("image property {property} is {value:?}, which is no {expected}")]
 pub struct BadImage {
-    /// By its current name.
+    /// The property's current name, even if the image uses a legacy one.
     pub property: String,
-    /// As given.
+    /// The value as the image has it.
     pub value: String,
-    /// What would do.
+    /// The kind of value that Nova accepts, for example `whole number`.
     pub expected: &'static str,
 }
 
-/// One property's value.
+/// The value of one property, in the type that Nova gives it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Property {
     Bool(bool),
@@ -35,10 +35,11 @@ pub(crate) enum Property {
     List(Vec<Box<str>>),
 }
 
-/// See the module's text.
+/// The properties of one image, by their current names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ImageProperties(BTreeMap<&'static str, Property>);
 
+/// How the text of a property is read and checked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Type {
     Bool,
@@ -50,7 +51,8 @@ enum Type {
     Version,
 }
 
-/// Every property that Nova 34 keeps, but for lists that come in pieces.
+/// Every property that Nova 34 keeps, sorted by name. Nova's lists are missing, because an image has a property of its
+/// own for each item of a list.
 const KNOWN: [(&str, Type); 81] = {
     use Type::{Architecture, Bool, Hypervisor, Int, Text, Version, VmMode};
     [
@@ -138,7 +140,7 @@ const KNOWN: [(&str, Type); 81] = {
     ]
 };
 
-/// Names of before, with the current ones.
+/// Legacy names, each with the current name that replaced it.
 const LEGACY: [(&str, &str); 20] = [
     ("architecture", "hw_architecture"),
     ("owner_id", "img_owner_id"),
@@ -226,7 +228,7 @@ const HYPERVISOR_TYPES: [&str; 22] = [
 
 const VM_MODES: [&str; 4] = ["hvm", "xen", "uml", "exe"];
 
-/// Nova's one spelling of an architecture.
+/// Nova's spelling of an architecture, whose letter case does not matter. `None` if Nova does not know it.
 pub fn architecture(name: &str) -> Option<String> {
     let name = name.to_lowercase();
     let name = match name.as_str() {
@@ -254,7 +256,7 @@ fn vm_mode(name: &str) -> Option<String> {
 }
 
 impl Property {
-    /// `str(value)`.
+    /// The text that Python's `str(value)` gives.
     pub fn text(&self) -> String {
         match self {
             Self::Bool(true) => "True".to_owned(),
@@ -272,7 +274,7 @@ impl Property {
         }
     }
 
-    /// `bool(value)`.
+    /// What Python's `bool(value)` gives.
     pub(crate) fn truthy(&self) -> bool {
         match self {
             Self::Bool(value) => *value,
@@ -300,7 +302,7 @@ impl ImageProperties {
                 properties.0.insert("hw_scsi_model", Property::Text(adapter.into()));
             }
         }
-        // `KNOWN` is in the order of its names, as the image's properties are, which are few.
+        // An image has few properties and `KNOWN` is sorted, so each of the image's is looked up there.
         for key in image.properties.keys() {
             if let Ok(at) = KNOWN.binary_search_by(|(known, _)| known.cmp(&key.as_str())) {
                 properties.take(image, key, KNOWN[at].0)?;
@@ -343,7 +345,7 @@ impl ImageProperties {
         self.0.get(name)
     }
 
-    /// A property that is a text.
+    /// The value of a property that is a text. `None` if it is missing or of another type.
     pub(crate) fn get_text(&self, name: &str) -> Option<&str> {
         match self.0.get(name)? {
             Property::Text(text) => Some(text),
@@ -351,18 +353,18 @@ impl ImageProperties {
         }
     }
 
-    /// All properties.
+    /// All properties, sorted by name.
     pub(crate) fn all(&self) -> Box<[(Box<str>, Property)]> {
         self.0.iter().map(|(name, value)| (Box::from(*name), value.clone())).collect()
     }
 }
 
-/// Properties in a form from which the same are read.
+/// Writes properties as an image has them; [`ImageProperties::read`] reads them back unchanged.
 pub(crate) fn write(properties: &[(Box<str>, Property)]) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
     for (name, value) in properties {
         match value {
-            // The one list that there is comes in pieces.
+            // `traits_required` is the only list, and an image has one property for each trait.
             Property::List(traits) => {
                 all.extend(traits.iter().map(|name| (format!("trait:{name}"), Value::from("required"))));
             }
@@ -374,7 +376,7 @@ pub(crate) fn write(properties: &[(Box<str>, Property)]) -> BTreeMap<String, Val
     all
 }
 
-/// `str(value)` of what an image service sends.
+/// The text that Python's `str(value)` gives for a value from the image service.
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -384,7 +386,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// What Nova takes for true; everything else is false.
+/// Whether Nova takes a value for true. Every other value is false.
 fn truth(value: &Value) -> bool {
     let word = text(value).to_lowercase();
     matches!(python::strip(&word), "1" | "t" | "true" | "on" | "y" | "yes")

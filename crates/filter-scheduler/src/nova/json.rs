@@ -7,7 +7,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::nova::python;
 
-/// See the module's text. Whole numbers beyond 64 bits become floats; NaN and Infinity are no JSON here.
+/// A JSON value. Whole numbers beyond 64 bits become floats. NaN and Infinity are refused, although Python's reader
+/// accepts them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Json {
     Null,
@@ -16,7 +17,7 @@ pub(crate) enum Json {
     Float(f64),
     Text(Box<str>),
     List(Vec<Json>),
-    /// Of equal keys the last value, at the first one's place.
+    /// The fields in the order of the text. A key that occurs twice keeps its first place and has its last value.
     Map(Vec<(Box<str>, Json)>),
 }
 
@@ -32,7 +33,7 @@ impl Json {
         }
     }
 
-    /// `str(value)`.
+    /// The text that Python's `str(value)` gives.
     pub(crate) fn text(&self) -> Cow<'_, str> {
         if let Self::Text(text) = self {
             return Cow::Borrowed(text);

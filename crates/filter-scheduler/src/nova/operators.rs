@@ -1,28 +1,30 @@
-//! Nova's extra-spec requirements: `match(value, requirement)`.
+//! Requirements that extra specs make on values: Nova's `extra_specs_ops.match(value, requirement)`.
 //!
-//! The first word of a requirement is its operator; without one it is compared as a whole. `=` means at least. What
-//! Nova does by accident is kept: a lone `<or>` and a number that is none are errors, not refusals.
+//! The first word of a requirement is its operator, and `=` means "at least". A requirement without an operator is
+//! compared as a whole. Nova's accidents are kept: a lone `<or>` is an error, not a refusal, and so is comparing a text
+//! that is not a number as a number.
 
 use crate::nova::python;
 
 /// A requirement, parsed once and asked of many values.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Requirement {
-    /// No operator: equality with the text as given.
+    /// There is no operator: the value must equal the text as given.
     Exact(Box<str>),
-    /// `<or>`: equality with one of these. None at all is Nova's IndexError.
+    /// `<or>`: the value must equal one of these. An empty list is Nova's IndexError.
     Or(Vec<Box<str>>),
-    /// An operator without operand matches nothing.
+    /// An operator without an operand, which no value matches.
     Nothing,
-    /// Compares numbers.
+    /// The value is compared with the operand as a number. An operand that is not a number is an error once a value is
+    /// compared with it.
     Number(Comparison, Result<f64, NotANumber>),
-    /// Compares texts by code point.
+    /// The value is compared with the operand as a text, by code points.
     Text(Comparison, Box<str>),
-    /// `<in>`, `<all-in>`: each of these occurs in the value.
+    /// `<in>` and `<all-in>`: each of these must occur in the value.
     Within(Vec<Box<str>>),
 }
 
-/// How two values are compared.
+/// How a value is compared with the operand.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Comparison {
     /// They are equal.
@@ -39,18 +41,18 @@ pub enum Comparison {
     AtLeast,
 }
 
-/// Where Nova raises an exception.
+/// Why a value cannot be compared. Nova raises an exception there.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum MatchError {
-    /// A number is compared with something that is none.
+    /// The value or the operand of a numeric comparison is not a number.
     #[error(transparent)]
     NotANumber(#[from] NotANumber),
-    /// `<or>` stands alone.
+    /// `<or>` has no operand.
     #[error("`<or>` has no operand")]
     LoneOr,
 }
 
-/// A text that no float can be read from.
+/// A text that Python's `float()` does not accept.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{0:?} is not a number")]
 pub struct NotANumber(String);
@@ -69,7 +71,7 @@ impl Comparison {
 }
 
 impl Requirement {
-    /// Reads the text of an extra spec.
+    /// Reads the value of an extra spec. Every text is a requirement.
     pub fn parse(text: &str) -> Self {
         use Comparison::{AtLeast, AtMost, Equal, Greater, Less, NotEqual};
         let mut words = python::split(text);
@@ -98,13 +100,13 @@ impl Requirement {
         }
     }
 
-    /// What `">= " + text` stands for.
+    /// The requirement that `">= " + text` is read as.
     pub fn at_least(text: &str) -> Self {
         let first = python::split(text).next();
         first.map_or(Self::Nothing, |word| Self::Number(Comparison::AtLeast, read_number(word)))
     }
 
-    /// The same as [`Self::matches`] of a number's text, if that can be said without it.
+    /// Answers [`Self::matches`] for a number without writing it out as text. `None` if the text is needed.
     pub fn matches_number(&self, value: f64) -> Option<bool> {
         match self {
             Self::Number(comparison, Ok(operand)) => Some(comparison.holds(value, *operand)),
@@ -112,7 +114,7 @@ impl Requirement {
         }
     }
 
-    /// Whether a host's value satisfies this.
+    /// Whether a value satisfies this requirement.
     pub fn matches(&self, value: &str) -> Result<bool, MatchError> {
         match self {
             Self::Exact(text) => Ok(value == &**text),

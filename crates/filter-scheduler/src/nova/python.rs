@@ -1,11 +1,11 @@
 //! How Python reads and writes values, where Nova's decisions depend on it.
 //!
-//! Extra specs are compared by Nova as Python texts and floats; a scheduler that is to give the same verdicts must cut
-//! words at the same characters, accept the same numbers and print the same text.
+//! Nova compares extra specs as Python texts and floats. A scheduler that gives the same verdicts must split words at
+//! the same characters, accept the same numbers and print the same text.
 
 use std::fmt::Write;
 
-/// Code points of the digit zero in each script outside ASCII; nine more digits follow each. Unicode 15.
+/// The code point of the digit zero in each script outside ASCII, sorted (Unicode 15). The other nine digits follow it.
 const DIGIT_ZEROS: [u32; 65] = [
     0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6, 0xe50, 0xed0,
     0xf20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50, 0x1bb0, 0x1c40, 0x1c50,
@@ -15,22 +15,23 @@ const DIGIT_ZEROS: [u32; 65] = [
     0x1e2f0, 0x1e950, 0x1fbf0,
 ];
 
-/// `str.isspace` for one character: Unicode's white space and the four separators below it.
+/// Python's `str.isspace` for one character: Unicode's white space, and the separators U+001C to U+001F.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// `text.split()`.
+/// Python's `text.split()`.
 pub fn split(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_space).filter(|word| !word.is_empty())
 }
 
-/// `text.strip()`.
+/// Python's `text.strip()`.
 pub fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
-/// `int(text)`; `None` where Python raises ValueError. Beyond 128 bits the largest or smallest number.
+/// Python's `int(text)`; `None` where Python raises ValueError. A number beyond 128 bits is cut to `i128::MAX` or its
+/// negative.
 pub fn int(text: &str) -> Option<i128> {
     let text = strip(text);
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -47,7 +48,7 @@ pub fn int(text: &str) -> Option<i128> {
     Some(if text.starts_with('-') { -size } else { size })
 }
 
-/// `float(text)`; `None` where Python raises ValueError.
+/// Python's `float(text)`; `None` where Python raises ValueError.
 pub fn float(text: &str) -> Option<f64> {
     let mut ascii = String::with_capacity(text.len());
     for c in text.trim_matches(is_space).chars() {
@@ -77,7 +78,7 @@ fn underscores_stand_between_digits(number: &str) -> bool {
     bytes.iter().enumerate().all(|(at, &b)| b != b'_' || (digit(at.checked_sub(1)) && digit(Some(at + 1))))
 }
 
-/// `str(value)` of a float: shortest digits, always with a point or an exponent.
+/// Python's `str(value)` of a float: the shortest digits, and always a point or an exponent.
 pub fn float_text(value: f64) -> String {
     if value.is_nan() {
         return "nan".to_owned();
@@ -95,7 +96,7 @@ pub fn float_text(value: f64) -> String {
     format!("{digits}e{sign}{:02}", exponent.abs())
 }
 
-/// Appends `repr(text)`.
+/// Appends Python's `repr(text)` to `out`.
 pub fn quote(text: &str, out: &mut String) {
     let mark = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(mark);

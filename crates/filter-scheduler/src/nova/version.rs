@@ -1,6 +1,6 @@
 //! Versions and requirements on them, as Python's packaging rules (PEP 440) compare them.
 
-/// `<=6.2, !=6.1`: a list of comparisons that must all hold.
+/// A requirement such as `<=6.2, !=6.1`: a list of comparisons that must all hold.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Predicate(Vec<(Operator, Version)>);
 
@@ -15,7 +15,7 @@ enum Operator {
 }
 
 impl Predicate {
-    /// `None` where Nova refuses the image.
+    /// Reads a requirement. `None` where Nova refuses the image.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         use Operator::{AtLeast, AtMost, Equal, Greater, Less, NotEqual};
         let part = |part: &str| {
@@ -43,20 +43,21 @@ impl Predicate {
     }
 }
 
-/// Epoch, release, then what comes before and after it.
+/// A version. The fields are in the order in which they are compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version {
     epoch: u64,
-    /// Without zeros at its end.
+    /// The numbers of the release without trailing zeros, so that `1.0` equals `1`.
     release: Vec<u64>,
     pre: Pre,
-    /// None sorts before any.
+    /// The number of the post-release. A version without one sorts before those with one.
     post: Option<u64>,
     dev: Dev,
     local: Vec<Local>,
 }
 
-/// In the order they sort: a bare `.dev` before all pre-releases, no pre-release after them.
+/// The pre-release, in the order in which versions sort: a bare `.dev` before all pre-releases, and a version without
+/// one after them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Pre {
     DevOnly,
@@ -66,13 +67,14 @@ enum Pre {
     None,
 }
 
+/// The development release. A version without one sorts after those with one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Dev {
     Number(u64),
     None,
 }
 
-/// Numbers sort after words.
+/// One part of a local version label. Numbers sort after words.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Local {
     Word(Box<str>),
@@ -80,7 +82,8 @@ enum Local {
 }
 
 impl Version {
-    /// The version that a hypervisor's number stands for: digits to the base of 1000.
+    /// The version that a hypervisor's number stands for. Each group of three decimal digits is one part: 6002000 is
+    /// 6.2.0.
     pub(crate) fn of_hypervisor(number: i64) -> Self {
         let mut rest = number.unsigned_abs();
         let mut release = Vec::new();
@@ -166,7 +169,8 @@ fn number(digits: &str) -> Option<u64> {
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
 
-/// A word after an optional separator, with an optional number after another; and what follows.
+/// Reads an optional separator and one of `words`, then an optional separator and number. Returns the word, the number
+/// and the rest of the text; `None` if `text` does not begin so.
 fn suffix<'a>(text: &'a str, words: &[&'static str]) -> Option<(&'static str, Option<u64>, &'a str)> {
     let bare = text.strip_prefix(['.', '-', '_']).unwrap_or(text);
     let (word, after) = words.iter().find_map(|word| Some((*word, bare.strip_prefix(word)?)))?;
