@@ -1,11 +1,11 @@
-//! The filters, by Nova's class names, and what is known of each without a request.
+//! The filters, by Nova's class names, and what is known about each without a request.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::settings::named::{UnknownName, named};
 
-/// A filter, by Nova's class name.
+/// A filter. Its [name](Self::name) is that of Nova's class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FilterKind {
     /// The host is up and not disabled.
@@ -24,15 +24,15 @@ pub enum FilterKind {
     AllHosts,
     /// The host can run what the image is made for.
     ImageProperties,
-    /// The host holds fewer members of the group than it may.
+    /// The host holds fewer members of the server group than it may.
     ServerGroupAntiAffinity,
-    /// The host is one of the group's.
+    /// The host is one of the server group's hosts. Any host passes while the group has none.
     ServerGroupAffinity,
-    /// Hosts set aside are for images set aside.
+    /// Isolated images go only to isolated hosts, and other images stay off these hosts unless the settings allow them.
     IsolatedHosts,
-    /// The image's properties are among those of the host's aggregates.
+    /// Each image property that is also a metadata key of the host's aggregates has one of the values given there.
     AggregateImagePropertiesIsolation,
-    /// Metadata of the host's aggregates satisfy the flavor's extra specs.
+    /// The metadata of the host's aggregates satisfy the flavor's extra specs.
     AggregateInstanceExtraSpecs,
     /// The host's aggregates are for this project or for all.
     AggregateMultiTenancyIsolation,
@@ -44,36 +44,36 @@ pub enum FilterKind {
     SameHost,
     /// The host's address is in the network hinted at.
     SimpleCidrAffinity,
-    /// The host is not busy with too many instances.
+    /// The host has fewer instances that are building, resizing and the like than the limit.
     IoOps,
-    /// The same, with limits of aggregates.
+    /// Like [`Self::IoOps`], but aggregates may set their own limits.
     AggregateIoOps,
-    /// The host has not too many instances.
+    /// The host has fewer instances than the limit.
     NumInstances,
-    /// The same, with limits of aggregates.
+    /// Like [`Self::NumInstances`], but aggregates may set their own limits.
     AggregateNumInstances,
-    /// The query hinted at holds for the host.
+    /// The query of the hint `query` holds for the host.
     Json,
     /// The host reports every metric that is weighed.
     Metrics,
-    /// Memory fits, with ratios of aggregates.
+    /// Memory fits; aggregates may set their own allocation ratios.
     AggregateRam,
-    /// CPUs fit, with ratios of aggregates.
+    /// CPUs fit; aggregates may set their own allocation ratios.
     AggregateCore,
-    /// Disk fits, with ratios of aggregates.
+    /// Disk fits; aggregates may set their own allocation ratios.
     AggregateDisk,
-    /// The host was not tried before.
+    /// The host was not tried before for this request.
     Retry,
     /// All instances on the host are of this flavor.
     TypeAffinity,
     /// The instance's NUMA cells fit onto the host's.
     NumaTopology,
-    /// The host has the PCI devices.
+    /// The host has the PCI devices that are asked for.
     PciPassthrough,
 }
 
 impl FilterKind {
-    /// All there are.
+    /// All filters.
     pub const ALL: [Self; 31] = [
         Self::Compute,
         Self::AvailabilityZone,
@@ -108,11 +108,11 @@ impl FilterKind {
         Self::PciPassthrough,
     ];
 
-    /// Those that run unless configured otherwise, in their order.
+    /// The filters that run unless configured otherwise, in this order.
     pub const DEFAULT: [Self; 6] =
         [Self::Compute, Self::AvailabilityZone, Self::Ram, Self::Core, Self::Disk, Self::ComputeCapabilities];
 
-    /// Those that Nova 34 runs unless configured otherwise, in their order.
+    /// The filters that Nova 34 runs unless configured otherwise, in this order.
     pub const NOVA: [Self; 5] = [
         Self::Compute,
         Self::ComputeCapabilities,
@@ -158,8 +158,8 @@ impl FilterKind {
         }
     }
 
-    /// Whether one run decides for all instances of a request, because placing one changes nothing the filter reads, or
-    /// because Nova has it so.
+    /// Whether one run decides for all instances of a request: placing one changes nothing that the filter reads, or
+    /// Nova sets `run_filter_once_per_request` for it.
     pub fn once(self) -> bool {
         !matches!(
             self,
@@ -184,8 +184,8 @@ impl FilterKind {
         )
     }
 
-    /// Whether it judges the amounts that every host has, as Placement does in Nova's place. A forced host too must have
-    /// room.
+    /// Whether the filter judges CPUs, memory or disk. In Nova that is Placement's task, and a forced host must have
+    /// room too.
     pub fn judges_room(self) -> bool {
         matches!(
             self,
@@ -198,7 +198,7 @@ impl FilterKind {
         )
     }
 
-    /// Whether it has a say when an instance is rebuilt where it is.
+    /// Whether the filter runs when an instance is rebuilt on its host (Nova's `RUN_ON_REBUILD`).
     pub fn runs_on_rebuild(self) -> bool {
         matches!(self, Self::ImageProperties | Self::IsolatedHosts | Self::AggregateImagePropertiesIsolation)
     }

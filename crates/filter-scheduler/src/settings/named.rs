@@ -1,10 +1,10 @@
-//! Filters and weighers go by the class names that Nova gives them.
+//! Writing and reading filters and weighers by the class names that Nova gives them.
 
-/// A name that no filter or no weigher has.
+/// A name that no filter, or no weigher, has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no {what} {name:?}; known are {known}")]
 pub struct UnknownName {
-    /// `filter` or `weigher`.
+    /// What was looked for: `filter` or `weigher`.
     pub(super) what: &'static str,
     /// The name as it was given.
     pub(super) name: String,

@@ -1,4 +1,4 @@
-//! The scheduler's options: which filters, which weighers, and how one host is picked.
+//! The scheduler's options: which filters and weighers run, and how one host is picked.
 
 use crate::nova::{image_properties, python};
 use crate::settings::filter_kind::FilterKind;
@@ -7,67 +7,71 @@ use crate::settings::weigher_kind::WeigherKind;
 /// The scheduler's settings. Names and defaults are Nova's where Nova has them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SchedulerOptions {
-    /// In the order they run.
+    /// The filters, in the order in which they run. None is listed twice.
     pub enabled_filters: Vec<FilterKind>,
-    /// In the order they are added up, each with its multiplier; order matters to the last bit of a weight.
+    /// The weighers with their multipliers, in the order in which they are added up: the order matters to the last bit
+    /// of a weight. None is listed twice.
     pub weighers: Vec<(WeigherKind, f64)>,
-    /// One of this many best hosts is picked at random.
+    /// One of this many best hosts is picked at random. At least 1.
     pub host_subset_size: usize,
-    /// Whether hosts of exactly the best weight are put in random order.
+    /// Whether hosts that share exactly the best weight are put in random order.
     pub shuffle_best_same_weighed_hosts: bool,
-    /// A request is given one host and `max_attempts - 1` alternates.
+    /// An instance gets one host and `max_attempts - 1` alternates. At least 1.
     pub max_attempts: u32,
-    /// The zone of hosts that name none.
+    /// The availability zone of hosts that name none.
     pub default_availability_zone: String,
-    /// What an error inside a filter means.
+    /// What happens when a filter cannot decide about a host.
     pub on_filter_error: OnFilterError,
     /// How many hosts besides the winner an explanation ranks.
     pub runners_up: usize,
-    /// Whether traits, resource classes and aggregates are asked before the filters, as Nova asks the Placement service.
-    /// Off, a request is judged by the filters alone.
+    /// Whether traits, resource classes and aggregates are asked before the filters, as Nova asks the Placement
+    /// service. If false, the filters alone judge a request.
     pub placement: bool,
-    /// What single filters and weighers are set to.
+    /// The settings of single filters and weighers.
     pub policy: Policy,
 }
 
 /// Settings of single filters and weighers. Names and defaults are Nova's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// IoOpsFilter: a host with this many instances building, resizing, ... is full.
+    /// IoOpsFilter: a host with this many instances that are building, resizing and the like is full.
     pub max_io_ops_per_host: i64,
     /// NumInstancesFilter: a host with this many instances is full.
     pub max_instances_per_host: i64,
-    /// IsolatedHostsFilter: hosts set aside, names exact.
+    /// IsolatedHostsFilter: the names of the isolated hosts, compared exactly.
     pub isolated_hosts: Vec<String>,
-    /// IsolatedHostsFilter: ids of the images they are set aside for.
+    /// IsolatedHostsFilter: the ids of the images that go only to isolated hosts.
     pub isolated_images: Vec<String>,
-    /// IsolatedHostsFilter: whether nothing else may run there.
+    /// IsolatedHostsFilter: whether other images must stay off the isolated hosts.
     pub restrict_isolated_hosts_to_isolated_images: bool,
-    /// AggregateImagePropertiesIsolation: only metadata that begin with this and the separator.
+    /// AggregateImagePropertiesIsolation: only metadata keys that begin with this and the separator are compared.
+    /// `None` compares all keys.
     pub aggregate_image_properties_isolation_namespace: Option<String>,
-    /// AggregateImagePropertiesIsolation.
+    /// AggregateImagePropertiesIsolation: what follows the namespace in a metadata key.
     pub aggregate_image_properties_isolation_separator: String,
     /// ImagePropertiesFilter: the architecture of images that name none.
     pub image_properties_default_architecture: Option<String>,
-    /// MetricsFilter and MetricsWeigher: `name=ratio`.
+    /// MetricsFilter and MetricsWeigher: the metrics with their weights, each as `name=ratio`.
     pub metrics_weight_setting: Vec<String>,
     /// MetricsWeigher: whether a host without a metric is an error.
     pub metrics_required: bool,
     /// MetricsWeigher: the raw value of a host without a metric that is not required.
     pub metrics_weight_of_unavailable: f64,
-    /// ImagePropertiesWeigher: `name=ratio`; empty: all properties count alike.
+    /// ImagePropertiesWeigher: the properties with their weights, each as `name=ratio`. If empty, all properties count
+    /// alike.
     pub image_props_weight_setting: Vec<String>,
-    /// Before the filters: a project goes only to aggregates whose metadata `filter_tenant_id*` name it, if any does.
+    /// Before the filters: whether a project goes only to aggregates that name it in metadata `filter_tenant_id*`, if
+    /// any aggregate does.
     pub limit_tenants_to_placement_aggregate: bool,
-    /// With `limit_tenants_to_placement_aggregate`: a project that no aggregate names goes nowhere.
+    /// With `limit_tenants_to_placement_aggregate`: whether a project that no aggregate names gets no host.
     pub placement_aggregate_required_for_tenants: bool,
-    /// Before the filters: hosts must have the trait `COMPUTE_IMAGE_TYPE_*` of the image's format.
+    /// Before the filters: whether hosts must have the trait `COMPUTE_IMAGE_TYPE_*` of the image's format.
     pub query_placement_for_image_type_support: bool,
-    /// Before the filters: aggregates with metadata `trait:X=required` are for requests that require X.
+    /// Before the filters: whether aggregates with metadata `trait:X=required` take only requests that require X.
     pub enable_isolated_aggregate_filtering: bool,
-    /// Before the filters: hosts must have the traits of the image's buses, models and architecture.
+    /// Before the filters: whether hosts must have the traits of the image's buses, models and architecture.
     pub image_metadata_prefilter: bool,
-    /// Before the filters: whether `hw:cpu_policy=dedicated` is for hosts with an inventory of `PCPU` alone.
+    /// Before the filters: whether hosts without an inventory of `PCPU` are refused for `hw:cpu_policy=dedicated`.
     pub disable_fallback_pcpu_query: bool,
     /// NUMATopologyFilter: whether full NUMA cells are preferred to empty ones.
     pub packing_host_numa_cells_allocation_strategy: bool,
@@ -99,13 +103,14 @@ impl Default for Policy {
     }
 }
 
-/// Reads a setting of the form `name=ratio`.
+/// Reads a setting of the form `name=ratio`. `None` if it has another form, or if weights cannot be computed with the
+/// ratio.
 pub fn ratio(entry: &str) -> Option<(&str, f64)> {
     let (name, ratio) = python::strip(entry).split_once('=').filter(|(name, _)| !name.is_empty())?;
     Some((name, python::float(ratio)?)).filter(|(_, ratio)| is_multiplier(*ratio))
 }
 
-/// Reads settings of the form `name=ratio`, leaving out, with a warning, what has another.
+/// Reads settings of the form `name=ratio`. One that [`ratio`] cannot read is left out with a warning.
 pub(crate) fn ratios(setting: &[String]) -> impl Iterator<Item = (&str, f64)> {
     setting.iter().filter_map(|entry| {
         let ratio = ratio(entry);
@@ -116,7 +121,8 @@ pub(crate) fn ratios(setting: &[String]) -> impl Iterator<Item = (&str, f64)> {
     })
 }
 
-/// Whether weights can be computed with this multiplier.
+/// Whether weights can be computed with this multiplier: it is 0, or its size is from [`MIN_MULTIPLIER`] to
+/// [`MAX_MULTIPLIER`].
 pub fn is_multiplier(value: f64) -> bool {
     value == 0.0 || (MIN_MULTIPLIER..=MAX_MULTIPLIER).contains(&value.abs())
 }
@@ -124,9 +130,9 @@ pub fn is_multiplier(value: f64) -> bool {
 /// What becomes of a request when a filter cannot decide about a host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnFilterError {
-    /// As Nova: the request fails with the error.
+    /// The request fails with the error, as in Nova.
     FailRequest,
-    /// The host is refused, and the error counted.
+    /// The host is refused, and the error is counted.
     #[default]
     RejectHost,
 }
@@ -148,51 +154,52 @@ impl Default for SchedulerOptions {
     }
 }
 
-/// Largest size of a multiplier. Within these bounds no weight leaves the range of its arithmetic.
+/// The largest size of a multiplier. Up to it, and from [`MIN_MULTIPLIER`], no weight leaves the range of its
+/// arithmetic.
 pub const MAX_MULTIPLIER: f64 = 1.0e12;
 
-/// Smallest size of a multiplier that is not zero.
+/// The smallest size of a multiplier that is not zero.
 pub const MIN_MULTIPLIER: f64 = 1.0e-12;
 
-/// Most weighers; one is listed once at most.
+/// The most weighers that can be listed, because each may be listed once.
 const MAX_WEIGHERS: usize = WeigherKind::ALL.len();
 
 /// What is wrong with [`SchedulerOptions`].
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum BadOptions {
-    /// The same one twice.
+    /// A filter or a weigher is listed twice.
     #[error("{name} is listed more than once")]
     Twice {
-        /// Of the filter or weigher.
+        /// The class name of the filter or weigher.
         name: &'static str,
     },
-    /// A multiplier that weights cannot be computed with.
+    /// Weights cannot be computed with a multiplier.
     #[error(
         "the multiplier of {weigher} is {value}; it must be 0 or of a size from {MIN_MULTIPLIER} to {MAX_MULTIPLIER}{}",
         if weigher.never_negative() { ", and not negative" } else { "" }
     )]
     Multiplier {
-        /// Whose.
+        /// The weigher that the multiplier is set for.
         weigher: WeigherKind,
-        /// As given.
+        /// The multiplier as it was given.
         value: f64,
     },
-    /// An architecture that Nova does not know.
+    /// Nova does not know the default architecture.
     #[error("image_properties_default_architecture is {0:?}, which is no known architecture")]
     Architecture(String),
-    /// A raw value that weights cannot be computed with.
+    /// Weights cannot be computed with `metrics_weight_of_unavailable`.
     #[error("metrics_weight_of_unavailable is {0}; its size must be at most {MAX_MULTIPLIER}")]
     Unavailable(f64),
-    /// A size that must not be zero.
+    /// A setting that must be at least 1 is zero.
     #[error("{setting} must be at least 1")]
     Zero {
-        /// Which setting.
+        /// The name of the setting.
         setting: &'static str,
     },
 }
 
 impl SchedulerOptions {
-    /// Whether a scheduler can work with these.
+    /// Checks that a scheduler can work with these options.
     pub fn check(&self) -> Result<(), BadOptions> {
         for (at, kind) in self.enabled_filters.iter().enumerate() {
             if self.enabled_filters[..at].contains(kind) {

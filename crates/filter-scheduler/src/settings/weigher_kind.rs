@@ -1,4 +1,4 @@
-//! The weighers, by Nova's class names, with their multipliers.
+//! The weighers, by Nova's class names, and what is known about each without a request.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use novella_resources::MB_PER_GB;
 
 use crate::settings::named::{UnknownName, named};
 
-/// A weigher, by Nova's class name.
+/// A weigher. Its [name](Self::name) is that of Nova's class, and each variant says what the weigher looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WeigherKind {
     /// Free memory.
@@ -16,7 +16,7 @@ pub enum WeigherKind {
     Cpu,
     /// Free disk.
     Disk,
-    /// Instances that build, resize, ...
+    /// Instances on the host that are building, resizing and the like.
     IoOps,
     /// The hypervisor's version.
     HypervisorVersion,
@@ -24,11 +24,11 @@ pub enum WeigherKind {
     NumInstances,
     /// The fewer PCI devices, the better.
     Pci,
-    /// Members of the group on the host.
+    /// Members of the server group on the host: the more, the better.
     SoftAffinity,
-    /// The same, the fewer the better.
+    /// Members of the server group on the host: the fewer, the better.
     SoftAntiAffinity,
-    /// Builds that failed in a row; its multiplier counts against the host.
+    /// Builds that failed in a row. A positive multiplier counts against the host.
     BuildFailure,
     /// Whether the host is in the cell that an instance is moved in.
     CrossCell,
@@ -39,7 +39,7 @@ pub enum WeigherKind {
 }
 
 impl WeigherKind {
-    /// All there are.
+    /// All weighers.
     pub const ALL: [Self; 13] = [
         Self::Ram,
         Self::Cpu,
@@ -56,11 +56,11 @@ impl WeigherKind {
         Self::ImageProperties,
     ];
 
-    /// Those that weigh unless configured otherwise, in their order.
+    /// The weighers that run unless configured otherwise, in this order.
     pub const DEFAULT: [Self; 3] = [Self::Ram, Self::Cpu, Self::Disk];
 
-    /// Nova weighs with all of them, in the order in which its files happen to be listed: this one where the decisions
-    /// in `tests/oracle` were recorded.
+    /// All weighers, in the order in which Nova ran them where the decisions in `tests/oracle` were recorded. Nova's
+    /// order is the one in which its files happen to be listed.
     pub const NOVA: [Self; 13] = [
         Self::CrossCell,
         Self::NumInstances,
@@ -115,7 +115,7 @@ impl WeigherKind {
         }
     }
 
-    /// Nova's option, and the key of aggregates' metadata that overrides it.
+    /// The name of Nova's option for the multiplier, which is also the metadata key with which aggregates override it.
     pub fn multiplier_key(self) -> &'static str {
         match self {
             Self::Ram => "ram_weight_multiplier",
@@ -134,12 +134,13 @@ impl WeigherKind {
         }
     }
 
-    /// Whether its configured multiplier may not be negative.
+    /// Whether a negative multiplier is refused in the configuration.
     pub fn never_negative(self) -> bool {
         matches!(self, Self::Pci | Self::SoftAffinity | Self::SoftAntiAffinity)
     }
 
-    /// Nova's `minval`: smaller raw values count as this one, which is always the range's lower bound.
+    /// Nova's `minval`: smaller raw values count as this one, and it is always the lower bound of the range of raw
+    /// values.
     pub(crate) fn minval(self) -> Option<f64> {
         matches!(self, Self::Ram | Self::Cpu | Self::Disk | Self::IoOps).then_some(0.0)
     }
@@ -149,12 +150,14 @@ impl WeigherKind {
         self.minval().map_or(raw, |minval| if raw > minval { raw } else { minval })
     }
 
-    /// From the column's unit to that of Nova's raw value. A power of two, so no normalised bit depends on it.
+    /// The factor from the column's unit to the unit of Nova's raw value. It is a power of two, so no bit of a
+    /// normalised value depends on it.
     pub(crate) fn unit(self) -> f64 {
         if self == Self::Disk { MB_PER_GB as f64 } else { 1.0 }
     }
 
-    /// What a configured multiplier is multiplied by.
+    /// What a configured multiplier is multiplied by: -1 for BuildFailureWeigher, whose multiplier counts against the
+    /// host.
     pub(crate) fn sign(self) -> f64 {
         if self == Self::BuildFailure { -1.0 } else { 1.0 }
     }
