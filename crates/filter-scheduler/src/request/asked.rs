@@ -1,4 +1,8 @@
 //! A request, read once: the image's properties, NUMA cells, PCI devices and CPU policies that it asks for.
+//!
+//! What always holds: what [`read`] returns has passed [`check`], so its amounts fit the table's columns.
+//!
+//! Left out: traits and resource classes, which the prefilters read.
 
 use novella_objects::{MAX_AMOUNT, MAX_INSTANCES, RequestSpec};
 use novella_resources::numa::{self, Limits, Site};
@@ -16,14 +20,14 @@ use crate::settings::options::SchedulerOptions;
 pub(crate) struct Asked<'r> {
     pub(crate) spec: &'r RequestSpec,
     pub(crate) image: ImageProperties,
-    /// Of NUMA cells and PCI devices, by its first instance.
+    /// The NUMA cells and PCI devices that the request's first instance wants.
     pub(crate) wanted: Wanted,
-    /// Of CPUs, where not all are shared.
+    /// What the request's CPU policies ask for.
     pub(crate) pinning: Pinning,
 }
 
 impl Asked<'_> {
-    /// Whether the request is a check of an instance that is rebuilt where it is: only few rules have a say about it.
+    /// Whether the request only checks an instance that is rebuilt on its host. Few filters run for such a request.
     pub(crate) fn is_rebuild(&self) -> bool {
         match self.spec.scheduler_hints.get("_nova_check_type") {
             Some(Value::Array(items)) => items.len() == 1 && items[0] == "rebuild",
@@ -33,20 +37,20 @@ impl Asked<'_> {
     }
 }
 
-/// What an instance asks for besides amounts, as the instances of its request before it have left it: Nova writes into
-/// the request where the last one went, and takes it from there.
+/// What an instance asks for besides amounts. Placing it changes what the next instance of the request asks for,
+/// because Nova writes into the request where an instance went and starts the next one from there.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
-    /// Its NUMA cells, if it has any.
+    /// The instance's NUMA cells. `None` if it asks for none.
     pub(crate) cells: Option<numa::InstanceTopology>,
     pub(crate) pci_requests: Vec<pci::Request>,
     pub(crate) network: Option<numa::Network>,
-    /// Whether full cells are preferred.
+    /// Whether full cells of a host are preferred to empty ones.
     pub(crate) packing: bool,
 }
 
 impl Wanted {
-    /// True if it asks for nothing.
+    /// Whether the instance asks for neither cells nor devices.
     pub(crate) fn is_nothing(&self) -> bool {
         self.cells.is_none() && self.pci_requests.is_empty()
     }
@@ -64,6 +68,7 @@ impl Wanted {
     }
 }
 
+/// Reads a request, and refuses one that is too large or that cannot be understood.
 pub(crate) fn read<'r>(options: &SchedulerOptions, spec: &'r RequestSpec) -> Result<Asked<'r>, Failure> {
     check(spec)?;
     let image = spec.image.as_ref().map(ImageProperties::read).transpose().map_err(Failure::Image)?;
@@ -77,7 +82,7 @@ pub(crate) fn read<'r>(options: &SchedulerOptions, spec: &'r RequestSpec) -> Res
     Ok(Asked { pinning: Pinning::read(spec, &image).map_err(Failure::Devices)?, spec, image, wanted })
 }
 
-/// Refuses what no fleet could hold, so that every later comparison stays within its lanes.
+/// Refuses amounts and numbers of instances that no fleet could hold, so that every later comparison fits 32 bits.
 pub(crate) fn check(request: &RequestSpec) -> Result<(), Failure> {
     let demand = Demand::of_flavor(&request.local_flavor());
     for (what, value) in [

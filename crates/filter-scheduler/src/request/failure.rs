@@ -1,4 +1,4 @@
-//! Why nothing was placed: the caller's fault, the policy's, or that no host is left.
+//! Why nothing was placed: the caller made a mistake, the policy has one, or no host is left.
 
 use crate::nova::image_properties::BadImage;
 use crate::request::instance_topology::BadDevices;
@@ -8,55 +8,55 @@ use crate::settings::weigher_kind::WeigherKind;
 /// Why nothing was placed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Failure {
-    /// Too few hosts; the text is Nova's.
+    /// Too few hosts are left. The text is Nova's.
     #[error("No valid host was found. {reason}")]
     NoValidHost {
-        /// What follows Nova's first sentence.
+        /// The text that follows Nova's first sentence.
         reason: String,
-        /// How many instances had found a host.
+        /// How many instances of the request had found a host.
         placeable: u32,
     },
-    /// A filter could not decide, and the settings say that this fails the request.
+    /// A filter could not decide about a host, and the settings say that this fails the request.
     #[error(transparent)]
     Filter(FilterError),
-    /// The same of a weigher.
+    /// A weigher could not value a host.
     #[error(transparent)]
     Weigher(WeigherError),
-    /// An image that cannot be understood.
+    /// The image's properties cannot be understood.
     #[error(transparent)]
     Image(BadImage),
-    /// A name that the policy does not know.
+    /// The request names something that the policy does not have.
     #[error("the policy in force has no {what} {name:?}; {}", if known.is_empty() { "it lists none".to_owned() } else { format!("known are {known}") })]
     Unknown {
-        /// `flavor`, `server group` or `PCI alias`.
+        /// What was looked for: `flavor`, `server group` or `PCI alias`.
         what: &'static str,
-        /// As given.
+        /// The name as it was given.
         name: String,
-        /// All that there are.
+        /// The names that the policy has, separated by commas. Empty if it has none.
         known: String,
     },
-    /// A server group whose policy would mean nothing; the text is Nova's.
+    /// The policy of the request's server group would have no effect. The text is Nova's.
     #[error("{missing} not configured, which the server group's policy {policy} needs")]
     NotConfigured {
-        /// Filter or weigher.
+        /// The filter or weigher that the group's policy needs.
         missing: &'static str,
-        /// Of the group.
+        /// The policy of the server group.
         policy: String,
     },
-    /// NUMA cells or PCI devices that cannot be asked for like this.
+    /// The request for NUMA cells or PCI devices is invalid.
     #[error(transparent)]
     Devices(BadDevices),
-    /// Features of a host that cannot be asked for like this.
+    /// The request for features of a host is invalid.
     #[error(transparent)]
     Feature(BadFeature),
-    /// A request that no fleet could satisfy.
+    /// An amount of the request, or its number of instances, is out of bounds.
     #[error("{what} is {value}; it must be {bound}")]
     Invalid {
-        /// Which part of the request.
+        /// The part of the request that is out of bounds.
         what: &'static str,
-        /// As given.
+        /// The value as it was given.
         value: u64,
-        /// What would do.
+        /// The values that are accepted, in words.
         bound: String,
     },
 }
@@ -65,11 +65,11 @@ pub enum Failure {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{filter} could not decide about host {host}: {reason}")]
 pub struct FilterError {
-    /// Which filter.
+    /// The filter that could not decide.
     pub filter: FilterKind,
-    /// At which host.
+    /// The name of the host.
     pub host: String,
-    /// Why.
+    /// Why the filter could not decide.
     pub reason: String,
 }
 
@@ -77,15 +77,15 @@ pub struct FilterError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{weigher} could not value host {host}: {reason}")]
 pub struct WeigherError {
-    /// Which weigher.
+    /// The weigher that could not value the host.
     pub weigher: WeigherKind,
-    /// At which host.
+    /// The name of the host.
     pub host: String,
-    /// Why.
+    /// Why the weigher could not value the host.
     pub reason: String,
 }
 
-/// A feature that cannot be asked for like this.
+/// An invalid request for a host's features. The text says what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadFeature(pub(crate) String);

@@ -1,10 +1,10 @@
-//! The NUMA cells that a flavor and an image ask for: Nova's `numa_get_constraints`.
+//! The NUMA cells that a flavor and an image ask for (Nova's `numa_get_constraints`), and the PCI devices of a request.
 //!
-//! An instance has a topology if a number of nodes, a page size, persistent memory, or pinned CPUs are asked for. Nodes are
-//! alike unless `hw:numa_cpus.N` and `hw:numa_mem.N` say otherwise for every one. Where flavor and image disagree, or ask
-//! for what goes not together, the request is refused, as Nova's API refuses it.
+//! An instance has a topology if a number of nodes, a page size, persistent memory, or pinned CPUs are asked for. All
+//! nodes are alike unless `hw:numa_cpus.N` and `hw:numa_mem.N` describe every one of them. A request is refused, as
+//! Nova's API refuses it, if flavor and image disagree or ask for things that exclude each other.
 //!
-//! Left out: what memory encryption implies for locked memory; no filter reads it.
+//! Left out: memory encryption implies locked memory, but no filter reads that.
 
 use novella_objects::document::{InstanceNumaTopology, NetworkMetadata, PciRequest};
 use novella_objects::{Flavor, RequestSpec};
@@ -18,10 +18,10 @@ use serde_json::Value;
 use crate::nova::image_properties::ImageProperties;
 use crate::nova::python;
 
-/// Most NUMA nodes of an instance (Nova's `NUMA_NODES_MAX`).
+/// The most NUMA nodes that an instance may have (Nova's `NUMA_NODES_MAX`).
 const MAX_NODES: i128 = 128;
 
-/// NUMA cells or PCI devices that cannot be asked for like this.
+/// Why NUMA cells or PCI devices are refused, in a request or in a report.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadDevices(pub String);
@@ -32,7 +32,8 @@ fn bad<T>(reason: impl Into<String>) -> Result<T> {
     Err(BadDevices(reason.into()))
 }
 
-/// The NUMA cells that a request names, or else those that its flavor and image ask for.
+/// The NUMA cells that a request names itself, or else those that its flavor and image ask for. `None` if there are
+/// none.
 pub(crate) fn of_request(spec: &RequestSpec, image: &ImageProperties) -> Result<Option<InstanceTopology>> {
     match &spec.numa_topology {
         Some(given) => named(given).map(Some),
@@ -40,16 +41,16 @@ pub(crate) fn of_request(spec: &RequestSpec, image: &ImageProperties) -> Result<
     }
 }
 
-/// What a flavor and an image say of their CPUs.
+/// What a flavor and an image say about CPUs.
 pub(crate) struct CpuPolicies {
     pub(crate) policy: CpuPolicy,
     pub(crate) threads: Option<ThreadPolicy>,
     pub(crate) isolate_emulator_threads: bool,
-    /// Virtual CPUs that are pinned.
+    /// How many virtual CPUs are pinned.
     pub(crate) dedicated: u32,
 }
 
-/// What a request's flavor and image say of its CPUs, whatever cells it names itself.
+/// What a request's flavor and image say about its CPUs, even if the request names its cells itself.
 pub(crate) fn cpu_policies(spec: &RequestSpec, image: &ImageProperties) -> Result<CpuPolicies> {
     let asked = TopologyRequest { flavor: &spec.flavor, image, spec };
     let emulator = emulator_policy(asked.extra_spec("hw:emulator_threads_policy"))?;
@@ -84,7 +85,8 @@ fn named(given: &InstanceNumaTopology) -> Result<InstanceTopology> {
     Ok(InstanceTopology { cells, isolate_emulator_threads: isolate == Some(true) })
 }
 
-/// What the request asks of PCI devices. A policy of the flavor or the image is that of all requests that name none.
+/// The PCI devices that a request asks for. A NUMA policy of the flavor or the image holds for all devices whose own
+/// request names none.
 pub(crate) fn pci_requests(spec: &RequestSpec, image: &ImageProperties) -> Result<Vec<pci::Request>> {
     const KEY: &str = "hw:pci_numa_affinity_policy";
     let flavor = set(spec.flavor.extra_specs.get(KEY).map(String::as_str));
@@ -117,7 +119,7 @@ pub(crate) fn pci_requests(spec: &RequestSpec, image: &ImageProperties) -> Resul
     spec.pci_requests.iter().map(request).collect()
 }
 
-/// A property of a device, which Nova keeps as text.
+/// Reads a property of a device, which Nova keeps as text. `None` is JSON's null; lists and objects are refused.
 pub(crate) fn tag(key: &str, value: &Value) -> Result<Option<Box<str>>> {
     match value {
         Value::Null => Ok(None),
@@ -130,19 +132,19 @@ pub(crate) fn tag(key: &str, value: &Value) -> Result<Option<Box<str>>> {
     }
 }
 
-/// Networks by name and kind.
+/// Reads the names of physical networks, and whether there are tunneled ones.
 pub(crate) fn network(given: &NetworkMetadata) -> Network {
     let physnets = given.physnets.iter().map(|name| name.as_str().into()).collect();
     Network { physnets, tunneled: given.tunneled }
 }
 
-/// Python's `or None`: an empty text is none.
+/// Treats an empty text as none, like Python's `text or None`.
 fn set(text: Option<&str>) -> Option<&str> {
     text.filter(|text| !text.is_empty())
 }
 
 fn memory_mb(value: i128) -> Result<i64> {
-    const MOST: i128 = 1 << 40; // MiB; keeps every sum and product of a fit far from its bounds
+    const MOST: i128 = 1 << 40; // in MiB, so that no sum or product of a fit overflows
     if value.abs() > MOST {
         return bad(format!("{value} MiB of memory in one NUMA node"));
     }
@@ -165,7 +167,7 @@ fn thread_policy(name: Option<&str>, place: &str) -> Result<Option<ThreadPolicy>
     }
 }
 
-/// Whether the emulator's threads are isolated, where anything is said.
+/// Whether the emulator's threads are isolated. `None` if nothing is said about them.
 fn emulator_policy(name: Option<&str>) -> Result<Option<bool>> {
     match set(name) {
         None => Ok(None),
@@ -190,7 +192,7 @@ impl TopologyRequest<'_> {
         set(self.image.get_text(name))
     }
 
-    /// A property as the image service has it.
+    /// A property in the form in which the image service has it.
     fn image_raw(&self, name: &str) -> Option<&Value> {
         self.spec.image.as_ref()?.properties.get(name)
     }
@@ -235,7 +237,7 @@ impl TopologyRequest<'_> {
         Ok(Some(InstanceTopology { cells, isolate_emulator_threads: emulator == Some(true) }))
     }
 
-    /// `hw:cpu_policy`, or what CPUs asked for as resources say.
+    /// The policy of `hw:cpu_policy` and `hw_cpu_policy`, or the one that `resources:VCPU` or `resources:PCPU` implies.
     fn cpu_policy(&self, emulator: Option<bool>) -> Result<Option<CpuPolicy>> {
         let flavor = cpu_policy(self.extra_spec("hw:cpu_policy"), "hw:cpu_policy")?;
         let image = cpu_policy(self.image_text("hw_cpu_policy"), "hw_cpu_policy")?;
@@ -266,14 +268,15 @@ impl TopologyRequest<'_> {
         Ok(if shared != 0 { Some(CpuPolicy::Shared) } else { policy })
     }
 
-    /// The sum over all groups; what is no number is another's to refuse.
+    /// How much of a class the extra specs ask for, over all their groups. Values that are not numbers are skipped
+    /// here, because they are refused where the amounts are read.
     fn resources(&self, class: &str) -> i128 {
         let specs = self.flavor.extra_specs.iter();
         let of_class = specs.filter(|(key, _)| of_group(key, "resources", class));
         of_class.filter_map(|(_, value)| python::int(value)).fold(0, i128::saturating_add)
     }
 
-    /// `hw:cpu_thread_policy`, or what the trait says.
+    /// The policy of `hw:cpu_thread_policy` and `hw_cpu_thread_policy`, or the one that the trait implies.
     fn thread_policy(&self) -> Result<Option<ThreadPolicy>> {
         let flavor = thread_policy(self.extra_spec("hw:cpu_thread_policy"), "hw:cpu_thread_policy")?;
         let image = thread_policy(self.image_text("hw_cpu_thread_policy"), "hw_cpu_thread_policy")?;
@@ -305,7 +308,7 @@ impl TopologyRequest<'_> {
         })
     }
 
-    /// The virtual CPUs that are pinned.
+    /// The set of virtual CPUs that are pinned.
     fn dedicated_cpus(
         &self,
         policy: Option<CpuPolicy>,
@@ -365,7 +368,7 @@ impl TopologyRequest<'_> {
         Ok(Some(mask))
     }
 
-    /// A set of virtual CPUs; one that only excludes is taken out of all.
+    /// Reads a set of virtual CPUs. A text that begins with `^` is taken out of all CPUs of the flavor.
     fn mask(&self, text: &str) -> Result<CpuSet> {
         if python::strip(text).starts_with('^') {
             return cpu_spec(&format!("0-{},{text}", i64::from(self.flavor.vcpus) - 1));
@@ -418,14 +421,14 @@ impl TopologyRequest<'_> {
         Ok(())
     }
 
-    /// `hw:numa_cpus.N` or `hw_numa_cpus.N`.
+    /// The CPUs of each node, from `hw:numa_cpus.N` or `hw_numa_cpus.N`.
     fn cpus_by_node(&self) -> Result<Option<Vec<CpuSet>>> {
         self.by_node("numa_cpus", |place, text| {
             cpu_spec(text).map_err(|BadDevices(reason)| BadDevices(format!("{place}: {reason}")))
         })
     }
 
-    /// `hw:numa_mem.N` or `hw_numa_mem.N`, MiB.
+    /// The memory of each node in MiB, from `hw:numa_mem.N` or `hw_numa_mem.N`.
     fn memory_by_node(&self) -> Result<Option<Vec<i64>>> {
         self.by_node("numa_mem", |place, text| match python::int(text) {
             Some(number) => memory_mb(number),
@@ -499,7 +502,7 @@ impl TopologyRequest<'_> {
     }
 }
 
-/// Whether an extra spec is `prefix:name...` or `prefixN:name...`.
+/// Whether the key of an extra spec has the form `prefix:name...` or `prefixN:name...`.
 fn of_group(key: &str, prefix: &str, name: &str) -> bool {
     let Some(rest) = key.strip_prefix(prefix) else { return false };
     let unnumbered = rest.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -507,13 +510,13 @@ fn of_group(key: &str, prefix: &str, name: &str) -> bool {
 }
 
 struct PageSize {
-    /// KiB, or one of the three words.
+    /// The size in KiB, or one of `PAGES_ANY`, `PAGES_LARGE` and `PAGES_SMALL`. Zero if none is asked for.
     size: i64,
-    /// Less than a KiB is asked for all the same.
+    /// Whether a size is asked for. A size of less than one KiB is, although `size` is zero.
     asked: bool,
 }
 
-/// `any`, `large`, `small`, KiB, or a number with a unit.
+/// Reads `any`, `large`, `small`, a number of KiB, or a number with a unit.
 fn page_size(text: &str) -> Result<PageSize> {
     let whole = |size| Ok(PageSize { size, asked: size != 0 });
     match text {
@@ -533,7 +536,7 @@ fn page_size(text: &str) -> Result<PageSize> {
     }
 }
 
-/// A number with a binary unit of bits or bytes, as oslo.utils reads it, rounded up to whole bytes.
+/// Reads a number with a binary unit of bits or bytes as oslo.utils does. The result is rounded up to whole bytes.
 fn bytes(text: &str) -> Option<f64> {
     let (text, bits) = match text.strip_suffix('B') {
         Some(text) => (text, false),
@@ -552,12 +555,13 @@ fn bytes(text: &str) -> Option<f64> {
     Some((value * 1024_f64.powi(exponent)).ceil())
 }
 
-/// What Nova takes for true; everything else is false.
+/// Whether Nova takes a text for true. Every other text is false.
 pub(crate) fn is_true(text: &str) -> bool {
     matches!(python::strip(text).to_lowercase().as_str(), "1" | "t" | "true" | "on" | "y" | "yes")
 }
 
-/// Nova's `parse_cpu_spec`: numbers, ranges, and with `^` what is not in the set.
+/// Reads a set of CPUs as Nova's `parse_cpu_spec` does: numbers and ranges, and after `^` those that are not in the
+/// set.
 fn cpu_spec(text: &str) -> Result<CpuSet> {
     let (mut set, mut excluded) = (CpuSet::EMPTY, CpuSet::EMPTY);
     for rule in text.split(',').map(python::strip).filter(|rule| !rule.is_empty()) {
@@ -583,10 +587,10 @@ mod tests {
     use novella_objects::Image;
     use serde_json::json;
 
-    /// Shared CPUs, dedicated CPUs, MiB, page size.
+    /// A cell's shared CPUs, dedicated CPUs, memory in MiB, and page size.
     type Cell = (Vec<u32>, Vec<u32>, i64, i64);
 
-    /// Cells of an instance of four CPUs and 2 GiB.
+    /// The cells of an instance of four CPUs and 2 GiB.
     fn cells(extra_specs: Value, image: Value) -> Result<Option<Vec<Cell>>> {
         let extra_specs = serde_json::from_value(extra_specs).unwrap();
         let spec = RequestSpec {

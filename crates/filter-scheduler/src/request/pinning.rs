@@ -1,13 +1,14 @@
 //! What CPU policies ask of Placement: Nova's `_translate_pinning_policies`, and whether its second query is made.
 //!
-//! `dedicated` asks for all CPUs as `PCPU`, `mixed` for some, with one more where the emulator's threads are isolated; a
-//! thread policy asks for a host with simultaneous multithreading or for one without. Amounts that extra specs give
-//! themselves stay as given.
+//! `dedicated` asks for all CPUs as `PCPU`, and `mixed` for some of them. If the emulator's threads are isolated, one
+//! more is asked for. A thread policy asks for a host with simultaneous multithreading or for one without. Amounts that
+//! extra specs give themselves stay as given.
 //!
-//! A host without an inventory of `PCPU` may pin CPUs all the same, as before there were two classes. For such hosts Nova
-//! asks a second time, for `VCPU` and no trait, unless the policy is `mixed` or an option says not to. Nova takes what
-//! that query finds on any host, and leaves it to NUMATopologyFilter to refuse those that have an inventory of `PCPU` and
-//! no room in it. Here such a host is asked once, for what the first query asks.
+//! A host without an inventory of `PCPU` may still pin CPUs, as hosts did before there were two classes. For such hosts
+//! Nova asks a second time, for `VCPU` and without the trait, unless the policy is `mixed` or an option forbids it.
+//! Nova takes what that query finds on any host, and leaves it to NUMATopologyFilter to refuse hosts that have an
+//! inventory of `PCPU` and no room in it. Here, a host with an inventory of `PCPU` is asked once, for what the first
+//! query asks.
 
 use novella_objects::RequestSpec;
 use novella_resources::numa::{CpuPolicy, ThreadPolicy};
@@ -17,21 +18,23 @@ use crate::nova::image_properties::ImageProperties;
 use crate::request::instance_topology::{self, BadDevices, CpuPolicies};
 use crate::settings::options::Policy;
 
-/// See the module's text.
+/// What the CPU policies of one request ask for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pinning {
     policy: CpuPolicy,
-    /// How the CPUs are divided; `None`: all are shared, or extra specs give their numbers.
+    /// How many CPUs are pinned and how many are shared. `None` if all are shared, or if extra specs give the numbers
+    /// themselves.
     pub(crate) cpus: Option<PinnedCpus>,
-    /// Whether simultaneous multithreading is required or forbidden.
+    /// Whether simultaneous multithreading is required or forbidden. `None` if neither.
     pub(crate) hyperthreading: Option<Hyperthreading>,
 }
 
-/// Asked by a thread policy.
+/// What a thread policy asks about a host's simultaneous multithreading.
 #[derive(Debug, Clone)]
 pub(crate) struct Hyperthreading {
+    /// True if a host must have it, false if it must not.
     pub(crate) required: bool,
-    /// For people: who asks.
+    /// The setting that asks, for people to read.
     pub(crate) line: String,
 }
 
@@ -66,7 +69,8 @@ impl Pinning {
     }
 }
 
-/// What an instance of the request takes. A request that cannot be understood is refused before it takes anything.
+/// What an instance of the request takes from a host. CPU policies that cannot be understood count as none, because
+/// such a request is refused before it takes anything.
 pub fn charges(spec: &RequestSpec) -> Charges {
     let of_image = spec.image.as_ref().is_some_and(|image| image.properties.contains_key("hw_cpu_policy"));
     if !of_image && !spec.flavor.extra_specs.contains_key("hw:cpu_policy") {

@@ -4,7 +4,8 @@ use novella_objects::{InstanceGroup, RequestSpec};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// The server group that the instances of a request belong to, by name.
+/// The name of the server group that the instances of a request belong to: the one of its `instance_group`, or else of
+/// the hint `group`.
 pub fn name(request: &RequestSpec) -> Option<&str> {
     let named = request.instance_group.as_ref().map(|group| group.name.as_str());
     named.filter(|name| !name.is_empty()).or_else(|| match request.scheduler_hints.get("group")? {
@@ -13,7 +14,8 @@ pub fn name(request: &RequestSpec) -> Option<&str> {
     })
 }
 
-/// Puts members with their hosts into a group, and the instances that are to become members.
+/// Adds members with their hosts to a group, and the instances that are about to become members. Members and hosts end
+/// up sorted, each once.
 pub fn join<'h>(
     group: &mut InstanceGroup,
     members: impl Iterator<Item = (Uuid, &'h str)>,
