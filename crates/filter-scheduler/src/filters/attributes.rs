@@ -4,7 +4,7 @@ use novella_resources::MB_PER_GB;
 
 use crate::nova::json::Json;
 use crate::table::block::Row;
-use crate::table::capabilities::{INTEGERS, Kind};
+use crate::table::capabilities::{CapabilityKind, INTEGERS};
 use crate::table::host_table::HostTable;
 use crate::table::view::HostState;
 
@@ -45,7 +45,7 @@ pub(super) fn get(table: &HostTable, row: Row, name: &str) -> Option<Json> {
     if let Some(which) = INTEGERS.iter().position(|integer| *integer == name) {
         return capabilities.integer(row.index(), which).map(|value| Json::Int(value.into()));
     }
-    let symbol = capabilities.symbols(capabilities.key(Kind::Attribute, name)).at(row.index())?;
+    let symbol = capabilities.symbols(capabilities.key(CapabilityKind::Attribute, name)).at(row.index())?;
     Some(capabilities.value(symbol).value.clone()).filter(|value| *value != Json::Null)
 }
 
@@ -59,6 +59,6 @@ pub(super) fn facts(table: &HostTable, row: Row) -> Option<Json> {
 /// One of the host's facts, Nova's `stats`.
 pub(super) fn fact(table: &HostTable, row: Row, name: &str) -> Option<Json> {
     let capabilities = &table.capabilities;
-    let symbol = capabilities.symbols(capabilities.key(Kind::Fact, name)).at(row.index())?;
+    let symbol = capabilities.symbols(capabilities.key(CapabilityKind::Fact, name)).at(row.index())?;
     Some(capabilities.value(symbol).value.clone()).filter(|value| *value != Json::Null)
 }

@@ -3,7 +3,7 @@
 use crate::filters::network::Network;
 use crate::nova::json::Json;
 use crate::table::block::refill;
-use crate::table::capabilities::Kind;
+use crate::table::capabilities::CapabilityKind;
 use crate::table::host_table::HostTable;
 
 /// A rule asked once of every distinct value of an attribute.
@@ -25,7 +25,7 @@ pub(super) enum Rule {
 
 impl Values {
     pub(super) fn compile(rule: Rule, attribute: &str, table: &mut HostTable) -> Self {
-        let key = table.capabilities.key(Kind::Attribute, attribute);
+        let key = table.capabilities.key(CapabilityKind::Attribute, attribute);
         if let Some(key) = key {
             table.capabilities.build_column(key);
         }

@@ -19,7 +19,11 @@ use crate::request::failure::FilterError;
 use crate::settings::filter_kind::FilterKind;
 use crate::table::bitmap::word_bits;
 use crate::table::block::{BLOCK, Row, refill};
-use crate::table::capabilities::{Capability, INTEGERS, Kind, Symbols, is_measured};
+use crate::table::capabilities::Capability;
+use crate::table::capabilities::CapabilityKind;
+use crate::table::capabilities::INTEGERS;
+use crate::table::capabilities::Symbols;
+use crate::table::capabilities::is_measured;
 use crate::table::host_table::HostTable;
 use crate::table::view::HostState;
 
@@ -165,8 +169,9 @@ impl Question {
             None => {
                 let into_stats = word == "stats" && !rest.is_empty();
                 let fact_name = if into_stats { rest.remove(0) } else { word };
-                let fact = capabilities.key(Kind::Fact, fact_name);
-                let attribute = if word == "stats" { None } else { capabilities.key(Kind::Attribute, word) };
+                let fact = capabilities.key(CapabilityKind::Fact, fact_name);
+                let attribute =
+                    if word == "stats" { None } else { capabilities.key(CapabilityKind::Attribute, word) };
                 for key in attribute.into_iter().chain(fact) {
                     capabilities.build_column(key);
                 }

@@ -8,7 +8,7 @@ use crate::nova::version::{Predicate, Version};
 use crate::request::asked::Asked;
 use crate::settings::options::Policy;
 use crate::table::block::refill;
-use crate::table::capabilities::Kind;
+use crate::table::capabilities::CapabilityKind;
 use crate::table::host_table::HostTable;
 
 /// What an image asks for.
@@ -46,7 +46,7 @@ impl Support {
         if wanted.is_empty() {
             return None;
         }
-        let key = table.capabilities.key(Kind::Attribute, "supported_instances");
+        let key = table.capabilities.key(CapabilityKind::Attribute, "supported_instances");
         if let Some(key) = key {
             table.capabilities.build_column(key);
         }

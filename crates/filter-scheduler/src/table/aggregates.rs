@@ -1,8 +1,7 @@
-//! Host aggregates: which hosts are together in what, and the metadata of these sets.
+//! Host aggregates: the set of aggregates that each host is in, and what the metadata of each set say.
 //!
-//! Few distinct sets of aggregates occur in a fleet, however large. So a row holds the symbol of its set, whatever a filter
-//! asks of metadata is asked once per set, and values are cut at their commas when metadata change, not when a request
-//! comes.
+//! Even a large fleet has few distinct sets of aggregates. So a row holds the symbol of its set, a filter asks the
+//! metadata once per set, and values are split at commas when metadata change, not for each request.
 //!
 //! What always holds: symbol 0 is the empty set; `facts` has an entry for every symbol that a row holds; the cached
 //! multiplier columns agree with both.
@@ -18,26 +17,26 @@ use crate::table::dictionary::Dictionary;
 /// A named set of hosts with metadata that filters and weighers read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Aggregate {
-    /// What hosts are listed under.
+    /// The number by which a host names the aggregates that it is in.
     pub id: u32,
-    /// For people.
+    /// The name, for people to read.
     pub name: String,
     /// Keys and values as the operator wrote them.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What the metadata of one set of aggregates say.
+/// What the metadata of one set of aggregates say. A key may have several values, one from each aggregate.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Facts {
     /// The distinct values of each key, as written.
     raw: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
-    /// The same, cut at commas and stripped of white space.
+    /// The distinct pieces of each key's values, which are split at commas and stripped of white space.
     split: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
-    /// All zones, joined.
+    /// All zones of the set, joined by commas. `None` if no aggregate names one.
     zone: Option<Box<str>>,
 }
 
-/// The key of the zone that hosts of an aggregate are in.
+/// The metadata key that names the availability zone of an aggregate's hosts.
 pub(crate) const ZONE_KEY: &str = "availability_zone";
 
 impl Facts {
@@ -55,7 +54,7 @@ impl Facts {
         facts
     }
 
-    /// Distinct values of `key` as written.
+    /// The distinct values of `key`, as written.
     pub(crate) fn raw(&self, key: &str) -> impl Iterator<Item = &str> {
         self.raw.get(key).into_iter().flatten().map(|value| &**value)
     }
@@ -75,7 +74,7 @@ impl Facts {
         self.split.iter().map(|(key, values)| (&**key, values))
     }
 
-    /// The smallest of all values of `key`. One that `cast` refuses spoils all, as in Nova.
+    /// The smallest of all values of `key`. `None` if there is none or if `cast` refuses one of them, as in Nova.
     pub(crate) fn smallest<T: PartialOrd>(&self, key: &str, cast: fn(&str) -> Option<T>) -> Option<T> {
         let mut smallest = None;
         for value in self.raw(key) {
@@ -89,31 +88,31 @@ impl Facts {
     }
 }
 
-/// See the module's text.
+/// All aggregates, and the set of them that each row is in.
 #[derive(Debug)]
 pub(crate) struct Aggregates {
     definitions: BTreeMap<u32, Aggregate>,
     sets: Dictionary<Box<[u32]>>,
-    /// By symbol.
+    /// What each set says, by the set's symbol.
     facts: Vec<Facts>,
-    /// By row.
+    /// The symbol of each row's set.
     rows: Vec<u32>,
-    /// By weigher, as far as asked for.
+    /// Each weigher's multipliers, if they were prepared.
     multipliers: [Option<Multipliers>; WeigherKind::ALL.len()],
-    /// Counts the times that a symbol began to say something else.
+    /// Counts how often a symbol came to stand for other metadata, so that what was compiled before is known to be old.
     pub(crate) changes: u64,
 }
 
-/// A weigher's multiplier by row, because some aggregate overrides it.
+/// A weigher's multipliers, which aggregates may override.
 #[derive(Debug)]
 pub(crate) struct Multipliers {
     kind: WeigherKind,
     configured: f64,
-    /// By symbol of a set, exactly.
+    /// The exact multiplier of each set, by the set's symbol.
     pub(crate) by_set: Vec<f64>,
-    /// By row, rounded. Empty when no set overrides.
+    /// Each row's multiplier, rounded. Empty if no set overrides the configured one.
     pub(crate) rounded: Vec<f32>,
-    /// The smallest and the largest of all sets, and of hosts in none.
+    /// The smallest and the largest multiplier of all sets, that of hosts in no aggregate included.
     pub(crate) extremes: (f64, f64),
 }
 
@@ -133,7 +132,7 @@ impl Default for Aggregates {
     }
 }
 
-/// The symbol of no aggregates at all. Never released.
+/// The symbol of the empty set, which is never released.
 const EMPTY: u32 = 0;
 
 impl Aggregates {
@@ -144,7 +143,7 @@ impl Aggregates {
         }
     }
 
-    /// Replaces all definitions; which hosts are in which ids stays.
+    /// Replaces all definitions. Each host keeps the ids that it is in.
     pub(crate) fn define(&mut self, aggregates: impl IntoIterator<Item = Aggregate>) {
         self.definitions = aggregates.into_iter().map(|aggregate| (aggregate.id, aggregate)).collect();
         let sets = self.sets.values_by_symbol();
@@ -166,12 +165,12 @@ impl Aggregates {
         Facts::of(ids.iter().filter_map(|id| self.definitions.get(id)))
     }
 
-    /// Puts a row into exactly these aggregates; true if it was in others.
+    /// Puts a row into exactly these aggregates. True if it was in others before.
     pub(crate) fn set_row(&mut self, row: usize, ids: &[u32]) -> bool {
         let mut ids = ids.to_vec();
         ids.sort_unstable();
         ids.dedup();
-        // What some row holds is known to `facts`.
+        // `facts` has an entry already for each set that some row holds.
         let known = ids.is_empty() || self.sets.find(&*ids).is_some();
         let set = if ids.is_empty() { EMPTY } else { self.sets.acquire(&*ids) };
         let before = std::mem::replace(&mut self.rows[row], set);
@@ -190,9 +189,9 @@ impl Aggregates {
         set != before
     }
 
-    /// Notes what a symbol, new or used again, stands for.
+    /// Records what a symbol that is new or used again stands for.
     fn learn(&mut self, set: usize, facts: Facts) {
-        // A set that brings the first override of a weigher makes its column necessary: build all anew when asked.
+        // The prepared multipliers do not cover what this set says: they are prepared again when asked for.
         let news = |m: &Multipliers| {
             let multiplier = multiplier(&facts, m.kind, m.configured);
             m.by_set.get(set).is_none_or(|known| *known != multiplier)
@@ -200,7 +199,7 @@ impl Aggregates {
         if self.multipliers.iter().flatten().any(news) {
             self.multipliers = Default::default();
         }
-        // A symbol that is used again may stand for the same as before.
+        // A symbol that is used again may stand for what it stood for before.
         if self.facts.get(set).is_none_or(|known| *known != facts) {
             self.changes += 1;
         }
@@ -220,7 +219,7 @@ impl Aggregates {
         self.sets.get(self.rows[row])
     }
 
-    /// What `verdict` says of the ids of each set, by symbol.
+    /// Asks `verdict` about the ids of each set. The answers are by the set's symbol.
     pub(crate) fn by_set(&self, verdict: impl Fn(&[u32]) -> bool) -> Vec<bool> {
         self.sets.iter().map(|set| verdict(set.map_or(&[][..], |ids| ids))).collect()
     }
@@ -240,7 +239,7 @@ impl Aggregates {
         &self.facts
     }
 
-    /// Builds what [`Self::multipliers`] gives.
+    /// Prepares what [`Self::multipliers`] returns, if that was not done for the same configured multiplier.
     pub(crate) fn prepare_multipliers(&mut self, kind: WeigherKind, configured: f64) {
         let known = self.multipliers[kind as usize].as_ref();
         if known.is_some_and(|known| known.configured.to_bits() == configured.to_bits()) {
@@ -255,13 +254,14 @@ impl Aggregates {
         self.multipliers[kind as usize] = Some(Multipliers { kind, configured, by_set, rounded, extremes });
     }
 
-    /// A weigher's multipliers, where they differ from host to host.
+    /// A weigher's multipliers, if they are prepared and an aggregate overrides the configured one.
     pub(crate) fn multipliers(&self, kind: WeigherKind) -> Option<&Multipliers> {
         self.multipliers[kind as usize].as_ref().filter(|m| !m.rounded.is_empty())
     }
 }
 
-/// What hosts of a set multiply a weigher by.
+/// What a weigher is multiplied by on hosts of a set: the set's own multiplier if it can be used, or else the
+/// configured one, with the weigher's sign.
 fn multiplier(facts: &Facts, kind: WeigherKind, configured: f64) -> f64 {
     let own = facts.smallest(kind.multiplier_key(), python::float).filter(|value| is_multiplier(*value));
     own.unwrap_or(configured) * kind.sign()

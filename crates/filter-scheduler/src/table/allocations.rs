@@ -1,4 +1,5 @@
-//! Hosts as Placement's resource providers: their traits, and what they have of further resource classes.
+//! Hosts as Placement's resource providers: their traits, inventories of further resource classes, NUMA cells and PCI
+//! devices, and what instances take of these.
 
 use std::sync::Arc;
 
@@ -46,7 +47,8 @@ impl HostTable {
         self.set_has_pcpus(row, pcpus.is_some_and(|held| held.inventory.is_some()));
     }
 
-    /// Whether the host has an inventory of `PCPU`: pinned CPUs are asked and taken of that then, and not of its VCPUs.
+    /// Whether the host has an inventory of `PCPU`. Pinned CPUs are then taken from that inventory and not from the
+    /// VCPUs.
     pub fn has_pcpus(&self, row: Row) -> bool {
         self.columns.exact[row.index()].has_pcpus
     }
@@ -61,23 +63,24 @@ impl HostTable {
         }
     }
 
-    /// What the host has of further resource classes, and what is used of it.
+    /// What the host has of further resource classes, and how much of each is used.
     pub fn inventories(&self, row: Row) -> impl Iterator<Item = ClassUsage<'_>> {
         self.inventories.of(row.index())
     }
 
-    /// Takes all that an instance takes on top of what the host reported, there or not; see [`Self::consume`].
+    /// Takes all that an instance takes, on top of what the host reported and whether the host has it or not; see
+    /// [`Self::consume`].
     pub fn allocate(&mut self, row: Row, allocation: &Allocation) {
         self.consume(row, &allocation.amounts);
         self.inventories.consume(row.index(), &allocation.resources);
     }
 
-    /// Takes of a host what it is charged; see [`Self::allocate`].
+    /// Takes what an instance is charged on this host, which depends on [`Self::has_pcpus`]; see [`Self::allocate`].
     pub fn charge(&mut self, row: Row, charges: &Charges) {
         self.allocate(row, charges.on(|| self.has_pcpus(row)));
     }
 
-    /// Undoes [`Self::charge`], the host's inventories being the same as then.
+    /// Undoes [`Self::charge`]. [`Self::has_pcpus`] must be as it was then.
     pub fn discharge(&mut self, row: Row, charges: &Charges) {
         self.deallocate(row, charges.on(|| self.has_pcpus(row)));
     }
@@ -88,38 +91,39 @@ impl HostTable {
         self.inventories.give_back(row.index(), &allocation.resources);
     }
 
-    /// Replaces what the host reports of NUMA cells and PCI devices. What placements took of them stays taken.
+    /// Replaces the NUMA cells and PCI devices that the host reports. What placements took of them stays taken.
     pub fn set_devices(&mut self, row: Row, devices: &Devices) {
         if self.devices.report(row.index(), devices) {
             self.devices_changed(row);
         }
     }
 
-    /// What the host has left of NUMA cells and PCI devices.
+    /// The NUMA cells and PCI devices that the host has left. `None` if it has neither.
     pub fn devices(&self, row: Row) -> Option<&Devices> {
         self.shared_devices(row).map(|devices| &**devices)
     }
 
-    /// The same, to be kept: a copy costs nothing.
+    /// What [`Self::devices`] returns, as a pointer that is cheap to keep.
     pub fn shared_devices(&self, row: Row) -> Option<&Arc<Devices>> {
         self.devices.at(row.index()).map(|(devices, _)| devices)
     }
 
-    /// What was taken for an instance, if anything; the latest if it was more than once.
+    /// What was taken for an instance, if anything. If that happened more than once, the latest.
     pub fn taken_devices(&self, row: Row, instance: Uuid) -> Option<&DeviceUsage> {
         let taken = self.devices.taken.get(&row.0)?;
         taken.entries.iter().rfind(|entry| entry.instance == instance).map(|entry| &entry.usage)
     }
 
-    /// Takes for an instance what another table gave it.
+    /// Takes for an instance exactly what another table gave it.
     pub fn put_taken_devices(&mut self, row: Row, instance: Uuid, usage: &DeviceUsage) {
         self.devices.put_taken(row.index(), instance, usage.clone());
         self.columns.exact[row.index()].not_building += u32::from(usage.failed);
         self.devices_changed(row);
     }
 
-    /// Takes what an instance wants, with limits (ratios of CPU and memory) where NUMATopologyFilter decided. True if
-    /// there is something to be given back.
+    /// Takes the cells and devices that an instance wants, and writes into `wanted` where it went. `limits` are the
+    /// ratios of CPU and memory, and `None` if NUMATopologyFilter did not decide. True if there is something to give
+    /// back.
     pub(crate) fn take_devices(
         &mut self,
         row: Row,
@@ -133,7 +137,8 @@ impl HostTable {
         true
     }
 
-    /// Gives back what [`Self::take_devices`] took for an instance, if anything; the latest if it did so more than once.
+    /// Gives back what [`Self::take_devices`] took for an instance, if anything. If that happened more than once, the
+    /// latest is given back.
     pub fn give_back_devices(&mut self, row: Row, instance: Uuid) {
         if let Some(failed) = self.devices.give_back(row.index(), instance) {
             self.columns.exact[row.index()].not_building -= u32::from(failed);

@@ -3,39 +3,41 @@
 use novella_objects::{AllocationRatios, HostState as Status, MAX_AMOUNT};
 use novella_resources::{Amounts, Capacity};
 
-/// Smallest allocation ratio. Ratios within these bounds keep every weighed value well inside the range of `f32`.
+/// The smallest allocation ratio. Ratios from it to [`MAX_RATIO`] keep every weighed value well inside the range of
+/// `f32`.
 pub const MIN_RATIO: f64 = 1.0e-3;
 
-/// Largest allocation ratio.
+/// The largest allocation ratio.
 pub const MAX_RATIO: f64 = 1.0e6;
 
-/// What a host says it has and uses; replaces what it said before.
+/// The amounts that a host reports. A new report replaces all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Resources {
-    /// CPUs to share; zero if unknown, or if the host sets them apart ([`HostTable::has_pcpus`]) none.
+    /// The number of CPUs that instances share. Zero means unknown, or none if the host has an inventory of `PCPU` (see
+    /// `HostTable::has_pcpus`).
     pub vcpus_total: u64,
-    /// Reserved and claimed CPUs.
+    /// The number of CPUs that are reserved or claimed.
     pub vcpus_used: u64,
-    /// MiB.
+    /// The memory of the host in MiB.
     pub memory_mb_total: u64,
-    /// Reserved and claimed MiB.
+    /// The memory in MiB that is reserved or claimed.
     pub memory_mb_used: u64,
-    /// GiB.
+    /// The disk of the host in GiB.
     pub disk_gb_total: u64,
-    /// Reserved and claimed GiB.
+    /// The disk in GiB that is reserved or claimed.
     pub disk_gb_used: u64,
-    /// Overcommit; each within [`MIN_RATIO`] and [`MAX_RATIO`].
+    /// The allocation ratios (overcommit), each from [`MIN_RATIO`] to [`MAX_RATIO`].
     pub ratios: AllocationRatios,
-    /// Instances on the host.
+    /// The number of instances on the host.
     pub num_instances: u32,
-    /// Nova's `io_workload`: instances that build, resize, ...
+    /// The number of instances that are building, resizing and the like (Nova's `io_workload`).
     pub num_io_ops: u32,
-    /// Builds that failed in a row.
+    /// The number of builds that failed in a row.
     pub failed_builds: u32,
 }
 
 impl Resources {
-    /// Whether a row can hold these.
+    /// Checks that a row can hold these amounts.
     pub fn check(&self) -> Result<(), Unusable> {
         for (field, value) in [
             ("vcpus_total", self.vcpus_total),
@@ -62,43 +64,45 @@ impl Resources {
     }
 }
 
-/// Why a row keeps its old resources.
+/// Why a row cannot hold the resources of a report. The row keeps its old ones.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum Unusable {
-    /// An amount beyond what a row holds.
+    /// An amount is larger than a row can hold.
     #[error("{field} is {value}, more than the largest amount this scheduler can hold, {MAX_AMOUNT}")]
     TooLarge {
-        /// Of [`Resources`].
+        /// The name of the field of [`Resources`].
         field: &'static str,
-        /// As given.
+        /// The amount as it was given.
         value: u64,
     },
-    /// A ratio that no fit can be computed with.
+    /// A ratio is out of bounds, or not a number.
     #[error("{field} is {value}, but must be a number from {MIN_RATIO} to {MAX_RATIO}")]
     Ratio {
-        /// As in configuration.
+        /// The name of the ratio in the configuration.
         field: &'static str,
-        /// As given.
+        /// The ratio as it was given.
         value: f64,
     },
 }
 
-/// PCIWeigher does not tell more devices than this apart.
+/// PCIWeigher treats hosts with this many devices or more alike.
 const MANY_PCI_DEVICES: u32 = 99;
 
-/// What one row holds exactly.
+/// The exact amounts and states of one row, from which its columns are derived.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Exact {
+    /// The amounts of the host's last report.
     pub(crate) reported: Resources,
+    /// The amounts that placements took on top of the report.
     pub(crate) consumed: Amounts,
     pub(crate) status: Status,
-    /// Zero if it does not say.
+    /// The hypervisor's version as Nova's number. Zero if the host does not report it.
     pub(crate) hypervisor_version: i64,
-    /// PCI devices to give away.
+    /// The number of free PCI devices.
     pub(crate) pci_devices: u32,
-    /// Of the consumed instances, those that do not count as building: their devices could not be taken.
+    /// How many of the consumed instances do not count as building, because their devices could not be taken.
     pub(crate) not_building: u32,
-    /// It has an inventory of `PCPU`, so that its VCPUs are those that are left to share, if any.
+    /// Whether the host has an inventory of `PCPU`. The VCPUs are then those that are left to share, if any.
     pub(crate) has_pcpus: bool,
 }
 
@@ -144,28 +148,29 @@ impl Exact {
         .plus(self.consumed)
     }
 
-    /// CPUWeigher: `vcpus_total × cpu_allocation_ratio - vcpus_used`.
+    /// CPUWeigher's value: `vcpus_total × cpu_allocation_ratio - vcpus_used`.
     pub(crate) fn free_vcpus(&self) -> f64 {
         self.reported.vcpus_total as f64 * self.reported.ratios.cpu - self.used().vcpus as f64
     }
 
-    /// RAMWeigher's value, MiB. Negative on an overfull host.
+    /// RAMWeigher's value in MiB. Negative on an overfull host.
     pub(crate) fn free_memory_mb(&self) -> f64 {
         self.reported.memory_mb_total as f64 - self.used().memory_mb as f64
     }
 
-    /// GiB. Negative on an overfull host.
+    /// The free disk in GiB. Negative on an overfull host.
     pub(crate) fn free_disk_gb(&self) -> f64 {
         self.reported.disk_gb_total as f64 - self.used().disk_gb as f64
     }
 
-    /// Reported and consumed: Nova counts each instance that it places as one that builds.
+    /// The number of building and otherwise busy instances, reported and consumed. Nova counts each instance that it
+    /// places as building.
     pub(crate) fn num_io_ops(&self) -> u64 {
         let building = self.consumed.instances - self.not_building.min(self.consumed.instances);
         u64::from(self.reported.num_io_ops) + u64::from(building)
     }
 
-    /// PCIWeigher's value: the fewer devices a host has, the better.
+    /// PCIWeigher's value, which is larger the fewer devices a host has.
     pub(crate) fn few_pci_devices(&self) -> u32 {
         MANY_PCI_DEVICES + 1 - self.pci_devices.min(MANY_PCI_DEVICES)
     }

@@ -1,8 +1,9 @@
-//! Comparing a block of 64 values with a constant, one bit per value.
+//! Comparing the 64 values of a block with a constant, one bit per value, and finding the smallest and largest of them.
 //!
-//! Every loop here is written so that the compiler turns it into vector instructions of the baseline target: compare to
-//! bytes of 0 and 1, then gather eight bytes into eight bits with one multiplication. What takes longest is compiled for
-//! AVX2 as well (`multiversion`), which the processor is asked for once; what it calls must be inlined into it.
+//! Every loop here is written so that the compiler turns it into vector instructions of the baseline target:
+//! comparisons give bytes of 0 and 1, then one multiplication gathers eight bytes into eight bits. The functions that
+//! take longest are also compiled for AVX2 (`multiversion`), and the processor is asked once whether it has it.
+//! Whatever they call must be inlined.
 
 use multiversion::multiversion;
 
@@ -17,7 +18,7 @@ pub(crate) fn above(values: &[i32; BLOCK], than: i32) -> u64 {
     gather(&bytes)
 }
 
-/// Bit `i` is set where `values[i] >= at`; and the largest value below `at`, or the least there is.
+/// Bit `i` is set where `values[i] >= at`. The second result is the largest value below `at`, or `i32::MIN` if none is.
 #[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn split(values: &[i32; BLOCK], at: i32) -> (u64, i32) {
     let (mut bytes, mut below) = ([0u8; BLOCK], [i32::MIN; 8]);
@@ -70,7 +71,7 @@ pub(crate) fn either(values: &[u32; BLOCK], a: u32, b: u32) -> u64 {
 
 #[inline(always)]
 fn gather(bytes: &[u8; BLOCK]) -> u64 {
-    // Byte i of the factor's product lands, shifted by i, in the top byte; no two terms meet.
+    // The product moves the bit of byte i to bit i of the top byte. No two terms overlap.
     const SPREAD: u64 = 0x0102_0408_1020_4080;
     let mut bits = 0;
     for (at, eight) in bytes.as_chunks::<8>().0.iter().enumerate() {
@@ -79,7 +80,7 @@ fn gather(bytes: &[u8; BLOCK]) -> u64 {
     bits
 }
 
-/// The smallest and the largest of the values whose bit is set; infinities where none is.
+/// The smallest and the largest of the values whose bit is set. If no bit is set, infinity and minus infinity.
 pub(crate) fn min_max(values: &[f32; BLOCK], bits: u64) -> (f32, f32) {
     let (mut least, mut most) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
     for (values, byte) in values.as_chunks::<8>().0.iter().zip(bits.to_le_bytes()) {
@@ -93,7 +94,7 @@ pub(crate) fn min_max(values: &[f32; BLOCK], bits: u64) -> (f32, f32) {
     (reduce(least, smaller), reduce(most, larger))
 }
 
-/// The largest of the values whose bit is set; minus infinity where none is.
+/// The largest of the values whose bit is set. If no bit is set, minus infinity.
 pub(crate) fn max(values: &[f32; BLOCK], bits: u64) -> f32 {
     let mut most = [f32::NEG_INFINITY; 8];
     for (values, byte) in values.as_chunks::<8>().0.iter().zip(bits.to_le_bytes()) {
@@ -105,7 +106,7 @@ pub(crate) fn max(values: &[f32; BLOCK], bits: u64) -> f32 {
     reduce(most, larger)
 }
 
-/// The value, or NaN, which no comparison prefers, where `unset` is all ones.
+/// The value, or NaN if `unset` is all ones. No comparison prefers NaN.
 #[inline]
 fn or_nan(value: f32, unset: u32) -> f32 {
     f32::from_bits(value.to_bits() | unset)
@@ -122,26 +123,27 @@ pub(crate) fn max_of_all(values: &[f32; BLOCK]) -> f32 {
     reduce(most, larger)
 }
 
-/// The smaller of two numbers; `b` where `a` is NaN. `b` is not, which makes it one instruction, where `f32::min` takes five.
+/// The smaller of two numbers, or `b` if `a` is NaN. `b` must not be NaN; that makes this one instruction, where
+/// `f32::min` takes five.
 #[inline(always)]
 pub(crate) fn smaller<T: PartialOrd>(a: T, b: T) -> T {
     if a < b { a } else { b }
 }
 
-/// The larger of two numbers; `b` where `a` is NaN. `b` is not.
+/// The larger of two numbers, or `b` if `a` is NaN. `b` must not be NaN.
 #[inline(always)]
 pub(crate) fn larger<T: PartialOrd>(a: T, b: T) -> T {
     if a > b { a } else { b }
 }
 
-/// All lanes made one, each half against the other.
+/// Reduces eight lanes to one value by picking between the two halves, three times.
 #[inline(always)]
 pub(crate) fn reduce<T: Copy>(lanes: [T; 8], pick: fn(T, T) -> T) -> T {
     let [a, b, c, d, e, f, g, h] = lanes;
     pick(pick(pick(a, e), pick(c, g)), pick(pick(b, f), pick(d, h)))
 }
 
-/// The largest of the values whose bit is set, of which there is one, and the first place that has it.
+/// The first index of the largest value whose bit is set, and that value. At least one bit must be set.
 #[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn largest(values: &[i32; BLOCK], bits: u64) -> (usize, i32) {
     let mut lanes = [i32::MIN; 8];
@@ -160,7 +162,7 @@ pub(crate) fn largest(values: &[i32; BLOCK], bits: u64) -> (usize, i32) {
     ((gather(&bytes) & bits).trailing_zeros() as usize, most)
 }
 
-/// For each byte, eight lanes that are all ones where its bit is not set.
+/// For each byte, eight lanes: all ones where the byte's bit is not set, and zero where it is.
 static UNSET: [[u32; 8]; 256] = {
     let mut table = [[0; 8]; 256];
     let mut byte = 0;
@@ -175,12 +177,12 @@ static UNSET: [[u32; 8]; 256] = {
     table
 };
 
-/// The set bits, lowest first.
+/// The indices of the set bits, lowest first.
 pub(crate) fn bits(words: &[u64]) -> impl Iterator<Item = usize> {
     words.iter().enumerate().flat_map(|(at, &word)| word_bits(word).map(move |bit| at * BLOCK + bit))
 }
 
-/// The set bits of one word, lowest first.
+/// The indices of the set bits of one word, lowest first.
 pub(crate) fn word_bits(mut word: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         (word != 0).then(|| {

@@ -1,14 +1,15 @@
 //! What extra specs can ask about a host, as symbols: one dictionary entry per distinct value.
 //!
-//! A row holds a list of keys, which it shares with all hosts that report the same keys in the same order, and the symbol
-//! of each one's value, so that an unchanged report is recognised by comparing texts, without hashing. A key that a request asks about gets a column of value symbols, kept
-//! up to date from then on: an operator's flavors name few keys, hosts may report many.
+//! A row holds a list of keys, which it shares with all hosts that report the same keys in the same order, and the
+//! symbol of each key's value. So an unchanged report is recognised by comparing texts, without hashing. A key that a
+//! request asks about gets a column of value symbols, which is kept up to date from then on: an operator's flavors name
+//! few keys, but hosts may report many.
 //!
-//! Two kinds of keys: attributes are top-level keys of the report, facts are Nova's `stats`. The integer attributes change
-//! with every report and are kept as numbers.
+//! There are two kinds of keys: attributes are top-level keys of the report, and facts are Nova's `stats`. The integer
+//! attributes change with every report and are kept as numbers.
 //!
-//! What always holds: a list owns one reference to each of its keys, a row one to its list and to each of its values; a
-//! column agrees with the rows. Memory follows what hosts hold now, not what they once held.
+//! What always holds: a list owns one reference to each of its keys; a row owns one to its list and one to each of its
+//! values; a column agrees with the rows. Memory follows what hosts hold now, not what they once held.
 
 use std::hash::{Hash, Hasher};
 
@@ -19,45 +20,49 @@ use crate::nova::json::Json;
 use crate::table::block::grow_to;
 use crate::table::dictionary::Dictionary;
 
-/// In a column: the row does not have this key.
+/// In a column, this says that the row does not have the key.
 const ABSENT: u32 = u32::MAX;
 
-/// Most keys that have a column at a time; asking about one more drops the others, to be built again when asked.
+/// The most keys that have a column at a time. Asking about one more drops the others, which are built again when asked
+/// about.
 const MAX_COLUMNS: usize = 32;
 
-/// See the module's text.
+/// The capabilities of all hosts, by row, with columns for the keys that requests ask about.
 #[derive(Debug, Default)]
 pub(crate) struct CapabilityColumns {
     rows: Vec<RowCapabilities>,
     keys: Dictionary<Key>,
+    /// Lists of key symbols.
     lists: Dictionary<Box<[u32]>>,
     values: Dictionary<Capability>,
+    /// By key symbol: the value symbol of each row, or [`ABSENT`].
     columns: HashMap<u32, Vec<u32>>,
-    /// By row and place in [`INTEGERS`]: those beyond 32 bits.
+    /// The integers that 32 bits cannot hold, by row and index in [`INTEGERS`].
     large: HashMap<(usize, usize), i64>,
-    /// Counts the times that columns were dropped to make room.
+    /// Counts how often columns were dropped to make room.
     dropped: u64,
 }
 
 #[derive(Debug, Clone)]
 struct RowCapabilities {
-    /// Symbol of its list of keys, or [`NO_KEYS`].
+    /// The symbol of the row's list of keys, or [`NO_KEYS`].
     keys: u32,
-    /// As many.
+    /// The value symbol of each key of the list.
     values: Box<[u32]>,
+    /// The values of [`INTEGERS`]. [`NO_INTEGER`] and [`LARGE`] stand for values that are not here.
     integers: [i32; INTEGERS.len()],
 }
 
-/// In a row: it has no keys.
+/// In a row, this says that the row has no keys.
 const NO_KEYS: u32 = u32::MAX;
 
-/// Among a row's integers: not reported.
+/// Among a row's integers, this says that the integer is not reported.
 const NO_INTEGER: i32 = i32::MIN;
 
-/// Among a row's integers: it is in [`CapabilityColumns::large`].
+/// Among a row's integers, this says that the integer is in [`CapabilityColumns::large`].
 const LARGE: i32 = i32::MIN + 1;
 
-/// The integer attributes of a report that are not among Nova's HostState attributes computed from the table.
+/// The integer attributes of a report, except for those of Nova's HostState that are computed from the table.
 pub(crate) const INTEGERS: [&str; 7] = [
     "vcpus",
     "disk_total",
@@ -95,20 +100,20 @@ impl Changed {
     }
 }
 
-/// Where a key was reported.
+/// Where in a report a key is: at the top level, or among the facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum CapabilityKind {
     Attribute,
     Fact,
 }
 
-/// A key by kind and name.
+/// A key, by kind and name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key(Kind, Box<str>);
+struct Key(CapabilityKind, Box<str>);
 
-/// The same, borrowed. Hashes like it.
+/// A borrowed [`Key`], to look one up. It hashes like the key.
 #[derive(Hash)]
-struct KeyRef<'a>(Kind, &'a str);
+struct KeyRef<'a>(CapabilityKind, &'a str);
 
 impl Equivalent<Key> for KeyRef<'_> {
     fn equivalent(&self, key: &Key) -> bool {
@@ -122,22 +127,23 @@ impl From<&KeyRef<'_>> for Key {
     }
 }
 
-/// One distinct value.
+/// One distinct value that hosts report.
 #[derive(Debug)]
 pub(crate) struct Capability {
+    /// The value as it was reported, by which equal values are found.
     source: Source<Box<str>>,
-    /// What a last step compares.
+    /// The value that a requirement is compared with, if a path ends here.
     pub(crate) value: Json,
-    /// What a further step looks into, when `value` is a text that holds an object.
+    /// The object in which a longer path goes on, if `value` is a text that holds one.
     pub(crate) tree: Option<Json>,
 }
 
-/// A value as reported.
+/// A value as it was reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Source<T> {
-    /// JSON text.
+    /// The value as JSON.
     Json(T),
-    /// A text by itself.
+    /// The value is this text, without JSON's quotes.
     Text(T),
 }
 
@@ -165,7 +171,7 @@ impl Equivalent<Capability> for Source<&str> {
 impl From<&Source<&str>> for Capability {
     fn from(source: &Source<&str>) -> Self {
         let (source, value) = match *source {
-            // A report is JSON, so a value that does not parse is one beyond serde_json's depth: compared as text.
+            // A report is JSON, so only a value nested deeper than serde_json allows fails. It is compared as text.
             Source::Json(text) => {
                 (Source::Json(text.into()), Json::parse(text).unwrap_or_else(|| Json::Text(text.into())))
             }
@@ -179,7 +185,7 @@ impl From<&Source<&str>> for Capability {
     }
 }
 
-/// One key's values by row; see [`CapabilityColumns::symbols`].
+/// The value symbols of one key, by row; see [`CapabilityColumns::symbols`].
 #[derive(Clone, Copy)]
 pub(crate) struct Symbols<'t> {
     columns: &'t CapabilityColumns,
@@ -221,12 +227,12 @@ impl CapabilityColumns {
             report.hypervisor_version,
         ];
         let mut changed = self.set_integers(row, integers);
-        // Nova keeps cpu_info as a text that holds JSON; an object, as in 2012, is taken as its own text.
+        // Nova keeps cpu_info as a text that holds JSON. An object, as Nova reported it in 2012, counts as its text.
         let cpu_info = report.cpu_info.as_ref().map(|raw| match raw.get() {
             text if text.starts_with('"') => Source::Json(text),
             text => Source::Text(text),
         });
-        let attribute = |name, value| (KeyRef(Kind::Attribute, name), value);
+        let attribute = |name, value| (KeyRef(CapabilityKind::Attribute, name), value);
         let known = cpu_info.map(|value| attribute("cpu_info", value)).into_iter().chain(
             report.hypervisor_type.as_deref().map(|value| attribute("hypervisor_type", Source::Text(value))),
         );
@@ -239,13 +245,14 @@ impl CapabilityColumns {
             address.into_iter().chain(lists).map(|(name, value)| attribute(name, value))
         });
         let facts = report.novella.iter().flat_map(|novella| novella.facts.iter());
-        let facts = facts.map(|(name, raw)| (KeyRef(Kind::Fact, name), Source::Json(raw.get())));
+        let facts = facts.map(|(name, raw)| (KeyRef(CapabilityKind::Fact, name), Source::Json(raw.get())));
         let of_words = self.replace(row, known.chain(extra).chain(named).chain(facts));
         changed.words |= of_words.words;
         changed.measured |= of_words.measured;
         changed
     }
 
+    /// Replaces the integers of a row. Returns what changed.
     fn set_integers(&mut self, row: usize, integers: [Option<i64>; INTEGERS.len()]) -> Changed {
         let mut changed = Changed::default();
         for (which, value) in integers.into_iter().enumerate() {
@@ -271,7 +278,7 @@ impl CapabilityColumns {
         }
     }
 
-    /// Replaces keys and values. Another order counts as a change.
+    /// Replaces the keys and values of a row. True if a key, a value or their order changed.
     fn replace<'r>(
         &mut self,
         row: usize,
@@ -284,7 +291,7 @@ impl CapabilityColumns {
         {
             let held_value = self.rows[row].values[kept];
             if !source.equivalent(self.values.get(held_value)) {
-                changed.note(KeyRef(Kind::Attribute, METRICS).equivalent(self.keys.get(held_key)));
+                changed.note(KeyRef(CapabilityKind::Attribute, METRICS).equivalent(self.keys.get(held_key)));
                 self.rows[row].values[kept] = self.values.acquire(&source);
                 self.values.release(held_value);
                 self.index(row, held_key);
@@ -294,7 +301,7 @@ impl CapabilityColumns {
         if pairs.peek().is_none() && kept == self.keys_of(row).len() {
             return changed;
         }
-        // From here on its keys are others.
+        // From here on the reported keys differ from those that the row holds.
         let before = self.keys_of(row).to_vec();
         let mut keys = before[..kept].to_vec();
         keys.iter().for_each(|key| self.keys.share(*key));
@@ -320,7 +327,7 @@ impl CapabilityColumns {
         changed
     }
 
-    /// The symbol of a list, which takes over a reference to each of its keys.
+    /// The symbol of a list, with one more reference. It takes over the caller's reference to each of the keys.
     fn acquire_list(&mut self, keys: &[u32]) -> u32 {
         if keys.is_empty() {
             return NO_KEYS;
@@ -328,7 +335,7 @@ impl CapabilityColumns {
         let known = self.lists.find(keys).is_some();
         let list = self.lists.acquire(keys);
         if known {
-            self.release_keys(keys); // it has its own
+            self.release_keys(keys); // the list has its own references already
         }
         list
     }
@@ -341,7 +348,7 @@ impl CapabilityColumns {
         }
     }
 
-    /// Notes in a key's column, if it has one, what the row holds.
+    /// Writes into a key's column, if it has one, what the row holds.
     fn index(&mut self, row: usize, key: u32) {
         if self.columns.contains_key(&key) {
             let held = self.held(row, key).unwrap_or(ABSENT);
@@ -351,7 +358,7 @@ impl CapabilityColumns {
         }
     }
 
-    /// The value of a key; the last of equal keys counts.
+    /// The value symbol of a key in a row. If a key was reported twice, the last one counts.
     fn held(&self, row: usize, key: u32) -> Option<u32> {
         let place = self.keys_of(row).iter().rposition(|held| *held == key)?;
         Some(self.rows[row].values[place])
@@ -361,13 +368,13 @@ impl CapabilityColumns {
     pub(crate) fn facts(&self, row: usize) -> impl Iterator<Item = (&str, &Json)> {
         let pairs = self.keys_of(row).iter().zip(&self.rows[row].values);
         pairs.filter_map(|(&key, &value)| match self.keys.get(key) {
-            Key(Kind::Fact, name) => Some((&**name, &self.values.get(value).value)),
-            Key(Kind::Attribute, _) => None,
+            Key(CapabilityKind::Fact, name) => Some((&**name, &self.values.get(value).value)),
+            Key(CapabilityKind::Attribute, _) => None,
         })
     }
 
-    /// The symbol of a key that some host reports now.
-    pub(crate) fn key(&self, kind: Kind, name: &str) -> Option<u32> {
+    /// The symbol of a key. `None` if no host reports it now.
+    pub(crate) fn key(&self, kind: CapabilityKind, name: &str) -> Option<u32> {
         self.keys.find(&KeyRef(kind, name))
     }
 
@@ -384,17 +391,17 @@ impl CapabilityColumns {
         self.columns.insert(key, column);
     }
 
-    /// The value symbols of a key, column or not; of no key, none.
+    /// The value symbols of a key, whether it has a column or not. No row has a value of `None`.
     pub(crate) fn symbols(&self, key: Option<u32>) -> Symbols<'_> {
         Symbols { columns: self, key, column: key.and_then(|key| self.columns.get(&key)).map(Vec::as_slice) }
     }
 
-    /// Counts the times that a request may have to be compiled anew for what it says about keys.
+    /// Counts the changes after which a request that names keys must be compiled again.
     pub(crate) fn key_changes(&self) -> u64 {
         self.keys.changes + self.dropped
     }
 
-    /// Counts the times that a verdict about a value symbol may have become wrong.
+    /// Counts the changes after which a verdict about a value symbol may be wrong.
     pub(crate) fn value_changes(&self) -> u64 {
         self.values.changes
     }
@@ -404,12 +411,12 @@ impl CapabilityColumns {
         self.values.get(symbol)
     }
 
-    /// Bound of all value symbols.
+    /// One more than the largest value symbol.
     pub(crate) fn values(&self) -> usize {
         self.values.symbols()
     }
 
-    /// An integer attribute of [`INTEGERS`].
+    /// An integer attribute, by its index in [`INTEGERS`]. `None` if the host does not report it.
     pub(crate) fn integer(&self, row: usize, which: usize) -> Option<i64> {
         match self.rows[row].integers[which] {
             NO_INTEGER => None,
@@ -437,7 +444,7 @@ mod tests {
     }
 
     fn fact(columns: &CapabilityColumns, row: usize, name: &str) -> Option<String> {
-        let key = columns.key(Kind::Fact, name)?;
+        let key = columns.key(CapabilityKind::Fact, name)?;
         Some(columns.value(columns.symbols(Some(key)).at(row)?).value.text().into_owned())
     }
 
@@ -447,7 +454,7 @@ mod tests {
         c.grow(64);
         set(&mut c, 0, r#"{"a":"x","b":"y"}"#);
         set(&mut c, 1, r#"{"b":"y","a":"x"}"#);
-        let a = c.key(Kind::Fact, "a").unwrap();
+        let a = c.key(CapabilityKind::Fact, "a").unwrap();
         assert_eq!(c.symbols(Some(a)).at(0), c.symbols(Some(a)).at(1));
         c.build_column(a);
         set(&mut c, 0, r#"{"b":"z"}"#);
@@ -459,7 +466,7 @@ mod tests {
         assert_eq!(fact(&c, 0, "a").as_deref(), Some("first"));
         c.clear(0);
         c.clear(1);
-        assert_eq!(c.key(Kind::Fact, "a"), None);
+        assert_eq!(c.key(CapabilityKind::Fact, "a"), None);
         assert!(!c.columns.contains_key(&a), "a key that nobody holds has no column");
     }
 
@@ -499,7 +506,7 @@ mod tests {
         let mut c = CapabilityColumns::default();
         c.grow(64);
         set(&mut c, 0, "{}");
-        let key = c.key(Kind::Attribute, "cpu_info").unwrap();
+        let key = c.key(CapabilityKind::Attribute, "cpu_info").unwrap();
         let cpu_info = c.value(c.symbols(Some(key)).at(0).unwrap());
         assert_eq!(cpu_info.value.text(), r#"{"arch":"x86_64"}"#);
         assert_eq!(cpu_info.tree.as_ref().unwrap().get("arch").unwrap().text(), "x86_64");

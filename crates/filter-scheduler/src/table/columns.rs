@@ -1,5 +1,5 @@
-//! Columns of numbers that know the bounds of each block of 64 rows, so that a scan can often decide about a block without
-//! looking at its rows.
+//! Columns of numbers that know the bounds of each block of 64 rows. With them, a scan can often decide about a block
+//! without looking at its rows.
 //!
 //! What always holds: `low[b]` and `high[b]` are the smallest and the largest value of block `b`, rows without a host
 //! included.
@@ -7,16 +7,19 @@
 use crate::table::bitmap::{larger, reduce, smaller};
 use crate::table::block::{BLOCK, grow_to};
 
-/// How much still fits, by row.
+/// How much of one amount still fits on each row.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RoomColumn {
+    /// The room of each row, clamped to 32 bits. Negative on an overfull host.
     pub(crate) rooms: Vec<i32>,
+    /// The smallest room of each block.
     pub(crate) low: Vec<i32>,
+    /// The largest room of each block.
     pub(crate) high: Vec<i32>,
 }
 
 impl RoomColumn {
-    /// A row without a host has room for nothing.
+    /// Lengthens the column. A row without a host has room for nothing.
     pub(crate) fn grow(&mut self, rows: usize) {
         grow_to(&mut self.rooms, rows, -1);
         grow_to(&mut self.low, rows / BLOCK, -1);
@@ -40,14 +43,18 @@ impl RoomColumn {
 
 /// A weigher's raw values rounded to `f32`, and how many of them the rounding changed.
 ///
-/// Rounding keeps order, so the largest value is among those with the largest rounded value; where nothing was changed
-/// (all whole numbers below 2^24, all halves and quarters of smaller ones) the column is the truth.
+/// Rounding keeps order, so the largest value is among those with the largest rounded value. If rounding changed no
+/// value, the column is exact. It changes no whole number below 2^24, and no half or quarter of smaller ones.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RawColumn {
     pub(crate) rounded: Vec<f32>,
+    /// The smallest rounded value of each block.
     pub(crate) low: Vec<f32>,
+    /// The largest rounded value of each block.
     pub(crate) high: Vec<f32>,
+    /// How many values the rounding changed.
     pub(crate) changed: u32,
+    /// One bit per row: the rounding changed its value.
     changed_rows: Vec<u64>,
 }
 

@@ -1,11 +1,12 @@
 //! NUMA cells and PCI devices of the hosts that report them, and what placements take of them.
 //!
-//! Most hosts have none, or the same as many others: a row holds the symbol of what it has left, and the table nothing
-//! until a first host reports. What is taken stands beside it, one entry for each instance, so that giving back works
-//! out what is left anew from the report: after the last entry is gone the host is what it was, exactly.
+//! Most hosts have none, or the same as many others. So a row holds the symbol of what it has left, and nothing is
+//! stored until a first host reports devices. What is taken is kept apart, with one entry for each instance, and giving
+//! back computes what is left from the report again. So after the last entry is gone, the host has exactly what it
+//! reported.
 //!
-//! As in Nova, taking cannot refuse a placement. If it fails midway, what was taken before stays taken, and the instance
-//! is not counted as one that builds.
+//! As in Nova, taking cannot refuse a placement. If it fails midway, what was taken before stays taken, and the
+//! instance does not count as building.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -18,12 +19,12 @@ use uuid::Uuid;
 use crate::request::asked::Wanted;
 use crate::table::dictionary::Dictionary;
 
-/// What a host has besides amounts.
+/// The NUMA cells and free PCI devices of a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Devices {
-    /// Its NUMA cells, if it reports them.
+    /// The NUMA cells. `None` if the host does not report any.
     pub numa: Option<numa::Topology>,
-    /// Its free PCI devices, in the order in which they are given.
+    /// The free PCI devices, in the order in which they are given out.
     pub pci_pools: Vec<pci::Pool>,
 }
 
@@ -32,12 +33,12 @@ impl Devices {
         self.numa.is_none() && self.pci_pools.is_empty()
     }
 
-    /// Its cells, if there are any.
+    /// The NUMA cells, if there is at least one.
     pub(crate) fn cells(&self) -> Option<&numa::Topology> {
         self.numa.as_ref().filter(|topology| !topology.cells.is_empty())
     }
 
-    /// Takes what an instance takes. What is not there is passed over.
+    /// Takes what an instance takes. Cells and devices that are not there are passed over.
     pub fn take(&mut self, usage: &DeviceUsage) {
         if let (Some(topology), Some(usage)) = (&mut self.numa, &usage.numa) {
             topology.take(usage);
@@ -47,7 +48,7 @@ impl Devices {
         }
     }
 
-    /// What is left when a request's one instance has been placed; limits as in [`HostTable::take_devices`].
+    /// What is left after a request's only instance is placed. The limits are those of `HostTable::take_devices`.
     pub(crate) fn without(&self, wanted: &Wanted, limits: Option<(f64, f64)>) -> Self {
         let mut usage = DeviceUsage::default();
         // Where taking fails midway, what was taken before stays taken.
@@ -57,33 +58,37 @@ impl Devices {
         left
     }
 
+    /// The number of free PCI devices.
     pub(super) fn count(&self) -> u32 {
         self.pci_pools.iter().fold(0, |sum, pool| sum.saturating_add(pool.count))
     }
 }
 
-/// See the module's text.
+/// What each host has left of its devices, and what instances take of them.
 #[derive(Debug, Default)]
 pub(crate) struct DeviceTable {
-    kinds: Dictionary<Kind>,
-    /// Symbol by row of what is left, or [`NONE`]; as long as the last row that was told of.
+    /// What hosts report or have left, each distinct value once.
+    distinct: Dictionary<SharedDevices>,
+    /// The symbol of what each row has left, or [`NONE`]. As long as the last row that ever had devices.
     left: Vec<u32>,
+    /// What is taken, by row. Rows of which nothing is taken are missing.
     pub(super) taken: HashMap<u32, Taken>,
 }
 
+/// In place of a symbol, this says that a host has no cells and no devices.
 const NONE: u32 = u32::MAX;
 
-/// What stands in the dictionary.
+/// Devices in the dictionary, where readers can share them.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Kind(Arc<Devices>);
+struct SharedDevices(Arc<Devices>);
 
-impl From<&Devices> for Kind {
+impl From<&Devices> for SharedDevices {
     fn from(devices: &Devices) -> Self {
         Self(Arc::new(devices.clone()))
     }
 }
 
-impl Borrow<Devices> for Kind {
+impl Borrow<Devices> for SharedDevices {
     fn borrow(&self) -> &Devices {
         &self.0
     }
@@ -92,42 +97,44 @@ impl Borrow<Devices> for Kind {
 /// What is taken of one host.
 #[derive(Debug)]
 pub(super) struct Taken {
-    /// Symbol of what it reported, or [`NONE`].
+    /// The symbol of what the host reported, or [`NONE`].
     reported: u32,
-    pub(super) entries: Vec<Entry>,
+    /// What each instance takes, in the order of taking.
+    pub(super) entries: Vec<InstanceDevices>,
 }
 
+/// What one instance takes of a host.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct InstanceDevices {
     pub(super) instance: Uuid,
     pub(super) usage: DeviceUsage,
 }
 
-/// What one instance takes.
+/// The part of a host's NUMA cells and PCI devices that one instance takes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeviceUsage {
-    /// Its part of the host's NUMA cells.
+    /// What is taken of the NUMA cells, if anything.
     pub numa: Option<numa::Usage>,
-    /// Its PCI devices.
+    /// The PCI devices that are taken, if any.
     pub pci: Option<pci::Usage>,
-    /// Taking failed midway.
+    /// Whether taking failed midway.
     pub failed: bool,
 }
 
 impl DeviceTable {
-    /// What a host has left, with a number that stands for exactly that and is never given to anything else.
+    /// What a host has left, with a number that stands for exactly this value and is never given to another.
     pub(crate) fn at(&self, row: usize) -> Option<(&Arc<Devices>, u64)> {
         let symbol = *self.left.get(row).filter(|symbol| **symbol != NONE)?;
-        Some((&self.kinds.get(symbol).0, self.kinds.serial(symbol)))
+        Some((&self.distinct.get(symbol).0, self.distinct.serial(symbol)))
     }
 
     fn acquire(&mut self, devices: &Devices) -> u32 {
-        if devices.is_empty() { NONE } else { self.kinds.acquire(devices) }
+        if devices.is_empty() { NONE } else { self.distinct.acquire(devices) }
     }
 
     fn release(&mut self, symbol: u32) {
         if symbol != NONE {
-            self.kinds.release(symbol);
+            self.distinct.release(symbol);
         }
     }
 
@@ -162,12 +169,12 @@ impl DeviceTable {
         before != symbol
     }
 
-    /// Works out anew what a host has left that something is taken of.
+    /// Computes again what a host has left, if anything is taken of it.
     fn work_out(&mut self, row: usize) {
         let Some(taken) = self.taken.get(&(row as u32)) else { return };
         let mut devices = match taken.reported {
             NONE => Devices::default(),
-            symbol => (*self.kinds.get(symbol).0).clone(),
+            symbol => (*self.distinct.get(symbol).0).clone(),
         };
         taken.entries.iter().for_each(|entry| devices.take(&entry.usage));
         self.put(row, &devices);
@@ -181,8 +188,8 @@ impl DeviceTable {
         self.put(row, &Devices::default());
     }
 
-    /// Takes what an instance wants, and writes into `wanted` where it went. `None` if the host has nothing of what is
-    /// asked; else whether taking failed.
+    /// Takes what an instance wants, and writes into `wanted` where it went. `None` if that is nothing; else whether
+    /// taking failed midway.
     pub(super) fn take(
         &mut self,
         row: usize,
@@ -202,7 +209,7 @@ impl DeviceTable {
         Some(failed)
     }
 
-    /// Notes what an instance takes.
+    /// Adds an entry for what an instance takes.
     pub(super) fn put_taken(&mut self, row: usize, instance: Uuid, usage: DeviceUsage) {
         let reported = self.left.get(row).copied().unwrap_or(NONE);
         let taken = self.taken.entry(row as u32);
@@ -210,15 +217,14 @@ impl DeviceTable {
         if taken.entries.is_empty() {
             taken.reported = reported;
             if let Some(left) = self.left.get_mut(row) {
-                *left = NONE; // its reference is now the report's
+                *left = NONE; // `taken.reported` owns this reference now
             }
         }
-        taken.entries.push(Entry { instance, usage });
+        taken.entries.push(InstanceDevices { instance, usage });
         self.work_out(row);
     }
 
-    /// Ends what an instance takes, the latest if it stands there more than once. `None` if it takes nothing; else whether
-    /// taking had failed.
+    /// Removes the latest entry of an instance. `None` if it has none; else whether taking had failed.
     pub(super) fn give_back(&mut self, row: usize, instance: Uuid) -> Option<bool> {
         let taken = self.taken.get_mut(&(row as u32))?;
         let at = taken.entries.iter().rposition(|entry| entry.instance == instance)?;
@@ -234,7 +240,8 @@ impl DeviceTable {
 }
 
 impl DeviceUsage {
-    /// Nova's consume. `None` where it raises an exception.
+    /// Works out what an instance takes, as Nova's `HostState.consume_from_request` does, and writes into `wanted`
+    /// where it went. `None` where Nova raises an exception.
     fn fill(&mut self, devices: &Devices, wanted: &mut Wanted, limits: Option<(f64, f64)>) -> Option<()> {
         let Wanted { pci_requests, network, packing, .. } = &*wanted;
         let mut cells = wanted.cells.clone();
@@ -250,7 +257,7 @@ impl DeviceUsage {
             if fits.ok()? {
                 self.numa = Some(topology.usage_of(wanted.cells.as_ref()?).ok()?);
             } else {
-                wanted.cells = None; // and so it is for the instances that follow
+                wanted.cells = None; // the instances that follow ask for no cells either
             }
         }
         if wanted.pci_requests.is_empty() {

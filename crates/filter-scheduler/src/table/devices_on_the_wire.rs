@@ -1,6 +1,8 @@
-//! NUMA cells and PCI devices, and what an instance takes of them, as documents, reports and messages say it, and back.
+//! Reading and writing NUMA cells, PCI devices, and what an instance takes of them, in the form of documents, reports
+//! and messages.
 //!
-//! What is written is read again as exactly the same. What cannot be counted with, or would not stay small, is refused.
+//! What always holds: what was written is read again as exactly the same value. Amounts that cannot be calculated with,
+//! and lists that are too long, are refused.
 
 use novella_objects::document::{MemoryPages, NetworkMetadata, NumaCell, NumaTopology, PciPool};
 use novella_resources::cpu_set::CpuSet;
@@ -10,22 +12,23 @@ use serde_json::Value;
 use crate::request::instance_topology::{BadDevices, network, tag};
 use crate::table::devices::{DeviceUsage, Devices};
 
-/// Largest amount or count of a cell: keeps every sum and product of a fit far from the bounds of its type.
+/// The largest amount or count of a cell, so that no sum or product of a fit overflows.
 const MAX_OF_CELL: u64 = 1 << 40;
-/// NUMA cells of one host; the largest machines have 64.
+/// The most NUMA cells of one host. The largest machines have 64.
 const MAX_CELLS: usize = 128;
-/// Page sizes of one cell; no architecture has more than a handful.
+/// The most page sizes of one cell. No architecture has more than a handful.
 const MAX_PAGE_SIZES: usize = 16;
-/// Bytes of all CPU sets of one host. A number costs as many bits as it is large; 2,048 CPUs with their cores take half.
+/// The most bytes that all CPU sets of one host may take. A set takes as many bits as its largest number; 2,048 CPUs
+/// with their cores take half of this.
 const MAX_SETS: usize = 1 << 19;
-/// PCI pools of one host, or kinds of devices that one instance has.
+/// The most PCI pools of one host, and the most kinds of devices that one instance has.
 const MAX_POOLS: usize = 1024;
 
-/// The key under which a pool's tags have the type, which a document tells beside them.
+/// The key of the device type among a pool's tags. A document has the type in a field beside the tags.
 const DEV_TYPE: &str = "dev_type";
 
 impl Devices {
-    /// What a document says.
+    /// Reads the cells and pools of a document.
     pub fn read(topology: Option<&NumaTopology>, pools: &[PciPool]) -> Result<Self, BadDevices> {
         let within = |field: &'static str| move |BadDevices(reason)| BadDevices(format!("{field}: {reason}"));
         Ok(Self {
@@ -34,7 +37,7 @@ impl Devices {
         })
     }
 
-    /// The same, to be read again.
+    /// Writes cells and pools, for [`Self::read`] to read again.
     pub fn write(&self) -> (Option<NumaTopology>, Vec<PciPool>) {
         let topology = self
             .numa
@@ -45,7 +48,7 @@ impl Devices {
 }
 
 impl DeviceUsage {
-    /// What a claim or a peer says that an instance takes.
+    /// Reads what an instance takes, as a claim or another scheduler says it.
     pub fn read(cells: &[novella_objects::CellUsage], devices: &[PciPool]) -> Result<Self, BadDevices> {
         at_most("cells", cells.len(), MAX_CELLS)?;
         let cell = |given: &novella_objects::CellUsage| {
@@ -75,7 +78,7 @@ impl DeviceUsage {
         })
     }
 
-    /// The same, to be read again.
+    /// Writes what an instance takes, for [`Self::read`] to read again.
     pub fn write(&self) -> (Vec<novella_objects::CellUsage>, Vec<PciPool>) {
         let cells = self.numa.iter().flat_map(|usage| &usage.cells);
         let cells = cells.map(|cell| novella_objects::CellUsage {
@@ -94,7 +97,7 @@ fn at_most(what: &str, count: usize, limit: usize) -> Result<(), BadDevices> {
     if count > limit { Err(BadDevices(format!("{count} {what}, more than {limit}"))) } else { Ok(()) }
 }
 
-/// The cells of a host.
+/// Reads the NUMA cells of a host. Two cells of one id are refused, and so are amounts and lists that are too large.
 pub fn read_cells(topology: &NumaTopology) -> Result<numa::Topology, BadDevices> {
     at_most("cells", topology.cells.len(), MAX_CELLS)?;
     let sets = |cell: &NumaCell| {
@@ -176,7 +179,7 @@ fn write_cell(cell: &numa::Cell) -> NumaCell {
     }
 }
 
-/// The free devices of a host, in the order in which they are given.
+/// Reads the free PCI devices of a host, and sorts them in the order in which they are given out.
 pub fn read_pools(given: &[PciPool]) -> Result<Vec<pci::Pool>, BadDevices> {
     at_most("pools", given.len(), MAX_POOLS)?;
     let mut pools = given.iter().map(read_pool).collect::<Result<Vec<_>, _>>()?;

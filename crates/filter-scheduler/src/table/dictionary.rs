@@ -1,21 +1,24 @@
-//! Values as small numbers, counted.
+//! Distinct values as small numbers, the symbols, with a count of their references.
 //!
 //! A column holds a symbol where hosts have a text or a JSON value, so that equal values are compared and evaluated
-//! once. Each row that holds a symbol owns one reference; the last one frees value and symbol, so that hosts whose values
-//! keep changing do not grow the dictionary.
+//! once. Each row that holds a symbol owns one reference. Releasing the last one frees the value and the symbol, so
+//! that hosts whose values keep changing do not grow the dictionary.
 
 use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, Equivalent, HashTable};
 
-/// See the module's text.
+/// Distinct values, each with a symbol and a count of references.
 #[derive(Debug)]
 pub struct Dictionary<V> {
+    /// The values by symbol. `None` where a symbol is free.
     slots: Vec<Option<Slot<V>>>,
+    /// The symbols that are free.
     free: Vec<u32>,
+    /// The symbols by the hashes of their values.
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    /// Counts the times that a symbol began or ceased to stand for a value.
+    /// Counts how often a symbol began or ceased to stand for a value.
     pub(crate) changes: u64,
 }
 
@@ -23,6 +26,7 @@ pub struct Dictionary<V> {
 struct Slot<V> {
     value: V,
     references: u32,
+    /// A number that no other value of the dictionary ever has.
     serial: u64,
 }
 
@@ -39,7 +43,7 @@ impl<V> Default for Dictionary<V> {
 }
 
 impl<V: Hash> Dictionary<V> {
-    /// The symbol of an equal value, with one more reference, or a new one.
+    /// The symbol of a value, with one more reference. A value that is new gets a free symbol.
     pub fn acquire<Q>(&mut self, value: &Q) -> u32
     where
         Q: ?Sized + Hash + Equivalent<V>,
@@ -72,12 +76,12 @@ impl<V: Hash> Dictionary<V> {
         symbol
     }
 
-    /// One more reference to a symbol that somebody holds.
+    /// Adds a reference to a symbol that somebody holds.
     pub fn share(&mut self, symbol: u32) {
         self.slots[symbol as usize].as_mut().expect("a held symbol has a value").references += 1;
     }
 
-    /// Drops one reference; true if it was the last.
+    /// Drops one reference. True if it was the last, which frees the symbol.
     pub fn release(&mut self, symbol: u32) -> bool {
         let slot = self.slots[symbol as usize].as_mut().expect("a held symbol has a value");
         slot.references -= 1;
@@ -94,7 +98,7 @@ impl<V: Hash> Dictionary<V> {
         true
     }
 
-    /// The symbol of a value, if any row holds it.
+    /// The symbol of a value, if anybody holds it.
     pub fn find<Q>(&self, value: &Q) -> Option<u32>
     where
         Q: ?Sized + Hash + Equivalent<V>,
@@ -108,7 +112,8 @@ impl<V: Hash> Dictionary<V> {
         &self.slots[symbol as usize].as_ref().expect("a held symbol has a value").value
     }
 
-    /// A number that stands for the value of a symbol, and is never given to another value.
+    /// A number that stands for the value of a symbol and is never given to another value, even if that reuses the
+    /// symbol.
     pub fn serial(&self, symbol: u32) -> u64 {
         self.slots[symbol as usize].as_ref().expect("a held symbol has a value").serial
     }
@@ -118,12 +123,12 @@ impl<V: Hash> Dictionary<V> {
         self.slots.len()
     }
 
-    /// All values by symbol, with gaps.
+    /// All values in the order of their symbols. `None` where a symbol is free.
     pub fn iter(&self) -> impl Iterator<Item = Option<&V>> {
         self.slots.iter().map(|slot| slot.as_ref().map(|slot| &slot.value))
     }
 
-    /// All values, each at its symbol.
+    /// Copies of all values, each at the index of its symbol. `None` where a symbol is free.
     pub fn values_by_symbol(&self) -> Vec<Option<V>>
     where
         V: Clone,

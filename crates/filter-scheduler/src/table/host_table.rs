@@ -1,18 +1,18 @@
 //! The fleet as columns: what every filter and weigher reads.
 //!
-//! One row per host. What a placement scans is kept as one array per quantity (how much still fits, the weighers' raw
-//! values, the zone's symbol), already derived, so that a filter is a comparison of an array with a constant and a
-//! weigher is a product of an array with a constant. What is only read for single rows (names, exact amounts) lies
-//! beside it, row by row.
+//! There is one row per host. What a placement scans is kept as one array per quantity (how much still fits, the
+//! weighers' raw values, the zone's symbol). These arrays hold derived values, so that a filter compares an array with
+//! a constant and a weigher multiplies an array by a constant. What is only read for single rows (names, exact amounts)
+//! is kept row by row.
 //!
 //! What always holds:
 //! - The derived columns of a row follow from its reported resources and what is consumed on top, after every call.
 //! - `used = reported used + consumed`. A report ([`HostTable::set_resources`]) replaces the reported part only.
 //! - Fleet order is row order. A new host takes the lowest free row, so a fleet that only grows is in insertion order.
-//! - Every change of a row stamps its block ([`Stamps`]): what was worked out about other blocks still holds.
+//! - Every change of a row stamps its block ([`Stamps`]), so that results about other blocks can be kept.
 //! - Columns are padded to whole blocks of 64 rows; a row without a host fails every test by its `present` bit.
 //!
-//! Left out: when a host reports, who it is, how long reservations hold. That is the host manager's.
+//! Left out: when a host reports, who it is, and how long reservations hold. The host manager knows these.
 
 use std::sync::Arc;
 
@@ -38,13 +38,17 @@ use crate::table::view::{HostState, Snapshot};
 /// The zone symbol of a host that names none.
 pub(crate) const NO_ZONE: u32 = u32::MAX;
 
-/// See the module's text.
+/// The fleet: one row per host, with its amounts, names, zone, capabilities, traits, inventories, devices and
+/// instances.
 #[derive(Debug, Default)]
 pub struct HostTable {
     pub(crate) columns: Columns,
+    /// The names of each row, shared with snapshots. `None` where no host is.
     names: Arc<Vec<Option<Names>>>,
+    /// The rows by the hashes of their hosts' names, case removed.
     by_name: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    /// The availability zones that hosts name in their own configuration.
     pub(crate) zones: Dictionary<Box<str>>,
     pub(crate) capabilities: CapabilityColumns,
     pub(crate) aggregates: Aggregates,
@@ -56,16 +60,16 @@ pub struct HostTable {
     pub(crate) stamps: Stamps,
 }
 
-/// When what changed. A revision is a number that only grows.
+/// When each part of the table changed last. Every change has a revision, a number that only grows.
 #[derive(Debug, Default)]
 pub(crate) struct Stamps {
     /// Tells this table from any other.
     pub(crate) table: Arc<()>,
-    /// Of the newest change.
+    /// The revision of the newest change.
     pub(crate) revision: u64,
-    /// By block: the revision of the newest change of anything that most requests read.
+    /// For each block, the revision that last changed one of its rows.
     pub(crate) blocks: Vec<u64>,
-    /// By block: the revision of the newest change of what steady filters read: words of reports, zones, aggregates.
+    /// For each block, the revision that last changed anything but amounts, which change with every placement.
     pub(crate) described: Vec<u64>,
     /// By block: the revision of the newest change of a measured value, such as free memory. These differ in nearly every
     /// report of a real host, and few requests read them.
@@ -106,11 +110,11 @@ impl Stamps {
     }
 }
 
-/// The cell of each host, where somebody told.
+/// The cell (in Nova's sense) that each host belongs to, if that is known.
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
     names: Dictionary<Box<str>>,
-    /// By row; as long as the last row that was told of.
+    /// The symbol of each row's cell. As long as the last row whose cell was ever known.
     rows: Vec<Option<u32>>,
 }
 
@@ -133,43 +137,44 @@ impl Cells {
     }
 }
 
-/// The arrays that are scanned, and the exact amounts behind them. All have the same, padded, length.
+/// The arrays that are scanned, and the exact amounts from which they are derived. All are padded to the same number of
+/// rows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Columns {
-    /// Largest number of CPUs that still fits; see [`Room`].
+    /// The largest number of CPUs that still fits.
     pub(crate) room_vcpus: RoomColumn,
-    /// The same for MiB of memory.
+    /// The largest memory that still fits, in MiB.
     pub(crate) room_memory_mb: RoomColumn,
-    /// The same for MiB of disk.
+    /// The largest disk that still fits, in MiB.
     pub(crate) room_disk_mb: RoomColumn,
-    /// RAMWeigher's raw value, MiB.
+    /// RAMWeigher's raw value in MiB.
     pub(crate) free_memory_mb: RawColumn,
     /// CPUWeigher's raw value.
     pub(crate) free_vcpus: RawColumn,
-    /// DiskWeigher's raw value in GiB; Nova's is 1024 times this, which changes no normalised bit.
+    /// DiskWeigher's raw value in GiB. Nova's is 1024 times this, which changes no normalised bit.
     pub(crate) free_disk_gb: RawColumn,
-    /// NumInstancesWeigher's.
+    /// NumInstancesWeigher's raw value.
     pub(crate) num_instances: RawColumn,
-    /// IoOpsWeigher's.
+    /// IoOpsWeigher's raw value.
     pub(crate) num_io_ops: RawColumn,
-    /// BuildFailureWeigher's.
+    /// BuildFailureWeigher's raw value.
     pub(crate) failed_builds: RawColumn,
-    /// HypervisorVersionWeigher's.
+    /// HypervisorVersionWeigher's raw value.
     pub(crate) hypervisor_version: RawColumn,
-    /// PCIWeigher's.
+    /// PCIWeigher's raw value.
     pub(crate) few_pci_devices: RawColumn,
-    /// Symbol in [`HostTable::zones`], or [`NO_ZONE`].
+    /// The symbol of the host's own zone in [`HostTable::zones`], or [`NO_ZONE`].
     pub(crate) zone: Vec<u32>,
     /// One bit per row: a host is there.
     pub(crate) present: Vec<u64>,
-    /// So many blocks at the beginning have a host in each row, or more.
+    /// How many blocks at the beginning are known to have a host in each row. The search for a free row starts there.
     full: usize,
-    /// One bit per row: it passes ComputeFilter.
+    /// One bit per row: the host passes ComputeFilter.
     pub(crate) serving: Vec<u64>,
-    /// One bit per row: it has an inventory of `PCPU`.
+    /// One bit per row: the host has an inventory of `PCPU`.
     pub(crate) has_pcpus: Vec<u64>,
     pub(crate) exact: Vec<Exact>,
-    /// Hosts per status, in the order of the enum.
+    /// The number of hosts with each status, in the order of the enum.
     pub(crate) status_counts: [u32; 4],
 }
 
@@ -179,7 +184,7 @@ impl HostTable {
         Self::default()
     }
 
-    /// Adds a host that is down and has nothing, or returns the row it already has, renaming its node.
+    /// Adds a host that is down and has nothing. A host that is there already keeps its row, and its node is renamed.
     pub fn insert(&mut self, host: &str, nodename: &str) -> Row {
         let names = Names::new(host, nodename);
         if let Some(row) = self.row_of(host) {
@@ -243,7 +248,8 @@ impl HostTable {
         self.stamps.instance(row);
     }
 
-    /// Gives the host of `row` another name, its row and all it holds staying. False, and no change, if the name is taken.
+    /// Renames the host of `row`, which keeps its row and all that it holds. False, without any change, if the name is
+    /// taken.
     pub fn rename(&mut self, row: Row, host: &str, nodename: &str) -> bool {
         if self.row_of(host).is_some_and(|holder| holder != row) {
             return false;
@@ -265,7 +271,7 @@ impl HostTable {
         self.rows_of_any_case(host).find(|&row| self.host(row) == host)
     }
 
-    /// The rows of all hosts of this name, letter case aside.
+    /// The rows of all hosts of this name, with letter case ignored.
     pub(crate) fn rows_of_any_case(&self, host: &str) -> impl Iterator<Item = Row> {
         let hash = folded_hash(&self.hasher, host);
         let same = move |&at: &u32| same_folded(name_at(&self.names, at as usize), host);
@@ -287,7 +293,7 @@ impl HostTable {
         bits(&self.columns.present).map(|at| Row(at as u32))
     }
 
-    /// Replaces what the host reported. What is consumed on top stays. On error nothing changes.
+    /// Replaces the amounts that the host reported. What is consumed on top stays. On error nothing changes.
     pub fn set_resources(&mut self, row: Row, resources: &Resources) -> Result<(), Unusable> {
         resources.check()?;
         if self.columns.exact[row.index()].reported != *resources {
@@ -323,7 +329,7 @@ impl HostTable {
         self.stamps.describe(row);
     }
 
-    /// Says whether the host may be given work: up and suspect hosts may.
+    /// Sets the host's status. Only up and suspect hosts may be given work.
     pub fn set_status(&mut self, row: Row, status: Status) {
         let columns = &mut self.columns;
         if columns.exact[row.index()].status == status {
@@ -340,7 +346,7 @@ impl HostTable {
         columns.status_counts[status as usize] += 1;
     }
 
-    /// The availability zone that the host's own configuration names; `None` leaves it to the scheduler's default.
+    /// Sets the availability zone that the host's own configuration names. `None` leaves it to the scheduler's default.
     pub fn set_zone(&mut self, row: Row, zone: Option<&str>) {
         let slot = &mut self.columns.zone[row.index()];
         if *slot == NO_ZONE && zone.is_none() {
@@ -356,7 +362,7 @@ impl HostTable {
         self.stamps.describe(row);
     }
 
-    /// Replaces what extra specs can ask about: the report's top-level keys and the operator's facts.
+    /// Replaces what extra specs can ask about the host: the report's top-level keys and the operator's facts.
     pub fn set_capabilities(&mut self, row: Row, capabilities: &Capabilities<'_>) {
         let version = capabilities.hypervisor_version.unwrap_or(0);
         match self.capabilities.set(row.index(), capabilities) {
@@ -368,24 +374,25 @@ impl HostTable {
         self.columns.hypervisor_version.set(row.index(), version as f64);
     }
 
-    /// Defines the aggregates, all anew. Which ids a host is in stays.
+    /// Replaces the definitions of all aggregates. Each host keeps the ids that it is in.
     pub fn set_aggregates(&mut self, aggregates: impl IntoIterator<Item = Aggregate>) {
         self.aggregates.define(aggregates);
     }
 
-    /// Puts the host into exactly these aggregates. An id that is not defined says nothing until it is.
+    /// Puts the host into exactly these aggregates. An id that is not defined has no effect until it is.
     pub fn set_host_aggregates(&mut self, row: Row, ids: &[u32]) {
         if self.aggregates.set_row(row.index(), ids) {
             self.stamps.describe(row);
         }
     }
 
-    /// Ids of the aggregates that the host is in, in order.
+    /// The ids of the aggregates that the host is in, in ascending order.
     pub fn aggregates_of(&self, row: Row) -> &[u32] {
         self.aggregates.ids(row.index())
     }
 
-    /// Notes that an instance is on the host. Does not consume anything.
+    /// Records that an instance is on the host, and consumes nothing. Fails, without recording it, if the image's
+    /// properties cannot be understood.
     pub fn add_instance(&mut self, row: Row, instance: &Instance<'_>) -> Result<(), BadImage> {
         self.stamps.instance(row);
         self.instances.add(row.index(), instance)
@@ -397,17 +404,17 @@ impl HostTable {
         self.instances.remove(row.index(), instance);
     }
 
-    /// The hosts that an instance is noted on.
+    /// The hosts that an instance is recorded on.
     pub fn rows_with(&self, instance: uuid::Uuid) -> impl Iterator<Item = Row> {
         self.instances.rows_of(instance).map(Row)
     }
 
-    /// The instances noted on a host, each with the symbol of its kind, where that is known.
+    /// The instances recorded on a host, each with the symbol of its kind if that is known.
     pub fn instances_on(&self, row: Row) -> impl Iterator<Item = (uuid::Uuid, Option<u32>)> {
         self.instances.on(row.index())
     }
 
-    /// The kinds of instances, by symbol.
+    /// The kinds of instances, each at the index of its symbol. `None` where a symbol is free.
     pub fn instance_kinds(&self) -> Vec<Option<InstanceKind>> {
         self.instances.kinds()
     }
@@ -417,7 +424,7 @@ impl HostTable {
         self.cells.get(row.index())
     }
 
-    /// Says which cell the host belongs to.
+    /// Sets the cell that the host belongs to.
     pub fn set_cell(&mut self, row: Row, cell: Option<&str>) {
         if self.cell(row) != cell {
             self.stamps.touch(row);
@@ -425,7 +432,7 @@ impl HostTable {
         }
     }
 
-    /// One row.
+    /// A view of one row, on which there must be a host.
     pub fn view(&self, row: Row) -> HostState<'_> {
         let zone = self.columns.zone[row.index()];
         let own = (zone != NO_ZONE).then(|| &**self.zones.get(zone));
@@ -448,7 +455,7 @@ impl HostTable {
     }
 
     /// A copy of names, amounts, status and zones for readers of the whole fleet, so that they hold no lock while they
-    /// read: names are shared, amounts copied (see `benches/placement.rs` for what that takes).
+    /// read. Names are shared and amounts are copied; `benches/placement.rs` measures what that takes.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             names: Arc::clone(&self.names),
@@ -462,6 +469,7 @@ impl HostTable {
 }
 
 impl Columns {
+    /// The lowest row without a host, which may be one beyond the last row.
     fn lowest_free(&mut self) -> usize {
         let full = self.present[self.full..].iter().take_while(|word| **word == u64::MAX).count();
         self.full += full;
@@ -490,7 +498,7 @@ impl Columns {
         grow_to(&mut self.exact, rows, Exact::EMPTY);
     }
 
-    /// Recomputes what follows from a row's exact amounts.
+    /// Computes again what follows from a row's exact amounts.
     pub(crate) fn derive(&mut self, row: usize) {
         let exact = &self.exact[row];
         let room = exact.capacity().room(&exact.used());

@@ -1,8 +1,9 @@
 //! Which instances are on which host.
 //!
-//! Filters ask about a handful of uuids, never about all instances of a host, so there is an index from uuid to row, and
-//! per row a chain to take all of its instances out again. An instance may be on two hosts at once while it moves.
-//! Instances are most of what a host takes, so an entry does not name its row: the end of its chain does.
+//! Most filters ask about a handful of uuids, so there is an index from uuid to row. The entries of each row are
+//! chained, to look at all of them or to take them out again. An instance may be on two hosts at once while it moves.
+//! Most of the memory that a host takes is for its instances, so an entry does not name its row; the end of its chain
+//! does.
 //!
 //! What always holds: every chained entry is in the index, and its chain ends with its row.
 
@@ -18,32 +19,32 @@ use crate::nova::image_properties::{self, BadImage, ImageProperties, Property};
 use crate::table::block::grow_to;
 use crate::table::dictionary::Dictionary;
 
-/// An instance on a host, as far as others' placement depends on it.
+/// An instance on a host, as far as the placement of other instances depends on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Instance<'a> {
-    /// Which.
+    /// The instance's uuid.
     pub uuid: Uuid,
-    /// Of its flavor: the id, or the name when it has no other.
+    /// The id of the instance's flavor, or the flavor's name if it has no id.
     pub flavor: Option<&'a str>,
-    /// What it was made from.
+    /// The image that the instance was made from.
     pub image: Option<&'a Image>,
 }
 
-/// What instances have in common with many others.
+/// The flavor and image of an instance, which it has in common with many others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct InstanceKind {
     pub(crate) flavor: Option<Box<str>>,
-    /// Its image's properties.
+    /// The properties of the image. Empty if it is not known.
     pub(crate) image: Box<[(Box<str>, Property)]>,
 }
 
 impl InstanceKind {
-    /// The name or id of its flavor, if that is known.
+    /// The id or name of the flavor, if it is known.
     pub fn flavor(&self) -> Option<&str> {
         self.flavor.as_deref()
     }
 
-    /// The properties of its image, as JSON.
+    /// The properties of the image, in the form in which an image has them.
     pub fn image_properties(&self) -> BTreeMap<String, Value> {
         image_properties::write(&self.image)
     }
@@ -55,29 +56,33 @@ impl From<&InstanceKind> for InstanceKind {
     }
 }
 
-/// Of a row: it has no instances. Of the unused entries: there is no further one.
+/// In `first`, this says that the row has no instances. In `next` of an unused entry, it says that no other is unused.
 const END: u32 = u32::MAX;
-/// In `next`: this entry is the last one of the row that the other bits name.
+/// This bit of `next` says that the entry is the last one of its row, and that the other bits are the row.
 const LAST: u32 = 1 << 31;
-/// Nothing is known besides the uuid.
+/// In place of a kind, this says that nothing but the uuid is known.
 const NO_KIND: u32 = u32::MAX;
 
+/// One instance on one row.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct InstanceEntry {
     uuid: Uuid,
-    /// The next entry of the row, or the row itself with [`LAST`].
+    /// The index of the row's next entry, or the row itself with [`LAST`]. In an unused entry, the next unused one.
     next: u32,
+    /// The symbol of the instance's kind, or [`NO_KIND`].
     kind: u32,
 }
 
-/// See the module's text.
+/// The instances of all rows.
 #[derive(Debug, Default)]
 pub(crate) struct Instances {
-    /// Used ones are chained from `first`, unused ones from `free`.
-    entries: Vec<Entry>,
+    /// All entries. Used ones are chained from `first`, and unused ones from `free`.
+    entries: Vec<InstanceEntry>,
+    /// The index of the first unused entry, if there is one.
     free: Option<u32>,
-    /// By row: the first entry.
+    /// The index of each row's first entry, or [`END`].
     first: Vec<u32>,
+    /// The indices of used entries by the hashes of their uuids.
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
     kinds: Dictionary<InstanceKind>,
@@ -95,35 +100,37 @@ impl Instances {
         found.filter(move |entry| entry.uuid == uuid).map(|entry| self.row_of(entry))
     }
 
-    fn row_of(&self, mut entry: Entry) -> u32 {
+    /// The row that an entry's chain ends with.
+    fn row_of(&self, mut entry: InstanceEntry) -> u32 {
         while entry.next & LAST == 0 {
             entry = self.entries[entry.next as usize];
         }
         entry.next & !LAST
     }
 
-    /// What is known of the instances of a row besides their uuids.
+    /// The kinds of a row's instances, as far as they are known.
     pub(crate) fn kinds_on(&self, row: usize) -> impl Iterator<Item = Option<&InstanceKind>> {
         let chain = std::iter::successors(self.entry(self.first[row]), |entry| self.entry(entry.next));
         chain.map(|entry| (entry.kind != NO_KIND).then(|| self.kinds.get(entry.kind)))
     }
 
-    /// The instances of a row, each with the symbol of its kind, if it has one.
+    /// The instances of a row, each with the symbol of its kind if that is known.
     pub(crate) fn on(&self, row: usize) -> impl Iterator<Item = (Uuid, Option<u32>)> {
         let chain = std::iter::successors(self.entry(self.first[row]), |entry| self.entry(entry.next));
         chain.map(|entry| (entry.uuid, Some(entry.kind).filter(|kind| *kind != NO_KIND)))
     }
 
-    /// All kinds, by symbol.
+    /// All kinds, each at the index of its symbol. `None` where a symbol is free.
     pub(crate) fn kinds(&self) -> Vec<Option<InstanceKind>> {
         self.kinds.values_by_symbol()
     }
 
-    fn entry(&self, at: u32) -> Option<&Entry> {
+    /// The entry at an index. `None` if a chain ended there.
+    fn entry(&self, at: u32) -> Option<&InstanceEntry> {
         (at & LAST == 0).then(|| &self.entries[at as usize])
     }
 
-    /// Notes an instance on a row; once is enough.
+    /// Records an instance on a row. Doing so again changes nothing.
     pub(crate) fn add(&mut self, row: usize, instance: &Instance<'_>) -> Result<(), BadImage> {
         let kind = InstanceKind {
             flavor: instance.flavor.map(Box::from),
@@ -138,7 +145,7 @@ impl Instances {
         }
         let kind = if kind == InstanceKind::default() { NO_KIND } else { self.kinds.acquire(&kind) };
         let next = if self.first[row] == END { row as u32 | LAST } else { self.first[row] };
-        let entry = Entry { uuid: instance.uuid, next, kind };
+        let entry = InstanceEntry { uuid: instance.uuid, next, kind };
         let at = match self.free {
             Some(at) => {
                 let next = self.entries[at as usize].next;
@@ -148,7 +155,7 @@ impl Instances {
             }
             None => {
                 if self.entries.len() == self.entries.capacity() {
-                    // Doubling would leave up to half of it unused.
+                    // Doubling would leave up to half of the memory unused.
                     self.entries.reserve_exact(self.entries.len() / 8 + 64);
                 }
                 self.entries.push(entry);
@@ -169,7 +176,7 @@ impl Instances {
         while let Some(entry) = self.entry(at).filter(|entry| entry.uuid != uuid) {
             (before, at) = (Some(at), entry.next);
         }
-        let Some(&Entry { next, .. }) = self.entry(at) else { return };
+        let Some(&InstanceEntry { next, .. }) = self.entry(at) else { return };
         match before {
             None => self.first[row] = if next & LAST == 0 { next } else { END },
             Some(before) => self.entries[before as usize].next = next,
@@ -180,7 +187,7 @@ impl Instances {
     /// Takes all instances off a row.
     pub(crate) fn clear(&mut self, row: usize) {
         let mut at = std::mem::replace(&mut self.first[row], END);
-        while let Some(&Entry { next, .. }) = self.entry(at) {
+        while let Some(&InstanceEntry { next, .. }) = self.entry(at) {
             self.forget(at);
             at = next;
         }
@@ -188,7 +195,7 @@ impl Instances {
 
     /// Frees an entry that is in no chain any more.
     fn forget(&mut self, at: u32) {
-        let Entry { uuid, kind, .. } = self.entries[at as usize];
+        let InstanceEntry { uuid, kind, .. } = self.entries[at as usize];
         if let Ok(found) = self.index.find_entry(self.hasher.hash_one(uuid), |&other| other == at) {
             found.remove();
         }

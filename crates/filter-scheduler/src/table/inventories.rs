@@ -1,10 +1,10 @@
-//! What hosts have of further resource classes, and what is taken of it.
+//! What hosts have of further resource classes, and what is taken of them.
 //!
-//! A row lists its inventories; a class that a request asks for gets a column of how much still fits, kept up to date from
-//! then on, so that asking is one comparison per block. A fleet without such classes pays nothing.
+//! A row lists its inventories. A class that a request asks for gets a column of how much still fits, which is kept up
+//! to date from then on, so that asking is one comparison per block. A fleet without such classes pays nothing.
 //!
 //! What always holds:
-//! - Used is what the report counts (claims) and what is consumed on top. A report replaces the former only.
+//! - What is used is what the report counts (claims) and what is consumed on top. A report replaces only the former.
 //! - What is consumed stays on the row, with or without an inventory of that class, until exactly that is given back.
 //! - A column agrees with the rows.
 
@@ -15,56 +15,62 @@ use novella_resources::inventory;
 use crate::table::block::{BLOCK, grow_to, lane};
 use crate::table::dictionary::Dictionary;
 
-/// Most classes that have a column at a time; asking for one more drops the others, to be built again when asked.
+/// The most classes that have a column at a time. Asking for one more drops the others, which are built again when
+/// asked for.
 const MAX_COLUMNS: usize = 64;
 
-/// In a column: the row has no inventory of the class.
+/// In a column, this says that the row has no inventory of the class.
 pub(crate) const NO_INVENTORY: i32 = i32::MIN;
 
-/// See the module's text.
+/// The inventories of all rows, with columns for the classes that requests ask for.
 #[derive(Debug, Default)]
 pub(crate) struct InventoryColumns {
+    /// The names of the classes that rows hold.
     classes: Dictionary<Box<str>>,
-    /// As far as rows have had any.
+    /// What each row holds. As long as the last row that ever held anything.
     rows: Vec<Vec<Held>>,
+    /// The columns by the symbols of their classes.
     columns: HashMap<u32, Column>,
 }
 
-/// One class on one row.
+/// What one row holds of one class.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Held {
+    /// The symbol of the class.
     class: u32,
+    /// The inventory that the host reports. `None` if it reports none, but something is consumed.
     pub(crate) inventory: Option<Inventory>,
-    /// By what the host reports.
+    /// The amount that is used according to the host's report.
     pub(crate) used: u64,
-    /// On top.
+    /// The amount that is consumed on top.
     pub(crate) consumed: u64,
 }
 
-/// A class by row, as far as the rows go.
+/// How much of one class fits on each row. As long as the last row that ever held the class.
 #[derive(Debug, Default)]
 pub(crate) struct Column {
     /// The largest amount within capacity and `max_unit`, or [`NO_INVENTORY`].
     pub(crate) room: Vec<i32>,
-    /// One bit per row: some amounts within the room are refused nevertheless (`min_unit`, `step_size`).
+    /// One bit per row: some amounts are refused although there is room for them (`min_unit`, `step_size`).
     pub(crate) picky: Vec<u64>,
 }
 
 /// What a host has of one class.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ClassUsage<'t> {
-    /// Its name.
+    /// The name of the class.
     pub class: &'t str,
-    /// `None` if the host reports none, and an instance that takes of it is placed there.
+    /// The inventory that the host reports. `None` if it reports none, but an instance that takes of the class is
+    /// placed there.
     pub inventory: Option<Inventory>,
-    /// Reported and consumed together.
+    /// The amount that is used, reported and consumed together.
     pub used: u64,
 }
 
 impl Held {
     fn room(&self) -> i32 {
         let room = |found| lane(inventory::room(found, self.used.saturating_add(self.consumed)));
-        // An overfull host is not one without inventory.
+        // An overfull host must not look like one without an inventory.
         self.inventory.as_ref().map_or(NO_INVENTORY, |found| room(found).max(NO_INVENTORY + 1))
     }
 
@@ -85,7 +91,7 @@ impl Column {
 }
 
 impl InventoryColumns {
-    /// Whether a row holds anything.
+    /// Whether a row holds any class.
     pub(crate) fn has(&self, row: usize) -> bool {
         self.rows.get(row).is_some_and(|held| !held.is_empty())
     }
@@ -190,13 +196,13 @@ impl InventoryColumns {
         }
     }
 
-    /// What a row holds of one class, reported and consumed apart.
+    /// What a row holds of one class. Reported and consumed amounts are separate.
     pub(crate) fn held(&self, row: usize, class: &str) -> Option<Held> {
         let class = self.classes.find(class)?;
         self.rows.get(row)?.iter().find(|held| held.class == class).copied()
     }
 
-    /// Writes other amounts of a class that the row holds.
+    /// Replaces the amounts of a class that the row holds.
     pub(crate) fn put(&mut self, row: usize, held: Held) {
         let found = self.row(row).iter_mut().find(|other| other.class == held.class);
         debug_assert!(found.is_some(), "what a row does not hold has no amounts");
@@ -225,7 +231,7 @@ impl InventoryColumns {
         }
     }
 
-    /// The symbol of a class that some row holds, whose column is there from now on.
+    /// Makes sure that a class has a column, and returns the class's symbol. `None` if no row holds the class.
     pub(crate) fn build_column(&mut self, name: &str) -> Option<u32> {
         let class = self.classes.find(name)?;
         if !self.columns.contains_key(&class) {
@@ -248,20 +254,20 @@ impl InventoryColumns {
         self.columns.get(&class)
     }
 
-    /// Whether a row may be asked for this amount of a class at all.
+    /// Whether a row's inventory allows this amount of a class at all, whatever is used of it.
     pub(crate) fn allows(&self, row: usize, class: u32, amount: u64) -> bool {
         let held = self.rows.get(row).and_then(|held| held.iter().find(|held| held.class == class));
         held.and_then(|held| held.inventory).is_some_and(|found| inventory::allows(&found, amount))
     }
 
-    /// How often, one after another, an instance fits on a row that asks these amounts of a class together.
+    /// How many instances fit on a row one after another if each takes all of these amounts of a class.
     pub(crate) fn times(&self, row: usize, class: Option<u32>, amounts: &[u64]) -> u64 {
         let held = self.rows.get(row).and_then(|held| held.iter().find(|held| Some(held.class) == class));
         let Some((held, found)) = held.and_then(|held| Some((held, held.inventory?))) else { return 0 };
         inventory::times(&found, held.used.saturating_add(held.consumed), amounts)
     }
 
-    /// How much of a class is taken on a row.
+    /// How much of a class is used on a row, reported and consumed together.
     pub(crate) fn used(&self, row: usize, class: Option<u32>) -> u64 {
         let held = self.rows.get(row).and_then(|held| held.iter().find(|held| Some(held.class) == class));
         held.map_or(0, |held| held.used.saturating_add(held.consumed))

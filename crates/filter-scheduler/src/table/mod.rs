@@ -1,4 +1,4 @@
-//! The fleet as columns: one row a host, one array a quantity, one dictionary entry a distinct value.
+//! The fleet as columns: one row per host, one array per quantity, one dictionary entry per distinct value.
 //!
 //! `host_table.rs` says what always holds.
 

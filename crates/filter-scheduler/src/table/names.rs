@@ -1,18 +1,18 @@
-//! What a host is called: its name and that of its compute node, and when two names are one.
+//! The names of a host and of its compute node, and whether two names are the same.
 //!
-//! Both stand in one text, shared by all copies of the fleet; most hosts have the same name twice.
+//! Both names are kept in one text, which all copies of the fleet share. Most hosts and their nodes have the same name.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::DefaultHashBuilder;
 
-/// See the module's text.
+/// The names of one host and its compute node.
 #[derive(Debug, Clone)]
 pub(crate) enum Names {
-    /// Host and node are called the same.
+    /// Host and node have the same name.
     Same(Arc<str>),
-    /// The host's name, so many bytes long, then the node's.
+    /// The host's name followed by the node's, and the length of the host's name in bytes.
     Two(Arc<str>, u32),
 }
 
@@ -25,7 +25,7 @@ impl Names {
         Self::Two([host, nodename].concat().into(), host_len)
     }
 
-    /// Service host name.
+    /// The name of the service host.
     pub(crate) fn host(&self) -> &str {
         match self {
             Self::Same(name) => name,
@@ -33,7 +33,7 @@ impl Names {
         }
     }
 
-    /// Compute node name.
+    /// The name of the compute node.
     pub(crate) fn nodename(&self) -> &str {
         match self {
             Self::Same(name) => name,
@@ -42,6 +42,7 @@ impl Names {
     }
 }
 
+/// The name of the host at an index. Empty if no host is there.
 pub(crate) fn name_at(names: &[Option<Names>], at: usize) -> &str {
     names[at].as_ref().map_or("", |names| names.host())
 }
@@ -55,14 +56,14 @@ pub(crate) fn same_folded(a: &str, b: &str) -> bool {
     }
 }
 
-/// Equal for names that are the same with case removed.
+/// A hash that is equal for names that are the same with case removed.
 pub(crate) fn folded_hash(hasher: &DefaultHashBuilder, name: &str) -> u64 {
     use std::hash::Hasher;
     let mut state = hasher.build_hasher();
     if name.is_ascii() {
         name.bytes().for_each(|letter| state.write_u32(u32::from(letter.to_ascii_lowercase())));
     } else {
-        // Of the whole name: what a capital sigma becomes depends on what follows it.
+        // The name is lowered as a whole, because what a capital sigma becomes depends on what follows it.
         name.to_lowercase().chars().for_each(|letter| state.write_u32(u32::from(letter)));
     }
     state.finish()

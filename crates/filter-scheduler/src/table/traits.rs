@@ -1,7 +1,7 @@
 //! Which host has which traits: one bit per host for each trait that requests name.
 //!
-//! Few distinct sets of traits occur in a fleet, so a row holds the symbol of its set. A trait that a request names gets a
-//! column of bits, kept up to date from then on. A fleet without traits pays nothing.
+//! A fleet has few distinct sets of traits, so a row holds the symbol of its set. A trait that a request names gets a
+//! column of bits, which is kept up to date from then on. A fleet without traits pays nothing.
 //!
 //! What always holds: a set owns one reference to each of its names; a column agrees with the rows. Memory follows what
 //! hosts have now.
@@ -11,24 +11,27 @@ use hashbrown::HashMap;
 use crate::table::block::{BLOCK, Row, grow_to};
 use crate::table::dictionary::Dictionary;
 
-/// Most traits that have a column at a time; asking about one more drops the others, to be built again when asked.
+/// The most traits that have a column at a time. Asking about one more drops the others, which are built again when
+/// asked about.
 const MAX_COLUMNS: usize = 256;
 
-/// In a row: no traits.
+/// In place of a set, this says that a row has no traits.
 const NONE: u32 = u32::MAX;
 
-/// See the module's text.
+/// The traits of all rows, with columns for the traits that requests name.
 #[derive(Debug, Default)]
 pub(crate) struct TraitColumns {
+    /// The names of the traits that rows have.
     names: Dictionary<Box<str>>,
-    /// Names in the order of the report.
+    /// The distinct sets of traits, as symbols of names in the order of the report.
     sets: Dictionary<Box<[u32]>>,
-    /// The set of each row, as far as rows have had traits.
+    /// The symbol of each row's set, or [`NONE`]. As long as the last block that ever had traits.
     rows: Vec<u32>,
+    /// By symbol of a name: one bit per row, set if the row has the trait. Rows beyond the end do not have it.
     columns: HashMap<u32, Vec<u64>>,
 }
 
-/// Who has which traits at one instant.
+/// The traits of all hosts at one instant.
 #[derive(Debug, Clone)]
 pub struct TraitSnapshot {
     rows: Vec<u32>,
@@ -81,7 +84,7 @@ impl TraitColumns {
         true
     }
 
-    /// The symbol of a set with one more reference.
+    /// The symbol of a set, with one more reference.
     fn acquire<'t>(&mut self, traits: impl Iterator<Item = &'t str>) -> u32 {
         let names: Box<[u32]> = traits.map(|name| self.names.acquire(name)).collect();
         if names.is_empty() {
@@ -109,12 +112,12 @@ impl TraitColumns {
         }
     }
 
-    /// Counts the times that somebody began or ceased to have a trait.
+    /// Counts how often a trait got its first host or lost its last one.
     pub(crate) fn changes(&self) -> u64 {
         self.names.changes
     }
 
-    /// All rows' traits, copied once for each set.
+    /// A copy of all rows' traits. Each distinct set is copied once.
     pub(crate) fn snapshot(&self) -> TraitSnapshot {
         let name = |name: &u32| self.names.get(*name).to_string();
         let names = |set: Option<&Box<[u32]>>| set.into_iter().flatten().map(name).collect();
@@ -128,7 +131,7 @@ impl TraitColumns {
         names.iter().map(|&name| &**self.names.get(name))
     }
 
-    /// The symbol of a trait that some host has, whose column is there from now on.
+    /// Makes sure that a trait has a column, and returns the trait's symbol. `None` if no host has the trait.
     pub(crate) fn build_column(&mut self, name: &str) -> Option<u32> {
         let name = self.names.find(name)?;
         if !self.columns.contains_key(&name) {
@@ -146,7 +149,7 @@ impl TraitColumns {
         Some(name)
     }
 
-    /// The hosts of a block that have a trait whose column was built.
+    /// The hosts of a block that have a trait, one bit each. The trait's column must be there.
     pub(crate) fn having(&self, name: u32, block: usize) -> u64 {
         self.columns.get(&name).and_then(|column| column.get(block)).copied().unwrap_or(0)
     }

@@ -9,7 +9,7 @@ use crate::table::amounts::{Exact, Resources};
 use crate::table::block::Row;
 use crate::table::names::Names;
 
-/// Many rows at one instant; see [`HostTable::snapshot`].
+/// All rows at one instant; see `HostTable::snapshot`.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub(super) names: Arc<Vec<Option<Names>>>,
@@ -17,7 +17,7 @@ pub struct Snapshot {
     pub(super) zone: Vec<u32>,
     pub(super) zones: Vec<Option<Box<str>>>,
     pub(super) set: Vec<u32>,
-    /// By set of aggregates.
+    /// The zone that each set of aggregates names, if it names one.
     pub(super) zone_of_set: Vec<Option<Box<str>>>,
 }
 
@@ -34,7 +34,7 @@ impl Snapshot {
     }
 }
 
-/// A read view of one row: Nova's HostState.
+/// A view of one row, with what Nova's HostState has.
 #[derive(Debug, Clone, Copy)]
 pub struct HostState<'a> {
     pub(super) row: Row,
@@ -44,77 +44,77 @@ pub struct HostState<'a> {
 }
 
 impl<'a> HostState<'a> {
-    /// Its row.
+    /// The host's row.
     pub fn row(&self) -> Row {
         self.row
     }
 
-    /// Its amounts.
     pub(crate) fn exact(&self) -> &'a Exact {
         self.exact
     }
 
-    /// Service host name.
+    /// The name of the service host.
     pub fn host(&self) -> &'a str {
         self.names.host()
     }
 
-    /// Compute node name.
+    /// The name of the compute node.
     pub fn nodename(&self) -> &'a str {
         self.names.nodename()
     }
 
-    /// Whether it may be given work.
+    /// The host's status, which says whether it may be given work.
     pub fn status(&self) -> Status {
         self.exact.status
     }
 
-    /// Its zone: that of its aggregates' metadata (several are joined by commas), or else its own, if it names one.
+    /// The host's availability zone: the one that its aggregates' metadata name (several are joined by commas), or else
+    /// the one that it names itself. `None` if neither is there.
     pub fn zone(&self) -> Option<&'a str> {
         self.zone
     }
 
-    /// What it reported last.
+    /// The amounts that the host reported last.
     pub fn reported(&self) -> &'a Resources {
         &self.exact.reported
     }
 
-    /// What is consumed on top of that.
+    /// The amounts that are consumed on top of the reported ones.
     pub fn consumed(&self) -> Amounts {
         self.exact.consumed
     }
 
-    /// Reported and consumed together.
+    /// The amounts that are used, reported and consumed together.
     pub fn used(&self) -> Amounts {
         self.exact.used()
     }
 
-    /// Instances that build, resize or move, those consumed among them.
+    /// The number of instances that are building, resizing and the like. Consumed ones count as building.
     pub fn num_io_ops(&self) -> u64 {
         self.exact.num_io_ops()
     }
 
-    /// The largest single instance that still fits.
+    /// The largest amounts that still fit, each by itself.
     pub fn room(&self) -> Room {
         self.exact.capacity().room(&self.exact.used())
     }
 
-    /// Total × ratio.
+    /// The most that may be used of each amount: its total times its allocation ratio.
     pub fn limits(&self) -> Limits {
         self.exact.capacity().limits()
     }
 
-    /// CPUWeigher's raw value.
+    /// CPUWeigher's raw value: the free CPUs, overcommit included.
     pub fn free_vcpus(&self) -> f64 {
         self.exact.free_vcpus()
     }
 
-    /// RAMWeigher's raw value.
+    /// RAMWeigher's raw value: the free memory in MiB.
     pub fn free_memory_mb(&self) -> f64 {
         self.exact.free_memory_mb()
     }
 
-    /// DiskWeigher's raw value.
+    /// DiskWeigher's raw value: the free disk in MiB.
     pub fn free_disk_mb(&self) -> f64 {
         self.exact.free_disk_gb() * MB_PER_GB as f64
     }

@@ -13,7 +13,7 @@ use crate::settings::options::{self, SchedulerOptions, ratios};
 use crate::settings::weigher_kind::WeigherKind;
 use crate::table::bitmap::bits;
 use crate::table::block::Row;
-use crate::table::capabilities::Kind;
+use crate::table::capabilities::CapabilityKind;
 use crate::table::host_table::HostTable;
 use crate::weighers::weigher::{Computed, Weigher};
 
@@ -117,7 +117,7 @@ impl RequestContext<'_> {
         if settings.is_empty() {
             return Ok(None);
         }
-        let key = table.capabilities.key(Kind::Attribute, "metrics");
+        let key = table.capabilities.key(CapabilityKind::Attribute, "metrics");
         let mut refused = Refused::new();
         let column = self.each(table, |row| {
             let symbol = table.capabilities.symbols(key).at(row);
