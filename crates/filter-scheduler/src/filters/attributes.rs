@@ -8,7 +8,7 @@ use crate::table::capabilities::{CapabilityKind, INTEGERS};
 use crate::table::host_table::HostTable;
 use crate::table::view::HostState;
 
-/// Attributes that the table itself knows.
+/// How to compute an attribute from the table's own columns. `None` if it is not one of these.
 pub(super) fn computed(name: &str) -> Option<fn(&HostState<'_>) -> Json> {
     Some(match name {
         "host" => |h| Json::Text(h.host().into()),
@@ -31,12 +31,12 @@ pub(super) fn computed(name: &str) -> Option<fn(&HostState<'_>) -> Json> {
     })
 }
 
-/// A whole number kept in a double.
+/// A whole number that is kept in a double.
 fn whole(value: f64) -> Json {
     Json::Int(value as i128)
 }
 
-/// One attribute of one host; `None` where Nova has none or None.
+/// One attribute of one host. `None` where Nova has no such attribute, or where its value is None.
 pub(super) fn get(table: &HostTable, row: Row, name: &str) -> Option<Json> {
     if let Some(attribute) = computed(name) {
         return Some(attribute(&table.view(row)));
@@ -49,14 +49,14 @@ pub(super) fn get(table: &HostTable, row: Row, name: &str) -> Option<Json> {
     Some(capabilities.value(symbol).value.clone()).filter(|value| *value != Json::Null)
 }
 
-/// All of the host's facts, Nova's `stats`; `None` if it reported none.
+/// All of the host's facts, which are Nova's `stats`. `None` if it reported none.
 pub(super) fn facts(table: &HostTable, row: Row) -> Option<Json> {
     let facts = table.capabilities.facts(row.index());
     let map: Vec<_> = facts.map(|(name, value)| (name.into(), value.clone())).collect();
     if map.is_empty() { None } else { Some(Json::Map(map)) }
 }
 
-/// One of the host's facts, Nova's `stats`.
+/// One of the host's facts, which are Nova's `stats`. `None` if it was not reported, or as null.
 pub(super) fn fact(table: &HostTable, row: Row, name: &str) -> Option<Json> {
     let capabilities = &table.capabilities;
     let symbol = capabilities.symbols(capabilities.key(CapabilityKind::Fact, name)).at(row.index())?;

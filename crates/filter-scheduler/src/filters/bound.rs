@@ -1,4 +1,4 @@
-//! Filters that count: how often each would pass the same request on one host.
+//! How often a filter that counts would pass the same request on one host.
 
 use novella_resources::{Amount, Amounts, Demand};
 
@@ -8,17 +8,19 @@ use crate::filters::ratios::set_ratio;
 use crate::filters::tally::Count;
 use crate::table::amounts::Exact;
 
-/// What a filter counts, taken out of a compiled filter so that it outlives the table's lock.
+/// What a filter counts, copied out of a compiled filter so that it outlives the table's lock.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Bound {
-    /// What fits; with the ratios of aggregates, by set, where they have one.
+    /// The filter asks for room. `ratios` are those of aggregates, by the symbol of a set. `None`, or a set beyond the
+    /// end, leaves the host its own ratio.
     Room { amount: Amount, ratios: Vec<Option<f64>> },
-    /// Fewer than a limit; by set of aggregates, if there is more than one.
+    /// The filter asks for less than a limit. `limits` are by the symbol of a set of aggregates; a set beyond the end
+    /// has the first one.
     Fewer { count: Count, limits: Vec<i64> },
 }
 
 impl Filter {
-    /// What this filter counts; `None` if it does not count.
+    /// What this filter counts. `None` if it does not count.
     pub(crate) fn bound(&self) -> Option<Bound> {
         Some(match &self.program {
             Program::Room { amount, .. } => Bound::Room { amount: *amount, ratios: Vec::new() },
@@ -34,7 +36,8 @@ impl Filter {
         })
     }
 
-    /// Takes out what it asks of NUMA cells or PCI devices, after which it passes every host; `None` if it asks nothing.
+    /// Takes out what this filter asks of NUMA cells or PCI devices, after which it passes every host. `None`, without
+    /// any change, if it asks nothing of them.
     pub(crate) fn take_device_bound(&mut self) -> Option<DeviceBound> {
         match std::mem::replace(&mut self.program, Program::PassAll) {
             Program::Cells(question) => Some(DeviceBound::Cells(question)),
@@ -48,7 +51,8 @@ impl Filter {
 }
 
 impl Bound {
-    /// How many instances one after another it lets pass on a host of this set of aggregates; `None`: without end.
+    /// How many instances the filter passes one after another on a host of this set of aggregates. `None` if there is
+    /// no end.
     pub(crate) fn times(&self, exact: &Exact, set: usize, wanted: &Demand, taken: &Amounts) -> Option<u64> {
         match self {
             Self::Room { amount, ratios } => {
@@ -66,7 +70,7 @@ impl Bound {
         }
     }
 
-    /// The amount by name.
+    /// The name of what is counted, as results show it.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Room { amount: Amount::Vcpus, .. } => "vcpus",

@@ -1,18 +1,16 @@
-//! Filters that ask metadata of the host's aggregates: one verdict per distinct set of aggregates.
+//! Filters that look at the metadata of a host's aggregates. They answer once for each distinct set of aggregates.
 
 use std::collections::BTreeMap;
 
+use crate::filters::tally::Passes;
 use crate::nova::image_properties::ImageProperties;
 use crate::nova::operators::Requirement;
 use crate::settings::options::Policy;
 use crate::table::aggregates::Facts;
 
-/// What a filter says of all hosts of one set.
-pub(super) type Verdict = Result<bool, String>;
-
-/// AggregateInstanceExtraSpecsFilter. Where an error and a match both occur among a key's values, Nova's answer depends on
-/// the order of a Python set; here the match counts.
-pub(super) fn extra_specs(facts: &Facts, specs: &BTreeMap<String, String>) -> Verdict {
+/// AggregateInstanceExtraSpecsFilter. Where an error and a match both occur among a key's values, Nova's answer depends
+/// on the order of a Python set. Here the match counts.
+pub(super) fn extra_specs(facts: &Facts, specs: &BTreeMap<String, String>) -> Passes {
     for (key, text) in specs {
         let key = match key.split_once(':') {
             None => key,
@@ -39,7 +37,7 @@ pub(super) fn extra_specs(facts: &Facts, specs: &BTreeMap<String, String>) -> Ve
 }
 
 /// AggregateImagePropertiesIsolation.
-pub(super) fn image_properties(facts: &Facts, image: &ImageProperties, policy: &Policy) -> Verdict {
+pub(super) fn image_properties(facts: &Facts, image: &ImageProperties, policy: &Policy) -> Passes {
     let separator = &policy.aggregate_image_properties_isolation_separator;
     let prefix = policy.aggregate_image_properties_isolation_namespace.as_ref();
     let prefix = prefix.map_or(String::new(), |namespace| format!("{namespace}{separator}"));
@@ -50,7 +48,7 @@ pub(super) fn image_properties(facts: &Facts, image: &ImageProperties, policy: &
 }
 
 /// AggregateMultiTenancyIsolation.
-pub(super) fn tenancy(facts: &Facts, project: Option<&str>) -> Verdict {
+pub(super) fn tenancy(facts: &Facts, project: Option<&str>) -> Passes {
     let mut isolated = false;
     for (_, tenants) in facts.all().filter(|(key, _)| key.starts_with("filter_tenant_id")) {
         if project.is_some_and(|project| tenants.contains(project)) {
@@ -62,6 +60,6 @@ pub(super) fn tenancy(facts: &Facts, project: Option<&str>) -> Verdict {
 }
 
 /// AggregateTypeAffinityFilter.
-pub(super) fn flavor(facts: &Facts, name: &str) -> Verdict {
+pub(super) fn flavor(facts: &Facts, name: &str) -> Passes {
     Ok(facts.split("instance_type").is_none_or(|names| names.contains(name)))
 }

@@ -1,22 +1,25 @@
-//! Rules that are asked once of every distinct value of an attribute, not once of every host.
+//! Filters that look at one attribute. They answer once for each distinct value of it, not once for each host.
 
 use crate::filters::network::Network;
+use crate::filters::tally::Passes;
 use crate::nova::json::Json;
 use crate::table::block::refill;
 use crate::table::capabilities::CapabilityKind;
 use crate::table::host_table::HostTable;
 
-/// A rule asked once of every distinct value of an attribute.
+/// A rule about one attribute, with its answers so far.
 #[derive(Debug)]
 pub(super) struct Values {
-    pub(super) rule: Rule,
+    pub(super) rule: ValueRule,
+    /// The symbol of the attribute's key. `None` if no host reports it.
     key: Option<u32>,
-    /// By symbol, once known.
-    verdicts: Vec<Option<Result<bool, String>>>,
+    /// The answer for each value, by its symbol. `None` if the value was not looked at yet.
+    verdicts: Vec<Option<Passes>>,
 }
 
+/// What a value of the attribute must be.
 #[derive(Debug)]
-pub(super) enum Rule {
+pub(super) enum ValueRule {
     /// `host_ip` is in the network.
     Inside(Network),
     /// `metrics` has all these names.
@@ -24,7 +27,7 @@ pub(super) enum Rule {
 }
 
 impl Values {
-    pub(super) fn compile(rule: Rule, attribute: &str, table: &mut HostTable) -> Self {
+    pub(super) fn compile(rule: ValueRule, attribute: &str, table: &mut HostTable) -> Self {
         let key = table.capabilities.key(CapabilityKind::Attribute, attribute);
         if let Some(key) = key {
             table.capabilities.build_column(key);
@@ -32,7 +35,7 @@ impl Values {
         Self { rule, key, verdicts: vec![None; table.capabilities.values()] }
     }
 
-    pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Result<bool, String> {
+    pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Passes {
         let Some(symbol) = table.capabilities.symbols(self.key).at(row) else {
             return self.rule.ask(&Json::Null);
         };
@@ -47,14 +50,14 @@ impl Values {
         matches!(self.rule, Rule::Metrics(_))
     }
 
-    /// Forgets all verdicts; there are so many symbols now.
+    /// Forgets all answers, and makes room for those about `symbols` values.
     pub(super) fn forget(&mut self, symbols: usize) {
         refill(&mut self.verdicts, symbols, None);
     }
 }
 
-impl Rule {
-    fn ask(&self, value: &Json) -> Result<bool, String> {
+impl ValueRule {
+    fn ask(&self, value: &Json) -> Passes {
         match self {
             Self::Inside(network) => network.holds(value),
             Self::Metrics(names) => Ok(names.iter().all(|name| metric(value, name).is_some())),
@@ -62,7 +65,8 @@ impl Rule {
     }
 }
 
-/// One of a host's metrics, `[{"name": .., "value": ..}, ..]`, as reported.
+/// The metric of this name among a host's metrics, which are reported as `[{"name": .., "value": ..}, ..]`. If several
+/// have the name, the last one counts.
 pub(crate) fn metric<'v>(metrics: &'v Json, name: &str) -> Option<&'v Json> {
     let Json::List(metrics) = metrics else { return None };
     let named = |metric: &&Json| matches!(metric.get("name"), Some(Json::Text(text)) if &**text == name);

@@ -5,17 +5,17 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::filters::by_aggregate;
-use crate::filters::by_value::{Rule, Values};
+use crate::filters::by_value::{ValueRule, Values};
 use crate::filters::compute_capabilities::Questions;
 use crate::filters::devices::{CellQuestion, DeviceQuestion};
-use crate::filters::group::{Group, Policy as GroupPolicy};
+use crate::filters::group::{Group, ServerGroupPolicy};
 use crate::filters::image::Support;
 use crate::filters::json_query::Query;
 use crate::filters::network::Network;
 use crate::filters::pinned::RoomOfPinned;
 use crate::filters::program::{Filter, Program};
 use crate::filters::ratios::{amount_asked, ratios_of_sets};
-use crate::filters::tally::Count;
+use crate::filters::tally::{Count, Passes};
 use crate::nova::python;
 use crate::request::asked::Asked;
 use crate::settings::filter_kind::FilterKind;
@@ -59,11 +59,11 @@ pub(crate) fn compile(
         FilterKind::ImageProperties => Support::compile(asked, table, &options.policy)
             .map_or(Program::PassAll, |support| Program::Image(Box::new(support))),
         FilterKind::ServerGroupAntiAffinity => match group.map(|group| group.policy) {
-            Some(GroupPolicy::AntiAffinity) => Program::Apart,
+            Some(ServerGroupPolicy::AntiAffinity) => Program::Apart,
             _ => Program::PassAll,
         },
         FilterKind::ServerGroupAffinity => match group.map(|group| group.policy) {
-            Some(GroupPolicy::Affinity) => Program::Together,
+            Some(ServerGroupPolicy::Affinity) => Program::Together,
             _ => Program::PassAll,
         },
         FilterKind::IsolatedHosts => isolated(table, request, options),
@@ -88,7 +88,7 @@ pub(crate) fn compile(
             match Network::of_hints(hint("build_near_host_ip"), hint("cidr")) {
                 None => Program::PassAll,
                 Some(Ok(network)) => {
-                    Program::Values(Box::new(Values::compile(Rule::Inside(network), "host_ip", table)))
+                    Program::Values(Box::new(Values::compile(ValueRule::Inside(network), "host_ip", table)))
                 }
                 Some(Err(reason)) => Program::Broken(reason),
             }
@@ -115,7 +115,7 @@ pub(crate) fn compile(
             if names.is_empty() {
                 Program::PassAll
             } else {
-                Program::Values(Box::new(Values::compile(Rule::Metrics(names), "metrics", table)))
+                Program::Values(Box::new(Values::compile(ValueRule::Metrics(names), "metrics", table)))
             }
         }
         FilterKind::Retry => {
@@ -158,7 +158,7 @@ fn zone(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) ->
     Program::ZoneOfSet(sets, named, unnamed)
 }
 
-fn sets(table: &HostTable, verdict: impl FnMut(&Facts) -> by_aggregate::Verdict) -> Program {
+fn sets(table: &HostTable, verdict: impl FnMut(&Facts) -> Passes) -> Program {
     Program::Sets(table.aggregates.facts().iter().map(verdict).collect())
 }
 

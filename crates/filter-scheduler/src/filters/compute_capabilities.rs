@@ -1,12 +1,12 @@
-//! ComputeCapabilitiesFilter: extra specs against what hosts say of themselves.
+//! ComputeCapabilitiesFilter: extra specs against what hosts report about themselves.
 //!
-//! An extra spec is a path and a requirement. A path of one word is looked at only where the host has such a word; a path
-//! in the scope `capabilities` must lead to a value; paths in other scopes are somebody else's. The first word is, in
-//! this order, one of Nova's HostState attributes as the table has them, a top-level key of the report, or a fact.
-//! Specs are asked in the order of their keys; the first that does not hold decides.
+//! An extra spec is a path and a requirement. A path of one word is looked at only where the host has such a word, and
+//! a path in the scope `capabilities` must lead to a value. Paths in other scopes are left to other filters. The first
+//! word is, in this order, one of Nova's HostState attributes as the table has them, a top-level key of the report, or
+//! a fact. Extra specs are asked in the order of their keys, and the first that does not hold decides.
 //!
-//! Known differences to Nova: HostState's methods and its attributes that no report carries are not there to be asked;
-//! `stats` as a whole compares with nothing; numbers and lists have no attributes of their own.
+//! Known differences to Nova: HostState's methods, and attributes that no report carries, cannot be asked; `stats` as a
+//! whole equals nothing; numbers and lists have no attributes of their own.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,52 +31,61 @@ use crate::table::view::HostState;
 #[derive(Debug)]
 pub(super) struct Questions(Vec<Question>);
 
+/// One extra spec.
 #[derive(Debug)]
 struct Question {
-    /// The extra spec's key, as the flavor has it.
+    /// The key of the extra spec, as the flavor has it.
     key: Box<str>,
-    /// A scoped path must lead somewhere; an unscoped one only where its word is known.
+    /// Whether the path has a scope. It must then lead to a value, even where the host does not know its first word.
     scoped: bool,
-    /// Every HostState has what the first word names, if only as None.
+    /// Whether every HostState has the attribute that the first word names, even if it is None.
     always: bool,
     /// The first word names a value that is measured.
     measured: bool,
     first: First,
+    /// The words of the path after the first.
     rest: Vec<Box<str>>,
     requirement: Requirement,
+    /// The requirement as the flavor has it, for people to read.
     requirement_text: Box<str>,
-    /// By value symbol: the verdict, once known.
-    verdicts: Vec<Option<Verdict>>,
+    /// The verdict on each value, by its symbol. `None` if the value was not looked at yet.
+    verdicts: Vec<Option<SpecVerdict>>,
 }
 
 /// Where the first word of a path leads.
 #[derive(Debug)]
 enum First {
+    /// The table computes the attribute.
     Computed(fn(&HostState<'_>) -> Json),
+    /// Hosts report it. Each field is `None` if the word does not name such a thing or no host reports it.
     Reported {
-        /// Position in [`INTEGERS`].
+        /// The index in [`INTEGERS`].
         integer: Option<usize>,
+        /// The symbol of a top-level key of the report.
         attribute: Option<u32>,
+        /// The symbol of a fact's key.
         fact: Option<u32>,
     },
 }
 
-/// What stands at the end of a path.
+/// What a path leads to at one host.
 enum Found<'t> {
     Text(Cow<'t, str>),
+    /// The path leads to no value.
     Nothing,
-    /// The host has no such word, and nothing is asked of it then.
+    /// The host does not have the first word, and is not asked then.
     NotAsked,
 }
 
+/// What one extra spec says about one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum SpecVerdict {
     Pass,
     Reject,
     Error,
 }
 
-/// Attributes that every HostState has and reports may leave out.
+/// The attributes that every HostState has, although a report may leave them out.
 const ALWAYS: [&str; 9] = [
     "cpu_info",
     "host_ip",
@@ -91,7 +100,8 @@ const ALWAYS: [&str; 9] = [
 
 impl Questions {
     pub(super) fn compile(extra_specs: &BTreeMap<String, String>, table: &mut HostTable) -> Self {
-        // Nova turns the one into the other: at its place if it is there, else last.
+        // Nova turns this extra spec into one with the path below, which replaces a spec of that path or else comes
+        // last.
         const BITS: &str = "hw:maxphysaddr_bits";
         const BITS_PATH: &str = "capabilities:cpu_info:maxphysaddr:bits";
         let bits = extra_specs.get(BITS);
@@ -112,7 +122,7 @@ impl Questions {
         Self(questions)
     }
 
-    /// Whether it asks for nothing that changes with what is placed.
+    /// Whether no answer changes when an instance is placed.
     pub(super) fn is_steady(&self) -> bool {
         let reported = |question: &Question| matches!(question.first, First::Reported { .. });
         self.0.iter().all(reported) && !self.read_measured()
@@ -123,6 +133,7 @@ impl Questions {
         self.0.iter().any(|question| question.measured)
     }
 
+    /// Forgets all verdicts on values, and makes room for those on `symbols` values.
     pub(super) fn forget_values(&mut self, symbols: usize) {
         for question in &mut self.0 {
             refill(&mut question.verdicts, symbols, None);
@@ -137,7 +148,7 @@ impl Questions {
     pub(super) fn refusal(&self, table: &HostTable, row: Row) -> String {
         let refusal = |question: &Question| {
             let (found, _) = question.find(table, row);
-            (question.judge(&found).0 != Verdict::Pass).then(|| {
+            (question.judge(&found).0 != SpecVerdict::Pass).then(|| {
                 let found = match &found {
                     Found::Text(text) => text,
                     Found::Nothing | Found::NotAsked => "not reported",
@@ -208,11 +219,11 @@ impl Question {
             // Nearly always the host has the attribute, and its value was judged before.
             let judged = symbols.0.at(row.index()).and_then(|symbol| self.verdicts[symbol as usize]);
             let verdict = judged.unwrap_or_else(|| self.ask(table, row).0);
-            if verdict == Verdict::Pass {
+            if verdict == SpecVerdict::Pass {
                 continue;
             }
             pass &= !(1 << bit);
-            if verdict == Verdict::Error {
+            if verdict == SpecVerdict::Error {
                 tally.errors += 1;
                 tally.first_error.get_or_insert_with(|| self.explain_error(table, row));
             }
@@ -230,10 +241,10 @@ impl Question {
     }
 
     /// The verdict on one host, and what is wrong if it is an error.
-    fn ask(&mut self, table: &HostTable, row: Row) -> (Verdict, Option<MatchError>) {
+    fn ask(&mut self, table: &HostTable, row: Row) -> (SpecVerdict, Option<MatchError>) {
         let number = self.number(table, row).filter(|_| self.rest.is_empty());
         if let Some(holds) = number.and_then(|number| self.requirement.matches_number(number)) {
-            return (if holds { Verdict::Pass } else { Verdict::Reject }, None);
+            return (if holds { SpecVerdict::Pass } else { SpecVerdict::Reject }, None);
         }
         let (found, symbol) = self.find(table, row);
         let answer = self.judge(&found);
@@ -243,7 +254,8 @@ impl Question {
         answer
     }
 
-    /// The attribute, if it is a number and changes from host to host: quicker compared than written out and read again.
+    /// The attribute, if it is a number that changes from host to host. Comparing it is quicker than writing it out and
+    /// reading it again.
     fn number(&self, table: &HostTable, row: Row) -> Option<f64> {
         match self.first {
             First::Computed(attribute) => match attribute(&table.view(row)) {
@@ -257,7 +269,7 @@ impl Question {
         }
     }
 
-    /// Where the path leads at one host, and the symbol of the value that alone decides it, if one does.
+    /// What the path leads to at one host, and the symbol of the value that alone decides this, if there is one.
     fn find<'t>(&self, table: &'t HostTable, row: Row) -> (Found<'t>, Option<u32>) {
         let number = match self.first {
             First::Computed(attribute) => Some(attribute(&table.view(row)).text().into_owned()),
@@ -290,19 +302,19 @@ impl Question {
         found.and_then(|value| follow(value, further)).map_or(Found::Nothing, |text| Found::Text(text.into()))
     }
 
-    fn judge(&self, found: &Found<'_>) -> (Verdict, Option<MatchError>) {
+    fn judge(&self, found: &Found<'_>) -> (SpecVerdict, Option<MatchError>) {
         match found {
             Found::Text(text) => self.compare(text),
-            Found::Nothing => (Verdict::Reject, None),
-            Found::NotAsked => (Verdict::Pass, None),
+            Found::Nothing => (SpecVerdict::Reject, None),
+            Found::NotAsked => (SpecVerdict::Pass, None),
         }
     }
 
-    fn compare(&self, text: &str) -> (Verdict, Option<MatchError>) {
+    fn compare(&self, text: &str) -> (SpecVerdict, Option<MatchError>) {
         match self.requirement.matches(text) {
-            Ok(true) => (Verdict::Pass, None),
-            Ok(false) => (Verdict::Reject, None),
-            Err(error) => (Verdict::Error, Some(error)),
+            Ok(true) => (SpecVerdict::Pass, None),
+            Ok(false) => (SpecVerdict::Reject, None),
+            Err(error) => (SpecVerdict::Error, Some(error)),
         }
     }
 
@@ -316,7 +328,7 @@ impl Question {
     }
 }
 
-/// Where the rest of a path leads; texts on the way are decoded as JSON, the last value is not.
+/// What the rest of a path leads to. Texts on the way are decoded as JSON, but the last value is not.
 fn follow(value: &Json, path: &[Box<str>]) -> Option<String> {
     if *value == Json::Null {
         return None;

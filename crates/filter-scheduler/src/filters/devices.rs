@@ -1,33 +1,34 @@
 //! NUMATopologyFilter and PciPassthroughFilter: whether what is left of a host's cells and devices suffices.
 //!
-//! A fit is worth remembering: hosts that have the same left, with the same ratios, are asked once. What the instances of
-//! a request want changes from one to the next (see [`Wanted`]), so verdicts are kept by what was wanted.
+//! A fit takes long to compute, so hosts that have the same left and the same ratios are asked once. What a request
+//! wants changes from one of its instances to the next (see [`Wanted`]), so answers are kept by what was wanted.
 
 use hashbrown::HashMap;
 use novella_resources::numa::{self, InstanceTopology};
 use novella_resources::pci;
 
+use crate::filters::tally::Passes;
 use crate::request::asked::{Asked, Wanted};
 use crate::table::devices::Devices;
 use crate::table::host_table::HostTable;
 
-type Verdict = Result<bool, String>;
-
-/// Different wants of one request that verdicts are kept of; all are forgotten when there are more.
+/// The most different wants of one request for which answers are kept. When there are more, all are forgotten.
 const MAX_WANTS: usize = 64;
 
 /// NUMATopologyFilter, for one request.
 #[derive(Debug)]
 pub(crate) struct CellQuestion {
+    /// What the current instance wants.
     wanted: Wanted,
-    /// A pinning policy is asked for that hosts without threads cannot follow.
+    /// Whether a thread policy is asked for that hosts without hardware threads cannot follow.
     needs_threads: bool,
-    /// What was wanted so far.
+    /// The different cells that were wanted so far.
     wants: Vec<Option<InstanceTopology>>,
-    /// Which of `wants` is wanted now.
+    /// The index in `wants` of what is wanted now.
     want: u32,
-    /// By want, what a host has left, and its ratios of CPU and memory.
-    verdicts: HashMap<(u32, u64, [u64; 2]), Verdict>,
+    /// The answers so far, by index in `wants`, serial number of what a host has left, and bits of its ratios of CPU
+    /// and memory.
+    verdicts: HashMap<(u32, u64, [u64; 2]), Passes>,
 }
 
 impl CellQuestion {
@@ -50,13 +51,13 @@ impl CellQuestion {
         (needs_threads || question.wanted.cells.is_some()).then_some(question)
     }
 
-    /// The next instance wants this.
+    /// Takes note of what the next instance wants.
     pub(super) fn wants(&mut self, wanted: &Wanted) {
         self.wanted = wanted.clone();
         let want = wanted.cells.as_ref().map(|topology| {
             let mut topology = topology.clone();
             for cell in &mut topology.cells {
-                // Where the last one was pinned does not matter to the next.
+                // Where the last instance was pinned does not matter to the next.
                 cell.pinning.clear();
                 cell.reserved = Default::default();
             }
@@ -74,7 +75,7 @@ impl CellQuestion {
         self.want = at as u32;
     }
 
-    pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Verdict {
+    pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Passes {
         let ratios = table.columns.exact[row].reported.ratios;
         let Some((devices, serial)) = table.devices.at(row) else {
             return self.judge(&Devices::default(), (ratios.cpu, ratios.ram));
@@ -88,8 +89,8 @@ impl CellQuestion {
         verdict
     }
 
-    /// The verdict about a host that has this left, with its ratios of CPU and memory.
-    fn judge(&self, devices: &Devices, (cpu, ram): (f64, f64)) -> Verdict {
+    /// The answer for a host that has these devices left, with its ratios of CPU and memory.
+    fn judge(&self, devices: &Devices, (cpu, ram): (f64, f64)) -> Passes {
         let Some(topology) = devices.cells() else { return Ok(self.wanted.cells.is_none()) };
         if self.needs_threads && !topology.has_threads() {
             return Ok(false);
@@ -127,12 +128,13 @@ fn list(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join("; ")
 }
 
-fn judge(requests: &[pci::Request], pools: &[pci::Pool]) -> Verdict {
+/// PciPassthroughFilter's answer for a host that has these devices left.
+fn judge(requests: &[pci::Request], pools: &[pci::Pool]) -> Passes {
     pci::supports(pools, requests, None, None).map_err(|error| error.to_string())
 }
 
-/// How often a filter of cells or devices would pass the same request on one host, taken out of a compiled filter so that it
-/// outlives the table's lock.
+/// What a filter asks of cells or devices, taken out of a compiled filter so that it outlives the table's lock. With
+/// it, the instances that fit on one host can be counted.
 #[derive(Debug)]
 pub(crate) enum DeviceBound {
     Cells(Box<CellQuestion>),
@@ -140,7 +142,8 @@ pub(crate) enum DeviceBound {
 }
 
 impl DeviceBound {
-    /// Whether it passes a host that has this left, with its ratios of CPU and memory. What it cannot decide it refuses.
+    /// Whether the filter passes a host that has these devices left, with its ratios of CPU and memory. A host that it
+    /// cannot decide about is refused.
     pub(crate) fn passes(&self, devices: &Devices, ratios: (f64, f64)) -> bool {
         let verdict = match self {
             Self::Cells(question) => question.judge(devices, ratios),
@@ -149,7 +152,7 @@ impl DeviceBound {
         verdict == Ok(true)
     }
 
-    /// The amount by name.
+    /// The name of what is asked for, as results show it.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Cells(_) => "numa_cells",
@@ -162,8 +165,8 @@ impl DeviceBound {
 #[derive(Debug)]
 pub(super) struct DeviceQuestion {
     pub(super) requests: Vec<pci::Request>,
-    /// By what a host has left.
-    verdicts: HashMap<u64, Verdict>,
+    /// The answers so far, by the serial number of what a host has left.
+    verdicts: HashMap<u64, Passes>,
 }
 
 impl DeviceQuestion {
@@ -173,7 +176,7 @@ impl DeviceQuestion {
         (!requests.is_empty()).then(|| Self { requests, verdicts: HashMap::new() })
     }
 
-    pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Verdict {
+    pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Passes {
         let Some((devices, left)) = table.devices.at(row) else { return judge(&self.requests, &[]) };
         let verdict = self.verdicts.entry(left);
         verdict.or_insert_with(|| judge(&self.requests, &devices.pci_pools)).clone()

@@ -1,4 +1,4 @@
-//! The server group of a request: who of it is where, and what that leaves.
+//! The server group of a request: how many members are on which host, and which hosts the group's policy leaves.
 //!
 //! What always holds: `members_on` counts members on each row, those placed by this request included; `full` marks the
 //! rows that may take no further member under `anti-affinity`, `hosts` those that `affinity` leaves.
@@ -11,34 +11,37 @@ use crate::nova::python;
 use crate::table::block::{BLOCK, Row};
 use crate::table::host_table::HostTable;
 
-/// See the module's text.
+/// The server group of a request, with what the table and the request's own placements say about its members.
 #[derive(Debug)]
 pub(crate) struct Group {
-    pub(crate) policy: Policy,
+    pub(crate) policy: ServerGroupPolicy,
     members: HashSet<Uuid>,
+    /// The number of members on each row. Rows without members may be missing.
     members_on: HashMap<u32, i32>,
-    /// Members that one host may hold, or the text that is no number.
+    /// The most members that one host may hold under `anti-affinity`, or the text of the rule if it is not a number.
     most: Result<i128, String>,
+    /// One bit per row: it may take no further member under `anti-affinity`.
     full: Vec<u64>,
+    /// One bit per row: it is one of the group's hosts.
     hosts: Vec<u64>,
     /// Whether the group names any host, in the fleet or not.
     anywhere: bool,
-    /// The instance that is being placed, and the rows that it is on already.
+    /// The rows that the instance being placed is on already.
     current: Vec<u32>,
 }
 
-/// What a group asks for.
+/// Where a server group wants its members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Policy {
+pub(crate) enum ServerGroupPolicy {
     Affinity,
     AntiAffinity,
     SoftAffinity,
     SoftAntiAffinity,
-    /// None that Nova knows, which asks for nothing.
+    /// A policy that Nova does not know. It asks for nothing.
     Other,
 }
 
-impl Policy {
+impl ServerGroupPolicy {
     fn of(group: &InstanceGroup) -> Self {
         match group.policy.as_str() {
             "affinity" => Self::Affinity,
@@ -60,7 +63,7 @@ impl Group {
             Some(text) => python::int(text).ok_or_else(|| text.clone()),
         };
         let mut group = Self {
-            policy: Policy::of(asked),
+            policy: ServerGroupPolicy::of(asked),
             members: asked.members.iter().copied().collect(),
             members_on: HashMap::new(),
             full: vec![if most.as_ref().is_ok_and(|most| *most <= 0) { u64::MAX } else { 0 }; words],
@@ -80,6 +83,7 @@ impl Group {
         Some(group)
     }
 
+    /// Counts one more member on a row.
     fn count(&mut self, row: u32) {
         let members = self.members_on.entry(row).or_insert(0);
         *members += 1;
@@ -88,51 +92,52 @@ impl Group {
         }
     }
 
-    /// An instance's turn has come.
+    /// Begins with the next instance of the request.
     pub(crate) fn begin(&mut self, instance: Uuid, table: &HostTable) {
         self.current.clear();
         self.current.extend(table.instances.rows_of(instance));
     }
 
-    /// The instance whose turn it is has got this row.
+    /// Takes note that the current instance was placed on this row.
     pub(crate) fn placed(&mut self, instance: Uuid, row: Row) {
         self.anywhere = true;
         set(&mut self.hosts, row.0);
         if self.members.contains(&instance) && !self.current.contains(&row.0) {
             self.count(row.0);
         }
-        // Asked about again for alternates, it is there already.
+        // When its alternates are looked for, the instance is on this row already.
         self.current.push(row.0);
     }
 
-    /// Members on a row.
+    /// The number of members on a row.
     pub(crate) fn members_on(&self, row: u32) -> i32 {
         self.members_on.get(&row).copied().unwrap_or(0)
     }
 
-    /// Members that one row may have under `anti-affinity`, if that is a number.
+    /// The most members that one row may have under `anti-affinity`. `None` if the rule is not a number, or a negative
+    /// one.
     pub(crate) fn most(&self) -> Option<u64> {
         self.most.as_ref().ok().and_then(|most| u64::try_from(*most).ok())
     }
 
-    /// How many further members a row may take under `anti-affinity`; negative if it has more than it may.
+    /// How many further members a row may take under `anti-affinity`. Negative if it has more than it may.
     pub(crate) fn room_on(&self, row: u32) -> i32 {
         let most = self.most.as_ref().copied().unwrap_or_default();
         let room = most.saturating_sub(self.members_on(row).into());
         room.clamp(i32::MIN.into(), i32::MAX.into()) as i32
     }
 
-    /// All rows with members.
+    /// All rows with members, each with their number.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (u32, i32)> {
         self.members_on.iter().map(|(row, members)| (*row, *members))
     }
 
-    /// Of a block, the rows that `affinity` leaves.
+    /// The rows of a block that `affinity` leaves.
     pub(crate) fn together(&self, block: usize) -> u64 {
         if self.anywhere { self.hosts[block] } else { u64::MAX }
     }
 
-    /// Of a block, the rows that `anti-affinity` leaves; the text that should have said how many, if it is no number.
+    /// The rows of a block that `anti-affinity` leaves. The error is the text of the rule, if it is not a number.
     pub(crate) fn apart(&self, block: usize) -> Result<u64, &str> {
         let here = |row: &&u32| **row as usize / BLOCK == block;
         let own = self.current.iter().filter(here).fold(0, |own, row| own | 1 << (row % BLOCK as u32));

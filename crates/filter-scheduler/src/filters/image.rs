@@ -1,7 +1,8 @@
-//! ImagePropertiesFilter: what an image is made for against what hosts can run.
+//! ImagePropertiesFilter: what an image needs against what hosts can run.
 
 use std::fmt;
 
+use crate::filters::tally::Passes;
 use crate::nova::image_properties::{ImageProperties, Property, architecture};
 use crate::nova::json::Json;
 use crate::nova::version::{Predicate, Version};
@@ -11,20 +12,24 @@ use crate::table::block::refill;
 use crate::table::capabilities::CapabilityKind;
 use crate::table::host_table::HostTable;
 
-/// What an image asks for.
+/// What an image asks for, with the answers so far.
 #[derive(Debug)]
 pub(super) struct Support {
-    /// Each must stand somewhere in one of a host's triples of architecture, hypervisor type and VM mode.
+    /// The words for architecture, hypervisor type and VM mode. All must be in one of the triples that a host supports.
     wanted: Vec<String>,
+    /// What the hypervisor's version must be.
     version: Option<Predicate>,
-    /// The same as the image has it.
+    /// The requirement on the version as the image has it, for people to read.
     requested: Option<String>,
-    /// Nova reads a host's bits where its cpu_info is a text, which raises an exception.
+    /// Whether the image asks for `hw_maxphysaddr_bits`. Nova looks for these in a host's cpu_info, which is a text,
+    /// and raises an exception.
     maxphysaddr_bits: bool,
+    /// The symbol of the key `supported_instances`. `None` if no host reports it.
     key: Option<u32>,
-    /// By symbol of `supported_instances`, once known.
+    /// Whether each value of `supported_instances` has what is wanted, by its symbol. `None` if it was not looked at
+    /// yet.
     triples: Vec<Option<bool>>,
-    /// The versions met so far. A fleet runs few.
+    /// The hypervisor versions met so far, each with whether it satisfies `version`. A fleet runs few.
     versions: Vec<(i64, bool)>,
 }
 
@@ -61,7 +66,7 @@ impl Support {
         })
     }
 
-    pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Result<bool, String> {
+    pub(super) fn ask(&mut self, table: &HostTable, row: usize) -> Passes {
         let Some(symbol) = table.capabilities.symbols(self.key).at(row) else { return Ok(false) };
         let wanted = &self.wanted;
         let supported = *self.triples[symbol as usize]
@@ -75,10 +80,12 @@ impl Support {
         Ok(true)
     }
 
+    /// Forgets all answers about values, and makes room for those about `symbols` values.
     pub(super) fn forget_values(&mut self, symbols: usize) {
         refill(&mut self.triples, symbols, None);
     }
 
+    /// Whether a hypervisor version is good enough. Zero, which is unknown, always is.
     fn runs(&mut self, number: i64) -> bool {
         let Some(predicate) = self.version.as_ref().filter(|_| number != 0) else { return true };
         if let Some((_, holds)) = self.versions.iter().find(|(known, _)| *known == number) {

@@ -1,17 +1,19 @@
 //! JsonFilter: a query in prefix notation over HostState's attributes.
 //!
-//! `["and", [">=", "$free_ram_mb", 1024], ["in", "$hypervisor_type", "QEMU", "KVM"]]`. Nova's accidents are kept: `not`
-//! gives a list, and a list with anything in it counts as true when it is nested; what is missing or null vanishes from
-//! its operator's arguments; every argument is evaluated, so that an error in any of them is one.
+//! An example is `["and", [">=", "$free_ram_mb", 1024], ["in", "$hypervisor_type", "QEMU", "KVM"]]`. Nova's accidents
+//! are kept: `not` gives a list, and a nested list with anything in it counts as true; a value that is missing or null
+//! is dropped from its operator's arguments; every argument is evaluated, so that an error in any of them is an error
+//! of the query.
 //!
-//! Known differences: whole numbers beyond 64 bits are floats; NaN and Infinity are no JSON; methods of HostState cannot
-//! be asked.
+//! Known differences: whole numbers beyond 64 bits are floats; NaN and Infinity are refused; methods of HostState
+//! cannot be asked.
 
 use std::cmp::Ordering;
 
 use serde_json::Value;
 
 use crate::filters::attributes;
+use crate::filters::tally::Passes;
 use crate::nova::json::Json;
 use crate::table::block::Row;
 use crate::table::host_table::HostTable;
@@ -19,10 +21,11 @@ use crate::table::host_table::HostTable;
 /// A query, parsed once per request.
 #[derive(Debug)]
 pub(super) enum Query {
-    /// None was hinted at.
+    /// The request has no query.
     None,
+    /// The query, as it was parsed.
     Tree(Json),
-    /// Nova raises an exception at any host.
+    /// The query cannot be read, for this reason. Nova raises an exception at every host.
     Broken(String),
 }
 
@@ -48,7 +51,7 @@ impl Query {
     }
 
     /// Whether the query holds for a host.
-    pub(super) fn ask(&self, table: &HostTable, row: Row) -> Result<bool, String> {
+    pub(super) fn ask(&self, table: &HostTable, row: Row) -> Passes {
         match self {
             Self::None => Ok(true),
             Self::Broken(reason) => Err(reason.clone()),
@@ -60,6 +63,7 @@ impl Query {
     }
 }
 
+/// Python's `bool(value)`.
 fn truthy(value: &Json) -> bool {
     match value {
         Json::Null => false,
@@ -119,7 +123,7 @@ fn eval(query: &Json, table: &HostTable, row: Row) -> Result<Json, String> {
     })
 }
 
-/// What a text in a query stands for.
+/// What a text in a query stands for: an attribute or fact of the host if it begins with `$`, or else itself.
 fn variable(text: &str, table: &HostTable, row: Row) -> Result<Json, String> {
     if text.is_empty() {
         return Ok(Json::Null);
@@ -160,7 +164,8 @@ fn equal(a: &Json, b: &Json) -> bool {
     }
 }
 
-/// The order of two numbers, truth values among them; `None` if one is none.
+/// The order of two numbers, as which truth values count too. `None` if one is not a number, `Some(None)` if one is
+/// NaN.
 fn numbers(a: &Json, b: &Json) -> Option<Option<Ordering>> {
     let whole = |value: &Json| match value {
         Json::Bool(value) => Some(i128::from(*value)),
@@ -176,7 +181,7 @@ fn numbers(a: &Json, b: &Json) -> Option<Option<Ordering>> {
     })
 }
 
-/// Exact, as in Python, where converting to a double would round.
+/// Compares exactly, as Python does, where converting to a double would round.
 fn whole_and_float(a: i128, b: f64) -> Option<Ordering> {
     if b.is_nan() {
         return None;
@@ -198,7 +203,7 @@ fn compare(operator: &str, a: &Json, b: &Json) -> Result<bool, String> {
     })
 }
 
-/// Python's order of two values; an error where it has none, `None` beside NaN.
+/// Python's order of two values. `None` if one is NaN, and an error where Python has no order.
 fn order(a: &Json, b: &Json) -> Result<Option<Ordering>, String> {
     if let Some(order) = numbers(a, b) {
         return Ok(order);

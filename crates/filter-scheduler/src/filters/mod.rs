@@ -1,11 +1,12 @@
 //! Filters: a request becomes operations on blocks of columns.
 //!
-//! `compile.rs` turns a request into a [`Filter`](program::Filter); running that on a block takes the hosts that are still
-//! candidates, one bit each, and returns those that it lets pass. Nothing is looked up or dispatched per host. Filters run
-//! in the configured order on each block, which gives every filter the same hosts as running it over the whole list would.
+//! `compile.rs` turns a request into a [`Filter`](program::Filter). Running one on a block takes the hosts that are
+//! still candidates, one bit each, and returns those that pass. Nothing is looked up or dispatched per host. Filters
+//! run in the configured order on each block, which gives every filter the same hosts as running it over the whole list
+//! would.
 //!
-//! To add a filter: a variant in `FilterKind`, how it compiles and runs, and a rule in the reference engine of
-//! `tests/reference.rs`.
+//! To add a filter, add a variant to `FilterKind`, say in `compile.rs` and `program.rs` how it compiles and runs, and
+//! add a rule to the reference engine of `tests/reference.rs`.
 
 mod attributes;
 pub(crate) mod bound;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
+use crate::filters::tally::Passes;
 use crate::nova::json::Json;
 use crate::nova::python;
 
@@ -22,8 +23,8 @@ impl fmt::Display for Network {
 }
 
 impl Network {
-    /// The hints `build_near_host_ip` and `cidr` glued together, as Nova glues them; `None` without the first. An error
-    /// where Nova raises one at any host.
+    /// Joins the hints `build_near_host_ip` and `cidr` into one text, as Nova does, and reads it. `None` without the
+    /// first. An error where Nova raises an exception at every host.
     pub(super) fn of_hints(near: Option<&Value>, cidr: Option<&Value>) -> Option<Result<Self, String>> {
         let text = |hint: Option<&Value>| match hint {
             Some(Value::Array(items)) if items.len() == 1 => items.first().cloned(),
@@ -59,7 +60,7 @@ impl Network {
     }
 
     /// Whether a reported `host_ip` lies inside.
-    pub(super) fn holds(self, host_ip: &Json) -> Result<bool, String> {
+    pub(super) fn holds(self, host_ip: &Json) -> Passes {
         let Json::Text(text) = host_ip else { return Err(format!("host_ip is {}", host_ip.text())) };
         let host: IpAddr = text.parse().map_err(|_| format!("host_ip {text:?} is no address"))?;
         if host.is_ipv4() != self.address.is_ipv4() {

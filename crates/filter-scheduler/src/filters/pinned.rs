@@ -1,7 +1,7 @@
-//! CPUs that a policy pins, asked by CoreFilter and AggregateCoreFilter.
+//! CoreFilter and AggregateCoreFilter for instances whose CPUs are pinned.
 //!
-//! A host with an inventory of `PCPU` has been asked for an instance's own CPUs before the filters, and is asked here for
-//! those that are shared; any other host is asked for all of them. See `pinning.rs`.
+//! A host with an inventory of `PCPU` was asked for an instance's own CPUs before the filters, so it is asked here only
+//! for those that are shared. Any other host is asked for all of them. See `request/pinning.rs`.
 
 use novella_resources::Amount;
 
@@ -13,12 +13,14 @@ use crate::table::bitmap::above;
 use crate::table::block::lane;
 use crate::table::host_table::HostTable;
 
-/// What is asked of which hosts; `None`: nothing.
+/// How many CPUs are asked of which hosts. `None` asks for nothing.
 #[derive(Debug)]
 pub(super) struct RoomOfPinned {
+    /// The number of CPUs that is asked of hosts without an inventory of `PCPU`.
     of_others: Option<i32>,
+    /// The number of CPUs that is asked of hosts with an inventory of `PCPU`.
     shared: Option<i32>,
-    /// As of [`Program::RoomOfSet`]; empty: no aggregate has any.
+    /// The ratios of aggregates, by the symbol of a set. Empty for CoreFilter, which does not look at aggregates.
     pub(super) ratios: Vec<Option<f64>>,
 }
 
@@ -34,7 +36,7 @@ impl RoomOfPinned {
         Some(Self { of_others, shared, ratios })
     }
 
-    /// How many CPUs are asked of a host.
+    /// How many CPUs are asked of a host, with or without an inventory of `PCPU`.
     pub(super) fn of(&self, has_pcpus: bool) -> Option<i32> {
         if has_pcpus { self.shared } else { self.of_others }
     }

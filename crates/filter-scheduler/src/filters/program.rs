@@ -1,8 +1,7 @@
-//! A compiled filter: what it does to a block of hosts, and how long that holds.
+//! A compiled filter: what it does to a block of hosts, and how long it stays valid.
 
 use novella_resources::Amount;
 
-use crate::filters::by_aggregate;
 use crate::filters::by_value::Values;
 use crate::filters::compute_capabilities::Questions;
 use crate::filters::devices::{CellQuestion, DeviceQuestion};
@@ -11,7 +10,7 @@ use crate::filters::image::Support;
 use crate::filters::json_query::Query;
 use crate::filters::pinned::RoomOfPinned;
 use crate::filters::ratios::rooms_of_sets;
-use crate::filters::tally::{Count, Each, Measure, Tally, fitting, room_column};
+use crate::filters::tally::{Count, Each, Measure, Passes, Tally, fitting, room_column};
 use crate::request::asked::Wanted;
 use crate::settings::filter_kind::FilterKind;
 use crate::table::bitmap::{above, below_f32, either};
@@ -25,93 +24,87 @@ pub(crate) struct Filter {
     pub(super) program: Program,
 }
 
+/// What a compiled filter does. Each variant says which hosts pass.
 #[derive(Debug)]
 pub(super) enum Program {
-    /// The request asks nothing that this filter looks at.
+    /// All hosts pass: the request asks nothing that this filter looks at.
     PassAll,
+    /// Hosts that may be given work.
     Serving,
     /// Hosts with one of two zone symbols.
     Zone(u32, u32),
-    /// The same, where a set of aggregates does not name zones itself: then, by set, whether it names the one wanted.
+    /// Hosts whose set of aggregates names the zone wanted, as the list says by the symbol of a set. Where a set names
+    /// no zone (`None`), hosts with one of two zone symbols.
     ZoneOfSet(Vec<Option<bool>>, u32, u32),
     /// Hosts with room for `wanted`.
-    Room {
-        amount: Amount,
-        wanted: i32,
-    },
-    /// The same, with the ratios of aggregates, by set, where they have one.
-    RoomOfSet {
-        amount: Amount,
-        wanted: i32,
-        ratios: Vec<Option<f64>>,
-    },
+    Room { amount: Amount, wanted: i32 },
+    /// Hosts with room for `wanted`, with the ratio of their set of aggregates, by its symbol, if the set has one.
+    RoomOfSet { amount: Amount, wanted: i32, ratios: Vec<Option<f64>> },
     /// Hosts with room for CPUs of which an instance has some for itself.
     RoomOfPinned(Box<RoomOfPinned>),
+    /// Hosts whose capabilities satisfy the extra specs.
     Capabilities(Questions),
-    /// Hosts whose bit is set, which follows from [`Filter::lasts`] and nothing else.
+    /// Hosts whose bit is set. The bits depend on nothing but what [`Filter::lasts`] says.
     Rows(Vec<u64>),
-    /// Hosts of the group.
+    /// Hosts that the server group's `affinity` leaves.
     Together,
-    /// Hosts with few of the group.
+    /// Hosts that the server group's `anti-affinity` leaves.
     Apart,
     /// Hosts with fewer than `limit` of something.
-    Fewer {
-        count: Count,
-        limit: i64,
-    },
-    /// The same, with limits by set of aggregates.
-    FewerOfSet {
-        count: Count,
-        limits: Vec<i64>,
-    },
-    /// The verdicts by set of aggregates.
-    Sets(Vec<by_aggregate::Verdict>),
-    /// The verdicts by value of an attribute.
+    Fewer { count: Count, limit: i64 },
+    /// Hosts with fewer of something than the limit of their set of aggregates, by its symbol.
+    FewerOfSet { count: Count, limits: Vec<i64> },
+    /// Hosts whose set of aggregates passes, by its symbol.
+    Sets(Vec<Passes>),
+    /// Hosts whose value of an attribute passes.
     Values(Box<Values>),
+    /// Hosts that can run the image.
     Image(Box<Support>),
+    /// Hosts for which the query holds.
     Query(Query),
     /// Hosts with instances of this flavor only.
     Flavor(Box<str>),
-    /// What it asks changes with every instance of the request that is placed.
+    /// Hosts whose NUMA cells fit. What is asked changes with every instance of the request that is placed.
     Cells(Box<CellQuestion>),
+    /// Hosts that have the PCI devices.
     Devices(DeviceQuestion),
-    /// Nova raises the same exception at every host.
+    /// No host can be decided about: Nova raises the same exception at every host.
     Broken(String),
 }
 
-/// How long a compiled filter holds, its table's keys, zones and aggregates staying as they are.
+/// How long a compiled filter stays valid, provided that the table's keys, zones and aggregates do not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lasts {
-    /// Through every change of a host.
+    /// It stays valid through every change of a host.
     Always,
-    /// Until a host is added, removed or renamed.
+    /// It is valid until a host is added, removed or renamed.
     UntilNames,
-    /// Until that, or until an instance appears or disappears somewhere.
+    /// It is valid until a host is added, removed or renamed, or an instance appears or disappears somewhere.
     UntilInstances,
-    /// For one request.
+    /// It is valid for one request.
     Once,
 }
 
 impl Filter {
-    /// The next instance of the request wants this of NUMA cells and PCI devices.
+    /// Tells the filter which NUMA cells and PCI devices the next instance of the request wants.
     pub(crate) fn wants(&mut self, wanted: &Wanted) {
         if let Program::Cells(question) = &mut self.program {
             question.wants(wanted);
         }
     }
 
-    /// Whether it passes every host, whatever it has.
+    /// Whether this filter passes every host, whatever it has.
     pub(crate) fn passes_all(&self) -> bool {
         matches!(self.program, Program::PassAll)
     }
 
-    /// Whether it runs for the instance at this place of a request.
+    /// Whether this filter runs for the instance at this index of a request.
     pub(crate) fn runs(&self, index: usize) -> bool {
         index == 0 || !self.kind.once()
     }
 
-    /// Whether its verdict on a host holds until that host reports something new besides amounts, and takes more to find
-    /// than a comparison.
+    /// Whether this filter's verdicts are worth keeping: one holds until the host reports something new besides
+    /// amounts, and takes more than a comparison to find.
     pub(crate) fn is_steady(&self) -> bool {
         match &self.program {
             Program::Capabilities(questions) => questions.is_steady(),
@@ -131,7 +124,7 @@ impl Filter {
         }
     }
 
-    /// See [`Lasts`].
+    /// How long this filter stays valid.
     pub(crate) fn lasts(&self) -> Lasts {
         match (&self.program, self.kind) {
             (Program::Rows(_), FilterKind::IsolatedHosts | FilterKind::Retry) => Lasts::UntilNames,
@@ -142,7 +135,8 @@ impl Filter {
         }
     }
 
-    /// Some value symbols stand for other values than before.
+    /// Forgets what was found out about value symbols, some of which stand for other values now. There are `symbols` of
+    /// them.
     pub(crate) fn forget_values(&mut self, symbols: usize) {
         match &mut self.program {
             Program::Capabilities(questions) => questions.forget_values(symbols),
@@ -152,7 +146,7 @@ impl Filter {
         }
     }
 
-    /// Of the hosts `alive` in a block, those that pass. Counting them is the caller's.
+    /// The hosts that pass, of those `alive` in a block. The caller counts them.
     #[inline]
     pub(crate) fn run(
         &mut self,
@@ -181,7 +175,7 @@ impl Filter {
         alive & pass
     }
 
-    /// The programs that do more than compare columns, kept out of the loop over those that do not.
+    /// Runs the programs that do more than compare columns. They are kept out of the loop over those that do not.
     #[inline(never)]
     fn run_rare(
         &mut self,
@@ -214,7 +208,7 @@ impl Filter {
             },
             Program::Fewer { count, limit } => {
                 let pass = match count.column(columns) {
-                    // Rounding keeps order, and moves no number across one that it keeps as it is.
+                    // Rounding keeps order and does not change the limit, so no number moves across it.
                     column if limit.unsigned_abs() <= 1 << f32::MANTISSA_DIGITS => {
                         below_f32(&column.rounded.as_chunks::<BLOCK>().0[block], *limit as f32)
                     }
@@ -249,7 +243,7 @@ impl Filter {
         }
     }
 
-    /// Whether it compares numbers, so that misses are near or far.
+    /// Whether this filter compares numbers, so that a refused host is a near or a far miss.
     pub(crate) fn compares(&self) -> bool {
         matches!(
             self.program,
@@ -280,7 +274,7 @@ impl Filter {
         }
     }
 
-    /// The metadata that aggregates may give their own ratio or limit in, for this filter.
+    /// The metadata key with which aggregates may set their own ratio or limit for this filter.
     pub(crate) fn aggregate_key(&self) -> Option<&'static str> {
         match self.kind {
             FilterKind::AggregateCore => Some("cpu_allocation_ratio"),
@@ -292,7 +286,7 @@ impl Filter {
         }
     }
 
-    /// The ratio that this filter counted with, if an aggregate of the host gave one.
+    /// The ratio that this filter used for a host, if an aggregate of the host sets one.
     pub(crate) fn ratio(&self, table: &HostTable, row: Row) -> Option<f64> {
         let ratios = match &self.program {
             Program::RoomOfSet { ratios, .. } => ratios,

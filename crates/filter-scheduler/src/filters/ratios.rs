@@ -1,4 +1,5 @@
-//! Ratios that aggregates give in place of a host's own, for AggregateRamFilter, AggregateCoreFilter and AggregateDiskFilter.
+//! Allocation ratios that aggregates set in place of a host's own, for AggregateRamFilter, AggregateCoreFilter and
+//! AggregateDiskFilter.
 
 use novella_objects::RequestSpec;
 use novella_resources::{Amount, Capacity, Demand};
@@ -12,7 +13,7 @@ use crate::table::bitmap::word_bits;
 use crate::table::block::{BLOCK, lane};
 use crate::table::host_table::HostTable;
 
-/// The room of a host whose ratio is another.
+/// How much of an amount would fit on a host if its ratio were this one.
 pub(crate) fn room_with(exact: &Exact, amount: Amount, ratio: f64) -> i32 {
     let mut capacity = exact.capacity();
     set_ratio(&mut capacity, amount, ratio);
@@ -32,7 +33,8 @@ pub(crate) fn set_ratio(capacity: &mut Capacity, amount: Amount, ratio: f64) {
     }
 }
 
-/// The room of a block's hosts; of those `alive`, with the ratios of their aggregates where they have one.
+/// How much of an amount fits on each host of a block. For the hosts `alive`, the ratio of their set of aggregates is
+/// used if it has one.
 pub(super) fn rooms_of_sets(
     table: &HostTable,
     amount: Amount,
@@ -51,13 +53,14 @@ pub(super) fn rooms_of_sets(
     room
 }
 
-/// By set of aggregates: the smallest ratio that their metadata give, if any.
+/// The smallest ratio that the metadata of each set of aggregates give, if any, by the symbol of the set.
 pub(super) fn ratios_of_sets(table: &HostTable, key: &str) -> Vec<Option<f64>> {
     let ratio = |facts: &Facts| facts.smallest(key, python::float).filter(|ratio| ratio.is_finite());
     table.aggregates.facts().iter().map(ratio).collect()
 }
 
-/// What is compared, how much is asked of it if anything, and what its ratio is called.
+/// The amount that a filter compares, how much of it the request asks for (if anything), and the metadata key of its
+/// ratio.
 pub(super) fn amount_asked(kind: FilterKind, request: &RequestSpec) -> (Amount, Option<i32>, &'static str) {
     let demand = Demand::of_flavor(&request.local_flavor());
     let (amount, wanted, key) = match kind {

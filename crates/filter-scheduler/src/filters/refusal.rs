@@ -1,13 +1,13 @@
 //! Why a filter refused one host, in words.
 //!
-//! Only said, never decided by: a verdict is that of [`Filter::run`], and these words are asked for afterwards. Where a
-//! part of a request is to be named, the parts are asked one by one of the code that decided.
+//! What always holds: [`Filter::run`] alone decides, and these words are asked for afterwards. To name the part of a
+//! request that a host does not satisfy, the parts are given one by one to the code that decided.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use novella_resources::{Amount, MB_PER_GB};
 
-use crate::filters::by_value::{Rule, metric};
+use crate::filters::by_value::{ValueRule, metric};
 use crate::filters::group::Group;
 use crate::filters::program::{Filter, Program};
 use crate::filters::tally::Count;
@@ -20,7 +20,7 @@ use crate::table::amounts::Exact;
 use crate::table::block::Row;
 use crate::table::host_table::HostTable;
 
-/// The host that was refused, and all that it was refused by.
+/// A host that was refused, and everything that the decision depended on.
 #[derive(Clone, Copy)]
 pub(crate) struct HostContext<'a> {
     pub(crate) table: &'a HostTable,
@@ -58,10 +58,10 @@ impl Filter {
                 count.refusal(exact, limits[table.aggregates.set_of(row.index()) as usize])
             }
             Program::Values(values) => match &values.rule {
-                Rule::Inside(network) => {
+                ValueRule::Inside(network) => {
                     format!("host_ip is {}, asked {network}", context.attribute("host_ip"))
                 }
-                Rule::Metrics(names) => {
+                ValueRule::Metrics(names) => {
                     let missing = |name: &&String| {
                         let metrics = attributes::get(table, row, "metrics");
                         metrics.is_none_or(|metrics| metric(&metrics, name).is_none())
@@ -114,7 +114,7 @@ impl HostContext<'_> {
         format!("zone is {own}, asked {asked}")
     }
 
-    /// Of filters that ask the metadata of aggregates.
+    /// Why a filter that looks at the metadata of aggregates refused the host.
     fn sets(&self, kind: FilterKind) -> String {
         let (facts, spec) = (self.facts(), self.asked.spec);
         let metadata = |key: &str| match facts.split(key) {
@@ -158,7 +158,7 @@ impl HostContext<'_> {
         }
     }
 
-    /// Of filters that know the hosts they pass.
+    /// Why a filter that has a list of hosts refused this one.
     fn rows(&self, kind: FilterKind) -> String {
         match kind {
             FilterKind::Retry => "it was tried before".to_owned(),
@@ -186,7 +186,7 @@ impl Count {
     }
 }
 
-/// An amount that does not fit, with the sum that says why.
+/// Why an amount does not fit, with the calculation.
 fn short(exact: &Exact, amount: Amount, wanted: i32, ratio: Option<f64>) -> String {
     let (capacity, used) = (exact.capacity(), exact.used());
     let (unit, scale, total, own, used) = match amount {

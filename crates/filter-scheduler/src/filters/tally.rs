@@ -10,20 +10,23 @@ use crate::table::block::{BLOCK, Row, lane};
 use crate::table::columns::{RawColumn, RoomColumn};
 use crate::table::host_table::{Columns, HostTable};
 
+/// Whether a host passes, or why the filter cannot decide about it.
+pub(super) type Passes = Result<bool, String>;
+
 /// What one filter did to the hosts it was given.
 #[derive(Debug, Clone)]
 pub(crate) struct Tally {
     pub(crate) hosts_in: u32,
     pub(crate) hosts_out: u32,
-    /// Of the refused, the first in fleet order with the most room, in the unit of [`Filter::measure`].
+    /// The refused host with the most room (the first in fleet order), and its room in the unit of `Filter::measure`.
     pub(crate) nearest: Option<(Row, i32)>,
-    /// Hosts that it could not decide about, which count as refused.
+    /// The number of hosts that the filter could not decide about, which count as refused.
     pub(crate) errors: u32,
-    /// What happened at the first of them.
+    /// What went wrong at the first of these hosts.
     pub(crate) first_error: Option<FilterError>,
-    /// Misses with less room are of no interest: a bound of theirs will do.
+    /// The least room that makes a refused host worth finding. Where all have less, `bound` is enough.
     pub(crate) interesting: i32,
-    /// The largest room of misses that were of no interest.
+    /// An upper bound of the room of refused hosts that were not worth finding.
     pub(crate) bound: Option<i32>,
 }
 
@@ -42,14 +45,14 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Ready for another run, its memory kept.
+    /// Makes the tally ready for another run, and keeps its memory.
     pub(crate) fn clear(&mut self) {
         (self.hosts_in, self.hosts_out, self.errors) = (0, 0, 0);
         (self.nearest, self.first_error) = (None, None);
         (self.interesting, self.bound) = (i32::MIN, None);
     }
 
-    /// Of the `refused`, keeps the one with the most room.
+    /// Keeps the host with the most room, of the `refused` and of those seen before.
     pub(crate) fn note_nearest(&mut self, room: &[i32; BLOCK], block: usize, refused: u64) {
         if refused == 0 {
             return;
@@ -61,7 +64,8 @@ impl Tally {
     }
 }
 
-/// Of a block's hosts, those with room. Among the others, notes the nearest miss, or a bound of those of no interest.
+/// The hosts of a block with room for `wanted`. Takes note of the refused host with the most room, or of a bound if it
+/// is not worth finding.
 pub(super) fn fitting(rooms: &[i32; BLOCK], wanted: i32, block: usize, alive: u64, tally: &mut Tally) -> u64 {
     let (fits, below) = split(rooms, wanted);
     let refused = alive & !fits;
@@ -83,7 +87,7 @@ pub(super) struct Each<'a> {
 }
 
 impl Each<'_> {
-    /// Notes how much room those had that do not pass.
+    /// Keeps the host with the most room, of those that do not pass and of those seen before.
     pub(super) fn note_nearest(&mut self, pass: u64, room: impl Fn(usize) -> i32) {
         for bit in word_bits(self.alive & !pass) {
             let row = self.block * BLOCK + bit;
@@ -94,8 +98,8 @@ impl Each<'_> {
         }
     }
 
-    /// Those that pass. An error counts as a refusal, and the first is kept.
-    pub(super) fn ask(&mut self, mut verdict: impl FnMut(usize) -> Result<bool, String>) -> u64 {
+    /// The hosts that pass. An error counts as a refusal, and the first is kept.
+    pub(super) fn ask(&mut self, mut verdict: impl FnMut(usize) -> Passes) -> u64 {
         let mut pass = 0;
         for bit in word_bits(self.alive) {
             let row = self.block * BLOCK + bit;
@@ -119,7 +123,9 @@ impl Each<'_> {
 /// What is counted on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Count {
+    /// Instances that are building, resizing and the like.
     IoOps,
+    /// All instances.
     Instances,
 }
 
@@ -138,21 +144,21 @@ impl Count {
         }
     }
 
-    /// How many more a host may have before it reaches `limit`; negative beyond it.
+    /// How many more a host may have before it reaches `limit`. Negative beyond it.
     pub(super) fn room(self, exact: &Exact, limit: i64) -> i32 {
         let room = i128::from(limit) - self.of(exact);
         lane(room.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
     }
 }
 
-/// What a filter compares with a bound.
+/// What a filter that compares numbers measures on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Measure {
-    /// How much of it fits.
+    /// How much of this amount fits.
     Amount(Amount),
-    /// How many more of it a host may have.
+    /// How many more of these instances the host may have.
     Count(Count),
-    /// How many more of its group a host may have.
+    /// How many more members of the server group the host may have.
     Members,
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use novella_objects::RequestSpec;
 use uuid::Uuid;
 
-use crate::filters::group::Policy as GroupPolicy;
+use crate::filters::group::ServerGroupPolicy;
 use crate::filters::program::{Filter, Lasts};
 use crate::nova::image_properties::ImageProperties;
 use crate::request::asked::{Asked, Wanted};
@@ -161,7 +161,10 @@ impl Shape {
             self.scan.hosts = self.compiled.prefilters.run(table, &mut self.scan.alive, index);
         }
         let wants = self.compiled.wanted.is_some();
-        if asks || wants || matches!(group, Some(GroupPolicy::Affinity | GroupPolicy::AntiAffinity)) {
+        if asks
+            || wants
+            || matches!(group, Some(ServerGroupPolicy::Affinity | ServerGroupPolicy::AntiAffinity))
+        {
             self.scan.again(table, &mut self.compiled.sieve(), 0..table.columns.present.len() as u32);
         } else {
             let block = (picked.index() / BLOCK) as u32;

@@ -35,7 +35,7 @@ pub(crate) struct CapabilityColumns {
     /// Lists of key symbols.
     lists: Dictionary<Box<[u32]>>,
     values: Dictionary<Capability>,
-    /// By key symbol: the value symbol of each row, or [`ABSENT`].
+    /// A column for each key that requests ask about: the value symbol of each row, or [`ABSENT`].
     columns: HashMap<u32, Vec<u32>>,
     /// The integers that 32 bits cannot hold, by row and index in [`INTEGERS`].
     large: HashMap<(usize, usize), i64>,

@@ -27,7 +27,8 @@ pub(crate) struct TraitColumns {
     sets: Dictionary<Box<[u32]>>,
     /// The symbol of each row's set, or [`NONE`]. As long as the last block that ever had traits.
     rows: Vec<u32>,
-    /// By symbol of a name: one bit per row, set if the row has the trait. Rows beyond the end do not have it.
+    /// A column for each trait that requests name: one bit per row, set if the row has the trait. Rows beyond the end
+    /// do not have it.
     columns: HashMap<u32, Vec<u64>>,
 }
 

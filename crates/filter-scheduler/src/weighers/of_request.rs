@@ -4,7 +4,7 @@
 //! there is one, and because a host that the filters refused must not fail the request for want of a metric.
 
 use crate::filters::by_value::metric;
-use crate::filters::group::{Group, Policy};
+use crate::filters::group::{Group, ServerGroupPolicy};
 use crate::nova::json::Json;
 use crate::nova::python;
 use crate::request::asked::Asked;
@@ -59,8 +59,8 @@ pub(crate) fn placed(weighers: &mut [Weigher], group: &Group, row: Row) {
 /// How a weigher counts members of this group, if it does.
 fn counts(kind: WeigherKind, group: &Group) -> Option<i32> {
     match (kind, group.policy) {
-        (WeigherKind::SoftAffinity, Policy::SoftAffinity) => Some(1),
-        (WeigherKind::SoftAntiAffinity, Policy::SoftAntiAffinity) => Some(-1),
+        (WeigherKind::SoftAffinity, ServerGroupPolicy::SoftAffinity) => Some(1),
+        (WeigherKind::SoftAntiAffinity, ServerGroupPolicy::SoftAntiAffinity) => Some(-1),
         _ => None,
     }
 }
