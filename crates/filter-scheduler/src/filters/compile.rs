@@ -19,12 +19,12 @@ use crate::filters::tally::{Count, Passes};
 use crate::nova::python;
 use crate::request::asked::Asked;
 use crate::settings::filter_kind::FilterKind;
-use crate::settings::options::{OnFilterError, SchedulerOptions, ratios};
+use crate::settings::options::{OnFilterError, Policy, SchedulerOptions, ratios};
 use crate::table::aggregates::{Facts, ZONE_KEY};
 use crate::table::block::{BLOCK, Row};
 use crate::table::host_table::{HostTable, NO_ZONE};
 
-/// Symbols and thresholds that a request stands for in `table`.
+/// Compiles one filter for one request. The match lists every filter; the functions below it are in the same order.
 pub(crate) fn compile(
     kind: FilterKind,
     table: &mut HostTable,
@@ -32,44 +32,35 @@ pub(crate) fn compile(
     group: Option<&Group>,
     options: &SchedulerOptions,
 ) -> Filter {
-    let request = asked.spec;
+    let (request, policy) = (asked.spec, &options.policy);
     let program = match kind {
+        // What the host is.
         FilterKind::AllHosts => Program::PassAll,
         FilterKind::Compute => Program::Serving,
         FilterKind::AvailabilityZone => zone(table, request, options),
-        FilterKind::Core | FilterKind::AggregateCore if asked.pinning.cpus.is_some() => {
-            RoomOfPinned::compile(kind, table, asked)
-                .map_or(Program::PassAll, |pinned| Program::RoomOfPinned(Box::new(pinned)))
-        }
-        FilterKind::Ram | FilterKind::Core | FilterKind::Disk => match amount_asked(kind, request) {
-            (amount, Some(wanted), _) => Program::Room { amount, wanted },
-            _ => Program::PassAll,
-        },
+        FilterKind::IsolatedHosts => isolated(table, request, policy),
+        FilterKind::Retry => not_tried(table, request),
+
+        // Amounts.
+        FilterKind::Ram | FilterKind::Core | FilterKind::Disk => room(kind, table, asked, false),
         FilterKind::AggregateRam | FilterKind::AggregateCore | FilterKind::AggregateDisk => {
-            let (amount, wanted, key) = amount_asked(kind, request);
-            match wanted {
-                Some(wanted) => Program::RoomOfSet { amount, wanted, ratios: ratios_of_sets(table, key) },
-                None => Program::PassAll,
-            }
+            room(kind, table, asked, true)
         }
-        FilterKind::ComputeCapabilities if request.flavor.extra_specs.is_empty() => Program::PassAll,
-        FilterKind::ComputeCapabilities => {
-            Program::Capabilities(Questions::compile(&request.flavor.extra_specs, table))
+        FilterKind::IoOps => Program::Fewer { count: Count::IoOps, limit: policy.max_io_ops_per_host },
+        FilterKind::NumInstances => {
+            Program::Fewer { count: Count::Instances, limit: policy.max_instances_per_host }
         }
-        FilterKind::ImageProperties => Support::compile(asked, table, &options.policy)
-            .map_or(Program::PassAll, |support| Program::Image(Box::new(support))),
-        FilterKind::ServerGroupAntiAffinity => match group.map(|group| group.policy) {
-            Some(ServerGroupPolicy::AntiAffinity) => Program::Apart,
-            _ => Program::PassAll,
-        },
-        FilterKind::ServerGroupAffinity => match group.map(|group| group.policy) {
-            Some(ServerGroupPolicy::Affinity) => Program::Together,
-            _ => Program::PassAll,
-        },
-        FilterKind::IsolatedHosts => isolated(table, request, options),
+        FilterKind::AggregateIoOps => {
+            limits(table, Count::IoOps, "max_io_ops_per_host", policy.max_io_ops_per_host)
+        }
+        FilterKind::AggregateNumInstances => {
+            limits(table, Count::Instances, "max_instances_per_host", policy.max_instances_per_host)
+        }
+
+        // Metadata of aggregates.
         FilterKind::AggregateImagePropertiesIsolation if request.image.is_none() => Program::PassAll,
         FilterKind::AggregateImagePropertiesIsolation => {
-            sets(table, |facts| by_aggregate::image_properties(facts, &asked.image, &options.policy))
+            sets(table, |facts| by_aggregate::image_properties(facts, &asked.image, policy))
         }
         FilterKind::AggregateInstanceExtraSpecs if request.flavor.extra_specs.is_empty() => Program::PassAll,
         FilterKind::AggregateInstanceExtraSpecs => {
@@ -81,73 +72,47 @@ pub(crate) fn compile(
         FilterKind::AggregateTypeAffinity => {
             sets(table, |facts| by_aggregate::flavor(facts, &request.flavor.name))
         }
-        FilterKind::DifferentHost => with_instances(table, request, "different_host", false),
-        FilterKind::SameHost => with_instances(table, request, "same_host", true),
-        FilterKind::SimpleCidrAffinity => {
-            let hint = |name| request.scheduler_hints.get(name);
-            match Network::of_hints(hint("build_near_host_ip"), hint("cidr")) {
-                None => Program::PassAll,
-                Some(Ok(network)) => {
-                    Program::Values(Box::new(Values::compile(ValueRule::Inside(network), "host_ip", table)))
-                }
-                Some(Err(reason)) => Program::Broken(reason),
-            }
+
+        // What the host reports about itself.
+        FilterKind::ComputeCapabilities if request.flavor.extra_specs.is_empty() => Program::PassAll,
+        FilterKind::ComputeCapabilities => {
+            Program::Capabilities(Questions::compile(&request.flavor.extra_specs, table))
         }
-        FilterKind::IoOps => {
-            Program::Fewer { count: Count::IoOps, limit: options.policy.max_io_ops_per_host }
-        }
-        FilterKind::NumInstances => {
-            Program::Fewer { count: Count::Instances, limit: options.policy.max_instances_per_host }
-        }
-        FilterKind::AggregateIoOps => {
-            limits(table, Count::IoOps, "max_io_ops_per_host", options.policy.max_io_ops_per_host)
-        }
-        FilterKind::AggregateNumInstances => {
-            limits(table, Count::Instances, "max_instances_per_host", options.policy.max_instances_per_host)
-        }
+        FilterKind::ImageProperties => Support::compile(asked, table, policy)
+            .map_or(Program::PassAll, |support| Program::Image(Box::new(support))),
+        FilterKind::SimpleCidrAffinity => near_address(table, request),
+        FilterKind::Metrics => metrics(table, policy),
         FilterKind::Json => match Query::of_hint(request.scheduler_hints.get("query")) {
             Query::None => Program::PassAll,
             query => Program::Query(query),
         },
-        FilterKind::Metrics => {
-            let names: Vec<_> =
-                ratios(&options.policy.metrics_weight_setting).map(|(name, _)| name.to_owned()).collect();
-            if names.is_empty() {
-                Program::PassAll
-            } else {
-                Program::Values(Box::new(Values::compile(ValueRule::Metrics(names), "metrics", table)))
-            }
+
+        // Instances on the host, and server groups.
+        FilterKind::SameHost => with_instances(table, request, "same_host", true),
+        FilterKind::DifferentHost => with_instances(table, request, "different_host", false),
+        FilterKind::TypeAffinity => Program::Flavor(request.flavor.identity().into()),
+        FilterKind::ServerGroupAffinity => if_policy(group, ServerGroupPolicy::Affinity, Program::Together),
+        FilterKind::ServerGroupAntiAffinity => {
+            if_policy(group, ServerGroupPolicy::AntiAffinity, Program::Apart)
         }
-        FilterKind::Retry => {
-            let tried = request.retry.iter().flat_map(|retry| &retry.hosts);
-            let rows = tried.filter_map(|(host, node)| {
-                table.row_of(host).filter(|row| table.view(*row).nodename() == node)
-            });
-            Program::Rows(bitmap(table, rows, false))
-        }
-        // An image is never missing in Nova's own use, not even of a volume.
-        FilterKind::NumaTopology
-            if request.image.is_none() && options.on_filter_error == OnFilterError::FailRequest =>
-        {
-            Program::Broken("the request has no image".to_owned())
-        }
-        FilterKind::NumaTopology => CellQuestion::compile(asked, &asked.wanted)
-            .map_or(Program::PassAll, |question| Program::Cells(Box::new(question))),
+
+        // NUMA cells and PCI devices.
+        FilterKind::NumaTopology => cells(asked, options),
         FilterKind::PciPassthrough => {
             DeviceQuestion::compile(&asked.wanted).map_or(Program::PassAll, Program::Devices)
         }
-        FilterKind::TypeAffinity => Program::Flavor(request.flavor.identity().into()),
     };
     Filter { kind, program }
 }
 
-/// Hosts of a zone: that of their aggregates' metadata if they have any, else the one they report, else the default.
+/// AvailabilityZoneFilter. A host's zone is the one that its aggregates' metadata name, or else the one that it
+/// reports, or else the default.
 fn zone(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) -> Program {
     let zone = match request.availability_zone.as_deref() {
         None | Some("") => return Program::PassAll,
         Some(zone) => zone,
     };
-    // A zone that no host names has a symbol that no row holds.
+    // If no host names the zone, this is a symbol that no row holds.
     let named = table.zones.find(zone).unwrap_or(NO_ZONE - 1);
     let unnamed = if zone == options.default_availability_zone { NO_ZONE } else { named };
     let facts = table.aggregates.facts();
@@ -158,10 +123,45 @@ fn zone(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) ->
     Program::ZoneOfSet(sets, named, unnamed)
 }
 
-fn sets(table: &HostTable, verdict: impl FnMut(&Facts) -> Passes) -> Program {
-    Program::Sets(table.aggregates.facts().iter().map(verdict).collect())
+/// IsolatedHostsFilter: the isolated hosts for an isolated image, and the others, or all hosts, for another image.
+fn isolated(table: &HostTable, request: &RequestSpec, policy: &Policy) -> Program {
+    let id = request.image.as_ref().and_then(|image| image.id.as_ref());
+    let image = id.is_some_and(|id| policy.isolated_images.contains(id));
+    let hosts = || policy.isolated_hosts.iter().filter_map(|host| table.row_of(host));
+    let restrict = policy.restrict_isolated_hosts_to_isolated_images;
+    match (policy.isolated_images.is_empty(), restrict, image) {
+        (true, false, _) | (false, false, false) => Program::PassAll,
+        (true, true, _) | (false, true, false) => Program::Rows(bitmap(table, hosts(), false)),
+        (false, _, true) => Program::Rows(bitmap(table, hosts(), true)),
+    }
 }
 
+/// RetryFilter: hosts other than those that were tried before for this request.
+fn not_tried(table: &HostTable, request: &RequestSpec) -> Program {
+    let tried = request.retry.iter().flat_map(|retry| &retry.hosts);
+    let rows =
+        tried.filter_map(|(host, node)| table.row_of(host).filter(|row| table.view(*row).nodename() == node));
+    Program::Rows(bitmap(table, rows, false))
+}
+
+/// The filters of CPUs, memory and disk. Pinned CPUs are asked in their own way.
+fn room(kind: FilterKind, table: &HostTable, asked: &Asked<'_>, of_aggregates: bool) -> Program {
+    if asked.pinning.cpus.is_some() && matches!(kind, FilterKind::Core | FilterKind::AggregateCore) {
+        return RoomOfPinned::compile(kind, table, asked)
+            .map_or(Program::PassAll, |pinned| Program::RoomOfPinned(Box::new(pinned)));
+    }
+    let (amount, wanted, key) = amount_asked(kind, asked.spec);
+    match wanted {
+        None => Program::PassAll,
+        Some(wanted) if of_aggregates => {
+            Program::RoomOfSet { amount, wanted, ratios: ratios_of_sets(table, key) }
+        }
+        Some(wanted) => Program::Room { amount, wanted },
+    }
+}
+
+/// A filter that counts up to a limit: the smallest that a host's aggregates set under `key`, or else the configured
+/// one.
 fn limits(table: &HostTable, count: Count, key: &str, configured: i64) -> Program {
     let limit = |facts: &Facts| {
         let own = facts.smallest(key, python::int);
@@ -170,18 +170,34 @@ fn limits(table: &HostTable, count: Count, key: &str, configured: i64) -> Progra
     Program::FewerOfSet { count, limits: table.aggregates.facts().iter().map(limit).collect() }
 }
 
-/// Rows as a bitmap: those listed, or all others.
-fn bitmap(table: &HostTable, rows: impl Iterator<Item = Row>, listed: bool) -> Vec<u64> {
-    let mut words = vec![if listed { 0 } else { u64::MAX }; table.columns.present.len()];
-    for row in rows {
-        let (word, bit) = (&mut words[row.index() / BLOCK], 1 << (row.index() % BLOCK));
-        *word = if listed { *word | bit } else { *word & !bit };
-    }
-    words
+/// A filter that asks the metadata of each set of aggregates.
+fn sets(table: &HostTable, passes: impl FnMut(&Facts) -> Passes) -> Program {
+    Program::Sets(table.aggregates.facts().iter().map(passes).collect())
 }
 
-/// SameHostFilter and DifferentHostFilter: hosts that have one of the instances hinted at, or none. What is no uuid is
-/// the name of no instance.
+/// SimpleCIDRAffinityFilter: hosts whose address is in the network hinted at.
+fn near_address(table: &mut HostTable, request: &RequestSpec) -> Program {
+    let hint = |name| request.scheduler_hints.get(name);
+    match Network::of_hints(hint("build_near_host_ip"), hint("cidr")) {
+        None => Program::PassAll,
+        Some(Ok(network)) => {
+            Program::Values(Box::new(Values::compile(ValueRule::Inside(network), "host_ip", table)))
+        }
+        Some(Err(reason)) => Program::Broken(reason),
+    }
+}
+
+/// MetricsFilter: hosts that report every metric that is weighed.
+fn metrics(table: &mut HostTable, policy: &Policy) -> Program {
+    let names: Vec<_> = ratios(&policy.metrics_weight_setting).map(|(name, _)| name.to_owned()).collect();
+    if names.is_empty() {
+        return Program::PassAll;
+    }
+    Program::Values(Box::new(Values::compile(ValueRule::Metrics(names), "metrics", table)))
+}
+
+/// SameHostFilter and DifferentHostFilter: hosts that have one of the instances hinted at, or that have none of them. A
+/// text that is not a uuid names no instance.
 fn with_instances(table: &HostTable, request: &RequestSpec, hint: &str, same: bool) -> Program {
     let uuids: Vec<Option<Uuid>> = match request.scheduler_hints.get(hint) {
         None | Some(Value::Null) => Vec::new(),
@@ -199,15 +215,27 @@ fn with_instances(table: &HostTable, request: &RequestSpec, hint: &str, same: bo
     Program::Rows(bitmap(table, rows, same))
 }
 
-fn isolated(table: &HostTable, request: &RequestSpec, options: &SchedulerOptions) -> Program {
-    let policy = &options.policy;
-    let id = request.image.as_ref().and_then(|image| image.id.as_ref());
-    let image = id.is_some_and(|id| policy.isolated_images.contains(id));
-    let hosts = || policy.isolated_hosts.iter().filter_map(|host| table.row_of(host));
-    let restrict = policy.restrict_isolated_hosts_to_isolated_images;
-    match (policy.isolated_images.is_empty(), restrict, image) {
-        (true, false, _) | (false, false, false) => Program::PassAll,
-        (true, true, _) | (false, true, false) => Program::Rows(bitmap(table, hosts(), false)),
-        (false, _, true) => Program::Rows(bitmap(table, hosts(), true)),
+/// The program of a server group's filter, if the group has the policy that the filter is for.
+fn if_policy(group: Option<&Group>, policy: ServerGroupPolicy, program: Program) -> Program {
+    if group.is_some_and(|group| group.policy == policy) { program } else { Program::PassAll }
+}
+
+/// NUMATopologyFilter.
+fn cells(asked: &Asked<'_>, options: &SchedulerOptions) -> Program {
+    // In Nova's own use a request always has an image, even one that boots from a volume.
+    if asked.spec.image.is_none() && options.on_filter_error == OnFilterError::FailRequest {
+        return Program::Broken("the request has no image".to_owned());
     }
+    CellQuestion::compile(asked, &asked.wanted)
+        .map_or(Program::PassAll, |question| Program::Cells(Box::new(question)))
+}
+
+/// A bitmap of rows: those in `rows` if `listed`, or else all others.
+fn bitmap(table: &HostTable, rows: impl Iterator<Item = Row>, listed: bool) -> Vec<u64> {
+    let mut words = vec![if listed { 0 } else { u64::MAX }; table.columns.present.len()];
+    for row in rows {
+        let (word, bit) = (&mut words[row.index() / BLOCK], 1 << (row.index() % BLOCK));
+        *word = if listed { *word | bit } else { *word & !bit };
+    }
+    words
 }
