@@ -119,7 +119,10 @@ async fn tls_needs_the_right_authority_and_the_client_certificate() {
         (identity.clone(), "set ssl_ca_file"),
         (format!("ssl_ca_file={certs}/ca.pem"), "client certificate"),
         (format!("ssl_ca_file={certs}/none.pem&{identity}"), "cannot read"),
-        (format!("ssl_ca_file={certs}/ca.pem&ssl_cert_file={certs}/client.pem"), "needs both ssl_cert_file and ssl_key_file"),
+        (
+            format!("ssl_ca_file={certs}/ca.pem&ssl_cert_file={certs}/client.pem"),
+            "needs both ssl_cert_file and ssl_key_file",
+        ),
         (format!("ssl_ca_file={certs}/client.key&{identity}"), "no certificate"),
     ] {
         let transport = RabbitTransport::start(options(&format!("{url}?{query}"), "tls"));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use novella_messaging::{RemoteError, Request, read_answer};
+use novella_messaging::{RemoteError, read_answer, read_request};
 use novella_objects::{
     Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, Policies, PolicyStatus, Reserve,
     SelectDestinations, ServiceSummary, UpdateServiceCapabilities,
@@ -118,25 +118,18 @@ impl Contract {
         let (inner, body) = (message.inner(), message.bytes());
         match message.kind {
             Kind::Call | Kind::Cast => {
-                let request = Request::from_body(&body).ok_or("it is no request")?;
-                let context = request.context.entries.iter();
+                let request = read_request(&body).ok_or("it is no request")?;
                 let head = serde_json::json!({
                     "method": request.method, "version": request.version.to_string(),
                     "namespace": request.namespace, "unique_id": request.context.unique_id,
-                    "call": request.context.is_call,
-                    "context": context.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>(),
                 });
-                let entry = |(key, value): (&String, &Value)| {
-                    Some((key.strip_prefix("_context_")?.to_owned(), value.clone()))
-                };
-                let context: Map<String, Value> =
-                    inner.as_object().into_iter().flatten().filter_map(entry).collect();
                 let wanted = serde_json::json!({
                     "method": inner["method"], "version": inner["version"], "namespace": inner["namespace"],
-                    "unique_id": inner["_unique_id"], "call": message.kind == Kind::Call, "context": context,
+                    "unique_id": inner["_unique_id"],
                 });
                 same(&head, &wanted)?;
-                match arguments(api, method, request.args().text()) {
+                let args: Box<RawValue> = request.args().parse().map_err(|error| format!("{error:?}"))?;
+                match arguments(api, method, args.get()) {
                     Err(_) if refused => Ok(()),
                     args => same(&args?, &inner["args"]),
                 }

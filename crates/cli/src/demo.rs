@@ -22,21 +22,21 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use fleet::Fleet;
 use futures_util::future::OptionFuture;
+use load::Wave;
 use novella_objects::{Decision, Explanation, HostState, Refusal};
 use novella_rpcapi::Release;
 use novella_service::shutdown::Shutdown;
 use novella_service::{Env, Random};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use view::{DemoSummary, Event, ProgramEvent, Sample, View};
 
 use crate::exit_codes::OK;
 use crate::latencies::Latencies;
 use crate::output::Console;
 use crate::units;
-use fleet::Fleet;
-use load::Wave;
-use view::{DemoSummary, Event, ProgramEvent, Sample, View};
 
 /// The most requests without an answer. The stream waits for answers before it sends more.
 const IN_FLIGHT: usize = 64;

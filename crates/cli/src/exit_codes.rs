@@ -15,7 +15,10 @@ const ALL: [(u8, &str); 9] = [
     (USAGE, "the command line or the configuration is wrong"),
     (PARTIAL, "done in part: some of what was named does not exist"),
     (NOT_FOUND, "what was named does not exist"),
-    (CONFLICT, "an instance uuid or a name is already in use, or a policy is wrong or differs from another's"),
+    (
+        CONFLICT,
+        "an instance uuid or a name is already in use, or a policy is wrong or differs from another's",
+    ),
     (UNREACHABLE, "the broker, or the service behind it, cannot be reached"),
     (TIMEOUT, "no answer within --timeout"),
     (INTERNAL, "anything else: most likely a defect"),

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agents::{AT_ONCE, Swarm, Totals};
 use clap::Args;
 use futures_util::future::OptionFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -31,6 +32,8 @@ use novella_service::config::{Sources, load};
 use novella_service::exit::Failure;
 use novella_service::shutdown::Shutdown;
 use novella_service::{Env, Random};
+use placements::{Answers, Asker};
+use summary::{SwarmFormat, SwarmSummary};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use crate::connect::{Bus, connected, rabbit_options, transport_url};
@@ -39,9 +42,6 @@ use crate::latencies::Latencies;
 use crate::output::Console;
 use crate::settings::CliSettings;
 use crate::units;
-use agents::{AT_ONCE, Swarm, Totals};
-use placements::{Answers, Asker};
-use summary::{SwarmFormat, SwarmSummary};
 
 /// How many agents may share a connection. RabbitMQ gives it 2047 channels, and some of them are for publishing.
 const AGENTS_PER_CONNECTION: u32 = 2000;

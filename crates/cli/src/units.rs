@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use novella_filter_scheduler::{MAX_AMOUNT, is_resource_class};
+use novella_filter_scheduler::is_resource_class;
+use novella_objects::MAX_AMOUNT;
 use novella_service::config::Size;
 use serde_json::Value;
 

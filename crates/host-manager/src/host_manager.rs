@@ -15,7 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use novella_filter_scheduler::{Eligible, Failure, FilterScheduler, HostTable, NearMisses};
-use novella_objects::{Capabilities, Change, Decision, HostDetail, HostSummary, HostVerdict, RequestSpec, Reserve, SelectDestinations, Selection, ServiceSummary};
+use novella_objects::{
+    Capabilities, Change, Decision, HostDetail, HostSummary, HostVerdict, RequestSpec, Reserve,
+    SelectDestinations, Selection, ServiceSummary,
+};
 use novella_resources::Amounts;
 use serde_json::Value;
 use uuid::Uuid;

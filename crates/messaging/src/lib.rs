@@ -43,24 +43,12 @@ mod url;
 
 pub use client::{CallOptions, RpcClient};
 pub use connect::{ConnectError, connect, rabbit_options};
-use endpoint::BatchHandler;
-use endpoint::Endpoint;
-use endpoint::answer;
-use envelope::read_answer;
-use envelope::read_request;
-use error::CallError;
-use error::RemoteError;
-use error::RpcError;
-use error::TransportError;
-use request::Args;
-use request::RequestContext;
-use request::RpcRequest;
-use server::RpcServer;
-use server::ServerCounters;
-use server::ServerOptions;
-use target::DEFAULT_EXCHANGE;
-use target::Target;
-use target::Version;
+pub use endpoint::{BatchHandler, Endpoint, answer};
+pub use envelope::{read_answer, read_request};
+pub use error::{CallError, RemoteError, RpcError, TransportError};
+pub use request::{Args, RequestContext, RpcRequest};
+pub use server::{RpcServer, ServerCounters, ServerOptions};
+pub use target::{DEFAULT_EXCHANGE, Target, Version};
 pub use transport::{
     ConnectionState, Consumer, ConsumerState, Delivery, DeliveryTag, Destination, FanoutLimits,
     MAX_BODY_BYTES, Outgoing, QueueKind, Settle, Subscription, Transport,

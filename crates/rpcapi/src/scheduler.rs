@@ -28,8 +28,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use novella_messaging::{
-    BatchHandler, CallError, CallOptions, Endpoint, RemoteError, RequestContext, RpcClient,
-    RpcError, RpcRequest, Target, Version, answer,
+    BatchHandler, CallError, CallOptions, Endpoint, RemoteError, RequestContext, RpcClient, RpcError,
+    RpcRequest, Target, Version, answer,
 };
 use novella_objects::{
     Capabilities, Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, HostSummary, Policies,

@@ -8,13 +8,14 @@ use std::time::Duration;
 use novella_filter_scheduler::{FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, SchedulerOptions, WeigherKind};
 use novella_host_manager::HostManagerOptions;
 use novella_messaging::DEFAULT_EXCHANGE;
+use novella_objects::MAX_ALTERNATES;
 use novella_rpcapi::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
 use novella_service::args::DEFAULT_TRANSPORT_URL;
-use novella_service::config::{Problem, Settings, check_exchange, check_listen, check_name, check_times, check_topics, duration};
+use novella_service::config::{
+    Problem, Settings, check_exchange, check_listen, check_name, check_times, check_topics, duration,
+};
 use novella_service::settings;
 use uuid::Uuid;
-
-use crate::limits::MAX_ALTERNATES;
 
 settings! {
     /// Settings of scheduler, the central daemon.

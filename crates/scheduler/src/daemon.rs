@@ -5,13 +5,18 @@ use std::time::Duration;
 
 use novella_filter_scheduler::FilterScheduler;
 use novella_host_manager::{BadPolicy, HostManager, HostManagerOptions};
-use novella_messaging::{FanoutLimits, Listening, QueueKind, RpcClient, RpcServer, ServerOptions, Transport, TransportError};
+use novella_messaging::{
+    ConsumerState, FanoutLimits, QueueKind, RpcClient, RpcServer, ServerOptions, Transport, TransportError,
+};
 use novella_objects::Reserve;
 use novella_periodic_task::{Runner, RunnerOptions};
-use novella_rpcapi::{BaseApi, ComputeApi, Names, NovaSchedulerServer, ReportHandler, SCHEDULER_TOPIC, SchedulerApi, SchedulerServer};
+use novella_rpcapi::{
+    BaseApi, ComputeApi, Names, NovaSchedulerServer, ReportHandler, SCHEDULER_TOPIC, SchedulerApi,
+    SchedulerServer,
+};
 use novella_service::Env;
 use novella_service::health::{Condition, Health};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -206,7 +211,7 @@ async fn listen_for_reports(
     config: &SchedulerConfig,
     names: &Names,
     server: &RpcServer,
-) -> Result<Listening, TransportError> {
+) -> Result<watch::Receiver<ConsumerState>, TransportError> {
     let limits = FanoutLimits {
         message_ttl: config.reports.report_ttl,
         max_length: config.reports.max_hosts.saturating_mul(QUEUED_REPORTS_PER_HOST),

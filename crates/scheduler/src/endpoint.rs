@@ -5,8 +5,14 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use novella_messaging::{CallError, RemoteError, RequestContext};
-use novella_objects::{Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, Policies, PolicyStatus, Reserve, SelectDestinations, ServiceSummary};
-use novella_rpcapi::{DecisionQuery, HostList, HostQuery, OwnPolicy, Release, SchedulerEndpoint, SchedulerStatus, SnapshotPage, SnapshotQuery};
+use novella_objects::{
+    Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, Policies, PolicyStatus, Reserve,
+    SelectDestinations, ServiceSummary,
+};
+use novella_rpcapi::{
+    DecisionQuery, HostList, HostQuery, OwnPolicy, Release, SchedulerEndpoint, SchedulerStatus, SnapshotPage,
+    SnapshotQuery,
+};
 use serde_json::Value;
 
 use crate::call_errors::internal;

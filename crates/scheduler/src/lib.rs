@@ -14,7 +14,6 @@
 //! In reading order; each module imports only modules above it.
 //!
 //! Settings:
-//! - `limits`: limits that the configuration is held against
 //! - [`config`]: every setting
 //! - `policy_source`: where the policy is read from, and what the last reload came to
 //!
@@ -41,7 +40,6 @@
 //! - `daemon`: starts and stops it all
 
 pub mod config;
-mod limits;
 mod policy_source;
 
 mod decisions;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use novella_filter_scheduler::FilterScheduler;
-use novella_host_manager::{Applied, COMPUTE, Counters, Event, HostManager};
+use novella_host_manager::{Counters, HostManager};
 use novella_objects::{HostState, Reserve};
 use novella_rpcapi::SchedulerApi;
 use novella_service::Env;

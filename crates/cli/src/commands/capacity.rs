@@ -5,11 +5,8 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use novella_filter_scheduler::FilterKind;
-use novella_filter_scheduler::FilterScheduler;
-use novella_filter_scheduler::eligible;
-use novella_fleet_documents::EvaluationOptions;
-use novella_fleet_documents::host_table;
+use novella_filter_scheduler::{FilterKind, FilterScheduler, eligible};
+use novella_fleet_documents::{EvaluationOptions, host_table};
 use novella_host_manager::PolicyFile;
 use novella_objects::{
     CapacityQuery, FilterTally, Flavor, FlavorCapacity, GroupCapacity, Grouping, RequestSpec,

@@ -13,17 +13,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use novella_fleet_documents::EvaluationOptions;
-use novella_fleet_documents::Evaluator;
-use novella_fleet_documents::apply_policy;
-use novella_fleet_documents::host_table;
+use novella_fleet_documents::{EvaluationOptions, Evaluator, apply_policy, host_table};
 use novella_host_manager::PolicyFile;
-use novella_objects::document::Outcome;
-use novella_objects::document::Request;
-use novella_objects::document::RequestId;
-use novella_objects::document::Requests;
-use novella_objects::document::Results;
-use novella_objects::document::Schema;
+use novella_objects::document::{Outcome, Request, RequestId, Requests, Results, Schema};
 use novella_service::exit::Failure;
 
 use super::documents::Source;

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use novella_host_manager::BadPolicy;
-use novella_host_manager::PolicyFile;
+use novella_host_manager::{BadPolicy, PolicyFile};
 use novella_objects::{Policies, PolicyChange, PolicyReload, PolicyStatus};
 use novella_service::exit::Failure;
 use serde::Serialize;

@@ -1,8 +1,7 @@
 //! The options that describe a request, which `place`, `explain` and `capacity` have in common.
 
 use clap::Args;
-use novella_filter_scheduler::MAX_INSTANCES;
-use novella_objects::{Flavor, RequestSpec};
+use novella_objects::{Flavor, MAX_INSTANCES, RequestSpec};
 use novella_service::Env;
 use novella_service::exit::Failure;
 use uuid::Uuid;

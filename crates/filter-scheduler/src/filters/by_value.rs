@@ -47,7 +47,7 @@ impl Values {
 impl Values {
     /// Whether the attribute is a measured one.
     pub(super) fn reads_measured(&self) -> bool {
-        matches!(self.rule, Rule::Metrics(_))
+        matches!(self.rule, ValueRule::Metrics(_))
     }
 
     /// Forgets all answers, and makes room for those about `symbols` values.

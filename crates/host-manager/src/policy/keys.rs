@@ -3,7 +3,10 @@
 //! Reading, showing, comparing, hashing and the test of the shipped file all go by this table.
 
 use novella_filter_scheduler::nova::image_properties;
-use novella_filter_scheduler::{FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, OnFilterError, SchedulerOptions, WeigherKind, is_multiplier, ratio};
+use novella_filter_scheduler::{
+    FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, OnFilterError, SchedulerOptions, WeigherKind, is_multiplier,
+    ratio,
+};
 use serde_json::{Value as Json, json};
 
 use crate::policy::read::{Field, Reader, Span};
@@ -34,7 +37,7 @@ pub(super) struct Draft {
 }
 
 /// Most attempts: an answer carries at most 32 alternates.
-const MAX_ATTEMPTS: i64 = 33;
+const MAX_ATTEMPTS: i64 = novella_objects::MAX_ALTERNATES as i64 + 1;
 
 /// Every option, in the order in which they are listed.
 pub const POLICY_KEYS: &[PolicyKey] = &[

@@ -12,7 +12,10 @@ mod views;
 use std::time::Duration;
 
 use novella_filter_scheduler::{Failure, HostTable, Pick, Selected};
-use novella_objects::{Capabilities, Claim, Decision, Entries, Explanation, Flavor, HostState as Status, Inventory, Json, NovellaReport, Refusal, RequestSpec, Reserved, SelectDestinations};
+use novella_objects::{
+    Capabilities, Claim, Decision, Entries, Explanation, Flavor, HostState as Status, Inventory, Json,
+    NovellaReport, Refusal, RequestSpec, Reserved, SelectDestinations,
+};
 use novella_resources::Amounts;
 use uuid::Uuid;
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use hashbrown::HashSet;
 use novella_filter_scheduler::{Failure, FilterScheduler, HostTable, Pick, Selected, Terms, charges};
-use novella_objects::{Decision, Explanation, HostState as Status, Refusal, RequestSpec, SelectDestinations, Selection};
+use novella_objects::{
+    Decision, Explanation, HostState as Status, Refusal, RequestSpec, SelectDestinations, Selection,
+};
 use novella_resources::{Allocation, Amounts};
 use uuid::Uuid;
 

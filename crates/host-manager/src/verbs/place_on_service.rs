@@ -12,7 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use novella_filter_scheduler::nova::operators::Requirement;
-use novella_objects::{Decision, Explanation, FilterTally, HostState as Status, NearestMiss, Refusal, RequestSpec, Scored, SelectDestinations, Selection, WeigherScore};
+use novella_objects::{
+    Decision, Explanation, FilterTally, HostState as Status, NearestMiss, Refusal, RequestSpec, Scored,
+    SelectDestinations, Selection, WeigherScore,
+};
 use uuid::Uuid;
 
 use crate::map::host_map::HostMap;

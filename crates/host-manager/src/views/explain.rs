@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use novella_filter_scheduler::{Failure, FilterKind, FilterScheduler, NearMisses};
-use novella_objects::{Change, FilterOutcome, HostState as Status, HostVerdict, RequestSpec, SelectDestinations};
+use novella_objects::{
+    Change, FilterOutcome, HostState as Status, HostVerdict, RequestSpec, SelectDestinations,
+};
 
 use crate::map::host_map::HostMap;
 use crate::verbs::enforce_policy::{with_members, with_names};

@@ -12,7 +12,6 @@ use crate::call_errors::{bad_arguments, internal};
 use crate::calls::place;
 use crate::decisions::Decided;
 use crate::manager::{Core, POISONED, SchedulerManager};
-use super::place;
 
 /// Answers the call. `None` if the decision is forgotten.
 pub(crate) async fn explain(

@@ -8,17 +8,19 @@
 //! that run on a rebuild decide that. Nothing is held, because the instance has its place.
 
 use async_trait::async_trait;
-use novella_filter_scheduler::{MAX_INSTANCES, PickLimits};
+use novella_filter_scheduler::PickLimits;
 use novella_host_manager::Destination;
 use novella_messaging::{CallError, RequestContext};
 use novella_objects::document::NetworkMetadata;
-use novella_objects::{Refusal, RequestSpec, SelectDestinations};
-use novella_rpcapi::{NovaSchedulerEndpoint, NovaSelectDestinations, NovaSelection, NumaTopologyLimits, SchedulerLimits, no_valid_host};
+use novella_objects::{MAX_INSTANCES, Refusal, RequestSpec, SelectDestinations};
+use novella_rpcapi::{
+    NovaSchedulerEndpoint, NovaSelectDestinations, NovaSelection, NumaTopologyLimits, SchedulerLimits,
+    no_valid_host,
+};
 use uuid::Uuid;
 
 use crate::calls::place;
 use crate::manager::SchedulerManager;
-use super::place;
 
 #[async_trait]
 impl NovaSchedulerEndpoint for SchedulerManager {

@@ -6,15 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use novella_filter_scheduler::{MAX_AMOUNT, MAX_INSTANCES};
 use novella_host_manager::COMPUTE;
 use novella_messaging::CallError;
-use novella_objects::{Decision, Flavor, SelectDestinations};
+use novella_objects::{Decision, Flavor, MAX_ALTERNATES, MAX_AMOUNT, MAX_INSTANCES, SelectDestinations};
 use tracing::info;
 
 use crate::call_errors::bad_arguments;
 use crate::decisions::Decided;
-use crate::limits::MAX_ALTERNATES;
 use crate::manager::{Core, SchedulerManager};
 
 /// Answers the call.

@@ -3,6 +3,7 @@
 //! The first page takes a copy of the map, which is kept for the further pages (`kept_snapshots.rs`). Who asks for a page
 //! of a copy that is gone is told to begin again.
 
+use novella_fleet_documents::MapSnapshot;
 use novella_messaging::{CallError, answer};
 use novella_rpcapi::{SnapshotCursor, SnapshotPage};
 
@@ -21,12 +22,11 @@ pub(crate) fn snapshot(
     let name = &manager.options.name;
     let (id, from, snapshot) = match cursor {
         None => {
-            let (snapshot, now) = {
-                let (mut guard, now) = manager.core();
-                let core = &mut *guard;
-                (core.hosts.snapshot(core.engine.options(), now), now)
+            let (copy, options, now) = {
+                let (mut core, now) = manager.core();
+                (core.hosts.copy(now), core.engine.options().clone(), now)
             };
-            let (id, snapshot) = manager.snapshots.keep(snapshot, now);
+            let (id, snapshot) = manager.snapshots.keep(MapSnapshot::new(copy, &options), now);
             (id, 0, snapshot)
         }
         Some(SnapshotCursor { scheduler, id, from }) => {
