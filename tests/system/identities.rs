@@ -40,7 +40,8 @@ async fn a_copied_identity_is_refused_and_both_are_named() {
 
     // The operator gives the second one an identity of its own.
     cluster.crash_host("second").await;
-    cluster.env.child("second").store.remove(IDENTITY_FILE).unwrap();
+    let own = br#"{"uuid": "0d0a7d0c-6b55-4c3c-9f4e-52a1f7a3c902", "incarnation": 1}"#;
+    cluster.env.child("second").store.write_durable(IDENTITY_FILE, own).unwrap();
     cluster.start_host("second", SIZE).await;
     settle().await;
     assert_eq!(cluster.state("s1", "second").await, Some(HostState::Up));

@@ -28,9 +28,6 @@ pub trait Store: Send + Sync {
     /// Replaces the content under `name`; returns once it would survive a power failure.
     fn write_durable(&self, name: &str, content: &[u8]) -> Result<(), StoreError>;
 
-    /// Forgets `name`, durably; it need not exist.
-    fn remove(&self, name: &str) -> Result<(), StoreError>;
-
     /// Takes this store for one daemon alone, until the returned lock is dropped.
     fn lock(&self) -> Result<StoreLock, StoreError>;
 
@@ -154,15 +151,6 @@ impl Store for FileStore {
         sync_dir(&self.dir)
     }
 
-    fn remove(&self, name: &str) -> Result<(), StoreError> {
-        let path = self.path(name);
-        match fs::remove_file(&path) {
-            Ok(()) => sync_dir(&self.dir),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(StoreError::io("remove", &path, e)),
-        }
-    }
-
     fn lock(&self) -> Result<StoreLock, StoreError> {
         self.create_dir()?;
         let path = self.dir.join(LOCK_FILE);
@@ -275,9 +263,7 @@ impl MemoryStore {
         self.with(|memory| {
             let errno = match memory.fault {
                 Some(Fault::Denied) => Some(rustix::io::Errno::ACCESS),
-                Some(Fault::FullDisk) if action != "read" && action != "remove" => {
-                    Some(rustix::io::Errno::NOSPC)
-                }
+                Some(Fault::FullDisk) if action != "read" => Some(rustix::io::Errno::NOSPC),
                 Some(Fault::ReadOnly) if action != "read" => Some(rustix::io::Errno::ROFS),
                 _ => None,
             };
@@ -299,12 +285,6 @@ impl Store for MemoryStore {
     fn write_durable(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
         self.access("write", name, |memory, key| {
             memory.files.insert(key, content.to_vec());
-        })
-    }
-
-    fn remove(&self, name: &str) -> Result<(), StoreError> {
-        self.access("remove", name, |memory, key| {
-            memory.files.remove(&key);
         })
     }
 
