@@ -12,8 +12,8 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
+use crate::agent_report::NovellaReport;
 use crate::entries::Key;
-use crate::novella_report::NovellaReport;
 
 /// What one service reports about its host.
 #[derive(Debug, Clone, Default)]
@@ -229,12 +229,12 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::agent_report::{AllocationRatios, Measured, Reserved};
     use crate::claim::Claim;
     use crate::devices::PciPool;
     use crate::entries::Entries;
     use crate::inventory::Inventory;
     use crate::json::Json;
-    use crate::novella_report::{AllocationRatios, Measured, Reserved};
     use crate::numa::{CellUsage, MemoryPages, NumaCell, NumaTopology};
 
     #[test]

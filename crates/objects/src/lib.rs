@@ -11,13 +11,14 @@
 //! - `limits`: the largest amounts and numbers that may be asked or reported
 //! - `entries`, `json`: JSON that is kept as it came
 //! - `inventory`, `numa`, `devices`: what a host has besides CPUs, memory and disk
-//! - `claim`, `novella_report`, `capabilities`: a host's report
+//! - `claim`, `agent_report`, `capabilities`: a host's report
 //! - `request_spec`: what a caller asks for
 //! - `decision`: what a scheduler answers
 //! - `host`, `policy`: what a scheduler tells about hosts and about its policy
 //! - `explain`, `capacity`: questions about placements and their answers
 //! - [`document`]: fleets, requests and results in files
 
+mod agent_report;
 mod capabilities;
 mod capacity;
 mod claim;
@@ -30,11 +31,11 @@ mod host;
 mod inventory;
 mod json;
 pub mod limits;
-mod novella_report;
 mod numa;
 mod policy;
 mod request_spec;
 
+pub use agent_report::{AllocationRatios, Measured, NovellaReport, Reserved};
 pub use capabilities::{Capabilities, CapabilitiesList, UpdateServiceCapabilities};
 pub use capacity::{
     Capacity, CapacityQuery, FlavorCapacity, GroupCapacity, Grouping, Limit, ReservedCapacity,
@@ -54,7 +55,6 @@ pub use host::{HostDetail, HostState, HostSummary, HostWarning, PciPoolDetail, S
 pub use inventory::{Inventory, UsedInventory};
 pub use json::Json;
 pub use limits::{MAX_ALTERNATES, MAX_AMOUNT, MAX_INSTANCES, MAX_VCPUS};
-pub use novella_report::{AllocationRatios, Measured, NovellaReport, Reserved};
 pub use numa::{
     CellUsage, InstanceNumaCell, InstanceNumaTopology, MemoryPages, NetworkMetadata, NumaCell, NumaTopology,
 };
