@@ -8,8 +8,9 @@ use crate::nova::operators::Requirement;
 use crate::settings::options::Policy;
 use crate::table::aggregates::Facts;
 
-/// AggregateInstanceExtraSpecsFilter. Where an error and a match both occur among a key's values, Nova's answer depends
-/// on the order of a Python set. Here the match counts.
+/// AggregateInstanceExtraSpecsFilter: for each extra spec, the metadata of that key have a value that satisfies it.
+/// Where an error and a match both occur among a key's values, Nova's answer depends on the order of a Python set. Here
+/// the match counts.
 pub(super) fn extra_specs(facts: &Facts, specs: &BTreeMap<String, String>) -> Passes {
     for (key, text) in specs {
         let key = match key.split_once(':') {
@@ -36,7 +37,7 @@ pub(super) fn extra_specs(facts: &Facts, specs: &BTreeMap<String, String>) -> Pa
     Ok(true)
 }
 
-/// AggregateImagePropertiesIsolation.
+/// AggregateImagePropertiesIsolation: the image's properties have one of the values that the metadata give them.
 pub(super) fn image_properties(facts: &Facts, image: &ImageProperties, policy: &Policy) -> Passes {
     let separator = &policy.aggregate_image_properties_isolation_separator;
     let prefix = policy.aggregate_image_properties_isolation_namespace.as_ref();
@@ -47,7 +48,7 @@ pub(super) fn image_properties(facts: &Facts, image: &ImageProperties, policy: &
     }))
 }
 
-/// AggregateMultiTenancyIsolation.
+/// AggregateMultiTenancyIsolation: the metadata `filter_tenant_id*` name this project, or there are none.
 pub(super) fn tenancy(facts: &Facts, project: Option<&str>) -> Passes {
     let mut isolated = false;
     for (_, tenants) in facts.all().filter(|(key, _)| key.starts_with("filter_tenant_id")) {
@@ -59,7 +60,7 @@ pub(super) fn tenancy(facts: &Facts, project: Option<&str>) -> Passes {
     Ok(!isolated)
 }
 
-/// AggregateTypeAffinityFilter.
+/// AggregateTypeAffinityFilter: the metadata `instance_type` name this flavor, or there are none.
 pub(super) fn flavor(facts: &Facts, name: &str) -> Passes {
     Ok(facts.split("instance_type").is_none_or(|names| names.contains(name)))
 }

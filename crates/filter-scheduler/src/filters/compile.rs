@@ -1,4 +1,6 @@
 //! From a request to compiled filters: the symbols, thresholds and bitmaps that it stands for in a table.
+//!
+//! Left out: what a compiled filter does with a block of hosts, which `program.rs` says.
 
 use novella_objects::RequestSpec;
 use serde_json::Value;
@@ -220,7 +222,7 @@ fn if_policy(group: Option<&Group>, policy: ServerGroupPolicy, program: Program)
     if group.is_some_and(|group| group.policy == policy) { program } else { Program::PassAll }
 }
 
-/// NUMATopologyFilter.
+/// NUMATopologyFilter: hosts whose cells the instance's cells fit onto.
 fn cells(asked: &Asked<'_>, options: &SchedulerOptions) -> Program {
     // In Nova's own use a request always has an image, even one that boots from a volume.
     if asked.spec.image.is_none() && options.on_filter_error == OnFilterError::FailRequest {

@@ -1,4 +1,4 @@
-//! NUMATopologyFilter and PciPassthroughFilter: whether what is left of a host's cells and devices suffices.
+//! NUMATopologyFilter and PciPassthroughFilter: whether what a host has left of its cells and devices is enough.
 //!
 //! A fit takes long to compute, so hosts that have the same left and the same ratios are asked once. What a request
 //! wants changes from one of its instances to the next (see [`Wanted`]), so answers are kept by what was wanted.

@@ -59,7 +59,7 @@ impl Network {
         Some(Self { address, prefix })
     }
 
-    /// Whether a reported `host_ip` lies inside.
+    /// Whether a reported `host_ip` is in the network. An error if it is not an address.
     pub(super) fn holds(self, host_ip: &Json) -> Passes {
         let Json::Text(text) = host_ip else { return Err(format!("host_ip is {}", host_ip.text())) };
         let host: IpAddr = text.parse().map_err(|_| format!("host_ip {text:?} is no address"))?;

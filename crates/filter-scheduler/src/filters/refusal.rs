@@ -31,7 +31,7 @@ pub(crate) struct HostContext<'a> {
 }
 
 impl Filter {
-    /// Why this filter, which has refused the host, did so.
+    /// Why this filter refused the host, in words. It must have refused it.
     pub(crate) fn refusal(&self, context: HostContext<'_>) -> String {
         let HostContext { table, asked, row, .. } = context;
         let exact = &table.columns.exact[row.index()];

@@ -1,4 +1,6 @@
 //! Versions and requirements on them, as Python's packaging rules (PEP 440) compare them.
+//!
+//! Left out: wildcards and the operators `~=` and `===`, which Nova does not allow in an image's requirement.
 
 /// A requirement such as `<=6.2, !=6.1`: a list of comparisons that must all hold.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +17,7 @@ enum Operator {
 }
 
 impl Predicate {
-    /// Reads a requirement. `None` where Nova refuses the image.
+    /// Reads a requirement. `None` if it is invalid, where Nova refuses the image.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         use Operator::{AtLeast, AtMost, Equal, Greater, Less, NotEqual};
         let part = |part: &str| {

@@ -1,4 +1,6 @@
-//! The server group of a request: what it is called, and who its members are.
+//! The server group of a request: its name, and its members.
+//!
+//! Left out: which hosts the group's policy leaves, which `filters/group.rs` says.
 
 use novella_objects::{InstanceGroup, RequestSpec};
 use serde_json::Value;

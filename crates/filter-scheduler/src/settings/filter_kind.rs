@@ -1,4 +1,6 @@
 //! The filters, by Nova's class names, and what is known about each without a request.
+//!
+//! Left out: how a filter decides, which the modules in `filters` say.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,6 @@
 //! The scheduler's options: which filters and weighers run, and how one host is picked.
+//!
+//! What always holds: a scheduler works only with options that passed [`SchedulerOptions::check`].
 
 use crate::nova::{image_properties, python};
 use crate::settings::filter_kind::FilterKind;

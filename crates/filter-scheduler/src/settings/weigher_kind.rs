@@ -1,4 +1,6 @@
 //! The weighers, by Nova's class names, and what is known about each without a request.
+//!
+//! Left out: how a weigher values a host, which the modules in `weighers` say.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +24,7 @@ pub enum WeigherKind {
     HypervisorVersion,
     /// Instances on the host.
     NumInstances,
-    /// The fewer PCI devices, the better.
+    /// Free PCI devices: the fewer, the better.
     Pci,
     /// Members of the server group on the host: the more, the better.
     SoftAffinity,

@@ -59,7 +59,7 @@ impl Facts {
         self.raw.get(key).into_iter().flatten().map(|value| &**value)
     }
 
-    /// The pieces of all values of `key`; `None` if no aggregate has it.
+    /// The distinct pieces of all values of `key`. `None` if no aggregate has the key.
     pub(crate) fn split(&self, key: &str) -> Option<&BTreeSet<Box<str>>> {
         self.split.get(key)
     }
@@ -93,7 +93,7 @@ impl Facts {
 pub(crate) struct Aggregates {
     definitions: BTreeMap<u32, Aggregate>,
     sets: Dictionary<Box<[u32]>>,
-    /// What each set says, by the set's symbol.
+    /// What the metadata of each set say, by the set's symbol.
     facts: Vec<Facts>,
     /// The symbol of each row's set.
     rows: Vec<u32>,
@@ -234,7 +234,7 @@ impl Aggregates {
         &self.rows
     }
 
-    /// What each set says, by symbol.
+    /// What the metadata of each set say, by the set's symbol.
     pub(crate) fn facts(&self) -> &[Facts] {
         &self.facts
     }

@@ -1,4 +1,6 @@
 //! What one host has and uses, exactly, and the bounds within which columns can hold it.
+//!
+//! Left out: how amounts become columns, which `host_table.rs` says.
 
 use novella_objects::{AllocationRatios, HostState as Status, MAX_AMOUNT};
 use novella_resources::{Amounts, Capacity};

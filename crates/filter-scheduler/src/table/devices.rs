@@ -69,7 +69,7 @@ impl Devices {
 pub(crate) struct DeviceTable {
     /// What hosts report or have left, each distinct value once.
     distinct: Dictionary<SharedDevices>,
-    /// The symbol of what each row has left, or [`NONE`]. As long as the last row that ever had devices.
+    /// The symbol of what each row has left, or [`NONE`]. The list ends at the last row that ever had devices.
     left: Vec<u32>,
     /// What is taken, by row. Rows of which nothing is taken are missing.
     pub(super) taken: HashMap<u32, Taken>,

@@ -114,7 +114,7 @@ impl Stamps {
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
     names: Dictionary<Box<str>>,
-    /// The symbol of each row's cell. As long as the last row whose cell was ever known.
+    /// The symbol of each row's cell. The list ends at the last row whose cell was ever known.
     rows: Vec<Option<u32>>,
 }
 
@@ -283,7 +283,7 @@ impl HostTable {
         self.by_name.len()
     }
 
-    /// True when there is no host.
+    /// Whether there is no host.
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }

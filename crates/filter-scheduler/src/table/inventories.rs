@@ -27,7 +27,7 @@ pub(crate) const NO_INVENTORY: i32 = i32::MIN;
 pub(crate) struct InventoryColumns {
     /// The names of the classes that rows hold.
     classes: Dictionary<Box<str>>,
-    /// What each row holds. As long as the last row that ever held anything.
+    /// What each row holds. The list ends at the last row that ever held anything.
     rows: Vec<Vec<Held>>,
     /// The columns by the symbols of their classes.
     columns: HashMap<u32, Column>,
@@ -46,7 +46,7 @@ pub(crate) struct Held {
     pub(crate) consumed: u64,
 }
 
-/// How much of one class fits on each row. As long as the last row that ever held the class.
+/// How much of one class fits on each row. The lists end at the last row that ever held the class.
 #[derive(Debug, Default)]
 pub(crate) struct Column {
     /// The largest amount within capacity and `max_unit`, or [`NO_INVENTORY`].

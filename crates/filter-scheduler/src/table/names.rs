@@ -47,7 +47,7 @@ pub(crate) fn name_at(names: &[Option<Names>], at: usize) -> &str {
     names[at].as_ref().map_or("", |names| names.host())
 }
 
-/// Whether two names are the same with case removed; Nova compares forced and ignored hosts this way.
+/// Whether two names are the same if letter case is ignored. Nova compares forced and ignored hosts this way.
 pub(crate) fn same_folded(a: &str, b: &str) -> bool {
     if a.is_ascii() && b.is_ascii() {
         a.eq_ignore_ascii_case(b)
@@ -56,7 +56,7 @@ pub(crate) fn same_folded(a: &str, b: &str) -> bool {
     }
 }
 
-/// A hash that is equal for names that are the same with case removed.
+/// A hash that is equal for names that are the same if letter case is ignored.
 pub(crate) fn folded_hash(hasher: &DefaultHashBuilder, name: &str) -> u64 {
     use std::hash::Hasher;
     let mut state = hasher.build_hasher();

@@ -25,7 +25,7 @@ pub(crate) struct TraitColumns {
     names: Dictionary<Box<str>>,
     /// The distinct sets of traits, as symbols of names in the order of the report.
     sets: Dictionary<Box<[u32]>>,
-    /// The symbol of each row's set, or [`NONE`]. As long as the last block that ever had traits.
+    /// The symbol of each row's set, or [`NONE`]. The list ends at the last block that ever had traits.
     rows: Vec<u32>,
     /// A column for each trait that requests name: one bit per row, set if the row has the trait. Rows beyond the end
     /// do not have it.

@@ -1,4 +1,6 @@
-//! Reading hosts: one row, or all rows as they were at one instant.
+//! Reading hosts: one row, or a copy of all rows at one instant.
+//!
+//! Left out: traits and instances, for which the table has functions of its own.
 
 use std::sync::Arc;
 
