@@ -109,7 +109,7 @@ pub async fn run(
     }
     let mut demo = Demo::new(args, &env, fleet);
     let ran = {
-        let mut view = view(args, console, seed)?;
+        let mut view = view(args, console, seed);
         demo.run(args, shutdown, &mut *view).await
     };
     let summary = demo.summary(seed);
@@ -125,16 +125,14 @@ pub async fn run(
     Ok(OK)
 }
 
-fn view<'a>(args: &DemoArgs, console: &'a mut Console<'_>, seed: u64) -> anyhow::Result<Box<dyn View + 'a>> {
-    // A terminal that does not tell its size gets lines.
-    let on_screen = console.style.width.is_some() && !args.no_ui;
-    Ok(match args.format {
+fn view<'a>(args: &DemoArgs, console: &'a mut Console<'_>, seed: u64) -> Box<dyn View + 'a> {
+    match args.format {
         DemoFormat::Jsonl => Box::new(view::JsonLines(&mut *console.out)),
-        DemoFormat::Text if on_screen => {
-            Box::new(screen::Screen::start(&mut *console.out, console.style.color, seed)?)
+        DemoFormat::Text if console.style.terminal && !args.no_ui => {
+            Box::new(screen::Screen::start(&mut *console.out, console.style.color, seed))
         }
         DemoFormat::Text => Box::new(lines::Lines::new(&mut *console.out)),
-    })
+    }
 }
 
 /// An instance that holds room. The earliest to release comes first.

@@ -1,19 +1,14 @@
 //! The demo in a terminal: bars for each host, totals, and the latest events.
 //!
-//! Always holds: the terminal is restored, whether the demo ends, fails or panics. It is never in raw mode, so Ctrl-C still
-//! sends a signal.
+//! Always holds: the terminal is restored, whether the demo ends, fails or panics.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::panic;
 
-use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen};
-use crossterm::{cursor, execute};
+use crossterm::style::Stylize;
+use crossterm::{Command, cursor, queue, terminal};
 use novella_objects::{HostState, HostSummary};
-use ratatui::backend::CrosstermBackend;
-use ratatui::style::{Style, Stylize};
-use ratatui::text::{Line, Span, Text};
-use ratatui::{Frame, Terminal};
 
 use super::lines::{sentence, totals};
 use super::view::{Event, Sample, View};
@@ -26,12 +21,14 @@ const LOG: usize = 200;
 const AROUND: usize = 7;
 /// Lines that hosts leave to the log at least.
 const LOG_AT_LEAST: usize = 5;
+/// The size to draw for if the terminal does not tell its size.
+const SIZE: (u16, u16) = (100, 30);
 /// From this width on, amounts stand beside the bars, and not only percentages.
 const WITH_AMOUNTS: usize = 116;
 
 /// A terminal that shows the demo.
 pub struct Screen<'a> {
-    terminal: Terminal<CrosstermBackend<&'a mut (dyn Write + Send)>>,
+    out: &'a mut (dyn Write + Send),
     color: bool,
     seed: u64,
     log: VecDeque<(f64, Event)>,
@@ -39,28 +36,35 @@ pub struct Screen<'a> {
 
 impl<'a> Screen<'a> {
     /// Takes over the terminal. Without `color` it shows no colours.
-    pub fn start(out: &'a mut (dyn Write + Send), color: bool, seed: u64) -> io::Result<Self> {
+    pub fn start(out: &'a mut (dyn Write + Send), color: bool, seed: u64) -> Self {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             // The message of the panic would be lost with the alternate screen.
             restore(&mut io::stdout());
             previous(info);
         }));
-        let mut backend = CrosstermBackend::new(out);
-        execute!(backend, EnterAlternateScreen)?;
-        Ok(Self { terminal: Terminal::new(backend)?, color, seed, log: VecDeque::new() })
+        // A terminal without an alternate screen shows the frames one after the other.
+        drop(send(out, terminal::EnterAlternateScreen, cursor::Hide));
+        Self { out, color, seed, log: VecDeque::new() }
     }
 }
 
 impl Drop for Screen<'_> {
     fn drop(&mut self) {
-        restore(self.terminal.backend_mut());
+        restore(self.out);
     }
 }
 
 /// Restores the terminal. Nothing can be done about one that is gone.
-fn restore(out: &mut impl Write) {
-    drop(execute!(out, cursor::Show, LeaveAlternateScreen));
+fn restore(out: &mut (dyn Write + Send)) {
+    drop(send(out, cursor::Show, terminal::LeaveAlternateScreen));
+}
+
+fn send(out: &mut (dyn Write + Send), first: impl Command, second: impl Command) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    queue!(bytes, first, second)?;
+    out.write_all(&bytes)?;
+    out.flush()
 }
 
 impl View for Screen<'_> {
@@ -73,113 +77,118 @@ impl View for Screen<'_> {
     }
 
     fn look(&mut self, seconds: f64, sample: &Sample) -> anyhow::Result<()> {
+        let (width, height) = terminal::size().unwrap_or(SIZE);
         let title = format!(
             "novella demo   {} hosts on an in-process bus   {seconds:.1} s   seed {}   Ctrl-C ends",
             sample.hosts.len(),
             self.seed
         );
-        let (log, color) = (&self.log, self.color);
-        self.terminal.draw(|frame| draw(frame, title, seconds, sample, log, color))?;
-        Ok(())
+        let lines = frame(&title, seconds, sample, &self.log, (width.into(), height.into()), self.color);
+        // One write per frame avoids flicker, and clearing each line to its end leaves nothing over.
+        let body = lines.join("\x1b[K\r\n");
+        write!(self.out, "\x1b[H{body}\x1b[K\x1b[J")?;
+        Ok(self.out.flush()?)
     }
 }
 
-fn draw(
-    frame: &mut Frame<'_>,
-    title: String,
+/// The lines of one frame. They fit into `width` and `height`.
+fn frame(
+    title: &str,
     seconds: f64,
     sample: &Sample,
     log: &VecDeque<(f64, Event)>,
+    (width, height): (usize, usize),
     color: bool,
-) {
-    let area = frame.area();
-    let (width, height) = (area.width as usize, area.height as usize);
-    let mut lines = vec![Line::from(title.bold()), Line::default()];
+) -> Vec<String> {
+    let paint = |text: String, paint: fn(String) -> String| if color { paint(text) } else { text };
+    let mut lines = vec![paint(cut(title, width), |text| text.bold().to_string()), String::new()];
     let shown = sample.hosts.len().min(height.saturating_sub(AROUND + LOG_AT_LEAST).max(1));
-    lines.extend(sample.hosts.iter().take(shown).map(|host| host_line(host, width)));
+    lines.extend(sample.hosts.iter().take(shown).map(|host| host_line(host, width, color)));
     if sample.hosts.len() > shown {
-        lines.push(format!("... and {} more hosts", sample.hosts.len() - shown).into());
+        lines.push(cut(&format!("... and {} more hosts", sample.hosts.len() - shown), width));
     }
-    lines.push(Line::default());
-    lines.extend(totals(seconds, sample).map(Line::from));
-    lines.push(Line::default());
+    lines.push(String::new());
+    lines.extend(totals(seconds, sample).map(|line| cut(&line, width)));
+    lines.push(String::new());
     let left = height.saturating_sub(lines.len());
-    lines.extend(log.iter().skip(log.len().saturating_sub(left)).map(|(at, event)| event_line(*at, event)));
-    frame.render_widget(Text::from(lines), area);
-    if !color {
-        frame.buffer_mut().set_style(area, Style::reset());
-    }
+    let recent = log.iter().skip(log.len().saturating_sub(left));
+    lines.extend(recent.map(|(at, event)| {
+        let line = cut(&printable(&format!("{at:7.2}s  {}", sentence(event))), width);
+        match event {
+            Event::Refused { .. } | Event::Failed { .. } => paint(line, |text| text.yellow().to_string()),
+            Event::Silenced { .. } | Event::HostState { to: HostState::Down, .. } => {
+                paint(line, |text| text.red().to_string())
+            }
+            Event::Heard { .. } | Event::HostState { .. } => paint(line, |text| text.green().to_string()),
+            Event::Released { .. } => paint(line, |text| text.dim().to_string()),
+            _ => line,
+        }
+    }));
+    lines.truncate(height);
+    lines
 }
 
-fn event_line(at: f64, event: &Event) -> Line<'static> {
-    let line = Line::from(printable(&format!("{at:7.2}s  {}", sentence(event))));
-    match event {
-        Event::Refused { .. } | Event::Failed { .. } => line.yellow(),
-        Event::Silenced { .. } | Event::HostState { to: HostState::Down, .. } => line.red(),
-        Event::Heard { .. } | Event::HostState { .. } => line.green(),
-        Event::Released { .. } => line.dim(),
-        _ => line,
-    }
+fn cut(text: &str, width: usize) -> String {
+    text.chars().take(width).collect()
 }
 
-fn host_line(host: &HostSummary, width: usize) -> Line<'static> {
+fn host_line(host: &HostSummary, width: usize, color: bool) -> String {
     let state = format!("{:<9}", host.state.as_str());
-    let state = match host.state {
-        HostState::Up => state.green(),
-        HostState::Suspect => state.yellow(),
-        HostState::Disabled => state.dim(),
-        HostState::Down => state.red(),
+    let state = match (color, host.state) {
+        (false, _) => state,
+        (true, HostState::Up) => state.green().to_string(),
+        (true, HostState::Suspect) => state.yellow().to_string(),
+        (true, HostState::Disabled) => state.dim().to_string(),
+        (true, HostState::Down) => state.red().to_string(),
     };
     let amounts = width >= WITH_AMOUNTS;
     let fixed = if amounts { 80 } else { 64 };
     let bar_width = (width.saturating_sub(fixed) / 3).clamp(3, 24);
     let gauge = |label: &str, used: u64, total: u64, text: String, text_width: usize| {
-        let [filled, rest] = bar(used, total, bar_width);
-        let beside = if amounts {
-            format!(" {text:<text_width$}")
+        let filled = bar(used, total, bar_width, color);
+        if amounts {
+            format!("  {label} {filled} {text:<text_width$}")
         } else {
-            format!(" {:>3.0}%", used as f64 * 100.0 / total.max(1) as f64)
-        };
-        [format!("  {label} ").into(), filled, rest, beside.into()]
+            format!("  {label} {filled} {:>3.0}%", used as f64 * 100.0 / total.max(1) as f64)
+        }
     };
     let cpu = format!("{}/{}", host.vcpus_used, host.vcpus);
     let ram = format!("{}/{}", units::mib(host.memory_mb_used), units::mib(host.memory_mb));
     let disk = format!("{}/{}", units::gib(host.disk_gb_used), units::gib(host.disk_gb));
-    let mut spans = vec![
-        format!("{:<9.9}", printable(&host.host)).into(),
-        state,
-        format!("{:<6.6}", printable(&host.availability_zone)).into(),
-    ];
-    spans.extend(gauge("cpu", host.vcpus_used, host.vcpus, cpu, 6));
-    spans.extend(gauge("ram", host.memory_mb_used, host.memory_mb, ram, 11));
-    spans.extend(gauge("disk", host.disk_gb_used, host.disk_gb, disk, 10));
-    spans.push(format!(" {:>5}", units::age(host.report_age_s)).into());
-    Line::from(spans)
+    [
+        format!(
+            "{:<9}{state}{:<6}",
+            cut(&printable(&host.host), 9),
+            cut(&printable(&host.availability_zone), 6)
+        ),
+        gauge("cpu", host.vcpus_used, host.vcpus, cpu, 6),
+        gauge("ram", host.memory_mb_used, host.memory_mb, ram, 11),
+        gauge("disk", host.disk_gb_used, host.disk_gb, disk, 10),
+        format!(" {:>5}", units::age(host.report_age_s)),
+    ]
+    .concat()
 }
 
-/// The filled part of a bar, in eighths of a cell, and the rest.
-fn bar(used: u64, total: u64, width: usize) -> [Span<'static>; 2] {
+/// A bar, filled in eighths of a cell.
+fn bar(used: u64, total: u64, width: usize, color: bool) -> String {
     const PARTS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     let share = (used as f64 / total.max(1) as f64).clamp(0.0, 1.0);
     let eighths = (share * (width * 8) as f64).round() as usize;
-    let mut filled = "█".repeat(eighths / 8);
+    let mut text = "█".repeat(eighths / 8);
     if !eighths.is_multiple_of(8) {
-        filled.push(PARTS[eighths % 8]);
+        text.push(PARTS[eighths % 8]);
     }
-    let filled = match share {
-        s if s < 0.7 => filled.green(),
-        s if s < 0.9 => filled.yellow(),
-        _ => filled.red(),
-    };
-    [filled, "·".repeat(width - eighths.div_ceil(8)).dim()]
+    let rest = "·".repeat(width - eighths.div_ceil(8));
+    match (color, share) {
+        (false, _) => text + &rest,
+        (true, s) if s < 0.7 => format!("{}{}", text.green(), rest.dim()),
+        (true, s) if s < 0.9 => format!("{}{}", text.yellow(), rest.dim()),
+        (true, _) => format!("{}{}", text.red(), rest.dim()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use ratatui::backend::TestBackend;
-    use ratatui::buffer::Buffer;
-    use ratatui::style::Color;
-
     use super::*;
     use crate::demo::view::Counts;
 
@@ -205,56 +214,33 @@ mod tests {
         }
     }
 
-    /// The screen of 40 hosts and a full log.
-    fn drawn(width: u16, height: u16, color: bool) -> Buffer {
+    #[test]
+    fn a_bar_is_as_wide_as_asked_and_as_full_as_its_host() {
+        assert_eq!(bar(0, 16, 8, false), "········");
+        assert_eq!(bar(8, 16, 8, false), "████····");
+        assert_eq!(bar(9, 16, 8, false), "████▌···");
+        assert_eq!(bar(16, 16, 8, false), "████████");
+        assert_eq!(bar(99, 16, 8, false), "████████");
+        assert_eq!(bar(1, 0, 3, false), "███");
+    }
+
+    #[test]
+    fn a_frame_fits_its_terminal() {
         let hosts = (1..=40).map(|n| host(&format!("std-{n}"), n % 17)).collect();
         let counts = Counts::default();
         let sample = Sample { filling: true, hosts, counts, held: 3, p50: None, p99: None };
         let reason = "x".repeat(300);
-        let refused = |n| Event::Refused { flavor: "small", reason: reason.clone(), latency_ms: 0.1 + n };
-        let log = (0..LOG).map(|n| (n as f64, refused(n as f64))).collect();
-        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        terminal.draw(|frame| draw(frame, "title".into(), 1.0, &sample, &log, color)).unwrap();
-        terminal.backend().buffer().clone()
-    }
-
-    fn rows(buffer: &Buffer) -> Vec<String> {
-        let row = |y| (0..buffer.area.width).map(|x| buffer[(x, y)].symbol()).collect::<String>();
-        (0..buffer.area.height).map(|y| row(y).trim_end().to_owned()).collect()
-    }
-
-    #[test]
-    fn a_bar_is_as_wide_as_asked_and_as_full_as_its_host() {
-        let text =
-            |used, total, width| bar(used, total, width).map(|part| part.content.into_owned()).concat();
-        assert_eq!(text(0, 16, 8), "········");
-        assert_eq!(text(8, 16, 8), "████····");
-        assert_eq!(text(9, 16, 8), "████▌···");
-        assert_eq!(text(16, 16, 8), "████████");
-        assert_eq!(text(99, 16, 8), "████████");
-        assert_eq!(text(1, 0, 3), "███");
-    }
-
-    #[test]
-    fn hosts_totals_and_the_latest_events_share_the_screen() {
-        for (width, height, hosts) in [(80, 24, 12), (132, 50, 38), (200, 100, 40)] {
-            let rows = rows(&drawn(width, height, false));
-            assert_eq!((rows[0].as_str(), rows[1].as_str()), ("title", ""));
-            let shown = rows.iter().filter(|row| row.starts_with("std-")).count();
-            assert_eq!(shown, hosts, "{rows:#?}");
-            assert_eq!(rows.contains(&format!("... and {} more hosts", 40 - hosts)), hosts < 40, "{rows:#?}");
-            assert!(rows[2].ends_with("  0.4s"), "{rows:#?}");
-            assert!(rows.iter().any(|row| row.starts_with("filling    3 held  cpu ")), "{rows:#?}");
-            assert!(rows[height as usize - 1].starts_with(" 199.00s  refused   small "), "{rows:#?}");
+        let log = (0..LOG)
+            .map(|n| (n as f64, Event::Refused { flavor: "small", reason: reason.clone(), latency_ms: 0.1 }));
+        let log = log.collect();
+        for size in [(80, 24), (132, 50), (200, 100), (20, 5)] {
+            let lines = frame("title", 1.0, &sample, &log, size, false);
+            assert!(lines.len() <= size.1, "{size:?}: {} lines", lines.len());
+            if size.0 >= 80 {
+                let widest = lines.iter().map(|line| line.chars().count()).max();
+                assert!(widest <= Some(size.0), "{size:?}: {widest:?} in {lines:#?}");
+            }
         }
-        drawn(20, 5, false);
-    }
-
-    #[test]
-    fn colours_are_shown_only_if_they_are_wanted() {
-        let plain = |cell: &ratatui::buffer::Cell| cell.fg == Color::Reset && cell.modifier.is_empty();
-        assert!(drawn(132, 50, false).content.iter().all(plain));
-        let colored = drawn(132, 50, true);
-        assert_eq!((colored[(9, 2)].fg, colored[(0, 49)].fg), (Color::Green, Color::Yellow));
+        assert!(frame("title", 1.0, &sample, &log, (132, 50), true)[2].contains("\x1b["));
     }
 }
