@@ -84,7 +84,7 @@ const WINGS: &[(&str, &[&str])] = &[
             "numa",
             "devices",
             "claim",
-            "novella_report",
+            "agent_report",
             "capabilities",
             "request_spec",
             "document",
@@ -208,7 +208,6 @@ const WINGS: &[(&str, &[&str])] = &[
     (
         "scheduler",
         &[
-            "limits",
             "decisions",
             "call_errors",
             "kept_snapshots",
