@@ -253,7 +253,7 @@ impl HostManager {
         explain::near_misses(&mut self.map, scheduler, spec, now)
     }
 
-    /// Where the first instance would go after these changes; see [`FilterScheduler::try_changes`].
+    /// Where the first instance would go after these changes; see [`try_changes`](novella_filter_scheduler::try_changes).
     pub fn try_changes(
         &mut self,
         scheduler: &mut FilterScheduler,

@@ -43,9 +43,9 @@ fn a_report_of_other_measured_values_allocates_nothing() {
     let reports: Vec<Capabilities<'_>> =
         texts.iter().map(|text| serde_json::from_str(text).expect("a good report")).collect();
     let mut send = |first: usize, last: usize| {
-        for at in first..last {
-            let name = reports[at].hypervisor_hostname.as_deref().expect("it has a name");
-            let applied = manager.apply_report("compute", name, &reports[at], Duration::from_secs(1));
+        for report in &reports[first..last] {
+            let name = report.hypervisor_hostname.as_deref().expect("it has a name");
+            let applied = manager.apply_report("compute", name, report, Duration::from_secs(1));
             assert!(applied.is_accepted(), "{applied:?}");
         }
     };

@@ -137,7 +137,7 @@ impl HostTable {
         true
     }
 
-    /// Gives back what [`Self::take_devices`] took for an instance, if anything. If that happened more than once, the
+    /// Gives back what `take_devices` took for an instance, if anything. If that happened more than once, the
     /// latest is given back.
     pub fn give_back_devices(&mut self, row: Row, instance: Uuid) {
         if let Some(failed) = self.devices.give_back(row.index(), instance) {

@@ -14,7 +14,7 @@ use crate::report::packed::{Packed, Pieces, Sink};
 /// Long texts, one for each distinct.
 pub(crate) type Texts = Dictionary<Box<str>>;
 
-/// The long texts of a report, in the order of [`Reported::texts`].
+/// The long texts of a report, in the order in which a report keeps them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Text {
     /// `cpu_info`.
