@@ -9,7 +9,8 @@ Parts, all of them unless named:
     placement  one placement among 10,000 hosts (cargo bench)
     reload     a new policy at 20,000 hosts: for how long placements wait (cargo bench)
     nova       one placement by Nova 34 and by the engine, on the same 1,000 and 10,000 hosts in turn
-    scale      the engine at 100 to a million hosts, beside the naive one of the tests; draws docs/placement.svg
+    scale      the engine at 100 to a million hosts, beside the naive one of the tests, and the host manager between live
+               reports; draws docs/placement.svg
     drain      a filled queue into the map, against a bare lapin consumer (cargo bench)
     rpc        a call over RabbitMQ, against a bare lapin pair and against oslo.messaging (cargo bench)
     agent      resident memory and CPU time of compute-agent, reporting every 10 s
@@ -219,15 +220,16 @@ SCALE_ROWS = {
 
 
 def scale():
-    """The engine by itself, fastest samples; the naive engine in the same run."""
+    """The engine by itself, beside the naive one in the same run, and the host manager between live reports; fastest samples."""
     series = {}
-    for line in bench("novella-filter-scheduler", "scale").splitlines()[1:]:
+    alone, live = bench("novella-filter-scheduler", "scale"), bench("novella-host-manager", "live")
+    for line in alone.splitlines()[1:] + live.splitlines()[1:]:
         row, fleet, unit, fastest, median, naive, target = line.split("\t")
         kind, *rest = row.split("_")
         rest = [int(word) if word.isdigit() else f"{word} request" for word in rest]
         what = f"{SCALE_ROWS[kind].format(*rest)}, {fleet.lower()}"
         fastest, naive = float(fastest), None if naive == "-" else float(naive)
-        times = naive and (fastest / naive if kind == "sustained" else naive / fastest)
+        times = naive and naive / fastest
         note = f"median {median}" + (f"; naive {naive:,.0f}: {times:,.0f} times" if naive else "")
         aim = None if target == "-" else float(target)
         sense, unit = ("≥", "/s") if kind == "sustained" else ("≤", "%" if unit == "%" else "µs")

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use novella_filter_scheduler::{
-    Aggregate, FilterKind, HostTable, Instance, Resources, Row, SchedulerOptions, WeigherKind,
+    Aggregate, FilterKind, HostTable, Instance, Resources, SchedulerOptions, WeigherKind,
 };
-use novella_objects::{AllocationRatios, Flavor, HostState as Status, Image, InstanceGroup, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, HostState as Status, RequestSpec};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -61,29 +61,7 @@ struct RecordedHost {
     last_seen_age_s: u64,
 }
 
-#[derive(Deserialize)]
-struct RecordedRequests {
-    requests: Vec<RecordedRequest>,
-}
-
-#[derive(Deserialize)]
-struct RecordedRequest {
-    vcpus: u32,
-    memory_mb: u64,
-    root_gb: u64,
-    ephemeral_gb: u64,
-    extra_specs: BTreeMap<String, String>,
-    image: BTreeMap<String, Value>,
-    hints: BTreeMap<String, Value>,
-    group: Option<InstanceGroup>,
-    force_hosts: Vec<String>,
-    ignore_hosts: Vec<String>,
-    target_host: Option<String>,
-    instance_uuids: Vec<Uuid>,
-    filters: String,
-}
-
-fn read<T: for<'de> Deserialize<'de>>(name: &str) -> T {
+pub fn read<T: for<'de> Deserialize<'de>>(name: &str) -> T {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fleet-documents/tests/oracle").join(name);
     let file = std::fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let text = std::io::read_to_string(flate2::read::GzDecoder::new(file)).expect("it is gzipped text");
@@ -274,58 +252,4 @@ pub fn request(instances: u128, variant: u64) -> RequestSpec {
         flavor: Flavor { vcpus: 4, memory_mb: 8192 + variant, root_gb: 80, ..Flavor::default() },
         ..RequestSpec::default()
     }
-}
-
-/// The first `wanted` distinct shapes among the recorded requests for Nova's default filters.
-pub fn shapes(wanted: usize) -> Vec<RequestSpec> {
-    let recorded: [RecordedRequests; 2] = [read("requests_1000.json.gz"), read("requests_100.json.gz")];
-    let mut shapes: Vec<RequestSpec> = Vec::new();
-    for request in recorded.into_iter().flat_map(|file| file.requests) {
-        let shape = RequestSpec {
-            instance_uuids: Vec::new(),
-            flavor: Flavor {
-                vcpus: request.vcpus,
-                memory_mb: request.memory_mb,
-                root_gb: request.root_gb,
-                ephemeral_gb: request.ephemeral_gb,
-                extra_specs: request.extra_specs,
-                ..Flavor::default()
-            },
-            image: Some(Image { properties: request.image, ..Image::default() }),
-            scheduler_hints: request.hints,
-            instance_group: request.group,
-            force_hosts: request.force_hosts.iter().map(|host| renamed(host)).collect(),
-            ignore_hosts: request.ignore_hosts.iter().map(|host| renamed(host)).collect(),
-            target_host: request.target_host.as_deref().map(renamed),
-            ..RequestSpec::default()
-        };
-        if request.filters == "default" && request.instance_uuids.len() == 1 && !shapes.contains(&shape) {
-            shapes.push(shape);
-        }
-    }
-    assert!(shapes.len() >= wanted, "only {} shapes are recorded", shapes.len());
-    shapes.truncate(wanted);
-    shapes
-}
-
-/// Names here have two digits more.
-fn renamed(host: &str) -> String {
-    host.replacen("cmp", "cmp00", 1)
-}
-
-/// What a host reports next: as before, with one instance more or less.
-pub fn next_report(rng: &mut ChaCha8Rng, table: &HostTable, row: Row) -> Resources {
-    let mut resources = *table.view(row).reported();
-    if rng.random_bool(0.5) {
-        resources.vcpus_used += 2;
-        resources.memory_mb_used += 4096;
-        resources.disk_gb_used += 40;
-        resources.num_instances += 1;
-    } else {
-        resources.vcpus_used = resources.vcpus_used.saturating_sub(2);
-        resources.memory_mb_used = resources.memory_mb_used.saturating_sub(4096);
-        resources.disk_gb_used = resources.disk_gb_used.saturating_sub(40);
-        resources.num_instances = resources.num_instances.saturating_sub(1);
-    }
-    resources
 }

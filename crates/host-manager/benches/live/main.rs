@@ -4,20 +4,21 @@
 //!     cargo bench -p novella-host-manager --bench live -- [ROW...]
 //!
 //! Rows whose names begin with the words of an argument run, or all. One line each, tab-separated: row, fleet, unit, fastest
-//! sample, median, target. The fleets are those of the engine's benchmark `scale`.
+//! sample, median, nothing, target. The fleets are those of the engine's benchmark `scale`.
 
-#[path = "../../filter-scheduler/benches/scale/fleet.rs"]
+#[path = "../../../filter-scheduler/benches/scale/fleet.rs"]
 #[allow(dead_code, reason = "the engine's benchmark uses more of it")]
 mod fleet;
-#[path = "../../filter-scheduler/tests/naive/mod.rs"]
+#[path = "../../../filter-scheduler/tests/naive/mod.rs"]
 #[allow(dead_code, reason = "the fleet is made for the naive engine too")]
 mod naive;
+mod shapes;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fleet::{Kind, fleet, options, request, shapes};
+use fleet::{Kind, fleet, options, request};
 use novella_filter_scheduler::{FilterScheduler, Resources};
 use novella_host_manager::{Applied, HostManager, HostManagerOptions, PolicyFile};
 use novella_objects::{
@@ -25,6 +26,7 @@ use novella_objects::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use shapes::shapes;
 use uuid::Uuid;
 
 /// Longest time that samples of one row are taken for.
@@ -36,24 +38,24 @@ const SAMPLES: usize = 20_000;
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let run = |row: &str| wanted.is_empty() || wanted.iter().any(|name| row.starts_with(name.as_str()));
-    println!("row\tfleet\tunit\tfastest\tmedian\ttarget");
+    println!("row\tfleet\tunit\tfastest\tmedian\tnaive\ttarget");
     for kind in [Kind::Oracle, Kind::Equal] {
         for (hosts, target) in
-            [(1_000, None), (10_000, None), (100_000, Some(60.0)), (1_000_000, Some(500.0))]
+            [(100, None), (1_000, None), (10_000, None), (100_000, Some(60.0)), (1_000_000, Some(500.0))]
         {
-            if run(&format!("live_{hosts}")) {
+            if run(&format!("single_{hosts}_repeated")) {
                 repeated(kind, hosts, target);
             }
         }
     }
-    if run("live_sustained_5000") {
+    if run("sustained_5000") {
         sustained(5_000);
     }
 }
 
 fn show(row: &str, kind: Kind, unit: &str, (best, median): (f64, f64), target: Option<f64>) {
     let target = target.map_or_else(|| "-".to_owned(), |target| format!("{target:.1}"));
-    println!("{row}\t{kind:?}\t{unit}\t{best:.1}\t{median:.1}\t{target}");
+    println!("{row}\t{kind:?}\t{unit}\t{best:.1}\t{median:.1}\t-\t{target}");
 }
 
 /// One host of the fleet, with what it reports.
@@ -203,7 +205,7 @@ fn repeated(kind: Kind, hosts: usize, target: Option<f64>) {
         assert_eq!(selections.len(), 1);
     }
     samples.sort_unstable_by(f64::total_cmp);
-    show(&format!("live_{hosts}"), kind, "us", (samples[0], samples[samples.len() / 2]), target);
+    show(&format!("single_{hosts}_repeated"), kind, "us", (samples[0], samples[samples.len() / 2]), target);
 }
 
 /// Decisions one after the other: the recorded kinds of requests, drawn by Zipf's law, while every host reports once in ten
@@ -282,7 +284,7 @@ fn sustained(hosts: usize) {
         reporting.as_millis(),
         100.0 * filled
     );
-    show("live_sustained_5000", Kind::Oracle, "per s, at least", (rate, rate), Some(50_000.0));
+    show("sustained_5000", Kind::Oracle, "per s, at least", (rate, rate), Some(50_000.0));
 }
 
 /// How full the hosts are that are up, each by what is scarcest on it.
