@@ -2,7 +2,8 @@
 """Draws docs/architecture.svg: the crates, the wings inside them, and who imports whom.
 
     scripts/architecture.py           writes the picture
-    scripts/architecture.py --check   fails if the picture is not up to date
+    scripts/architecture.py --check   fails if the picture is not up to date, or if docs/architecture.md names a function
+                                      that is not in its file
 
 The crates and their wings are read from the tables CRATES, LATER and WINGS of tests/tidy.rs, the imports from each
 Cargo.toml, and what a wing is from the section "Layout" of its crate's lib.rs. Where a crate stands is decided here,
@@ -18,6 +19,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "architecture.svg"
+PAGE = PICTURE.with_suffix(".md")
 
 WIDTH, EDGE, GAP = 900, 24, 34
 # What stands inside the frame keeps this distance from it, and boxes beside one another inside it from each other.
@@ -323,14 +325,24 @@ def picture():
     return "\n".join([*out, "</svg>", ""])
 
 
+def check_page():
+    """Fails if a file of the page's tables has not the functions that stand beside it."""
+    for path, functions in re.findall(r"^\| \d+ \| `([^`]+)` \| ([^|]+) \|", PAGE.read_text(), re.M):
+        code = (ROOT / path).read_text() if (ROOT / path).exists() else ""
+        for function in re.findall(r"`(\w+)`", functions):
+            if not re.search(rf"\bfn {function}\b", code):
+                raise Fault(f"{path} has no function {function}; correct docs/{PAGE.name}")
+
+
 def main(arguments):
-    """Writes the picture, or compares it."""
+    """Writes the picture, or checks it and the page."""
     if arguments not in ([], ["--check"]):
         sys.exit(__doc__)
     try:
         text = picture()
+        check_page()
     except Fault as fault:
-        sys.exit(f"{PICTURE.name}: {fault}")
+        sys.exit(str(fault))
     if not arguments:
         PICTURE.write_text(text)
     elif not PICTURE.exists() or PICTURE.read_text() != text:
