@@ -16,8 +16,8 @@
 //!   that filter is not enabled, as in Nova since 24.0.0, it is a term here: the hosts that an aggregate puts in the zone,
 //!   and those that name it themselves and are in no aggregate with a zone. As in Nova, a zone that nobody has restricts
 //!   nothing then.
-//! - CPUs that a policy pins are `PCPU` (`pinning.rs`): a term by the same rule, that under some policies passes over hosts
-//!   without such an inventory. Of those CoreFilter asks for `VCPU`, as it does of all for CPUs that are shared.
+//! - CPUs that a policy pins are `PCPU` (`request/pinning.rs`): a term by the same rule, that under some policies passes
+//!   over hosts without such an inventory. Of those CoreFilter asks for `VCPU`, as it does of all for CPUs that are shared.
 //! - A forced host skips the filters, but not this, nor those three, since it must have room. A rebuild skips all of it.
 //! - A target host is no term: it narrows the hosts before this runs.
 //!

@@ -8,7 +8,7 @@
 //! What always holds: a candidate's values lie within its block's bounds; its estimate under the ranges of the block's
 //! epoch is not above `most`; hosts kept are in the order of their exact weights, then of the history.
 //!
-//! Left out: which hosts are candidates (`scan.rs`), what a weight is (`weights.rs`).
+//! Left out: which hosts are candidates (`scan.rs`), what a weight is (`weighers/weigher.rs`).
 
 use std::cmp::Ordering;
 
