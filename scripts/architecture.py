@@ -77,7 +77,10 @@ def read_house():
         crate: re.findall(r'"([^"]+)"', names)
         for crate, names in re.findall(r'\(\s*"([\w-]+)",\s*&\[(.*?)\]', table(text, "WINGS"), re.S)
     }
-    return {crate: wings[crate] for crate in crates if crate not in later}
+    crates = [crate for crate in crates if crate not in later]
+    if missing := set(crates) - set(wings):
+        raise Fault(f"{', '.join(sorted(missing))}: no wings in WINGS of tests/tidy.rs")
+    return {crate: wings[crate] for crate in crates}
 
 
 def read_imports(crates):
