@@ -6,7 +6,7 @@
 //! would.
 //!
 //! To add a filter, add a variant to `FilterKind`, say in `compile.rs` and `program.rs` how it compiles and runs, and
-//! add a rule to the reference engine of `tests/reference.rs`.
+//! add the same rule to the naive engine in `tests/naive`.
 
 mod attributes;
 pub(crate) mod bound;
