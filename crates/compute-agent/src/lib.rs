@@ -9,6 +9,7 @@
 //! - [`overrides`]: values that an operator sets in place of detected ones
 //! - `monitors`: metrics made from CPU times
 //! - `pci`: the PCI devices that instances may have
+//! - [`config_sections`]: the sections of the settings
 //! - [`offer`]: the hardware that the host offers to instances
 //! - [`config`]: the settings
 //! - [`probe`]: the rows that `compute-agent probe` prints
