@@ -7,6 +7,7 @@
 
 mod changes;
 mod naive;
+mod seeds;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -59,31 +60,10 @@ const PLACEMENT: [&str; 19] = [
 
 #[test]
 fn the_engine_decides_as_the_rules_do() {
-    if let Ok(seed) = std::env::var("REFERENCE_SEED") {
-        case(seed.parse().expect("REFERENCE_SEED is a number"));
+    let mut seen = Seen::default();
+    if !seeds::each("REFERENCE_SEED", CASES, case, |case| seen.add(&case)) {
         return;
     }
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
-    let part = |thread: u64| {
-        let mut seen = Seen::default();
-        for seed in (thread..CASES).step_by(threads as usize) {
-            match std::panic::catch_unwind(|| case(seed)) {
-                Ok(case) => seen.add(&case),
-                Err(panic) => {
-                    eprintln!("failed at REFERENCE_SEED={seed}");
-                    std::panic::resume_unwind(panic);
-                }
-            }
-        }
-        seen
-    };
-    let seen = std::thread::scope(|scope| {
-        let parts: Vec<_> = (0..threads).map(|thread| scope.spawn(move || part(thread))).collect();
-        parts.into_iter().fold(Seen::default(), |mut seen, part| {
-            seen.add(&part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            seen
-        })
-    });
     let decisions = seen.one + seen.several + seen.refused + seen.errors;
     println!(
         "{decisions} decisions: {} one, {} several, {} refused, {} errors",

@@ -35,6 +35,20 @@ fn manager() -> HostManager {
     HostManager::new(HostManagerOptions::default(), "s1")
 }
 
+/// Runs the cases of the seeds below `cases`, or the one that `NOVELLA_TEST_SEED` names. A case that fails prints its seed.
+fn each_seed(cases: u64, case: fn(u64)) {
+    let seeds = match std::env::var("NOVELLA_TEST_SEED") {
+        Ok(seed) => seed.parse().map(|seed| seed..seed + 1).expect("NOVELLA_TEST_SEED is a number"),
+        Err(_) => 0..cases,
+    };
+    for seed in seeds {
+        if let Err(panic) = std::panic::catch_unwind(|| case(seed)) {
+            eprintln!("failed with NOVELLA_TEST_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
 /// A host's words, to be varied by each test.
 #[derive(Clone)]
 struct Report {
