@@ -35,11 +35,6 @@ async fn mandatory_messages_come_back_when_nobody_listens() {
         }
     }
     assert_eq!(take(&mut *consumer, 133).await.len(), 133);
-    let reply = Destination::Queue { name: broker.unique("reply_gone") };
-    let unroutable = transport.publish(Outgoing { mandatory: true, ..message(reply, "{}") }).await;
-    assert!(matches!(unroutable, Err(TransportError::Unroutable { .. })), "{unroutable:?}");
-    // Without `mandatory` the broker confirms what it throws away.
-    transport.publish(message(server(&name, "absent"), "{}")).await.expect("confirmed");
 }
 
 #[tokio::test]
@@ -218,22 +213,13 @@ async fn without_a_broker_publishing_ends_at_its_deadline() {
 async fn a_shared_durable_queue_keeps_what_nobody_took_yet() {
     let Some(broker) = broker("shared queue").await else { return };
     let name = broker.unique("shared");
-    let (first, second) = (broker.transport("first").await, broker.transport("second").await);
-    let mut one = consume(&first, topic_queue(&name)).await;
-    let mut two = consume(&second, topic_queue(&name)).await;
-    active(&*one).await;
-    active(&*two).await;
-    for i in 0..20 {
-        first.publish(message(topic(&name), format!("{i}"))).await.expect("published");
-    }
-    assert_eq!(take(&mut *one, 10).await.len() + take(&mut *two, 10).await.len(), 20);
-    drop((one, two));
+    let first = broker.transport("first").await;
+    active(&*consume(&first, topic_queue(&name)).await).await;
     first.close(Instant::now() + PATIENCE).await;
-    second.close(Instant::now() + PATIENCE).await;
-    let third = broker.transport("third").await;
-    third.publish(message(topic(&name), "kept")).await.expect("published");
+    let second = broker.transport("second").await;
+    second.publish(message(topic(&name), "kept")).await.expect("published");
     assert_eq!(broker.depth(&name).await, Some(1));
-    let mut late = consume(&third, topic_queue(&name)).await;
+    let mut late = consume(&second, topic_queue(&name)).await;
     assert_eq!(&take(&mut *late, 1).await[0].body[..], b"kept");
     broker.bare().await.queue_delete(name.into(), QueueDeleteOptions::default()).await.expect("deleted");
 }

@@ -146,8 +146,6 @@ pub struct Delivery {
     pub content_type: Option<String>,
     /// The AMQP user who published it. The broker has checked that.
     pub user_id: Option<String>,
-    /// Whether it was delivered before and not settled.
-    pub redelivered: bool,
     /// Settles this delivery on its consumer.
     pub tag: DeliveryTag,
 }

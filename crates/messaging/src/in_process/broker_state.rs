@@ -248,12 +248,7 @@ impl BrokerState {
         };
         for name in &queues {
             for _ in 0..copies {
-                let copy = Message {
-                    body: message.body.clone(),
-                    user: user.clone(),
-                    expires: None,
-                    redelivered: false,
-                };
+                let copy = Message { body: message.body.clone(), user: user.clone(), expires: None };
                 if let Some(queue) = self.queues.get_mut(name) {
                     self.dropped += queue.push(copy, message.expiration, Instant::now());
                 }
@@ -309,7 +304,6 @@ impl BrokerState {
                 body: message.body.clone(),
                 content_type: Some(CONTENT_TYPE.into()),
                 user_id: Some(message.user.to_string()),
-                redelivered: message.redelivered,
                 tag: DeliveryTag { generation: reader.generation, tag },
             });
         }

@@ -18,7 +18,6 @@ pub(super) struct Message {
     pub(super) body: Bytes,
     pub(super) user: Arc<str>,
     pub(super) expires: Option<Instant>,
-    pub(super) redelivered: bool,
 }
 
 /// A queue and what waits in it.
@@ -50,7 +49,7 @@ impl Queue {
     /// Puts back at the head what a consumer had and did not settle. It keeps its time of expiry.
     pub(super) fn requeue(&mut self, unsettled: impl DoubleEndedIterator<Item = Message>) {
         for message in unsettled.rev() {
-            self.messages.push_front(Message { redelivered: true, ..message });
+            self.messages.push_front(message);
         }
     }
 

@@ -275,7 +275,6 @@ fn received(delivery: lapin::message::Delivery, number: u64) -> Delivery {
         body: inflate(Bytes::from(delivery.data), compression.as_deref()),
         content_type,
         user_id,
-        redelivered: delivery.redelivered,
         tag: DeliveryTag { generation: number, tag: delivery.delivery_tag },
     }
 }
