@@ -183,7 +183,7 @@ impl World {
     /// When all have been silent for long nobody is left.
     pub fn end(&mut self) -> Result<(), String> {
         self.take(&Step::Wait(5 * FORGET_AFTER_S))?;
-        let left = self.look(|hosts| (hosts.len(), hosts.reservations()));
+        let left = self.look(|hosts| (hosts.table().len(), hosts.reservations()));
         if left == (0, 0) {
             Ok(())
         } else {
@@ -214,7 +214,7 @@ impl World {
 
     fn within_limits(&mut self) -> Result<(), String> {
         self.guarded(|world| {
-            let (hosts, reservations) = world.look(|hosts| (hosts.len(), hosts.reservations()));
+            let (hosts, reservations) = world.look(|hosts| (hosts.table().len(), hosts.reservations()));
             if hosts > MAX_HOSTS || reservations > MAX_RESERVATIONS {
                 return Err(format!(
                     "{hosts} hosts and {reservations} reservations are more than the limits"

@@ -14,7 +14,7 @@ use novella_compute_agent::{Agent, AgentConfig};
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{CallOptions, RpcClient, RpcError};
 use novella_objects::{Decision, Flavor, HostState, HostSummary, RequestSpec, SelectDestinations};
-use novella_rpcapi::{Release, SchedulerApi};
+use novella_rpcapi::{Names, Release, SchedulerApi};
 use novella_scheduler::{Scheduler, SchedulerConfig};
 use novella_service::Env;
 use novella_virt::{DEFAULT_PROBE_DEADLINE, FakeConfig, FakeDriver};
@@ -102,7 +102,7 @@ impl House {
     /// Who asks schedulers.
     pub async fn operator(&self) -> SchedulerApi {
         let transport = self.transport("operator").await;
-        SchedulerApi::new(RpcClient::new(transport, self.env.random.fork("operator")), EXCHANGE)
+        SchedulerApi::new(RpcClient::new(transport, self.env.random.fork("operator")), &Names::on(EXCHANGE))
     }
 
     /// Settings of a scheduler for this fleet.

@@ -8,7 +8,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, ExchangeKind};
 use novella_messaging::rabbit::RabbitTransport;
 use novella_messaging::{CallOptions, RpcClient};
-use novella_rpcapi::{ComputeApi, SchedulerApi};
+use novella_rpcapi::{ComputeApi, Names, SchedulerApi};
 use novella_service::Env;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -175,7 +175,7 @@ async fn each_user_can_do_its_work() {
     assert!(out.contains(r#""host": "cmp1""#), "{out}");
 
     let scheduler = shipped.client("scheduler").await;
-    let compute = ComputeApi::new(scheduler.clone(), EXCHANGE);
+    let compute = ComputeApi::new(scheduler.clone(), &Names::on(EXCHANGE));
     let obeyed = metric(&get(shipped.agent_http, "/metrics"), OBEYED);
     let status =
         compute.ping("cmp1", CallOptions::new(PATIENCE)).await.expect("the scheduler's user is obeyed");
@@ -190,7 +190,7 @@ async fn each_user_can_do_its_work() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_agents_user_reads_and_binds_nothing_of_others() {
     let Some(shipped) = Shipped::start("agent's permissions").await else { return };
-    let operator = SchedulerApi::new(shipped.client("operator").await, EXCHANGE);
+    let operator = SchedulerApi::new(shipped.client("operator").await, &Names::on(EXCHANGE));
     operator.status(CallOptions::new(PATIENCE)).await.expect("the operator's reply queue is there");
     let listed = shipped.broker.ctl(&["ctl", "list_queues", "name", "--silent"]);
     let of = |prefix: &str| {

@@ -13,7 +13,7 @@ use novella_messaging::{CallOptions, Destination, Outgoing, RpcClient, RpcError,
 use novella_objects::{
     Capabilities, Decision, Flavor, HostState, HostSummary, Refusal, RequestSpec, SelectDestinations,
 };
-use novella_rpcapi::{Release, SCHEDULER_TOPIC, SchedulerApi, SchedulerEndpoint};
+use novella_rpcapi::{Names, Release, SCHEDULER_TOPIC, SchedulerApi, SchedulerEndpoint};
 use novella_scheduler::{Scheduler, SchedulerConfig};
 use novella_service::{Env, Metrics};
 use novella_virt::{DEFAULT_PROBE_DEADLINE, FakeConfig, FakeDriver};
@@ -85,7 +85,7 @@ impl Cluster {
         let operator = RpcClient::new(raw.clone(), env.random.fork("operator"));
         Self {
             seed,
-            api: SchedulerApi::new(operator.clone(), EXCHANGE),
+            api: SchedulerApi::new(operator.clone(), &Names::on(EXCHANGE)),
             operator,
             raw,
             broker,

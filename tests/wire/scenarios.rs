@@ -19,7 +19,7 @@ use novella_objects::{
     CapacityQuery, Explain, Flavor, Grouping, Image, Inventory, RequestSpec, SelectDestinations,
 };
 use novella_rpcapi::{
-    BaseApi, COMPUTE_TOPIC, ComputeApi, Release, ReportSink, SCHEDULER_TOPIC, SnapshotPage,
+    BaseApi, COMPUTE_TOPIC, ComputeApi, Names, Release, ReportSink, SCHEDULER_TOPIC, SnapshotPage,
 };
 use novella_service::Env;
 use serde::{Deserialize, Serialize};
@@ -156,7 +156,7 @@ impl Recording {
     }
 
     fn compute(&self) -> ComputeApi {
-        ComputeApi::new(self.cluster.operator().clone(), EXCHANGE)
+        ComputeApi::new(self.cluster.operator().clone(), &Names::on(EXCHANGE))
     }
 
     async fn place(&mut self, step: &str, asked: &SelectDestinations) -> String {

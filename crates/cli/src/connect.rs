@@ -10,7 +10,6 @@ use anyhow::Context;
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{
     CallOptions, ConnectionState, RpcClient, RpcError, Scheme, Transport, TransportError, TransportUrl,
-    UrlError,
 };
 use novella_rpcapi::{Names, POLICY_ERROR, SchedulerApi};
 use novella_service::Env;
@@ -45,7 +44,7 @@ impl Bus {
         let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
         let names = settings.names();
         Self {
-            scheduler: SchedulerApi::named(client.clone(), &names),
+            scheduler: SchedulerApi::new(client.clone(), &names),
             transport,
             client,
             names,
@@ -100,7 +99,7 @@ impl Bus {
 
 /// The URL of the broker in the settings.
 pub fn transport_url(settings: &CliSettings) -> anyhow::Result<TransportUrl> {
-    let url: TransportUrl = settings.transport_url.parse().map_err(|error: UrlError| {
+    let url = TransportUrl::parse(&settings.transport_url).map_err(|error| {
         Failure::new(USAGE, "cannot read the transport URL")
             .because(error)
             .next("write for example rabbit://USER:PASSWORD@HOST:5672/")
@@ -302,7 +301,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refusing_broker_is_reported_once_every_address_was_tried() {
-        let url: TransportUrl = "rabbit://u:p@a,u:p@b/".parse().unwrap();
+        let url = TransportUrl::parse("rabbit://u:p@a,u:p@b/").unwrap();
         let trying = |attempt| ConnectionState::Connecting { attempt, last_error: Some("refused".into()) };
         let (sender, state) = watch::channel(trying(1));
         let waiting = tokio::spawn(async move { connected(state, &url, 2, Duration::from_secs(10)).await });
@@ -313,7 +312,7 @@ mod tests {
         assert_eq!(novella_service::exit::code(error.as_ref()), UNREACHABLE);
         assert!(error.to_string().contains(": refused"), "{error}");
 
-        let url: TransportUrl = "rabbit://a/".parse().unwrap();
+        let url = TransportUrl::parse("rabbit://a/").unwrap();
         let (_sender, state) = watch::channel(ConnectionState::Connecting { attempt: 0, last_error: None });
         let error = connected(state, &url, 1, Duration::from_secs(10)).await.unwrap_err();
         assert!(error.to_string().contains("no answer within 10s"), "{error}");

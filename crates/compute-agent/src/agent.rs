@@ -86,7 +86,7 @@ pub async fn start(
     let config = Arc::new(config);
     let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
     let names = config.rpc.names();
-    let scheduler = SchedulerApi::named(client.clone(), &names);
+    let scheduler = SchedulerApi::new(client.clone(), &names);
     let publisher = Publisher::new(scheduler, &*transport, config.rpc.publish_timeout);
     let template = ReportTemplate::new(&config, identity);
     let manager =
@@ -112,7 +112,7 @@ pub async fn start(
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let compute = ComputeApi::named(client, &names);
+    let compute = ComputeApi::new(client, &names);
     let health = Health::new(env.clock.clone());
     manager.attach(health.watch_loop("reports", LATE_LOOP.max(config.report.periodic_interval * 3)));
     tasks.spawn(standing::watch_broker(health.condition("broker"), transport.state(), stop.clone()));

@@ -68,11 +68,6 @@ impl Evaluator {
         Ok(spec)
     }
 
-    /// The fleet.
-    pub fn table(&self) -> &HostTable {
-        &self.table
-    }
-
     /// The options, whose filters single requests may replace.
     pub fn options(&self) -> &SchedulerOptions {
         &self.options

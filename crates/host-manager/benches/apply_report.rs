@@ -25,7 +25,10 @@ fn main() {
         match (before, resident_kib()) {
             (Some(before), Some(after)) => {
                 let bytes = (after - before) * 1024 / hosts;
-                println!("memory: {bytes} bytes per host with {claims} claims each, {} hosts", manager.len());
+                println!(
+                    "memory: {bytes} bytes per host with {claims} claims each, {} hosts",
+                    manager.table().len()
+                );
             }
             _ => println!("memory: not measured, this system has no /proc/self/status"),
         }

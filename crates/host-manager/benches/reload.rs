@@ -91,7 +91,7 @@ fn fleet() -> HostManager {
         let report: Capabilities<'_> = serde_json::from_str(&text).expect("the benchmark's own report");
         map.apply_report("compute", &name, &report, Duration::from_secs(1));
     }
-    assert_eq!(map.summaries(Duration::from_secs(1)).len(), HOSTS);
+    assert_eq!(map.fleet(Duration::from_secs(1)).summaries().len(), HOSTS);
     map
 }
 

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use novella_filter_scheduler::{Eligible, Failure, FilterScheduler, HostTable, NearMisses};
 use novella_objects::{
-    Capabilities, Change, Decision, HostDetail, HostSummary, HostVerdict, RequestSpec, Reserve,
-    SelectDestinations, Selection, ServiceSummary,
+    Capabilities, Change, Decision, HostDetail, HostVerdict, RequestSpec, Reserve, SelectDestinations,
+    Selection, ServiceSummary,
 };
 use novella_resources::Amounts;
 use serde_json::Value;
@@ -47,34 +47,14 @@ impl HostManager {
         Self { map: HostMap::new(options, scheduler_name) }
     }
 
-    /// Its settings.
-    pub fn options(&self) -> &HostManagerOptions {
-        self.map.options()
-    }
-
     /// The fleet as the filters see it.
     pub fn table(&self) -> &HostTable {
         self.map.table()
     }
 
-    /// How many hosts there are.
-    pub fn len(&self) -> usize {
-        self.map.len()
-    }
-
-    /// True when no host ever reported, or all were forgotten.
-    pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
-    }
-
     /// How many reservations there are.
     pub fn reservations(&self) -> usize {
         self.map.reservations()
-    }
-
-    /// How many claims all hosts together list.
-    pub fn claims(&self) -> usize {
-        self.map.claims()
     }
 
     /// How often each thing happened.
@@ -277,11 +257,6 @@ impl HostManager {
     /// A copy of what is needed to list the fleet.
     pub fn fleet(&self, now: Duration) -> Fleet {
         hosts::fleet(&self.map, now)
-    }
-
-    /// One row per host, in fleet order.
-    pub fn summaries(&self, now: Duration) -> Vec<HostSummary> {
-        hosts::summaries(&self.map, now)
     }
 
     /// Everything known of one host. Its list of ended instances is not kept.

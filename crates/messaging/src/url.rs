@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
@@ -204,13 +203,6 @@ fn decode(text: &str, part: &'static str) -> Result<String, UrlError> {
 /// Decodes a part of the query. Only there `+` is a space.
 fn query_text(text: &str) -> Result<String, UrlError> {
     decode(&text.replace('+', " "), "query")
-}
-
-impl FromStr for TransportUrl {
-    type Err = UrlError;
-    fn from_str(text: &str) -> Result<Self, UrlError> {
-        Self::parse(text)
-    }
 }
 
 impl fmt::Display for TransportUrl {

@@ -66,13 +66,8 @@ pub struct ComputeApi {
 }
 
 impl ComputeApi {
-    /// A client of the agents on this exchange, under the usual topic.
-    pub fn new(client: RpcClient, exchange: &str) -> Self {
-        Self::named(client, &Names::on(exchange))
-    }
-
     /// A client of the agents under these names.
-    pub fn named(client: RpcClient, names: &Names) -> Self {
+    pub fn new(client: RpcClient, names: &Names) -> Self {
         Self { client, target: names.compute() }
     }
 

@@ -170,13 +170,8 @@ pub struct SchedulerApi {
 }
 
 impl SchedulerApi {
-    /// A client of any scheduler on this exchange, under the usual topic.
-    pub fn new(client: RpcClient, exchange: &str) -> Self {
-        Self::named(client, &Names::on(exchange))
-    }
-
     /// A client of any scheduler under these names.
-    pub fn named(client: RpcClient, names: &Names) -> Self {
+    pub fn new(client: RpcClient, names: &Names) -> Self {
         Self { client, target: names.scheduler(), reports: names.reports() }
     }
 

@@ -107,7 +107,7 @@ pub async fn start(
     let lifecycle = Lifecycle {
         startup: Startup {
             manager: manager.clone(),
-            compute: ComputeApi::named(client.clone(), &names),
+            compute: ComputeApi::new(client.clone(), &names),
             ready: ready.clone(),
             answer_window: config.reports.answer_window,
             report_interval: config.reports.report_interval,
@@ -120,7 +120,7 @@ pub async fn start(
     };
     background.spawn(&background.stop, lifecycle.run(reports));
     background.spawn(&background.stop, manager.clone().watch_for_stalls());
-    let schedulers = SchedulerApi::named(client.clone(), &names);
+    let schedulers = SchedulerApi::new(client.clone(), &names);
     let no_more_reserves = background.no_more_reserves.clone();
     let telling = peers::tell_reserves(schedulers.clone(), reserves, publish_timeout, no_more_reserves);
     background.spawn(&background.abort, telling);
@@ -129,7 +129,7 @@ pub async fn start(
     let runner = Runner::start(
         Arc::new(Tasks {
             manager: manager.clone(),
-            compute: ComputeApi::named(client, &names),
+            compute: ComputeApi::new(client, &names),
             heartbeat: health.watch_loop("host map", LATE_LOOP),
             publish_timeout,
         }),

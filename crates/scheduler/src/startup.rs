@@ -86,7 +86,7 @@ impl Startup {
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             let now = look.tick().await;
-            let hosts = self.manager.with_hosts(|hosts, _| hosts.len());
+            let hosts = self.manager.with_hosts(|hosts, _| hosts.table().len());
             if hosts != seen {
                 (seen, grew) = (hosts, now);
             }

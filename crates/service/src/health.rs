@@ -123,7 +123,7 @@ impl Health {
     pub fn watch_loop(&self, name: &str, timeout: Duration) -> Heartbeat {
         let state = LoopState { timeout, last_beat: self.inner.clock.now(), lost: false };
         self.change(|parts| parts.loops.insert(name.to_owned(), state));
-        Heartbeat { health: self.clone(), name: name.to_owned(), ended: false }
+        Heartbeat { health: self.clone(), name: name.to_owned() }
     }
 
     /// Whether every condition holds.
@@ -232,12 +232,11 @@ impl Condition {
     }
 }
 
-/// The pulse of one loop. If it is dropped without [`Heartbeat::end`], as by a panic, `/livez` fails for good.
+/// The pulse of one loop. When it is dropped, as by a panic, `/livez` fails for good.
 #[derive(Debug)]
 pub struct Heartbeat {
     health: Health,
     name: String,
-    ended: bool,
 }
 
 impl Heartbeat {
@@ -250,20 +249,12 @@ impl Heartbeat {
             }
         });
     }
-
-    /// Tells that the loop ends because it is meant to.
-    pub fn end(mut self) {
-        self.ended = true;
-    }
 }
 
 impl Drop for Heartbeat {
     fn drop(&mut self) {
-        let ended = self.ended;
         self.health.change(|parts| {
-            if ended {
-                parts.loops.remove(&self.name);
-            } else if let Some(state) = parts.loops.get_mut(&self.name) {
+            if let Some(state) = parts.loops.get_mut(&self.name) {
                 state.lost = true;
             }
         });

@@ -24,7 +24,7 @@ pub async fn run(bus: &Bus, args: &PingArgs, console: &mut Console<'_>) -> anyho
     let began = Instant::now();
     let mut answer = match &args.host {
         Some(host) => {
-            let api = ComputeApi::named(bus.client().clone(), bus.names());
+            let api = ComputeApi::new(bus.client().clone(), bus.names());
             let status = api.ping(host, bus.options()).await;
             serde_json::to_value(status.map_err(|error| failed(error, Peer::Agent(host)))?)?
         }

@@ -12,7 +12,7 @@ use novella_messaging::{
     ServerOptions,
 };
 use novella_objects::UpdateServiceCapabilities;
-use novella_rpcapi::{ComputeApi, ReportHandler, ReportSink};
+use novella_rpcapi::{ComputeApi, Names, ReportHandler, ReportSink};
 use novella_service::{Env, MemoryStore};
 use novella_virt::{ComputeDriver, DriverError, FakeConfig, FakeDriver, HostStats};
 use serde_json::Value;
@@ -94,7 +94,7 @@ impl Bus {
         let mut reports = scheduler.listen(queue).await.unwrap();
         reports.wait_for(|state| matches!(state, ConsumerState::Active { .. })).await.unwrap();
         let client = RpcClient::new(broker.connect("scheduler"), [2; 32]);
-        let compute = ComputeApi::new(client.clone(), "nova");
+        let compute = ComputeApi::new(client.clone(), &Names::on("nova"));
         Self { broker, sink, client, compute, _scheduler: scheduler, next_seed: AtomicU64::new(7) }
     }
 

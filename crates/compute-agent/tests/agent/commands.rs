@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use novella_compute_agent::AgentConfig;
 use novella_messaging::{RpcClient, RpcError, Target};
-use novella_rpcapi::{BaseApi, ComputeApi};
+use novella_rpcapi::{BaseApi, ComputeApi, Names};
 use novella_service::MemoryStore;
 use serde_json::json;
 
@@ -141,7 +141,7 @@ async fn commands_of_other_users_are_dropped_and_counted() {
     let agent = bus.start(HOST, config, &MemoryStore::new(), fake(&[])).await.unwrap();
     bus.take();
     let stranger = RpcClient::new(bus.broker.connect_as("elsewhere", "agent"), [9; 32]);
-    let stranger = ComputeApi::new(stranger, "nova");
+    let stranger = ComputeApi::new(stranger, &Names::on("nova"));
     stranger.publish_service_capabilities_of(HOST, s(1)).await.unwrap();
     stranger.publish_service_capabilities(s(1), s(1)).await.unwrap();
     assert!(matches!(stranger.ping(HOST, call()).await, Err(RpcError::Timeout { .. })));

@@ -42,9 +42,7 @@ impl Values {
         let verdict = &mut self.verdicts[symbol as usize];
         verdict.get_or_insert_with(|| self.rule.ask(&table.capabilities.value(symbol).value)).clone()
     }
-}
 
-impl Values {
     /// Whether the attribute is a measured one.
     pub(super) fn reads_measured(&self) -> bool {
         matches!(self.rule, ValueRule::Metrics(_))

@@ -8,7 +8,7 @@ use novella_objects::{InstanceGroup, RequestSpec};
 use uuid::Uuid;
 
 use crate::nova::python;
-use crate::table::block::{BLOCK, Row};
+use crate::table::block::{BLOCK, Row, set};
 use crate::table::host_table::HostTable;
 
 /// The server group of a request, with what the table and the request's own placements say about its members.
@@ -78,7 +78,7 @@ impl Group {
             }
         }
         for row in asked.hosts.iter().filter_map(|host| table.row_of(host)) {
-            set(&mut group.hosts, row.0);
+            set(&mut group.hosts, row);
         }
         Some(group)
     }
@@ -88,7 +88,7 @@ impl Group {
         let members = self.members_on.entry(row).or_insert(0);
         *members += 1;
         if self.most.as_ref().is_ok_and(|most| i128::from(*members) >= *most) {
-            set(&mut self.full, row);
+            set(&mut self.full, Row(row));
         }
     }
 
@@ -101,7 +101,7 @@ impl Group {
     /// Takes note that the current instance was placed on this row.
     pub(crate) fn placed(&mut self, instance: Uuid, row: Row) {
         self.anywhere = true;
-        set(&mut self.hosts, row.0);
+        set(&mut self.hosts, row);
         if self.members.contains(&instance) && !self.current.contains(&row.0) {
             self.count(row.0);
         }
@@ -146,8 +146,4 @@ impl Group {
             Err(text) => Err(text),
         }
     }
-}
-
-fn set(words: &mut [u64], row: u32) {
-    words[row as usize / BLOCK] |= 1 << (row as usize % BLOCK);
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use novella_objects::HostState as Status;
-use novella_resources::{Amounts, Limits, MB_PER_GB, Room};
+use novella_resources::{Amounts, Limits, MB_PER_GB};
 
 use crate::table::amounts::{Exact, Resources};
 use crate::table::block::Row;
@@ -96,19 +96,9 @@ impl<'a> HostState<'a> {
         self.exact.num_io_ops()
     }
 
-    /// The largest amounts that still fit, each by itself.
-    pub fn room(&self) -> Room {
-        self.exact.capacity().room(&self.exact.used())
-    }
-
     /// The most that may be used of each amount: its total times its allocation ratio.
     pub fn limits(&self) -> Limits {
         self.exact.capacity().limits()
-    }
-
-    /// CPUWeigher's raw value: the free CPUs, overcommit included.
-    pub fn free_vcpus(&self) -> f64 {
-        self.exact.free_vcpus()
     }
 
     /// RAMWeigher's raw value: the free memory in MiB.

@@ -88,34 +88,14 @@ impl HostMap {
         }
     }
 
-    /// Its settings.
-    pub(crate) fn options(&self) -> &HostManagerOptions {
-        &self.options
-    }
-
     /// The fleet as the filters see it.
     pub(crate) fn table(&self) -> &HostTable {
         &self.table
     }
 
-    /// How many hosts there are.
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    /// True when no host ever reported, or all were forgotten.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
-
     /// How many reservations there are.
     pub(crate) fn reservations(&self) -> usize {
         self.reservations.len()
-    }
-
-    /// How many claims all hosts together list.
-    pub(crate) fn claims(&self) -> usize {
-        self.claims
     }
 
     /// How often each thing happened.

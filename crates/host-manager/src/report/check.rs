@@ -4,15 +4,13 @@
 //! at when they differ from the last report's, so a steady report does not pay for them twice.
 
 use novella_filter_scheduler::MAX_RATIO;
-use novella_objects::{AllocationRatios, Capabilities, Claim, MAX_AMOUNT, NovellaReport};
+use novella_objects::{AllocationRatios, Capabilities, Claim, MAX_AMOUNT, MAX_VCPUS, NovellaReport};
 use novella_resources::Amounts;
 
 use crate::report::outcome::{BadReport, Fault};
 
 /// Longest name of a host, service, zone, trait or resource class, in bytes.
 pub(crate) const MAX_NAME: usize = 255;
-/// CPUs of one host.
-pub(crate) const MAX_VCPUS: u64 = 1 << 20;
 /// Traits, resource classes, or facts of one host.
 pub(crate) const MAX_ENTRIES: usize = 1024;
 /// Bytes of all JSON text in one report that the scheduler keeps without reading it.

@@ -69,7 +69,7 @@ fn a_clone_is_named_and_refused() {
     assert_eq!(clone.send(&mut m, s(1)), Applied::Cloned { host: "h1".into() });
     assert_eq!(status(&m, "copy"), None);
     assert_eq!(used(&m, "h1").0, 0);
-    let warned = m.summaries(s(1)).remove(0);
+    let warned = m.fleet(s(1)).summaries().remove(0);
     assert_eq!(
         (warned.host.as_str(), warned.warnings),
         ("h1", vec![HostWarning::ClonedIdentity { other_host: "copy".into() }])
@@ -78,7 +78,7 @@ fn a_clone_is_named_and_refused() {
     assert_eq!(clone.send(&mut m, s(2)), Applied::Cloned { host: "h1".into() });
     assert_eq!(first.send(&mut m, s(3)), Applied::Updated { gap: 0, settled: 0 });
     assert!(
-        m.summaries(s(63))[0].warnings.is_empty(),
+        m.fleet(s(63)).summaries()[0].warnings.is_empty(),
         "shown until the clone has been quiet for service_down_time"
     );
 }
@@ -90,7 +90,7 @@ fn a_name_is_taken_over_only_from_the_silent() {
     old.claims = vec![claim(7, SMALL)];
     old.send(&mut m, s(0));
     assert_eq!(new.send(&mut m, s(60)), Applied::DuplicateName { holder: id(1) });
-    assert_eq!(m.summaries(s(60))[0].warnings, [HostWarning::DuplicateName { other: id(2) }]);
+    assert_eq!(m.fleet(s(60)).summaries()[0].warnings, [HostWarning::DuplicateName { other: id(2) }]);
     place(&mut m, &request([70], SMALL), s(60));
     assert_eq!(new.send(&mut m, s(61)), Applied::TakenOver { previous: Some(id(1)) });
     let events = m.expire(s(61));
@@ -98,10 +98,10 @@ fn a_name_is_taken_over_only_from_the_silent() {
         events.contains(&Event::TakenOver { host: "h1".into(), previous: id(1), uuid: id(2) }),
         "{events:?}"
     );
-    assert_eq!(m.len(), 1);
+    assert_eq!(m.table().len(), 1);
     assert_eq!(used(&m, "h1"), (1, 1024, 1, 1), "the reservation was made by name; the claims went");
     assert_eq!(m.map.claimed_on(id(7)), None);
-    let row = m.summaries(s(61)).remove(0);
+    let row = m.fleet(s(61)).summaries().remove(0);
     assert_eq!(row.uuid, Some(id(2)));
     assert!(row.warnings.contains(&HostWarning::TakenOver { previous: id(1) }));
     assert_eq!(old.send(&mut m, s(62)), Applied::DuplicateName { holder: id(2) });
@@ -132,7 +132,7 @@ fn a_row_follows_its_identity_to_another_name() {
     assert_eq!(h.send(&mut m, s(1)), Applied::Renamed { from: "h1".into(), previous: None });
     assert_eq!(status(&m, "h1"), None);
     assert_eq!(used(&m, "renamed"), (2, 2048, 2, 1));
-    assert_eq!(m.len(), 1);
+    assert_eq!(m.table().len(), 1);
     assert_eq!(Report { host: "h1".into(), ..Report::of(2) }.send(&mut m, s(2)), Applied::New);
 }
 
@@ -147,7 +147,7 @@ fn a_known_identity_may_take_a_silent_name_but_not_a_live_one() {
     b.host = "h1".into();
     assert_eq!(b.send(&mut m, s(55)), Applied::DuplicateName { holder: id(1) });
     assert_eq!(b.send(&mut m, s(61)), Applied::Renamed { from: "h2".into(), previous: Some(id(1)) });
-    assert_eq!((m.len(), status(&m, "h2")), (1, None));
+    assert_eq!((m.table().len(), status(&m, "h2")), (1, None));
     assert_eq!(used(&m, "h1"), (1, 1024, 1, 1), "what was reserved on the name stays on the name");
     a.incarnation = 2;
     assert_eq!(
@@ -255,7 +255,7 @@ fn hostile_values_are_refused_with_a_reason_and_change_nothing() {
             let Applied::Bad(bad) = applied else { panic!("case {at}: {applied:?}") };
             assert_eq!((bad.key, &bad.fault), (key, &fault), "case {at}: {bad}");
             assert_eq!(m.detail("h1", s(0)), before, "case {at}");
-            assert_eq!((m.len(), m.map.by_identity.len(), m.map.claims), (1, 1, 1), "case {at}");
+            assert_eq!((m.table().len(), m.map.by_identity.len(), m.map.claims), (1, 1, 1), "case {at}");
         }
     }
     for (name, fault) in [
@@ -280,5 +280,5 @@ fn amounts_that_only_their_sum_makes_absurd_are_refused() {
     let huge = Amounts { memory_mb: novella_objects::MAX_AMOUNT, ..SMALL };
     let mut h = Report { claims: vec![claim(1, huge), claim(2, huge)], ..Report::of(1) };
     assert!(matches!(h.send(&mut m, s(0)), Applied::Bad(_)));
-    assert!(m.is_empty());
+    assert!(m.table().is_empty());
 }

@@ -68,8 +68,9 @@ fn aggregates(m: &HostManager, host: &str) -> Vec<String> {
 fn aggregates_follow_names_reports_and_reloads() {
     let (mut m, _, mut reports) = rig(3);
     assert_eq!((aggregates(&m, "h1"), aggregates(&m, "h3")), (vec!["named".to_owned()], vec![]));
-    let zones =
-        |m: &HostManager| m.summaries(s(1)).into_iter().map(|h| h.availability_zone).collect::<Vec<_>>();
+    let zones = |m: &HostManager| {
+        m.fleet(s(1)).summaries().into_iter().map(|h| h.availability_zone).collect::<Vec<_>>()
+    };
     assert_eq!(zones(&m), ["az-named", "az-named", "nova"]);
     let with_rack = |report: &mut Report, m: &mut HostManager, rack: &str| {
         let mut caps = report.caps();

@@ -28,7 +28,7 @@ fn a_silent_host_goes_down_comes_back_and_is_forgotten() {
     }
     assert_eq!(m.expire(s(61)), [Event::Down { host: "h1".into() }]);
     assert_eq!(m.expire(s(62)), []);
-    assert_eq!(m.len(), 4, "it stays in the map");
+    assert_eq!(m.table().len(), 4, "it stays in the map");
     hosts[0].send(&mut m, s(70));
     assert_eq!(m.expire(s(70)), [Event::Back { host: "h1".into() }]);
     for t in 71..140 {
@@ -87,7 +87,7 @@ fn an_outage_of_the_broker_neither_kills_nor_revives() {
         m.expire(s(t));
     }
     assert_eq!((with_status(&m, Status::Suspect), with_status(&m, Status::Down)), (5, 1));
-    assert_eq!(m.len(), 6, "nobody is forgotten for it");
+    assert_eq!(m.table().len(), 6, "nobody is forgotten for it");
     m.broker_back(s(200_000));
     m.expire(s(200_000));
     assert_eq!((with_status(&m, Status::Suspect), with_status(&m, Status::Down)), (5, 1));
@@ -164,7 +164,7 @@ fn a_disabled_host_is_disabled_until_it_is_down() {
     hosts[0].disabled_reason = Some("kernel".into());
     hosts[0].send(&mut m, s(1));
     assert_eq!(status(&m, "h1"), Some(Status::Disabled));
-    assert_eq!(m.summaries(s(1))[0].disabled_reason.as_deref(), Some("kernel"));
+    assert_eq!(m.fleet(s(1)).summaries()[0].disabled_reason.as_deref(), Some("kernel"));
     hosts[0].disabled_reason = None;
     hosts[0].send(&mut m, s(2));
     assert_eq!(status(&m, "h1"), Some(Status::Up));

@@ -81,7 +81,7 @@ fn summaries_are_in_fleet_order_with_the_default_zone() {
     for n in [3, 1, 2] {
         Report::of(n).send(&mut m, s(0));
     }
-    let rows = m.summaries(s(4));
+    let rows = m.fleet(s(4)).summaries();
     assert_eq!(rows.iter().map(|row| row.host.as_str()).collect::<Vec<_>>(), ["h3", "h1", "h2"]);
     assert!(rows.iter().all(|row| row.availability_zone == "nova" && row.report_age_s == 4.0));
 }

@@ -105,11 +105,6 @@ pub(crate) fn fleet(map: &HostMap, now: Duration) -> Fleet {
     }
 }
 
-/// One row per host, in fleet order.
-pub(crate) fn summaries(map: &HostMap, now: Duration) -> Vec<HostSummary> {
-    fleet(map, now).summaries()
-}
-
 /// Everything known of one host. Its list of ended instances is not kept.
 pub(crate) fn detail(map: &HostMap, host: &str, now: Duration) -> Option<HostDetail> {
     let row = map.table.row_of(host)?;

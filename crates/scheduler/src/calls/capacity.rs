@@ -21,7 +21,7 @@ pub(crate) async fn capacity(
     let CapacityQuery { mut flavors, names, request_spec, by, reserve } = query;
     let given = flavors.len();
     flavors.extend(flavors_of_policy(manager, names, given == 0)?);
-    check(&flavors, by, manager.with_hosts(|hosts, _| hosts.len()))?;
+    check(&flavors, by, manager.with_hosts(|hosts, _| hosts.table().len()))?;
     let mut answer = Capacity { scheduler: manager.options.name.clone(), flavors: Vec::new() };
     for (at, flavor) in flavors.into_iter().enumerate() {
         let of_policy = (at >= given).then(|| flavor.name.clone());
