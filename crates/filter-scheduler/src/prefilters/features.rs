@@ -1,7 +1,10 @@
-//! Prefilters that read a flavor and an image for what not every host's driver can give an instance.
+//! Prefilters for features that not every host's driver can give an instance. A flavor asks for a feature by `hw:NAME`,
+//! an image by `hw_NAME`.
 //!
-//! The flavor asks by `hw:NAME`, the image by `hw_NAME`. As in Nova, a request is refused where the two disagree, and where
-//! either asks for what there is not.
+//! What always holds, as in Nova: a request is refused if flavor and image disagree, or if either asks for a value that
+//! does not exist.
+//!
+//! Left out: which hosts have a feature. A feature becomes a trait that the host must report.
 
 use novella_objects::Flavor;
 
@@ -9,7 +12,7 @@ use crate::nova::image_properties::{ImageProperties, Property};
 use crate::request::failure::{BadFeature, Failure};
 use crate::request::instance_topology::is_true;
 
-/// Prefilter and trait, in Nova's order.
+/// Pairs of a prefilter's name and the trait that it requires, in Nova's order.
 type Traits = Vec<(&'static str, String)>;
 
 const ENCRYPTION_FORMATS: [&str; 3] = ["plain", "luks", "luksv2"];
@@ -18,7 +21,7 @@ const TPM_VERSIONS: [&str; 2] = ["1.2", "2.0"];
 const TPM_MODELS: [&str; 2] = ["tpm-tis", "tpm-crb"];
 const TPM_SECRET_SECURITIES: [&str; 3] = ["user", "host", "deployment"];
 
-/// What the flavor and the image call a feature; written out here, because this is read for every new shape of request.
+/// The names of a feature in a flavor and in an image. They are constants, because they are read for every new shape.
 #[derive(Clone, Copy)]
 struct Feature {
     extra_spec: &'static str,
@@ -31,7 +34,8 @@ macro_rules! feature {
     };
 }
 
-/// The traits that a host must have for what these two ask.
+/// The traits that a host must have for the features that the flavor and the image ask for. Fails if the two disagree
+/// or ask for something that does not exist.
 pub(super) fn required(flavor: &Flavor, image: &ImageProperties) -> Result<Traits, Failure> {
     let asked = FeatureRequest { flavor, image };
     let mut traits = Traits::new();
@@ -49,7 +53,7 @@ pub(super) fn required(flavor: &Flavor, image: &ImageProperties) -> Result<Trait
         traits.push(("virtio_sound_filter", "COMPUTE_SOUND_MODEL_VIRTIO".to_owned()));
     }
     if asked.tpm()? {
-        // The image has no say: it could not be changed afterwards.
+        // Only the flavor decides, because the image of an existing server cannot be changed.
         let security = asked.extra_spec("hw:tpm_secret_security").filter(|text| !text.is_empty());
         let security = security.unwrap_or("user");
         if !TPM_SECRET_SECURITIES.contains(&security) {
@@ -105,7 +109,7 @@ impl<'a> FeatureRequest<'a> {
         }
     }
 
-    /// Whether there is to be one.
+    /// Whether the instance gets a TPM. Fails if its version and model do not go together.
     fn tpm(&self) -> Result<bool, Failure> {
         let Some(version) = self.one_of(feature!("tpm_version"), &TPM_VERSIONS)? else { return Ok(false) };
         if self.one_of(feature!("tpm_model"), &TPM_MODELS)? == Some("tpm-crb") && version != "2.0" {

@@ -1,33 +1,36 @@
 //! What Nova asks the Placement service, asked of the hosts' own reports before the filters run.
 //!
-//! A request becomes a list of [`Term`]s: a trait, a resource class, a set of aggregates each, in this order the
-//! aggregates, the traits, the amounts. A term takes a block of hosts that are still there and returns those that satisfy
-//! it; it has its own line in the explanation, under the name that a flavor or Nova's prefilter has for it. A request
-//! that asks nothing of the kind has no terms.
+//! A request becomes a list of [`Term`]s. Each term is about one trait, one resource class or one set of aggregates;
+//! the aggregates come first, then the traits, then the amounts. A term takes the hosts of a block that are left and
+//! returns those that satisfy it. It has its own line in the explanation, under the name that the flavor or Nova's
+//! prefilter has for it. A request that asks for nothing of this kind has no terms.
 //!
-//! How this goes together with the filters:
-//! - `VCPU`, `MEMORY_MB` and `DISK_GB` have no term. A host reports these as its own sizes, and CoreFilter, RamFilter and
-//!   DiskFilter judge them, with the number that extra specs give if they give one (`resources:MEMORY_MB=n`): one number,
-//!   judged once. What is consumed, reserved and claimed is that number too. Nova has two: Prefilters counts the given
-//!   one, its weighers the flavor's own.
-//! - Every other class has a term by Placement's fit rule, once for each instance of a request, because each takes
-//!   something. Hosts that are full then are gone before weighing; Nova weighs them and passes them by.
-//! - A requested zone is AvailabilityZoneFilter's business, with zones of aggregates and of the hosts' own reports. Where
-//!   that filter is not enabled, as in Nova since 24.0.0, it is a term here: the hosts that an aggregate puts in the zone,
-//!   and those that name it themselves and are in no aggregate with a zone. As in Nova, a zone that nobody has restricts
-//!   nothing then.
-//! - CPUs that a policy pins are `PCPU` (`request/pinning.rs`): a term by the same rule, that under some policies passes
-//!   over hosts without such an inventory. Of those CoreFilter asks for `VCPU`, as it does of all for CPUs that are shared.
-//! - A forced host skips the filters, but not this, nor those three, since it must have room. A rebuild skips all of it.
-//! - A target host is no term: it narrows the hosts before this runs.
+//! How terms and filters go together:
+//! - `VCPU`, `MEMORY_MB` and `DISK_GB` have no term. A host reports them as its own sizes, and CoreFilter, RamFilter
+//!   and DiskFilter judge them. If extra specs give a number (`resources:MEMORY_MB=n`), the filters use it, and it is
+//!   also what is consumed, reserved and claimed. Nova uses two numbers: its prefilters count the given one, its
+//!   weighers the flavor's own.
+//! - Every other class has a term that follows Placement's fit rule. It runs once for each instance of a request,
+//!   because each instance takes something. So hosts that have become full are gone before weighing. Nova weighs them
+//!   and then skips them.
+//! - A requested zone is judged by AvailabilityZoneFilter, which knows the zones of aggregates and of the hosts' own
+//!   reports. If that filter is not enabled, as in Nova since 24.0.0, the zone is a term. It passes the hosts that an
+//!   aggregate puts in the zone, and the hosts that name the zone themselves and are in no aggregate with a zone. As in
+//!   Nova, a zone that no host and no aggregate has then restricts nothing.
+//! - CPUs that a policy pins are `PCPU` (`request/pinning.rs`). They have a term with the same rule, which under some
+//!   policies passes hosts without such an inventory. CoreFilter then asks those hosts for `VCPU`, as it asks every
+//!   host for shared CPUs.
+//! - A forced host skips the filters, but neither the terms nor these three filters, because it must have room. A
+//!   rebuild skips all of it.
+//! - A target host is not a term. It narrows the hosts before the terms run.
 //!
-//! A host is one provider. So groups with suffixes may share it, their amounts added up, and `group_policy=isolate` with
-//! two of them can be satisfied nowhere. Also as in Placement, nowhere: two suffixed groups without `group_policy`, and a
-//! suffixed group of traits without resources.
+//! A host is one provider. So groups with suffixes may share it, and their amounts are added up. Some requests no
+//! single provider can satisfy: `group_policy=isolate` with two suffixed groups. As in Placement, two others are never
+//! satisfied: two suffixed groups without `group_policy`, and a suffixed group of traits without resources.
 //!
-//! Left out: prefilters that need other services (ports, networks, device profiles) or a fleet of one release; limits on
-//! the number of candidates, because every host is looked at; traits that Nova derives from `hw:` extra specs outside its
-//! prefilters, but for those of thread policies. To forbid a trait that nobody has is no error here.
+//! Left out: prefilters that need other services (ports, networks, device profiles) or a fleet of one release; limits
+//! on the number of candidates, because every host is looked at; traits that Nova derives from `hw:` extra specs
+//! outside its prefilters, except those of thread policies. Forbidding a trait that no host has is not an error here.
 
 mod features;
 mod query;
@@ -45,68 +48,69 @@ use crate::table::block::{BLOCK, Row};
 use crate::table::host_table::HostTable;
 use crate::table::inventories::NO_INVENTORY;
 
-/// One request's terms, and what they did to the hosts.
+/// The terms of one request, each with its effect on the hosts.
 #[derive(Debug, Default)]
 pub(crate) struct Prefilters {
     pub(crate) terms: Vec<(Term, Tally)>,
 }
 
-/// One thing that a host has to satisfy.
+/// One condition that a host must satisfy.
 #[derive(Debug)]
 pub(crate) struct Term {
-    /// For people: as the flavor or Nova's prefilter has it.
+    /// The name that the flavor or Nova's prefilter has for the condition, for explanations.
     pub(crate) name: String,
     check: Check,
 }
 
 #[derive(Debug)]
 enum Check {
-    /// Has the trait of this symbol, or has it not; or is not asked, because it has no inventory of `PCPU`.
+    /// The host must have the trait of this symbol, or must not have it. Unless `of_all` is set, only hosts with an
+    /// inventory of `PCPU` are asked. The symbol is absent if no host has the trait.
     Trait {
         symbol: Option<u32>,
         wanted: bool,
         of_all: bool,
     },
-    /// The verdict by set of aggregates.
+    /// For each set of aggregates, by symbol, whether its hosts pass.
     Aggregates(Vec<bool>),
-    /// Hosts whose bit is set.
+    /// One bit per row, set if the host passes.
     Rows(Vec<u64>),
     Resource(Resource),
-    /// No provider can.
+    /// No host can satisfy the condition.
     Nobody,
 }
 
-/// An amount of one class.
+/// An amount of one resource class.
 #[derive(Debug)]
 pub(crate) struct Resource {
-    /// Its name.
+    /// The name of the class.
     pub(crate) class: String,
     symbol: Option<u32>,
-    /// Of all groups together.
+    /// The sum of the amounts that all groups ask for.
     pub(crate) sum: u64,
-    /// Of each group.
+    /// The amount that each group asks for.
     pub(crate) each: Vec<u64>,
-    /// Hosts without an inventory of the class pass.
+    /// Whether hosts without an inventory of the class pass.
     if_any: bool,
 }
 
-/// How many instances one class lets pass.
+/// How many more instances one resource class allows on each host.
 #[derive(Debug)]
 pub(crate) struct ClassLimit {
-    /// The term's name.
+    /// The name of the term, as in explanations.
     pub(crate) line: String,
-    /// The class's.
+    /// The name of the class.
     pub(crate) class: String,
-    /// What each instance takes.
+    /// The amount that each instance takes.
     pub(crate) sum: u64,
-    /// By row, one after another.
+    /// For each row, how many instances fit when they are placed one after another.
     pub(crate) times: Vec<u64>,
-    /// By row, what is taken already.
+    /// For each row, how much of the class is in use.
     pub(crate) used: Vec<u64>,
 }
 
 impl Prefilters {
-    /// What `asked` stands for in `table`. Fails as Nova's prefilters do.
+    /// Compiles the terms of a request. Fails where Nova's prefilters fail.
     pub(crate) fn compile(
         table: &mut HostTable,
         asked: &Asked<'_>,
@@ -127,7 +131,7 @@ impl Prefilters {
         }
         for (name, traits, wanted) in query.traits {
             let symbol = table.traits.build_column(&traits);
-            // What nobody has refuses nobody.
+            // A forbidden trait that no host has refuses nobody.
             if wanted || symbol.is_some() {
                 add(name, Check::Trait { symbol, wanted, of_all: true });
             }
@@ -158,12 +162,12 @@ impl Prefilters {
         Ok(prefilters)
     }
 
-    /// Whether anything is asked for the instance at `index`.
+    /// Whether a term runs for the instance at `index`.
     pub(crate) fn runs(&self, index: usize) -> bool {
         self.terms.iter().any(|(term, _)| term.runs(index))
     }
 
-    /// Leaves the hosts that satisfy all that is asked for the instance at `index`; returns how many these are.
+    /// Keeps the hosts that satisfy all terms of the instance at `index`. Returns how many hosts are left.
     pub(crate) fn run(&mut self, table: &HostTable, alive: &mut [u64], index: usize) -> u32 {
         self.terms.iter_mut().for_each(|(_, tally)| *tally = Tally::default());
         let mut hosts = 0;
@@ -178,7 +182,8 @@ impl Prefilters {
         hosts
     }
 
-    /// Takes the terms out that placing an instance changes, each as how often it lets one more pass on each host.
+    /// Removes the terms whose verdict changes with each placed instance. Returns for each how many more instances it
+    /// allows on each host.
     pub(crate) fn take_limits(&mut self, table: &HostTable) -> Vec<ClassLimit> {
         let counts = |(term, _): &mut (Term, Tally)| matches!(term.check, Check::Resource(_));
         let counting: Vec<_> = self.terms.extract_if(.., counts).collect();
@@ -201,19 +206,20 @@ impl Prefilters {
         counting.iter().filter_map(limit).collect()
     }
 
-    /// The terms that ran for the instance at `index`, with what they did.
+    /// The terms that ran for the instance at `index`, each with its effect on the hosts.
     pub(crate) fn ran(&self, index: usize) -> impl Iterator<Item = (&Term, &Tally)> + Clone {
         self.terms.iter().filter(move |(term, _)| term.runs(index)).map(|(term, tally)| (term, tally))
     }
 }
 
 impl Term {
-    /// Placing an instance changes only what is left of resources.
+    /// Whether the term runs for the instance at `index`. After the first one only resources are asked again, because
+    /// placing an instance changes nothing else.
     fn runs(&self, index: usize) -> bool {
         index == 0 || matches!(self.check, Check::Resource(_))
     }
 
-    /// Of the hosts `alive` in a block, those that satisfy it.
+    /// Returns the hosts of a block that satisfy the term, out of those in `alive`, and counts them.
     pub(crate) fn run(&self, table: &HostTable, block: usize, alive: u64, tally: &mut Tally) -> u64 {
         let pass = alive
             & match &self.check {
@@ -236,7 +242,7 @@ impl Term {
         pass
     }
 
-    /// Why it refuses a host, for people.
+    /// Why the term refuses a host, as text for people.
     pub(crate) fn refusal(&self, table: &HostTable, row: Row) -> String {
         match &self.check {
             Check::Trait { wanted: true, .. } => "the host does not report the trait".to_owned(),
@@ -268,7 +274,7 @@ impl Term {
         }
     }
 
-    /// The amount that it compares.
+    /// The amount of a resource class that the term asks for, if it asks for one.
     pub(crate) fn resource(&self) -> Option<&Resource> {
         match &self.check {
             Check::Resource(resource) => Some(resource),
@@ -294,7 +300,7 @@ impl Resource {
         };
         // The column ends with the last row that has had any inventory.
         let Some(room) = column.room.as_chunks::<BLOCK>().0.get(block) else { return 0 };
-        // More than a lane holds is more than any host has room for.
+        // An amount that does not fit into `i32` is more than any host has room for.
         let fits = alive & i32::try_from(self.sum).map_or(0, |sum| above(room, sum - 1));
         tally.note_nearest(room, block, alive & !fits & above(room, NO_INVENTORY));
         let allowed = |bit: &usize| {

@@ -1,4 +1,9 @@
-//! Reads a request into what Nova would ask of Placement: extra specs, the image, the settings and the aggregates.
+//! Reads what Nova would ask of Placement for a request: from extra specs, the image, the settings and the aggregates.
+//!
+//! What always holds: what is asked twice appears once. Names are those that Nova or the flavor uses, so that an
+//! explanation shows them.
+//!
+//! Left out: which hosts satisfy it (`prefilters/mod.rs`).
 
 use std::collections::BTreeMap;
 
@@ -16,38 +21,39 @@ use crate::table::bitmap::bits;
 use crate::table::block::BLOCK;
 use crate::table::host_table::HostTable;
 
-/// See the module.
+/// What a request asks of Placement, by kind.
 #[derive(Debug, Default)]
 pub(super) struct Query<'r> {
-    /// Name, ids, and whether a host must be in one of them or in none.
+    /// For each condition on aggregates: its name, the ids, and whether a host must be in one of them or in none.
     pub(super) aggregates: Vec<(String, Vec<u32>, bool)>,
-    /// Hosts of the requested zone, if it restricts anything.
+    /// The hosts of the requested zone, one bit per row, if the zone restricts anything.
     pub(super) zone: Option<Vec<u64>>,
-    /// Name, trait, and whether a host must have it or must not.
+    /// For each condition on traits: its name, the trait, and whether a host must have it or must not have it.
     pub(super) traits: Vec<(String, String, bool)>,
-    /// What a thread policy asks of hosts with an inventory of `PCPU`.
+    /// What a thread policy asks of the hosts that have an inventory of `PCPU`.
     pub(super) hyperthreading: Option<Hyperthreading>,
-    /// Class, and what each group asks of it.
+    /// For each resource class, the amount that each group asks for.
     pub(super) resources: BTreeMap<&'r str, Vec<u64>>,
-    /// Whether hosts without an inventory of `PCPU` need none.
+    /// Whether hosts without an inventory of `PCPU` pass, because the instance's CPUs then count as shared ones.
     pub(super) falls_back: bool,
-    /// Groups with a suffix.
+    /// How many groups have a suffix.
     pub(super) suffixed: usize,
+    /// Whether suffixed groups must be on different providers, if the flavor says so.
     pub(super) policy: Option<GroupPolicy>,
-    /// The suffix of a group that asks for no resources.
+    /// The suffix of a group that asks for traits but not for resources, if there is one.
     pub(super) without_resources: Option<&'r str>,
 }
 
-/// Metadata that begin with this say which projects an aggregate is for.
+/// Metadata keys that begin with this name the projects that an aggregate is for.
 const TENANT_METADATA_KEY: &str = "filter_tenant_id";
 
 const ZONE_KEY: &str = "availability_zone";
 
-/// The formats that Placement has a trait for.
+/// The image formats for which Placement has a trait.
 const DISK_FORMATS: [&str; 11] =
     ["AKI", "AMI", "ARI", "ISO", "QCOW2", "RAW", "VDI", "VHD", "VHDX", "VMDK", "PLOOP"];
 
-/// Image properties that stand for traits, with the beginning of the trait and the endings there are.
+/// The image properties that stand for traits. Each has the beginning of the trait's name and the endings that exist.
 const IMAGE_TRAITS: [(&str, &str, &[&str]); 7] = [
     ("hw_cdrom_bus", "COMPUTE_STORAGE_BUS", STORAGE_BUSES),
     ("hw_disk_bus", "COMPUTE_STORAGE_BUS", STORAGE_BUSES),
@@ -120,7 +126,8 @@ const IMAGE_TRAITS: [(&str, &str, &[&str]); 7] = [
         "COMPUTE_ARCH",
         &["AARCH64", "MIPSEL", "PPC64LE", "RISCV64", "S390X", "X86_64"],
     ),
-    // Nova joins `COMPUTE_VIOMMU` and the model, and no trait is called so: such an image adds no trait at all.
+    // Nova builds a trait from `COMPUTE_VIOMMU` and the model, but no such trait exists. So the image adds no trait at
+    // all.
     ("hw_viommu_model", "COMPUTE_VIOMMU", &[]),
 ];
 
@@ -189,20 +196,22 @@ impl<'r> Query<'r> {
         self.traits.iter().any(|(_, known, how)| known == of && *how == wanted)
     }
 
-    /// What is asked twice has one line.
+    /// Requires a trait, unless it is already required.
     fn require(&mut self, name: String, of: &str) {
         if !self.asks(of, true) {
             self.traits.push((name, of.to_owned(), true));
         }
     }
 
+    /// Forbids a trait, unless it is already forbidden.
     fn forbid(&mut self, name: String, of: &str) {
         if !self.asks(of, false) {
             self.traits.push((name, of.to_owned(), false));
         }
     }
 
-    /// What is asked of hosts with an inventory of `PCPU` alone, if other hosts will do, or else of all.
+    /// Reads the CPU and thread policies. If hosts without an inventory of `PCPU` will do, the thread policy is asked
+    /// only of hosts that have one; otherwise it is asked of every host.
     fn translate_pinning_policies(&mut self, pinning: &Pinning, options: &SchedulerOptions) {
         self.falls_back = pinning.falls_back(&options.policy);
         if let Some(cpus) = pinning.cpus.filter(|cpus| cpus.own > 0) {
@@ -305,7 +314,7 @@ impl<'r> Query<'r> {
         }
     }
 
-    /// One property without a trait to it, and none is required: so does Nova.
+    /// If one property has no trait, no trait is required at all, as in Nova.
     fn transform_image_metadata(&mut self, image: &ImageProperties, options: &SchedulerOptions) {
         if !options.policy.image_metadata_prefilter {
             return;
@@ -326,7 +335,7 @@ impl<'r> Query<'r> {
     }
 }
 
-/// Ids for people.
+/// The ids as text for people.
 fn list(ids: &[u32]) -> String {
     ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }

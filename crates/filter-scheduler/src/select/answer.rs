@@ -1,78 +1,86 @@
-//! What a placement is asked besides the request, and what it answers.
+//! The terms of a placement, and its answer.
+//!
+//! What always holds: there is one pick per instance, or none at all if the placement failed.
+//!
+//! Left out: names and texts for callers. Hosts are rows of the table here.
 
 use novella_objects::Explanation;
 
 use crate::request::failure::{Failure, FilterError, WeigherError};
 use crate::table::block::Row;
 
-/// How a request is to be answered.
+/// The terms on which a request is answered, apart from the request itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Terms {
-    /// For `host_subset_size` and `shuffle_best_same_weighed_hosts`.
+    /// The seed of the random choices that `host_subset_size` and `shuffle_best_same_weighed_hosts` ask for.
     pub seed: u64,
-    /// Decide, but leave the table as it was.
+    /// Whether the table is left as it was, so that nothing is consumed.
     pub dry_run: bool,
-    /// Alternates per instance; absent: `max_attempts - 1`.
+    /// How many alternates the answer names at most. If absent, `max_attempts - 1`.
     pub alternates: Option<u32>,
-    /// Leaves the explanation empty, which shows what it costs.
+    /// Whether filters and ranking are left out of the explanation. Benchmarks use it to measure the cost of
+    /// explaining.
     pub unexplained: bool,
 }
 
-/// The answer.
+/// The answer to one request.
 #[derive(Debug, Clone, Default)]
 pub struct Selected {
-    /// One per instance, in the request's order; empty when `failure` is set.
+    /// One pick per instance, in the request's order. The list is empty if `failure` is set.
     pub picks: Vec<Pick>,
-    /// The next best hosts, best first; the same for all instances, none of them picked.
+    /// The next best hosts, best first. They are alternates for every instance, and none of them is a pick.
     pub alternates: Vec<Row>,
-    /// How it came about, for the instance decided last.
+    /// How the decision about the last instance came about.
     pub explanation: Explanation,
-    /// Hosts that filters could not decide about, by filter, with the first of each.
+    /// For each filter that could not decide about some hosts: how many hosts, and the first error.
     pub filter_errors: Vec<(u32, FilterError)>,
-    /// Candidates that weighers could not value and that were left out for it, with the first of each weigher.
+    /// For each weigher that could not value some candidates: how many candidates, and the first error. These
+    /// candidates were left out.
     pub weigher_errors: Vec<(u32, WeigherError)>,
-    /// Why nothing was placed.
+    /// Why nothing was placed, if nothing was.
     pub failure: Option<Failure>,
 }
 
-/// One instance's host.
+/// The host that one instance got.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pick {
-    /// Which.
+    /// The row of the host.
     pub row: Row,
-    /// Its weight among the candidates; 0 when it was the only one, because then nothing is weighed.
+    /// The weight of the host among the candidates. It is 0 if there was one candidate, because then nothing is
+    /// weighed.
     pub weight: f64,
-    /// What its filters looked at.
+    /// The limits that the filters held the host against.
     pub limits: PickLimits,
-    /// Whether NUMA cells or PCI devices of the host were taken for it.
+    /// Whether NUMA cells or PCI devices of the host were taken for the instance.
     pub took_devices: bool,
 }
 
-/// The limits that the filters decided by, each only if its filter ran; the host's own claim may hold them again.
+/// The limits that the filters decided by. A limit is present only if its filter ran. The host can check them again
+/// when it claims the resources.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct PickLimits {
-    /// CPUs.
+    /// How many CPUs may be in use on the host, after overcommit.
     pub vcpus: Option<f64>,
-    /// MiB.
+    /// How much memory may be in use on the host, in MiB, after overcommit.
     pub memory_mb: Option<f64>,
-    /// GiB.
+    /// How much disk may be in use on the host, in GiB, after overcommit.
     pub disk_gb: Option<f64>,
-    /// Of NUMA cells, where the instance has any.
+    /// The limits of the host's NUMA cells, if the instance is placed on cells.
     pub numa_topology: Option<NumaLimits>,
 }
 
-/// How far shared CPUs and memory of a NUMA cell may be overcommitted.
+/// How far the shared CPUs and the memory of a NUMA cell may be overcommitted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NumaLimits {
-    /// The host's.
+    /// The host's overcommit ratio of CPUs.
     pub cpu_allocation_ratio: f64,
-    /// The host's.
+    /// The host's overcommit ratio of memory.
     pub ram_allocation_ratio: f64,
 }
 
 impl Selected {
-    /// Forgets an earlier answer, keeping its memory. Of the explanation the parts that are told later stay, to be
-    /// overwritten.
+    /// Forgets an earlier answer and keeps its memory. The filters and the ranking of the explanation stay, because
+    /// they are overwritten later.
     pub(super) fn start(&mut self, fleet: Explanation) {
         self.picks.clear();
         self.alternates.clear();
@@ -81,7 +89,7 @@ impl Selected {
         (self.explanation.hosts, self.explanation.suspect_hosts) = (fleet.hosts, fleet.suspect_hosts);
     }
 
-    /// Leaves out what is not to be told.
+    /// Removes what does not belong in the answer: picks and ranking after a failure, and an unwanted explanation.
     pub(super) fn finish(&mut self, failure: Option<Failure>, unexplained: bool) {
         if unexplained {
             self.explanation.filters.clear();

@@ -1,7 +1,9 @@
-//! A request compiled for the table as it is now: which hosts it names, its prefilters, filters, group and devices.
+//! A request compiled for the table as it is now: the hosts that it names, its prefilters, filters, weighers, group and
+//! devices.
 //!
-//! What always holds: a compiled request decides about hosts by what it was compiled from alone. Whether that still holds
-//! after the table has changed is the shape's business (`shape.rs`).
+//! What always holds: a compiled request decides about hosts only by what it was compiled from.
+//!
+//! Left out: whether it is still right after the table has changed (`shape.rs`).
 
 use novella_objects::RequestSpec;
 use novella_resources::PinnedCpus;
@@ -22,12 +24,13 @@ use crate::table::host_table::HostTable;
 use crate::weighers::of_request;
 use crate::weighers::weigher::Weigher;
 
-/// See the module's text.
+/// A request compiled for the table as it is now.
 #[derive(Debug, Default)]
 pub(crate) struct Compiled {
-    /// One bit per row: the request names this host, or does not exclude it. Absent if it says nothing about hosts.
+    /// One bit per row, set if the request names this host or does not exclude it. Absent if the request says nothing
+    /// about hosts.
     pub(crate) named: Option<Vec<u64>>,
-    /// What is asked before the filters run.
+    /// The conditions that hosts must meet before the filters run.
     pub(crate) prefilters: Prefilters,
     /// The filters, in the configured order.
     pub(crate) filters: Vec<Filter>,
@@ -51,8 +54,8 @@ impl Compiled {
         named: Option<Vec<u64>>,
     ) -> Self {
         let spec = asked.spec;
-        // A forced host is taken as it is, unless an existing instance is checked; but, as by Placement, not beyond its
-        // room.
+        // A forced host skips the filters, unless an existing instance is checked. It must still have room, as
+        // Placement requires.
         let forced = !spec.force_hosts.is_empty() || !spec.force_nodes.is_empty();
         let check = spec.scheduler_hints.get("_nova_check_type");
         let check = check.filter(|hint| hint.as_array().is_none_or(|words| !words.is_empty()));
@@ -123,13 +126,14 @@ impl Compiled {
         }
     }
 
-    /// The filters and the hosts that they are asked about.
+    /// The filters, and which hosts they are asked about.
     pub(crate) fn sieve(&mut self) -> Sieve<'_> {
         Sieve { filters: &mut self.filters, group: self.group.as_ref(), named: self.named.as_deref() }
     }
 }
 
-/// The hosts that the request names or does not exclude, one bit per row, if it says anything about that.
+/// Returns the hosts that the request names or does not exclude, one bit per row; `None` if it says nothing about
+/// hosts. Fails if the target host, or every forced host or node, is unknown.
 pub(crate) fn named(table: &HostTable, request: &RequestSpec) -> Result<Option<Vec<u64>>, Failure> {
     let no_such_host = |host: Option<&String>, node: Option<&String>| {
         let name = |name: Option<&String>| name.map_or("None".to_owned(), Clone::clone);
@@ -169,7 +173,8 @@ pub(crate) fn named(table: &HostTable, request: &RequestSpec) -> Result<Option<V
             return Err(no_such_host(request.force_hosts.first(), Some(first)));
         }
     }
-    // A name that is not there may come, and a host that is ignored may come back under its name.
+    // A request that names hosts gets a bitmap even if it excludes none yet, because a host with such a name may appear
+    // later.
     let says = request.target_host.is_some()
         || !(request.ignore_hosts.is_empty()
             && request.force_hosts.is_empty()

@@ -1,4 +1,9 @@
-//! What a decision says about itself, from the numbers that made it.
+//! Writes the explanation of a decision, from the numbers that the decision was made with.
+//!
+//! What always holds: the memory of an earlier explanation is used again, so that a repeated request allocates nothing
+//! for it.
+//!
+//! Left out: when an explanation is written (`progress.rs`).
 
 use std::borrow::Cow;
 
@@ -13,7 +18,7 @@ use crate::table::block::Row;
 use crate::table::host_table::HostTable;
 use crate::weighers::weigher::{Range, Weigher, Weighing};
 
-/// The fleet, before anything was decided.
+/// An explanation that gives the size of the fleet and nothing about a decision.
 pub(crate) fn of_fleet(table: &HostTable) -> Explanation {
     Explanation {
         hosts: table.len() as u32,
@@ -22,14 +27,16 @@ pub(crate) fn of_fleet(table: &HostTable) -> Explanation {
     }
 }
 
-/// Writes into the items of an earlier answer, so that their memory is used again; cuts what is left when it is dropped.
+/// Overwrites the items of an earlier answer one by one, so that their memory is used again. When dropped, it removes
+/// the items that were not overwritten.
 pub(crate) struct Refill<'v, T> {
     items: &'v mut Vec<T>,
+    /// How many items have been overwritten or added.
     used: usize,
 }
 
 impl<'v, T: Default> Refill<'v, T> {
-    /// `expected` is how many items there will be, or more.
+    /// `expected` is the number of items that will be written, or more.
     pub(crate) fn new(items: &'v mut Vec<T>, expected: usize) -> Self {
         items.reserve(expected.saturating_sub(items.len()));
         Self { items, used: 0 }
@@ -50,7 +57,7 @@ impl<T> Drop for Refill<'_, T> {
     }
 }
 
-/// What was asked before the filters: all up to what left no host.
+/// Writes a tally for each prefilter that ran for the instance at `index`, up to the first one that left no host.
 pub(crate) fn terms(
     table: &HostTable,
     placement: &Prefilters,
@@ -68,7 +75,7 @@ pub(crate) fn terms(
     }
 }
 
-/// By how much the nearest refused host missed, where it has any of the class.
+/// By how much the refused host with the most room missed, if it has an inventory of the class.
 pub(crate) fn lack(table: &HostTable, resource: &Resource, tally: &Tally) -> Option<NearestMiss> {
     let (row, available) = tally.nearest?;
     let (wanted, available) = (resource.sum as f64, f64::from(available));
@@ -76,7 +83,7 @@ pub(crate) fn lack(table: &HostTable, resource: &Resource, tally: &Tally) -> Opt
     Some(NearestMiss { host, wanted, available, unit })
 }
 
-/// The filters that ran: all up to the one that left no host.
+/// Writes a tally for each filter that ran, up to the first one that left no host.
 pub(crate) fn filters<'f>(
     table: &HostTable,
     ran: impl Iterator<Item = (&'f Filter, &'f Tally)>,
@@ -98,7 +105,7 @@ pub(crate) fn filters<'f>(
     }
 }
 
-/// By how much the nearest refused host missed, where the filter compares numbers.
+/// By how much the nearest refused host missed, if the filter compares numbers.
 pub(crate) fn nearest_miss(table: &HostTable, filter: &Filter, tally: &Tally) -> Option<NearestMiss> {
     let nearest = tally.nearest?;
     let asked = filter.measure(table, nearest.0)?;
@@ -127,7 +134,8 @@ fn write_miss(
     miss.unit = Cow::Borrowed(unit);
 }
 
-/// The best hosts with each weigher's share. A single candidate is not weighed.
+/// Writes the best hosts, each with the shares of the weighers. There are no shares if `hosts`, the number of
+/// candidates, is 1.
 pub(crate) fn ranking(
     weighing: Weighing<'_>,
     best: &[Weighed],

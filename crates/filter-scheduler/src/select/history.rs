@@ -1,32 +1,39 @@
-//! The order in which equal weights stand.
+//! The order of hosts that have equal weights.
 //!
-//! Nova sorts, for each instance of a request, the list that the previous instance left, with a stable sort, and puts
-//! the chosen host first. So equal weights keep the order of the round before, which is that of the weights then, and so
-//! on back to the fleet order. Nothing is sorted here to know it: what two hosts' order was follows from which of them
-//! was chosen last and from the ranges that weights were normalised with since.
+//! For each instance of a request, Nova sorts the list that the previous instance left. The sort is stable, and Nova
+//! puts the chosen host first. So hosts of equal weight keep the order of the round before, which was the order of the
+//! weights then, and so on back to the fleet order. This module sorts nothing to know that order. The order of two
+//! hosts follows from which of them was chosen last, and from the ranges that weights were normalised with since.
 //!
-//! What always holds: since the last round that chose one of two hosts, neither host's raw values changed. So their
-//! order is decided by the newest earlier ranges that tell them apart, else by that choice, else by the start.
+//! What always holds: since the last round that chose one of two hosts, the raw values of neither host changed. So
+//! their order is decided by the newest ranges since then that tell them apart; if there are none, by that choice; and
+//! if neither was chosen, by the order at the start.
+//!
+//! Left out: what a weight is (`weighers/weigher.rs`), and which hosts are candidates (`scan.rs`).
 
 use std::cmp::Ordering;
 
 use crate::table::block::BLOCK;
 use crate::weighers::weigher::{Range, Weighing};
 
-/// What happened in the rounds before, as far as later rounds depend on it.
+/// The earlier rounds of a request, as far as later rounds depend on them. A round is the placement of one instance.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    /// Ranges that were in force for one round or several, one after the other.
+    /// The ranges of all weighers for each epoch, one epoch after another. An epoch is a run of rounds with equal
+    /// ranges.
     ranges: Vec<Range>,
-    /// For each of these the number of rounds up to their last.
+    /// For each epoch, the number of rounds up to its end.
     epochs: Vec<u32>,
+    /// The number of rounds so far.
     rounds: u32,
-    /// By row: one more than the last round that chose it. Reset through `chosen`, so that it is zeroed only once.
+    /// For each row, the number of the last round that chose it, counted from 1; 0 if no round chose it. Only the rows
+    /// in `chosen` are reset, because zeroing all rows for every request would be slow.
     last_chosen: Vec<u32>,
+    /// The rows that rounds chose, in order.
     chosen: Vec<u32>,
-    /// One bit per row that is in `chosen`.
+    /// One bit per row, set if the row is in `chosen`.
     touched: Vec<u64>,
-    /// By row: its place in the list that the history starts from; empty for fleet order.
+    /// For each row, its position in the list that the history starts from. Empty if it starts from the fleet order.
     start: Vec<u32>,
 }
 
@@ -47,7 +54,7 @@ impl History {
         self.rounds = 0;
     }
 
-    /// A round weighed its hosts within `ranges` and put `row` first.
+    /// Notes that a round weighed its hosts within `ranges` and chose `row`.
     pub(crate) fn round(&mut self, ranges: &[Range], row: u32) {
         self.rounds += 1;
         match self.epochs.last_mut() {
@@ -62,12 +69,13 @@ impl History {
         self.touched[row as usize / BLOCK] |= 1 << (row as usize % BLOCK);
     }
 
-    /// Rows of a block of which this holds: equal raw values make them stand behind any row before them in fleet order.
+    /// The rows of a block, one bit each, that come after every earlier row of the fleet that has equal raw values.
+    /// These are the rows that no round chose, and none if the history does not start from the fleet order.
     pub(crate) fn untouched(&self, block: usize) -> u64 {
         if self.start.is_empty() { !self.touched[block] } else { 0 }
     }
 
-    /// Starts again from this list. Rows that are not in it must not be asked about any more.
+    /// Starts again from this list. The caller must not ask about rows that are not in it.
     pub(crate) fn restart(&mut self, list: impl Iterator<Item = u32>) {
         let mut start = std::mem::take(&mut self.start);
         self.reset(self.last_chosen.len());
@@ -78,7 +86,7 @@ impl History {
         self.start = start;
     }
 
-    /// Which of two hosts of equal weight stood first when the last round ended.
+    /// Compares the positions that two hosts of equal weight had at the end of the last round.
     pub(crate) fn order(&self, weighing: Weighing<'_>, a: u32, b: u32) -> Ordering {
         let last = |row: u32| self.last_chosen[row as usize];
         let chosen = last(a).max(last(b));

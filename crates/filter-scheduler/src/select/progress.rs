@@ -1,5 +1,9 @@
-//! The state of one placement while its instances take their turns: whose turn it is, the order that the turns before left,
-//! random numbers, and what is told to the caller.
+//! The state of one placement while its instances are placed one after another: which instance is placed now, the order
+//! that the earlier ones left, the random numbers, and what goes into the answer.
+//!
+//! What always holds: the same seed, table and request give the same choices.
+//!
+//! Left out: the algorithm itself (`select.rs`).
 
 use novella_objects::RequestSpec;
 use rand::seq::SliceRandom;
@@ -17,22 +21,23 @@ use crate::table::block::{BLOCK, Row};
 use crate::table::host_table::HostTable;
 use crate::weighers::weigher::Weighing;
 
-/// See the module's text.
+/// The state of one placement.
 pub(super) struct Progress<'a> {
     options: &'a SchedulerOptions,
     history: &'a mut History,
-    /// Present if the settings ask for a random choice.
+    /// The random numbers. Present if the settings ask for a random choice.
     rng: Option<ChaCha8Rng>,
-    /// How many alternates the caller wants.
+    /// How many alternates the answer names at most.
     alternates: usize,
+    /// Whether the caller wants no explanation.
     unexplained: bool,
     instances: usize,
-    /// The place in the request of the instance whose turn it is.
+    /// The position in the request of the instance that is being placed.
     index: usize,
 }
 
 impl<'a> Progress<'a> {
-    /// Before the first turn.
+    /// The state before the first instance.
     pub(super) fn new(
         options: &'a SchedulerOptions,
         history: &'a mut History,
@@ -53,7 +58,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Begins the turn of the instance at `index`.
+    /// Starts to place the instance at `index`.
     pub(super) fn begin(&mut self, index: usize) {
         self.index = index;
     }
@@ -62,7 +67,8 @@ impl<'a> Progress<'a> {
         self.index + 1 == self.instances
     }
 
-    /// Tells what the filters did, if nothing later can tell it better, and which hosts they could not decide about.
+    /// Writes what the filters did into the answer, unless a later instance will overwrite it. Also notes the hosts
+    /// that a filter could not decide about, or fails because of them if the settings say so.
     pub(super) fn tell_filters(
         &self,
         table: &HostTable,
@@ -79,10 +85,10 @@ impl<'a> Progress<'a> {
             }
             selected.filter_errors.push((tally.errors, first));
         }
-        // Where nothing is left before the filters, none of them runs.
+        // If the prefilters left no host, no filter was asked.
         let prefilters = &shape.compiled.prefilters;
         let unasked = prefilters.ran(index).last().is_some_and(|(_, tally)| tally.hosts_out == 0);
-        // Until the weighers are compiled, one of them may end it here.
+        // The request may fail when the weighers are compiled, so this may be the last chance to explain.
         let may_end = shape.compiled.weighers.is_none() || shape.scan.hosts == 0;
         let final_word = self.is_last() || may_end || error.is_some();
         if final_word && !self.unexplained {
@@ -97,7 +103,8 @@ impl<'a> Progress<'a> {
         error.map_or(Ok(()), Err)
     }
 
-    /// Compiles the weighers if need be. Hosts that one of them cannot value fail the request, or are told and left out.
+    /// Compiles the weighers if they are not yet compiled. If a weigher cannot value a host, the request fails, or the
+    /// host is noted in the answer and left out, as the settings say.
     pub(super) fn compile_weighers(
         &self,
         table: &mut HostTable,
@@ -117,18 +124,18 @@ impl<'a> Progress<'a> {
         Ok(())
     }
 
-    /// What is said when no candidate is left.
+    /// The failure of a request that has no candidate left for this instance.
     pub(super) fn no_valid_host(&self, shape: &Shape) -> Failure {
-        // Before the first instance, nothing left is what Nova has no words for: the service that it asked returned
-        // nothing.
+        // If the prefilters leave no host for the first instance, Placement would return no candidates, and Nova gives
+        // no reason.
         let mut before = shape.compiled.prefilters.ran(self.index);
         let nothing = self.index == 0 && before.any(|(_, tally)| tally.hosts_out == 0);
         let reason = if nothing { "" } else { "There are not enough hosts available." }.to_owned();
         Failure::NoValidHost { reason, placeable: self.index as u32 }
     }
 
-    /// Weighs the candidates and returns the host that is picked: the best, or one of the best at random. Tells how the
-    /// best were weighed if this is the last instance.
+    /// Weighs the candidates and returns the picked host: the best one, or one of the best at random. For the last
+    /// instance, it also writes into the answer how the best hosts were weighed.
     pub(super) fn pick(&mut self, table: &HostTable, shape: &mut Shape, selected: &mut Selected) -> Weighed {
         let last = self.is_last();
         let runners_up = if last { self.options.runners_up } else { 0 };
@@ -148,7 +155,7 @@ impl<'a> Progress<'a> {
         picked
     }
 
-    /// Puts the chosen host and at least `others` next best ones into the ranking, in order.
+    /// Fills the ranking with the chosen host and at least `others` next best hosts, in order.
     fn rank(&mut self, table: &HostTable, shape: &mut Shape, others: usize) {
         let Self { options, history, rng, .. } = self;
         let Shape { scan, ranking, compiled, .. } = shape;
@@ -172,7 +179,7 @@ impl<'a> Progress<'a> {
         best[..=chosen].rotate_right(1);
     }
 
-    /// Lets the next turn know the order that this one left.
+    /// Notes the order that this instance leaves for the next one.
     fn remember(&mut self, shape: &Shape) {
         let ranking = &shape.ranking;
         if self.options.shuffle_best_same_weighed_hosts {
@@ -182,7 +189,8 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Finds the next best hosts. After several instances the fleet is weighed once more, as the last one left it.
+    /// Adds the alternates to the answer. If the request has several instances, the fleet is filtered and weighed once
+    /// more, in the state that the last instance left.
     pub(super) fn find_alternates(
         &mut self,
         table: &mut HostTable,
@@ -203,8 +211,8 @@ impl<'a> Progress<'a> {
             }
             shape.measure(table, self.options);
             if self.rng.is_none() && shape.scan.hosts > 1 {
-                // Picked hosts count for the ranges and are no alternates. Their blocks have changed, so that the next
-                // request finds them again.
+                // The ranges include the picked hosts, but these cannot be alternates, so they are taken out. Their
+                // blocks have changed, so the next request looks at them again.
                 for pick in &selected.picks {
                     shape.scan.alive[pick.row.index() / BLOCK] &= !(1 << (pick.row.index() % BLOCK));
                 }

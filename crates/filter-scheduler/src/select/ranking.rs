@@ -1,14 +1,16 @@
-//! The best candidates, exactly, looking at as few of them as can be proven enough.
+//! Finds the best candidates exactly, and weighs as few hosts as possible to do so.
 //!
-//! For each block the ranking keeps the bounds of every weigher's values among its candidates and the largest estimate of
-//! a weight in it. Bounds may be too wide and are made tight where that matters; the largest estimate may be one of
-//! earlier ranges, from which the largest possible now follows (`Weighing::growth`). A block that cannot hold a
-//! host as good as the worst of those kept is passed over.
+//! For each block of hosts the ranking keeps the bounds of every weigher's values among the candidates of the block,
+//! and the largest estimate of a weight in the block. Bounds may be too wide; they are made tight where that matters.
+//! The largest estimate may have been computed with earlier ranges; `Weighing::growth` says how much larger it can be
+//! with the present ranges. A block is skipped if no host in it can be as good as the worst host that is kept.
 //!
-//! What always holds: a candidate's values lie within its block's bounds; its estimate under the ranges of the block's
-//! epoch is not above `most`; hosts kept are in the order of their exact weights, then of the history.
+//! What always holds:
+//! - The values of a candidate lie within the bounds of its block.
+//! - The estimate of a candidate with the ranges of its block's epoch is at most `most`.
+//! - The hosts that are kept are ordered by their exact weights, and those of equal weight by the history.
 //!
-//! Left out: which hosts are candidates (`scan.rs`), what a weight is (`weighers/weigher.rs`).
+//! Left out: which hosts are candidates (`scan.rs`), and what a weight is (`weighers/weigher.rs`).
 
 use std::cmp::Ordering;
 
@@ -18,77 +20,85 @@ use crate::table::block::{BLOCK, refill};
 use crate::weighers::estimate::{Estimate, EstimateError, MOST};
 use crate::weighers::weigher::{Range, Weigher, Weighing};
 
-/// Ranges that largest estimates are remembered from. When there are more, all blocks are estimated anew.
+/// How many sets of ranges are remembered for estimates. When there are more, all blocks are estimated again.
 const EPOCHS: usize = 8;
 
-/// Blocks that are visited out of order because they may hold the best.
+/// How many blocks are visited first because they may hold the best host.
 const PROMISING: usize = 4;
 
-/// How many of the best are tried first in the next round.
+/// How many of the best hosts are weighed first in the next round.
 const LEADERS: usize = 16;
 
-/// A host with its weight.
+/// A host with its exact weight.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Weighed {
     pub(crate) row: u32,
     pub(crate) weight: f64,
 }
 
-/// See the module's text.
+/// The bounds of weights in each block, and the best hosts of the last round.
 #[derive(Debug, Default)]
 pub(crate) struct Ranking {
-    /// By weigher: the bounds of its raw values among the candidates.
+    /// For each weigher, the range of its raw values among the candidates.
     pub(crate) ranges: Vec<Range>,
-    /// The best hosts of a round, best first.
+    /// The best hosts of the last round, best first.
     pub(crate) best: Vec<Weighed>,
     blocks: usize,
-    /// By weigher, by block.
+    /// For each weigher and each block, a lower bound of the candidates' values, as `f32`.
     low: Vec<f32>,
+    /// For each weigher and each block, an upper bound of the candidates' values, as `f32`.
     high: Vec<f32>,
-    /// By weigher, one bit per block: these bounds are tight; the lower one only where the weigher has no `minval`, because
-    /// nothing else is asked of it.
+    /// For each weigher, one bit per block, set if the bounds of the block are tight. If the weigher has a `minval`,
+    /// only the upper bound is tight, because the lower one is not needed.
     tight: Vec<u64>,
-    /// By block: the largest estimate; infinity if unknown.
+    /// For each block, an upper bound of its candidates' estimates; infinity if none is known.
     most: Vec<f32>,
-    /// By block: the ranges that it was estimated with.
+    /// For each block, the index in `epochs` of the ranges that `most` was estimated with.
     epoch: Vec<u8>,
+    /// The sets of ranges that estimates are remembered for, at most [`EPOCHS`].
     epochs: Vec<Epoch>,
+    /// The rows of the best hosts of the last round. They are weighed first, so that the threshold is high early.
     leaders: Vec<u32>,
-    /// Blocks of which nothing but the bounds of values is known.
+    /// The blocks that have no estimate yet. Only the bounds of their values are known.
     changed: Vec<u32>,
-    /// Blocks that may hold a host to be kept.
+    /// The blocks that may hold a host that must be kept. It is used within one round only, and stored to keep its
+    /// memory.
     pending: Vec<u32>,
 }
 
+/// One set of ranges that blocks were estimated with.
 #[derive(Debug, Clone)]
 struct Epoch {
-    /// As many as there are weighers, then none.
+    /// The range of each weigher. Entries beyond the number of weighers are not used.
     ranges: [Range; MOST],
+    /// How far estimates with these ranges may lie below the weight.
     error: EstimateError,
-    /// From these ranges to those of now.
+    /// By how much a weight can have grown from these ranges to the present ones.
     growth: f64,
-    /// No host of a block whose largest estimate is not above this can be kept.
+    /// If the largest estimate of a block is not above this, no host of the block can be kept.
     threshold: f32,
 }
 
-/// What a round works on.
+/// The inputs of one call of [`Ranking::rank`], which its steps share.
 #[derive(Clone, Copy)]
-struct Round<'a> {
+struct RankingRound<'a> {
     weighing: Weighing<'a>,
     estimate: &'a Estimate<'a>,
     history: &'a History,
+    /// The candidates, one bit per row.
     alive: &'a [u64],
     keep: usize,
+    /// The index in `epochs` of the present ranges.
     current: usize,
 }
 
 impl Ranking {
-    /// Bytes kept for each block with these weighers.
+    /// How many bytes are kept for each block with this many weighers.
     pub(crate) fn bytes_per_block(weighers: usize) -> usize {
         weighers * 2 * size_of::<f32>() + size_of::<f32>() + size_of::<u8>()
     }
 
-    /// Starts anew for these weighers.
+    /// Forgets everything and starts again with these weighers.
     pub(crate) fn start(&mut self, weighing: Weighing<'_>, alive: &[u64]) {
         let weighers = weighing.weighers.len();
         self.blocks = alive.len();
@@ -113,7 +123,7 @@ impl Ranking {
         }
     }
 
-    /// Notes that candidates of these blocks, or their values, are others than before.
+    /// Notes that the candidates of these blocks have changed, or their values.
     pub(crate) fn changed(&mut self, weighing: Weighing<'_>, alive: &[u64], blocks: &[u32]) {
         for block in blocks {
             if self.most[*block as usize] != f32::INFINITY {
@@ -124,6 +134,7 @@ impl Ranking {
         }
     }
 
+    /// Sets the bounds of a block to those of all its hosts, which are known but may not be tight.
     fn loosen(&mut self, weighing: Weighing<'_>, alive: &[u64], block: usize) {
         for (at, weigher) in weighing.weighers.iter().enumerate() {
             let Some(column) = weigher.column(&weighing.table.columns) else { continue };
@@ -141,7 +152,7 @@ impl Ranking {
         (weigher * self.blocks.div_ceil(BLOCK) + block / BLOCK, 1 << (block % BLOCK))
     }
 
-    /// Computes the ranges among the candidates, of which there are two at least.
+    /// Computes the range of each weigher among the candidates. There must be at least two candidates.
     pub(crate) fn measure(&mut self, weighing: Weighing<'_>, alive: &[u64]) {
         self.ranges.clear();
         for (at, weigher) in weighing.weighers.iter().enumerate() {
@@ -161,7 +172,7 @@ impl Ranking {
         let words = self.blocks.div_ceil(BLOCK);
         let tight = &mut self.tight[at * words..(at + 1) * words];
         let (lows, highs) = (&mut self.low[all.clone()], &mut self.high[all.clone()]);
-        // Eight blocks at a time: nearly always none of them holds more than is known.
+        // Eight blocks are compared at a time, because nearly always none of them widens the range.
         for (chunk, (lows, highs)) in lows.chunks_mut(8).zip(highs.chunks_mut(8)).enumerate() {
             let more = highs.iter().fold(false, |more, high| more | (*high > most));
             let less = lows.iter().fold(false, |less, low| less | (*low < least));
@@ -176,7 +187,7 @@ impl Ranking {
                 if *word & bit == 0 {
                     if *low < *high && alive[block] != u64::MAX {
                         match minval {
-                            // How small the smallest is says nothing then.
+                            // The range begins at `minval`, so the smallest value does not matter.
                             Some(_) => *high = max(&values[block], alive[block]),
                             None => (*low, *high) = min_max(&values[block], alive[block]),
                         }
@@ -193,7 +204,8 @@ impl Ranking {
         if column.changed == 0 {
             return rounded;
         }
-        // Rounding keeps order: the outermost exact values are among those that round to the outermost.
+        // Rounding keeps the order of values. So the exact bounds are among the values that round to the rounded
+        // bounds.
         let mut exact =
             Range { min: minval.unwrap_or(f64::INFINITY), max: minval.unwrap_or(f64::NEG_INFINITY) };
         for block in 0..self.blocks {
@@ -215,7 +227,7 @@ impl Ranking {
         exact
     }
 
-    /// The `keep` best candidates, in order. Those in `skip` count for the ranges, and are not kept.
+    /// Fills `best` with the `keep` best candidates, in order. The ranges must have been measured.
     pub(crate) fn rank(&mut self, weighing: Weighing<'_>, alive: &[u64], history: &History, keep: usize) {
         self.best.clear();
         if keep >= alive.len() * BLOCK / 2 {
@@ -228,7 +240,7 @@ impl Ranking {
         }
         let estimate = Estimate::new(weighing, &self.ranges);
         let current = self.enter(weighing, &estimate);
-        let round = Round { weighing, estimate: &estimate, history, alive, keep, current };
+        let round = RankingRound { weighing, estimate: &estimate, history, alive, keep, current };
         self.cap(round);
         let mut leaders = std::mem::take(&mut self.leaders);
         leaders.retain(|row| alive[*row as usize / BLOCK] >> (row % BLOCK as u32) & 1 == 1);
@@ -245,7 +257,7 @@ impl Ranking {
             let kept = self.best.last().map(|host| host.row);
             self.visit(round, block as usize, &leaders);
             if self.best.len() == keep && self.best.last().map(|host| host.row) == kept {
-                break; // the threshold is as good as it gets
+                break; // visiting promising blocks early no longer raises the threshold
             }
         }
         for block in &pending {
@@ -259,13 +271,14 @@ impl Ranking {
         self.leaders = leaders;
     }
 
-    /// Whether a block may hold a host to be kept.
+    /// Whether a block may hold a host that must be kept.
     fn is_pending(&self, block: u32) -> bool {
         let block = block as usize;
         self.most[block] > self.epochs[usize::from(self.epoch[block])].threshold
     }
 
-    /// Finds or adds the epoch of the present ranges, and what has grown since the others.
+    /// Finds or adds the epoch of the present ranges, and computes the growth since every other epoch. Returns the
+    /// index of the present one.
     fn enter(&mut self, weighing: Weighing<'_>, estimate: &Estimate<'_>) -> usize {
         let count = self.ranges.len();
         let known = self.epochs.iter().position(|epoch| epoch.ranges[..count] == *self.ranges);
@@ -290,7 +303,7 @@ impl Ranking {
         current
     }
 
-    /// Of these blocks, where the first is that may hold the heaviest host.
+    /// The position in `blocks` of the block with the largest possible weight; of equal ones, the first.
     fn promising(&self, blocks: &[u32]) -> Option<usize> {
         let mut found: Option<(f64, usize)> = None;
         for (at, block) in blocks.iter().enumerate() {
@@ -303,8 +316,8 @@ impl Ranking {
         found.map(|(_, at)| at)
     }
 
-    /// Bounds the estimates of blocks that changed by the bounds of their values.
-    fn cap(&mut self, round: Round<'_>) {
+    /// Bounds the estimates of the changed blocks, using the bounds of their values.
+    fn cap(&mut self, round: RankingRound<'_>) {
         let Self { low, high, most, epoch, blocks, changed, .. } = self;
         if changed.len() >= *blocks {
             let bounds =
@@ -329,10 +342,11 @@ impl Ranking {
         (self.low[weigher * self.blocks + block], self.high[weigher * self.blocks + block])
     }
 
-    /// Tries every host of a block that may be kept, but for the leaders, which were tried.
-    fn visit(&mut self, round: Round<'_>, block: usize, leaders: &[u32]) {
+    /// Weighs every host of a block that may have to be kept. Leaders are skipped, because they were weighed before.
+    fn visit(&mut self, round: RankingRound<'_>, block: usize, leaders: &[u32]) {
         let worst = self.worst(round);
-        // In a fleet of equal hosts all are as good, and lose by their place in the fleet alone.
+        // In a fleet of equal hosts, every host of a later block has the weight of the worst kept host and comes after
+        // it, so the block need not be estimated.
         if worst.is_some_and(|worst| {
             worst as usize / BLOCK < block
                 && round.alive[block] & !round.history.untouched(block) == 0
@@ -348,8 +362,9 @@ impl Ranking {
             let above = above_f32(&sums, threshold);
             near &= above;
             if near == 0 {
-                // Of all candidates, so that it stays below thresholds of later rounds too; where hosts that are none do
-                // no harm, of all hosts, which is found sooner.
+                // `most` must bound all candidates of the block, so that it can be compared with thresholds of later
+                // rounds. If no host at all is above the threshold, the bound over all hosts is good enough and faster
+                // to find.
                 self.most[block] =
                     if above == 0 { max_of_all(&sums) } else { max(&sums, round.alive[block]) };
                 return;
@@ -373,8 +388,8 @@ impl Ranking {
         }
     }
 
-    /// Of some hosts of a block, those that are not surely as good as the worst kept host and behind it.
-    fn ahead(&self, round: Round<'_>, block: usize, near: u64) -> u64 {
+    /// Returns the hosts in `near` except those that surely have the weight of the worst kept host and come after it.
+    fn ahead(&self, round: RankingRound<'_>, block: usize, near: u64) -> u64 {
         let Some(worst) = self.worst(round) else { return near };
         let (at, lane) = (worst as usize / BLOCK, worst % BLOCK as u32);
         let later = match at.cmp(&block) {
@@ -386,14 +401,14 @@ impl Ranking {
         if behind == 0 { near } else { near & !round.estimate.twins(block, behind, worst) }
     }
 
-    /// The last of the hosts kept, if there are as many as wanted.
-    fn worst(&self, round: Round<'_>) -> Option<u32> {
+    /// The row of the worst kept host, if as many are kept as are wanted.
+    fn worst(&self, round: RankingRound<'_>) -> Option<u32> {
         self.best.get(round.keep - 1).map(|host| host.row)
     }
 
-    /// Weighs a host, and keeps it if it is among the best; true if so.
-    fn try_host(&mut self, round: Round<'_>, row: u32) -> bool {
-        let Round { weighing, history, keep, .. } = round;
+    /// Weighs a host exactly, and keeps it if it is among the best. Returns whether it was kept.
+    fn try_host(&mut self, round: RankingRound<'_>, row: u32) -> bool {
+        let RankingRound { weighing, history, keep, .. } = round;
         let host = Weighed { row, weight: round.estimate.weight(weighing, &self.ranges, row) };
         if self.best.len() == keep {
             if order(weighing, history, &host, &self.best[keep - 1]) != Ordering::Less {
@@ -421,7 +436,7 @@ fn order(weighing: Weighing<'_>, history: &History, a: &Weighed, b: &Weighed) ->
     }
 }
 
-/// The largest of the values whose bit is set, of which there is one.
+/// The largest of the values whose bit is set. At least one bit must be set.
 fn most_of(values: &[f32; BLOCK], bits: u64) -> f32 {
     if bits.count_ones() > 8 {
         return max(values, bits);
@@ -429,7 +444,7 @@ fn most_of(values: &[f32; BLOCK], bits: u64) -> f32 {
     word_bits(bits).fold(f32::NEG_INFINITY, |most, bit| larger(values[bit], most))
 }
 
-/// The first of the largest values whose bit is set.
+/// The position of the largest value whose bit is set; of equal values, the first.
 fn heaviest(values: &[f32; BLOCK], bits: u64) -> usize {
     let most = most_of(values, bits);
     word_bits(bits).find(|bit| values[*bit] == most).unwrap_or(bits.trailing_zeros() as usize)

@@ -1,13 +1,16 @@
-//! Which hosts pass the filters of a shape, kept by block, so that a later request looks again only at blocks that changed.
+//! Remembers which hosts pass the filters of a shape, block by block, so that a later request looks again only at
+//! blocks that changed.
 //!
-//! For each block the scan remembers the hosts that passed, how many each filter let pass, and the nearest miss of each
-//! filter that compares numbers. Sums over all blocks are kept up to date by what a block adds less what it added before.
-//! Of a steady filter it remembers each verdict, since most blocks change for what was placed on them alone.
+//! For each block the scan remembers the hosts that passed, how many hosts each filter let pass, and the nearest miss
+//! of each filter that compares numbers. When a block is looked at again, the sums over all blocks change by the
+//! difference. For a steady filter the scan also remembers each verdict, because most blocks change only by what was
+//! placed on them.
 //!
-//! What always holds: after [`Scan::refresh`] hosts, tallies and nearest misses are those of running every filter over the
-//! whole fleet; after [`Scan::again`] those of running the filters that run again over the hosts that were left.
+//! What always holds: after [`Scan::refresh`], the hosts, tallies and nearest misses are the same as if every filter
+//! had run over the whole fleet. After [`Scan::again`], they are the same as if the filters that run again had run over
+//! the hosts that were left.
 //!
-//! Left out: whether the compiled filters still hold (`shape.rs`).
+//! Left out: whether the compiled filters are still right for the table (`shape.rs`).
 
 use crate::filters::group::Group;
 use crate::filters::program::Filter;
@@ -16,56 +19,57 @@ use crate::table::bitmap::word_bits;
 use crate::table::block::{BLOCK, Row, refill};
 use crate::table::host_table::HostTable;
 
-/// See the module's text.
+/// What the filters of a shape said about each block.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
-    /// One bit per row that is a candidate.
+    /// The candidates, one bit per row.
     pub(crate) alive: Vec<u64>,
-    /// How many these are.
+    /// The number of candidates.
     pub(crate) hosts: u32,
-    /// By filter: what it did in this round.
+    /// For each filter, what it did for the present instance.
     pub(crate) tallies: Vec<Tally>,
-    /// The blocks that this round looked at, in order.
+    /// The blocks that were looked at for the present instance, in order.
     pub(crate) looked_at: Vec<u32>,
-    /// The table's revision that the last refresh saw; `None` before the first.
+    /// The table's revision at the last refresh. `None` if all blocks must be looked at.
     seen: Option<u64>,
-    /// Whether some filter reads measured values.
+    /// Whether a filter reads measured values, so that it must run again if only those changed.
     reads_measured: bool,
-    /// The filters that ask something, by their place: the others pass every host.
+    /// The filters that may refuse a host. All others pass every host and are not run.
     asked: Vec<AskingFilter>,
-    /// By block, one more than these: the hosts before the first of them and after each.
+    /// For each block, the number of its hosts before the first asking filter and after each of them.
     counts: Vec<u8>,
-    /// The sums of these.
+    /// The sums of `counts` over all blocks.
     totals: Vec<u32>,
-    /// By filter that compares numbers.
+    /// The nearest misses of each filter that compares numbers.
     misses: Vec<Misses>,
-    /// By steady filter, by block: what is known of its verdicts.
-    verdicts: Vec<Verdicts>,
-    /// One bit per block with a host that some filter could not decide about: errors are told anew to each request.
+    /// For each steady filter and each block, the verdicts that are known.
+    verdicts: Vec<BlockVerdicts>,
+    /// One bit per block, set if a filter could not decide about a host in it. Such a block is looked at for every
+    /// request, because every request must report the error.
     erring: Vec<u64>,
 }
 
-/// A filter that asks something.
+/// A filter that may refuse a host.
 #[derive(Debug, Clone, Copy)]
 struct AskingFilter {
-    /// Its place among all filters.
+    /// The position of the filter among all filters.
     at: u16,
-    /// Its place among the steady ones, if it is one.
+    /// The position among the steady filters, if it is one.
     steady: Option<u16>,
-    /// Its place among those that compare numbers, if it is one.
+    /// The position among the filters that compare numbers, if it is one.
     compares: Option<u16>,
 }
 
 /// The nearest misses of a filter that compares numbers.
 #[derive(Debug, Default)]
 struct Misses {
-    /// By block: its nearest, or [`NO_MISS`], or more than that.
+    /// For each block, its nearest miss in the form of [`pack`], or an upper bound of it, or [`NO_MISS`].
     nearest: Vec<i64>,
-    /// One bit per block: that is more than its nearest.
+    /// One bit per block, set if `nearest` is only an upper bound.
     bounds: Vec<u64>,
-    /// The largest of all.
+    /// The nearest miss of all blocks.
     best: i64,
-    /// Its block has lost it.
+    /// Whether the block that had `best` no longer has it, so that `best` must be searched for.
     lost: bool,
 }
 
@@ -76,13 +80,14 @@ impl Misses {
         (self.best, self.lost) = (NO_MISS, false);
     }
 
-    /// How much room a miss of this block must have to be of interest: as much in an earlier block is nearer.
+    /// How much room a miss of this block must have to be the nearest one. A miss with equal room in an earlier block
+    /// is nearer.
     fn interesting(&self, block: usize) -> i32 {
         let Some((row, room)) = unpack(self.best) else { return i32::MIN };
         room.saturating_add(i32::from(row.index() / BLOCK < block))
     }
 
-    /// Takes what the filter noted of a block.
+    /// Takes over the miss that the filter noted for a block.
     fn note(&mut self, block: usize, tally: &Tally) {
         let (word, bit) = (&mut self.bounds[block / BLOCK], 1 << (block % BLOCK));
         let miss = match tally.bound {
@@ -103,7 +108,8 @@ impl Misses {
         }
     }
 
-    /// Looks for the nearest miss over all blocks. Returns the block that may have it, if only a bound is known of that.
+    /// Searches all blocks for the nearest miss. If only a bound of it is known, returns the block, which must be
+    /// looked at.
     fn find_best(&mut self) -> Option<usize> {
         let misses = self.nearest.iter().copied().enumerate();
         let (block, best) = misses.fold((0, NO_MISS), |best, miss| if miss.1 > best.1 { miss } else { best });
@@ -112,17 +118,20 @@ impl Misses {
     }
 }
 
-/// One bit per host of a block.
+/// The verdicts of a steady filter about the hosts of a block, one bit per host.
 #[derive(Debug, Clone, Copy, Default)]
-struct Verdicts {
+struct BlockVerdicts {
+    /// The hosts whose verdict is known.
     known: u64,
-    /// Of these, those that pass.
+    /// The hosts that are known to pass.
     pass: u64,
 }
 
-/// A nearest miss as one number: more room is larger, then an earlier row.
+/// Stands for no miss, in the form of [`pack`].
 const NO_MISS: i64 = i64::MIN;
 
+/// Packs a miss into one number, so that the nearer of two misses is the larger number: the one with more room, and of
+/// equal room the earlier row.
 fn pack((row, room): (Row, i32)) -> i64 {
     i64::from(room) << 32 | i64::from(u32::MAX - row.0)
 }
@@ -131,16 +140,16 @@ fn unpack(miss: i64) -> Option<(Row, i32)> {
     (miss != NO_MISS).then(|| (Row(u32::MAX - miss as u32), (miss >> 32) as i32))
 }
 
-/// What is looked at: the filters, and whom they ask.
+/// The filters, and the hosts that they are asked about.
 pub(crate) struct Sieve<'a> {
     pub(crate) filters: &'a mut [Filter],
     pub(crate) group: Option<&'a Group>,
-    /// Leaves the hosts whose bit is set, if the request names hosts.
+    /// One bit per row, if the request names hosts. Only hosts whose bit is set are asked about.
     pub(crate) named: Option<&'a [u64]>,
 }
 
 impl Scan {
-    /// Bytes kept for the blocks.
+    /// How many bytes are kept for the blocks.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.alive)
             + size_of_val(&*self.counts)
@@ -148,12 +157,12 @@ impl Scan {
             + size_of_val(&*self.verdicts)
     }
 
-    /// Forgets all blocks, keeping the memory.
+    /// Forgets all blocks, but keeps their memory.
     pub(crate) fn forget(&mut self) {
         self.seen = None;
     }
 
-    /// The first round of a request: looks at every block that changed since the last refresh.
+    /// Filters for the first instance of a request. Looks at every block that changed since the last refresh.
     pub(crate) fn refresh(&mut self, table: &HostTable, sieve: &mut Sieve<'_>) {
         let blocks = table.columns.present.len();
         self.reset_tallies(sieve.filters.len());
@@ -175,7 +184,7 @@ impl Scan {
                         .iter_mut()
                         .skip(block)
                         .step_by(blocks)
-                        .for_each(|known| *known = Verdicts::default());
+                        .for_each(|known| *known = BlockVerdicts::default());
                 }
                 self.look(table, sieve, block, true);
             }
@@ -185,7 +194,7 @@ impl Scan {
         for at in 0..self.misses.len() {
             while self.misses[at].lost {
                 if let Some(block) = self.misses[at].find_best() {
-                    self.misses[at].best = NO_MISS; // now everything is of interest
+                    self.misses[at].best = NO_MISS; // so that the filter notes every miss of the block
                     self.look(table, sieve, block, false);
                     self.misses[at].lost = true;
                 }
@@ -224,15 +233,15 @@ impl Scan {
         self.misses.resize_with(compares, Misses::default);
         self.misses.iter_mut().for_each(|misses| misses.start(blocks));
         let steady = self.asked.iter().filter(|asked| asked.steady.is_some()).count();
-        refill(&mut self.verdicts, steady * blocks, Verdicts::default());
+        refill(&mut self.verdicts, steady * blocks, BlockVerdicts::default());
         let stages = 1 + self.asked.len();
         refill(&mut self.counts, blocks * stages, 0);
         refill(&mut self.totals, stages, 0);
         refill(&mut self.erring, blocks.div_ceil(BLOCK), 0);
     }
 
-    /// Runs all filters over a block and replaces what it adds to the sums. Errors are counted if this is the `first` look
-    /// of a round.
+    /// Runs all filters over a block and corrects the sums. Errors are counted only if this is the `first` look at the
+    /// block for the present instance.
     fn look(&mut self, table: &HostTable, sieve: &mut Sieve<'_>, block: usize, first: bool) {
         let blocks = self.alive.len();
         let stages = self.totals.len();
@@ -291,7 +300,8 @@ impl Scan {
         }
     }
 
-    /// A later round: `changed` blocks, in order, may hold hosts that no longer pass; all others pass again.
+    /// Filters for a later instance of a request. Only the `changed` blocks, which are in order, may hold hosts that no
+    /// longer pass. In all other blocks every host passes again.
     pub(crate) fn again(
         &mut self,
         table: &HostTable,
@@ -321,7 +331,8 @@ impl Scan {
         self.hosts = unchanged + looked_at.sum::<u32>();
     }
 
-    /// Takes hosts out that cannot be weighed. The scan cannot be refreshed after that.
+    /// Takes out hosts that cannot be weighed. The next refresh then looks at all blocks, because the counts no longer
+    /// fit.
     pub(crate) fn take_out(&mut self, rows: impl Iterator<Item = Row>) {
         for row in rows {
             self.alive[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
@@ -330,7 +341,7 @@ impl Scan {
         self.seen = None;
     }
 
-    /// The only host that is left.
+    /// The first candidate, which is the only one if `hosts` is 1.
     pub(crate) fn only(&self) -> Option<u32> {
         let (block, word) = self.alive.iter().enumerate().find(|(_, word)| **word != 0)?;
         word_bits(*word).next().map(|bit| (block * BLOCK + bit) as u32)

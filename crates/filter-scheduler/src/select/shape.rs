@@ -1,10 +1,10 @@
-//! A shape: what requests have in common that differ in nothing but their instances.
+//! A shape: what requests have in common if they differ only in their instances.
 //!
-//! A shape keeps its compiled filters and weighers, and what they said about each block of the fleet, so that the next
+//! A shape keeps its compiled filters and weighers, and what they said about each block of the fleet. So the next
 //! request of the shape looks again only at blocks that changed.
 //!
-//! What always holds: after [`Shape::filter`] the scan has the candidates for the instance whose turn it is, and the
-//! ranking knows which blocks to look at again.
+//! What always holds: after [`Shape::filter`], the scan has the candidates for the instance that is being placed, and
+//! the ranking knows which blocks to look at again.
 //!
 //! Left out: which request has which shape (`shapes.rs`), and which candidate is picked (`select.rs`).
 
@@ -28,12 +28,12 @@ use crate::table::host_table::HostTable;
 use crate::weighers::of_request::{self, RequestContext};
 use crate::weighers::weigher::{Range, Weigher, Weighing};
 
-/// See the module's text.
+/// A request without its instances, compiled, with what is known of the fleet for it.
 #[derive(Debug, Default)]
 pub(crate) struct Shape {
-    /// The request without what tells it from others of its shape.
+    /// The request without the parts in which requests of one shape may differ.
     pub(super) key: RequestSpec,
-    /// The state of the table that the request was compiled for. Absent if the next request must be compiled anew.
+    /// The state of the table that the request was compiled for. Absent if the next request must be compiled again.
     compiled_for: Option<TableState>,
     image: ImageProperties,
     pub(crate) compiled: Compiled,
@@ -41,9 +41,11 @@ pub(crate) struct Shape {
     pub(crate) ranking: Ranking,
 }
 
-/// What a compiled request depends on besides the rows that it looks at.
+/// The parts of the table that a compiled request depends on, apart from the rows that it looks at. Numbers are
+/// revisions or counts of changes.
 #[derive(Debug)]
 struct TableState {
+    /// Identifies the table.
     table: Arc<()>,
     blocks: usize,
     zones: u64,
@@ -54,11 +56,14 @@ struct TableState {
     names: Option<u64>,
     /// The revision of instances, for requests that name instances.
     instances: Option<u64>,
-    /// The revision of value symbols. Verdicts about values can be forgotten without compiling anew.
+    /// The revision of value symbols. If only this has changed, the filters forget their verdicts about values and need
+    /// not be compiled again.
     values: u64,
 }
 
 impl TableState {
+    /// The present state of the table for filters that stay right for `lasts`; `None` if they are right for one request
+    /// only.
     fn of(table: &HostTable, lasts: Lasts) -> Option<Self> {
         Some(Self {
             table: Arc::clone(&table.stamps.table),
@@ -87,8 +92,7 @@ impl TableState {
 }
 
 impl Shape {
-    /// Makes what is compiled right for the table as it is now, if that can be done without compiling anew. Returns
-    /// whether it could be done.
+    /// Adapts what is compiled to the table as it is now. Returns false if the request must be compiled again instead.
     pub(crate) fn revalidate(&mut self, table: &mut HostTable) -> bool {
         let Some(state) = self.compiled_for.as_mut().filter(|state| state.is_current(table)) else {
             return false;
@@ -105,7 +109,7 @@ impl Shape {
         true
     }
 
-    /// Takes what was compiled for the table as it is now.
+    /// Stores what was compiled for the table as it is now.
     pub(crate) fn set(&mut self, table: &HostTable, image: ImageProperties, compiled: Compiled) {
         let of_filters = compiled.filters.iter().map(Filter::lasts).max().unwrap_or(Lasts::Always);
         let once =
@@ -117,18 +121,18 @@ impl Shape {
         self.scan.forget();
     }
 
-    /// Makes the next request of the shape compile anew.
+    /// Causes the next request of the shape to be compiled again.
     pub(crate) fn forget(&mut self) {
         self.compiled_for = None;
     }
 
-    /// Bytes kept for the blocks of the fleet.
+    /// How many bytes are kept for the blocks of the fleet.
     pub(super) fn bytes(&self) -> usize {
         let weighers = self.compiled.weighers.as_ref().map_or(0, Vec::len);
         self.scan.bytes() + self.scan.alive.len() * Ranking::bytes_per_block(weighers)
     }
 
-    /// Filters the fleet for the instance at `index` of a request; `last` is the host of the instance before it.
+    /// Filters the fleet for the instance at `index` of a request. `last` is the host that the instance before it got.
     pub(crate) fn filter(&mut self, table: &HostTable, instance: Uuid, index: usize, last: Option<Row>) {
         self.compiled.begin(instance, table);
         match last {
@@ -137,11 +141,12 @@ impl Shape {
         }
     }
 
-    /// Looks at the fleet for the first instance of a request.
+    /// Filters the fleet for the first instance of a request.
     fn refresh(&mut self, table: &HostTable) {
         let Compiled { prefilters, named, .. } = &mut self.compiled;
         if prefilters.runs(0) {
-            // The shape is not kept, so what is left here is for this request alone.
+            // A shape with prefilters is right for one request only, so its `named` hosts may be narrowed for this
+            // request.
             let mut left = table.columns.present.clone();
             for (left, named) in left.iter_mut().zip(named.iter().flatten()) {
                 *left &= named;
@@ -153,7 +158,7 @@ impl Shape {
         self.note_changes(table);
     }
 
-    /// Looks again at what the last pick may have changed for the instance at `index`.
+    /// Filters again what the last pick may have changed for the instance at `index`.
     pub(crate) fn again(&mut self, table: &HostTable, picked: Row, index: usize) {
         let group = self.compiled.group.as_ref().map(|group| group.policy);
         let asks = self.compiled.prefilters.runs(index);
@@ -179,8 +184,8 @@ impl Shape {
         }
     }
 
-    /// Compiles the weighers if two candidates are to be told apart for the first time. Returns the hosts that are no
-    /// candidates any more because a weigher cannot value them.
+    /// Compiles the weighers if there are at least two candidates and the weighers are not yet compiled. Returns the
+    /// hosts that are no longer candidates because a weigher cannot value them.
     pub(crate) fn compile_weighers(
         &mut self,
         table: &mut HostTable,
@@ -210,7 +215,7 @@ impl Shape {
         Weighing { weighers: self.compiled.weighers.as_deref().unwrap_or_default(), table }
     }
 
-    /// Computes the range of each weigher among the candidates. A single candidate is not weighed.
+    /// Computes the range of each weigher among the candidates. If there is only one candidate, all ranges are zero.
     pub(crate) fn measure(&mut self, table: &HostTable, options: &SchedulerOptions) {
         if self.scan.hosts == 1 {
             self.ranking.ranges.clear();

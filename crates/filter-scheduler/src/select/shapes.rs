@@ -1,7 +1,7 @@
 //! The shapes that are kept, found by hash. Operators have few flavors, so few shapes answer nearly all requests.
 //!
-//! What always holds: a shape that is given out is compiled for the table as it is now. Memory is bounded by
-//! [`MAX_SHAPES`] and [`MAX_BYTES`]; the shape that was not asked for longest goes first.
+//! What always holds: a shape that is handed out is compiled for the table as it is now. Memory is bounded by
+//! [`MAX_SHAPES`] and [`MAX_BYTES`]. When there is no room, the shape that was unused for longest is dropped.
 //!
 //! Left out: what a shape knows (`shape.rs`).
 
@@ -18,37 +18,41 @@ use crate::select::shape::Shape;
 use crate::settings::options::SchedulerOptions;
 use crate::table::host_table::HostTable;
 
-/// Most shapes that are kept; all are looked at to find the oldest.
+/// How many shapes are kept at most. All of them are looked at to find the one that was unused for longest.
 pub(crate) const MAX_SHAPES: usize = 128;
 
-/// Most bytes that the scans of all shapes take together, but for the one in use: 6 shapes of a million hosts.
+/// How many bytes the scans of all shapes may take together, not counting the shape in use. This is enough for 6 shapes
+/// of a million hosts.
 const MAX_BYTES: usize = 16 << 20;
 
 /// The shapes that are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Shapes {
-    /// One for each shape, apart from them: all are looked at to find the oldest.
+    /// One entry for each shape, with the same index. They are stored apart from the shapes, because all entries are
+    /// looked at to find the one that was unused for longest.
     entries: Vec<Entry>,
     shapes: Vec<Shape>,
-    /// Where the shape of a request is, by its hash.
+    /// The index of each shape, found by the hash of its requests.
     places: HashTable<usize>,
+    /// The number of requests so far.
     clock: u64,
-    /// The one asked for last, whose size may have changed since.
+    /// The index of the shape that was used last. Its size may have changed since it was added to `bytes`.
     last: usize,
     bytes: usize,
     hasher: DefaultHashBuilder,
 }
 
+/// What is kept about a shape to find it and to drop it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
     hash: u64,
-    /// By [`Shapes::clock`]; 0 if there is no shape here.
+    /// The value of [`Shapes::clock`] when the shape was last used; 0 if the entry is free.
     used: u64,
     bytes: usize,
 }
 
 impl Shapes {
-    /// The shape of a request, compiled for the table as it is.
+    /// The shape of a request, compiled for the table as it is now. Fails if the request cannot be answered at all.
     pub(crate) fn compiled(
         &mut self,
         options: &SchedulerOptions,
@@ -68,7 +72,7 @@ impl Shapes {
         Ok(shape)
     }
 
-    /// The shape of a request, perhaps a new one that nothing is compiled for.
+    /// The shape of a request. A new shape is not compiled yet.
     fn of(&mut self, spec: &RequestSpec) -> &mut Shape {
         self.clock += 1;
         let hash = hash(&self.hasher, spec);
@@ -100,14 +104,14 @@ impl Shapes {
             self.remove(oldest);
             self.shapes[oldest] = Shape::default();
         }
-        // The memory of one that goes is the new one's.
+        // The new shape uses the memory of the one that was dropped.
         let shape = &mut self.shapes[at];
         shape.key = key(spec);
         shape.forget();
         at
     }
 
-    /// What is here is no longer found.
+    /// Frees an entry, so that its shape is no longer found.
     fn remove(&mut self, at: usize) {
         let entry = std::mem::take(&mut self.entries[at]);
         self.bytes -= entry.bytes;
@@ -116,7 +120,7 @@ impl Shapes {
         }
     }
 
-    /// Where the shape is that was not asked for longest, or one that is gone.
+    /// The index of a free entry, or else of the shape that was unused for longest.
     fn oldest(&self) -> Option<usize> {
         (0..self.entries.len()).min_by_key(|at| self.entries[*at].used)
     }

@@ -1,6 +1,8 @@
-//! A whole look at the fleet for one request, kept for nobody: the working memory of the questions (`questions/`).
+//! Filters and weighs the whole fleet for one request. This is the working memory of the questions (`questions/`).
 //!
 //! What always holds: the filters and weighers are those of a placement. Nothing is picked or consumed.
+//!
+//! Left out: everything that is kept between requests (`scan.rs`, `shape.rs`).
 
 use novella_objects::RequestSpec;
 
@@ -17,10 +19,10 @@ use crate::table::host_table::HostTable;
 use crate::weighers::of_request::{self, RequestContext};
 use crate::weighers::weigher::{Range, Weighing};
 
-/// See the module's text.
+/// The hosts that are left of the fleet, and what the filters and weighers said.
 #[derive(Debug, Default)]
 pub(crate) struct WholeFleet {
-    /// One bit per row that is still a candidate.
+    /// The hosts that are left, one bit per row.
     pub(crate) alive: Vec<u64>,
     /// What each filter did, in the order of the filters.
     pub(crate) tallies: Vec<Tally>,
@@ -29,7 +31,7 @@ pub(crate) struct WholeFleet {
 }
 
 impl WholeFleet {
-    /// Leaves the hosts that the request names or does not exclude.
+    /// Starts with the hosts that the request names or does not exclude. Fails if a host that it names does not exist.
     pub(crate) fn narrow(&mut self, table: &HostTable, request: &RequestSpec) -> Result<(), Failure> {
         let named = named(table, request)?;
         self.alive.clear();
@@ -40,7 +42,7 @@ impl WholeFleet {
         Ok(())
     }
 
-    /// Leaves no host.
+    /// Starts with no host at all.
     pub(crate) fn clear(&mut self, table: &HostTable) {
         self.alive.clear();
         self.alive.resize(table.columns.present.len(), 0);
@@ -62,8 +64,8 @@ impl WholeFleet {
         }
     }
 
-    /// Compiles the weighers and computes their ranges among all that are left; a single host is not weighed. Returns how
-    /// many hosts are left, and those that a weigher cannot value, which are left out.
+    /// Compiles the weighers and computes their ranges among the hosts that are left. A single host is not weighed.
+    /// Returns how many hosts are left, and the hosts that were taken out because a weigher cannot value them.
     pub(crate) fn value_all(
         &mut self,
         options: &SchedulerOptions,
@@ -95,7 +97,8 @@ impl WholeFleet {
         (hosts, errors)
     }
 
-    /// Weighs all that are left, best first. Returns those that a weigher cannot value, which are left out.
+    /// Ranks all hosts that are left, best first. Returns the hosts that were taken out because a weigher cannot value
+    /// them.
     pub(crate) fn rank_all(
         &mut self,
         options: &SchedulerOptions,

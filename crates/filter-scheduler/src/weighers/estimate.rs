@@ -3,7 +3,9 @@
 //! Computing every weight exactly would cost a division per host and weigher. So a ranking first estimates weights, and
 //! weighs exactly only the hosts that may be among the best.
 //!
-//! What always holds: an estimate lies no further below the weight than [`EstimateError`] says.
+//! What always holds: an estimate lies at most as far below the weight as [`EstimateError`] says.
+//!
+//! Left out: which hosts are weighed exactly (`select/ranking.rs`).
 
 use multiversion::multiversion;
 
@@ -14,53 +16,59 @@ use crate::table::columns::RawColumn;
 use crate::table::host_table::HostTable;
 use crate::weighers::weigher::{Range, Weigher, Weighing};
 
-/// Most weighers of a request.
+/// How many weighers a request has at most.
 pub(crate) const MOST: usize = WeigherKind::ALL.len();
 
-/// Estimates weights of whole blocks.
+/// Estimates the weights of whole blocks, for one request and its ranges.
 #[derive(Debug)]
 pub(crate) struct Estimate<'t> {
+    /// The weighers that tell hosts apart. Entries from `count` on are not used.
     terms: [EstimateTerm<'t>; MOST],
     count: usize,
-    /// By row: the symbol of its set of aggregates.
+    /// For each row, the symbol of its set of aggregates.
     sets: &'t [[u32; BLOCK]],
+    /// How far an estimate may lie below the weight.
     pub(crate) error: EstimateError,
-    /// Equal values in all terms are equal weights.
+    /// Whether hosts with equal values in all terms surely have equal weights.
     exact: bool,
 }
 
 /// How far an estimate may lie below the weight.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct EstimateError {
-    /// The largest sum of shares that count for a host.
+    /// The largest possible sum of the positive shares of a host.
     largest: f64,
-    /// Share of a weight's parts that all roundings together may take.
+    /// The error as a fraction of the sum of all shares' sizes.
     relative: f64,
-    /// What roundings may take beyond that.
+    /// The error that comes on top of that.
     absolute: f64,
 }
 
-/// A weigher that tells hosts apart.
+/// A weigher that tells hosts apart: its values, range and multiplier.
 #[derive(Debug, Clone, Copy, Default)]
 struct EstimateTerm<'t> {
-    /// Which weigher.
+    /// The position of the weigher among all weighers of the request.
     at: usize,
+    /// For each block, the hosts' raw values, rounded to `f32`.
     values: &'t [[f32; BLOCK]],
-    /// These are the raw values themselves.
+    /// Whether `values` are exact, because no value was changed by rounding.
     lossless: bool,
-    /// Smaller raw values count as this one; minus infinity: none do.
+    /// Nova's `minval`: smaller raw values count as this one. It is minus infinity if there is none.
     minval: f64,
+    /// `minval` as `f32`.
     floor: f32,
+    /// The lower end of the range as `f32`.
     min: f32,
-    /// Multiplier by width of the range; with `multipliers`, the width's inverse.
+    /// The multiplier divided by the width of the range. If there are `multipliers`, 1 divided by the width.
     factor: f32,
-    /// By row, where an aggregate overrides.
+    /// For each block, the hosts' multipliers, if an aggregate overrides the configured one.
     multipliers: Option<&'t [[f32; BLOCK]]>,
-    /// The smallest and the largest of these.
+    /// The smallest and the largest multiplier.
     extremes: (f32, f32),
 }
 
 impl<'t> Estimate<'t> {
+    /// Prepares the estimate of weights within these ranges.
     pub(crate) fn new(weighing: Weighing<'t>, ranges: &[Range]) -> Self {
         let Weighing { weighers, table } = weighing;
         let mut estimate = Self {
@@ -75,8 +83,9 @@ impl<'t> Estimate<'t> {
                 estimate.add(at, weigher, column, *range, table);
             }
         }
-        // A term is rounded in its value, its factor and their product; some also in the bound, the difference from it,
-        // the multiplier and another product; then each sum once more. Twice that leaves room for the exact weight's own.
+        // A term is rounded up to seven times: in its value, its factor and their product, and sometimes also in the
+        // bound, the difference from the bound, the multiplier and another product. Each sum is rounded once more.
+        // Twice that number leaves room for the roundings of the exact weight.
         let plain = estimate.terms().iter().all(|term| term.min == 0.0 && term.multipliers.is_none());
         let roundings = 2 * (if plain { 3 } else { 7 } + estimate.count);
         estimate.error.relative = roundings as f64 * f64::from(f32::EPSILON);
@@ -126,7 +135,7 @@ impl<'t> Estimate<'t> {
         self.count += 1;
     }
 
-    /// Of these hosts of a block, those that surely weigh the same as `row`, to the last bit.
+    /// Returns the hosts in `of` that surely weigh the same as `row`, to the last bit.
     pub(crate) fn twins(&self, block: usize, of: u64, row: u32) -> u64 {
         if !self.exact {
             return 0;
@@ -146,7 +155,8 @@ impl<'t> Estimate<'t> {
         twins
     }
 
-    /// Whether all hosts of a block surely weigh the same as `row`. `bounds` gives those of a weigher's values there.
+    /// Whether all hosts of a block surely weigh the same as `row`. `bounds` gives the bounds of a weigher's values in
+    /// the block.
     pub(crate) fn all_twins(&self, row: u32, bounds: impl Fn(usize) -> (f32, f32)) -> bool {
         let (at, lane) = (row as usize / BLOCK, row as usize % BLOCK);
         self.exact
@@ -161,7 +171,8 @@ impl<'t> Estimate<'t> {
         sums(self.terms(), block)
     }
 
-    /// [`Weighing::weight`] with what that looks up for each weigher at hand; a ranking weighs a dozen hosts.
+    /// The exact weight of a host, as [`Weighing::weight`] computes it. It is faster, because the columns are already
+    /// looked up.
     pub(crate) fn weight(&self, weighing: Weighing<'_>, ranges: &[Range], row: u32) -> f64 {
         let (block, lane) = (row as usize / BLOCK, row as usize % BLOCK);
         self.terms().iter().fold(0.0, |sum, term| {
@@ -178,8 +189,8 @@ impl<'t> Estimate<'t> {
         })
     }
 
-    /// No host of a block whose values lie within `bounds` has a larger estimate. Each step is that of [`Self::sums`] and
-    /// rounds alike, and rounding keeps order.
+    /// An upper bound of the estimates of hosts whose values lie within `bounds`. It takes the same steps as
+    /// [`Self::sums`] and rounds in the same way, and rounding keeps the order of values.
     pub(crate) fn most(&self, bounds: impl Fn(usize) -> (f32, f32)) -> f32 {
         self.terms().iter().fold(0.0, |sum, term| {
             let (low, high) = bounds(term.at);
@@ -187,7 +198,7 @@ impl<'t> Estimate<'t> {
         })
     }
 
-    /// The same for all blocks, into `most`.
+    /// Computes [`Self::most`] for all blocks and writes it into `most`.
     pub(crate) fn most_of_all<'b>(&self, bounds: impl Fn(usize) -> (&'b [f32], &'b [f32]), most: &mut [f32]) {
         most.fill(0.0);
         for term in self.terms() {
@@ -200,11 +211,11 @@ impl<'t> Estimate<'t> {
 }
 
 impl EstimateError {
-    /// The threshold below which no estimate belongs to a host of at least `weight`.
+    /// The threshold that the estimate of every host of at least `weight` reaches.
     ///
-    /// Roundings take a part of the sum of all shares' sizes. Of a host of that weight, shares that count for it are at
-    /// most `largest` together, so those that count against it are at most `largest - weight`: a host with a million
-    /// against it does not blur the comparison of those without.
+    /// Roundings take a fraction of the sum of all shares' sizes. For a host of that weight, the positive shares are at
+    /// most `largest` together, so the negative ones are at most `largest - weight`. So a host with a very large
+    /// negative share does not blur the comparison of the others.
     pub(crate) fn threshold(self, weight: f64) -> f32 {
         let error = (2.0 * self.largest - weight).max(0.0) * self.relative + self.absolute;
         ((weight - error) as f32).next_down()
@@ -221,7 +232,7 @@ fn sums<'t>(terms: &[EstimateTerm<'t>], block: usize) -> [f32; BLOCK] {
 }
 
 impl EstimateTerm<'_> {
-    /// The largest share of values between these.
+    /// The largest share that values between `low` and `high` can have.
     fn most(&self, low: f32, high: f32) -> f32 {
         let share = |value: f32| self.factor * (larger(value, self.floor) - self.min);
         let (low, high) = (share(low), share(high));

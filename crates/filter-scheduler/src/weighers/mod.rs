@@ -1,4 +1,4 @@
-//! Weighers: what a host is worth, exactly and by a fast estimate.
+//! Weighers: the value of a host, computed exactly and by a fast estimate.
 
 pub(crate) mod estimate;
 pub(crate) mod of_request;

@@ -1,7 +1,9 @@
-//! Raw values that depend on the request: members of the group, cells, metrics, images of neighbours.
+//! Raw values that depend on the request: members of its server group, cells, metrics, images of instances on the host.
 //!
-//! They are computed for the candidates when first two of them are to be told apart, because Nova weighs nothing when
-//! there is one, and because a host that the filters refused must not fail the request for want of a metric.
+//! What always holds: they are computed for candidates only, and only when there are at least two. Nova does not weigh
+//! a single candidate, and a host that the filters refused must not fail the request because it lacks a metric.
+//!
+//! Left out: how raw values become weights (`weigher.rs`).
 
 use crate::filters::by_value::metric;
 use crate::filters::group::{Group, ServerGroupPolicy};
@@ -17,7 +19,7 @@ use crate::table::capabilities::CapabilityKind;
 use crate::table::host_table::HostTable;
 use crate::weighers::weigher::{Computed, Weigher};
 
-/// What a weigher of a request looks at.
+/// What the raw values of a request are computed from.
 pub(crate) struct RequestContext<'a> {
     pub(crate) asked: &'a Asked<'a>,
     pub(crate) group: Option<&'a Group>,
@@ -26,7 +28,7 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) alive: &'a [u64],
 }
 
-/// Compiles all weighers, and says about which candidates one of them has nothing to say.
+/// Compiles all weighers. Also returns the candidates that a weigher could not value, with the reason.
 pub(crate) fn compile(
     context: &RequestContext<'_>,
     table: &mut HostTable,
@@ -47,7 +49,7 @@ pub(crate) fn compile(
     (weighers.collect(), errors)
 }
 
-/// Takes note that a member of the group was placed.
+/// Counts a member of the group that was just placed on `row`.
 pub(crate) fn placed(weighers: &mut [Weigher], group: &Group, row: Row) {
     for weigher in weighers {
         if let (Some(sign), Some(computed)) = (counts(weigher.kind, group), weigher.computed()) {
@@ -56,7 +58,7 @@ pub(crate) fn placed(weighers: &mut [Weigher], group: &Group, row: Row) {
     }
 }
 
-/// How a weigher counts members of this group, if it does.
+/// The sign with which a weigher counts members of this group, if it counts them.
 fn counts(kind: WeigherKind, group: &Group) -> Option<i32> {
     match (kind, group.policy) {
         (WeigherKind::SoftAffinity, ServerGroupPolicy::SoftAffinity) => Some(1),
@@ -65,11 +67,11 @@ fn counts(kind: WeigherKind, group: &Group) -> Option<i32> {
     }
 }
 
-/// The hosts without a value, each with the reason.
+/// The hosts that have no value, each with the reason.
 type Refused = Vec<(Row, String)>;
 
 impl RequestContext<'_> {
-    /// The column of a weigher that has one of its own for this request.
+    /// The column of a weigher whose values depend on this request; `None` if they do not.
     fn raw(
         &self,
         kind: WeigherKind,
@@ -87,6 +89,7 @@ impl RequestContext<'_> {
         }
     }
 
+    /// A column with this value for each candidate.
     fn each(&self, table: &HostTable, mut value: impl FnMut(usize) -> f64) -> Computed {
         let mut column = Computed::zeros(table.columns.exact.len());
         for row in bits(self.alive) {
@@ -95,6 +98,7 @@ impl RequestContext<'_> {
         column
     }
 
+    /// For each host, the number of members of the request's group, positive or negative.
     fn members(&self, kind: WeigherKind, table: &HostTable) -> Option<Computed> {
         let group = self.group?;
         let sign = counts(kind, group)?;
@@ -105,12 +109,14 @@ impl RequestContext<'_> {
         Some(column)
     }
 
+    /// For each candidate, 1 if it is in the cell that the request prefers, and -1 if not.
     fn cell(&self, table: &HostTable) -> Option<Computed> {
         let spec = self.asked.spec;
         let cell = spec.target_cell.as_deref().filter(|_| spec.allow_cross_cell_move)?;
         Some(self.each(table, |row| if table.cells.get(row) == Some(cell) { 1.0 } else { -1.0 }))
     }
 
+    /// For each candidate, the weighted sum of its metrics.
     fn metrics(&self, weigher: &Weigher, table: &HostTable) -> Result<Option<Computed>, Refused> {
         let policy = &self.options.policy;
         let settings: Vec<_> = ratios(&policy.metrics_weight_setting).collect();
@@ -131,6 +137,7 @@ impl RequestContext<'_> {
         if refused.is_empty() { Ok(Some(column)) } else { Err(refused) }
     }
 
+    /// For each candidate, the weighted number of image properties that its instances share with the request's image.
     fn neighbours(&self, table: &HostTable) -> Option<Computed> {
         self.asked.spec.image.as_ref()?;
         let wanted = self.asked.image.all();
@@ -152,7 +159,8 @@ impl RequestContext<'_> {
     }
 }
 
-/// Σ value × ratio; the value of hosts without a metric, or why that is an error.
+/// The sum of value × ratio over the configured metrics. If a metric is missing, the value that the settings give to
+/// hosts without it, or the reason why that is an error.
 fn weigh_metrics(
     reported: &Json,
     settings: &[(&str, f64)],
@@ -171,14 +179,14 @@ fn weigh_metrics(
     Ok(sum)
 }
 
-/// Nova's metrics that are reported as a share of one and weighed in percent.
+/// Nova's metrics that are reported as a fraction of one and weighed in percent.
 const PERCENTAGES: [&str; 5] =
     ["cpu.percent", "cpu.user.percent", "cpu.kernel.percent", "cpu.idle.percent", "cpu.iowait.percent"];
 
-/// Largest size of a metric: times a ratio and a multiplier it stays within the range of `f32`.
+/// The largest absolute value of a metric. Times a ratio and a multiplier, it stays within the range of `f32`.
 const MAX_METRIC: f64 = 1.0e12;
 
-/// The whole number that Nova keeps of a metric: cut, not rounded, so that 0.29 is 28 %.
+/// The whole number that Nova makes of a metric. Fractions are cut off, not rounded, so 0.29 is 28 %.
 fn metric_value(name: &str, metric: &Json) -> Result<f64, String> {
     let value = match metric.get("value") {
         Some(Json::Int(value)) => *value as f64,

@@ -1,14 +1,15 @@
-//! Weighers: raw columns, Nova's normalisation, and a fast estimate of the result.
+//! Weighers: columns of raw values, and Nova's normalisation of them.
 //!
-//! The weight of a host is Σ multiplier × normalised, computed in `f64` in the order of the weighers, to the last bit as
-//! Nova computes it. Doing so for every host would cost a division per host and weigher, so a scan first estimates
-//! weights in `f32` with a known error, and only hosts that may be among the best are weighed exactly.
+//! The weight of a host is the sum of multiplier × normalised value over all weighers, computed in `f64` in the order
+//! of the weighers, so that it equals Nova's to the last bit. Doing so for every host would cost a division per host
+//! and weigher. So a scan first estimates weights in `f32` (`estimate.rs`), and only hosts that may be among the best
+//! are weighed exactly.
 //!
-//! Most weighers read a column of the table. What depends on the request (members of a group, metrics, cells) is computed
-//! into a column of the request, and only where it can tell hosts apart. A multiplier is one number, unless an aggregate
-//! overrides it; then it is a column too.
+//! Most weighers read a column of the table. Values that depend on the request (members of a group, metrics, cells) are
+//! computed into a column of the request, and only if they can tell hosts apart. A multiplier is one number, unless an
+//! aggregate overrides it; then it is a column too.
 //!
-//! To add one: a variant in `WeigherKind`, its column and exact value here, a rule in `tests/reference.rs`.
+//! To add a weigher: a variant in `WeigherKind`, its column and exact value here, and a rule in `tests/reference.rs`.
 
 use crate::settings::weigher_kind::WeigherKind;
 use crate::table::aggregates::Multipliers;
@@ -16,7 +17,7 @@ use crate::table::amounts::Exact;
 use crate::table::columns::RawColumn;
 use crate::table::host_table::{Columns, HostTable};
 
-/// The bounds of one weigher's raw values among the candidates.
+/// The smallest and the largest raw value of one weigher among the candidates.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Range {
     pub(crate) min: f64,
@@ -24,7 +25,7 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    /// 0 … 1; zero where all candidates are equal and nothing is to be told apart.
+    /// Normalises a raw value to a number from 0 to 1. It is 0 if all candidates are equal.
     pub(crate) fn normalise(self, raw: f64) -> f64 {
         if self.max == self.min { 0.0 } else { (raw - self.min) / (self.max - self.min) }
     }
@@ -34,32 +35,34 @@ impl Range {
 #[derive(Debug)]
 pub(crate) struct Weigher {
     pub(crate) kind: WeigherKind,
-    /// Where no aggregate overrides it.
+    /// The signed multiplier of hosts for which no aggregate overrides it.
     pub(super) multiplier: f64,
+    /// Whether an aggregate overrides the multiplier.
     overridden: bool,
     raw: Raw,
 }
 
+/// Where the raw values of a weigher come from.
 #[derive(Debug)]
 enum Raw {
-    /// A column of the table.
+    /// From a column of the table.
     Column,
-    /// The request gives it nothing to tell hosts apart by.
+    /// All values are zero, because the request gives the weigher nothing to tell hosts apart by.
     Zero,
-    /// A column of the request.
+    /// From a column that was computed for the request.
     Computed(Box<Computed>),
 }
 
-/// Raw values of one request, by row.
+/// The raw values of one weigher that were computed for one request, by row.
 #[derive(Debug, Default)]
 pub(crate) struct Computed {
     column: RawColumn,
-    /// Empty if the column is exact.
+    /// The exact values. Empty if `column` is exact.
     exact: Vec<f64>,
 }
 
 impl Computed {
-    /// All zero, for whole numbers.
+    /// A column of zeros, to be filled with whole numbers.
     pub(crate) fn zeros(rows: usize) -> Self {
         let mut column = RawColumn::default();
         column.grow(rows);
@@ -81,7 +84,7 @@ impl Computed {
 }
 
 impl Weigher {
-    /// Looks up what aggregates override.
+    /// Prepares a weigher, and looks up whether an aggregate overrides its multiplier.
     pub(crate) fn compile(kind: WeigherKind, multiplier: f64, table: &mut HostTable) -> Self {
         table.aggregates.prepare_multipliers(kind, multiplier);
         let raw = if table_column(kind, &table.columns).is_some() { Raw::Column } else { Raw::Zero };
@@ -89,18 +92,18 @@ impl Weigher {
         Self { kind, multiplier: multiplier * kind.sign(), overridden, raw }
     }
 
-    /// Makes sure that the table still has what [`Self::compile`] looked up: another scheduler may have asked for other
-    /// multipliers.
+    /// Makes sure that the table still has the multipliers that [`Self::compile`] looked up. Another scheduler may have
+    /// asked for others since.
     pub(crate) fn prepare(&self, table: &mut HostTable) {
         table.aggregates.prepare_multipliers(self.kind, self.multiplier * self.kind.sign());
     }
 
-    /// Gives it a column of the request.
+    /// Replaces the raw values by a column of the request.
     pub(crate) fn set_computed(&mut self, computed: Computed) {
         self.raw = Raw::Computed(Box::new(computed));
     }
 
-    /// What the request has computed, if it has.
+    /// The column of the request, if the weigher has one.
     pub(crate) fn computed(&mut self) -> Option<&mut Computed> {
         match &mut self.raw {
             Raw::Computed(computed) => Some(computed),
@@ -108,7 +111,7 @@ impl Weigher {
         }
     }
 
-    /// What this host's share is multiplied by.
+    /// The multiplier of a host's share.
     pub(crate) fn multiplier(&self, table: &HostTable, row: u32) -> f64 {
         match self.own(table) {
             Some(own) => own.by_set[table.aggregates.set_of(row as usize) as usize],
@@ -116,7 +119,7 @@ impl Weigher {
         }
     }
 
-    /// The multipliers of aggregates, where they override.
+    /// The multipliers that aggregates give, if one overrides the configured multiplier.
     pub(super) fn own<'t>(&self, table: &'t HostTable) -> Option<&'t Multipliers> {
         if self.overridden { table.aggregates.multipliers(self.kind) } else { None }
     }
@@ -126,7 +129,7 @@ impl Weigher {
         self.own(table).map_or((self.multiplier, self.multiplier), |own| own.extremes)
     }
 
-    /// Whether it reads a column of the request, which is computed anew for each.
+    /// Whether the weigher reads a column of the request, which is computed again for each request.
     pub(crate) fn is_computed(&self) -> bool {
         matches!(self.raw, Raw::Computed(_))
     }
@@ -147,7 +150,7 @@ impl Weigher {
         }
     }
 
-    /// One host's raw value, exactly, in the column's unit.
+    /// The exact raw value of a host, in the column's unit.
     pub(crate) fn raw(&self, columns: &Columns, row: u32) -> f64 {
         match self.column(columns) {
             None => 0.0,
@@ -156,7 +159,7 @@ impl Weigher {
         }
     }
 
-    /// The same, raised to Nova's `minval`.
+    /// The exact raw value of a host, raised to Nova's `minval`.
     pub(crate) fn clamped(&self, columns: &Columns, row: u32) -> f64 {
         self.kind.clamp(self.raw(columns, row))
     }
@@ -170,18 +173,18 @@ pub(crate) struct Weighing<'a> {
 }
 
 impl Weighing<'_> {
-    /// The weight of a host, exactly.
+    /// The exact weight of a host.
     pub(crate) fn weight(self, ranges: &[Range], row: u32) -> f64 {
         self.weighers.iter().zip(ranges).fold(0.0, |sum, (weigher, range)| {
             if range.max == range.min {
-                return sum; // a share of zero, whatever it is multiplied by
+                return sum; // the share is zero, whatever the multiplier
             }
             let multiplier = weigher.multiplier(self.table, row);
             sum + multiplier * range.normalise(weigher.clamped(&self.table.columns, row))
         })
     }
 
-    /// Whether two hosts are equal to all weighers that have a say, whatever the ranges are.
+    /// Whether two hosts have the same share for every weigher, whatever the ranges are.
     pub(crate) fn same_raw(self, a: u32, b: u32) -> bool {
         self.weighers.iter().all(|weigher| {
             let multiplier = |row| weigher.multiplier(self.table, row);
@@ -190,8 +193,8 @@ impl Weighing<'_> {
         })
     }
 
-    /// No candidate's weight has grown by more since the ranges were `before`, its raw values being the same; of
-    /// candidates now within `ranges`.
+    /// An upper bound of how much a candidate's weight has grown since the ranges were `before`, if its raw values are
+    /// the same and lie within `ranges` now.
     pub(crate) fn growth(self, before: &[Range], ranges: &[Range]) -> f64 {
         if before == ranges {
             return 0.0;
@@ -201,12 +204,12 @@ impl Weighing<'_> {
             if before == now {
                 continue;
             }
-            // A share changes by a linear function of the raw value, so most at one end.
+            // The change of a share is linear in the raw value, so it is largest at one end of the range.
             let change = |raw: f64| (now.normalise(raw) - before.normalise(raw), before.normalise(raw).abs());
             let (least, most) = weigher.extremes(self.table);
             let ends = [change(now.min), change(now.max)];
             let largest = ends.iter().fold(f64::NEG_INFINITY, |largest, (change, size)| {
-                // What the difference itself may have lost to rounding.
+                // The slack covers what rounding may have taken from the difference.
                 let slack = 1e-12 * least.abs().max(most.abs()) * (1.0 + size);
                 largest.max((least * change).max(most * change) + slack)
             });
@@ -216,7 +219,7 @@ impl Weighing<'_> {
     }
 }
 
-/// The column of the table, for those that read one.
+/// The column of the table that a weigher reads, if it reads one.
 fn table_column(kind: WeigherKind, columns: &Columns) -> Option<&RawColumn> {
     Some(match kind {
         WeigherKind::Ram => &columns.free_memory_mb,
@@ -235,7 +238,7 @@ fn table_column(kind: WeigherKind, columns: &Columns) -> Option<&RawColumn> {
     })
 }
 
-/// The exact value behind the column.
+/// The exact value that the column holds rounded.
 fn exact_value(kind: WeigherKind, exact: &Exact) -> f64 {
     match kind {
         WeigherKind::Ram => exact.free_memory_mb(),
