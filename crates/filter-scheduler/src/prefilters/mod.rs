@@ -1,9 +1,9 @@
 //! What Nova asks the Placement service, asked of the hosts' own reports before the filters run.
 //!
-//! A request becomes a list of [`Term`]s. Each term is about one trait, one resource class or one set of aggregates;
-//! the aggregates come first, then the traits, then the amounts. A term takes the hosts of a block that are left and
-//! returns those that satisfy it. It has its own line in the explanation, under the name that the flavor or Nova's
-//! prefilter has for it. A request that asks for nothing of this kind has no terms.
+//! A request becomes a list of [`PrefilterTerm`]s. Each term is about one trait, one resource class or one set of
+//! aggregates; the aggregates come first, then the traits, then the amounts. A term takes the hosts of a block that are
+//! left and returns those that satisfy it. It has its own line in the explanation, under the name that the flavor or
+//! Nova's prefilter has for it. A request that asks for nothing of this kind has no terms.
 //!
 //! How terms and filters go together:
 //! - `VCPU`, `MEMORY_MB` and `DISK_GB` have no term. A host reports them as its own sizes, and CoreFilter, RamFilter
@@ -24,9 +24,9 @@
 //!   rebuild skips all of it.
 //! - A target host is not a term. It narrows the hosts before the terms run.
 //!
-//! A host is one provider. So groups with suffixes may share it, and their amounts are added up. Some requests no
-//! single provider can satisfy: `group_policy=isolate` with two suffixed groups. As in Placement, two others are never
-//! satisfied: two suffixed groups without `group_policy`, and a suffixed group of traits without resources.
+//! A host is one provider. So groups with suffixes may share it, and their amounts are added up. A request with two
+//! suffixed groups and `group_policy=isolate` fits on no host. As in Placement, neither does a request with two
+//! suffixed groups and no `group_policy`, or with a suffixed group that asks for traits but not for resources.
 //!
 //! Left out: prefilters that need other services (ports, networks, device profiles) or a fleet of one release; limits
 //! on the number of candidates, because every host is looked at; traits that Nova derives from `hw:` extra specs
@@ -38,7 +38,7 @@ mod query;
 use novella_resources::{GroupPolicy, PCPU, inventory};
 
 use crate::filters::tally::Tally;
-use crate::prefilters::query::Query;
+use crate::prefilters::query::PlacementQuery;
 use crate::request::asked::Asked;
 use crate::request::failure::Failure;
 use crate::request::pinning::{HYPERTHREADING, Hyperthreading};
@@ -51,12 +51,12 @@ use crate::table::inventories::NO_INVENTORY;
 /// The terms of one request, each with its effect on the hosts.
 #[derive(Debug, Default)]
 pub(crate) struct Prefilters {
-    pub(crate) terms: Vec<(Term, Tally)>,
+    pub(crate) terms: Vec<(PrefilterTerm, Tally)>,
 }
 
 /// One condition that a host must satisfy.
 #[derive(Debug)]
-pub(crate) struct Term {
+pub(crate) struct PrefilterTerm {
     /// The name that the flavor or Nova's prefilter has for the condition, for explanations.
     pub(crate) name: String,
     check: Check,
@@ -120,8 +120,9 @@ impl Prefilters {
         if !options.placement || asked.is_rebuild() {
             return Ok(prefilters);
         }
-        let query = Query::of(table, asked, options)?;
-        let mut add = |name: String, check| prefilters.terms.push((Term { name, check }, Tally::default()));
+        let query = PlacementQuery::of(table, asked, options)?;
+        let mut add =
+            |name: String, check| prefilters.terms.push((PrefilterTerm { name, check }, Tally::default()));
         for (name, ids, wanted) in query.aggregates {
             let verdict = |set: &[u32]| set.iter().any(|id| ids.contains(id)) == wanted;
             add(name, Check::Aggregates(table.aggregates.by_set(verdict)));
@@ -185,9 +186,9 @@ impl Prefilters {
     /// Removes the terms whose verdict changes with each placed instance. Returns for each how many more instances it
     /// allows on each host.
     pub(crate) fn take_limits(&mut self, table: &HostTable) -> Vec<ClassLimit> {
-        let counts = |(term, _): &mut (Term, Tally)| matches!(term.check, Check::Resource(_));
+        let counts = |(term, _): &mut (PrefilterTerm, Tally)| matches!(term.check, Check::Resource(_));
         let counting: Vec<_> = self.terms.extract_if(.., counts).collect();
-        let limit = |(term, _): &(Term, Tally)| {
+        let limit = |(term, _): &(PrefilterTerm, Tally)| {
             let resource = term.resource()?;
             let times = |row: usize| match table.columns.exact[row].has_pcpus {
                 false if resource.if_any => u64::MAX,
@@ -207,12 +208,12 @@ impl Prefilters {
     }
 
     /// The terms that ran for the instance at `index`, each with its effect on the hosts.
-    pub(crate) fn ran(&self, index: usize) -> impl Iterator<Item = (&Term, &Tally)> + Clone {
+    pub(crate) fn ran(&self, index: usize) -> impl Iterator<Item = (&PrefilterTerm, &Tally)> + Clone {
         self.terms.iter().filter(move |(term, _)| term.runs(index)).map(|(term, tally)| (term, tally))
     }
 }
 
-impl Term {
+impl PrefilterTerm {
     /// Whether the term runs for the instance at `index`. After the first one only resources are asked again, because
     /// placing an instance changes nothing else.
     fn runs(&self, index: usize) -> bool {

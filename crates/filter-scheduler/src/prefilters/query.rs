@@ -23,7 +23,7 @@ use crate::table::host_table::HostTable;
 
 /// What a request asks of Placement, by kind.
 #[derive(Debug, Default)]
-pub(super) struct Query<'r> {
+pub(super) struct PlacementQuery<'r> {
     /// For each condition on aggregates: its name, the ids, and whether a host must be in one of them or in none.
     pub(super) aggregates: Vec<(String, Vec<u32>, bool)>,
     /// The hosts of the requested zone, one bit per row, if the zone restricts anything.
@@ -133,7 +133,7 @@ const IMAGE_TRAITS: [(&str, &str, &[&str]); 7] = [
 
 const STORAGE_BUSES: &[&str] = &["FDC", "IDE", "LXC", "SATA", "SCSI", "UML", "USB", "VIRTIO", "XEN"];
 
-impl<'r> Query<'r> {
+impl<'r> PlacementQuery<'r> {
     pub(super) fn of(
         table: &HostTable,
         asked: &Asked<'r>,

@@ -1,12 +1,16 @@
-//! How many more instances of a flavor fit, host by host.
+//! Counts how many more instances of a flavor fit, host by host.
 //!
-//! Two steps, so that nobody waits for the second: [`FilterScheduler::eligible`] runs, like one placement, the filters
-//! that do not count, and copies the amounts; [`Eligible::count`] counts on the copy. A filter that counts says in closed
-//! form how often it would pass the same request on a host: the number after which it refuses when instances are placed
-//! there one by one, which a property test does. NUMA cells and PCI devices have no closed form: instances are placed one
-//! after another on a copy of what a host has left, once for all hosts that have the same left.
+//! There are two steps, so that nobody waits for the second. [`eligible`] runs the filters that do not count, like one
+//! placement, and copies the amounts. [`Eligible::count`] counts on the copy. A filter that counts has a closed form
+//! for how often it would pass the same request on a host. That is the number after which it refuses when instances are
+//! placed there one by one; a property test compares the two. NUMA cells and PCI devices have no closed form. For them,
+//! instances are placed one after another on a copy of what a host has left, once for all hosts that have the same
+//! left.
 //!
-//! Left out: filters whose answer changes with each instance in another way are asked for the first only, and named.
+//! What always holds: counting does not touch the table.
+//!
+//! Left out: filters whose answer changes with each instance in another way. They are asked for the first instance
+//! only, and the answer names them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,61 +38,71 @@ use crate::table::devices::Devices;
 use crate::table::host_table::HostTable;
 use crate::table::view::{HostState, Snapshot};
 
-/// Most instances that one host is said to take, where nothing limits it.
+/// How many instances one host is said to take at most, if nothing limits it.
 pub const MAX_ON_A_HOST: u64 = 100_000;
 
-/// The fleet at one instant, and which of its hosts a flavor may go to.
+/// The fleet at one instant, and the hosts that a flavor may be placed on.
 #[derive(Debug)]
 pub struct Eligible {
     hosts: Snapshot,
-    /// By row: no filter refuses that does not count.
+    /// One bit per row, set if every filter that does not count passes the host.
     passed: Vec<u64>,
+    /// What the filters that do not count refused.
     refused: Vec<FilterTally>,
+    /// The filters that count, each with its closed form.
     bounds: Vec<(FilterKind, Bound)>,
-    /// What further resource classes allow.
+    /// The limits of further resource classes.
     classes: Vec<ClassLimit>,
+    /// The limits of NUMA cells and PCI devices, if the flavor asks for any.
     devices: Option<DeviceLimits>,
+    /// The filters that were asked for the first instance only.
     asked_once: Vec<String>,
+    /// What the flavor asks for and no enabled filter looks at, with the reason.
     not_asked: Vec<String>,
     spec: RequestSpec,
-    /// What one instance asks and takes of a host with an inventory of `PCPU`, and of one without.
+    /// What one instance asks for and takes on a host with an inventory of `PCPU`.
     of_dedicating: (Demand, Amounts),
+    /// What one instance asks for and takes on a host without an inventory of `PCPU`.
     of_others: (Demand, Amounts),
-    /// By row: the symbol of its set of aggregates. By symbol: their names.
+    /// For each row, the symbol of its set of aggregates.
     sets: Vec<u32>,
+    /// For each symbol, the names of the aggregates.
     set_names: Vec<Vec<String>>,
+    /// The zone of hosts that have none.
     default_zone: String,
 }
 
-/// Filters of NUMA cells and PCI devices, and what each host has left of these.
+/// The filters of NUMA cells and PCI devices, and what each host has left of them.
 #[derive(Debug)]
 struct DeviceLimits {
-    /// Each with its place among the filters that count.
+    /// The filters. The first number is how many filters that count run before it.
     filters: Vec<(usize, FilterKind, DeviceBound)>,
     wanted: Wanted,
-    /// What there is, each once.
+    /// The different sets of cells and devices that hosts have left.
     kinds: Vec<Arc<Devices>>,
-    /// Which of these, by row.
+    /// For each row, the index in `kinds` of what the host has left.
     of_row: Vec<u32>,
 }
 
-/// How many instances one after another fit into cells and devices, and which filter refuses the next; `None` if as many as
-/// were asked about do, and another one.
+/// How many instances fit into cells and devices one after another, and the index of the filter that refuses the next.
+/// The index is `None` if one more than was asked about fits.
 type Fitting = (u64, Option<usize>);
 
-/// What was found out: by what is left and the ratios of CPU and memory, for so many instances asked about.
-type Known = HashMap<(u32, [u64; 2]), (u64, Fitting)>;
+/// The results found so far, by what a host has left and its ratios of CPU and memory. The first number of a result is
+/// how many instances were asked about.
+type KnownFittings = HashMap<(u32, [u64; 2]), (u64, Fitting)>;
 
 /// One eligible host.
 struct Counted<'a> {
     host: HostState<'a>,
+    /// How many more instances fit.
     fits: u64,
-    /// Which bound ends it, or, numbered after those, which class, or after these, which filter of devices.
+    /// The index of the limit that is reached first. Bounds are numbered first, then classes, then filters of devices.
     limit: Option<usize>,
 }
 
-/// Which hosts may take instances like those of `spec`, whose own number does not matter. An error is a request that
-/// could be asked of no host.
+/// Finds the hosts that may take instances like those of `spec`. How many instances `spec` itself has does not matter.
+/// Fails if the request could not be asked about any host.
 pub fn eligible(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
@@ -164,15 +178,15 @@ pub fn eligible(
 }
 
 impl Eligible {
-    /// How many fit. `held_back` is what each row reserves for itself, which need not move when it is lost; rows beyond
-    /// its end reserve nothing.
+    /// Counts how many instances fit. `held_back` has for each row what the host reserves for itself, which need not
+    /// move when the host is lost. Rows beyond its end reserve nothing.
     pub fn count(
         &self,
         by: Option<Grouping>,
         reserve: Option<Grouping>,
         held_back: &[Amounts],
     ) -> FlavorCapacity {
-        let mut known = Known::new();
+        let mut known = KnownFittings::new();
         let hosts = self.hosts.hosts();
         let counted: Vec<_> = hosts.filter_map(|host| self.count_on(host, &mut known)).collect();
         FlavorCapacity {
@@ -190,7 +204,7 @@ impl Eligible {
         }
     }
 
-    fn count_on<'a>(&self, host: HostState<'a>, known: &mut Known) -> Option<Counted<'a>> {
+    fn count_on<'a>(&self, host: HostState<'a>, known: &mut KnownFittings) -> Option<Counted<'a>> {
         let row = host.row().index();
         if self.passed[row / BLOCK] & (1 << (row % BLOCK)) == 0 {
             return None;
@@ -212,7 +226,7 @@ impl Eligible {
         if let Some(devices) = &self.devices {
             let ratios = counted.host.reported().ratios;
             let (fits, refused) = devices.fitting(known, row, (ratios.cpu, ratios.ram), counted.fits);
-            // Of equals the filter that runs first is told.
+            // If two limits are equal, the filter that runs first is named.
             let first = |at: &usize| {
                 let before = counted.limit.is_some_and(|limit| limit < devices.filters[*at].0);
                 fits < counted.fits || !before
@@ -225,11 +239,12 @@ impl Eligible {
         Some(counted)
     }
 
-    /// What one instance asks and takes of a host.
+    /// What one instance asks for and takes on this host.
     fn asked_of(&self, host: &HostState<'_>) -> (Demand, Amounts) {
         if host.exact().has_pcpus { self.of_dedicating } else { self.of_others }
     }
 
+    /// For each limit, on how many hosts it is reached first; the most frequent first.
     fn limits<'c, 'h: 'c>(&self, hosts: impl Iterator<Item = &'c Counted<'h>>) -> Vec<Limit> {
         let devices = self.devices.as_ref().map_or(&[][..], |devices| &devices.filters);
         let mut times = vec![0; self.bounds.len() + self.classes.len() + devices.len()];
@@ -248,7 +263,7 @@ impl Eligible {
         limits
     }
 
-    /// The parts that a host belongs to.
+    /// The names of the groups that a host belongs to.
     fn parts(&self, by: Grouping, host: &HostState<'_>) -> Vec<String> {
         let set = self.sets[host.row().index()] as usize;
         match by {
@@ -258,6 +273,7 @@ impl Eligible {
         }
     }
 
+    /// What fits in each group of hosts.
     fn by(&self, by: Grouping, hosts: &[Counted<'_>]) -> Vec<GroupCapacity> {
         let mut parts: BTreeMap<String, Vec<&Counted<'_>>> = BTreeMap::new();
         for counted in hosts {
@@ -278,7 +294,8 @@ impl Eligible {
         parts.into_iter().map(group).collect()
     }
 
-    /// Loses each part in turn. The first in order of names of those whose loss leaves the least is told.
+    /// Finds the group whose loss leaves the least room, and what then still fits. If several are equal, the first by
+    /// name counts.
     fn reserve(
         &self,
         by: Grouping,
@@ -309,7 +326,7 @@ impl Eligible {
         })
     }
 
-    /// How many instances of the flavor take what runs on a host.
+    /// How many instances of the flavor take as much room as what runs on a host.
     fn slots(&self, host: &HostState<'_>, held_back: &[Amounts]) -> u64 {
         let row = host.row().index();
         let held_back = held_back.get(row).copied().unwrap_or_default();
@@ -323,7 +340,7 @@ impl Eligible {
     }
 }
 
-/// Cells and devices that a request asks for and no enabled filter looks at.
+/// What a request asks for and no enabled filter looks at: cells, devices and PCI aliases, with the reason.
 fn not_asked(asked: &Asked<'_>, enabled: &[FilterKind]) -> Vec<String> {
     let without = |kind: FilterKind, what: &str| {
         (!enabled.contains(&kind)).then(|| format!("{what}, because {kind} is not enabled"))
@@ -359,8 +376,8 @@ impl DeviceLimits {
         limits
     }
 
-    /// How many of at most `most` fit on the host of a row.
-    fn fitting(&self, known: &mut Known, row: usize, ratios: (f64, f64), most: u64) -> Fitting {
+    /// How many instances, of at most `most`, fit on the host of a row.
+    fn fitting(&self, known: &mut KnownFittings, row: usize, ratios: (f64, f64), most: u64) -> Fitting {
         let key = (self.of_row[row], [ratios.0.to_bits(), ratios.1.to_bits()]);
         match known.get(&key) {
             Some((_, (fits, refused @ Some(_)))) if *fits <= most => (*fits, *refused),
@@ -373,7 +390,7 @@ impl DeviceLimits {
         }
     }
 
-    /// Places instances one after another, each a request of its own, until a filter refuses.
+    /// Places instances one after another, each as a request of its own, until a filter refuses.
     fn place(&self, devices: &Devices, ratios: (f64, f64), most: u64) -> Fitting {
         let mut left = devices.clone();
         let by_cells = self.filters.iter().any(|(_, _, bound)| matches!(bound, DeviceBound::Cells(_)));
@@ -385,7 +402,7 @@ impl DeviceLimits {
             let limited = by_cells && self.wanted.cells.is_some() && left.cells().is_some();
             let after = left.without(&self.wanted, limited.then_some(ratios));
             if after == left {
-                break; // and so it is for ever
+                break; // nothing is taken, so any number fits
             }
             left = after;
         }

@@ -1,6 +1,8 @@
-//! Changes to a request, a host or an aggregate, applied for the time of one trial.
+//! Changes of a request, a host or an aggregate, applied for one trial.
 //!
 //! What always holds: after a trial the table is as it was, to the last bit.
+//!
+//! Left out: which changes are worth a trial (`fix.rs`).
 
 use novella_objects::{Change, HostState as Status, Inventory, Part, Quantity, RequestSpec};
 
@@ -12,8 +14,8 @@ use crate::table::block::Row;
 use crate::table::host_table::HostTable;
 use crate::table::inventories::Held;
 
-/// Where the first instance of a request would go after these changes; `None` if it does not fit, or if a host or an
-/// aggregate of them is gone. Nothing is consumed.
+/// Returns the host that the first instance of a request would get after these changes. `None` if the request does not
+/// fit, or if a change concerns a host or an aggregate that no longer exists. Nothing is consumed.
 pub fn try_changes(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
@@ -36,7 +38,7 @@ pub fn try_changes(
     selected.picks.first().map(|pick| table.host(pick.row).to_owned())
 }
 
-/// What was there before a change of the fleet.
+/// The state before a change of the fleet, to undo it.
 enum Undo {
     Host(Row, Box<Exact>),
     Class(Row, Held),
@@ -53,11 +55,11 @@ impl Undo {
     }
 }
 
-/// Why a change left the fleet as it is.
+/// Why a change does not change the fleet.
 enum Unchanged {
-    /// It is the request that it changes.
+    /// It changes the request.
     OfRequest,
-    /// What it changes is no longer there.
+    /// The host or aggregate that it changes no longer exists.
     Gone,
 }
 
@@ -65,7 +67,7 @@ fn change_fleet(table: &mut HostTable, change: &Change) -> Result<Undo, Unchange
     match change {
         Change::Free { host, amount: Quantity::Class(class), by } => {
             change_class(table, host, class, |held| {
-                // What is reported goes first, then what was placed since.
+                // Reported use is reduced first, then what was placed since the report.
                 let first = (*by).min(held.used);
                 held.used -= first;
                 held.consumed = held.consumed.saturating_sub(by - first);
@@ -116,7 +118,7 @@ fn change_class(
 fn change_host(exact: &mut Exact, change: &Change) {
     match change {
         Change::Free { amount, by, .. } => {
-            // What is reported goes first, then what was placed since.
+            // Reported use is reduced first, then what was placed since the report.
             let (reported, consumed) = (&mut exact.reported, &mut exact.consumed);
             let (of_report, since) = match amount {
                 Quantity::Vcpus => (&mut reported.vcpus_used, &mut consumed.vcpus),
@@ -149,7 +151,7 @@ fn change_host(exact: &mut Exact, change: &Change) {
     }
 }
 
-/// Changes a request; what is a host's is left alone.
+/// Applies a change to a request. A change of the fleet is ignored.
 pub fn change_request(spec: &mut RequestSpec, change: &Change) {
     match change {
         Change::Ask { amount, to, .. } => match amount {
@@ -201,7 +203,7 @@ pub(crate) fn asks_class(key: &str, class: &str) -> bool {
     key.starts_with("resources") && key.split_once(':').is_some_and(|(_, of)| of == class)
 }
 
-/// Everything of a request that can be left out.
+/// The parts of a request that can be left out.
 pub(crate) fn parts(spec: &RequestSpec) -> Vec<Part> {
     let zone = spec.availability_zone.iter().filter(|zone| !zone.is_empty()).cloned();
     let specs = spec.flavor.extra_specs.keys().cloned();

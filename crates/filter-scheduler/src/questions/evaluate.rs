@@ -1,7 +1,9 @@
-//! The verdict of the filters on every host, and the weight of all that pass.
+//! The verdict of the filters on every host, and the weight of every host that passes.
 //!
-//! For looking, not for placing: nothing is picked or consumed. The filters and weighers are those of a placement, run for
-//! the request's first instance.
+//! What always holds: the filters and weighers are those of a placement, run for the request's first instance. Nothing
+//! is picked or consumed.
+//!
+//! Left out: reasons and numbers (`inspect.rs`).
 
 use novella_objects::RequestSpec;
 
@@ -16,12 +18,12 @@ use crate::table::bitmap::{bits, word_bits};
 use crate::table::block::{BLOCK, Row};
 use crate::table::host_table::HostTable;
 
-/// What became of one host.
+/// What the filters decided about one host.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// It passed all filters.
     Passed,
-    /// It was never given to a filter: ignored, not forced, not the target, or without what is asked before the filters
+    /// No filter was asked about it, because it is ignored, not forced, not the target, or refused by a prefilter
     /// (traits, resource classes, aggregates).
     NotConsidered,
     /// This filter refused it.
@@ -30,18 +32,19 @@ pub enum Verdict {
     Error(FilterError),
 }
 
-/// See the module's text.
+/// The verdicts on all hosts, and the weights of those that passed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// Every host, in fleet order.
+    /// The verdict on every host, in fleet order.
     pub verdicts: Vec<(Row, Verdict)>,
-    /// Those that passed with their final weights, best first.
+    /// The hosts that passed with their weights, best first.
     pub ranking: Vec<(Row, f64)>,
-    /// Hosts that passed and that a weigher could not value; they have no weight.
+    /// The hosts that passed but that a weigher could not value. They have no weight.
     pub weigher_errors: Vec<WeigherError>,
 }
 
-/// Asks every filter, in its order, about every host that is left, and weighs those that pass.
+/// Asks every filter in order about every host that is left, and weighs those that pass. Fails if the request cannot be
+/// answered at all.
 pub fn evaluate(
     engine: &mut FilterScheduler,
     table: &mut HostTable,

@@ -1,10 +1,14 @@
-//! The smallest changes with which a request would fit.
+//! Finds the smallest changes with which a request would fit.
 //!
-//! Every suggestion has been tried by an ordinary placement on the changed request or fleet. Where to look is read off the
-//! hosts that nearly pass; how far an amount must change is bisected. Single changes come first; pairs are tried while few
-//! single ones were found. The search is bounded by trials and by hosts looked at, and says when it stopped there.
+//! Every suggestion has been tried by an ordinary placement on the changed request or fleet. Where to look follows from
+//! the hosts that nearly pass (`near.rs`). How far an amount must change is found by bisection. Single changes come
+//! first; pairs are tried only if few single changes were found. The search is bounded by the number of trials and of
+//! hosts looked at, and the answer says if it stopped there.
 //!
-//! Left out: who holds the table. A trial is a call, so that a table under a lock is locked for one trial at a time.
+//! What always holds: this module changes nothing itself. A trial is a call of the caller, so that a table under a lock
+//! is locked for one trial at a time.
+//!
+//! Left out: how a change is applied (`changes.rs`).
 
 use novella_objects::{Change, Fix, Fixes, Inventory, Part, Quantity, RequestSpec};
 use novella_resources::{Amount, Capacity, MB_PER_GB, PCPU, inventory};
@@ -13,28 +17,31 @@ use crate::filters::ratios::set_ratio;
 use crate::filters::tally::{Count, Measure};
 use crate::nova::python;
 use crate::questions::changes::{asks_class, parts};
-use crate::questions::near::{By, Class, Near, NearMisses, Own, Refused, What, smallest_hundredths};
+use crate::questions::near::{
+    AggregateNumber, Class, Compared, Near, NearMisses, Refused, Refuser, smallest_hundredths,
+};
 use crate::request::pinning::charges;
 use crate::settings::filter_kind::FilterKind;
 use crate::table::amounts::MAX_RATIO;
 
-/// Most placements tried.
+/// How many placements are tried at most.
 pub const MAX_TRIALS: u32 = 400;
-/// Most hosts looked at in all trials together: instances times hosts, for each.
+/// How many hosts are looked at in all trials together, at most. A trial looks at instances times hosts.
 pub const MAX_LOOKS: u64 = 300_000_000;
-/// With so many single changes found, pairs are not looked for.
+/// If this many single changes were found, pairs are not tried.
 const ENOUGH: usize = 4;
-/// Most pairs told.
+/// How many pairs the answer has at most.
 const MAX_PAIRS: usize = 8;
 
-/// Searches. `fits` tries a placement with these changes and tells where its first instance would go.
+/// Searches for changes with which `spec` would fit. `fits` tries a placement with these changes, and returns the host
+/// of its first instance if all instances fit.
 pub fn search(
     spec: &RequestSpec,
     misses: &NearMisses,
     fits: impl FnMut(&[Change]) -> Option<String>,
 ) -> Fixes {
     let looks = misses.hosts.max(1) * spec.instance_uuids.len().max(1) as u64;
-    let mut search = Search {
+    let mut search = FixSearch {
         spec,
         misses,
         dedicated: charges(spec).dedicated(),
@@ -49,7 +56,7 @@ pub fn search(
     if singles < ENOUGH {
         search.pairs();
     }
-    let Search { trials, most, cut, mut found, .. } = search;
+    let FixSearch { trials, most, cut, mut found, .. } = search;
     let by_size = |a: &Fix, b: &Fix| a.size.total_cmp(&b.size);
     found[..singles].sort_by(by_size);
     found[singles..].sort_by(by_size);
@@ -58,41 +65,47 @@ pub fn search(
     Fixes { fits: false, fixes: found, trials, cut: cut.then(bound) }
 }
 
-struct Search<'a, F> {
+struct FixSearch<'a, F> {
     spec: &'a RequestSpec,
     misses: &'a NearMisses,
-    /// How many CPUs an instance has for itself, if a policy says that it has all of them.
+    /// How many CPUs an instance has to itself, if a policy gives it all of them so.
     dedicated: Option<u64>,
     fits: F,
+    /// How many placements were tried.
     trials: u32,
+    /// How many placements may be tried.
     most: u32,
+    /// Whether the search stopped because of `most`.
     cut: bool,
+    /// The changes that were found to be enough.
     found: Vec<Fix>,
 }
 
-/// What can be done, up to how much of it.
+/// One change that may help, with the first guess of its amount.
 #[derive(Clone)]
-enum Move {
+enum Repair {
     Drop(Part),
-    /// Ask for less; at first for this much, which fits if the nearest host decides alone.
+    /// Ask for less. The first guess fits if the nearest host alone decides.
     Ask(Quantity, u64),
-    Free(At, Quantity, u64),
-    /// In hundredths.
-    Raise(At, Quantity, u64),
-    /// A number in the metadata of an aggregate, in its steps.
-    Aggregate(Own, u64),
-    /// How many members of the group a host may have, from what to what.
+    /// Free this much of what is in use on a host.
+    Free(NearIndex, Quantity, u64),
+    /// Raise a ratio of a host. The guess is in hundredths.
+    Raise(NearIndex, Quantity, u64),
+    /// Raise a number in the metadata of an aggregate. The guess is in its steps.
+    Aggregate(AggregateNumber, u64),
+    /// Raise the number of group members that a host may have, from the first number to the second.
     Group(u64, u64),
-    Enable(At),
+    Enable(NearIndex),
 }
 
-/// An index into the near hosts.
-type At = usize;
+/// The index of a near host in `misses.near`.
+type NearIndex = usize;
 
-impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
+impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
+    /// Tries every change alone.
     fn singles(&mut self) {
         for part in parts(self.spec) {
-            self.try_moves(&[Move::Drop(part)]);
+            self.try_moves(&[Repair::Drop(part)]);
         }
         for less in self.less() {
             self.try_moves(&[less]);
@@ -106,10 +119,10 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
         }
     }
 
-    /// Pairs of which neither is enough alone.
+    /// Tries pairs of changes of which neither is enough alone.
     fn pairs(&mut self) {
         let parts: Vec<_> =
-            parts(self.spec).into_iter().map(Move::Drop).filter(|part| !self.alone(part)).collect();
+            parts(self.spec).into_iter().map(Repair::Drop).filter(|part| !self.alone(part)).collect();
         for (at, first) in parts.iter().enumerate() {
             for second in &parts[at + 1..] {
                 self.try_moves(&[first.clone(), second.clone()]);
@@ -127,16 +140,18 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
         }
     }
 
-    /// Whether a kind of change was enough by itself.
-    fn alone(&self, tried: &Move) -> bool {
+    /// Whether a change of this kind was enough alone.
+    fn alone(&self, tried: &Repair) -> bool {
         let same = |change: &Change| match (tried, change) {
-            (Move::Drop(part), Change::Drop { part: other }) => part == other,
-            (Move::Ask(amount, _), Change::Ask { amount: other, .. }) => amount == other,
-            (Move::Enable(at), Change::Enable { host, .. }) => self.misses.near[*at].host == *host,
-            (Move::Aggregate(own, _), Change::SetMetadata { id, key, .. }) => own.id == *id && own.key == key,
-            (Move::Group(..), Change::RaiseGroupLimit { .. }) => true,
-            (Move::Free(at, amount, _), Change::Free { host, amount: other, .. })
-            | (Move::Raise(at, amount, _), Change::RaiseRatio { host, amount: other, .. }) => {
+            (Repair::Drop(part), Change::Drop { part: other }) => part == other,
+            (Repair::Ask(amount, _), Change::Ask { amount: other, .. }) => amount == other,
+            (Repair::Enable(at), Change::Enable { host, .. }) => self.misses.near[*at].host == *host,
+            (Repair::Aggregate(own, _), Change::SetMetadata { id, key, .. }) => {
+                own.id == *id && own.key == key
+            }
+            (Repair::Group(..), Change::RaiseGroupLimit { .. }) => true,
+            (Repair::Free(at, amount, _), Change::Free { host, amount: other, .. })
+            | (Repair::Raise(at, amount, _), Change::RaiseRatio { host, amount: other, .. }) => {
                 self.misses.near[*at].host == *host && amount == other
             }
             _ => false,
@@ -144,26 +159,26 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
         self.found.iter().any(|fix| fix.changes.len() == 1 && same(&fix.changes[0]))
     }
 
-    /// Asking for less of each amount that a near host lacks, and for fewer instances.
-    fn less(&self) -> Vec<Move> {
+    /// The changes that ask for less: of each amount of which a near host has too little, and fewer instances.
+    fn less(&self) -> Vec<Repair> {
         let mut most: Vec<(Quantity, u64)> = Vec::new();
         for near in &self.misses.near {
             let [refused] = &near.refused[..] else { continue };
-            let Some(Move::Ask(amount, room)) = self.ask(refused) else { continue };
+            let Some(Repair::Ask(amount, room)) = self.ask(refused) else { continue };
             match most.iter_mut().find(|(other, _)| *other == amount) {
                 Some((_, most)) => *most = room.max(*most),
                 None => most.push((amount, room)),
             }
         }
-        let mut less: Vec<_> = most.into_iter().map(|(amount, most)| Move::Ask(amount, most)).collect();
+        let mut less: Vec<_> = most.into_iter().map(|(amount, most)| Repair::Ask(amount, most)).collect();
         if self.misses.placeable > 0 {
-            less.push(Move::Ask(Quantity::Instances, u64::from(self.misses.placeable)));
+            less.push(Repair::Ask(Quantity::Instances, u64::from(self.misses.placeable)));
         }
         less
     }
 
-    /// Asking for as much of the amount that a host lacks as it has, if that is anything, and less than is asked.
-    fn ask(&self, refused: &Refused) -> Option<Move> {
+    /// The change that asks for as much as the host has left, if that is something and less than is asked.
+    fn ask(&self, refused: &Refused) -> Option<Repair> {
         let room = u64::try_from(refused.miss.as_ref()?.has).ok()?;
         let (quantity, most) = match (refused.amount(), refused.class()) {
             (Some(Amount::Vcpus), _) => (Quantity::Vcpus, room),
@@ -172,7 +187,7 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
                 (Quantity::DiskGb, room.checked_sub(self.spec.flavor.swap)? / MB_PER_GB)
             }
             (None, Some(class)) => match self.dedicated.filter(|_| class.name == PCPU) {
-                // The flavor has a size for them, and isolated emulator threads need one more.
+                // Only the flavor's `vcpus` can be changed. Isolated emulator threads need one CPU more than that.
                 Some(own) => {
                     (Quantity::Vcpus, room.checked_sub(own.saturating_sub(self.spec.flavor.vcpus.into()))?)
                 }
@@ -180,10 +195,11 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
             },
             (None, None) => return None,
         };
-        (most >= least(&quantity) && most < self.asked(&quantity)).then_some(Move::Ask(quantity, most))
+        (most >= least(&quantity) && most < self.asked(&quantity)).then_some(Repair::Ask(quantity, most))
     }
 
-    /// How much is asked; of a class 0 if several groups ask for it, because then there is not one number to change.
+    /// How much the request asks for. It is 0 for a class that several groups ask for, because then there is not one
+    /// number to change.
     fn asked(&self, quantity: &Quantity) -> u64 {
         let flavor = &self.spec.flavor;
         match quantity {
@@ -201,33 +217,35 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
         }
     }
 
-    /// What helps against one refusal on one host: parts of the request, less of an amount, changes of the host.
-    fn repairs(&self, at: At, refused: &Refused, parts: &[Move]) -> Vec<Move> {
-        let concerns = |part: &&Move| matches!(part, Move::Drop(part) if concerns(refused, part));
+    /// The changes that may help against one refusal on one host: dropping parts of the request, asking for less,
+    /// changing the host.
+    fn repairs(&self, at: NearIndex, refused: &Refused, parts: &[Repair]) -> Vec<Repair> {
+        let concerns = |part: &&Repair| matches!(part, Repair::Drop(part) if concerns(refused, part));
         let mut repairs: Vec<_> = parts.iter().filter(concerns).cloned().collect();
         repairs.extend(self.ask(refused));
         repairs.extend(self.on_fleet(at, refused));
         repairs
     }
 
-    /// Changes of the fleet for a host that something refuses, each by the least that may be enough.
-    fn on_fleet(&self, at: At, refused: &Refused) -> Vec<Move> {
+    /// The changes of the fleet that may help against one refusal on one host, each with the smallest amount that may
+    /// be enough.
+    fn on_fleet(&self, at: NearIndex, refused: &Refused) -> Vec<Repair> {
         let near = &self.misses.near[at];
         let Some(miss) = &refused.miss else {
-            let silent = refused.by == By::Filter(FilterKind::Compute);
-            return silent.then_some(Move::Enable(at)).into_iter().collect();
+            let silent = refused.by == Refuser::Filter(FilterKind::Compute);
+            return silent.then_some(Repair::Enable(at)).into_iter().collect();
         };
         let lacking = (miss.wanted - miss.has).unsigned_abs();
         let own = miss.aggregate.clone().map(|own| (own.enough, own));
-        let own = own.map(|(enough, own)| Move::Aggregate(own, enough));
+        let own = own.map(|(enough, own)| Repair::Aggregate(own, enough));
         match &miss.what {
-            What::Measure(Measure::Count(Count::Instances)) => {
-                own.into_iter().chain([Move::Free(at, Quantity::Instances, lacking)]).collect()
+            Compared::Measure(Measure::Count(Count::Instances)) => {
+                own.into_iter().chain([Repair::Free(at, Quantity::Instances, lacking)]).collect()
             }
-            What::Measure(Measure::Count(Count::IoOps)) => own.into_iter().collect(),
-            What::Measure(Measure::Members) => Vec::new(),
-            What::Members(most) => vec![Move::Group(*most, most + lacking)],
-            What::Measure(Measure::Amount(amount)) => {
+            Compared::Measure(Measure::Count(Count::IoOps)) => own.into_iter().collect(),
+            Compared::Measure(Measure::Members) => Vec::new(),
+            Compared::Members(most) => vec![Repair::Group(*most, most + lacking)],
+            Compared::Measure(Measure::Amount(amount)) => {
                 let (quantity, total, by) = match amount {
                     Amount::Vcpus => (Quantity::Vcpus, near.reported.vcpus_total, lacking),
                     Amount::MemoryMb => (Quantity::MemoryMb, near.reported.memory_mb_total, lacking),
@@ -237,40 +255,40 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
                     }
                 };
                 if miss.wanted.unsigned_abs() > total {
-                    return Vec::new(); // no single instance may be larger than the host
+                    return Vec::new(); // one instance cannot be larger than the host, whatever the ratio
                 }
-                let free = (by <= in_use(near, &quantity)).then_some(Move::Free(at, quantity.clone(), by));
-                // Where an aggregate gives the ratio, the host's own is not asked.
+                let free = (by <= in_use(near, &quantity)).then_some(Repair::Free(at, quantity.clone(), by));
+                // If an aggregate gives the ratio, the host's own ratio does not matter.
                 let raise = own.or_else(|| {
-                    smallest_ratio(near, *amount, miss.wanted).map(|to| Move::Raise(at, quantity, to))
+                    smallest_ratio(near, *amount, miss.wanted).map(|to| Repair::Raise(at, quantity, to))
                 });
                 free.into_iter().chain(raise).collect()
             }
-            What::Class(class) => {
+            Compared::Class(class) => {
                 if !class.allowed {
-                    return Vec::new(); // no inventory of this kind gives out such an amount, however empty
+                    return Vec::new(); // the inventory never gives out such an amount, even when empty
                 }
                 let quantity = Quantity::Class(class.name.clone());
                 let sum = miss.wanted.unsigned_abs();
                 let left = inventory::capacity(&class.inventory).floor() as i128 - i128::from(class.used);
                 let by = u64::try_from(i128::from(sum) - left).unwrap_or(u64::MAX);
-                let free = (by <= class.used).then_some(Move::Free(at, quantity.clone(), by));
+                let free = (by <= class.used).then_some(Repair::Free(at, quantity.clone(), by));
                 let raise = smallest_hundredths(|allocation_ratio| {
                     let raised = Inventory { allocation_ratio, ..class.inventory };
                     inventory::fits(&raised, class.used, sum)
                         || inventory::room(&raised, class.used) >= miss.wanted
                 });
                 let raise = raise.filter(|to| {
-                    // No ratio makes a CPU that one instance has to itself another's as well.
+                    // A dedicated CPU belongs to one instance only, so a ratio does not help.
                     *to as f64 / 100.0 > class.inventory.allocation_ratio && class.name != PCPU
                 });
-                free.into_iter().chain(raise.map(|to| Move::Raise(at, quantity, to))).collect()
+                free.into_iter().chain(raise.map(|to| Repair::Raise(at, quantity, to))).collect()
             }
         }
     }
 
-    /// Tries changes together, the last one by the least that is enough, and keeps what fits.
-    fn try_moves(&mut self, moves: &[Move]) {
+    /// Tries changes together, the last one with the smallest amount that is enough. Keeps them if they fit.
+    fn try_moves(&mut self, moves: &[Repair]) {
         let Some((last, before)) = moves.split_last() else { return };
         let before: Vec<_> = before.iter().map(|earlier| self.change(earlier, None)).collect();
         let Some((change, host)) = self.least(last, &before) else { return };
@@ -283,16 +301,16 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
         self.found.push(Fix { changes, size, host });
     }
 
-    /// The smallest change of this kind that is enough together with those before it.
-    fn least(&mut self, last: &Move, before: &[Change]) -> Option<(Change, String)> {
-        // `good` fits and `bad` does not; between them lies the amount looked for.
+    /// The smallest change of this kind that is enough together with those before it, and the host that is then picked.
+    fn least(&mut self, last: &Repair, before: &[Change]) -> Option<(Change, String)> {
+        // The amount looked for is between the first guess and the furthest amount that makes sense.
         let (first, furthest) = match last {
-            Move::Drop(_) | Move::Enable(_) => (0, 0),
-            Move::Ask(quantity, most) => (*most, least(quantity)),
-            Move::Free(at, quantity, by) => (*by, in_use(&self.misses.near[*at], quantity)),
-            Move::Raise(_, _, to) => (*to, to.saturating_mul(8).min((MAX_RATIO * 100.0) as u64)),
-            Move::Aggregate(own, to) => (*to, to.saturating_mul(8).min((MAX_RATIO as u64) * own.steps)),
-            Move::Group(_, to) => (*to, to.saturating_mul(8)),
+            Repair::Drop(_) | Repair::Enable(_) => (0, 0),
+            Repair::Ask(quantity, most) => (*most, least(quantity)),
+            Repair::Free(at, quantity, by) => (*by, in_use(&self.misses.near[*at], quantity)),
+            Repair::Raise(_, _, to) => (*to, to.saturating_mul(8).min((MAX_RATIO * 100.0) as u64)),
+            Repair::Aggregate(own, to) => (*to, to.saturating_mul(8).min((MAX_RATIO as u64) * own.steps)),
+            Repair::Group(_, to) => (*to, to.saturating_mul(8)),
         };
         if let Some(host) = self.attempt(last, first, before) {
             let smaller = self.smaller(last, first, before);
@@ -304,8 +322,8 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
         self.closest(last, furthest, first, before)
     }
 
-    /// Of the amounts from `good` to `bad`, which does not fit, the last that still does.
-    fn closest(&mut self, last: &Move, good: u64, bad: u64, before: &[Change]) -> Option<(Change, String)> {
+    /// Finds, between `good`, which may fit, and `bad`, which does not, the amount nearest to `bad` that fits.
+    fn closest(&mut self, last: &Repair, good: u64, bad: u64, before: &[Change]) -> Option<(Change, String)> {
         let (mut good, mut bad) = (good, bad);
         let mut host = self.attempt(last, good, before)?;
         while good.abs_diff(bad) > 1 {
@@ -319,21 +337,24 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
         Some((self.change(last, Some(good)), host))
     }
 
-    /// A change that is not of one host alone may be smaller than the first guess, because another host needs less of it.
-    fn smaller(&mut self, last: &Move, first: u64, before: &[Change]) -> Option<(Change, String)> {
+    /// Looks for a smaller amount than the first guess. A change that does not concern one host alone may be smaller,
+    /// because another host needs less of it.
+    fn smaller(&mut self, last: &Repair, first: u64, before: &[Change]) -> Option<(Change, String)> {
         let none = match last {
-            Move::Ask(quantity, _) => self.asked(quantity),
-            Move::Aggregate(own, _) => {
-                (python::float(&own.text)? * own.steps as f64) as u64 // what is negative counts from 0
+            Repair::Ask(quantity, _) => self.asked(quantity),
+            Repair::Aggregate(own, _) => {
+                (python::float(&own.text)? * own.steps as f64) as u64 // a negative number counts as 0
             }
-            Move::Group(from, _) => *from,
-            Move::Drop(_) | Move::Free(..) | Move::Raise(..) | Move::Enable(_) => return None,
+            Repair::Group(from, _) => *from,
+            Repair::Drop(_) | Repair::Free(..) | Repair::Raise(..) | Repair::Enable(_) => return None,
         };
         let next = if none > first { first + 1 } else { first.saturating_sub(1) };
         if next == none { None } else { self.closest(last, next, none, before) }
     }
 
-    fn attempt(&mut self, last: &Move, by: u64, before: &[Change]) -> Option<String> {
+    /// Tries the last change with this amount together with those before it. Returns the host of the first instance if
+    /// they fit.
+    fn attempt(&mut self, last: &Repair, by: u64, before: &[Change]) -> Option<String> {
         if self.trials >= self.most {
             self.cut = true;
             return None;
@@ -344,19 +365,19 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
         (self.fits)(&changes)
     }
 
-    /// The change itself; by its first guess, or by another amount.
-    fn change(&self, change: &Move, by: Option<u64>) -> Change {
-        let host = |at: At| self.misses.near[at].host.clone();
+    /// The change with this amount, or with its first guess if `by` is absent.
+    fn change(&self, change: &Repair, by: Option<u64>) -> Change {
+        let host = |at: NearIndex| self.misses.near[at].host.clone();
         match change {
-            Move::Drop(part) => Change::Drop { part: part.clone() },
-            Move::Ask(amount, most) => {
+            Repair::Drop(part) => Change::Drop { part: part.clone() },
+            Repair::Ask(amount, most) => {
                 let (amount, from) = (amount.clone(), self.asked(amount));
                 Change::Ask { amount, from, to: by.unwrap_or(*most) }
             }
-            Move::Free(at, amount, least) => {
+            Repair::Free(at, amount, least) => {
                 Change::Free { host: host(*at), amount: amount.clone(), by: by.unwrap_or(*least) }
             }
-            Move::Raise(at, amount, least) => {
+            Repair::Raise(at, amount, least) => {
                 let near = &self.misses.near[*at];
                 let ratios = near.reported.ratios;
                 let from = match amount {
@@ -370,18 +391,19 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
                 let to = by.unwrap_or(*least) as f64 / 100.0;
                 Change::RaiseRatio { host: host(*at), amount: amount.clone(), from, to }
             }
-            Move::Aggregate(own, enough) => Change::SetMetadata {
+            Repair::Aggregate(own, enough) => Change::SetMetadata {
                 aggregate: own.aggregate.clone(),
                 id: own.id,
                 key: own.key.to_owned(),
                 from: own.text.clone(),
                 to: (by.unwrap_or(*enough) as f64 / own.steps as f64).to_string(),
             },
-            Move::Group(from, enough) => Change::RaiseGroupLimit { from: *from, to: by.unwrap_or(*enough) },
-            Move::Enable(at) => Change::Enable { host: host(*at), state: self.misses.near[*at].status },
+            Repair::Group(from, enough) => Change::RaiseGroupLimit { from: *from, to: by.unwrap_or(*enough) },
+            Repair::Enable(at) => Change::Enable { host: host(*at), state: self.misses.near[*at].status },
         }
     }
 
+    /// How large a change is, relative to what it changes, so that changes can be ordered.
     fn size(&self, change: &Change) -> f64 {
         match change {
             Change::Ask { from, to, .. } => (from - to) as f64 / *from as f64,
@@ -408,16 +430,17 @@ impl<F: FnMut(&[Change]) -> Option<String>> Search<'_, F> {
     }
 }
 
-/// The least of an amount that can be asked for.
+/// The smallest amount that a request can ask for.
 fn least(quantity: &Quantity) -> u64 {
     u64::from(*quantity != Quantity::DiskGb)
 }
 
-/// What a near host lacks of a resource class.
+/// A resource class of which a near host has too little.
 fn class<'n>(near: &'n Near, name: &str) -> Option<&'n Class> {
     near.refused.iter().filter_map(Refused::class).find(|class| class.name == name)
 }
 
+/// How much of an amount is in use on a near host.
 fn in_use(near: &Near, quantity: &Quantity) -> u64 {
     match quantity {
         Quantity::Vcpus => near.used.vcpus,
@@ -428,7 +451,8 @@ fn in_use(near: &Near, quantity: &Quantity) -> u64 {
     }
 }
 
-/// The smallest ratio in hundredths with which `wanted` fits; `None` if it is no larger than the one in force or too large.
+/// The smallest ratio, in hundredths, with which `wanted` fits; `None` if it is not larger than the present ratio, or
+/// would be too large.
 fn smallest_ratio(near: &Near, amount: Amount, wanted: i64) -> Option<u64> {
     let fits = |ratio: f64| {
         let mut capacity = Capacity {
@@ -454,11 +478,11 @@ fn smallest_ratio(near: &Near, amount: Amount, wanted: i64) -> Option<u64> {
     smallest_hundredths(fits).filter(|to| *to as f64 / 100.0 > now)
 }
 
-/// Whether something may refuse because of this part of a request.
+/// Whether a refusal may be caused by this part of the request.
 fn concerns(refused: &Refused, part: &Part) -> bool {
     let kind = match &refused.by {
-        By::Filter(kind) => *kind,
-        By::Term(name) => return term_concerns(name, part),
+        Refuser::Filter(kind) => *kind,
+        Refuser::Term(name) => return term_concerns(name, part),
     };
     match part {
         Part::AvailabilityZone(_) => kind == FilterKind::AvailabilityZone,
@@ -486,7 +510,7 @@ fn concerns(refused: &Refused, part: &Part) -> bool {
     }
 }
 
-/// The same of what is asked before the filters, which is named after what asks it.
+/// Whether a prefilter term, which is named after what asks for it, may be caused by this part of the request.
 fn term_concerns(term: &str, part: &Part) -> bool {
     match part {
         Part::AvailabilityZone(_) => term == "map_az_to_placement_aggregate",

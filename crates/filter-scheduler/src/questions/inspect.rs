@@ -1,8 +1,10 @@
-//! One host looked at closely: every filter asked about it, and the place it has or would have.
+//! Looks closely at one host: asks every filter about it, and finds the rank that it has or would have.
 //!
-//! The filters are the compiled ones of a placement, run on a block of which only this host's bit is set, so they cannot
-//! decide otherwise than when it is placed. None is skipped because another refused. Everything is said of the
-//! request's first instance; nothing is picked or consumed.
+//! What always holds: the filters are the compiled ones of a placement, run on a block in which only this host's bit is
+//! set. So they decide as they would when the host is placed on. None is skipped because another refused. The answer is
+//! about the request's first instance. Nothing is picked or consumed.
+//!
+//! Left out: other hosts (`evaluate.rs`).
 
 use std::cmp::Ordering;
 
@@ -11,7 +13,7 @@ use novella_objects::{FilterOutcome, FilterVerdict, HostVerdict, RequestSpec};
 use crate::filters::program::Filter;
 use crate::filters::refusal::HostContext;
 use crate::filters::tally::Tally;
-use crate::prefilters::{Prefilters, Term};
+use crate::prefilters::{PrefilterTerm, Prefilters};
 use crate::request::asked::{self, Asked};
 use crate::request::failure::Failure;
 use crate::select::compiled::Compiled;
@@ -23,8 +25,8 @@ use crate::table::block::{BLOCK, Row};
 use crate::table::host_table::HostTable;
 use crate::weighers::weigher::Weighing;
 
-/// What is asked before the filters, asked of one host.
-pub(crate) fn ask_term(term: &Term, table: &HostTable, row: Row) -> FilterVerdict {
+/// Asks a prefilter term about one host.
+pub(crate) fn ask_term(term: &PrefilterTerm, table: &HostTable, row: Row) -> FilterVerdict {
     let mut tally = Tally::default();
     let passes = term.run(table, row.index() / BLOCK, 1 << (row.index() % BLOCK), &mut tally) != 0;
     FilterVerdict {
@@ -35,7 +37,7 @@ pub(crate) fn ask_term(term: &Term, table: &HostTable, row: Row) -> FilterVerdic
     }
 }
 
-/// A filter, asked about one host.
+/// Asks a filter about one host.
 pub(crate) fn ask_filter(filter: &mut Filter, context: HostContext<'_>) -> FilterVerdict {
     let HostContext { table, group, row, .. } = context;
     let mut tally = Tally::default();
@@ -49,7 +51,7 @@ pub(crate) fn ask_filter(filter: &mut Filter, context: HostContext<'_>) -> Filte
     FilterVerdict { filter: filter.kind.name().to_owned(), verdict, reason, miss }
 }
 
-/// What all filters and weighers say of one host. An error is a request that could be asked of no host.
+/// Returns what all filters and weighers say about one host. Fails if the request could not be asked about any host.
 pub fn inspect(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
@@ -80,6 +82,7 @@ pub fn inspect(
     Ok(verdict)
 }
 
+/// Why the request does not consider the host at all, if it does not.
 fn not_considered(
     engine: &mut FilterScheduler,
     table: &HostTable,
@@ -103,6 +106,7 @@ fn not_considered(
     Some(by)
 }
 
+/// Asks all prefilter terms and all filters about the host.
 fn ask_all(
     engine: &FilterScheduler,
     table: &HostTable,
@@ -116,7 +120,7 @@ fn ask_all(
     before.chain(compiled.filters.iter_mut().map(|filter| ask_filter(filter, context))).collect()
 }
 
-/// Weighs the host among all that pass.
+/// Weighs the host among all hosts that pass, as if it passed too, and writes its weight and rank into the verdict.
 fn place_among_candidates(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
@@ -142,7 +146,7 @@ fn place_among_candidates(
     let weighing = Weighing { weighers: compiled.weighers.as_deref().unwrap_or_default(), table };
     let weight = |row: u32| if hosts < 2 { 0.0 } else { weighing.weight(ranges, row) };
     let own = Weighed { row: row.0, weight: weight(row.0) };
-    // Counted, not sorted: the table is not held for longer than a few placements.
+    // The rank is found by counting, because sorting all candidates would hold the table for too long.
     let stands_before = |other: &usize| match weight(*other as u32).total_cmp(&own.weight) {
         Ordering::Equal => *other < row.index(),
         order => order == Ordering::Greater,

@@ -1,9 +1,13 @@
-//! Hosts that nearly pass: those which one filter or two refuse.
+//! Finds hosts that nearly pass: those that one or two filters refuse.
 //!
-//! All filters, and all that is asked before them (traits, resource classes, aggregates), are run on all hosts, none skipped
-//! because another refused, as the fleet stands when as many instances as fit have been placed. Of the hosts that the same
-//! filters refuse only the nearest few are kept. A host that the request does not consider (ignored, not the target, not
-//! forced) is not near.
+//! All filters and all prefilter terms (traits, resource classes, aggregates) are run on all hosts. None is skipped
+//! because another refused. The fleet is in the state that it has when as many instances as fit have been placed. Of
+//! the hosts that the same filters refuse, only the nearest few are kept.
+//!
+//! What always holds: the table is afterwards as it was before.
+//!
+//! Left out: hosts that the request does not consider (ignored, not the target, not forced), and what would help
+//! (`fix.rs`).
 
 use hashbrown::HashMap;
 use novella_objects::{FilterVerdict, HostState as Status, Inventory, NearHost, RequestSpec};
@@ -15,7 +19,7 @@ use crate::filters::ratios::room_with;
 use crate::filters::refusal::HostContext;
 use crate::filters::tally::{Measure, Tally};
 use crate::nova::python;
-use crate::prefilters::{Prefilters, Resource, Term};
+use crate::prefilters::{PrefilterTerm, Prefilters, Resource};
 use crate::questions::inspect::{ask_filter, ask_term};
 use crate::request::asked;
 use crate::request::failure::Failure;
@@ -29,24 +33,24 @@ use crate::table::bitmap::word_bits;
 use crate::table::block::{BLOCK, Row};
 use crate::table::host_table::HostTable;
 
-/// Hosts kept of those that the same filters refuse.
+/// How many hosts are kept of those that the same filters refuse.
 const KEPT: usize = 3;
-/// Most hosts told to people.
+/// How many hosts people are shown at most.
 const TOLD: usize = 10;
 
 /// How far a request is from fitting.
 #[derive(Debug, Clone, Default)]
 pub struct NearMisses {
-    /// Instances that fit.
+    /// How many instances fit.
     pub(crate) placeable: u32,
-    /// Hosts in the table.
+    /// How many hosts the table has.
     pub(crate) hosts: u64,
-    /// The nearest first, fewer filters before more.
+    /// The near hosts: those with one refusal before those with two, and then the nearest first.
     pub(crate) near: Vec<Near>,
 }
 
 impl NearMisses {
-    /// The nearest few, for people.
+    /// The nearest few hosts, for people.
     pub fn told(&self) -> Vec<NearHost> {
         let told = |near: &Near| NearHost {
             host: near.host.clone(),
@@ -64,94 +68,101 @@ pub(crate) struct Near {
     pub(crate) status: Status,
     pub(crate) reported: Resources,
     pub(crate) used: Amounts,
-    /// By one filter or two; by one entry where two compare the same.
+    /// The refusals of the host, one or two. Two filters that compare the same amount are one refusal.
     pub(crate) refused: Vec<Refused>,
-    /// The same for people, with each filter's words.
+    /// The refusals for people, in the words of each filter.
     told: Vec<FilterVerdict>,
 }
 
-/// By how much something refuses it.
+/// One refusal of a host.
 #[derive(Debug, Clone)]
 pub(crate) struct Refused {
-    pub(crate) by: By,
+    pub(crate) by: Refuser,
+    /// By how much the host misses, if numbers are compared.
     pub(crate) miss: Option<Miss>,
 }
 
-/// Who refuses.
+/// Whoever refuses a host: a filter, or a prefilter term.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum By {
+pub(crate) enum Refuser {
     Filter(FilterKind),
-    /// What is asked before the filters, by its name.
+    /// A prefilter term, by its name.
     Term(String),
 }
 
-/// What is compared, what is asked of it, and what there is.
+/// By how much a host misses.
 #[derive(Debug, Clone)]
 pub(crate) struct Miss {
-    pub(crate) what: What,
+    pub(crate) what: Compared,
+    /// How much is asked for, in the unit of `what`.
     pub(crate) wanted: i64,
+    /// How much the host has left. It may be negative.
     pub(crate) has: i64,
-    /// The number that decides, if it is an aggregate's.
-    pub(crate) aggregate: Option<Own>,
+    /// The number in an aggregate's metadata that decides, if one does.
+    pub(crate) aggregate: Option<AggregateNumber>,
 }
 
-/// What is compared.
+/// The amount that is compared.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum What {
+pub(crate) enum Compared {
     Measure(Measure),
-    /// Members of the group, of which a host may have so many.
+    /// Members of the server group. The number is how many a host may have.
     Members(u64),
     Class(Class),
 }
 
-/// A resource class of a host that reports it.
+/// A resource class, as the host reports it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Class {
     pub(crate) name: String,
     pub(crate) inventory: Inventory,
+    /// How much of the class is in use.
     pub(crate) used: u64,
-    /// Whether the amounts are such as the inventory gives out at all.
+    /// Whether the inventory gives out amounts of this size at all, by its units and steps.
     pub(crate) allowed: bool,
 }
 
 /// A ratio or a limit in the metadata of one aggregate.
 #[derive(Debug, Clone)]
-pub(crate) struct Own {
+pub(crate) struct AggregateNumber {
+    /// The id of the aggregate.
     pub(crate) id: u32,
+    /// The name of the aggregate.
     pub(crate) aggregate: String,
     pub(crate) key: &'static str,
-    /// As written.
+    /// The number as it is written in the metadata.
     pub(crate) text: String,
-    /// Steps to one: a ratio is counted in hundredths.
+    /// How many steps make 1. A ratio is counted in hundredths, a limit in ones.
     pub(crate) steps: u64,
-    /// The least that is enough for one more instance.
+    /// The smallest number, in steps, that is enough for one more instance.
     pub(crate) enough: u64,
 }
 
 impl Refused {
-    /// Of one amount.
+    /// The amount of which the host has too little, if it is CPUs, memory or disk.
     pub(crate) fn amount(&self) -> Option<Amount> {
         match self.miss {
-            Some(Miss { what: What::Measure(Measure::Amount(amount)), .. }) => Some(amount),
+            Some(Miss { what: Compared::Measure(Measure::Amount(amount)), .. }) => Some(amount),
             _ => None,
         }
     }
 
-    /// Of one resource class.
+    /// The resource class of which the host has too little, if it is one.
     pub(crate) fn class(&self) -> Option<&Class> {
         match &self.miss {
-            Some(Miss { what: What::Class(class), .. }) => Some(class),
+            Some(Miss { what: Compared::Class(class), .. }) => Some(class),
             _ => None,
         }
     }
 
-    /// The share that is missing; a refusal without numbers counts as a whole.
+    /// The fraction of the asked amount that the host lacks. A refusal without numbers counts as 1.
     fn share(&self) -> f64 {
         self.miss.as_ref().map_or(1.0, |miss| (miss.wanted - miss.has) as f64 / miss.wanted.max(1) as f64)
     }
 }
 
-/// The hosts nearest to taking the instance that is the first not to fit; `None` if all fit. Nothing stays placed.
+/// The hosts that are nearest to taking the first instance that does not fit; `None` if all instances fit. Nothing
+/// stays placed. Fails if the request cannot be answered at all.
 pub fn near_misses(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
@@ -179,7 +190,7 @@ pub fn near_misses(
     Ok(Some(NearMisses { placeable, hosts: table.len() as u64, near: near? }))
 }
 
-/// The hosts nearest to taking the next instance when the first ones have been placed.
+/// The hosts that are nearest to taking the next instance, when the instances in `placed` have been placed.
 fn nearest(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
@@ -200,64 +211,11 @@ fn nearest(
     }
     let next = spec.instance_uuids.get(placed.len()).unwrap_or(&spec.instance_uuids[0]);
     compiled.begin(*next, table);
-    let group = compiled.group.as_ref();
-    let terms = &compiled.prefilters.terms;
-    let mut near: HashMap<(usize, usize), Vec<Kept>> = HashMap::new();
-    for (block, &alive) in engine.whole_fleet.alive.iter().enumerate().filter(|(_, alive)| **alive != 0) {
-        let by_terms = terms.iter().map(|(term, _)| term.run(table, block, alive, &mut Tally::default()));
-        let mut pass: Vec<u64> = by_terms.collect();
-        pass.extend(
-            compiled
-                .filters
-                .iter_mut()
-                .map(|filter| filter.run(table, group, block, alive, &mut Tally::default())),
-        );
-        // Of each bit: refused at least once, twice, three times.
-        let (mut once, mut twice, mut thrice) = (0, 0, 0);
-        for refused in pass.iter().map(|pass| alive & !pass) {
-            thrice |= twice & refused;
-            twice |= once & refused;
-            once |= refused;
-        }
-        for bit in word_bits(once & !thrice) {
-            let row = Row((block * BLOCK + bit) as u32);
-            let mut refused = Vec::with_capacity(2);
-            let by = refusing(&pass, bit);
-            for at in [by.0, by.1] {
-                match terms.get(at) {
-                    Some((term, _)) => refused.push(of_term(term, table, row)),
-                    None => {
-                        let Some(filter) = compiled.filters.get_mut(at - terms.len()) else { continue };
-                        add(&mut refused, of_filter(filter, table, group, row));
-                    }
-                }
-            }
-            let share: f64 = refused.iter().map(Refused::share).sum();
-            let kept = near.entry(by).or_default();
-            let place = kept.partition_point(|(other, _, _)| *other <= share);
-            if place < KEPT {
-                kept.insert(place, (share, row, refused));
-                kept.truncate(KEPT);
-            }
-        }
-    }
-    let mut near: Vec<_> =
-        near.into_iter().flat_map(|(by, near)| near.into_iter().map(move |near| (by, near))).collect();
-    near.sort_by(|(_, (a, x, of_a)), (_, (b, y, of_b))| {
-        of_a.len().cmp(&of_b.len()).then(a.total_cmp(b)).then(x.cmp(y))
-    });
-    let near = near.into_iter().map(|(by, (_, row, refused))| {
+    let kept = keep_nearest(table, &engine.whole_fleet.alive, &mut compiled);
+    let near = in_order(kept).into_iter().map(|(refusers, KeptHost { row, refused, .. })| {
+        let group = compiled.group.as_ref();
         let context = HostContext { table, asked: &asked, group, options: engine.options(), row };
-        let mut told = Vec::with_capacity(2);
-        for at in [by.0, by.1] {
-            match terms.get(at) {
-                Some((term, _)) => told.push(ask_term(term, table, row)),
-                None => {
-                    let filter = compiled.filters.get_mut(at - terms.len());
-                    told.extend(filter.map(|filter| ask_filter(filter, context)));
-                }
-            }
-        }
+        let told = verdicts(&compiled.prefilters, &mut compiled.filters, refusers, context);
         let view = table.view(row);
         Near {
             host: view.host().to_owned(),
@@ -271,16 +229,101 @@ fn nearest(
     Ok(near.collect())
 }
 
-/// What is missing in all, where, and by whom.
-type Kept = (f64, Row, Vec<Refused>);
+/// The positions of the one or two that refuse a host, among the terms and then the filters. The second is past the end if
+/// only one refuses it.
+type Refusers = (usize, usize);
 
-/// Which one or two refuse the host of this bit; the second is no index if there is none.
-fn refusing(pass: &[u64], bit: usize) -> (usize, usize) {
-    let mut by = (0..pass.len()).filter(|at| pass[*at] & (1 << bit) == 0);
-    (by.next().unwrap_or(pass.len()), by.next().unwrap_or(pass.len()))
+/// A host that is among the nearest of those with the same refusers.
+struct KeptHost {
+    /// The sum of the shares that the host lacks, 1 for each refusal without numbers.
+    share: f64,
+    row: Row,
+    refused: Vec<Refused>,
 }
 
-/// Two filters that compare the same are one refusal, by the larger lack.
+/// Asks every term and every filter about every host, and keeps the nearest hosts of those with the same refusers.
+fn keep_nearest(
+    table: &HostTable,
+    alive: &[u64],
+    compiled: &mut Compiled,
+) -> HashMap<Refusers, Vec<KeptHost>> {
+    let Compiled { prefilters: Prefilters { terms }, filters, group, .. } = compiled;
+    let group = group.as_ref();
+    let mut near: HashMap<Refusers, Vec<KeptHost>> = HashMap::new();
+    for (block, &alive) in alive.iter().enumerate().filter(|(_, alive)| **alive != 0) {
+        let by_terms = terms.iter().map(|(term, _)| term.run(table, block, alive, &mut Tally::default()));
+        let mut pass: Vec<u64> = by_terms.collect();
+        let run = |filter: &mut Filter| filter.run(table, group, block, alive, &mut Tally::default());
+        pass.extend(filters.iter_mut().map(run));
+        for bit in word_bits(refused_once_or_twice(&pass, alive)) {
+            let row = Row((block * BLOCK + bit) as u32);
+            let refusers = refusers(&pass, bit);
+            let mut refused = Vec::with_capacity(2);
+            for at in [refusers.0, refusers.1] {
+                match terms.get(at) {
+                    Some((term, _)) => refused.push(of_term(term, table, row)),
+                    None => {
+                        let Some(filter) = filters.get_mut(at - terms.len()) else { continue };
+                        add(&mut refused, of_filter(filter, table, group, row));
+                    }
+                }
+            }
+            let share: f64 = refused.iter().map(Refused::share).sum();
+            let kept = near.entry(refusers).or_default();
+            let place = kept.partition_point(|other| other.share <= share);
+            if place < KEPT {
+                kept.insert(place, KeptHost { share, row, refused });
+                kept.truncate(KEPT);
+            }
+        }
+    }
+    near
+}
+
+/// The hosts in `alive` that one or two refuse. `pass` has the hosts that pass, for each term and filter.
+fn refused_once_or_twice(pass: &[u64], alive: u64) -> u64 {
+    let (mut once, mut twice, mut thrice) = (0, 0, 0);
+    for refused in pass.iter().map(|pass| alive & !pass) {
+        thrice |= twice & refused;
+        twice |= once & refused;
+        once |= refused;
+    }
+    once & !thrice
+}
+
+fn refusers(pass: &[u64], bit: usize) -> Refusers {
+    let mut refusing = (0..pass.len()).filter(|at| pass[*at] & (1 << bit) == 0);
+    (refusing.next().unwrap_or(pass.len()), refusing.next().unwrap_or(pass.len()))
+}
+
+/// The nearest hosts first; hosts with fewer refusals come before those with more.
+fn in_order(kept: HashMap<Refusers, Vec<KeptHost>>) -> Vec<(Refusers, KeptHost)> {
+    let each =
+        |(refusers, hosts): (Refusers, Vec<KeptHost>)| hosts.into_iter().map(move |host| (refusers, host));
+    let mut near: Vec<_> = kept.into_iter().flat_map(each).collect();
+    near.sort_by(|(_, a), (_, b)| {
+        let fewer = a.refused.len().cmp(&b.refused.len());
+        fewer.then(a.share.total_cmp(&b.share)).then(a.row.cmp(&b.row))
+    });
+    near
+}
+
+/// What the refusers of a host say about it, with reasons for people.
+fn verdicts(
+    prefilters: &Prefilters,
+    filters: &mut [Filter],
+    refusers: Refusers,
+    context: HostContext<'_>,
+) -> Vec<FilterVerdict> {
+    let terms = &prefilters.terms;
+    let ask = |at: usize| match terms.get(at) {
+        Some((term, _)) => Some(ask_term(term, context.table, context.row)),
+        None => filters.get_mut(at - terms.len()).map(|filter| ask_filter(filter, context)),
+    };
+    [refusers.0, refusers.1].into_iter().filter_map(ask).collect()
+}
+
+/// Adds a refusal. Two filters that compare the same amount are one refusal, and the one that lacks more is kept.
 fn add(refused: &mut Vec<Refused>, by: Refused) {
     let same = |other: &&mut Refused| match (&other.miss, &by.miss) {
         (Some(a), Some(b)) => a.what == b.what,
@@ -293,26 +336,26 @@ fn add(refused: &mut Vec<Refused>, by: Refused) {
     }
 }
 
-/// By how much a filter refuses a host.
+/// The refusal of a host by a filter.
 fn of_filter(filter: &mut Filter, table: &HostTable, group: Option<&Group>, row: Row) -> Refused {
     let mut tally = Tally::default();
     filter.run(table, group, row.index() / BLOCK, 1 << (row.index() % BLOCK), &mut tally);
     let miss = filter.measure(table, row).zip(tally.nearest).map(|((measure, wanted), (_, has))| Miss {
         what: match (measure, group.and_then(Group::most)) {
-            (Measure::Members, Some(most)) => What::Members(most),
-            (measure, _) => What::Measure(measure),
+            (Measure::Members, Some(most)) => Compared::Members(most),
+            (measure, _) => Compared::Measure(measure),
         },
         wanted: wanted.into(),
         has: has.into(),
         aggregate: filter
             .aggregate_key()
-            .and_then(|key| Own::of(table, row, key, measure, (wanted.into(), has.into()))),
+            .and_then(|key| AggregateNumber::of(table, row, key, measure, (wanted.into(), has.into()))),
     });
-    Refused { by: By::Filter(filter.kind), miss }
+    Refused { by: Refuser::Filter(filter.kind), miss }
 }
 
-/// By how much what is asked before the filters refuses a host.
-fn of_term(term: &Term, table: &HostTable, row: Row) -> Refused {
+/// The refusal of a host by a prefilter term.
+fn of_term(term: &PrefilterTerm, table: &HostTable, row: Row) -> Refused {
     let miss = |resource: &Resource| {
         let held = table.inventories(row).find(|held| held.class == resource.class)?;
         let (inventory, used) = (held.inventory?, held.used);
@@ -321,24 +364,25 @@ fn of_term(term: &Term, table: &HostTable, row: Row) -> Refused {
         let class = Class { name: resource.class.clone(), inventory, used, allowed };
         let has = most_of(&inventory, used, resource.sum);
         Some(Miss {
-            what: What::Class(class),
+            what: Compared::Class(class),
             wanted: i64::try_from(resource.sum).unwrap_or(i64::MAX),
             has: i64::try_from(has).unwrap_or(i64::MAX),
             aggregate: None,
         })
     };
-    Refused { by: By::Term(term.name.clone()), miss: term.resource().and_then(miss) }
+    Refused { by: Refuser::Term(term.name.clone()), miss: term.resource().and_then(miss) }
 }
 
-/// The largest amount up to `asked` that an inventory gives out beside what is used; 0 if it gives out none.
+/// The largest amount, up to `asked`, that an inventory can still give out when `used` is in use; 0 if it can give out
+/// none.
 fn most_of(inventory: &Inventory, used: u64, asked: u64) -> u64 {
     let room = u64::try_from(inventory::room(inventory, used)).unwrap_or(0).min(asked);
     let most = room - room.checked_rem(inventory.step_size).unwrap_or(room);
     if inventory::fits(inventory, used, most) { most } else { 0 }
 }
 
-impl Own {
-    /// The aggregate whose number decides about a host, if it is one aggregate's alone.
+impl AggregateNumber {
+    /// The number that decides about a host, if it is in the metadata of exactly one aggregate.
     fn of(
         table: &HostTable,
         row: Row,
@@ -372,7 +416,8 @@ impl Own {
     }
 }
 
-/// The smallest ratio in hundredths of those that `fits`; `None` if none does that a host may have.
+/// The smallest ratio, in hundredths, for which `fits` is true; `None` if it is false for the largest ratio that a host
+/// may have.
 pub(crate) fn smallest_hundredths(fits: impl Fn(f64) -> bool) -> Option<u64> {
     let (mut bad, mut good) = (0, (MAX_RATIO * 100.0) as u64);
     if !fits(good as f64 / 100.0) {

@@ -25,7 +25,7 @@ use crate::select::scan::Scan;
 use crate::settings::options::SchedulerOptions;
 use crate::table::block::{BLOCK, Row};
 use crate::table::host_table::HostTable;
-use crate::weighers::of_request::{self, RequestContext};
+use crate::weighers::of_request::{self, WeigherContext};
 use crate::weighers::weigher::{Range, Weigher, Weighing};
 
 /// A request without its instances, compiled, with what is known of the fleet for it.
@@ -198,7 +198,7 @@ impl Shape {
         let image = std::mem::take(&mut self.image);
         let asked = Asked { spec, image, wanted: Wanted::default(), pinning: Pinning::default() };
         let group = self.compiled.group.as_ref();
-        let context = RequestContext { asked: &asked, group, options, alive: &self.scan.alive };
+        let context = WeigherContext { asked: &asked, group, options, alive: &self.scan.alive };
         let (weighers, errors) = of_request::compile(&context, table);
         self.image = asked.image;
         if !errors.is_empty() || weighers.iter().any(Weigher::is_computed) {

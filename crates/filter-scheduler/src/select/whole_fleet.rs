@@ -16,7 +16,7 @@ use crate::settings::options::SchedulerOptions;
 use crate::table::bitmap::bits;
 use crate::table::block::{BLOCK, Row};
 use crate::table::host_table::HostTable;
-use crate::weighers::of_request::{self, RequestContext};
+use crate::weighers::of_request::{self, WeigherContext};
 use crate::weighers::weigher::{Range, Weighing};
 
 /// The hosts that are left of the fleet, and what the filters and weighers said.
@@ -79,7 +79,7 @@ impl WholeFleet {
         ranking.ranges.clear();
         let mut errors = Vec::new();
         if count(alive) >= 2 {
-            let context = RequestContext { asked, group: compiled.group.as_ref(), options, alive };
+            let context = WeigherContext { asked, group: compiled.group.as_ref(), options, alive };
             let (weighers, refused) = of_request::compile(&context, table);
             for (row, _) in &refused {
                 alive[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));

@@ -20,7 +20,7 @@ use crate::table::host_table::HostTable;
 use crate::weighers::weigher::{Computed, Weigher};
 
 /// What the raw values of a request are computed from.
-pub(crate) struct RequestContext<'a> {
+pub(crate) struct WeigherContext<'a> {
     pub(crate) asked: &'a Asked<'a>,
     pub(crate) group: Option<&'a Group>,
     pub(crate) options: &'a SchedulerOptions,
@@ -30,7 +30,7 @@ pub(crate) struct RequestContext<'a> {
 
 /// Compiles all weighers. Also returns the candidates that a weigher could not value, with the reason.
 pub(crate) fn compile(
-    context: &RequestContext<'_>,
+    context: &WeigherContext<'_>,
     table: &mut HostTable,
 ) -> (Vec<Weigher>, Vec<(Row, WeigherError)>) {
     let mut errors = Vec::new();
@@ -68,9 +68,9 @@ fn counts(kind: WeigherKind, group: &Group) -> Option<i32> {
 }
 
 /// The hosts that have no value, each with the reason.
-type Refused = Vec<(Row, String)>;
+type Unvalued = Vec<(Row, String)>;
 
-impl RequestContext<'_> {
+impl WeigherContext<'_> {
     /// The column of a weigher whose values depend on this request; `None` if they do not.
     fn raw(
         &self,
@@ -78,7 +78,7 @@ impl RequestContext<'_> {
         weigher: &Weigher,
         configured: f64,
         table: &HostTable,
-    ) -> Result<Option<Computed>, Refused> {
+    ) -> Result<Option<Computed>, Unvalued> {
         match kind {
             WeigherKind::SoftAffinity | WeigherKind::SoftAntiAffinity => Ok(self.members(kind, table)),
             WeigherKind::CrossCell => Ok(self.cell(table)),
@@ -117,14 +117,14 @@ impl RequestContext<'_> {
     }
 
     /// For each candidate, the weighted sum of its metrics.
-    fn metrics(&self, weigher: &Weigher, table: &HostTable) -> Result<Option<Computed>, Refused> {
+    fn metrics(&self, weigher: &Weigher, table: &HostTable) -> Result<Option<Computed>, Unvalued> {
         let policy = &self.options.policy;
         let settings: Vec<_> = ratios(&policy.metrics_weight_setting).collect();
         if settings.is_empty() {
             return Ok(None);
         }
         let key = table.capabilities.key(CapabilityKind::Attribute, "metrics");
-        let mut refused = Refused::new();
+        let mut refused = Unvalued::new();
         let column = self.each(table, |row| {
             let symbol = table.capabilities.symbols(key).at(row);
             let reported = symbol.map_or(&Json::Null, |symbol| &table.capabilities.value(symbol).value);
