@@ -1,15 +1,15 @@
-//! FNV-1a, 64 bits: short, well known, and the same on every machine, which hashes that schedulers compare must be.
+//! FNV-1a with 64 bits. It is short, well known, and the same on every machine, so schedulers can compare its hashes.
 
-/// A hash of everything that was written.
+/// The hash of everything that was written into it.
 pub(crate) struct Fnv(u64);
 
 impl Fnv {
-    /// Of nothing yet.
+    /// The hash before anything is written.
     pub(crate) const fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
-    /// Of what was written so far.
+    /// The hash of what was written so far.
     pub(crate) fn finish(&self) -> u64 {
         self.0
     }

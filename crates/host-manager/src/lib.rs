@@ -1,19 +1,20 @@
-//! The host-state map of a scheduler: reports in, promises out, and the policy in force.
+//! The host-state map of a scheduler. It takes reports, makes and keeps promises, and applies the policy in force.
 //!
-//! Left out: clocks, I/O and locks, which are the scheduler's; documents, which are `novella-fleet-documents`.
+//! Left out: clocks, I/O and locks, which belong to the scheduler; documents, which are in `novella-fleet-documents`.
 //!
 //! # Layout
 //!
 //! The modules in reading order. Each imports only those above it.
 //!
-//! - `fnv`, `options`: a hash that every scheduler computes alike; settings
+//! - `fnv`: a hash that every scheduler computes alike
+//! - `options`: the settings
 //! - `policy`: the policy file
 //! - `report`: what a report means
-//! - `promises`: reservations, holds, members of server groups
+//! - `promises`: reservations, holds, and members of server groups
 //! - `map`: the state
-//! - `verbs`: what changes it: `watch`, `enforce_policy`, `apply_report`, `place`, `place_on_service`
-//! - `views`: what is told of it
-//! - `host_manager`: the face; start here
+//! - `verbs`: what changes it: `watch`, `enforce_policy`, `apply_report`, `place`, `reserve`, `place_on_service`
+//! - `views`: what callers are shown of it
+//! - `host_manager`: the public type; start here
 
 mod fnv;
 mod host_manager;
@@ -39,7 +40,7 @@ pub use report::reported::{Reported, Text, Words};
 pub use report::services::COMPUTE;
 pub use views::copy::{HostCopy, MapCopy};
 pub use views::destinations::Destination;
-pub use views::hosts::Fleet;
+pub use views::hosts::HostListing;
 pub use views::services::{HostListEntry, RollUp};
 
 #[cfg(test)]

@@ -1,32 +1,36 @@
-//! What an operator may set of the host manager. Consistency between settings is the configuration's to check; the
-//! manager itself works with any values.
+//! The settings of the host manager.
+//!
+//! What always holds: the manager works with any values.
+//!
+//! Left out: whether settings go together. The scheduler's configuration checks that.
 
 use std::time::Duration;
 
 /// Settings of a [`HostManager`](crate::HostManager).
 #[derive(Debug, Clone)]
 pub struct HostManagerOptions {
-    /// A host silent for this long is down. Should exceed three reports.
+    /// A host that has been silent for this long is down. It should be more than three report intervals.
     pub service_down_time: Duration,
-    /// A host silent for this long is forgotten.
+    /// A host that has been silent for this long is forgotten.
     pub forget_after: Duration,
-    /// The interval at which hosts report; three of them make a service's capabilities stale for the roll-up.
+    /// The interval at which hosts report. After three of them without a report, a service's capabilities are stale and
+    /// no longer counted in Nova's roll-up.
     pub report_interval: Duration,
-    /// How long a reservation holds unless the request says.
+    /// How long a reservation holds, unless the request says how long.
     pub reservation_ttl: Duration,
-    /// The longest hold that a request or a peer may ask.
+    /// The longest hold that a request or a peer may ask for.
     pub max_hold: Duration,
-    /// Hosts lost together with more than this share of all live hosts are suspect instead of down.
+    /// If more than this fraction of all live hosts falls silent together, they are suspect and not down.
     pub suspect_fraction: f64,
-    /// How long hosts that were lost together stay suspect.
+    /// How long hosts that fell silent together stay suspect.
     pub suspect_limit: Duration,
-    /// The zone shown of hosts that name none.
+    /// The zone that is shown for hosts that name none.
     pub default_availability_zone: String,
-    /// Hosts in the map; reports of further ones are refused.
+    /// How many hosts the map holds at most. Reports of further hosts are refused.
     pub max_hosts: usize,
-    /// Reservations at a time; further ones are refused.
+    /// How many reservations there may be at a time. Further ones are refused.
     pub max_reservations: usize,
-    /// Claims in one report; a report with more is refused.
+    /// How many claims a report may list. A report with more is refused.
     pub max_claims_per_host: usize,
 }
 

@@ -245,10 +245,10 @@ policy = "affinity"
         "line 6: filter_scheduler.host_subset_size: 0 is not within 1 to 1000000",
         "line 7: filter_scheduler.ram_weigth_multiplier: there is no option \"filter_scheduler.ram_weigth_multiplier\"; \
          did you mean filter_scheduler.ram_weight_multiplier?",
-        "line 8: filter_scheduler.available_filters: this option of Nova means nothing here",
+        "line 8: filter_scheduler.available_filters: novella does not have this option of Nova",
         "line 9: filter_scheduler.pci_weight_multiplier: -1 cannot be used",
         "line 10: aggregate: there is no section or option \"aggregate\"; did you mean aggregates?",
-        "line 13: aggregates.b.hosts: \"cmp[9-1]\" is no host, pattern or range: the range [9-1] ends before it begins",
+        "line 13: aggregates.b.hosts: \"cmp[9-1]\" is not a host name, pattern or range: the range [9-1] ends before it begins",
         "line 14: aggregates.b.metadata.ram_allocation_ratio: \"lots\" is not a number",
         "line 15: aggregates.c: nothing says which hosts are in this aggregate",
         "line 17: aggregates.d.match.fact: there is no key to match hosts by \"fact\"; did you mean facts?",
@@ -285,17 +285,17 @@ fn a_text_of_the_wrong_kind_is_a_problem_and_no_panic() {
             "aggregate a has the same id",
         ),
         ("[aggregates.a]\nhosts = []\nmetadata = { x = 1 }", "expected a text in quotes"),
-        ("[aggregates.a]\nmatch = {}", "matches nothing in particular"),
+        ("[aggregates.a]\nmatch = {}", "this has no condition"),
         (
             "[flavors.a]\nvcpus = 1\nmemory_mb = 1\n[flavors.b]\nvcpus = 1\nmemory_mb = 1\nid = \"a\"",
-            "has this id, too",
+            "has the same id",
         ),
         ("[flavors.a]\nvcpus = 0\nmemory_mb = 1", "0 is not within 1 to"),
         ("[server_groups.a]\nmax_server_per_host = 2", "needs a policy"),
         (
             "[filter_scheduler]\nweight_classes = [\"ServerGroupSoftAffinityWeigher\"]\n\
              [server_groups.a]\npolicy = \"soft-affinity\"\nmax_server_per_host = 2",
-            "line 5: server_groups.a.max_server_per_host: this means something for anti-affinity only",
+            "line 5: server_groups.a.max_server_per_host: this applies to anti-affinity only",
         ),
     ] {
         let found = problems(text);

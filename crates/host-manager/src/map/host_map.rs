@@ -1,11 +1,14 @@
-//! The host-state map itself: what the hosts reported, who of them is there, and what is promised on them.
+//! The host-state map itself: what the hosts reported, which of them are there, and what is promised on them.
 //!
-//! This is state and the steps that keep its parts together. What changes it is in `verbs`, what is told of it in `views`.
+//! This file has the state and the steps that keep its parts consistent. The changes are in `verbs`, the views in
+//! `views`.
 //!
 //! What always holds:
-//! - What a host has in use is reserved + Σ its claims + the reservations not yet seen in a report.
-//! - The members of server groups, the instances in the table and the claims and reservations of a host agree.
-//! - Everything is bounded: hosts, services, reservations, claims and words per host.
+//! - A host has in use what it reserves for itself, plus its claims, plus the reservations not yet seen in a report.
+//! - The members of server groups, the instances in the table, and the claims and reservations of a host agree.
+//! - Everything is bounded: hosts, services, reservations, and the claims and words of each host.
+//!
+//! Left out: when something happens. The caller passes the time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,37 +29,46 @@ use crate::report::outcome::{Counters, Event};
 use crate::report::reported::Texts;
 use crate::report::services::Services;
 
-/// Events kept until somebody asks; further ones are only counted.
+/// How many events are kept until they are asked for. Further ones are only counted.
 const MAX_EVENTS: usize = 10_000;
 
-/// See the module's text.
+/// The state of the host manager.
 #[derive(Debug)]
 pub(crate) struct HostMap {
     pub(crate) options: HostManagerOptions,
-    /// This scheduler, as its peers know it.
+    /// The name of this scheduler, by which its peers know it.
     pub(crate) scheduler: String,
+    /// The hosts in columns, as the filters read them.
     pub(crate) table: HostTable,
-    /// One per row of the table.
+    /// What is kept of each host besides the table, by row. Absent for rows without a host.
     pub(crate) records: Vec<Option<Box<Record>>>,
+    /// The row of each identity, by its uuid.
     pub(crate) by_identity: HashMap<Uuid, Row>,
-    /// Claims of all hosts together.
+    /// How many claims all hosts together list.
     pub(crate) claims: usize,
+    /// The members of server groups, and where they are.
     pub(crate) members: Members,
+    /// The policy in force.
     pub(crate) policy: Arc<PolicyFile>,
+    /// The hash of the policy in force.
     pub(crate) policy_hash: String,
-    /// While a new policy is being matched: rows whose aggregates were found anew since.
+    /// While a new policy is being matched, the rows whose aggregates were determined again since.
     pub(crate) joined: Option<HashSet<Row>>,
+    /// What was promised on compute hosts and is not yet seen in a report.
     pub(crate) reservations: Reservations,
+    /// Services other than compute.
     pub(crate) services: Services,
     /// What was placed on services other than compute.
     pub(crate) holds: Holds,
+    /// The long texts of all reports, each stored once.
     pub(crate) texts: Texts,
+    /// When this scheduler could not hear anybody.
     pub(crate) outages: Outages,
-    /// No host's liveness changes by itself before this.
+    /// The earliest time at which a host's liveness can change without a report.
     pub(crate) next_watch: Duration,
-    /// Rows whose hosts should publish again.
+    /// The rows of hosts that should publish again.
     pub(crate) ask_again: Vec<Row>,
-    /// Seen by calls that have no other way to tell.
+    /// What happened since events were last asked for, at most [`MAX_EVENTS`].
     pub(crate) events: Vec<Event>,
     pub(crate) counters: Counters,
 }
@@ -88,7 +100,7 @@ impl HostMap {
         }
     }
 
-    /// The fleet as the filters see it.
+    /// The table of hosts that the filters work on.
     pub(crate) fn table(&self) -> &HostTable {
         &self.table
     }
@@ -103,7 +115,7 @@ impl HostMap {
         &self.counters
     }
 
-    /// Hosts whose reports were missed since this was last asked. They should publish again.
+    /// Returns the hosts of which a report was missed since the last call. They should publish again.
     pub(crate) fn hosts_to_ask_again(&mut self) -> Vec<String> {
         let mut hosts = Vec::new();
         for row in std::mem::take(&mut self.ask_again) {
@@ -116,7 +128,7 @@ impl HostMap {
         hosts
     }
 
-    /// Keeps an event for the next [`Self::expire`].
+    /// Keeps an event until the events are asked for.
     pub(crate) fn note(&mut self, event: Event) {
         if self.events.len() < MAX_EVENTS {
             self.events.push(event);
@@ -131,7 +143,8 @@ impl HostMap {
         self.records[row.index()].as_deref_mut().expect("every host in the table has a record")
     }
 
-    /// Who lists this instance among its claims: the first in fleet order.
+    /// The host that lists this instance among its claims, and the claim. If there are several, the first in fleet
+    /// order.
     pub(crate) fn claimed_on(&self, uuid: Uuid) -> Option<(Row, ClaimRow)> {
         let listed = |row: Row| {
             let rows = self.records.get(row.index())?.as_deref()?.claims.rows();
@@ -140,17 +153,17 @@ impl HostMap {
         self.table.rows_with(uuid).filter_map(listed).min_by_key(|(row, _)| *row)
     }
 
-    /// Notes on its row the instance of a reservation whose amounts are consumed there.
+    /// Notes the instance of a reservation on its row, if the reservation's amounts are already consumed there.
     pub(crate) fn assume(&mut self, uuid: Uuid) {
         let Self { reservations, table, records, members, .. } = self;
         let Some(reservation) = reservations.get(&uuid) else { return };
         let Place::Row(row) = reservation.place else { return };
         let record = records[row.index()].as_deref_mut().expect("every host in the table has a record");
         record.held += 1;
-        members.come(table, row, uuid, reservation.more());
+        members.come(table, row, uuid, reservation.kind());
     }
 
-    /// Counts a reservation on its row.
+    /// Consumes the amounts of a reservation on its row, and notes the instance there.
     pub(crate) fn hold(&mut self, uuid: Uuid) {
         if let Some(Reservation { place: Place::Row(row), allocation, devices, .. }) =
             self.reservations.get(&uuid)
@@ -169,11 +182,11 @@ impl HostMap {
             self.table.deallocate(row, &reservation.allocation);
             self.table.give_back_devices(row, uuid);
             self.record_mut(row).held -= 1;
-            self.members.go(&mut self.table, row, uuid, reservation.more().group);
+            self.members.go(&mut self.table, row, uuid, reservation.kind().group);
         }
     }
 
-    /// Ends the reservation of an instance, if there is one.
+    /// Ends the reservation of an instance. Returns whether there was one.
     pub(crate) fn end_reservation(&mut self, uuid: &Uuid) -> bool {
         let ended = self.reservations.remove(uuid);
         if let Some(reservation) = &ended {
@@ -182,7 +195,7 @@ impl HostMap {
         ended.is_some()
     }
 
-    /// Takes a host out of the map with everything that is known of it.
+    /// Removes a host from the map, with everything that is known of it.
     pub(crate) fn remove(&mut self, row: Row) {
         let Some(mut record) = self.records[row.index()].take() else { return };
         self.claims -= record.claims.rows().len();
@@ -195,7 +208,7 @@ impl HostMap {
             self.ask_again.retain(|asked| *asked != row);
         }
         for (uuid, reservation) in self.reservations.drop_row(row) {
-            self.members.forget(row, uuid, reservation.more().group);
+            self.members.forget(row, uuid, reservation.kind().group);
         }
         self.table.remove(row);
     }
@@ -205,7 +218,7 @@ impl HostMap {
         &self.policy
     }
 
-    /// See [`PolicyFile::hash`].
+    /// The hash of the policy in force; see [`PolicyFile::hash`].
     pub(crate) fn policy_hash(&self) -> &str {
         &self.policy_hash
     }

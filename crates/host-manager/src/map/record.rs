@@ -1,4 +1,6 @@
-//! What the manager keeps of a host beside its row in the table.
+//! What the manager keeps of a host in addition to its row in the table, and how a report's amounts are counted.
+//!
+//! What always holds: measured load is shown, but never counted as used for a host that reports claims.
 
 use std::time::Duration;
 
@@ -11,29 +13,35 @@ use crate::report::identity::Identity;
 use crate::report::liveness::{Hearing, Liveness};
 use crate::report::reported::Reported;
 
-/// Different warnings of one kind kept of one host; the oldest gives way.
+/// How many warnings are kept of one host. The oldest is dropped for a further one.
 const MAX_WARNINGS: usize = 8;
 
-/// A host's reporter, its last report, and what is held on it.
+/// Who reports for a host, its last report, and what is held on it.
 #[derive(Debug)]
 pub(crate) struct Record {
-    /// `None` for reporters without.
+    /// The identity of the reporter. `None` if it has none, like reporters of 2012.
     pub identity: Option<Identity>,
+    /// When the host was last heard.
     pub hearing: Hearing,
+    /// The words and integers of the last report.
     pub reported: Reported,
+    /// The instances that the host lists.
     pub claims: Claims,
+    /// What the host reserves for itself.
     pub reserved: Reserved,
+    /// The measured load of the host, which is only shown.
     pub measured: Measured,
-    /// The sender's wall clock.
+    /// The time of the last report by the sender's wall clock, as it was sent.
     pub sent_at: String,
+    /// The interval at which the host reports, in milliseconds.
     pub interval_ms: u64,
-    /// Probes that did not answer, and the age of the values reported instead, ms.
+    /// The probes that did not answer, each with the age in milliseconds of the values that were reported instead.
     pub stale_probes: Vec<(Box<str>, u64)>,
-    /// Reservations that count on this host.
+    /// How many reservations count on this host.
     pub held: u32,
-    /// A report was missed; the host should publish again.
+    /// Whether a report was missed, so that the host should publish again.
     pub ask_again: bool,
-    /// What needs a look, until when it is shown.
+    /// Warnings about the host, each with the time until which it is shown.
     pub warnings: Vec<(HostWarning, Duration)>,
 }
 
@@ -55,7 +63,7 @@ impl Record {
         }
     }
 
-    /// What the table shows of a host that is `liveness`.
+    /// The status that the table shows for the host if its liveness is `liveness`.
     pub fn status(&self, liveness: Liveness) -> Status {
         match liveness {
             Liveness::Down => Status::Down,
@@ -65,7 +73,7 @@ impl Record {
         }
     }
 
-    /// Shows a warning until `until`; an equal one is shown longer.
+    /// Shows a warning until `until`. If the same warning is already shown, it is shown longer.
     pub fn warn(&mut self, warning: HostWarning, now: Duration, until: Duration) {
         self.warnings.retain(|(known, end)| *end > now && *known != warning);
         if self.warnings.len() == MAX_WARNINGS {
@@ -74,7 +82,7 @@ impl Record {
         self.warnings.push((warning, until));
     }
 
-    /// Takes over what changes with every report.
+    /// Takes over the parts that change with every report.
     pub fn refresh(&mut self, caps: &Capabilities<'_>) {
         let Some(report) = &caps.novella else { return };
         self.reserved = report.reserved;
@@ -88,7 +96,8 @@ impl Record {
     }
 }
 
-/// What placement counts. With our part: reserved + Σ claims, measured load never. Without: what the sender says is free.
+/// The amounts that placement counts. If the report has novella's part, what is reserved and claimed is used, and
+/// measured load never counts. If not, what the sender calls free is free.
 pub(crate) fn resources(caps: &Capabilities<'_>) -> Resources {
     let total = |value: Option<i64>| value.map_or(0, |v| v.max(0) as u64);
     let (vcpus, memory, disk) = (total(caps.vcpus), total(caps.host_memory_total), total(caps.disk_total));
@@ -106,7 +115,7 @@ pub(crate) fn resources(caps: &Capabilities<'_>) -> Resources {
             (used, report.allocation_ratios)
         }
         None => {
-            // An amount whose free part is not told has no room: nothing may be placed on a guess.
+            // An amount without a free part counts as full, because nothing may be placed on a guess.
             let disk_free = caps.disk_available.or_else(|| Some(caps.disk_total? - caps.disk_used?));
             let used = Amounts {
                 vcpus: total(caps.vcpus_used),
@@ -131,7 +140,7 @@ pub(crate) fn resources(caps: &Capabilities<'_>) -> Resources {
     }
 }
 
-/// Inventories of further resource classes, each with what claims take of it.
+/// The inventories of further resource classes, each with what claims take of it.
 pub(crate) fn inventories<'c>(
     caps: &'c Capabilities<'_>,
 ) -> impl Iterator<Item = (&'c str, Inventory, u64)> + Clone {
@@ -144,7 +153,8 @@ pub(crate) fn inventories<'c>(
     })
 }
 
-/// A negative free amount is overuse.
+/// What is used of an amount. A negative free amount means that more is used than there is; an unknown one means that
+/// everything is used.
 fn used_of(total: u64, free: Option<i64>) -> u64 {
     match free {
         Some(free) if free < 0 => total.saturating_add(free.unsigned_abs()),

@@ -1,4 +1,7 @@
-//! Flavors and server groups: what requests may name instead of spelling it out.
+//! Flavors and server groups, which requests may name instead of spelling them out.
+//!
+//! What always holds: flavors differ in their names and ids, and a server group's policy is one that the enabled
+//! filters or weighers apply.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +11,16 @@ use serde_json::{Value as Json, json};
 
 use crate::policy::read::{Field, Reader};
 
-/// What a server group asks for.
+/// The rule of a server group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupRule {
     /// `affinity`, `anti-affinity`, `soft-affinity` or `soft-anti-affinity`.
     pub policy: String,
-    /// With `anti-affinity`: members that one host may hold.
+    /// How many members one host may have. It applies to `anti-affinity` only.
     pub max_server_per_host: u32,
 }
 
-/// The policies of server groups, each with what must be enabled for it.
+/// The policies of server groups, each with the filter or weigher that must be enabled for it.
 const POLICIES: [(&str, Needs); 4] = [
     ("affinity", Needs::Filter(FilterKind::ServerGroupAffinity)),
     ("anti-affinity", Needs::Filter(FilterKind::ServerGroupAntiAffinity)),
@@ -25,6 +28,7 @@ const POLICIES: [(&str, Needs); 4] = [
     ("soft-anti-affinity", Needs::Weigher(WeigherKind::SoftAntiAffinity)),
 ];
 
+/// What must be enabled for a policy of server groups.
 #[derive(Clone, Copy)]
 enum Needs {
     Filter(FilterKind),
@@ -32,7 +36,7 @@ enum Needs {
 }
 
 impl GroupRule {
-    /// The group of a request, without members yet.
+    /// A request's group with this rule, without members yet.
     pub fn group(&self) -> InstanceGroup {
         let rules = match self.max_server_per_host {
             1 => BTreeMap::new(),
@@ -46,7 +50,8 @@ impl GroupRule {
     }
 }
 
-/// The filter or weigher that a group's policy needs, if it is not enabled; Nova refuses such a request by its name.
+/// The name of the filter or weigher that a group's policy needs, if it is not enabled. Nova refuses such a request
+/// with this name.
 pub fn missing_for_group(policy: &str, options: &SchedulerOptions) -> Option<&'static str> {
     match POLICIES.iter().find(|(known, _)| *known == policy)?.1 {
         Needs::Filter(kind) => (!options.enabled_filters.contains(&kind)).then_some(kind.name()),
@@ -58,7 +63,7 @@ pub fn missing_for_group(policy: &str, options: &SchedulerOptions) -> Option<&'s
 
 const GROUP_KEYS: [&str; 2] = ["policy", "max_server_per_host"];
 
-/// Reads one group; `options` must enable what its policy needs.
+/// Reads one server group. It is a problem if `options` do not enable what its policy needs.
 pub(super) fn read_group(
     section: &Field<'_>,
     options: &SchedulerOptions,
@@ -96,26 +101,26 @@ pub(super) fn read_group(
     }
     if let Some(missing) = missing_for_group(&policy, options) {
         let list = if missing.ends_with("Filter") { "enabled_filters" } else { "weight_classes" };
-        let what = format!("{missing} is not enabled, so {policy} would mean nothing");
+        let what = format!("{missing} is not enabled, so {policy} would have no effect");
         reader.problem(&at, &key, what, format_args!("add {missing} to filter_scheduler.{list}"));
     }
     if most.is_some() && policy != "anti-affinity" {
         let key = format!("{}.max_server_per_host", section.key);
-        reader.problem(&most_at, &key, "this means something for anti-affinity only", "remove it");
+        reader.problem(&most_at, &key, "this applies to anti-affinity only", "remove it");
     }
     Some(GroupRule { policy, max_server_per_host: most.unwrap_or(1) })
 }
 
 const FLAVOR_KEYS: [&str; 7] = ["id", "vcpus", "memory_mb", "root_gb", "ephemeral_gb", "swap", "extra_specs"];
 
-/// Reads the flavors. Ids and names must tell them apart.
+/// Reads the flavors. It is a problem if two have the same name or id.
 pub(super) fn read_flavors(section: &Field<'_>, reader: &mut Reader<'_>) -> BTreeMap<String, Flavor> {
     let mut flavors: BTreeMap<String, Flavor> = BTreeMap::new();
     for field in reader.fields(&section.key, section.item) {
         let Some(flavor) = read_flavor(&field, reader) else { continue };
         let same = |other: &&Flavor| other.identity() == flavor.identity() || other.name == flavor.identity();
         if let Some(other) = flavors.values().find(same) {
-            let what = format!("flavor {} has this id, too", other.name);
+            let what = format!("flavor {} has the same id", other.name);
             reader.problem(&field.at, &format!("{}.id", field.key), what, "give each its own");
         }
         flavors.insert(field.name.to_owned(), flavor);

@@ -1,11 +1,11 @@
-//! What two policies differ in, key by key.
+//! The differences between two policies, key by key.
 
 use std::collections::BTreeSet;
 
 use novella_objects::PolicyChange;
 use serde_json::Value as Json;
 
-/// Everything that differs, in the order of the keys.
+/// All differences, in the order of the keys.
 pub(super) fn differences(before: &Json, after: &Json) -> Vec<PolicyChange> {
     let mut changes = Vec::new();
     compare("", Some(before), Some(after), &mut changes);

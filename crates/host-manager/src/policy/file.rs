@@ -1,12 +1,13 @@
-//! The scheduler's policy: one TOML text that says how hosts are chosen, which of them belong together, and what requests
-//! may name: options of filters and weighers, aggregates, flavors, server groups, PCI aliases.
+//! The scheduler's policy: one TOML text that says how hosts are chosen, which hosts belong together, and what requests
+//! may name. It has the options of filters and weighers, aggregates, flavors, server groups and PCI aliases.
 //!
 //! Where Nova has a database, novella has this text and the hosts' reports. `config/policy.toml` shows every key.
 //!
-//! What always holds: a text is taken as a whole or refused as a whole, with every problem by its line. Equal policies
-//! have equal hashes, however they are written down.
+//! What always holds: a text is accepted as a whole or refused as a whole, with every problem and its line. Equal
+//! policies have equal hashes, however they are written.
 //!
-//! Left out: files, reloading, and who is in an aggregate now. To add an option: a line in `keys.rs` and one in the file.
+//! Left out: files, reloading, and which hosts are in an aggregate now. To add an option, add it to `keys.rs` and to
+//! `config/policy.toml`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,29 +25,29 @@ use crate::policy::membership::{self, AggregateRule, HostFacts};
 use crate::policy::read::{self, Reader};
 use crate::policy::{diff, pci_alias};
 
-/// A policy that was checked.
+/// A policy that was read and checked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PolicyFile {
-    /// Filters, weighers and their options.
+    /// The filters, the weighers, and their options.
     pub options: SchedulerOptions,
-    /// In the order of their names.
+    /// The aggregates, in the order of their names.
     pub aggregates: Vec<AggregateRule>,
-    /// By name.
+    /// The flavors, by name.
     pub flavors: BTreeMap<String, Flavor>,
-    /// Server groups by name.
+    /// The rules of server groups, by name.
     pub server_groups: BTreeMap<String, GroupRule>,
-    /// What groups ask for that are not among them; without it they are refused.
+    /// The rule of groups that are not in `server_groups`. If it is absent, such groups are refused.
     pub server_group_defaults: Option<GroupRule>,
-    /// PCI aliases by name.
+    /// The PCI aliases, by name.
     pub pci_aliases: BTreeMap<String, PciAlias>,
-    /// What is probably not meant, but harms nothing.
+    /// Warnings about settings that are probably a mistake, but do no harm.
     pub warnings: Vec<PolicyProblem>,
 }
 
-/// A policy that is refused; every reason at once.
+/// A refused policy, with every reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct BadPolicy {
-    /// Never empty; in the order of the lines.
+    /// The problems, in the order of their lines. There is at least one.
     pub problems: Vec<PolicyProblem>,
 }
 
@@ -58,11 +59,11 @@ impl fmt::Display for BadPolicy {
     }
 }
 
-/// Sections that are no options; each entry has a name of the operator's.
+/// The sections that do not hold options, but entries named by the operator.
 const CATALOGUES: [&str; 5] = ["aggregates", "flavors", "server_groups", "server_group_defaults", "pci"];
 
 impl PolicyFile {
-    /// Reads and checks a policy as a whole.
+    /// Reads and checks a policy. Fails with every problem at once.
     pub fn parse(text: &str) -> Result<Self, BadPolicy> {
         let mut reader = Reader::new(text);
         let document = Document::parse(text).map_err(|error| {
@@ -71,7 +72,7 @@ impl PolicyFile {
             BadPolicy { problems: std::mem::take(&mut reader.problems) }
         })?;
         let mut policy = Self::default();
-        let mut draft = keys::Draft::default();
+        let mut draft = keys::OptionsDraft::default();
         let fields = read::fields("", document.as_table());
         for field in &fields {
             let section = format!("{}.", field.name);
@@ -112,18 +113,19 @@ impl PolicyFile {
         if problems.is_empty() { Ok(policy) } else { Err(BadPolicy { problems }) }
     }
 
-    /// The aggregates of a host, by id.
+    /// The ids of the aggregates that a host is in.
     pub fn aggregates_of(&self, host: &HostFacts<'_>) -> Vec<u32> {
         let holding = self.aggregates.iter().filter(|rule| rule.holds(host));
         holding.map(|rule| rule.aggregate.id).collect()
     }
 
-    /// The flavor of this name or id.
+    /// The flavor with this name or id.
     pub fn flavor(&self, name: &str) -> Option<&Flavor> {
         self.flavors.get(name).or_else(|| self.flavors.values().find(|flavor| flavor.id == name))
     }
 
-    /// The PCI requests of a flavor with those that its aliases mean; `None` if it names none, or `given` has them already.
+    /// The PCI requests `given`, together with those that the flavor's aliases stand for. `None` if the flavor names no
+    /// alias, or if `given` already has requests from aliases. Fails if an alias is unknown or written wrongly.
     pub fn pci_requests(
         &self,
         flavor: &Flavor,
@@ -133,12 +135,13 @@ impl PolicyFile {
         pci_alias::pci_requests(&self.pci_aliases, flavor, image, given)
     }
 
-    /// What the server group of this name asks for.
+    /// The rule of the server group with this name, or the default rule.
     pub fn server_group(&self, name: &str) -> Option<&GroupRule> {
         self.server_groups.get(name).or(self.server_group_defaults.as_ref())
     }
 
-    /// The policy as one value: options at their keys, then the catalogues by name. What is unset is left out.
+    /// The policy as one JSON value: options at their keys, then the catalogues by name. Options that are not set are
+    /// left out.
     pub fn to_json(&self) -> Json {
         let mut out = Map::new();
         for key in POLICY_KEYS {
@@ -170,19 +173,19 @@ impl PolicyFile {
         out.into()
     }
 
-    /// 16 hexadecimal digits, equal for equal policies on every scheduler.
+    /// The hash of the policy, as 16 hexadecimal digits. Equal policies have equal hashes on every scheduler.
     pub fn hash(&self) -> String {
         let mut hash = Fnv::new();
         serde_json::to_writer(&mut hash, &self.to_json()).expect("hashing cannot fail");
         format!("{:016x}", hash.finish())
     }
 
-    /// What `after` changes.
+    /// What `after` changes in this policy.
     pub fn differences(&self, after: &Self) -> Vec<PolicyChange> {
         after.differences_from(&self.to_json())
     }
 
-    /// What this policy changes in one that is known as [`Self::to_json`] gives it.
+    /// What this policy changes in another one, of which [`Self::to_json`]'s value is known.
     pub fn differences_from(&self, before: &Json) -> Vec<PolicyChange> {
         diff::differences(before, &self.to_json())
     }

@@ -1,49 +1,51 @@
-//! Host arguments: names, `*` and `?`, and ranges such as `h[001-100]` or `rack[1,3-5]-n?`.
+//! Patterns of host names: names, `*` and `?`, and ranges such as `h[001-100]` or `rack[1,3-5]-n?`.
 //!
-//! A range is matched and never expanded, so that `h[1-999999999]` costs nothing. As with Slurm, leading zeros in a
-//! range's first number fix the width: `[01-10]` matches `07` and not `7`. Matching follows all readings at once, so that
-//! no pattern takes longer than its length times the name's.
+//! As with Slurm, leading zeros in the first number of a range fix the width: `[01-10]` matches `07`, but not `7`.
+//!
+//! What always holds: a range is matched and never expanded, so `h[1-999999999]` costs nothing. All possible readings
+//! are followed at once, so matching takes at most the length of the pattern times the length of the name.
 
 use std::str::FromStr;
 
-/// Digits in a number of a range at most: all that a `u64` can always hold.
+/// How many digits a number in a range may have. Every number with so many digits fits into a `u64`.
 const MAX_DIGITS: usize = 19;
 
-/// A host argument.
+/// A pattern of host names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPattern {
     text: String,
     tokens: Vec<Token>,
 }
 
+/// One part of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
     Is(char),
     Any,
     AnyRun,
-    Number(Vec<Range>),
+    Number(Vec<NumberRange>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Range {
+struct NumberRange {
     first: u64,
     last: u64,
-    /// Digits, where leading zeros fix them.
+    /// The number of digits, if leading zeros fix it.
     width: Option<usize>,
 }
 
 impl HostPattern {
-    /// Whether it names exactly one host, which must then exist.
+    /// Whether the pattern is a plain name. Such a host must exist.
     pub fn is_name(&self) -> bool {
         self.tokens.iter().all(|token| matches!(token, Token::Is(_)))
     }
 
-    /// Whether it means this host.
+    /// Whether the pattern matches this host name.
     pub fn matches(&self, host: &str) -> bool {
         matches(&self.tokens, host)
     }
 
-    /// As it was written.
+    /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -54,7 +56,7 @@ impl FromStr for HostPattern {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.is_empty() {
-            return Err("a host has a name".to_owned());
+            return Err("a host pattern must not be empty".to_owned());
         }
         let mut tokens = Vec::new();
         let mut rest = text;
@@ -65,7 +67,7 @@ impl FromStr for HostPattern {
                 '*' => tokens.push(Token::AnyRun),
                 '?' => tokens.push(Token::Any),
                 '[' => {
-                    let (inside, after) = rest.split_once(']').ok_or("a range ends with ]")?;
+                    let (inside, after) = rest.split_once(']').ok_or("a range must end with ]")?;
                     tokens.push(Token::Number(inside.split(',').map(range).collect::<Result<_, _>>()?));
                     rest = after;
                 }
@@ -76,7 +78,7 @@ impl FromStr for HostPattern {
     }
 }
 
-fn range(text: &str) -> Result<Range, String> {
+fn range(text: &str) -> Result<NumberRange, String> {
     let wrong = || format!("[{text}] is not a range of numbers; write for example [001-100] or [1,3-5]");
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let number = |digits: &str| {
@@ -84,7 +86,7 @@ fn range(text: &str) -> Result<Range, String> {
         usable.then(|| digits.parse::<u64>().ok()).flatten().ok_or_else(wrong)
     };
     let width = (first.len() > 1 && first.starts_with('0')).then_some(first.len());
-    let range = Range { first: number(first)?, last: number(last)?, width };
+    let range = NumberRange { first: number(first)?, last: number(last)?, width };
     if range.first > range.last {
         Err(format!("the range [{text}] ends before it begins"))
     } else {
@@ -92,7 +94,8 @@ fn range(text: &str) -> Result<Range, String> {
     }
 }
 
-/// Most patterns begin with letters that most names do not.
+/// Whether the tokens match the whole name. The fixed letters at the start are compared first, because most names
+/// differ there.
 fn matches(tokens: &[Token], mut host: &str) -> bool {
     for (at, token) in tokens.iter().enumerate() {
         match token {
@@ -106,7 +109,8 @@ fn matches(tokens: &[Token], mut host: &str) -> bool {
     host.is_empty()
 }
 
-/// Keeps, token by token, where in the name the part read so far can end.
+/// Whether the tokens match the whole name. For each token it keeps the set of positions at which the part matched so
+/// far can end.
 fn matches_any_way(tokens: &[Token], host: &str) -> bool {
     let mut ends = vec![false; host.len() + 1];
     ends[0] = true;
@@ -121,7 +125,7 @@ fn matches_any_way(tokens: &[Token], host: &str) -> bool {
                 Token::AnyRun => {
                     rest.char_indices().for_each(|(end, _)| next[at + end] = true);
                     next[host.len()] = true;
-                    break; // whatever a later start would reach is reached
+                    break; // a later start would reach no further position
                 }
                 Token::Number(ranges) => {
                     let digits = rest.bytes().take(MAX_DIGITS).take_while(u8::is_ascii_digit).count();
@@ -135,7 +139,7 @@ fn matches_any_way(tokens: &[Token], host: &str) -> bool {
     ends[host.len()]
 }
 
-impl Range {
+impl NumberRange {
     fn holds(&self, digits: &str) -> bool {
         let spelled = match self.width {
             Some(width) => digits.len() == width || (digits.len() > width && !digits.starts_with('0')),
@@ -181,12 +185,12 @@ mod tests {
     #[test]
     fn a_wrong_range_is_refused() {
         for (text, said) in [
-            ("h[1-3", "ends with ]"),
+            ("h[1-3", "end with ]"),
             ("h[a-b]", "not a range"),
             ("h[]", "not a range"),
             ("h[5-1]", "ends before it begins"),
             ("h[1-99999999999999999999]", "not a range"),
-            ("", "a name"),
+            ("", "must not be empty"),
         ] {
             let error = text.parse::<HostPattern>().unwrap_err();
             assert!(error.contains(said), "{text}: {error}");

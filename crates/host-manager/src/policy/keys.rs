@@ -1,6 +1,7 @@
-//! The options of a policy: every filter's and weigher's, by Nova's names and in Nova's sections, each in one line here.
+//! The options of a policy: those of every filter and weigher, with Nova's names and in Nova's sections. Each is
+//! declared here once.
 //!
-//! Reading, showing, comparing, hashing and the test of the shipped file all go by this table.
+//! What always holds: reading, showing, comparing and hashing use this table, and so does the test of the shipped file.
 
 use novella_filter_scheduler::nova::image_properties;
 use novella_filter_scheduler::{
@@ -13,30 +14,30 @@ use crate::policy::read::{Field, Reader, Span};
 
 /// One option.
 pub struct PolicyKey {
-    /// With its section, such as `filter_scheduler.host_subset_size`.
+    /// The key with its section, such as `filter_scheduler.host_subset_size`.
     pub key: &'static str,
-    /// The unit or kind of the value.
+    /// The unit or type of the value.
     pub unit: &'static str,
-    /// What it does, in a sentence.
+    /// What the option does, in a sentence.
     pub doc: &'static str,
     access: Access,
 }
 
 enum Access {
-    Option { set: fn(&mut Draft, &Field<'_>, &mut Reader<'_>), get: fn(&SchedulerOptions) -> Json },
+    Option { set: fn(&mut OptionsDraft, &Field<'_>, &mut Reader<'_>), get: fn(&SchedulerOptions) -> Json },
     Multiplier(WeigherKind),
 }
 
-/// Options being read.
+/// The options read so far.
 #[derive(Default)]
-pub(super) struct Draft {
+pub(super) struct OptionsDraft {
     pub(super) options: SchedulerOptions,
-    /// Where `enabled_filters` stands.
+    /// The position of `enabled_filters` in the text.
     pub(super) filters_at: Span,
     multipliers: Vec<(WeigherKind, f64, &'static str, Span)>,
 }
 
-/// Most attempts: an answer carries at most 32 alternates.
+/// The largest number of attempts. An answer has at most 32 alternates.
 const MAX_ATTEMPTS: i64 = novella_objects::MAX_ALTERNATES as i64 + 1;
 
 /// Every option, in the order in which they are listed.
@@ -303,7 +304,7 @@ pub const POLICY_KEYS: &[PolicyKey] = &[
     ),
 ];
 
-/// Options of Nova that a file may bring along, and why they are none here.
+/// Options of Nova that a file may contain but novella does not have, each with the reason.
 const ELSEWHERE: [(&str, &str); 5] = [
     ("filter_scheduler.available_filters", "no code is loaded; every filter of this build can be enabled"),
     ("filter_scheduler.track_instance_changes", "every report lists its host's instances"),
@@ -316,7 +317,7 @@ const fn option(
     key: &'static str,
     unit: &'static str,
     doc: &'static str,
-    set: fn(&mut Draft, &Field<'_>, &mut Reader<'_>),
+    set: fn(&mut OptionsDraft, &Field<'_>, &mut Reader<'_>),
     get: fn(&SchedulerOptions) -> Json,
 ) -> PolicyKey {
     PolicyKey { key, unit, doc, access: Access::Option { set, get } }
@@ -327,7 +328,8 @@ const fn multiplier(kind: WeigherKind, key: &'static str, doc: &'static str) -> 
 }
 
 impl PolicyKey {
-    /// What the option is set to; null for none, and for the multiplier of a weigher that does not weigh.
+    /// The value of the option. It is null if the option is not set, or if it is the multiplier of a weigher that is
+    /// not enabled.
     pub fn value(&self, options: &SchedulerOptions) -> Json {
         match self.access {
             Access::Option { get, .. } => get(options),
@@ -339,7 +341,7 @@ impl PolicyKey {
         }
     }
 
-    /// The value that it has unless it is set.
+    /// The default value.
     pub fn default_value(&self) -> Json {
         match self.access {
             Access::Option { get, .. } => get(&SchedulerOptions::default()),
@@ -348,13 +350,13 @@ impl PolicyKey {
     }
 }
 
-impl Draft {
-    /// Reads one option, or says why there is none of this name.
+impl OptionsDraft {
+    /// Reads one option. It is a problem if there is no option of this name.
     pub(super) fn set(&mut self, field: &Field<'_>, reader: &mut Reader<'_>) {
         let Some(key) = POLICY_KEYS.iter().find(|known| known.key == field.key) else {
             match ELSEWHERE.iter().find(|(key, _)| *key == field.key) {
                 Some((_, why)) => {
-                    let what = format_args!("this option of Nova means nothing here: {why}");
+                    let what = format_args!("novella does not have this option of Nova: {why}");
                     reader.problem(&field.at, &field.key, what, "remove it");
                 }
                 None => reader.unknown(
@@ -376,7 +378,7 @@ impl Draft {
         }
     }
 
-    /// Puts weighers and multipliers together.
+    /// Gives the weighers their multipliers and returns the options.
     pub(super) fn finish(mut self, reader: &mut Reader<'_>) -> SchedulerOptions {
         for (kind, value, key, at) in &self.multipliers {
             match self.options.weighers.iter_mut().find(|(enabled, _)| enabled == kind) {
@@ -384,7 +386,7 @@ impl Draft {
                 None => reader.warning(
                     at,
                     key,
-                    format_args!("{kind} does not weigh, so its multiplier changes nothing"),
+                    format_args!("{kind} is not enabled, so its multiplier has no effect"),
                     format_args!("add {kind} to filter_scheduler.weight_classes, or remove the multiplier"),
                 ),
             }
@@ -416,7 +418,7 @@ fn ratios(field: &Field<'_>, reader: &mut Reader<'_>) -> Option<Vec<String>> {
     Some(entries.into_iter().map(|(entry, _)| entry).collect())
 }
 
-/// A number that weights can be computed with.
+/// Reads a multiplier of a weigher.
 fn factor(field: &Field<'_>, reader: &mut Reader<'_>, may_be_negative: bool) -> Option<f64> {
     let value = field.number(reader)?;
     if is_multiplier(value) && (may_be_negative || value >= 0.0) {
@@ -424,13 +426,13 @@ fn factor(field: &Field<'_>, reader: &mut Reader<'_>, may_be_negative: bool) -> 
     }
     let sign = if may_be_negative { "" } else { " and not negative" };
     let what = format!(
-        "{value} cannot be used: it must be 0 or of a size from {MIN_MULTIPLIER} to {MAX_MULTIPLIER}{sign}"
+        "{value} cannot be used: it must be 0, or have an absolute value from {MIN_MULTIPLIER} to {MAX_MULTIPLIER}{sign}"
     );
     reader.problem(&field.item.span(), &field.key, what, "1.0 is usual");
     None
 }
 
-/// Names without repetition, each one of those known.
+/// Reads a list of names. It is a problem if one is unknown or repeated.
 fn names<T: Copy + PartialEq>(
     field: &Field<'_>,
     reader: &mut Reader<'_>,
@@ -456,7 +458,7 @@ fn names<T: Copy + PartialEq>(
     Some(found)
 }
 
-fn enabled_filters(draft: &mut Draft, field: &Field<'_>, reader: &mut Reader<'_>) {
+fn enabled_filters(draft: &mut OptionsDraft, field: &Field<'_>, reader: &mut Reader<'_>) {
     draft.filters_at = field.at.clone();
     put(
         &mut draft.options.enabled_filters,
@@ -464,20 +466,20 @@ fn enabled_filters(draft: &mut Draft, field: &Field<'_>, reader: &mut Reader<'_>
     );
 }
 
-fn weight_classes(draft: &mut Draft, field: &Field<'_>, reader: &mut Reader<'_>) {
+fn weight_classes(draft: &mut OptionsDraft, field: &Field<'_>, reader: &mut Reader<'_>) {
     let kinds = names(field, reader, "weigher", &WeigherKind::ALL, WeigherKind::name);
     let weighers =
         kinds.map(|kinds| kinds.into_iter().map(|kind| (kind, kind.default_multiplier())).collect());
     put(&mut draft.options.weighers, weighers);
 }
 
-fn architecture(draft: &mut Draft, field: &Field<'_>, reader: &mut Reader<'_>) {
+fn architecture(draft: &mut OptionsDraft, field: &Field<'_>, reader: &mut Reader<'_>) {
     let Some(name) = field.text(reader) else { return };
     if image_properties::architecture(&name).is_none() {
         reader.problem(
             &field.item.span(),
             &field.key,
-            format_args!("{name:?} is no known architecture"),
+            format_args!("{name:?} is not a known architecture"),
             "write for example x86_64",
         );
         return;
@@ -494,7 +496,7 @@ fn on_filter_error_name(choice: OnFilterError) -> &'static str {
     }
 }
 
-fn on_filter_error(draft: &mut Draft, field: &Field<'_>, reader: &mut Reader<'_>) {
+fn on_filter_error(draft: &mut OptionsDraft, field: &Field<'_>, reader: &mut Reader<'_>) {
     let Some(name) = field.text(reader) else { return };
     match ON_FILTER_ERROR.into_iter().find(|choice| on_filter_error_name(*choice) == name) {
         Some(choice) => draft.options.on_filter_error = choice,

@@ -1,4 +1,8 @@
-//! Which hosts belong to an aggregate: those that it lists by name or pattern, and those whose reports match.
+//! The members of aggregates: the hosts that an aggregate lists by name or pattern, and the hosts whose reports match.
+//!
+//! What always holds: every aggregate has an id of its own.
+//!
+//! Left out: when membership is determined (`verbs/enforce_policy.rs`).
 
 use std::collections::BTreeMap;
 
@@ -8,43 +12,43 @@ use serde_json::{Value as Json, json};
 use crate::policy::host_pattern::HostPattern;
 use crate::policy::read::{Field, Reader};
 
-/// An aggregate, and which hosts are in it.
+/// An aggregate, and the rule for its hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AggregateRule {
-    /// Its id, name and metadata.
+    /// The id, name and metadata of the aggregate.
     pub aggregate: Aggregate,
-    /// Hosts by name, pattern or range.
+    /// The hosts that are in it by name, pattern or range.
     pub hosts: Vec<HostPattern>,
-    /// Hosts by what they report.
+    /// What other hosts must report to be in it.
     pub matching: Option<Match>,
 }
 
-/// What a host must report to be in an aggregate: all that is asked here.
+/// What a host must report to be in an aggregate. All conditions must be met.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Match {
-    /// Its own zone is one of these; empty: whatever it is.
+    /// The zones of which the host's own zone must be one. If empty, any zone will do.
     pub zones: Vec<String>,
-    /// It has all these traits.
+    /// The traits that the host must have.
     pub traits: Vec<String>,
-    /// It has these facts, each with one of the values.
+    /// The facts that the host must have, each with one of these values.
     pub facts: BTreeMap<String, Vec<Json>>,
 }
 
-/// What a host says of itself, as far as aggregates look at it.
+/// What a host reports, as far as aggregates depend on it.
 #[derive(Debug, Clone, Copy)]
 pub struct HostFacts<'a> {
-    /// Its name.
+    /// The name of the host.
     pub host: &'a str,
-    /// The zone of its own configuration.
+    /// The zone in the host's own configuration.
     pub zone: Option<&'a str>,
-    /// Its traits.
+    /// The traits of the host.
     pub traits: &'a [&'a str],
-    /// Its facts, each with its value as JSON text; the last of equal names counts.
+    /// The facts of the host, each with its value as JSON text. If a name appears twice, the last one counts.
     pub facts: &'a [(&'a str, &'a str)],
 }
 
 impl AggregateRule {
-    /// Whether the host is in it.
+    /// Whether the host is in the aggregate.
     pub fn holds(&self, host: &HostFacts<'_>) -> bool {
         self.hosts.iter().any(|pattern| pattern.matches(host.host))
             || self.matching.as_ref().is_some_and(|matching| matching.holds(host))
@@ -78,7 +82,7 @@ impl Match {
     }
 }
 
-/// Equal values; 1 and 1.0 are.
+/// Whether two values are equal. 1 and 1.0 are.
 fn same(a: &Json, b: &Json) -> bool {
     match (a.as_f64(), b.as_f64()) {
         (Some(a), Some(b)) => a == b,
@@ -86,9 +90,9 @@ fn same(a: &Json, b: &Json) -> bool {
     }
 }
 
-/// What an aggregate is read into before it has an id.
+/// An aggregate before it has an id.
 #[derive(Default)]
-struct Draft {
+struct AggregateDraft {
     id: Option<u32>,
     hosts: Option<Vec<HostPattern>>,
     matching: Option<Match>,
@@ -98,12 +102,12 @@ struct Draft {
 const KEYS: [&str; 4] = ["id", "hosts", "match", "metadata"];
 const MATCH_KEYS: [&str; 3] = ["zone", "traits", "facts"];
 
-/// Reads the aggregates, in the order of their names. Those without an id get the smallest that are free.
+/// Reads the aggregates, in the order of their names. An aggregate without an id gets the smallest free one.
 pub(super) fn read(section: &Field<'_>, reader: &mut Reader<'_>) -> Vec<AggregateRule> {
     let mut drafts = BTreeMap::new();
     for field in reader.fields(&section.key, section.item) {
         let draft = read_one(&field, reader);
-        let taken = |other: &Draft| other.id.is_some() && other.id == draft.id;
+        let taken = |other: &AggregateDraft| other.id.is_some() && other.id == draft.id;
         if let Some((other, _)) = drafts.iter().find(|(_, other)| taken(other)) {
             let what = format!("aggregate {other} has the same id");
             reader.problem(&field.at, &format!("{}.id", field.key), what, "give each its own");
@@ -126,8 +130,8 @@ pub(super) fn read(section: &Field<'_>, reader: &mut Reader<'_>) -> Vec<Aggregat
     rules.collect()
 }
 
-fn read_one(aggregate: &Field<'_>, reader: &mut Reader<'_>) -> Draft {
-    let mut draft = Draft::default();
+fn read_one(aggregate: &Field<'_>, reader: &mut Reader<'_>) -> AggregateDraft {
+    let mut draft = AggregateDraft::default();
     let before = reader.problems.len();
     for field in reader.fields(&aggregate.key, aggregate.item) {
         match field.name {
@@ -139,7 +143,7 @@ fn read_one(aggregate: &Field<'_>, reader: &mut Reader<'_>) -> Draft {
         }
     }
     if draft.hosts.is_none() && draft.matching.is_none() && reader.problems.len() == before {
-        let fix = "give it hosts, such as hosts = [\"cmp[001-040]\"], or match; hosts = [] is an empty one";
+        let fix = "add hosts, such as hosts = [\"cmp[001-040]\"], or match; for no hosts write hosts = []";
         reader.problem(&aggregate.at, &aggregate.key, "nothing says which hosts are in this aggregate", fix);
     }
     draft
@@ -151,7 +155,7 @@ fn hosts(field: &Field<'_>, reader: &mut Reader<'_>) -> Option<Vec<HostPattern>>
         match text.parse() {
             Ok(pattern) => patterns.push(pattern),
             Err(why) => {
-                let what = format!("{text:?} is no host, pattern or range: {why}");
+                let what = format!("{text:?} is not a host name, pattern or range: {why}");
                 reader.problem(&at, &field.key, what, "write for example cmp-1, cmp-* or cmp[001-040]");
             }
         }
@@ -181,12 +185,13 @@ fn matching(section: &Field<'_>, reader: &mut Reader<'_>) -> Match {
     }
     if matching.is_empty() && reader.problems.len() == before {
         let fix = "name a zone, traits or facts; for all hosts write hosts = [\"*\"]";
-        reader.problem(&section.at, &section.key, "this matches nothing in particular", fix);
+        reader.problem(&section.at, &section.key, "this has no condition", fix);
     }
     matching
 }
 
-/// Keys of metadata whose values Nova reads as numbers, and leaves out with a warning if they are none.
+/// The metadata keys whose values Nova reads as numbers. Nova ignores a value that is not a number, with a warning;
+/// here it is a problem.
 const NUMBERS: [&str; 5] = [
     "cpu_allocation_ratio",
     "ram_allocation_ratio",

@@ -1,4 +1,4 @@
-//! The policy file: read, checked as a whole, compared, hashed.
+//! The policy file: reads it, checks it as a whole, compares it and hashes it.
 
 pub(crate) mod catalog;
 pub(crate) mod diff;

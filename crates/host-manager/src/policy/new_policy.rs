@@ -1,20 +1,22 @@
-//! A policy on its way into force.
+//! A policy that is being put into force.
+//!
+//! Left out: how hosts are matched (`verbs/enforce_policy.rs`).
 
 use std::sync::Arc;
 
 use crate::policy::file::PolicyFile;
 
-/// A policy on its way into force, and the aggregates that hosts belong to by it.
+/// A policy that is being put into force, with the aggregates that it gives to hosts.
 #[derive(Debug)]
 pub struct NewPolicy {
     pub(crate) policy: Arc<PolicyFile>,
     pub(crate) hash: String,
-    /// By row, as far as rows were matched.
+    /// The ids of each row's aggregates, for the rows matched so far.
     pub(crate) matched: Vec<Vec<u32>>,
 }
 
 impl NewPolicy {
-    /// Nothing is matched yet.
+    /// A policy that is not matched to any host yet.
     pub fn new(policy: Arc<PolicyFile>) -> Self {
         Self { hash: policy.hash(), policy, matched: Vec::new() }
     }
@@ -24,7 +26,7 @@ impl NewPolicy {
         &self.policy
     }
 
-    /// See [`PolicyFile::hash`].
+    /// The hash of the policy; see [`PolicyFile::hash`].
     pub fn hash(&self) -> &str {
         &self.hash
     }

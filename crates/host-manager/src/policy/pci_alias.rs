@@ -1,7 +1,9 @@
-//! PCI aliases: what flavors mean by `pci_passthrough:alias`, as in Nova's `[pci] alias`.
+//! PCI aliases: what the extra spec `pci_passthrough:alias` of a flavor stands for, as in Nova's `[pci] alias`.
 //!
-//! Entries of one name are alternatives. Nova's API turns the extra spec into PCI requests before the scheduler is asked; a
-//! request that has such requests already is left as it is.
+//! Entries with the same name are alternatives. Nova's API turns the extra spec into PCI requests before it asks the
+//! scheduler.
+//!
+//! What always holds: a request that already has PCI requests from aliases is left as it is.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +15,19 @@ use toml_edit::TableLike;
 
 use crate::policy::read::{Field, Reader, Span, fields};
 
-/// The extra spec.
+/// The extra spec that names aliases.
 const EXTRA_SPEC: &str = "pci_passthrough:alias";
 
-/// Where flavor and image say how near devices must be; either overrules the alias.
+/// The extra spec that says how near to the CPUs devices must be. It overrules the alias.
 const FLAVOR_POLICY: &str = "hw:pci_numa_affinity_policy";
+/// The image property that says how near to the CPUs devices must be. It overrules the alias.
 const IMAGE_POLICY: &str = "hw_pci_numa_affinity_policy";
 
-/// How near devices must be where nobody says.
+/// How near to the CPUs devices must be if nothing says so.
 const NUMA_POLICY: &str = "legacy";
 
-/// The PCI requests of a flavor with those that the aliases mean; `None` if it names none, or `given` has them already.
+/// The PCI requests `given`, together with those that the flavor's aliases stand for. `None` if the flavor names no
+/// alias, or if `given` already has requests from aliases. Fails if an alias is unknown or written wrongly.
 pub fn pci_requests(
     aliases: &BTreeMap<String, PciAlias>,
     flavor: &Flavor,
@@ -90,14 +94,14 @@ pub(super) fn read(
     }
     let enabled = options.enabled_filters.contains(&FilterKind::PciPassthrough);
     if !aliases.is_empty() && !enabled {
-        let what = "PciPassthroughFilter is not enabled, so aliases would mean nothing";
+        let what = "PciPassthroughFilter is not enabled, so aliases would have no effect";
         let fix = "add PciPassthroughFilter to filter_scheduler.enabled_filters";
         reader.problem(&section.at, &section.key, what, fix);
     }
     aliases
 }
 
-/// A list of tables, in either of TOML's two notations.
+/// Reads a list of tables, in either of TOML's two notations.
 fn tables<'a>(field: &Field<'a>, reader: &mut Reader<'_>) -> Vec<&'a dyn TableLike> {
     if let Some(tables) = field.item.as_array_of_tables() {
         return tables.iter().map(|table| table as &dyn TableLike).collect();

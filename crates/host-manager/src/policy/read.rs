@@ -1,5 +1,7 @@
-//! Reads TOML values into ours, and collects what is wrong on the way: nothing here fails, so that an operator sees every
-//! problem at once, each with its line.
+//! Reads TOML values and collects what is wrong with them.
+//!
+//! What always holds: nothing here stops at the first problem, so an operator sees every problem at once, each with its
+//! line.
 
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
@@ -8,13 +10,13 @@ use novella_objects::PolicyProblem;
 use serde_json::Value as Json;
 use toml_edit::{Item, TableLike, Value};
 
-/// Where something stands in the text.
+/// The position of something in the text, in bytes.
 pub(super) type Span = Option<Range<usize>>;
 
-/// A known word is meant by another if they are at least as alike as this.
+/// How alike two words must be so that one is suggested for the other, from 0 to 1.
 const ALIKE: f64 = 0.85;
 
-/// The text, and what was found wrong with it.
+/// The text, and the problems found in it so far.
 pub(super) struct Reader<'t> {
     text: &'t str,
     pub(super) problems: Vec<PolicyProblem>,
@@ -51,7 +53,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// A word that is none of the known ones.
+    /// Notes an unknown word, and suggests the known word that was probably meant.
     pub(super) fn unknown<'k>(
         &mut self,
         at: &Span,
@@ -69,7 +71,7 @@ impl<'t> Reader<'t> {
         self.problems.push(problem);
     }
 
-    /// The fields of a table.
+    /// The fields of a table. It is a problem if `item` is not a table.
     pub(super) fn fields<'a>(&mut self, path: &str, item: &'a Item) -> Vec<Field<'a>> {
         let Some(table) = item.as_table_like() else {
             let what = format!("expected a table, found a {}", item.type_name());
@@ -91,7 +93,8 @@ pub(super) fn fields<'a>(path: &str, table: &'a dyn TableLike) -> Vec<Field<'a>>
     table.iter().map(field).collect()
 }
 
-/// The known word that was most likely meant, if one is near enough. The right name in the wrong section is near, too.
+/// The known word that was most likely meant, if one is similar enough. The right name in the wrong section is similar
+/// too.
 fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let last = |key: &str| key.rsplit('.').next().unwrap_or(key).to_lowercase();
     let alike = |a: &str, b: &str| {
@@ -102,9 +105,9 @@ fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k s
     near.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
-/// One key with its value. Its readers note a problem and give `None` if the value is of another kind.
+/// One key with its value. Its methods note a problem and return `None` if the value has another type.
 pub(super) struct Field<'a> {
-    /// With its sections.
+    /// The key with its sections, such as `filter_scheduler.host_subset_size`.
     pub(super) key: String,
     pub(super) name: &'a str,
     pub(super) at: Span,
@@ -151,7 +154,7 @@ impl Field<'_> {
         }
     }
 
-    /// A list of texts, each with its place.
+    /// A list of texts, each with its position.
     pub(super) fn texts(&self, reader: &mut Reader<'_>) -> Option<Vec<(String, Span)>> {
         let Some(list) = self.item.as_array() else { return self.wrong(reader, "a list of texts") };
         let texts: Option<Vec<_>> =
@@ -159,7 +162,7 @@ impl Field<'_> {
         texts.or_else(|| self.wrong(reader, "a list of texts, each in quotes"))
     }
 
-    /// One text, or a list of texts of which any will do.
+    /// One text, or a list of alternatives.
     pub(super) fn text_or_texts(&self, reader: &mut Reader<'_>) -> Option<Vec<String>> {
         match self.item.as_str() {
             Some(text) => Some(vec![text.to_owned()]),
@@ -167,7 +170,7 @@ impl Field<'_> {
         }
     }
 
-    /// One plain value, or a list of them of which any will do.
+    /// One plain value, or a list of alternatives.
     pub(super) fn scalars(&self, reader: &mut Reader<'_>) -> Option<Vec<Json>> {
         let scalars = match self.item.as_value() {
             Some(Value::Array(list)) => list.iter().map(scalar).collect(),
@@ -177,7 +180,7 @@ impl Field<'_> {
         scalars.or_else(|| self.wrong(reader, "a text, a number, true or false, or a list of these"))
     }
 
-    /// Names with texts, each with its place.
+    /// A table of texts: names and values, each with its position.
     pub(super) fn text_map(&self, reader: &mut Reader<'_>) -> Vec<(String, String, Span)> {
         let fields = reader.fields(&self.key, self.item);
         let entry = |field: Field<'_>| Some((field.name.to_owned(), field.text(reader)?, field.at.clone()));

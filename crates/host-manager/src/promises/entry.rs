@@ -1,4 +1,6 @@
-//! Reservations as schedulers tell each other of them, and back.
+//! Reservations in the form in which schedulers send them to each other.
+//!
+//! What always holds: an entry of a peer is checked ([`is_sane`]) before it becomes a reservation.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +9,13 @@ use novella_objects::{RequestSpec, ReserveEntry};
 use novella_resources::{Allocation, Amounts, ClassAmounts};
 use uuid::Uuid;
 
-use crate::promises::reservations::{Kind, Reservation};
+use crate::promises::reservations::{Reservation, ReservationKind};
 use crate::report::check;
 
-/// Longest decision id that a peer may send.
+/// The longest decision id that a peer may send, in bytes.
 pub(crate) const MAX_DECISION_ID: usize = 1024;
 
+/// The entry for peers about a reservation on `host`.
 pub(crate) fn entry(uuid: Uuid, host: &str, reservation: &Reservation) -> ReserveEntry {
     let Amounts { vcpus, memory_mb, disk_gb, .. } = reservation.allocation.amounts;
     let resources = reservation.allocation.resources.iter();
@@ -25,8 +28,8 @@ pub(crate) fn entry(uuid: Uuid, host: &str, reservation: &Reservation) -> Reserv
         disk_gb,
         resources: resources.map(|(class, amount)| (class.to_string(), *amount)).collect(),
         spec_hash: reservation.spec_hash,
-        group: reservation.more().group.map(Into::into),
-        flavor: reservation.more().flavor.map(Into::into),
+        group: reservation.kind().group.map(Into::into),
+        flavor: reservation.kind().flavor.map(Into::into),
         numa_topology,
         pci,
         not_building: reservation.devices.as_ref().is_some_and(|usage| usage.failed),
@@ -34,16 +37,17 @@ pub(crate) fn entry(uuid: Uuid, host: &str, reservation: &Reservation) -> Reserv
     }
 }
 
-/// What others' placement depends on, of a request's instances.
-pub(crate) fn kind(spec: &RequestSpec) -> Kind {
+/// The kind of a request's instances.
+pub(crate) fn kind(spec: &RequestSpec) -> ReservationKind {
     let flavor = Some(spec.flavor.identity()).filter(|name| !name.is_empty());
-    Kind {
+    ReservationKind {
         group: server_group::name(spec).filter(|name| !name.is_empty()).map(Into::into),
         flavor: flavor.map(Into::into),
         image: spec.image.as_ref().and_then(|image| Some(serde_json::to_string(image).ok()?.into())),
     }
 }
 
+/// What a peer's entry takes of its host.
 pub(crate) fn allocation(entry: &ReserveEntry) -> Allocation {
     let ReserveEntry { vcpus, memory_mb, disk_gb, .. } = *entry;
     Allocation {
@@ -52,13 +56,14 @@ pub(crate) fn allocation(entry: &ReserveEntry) -> Allocation {
     }
 }
 
-/// In the form of an allocation's: by name, each once, none with zero.
+/// Sorts amounts by class, takes each class once, and leaves out zeros, as an allocation needs it.
 pub(crate) fn by_class(resources: impl IntoIterator<Item = (String, u64)>) -> ClassAmounts {
     let by_class: BTreeMap<String, u64> = resources.into_iter().collect();
     let some = by_class.into_iter().filter(|(_, amount)| *amount > 0);
     some.map(|(class, amount)| (class.into(), amount)).collect()
 }
 
+/// Whether the names and amounts of a peer's entry are within the limits of a report.
 pub(crate) fn is_sane(entry: &ReserveEntry) -> bool {
     let is_name =
         |name: &Option<String>| name.as_deref().is_none_or(|name| check::name("name", name).is_ok());

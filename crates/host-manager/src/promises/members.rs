@@ -1,17 +1,17 @@
-//! Which instances belong to which server group, and where they are: as claims in reports and as reservations.
+//! Which instances belong to which server group, and where they are, from claims in reports and from reservations.
 //!
-//! The manager notes an instance here and in the table's index when its claim or reservation comes, and forgets it in
-//! both when that goes. What always holds: an entry stands for a claim that the last report of its row lists, or for a
-//! reservation that counts on the row.
+//! The manager notes an instance here and in the table's index when its claim or reservation appears, and forgets it in
+//! both when that disappears. What always holds: an entry stands for a claim that the last report of its row lists, or
+//! for a reservation that counts on the row.
 
 use hashbrown::{HashMap, HashSet};
 use novella_filter_scheduler::{HostTable, Instance, Row};
 use novella_objects::Image;
 use uuid::Uuid;
 
-use crate::report::claims::More;
+use crate::report::claims::KindRef;
 
-/// Members by the name of their group.
+/// The members of each group, by the name of the group.
 #[derive(Debug, Default)]
 pub(crate) struct Members(HashMap<Box<str>, HashSet<(Uuid, Row)>>);
 
@@ -28,11 +28,11 @@ impl Members {
     }
 
     /// Notes an instance on a row.
-    pub fn come(&mut self, table: &mut HostTable, row: Row, uuid: Uuid, more: More<'_>) {
-        let More { group, flavor, image } = more;
+    pub fn come(&mut self, table: &mut HostTable, row: Row, uuid: Uuid, kind: KindRef<'_>) {
+        let KindRef { group, flavor, image } = kind;
         let image = image.and_then(|text| serde_json::from_str::<Image>(text).ok());
         let known = Instance { uuid, flavor, image: image.as_ref() };
-        // An image that nobody understands has no properties that another could share.
+        // An image that cannot be read has no properties that another instance could share.
         if table.add_instance(row, &known).is_err() {
             let plain = table.add_instance(row, &Instance { image: None, ..known });
             debug_assert!(plain.is_ok(), "only images are refused");
@@ -51,7 +51,7 @@ impl Members {
         self.forget(row, uuid, group);
     }
 
-    /// The same for a row that leaves the table with all its instances.
+    /// Forgets an instance on a row that is removed from the table with all its instances.
     pub fn forget(&mut self, row: Row, uuid: Uuid, group: Option<&str>) {
         if let Some(group) = group
             && let Some(members) = self.0.get_mut(group)

@@ -1,4 +1,4 @@
-//! What is promised beyond reports: reservations, holds, and the members of server groups.
+//! What is promised in addition to what hosts report: reservations, holds, and the members of server groups.
 
 pub(crate) mod entry;
 pub(crate) mod holds;

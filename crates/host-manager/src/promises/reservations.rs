@@ -1,10 +1,12 @@
 //! What was promised and is not yet seen in a report.
 //!
-//! A reservation is assumed when a decision is made here or told by a peer, confirmed when any host's report lists the
-//! instance, and forgotten when its time is up. A report that does not list the instance yet changes nothing about it.
-//! A peer may know a host before its first report reaches us: such a reservation waits for the host under its name.
+//! A reservation is made when a decision is made here or received from a peer. It ends when any host's report lists the
+//! instance, or when its time is up. A report that does not list the instance changes nothing about it. A peer may know
+//! a host before the host's first report reaches us; such a reservation waits for the host under its name.
 //!
-//! The store only keeps the books. What it hands back must be given back in the table, which the caller does.
+//! What always holds: each reservation ends exactly once.
+//!
+//! Left out: the table. The caller gives back there what this store returns.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +17,14 @@ use novella_objects::Selection;
 use novella_resources::Allocation;
 use uuid::Uuid;
 
-use crate::report::claims::More;
+use crate::report::claims::KindRef;
 
 /// Where a reservation counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// Subtracted from this row.
     Row(Row),
-    /// Told by a peer for a host that we have not heard of.
+    /// Not subtracted yet. A peer named a host from which no report has come.
     Awaited(Box<str>),
 }
 
@@ -31,42 +33,46 @@ pub(crate) enum Place {
 pub(crate) struct Reservation {
     pub place: Place,
     pub allocation: Allocation,
-    /// What it takes of NUMA cells and PCI devices.
+    /// The NUMA cells and PCI devices that the instance takes.
     pub devices: Option<Box<DeviceUsage>>,
+    /// The hash of the request, to recognise a repeated one.
     pub spec_hash: u64,
+    /// When the reservation ends.
     pub expires: Duration,
     pub decision_id: Arc<str>,
-    /// What was answered, when the decision was made here.
+    /// The answer that was given, if the decision was made here.
     pub selection: Option<Box<Selection>>,
-    /// What others' placement depends on, where there is something.
-    pub kind: Option<Arc<Kind>>,
+    /// The kind of the instance, if it has any.
+    pub kind: Option<Arc<ReservationKind>>,
 }
 
-/// What others' placement depends on, of the instances of one decision.
+/// The kind of the instances of one decision: the properties on which the placement of other instances may depend.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Kind {
+pub(crate) struct ReservationKind {
+    /// The name of the server group.
     pub group: Option<Box<str>>,
+    /// The name of the flavor, or its id.
     pub flavor: Option<Box<str>>,
-    /// JSON text.
+    /// The image, as JSON text.
     pub image: Option<Box<str>>,
 }
 
-impl Kind {
-    /// Borrowed.
-    pub fn more(&self) -> More<'_> {
-        More { group: self.group.as_deref(), flavor: self.flavor.as_deref(), image: self.image.as_deref() }
+impl ReservationKind {
+    /// The same properties, borrowed.
+    pub fn borrowed(&self) -> KindRef<'_> {
+        KindRef { group: self.group.as_deref(), flavor: self.flavor.as_deref(), image: self.image.as_deref() }
     }
 
-    /// `None` where there is nothing to depend on.
+    /// The kind for sharing; `None` if it has no property.
     pub fn shared(self) -> Option<Arc<Self>> {
         (self != Self::default()).then(|| Arc::new(self))
     }
 }
 
 impl Reservation {
-    /// See [`Kind`].
-    pub fn more(&self) -> More<'_> {
-        self.kind.as_deref().map_or_else(More::default, Kind::more)
+    /// The kind of the instance.
+    pub fn kind(&self) -> KindRef<'_> {
+        self.kind.as_deref().map_or_else(KindRef::default, ReservationKind::borrowed)
     }
 }
 
@@ -74,9 +80,9 @@ impl Reservation {
 #[derive(Debug, Default)]
 pub(crate) struct Reservations {
     by_uuid: HashMap<Uuid, Reservation>,
-    /// No reservation ends before this.
+    /// The earliest time at which a reservation may end.
     next_expiry: Duration,
-    /// How many wait for their host.
+    /// How many reservations wait for their host.
     awaited: usize,
 }
 
@@ -103,14 +109,14 @@ impl Reservations {
         debug_assert!(before.is_none(), "the caller looked first");
     }
 
-    /// Ends one reservation.
+    /// Ends one reservation and returns it.
     pub fn remove(&mut self, uuid: &Uuid) -> Option<Reservation> {
         let reservation = self.by_uuid.remove(uuid)?;
         self.awaited -= usize::from(matches!(reservation.place, Place::Awaited(_)));
         Some(reservation)
     }
 
-    /// Ends all reservations whose time is up.
+    /// Ends all reservations whose time is up and returns them.
     pub fn take_expired(&mut self, now: Duration) -> Vec<(Uuid, Reservation)> {
         if self.by_uuid.is_empty() || now < self.next_expiry {
             return Vec::new();
@@ -129,7 +135,7 @@ impl Reservations {
         uuids
     }
 
-    /// Moves what waits for `host` to its row, and returns whose.
+    /// Moves the reservations that wait for `host` to its row. Returns their instances.
     pub fn arrive(&mut self, host: &str, row: Row) -> Vec<Uuid> {
         if self.awaited == 0 {
             return Vec::new();
@@ -140,7 +146,7 @@ impl Reservations {
         moved
     }
 
-    /// Moves what counts on one row to another, and returns whose.
+    /// Moves the reservations on one row to another row. Returns their instances.
     pub fn change_row(&mut self, from: Row, to: Row) -> Vec<Uuid> {
         self.move_to(to, |r| r.place == Place::Row(from))
     }
@@ -153,7 +159,7 @@ impl Reservations {
         moved.collect()
     }
 
-    /// Ends all reservations on a row that leaves the map.
+    /// Ends all reservations on a row that is removed from the map, and returns them.
     pub fn drop_row(&mut self, row: Row) -> Vec<(Uuid, Reservation)> {
         self.by_uuid.extract_if(|_, r| r.place == Place::Row(row)).collect()
     }

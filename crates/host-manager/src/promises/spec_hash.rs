@@ -1,10 +1,10 @@
-//! A hash of what is asked, equal on every scheduler, so that a repeated request is known again.
+//! A hash of a request that is equal on every scheduler, so that a repeated request is recognised.
 
 use novella_objects::RequestSpec;
 
 use crate::fnv::Fnv;
 
-/// A hash of what is asked, equal on every scheduler: everything but the instances and the attempt.
+/// The hash of everything in a request but its instances and its attempt.
 pub(crate) fn spec_hash(spec: &RequestSpec) -> u64 {
     let asked = RequestSpec { instance_uuids: Vec::new(), attempt: 0, ..spec.clone() };
     let mut hash = Fnv::new();

@@ -1,7 +1,11 @@
-//! What no honest host can mean, refused before it touches the map.
+//! Refuses values that no honest host can report, before they touch the map.
 //!
-//! Limits are far above any real host and far below what arithmetic or memory would suffer from. Words are only looked
-//! at when they differ from the last report's, so a steady report does not pay for them twice.
+//! The limits are far above any real host, and far below what would harm arithmetic or memory.
+//!
+//! What always holds: nothing here changes the map. Words are checked only if they differ from the last report's, so a
+//! steady report is not checked twice.
+//!
+//! Left out: who may report for a host (`identity.rs`).
 
 use novella_filter_scheduler::MAX_RATIO;
 use novella_objects::{AllocationRatios, Capabilities, Claim, MAX_AMOUNT, MAX_VCPUS, NovellaReport};
@@ -9,20 +13,20 @@ use novella_resources::Amounts;
 
 use crate::report::outcome::{BadReport, Fault};
 
-/// Longest name of a host, service, zone, trait or resource class, in bytes.
+/// The longest name of a host, service, zone, trait or resource class, in bytes.
 pub(crate) const MAX_NAME: usize = 255;
-/// Traits, resource classes, or facts of one host.
+/// How many traits, how many resource classes, and how many facts a host may have.
 pub(crate) const MAX_ENTRIES: usize = 1024;
-/// Bytes of all JSON text in one report that the scheduler keeps without reading it.
+/// How many bytes of JSON text that the scheduler keeps without reading a report may have.
 pub(crate) const MAX_TEXT: usize = 64 * 1024;
-/// Ended instances in one report.
+/// How many ended instances a report may list.
 pub(crate) const MAX_ENDED: usize = 64 * 1024;
 
 fn bad(key: &'static str, fault: Fault) -> Result<(), BadReport> {
     Err(BadReport { key, fault })
 }
 
-/// A name that people and logs can bear.
+/// Checks a name: not empty, not too long, and without control characters.
 pub(crate) fn name(key: &'static str, text: &str) -> Result<(), BadReport> {
     if text.is_empty() {
         bad(key, Fault::Empty)
@@ -43,7 +47,7 @@ fn count(key: &'static str, len: usize, limit: usize) -> Result<(), BadReport> {
     if len > limit { bad(key, Fault::TooLong(limit)) } else { Ok(()) }
 }
 
-/// Nova's integers. What is free may be negative (overcommitted); sizes and uses may not.
+/// Checks Nova's integers. A free amount may be negative (overcommitted); sizes and uses may not.
 pub(crate) fn integers(caps: &Capabilities<'_>) -> Result<(), BadReport> {
     for (key, value) in caps.integers() {
         let limit = match key {
@@ -59,7 +63,7 @@ pub(crate) fn integers(caps: &Capabilities<'_>) -> Result<(), BadReport> {
     Ok(())
 }
 
-/// The numbers of our own part.
+/// Checks the numbers and the lengths of novella's own part of a report.
 pub(crate) fn numbers(report: &NovellaReport<'_>, max_claims: usize) -> Result<(), BadReport> {
     if report.uuid.is_nil() {
         return bad("novella.uuid", Fault::Empty);
@@ -77,14 +81,14 @@ pub(crate) fn numbers(report: &NovellaReport<'_>, max_claims: usize) -> Result<(
     count("novella.stale_probes", report.stale_probes.0.len(), MAX_ENTRIES)
 }
 
-/// What one instance takes.
+/// Checks what one instance takes.
 pub(crate) fn amounts(amounts: &Amounts) -> Result<(), BadReport> {
     at_most("vcpus", amounts.vcpus, MAX_VCPUS)?;
     at_most("memory_mb", amounts.memory_mb, MAX_AMOUNT)?;
     at_most("disk_gb", amounts.disk_gb, MAX_AMOUNT)
 }
 
-/// One claim.
+/// Checks one claim.
 pub(crate) fn claim(claim: &Claim<'_>) -> Result<(), BadReport> {
     amounts(&Amounts::of_claim(claim)).map_err(|bad| BadReport { key: "novella.claims", ..bad })?;
     if let Some(group) = &claim.group {
@@ -107,7 +111,7 @@ pub(crate) fn claim(claim: &Claim<'_>) -> Result<(), BadReport> {
     )
 }
 
-/// Resource classes that something is taken of.
+/// Checks the names and the number of resource classes.
 pub(crate) fn classes<'c>(
     key: &'static str,
     len: usize,
@@ -121,7 +125,7 @@ fn is_ratio(ratio: f64) -> bool {
     ratio > 0.0 && ratio <= MAX_RATIO
 }
 
-/// The words of a report.
+/// Checks the words of a report, and how much text it has in total.
 pub(crate) fn words(caps: &Capabilities<'_>) -> Result<(), BadReport> {
     for (key, text) in
         [("hypervisor_type", &caps.hypervisor_type), ("hypervisor_hostname", &caps.hypervisor_hostname)]

@@ -1,7 +1,12 @@
-//! What hosts have granted, compactly.
+//! The claims of one host, stored compactly.
 //!
-//! A host's claims stay in the sender's order, so that the usual report, which repeats them or adds one, is compared
-//! from both ends and yields only what lies between. Where instances are is the table's to index.
+//! The claims stay in the sender's order. The usual report repeats them or adds one, so it is compared from both ends,
+//! and only what lies between is a change.
+//!
+//! What always holds: after [`Claims::apply`] the claims are those of the report, and what `gone` and `come` saw adds
+//! up to the difference.
+//!
+//! Left out: on which host an instance is. The table has an index for that.
 
 use novella_objects::{Claim, Entries};
 use uuid::Uuid;
@@ -12,7 +17,7 @@ use crate::report::outcome::BadReport;
 use crate::report::packed::{Packed, Sink};
 use crate::report::reported::raw;
 
-/// One claim; its amounts were checked to fit.
+/// One claim. Its amounts were checked to fit into these types; memory is in MiB, disk in GiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClaimRow {
     pub uuid: Uuid,
@@ -44,12 +49,12 @@ impl ClaimRow {
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     rows: Vec<ClaimRow>,
-    /// Groups, flavors, images, devices and custom resources; empty when no claim has any.
-    more: Packed,
+    /// The groups, flavors, images, devices and custom resources of claims. Empty if no claim has any.
+    extras: Packed,
 }
 
-/// Puts the parts of claims that not all have: position, group, flavor, image, NUMA cells, PCI devices, resources.
-fn put_more(claims: &[Claim<'_>], sink: &mut Sink<'_>) {
+/// Writes the parts that only some claims have: position, group, flavor, image, NUMA cells, PCI devices, resources.
+fn put_extras(claims: &[Claim<'_>], sink: &mut Sink<'_>) {
     for (at, claim) in claims.iter().enumerate() {
         let Claim { group, flavor, image, resources, .. } = claim;
         if group.is_some()
@@ -73,57 +78,59 @@ fn put_more(claims: &[Claim<'_>], sink: &mut Sink<'_>) {
     }
 }
 
-/// What others' placement depends on, of one claim; see [`Claim`].
+/// The kind of a claimed instance: the properties on which the placement of other instances may depend. See [`Claim`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct More<'a> {
+pub(crate) struct KindRef<'a> {
     pub group: Option<&'a str>,
     pub flavor: Option<&'a str>,
-    /// JSON text.
+    /// The image, as JSON text.
     pub image: Option<&'a str>,
 }
 
-/// What a claim takes besides amounts.
+/// What a claim takes in addition to CPUs, memory and disk.
 #[derive(Default)]
 struct Takes<'a> {
-    /// JSON text.
+    /// The NUMA cells, as JSON text.
     numa_topology: Option<&'a str>,
-    /// JSON text.
+    /// The PCI devices, as JSON text.
     pci: Option<&'a str>,
+    /// The amount of each further resource class.
     resources: Entries<'a, u64>,
 }
 
-/// Reads what [`put_more`] put, each with the claim's position.
-fn read_more(packed: &Packed) -> impl Iterator<Item = (usize, More<'_>, Takes<'_>)> {
+/// Reads what [`put_extras`] wrote, each with the position of the claim.
+fn read_extras(packed: &Packed) -> impl Iterator<Item = (usize, KindRef<'_>, Takes<'_>)> {
     let mut pieces = packed.read();
     std::iter::from_fn(move || {
         if pieces.is_empty() {
             return None;
         }
         let at = pieces.number() as usize;
-        let more = More { group: pieces.optional(), flavor: pieces.optional(), image: pieces.optional() };
+        let kind = KindRef { group: pieces.optional(), flavor: pieces.optional(), image: pieces.optional() };
         let (numa_topology, pci) = (pieces.optional(), pieces.optional());
         let resources = pieces.number();
         let resources = (0..resources).map(|_| (pieces.text().into(), pieces.number())).collect();
-        Some((at, more, Takes { numa_topology, pci, resources: Entries(resources) }))
+        Some((at, kind, Takes { numa_topology, pci, resources: Entries(resources) }))
     })
 }
 
-/// What each of `claims` claims has.
-fn more_by_position(packed: &Packed, claims: usize) -> Vec<More<'_>> {
-    let mut all = vec![More::default(); claims];
-    read_more(packed).for_each(|(at, more, _)| all[at] = more);
+/// The kind of each of `claims` claims.
+fn kinds_by_position(packed: &Packed, claims: usize) -> Vec<KindRef<'_>> {
+    let mut all = vec![KindRef::default(); claims];
+    read_extras(packed).for_each(|(at, kind, _)| all[at] = kind);
     all
 }
 
 /// What a new list of claims changes.
 pub(crate) struct ClaimChange {
-    /// Claims that stay, at the front of the list.
+    /// How many claims at the front of the list stay.
     prefix: usize,
-    /// Claims that go, after the prefix.
+    /// How many claims after these disappear.
     gone: usize,
-    /// Claims that come in their place.
+    /// The claims that take their place.
     come: Vec<ClaimRow>,
-    more: Option<Packed>,
+    /// The new extras, if they have changed.
+    extras: Option<Packed>,
 }
 
 impl Claims {
@@ -131,43 +138,43 @@ impl Claims {
         &self.rows
     }
 
-    /// Compares with a report's list. `None`: nothing changed. An error: the report is to be refused.
+    /// Compares with the list of a report. Returns `None` if nothing changed. Fails if the report must be refused.
     pub fn compare(&self, claims: &[Claim<'_>]) -> Result<Option<ClaimChange>, BadReport> {
         let prefix = self.rows.iter().zip(claims).take_while(|(row, claim)| row.is(claim)).count();
         let (old, new) = (&self.rows[prefix..], &claims[prefix..]);
         let suffix = old.iter().rev().zip(new.iter().rev()).take_while(|(row, claim)| row.is(claim)).count();
-        let same_more = self.more.matches(|sink| put_more(claims, sink));
-        if old.is_empty() && new.is_empty() && same_more {
+        let same_extras = self.extras.matches(|sink| put_extras(claims, sink));
+        if old.is_empty() && new.is_empty() && same_extras {
             return Ok(None);
         }
         let come: Result<Vec<_>, _> = new[..new.len() - suffix].iter().map(ClaimRow::new).collect();
-        let more = if same_more {
+        let extras = if same_extras {
             None
         } else {
             claims.iter().try_for_each(check::claim)?;
-            Some(Packed::build(|sink| put_more(claims, sink)))
+            Some(Packed::build(|sink| put_extras(claims, sink)))
         };
-        Ok(Some(ClaimChange { prefix, gone: old.len() - suffix, come: come?, more }))
+        Ok(Some(ClaimChange { prefix, gone: old.len() - suffix, come: come?, extras }))
     }
 
-    /// Applies a change that [`Self::compare`] found. `gone` sees each claim that is there no more, or not as it was, with
-    /// its group; `come` each that is new, or now otherwise.
+    /// Applies a change that [`Self::compare`] found. `gone` is called for each claim that disappeared or changed, with
+    /// its group. `come` is called for each claim that is new or changed.
     pub fn apply(
         &mut self,
         change: ClaimChange,
         mut gone: impl FnMut(Uuid, Option<&str>),
-        mut come: impl FnMut(Uuid, More<'_>),
+        mut come: impl FnMut(Uuid, KindRef<'_>),
     ) {
-        let ClaimChange { prefix, gone: old, come: new, more } = change;
+        let ClaimChange { prefix, gone: old, come: new, extras } = change;
         let (gone_rows, come_rows) = (prefix..prefix + old, prefix..prefix + new.len());
         let (before, after) = (self.rows.len(), self.rows.len() - old + new.len());
-        let new_more = more.as_ref().unwrap_or(&self.more);
-        if self.more.is_empty() && new_more.is_empty() {
+        let new_extras = extras.as_ref().unwrap_or(&self.extras);
+        if self.extras.is_empty() && new_extras.is_empty() {
             self.rows[gone_rows.clone()].iter().for_each(|row| gone(row.uuid, None));
-            new.iter().for_each(|row| come(row.uuid, More::default()));
+            new.iter().for_each(|row| come(row.uuid, KindRef::default()));
         } else {
-            let (had, has) = (more_by_position(&self.more, before), more_by_position(new_more, after));
-            // Where a claim that stays is in the new list.
+            let (had, has) = (kinds_by_position(&self.extras, before), kinds_by_position(new_extras, after));
+            // The position in the new list of a claim that stays.
             let now = |at: usize| if at < prefix { at } else { at - old + new.len() };
             let stays = |at: usize| !gone_rows.contains(&at) && had[at] == has[now(at)];
             for at in (0..before).filter(|at| !stays(*at)) {
@@ -182,24 +189,24 @@ impl Claims {
         if self.rows.capacity() > 2 * self.rows.len() {
             self.rows.shrink_to_fit();
         }
-        if let Some(more) = more {
-            self.more = more;
+        if let Some(extras) = extras {
+            self.extras = extras;
         }
     }
 
-    /// All claims that are in groups, with these.
+    /// The claims that are in groups, each with its group.
     pub fn grouped(&self) -> impl Iterator<Item = (Uuid, &str)> {
-        read_more(&self.more).filter_map(|(at, more, _)| Some((self.rows[at].uuid, more.group?)))
+        read_extras(&self.extras).filter_map(|(at, kind, _)| Some((self.rows[at].uuid, kind.group?)))
     }
 
-    /// Whether any of them has NUMA cells or PCI devices.
+    /// Whether a claim takes NUMA cells or PCI devices.
     pub fn take_devices(&self) -> bool {
-        read_more(&self.more).any(|(_, _, takes)| takes.numa_topology.is_some() || takes.pci.is_some())
+        read_extras(&self.extras).any(|(_, _, takes)| takes.numa_topology.is_some() || takes.pci.is_some())
     }
 
     /// What the claim of an instance takes of further resource classes, as reported.
     pub fn resources_of(&self, uuid: Uuid) -> Vec<(String, u64)> {
-        if self.more.read().is_empty() {
+        if self.extras.read().is_empty() {
             return Vec::new();
         }
         let of_it = self.list().into_iter().find(|claim| claim.uuid == uuid);
@@ -220,11 +227,11 @@ impl Claims {
                 ..Claim::default()
             })
             .collect();
-        for (at, more, takes) in read_more(&self.more) {
+        for (at, kind, takes) in read_extras(&self.extras) {
             let claim = &mut claims[at];
-            claim.group = more.group.map(Into::into);
-            claim.flavor = more.flavor.map(Into::into);
-            claim.image = more.image.map(raw);
+            claim.group = kind.group.map(Into::into);
+            claim.flavor = kind.flavor.map(Into::into);
+            claim.image = kind.image.map(raw);
             claim.numa_topology = takes.numa_topology.map(raw);
             claim.pci = takes.pci.map(raw);
             claim.resources = takes.resources;
@@ -241,7 +248,7 @@ mod tests {
         Claim { uuid: Uuid::from_u128(uuid), vcpus: 1, memory_mb, disk_gb: 1, ..Claim::default() }
     }
 
-    /// Applies `lists` one after another and checks the stored claims, and who was told to have come and gone, after each.
+    /// Applies lists one after another. After each it checks the stored claims, and which claims have come and gone.
     #[test]
     fn what_comes_and_goes_adds_up_to_any_list() {
         let mut claims = Claims::default();
@@ -278,7 +285,7 @@ mod tests {
             claims.apply(
                 change,
                 |uuid, group| gone.push(owned(uuid, group)),
-                |uuid, more| come.push(owned(uuid, more.group)),
+                |uuid, kind| come.push(owned(uuid, kind.group)),
             );
             for one in gone {
                 let at = there.iter().position(|known| *known == one).expect("only what is there goes");

@@ -1,7 +1,9 @@
-//! NUMA cells and PCI devices of a report, with what its claims take of them.
+//! The NUMA cells and PCI devices of a report, and what its claims take of them.
 //!
-//! What the table is told is what is left when all claims are subtracted; reservations stand beside it there, each until a
-//! report lists its claim. So a report replaces, and never adds.
+//! What always holds: the table gets what is left when all claims are subtracted. Reservations are subtracted there
+//! separately, each until a report lists its claim. So a report replaces, and never adds.
+//!
+//! Left out: which instance gets which device. The engine decides that.
 
 use novella_filter_scheduler::{BadDevices, DeviceUsage, Devices, read_cells, read_pools};
 use novella_objects::document::{MemoryPages, NumaTopology, PciPool};
@@ -10,10 +12,11 @@ use serde::de::DeserializeOwned;
 
 use crate::report::outcome::{BadReport, Fault};
 
-/// The page size of a cell that says nothing of pages; without one, nobody could say what is used of its memory.
+/// The page size of a cell that reports none, in KiB. Without a page size, the use of the cell's memory cannot be
+/// counted.
 const USUAL_PAGE_KB: u64 = 4;
 
-/// What a host has left, by its report. Refused if it cannot be counted with.
+/// What a host has left, according to its report. Fails if cells or devices cannot be counted with.
 pub(crate) fn devices(caps: &Capabilities<'_>) -> Result<Devices, BadReport> {
     let Some(report) = caps.novella.as_deref() else { return Ok(Devices::default()) };
     let mut topology: Option<NumaTopology> = parse("novella.numa_topology", report.numa_topology.as_ref())?;
@@ -36,7 +39,7 @@ pub(crate) fn devices(caps: &Capabilities<'_>) -> Result<Devices, BadReport> {
     Ok(devices)
 }
 
-/// The devices that a host reported, with how many of each are left.
+/// The devices that a host reported, each kind with how many are left.
 pub(crate) fn shown(reported: &str, left: &[PciPool]) -> Vec<PciPoolDetail> {
     let pools: Vec<PciPool> = serde_json::from_str(reported).unwrap_or_default();
     let mut left = left.to_vec();
@@ -54,7 +57,7 @@ pub(crate) fn shown(reported: &str, left: &[PciPool]) -> Vec<PciPoolDetail> {
     shown.collect()
 }
 
-/// Whether an instance takes any of them.
+/// Whether a claim takes NUMA cells or PCI devices.
 pub(crate) fn takes_devices(claim: &Claim<'_>) -> bool {
     claim.numa_topology.is_some() || claim.pci.is_some()
 }

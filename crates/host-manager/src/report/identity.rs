@@ -1,79 +1,86 @@
-//! Who may speak for a host: the order of reports, and what to do with names and identities that meet.
+//! Decides who may report for a host: the order of reports, and what happens when names and identities meet.
 //!
-//! Pure: given what is known under the presented uuid and under the presented name, one verdict. What always holds: a
-//! report of a lower incarnation changes nothing, its goodbye included; a report without identity never touches a host
-//! that has one; a name changes hands only when its holder has been silent or said goodbye.
+//! It is pure: what is known about the presented uuid and the presented name gives one verdict.
 //!
-//! A restarted process has raised its incarnation, so it needs no leave. A refused clone is let in by its next restart
-//! or when the first identity is forgotten.
+//! What always holds:
+//! - A report of a lower incarnation changes nothing, not even with its goodbye.
+//! - A report without identity never touches a host that has one.
+//! - A name gets another owner only if its owner has been silent or said goodbye.
+//!
+//! A restarted process has raised its incarnation, so it is accepted at once. A refused clone is accepted after its
+//! next restart, or when the first identity is forgotten.
 
 use uuid::Uuid;
 
-/// The identity that a report presents, or that a row last accepted.
+/// The identity that a report presents, or that was last accepted for a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
+    /// The identity of the agent, which survives restarts.
     pub uuid: Uuid,
+    /// The agent raises this number at every start.
     pub incarnation: u64,
+    /// A random number that differs between processes.
     pub nonce: u64,
+    /// The number of the report, counted from the start of the process.
     pub seq: u64,
 }
 
-/// The row that holds the presented name, if it is another than the row of the presented uuid.
+/// Who has the presented name, if it is not the presented uuid itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NameHolder {
-    /// The name is free.
+    /// Nobody has the name.
     Nobody,
-    /// A reporter without identity.
+    /// A reporter without identity has the name.
     Anonymous,
-    /// Another identity, heard of lately.
+    /// Another identity has the name and was heard recently.
     Live,
-    /// Another identity, silent for `service_down_time` or gone with a goodbye.
+    /// Another identity has the name, but was silent for `service_down_time` or said goodbye.
     Silent(Uuid),
 }
 
 /// What the map must do with a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Put a new row under the name.
+pub(crate) enum IdentityVerdict {
+    /// Add a new row under the name.
     Insert,
-    /// The row of this uuid takes the report; `gap` reports before it were missed.
+    /// Write the report to the row of this uuid. `gap` reports before it were missed.
     Update { gap: u64 },
-    /// As `Update`, and the row's name changes; a row that holds the name is removed first.
+    /// Write the report to the row of this uuid, and rename the row. A row that has the name is removed first.
     Rename { gap: u64, previous: Option<Uuid> },
-    /// The row under the name becomes this identity's.
+    /// Give the row under the name to this identity.
     Adopt { previous: Option<Uuid> },
-    /// Older than what is known, or seen already.
+    /// Refuse the report, because it is older than what is known, or was seen already.
     Stale,
-    /// The uuid's incarnation belongs to another process.
+    /// Refuse the report, because another process reports with this uuid and incarnation.
     Cloned,
-    /// The name belongs to a live identity.
+    /// Refuse the report, because the name belongs to an identity that was heard recently.
     DuplicateName,
 }
 
-/// Judges a report with identity. `same_name`: the row of this uuid already has the presented name, in which case
-/// `holder` is [`NameHolder::Nobody`].
+/// Judges a report with identity. `known` is the last accepted identity of this uuid. `same_name` says that the row of
+/// this uuid already has the presented name; `holder` is then [`NameHolder::Nobody`].
 pub(crate) fn judge(
     known: Option<Identity>,
     same_name: bool,
     holder: NameHolder,
     presented: Identity,
-) -> Verdict {
+) -> IdentityVerdict {
     let gap = match known {
         None => 0,
-        Some(known) if presented.incarnation < known.incarnation => return Verdict::Stale,
+        Some(known) if presented.incarnation < known.incarnation => return IdentityVerdict::Stale,
         Some(known) if presented.incarnation > known.incarnation => 0,
-        Some(known) if presented.nonce != known.nonce => return Verdict::Cloned,
-        Some(known) if presented.seq <= known.seq => return Verdict::Stale,
+        Some(known) if presented.nonce != known.nonce => return IdentityVerdict::Cloned,
+        Some(known) if presented.seq <= known.seq => return IdentityVerdict::Stale,
         Some(known) => presented.seq - known.seq - 1,
     };
     match (known.is_some(), holder) {
-        (_, NameHolder::Live) => Verdict::DuplicateName,
-        (true, _) if same_name => Verdict::Update { gap },
-        (true, NameHolder::Silent(previous)) => Verdict::Rename { gap, previous: Some(previous) },
-        (true, _) => Verdict::Rename { gap, previous: None },
-        (false, NameHolder::Nobody) => Verdict::Insert,
-        (false, NameHolder::Anonymous) => Verdict::Adopt { previous: None },
-        (false, NameHolder::Silent(previous)) => Verdict::Adopt { previous: Some(previous) },
+        (_, NameHolder::Live) => IdentityVerdict::DuplicateName,
+        (true, _) if same_name => IdentityVerdict::Update { gap },
+        (true, NameHolder::Silent(previous)) => IdentityVerdict::Rename { gap, previous: Some(previous) },
+        (true, _) => IdentityVerdict::Rename { gap, previous: None },
+        (false, NameHolder::Nobody) => IdentityVerdict::Insert,
+        (false, NameHolder::Anonymous) => IdentityVerdict::Adopt { previous: None },
+        (false, NameHolder::Silent(previous)) => IdentityVerdict::Adopt { previous: Some(previous) },
     }
 }
 
@@ -89,16 +96,16 @@ mod tests {
     fn order_is_incarnation_then_seq_and_a_nonce_is_one_process() {
         let known = id(1, 5, 77, 10);
         for (presented, verdict) in [
-            (id(1, 5, 77, 11), Verdict::Update { gap: 0 }),
-            (id(1, 5, 77, 14), Verdict::Update { gap: 3 }),
-            (id(1, 5, 77, 10), Verdict::Stale),
-            (id(1, 5, 77, 9), Verdict::Stale),
-            (id(1, 4, 77, 99), Verdict::Stale),
-            (id(1, 4, 99, 99), Verdict::Stale),
-            (id(1, 6, 99, 1), Verdict::Update { gap: 0 }),
-            (id(1, 6, 77, 500), Verdict::Update { gap: 0 }),
-            (id(1, 5, 78, 11), Verdict::Cloned),
-            (id(1, 5, 78, 1), Verdict::Cloned),
+            (id(1, 5, 77, 11), IdentityVerdict::Update { gap: 0 }),
+            (id(1, 5, 77, 14), IdentityVerdict::Update { gap: 3 }),
+            (id(1, 5, 77, 10), IdentityVerdict::Stale),
+            (id(1, 5, 77, 9), IdentityVerdict::Stale),
+            (id(1, 4, 77, 99), IdentityVerdict::Stale),
+            (id(1, 4, 99, 99), IdentityVerdict::Stale),
+            (id(1, 6, 99, 1), IdentityVerdict::Update { gap: 0 }),
+            (id(1, 6, 77, 500), IdentityVerdict::Update { gap: 0 }),
+            (id(1, 5, 78, 11), IdentityVerdict::Cloned),
+            (id(1, 5, 78, 1), IdentityVerdict::Cloned),
         ] {
             assert_eq!(judge(Some(known), true, NameHolder::Nobody, presented), verdict, "{presented:?}");
         }
@@ -108,23 +115,23 @@ mod tests {
     fn a_name_changes_hands_only_from_the_silent() {
         let (old, new) = (Uuid::from_u128(2), id(1, 1, 1, 1));
         for (holder, verdict) in [
-            (NameHolder::Nobody, Verdict::Insert),
-            (NameHolder::Anonymous, Verdict::Adopt { previous: None }),
-            (NameHolder::Live, Verdict::DuplicateName),
-            (NameHolder::Silent(old), Verdict::Adopt { previous: Some(old) }),
+            (NameHolder::Nobody, IdentityVerdict::Insert),
+            (NameHolder::Anonymous, IdentityVerdict::Adopt { previous: None }),
+            (NameHolder::Live, IdentityVerdict::DuplicateName),
+            (NameHolder::Silent(old), IdentityVerdict::Adopt { previous: Some(old) }),
         ] {
             assert_eq!(judge(None, false, holder, new), verdict, "unknown uuid, {holder:?}");
         }
         let known = Some(id(1, 1, 1, 1));
         let next = id(1, 2, 3, 1);
         for (holder, verdict) in [
-            (NameHolder::Nobody, Verdict::Rename { gap: 0, previous: None }),
-            (NameHolder::Anonymous, Verdict::Rename { gap: 0, previous: None }),
-            (NameHolder::Live, Verdict::DuplicateName),
-            (NameHolder::Silent(old), Verdict::Rename { gap: 0, previous: Some(old) }),
+            (NameHolder::Nobody, IdentityVerdict::Rename { gap: 0, previous: None }),
+            (NameHolder::Anonymous, IdentityVerdict::Rename { gap: 0, previous: None }),
+            (NameHolder::Live, IdentityVerdict::DuplicateName),
+            (NameHolder::Silent(old), IdentityVerdict::Rename { gap: 0, previous: Some(old) }),
         ] {
             assert_eq!(judge(known, false, holder, next), verdict, "known uuid, {holder:?}");
         }
-        assert_eq!(judge(known, false, NameHolder::Silent(old), id(1, 0, 1, 9)), Verdict::Stale);
+        assert_eq!(judge(known, false, NameHolder::Silent(old), id(1, 0, 1, 9)), IdentityVerdict::Stale);
     }
 }

@@ -1,51 +1,54 @@
-//! Whose silence it is.
+//! Decides whether a host is up, suspect or down: whether the silence is the host's own or this scheduler's.
 //!
-//! A host is judged by the receiver's monotonic clock alone. Its *own* silence is the time since its last report less
-//! the time in which this scheduler could have heard nobody: stalls of the process, and time without a broker. Own
-//! silence over `service_down_time` is down, with one exception: a *grace*, given at most once between two reports.
+//! A host is judged by the receiver's monotonic clock alone. Its *own* silence is the time since its last report,
+//! without the time in which this scheduler could not hear anybody: stalls of the process, and time without a broker. A
+//! host whose own silence exceeds `service_down_time` is down, with one exception: a *grace*, which it gets at most
+//! once between two reports.
 //!
 //! Every host gets a grace of `service_down_time` when a stall or an outage ends, because agents need time to come back
-//! to the broker, and one of `suspect_limit` when it is lost together with more than `suspect_fraction` of the live
-//! hosts. A host that would be down but for excused time or grace is suspect: still a candidate, and counted.
+//! to the broker. A host gets a grace of `suspect_limit` if it is lost together with more than `suspect_fraction` of
+//! the live hosts. A host that would be down without excused time or grace is suspect: it is still a candidate, and it
+//! is counted.
 //!
-//! The bounds follow. Without an outage a host is a candidate for at most `service_down_time` after its last report, or
-//! `service_down_time + suspect_limit` when many were lost together. After an outage a dead host is down at the latest
-//! when its grace has passed and its own silence exceeds `service_down_time`; further outages only add their own
-//! length. While an outage lasts, suspects stay suspects: without a broker nobody asks.
+//! What always holds: without an outage, a host is a candidate for at most `service_down_time` after its last report,
+//! or `service_down_time + suspect_limit` if many were lost together. After an outage, a dead host is down at the
+//! latest when its grace is over and its own silence exceeds `service_down_time`; further outages only add their own
+//! length. While an outage lasts, suspect hosts stay suspect, because without a broker nobody asks for a placement.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Outages remembered; when there are more, the oldest is dropped and no longer excuses anybody.
+/// How many outages are remembered. If there are more, the oldest is dropped and no longer excuses anybody.
 const MAX_OUTAGES: usize = 64;
 
-/// Hosts lost together must be at least this many: the silence of one tells nothing about the receiver.
+/// How many hosts must be lost together at least, because the silence of one host says nothing about the receiver.
 pub(crate) const MIN_LOST_TOGETHER: usize = 2;
 
-/// Intervals in which this scheduler could have heard nobody.
+/// The intervals in which this scheduler could not hear anybody.
 #[derive(Debug, Default)]
 pub(crate) struct Outages {
-    /// Disjoint, in order.
+    /// The outages that are over, in order and without overlap.
     closed: VecDeque<(Duration, Duration)>,
+    /// When the present outage began, if there is one.
     open: Option<Duration>,
 }
 
 impl Outages {
-    /// An outage begins; true if none was under way.
+    /// Notes that an outage begins. Returns false if one is already under way.
     pub fn begin(&mut self, now: Duration) -> bool {
         let begins = self.open.is_none();
         self.open.get_or_insert(now);
         begins
     }
 
-    /// The outage under way ends; true if there was one.
+    /// Notes that the outage ends. Returns false if there was none.
     pub fn end(&mut self, now: Duration) -> bool {
         let Some(from) = self.open.take() else { return false };
         self.add(from, now);
         true
     }
 
-    /// Records an outage that is over. It may overlap others and may be noted late.
+    /// Records an outage that is over. It may overlap others, and it may be recorded late.
     pub fn add(&mut self, from: Duration, to: Duration) {
         if from >= to {
             return;
@@ -66,7 +69,7 @@ impl Outages {
         }
     }
 
-    /// How much of `[from, to]` was outage.
+    /// How much of the time from `from` to `to` was an outage.
     pub fn within(&self, from: Duration, to: Duration) -> Duration {
         let open = self.open.unwrap_or(Duration::MAX);
         let end = to.min(open);
@@ -81,15 +84,18 @@ impl Outages {
     }
 }
 
-/// When a host was last heard, and what was said for it since.
+/// When a host was last heard, and whether its silence is excused.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hearing {
+    /// When the last report came.
     pub heard: Duration,
+    /// Until when the host is excused, if it got a grace since its last report.
     pub grace_until: Option<Duration>,
+    /// Whether the last report was a goodbye.
     pub goodbye: bool,
 }
 
-/// Whether a host is with us. Ordered by how bad it is.
+/// Whether a host is alive. Ordered from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Liveness {
     Up,
@@ -102,16 +108,17 @@ impl Hearing {
         Self { heard: now, grace_until: None, goodbye }
     }
 
-    /// Silence that is the host's own.
+    /// How long the host has been silent, without the time of outages.
     pub fn own_silence(&self, outages: &Outages, now: Duration) -> Duration {
         now.saturating_sub(self.heard).saturating_sub(outages.within(self.heard, now))
     }
 
-    /// True when it has been silent, of itself, for `limit`; a goodbye is silence at once.
+    /// Whether the host's own silence exceeds `limit`. After a goodbye it is silent at once.
     pub fn is_silent(&self, outages: &Outages, limit: Duration, now: Duration) -> bool {
         self.goodbye || self.own_silence(outages, now) > limit
     }
 
+    /// The liveness of the host at `now`.
     pub fn judge(&self, outages: &Outages, service_down_time: Duration, now: Duration) -> Liveness {
         if self.goodbye {
             return Liveness::Down;
@@ -127,7 +134,7 @@ impl Hearing {
         }
     }
 
-    /// Gives the host time until `until`, unless it has had that since its last report.
+    /// Excuses the host until `until`, unless it already got a grace since its last report.
     pub fn give_grace(&mut self, until: Duration) {
         self.grace_until.get_or_insert(until);
     }

@@ -1,4 +1,4 @@
-//! What a report means: its parts, what is wrong with it, whose it is, and how old it may be.
+//! What a report means: its parts, what is wrong with it, who sent it, and whether its host is alive.
 
 pub(crate) mod check;
 pub(crate) mod claims;

@@ -1,61 +1,63 @@
-//! What became of a report, what changed by itself, and how often.
+//! The outcome of a report, events in the map, and counters of both.
 //!
 //! A refused report is an answer like any other: data with a reason, counted by kind. Nothing here is an error of the
 //! scheduler.
+//!
+//! Left out: logging, and how it is shown.
 
 use std::fmt;
 
 use novella_filter_scheduler::BadDevices;
 use uuid::Uuid;
 
-/// What became of one report.
+/// The outcome of one report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
-    /// A host or service that was not known.
+    /// Accepted: the host or service was not known before.
     New,
-    /// A known one said something.
+    /// Accepted: the host or service was known.
     Updated {
-        /// Reports before this one that never came.
+        /// How many reports before this one did not arrive.
         gap: u64,
-        /// Reservations that this report settled: it lists their claims, or their end.
+        /// How many reservations this report settled, because it lists their claims or their end.
         settled: u32,
     },
-    /// A known identity under a new host name.
+    /// Accepted: a known identity has a new host name.
     Renamed {
-        /// The name before.
+        /// The previous name.
         from: String,
-        /// The identity that held the new name and had been silent.
+        /// The identity that had the new name and had been silent.
         previous: Option<Uuid>,
     },
-    /// A new identity under the name of one that had been silent.
+    /// Accepted: a new identity took over the name of one that had been silent.
     TakenOver {
-        /// The identity before; `None` for a reporter that had none.
+        /// The previous identity; `None` for a reporter that had none.
         previous: Option<Uuid>,
     },
-    /// The last report of a process that stops in order: the host is down at once.
+    /// Accepted: the process stops in an orderly way. The host is down at once.
     Goodbye,
-    /// Refused: from a replaced process, or not newer than what is known.
+    /// Refused: the report is from a replaced process, or not newer than what is known.
     Stale,
     /// Refused: another process reports with this identity and incarnation.
     Cloned {
-        /// The host name of the first one.
+        /// The host name of the first process.
         host: String,
     },
     /// Refused: another identity reports under this name.
     DuplicateName {
-        /// That identity.
+        /// The identity that has the name.
         holder: Uuid,
     },
-    /// Refused: without identity, for a host that has one.
+    /// Refused: the report has no identity, and the host has one.
     NoIdentityIgnored,
     /// Refused: the map is full.
     TooMany,
-    /// Refused: a value that no host can mean.
+    /// Refused: a value is not possible on any host.
     Bad(BadReport),
 }
 
 impl Applied {
-    /// True when the map took the report.
+    /// Whether the map accepted the report.
     pub fn is_accepted(&self) -> bool {
         matches!(
             self,
@@ -64,10 +66,10 @@ impl Applied {
     }
 }
 
-/// Why a report was refused: which value, and what is wrong with it.
+/// Why a report was refused: the value, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadReport {
-    /// The key, such as `vcpus` or `novella.claims`.
+    /// The key of the value, such as `vcpus` or `novella.claims`.
     pub key: &'static str,
     /// What is wrong with its value.
     pub fault: Fault,
@@ -76,19 +78,19 @@ pub struct BadReport {
 /// What is wrong with a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing where something must be.
+    /// It is empty, but must not be.
     Empty,
-    /// Longer, or more of them, than the limit.
+    /// It has more bytes or entries than this limit.
     TooLong(usize),
-    /// A control character in a name.
+    /// A name has a control character.
     ControlCharacter,
-    /// Below zero.
+    /// It is negative.
     Negative,
-    /// No machine is that large.
+    /// It is above this limit, which no machine reaches.
     Absurd(u64),
-    /// An overcommit ratio that is not a positive number of sensible size.
+    /// It is an overcommit ratio, and not above 0 or too large.
     Ratio,
-    /// NUMA cells or PCI devices that cannot be counted with.
+    /// The NUMA cells or PCI devices cannot be counted with.
     Devices(BadDevices),
 }
 
@@ -103,84 +105,84 @@ impl fmt::Display for BadReport {
             Fault::Absurd(limit) => write!(f, "{key} is larger than {limit}"),
             Fault::Devices(reason) => write!(f, "{key}: {reason}"),
             Fault::Ratio => {
-                write!(f, "{key} is not above 0 and at most {}", novella_filter_scheduler::MAX_RATIO)
+                write!(f, "{key} must be above 0 and at most {}", novella_filter_scheduler::MAX_RATIO)
             }
         }
     }
 }
 
-/// What changed by itself, or because of somebody else.
+/// A change of the map that a caller may want to log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Silent for too long.
+    /// The host has been silent for too long.
     Down {
-        /// Which host.
+        /// The name of the host.
         host: String,
     },
-    /// Silent, but for reasons that need not be its own.
+    /// The host is silent, but the cause may be elsewhere.
     Suspect {
-        /// Which host.
+        /// The name of the host.
         host: String,
     },
-    /// Heard again.
+    /// The host was heard again.
     Back {
-        /// Which host.
+        /// The name of the host.
         host: String,
     },
-    /// Silent for so long that it left the map.
+    /// The host was silent for so long that it was removed from the map.
     Forgotten {
-        /// Which host.
+        /// The name of the host.
         host: String,
     },
-    /// More than the allowed share of live hosts fell silent together.
+    /// More than the allowed fraction of live hosts fell silent together.
     LostTogether {
-        /// How many.
+        /// How many hosts fell silent.
         hosts: usize,
-        /// Of how many live ones.
+        /// How many hosts were live.
         live: usize,
     },
-    /// A name has a new owner.
+    /// A host name has a new owner.
     TakenOver {
-        /// The name.
+        /// The host name.
         host: String,
-        /// The identity before.
+        /// The previous identity.
         previous: Uuid,
-        /// The identity now.
+        /// The new identity.
         uuid: Uuid,
     },
-    /// Reservations that no report confirmed in time.
+    /// The time of reservations ran out before a report confirmed them.
     ReservationsExpired {
-        /// How many.
+        /// How many reservations.
         count: usize,
     },
 }
 
-/// How often each thing happened since start.
+/// How often each event happened since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Reports taken.
+    /// Reports that were accepted.
     pub accepted: u64,
-    /// Of these, for hosts or services not known before.
+    /// Accepted reports of hosts or services that were not known before.
     pub new: u64,
-    /// Of these, last words.
+    /// Accepted reports with a goodbye.
     pub goodbye: u64,
-    /// Of these, under another name than before.
+    /// Accepted reports of an identity with a new name.
     pub renamed: u64,
-    /// Of these, of a new identity under a silent one's name.
+    /// Accepted reports of a new identity with the name of a silent one.
     pub taken_over: u64,
-    /// Reports known to be missed, by their sequence numbers.
+    /// Reports that are known to be missed, from their sequence numbers.
     pub missed: u64,
     /// Reports refused as old.
     pub stale: u64,
-    /// Reports refused as a clone's.
+    /// Reports refused because they come from a clone.
     pub cloned: u64,
-    /// Reports refused because the name is another's.
+    /// Reports refused because the name belongs to another identity.
     pub duplicate_name: u64,
     /// Reports without identity refused because the host has one.
     pub no_identity_ignored: u64,
     /// Reports refused because the map is full.
     pub too_many: u64,
-    /// Reports refused for a value.
+    /// Reports refused because of a value.
     pub bad: u64,
     /// Hosts that went down by silence.
     pub down: u64,
@@ -190,19 +192,20 @@ pub struct Counters {
     pub forgotten: u64,
     /// Reservations made by this scheduler's decisions.
     pub reserved: u64,
-    /// Reservations told by peers.
+    /// Reservations received from peers.
     pub peer_reserved: u64,
     /// Reservations settled by a report.
     pub settled: u64,
-    /// Reservations let go before their time.
+    /// Reservations released before their time was up.
     pub released: u64,
-    /// Reservations that ran out.
+    /// Reservations whose time ran out.
     pub expired: u64,
-    /// A peer's reservations refused: full, absurd, or the instance is reserved by another decision.
+    /// Reservations of peers that were refused, because there are too many, the values are impossible, or another
+    /// decision reserved the instance.
     pub peer_refused: u64,
     /// Requests answered from an earlier decision or from reports.
     pub repeated: u64,
-    /// Requests refused because an instance stands for something else.
+    /// Requests refused because an instance is already placed with another specification.
     pub conflict: u64,
     /// Hosts that a filter could not decide about.
     pub filter_errors: u64,

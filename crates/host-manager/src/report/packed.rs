@@ -1,16 +1,18 @@
-//! The slow-changing words of a report in one allocation.
+//! The words of a report, which change rarely, in one allocation.
 //!
-//! A host repeats the same names, traits and facts every few seconds. They are kept as one block of length-prefixed
-//! pieces, so that the usual report costs one comparison from front to back and no allocation. Writer and reader of a
-//! block visit its pieces in the same order; nothing from outside is ever read as a block.
+//! A host repeats the same names, traits and facts every few seconds. They are stored as one block of length-prefixed
+//! pieces. So the usual report costs one comparison from front to back, and no allocation.
+//!
+//! What always holds: the writer and the reader of a block visit its pieces in the same order. Bytes from outside are
+//! never read as a block.
 
-/// A block of pieces.
+/// A block of pieces, in the order in which they were written.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Packed(Box<[u8]>);
 
-/// Takes pieces: compares them with a block, or builds a new one.
+/// Accepts pieces, and either compares them with a block or builds a new block.
 pub(crate) enum Sink<'a> {
-    /// What is left of the block, and whether everything matched so far.
+    /// The rest of the block, and whether everything has matched so far.
     Compare(&'a [u8], bool),
     /// The block so far.
     Build(Vec<u8>),
@@ -27,18 +29,18 @@ impl Sink<'_> {
         }
     }
 
-    /// A number.
+    /// Accepts a number.
     pub fn number(&mut self, value: u64) {
         self.put(&value.to_le_bytes());
     }
 
-    /// A text of less than 4 GiB, which every report is.
+    /// Accepts a text of less than 4 GiB. Every report is smaller.
     pub fn text(&mut self, text: &str) {
         self.put(&(text.len() as u32).to_le_bytes());
         self.put(text.as_bytes());
     }
 
-    /// A text that may be absent.
+    /// Accepts a text that may be absent.
     pub fn optional(&mut self, text: Option<&str>) {
         self.put(&[u8::from(text.is_some())]);
         if let Some(text) = text {
@@ -48,14 +50,14 @@ impl Sink<'_> {
 }
 
 impl Packed {
-    /// True when `visit` gives exactly the pieces of this block.
+    /// Whether `visit` gives exactly the pieces of this block.
     pub fn matches(&self, visit: impl FnOnce(&mut Sink<'_>)) -> bool {
         let mut sink = Sink::Compare(&self.0, true);
         visit(&mut sink);
         matches!(sink, Sink::Compare([], true))
     }
 
-    /// A block of the pieces that `visit` gives.
+    /// Builds a block of the pieces that `visit` gives.
     pub fn build(visit: impl FnOnce(&mut Sink<'_>)) -> Self {
         let mut sink = Sink::Build(Vec::new());
         visit(&mut sink);
@@ -65,12 +67,12 @@ impl Packed {
         }
     }
 
-    /// True when it has no pieces.
+    /// Whether there are no pieces.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Reads the pieces again, in the order they were put.
+    /// Reads the pieces in the order in which they were written.
     pub fn read(&self) -> Pieces<'_> {
         Pieces(&self.0)
     }

@@ -1,9 +1,13 @@
-//! What a service said of itself, kept small: Nova's integers as they are, the rest as one block of words.
+//! What a service reported, stored compactly: Nova's integers as they are, and the rest as one block of words.
 //!
-//! The block holds, in this order: node name, hypervisor type, zone, why disabled, address; then, each after its count, the
-//! keys that nobody knows with their JSON text, traits, custom resources, and the operator's facts. Long texts that all
-//! hosts of one model have alike are shared: CPU, NUMA cells, PCI devices, what the host can run. Metrics stand apart,
-//! because they are other ones in every report.
+//! The block has, in this order: node name, hypervisor type, zone, reason for being disabled, address. Then follow,
+//! each list after its length: unknown keys with their JSON text, traits, custom resources, and the operator's facts.
+//! Long texts that are equal on all hosts of one model are shared: CPU, NUMA cells, PCI devices, and what the host can
+//! run. Metrics are stored separately, because they differ in every report.
+//!
+//! What always holds: [`Reported::compare`] sees every difference that [`Reported::replace`] would store.
+//!
+//! Left out: claims (`claims.rs`), and amounts, which are in the table.
 
 use novella_filter_scheduler::Dictionary;
 use novella_objects::{Capabilities, Entries, Inventory};
@@ -11,10 +15,10 @@ use serde_json::{Map, Number, Value};
 
 use crate::report::packed::{Packed, Pieces, Sink};
 
-/// Long texts, one for each distinct.
+/// The long texts of all reports. Equal texts are stored once.
 pub(crate) type Texts = Dictionary<Box<str>>;
 
-/// The long texts of a report, in the order in which a report keeps them.
+/// The long texts of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Text {
     /// `cpu_info`.
@@ -30,7 +34,7 @@ pub enum Text {
 const TEXTS: [Text; 4] = [Text::CpuInfo, Text::SupportedInstances, Text::NumaTopology, Text::PciPools];
 
 impl Text {
-    /// As reported.
+    /// The text in a report.
     pub fn of<'c>(self, caps: &'c Capabilities<'_>) -> Option<&'c str> {
         let report = caps.novella.as_deref();
         let text = match self {
@@ -52,17 +56,18 @@ fn metrics<'c>(caps: &'c Capabilities<'_>) -> Option<&'c str> {
 pub struct Reported {
     integers: Integers,
     words: Packed,
-    /// Symbols of its long texts.
+    /// For each long text, its symbol in [`Texts`].
     texts: [Option<u32>; TEXTS.len()],
     metrics: Option<Box<str>>,
-    /// The report says `"enabled": false`, or the operator disabled the host.
+    /// Whether the report says `"enabled": false`, or the operator disabled the host.
     pub disabled: bool,
 }
 
-/// Nova's eight integers.
+/// Nova's eight integers, each of which may be absent.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Integers {
     values: [i64; 8],
+    /// One bit per integer, set if it was reported.
     present: u8,
 }
 
@@ -107,31 +112,31 @@ impl Integers {
 
 /// Which parts of a report differ from the last one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Difference {
+pub(crate) struct ReportDifference {
     integers: bool,
     words: bool,
-    /// Long texts.
+    /// For each long text, whether it differs.
     texts: [bool; TEXTS.len()],
     metrics: bool,
 }
 
-impl Difference {
-    /// True when there is any.
+impl ReportDifference {
+    /// Whether any part differs.
     pub fn any(self) -> bool {
         self.integers || self.in_text()
     }
 
-    /// True when words differ: zone, traits, facts among them.
+    /// Whether words differ, such as the zone, traits or facts.
     pub fn in_words(self) -> bool {
         self.words
     }
 
-    /// True when texts differ, which then must be checked.
+    /// Whether any text differs, so that the texts must be checked.
     pub fn in_text(self) -> bool {
         self.words || self.metrics || self.texts.contains(&true)
     }
 
-    /// True when NUMA cells or PCI devices differ.
+    /// Whether NUMA cells or PCI devices differ.
     pub fn in_devices(self) -> bool {
         self.texts[Text::NumaTopology as usize] || self.texts[Text::PciPools as usize]
     }
@@ -183,24 +188,24 @@ fn read_inventory(pieces: &mut Pieces<'_>) -> Inventory {
     }
 }
 
-/// The words of a report, read back.
+/// The words of a report, read from the block.
 #[derive(Debug, Default)]
 pub struct Words<'a> {
-    /// Name of the compute node.
+    /// The name of the compute node.
     pub hypervisor_hostname: Option<&'a str>,
-    /// As libvirt has it, such as `QEMU`.
+    /// The type of the hypervisor, such as `QEMU`, as libvirt names it.
     pub hypervisor_type: Option<&'a str>,
     /// The zone that the host's own configuration names.
     pub availability_zone: Option<&'a str>,
     /// Why the operator disabled the host.
     pub disabled_reason: Option<&'a str>,
-    /// Address of the host.
+    /// The address of the host.
     pub host_ip: Option<&'a str>,
-    /// Keys of the report's top level that nobody here knows, each with its JSON text.
+    /// The unknown keys of the report's top level, each with its JSON text.
     pub extra: Vec<(&'a str, &'a str)>,
-    /// Traits, in the order of the report.
+    /// The traits, in the order of the report.
     pub traits: Vec<&'a str>,
-    /// Inventories of further resource classes.
+    /// The inventories of further resource classes.
     pub resources: Entries<'a, Inventory>,
     /// The operator's facts, each with its JSON text.
     pub facts: Vec<(&'a str, &'a str)>,
@@ -208,8 +213,8 @@ pub struct Words<'a> {
 
 impl Reported {
     /// Compares with a newer report.
-    pub(crate) fn compare(&self, caps: &Capabilities<'_>, texts: &Texts) -> Difference {
-        Difference {
+    pub(crate) fn compare(&self, caps: &Capabilities<'_>, texts: &Texts) -> ReportDifference {
+        ReportDifference {
             integers: self.integers != Integers::of(caps),
             words: !self.words.matches(|sink| put_words(caps, sink)),
             texts: TEXTS.map(|text| self.text(text, texts) != text.of(caps)),
@@ -217,8 +222,13 @@ impl Reported {
         }
     }
 
-    /// Takes over what differs.
-    pub(crate) fn replace(&mut self, caps: &Capabilities<'_>, difference: Difference, texts: &mut Texts) {
+    /// Takes over the parts that differ.
+    pub(crate) fn replace(
+        &mut self,
+        caps: &Capabilities<'_>,
+        difference: ReportDifference,
+        texts: &mut Texts,
+    ) {
         if difference.integers {
             self.integers = Integers::of(caps);
         }
@@ -239,14 +249,14 @@ impl Reported {
         }
     }
 
-    /// Gives shared texts back before the report is dropped.
+    /// Releases the shared texts. Must be called before the report is dropped.
     pub(crate) fn release(&mut self, texts: &mut Texts) {
         for symbol in self.texts.iter_mut().filter_map(Option::take) {
             texts.release(symbol);
         }
     }
 
-    /// The words, read back.
+    /// Reads the words.
     pub fn words(&self) -> Words<'_> {
         let mut pieces = self.words.read();
         let mut words = Words::default();
@@ -270,27 +280,27 @@ impl Reported {
         words
     }
 
-    /// Nova's integers that it reported, by key.
+    /// Nova's integers that were reported, each with its key.
     pub fn integers(&self) -> impl Iterator<Item = (&'static str, i64)> {
         self.integers.iter()
     }
 
-    /// One of its long texts.
+    /// A long text, if it was reported.
     pub(crate) fn text<'t>(&self, text: Text, texts: &'t Texts) -> Option<&'t str> {
         self.symbol(text).map(|symbol| &**texts.get(symbol))
     }
 
-    /// The symbol of one of its long texts.
+    /// The symbol of a long text, if it was reported.
     pub fn symbol(&self, text: Text) -> Option<u32> {
         self.texts[text as usize]
     }
 
-    /// Its metrics, as JSON text.
+    /// The metrics, as JSON text.
     pub fn metrics(&self) -> Option<&str> {
         self.metrics.as_deref()
     }
 
-    /// Why its operator disabled it.
+    /// Why the operator disabled the host.
     pub(crate) fn disabled_reason(&self) -> Option<&str> {
         let mut pieces = self.words.read();
         if pieces.is_empty() {
@@ -302,7 +312,7 @@ impl Reported {
         pieces.optional()
     }
 
-    /// The top level of the report as JSON, without our own part.
+    /// The top level of the report as JSON, without novella's own part.
     pub(crate) fn to_json(&self, words: &Words<'_>, texts: &Texts) -> Map<String, Value> {
         let mut map: Map<String, Value> =
             self.integers.iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
@@ -320,7 +330,7 @@ impl Reported {
         map
     }
 
-    /// Top-level numbers, for the roll-up.
+    /// Calls `each` for every number at the top level of the report, for Nova's roll-up.
     pub(crate) fn for_each_number(&self, mut each: impl FnMut(&str, Number)) {
         for (key, value) in self.integers.iter() {
             each(key, value.into());
@@ -341,12 +351,13 @@ impl Reported {
     }
 }
 
-/// JSON text as a value. The text came out of a JSON document, so it is valid; too deep a nesting is shown as text.
+/// Reads JSON text. The text was part of a JSON document, so it is valid. If it is nested too deeply, it is shown as a
+/// text.
 pub(crate) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
-/// Python's truth of a JSON value.
+/// Whether Python would take a JSON value as true.
 fn is_truthy(text: &str) -> bool {
     match json(text) {
         Value::Null => false,
@@ -358,7 +369,7 @@ fn is_truthy(text: &str) -> bool {
     }
 }
 
-/// JSON text that was read as a value, so that it can be written into one again.
+/// Reads and writes JSON text again, so that it can be embedded in a document.
 pub(crate) fn raw(text: &str) -> novella_objects::Json<'static> {
     novella_objects::Json::of(&json(text)).expect("a value has a text")
 }

@@ -1,4 +1,8 @@
 //! Services other than compute: the last report of each, and when it came.
+//!
+//! What always holds: the number of hosts and of services per host is bounded.
+//!
+//! Left out: identities. Any report of a service replaces the one before.
 
 use std::time::Duration;
 
@@ -10,18 +14,19 @@ use crate::report::liveness::{Hearing, Liveness, Outages};
 use crate::report::outcome::Applied;
 use crate::report::reported::{Reported, Texts};
 
-/// The service whose hosts take instances.
+/// The service on whose hosts instances are placed.
 pub const COMPUTE: &str = "compute";
 
-/// Services that one host may report beside compute.
+/// How many services other than compute one host may report.
 const MAX_SERVICES_PER_HOST: usize = 16;
 
-/// Service states by host.
+/// The services of each host, by the name of the host.
 #[derive(Debug, Default)]
 pub(crate) struct Services {
     by_host: HashMap<Box<str>, Vec<ServiceState>>,
 }
 
+/// The last report of one service on one host.
 #[derive(Debug)]
 pub(crate) struct ServiceState {
     pub(crate) service: Box<str>,
@@ -41,7 +46,7 @@ impl ServiceState {
 }
 
 impl Services {
-    /// Replaces what a service said before.
+    /// Replaces the report of a service.
     pub(crate) fn apply(
         &mut self,
         service: &str,
@@ -83,7 +88,7 @@ impl Services {
         self.by_host.iter().flat_map(|(host, states)| states.iter().map(move |state| (&**host, state)))
     }
 
-    /// Forgets every state that `gone` says is.
+    /// Forgets every service for which `gone` is true.
     pub(crate) fn forget(&mut self, texts: &mut Texts, gone: impl Fn(&Hearing) -> bool) {
         self.by_host.retain(|_, states| {
             states.retain_mut(|state| {
@@ -97,7 +102,7 @@ impl Services {
         });
     }
 
-    /// Forgets services that have been silent for `limit`.
+    /// Forgets the services that have been silent for longer than `limit`.
     pub(crate) fn forget_silent(
         &mut self,
         texts: &mut Texts,

@@ -39,7 +39,7 @@ fn the_most_room_is_taken_and_what_is_held_counts() {
     assert_eq!(hosts(&ask(&mut m, &volumes([1, 2], 30), 1)), ["v1", "v2"], "63, then 33 against 40");
     let refused = ask(&mut m, &volumes([3], 34), 2);
     let Some(Refusal::NoValidHost { reason, placeable: 0 }) = refused.refusal else { panic!("{refused:#?}") };
-    assert_eq!(reason, "No valid host was found. No volume host has 34 GiB to give.");
+    assert_eq!(reason, "No valid host was found. No volume host has 34 GiB free.");
     let last = refused.explanation.filters.last().unwrap();
     assert_eq!((&*last.filter, last.hosts_in, last.hosts_out), ("CapacityFilter", 3, 0));
     assert_eq!(last.nearest_miss.as_ref().unwrap().text(), "v1 short by 1 GiB");

@@ -1,7 +1,10 @@
-//! One report into the map.
+//! Applies one report to the map.
 //!
-//! First everything that can refuse it is asked, then it is written: a refused report leaves the host as it was. The
-//! usual report differs from the last one in a few numbers, and costs comparisons and no allocation.
+//! What always holds: everything that can refuse a report is checked before anything is written, so a refused report
+//! leaves the host as it was. The usual report differs from the last one in a few numbers. It costs comparisons, and no
+//! allocation.
+//!
+//! Left out: who may report (`report/identity.rs`), and which values are refused (`report/check.rs`).
 
 use std::time::Duration;
 
@@ -10,27 +13,29 @@ use novella_objects::{Capabilities, HostState as Status, HostWarning, NovellaRep
 
 use crate::map::host_map::HostMap;
 use crate::map::record::{Record, inventories, resources};
-use crate::promises::reservations::{Kind, Place};
+use crate::promises::reservations::{Place, ReservationKind};
 use crate::report::check;
-use crate::report::claims::{ClaimChange, More};
+use crate::report::claims::{ClaimChange, KindRef};
 use crate::report::devices::{self, takes_devices};
-use crate::report::identity::{Identity, NameHolder, Verdict, judge};
+use crate::report::identity::{Identity, IdentityVerdict, NameHolder, judge};
 use crate::report::liveness::{Hearing, Liveness};
 use crate::report::outcome::{Applied, BadReport, Event, Fault};
-use crate::report::reported::Difference;
+use crate::report::reported::ReportDifference;
 use crate::report::services::COMPUTE;
 use crate::verbs::enforce_policy::join_aggregates;
 
-/// What a report changes, after everything that could refuse it was asked.
+/// What a report changes. It exists only if nothing refused the report.
 struct Plan {
-    difference: Difference,
+    /// Which parts of the report differ from the last one.
+    difference: ReportDifference,
+    /// The change of the claims, if there is one.
     claims: Option<ClaimChange>,
     resources: Resources,
-    /// What is left of NUMA cells and PCI devices, if it may be other than before.
+    /// What is left of NUMA cells and PCI devices, if that may have changed.
     devices: Option<Devices>,
 }
 
-/// Applies what a service on a host says of itself.
+/// Applies the report of a service on a host, and counts the outcome.
 pub(crate) fn apply_report(
     map: &mut HostMap,
     service_name: &str,
@@ -89,12 +94,12 @@ fn admit_identified(
         Some(row) => name_holder(map, row, now),
     };
     match judge(known, same_name, holder, presented) {
-        Verdict::Insert => insert(map, host, caps, Some(presented), now),
-        Verdict::Update { gap } => {
+        IdentityVerdict::Insert => insert(map, host, caps, Some(presented), now),
+        IdentityVerdict::Update { gap } => {
             let row = by_uuid.expect("only a known identity is updated");
             update(map, row, host, caps, Some(presented), gap, now)
         }
-        Verdict::Rename { gap, previous } => {
+        IdentityVerdict::Rename { gap, previous } => {
             let row = by_uuid.expect("only a known identity is renamed");
             let from = map.table.host(row).to_owned();
             let plan = plan(map, row, caps)?;
@@ -104,20 +109,20 @@ fn admit_identified(
             note_takeover(map, row, host, previous, now);
             Ok(Applied::Renamed { from, previous })
         }
-        Verdict::Adopt { previous } => {
+        IdentityVerdict::Adopt { previous } => {
             let row = by_name.expect("only a known name is adopted");
             update(map, row, host, caps, Some(presented), 0, now)?;
             note_takeover(map, row, host, previous, now);
             Ok(Applied::TakenOver { previous })
         }
-        Verdict::Stale => Ok(Applied::Stale),
-        Verdict::Cloned => {
+        IdentityVerdict::Stale => Ok(Applied::Stale),
+        IdentityVerdict::Cloned => {
             let row = by_uuid.expect("only a known identity is cloned");
             let first = map.table.host(row).to_owned();
             warn(map, row, HostWarning::ClonedIdentity { other_host: host.to_owned() }, now);
             Ok(Applied::Cloned { host: first })
         }
-        Verdict::DuplicateName => {
+        IdentityVerdict::DuplicateName => {
             let row = by_name.expect("only a known name is duplicated");
             warn(map, row, HostWarning::DuplicateName { other: report.uuid }, now);
             let holder = held_name.expect("only an identity holds a name against others").uuid;
@@ -176,7 +181,7 @@ fn insert(
             for uuid in map.reservations.arrive(host, row) {
                 map.hold(uuid);
             }
-            map.table.set_status(row, Status::Up); // so that being heard is no return
+            map.table.set_status(row, Status::Up); // so that the first report does not count as a return
             let goodbye = write(map, row, caps, identity, plan, 0, now).is_none();
             join_aggregates(map, row);
             Ok(if goodbye { Applied::Goodbye } else { Applied::New })
@@ -206,7 +211,7 @@ fn update(
     Ok(settled.map_or(Applied::Goodbye, |settled| Applied::Updated { gap, settled }))
 }
 
-/// Asks everything that can refuse a report. Changes nothing.
+/// Checks everything that can refuse a report, and works out what the report changes. Does not change anything.
 fn plan(map: &mut HostMap, row: Row, caps: &Capabilities<'_>) -> Result<Plan, BadReport> {
     let record = map.record(row);
     let difference = record.reported.compare(caps, &map.texts);
@@ -225,7 +230,7 @@ fn plan(map: &mut HostMap, row: Row, caps: &Capabilities<'_>) -> Result<Plan, Ba
     Ok(Plan { difference, claims, resources, devices })
 }
 
-/// Writes a report that nothing refused. Returns how many reservations it settled; `None` for a goodbye.
+/// Writes a report that nothing refused. Returns how many reservations it settled, or `None` if it is a goodbye.
 fn write(
     map: &mut HostMap,
     row: Row,
@@ -282,8 +287,11 @@ fn change_claims(map: &mut HostMap, row: Row, change: ClaimChange) -> u32 {
         change,
         |uuid, group| gone.push((uuid, owned(group))),
         |uuid, more| {
-            let More { group, flavor, image } = more;
-            come.push((uuid, Kind { group: owned(group), flavor: owned(flavor), image: owned(image) }));
+            let KindRef { group, flavor, image } = more;
+            come.push((
+                uuid,
+                ReservationKind { group: owned(group), flavor: owned(flavor), image: owned(image) },
+            ));
         },
     );
     map.claims = map.claims - before + claims.rows().len();
@@ -298,18 +306,18 @@ fn change_claims(map: &mut HostMap, row: Row, change: ClaimChange) -> u32 {
         members.go(table, row, *uuid, group.as_deref());
     }
     for (uuid, kind) in &come {
-        members.come(table, row, *uuid, kind.more());
+        members.come(table, row, *uuid, kind.borrowed());
     }
     let claims = &records[row.index()].as_deref().expect("a host has a record").claims;
-    // A list may name an instance twice; what went may still be there.
+    // A list may name an instance twice, so an instance that disappeared may still be in the list.
     for (uuid, _) in gone.iter().filter(|(uuid, _)| claims.rows().iter().any(|row| row.uuid == *uuid)) {
         let group = claims.grouped().find(|(grouped, _)| grouped == uuid).map(|(_, group)| group);
-        members.come(table, row, *uuid, More { group, ..More::default() });
+        members.come(table, row, *uuid, KindRef { group, ..KindRef::default() });
     }
     settled
 }
 
-/// Ends the reservations on a host of instances that ended there.
+/// Ends the reservations on a host for the instances that the report lists as ended. Returns how many.
 fn end_ended(map: &mut HostMap, row: Row, caps: &Capabilities<'_>) -> u32 {
     let Some(report) = caps.novella.as_deref() else { return 0 };
     if map.record(row).held == 0 {
@@ -325,7 +333,7 @@ fn end_ended(map: &mut HostMap, row: Row, caps: &Capabilities<'_>) -> u32 {
     settled
 }
 
-/// Marks the host as heard; false if these were its last words.
+/// Notes that the host was heard. Returns false if the report is a goodbye.
 fn hear(map: &mut HostMap, row: Row, caps: &Capabilities<'_>, now: Duration) -> bool {
     let goodbye = caps.novella.as_ref().is_some_and(|report| report.goodbye);
     let before = map.table.view(row).status();
@@ -343,14 +351,14 @@ fn hear(map: &mut HostMap, row: Row, caps: &Capabilities<'_>, now: Duration) -> 
     !goodbye
 }
 
-/// Moves a row to a name, which its holder, silent or without identity, loses with its row. What was reserved there
-/// was reserved by name, so it goes along.
+/// Renames a row. A row that has the name, because it is silent or without identity, is removed. The reservations there
+/// were made for the name, so they move to the renamed row.
 fn take_name(map: &mut HostMap, row: Row, holder: Option<Row>, host: &str, caps: &Capabilities<'_>) {
     let mut arrived = Vec::new();
     if let Some(holder) = holder {
         arrived = map.reservations.change_row(holder, row);
         for uuid in &arrived {
-            let group = map.reservations.get(uuid).and_then(|reservation| reservation.more().group);
+            let group = map.reservations.get(uuid).and_then(|reservation| reservation.kind().group);
             map.members.forget(holder, *uuid, group);
         }
         map.remove(holder);
@@ -361,12 +369,13 @@ fn take_name(map: &mut HostMap, row: Row, holder: Option<Row>, host: &str, caps:
     arrived.into_iter().for_each(|uuid| map.hold(uuid));
 }
 
-/// Nova's node name; the host's own where the report has none.
+/// The node name in the report, or the host name if there is none.
 fn nodename<'a>(host: &'a str, caps: &'a Capabilities<'_>) -> &'a str {
     caps.hypervisor_hostname.as_deref().unwrap_or(host)
 }
 
-/// The table refuses only amounts and ratios, of which ratios were checked before.
+/// Converts a refusal of the table into one of the report. The table can refuse only amounts, because ratios were
+/// checked before.
 fn unusable(refused: Unusable) -> BadReport {
     match refused {
         Unusable::TooLarge { field, .. } => {

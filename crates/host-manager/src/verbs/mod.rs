@@ -1,4 +1,4 @@
-//! What changes the map, one file a verb.
+//! What changes the map. Each verb has one file.
 
 pub(crate) mod apply_report;
 pub(crate) mod enforce_policy;

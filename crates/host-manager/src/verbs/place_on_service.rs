@@ -1,11 +1,15 @@
-//! Placement on services other than compute: volumes, by what their drivers reported in Folsom.
+//! Places volumes: placement on services other than compute, by what their drivers reported in Folsom.
 //!
-//! The rules are those of Cinder's first filter scheduler (Grizzly), which read these reports: a host has
-//! `floor(free_capacity_gb × (1 − reserved_percentage / 100))` GiB to give, `infinite` and `unknown` are room for
-//! everything, a host that reports no free capacity has none, and the host with the most is taken. What differs: what was
-//! placed is subtracted until its hold has passed or was released, and not only until the next report, which may be
+//! The rules are those of Cinder's first filter scheduler (Grizzly), which read these reports. A host has
+//! `floor(free_capacity_gb × (1 − reserved_percentage / 100))` GiB free. `infinite` and `unknown` mean room for
+//! everything, and a host that reports no free capacity has none. The host with the most room is taken. There is one
+//! difference: what was placed is subtracted until its hold ends, and not only until the next report, which may be
 //! older. A report lists no volumes, so nothing else can confirm one. There are few such services, so nothing here is
 //! kept in columns.
+//!
+//! What always holds: the same instances with the same request get the same answer while their holds last.
+//!
+//! Left out: creating the volume.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,12 +26,13 @@ use crate::map::host_map::HostMap;
 use crate::promises::holds::Hold;
 use crate::promises::spec_hash::spec_hash;
 use crate::report::reported::{Reported, Words, json};
+use crate::report::services::ServiceState;
 use crate::verbs::place::{conflict, full, refuse, repeat};
 use crate::verbs::watch::advance;
 
-/// What a host has of which the report says `infinite` or `unknown`: more than any one volume may ask.
+/// The room of a host that reports `infinite` or `unknown`, in GiB. It is more than any one volume may ask for.
 pub(crate) const UNLIMITED_GB: f64 = i32::MAX as f64;
-/// Ranked hosts that an answer shows.
+/// How many ranked hosts an answer shows.
 const SHOWN: usize = 5;
 
 /// A host of the service, as the filters see it.
@@ -35,11 +40,12 @@ struct Candidate<'a> {
     host: &'a str,
     status: Status,
     words: Words<'a>,
-    /// GiB to give, less what is held; absent: it reports none.
+    /// The free room in GiB, without what is held. `None` if the host reports no free capacity.
     room: Option<f64>,
 }
 
 impl Candidate<'_> {
+    /// A reported value as text, as requirements compare it.
     fn text(&self, key: &str) -> Option<Cow<'_, str>> {
         let (_, text) = self.words.extra.iter().rev().find(|(known, _)| *known == key)?;
         Some(match json(text) {
@@ -53,7 +59,7 @@ impl Candidate<'_> {
     }
 }
 
-/// GiB that a service's report leaves to give.
+/// The free room in GiB according to a report, without what the host reserves.
 fn room(reported: &Reported) -> Option<f64> {
     let words = reported.words();
     let value = |key: &str| {
@@ -70,7 +76,7 @@ fn room(reported: &Reported) -> Option<f64> {
     Some((free * (1.0 - reserved / 100.0)).floor().clamp(0.0, UNLIMITED_GB))
 }
 
-/// Decides where on `service` the request's instances go, each of the size of the flavor's root disk, and holds that
+/// Decides where on `service` the request's instances go. Each has the size of the flavor's root disk. Holds them
 /// unless it is a dry run.
 pub(crate) fn select_service(
     map: &mut HostMap,
@@ -111,7 +117,7 @@ pub(crate) fn select_service(
         ..refuse(map, decision_id, request, Refusal::NoValidHost { reason: String::new(), placeable: 0 })
     };
     if picks.len() < rest.len() {
-        let reason = format!("No valid host was found. No {service} host has {} GiB to give.", size(spec));
+        let reason = format!("No valid host was found. No {service} host has {} GiB free.", size(spec));
         let placeable = u32::try_from(picks.len()).unwrap_or(u32::MAX);
         return Decision { refusal: Some(Refusal::NoValidHost { reason, placeable }), ..decided };
     }
@@ -142,7 +148,7 @@ pub(crate) fn select_service(
     decided
 }
 
-/// Hosts and weights for up to `count` instances, and how they were chosen.
+/// Picks hosts for up to `count` instances. Returns each with its weight, and how they were chosen.
 fn pick(
     map: &HostMap,
     service: &str,
@@ -150,92 +156,136 @@ fn pick(
     count: usize,
     now: Duration,
 ) -> (Vec<(String, f64)>, Explanation) {
-    let of_service = map.services.iter().filter(|(_, state)| *state.service == *service);
-    let mut passing: Vec<Candidate<'_>> = of_service
-        .map(|(host, state)| Candidate {
-            host,
-            status: state.status(&map.outages, &map.options, now),
-            words: state.reported.words(),
-            room: room(&state.reported).map(|room| room - map.holds.held_gb(service, host)),
-        })
-        .collect();
-    passing.sort_by(|a, b| a.host.cmp(b.host));
+    let candidates = candidates(map, service, now);
     let mut explanation = Explanation {
-        hosts: count_of(&passing),
-        suspect_hosts: passing.iter().filter(|c| c.status == Status::Suspect).count() as u32,
+        hosts: count_of(&candidates),
+        suspect_hosts: candidates.iter().filter(|c| c.status == Status::Suspect).count() as u32,
         ..Explanation::default()
     };
-    let wanted = size(spec) as f64;
-    let same = |name: &String, host: &str| name.eq_ignore_ascii_case(host);
-    let requirements: Vec<_> = spec
-        .flavor
-        .extra_specs
-        .iter()
-        .filter_map(|(key, text)| {
+    let request = VolumeRequest::new(spec, &map.options.default_availability_zone);
+    let passing = filter(candidates, &request, &mut explanation.filters);
+    let picks = take_roomiest(&passing, request.gb, count, &mut explanation.ranking);
+    (picks, explanation)
+}
+
+/// The hosts of a service, in order of their names.
+fn candidates<'m>(map: &'m HostMap, service: &str, now: Duration) -> Vec<Candidate<'m>> {
+    let of_service = map.services.iter().filter(|(_, state)| *state.service == *service);
+    let candidate = |(host, state): (&'m str, &'m ServiceState)| Candidate {
+        host,
+        status: state.status(&map.outages, &map.options, now),
+        words: state.reported.words(),
+        room: room(&state.reported).map(|room| room - map.holds.held_gb(service, host)),
+    };
+    let mut candidates: Vec<_> = of_service.map(candidate).collect();
+    candidates.sort_by(|a, b| a.host.cmp(b.host));
+    candidates
+}
+
+/// What the filters ask of a host.
+struct VolumeRequest<'a> {
+    spec: &'a RequestSpec,
+    /// The size of each volume, in GiB.
+    gb: f64,
+    /// The reported keys that extra specs ask about, each with what its value must be.
+    requirements: Vec<(&'a str, Requirement)>,
+    /// The zone of hosts that report none.
+    default_zone: &'a str,
+}
+
+impl<'a> VolumeRequest<'a> {
+    fn new(spec: &'a RequestSpec, default_zone: &'a str) -> Self {
+        let requirement = |(key, text): (&'a String, &'a String)| {
             let name = key.strip_prefix("capabilities:").or((!key.contains(':')).then_some(key.as_str()))?;
-            Some((name.to_owned(), Requirement::parse(text)))
+            Some((name, Requirement::parse(text)))
+        };
+        let requirements = spec.flavor.extra_specs.iter().filter_map(requirement).collect();
+        Self { spec, gb: size(spec) as f64, requirements, default_zone }
+    }
+
+    fn considers(&self, candidate: &Candidate<'_>) -> bool {
+        let is_it = |name: &String| name.eq_ignore_ascii_case(candidate.host);
+        !self.spec.ignore_hosts.iter().any(is_it)
+            && self.spec.target_host.as_ref().is_none_or(is_it)
+            && (self.spec.force_hosts.is_empty() || self.spec.force_hosts.iter().any(is_it))
+    }
+
+    fn is_in_zone(&self, candidate: &Candidate<'_>) -> bool {
+        let wanted = self.spec.availability_zone.as_ref();
+        wanted.is_none_or(|zone| candidate.zone().as_deref().unwrap_or(self.default_zone) == zone)
+    }
+
+    fn has_capabilities(&self, candidate: &Candidate<'_>) -> bool {
+        self.requirements.iter().all(|(key, requirement)| {
+            candidate.text(key).is_some_and(|text| requirement.matches(&text).unwrap_or(false))
         })
-        .collect();
-    type Test<'t> = (&'static str, Box<dyn Fn(&Candidate<'_>) -> bool + 't>);
-    let tests: [Test<'_>; 5] = [
-        ("ServiceUpFilter", Box::new(|c| matches!(c.status, Status::Up | Status::Suspect))),
-        (
-            "HostNameFilter",
-            Box::new(|c| {
-                let named = |names: &[String]| names.iter().any(|name| same(name, c.host));
-                !named(&spec.ignore_hosts)
-                    && spec.target_host.as_ref().is_none_or(|name| same(name, c.host))
-                    && (spec.force_hosts.is_empty() || named(&spec.force_hosts))
-            }),
-        ),
-        (
-            "AvailabilityZoneFilter",
-            Box::new(|c| {
-                let default = &map.options.default_availability_zone;
-                spec.availability_zone
-                    .as_ref()
-                    .is_none_or(|zone| c.zone().as_deref().unwrap_or(default) == zone)
-            }),
-        ),
-        (
-            "CapabilitiesFilter",
-            Box::new(|c| {
-                let holds = |(key, requirement): &(String, Requirement)| {
-                    c.text(key).is_some_and(|text| requirement.matches(&text).unwrap_or(false))
-                };
-                requirements.iter().all(holds)
-            }),
-        ),
-        ("CapacityFilter", Box::new(|c| c.room.is_some_and(|room| room >= wanted))),
-    ];
-    for (name, test) in tests {
+    }
+
+    fn fits(&self, candidate: &Candidate<'_>) -> bool {
+        candidate.room.is_some_and(|room| room >= self.gb)
+    }
+}
+
+type ServiceFilter = fn(&VolumeRequest<'_>, &Candidate<'_>) -> bool;
+
+/// The filters by name, in the order in which they run.
+const FILTERS: [(&str, ServiceFilter); 5] = [
+    ("ServiceUpFilter", |_, candidate| matches!(candidate.status, Status::Up | Status::Suspect)),
+    ("HostNameFilter", |request, candidate| request.considers(candidate)),
+    ("AvailabilityZoneFilter", |request, candidate| request.is_in_zone(candidate)),
+    ("CapabilitiesFilter", |request, candidate| request.has_capabilities(candidate)),
+    (CAPACITY_FILTER, |request, candidate| request.fits(candidate)),
+];
+
+/// The filter that compares numbers, so that it has a nearest miss.
+const CAPACITY_FILTER: &str = "CapacityFilter";
+
+/// Returns the candidates that pass all filters, and notes what each filter did.
+fn filter<'c>(
+    candidates: Vec<Candidate<'c>>,
+    request: &VolumeRequest<'_>,
+    tallies: &mut Vec<FilterTally>,
+) -> Vec<Candidate<'c>> {
+    let mut passing = candidates;
+    for (name, passes) in FILTERS {
         let hosts_in = count_of(&passing);
-        let (pass, refused): (Vec<_>, Vec<_>) = passing.into_iter().partition(|c| test(c));
+        let (pass, refused): (Vec<_>, Vec<_>) = passing.into_iter().partition(|c| passes(request, c));
         passing = pass;
         let nearest =
             refused.iter().filter_map(|c| Some((c.host, c.room?))).max_by(|a, b| a.1.total_cmp(&b.1));
-        let nearest_miss = nearest.filter(|_| name == "CapacityFilter").map(|(host, room)| NearestMiss {
+        let nearest_miss = nearest.filter(|_| name == CAPACITY_FILTER).map(|(host, room)| NearestMiss {
             host: host.to_owned(),
-            wanted,
+            wanted: request.gb,
             available: room,
             unit: "GiB".into(),
         });
         let hosts_out = count_of(&passing);
-        explanation.filters.push(FilterTally { filter: name.into(), hosts_in, hosts_out, nearest_miss });
+        tallies.push(FilterTally { filter: name.into(), hosts_in, hosts_out, nearest_miss });
     }
+    passing
+}
+
+/// Takes the host with the most room for each of up to `count` instances; of equal hosts, the first by name. Returns the
+/// hosts with their weights. `told` is the ranking for the last instance.
+fn take_roomiest(
+    passing: &[Candidate<'_>],
+    wanted: f64,
+    count: usize,
+    told: &mut Vec<Scored>,
+) -> Vec<(String, f64)> {
     let mut rooms: Vec<(&str, f64)> = passing.iter().filter_map(|c| Some((c.host, c.room?))).collect();
     let mut picks = Vec::new();
     for _ in 0..count {
-        // The most room; of equals the first by name.
         rooms.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)));
         let Some(best) = rooms.first().copied().filter(|best| best.1 >= wanted) else { break };
-        explanation.ranking = ranking(&rooms, wanted);
-        picks.push((best.0.to_owned(), explanation.ranking[0].weight));
+        *told = ranking(&rooms, wanted);
+        picks.push((best.0.to_owned(), told[0].weight));
         rooms[0].1 -= wanted;
     }
-    (picks, explanation)
+    picks
 }
 
+/// The size of each volume, in GiB.
 fn size(spec: &RequestSpec) -> u64 {
     spec.flavor.root_gb
 }
@@ -249,7 +299,8 @@ fn selection(instance_uuid: Uuid, host: &str, weight: f64) -> Selection {
     Selection { instance_uuid, host, nodename, weight, alternates: Vec::new() }
 }
 
-/// The hosts that can still take one, best first, weighed as Nova weighs: each value put between the least and the most.
+/// The hosts that still have room for one volume, best first. As in Nova, the weight is the value normalised between
+/// the smallest and the largest.
 fn ranking(rooms: &[(&str, f64)], wanted: f64) -> Vec<Scored> {
     let able: Vec<_> = rooms.iter().filter(|(_, room)| *room >= wanted).collect();
     let (most, least) = (able.first().map_or(0.0, |c| c.1), able.last().map_or(0.0, |c| c.1));

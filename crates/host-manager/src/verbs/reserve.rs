@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::map::host_map::HostMap;
 use crate::promises::entry::{MAX_DECISION_ID, allocation, entry, is_sane};
 use crate::promises::holds::Hold;
-use crate::promises::reservations::{Kind, Place, Reservation};
+use crate::promises::reservations::{Place, Reservation, ReservationKind};
 use crate::report::check;
 use crate::verbs::place_on_service::UNLIMITED_GB;
 use crate::verbs::watch::advance;
@@ -87,7 +87,7 @@ pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> us
             expires,
             decision_id: Arc::clone(&decision_id),
             selection: None,
-            kind: Kind {
+            kind: ReservationKind {
                 group: entry.group.as_deref().map(Into::into),
                 flavor: entry.flavor.as_deref().map(Into::into),
                 image: None,

@@ -1,7 +1,9 @@
-//! The passing of time: who is silent, whose silence it is, and what has run out.
+//! What changes as time passes: which hosts are silent, whether the silence is theirs, and which reservations run out.
 //!
-//! A sweep over all hosts happens only when some host's state can have changed. The rules are in
+//! What always holds: a sweep over all hosts happens only when the state of a host can have changed. The rules are in
 //! `report/liveness.rs`.
+//!
+//! Left out: the clock. The caller passes the time.
 
 use std::time::Duration;
 
@@ -12,37 +14,38 @@ use crate::map::host_map::HostMap;
 use crate::report::liveness::{Liveness, MIN_LOST_TOGETHER};
 use crate::report::outcome::Event;
 
-/// While hosts are suspect, or an outage is under way, a sweep is due after this at the latest.
+/// How long after a sweep the next one is due at the latest, while hosts are suspect or an outage is under way.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Brings the map to `now`: reservations end, hosts become suspect, go down, are forgotten. To be called about once
-/// a second; every placement does it too. Returns what happened since the last call.
+/// Brings the map to `now`: ends reservations whose time is up, and marks silent hosts suspect, marks them down, or
+/// forgets them. It must be called about once a second; every placement does it too. Returns what happened since the
+/// last call.
 pub(crate) fn expire(map: &mut HostMap, now: Duration) -> Vec<Event> {
     advance(map, now);
     std::mem::take(&mut map.events)
 }
 
-/// The scheduler itself did not run between these instants, so nobody could be heard.
+/// Notes that the scheduler did not run between these instants, so it could not hear anybody.
 pub(crate) fn note_stall(map: &mut HostMap, from: Duration, to: Duration) {
     map.outages.add(from, to);
     give_grace(map, to);
 }
 
-/// The scheduler has no broker from now on.
+/// Notes that the scheduler has no broker from now on.
 pub(crate) fn broker_lost(map: &mut HostMap, now: Duration) {
     if map.outages.begin(now) {
         map.next_watch = Duration::ZERO;
     }
 }
 
-/// The scheduler has a broker again.
+/// Notes that the scheduler has a broker again.
 pub(crate) fn broker_back(map: &mut HostMap, now: Duration) {
     if map.outages.end(now) {
         give_grace(map, now);
     }
 }
 
-/// After an outage agents need time to come back; those that were down before it get none.
+/// Gives a grace to every host after an outage that ended at `end`, except those that were down before it.
 fn give_grace(map: &mut HostMap, end: Duration) {
     let down_time = map.options.service_down_time;
     for record in map.records.iter_mut().flatten() {
@@ -54,7 +57,7 @@ fn give_grace(map: &mut HostMap, end: Duration) {
     map.next_watch = Duration::ZERO;
 }
 
-/// As [`expire`], leaving the events for it.
+/// Does what [`expire`] does, but keeps the events for it.
 pub(crate) fn advance(map: &mut HostMap, now: Duration) {
     let expired = map.reservations.take_expired(now);
     for (uuid, reservation) in &expired {
@@ -120,8 +123,9 @@ fn change_status(map: &mut HostMap, row: Row, status: Status) {
     }
 }
 
-/// When a host is about to go down, those that have missed reports for half as long may be lost with it. If they are
-/// more than the allowed share of all live hosts, the cause is likelier here than there, and they get a grace.
+/// Excuses hosts that are lost together. When a host is about to go down, the hosts whose own silence exceeds half of
+/// `service_down_time` may be lost with it. If they are more than the allowed fraction of all live hosts, the cause is
+/// probably on this side, and they get a grace.
 fn excuse_lost_together(map: &mut HostMap, now: Duration) {
     let down_time = map.options.service_down_time;
     let (mut live, mut late, mut falling) = (0usize, Vec::new(), false);

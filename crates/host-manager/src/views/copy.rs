@@ -1,4 +1,6 @@
-//! A copy of all that decisions depend on, so that it can be written out without the lock.
+//! Copies everything that decisions depend on, so that it can be written out without holding the lock.
+//!
+//! Left out: the form in which it is written (`novella-fleet-documents`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,9 +21,9 @@ use crate::verbs::watch::advance;
 /// The map at one instant.
 #[derive(Debug, Clone)]
 pub struct MapCopy {
-    /// Names, amounts, states and zones.
+    /// The names, amounts, states and zones of the hosts.
     pub table: Snapshot,
-    /// What is known of each host besides, in the order of the table's hosts.
+    /// What is known of each host in addition, in the order of the table's hosts.
     pub hosts: Vec<HostCopy>,
     /// The long texts of reports, by symbol.
     pub texts: Vec<Option<Box<str>>>,
@@ -31,26 +33,26 @@ pub struct MapCopy {
     pub policy: Arc<PolicyFile>,
     /// How long a host may be silent before it is down.
     pub service_down_time: Duration,
-    /// The scheduler whose map it is.
+    /// The name of the scheduler whose map this is.
     pub scheduler: String,
 }
 
-/// One host, besides what the table knows of it.
+/// What is known of one host in addition to the table.
 #[derive(Debug, Clone)]
 pub struct HostCopy {
     /// The identity of its agent. Reporters of 2012 have none.
     pub uuid: Option<Uuid>,
-    /// Time since its last report.
+    /// The time since its last report.
     pub age: Duration,
-    /// What it said of itself.
+    /// What it reported.
     pub reported: Reported,
-    /// Ids of the aggregates that it is in.
+    /// The ids of the aggregates that it is in.
     pub aggregates: Vec<u32>,
-    /// Its instances, each with the symbol of its kind and with its server group, where they are known.
+    /// Its instances, each with the symbol of its kind and with its server group, if they are known.
     pub instances: Vec<(Uuid, Option<u32>, Option<Box<str>>)>,
-    /// Its inventories of further resource classes, with what is used of them.
+    /// Its inventories of further resource classes, each with what is used of it.
     pub resources: BTreeMap<String, UsedInventory>,
-    /// What it has left of NUMA cells and PCI devices.
+    /// The NUMA cells and PCI devices that are left.
     pub devices: Option<Arc<Devices>>,
 }
 
@@ -83,7 +85,7 @@ pub(crate) fn copy(map: &mut HostMap, now: Duration) -> MapCopy {
     }
 }
 
-/// What a host has of further resource classes and what is used of it, reservations included.
+/// The inventories of further resource classes of a host, each with what is used of it. Reservations are included.
 pub(crate) fn used_inventories(map: &HostMap, row: Row) -> BTreeMap<String, UsedInventory> {
     let held = map.table.inventories(row).filter(|held| !SIZES.contains(&held.class));
     let with_used = |held: ClassUsage<'_>| {

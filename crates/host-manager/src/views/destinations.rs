@@ -1,4 +1,6 @@
-//! What a caller that is not one of ours must be told of a decision's hosts beside their names.
+//! What callers that are not novella's own must know about the hosts of a decision, in addition to their names.
+//!
+//! Left out: the form on the wire.
 
 use novella_filter_scheduler::{Failure, FilterScheduler, PickLimits};
 use novella_objects::{RequestSpec, Selection};
@@ -6,18 +8,18 @@ use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
 
-/// A host that was chosen, or that could be.
+/// A host that was chosen for an instance, or an alternate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Destination {
-    /// Service host name.
+    /// The name of the host.
     pub host: String,
-    /// Its compute node.
+    /// The name of its compute node.
     pub nodename: String,
-    /// Identity; none for reporters that have none.
+    /// The identity of the host's agent; `None` for reporters without one.
     pub uuid: Option<Uuid>,
-    /// Its zone, or the default one.
+    /// The zone of the host, or the default zone.
     pub availability_zone: String,
-    /// What the request's filters hold it against.
+    /// The limits that the request's filters hold the host against.
     pub limits: PickLimits,
 }
 

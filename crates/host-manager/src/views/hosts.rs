@@ -1,6 +1,9 @@
-//! The map as people and dashboards see it.
+//! The hosts as people and dashboards see them.
 //!
-//! Readers of the whole fleet take a [`Fleet`] under the lock and turn it into rows without it.
+//! What always holds: a reader of the whole fleet holds the lock only to copy a [`HostListing`], and makes its rows
+//! without it.
+//!
+//! Left out: output formats.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,28 +21,30 @@ use crate::report::reported::{Text, Words, raw};
 use crate::verbs::enforce_policy::aggregates_of;
 use crate::views::copy::used_inventories;
 
-/// The fleet at one instant.
+/// What is needed to list the hosts, at one instant.
 #[derive(Debug, Clone)]
-pub struct Fleet {
+pub struct HostListing {
     table: Snapshot,
-    /// In the order of the table's hosts.
-    notes: Vec<Note>,
+    /// What the table does not have, in the order of the table's hosts.
+    notes: Vec<ListedHost>,
     traits: TraitSnapshot,
     default_zone: String,
 }
 
-/// What a summary needs beside the table.
+/// What the summary of a host needs in addition to the table.
 #[derive(Debug, Clone)]
-struct Note {
+struct ListedHost {
     uuid: Option<Uuid>,
+    /// The time since the last report.
     age: Duration,
+    /// How many reservations count on the host.
     held: u32,
     disabled_reason: Option<Box<str>>,
     warnings: Vec<HostWarning>,
     resources: BTreeMap<String, UsedInventory>,
 }
 
-impl Note {
+impl ListedHost {
     fn new(record: &Record, resources: BTreeMap<String, UsedInventory>, now: Duration) -> Self {
         let shown = record.warnings.iter().filter(|(_, until)| *until > now).map(|(w, _)| w.clone());
         let stale = record
@@ -80,32 +85,32 @@ impl Note {
     }
 }
 
-impl Fleet {
-    /// One row per host, in fleet order.
+impl HostListing {
+    /// One summary per host, in fleet order.
     pub fn summaries(self) -> Vec<HostSummary> {
         let Self { table, notes, traits, default_zone } = self;
-        let summary = |(host, note): (HostState<'_>, Note)| {
+        let summary = |(host, note): (HostState<'_>, ListedHost)| {
             note.summary(&host, traits.of(host.row()).to_vec(), &default_zone)
         };
         table.hosts().zip(notes).map(summary).collect()
     }
 }
 
-/// A copy of what is needed to list the fleet.
-pub(crate) fn fleet(map: &HostMap, now: Duration) -> Fleet {
-    Fleet {
+/// Copies what is needed to list the hosts.
+pub(crate) fn fleet(map: &HostMap, now: Duration) -> HostListing {
+    HostListing {
         table: map.table.snapshot(),
         notes: map
             .table
             .rows()
-            .map(|row| Note::new(map.record(row), used_inventories(map, row), now))
+            .map(|row| ListedHost::new(map.record(row), used_inventories(map, row), now))
             .collect(),
         traits: map.table.traits_snapshot(),
         default_zone: map.options.default_availability_zone.clone(),
     }
 }
 
-/// Everything known of one host. Its list of ended instances is not kept.
+/// Everything that is known of one host. The list of its ended instances is not kept, so it is empty.
 pub(crate) fn detail(map: &HostMap, host: &str, now: Duration) -> Option<HostDetail> {
     let row = map.table.row_of(host)?;
     let record = map.record(row);
@@ -118,7 +123,7 @@ pub(crate) fn detail(map: &HostMap, host: &str, now: Duration) -> Option<HostDet
     let (numa_topology, left) = map.table.devices(row).map(Devices::write).unwrap_or_default();
     let pools = record.reported.text(Text::PciPools, &map.texts);
     Some(HostDetail {
-        summary: Note::new(record, used_inventories(map, row), now).summary(
+        summary: ListedHost::new(record, used_inventories(map, row), now).summary(
             &view,
             map.table.traits(row).map(str::to_owned).collect(),
             &map.options.default_availability_zone,
@@ -134,13 +139,14 @@ pub(crate) fn detail(map: &HostMap, host: &str, now: Duration) -> Option<HostDet
     })
 }
 
-/// Nova's `show_host_resources`: totals and what is in use. Claims do not say whose they are, so `usage`, which is by
+/// Nova's `show_host_resources`: totals and what is in use. Claims do not name a project, so `usage`, which is by
 /// project, is empty.
 pub(crate) fn show_host_resources(map: &HostMap, host: &str) -> Option<Value> {
     let row = map.table.row_of(host)?;
     Some(json!({ "resource": resource(&map.table.view(row)), "usage": {} }))
 }
 
+/// Novella's own part of the host's last report, as JSON.
 fn novella_part(map: &HostMap, row: Row, record: &Record, words: &Words<'_>) -> Value {
     let Some(identity) = record.identity else { return Value::Null };
     let text = |text| record.reported.text(text, &map.texts).map(raw);

@@ -1,4 +1,4 @@
-//! What is told of the map, one file a question.
+//! What callers are shown of the map. Each view has one file.
 
 pub(crate) mod capacity;
 pub(crate) mod copy;

@@ -1,7 +1,8 @@
-//! Services other than compute, and what is asked of all services together.
+//! What callers ask about all services together.
 //!
-//! A service state is the last report and when it came; `service_place` places on it. The questions here are Nova's of
-//! 2012: which services are there, and between which bounds their numbers lie.
+//! These are Nova's questions of 2012: which services there are, and between which bounds their numbers lie.
+//!
+//! Left out: placing on a service (`verbs/place_on_service.rs`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,24 +15,24 @@ use crate::map::host_map::HostMap;
 use crate::report::liveness::Hearing;
 use crate::report::services::COMPUTE;
 
-/// Reports missed after which a service's capabilities no longer count in the roll-up.
+/// How many report intervals without a report make a service's capabilities stale for the roll-up.
 const STALE_INTERVALS: u32 = 3;
 
-/// Smallest and largest value of each numeric capability, under `<service>_<capability>`.
+/// The smallest and the largest value of each numeric capability, under the key `<service>_<capability>`.
 pub type RollUp = BTreeMap<String, (Number, Number)>;
 
 /// One row of Nova's `get_host_list`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct HostListEntry {
-    /// `compute`, `volume`, ...
+    /// The name of the service, such as `compute` or `volume`.
     pub service: String,
-    /// Its host.
+    /// The host that runs it.
     pub host_name: String,
 }
 
-/// Nova's `get_service_capabilities`: the bounds of every numeric capability over all hosts whose service is enabled
-/// and not stale. A stale service other than compute is forgotten here, as in Nova; a stale compute host is only
-/// left out, because its silence is judged by `service_down_time`.
+/// Nova's `get_service_capabilities`: the smallest and the largest value of every numeric capability over all hosts
+/// whose service is enabled and not stale. A stale service other than compute is forgotten here, as in Nova. A stale
+/// compute host is only left out, because `service_down_time` decides about its silence.
 pub(crate) fn get_service_capabilities(map: &mut HostMap, now: Duration) -> RollUp {
     let limit = map.options.report_interval.saturating_mul(STALE_INTERVALS);
     let stale = |hearing: &Hearing| now.saturating_sub(hearing.heard) > limit;
@@ -99,7 +100,7 @@ fn widen(roll_up: &mut RollUp, key: &str, number: Number) {
     }
 }
 
-/// Whole numbers compare exactly, others as doubles.
+/// Compares two numbers. Whole numbers are compared exactly, others as `f64`.
 fn less(a: &Number, b: &Number) -> bool {
     match (a.as_i64(), b.as_i64()) {
         (Some(a), Some(b)) => a < b,
