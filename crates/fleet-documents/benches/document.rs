@@ -1,11 +1,12 @@
-//! One placement on the fleet of a document, to be set beside what Nova takes for the same document in the same run:
-//! `scripts/conformance.sh speed` writes the document, asks both and prints the ratio.
+//! One placement on the fleet of a document, for comparison with the time that Nova takes for the same document in the
+//! same run. `scripts/conformance.sh speed` writes the document, asks both and prints the ratio.
 //!
 //!     NOVELLA_DOCUMENT=FILE cargo bench -p novella-fleet-documents --bench document
 //!
-//! For the document's first request, tab-separated: hosts, then fastest and median microseconds of the first request of a
-//! shape, and of the same request again. Every placement is consumed and has its explanation in memory of its own; giving it
-//! back and reading the document are not in the figures. Without a document there is nothing to measure.
+//! For the document's first request it prints, separated by tabs: the number of hosts, then the fastest and the median
+//! microseconds of the first request of a shape, and of the same request again. Every placement is consumed, and its
+//! explanation gets new memory. Giving the placement back and reading the document are not measured. Without a document
+//! it prints nothing.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use novella_fleet_documents::{EvaluationOptions, host_table, request_spec};
 use novella_objects::RequestSpec;
 use novella_objects::document::Question;
 
-/// Samples of each figure.
+/// How many samples each figure has.
 const SAMPLES: u64 = 2_000;
 
 fn main() {
@@ -29,7 +30,7 @@ fn main() {
         .expect("its hosts can be worked with");
     let spec = request_spec(&question.requests[0]).expect("its first request can be worked with");
     let mut engine = FilterScheduler::new(options.scheduler).expect("its options can be worked with");
-    // Another amount of memory is another shape; it changes no verdict worth speaking of.
+    // A different amount of memory is a different shape, but hardly changes a verdict.
     let first = samples(|at| {
         let mut other = spec.clone();
         other.flavor.memory_mb += at;

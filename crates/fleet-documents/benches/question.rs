@@ -1,5 +1,6 @@
-//! Questions a second, from the text of a question to the text of its answer, as `novella evaluate --stdin` answers them:
-//! one request on the first hosts of a recorded fleet, twelve filters and all thirteen weighers.
+//! Questions per second, from the text of a question to the text of its answer, as `novella evaluate --stdin` answers
+//! them. A question is one request on the first hosts of a recorded fleet, with twelve filters and all thirteen
+//! weighers.
 
 use std::fs::File;
 use std::path::Path;

@@ -1,4 +1,6 @@
-//! Answers a question that stands in one document.
+//! Answers a question that is complete in one document: fleet, options and requests.
+//!
+//! Left out: fleets and requests in separate documents; the caller builds an `Evaluator` for these.
 
 use novella_host_manager::PolicyFile;
 use novella_objects::document::{Fleet, Outcome, Question, Requests};
@@ -9,7 +11,8 @@ use crate::evaluator::Evaluator;
 use crate::options::EvaluationOptions;
 use crate::read_fleet::host_table;
 
-/// Answers a question that stands in one document, by a policy if there is one.
+/// Answers a question that is complete in one document. A policy, if given, replaces the document's options and names.
+/// Fails at the first part of the document that cannot be used.
 pub fn answer(question: Question<'_>, policy: Option<&PolicyFile>) -> Result<Vec<Outcome>, BadDocument> {
     let Question {
         options, filter_sets, aggregates, server_groups, server_group_defaults, pci_aliases, ..

@@ -1,4 +1,6 @@
-//! A scheduler's policy instead of what documents say: to see what a policy would do before it is in force.
+//! Puts a scheduler's policy in place of what documents say, to see what a policy would do before it is in force.
+//!
+//! Left out: the options. The caller takes them from the policy.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +10,9 @@ use novella_objects::{Flavor, Image, InstanceGroup};
 
 use crate::bad_document::BadDocument;
 
-/// Puts hosts into the policy's aggregates, if it has any, by its rules; and gives requests the flavors, server
-/// groups and PCI aliases of the policy that they name without spelling them out.
+/// Puts hosts into the policy's aggregates by its rules, if it has any aggregates. Gives requests the flavors, server
+/// groups and PCI aliases of the policy that they name without spelling them out. Fails if the policy does not have a
+/// name.
 pub fn apply_policy(
     policy: &PolicyFile,
     fleet: &mut Fleet<'_>,
@@ -47,17 +50,18 @@ pub fn apply_policy(
     Ok(())
 }
 
-/// The server groups of a policy.
+/// The server groups of a policy, by name.
 pub(crate) fn server_groups(policy: &PolicyFile) -> BTreeMap<String, ServerGroup> {
     policy.server_groups.iter().map(|(name, rule)| (name.clone(), server_group(rule))).collect()
 }
 
-/// What one of them asks for.
+/// The server group that a rule describes.
 pub(crate) fn server_group(rule: &GroupRule) -> ServerGroup {
     let InstanceGroup { policy, rules, .. } = rule.group();
     ServerGroup { policy, rules }
 }
 
+/// Replaces the names in a request by what the policy has for them.
 fn spell_out(policy: &PolicyFile, request: &mut Request) -> Result<(), BadDocument> {
     let sizes =
         [request.memory_mb, request.root_gb, request.ephemeral_gb, request.swap, request.vcpus.into()];

@@ -1,12 +1,13 @@
-//! Why a document cannot be worked with.
+//! The error of this crate: why a document cannot be used.
 
-/// Why a document cannot be worked with: what, where in it.
+/// Why a document cannot be used: what is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {reason}")]
 pub struct BadDocument {
-    /// A path, such as `hosts[3].free_ram_mb`; a host's or request's own name stands behind it in parentheses.
+    /// The path of the value, such as `hosts[3].free_ram_mb`. The name of a host or request follows its index in
+    /// parentheses.
     pub place: String,
-    /// What is wrong, and what would do.
+    /// What is wrong with it, and what would be right.
     pub reason: String,
 }
 
@@ -15,7 +16,7 @@ impl BadDocument {
         Self { place: place.into(), reason: reason.into() }
     }
 
-    /// The same, at its place in something larger.
+    /// The same error, with `outer` in front of its path.
     pub(crate) fn within(self, outer: &str) -> Self {
         Self { place: format!("{outer}.{}", self.place), reason: self.reason }
     }

@@ -1,4 +1,8 @@
-//! Answers to requests about one fleet, in the form in which answers are kept and compared.
+//! Answers requests about one fleet, in the form in which answers are stored and compared.
+//!
+//! What always holds: the table is the same before and after every answer.
+//!
+//! Left out: reading and writing the documents themselves.
 
 use std::collections::BTreeMap;
 
@@ -15,20 +19,22 @@ use crate::options::{EvaluationOptions, filter_kinds};
 use crate::request::request_spec;
 use crate::server_groups::Groups;
 
-/// See the module's text. The table is as it was after every answer.
+/// Answers requests about one fleet.
 #[derive(Debug)]
 pub struct Evaluator {
     table: HostTable,
+    /// The options for all requests. A request may replace the list of filters.
     options: SchedulerOptions,
+    /// The filter sets that requests may name.
     filter_sets: BTreeMap<String, Vec<FilterKind>>,
     groups: Groups,
     pci_aliases: BTreeMap<String, PciAlias>,
-    /// One for each list of filters that was asked for; requests ask for few.
+    /// One engine for each list of filters that was asked for. Requests ask for few.
     engines: Vec<FilterScheduler>,
 }
 
 impl Evaluator {
-    /// For the fleet in `table`.
+    /// An evaluator for the fleet in `table`. Fails if a filter set names an unknown filter.
     pub fn new(
         table: HostTable,
         options: EvaluationOptions,
@@ -52,12 +58,13 @@ impl Evaluator {
         })
     }
 
-    /// With what requests may name: server groups and their members, and PCI aliases.
+    /// Adds what requests may name: server groups with their members, and PCI aliases.
     #[must_use]
     pub fn with_names_of(self, fleet: &Fleet<'_>) -> Self {
         Self { groups: Groups::of(fleet), pci_aliases: fleet.pci_aliases.clone(), ..self }
     }
 
+    /// The request spec of a document's request, with its server group and PCI requests.
     fn spec(&self, request: &Request) -> Result<RequestSpec, BadDocument> {
         let mut spec = request_spec(request)?;
         self.groups.join(&mut spec)?;
@@ -68,17 +75,18 @@ impl Evaluator {
         Ok(spec)
     }
 
-    /// The options, whose filters single requests may replace.
+    /// The options. A request may replace their filters.
     pub fn options(&self) -> &SchedulerOptions {
         &self.options
     }
 
-    /// What stands in a verdict for the filter at this place of the list; there are fewer filters than letters.
+    /// The letter that stands for the filter at this position of the list in a verdict. There are fewer filters than
+    /// letters.
     pub fn letter(at: usize) -> char {
         char::from(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[at])
     }
 
-    /// The filters that run for a request, in their order.
+    /// The filters that run for a request, in their order. Fails if the request names an unknown filter or filter set.
     pub fn filters(&self, request: &Request) -> Result<Vec<FilterKind>, BadDocument> {
         match &request.filters {
             None => Ok(self.options.enabled_filters.clone()),
@@ -91,7 +99,7 @@ impl Evaluator {
         }
     }
 
-    /// The result of the request at place `at` of its document.
+    /// The outcome of a request, which is at position `at` of its document. Fails if the request cannot be used.
     pub fn outcome(&mut self, at: usize, request: &Request) -> Result<Outcome, BadDocument> {
         self.decide(at, request).map_err(|bad| bad.within(&format!("requests[{at}]")))
     }
@@ -100,7 +108,7 @@ impl Evaluator {
         let spec = self.spec(request)?;
         let filters = self.filters(request)?;
         let hosts = self.table.len();
-        // All of them, because those of another cell do not count.
+        // All hosts are asked for as alternates, because those of other cells are left out later.
         let alternates = Some(if request.alternates { hosts as u32 } else { 0 });
         let terms = Terms { seed: request.seed, dry_run: true, alternates, unexplained: false };
         let mut outcome = Outcome {
@@ -150,7 +158,7 @@ impl Evaluator {
         Ok(outcome)
     }
 
-    /// What each weigher says of every host that passes, best first. A single one is not weighed.
+    /// What each weigher says about every host that passes, best first. A single host is not weighed.
     pub fn scores(&mut self, request: &Request) -> Result<Vec<Scored>, BadDocument> {
         let mut spec = self.spec(request)?;
         spec.instance_uuids.truncate(1);
@@ -160,6 +168,7 @@ impl Evaluator {
         Ok(engine.select(table, &spec, &terms).explanation.ranking)
     }
 
+    /// The engine with these filters, which is made if there is none, and the table.
     fn engine(
         &mut self,
         filters: &[FilterKind],
@@ -182,7 +191,7 @@ impl Evaluator {
     }
 }
 
-/// What Nova's API says before a scheduler is asked: `PciRequestAliasNotDefined`, or that the extra spec is no alias.
+/// The error that Nova's API gives before it asks a scheduler: an alias is not defined, or the extra spec is not valid.
 fn bad_alias(failure: Failure) -> BadDocument {
     let reason = match failure {
         Failure::Unknown { name, known, .. } if known.is_empty() => {
@@ -196,7 +205,8 @@ fn bad_alias(failure: Failure) -> BadDocument {
     BadDocument::new("extra_specs", reason)
 }
 
-/// The hosts of the instances that found one, before one did not.
+/// The hosts of the first instances, if all of these are placed alone. They are those that found a host before one did
+/// not.
 fn first_picks(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
@@ -212,7 +222,7 @@ fn first_picks(
     engine.select(table, &fewer, terms).picks.iter().map(|pick| pick.row.index() as u32).collect()
 }
 
-/// The next best hosts of each pick's own cell.
+/// For each pick, the next best hosts of its cell.
 fn alternates_by_cell(table: &HostTable, selected: &Selected, most: usize) -> Vec<Vec<u32>> {
     let of_pick = |pick: &Pick| {
         let cell = table.cell(pick.row);
@@ -248,7 +258,7 @@ fn errors(table: &HostTable, evaluation: &Evaluation, filters: &[FilterKind]) ->
     of_filters.chain(of_weighers).collect()
 }
 
-/// A failure that is no mere lack of hosts.
+/// The error of a failure; `None` if only a host was lacking.
 fn error(table: &HostTable, failure: Failure) -> Option<OutcomeError> {
     match failure {
         Failure::NoValidHost { .. } => None,

@@ -1,24 +1,26 @@
-//! Placement questions asked in documents (`novella_objects::document`), and answered in them.
+//! Placement questions asked in documents (`novella_objects::document`), and their answers.
 //!
-//! An [`Evaluator`] is built from a fleet, options and filter sets, and answers requests about the fleet as it stands in
-//! the document: nothing that it is asked changes it. What this version cannot take into account is refused by name,
-//! never left out of the answer. A scheduler's map is written as such a fleet by [`MapSnapshot`].
+//! An [`Evaluator`] is built from a fleet, options and filter sets. It answers requests about the fleet in the state
+//! that the document describes. A scheduler's map is written as such a fleet by [`MapSnapshot`].
 //!
-//! Left out: files, lines and texts.
+//! What always holds: an answer does not change the fleet. What this version cannot take into account is refused by
+//! name, and never silently left out of an answer.
+//!
+//! Left out: files, lines, and output for people.
 //!
 //! # Layout
 //!
 //! The modules in reading order. Each imports only those above it.
 //!
-//! - `bad_document`: what is wrong with a document, and where in it
+//! - `bad_document`: what is wrong with a document, and where
 //! - `options`: the scheduler's options, read and written
-//! - `read_fleet`: a fleet's hosts, read into a host table
+//! - `read_fleet`: the hosts of a fleet, read into a host table
 //! - `server_groups`: the server groups of a fleet, with their members
 //! - `request`: one request, read and written
-//! - `apply_policy`: a policy in place of what a document says itself
+//! - `apply_policy`: puts a policy in place of what a document says
 //! - `evaluator`: answers requests
-//! - `answer`: answers a question that stands in one document
-//! - `write_fleet`: a scheduler's map as a fleet
+//! - `answer`: answers a question that is one document
+//! - `write_fleet`: a scheduler's map, written as a fleet
 
 mod answer;
 mod apply_policy;

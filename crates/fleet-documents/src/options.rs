@@ -1,4 +1,6 @@
-//! A document's options as the scheduler's: Nova's names, and Nova's defaults for what is absent.
+//! Reads and writes a document's options, with Nova's names, and with Nova's defaults for those that are absent.
+//!
+//! What always holds: reading what was written gives the same options.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::bad_document::BadDocument;
 
-/// Calls a macro with the settings that are called as in Nova: an owner, and its fields.
+/// Calls a macro with the settings that have Nova's names: first their owner, then its fields.
 macro_rules! each_setting {
     ($scheduler:expr, $apply:ident) => {
         $apply!($scheduler.policy;
@@ -43,17 +45,17 @@ macro_rules! each_setting {
     };
 }
 
-/// What a question is decided by.
+/// The options that a question is decided with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EvaluationOptions {
-    /// What the engine is set to.
+    /// The options of the engine.
     pub scheduler: SchedulerOptions,
-    /// A service that was heard longer ago is down.
+    /// A service that was last heard longer ago than this is down, in seconds.
     pub service_down_time_s: f64,
 }
 
 impl Default for EvaluationOptions {
-    /// As Nova 34, whose filters' errors fail the request.
+    /// The defaults of Nova 34, where an error of a filter fails the request.
     fn default() -> Self {
         Self {
             scheduler: SchedulerOptions {
@@ -68,7 +70,7 @@ impl Default for EvaluationOptions {
 }
 
 impl EvaluationOptions {
-    /// Reads a document's options. A name that Nova does not have is refused.
+    /// Reads a document's options. Fails if Nova does not have an option of this name, or if the value is not valid.
     pub fn read(options: &Options) -> Result<Self, BadDocument> {
         let mut read = Self::default();
         let scheduler = &mut read.scheduler;
@@ -131,7 +133,7 @@ impl EvaluationOptions {
         Ok(())
     }
 
-    /// Nova's options by their names, defaults too: what [`Options::settings`] holds.
+    /// All options by Nova's names, defaults included, in the form of [`Options::settings`].
     pub fn settings(&self) -> BTreeMap<String, Value> {
         let mut settings = BTreeMap::new();
         macro_rules! get {
@@ -150,7 +152,7 @@ impl EvaluationOptions {
         settings
     }
 
-    /// These options as a document's, so that reading it gives them again.
+    /// These options in the form of a document. Reading it gives them again.
     pub fn write(&self) -> Options {
         let scheduler = &self.scheduler;
         Options {
@@ -165,7 +167,7 @@ impl EvaluationOptions {
         }
     }
 
-    /// The multiplier of a weigher that does not weigh says nothing.
+    /// Sets the multiplier of a weigher. If the weigher is not enabled, nothing changes.
     fn set_multiplier(&mut self, kind: WeigherKind, multiplier: f64) {
         for entry in self.scheduler.weighers.iter_mut().filter(|entry| entry.0 == kind) {
             entry.1 = multiplier;
@@ -173,7 +175,7 @@ impl EvaluationOptions {
     }
 }
 
-/// Filters by name.
+/// Reads the names of filters. Fails if one is unknown.
 pub fn filter_kinds(names: &[String]) -> Result<Vec<FilterKind>, BadDocument> {
     let kind = |(at, name): (usize, &String)| {
         let kind = name.parse::<FilterKind>();

@@ -1,8 +1,15 @@
-//! A fleet as a host table: what Nova's HostState makes of a compute node.
+//! Reads the hosts of a fleet into a host table, as Nova's HostState reads a compute node.
 //!
-//! As in Nova: a node without `free_disk_gb` has never reported, and nothing that it says counts; of the two free disk
-//! amounts the smaller counts; free amounts may be negative; counts come from `stats` where they are not told; a service
-//! is up for `service_down_time` after it was heard, that second included.
+//! As in Nova:
+//! - A node without `free_disk_gb` has never reported, and nothing that it says counts.
+//! - Of the two amounts of free disk, the smaller counts.
+//! - Free amounts may be negative.
+//! - Counts that the document does not give are read from `stats`.
+//! - A service is up until `service_down_time` after it was heard, including that second.
+//!
+//! What always holds: the row of a host is its position in the document.
+//!
+//! Left out: aggregates' rules. A document says which aggregates a host is in.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -18,7 +25,8 @@ use serde_json::value::RawValue;
 
 use crate::bad_document::BadDocument;
 
-/// Rows are in the order of `hosts`, so that a row's index is the host's place.
+/// Makes a table of these aggregates and hosts. Rows are in the order of `hosts`, so the index of a row is the position
+/// of its host. Fails at the first host or aggregate that cannot be used.
 pub fn host_table(
     aggregates: &[Aggregate],
     hosts: &[Host<'_>],
@@ -69,7 +77,7 @@ fn fill(table: &mut HostTable, row: Row, host: &Host<'_>, down_time: f64) -> Res
             .map_err(|bad| BadDocument::new(format!("instances[{at}].image"), bad.to_string()))?;
     }
     if host.free_disk_gb == Some(None) {
-        return Ok(()); // it has never reported
+        return Ok(()); // the host has never reported
     }
     let resources = resources(host)?;
     table.set_resources(row, &resources).map_err(|bad| BadDocument::new("amounts", bad.to_string()))?;
@@ -86,7 +94,7 @@ fn fill(table: &mut HostTable, row: Row, host: &Host<'_>, down_time: f64) -> Res
 
 fn refuse_what_no_filter_reads(host: &Host<'_>) -> Result<(), BadDocument> {
     if let Some(class) = SIZES.iter().find(|class| host.resources.contains_key(**class)) {
-        let reason = "the host's own total and used amounts are what counts; leave it out";
+        let reason = "the host's total and used amounts are used for this class; leave it out";
         return Err(BadDocument::new(format!("resources.{class}"), reason));
     }
     Ok(())
@@ -141,7 +149,7 @@ fn resources(host: &Host<'_>) -> Result<Resources, BadDocument> {
     })
 }
 
-/// What is used of an amount of which this much is free.
+/// How much of an amount is used, if this much of it is free; `told` if the document does not say what is free.
 fn used(free: (&str, Option<i64>), total: (&str, u64), told: u64) -> Result<u64, BadDocument> {
     let (Some(amount), (field, of)) = (free.1, total) else { return Ok(told) };
     let used = i128::from(of) - i128::from(amount);
@@ -150,7 +158,7 @@ fn used(free: (&str, Option<i64>), total: (&str, u64), told: u64) -> Result<u64,
     })
 }
 
-/// A count by itself, or the text in `stats`, as Nova reads it.
+/// A count that the document gives, or else the text in `stats`, read as Nova reads it.
 fn count(host: &Host<'_>, told: Option<u32>, key: &str) -> Result<u32, BadDocument> {
     if let Some(count) = told {
         return Ok(count);
@@ -163,7 +171,7 @@ fn count(host: &Host<'_>, told: Option<u32>, key: &str) -> Result<u32, BadDocume
     python::int(&text).and_then(|count| u32::try_from(count).ok()).ok_or_else(|| {
         BadDocument::new(
             format!("stats.{key}"),
-            format!("{} is no whole number from 0 to {}", raw.get(), u32::MAX),
+            format!("{} is not a whole number from 0 to {}", raw.get(), u32::MAX),
         )
     })
 }
@@ -206,7 +214,7 @@ fn capabilities<'a>(host: &'a Host<'_>) -> Result<Capabilities<'a>, BadDocument>
             "host_memory_free" => &mut report.host_memory_free,
             _ => {
                 if told.contains(&name) || !names.insert(name) {
-                    let reason = "it is told elsewhere in the host; once is enough";
+                    let reason = "the host has this value in a field of its own; give it once";
                     return Err(BadDocument::new(format!("capabilities.{name}"), reason));
                 }
                 report.extra.push((Cow::Borrowed(name), borrowed(value).0));
@@ -214,7 +222,7 @@ fn capabilities<'a>(host: &'a Host<'_>) -> Result<Capabilities<'a>, BadDocument>
             }
         };
         *number = Some(serde_json::from_str(value.get()).map_err(|_| {
-            let reason = format!("{} is no whole number", value.get());
+            let reason = format!("{} is not a whole number", value.get());
             BadDocument::new(format!("capabilities.{name}"), reason)
         })?);
     }
@@ -223,7 +231,7 @@ fn capabilities<'a>(host: &'a Host<'_>) -> Result<Capabilities<'a>, BadDocument>
         facts.0.push((Cow::Borrowed(name), borrowed(value)));
     }
     if let Some((twice, _)) = host.facts.iter().find(|(name, _)| host.stats.get(name).is_some()) {
-        return Err(BadDocument::new(format!("facts.{twice}"), "it is in stats too; once is enough"));
+        return Err(BadDocument::new(format!("facts.{twice}"), "this fact is in stats too; give it once"));
     }
     let list = |list: &'a Option<Json<'_>>| {
         let empty = of_nova.then(|| Json::of::<[u8; 0]>(&[]).expect("an empty list is JSON"));

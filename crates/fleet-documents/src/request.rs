@@ -1,4 +1,6 @@
-//! A document's request as a request spec, and the other way round.
+//! Converts a document's request into a request spec, and back.
+//!
+//! Left out: names that a policy or a fleet stands for (`apply_policy.rs`, `server_groups.rs`).
 
 use novella_objects::document::Request;
 use novella_objects::{Decision, Flavor, Image, MAX_INSTANCES, RequestSpec};
@@ -6,7 +8,7 @@ use uuid::Uuid;
 
 use crate::bad_document::BadDocument;
 
-/// A request as a document.
+/// The request spec of a document's request. Fails if its instances do not fit its number of instances.
 pub fn request_spec(request: &Request) -> Result<RequestSpec, BadDocument> {
     let image = match (&request.image, &request.image_id, &request.image_disk_format) {
         (None, None, None) => None,
@@ -51,7 +53,8 @@ pub fn request_spec(request: &Request) -> Result<RequestSpec, BadDocument> {
     })
 }
 
-/// What a decision was asked, with its seed: evaluated on a snapshot of the fleet before it, it is decided the same.
+/// The request of a decision as a document's request, with its seed. If it is evaluated on a snapshot of the fleet
+/// before the decision, the decision is the same.
 pub fn request_of(spec: &RequestSpec, decision: &Decision) -> Request {
     let RequestSpec { flavor, image, .. } = spec;
     let named = |name: &String| (!name.is_empty()).then(|| name.clone());
@@ -96,7 +99,7 @@ fn instance_uuids(request: &Request) -> Result<Vec<Uuid>, BadDocument> {
     let given = &request.instance_uuids;
     let wanted = request.num_instances.map_or(given.len().max(1), |wanted| wanted as usize);
     if !(1..=MAX_INSTANCES).contains(&wanted) {
-        let reason = format!("{wanted} instances; a request is for 1 to {MAX_INSTANCES}");
+        let reason = format!("{wanted} instances were asked for; a request may ask for 1 to {MAX_INSTANCES}");
         return Err(BadDocument::new("num_instances", reason));
     }
     if given.is_empty() {

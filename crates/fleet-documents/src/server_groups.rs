@@ -1,7 +1,9 @@
-//! Server groups that a fleet knows: what each asks for, and which of its instances are members.
+//! The server groups of a fleet: the rule of each, and which of the fleet's instances are members.
 //!
-//! A request that names one gets what it asks for and its members, as a scheduler gives them to a live request. A request
-//! that tells all of its group itself is left as it is, unless the fleet knows members by the same name.
+//! A request that names a group gets its rule and its members, as a scheduler gives them to a live request.
+//!
+//! What always holds: a request that describes its whole group itself is left as it is, unless the fleet has members of
+//! a group with the same name.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,17 +14,19 @@ use uuid::Uuid;
 
 use crate::bad_document::BadDocument;
 
-/// See the module's text.
+/// The server groups of a fleet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Groups {
+    /// The rule of each group, by the name of the group.
     rules: BTreeMap<String, ServerGroup>,
+    /// The rule of groups that have none of their own.
     defaults: Option<ServerGroup>,
-    /// By group: instances, each with its host.
+    /// For each group, its instances, each with its host.
     members: HashMap<String, Vec<(Uuid, String)>>,
 }
 
 impl Groups {
-    /// Of a fleet's document.
+    /// The groups of a fleet's document.
     pub(super) fn of(fleet: &Fleet<'_>) -> Self {
         let mut members: HashMap<String, Vec<_>> = HashMap::new();
         for host in &fleet.hosts {
@@ -36,7 +40,7 @@ impl Groups {
         Self { rules, defaults, members }
     }
 
-    /// Tells a request of the group that it names.
+    /// Adds the rule and the members of the group that a request names. Fails if the fleet does not have the group.
     pub(super) fn join(&self, request: &mut RequestSpec) -> Result<(), BadDocument> {
         let Some(name) = server_group::name(request).filter(|name| !name.is_empty()).map(str::to_owned)
         else {

@@ -1,8 +1,9 @@
-//! The map at one instant as a document, from which the same engine decides the same elsewhere.
+//! Writes a scheduler's map as a document, from which the same engine makes the same decisions elsewhere.
 //!
-//! What is written down is what the filters and weighers read: reservations count as used and as instances, aggregates are
-//! those that the policy puts the host into, and a host's state is told so that it is judged the same at any time.
-//! It is copied under the lock and written out without it, as a [`Fleet`](super::Fleet) is.
+//! What is written is what the filters and weighers read. Reservations count as used and as instances. Aggregates are
+//! those that the policy puts a host into. The state of a host is written so that it is judged alike at any later time.
+//!
+//! What always holds: the map is copied under the lock and written out without it.
 //!
 //! Left out: what no filter reads, such as why a host is disabled.
 
@@ -19,7 +20,7 @@ use uuid::Uuid;
 use crate::apply_policy::{server_group, server_groups};
 use crate::options::EvaluationOptions;
 
-/// See the module's text.
+/// The copy of a map, ready to be written as a document.
 #[derive(Debug, Clone)]
 pub struct MapSnapshot {
     map: MapCopy,
@@ -31,7 +32,7 @@ pub struct MapSnapshot {
 }
 
 impl MapSnapshot {
-    /// A copy of the map as a document; `options` are those of the engine that decides.
+    /// Takes a copy of the map. `options` are those of the engine that decides.
     pub fn new(copy: MapCopy, options: &SchedulerOptions) -> Self {
         let aggregate = |rule: &AggregateRule| Aggregate {
             id: rule.aggregate.id,
@@ -56,7 +57,7 @@ impl MapSnapshot {
         self.map.hosts.len()
     }
 
-    /// True if there is no host.
+    /// Whether there are no hosts.
     pub fn is_empty(&self) -> bool {
         self.map.hosts.is_empty()
     }
@@ -77,7 +78,7 @@ impl MapSnapshot {
         }
     }
 
-    /// Its hosts from a place on.
+    /// The hosts of the document, from the position `from` on.
     pub fn hosts(&self, from: usize) -> impl Iterator<Item = Host<'_>> {
         let hosts = self.map.table.hosts().zip(&self.map.hosts).skip(from);
         hosts.map(|(host, note)| self.host(&host, note))
@@ -97,7 +98,7 @@ impl MapSnapshot {
                 _ => capabilities.push((key.into(), Json::of(&value).expect("a number is JSON"))),
             }
         }
-        // What is told in its own field counts more.
+        // A value that has a field of its own counts more than one among the capabilities.
         let named = [
             ("host_ip", words.host_ip.is_some()),
             ("supported_instances", note.reported.symbol(Text::SupportedInstances).is_some()),
@@ -174,7 +175,7 @@ impl MapSnapshot {
     }
 }
 
-/// Text that was read as JSON.
+/// JSON text as JSON, or as a JSON string if it is not valid.
 fn json(text: &str) -> Json<'_> {
     match serde_json::from_str::<&RawValue>(text) {
         Ok(raw) => Json(Cow::Borrowed(raw)),

@@ -1,4 +1,4 @@
-//! Documents become what Nova makes of the same compute nodes and requests, and refusals say where.
+//! Checks that documents are read as Nova reads the same compute nodes and requests, and that refusals name the place.
 
 use novella_filter_scheduler::HostTable;
 use novella_fleet_documents::{EvaluationOptions, answer, apply_policy, host_table, request_spec};
@@ -56,7 +56,7 @@ fn amounts_are_those_of_novas_host_state() {
         ),
         (
             json!({"stats": {"num_instances": "many"}}),
-            "hosts[0](a).stats.num_instances: \"many\" is no whole number",
+            "hosts[0](a).stats.num_instances: \"many\" is not a whole number",
         ),
         (json!({"stats": {"x": 1}, "facts": {"x": 1}}), "hosts[0](a).facts.x: it is in stats too"),
         (
@@ -187,7 +187,7 @@ fn what_is_not_known_is_refused_by_name() {
         ),
         (
             |q| q["requests"][0]["num_instances"] = json!(0),
-            "requests[0].num_instances: 0 instances; a request is for",
+            "requests[0].num_instances: 0 instances were asked for; a request may",
         ),
         (|q| q["requests"][0]["instance_uuids"] = json!([1]), "expected a formatted UUID string"),
         (

@@ -1,7 +1,8 @@
-//! What the comparison with Nova found before: small documents, each with Nova's own answer.
+//! Cases that the comparison with Nova found: small documents, each with Nova's own answer.
 //!
-//! `tests/conformance/found.json` in the workspace holds them; its run.py asks both sides again and adds to it. Verdicts,
-//! errors (which filter, which host), order and picks must be the same, weights to 1e-9; and who is left before the filters.
+//! `tests/conformance/found.json` in the workspace has them; its run.py asks both sides again and adds new ones.
+//! Verdicts, errors (which filter, which host), order and picks must be equal, and weights up to 1e-9. The hosts that
+//! are left before the filters must be equal too.
 
 use std::path::Path;
 
@@ -20,7 +21,7 @@ struct Found {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Answer {
-    /// Who is left when the filters begin, and whom Placement grants a claim.
+    /// The hosts that are left when the filters begin, and the hosts to which Placement grants a claim.
     Stage {
         candidates: Vec<usize>,
         picks: Vec<u32>,

@@ -1,9 +1,9 @@
-//! Nova's own decisions, reproduced.
+//! Reproduces Nova's own decisions.
 //!
-//! `tests/oracle/` holds two seeded fleets, 200 requests for each, and what the filters and weighers of Nova 34.0.0 said of
-//! them: per request one verdict per host (a point for passed, a letter for the filter that dropped it, a dash for a host
-//! that was never filtered), the weights of the hosts that passed, and the picks, each instance's share consumed before
-//! the next. Verdicts, order and picks must be the same, weights to 1e-9.
+//! `tests/oracle/` has two seeded fleets, 200 requests for each, and the answers of the filters and weighers of Nova
+//! 34.0.0. For each request these are: one verdict per host (a point if it passed, the letter of the filter that
+//! dropped it, a dash if it was never filtered), the weights of the hosts that passed, and the picks. Each instance's
+//! share is consumed before the next is placed. Verdicts, order and picks must be equal, and weights up to 1e-9.
 
 use std::fs::File;
 use std::path::Path;

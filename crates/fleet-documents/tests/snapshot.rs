@@ -1,4 +1,4 @@
-//! The map as a document: what is decided live is decided from it, bit for bit.
+//! Checks that a map written as a document gives the same decisions as the live map, bit for bit.
 
 use std::time::Duration;
 
@@ -114,7 +114,7 @@ impl Run {
         self.hosts.push(host);
     }
 
-    /// A request as a document.
+    /// The request in the form of a document.
     fn request(&mut self) -> Request {
         let image = self.image();
         let mut asked = json!({"vcpus": 1 + self.below(4), "memory_mb": 256 << self.below(4), "root_gb": 1,
@@ -147,7 +147,7 @@ impl Run {
         self.manager.select_destinations(&mut self.engine, &asked, id, seed, s(t)).unwrap()
     }
 
-    /// The snapshot as its reader has it.
+    /// The snapshot as a reader gets it.
     fn snapshot(&mut self, t: u64) -> (String, Vec<String>) {
         let snapshot = MapSnapshot::new(self.manager.copy(s(t)), self.engine.options());
         let hosts = snapshot.hosts(0).map(|host| serde_json::to_string(&host).unwrap());
@@ -155,7 +155,7 @@ impl Run {
     }
 }
 
-/// How many requests were placed, refused, and would have been placed elsewhere with another seed.
+/// How many requests were placed, how many were refused, and how many would be placed differently with another seed.
 fn agree(seed: u64) -> [usize; 3] {
     let policy = PolicyFile::parse(POLICY).unwrap();
     let engine = FilterScheduler::new(policy.options.clone()).unwrap();
@@ -167,7 +167,7 @@ fn agree(seed: u64) -> [usize; 3] {
     };
     run.manager.set_policy(std::sync::Arc::new(policy));
     (0..2 + run.below(12)).for_each(|number| run.report(number));
-    // What is held counts too.
+    // Holds count as used too.
     for t in 0..run.below(6) {
         let request = run.request();
         run.live(&request, false, 1 + t);
