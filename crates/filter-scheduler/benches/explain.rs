@@ -1,8 +1,9 @@
-//! What questions about placements cost beside a placement: one host closely, a search for fixes, counting what fits.
+//! The cost of questions about placements, compared with a placement: looking closely at one host, searching for fixes,
+//! and counting what fits.
 //!
-//! Run with `cargo bench -p novella-filter-scheduler --bench explain`. The fleet is nine tenths full. `placement` is the
-//! yardstick; `eligible` is what `capacity` does under the scheduler's lock, `count` what it does beside it; a search for
-//! fixes locks for one trial at a time.
+//! Run it with `cargo bench -p novella-filter-scheduler --bench explain`. The fleet is nine tenths full. `placement` is
+//! the yardstick. `eligible` is the part of `capacity` under the scheduler's lock, and `count` the part outside it. A
+//! search for fixes takes the lock for one trial at a time.
 
 use divan::Bencher;
 use novella_filter_scheduler::{

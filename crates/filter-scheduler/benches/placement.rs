@@ -1,7 +1,8 @@
-//! One placement, filters, weighers, pick and explanation, at several fleet sizes; the snapshot; memory per host.
+//! One placement with filters, weighers, pick and explanation, at several fleet sizes; also the snapshot, and the
+//! memory per host.
 //!
-//! Run with `cargo bench -p novella-filter-scheduler`. Three fleets: `mixed` hosts of several sizes at all degrees of use,
-//! `equal` empty hosts, where every weight is a tie, and `ratios`, where no CPU value is a round number.
+//! Run it with `cargo bench -p novella-filter-scheduler`. There are three fleets: `mixed` has hosts of several sizes
+//! and all degrees of use, `equal` has empty hosts with equal weights, and in `ratios` no CPU value is a round number.
 
 use divan::Bencher;
 use divan::counter::BytesCount;
@@ -141,7 +142,7 @@ fn unchanged_capabilities(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| table.set_capabilities(row, &report));
 }
 
-/// Look at the allocation columns: bytes per 10,000 hosts with five facts each.
+/// See the allocation columns: bytes per 10,000 hosts with five facts each.
 #[divan::bench(sample_count = 1, sample_size = 1)]
 fn memory_of_ten_thousand_hosts(bencher: Bencher<'_, '_>) {
     bencher.counter(BytesCount::new(0usize)).bench_local(|| fleet(Fleet::Mixed, 10_000));

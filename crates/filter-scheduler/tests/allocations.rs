@@ -1,4 +1,4 @@
-//! What the engine allocates: nothing for a known shape of request, and little for a host.
+//! Checks what the engine allocates: nothing for a known shape of request, and little for a host.
 
 use novella_filter_scheduler::{
     Amounts, FilterKind, FilterScheduler, HostTable, Instance, Resources, SchedulerOptions, Selected, Terms,
@@ -86,7 +86,7 @@ fn known_shapes_are_placed_without_allocating() {
         }
         named
     };
-    // The first rounds find out how large everything gets.
+    // In the first rounds the buffers grow to their final size.
     for _ in 0..20 {
         round(&mut table, 8);
     }
@@ -95,7 +95,7 @@ fn known_shapes_are_placed_without_allocating() {
             misses += round(&mut table, 1);
         }
     });
-    // Nothing but the answer: the name of a nearest miss where the answer before had none.
+    // Only the answer allocates: the name of a nearest miss, if the answer before had none.
     assert!(allocated.count_total <= misses, "{misses} {allocated:?}");
     let allocated = allocation_counter::measure(|| {
         for _ in 0..20 {
@@ -105,7 +105,8 @@ fn known_shapes_are_placed_without_allocating() {
     assert!(allocated.count_total <= misses, "{misses} {allocated:?}");
 }
 
-/// With ten traits of thirty kinds of hosts, five facts and twenty instances on each; the engine alone.
+/// The hosts are of thirty kinds with ten traits, and have five facts and twenty instances each. Only the engine is
+/// measured.
 #[test]
 fn a_host_takes_little_memory() {
     const HOSTS: usize = 10_000;

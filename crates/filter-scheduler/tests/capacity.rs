@@ -1,5 +1,5 @@
-//! Counting what fits against placing it one by one; and what is left when a part of the fleet is lost.
-//! A failing case prints its seed; `CAPACITY_SEED=n` runs that one alone.
+//! Compares counting what fits with placing it one by one, and checks what is left when a part of the fleet is lost. A
+//! failing case prints its seed; `CAPACITY_SEED=n` runs that one alone.
 
 mod seeds;
 
@@ -84,7 +84,7 @@ fn case(seed: u64) -> Vec<String> {
         match (&group.limit, ended_by) {
             (None, None) => names.push("none".to_owned()),
             (Some(amount), Some(filter)) => {
-                // Filters that refuse at once are told apart by their order, which the first of them wins.
+                // If several filters refuse at the same number, the one that runs first is named.
                 assert!(filter_of(amount).contains(&filter), "{amount} {filter} {:?}", counted.limits);
                 names.push(amount.clone());
             }
@@ -96,7 +96,7 @@ fn case(seed: u64) -> Vec<String> {
     names
 }
 
-/// How many fit on one host, and which filter refused the next; nothing stays placed.
+/// How many instances fit on one host, and which filter refused the next. Nothing stays placed.
 fn one_by_one(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
@@ -109,7 +109,7 @@ fn one_by_one(
         target_host: Some(table.host(row).to_owned()),
         ..spec.clone()
     };
-    // Without end is believed after so many.
+    // After this many instances, the number counts as unlimited.
     const MANY: u64 = 300;
     let mut placed = 0;
     let ended_by = loop {
@@ -127,7 +127,7 @@ fn one_by_one(
     (if placed == MANY { MAX_ON_A_HOST } else { placed }, ended_by)
 }
 
-/// Small hosts, so that placing one by one ends soon.
+/// The hosts are small, so that placing one by one ends soon.
 fn fleet(rng: &mut Rng) -> HostTable {
     let mut table = HostTable::new();
     for at in 0..rng.random_range(1..12) {
@@ -181,7 +181,7 @@ fn count(table: &mut HostTable, by: Grouping, reserve: Grouping, held_back: &[Am
     eligible(&mut engine, table, &spec).unwrap().count(Some(by), Some(reserve), held_back)
 }
 
-/// `free` of 16 GiB on each host, in the zone and the racks named.
+/// Hosts with `free` of 16 GiB each, in the zone and the racks named.
 fn hosts(hosts: &[(u64, &str, &[u32])]) -> HostTable {
     let mut table = HostTable::new();
     for (at, (free, zone, racks)) in hosts.iter().enumerate() {
@@ -209,14 +209,15 @@ fn hosts(hosts: &[(u64, &str, &[u32])]) -> HostTable {
 
 #[test]
 fn parts_of_the_fleet_are_counted_and_the_worst_is_lost() {
-    // 8, 3 and 12 fit; 8, 13 and 4 instances of this size run.
+    // 8, 3 and 12 instances fit on the hosts, and 8, 13 and 4 instances of this size run there.
     let mut table = hosts(&[(8192, "a", &[1]), (3072, "b", &[1, 2]), (12_288, "b", &[])]);
     let by_host = count(&mut table, Grouping::Host, Grouping::Host, &[]);
     assert_eq!((by_host.fits, by_host.eligible, by_host.open), (23, 3, 3));
     let fits: Vec<_> = by_host.groups.iter().map(|group| (group.name.as_str(), group.fits)).collect();
     assert_eq!(fits, [("h0", 8), ("h1", 3), ("h2", 12)]);
     let reserve = by_host.reserve.unwrap();
-    // Without h1 there is room for 20, of which its 13 take all but 7; without h0 15 - 8 = 7 too, and it comes first.
+    // Without h1 there is room for 20, of which its 13 instances leave 7. Without h0 there is room for 15, of which its
+    // 8 leave 7 too; h0 comes first.
     assert_eq!((reserve.lost.as_str(), reserve.moved, reserve.fits, reserve.short), ("h0", 8, 7, 0));
 
     let by_zone = count(&mut table, Grouping::Zone, Grouping::Zone, &[]);
@@ -239,7 +240,8 @@ fn what_a_host_holds_back_for_itself_does_not_move() {
     let held_back = [Amounts { memory_mb: 512, ..Amounts::default() }; 2];
     let counted = count(&mut table, Grouping::Host, Grouping::Host, &held_back);
     let reserve = counted.reserve.unwrap();
-    // h0 runs 7.5 GiB in 8 slots; h1 runs nothing, and without it 8 fit on h0. Without h0 15 - 8 = 7 fit.
+    // h0 runs 7.5 GiB in 8 slots, and h1 runs nothing. Without h1, 8 fit on h0. Without h0, 15 fit on h1, of which 8
+    // slots leave 7.
     assert_eq!((reserve.lost.as_str(), reserve.moved, reserve.fits), ("h0", 8, 7));
 }
 

@@ -1,5 +1,5 @@
-//! Counting instances with NUMA cells and PCI devices against placing them one by one until refusal.
-//! A failing case prints its seed; `CAPACITY_SEED=n` runs that one alone.
+//! Compares counting instances with NUMA cells and PCI devices with placing them one by one. A failing case prints its
+//! seed; `CAPACITY_SEED=n` runs that one alone.
 
 mod seeds;
 
@@ -20,7 +20,7 @@ use uuid::Uuid;
 type Rng = ChaCha8Rng;
 
 const CASES: u64 = 500;
-/// Without end is believed after so many.
+/// After this many instances, the number counts as unlimited.
 const MANY: u64 = 150;
 
 #[test]

@@ -1,4 +1,5 @@
-//! NUMA cells and PCI devices through the engine: what placements take, what is given back, and what cannot be asked.
+//! NUMA cells and PCI devices through the engine: what placements take, what is given back, and which requests are
+//! refused.
 
 use novella_filter_scheduler::{
     Devices, Failure, FilterKind, FilterScheduler, HostTable, OnFilterError, Resources, Row,
@@ -134,7 +135,7 @@ fn an_instance_whose_cells_cannot_be_taken_is_placed_but_does_not_count_as_build
     cells.iter_mut().for_each(|cell| cell.mempages.clear());
     let mut table = fleet(1, &without_pages);
     let mut scheduler = scheduler(OnFilterError::FailRequest);
-    // Eight instances that build are the limit; these do not, as in Nova, whose consume fails here.
+    // Eight building instances are the limit. These do not build: as in Nova, consuming their devices fails.
     let selected = scheduler.select(&mut table, &pinned(12, 1), &Terms::default());
     assert_eq!(selected.failure, None);
     let row = table.row_of("host0").unwrap();
@@ -152,7 +153,7 @@ fn what_cannot_be_asked_is_refused_with_a_reason() {
     let imageless = RequestSpec { image: None, ..pinned(1, 1) };
     let failure = engine.select(&mut table, &imageless, &Terms::default()).failure;
     assert!(matches!(failure, Some(Failure::Filter(error)) if error.filter == FilterKind::NumaTopology));
-    // In operation a request without an image is one without properties.
+    // A request without an image counts as one without image properties.
     let placed = scheduler(OnFilterError::RejectHost).select(&mut table, &imageless, &Terms::default());
     assert_eq!(placed.failure, None);
 }

@@ -1,6 +1,6 @@
-//! Suggestions against the fleet: each, applied from outside, makes the request fit; of a single amount no smaller change
-//! does; a single amount that would do is found; and the search leaves the table as it was.
-//! A failing case prints its seed; `FIX_SEED=n` runs that one alone.
+//! Checks suggested fixes. Each, applied from outside, makes the request fit. If it changes one amount, no smaller
+//! change does. A single amount that would be enough is found. The search leaves the table as it was. A failing case
+//! prints its seed; `FIX_SEED=n` runs that one alone.
 
 mod seeds;
 
@@ -32,10 +32,10 @@ struct Host {
     zone: Option<&'static str>,
     arch: &'static str,
     aggregates: Vec<u32>,
-    /// What it reports of `CUSTOM_GPU`, and how much is used.
+    /// The inventory of `CUSTOM_GPU` that it reports, and how much is used.
     gpus: Option<(Inventory, u64)>,
     traits: &'static [&'static str],
-    /// Of the server group, from before.
+    /// How many members of the server group were on it before.
     member: Option<Uuid>,
 }
 
@@ -112,7 +112,7 @@ fn case(seed: u64) -> Vec<String> {
     kinds
 }
 
-/// What alone would do is found.
+/// Every single change that would be enough is found.
 fn complete(
     found: &Fixes,
     spec: &RequestSpec,
@@ -161,7 +161,7 @@ fn kind(change: &Change) -> String {
     }
 }
 
-/// The next smaller amount, and one at random.
+/// The next smaller amount, and a random smaller one.
 fn smaller(rng: &mut Rng, change: &Change) -> Vec<Change> {
     match change {
         Change::Ask { amount, from, to } => [to + 1, rng.random_range(to + 1..=*from)]
@@ -192,7 +192,7 @@ fn smaller(rng: &mut Rng, change: &Change) -> Vec<Change> {
     }
 }
 
-/// Where it goes on a fleet made anew with these changes.
+/// The host that the request gets on a new fleet with these changes.
 fn placed(
     engine: &mut FilterScheduler,
     hosts: &[Host],
@@ -312,7 +312,7 @@ fn gpus(rng: &mut Rng) -> (Inventory, u64) {
     (inventory, rng.random_range(0..=total))
 }
 
-/// How many the flavor asks for.
+/// How many GPUs the flavor asks for.
 fn gpus_of(spec: &RequestSpec) -> u64 {
     spec.flavor.extra_specs.get("resources:CUSTOM_GPU").map_or(0, |text| text.parse().unwrap())
 }

@@ -1,4 +1,5 @@
-//! Measured values differ in nearly every report; requests that read them see each, and all others are not disturbed.
+//! Measured values differ in nearly every report. Requests that read them see each change, and other requests are not
+//! affected.
 
 use novella_filter_scheduler::{FilterKind, FilterScheduler, HostTable, Resources, SchedulerOptions, Terms};
 use novella_objects::{Flavor, HostState as Status, RequestSpec};
@@ -22,7 +23,7 @@ fn fleet() -> HostTable {
     table
 }
 
-/// A report of other measured values and the same words.
+/// A report with other measured values and the same words.
 fn measure(table: &mut HostTable, host: &str, free: u64, load: u64) {
     let report = json!({
         "host_memory_free": free, "hypervisor_type": "QEMU",

@@ -1,4 +1,5 @@
-//! CPUs that a policy pins, on hosts that set CPUs apart for it (`PCPU`), on hosts that do not, and on hosts that do both.
+//! CPUs that a policy pins: on hosts that dedicate CPUs to it (`PCPU`), on hosts that do not, and on hosts that have
+//! both.
 
 use novella_filter_scheduler::{
     FilterScheduler, HostTable, Policy, Resources, Row, SchedulerOptions, Selected, Terms, change_request,
@@ -13,8 +14,8 @@ use uuid::Uuid;
 const DEDICATED: (&str, &str) = ("hw:cpu_policy", "dedicated");
 const MIXED: [(&str, &str); 2] = [("hw:cpu_policy", "mixed"), ("hw:cpu_dedicated_mask", "^0")];
 
-/// `apart` has 4 CPUs for pinning and none to share, `both` 4 of each, `shared` 4 without saying which, and `silent` does
-/// not say how many.
+/// `apart` has 4 CPUs for pinning and none to share. `both` has 4 of each. `shared` has 4 and does not divide them.
+/// `silent` does not say how many it has.
 fn fleet() -> HostTable {
     let mut table = HostTable::new();
     for (name, vcpus_total, pcpus) in
@@ -56,7 +57,7 @@ fn place(table: &mut HostTable, asked: &RequestSpec) -> Selected {
     FilterScheduler::new(SchedulerOptions::default()).unwrap().select(table, asked, &Terms::default())
 }
 
-/// Where one instance of a kind could go, in the order of the fleet.
+/// The hosts that one instance of a kind could be placed on, in fleet order.
 fn fitting(table: &mut HostTable, options: SchedulerOptions, asked: &RequestSpec) -> Vec<String> {
     let mut engine = FilterScheduler::new(options).unwrap();
     let rows: Vec<Row> = table.rows().collect();
@@ -69,7 +70,7 @@ fn fits(table: &mut HostTable, asked: &RequestSpec) -> Vec<String> {
     fitting(table, SchedulerOptions::default(), asked)
 }
 
-/// VCPU and PCPU in use.
+/// How many VCPU and PCPU are in use.
 fn used(table: &HostTable, host: &str) -> (u64, u64) {
     let row = table.row_of(host).unwrap();
     let pcpus = table.inventories(row).find(|held| held.class == "PCPU").map_or(0, |held| held.used);
@@ -120,7 +121,8 @@ fn a_failure_and_a_dry_run_give_back_what_was_taken_of_each_kind() {
     asked.ignore_hosts = vec!["silent".to_owned()];
     asked.instance_uuids = (1..=13).map(Uuid::from_u128).collect();
     let placed = place(&mut table, &asked);
-    // Two each of the PCPUs, and of four VCPUs that are given out four times as often eight.
+    // Two instances fit on the PCPUs of `apart` and two on those of `both`. Eight fit on the four VCPUs of `shared`,
+    // which are given out four times each.
     assert!(placed.failure.unwrap().to_string().contains("not enough hosts"));
     let nothing =
         |table: &HostTable| ["apart", "both", "shared"].map(|host| used(table, host)) == [(0, 0); 3];
@@ -165,7 +167,7 @@ fn instances_that_share_keep_off_hosts_without_cpus_to_share() {
     let refused = said.filters.iter().find(|filter| filter.verdict == FilterOutcome::Refuses).unwrap();
     let reason = "asked 1 vCPU, and all CPUs of the host are set apart for single instances";
     assert_eq!((&*refused.filter, refused.reason.as_deref()), ("CoreFilter", Some(reason)));
-    // What was set apart may be so no more.
+    // CPUs that were dedicated may no longer be dedicated.
     table.set_inventories(row, std::iter::empty());
     assert_eq!(fits(&mut table, &asked), ["apart", "both", "shared", "silent"], "0 is unknown again");
 }
@@ -210,7 +212,7 @@ fn how_many_more_fit_is_counted_by_what_each_host_takes() {
     let by_host = |fits: [u64; 4]| {
         ["apart", "both", "shared", "silent"].map(str::to_owned).into_iter().zip(fits).collect::<Vec<_>>()
     };
-    // Four VCPUs are given out four times; where the host does not say how many it has, memory ends it.
+    // Four VCPUs are given out four times each. If a host does not say how many CPUs it has, its memory is the limit.
     assert_eq!(counted(&request(2, &[DEDICATED])), by_host([2, 2, 8, 64]));
     assert_eq!(counted(&request(1, &[])), by_host([0, 16, 16, 64]));
     assert_eq!(counted(&request(3, &MIXED)), by_host([0, 2, 0, 0]));

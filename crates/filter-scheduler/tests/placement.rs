@@ -1,4 +1,4 @@
-//! What is asked before the filters: traits, resource classes, aggregates; each with its line and its words.
+//! Prefilters: traits, resource classes and aggregates, each with its line and its reason.
 
 use novella_filter_scheduler::{
     Aggregate, Allocation, Failure, FilterKind, FilterScheduler, HostTable, Resources, SchedulerOptions,
@@ -7,7 +7,7 @@ use novella_filter_scheduler::{
 use novella_objects::{Flavor, HostState as Status, Image, Inventory, RequestSpec};
 use uuid::Uuid;
 
-/// Hosts `h0` to `h3`: each with 8 CPUs, 16 GiB and 100 GiB.
+/// Hosts `h0` to `h3`, each with 8 CPUs, 16 GiB of memory and 100 GiB of disk.
 fn fleet() -> HostTable {
     let mut table = HostTable::new();
     for at in 0..4 {
@@ -69,7 +69,7 @@ fn hosts(table: &HostTable, selected: &Selected) -> Vec<String> {
     selected.picks.iter().map(|pick| table.host(pick.row).to_owned()).collect()
 }
 
-/// Name, hosts in, hosts out of the lines before those of the filters.
+/// The lines before those of the filters: name, hosts in, hosts out.
 fn lines(selected: &Selected) -> Vec<(&str, u32, u32)> {
     let filters = selected.explanation.filters.iter();
     let lines = filters.map(|line| (&*line.filter, line.hosts_in, line.hosts_out));

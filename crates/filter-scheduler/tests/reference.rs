@@ -1,9 +1,9 @@
-//! The engine against a naive one written straight from the rules: a list of structs, every filter on every host, every
-//! weight computed, full stable sorts. Both must agree on picks, weights to the last bit, alternates, tallies and nearest
-//! misses. A failing case prints its seed; `REFERENCE_SEED=n` runs that one alone.
+//! Compares the engine with a naive one that follows the rules directly: a list of structs, every filter on every host,
+//! every weight computed, full stable sorts. Both must agree on picks, weights to the last bit, alternates, tallies and
+//! nearest misses. A failing case prints its seed; `REFERENCE_SEED=n` runs that one alone.
 //!
-//! One engine and one table answer a history of requests of few shapes while hosts change in between, so that what the
-//! engine keeps about shapes is held against answers from nothing.
+//! One engine and one table answer a series of requests with few shapes, while hosts change in between. So what the
+//! engine keeps about shapes is compared with answers computed from scratch.
 
 mod changes;
 mod naive;
@@ -27,15 +27,15 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use uuid::Uuid;
 
-/// Cases of one run. Each is a fleet with some requests.
+/// How many cases one run has. Each is a fleet with some requests.
 const CASES: u64 = 14_000;
 
-/// Requests of all cases together, at least.
+/// How many requests all cases together have at least.
 const DECISIONS: u32 = 100_000;
 
 type Rng = ChaCha8Rng;
 
-/// How the lines begin of what is asked before the filters.
+/// The beginnings of the lines of prefilters.
 const PLACEMENT: [&str; 19] = [
     "require_tenant_aggregate",
     "map_az_to_placement_aggregate",
@@ -70,7 +70,7 @@ fn the_engine_decides_as_the_rules_do() {
         seen.one, seen.several, seen.refused, seen.errors
     );
     assert!(decisions >= DECISIONS, "{seen:?}");
-    // A generator that no longer reaches an outcome would test nothing.
+    // If the generator no longer reaches an outcome, the test would check nothing.
     assert!(seen.one > 3000 && seen.several > 2000 && seen.refused > 1000 && seen.errors > 100, "{seen:?}");
     for kind in FilterKind::ALL.into_iter().filter(|kind| *kind != FilterKind::AllHosts) {
         assert!(seen.told_apart.get(kind.name()).is_some_and(|times| *times > 30), "{kind} {seen:?}");
@@ -85,14 +85,14 @@ fn the_engine_decides_as_the_rules_do() {
     }
 }
 
-/// How many requests ended how.
+/// How many requests had each outcome.
 #[derive(Debug, Default)]
 struct Seen {
     one: u32,
     several: u32,
     refused: u32,
     errors: u32,
-    /// By filter or weigher: how often it told hosts apart.
+    /// For each filter or weigher, how often it told hosts apart.
     told_apart: BTreeMap<String, u32>,
 }
 
@@ -237,7 +237,7 @@ fn options(rng: &mut Rng) -> SchedulerOptions {
     let all = rng.random_bool(0.6);
     let mut enabled_filters = if all { FilterKind::ALL.to_vec() } else { FilterKind::DEFAULT.to_vec() };
     if all && rng.random_bool(0.8) {
-        // All at once leave few hosts.
+        // All filters together would leave few hosts, so some of them run, in random order.
         enabled_filters.shuffle(rng);
         enabled_filters.truncate(rng.random_range(1..8));
     } else if rng.random_bool(0.5) {
@@ -245,7 +245,7 @@ fn options(rng: &mut Rng) -> SchedulerOptions {
         enabled_filters.truncate(rng.random_range(0..=enabled_filters.len()));
     }
     for kind in [FilterKind::NumaTopology, FilterKind::PciPassthrough] {
-        // Few hosts and requests have to do with them.
+        // Few hosts and requests are affected by these filters.
         if rng.random_bool(0.15) && !enabled_filters.contains(&kind) {
             enabled_filters.insert(0, kind);
         }
@@ -337,13 +337,13 @@ fn aggregates(rng: &mut Rng) -> Vec<Aggregate> {
         .collect()
 }
 
-/// As many as PCIWeigher tells apart, and more.
+/// No device, or more devices than PCIWeigher tells apart, or some number in between.
 pub fn many_devices(rng: &mut Rng) -> Vec<PciPool> {
     let count = *[0, 0, 3, 99, 200].choose(rng).unwrap();
     if count == 0 { Vec::new() } else { vec![PciPool { count, ..PciPool::default() }] }
 }
 
-/// Few distinct sizes, so that ties are the rule.
+/// A random fleet. Its hosts have few distinct sizes, so that ties are common.
 fn fleet(rng: &mut Rng) -> (HostTable, Vec<Host>) {
     let mut table = HostTable::new();
     let mut hosts = Vec::new();
@@ -356,7 +356,7 @@ fn fleet(rng: &mut Rng) -> (HostTable, Vec<Host>) {
     for at in 0..count {
         let name = format!("Host{at:03}");
         let host = host(rng, name.clone(), at, &kinds);
-        // Rows are given back and taken again, so that fleet order is not the order of names.
+        // Rows are freed and used again, so that fleet order is not the order of names.
         let row = table.insert(&name, &format!("node-{name}"));
         if rng.random_bool(0.1) {
             table.remove(row);
@@ -376,12 +376,12 @@ fn fleet(rng: &mut Rng) -> (HostTable, Vec<Host>) {
     (table, hosts.into_iter().map(|(_, host)| host).collect())
 }
 
-/// Few sizes and ratios of hosts, and how many are in use.
+/// The few sizes and ratios that the hosts of a case have, and how busy these are.
 struct Kinds {
     sizes: Vec<(u64, u64, u64)>,
     ratios: Vec<AllocationRatios>,
     busy: f64,
-    /// NUMA cells and PCI devices; few kinds, because finding room on them takes long.
+    /// NUMA cells and PCI devices of few kinds, because finding room on them takes long.
     devices: Vec<(NumaTopology, Vec<PciPool>)>,
 }
 
@@ -480,13 +480,13 @@ const TRAITS: [&str; 13] = [
     "HW_CPU_HYPERTHREADING",
 ];
 
-/// Most hosts have most, and few are disabled.
+/// Random traits of a host: it has most of them, and few hosts are disabled.
 fn traits(rng: &mut Rng) -> Vec<String> {
     let has = |name: &&&str| rng.random_bool(if **name == "COMPUTE_STATUS_DISABLED" { 0.02 } else { 0.7 });
     TRAITS.iter().filter(has).map(|&name| name.to_owned()).collect()
 }
 
-/// Capacities that amounts meet exactly, and some that bounds keep them from.
+/// Random inventories: some that amounts fill exactly, and some that limits keep from being filled.
 fn inventories(rng: &mut Rng) -> BTreeMap<String, (Option<Inventory>, u64)> {
     let mut all = BTreeMap::new();
     for class in ["CUSTOM_GPU", "CUSTOM_X", "VGPU", "PCPU"] {
@@ -507,7 +507,7 @@ fn inventories(rng: &mut Rng) -> BTreeMap<String, (Option<Inventory>, u64)> {
     all
 }
 
-/// Flavors and images of the instances.
+/// Random flavors and images of the instances.
 fn with_kinds(rng: &mut Rng, mut host: Host) -> Host {
     for _ in &host.instances {
         host.instance_flavors.push((*["small", "large"].choose(rng).unwrap()).to_owned());
@@ -655,7 +655,7 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
     request
 }
 
-/// Traits and amounts, often several of a kind.
+/// Random traits and amounts, often several of one kind.
 fn asked_of_placement(rng: &mut Rng, vcpus: u32) -> Vec<(String, String)> {
     let mut specs = Vec::new();
     for word in ["", "", "1", "_x"] {
@@ -675,7 +675,7 @@ fn asked_of_placement(rng: &mut Rng, vcpus: u32) -> Vec<(String, String)> {
             specs.push((format!("resources{word}:{class}"), amount.to_owned()));
         }
     }
-    // All CPUs or none, and not beside shared ones: Nova refuses the rest.
+    // Either all CPUs are pinned or none, and not beside shared ones, because Nova refuses other requests.
     if rng.random_bool(0.2) && !specs.iter().any(|(key, _)| key.ends_with(":VCPU")) {
         let word = *["", "", "1"].choose(rng).unwrap();
         let amount = if rng.random_bool(0.8) { vcpus } else { 0 };

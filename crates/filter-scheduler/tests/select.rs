@@ -1,4 +1,4 @@
-//! What requests get: narrowing, capabilities, errors, limits, and the words of refusals and explanations.
+//! Requests and their answers: named hosts, capabilities, errors, limits, and the words of refusals and explanations.
 
 use novella_filter_scheduler::{
     Amounts, Failure, FilterScheduler, HostTable, OnFilterError, Resources, Row, SchedulerOptions, Selected,
@@ -221,7 +221,7 @@ fn capabilities_are_asked_as_nova_asks_them() {
     let facts = r#""rack":"r1","psu":2,"gpu":{"model":"t4","count":2},"unset":null,"hypervisor_type":"hidden",
         "nothing":5,"json":"{\"a\":\"{\\\"b\\\":1}\"}""#;
     for (key, requirement, fits) in [
-        // the report's own keys
+        // keys of the report itself
         ("capabilities:cpu_info:arch", "x86_64", true),
         ("capabilities:cpu_info:topology:cores", ">= 4", true),
         ("capabilities:cpu_info:topology:cores", "5", false),
@@ -238,7 +238,7 @@ fn capabilities_are_asked_as_nova_asks_them() {
         ("capabilities:host_memory_free", "= 301", false),
         ("enabled", "True", true),
         ("capabilities:disk_available", "= 0", false),
-        // what the table knows
+        // values that the table has
         ("capabilities:cpu_allocation_ratio", "4", false),
         ("capabilities:cpu_allocation_ratio", "== 4", true),
         ("free_ram_mb", "8192", true),
@@ -258,7 +258,7 @@ fn capabilities_are_asked_as_nova_asks_them() {
         ("capabilities:json:a:b", "1", true),
         ("unset", "x", false),
         ("nothing", "5", true),
-        // what nobody has
+        // keys that no host has
         ("colour", "red", true),
         ("capabilities:colour", "red", false),
         ("capabilities", "x", true),

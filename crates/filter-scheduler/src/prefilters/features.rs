@@ -24,7 +24,9 @@ const TPM_SECRET_SECURITIES: [&str; 3] = ["user", "host", "deployment"];
 /// The names of a feature in a flavor and in an image. They are constants, because they are read for every new shape.
 #[derive(Clone, Copy)]
 struct Feature {
+    /// The key of the extra spec, such as `hw:tpm_version`.
     extra_spec: &'static str,
+    /// The name of the image property, such as `hw_tpm_version`.
     property: &'static str,
 }
 
@@ -66,6 +68,7 @@ pub(super) fn required(flavor: &Flavor, image: &ImageProperties) -> Result<Trait
     Ok(traits)
 }
 
+/// The flavor and the image of a request, which ask for features.
 struct FeatureRequest<'a> {
     flavor: &'a Flavor,
     image: &'a ImageProperties,

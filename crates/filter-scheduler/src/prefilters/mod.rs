@@ -51,6 +51,7 @@ use crate::table::inventories::NO_INVENTORY;
 /// The terms of one request, each with its effect on the hosts.
 #[derive(Debug, Default)]
 pub(crate) struct Prefilters {
+    /// The terms in the order in which they run, each with what it did last.
     pub(crate) terms: Vec<(PrefilterTerm, Tally)>,
 }
 
@@ -59,9 +60,11 @@ pub(crate) struct Prefilters {
 pub(crate) struct PrefilterTerm {
     /// The name that the flavor or Nova's prefilter has for the condition, for explanations.
     pub(crate) name: String,
+    /// What is checked.
     check: Check,
 }
 
+/// What a term checks on a host.
 #[derive(Debug)]
 enum Check {
     /// The host must have the trait of this symbol, or must not have it. Unless `of_all` is set, only hosts with an
@@ -271,7 +274,7 @@ impl PrefilterTerm {
                     ),
                 }
             }
-            Check::Nobody => "no single host can, whatever it has".to_owned(),
+            Check::Nobody => "no single host can satisfy this".to_owned(),
         }
     }
 

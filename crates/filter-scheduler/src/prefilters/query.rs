@@ -310,7 +310,7 @@ impl<'r> PlacementQuery<'r> {
             let name = format!("COMPUTE_IMAGE_TYPE_{format}");
             self.require(format!("require_image_type_support ({name})"), &name);
         } else {
-            tracing::warn!(format, "no trait is called after this image format, so none is required");
+            tracing::warn!(format, "no trait exists for this image format, so none is required");
         }
     }
 
@@ -324,7 +324,11 @@ impl<'r> PlacementQuery<'r> {
             let Some(value) = image.get(property).map(Property::text) else { continue };
             let ending = value.replace('-', "_").to_uppercase();
             if !endings.contains(&ending.as_str()) {
-                tracing::warn!(property, value, "no trait is called after this, so the image requires none");
+                tracing::warn!(
+                    property,
+                    value,
+                    "no trait exists for this property value, so the image requires no traits"
+                );
                 return;
             }
             names.push((property, format!("{beginning}_{ending}")));

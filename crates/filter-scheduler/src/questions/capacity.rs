@@ -44,6 +44,7 @@ pub const MAX_ON_A_HOST: u64 = 100_000;
 /// The fleet at one instant, and the hosts that a flavor may be placed on.
 #[derive(Debug)]
 pub struct Eligible {
+    /// The names, states and amounts of all hosts.
     hosts: Snapshot,
     /// One bit per row, set if every filter that does not count passes the host.
     passed: Vec<u64>,
@@ -59,6 +60,7 @@ pub struct Eligible {
     asked_once: Vec<String>,
     /// What the flavor asks for and no enabled filter looks at, with the reason.
     not_asked: Vec<String>,
+    /// The request for one instance.
     spec: RequestSpec,
     /// What one instance asks for and takes on a host with an inventory of `PCPU`.
     of_dedicating: (Demand, Amounts),

@@ -61,15 +61,17 @@ pub fn search(
     found[..singles].sort_by(by_size);
     found[singles..].sort_by(by_size);
     found.truncate(singles + MAX_PAIRS);
-    let bound = || format!("stopped after {most} trial placements, its bound for this fleet and request");
+    let bound = || format!("stopped after {most} trial placements, the limit for this fleet and request");
     Fixes { fits: false, fixes: found, trials, cut: cut.then(bound) }
 }
 
 struct FixSearch<'a, F> {
     spec: &'a RequestSpec,
+    /// The hosts that nearly pass, and how many instances fit without a change.
     misses: &'a NearMisses,
     /// How many CPUs an instance has to itself, if a policy gives it all of them so.
     dedicated: Option<u64>,
+    /// Tries a placement with these changes; see [`search`].
     fits: F,
     /// How many placements were tried.
     trials: u32,

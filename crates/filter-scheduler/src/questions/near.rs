@@ -66,7 +66,9 @@ impl NearMisses {
 pub(crate) struct Near {
     pub(crate) host: String,
     pub(crate) status: Status,
+    /// The totals and the use that the host reported.
     pub(crate) reported: Resources,
+    /// What is in use on it, placements since the report included.
     pub(crate) used: Amounts,
     /// The refusals of the host, one or two. Two filters that compare the same amount are one refusal.
     pub(crate) refused: Vec<Refused>,
@@ -93,6 +95,7 @@ pub(crate) enum Refuser {
 /// By how much a host misses.
 #[derive(Debug, Clone)]
 pub(crate) struct Miss {
+    /// The amount that is compared.
     pub(crate) what: Compared,
     /// How much is asked for, in the unit of `what`.
     pub(crate) wanted: i64,
@@ -129,6 +132,7 @@ pub(crate) struct AggregateNumber {
     pub(crate) id: u32,
     /// The name of the aggregate.
     pub(crate) aggregate: String,
+    /// The key in the metadata.
     pub(crate) key: &'static str,
     /// The number as it is written in the metadata.
     pub(crate) text: String,

@@ -30,6 +30,7 @@ pub(crate) fn of_fleet(table: &HostTable) -> Explanation {
 /// Overwrites the items of an earlier answer one by one, so that their memory is used again. When dropped, it removes
 /// the items that were not overwritten.
 pub(crate) struct Refill<'v, T> {
+    /// The items of the earlier answer, of which the first `used` are overwritten.
     items: &'v mut Vec<T>,
     /// How many items have been overwritten or added.
     used: usize,

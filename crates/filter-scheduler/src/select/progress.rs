@@ -24,6 +24,7 @@ use crate::weighers::weigher::Weighing;
 /// The state of one placement.
 pub(super) struct Progress<'a> {
     options: &'a SchedulerOptions,
+    /// The order of equal weights that earlier instances left.
     history: &'a mut History,
     /// The random numbers. Present if the settings ask for a random choice.
     rng: Option<ChaCha8Rng>,
@@ -31,6 +32,7 @@ pub(super) struct Progress<'a> {
     alternates: usize,
     /// Whether the caller wants no explanation.
     unexplained: bool,
+    /// How many instances the request has.
     instances: usize,
     /// The position in the request of the instance that is being placed.
     index: usize,

@@ -43,6 +43,7 @@ pub(crate) struct Ranking {
     pub(crate) ranges: Vec<Range>,
     /// The best hosts of the last round, best first.
     pub(crate) best: Vec<Weighed>,
+    /// How many blocks the fleet has.
     blocks: usize,
     /// For each weigher and each block, a lower bound of the candidates' values, as `f32`.
     low: Vec<f32>,
@@ -87,6 +88,7 @@ struct RankingRound<'a> {
     history: &'a History,
     /// The candidates, one bit per row.
     alive: &'a [u64],
+    /// How many hosts are kept.
     keep: usize,
     /// The index in `epochs` of the present ranges.
     current: usize,

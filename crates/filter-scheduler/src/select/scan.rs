@@ -143,6 +143,7 @@ fn unpack(miss: i64) -> Option<(Row, i32)> {
 /// The filters, and the hosts that they are asked about.
 pub(crate) struct Sieve<'a> {
     pub(crate) filters: &'a mut [Filter],
+    /// The server group of the request, which some filters read.
     pub(crate) group: Option<&'a Group>,
     /// One bit per row, if the request names hosts. Only hosts whose bit is set are asked about.
     pub(crate) named: Option<&'a [u64]>,

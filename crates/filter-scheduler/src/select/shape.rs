@@ -35,6 +35,7 @@ pub(crate) struct Shape {
     pub(super) key: RequestSpec,
     /// The state of the table that the request was compiled for. Absent if the next request must be compiled again.
     compiled_for: Option<TableState>,
+    /// The image properties of the request, which the weighers read when they are compiled.
     image: ImageProperties,
     pub(crate) compiled: Compiled,
     pub(crate) scan: Scan,

@@ -38,6 +38,7 @@ pub(crate) struct Shapes {
     clock: u64,
     /// The index of the shape that was used last. Its size may have changed since it was added to `bytes`.
     last: usize,
+    /// The sum of the `bytes` of all entries.
     bytes: usize,
     hasher: DefaultHashBuilder,
 }
@@ -45,9 +46,11 @@ pub(crate) struct Shapes {
 /// What is kept about a shape to find it and to drop it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
+    /// The hash of the shape's requests.
     hash: u64,
     /// The value of [`Shapes::clock`] when the shape was last used; 0 if the entry is free.
     used: u64,
+    /// How many bytes the scan of the shape took when it was last looked at.
     bytes: usize,
 }
 

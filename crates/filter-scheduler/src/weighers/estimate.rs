@@ -24,6 +24,7 @@ pub(crate) const MOST: usize = WeigherKind::ALL.len();
 pub(crate) struct Estimate<'t> {
     /// The weighers that tell hosts apart. Entries from `count` on are not used.
     terms: [EstimateTerm<'t>; MOST],
+    /// How many of `terms` are used.
     count: usize,
     /// For each row, the symbol of its set of aggregates.
     sets: &'t [[u32; BLOCK]],

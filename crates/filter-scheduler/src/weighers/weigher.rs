@@ -39,6 +39,7 @@ pub(crate) struct Weigher {
     pub(super) multiplier: f64,
     /// Whether an aggregate overrides the multiplier.
     overridden: bool,
+    /// Where its raw values come from.
     raw: Raw,
 }
 
@@ -56,6 +57,7 @@ enum Raw {
 /// The raw values of one weigher that were computed for one request, by row.
 #[derive(Debug, Default)]
 pub(crate) struct Computed {
+    /// The values, rounded to `f32`.
     column: RawColumn,
     /// The exact values. Empty if `column` is exact.
     exact: Vec<f64>,

@@ -1,4 +1,4 @@
-//! Changes of a fleet between two requests, in the table and in the naive engine's list alike.
+//! Changes of a fleet between two requests, made alike in the table and in the naive engine's list.
 
 use novella_filter_scheduler::{Aggregate, Amounts, Devices, HostTable, Instance, Resources, Row};
 use novella_objects::{HostState as Status, Image};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::naive::Host;
 use crate::{Rng, aggregates, host, inventories, kinds, many_devices, write, write_inventories};
 
-/// One change of any kind.
+/// One random change.
 pub fn one(rng: &mut Rng, table: &mut HostTable, hosts: &mut Vec<Host>, all: &mut Vec<Aggregate>) {
     if hosts.is_empty() || rng.random_bool(0.08) {
         return added(rng, table, hosts);
@@ -86,7 +86,7 @@ pub fn one(rng: &mut Rng, table: &mut HostTable, hosts: &mut Vec<Host>, all: &mu
             write_inventories(table, row, host);
         }
         _ => {
-            // Everything that the host says becomes something else.
+            // Everything that the host reports changes.
             let name = host.name.clone();
             removed(table, row, host);
             hosts.remove(at);

@@ -1,4 +1,4 @@
-//! Random NUMA cells and PCI devices, of hosts and of requests.
+//! Random NUMA cells and PCI devices of hosts and of requests.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub fn topology(rng: &mut Rng) -> NumaTopology {
     NumaTopology { cells: (0..rng.random_range(1..5)).map(|id| cell(rng, id, threads)).collect() }
 }
 
-/// Eight CPUs.
+/// A host with eight CPUs.
 fn cell(rng: &mut Rng, id: u32, threads: usize) -> NumaCell {
     let cpus: Vec<u32> = (8 * id..8 * id + 8).collect();
     let siblings: Vec<Vec<u32>> = cpus.chunks(threads).map(<[u32]>::to_vec).collect();
@@ -55,7 +55,7 @@ pub fn network(rng: &mut Rng) -> NetworkMetadata {
     NetworkMetadata { physnets: names.map(str::to_owned).collect(), tunneled: rng.random_bool(0.3) }
 }
 
-/// In the order in which devices are given: those with the fewest properties first.
+/// The pools in the order in which devices are given: those with the fewest properties first.
 pub fn pools(rng: &mut Rng) -> Vec<PciPool> {
     let pool = |rng: &mut Rng| {
         let mut tags = BTreeMap::new();

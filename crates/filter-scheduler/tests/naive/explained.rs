@@ -1,18 +1,18 @@
-//! What must hold of explanations, whatever the fleet and the request.
+//! Checks what must be true of every explanation.
 
 use novella_filter_scheduler::{
     FilterKind, FilterScheduler, HostTable, Selected, Verdict, evaluate, inspect,
 };
 use novella_objects::{FilterOutcome, RequestSpec};
 
-/// Looking closely at each host says what a placement says of it.
+/// Inspecting each host must agree with what a placement says about it.
 pub fn each_host_as_it_is_decided(engine: &mut FilterScheduler, table: &mut HostTable, spec: &RequestSpec) {
     let Ok(evaluation) = evaluate(engine, table, spec) else { return };
     for (row, decided) in &evaluation.verdicts {
         let told = inspect(engine, table, spec, *row).expect("a request that could be evaluated");
         assert_eq!(told.host, table.host(*row));
         let first = told.filters.iter().find(|filter| filter.verdict != FilterOutcome::Passes);
-        // What is asked before the filters comes first, and is none of them.
+        // The prefilters come first.
         let before = first.is_some_and(|first| first.filter.parse::<FilterKind>().is_err());
         let no_candidate = told.not_considered.is_some() || before;
         assert_eq!(no_candidate, *decided == Verdict::NotConsidered, "{told:#?} {spec:#?}");
@@ -54,7 +54,7 @@ pub fn each_host_as_it_is_decided(engine: &mut FilterScheduler, table: &mut Host
     }
 }
 
-/// The first of the ranking is the host that was placed.
+/// The first host of the ranking is the one that was picked.
 pub fn winner_is_the_placed(table: &HostTable, selected: &Selected) {
     let winner = selected.explanation.ranking.first();
     let placed = selected.picks.last();

@@ -1,4 +1,4 @@
-//! The scheduler's rules, written down as plainly as they can be read. Slow, and meant to be.
+//! The scheduler's rules, written as simply as possible. This is slow on purpose.
 
 pub mod devices;
 pub mod explained;
@@ -32,37 +32,37 @@ pub struct Host {
     pub ratios: AllocationRatios,
     pub status: Status,
     pub zone: Option<String>,
-    /// `cpu_info`'s `arch`.
+    /// The `arch` in `cpu_info`.
     pub arch: Option<String>,
-    /// A fact.
+    /// The value of a fact.
     pub rack: Option<u64>,
-    /// Ids.
+    /// The ids of its aggregates.
     pub aggregates: BTreeSet<u32>,
     pub instances: BTreeSet<Uuid>,
-    /// Of the instances, where they are known.
+    /// The flavors of the instances, if they are known.
     pub instance_flavors: Vec<String>,
-    /// Properties of the instances' images.
+    /// The properties of the instances' images.
     pub instance_images: Vec<Vec<(String, String)>>,
     pub reported_instances: u32,
     pub reported_io_ops: u32,
     pub failed_builds: u32,
-    /// Instances placed here since.
+    /// The instances placed here since the report.
     pub placed: u32,
     pub hypervisor_version: i64,
     pub numa: Option<NumaTopology>,
     pub pools: Vec<PciPool>,
-    /// Of the placed, those whose cells or devices could not be taken.
+    /// How many of the placed instances did not get their cells or devices.
     pub not_building: u32,
-    /// Something placed here asked for cells or devices.
+    /// Whether something placed here asked for cells or devices.
     pub took_devices: bool,
     pub cell: Option<String>,
     pub ip: Option<String>,
     pub supported: Option<Vec<[String; 3]>>,
     pub metrics: BTreeMap<String, i64>,
     pub traits: Vec<String>,
-    /// By class: the inventory, if there is one, and what is used.
+    /// For each class, the inventory, if there is one, and how much is used.
     pub inventories: BTreeMap<String, (Option<Inventory>, u64)>,
-    /// Something placed here took of a class.
+    /// Whether something placed here took of a class.
     pub took_classes: bool,
 }
 
@@ -76,7 +76,7 @@ impl Host {
     }
 }
 
-/// Filter, hosts in, hosts out, nearest miss (host, wanted, available).
+/// The tally of a filter: name, hosts in, hosts out, and the nearest miss (host, wanted, available).
 pub type Tally = (String, u32, u32, Option<(String, f64, f64)>);
 
 #[derive(Debug)]
@@ -96,7 +96,7 @@ pub enum Outcome {
     },
 }
 
-/// Filters that run for each instance of a request.
+/// The filters that run for each instance of a request.
 const REPEATED: [FilterKind; 18] = [
     FilterKind::NumaTopology,
     FilterKind::PciPassthrough,
@@ -118,7 +118,7 @@ const REPEATED: [FilterKind; 18] = [
     FilterKind::TypeAffinity,
 ];
 
-/// What Nova leaves to Placement.
+/// The filters for what Nova leaves to Placement.
 const ROOM: [FilterKind; 6] = [
     FilterKind::Ram,
     FilterKind::Core,
@@ -133,11 +133,11 @@ pub struct Naive<'a> {
     pub request: &'a RequestSpec,
     pub terms: &'a Terms,
     pub aggregates: &'a [Aggregate],
-    /// The instance's cells, as the instances before it have left them.
+    /// The cells that the instance asks for, in the state that earlier instances left.
     pub guest: RefCell<Option<numa::Guest>>,
 }
 
-/// What a filter says of one host: a refusal carries what was there instead, where that is a number.
+/// The verdict of a filter about one host. A refusal has the number that was found instead, if it is about a number.
 enum Verdict {
     Pass,
     Reject(Option<(f64, f64)>),
@@ -256,7 +256,7 @@ impl Naive<'_> {
         let forced = !self.request.force_hosts.is_empty()
             && !self.request.scheduler_hints.contains_key("_nova_check_type");
         for &kind in &self.options.enabled_filters {
-            // Of a forced host only what Nova leaves to Placement is asked.
+            // A forced host is asked only what Nova leaves to Placement.
             if forced && !(self.options.placement && ROOM.contains(&kind)) {
                 continue;
             }
@@ -297,7 +297,7 @@ impl Naive<'_> {
     fn verdict(&self, kind: FilterKind, host: &Host, group: Option<&GroupState>, instance: Uuid) -> Verdict {
         let sizes = placement::sizes(self.request, host);
         let plain = |pass| if pass { Verdict::Pass } else { Verdict::Reject(None) };
-        // A limit of total × ratio, what is used of it, and never more than the host has.
+        // The limit is total × ratio. Use counts against it, and one instance cannot be larger than the host.
         let fits = |total: f64, ratio: f64, used: f64, wanted: Option<u64>, unit: f64| {
             let Some(wanted) = wanted.map(|wanted| wanted as f64) else { return Verdict::Pass };
             if wanted <= total && total * ratio - used >= wanted {
@@ -319,7 +319,7 @@ impl Naive<'_> {
                 let ratio = if kind == FilterKind::Ram { host.ratios.ram } else { own };
                 fits(host.memory as f64, ratio, host.memory_used as f64, sizes.memory_mb, 1.0)
             }
-            // It does not say how many it has.
+            // The host does not say how many it has.
             FilterKind::Core | FilterKind::AggregateCore if host.vcpus == 0 && !has_pcpus(host) => {
                 Verdict::Pass
             }
@@ -407,7 +407,7 @@ impl Naive<'_> {
         if granted { Ok(()) } else { Err(numa::Raises) }
     }
 
-    /// The few specs that requests of this test carry.
+    /// The few extra specs that requests of this test have.
     fn capabilities(&self, host: &Host) -> Verdict {
         for (key, requirement) in &self.request.flavor.extra_specs {
             let rack = host.rack.map(|rack| rack.to_string());

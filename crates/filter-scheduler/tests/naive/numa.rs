@@ -1,4 +1,4 @@
-//! NUMA cells and PCI devices, as plainly as they can be read: every arrangement is tried in full.
+//! NUMA cells and PCI devices, as simply as possible: every arrangement is tried.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,17 +12,17 @@ use super::pinning;
 
 type Cpus = BTreeSet<u32>;
 
-/// An instance's cells as the request carries them, with where the last instance was put.
+/// An instance's cells as the request has them, with the place of the last instance.
 #[derive(Debug, Clone)]
 pub struct Guest {
     pub asked: InstanceNumaTopology,
-    /// By cell: host CPU of each dedicated CPU, and CPUs for the emulator.
+    /// For each cell, the host CPU of each dedicated CPU, and the CPUs of the emulator.
     pub pinned: Vec<(BTreeMap<u32, u32>, Cpus)>,
 }
 
 impl Guest {
-    /// The cells that a request names; or else one, where CPUs are pinned by a policy, or all by asking for `PCPU`. The
-    /// test generates nothing else that asks for cells.
+    /// The cells that a request names, or one cell if a policy pins CPUs, or if `PCPU` is asked for. The test generates
+    /// nothing else that asks for cells.
     pub fn of(request: &RequestSpec) -> Option<Self> {
         let flavor = &request.flavor;
         let alone = || {
@@ -41,7 +41,7 @@ impl Guest {
     }
 }
 
-/// What could not be decided.
+/// Why it could not be decided.
 #[derive(Debug)]
 pub struct Raises;
 
@@ -77,7 +77,7 @@ fn permutations(of: &[usize], length: usize) -> Vec<Vec<usize>> {
     all
 }
 
-/// True if it fits; `guest` then says where.
+/// Whether the instance fits. If so, `guest` says where.
 pub fn fit(
     host: &NumaTopology,
     pools: &[PciPool],
@@ -218,7 +218,7 @@ fn pin(host: &NumaCell, guest: &InstanceNumaCell, emulator: usize) -> Result<Opt
     let threads = host.siblings.iter().map(Vec::len).max().unwrap_or(0).max(1);
     let cores: Vec<Vec<u32>> =
         host.siblings.iter().map(|core| (&set(core) & &free(host)).into_iter().collect()).collect();
-    // So many CPUs of each core that has as many.
+    // Takes so many CPUs of each core that has as many.
     let packed = |of_each: usize| -> Option<Pinned> {
         let usable: Vec<u32> = cores
             .iter()
@@ -264,7 +264,7 @@ fn pin(host: &NumaCell, guest: &InstanceNumaCell, emulator: usize) -> Result<Opt
     Ok(reserved((linear, Cpus::new()), everything))
 }
 
-/// Adds what a fitted instance takes, all or nothing.
+/// Adds what a fitted instance takes, everything or nothing.
 pub fn take(host: &mut NumaTopology, guest: &Guest) -> Result<(), Raises> {
     let mut after = host.clone();
     for cell in &mut after.cells {
@@ -306,7 +306,7 @@ fn property(pool: &PciPool, key: &str) -> Option<String> {
     }
 }
 
-/// Grants requests in turn out of `pools`; those before one that cannot be granted keep what they got.
+/// Grants requests in turn from `pools`. If one cannot be granted, those before it keep what they got.
 pub fn grant(
     pools: &mut Vec<PciPool>,
     requests: &[PciRequest],

@@ -1,4 +1,4 @@
-//! CPU policies: what they ask of which host, as plainly as it can be read, and random ones.
+//! CPU policies, as simply as possible: what they ask of which host, and random policies.
 
 use std::collections::BTreeSet;
 
@@ -13,14 +13,14 @@ use super::Host;
 
 type Rng = ChaCha8Rng;
 
-/// CPUs that the flavor and the image pin.
+/// The CPUs that the flavor and the image pin.
 pub struct Pinned {
     pub dedicated: BTreeSet<u32>,
     pub mixed: bool,
     pub isolate: bool,
 }
 
-/// The flavor's word or else the image's, with the key that says it. The test generates no two that contradict.
+/// The flavor's value or else the image's, with its key. The test generates no two that contradict.
 fn said<'r>(request: &'r RequestSpec, name: &str) -> Option<(String, &'r str)> {
     let (spec, property) = (format!("hw:{name}"), format!("hw_{name}"));
     let of_image = || request.image.as_ref()?.properties.get(&property)?.as_str();
@@ -49,25 +49,25 @@ pub fn pinned(request: &RequestSpec) -> Option<Pinned> {
 }
 
 impl Pinned {
-    /// `PCPU`, and `VCPU`.
+    /// The amounts of `PCPU` and of `VCPU`.
     pub fn amounts(&self, vcpus: u32) -> (u64, u64) {
         let own = self.dedicated.len() as u64;
         (own + u64::from(self.isolate), u64::from(vcpus) - own)
     }
 }
 
-/// `require` or `isolate` of threads, with the line of its trait.
+/// The thread policy `require` or `isolate`, with the line of its trait.
 pub fn threads(request: &RequestSpec) -> Option<(String, &str)> {
     let (key, word) = said(request, "cpu_thread_policy").filter(|(_, word)| *word != "prefer")?;
     Some((format!("{key}={word} (HW_CPU_HYPERTHREADING)"), word))
 }
 
-/// A host that says how many CPUs it has for pinning.
+/// Whether a host says how many CPUs it has for pinning.
 pub fn has_pcpus(host: &Host) -> bool {
     host.inventories.get("PCPU").is_some_and(|(inventory, _)| inventory.is_some())
 }
 
-/// The one cell that pinned CPUs make of a request.
+/// The single cell that a request with pinned CPUs asks for.
 pub fn cells(request: &RequestSpec) -> Option<InstanceNumaTopology> {
     let Pinned { dedicated, mixed, isolate } = pinned(request)?;
     let of_trait =
@@ -88,7 +88,7 @@ pub fn cells(request: &RequestSpec) -> Option<InstanceNumaTopology> {
     Some(InstanceNumaTopology { cells: vec![cell], emulator_threads_policy })
 }
 
-/// Makes some requests pin CPUs, by their flavor or by their image.
+/// Makes some requests pin CPUs, by the flavor or by the image.
 pub fn pin(rng: &mut Rng, request: &mut RequestSpec) {
     let specs = &mut request.flavor.extra_specs;
     let gives_cpus =

@@ -1,4 +1,4 @@
-//! What Nova asks of Placement, host by host, as plainly as it can be read.
+//! What Nova asks of Placement, host by host, as simply as possible.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use novella_objects::{Flavor, Inventory, RequestSpec};
 use super::pinning::{has_pcpus, pinned, threads};
 use super::{Host, Naive, Tally, Verdict};
 
-/// What a flavor takes and asks when extra specs may say otherwise.
+/// What a flavor takes and asks for, including what extra specs say.
 pub struct Sizes {
-    /// `None`: nothing is asked.
+    /// How many CPUs are asked for; `None` if none.
     pub vcpus: Option<u64>,
     pub memory_mb: Option<u64>,
-    /// MiB, with swap.
+    /// The disk in MiB, with swap.
     pub disk_mb: Option<u64>,
     pub disk_gb_taken: u64,
-    /// Of all groups, zeros left out.
+    /// The amount of each class over all groups, without zeros.
     pub classes: BTreeMap<String, u64>,
 }
 
-/// `(suffix, class, amount)` of all entries that Nova understands. The test generates no odd suffixes.
+/// `(suffix, class, amount)` for all entries that Nova understands. The test generates no strange suffixes.
 fn resources(flavor: &Flavor) -> Vec<(String, String, u64)> {
     let mut all = Vec::new();
     for (key, text) in &flavor.extra_specs {
@@ -34,7 +34,7 @@ fn resources(flavor: &Flavor) -> Vec<(String, String, u64)> {
     all
 }
 
-/// `(suffix, trait)` of all entries with this word.
+/// `(suffix, trait)` for all entries with this word.
 fn traits(flavor: &Flavor, said: &str) -> Vec<(String, String)> {
     let entries = flavor.extra_specs.iter().filter(|(_, text)| *text == said);
     let entries = entries.filter_map(|(key, _)| key.split_once(':'));
@@ -43,7 +43,7 @@ fn traits(flavor: &Flavor, said: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What an instance takes of a host, and asks of it.
+/// What an instance takes of a host, and what it asks for.
 pub fn sizes(request: &RequestSpec, host: &Host) -> Sizes {
     let flavor = &request.flavor;
     let all = resources(flavor);
@@ -99,7 +99,7 @@ fn in_one(host: &Host, ids: &[u32]) -> bool {
 }
 
 impl Naive<'_> {
-    /// The hosts of `list` that have what is asked. `None`: the request fails before any host is looked at.
+    /// The hosts of `list` that have what is asked for. `None` if the request fails before any host is looked at.
     pub(super) fn placement(
         &self,
         hosts: &[Host],
@@ -143,7 +143,7 @@ impl Naive<'_> {
         let ids = |which: &dyn Fn(&Aggregate) -> bool| -> Vec<u32> {
             self.aggregates.iter().filter(|a| which(a)).map(|a| a.id).collect()
         };
-        // Suffix, 0 for required, line, trait.
+        // Tuples of suffix, 0 for required, line and trait.
         let mut asked: Vec<(String, u8, String, String)> = Vec::new();
         for (said, order) in [("required", 0), ("forbidden", 1)] {
             for (suffix, name) in traits(flavor, said) {
@@ -303,7 +303,8 @@ impl Naive<'_> {
     }
 }
 
-/// What else a flavor or an image stands for, by prefilter. `None`: the request fails. The test generates no contradictions.
+/// The other traits that a flavor or an image stands for, by prefilter. `None` if the request fails. The test generates
+/// no contradictions.
 fn features(request: &RequestSpec) -> Option<Vec<(&'static str, String)>> {
     let said = |name: &str| {
         let of_image = request.image.as_ref().and_then(|image| image.properties.get(&format!("hw_{name}")));
@@ -342,7 +343,7 @@ fn trait_terms<'a>(hosts: &[Host], asked: Vec<(String, String, bool)>) -> Vec<Te
     let mut terms: Vec<Term<'a>> = Vec::new();
     for (at, (line, name, wanted)) in asked.iter().enumerate() {
         let again = asked[..at].iter().any(|(_, other, how)| other == name && how == wanted);
-        // What nobody has refuses nobody, and has no line.
+        // A forbidden trait that no host has refuses nobody and has no line.
         let anybody = hosts.iter().any(|host| host.traits.contains(name));
         if !again && (*wanted || anybody) {
             let (name, wanted) = (name.clone(), *wanted);

@@ -1,5 +1,5 @@
-//! The rules of the filters and weighers that read aggregates, instances, groups and hints, as plainly as they can be
-//! read. Values are those that the test generates, and no others.
+//! The rules of the filters and weighers that read aggregates, instances, groups and hints, as simply as possible. They
+//! handle the values that the test generates, and no others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Host, Naive, Verdict};
 
-/// What a request's group knows as instances are placed.
+/// What is known of a request's group while its instances are placed.
 #[derive(Debug, Clone)]
 pub struct GroupState {
     pub policy: String,
@@ -26,23 +26,23 @@ fn plain(pass: bool) -> Verdict {
     if pass { Verdict::Pass } else { Verdict::Reject(None) }
 }
 
-/// One more must fit below the limit.
+/// Whether one more instance is within the limit.
 fn fewer(count: i64, limit: f64) -> Verdict {
     let room = limit - count as f64;
     if room > 0.0 { Verdict::Pass } else { Verdict::Reject(Some((1.0, room))) }
 }
 
-/// All aggregates of a host.
+/// The aggregates of a host.
 fn aggregates<'a>(all: &'a [Aggregate], host: &Host) -> Vec<&'a Aggregate> {
     all.iter().filter(|aggregate| host.aggregates.contains(&aggregate.id)).collect()
 }
 
-/// Distinct values of a key, as written.
+/// The distinct values of a key, as they are written.
 fn raw<'a>(all: &'a [Aggregate], host: &Host, key: &str) -> BTreeSet<&'a str> {
     aggregates(all, host).iter().filter_map(|a| a.metadata.get(key)).map(String::as_str).collect()
 }
 
-/// The same for all keys, cut at commas.
+/// The distinct values of all keys, split at commas.
 fn split<'a>(all: &'a [Aggregate], host: &Host) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
     let mut out: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for aggregate in aggregates(all, host) {
@@ -53,12 +53,12 @@ fn split<'a>(all: &'a [Aggregate], host: &Host) -> BTreeMap<&'a str, BTreeSet<&'
     out
 }
 
-/// The zones that aggregates put a host in, if any does.
+/// The zones of the aggregates of a host, if there are any.
 pub fn zones<'a>(all: &'a [Aggregate], host: &Host) -> Option<BTreeSet<&'a str>> {
     split(all, host).remove("availability_zone")
 }
 
-/// The smallest value of a key, or the default if there is none or one cannot be read.
+/// The smallest value of a key; the default if there is none, or if one cannot be read.
 pub fn smallest(all: &[Aggregate], host: &Host, key: &str, default: f64) -> f64 {
     let values: Option<Vec<f64>> = raw(all, host, key).iter().map(|value| value.parse().ok()).collect();
     values.unwrap_or_default().into_iter().reduce(f64::min).unwrap_or(default)
@@ -188,7 +188,7 @@ impl Naive<'_> {
         }
     }
 
-    /// The few scoped specs that requests of this test carry, and any unscoped one.
+    /// The few scoped extra specs that requests of this test have, and any unscoped one.
     fn aggregate_specs(&self, host: &Host) -> Verdict {
         let split = split(self.aggregates, host);
         for (key, requirement) in &self.request.flavor.extra_specs {
