@@ -1,10 +1,10 @@
-//! What a report costs the scheduler: reading its text, applying it, the memory of a host; and what a sweep and a list of
-//! the fleet cost.
+//! The cost of a report to the scheduler: reading its text, applying it, and the memory of a host; also the cost of a
+//! sweep and of a list of the fleet.
 //!
-//! `cargo bench -p novella-host-manager --bench apply_report`. Fleet: 1,000 hosts whose reports arrive in turn, so
-//! that every report finds its host out of the nearest caches. Each report has a new sequence number and other measured
-//! values than the one before. `decode_only` is serde_json on the decoded inner text of `update_service_capabilities`; the
-//! outer envelope is the messaging crate's to measure. Before the timings, resident memory per host is printed,
+//! `cargo bench -p novella-host-manager --bench apply_report`. The fleet has 1,000 hosts whose reports arrive in turn,
+//! so that a report's host is not in the nearest caches. Each report has a new sequence number and other measured
+//! values than the one before. `decode_only` is serde_json on the decoded inner text of `update_service_capabilities`;
+//! the outer envelope is measured in the messaging crate. Before the timings, the resident memory per host is printed,
 //! for 10,000 hosts.
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 const HOSTS: usize = 1000;
 
 fn main() {
-    let mut kept = Vec::new(); // freed memory would hide what the next fleet takes
+    let mut kept = Vec::new(); // kept, because freed memory would hide what the next fleet takes
     for claims in [0, 5, 20] {
         let hosts = 10_000;
         let before = resident_kib();
@@ -38,7 +38,7 @@ fn main() {
     divan::main();
 }
 
-/// Resident memory of this process.
+/// The resident memory of this process, in bytes.
 fn resident_kib() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     status
@@ -157,14 +157,14 @@ fn sweep_of_10_000_suspects(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// What a reader of the whole fleet holds the lock for.
+/// What a reader of the whole fleet does while it holds the lock.
 #[divan::bench]
 fn copy_of_10_000_hosts(bencher: Bencher<'_, '_>) {
     let manager = filled(10_000, 0);
     bencher.bench_local(|| manager.fleet(Duration::from_secs(1)));
 }
 
-/// What it then does without the lock.
+/// What it does afterwards without the lock.
 #[divan::bench]
 fn list_of_10_000_hosts(bencher: Bencher<'_, '_>) {
     let manager = filled(10_000, 0);

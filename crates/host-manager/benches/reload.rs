@@ -1,9 +1,10 @@
-//! A new policy on a map of 20,000 hosts: for how long nobody else gets the map.
+//! A new policy on a map of 20,000 hosts: how long the map is locked.
 //!
-//! `cargo bench -p novella-host-manager --bench reload` prints a line for each figure, tab-separated: name, fastest and
-//! slowest sample in microseconds. `whole` matches all hosts in one go; `matching` is one turn of as many hosts as the
-//! scheduler matches at a time, `changeover` what is left to be done at once afterwards. Between two rounds every host
-//! changes its aggregates, which is the most that a reload can ask for; `one` is a round in which one rack does.
+//! `cargo bench -p novella-host-manager --bench reload` prints a line for each figure, separated by tabs: name, fastest
+//! and slowest sample in microseconds. `whole` matches all hosts at once. `matching` is one turn with as many hosts as
+//! the scheduler matches at a time; `changeover` is what remains to be done at once afterwards. Between two rounds
+//! every host changes its aggregates, which is the most that a reload can ask for. In the round `one`, only one rack
+//! does.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 
 const HOSTS: usize = 20_000;
 const RACKS: usize = 40;
-/// As `novella_scheduler` has it.
+/// The number in `novella_scheduler`.
 const MATCHED_AT_A_TIME: usize = 64;
 const ROUNDS: usize = 12;
 
@@ -48,8 +49,8 @@ fn in_turns(map: &mut HostManager, policy: &Arc<PolicyFile>, matching: &mut Figu
     black_box(changeover.time(|| map.finish_policy(new)));
 }
 
-/// Racks of hosts by a fact, rows by range, and two aggregates that match on a trait and on a zone. `moved` hosts' racks are
-/// one further.
+/// A policy with racks of hosts by a fact, rows by range, and two aggregates that match a trait and a zone. The racks
+/// of `moved` hosts are one further.
 fn policy(prefix: &str, moved: usize) -> Arc<PolicyFile> {
     let mut text = String::new();
     for rack in 0..RACKS {
@@ -66,7 +67,7 @@ fn policy(prefix: &str, moved: usize) -> Arc<PolicyFile> {
     text += &format!(
         "[aggregates.{prefix}fast]\nmatch.traits = 'CUSTOM_T3'\n[aggregates.{prefix}north]\nmatch.zone = 'az1'\n"
     );
-    // Ids follow the order of names, so that with another prefix every host gets others.
+    // Ids follow the order of names, so another prefix gives every host other ids.
     if !prefix.is_empty() {
         text += "[aggregates.a]\nhosts = []\n";
     }

@@ -1,4 +1,4 @@
-//! A report that changes no words is applied without allocating.
+//! Checks that a report that changes no words is applied without an allocation.
 
 use std::time::Duration;
 

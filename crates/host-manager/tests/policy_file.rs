@@ -1,4 +1,5 @@
-//! The policy: what the shipped file says is so, texts are taken or refused as a whole, and hosts find their aggregates.
+//! The policy file: the shipped file says what the options are, a text is accepted or refused as a whole, and hosts get
+//! their aggregates.
 
 use novella_filter_scheduler::{FilterKind, OnFilterError, SchedulerOptions, WeigherKind};
 use novella_host_manager::{BadPolicy, HostFacts, POLICY_KEYS, PolicyFile};
@@ -8,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 const SHIPPED: &str = include_str!("../../../config/policy.toml");
 
-/// The setting that a line comments out: nothing stands between `#` and the name.
+/// The setting that a line comments out. Nothing is between `#` and the name.
 fn setting(line: &str) -> Option<&str> {
     let rest = line.strip_prefix('#')?;
     let name = rest.split('=').next().unwrap_or(rest).trim_end();

@@ -1,10 +1,10 @@
-//! Placements while a fleet reports: the whole way of a request through the host manager, between reports as agents with the
-//! linux driver send them, whose free memory, free disk and load differ each time.
+//! Placements while a fleet reports: the whole way of a request through the host manager, between reports as agents
+//! with the linux driver send them. Free memory, free disk and load differ in each report.
 //!
 //!     cargo bench -p novella-host-manager --bench live -- [ROW...]
 //!
-//! Rows whose names begin with the words of an argument run, or all. One line each, tab-separated: row, fleet, unit, fastest
-//! sample, median, nothing, target. The fleets are those of the engine's benchmark `scale`.
+//! With arguments, only the rows whose names begin with one of them run. Each row is one line, separated by tabs: row,
+//! fleet, unit, fastest sample, median, target. The fleets are those of the engine's benchmark `scale`.
 
 #[path = "../../../filter-scheduler/benches/scale/fleet.rs"]
 #[allow(dead_code, reason = "the engine's benchmark uses more of it")]
@@ -29,10 +29,10 @@ use rand_chacha::ChaCha8Rng;
 use shapes::shapes;
 use uuid::Uuid;
 
-/// Longest time that samples of one row are taken for.
+/// How long samples of one row are taken at most.
 const SAMPLING: Duration = Duration::from_secs(2);
 
-/// Most samples of one row.
+/// How many samples of one row are taken at most.
 const SAMPLES: usize = 20_000;
 
 fn main() {
@@ -66,7 +66,7 @@ struct Host {
 }
 
 impl Host {
-    /// Sends the next report: other measured values, and these claims.
+    /// Sends the next report, with other measured values and with these claims.
     fn report(&mut self, manager: &mut HostManager, rng: &mut ChaCha8Rng, now: Duration) -> Applied {
         let free = rng.random_range(0..self.amounts.memory_mb_total.max(1));
         let caps = &mut self.capabilities;
@@ -155,7 +155,7 @@ impl Bed {
         bed
     }
 
-    /// The answer to a request.
+    /// Answers a request.
     fn place(&mut self, request: &SelectDestinations, number: u128) -> Vec<Selection> {
         let id = format!("bench-{number}");
         let decision = self.manager.select_destinations(&mut self.engine, request, id, 1, self.now);
@@ -178,7 +178,7 @@ const TRAITS: [&str; 12] = [
     "HW_CPU_X86_SVM",
 ];
 
-/// A known shape after 100 reports, half of which say that an instance has come or gone; nothing stays placed.
+/// A known shape after 100 reports, half of which say that an instance has come or gone. Nothing stays placed.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn repeated(kind: Kind, hosts: usize, target: Option<f64>) {
     let mut bed = Bed::new(kind, hosts);
@@ -208,8 +208,9 @@ fn repeated(kind: Kind, hosts: usize, target: Option<f64>) {
     show(&format!("single_{hosts}_repeated"), kind, "us", (samples[0], samples[samples.len() / 2]), target);
 }
 
-/// Decisions one after the other: the recorded kinds of requests, drawn by Zipf's law, while every host reports once in ten
-/// seconds and then claims what was placed on it, until the fleet is filled to 80 %. Only decisions and reports are timed.
+/// Decisions one after another, for the recorded kinds of requests, drawn by Zipf's law. Every host reports once in ten
+/// seconds, and then claims what was placed on it, until the fleet is filled to 80 %. Only decisions and reports are
+/// timed.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn sustained(hosts: usize) {
     const SHAPES: usize = 64;
@@ -287,7 +288,7 @@ fn sustained(hosts: usize) {
     show("sustained_5000", Kind::Oracle, "per s, at least", (rate, rate), Some(50_000.0));
 }
 
-/// How full the hosts are that are up, each by what is scarcest on it.
+/// How full the hosts are that are up. Each counts by the amount that is scarcest on it.
 fn fill(bed: &Bed) -> f64 {
     let table = bed.manager.table();
     let (mut sum, mut hosts) = (0.0, 0u32);

@@ -70,6 +70,7 @@ pub(crate) struct HostMap {
     pub(crate) ask_again: Vec<Row>,
     /// What happened since events were last asked for, at most [`MAX_EVENTS`].
     pub(crate) events: Vec<Event>,
+    /// How often each event happened since the start.
     pub(crate) counters: Counters,
 }
 

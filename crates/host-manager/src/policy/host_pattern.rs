@@ -13,6 +13,7 @@ const MAX_DIGITS: usize = 19;
 /// A pattern of host names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPattern {
+    /// The pattern as it was written.
     text: String,
     tokens: Vec<Token>,
 }

@@ -20,9 +20,11 @@ pub struct PolicyKey {
     pub unit: &'static str,
     /// What the option does, in a sentence.
     pub doc: &'static str,
+    /// How the option is read and shown.
     access: Access,
 }
 
+/// How an option is set from a field and read from the options.
 enum Access {
     Option { set: fn(&mut OptionsDraft, &Field<'_>, &mut Reader<'_>), get: fn(&SchedulerOptions) -> Json },
     Multiplier(WeigherKind),
@@ -34,6 +36,7 @@ pub(super) struct OptionsDraft {
     pub(super) options: SchedulerOptions,
     /// The position of `enabled_filters` in the text.
     pub(super) filters_at: Span,
+    /// The multipliers read so far, each with its key and position. They are applied when the weighers are known.
     multipliers: Vec<(WeigherKind, f64, &'static str, Span)>,
 }
 

@@ -19,7 +19,9 @@ const ALIKE: f64 = 0.85;
 /// The text, and the problems found in it so far.
 pub(super) struct Reader<'t> {
     text: &'t str,
+    /// Problems, because of which the policy is refused.
     pub(super) problems: Vec<PolicyProblem>,
+    /// Probable mistakes, with which the policy is accepted.
     pub(super) warnings: Vec<PolicyProblem>,
 }
 
@@ -109,7 +111,9 @@ fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k s
 pub(super) struct Field<'a> {
     /// The key with its sections, such as `filter_scheduler.host_subset_size`.
     pub(super) key: String,
+    /// The last part of the key.
     pub(super) name: &'a str,
+    /// The position of the key.
     pub(super) at: Span,
     pub(super) item: &'a Item,
 }

@@ -31,7 +31,9 @@ pub(crate) enum Place {
 /// One instance's reservation.
 #[derive(Debug, Clone)]
 pub(crate) struct Reservation {
+    /// Where it counts.
     pub place: Place,
+    /// The amounts that the instance takes.
     pub allocation: Allocation,
     /// The NUMA cells and PCI devices that the instance takes.
     pub devices: Option<Box<DeviceUsage>>,

@@ -48,6 +48,7 @@ impl ClaimRow {
 /// The claims of one host.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
+    /// The claims, in the order of the report.
     rows: Vec<ClaimRow>,
     /// The groups, flavors, images, devices and custom resources of claims. Empty if no claim has any.
     extras: Packed,

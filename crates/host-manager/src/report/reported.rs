@@ -55,9 +55,11 @@ fn metrics<'c>(caps: &'c Capabilities<'_>) -> Option<&'c str> {
 #[derive(Debug, Default, Clone)]
 pub struct Reported {
     integers: Integers,
+    /// The words, packed by [`put_words`].
     words: Packed,
     /// For each long text, its symbol in [`Texts`].
     texts: [Option<u32>; TEXTS.len()],
+    /// The metrics, as JSON text.
     metrics: Option<Box<str>>,
     /// Whether the report says `"enabled": false`, or the operator disabled the host.
     pub disabled: bool,
@@ -66,6 +68,7 @@ pub struct Reported {
 /// Nova's eight integers, each of which may be absent.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Integers {
+    /// The values, in the order of [`INTEGER_KEYS`].
     values: [i64; 8],
     /// One bit per integer, set if it was reported.
     present: u8,
@@ -142,6 +145,7 @@ impl ReportDifference {
     }
 }
 
+/// Writes the words of a report. [`Reported::words`] reads them in the same order.
 fn put_words(caps: &Capabilities<'_>, sink: &mut Sink<'_>) {
     let report = caps.novella.as_deref();
     sink.optional(caps.hypervisor_hostname.as_deref());

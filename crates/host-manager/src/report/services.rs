@@ -30,6 +30,7 @@ pub(crate) struct Services {
 #[derive(Debug)]
 pub(crate) struct ServiceState {
     pub(crate) service: Box<str>,
+    /// When the service was last heard.
     pub(crate) hearing: Hearing,
     pub(crate) reported: Reported,
 }

@@ -1,4 +1,4 @@
-//! Whose report counts, and what is refused.
+//! Which reports are accepted, and which values are refused.
 
 use novella_objects::HostWarning;
 

@@ -1,4 +1,5 @@
-//! NUMA cells and PCI devices of reports: taken by reservations and claims, given back, told to peers.
+//! NUMA cells and PCI devices of reports: reservations and claims take them, they are given back, and peers learn of
+//! them.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,7 @@ fn json(value: &impl serde::Serialize) -> Option<Json<'static>> {
     Some(Json::of(value).unwrap())
 }
 
-/// Two cells with four dedicated CPUs each, in cores of two; two shared ones on the first.
+/// Two cells with four dedicated CPUs each, in cores of two; the first cell has two shared CPUs.
 fn topology() -> NumaTopology {
     let cell = |id: u32| NumaCell {
         id,
@@ -48,7 +49,7 @@ fn engine() -> FilterScheduler {
     FilterScheduler::new(options).unwrap()
 }
 
-/// CPUs of its own and devices; with neither, shared CPUs.
+/// A flavor with CPUs of its own and devices; without either, it has shared CPUs.
 fn asking(uuid: u128, pinned: u32, devices: u32) -> SelectDestinations {
     let mut asked = request([uuid], Amounts { vcpus: u64::from(pinned.max(1)), ..SMALL });
     let spec = &mut asked.request_spec;
@@ -109,7 +110,8 @@ fn cells_are_given_until_none_is_left_and_come_back_exactly() {
     let by: Vec<_> = refused.explanation.filters.iter().filter(|f| f.hosts_out < f.hosts_in).collect();
     assert_eq!((by.len(), &*by[0].filter), (1, "NUMATopologyFilter"), "{refused:?}");
 
-    // A report from before the claims gives nothing back; one with two of them takes nothing twice.
+    // A report that was made before the claims gives nothing back. A report that lists a claim twice takes nothing
+    // twice.
     h.send(&mut m, s(2));
     assert_eq!(pinned(&m, "h1").len(), 8);
     h.claims = told[..2].iter().map(confirmed).collect();
@@ -145,7 +147,7 @@ fn devices_are_given_until_none_is_left_and_come_back_exactly() {
     h.claims.clear();
     h.send(&mut m, s(3));
     assert_eq!(free_devices(&m, "h1"), 3);
-    // Fewer devices than before: what was there is replaced.
+    // There are fewer devices than before; the new ones replace the old ones.
     h.pci_pools = json(&[pool(1)]);
     h.send(&mut m, s(4));
     assert_eq!(free_devices(&m, "h1"), 1);
@@ -159,7 +161,7 @@ fn a_reservation_goes_along_with_the_name_of_its_host() {
     let decision = choose(&mut m, &mut engine, &asking(1, 2, 1), 1);
     assert_eq!(decision.refusal, None);
     let before = (pinned(&m, "h1"), free_devices(&m, "h1"));
-    // Another machine, known under another name, takes the silent one's.
+    // A known machine with another name takes over the name of the silent one.
     let mut new = Report { host: "h2".into(), ..report(2) };
     new.send(&mut m, s(1));
     m.release("nothing", &[]);
@@ -182,7 +184,7 @@ fn a_bad_part_is_named_and_changes_nothing() {
     let before = m.table().devices(row).cloned();
     let twice = NumaTopology { cells: vec![NumaCell::default(), NumaCell::default()] };
     let many = NumaTopology { cells: (0..129).map(|id| NumaCell { id, ..NumaCell::default() }).collect() };
-    // A few bytes must not become many.
+    // A few bytes must not become many in memory.
     let wide =
         NumaTopology { cells: vec![NumaCell { siblings: vec![vec![65_535]; 1000], ..NumaCell::default() }] };
     let beyond = NumaCell { cpuset: vec![u32::MAX], ..NumaCell::default() };
@@ -209,13 +211,13 @@ fn a_bad_part_is_named_and_changes_nothing() {
     }
     assert_eq!(m.counters().bad, 10);
     assert!(matches!(h.send(&mut m, s(3)), Applied::Updated { .. }));
-    // A new host with a bad part does not come in.
+    // A new host is refused if a part of its report is bad.
     let mut stranger = Report { numa_topology: json(&twice), ..Report::of(5) };
     assert!(matches!(stranger.send(&mut m, s(3)), Applied::Bad(_)));
     assert_eq!(m.table().len(), 1);
 }
 
-/// What one instance has, as it was told when it was placed.
+/// What one instance has, as the decision said.
 #[derive(Clone)]
 struct Held {
     host: String,
@@ -225,8 +227,9 @@ struct Held {
     claimed: bool,
 }
 
-/// Two schedulers that tell each other, three hosts, and everything that can happen to an instance. After each step both
-/// have left exactly what was reported minus what claims and reservations have, and no CPU is given twice.
+/// Two schedulers that send each other their reservations, three hosts, and everything that can happen to an instance.
+/// After each step both schedulers have left exactly what was reported minus what claims and reservations take, and no
+/// CPU is given twice.
 fn history(seed: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut below = |bound: u64| rng.next_u64() % bound;
@@ -273,7 +276,7 @@ fn history(seed: u64) {
             7 => now += below(12),
             _ => {}
         }
-        // Hosts report what was claimed; both schedulers hear it.
+        // Hosts report their claims, and both schedulers get the reports.
         for host in &mut hosts {
             let of_it = held.iter().filter(|held| held.claimed && held.host == host.host);
             host.claims = of_it.map(|held| confirmed(&held.told)).collect();

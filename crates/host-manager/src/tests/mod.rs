@@ -49,7 +49,7 @@ fn each_seed(cases: u64, case: fn(u64)) {
     }
 }
 
-/// A host's words, to be varied by each test.
+/// The report of a host, which each test varies.
 #[derive(Clone)]
 struct Report {
     host: String,
@@ -69,7 +69,7 @@ struct Report {
 }
 
 impl Report {
-    /// The first report of host `h<n>`: 16 CPUs, 16 GiB, 100 GiB.
+    /// The first report of host `h<n>`, with 16 CPUs, 16 GiB of memory and 100 GiB of disk.
     fn of(n: u128) -> Self {
         Self {
             host: format!("h{n}"),
@@ -119,7 +119,7 @@ impl Report {
         }
     }
 
-    /// Sends it as the next report of its process.
+    /// Sends the report as the next one of its process.
     fn send(&mut self, manager: &mut HostManager, now: Duration) -> Applied {
         let applied = manager.apply_report("compute", &self.host, &self.caps(), now);
         self.seq += 1;
@@ -137,7 +137,7 @@ fn claim(uuid: u128, amounts: Amounts) -> Claim<'static> {
     }
 }
 
-/// One CPU, 1 GiB, 1 GiB.
+/// A flavor with one CPU, 1 GiB of memory and 1 GiB of disk.
 const SMALL: Amounts = Amounts { vcpus: 1, memory_mb: 1024, disk_gb: 1, instances: 1 };
 
 fn request(uuids: impl IntoIterator<Item = u128>, amounts: Amounts) -> SelectDestinations {
@@ -157,7 +157,7 @@ fn request(uuids: impl IntoIterator<Item = u128>, amounts: Amounts) -> SelectDes
     }
 }
 
-/// A stand-in for filters and weighers: the first serving host with room in memory, all or nothing.
+/// A replacement for filters and weighers: the first serving host with enough memory, all instances or none.
 fn first_fit(table: &mut HostTable, spec: &RequestSpec, dry_run: bool) -> Selected {
     let amounts = Amounts::of_flavor(&spec.flavor);
     let mut picks = Vec::new();
@@ -194,7 +194,7 @@ fn place(manager: &mut HostManager, request: &SelectDestinations, now: Duration)
     decision.expect("the stand-in always answers")
 }
 
-/// (vCPUs, MiB, GiB, reservations) in use on a host.
+/// What is in use on a host: vCPUs, MiB, GiB, and the number of reservations.
 fn used(manager: &HostManager, host: &str) -> (u64, u64, u64, u32) {
     let row = manager.table().row_of(host).expect("the host is known");
     let used = manager.table().view(row).used();

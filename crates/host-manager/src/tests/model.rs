@@ -1,7 +1,7 @@
-//! Random histories against a model that remembers everything and recomputes what follows from scratch.
+//! Random histories, compared with a model that remembers everything and computes every result from scratch.
 //!
-//! The model knows no index, no difference and no count: used amounts are summed over the last accepted report of each
-//! host and the list of live reservations. A failure prints its seed; `NOVELLA_TEST_SEED` runs that one alone.
+//! The model has no index, no differences and no counters. Used amounts are summed over the last accepted report of
+//! each host and the list of live reservations. A failure prints its seed; `NOVELLA_TEST_SEED` runs that one alone.
 
 use novella_objects::{InstanceGroup, Reserve, ReserveEntry};
 use rand_chacha::ChaCha8Rng;
@@ -34,7 +34,7 @@ struct Model {
 }
 
 impl Model {
-    /// The naive rule book; true if the report counts.
+    /// The rules in their simplest form. Returns whether the report is accepted.
     fn report(&mut self, r: &Report) -> bool {
         let holder = self.hosts.iter().position(|h| h.name == r.host);
         let own = self.hosts.iter().position(|h| h.last.uuid == r.uuid);
@@ -52,14 +52,14 @@ impl Model {
                 return false;
             }
         }
-        // Reservations go by name, except that a renamed host takes its own along.
+        // Reservations follow the host name, except that a renamed host keeps its own.
         if let Some(own) = own {
             let old = self.hosts[own].name.clone();
             self.held.iter_mut().filter(|held| held.host == old).for_each(|held| held.host = r.host.clone());
         }
         self.hosts.retain(|h| h.name != r.host && h.last.uuid != r.uuid);
         self.hosts.push(Host { name: r.host.clone(), last: r.clone(), heard: self.now });
-        // Only what this report lists settles a reservation; earlier reports settled theirs when they came.
+        // Only what this report lists settles a reservation. Earlier reports settled theirs when they arrived.
         self.held.retain(|held| {
             let claimed = r.claims.iter().any(|c| c.uuid == id(held.uuid));
             let ended = held.host == r.host && r.ended.contains(&id(held.uuid));
@@ -188,7 +188,8 @@ impl Run {
     fn place(&mut self) {
         let uuid = u128::from(self.below(INSTANCES));
         let hold = self.below(40);
-        // One instance is always asked for with the same group: with another it would be another request.
+        // An instance is always requested with the same group, because with another group it would be a different
+        // request.
         let group = Some(uuid % 3).filter(|at| *at < 2).map(|at| format!("g{at}"));
         let mut asked = SelectDestinations { hold_s: Some(hold), ..request([uuid], SMALL) };
         asked.request_spec.instance_group = group.clone().map(|name| InstanceGroup {
@@ -207,7 +208,7 @@ impl Run {
             |table, spec| first_fit(table, spec, false),
         );
         let decision = decision.expect("the stand-in always answers");
-        // What a peer reserved has another specification in this test.
+        // A peer's reservation always has another specification in this test.
         let foreign = self.model.held.iter().any(|held| held.uuid == uuid && held.decision.starts_with("s2"));
         let listed = self.manager.map.claimed_on(id(uuid)).is_some();
         assert_eq!(decision.repeated, known && (listed || !foreign), "{decision:?}");
@@ -270,7 +271,8 @@ impl Run {
 }
 
 fn run(seed: u64) {
-    // No grace for hosts lost together: its rules are tested by example, and the model would have to repeat them.
+    // Hosts lost together get no grace here. The rules of that are tested by example; the model would have to repeat
+    // them.
     let options = HostManagerOptions { suspect_fraction: 1.0, ..Default::default() };
     let mut run = Run {
         rng: ChaCha8Rng::seed_from_u64(seed),

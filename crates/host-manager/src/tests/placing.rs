@@ -1,11 +1,11 @@
-//! Reservations: assumed, confirmed, forgotten; repeats and conflicts; what peers tell.
+//! Reservations: how they are made, confirmed and ended; repeated and conflicting requests; messages of peers.
 
 use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
 use novella_objects::{Reserve, ReserveEntry};
 
 use crate::tests::*;
 
-/// One host, `h1`, heard at 0.
+/// A map with one host, `h1`, heard at 0 s.
 fn one_host() -> (HostManager, Report) {
     let (mut m, mut h) = (manager(), Report::of(1));
     h.send(&mut m, s(0));
@@ -265,7 +265,7 @@ fn the_engine_decides_on_what_reports_and_reservations_leave() {
     assert_eq!(used(&m, "h1"), (2, 14_000, 2, 2));
 }
 
-/// (used GPUs, reservations) of `h1`.
+/// The used GPUs and the reservations of `h1`.
 fn gpus(manager: &HostManager) -> (u64, u32) {
     let row = manager.table().row_of("h1").unwrap();
     let held = manager.table().inventories(row).find(|held| held.class == "CUSTOM_GPU");
@@ -336,7 +336,7 @@ fn pinned_cpus_are_held_confirmed_and_given_back_in_the_class_that_they_were_tak
         specs.insert("hw:cpu_policy".into(), "dedicated".into());
         m.select_destinations(&mut engine, &asked, format!("s1-{now}"), 0, s(now)).unwrap()
     };
-    /// VCPU, PCPU.
+    /// The used VCPU and PCPU of `h1`.
     fn cpus(m: &HostManager) -> (u64, u64) {
         let row = m.table().row_of("h1").unwrap();
         let pcpus = m.table().inventories(row).find(|held| held.class == "PCPU");
@@ -354,7 +354,7 @@ fn pinned_cpus_are_held_confirmed_and_given_back_in_the_class_that_they_were_tak
 
     assert_eq!(ask(&mut m, 2, 3).refusal, None);
     assert_eq!(cpus(&m), (0, 4));
-    // A host that no longer sets CPUs apart is asked for its VCPUs; what was reserved before stays where it was taken.
+    // A host that no longer dedicates CPUs is asked for VCPUs. Earlier reservations stay where they were taken.
     h.resources.clear();
     h.send(&mut m, s(4));
     assert_eq!(ask(&mut m, 3, 4).refusal, None);

@@ -1,4 +1,5 @@
-//! The policy in force: aggregates follow reports and reloads, groups are known by their live members, flavors by name.
+//! The policy in force: aggregates follow reports and reloads, members of groups are found, and flavors are found by
+//! name.
 
 use std::sync::Arc;
 
@@ -118,7 +119,7 @@ fn a_group_is_known_by_claims_and_reservations() {
     let second = ask((&mut m, &mut engine), 2, hint).unwrap();
     assert_ne!(first, second, "the reservation counts");
     assert_eq!(ask((&mut m, &mut engine), 1, hint), Ok(first.clone()), "a repeated question has its answer");
-    // The host that has neither lists a member of its own.
+    // The host without either member lists a member of its own.
     let third = reports.iter_mut().find(|report| report.host != first && report.host != second).unwrap();
     third.claims = vec![Claim { group: Some("apart".into()), ..claim(9, SMALL) }];
     third.send(&mut m, s(1));

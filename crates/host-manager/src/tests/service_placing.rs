@@ -9,7 +9,7 @@ fn report(m: &mut HostManager, host: &str, caps: &str, now: Duration) {
     assert!(m.apply_report("volume", host, &caps, now).is_accepted(), "{host}");
 }
 
-/// Four hosts: 63 GiB to give, 40, any amount, and one that does not say.
+/// Four hosts: one with 63 GiB free, one with 40 GiB, one with any amount, and one that does not say.
 fn fleet() -> HostManager {
     let mut m = manager();
     let lvm = r#"{"volume_backend_name":"lvm","total_capacity_gb":100,"free_capacity_gb":70.5,"reserved_percentage":10}"#;
@@ -43,9 +43,9 @@ fn the_most_room_is_taken_and_what_is_held_counts() {
     let last = refused.explanation.filters.last().unwrap();
     assert_eq!((&*last.filter, last.hosts_in, last.hosts_out), ("CapacityFilter", 3, 0));
     assert_eq!(last.nearest_miss.as_ref().unwrap().text(), "v1 short by 1 GiB");
-    // All or nothing: one of two would fit.
+    // All instances or none are placed: here only one of two fits.
     assert!(ask(&mut m, &volumes([4, 5], 30), 3).refusal.is_some());
-    // The report may be older than the decision: it gives nothing back. The hold's end does.
+    // A report gives nothing back, because it may be older than the decision. The end of the hold does.
     report(&mut m, "v1", r#"{"free_capacity_gb":70.5,"reserved_percentage":10}"#, s(4));
     assert!(ask(&mut m, &volumes([6], 40), 5).refusal.is_some());
     report(&mut m, "v1", r#"{"free_capacity_gb":70.5,"reserved_percentage":10}"#, s(59));
@@ -68,7 +68,7 @@ fn repeating_releasing_and_dry_runs() {
     assert_eq!((freed.ttl_ms, freed.entries.len()), (0, 1));
     assert_eq!(hosts(&ask(&mut m, &volumes([9], 63), 5)), ["v1"]);
 
-    // A peer subtracts it as its own, once, and lets go when told.
+    // A peer subtracts the hold once, as if it were its own, and ends it when it is told to.
     let mut peer = fleet();
     let theirs = Reserve { scheduler: "other".into(), ..told };
     assert_eq!((peer.reserve(&theirs, s(4)), peer.reserve(&theirs, s(4))), (1, 0));

@@ -1,9 +1,9 @@
-//! Silence, and whose it is.
+//! Silence of hosts, and whether it is the host's own.
 
 use crate::report::outcome::Event;
 use crate::tests::*;
 
-/// `count` hosts, all heard at `now`.
+/// A map with `count` hosts, all heard at `now`.
 fn fleet(m: &mut HostManager, count: u128, now: Duration) -> Vec<Report> {
     let mut hosts: Vec<_> = (1..=count).map(Report::of).collect();
     hosts.iter_mut().for_each(|h| {
@@ -114,7 +114,7 @@ fn a_flapping_broker_does_not_keep_the_dead_alive() {
 fn many_lost_together_are_suspect_for_a_while() {
     let mut m = manager();
     let mut hosts = fleet(&mut m, 12, s(0));
-    // Five of twelve fall silent at once; their last reports lie within one interval of each other.
+    // Five of twelve hosts fall silent together. Their last reports are within one interval of each other.
     for (at, h) in hosts[..5].iter_mut().enumerate() {
         h.send(&mut m, s(1 + 2 * at as u64));
     }

@@ -1,4 +1,4 @@
-//! What people see.
+//! The views of the map.
 
 use serde_json::{Value, json};
 

@@ -1,11 +1,15 @@
-//! The policy in force: which aggregates each host is in, and what requests mean by the names they use.
+//! Applies the policy in force: which aggregates each host is in, and what the names in requests stand for.
 //!
-//! A host's aggregates are found anew when it appears, is renamed, or reports other words than before, and all hosts' when
-//! the policy changes; a report that repeats the last one costs nothing here.
+//! A host's aggregates are determined again when it appears, is renamed, or reports other words than before. Those of
+//! all hosts are determined again when the policy changes. A report that repeats the last one costs nothing here.
 //!
-//! Matching a whole fleet takes longer than anybody should wait for the map, so a [`NewPolicy`] is matched some hosts at a
-//! time, and then put into force at once. What always holds: then every host is in the aggregates that its last report and
-//! the new policy say, because hosts that joined anything since they were matched are matched again.
+//! Matching a whole fleet takes too long to lock the map for it. So a [`NewPolicy`] is matched to some hosts at a time,
+//! and then put into force at once.
+//!
+//! What always holds: after that, every host is in the aggregates that its last report and the new policy give it.
+//! Hosts whose aggregates were determined again since they were matched are matched once more.
+//!
+//! Left out: reading and checking a policy (`policy/`).
 
 use std::sync::Arc;
 
@@ -19,7 +23,7 @@ use crate::policy::file::PolicyFile;
 use crate::policy::membership::HostFacts;
 use crate::policy::new_policy::NewPolicy;
 
-/// Replaces the policy. What was decided under the one before stays as it is.
+/// Replaces the policy at once. Decisions made under the previous policy stay as they are.
 pub(crate) fn set_policy(map: &mut HostMap, policy: Arc<PolicyFile>) {
     let mut new = NewPolicy::new(policy);
     begin_policy(map, &mut new);
@@ -27,14 +31,14 @@ pub(crate) fn set_policy(map: &mut HostMap, policy: Arc<PolicyFile>) {
     finish_policy(map, new);
 }
 
-/// From here on the map notes which hosts change, so that `new` can be matched while it is in use; whatever was matched
-/// before, of this policy or another, is void.
+/// Starts to match `new`. From now on the map notes which hosts change, so that it can be used while `new` is matched.
+/// What was matched before, for this policy or another, no longer counts.
 pub(crate) fn begin_policy(map: &mut HostMap, new: &mut NewPolicy) {
     map.joined = Some(HashSet::new());
     new.matched.clear();
 }
 
-/// Matches the next few hosts, at most this many; true when none is left.
+/// Matches at most `most` further hosts. Returns true if no host is left.
 pub(crate) fn match_hosts(map: &HostMap, new: &mut NewPolicy, most: usize) -> bool {
     if new.policy.aggregates.is_empty() {
         return true;
@@ -47,7 +51,7 @@ pub(crate) fn match_hosts(map: &HostMap, new: &mut NewPolicy, most: usize) -> bo
     last == map.records.len()
 }
 
-/// Puts it into force. Returns the policy before it.
+/// Puts a policy into force that was matched to all hosts. Returns the previous policy.
 pub(crate) fn finish_policy(map: &mut HostMap, new: NewPolicy) -> Arc<PolicyFile> {
     let NewPolicy { policy, hash, matched } = new;
     map.options.default_availability_zone.clone_from(&policy.options.default_availability_zone);
@@ -77,7 +81,7 @@ pub(crate) fn join_aggregates(map: &mut HostMap, row: Row) {
     map.joined.iter_mut().for_each(|joined| _ = joined.insert(row));
 }
 
-/// The aggregates that a host belongs to by a policy, in order.
+/// The ids of the aggregates that a policy gives to a host, sorted.
 fn ids_by(map: &HostMap, policy: &PolicyFile, row: Row) -> Vec<u32> {
     if policy.aggregates.is_empty() {
         return Vec::new();
@@ -89,14 +93,15 @@ fn ids_by(map: &HostMap, policy: &PolicyFile, row: Row) -> Vec<u32> {
     ids
 }
 
-/// Names of the aggregates that a host is in.
+/// The names of the aggregates that a host is in.
 pub(crate) fn aggregates_of(map: &HostMap, row: Row) -> Vec<String> {
     let ids = map.table.aggregates_of(row);
     let named = map.policy.aggregates.iter().filter(|rule| ids.contains(&rule.aggregate.id));
     named.map(|rule| rule.aggregate.name.clone()).collect()
 }
 
-/// The request with the flavor and the PCI aliases that it names; `None` if it names none.
+/// The request with the flavor and the PCI aliases that it names spelled out; `None` if it names none. Fails if the
+/// policy does not know a name.
 pub(crate) fn with_names(
     map: &HostMap,
     request: &SelectDestinations,

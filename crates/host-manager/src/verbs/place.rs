@@ -1,8 +1,12 @@
-//! Placements as the map remembers them: what was answered before, what is reserved, and what peers tell.
+//! Places requests on compute hosts, and remembers what was answered.
 //!
-//! The caller owns a request until it has its answer, so it may repeat it, here or at a peer. An instance that a report
-//! lists or that is reserved is answered with that host if the same was asked, and is a conflict if not. Of a request
-//! that is known in part only the rest is decided.
+//! A caller does not know whether its request arrived until it has the answer, so it may repeat the request, here or at
+//! a peer. An instance that a report lists, or that is reserved, is answered with that host if the same was asked. If
+//! something else was asked, it is a conflict. If some instances of a request are known, only the others are decided.
+//!
+//! What always holds: a decision is made, and its reservations are noted, for all instances of a request or for none.
+//!
+//! Left out: messages between schedulers (`reserve.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +29,8 @@ use crate::verbs::watch::advance;
 /// What is known of one instance of a request.
 enum Known {
     Nothing,
-    /// Answered before; with the decision, and how long it still holds, if it is a reservation.
+    /// The instance was placed before with the same specification. `decision` is the earlier decision and the time that
+    /// it still holds, if the instance is reserved.
     Same {
         selection: Selection,
         decision: Option<(Arc<str>, Duration)>,
@@ -41,7 +46,7 @@ struct Answered {
     selections: Vec<Selection>,
     /// The first earlier decision among them.
     decision: Option<(Arc<str>, Duration)>,
-    /// Instances not yet decided.
+    /// The instances that are not yet placed.
     rest: Vec<Uuid>,
 }
 
@@ -66,7 +71,7 @@ pub(crate) fn select_destinations(
     Ok(Decision { seed: asked.then_some(seed), ..decision? })
 }
 
-/// Decides by `engine`, which leaves in the table what it picked, unless it failed or the request is a dry run.
+/// Decides with `engine`, which consumes in the table what it picks, unless it fails or the request is a dry run.
 pub(crate) fn decide(
     map: &mut HostMap,
     request: &SelectDestinations,
@@ -128,7 +133,7 @@ pub(crate) fn full(map: &HostMap) -> String {
     )
 }
 
-/// The engine's answer in the words of the wire.
+/// Converts the engine's answer into a decision.
 fn to_decision(
     map: &mut HostMap,
     decision_id: String,
@@ -216,7 +221,7 @@ fn known(map: &HostMap, uuid: Uuid, spec: &RequestSpec, hash: u64, now: Duration
     }
 }
 
-/// Makes reservations of what the engine has consumed.
+/// Makes reservations for what the engine has consumed.
 fn reserve_decision(
     map: &mut HostMap,
     decision: &mut Decision,
@@ -310,7 +315,7 @@ pub(crate) fn refuse(
     }
 }
 
-/// No filter ran.
+/// The explanation of an answer for which no filter ran.
 fn no_explanation(map: &HostMap) -> Explanation {
     Explanation {
         hosts: u32::try_from(map.table.len()).unwrap_or(u32::MAX),

@@ -39,6 +39,7 @@ const SHOWN: usize = 5;
 struct Candidate<'a> {
     host: &'a str,
     status: Status,
+    /// What the service reported.
     words: Words<'a>,
     /// The free room in GiB, without what is held. `None` if the host reports no free capacity.
     room: Option<f64>,

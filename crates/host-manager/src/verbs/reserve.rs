@@ -1,7 +1,9 @@
-//! What schedulers tell each other: reservations made here, those of peers, and what is let go before its time.
+//! The messages between schedulers: reservations made here, reservations of peers, and releases.
 //!
-//! What always holds: a peer's reservation counts as if it were ours, until a report settles it or its time is up. A peer
-//! cannot move or end what another decision made.
+//! What always holds: a peer's reservation counts like our own, until a report settles it or its time is up. A peer
+//! cannot move or end what another decision reserved.
+//!
+//! Left out: sending and receiving.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use crate::report::check;
 use crate::verbs::place_on_service::UNLIMITED_GB;
 use crate::verbs::watch::advance;
 
-/// What to tell the peers of a decision made here. `None` if it reserved nothing.
+/// The message that tells peers what a decision reserved. `None` if it reserved nothing.
 pub(crate) fn to_reserve(map: &HostMap, decision: &Decision, now: Duration) -> Option<Reserve> {
     let mut left = Duration::ZERO;
     let mut entries = Vec::new();
@@ -42,9 +44,9 @@ fn reserve_message(map: &HostMap, decision_id: &str, ttl_ms: u64, entries: Vec<R
     Reserve { decision_id: decision_id.to_owned(), scheduler: map.scheduler.clone(), ttl_ms, entries }
 }
 
-/// A peer's decision: subtracted as if it were ours, until a report settles it or its time is up; a time of zero
-/// lets go. What we told ourselves is ignored, and so is what a report has settled already. Returns how many
-/// entries changed the map.
+/// Takes over a peer's decision. Its amounts are subtracted like our own, until a report settles it or its time is up.
+/// A time of zero ends it. Messages of this scheduler itself are ignored, and so are instances that a report has
+/// already settled. Returns how many entries changed the map.
 pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> usize {
     advance(map, now);
     if reserve.scheduler == map.scheduler {
@@ -102,13 +104,13 @@ pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> us
     taken
 }
 
-/// True when a redelivered message tells what is known.
+/// Whether the entry is already known, because the message was delivered again.
 fn is_same(map: &HostMap, entry: &ReserveEntry, decision_id: &Arc<str>) -> bool {
     map.reservations.get(&entry.uuid).is_some_and(|known| known.decision_id == *decision_id)
 }
 
-/// Lets go of a decision's reservations before their time: of these instances, or of all when none is named. Returns
-/// what to tell the peers, if anything was held.
+/// Releases the reservations of a decision before their time is up: of these instances, or of all if `uuids` is empty.
+/// Returns the message for the peers, if anything was held.
 pub(crate) fn release(map: &mut HostMap, decision_id: &str, uuids: &[Uuid]) -> Option<Reserve> {
     let ended = if uuids.is_empty() {
         let mut all = map.reservations.of_decision(decision_id);
@@ -143,7 +145,7 @@ fn end_decision(map: &mut HostMap, decision_id: &str, uuids: &[Uuid]) -> Vec<Res
     ended
 }
 
-/// A peer's placement on a service. How many changed the map: one or none.
+/// Takes over a peer's placement on a service. Returns 1 if that changed the map, and 0 if not.
 pub(crate) fn hold_for_peer(
     map: &mut HostMap,
     entry: &ReserveEntry,
@@ -174,7 +176,7 @@ pub(crate) fn hold_for_peer(
     1
 }
 
-/// Lets go of these instances' reservations, whichever decisions made them. Returns what to tell the peers.
+/// Releases the reservations of these instances, whichever decisions made them. Returns the messages for the peers.
 pub(crate) fn release_instances(map: &mut HostMap, uuids: &[Uuid]) -> Vec<Reserve> {
     let mut told = Vec::new();
     for uuid in uuids {

@@ -1,4 +1,6 @@
-//! The map copied for counting what fits.
+//! Copies the map for counting what fits.
+//!
+//! Left out: the counting, which is done on the copy without the lock.
 
 use std::time::Duration;
 

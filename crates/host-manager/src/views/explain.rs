@@ -1,4 +1,8 @@
-//! Questions about placements that need the map, and change nothing in it.
+//! Questions about placements that need the map.
+//!
+//! What always holds: they change nothing in the map, except that time passes.
+//!
+//! Left out: the answers themselves, which the engine gives.
 
 use std::time::Duration;
 
@@ -11,7 +15,8 @@ use crate::map::host_map::HostMap;
 use crate::verbs::enforce_policy::{with_members, with_names};
 use crate::verbs::watch::advance;
 
-/// The request with the flavor and the PCI aliases that it names, so that it can be asked again whatever the policy is then.
+/// The request with the flavor and the PCI aliases that it names spelled out, so that it can be asked again under any
+/// policy. Fails if the policy does not know a name.
 pub(crate) fn resolve(map: &HostMap, request: SelectDestinations) -> Result<SelectDestinations, Failure> {
     Ok(with_names(map, &request)?.unwrap_or(request))
 }
@@ -55,7 +60,7 @@ pub(crate) fn inspect(
     Ok(Some(verdict))
 }
 
-/// The hosts nearest to taking the first instance that does not fit; `None` if all fit.
+/// The hosts that are nearest to taking the first instance that does not fit; `None` if all instances fit.
 pub(crate) fn near_misses(
     map: &mut HostMap,
     scheduler: &mut FilterScheduler,
@@ -67,7 +72,7 @@ pub(crate) fn near_misses(
     novella_filter_scheduler::near_misses(scheduler, &mut map.table, &spec)
 }
 
-/// Where the first instance would go after these changes; see [`FilterScheduler::try_changes`].
+/// The host that the first instance would get after these changes; see [`novella_filter_scheduler::try_changes`].
 pub(crate) fn try_changes(
     map: &mut HostMap,
     scheduler: &mut FilterScheduler,

@@ -40,6 +40,7 @@ struct ListedHost {
     /// How many reservations count on the host.
     held: u32,
     disabled_reason: Option<Box<str>>,
+    /// The warnings that are still shown, and one for each stale probe.
     warnings: Vec<HostWarning>,
     resources: BTreeMap<String, UsedInventory>,
 }
