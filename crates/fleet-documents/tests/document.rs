@@ -52,13 +52,13 @@ fn amounts_are_those_of_novas_host_state() {
         (json!({"cpu_allocation_ratio": 0.0}), "hosts[0](a).amounts: cpu_allocation_ratio is 0, but must be"),
         (
             json!({"resources": {"MEMORY_MB": {"total": 9}}}),
-            "hosts[0](a).resources.MEMORY_MB: the host's own",
+            "hosts[0](a).resources.MEMORY_MB: the host's total",
         ),
         (
             json!({"stats": {"num_instances": "many"}}),
             "hosts[0](a).stats.num_instances: \"many\" is not a whole number",
         ),
-        (json!({"stats": {"x": 1}, "facts": {"x": 1}}), "hosts[0](a).facts.x: it is in stats too"),
+        (json!({"stats": {"x": 1}, "facts": {"x": 1}}), "hosts[0](a).facts.x: this fact is in stats too"),
         (
             json!({"instances": [{"uuid": "00000000-0000-0000-0000-000000000001", "image": {"hw_architecture": "z80"}}]}),
             "hosts[0](a).instances[0].image: image property hw_architecture is",

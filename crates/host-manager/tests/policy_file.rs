@@ -279,7 +279,10 @@ fn a_text_of_the_wrong_kind_is_a_problem_and_no_panic() {
         ("[filter_scheduler]\nram_weight_multiplier = nan", "NaN cannot be used"),
         ("[scheduler]\nmax_attempts = 34", "34 is not within 1 to 33"),
         ("[scheduler]\non_filter_error = \"reject\"", "did you mean reject_host?"),
-        ("[filter_scheduler]\nimage_properties_default_architecture = \"z80\"", "no known architecture"),
+        (
+            "[filter_scheduler]\nimage_properties_default_architecture = \"z80\"",
+            "is not a known architecture",
+        ),
         ("[metrics]\nweight_setting = [\"cpu\"]", "is not name=ratio"),
         (
             "[aggregates.a]\nhosts = []\nid = 7\n[aggregates.b]\nhosts = []\nid = 7",
@@ -310,7 +313,7 @@ fn a_multiplier_without_its_weigher_is_a_warning() {
     assert!(
         policy.warnings[0]
             .to_string()
-            .contains("line 2: filter_scheduler.pci_weight_multiplier: PCIWeigher does not")
+            .contains("line 2: filter_scheduler.pci_weight_multiplier: PCIWeigher is not enabled")
     );
     assert_eq!(policy.hash(), PolicyFile::default().hash());
 }
