@@ -236,6 +236,11 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
     }
 }
 
+/// Turns a failed call to any scheduler into an exit code, a reason and a next step.
+pub fn scheduler_failed(error: RpcError) -> Failure {
+    failed(error, Peer::AnyScheduler)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

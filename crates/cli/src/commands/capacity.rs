@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::documents::Source;
 use super::request::RequestArgs;
-use crate::connect::{Bus, Peer, failed};
+use crate::connect::{Bus, scheduler_failed};
 use crate::exit_codes::{OK, REFUSED, USAGE};
 use crate::output::{Cell, Column, Console, Format, Listing, OutputArgs, Tone, write_object, write_rows};
 use crate::units;
@@ -108,11 +108,7 @@ impl FromStr for Reserve {
 /// Asks a scheduler for the counts and shows them.
 pub async fn run(bus: &Bus, args: &CapacityArgs, env: &Env, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let query = query(args, env)?;
-    let capacity = bus
-        .scheduler()
-        .capacity(&query, bus.options())
-        .await
-        .map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let capacity = bus.scheduler().capacity(&query, bus.options()).await.map_err(scheduler_failed)?;
     show(&capacity.flavors, args, console)
 }
 

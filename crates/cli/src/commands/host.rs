@@ -14,7 +14,7 @@ use novella_service::shutdown::Shutdown;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::connect::{Bus, Peer, failed};
+use crate::connect::{Bus, scheduler_failed};
 use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, USAGE};
 use crate::output::{
     Cell, Column, Console, Format, Listing, OutputArgs, SortArgs, Tone, natural, state_tone, write_object,
@@ -285,8 +285,7 @@ fn json_lines(
 async fn fetch(bus: &Bus, args: &HostListArgs) -> anyhow::Result<Vec<HostSummary>> {
     // A wrong column is an error before the scheduler is asked.
     HOSTS.pick(args.output.columns.iter().map(String::as_str))?;
-    let list =
-        bus.scheduler().list_hosts(bus.options()).await.map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let list = bus.scheduler().list_hosts(bus.options()).await.map_err(scheduler_failed)?;
     let mut hosts = list.hosts;
     hosts.retain(|host| {
         (args.hosts.is_empty() || args.hosts.iter().any(|pattern| pattern.matches(&host.host)))
@@ -337,11 +336,7 @@ fn warn_ambiguous(host: &HostSummary, console: &mut Console<'_>) {
 
 /// Shows one host with everything that it reported.
 pub async fn show(bus: &Bus, args: &HostShowArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
-    let detail = bus
-        .scheduler()
-        .show_host(&args.host, bus.options())
-        .await
-        .map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let detail = bus.scheduler().show_host(&args.host, bus.options()).await.map_err(scheduler_failed)?;
     let detail = detail.ok_or_else(|| {
         Failure::new(NOT_FOUND, format!("the scheduler knows no host {}", args.host)).next(SEE_ALL)
     })?;

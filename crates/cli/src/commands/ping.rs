@@ -5,7 +5,7 @@ use novella_rpcapi::{BaseApi, ComputeApi};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::connect::{Bus, Peer, failed};
+use crate::connect::{Bus, Peer, failed, scheduler_failed};
 use crate::exit_codes::OK;
 use crate::output::{Console, OutputArgs, write_object};
 
@@ -30,7 +30,7 @@ pub async fn run(bus: &Bus, args: &PingArgs, console: &mut Console<'_>) -> anyho
         }
         None => {
             let pong = BaseApi::ping(bus.client(), bus.names().scheduler(), Value::Null, bus.options()).await;
-            json!({ "service": pong.map_err(|error| failed(error, Peer::AnyScheduler))?.service })
+            json!({ "service": pong.map_err(scheduler_failed)?.service })
         }
     };
     answer["round_trip_ms"] = json!((began.elapsed().as_secs_f64() * 1e6).round() / 1e3);

@@ -7,7 +7,7 @@ use novella_service::exit::Failure;
 
 use super::decision;
 use super::request::RequestArgs;
-use crate::connect::{Bus, Peer, failed};
+use crate::connect::{Bus, scheduler_failed};
 use crate::exit_codes::{TIMEOUT, UNREACHABLE, USAGE};
 use crate::output::{Console, OutputArgs, printable};
 use crate::units;
@@ -86,7 +86,7 @@ pub async fn run(bus: &Bus, args: &PlaceArgs, env: &Env, console: &mut Console<'
     let request = args.request(env)?;
     let decided = match bus.scheduler().select_destinations(&request, bus.options()).await {
         Ok(decided) => decided,
-        Err(error) => return Err(unanswered(failed(error, Peer::AnyScheduler), &request).into()),
+        Err(error) => return Err(unanswered(scheduler_failed(error), &request).into()),
     };
     if args.output.format.is_table() {
         let disk = || units::gib(request.request_spec.flavor.root_gb);

@@ -9,7 +9,7 @@ use novella_service::exit::Failure;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::connect::{Bus, Peer, failed};
+use crate::connect::{Bus, scheduler_failed};
 use crate::exit_codes::{CONFLICT, OK, PARTIAL, USAGE};
 use crate::output::{
     Cell, Column, Console, Listing, OutputArgs, Tone, natural, printable, write_object, write_rows,
@@ -162,11 +162,7 @@ const SCHEDULERS: Listing<PolicyStatus> = Listing {
 
 /// Shows the current policies of all schedulers.
 pub async fn show(bus: &Bus, args: &PolicyShowArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
-    let policies = bus
-        .scheduler()
-        .get_policies(bus.options())
-        .await
-        .map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let policies = bus.scheduler().get_policies(bus.options()).await.map_err(scheduler_failed)?;
     list(policies, &args.output, console)
 }
 
@@ -217,11 +213,7 @@ pub async fn diff(bus: &Bus, args: &PolicyDiffArgs, console: &mut Console<'_>) -
         Failure::new(USAGE, format!("{}: {bad}", args.file.display()))
             .next("correct the file; no scheduler was asked")
     })?;
-    let policies = bus
-        .scheduler()
-        .get_policies(bus.options())
-        .await
-        .map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let policies = bus.scheduler().get_policies(bus.options()).await.map_err(scheduler_failed)?;
     let difference = |status: &'_ PolicyStatus| new.differences_from(&status.policy);
     if args.output.format.is_table() {
         for status in &policies.schedulers {
@@ -257,11 +249,7 @@ fn print_changes(scheduler: &str, changes: &[PolicyChange], console: &mut Consol
 
 /// Makes all schedulers reload their policies, and shows what changed.
 pub async fn reload(bus: &Bus, args: &PolicyReloadArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
-    let policies = bus
-        .scheduler()
-        .reload_policy(bus.options())
-        .await
-        .map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let policies = bus.scheduler().reload_policy(bus.options()).await.map_err(scheduler_failed)?;
     let refused = |status: &&PolicyStatus| status.reload == Some(PolicyReload::Refused);
     let (all, bad) = (policies.schedulers.len(), policies.schedulers.iter().filter(refused).count());
     let drift = policies.schedulers.windows(2).any(|pair| pair[0].hash != pair[1].hash);

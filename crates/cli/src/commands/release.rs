@@ -6,7 +6,7 @@ use novella_service::exit::Failure;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::connect::{Bus, Peer, failed};
+use crate::connect::{Bus, scheduler_failed};
 use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, USAGE};
 use crate::output::{Column, Console, Listing, OutputArgs, write_rows};
 
@@ -53,7 +53,7 @@ pub async fn run(bus: &Bus, args: &ReleaseArgs, console: &mut Console<'_>) -> an
     for decision_id in &args.decisions {
         let release = Release { decision_id: decision_id.clone(), instance_uuids: args.instances.clone() };
         let released = bus.scheduler().release(&release, bus.options()).await;
-        let released = released.map_err(|error| failed(error, Peer::AnyScheduler))?;
+        let released = released.map_err(scheduler_failed)?;
         done.push(Released { decision_id: decision_id.clone(), released });
     }
     write_rows(&done, &RELEASED, &args.output, console)?;

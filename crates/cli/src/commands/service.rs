@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use novella_objects::ServiceSummary;
 use serde_json::json;
 
-use crate::connect::{Bus, Peer, failed};
+use crate::connect::{Bus, scheduler_failed};
 use crate::exit_codes::OK;
 use crate::output::{Cell, Column, Console, Listing, OutputArgs, SortArgs, natural, state_tone, write_rows};
 use crate::units;
@@ -42,11 +42,7 @@ const SERVICES: Listing<ServiceSummary> = Listing {
 
 /// Lists the services.
 pub async fn list(bus: &Bus, args: &ServiceListArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
-    let mut services = bus
-        .scheduler()
-        .list_services(bus.options())
-        .await
-        .map_err(|error| failed(error, Peer::AnyScheduler))?;
+    let mut services = bus.scheduler().list_services(bus.options()).await.map_err(scheduler_failed)?;
     services.sort_by(|a, b| a.service.cmp(&b.service).then_with(|| natural(&a.host, &b.host)));
     if let Some(sort) = &args.sort.sort {
         SERVICES.sort(&mut services, sort)?;
