@@ -15,6 +15,8 @@ mod daemons_rig;
 mod daemons_story;
 mod faults;
 mod permissions;
+#[path = "../system/poisons.rs"]
+mod poisons;
 mod publishing;
 mod support;
 mod transport_contract;

@@ -8,6 +8,7 @@ mod identities;
 mod log;
 mod placing;
 mod poison;
+mod poisons;
 mod policy;
 mod repeatable;
 mod replay;

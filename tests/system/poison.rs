@@ -8,66 +8,15 @@ use novella_objects::HostState;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::cluster::{
-    CALL, Cluster, EXCHANGE, REPORT_INTERVAL, flavor, scheduler_fanout, scheduler_topic, settle,
-};
+use crate::cluster::{Cluster, EXCHANGE, REPORT_INTERVAL, flavor, scheduler_fanout, scheduler_topic, settle};
+use crate::poisons::{poisons, report, request};
 
-/// An envelope around a message.
-fn envelope(message: &Value) -> String {
-    json!({"oslo.version": "2.0", "oslo.message": message.to_string()}).to_string()
-}
-
-/// A message like a real one.
-fn message(method: &str, version: &str, args: Value) -> Value {
-    json!({"method": method, "version": version, "args": args, "_unique_id": "", "namespace": null})
-}
-
-fn report(host: Value, capabilities: Value) -> String {
-    let args = json!({"service_name": "compute", "host": host, "capabilities": capabilities});
-    envelope(&message("update_service_capabilities", "1.0", args))
-}
-
-fn poisons() -> Vec<(&'static str, Vec<u8>)> {
-    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    let deep_report = format!(
-        r#"{{"method":"update_service_capabilities","version":"1.0","args":{{"service_name":"compute","host":"deep","capabilities":{{"x":{deep}}}}}}}"#
-    );
-    let text = |text: String| text.into_bytes();
-    vec![
-        ("nothing", Vec::new()),
-        ("not JSON", b"\x00\xff not json".to_vec()),
-        ("not UTF-8", b"{\"oslo.version\": \"\xff\xfe\"}".to_vec()),
-        ("an array", text("[]".into())),
-        ("neither envelope nor message", text(json!({"hello": "world"}).to_string())),
-        (
-            "an unknown envelope version",
-            text(json!({"oslo.version": "9.0", "oslo.message": "{}"}).to_string()),
-        ),
-        ("a message that is not text", text(json!({"oslo.version": "2.0", "oslo.message": {}}).to_string())),
-        ("a message that is not JSON", text(json!({"oslo.version": "2.0", "oslo.message": "{"}).to_string())),
-        ("an unknown method", text(envelope(&message("fly", "1.0", json!({}))))),
-        ("an unknown version", text(envelope(&message("status", "7.3", json!({}))))),
-        ("a version that is none", text(envelope(&message("status", "one", json!({}))))),
-        ("a method that is no text", text(envelope(&json!({"method": 3, "version": "1.0", "args": {}})))),
-        ("a wrong type", text(report(json!("wrong"), json!({"vcpus": "sixteen"})))),
-        ("a host that is no text", text(report(json!(7), json!({"vcpus": 1})))),
-        ("an empty host name", text(report(json!(""), json!({"vcpus": 1})))),
-        ("a control character", text(report(json!("a\u{0}b"), json!({"vcpus": 1})))),
-        ("a negative size", text(report(json!("negative"), json!({"vcpus": -4})))),
-        ("an absurd size", text(report(json!("absurd"), json!({"host_memory_total": i64::MAX})))),
-        ("NaN", text(report(json!("nan"), json!({"vcpus": "@"})).replace("\\\"@\\\"", "NaN"))),
-        ("a huge number", text(report(json!("huge"), json!({"vcpus": "@"})).replace("\\\"@\\\"", "1e999"))),
-        ("deep nesting", text(deep)),
-        ("a deep report", text(json!({"oslo.version": "2.0", "oslo.message": deep_report}).to_string())),
-        ("20 MB", vec![b'['; 20 << 20]),
-        ("a 20 MB message", text(report(json!("large"), json!({"x": "y".repeat(20 << 20)})))),
-    ]
-}
-
-fn numbers(metrics: &str, prefix: &str) -> BTreeMap<String, u64> {
-    let of_it = metrics.lines().filter(|line| line.starts_with(prefix));
+/// What the daemon has counted of messages and reports, by name.
+fn numbers(cluster: &Cluster) -> BTreeMap<String, u64> {
+    let metrics = cluster.metrics("s1");
+    let ours = |line: &&str| line.starts_with("novella_rpc_") || line.starts_with("novella_scheduler_");
     let pair = |line: &str| line.rsplit_once(' ').map(|(name, n)| (name.to_owned(), n.parse().unwrap_or(0)));
-    of_it.filter_map(pair).collect()
+    metrics.lines().filter(ours).filter_map(pair).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,16 +29,15 @@ async fn poison_on_every_queue_is_counted_and_served_past() {
     let host =
         Destination::Server { exchange: EXCHANGE.into(), topic: "compute".into(), server: "host-1".into() };
     for destination in [scheduler_fanout(), scheduler_topic(), own, host.clone()] {
-        for (what, body) in poisons() {
-            let read = |cluster: &Cluster| {
-                let metrics = cluster.metrics("s1");
-                [numbers(&metrics, "novella_rpc_"), numbers(&metrics, "novella_scheduler_")].concat_maps()
-            };
-            let before = read(&cluster);
+        let large = report(json!("large"), json!({"x": "y".repeat(20 << 20)}));
+        for (what, body) in
+            poisons().into_iter().chain([("20 MB", vec![b'['; 20 << 20]), ("a 20 MB message", large)])
+        {
+            let before = numbers(&cluster);
             cluster.publish(destination.clone(), body).await;
             settle().await;
             if destination != host {
-                let after = read(&cluster);
+                let after = numbers(&cluster);
                 let told = after.iter().any(|(name, n)| {
                     *n > before[name]
                         && ["malformed", "method", "version", "arguments", "unreadable", "bad"]
@@ -114,16 +62,6 @@ async fn poison_on_every_queue_is_counted_and_served_past() {
     assert!(view.values().all(|host| host.state == HostState::Up));
     assert_eq!(cluster.metric("s1", "novella_rpc_messages_total{outcome=\"panics\"}"), 0);
     cluster.stop().await;
-}
-
-trait ConcatMaps {
-    fn concat_maps(self) -> BTreeMap<String, u64>;
-}
-
-impl<const N: usize> ConcatMaps for [BTreeMap<String, u64>; N] {
-    fn concat_maps(self) -> BTreeMap<String, u64> {
-        self.into_iter().flatten().collect()
-    }
 }
 
 fn changed(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Vec<(String, u64)> {
@@ -204,11 +142,11 @@ async fn a_peers_absurd_reserves_are_refused_and_hold_nothing() {
     let uuid = cluster.env.random.uuid();
     let entry = json!({"uuid": uuid, "host": "host-1", "vcpus": 1, "memory_mb": u64::MAX, "disk_gb": 1, "spec_hash": 1});
     let args = json!({"decision_id": "s9-1-1", "scheduler": "s9", "ttl_ms": u64::MAX, "entries": [entry]});
-    cluster.publish(scheduler_fanout(), envelope(&message("reserve", "1.1", args))).await;
+    cluster.publish(scheduler_fanout(), request("reserve", "1.1", args)).await;
     // A host that we do not know is waited for, and never comes.
     let entry = json!({"uuid": cluster.env.random.uuid(), "host": "nowhere", "vcpus": 1, "memory_mb": 1, "disk_gb": 1, "spec_hash": 1});
     let args = json!({"decision_id": "s9-1-2", "scheduler": "s9", "ttl_ms": 1000, "entries": [entry]});
-    cluster.publish(scheduler_fanout(), envelope(&message("reserve", "1.1", args))).await;
+    cluster.publish(scheduler_fanout(), request("reserve", "1.1", args)).await;
     settle().await;
     assert_eq!(cluster.metric("s1", "novella_scheduler_events_total{event=\"peer_refused\"}"), 1);
     let after: Vec<_> = cluster.view("s1").await.into_values().map(|host| host.memory_mb_used).collect();
@@ -216,5 +154,4 @@ async fn a_peers_absurd_reserves_are_refused_and_hold_nothing() {
     sleep(Duration::from_secs(3)).await;
     assert_eq!(cluster.metric("s1", "novella_scheduler_reservations"), 0);
     assert_eq!(cluster.place(2, flavor(1, 9000, 1)).await.refusal, None);
-    let _ = CALL;
 }
