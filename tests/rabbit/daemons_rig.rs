@@ -13,8 +13,16 @@ use futures_util::future::join_all;
 use novella_compute_agent::{Agent, AgentConfig};
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{CallOptions, RpcClient, RpcError};
-use novella_objects::{Decision, Flavor, HostState, HostSummary, RequestSpec, SelectDestinations};
-use novella_rpcapi::{Names, Release, SchedulerApi};
+use novella_objects::Decision;
+use novella_objects::Flavor;
+use novella_objects::HostState;
+use novella_objects::HostSummary;
+use novella_objects::PlacementRequest;
+use novella_objects::RequestSpec;
+use novella_objects::SelectDestinations;
+use novella_rpcapi::Names;
+use novella_rpcapi::Release;
+use novella_rpcapi::SchedulerApi;
 use novella_scheduler::{Scheduler, SchedulerConfig};
 use novella_service::Env;
 use novella_virt::{DEFAULT_PROBE_DEADLINE, FakeConfig, FakeDriver};
@@ -153,7 +161,8 @@ impl House {
     /// A request for one instance of this flavor.
     pub fn request(&self, flavor: Flavor) -> SelectDestinations {
         let instance_uuids = vec![self.env.random.uuid()];
-        let request_spec = RequestSpec { instance_uuids, flavor, attempt: 1, ..RequestSpec::default() };
+        let spec = RequestSpec { flavor, ..RequestSpec::default() };
+        let request_spec = PlacementRequest { instance_uuids, spec, attempt: 1 };
         SelectDestinations { request_spec, ..SelectDestinations::default() }
     }
 
@@ -232,7 +241,7 @@ async fn client(
         let request = house.request(flavor);
         let decision = ask(&api, &request).await;
         let host = host_of(&decision);
-        assert!(request.request_spec.flavor != large() || host == BIG, "{decision:#?}");
+        assert!(request.request_spec.spec.flavor != large() || host == BIG, "{decision:#?}");
         placed.fetch_add(1, Ordering::Relaxed);
         let scheduler = decided_by(&decision).to_owned();
         // Another scheduler may not have heard of the decision yet.

@@ -11,7 +11,8 @@ use novella_compute_agent::{Agent, AgentConfig};
 use novella_messaging::in_process::{InProcessBroker, InProcessOptions};
 use novella_messaging::{CallOptions, Destination, Outgoing, RpcClient, RpcError, Transport};
 use novella_objects::{
-    Capabilities, Decision, Flavor, HostState, HostSummary, Refusal, RequestSpec, SelectDestinations,
+    Capabilities, Decision, Flavor, HostState, HostSummary, PlacementRequest, Refusal, RequestSpec,
+    SelectDestinations,
 };
 use novella_rpcapi::{Names, Release, SCHEDULER_TOPIC, SchedulerApi, SchedulerEndpoint};
 use novella_scheduler::{Scheduler, SchedulerConfig};
@@ -230,7 +231,8 @@ impl Cluster {
     /// A request under fresh uuids.
     pub fn request(&self, count: usize, flavor: Flavor) -> SelectDestinations {
         let instance_uuids: Vec<Uuid> = (0..count).map(|_| self.env.random.uuid()).collect();
-        let request_spec = RequestSpec { instance_uuids, flavor, attempt: 1, ..RequestSpec::default() };
+        let spec = RequestSpec { flavor, ..RequestSpec::default() };
+        let request_spec = PlacementRequest { instance_uuids, spec, attempt: 1 };
         SelectDestinations { request_spec, ..SelectDestinations::default() }
     }
 

@@ -45,8 +45,8 @@ async fn pair(seed: u64) -> Cluster {
 
 fn pinned(cluster: &Cluster, vcpus: u32) -> SelectDestinations {
     let mut asked = cluster.request(1, flavor(vcpus, 1024, 1));
-    asked.request_spec.flavor.extra_specs.insert("hw:cpu_policy".into(), "dedicated".into());
-    asked.request_spec.image = Some(Image::default());
+    asked.request_spec.spec.flavor.extra_specs.insert("hw:cpu_policy".into(), "dedicated".into());
+    asked.request_spec.spec.image = Some(Image::default());
     asked
 }
 
@@ -54,7 +54,7 @@ fn with_devices(cluster: &Cluster, count: u32) -> SelectDestinations {
     let mut asked = cluster.request(1, flavor(1, 256, 1));
     let kind = [("vendor_id".to_owned(), "8086".into()), ("product_id".to_owned(), "1572".into())];
     let spec = vec![kind.into_iter().collect()];
-    asked.request_spec.pci_requests = vec![PciRequest { count, spec, ..PciRequest::default() }];
+    asked.request_spec.spec.pci_requests = vec![PciRequest { count, spec, ..PciRequest::default() }];
     asked
 }
 
@@ -128,7 +128,7 @@ async fn no_cpu_and_no_device_is_given_twice_by_two_schedulers() {
 async fn a_claim_in_a_report_takes_the_place_of_the_reservation() {
     let cluster = pair(71).await;
     let mut asked = pinned(&cluster, 4);
-    asked.request_spec.force_hosts = vec!["host-1".into()];
+    asked.request_spec.spec.force_hosts = vec!["host-1".into()];
     let decision = cluster.select(&cluster.api.of("s1"), &asked).await;
     settle().await;
     let (cpus, _) = taken(&cluster, "host-1").await;

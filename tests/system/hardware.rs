@@ -70,8 +70,8 @@ async fn start(cluster: &mut Cluster, name: &str, my_ip: &str, cpu_percent: u32,
 fn request(cluster: &Cluster, vcpus: u32, extra_specs: &[(&str, &str)]) -> SelectDestinations {
     let mut asked = cluster.request(1, flavor(vcpus, 512, 1));
     let specs = extra_specs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    asked.request_spec.flavor.extra_specs = specs.collect();
-    asked.request_spec.image = Some(Image::default());
+    asked.request_spec.spec.flavor.extra_specs = specs.collect();
+    asked.request_spec.spec.image = Some(Image::default());
     asked
 }
 
@@ -292,12 +292,12 @@ async fn address_and_guests_are_filtered_by() {
     let dir = TempDir::new().expect("a directory for the test");
     let cluster = pair(85, &dir).await;
     let mut near = request(&cluster, 1, &[]);
-    near.request_spec.scheduler_hints.insert("build_near_host_ip".into(), json!("10.1.0.1"));
+    near.request_spec.spec.scheduler_hints.insert("build_near_host_ip".into(), json!("10.1.0.1"));
     assert_eq!(place(&cluster, near).await, "busy");
 
     let image = |properties: Value| {
         let mut asked = request(&cluster, 1, &[]);
-        asked.request_spec.image =
+        asked.request_spec.spec.image =
             Some(serde_json::from_value(json!({"properties": properties})).expect("an image"));
         asked
     };

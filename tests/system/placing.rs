@@ -102,7 +102,7 @@ async fn a_decision_and_a_request_are_explained_and_nothing_is_held() {
     };
     let options = || CallOptions::new(CALL);
     let explained = cluster.api.explain(&question("broken"), options()).await.unwrap().expect("remembered");
-    assert_eq!((&explained.decision, explained.request_spec.flavor.vcpus), (&placed, 2));
+    assert_eq!((&explained.decision, explained.request_spec.spec.flavor.vcpus), (&placed, 2));
     let told = explained.host.expect("it is known");
     assert_eq!((told.state, told.passes, told.candidates), (HostState::Disabled, false, 4));
     let compute = &told.filters[0];
@@ -172,7 +172,7 @@ async fn a_disabled_host_and_another_zone_are_left_out() {
     assert_eq!(view["broken"].disabled_reason.as_deref(), Some("new disks"));
     assert_eq!(view["polar"].availability_zone, "north");
     let mut request = cluster.request(1, flavor(1, 512, 1));
-    request.request_spec.availability_zone = Some("north".into());
+    request.request_spec.spec.availability_zone = Some("north".into());
     for _ in 0..5 {
         request.request_spec.instance_uuids = vec![cluster.env.random.uuid()];
         assert_eq!(hosts(&cluster.select(&cluster.api, &request).await), ["polar"]);

@@ -60,7 +60,7 @@ impl Rig {
     /// Asks a scheduler, or any, for one instance of a server group.
     async fn in_group(&self, scheduler: Option<&str>, group: &str) -> Decision {
         let mut request = self.cluster.request(1, flavor(1, 256, 1));
-        request.request_spec.scheduler_hints.insert("group".into(), json!(group));
+        request.request_spec.spec.scheduler_hints.insert("group".into(), json!(group));
         let api = scheduler.map_or_else(|| self.cluster.api.clone(), |name| self.cluster.api.of(name));
         self.cluster.select(&api, &request).await
     }
@@ -169,7 +169,7 @@ async fn members_of_a_group_stay_apart_across_requests_and_schedulers() {
     let lost = fourth.explanation.filters.iter().find(|filter| filter.hosts_out == 0).unwrap();
     assert_eq!(lost.filter, "ServerGroupAntiAffinityFilter");
     let mut request = rig.cluster.request(1, flavor(1, 256, 1));
-    request.request_spec.scheduler_hints.insert("group".into(), json!("unknown"));
+    request.request_spec.spec.scheduler_hints.insert("group".into(), json!("unknown"));
     let error = rig.cluster.api.select_destinations(&request, CallOptions::new(CALL)).await.unwrap_err();
     let error = novella_service::exit::chain(&error);
     assert!(error.contains("no server group \"unknown\"; known are web"), "{error}");
@@ -196,7 +196,7 @@ async fn aggregates_and_flavors_follow_facts_and_the_policy() {
     assert_eq!(hosts(&there), ["host-2"]);
     assert_eq!(rig.cluster.view("s1").await["host-2"].availability_zone, "az-fast");
     let mut zone = rig.cluster.request(1, flavor(1, 1, 1));
-    zone.request_spec.availability_zone = Some("az-fast".into());
+    zone.request_spec.spec.availability_zone = Some("az-fast".into());
     assert_eq!(hosts(&rig.cluster.select(&rig.cluster.api, &zone).await), ["host-2"]);
     rig.cluster.stop().await;
 }

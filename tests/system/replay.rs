@@ -57,7 +57,7 @@ async fn the_same_host_and_weights_from_a_snapshot() {
         let offline = evaluator.outcome(0, &asked).expect("a good request");
 
         let mut request = cluster.request(1, flavor(vcpus, memory_mb, root_gb));
-        request.request_spec.flavor.extra_specs = asked.extra_specs.clone();
+        request.request_spec.spec.flavor.extra_specs = asked.extra_specs.clone();
         request.dry_run = true;
         let decision = cluster.select(&cluster.api, &request).await;
         let name = |host: u32| &*fleet.hosts[host as usize].host;

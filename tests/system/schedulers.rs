@@ -70,7 +70,7 @@ async fn a_repeated_request_has_one_answer_whoever_gives_it() {
         assert_eq!(uuids, request.request_spec.instance_uuids, "{scheduler}");
 
         let mut other = request.clone();
-        other.request_spec.flavor.memory_mb += 1;
+        other.request_spec.spec.flavor.memory_mb += 1;
         let conflict = cluster.select(&cluster.api.of(scheduler), &other).await;
         let Some(Refusal::Conflict { instance_uuid, host, .. }) = &conflict.refusal else {
             panic!("{conflict:?}")

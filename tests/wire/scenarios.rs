@@ -332,7 +332,7 @@ async fn placements() -> Recording {
     let decision = recording.place("an instance is placed", &one).await;
     recording.place("the same request again: the decision is repeated", &one).await;
     let mut other = one.clone();
-    other.request_spec.flavor.memory_mb += 1;
+    other.request_spec.spec.flavor.memory_mb += 1;
     recording.place("other amounts for the same instance: a conflict", &other).await;
 
     let mut three = recording.cluster.request(3, flavor(1, 512, 1));
@@ -342,14 +342,14 @@ async fn placements() -> Recording {
 
     let mut full = recording.cluster.request(1, flavor(1, 512, 1));
     full.dry_run = true;
-    full.request_spec = RequestSpec {
+    full.request_spec.spec = RequestSpec {
         flavor: Flavor {
             id: "42".to_owned(),
             name: "m1.small".to_owned(),
             ephemeral_gb: 1,
             swap: 64,
             extra_specs: [("hw_rng:allowed".to_owned(), "True".into())].into(),
-            ..full.request_spec.flavor.clone()
+            ..full.request_spec.spec.flavor.clone()
         },
         availability_zone: Some("nova".to_owned()),
         ignore_hosts: vec!["host-9".to_owned()],
@@ -363,23 +363,23 @@ async fn placements() -> Recording {
         ]
         .into(),
         project_id: Some("p1".to_owned()),
-        ..full.request_spec.clone()
+        ..full.request_spec.spec.clone()
     };
     recording.place("a dry run with image, zone, hints, group and project", &full).await;
 
     let mut pinned = recording.cluster.request(1, flavor(2, 1024, 1));
-    pinned.request_spec.flavor.extra_specs.insert("hw:cpu_policy".into(), "dedicated".into());
-    pinned.request_spec.image = Some(Image::default());
+    pinned.request_spec.spec.flavor.extra_specs.insert("hw:cpu_policy".into(), "dedicated".into());
+    pinned.request_spec.spec.image = Some(Image::default());
     recording.place("an instance with CPUs of its own", &pinned).await;
     let mut device = recording.cluster.request(1, flavor(1, 256, 1));
     let spec = [("vendor_id".to_owned(), "8086".into()), ("product_id".to_owned(), "1572".into())].into();
-    device.request_spec.pci_requests =
+    device.request_spec.spec.pci_requests =
         vec![PciRequest { count: 1, spec: vec![spec], ..PciRequest::default() }];
     recording.place("an instance with a device", &device).await;
 
     let mut named = recording.cluster.request(1, Flavor::default());
     named.flavor = Some("small".to_owned());
-    named.request_spec.scheduler_hints.insert("group".into(), json!("web"));
+    named.request_spec.spec.scheduler_hints.insert("group".into(), json!("web"));
     recording.place("a flavor of the policy, in a server group", &named).await;
     let mut volume = recording.cluster.request(1, flavor(0, 0, 20));
     volume.service = Some("volume".to_owned());
@@ -619,7 +619,7 @@ async fn failures() -> Recording {
     let cursor = json!({"cursor": {"scheduler": "s1", "id": 9, "from": 1}});
     recording.fails("a page of a snapshot that is gone", scheduler(5), "snapshot", cursor).await;
     let mut asked = recording.cluster.request(1, flavor(1, 256, 1));
-    asked.request_spec.scheduler_hints.insert("group".into(), json!("unknown"));
+    asked.request_spec.spec.scheduler_hints.insert("group".into(), json!("unknown"));
     let asked = serde_json::to_value(&asked).expect("it can be written");
     recording.fails("a server group that is not known", scheduler(1), "select_destinations", asked).await;
     recording.fails("arguments of another type", scheduler(1), "release", json!({"decision_id": 7})).await;

@@ -47,9 +47,10 @@ fn fleet(hosts: usize) -> HostTable {
     table
 }
 
+const ONE: [Uuid; 1] = [Uuid::nil()];
+
 fn request(memory_mb: u64) -> RequestSpec {
     RequestSpec {
-        instance_uuids: vec![Uuid::nil()],
         flavor: Flavor { vcpus: 4, memory_mb, root_gb: 80, ..Flavor::default() },
         availability_zone: Some("az2".to_owned()),
         ..RequestSpec::default()
@@ -64,14 +65,15 @@ fn scheduler() -> FilterScheduler {
 fn placement(bencher: Bencher<'_, '_>, hosts: usize) {
     let (mut table, mut scheduler, request) = (fleet(hosts), scheduler(), request(8192));
     let terms = Terms { dry_run: true, ..Terms::default() };
-    bencher.bench_local(|| scheduler.select(&mut table, &request, &terms));
+    bencher.bench_local(|| scheduler.select(&mut table, &request, &ONE, &terms));
 }
 
 #[divan::bench(args = SIZES)]
 fn one_host(bencher: Bencher<'_, '_>, hosts: usize) {
     let (mut table, mut scheduler, request) = (fleet(hosts), scheduler(), request(8192));
     let row = table.row_of("cmp000500").expect("it is there");
-    bencher.bench_local(|| inspect(&mut scheduler, &mut table, &request, row).expect("a good request"));
+    bencher
+        .bench_local(|| inspect(&mut scheduler, &mut table, &request, ONE[0], row).expect("a good request"));
 }
 
 /// No host has this much memory left.
@@ -79,11 +81,11 @@ fn one_host(bencher: Bencher<'_, '_>, hosts: usize) {
 fn fixes(bencher: Bencher<'_, '_>, hosts: usize) {
     let (mut table, mut scheduler, request) = (fleet(hosts), scheduler(), request(200_000));
     bencher.bench_local(|| {
-        let misses = near_misses(&mut scheduler, &mut table, &request)
+        let misses = near_misses(&mut scheduler, &mut table, &request, &ONE)
             .expect("a good request")
             .expect("it fits nowhere");
-        let found = search_fixes(&request, &misses, |changes| {
-            try_changes(&mut scheduler, &mut table, &request, changes)
+        let found = search_fixes(&request, 1, &misses, |changes| {
+            try_changes(&mut scheduler, &mut table, &request, &ONE, changes)
         });
         assert!(!found.fixes.is_empty() && found.cut.is_none());
         found.trials

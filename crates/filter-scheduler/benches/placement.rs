@@ -73,20 +73,20 @@ fn fleet(kind: Fleet, hosts: usize) -> HostTable {
     table
 }
 
-fn request(instances: u128) -> RequestSpec {
+fn request() -> RequestSpec {
     RequestSpec {
-        instance_uuids: (0..instances).map(Uuid::from_u128).collect(),
         flavor: Flavor { vcpus: 4, memory_mb: 8192, root_gb: 80, ..Flavor::default() },
         ..RequestSpec::default()
     }
 }
 
-fn place(bencher: Bencher<'_, '_>, kind: Fleet, hosts: usize, request: &RequestSpec) {
+fn place(bencher: Bencher<'_, '_>, kind: Fleet, hosts: usize, request: &RequestSpec, instances: u128) {
+    let instances: Vec<_> = (0..instances).map(Uuid::from_u128).collect();
     let mut table = fleet(kind, hosts);
     let mut scheduler = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");
     let terms = Terms { dry_run: true, ..Terms::default() };
     bencher.bench_local(|| {
-        let selected = scheduler.select(&mut table, request, &terms);
+        let selected = scheduler.select(&mut table, request, &instances, &terms);
         assert!(selected.failure.is_none() && selected.explanation.ranking.len() == 4);
         selected
     });
@@ -94,35 +94,35 @@ fn place(bencher: Bencher<'_, '_>, kind: Fleet, hosts: usize, request: &RequestS
 
 #[divan::bench(args = SIZES)]
 fn mixed(bencher: Bencher<'_, '_>, hosts: usize) {
-    place(bencher, Fleet::Mixed, hosts, &request(1));
+    place(bencher, Fleet::Mixed, hosts, &request(), 1);
 }
 
 #[divan::bench(args = SIZES)]
 fn equal(bencher: Bencher<'_, '_>, hosts: usize) {
-    place(bencher, Fleet::Equal, hosts, &request(1));
+    place(bencher, Fleet::Equal, hosts, &request(), 1);
 }
 
 #[divan::bench(args = SIZES)]
 fn ratios(bencher: Bencher<'_, '_>, hosts: usize) {
-    place(bencher, Fleet::Ratios, hosts, &request(1));
+    place(bencher, Fleet::Ratios, hosts, &request(), 1);
 }
 
 #[divan::bench(args = SIZES)]
 fn in_a_zone(bencher: Bencher<'_, '_>, hosts: usize) {
-    let request = RequestSpec { availability_zone: Some("az2".to_owned()), ..request(1) };
-    place(bencher, Fleet::Mixed, hosts, &request);
+    let request = RequestSpec { availability_zone: Some("az2".to_owned()), ..request() };
+    place(bencher, Fleet::Mixed, hosts, &request, 1);
 }
 
 #[divan::bench(args = SIZES)]
 fn of_an_architecture(bencher: Bencher<'_, '_>, hosts: usize) {
-    let mut request = request(1);
+    let mut request = request();
     request.flavor.extra_specs.insert("capabilities:cpu_info:arch".to_owned(), "s== x86_64".to_owned());
-    place(bencher, Fleet::Mixed, hosts, &request);
+    place(bencher, Fleet::Mixed, hosts, &request, 1);
 }
 
 #[divan::bench(args = SIZES)]
 fn hundred_instances(bencher: Bencher<'_, '_>, hosts: usize) {
-    place(bencher, Fleet::Mixed, hosts, &request(100));
+    place(bencher, Fleet::Mixed, hosts, &request(), 100);
 }
 
 #[divan::bench(args = SIZES)]

@@ -65,16 +65,17 @@ fn known_shapes_are_placed_without_allocating() {
         ..SchedulerOptions::default()
     };
     let mut scheduler = FilterScheduler::new(options).expect("good options");
-    let (mut requests, mut selected) = (requests(), Selected::default());
+    let (requests, mut selected) = (requests(), Selected::default());
+    let mut uuids = Vec::new();
     let (mut number, mut misses) = (0, 0);
     let mut round = |table: &mut HostTable, instances: u128| {
         let mut named = 0;
-        for request in &mut requests {
-            request.instance_uuids.clear();
-            request.instance_uuids.extend((number..number + instances).map(Uuid::from_u128));
+        for request in &requests {
+            uuids.clear();
+            uuids.extend((number..number + instances).map(Uuid::from_u128));
             number += instances;
             let missed = selected.explanation.filters.iter().filter(|f| f.nearest_miss.is_some()).count();
-            scheduler.select_into(table, request, &Terms::default(), &mut selected);
+            scheduler.select_into(table, request, &uuids, &Terms::default(), &mut selected);
             let misses = selected.explanation.filters.iter().filter(|f| f.nearest_miss.is_some()).count();
             named += misses.abs_diff(missed) as u64;
             assert_eq!((&selected.failure, selected.picks.len()), (&None, instances as usize));
@@ -117,8 +118,8 @@ fn a_host_takes_little_memory() {
     let known = allocation_counter::measure(|| {
         for vcpus in 0..64 {
             let flavor = Flavor { vcpus, memory_mb: 2048, root_gb: 20, ..Flavor::default() };
-            let request = RequestSpec { instance_uuids: vec![Uuid::nil()], flavor, ..RequestSpec::default() };
-            scheduler.select(&mut table, &request, &Terms::default());
+            let request = RequestSpec { flavor, ..RequestSpec::default() };
+            scheduler.select(&mut table, &request, &[Uuid::nil()], &Terms::default());
         }
     });
     let per_host = |bytes: i64| bytes as f64 / HOSTS as f64;

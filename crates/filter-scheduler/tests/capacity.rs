@@ -104,16 +104,12 @@ fn one_by_one(
     row: Row,
 ) -> (u64, Option<String>) {
     let before = table.view(row).consumed();
-    let spec = RequestSpec {
-        instance_uuids: vec![Uuid::nil()],
-        target_host: Some(table.host(row).to_owned()),
-        ..spec.clone()
-    };
+    let spec = RequestSpec { target_host: Some(table.host(row).to_owned()), ..spec.clone() };
     // After this many instances, the number counts as unlimited.
     const MANY: u64 = 300;
     let mut placed = 0;
     let ended_by = loop {
-        let selected = engine.select(table, &spec, &Terms::default());
+        let selected = engine.select(table, &spec, &[Uuid::nil()], &Terms::default());
         if selected.failure.is_some() {
             break selected.explanation.filters.last().map(|tally| tally.filter.to_string());
         }

@@ -49,8 +49,7 @@ fn case(seed: u64) -> Vec<String> {
     let counted = match eligible(&mut engine, &mut table, &spec) {
         Ok(eligible) => eligible.count(Some(Grouping::Host), None, &[]),
         Err(failure) => {
-            let asked = RequestSpec { instance_uuids: vec![Uuid::nil()], ..spec };
-            let placed = engine.select(&mut table, &asked, &Terms::default());
+            let placed = engine.select(&mut table, &spec, &[Uuid::nil()], &Terms::default());
             assert_eq!(placed.failure, Some(failure), "what cannot be asked cannot be placed");
             return vec!["not asked".to_owned()];
         }
@@ -58,14 +57,10 @@ fn case(seed: u64) -> Vec<String> {
     let mut ends = Vec::new();
     for row in table.rows().collect::<Vec<_>>() {
         let host = table.host(row).to_owned();
-        let asked = RequestSpec {
-            instance_uuids: vec![Uuid::nil()],
-            target_host: Some(host.clone()),
-            ..spec.clone()
-        };
+        let asked = RequestSpec { target_host: Some(host.clone()), ..spec.clone() };
         let mut placed = 0;
         let ended_by = loop {
-            let selected = engine.select(&mut table, &asked, &Terms::default());
+            let selected = engine.select(&mut table, &asked, &[Uuid::nil()], &Terms::default());
             if selected.failure.is_some() {
                 break selected.explanation.filters.last().map(|tally| tally.filter.to_string());
             }

@@ -59,14 +59,17 @@ fn scheduler(on_filter_error: OnFilterError) -> FilterScheduler {
     .unwrap()
 }
 
-fn pinned(instances: u128, vcpus: u32) -> RequestSpec {
+fn pinned(vcpus: u32) -> RequestSpec {
     let extra_specs = [("hw:cpu_policy".to_owned(), "dedicated".to_owned())].into();
     RequestSpec {
-        instance_uuids: (1..=instances).map(Uuid::from_u128).collect(),
         flavor: Flavor { vcpus, memory_mb: 1024, extra_specs, ..Flavor::default() },
         image: Some(Image::default()),
         ..RequestSpec::default()
     }
+}
+
+fn uuids(instances: u128) -> Vec<Uuid> {
+    (1..=instances).map(Uuid::from_u128).collect()
 }
 
 fn with_device(request: RequestSpec, policy: &str) -> RequestSpec {
@@ -89,14 +92,14 @@ fn pinned_cpus(table: &HostTable, row: Row) -> Vec<usize> {
 fn each_instance_sees_what_the_one_before_has_taken() {
     let mut table = fleet(2, &devices());
     let mut scheduler = scheduler(OnFilterError::FailRequest);
-    let selected = scheduler.select(&mut table, &pinned(4, 6), &Terms::default());
+    let selected = scheduler.select(&mut table, &pinned(6), &uuids(4), &Terms::default());
     assert_eq!(selected.failure, None);
     for row in table.rows().collect::<Vec<_>>() {
         assert_eq!(pinned_cpus(&table, row), [6, 6], "one on each cell");
     }
     let limits = selected.picks[0].limits.numa_topology.unwrap();
     assert_eq!((limits.cpu_allocation_ratio, limits.ram_allocation_ratio), (4.0, 1.0));
-    let full = scheduler.select(&mut table, &pinned(1, 6), &Terms::default());
+    let full = scheduler.select(&mut table, &pinned(6), &uuids(1), &Terms::default());
     assert!(matches!(full.failure, Some(Failure::NoValidHost { .. })));
 }
 
@@ -104,13 +107,14 @@ fn each_instance_sees_what_the_one_before_has_taken() {
 fn a_failure_or_a_dry_run_leaves_everything_as_it_was() {
     let mut table = fleet(3, &devices());
     let mut scheduler = scheduler(OnFilterError::FailRequest);
-    scheduler.select(&mut table, &with_device(pinned(2, 2), "required"), &Terms::default());
+    scheduler.select(&mut table, &with_device(pinned(2), "required"), &uuids(2), &Terms::default());
     let before = left(&table);
-    let request = with_device(pinned(4, 2), "required");
-    let dry = scheduler.select(&mut table, &request, &Terms { dry_run: true, ..Terms::default() });
+    let request = with_device(pinned(2), "required");
+    let dry = scheduler.select(&mut table, &request, &uuids(4), &Terms { dry_run: true, ..Terms::default() });
     assert_eq!((dry.failure, dry.picks.len()), (None, 4));
     assert_eq!(left(&table), before);
-    let failed = scheduler.select(&mut table, &with_device(pinned(5, 2), "required"), &Terms::default());
+    let failed =
+        scheduler.select(&mut table, &with_device(pinned(2), "required"), &uuids(5), &Terms::default());
     assert!(matches!(failed.failure, Some(Failure::NoValidHost { placeable: 4, .. })));
     assert_eq!(left(&table), before);
 }
@@ -119,12 +123,14 @@ fn a_failure_or_a_dry_run_leaves_everything_as_it_was() {
 fn devices_draw_the_instance_to_their_cell_and_are_used_up() {
     let mut table = fleet(1, &devices());
     let mut scheduler = scheduler(OnFilterError::FailRequest);
-    let selected = scheduler.select(&mut table, &with_device(pinned(2, 3), "required"), &Terms::default());
+    let selected =
+        scheduler.select(&mut table, &with_device(pinned(3), "required"), &uuids(2), &Terms::default());
     assert_eq!(selected.failure, None);
     let row = table.row_of("host0").unwrap();
     assert_eq!(pinned_cpus(&table, row), [0, 6]);
     assert!(table.devices(row).unwrap().pci_pools.is_empty());
-    let none = scheduler.select(&mut table, &with_device(pinned(1, 1), "preferred"), &Terms::default());
+    let none =
+        scheduler.select(&mut table, &with_device(pinned(1), "preferred"), &uuids(1), &Terms::default());
     assert!(matches!(none.failure, Some(Failure::NoValidHost { .. })));
 }
 
@@ -136,7 +142,7 @@ fn an_instance_whose_cells_cannot_be_taken_is_placed_but_does_not_count_as_build
     let mut table = fleet(1, &without_pages);
     let mut scheduler = scheduler(OnFilterError::FailRequest);
     // Eight building instances are the limit. These do not build: as in Nova, consuming their devices fails.
-    let selected = scheduler.select(&mut table, &pinned(12, 1), &Terms::default());
+    let selected = scheduler.select(&mut table, &pinned(1), &uuids(12), &Terms::default());
     assert_eq!(selected.failure, None);
     let row = table.row_of("host0").unwrap();
     assert_eq!((table.view(row).used().vcpus, pinned_cpus(&table, row)), (12, vec![0, 0]));
@@ -146,14 +152,15 @@ fn an_instance_whose_cells_cannot_be_taken_is_placed_but_does_not_count_as_build
 fn what_cannot_be_asked_is_refused_with_a_reason() {
     let mut table = fleet(1, &devices());
     let mut engine = scheduler(OnFilterError::FailRequest);
-    let mut asymmetric = pinned(1, 3);
+    let mut asymmetric = pinned(3);
     asymmetric.flavor.extra_specs.insert("hw:numa_nodes".into(), "2".into());
-    let failure = engine.select(&mut table, &asymmetric, &Terms::default()).failure.unwrap();
+    let failure = engine.select(&mut table, &asymmetric, &uuids(1), &Terms::default()).failure.unwrap();
     assert_eq!(failure.to_string(), "3 CPUs and 1024 MiB cannot be shared out evenly to 2 NUMA nodes");
-    let imageless = RequestSpec { image: None, ..pinned(1, 1) };
-    let failure = engine.select(&mut table, &imageless, &Terms::default()).failure;
+    let imageless = RequestSpec { image: None, ..pinned(1) };
+    let failure = engine.select(&mut table, &imageless, &uuids(1), &Terms::default()).failure;
     assert!(matches!(failure, Some(Failure::Filter(error)) if error.filter == FilterKind::NumaTopology));
     // A request without an image counts as one without image properties.
-    let placed = scheduler(OnFilterError::RejectHost).select(&mut table, &imageless, &Terms::default());
+    let placed =
+        scheduler(OnFilterError::RejectHost).select(&mut table, &imageless, &uuids(1), &Terms::default());
     assert_eq!(placed.failure, None);
 }

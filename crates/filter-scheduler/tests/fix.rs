@@ -72,10 +72,14 @@ fn case(seed: u64) -> Vec<String> {
     let hosts = fleet(&mut rng);
     let aggregates = aggregates(&mut rng);
     let mut engine = FilterScheduler::new(options(&mut rng)).unwrap();
-    let spec = request(&mut rng);
+    let (spec, instances) = request(&mut rng);
     let mut table = table(&hosts, &aggregates);
-    let Some(misses) = near_misses(&mut engine, &mut table, &spec).unwrap() else { return Vec::new() };
-    let found = search_fixes(&spec, &misses, |changes| try_changes(&mut engine, &mut table, &spec, changes));
+    let Some(misses) = near_misses(&mut engine, &mut table, &spec, &instances).unwrap() else {
+        return Vec::new();
+    };
+    let found = search_fixes(&spec, instances.len(), &misses, |changes| {
+        try_changes(&mut engine, &mut table, &spec, &instances, changes)
+    });
     for (host, row) in hosts.iter().zip(table.rows()) {
         let view = table.view(row);
         assert_eq!((*view.reported(), view.status()), (host.resources, host.status), "as it was");
@@ -85,7 +89,7 @@ fn case(seed: u64) -> Vec<String> {
     }
     assert_eq!(found.cut.is_some(), found.trials == MAX_TRIALS, "{found:#?}");
     let context = || format!("{spec:#?}\n{found:#?}\n{hosts:#?}");
-    let mut place = |changes: &[Change]| placed(&mut engine, &hosts, &aggregates, &spec, changes);
+    let mut place = |changes: &[Change]| placed(&mut engine, &hosts, &aggregates, &spec, &instances, changes);
     assert_eq!(place(&[]), None, "{}", context());
     let mut kinds = Vec::new();
     for fix in &found.fixes {
@@ -107,7 +111,7 @@ fn case(seed: u64) -> Vec<String> {
     let sizes: Vec<_> = found.fixes.iter().map(|fix| (fix.changes.len(), fix.size)).collect();
     assert!(sizes.is_sorted(), "{sizes:?}");
     if found.cut.is_none() {
-        complete(&found, &spec, &mut place, &context);
+        complete(&found, &spec, instances.len(), &mut place, &context);
     }
     kinds
 }
@@ -116,6 +120,7 @@ fn case(seed: u64) -> Vec<String> {
 fn complete(
     found: &Fixes,
     spec: &RequestSpec,
+    instances: usize,
     place: &mut impl FnMut(&[Change]) -> Option<String>,
     context: &impl Fn() -> String,
 ) {
@@ -126,7 +131,7 @@ fn complete(
         (Quantity::MemoryMb, spec.flavor.memory_mb, 1),
         (Quantity::Vcpus, spec.flavor.vcpus.into(), 1),
         (Quantity::DiskGb, spec.flavor.disk_gb(), 0),
-        (Quantity::Instances, spec.instance_uuids.len() as u64, 1),
+        (Quantity::Instances, instances as u64, 1),
         (Quantity::Class("CUSTOM_GPU".to_owned()), gpus_of(spec), 1),
     ] {
         let least = Change::Ask { amount: amount.clone(), from, to: least };
@@ -198,6 +203,7 @@ fn placed(
     hosts: &[Host],
     aggregates: &[Aggregate],
     spec: &RequestSpec,
+    mut instances: &[Uuid],
     changes: &[Change],
 ) -> Option<String> {
     let (mut hosts, mut spec, mut aggregates) = (hosts.to_vec(), spec.clone(), aggregates.to_vec());
@@ -233,11 +239,11 @@ fn placed(
                 }
             }
             Change::Enable { host, .. } => of(&mut hosts, host).status = Status::Up,
-            of_request => change_request(&mut spec, of_request),
+            of_request => change_request(&mut spec, &mut instances, of_request),
         }
     }
     let mut table = table(&hosts, &aggregates);
-    let selected = engine.select(&mut table, &spec, &Terms::default());
+    let selected = engine.select(&mut table, &spec, instances, &Terms::default());
     selected.picks.first().map(|pick| table.host(pick.row).to_owned())
 }
 
@@ -350,7 +356,7 @@ fn options(rng: &mut Rng) -> SchedulerOptions {
     SchedulerOptions { enabled_filters, policy, ..SchedulerOptions::default() }
 }
 
-fn request(rng: &mut Rng) -> RequestSpec {
+fn request(rng: &mut Rng) -> (RequestSpec, Vec<Uuid>) {
     let instances = if rng.random_bool(0.6) { 1 } else { rng.random_range(2..12) };
     let uuids: Vec<_> = (0..instances).map(Uuid::from_u128).collect();
     let mut extra_specs = BTreeMap::new();
@@ -367,7 +373,7 @@ fn request(rng: &mut Rng) -> RequestSpec {
         let wanted = *["required", "forbidden"].choose(rng).unwrap();
         extra_specs.insert("trait:CUSTOM_FAST".to_owned(), wanted.to_owned());
     }
-    RequestSpec {
+    let spec = RequestSpec {
         flavor: Flavor {
             vcpus: rng.random_range(1..20),
             memory_mb: rng.random_range(1..20) * 1000,
@@ -383,7 +389,7 @@ fn request(rng: &mut Rng) -> RequestSpec {
             members: (1000..1025).map(Uuid::from_u128).chain(uuids.iter().copied()).collect(),
             ..InstanceGroup::default()
         }),
-        instance_uuids: uuids,
         ..RequestSpec::default()
-    }
+    };
+    (spec, uuids)
 }

@@ -36,14 +36,13 @@ fn measure(table: &mut HostTable, host: &str, free: u64, load: u64) {
 
 fn hosts(engine: &mut FilterScheduler, table: &mut HostTable, request: &RequestSpec) -> usize {
     let terms = Terms { dry_run: true, alternates: Some(9), ..Terms::default() };
-    let selected = engine.select(table, request, &terms);
+    let selected = engine.select(table, request, &[Uuid::from_u128(9)], &terms);
     selected.picks.len() + selected.alternates.len()
 }
 
 fn request(extra_spec: Option<(&str, &str)>, hint: Option<&str>) -> RequestSpec {
     let extra_specs = extra_spec.into_iter().map(|(key, text)| (key.to_owned(), text.to_owned())).collect();
     RequestSpec {
-        instance_uuids: vec![Uuid::from_u128(9)],
         flavor: Flavor { vcpus: 1, memory_mb: 512, extra_specs, ..Flavor::default() },
         scheduler_hints: hint.into_iter().map(|query| ("query".to_owned(), json!(query))).collect(),
         ..RequestSpec::default()

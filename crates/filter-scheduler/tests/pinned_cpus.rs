@@ -35,9 +35,10 @@ fn inventory(total: u64) -> Inventory {
     Inventory { total, max_unit: total, ..Inventory::default() }
 }
 
+const ONE: [Uuid; 1] = [Uuid::from_u128(1)];
+
 fn request(vcpus: u32, specs: &[(&str, &str)]) -> RequestSpec {
     RequestSpec {
-        instance_uuids: vec![Uuid::from_u128(1)],
         flavor: Flavor {
             vcpus,
             memory_mb: 1024,
@@ -54,14 +55,15 @@ fn on(host: &str, asked: RequestSpec) -> RequestSpec {
 }
 
 fn place(table: &mut HostTable, asked: &RequestSpec) -> Selected {
-    FilterScheduler::new(SchedulerOptions::default()).unwrap().select(table, asked, &Terms::default())
+    FilterScheduler::new(SchedulerOptions::default()).unwrap().select(table, asked, &ONE, &Terms::default())
 }
 
 /// The hosts that one instance of a kind could be placed on, in fleet order.
 fn fitting(table: &mut HostTable, options: SchedulerOptions, asked: &RequestSpec) -> Vec<String> {
     let mut engine = FilterScheduler::new(options).unwrap();
     let rows: Vec<Row> = table.rows().collect();
-    let passes = rows.into_iter().filter(|row| inspect(&mut engine, table, asked, *row).unwrap().passes);
+    let passes =
+        rows.into_iter().filter(|row| inspect(&mut engine, table, asked, ONE[0], *row).unwrap().passes);
     let passes: Vec<Row> = passes.collect();
     passes.into_iter().map(|row| table.host(row).to_owned()).collect()
 }
@@ -119,19 +121,18 @@ fn a_failure_and_a_dry_run_give_back_what_was_taken_of_each_kind() {
     let mut table = fleet();
     let mut asked = request(2, &[DEDICATED]);
     asked.ignore_hosts = vec!["silent".to_owned()];
-    asked.instance_uuids = (1..=13).map(Uuid::from_u128).collect();
-    let placed = place(&mut table, &asked);
+    let uuids: Vec<_> = (1..=13).map(Uuid::from_u128).collect();
+    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let placed = engine.select(&mut table, &asked, &uuids, &Terms::default());
     // Two instances fit on the PCPUs of `apart` and two on those of `both`. Eight fit on the four VCPUs of `shared`,
     // which are given out four times each.
     assert!(placed.failure.unwrap().to_string().contains("not enough hosts"));
     let nothing =
         |table: &HostTable| ["apart", "both", "shared"].map(|host| used(table, host)) == [(0, 0); 3];
     assert!(nothing(&table));
-    asked.instance_uuids.pop();
-    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
-    let dry = engine.select(&mut table, &asked, &Terms { dry_run: true, ..Terms::default() });
+    let dry = engine.select(&mut table, &asked, &uuids[..12], &Terms { dry_run: true, ..Terms::default() });
     assert!(dry.failure.is_none() && dry.picks.len() == 12 && nothing(&table));
-    engine.select(&mut table, &asked, &Terms::default());
+    engine.select(&mut table, &asked, &uuids[..12], &Terms::default());
     assert_eq!(["apart", "both", "shared"].map(|host| used(&table, host)), [(0, 4), (0, 4), (16, 0)]);
 }
 
@@ -142,7 +143,7 @@ fn shared_cpus_are_no_way_around_pcpus_that_are_taken() {
     table.set_inventories(row, [("PCPU", inventory(4), 2)].into_iter());
     let asked = request(4, &[DEDICATED]);
     let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
-    let said = inspect(&mut engine, &mut table, &asked, row).unwrap();
+    let said = inspect(&mut engine, &mut table, &asked, ONE[0], row).unwrap();
     let line = said.filters.iter().find(|filter| filter.filter == "resources:PCPU=4").unwrap();
     assert_eq!(line.verdict, FilterOutcome::Refuses);
     let reason = line.reason.as_deref().unwrap();
@@ -161,9 +162,14 @@ fn instances_that_share_keep_off_hosts_without_cpus_to_share() {
     let asked = request(1, &[]);
     assert_eq!(fits(&mut table, &asked), ["both", "shared", "silent"]);
     let row = table.row_of("apart").unwrap();
-    let said =
-        inspect(&mut FilterScheduler::new(SchedulerOptions::default()).unwrap(), &mut table, &asked, row)
-            .unwrap();
+    let said = inspect(
+        &mut FilterScheduler::new(SchedulerOptions::default()).unwrap(),
+        &mut table,
+        &asked,
+        ONE[0],
+        row,
+    )
+    .unwrap();
     let refused = said.filters.iter().find(|filter| filter.verdict == FilterOutcome::Refuses).unwrap();
     let reason = "asked 1 vCPU, and all CPUs of the host are set apart for single instances";
     assert_eq!((&*refused.filter, refused.reason.as_deref()), ("CoreFilter", Some(reason)));
@@ -193,7 +199,7 @@ fn thread_policies_ask_for_a_trait_where_pcpus_are_asked() {
     let asked = request(1, &[DEDICATED, ("hw:cpu_thread_policy", "require")]);
     let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
     let asked = on("apart", asked);
-    let selected = engine.select(&mut table, &asked, &Terms::default());
+    let selected = engine.select(&mut table, &asked, &ONE, &Terms::default());
     let line = selected.explanation.filters.iter().find(|line| line.hosts_out == 0).unwrap();
     assert_eq!(line.filter, "hw:cpu_thread_policy=require (HW_CPU_HYPERTHREADING)");
     let given = request(1, &[DEDICATED, ("trait:HW_CPU_HYPERTHREADING", "required")]);
@@ -246,9 +252,10 @@ fn fewer_cpus_or_an_instance_gone_help_and_no_ratio_does() {
     table.set_inventories(row, [("PCPU", inventory(4), 1)].into_iter());
     let asked = on("both", request(4, &[DEDICATED]));
     let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
-    let misses = near_misses(&mut engine, &mut table, &asked).unwrap().expect("it does not fit");
-    let fixes =
-        search_fixes(&asked, &misses, |changes| try_changes(&mut engine, &mut table, &asked, changes));
+    let misses = near_misses(&mut engine, &mut table, &asked, &ONE).unwrap().expect("it does not fit");
+    let fixes = search_fixes(&asked, 1, &misses, |changes| {
+        try_changes(&mut engine, &mut table, &asked, &ONE, changes)
+    });
     let changes: Vec<_> = fixes.fixes.iter().flat_map(|fix| &fix.changes).collect();
     let fewer = Change::Ask { amount: Quantity::Vcpus, from: 4, to: 3 };
     assert!(changes.contains(&&fewer), "{changes:?}");
@@ -256,6 +263,6 @@ fn fewer_cpus_or_an_instance_gone_help_and_no_ratio_does() {
     assert!(changes.contains(&&Change::Free { host: "both".to_owned(), amount: class(), by: 1 }));
     assert!(!changes.iter().any(|change| matches!(change, Change::RaiseRatio { .. })), "{changes:?}");
     let mut smaller = asked.clone();
-    change_request(&mut smaller, &fewer);
+    change_request(&mut smaller, &mut &ONE[..], &fewer);
     assert_eq!(place(&mut table, &smaller).failure, None);
 }

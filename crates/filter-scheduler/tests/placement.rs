@@ -36,7 +36,6 @@ fn aggregate(id: u32, key: &str, value: &str) -> Aggregate {
 
 fn request(specs: &[(&str, &str)]) -> RequestSpec {
     RequestSpec {
-        instance_uuids: vec![Uuid::from_u128(1)],
         flavor: Flavor {
             vcpus: 1,
             memory_mb: 1024,
@@ -48,17 +47,22 @@ fn request(specs: &[(&str, &str)]) -> RequestSpec {
     }
 }
 
-fn several(mut request: RequestSpec, instances: u128) -> RequestSpec {
-    request.instance_uuids = (1..=instances).map(Uuid::from_u128).collect();
-    request
+fn uuids(instances: u128) -> Vec<Uuid> {
+    (1..=instances).map(Uuid::from_u128).collect()
 }
 
 fn select_with(options: SchedulerOptions, table: &mut HostTable, request: &RequestSpec) -> Selected {
     FilterScheduler::new(options).unwrap().select(
         table,
         request,
+        &uuids(1),
         &Terms { dry_run: true, ..Terms::default() },
     )
+}
+
+fn several(table: &mut HostTable, request: &RequestSpec, instances: u128) -> Selected {
+    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    engine.select(table, request, &uuids(instances), &Terms { dry_run: true, ..Terms::default() })
 }
 
 fn select(table: &mut HostTable, request: &RequestSpec) -> Selected {
@@ -149,19 +153,19 @@ fn each_instance_takes_its_share_and_a_failure_gives_all_back() {
         let held = table.inventories(table.row_of(host).unwrap()).next();
         held.map(|held| (held.class.to_owned(), held.used))
     };
-    let five = select(&mut table, &several(asked.clone(), 5));
+    let five = several(&mut table, &asked, 5);
     let mut picked = hosts(&table, &five);
     picked.sort();
     assert_eq!(picked, ["h1", "h1", "h1", "h2", "h2"]);
     let before = (used(&table, "h1"), used(&table, "h2"));
     assert_eq!(before, (Some(("CUSTOM_GPU".into(), 1)), Some(("CUSTOM_GPU".into(), 0))), "a dry run");
-    let six = select(&mut table, &several(asked.clone(), 6));
+    let six = several(&mut table, &asked, 6);
     assert!(matches!(six.failure, Some(Failure::NoValidHost { placeable: 5, .. })));
     assert!(reason(&six).ends_with("There are not enough hosts available."));
     assert_eq!(lines(&six), [("resources:CUSTOM_GPU=1", 1, 0)], "of the last one's candidates");
     assert_eq!((used(&table, "h1"), used(&table, "h2")), before);
     let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
-    let placed = engine.select(&mut table, &several(asked.clone(), 5), &Terms::default());
+    let placed = engine.select(&mut table, &asked, &uuids(5), &Terms::default());
     assert_eq!((used(&table, "h1").unwrap().1, used(&table, "h2").unwrap().1), (4, 2));
     for pick in placed.picks {
         table.deallocate(pick.row, &Allocation::of_flavor(&asked.flavor));
@@ -175,7 +179,8 @@ fn a_given_size_is_the_one_number_for_filters_and_consumption() {
     let asked = request(&[("resources:MEMORY_MB", "16384"), ("resources:DISK_GB", "0")]);
     let four = FilterScheduler::new(SchedulerOptions::default()).unwrap().select(
         &mut table,
-        &several(asked.clone(), 4),
+        &asked,
+        &uuids(4),
         &Terms::default(),
     );
     assert_eq!(hosts(&table, &four), ["h0", "h1", "h2", "h3"]);

@@ -132,8 +132,8 @@ fn case(seed: u64) -> Seen {
         for _ in 0..if step == 0 { 0 } else { rng.random_range(0..4) } {
             changes::one(&mut rng, &mut table, &mut hosts, &mut aggregates);
         }
-        let mut request = shapes.choose(&mut rng).expect("there is one").clone();
-        request.instance_uuids = uuids(&mut rng);
+        let request = shapes.choose(&mut rng).expect("there is one").clone();
+        let instances = uuids(&mut rng);
         let terms = Terms {
             seed: rng.random(),
             dry_run: rng.random_bool(0.2),
@@ -143,6 +143,7 @@ fn case(seed: u64) -> Seen {
         let naive = Naive {
             options: &options,
             request: &request,
+            instances: &instances,
             terms: &terms,
             aggregates: &aggregates,
             guest: RefCell::default(),
@@ -162,9 +163,9 @@ fn case(seed: u64) -> Seen {
             Outcome::Error { .. } => seen.errors += 1,
         }
         if seed.is_multiple_of(20) {
-            explained::each_host_as_it_is_decided(&mut engine, &mut table, &request);
+            explained::each_host_as_it_is_decided(&mut engine, &mut table, &request, instances[0]);
         }
-        let got = engine.select(&mut table, &request, &terms);
+        let got = engine.select(&mut table, &request, &instances, &terms);
         seen.note(&got);
         if got.failure.is_none() {
             explained::winner_is_the_placed(&table, &got);
@@ -602,7 +603,6 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
     let numa_topology = rng.random_bool(0.4).then(|| devices::guest(rng));
     let cased = |name: String| if change_case { name.to_uppercase() } else { name };
     let mut request = RequestSpec {
-        instance_uuids: uuids(rng),
         flavor: Flavor {
             name: (*["small", "large", "huge"].choose(rng).unwrap()).to_owned(),
             vcpus,

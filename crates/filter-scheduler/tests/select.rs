@@ -36,17 +36,20 @@ fn report(table: &mut HostTable, host: &str, attributes: &str, facts: &str) {
     table.set_capabilities(row, &serde_json::from_str(&text).unwrap());
 }
 
-fn request(instances: u128) -> RequestSpec {
+fn uuids(instances: u128) -> Vec<Uuid> {
+    (0..instances).map(Uuid::from_u128).collect()
+}
+
+fn request() -> RequestSpec {
     RequestSpec {
-        instance_uuids: (0..instances).map(Uuid::from_u128).collect(),
         flavor: Flavor { vcpus: 1, memory_mb: 1024, root_gb: 1, ..Flavor::default() },
         ..RequestSpec::default()
     }
 }
 
-fn select(table: &mut HostTable, request: &RequestSpec) -> Selected {
+fn select(table: &mut HostTable, request: &RequestSpec, instances: u128) -> Selected {
     let mut scheduler = FilterScheduler::new(SchedulerOptions::default()).unwrap();
-    scheduler.select(table, request, &Terms::default())
+    scheduler.select(table, request, &uuids(instances), &Terms::default())
 }
 
 fn picks(table: &HostTable, selected: &Selected) -> Vec<String> {
@@ -60,14 +63,14 @@ fn names(table: &HostTable, rows: &[Row]) -> Vec<String> {
 #[test]
 fn two_equal_hosts_take_turns_as_nova_has_them() {
     let mut table = fleet(&[8192, 8192]);
-    let selected = select(&mut table, &request(6));
+    let selected = select(&mut table, &request(), 6);
     assert_eq!(picks(&table, &selected), ["h0", "h1", "h1", "h0", "h0", "h1"]);
 }
 
 #[test]
 fn a_lone_candidate_is_not_weighed() {
     let mut table = fleet(&[512, 4096]);
-    let selected = select(&mut table, &request(1));
+    let selected = select(&mut table, &request(), 1);
     assert_eq!((picks(&table, &selected), selected.picks[0].weight), (vec!["h1".to_owned()], 0.0));
     assert_eq!(selected.explanation.ranking.len(), 1);
     assert!(selected.explanation.ranking[0].weighers.is_empty() && selected.alternates.is_empty());
@@ -76,7 +79,7 @@ fn a_lone_candidate_is_not_weighed() {
 #[test]
 fn a_refusal_names_the_host_that_lacked_least() {
     let mut table = fleet(&[512, 900, 100]);
-    let selected = select(&mut table, &request(1));
+    let selected = select(&mut table, &request(), 1);
     let failure = selected.failure.unwrap();
     assert_eq!(failure.to_string(), "No valid host was found. There are not enough hosts available.");
     let ram = selected.explanation.filters.last().unwrap();
@@ -89,9 +92,9 @@ fn a_refusal_names_the_host_that_lacked_least() {
 #[test]
 fn disk_is_explained_in_gib_and_counts_swap() {
     let mut table = fleet(&[8192]);
-    let mut request = request(1);
+    let mut request = request();
     (request.flavor.root_gb, request.flavor.swap) = (100, 512);
-    let selected = select(&mut table, &request);
+    let selected = select(&mut table, &request, 1);
     let disk = selected.explanation.filters.last().unwrap();
     assert_eq!(disk.nearest_miss.as_ref().unwrap().text(), "h0 short by 0.5 GiB");
 }
@@ -100,7 +103,7 @@ fn disk_is_explained_in_gib_and_counts_swap() {
 fn all_or_nothing() {
     let mut table = fleet(&[2048, 1024]);
     let before: Vec<_> = table.rows().map(|row| table.view(row).used()).collect();
-    let selected = select(&mut table, &request(4));
+    let selected = select(&mut table, &request(), 4);
     assert!(matches!(selected.failure, Some(Failure::NoValidHost { placeable: 3, .. })));
     assert!(selected.picks.is_empty());
     assert_eq!(table.rows().map(|row| table.view(row).used()).collect::<Vec<_>>(), before);
@@ -112,10 +115,11 @@ fn all_or_nothing() {
 fn a_pick_is_consumed_and_a_dry_run_is_not() {
     let mut table = fleet(&[8192, 4096]);
     let mut scheduler = FilterScheduler::new(SchedulerOptions::default()).unwrap();
-    let dry = scheduler.select(&mut table, &request(2), &Terms { dry_run: true, ..Terms::default() });
+    let dry =
+        scheduler.select(&mut table, &request(), &uuids(2), &Terms { dry_run: true, ..Terms::default() });
     let h0 = table.row_of("h0").unwrap();
     assert_eq!(table.view(h0).consumed(), Amounts::default());
-    let real = scheduler.select(&mut table, &request(2), &Terms::default());
+    let real = scheduler.select(&mut table, &request(), &uuids(2), &Terms::default());
     assert_eq!(real.picks, dry.picks);
     assert_eq!(table.view(h0).consumed(), Amounts { vcpus: 2, memory_mb: 2048, disk_gb: 2, instances: 2 });
     assert_eq!(real.picks[0].limits.memory_mb, Some(16_384.0));
@@ -125,10 +129,10 @@ fn a_pick_is_consumed_and_a_dry_run_is_not() {
 #[test]
 fn alternates_follow_in_order_and_are_never_picked_hosts() {
     let mut table = fleet(&[4096, 8192, 6144, 5120, 2048]);
-    let selected = select(&mut table, &request(1));
+    let selected = select(&mut table, &request(), 1);
     assert_eq!(picks(&table, &selected), ["h1"]);
     assert_eq!(names(&table, &selected.alternates), ["h2", "h3"]);
-    let selected = select(&mut table, &request(4));
+    let selected = select(&mut table, &request(), 4);
     let picked = picks(&table, &selected);
     assert!(names(&table, &selected.alternates).iter().all(|host| !picked.contains(host)));
 }
@@ -138,15 +142,16 @@ fn a_forced_host_is_taken_even_down_but_not_beyond_its_room() {
     let mut table = fleet(&[1024, 8192]);
     let h0 = table.row_of("h0").unwrap();
     table.set_status(h0, Status::Down);
-    let forced = RequestSpec { force_hosts: vec!["H0".into()], ..request(1) };
-    let selected = select(&mut table, &forced);
+    let forced = RequestSpec { force_hosts: vec!["H0".into()], ..request() };
+    let selected = select(&mut table, &forced, 1);
     assert_eq!(picks(&table, &selected), ["h0"]);
     let ran: Vec<_> = selected.explanation.filters.iter().map(|f| &*f.filter).collect();
     assert_eq!(ran, ["RamFilter", "CoreFilter", "DiskFilter"], "what Placement judges in Nova");
-    let full = select(&mut table, &forced);
+    let full = select(&mut table, &forced, 1);
     assert!(matches!(full.failure, Some(Failure::NoValidHost { placeable: 0, .. })));
     let alone = SchedulerOptions { placement: false, ..SchedulerOptions::default() };
-    let selected = FilterScheduler::new(alone).unwrap().select(&mut table, &forced, &Terms::default());
+    let selected =
+        FilterScheduler::new(alone).unwrap().select(&mut table, &forced, &uuids(1), &Terms::default());
     assert_eq!(picks(&table, &selected), ["h0"], "without Placement nobody asks");
     assert_eq!(table.view(h0).free_memory_mb(), -1024.0);
     let check = |kind: serde_json::Value| RequestSpec {
@@ -154,34 +159,34 @@ fn a_forced_host_is_taken_even_down_but_not_beyond_its_room() {
         ..forced.clone()
     };
     let checked = check(serde_json::json!("live"));
-    assert!(select(&mut table, &checked).failure.is_some(), "a check runs the filters");
+    assert!(select(&mut table, &checked, 1).failure.is_some(), "a check runs the filters");
     for rebuild in [serde_json::json!("rebuild"), serde_json::json!(["rebuild"])] {
-        let selected = select(&mut table, &check(rebuild));
+        let selected = select(&mut table, &check(rebuild), 1);
         assert_eq!(picks(&table, &selected), ["h0"], "a rebuild asks for no room");
     }
     let ignored = RequestSpec { ignore_hosts: vec!["h0".into()], ..forced };
-    assert!(select(&mut table, &ignored).failure.is_some(), "ignoring wins over forcing");
+    assert!(select(&mut table, &ignored, 1).failure.is_some(), "ignoring wins over forcing");
 }
 
 #[test]
 fn a_host_that_does_not_exist_is_named() {
     let mut table = fleet(&[8192]);
     let expected = "No valid host was found. No such host - host: H0 node: None ";
-    let target = RequestSpec { target_host: Some("H0".into()), ..request(1) };
+    let target = RequestSpec { target_host: Some("H0".into()), ..request() };
     assert_eq!(
-        select(&mut table, &target).failure.unwrap().to_string(),
+        select(&mut table, &target, 1).failure.unwrap().to_string(),
         expected,
         "the target's name is exact"
     );
-    let forced = RequestSpec { force_hosts: vec!["h9".into()], ..request(1) };
-    assert_eq!(select(&mut table, &forced).failure.unwrap().to_string(), expected.replace("H0", "h9"));
+    let forced = RequestSpec { force_hosts: vec!["h9".into()], ..request() };
+    assert_eq!(select(&mut table, &forced, 1).failure.unwrap().to_string(), expected.replace("H0", "h9"));
 }
 
 #[test]
 fn suspect_hosts_are_candidates_and_counted() {
     let mut table = fleet(&[8192, 4096]);
     table.set_status(table.row_of("h0").unwrap(), Status::Suspect);
-    let selected = select(&mut table, &request(1));
+    let selected = select(&mut table, &request(), 1);
     assert_eq!(picks(&table, &selected), ["h0"]);
     assert_eq!((selected.explanation.hosts, selected.explanation.suspect_hosts), (2, 1));
 }
@@ -189,22 +194,22 @@ fn suspect_hosts_are_candidates_and_counted() {
 #[test]
 fn what_no_fleet_could_hold_is_refused_as_such() {
     let mut table = fleet(&[8192]);
-    let mut big = request(1);
+    let mut big = request();
     big.flavor.memory_mb = MAX_AMOUNT + 1;
-    let text = select(&mut table, &big).failure.unwrap().to_string();
+    let text = select(&mut table, &big, 1).failure.unwrap().to_string();
     assert_eq!(text, "memory_mb is 2147483648; it must be at most 2147483647");
-    let mut overflowing = request(1);
+    let mut overflowing = request();
     (overflowing.flavor.root_gb, overflowing.flavor.swap) = (u64::MAX, u64::MAX);
-    assert!(matches!(select(&mut table, &overflowing).failure, Some(Failure::Invalid { .. })));
+    assert!(matches!(select(&mut table, &overflowing, 1).failure, Some(Failure::Invalid { .. })));
     for instances in [0, MAX_INSTANCES as u128 + 1] {
-        assert!(matches!(select(&mut table, &request(instances)).failure, Some(Failure::Invalid { .. })));
+        assert!(matches!(select(&mut table, &request(), instances).failure, Some(Failure::Invalid { .. })));
     }
 }
 
 #[test]
 fn an_empty_fleet_refuses() {
     let mut table = HostTable::new();
-    let selected = select(&mut table, &request(1));
+    let selected = select(&mut table, &request(), 1);
     assert!(matches!(selected.failure, Some(Failure::NoValidHost { placeable: 0, .. })));
     assert_eq!(selected.explanation.hosts, 0);
 }
@@ -271,9 +276,9 @@ fn capabilities_are_asked_as_nova_asks_them() {
     ] {
         let mut table = fleet(&[8192]);
         report(&mut table, "h0", &attributes, facts);
-        let mut request = request(1);
+        let mut request = request();
         request.flavor.extra_specs.insert(key.into(), requirement.into());
-        let selected = select(&mut table, &request);
+        let selected = select(&mut table, &request, 1);
         assert_eq!(selected.failure.is_none(), fits, "{key} = {requirement:?}");
         assert!(selected.filter_errors.is_empty());
     }
@@ -288,9 +293,9 @@ fn a_host_that_never_reported_has_no_capabilities() {
         ("rack", true),
     ] {
         let mut table = fleet(&[8192]);
-        let mut request = request(1);
+        let mut request = request();
         request.flavor.extra_specs.insert(key.into(), "s!= x".into());
-        assert_eq!(select(&mut table, &request).failure.is_none(), fits, "{key}");
+        assert_eq!(select(&mut table, &request, 1).failure.is_none(), fits, "{key}");
     }
 }
 
@@ -300,9 +305,9 @@ fn an_undecidable_host_is_refused_and_counted_or_fails_the_request() {
     report(&mut table, "h0", "", r#""psu":"two""#);
     report(&mut table, "h1", "", r#""psu":2"#);
     report(&mut table, "h2", "", r#""psu":"zwei""#);
-    let mut request = request(1);
+    let mut request = request();
     request.flavor.extra_specs.insert("capabilities:psu".into(), ">= 2".into());
-    let selected = select(&mut table, &request);
+    let selected = select(&mut table, &request, 1);
     assert_eq!(picks(&table, &selected), ["h1"]);
     let (count, error) = &selected.filter_errors[0];
     assert_eq!(*count, 2);
@@ -310,7 +315,8 @@ fn an_undecidable_host_is_refused_and_counted_or_fails_the_request() {
     assert_eq!(error.to_string(), text);
     let options =
         SchedulerOptions { on_filter_error: OnFilterError::FailRequest, ..SchedulerOptions::default() };
-    let selected = FilterScheduler::new(options).unwrap().select(&mut table, &request, &Terms::default());
+    let selected =
+        FilterScheduler::new(options).unwrap().select(&mut table, &request, &uuids(1), &Terms::default());
     assert_eq!(selected.failure, Some(Failure::Filter(error.clone())));
 }
 
@@ -319,11 +325,11 @@ fn more_questions_than_columns_are_all_answered() {
     let mut table = fleet(&[8192, 4096]);
     let facts: Vec<_> = (0..100).map(|at| format!(r#""f{at}":{at}"#)).collect();
     report(&mut table, "h1", "", &facts.join(","));
-    let mut request = request(1);
+    let mut request = request();
     for at in 0..100 {
         request.flavor.extra_specs.insert(format!("capabilities:f{at}"), format!("== {at}"));
     }
-    let selected = select(&mut table, &request);
+    let selected = select(&mut table, &request, 1);
     assert_eq!(picks(&table, &selected), ["h1"]);
 }
 
@@ -337,7 +343,8 @@ fn the_same_seed_gives_the_same_answer() {
     let mut scheduler = FilterScheduler::new(options).unwrap();
     let mut answer = |seed| {
         let mut table = fleet(&[8192; 20]);
-        let selected = scheduler.select(&mut table, &request(5), &Terms { seed, ..Terms::default() });
+        let selected =
+            scheduler.select(&mut table, &request(), &uuids(5), &Terms { seed, ..Terms::default() });
         picks(&table, &selected)
     };
     assert_eq!(answer(1), answer(1));

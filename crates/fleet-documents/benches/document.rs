@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use novella_filter_scheduler::{Amounts, FilterScheduler, HostTable, Terms};
 use novella_fleet_documents::{EvaluationOptions, host_table, request_spec};
-use novella_objects::RequestSpec;
 use novella_objects::document::Question;
+use novella_objects::{PlacementRequest, RequestSpec};
+use uuid::Uuid;
 
 /// How many samples each figure has.
 const SAMPLES: u64 = 2_000;
@@ -28,22 +29,28 @@ fn main() {
     let options = EvaluationOptions::read(&question.options).expect("its options can be worked with");
     let mut table = host_table(&question.aggregates, &question.hosts, options.service_down_time_s)
         .expect("its hosts can be worked with");
-    let spec = request_spec(&question.requests[0]).expect("its first request can be worked with");
+    let PlacementRequest { spec, instance_uuids, .. } =
+        request_spec(&question.requests[0]).expect("its first request can be worked with");
     let mut engine = FilterScheduler::new(options.scheduler).expect("its options can be worked with");
     // A different amount of memory is a different shape, but hardly changes a verdict.
     let first = samples(|at| {
         let mut other = spec.clone();
         other.flavor.memory_mb += at;
-        place(&mut engine, &mut table, &other)
+        place(&mut engine, &mut table, &other, &instance_uuids)
     });
-    let again = samples(|_| place(&mut engine, &mut table, &spec));
+    let again = samples(|_| place(&mut engine, &mut table, &spec, &instance_uuids));
     println!("{}\t{}\t{}", table.len(), shown(first), shown(again));
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
-fn place(engine: &mut FilterScheduler, table: &mut HostTable, spec: &RequestSpec) -> Duration {
+fn place(
+    engine: &mut FilterScheduler,
+    table: &mut HostTable,
+    spec: &RequestSpec,
+    instances: &[Uuid],
+) -> Duration {
     let began = Instant::now();
-    let selected = engine.select(table, spec, &Terms::default());
+    let selected = engine.select(table, spec, instances, &Terms::default());
     let took = began.elapsed();
     assert_eq!(selected.failure, None, "the request must be one that finds a host");
     for pick in &selected.picks {

@@ -12,7 +12,8 @@ use novella_filter_scheduler::{
 };
 use novella_host_manager::pci_requests;
 use novella_objects::document::{FilterChoice, Fleet, Outcome, OutcomeError, PciAlias, Request, RequestId};
-use novella_objects::{RequestSpec, Scored};
+use novella_objects::{PlacementRequest, RequestSpec, Scored};
+use uuid::Uuid;
 
 use crate::bad_document::BadDocument;
 use crate::options::{EvaluationOptions, filter_kinds};
@@ -64,15 +65,16 @@ impl Evaluator {
         Self { groups: Groups::of(fleet), pci_aliases: fleet.pci_aliases.clone(), ..self }
     }
 
-    /// The request spec of a document's request, with its server group and PCI requests.
-    fn spec(&self, request: &Request) -> Result<RequestSpec, BadDocument> {
-        let mut spec = request_spec(request)?;
-        self.groups.join(&mut spec)?;
+    /// A document's request, with its server group and PCI requests.
+    fn asked(&self, request: &Request) -> Result<PlacementRequest, BadDocument> {
+        let mut asked = request_spec(request)?;
+        let PlacementRequest { spec, instance_uuids, .. } = &mut asked;
+        self.groups.join(spec, instance_uuids)?;
         let devices = pci_requests(&self.pci_aliases, &spec.flavor, spec.image.as_ref(), &spec.pci_requests);
         if let Some(devices) = devices.map_err(bad_alias)? {
             spec.pci_requests = devices;
         }
-        Ok(spec)
+        Ok(asked)
     }
 
     /// The options. A request may replace their filters.
@@ -105,7 +107,7 @@ impl Evaluator {
     }
 
     fn decide(&mut self, at: usize, request: &Request) -> Result<Outcome, BadDocument> {
-        let spec = self.spec(request)?;
+        let PlacementRequest { spec, instance_uuids, .. } = self.asked(request)?;
         let filters = self.filters(request)?;
         let hosts = self.table.len();
         // All hosts are asked for as alternates, because those of other cells are left out later.
@@ -122,7 +124,7 @@ impl Evaluator {
         };
         let fails = self.options.on_filter_error == OnFilterError::FailRequest;
         let (engine, table) = self.engine(&filters)?;
-        match novella_filter_scheduler::evaluate(engine, table, &spec) {
+        match novella_filter_scheduler::evaluate(engine, table, &spec, instance_uuids[0]) {
             Ok(evaluation) => {
                 outcome.verdict = verdicts(&evaluation, &filters);
                 outcome.errors = errors(table, &evaluation, &filters);
@@ -140,7 +142,7 @@ impl Evaluator {
         if fails && !outcome.errors.is_empty() {
             return Ok(outcome);
         }
-        let selected = engine.select(table, &spec, &terms);
+        let selected = engine.select(table, &spec, &instance_uuids, &terms);
         match selected.failure {
             None => {
                 outcome.complete = true;
@@ -151,7 +153,8 @@ impl Evaluator {
                 }
             }
             Some(Failure::NoValidHost { placeable, .. }) => {
-                outcome.picks = first_picks(engine, table, &spec, &terms, placeable);
+                outcome.picks =
+                    first_picks(engine, table, &spec, &instance_uuids[..placeable as usize], &terms);
             }
             Some(failure) => outcome.errors.extend(error(table, failure)),
         }
@@ -160,12 +163,11 @@ impl Evaluator {
 
     /// What each weigher says about every host that passes, best first. A single host is not weighed.
     pub fn scores(&mut self, request: &Request) -> Result<Vec<Scored>, BadDocument> {
-        let mut spec = self.spec(request)?;
-        spec.instance_uuids.truncate(1);
+        let PlacementRequest { spec, instance_uuids, .. } = self.asked(request)?;
         let filters = self.filters(request)?;
         let (engine, table) = self.engine(&filters)?;
         let terms = Terms { seed: request.seed, dry_run: true, alternates: Some(0), unexplained: false };
-        Ok(engine.select(table, &spec, &terms).explanation.ranking)
+        Ok(engine.select(table, &spec, &instance_uuids[..1], &terms).explanation.ranking)
     }
 
     /// The engine with these filters, which is made if there is none, and the table.
@@ -211,15 +213,13 @@ fn first_picks(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
     spec: &RequestSpec,
+    placeable: &[Uuid],
     terms: &Terms,
-    placeable: u32,
 ) -> Vec<u32> {
-    let mut fewer = spec.clone();
-    fewer.instance_uuids.truncate(placeable as usize);
-    if fewer.instance_uuids.is_empty() {
+    if placeable.is_empty() {
         return Vec::new();
     }
-    engine.select(table, &fewer, terms).picks.iter().map(|pick| pick.row.index() as u32).collect()
+    engine.select(table, spec, placeable, terms).picks.iter().map(|pick| pick.row.index() as u32).collect()
 }
 
 /// For each pick, the next best hosts of its cell.

@@ -3,13 +3,13 @@
 //! Left out: names that a policy or a fleet stands for (`apply_policy.rs`, `server_groups.rs`).
 
 use novella_objects::document::Request;
-use novella_objects::{Decision, Flavor, Image, MAX_INSTANCES, RequestSpec};
+use novella_objects::{Decision, Flavor, Image, MAX_INSTANCES, PlacementRequest, RequestSpec};
 use uuid::Uuid;
 
 use crate::bad_document::BadDocument;
 
-/// The request spec of a document's request. Fails if its instances do not fit its number of instances.
-pub fn request_spec(request: &Request) -> Result<RequestSpec, BadDocument> {
+/// The placement request for a document's request. Fails if its instances do not fit its number of instances.
+pub fn request_spec(request: &Request) -> Result<PlacementRequest, BadDocument> {
     let image = match (&request.image, &request.image_id, &request.image_disk_format) {
         (None, None, None) => None,
         (properties, id, disk_format) => Some(Image {
@@ -18,8 +18,8 @@ pub fn request_spec(request: &Request) -> Result<RequestSpec, BadDocument> {
             disk_format: disk_format.clone(),
         }),
     };
-    Ok(RequestSpec {
-        instance_uuids: instance_uuids(request)?,
+    let instance_uuids = instance_uuids(request)?;
+    let spec = RequestSpec {
         flavor: Flavor {
             name: request.flavor_name.clone().unwrap_or_default(),
             id: request.flavor_id.clone().unwrap_or_default(),
@@ -49,14 +49,36 @@ pub fn request_spec(request: &Request) -> Result<RequestSpec, BadDocument> {
         numa_topology: request.numa_topology.clone(),
         pci_requests: request.pci_requests.clone(),
         network_metadata: request.network_metadata.clone(),
-        attempt: 0,
-    })
+    };
+    Ok(PlacementRequest { instance_uuids, spec, attempt: 0 })
 }
 
 /// The request of a decision as a document's request, with its seed. If it is evaluated on a snapshot of the fleet
 /// before the decision, the decision is the same.
-pub fn request_of(spec: &RequestSpec, decision: &Decision) -> Request {
-    let RequestSpec { flavor, image, .. } = spec;
+pub fn request_of(asked: &PlacementRequest, decision: &Decision) -> Request {
+    // Takes the spec apart, so that a new field cannot be forgotten here.
+    let RequestSpec {
+        flavor,
+        availability_zone,
+        force_hosts,
+        ignore_hosts,
+        target_host,
+        target_node,
+        target_cell,
+        allow_cross_cell_move,
+        force_nodes,
+        required_aggregates,
+        forbidden_aggregates,
+        image,
+        is_bfv,
+        instance_group,
+        retry,
+        numa_topology,
+        pci_requests,
+        network_metadata,
+        scheduler_hints,
+        project_id,
+    } = &asked.spec;
     let named = |name: &String| (!name.is_empty()).then(|| name.clone());
     Request {
         vcpus: flavor.vcpus,
@@ -64,31 +86,31 @@ pub fn request_of(spec: &RequestSpec, decision: &Decision) -> Request {
         root_gb: flavor.root_gb,
         ephemeral_gb: flavor.ephemeral_gb,
         swap: flavor.swap,
-        is_bfv: spec.is_bfv,
+        is_bfv: *is_bfv,
         flavor_name: named(&flavor.name),
         flavor_id: named(&flavor.id),
         extra_specs: flavor.extra_specs.clone(),
         image: image.as_ref().map(|image| image.properties.clone()),
         image_id: image.as_ref().and_then(|image| image.id.clone()),
         image_disk_format: image.as_ref().and_then(|image| image.disk_format.clone()),
-        hints: spec.scheduler_hints.clone(),
-        group: spec.instance_group.clone(),
-        force_hosts: spec.force_hosts.clone(),
-        force_nodes: spec.force_nodes.clone(),
-        ignore_hosts: spec.ignore_hosts.clone(),
-        target_host: spec.target_host.clone(),
-        target_node: spec.target_node.clone(),
-        target_cell: spec.target_cell.clone(),
-        allow_cross_cell_move: spec.allow_cross_cell_move,
-        availability_zone: spec.availability_zone.clone(),
-        required_aggregates: spec.required_aggregates.clone(),
-        forbidden_aggregates: spec.forbidden_aggregates.clone(),
-        retry: spec.retry.clone(),
-        project_id: spec.project_id.clone(),
-        numa_topology: spec.numa_topology.clone(),
-        pci_requests: spec.pci_requests.clone(),
-        network_metadata: spec.network_metadata.clone(),
-        instance_uuids: spec.instance_uuids.clone(),
+        hints: scheduler_hints.clone(),
+        group: instance_group.clone(),
+        force_hosts: force_hosts.clone(),
+        force_nodes: force_nodes.clone(),
+        ignore_hosts: ignore_hosts.clone(),
+        target_host: target_host.clone(),
+        target_node: target_node.clone(),
+        target_cell: target_cell.clone(),
+        allow_cross_cell_move: *allow_cross_cell_move,
+        availability_zone: availability_zone.clone(),
+        required_aggregates: required_aggregates.clone(),
+        forbidden_aggregates: forbidden_aggregates.clone(),
+        retry: retry.clone(),
+        project_id: project_id.clone(),
+        numa_topology: numa_topology.clone(),
+        pci_requests: pci_requests.clone(),
+        network_metadata: network_metadata.clone(),
+        instance_uuids: asked.instance_uuids.clone(),
         seed: decision.seed.unwrap_or_default(),
         alternates: decision.selections.iter().any(|selection| !selection.alternates.is_empty()),
         ..Request::default()

@@ -41,7 +41,7 @@ impl Groups {
     }
 
     /// Adds the rule and the members of the group that a request names. Fails if the fleet does not have the group.
-    pub(super) fn join(&self, request: &mut RequestSpec) -> Result<(), BadDocument> {
+    pub(super) fn join(&self, request: &mut RequestSpec, instances: &[Uuid]) -> Result<(), BadDocument> {
         let Some(name) = server_group::name(request).filter(|name| !name.is_empty()).map(str::to_owned)
         else {
             return Ok(());
@@ -72,7 +72,7 @@ impl Groups {
             }
         };
         let members = known.unwrap_or_default().iter().map(|(uuid, host)| (*uuid, host.as_str()));
-        server_group::join(&mut group, members, &request.instance_uuids);
+        server_group::join(&mut group, members, instances);
         request.instance_group = Some(group);
         Ok(())
     }

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use novella_filter_scheduler::{Eligible, Failure, FilterScheduler, HostTable, NearMisses};
 use novella_objects::{
-    Capabilities, Change, Decision, HostDetail, HostVerdict, RequestSpec, Reserve, SelectDestinations,
-    Selection, ServiceSummary,
+    Capabilities, Change, Decision, HostDetail, HostVerdict, PlacementRequest, RequestSpec,
+    Reserve, SelectDestinations, Selection, ServiceSummary,
 };
 use novella_resources::Amounts;
 use serde_json::Value;
@@ -221,21 +221,21 @@ impl HostManager {
     pub fn inspect(
         &mut self,
         scheduler: &mut FilterScheduler,
-        spec: &RequestSpec,
+        request: &PlacementRequest,
         host: &str,
         now: Duration,
     ) -> Result<Option<HostVerdict>, Failure> {
-        explain::inspect(&mut self.map, scheduler, spec, host, now)
+        explain::inspect(&mut self.map, scheduler, request, host, now)
     }
 
     /// Returns the hosts that are nearest to taking the first instance that does not fit; `None` if all instances fit.
     pub fn near_misses(
         &mut self,
         scheduler: &mut FilterScheduler,
-        spec: &RequestSpec,
+        request: &PlacementRequest,
         now: Duration,
     ) -> Result<Option<NearMisses>, Failure> {
-        explain::near_misses(&mut self.map, scheduler, spec, now)
+        explain::near_misses(&mut self.map, scheduler, request, now)
     }
 
     /// Returns the host that the first instance would get after these changes; see
@@ -243,22 +243,21 @@ impl HostManager {
     pub fn try_changes(
         &mut self,
         scheduler: &mut FilterScheduler,
-        spec: &RequestSpec,
+        request: &PlacementRequest,
         changes: &[Change],
     ) -> Option<String> {
-        explain::try_changes(&mut self.map, scheduler, spec, changes)
+        explain::try_changes(&mut self.map, scheduler, request, changes)
     }
 
-    /// Returns the hosts that may take instances like those of `spec`, with their amounts, and for each row what the
-    /// host reserves for itself. It takes about as long as one placement and one listing. The counting is done later,
-    /// on what is returned.
+    /// Which hosts may take instances like those of `request`, with their amounts; and by row what each holds back for itself.
+    /// Takes about as long as one placement and one listing; the counting is done on what is returned.
     pub fn eligible(
         &mut self,
         scheduler: &mut FilterScheduler,
-        spec: &RequestSpec,
+        request: &PlacementRequest,
         now: Duration,
     ) -> Result<(Eligible, Vec<Amounts>), Failure> {
-        capacity::eligible(&mut self.map, scheduler, spec, now)
+        capacity::eligible(&mut self.map, scheduler, request, now)
     }
 
     /// Copies what is needed to list the fleet.

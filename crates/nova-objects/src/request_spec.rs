@@ -16,7 +16,7 @@ use crate::primitive::Object;
 /// What Nova asks for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NovaRequestSpec {
-    /// The request in our words. It has no instance uuids, which Nova sends beside it.
+    /// The request in our words.
     pub spec: RequestSpec,
     /// The uuid of the first instance.
     pub instance_uuid: Option<Uuid>,
@@ -51,7 +51,6 @@ pub fn request_spec(primitive: &Value) -> Result<NovaRequestSpec, ObjectError> {
         project_id: object.text("project_id")?,
         ..RequestSpec::default()
     };
-    spec.attempt = spec.retry.as_ref().map_or(1, |retry| retry.num_attempts);
     if let Some(wanted) = object.object("requested_destination", "Destination")? {
         destination(&wanted, &mut spec)?;
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::decision::FilterTally;
-use crate::request_spec::{Flavor, RequestSpec};
+use crate::request_spec::{Flavor, PlacementRequest};
 
 /// Arguments of `capacity`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct CapacityQuery {
     /// What else the request says: zone, hints, project, hosts to ignore. The flavor and the instances in it are not
     /// used.
     #[serde(default)]
-    pub request_spec: RequestSpec,
+    pub request_spec: PlacementRequest,
     /// Parts of the fleet to count separately, besides the whole.
     #[serde(default)]
     pub by: Option<Grouping>,

@@ -25,7 +25,7 @@ pub struct PciPool {
 }
 
 /// PCI devices of one kind that an instance asks for: Nova's InstancePCIRequest.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PciRequest {
     /// Number of devices.

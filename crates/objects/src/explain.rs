@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::{Decision, NearestMiss, WeigherScore};
 use crate::host::HostState;
-use crate::request_spec::RequestSpec;
+use crate::request_spec::PlacementRequest;
 
 /// Arguments of `explain`: a request, or a decision that the scheduler remembers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub struct Explain {
     pub decision_id: Option<String>,
     /// A request to decide without reserving. It is given instead of a `decision_id`.
     #[serde(default)]
-    pub request_spec: Option<RequestSpec>,
+    pub request_spec: Option<PlacementRequest>,
     /// Name or id of a flavor in the scheduler's policy. It replaces the flavor of the request spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flavor: Option<String>,
@@ -31,7 +31,7 @@ pub struct Explain {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explained {
     /// The request that was decided, with the flavor that it named.
-    pub request_spec: RequestSpec,
+    pub request_spec: PlacementRequest,
     /// The decision in question, or what would be decided now.
     pub decision: Decision,
     /// How the host in question fares now.

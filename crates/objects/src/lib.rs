@@ -59,4 +59,6 @@ pub use numa::{
     CellUsage, InstanceNumaCell, InstanceNumaTopology, MemoryPages, NetworkMetadata, NumaCell, NumaTopology,
 };
 pub use policy::{Policies, PolicyChange, PolicyProblem, PolicyReload, PolicyStatus};
-pub use request_spec::{Flavor, Image, InstanceGroup, RequestSpec, Retry, SelectDestinations};
+pub use request_spec::{
+    Flavor, Image, InstanceGroup, PlacementRequest, RequestSpec, Retry, SelectDestinations,
+};

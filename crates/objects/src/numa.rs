@@ -67,7 +67,7 @@ pub struct MemoryPages {
 }
 
 /// Networks that a cell is near, or that an instance is attached to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkMetadata {
     /// Names of physical networks.
@@ -79,7 +79,7 @@ pub struct NetworkMetadata {
 }
 
 /// The NUMA cells that an instance asks for: Nova's InstanceNUMATopology.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InstanceNumaTopology {
     /// The cells, in the order in which the instance numbers them.
@@ -90,7 +90,7 @@ pub struct InstanceNumaTopology {
 }
 
 /// One NUMA cell of an instance: Nova's InstanceNUMACell.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InstanceNumaCell {
     /// The instance's number of the cell.

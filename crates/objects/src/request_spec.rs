@@ -1,20 +1,24 @@
 //! What a caller asks for: instances of a flavor, and the hosts that they may go to.
 //!
 //! Fields and units are those of Nova's RequestSpec and Flavor. The caller makes the instances' uuids, so that it is safe
-//! to repeat a request.
+//! to repeat a request. They stand beside the spec, so that specs of equal requests are equal.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, Error, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::devices::PciRequest;
+use crate::entries::Key;
 use crate::numa::{InstanceNumaTopology, NetworkMetadata};
 
 /// The size of an instance.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Flavor {
     /// The flavor's name. Empty if it has none.
@@ -49,7 +53,7 @@ impl Flavor {
 }
 
 /// The image that instances are made from, as far as placement looks at it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Image {
     /// The image's id.
@@ -64,7 +68,7 @@ pub struct Image {
 }
 
 /// A server group as the caller knows it: its members and the hosts that they are on.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct InstanceGroup {
     /// Name or uuid of the group. A scheduler adds the members and hosts that it knows by this name. If `policy` is empty,
@@ -84,7 +88,7 @@ pub struct InstanceGroup {
 }
 
 /// Earlier attempts to place the same request.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retry {
     /// Number of attempts so far.
@@ -93,12 +97,10 @@ pub struct Retry {
     pub hosts: Vec<(String, String)>,
 }
 
-/// One request for one or more equal instances.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// What is asked for every instance of a request. Requests with equal specs differ in nothing but their instances.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RequestSpec {
-    /// One uuid for each instance, made by the caller. Their number is the number of instances.
-    pub instance_uuids: Vec<Uuid>,
     /// The size of each instance.
     pub flavor: Flavor,
     /// Only hosts of this availability zone are chosen.
@@ -153,8 +155,6 @@ pub struct RequestSpec {
     pub scheduler_hints: BTreeMap<String, Value>,
     /// The project (tenant) that the instances belong to.
     pub project_id: Option<String>,
-    /// Number of this attempt of the caller, from 1.
-    pub attempt: u32,
 }
 
 impl RequestSpec {
@@ -169,12 +169,86 @@ impl RequestSpec {
     }
 }
 
+/// A request spec with the instances that it is asked for. On the wire all its fields are in one object.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PlacementRequest {
+    /// One uuid for each instance, made by the caller. Their number is the number of instances, at most
+    /// [`MAX_INSTANCES`](crate::limits::MAX_INSTANCES).
+    pub instance_uuids: Vec<Uuid>,
+    /// What is asked for each of them.
+    #[serde(flatten)]
+    pub spec: RequestSpec,
+    /// Number of this attempt of the caller, from 1.
+    pub attempt: u32,
+}
+
+// Serde's own reader of flattened fields goes through a buffer, and so its errors do not tell the field in which they are.
+impl<'de> Deserialize<'de> for PlacementRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = PlacementRequest;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object: a request spec with instance_uuids")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<PlacementRequest, M::Error> {
+                let (mut instance_uuids, mut attempt) = (None, None);
+                let rest = Rest { map, instance_uuids: &mut instance_uuids, attempt: &mut attempt };
+                let spec = RequestSpec::deserialize(MapAccessDeserializer::new(rest))?;
+                let (instance_uuids, attempt) =
+                    (instance_uuids.unwrap_or_default(), attempt.unwrap_or_default());
+                Ok(PlacementRequest { instance_uuids, spec, attempt })
+            }
+        }
+        deserializer.deserialize_map(V)
+    }
+}
+
+/// The fields of the spec. Keeps the two fields that are not the spec's.
+struct Rest<'s, M> {
+    map: M,
+    instance_uuids: &'s mut Option<Vec<Uuid>>,
+    attempt: &'s mut Option<u32>,
+}
+
+impl<'de, M: MapAccess<'de>> MapAccess<'de> for Rest<'_, M> {
+    type Error = M::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, M::Error> {
+        while let Some(Key(key)) = self.map.next_key()? {
+            match key.as_ref() {
+                "instance_uuids" => once(&mut self.map, self.instance_uuids, "instance_uuids")?,
+                "attempt" => once(&mut self.map, self.attempt, "attempt")?,
+                _ => return seed.deserialize(key.into_deserializer()).map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, M::Error> {
+        self.map.next_value_seed(seed)
+    }
+}
+
+/// Reads the value of a field that may occur once.
+fn once<'de, M: MapAccess<'de>, T: Deserialize<'de>>(
+    map: &mut M,
+    value: &mut Option<T>,
+    field: &'static str,
+) -> Result<(), M::Error> {
+    if value.is_some() {
+        return Err(Error::duplicate_field(field));
+    }
+    *value = Some(map.next_value()?);
+    Ok(())
+}
+
 /// Arguments of `select_destinations` in novella's own API (1.x).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SelectDestinations {
     /// What is asked for, and for which instances.
-    pub request_spec: RequestSpec,
+    pub request_spec: PlacementRequest,
     /// Name or id of a flavor in the scheduler's policy. It replaces the flavor of the request spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flavor: Option<String>,
@@ -192,4 +266,40 @@ pub struct SelectDestinations {
     /// scheduler's setting.
     #[serde(default)]
     pub alternates: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = concat!(
+        r#"{"instance_uuids":["00000000-0000-0000-0000-000000000007"],"flavor":{"name":"f","vcpus":1,"memory_mb":2,"#,
+        r#""root_gb":3,"ephemeral_gb":0,"swap":0,"extra_specs":{}},"availability_zone":null,"force_hosts":[],"#,
+        r#""ignore_hosts":[],"target_host":"h","is_bfv":true,"scheduler_hints":{},"project_id":null,"attempt":2}"#
+    );
+
+    #[test]
+    fn a_request_is_one_object_with_its_instances() {
+        let request: PlacementRequest = serde_json::from_str(TEXT).unwrap();
+        assert_eq!((&request.instance_uuids[..], request.attempt), (&[Uuid::from_u128(7)][..], 2));
+        assert_eq!((request.spec.flavor.memory_mb, request.spec.is_bfv), (2, true));
+        assert_eq!(serde_json::to_string(&request).unwrap(), TEXT);
+        let value: Value = serde_json::from_str(TEXT).unwrap();
+        assert_eq!(PlacementRequest::deserialize(value).unwrap(), request);
+        assert_eq!(serde_json::from_str::<PlacementRequest>("{}").unwrap(), PlacementRequest::default());
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_by_field_and_place() {
+        for (text, said) in [
+            (r#"{"attempt":1,"surprise":1}"#, "unknown field `surprise`, expected one of `flavor`"),
+            (r#"{"attempt":1,"attempt":1}"#, "duplicate field `attempt` at line 1 column 22"),
+            (r#"{"instance_uuids":[],"instance_uuids":[]}"#, "duplicate field `instance_uuids`"),
+            (r#"{"flavor":{"vcpus":-1}}"#, "invalid value: integer `-1`, expected u32 at line 1 column 21"),
+            ("[]", "invalid type: sequence, expected an object: a request spec with instance_uuids"),
+        ] {
+            let error = serde_json::from_str::<PlacementRequest>(text).unwrap_err().to_string();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
 }

@@ -12,7 +12,9 @@ use futures_util::FutureExt;
 use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
 use novella_host_manager::{HostManager, HostManagerOptions};
 use novella_messaging::RequestContext;
-use novella_objects::{Flavor, RequestSpec, Reserve, SelectDestinations, UpdateServiceCapabilities};
+use novella_objects::{
+    Flavor, PlacementRequest, RequestSpec, Reserve, SelectDestinations, UpdateServiceCapabilities,
+};
 use novella_rpcapi::{Release, ReportSink, SchedulerEndpoint};
 use novella_scheduler::{ManagerOptions, PolicySource, SchedulerManager};
 use novella_service::Env;
@@ -85,10 +87,13 @@ fn place(bencher: Bencher<'_, '_>, hosts: usize, dry_run: bool) {
         while reserves.borrow_mut().try_recv().is_ok() {}
         next += 1;
         SelectDestinations {
-            request_spec: RequestSpec {
+            request_spec: PlacementRequest {
                 instance_uuids: vec![Uuid::from_u128(next)],
-                flavor: Flavor { vcpus: 4, memory_mb: 8192, root_gb: 80, ..Flavor::default() },
-                ..RequestSpec::default()
+                spec: RequestSpec {
+                    flavor: Flavor { vcpus: 4, memory_mb: 8192, root_gb: 80, ..Flavor::default() },
+                    ..RequestSpec::default()
+                },
+                attempt: 1,
             },
             dry_run,
             ..SelectDestinations::default()

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use novella_objects::{Decision, RequestSpec};
+use novella_objects::{Decision, PlacementRequest};
 
 /// Most decisions that are remembered. Each takes about 3 KB with its request and explanation.
 const REMEMBERED: usize = 4096;
@@ -19,7 +19,7 @@ pub struct Decided {
     /// The answer.
     pub decision: Arc<Decision>,
     /// What was asked, with the flavor and the PCI aliases that it named.
-    pub request: Arc<RequestSpec>,
+    pub request: Arc<PlacementRequest>,
 }
 
 /// See the module's text.

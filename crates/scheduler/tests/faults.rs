@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use futures_util::FutureExt;
 use novella_messaging::{CallError, RequestContext};
-use novella_objects::{CapacityQuery, Explain, Flavor, InstanceGroup, RequestSpec, SelectDestinations};
+use novella_objects::{
+    CapacityQuery, Explain, Flavor, InstanceGroup, PlacementRequest, RequestSpec, SelectDestinations,
+};
 use novella_rpcapi::{NovaSchedulerEndpoint, NovaSelectDestinations, POLICY_ERROR, SchedulerEndpoint};
 use novella_scheduler::SchedulerManager;
 use novella_service::Env;
@@ -38,8 +40,11 @@ fn flavor(extra_specs: &[(&str, &str)]) -> Flavor {
 }
 
 fn spec(extra_specs: &[(&str, &str)]) -> RequestSpec {
-    let instance_uuids = vec![Uuid::from_u128(77)];
-    RequestSpec { instance_uuids, flavor: flavor(extra_specs), ..RequestSpec::default() }
+    RequestSpec { flavor: flavor(extra_specs), ..RequestSpec::default() }
+}
+
+fn one(spec: RequestSpec) -> PlacementRequest {
+    PlacementRequest { instance_uuids: vec![Uuid::from_u128(77)], spec, attempt: 1 }
 }
 
 /// The key of the policy that an error names; `None` if the error is the caller's.
@@ -86,10 +91,11 @@ fn a_fault_of_the_policy_names_its_key_and_one_of_the_request_does_not() {
         (spec(&[]), Some("unheard-of"), None),
         (spec(&[("hw:tpm_version", "1.1")]), None, None),
         (with_query, None, None),
-        (RequestSpec { instance_uuids: Vec::new(), ..spec(&[]) }, None, None),
     ];
     let mut faults = 0;
-    for (request_spec, flavor, wanted) in cases {
+    let none = PlacementRequest { instance_uuids: Vec::new(), ..one(spec(&[])) };
+    let cases = cases.map(|(spec, flavor, wanted)| (one(spec), flavor, wanted));
+    for (request_spec, flavor, wanted) in cases.into_iter().chain([(none, None, None)]) {
         let flavor = flavor.map(str::to_owned);
         let context = format!("{request_spec:?} {flavor:?}");
         let request = SelectDestinations { request_spec, flavor, ..SelectDestinations::default() };
@@ -104,7 +110,7 @@ fn every_call_tells_the_two_apart() {
     let manager = bed::manager(&Env::system(None).expect("entropy"), POLICY, 2);
     let nova = |spec: RequestSpec| {
         let request = NovaSelectDestinations {
-            instance_uuids: spec.instance_uuids.clone(),
+            instance_uuids: vec![Uuid::from_u128(77)],
             spec,
             instances: 1,
             alternates: true,
@@ -116,9 +122,9 @@ fn every_call_tells_the_two_apart() {
     assert_eq!(nova(spec(&[("speed", ">= 4")])).as_deref(), Some("aggregates"));
     assert_eq!(nova(spec(&[("hw:tpm_version", "1.1")])), None);
 
-    let explain = |request_spec: RequestSpec, flavor: Option<&str>| {
+    let explain = |spec: RequestSpec, flavor: Option<&str>| {
         let flavor = flavor.map(str::to_owned);
-        let args = Explain { request_spec: Some(request_spec), flavor, ..Explain::default() };
+        let args = Explain { request_spec: Some(one(spec)), flavor, ..Explain::default() };
         let answer = manager.explain(args).now_or_never();
         key(answer.expect("it never waits").expect_err("it cannot be decided"))
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use novella_messaging::RequestContext;
-use novella_objects::{Flavor, RequestSpec, SelectDestinations};
+use novella_objects::{Flavor, PlacementRequest, RequestSpec, SelectDestinations};
 use novella_rpcapi::{NovaSchedulerEndpoint, NovaSelectDestinations, NovaSelection, SchedulerEndpoint};
 use novella_scheduler::SchedulerManager;
 use novella_service::Env;
@@ -35,7 +35,7 @@ fn policy() -> String {
     text
 }
 
-fn spec(round: u128) -> RequestSpec {
+fn request(round: u128) -> PlacementRequest {
     let uuid = |instance: usize| Uuid::from_u128((round + 1) << 64 | instance as u128);
     let flavor = Flavor {
         vcpus: 1,
@@ -43,17 +43,21 @@ fn spec(round: u128) -> RequestSpec {
         extra_specs: [("kind".to_owned(), "general".to_owned())].into(),
         ..Flavor::default()
     };
-    RequestSpec { instance_uuids: (0..INSTANCES).map(uuid).collect(), flavor, ..RequestSpec::default() }
+    PlacementRequest {
+        instance_uuids: (0..INSTANCES).map(uuid).collect(),
+        spec: RequestSpec { flavor, ..RequestSpec::default() },
+        attempt: 1,
+    }
 }
 
 /// Nova's request, made now, and how long it takes.
 fn nova(
     manager: &SchedulerManager,
     env: &Env,
-    mut spec: RequestSpec,
+    request: PlacementRequest,
     alternates: bool,
 ) -> (Vec<Vec<NovaSelection>>, Duration) {
-    let instance_uuids = std::mem::take(&mut spec.instance_uuids);
+    let PlacementRequest { instance_uuids, spec, .. } = request;
     let instances = instance_uuids.len() as u32;
     let request = NovaSelectDestinations { spec, instance_uuids, instances, alternates };
     let (context, began) = (RequestContext::default(), env.clock.now());
@@ -63,7 +67,7 @@ fn nova(
 }
 
 /// The same request as a caller of ours makes it.
-fn ours(manager: &SchedulerManager, env: &Env, request_spec: RequestSpec) -> Duration {
+fn ours(manager: &SchedulerManager, env: &Env, request_spec: PlacementRequest) -> Duration {
     let request = SelectDestinations { request_spec, ..SelectDestinations::default() };
     let (context, began) = (RequestContext::default(), env.clock.now());
     let decision = SchedulerEndpoint::select_destinations(manager, &context, request).now_or_never();
@@ -77,8 +81,8 @@ fn many_instances_take_nova_about_as_long_as_anyone() {
     let env = Env::system(None).expect("entropy");
     let manager = bed::manager(&env, &policy(), HOSTS);
     let rounds = (0..ROUNDS).map(|round| {
-        let plain = ours(&manager, &env, spec(2 * round));
-        (plain, nova(&manager, &env, spec(2 * round + 1), false).1)
+        let plain = ours(&manager, &env, request(2 * round));
+        (plain, nova(&manager, &env, request(2 * round + 1), false).1)
     });
     let (plain, of_nova): (Vec<_>, Vec<_>) = rounds.unzip();
     let fastest = |times: Vec<Duration>| times.into_iter().min().expect("at least one round");
@@ -90,7 +94,7 @@ fn many_instances_take_nova_about_as_long_as_anyone() {
 fn each_host_has_the_limits_of_its_own_aggregates() {
     let env = Env::system(None).expect("entropy");
     let manager = bed::manager(&env, &policy(), HOSTS);
-    let (answer, _) = nova(&manager, &env, spec(0), true);
+    let (answer, _) = nova(&manager, &env, request(0), true);
     assert_eq!(answer.len(), INSTANCES);
     for hosts in &answer {
         assert!(hosts.len() > 1, "alternates were asked for: {hosts:?}");

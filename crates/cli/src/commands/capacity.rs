@@ -140,7 +140,7 @@ pub fn run_on_file(
     let mut engine = FilterScheduler::new(scheduler)?;
     let CapacityQuery { flavors, request_spec, by, reserve, .. } = query;
     let count = |flavor| {
-        let spec = RequestSpec { flavor, ..request_spec.clone() };
+        let spec = RequestSpec { flavor, ..request_spec.spec.clone() };
         let eligible = eligible(&mut engine, &mut table, &spec);
         let eligible =
             eligible.map_err(|failure| Failure::new(USAGE, format!("invalid request: {failure}")))?;
@@ -151,16 +151,17 @@ pub fn run_on_file(
 }
 
 fn query(args: &CapacityArgs, env: &Env) -> anyhow::Result<CapacityQuery> {
-    let spec = args.request.spec(args.vcpus.unwrap_or_default(), args.ram.unwrap_or_default(), env)?;
+    let (vcpus, ram) = (args.vcpus.unwrap_or_default(), args.ram.unwrap_or_default());
+    let request_spec = args.request.request(vcpus, ram, env)?;
     let flavors = match &args.flavors {
         Some(file) => read_flavors(file)?,
-        None if args.vcpus.is_some() => vec![spec.flavor.clone()],
+        None if args.vcpus.is_some() => vec![request_spec.spec.flavor.clone()],
         None => Vec::new(), // the scheduler counts those in `names`, or all of its policy
     };
     Ok(CapacityQuery {
         flavors,
         names: args.names.clone(),
-        request_spec: spec,
+        request_spec,
         by: args.by.map(Grouping::from),
         reserve: args.reserve.map(|Reserve(part)| part),
     })

@@ -2,7 +2,7 @@
 
 use novella_objects::document::Request;
 use novella_objects::{
-    Decision, Explanation, FilterTally, Fixes, HostVerdict, NearHost, NearestMiss, Refusal, RequestSpec,
+    Decision, Explanation, FilterTally, Fixes, HostVerdict, NearHost, NearestMiss, PlacementRequest, Refusal,
     Scored, Selection,
 };
 use serde::Serialize;
@@ -175,11 +175,12 @@ pub fn show(
 
 /// Writes one line: what was asked for, and how many hosts there are.
 pub fn headline(
-    spec: &RequestSpec,
+    request: &PlacementRequest,
     flavor: Option<&str>,
     decision: &Decision,
     console: &mut Console<'_>,
 ) -> anyhow::Result<()> {
+    let PlacementRequest { instance_uuids, spec, .. } = request;
     let size = flavor.map(str::to_owned).unwrap_or_else(|| {
         let (ram, disk) = (units::mib(spec.flavor.memory_mb), units::gib(spec.flavor.disk_gb()));
         format!("{} vCPU, {ram} RAM, {disk} disk", spec.flavor.vcpus)
@@ -191,7 +192,7 @@ pub fn headline(
     };
     let line = format!(
         "request: {} x {size}{zone}; {} hosts{suspect}",
-        spec.instance_uuids.len(),
+        instance_uuids.len(),
         decision.explanation.hosts,
     );
     Ok(writeln!(console.out, "{}", printable(&line))?)

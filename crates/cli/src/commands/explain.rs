@@ -75,7 +75,7 @@ pub async fn run(bus: &Bus, args: &ExplainArgs, env: &Env, console: &mut Console
         Some(_) => None,
         None => {
             let (vcpus, ram) = (args.vcpus.unwrap_or_default(), args.ram.unwrap_or_default());
-            Some(args.request.spec(vcpus, ram, env)?)
+            Some(args.request.request(vcpus, ram, env)?)
         }
     };
     let question = Explain {

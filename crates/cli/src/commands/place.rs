@@ -1,7 +1,7 @@
 //! `novella place`: chooses hosts for instances and holds the room on them.
 
 use clap::Args;
-use novella_objects::{Refusal, RequestSpec, SelectDestinations};
+use novella_objects::{Refusal, SelectDestinations};
 use novella_service::Env;
 use novella_service::exit::Failure;
 
@@ -64,12 +64,13 @@ pub struct PlaceArgs {
 impl PlaceArgs {
     /// The request, with fresh uuids for instances that were not named.
     pub fn request(&self, env: &Env) -> Result<SelectDestinations, Failure> {
-        let spec = self.request.spec(self.vcpus.unwrap_or_default(), self.ram.unwrap_or_default(), env)?;
+        let (vcpus, ram) = (self.vcpus.unwrap_or_default(), self.ram.unwrap_or_default());
+        let mut request_spec = self.request.request(vcpus, ram, env)?;
         if let Some(service) = self.service.as_ref().filter(|_| self.request.disk == 0) {
             let what = format!("a placement on service {service} needs a size");
             return Err(Failure::new(USAGE, what).next("add for example --disk 20G"));
         }
-        let request_spec = RequestSpec { target_host: self.host.clone(), ..spec };
+        request_spec.spec.target_host.clone_from(&self.host);
         Ok(SelectDestinations {
             request_spec,
             flavor: self.flavor.clone(),
@@ -89,7 +90,7 @@ pub async fn run(bus: &Bus, args: &PlaceArgs, env: &Env, console: &mut Console<'
         Err(error) => return Err(unanswered(scheduler_failed(error), &request).into()),
     };
     if args.output.format.is_table() {
-        let disk = || units::gib(request.request_spec.flavor.root_gb);
+        let disk = || units::gib(request.request_spec.spec.flavor.root_gb);
         let on_service = request.service.as_ref().map(|service| format!("{} of {service}", disk()));
         let named = on_service.as_deref().or(request.flavor.as_deref());
         decision::headline(&request.request_spec, named, &decided, console)?;
@@ -139,13 +140,13 @@ mod tests {
              --hold 2m --project p",
         );
         let request = args.unwrap().request(&Env::simulated(1)).unwrap();
-        let spec = &request.request_spec;
+        let novella_objects::PlacementRequest { instance_uuids, spec, attempt } = &request.request_spec;
         assert_eq!((spec.flavor.vcpus, spec.flavor.memory_mb, spec.flavor.root_gb), (2, 1536, 20));
-        assert_eq!(spec.instance_uuids.len(), 3);
+        assert_eq!(instance_uuids.len(), 3);
         let specs: Vec<_> = spec.flavor.extra_specs.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(specs, ["a:b=c", "resources:CUSTOM_X=3", "trait:T=required", "trait:U=forbidden"]);
         assert_eq!(spec.scheduler_hints["g"], serde_json::json!(["1", "2"]));
-        assert_eq!((request.hold_s, request.dry_run, spec.attempt), (Some(120), false, 1));
+        assert_eq!((request.hold_s, request.dry_run, *attempt), (Some(120), false, 1));
         assert_eq!(
             (spec.availability_zone.as_deref(), spec.project_id.as_deref()),
             (Some("north"), Some("p"))
@@ -180,7 +181,7 @@ mod tests {
     async fn a_service_is_asked_for_a_size() {
         let request = |line| parse(line).unwrap().request(&Env::simulated(1));
         let asked = request("--service volume --disk 20G -n 2").unwrap();
-        assert_eq!((asked.service.as_deref(), asked.request_spec.flavor.root_gb), (Some("volume"), 20));
+        assert_eq!((asked.service.as_deref(), asked.request_spec.spec.flavor.root_gb), (Some("volume"), 20));
         let failure = request("--service volume").unwrap_err();
         assert_eq!(failure.code, USAGE);
     }

@@ -1,7 +1,7 @@
 //! The options that describe a request, which `place`, `explain` and `capacity` have in common.
 
 use clap::Args;
-use novella_objects::{Flavor, MAX_INSTANCES, RequestSpec};
+use novella_objects::{Flavor, MAX_INSTANCES, PlacementRequest, RequestSpec};
 use novella_service::Env;
 use novella_service::exit::Failure;
 use uuid::Uuid;
@@ -52,7 +52,7 @@ pub struct RequestArgs {
 
 impl RequestArgs {
     /// The request, with fresh uuids for instances that were not named.
-    pub fn spec(&self, vcpus: u32, memory_mb: u64, env: &Env) -> Result<RequestSpec, Failure> {
+    pub fn request(&self, vcpus: u32, memory_mb: u64, env: &Env) -> Result<PlacementRequest, Failure> {
         let usage = |what| Failure::new(USAGE, what).next("see `novella place --help`");
         let instance_uuids = if self.instances.is_empty() {
             (0..self.count).map(|_| env.random.uuid()).collect()
@@ -66,17 +66,16 @@ impl RequestArgs {
             extra_specs: units::extra_specs(&self.all_extra_specs()).map_err(usage)?,
             ..Flavor::default()
         };
-        Ok(RequestSpec {
-            instance_uuids,
+        let spec = RequestSpec {
             flavor,
             availability_zone: self.az.clone(),
             force_hosts: self.force_hosts.clone(),
             ignore_hosts: self.ignore_hosts.clone(),
             scheduler_hints: units::hints(&self.hints),
             project_id: self.project.clone(),
-            attempt: 1,
             ..RequestSpec::default()
-        })
+        };
+        Ok(PlacementRequest { instance_uuids, spec, attempt: 1 })
     }
 
     /// The extra specs of --extra-spec, --trait, --no-trait and --resource.

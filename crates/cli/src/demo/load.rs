@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use novella_objects::{Flavor, RequestSpec, SelectDestinations};
+use novella_objects::{Flavor, PlacementRequest, RequestSpec, SelectDestinations};
 use novella_service::Random;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -75,12 +75,14 @@ impl DemoFlavor {
             ..Flavor::default()
         };
         SelectDestinations {
-            request_spec: RequestSpec {
+            request_spec: PlacementRequest {
                 instance_uuids: vec![uuid],
-                flavor,
-                availability_zone: self.zone.map(str::to_owned),
+                spec: RequestSpec {
+                    flavor,
+                    availability_zone: self.zone.map(str::to_owned),
+                    ..RequestSpec::default()
+                },
                 attempt: 1,
-                ..RequestSpec::default()
             },
             hold_s: Some(hold.as_secs() + HOLD_MARGIN_S),
             ..SelectDestinations::default()

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use novella_messaging::{CallOptions, RpcError};
-use novella_objects::{Decision, Flavor, RequestSpec, SelectDestinations};
+use novella_objects::{Decision, Flavor, PlacementRequest, RequestSpec, SelectDestinations};
 use novella_rpcapi::SchedulerApi;
 use novella_service::Random;
 use serde::Serialize;
@@ -97,11 +97,10 @@ impl Asker {
         let number = self.random.u64();
         let (vcpus, memory_gb, root_gb) = SIZES[(number % SIZES.len() as u64) as usize];
         let flavor = Flavor { vcpus, memory_mb: memory_gb * 1024, root_gb, ..Flavor::default() };
-        let request_spec = RequestSpec {
+        let request_spec = PlacementRequest {
             instance_uuids: vec![self.random.uuid()],
-            flavor,
+            spec: RequestSpec { flavor, ..RequestSpec::default() },
             attempt: 1,
-            ..RequestSpec::default()
         };
         let request = SelectDestinations { request_spec, dry_run: true, ..SelectDestinations::default() };
         let (api, options) = (self.api.clone(), self.options.clone());

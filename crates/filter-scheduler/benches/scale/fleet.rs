@@ -245,10 +245,14 @@ fn plain(
     }
 }
 
+/// Some instances.
+pub fn uuids(instances: u128) -> Vec<Uuid> {
+    (0..instances).map(Uuid::from_u128).collect()
+}
+
 /// A request without wishes. No two `variant`s are of the same shape.
-pub fn request(instances: u128, variant: u64) -> RequestSpec {
+pub fn request(variant: u64) -> RequestSpec {
     RequestSpec {
-        instance_uuids: (0..instances).map(Uuid::from_u128).collect(),
         flavor: Flavor { vcpus: 4, memory_mb: 8192 + variant, root_gb: 80, ..Flavor::default() },
         ..RequestSpec::default()
     }

@@ -14,8 +14,17 @@ mod naive;
 
 use std::time::{Duration, Instant};
 
-use fleet::{Fleet, Kind, fleet, options, request};
-use novella_filter_scheduler::{Amounts, FilterScheduler, HostTable, Selected, Terms};
+use fleet::Fleet;
+use fleet::Kind;
+use fleet::fleet;
+use fleet::options;
+use fleet::request;
+use fleet::uuids;
+use novella_filter_scheduler::Amounts;
+use novella_filter_scheduler::FilterScheduler;
+use novella_filter_scheduler::HostTable;
+use novella_filter_scheduler::Selected;
+use novella_filter_scheduler::Terms;
 use novella_objects::RequestSpec;
 
 /// Longest time that samples of one row are taken for.
@@ -96,9 +105,15 @@ impl Engine {
 
     /// The time of one decision, of which nothing stays.
     #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
-    fn place(&mut self, table: &mut HostTable, request: &RequestSpec, terms: &Terms) -> Duration {
+    fn place(
+        &mut self,
+        table: &mut HostTable,
+        request: &RequestSpec,
+        instances: &[Uuid],
+        terms: &Terms,
+    ) -> Duration {
         let start = Instant::now();
-        self.scheduler.select_into(table, request, terms, &mut self.selected);
+        self.scheduler.select_into(table, request, instances, terms, &mut self.selected);
         let took = start.elapsed();
         assert_eq!(self.selected.failure, None);
         for pick in &self.selected.picks {
@@ -110,11 +125,12 @@ impl Engine {
 
 /// What the naive engine needs for a request that the engine has just decided; both must have decided alike.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
-fn naive(fleet: &Fleet, request: &RequestSpec, got: &Selected, times: usize) -> f64 {
+fn naive(fleet: &Fleet, request: &RequestSpec, instances: &[Uuid], got: &Selected, times: usize) -> f64 {
     let (options, terms) = (options(), Terms::default());
     let naive = naive::Naive {
         options: &options,
         request,
+        instances,
         terms: &terms,
         aggregates: &fleet.aggregates,
         guest: Default::default(),
@@ -136,11 +152,11 @@ fn naive(fleet: &Fleet, request: &RequestSpec, got: &Selected, times: usize) -> 
 fn single(kind: Kind, hosts: usize, target: Option<f64>) {
     let mut fleet = fleet(kind, hosts, 0, true);
     let (mut engine, terms) = (Engine::new(), Terms::default());
-    let request_0 = request(1, 0);
-    engine.place(&mut fleet.table, &request_0, &terms);
-    let of_naive = naive(&fleet, &request_0, &engine.selected, if hosts <= 100_000 { 3 } else { 1 });
+    let (plain, one) = (request(0), uuids(1));
+    engine.place(&mut fleet.table, &plain, &one, &terms);
+    let of_naive = naive(&fleet, &plain, &one, &engine.selected, if hosts <= 100_000 { 3 } else { 1 });
     fleet.naive = Vec::new();
-    let first = sample(|number| engine.place(&mut fleet.table, &request(1, 1 + number), &terms));
+    let first = sample(|number| engine.place(&mut fleet.table, &request(1 + number), &one, &terms));
     show(&format!("single_{hosts}_first"), kind, "us", first, Some(of_naive), target);
 }
 
@@ -149,12 +165,13 @@ fn several(kind: Kind, hosts: usize, instances: usize, target: f64) {
     let mut fleet = fleet(kind, hosts, 0, true);
     let (mut engine, terms) = (Engine::new(), Terms::default());
     // The naive engine takes seconds for all of them, so it gets a hundred, and its time is scaled.
-    let hundred = request(100, 0);
-    engine.place(&mut fleet.table, &hundred, &terms);
-    let of_naive = naive(&fleet, &hundred, &engine.selected, 1) * instances as f64 / 100.0;
+    let hundred = (request(0), uuids(100));
+    let all = uuids(instances as u128);
+    engine.place(&mut fleet.table, &hundred.0, &hundred.1, &terms);
+    let of_naive = naive(&fleet, &hundred.0, &hundred.1, &engine.selected, 1) * instances as f64 / 100.0;
     let placed = sample(|number| {
-        let request = request(instances as u128, 1 + number);
-        engine.place(&mut fleet.table, &request, &terms)
+        let request = request(1 + number);
+        engine.place(&mut fleet.table, &request, &all, &terms)
     });
     show(&format!("instances_{hosts}_{instances}"), kind, "us", placed, Some(of_naive), Some(target));
 }
@@ -164,10 +181,10 @@ fn explain(kind: Kind, hosts: usize) {
     let mut table = fleet(kind, hosts, 0, false).table;
     let (mut engine, with) = (Engine::new(), Terms::default());
     let without = Terms { unexplained: true, ..with };
-    let mut plain = Vec::new();
+    let (mut plain, one) = (Vec::new(), uuids(1));
     let explained = sample(|number| {
-        plain.push(engine.place(&mut table, &request(1, 2 * number), &without).as_secs_f64() * 1e6);
-        engine.place(&mut table, &request(1, 2 * number + 1), &with)
+        plain.push(engine.place(&mut table, &request(2 * number), &one, &without).as_secs_f64() * 1e6);
+        engine.place(&mut table, &request(2 * number + 1), &one, &with)
     });
     plain.sort_unstable_by(f64::total_cmp);
     let (best, median) = (explained.0 / plain[0], explained.1 / plain[plain.len() / 2]);

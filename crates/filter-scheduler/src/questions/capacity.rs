@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use novella_objects::{
-    FilterTally, FlavorCapacity, GroupCapacity, Grouping, Limit, RequestSpec, ReservedCapacity,
+    FilterTally, Flavor, FlavorCapacity, GroupCapacity, Grouping, Limit, RequestSpec, ReservedCapacity,
 };
 use novella_resources::{Allocation, Amounts, Demand};
 use uuid::Uuid;
@@ -60,8 +60,8 @@ pub struct Eligible {
     asked_once: Vec<String>,
     /// What the flavor asks for and no enabled filter looks at, with the reason.
     not_asked: Vec<String>,
-    /// The request for one instance.
-    spec: RequestSpec,
+    /// The flavor of one instance.
+    flavor: Flavor,
     /// What one instance asks for and takes on a host with an inventory of `PCPU`.
     of_dedicating: (Demand, Amounts),
     /// What one instance asks for and takes on a host without an inventory of `PCPU`.
@@ -103,16 +103,15 @@ struct Counted<'a> {
     limit: Option<usize>,
 }
 
-/// Finds the hosts that may take instances like those of `spec`. How many instances `spec` itself has does not matter.
-/// Fails if the request could not be asked about any host.
+/// Which hosts may take instances like those of `spec`. An error is a request that
+/// could be asked of no host.
 pub fn eligible(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
     spec: &RequestSpec,
 ) -> Result<Eligible, Failure> {
-    let spec = RequestSpec { instance_uuids: vec![Uuid::nil()], ..spec.clone() };
-    let asked = asked::read(engine.options(), &spec)?;
-    let mut passed = match engine.whole_fleet.narrow(table, &spec) {
+    let asked = asked::read(engine.options(), spec)?;
+    let mut passed = match engine.whole_fleet.narrow(table, spec) {
         Ok(()) => true,
         Err(Failure::NoValidHost { .. }) => false,
         Err(failure) => return Err(failure),
@@ -175,7 +174,7 @@ pub fn eligible(
         default_zone: engine.options().default_availability_zone.clone(),
         of_dedicating,
         of_others,
-        spec: spec.clone(),
+        flavor: spec.flavor.clone(),
     })
 }
 
@@ -192,7 +191,7 @@ impl Eligible {
         let hosts = self.hosts.hosts();
         let counted: Vec<_> = hosts.filter_map(|host| self.count_on(host, &mut known)).collect();
         FlavorCapacity {
-            flavor: self.spec.flavor.clone(),
+            flavor: self.flavor.clone(),
             fits: counted.iter().map(|host| host.fits).sum(),
             hosts: self.hosts.hosts().count() as u32,
             eligible: counted.len() as u32,

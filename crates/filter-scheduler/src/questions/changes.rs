@@ -5,6 +5,7 @@
 //! Left out: which changes are worth a trial (`fix.rs`).
 
 use novella_objects::{Change, HostState as Status, Inventory, Part, Quantity, RequestSpec};
+use uuid::Uuid;
 
 use crate::select::answer::Terms;
 use crate::select::select::FilterScheduler;
@@ -20,19 +21,21 @@ pub fn try_changes(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
     spec: &RequestSpec,
+    instances: &[Uuid],
     changes: &[Change],
 ) -> Option<String> {
-    let mut spec = spec.clone();
+    let (mut spec, mut instances) = (spec.clone(), instances);
     let mut before = Vec::new();
     let mut known = true;
     for change in changes {
         match change_fleet(table, change) {
             Ok(undo) => before.push(undo),
-            Err(Unchanged::OfRequest) => change_request(&mut spec, change),
+            Err(Unchanged::OfRequest) => change_request(&mut spec, &mut instances, change),
             Err(Unchanged::Gone) => known = false,
         }
     }
-    let selected = known.then(|| engine.select(table, &spec, &Terms { dry_run: true, ..Terms::default() }));
+    let selected =
+        known.then(|| engine.select(table, &spec, instances, &Terms { dry_run: true, ..Terms::default() }));
     before.into_iter().rev().for_each(|undo| undo.apply(table));
     let selected = selected.filter(|selected| selected.failure.is_none())?;
     selected.picks.first().map(|pick| table.host(pick.row).to_owned())
@@ -152,7 +155,7 @@ fn change_host(exact: &mut Exact, change: &Change) {
 }
 
 /// Applies a change to a request. A change of the fleet is ignored.
-pub fn change_request(spec: &mut RequestSpec, change: &Change) {
+pub fn change_request(spec: &mut RequestSpec, instances: &mut &[Uuid], change: &Change) {
     match change {
         Change::Ask { amount, to, .. } => match amount {
             Quantity::Vcpus => spec.flavor.vcpus = u32::try_from(*to).unwrap_or(u32::MAX),
@@ -165,7 +168,10 @@ pub fn change_request(spec: &mut RequestSpec, change: &Change) {
                     spec.flavor.root_gb = root_gb;
                 }
             }
-            Quantity::Instances => spec.instance_uuids.truncate(usize::try_from(*to).unwrap_or(usize::MAX)),
+            Quantity::Instances => {
+                let first = usize::try_from(*to).unwrap_or(usize::MAX);
+                *instances = &instances[..first.min(instances.len())];
+            }
             Quantity::Class(class) => {
                 let specs = spec.flavor.extra_specs.iter_mut();
                 let of_class = specs.filter(|(key, _)| asks_class(key, class));

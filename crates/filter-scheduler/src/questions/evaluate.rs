@@ -1,11 +1,10 @@
 //! The verdict of the filters on every host, and the weight of every host that passes.
 //!
-//! What always holds: the filters and weighers are those of a placement, run for the request's first instance. Nothing
-//! is picked or consumed.
-//!
-//! Left out: reasons and numbers (`inspect.rs`).
+//! For looking, not for placing: nothing is picked or consumed. The filters and weighers are those of a placement, run for
+//! one instance.
 
 use novella_objects::RequestSpec;
+use uuid::Uuid;
 
 use crate::filters::tally::Tally;
 use crate::prefilters::Prefilters;
@@ -49,12 +48,13 @@ pub fn evaluate(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
     spec: &RequestSpec,
+    instance: Uuid,
 ) -> Result<Evaluation, Failure> {
     let asked = asked::read(engine.options(), spec)?;
     let prefilters = Prefilters::compile(table, &asked, engine.options())?;
     engine.whole_fleet.narrow(table, spec)?;
     let mut compiled = Compiled::new(engine.options(), table, &asked, prefilters, None);
-    compiled.begin(spec.instance_uuids[0], table);
+    compiled.begin(instance, table);
     let mut verdicts = vec![Verdict::NotConsidered; table.columns.exact.len()];
     compiled.prefilters.run(table, &mut engine.whole_fleet.alive, 0);
     for row in bits(&engine.whole_fleet.alive) {

@@ -33,16 +33,17 @@ const ENOUGH: usize = 4;
 /// How many pairs the answer has at most.
 const MAX_PAIRS: usize = 8;
 
-/// Searches for changes with which `spec` would fit. `fits` tries a placement with these changes, and returns the host
-/// of its first instance if all instances fit.
+/// Searches, for so many instances. `fits` tries a placement with these changes and tells where its first instance would go.
 pub fn search(
     spec: &RequestSpec,
+    instances: usize,
     misses: &NearMisses,
     fits: impl FnMut(&[Change]) -> Option<String>,
 ) -> Fixes {
-    let looks = misses.hosts.max(1) * spec.instance_uuids.len().max(1) as u64;
+    let looks = misses.hosts.max(1) * instances.max(1) as u64;
     let mut search = FixSearch {
         spec,
+        instances: instances as u64,
         misses,
         dedicated: charges(spec).dedicated(),
         fits,
@@ -67,6 +68,8 @@ pub fn search(
 
 struct FixSearch<'a, F> {
     spec: &'a RequestSpec,
+    /// How many instances are asked for.
+    instances: u64,
     /// The hosts that nearly pass, and how many instances fit without a change.
     misses: &'a NearMisses,
     /// How many CPUs an instance has to itself, if a policy gives it all of them so.
@@ -208,7 +211,7 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
             Quantity::Vcpus => flavor.vcpus.into(),
             Quantity::MemoryMb => flavor.memory_mb,
             Quantity::DiskGb => self.spec.local_flavor().disk_gb(),
-            Quantity::Instances => self.spec.instance_uuids.len() as u64,
+            Quantity::Instances => self.instances,
             Quantity::Class(class) => {
                 let specs = flavor.extra_specs.iter().filter(|(key, _)| asks_class(key, class));
                 match specs.collect::<Vec<_>>()[..] {

@@ -1,14 +1,13 @@
 //! Looks closely at one host: asks every filter about it, and finds the rank that it has or would have.
 //!
-//! What always holds: the filters are the compiled ones of a placement, run on a block in which only this host's bit is
-//! set. So they decide as they would when the host is placed on. None is skipped because another refused. The answer is
-//! about the request's first instance. Nothing is picked or consumed.
-//!
-//! Left out: other hosts (`evaluate.rs`).
+//! The filters are the compiled ones of a placement, run on a block of which only this host's bit is set, so they cannot
+//! decide otherwise than when it is placed. None is skipped because another refused. Everything is said of
+//! one instance; nothing is picked or consumed.
 
 use std::cmp::Ordering;
 
 use novella_objects::{FilterOutcome, FilterVerdict, HostVerdict, RequestSpec};
+use uuid::Uuid;
 
 use crate::filters::program::Filter;
 use crate::filters::refusal::HostContext;
@@ -56,13 +55,14 @@ pub fn inspect(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
     spec: &RequestSpec,
+    instance: Uuid,
     row: Row,
 ) -> Result<HostVerdict, Failure> {
     let asked = asked::read(engine.options(), spec)?;
     let not_considered = not_considered(engine, table, spec, row);
     let prefilters = Prefilters::compile(table, &asked, engine.options())?;
     let mut compiled = Compiled::new(engine.options(), table, &asked, prefilters, None);
-    compiled.begin(spec.instance_uuids[0], table);
+    compiled.begin(instance, table);
     let filters = ask_all(engine, table, &asked, &mut compiled, row);
     let passes =
         not_considered.is_none() && filters.iter().all(|filter| filter.verdict == FilterOutcome::Passes);

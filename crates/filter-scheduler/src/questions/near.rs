@@ -12,6 +12,7 @@
 use hashbrown::HashMap;
 use novella_objects::{FilterVerdict, HostState as Status, Inventory, NearHost, RequestSpec};
 use novella_resources::{Amount, Amounts, inventory};
+use uuid::Uuid;
 
 use crate::filters::group::Group;
 use crate::filters::program::Filter;
@@ -23,10 +24,9 @@ use crate::prefilters::{PrefilterTerm, Prefilters, Resource};
 use crate::questions::inspect::{ask_filter, ask_term};
 use crate::request::asked;
 use crate::request::failure::Failure;
-use crate::request::pinning::charges;
 use crate::select::answer::{Pick, Terms};
 use crate::select::compiled::Compiled;
-use crate::select::select::FilterScheduler;
+use crate::select::select::{FilterScheduler, give_back};
 use crate::settings::filter_kind::FilterKind;
 use crate::table::amounts::{MAX_RATIO, Resources};
 use crate::table::bitmap::word_bits;
@@ -171,26 +171,23 @@ pub fn near_misses(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
     spec: &RequestSpec,
+    instances: &[Uuid],
 ) -> Result<Option<NearMisses>, Failure> {
     let dry = Terms { dry_run: true, ..Terms::default() };
-    let placeable = match engine.select(table, spec, &dry).failure {
+    let placeable = match engine.select(table, spec, instances, &dry).failure {
         None => return Ok(None),
         Some(Failure::NoValidHost { placeable, .. }) => placeable,
         Some(Failure::Filter(_) | Failure::Weigher(_)) => 0,
         Some(failure) => return Err(failure),
     };
-    let mut first = spec.clone();
-    first.instance_uuids.truncate(placeable as usize);
-    let placed =
-        if placeable > 0 { engine.select(table, &first, &Terms::default()).picks } else { Vec::new() };
-    let near = nearest(engine, table, spec, &placed);
-    let charges = charges(spec);
-    for (pick, uuid) in placed.iter().zip(&spec.instance_uuids) {
-        table.discharge(pick.row, &charges);
-        if pick.took_devices {
-            table.give_back_devices(pick.row, *uuid);
-        }
-    }
+    let first = &instances[..placeable as usize];
+    let placed = if first.is_empty() {
+        Vec::new()
+    } else {
+        engine.select(table, spec, first, &Terms::default()).picks
+    };
+    let near = nearest(engine, table, spec, instances, &placed);
+    give_back(table, spec, first, &placed);
     Ok(Some(NearMisses { placeable, hosts: table.len() as u64, near: near? }))
 }
 
@@ -199,6 +196,7 @@ fn nearest(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
     spec: &RequestSpec,
+    instances: &[Uuid],
     placed: &[Pick],
 ) -> Result<Vec<Near>, Failure> {
     let asked = asked::read(engine.options(), spec)?;
@@ -208,13 +206,12 @@ fn nearest(
     let prefilters = Prefilters::compile(table, &asked, engine.options())?;
     let mut compiled = Compiled::new(engine.options(), table, &asked, prefilters, None);
     if let Some(group) = &mut compiled.group {
-        for (pick, uuid) in placed.iter().zip(&spec.instance_uuids) {
+        for (pick, uuid) in placed.iter().zip(instances) {
             group.begin(*uuid, table);
             group.placed(*uuid, pick.row);
         }
     }
-    let next = spec.instance_uuids.get(placed.len()).unwrap_or(&spec.instance_uuids[0]);
-    compiled.begin(*next, table);
+    compiled.begin(instances[placed.len()], table);
     let kept = keep_nearest(table, &engine.whole_fleet.alive, &mut compiled);
     let near = in_order(kept).into_iter().map(|(refusers, KeptHost { row, refused, .. })| {
         let group = compiled.group.as_ref();

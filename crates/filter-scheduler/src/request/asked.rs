@@ -82,7 +82,7 @@ pub(crate) fn read<'r>(options: &SchedulerOptions, spec: &'r RequestSpec) -> Res
     Ok(Asked { pinning: Pinning::read(spec, &image).map_err(Failure::Devices)?, spec, image, wanted })
 }
 
-/// Refuses amounts and numbers of instances that no fleet could hold, so that every later comparison fits 32 bits.
+/// Refuses amounts that no fleet could hold, so that every later comparison fits 32 bits.
 pub(crate) fn check(request: &RequestSpec) -> Result<(), Failure> {
     let demand = Demand::of_flavor(&request.local_flavor());
     for (what, value) in [
@@ -94,7 +94,11 @@ pub(crate) fn check(request: &RequestSpec) -> Result<(), Failure> {
             return Err(Failure::Invalid { what, value, bound: format!("at most {MAX_AMOUNT}") });
         }
     }
-    let instances = request.instance_uuids.len();
+    Ok(())
+}
+
+/// Refuses numbers of instances that no fleet could hold.
+pub(crate) fn check_count(instances: usize) -> Result<(), Failure> {
     if !(1..=MAX_INSTANCES).contains(&instances) {
         let bound = format!("from 1 to {MAX_INSTANCES}");
         return Err(Failure::Invalid { what: "the number of instances", value: instances as u64, bound });

@@ -10,7 +10,9 @@
 
 use novella_objects::RequestSpec;
 use novella_resources::Charges;
+use uuid::Uuid;
 
+use crate::request::asked;
 use crate::request::failure::Failure;
 use crate::request::pinning::charges;
 use crate::select::answer::{Pick, PickLimits, Selected, Terms};
@@ -52,16 +54,18 @@ impl FilterScheduler {
         &mut self,
         table: &mut HostTable,
         spec: &RequestSpec,
+        instances: &[Uuid],
         terms: &Terms,
         selected: &mut Selected,
     ) -> Result<(), Failure> {
         let Self { options, shapes, history, .. } = self;
-        let shape =
-            shapes.compiled(options, table, spec).inspect_err(|_| selected.explanation.filters.clear())?;
+        let shape = asked::check_count(instances.len())
+            .and_then(|()| shapes.compiled(options, table, spec))
+            .inspect_err(|_| selected.explanation.filters.clear())?;
         let charges = Charges::new(&spec.local_flavor(), shape.compiled.pinned.as_ref());
-        let mut progress = Progress::new(options, history, terms, table, spec.instance_uuids.len());
+        let mut progress = Progress::new(options, history, terms, table, instances.len());
 
-        for (index, &instance) in spec.instance_uuids.iter().enumerate() {
+        for (index, &instance) in instances.iter().enumerate() {
             progress.begin(index);
 
             // Filter: the first instance looks at all that changed since the last request of this shape, each later one
@@ -90,10 +94,16 @@ impl FilterScheduler {
         Ok(())
     }
 
-    /// Chooses a host for each instance of `request` and consumes it in the table, unless `terms` ask for a dry run.
-    pub fn select(&mut self, table: &mut HostTable, request: &RequestSpec, terms: &Terms) -> Selected {
+    /// Chooses a host for each of `instances` and consumes it in the table, unless `terms` ask for a dry run.
+    pub fn select(
+        &mut self,
+        table: &mut HostTable,
+        spec: &RequestSpec,
+        instances: &[Uuid],
+        terms: &Terms,
+    ) -> Selected {
         let mut selected = Selected::default();
-        self.select_into(table, request, terms, &mut selected);
+        self.select_into(table, spec, instances, terms, &mut selected);
         selected
     }
 
@@ -101,14 +111,15 @@ impl FilterScheduler {
     pub fn select_into(
         &mut self,
         table: &mut HostTable,
-        request: &RequestSpec,
+        spec: &RequestSpec,
+        instances: &[Uuid],
         terms: &Terms,
         selected: &mut Selected,
     ) {
         selected.start(explanation::of_fleet(table));
-        let failure = self.place(table, request, terms, selected).err();
+        let failure = self.place(table, spec, instances, terms, selected).err();
         if failure.is_some() || terms.dry_run {
-            give_back(table, request, &selected.picks);
+            give_back(table, spec, instances, &selected.picks);
         }
         selected.finish(failure, terms.unexplained);
     }
@@ -126,13 +137,13 @@ impl FilterScheduler {
     }
 }
 
-/// Gives back all that was consumed for the first instances of a request, the last one first.
-pub(crate) fn give_back(table: &mut HostTable, request: &RequestSpec, picks: &[Pick]) {
+/// Gives back all that was consumed for the first of `instances`, the last one first.
+pub(crate) fn give_back(table: &mut HostTable, spec: &RequestSpec, instances: &[Uuid], picks: &[Pick]) {
     if picks.is_empty() {
         return;
     }
-    let charges = charges(request);
-    for (pick, uuid) in picks.iter().zip(&request.instance_uuids).rev() {
+    let charges = charges(spec);
+    for (pick, uuid) in picks.iter().zip(instances).rev() {
         table.discharge(pick.row, &charges);
         if pick.took_devices {
             table.give_back_devices(pick.row, *uuid);

@@ -5,10 +5,10 @@
 //!
 //! Left out: what a shape knows (`shape.rs`).
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use novella_objects::{Flavor, Image, RequestSpec};
+use novella_objects::RequestSpec;
 
 use crate::prefilters::Prefilters;
 use crate::request::asked;
@@ -78,8 +78,8 @@ impl Shapes {
     /// The shape of a request. A new shape is not compiled yet.
     fn of(&mut self, spec: &RequestSpec) -> &mut Shape {
         self.clock += 1;
-        let hash = hash(&self.hasher, spec);
-        let known = self.places.find(hash, |at| same(&self.shapes[*at].key, spec)).copied();
+        let hash = self.hasher.hash_one(spec);
+        let known = self.places.find(hash, |at| self.shapes[*at].key == *spec).copied();
         let at = known.unwrap_or_else(|| self.add(hash, spec));
         self.entries[at].used = self.clock;
         self.last = at;
@@ -109,7 +109,7 @@ impl Shapes {
         }
         // The new shape uses the memory of the one that was dropped.
         let shape = &mut self.shapes[at];
-        shape.key = key(spec);
+        shape.key.clone_from(spec);
         shape.forget();
         at
     }
@@ -127,97 +127,4 @@ impl Shapes {
     fn oldest(&self) -> Option<usize> {
         (0..self.entries.len()).min_by_key(|at| self.entries[*at].used)
     }
-}
-
-/// All that may matter to a filter or a weigher, in a form that is cheap to compare first.
-fn hash(hasher: &DefaultHashBuilder, spec: &RequestSpec) -> u64 {
-    let Flavor { name, id, vcpus, memory_mb, root_gb, ephemeral_gb, swap, extra_specs } = &spec.flavor;
-    let mut state = hasher.build_hasher();
-    (vcpus, memory_mb, root_gb, ephemeral_gb, swap).hash(&mut state);
-    (name, id, extra_specs, &spec.availability_zone, &spec.project_id).hash(&mut state);
-    let image = spec.image.as_ref().map(|image: &Image| (&image.id, image.properties.len()));
-    (image, &spec.force_hosts, &spec.ignore_hosts, &spec.target_host).hash(&mut state);
-    for (name, value) in &spec.scheduler_hints {
-        (name, value.as_str(), value.as_array().map(Vec::len)).hash(&mut state);
-    }
-    if let Some(group) = &spec.instance_group {
-        (&group.policy, &group.members, group.hosts.len()).hash(&mut state);
-    }
-    state.finish()
-}
-
-/// A request's shape: the request without what tells it from others of its shape.
-fn key(spec: &RequestSpec) -> RequestSpec {
-    RequestSpec {
-        instance_uuids: Vec::new(),
-        flavor: spec.flavor.clone(),
-        availability_zone: spec.availability_zone.clone(),
-        force_hosts: spec.force_hosts.clone(),
-        ignore_hosts: spec.ignore_hosts.clone(),
-        target_host: spec.target_host.clone(),
-        target_node: spec.target_node.clone(),
-        target_cell: spec.target_cell.clone(),
-        allow_cross_cell_move: spec.allow_cross_cell_move,
-        force_nodes: spec.force_nodes.clone(),
-        image: spec.image.clone(),
-        instance_group: spec.instance_group.clone(),
-        retry: spec.retry.clone(),
-        scheduler_hints: spec.scheduler_hints.clone(),
-        project_id: spec.project_id.clone(),
-        required_aggregates: spec.required_aggregates.clone(),
-        forbidden_aggregates: spec.forbidden_aggregates.clone(),
-        is_bfv: spec.is_bfv,
-        numa_topology: spec.numa_topology.clone(),
-        pci_requests: spec.pci_requests.clone(),
-        network_metadata: spec.network_metadata.clone(),
-        attempt: 0,
-    }
-}
-
-/// Whether two requests have one shape. Takes the request apart, so that a new field cannot be forgotten here.
-fn same(key: &RequestSpec, spec: &RequestSpec) -> bool {
-    let RequestSpec {
-        instance_uuids: _,
-        flavor,
-        availability_zone,
-        force_hosts,
-        ignore_hosts,
-        target_host,
-        target_node,
-        target_cell,
-        allow_cross_cell_move,
-        force_nodes,
-        image,
-        instance_group,
-        retry,
-        scheduler_hints,
-        project_id,
-        required_aggregates,
-        forbidden_aggregates,
-        is_bfv,
-        numa_topology,
-        pci_requests,
-        network_metadata,
-        attempt: _,
-    } = spec;
-    key.flavor == *flavor
-        && key.availability_zone == *availability_zone
-        && key.force_hosts == *force_hosts
-        && key.ignore_hosts == *ignore_hosts
-        && key.target_host == *target_host
-        && key.target_node == *target_node
-        && key.target_cell == *target_cell
-        && key.allow_cross_cell_move == *allow_cross_cell_move
-        && key.force_nodes == *force_nodes
-        && key.image == *image
-        && key.instance_group == *instance_group
-        && key.retry == *retry
-        && key.scheduler_hints == *scheduler_hints
-        && key.project_id == *project_id
-        && key.required_aggregates == *required_aggregates
-        && key.forbidden_aggregates == *forbidden_aggregates
-        && key.is_bfv == *is_bfv
-        && key.numa_topology == *numa_topology
-        && key.pci_requests == *pci_requests
-        && key.network_metadata == *network_metadata
 }

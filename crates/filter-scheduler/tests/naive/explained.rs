@@ -4,12 +4,18 @@ use novella_filter_scheduler::{
     FilterKind, FilterScheduler, HostTable, Selected, Verdict, evaluate, inspect,
 };
 use novella_objects::{FilterOutcome, RequestSpec};
+use uuid::Uuid;
 
 /// Inspecting each host must agree with what a placement says about it.
-pub fn each_host_as_it_is_decided(engine: &mut FilterScheduler, table: &mut HostTable, spec: &RequestSpec) {
-    let Ok(evaluation) = evaluate(engine, table, spec) else { return };
+pub fn each_host_as_it_is_decided(
+    engine: &mut FilterScheduler,
+    table: &mut HostTable,
+    spec: &RequestSpec,
+    instance: Uuid,
+) {
+    let Ok(evaluation) = evaluate(engine, table, spec, instance) else { return };
     for (row, decided) in &evaluation.verdicts {
-        let told = inspect(engine, table, spec, *row).expect("a request that could be evaluated");
+        let told = inspect(engine, table, spec, instance, *row).expect("a request that could be evaluated");
         assert_eq!(told.host, table.host(*row));
         let first = told.filters.iter().find(|filter| filter.verdict != FilterOutcome::Passes);
         // The prefilters come first.

@@ -131,6 +131,7 @@ const ROOM: [FilterKind; 6] = [
 pub struct Naive<'a> {
     pub options: &'a SchedulerOptions,
     pub request: &'a RequestSpec,
+    pub instances: &'a [Uuid],
     pub terms: &'a Terms,
     pub aggregates: &'a [Aggregate],
     /// The cells that the instance asks for, in the state that earlier instances left.
@@ -150,7 +151,7 @@ impl Naive<'_> {
         let Some(mut list) = self.narrow(hosts) else {
             return Outcome::Failed { placeable: 0, tallies: Vec::new() };
         };
-        let count = self.request.instance_uuids.len();
+        let count = self.instances.len();
         let mut group = self.request.instance_group.as_ref().map(|group| GroupState {
             policy: group.policy.clone(),
             members: group.members.iter().copied().collect(),
@@ -195,7 +196,7 @@ impl Naive<'_> {
             hosts[host].not_building += u32::from(self.take_devices(&mut hosts[host]).is_err());
             if let Some(group) = &mut group {
                 group.hosts.insert(hosts[host].name.clone());
-                hosts[host].instances.insert(self.request.instance_uuids[index]);
+                hosts[host].instances.insert(self.instances[index]);
             }
         }
         let wanted = self.terms.alternates.unwrap_or(self.options.max_attempts - 1) as usize;
@@ -267,7 +268,7 @@ impl Naive<'_> {
             let mut nearest: Option<(usize, f64, f64)> = None;
             let mut kept = Vec::new();
             for &at in &list {
-                match self.verdict(kind, &hosts[at], group, self.request.instance_uuids[index]) {
+                match self.verdict(kind, &hosts[at], group, self.instances[index]) {
                     Verdict::Pass => kept.push(at),
                     Verdict::Reject(None) => {}
                     Verdict::Reject(Some((wanted, available))) => {

@@ -22,7 +22,8 @@ use fleet::{Kind, fleet, options, request};
 use novella_filter_scheduler::{FilterScheduler, Resources};
 use novella_host_manager::{Applied, HostManager, HostManagerOptions, PolicyFile};
 use novella_objects::{
-    Capabilities, Claim, HostState as Status, NovellaReport, Reserved, SelectDestinations, Selection,
+    Capabilities, Claim, HostState as Status, NovellaReport, PlacementRequest, RequestSpec, Reserved,
+    SelectDestinations, Selection,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -178,12 +179,17 @@ const TRAITS: [&str; 12] = [
     "HW_CPU_X86_SVM",
 ];
 
+/// A request for one instance.
+fn one(spec: RequestSpec) -> PlacementRequest {
+    PlacementRequest { instance_uuids: vec![Uuid::from_u128(0)], spec, attempt: 0 }
+}
+
 /// A known shape after 100 reports, half of which say that an instance has come or gone. Nothing stays placed.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn repeated(kind: Kind, hosts: usize, target: Option<f64>) {
     let mut bed = Bed::new(kind, hosts);
     let asked =
-        SelectDestinations { request_spec: request(1, 0), dry_run: true, ..SelectDestinations::default() };
+        SelectDestinations { request_spec: one(request(0)), dry_run: true, ..SelectDestinations::default() };
     bed.place(&asked, 0);
     let (mut samples, began) = (Vec::new(), Instant::now());
     let mut changed: Vec<usize> = Vec::new();
@@ -224,8 +230,8 @@ fn sustained(hosts: usize) {
     }
     let shapes: Vec<_> = shapes(SHAPES)
         .into_iter()
-        .map(|request_spec| SelectDestinations {
-            request_spec,
+        .map(|spec| SelectDestinations {
+            request_spec: one(spec),
             alternates: Some(0),
             hold_s: Some(3600),
             ..SelectDestinations::default()
@@ -253,7 +259,7 @@ fn sustained(hosts: usize) {
         for selection in &selections {
             placed += 1;
             let at: usize = selection.host[3..].parse().expect("a number follows cmp");
-            let flavor = &asked.request_spec.flavor;
+            let flavor = &asked.request_spec.spec.flavor;
             let claims = &mut bed.hosts[at].capabilities.novella.as_mut().expect("our part").claims;
             claims.push(Claim {
                 uuid,

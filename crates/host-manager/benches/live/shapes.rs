@@ -37,7 +37,6 @@ pub fn shapes(wanted: usize) -> Vec<RequestSpec> {
     let mut shapes: Vec<RequestSpec> = Vec::new();
     for request in recorded.into_iter().flat_map(|file| file.requests) {
         let shape = RequestSpec {
-            instance_uuids: Vec::new(),
             flavor: Flavor {
                 vcpus: request.vcpus,
                 memory_mb: request.memory_mb,

@@ -52,7 +52,7 @@ fn engine() -> FilterScheduler {
 /// A flavor with CPUs of its own and devices; without either, it has shared CPUs.
 fn asking(uuid: u128, pinned: u32, devices: u32) -> SelectDestinations {
     let mut asked = request([uuid], Amounts { vcpus: u64::from(pinned.max(1)), ..SMALL });
-    let spec = &mut asked.request_spec;
+    let spec = &mut asked.request_spec.spec;
     if pinned > 0 {
         spec.flavor.extra_specs.insert("hw:cpu_policy".into(), "dedicated".into());
     }
@@ -167,7 +167,7 @@ fn a_reservation_goes_along_with_the_name_of_its_host() {
     m.release("nothing", &[]);
     let mut long = asking(2, 2, 1);
     long.hold_s = Some(1000);
-    long.request_spec.force_hosts = vec!["h1".into()];
+    long.request_spec.spec.force_hosts = vec!["h1".into()];
     assert_eq!(choose(&mut m, &mut engine, &long, 2).refusal, None);
     m.expire(s(100));
     new.host = "h1".into();

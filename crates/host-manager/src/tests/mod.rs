@@ -14,7 +14,7 @@ use std::time::Duration;
 use novella_filter_scheduler::{Failure, HostTable, Pick, Selected};
 use novella_objects::{
     Capabilities, Claim, Decision, Entries, Explanation, Flavor, HostState as Status, Inventory, Json,
-    NovellaReport, Refusal, RequestSpec, Reserved, SelectDestinations,
+    NovellaReport, PlacementRequest, Refusal, RequestSpec, Reserved, SelectDestinations,
 };
 use novella_resources::Amounts;
 use uuid::Uuid;
@@ -142,26 +142,28 @@ const SMALL: Amounts = Amounts { vcpus: 1, memory_mb: 1024, disk_gb: 1, instance
 
 fn request(uuids: impl IntoIterator<Item = u128>, amounts: Amounts) -> SelectDestinations {
     SelectDestinations {
-        request_spec: RequestSpec {
+        request_spec: PlacementRequest {
             instance_uuids: uuids.into_iter().map(id).collect(),
-            flavor: Flavor {
-                vcpus: amounts.vcpus as u32,
-                memory_mb: amounts.memory_mb,
-                root_gb: amounts.disk_gb,
-                ..Flavor::default()
+            spec: RequestSpec {
+                flavor: Flavor {
+                    vcpus: amounts.vcpus as u32,
+                    memory_mb: amounts.memory_mb,
+                    root_gb: amounts.disk_gb,
+                    ..Flavor::default()
+                },
+                ..RequestSpec::default()
             },
             attempt: 1,
-            ..RequestSpec::default()
         },
         ..SelectDestinations::default()
     }
 }
 
 /// A replacement for filters and weighers: the first serving host with enough memory, all instances or none.
-fn first_fit(table: &mut HostTable, spec: &RequestSpec, dry_run: bool) -> Selected {
+fn first_fit(table: &mut HostTable, spec: &RequestSpec, instances: &[Uuid], dry_run: bool) -> Selected {
     let amounts = Amounts::of_flavor(&spec.flavor);
     let mut picks = Vec::new();
-    for _ in &spec.instance_uuids {
+    for _ in instances {
         let fits = |row: &novella_filter_scheduler::Row| {
             let view = table.view(*row);
             matches!(view.status(), Status::Up | Status::Suspect)
@@ -171,7 +173,7 @@ fn first_fit(table: &mut HostTable, spec: &RequestSpec, dry_run: bool) -> Select
         table.consume(row, &amounts);
         picks.push(Pick { row, weight: 1.5, limits: Default::default(), took_devices: false });
     }
-    let all = picks.len() == spec.instance_uuids.len();
+    let all = picks.len() == instances.len();
     if !all || dry_run {
         picks.iter().for_each(|pick| table.give_back(pick.row, &amounts));
     }
@@ -188,9 +190,10 @@ fn first_fit(table: &mut HostTable, spec: &RequestSpec, dry_run: bool) -> Select
 
 fn place(manager: &mut HostManager, request: &SelectDestinations, now: Duration) -> Decision {
     let decision_id = format!("s1-{}", now.as_millis());
-    let decision = crate::verbs::place::decide(&mut manager.map, request, decision_id, now, |t, spec| {
-        first_fit(t, spec, request.dry_run)
-    });
+    let decision =
+        crate::verbs::place::decide(&mut manager.map, request, decision_id, now, |t, spec, instances| {
+            first_fit(t, spec, instances, request.dry_run)
+        });
     decision.expect("the stand-in always answers")
 }
 

@@ -192,7 +192,7 @@ impl Run {
         // request.
         let group = Some(uuid % 3).filter(|at| *at < 2).map(|at| format!("g{at}"));
         let mut asked = SelectDestinations { hold_s: Some(hold), ..request([uuid], SMALL) };
-        asked.request_spec.instance_group = group.clone().map(|name| InstanceGroup {
+        asked.request_spec.spec.instance_group = group.clone().map(|name| InstanceGroup {
             name,
             policy: "none".into(),
             ..InstanceGroup::default()
@@ -205,7 +205,7 @@ impl Run {
             &asked,
             decision_id.clone(),
             s(self.model.now),
-            |table, spec| first_fit(table, spec, false),
+            |table, spec, instances| first_fit(table, spec, instances, false),
         );
         let decision = decision.expect("the stand-in always answers");
         // A peer's reservation always has another specification in this test.

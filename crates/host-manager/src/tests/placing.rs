@@ -274,7 +274,7 @@ fn gpus(manager: &HostManager) -> (u64, u32) {
 
 fn with_gpus(uuids: impl IntoIterator<Item = u128>, amount: u64) -> SelectDestinations {
     let mut request = request(uuids, SMALL);
-    let specs = &mut request.request_spec.flavor.extra_specs;
+    let specs = &mut request.request_spec.spec.flavor.extra_specs;
     specs.insert("resources:CUSTOM_GPU".into(), amount.to_string());
     specs.insert("trait:HW_CPU_X86_AVX2".into(), "required".into());
     request
@@ -332,7 +332,7 @@ fn pinned_cpus_are_held_confirmed_and_given_back_in_the_class_that_they_were_tak
     let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
     let mut ask = |m: &mut HostManager, uuid, now| {
         let mut asked = request([uuid], Amounts { vcpus: 2, ..SMALL });
-        let specs = &mut asked.request_spec.flavor.extra_specs;
+        let specs = &mut asked.request_spec.spec.flavor.extra_specs;
         specs.insert("hw:cpu_policy".into(), "dedicated".into());
         m.select_destinations(&mut engine, &asked, format!("s1-{now}"), 0, s(now)).unwrap()
     };

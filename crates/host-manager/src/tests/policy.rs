@@ -50,7 +50,7 @@ fn ask(
     change: impl FnOnce(&mut SelectDestinations),
 ) -> Result<String, String> {
     let mut asked = request([uuid], SMALL);
-    asked.request_spec.flavor.name = "f".into();
+    asked.request_spec.spec.flavor.name = "f".into();
     change(&mut asked);
     let decided = m.select_destinations(engine, &asked, format!("s1-{uuid}"), 0, s(1));
     let decision = decided.map_err(|failure| failure.to_string())?;
@@ -113,7 +113,7 @@ fn aggregates_follow_names_reports_and_reloads() {
 fn a_group_is_known_by_claims_and_reservations() {
     let (mut m, mut engine, mut reports) = rig(3);
     let hint = |asked: &mut SelectDestinations| {
-        asked.request_spec.scheduler_hints.insert("group".into(), json!(["apart"]));
+        asked.request_spec.spec.scheduler_hints.insert("group".into(), json!(["apart"]));
     };
     let first = ask((&mut m, &mut engine), 1, hint).unwrap();
     let second = ask((&mut m, &mut engine), 2, hint).unwrap();
@@ -131,7 +131,7 @@ fn a_group_is_known_by_claims_and_reservations() {
     assert_eq!(ask((&mut m, &mut engine), 4, hint), Ok(second));
 
     let together = |asked: &mut SelectDestinations| {
-        asked.request_spec.instance_group =
+        asked.request_spec.spec.instance_group =
             Some(InstanceGroup { name: "together".into(), ..InstanceGroup::default() });
     };
     let there = ask((&mut m, &mut engine), 11, together).unwrap();
@@ -143,11 +143,11 @@ fn a_peers_reservation_carries_its_group() {
     let (mut m, mut engine, _) = rig(2);
     let (mut peer, mut peers_engine, _) = rig(2);
     let hint = |asked: &mut SelectDestinations| {
-        asked.request_spec.scheduler_hints.insert("group".into(), json!("apart"));
+        asked.request_spec.spec.scheduler_hints.insert("group".into(), json!("apart"));
     };
     let first = ask((&mut m, &mut engine), 1, hint).unwrap();
     let mut asked = request([1], SMALL);
-    asked.request_spec.flavor.name = "f".into();
+    asked.request_spec.spec.flavor.name = "f".into();
     hint(&mut asked);
     let decision = m.select_destinations(&mut engine, &asked, "s1-x".into(), 0, s(1)).unwrap();
     let mut told = m.to_reserve(&decision, s(1)).unwrap();
@@ -173,7 +173,7 @@ fn what_a_request_names_must_be_in_the_policy() {
 
     let group = |name: &'static str, policy: &'static str| {
         move |asked: &mut SelectDestinations| {
-            asked.request_spec.instance_group =
+            asked.request_spec.spec.instance_group =
                 Some(InstanceGroup { name: name.into(), policy: policy.into(), ..InstanceGroup::default() });
         }
     };
@@ -195,7 +195,11 @@ fn hints_about_instances_see_what_hosts_list_and_hold() {
     reports[0].send(&mut m, s(1));
     let apart_from = |uuid: u128| {
         move |asked: &mut SelectDestinations| {
-            asked.request_spec.scheduler_hints.insert("different_host".into(), json!([id(uuid).to_string()]));
+            asked
+                .request_spec
+                .spec
+                .scheduler_hints
+                .insert("different_host".into(), json!([id(uuid).to_string()]));
         }
     };
     assert_eq!(ask((&mut m, &mut engine), 1, apart_from(9)), Ok("h2".into()));

@@ -84,7 +84,7 @@ fn silence_names_zones_and_capabilities_are_looked_at() {
     assert_eq!(hosts(&ask(&mut m, &volumes([1], 1_000_000), 1)), ["v3"]);
     let with = |change: &dyn Fn(&mut RequestSpec)| {
         let mut asked = volumes([2], 10);
-        change(&mut asked.request_spec);
+        change(&mut asked.request_spec.spec);
         SelectDestinations { dry_run: true, ..asked }
     };
     let zone = with(&|spec| spec.availability_zone = Some("z".into()));

@@ -11,11 +11,13 @@
 //!
 //! Left out: reading and checking a policy (`policy/`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
 use novella_filter_scheduler::{Failure, Row, server_group};
 use novella_objects::{InstanceGroup, RequestSpec, SelectDestinations};
+use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
 use crate::policy::catalog::missing_for_group;
@@ -112,7 +114,7 @@ pub(crate) fn with_names(
             Failure::Unknown { what: "flavor", name: name.clone(), known: known.join(", ") }
         })
     });
-    let (named, spec) = (named.transpose()?, &request.request_spec);
+    let (named, spec) = (named.transpose()?, &request.request_spec.spec);
     let flavor = named.unwrap_or(&spec.flavor);
     let devices = map.policy.pci_requests(flavor, spec.image.as_ref(), &spec.pci_requests)?;
     if named.is_none() && devices.is_none() {
@@ -120,19 +122,25 @@ pub(crate) fn with_names(
     }
     let mut request = SelectDestinations { flavor: None, ..request.clone() };
     if let Some(flavor) = named {
-        request.request_spec.flavor = flavor.clone();
+        request.request_spec.spec.flavor = flavor.clone();
     }
     if let Some(devices) = devices {
-        request.request_spec.pci_requests = devices;
+        request.request_spec.spec.pci_requests = devices;
     }
     Ok(Some(request))
 }
 
-/// The server group of a request with its policy, and with the members and hosts that the map knows; `None` where the
-/// request names no group, and has in it whatever there is to know.
-pub(crate) fn with_members(map: &HostMap, request: &RequestSpec) -> Result<Option<InstanceGroup>, Failure> {
-    let Some(name) = server_group::name(request).filter(|name| !name.is_empty()) else { return Ok(None) };
-    let mut group = match &request.instance_group {
+/// The request with its server group's policy, and with the members and hosts that the map knows. It is copied only if it
+/// names a group.
+pub(crate) fn with_members<'s>(
+    map: &HostMap,
+    spec: &'s RequestSpec,
+    instances: &[Uuid],
+) -> Result<Cow<'s, RequestSpec>, Failure> {
+    let Some(name) = server_group::name(spec).filter(|name| !name.is_empty()) else {
+        return Ok(Cow::Borrowed(spec));
+    };
+    let mut group = match &spec.instance_group {
         Some(group) if !group.policy.is_empty() => group.clone(),
         given => {
             let rule = map.policy.server_group(name).ok_or_else(|| {
@@ -147,6 +155,6 @@ pub(crate) fn with_members(map: &HostMap, request: &RequestSpec) -> Result<Optio
         return Err(Failure::NotConfigured { missing, policy: group.policy });
     }
     let members = map.members.of(name).map(|(uuid, row)| (uuid, map.table.host(row)));
-    server_group::join(&mut group, members, &request.instance_uuids);
-    Ok(Some(group))
+    server_group::join(&mut group, members, instances);
+    Ok(Cow::Owned(RequestSpec { instance_group: Some(group), ..spec.clone() }))
 }

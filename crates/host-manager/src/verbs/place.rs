@@ -14,7 +14,8 @@ use std::time::Duration;
 use hashbrown::HashSet;
 use novella_filter_scheduler::{Failure, FilterScheduler, HostTable, Pick, Selected, Terms, charges};
 use novella_objects::{
-    Decision, Explanation, HostState as Status, Refusal, RequestSpec, SelectDestinations, Selection,
+    Decision, Explanation, HostState as Status, PlacementRequest, Refusal, RequestSpec, SelectDestinations,
+    Selection,
 };
 use novella_resources::{Allocation, Amounts};
 use uuid::Uuid;
@@ -64,9 +65,9 @@ pub(crate) fn select_destinations(
     let named = with_names(map, request)?;
     let request = named.as_ref().unwrap_or(request);
     let mut asked = false;
-    let decision = decide(map, request, decision_id, now, |table, spec| {
+    let decision = decide(map, request, decision_id, now, |table, spec, instances| {
         asked = true;
-        scheduler.select(table, spec, &terms)
+        scheduler.select(table, spec, instances, &terms)
     });
     Ok(Decision { seed: asked.then_some(seed), ..decision? })
 }
@@ -77,14 +78,14 @@ pub(crate) fn decide(
     request: &SelectDestinations,
     decision_id: String,
     now: Duration,
-    engine: impl FnOnce(&mut HostTable, &RequestSpec) -> Selected,
+    engine: impl FnOnce(&mut HostTable, &RequestSpec, &[Uuid]) -> Selected,
 ) -> Result<Decision, Failure> {
     advance(map, now);
-    let spec = &request.request_spec;
+    let PlacementRequest { instance_uuids, spec, .. } = &request.request_spec;
     let hash = spec_hash(spec);
     let mut answered = Answered::default();
-    let mut seen = HashSet::with_capacity(spec.instance_uuids.len());
-    for &uuid in &spec.instance_uuids {
+    let mut seen = HashSet::with_capacity(instance_uuids.len());
+    for &uuid in instance_uuids {
         if !seen.insert(uuid) {
             return Ok(conflict(map, decision_id, request, uuid, None));
         }
@@ -106,20 +107,14 @@ pub(crate) fn decide(
         return Ok(refuse(map, decision_id, request, refusal));
     }
     // Members come and go, so what was asked is hashed without those that only the map knows.
-    let group = with_members(map, spec)?;
-    let selected = if earlier.is_empty() && group.is_none() {
-        engine(&mut map.table, spec)
-    } else {
-        let instance_group = group.or_else(|| spec.instance_group.clone());
-        let rest = RequestSpec { instance_uuids: rest.clone(), instance_group, ..spec.clone() };
-        engine(&mut map.table, &rest)
-    };
+    let asked = with_members(map, spec, instance_uuids)?;
+    let selected = engine(&mut map.table, &asked, &rest);
     let mut decision = to_decision(map, decision_id, request, &rest, selected)?;
     if decision.refusal.is_none() && !request.dry_run {
         reserve_decision(map, &mut decision, request, hash, now);
     }
     if decision.refusal.is_none() {
-        merge(&mut decision.selections, earlier, &spec.instance_uuids);
+        merge(&mut decision.selections, earlier, instance_uuids);
     }
     Ok(decision)
 }
@@ -233,7 +228,7 @@ fn reserve_decision(
     let hold = hold.min(map.options.max_hold);
     decision.hold_s = hold.as_secs();
     let decision_id: Arc<str> = decision.decision_id.as_str().into();
-    let spec = &request.request_spec;
+    let spec = &request.request_spec.spec;
     let charges = charges(spec);
     let kind = kind(spec).shared();
     for selection in &decision.selections {

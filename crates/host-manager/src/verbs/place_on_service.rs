@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use novella_filter_scheduler::nova::operators::Requirement;
 use novella_objects::{
-    Decision, Explanation, FilterTally, HostState as Status, NearestMiss, Refusal, RequestSpec, Scored,
-    SelectDestinations, Selection, WeigherScore,
+    Decision, Explanation, FilterTally, HostState as Status, NearestMiss, PlacementRequest, Refusal,
+    RequestSpec, Scored, SelectDestinations, Selection, WeigherScore,
 };
 use uuid::Uuid;
 
@@ -88,11 +88,11 @@ pub(crate) fn select_service(
 ) -> Decision {
     advance(map, now);
     map.holds.expire(now);
-    let spec = &request.request_spec;
+    let PlacementRequest { instance_uuids, spec, .. } = &request.request_spec;
     let hash = spec_hash(spec);
     let mut earlier = Vec::new();
     let mut known = None;
-    for uuid in &spec.instance_uuids {
+    for uuid in instance_uuids {
         let Some(hold) = map.holds.0.get(uuid) else { continue };
         if *hold.service != *service || hold.spec_hash != hash {
             let host = hold.host.to_string();
@@ -101,16 +101,16 @@ pub(crate) fn select_service(
         known = Some((Arc::clone(&hold.decision_id), hold.expires.saturating_sub(now)));
         earlier.push(selection(*uuid, &hold.host, 0.0));
     }
-    if earlier.len() == spec.instance_uuids.len() {
+    if earlier.len() == instance_uuids.len() {
         return repeat(map, decision_id, request, earlier, known);
     }
-    let held = map.holds.0.len() + map.reservations.len() + spec.instance_uuids.len();
+    let held = map.holds.0.len() + map.reservations.len() + instance_uuids.len();
     if !request.dry_run && held > map.options.max_reservations {
         let refusal = Refusal::NoValidHost { reason: full(map), placeable: 0 };
         return refuse(map, decision_id, request, refusal);
     }
     let rest: Vec<Uuid> =
-        spec.instance_uuids.iter().filter(|uuid| !map.holds.0.contains_key(*uuid)).copied().collect();
+        instance_uuids.iter().filter(|uuid| !map.holds.0.contains_key(*uuid)).copied().collect();
     let (picks, explanation) = pick(map, service, spec, rest.len(), now);
     let decided = Decision {
         explanation,
@@ -122,7 +122,7 @@ pub(crate) fn select_service(
         let placeable = u32::try_from(picks.len()).unwrap_or(u32::MAX);
         return Decision { refusal: Some(Refusal::NoValidHost { reason, placeable }), ..decided };
     }
-    let selections = spec.instance_uuids.iter().filter_map(|uuid| {
+    let selections = instance_uuids.iter().filter_map(|uuid| {
         let before = earlier.iter().find(|selection| selection.instance_uuid == *uuid);
         let now = rest.iter().position(|wanted| wanted == uuid);
         before.cloned().or_else(|| now.map(|at| selection(*uuid, &picks[at].0, picks[at].1)))

@@ -5,20 +5,20 @@
 use std::time::Duration;
 
 use novella_filter_scheduler::{Eligible, Failure, FilterScheduler};
-use novella_objects::RequestSpec;
+use novella_objects::PlacementRequest;
 use novella_resources::Amounts;
 
 use crate::map::host_map::HostMap;
 use crate::map::record::Record;
+use crate::verbs::enforce_policy::with_members;
 use crate::verbs::watch::advance;
-use crate::views::explain::asked_now;
 
-/// Which hosts may take instances like those of `spec`, with their amounts; and by row what each holds back for itself.
+/// Which hosts may take instances like those of `request`, with their amounts; and by row what each holds back for itself.
 /// Takes about as long as one placement and one listing; the counting is done on what is returned.
 pub(crate) fn eligible(
     map: &mut HostMap,
     scheduler: &mut FilterScheduler,
-    spec: &RequestSpec,
+    request: &PlacementRequest,
     now: Duration,
 ) -> Result<(Eligible, Vec<Amounts>), Failure> {
     advance(map, now);
@@ -32,6 +32,6 @@ pub(crate) fn eligible(
         }
     };
     let held_back = map.records.iter().map(held_back).collect();
-    let spec = asked_now(map, spec)?;
+    let spec = with_members(map, &request.spec, &request.instance_uuids)?;
     Ok((novella_filter_scheduler::eligible(scheduler, &mut map.table, &spec)?, held_back))
 }

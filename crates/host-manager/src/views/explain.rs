@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use novella_filter_scheduler::{Failure, FilterKind, FilterScheduler, NearMisses};
 use novella_objects::{
-    Change, FilterOutcome, HostState as Status, HostVerdict, RequestSpec, SelectDestinations,
+    Change, FilterOutcome, HostState as Status, HostVerdict, PlacementRequest, SelectDestinations,
 };
 
 use crate::map::host_map::HostMap;
@@ -21,25 +21,21 @@ pub(crate) fn resolve(map: &HostMap, request: SelectDestinations) -> Result<Sele
     Ok(with_names(map, &request)?.unwrap_or(request))
 }
 
-/// The request with all that the map knows about its server group.
-pub(crate) fn asked_now(map: &HostMap, spec: &RequestSpec) -> Result<RequestSpec, Failure> {
-    let instance_group = with_members(map, spec)?.or_else(|| spec.instance_group.clone());
-    Ok(RequestSpec { instance_group, ..spec.clone() })
-}
-
 /// What all filters and weighers say of one host; `None` if there is no such host. An error is a request that could
 /// be asked of no host.
 pub(crate) fn inspect(
     map: &mut HostMap,
     scheduler: &mut FilterScheduler,
-    spec: &RequestSpec,
+    request: &PlacementRequest,
     host: &str,
     now: Duration,
 ) -> Result<Option<HostVerdict>, Failure> {
     advance(map, now);
     let Some(row) = map.table.row_of(host) else { return Ok(None) };
-    let spec = asked_now(map, spec)?;
-    let mut verdict = novella_filter_scheduler::inspect(scheduler, &mut map.table, &spec, row)?;
+    let PlacementRequest { spec, instance_uuids, .. } = request;
+    let spec = with_members(map, spec, instance_uuids)?;
+    let mut verdict =
+        novella_filter_scheduler::inspect(scheduler, &mut map.table, &spec, instance_uuids[0], row)?;
     let record = map.record(row);
     let why = match verdict.state {
         Status::Disabled => record.reported.disabled_reason().map(str::to_owned),
@@ -64,21 +60,23 @@ pub(crate) fn inspect(
 pub(crate) fn near_misses(
     map: &mut HostMap,
     scheduler: &mut FilterScheduler,
-    spec: &RequestSpec,
+    request: &PlacementRequest,
     now: Duration,
 ) -> Result<Option<NearMisses>, Failure> {
     advance(map, now);
-    let spec = asked_now(map, spec)?;
-    novella_filter_scheduler::near_misses(scheduler, &mut map.table, &spec)
+    let PlacementRequest { spec, instance_uuids, .. } = request;
+    let spec = with_members(map, spec, instance_uuids)?;
+    novella_filter_scheduler::near_misses(scheduler, &mut map.table, &spec, instance_uuids)
 }
 
 /// The host that the first instance would get after these changes; see [`novella_filter_scheduler::try_changes`].
 pub(crate) fn try_changes(
     map: &mut HostMap,
     scheduler: &mut FilterScheduler,
-    spec: &RequestSpec,
+    request: &PlacementRequest,
     changes: &[Change],
 ) -> Option<String> {
-    let spec = asked_now(map, spec).ok()?;
-    novella_filter_scheduler::try_changes(scheduler, &mut map.table, &spec, changes)
+    let PlacementRequest { spec, instance_uuids, .. } = request;
+    let spec = with_members(map, spec, instance_uuids).ok()?;
+    novella_filter_scheduler::try_changes(scheduler, &mut map.table, &spec, instance_uuids, changes)
 }

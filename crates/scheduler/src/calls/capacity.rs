@@ -3,7 +3,7 @@
 
 use novella_filter_scheduler::Failure;
 use novella_messaging::CallError;
-use novella_objects::{Capacity, CapacityQuery, Flavor, Grouping, RequestSpec};
+use novella_objects::{Capacity, CapacityQuery, Flavor, Grouping};
 
 use crate::call_errors::{bad_arguments, internal};
 use crate::manager::SchedulerManager;
@@ -25,10 +25,12 @@ pub(crate) async fn capacity(
     let mut answer = Capacity { scheduler: manager.options.name.clone(), flavors: Vec::new() };
     for (at, flavor) in flavors.into_iter().enumerate() {
         let of_policy = (at >= given).then(|| flavor.name.clone());
-        let mut spec = RequestSpec { flavor, ..request_spec.clone() };
+        let mut request = request_spec.clone();
+        request.spec.flavor = flavor;
         let (eligible, held_back) = {
             let (mut guard, now) = manager.core();
             let core = &mut *guard;
+            let spec = &mut request.spec;
             let devices =
                 core.hosts.policy().pci_requests(&spec.flavor, spec.image.as_ref(), &spec.pci_requests);
             let unresolved =
@@ -36,7 +38,7 @@ pub(crate) async fn capacity(
             if let Some(devices) = devices.map_err(unresolved)? {
                 spec.pci_requests = devices;
             }
-            let eligible = core.hosts.eligible(&mut core.engine, &spec, now);
+            let eligible = core.hosts.eligible(&mut core.engine, &request, now);
             eligible.map_err(|failure| manager.policy_faults.call_error(&failure))?
         };
         let counted = manager.env.blocking.run(move || eligible.count(by, reserve, &held_back)).await;

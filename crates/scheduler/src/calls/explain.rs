@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use novella_filter_scheduler::{Failure, NearMisses, search_fixes};
 use novella_messaging::CallError;
-use novella_objects::{Explain, Explained, Fixes, Refusal, RequestSpec, SelectDestinations};
+use novella_objects::{Explain, Explained, Fixes, PlacementRequest, Refusal, SelectDestinations};
 
 use crate::call_errors::{bad_arguments, internal};
 use crate::calls::place;
@@ -54,15 +54,15 @@ pub(crate) async fn explain(
 /// Searches with the lock held for one trial placement at a time, so that others wait for no longer than that.
 async fn fixes(
     manager: &SchedulerManager,
-    spec: Arc<RequestSpec>,
+    request: Arc<PlacementRequest>,
     misses: NearMisses,
 ) -> Result<Fixes, CallError> {
     let shared = manager.shared();
     let search = move || {
-        search_fixes(&spec, &misses, |changes| {
+        search_fixes(&request.spec, request.instance_uuids.len(), &misses, |changes| {
             let mut core = shared.lock().expect(POISONED);
             let Core { hosts, engine, .. } = &mut *core;
-            hosts.try_changes(engine, &spec, changes)
+            hosts.try_changes(engine, &request, changes)
         })
     };
     manager.env.blocking.run(search).await.map_err(internal)
@@ -71,7 +71,7 @@ async fn fixes(
 /// What a request would get now. It is remembered like any decision.
 fn would_decide(
     manager: &SchedulerManager,
-    request_spec: RequestSpec,
+    request_spec: PlacementRequest,
     flavor: Option<String>,
 ) -> Result<Decided, CallError> {
     let request = SelectDestinations { request_spec, dry_run: true, flavor, ..SelectDestinations::default() };

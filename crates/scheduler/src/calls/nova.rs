@@ -12,7 +12,7 @@ use novella_filter_scheduler::PickLimits;
 use novella_host_manager::Destination;
 use novella_messaging::{CallError, RequestContext};
 use novella_objects::document::NetworkMetadata;
-use novella_objects::{MAX_INSTANCES, Refusal, RequestSpec, SelectDestinations};
+use novella_objects::{MAX_INSTANCES, PlacementRequest, Refusal, RequestSpec, SelectDestinations};
 use novella_rpcapi::{
     NovaSchedulerEndpoint, NovaSelectDestinations, NovaSelection, NumaTopologyLimits, SchedulerLimits,
     no_valid_host,
@@ -29,7 +29,7 @@ impl NovaSchedulerEndpoint for SchedulerManager {
         _: &RequestContext,
         args: NovaSelectDestinations,
     ) -> Result<Vec<Vec<NovaSelection>>, CallError> {
-        let NovaSelectDestinations { mut spec, mut instance_uuids, instances, alternates } = args;
+        let NovaSelectDestinations { spec, mut instance_uuids, instances, alternates } = args;
         let rebuild = is_rebuild(&spec);
         if rebuild {
             // Under its own uuid the instance would be found where it is, and no filter would be asked.
@@ -40,9 +40,9 @@ impl NovaSchedulerEndpoint for SchedulerManager {
         while instance_uuids.len() < wanted {
             instance_uuids.push(self.env.random.uuid());
         }
-        spec.instance_uuids = instance_uuids;
+        let attempt = spec.retry.as_ref().map_or(1, |retry| retry.num_attempts);
         let request = SelectDestinations {
-            request_spec: spec,
+            request_spec: PlacementRequest { instance_uuids, spec, attempt },
             alternates: if alternates { None } else { Some(0) },
             dry_run: rebuild,
             ..SelectDestinations::default()
@@ -59,7 +59,7 @@ impl NovaSchedulerEndpoint for SchedulerManager {
             }
             let decided = place::decide(self, core, request, now)?;
             let selections = &decided.decision.selections;
-            let destinations = core.hosts.destinations(&mut core.engine, &decided.request, selections);
+            let destinations = core.hosts.destinations(&mut core.engine, &decided.request.spec, selections);
             let destinations = destinations.map_err(|failure| self.policy_faults.call_error(&failure))?;
             (decided, destinations, now)
         };
@@ -70,7 +70,7 @@ impl NovaSchedulerEndpoint for SchedulerManager {
                 return Err(no_valid_host(reason));
             }
         }
-        let (cell, network) = (self.options.nova_cell, decided.request.network_metadata.as_ref());
+        let (cell, network) = (self.options.nova_cell, decided.request.spec.network_metadata.as_ref());
         let selection = |host| nova_selection(host, cell, network);
         Ok(destinations.into_iter().map(|hosts| hosts.into_iter().map(selection).collect()).collect())
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use novella_host_manager::COMPUTE;
 use novella_messaging::CallError;
-use novella_objects::{Decision, Flavor, MAX_ALTERNATES, MAX_AMOUNT, MAX_INSTANCES, SelectDestinations};
+use novella_objects::{
+    Decision, Flavor, MAX_ALTERNATES, MAX_AMOUNT, MAX_INSTANCES, PlacementRequest, SelectDestinations,
+};
 use tracing::info;
 
 use crate::call_errors::bad_arguments;
@@ -31,8 +33,8 @@ pub(crate) fn select_destinations(
 
 /// Refuses a request that is wrong whatever the map holds.
 pub(crate) fn check(manager: &SchedulerManager, request: &SelectDestinations) -> Result<(), CallError> {
-    let spec = &request.request_spec;
-    let instances = spec.instance_uuids.len();
+    let PlacementRequest { instance_uuids, spec, .. } = &request.request_spec;
+    let instances = instance_uuids.len();
     if instances == 0 {
         return Err(bad_arguments("request_spec.instance_uuids is empty: name each instance by a uuid"));
     }
@@ -40,7 +42,7 @@ pub(crate) fn check(manager: &SchedulerManager, request: &SelectDestinations) ->
         let reason = format!("{instances} instances in one request; at most {MAX_INSTANCES} are allowed");
         return Err(bad_arguments(reason));
     }
-    let mut uuids = spec.instance_uuids.clone();
+    let mut uuids = instance_uuids.clone();
     uuids.sort_unstable();
     if let Some(twice) = uuids.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(bad_arguments(format!("instance {} is named twice", twice[0])));
