@@ -14,18 +14,10 @@ mod naive;
 
 use std::time::{Duration, Instant};
 
-use fleet::Fleet;
-use fleet::Kind;
-use fleet::fleet;
-use fleet::options;
-use fleet::request;
-use fleet::uuids;
-use novella_filter_scheduler::Amounts;
-use novella_filter_scheduler::FilterScheduler;
-use novella_filter_scheduler::HostTable;
-use novella_filter_scheduler::Selected;
-use novella_filter_scheduler::Terms;
+use fleet::{Fleet, Kind, fleet, options, request, uuids};
+use novella_filter_scheduler::{Amounts, FilterScheduler, HostTable, Selected, Terms};
 use novella_objects::RequestSpec;
+use uuid::Uuid;
 
 /// Longest time that samples of one row are taken for.
 const SAMPLING: Duration = Duration::from_secs(2);

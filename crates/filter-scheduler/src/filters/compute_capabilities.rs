@@ -19,11 +19,7 @@ use crate::request::failure::FilterError;
 use crate::settings::filter_kind::FilterKind;
 use crate::table::bitmap::word_bits;
 use crate::table::block::{BLOCK, Row, refill};
-use crate::table::capabilities::Capability;
-use crate::table::capabilities::CapabilityKind;
-use crate::table::capabilities::INTEGERS;
-use crate::table::capabilities::Symbols;
-use crate::table::capabilities::is_measured;
+use crate::table::capabilities::{Capability, CapabilityKind, INTEGERS, Symbols, is_measured};
 use crate::table::host_table::HostTable;
 use crate::table::view::HostState;
 
