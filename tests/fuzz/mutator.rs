@@ -108,8 +108,9 @@ impl Mutator {
         let taken = nth(root, &mut self.below(count)).cloned().unwrap_or_default();
         // Other messages are full of what fits somewhere.
         let foreign = {
-            let message = Value::Object(self.messages[self.below(self.messages.len())].clone());
-            nth_ref(&message, &mut self.below(nodes(&message))).cloned().unwrap_or_default()
+            let mut message = Value::Object(self.messages[self.below(self.messages.len())].clone());
+            let count = nodes(&message);
+            nth(&mut message, &mut self.below(count)).cloned().unwrap_or_default()
         };
         let Some(node) = nth(root, &mut self.below(count)) else { return };
         match (self.below(12), node) {
@@ -384,19 +385,6 @@ fn nth<'a>(value: &'a mut Value, n: &mut usize) -> Option<&'a mut Value> {
     match value {
         Value::Object(members) => members.values_mut().find_map(|member| nth(member, n)),
         Value::Array(items) => items.iter_mut().find_map(|item| nth(item, n)),
-        _ => None,
-    }
-}
-
-/// The same, only to look at.
-fn nth_ref<'a>(value: &'a Value, n: &mut usize) -> Option<&'a Value> {
-    if *n == 0 {
-        return Some(value);
-    }
-    *n -= 1;
-    match value {
-        Value::Object(members) => members.values().find_map(|member| nth_ref(member, n)),
-        Value::Array(items) => items.iter().find_map(|item| nth_ref(item, n)),
         _ => None,
     }
 }

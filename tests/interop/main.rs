@@ -24,6 +24,9 @@ mod heartbeats;
 mod malformed;
 mod nova;
 mod nova_compute;
+#[path = "../../crates/compute-agent/tests/agent/process.rs"]
+#[allow(dead_code, reason = "shared with the suite `rabbit`, which uses the rest")]
+mod process;
 mod python;
 mod raw;
 mod reply_queues;

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::daemons_process::*;
 use crate::daemons_rig::*;
+use crate::process::*;
 use crate::support::*;
 
 /// Far longer than a test: whoever is down before was not merely silent.

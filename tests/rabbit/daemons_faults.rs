@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use crate::daemons_process::*;
 use crate::daemons_rig::*;
+use crate::process::*;
 use crate::support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::daemons_process::*;
 use crate::daemons_rig::*;
+use crate::process::*;
 use crate::support::*;
 
 /// The second fleet's settings, as each program takes them.

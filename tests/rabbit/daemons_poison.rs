@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use crate::daemons_process::*;
 use crate::daemons_rig::*;
 use crate::poisons::{envelope, poisons, request};
+use crate::process::*;
 use crate::support::*;
 
 /// Outcomes that must all have been counted after the poisons went to both queues.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::daemons_process::*;
 use crate::daemons_rig::*;
+use crate::process::*;
 
 const NAMES: [&str; 3] = ["s1", "s2", "s3"];
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::daemons_process::*;
 use crate::daemons_rig::*;
+use crate::process::*;
 use crate::support::*;
 
 fn json(text: &str) -> Value {

@@ -17,6 +17,8 @@ mod faults;
 mod permissions;
 #[path = "../system/poisons.rs"]
 mod poisons;
+#[path = "../../crates/compute-agent/tests/agent/process.rs"]
+mod process;
 mod publishing;
 mod support;
 mod transport_contract;

@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::daemons_process::*;
 use crate::daemons_rig::*;
+use crate::process::*;
 use crate::support::*;
 
 const DROPPED: &str = r#"novella_rpc_messages_total{outcome="rejected_user"}"#;

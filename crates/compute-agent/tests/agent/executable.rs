@@ -1,34 +1,19 @@
 //! What only the executable has: a command line, messages, signals, exit codes and files.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long a log line or the end of a process is awaited, which is far more than either takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::process::{Process, Signal, clean, free_address, get, output};
 
 /// The agent with these arguments and without any setting in its environment. HTTP listens on any free port.
 fn agent(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_compute-agent"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NOVELLA_")) {
-        command.env_remove(name);
-    }
-    command.env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET").env("NOVELLA_HTTP__LISTEN", "127.0.0.1:0");
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = clean(env!("CARGO_BIN_EXE_compute-agent"));
+    command.env("NOVELLA_HTTP__LISTEN", "127.0.0.1:0").args(args);
     command
-}
-
-fn output(mut command: Command) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = command.output().expect("the executable starts");
-    let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-    (status.code(), text(stdout), text(stderr))
 }
 
 fn run(args: &[&str]) -> (Option<i32>, String, String) {
@@ -41,76 +26,16 @@ fn path(path: &Path) -> &str {
 
 /// The URL of a broker that does not exist, and its host and port.
 fn nobody() -> (String, SocketAddr) {
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap();
+    let address = free_address();
     (format!("rabbit://agent:s3cret@{address}/nova"), address)
 }
 
-/// A running agent. It is killed when the test ends, even by a panic.
-struct Process {
-    child: Child,
-    lines: Receiver<String>,
-    log: Vec<String>,
-}
-
-impl Process {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.spawn().expect("the executable starts");
-        let lines = lines(child.stderr.take().expect("standard error is piped"));
-        Self { child, lines, log: Vec::new() }
-    }
-
-    /// An agent with a fake driver that waits for a broker that does not exist.
-    fn waiting(dir: &TempDir, url: &str, more: &[&str]) -> Self {
-        let args = ["--driver", "fake", "--state-dir", path(dir.path()), "--transport-url", url];
-        let mut process = Self::start(agent(&[&args[..], more].concat()));
-        process.wait_for("waiting for RabbitMQ");
-        process
-    }
-
-    /// The next log line that contains this text.
-    fn wait_for(&mut self, text: &str) -> String {
-        loop {
-            let line = self.lines.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|_| panic!("no {text:?} in its log:\n{}", self.log.join("\n")));
-            self.log.push(line.clone());
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
-        kill_process(pid, signal).expect("the process is there");
-    }
-
-    /// The exit code, and everything that was logged.
-    fn end(mut self) -> (Option<i32>, String) {
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
-            self.log.push(line);
-        }
-        (self.child.wait().unwrap().code(), self.log.join("\n"))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Mostly the process has ended already, and there is nothing to kill.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn lines(stderr: ChildStderr) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
+/// An agent with a fake driver that waits for a broker that does not exist.
+fn waiting(dir: &TempDir, url: &str, more: &[&str]) -> Process {
+    let args = ["--driver", "fake", "--state-dir", path(dir.path()), "--transport-url", url];
+    let mut process = Process::start(agent(&[&args[..], more].concat()));
+    process.wait_for("waiting for RabbitMQ");
+    process
 }
 
 #[test]
@@ -238,10 +163,9 @@ fn a_wrong_driver_lists_those_there_are() {
 fn an_absent_broker_is_waited_for_and_a_stop_then_is_a_clean_one() {
     let dir = tempfile::tempdir().unwrap();
     let (url, address) = nobody();
-    let mut process = Process::waiting(&dir, &url, &["--host", "cmp7"]);
-    let first = process.log.last().unwrap().clone();
-    assert!(first.contains(&address.to_string()) && first.contains("Connection refused"), "{first}");
-    process.wait_for("waiting for RabbitMQ"); // it goes on trying, and saying so
+    let mut process = waiting(&dir, &url, &["--host", "cmp7"]);
+    let again = process.wait_for("waiting for RabbitMQ"); // it goes on trying, and saying so
+    assert!(again.contains(&address.to_string()) && again.contains("Connection refused"), "{again}");
     process.signal(Signal::TERM);
     let (code, log) = process.end();
     assert_eq!(code, Some(0), "{log}");
@@ -252,7 +176,7 @@ fn an_absent_broker_is_waited_for_and_a_stop_then_is_a_clean_one() {
 #[test]
 fn every_line_of_a_json_log_is_json() {
     let dir = tempfile::tempdir().unwrap();
-    let process = Process::waiting(&dir, &nobody().0, &["--log-format", "json"]);
+    let process = waiting(&dir, &nobody().0, &["--log-format", "json"]);
     process.signal(Signal::INT);
     let (code, log) = process.end();
     assert_eq!(code, Some(0), "{log}");
@@ -267,12 +191,12 @@ fn each_process_raises_the_incarnation_in_the_file() {
     let (url, _) = nobody();
     let mut uuids = Vec::new();
     for incarnation in 1..=2 {
-        let mut process = Process::waiting(&dir, &url, &[]);
+        let process = waiting(&dir, &url, &[]);
         let file = std::fs::read(dir.path().join("identity.json")).unwrap();
         let identity: Value = serde_json::from_slice(&file).unwrap();
         assert_eq!(identity["incarnation"], incarnation);
         uuids.push(identity["uuid"].clone());
-        process.child.kill().unwrap(); // as by a crash
+        process.signal(Signal::KILL); // as by a crash
         assert_eq!(process.end().0, None);
     }
     assert_eq!(uuids[0], uuids[1]);
@@ -282,11 +206,11 @@ fn each_process_raises_the_incarnation_in_the_file() {
 fn a_second_process_on_one_state_directory_is_told_who_has_it() {
     let dir = tempfile::tempdir().unwrap();
     let (url, _) = nobody();
-    let process = Process::waiting(&dir, &url, &[]);
+    let process = waiting(&dir, &url, &[]);
     let second = agent(&["--driver", "fake", "--state-dir", path(dir.path()), "--transport-url", &url]);
     let (code, _, err) = output(second);
     assert_eq!(code, Some(5), "{err}");
-    assert!(err.contains(&format!("in use by process {}", process.child.id())), "{err}");
+    assert!(err.contains(&format!("in use by process {}", process.pid())), "{err}");
     assert!(err.contains("next: stop process"), "{err}");
     process.signal(Signal::TERM);
     assert_eq!(process.end().0, Some(0));
@@ -343,7 +267,7 @@ fn a_port_in_use_is_named_with_a_way_to_find_its_user() {
 
 #[test]
 fn health_asks_the_running_agent() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = free_address();
     let ask = || {
         let mut command = agent(&["health"]);
         command.env("NOVELLA_HTTP__LISTEN", port.to_string());
@@ -376,13 +300,4 @@ fn health_asks_the_running_agent() {
     command.env_remove("NOVELLA_HTTP__LISTEN");
     let (code, _, err) = output(command);
     assert!(code == Some(2) && err.contains("next: set http.listen"), "{err}");
-}
-
-fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }

@@ -9,4 +9,5 @@ mod executable;
 mod faults;
 mod hardware;
 mod identity;
+mod process;
 mod reports;
