@@ -140,17 +140,16 @@ fn read_number(word: &str) -> Result<f64, NotANumber> {
 mod tests {
     use super::*;
 
-    fn check(value: &str, requirement: &str, expected: bool) {
-        assert_eq!(
-            Requirement::parse(requirement).matches(value),
-            Ok(expected),
-            "{value:?} against {requirement:?}"
-        );
+    fn check(cases: &[(&str, &str, bool)]) {
+        for (value, requirement, expected) in cases {
+            let matches = Requirement::parse(requirement).matches(value);
+            assert_eq!(matches, Ok(*expected), "{value:?} against {requirement:?}");
+        }
     }
 
     #[test]
     fn without_an_operator_the_whole_text_is_compared() {
-        for (value, requirement, expected) in [
+        check(&[
             ("1", "1", true),
             ("1", " 1", false),
             (" 1", " 1", true),
@@ -162,14 +161,12 @@ mod tests {
             ("> 4", "> 4", true),
             ("~= 5", "~= 5", true),
             ("< 6", "< 6", true),
-        ] {
-            check(value, requirement, expected);
-        }
+        ]);
     }
 
     #[test]
     fn numbers() {
-        for (value, requirement, expected) in [
+        check(&[
             ("2", "= 1", true),
             ("1", "= 1", true),
             ("0", "= 1", false),
@@ -183,14 +180,12 @@ mod tests {
             ("inf", ">= 1e308", true),
             ("1_0", "== 10", true),
             ("5", "==", false),
-        ] {
-            check(value, requirement, expected);
-        }
+        ]);
     }
 
     #[test]
     fn texts_and_parts_of_texts() {
-        for (value, requirement, expected) in [
+        check(&[
             ("abc", "s== abc", true),
             ("abc", "s!= abc", false),
             ("abc", "s< abd", true),
@@ -204,23 +199,19 @@ mod tests {
             ("['pge', 'clflush']", "<all-in> pge sse", false),
             ("x", "<in>", false),
             ("x", "<all-in>", false),
-        ] {
-            check(value, requirement, expected);
-        }
+        ]);
     }
 
     #[test]
     fn alternatives_take_every_second_word() {
-        for (value, requirement, expected) in [
+        check(&[
             ("v1", "<or> v1 <or> v2", true),
             ("v2", "<or> v1 <or> v2", true),
             ("v3", "<or> v1 <or> v2", false),
             ("v2", "<or> v1 v2", false),
             ("v2", "<or> v1 x v2", true),
             ("x", "<or> v1 x v2", false),
-        ] {
-            check(value, requirement, expected);
-        }
+        ]);
     }
 
     #[test]

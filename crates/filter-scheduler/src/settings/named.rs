@@ -1,4 +1,4 @@
-//! Writing and reading filters and weighers by the class names that Nova gives them.
+//! Declaring, writing and reading filters and weighers by the class names that Nova gives them.
 
 /// A name that no filter, or no weigher, has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,8 +12,31 @@ pub struct UnknownName {
     pub(super) known: String,
 }
 
+/// Declares an enum whose variants each have a name of Nova's.
 macro_rules! named {
-    ($type:ty, $what:literal) => {
+    (
+        $(#[$about:meta])* $type:ident, $what:literal {
+            $($(#[$doc:meta])* $variant:ident = $name:literal,)*
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $type {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl $type {
+            /// All variants, in the order of their declaration.
+            pub const ALL: [Self; [$($type::$variant),*].len()] = [$($type::$variant),*];
+
+            /// Nova's class name.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(self.name())

@@ -9,55 +9,39 @@ use novella_resources::MB_PER_GB;
 
 use crate::settings::named::{UnknownName, named};
 
-/// A weigher. Its [name](Self::name) is that of Nova's class, and each variant says what the weigher looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WeigherKind {
-    /// Free memory.
-    Ram,
-    /// Free CPUs, overcommit included.
-    Cpu,
-    /// Free disk.
-    Disk,
-    /// Instances on the host that are building, resizing and the like.
-    IoOps,
-    /// The hypervisor's version.
-    HypervisorVersion,
-    /// Instances on the host.
-    NumInstances,
-    /// Free PCI devices: the fewer, the better.
-    Pci,
-    /// Members of the server group on the host: the more, the better.
-    SoftAffinity,
-    /// Members of the server group on the host: the fewer, the better.
-    SoftAntiAffinity,
-    /// Builds that failed in a row. A positive multiplier counts against the host.
-    BuildFailure,
-    /// Whether the host is in the cell that an instance is moved in.
-    CrossCell,
-    /// Metrics that the host reports.
-    Metrics,
-    /// Instances of images with equal properties.
-    ImageProperties,
+named! {
+    /// A weigher. Its [name](Self::name) is that of Nova's class, and each variant says what the weigher looks at.
+    WeigherKind, "weigher" {
+        /// Free memory.
+        Ram = "RAMWeigher",
+        /// Free CPUs, overcommit included.
+        Cpu = "CPUWeigher",
+        /// Free disk.
+        Disk = "DiskWeigher",
+        /// Instances on the host that are building, resizing and the like.
+        IoOps = "IoOpsWeigher",
+        /// The hypervisor's version.
+        HypervisorVersion = "HypervisorVersionWeigher",
+        /// Instances on the host.
+        NumInstances = "NumInstancesWeigher",
+        /// Free PCI devices: the fewer, the better.
+        Pci = "PCIWeigher",
+        /// Members of the server group on the host: the more, the better.
+        SoftAffinity = "ServerGroupSoftAffinityWeigher",
+        /// Members of the server group on the host: the fewer, the better.
+        SoftAntiAffinity = "ServerGroupSoftAntiAffinityWeigher",
+        /// Builds that failed in a row. A positive multiplier counts against the host.
+        BuildFailure = "BuildFailureWeigher",
+        /// Whether the host is in the cell that an instance is moved in.
+        CrossCell = "CrossCellWeigher",
+        /// Metrics that the host reports.
+        Metrics = "MetricsWeigher",
+        /// Instances of images with equal properties.
+        ImageProperties = "ImagePropertiesWeigher",
+    }
 }
 
 impl WeigherKind {
-    /// All weighers.
-    pub const ALL: [Self; 13] = [
-        Self::Ram,
-        Self::Cpu,
-        Self::Disk,
-        Self::IoOps,
-        Self::HypervisorVersion,
-        Self::NumInstances,
-        Self::Pci,
-        Self::SoftAffinity,
-        Self::SoftAntiAffinity,
-        Self::BuildFailure,
-        Self::CrossCell,
-        Self::Metrics,
-        Self::ImageProperties,
-    ];
-
     /// The weighers that run unless configured otherwise, in this order.
     pub const DEFAULT: [Self; 3] = [Self::Ram, Self::Cpu, Self::Disk];
 
@@ -78,25 +62,6 @@ impl WeigherKind {
         Self::IoOps,
         Self::HypervisorVersion,
     ];
-
-    /// Nova's class name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ram => "RAMWeigher",
-            Self::Cpu => "CPUWeigher",
-            Self::Disk => "DiskWeigher",
-            Self::IoOps => "IoOpsWeigher",
-            Self::HypervisorVersion => "HypervisorVersionWeigher",
-            Self::NumInstances => "NumInstancesWeigher",
-            Self::Pci => "PCIWeigher",
-            Self::SoftAffinity => "ServerGroupSoftAffinityWeigher",
-            Self::SoftAntiAffinity => "ServerGroupSoftAntiAffinityWeigher",
-            Self::BuildFailure => "BuildFailureWeigher",
-            Self::CrossCell => "CrossCellWeigher",
-            Self::Metrics => "MetricsWeigher",
-            Self::ImageProperties => "ImagePropertiesWeigher",
-        }
-    }
 
     /// Nova's default multiplier.
     pub fn default_multiplier(self) -> f64 {
@@ -164,5 +129,3 @@ impl WeigherKind {
         if self == Self::BuildFailure { -1.0 } else { 1.0 }
     }
 }
-
-named!(WeigherKind, "weigher");
