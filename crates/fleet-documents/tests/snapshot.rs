@@ -143,6 +143,7 @@ impl Run {
     fn live(&mut self, request: &Request, dry_run: bool, t: u64) -> Decision {
         let request_spec = request_spec(request).unwrap();
         let asked = SelectDestinations { request_spec, dry_run, ..Default::default() };
+        let asked = self.manager.resolve(asked).unwrap();
         let (id, seed) = (format!("s1-{t}"), self.rng.next_u64());
         self.manager.select_destinations(&mut self.engine, &asked, id, seed, s(t)).unwrap()
     }

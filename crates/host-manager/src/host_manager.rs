@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use novella_filter_scheduler::{Eligible, Failure, FilterScheduler, HostTable, NearMisses};
 use novella_objects::{
-    Capabilities, Change, Decision, HostDetail, HostVerdict, PlacementRequest, RequestSpec, Reserve,
+    Capabilities, Change, Decision, HostDetail, HostVerdict, RequestSpec, Reserve,
     SelectDestinations, Selection, ServiceSummary,
 };
 use novella_resources::Amounts;
@@ -29,6 +29,7 @@ use crate::map::host_map::HostMap;
 use crate::options::HostManagerOptions;
 use crate::policy::file::PolicyFile;
 use crate::policy::new_policy::NewPolicy;
+use crate::policy::resolved::Resolved;
 use crate::report::outcome::{Applied, Counters, Event};
 use crate::verbs::{apply_report, enforce_policy, place, place_on_service, reserve, watch};
 use crate::views::copy::{self, MapCopy};
@@ -139,7 +140,7 @@ impl HostManager {
     pub fn select_destinations(
         &mut self,
         scheduler: &mut FilterScheduler,
-        request: &SelectDestinations,
+        request: &Resolved,
         decision_id: String,
         seed: u64,
         now: Duration,
@@ -170,7 +171,7 @@ impl HostManager {
     pub fn select_service(
         &mut self,
         service: &str,
-        request: &SelectDestinations,
+        request: &Resolved,
         decision_id: String,
         now: Duration,
     ) -> Decision {
@@ -210,10 +211,9 @@ impl HostManager {
         services::services(&self.map, now)
     }
 
-    /// Returns the request with the flavor and the PCI aliases that it names spelled out, so that it can be asked again
-    /// under any policy. Fails if the policy does not know a name.
-    pub fn resolve(&self, request: SelectDestinations) -> Result<SelectDestinations, Failure> {
-        explain::resolve(&self.map, request)
+    /// Looks up the flavor and the PCI aliases that a request names. Fails if the policy does not know a name.
+    pub fn resolve(&self, request: SelectDestinations) -> Result<Resolved, Failure> {
+        Resolved::new(self.map.policy(), request)
     }
 
     /// Returns what all filters and weighers say about one host; `None` if there is no such host. Fails if the request
@@ -221,7 +221,7 @@ impl HostManager {
     pub fn inspect(
         &mut self,
         scheduler: &mut FilterScheduler,
-        request: &PlacementRequest,
+        request: &Resolved,
         host: &str,
         now: Duration,
     ) -> Result<Option<HostVerdict>, Failure> {
@@ -232,7 +232,7 @@ impl HostManager {
     pub fn near_misses(
         &mut self,
         scheduler: &mut FilterScheduler,
-        request: &PlacementRequest,
+        request: &Resolved,
         now: Duration,
     ) -> Result<Option<NearMisses>, Failure> {
         explain::near_misses(&mut self.map, scheduler, request, now)
@@ -243,7 +243,7 @@ impl HostManager {
     pub fn try_changes(
         &mut self,
         scheduler: &mut FilterScheduler,
-        request: &PlacementRequest,
+        request: &Resolved,
         changes: &[Change],
     ) -> Option<String> {
         explain::try_changes(&mut self.map, scheduler, request, changes)
@@ -254,7 +254,7 @@ impl HostManager {
     pub fn eligible(
         &mut self,
         scheduler: &mut FilterScheduler,
-        request: &PlacementRequest,
+        request: &Resolved,
         now: Duration,
     ) -> Result<(Eligible, Vec<Amounts>), Failure> {
         capacity::eligible(&mut self.map, scheduler, request, now)

@@ -35,6 +35,7 @@ pub use policy::keys::{POLICY_KEYS, PolicyKey};
 pub use policy::membership::{AggregateRule, HostFacts, Match};
 pub use policy::new_policy::NewPolicy;
 pub use policy::pci_alias::pci_requests;
+pub use policy::resolved::Resolved;
 pub use report::outcome::{Applied, BadReport, Counters, Event, Fault};
 pub use report::reported::{Reported, Text, Words};
 pub use report::services::COMPUTE;

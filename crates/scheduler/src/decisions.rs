@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use novella_objects::{Decision, PlacementRequest};
+use novella_host_manager::Resolved;
+use novella_objects::Decision;
 
 /// Most decisions that are remembered. Each takes about 3 KB with its request and explanation.
 const REMEMBERED: usize = 4096;
@@ -18,8 +19,8 @@ const MAX_NAMES: usize = 256 * 1024;
 pub struct Decided {
     /// The answer.
     pub decision: Arc<Decision>,
-    /// What was asked, with the flavor and the PCI aliases that it named.
-    pub request: Arc<PlacementRequest>,
+    /// What was asked.
+    pub request: Arc<Resolved>,
 }
 
 /// See the module's text.
@@ -52,7 +53,7 @@ impl Decisions {
 fn names(decided: &Decided) -> usize {
     let selections = &decided.decision.selections;
     let selected: usize = selections.iter().map(|selection| 1 + selection.alternates.len()).sum();
-    selected + decided.request.instance_uuids.len()
+    selected + decided.request.request().request_spec.instance_uuids.len()
 }
 
 #[cfg(test)]

@@ -159,7 +159,8 @@ impl Bed {
     /// Answers a request.
     fn place(&mut self, request: &SelectDestinations, number: u128) -> Vec<Selection> {
         let id = format!("bench-{number}");
-        let decision = self.manager.select_destinations(&mut self.engine, request, id, 1, self.now);
+        let request = self.manager.resolve(request.clone()).expect("it names nothing");
+        let decision = self.manager.select_destinations(&mut self.engine, &request, id, 1, self.now);
         decision.expect("a good request").selections
     }
 }

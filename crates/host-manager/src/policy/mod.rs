@@ -9,3 +9,4 @@ pub(crate) mod membership;
 pub(crate) mod new_policy;
 pub(crate) mod pci_alias;
 pub(crate) mod read;
+pub(crate) mod resolved;

@@ -67,7 +67,7 @@ fn asking(uuid: u128, pinned: u32, devices: u32) -> SelectDestinations {
 
 fn choose(m: &mut HostManager, engine: &mut FilterScheduler, asked: &SelectDestinations, t: u64) -> Decision {
     let decision_id = format!("{}-{t}-{}", m.map.scheduler, asked.request_spec.instance_uuids[0]);
-    m.select_destinations(engine, asked, decision_id, 1, s(t)).unwrap()
+    select(m, engine, asked, decision_id, s(t)).unwrap()
 }
 
 /// The claim with which a host confirms what was reserved.

@@ -11,7 +11,7 @@ mod views;
 
 use std::time::Duration;
 
-use novella_filter_scheduler::{Failure, HostTable, Pick, Selected};
+use novella_filter_scheduler::{Failure, FilterScheduler, HostTable, Pick, Selected};
 use novella_objects::{
     Capabilities, Claim, Decision, Entries, Explanation, Flavor, HostState as Status, Inventory, Json,
     NovellaReport, PlacementRequest, Refusal, RequestSpec, Reserved, SelectDestinations,
@@ -195,6 +195,18 @@ fn place(manager: &mut HostManager, request: &SelectDestinations, now: Duration)
             first_fit(t, spec, instances, request.dry_run)
         });
     decision.expect("the stand-in always answers")
+}
+
+/// Decides by the real engine, with seed 0.
+fn select(
+    manager: &mut HostManager,
+    engine: &mut FilterScheduler,
+    request: &SelectDestinations,
+    decision_id: String,
+    now: Duration,
+) -> Result<Decision, Failure> {
+    let request = manager.resolve(request.clone())?;
+    manager.select_destinations(engine, &request, decision_id, 0, now)
 }
 
 /// What is in use on a host: vCPUs, MiB, GiB, and the number of reservations.

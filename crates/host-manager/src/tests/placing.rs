@@ -243,7 +243,7 @@ fn the_engine_decides_on_what_reports_and_reservations_leave() {
     let large = Amounts { memory_mb: 7_000, ..SMALL };
     let mut ask = |uuid, dry_run| {
         let asked = SelectDestinations { dry_run, ..request([uuid], large) };
-        let decision = m.select_destinations(&mut engine, &asked, format!("s1-{uuid}"), 1, s(1)).unwrap();
+        let decision = select(&mut m, &mut engine, &asked, format!("s1-{uuid}"), s(1)).unwrap();
         (decision.selections.first().map(|selection| selection.host.clone()), decision)
     };
     for (uuid, dry_run, host) in
@@ -260,7 +260,7 @@ fn the_engine_decides_on_what_reports_and_reservations_leave() {
     assert!(
         refused.explanation.filters.iter().any(|tally| tally.filter == "RamFilter" && tally.hosts_out == 0)
     );
-    let nothing = m.select_destinations(&mut engine, &request([], SMALL), "s1-0".into(), 1, s(1));
+    let nothing = select(&mut m, &mut engine, &request([], SMALL), "s1-0".into(), s(1));
     assert!(nothing.is_err(), "a request for nothing is no request: {nothing:?}");
     assert_eq!(used(&m, "h1"), (2, 14_000, 2, 2));
 }
@@ -287,7 +287,7 @@ fn further_classes_are_held_confirmed_and_given_back_like_the_sizes() {
     h.send(&mut m, s(0));
     let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
     let mut ask = |m: &mut HostManager, request: &SelectDestinations, now| {
-        m.select_destinations(&mut engine, request, format!("s1-{now}"), 0, s(now)).unwrap()
+        select(m, &mut engine, request, format!("s1-{now}"), s(now)).unwrap()
     };
     let first = ask(&mut m, &with_gpus([1, 2], 1), 1);
     assert_eq!((first.refusal.is_none(), gpus(&m)), (true, (2, 2)));
@@ -334,7 +334,7 @@ fn pinned_cpus_are_held_confirmed_and_given_back_in_the_class_that_they_were_tak
         let mut asked = request([uuid], Amounts { vcpus: 2, ..SMALL });
         let specs = &mut asked.request_spec.spec.flavor.extra_specs;
         specs.insert("hw:cpu_policy".into(), "dedicated".into());
-        m.select_destinations(&mut engine, &asked, format!("s1-{now}"), 0, s(now)).unwrap()
+        select(m, &mut engine, &asked, format!("s1-{now}"), s(now)).unwrap()
     };
     /// The used VCPU and PCPU of `h1`.
     fn cpus(m: &HostManager) -> (u64, u64) {

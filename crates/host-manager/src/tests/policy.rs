@@ -52,7 +52,7 @@ fn ask(
     let mut asked = request([uuid], SMALL);
     asked.request_spec.spec.flavor.name = "f".into();
     change(&mut asked);
-    let decided = m.select_destinations(engine, &asked, format!("s1-{uuid}"), 0, s(1));
+    let decided = select(m, engine, &asked, format!("s1-{uuid}"), s(1));
     let decision = decided.map_err(|failure| failure.to_string())?;
     assert_eq!(decision.policy_hash, m.policy_hash());
     decision.selections.first().map(|s| s.host.clone()).ok_or_else(|| {
@@ -149,7 +149,7 @@ fn a_peers_reservation_carries_its_group() {
     let mut asked = request([1], SMALL);
     asked.request_spec.spec.flavor.name = "f".into();
     hint(&mut asked);
-    let decision = m.select_destinations(&mut engine, &asked, "s1-x".into(), 0, s(1)).unwrap();
+    let decision = select(&mut m, &mut engine, &asked, "s1-x".into(), s(1)).unwrap();
     let mut told = m.to_reserve(&decision, s(1)).unwrap();
     told.scheduler = "s9".into();
     assert_eq!(peer.reserve(&told, s(1)), 1);
@@ -181,7 +181,7 @@ fn what_a_request_names_must_be_in_the_policy() {
     assert_eq!(error, "the policy in force has no server group \"new\"; known are apart, together");
     let mut asked = request([3], SMALL);
     group("new", "soft-affinity")(&mut asked);
-    let failure = m.select_destinations(&mut engine, &asked, "s1-3".into(), 0, s(1)).unwrap_err();
+    let failure = select(&mut m, &mut engine, &asked, "s1-3".into(), s(1)).unwrap_err();
     assert!(
         matches!(failure, Failure::NotConfigured { missing: "ServerGroupSoftAffinityWeigher", .. }),
         "{failure}"

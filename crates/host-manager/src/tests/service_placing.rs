@@ -21,7 +21,8 @@ fn fleet() -> HostManager {
 }
 
 fn ask(m: &mut HostManager, request: &SelectDestinations, now: u64) -> Decision {
-    m.select_service("volume", request, format!("d{now}"), s(now))
+    let request = m.resolve(request.clone()).unwrap();
+    m.select_service("volume", &request, format!("d{now}"), s(now))
 }
 
 fn volumes(uuids: impl IntoIterator<Item = u128>, gb: u64) -> SelectDestinations {
@@ -105,5 +106,6 @@ fn silence_names_zones_and_capabilities_are_looked_at() {
         (&*silent.explanation.filters[0].filter, silent.explanation.filters[0].hosts_out),
         ("ServiceUpFilter", 0)
     );
-    assert_eq!(m.select_service("network", &with(&|_| ()), "d".into(), s(301)).explanation.hosts, 0);
+    let other = m.resolve(with(&|_| ())).unwrap();
+    assert_eq!(m.select_service("network", &other, "d".into(), s(301)).explanation.hosts, 0);
 }

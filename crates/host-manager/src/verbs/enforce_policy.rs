@@ -1,4 +1,4 @@
-//! Applies the policy in force: which aggregates each host is in, and what the names in requests stand for.
+//! The policy in force: which aggregates each host is in, and what a request means by the server group that it names.
 //!
 //! A host's aggregates are determined again when it appears, is renamed, or reports other words than before. Those of
 //! all hosts are determined again when the policy changes. A report that repeats the last one costs nothing here.
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use novella_filter_scheduler::{Failure, Row, server_group};
-use novella_objects::{InstanceGroup, RequestSpec, SelectDestinations};
+use novella_objects::{InstanceGroup, RequestSpec};
 use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
@@ -100,34 +100,6 @@ pub(crate) fn aggregates_of(map: &HostMap, row: Row) -> Vec<String> {
     let ids = map.table.aggregates_of(row);
     let named = map.policy.aggregates.iter().filter(|rule| ids.contains(&rule.aggregate.id));
     named.map(|rule| rule.aggregate.name.clone()).collect()
-}
-
-/// The request with the flavor and the PCI aliases that it names spelled out; `None` if it names none. Fails if the
-/// policy does not know a name.
-pub(crate) fn with_names(
-    map: &HostMap,
-    request: &SelectDestinations,
-) -> Result<Option<SelectDestinations>, Failure> {
-    let named = request.flavor.as_ref().map(|name| {
-        map.policy.flavor(name).ok_or_else(|| {
-            let known: Vec<_> = map.policy.flavors.keys().map(String::as_str).collect();
-            Failure::Unknown { what: "flavor", name: name.clone(), known: known.join(", ") }
-        })
-    });
-    let (named, spec) = (named.transpose()?, &request.request_spec.spec);
-    let flavor = named.unwrap_or(&spec.flavor);
-    let devices = map.policy.pci_requests(flavor, spec.image.as_ref(), &spec.pci_requests)?;
-    if named.is_none() && devices.is_none() {
-        return Ok(None);
-    }
-    let mut request = SelectDestinations { flavor: None, ..request.clone() };
-    if let Some(flavor) = named {
-        request.request_spec.spec.flavor = flavor.clone();
-    }
-    if let Some(devices) = devices {
-        request.request_spec.spec.pci_requests = devices;
-    }
-    Ok(Some(request))
 }
 
 /// The request with its server group's policy, and with the members and hosts that the map knows. It is copied only if it

@@ -21,10 +21,11 @@ use novella_resources::{Allocation, Amounts};
 use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
+use crate::policy::resolved::Resolved;
 use crate::promises::entry::{by_class, kind};
 use crate::promises::reservations::{Place, Reservation};
 use crate::promises::spec_hash::spec_hash;
-use crate::verbs::enforce_policy::{with_members, with_names};
+use crate::verbs::enforce_policy::with_members;
 use crate::verbs::watch::advance;
 
 /// What is known of one instance of a request.
@@ -56,14 +57,13 @@ struct Answered {
 pub(crate) fn select_destinations(
     map: &mut HostMap,
     scheduler: &mut FilterScheduler,
-    request: &SelectDestinations,
+    request: &Resolved,
     decision_id: String,
     seed: u64,
     now: Duration,
 ) -> Result<Decision, Failure> {
+    let request = request.request();
     let terms = Terms { seed, dry_run: request.dry_run, alternates: request.alternates, unexplained: false };
-    let named = with_names(map, request)?;
-    let request = named.as_ref().unwrap_or(request);
     let mut asked = false;
     let decision = decide(map, request, decision_id, now, |table, spec, instances| {
         asked = true;

@@ -18,11 +18,12 @@ use std::time::Duration;
 use novella_filter_scheduler::nova::operators::Requirement;
 use novella_objects::{
     Decision, Explanation, FilterTally, HostState as Status, NearestMiss, PlacementRequest, Refusal,
-    RequestSpec, Scored, SelectDestinations, Selection, WeigherScore,
+    RequestSpec, Scored, Selection, WeigherScore,
 };
 use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
+use crate::policy::resolved::Resolved;
 use crate::promises::holds::Hold;
 use crate::promises::spec_hash::spec_hash;
 use crate::report::reported::{Reported, Words, json};
@@ -82,10 +83,11 @@ fn room(reported: &Reported) -> Option<f64> {
 pub(crate) fn select_service(
     map: &mut HostMap,
     service: &str,
-    request: &SelectDestinations,
+    request: &Resolved,
     decision_id: String,
     now: Duration,
 ) -> Decision {
+    let request = request.request();
     advance(map, now);
     map.holds.expire(now);
     let PlacementRequest { instance_uuids, spec, .. } = &request.request_spec;

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use novella_filter_scheduler::{Eligible, Failure, FilterScheduler};
-use novella_objects::PlacementRequest;
 use novella_resources::Amounts;
 
 use crate::map::host_map::HostMap;
 use crate::map::record::Record;
+use crate::policy::resolved::Resolved;
 use crate::verbs::enforce_policy::with_members;
 use crate::verbs::watch::advance;
 
@@ -18,7 +18,7 @@ use crate::verbs::watch::advance;
 pub(crate) fn eligible(
     map: &mut HostMap,
     scheduler: &mut FilterScheduler,
-    request: &PlacementRequest,
+    request: &Resolved,
     now: Duration,
 ) -> Result<(Eligible, Vec<Amounts>), Failure> {
     advance(map, now);
@@ -32,6 +32,7 @@ pub(crate) fn eligible(
         }
     };
     let held_back = map.records.iter().map(held_back).collect();
-    let spec = with_members(map, &request.spec, &request.instance_uuids)?;
+    let asked = &request.request().request_spec;
+    let spec = with_members(map, &asked.spec, &asked.instance_uuids)?;
     Ok((novella_filter_scheduler::eligible(scheduler, &mut map.table, &spec)?, held_back))
 }

@@ -7,32 +7,25 @@
 use std::time::Duration;
 
 use novella_filter_scheduler::{Failure, FilterKind, FilterScheduler, NearMisses};
-use novella_objects::{
-    Change, FilterOutcome, HostState as Status, HostVerdict, PlacementRequest, SelectDestinations,
-};
+use novella_objects::{Change, FilterOutcome, HostState as Status, HostVerdict, PlacementRequest};
 
 use crate::map::host_map::HostMap;
-use crate::verbs::enforce_policy::{with_members, with_names};
+use crate::policy::resolved::Resolved;
+use crate::verbs::enforce_policy::with_members;
 use crate::verbs::watch::advance;
-
-/// The request with the flavor and the PCI aliases that it names spelled out, so that it can be asked again under any
-/// policy. Fails if the policy does not know a name.
-pub(crate) fn resolve(map: &HostMap, request: SelectDestinations) -> Result<SelectDestinations, Failure> {
-    Ok(with_names(map, &request)?.unwrap_or(request))
-}
 
 /// What all filters and weighers say of one host; `None` if there is no such host. An error is a request that could
 /// be asked of no host.
 pub(crate) fn inspect(
     map: &mut HostMap,
     scheduler: &mut FilterScheduler,
-    request: &PlacementRequest,
+    request: &Resolved,
     host: &str,
     now: Duration,
 ) -> Result<Option<HostVerdict>, Failure> {
     advance(map, now);
     let Some(row) = map.table.row_of(host) else { return Ok(None) };
-    let PlacementRequest { spec, instance_uuids, .. } = request;
+    let PlacementRequest { spec, instance_uuids, .. } = &request.request().request_spec;
     let spec = with_members(map, spec, instance_uuids)?;
     let mut verdict =
         novella_filter_scheduler::inspect(scheduler, &mut map.table, &spec, instance_uuids[0], row)?;
@@ -60,11 +53,11 @@ pub(crate) fn inspect(
 pub(crate) fn near_misses(
     map: &mut HostMap,
     scheduler: &mut FilterScheduler,
-    request: &PlacementRequest,
+    request: &Resolved,
     now: Duration,
 ) -> Result<Option<NearMisses>, Failure> {
     advance(map, now);
-    let PlacementRequest { spec, instance_uuids, .. } = request;
+    let PlacementRequest { spec, instance_uuids, .. } = &request.request().request_spec;
     let spec = with_members(map, spec, instance_uuids)?;
     novella_filter_scheduler::near_misses(scheduler, &mut map.table, &spec, instance_uuids)
 }
@@ -73,10 +66,10 @@ pub(crate) fn near_misses(
 pub(crate) fn try_changes(
     map: &mut HostMap,
     scheduler: &mut FilterScheduler,
-    request: &PlacementRequest,
+    request: &Resolved,
     changes: &[Change],
 ) -> Option<String> {
-    let PlacementRequest { spec, instance_uuids, .. } = request;
+    let PlacementRequest { spec, instance_uuids, .. } = &request.request().request_spec;
     let spec = with_members(map, spec, instance_uuids).ok()?;
     novella_filter_scheduler::try_changes(scheduler, &mut map.table, &spec, instance_uuids, changes)
 }

@@ -1,9 +1,8 @@
 //! `capacity`: how many more instances of each flavor fit. The eligible hosts of a flavor are copied while the map is held,
 //! and counted on a thread of their own.
 
-use novella_filter_scheduler::Failure;
 use novella_messaging::CallError;
-use novella_objects::{Capacity, CapacityQuery, Flavor, Grouping};
+use novella_objects::{Capacity, CapacityQuery, Flavor, Grouping, SelectDestinations};
 
 use crate::call_errors::{bad_arguments, internal};
 use crate::manager::SchedulerManager;
@@ -25,19 +24,15 @@ pub(crate) async fn capacity(
     let mut answer = Capacity { scheduler: manager.options.name.clone(), flavors: Vec::new() };
     for (at, flavor) in flavors.into_iter().enumerate() {
         let of_policy = (at >= given).then(|| flavor.name.clone());
-        let mut request = request_spec.clone();
-        request.spec.flavor = flavor;
+        let mut request = SelectDestinations { request_spec: request_spec.clone(), ..Default::default() };
+        request.request_spec.spec.flavor = flavor;
         let (eligible, held_back) = {
             let (mut guard, now) = manager.core();
             let core = &mut *guard;
-            let spec = &mut request.spec;
-            let devices =
-                core.hosts.policy().pci_requests(&spec.flavor, spec.image.as_ref(), &spec.pci_requests);
-            let unresolved =
-                |failure: Failure| manager.policy_faults.unresolved(&failure, of_policy.as_deref());
-            if let Some(devices) = devices.map_err(unresolved)? {
-                spec.pci_requests = devices;
-            }
+            let request = core
+                .hosts
+                .resolve(request)
+                .map_err(|failure| manager.policy_faults.unresolved(&failure, of_policy.as_deref()))?;
             let eligible = core.hosts.eligible(&mut core.engine, &request, now);
             eligible.map_err(|failure| manager.policy_faults.call_error(&failure))?
         };

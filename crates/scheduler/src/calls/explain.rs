@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use novella_filter_scheduler::{Failure, NearMisses, search_fixes};
+use novella_host_manager::Resolved;
 use novella_messaging::CallError;
-use novella_objects::{Explain, Explained, Fixes, PlacementRequest, Refusal, SelectDestinations};
+use novella_objects::{Decision, Explain, Explained, Fixes, PlacementRequest, Refusal, SelectDestinations};
 
 use crate::call_errors::{bad_arguments, internal};
 use crate::calls::place;
@@ -47,19 +48,21 @@ pub(crate) async fn explain(
         None => Some(Fixes { fits: true, ..Fixes::default() }),
         Some(misses) => Some(fixes(manager, Arc::clone(&request), misses).await?),
     };
-    let (decision, request_spec) = (Arc::unwrap_or_clone(decision), Arc::unwrap_or_clone(request));
+    // Copied, because both are remembered.
+    let (decision, request_spec) = (Decision::clone(&decision), request.request().request_spec.clone());
     Ok(Some(Explained { decision, request_spec, host, near, fixes }))
 }
 
 /// Searches with the lock held for one trial placement at a time, so that others wait for no longer than that.
 async fn fixes(
     manager: &SchedulerManager,
-    request: Arc<PlacementRequest>,
+    request: Arc<Resolved>,
     misses: NearMisses,
 ) -> Result<Fixes, CallError> {
     let shared = manager.shared();
     let search = move || {
-        search_fixes(&request.spec, request.instance_uuids.len(), &misses, |changes| {
+        let PlacementRequest { spec, instance_uuids, .. } = &request.request().request_spec;
+        search_fixes(spec, instance_uuids.len(), &misses, |changes| {
             let mut core = shared.lock().expect(POISONED);
             let Core { hosts, engine, .. } = &mut *core;
             hosts.try_changes(engine, &request, changes)

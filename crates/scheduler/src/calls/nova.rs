@@ -59,7 +59,11 @@ impl NovaSchedulerEndpoint for SchedulerManager {
             }
             let decided = place::decide(self, core, request, now)?;
             let selections = &decided.decision.selections;
-            let destinations = core.hosts.destinations(&mut core.engine, &decided.request.spec, selections);
+            let destinations = core.hosts.destinations(
+                &mut core.engine,
+                &decided.request.request().request_spec.spec,
+                selections,
+            );
             let destinations = destinations.map_err(|failure| self.policy_faults.call_error(&failure))?;
             (decided, destinations, now)
         };
@@ -70,7 +74,8 @@ impl NovaSchedulerEndpoint for SchedulerManager {
                 return Err(no_valid_host(reason));
             }
         }
-        let (cell, network) = (self.options.nova_cell, decided.request.spec.network_metadata.as_ref());
+        let (cell, network) =
+            (self.options.nova_cell, decided.request.request().request_spec.spec.network_metadata.as_ref());
         let selection = |host| nova_selection(host, cell, network);
         Ok(destinations.into_iter().map(|hosts| hosts.into_iter().map(selection).collect()).collect())
     }

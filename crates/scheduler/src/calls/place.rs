@@ -77,7 +77,7 @@ pub(crate) fn decide(
         .hosts
         .resolve(request)
         .map_err(|failure| manager.policy_faults.unresolved(&failure, flavor.as_deref()))?;
-    let other_service = request.service.as_deref().filter(|service| *service != COMPUTE);
+    let other_service = request.request().service.as_deref().filter(|service| *service != COMPUTE);
     let decision = match other_service {
         None => {
             let (engine, seed) = (&mut core.engine, manager.new_seed());
@@ -86,14 +86,14 @@ pub(crate) fn decide(
         }
         Some(service) => core.hosts.select_service(service, &request, id.clone(), now),
     };
-    if !request.dry_run
+    if !decision.dry_run
         && let Some(reserve) = core.hosts.to_reserve(&decision, now)
     {
         manager.tell_peers(reserve);
     }
     // A repeated answer has the id of an earlier decision and lacks its explanation. Other services are not explained.
     let explainable = decision.decision_id == id && other_service.is_none();
-    let decided = Decided { decision: Arc::new(decision), request: Arc::new(request.request_spec) };
+    let decided = Decided { decision: Arc::new(decision), request: Arc::new(request) };
     if explainable {
         core.decisions.push(decided.clone());
     }

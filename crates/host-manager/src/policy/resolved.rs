@@ -1,0 +1,39 @@
+//! A request with the flavor and the PCI devices that its names stand for, by the policy in force.
+//!
+//! What always holds: a request is resolved once, when it arrives. All that decides, inspects or counts takes it in this
+//! form, so that it can be asked again whatever the policy is then.
+//!
+//! Left out: server groups, whose members come and go. They are looked up each time that a request is decided.
+
+use novella_filter_scheduler::Failure;
+use novella_objects::SelectDestinations;
+
+use crate::policy::file::PolicyFile;
+
+/// See the module's text.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Resolved(SelectDestinations);
+
+impl Resolved {
+    /// Looks up the names of a request in a policy.
+    pub(crate) fn new(policy: &PolicyFile, mut request: SelectDestinations) -> Result<Self, Failure> {
+        let spec = &mut request.request_spec.spec;
+        if let Some(name) = request.flavor.take() {
+            let Some(flavor) = policy.flavor(&name) else {
+                let known: Vec<_> = policy.flavors.keys().map(String::as_str).collect();
+                return Err(Failure::Unknown { what: "flavor", name, known: known.join(", ") });
+            };
+            spec.flavor.clone_from(flavor);
+        }
+        let devices = policy.pci_requests(&spec.flavor, spec.image.as_ref(), &spec.pci_requests)?;
+        if let Some(devices) = devices {
+            spec.pci_requests = devices;
+        }
+        Ok(Self(request))
+    }
+
+    /// The request. It names no flavor of the policy.
+    pub fn request(&self) -> &SelectDestinations {
+        &self.0
+    }
+}
