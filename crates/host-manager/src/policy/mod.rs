@@ -1,4 +1,4 @@
-//! The policy file: reads it, checks it as a whole, compares it and hashes it.
+//! The policy file: read, checked as a whole, compared, hashed; and requests whose names were looked up in it.
 
 pub(crate) mod catalog;
 pub(crate) mod diff;

@@ -109,9 +109,9 @@ pub(crate) fn decide(
     // Members come and go, so what was asked is hashed without those that only the map knows.
     let asked = with_members(map, spec, instance_uuids)?;
     let selected = engine(&mut map.table, &asked, &rest);
-    let mut decision = to_decision(map, decision_id, request, &rest, selected)?;
+    let (mut decision, picks) = to_decision(map, decision_id, request, &rest, selected)?;
     if decision.refusal.is_none() && !request.dry_run {
-        reserve_decision(map, &mut decision, request, hash, now);
+        reserve_decision(map, &mut decision, &picks, request, hash, now);
     }
     if decision.refusal.is_none() {
         merge(&mut decision.selections, earlier, instance_uuids);
@@ -128,14 +128,14 @@ pub(crate) fn full(map: &HostMap) -> String {
     )
 }
 
-/// Converts the engine's answer into a decision.
+/// The engine's answer in the words of the wire, and the pick of each of its selections.
 fn to_decision(
     map: &mut HostMap,
     decision_id: String,
     request: &SelectDestinations,
     uuids: &[Uuid],
     selected: Selected,
-) -> Result<Decision, Failure> {
+) -> Result<(Decision, Vec<Pick>), Failure> {
     let Selected { picks, alternates, explanation, filter_errors, weigher_errors, failure } = selected;
     map.counters.filter_errors += filter_errors.iter().map(|(hosts, _)| u64::from(*hosts)).sum::<u64>();
     for (hosts, error) in &filter_errors {
@@ -163,7 +163,7 @@ fn to_decision(
             alternates: alternates.clone(),
         }
     };
-    Ok(Decision {
+    let decision = Decision {
         decision_id,
         selections: uuids.iter().zip(&picks).map(selection).collect(),
         refusal,
@@ -173,7 +173,8 @@ fn to_decision(
         repeated: false,
         policy_hash: map.policy_hash.clone(),
         seed: None,
-    })
+    };
+    Ok((decision, picks))
 }
 
 fn known(map: &HostMap, uuid: Uuid, spec: &RequestSpec, hash: u64, now: Duration) -> Known {
@@ -220,6 +221,7 @@ fn known(map: &HostMap, uuid: Uuid, spec: &RequestSpec, hash: u64, now: Duration
 fn reserve_decision(
     map: &mut HostMap,
     decision: &mut Decision,
+    picks: &[Pick],
     request: &SelectDestinations,
     spec_hash: u64,
     now: Duration,
@@ -231,8 +233,7 @@ fn reserve_decision(
     let spec = &request.request_spec.spec;
     let charges = charges(spec);
     let kind = kind(spec).shared();
-    for selection in &decision.selections {
-        let row = map.table.row_of(&selection.host).expect("the engine picks hosts of the table");
+    for (selection, &Pick { row, .. }) in decision.selections.iter().zip(picks) {
         let devices = map.table.taken_devices(row, selection.instance_uuid).cloned().map(Box::new);
         let reservation = Reservation {
             place: Place::Row(row),
