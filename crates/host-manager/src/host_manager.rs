@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use novella_filter_scheduler::{Eligible, Failure, FilterScheduler, HostTable, NearMisses};
 use novella_objects::{
-    Capabilities, Change, Decision, HostDetail, HostVerdict, RequestSpec, Reserve,
-    SelectDestinations, Selection, ServiceSummary,
+    Capabilities, Change, Decision, HostDetail, HostVerdict, RequestSpec, Reserve, SelectDestinations,
+    Selection, ServiceSummary,
 };
 use novella_resources::Amounts;
 use serde_json::Value;
