@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use novella_objects::HostState;
+use novella_objects::HostStatus;
 use novella_virt::FakeConfig;
 use serde_json::{Value, json};
 
@@ -104,7 +104,7 @@ async fn a_volume_reporter_of_2012_is_placed_on() {
         (async || house.operator().await.list_services(bed::patient()).await, house.operator().await);
     eventually("both are known", async || known().await.expect("a list").len() == 2).await;
     let services = api.list_services(bed::patient()).await.expect("a list");
-    assert!(services.iter().all(|s| s.service == "volume" && s.state == HostState::Up), "{services:#?}");
+    assert!(services.iter().all(|s| s.service == "volume" && s.state == HostStatus::Up), "{services:#?}");
 
     let place = |line: &str| {
         let (code, out, err) = novella(&house.url, &format!("place --service volume {line} -f json"));

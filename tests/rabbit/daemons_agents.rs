@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use novella_objects::{HostState, HostWarning};
+use novella_objects::{HostStatus, HostWarning};
 use novella_rpcapi::{HostQuery, SchedulerEndpoint};
 use novella_scheduler::Scheduler;
 use novella_virt::FakeConfig;
@@ -55,7 +55,7 @@ async fn who_stops_is_down_at_once_and_who_dies_when_it_was_silent_long_enough()
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("said goodbye host=\"leaving\""), "{log}");
     // Nothing but the goodbye can tell it.
-    until_state(&patient, "leaving", HostState::Down).await;
+    until_state(&patient, "leaving", HostStatus::Down).await;
     let (code, out, err) = novella(&house.url, "host list -f json");
     let rows: Vec<Value> = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{code} {out} {err}"));
     let row = rows.iter().find(|row| row["host"] == "leaving").expect("it stays listed");
@@ -65,14 +65,14 @@ async fn who_stops_is_down_at_once_and_who_dies_when_it_was_silent_long_enough()
     let died = Instant::now();
     dying.signal(Signal::KILL);
     assert_eq!(dying.end().0, None, "killed");
-    until_state(&brisk, "dying", HostState::Down).await;
+    until_state(&brisk, "dying", HostStatus::Down).await;
     let took = died.elapsed();
     // A report may have been under way; the map is looked at once a second.
     assert!(took > BRISK - 2 * INTERVAL && took < BRISK + Duration::from_secs(6), "{took:?}");
-    assert_eq!(view(&patient).await["dying"].state, HostState::Up, "silence of {took:?} is nothing to it");
+    assert_eq!(view(&patient).await["dying"].state, HostStatus::Up, "silence of {took:?} is nothing to it");
     let before = incarnation(&patient, "dying").await;
     let again = fake(&house, "dying", &dying_dir);
-    until_state(&brisk, "dying", HostState::Up).await;
+    until_state(&brisk, "dying", HostStatus::Up).await;
     assert_eq!(before, Some(1));
     let raised = async || incarnation(&patient, "dying").await == Some(2);
     eventually("the new process speaks for the host", raised).await;
@@ -95,7 +95,7 @@ async fn a_second_agent_of_one_name_waits_says_who_has_it_and_takes_over() {
         assert!(line.contains(&part), "{part} in {line}");
     }
     let row = view(&scheduler).await.remove("wanted").expect("listed");
-    assert_eq!((row.state, row.uuid), (HostState::Up, Some(uuid(&first_dir))));
+    assert_eq!((row.state, row.uuid), (HostStatus::Up, Some(uuid(&first_dir))));
 
     first.signal(Signal::TERM);
     assert_eq!(first.end().0, Some(0));
@@ -103,7 +103,7 @@ async fn a_second_agent_of_one_name_waits_says_who_has_it_and_takes_over() {
     let taken = async || view(&scheduler).await["wanted"].uuid == Some(uuid(&second_dir));
     eventually("the second speaks for the host", taken).await;
     let row = view(&scheduler).await.remove("wanted").expect("listed");
-    assert_eq!(row.state, HostState::Up);
+    assert_eq!(row.state, HostStatus::Up);
     assert!(row.warnings.contains(&HostWarning::TakenOver { previous: uuid(&first_dir) }), "{row:#?}");
     assert_eq!(scheduler.manager().report_counters().taken_over, 1);
 }

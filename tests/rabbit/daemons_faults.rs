@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use novella_objects::{Flavor, HostState};
+use novella_objects::{Flavor, HostStatus};
 use novella_virt::FakeConfig;
 use tokio::time::sleep;
 
@@ -55,7 +55,7 @@ async fn a_frozen_broker_is_no_hosts_fault() {
     sleep(3 * down_time).await;
     let frozen = view(&scheduler).await;
     house.broker.ctl(&["resume"]);
-    assert_eq!(in_state(&frozen, HostState::Suspect).len(), agents.len(), "{frozen:#?}");
+    assert_eq!(in_state(&frozen, HostStatus::Suspect).len(), agents.len(), "{frozen:#?}");
     load.more(50).await;
     until_all_up(&scheduler, agents.len()).await;
     load.more(50).await;

@@ -15,7 +15,7 @@ use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{CallOptions, RpcClient, RpcError};
 use novella_objects::Decision;
 use novella_objects::Flavor;
-use novella_objects::HostState;
+use novella_objects::HostStatus;
 use novella_objects::HostSummary;
 use novella_objects::PlacementRequest;
 use novella_objects::RequestSpec;
@@ -306,13 +306,13 @@ pub async fn view(scheduler: &Scheduler) -> BTreeMap<String, HostSummary> {
 pub async fn until_all_up(scheduler: &Scheduler, hosts: usize) {
     let up = async || {
         let view = view(scheduler).await;
-        view.len() == hosts && view.values().all(|host| host.state == HostState::Up)
+        view.len() == hosts && view.values().all(|host| host.state == HostStatus::Up)
     };
     eventually("all hosts are up", up).await;
 }
 
 /// Waits until a scheduler sees this host in this state, and tells how long that took.
-pub async fn until_state(scheduler: &Scheduler, host: &str, wanted: HostState) -> Duration {
+pub async fn until_state(scheduler: &Scheduler, host: &str, wanted: HostStatus) -> Duration {
     let began = Instant::now();
     let state = async || view(scheduler).await.get(host).map(|host| host.state);
     eventually("the host's state", async || state().await == Some(wanted)).await;
@@ -320,7 +320,7 @@ pub async fn until_state(scheduler: &Scheduler, host: &str, wanted: HostState) -
 }
 
 /// Hosts in this state.
-pub fn in_state(view: &BTreeMap<String, HostSummary>, state: HostState) -> BTreeSet<&str> {
+pub fn in_state(view: &BTreeMap<String, HostSummary>, state: HostStatus) -> BTreeSet<&str> {
     view.values().filter(|host| host.state == state).map(|host| host.host.as_str()).collect()
 }
 

@@ -11,7 +11,7 @@ use novella_compute_agent::{Agent, AgentConfig};
 use novella_messaging::in_process::{InProcessBroker, InProcessOptions};
 use novella_messaging::{CallOptions, Destination, Outgoing, RpcClient, RpcError, Transport};
 use novella_objects::{
-    Capabilities, Decision, Flavor, HostState, HostSummary, PlacementRequest, Refusal, RequestSpec,
+    Capabilities, Decision, Flavor, HostStatus, HostSummary, PlacementRequest, Refusal, RequestSpec,
     SelectDestinations,
 };
 use novella_rpcapi::{Names, Release, SCHEDULER_TOPIC, SchedulerApi, SchedulerEndpoint};
@@ -192,12 +192,12 @@ impl Cluster {
     }
 
     /// A host's state; none if the scheduler does not know it.
-    pub async fn state(&self, scheduler: &str, host: &str) -> Option<HostState> {
+    pub async fn state(&self, scheduler: &str, host: &str) -> Option<HostStatus> {
         self.view(scheduler).await.get(host).map(|host| host.state)
     }
 
     /// Waits until a host is in this state, and tells how long that took.
-    pub async fn until_state(&self, scheduler: &str, host: &str, wanted: Option<HostState>) -> Duration {
+    pub async fn until_state(&self, scheduler: &str, host: &str, wanted: Option<HostStatus>) -> Duration {
         let began = self.env.clock.now();
         loop {
             let state = self.state(scheduler, host).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use novella_compute_agent::IDENTITY_FILE;
-use novella_objects::{HostState, HostWarning};
+use novella_objects::{HostStatus, HostWarning};
 use novella_service::health::Health;
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -44,7 +44,7 @@ async fn a_copied_identity_is_refused_and_both_are_named() {
     cluster.env.child("second").store.write_durable(IDENTITY_FILE, own).unwrap();
     cluster.start_host("second", SIZE).await;
     settle().await;
-    assert_eq!(cluster.state("s1", "second").await, Some(HostState::Up));
+    assert_eq!(cluster.state("s1", "second").await, Some(HostStatus::Up));
     sleep(DOWN_TIME + REPORT_INTERVAL).await;
     assert_eq!(cluster.view("s1").await["first"].warnings, [], "it has stopped");
 }
@@ -70,7 +70,7 @@ async fn the_second_agent_of_a_name_waits_and_takes_over_after_silence() {
     assert!(cluster.metric("s1", "novella_scheduler_reports_total{outcome=\"duplicate_name\"}") >= 1);
     sleep(DOWN_TIME + REPORT_INTERVAL).await;
     let view = cluster.view("s1").await;
-    assert_eq!((view["host-1"].uuid, view["host-1"].state), (Some(uuid), HostState::Up));
+    assert_eq!((view["host-1"].uuid, view["host-1"].state), (Some(uuid), HostStatus::Up));
     let previous = first.expect("a host has an identity");
     assert!(view["host-1"].warnings.contains(&HostWarning::TakenOver { previous }), "{view:#?}");
     assert_eq!(cluster.metric("s1", "novella_scheduler_events_total{event=\"taken_over\"}"), 1);
@@ -86,7 +86,7 @@ async fn a_renamed_host_is_the_same_host() {
     settle().await;
     let view = cluster.view("s1").await;
     assert!(!view.contains_key("host-1"), "{view:#?}");
-    assert_eq!((view["better-name"].uuid, view["better-name"].state), (uuid, HostState::Up));
+    assert_eq!((view["better-name"].uuid, view["better-name"].state), (uuid, HostStatus::Up));
     renamed.stop(GRACE).await;
 }
 
@@ -112,7 +112,11 @@ async fn an_agent_dropped_anywhere_keeps_its_identity() {
         cluster.start_host("host-1", SIZE).await;
         settle().await;
         let view = cluster.view("s1").await;
-        assert_eq!((view["host-1"].uuid, view["host-1"].state), (Some(uuid), HostState::Up), "round {round}");
+        assert_eq!(
+            (view["host-1"].uuid, view["host-1"].state),
+            (Some(uuid), HostStatus::Up),
+            "round {round}"
+        );
         assert_eq!(identity(&cluster, "host-1").1, last + 1, "round {round}: once per process");
         last += 1;
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use novella_messaging::{CallOptions, RpcError};
-use novella_objects::{CapacityQuery, Explain, FilterOutcome, Grouping, HostState, HostSummary, Refusal};
+use novella_objects::{CapacityQuery, Explain, FilterOutcome, Grouping, HostStatus, HostSummary, Refusal};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -24,7 +24,7 @@ async fn what_is_placed_counts_until_it_runs_out_or_is_let_go() {
     let cluster = Cluster::of(1, 8).await;
     let empty = cluster.view("s1").await;
     assert_eq!(empty.len(), 8);
-    assert!(empty.values().all(|host| host.state == HostState::Up && host.vcpus == 8), "{empty:#?}");
+    assert!(empty.values().all(|host| host.state == HostStatus::Up && host.vcpus == 8), "{empty:#?}");
 
     let decision = cluster.place(11, flavor(2, 2048, 10)).await;
     assert_eq!((decision.refusal.as_ref(), decision.selections.len(), decision.hold_s), (None, 11, 30));
@@ -104,7 +104,7 @@ async fn a_decision_and_a_request_are_explained_and_nothing_is_held() {
     let explained = cluster.api.explain(&question("broken"), options()).await.unwrap().expect("remembered");
     assert_eq!((&explained.decision, explained.request_spec.spec.flavor.vcpus), (&placed, 2));
     let told = explained.host.expect("it is known");
-    assert_eq!((told.state, told.passes, told.candidates), (HostState::Disabled, false, 4));
+    assert_eq!((told.state, told.passes, told.candidates), (HostStatus::Disabled, false, 4));
     let compute = &told.filters[0];
     assert_eq!(compute.reason.as_deref(), Some("it is disabled: new disks"), "{told:#?}");
     assert!(told.filters[1..].iter().all(|filter| filter.verdict == FilterOutcome::Passes), "{told:#?}");
@@ -168,7 +168,7 @@ async fn a_disabled_host_and_another_zone_are_left_out() {
     cluster.start_host("polar", crate::cluster::SIZE).await;
     settle().await;
     let view = cluster.view("s1").await;
-    assert_eq!(view["broken"].state, HostState::Disabled);
+    assert_eq!(view["broken"].state, HostStatus::Disabled);
     assert_eq!(view["broken"].disabled_reason.as_deref(), Some("new disks"));
     assert_eq!(view["polar"].availability_zone, "north");
     let mut request = cluster.request(1, flavor(1, 512, 1));
@@ -217,7 +217,7 @@ async fn the_questions_of_2012_have_their_shapes() {
 
     let services = cluster.api.list_services(options()).await.unwrap();
     let states: Vec<_> = services.iter().map(|s| (&*s.service, &*s.host, s.state)).collect();
-    let up = HostState::Up;
+    let up = HostStatus::Up;
     let wanted = [
         ("compute", "host-1", up),
         ("compute", "host-2", up),
@@ -229,7 +229,7 @@ async fn the_questions_of_2012_have_their_shapes() {
     // The volume services fall silent, the hosts do not.
     sleep(DOWN_TIME + REPORT_INTERVAL).await;
     let services = cluster.api.list_services(options()).await.unwrap();
-    let down: Vec<_> = services.iter().filter(|s| s.state == HostState::Down).map(|s| &*s.host).collect();
+    let down: Vec<_> = services.iter().filter(|s| s.state == HostStatus::Down).map(|s| &*s.host).collect();
     assert_eq!(down, ["vol-1", "vol-2"], "{services:#?}");
     let bounds = cluster.api.get_service_capabilities(options()).await.unwrap();
     assert_eq!(bounds.get("volume_total_gb"), None, "stale numbers say nothing");

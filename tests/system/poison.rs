@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use novella_messaging::{CallOptions, Destination, MAX_BODY_BYTES, RpcError, Target, Version};
-use novella_objects::HostState;
+use novella_objects::HostStatus;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -59,7 +59,7 @@ async fn poison_on_every_queue_is_counted_and_served_past() {
     let view = cluster.view("s1").await;
     let names: Vec<_> = view.keys().map(String::as_str).collect();
     assert_eq!(names, ["host-1", "host-2", "host-3"], "no poisonous host came into being");
-    assert!(view.values().all(|host| host.state == HostState::Up));
+    assert!(view.values().all(|host| host.state == HostStatus::Up));
     assert_eq!(cluster.metric("s1", "novella_rpc_messages_total{outcome=\"panics\"}"), 0);
     cluster.stop().await;
 }

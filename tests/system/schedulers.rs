@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use novella_messaging::RequestContext;
-use novella_objects::{HostState, Refusal};
+use novella_objects::{HostStatus, Refusal};
 use novella_rpcapi::{Release, SchedulerEndpoint};
 use tokio::time::sleep;
 
@@ -126,7 +126,7 @@ async fn one_scheduler_dies_and_the_other_serves_on() {
     // It comes back under its name, with other decision ids, and learns the map anew.
     cluster.start_scheduler("s1").await;
     cluster.ready("s1").await;
-    assert!(cluster.view("s1").await.values().all(|host| host.state == HostState::Up));
+    assert!(cluster.view("s1").await.values().all(|host| host.state == HostStatus::Up));
     assert_eq!(cluster.view("s1").await.len(), 6);
 }
 
@@ -196,7 +196,7 @@ async fn a_cut_off_scheduler_hears_of_decisions_no_more_and_catches_up() {
     for scheduler in ["s1", "s2"] {
         let view = cluster.view(scheduler).await;
         assert!(
-            view.values().all(|host| host.state == HostState::Up && host.reservations == 0),
+            view.values().all(|host| host.state == HostStatus::Up && host.reservations == 0),
             "{scheduler}"
         );
     }

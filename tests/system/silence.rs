@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use novella_messaging::RequestContext;
-use novella_objects::HostState::{Down, Suspect, Up};
+use novella_objects::HostStatus::{Down, Suspect, Up};
 use novella_objects::HostSummary;
 use novella_rpcapi::SchedulerEndpoint;
 use tokio::time::{advance, sleep};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use novella_messaging::{CallOptions, RpcError};
-use novella_objects::HostState;
+use novella_objects::HostStatus;
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::{CALL, Cluster, REPORT_INTERVAL, SIZE, flavor, refusal, settle};
@@ -97,7 +97,7 @@ async fn without_a_broker_daemons_wait_and_then_find_each_other() {
     assert!(!cluster.scheduler("s1").health().ready().ok);
     cluster.broker.start();
     cluster.ready("s1").await;
-    assert_eq!(cluster.state("s1", "host-1").await, Some(HostState::Up));
+    assert_eq!(cluster.state("s1", "host-1").await, Some(HostStatus::Up));
     assert_eq!(cluster.place(1, flavor(1, 1, 1)).await.selections.len(), 1);
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use novella_messaging::{CallOptions, RpcError};
-use novella_objects::HostState;
+use novella_objects::HostStatus;
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::{Cluster, GRACE, SIZE, flavor, settle};
@@ -121,7 +121,7 @@ async fn a_scheduler_dropped_anywhere_starts_anew() {
         assert!(timeout(Duration::from_secs(11), cluster.ready("s1")).await.is_ok(), "round {round}");
         let view = cluster.view("s1").await;
         assert!(
-            view.len() == 5 && view.values().all(|host| host.state == HostState::Up),
+            view.len() == 5 && view.values().all(|host| host.state == HostStatus::Up),
             "round {round}: {view:#?}"
         );
         assert_eq!(cluster.place(5, flavor(1, 9000, 1)).await.refusal, None, "round {round}");
@@ -136,7 +136,7 @@ async fn a_fleet_that_stops_says_goodbye() {
         cluster.stop_host(host).await;
     }
     settle().await;
-    assert!(cluster.view("s1").await.values().all(|host| host.state == HostState::Down));
+    assert!(cluster.view("s1").await.values().all(|host| host.state == HostStatus::Down));
     assert!(cluster.place(1, flavor(1, 1, 0)).await.refusal.is_some());
     cluster.stop().await;
 }

@@ -25,7 +25,7 @@ use clap::{Args, ValueEnum};
 use fleet::Fleet;
 use futures_util::future::OptionFuture;
 use load::Wave;
-use novella_objects::{Decision, Explanation, HostState, Refusal};
+use novella_objects::{Decision, Explanation, HostStatus, Refusal};
 use novella_rpcapi::Release;
 use novella_service::shutdown::Shutdown;
 use novella_service::{Env, Random};
@@ -166,7 +166,7 @@ struct Demo {
     latencies: Latencies,
     counts: view::Counts,
     /// The state of each host in the last sample.
-    states: Vec<(String, HostState)>,
+    states: Vec<(String, HostStatus)>,
     /// The host that is cut off the bus now.
     silent: Option<String>,
     /// When the next host is cut off, or the silent one comes back.
@@ -328,11 +328,11 @@ impl Demo {
             let was = before.iter().find(|(name, _)| name == host).map(|(_, state)| *state);
             if let Some(was) = was.filter(|was| was != state) {
                 match state {
-                    HostState::Down => self.counts.went_down += 1,
-                    HostState::Up => self.counts.came_back += 1,
-                    HostState::Suspect | HostState::Disabled => {}
+                    HostStatus::Down => self.counts.went_down += 1,
+                    HostStatus::Up => self.counts.came_back += 1,
+                    HostStatus::Suspect | HostStatus::Disabled => {}
                 }
-                view.event(self.seconds(), &Event::HostState { host: host.clone(), from: was, to: *state })?;
+                view.event(self.seconds(), &Event::HostStatus { host: host.clone(), from: was, to: *state })?;
             }
         }
         let sample = Sample {

@@ -10,7 +10,7 @@ use novella_filter_scheduler::{
     FilterScheduler, HostTable, Resources, SchedulerOptions, Terms, eligible, inspect, near_misses,
     search_fixes, try_changes,
 };
-use novella_objects::{AllocationRatios, Flavor, Grouping, HostState as Status, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, Grouping, HostStatus, RequestSpec};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -41,7 +41,7 @@ fn fleet(hosts: usize) -> HostTable {
             ..Resources::default()
         };
         table.set_resources(row, &resources).expect("good resources");
-        table.set_status(row, if rng.random_bool(0.02) { Status::Down } else { Status::Up });
+        table.set_status(row, if rng.random_bool(0.02) { HostStatus::Down } else { HostStatus::Up });
         table.set_zone(row, Some(["az1", "az2", "az3"][at % 3]));
     }
     table

@@ -7,7 +7,7 @@
 use divan::Bencher;
 use divan::counter::BytesCount;
 use novella_filter_scheduler::{FilterScheduler, HostTable, Resources, SchedulerOptions, Terms};
-use novella_objects::{AllocationRatios, Flavor, HostState as Status, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, HostStatus, RequestSpec};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -56,7 +56,7 @@ fn fleet(kind: Fleet, hosts: usize) -> HostTable {
         };
         table.set_resources(row, &resources).expect("good resources");
         let down = kind != Fleet::Equal && rng.random_bool(0.02);
-        table.set_status(row, if down { Status::Down } else { Status::Up });
+        table.set_status(row, if down { HostStatus::Down } else { HostStatus::Up });
         table.set_zone(row, Some(["az1", "az2", "az3"][at % 3]));
         let arch = if at % 10 == 0 { "aarch64" } else { "x86_64" };
         let report = format!(

@@ -4,7 +4,7 @@ use novella_filter_scheduler::{
     Amounts, FilterKind, FilterScheduler, HostTable, Instance, Resources, SchedulerOptions, Selected, Terms,
     WeigherKind,
 };
-use novella_objects::{AllocationRatios, Flavor, HostState as Status, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, HostStatus, RequestSpec};
 use uuid::Uuid;
 
 fn fleet(hosts: usize, instances: usize) -> HostTable {
@@ -23,7 +23,7 @@ fn fleet(hosts: usize, instances: usize) -> HostTable {
             ..Resources::default()
         };
         table.set_resources(row, &resources).expect("good resources");
-        table.set_status(row, Status::Up);
+        table.set_status(row, HostStatus::Up);
         let report = format!(
             r#"{{"vcpus":64,"vcpus_used":{},"disk_total":2000,"disk_used":{},"disk_available":{},
             "host_memory_total":262144,"host_memory_free":{},"cpu_info":{{"arch":"x86_64"}},

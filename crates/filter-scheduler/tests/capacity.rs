@@ -9,7 +9,7 @@ use novella_filter_scheduler::{
     Aggregate, Amounts, FilterKind, FilterScheduler, HostTable, MAX_ON_A_HOST, Policy, Resources, Row,
     SchedulerOptions, Terms, eligible,
 };
-use novella_objects::{AllocationRatios, Flavor, FlavorCapacity, Grouping, HostState as Status, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, FlavorCapacity, Grouping, HostStatus, RequestSpec};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -148,7 +148,7 @@ fn fleet(rng: &mut Rng) -> HostTable {
             failed_builds: 0,
         };
         table.set_resources(row, &resources).unwrap();
-        table.set_status(row, if rng.random_bool(0.9) { Status::Up } else { Status::Down });
+        table.set_status(row, if rng.random_bool(0.9) { HostStatus::Up } else { HostStatus::Down });
         table.set_zone(row, [None, Some("az1"), Some("az2")].choose(rng).unwrap().as_deref());
         let aggregates: Vec<u32> = (1..4).filter(|_| rng.random_bool(0.3)).collect();
         table.set_host_aggregates(row, &aggregates);
@@ -190,7 +190,7 @@ fn hosts(hosts: &[(u64, &str, &[u32])]) -> HostTable {
             ..Resources::default()
         };
         table.set_resources(row, &resources).unwrap();
-        table.set_status(row, Status::Up);
+        table.set_status(row, HostStatus::Up);
         table.set_zone(row, Some(zone));
         table.set_host_aggregates(row, racks);
     }
@@ -248,7 +248,7 @@ fn a_fleet_without_hosts_or_without_eligible_ones_has_room_for_none() {
     assert_eq!((counted.fits, counted.hosts, counted.reserve), (0, 0, None));
     let mut table = hosts(&[(8192, "a", &[])]);
     let row = table.row_of("h0").unwrap();
-    table.set_status(row, Status::Down);
+    table.set_status(row, HostStatus::Down);
     let counted = count(&mut table, Grouping::Host, Grouping::Host, &[]);
     assert_eq!((counted.fits, counted.hosts, counted.eligible), (0, 1, 0));
     assert_eq!((&*counted.refused[0].filter, counted.refused[0].hosts_out), ("ComputeFilter", 0));

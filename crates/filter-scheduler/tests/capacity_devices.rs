@@ -10,7 +10,7 @@ use novella_filter_scheduler::{
     eligible,
 };
 use novella_objects::document::{MemoryPages, NumaCell, NumaTopology, PciPool, PciRequest};
-use novella_objects::{AllocationRatios, Flavor, Grouping, HostState as Status, Image, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, Grouping, HostStatus, Image, RequestSpec};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -105,7 +105,7 @@ fn fleet(rng: &mut Rng) -> HostTable {
             ..Resources::default()
         };
         table.set_resources(row, &resources).unwrap();
-        table.set_status(row, Status::Up);
+        table.set_status(row, HostStatus::Up);
         if rng.random_bool(0.85) {
             table.set_devices(row, kinds.choose(rng).unwrap());
         }

@@ -6,7 +6,7 @@ use novella_filter_scheduler::{
     SchedulerOptions, Terms,
 };
 use novella_objects::document::{MemoryPages, NumaCell, NumaTopology, PciPool, PciRequest};
-use novella_objects::{AllocationRatios, Flavor, HostState as Status, Image, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, HostStatus, Image, RequestSpec};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -44,7 +44,7 @@ fn fleet(hosts: usize, devices: &Devices) -> HostTable {
             ..Resources::default()
         };
         table.set_resources(row, &resources).unwrap();
-        table.set_status(row, Status::Up);
+        table.set_status(row, HostStatus::Up);
         table.set_devices(row, devices);
     }
     table

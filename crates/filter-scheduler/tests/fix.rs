@@ -11,7 +11,7 @@ use novella_filter_scheduler::{
     SchedulerOptions, Terms, change_request, near_misses, search_fixes, try_changes,
 };
 use novella_objects::{
-    AllocationRatios, Change, Fixes, Flavor, HostState as Status, InstanceGroup, Inventory, Part, Quantity,
+    AllocationRatios, Change, Fixes, Flavor, HostStatus, InstanceGroup, Inventory, Part, Quantity,
     RequestSpec,
 };
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -28,7 +28,7 @@ const CASES: u64 = 1500;
 struct Host {
     name: String,
     resources: Resources,
-    status: Status,
+    status: HostStatus,
     zone: Option<&'static str>,
     arch: &'static str,
     aggregates: Vec<u32>,
@@ -238,7 +238,7 @@ fn placed(
                     Quantity::Instances | Quantity::Class(_) => panic!("instances have no ratio"),
                 }
             }
-            Change::Enable { host, .. } => of(&mut hosts, host).status = Status::Up,
+            Change::Enable { host, .. } => of(&mut hosts, host).status = HostStatus::Up,
             of_request => change_request(&mut spec, &mut instances, of_request),
         }
     }
@@ -292,9 +292,15 @@ fn fleet(rng: &mut Rng) -> Vec<Host> {
             Host {
                 name: format!("h{at}"),
                 resources,
-                status: *[Status::Up, Status::Up, Status::Up, Status::Disabled, Status::Down]
-                    .choose(rng)
-                    .unwrap(),
+                status: *[
+                    HostStatus::Up,
+                    HostStatus::Up,
+                    HostStatus::Up,
+                    HostStatus::Disabled,
+                    HostStatus::Down,
+                ]
+                .choose(rng)
+                .unwrap(),
                 zone: *[None, Some("az1"), Some("az2")].choose(rng).unwrap(),
                 arch: if rng.random_bool(0.7) { "x86_64" } else { "aarch64" },
                 aggregates: (1..3).filter(|_| rng.random_bool(0.3)).collect(),

@@ -2,7 +2,7 @@
 //! affected.
 
 use novella_filter_scheduler::{FilterKind, FilterScheduler, HostTable, Resources, SchedulerOptions, Terms};
-use novella_objects::{Flavor, HostState as Status, RequestSpec};
+use novella_objects::{Flavor, HostStatus, RequestSpec};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ fn fleet() -> HostTable {
             ..Resources::default()
         };
         table.set_resources(row, &resources).expect("good resources");
-        table.set_status(row, Status::Up);
+        table.set_status(row, HostStatus::Up);
         measure(&mut table, name, 10_000, 1);
     }
     table

@@ -6,7 +6,7 @@ use novella_filter_scheduler::{
     eligible, inspect, near_misses, search_fixes, try_changes,
 };
 use novella_objects::{
-    Change, FilterOutcome, Flavor, Grouping, HostState as Status, Image, Inventory, Quantity, RequestSpec,
+    Change, FilterOutcome, Flavor, Grouping, HostStatus, Image, Inventory, Quantity, RequestSpec,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -25,7 +25,7 @@ fn fleet() -> HostTable {
         let resources =
             Resources { vcpus_total, memory_mb_total: 65_536, disk_gb_total: 100, ..Resources::default() };
         table.set_resources(row, &resources).unwrap();
-        table.set_status(row, Status::Up);
+        table.set_status(row, HostStatus::Up);
         table.set_inventories(row, pcpus.map(|total| ("PCPU", inventory(total), 0)).into_iter());
     }
     table

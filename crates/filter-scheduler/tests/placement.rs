@@ -4,7 +4,7 @@ use novella_filter_scheduler::{
     Aggregate, Allocation, Failure, FilterKind, FilterScheduler, HostTable, Resources, SchedulerOptions,
     Selected, Terms,
 };
-use novella_objects::{Flavor, HostState as Status, Image, Inventory, RequestSpec};
+use novella_objects::{Flavor, HostStatus, Image, Inventory, RequestSpec};
 use uuid::Uuid;
 
 /// Hosts `h0` to `h3`, each with 8 CPUs, 16 GiB of memory and 100 GiB of disk.
@@ -15,7 +15,7 @@ fn fleet() -> HostTable {
         let resources =
             Resources { vcpus_total: 8, memory_mb_total: 16_384, disk_gb_total: 100, ..Resources::default() };
         table.set_resources(row, &resources).unwrap();
-        table.set_status(row, Status::Up);
+        table.set_status(row, HostStatus::Up);
     }
     table
 }

@@ -20,7 +20,7 @@ use novella_filter_scheduler::{
 };
 use novella_objects::document::{NumaTopology, PciPool};
 use novella_objects::{
-    AllocationRatios, Flavor, HostState as Status, Image, InstanceGroup, Inventory, RequestSpec, Retry,
+    AllocationRatios, Flavor, HostStatus, Image, InstanceGroup, Inventory, RequestSpec, Retry,
 };
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -422,9 +422,16 @@ fn host(rng: &mut Rng, name: String, at: usize, kinds: &Kinds) -> Host {
         disk,
         disk_used: part(rng, disk, 10),
         ratios: *ratios.choose(rng).unwrap(),
-        status: *[Status::Up, Status::Up, Status::Up, Status::Suspect, Status::Disabled, Status::Down]
-            .choose(rng)
-            .unwrap(),
+        status: *[
+            HostStatus::Up,
+            HostStatus::Up,
+            HostStatus::Up,
+            HostStatus::Suspect,
+            HostStatus::Disabled,
+            HostStatus::Down,
+        ]
+        .choose(rng)
+        .unwrap(),
         zone: [None, Some("az1"), Some("az2")].choose(rng).unwrap().map(str::to_owned),
         arch: [None, Some("x86_64"), Some("aarch64")].choose(rng).unwrap().map(str::to_owned),
         rack: rng.random_bool(0.8).then(|| rng.random_range(0..4)),

@@ -4,9 +4,7 @@ use novella_filter_scheduler::{
     Amounts, Failure, FilterScheduler, HostTable, OnFilterError, Resources, Row, SchedulerOptions, Selected,
     Terms, Unusable,
 };
-use novella_objects::{
-    AllocationRatios, Flavor, HostState as Status, MAX_AMOUNT, MAX_INSTANCES, RequestSpec,
-};
+use novella_objects::{AllocationRatios, Flavor, HostStatus, MAX_AMOUNT, MAX_INSTANCES, RequestSpec};
 use uuid::Uuid;
 
 /// Hosts `h0`, `h1`, ... with 8 CPUs, the given free MiB of 16 GiB, and 100 GiB.
@@ -22,7 +20,7 @@ fn fleet(free_memory_mb: &[u64]) -> HostTable {
             ..Resources::default()
         };
         table.set_resources(row, &resources).unwrap();
-        table.set_status(row, Status::Up);
+        table.set_status(row, HostStatus::Up);
     }
     table
 }
@@ -141,7 +139,7 @@ fn alternates_follow_in_order_and_are_never_picked_hosts() {
 fn a_forced_host_is_taken_even_down_but_not_beyond_its_room() {
     let mut table = fleet(&[1024, 8192]);
     let h0 = table.row_of("h0").unwrap();
-    table.set_status(h0, Status::Down);
+    table.set_status(h0, HostStatus::Down);
     let forced = RequestSpec { force_hosts: vec!["H0".into()], ..request() };
     let selected = select(&mut table, &forced, 1);
     assert_eq!(picks(&table, &selected), ["h0"]);
@@ -185,7 +183,7 @@ fn a_host_that_does_not_exist_is_named() {
 #[test]
 fn suspect_hosts_are_candidates_and_counted() {
     let mut table = fleet(&[8192, 4096]);
-    table.set_status(table.row_of("h0").unwrap(), Status::Suspect);
+    table.set_status(table.row_of("h0").unwrap(), HostStatus::Suspect);
     let selected = select(&mut table, &request(), 1);
     assert_eq!(picks(&table, &selected), ["h0"]);
     assert_eq!((selected.explanation.hosts, selected.explanation.suspect_hosts), (2, 1));
@@ -360,11 +358,11 @@ fn rows_are_stable_and_the_lowest_free_one_is_taken() {
     table.set_zone(row, Some("az"));
     table.consume(row, &Amounts { vcpus: 1, memory_mb: 1, disk_gb: 1, instances: 1 });
     table.remove(row);
-    assert_eq!((table.len(), table.row_of("h3"), table.count(Status::Up)), (69, None, 69));
+    assert_eq!((table.len(), table.row_of("h3"), table.count(HostStatus::Up)), (69, None, 69));
     let again = table.insert("new", "new");
     assert_eq!(again, row);
     let view = table.view(again);
-    assert_eq!((view.consumed(), view.zone(), view.status()), (Amounts::default(), None, Status::Down));
+    assert_eq!((view.consumed(), view.zone(), view.status()), (Amounts::default(), None, HostStatus::Down));
     assert_eq!(table.rows().nth(3), Some(again), "fleet order is row order");
     assert_eq!(table.snapshot().hosts().count(), 70);
 }

@@ -18,7 +18,7 @@ use novella_filter_scheduler::nova::python;
 use novella_filter_scheduler::{Devices, HostTable, Instance, Resources, Row};
 use novella_objects::document::{Aggregate, Host, HostInstance, UsedInventory};
 use novella_objects::{
-    AllocationRatios, Capabilities, Entries, HostState as Status, Image, Inventory, Json, NovellaReport,
+    AllocationRatios, Capabilities, Entries, HostStatus, Image, Inventory, Json, NovellaReport,
 };
 use novella_resources::SIZES;
 use serde_json::value::RawValue;
@@ -105,14 +105,14 @@ fn inventory(held: &UsedInventory) -> Inventory {
     Inventory { total, reserved, min_unit, max_unit, step_size, allocation_ratio }
 }
 
-fn status(host: &Host<'_>, down_time: f64) -> Status {
+fn status(host: &Host<'_>, down_time: f64) -> HostStatus {
     let heard = host.last_seen_age_s.abs() <= down_time;
     match host {
-        _ if host.disabled => Status::Disabled,
-        _ if host.forced_down => Status::Down,
-        _ if host.suspect => Status::Suspect,
-        _ if heard => Status::Up,
-        _ => Status::Down,
+        _ if host.disabled => HostStatus::Disabled,
+        _ if host.forced_down => HostStatus::Down,
+        _ if host.suspect => HostStatus::Suspect,
+        _ if heard => HostStatus::Up,
+        _ => HostStatus::Down,
     }
 }
 

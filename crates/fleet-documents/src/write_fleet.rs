@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use novella_filter_scheduler::{Devices, HostState, InstanceKind, SchedulerOptions};
 use novella_host_manager::{AggregateRule, HostCopy, MapCopy, Text};
 use novella_objects::document::{Aggregate, Fleet, Host, HostInstance, PciAlias, Schema, ServerGroup};
-use novella_objects::{Entries, HostState as Status, Json};
+use novella_objects::{Entries, HostStatus, Json};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -123,9 +123,9 @@ impl MapSnapshot {
             uuid: note.uuid,
             availability_zone: host.zone().map(Into::into),
             aggregates: note.aggregates.clone(),
-            disabled: status == Status::Disabled,
-            forced_down: status == Status::Down,
-            suspect: status == Status::Suspect || (status == Status::Up && silent),
+            disabled: status == HostStatus::Disabled,
+            forced_down: status == HostStatus::Down,
+            suspect: status == HostStatus::Suspect || (status == HostStatus::Up && silent),
             last_seen_age_s: age,
             vcpus: reported.vcpus_total,
             vcpus_used: used.vcpus,

@@ -3,7 +3,7 @@
 use novella_filter_scheduler::HostTable;
 use novella_fleet_documents::{EvaluationOptions, answer, apply_policy, host_table, request_spec};
 use novella_host_manager::PolicyFile;
-use novella_objects::HostState as Status;
+use novella_objects::HostStatus;
 use novella_objects::document::{Fleet, Host, Options, Outcome, OutcomeError, Question, Request, Requests};
 use serde_json::{Value, json};
 
@@ -98,7 +98,7 @@ fn a_service_is_up_for_its_time_and_that_second() {
     ]);
     let table = table(&hosts).unwrap();
     let states: Vec<_> = table.rows().map(|row| table.view(row).status()).collect();
-    use Status::{Disabled, Down, Suspect, Up};
+    use HostStatus::{Disabled, Down, Suspect, Up};
     assert_eq!(states, [Up, Down, Up, Down, Disabled, Down, Suspect]);
     let options = |settings: Value| {
         let options: Options = serde_json::from_value(settings).unwrap();

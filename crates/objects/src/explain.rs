@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::decision::{Decision, NearestMiss, WeigherScore};
-use crate::host::HostState;
+use crate::host::HostStatus;
 use crate::request_spec::PlacementRequest;
 
 /// Arguments of `explain`: a request, or a decision that the scheduler remembers.
@@ -51,7 +51,7 @@ pub struct NearHost {
     /// Name of the host.
     pub host: String,
     /// Whether the host can be given work.
-    pub state: HostState,
+    pub state: HostStatus,
     /// The filters and prefilters that refuse the host.
     pub refused: Vec<FilterVerdict>,
 }
@@ -62,7 +62,7 @@ pub struct HostVerdict {
     /// Name of the host.
     pub host: String,
     /// Whether the host can be given work.
-    pub state: HostState,
+    pub state: HostStatus,
     /// Why the request excludes the host whatever the filters say: it is ignored, not forced or not the target. Absent if
     /// the request does not exclude it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -205,7 +205,7 @@ pub enum Change {
         /// Name of the host.
         host: String,
         /// The host's state now.
-        state: HostState,
+        state: HostStatus,
     },
 }
 

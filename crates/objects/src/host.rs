@@ -13,7 +13,7 @@ use crate::numa::NumaTopology;
 /// Whether a host can be given work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum HostState {
+pub enum HostStatus {
     /// The host reports in time.
     Up,
     /// The host does not report, perhaps for a reason that is not its own. It is still a candidate.
@@ -24,7 +24,7 @@ pub enum HostState {
     Down,
 }
 
-impl HostState {
+impl HostStatus {
     /// The word for the state in tables and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ pub struct HostSummary {
     /// Identity of the host. Null for reporters that have none.
     pub uuid: Option<Uuid>,
     /// Whether it can be given work.
-    pub state: HostState,
+    pub state: HostStatus,
     /// Availability zone.
     pub availability_zone: String,
     /// Number of CPUs.
@@ -152,7 +152,7 @@ pub struct ServiceSummary {
     /// Name of the service's host.
     pub host: String,
     /// Whether it can be given work.
-    pub state: HostState,
+    pub state: HostStatus,
     /// Time since the last report arrived, seconds.
     pub report_age_s: f64,
 }

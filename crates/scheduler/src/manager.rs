@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use novella_filter_scheduler::FilterScheduler;
 use novella_host_manager::{Counters, HostManager};
-use novella_objects::{HostState, Reserve};
+use novella_objects::{HostStatus, Reserve};
 use novella_rpcapi::SchedulerApi;
 use novella_service::Env;
 use novella_service::health::Health;
@@ -200,7 +200,7 @@ impl SchedulerManager {
 
 /// How many hosts are in each state.
 pub(crate) fn count_by_state(hosts: &HostManager) -> BTreeMap<String, u64> {
-    [HostState::Up, HostState::Suspect, HostState::Disabled, HostState::Down]
+    [HostStatus::Up, HostStatus::Suspect, HostStatus::Disabled, HostStatus::Down]
         .into_iter()
         .map(|state| (state.as_str().to_owned(), u64::from(hosts.table().count(state))))
         .collect()

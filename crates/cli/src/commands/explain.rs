@@ -4,7 +4,7 @@
 use clap::{Args, Subcommand};
 use novella_fleet_documents::request_of;
 use novella_objects::{
-    Change, Explain, Explained, FilterOutcome, FilterVerdict, Fix, Fixes, HostState, HostVerdict, NearHost,
+    Change, Explain, Explained, FilterOutcome, FilterVerdict, Fix, Fixes, HostStatus, HostVerdict, NearHost,
     Part, Quantity, WeigherScore,
 };
 use novella_service::Env;
@@ -215,7 +215,7 @@ fn show_host(host: &HostVerdict, args: &OutputArgs, console: &mut Console<'_>) -
 #[derive(Serialize)]
 struct NearRefusal {
     host: String,
-    state: HostState,
+    state: HostStatus,
     filter: FilterVerdict,
 }
 
@@ -300,7 +300,7 @@ fn change(change: &Change) -> String {
         Change::RaiseGroupLimit { from, to } => {
             format!("allow {to} members of the server group on a host instead of {from}")
         }
-        Change::Enable { host, state: HostState::Disabled } => format!("enable {host}"),
+        Change::Enable { host, state: HostStatus::Disabled } => format!("enable {host}"),
         Change::Enable { host, state } => format!("bring back {host}, which is {}", state.as_str()),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use novella_host_manager::HostPattern;
 use novella_objects::document::UsedInventory;
-use novella_objects::{HostState, HostSummary, HostWarning};
+use novella_objects::{HostStatus, HostSummary, HostWarning};
 use novella_service::Env;
 use novella_service::exit::Failure;
 use novella_service::shutdown::Shutdown;
@@ -77,13 +77,13 @@ pub enum StateArg {
 }
 
 impl StateArg {
-    fn is(self, state: HostState) -> bool {
+    fn is(self, state: HostStatus) -> bool {
         matches!(
             (self, state),
-            (Self::Up, HostState::Up)
-                | (Self::Suspect, HostState::Suspect)
-                | (Self::Disabled, HostState::Disabled)
-                | (Self::Down, HostState::Down)
+            (Self::Up, HostStatus::Up)
+                | (Self::Suspect, HostStatus::Suspect)
+                | (Self::Disabled, HostStatus::Disabled)
+                | (Self::Down, HostStatus::Down)
         )
     }
 }
@@ -378,7 +378,7 @@ mod tests {
             warnings,
         };
         let cloned = HostWarning::ClonedIdentity { other_host: "h3".into() };
-        vec![host("h1", HostState::Up, vec![]), host("h2, \"x\"", HostState::Down, vec![cloned])]
+        vec![host("h1", HostStatus::Up, vec![]), host("h2, \"x\"", HostStatus::Down, vec![cloned])]
     }
 
     fn rendered(format: Format, columns: &[&str]) -> String {

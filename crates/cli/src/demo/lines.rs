@@ -139,7 +139,7 @@ pub fn sentence(event: &Event) -> String {
         Event::Failed { what, error } => format!("failed    {what}: {error}"),
         Event::Silenced { host } => format!("silent    {host}: cut off from the bus"),
         Event::Heard { host } => format!("heard     {host}: back on the bus"),
-        Event::HostState { host, from, to } => {
+        Event::HostStatus { host, from, to } => {
             format!("{:<9} {host}: was {}", to.as_str(), from.as_str())
         }
     }

@@ -8,7 +8,7 @@ use std::panic;
 
 use crossterm::style::Stylize;
 use crossterm::{Command, cursor, queue, terminal};
-use novella_objects::{HostState, HostSummary};
+use novella_objects::{HostStatus, HostSummary};
 
 use super::lines::{sentence, totals};
 use super::view::{Event, Sample, View};
@@ -116,10 +116,10 @@ fn frame(
         let line = cut(&printable(&format!("{at:7.2}s  {}", sentence(event))), width);
         match event {
             Event::Refused { .. } | Event::Failed { .. } => paint(line, |text| text.yellow().to_string()),
-            Event::Silenced { .. } | Event::HostState { to: HostState::Down, .. } => {
+            Event::Silenced { .. } | Event::HostStatus { to: HostStatus::Down, .. } => {
                 paint(line, |text| text.red().to_string())
             }
-            Event::Heard { .. } | Event::HostState { .. } => paint(line, |text| text.green().to_string()),
+            Event::Heard { .. } | Event::HostStatus { .. } => paint(line, |text| text.green().to_string()),
             Event::Released { .. } => paint(line, |text| text.dim().to_string()),
             _ => line,
         }
@@ -136,10 +136,10 @@ fn host_line(host: &HostSummary, width: usize, color: bool) -> String {
     let state = format!("{:<9}", host.state.as_str());
     let state = match (color, host.state) {
         (false, _) => state,
-        (true, HostState::Up) => state.green().to_string(),
-        (true, HostState::Suspect) => state.yellow().to_string(),
-        (true, HostState::Disabled) => state.dim().to_string(),
-        (true, HostState::Down) => state.red().to_string(),
+        (true, HostStatus::Up) => state.green().to_string(),
+        (true, HostStatus::Suspect) => state.yellow().to_string(),
+        (true, HostStatus::Disabled) => state.dim().to_string(),
+        (true, HostStatus::Down) => state.red().to_string(),
     };
     let amounts = width >= WITH_AMOUNTS;
     let fixed = if amounts { 80 } else { 64 };
@@ -196,7 +196,7 @@ mod tests {
         HostSummary {
             host: name.into(),
             uuid: None,
-            state: HostState::Up,
+            state: HostStatus::Up,
             availability_zone: "north".into(),
             vcpus: 16,
             vcpus_used: used,

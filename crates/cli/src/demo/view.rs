@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use novella_objects::{HostState, HostSummary};
+use novella_objects::{HostStatus, HostSummary};
 use serde::Serialize;
 
 /// Something that happened.
@@ -23,7 +23,7 @@ pub enum Event {
     /// The demo connects the host again.
     Heard { host: String },
     /// The scheduler changed the state of a host.
-    HostState { host: String, from: HostState, to: HostState },
+    HostStatus { host: String, from: HostStatus, to: HostStatus },
 }
 
 /// What only programs are told.

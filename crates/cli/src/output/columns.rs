@@ -159,8 +159,8 @@ fn digits<'a>(text: &mut &'a str) -> &'a str {
 }
 
 /// The tone of a host's state.
-pub fn state_tone(state: novella_objects::HostState) -> Tone {
-    use novella_objects::HostState::{Disabled, Down, Suspect, Up};
+pub fn state_tone(state: novella_objects::HostStatus) -> Tone {
+    use novella_objects::HostStatus::{Disabled, Down, Suspect, Up};
     match state {
         Up => Tone::Good,
         Suspect => Tone::Warn,

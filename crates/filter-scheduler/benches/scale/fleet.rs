@@ -9,7 +9,7 @@ use std::path::Path;
 use novella_filter_scheduler::{
     Aggregate, FilterKind, HostTable, Instance, Resources, SchedulerOptions, WeigherKind,
 };
-use novella_objects::{AllocationRatios, Flavor, HostState as Status, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, HostStatus, RequestSpec};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -120,7 +120,7 @@ pub fn fleet(kind: Kind, hosts: usize, instances: usize, with_naive: bool) -> Fl
         let host = &recorded.hosts[pick];
         let load = recorded.hosts.choose(&mut rng).expect("there are hosts");
         let (resources, status) = match kind {
-            Kind::Equal => (equal(), Status::Up),
+            Kind::Equal => (equal(), HostStatus::Up),
             Kind::Oracle => (drawn(&mut rng, host, load), status(load)),
         };
         let ids: &[u32] = if kind == Kind::Equal { &[] } else { &host.aggregates };
@@ -180,11 +180,11 @@ fn drawn(rng: &mut ChaCha8Rng, host: &RecordedHost, load: &RecordedHost) -> Reso
     }
 }
 
-fn status(host: &RecordedHost) -> Status {
+fn status(host: &RecordedHost) -> HostStatus {
     match (host.disabled, host.last_seen_age_s > 60) {
-        (true, _) => Status::Disabled,
-        (false, true) => Status::Down,
-        (false, false) => Status::Up,
+        (true, _) => HostStatus::Disabled,
+        (false, true) => HostStatus::Down,
+        (false, false) => HostStatus::Up,
     }
 }
 
@@ -205,7 +205,7 @@ fn report(host: &RecordedHost) -> String {
 fn plain(
     name: &str,
     resources: &Resources,
-    status: Status,
+    status: HostStatus,
     hypervisor_version: i64,
     aggregates: &[u32],
 ) -> naive::Host {

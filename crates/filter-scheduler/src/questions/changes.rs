@@ -4,7 +4,7 @@
 //!
 //! Left out: which changes are worth a trial (`fix.rs`).
 
-use novella_objects::{Change, HostState as Status, Inventory, Part, Quantity, RequestSpec};
+use novella_objects::{Change, HostStatus, Inventory, Part, Quantity, RequestSpec};
 use uuid::Uuid;
 
 use crate::select::answer::Terms;
@@ -146,7 +146,7 @@ fn change_host(exact: &mut Exact, change: &Change) {
             Quantity::DiskGb => exact.reported.ratios.disk = *to,
             Quantity::Instances | Quantity::Class(_) => {}
         },
-        Change::Enable { .. } => exact.status = Status::Up,
+        Change::Enable { .. } => exact.status = HostStatus::Up,
         Change::Ask { .. }
         | Change::Drop { .. }
         | Change::SetMetadata { .. }

@@ -10,7 +10,7 @@
 //! (`fix.rs`).
 
 use hashbrown::HashMap;
-use novella_objects::{FilterVerdict, HostState as Status, Inventory, NearHost, RequestSpec};
+use novella_objects::{FilterVerdict, HostStatus, Inventory, NearHost, RequestSpec};
 use novella_resources::{Amount, Amounts, inventory};
 use uuid::Uuid;
 
@@ -65,7 +65,7 @@ impl NearMisses {
 #[derive(Debug, Clone)]
 pub(crate) struct Near {
     pub(crate) host: String,
-    pub(crate) status: Status,
+    pub(crate) status: HostStatus,
     /// The totals and the use that the host reported.
     pub(crate) reported: Resources,
     /// What is in use on it, placements since the report included.

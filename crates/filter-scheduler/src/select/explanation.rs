@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use novella_objects::{Explanation, FilterTally, HostState as Status, NearestMiss, Scored, WeigherScore};
+use novella_objects::{Explanation, FilterTally, HostStatus, NearestMiss, Scored, WeigherScore};
 use novella_resources::{Amount, MB_PER_GB};
 
 use crate::filters::program::Filter;
@@ -22,7 +22,7 @@ use crate::weighers::weigher::{Range, Weigher, Weighing};
 pub(crate) fn of_fleet(table: &HostTable) -> Explanation {
     Explanation {
         hosts: table.len() as u32,
-        suspect_hosts: table.count(Status::Suspect),
+        suspect_hosts: table.count(HostStatus::Suspect),
         ..Explanation::default()
     }
 }

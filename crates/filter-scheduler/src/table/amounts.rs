@@ -2,7 +2,7 @@
 //!
 //! Left out: how amounts become columns, which `host_table.rs` says.
 
-use novella_objects::{AllocationRatios, HostState as Status, MAX_AMOUNT};
+use novella_objects::{AllocationRatios, HostStatus, MAX_AMOUNT};
 use novella_resources::{Amounts, Capacity};
 
 /// The smallest allocation ratio. Ratios from it to [`MAX_RATIO`] keep every weighed value well inside the range of
@@ -97,7 +97,7 @@ pub(crate) struct Exact {
     pub(crate) reported: Resources,
     /// The amounts that placements took on top of the report.
     pub(crate) consumed: Amounts,
-    pub(crate) status: Status,
+    pub(crate) status: HostStatus,
     /// The hypervisor's version as Nova's number. Zero if the host does not report it.
     pub(crate) hypervisor_version: i64,
     /// The number of free PCI devices.
@@ -123,7 +123,7 @@ impl Exact {
             failed_builds: 0,
         },
         consumed: Amounts { vcpus: 0, memory_mb: 0, disk_gb: 0, instances: 0 },
-        status: Status::Down,
+        status: HostStatus::Down,
         hypervisor_version: 0,
         pci_devices: 0,
         not_building: 0,

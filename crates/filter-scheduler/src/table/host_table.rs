@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use novella_objects::{Capabilities, HostState as Status};
+use novella_objects::{Capabilities, HostStatus};
 use novella_resources::Amounts;
 
 use crate::nova::image_properties::BadImage;
@@ -208,7 +208,7 @@ impl HostTable {
         let row = Row(u32::try_from(index).expect("a table of 2^32 hosts exceeds any memory"));
         Arc::make_mut(&mut self.names)[index] = Some(names);
         self.columns.present[index / BLOCK] |= 1 << (index % BLOCK);
-        self.columns.status_counts[Status::Down as usize] += 1;
+        self.columns.status_counts[HostStatus::Down as usize] += 1;
         let (names, hasher) = (&self.names, &self.hasher);
         let rehash = |&at: &u32| folded_hash(hasher, name_at(names, at as usize));
         self.by_name.insert_unique(folded_hash(hasher, host), row.0, rehash);
@@ -330,7 +330,7 @@ impl HostTable {
     }
 
     /// Sets the host's status. Only up and suspect hosts may be given work.
-    pub fn set_status(&mut self, row: Row, status: Status) {
+    pub fn set_status(&mut self, row: Row, status: HostStatus) {
         let columns = &mut self.columns;
         if columns.exact[row.index()].status == status {
             return;
@@ -338,8 +338,8 @@ impl HostTable {
         self.stamps.describe(row);
         let (word, bit) = (&mut columns.serving[row.index() / BLOCK], 1 << (row.index() % BLOCK));
         match status {
-            Status::Up | Status::Suspect => *word |= bit,
-            Status::Disabled | Status::Down => *word &= !bit,
+            HostStatus::Up | HostStatus::Suspect => *word |= bit,
+            HostStatus::Disabled | HostStatus::Down => *word &= !bit,
         }
         let before = std::mem::replace(&mut columns.exact[row.index()].status, status);
         columns.status_counts[before as usize] -= 1;
@@ -450,7 +450,7 @@ impl HostTable {
     }
 
     /// How many hosts have this status.
-    pub fn count(&self, status: Status) -> u32 {
+    pub fn count(&self, status: HostStatus) -> u32 {
         self.columns.status_counts[status as usize]
     }
 

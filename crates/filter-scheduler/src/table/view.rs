@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use novella_objects::HostState as Status;
+use novella_objects::HostStatus;
 use novella_resources::{Amounts, Limits, MB_PER_GB};
 
 use crate::table::amounts::{Exact, Resources};
@@ -66,7 +66,7 @@ impl<'a> HostState<'a> {
     }
 
     /// The host's status, which says whether it may be given work.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> HostStatus {
         self.exact.status
     }
 

@@ -1,7 +1,7 @@
 //! Changes of a fleet between two requests, made alike in the table and in the naive engine's list.
 
 use novella_filter_scheduler::{Aggregate, Amounts, Devices, HostTable, Instance, Resources, Row};
-use novella_objects::{HostState as Status, Image};
+use novella_objects::{HostStatus, Image};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use uuid::Uuid;
@@ -20,7 +20,9 @@ pub fn one(rng: &mut Rng, table: &mut HostTable, hosts: &mut Vec<Host>, all: &mu
     let host = &mut fleet[at];
     match rng.random_range(0..14) {
         0 => {
-            host.status = *[Status::Up, Status::Suspect, Status::Disabled, Status::Down].choose(rng).unwrap();
+            host.status = *[HostStatus::Up, HostStatus::Suspect, HostStatus::Disabled, HostStatus::Down]
+                .choose(rng)
+                .unwrap();
             table.set_status(row, host.status);
         }
         1 => {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use novella_filter_scheduler::{Aggregate, FilterKind, OnFilterError, SchedulerOptions, Terms, WeigherKind};
 use novella_objects::document::{NumaTopology, PciPool};
-use novella_objects::{AllocationRatios, HostState as Status, Inventory, RequestSpec};
+use novella_objects::{AllocationRatios, HostStatus, Inventory, RequestSpec};
 use pinning::has_pcpus;
 use policy::{GroupState, smallest};
 use rand::seq::SliceRandom;
@@ -30,7 +30,7 @@ pub struct Host {
     pub disk: u64,
     pub disk_used: u64,
     pub ratios: AllocationRatios,
-    pub status: Status,
+    pub status: HostStatus,
     pub zone: Option<String>,
     /// The `arch` in `cpu_info`.
     pub arch: Option<String>,
@@ -308,7 +308,7 @@ impl Naive<'_> {
             Verdict::Reject(Some((wanted / unit, available / unit)))
         };
         match kind {
-            FilterKind::Compute => plain(matches!(host.status, Status::Up | Status::Suspect)),
+            FilterKind::Compute => plain(matches!(host.status, HostStatus::Up | HostStatus::Suspect)),
             FilterKind::AvailabilityZone => {
                 let zones = policy::zones(self.aggregates, host);
                 let own = host.zone.as_ref().unwrap_or(&self.options.default_availability_zone);

@@ -22,7 +22,7 @@ use fleet::{Kind, fleet, options, request};
 use novella_filter_scheduler::{FilterScheduler, Resources};
 use novella_host_manager::{Applied, HostManager, HostManagerOptions, PolicyFile};
 use novella_objects::{
-    Capabilities, Claim, HostState as Status, NovellaReport, PlacementRequest, RequestSpec, Reserved,
+    Capabilities, Claim, HostStatus, NovellaReport, PlacementRequest, RequestSpec, Reserved,
     SelectDestinations, Selection,
 };
 use rand::{RngExt, SeedableRng};
@@ -133,7 +133,7 @@ impl Bed {
             report.num_io_ops = amounts.num_io_ops;
             report.failed_builds = amounts.failed_builds;
             report.traits = TRAITS.iter().map(|name| (*name).into()).collect();
-            report.disabled_reason = (view.status() == Status::Disabled).then(|| "by hand".into());
+            report.disabled_reason = (view.status() == HostStatus::Disabled).then(|| "by hand".into());
             for id in fleet.table.aggregates_of(row) {
                 report
                     .facts
@@ -299,7 +299,7 @@ fn sustained(hosts: usize) {
 fn fill(bed: &Bed) -> f64 {
     let table = bed.manager.table();
     let (mut sum, mut hosts) = (0.0, 0u32);
-    for host in table.rows().map(|row| table.view(row)).filter(|host| host.status() == Status::Up) {
+    for host in table.rows().map(|row| table.view(row)).filter(|host| host.status() == HostStatus::Up) {
         let (used, of) = (host.used(), host.limits());
         let memory = used.memory_mb as f64 / of.memory_mb;
         sum += memory.max(used.vcpus as f64 / of.vcpus).max(used.disk_gb as f64 / of.disk_gb);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use novella_filter_scheduler::Resources;
-use novella_objects::{Capabilities, HostState as Status, HostWarning, Inventory, Measured, Reserved};
+use novella_objects::{Capabilities, HostStatus, HostWarning, Inventory, Measured, Reserved};
 use novella_resources::Amounts;
 
 use crate::report::claims::Claims;
@@ -64,12 +64,12 @@ impl Record {
     }
 
     /// The status that the table shows for the host if its liveness is `liveness`.
-    pub fn status(&self, liveness: Liveness) -> Status {
+    pub fn status(&self, liveness: Liveness) -> HostStatus {
         match liveness {
-            Liveness::Down => Status::Down,
-            _ if self.reported.disabled => Status::Disabled,
-            Liveness::Suspect => Status::Suspect,
-            Liveness::Up => Status::Up,
+            Liveness::Down => HostStatus::Down,
+            _ if self.reported.disabled => HostStatus::Disabled,
+            Liveness::Suspect => HostStatus::Suspect,
+            Liveness::Up => HostStatus::Up,
         }
     }
 

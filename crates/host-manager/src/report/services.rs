@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use novella_objects::{Capabilities, HostState as Status};
+use novella_objects::{Capabilities, HostStatus};
 
 use crate::options::HostManagerOptions;
 use crate::report::liveness::{Hearing, Liveness, Outages};
@@ -36,12 +36,17 @@ pub(crate) struct ServiceState {
 }
 
 impl ServiceState {
-    pub(crate) fn status(&self, outages: &Outages, options: &HostManagerOptions, now: Duration) -> Status {
+    pub(crate) fn status(
+        &self,
+        outages: &Outages,
+        options: &HostManagerOptions,
+        now: Duration,
+    ) -> HostStatus {
         match self.hearing.judge(outages, options.service_down_time, now) {
-            Liveness::Down => Status::Down,
-            _ if self.reported.disabled => Status::Disabled,
-            Liveness::Suspect => Status::Suspect,
-            Liveness::Up => Status::Up,
+            Liveness::Down => HostStatus::Down,
+            _ if self.reported.disabled => HostStatus::Disabled,
+            Liveness::Suspect => HostStatus::Suspect,
+            Liveness::Up => HostStatus::Up,
         }
     }
 }

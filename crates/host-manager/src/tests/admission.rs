@@ -35,7 +35,7 @@ fn old_words_change_nothing_not_even_by_goodbye() {
     old.goodbye = true;
     old.seq = 1_000;
     assert_eq!(old.send(&mut m, s(2)), Applied::Stale);
-    assert_eq!(status(&m, "h1"), Some(Status::Up));
+    assert_eq!(status(&m, "h1"), Some(HostStatus::Up));
     new.seq = 1;
     new.claims.clear();
     assert_eq!(new.send(&mut m, s(3)), Applied::Stale, "a second delivery");
@@ -114,10 +114,10 @@ fn a_goodbye_frees_the_name_at_once() {
     old.send(&mut m, s(0));
     old.goodbye = true;
     assert_eq!(old.send(&mut m, s(1)), Applied::Goodbye);
-    assert_eq!(status(&m, "h1"), Some(Status::Down));
+    assert_eq!(status(&m, "h1"), Some(HostStatus::Down));
     let mut new = Report { host: "h1".into(), ..Report::of(2) };
     assert_eq!(new.send(&mut m, s(2)), Applied::TakenOver { previous: Some(id(1)) });
-    assert_eq!(status(&m, "h1"), Some(Status::Up));
+    assert_eq!(status(&m, "h1"), Some(HostStatus::Up));
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn reports_without_identity_never_touch_a_host_that_has_one() {
     assert_eq!(used(&m, "h1").1, 0);
     assert_eq!(m.apply_report("compute", "h1", &plain, s(3)), Applied::NoIdentityIgnored);
     m.expire(s(500));
-    assert_eq!(status(&m, "h1"), Some(Status::Down));
+    assert_eq!(status(&m, "h1"), Some(HostStatus::Down));
     assert_eq!(
         m.apply_report("compute", "h1", &plain, s(501)),
         Applied::NoIdentityIgnored,

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use novella_filter_scheduler::{Failure, FilterScheduler, HostTable, Pick, Selected};
 use novella_objects::{
-    Capabilities, Claim, Decision, Entries, Explanation, Flavor, HostState as Status, Inventory, Json,
-    NovellaReport, PlacementRequest, Refusal, RequestSpec, Reserved, SelectDestinations,
+    Capabilities, Claim, Decision, Entries, Explanation, Flavor, HostStatus, Inventory, Json, NovellaReport,
+    PlacementRequest, Refusal, RequestSpec, Reserved, SelectDestinations,
 };
 use novella_resources::Amounts;
 use uuid::Uuid;
@@ -166,7 +166,7 @@ fn first_fit(table: &mut HostTable, spec: &RequestSpec, instances: &[Uuid], dry_
     for _ in instances {
         let fits = |row: &novella_filter_scheduler::Row| {
             let view = table.view(*row);
-            matches!(view.status(), Status::Up | Status::Suspect)
+            matches!(view.status(), HostStatus::Up | HostStatus::Suspect)
                 && view.free_memory_mb() >= amounts.memory_mb as f64
         };
         let Some(row) = table.rows().find(fits) else { break };
@@ -216,6 +216,6 @@ fn used(manager: &HostManager, host: &str) -> (u64, u64, u64, u32) {
     (used.vcpus, used.memory_mb, used.disk_gb, manager.map.record(row).held)
 }
 
-fn status(manager: &HostManager, host: &str) -> Option<Status> {
+fn status(manager: &HostManager, host: &str) -> Option<HostStatus> {
     manager.table().row_of(host).map(|row| manager.table().view(row).status())
 }

@@ -89,7 +89,7 @@ impl Model {
             );
             assert_eq!(used(m, &host.name), expected, "{}", host.name);
             let down = host.last.goodbye || self.now - host.heard > 60;
-            assert_eq!(status(m, &host.name) == Some(Status::Down), down, "{}", host.name);
+            assert_eq!(status(m, &host.name) == Some(HostStatus::Down), down, "{}", host.name);
             let row = m.table().row_of(&host.name).unwrap();
             assert_eq!(m.map.by_identity[&id(host.last.uuid)], row);
         }

@@ -12,7 +12,7 @@ fn fleet(m: &mut HostManager, count: u128, now: Duration) -> Vec<Report> {
     hosts
 }
 
-fn with_status(m: &HostManager, wanted: Status) -> u32 {
+fn with_status(m: &HostManager, wanted: HostStatus) -> u32 {
     m.table().count(wanted)
 }
 
@@ -37,7 +37,7 @@ fn a_silent_host_goes_down_comes_back_and_is_forgotten() {
         });
         m.expire(s(t));
     }
-    assert_eq!(status(&m, "h1"), Some(Status::Down));
+    assert_eq!(status(&m, "h1"), Some(HostStatus::Down));
     let hour = 3600;
     hosts[1].send(&mut m, s(70 + hour));
     let events = m.expire(s(71 + hour));
@@ -54,17 +54,17 @@ fn a_stall_of_the_scheduler_is_nobodys_silence() {
     m.expire(s(5));
     m.note_stall(s(5), s(305));
     m.expire(s(305));
-    assert_eq!((with_status(&m, Status::Suspect), with_status(&m, Status::Down)), (10, 0));
+    assert_eq!((with_status(&m, HostStatus::Suspect), with_status(&m, HostStatus::Down)), (10, 0));
     let decision = place(&mut m, &request([1], SMALL), s(305));
     assert!(decision.refusal.is_none(), "suspects are candidates");
     hosts[0].send(&mut m, s(306));
-    assert_eq!(status(&m, "h1"), Some(Status::Up), "one report ends suspicion");
+    assert_eq!(status(&m, "h1"), Some(HostStatus::Up), "one report ends suspicion");
     m.expire(s(365));
-    assert_eq!(with_status(&m, Status::Suspect), 9);
+    assert_eq!(with_status(&m, HostStatus::Suspect), 9);
     hosts[0].send(&mut m, s(365));
     m.expire(s(367));
     assert_eq!(
-        (with_status(&m, Status::Up), with_status(&m, Status::Down)),
+        (with_status(&m, HostStatus::Up), with_status(&m, HostStatus::Down)),
         (1, 9),
         "and the dead are found dead"
     );
@@ -80,20 +80,20 @@ fn an_outage_of_the_broker_neither_kills_nor_revives() {
         });
         m.expire(s(t));
     }
-    assert_eq!(status(&m, "h1"), Some(Status::Down));
+    assert_eq!(status(&m, "h1"), Some(HostStatus::Down));
     m.broker_lost(s(105));
     m.broker_lost(s(106));
     for t in (110..100_000).step_by(500) {
         m.expire(s(t));
     }
-    assert_eq!((with_status(&m, Status::Suspect), with_status(&m, Status::Down)), (5, 1));
+    assert_eq!((with_status(&m, HostStatus::Suspect), with_status(&m, HostStatus::Down)), (5, 1));
     assert_eq!(m.table().len(), 6, "nobody is forgotten for it");
     m.broker_back(s(200_000));
     m.expire(s(200_000));
-    assert_eq!((with_status(&m, Status::Suspect), with_status(&m, Status::Down)), (5, 1));
+    assert_eq!((with_status(&m, HostStatus::Suspect), with_status(&m, HostStatus::Down)), (5, 1));
     hosts[1].send(&mut m, s(200_010));
     m.expire(s(200_061));
-    assert_eq!((with_status(&m, Status::Up), with_status(&m, Status::Down)), (1, 5));
+    assert_eq!((with_status(&m, HostStatus::Up), with_status(&m, HostStatus::Down)), (1, 5));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_flapping_broker_does_not_keep_the_dead_alive() {
     let mut m = manager();
     fleet(&mut m, 6, s(0));
     let mut t = 0;
-    while with_status(&m, Status::Down) < 6 {
+    while with_status(&m, HostStatus::Down) < 6 {
         m.broker_lost(s(t));
         m.broker_back(s(t + 5));
         m.expire(s(t + 6));
@@ -126,7 +126,7 @@ fn many_lost_together_are_suspect_for_a_while() {
         events.extend(m.expire(s(t)));
     }
     assert!(events.contains(&Event::LostTogether { hosts: 5, live: 12 }), "{events:?}");
-    assert_eq!((with_status(&m, Status::Suspect), with_status(&m, Status::Down)), (5, 0));
+    assert_eq!((with_status(&m, HostStatus::Suspect), with_status(&m, HostStatus::Down)), (5, 0));
     hosts[0].send(&mut m, s(71));
     for t in 72..=363 {
         hosts[5..].iter_mut().for_each(|h| {
@@ -136,7 +136,7 @@ fn many_lost_together_are_suspect_for_a_while() {
         m.expire(s(t));
     }
     assert_eq!(
-        (with_status(&m, Status::Up), with_status(&m, Status::Down)),
+        (with_status(&m, HostStatus::Up), with_status(&m, HostStatus::Down)),
         (8, 4),
         "suspect_limit has passed"
     );
@@ -153,7 +153,7 @@ fn few_lost_together_are_down() {
             });
             m.expire(s(t));
         }
-        assert_eq!(with_status(&m, Status::Down), lost as u32, "{lost} of {count}");
+        assert_eq!(with_status(&m, HostStatus::Down), lost as u32, "{lost} of {count}");
     }
 }
 
@@ -163,11 +163,11 @@ fn a_disabled_host_is_disabled_until_it_is_down() {
     let mut hosts = fleet(&mut m, 4, s(0));
     hosts[0].disabled_reason = Some("kernel".into());
     hosts[0].send(&mut m, s(1));
-    assert_eq!(status(&m, "h1"), Some(Status::Disabled));
+    assert_eq!(status(&m, "h1"), Some(HostStatus::Disabled));
     assert_eq!(m.fleet(s(1)).summaries()[0].disabled_reason.as_deref(), Some("kernel"));
     hosts[0].disabled_reason = None;
     hosts[0].send(&mut m, s(2));
-    assert_eq!(status(&m, "h1"), Some(Status::Up));
+    assert_eq!(status(&m, "h1"), Some(HostStatus::Up));
     hosts[0].disabled_reason = Some("disk".into());
     hosts[0].send(&mut m, s(3));
     for t in 4..70 {
@@ -176,5 +176,5 @@ fn a_disabled_host_is_disabled_until_it_is_down() {
         });
         m.expire(s(t));
     }
-    assert_eq!(status(&m, "h1"), Some(Status::Down));
+    assert_eq!(status(&m, "h1"), Some(HostStatus::Down));
 }

@@ -133,8 +133,8 @@ fn any_service_is_kept_and_rolled_up_by_nova_s_rules() {
     );
     let services = m.services(s(81));
     assert_eq!(services.len(), 4);
-    assert_eq!((services[3].service.as_str(), services[3].state), ("volume", Status::Down));
+    assert_eq!((services[3].service.as_str(), services[3].state), ("volume", HostStatus::Down));
     let goodbye = Report { goodbye: true, ..Report::of(1) }.caps();
     m.apply_report("volume", "v3", &goodbye, s(81));
-    assert_eq!(m.services(s(81))[4].state, Status::Down);
+    assert_eq!(m.services(s(81))[4].state, HostStatus::Down);
 }

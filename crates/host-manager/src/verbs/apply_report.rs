@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use novella_filter_scheduler::{Devices, Resources, Row, Unusable};
-use novella_objects::{Capabilities, HostState as Status, HostWarning, NovellaReport};
+use novella_objects::{Capabilities, HostStatus, HostWarning, NovellaReport};
 
 use crate::map::host_map::HostMap;
 use crate::map::record::{Record, inventories, resources};
@@ -181,7 +181,7 @@ fn insert(
             for uuid in map.reservations.arrive(host, row) {
                 map.hold(uuid);
             }
-            map.table.set_status(row, Status::Up); // so that the first report does not count as a return
+            map.table.set_status(row, HostStatus::Up); // so that the first report does not count as a return
             let goodbye = write(map, row, caps, identity, plan, 0, now).is_none();
             join_aggregates(map, row);
             Ok(if goodbye { Applied::Goodbye } else { Applied::New })
@@ -342,7 +342,7 @@ fn hear(map: &mut HostMap, row: Row, caps: &Capabilities<'_>, now: Duration) -> 
     let status = record.status(if goodbye { Liveness::Down } else { Liveness::Up });
     if status != before {
         map.table.set_status(row, status);
-        if matches!(before, Status::Suspect | Status::Down) && status != Status::Down {
+        if matches!(before, HostStatus::Suspect | HostStatus::Down) && status != HostStatus::Down {
             map.note(Event::Back { host: map.table.host(row).to_owned() });
         }
     }

@@ -14,8 +14,7 @@ use std::time::Duration;
 use hashbrown::HashSet;
 use novella_filter_scheduler::{Failure, FilterScheduler, HostTable, Pick, Selected, Terms, charges};
 use novella_objects::{
-    Decision, Explanation, HostState as Status, PlacementRequest, Refusal, RequestSpec, SelectDestinations,
-    Selection,
+    Decision, Explanation, HostStatus, PlacementRequest, Refusal, RequestSpec, SelectDestinations, Selection,
 };
 use novella_resources::{Allocation, Amounts};
 use uuid::Uuid;
@@ -315,7 +314,7 @@ pub(crate) fn refuse(
 fn no_explanation(map: &HostMap) -> Explanation {
     Explanation {
         hosts: u32::try_from(map.table.len()).unwrap_or(u32::MAX),
-        suspect_hosts: map.table.count(Status::Suspect),
+        suspect_hosts: map.table.count(HostStatus::Suspect),
         ..Explanation::default()
     }
 }

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use novella_filter_scheduler::nova::operators::Requirement;
 use novella_objects::{
-    Decision, Explanation, FilterTally, HostState as Status, NearestMiss, PlacementRequest, Refusal,
-    RequestSpec, Scored, Selection, WeigherScore,
+    Decision, Explanation, FilterTally, HostStatus, NearestMiss, PlacementRequest, Refusal, RequestSpec,
+    Scored, Selection, WeigherScore,
 };
 use uuid::Uuid;
 
@@ -39,7 +39,7 @@ const SHOWN: usize = 5;
 /// A host of the service, as the filters see it.
 struct Candidate<'a> {
     host: &'a str,
-    status: Status,
+    status: HostStatus,
     /// What the service reported.
     words: Words<'a>,
     /// The free room in GiB, without what is held. `None` if the host reports no free capacity.
@@ -162,7 +162,7 @@ fn pick(
     let candidates = candidates(map, service, now);
     let mut explanation = Explanation {
         hosts: count_of(&candidates),
-        suspect_hosts: candidates.iter().filter(|c| c.status == Status::Suspect).count() as u32,
+        suspect_hosts: candidates.iter().filter(|c| c.status == HostStatus::Suspect).count() as u32,
         ..Explanation::default()
     };
     let request = VolumeRequest::new(spec, &map.options.default_availability_zone);
@@ -233,7 +233,7 @@ type ServiceFilter = fn(&VolumeRequest<'_>, &Candidate<'_>) -> bool;
 
 /// The filters by name, in the order in which they run.
 const FILTERS: [(&str, ServiceFilter); 5] = [
-    ("ServiceUpFilter", |_, candidate| matches!(candidate.status, Status::Up | Status::Suspect)),
+    ("ServiceUpFilter", |_, candidate| matches!(candidate.status, HostStatus::Up | HostStatus::Suspect)),
     ("HostNameFilter", |request, candidate| request.considers(candidate)),
     ("AvailabilityZoneFilter", |request, candidate| request.is_in_zone(candidate)),
     ("CapabilitiesFilter", |request, candidate| request.has_capabilities(candidate)),

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use novella_filter_scheduler::Row;
-use novella_objects::HostState as Status;
+use novella_objects::HostStatus;
 
 use crate::map::host_map::HostMap;
 use crate::report::liveness::{Liveness, MIN_LOST_TOGETHER};
@@ -103,7 +103,7 @@ fn watch(map: &mut HostMap, now: Duration) {
     map.next_watch = next.max(now + WATCH_INTERVAL);
 }
 
-fn change_status(map: &mut HostMap, row: Row, status: Status) {
+fn change_status(map: &mut HostMap, row: Row, status: HostStatus) {
     let before = map.table.view(row).status();
     if status == before {
         return;
@@ -111,15 +111,15 @@ fn change_status(map: &mut HostMap, row: Row, status: Status) {
     map.table.set_status(row, status);
     let host = map.table.host(row).to_owned();
     match status {
-        Status::Down => {
+        HostStatus::Down => {
             map.counters.down += 1;
             map.note(Event::Down { host });
         }
-        Status::Suspect => {
+        HostStatus::Suspect => {
             map.counters.suspect += 1;
             map.note(Event::Suspect { host });
         }
-        Status::Up | Status::Disabled => map.note(Event::Back { host }),
+        HostStatus::Up | HostStatus::Disabled => map.note(Event::Back { host }),
     }
 }
 
@@ -130,7 +130,7 @@ fn excuse_lost_together(map: &mut HostMap, now: Duration) {
     let down_time = map.options.service_down_time;
     let (mut live, mut late, mut falling) = (0usize, Vec::new(), false);
     for row in map.table.rows() {
-        if map.table.view(row).status() == Status::Down {
+        if map.table.view(row).status() == HostStatus::Down {
             continue;
         }
         live += 1;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use novella_filter_scheduler::{Failure, FilterKind, FilterScheduler, NearMisses};
-use novella_objects::{Change, FilterOutcome, HostState as Status, HostVerdict, PlacementRequest};
+use novella_objects::{Change, FilterOutcome, HostStatus, HostVerdict, PlacementRequest};
 
 use crate::map::host_map::HostMap;
 use crate::policy::resolved::Resolved;
@@ -31,13 +31,13 @@ pub(crate) fn inspect(
         novella_filter_scheduler::inspect(scheduler, &mut map.table, &spec, instance_uuids[0], row)?;
     let record = map.record(row);
     let why = match verdict.state {
-        Status::Disabled => record.reported.disabled_reason().map(str::to_owned),
-        Status::Down if record.hearing.goodbye => Some("it said goodbye".to_owned()),
-        Status::Down => {
+        HostStatus::Disabled => record.reported.disabled_reason().map(str::to_owned),
+        HostStatus::Down if record.hearing.goodbye => Some("it said goodbye".to_owned()),
+        HostStatus::Down => {
             let silent = now.saturating_sub(record.hearing.heard).as_secs();
             Some(format!("silent for {silent} s"))
         }
-        Status::Up | Status::Suspect => None,
+        HostStatus::Up | HostStatus::Suspect => None,
     };
     let compute = verdict.filters.iter_mut().find(|filter| filter.filter == FilterKind::Compute.name());
     if let (Some(why), Some(compute)) = (why, compute)

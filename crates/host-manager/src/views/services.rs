@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use novella_objects::{HostState as Status, ServiceSummary};
+use novella_objects::{HostStatus, ServiceSummary};
 use serde::Serialize;
 use serde_json::Number;
 
@@ -66,7 +66,7 @@ pub(crate) fn get_host_list(map: &HostMap) -> Vec<HostListEntry> {
 
 /// Every service of every host with its state, in order of service and name.
 pub(crate) fn services(map: &HostMap, now: Duration) -> Vec<ServiceSummary> {
-    let summary = |service: &str, host: &str, state: Status, hearing: &Hearing| ServiceSummary {
+    let summary = |service: &str, host: &str, state: HostStatus, hearing: &Hearing| ServiceSummary {
         service: service.into(),
         host: host.into(),
         state,
