@@ -74,8 +74,8 @@ def read_house():
     crates = re.findall(r'\(\s*"([\w-]+)",\s*Uses::', table(text, "CRATES"))
     later = re.findall(r'"([\w-]+)"', table(text, "LATER"))
     wings = {
-        crate: re.findall(r'"([^"]+)"', names)
-        for crate, names in re.findall(r'\(\s*"([\w-]+)",\s*&\[(.*?)\]', table(text, "WINGS"), re.S)
+        crate: re.findall(r"[\w/]+", names)
+        for crate, names in re.findall(r'\(\s*"([\w-]+)",\s*"([^"]*)"', table(text, "WINGS"))
     }
     crates = [crate for crate in crates if crate not in later]
     if missing := set(crates) - set(wings):

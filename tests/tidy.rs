@@ -70,9 +70,9 @@ const CRATES: &[(&str, Uses)] = &[
     ("cli", Uses::Everything),
 ];
 
-/// The wings of every crate, bottom up, with a blank between two: a module may import from its own wing and from the wings listed before it. A
-/// wing is a module with all modules inside it, by its path below `src`; a longer path takes its modules out of a
-/// shorter one. `lib.rs` and `main.rs` are the crate's face: they import from every wing, and no wing imports them.
+/// The wings of every crate, bottom up, with a blank between two. A module may import from its own wing and from the wings
+/// listed before it. A wing is a module with all modules inside it, by its path below `src`; a longer path takes its
+/// modules out of a shorter one. `lib.rs` and `main.rs` are the crate's face: they import from every wing, and no wing imports them.
 const WINGS: &[(&str, &str)] = &[
     (
         "objects",
