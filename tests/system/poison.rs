@@ -46,7 +46,7 @@ async fn poison_on_every_queue_is_counted_and_served_past() {
                 });
                 assert!(told, "{what} at {destination:?} is not counted: {:#?}", changed(&before, &after));
             }
-            let decision = cluster.place(1, flavor(1, 16, 0)).await;
+            let decision = cluster.place(1, flavor(0, 16, 0)).await; // so many hold more CPUs than there are
             assert_eq!(decision.refusal, None, "after {what} at {destination:?}");
         }
         settle().await;
