@@ -145,6 +145,34 @@ async fn a_cancelled_consumer_is_drained_and_its_address_is_free() {
 }
 
 #[tokio::test]
+async fn what_a_cancelled_consumer_has_taken_can_still_be_settled() {
+    let Some(broker) = broker("settle after cancel").await else { return };
+    let transport = broker.transport("cancelled").await;
+    let name = broker.unique("q");
+    let mut consumer = consume(&transport, topic_queue(&name)).await;
+    active(&*consumer).await;
+    for i in 0..5 {
+        transport.publish(message(topic(&name), format!("{i}"))).await.expect("published");
+    }
+    let mut received = Vec::new();
+    consumer.next_batch(&mut received, 1).await;
+    consumer.cancel().await;
+    transport.publish(message(topic(&name), "for the next one")).await.expect("published");
+    while consumer.next_batch(&mut received, 2).await > 0 {}
+    assert_eq!(received.len(), 5);
+    for delivery in &received[..4] {
+        consumer.settle(delivery.tag, Settle::Ack);
+    }
+    drop(consumer);
+    let mut next = consume(&transport, topic_queue(&name)).await;
+    let bodies: Vec<_> = take(&mut *next, 2).await.into_iter().map(|delivery| delivery.body).collect();
+    assert_eq!(bodies, ["4", "for the next one"], "the unsettled one, and what came later");
+    silent(&mut *next).await;
+    drop(next);
+    broker.bare().await.queue_delete(name.into(), QueueDeleteOptions::default()).await.expect("deleted");
+}
+
+#[tokio::test]
 async fn many_clients_share_one_socket() {
     let Some(broker) = broker("sharing").await else { return };
     let mut options = broker.options(&broker.unique("swarm"));
