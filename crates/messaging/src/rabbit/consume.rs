@@ -51,6 +51,8 @@ struct Tap {
     queue: QueueDeclaration,
     channel: Channel,
     stream: lapin::Consumer,
+    /// The stream has ended. It says so once, perhaps in the batch of its last deliveries, and is pending ever after.
+    finished: bool,
     /// Cancelled if the whole consumer stops, whose queue then goes too.
     stop: CancellationToken,
     /// Tells the task, when the tap is dropped, to set up the next one.
@@ -242,16 +244,17 @@ impl Tap {
     async fn next_batch(&mut self, into: &mut Vec<Delivery>, max: usize) -> usize {
         let number = self.number;
         let mut stream = Pin::new(&mut self.stream);
+        let finished = &mut self.finished;
         let mut taken = 0;
         poll_fn(|cx| {
-            while taken < max {
+            while taken < max && !*finished {
                 match stream.as_mut().poll_next(cx) {
                     Poll::Ready(Some(Ok(delivery))) => {
                         into.push(received(delivery, number));
                         taken += 1;
                     }
                     // An error ends the stream. The supervisor or the next set-up logs the reason.
-                    Poll::Ready(Some(Err(_)) | None) => break,
+                    Poll::Ready(Some(Err(_)) | None) => *finished = true,
                     Poll::Pending if taken == 0 => return Poll::Pending,
                     Poll::Pending => break,
                 }
@@ -407,6 +410,7 @@ impl ConsumeTask {
             queue,
             channel,
             stream,
+            finished: false,
             stop: self.stop.clone(),
             _ended: ended.drop_guard(),
         })
