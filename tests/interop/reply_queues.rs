@@ -104,8 +104,11 @@ async fn a_queue_deleted_under_us_is_back_soon() {
     let began = Instant::now();
     eventually("the queue is declared anew", back).await;
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    let more = json!({"timeout": 20});
-    assert_eq!(bed.call("echo", json!({"n": 2}), more).await.expect("served again"), json!({"n": 2}));
+    // A queue that exists may not be bound yet, and a call in between is lost: Python does not send it as mandatory.
+    let served = async || {
+        bed.call("echo", json!({"n": 2}), json!({"timeout": 2})).await.is_ok_and(|n| n == json!({"n": 2}))
+    };
+    eventually("it serves again", served).await;
 }
 
 /// A Python client that says when it calls, and then waits.
