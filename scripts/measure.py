@@ -365,7 +365,8 @@ def table(rows):
             met = value <= target if sense == "≤" else value >= target
             missed += not met
             aim, verdict = f"{sense} {target:>5} {unit:2}", "PASS" if met else "MISSED"
-        print(f"{what:50} {aim:10} {value:>7.3g} {unit:2} {verdict:6} {note}")
+        figure = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        print(f"{what:50} {aim:10} {figure:>7} {unit:2} {verdict:6} {note}")
     return missed
 
 
