@@ -87,8 +87,6 @@ pub(super) struct RabbitConsumer {
     stop: CancellationToken,
     /// Whether `cancel` was called. What has arrived can still be taken.
     cancelled: bool,
-    /// Whether `cancel` was called and nothing is left to take.
-    drained: bool,
 }
 
 /// Starts consuming. `stop` ends the consumer from outside.
@@ -112,7 +110,7 @@ pub(super) fn start(
         failed: Backoff::new(FAILED_BASE, FAILED_CAP, seed),
     };
     tokio::spawn(task.run());
-    RabbitConsumer { slot, tap: None, state, stop, cancelled: false, drained: false }
+    RabbitConsumer { slot, tap: None, state, stop, cancelled: false }
 }
 
 /// Declares a queue and its bindings, on a channel of its own.
@@ -156,7 +154,7 @@ fn seed_from(supervisor: &Supervisor) -> [u8; 32] {
 #[async_trait]
 impl Consumer for RabbitConsumer {
     async fn next_batch(&mut self, into: &mut Vec<Delivery>, max: usize) -> usize {
-        if max == 0 || self.drained {
+        if max == 0 {
             return 0;
         }
         loop {
@@ -172,7 +170,6 @@ impl Consumer for RabbitConsumer {
                 }
                 if self.cancelled {
                     // The channel stays open, so that what was taken can be settled.
-                    self.drained = true;
                     return 0;
                 }
                 self.tap = None;
