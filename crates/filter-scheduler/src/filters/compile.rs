@@ -23,7 +23,7 @@ use crate::request::asked::Asked;
 use crate::settings::filter_kind::FilterKind;
 use crate::settings::options::{OnFilterError, Policy, SchedulerOptions, ratios};
 use crate::table::aggregates::{Facts, ZONE_KEY};
-use crate::table::block::{BLOCK, Row};
+use crate::table::block::{Row, clear, set};
 use crate::table::host_table::{HostTable, NO_ZONE};
 
 /// Compiles one filter for one request. The match lists every filter; the functions below it are in the same order.
@@ -235,9 +235,9 @@ fn cells(asked: &Asked<'_>, options: &SchedulerOptions) -> Program {
 /// A bitmap of rows: those in `rows` if `listed`, or else all others.
 fn bitmap(table: &HostTable, rows: impl Iterator<Item = Row>, listed: bool) -> Vec<u64> {
     let mut words = vec![if listed { 0 } else { u64::MAX }; table.columns.present.len()];
+    let put = if listed { set } else { clear };
     for row in rows {
-        let (word, bit) = (&mut words[row.index() / BLOCK], 1 << (row.index() % BLOCK));
-        *word = if listed { *word | bit } else { *word & !bit };
+        put(&mut words, row);
     }
     words
 }

@@ -20,9 +20,8 @@ use crate::select::explanation::{self, Refill};
 use crate::select::ranking::Weighed;
 use crate::select::select::FilterScheduler;
 use crate::table::bitmap::bits;
-use crate::table::block::{BLOCK, Row};
+use crate::table::block::{BLOCK, Row, set};
 use crate::table::host_table::HostTable;
-use crate::weighers::weigher::Weighing;
 
 /// Asks a prefilter term about one host.
 pub(crate) fn ask_term(term: &PrefilterTerm, table: &HostTable, row: Row) -> FilterVerdict {
@@ -82,17 +81,18 @@ pub fn inspect(
     Ok(verdict)
 }
 
-/// Why the request does not consider the host at all, if it does not.
+/// Why the request does not consider the host at all, if it does not. Leaves the hosts that it considers in the working
+/// memory. There are none if a host that it names does not exist.
 fn not_considered(
     engine: &mut FilterScheduler,
     table: &HostTable,
     spec: &RequestSpec,
     row: Row,
 ) -> Option<String> {
-    let refused = engine.whole_fleet.narrow(table, spec).err().map(|failure| failure.to_string());
-    let alive = engine.whole_fleet.alive.get(row.index() / BLOCK).copied().unwrap_or_default();
-    let considered = refused.is_none() && alive & (1 << (row.index() % BLOCK)) != 0;
-    if considered {
+    if engine.whole_fleet.narrow(table, spec).is_err() {
+        engine.whole_fleet.clear(table);
+    }
+    if engine.whole_fleet.alive[row.index() / BLOCK] & (1 << (row.index() % BLOCK)) != 0 {
         return None;
     }
     let host = table.host(row);
@@ -120,7 +120,8 @@ fn ask_all(
     before.chain(compiled.filters.iter_mut().map(|filter| ask_filter(filter, context))).collect()
 }
 
-/// Weighs the host among all hosts that pass, as if it passed too, and writes its weight and rank into the verdict.
+/// Weighs the host among all considered hosts that pass, as if it passed too, and writes its weight and rank into the
+/// verdict.
 fn place_among_candidates(
     engine: &mut FilterScheduler,
     table: &mut HostTable,
@@ -129,13 +130,9 @@ fn place_among_candidates(
     row: Row,
     verdict: &mut HostVerdict,
 ) {
-    if engine.whole_fleet.narrow(table, asked.spec).is_err() {
-        engine.whole_fleet.alive.fill(0); // no host is considered, so this one would be alone
-    }
-    engine.whole_fleet.alive.resize(table.columns.present.len(), 0);
     compiled.prefilters.run(table, &mut engine.whole_fleet.alive, 0);
     engine.whole_fleet.scan(table, compiled);
-    engine.whole_fleet.alive[row.index() / BLOCK] |= 1 << (row.index() % BLOCK);
+    set(&mut engine.whole_fleet.alive, row);
     let (hosts, errors) = engine.whole_fleet.value_all(&engine.options, table, asked, compiled);
     let ranges = &engine.whole_fleet.ranking.ranges;
     verdict.candidates = hosts as u32;
@@ -143,7 +140,7 @@ fn place_among_candidates(
         verdict.weigher_error = Some(error.to_string());
         return;
     }
-    let weighing = Weighing { weighers: compiled.weighers.as_deref().unwrap_or_default(), table };
+    let weighing = compiled.weighing(table);
     let weight = |row: u32| if hosts < 2 { 0.0 } else { weighing.weight(ranges, row) };
     let own = Weighed { row: row.0, weight: weight(row.0) };
     // The rank is found by counting, because sorting all candidates would hold the table for too long.

@@ -19,10 +19,10 @@ use crate::select::answer::{NumaLimits, Pick, PickLimits};
 use crate::select::scan::Sieve;
 use crate::settings::filter_kind::FilterKind;
 use crate::settings::options::SchedulerOptions;
-use crate::table::block::{BLOCK, Row, set};
+use crate::table::block::{Row, clear, set};
 use crate::table::host_table::HostTable;
 use crate::weighers::of_request;
-use crate::weighers::weigher::Weigher;
+use crate::weighers::weigher::{Weigher, Weighing};
 
 /// A request compiled for the table as it is now.
 #[derive(Debug, Default)]
@@ -126,6 +126,11 @@ impl Compiled {
         }
     }
 
+    /// The weighers and the table that they weigh. There are none before they are compiled.
+    pub(crate) fn weighing<'a>(&'a self, table: &'a HostTable) -> Weighing<'a> {
+        Weighing { weighers: self.weighers.as_deref().unwrap_or_default(), table }
+    }
+
     /// The filters, and which hosts they are asked about.
     pub(crate) fn sieve(&mut self) -> Sieve<'_> {
         Sieve { filters: &mut self.filters, group: self.group.as_ref(), named: self.named.as_deref() }
@@ -151,8 +156,7 @@ pub(crate) fn named(table: &HostTable, request: &RequestSpec) -> Result<Option<V
         left = Some(only);
     }
     for row in request.ignore_hosts.iter().flat_map(|host| table.rows_of_any_case(host)) {
-        left.get_or_insert_with(|| vec![u64::MAX; words])[row.index() / BLOCK] &=
-            !(1 << (row.index() % BLOCK));
+        clear(left.get_or_insert_with(|| vec![u64::MAX; words]), row);
     }
     let mut keep = |rows: &mut dyn Iterator<Item = Row>| {
         let mut kept = vec![0; words];

@@ -17,9 +17,8 @@ use crate::select::history::History;
 use crate::select::ranking::Weighed;
 use crate::select::shape::Shape;
 use crate::settings::options::{OnFilterError, SchedulerOptions};
-use crate::table::block::{BLOCK, Row};
+use crate::table::block::{Row, clear};
 use crate::table::host_table::HostTable;
-use crate::weighers::weigher::Weighing;
 
 /// The state of one placement.
 pub(super) struct Progress<'a> {
@@ -148,7 +147,13 @@ impl<'a> Progress<'a> {
         if last && !self.unexplained {
             let best = &ranking.best[..ranking.best.len().min(1 + runners_up)];
             let scored = &mut Refill::new(&mut selected.explanation.ranking, best.len());
-            explanation::ranking(shape.weighing(table), best, &ranking.ranges, shape.scan.hosts, scored);
+            explanation::ranking(
+                shape.compiled.weighing(table),
+                best,
+                &ranking.ranges,
+                shape.scan.hosts,
+                scored,
+            );
         }
         let picked = ranking.best[0];
         if !last || (self.instances > 1 && self.alternates > 0) {
@@ -168,8 +173,7 @@ impl<'a> Progress<'a> {
         }
         let shuffle = options.shuffle_best_same_weighed_hosts;
         let keep = if shuffle { scan.hosts as usize } else { (1 + others).max(options.host_subset_size) };
-        let weighers = compiled.weighers.as_deref().unwrap_or_default();
-        ranking.rank(Weighing { weighers, table }, &scan.alive, history, keep);
+        ranking.rank(compiled.weighing(table), &scan.alive, history, keep);
         let Some(rng) = rng else { return };
         let best = &mut ranking.best;
         if shuffle {
@@ -216,7 +220,7 @@ impl<'a> Progress<'a> {
                 // The ranges include the picked hosts, but these cannot be alternates, so they are taken out. Their
                 // blocks have changed, so the next request looks at them again.
                 for pick in &selected.picks {
-                    shape.scan.alive[pick.row.index() / BLOCK] &= !(1 << (pick.row.index() % BLOCK));
+                    clear(&mut shape.scan.alive, pick.row);
                 }
                 wanted -= 1;
             } else {

@@ -16,7 +16,7 @@ use crate::filters::group::Group;
 use crate::filters::program::Filter;
 use crate::filters::tally::Tally;
 use crate::table::bitmap::word_bits;
-use crate::table::block::{BLOCK, Row, refill};
+use crate::table::block::{BLOCK, Row, clear, refill};
 use crate::table::host_table::HostTable;
 
 /// What the filters of a shape said about each block.
@@ -336,7 +336,7 @@ impl Scan {
     /// fit.
     pub(crate) fn take_out(&mut self, rows: impl Iterator<Item = Row>) {
         for row in rows {
-            self.alive[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+            clear(&mut self.alive, row);
             self.hosts -= 1;
         }
         self.seen = None;

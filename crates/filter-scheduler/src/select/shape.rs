@@ -211,11 +211,6 @@ impl Shape {
         errors
     }
 
-    /// The weighers and the table that they weigh.
-    pub(crate) fn weighing<'a>(&'a self, table: &'a HostTable) -> Weighing<'a> {
-        Weighing { weighers: self.compiled.weighers.as_deref().unwrap_or_default(), table }
-    }
-
     /// Computes the range of each weigher among the candidates. If there is only one candidate, all ranges are zero.
     pub(crate) fn measure(&mut self, table: &HostTable, options: &SchedulerOptions) {
         if self.scan.hosts == 1 {
@@ -223,7 +218,6 @@ impl Shape {
             self.ranking.ranges.resize(options.weighers.len(), Range::default());
             return;
         }
-        let weighers = self.compiled.weighers.as_deref().unwrap_or_default();
-        self.ranking.measure(Weighing { weighers, table }, &self.scan.alive);
+        self.ranking.measure(self.compiled.weighing(table), &self.scan.alive);
     }
 }

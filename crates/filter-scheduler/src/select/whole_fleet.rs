@@ -14,10 +14,10 @@ use crate::select::history::History;
 use crate::select::ranking::{Ranking, Weighed};
 use crate::settings::options::SchedulerOptions;
 use crate::table::bitmap::bits;
-use crate::table::block::{BLOCK, Row};
+use crate::table::block::{BLOCK, Row, clear};
 use crate::table::host_table::HostTable;
 use crate::weighers::of_request::{self, WeigherContext};
-use crate::weighers::weigher::{Range, Weighing};
+use crate::weighers::weigher::Range;
 
 /// The hosts that are left of the fleet, and what the filters and weighers said.
 #[derive(Debug, Default)]
@@ -82,13 +82,13 @@ impl WholeFleet {
             let context = WeigherContext { asked, group: compiled.group.as_ref(), options, alive };
             let (weighers, refused) = of_request::compile(&context, table);
             for (row, _) in &refused {
-                alive[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+                clear(alive, *row);
             }
             (compiled.weighers, errors) = (Some(weighers), refused);
         }
         let hosts = count(alive);
         if hosts >= 2 {
-            let weighing = Weighing { weighers: compiled.weighers.as_deref().unwrap_or_default(), table };
+            let weighing = compiled.weighing(table);
             ranking.start(weighing, alive);
             ranking.measure(weighing, alive);
         } else {
@@ -112,7 +112,7 @@ impl WholeFleet {
             ranking.best.extend(bits(alive).map(|row| Weighed { row: row as u32, weight: 0.0 }));
             return errors;
         }
-        let weighing = Weighing { weighers: compiled.weighers.as_deref().unwrap_or_default(), table };
+        let weighing = compiled.weighing(table);
         history.reset(table.columns.exact.len());
         ranking.rank(weighing, alive, history, hosts.max(alive.len() * BLOCK));
         errors

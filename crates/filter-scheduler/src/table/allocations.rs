@@ -8,7 +8,7 @@ use novella_resources::{Allocation, Charges, PCPU};
 use uuid::Uuid;
 
 use crate::request::asked::Wanted;
-use crate::table::block::{BLOCK, Row};
+use crate::table::block::{Row, clear, set};
 use crate::table::devices::{DeviceUsage, Devices};
 use crate::table::host_table::HostTable;
 use crate::table::inventories::ClassUsage;
@@ -56,8 +56,8 @@ impl HostTable {
     fn set_has_pcpus(&mut self, row: Row, has_pcpus: bool) {
         let columns = &mut self.columns;
         if columns.exact[row.index()].has_pcpus != has_pcpus {
-            let (word, bit) = (&mut columns.has_pcpus[row.index() / BLOCK], 1 << (row.index() % BLOCK));
-            *word = if has_pcpus { *word | bit } else { *word & !bit };
+            let put = if has_pcpus { set } else { clear };
+            put(&mut columns.has_pcpus, row);
             columns.exact[row.index()].has_pcpus = has_pcpus;
             columns.derive(row.index());
         }

@@ -24,6 +24,11 @@ pub(crate) fn set(words: &mut [u64], row: Row) {
     words[row.index() / BLOCK] |= 1 << (row.index() % BLOCK);
 }
 
+/// Clears the bit of a row in a bitmap of rows.
+pub(crate) fn clear(words: &mut [u64], row: Row) {
+    words[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+}
+
 /// Lengthens a column, with room for a sixteenth more: doubling would leave half of a large fleet's memory unused.
 pub(crate) fn grow_to<T: Clone>(column: &mut Vec<T>, rows: usize, empty: T) {
     if rows > column.capacity() {

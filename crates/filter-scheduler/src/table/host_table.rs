@@ -24,7 +24,7 @@ use crate::nova::image_properties::BadImage;
 use crate::table::aggregates::{Aggregate, Aggregates};
 use crate::table::amounts::{Exact, Resources, Unusable};
 use crate::table::bitmap::bits;
-use crate::table::block::{BLOCK, Row, grow_to, lane};
+use crate::table::block::{BLOCK, Row, clear, grow_to, lane, set};
 use crate::table::capabilities::{CapabilityColumns, Changed};
 use crate::table::columns::{RawColumn, RoomColumn};
 use crate::table::devices::DeviceTable;
@@ -207,7 +207,7 @@ impl HostTable {
         }
         let row = Row(u32::try_from(index).expect("a table of 2^32 hosts exceeds any memory"));
         Arc::make_mut(&mut self.names)[index] = Some(names);
-        self.columns.present[index / BLOCK] |= 1 << (index % BLOCK);
+        set(&mut self.columns.present, row);
         self.columns.status_counts[HostStatus::Down as usize] += 1;
         let (names, hasher) = (&self.names, &self.hasher);
         let rehash = |&at: &u32| folded_hash(hasher, name_at(names, at as usize));
@@ -237,10 +237,10 @@ impl HostTable {
         columns.status_counts[columns.exact[row.index()].status as usize] -= 1;
         columns.zone[row.index()] = NO_ZONE;
         columns.exact[row.index()] = Exact::EMPTY;
-        columns.present[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+        clear(&mut columns.present, row);
         columns.full = columns.full.min(row.index() / BLOCK);
-        columns.serving[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
-        columns.has_pcpus[row.index() / BLOCK] &= !(1 << (row.index() % BLOCK));
+        clear(&mut columns.serving, row);
+        clear(&mut columns.has_pcpus, row);
         columns.derive(row.index());
         columns.hypervisor_version.set(row.index(), 0.0);
         Arc::make_mut(&mut self.names)[row.index()] = None;
@@ -336,10 +336,9 @@ impl HostTable {
             return;
         }
         self.stamps.describe(row);
-        let (word, bit) = (&mut columns.serving[row.index() / BLOCK], 1 << (row.index() % BLOCK));
         match status {
-            HostStatus::Up | HostStatus::Suspect => *word |= bit,
-            HostStatus::Disabled | HostStatus::Down => *word &= !bit,
+            HostStatus::Up | HostStatus::Suspect => set(&mut columns.serving, row),
+            HostStatus::Disabled | HostStatus::Down => clear(&mut columns.serving, row),
         }
         let before = std::mem::replace(&mut columns.exact[row.index()].status, status);
         columns.status_counts[before as usize] -= 1;
