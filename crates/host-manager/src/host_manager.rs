@@ -52,17 +52,17 @@ impl HostManager {
 
     /// The table of hosts that the filters work on.
     pub fn table(&self) -> &HostTable {
-        self.map.table()
+        &self.map.table
     }
 
     /// How many reservations there are.
     pub fn reservations(&self) -> usize {
-        self.map.reservations()
+        self.map.reservations.len()
     }
 
     /// How often each thing happened.
     pub fn counters(&self) -> &Counters {
-        self.map.counters()
+        &self.map.counters
     }
 
     /// Returns the hosts of which a report was missed since the last call. They should publish again.
@@ -72,12 +72,12 @@ impl HostManager {
 
     /// The policy in force.
     pub fn policy(&self) -> &Arc<PolicyFile> {
-        self.map.policy()
+        &self.map.policy
     }
 
     /// The hash of the policy in force; see [`PolicyFile::hash`].
     pub fn policy_hash(&self) -> &str {
-        self.map.policy_hash()
+        &self.map.policy_hash
     }
 
     /// Brings the map to `now`: ends reservations whose time is up, and marks silent hosts suspect, marks them down, or
@@ -213,7 +213,7 @@ impl HostManager {
 
     /// Looks up the flavor and the PCI aliases that a request names. Fails if the policy does not know a name.
     pub fn resolve(&self, request: SelectDestinations) -> Result<Resolved, Failure> {
-        Resolved::new(self.map.policy(), request)
+        Resolved::new(&self.map.policy, request)
     }
 
     /// Returns what all filters and weighers say about one host; `None` if there is no such host. Fails if the request

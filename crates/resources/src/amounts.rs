@@ -6,7 +6,7 @@
 //!
 //! Left out: CPUs that a policy pins (`pinned_cpus`), and whether a host has room (`capacity`).
 
-use novella_objects::{Claim, Flavor};
+use novella_objects::{Claim, Flavor, Reserved};
 
 use crate::request_groups::{RequestGroups, SIZES};
 
@@ -45,6 +45,16 @@ impl Amounts {
             memory_mb: claim.memory_mb,
             disk_gb: claim.disk_gb,
             instances: 1,
+        }
+    }
+
+    /// What a host keeps for itself.
+    pub fn of_reserved(reserved: &Reserved) -> Self {
+        Self {
+            vcpus: reserved.vcpus.into(),
+            memory_mb: reserved.memory_mb,
+            disk_gb: reserved.disk_gb,
+            instances: 0,
         }
     }
 

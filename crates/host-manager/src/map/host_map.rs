@@ -101,21 +101,6 @@ impl HostMap {
         }
     }
 
-    /// The table of hosts that the filters work on.
-    pub(crate) fn table(&self) -> &HostTable {
-        &self.table
-    }
-
-    /// How many reservations there are.
-    pub(crate) fn reservations(&self) -> usize {
-        self.reservations.len()
-    }
-
-    /// How often each thing happened.
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
     /// Returns the hosts of which a report was missed since the last call. They should publish again.
     pub(crate) fn hosts_to_ask_again(&mut self) -> Vec<String> {
         let mut hosts = Vec::new();
@@ -212,15 +197,5 @@ impl HostMap {
             self.members.forget(row, uuid, reservation.kind().group);
         }
         self.table.remove(row);
-    }
-
-    /// The policy in force.
-    pub(crate) fn policy(&self) -> &Arc<PolicyFile> {
-        &self.policy
-    }
-
-    /// The hash of the policy in force; see [`PolicyFile::hash`].
-    pub(crate) fn policy_hash(&self) -> &str {
-        &self.policy_hash
     }
 }

@@ -65,12 +65,7 @@ impl Record {
 
     /// The status that the table shows for the host if its liveness is `liveness`.
     pub fn status(&self, liveness: Liveness) -> HostStatus {
-        match liveness {
-            Liveness::Down => HostStatus::Down,
-            _ if self.reported.disabled => HostStatus::Disabled,
-            Liveness::Suspect => HostStatus::Suspect,
-            Liveness::Up => HostStatus::Up,
-        }
+        liveness.status(self.reported.disabled)
     }
 
     /// Shows a warning until `until`. If the same warning is already shown, it is shown longer.
@@ -105,12 +100,7 @@ pub(crate) fn resources(caps: &Capabilities<'_>) -> Resources {
         caps.novella.as_ref().map_or((0, 0), |report| (report.num_io_ops, report.failed_builds));
     let (used, ratios) = match &caps.novella {
         Some(report) => {
-            let reserved = Amounts {
-                vcpus: report.reserved.vcpus.into(),
-                memory_mb: report.reserved.memory_mb,
-                disk_gb: report.reserved.disk_gb,
-                instances: 0,
-            };
+            let reserved = Amounts::of_reserved(&report.reserved);
             let used = report.claims.iter().map(Amounts::of_claim).fold(reserved, Amounts::plus);
             (used, report.allocation_ratios)
         }

@@ -18,6 +18,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use novella_objects::HostStatus;
+
 /// How many outages are remembered. If there are more, the oldest is dropped and no longer excuses anybody.
 const MAX_OUTAGES: usize = 64;
 
@@ -101,6 +103,18 @@ pub(crate) enum Liveness {
     Up,
     Suspect,
     Down,
+}
+
+impl Liveness {
+    /// The status of a host or service that is so alive. Who is down is not called disabled.
+    pub fn status(self, disabled: bool) -> HostStatus {
+        match self {
+            Self::Down => HostStatus::Down,
+            _ if disabled => HostStatus::Disabled,
+            Self::Suspect => HostStatus::Suspect,
+            Self::Up => HostStatus::Up,
+        }
+    }
 }
 
 impl Hearing {

@@ -215,6 +215,13 @@ pub struct Words<'a> {
     pub facts: Vec<(&'a str, &'a str)>,
 }
 
+impl<'a> Words<'a> {
+    /// The JSON text of an unknown key. If the report gives the key twice, the last one counts.
+    pub(crate) fn extra_text(&self, key: &str) -> Option<&'a str> {
+        self.extra.iter().rev().find(|(known, _)| *known == key).map(|(_, text)| *text)
+    }
+}
+
 impl Reported {
     /// Compares with a newer report.
     pub(crate) fn compare(&self, caps: &Capabilities<'_>, texts: &Texts) -> ReportDifference {

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use novella_objects::{Capabilities, HostStatus};
 
 use crate::options::HostManagerOptions;
-use crate::report::liveness::{Hearing, Liveness, Outages};
+use crate::report::liveness::{Hearing, Outages};
 use crate::report::outcome::Applied;
 use crate::report::reported::{Reported, Texts};
 
@@ -42,12 +42,7 @@ impl ServiceState {
         options: &HostManagerOptions,
         now: Duration,
     ) -> HostStatus {
-        match self.hearing.judge(outages, options.service_down_time, now) {
-            Liveness::Down => HostStatus::Down,
-            _ if self.reported.disabled => HostStatus::Disabled,
-            Liveness::Suspect => HostStatus::Suspect,
-            Liveness::Up => HostStatus::Up,
-        }
+        self.hearing.judge(outages, options.service_down_time, now).status(self.reported.disabled)
     }
 }
 

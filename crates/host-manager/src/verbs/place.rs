@@ -216,6 +216,12 @@ fn known(map: &HostMap, uuid: Uuid, spec: &RequestSpec, hash: u64, now: Duration
     }
 }
 
+/// For how long the request's placement is held.
+pub(crate) fn hold(map: &HostMap, request: &SelectDestinations) -> Duration {
+    let asked = request.hold_s.map_or(map.options.reservation_ttl, Duration::from_secs);
+    asked.min(map.options.max_hold)
+}
+
 /// Makes reservations for what the engine has consumed.
 fn reserve_decision(
     map: &mut HostMap,
@@ -225,8 +231,7 @@ fn reserve_decision(
     spec_hash: u64,
     now: Duration,
 ) {
-    let hold = request.hold_s.map_or(map.options.reservation_ttl, Duration::from_secs);
-    let hold = hold.min(map.options.max_hold);
+    let hold = hold(map, request);
     decision.hold_s = hold.as_secs();
     let decision_id: Arc<str> = decision.decision_id.as_str().into();
     let spec = &request.request_spec.spec;

@@ -28,7 +28,7 @@ use crate::promises::holds::Hold;
 use crate::promises::spec_hash::spec_hash;
 use crate::report::reported::{Reported, Words, json};
 use crate::report::services::ServiceState;
-use crate::verbs::place::{conflict, full, refuse, repeat};
+use crate::verbs::place::{conflict, full, hold, refuse, repeat};
 use crate::verbs::watch::advance;
 
 /// The room of a host that reports `infinite` or `unknown`, in GiB. It is more than any one volume may ask for.
@@ -49,10 +49,10 @@ struct Candidate<'a> {
 impl Candidate<'_> {
     /// A reported value as text, as requirements compare it.
     fn text(&self, key: &str) -> Option<Cow<'_, str>> {
-        let (_, text) = self.words.extra.iter().rev().find(|(known, _)| *known == key)?;
+        let text = self.words.extra_text(key)?;
         Some(match json(text) {
             serde_json::Value::String(text) => text.into(),
-            _ => Cow::Borrowed(*text),
+            _ => Cow::Borrowed(text),
         })
     }
 
@@ -64,10 +64,7 @@ impl Candidate<'_> {
 /// The free room in GiB according to a report, without what the host reserves.
 fn room(reported: &Reported) -> Option<f64> {
     let words = reported.words();
-    let value = |key: &str| {
-        let found = words.extra.iter().rev().find(|(known, _)| *known == key);
-        found.map(|(_, text)| json(text))
-    };
+    let value = |key: &str| words.extra_text(key).map(json);
     let free = match value("free_capacity_gb")? {
         serde_json::Value::String(text) if text == "infinite" || text == "unknown" => {
             return Some(UNLIMITED_GB);
@@ -116,7 +113,6 @@ pub(crate) fn select_service(
     let (picks, explanation) = pick(map, service, spec, rest.len(), now);
     let decided = Decision {
         explanation,
-        policy_hash: map.policy_hash.clone(),
         ..refuse(map, decision_id, request, Refusal::NoValidHost { reason: String::new(), placeable: 0 })
     };
     if picks.len() < rest.len() {
@@ -131,8 +127,7 @@ pub(crate) fn select_service(
     });
     let mut decided = Decision { refusal: None, selections: selections.collect(), ..decided };
     if !request.dry_run {
-        let hold = request.hold_s.map_or(map.options.reservation_ttl, Duration::from_secs);
-        let hold = hold.min(map.options.max_hold);
+        let hold = hold(map, request);
         decided.hold_s = hold.as_secs();
         let decision_id: Arc<str> = decided.decision_id.as_str().into();
         for (uuid, (host, _)) in rest.into_iter().zip(&picks) {

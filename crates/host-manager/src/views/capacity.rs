@@ -23,13 +23,7 @@ pub(crate) fn eligible(
 ) -> Result<(Eligible, Vec<Amounts>), Failure> {
     advance(map, now);
     let held_back = |record: &Option<Box<Record>>| {
-        let reserved = record.as_ref().map(|record| record.reserved).unwrap_or_default();
-        Amounts {
-            vcpus: reserved.vcpus.into(),
-            memory_mb: reserved.memory_mb,
-            disk_gb: reserved.disk_gb,
-            instances: 0,
-        }
+        record.as_ref().map(|record| Amounts::of_reserved(&record.reserved)).unwrap_or_default()
     };
     let held_back = map.records.iter().map(held_back).collect();
     let asked = &request.request().request_spec;
