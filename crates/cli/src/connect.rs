@@ -55,11 +55,10 @@ impl Bus {
     /// Connects to the broker of the settings.
     pub async fn connect(settings: &CliSettings, env: &Env) -> anyhow::Result<Self> {
         let url = transport_url(settings)?;
-        let addresses = url.hosts.len();
         let options = rabbit_options(&url, "novella".to_owned(), env)?;
         let transport =
             RabbitTransport::start(RabbitOptions { connect_timeout: settings.timeout, ..options });
-        connected(transport.state(), &url, addresses, settings.timeout).await?;
+        connected(transport.state(), &url, settings.timeout).await?;
         Ok(Self::new(transport, settings, env))
     }
 
@@ -129,12 +128,11 @@ pub fn rabbit_options(url: &TransportUrl, name: String, env: &Env) -> anyhow::Re
 pub async fn connected(
     mut state: watch::Receiver<ConnectionState>,
     url: &TransportUrl,
-    addresses: usize,
     timeout: Duration,
 ) -> anyhow::Result<()> {
     let settled = |state: &ConnectionState| match state {
         ConnectionState::Connecting { attempt, last_error } => {
-            last_error.is_some() && *attempt as usize >= addresses
+            last_error.is_some() && *attempt as usize >= url.hosts.len()
         }
         _ => true,
     };
@@ -309,7 +307,7 @@ mod tests {
         let url = TransportUrl::parse("rabbit://u:p@a,u:p@b/").unwrap();
         let trying = |attempt| ConnectionState::Connecting { attempt, last_error: Some("refused".into()) };
         let (sender, state) = watch::channel(trying(1));
-        let waiting = tokio::spawn(async move { connected(state, &url, 2, Duration::from_secs(10)).await });
+        let waiting = tokio::spawn(async move { connected(state, &url, Duration::from_secs(10)).await });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!waiting.is_finished(), "the second address has not been tried yet");
         sender.send_replace(trying(2));
@@ -319,7 +317,7 @@ mod tests {
 
         let url = TransportUrl::parse("rabbit://a/").unwrap();
         let (_sender, state) = watch::channel(ConnectionState::Connecting { attempt: 0, last_error: None });
-        let error = connected(state, &url, 1, Duration::from_secs(10)).await.unwrap_err();
+        let error = connected(state, &url, Duration::from_secs(10)).await.unwrap_err();
         assert!(error.to_string().contains("no answer within 10s"), "{error}");
     }
 }

@@ -187,7 +187,7 @@ async fn open(
     env: &Env,
 ) -> anyhow::Result<Arc<RabbitTransport>> {
     let connection = RabbitTransport::start(rabbit_options(url, name, env)?);
-    connected(connection.state(), url, url.hosts.len(), settings.timeout).await?;
+    connected(connection.state(), url, settings.timeout).await?;
     Ok(connection)
 }
 

@@ -252,7 +252,7 @@ impl ComputeManager {
         state.answer_due = true;
         state.answered_until = Some(begin + window);
         // Answers are spread over the window, because thousands of agents get the same request in the same millisecond.
-        Some(begin + (end - begin).mul_f64((self.env.random.u64() >> 11) as f64 / (1u64 << 53) as f64))
+        Some(begin + (end - begin).mul_f64(self.env.random.unit()))
     }
 }
 

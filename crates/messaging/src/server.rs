@@ -23,7 +23,6 @@ mod replier;
 mod seen;
 mod shared;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -77,14 +76,8 @@ impl RpcServer {
         let subscription = Subscription { queue, prefetch: prefetch.max(1) };
         let consumer = self.shared.transport.consume(subscription).await?;
         let state = consumer.state();
-        let remembered = NonZeroUsize::new(options.remembered).unwrap_or(NonZeroUsize::MIN);
-        let listener = Listener::new(
-            self.shared.clone(),
-            self.dispatcher.clone(),
-            self.batches.clone(),
-            consumer,
-            remembered,
-        );
+        let listener =
+            Listener::new(self.shared.clone(), self.dispatcher.clone(), self.batches.clone(), consumer);
         self.shared.spawn(listener.run());
         Ok(state)
     }

@@ -178,12 +178,16 @@ fn list(policies: Policies, output: &OutputArgs, console: &mut Console<'_>) -> a
             ));
         }
     }
-    failures.iter().for_each(|failure| console.note(&format!("a scheduler did not answer: {failure}")));
+    note_failures(&failures, console);
     Ok(match (note_drift(&schedulers, console), failures.is_empty()) {
         (true, _) => CONFLICT,
         (false, true) => OK,
         (false, false) => PARTIAL,
     })
+}
+
+fn note_failures(failures: &[String], console: &mut Console<'_>) {
+    failures.iter().for_each(|failure| console.note(&format!("a scheduler did not answer: {failure}")));
 }
 
 /// Returns whether schedulers have different policies, and writes a message if they do.
@@ -274,10 +278,7 @@ pub async fn reload(bus: &Bus, args: &PolicyReloadArgs, console: &mut Console<'_
         for status in policies.schedulers.iter().filter(refused) {
             status.problems.iter().for_each(|problem| console.note(&format!("{}: {problem}", status.source)));
         }
-        policies
-            .failures
-            .iter()
-            .for_each(|failure| console.note(&format!("a scheduler did not answer: {failure}")));
+        note_failures(&policies.failures, console);
         note_drift(&policies.schedulers, console);
     } else {
         write_rows(&policies.schedulers, &SCHEDULERS, &args.output, console)?;

@@ -92,12 +92,7 @@ impl DemoFlavor {
 
 /// Draws how long an instance holds its room.
 pub fn hold(random: &Random) -> Duration {
-    Duration::from_secs_f64(HOLD.0 + (HOLD.1 - HOLD.0) * unit(random))
-}
-
-/// Draws a number from 0 to 1, without 1.
-fn unit(random: &Random) -> f64 {
-    (random.u64() >> 11) as f64 / (1u64 << 53) as f64
+    Duration::from_secs_f64(HOLD.0 + (HOLD.1 - HOLD.0) * random.unit())
 }
 
 /// When requests come.
@@ -121,7 +116,7 @@ impl Wave {
     /// Draws when the request after the last one comes. Requests come independently of each other.
     pub fn next_arrival(&self, last: Instant, began: Instant, random: &Random) -> Instant {
         let rate = if self.is_filling(last - began) { self.flood } else { self.flood * EBB };
-        let gap = -(1.0 - unit(random)).ln() / rate;
+        let gap = -(1.0 - random.unit()).ln() / rate;
         // A long gap of the ebb ends with the ebb.
         let ebb_ends = WAVE.as_secs_f64() - (last - began).as_secs_f64() % WAVE.as_secs_f64();
         let next = last + Duration::from_secs_f64(gap.min(ebb_ends.max(1e-3)));

@@ -130,18 +130,11 @@ pub(super) async fn declare(
         let session = supervisor.ready().await?;
         let channel = session.consuming().create_channel().await;
         let channel = channel.map_err(|error| refused(explain::refusal(&error, topology)))?;
-        queue.declare(&channel).await.map_err(|refused| TransportError::Refused {
-            reason: explain::refusal(&refused.error, topology),
-            attempted: refused.attempted,
-        })
+        queue.declare(&channel).await.map_err(|refused| explain::declaration(refused, topology))
     };
     match timeout_at(deadline, declared).await {
         Ok(result) => result,
-        Err(_) => Err(TransportError::Unreachable {
-            broker: supervisor.brokers(),
-            waited: started.elapsed(),
-            last_error: supervisor.obstacle(),
-        }),
+        Err(_) => Err(supervisor.unreachable(started.elapsed())),
     }
 }
 

@@ -9,7 +9,8 @@ use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::{Error, ErrorKind};
 
 use super::broker::Broker;
-use super::topology::Topology;
+use super::topology::{RefusedDeclaration, Topology};
+use crate::error::TransportError;
 
 // AMQP's reply codes.
 pub(super) const CONNECTION_FORCED: u16 = 320;
@@ -120,6 +121,12 @@ pub(super) fn words(error: &Error) -> String {
         ErrorKind::ProtocolError(amqp) => amqp.get_message().to_string(),
         _ => error.to_string(),
     }
+}
+
+/// The error of a queue or an exchange that the broker refused to declare.
+pub(super) fn declaration(refused: RefusedDeclaration, topology: &Topology) -> TransportError {
+    let reason = refusal(&refused.error, topology);
+    TransportError::Refused { attempted: refused.attempted, reason }
 }
 
 /// What a refused declaration, binding or publication means, and what to do about it.

@@ -132,10 +132,7 @@ impl Publication<'_> {
             };
             return match exchange.declare(&channel).await {
                 Ok(()) => Ok(Retry::AtOnce),
-                Err(refused) => Err(TransportError::Refused {
-                    reason: explain::refusal(&refused.error, topology),
-                    attempted: refused.attempted,
-                }),
+                Err(refused) => Err(explain::declaration(refused, topology)),
             };
         }
         if self.alone {
@@ -209,7 +206,6 @@ impl Publication<'_> {
         if self.sends > 0 {
             return TransportError::Unconfirmed { destination: self.message.destination.to_string(), waited };
         }
-        let (broker, last_error) = (self.supervisor.brokers(), self.supervisor.obstacle());
-        TransportError::Unreachable { broker, waited, last_error }
+        self.supervisor.unreachable(waited)
     }
 }

@@ -97,6 +97,11 @@ impl Supervisor {
         }
     }
 
+    /// The error of who has waited for the broker for so long in vain.
+    pub(super) fn unreachable(&self, waited: Duration) -> TransportError {
+        TransportError::Unreachable { broker: self.brokers(), waited, last_error: self.obstacle() }
+    }
+
     /// The session, as soon as it takes messages.
     pub(super) async fn ready(&self) -> Result<Arc<Session>, TransportError> {
         let mut states = self.state.subscribe();

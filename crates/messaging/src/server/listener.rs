@@ -47,8 +47,8 @@ impl Listener {
         dispatcher: Dispatcher,
         batches: Vec<Arc<dyn BatchHandler>>,
         consumer: Box<dyn Consumer>,
-        remembered: NonZeroUsize,
     ) -> Self {
+        let remembered = NonZeroUsize::new(shared.options.remembered).unwrap_or(NonZeroUsize::MIN);
         Self { shared, dispatcher, batches, consumer, seen: Seen::new(remembered) }
     }
 

@@ -71,6 +71,11 @@ impl Random {
         self.with(|state| state.generator.next_u64())
     }
 
+    /// A number from 0 to 1, without 1.
+    pub fn unit(&self) -> f64 {
+        (self.u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
