@@ -42,7 +42,7 @@ pub use request::failure::{BadFeature, Failure, FilterError, WeigherError};
 pub use request::instance_topology::BadDevices;
 pub use request::pinning::charges;
 pub use request::server_group;
-pub use select::answer::{NumaLimits, Pick, PickLimits, Selected, Terms};
+pub use select::answer::{FilterLimits, NumaLimits, Pick, Selected, Terms};
 pub use select::select::FilterScheduler;
 pub use settings::filter_kind::FilterKind;
 pub use settings::named::UnknownName;

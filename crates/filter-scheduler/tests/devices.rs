@@ -97,7 +97,8 @@ fn each_instance_sees_what_the_one_before_has_taken() {
     for row in table.rows().collect::<Vec<_>>() {
         assert_eq!(pinned_cpus(&table, row), [6, 6], "one on each cell");
     }
-    let limits = selected.picks[0].limits.numa_topology.unwrap();
+    let limits = scheduler.limits(&mut table, &pinned(6), &[selected.picks[0].row]).unwrap()[0];
+    let limits = limits.numa_topology.unwrap();
     assert_eq!((limits.cpu_allocation_ratio, limits.ram_allocation_ratio), (4.0, 1.0));
     let full = scheduler.select(&mut table, &pinned(6), &uuids(1), &Terms::default());
     assert!(matches!(full.failure, Some(Failure::NoValidHost { .. })));

@@ -120,8 +120,8 @@ fn a_pick_is_consumed_and_a_dry_run_is_not() {
     let real = scheduler.select(&mut table, &request(), &uuids(2), &Terms::default());
     assert_eq!(real.picks, dry.picks);
     assert_eq!(table.view(h0).consumed(), Amounts { vcpus: 2, memory_mb: 2048, disk_gb: 2, instances: 2 });
-    assert_eq!(real.picks[0].limits.memory_mb, Some(16_384.0));
-    assert_eq!((real.picks[0].limits.vcpus, real.picks[0].limits.disk_gb), (Some(32.0), Some(100.0)));
+    let limits = scheduler.limits(&mut table, &request(), &[real.picks[0].row]).unwrap()[0];
+    assert_eq!((limits.vcpus, limits.memory_mb, limits.disk_gb), (Some(32.0), Some(16_384.0), Some(100.0)));
 }
 
 #[test]

@@ -145,7 +145,7 @@ impl Run {
         let asked = SelectDestinations { request_spec, dry_run, ..Default::default() };
         let asked = self.manager.resolve(asked).unwrap();
         let (id, seed) = (format!("s1-{t}"), self.rng.next_u64());
-        self.manager.select_destinations(&mut self.engine, &asked, id, seed, s(t)).unwrap()
+        self.manager.select_destinations(&mut self.engine, &asked, id, seed, s(t)).unwrap().decision
     }
 
     /// The snapshot as a reader gets it.

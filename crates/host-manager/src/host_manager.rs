@@ -19,7 +19,7 @@ use std::time::Duration;
 use novella_filter_scheduler::{Eligible, Failure, FilterScheduler, HostTable, NearMisses};
 use novella_objects::{
     Capabilities, Change, Decision, HostDetail, HostVerdict, RequestSpec, Reserve, SelectDestinations,
-    Selection, ServiceSummary,
+    ServiceSummary,
 };
 use novella_resources::Amounts;
 use serde_json::Value;
@@ -31,6 +31,7 @@ use crate::policy::file::PolicyFile;
 use crate::policy::new_policy::NewPolicy;
 use crate::policy::resolved::Resolved;
 use crate::report::outcome::{Applied, Counters, Event};
+use crate::verbs::place::{Placed, SelectedRows};
 use crate::verbs::{apply_report, enforce_policy, place, place_on_service, reserve, watch};
 use crate::views::copy::{self, MapCopy};
 use crate::views::destinations::{self, Destination};
@@ -144,7 +145,7 @@ impl HostManager {
         decision_id: String,
         seed: u64,
         now: Duration,
-    ) -> Result<Decision, Failure> {
+    ) -> Result<Placed, Failure> {
         place::select_destinations(&mut self.map, scheduler, request, decision_id, seed, now)
     }
 
@@ -184,9 +185,9 @@ impl HostManager {
         &mut self,
         scheduler: &mut FilterScheduler,
         spec: &RequestSpec,
-        selections: &[Selection],
+        selected: &[SelectedRows],
     ) -> Result<Vec<Vec<Destination>>, Failure> {
-        destinations::destinations(&mut self.map, scheduler, spec, selections)
+        destinations::destinations(&mut self.map, scheduler, spec, selected)
     }
 
     /// Releases the reservations of these instances, whichever decisions made them. Returns the messages for the peers.

@@ -39,6 +39,7 @@ pub use policy::resolved::Resolved;
 pub use report::outcome::{Applied, BadReport, Counters, Event, Fault};
 pub use report::reported::{Reported, Text, Words};
 pub use report::services::COMPUTE;
+pub use verbs::place::{Placed, SelectedRows};
 pub use views::copy::{HostCopy, MapCopy};
 pub use views::destinations::Destination;
 pub use views::hosts::HostListing;

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
@@ -54,9 +55,9 @@ pub struct Selection {
     pub nodename: String,
     /// Weight of the host when it was chosen. 0 if it was the only candidate, because Nova weighs nothing then.
     pub weight: f64,
-    /// Names of the next best hosts, best first.
+    /// Names of the next best hosts, best first. All instances of a decision share one list.
     #[serde(default)]
-    pub alternates: Vec<String>,
+    pub alternates: Arc<[String]>,
 }
 
 /// Why nothing was placed.

@@ -69,7 +69,7 @@ mod tests {
             host: "a".into(),
             nodename: "a".into(),
             weight: 0.0,
-            alternates: vec!["b".into()],
+            alternates: ["b".into()].into(),
         };
         let decision = Arc::new(Decision {
             decision_id: format!("s-{id}"),

@@ -1,6 +1,7 @@
 //! What the demo shows, and its form for programs: JSON lines.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use novella_objects::{HostStatus, HostSummary};
@@ -11,7 +12,7 @@ use serde::Serialize;
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// An instance was placed.
-    Placed { flavor: &'static str, host: String, weight: f64, alternates: Vec<String>, latency_ms: f64 },
+    Placed { flavor: &'static str, host: String, weight: f64, alternates: Arc<[String]>, latency_ms: f64 },
     /// No host fits an instance.
     Refused { flavor: &'static str, reason: String, latency_ms: f64 },
     /// The room held by an instance was released.

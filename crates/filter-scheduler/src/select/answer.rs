@@ -49,8 +49,6 @@ pub struct Pick {
     /// The weight of the host among the candidates. It is 0 if there was one candidate, because then nothing is
     /// weighed.
     pub weight: f64,
-    /// The limits that the filters held the host against.
-    pub limits: PickLimits,
     /// Whether NUMA cells or PCI devices of the host were taken for the instance.
     pub took_devices: bool,
 }
@@ -58,7 +56,7 @@ pub struct Pick {
 /// The limits that the filters decided by. A limit is present only if its filter ran. The host can check them again
 /// when it claims the resources.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct PickLimits {
+pub struct FilterLimits {
     /// How many CPUs may be in use on the host, after overcommit.
     pub vcpus: Option<f64>,
     /// How much memory may be in use on the host, in MiB, after overcommit.

@@ -15,7 +15,7 @@ use crate::filters::program::Filter;
 use crate::prefilters::Prefilters;
 use crate::request::asked::{Asked, Wanted};
 use crate::request::failure::Failure;
-use crate::select::answer::{NumaLimits, Pick, PickLimits};
+use crate::select::answer::{FilterLimits, NumaLimits, Pick};
 use crate::select::scan::Sieve;
 use crate::settings::filter_kind::FilterKind;
 use crate::settings::options::SchedulerOptions;
@@ -80,7 +80,7 @@ impl Compiled {
     }
 
     /// The limits that the filters held the host against.
-    pub(crate) fn limits(&self, table: &HostTable, row: Row) -> PickLimits {
+    pub(crate) fn limits(&self, table: &HostTable, row: Row) -> FilterLimits {
         let of_host = table.view(row).limits();
         // Nova keeps the limit of the filter that ran last.
         let total_by_ratio = |plain: FilterKind, own: FilterKind, limit: f64, total: f64| {
@@ -91,27 +91,29 @@ impl Compiled {
         let (vcpus, memory) = (reported.vcpus_total as f64, reported.memory_mb_total as f64);
         let vcpus = total_by_ratio(FilterKind::Core, FilterKind::AggregateCore, of_host.vcpus, vcpus);
         let disk = reported.disk_gb_total as f64;
-        let cells = || table.devices(row).is_some_and(|devices| devices.cells().is_some());
-        let wants_cells = self.wanted.as_ref().is_some_and(|wanted| wanted.cells.is_some());
-        let fitted = wants_cells
-            && self.filters.iter().any(|filter| filter.kind == FilterKind::NumaTopology)
-            && cells();
-        PickLimits {
+        FilterLimits {
             vcpus: vcpus.filter(|limit| *limit > 0.0),
             memory_mb: total_by_ratio(FilterKind::Ram, FilterKind::AggregateRam, of_host.memory_mb, memory),
             disk_gb: total_by_ratio(FilterKind::Disk, FilterKind::AggregateDisk, of_host.disk_gb, disk),
-            numa_topology: fitted.then_some(NumaLimits {
-                cpu_allocation_ratio: reported.ratios.cpu,
-                ram_allocation_ratio: reported.ratios.ram,
-            }),
+            numa_topology: self.numa_limits(table, row),
         }
+    }
+
+    /// The limits of the host's NUMA cells, if the instance is placed on cells.
+    fn numa_limits(&self, table: &HostTable, row: Row) -> Option<NumaLimits> {
+        let wants_cells = self.wanted.as_ref().is_some_and(|wanted| wanted.cells.is_some());
+        let fitted = wants_cells
+            && self.filters.iter().any(|filter| filter.kind == FilterKind::NumaTopology)
+            && table.devices(row).is_some_and(|devices| devices.cells().is_some());
+        let ratios = table.view(row).reported().ratios;
+        fitted.then_some(NumaLimits { cpu_allocation_ratio: ratios.cpu, ram_allocation_ratio: ratios.ram })
     }
 
     /// Takes the NUMA cells and PCI devices that an instance gets of its host. The next instance may want other ones.
     pub(crate) fn take_devices(&mut self, table: &mut HostTable, instance: Uuid, pick: &mut Pick) {
+        let limits = self.numa_limits(table, pick.row);
+        let limits = limits.map(|limits| (limits.cpu_allocation_ratio, limits.ram_allocation_ratio));
         let Some(wanted) = &mut self.wanted else { return };
-        let ratios = |limits: NumaLimits| (limits.cpu_allocation_ratio, limits.ram_allocation_ratio);
-        let limits = pick.limits.numa_topology.map(ratios);
         pick.took_devices = table.take_devices(pick.row, instance, wanted, limits);
         for filter in &mut self.filters {
             filter.wants(wanted);

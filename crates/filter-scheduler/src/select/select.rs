@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::request::asked;
 use crate::request::failure::Failure;
 use crate::request::pinning::charges;
-use crate::select::answer::{Pick, PickLimits, Selected, Terms};
+use crate::select::answer::{FilterLimits, Pick, Selected, Terms};
 use crate::select::explanation;
 use crate::select::history::History;
 use crate::select::progress::Progress;
@@ -81,8 +81,7 @@ impl FilterScheduler {
 
             // Pick: the best candidate, or one of the best at random.
             let best = progress.pick(table, shape, selected);
-            let limits = shape.compiled.limits(table, Row(best.row));
-            let mut pick = Pick { row: Row(best.row), weight: best.weight, limits, took_devices: false };
+            let mut pick = Pick { row: Row(best.row), weight: best.weight, took_devices: false };
 
             // Consume: the next instance and the next request see the host with this instance on it.
             table.charge(pick.row, &charges);
@@ -131,7 +130,7 @@ impl FilterScheduler {
         table: &mut HostTable,
         spec: &RequestSpec,
         rows: &[Row],
-    ) -> Result<Vec<PickLimits>, Failure> {
+    ) -> Result<Vec<FilterLimits>, Failure> {
         let shape = self.shapes.compiled(&self.options, table, spec)?;
         Ok(rows.iter().map(|row| shape.compiled.limits(table, *row)).collect())
     }

@@ -160,8 +160,8 @@ impl Bed {
     fn place(&mut self, request: SelectDestinations, number: u128) -> Vec<Selection> {
         let id = format!("bench-{number}");
         let request = self.manager.resolve(request).expect("it names nothing");
-        let decision = self.manager.select_destinations(&mut self.engine, &request, id, 1, self.now);
-        decision.expect("a good request").selections
+        let placed = self.manager.select_destinations(&mut self.engine, &request, id, 1, self.now);
+        placed.expect("a good request").decision.selections
     }
 }
 

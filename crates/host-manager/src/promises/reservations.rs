@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use novella_filter_scheduler::{DeviceUsage, Row};
-use novella_objects::Selection;
 use novella_resources::Allocation;
 use uuid::Uuid;
 
@@ -42,8 +41,10 @@ pub(crate) struct Reservation {
     /// When the reservation ends.
     pub expires: Duration,
     pub decision_id: Arc<str>,
-    /// The answer that was given, if the decision was made here.
-    pub selection: Option<Box<Selection>>,
+    /// The weight that was answered. It is 0 if a peer decided, because peers do not tell it.
+    pub weight: f64,
+    /// The alternates that were answered. There are none if a peer decided.
+    pub alternates: Arc<[String]>,
     /// The kind of the instance, if it has any.
     pub kind: Option<Arc<ReservationKind>>,
 }
@@ -183,7 +184,8 @@ mod tests {
             spec_hash: 1,
             expires: Duration::from_secs(expires),
             decision_id: format!("s1-{}", expires / 10).into(),
-            selection: None,
+            weight: 0.0,
+            alternates: Arc::default(),
             kind: None,
         }
     }

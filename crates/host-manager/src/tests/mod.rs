@@ -171,7 +171,7 @@ fn first_fit(table: &mut HostTable, spec: &RequestSpec, instances: &[Uuid], dry_
         };
         let Some(row) = table.rows().find(fits) else { break };
         table.consume(row, &amounts);
-        picks.push(Pick { row, weight: 1.5, limits: Default::default(), took_devices: false });
+        picks.push(Pick { row, weight: 1.5, took_devices: false });
     }
     let all = picks.len() == instances.len();
     if !all || dry_run {
@@ -194,7 +194,7 @@ fn place(manager: &mut HostManager, request: &SelectDestinations, now: Duration)
         crate::verbs::place::decide(&mut manager.map, request, decision_id, now, |t, spec, instances| {
             first_fit(t, spec, instances, request.dry_run)
         });
-    decision.expect("the stand-in always answers")
+    decision.expect("the stand-in always answers").decision
 }
 
 /// Decides by the real engine, with seed 0.
@@ -206,7 +206,7 @@ fn select(
     now: Duration,
 ) -> Result<Decision, Failure> {
     let request = manager.resolve(request.clone())?;
-    manager.select_destinations(engine, &request, decision_id, 0, now)
+    Ok(manager.select_destinations(engine, &request, decision_id, 0, now)?.decision)
 }
 
 /// What is in use on a host: vCPUs, MiB, GiB, and the number of reservations.

@@ -207,7 +207,7 @@ impl Run {
             s(self.model.now),
             |table, spec, instances| first_fit(table, spec, instances, false),
         );
-        let decision = decision.expect("the stand-in always answers");
+        let decision = decision.expect("the stand-in always answers").decision;
         // A peer's reservation always has another specification in this test.
         let foreign = self.model.held.iter().any(|held| held.uuid == uuid && held.decision.starts_with("s2"));
         let listed = self.manager.map.claimed_on(id(uuid)).is_some();

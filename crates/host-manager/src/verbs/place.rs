@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashSet;
-use novella_filter_scheduler::{Failure, FilterScheduler, HostTable, Pick, Selected, Terms, charges};
+use novella_filter_scheduler::{Failure, FilterScheduler, HostTable, Pick, Row, Selected, Terms, charges};
 use novella_objects::{
     Decision, Explanation, HostStatus, PlacementRequest, Refusal, RequestSpec, SelectDestinations, Selection,
 };
@@ -27,6 +27,32 @@ use crate::promises::spec_hash::spec_hash;
 use crate::verbs::enforce_policy::with_members;
 use crate::verbs::watch::advance;
 
+/// A decision that was just made, with the rows of the hosts that it names. While the map is held, more can be told of
+/// these hosts without looking up their names.
+#[derive(Debug)]
+pub struct Placed {
+    /// The answer.
+    pub decision: Decision,
+    /// The rows of the decision's selections, in their order.
+    pub rows: Vec<SelectedRows>,
+}
+
+/// The rows of the hosts of one selection.
+#[derive(Debug)]
+pub struct SelectedRows {
+    /// The chosen host. `None` if a peer reserved a host from which no report has come yet.
+    pub chosen: Option<Row>,
+    /// The alternates, best first. There are none if the instance was placed before.
+    pub alternates: Arc<[Row]>,
+}
+
+impl From<Decision> for Placed {
+    /// A decision that names no host.
+    fn from(decision: Decision) -> Self {
+        Self { decision, rows: Vec::new() }
+    }
+}
+
 /// What is known of one instance of a request.
 enum Known {
     Nothing,
@@ -34,21 +60,12 @@ enum Known {
     /// it still holds, if the instance is reserved.
     Same {
         selection: Selection,
+        row: Option<Row>,
         decision: Option<(Arc<str>, Duration)>,
     },
     Other {
         host: String,
     },
-}
-
-/// What is known of a request's instances.
-#[derive(Default)]
-struct Answered {
-    selections: Vec<Selection>,
-    /// The first earlier decision among them.
-    decision: Option<(Arc<str>, Duration)>,
-    /// The instances that are not yet placed.
-    rest: Vec<Uuid>,
 }
 
 /// Nova's `select_destinations`: decides, and reserves what it decided unless it is a dry run. An error is a request
@@ -60,15 +77,16 @@ pub(crate) fn select_destinations(
     decision_id: String,
     seed: u64,
     now: Duration,
-) -> Result<Decision, Failure> {
+) -> Result<Placed, Failure> {
     let request = request.request();
     let terms = Terms { seed, dry_run: request.dry_run, alternates: request.alternates, unexplained: false };
     let mut asked = false;
-    let decision = decide(map, request, decision_id, now, |table, spec, instances| {
+    let mut placed = decide(map, request, decision_id, now, |table, spec, instances| {
         asked = true;
         scheduler.select(table, spec, instances, &terms)
-    });
-    Ok(Decision { seed: asked.then_some(seed), ..decision? })
+    })?;
+    placed.decision.seed = asked.then_some(seed);
+    Ok(placed)
 }
 
 /// Decides with `engine`, which consumes in the table what it picks, unless it fails or the request is a dry run.
@@ -78,44 +96,78 @@ pub(crate) fn decide(
     decision_id: String,
     now: Duration,
     engine: impl FnOnce(&mut HostTable, &RequestSpec, &[Uuid]) -> Selected,
-) -> Result<Decision, Failure> {
+) -> Result<Placed, Failure> {
     advance(map, now);
     let PlacementRequest { instance_uuids, spec, .. } = &request.request_spec;
     let hash = spec_hash(spec);
-    let mut answered = Answered::default();
+    let mut earlier = Vec::with_capacity(instance_uuids.len());
+    let mut earlier_decision = None;
+    let mut rest = Vec::with_capacity(instance_uuids.len());
     let mut seen = HashSet::with_capacity(instance_uuids.len());
     for &uuid in instance_uuids {
         if !seen.insert(uuid) {
-            return Ok(conflict(map, decision_id, request, uuid, None));
+            return Ok(conflict(map, decision_id, request, uuid, None).into());
         }
-        match known(map, uuid, spec, hash, now) {
-            Known::Nothing => answered.rest.push(uuid),
-            Known::Same { selection, decision } => {
-                answered.decision = answered.decision.or(decision);
-                answered.selections.push(selection);
+        earlier.push(match known(map, uuid, spec, hash, now) {
+            Known::Nothing => {
+                rest.push(uuid);
+                None
             }
-            Known::Other { host } => return Ok(conflict(map, decision_id, request, uuid, Some(host))),
-        }
+            Known::Same { selection, row, decision } => {
+                earlier_decision = earlier_decision.or(decision);
+                Some((selection, SelectedRows { chosen: row, alternates: Arc::default() }))
+            }
+            Known::Other { host } => return Ok(conflict(map, decision_id, request, uuid, Some(host)).into()),
+        });
     }
-    let Answered { selections: earlier, rest, decision } = answered;
-    if !earlier.is_empty() && rest.is_empty() {
-        return Ok(repeat(map, decision_id, request, earlier, decision));
+    if rest.is_empty() && !earlier.is_empty() {
+        let (selections, rows) = earlier.into_iter().flatten().unzip();
+        return Ok(Placed {
+            decision: repeat(map, decision_id, request, selections, earlier_decision),
+            rows,
+        });
     }
     if !request.dry_run && map.reservations.len() + rest.len() > map.options.max_reservations {
         let refusal = Refusal::NoValidHost { reason: full(map), placeable: 0 };
-        return Ok(refuse(map, decision_id, request, refusal));
+        return Ok(refuse(map, decision_id, request, refusal).into());
     }
     // Members come and go, so what was asked is hashed without those that only the map knows.
     let asked = with_members(map, spec, instance_uuids)?;
     let selected = engine(&mut map.table, &asked, &rest);
-    let (mut decision, picks) = to_decision(map, decision_id, request, &rest, selected)?;
-    if decision.refusal.is_none() && !request.dry_run {
-        reserve_decision(map, &mut decision, &picks, request, hash, now);
+    note_errors(map, &decision_id, &selected);
+    let refusal = match selected.failure {
+        None => None,
+        Some(ref no_host @ Failure::NoValidHost { placeable, .. }) => {
+            Some(Refusal::NoValidHost { reason: no_host.to_string(), placeable })
+        }
+        Some(failure) => return Err(failure),
+    };
+    let answer = Decision { explanation: selected.explanation, refusal, ..answer(map, decision_id, request) };
+    if answer.refusal.is_some() {
+        return Ok(answer.into());
     }
-    if decision.refusal.is_none() {
-        merge(&mut decision.selections, earlier, instance_uuids);
+    let names: Arc<[String]> =
+        selected.alternates.iter().map(|row| map.table.host(*row).to_owned()).collect();
+    let hold = hold(map, request);
+    if !request.dry_run {
+        let promise = Promise {
+            spec,
+            spec_hash: hash,
+            expires: now.saturating_add(hold),
+            decision_id: answer.decision_id.as_str().into(),
+            alternates: Arc::clone(&names),
+        };
+        promise.reserve(map, &rest, &selected.picks);
     }
-    Ok(decision)
+    let rows: Arc<[Row]> = selected.alternates.into();
+    let mut new = rest.iter().zip(&selected.picks).map(|(uuid, pick)| {
+        let selection = selection(map, *uuid, pick.row, pick.weight, &names);
+        (selection, SelectedRows { chosen: Some(pick.row), alternates: Arc::clone(&rows) })
+    });
+    let in_order = earlier.into_iter().filter_map(|earlier| earlier.or_else(|| new.next()));
+    let (selections, rows) = in_order.unzip();
+    let hold_s = if request.dry_run { 0 } else { hold.as_secs() };
+    Ok(Placed { decision: Decision { selections, hold_s, ..answer }, rows })
 }
 
 pub(crate) fn full(map: &HostMap) -> String {
@@ -127,65 +179,31 @@ pub(crate) fn full(map: &HostMap) -> String {
     )
 }
 
-/// The engine's answer in the words of the wire, and the pick of each of its selections.
-fn to_decision(
-    map: &mut HostMap,
-    decision_id: String,
-    request: &SelectDestinations,
-    uuids: &[Uuid],
-    selected: Selected,
-) -> Result<(Decision, Vec<Pick>), Failure> {
-    let Selected { picks, alternates, explanation, filter_errors, weigher_errors, failure } = selected;
-    map.counters.filter_errors += filter_errors.iter().map(|(hosts, _)| u64::from(*hosts)).sum::<u64>();
-    for (hosts, error) in &filter_errors {
+/// Counts and logs what filters and weighers could not judge.
+fn note_errors(map: &mut HostMap, decision_id: &str, selected: &Selected) {
+    for (hosts, error) in &selected.filter_errors {
+        map.counters.filter_errors += u64::from(*hosts);
         tracing::debug!(decision_id, hosts, %error, "a filter could not decide about some hosts");
     }
-    map.counters.filter_errors += weigher_errors.iter().map(|(hosts, _)| u64::from(*hosts)).sum::<u64>();
-    for (hosts, error) in &weigher_errors {
+    for (hosts, error) in &selected.weigher_errors {
+        map.counters.filter_errors += u64::from(*hosts);
         tracing::debug!(decision_id, hosts, %error, "a weigher could not value some hosts");
     }
-    let refusal = match failure {
-        None => None,
-        Some(ref no_host @ Failure::NoValidHost { placeable, .. }) => {
-            Some(Refusal::NoValidHost { reason: no_host.to_string(), placeable })
-        }
-        Some(failure) => return Err(failure),
-    };
-    let alternates: Vec<_> = alternates.iter().map(|row| map.table.host(*row).to_owned()).collect();
-    let selection = |(uuid, pick): (&Uuid, &Pick)| {
-        let view = map.table.view(pick.row);
-        Selection {
-            instance_uuid: *uuid,
-            host: view.host().to_owned(),
-            nodename: view.nodename().to_owned(),
-            weight: pick.weight,
-            alternates: alternates.clone(),
-        }
-    };
-    let decision = Decision {
-        decision_id,
-        selections: uuids.iter().zip(&picks).map(selection).collect(),
-        refusal,
-        explanation,
-        dry_run: request.dry_run,
-        hold_s: 0,
-        repeated: false,
-        policy_hash: map.policy_hash.clone(),
-        seed: None,
-    };
-    Ok((decision, picks))
+}
+
+fn selection(map: &HostMap, uuid: Uuid, row: Row, weight: f64, alternates: &Arc<[String]>) -> Selection {
+    let view = map.table.view(row);
+    Selection {
+        instance_uuid: uuid,
+        host: view.host().to_owned(),
+        nodename: view.nodename().to_owned(),
+        weight,
+        alternates: Arc::clone(alternates),
+    }
 }
 
 fn known(map: &HostMap, uuid: Uuid, spec: &RequestSpec, hash: u64, now: Duration) -> Known {
-    let selection = |host: &str, nodename: &str| Selection {
-        instance_uuid: uuid,
-        host: host.to_owned(),
-        nodename: nodename.to_owned(),
-        weight: 0.0,
-        alternates: Vec::new(),
-    };
     if let Some((row, claim)) = map.claimed_on(uuid) {
-        let view = map.table.view(row);
         let claimed = Allocation {
             amounts: Amounts {
                 vcpus: claim.vcpus.into(),
@@ -196,24 +214,29 @@ fn known(map: &HostMap, uuid: Uuid, spec: &RequestSpec, hash: u64, now: Duration
             resources: by_class(map.record(row).claims.resources_of(uuid)),
         };
         return if charges(spec).allow(&claimed) {
-            let selection = selection(view.host(), view.nodename());
-            Known::Same { selection, decision: None }
+            let selection = selection(map, uuid, row, 0.0, &Arc::default());
+            Known::Same { selection, row: Some(row), decision: None }
         } else {
-            Known::Other { host: view.host().to_owned() }
+            Known::Other { host: map.table.host(row).to_owned() }
         };
     }
     let Some(reservation) = map.reservations.get(&uuid) else { return Known::Nothing };
-    let (host, nodename) = match &reservation.place {
-        Place::Row(row) => (map.table.view(*row).host(), map.table.view(*row).nodename()),
-        Place::Awaited(host) => (&**host, &**host),
+    let Reservation { weight, alternates, .. } = reservation;
+    let (row, selection) = match &reservation.place {
+        Place::Row(row) => (Some(*row), selection(map, uuid, *row, *weight, alternates)),
+        Place::Awaited(host) => (None, selection_by_name(uuid, host, *weight)),
     };
     if reservation.spec_hash != hash {
-        return Known::Other { host: host.to_owned() };
+        return Known::Other { host: selection.host };
     }
-    Known::Same {
-        selection: reservation.selection.as_deref().cloned().unwrap_or_else(|| selection(host, nodename)),
-        decision: Some((Arc::clone(&reservation.decision_id), reservation.expires.saturating_sub(now))),
-    }
+    let decision = (Arc::clone(&reservation.decision_id), reservation.expires.saturating_sub(now));
+    Known::Same { selection, row, decision: Some(decision) }
+}
+
+/// The selection of a host that is known by its name only.
+pub(crate) fn selection_by_name(instance_uuid: Uuid, host: &str, weight: f64) -> Selection {
+    let (host, nodename) = (host.to_owned(), host.to_owned());
+    Selection { instance_uuid, host, nodename, weight, alternates: Arc::default() }
 }
 
 /// For how long the request's placement is held.
@@ -222,39 +245,42 @@ pub(crate) fn hold(map: &HostMap, request: &SelectDestinations) -> Duration {
     asked.min(map.options.max_hold)
 }
 
-/// Makes reservations for what the engine has consumed.
-fn reserve_decision(
-    map: &mut HostMap,
-    decision: &mut Decision,
-    picks: &[Pick],
-    request: &SelectDestinations,
+/// What the reservations of one decision have in common.
+struct Promise<'a> {
+    spec: &'a RequestSpec,
     spec_hash: u64,
-    now: Duration,
-) {
-    let hold = hold(map, request);
-    decision.hold_s = hold.as_secs();
-    let decision_id: Arc<str> = decision.decision_id.as_str().into();
-    let spec = &request.request_spec.spec;
-    let charges = charges(spec);
-    let kind = kind(spec).shared();
-    for (selection, &Pick { row, .. }) in decision.selections.iter().zip(picks) {
-        let devices = map.table.taken_devices(row, selection.instance_uuid).cloned().map(Box::new);
-        let reservation = Reservation {
-            place: Place::Row(row),
-            allocation: charges.on(|| map.table.has_pcpus(row)).clone(),
-            devices,
-            spec_hash,
-            expires: now.saturating_add(hold),
-            decision_id: Arc::clone(&decision_id),
-            selection: Some(Box::new(selection.clone())),
-            kind: kind.clone(),
-        };
-        map.reservations.add(selection.instance_uuid, reservation);
-        map.assume(selection.instance_uuid);
-        map.counters.reserved += 1;
+    expires: Duration,
+    decision_id: Arc<str>,
+    alternates: Arc<[String]>,
+}
+
+impl Promise<'_> {
+    /// Makes reservations for what the engine has consumed.
+    fn reserve(self, map: &mut HostMap, uuids: &[Uuid], picks: &[Pick]) {
+        let Self { spec, spec_hash, expires, decision_id, alternates } = self;
+        let charges = charges(spec);
+        let kind = kind(spec).shared();
+        for (&uuid, &Pick { row, weight, .. }) in uuids.iter().zip(picks) {
+            let devices = map.table.taken_devices(row, uuid).cloned().map(Box::new);
+            let reservation = Reservation {
+                place: Place::Row(row),
+                allocation: charges.on(|| map.table.has_pcpus(row)).clone(),
+                devices,
+                spec_hash,
+                expires,
+                decision_id: Arc::clone(&decision_id),
+                weight,
+                alternates: Arc::clone(&alternates),
+                kind: kind.clone(),
+            };
+            map.reservations.add(uuid, reservation);
+            map.assume(uuid);
+            map.counters.reserved += 1;
+        }
     }
 }
 
+/// The answer to a request that the earlier decision already placed.
 pub(crate) fn repeat(
     map: &mut HostMap,
     decision_id: String,
@@ -267,17 +293,8 @@ pub(crate) fn repeat(
         Some((earlier, left)) => (earlier.to_string(), left),
         None => (decision_id, Duration::ZERO),
     };
-    Decision {
-        decision_id,
-        selections,
-        refusal: None,
-        explanation: no_explanation(map),
-        dry_run: request.dry_run,
-        hold_s: left.as_secs_f64().ceil() as u64,
-        repeated: true,
-        policy_hash: map.policy_hash.clone(),
-        seed: None,
-    }
+    let hold_s = left.as_secs_f64().ceil() as u64;
+    Decision { selections, hold_s, repeated: true, ..answer(map, decision_id, request) }
 }
 
 pub(crate) fn conflict(
@@ -302,34 +319,24 @@ pub(crate) fn refuse(
     request: &SelectDestinations,
     refusal: Refusal,
 ) -> Decision {
+    Decision { refusal: Some(refusal), ..answer(map, decision_id, request) }
+}
+
+/// An answer that does not yet say anything: it selects and refuses nothing, and no filter ran for it.
+pub(crate) fn answer(map: &HostMap, decision_id: String, request: &SelectDestinations) -> Decision {
     Decision {
         decision_id,
         selections: Vec::new(),
-        refusal: Some(refusal),
-        explanation: no_explanation(map),
+        refusal: None,
+        explanation: Explanation {
+            hosts: u32::try_from(map.table.len()).unwrap_or(u32::MAX),
+            suspect_hosts: map.table.count(HostStatus::Suspect),
+            ..Explanation::default()
+        },
         dry_run: request.dry_run,
         hold_s: 0,
         repeated: false,
         policy_hash: map.policy_hash.clone(),
         seed: None,
     }
-}
-
-/// The explanation of an answer for which no filter ran.
-fn no_explanation(map: &HostMap) -> Explanation {
-    Explanation {
-        hosts: u32::try_from(map.table.len()).unwrap_or(u32::MAX),
-        suspect_hosts: map.table.count(HostStatus::Suspect),
-        ..Explanation::default()
-    }
-}
-
-/// Puts the answers of an earlier decision among the new ones, in the order of the request.
-fn merge(selections: &mut Vec<Selection>, earlier: Vec<Selection>, order: &[Uuid]) {
-    if earlier.is_empty() {
-        return;
-    }
-    let position = |uuid: &Uuid| order.iter().position(|at| at == uuid);
-    selections.extend(earlier);
-    selections.sort_by_key(|selection| position(&selection.instance_uuid));
 }

@@ -18,9 +18,8 @@ use std::time::Duration;
 use novella_filter_scheduler::nova::operators::Requirement;
 use novella_objects::{
     Decision, Explanation, FilterTally, HostStatus, NearestMiss, PlacementRequest, Refusal, RequestSpec,
-    Scored, Selection, WeigherScore,
+    Scored, WeigherScore,
 };
-use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
 use crate::policy::resolved::Resolved;
@@ -28,7 +27,7 @@ use crate::promises::holds::Hold;
 use crate::promises::spec_hash::spec_hash;
 use crate::report::reported::{Reported, Words, json};
 use crate::report::services::ServiceState;
-use crate::verbs::place::{conflict, full, hold, refuse, repeat};
+use crate::verbs::place::{answer, conflict, full, hold, refuse, repeat, selection_by_name};
 use crate::verbs::watch::advance;
 
 /// The room of a host that reports `infinite` or `unknown`, in GiB. It is more than any one volume may ask for.
@@ -89,43 +88,42 @@ pub(crate) fn select_service(
     map.holds.expire(now);
     let PlacementRequest { instance_uuids, spec, .. } = &request.request_spec;
     let hash = spec_hash(spec);
-    let mut earlier = Vec::new();
+    let mut earlier = Vec::with_capacity(instance_uuids.len());
     let mut known = None;
-    for uuid in instance_uuids {
-        let Some(hold) = map.holds.0.get(uuid) else { continue };
+    let mut rest = Vec::new();
+    for &uuid in instance_uuids {
+        let Some(hold) = map.holds.0.get(&uuid) else {
+            rest.push(uuid);
+            earlier.push(None);
+            continue;
+        };
         if *hold.service != *service || hold.spec_hash != hash {
             let host = hold.host.to_string();
-            return conflict(map, decision_id, request, *uuid, Some(host));
+            return conflict(map, decision_id, request, uuid, Some(host));
         }
         known = Some((Arc::clone(&hold.decision_id), hold.expires.saturating_sub(now)));
-        earlier.push(selection(*uuid, &hold.host, 0.0));
+        earlier.push(Some(selection_by_name(uuid, &hold.host, 0.0)));
     }
-    if earlier.len() == instance_uuids.len() {
-        return repeat(map, decision_id, request, earlier, known);
+    if rest.is_empty() {
+        let selections = earlier.into_iter().flatten().collect();
+        return repeat(map, decision_id, request, selections, known);
     }
     let held = map.holds.0.len() + map.reservations.len() + instance_uuids.len();
     if !request.dry_run && held > map.options.max_reservations {
         let refusal = Refusal::NoValidHost { reason: full(map), placeable: 0 };
         return refuse(map, decision_id, request, refusal);
     }
-    let rest: Vec<Uuid> =
-        instance_uuids.iter().filter(|uuid| !map.holds.0.contains_key(*uuid)).copied().collect();
     let (picks, explanation) = pick(map, service, spec, rest.len(), now);
-    let decided = Decision {
-        explanation,
-        ..refuse(map, decision_id, request, Refusal::NoValidHost { reason: String::new(), placeable: 0 })
-    };
+    let decided = Decision { explanation, ..answer(map, decision_id, request) };
     if picks.len() < rest.len() {
         let reason = format!("No valid host was found. No {service} host has {} GiB free.", size(spec));
         let placeable = u32::try_from(picks.len()).unwrap_or(u32::MAX);
         return Decision { refusal: Some(Refusal::NoValidHost { reason, placeable }), ..decided };
     }
-    let selections = instance_uuids.iter().filter_map(|uuid| {
-        let before = earlier.iter().find(|selection| selection.instance_uuid == *uuid);
-        let now = rest.iter().position(|wanted| wanted == uuid);
-        before.cloned().or_else(|| now.map(|at| selection(*uuid, &picks[at].0, picks[at].1)))
-    });
-    let mut decided = Decision { refusal: None, selections: selections.collect(), ..decided };
+    let mut new =
+        rest.iter().zip(&picks).map(|(uuid, (host, weight))| selection_by_name(*uuid, host, *weight));
+    let selections = earlier.into_iter().filter_map(|earlier| earlier.or_else(|| new.next())).collect();
+    let mut decided = Decision { selections, ..decided };
     if !request.dry_run {
         let hold = hold(map, request);
         decided.hold_s = hold.as_secs();
@@ -290,11 +288,6 @@ fn size(spec: &RequestSpec) -> u64 {
 
 fn count_of(candidates: &[Candidate<'_>]) -> u32 {
     u32::try_from(candidates.len()).unwrap_or(u32::MAX)
-}
-
-fn selection(instance_uuid: Uuid, host: &str, weight: f64) -> Selection {
-    let (host, nodename) = (host.to_owned(), host.to_owned());
-    Selection { instance_uuid, host, nodename, weight, alternates: Vec::new() }
 }
 
 /// The hosts that still have room for one volume, best first. As in Nova, the weight is the value normalised between

@@ -88,7 +88,8 @@ pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> us
             spec_hash: entry.spec_hash,
             expires,
             decision_id: Arc::clone(&decision_id),
-            selection: None,
+            weight: 0.0,
+            alternates: Arc::default(),
             kind: ReservationKind {
                 group: entry.group.as_deref().map(Into::into),
                 flavor: entry.flavor.as_deref().map(Into::into),

@@ -2,11 +2,12 @@
 //!
 //! Left out: the form on the wire.
 
-use novella_filter_scheduler::{Failure, FilterScheduler, PickLimits};
-use novella_objects::{RequestSpec, Selection};
+use novella_filter_scheduler::{Failure, FilterLimits, FilterScheduler};
+use novella_objects::RequestSpec;
 use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
+use crate::verbs::place::SelectedRows;
 
 /// A host that was chosen for an instance, or an alternate.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +21,7 @@ pub struct Destination {
     /// The zone of the host, or the default zone.
     pub availability_zone: String,
     /// The limits that the request's filters hold the host against.
-    pub limits: PickLimits,
+    pub limits: FilterLimits,
 }
 
 /// See [`HostManager::destinations`](crate::HostManager::destinations).
@@ -28,16 +29,14 @@ pub(crate) fn destinations(
     map: &mut HostMap,
     scheduler: &mut FilterScheduler,
     spec: &RequestSpec,
-    selections: &[Selection],
+    selected: &[SelectedRows],
 ) -> Result<Vec<Vec<Destination>>, Failure> {
-    if selections.is_empty() {
+    if selected.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = |selection: &Selection| -> Vec<_> {
-        let hosts = std::iter::once(&selection.host).chain(&selection.alternates);
-        hosts.filter_map(|host| map.table.row_of(host)).collect()
-    };
-    let rows: Vec<_> = selections.iter().map(rows).collect();
+    let rows =
+        |of: &SelectedRows| of.chosen.into_iter().chain(of.alternates.iter().copied()).collect::<Vec<_>>();
+    let rows: Vec<_> = selected.iter().map(rows).collect();
     let mut limits = scheduler.limits(&mut map.table, spec, &rows.concat())?.into_iter();
     let default_zone = &map.options.default_availability_zone;
     let destination = |(row, limits)| {

@@ -80,5 +80,5 @@ fn would_decide(
     let request = SelectDestinations { request_spec, dry_run: true, flavor, ..SelectDestinations::default() };
     place::check(manager, &request)?;
     let (mut core, now) = manager.core();
-    place::decide(manager, &mut core, request, now)
+    Ok(place::decide(manager, &mut core, request, now)?.0)
 }

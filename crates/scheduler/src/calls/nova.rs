@@ -8,7 +8,7 @@
 //! that run on a rebuild decide that. Nothing is held, because the instance has its place.
 
 use async_trait::async_trait;
-use novella_filter_scheduler::PickLimits;
+use novella_filter_scheduler::FilterLimits;
 use novella_host_manager::Destination;
 use novella_messaging::{CallError, RequestContext};
 use novella_objects::document::NetworkMetadata;
@@ -57,13 +57,9 @@ impl NovaSchedulerEndpoint for SchedulerManager {
                     self.tell_peers(reserve);
                 }
             }
-            let decided = place::decide(self, core, request, now)?;
-            let selections = &decided.decision.selections;
-            let destinations = core.hosts.destinations(
-                &mut core.engine,
-                &decided.request.request().request_spec.spec,
-                selections,
-            );
+            let (decided, rows) = place::decide(self, core, request, now)?;
+            let spec = &decided.request.request().request_spec.spec;
+            let destinations = core.hosts.destinations(&mut core.engine, spec, &rows);
             let destinations = destinations.map_err(|failure| self.policy_faults.call_error(&failure))?;
             (decided, destinations, now)
         };
@@ -96,7 +92,7 @@ fn nova_selection(
     cell_uuid: Uuid,
     network: Option<&NetworkMetadata>,
 ) -> NovaSelection {
-    let PickLimits { vcpus, memory_mb, disk_gb, numa_topology } = destination.limits;
+    let FilterLimits { vcpus, memory_mb, disk_gb, numa_topology } = destination.limits;
     NovaSelection {
         compute_node_uuid: destination.uuid.unwrap_or_default(),
         service_host: destination.host,

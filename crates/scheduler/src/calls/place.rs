@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use novella_host_manager::COMPUTE;
+use novella_host_manager::{COMPUTE, Placed, SelectedRows};
 use novella_messaging::CallError;
 use novella_objects::{
     Decision, Flavor, MAX_ALTERNATES, MAX_AMOUNT, MAX_INSTANCES, PlacementRequest, SelectDestinations,
@@ -23,12 +23,13 @@ pub(crate) fn select_destinations(
     request: SelectDestinations,
 ) -> Result<Arc<Decision>, CallError> {
     check(manager, &request)?;
-    let (decided, began) = {
+    let (decision, began) = {
         let (mut core, now) = manager.core();
-        (decide(manager, &mut core, request, now)?, now)
+        let (decided, _) = decide(manager, &mut core, request, now)?;
+        (decided.decision, now)
     };
-    log(manager, &decided.decision, began);
-    Ok(decided.decision)
+    log(manager, &decision, began);
+    Ok(decision)
 }
 
 /// Refuses a request that is wrong whatever the map holds.
@@ -64,13 +65,13 @@ pub(crate) fn check(manager: &SchedulerManager, request: &SelectDestinations) ->
     Ok(())
 }
 
-/// Decides a request that was [checked](check), while the caller holds the map.
+/// Decides a request that was [checked](check), while the caller holds the map. Returns the rows of the decision's hosts, too.
 pub(crate) fn decide(
     manager: &SchedulerManager,
     core: &mut Core,
     request: SelectDestinations,
     now: Duration,
-) -> Result<Decided, CallError> {
+) -> Result<(Decided, Vec<SelectedRows>), CallError> {
     let id = manager.new_decision_id();
     let flavor = request.flavor.clone();
     let request = core
@@ -78,13 +79,13 @@ pub(crate) fn decide(
         .resolve(request)
         .map_err(|failure| manager.policy_faults.unresolved(&failure, flavor.as_deref()))?;
     let other_service = request.request().service.as_deref().filter(|service| *service != COMPUTE);
-    let decision = match other_service {
+    let Placed { decision, rows } = match other_service {
         None => {
             let (engine, seed) = (&mut core.engine, manager.new_seed());
-            let decided = core.hosts.select_destinations(engine, &request, id.clone(), seed, now);
-            decided.map_err(|failure| manager.policy_faults.call_error(&failure))?
+            let placed = core.hosts.select_destinations(engine, &request, id.clone(), seed, now);
+            placed.map_err(|failure| manager.policy_faults.call_error(&failure))?
         }
-        Some(service) => core.hosts.select_service(service, &request, id.clone(), now),
+        Some(service) => core.hosts.select_service(service, &request, id.clone(), now).into(),
     };
     if !decision.dry_run
         && let Some(reserve) = core.hosts.to_reserve(&decision, now)
@@ -97,7 +98,7 @@ pub(crate) fn decide(
     if explainable {
         core.decisions.push(decided.clone());
     }
-    Ok(decided)
+    Ok((decided, rows))
 }
 
 /// Counts and logs a decision that was begun at `began`.
