@@ -11,8 +11,8 @@ fn the_shipped_file_is_what_config_example_prints() {
 }
 
 #[test]
-fn the_table_in_the_readme_is_what_config_explain_prints() {
-    let text = include_str!("../../../README.md");
+fn the_table_in_the_documents_is_what_config_explain_prints() {
+    let text = include_str!("../../../docs/configuration.md");
     assert_eq!(shipped_table_faults::<SchedulerConfig>(text, "scheduler"), Vec::<String>::new());
 }
 
