@@ -171,13 +171,15 @@ impl Settings for SchedulerConfig {
 impl FilterSchedulerConfig {
     /// The engine's options. Names that are wrong are left out, and [`Settings::validate`] has refused them.
     pub(crate) fn options(&self) -> SchedulerOptions {
+        let multiplier = |kind: WeigherKind| match kind {
+            WeigherKind::Ram => self.ram_weight_multiplier,
+            WeigherKind::Cpu => self.cpu_weight_multiplier,
+            WeigherKind::Disk => self.disk_weight_multiplier,
+            other => other.default_multiplier(),
+        };
         SchedulerOptions {
             enabled_filters: self.enabled_filters.iter().filter_map(|name| name.parse().ok()).collect(),
-            weighers: vec![
-                (WeigherKind::Ram, self.ram_weight_multiplier),
-                (WeigherKind::Cpu, self.cpu_weight_multiplier),
-                (WeigherKind::Disk, self.disk_weight_multiplier),
-            ],
+            weighers: WeigherKind::DEFAULT.map(|kind| (kind, multiplier(kind))).to_vec(),
             host_subset_size: self.host_subset_size as usize,
             shuffle_best_same_weighed_hosts: self.shuffle_best_same_weighed_hosts,
             max_attempts: self.alternates.saturating_add(1),
@@ -292,5 +294,24 @@ impl SchedulerConfig {
                 ));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheduler_without_settings_decides_by_the_engines_defaults() {
+        assert_eq!(FilterSchedulerConfig::default().options(), SchedulerOptions::default());
+    }
+
+    #[test]
+    fn a_multiplier_replaces_the_one_of_its_weigher_only() {
+        let config = FilterSchedulerConfig { disk_weight_multiplier: -2.5, ..FilterSchedulerConfig::default() };
+        let mut wanted = SchedulerOptions::default();
+        let disk = wanted.weighers.iter_mut().find(|(kind, _)| *kind == WeigherKind::Disk);
+        disk.expect("Nova weighs disk").1 = -2.5;
+        assert_eq!(config.options(), wanted);
     }
 }
