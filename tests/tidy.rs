@@ -355,6 +355,21 @@ const RULES: &[Rule] = &[
         fault: "CONTRIBUTING.md:1: `docs/gone.md` is not there",
     },
     Rule {
+        check: links_lead_somewhere,
+        break_it: |house| house.add("docs/x.md", "[Lost](gone.md), [found](explain.md) and https://example.org.\n"),
+        fault: "docs/x.md:1: the link leads to docs/gone.md, which is not there",
+    },
+    Rule {
+        check: links_lead_somewhere,
+        break_it: |house| house.add("docs/x.md", "[Here](../README.md#no-such-heading).\n"),
+        fault: "docs/x.md:1: README.md has no heading #no-such-heading",
+    },
+    Rule {
+        check: documents_are_linked,
+        break_it: |house| house.add("docs/x.md", "Read `docs/explain.md`.\n"),
+        fault: "docs/x.md:1: `docs/explain.md` is a document; link to it",
+    },
+    Rule {
         check: system_calls,
         break_it: |house| {
             house.add("crates/virt/src/x.rs", concat!("//! X.\nlet now = SystemTime::", "now();\n"))
@@ -683,6 +698,74 @@ fn documented_paths(house: &House) -> Vec<String> {
                 }));
             }
         }
+    }
+    faults
+}
+
+/// Lines of documents outside of code blocks, each with its path and place.
+fn prose(house: &House) -> impl Iterator<Item = (&str, String, &str)> {
+    let documents = house.files.iter().filter(|(path, _)| path.ends_with(".md"));
+    documents.flat_map(|(path, text)| {
+        let mut fenced = false;
+        let lines = text.lines().enumerate().filter(move |(_, line)| {
+            let fence = line.trim_start().starts_with("```");
+            fenced ^= fence;
+            !fence && !fenced
+        });
+        lines.map(move |(number, line)| (path.as_str(), format!("{path}:{}", number + 1), line))
+    })
+}
+
+/// A link to a file leads to one, and to a heading that the file has.
+fn links_lead_somewhere(house: &House) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (path, place, line) in prose(house) {
+        let links = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.to_owned() } else { resolve(path, file) };
+            if !house.exists(&target) {
+                faults.push(format!("{place}: the link leads to {target}, which is not there"));
+            } else if !heading.is_empty() && !headings(house, &target).any(|known| known == heading) {
+                faults.push(format!("{place}: {target} has no heading #{heading}"));
+            }
+        }
+    }
+    faults
+}
+
+/// The path from the top that a relative link in a document means.
+fn resolve(document: &str, link: &str) -> String {
+    let mut parts: Vec<&str> = document.split('/').collect();
+    parts.pop();
+    for part in link.split('/') {
+        match part {
+            "." | "" => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// The anchors of a document's headings, as GitHub makes them: small letters, digits and hyphens.
+fn headings<'h>(house: &'h House, document: &str) -> impl Iterator<Item = String> + use<'h> {
+    let text = house.files.get(document).map(String::as_str).unwrap_or_default();
+    text.lines().filter(|line| line.starts_with('#')).map(|line| {
+        let title = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        title.chars().filter(|at| at.is_alphanumeric() || matches!(at, '-' | '_')).collect()
+    })
+}
+
+/// A reader can follow the name of another document. Code that is named in backticks is not a document.
+fn documents_are_linked(house: &House) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (path, place, line) in prose(house) {
+        // Quoted pieces at odd positions; a link's text may be quoted too.
+        let quoted = line.split('`').skip(1).step_by(2);
+        let names = quoted.filter(|word| word.ends_with(".md") && !word.contains(' ') && house.exists(word));
+        let unlinked = names.filter(|name| *name != path && !line.contains(&format!("[`{name}`](")));
+        faults.extend(unlinked.map(|name| format!("{place}: `{name}` is a document; link to it")));
     }
     faults
 }

@@ -56,10 +56,13 @@ impl Bus {
     pub async fn connect(settings: &CliSettings, env: &Env) -> anyhow::Result<Self> {
         let url = transport_url(settings)?;
         let options = rabbit_options(&url, "novella".to_owned(), env)?;
-        let transport =
-            RabbitTransport::start(RabbitOptions { connect_timeout: settings.timeout, ..options });
+        let connect_timeout = share(settings.timeout, url.hosts.len());
+        let began = Instant::now();
+        let transport = RabbitTransport::start(RabbitOptions { connect_timeout, ..options });
         connected(transport.state(), &url, settings.timeout).await?;
-        Ok(Self::new(transport, settings, env))
+        let bus = Self::new(transport, settings, env);
+        let left = settings.timeout.saturating_sub(began.elapsed());
+        Ok(Self { options: CallOptions { timeout: left, ..bus.options }, ..bus })
     }
 
     /// Calls to any scheduler.
@@ -94,6 +97,13 @@ impl Bus {
     pub async fn close(self) {
         self.transport.close(Instant::now() + CLOSE_TIMEOUT).await;
     }
+}
+
+/// How long one of several hosts may be silent, so that the next one and the call itself have as much time. A single host
+/// has all of the time.
+fn share(timeout: Duration, hosts: usize) -> Duration {
+    let parts = if hosts < 2 { 1 } else { hosts + 1 };
+    timeout / u32::try_from(parts).unwrap_or(u32::MAX)
 }
 
 /// The URL of the broker in the settings.
@@ -319,5 +329,24 @@ mod tests {
         let (_sender, state) = watch::channel(ConnectionState::Connecting { attempt: 0, last_error: None });
         let error = connected(state, &url, Duration::from_secs(10)).await.unwrap_err();
         assert!(error.to_string().contains("no answer within 10s"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_broker_leaves_time_for_the_next_one() {
+        // The kernel accepts connections here, and nobody ever speaks. Nothing listens on port 1.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("rabbit://{},127.0.0.1:1/", silent.local_addr().unwrap());
+        let settings = CliSettings { timeout: Duration::from_secs(3), ..settings(&url) };
+        // The order of the hosts is random, so several commands try both orders.
+        let tries = (0..6).map(|_| async {
+            let env = Env::system(None).unwrap();
+            let began = Instant::now();
+            let error = Bus::connect(&settings, &env).await.err().expect("no broker answers");
+            (began.elapsed(), error.to_string())
+        });
+        for (took, error) in futures_util::future::join_all(tries).await {
+            assert!(took < settings.timeout, "{took:?}: {error}");
+            assert!(error.contains("no answer within 1s") || error.contains("refused"), "{error}");
+        }
     }
 }

@@ -60,7 +60,7 @@ impl Default for EvaluationOptions {
         Self {
             scheduler: SchedulerOptions {
                 enabled_filters: FilterKind::NOVA.to_vec(),
-                weighers: WeigherKind::NOVA.map(|kind| (kind, kind.default_multiplier())).to_vec(),
+                weighers: WeigherKind::DEFAULT.map(|kind| (kind, kind.default_multiplier())).to_vec(),
                 on_filter_error: OnFilterError::FailRequest,
                 ..SchedulerOptions::default()
             },

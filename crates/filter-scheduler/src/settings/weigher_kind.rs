@@ -42,12 +42,10 @@ named! {
 }
 
 impl WeigherKind {
-    /// The weighers that run unless configured otherwise, in this order.
-    pub const DEFAULT: [Self; 3] = [Self::Ram, Self::Cpu, Self::Disk];
-
-    /// All weighers, in the order in which Nova ran them where the decisions in `tests/oracle` were recorded. Nova's
-    /// order is the one in which its files happen to be listed.
-    pub const NOVA: [Self; 13] = [
+    /// The weighers that run unless configured otherwise: as in Nova, all of them. The order is that in which Nova ran
+    /// them where the decisions in `tests/oracle` were recorded, which is the one in which its files happened to be
+    /// listed.
+    pub const DEFAULT: [Self; 13] = [
         Self::CrossCell,
         Self::NumInstances,
         Self::Metrics,

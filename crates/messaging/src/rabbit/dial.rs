@@ -1,10 +1,11 @@
-//! One attempt at one host: TCP, TLS and the AMQP handshake, all under one deadline.
+//! One attempt at one host: name, TCP, TLS and the AMQP handshake, all under one deadline. If the name has several
+//! addresses, each is tried, and each gets an equal share of the time that is left.
 //!
 //! A dial that is given up leaves nothing behind. lapin runs a thread per connection, which would wait for a silent broker
 //! until that wakes up or dies, so the socket is shut down from outside.
 
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
@@ -15,7 +16,8 @@ use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserIn
 use lapin::{Connection, ConnectionProperties};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::time::timeout;
+use tokio::net::lookup_host;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::broker::Broker;
 use super::explain::{self, DialFailure};
@@ -62,15 +64,44 @@ impl Drop for Socket {
 impl Dialer {
     /// Opens a connection named `name`.
     pub(super) async fn dial(&self, broker: &Broker, name: &str) -> Result<Link, DialFailure> {
-        let socket = Arc::new(Socket::default());
-        match timeout(self.connect_timeout, self.open(broker, name, &socket)).await {
-            Ok(Ok(connection)) => Ok(Link { connection, _socket: socket }),
-            Ok(Err(error)) => Err(explain::dial(&error, broker, self.tls.is_some())),
-            Err(_) => Err(explain::silent(self.connect_timeout)),
-        }
+        let deadline = Instant::now() + self.connect_timeout;
+        let addresses = timeout_at(deadline, lookup_host((broker.host.as_str(), broker.port))).await;
+        let addresses: Vec<SocketAddr> = match addresses {
+            Ok(found) => found.map_err(|error| explain::unresolved(&error))?.collect(),
+            Err(_) => return Err(explain::silent(self.connect_timeout)),
+        };
+        self.dial_in_turn(broker, &addresses, name, deadline).await
     }
 
-    async fn open(&self, broker: &Broker, name: &str, socket: &Arc<Socket>) -> lapin::Result<Connection> {
+    async fn dial_in_turn(
+        &self,
+        broker: &Broker,
+        addresses: &[SocketAddr],
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Link, DialFailure> {
+        let mut failures = Vec::new();
+        for (tried, address) in addresses.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+            let socket = Arc::new(Socket::default());
+            let failure = match timeout(share, self.open(broker, *address, name, &socket)).await {
+                Ok(Ok(connection)) => return Ok(Link { connection, _socket: socket }),
+                Ok(Err(error)) => explain::dial(&error, broker, self.tls.is_some()),
+                Err(_) => explain::silent(share),
+            };
+            failures.push((*address, failure));
+        }
+        Err(explain::all(failures))
+    }
+
+    async fn open(
+        &self,
+        broker: &Broker,
+        address: SocketAddr,
+        name: &str,
+        socket: &Arc<Socket>,
+    ) -> lapin::Result<Connection> {
         let properties = ConnectionProperties::default()
             .with_connection_name(name.into())
             .with_client_property("product".into(), "novella".into())
@@ -80,8 +111,7 @@ impl Dialer {
         let runtime = lapin::runtime::default_runtime()?;
         let reactor = runtime.clone();
         let connect = async move |uri: AMQPUri, _| {
-            let addresses = reactor.to_socket_addrs((uri.authority.host.clone(), uri.authority.port));
-            let stream = AsyncTcpStream::connect(&reactor, addresses).await?;
+            let stream = AsyncTcpStream::connect(&reactor, address).await?;
             if let AsyncTcpStream::Plain(plain) = &stream {
                 keep_handle(&socket, plain.get_ref())?;
             }
@@ -155,4 +185,33 @@ fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
 
 fn unreadable(path: &Path, error: &rustls_pki_types::pem::Error) -> io::Error {
     io::Error::other(format!("cannot read {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_address_of_a_name_gets_its_share_of_the_time() {
+        // The kernel accepts connections here, and nobody ever speaks. Nothing listens on port 1.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let silent = listener.local_addr().unwrap();
+        let refusing: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let connect_timeout = Duration::from_secs(2);
+        let dialer = Dialer { heartbeat: connect_timeout, frame_max: 4096, connect_timeout, tls: None };
+        let broker = Broker {
+            host: "mq".into(),
+            port: 5672,
+            user: "u".into(),
+            password: "p".into(),
+            vhost: "/".into(),
+        };
+        let began = Instant::now();
+        let dialled = dialer.dial_in_turn(&broker, &[silent, refusing], "x", began + connect_timeout).await;
+        let failure = dialled.err().expect("nobody is a broker").to_string();
+        assert!(began.elapsed() < connect_timeout, "{:?}", began.elapsed());
+        let (first, second) = failure.split_once("; ").expect("two addresses");
+        assert!(first.starts_with(&silent.to_string()) && first.contains("no answer within"), "{first}");
+        assert!(second.starts_with("127.0.0.1:1: ") && second.contains("nothing listens"), "{second}");
+    }
 }

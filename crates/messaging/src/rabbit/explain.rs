@@ -3,6 +3,7 @@
 //! No text holds a password: texts are made of the broker's words and of names of queues, exchanges, users and vhosts.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
@@ -50,6 +51,23 @@ pub(super) fn silent(waited: Duration) -> DialFailure {
     )
 }
 
+/// A host name without an address.
+pub(super) fn unresolved(error: &std::io::Error) -> DialFailure {
+    failure(error.to_string(), "check the host name")
+}
+
+/// What all addresses of a host name answered. One answer speaks for itself.
+pub(super) fn all(mut failures: Vec<(SocketAddr, DialFailure)>) -> DialFailure {
+    match failures.len() {
+        0 => failure("the host name has no address", "check the host name"),
+        1 => failures.remove(0).1,
+        _ => {
+            let each: Vec<_> = failures.iter().map(|(address, why)| format!("{address}: {why}")).collect();
+            DialFailure { reason: each.join("; "), next_step: None }
+        }
+    }
+}
+
 /// A dial that failed.
 pub(super) fn dial(error: &Error, broker: &Broker, tls: bool) -> DialFailure {
     match error.kind() {
@@ -85,7 +103,6 @@ fn io_failure(error: &std::io::Error, tls: bool) -> DialFailure {
     let words = error.to_string();
     let step = match error.kind() {
         Io::ConnectionRefused => "nothing listens there: is RabbitMQ running, and is this its port?",
-        _ if words.contains("lookup") || words.contains("Name or service") => "check the host name",
         _ if words.contains("UnknownIssuer") => {
             "the broker's certificate is signed by an unknown authority: set ssl_ca_file"
         }
