@@ -44,19 +44,17 @@ pub(crate) fn compile(
         FilterKind::Retry => not_tried(table, request),
 
         // Amounts.
-        FilterKind::Ram | FilterKind::Core | FilterKind::Disk => room(kind, table, asked, false),
+        FilterKind::Ram | FilterKind::Core | FilterKind::Disk => room(kind, table, asked),
         FilterKind::AggregateRam | FilterKind::AggregateCore | FilterKind::AggregateDisk => {
-            room(kind, table, asked, true)
+            room(kind, table, asked)
         }
         FilterKind::IoOps => Program::Fewer { count: Count::IoOps, limit: policy.max_io_ops_per_host },
         FilterKind::NumInstances => {
             Program::Fewer { count: Count::Instances, limit: policy.max_instances_per_host }
         }
-        FilterKind::AggregateIoOps => {
-            limits(table, Count::IoOps, "max_io_ops_per_host", policy.max_io_ops_per_host)
-        }
+        FilterKind::AggregateIoOps => limits(kind, table, Count::IoOps, policy.max_io_ops_per_host),
         FilterKind::AggregateNumInstances => {
-            limits(table, Count::Instances, "max_instances_per_host", policy.max_instances_per_host)
+            limits(kind, table, Count::Instances, policy.max_instances_per_host)
         }
 
         // Metadata of aggregates.
@@ -147,26 +145,23 @@ fn not_tried(table: &HostTable, request: &RequestSpec) -> Program {
 }
 
 /// The filters of CPUs, memory and disk. Pinned CPUs are asked in their own way.
-fn room(kind: FilterKind, table: &HostTable, asked: &Asked<'_>, of_aggregates: bool) -> Program {
+fn room(kind: FilterKind, table: &HostTable, asked: &Asked<'_>) -> Program {
     if asked.pinning.cpus.is_some() && matches!(kind, FilterKind::Core | FilterKind::AggregateCore) {
         return RoomOfPinned::compile(kind, table, asked)
             .map_or(Program::PassAll, |pinned| Program::RoomOfPinned(Box::new(pinned)));
     }
-    let (amount, wanted, key) = amount_asked(kind, asked.spec);
-    match wanted {
-        None => Program::PassAll,
-        Some(wanted) if of_aggregates => {
-            Program::RoomOfSet { amount, wanted, ratios: ratios_of_sets(table, key) }
-        }
-        Some(wanted) => Program::Room { amount, wanted },
+    let (amount, wanted) = amount_asked(kind, asked.spec);
+    let Some(wanted) = wanted else { return Program::PassAll };
+    match ratios_of_sets(kind, table) {
+        Some(ratios) => Program::RoomOfSet { amount, wanted, ratios },
+        None => Program::Room { amount, wanted },
     }
 }
 
-/// A filter that counts up to a limit: the smallest that a host's aggregates set under `key`, or else the configured
-/// one.
-fn limits(table: &HostTable, count: Count, key: &str, configured: i64) -> Program {
+/// A filter that counts up to a limit: the smallest that a host's aggregates set, or else the configured one.
+fn limits(kind: FilterKind, table: &HostTable, count: Count, configured: i64) -> Program {
     let limit = |facts: &Facts| {
-        let own = facts.smallest(key, python::int);
+        let own = kind.aggregate_key().and_then(|key| facts.smallest(key, python::int));
         own.map_or(configured, |own| own.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
     };
     Program::FewerOfSet { count, limits: table.aggregates.facts().iter().map(limit).collect() }

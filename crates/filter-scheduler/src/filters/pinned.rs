@@ -26,14 +26,13 @@ pub(super) struct RoomOfPinned {
 
 impl RoomOfPinned {
     pub(super) fn compile(kind: FilterKind, table: &HostTable, asked: &Asked<'_>) -> Option<Self> {
-        let (_, of_others, key) = amount_asked(kind, asked.spec);
+        let (_, of_others) = amount_asked(kind, asked.spec);
         let shared = asked.pinning.cpus.map_or(0, |cpus| cpus.shared);
         let shared = (shared > 0).then(|| lane(shared as i64));
         if of_others.is_none() && shared.is_none() {
             return None;
         }
-        let ratios = if kind == FilterKind::AggregateCore { ratios_of_sets(table, key) } else { Vec::new() };
-        Some(Self { of_others, shared, ratios })
+        Some(Self { of_others, shared, ratios: ratios_of_sets(kind, table).unwrap_or_default() })
     }
 
     /// How many CPUs are asked of a host, with or without an inventory of `PCPU`.

@@ -274,18 +274,6 @@ impl Filter {
         }
     }
 
-    /// The metadata key with which aggregates may set their own ratio or limit for this filter.
-    pub(crate) fn aggregate_key(&self) -> Option<&'static str> {
-        match self.kind {
-            FilterKind::AggregateCore => Some("cpu_allocation_ratio"),
-            FilterKind::AggregateRam => Some("ram_allocation_ratio"),
-            FilterKind::AggregateDisk => Some("disk_allocation_ratio"),
-            FilterKind::AggregateIoOps => Some("max_io_ops_per_host"),
-            FilterKind::AggregateNumInstances => Some("max_instances_per_host"),
-            _ => None,
-        }
-    }
-
     /// The ratio that this filter used for a host, if an aggregate of the host sets one.
     pub(crate) fn ratio(&self, table: &HostTable, row: Row) -> Option<f64> {
         let ratios = match &self.program {

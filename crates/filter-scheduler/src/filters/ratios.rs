@@ -53,24 +53,23 @@ pub(super) fn rooms_of_sets(
     room
 }
 
-/// The smallest ratio that the metadata of each set of aggregates give, if any, by the symbol of the set.
-pub(super) fn ratios_of_sets(table: &HostTable, key: &str) -> Vec<Option<f64>> {
+/// The smallest ratio that the metadata of each set of aggregates give, if any, by the symbol of the set. `None` if the
+/// filter does not look at aggregates.
+pub(super) fn ratios_of_sets(kind: FilterKind, table: &HostTable) -> Option<Vec<Option<f64>>> {
+    let key = kind.aggregate_key()?;
     let ratio = |facts: &Facts| facts.smallest(key, python::float).filter(|ratio| ratio.is_finite());
-    table.aggregates.facts().iter().map(ratio).collect()
+    Some(table.aggregates.facts().iter().map(ratio).collect())
 }
 
-/// The amount that a filter compares, how much of it the request asks for (if anything), and the metadata key of its
-/// ratio.
-pub(super) fn amount_asked(kind: FilterKind, request: &RequestSpec) -> (Amount, Option<i32>, &'static str) {
+/// The amount that a filter compares, and how much of it the request asks for, if anything.
+pub(super) fn amount_asked(kind: FilterKind, request: &RequestSpec) -> (Amount, Option<i32>) {
     let demand = Demand::of_flavor(&request.local_flavor());
-    let (amount, wanted, key) = match kind {
-        FilterKind::Core | FilterKind::AggregateCore => (Amount::Vcpus, demand.vcpus, "cpu_allocation_ratio"),
-        FilterKind::Disk | FilterKind::AggregateDisk => {
-            (Amount::DiskMb, demand.disk_mb, "disk_allocation_ratio")
-        }
-        _ => (Amount::MemoryMb, demand.memory_mb, "ram_allocation_ratio"),
+    let (amount, wanted) = match kind {
+        FilterKind::Core | FilterKind::AggregateCore => (Amount::Vcpus, demand.vcpus),
+        FilterKind::Disk | FilterKind::AggregateDisk => (Amount::DiskMb, demand.disk_mb),
+        _ => (Amount::MemoryMb, demand.memory_mb),
     };
     let lane =
         |wanted| i32::try_from(wanted).expect("requests beyond a lane are refused before filters compile");
-    (amount, wanted.map(lane), key)
+    (amount, wanted.map(lane))
 }

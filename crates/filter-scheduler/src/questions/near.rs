@@ -349,6 +349,7 @@ fn of_filter(filter: &mut Filter, table: &HostTable, group: Option<&Group>, row:
         wanted: wanted.into(),
         has: has.into(),
         aggregate: filter
+            .kind
             .aggregate_key()
             .and_then(|key| AggregateNumber::of(table, row, key, measure, (wanted.into(), has.into()))),
     });

@@ -129,6 +129,18 @@ impl FilterKind {
         )
     }
 
+    /// The metadata key with which aggregates may set their own ratio or limit for the filter.
+    pub(crate) fn aggregate_key(self) -> Option<&'static str> {
+        match self {
+            Self::AggregateCore => Some("cpu_allocation_ratio"),
+            Self::AggregateRam => Some("ram_allocation_ratio"),
+            Self::AggregateDisk => Some("disk_allocation_ratio"),
+            Self::AggregateIoOps => Some("max_io_ops_per_host"),
+            Self::AggregateNumInstances => Some("max_instances_per_host"),
+            _ => None,
+        }
+    }
+
     /// Whether the filter runs when an instance is rebuilt on its host (Nova's `RUN_ON_REBUILD`).
     pub fn runs_on_rebuild(self) -> bool {
         matches!(self, Self::ImageProperties | Self::IsolatedHosts | Self::AggregateImagePropertiesIsolation)
