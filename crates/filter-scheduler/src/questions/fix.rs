@@ -11,9 +11,9 @@
 //! Left out: how a change is applied (`changes.rs`).
 
 use novella_objects::{Change, Fix, Fixes, Inventory, Part, Quantity, RequestSpec};
-use novella_resources::{Amount, Capacity, MB_PER_GB, PCPU, inventory};
+use novella_resources::{Amount, MB_PER_GB, PCPU, inventory};
 
-use crate::filters::ratios::set_ratio;
+use crate::filters::ratios::room_with;
 use crate::filters::tally::{Count, Measure};
 use crate::nova::python;
 use crate::questions::changes::{asks_class, parts};
@@ -22,7 +22,7 @@ use crate::questions::near::{
 };
 use crate::request::pinning::charges;
 use crate::settings::filter_kind::FilterKind;
-use crate::table::amounts::MAX_RATIO;
+use crate::table::amounts::{MAX_RATIO, Resources};
 
 /// How many placements are tried at most.
 pub const MAX_TRIALS: u32 = 400;
@@ -86,38 +86,61 @@ struct FixSearch<'a, F> {
     found: Vec<Fix>,
 }
 
-/// One change that may help, with the first guess of its amount.
+/// One change that may help, and where to look for the smallest amount of it that is enough. Amounts are counted in
+/// steps.
 #[derive(Clone)]
-enum Repair {
-    Drop(Part),
-    /// Ask for less. The first guess fits if the nearest host alone decides.
-    Ask(Quantity, u64),
-    /// Free this much of what is in use on a host.
-    Free(NearIndex, Quantity, u64),
-    /// Raise a ratio of a host. The guess is in hundredths.
-    Raise(NearIndex, Quantity, u64),
-    /// Raise a number in the metadata of an aggregate. The guess is in its steps.
-    Aggregate(AggregateNumber, u64),
-    /// Raise the number of group members that a host may have, from the first number to the second.
-    Group(u64, u64),
-    Enable(NearIndex),
+struct Repair {
+    /// The change with the first guess of its amount.
+    change: Change,
+    /// The first guess, with which the request may fit.
+    first: u64,
+    /// The furthest amount that makes sense.
+    furthest: u64,
+    /// The amount that changes nothing, if less than the first guess may be enough: a change that does not concern one
+    /// host alone may be smaller, because another host needs less of it.
+    none: Option<u64>,
+    /// How many steps make 1. Ratios are counted in hundredths.
+    steps: u64,
 }
 
-/// The index of a near host in `misses.near`.
-type NearIndex = usize;
+impl Repair {
+    /// A change without an amount.
+    fn whole(change: Change) -> Self {
+        Self { change, first: 0, furthest: 0, none: None, steps: 1 }
+    }
+
+    /// The change with this amount.
+    fn with(&self, by: u64) -> Change {
+        let mut change = self.change.clone();
+        let number = by as f64 / self.steps as f64;
+        match &mut change {
+            Change::Ask { to, .. } | Change::RaiseGroupLimit { to, .. } => *to = by,
+            Change::Free { by: free, .. } => *free = by,
+            Change::RaiseRatio { to, .. } => *to = number,
+            Change::SetMetadata { to, .. } => *to = number.to_string(),
+            Change::Drop { .. } | Change::Enable { .. } => {}
+        }
+        change
+    }
+
+    /// Whether a change is this one, by whatever amount.
+    fn is_like(&self, change: &Change) -> bool {
+        Self { change: change.clone(), ..*self }.with(0) == self.with(0)
+    }
+}
 
 impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
     /// Tries every change alone.
     fn singles(&mut self) {
-        for part in parts(self.spec) {
-            self.try_moves(&[Repair::Drop(part)]);
+        for part in drops(self.spec) {
+            self.try_moves(&[part]);
         }
         for less in self.less() {
             self.try_moves(&[less]);
         }
-        for at in 0..self.misses.near.len() {
-            if let [refused] = &self.misses.near[at].refused[..] {
-                for fleet in self.on_fleet(at, refused) {
+        for near in &self.misses.near {
+            if let [refused] = &near.refused[..] {
+                for fleet in on_fleet(near, refused) {
                     self.try_moves(&[fleet]);
                 }
             }
@@ -126,15 +149,14 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
 
     /// Tries pairs of changes of which neither is enough alone.
     fn pairs(&mut self) {
-        let parts: Vec<_> =
-            parts(self.spec).into_iter().map(Repair::Drop).filter(|part| !self.alone(part)).collect();
+        let parts: Vec<_> = drops(self.spec).filter(|part| !self.alone(part)).collect();
         for (at, first) in parts.iter().enumerate() {
             for second in &parts[at + 1..] {
                 self.try_moves(&[first.clone(), second.clone()]);
             }
         }
-        for near in 0..self.misses.near.len() {
-            let [first, second] = &self.misses.near[near].refused[..] else { continue };
+        for near in &self.misses.near {
+            let [first, second] = &near.refused[..] else { continue };
             for a in self.repairs(near, first, &parts) {
                 for b in self.repairs(near, second, &parts) {
                     if !self.alone(&a) && !self.alone(&b) {
@@ -147,21 +169,7 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
 
     /// Whether a change of this kind was enough alone.
     fn alone(&self, tried: &Repair) -> bool {
-        let same = |change: &Change| match (tried, change) {
-            (Repair::Drop(part), Change::Drop { part: other }) => part == other,
-            (Repair::Ask(amount, _), Change::Ask { amount: other, .. }) => amount == other,
-            (Repair::Enable(at), Change::Enable { host, .. }) => self.misses.near[*at].host == *host,
-            (Repair::Aggregate(own, _), Change::SetMetadata { id, key, .. }) => {
-                own.id == *id && own.key == key
-            }
-            (Repair::Group(..), Change::RaiseGroupLimit { .. }) => true,
-            (Repair::Free(at, amount, _), Change::Free { host, amount: other, .. })
-            | (Repair::Raise(at, amount, _), Change::RaiseRatio { host, amount: other, .. }) => {
-                self.misses.near[*at].host == *host && amount == other
-            }
-            _ => false,
-        };
-        self.found.iter().any(|fix| fix.changes.len() == 1 && same(&fix.changes[0]))
+        self.found.iter().any(|fix| fix.changes.len() == 1 && tried.is_like(&fix.changes[0]))
     }
 
     /// The changes that ask for less: of each amount of which a near host has too little, and fewer instances.
@@ -169,21 +177,28 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
         let mut most: Vec<(Quantity, u64)> = Vec::new();
         for near in &self.misses.near {
             let [refused] = &near.refused[..] else { continue };
-            let Some(Repair::Ask(amount, room)) = self.ask(refused) else { continue };
+            let Some((amount, room)) = self.left(refused) else { continue };
             match most.iter_mut().find(|(other, _)| *other == amount) {
                 Some((_, most)) => *most = room.max(*most),
                 None => most.push((amount, room)),
             }
         }
-        let mut less: Vec<_> = most.into_iter().map(|(amount, most)| Repair::Ask(amount, most)).collect();
         if self.misses.placeable > 0 {
-            less.push(Repair::Ask(Quantity::Instances, u64::from(self.misses.placeable)));
+            most.push((Quantity::Instances, self.misses.placeable.into()));
         }
-        less
+        most.into_iter().map(|(amount, most)| self.ask(amount, most)).collect()
     }
 
-    /// The change that asks for as much as the host has left, if that is something and less than is asked.
-    fn ask(&self, refused: &Refused) -> Option<Repair> {
+    /// The change that asks for so much.
+    fn ask(&self, amount: Quantity, to: u64) -> Repair {
+        let from = self.asked(&amount);
+        let furthest = least(&amount);
+        let change = Change::Ask { amount, from, to };
+        Repair { change, first: to, furthest, none: Some(from), steps: 1 }
+    }
+
+    /// How much the host has left of what is asked for, if that is something and less than is asked.
+    fn left(&self, refused: &Refused) -> Option<(Quantity, u64)> {
         let room = u64::try_from(refused.miss.as_ref()?.has).ok()?;
         let (quantity, most) = match (refused.amount(), refused.class()) {
             (Some(Amount::Vcpus), _) => (Quantity::Vcpus, room),
@@ -200,7 +215,7 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
             },
             (None, None) => return None,
         };
-        (most >= least(&quantity) && most < self.asked(&quantity)).then_some(Repair::Ask(quantity, most))
+        (most >= least(&quantity) && most < self.asked(&quantity)).then_some((quantity, most))
     }
 
     /// How much the request asks for. It is 0 for a class that several groups ask for, because then there is not one
@@ -224,78 +239,19 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
 
     /// The changes that may help against one refusal on one host: dropping parts of the request, asking for less,
     /// changing the host.
-    fn repairs(&self, at: NearIndex, refused: &Refused, parts: &[Repair]) -> Vec<Repair> {
-        let concerns = |part: &&Repair| matches!(part, Repair::Drop(part) if concerns(refused, part));
+    fn repairs(&self, near: &Near, refused: &Refused, parts: &[Repair]) -> Vec<Repair> {
+        let concerns =
+            |part: &&Repair| matches!(&part.change, Change::Drop { part } if concerns(refused, part));
         let mut repairs: Vec<_> = parts.iter().filter(concerns).cloned().collect();
-        repairs.extend(self.ask(refused));
-        repairs.extend(self.on_fleet(at, refused));
+        repairs.extend(self.left(refused).map(|(amount, most)| self.ask(amount, most)));
+        repairs.extend(on_fleet(near, refused));
         repairs
-    }
-
-    /// The changes of the fleet that may help against one refusal on one host, each with the smallest amount that may
-    /// be enough.
-    fn on_fleet(&self, at: NearIndex, refused: &Refused) -> Vec<Repair> {
-        let near = &self.misses.near[at];
-        let Some(miss) = &refused.miss else {
-            let silent = refused.by == Refuser::Filter(FilterKind::Compute);
-            return silent.then_some(Repair::Enable(at)).into_iter().collect();
-        };
-        let lacking = (miss.wanted - miss.has).unsigned_abs();
-        let own = miss.aggregate.clone().map(|own| (own.enough, own));
-        let own = own.map(|(enough, own)| Repair::Aggregate(own, enough));
-        match &miss.what {
-            Compared::Measure(Measure::Count(Count::Instances)) => {
-                own.into_iter().chain([Repair::Free(at, Quantity::Instances, lacking)]).collect()
-            }
-            Compared::Measure(Measure::Count(Count::IoOps)) => own.into_iter().collect(),
-            Compared::Measure(Measure::Members) => Vec::new(),
-            Compared::Members(most) => vec![Repair::Group(*most, most + lacking)],
-            Compared::Measure(Measure::Amount(amount)) => {
-                let (quantity, total, by) = match amount {
-                    Amount::Vcpus => (Quantity::Vcpus, near.reported.vcpus_total, lacking),
-                    Amount::MemoryMb => (Quantity::MemoryMb, near.reported.memory_mb_total, lacking),
-                    Amount::DiskMb => {
-                        let gb = lacking.div_ceil(MB_PER_GB);
-                        (Quantity::DiskGb, near.reported.disk_gb_total * MB_PER_GB, gb)
-                    }
-                };
-                if miss.wanted.unsigned_abs() > total {
-                    return Vec::new(); // one instance cannot be larger than the host, whatever the ratio
-                }
-                let free = (by <= in_use(near, &quantity)).then_some(Repair::Free(at, quantity.clone(), by));
-                // If an aggregate gives the ratio, the host's own ratio does not matter.
-                let raise = own.or_else(|| {
-                    smallest_ratio(near, *amount, miss.wanted).map(|to| Repair::Raise(at, quantity, to))
-                });
-                free.into_iter().chain(raise).collect()
-            }
-            Compared::Class(class) => {
-                if !class.allowed {
-                    return Vec::new(); // the inventory never gives out such an amount, even when empty
-                }
-                let quantity = Quantity::Class(class.name.clone());
-                let sum = miss.wanted.unsigned_abs();
-                let left = inventory::capacity(&class.inventory).floor() as i128 - i128::from(class.used);
-                let by = u64::try_from(i128::from(sum) - left).unwrap_or(u64::MAX);
-                let free = (by <= class.used).then_some(Repair::Free(at, quantity.clone(), by));
-                let raise = smallest_hundredths(|allocation_ratio| {
-                    let raised = Inventory { allocation_ratio, ..class.inventory };
-                    inventory::fits(&raised, class.used, sum)
-                        || inventory::room(&raised, class.used) >= miss.wanted
-                });
-                let raise = raise.filter(|to| {
-                    // A dedicated CPU belongs to one instance only, so a ratio does not help.
-                    *to as f64 / 100.0 > class.inventory.allocation_ratio && class.name != PCPU
-                });
-                free.into_iter().chain(raise.map(|to| Repair::Raise(at, quantity, to))).collect()
-            }
-        }
     }
 
     /// Tries changes together, the last one with the smallest amount that is enough. Keeps them if they fit.
     fn try_moves(&mut self, moves: &[Repair]) {
         let Some((last, before)) = moves.split_last() else { return };
-        let before: Vec<_> = before.iter().map(|earlier| self.change(earlier, None)).collect();
+        let before: Vec<_> = before.iter().map(|earlier| earlier.change.clone()).collect();
         let Some((change, host)) = self.least(last, &before) else { return };
         let mut changes = before;
         changes.push(change);
@@ -309,22 +265,14 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
     /// The smallest change of this kind that is enough together with those before it, and the host that is then picked.
     fn least(&mut self, last: &Repair, before: &[Change]) -> Option<(Change, String)> {
         // The amount looked for is between the first guess and the furthest amount that makes sense.
-        let (first, furthest) = match last {
-            Repair::Drop(_) | Repair::Enable(_) => (0, 0),
-            Repair::Ask(quantity, most) => (*most, least(quantity)),
-            Repair::Free(at, quantity, by) => (*by, in_use(&self.misses.near[*at], quantity)),
-            Repair::Raise(_, _, to) => (*to, to.saturating_mul(8).min((MAX_RATIO * 100.0) as u64)),
-            Repair::Aggregate(own, to) => (*to, to.saturating_mul(8).min((MAX_RATIO as u64) * own.steps)),
-            Repair::Group(_, to) => (*to, to.saturating_mul(8)),
-        };
-        if let Some(host) = self.attempt(last, first, before) {
-            let smaller = self.smaller(last, first, before);
-            return Some(smaller.unwrap_or_else(|| (self.change(last, Some(first)), host)));
+        if let Some(host) = self.attempt(last, last.first, before) {
+            let smaller = self.smaller(last, before);
+            return Some(smaller.unwrap_or_else(|| (last.change.clone(), host)));
         }
-        if first == furthest {
+        if last.first == last.furthest {
             return None;
         }
-        self.closest(last, furthest, first, before)
+        self.closest(last, last.furthest, last.first, before)
     }
 
     /// Finds, between `good`, which may fit, and `bad`, which does not, the amount nearest to `bad` that fits.
@@ -339,20 +287,12 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
                 None => bad = middle,
             }
         }
-        Some((self.change(last, Some(good)), host))
+        Some((last.with(good), host))
     }
 
-    /// Looks for a smaller amount than the first guess. A change that does not concern one host alone may be smaller,
-    /// because another host needs less of it.
-    fn smaller(&mut self, last: &Repair, first: u64, before: &[Change]) -> Option<(Change, String)> {
-        let none = match last {
-            Repair::Ask(quantity, _) => self.asked(quantity),
-            Repair::Aggregate(own, _) => {
-                (python::float(&own.text)? * own.steps as f64) as u64 // a negative number counts as 0
-            }
-            Repair::Group(from, _) => *from,
-            Repair::Drop(_) | Repair::Free(..) | Repair::Raise(..) | Repair::Enable(_) => return None,
-        };
+    /// Looks for a smaller amount than the first guess.
+    fn smaller(&mut self, last: &Repair, before: &[Change]) -> Option<(Change, String)> {
+        let (first, none) = (last.first, last.none?);
         let next = if none > first { first + 1 } else { first.saturating_sub(1) };
         if next == none { None } else { self.closest(last, next, none, before) }
     }
@@ -366,46 +306,8 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
         }
         self.trials += 1;
         let mut changes = before.to_vec();
-        changes.push(self.change(last, Some(by)));
+        changes.push(last.with(by));
         (self.fits)(&changes)
-    }
-
-    /// The change with this amount, or with its first guess if `by` is absent.
-    fn change(&self, change: &Repair, by: Option<u64>) -> Change {
-        let host = |at: NearIndex| self.misses.near[at].host.clone();
-        match change {
-            Repair::Drop(part) => Change::Drop { part: part.clone() },
-            Repair::Ask(amount, most) => {
-                let (amount, from) = (amount.clone(), self.asked(amount));
-                Change::Ask { amount, from, to: by.unwrap_or(*most) }
-            }
-            Repair::Free(at, amount, least) => {
-                Change::Free { host: host(*at), amount: amount.clone(), by: by.unwrap_or(*least) }
-            }
-            Repair::Raise(at, amount, least) => {
-                let near = &self.misses.near[*at];
-                let ratios = near.reported.ratios;
-                let from = match amount {
-                    Quantity::Vcpus => ratios.cpu,
-                    Quantity::MemoryMb => ratios.ram,
-                    Quantity::DiskGb | Quantity::Instances => ratios.disk,
-                    Quantity::Class(name) => {
-                        class(near, name).map_or(1.0, |class| class.inventory.allocation_ratio)
-                    }
-                };
-                let to = by.unwrap_or(*least) as f64 / 100.0;
-                Change::RaiseRatio { host: host(*at), amount: amount.clone(), from, to }
-            }
-            Repair::Aggregate(own, enough) => Change::SetMetadata {
-                aggregate: own.aggregate.clone(),
-                id: own.id,
-                key: own.key.to_owned(),
-                from: own.text.clone(),
-                to: (by.unwrap_or(*enough) as f64 / own.steps as f64).to_string(),
-            },
-            Repair::Group(from, enough) => Change::RaiseGroupLimit { from: *from, to: by.unwrap_or(*enough) },
-            Repair::Enable(at) => Change::Enable { host: host(*at), state: self.misses.near[*at].status },
-        }
     }
 
     /// How large a change is, relative to what it changes, so that changes can be ordered.
@@ -421,12 +323,12 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
                 (to - from) / from.abs().max(0.01)
             }
             Change::Free { host, amount, by } => {
-                let near = self.misses.near.iter().find(|near| near.host == *host);
+                let near = self.misses.near.iter().find(|near| near.told.host == *host);
                 let total = near.map_or(0, |near| match amount {
-                    Quantity::Vcpus => near.reported.vcpus_total,
-                    Quantity::MemoryMb => near.reported.memory_mb_total,
-                    Quantity::DiskGb => near.reported.disk_gb_total,
-                    Quantity::Instances => near.used.instances.into(),
+                    Quantity::Vcpus => near.exact.reported.vcpus_total,
+                    Quantity::MemoryMb => near.exact.reported.memory_mb_total,
+                    Quantity::DiskGb => near.exact.reported.disk_gb_total,
+                    Quantity::Instances => near.exact.used().instances.into(),
                     Quantity::Class(name) => class(near, name).map_or(0, |class| class.inventory.total),
                 });
                 *by as f64 / total.max(1) as f64
@@ -448,39 +350,108 @@ fn class<'n>(near: &'n Near, name: &str) -> Option<&'n Class> {
 /// How much of an amount is in use on a near host.
 fn in_use(near: &Near, quantity: &Quantity) -> u64 {
     match quantity {
-        Quantity::Vcpus => near.used.vcpus,
-        Quantity::MemoryMb => near.used.memory_mb,
-        Quantity::DiskGb => near.used.disk_gb,
-        Quantity::Instances => near.used.instances.into(),
+        Quantity::Vcpus => near.exact.used().vcpus,
+        Quantity::MemoryMb => near.exact.used().memory_mb,
+        Quantity::DiskGb => near.exact.used().disk_gb,
+        Quantity::Instances => near.exact.used().instances.into(),
         Quantity::Class(name) => class(near, name).map_or(0, |class| class.used),
     }
 }
 
-/// The smallest ratio, in hundredths, with which `wanted` fits; `None` if it is not larger than the present ratio, or
-/// would be too large.
-fn smallest_ratio(near: &Near, amount: Amount, wanted: i64) -> Option<u64> {
-    let fits = |ratio: f64| {
-        let mut capacity = Capacity {
-            vcpus: Some(near.reported.vcpus_total),
-            memory_mb: near.reported.memory_mb_total,
-            disk_gb: near.reported.disk_gb_total,
-            ratios: near.reported.ratios,
-        };
-        set_ratio(&mut capacity, amount, ratio);
-        let room = capacity.room(&near.used);
-        let room = match amount {
-            Amount::Vcpus => room.vcpus,
-            Amount::MemoryMb => room.memory_mb,
-            Amount::DiskMb => room.disk_mb,
-        };
-        room >= wanted
+/// The changes that leave out one part of a request.
+fn drops(spec: &RequestSpec) -> impl Iterator<Item = Repair> {
+    parts(spec).into_iter().map(|part| Repair::whole(Change::Drop { part }))
+}
+
+/// The changes of the fleet that may help against one refusal on one host, each with the smallest amount that may
+/// be enough.
+fn on_fleet(near: &Near, refused: &Refused) -> Vec<Repair> {
+    let Some(miss) = &refused.miss else {
+        let silent = refused.by == Refuser::Filter(FilterKind::Compute);
+        let enable = Change::Enable { host: near.told.host.clone(), state: near.told.state };
+        return silent.then(|| Repair::whole(enable)).into_iter().collect();
     };
-    let now = match amount {
-        Amount::Vcpus => near.reported.ratios.cpu,
-        Amount::MemoryMb => near.reported.ratios.ram,
-        Amount::DiskMb => near.reported.ratios.disk,
-    };
-    smallest_hundredths(fits).filter(|to| *to as f64 / 100.0 > now)
+    let lacking = (miss.wanted - miss.has).unsigned_abs();
+    let own = miss.aggregate.as_ref().map(raise_number);
+    match &miss.what {
+        Compared::Measure(Measure::Count(Count::Instances)) => {
+            own.into_iter().chain([free(near, Quantity::Instances, lacking)]).collect()
+        }
+        Compared::Measure(Measure::Count(Count::IoOps)) => own.into_iter().collect(),
+        Compared::Measure(Measure::Members) => Vec::new(),
+        Compared::Members(from) => {
+            let (from, to) = (*from, from + lacking);
+            let change = Change::RaiseGroupLimit { from, to };
+            let furthest = to.saturating_mul(8);
+            vec![Repair { change, first: to, furthest, none: Some(from), steps: 1 }]
+        }
+        Compared::Measure(Measure::Amount(amount)) => {
+            let Resources { vcpus_total, memory_mb_total, disk_gb_total, ratios, .. } = near.exact.reported;
+            let (quantity, total, ratio, by) = match amount {
+                Amount::Vcpus => (Quantity::Vcpus, vcpus_total, ratios.cpu, lacking),
+                Amount::MemoryMb => (Quantity::MemoryMb, memory_mb_total, ratios.ram, lacking),
+                Amount::DiskMb => {
+                    let gb = lacking.div_ceil(MB_PER_GB);
+                    (Quantity::DiskGb, disk_gb_total * MB_PER_GB, ratios.disk, gb)
+                }
+            };
+            if miss.wanted.unsigned_abs() > total {
+                return Vec::new(); // one instance cannot be larger than the host, whatever the ratio
+            }
+            let free = (by <= in_use(near, &quantity)).then(|| free(near, quantity.clone(), by));
+            // If an aggregate gives the ratio, the host's own ratio does not matter.
+            let raise = own.or_else(|| {
+                let fits = |ratio| i64::from(room_with(&near.exact, *amount, ratio)) >= miss.wanted;
+                raise_ratio(near, quantity, ratio, fits)
+            });
+            free.into_iter().chain(raise).collect()
+        }
+        Compared::Class(class) => {
+            if !class.allowed {
+                return Vec::new(); // the inventory never gives out such an amount, even when empty
+            }
+            let quantity = Quantity::Class(class.name.clone());
+            let sum = miss.wanted.unsigned_abs();
+            let left = inventory::capacity(&class.inventory).floor() as i128 - i128::from(class.used);
+            let by = u64::try_from(i128::from(sum) - left).unwrap_or(u64::MAX);
+            let free = (by <= class.used).then(|| free(near, quantity.clone(), by));
+            let fits = |allocation_ratio| {
+                let raised = Inventory { allocation_ratio, ..class.inventory };
+                inventory::fits(&raised, class.used, sum)
+                    || inventory::room(&raised, class.used) >= miss.wanted
+            };
+            let raise = raise_ratio(near, quantity, class.inventory.allocation_ratio, fits);
+            // A dedicated CPU belongs to one instance only, so a ratio does not help.
+            free.into_iter().chain(raise.filter(|_| class.name != PCPU)).collect()
+        }
+    }
+}
+
+/// The change that frees this much of what is in use on a host.
+fn free(near: &Near, amount: Quantity, by: u64) -> Repair {
+    let furthest = in_use(near, &amount);
+    let change = Change::Free { host: near.told.host.clone(), amount, by };
+    Repair { change, first: by, furthest, none: None, steps: 1 }
+}
+
+/// The change that raises a host's ratio from `from` to the smallest with which `fits` is true. `None` if that is not
+/// larger, or would be too large.
+fn raise_ratio(near: &Near, amount: Quantity, from: f64, fits: impl Fn(f64) -> bool) -> Option<Repair> {
+    let first = smallest_hundredths(fits)?;
+    let to = first as f64 / 100.0;
+    let furthest = first.saturating_mul(8).min((MAX_RATIO * 100.0) as u64);
+    let change = Change::RaiseRatio { host: near.told.host.clone(), amount, from, to };
+    (to > from).then_some(Repair { change, first, furthest, none: None, steps: 100 })
+}
+
+/// The change that raises a number in the metadata of an aggregate to the smallest that may be enough.
+fn raise_number(own: &AggregateNumber) -> Repair {
+    let AggregateNumber { id, aggregate, key, text, steps, enough } = own.clone();
+    let to = (enough as f64 / steps as f64).to_string();
+    let none = python::float(&text).map(|number| (number * steps as f64) as u64); // a negative number counts as 0
+    let furthest = enough.saturating_mul(8).min(MAX_RATIO as u64 * steps);
+    let change = Change::SetMetadata { aggregate, id, key: key.to_owned(), from: text, to };
+    Repair { change, first: enough, furthest, none, steps }
 }
 
 /// Whether a refusal may be caused by this part of the request.

@@ -10,8 +10,8 @@
 //! (`fix.rs`).
 
 use hashbrown::HashMap;
-use novella_objects::{FilterVerdict, HostStatus, Inventory, NearHost, RequestSpec};
-use novella_resources::{Amount, Amounts, inventory};
+use novella_objects::{FilterVerdict, Inventory, NearHost, RequestSpec};
+use novella_resources::{Amount, inventory};
 use uuid::Uuid;
 
 use crate::filters::group::Group;
@@ -28,7 +28,7 @@ use crate::select::answer::{Pick, Terms};
 use crate::select::compiled::Compiled;
 use crate::select::select::{FilterScheduler, give_back};
 use crate::settings::filter_kind::FilterKind;
-use crate::table::amounts::{MAX_RATIO, Resources};
+use crate::table::amounts::{Exact, MAX_RATIO};
 use crate::table::bitmap::word_bits;
 use crate::table::block::{BLOCK, Row};
 use crate::table::host_table::HostTable;
@@ -52,28 +52,19 @@ pub struct NearMisses {
 impl NearMisses {
     /// The nearest few hosts, for people.
     pub fn told(&self) -> Vec<NearHost> {
-        let told = |near: &Near| NearHost {
-            host: near.host.clone(),
-            state: near.status,
-            refused: near.told.clone(),
-        };
-        self.near.iter().take(TOLD).map(told).collect()
+        self.near.iter().take(TOLD).map(|near| near.told.clone()).collect()
     }
 }
 
 /// One host that nearly passes.
 #[derive(Debug, Clone)]
 pub(crate) struct Near {
-    pub(crate) host: String,
-    pub(crate) status: HostStatus,
-    /// The totals and the use that the host reported.
-    pub(crate) reported: Resources,
-    /// What is in use on it, placements since the report included.
-    pub(crate) used: Amounts,
+    /// The host and its refusals for people, in the words of each filter.
+    pub(crate) told: NearHost,
+    /// What the host has and uses.
+    pub(crate) exact: Exact,
     /// The refusals of the host, one or two. Two filters that compare the same amount are one refusal.
     pub(crate) refused: Vec<Refused>,
-    /// The refusals for people, in the words of each filter.
-    told: Vec<FilterVerdict>,
 }
 
 /// One refusal of a host.
@@ -216,16 +207,13 @@ fn nearest(
     let near = in_order(kept).into_iter().map(|(refusers, KeptHost { row, refused, .. })| {
         let group = compiled.group.as_ref();
         let context = HostContext { table, asked: &asked, group, options: engine.options(), row };
-        let told = verdicts(&compiled.prefilters, &mut compiled.filters, refusers, context);
         let view = table.view(row);
-        Near {
+        let told = NearHost {
             host: view.host().to_owned(),
-            status: view.status(),
-            reported: *view.reported(),
-            used: view.used(),
-            refused,
-            told,
-        }
+            state: view.status(),
+            refused: verdicts(&compiled.prefilters, &mut compiled.filters, refusers, context),
+        };
+        Near { told, exact: *view.exact(), refused }
     });
     Ok(near.collect())
 }
