@@ -38,10 +38,9 @@ mod query;
 use novella_resources::{GroupPolicy, PCPU, inventory};
 
 use crate::filters::tally::Tally;
-use crate::prefilters::query::PlacementQuery;
+use crate::prefilters::query::{PlacementQuery, TraitTerm};
 use crate::request::asked::Asked;
 use crate::request::failure::Failure;
-use crate::request::pinning::{HYPERTHREADING, Hyperthreading};
 use crate::settings::options::SchedulerOptions;
 use crate::table::bitmap::{above, word_bits};
 use crate::table::block::{BLOCK, Row};
@@ -133,17 +132,11 @@ impl Prefilters {
         if let Some(rows) = query.zone {
             add("map_az_to_placement_aggregate".to_owned(), Check::Rows(rows));
         }
-        for (name, traits, wanted) in query.traits {
-            let symbol = table.traits.build_column(&traits);
+        for TraitTerm { name, of, wanted, of_all } in query.traits {
+            let symbol = table.traits.build_column(&of);
             // A forbidden trait that no host has refuses nobody.
             if wanted || symbol.is_some() {
-                add(name, Check::Trait { symbol, wanted, of_all: true });
-            }
-        }
-        if let Some(Hyperthreading { required: wanted, line }) = query.hyperthreading {
-            let symbol = table.traits.build_column(HYPERTHREADING);
-            if wanted || symbol.is_some() {
-                add(line, Check::Trait { symbol, wanted, of_all: false });
+                add(name, Check::Trait { symbol, wanted, of_all });
             }
         }
         for (class, each) in query.resources {

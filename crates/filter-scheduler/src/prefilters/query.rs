@@ -16,7 +16,7 @@ use crate::request::failure::Failure;
 use crate::request::pinning::{HYPERTHREADING, Hyperthreading, Pinning};
 use crate::settings::filter_kind::FilterKind;
 use crate::settings::options::SchedulerOptions;
-use crate::table::aggregates::Aggregate;
+use crate::table::aggregates::{Aggregate, ZONE_KEY};
 use crate::table::bitmap::bits;
 use crate::table::block::BLOCK;
 use crate::table::host_table::HostTable;
@@ -28,10 +28,7 @@ pub(super) struct PlacementQuery<'r> {
     pub(super) aggregates: Vec<(String, Vec<u32>, bool)>,
     /// The hosts of the requested zone, one bit per row, if the zone restricts anything.
     pub(super) zone: Option<Vec<u64>>,
-    /// For each condition on traits: its name, the trait, and whether a host must have it or must not have it.
-    pub(super) traits: Vec<(String, String, bool)>,
-    /// What a thread policy asks of the hosts that have an inventory of `PCPU`.
-    pub(super) hyperthreading: Option<Hyperthreading>,
+    pub(super) traits: Vec<TraitTerm>,
     /// For each resource class, the amount that each group asks for.
     pub(super) resources: BTreeMap<&'r str, Vec<u64>>,
     /// Whether hosts without an inventory of `PCPU` pass, because the instance's CPUs then count as shared ones.
@@ -44,10 +41,20 @@ pub(super) struct PlacementQuery<'r> {
     pub(super) without_resources: Option<&'r str>,
 }
 
+/// A condition on a trait.
+#[derive(Debug)]
+pub(super) struct TraitTerm {
+    pub(super) name: String,
+    /// The name of the trait.
+    pub(super) of: String,
+    /// Whether a host must have the trait or must not have it.
+    pub(super) wanted: bool,
+    /// Whether all hosts are asked, or only those with an inventory of `PCPU`.
+    pub(super) of_all: bool,
+}
+
 /// Metadata keys that begin with this name the projects that an aggregate is for.
 const TENANT_METADATA_KEY: &str = "filter_tenant_id";
-
-const ZONE_KEY: &str = "availability_zone";
 
 /// The image formats for which Placement has a trait.
 const DISK_FORMATS: [&str; 11] =
@@ -145,11 +152,11 @@ impl<'r> PlacementQuery<'r> {
         query.map_az_to_placement_aggregate(table, asked, options);
         query.isolate_aggregates(table, options);
         query.require_image_type_support(asked, options);
-        query.forbid("compute_status_filter".to_owned(), "COMPUTE_STATUS_DISABLED");
+        query.ask("compute_status_filter".to_owned(), "COMPUTE_STATUS_DISABLED", false);
         query.transform_image_metadata(&asked.image, options);
         let spec = asked.spec;
         for (prefilter, name) in features::required(&spec.flavor, &asked.image)? {
-            query.require(format!("{prefilter} ({name})"), &name);
+            query.ask(format!("{prefilter} ({name})"), &name, true);
         }
         query.translate_pinning_policies(&asked.pinning, options);
         for ids in &spec.required_aggregates {
@@ -179,34 +186,27 @@ impl<'r> PlacementQuery<'r> {
                 }
             }
             for name in group.required {
-                self.require(format!("trait{suffix}:{name}=required"), name);
+                self.ask(format!("trait{suffix}:{name}=required"), name, true);
             }
             for name in group.forbidden {
-                self.forbid(format!("trait{suffix}:{name}=forbidden"), name);
+                self.ask(format!("trait{suffix}:{name}=forbidden"), name, false);
             }
         }
         if let Some(Property::List(names)) = image.get("traits_required") {
             for name in names {
-                self.require(format!("trait:{name}=required (image)"), name);
+                self.ask(format!("trait:{name}=required (image)"), name, true);
             }
         }
     }
 
     fn asks(&self, of: &str, wanted: bool) -> bool {
-        self.traits.iter().any(|(_, known, how)| known == of && *how == wanted)
+        self.traits.iter().any(|known| known.of == of && known.wanted == wanted)
     }
 
-    /// Requires a trait, unless it is already required.
-    fn require(&mut self, name: String, of: &str) {
-        if !self.asks(of, true) {
-            self.traits.push((name, of.to_owned(), true));
-        }
-    }
-
-    /// Forbids a trait, unless it is already forbidden.
-    fn forbid(&mut self, name: String, of: &str) {
-        if !self.asks(of, false) {
-            self.traits.push((name, of.to_owned(), false));
+    /// Requires or forbids a trait, unless that is done already.
+    fn ask(&mut self, name: String, of: &str, wanted: bool) {
+        if !self.asks(of, wanted) {
+            self.traits.push(TraitTerm { name, of: of.to_owned(), wanted, of_all: true });
         }
     }
 
@@ -217,12 +217,11 @@ impl<'r> PlacementQuery<'r> {
         if let Some(cpus) = pinning.cpus.filter(|cpus| cpus.own > 0) {
             self.resources.entry(PCPU).or_default().push(cpus.own);
         }
-        match &pinning.hyperthreading {
-            None => {}
-            Some(asked) if self.asks(HYPERTHREADING, asked.required) => {}
-            Some(asked) if self.falls_back => self.hyperthreading = Some(asked.clone()),
-            Some(Hyperthreading { required: true, line }) => self.require(line.clone(), HYPERTHREADING),
-            Some(Hyperthreading { required: false, line }) => self.forbid(line.clone(), HYPERTHREADING),
+        if let Some(Hyperthreading { required: wanted, line: name }) = pinning.hyperthreading.clone()
+            && !self.asks(HYPERTHREADING, wanted)
+        {
+            let (of, of_all) = (HYPERTHREADING.to_owned(), !self.falls_back);
+            self.traits.push(TraitTerm { name, of, wanted, of_all });
         }
     }
 
@@ -288,10 +287,9 @@ impl<'r> PlacementQuery<'r> {
         if !options.policy.enable_isolated_aggregate_filtering {
             return;
         }
-        let required = |name: &str| self.traits.iter().any(|(_, known, wanted)| known == name && *wanted);
         let isolated = |aggregate: &&Aggregate| {
             let traits = aggregate.metadata.iter().filter(|(_, value)| *value == "required");
-            traits.filter_map(|(key, _)| key.strip_prefix("trait:")).any(|name| !required(name))
+            traits.filter_map(|(key, _)| key.strip_prefix("trait:")).any(|name| !self.asks(name, true))
         };
         let ids: Vec<u32> =
             table.aggregates.defined().filter(isolated).map(|aggregate| aggregate.id).collect();
@@ -308,7 +306,7 @@ impl<'r> PlacementQuery<'r> {
         let Some(format) = format.map(|format| format.to_uppercase()) else { return };
         if DISK_FORMATS.contains(&format.as_str()) {
             let name = format!("COMPUTE_IMAGE_TYPE_{format}");
-            self.require(format!("require_image_type_support ({name})"), &name);
+            self.ask(format!("require_image_type_support ({name})"), &name, true);
         } else {
             tracing::warn!(format, "no trait exists for this image format, so none is required");
         }
@@ -334,7 +332,7 @@ impl<'r> PlacementQuery<'r> {
             names.push((property, format!("{beginning}_{ending}")));
         }
         for (property, name) in names {
-            self.require(format!("transform_image_metadata ({property}: {name})"), &name);
+            self.ask(format!("transform_image_metadata ({property}: {name})"), &name, true);
         }
     }
 }
