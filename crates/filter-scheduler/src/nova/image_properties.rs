@@ -326,7 +326,7 @@ impl ImageProperties {
             text.map(|text| Property::Text(text.into())).ok_or_else(|| bad(expected))
         };
         let property = match KNOWN[at].1 {
-            Type::Bool => Property::Bool(truth(value)),
+            Type::Bool => Property::Bool(is_true(&text)),
             Type::Int => Property::Int(python::int(&text).ok_or_else(|| bad("whole number"))?),
             Type::Text => Property::Text(text.as_str().into()),
             Type::Architecture => owned(architecture(&text), "known architecture")?,
@@ -386,10 +386,9 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// Whether Nova takes a value for true. Every other value is false.
-fn truth(value: &Value) -> bool {
-    let word = text(value).to_lowercase();
-    matches!(python::strip(&word), "1" | "t" | "true" | "on" | "y" | "yes")
+/// Whether Nova takes a text for true. Every other text is false.
+pub(crate) fn is_true(text: &str) -> bool {
+    matches!(python::strip(text).to_lowercase().as_str(), "1" | "t" | "true" | "on" | "y" | "yes")
 }
 
 #[cfg(test)]

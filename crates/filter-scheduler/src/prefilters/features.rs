@@ -8,9 +8,8 @@
 
 use novella_objects::Flavor;
 
-use crate::nova::image_properties::{ImageProperties, Property};
+use crate::nova::image_properties::{ImageProperties, Property, is_true};
 use crate::request::failure::{BadFeature, Failure};
-use crate::request::instance_topology::is_true;
 
 /// Pairs of a prefilter's name and the trait that it requires, in Nova's order.
 type Traits = Vec<(&'static str, String)>;

@@ -15,7 +15,7 @@ use novella_resources::numa::{
 use novella_resources::pci;
 use serde_json::Value;
 
-use crate::nova::image_properties::ImageProperties;
+use crate::nova::image_properties::{ImageProperties, is_true};
 use crate::nova::python;
 
 /// The most NUMA nodes that an instance may have (Nova's `NUMA_NODES_MAX`).
@@ -553,11 +553,6 @@ fn bytes(text: &str) -> Option<f64> {
     let value: f64 = number.parse().ok().filter(|_| decimal)?;
     let value = if bits { value / 8.0 } else { value };
     Some((value * 1024_f64.powi(exponent)).ceil())
-}
-
-/// Whether Nova takes a text for true. Every other text is false.
-pub(crate) fn is_true(text: &str) -> bool {
-    matches!(python::strip(text).to_lowercase().as_str(), "1" | "t" | "true" | "on" | "y" | "yes")
 }
 
 /// Reads a set of CPUs as Nova's `parse_cpu_spec` does: numbers and ranges, and after `^` those that are not in the
