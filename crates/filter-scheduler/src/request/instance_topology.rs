@@ -96,13 +96,11 @@ pub(crate) fn pci_requests(spec: &RequestSpec, image: &ImageProperties) -> Resul
     {
         return bad(format!("{KEY} is {flavor:?} in the flavor and {image:?} in the image"));
     }
-    let policy = |name: Option<&str>| match name {
-        None => Ok(None),
-        Some(name) => match pci::NumaPolicy::of_name(name) {
-            None => bad(format!("{name:?} is no PCI NUMA policy: required, preferred, legacy or socket")),
-            policy => Ok(policy),
-        },
+    let known = |name: &str| {
+        let reason = || format!("{name:?} is no PCI NUMA policy: required, preferred, legacy or socket");
+        pci::NumaPolicy::of_name(name).ok_or_else(|| BadDevices(reason()))
     };
+    let policy = |name: Option<&str>| name.map(known).transpose();
     let general = policy(flavor.or(of_image))?;
     let request = |request: &PciRequest| {
         let specs = request.spec.iter().map(|spec| {
@@ -152,19 +150,15 @@ fn memory_mb(value: i128) -> Result<i64> {
 }
 
 fn cpu_policy(name: Option<&str>, place: &str) -> Result<Option<CpuPolicy>> {
-    let Some(name) = set(name) else { return Ok(None) };
-    match CpuPolicy::of_name(name) {
-        None => bad(format!("{place}: {name:?} is no CPU policy: shared, dedicated or mixed")),
-        policy => Ok(policy),
-    }
+    let reason = |name| format!("{place}: {name:?} is no CPU policy: shared, dedicated or mixed");
+    let known = |name| CpuPolicy::of_name(name).ok_or_else(|| BadDevices(reason(name)));
+    set(name).map(known).transpose()
 }
 
 fn thread_policy(name: Option<&str>, place: &str) -> Result<Option<ThreadPolicy>> {
-    let Some(name) = set(name) else { return Ok(None) };
-    match ThreadPolicy::of_name(name) {
-        None => bad(format!("{place}: {name:?} is no CPU thread policy: prefer, isolate or require")),
-        policy => Ok(policy),
-    }
+    let reason = |name| format!("{place}: {name:?} is no CPU thread policy: prefer, isolate or require");
+    let known = |name| ThreadPolicy::of_name(name).ok_or_else(|| BadDevices(reason(name)));
+    set(name).map(known).transpose()
 }
 
 /// Whether the emulator's threads are isolated. `None` if nothing is said about them.
