@@ -28,10 +28,7 @@ pub(super) enum ValueRule {
 
 impl Values {
     pub(super) fn compile(rule: ValueRule, attribute: &str, table: &mut HostTable) -> Self {
-        let key = table.capabilities.key(CapabilityKind::Attribute, attribute);
-        if let Some(key) = key {
-            table.capabilities.build_column(key);
-        }
+        let key = table.capabilities.build_column(CapabilityKind::Attribute, attribute);
         Self { rule, key, verdicts: vec![None; table.capabilities.values()] }
     }
 

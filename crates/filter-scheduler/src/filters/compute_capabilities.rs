@@ -176,16 +176,12 @@ impl Question {
             None => {
                 let into_stats = word == "stats" && !rest.is_empty();
                 let fact_name = if into_stats { rest.remove(0) } else { word };
-                let fact = capabilities.key(CapabilityKind::Fact, fact_name);
-                let attribute =
-                    if word == "stats" { None } else { capabilities.key(CapabilityKind::Attribute, word) };
-                for key in attribute.into_iter().chain(fact) {
-                    capabilities.build_column(key);
-                }
+                let mut column =
+                    |asked: bool, kind, name| asked.then(|| capabilities.build_column(kind, name)).flatten();
                 First::Reported {
                     integer: INTEGERS.iter().position(|name| *name == word),
-                    attribute,
-                    fact: if word == "stats" && !into_stats { None } else { fact },
+                    attribute: column(word != "stats", CapabilityKind::Attribute, word),
+                    fact: column(word != "stats" || into_stats, CapabilityKind::Fact, fact_name),
                 }
             }
         };

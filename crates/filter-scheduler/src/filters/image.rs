@@ -51,16 +51,12 @@ impl Support {
         if wanted.is_empty() {
             return None;
         }
-        let key = table.capabilities.key(CapabilityKind::Attribute, "supported_instances");
-        if let Some(key) = key {
-            table.capabilities.build_column(key);
-        }
         Some(Self {
             wanted,
             requested: of_image("img_hv_requested_version"),
             version: image.get_text("img_hv_requested_version").and_then(Predicate::parse),
             maxphysaddr_bits: image.get("hw_maxphysaddr_bits").is_some_and(Property::truthy),
-            key,
+            key: table.capabilities.build_column(CapabilityKind::Attribute, "supported_instances"),
             triples: vec![None; table.capabilities.values()],
             versions: Vec::new(),
         })

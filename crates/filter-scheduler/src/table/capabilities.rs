@@ -378,17 +378,18 @@ impl CapabilityColumns {
         self.keys.find(&KeyRef(kind, name))
     }
 
-    /// Makes sure that a key has a column.
-    pub(crate) fn build_column(&mut self, key: u32) {
-        if self.columns.contains_key(&key) {
-            return;
+    /// Makes sure that a key has a column, and returns the key's symbol. `None` if no host reports it now.
+    pub(crate) fn build_column(&mut self, kind: CapabilityKind, name: &str) -> Option<u32> {
+        let key = self.key(kind, name)?;
+        if !self.columns.contains_key(&key) {
+            if self.columns.len() >= MAX_COLUMNS {
+                self.columns.clear();
+                self.dropped += 1;
+            }
+            let column = (0..self.rows.len()).map(|row| self.held(row, key).unwrap_or(ABSENT)).collect();
+            self.columns.insert(key, column);
         }
-        if self.columns.len() >= MAX_COLUMNS {
-            self.columns.clear();
-            self.dropped += 1;
-        }
-        let column = (0..self.rows.len()).map(|row| self.held(row, key).unwrap_or(ABSENT)).collect();
-        self.columns.insert(key, column);
+        Some(key)
     }
 
     /// The value symbols of a key, whether it has a column or not. No row has a value of `None`.
@@ -456,7 +457,7 @@ mod tests {
         set(&mut c, 1, r#"{"b":"y","a":"x"}"#);
         let a = c.key(CapabilityKind::Fact, "a").unwrap();
         assert_eq!(c.symbols(Some(a)).at(0), c.symbols(Some(a)).at(1));
-        c.build_column(a);
+        assert_eq!(c.build_column(CapabilityKind::Fact, "a"), Some(a));
         set(&mut c, 0, r#"{"b":"z"}"#);
         assert_eq!((fact(&c, 0, "a"), fact(&c, 1, "a")), (None, Some("x".into())));
         assert_eq!(fact(&c, 0, "b").as_deref(), Some("z"));
