@@ -45,8 +45,7 @@ pub(super) fn get(table: &HostTable, row: Row, name: &str) -> Option<Json> {
     if let Some(which) = INTEGERS.iter().position(|integer| *integer == name) {
         return capabilities.integer(row.index(), which).map(|value| Json::Int(value.into()));
     }
-    let symbol = capabilities.symbols(capabilities.key(CapabilityKind::Attribute, name)).at(row.index())?;
-    Some(capabilities.value(symbol).value.clone()).filter(|value| *value != Json::Null)
+    reported(table, row, CapabilityKind::Attribute, name)
 }
 
 /// All of the host's facts, which are Nova's `stats`. `None` if it reported none.
@@ -56,9 +55,9 @@ pub(super) fn facts(table: &HostTable, row: Row) -> Option<Json> {
     if map.is_empty() { None } else { Some(Json::Map(map)) }
 }
 
-/// One of the host's facts, which are Nova's `stats`. `None` if it was not reported, or as null.
-pub(super) fn fact(table: &HostTable, row: Row, name: &str) -> Option<Json> {
+/// One value that the host reported. `None` if it did not report the key, or as null.
+pub(super) fn reported(table: &HostTable, row: Row, kind: CapabilityKind, name: &str) -> Option<Json> {
     let capabilities = &table.capabilities;
-    let symbol = capabilities.symbols(capabilities.key(CapabilityKind::Fact, name)).at(row.index())?;
+    let symbol = capabilities.symbols(capabilities.key(kind, name)).at(row.index())?;
     Some(capabilities.value(symbol).value.clone()).filter(|value| *value != Json::Null)
 }

@@ -16,6 +16,7 @@ use crate::filters::attributes;
 use crate::filters::tally::Passes;
 use crate::nova::json::Json;
 use crate::table::block::Row;
+use crate::table::capabilities::CapabilityKind;
 use crate::table::host_table::HostTable;
 
 /// A query, parsed once per request.
@@ -135,7 +136,7 @@ fn variable(text: &str, table: &HostTable, row: Row) -> Result<Json, String> {
         ("stats", None) => attributes::facts(table, row),
         ("stats", Some(name)) => {
             words.next();
-            attributes::fact(table, row, name)
+            attributes::reported(table, row, CapabilityKind::Fact, name)
         }
         (name, _) => attributes::get(table, row, name),
     };
