@@ -82,10 +82,10 @@ pub(crate) fn compile(
             .map_or(Program::PassAll, |support| Program::Image(Box::new(support))),
         FilterKind::SimpleCidrAffinity => near_address(table, request),
         FilterKind::Metrics => metrics(table, policy),
-        FilterKind::Json => match Query::of_hint(request.scheduler_hints.get("query")) {
-            Query::None => Program::PassAll,
-            query => Program::Query(query),
-        },
+        FilterKind::Json => {
+            let query = Query::of_hint(request.scheduler_hints.get("query"));
+            query.map_or(Program::PassAll, Program::Query)
+        }
 
         // Instances on the host, and server groups.
         FilterKind::SameHost => with_instances(table, request, "same_host", true),

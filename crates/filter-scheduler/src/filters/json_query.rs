@@ -22,8 +22,6 @@ use crate::table::host_table::HostTable;
 /// A query, parsed once per request.
 #[derive(Debug)]
 pub(super) enum Query {
-    /// The request has no query.
-    None,
     /// The query, as it was parsed.
     Tree(Json),
     /// The query cannot be read, for this reason. Nova raises an exception at every host.
@@ -31,30 +29,29 @@ pub(super) enum Query {
 }
 
 impl Query {
-    /// Reads the hint `query`: a text, or a list of one.
-    pub(super) fn of_hint(hint: Option<&Value>) -> Self {
+    /// Reads the hint `query`: a text, or a list of one. `None` if the request has no query.
+    pub(super) fn of_hint(hint: Option<&Value>) -> Option<Self> {
         let hint = match hint {
             Some(Value::Array(items)) if items.len() == 1 => items.first(),
             other => other,
         };
-        match hint {
-            None | Some(Value::Null | Value::Bool(false)) => Self::None,
-            Some(Value::String(text)) if text.is_empty() => Self::None,
-            Some(Value::Array(items)) if items.is_empty() => Self::None,
-            Some(Value::Object(fields)) if fields.is_empty() => Self::None,
-            Some(Value::Number(number)) if number.as_f64() == Some(0.0) => Self::None,
-            Some(Value::String(text)) => match Json::parse(text) {
+        Some(match hint? {
+            Value::Null | Value::Bool(false) => return None,
+            Value::String(text) if text.is_empty() => return None,
+            Value::Array(items) if items.is_empty() => return None,
+            Value::Object(fields) if fields.is_empty() => return None,
+            Value::Number(number) if number.as_f64() == Some(0.0) => return None,
+            Value::String(text) => match Json::parse(text) {
                 Some(tree) => Self::Tree(tree),
                 None => Self::Broken("the query is no JSON".to_owned()),
             },
-            Some(_) => Self::Broken("the query is not one text".to_owned()),
-        }
+            _ => Self::Broken("the query is not one text".to_owned()),
+        })
     }
 
     /// Whether the query holds for a host.
     pub(super) fn ask(&self, table: &HostTable, row: Row) -> Passes {
         match self {
-            Self::None => Ok(true),
             Self::Broken(reason) => Err(reason.clone()),
             Self::Tree(tree) => Ok(match eval(tree, table, row)? {
                 Json::List(items) => items.iter().any(truthy),
