@@ -137,10 +137,7 @@ impl HostContext<'_> {
                 let value = |key: &str| self.asked.image.get(key).map(|value| value.text());
                 let differing = facts.all().find_map(|(key, values)| {
                     let value = value(key).filter(|value| !values.contains(value.as_str()))?;
-                    Some(format!(
-                        "{key} of its aggregates is {}, the image's is {value}",
-                        list(values.iter().map(|v| &**v))
-                    ))
+                    Some(format!("{key} of its aggregates is {}, the image's is {value}", metadata(key)))
                 });
                 differing.unwrap_or_else(|| format!("{kind} refuses it"))
             }

@@ -45,11 +45,9 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Makes the tally ready for another run, and keeps its memory.
+    /// Makes the tally ready for another run.
     pub(crate) fn clear(&mut self) {
-        (self.hosts_in, self.hosts_out, self.errors) = (0, 0, 0);
-        (self.nearest, self.first_error) = (None, None);
-        (self.interesting, self.bound) = (i32::MIN, None);
+        *self = Self::default();
     }
 
     /// Keeps the host with the most room, of the `refused` and of those seen before.
