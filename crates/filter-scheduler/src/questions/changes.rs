@@ -4,13 +4,15 @@
 //!
 //! Left out: which changes are worth a trial (`fix.rs`).
 
+use std::ops::Sub;
+
 use novella_objects::{Change, HostStatus, Inventory, Part, Quantity, RequestSpec};
 use uuid::Uuid;
 
 use crate::select::answer::Terms;
 use crate::select::select::FilterScheduler;
 use crate::table::aggregates::Aggregate;
-use crate::table::amounts::Exact;
+use crate::table::amounts::{Exact, Resources};
 use crate::table::block::Row;
 use crate::table::host_table::HostTable;
 use crate::table::inventories::Held;
@@ -69,26 +71,25 @@ enum Unchanged {
 fn change_fleet(table: &mut HostTable, change: &Change) -> Result<Undo, Unchanged> {
     match change {
         Change::Free { host, amount: Quantity::Class(class), by } => {
-            change_class(table, host, class, |held| {
-                // Reported use is reduced first, then what was placed since the report.
-                let first = (*by).min(held.used);
-                held.used -= first;
-                held.consumed = held.consumed.saturating_sub(by - first);
-            })
+            change_class(table, host, class, |held| free(&mut held.used, &mut held.consumed, *by))
+        }
+        Change::Free { host, amount, by } => {
+            change_host(table, host, |exact| free_amount(exact, amount, *by))
         }
         Change::RaiseRatio { host, amount: Quantity::Class(class), to, .. } => {
             change_class(table, host, class, |held| {
                 held.inventory = held.inventory.map(|found| Inventory { allocation_ratio: *to, ..found });
             })
         }
-        Change::Free { host, .. } | Change::RaiseRatio { host, .. } | Change::Enable { host, .. } => {
-            let row = table.row_of(host).ok_or(Unchanged::Gone)?;
-            let before = table.columns.exact[row.index()];
-            let mut exact = before;
-            change_host(&mut exact, change);
-            table.set_exact(row, exact);
-            Ok(Undo::Host(row, Box::new(before)))
+        Change::RaiseRatio { host, amount, to, .. } => {
+            change_host(table, host, |Exact { reported: Resources { ratios, .. }, .. }| match amount {
+                Quantity::Vcpus => ratios.cpu = *to,
+                Quantity::MemoryMb => ratios.ram = *to,
+                Quantity::DiskGb => ratios.disk = *to,
+                Quantity::Instances | Quantity::Class(_) => {}
+            })
         }
+        Change::Enable { host, .. } => change_host(table, host, |exact| exact.status = HostStatus::Up),
         Change::SetMetadata { id, key, to, .. } => {
             let before: Vec<Aggregate> = table.aggregates.defined().cloned().collect();
             let mut after = before.clone();
@@ -118,40 +119,37 @@ fn change_class(
     Ok(Undo::Class(row, before))
 }
 
-fn change_host(exact: &mut Exact, change: &Change) {
-    match change {
-        Change::Free { amount, by, .. } => {
-            // Reported use is reduced first, then what was placed since the report.
-            let (reported, consumed) = (&mut exact.reported, &mut exact.consumed);
-            let (of_report, since) = match amount {
-                Quantity::Vcpus => (&mut reported.vcpus_used, &mut consumed.vcpus),
-                Quantity::MemoryMb => (&mut reported.memory_mb_used, &mut consumed.memory_mb),
-                Quantity::DiskGb => (&mut reported.disk_gb_used, &mut consumed.disk_gb),
-                Quantity::Instances => {
-                    let by = u32::try_from(*by).unwrap_or(u32::MAX);
-                    let first = by.min(reported.num_instances);
-                    reported.num_instances -= first;
-                    consumed.instances = consumed.instances.saturating_sub(by - first);
-                    return;
-                }
-                Quantity::Class(_) => return,
-            };
-            let first = (*by).min(*of_report);
-            *of_report -= first;
-            *since = since.saturating_sub(by - first);
+fn change_host(
+    table: &mut HostTable,
+    host: &str,
+    change: impl FnOnce(&mut Exact),
+) -> Result<Undo, Unchanged> {
+    let row = table.row_of(host).ok_or(Unchanged::Gone)?;
+    let before = table.columns.exact[row.index()];
+    let mut exact = before;
+    change(&mut exact);
+    table.set_exact(row, exact);
+    Ok(Undo::Host(row, Box::new(before)))
+}
+
+fn free_amount(Exact { reported, consumed, .. }: &mut Exact, amount: &Quantity, by: u64) {
+    match amount {
+        Quantity::Vcpus => free(&mut reported.vcpus_used, &mut consumed.vcpus, by),
+        Quantity::MemoryMb => free(&mut reported.memory_mb_used, &mut consumed.memory_mb, by),
+        Quantity::DiskGb => free(&mut reported.disk_gb_used, &mut consumed.disk_gb, by),
+        Quantity::Instances => {
+            let by = u32::try_from(by).unwrap_or(u32::MAX);
+            free(&mut reported.num_instances, &mut consumed.instances, by);
         }
-        Change::RaiseRatio { amount, to, .. } => match amount {
-            Quantity::Vcpus => exact.reported.ratios.cpu = *to,
-            Quantity::MemoryMb => exact.reported.ratios.ram = *to,
-            Quantity::DiskGb => exact.reported.ratios.disk = *to,
-            Quantity::Instances | Quantity::Class(_) => {}
-        },
-        Change::Enable { .. } => exact.status = HostStatus::Up,
-        Change::Ask { .. }
-        | Change::Drop { .. }
-        | Change::SetMetadata { .. }
-        | Change::RaiseGroupLimit { .. } => {}
+        Quantity::Class(_) => {}
     }
+}
+
+/// Reduces the reported use first, and then what was placed since the report.
+fn free<N: Copy + Ord + Sub<Output = N>>(reported: &mut N, consumed: &mut N, by: N) {
+    let first = by.min(*reported);
+    *reported = *reported - first;
+    *consumed = *consumed - (by - first).min(*consumed);
 }
 
 /// Applies a change to a request. A change of the fleet is ignored.
