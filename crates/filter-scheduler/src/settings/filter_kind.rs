@@ -92,12 +92,9 @@ impl FilterKind {
     /// Whether one run decides for all instances of a request: placing one changes nothing that the filter reads, or
     /// Nova sets `run_filter_once_per_request` for it.
     pub fn once(self) -> bool {
-        !matches!(
+        let again = matches!(
             self,
-            Self::Ram
-                | Self::Core
-                | Self::Disk
-                | Self::ServerGroupAntiAffinity
+            Self::ServerGroupAntiAffinity
                 | Self::ServerGroupAffinity
                 | Self::IoOps
                 | Self::AggregateIoOps
@@ -105,14 +102,12 @@ impl FilterKind {
                 | Self::AggregateNumInstances
                 | Self::Json
                 | Self::Metrics
-                | Self::AggregateRam
-                | Self::AggregateCore
-                | Self::AggregateDisk
                 | Self::Retry
                 | Self::TypeAffinity
                 | Self::NumaTopology
                 | Self::PciPassthrough
-        )
+        );
+        !(again | self.judges_room())
     }
 
     /// Whether the filter judges CPUs, memory or disk. In Nova that is Placement's task, and a forced host must have

@@ -64,19 +64,10 @@ impl WeigherKind {
     /// Nova's default multiplier.
     pub fn default_multiplier(self) -> f64 {
         match self {
-            Self::Ram => 1.0,
-            Self::Cpu => 1.0,
-            Self::Disk => 1.0,
             Self::IoOps => -1.0,
-            Self::HypervisorVersion => 1.0,
-            Self::NumInstances => 0.0,
-            Self::Pci => 1.0,
-            Self::SoftAffinity => 1.0,
-            Self::SoftAntiAffinity => 1.0,
-            Self::BuildFailure => 1_000_000.0,
-            Self::CrossCell => 1_000_000.0,
-            Self::Metrics => 1.0,
-            Self::ImageProperties => 0.0,
+            Self::NumInstances | Self::ImageProperties => 0.0,
+            Self::BuildFailure | Self::CrossCell => 1_000_000.0,
+            _ => 1.0,
         }
     }
 
