@@ -109,26 +109,18 @@ pub(crate) struct Exact {
 }
 
 impl Exact {
-    pub(super) const EMPTY: Self = Self {
-        reported: Resources {
-            vcpus_total: 0,
-            vcpus_used: 0,
-            memory_mb_total: 0,
-            memory_mb_used: 0,
-            disk_gb_total: 0,
-            disk_gb_used: 0,
-            ratios: AllocationRatios { cpu: 1.0, ram: 1.0, disk: 1.0 },
-            num_instances: 0,
-            num_io_ops: 0,
-            failed_builds: 0,
-        },
-        consumed: Amounts { vcpus: 0, memory_mb: 0, disk_gb: 0, instances: 0 },
-        status: HostStatus::Down,
-        hypervisor_version: 0,
-        pci_devices: 0,
-        not_building: 0,
-        has_pcpus: false,
-    };
+    pub(super) fn empty() -> Self {
+        let ratios = AllocationRatios { cpu: 1.0, ram: 1.0, disk: 1.0 };
+        Self {
+            reported: Resources { ratios, ..Resources::default() },
+            consumed: Amounts::default(),
+            status: HostStatus::Down,
+            hypervisor_version: 0,
+            pci_devices: 0,
+            not_building: 0,
+            has_pcpus: false,
+        }
+    }
 
     pub(crate) fn capacity(&self) -> Capacity {
         let Resources { vcpus_total, .. } = self.reported;

@@ -236,7 +236,7 @@ impl HostTable {
         self.devices.clear(row.index());
         columns.status_counts[columns.exact[row.index()].status as usize] -= 1;
         columns.zone[row.index()] = NO_ZONE;
-        columns.exact[row.index()] = Exact::EMPTY;
+        columns.exact[row.index()] = Exact::empty();
         clear(&mut columns.present, row);
         columns.full = columns.full.min(row.index() / BLOCK);
         clear(&mut columns.serving, row);
@@ -494,7 +494,7 @@ impl Columns {
         self.present.push(0);
         self.serving.push(0);
         self.has_pcpus.push(0);
-        grow_to(&mut self.exact, rows, Exact::EMPTY);
+        grow_to(&mut self.exact, rows, Exact::empty());
     }
 
     /// Computes again what follows from a row's exact amounts.
