@@ -11,11 +11,7 @@ use crate::table::block::BLOCK;
 
 /// Bit `i` is set where `values[i] > than`.
 pub(crate) fn above(values: &[i32; BLOCK], than: i32) -> u64 {
-    let mut bytes = [0u8; BLOCK];
-    for (byte, value) in bytes.iter_mut().zip(values) {
-        *byte = u8::from(*value > than);
-    }
-    gather(&bytes)
+    bits_where(values, |value| value > than)
 }
 
 /// Bit `i` is set where `values[i] >= at`. The second result is the largest value below `at`, or `i32::MIN` if none is.
@@ -35,36 +31,30 @@ pub(crate) fn split(values: &[i32; BLOCK], at: i32) -> (u64, i32) {
 
 /// Bit `i` is set where `values[i] > than`.
 pub(crate) fn above_f32(values: &[f32; BLOCK], than: f32) -> u64 {
-    let mut bytes = [0u8; BLOCK];
-    for (byte, value) in bytes.iter_mut().zip(values) {
-        *byte = u8::from(*value > than);
-    }
-    gather(&bytes)
+    bits_where(values, |value| value > than)
 }
 
 /// Bit `i` is set where `values[i] < than`.
 pub(crate) fn below_f32(values: &[f32; BLOCK], than: f32) -> u64 {
-    let mut bytes = [0u8; BLOCK];
-    for (byte, value) in bytes.iter_mut().zip(values) {
-        *byte = u8::from(*value < than);
-    }
-    gather(&bytes)
+    bits_where(values, |value| value < than)
 }
 
 /// Bit `i` is set where `values[i] == to`.
 pub(crate) fn equal_f32(values: &[f32; BLOCK], to: f32) -> u64 {
-    let mut bytes = [0u8; BLOCK];
-    for (byte, value) in bytes.iter_mut().zip(values) {
-        *byte = u8::from(*value == to);
-    }
-    gather(&bytes)
+    bits_where(values, |value| value == to)
 }
 
 /// Bit `i` is set where `values[i]` is one of two symbols.
 pub(crate) fn either(values: &[u32; BLOCK], a: u32, b: u32) -> u64 {
+    bits_where(values, |value| (value == a) | (value == b))
+}
+
+/// Bit `i` is set where `values[i]` is such.
+#[inline(always)]
+fn bits_where<T: Copy>(values: &[T; BLOCK], is_such: impl Fn(T) -> bool) -> u64 {
     let mut bytes = [0u8; BLOCK];
     for (byte, value) in bytes.iter_mut().zip(values) {
-        *byte = u8::from(*value == a) | u8::from(*value == b);
+        *byte = u8::from(is_such(*value));
     }
     gather(&bytes)
 }
@@ -155,11 +145,8 @@ pub(crate) fn largest(values: &[i32; BLOCK], bits: u64) -> (usize, i32) {
         }
     }
     let most = reduce(lanes, larger);
-    let mut bytes = [0u8; BLOCK];
-    for (byte, value) in bytes.iter_mut().zip(values) {
-        *byte = u8::from(*value == most);
-    }
-    ((gather(&bytes) & bits).trailing_zeros() as usize, most)
+    let equal = bits_where(values, |value| value == most);
+    ((equal & bits).trailing_zeros() as usize, most)
 }
 
 /// For each byte, eight lanes: all ones where the byte's bit is not set, and zero where it is.
