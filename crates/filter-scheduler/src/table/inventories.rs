@@ -68,8 +68,13 @@ pub struct ClassUsage<'t> {
 }
 
 impl Held {
+    /// The amount that is used, reported and consumed together.
+    fn in_use(&self) -> u64 {
+        self.used.saturating_add(self.consumed)
+    }
+
     fn room(&self) -> i32 {
-        let room = |found| lane(inventory::room(found, self.used.saturating_add(self.consumed)));
+        let room = |found| lane(inventory::room(found, self.in_use()));
         // An overfull host must not look like one without an inventory.
         self.inventory.as_ref().map_or(NO_INVENTORY, |found| room(found).max(NO_INVENTORY + 1))
     }
@@ -198,8 +203,11 @@ impl InventoryColumns {
 
     /// What a row holds of one class. Reported and consumed amounts are separate.
     pub(crate) fn held(&self, row: usize, class: &str) -> Option<Held> {
-        let class = self.classes.find(class)?;
-        self.rows.get(row)?.iter().find(|held| held.class == class).copied()
+        self.find(row, self.classes.find(class)).copied()
+    }
+
+    fn find(&self, row: usize, class: Option<u32>) -> Option<&Held> {
+        self.rows.get(row)?.iter().find(|held| Some(held.class) == class)
     }
 
     /// Replaces the amounts of a class that the row holds.
@@ -256,21 +264,19 @@ impl InventoryColumns {
 
     /// Whether a row's inventory allows this amount of a class at all, whatever is used of it.
     pub(crate) fn allows(&self, row: usize, class: u32, amount: u64) -> bool {
-        let held = self.rows.get(row).and_then(|held| held.iter().find(|held| held.class == class));
-        held.and_then(|held| held.inventory).is_some_and(|found| inventory::allows(&found, amount))
+        let found = self.find(row, Some(class)).and_then(|held| held.inventory);
+        found.is_some_and(|found| inventory::allows(&found, amount))
     }
 
     /// How many instances fit on a row one after another if each takes all of these amounts of a class.
     pub(crate) fn times(&self, row: usize, class: Option<u32>, amounts: &[u64]) -> u64 {
-        let held = self.rows.get(row).and_then(|held| held.iter().find(|held| Some(held.class) == class));
-        let Some((held, found)) = held.and_then(|held| Some((held, held.inventory?))) else { return 0 };
-        inventory::times(&found, held.used.saturating_add(held.consumed), amounts)
+        let held = self.find(row, class).and_then(|held| Some((held, held.inventory?)));
+        held.map_or(0, |(held, found)| inventory::times(&found, held.in_use(), amounts))
     }
 
     /// How much of a class is used on a row, reported and consumed together.
     pub(crate) fn used(&self, row: usize, class: Option<u32>) -> u64 {
-        let held = self.rows.get(row).and_then(|held| held.iter().find(|held| Some(held.class) == class));
-        held.map_or(0, |held| held.used.saturating_add(held.consumed))
+        self.find(row, class).map_or(0, Held::in_use)
     }
 
     /// All that a row holds, in the order of its report.
@@ -278,7 +284,7 @@ impl InventoryColumns {
         self.rows.get(row).into_iter().flatten().map(|held| ClassUsage {
             class: self.classes.get(held.class),
             inventory: held.inventory,
-            used: held.used.saturating_add(held.consumed),
+            used: held.in_use(),
         })
     }
 }
