@@ -264,12 +264,8 @@ impl Property {
             Self::Int(value) => value.to_string(),
             Self::Text(text) => text.to_string(),
             Self::List(items) => {
-                let mut out = "[".to_owned();
-                for (at, item) in items.iter().enumerate() {
-                    out.push_str(if at == 0 { "" } else { ", " });
-                    python::quote(item, &mut out);
-                }
-                out + "]"
+                let items: Vec<_> = items.iter().map(|item| python::quote(item)).collect();
+                format!("[{}]", items.join(", "))
             }
         }
     }

@@ -35,39 +35,29 @@ impl Json {
 
     /// The text that Python's `str(value)` gives.
     pub(crate) fn text(&self) -> Cow<'_, str> {
-        if let Self::Text(text) = self {
-            return Cow::Borrowed(text);
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            other => Cow::Owned(other.repr()),
         }
-        let mut out = String::new();
-        self.repr(&mut out);
-        Cow::Owned(out)
     }
 
-    fn repr(&self, out: &mut String) {
+    fn repr(&self) -> String {
         match self {
-            Self::Null => out.push_str("None"),
-            Self::Bool(true) => out.push_str("True"),
-            Self::Bool(false) => out.push_str("False"),
-            Self::Int(value) => out.push_str(&value.to_string()),
-            Self::Float(value) => out.push_str(&python::float_text(*value)),
-            Self::Text(text) => python::quote(text, out),
+            Self::Null => "None".to_owned(),
+            Self::Bool(true) => "True".to_owned(),
+            Self::Bool(false) => "False".to_owned(),
+            Self::Int(value) => value.to_string(),
+            Self::Float(value) => python::float_text(*value),
+            Self::Text(text) => python::quote(text),
             Self::List(items) => {
-                out.push('[');
-                for (at, item) in items.iter().enumerate() {
-                    out.push_str(if at == 0 { "" } else { ", " });
-                    item.repr(out);
-                }
-                out.push(']');
+                let items: Vec<_> = items.iter().map(Self::repr).collect();
+                format!("[{}]", items.join(", "))
             }
             Self::Map(entries) => {
-                out.push('{');
-                for (at, (key, value)) in entries.iter().enumerate() {
-                    out.push_str(if at == 0 { "" } else { ", " });
-                    python::quote(key, out);
-                    out.push_str(": ");
-                    value.repr(out);
-                }
-                out.push('}');
+                let entry =
+                    |(key, value): &(Box<str>, Self)| format!("{}: {}", python::quote(key), value.repr());
+                let entries: Vec<_> = entries.iter().map(entry).collect();
+                format!("{{{}}}", entries.join(", "))
             }
         }
     }

@@ -35,10 +35,7 @@ pub fn strip(text: &str) -> &str {
 pub fn int(text: &str) -> Option<i128> {
     let text = strip(text);
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let mut digits = String::with_capacity(unsigned.len());
-    for c in unsigned.chars() {
-        digits.push(if c.is_ascii() { c } else { decimal_digit(c)? });
-    }
+    let mut digits = with_ascii_digits(unsigned)?;
     let good = digits.bytes().all(|b| b.is_ascii_digit() || b == b'_');
     if digits.is_empty() || !good || !underscores_stand_between_digits(&digits) {
         return None;
@@ -50,10 +47,7 @@ pub fn int(text: &str) -> Option<i128> {
 
 /// Python's `float(text)`; `None` where Python raises ValueError.
 pub fn float(text: &str) -> Option<f64> {
-    let mut ascii = String::with_capacity(text.len());
-    for c in text.trim_matches(is_space).chars() {
-        ascii.push(if c.is_ascii() { c } else { decimal_digit(c)? });
-    }
+    let mut ascii = with_ascii_digits(strip(text))?;
     let unsigned = ascii.strip_prefix(['+', '-']).unwrap_or(&ascii);
     let word = ["inf", "infinity", "nan"].iter().any(|w| unsigned.eq_ignore_ascii_case(w));
     if !word {
@@ -64,6 +58,11 @@ pub fn float(text: &str) -> Option<f64> {
         ascii.retain(|c| c != '_');
     }
     ascii.parse().ok()
+}
+
+/// The text with each digit as an ASCII one. `None` if another character is not ASCII.
+fn with_ascii_digits(text: &str) -> Option<String> {
+    text.chars().map(|c| if c.is_ascii() { Some(c) } else { decimal_digit(c) }).collect()
 }
 
 fn decimal_digit(c: char) -> Option<char> {
@@ -96,10 +95,10 @@ pub fn float_text(value: f64) -> String {
     format!("{digits}e{sign}{:02}", exponent.abs())
 }
 
-/// Appends Python's `repr(text)` to `out`.
-pub fn quote(text: &str, out: &mut String) {
+/// Python's `repr(text)`.
+pub fn quote(text: &str) -> String {
     let mark = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-    out.push(mark);
+    let mut out = String::from(mark);
     for c in text.chars() {
         match c {
             '\\' => out.push_str("\\\\"),
@@ -120,6 +119,7 @@ pub fn quote(text: &str, out: &mut String) {
         }
     }
     out.push(mark);
+    out
 }
 
 fn is_printable(c: char) -> bool {
@@ -218,13 +218,8 @@ mod tests {
 
     #[test]
     fn texts_are_quoted_as_python_quotes_them() {
-        let quoted = |text| {
-            let mut out = String::new();
-            quote(text, &mut out);
-            out
-        };
-        assert_eq!(quoted("it's"), "\"it's\"");
-        assert_eq!(quoted("it's \"x\""), "'it\\'s \"x\"'");
-        assert_eq!(quoted("a\n\u{1}\u{a0}\u{e9}\\"), "'a\\n\\x01\\xa0\u{e9}\\\\'");
+        assert_eq!(quote("it's"), "\"it's\"");
+        assert_eq!(quote("it's \"x\""), "'it\\'s \"x\"'");
+        assert_eq!(quote("a\n\u{1}\u{a0}\u{e9}\\"), "'a\\n\\x01\\xa0\u{e9}\\\\'");
     }
 }
