@@ -60,19 +60,27 @@ const TENANT_METADATA_KEY: &str = "filter_tenant_id";
 const DISK_FORMATS: [&str; 11] =
     ["AKI", "AMI", "ARI", "ISO", "QCOW2", "RAW", "VDI", "VHD", "VHDX", "VMDK", "PLOOP"];
 
+/// For which values of an image property there is a trait.
+enum Endings {
+    /// For these.
+    These(&'static [&'static str]),
+    /// For all that Nova knows but this one.
+    AllBut(&'static str),
+}
+
 /// The image properties that stand for traits. Each has the beginning of the trait's name and the endings that exist.
-const IMAGE_TRAITS: [(&str, &str, &[&str]); 7] = [
+const IMAGE_TRAITS: [(&str, &str, Endings); 7] = [
     ("hw_cdrom_bus", "COMPUTE_STORAGE_BUS", STORAGE_BUSES),
     ("hw_disk_bus", "COMPUTE_STORAGE_BUS", STORAGE_BUSES),
     (
         "hw_video_model",
         "COMPUTE_GRAPHICS_MODEL",
-        &["BOCHS", "CIRRUS", "GOP", "NONE", "QXL", "VGA", "VIRTIO", "VMVGA", "XEN"],
+        Endings::These(&["BOCHS", "CIRRUS", "GOP", "NONE", "QXL", "VGA", "VIRTIO", "VMVGA", "XEN"]),
     ),
     (
         "hw_vif_model",
         "COMPUTE_NET_VIF_MODEL",
-        &[
+        Endings::These(&[
             "E1000",
             "E1000E",
             "IGB",
@@ -86,59 +94,21 @@ const IMAGE_TRAITS: [(&str, &str, &[&str]); 7] = [
             "VIRTIO",
             "VMXNET",
             "VMXNET3",
-        ],
+        ]),
     ),
-    (
-        "hw_architecture",
-        "HW_ARCH",
-        &[
-            "AARCH64",
-            "ALPHA",
-            "ARMV6",
-            "ARMV7",
-            "ARMV7B",
-            "CRIS",
-            "I686",
-            "IA64",
-            "LM32",
-            "M68K",
-            "MICROBLAZE",
-            "MICROBLAZEEL",
-            "MIPS",
-            "MIPS64",
-            "MIPS64EL",
-            "MIPSEL",
-            "OPENRISC",
-            "PARISC",
-            "PARISC64",
-            "PPC",
-            "PPC64",
-            "PPC64LE",
-            "PPCEMB",
-            "PPCLE",
-            "S390",
-            "S390X",
-            "SH4",
-            "SH4EB",
-            "SPARC",
-            "SPARC64",
-            "UNICORE32",
-            "X86_64",
-            "XTENSA",
-            "XTENSAEB",
-        ],
-    ),
+    ("hw_architecture", "HW_ARCH", Endings::AllBut("ARMV7L")),
     (
         "hw_emulation_architecture",
         "COMPUTE_ARCH",
-        &["AARCH64", "MIPSEL", "PPC64LE", "RISCV64", "S390X", "X86_64"],
+        Endings::These(&["AARCH64", "MIPSEL", "PPC64LE", "RISCV64", "S390X", "X86_64"]),
     ),
     // Nova builds a trait from `COMPUTE_VIOMMU` and the model, but no such trait exists. So the image adds no trait at
     // all.
-    ("hw_viommu_model", "COMPUTE_VIOMMU", &[]),
+    ("hw_viommu_model", "COMPUTE_VIOMMU", Endings::These(&[])),
 ];
 
-const STORAGE_BUSES: &[&str] = &["FDC", "IDE", "LXC", "SATA", "SCSI", "UML", "USB", "VIRTIO", "XEN"];
+const STORAGE_BUSES: Endings =
+    Endings::These(&["FDC", "IDE", "LXC", "SATA", "SCSI", "UML", "USB", "VIRTIO", "XEN"]);
 
 impl<'r> PlacementQuery<'r> {
     pub(super) fn of(
@@ -321,7 +291,11 @@ impl<'r> PlacementQuery<'r> {
         for (property, beginning, endings) in IMAGE_TRAITS {
             let Some(value) = image.get(property).map(Property::text) else { continue };
             let ending = value.replace('-', "_").to_uppercase();
-            if !endings.contains(&ending.as_str()) {
+            let exists = match endings {
+                Endings::These(known) => known.contains(&ending.as_str()),
+                Endings::AllBut(unknown) => ending != unknown,
+            };
+            if !exists {
                 tracing::warn!(
                     property,
                     value,
