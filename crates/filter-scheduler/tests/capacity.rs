@@ -1,32 +1,26 @@
 //! Compares counting what fits with placing it one by one, and checks what is left when a part of the fleet is lost. A
 //! failing case prints its seed; `CAPACITY_SEED=n` runs that one alone.
 
-mod seeds;
+mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use common::{Rng, add, one_by_one, scheduler, seeds, set};
 use novella_filter_scheduler::{
-    Aggregate, Amounts, FilterKind, FilterScheduler, HostTable, MAX_ON_A_HOST, Policy, Resources, Row,
-    SchedulerOptions, Terms, eligible,
+    Aggregate, Amounts, FilterKind, HostTable, MAX_ON_A_HOST, Policy, Resources, SchedulerOptions, eligible,
 };
 use novella_objects::{AllocationRatios, Flavor, FlavorCapacity, Grouping, HostStatus, RequestSpec};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use uuid::Uuid;
-
-type Rng = ChaCha8Rng;
 
 const CASES: u64 = 1_500;
+/// After this many instances, the number counts as unlimited.
+const MANY: u64 = 300;
 
 #[test]
 fn counting_is_placing_one_by_one_until_refusal() {
-    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-    let all_ran = seeds::each("CAPACITY_SEED", CASES, case, |names| {
-        names.into_iter().for_each(|name| *seen.entry(name).or_default() += 1);
-    });
     let all = ["vcpus", "memory_mb", "disk_gb", "instances", "io_ops", "none"];
-    assert!(!all_ran || all.iter().all(|name| seen.get(*name) > Some(&20)), "{seen:?}");
+    seeds::reaching("CAPACITY_SEED", CASES, case, &all, 21);
 }
 
 fn case(seed: u64) -> Vec<String> {
@@ -52,7 +46,7 @@ fn case(seed: u64) -> Vec<String> {
     };
     let options =
         SchedulerOptions { enabled_filters: filters, policy: limits, ..SchedulerOptions::default() };
-    let mut engine = FilterScheduler::new(options).unwrap();
+    let mut engine = scheduler(options);
     let spec = RequestSpec {
         flavor: Flavor {
             vcpus: rng.random_range(0..5),
@@ -69,7 +63,8 @@ fn case(seed: u64) -> Vec<String> {
     let (mut eligible, mut open) = (0, 0);
     for row in table.rows().collect::<Vec<_>>() {
         let host = table.host(row).to_owned();
-        let (placed, ended_by) = one_by_one(&mut engine, &mut table, &spec, row);
+        let (placed, ended_by) = one_by_one(&mut engine, &mut table, &spec, &host, MANY);
+        let placed = if placed == MANY { MAX_ON_A_HOST } else { placed };
         let Some(group) = counted.groups.iter().find(|group| group.name == host) else {
             assert_eq!(placed, 0, "{host} is not eligible\n{spec:#?}");
             continue;
@@ -96,38 +91,10 @@ fn case(seed: u64) -> Vec<String> {
     names
 }
 
-/// How many instances fit on one host, and which filter refused the next. Nothing stays placed.
-fn one_by_one(
-    engine: &mut FilterScheduler,
-    table: &mut HostTable,
-    spec: &RequestSpec,
-    row: Row,
-) -> (u64, Option<String>) {
-    let before = table.view(row).consumed();
-    let spec = RequestSpec { target_host: Some(table.host(row).to_owned()), ..spec.clone() };
-    // After this many instances, the number counts as unlimited.
-    const MANY: u64 = 300;
-    let mut placed = 0;
-    let ended_by = loop {
-        let selected = engine.select(table, &spec, &[Uuid::nil()], &Terms::default());
-        if selected.failure.is_some() {
-            break selected.explanation.filters.last().map(|tally| tally.filter.to_string());
-        }
-        placed += 1;
-        if placed == MANY {
-            break None;
-        }
-    };
-    let consumed = table.view(row).consumed().minus(before);
-    table.give_back(row, &consumed);
-    (if placed == MANY { MAX_ON_A_HOST } else { placed }, ended_by)
-}
-
 /// The hosts are small, so that placing one by one ends soon.
 fn fleet(rng: &mut Rng) -> HostTable {
     let mut table = HostTable::new();
     for at in 0..rng.random_range(1..12) {
-        let row = table.insert(&format!("h{at}"), &format!("n{at}"));
         let (vcpus, memory_mb, disk_gb) =
             (rng.random_range(0..9), rng.random_range(0..9000), rng.random_range(0..60));
         let mut used = |of: u64| if rng.random_bool(0.5) { 0 } else { rng.random_range(0..=of * 5 / 4) };
@@ -147,23 +114,21 @@ fn fleet(rng: &mut Rng) -> HostTable {
             num_io_ops: rng.random_range(0..3),
             failed_builds: 0,
         };
-        table.set_resources(row, &resources).unwrap();
-        table.set_status(row, if rng.random_bool(0.9) { HostStatus::Up } else { HostStatus::Down });
+        let row = add(&mut table, &format!("h{at}"), &format!("n{at}"), &resources);
+        if rng.random_bool(0.1) {
+            table.set_status(row, HostStatus::Down);
+        }
         table.set_zone(row, [None, Some("az1"), Some("az2")].choose(rng).unwrap().as_deref());
         let aggregates: Vec<u32> = (1..4).filter(|_| rng.random_bool(0.3)).collect();
         table.set_host_aggregates(row, &aggregates);
     }
     table.set_aggregates((1..4).map(|id| {
         let mut metadata = BTreeMap::new();
-        for key in ["ram", "cpu", "disk"].map(|what| format!("{what}_allocation_ratio")) {
-            if rng.random_bool(0.4) {
-                metadata.insert(key, (*["0.7", "2", "x"].choose(rng).unwrap()).to_owned());
-            }
+        for key in ["ram_allocation_ratio", "cpu_allocation_ratio", "disk_allocation_ratio"] {
+            set(rng, &mut metadata, key, 0.4, &["0.7", "2", "x"]);
         }
         for key in ["max_instances_per_host", "max_io_ops_per_host"] {
-            if rng.random_bool(0.4) {
-                metadata.insert(key.to_owned(), (*["-1", "7", "15"].choose(rng).unwrap()).to_owned());
-            }
+            set(rng, &mut metadata, key, 0.4, &["-1", "7", "15"]);
         }
         Aggregate { id, name: format!("rack{id}"), metadata }
     }));
@@ -171,7 +136,7 @@ fn fleet(rng: &mut Rng) -> HostTable {
 }
 
 fn count(table: &mut HostTable, by: Grouping, reserve: Grouping, held_back: &[Amounts]) -> FlavorCapacity {
-    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let mut engine = scheduler(SchedulerOptions::default());
     let flavor = Flavor { vcpus: 1, memory_mb: 1024, ..Flavor::default() };
     let spec = RequestSpec { flavor, ..RequestSpec::default() };
     eligible(&mut engine, table, &spec).unwrap().count(Some(by), Some(reserve), held_back)
@@ -181,7 +146,6 @@ fn count(table: &mut HostTable, by: Grouping, reserve: Grouping, held_back: &[Am
 fn hosts(hosts: &[(u64, &str, &[u32])]) -> HostTable {
     let mut table = HostTable::new();
     for (at, (free, zone, racks)) in hosts.iter().enumerate() {
-        let row = table.insert(&format!("h{at}"), &format!("n{at}"));
         let resources = Resources {
             vcpus_total: 64,
             memory_mb_total: 16_384,
@@ -189,8 +153,7 @@ fn hosts(hosts: &[(u64, &str, &[u32])]) -> HostTable {
             disk_gb_total: 100,
             ..Resources::default()
         };
-        table.set_resources(row, &resources).unwrap();
-        table.set_status(row, HostStatus::Up);
+        let row = add(&mut table, &format!("h{at}"), &format!("n{at}"), &resources);
         table.set_zone(row, Some(zone));
         table.set_host_aggregates(row, racks);
     }
@@ -207,27 +170,22 @@ fn hosts(hosts: &[(u64, &str, &[u32])]) -> HostTable {
 fn parts_of_the_fleet_are_counted_and_the_worst_is_lost() {
     // 8, 3 and 12 instances fit on the hosts, and 8, 13 and 4 instances of this size run there.
     let mut table = hosts(&[(8192, "a", &[1]), (3072, "b", &[1, 2]), (12_288, "b", &[])]);
-    let by_host = count(&mut table, Grouping::Host, Grouping::Host, &[]);
-    assert_eq!((by_host.fits, by_host.eligible, by_host.open), (23, 3, 3));
-    let fits: Vec<_> = by_host.groups.iter().map(|group| (group.name.as_str(), group.fits)).collect();
-    assert_eq!(fits, [("h0", 8), ("h1", 3), ("h2", 12)]);
-    let reserve = by_host.reserve.unwrap();
-    // Without h1 there is room for 20, of which its 13 instances leave 7. Without h0 there is room for 15, of which its
-    // 8 leave 7 too; h0 comes first.
-    assert_eq!((reserve.lost.as_str(), reserve.moved, reserve.fits, reserve.short), ("h0", 8, 7, 0));
-
-    let by_zone = count(&mut table, Grouping::Zone, Grouping::Zone, &[]);
-    let fits: Vec<_> = by_zone.groups.iter().map(|group| (group.name.as_str(), group.fits)).collect();
-    assert_eq!(fits, [("a", 8), ("b", 15)]);
-    let reserve = by_zone.reserve.unwrap();
-    assert_eq!((reserve.lost.as_str(), reserve.moved, reserve.fits, reserve.short), ("b", 17, 0, 9));
-
-    let by_rack = count(&mut table, Grouping::Aggregate, Grouping::Aggregate, &[]);
-    let fits: Vec<_> = by_rack.groups.iter().map(|group| (group.name.as_str(), group.fits)).collect();
-    assert_eq!(fits, [("", 12), ("rack1", 11), ("rack2", 3)]);
-    assert_eq!(by_rack.reserve.unwrap().lost, "rack1");
-    assert_eq!(by_rack.limits[0].amount, "memory_mb");
-    assert_eq!(by_rack.limits[0].hosts, 3);
+    for (by, groups, lost, (moved, fits, short)) in [
+        // Without h1 there is room for 20, of which its 13 instances leave 7. Without h0 there is room for 15, of which
+        // its 8 leave 7 too; h0 comes first.
+        (Grouping::Host, &[("h0", 8), ("h1", 3), ("h2", 12)][..], "h0", (8, 7, 0)),
+        (Grouping::Zone, &[("a", 8), ("b", 15)], "b", (17, 0, 9)),
+        (Grouping::Aggregate, &[("", 12), ("rack1", 11), ("rack2", 3)], "rack1", (21, 0, 9)),
+    ] {
+        let counted = count(&mut table, by, by, &[]);
+        assert_eq!((counted.fits, counted.eligible, counted.open), (23, 3, 3), "{by:?}");
+        let told: Vec<_> = counted.groups.iter().map(|group| (group.name.as_str(), group.fits)).collect();
+        assert_eq!(told, groups, "{by:?}");
+        let reserve = counted.reserve.unwrap();
+        assert_eq!(reserve.lost, lost, "{by:?}");
+        assert_eq!((reserve.moved, reserve.fits, reserve.short), (moved, fits, short), "{by:?}");
+        assert_eq!((counted.limits[0].amount.as_str(), counted.limits[0].hosts), ("memory_mb", 3), "{by:?}");
+    }
 }
 
 #[test]

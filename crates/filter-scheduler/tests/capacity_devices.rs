@@ -1,23 +1,19 @@
 //! Compares counting instances with NUMA cells and PCI devices with placing them one by one. A failing case prints its
 //! seed; `CAPACITY_SEED=n` runs that one alone.
 
-mod seeds;
+mod common;
 
 use std::collections::BTreeMap;
 
+use common::{Rng, add, one_by_one, scheduler, seeds, set, uuids};
 use novella_filter_scheduler::{
-    Devices, FilterKind, FilterScheduler, HostTable, MAX_ON_A_HOST, Resources, SchedulerOptions, Terms,
-    eligible,
+    Devices, FilterKind, HostTable, MAX_ON_A_HOST, Resources, SchedulerOptions, Terms, eligible,
 };
 use novella_objects::document::{MemoryPages, NumaCell, NumaTopology, PciPool, PciRequest};
-use novella_objects::{AllocationRatios, Flavor, Grouping, HostStatus, Image, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, Grouping, Image, RequestSpec};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use uuid::Uuid;
-
-type Rng = ChaCha8Rng;
 
 const CASES: u64 = 500;
 /// After this many instances, the number counts as unlimited.
@@ -25,13 +21,8 @@ const MANY: u64 = 150;
 
 #[test]
 fn counting_cells_and_devices_is_placing_one_by_one() {
-    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-    let all_ran = seeds::each("CAPACITY_SEED", CASES, case, |ends| {
-        ends.into_iter().for_each(|end| *seen.entry(end).or_default() += 1);
-    });
     let all = ["numa_cells after some", "pci_devices after some", "numa_cells", "memory_mb", "vcpus"];
-    let few: Vec<_> = all.iter().filter(|end| seen.get(**end).is_none_or(|times| *times < 15)).collect();
-    assert!(!all_ran || few.is_empty(), "{few:?} {seen:?}");
+    seeds::reaching("CAPACITY_SEED", CASES, case, &all, 15);
 }
 
 fn case(seed: u64) -> Vec<String> {
@@ -42,14 +33,12 @@ fn case(seed: u64) -> Vec<String> {
     filters
         .extend([FilterKind::PciPassthrough, FilterKind::Core].into_iter().filter(|_| rng.random_bool(0.7)));
     filters.shuffle(&mut rng);
-    let mut engine =
-        FilterScheduler::new(SchedulerOptions { enabled_filters: filters, ..SchedulerOptions::default() })
-            .unwrap();
+    let mut engine = scheduler(SchedulerOptions { enabled_filters: filters, ..SchedulerOptions::default() });
     let spec = request(&mut rng);
     let counted = match eligible(&mut engine, &mut table, &spec) {
         Ok(eligible) => eligible.count(Some(Grouping::Host), None, &[]),
         Err(failure) => {
-            let placed = engine.select(&mut table, &spec, &[Uuid::nil()], &Terms::default());
+            let placed = engine.select(&mut table, &spec, &uuids(1), &Terms::default());
             assert_eq!(placed.failure, Some(failure), "what cannot be asked cannot be placed");
             return vec!["not asked".to_owned()];
         }
@@ -57,18 +46,7 @@ fn case(seed: u64) -> Vec<String> {
     let mut ends = Vec::new();
     for row in table.rows().collect::<Vec<_>>() {
         let host = table.host(row).to_owned();
-        let asked = RequestSpec { target_host: Some(host.clone()), ..spec.clone() };
-        let mut placed = 0;
-        let ended_by = loop {
-            let selected = engine.select(&mut table, &asked, &[Uuid::nil()], &Terms::default());
-            if selected.failure.is_some() {
-                break selected.explanation.filters.last().map(|tally| tally.filter.to_string());
-            }
-            placed += 1;
-            if placed == MANY {
-                break None;
-            }
-        };
+        let (placed, ended_by) = one_by_one(&mut engine, &mut table, &spec, &host, MANY);
         let group = counted.groups.iter().find(|group| group.name == host);
         let Some(group) = group else {
             assert_eq!(placed, 0, "{host} is not eligible\n{spec:#?}");
@@ -90,7 +68,6 @@ fn fleet(rng: &mut Rng) -> HostTable {
     let mut table = HostTable::new();
     let kinds: Vec<_> = (0..3).map(|_| devices(rng)).collect();
     for at in 0..rng.random_range(1..8) {
-        let row = table.insert(&format!("host{at}"), "node");
         let resources = Resources {
             vcpus_total: 16,
             vcpus_used: rng.random_range(0..8),
@@ -104,8 +81,7 @@ fn fleet(rng: &mut Rng) -> HostTable {
             },
             ..Resources::default()
         };
-        table.set_resources(row, &resources).unwrap();
-        table.set_status(row, HostStatus::Up);
+        let row = add(&mut table, &format!("host{at}"), "node", &resources);
         if rng.random_bool(0.85) {
             table.set_devices(row, kinds.choose(rng).unwrap());
         }
@@ -154,9 +130,7 @@ fn request(rng: &mut Rng) -> RequestSpec {
         ("hw:mem_page_size", &["large", "small", "2048"][..], 0.3),
         ("hw:cpu_thread_policy", &["require", "isolate", "prefer"][..], 0.2),
     ] {
-        if rng.random_bool(often) {
-            specs.insert(key.to_owned(), (*values.choose(rng).unwrap()).to_owned());
-        }
+        set(rng, &mut specs, key, often, values);
     }
     let device = |rng: &mut Rng| PciRequest {
         count: rng.random_range(1..3),
@@ -186,8 +160,7 @@ fn what_no_filter_looks_at_is_told() {
     let spec = RequestSpec { flavor, image: Some(Image::default()), ..RequestSpec::default() };
     let mut told = |filters: &[FilterKind]| {
         let options = SchedulerOptions { enabled_filters: filters.to_vec(), ..SchedulerOptions::default() };
-        let mut engine = FilterScheduler::new(options).unwrap();
-        eligible(&mut engine, &mut table, &spec).unwrap().count(None, None, &[]).not_asked
+        eligible(&mut scheduler(options), &mut table, &spec).unwrap().count(None, None, &[]).not_asked
     };
     let alias = "pci_passthrough:alias=gpu:1, because nothing says which devices an alias stands for";
     assert_eq!(told(&[FilterKind::NumaTopology]), [alias]);

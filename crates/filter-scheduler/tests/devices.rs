@@ -1,14 +1,16 @@
 //! NUMA cells and PCI devices through the engine: what placements take, what is given back, and which requests are
 //! refused.
 
+mod common;
+
+use common::{DRY, add, uuids};
 use novella_filter_scheduler::{
     Devices, Failure, FilterKind, FilterScheduler, HostTable, OnFilterError, Resources, Row,
-    SchedulerOptions, Terms,
+    SchedulerOptions, Selected, Terms,
 };
 use novella_objects::document::{MemoryPages, NumaCell, NumaTopology, PciPool, PciRequest};
-use novella_objects::{AllocationRatios, Flavor, HostStatus, Image, RequestSpec};
+use novella_objects::{AllocationRatios, Flavor, Image, RequestSpec};
 use serde_json::json;
-use uuid::Uuid;
 
 /// Two cells of eight dedicated CPUs in pairs, and two devices near the second.
 fn devices() -> Devices {
@@ -34,29 +36,26 @@ fn devices() -> Devices {
 
 fn fleet(hosts: usize, devices: &Devices) -> HostTable {
     let mut table = HostTable::new();
+    let resources = Resources {
+        vcpus_total: 16,
+        memory_mb_total: 16_384,
+        disk_gb_total: 100,
+        ratios: AllocationRatios { cpu: 4.0, ram: 1.0, disk: 1.0 },
+        ..Resources::default()
+    };
     for at in 0..hosts {
-        let row = table.insert(&format!("host{at}"), "node");
-        let resources = Resources {
-            vcpus_total: 16,
-            memory_mb_total: 16_384,
-            disk_gb_total: 100,
-            ratios: AllocationRatios { cpu: 4.0, ram: 1.0, disk: 1.0 },
-            ..Resources::default()
-        };
-        table.set_resources(row, &resources).unwrap();
-        table.set_status(row, HostStatus::Up);
+        let row = add(&mut table, &format!("host{at}"), "node", &resources);
         table.set_devices(row, devices);
     }
     table
 }
 
 fn scheduler(on_filter_error: OnFilterError) -> FilterScheduler {
-    FilterScheduler::new(SchedulerOptions {
+    common::scheduler(SchedulerOptions {
         enabled_filters: vec![FilterKind::NumaTopology, FilterKind::PciPassthrough, FilterKind::IoOps],
         on_filter_error,
         ..SchedulerOptions::default()
     })
-    .unwrap()
 }
 
 fn pinned(vcpus: u32) -> RequestSpec {
@@ -68,8 +67,13 @@ fn pinned(vcpus: u32) -> RequestSpec {
     }
 }
 
-fn uuids(instances: u128) -> Vec<Uuid> {
-    (1..=instances).map(Uuid::from_u128).collect()
+fn place(
+    scheduler: &mut FilterScheduler,
+    table: &mut HostTable,
+    request: &RequestSpec,
+    instances: u128,
+) -> Selected {
+    scheduler.select(table, request, &uuids(instances), &Terms::default())
 }
 
 fn with_device(request: RequestSpec, policy: &str) -> RequestSpec {
@@ -92,7 +96,7 @@ fn pinned_cpus(table: &HostTable, row: Row) -> Vec<usize> {
 fn each_instance_sees_what_the_one_before_has_taken() {
     let mut table = fleet(2, &devices());
     let mut scheduler = scheduler(OnFilterError::FailRequest);
-    let selected = scheduler.select(&mut table, &pinned(6), &uuids(4), &Terms::default());
+    let selected = place(&mut scheduler, &mut table, &pinned(6), 4);
     assert_eq!(selected.failure, None);
     for row in table.rows().collect::<Vec<_>>() {
         assert_eq!(pinned_cpus(&table, row), [6, 6], "one on each cell");
@@ -100,7 +104,7 @@ fn each_instance_sees_what_the_one_before_has_taken() {
     let limits = scheduler.limits(&mut table, &pinned(6), &[selected.picks[0].row]).unwrap()[0];
     let limits = limits.numa_topology.unwrap();
     assert_eq!((limits.cpu_allocation_ratio, limits.ram_allocation_ratio), (4.0, 1.0));
-    let full = scheduler.select(&mut table, &pinned(6), &uuids(1), &Terms::default());
+    let full = place(&mut scheduler, &mut table, &pinned(6), 1);
     assert!(matches!(full.failure, Some(Failure::NoValidHost { .. })));
 }
 
@@ -108,14 +112,13 @@ fn each_instance_sees_what_the_one_before_has_taken() {
 fn a_failure_or_a_dry_run_leaves_everything_as_it_was() {
     let mut table = fleet(3, &devices());
     let mut scheduler = scheduler(OnFilterError::FailRequest);
-    scheduler.select(&mut table, &with_device(pinned(2), "required"), &uuids(2), &Terms::default());
+    place(&mut scheduler, &mut table, &with_device(pinned(2), "required"), 2);
     let before = left(&table);
     let request = with_device(pinned(2), "required");
-    let dry = scheduler.select(&mut table, &request, &uuids(4), &Terms { dry_run: true, ..Terms::default() });
+    let dry = scheduler.select(&mut table, &request, &uuids(4), &DRY);
     assert_eq!((dry.failure, dry.picks.len()), (None, 4));
     assert_eq!(left(&table), before);
-    let failed =
-        scheduler.select(&mut table, &with_device(pinned(2), "required"), &uuids(5), &Terms::default());
+    let failed = place(&mut scheduler, &mut table, &with_device(pinned(2), "required"), 5);
     assert!(matches!(failed.failure, Some(Failure::NoValidHost { placeable: 4, .. })));
     assert_eq!(left(&table), before);
 }
@@ -124,14 +127,12 @@ fn a_failure_or_a_dry_run_leaves_everything_as_it_was() {
 fn devices_draw_the_instance_to_their_cell_and_are_used_up() {
     let mut table = fleet(1, &devices());
     let mut scheduler = scheduler(OnFilterError::FailRequest);
-    let selected =
-        scheduler.select(&mut table, &with_device(pinned(3), "required"), &uuids(2), &Terms::default());
+    let selected = place(&mut scheduler, &mut table, &with_device(pinned(3), "required"), 2);
     assert_eq!(selected.failure, None);
     let row = table.row_of("host0").unwrap();
     assert_eq!(pinned_cpus(&table, row), [0, 6]);
     assert!(table.devices(row).unwrap().pci_pools.is_empty());
-    let none =
-        scheduler.select(&mut table, &with_device(pinned(1), "preferred"), &uuids(1), &Terms::default());
+    let none = place(&mut scheduler, &mut table, &with_device(pinned(1), "preferred"), 1);
     assert!(matches!(none.failure, Some(Failure::NoValidHost { .. })));
 }
 
@@ -143,7 +144,7 @@ fn an_instance_whose_cells_cannot_be_taken_is_placed_but_does_not_count_as_build
     let mut table = fleet(1, &without_pages);
     let mut scheduler = scheduler(OnFilterError::FailRequest);
     // Eight building instances are the limit. These do not build: as in Nova, consuming their devices fails.
-    let selected = scheduler.select(&mut table, &pinned(1), &uuids(12), &Terms::default());
+    let selected = place(&mut scheduler, &mut table, &pinned(1), 12);
     assert_eq!(selected.failure, None);
     let row = table.row_of("host0").unwrap();
     assert_eq!((table.view(row).used().vcpus, pinned_cpus(&table, row)), (12, vec![0, 0]));
@@ -155,13 +156,12 @@ fn what_cannot_be_asked_is_refused_with_a_reason() {
     let mut engine = scheduler(OnFilterError::FailRequest);
     let mut asymmetric = pinned(3);
     asymmetric.flavor.extra_specs.insert("hw:numa_nodes".into(), "2".into());
-    let failure = engine.select(&mut table, &asymmetric, &uuids(1), &Terms::default()).failure.unwrap();
+    let failure = place(&mut engine, &mut table, &asymmetric, 1).failure.unwrap();
     assert_eq!(failure.to_string(), "3 CPUs and 1024 MiB cannot be shared out evenly to 2 NUMA nodes");
     let imageless = RequestSpec { image: None, ..pinned(1) };
-    let failure = engine.select(&mut table, &imageless, &uuids(1), &Terms::default()).failure;
+    let failure = place(&mut engine, &mut table, &imageless, 1).failure;
     assert!(matches!(failure, Some(Failure::Filter(error)) if error.filter == FilterKind::NumaTopology));
     // A request without an image counts as one without image properties.
-    let placed =
-        scheduler(OnFilterError::RejectHost).select(&mut table, &imageless, &uuids(1), &Terms::default());
+    let placed = place(&mut scheduler(OnFilterError::RejectHost), &mut table, &imageless, 1);
     assert_eq!(placed.failure, None);
 }

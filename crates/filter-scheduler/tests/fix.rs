@@ -2,10 +2,11 @@
 //! change does. A single amount that would be enough is found. The search leaves the table as it was. A failing case
 //! prints its seed; `FIX_SEED=n` runs that one alone.
 
-mod seeds;
+mod common;
 
 use std::collections::BTreeMap;
 
+use common::{Rng, scheduler, seeds, set};
 use novella_filter_scheduler::{
     Aggregate, FilterKind, FilterScheduler, HostTable, Instance, MAX_TRIALS, Policy, Resources,
     SchedulerOptions, Terms, change_request, near_misses, search_fixes, try_changes,
@@ -16,10 +17,7 @@ use novella_objects::{
 };
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use uuid::Uuid;
-
-type Rng = ChaCha8Rng;
 
 const CASES: u64 = 1500;
 
@@ -41,10 +39,6 @@ struct Host {
 
 #[test]
 fn every_suggestion_works_and_no_smaller_amount_does() {
-    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-    let all_ran = seeds::each("FIX_SEED", CASES, case, |kinds| {
-        kinds.into_iter().for_each(|kind| *seen.entry(kind).or_default() += 1);
-    });
     let kinds = [
         "ask MemoryMb",
         "ask Vcpus",
@@ -62,16 +56,14 @@ fn every_suggestion_works_and_no_smaller_amount_does() {
         "set max_instances_per_host",
         "group limit",
     ];
-    let few =
-        kinds.iter().filter(|kind| seen.get(**kind).is_none_or(|times| *times < 15)).collect::<Vec<_>>();
-    assert!(!all_ran || few.is_empty(), "{few:?} {seen:?}");
+    seeds::reaching("FIX_SEED", CASES, case, &kinds, 15);
 }
 
 fn case(seed: u64) -> Vec<String> {
     let mut rng = Rng::seed_from_u64(seed);
     let hosts = fleet(&mut rng);
     let aggregates = aggregates(&mut rng);
-    let mut engine = FilterScheduler::new(options(&mut rng)).unwrap();
+    let mut engine = scheduler(options(&mut rng));
     let (spec, instances) = request(&mut rng);
     let mut table = table(&hosts, &aggregates);
     let Some(misses) = near_misses(&mut engine, &mut table, &spec, &instances).unwrap() else {
@@ -333,9 +325,7 @@ fn aggregates(rng: &mut Rng) -> Vec<Aggregate> {
     let metadata = |rng: &mut Rng| {
         let mut metadata = BTreeMap::new();
         for key in ["ram_allocation_ratio", "max_instances_per_host", "tier"] {
-            if rng.random_bool(0.5) {
-                metadata.insert(key.to_owned(), rng.random_range(1..5).to_string());
-            }
+            set(rng, &mut metadata, key, 0.5, &["1", "2", "3", "4"]);
         }
         metadata
     };
@@ -366,19 +356,10 @@ fn request(rng: &mut Rng) -> (RequestSpec, Vec<Uuid>) {
     let instances = if rng.random_bool(0.6) { 1 } else { rng.random_range(2..12) };
     let uuids: Vec<_> = (0..instances).map(Uuid::from_u128).collect();
     let mut extra_specs = BTreeMap::new();
-    if rng.random_bool(0.3) {
-        extra_specs.insert("capabilities:cpu_info:arch".to_owned(), "aarch64".to_owned());
-    }
-    if rng.random_bool(0.1) {
-        extra_specs.insert("aggregate_instance_extra_specs:tier".to_owned(), "2".to_owned());
-    }
-    if rng.random_bool(0.4) {
-        extra_specs.insert("resources:CUSTOM_GPU".to_owned(), rng.random_range(1..6).to_string());
-    }
-    if rng.random_bool(0.1) {
-        let wanted = *["required", "forbidden"].choose(rng).unwrap();
-        extra_specs.insert("trait:CUSTOM_FAST".to_owned(), wanted.to_owned());
-    }
+    set(rng, &mut extra_specs, "capabilities:cpu_info:arch", 0.3, &["aarch64"]);
+    set(rng, &mut extra_specs, "aggregate_instance_extra_specs:tier", 0.1, &["2"]);
+    set(rng, &mut extra_specs, "resources:CUSTOM_GPU", 0.4, &["1", "2", "3", "4", "5"]);
+    set(rng, &mut extra_specs, "trait:CUSTOM_FAST", 0.1, &["required", "forbidden"]);
     let spec = RequestSpec {
         flavor: Flavor {
             vcpus: rng.random_range(1..20),

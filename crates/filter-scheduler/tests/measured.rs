@@ -1,23 +1,20 @@
 //! Measured values differ in nearly every report. Requests that read them see each change, and other requests are not
 //! affected.
 
+mod common;
+
+use common::{DRY, add, scheduler};
 use novella_filter_scheduler::{FilterKind, FilterScheduler, HostTable, Resources, SchedulerOptions, Terms};
-use novella_objects::{Flavor, HostStatus, RequestSpec};
+use novella_objects::RequestSpec;
 use serde_json::json;
 use uuid::Uuid;
 
 fn fleet() -> HostTable {
     let mut table = HostTable::new();
+    let resources =
+        Resources { vcpus_total: 64, memory_mb_total: 65_536, disk_gb_total: 1_000, ..Resources::default() };
     for name in ["a", "b"] {
-        let row = table.insert(name, name);
-        let resources = Resources {
-            vcpus_total: 64,
-            memory_mb_total: 65_536,
-            disk_gb_total: 1_000,
-            ..Resources::default()
-        };
-        table.set_resources(row, &resources).expect("good resources");
-        table.set_status(row, HostStatus::Up);
+        add(&mut table, name, name, &resources);
         measure(&mut table, name, 10_000, 1);
     }
     table
@@ -35,17 +32,15 @@ fn measure(table: &mut HostTable, host: &str, free: u64, load: u64) {
 }
 
 fn hosts(engine: &mut FilterScheduler, table: &mut HostTable, request: &RequestSpec) -> usize {
-    let terms = Terms { dry_run: true, alternates: Some(9), ..Terms::default() };
+    let terms = Terms { alternates: Some(9), ..DRY };
     let selected = engine.select(table, request, &[Uuid::from_u128(9)], &terms);
     selected.picks.len() + selected.alternates.len()
 }
 
-fn request(extra_spec: Option<(&str, &str)>, hint: Option<&str>) -> RequestSpec {
-    let extra_specs = extra_spec.into_iter().map(|(key, text)| (key.to_owned(), text.to_owned())).collect();
+fn request(specs: &[(&str, &str)], hint: Option<&str>) -> RequestSpec {
     RequestSpec {
-        flavor: Flavor { vcpus: 1, memory_mb: 512, extra_specs, ..Flavor::default() },
         scheduler_hints: hint.into_iter().map(|query| ("query".to_owned(), json!(query))).collect(),
-        ..RequestSpec::default()
+        ..common::request(1, specs)
     }
 }
 
@@ -55,11 +50,11 @@ fn requests_that_read_measured_values_see_every_report() {
         enabled_filters: vec![FilterKind::Compute, FilterKind::ComputeCapabilities, FilterKind::Json],
         ..SchedulerOptions::default()
     };
-    let mut engine = FilterScheduler::new(options).expect("good options");
+    let mut engine = scheduler(options);
     let mut table = fleet();
-    let by_spec = request(Some(("capabilities:host_memory_free", ">= 5000")), None);
-    let by_query = request(None, Some(r#"[">=", "$host_memory_free", 5000]"#));
-    let by_word = request(Some(("capabilities:hypervisor_type", "QEMU")), None);
+    let by_spec = request(&[("capabilities:host_memory_free", ">= 5000")], None);
+    let by_query = request(&[], Some(r#"[">=", "$host_memory_free", 5000]"#));
+    let by_word = request(&[("capabilities:hypervisor_type", "QEMU")], None);
     for (free_of_a, expected) in [(10_000, 2), (4_999, 1), (4_999, 1), (5_000, 2), (1, 1)] {
         measure(&mut table, "a", free_of_a, free_of_a);
         assert_eq!(hosts(&mut engine, &mut table, &by_spec), expected, "{free_of_a}");
@@ -75,8 +70,8 @@ fn metrics_are_measured_values_too() {
         ..SchedulerOptions::default()
     };
     options.policy.metrics_weight_setting = vec!["load=1.0".to_owned()];
-    let mut engine = FilterScheduler::new(options).expect("good options");
-    let (mut table, plain) = (fleet(), request(None, None));
+    let mut engine = scheduler(options);
+    let (mut table, plain) = (fleet(), request(&[], None));
     assert_eq!(hosts(&mut engine, &mut table, &plain), 2);
     measure(&mut table, "a", 10_000, 2);
     assert_eq!(hosts(&mut engine, &mut table, &plain), 2);

@@ -1,13 +1,14 @@
 //! CPUs that a policy pins: on hosts that dedicate CPUs to it (`PCPU`), on hosts that do not, and on hosts that have
 //! both.
 
+mod common;
+
+use common::{DRY, add, answer, request, scheduler, uuids};
 use novella_filter_scheduler::{
     FilterScheduler, HostTable, Policy, Resources, Row, SchedulerOptions, Selected, Terms, change_request,
     eligible, inspect, near_misses, search_fixes, try_changes,
 };
-use novella_objects::{
-    Change, FilterOutcome, Flavor, Grouping, HostStatus, Image, Inventory, Quantity, RequestSpec,
-};
+use novella_objects::{Change, FilterOutcome, Grouping, Image, Inventory, Quantity, RequestSpec};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -21,11 +22,9 @@ fn fleet() -> HostTable {
     for (name, vcpus_total, pcpus) in
         [("apart", 0, Some(4)), ("both", 4, Some(4)), ("shared", 4, None), ("silent", 0, None)]
     {
-        let row = table.insert(name, name);
         let resources =
             Resources { vcpus_total, memory_mb_total: 65_536, disk_gb_total: 100, ..Resources::default() };
-        table.set_resources(row, &resources).unwrap();
-        table.set_status(row, HostStatus::Up);
+        let row = add(&mut table, name, name, &resources);
         table.set_inventories(row, pcpus.map(|total| ("PCPU", inventory(total), 0)).into_iter());
     }
     table
@@ -37,35 +36,24 @@ fn inventory(total: u64) -> Inventory {
 
 const ONE: [Uuid; 1] = [Uuid::from_u128(1)];
 
-fn request(vcpus: u32, specs: &[(&str, &str)]) -> RequestSpec {
-    RequestSpec {
-        flavor: Flavor {
-            vcpus,
-            memory_mb: 1024,
-            root_gb: 1,
-            extra_specs: specs.iter().map(|(key, word)| ((*key).to_owned(), (*word).to_owned())).collect(),
-            ..Flavor::default()
-        },
-        ..RequestSpec::default()
-    }
-}
-
 fn on(host: &str, asked: RequestSpec) -> RequestSpec {
     RequestSpec { target_host: Some(host.to_owned()), ..asked }
 }
 
+fn default_scheduler() -> FilterScheduler {
+    scheduler(SchedulerOptions::default())
+}
+
 fn place(table: &mut HostTable, asked: &RequestSpec) -> Selected {
-    FilterScheduler::new(SchedulerOptions::default()).unwrap().select(table, asked, &ONE, &Terms::default())
+    answer(SchedulerOptions::default(), table, asked, 1, &Terms::default())
 }
 
 /// The hosts that one instance of a kind could be placed on, in fleet order.
 fn fitting(table: &mut HostTable, options: SchedulerOptions, asked: &RequestSpec) -> Vec<String> {
-    let mut engine = FilterScheduler::new(options).unwrap();
+    let mut engine = scheduler(options);
     let rows: Vec<Row> = table.rows().collect();
-    let passes =
-        rows.into_iter().filter(|row| inspect(&mut engine, table, asked, ONE[0], *row).unwrap().passes);
-    let passes: Vec<Row> = passes.collect();
-    passes.into_iter().map(|row| table.host(row).to_owned()).collect()
+    let told = rows.into_iter().map(|row| inspect(&mut engine, table, asked, ONE[0], row).unwrap());
+    told.filter(|told| told.passes).map(|told| told.host).collect()
 }
 
 fn fits(table: &mut HostTable, asked: &RequestSpec) -> Vec<String> {
@@ -121,8 +109,8 @@ fn a_failure_and_a_dry_run_give_back_what_was_taken_of_each_kind() {
     let mut table = fleet();
     let mut asked = request(2, &[DEDICATED]);
     asked.ignore_hosts = vec!["silent".to_owned()];
-    let uuids: Vec<_> = (1..=13).map(Uuid::from_u128).collect();
-    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let uuids = uuids(13);
+    let mut engine = default_scheduler();
     let placed = engine.select(&mut table, &asked, &uuids, &Terms::default());
     // Two instances fit on the PCPUs of `apart` and two on those of `both`. Eight fit on the four VCPUs of `shared`,
     // which are given out four times each.
@@ -130,7 +118,7 @@ fn a_failure_and_a_dry_run_give_back_what_was_taken_of_each_kind() {
     let nothing =
         |table: &HostTable| ["apart", "both", "shared"].map(|host| used(table, host)) == [(0, 0); 3];
     assert!(nothing(&table));
-    let dry = engine.select(&mut table, &asked, &uuids[..12], &Terms { dry_run: true, ..Terms::default() });
+    let dry = engine.select(&mut table, &asked, &uuids[..12], &DRY);
     assert!(dry.failure.is_none() && dry.picks.len() == 12 && nothing(&table));
     engine.select(&mut table, &asked, &uuids[..12], &Terms::default());
     assert_eq!(["apart", "both", "shared"].map(|host| used(&table, host)), [(0, 4), (0, 4), (16, 0)]);
@@ -142,7 +130,7 @@ fn shared_cpus_are_no_way_around_pcpus_that_are_taken() {
     let row = table.row_of("both").unwrap();
     table.set_inventories(row, [("PCPU", inventory(4), 2)].into_iter());
     let asked = request(4, &[DEDICATED]);
-    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let mut engine = default_scheduler();
     let said = inspect(&mut engine, &mut table, &asked, ONE[0], row).unwrap();
     let line = said.filters.iter().find(|filter| filter.filter == "resources:PCPU=4").unwrap();
     assert_eq!(line.verdict, FilterOutcome::Refuses);
@@ -162,14 +150,7 @@ fn instances_that_share_keep_off_hosts_without_cpus_to_share() {
     let asked = request(1, &[]);
     assert_eq!(fits(&mut table, &asked), ["both", "shared", "silent"]);
     let row = table.row_of("apart").unwrap();
-    let said = inspect(
-        &mut FilterScheduler::new(SchedulerOptions::default()).unwrap(),
-        &mut table,
-        &asked,
-        ONE[0],
-        row,
-    )
-    .unwrap();
+    let said = inspect(&mut default_scheduler(), &mut table, &asked, ONE[0], row).unwrap();
     let refused = said.filters.iter().find(|filter| filter.verdict == FilterOutcome::Refuses).unwrap();
     let reason = "asked 1 vCPU, and all CPUs of the host are set apart for single instances";
     assert_eq!((&*refused.filter, refused.reason.as_deref()), ("CoreFilter", Some(reason)));
@@ -197,7 +178,7 @@ fn thread_policies_ask_for_a_trait_where_pcpus_are_asked() {
         assert_eq!(fitting(&mut table, alone(), &asked), not, "{word}");
     }
     let asked = request(1, &[DEDICATED, ("hw:cpu_thread_policy", "require")]);
-    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let mut engine = default_scheduler();
     let asked = on("apart", asked);
     let selected = engine.select(&mut table, &asked, &ONE, &Terms::default());
     let line = selected.explanation.filters.iter().find(|line| line.hosts_out == 0).unwrap();
@@ -209,7 +190,7 @@ fn thread_policies_ask_for_a_trait_where_pcpus_are_asked() {
 #[test]
 fn how_many_more_fit_is_counted_by_what_each_host_takes() {
     let mut table = fleet();
-    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let mut engine = default_scheduler();
     let mut counted = |asked: &RequestSpec| {
         let open = eligible(&mut engine, &mut table, asked).unwrap();
         let counted = open.count(Some(Grouping::Host), Some(Grouping::Host), &[]);
@@ -233,7 +214,7 @@ fn what_runs_on_pcpus_has_to_move_when_its_host_is_lost() {
     }
     let row = table.row_of("both").unwrap();
     table.set_inventories(row, [("PCPU", inventory(4), 4)].into_iter());
-    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let mut engine = default_scheduler();
     let open = eligible(&mut engine, &mut table, &request(2, &[DEDICATED])).unwrap();
     let reserve = open.count(None, Some(Grouping::Host), &[]).reserve.unwrap();
     // Without `apart` nothing fits; without `both` its two instances take what fits on `apart`.
@@ -251,7 +232,7 @@ fn fewer_cpus_or_an_instance_gone_help_and_no_ratio_does() {
     let row = table.row_of("both").unwrap();
     table.set_inventories(row, [("PCPU", inventory(4), 1)].into_iter());
     let asked = on("both", request(4, &[DEDICATED]));
-    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let mut engine = default_scheduler();
     let misses = near_misses(&mut engine, &mut table, &asked, &ONE).unwrap().expect("it does not fit");
     let fixes = search_fixes(&asked, 1, &misses, |changes| {
         try_changes(&mut engine, &mut table, &asked, &ONE, changes)

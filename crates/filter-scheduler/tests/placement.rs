@@ -1,21 +1,20 @@
 //! Prefilters: traits, resource classes and aggregates, each with its line and its reason.
 
+mod common;
+
+use common::{DRY, add, answer, picks};
 use novella_filter_scheduler::{
-    Aggregate, Allocation, Failure, FilterKind, FilterScheduler, HostTable, Resources, SchedulerOptions,
-    Selected, Terms,
+    Aggregate, Allocation, Failure, FilterKind, HostTable, Resources, SchedulerOptions, Selected, Terms,
 };
-use novella_objects::{Flavor, HostStatus, Image, Inventory, RequestSpec};
-use uuid::Uuid;
+use novella_objects::{Image, Inventory, RequestSpec};
 
 /// Hosts `h0` to `h3`, each with 8 CPUs, 16 GiB of memory and 100 GiB of disk.
 fn fleet() -> HostTable {
     let mut table = HostTable::new();
+    let resources =
+        Resources { vcpus_total: 8, memory_mb_total: 16_384, disk_gb_total: 100, ..Resources::default() };
     for at in 0..4 {
-        let row = table.insert(&format!("h{at}"), &format!("n{at}"));
-        let resources =
-            Resources { vcpus_total: 8, memory_mb_total: 16_384, disk_gb_total: 100, ..Resources::default() };
-        table.set_resources(row, &resources).unwrap();
-        table.set_status(row, HostStatus::Up);
+        add(&mut table, &format!("h{at}"), &format!("n{at}"), &resources);
     }
     table
 }
@@ -35,42 +34,15 @@ fn aggregate(id: u32, key: &str, value: &str) -> Aggregate {
 }
 
 fn request(specs: &[(&str, &str)]) -> RequestSpec {
-    RequestSpec {
-        flavor: Flavor {
-            vcpus: 1,
-            memory_mb: 1024,
-            root_gb: 1,
-            extra_specs: specs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            ..Flavor::default()
-        },
-        ..RequestSpec::default()
-    }
-}
-
-fn uuids(instances: u128) -> Vec<Uuid> {
-    (1..=instances).map(Uuid::from_u128).collect()
+    common::request(1, specs)
 }
 
 fn select_with(options: SchedulerOptions, table: &mut HostTable, request: &RequestSpec) -> Selected {
-    FilterScheduler::new(options).unwrap().select(
-        table,
-        request,
-        &uuids(1),
-        &Terms { dry_run: true, ..Terms::default() },
-    )
-}
-
-fn several(table: &mut HostTable, request: &RequestSpec, instances: u128) -> Selected {
-    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
-    engine.select(table, request, &uuids(instances), &Terms { dry_run: true, ..Terms::default() })
+    answer(options, table, request, 1, &DRY)
 }
 
 fn select(table: &mut HostTable, request: &RequestSpec) -> Selected {
     select_with(SchedulerOptions::default(), table, request)
-}
-
-fn hosts(table: &HostTable, selected: &Selected) -> Vec<String> {
-    selected.picks.iter().map(|pick| table.host(pick.row).to_owned()).collect()
 }
 
 /// The lines before those of the filters: name, hosts in, hosts out.
@@ -102,7 +74,7 @@ fn traits_are_required_and_forbidden() {
     traits(&mut table, "h2", &["HW_CPU_X86_AVX2"]);
     let asked = request(&[("trait:HW_CPU_X86_AVX2", "required"), ("trait:CUSTOM_SLOW", "forbidden")]);
     let selected = select(&mut table, &asked);
-    assert_eq!(hosts(&table, &selected), ["h2"]);
+    assert_eq!(picks(&table, &selected), ["h2"]);
     assert_eq!(
         lines(&selected),
         [("trait:HW_CPU_X86_AVX2=required", 4, 2), ("trait:CUSTOM_SLOW=forbidden", 2, 1)]
@@ -121,7 +93,7 @@ fn an_image_requires_traits_as_well() {
     let properties = [("trait:CUSTOM_LICENSED".to_owned(), "required".into())].into();
     let image = Image { properties, ..Image::default() };
     let selected = select(&mut table, &RequestSpec { image: Some(image), ..request(&[]) });
-    assert_eq!(hosts(&table, &selected), ["h3"]);
+    assert_eq!(picks(&table, &selected), ["h3"]);
     assert_eq!(lines(&selected), [("trait:CUSTOM_LICENSED=required (image)", 4, 1)]);
 }
 
@@ -137,7 +109,7 @@ fn amounts_fit_by_inventory_and_the_nearest_miss_is_told() {
     assert_eq!((miss.host.as_str(), miss.text().as_str()), ("h0", "h0 short by 1 CUSTOM_GPU"));
     assert_eq!((miss.wanted, miss.available, &*miss.unit), (2.0, 1.0, "CUSTOM_GPU"));
     let selected = select(&mut table, &request(&[("resources:CUSTOM_GPU", "4")]));
-    assert_eq!(hosts(&table, &selected), ["h1"]);
+    assert_eq!(picks(&table, &selected), ["h1"]);
     let nobody = select(&mut table, &request(&[("resources:CUSTOM_FPGA", "1")]));
     assert_eq!(lines(&nobody), [("resources:CUSTOM_FPGA=1", 4, 0)]);
     assert_eq!(lines(&select(&mut table, &request(&[("resources:CUSTOM_FPGA", "0")]))), []);
@@ -153,19 +125,18 @@ fn each_instance_takes_its_share_and_a_failure_gives_all_back() {
         let held = table.inventories(table.row_of(host).unwrap()).next();
         held.map(|held| (held.class.to_owned(), held.used))
     };
-    let five = several(&mut table, &asked, 5);
-    let mut picked = hosts(&table, &five);
+    let five = answer(SchedulerOptions::default(), &mut table, &asked, 5, &DRY);
+    let mut picked = picks(&table, &five);
     picked.sort();
     assert_eq!(picked, ["h1", "h1", "h1", "h2", "h2"]);
     let before = (used(&table, "h1"), used(&table, "h2"));
     assert_eq!(before, (Some(("CUSTOM_GPU".into(), 1)), Some(("CUSTOM_GPU".into(), 0))), "a dry run");
-    let six = several(&mut table, &asked, 6);
+    let six = answer(SchedulerOptions::default(), &mut table, &asked, 6, &DRY);
     assert!(matches!(six.failure, Some(Failure::NoValidHost { placeable: 5, .. })));
     assert!(reason(&six).ends_with("There are not enough hosts available."));
     assert_eq!(lines(&six), [("resources:CUSTOM_GPU=1", 1, 0)], "of the last one's candidates");
     assert_eq!((used(&table, "h1"), used(&table, "h2")), before);
-    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
-    let placed = engine.select(&mut table, &asked, &uuids(5), &Terms::default());
+    let placed = answer(SchedulerOptions::default(), &mut table, &asked, 5, &Terms::default());
     assert_eq!((used(&table, "h1").unwrap().1, used(&table, "h2").unwrap().1), (4, 2));
     for pick in placed.picks {
         table.deallocate(pick.row, &Allocation::of_flavor(&asked.flavor));
@@ -177,13 +148,8 @@ fn each_instance_takes_its_share_and_a_failure_gives_all_back() {
 fn a_given_size_is_the_one_number_for_filters_and_consumption() {
     let mut table = fleet();
     let asked = request(&[("resources:MEMORY_MB", "16384"), ("resources:DISK_GB", "0")]);
-    let four = FilterScheduler::new(SchedulerOptions::default()).unwrap().select(
-        &mut table,
-        &asked,
-        &uuids(4),
-        &Terms::default(),
-    );
-    assert_eq!(hosts(&table, &four), ["h0", "h1", "h2", "h3"]);
+    let four = answer(SchedulerOptions::default(), &mut table, &asked, 4, &Terms::default());
+    assert_eq!(picks(&table, &four), ["h0", "h1", "h2", "h3"]);
     assert_eq!(lines(&four), [], "sizes are the filters' business");
     let used = table.view(table.row_of("h0").unwrap()).used();
     assert_eq!((used.memory_mb, used.disk_gb), (16_384, 0));
@@ -200,7 +166,7 @@ fn groups_share_the_host_unless_they_must_not() {
     let two = [("resources1:CUSTOM_GPU", "2"), ("resources2:CUSTOM_GPU", "2")];
     let with = |policy| [&two[..], &[("group_policy", policy)]].concat();
     let shared = select(&mut table, &request(&with("none")));
-    assert_eq!(hosts(&table, &shared), ["h1"], "together they are more than h0's max_unit");
+    assert_eq!(picks(&table, &shared), ["h1"], "together they are more than h0's max_unit");
     assert_eq!(lines(&shared), [("resources:CUSTOM_GPU=4", 4, 1)]);
     let isolated = select(&mut table, &request(&with("isolate")));
     assert_eq!(lines(&isolated)[1], ("group_policy=isolate", 1, 0));
@@ -221,7 +187,7 @@ fn aggregates_are_required_in_each_of_several_lists_and_forbidden() {
         ..request(&[])
     };
     let selected = select(&mut table, &spec);
-    assert_eq!(hosts(&table, &selected), ["h1"]);
+    assert_eq!(picks(&table, &selected), ["h1"]);
     assert_eq!(
         lines(&selected),
         [
@@ -243,7 +209,7 @@ fn projects_go_to_their_aggregates() {
     options.policy.limit_tenants_to_placement_aggregate = true;
     let selected = select_with(options.clone(), &mut table, &of("p1"));
     assert_eq!(lines(&selected), [("require_tenant_aggregate", 4, 1)]);
-    assert_eq!(hosts(&table, &selected), ["h2"]);
+    assert_eq!(picks(&table, &selected), ["h2"]);
     assert_eq!(
         lines(&select_with(options.clone(), &mut table, &of("p2"))),
         [],
@@ -270,7 +236,7 @@ fn without_its_filter_a_zone_is_asked_here() {
     let asked = |table: &mut HostTable, zone| select_with(options.clone(), table, &spec(zone));
     assert_eq!(lines(&asked(&mut table, "north")), [("map_az_to_placement_aggregate", 4, 2)]);
     let south = asked(&mut table, "south");
-    assert_eq!(hosts(&table, &south), ["h2"]);
+    assert_eq!(picks(&table, &south), ["h2"]);
     assert_eq!(lines(&asked(&mut table, "east")), [], "a zone that nobody has restricts nothing, as in Nova");
 }
 
@@ -303,7 +269,7 @@ fn prefilters_obey_their_options() {
     );
     let own = RequestSpec { image: Some(image("virtio")), ..request(&[("trait:CUSTOM_A", "required")]) };
     let selected = select_with(options.clone(), &mut table, &own);
-    assert_eq!(hosts(&table, &selected), ["h0"]);
+    assert_eq!(picks(&table, &selected), ["h0"]);
     assert_eq!(lines(&selected).len(), 4, "{selected:?}");
     let odd = RequestSpec { image: Some(image("paper")), is_bfv: true, ..request(&[]) };
     let names: Vec<_> =
@@ -338,7 +304,7 @@ fn features_of_flavor_and_image_need_their_traits() {
     traits(&mut table, "h1", &[PACKED, ENCRYPTION, LUKS, SOUND, HOST]);
     traits(&mut table, "h2", &[PACKED, ENCRYPTION]);
     let selected = select(&mut table, &all);
-    assert_eq!(hosts(&table, &selected), ["h1"]);
+    assert_eq!(picks(&table, &selected), ["h1"]);
     assert_eq!(
         lines(&selected),
         [
@@ -405,5 +371,5 @@ fn a_forced_host_is_asked_and_a_rebuild_is_not() {
     let hints = [("_nova_check_type".to_owned(), serde_json::json!(["rebuild"]))].into();
     let rebuild = RequestSpec { target_host: Some("h0".into()), scheduler_hints: hints, ..asked };
     let selected = select(&mut table, &rebuild);
-    assert_eq!(hosts(&table, &selected), ["h0"]);
+    assert_eq!(picks(&table, &selected), ["h0"]);
 }

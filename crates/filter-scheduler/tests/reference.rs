@@ -6,12 +6,13 @@
 //! engine keeps about shapes is compared with answers computed from scratch.
 
 mod changes;
+mod common;
 mod naive;
-mod seeds;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use common::{Rng, seeds, set};
 use naive::policy::{QUERIES_ERROR, QUERIES_NOT, QUERIES_OR, QUERIES_ROOM};
 use naive::{Host, Naive, Outcome, devices, explained, pinning};
 use novella_filter_scheduler::{
@@ -24,7 +25,6 @@ use novella_objects::{
 };
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use uuid::Uuid;
 
 /// How many cases one run has. Each is a fleet with some requests.
@@ -32,8 +32,6 @@ const CASES: u64 = 14_000;
 
 /// How many requests all cases together have at least.
 const DECISIONS: u32 = 100_000;
-
-type Rng = ChaCha8Rng;
 
 /// The beginnings of the lines of prefilters.
 const PLACEMENT: [&str; 19] = [
@@ -310,10 +308,8 @@ fn aggregates(rng: &mut Rng) -> Vec<Aggregate> {
     (1..=4)
         .map(|id| {
             let mut metadata = BTreeMap::new();
-            let mut set = |rng: &mut Rng, key: &str, chance, values: &[&str]| {
-                if rng.random_bool(chance) {
-                    metadata.insert(key.to_owned(), (*values.choose(rng).unwrap()).to_owned());
-                }
+            let mut set = |rng: &mut Rng, key, chance, values: &[&str]| {
+                set(rng, &mut metadata, key, chance, values);
             };
             set(rng, "tier", 0.5, &["a", "b , c", "1", "x,2", ""]);
             set(rng, "rack", 0.3, &["1", "2", "3", "x", "1,x"]);
@@ -587,24 +583,17 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
         Some(host) if rng.random_bool(0.9) => host.name.clone(),
         _ => "nobody".to_owned(),
     };
-    let mut extra_specs = Vec::new();
-    if rng.random_bool(0.3) {
-        let value = *["x86_64", "s== aarch64", "<or> x86_64 <or> aarch64", "= 1"].choose(rng).unwrap();
-        extra_specs.push(("capabilities:cpu_info:arch".to_owned(), value.to_owned()));
-    }
-    if rng.random_bool(0.3) {
-        let key = *["rack", "capabilities:rack", "hw:rack"].choose(rng).unwrap();
-        let value = *[">= 1", "== 2", "3", "<in> 1"].choose(rng).unwrap();
-        extra_specs.push((key.to_owned(), value.to_owned()));
-    }
-    if rng.random_bool(0.2) {
-        let value = *["a", "<or> a <or> b", "= 1", "c"].choose(rng).unwrap();
-        extra_specs.push(("aggregate_instance_extra_specs:tier".to_owned(), value.to_owned()));
-    }
+    let mut extra_specs = BTreeMap::new();
+    let arch = ["x86_64", "s== aarch64", "<or> x86_64 <or> aarch64", "= 1"];
+    set(rng, &mut extra_specs, "capabilities:cpu_info:arch", 0.3, &arch);
+    let rack = *["rack", "capabilities:rack", "hw:rack"].choose(rng).unwrap();
+    set(rng, &mut extra_specs, rack, 0.3, &[">= 1", "== 2", "3", "<in> 1"]);
+    let tier = ["a", "<or> a <or> b", "= 1", "c"];
+    set(rng, &mut extra_specs, "aggregate_instance_extra_specs:tier", 0.2, &tier);
     let placement = rng.random_bool(0.4);
     let vcpus = rng.random_range(0..6);
     if placement {
-        extra_specs.extend(asked_of_placement(rng, vcpus));
+        ask_of_placement(rng, &mut extra_specs, vcpus);
     }
     let change_case = rng.random_bool(0.5);
     let numa_topology = rng.random_bool(0.4).then(|| devices::guest(rng));
@@ -617,7 +606,7 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
             root_gb: 10 * rng.random_range(0..4),
             ephemeral_gb: rng.random_range(0..2) * 5,
             swap: *[0, 0, 512].choose(rng).unwrap(),
-            extra_specs: extra_specs.into_iter().collect(),
+            extra_specs,
             ..Flavor::default()
         },
         availability_zone: [None, None, None, Some("az1"), Some("az2"), Some("nova"), Some("az9"), Some("")]
@@ -662,48 +651,27 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
     request
 }
 
-/// Random traits and amounts, often several of one kind.
-fn asked_of_placement(rng: &mut Rng, vcpus: u32) -> Vec<(String, String)> {
-    let mut specs = Vec::new();
+/// Asks for random traits and amounts, often several of one kind.
+fn ask_of_placement(rng: &mut Rng, specs: &mut BTreeMap<String, String>, vcpus: u32) {
     for word in ["", "", "1", "_x"] {
-        if rng.random_bool(0.15) {
-            let name = *[TRAITS[0], TRAITS[1], "CUSTOM_NOBODY"].choose(rng).unwrap();
-            let said = *["required", "forbidden", "maybe"].choose(rng).unwrap();
-            specs.push((format!("trait{word}:{name}"), said.to_owned()));
-        }
-        if rng.random_bool(0.15) {
-            let class = *["CUSTOM_GPU", "CUSTOM_GPU", "CUSTOM_X", "VGPU", "GPU"].choose(rng).unwrap();
-            let amount = *["0", "1", "2", "3", "4", "-1", "99999999999"].choose(rng).unwrap();
-            specs.push((format!("resources{word}:{class}"), amount.to_owned()));
-        }
-        if rng.random_bool(0.04) {
-            let class = *["VCPU", "MEMORY_MB", "DISK_GB"].choose(rng).unwrap();
-            let amount = *["0", "1", "3", "100"].choose(rng).unwrap();
-            specs.push((format!("resources{word}:{class}"), amount.to_owned()));
-        }
+        let name = *[TRAITS[0], TRAITS[1], "CUSTOM_NOBODY"].choose(rng).unwrap();
+        set(rng, specs, &format!("trait{word}:{name}"), 0.15, &["required", "forbidden", "maybe"]);
+        let class = *["CUSTOM_GPU", "CUSTOM_GPU", "CUSTOM_X", "VGPU", "GPU"].choose(rng).unwrap();
+        let amounts = ["0", "1", "2", "3", "4", "-1", "99999999999"];
+        set(rng, specs, &format!("resources{word}:{class}"), 0.15, &amounts);
+        let class = *["VCPU", "MEMORY_MB", "DISK_GB"].choose(rng).unwrap();
+        set(rng, specs, &format!("resources{word}:{class}"), 0.04, &["0", "1", "3", "100"]);
     }
     // Either all CPUs are pinned or none, and not beside shared ones, because Nova refuses other requests.
-    if rng.random_bool(0.2) && !specs.iter().any(|(key, _)| key.ends_with(":VCPU")) {
+    if !specs.keys().any(|key| key.ends_with(":VCPU")) {
         let word = *["", "", "1"].choose(rng).unwrap();
         let amount = if rng.random_bool(0.8) { vcpus } else { 0 };
-        specs.push((format!("resources{word}:PCPU"), amount.to_string()));
+        set(rng, specs, &format!("resources{word}:PCPU"), 0.2, &[&amount.to_string()]);
     }
-    for (key, values) in [
-        ("hw:virtio_packed_ring", &["true", "no"][..]),
-        ("hw:tpm_version", &["1.2", "2.0"]),
-        ("hw:tpm_secret_security", &["user", "host", "host", "", "vault"]),
-    ] {
-        if rng.random_bool(0.15) {
-            specs.push((key.to_owned(), (*values.choose(rng).unwrap()).to_owned()));
-        }
-    }
-    if rng.random_bool(0.3) {
-        specs.push((
-            "group_policy".to_owned(),
-            (*["none", "none", "isolate"].choose(rng).unwrap()).to_owned(),
-        ));
-    }
-    specs
+    set(rng, specs, "hw:virtio_packed_ring", 0.15, &["true", "no"]);
+    set(rng, specs, "hw:tpm_version", 0.15, &["1.2", "2.0"]);
+    set(rng, specs, "hw:tpm_secret_security", 0.15, &["user", "host", "host", "", "vault"]);
+    set(rng, specs, "group_policy", 0.3, &["none", "none", "isolate"]);
 }
 
 fn uuids(rng: &mut Rng) -> Vec<Uuid> {
@@ -717,34 +685,25 @@ fn uuids(rng: &mut Rng) -> Vec<Uuid> {
 
 fn hints(rng: &mut Rng) -> BTreeMap<String, serde_json::Value> {
     let mut hints = BTreeMap::new();
-    let mut set = |rng: &mut Rng, name: &str, chance, value: serde_json::Value| {
-        if rng.random_bool(chance) {
-            hints.insert(name.to_owned(), value);
-        }
-    };
     let uuids = |rng: &mut Rng| {
         let uuids: Vec<_> =
             (0..rng.random_range(0..9)).map(|_| Uuid::from_u128(rng.random_range(0..200))).collect();
         serde_json::json!(uuids)
     };
-    set(rng, "_nova_check_type", 0.1, "live".into());
-    let (same, different) = (uuids(rng), uuids(rng));
-    set(rng, "same_host", 0.2, same);
-    set(rng, "different_host", 0.2, different);
-    let query = *[QUERIES_ROOM, QUERIES_NOT, QUERIES_OR, QUERIES_ERROR].choose(rng).unwrap();
-    set(rng, "query", 0.3, query.into());
-    let near = format!("10.0.{}.1", rng.random_range(0..3));
-    set(rng, "build_near_host_ip", 0.2, near.into());
+    for name in ["same_host", "different_host"] {
+        if rng.random_bool(0.2) {
+            hints.insert(name.to_owned(), uuids(rng));
+        }
+    }
+    set(rng, &mut hints, "_nova_check_type", 0.1, &["live"]);
+    set(rng, &mut hints, "query", 0.3, &[QUERIES_ROOM, QUERIES_NOT, QUERIES_OR, QUERIES_ERROR]);
+    set(rng, &mut hints, "build_near_host_ip", 0.2, &["10.0.0.1", "10.0.1.1", "10.0.2.1"]);
     hints
 }
 
 fn image(rng: &mut Rng, cells: bool) -> Image {
     let mut properties = BTreeMap::new();
-    let mut set = |rng: &mut Rng, name: &str, values: &[&str]| {
-        if rng.random_bool(0.4) {
-            properties.insert(name.to_owned(), serde_json::json!(values.choose(rng).unwrap()));
-        }
-    };
+    let mut set = |rng: &mut Rng, name, values: &[&str]| set(rng, &mut properties, name, 0.4, values);
     set(rng, "hw_architecture", &["x86_64", "aarch64"]);
     set(rng, "hw_vm_mode", &["hvm", "exe", "xen"]);
     set(rng, "img_hv_type", &["qemu", "xen"]);

@@ -1,17 +1,17 @@
 //! Requests and their answers: named hosts, capabilities, errors, limits, and the words of refusals and explanations.
 
+mod common;
+
+use common::{DRY, add, answer, picks, scheduler, uuids};
 use novella_filter_scheduler::{
-    Amounts, Failure, FilterScheduler, HostTable, OnFilterError, Resources, Row, SchedulerOptions, Selected,
-    Terms, Unusable,
+    Amounts, Failure, HostTable, OnFilterError, Resources, Row, SchedulerOptions, Selected, Terms, Unusable,
 };
-use novella_objects::{AllocationRatios, Flavor, HostStatus, MAX_AMOUNT, MAX_INSTANCES, RequestSpec};
-use uuid::Uuid;
+use novella_objects::{AllocationRatios, HostStatus, MAX_AMOUNT, MAX_INSTANCES, RequestSpec};
 
 /// Hosts `h0`, `h1`, ... with 8 CPUs, the given free MiB of 16 GiB, and 100 GiB.
 fn fleet(free_memory_mb: &[u64]) -> HostTable {
     let mut table = HostTable::new();
     for (at, free) in free_memory_mb.iter().enumerate() {
-        let row = table.insert(&format!("h{at}"), &format!("n{at}"));
         let resources = Resources {
             vcpus_total: 8,
             memory_mb_total: 16_384,
@@ -19,39 +19,21 @@ fn fleet(free_memory_mb: &[u64]) -> HostTable {
             disk_gb_total: 100,
             ..Resources::default()
         };
-        table.set_resources(row, &resources).unwrap();
-        table.set_status(row, HostStatus::Up);
+        add(&mut table, &format!("h{at}"), &format!("n{at}"), &resources);
     }
     table
 }
 
 fn report(table: &mut HostTable, host: &str, attributes: &str, facts: &str) {
-    let text = format!(
-        r#"{{{attributes}"novella":{{"uuid":"00000000-0000-0000-0000-000000000001","incarnation":1,"nonce":1,"seq":1,
-        "sent_at":"","interval_ms":1,"facts":{{{facts}}}}}}}"#
-    );
-    let row = table.row_of(host).unwrap();
-    table.set_capabilities(row, &serde_json::from_str(&text).unwrap());
-}
-
-fn uuids(instances: u128) -> Vec<Uuid> {
-    (0..instances).map(Uuid::from_u128).collect()
+    common::report(table, table.row_of(host).unwrap(), attributes, facts);
 }
 
 fn request() -> RequestSpec {
-    RequestSpec {
-        flavor: Flavor { vcpus: 1, memory_mb: 1024, root_gb: 1, ..Flavor::default() },
-        ..RequestSpec::default()
-    }
+    common::request(1, &[])
 }
 
 fn select(table: &mut HostTable, request: &RequestSpec, instances: u128) -> Selected {
-    let mut scheduler = FilterScheduler::new(SchedulerOptions::default()).unwrap();
-    scheduler.select(table, request, &uuids(instances), &Terms::default())
-}
-
-fn picks(table: &HostTable, selected: &Selected) -> Vec<String> {
-    selected.picks.iter().map(|pick| table.host(pick.row).to_owned()).collect()
+    answer(SchedulerOptions::default(), table, request, instances, &Terms::default())
 }
 
 fn names(table: &HostTable, rows: &[Row]) -> Vec<String> {
@@ -112,9 +94,8 @@ fn all_or_nothing() {
 #[test]
 fn a_pick_is_consumed_and_a_dry_run_is_not() {
     let mut table = fleet(&[8192, 4096]);
-    let mut scheduler = FilterScheduler::new(SchedulerOptions::default()).unwrap();
-    let dry =
-        scheduler.select(&mut table, &request(), &uuids(2), &Terms { dry_run: true, ..Terms::default() });
+    let mut scheduler = scheduler(SchedulerOptions::default());
+    let dry = scheduler.select(&mut table, &request(), &uuids(2), &DRY);
     let h0 = table.row_of("h0").unwrap();
     assert_eq!(table.view(h0).consumed(), Amounts::default());
     let real = scheduler.select(&mut table, &request(), &uuids(2), &Terms::default());
@@ -148,8 +129,7 @@ fn a_forced_host_is_taken_even_down_but_not_beyond_its_room() {
     let full = select(&mut table, &forced, 1);
     assert!(matches!(full.failure, Some(Failure::NoValidHost { placeable: 0, .. })));
     let alone = SchedulerOptions { placement: false, ..SchedulerOptions::default() };
-    let selected =
-        FilterScheduler::new(alone).unwrap().select(&mut table, &forced, &uuids(1), &Terms::default());
+    let selected = answer(alone, &mut table, &forced, 1, &Terms::default());
     assert_eq!(picks(&table, &selected), ["h0"], "without Placement nobody asks");
     assert_eq!(table.view(h0).free_memory_mb(), -1024.0);
     let check = |kind: serde_json::Value| RequestSpec {
@@ -313,8 +293,7 @@ fn an_undecidable_host_is_refused_and_counted_or_fails_the_request() {
     assert_eq!(error.to_string(), text);
     let options =
         SchedulerOptions { on_filter_error: OnFilterError::FailRequest, ..SchedulerOptions::default() };
-    let selected =
-        FilterScheduler::new(options).unwrap().select(&mut table, &request, &uuids(1), &Terms::default());
+    let selected = answer(options, &mut table, &request, 1, &Terms::default());
     assert_eq!(selected.failure, Some(Failure::Filter(error.clone())));
 }
 
@@ -338,15 +317,15 @@ fn the_same_seed_gives_the_same_answer() {
         shuffle_best_same_weighed_hosts: true,
         ..SchedulerOptions::default()
     };
-    let mut scheduler = FilterScheduler::new(options).unwrap();
-    let mut answer = |seed| {
+    let mut scheduler = scheduler(options);
+    let mut picked = |seed| {
         let mut table = fleet(&[8192; 20]);
         let selected =
             scheduler.select(&mut table, &request(), &uuids(5), &Terms { seed, ..Terms::default() });
         picks(&table, &selected)
     };
-    assert_eq!(answer(1), answer(1));
-    assert!((2..10).any(|seed| answer(seed) != answer(1)), "the seed has a say");
+    assert_eq!(picked(1), picked(1));
+    assert!((2..10).any(|seed| picked(seed) != picked(1)), "the seed has a say");
 }
 
 #[test]

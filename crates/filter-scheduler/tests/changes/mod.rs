@@ -6,8 +6,9 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use uuid::Uuid;
 
+use crate::common::Rng;
 use crate::naive::Host;
-use crate::{Rng, aggregates, host, inventories, kinds, many_devices, write, write_inventories};
+use crate::{aggregates, host, inventories, kinds, many_devices, write, write_inventories};
 
 /// One random change.
 pub fn one(rng: &mut Rng, table: &mut HostTable, hosts: &mut Vec<Host>, all: &mut Vec<Aggregate>) {

@@ -2,6 +2,7 @@
 //!
 //! A case that fails prints its seed. With the test's variable set to a number, the case of that seed runs alone.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Runs the cases of the seeds below `cases`, and notes what each yields. Returns whether all of them ran, so that the
@@ -31,4 +32,22 @@ pub fn each<T: Send>(
         }
     });
     true
+}
+
+/// Runs the cases of the seeds below `cases`. Each yields words for what it reached. If all cases ran, each of `words`
+/// must have come up `least` times.
+pub fn reaching(
+    variable: &str,
+    cases: u64,
+    case: impl Fn(u64) -> Vec<String> + Sync,
+    words: &[&str],
+    least: u32,
+) {
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    let all_ran = each(variable, cases, case, |reached| {
+        reached.into_iter().for_each(|word| *seen.entry(word).or_default() += 1);
+    });
+    let few: Vec<_> =
+        words.iter().filter(|word| seen.get(**word).is_none_or(|times| *times < least)).collect();
+    assert!(!all_ran || few.is_empty(), "{few:?} {seen:?}");
 }
