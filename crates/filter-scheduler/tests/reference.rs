@@ -12,7 +12,7 @@ mod naive;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use common::{Rng, seeds, set};
+use common::{Rng, report, seeds, set};
 use naive::policy::{QUERIES_ERROR, QUERIES_NOT, QUERIES_OR, QUERIES_ROOM};
 use naive::{Host, Naive, Outcome, devices, explained, pinning};
 use novella_filter_scheduler::{
@@ -171,10 +171,10 @@ fn case(seed: u64) -> Seen {
         compare(&table, &expected, &got, &format!("{request:#?}\n{options:#?}\n{terms:?}"));
         for host in &hosts {
             let row = table.row_of(&host.name).expect("no host vanished");
-            let used = table.view(row).used();
+            let (used, has) = (table.view(row).used(), &host.resources);
             assert_eq!(
                 (used.vcpus, used.memory_mb, used.disk_gb),
-                (host.vcpus_used, host.memory_used, host.disk_used),
+                (has.vcpus_used, has.memory_mb_used, has.disk_gb_used),
                 "{}",
                 host.name
             );
@@ -409,41 +409,29 @@ fn host(rng: &mut Rng, name: String, at: usize, kinds: &Kinds) -> Host {
     let part = |rng: &mut Rng, of: u64, unit: u64| {
         if rng.random_bool(*busy) { unit * rng.random_range(0..=(of / unit) * 5 / 4) } else { 0 }
     };
-    let host = Host {
-        name,
-        vcpus,
+    let resources = Resources {
+        vcpus_total: vcpus,
         vcpus_used: part(rng, vcpus.max(4), 1),
-        memory,
-        memory_used: part(rng, memory, 512),
-        disk,
-        disk_used: part(rng, disk, 10),
+        memory_mb_total: memory,
+        memory_mb_used: part(rng, memory, 512),
+        disk_gb_total: disk,
+        disk_gb_used: part(rng, disk, 10),
         ratios: *ratios.choose(rng).unwrap(),
-        status: *[
-            HostStatus::Up,
-            HostStatus::Up,
-            HostStatus::Up,
-            HostStatus::Suspect,
-            HostStatus::Disabled,
-            HostStatus::Down,
-        ]
-        .choose(rng)
-        .unwrap(),
+        num_instances: *[0, 1, 5, 60, 20_000_001].choose(rng).unwrap(),
+        num_io_ops: rng.random_range(0..10),
+        failed_builds: *[0, 0, 0, 1, 4].choose(rng).unwrap(),
+    };
+    let up = HostStatus::Up;
+    let status =
+        *[up, up, up, HostStatus::Suspect, HostStatus::Disabled, HostStatus::Down].choose(rng).unwrap();
+    let host = Host {
         zone: [None, Some("az1"), Some("az2")].choose(rng).unwrap().map(str::to_owned),
         arch: [None, Some("x86_64"), Some("aarch64")].choose(rng).unwrap().map(str::to_owned),
         rack: rng.random_bool(0.8).then(|| rng.random_range(0..4)),
         aggregates: (1..=5).filter(|_| rng.random_bool(0.2)).collect(),
         instances: (0..rng.random_range(0..4)).map(|_| Uuid::from_u128(rng.random_range(0..200))).collect(),
-        instance_flavors: Vec::new(),
-        instance_images: Vec::new(),
-        reported_instances: *[0, 1, 5, 60, 20_000_001].choose(rng).unwrap(),
-        reported_io_ops: rng.random_range(0..10),
-        failed_builds: *[0, 0, 0, 1, 4].choose(rng).unwrap(),
-        placed: 0,
         hypervisor_version: *[0, 2, 6_002_000, 8_002_001, 123_456_789].choose(rng).unwrap(),
-        numa: None,
         pools: many_devices(rng),
-        not_building: 0,
-        took_devices: false,
         cell: [None, Some("c1"), Some("c2")].choose(rng).unwrap().map(str::to_owned),
         ip: rng.random_bool(0.9).then(|| format!("10.0.{}.{}", rng.random_range(0..3), at)),
         supported: rng.random_bool(0.9).then(|| {
@@ -457,7 +445,7 @@ fn host(rng: &mut Rng, name: String, at: usize, kinds: &Kinds) -> Host {
             .collect(),
         traits: traits(rng),
         inventories: inventories(rng),
-        took_classes: false,
+        ..Host::new(name, resources, status)
     };
     let mut host = with_kinds(rng, host);
     if let Some((numa, pools)) = devices.choose(rng)
@@ -547,28 +535,12 @@ fn write(table: &mut HostTable, row: Row, host: &Host) {
         let instance = Instance { uuid: *uuid, flavor: Some(flavor), image: Some(&image) };
         table.add_instance(row, &instance).expect("generated images are good");
     }
-    let resources = Resources {
-        vcpus_total: host.vcpus,
-        vcpus_used: host.vcpus_used,
-        memory_mb_total: host.memory,
-        memory_mb_used: host.memory_used,
-        disk_gb_total: host.disk,
-        disk_gb_used: host.disk_used,
-        ratios: host.ratios,
-        num_instances: host.reported_instances,
-        num_io_ops: host.reported_io_ops,
-        failed_builds: host.failed_builds,
-    };
-    table.set_resources(row, &resources).expect("generated resources are good");
+    table.set_resources(row, &host.resources).expect("generated resources are good");
     table.set_status(row, host.status);
     table.set_zone(row, host.zone.as_deref());
     let arch = host.arch.as_ref().map_or(String::new(), |arch| format!(r#""cpu_info":{{"arch":"{arch}"}},"#));
     let rack = host.rack.map_or(String::new(), |rack| format!(r#""rack":{rack}"#));
-    let report = format!(
-        r#"{{{arch}{more}"novella":{{"uuid":"00000000-0000-0000-0000-000000000001","incarnation":1,"nonce":1,"seq":1,
-        "sent_at":"","interval_ms":1,"facts":{{{rack}}}}}}}"#
-    );
-    table.set_capabilities(row, &serde_json::from_str(&report).expect("generated report is good"));
+    report(table, row, &(arch + &more), &rack);
 }
 
 fn write_inventories(table: &mut HostTable, row: Row, host: &Host) {

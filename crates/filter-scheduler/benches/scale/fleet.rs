@@ -3,7 +3,7 @@
 //! A host of the `Oracle` fleet draws its hardware, ratios, aggregates, state and load from the values and frequencies of
 //! `crates/fleet-documents/tests/oracle/fleet_1000.json.gz`; load is drawn apart from hardware, so that amounts repeat no more often than there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use novella_filter_scheduler::{
@@ -137,8 +137,12 @@ pub fn fleet(kind: Kind, hosts: usize, instances: usize, with_naive: bool) -> Fl
             fleet.table.add_instance(row, &instance).expect("without image");
         }
         if with_naive {
-            let plain = plain(&name, &resources, status, host.hypervisor_version, ids);
-            fleet.naive.push(naive::Host { instances: uuids.collect(), ..plain });
+            fleet.naive.push(naive::Host {
+                aggregates: ids.iter().copied().collect(),
+                instances: uuids.collect(),
+                hypervisor_version: host.hypervisor_version,
+                ..naive::Host::new(name, resources, status)
+            });
         }
         fleet.reported.push(resources);
         fleet.report_of.push(pick);
@@ -200,49 +204,6 @@ fn report(host: &RecordedHost) -> String {
         },
     })
     .to_string()
-}
-
-fn plain(
-    name: &str,
-    resources: &Resources,
-    status: HostStatus,
-    hypervisor_version: i64,
-    aggregates: &[u32],
-) -> naive::Host {
-    naive::Host {
-        name: name.to_owned(),
-        vcpus: resources.vcpus_total,
-        vcpus_used: resources.vcpus_used,
-        memory: resources.memory_mb_total,
-        memory_used: resources.memory_mb_used,
-        disk: resources.disk_gb_total,
-        disk_used: resources.disk_gb_used,
-        ratios: resources.ratios,
-        status,
-        zone: None,
-        arch: None,
-        rack: None,
-        aggregates: aggregates.iter().copied().collect(),
-        instances: BTreeSet::new(),
-        instance_flavors: Vec::new(),
-        instance_images: Vec::new(),
-        reported_instances: resources.num_instances,
-        reported_io_ops: resources.num_io_ops,
-        failed_builds: resources.failed_builds,
-        placed: 0,
-        hypervisor_version,
-        numa: None,
-        pools: Vec::new(),
-        not_building: 0,
-        took_devices: false,
-        cell: None,
-        ip: None,
-        supported: None,
-        metrics: BTreeMap::new(),
-        traits: Default::default(),
-        took_classes: false,
-        inventories: Default::default(),
-    }
 }
 
 /// Some instances.

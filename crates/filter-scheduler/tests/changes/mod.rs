@@ -1,6 +1,6 @@
 //! Changes of a fleet between two requests, made alike in the table and in the naive engine's list.
 
-use novella_filter_scheduler::{Aggregate, Amounts, Devices, HostTable, Instance, Resources, Row};
+use novella_filter_scheduler::{Aggregate, Amounts, Devices, HostTable, Instance, Row};
 use novella_objects::{HostStatus, Image};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -45,19 +45,19 @@ pub fn one(rng: &mut Rng, table: &mut HostTable, hosts: &mut Vec<Host>, all: &mu
         }
         5 if !host.took_devices => {
             give_back(table, row, host);
-            host.vcpus_used = rng.random_range(0..=host.vcpus);
-            host.memory_used = 512 * rng.random_range(0..=host.memory / 512);
-            host.failed_builds = rng.random_range(0..3);
-            report(table, row, host);
+            host.resources.vcpus_used = rng.random_range(0..=host.resources.vcpus_total);
+            host.resources.memory_mb_used = 512 * rng.random_range(0..=host.resources.memory_mb_total / 512);
+            host.resources.failed_builds = rng.random_range(0..3);
+            table.set_resources(row, &host.resources).expect("good resources");
         }
         // Amounts are given back here without the devices, which the engine never does.
         6 if !host.took_devices => give_back(table, row, host),
         7 => {
             let amounts = Amounts { vcpus: 1, memory_mb: 512, disk_gb: 10, instances: 1 };
             table.consume(row, &amounts);
-            host.vcpus_used += 1;
-            host.memory_used += 512;
-            host.disk_used += 10;
+            host.resources.vcpus_used += 1;
+            host.resources.memory_mb_used += 512;
+            host.resources.disk_gb_used += 10;
             host.placed += 1;
         }
         8 => {
@@ -116,31 +116,17 @@ fn inserted(rng: &mut Rng, table: &mut HostTable, hosts: &mut Vec<Host>, name: S
 }
 
 fn removed(table: &mut HostTable, row: Row, host: &Host) {
-    removed_instances(table, row, host);
-    table.remove(row);
-}
-
-fn removed_instances(table: &mut HostTable, row: Row, host: &Host) {
     for uuid in &host.instances {
         table.remove_instance(row, *uuid);
     }
+    table.remove(row);
 }
 
 fn give_back(table: &mut HostTable, row: Row, host: &mut Host) {
     let consumed = table.view(row).consumed();
     table.give_back(row, &consumed);
-    host.vcpus_used -= consumed.vcpus;
-    host.memory_used -= consumed.memory_mb;
-    host.disk_used -= consumed.disk_gb;
+    host.resources.vcpus_used -= consumed.vcpus;
+    host.resources.memory_mb_used -= consumed.memory_mb;
+    host.resources.disk_gb_used -= consumed.disk_gb;
     host.placed -= consumed.instances;
-}
-
-fn report(table: &mut HostTable, row: Row, host: &Host) {
-    let resources = Resources {
-        vcpus_used: host.vcpus_used,
-        memory_mb_used: host.memory_used,
-        failed_builds: host.failed_builds,
-        ..*table.view(row).reported()
-    };
-    table.set_resources(row, &resources).expect("good resources");
 }

@@ -10,9 +10,11 @@ pub mod policy;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use novella_filter_scheduler::{Aggregate, FilterKind, OnFilterError, SchedulerOptions, Terms, WeigherKind};
+use novella_filter_scheduler::{
+    Aggregate, FilterKind, OnFilterError, Resources, SchedulerOptions, Terms, WeigherKind,
+};
 use novella_objects::document::{NumaTopology, PciPool};
-use novella_objects::{AllocationRatios, HostStatus, Inventory, RequestSpec};
+use novella_objects::{HostStatus, Inventory, RequestSpec};
 use pinning::has_pcpus;
 use policy::{GroupState, smallest};
 use rand::seq::SliceRandom;
@@ -23,13 +25,8 @@ use uuid::Uuid;
 #[derive(Debug, Clone)]
 pub struct Host {
     pub name: String,
-    pub vcpus: u64,
-    pub vcpus_used: u64,
-    pub memory: u64,
-    pub memory_used: u64,
-    pub disk: u64,
-    pub disk_used: u64,
-    pub ratios: AllocationRatios,
+    /// What it reported. In the amounts that are used, also what was placed since.
+    pub resources: Resources,
     pub status: HostStatus,
     pub zone: Option<String>,
     /// The `arch` in `cpu_info`.
@@ -43,9 +40,6 @@ pub struct Host {
     pub instance_flavors: Vec<String>,
     /// The properties of the instances' images.
     pub instance_images: Vec<Vec<(String, String)>>,
-    pub reported_instances: u32,
-    pub reported_io_ops: u32,
-    pub failed_builds: u32,
     /// The instances placed here since the report.
     pub placed: u32,
     pub hypervisor_version: i64,
@@ -67,12 +61,41 @@ pub struct Host {
 }
 
 impl Host {
+    /// A host of which nothing more is known.
+    pub fn new(name: String, resources: Resources, status: HostStatus) -> Self {
+        Self {
+            name,
+            resources,
+            status,
+            zone: None,
+            arch: None,
+            rack: None,
+            aggregates: BTreeSet::new(),
+            instances: BTreeSet::new(),
+            instance_flavors: Vec::new(),
+            instance_images: Vec::new(),
+            placed: 0,
+            hypervisor_version: 0,
+            numa: None,
+            pools: Vec::new(),
+            not_building: 0,
+            took_devices: false,
+            cell: None,
+            ip: None,
+            supported: None,
+            metrics: BTreeMap::new(),
+            traits: Vec::new(),
+            inventories: BTreeMap::new(),
+            took_classes: false,
+        }
+    }
+
     pub fn num_instances(&self) -> i64 {
-        i64::from(self.reported_instances + self.placed)
+        i64::from(self.resources.num_instances + self.placed)
     }
 
     pub fn io_ops(&self) -> i64 {
-        i64::from(self.reported_io_ops + self.placed - self.not_building)
+        i64::from(self.resources.num_io_ops + self.placed - self.not_building)
     }
 }
 
@@ -96,16 +119,10 @@ pub enum Outcome {
     },
 }
 
-/// The filters that run for each instance of a request.
-const REPEATED: [FilterKind; 18] = [
+/// The filters that run for each instance of a request, besides those of [`ROOM`].
+const REPEATED: [FilterKind; 12] = [
     FilterKind::NumaTopology,
     FilterKind::PciPassthrough,
-    FilterKind::Ram,
-    FilterKind::Core,
-    FilterKind::Disk,
-    FilterKind::AggregateRam,
-    FilterKind::AggregateCore,
-    FilterKind::AggregateDisk,
     FilterKind::ServerGroupAffinity,
     FilterKind::ServerGroupAntiAffinity,
     FilterKind::IoOps,
@@ -143,6 +160,40 @@ enum Verdict {
     Pass,
     Reject(Option<(f64, f64)>),
     Error,
+}
+
+fn plain(pass: bool) -> Verdict {
+    if pass { Verdict::Pass } else { Verdict::Reject(None) }
+}
+
+/// Keeps the hosts that pass. Returns the tally, and whether some host could not be decided about.
+fn keep(
+    name: String,
+    hosts: &[Host],
+    list: &mut Vec<usize>,
+    verdict: impl Fn(&Host) -> Verdict,
+) -> (Tally, bool) {
+    let hosts_in = list.len() as u32;
+    let mut nearest: Option<(usize, f64, f64)> = None;
+    let mut undecided = false;
+    list.retain(|&at| match verdict(&hosts[at]) {
+        Verdict::Pass => true,
+        Verdict::Reject(None) => false,
+        Verdict::Reject(Some((wanted, available))) => {
+            let better =
+                |(near, _, room): (usize, f64, f64)| available > room || (available == room && at < near);
+            if nearest.is_none_or(better) {
+                nearest = Some((at, wanted, available));
+            }
+            false
+        }
+        Verdict::Error => {
+            undecided = true;
+            false
+        }
+    });
+    let miss = nearest.map(|(at, wanted, available)| (hosts[at].name.clone(), wanted, available));
+    ((name, hosts_in, list.len() as u32, miss), undecided)
 }
 
 impl Naive<'_> {
@@ -183,9 +234,9 @@ impl Naive<'_> {
             let (host, weight) = weighed[0];
             picks.push((host, weight));
             let sizes = placement::sizes(self.request, &hosts[host]);
-            hosts[host].vcpus_used += sizes.vcpus.unwrap_or(0);
-            hosts[host].memory_used += sizes.memory_mb.unwrap_or(0);
-            hosts[host].disk_used += sizes.disk_gb_taken;
+            hosts[host].resources.vcpus_used += sizes.vcpus.unwrap_or(0);
+            hosts[host].resources.memory_mb_used += sizes.memory_mb.unwrap_or(0);
+            hosts[host].resources.disk_gb_used += sizes.disk_gb_taken;
             hosts[host].placed += 1;
             for (class, amount) in sizes.classes {
                 hosts[host].inventories.entry(class).or_default().1 += amount;
@@ -209,11 +260,8 @@ impl Naive<'_> {
                 Err(filter) => return Outcome::Error { filter },
             };
             if !list.is_empty() {
-                list = self
-                    .sort(hosts, &list, group.as_ref(), &mut rng)
-                    .into_iter()
-                    .map(|(host, _)| host)
-                    .collect();
+                let weighed = self.sort(hosts, &list, group.as_ref(), &mut rng);
+                list = weighed.into_iter().map(|(host, _)| host).collect();
             }
         }
         let others = list.into_iter().filter(|host| !picks.iter().any(|(picked, _)| picked == host));
@@ -254,40 +302,21 @@ impl Naive<'_> {
     ) -> Result<(Vec<usize>, Vec<Tally>), FilterKind> {
         let mut list = list.to_vec();
         let mut tallies = Vec::new();
-        let forced = !self.request.force_hosts.is_empty()
-            && !self.request.scheduler_hints.contains_key("_nova_check_type");
+        let forced = self.is_forced();
         for &kind in &self.options.enabled_filters {
             // A forced host is asked only what Nova leaves to Placement.
             if forced && !(self.options.placement && ROOM.contains(&kind)) {
                 continue;
             }
-            if index > 0 && !REPEATED.contains(&kind) {
+            if index > 0 && !REPEATED.contains(&kind) && !ROOM.contains(&kind) {
                 continue;
             }
-            let hosts_in = list.len() as u32;
-            let mut nearest: Option<(usize, f64, f64)> = None;
-            let mut kept = Vec::new();
-            for &at in &list {
-                match self.verdict(kind, &hosts[at], group, self.instances[index]) {
-                    Verdict::Pass => kept.push(at),
-                    Verdict::Reject(None) => {}
-                    Verdict::Reject(Some((wanted, available))) => {
-                        let better = |&(near, _, room): &(usize, f64, f64)| {
-                            available > room || (available == room && at < near)
-                        };
-                        if nearest.as_ref().is_none_or(better) {
-                            nearest = Some((at, wanted, available));
-                        }
-                    }
-                    Verdict::Error if self.options.on_filter_error == OnFilterError::FailRequest => {
-                        return Err(kind);
-                    }
-                    Verdict::Error => {}
-                }
+            let verdict = |host: &Host| self.verdict(kind, host, group, self.instances[index]);
+            let (tally, undecided) = keep(kind.name().to_owned(), hosts, &mut list, verdict);
+            if undecided && self.options.on_filter_error == OnFilterError::FailRequest {
+                return Err(kind);
             }
-            let miss = nearest.map(|(at, wanted, available)| (hosts[at].name.clone(), wanted, available));
-            tallies.push((kind.name().to_owned(), hosts_in, kept.len() as u32, miss));
-            list = kept;
+            tallies.push(tally);
             if list.is_empty() {
                 break;
             }
@@ -296,8 +325,11 @@ impl Naive<'_> {
     }
 
     fn verdict(&self, kind: FilterKind, host: &Host, group: Option<&GroupState>, instance: Uuid) -> Verdict {
-        let sizes = placement::sizes(self.request, host);
-        let plain = |pass| if pass { Verdict::Pass } else { Verdict::Reject(None) };
+        let (sizes, has) = (placement::sizes(self.request, host), &host.resources);
+        let ratio = |key: &str, own: f64| match kind {
+            FilterKind::Ram | FilterKind::Core | FilterKind::Disk => own,
+            _ => smallest(self.aggregates, host, key, own),
+        };
         // The limit is total × ratio. Use counts against it, and one instance cannot be larger than the host.
         let fits = |total: f64, ratio: f64, used: f64, wanted: Option<u64>, unit: f64| {
             let Some(wanted) = wanted.map(|wanted| wanted as f64) else { return Verdict::Pass };
@@ -316,23 +348,20 @@ impl Naive<'_> {
                 plain(self.request.availability_zone.as_ref().is_none_or(|z| z.is_empty() || is_in(z)))
             }
             FilterKind::Ram | FilterKind::AggregateRam => {
-                let own = smallest(self.aggregates, host, "ram_allocation_ratio", host.ratios.ram);
-                let ratio = if kind == FilterKind::Ram { host.ratios.ram } else { own };
-                fits(host.memory as f64, ratio, host.memory_used as f64, sizes.memory_mb, 1.0)
+                let ratio = ratio("ram_allocation_ratio", has.ratios.ram);
+                fits(has.memory_mb_total as f64, ratio, has.memory_mb_used as f64, sizes.memory_mb, 1.0)
             }
             // The host does not say how many it has.
-            FilterKind::Core | FilterKind::AggregateCore if host.vcpus == 0 && !has_pcpus(host) => {
+            FilterKind::Core | FilterKind::AggregateCore if has.vcpus_total == 0 && !has_pcpus(host) => {
                 Verdict::Pass
             }
             FilterKind::Core | FilterKind::AggregateCore => {
-                let own = smallest(self.aggregates, host, "cpu_allocation_ratio", host.ratios.cpu);
-                let ratio = if kind == FilterKind::Core { host.ratios.cpu } else { own };
-                fits(host.vcpus as f64, ratio, host.vcpus_used as f64, sizes.vcpus, 1.0)
+                let ratio = ratio("cpu_allocation_ratio", has.ratios.cpu);
+                fits(has.vcpus_total as f64, ratio, has.vcpus_used as f64, sizes.vcpus, 1.0)
             }
             FilterKind::Disk | FilterKind::AggregateDisk => {
-                let own = smallest(self.aggregates, host, "disk_allocation_ratio", host.ratios.disk);
-                let ratio = if kind == FilterKind::Disk { host.ratios.disk } else { own };
-                let (total, used) = ((host.disk * 1024) as f64, (host.disk_used * 1024) as f64);
+                let ratio = ratio("disk_allocation_ratio", has.ratios.disk);
+                let (total, used) = ((has.disk_gb_total * 1024) as f64, (has.disk_gb_used * 1024) as f64);
                 fits(total, ratio, used, sizes.disk_mb, 1024.0)
             }
             FilterKind::NumaTopology => self.numa_topology(host),
@@ -347,7 +376,6 @@ impl Naive<'_> {
     }
 
     fn numa_topology(&self, host: &Host) -> Verdict {
-        let plain = |pass| if pass { Verdict::Pass } else { Verdict::Reject(None) };
         if self.request.image.is_none() && self.options.on_filter_error == OnFilterError::FailRequest {
             return Verdict::Error;
         }
@@ -373,21 +401,24 @@ impl Naive<'_> {
         fits.map_or(Verdict::Error, plain)
     }
 
+    fn is_forced(&self) -> bool {
+        let check = self.request.scheduler_hints.contains_key("_nova_check_type");
+        !self.request.force_hosts.is_empty() && !check
+    }
+
     fn packing(&self) -> bool {
         self.options.policy.packing_host_numa_cells_allocation_strategy
     }
 
     fn numa_limits(&self, host: &Host) -> numa::Limits<'_> {
         let network = self.request.network_metadata.as_ref();
-        numa::Limits { cpu: host.ratios.cpu, ram: host.ratios.ram, network }
+        numa::Limits { cpu: host.resources.ratios.cpu, ram: host.resources.ratios.ram, network }
     }
 
     fn take_devices(&self, host: &mut Host) -> Result<(), numa::Raises> {
         let mut state = self.guest.borrow_mut();
         let (requests, packing) = (&self.request.pci_requests, self.packing());
-        let forced = !self.request.force_hosts.is_empty()
-            && !self.request.scheduler_hints.contains_key("_nova_check_type");
-        let filtered = !forced && self.options.enabled_filters.contains(&FilterKind::NumaTopology);
+        let filtered = !self.is_forced() && self.options.enabled_filters.contains(&FilterKind::NumaTopology);
         if let (Some(numa), Some(guest)) = (&host.numa, &mut *state)
             && !numa.cells.is_empty()
         {
@@ -463,11 +494,11 @@ impl Naive<'_> {
                 .iter()
                 .zip(&multipliers)
                 .map(|(&at, multiplier)| {
-                    let host = &hosts[at];
+                    let (host, has) = (&hosts[at], &hosts[at].resources);
                     let raw = match kind {
-                        WeigherKind::Ram => host.memory as f64 - host.memory_used as f64,
-                        WeigherKind::Cpu => host.vcpus as f64 * host.ratios.cpu - host.vcpus_used as f64,
-                        WeigherKind::Disk => 1024.0 * (host.disk as f64 - host.disk_used as f64),
+                        WeigherKind::Ram => has.memory_mb_total as f64 - has.memory_mb_used as f64,
+                        WeigherKind::Cpu => has.vcpus_total as f64 * has.ratios.cpu - has.vcpus_used as f64,
+                        WeigherKind::Disk => 1024.0 * (has.disk_gb_total as f64 - has.disk_gb_used as f64),
                         _ => self.policy_raw((kind, configured), host, group, *multiplier),
                     };
                     if minval { raw.max(0.0) } else { raw }

@@ -6,7 +6,7 @@ use novella_filter_scheduler::{Aggregate, FilterKind};
 use novella_objects::{Flavor, Inventory, RequestSpec};
 
 use super::pinning::{has_pcpus, pinned, threads};
-use super::{Host, Naive, Tally, Verdict};
+use super::{Host, Naive, Tally, Verdict, keep, plain};
 
 /// What a flavor takes and asks for, including what extra specs say.
 pub struct Sizes {
@@ -90,10 +90,6 @@ pub fn sizes(request: &RequestSpec, host: &Host) -> Sizes {
 
 type Term<'a> = (String, Box<dyn Fn(&Host) -> Verdict + 'a>);
 
-fn plain(pass: bool) -> Verdict {
-    if pass { Verdict::Pass } else { Verdict::Reject(None) }
-}
-
 fn in_one(host: &Host, ids: &[u32]) -> bool {
     ids.iter().any(|id| host.aggregates.contains(id))
 }
@@ -115,23 +111,7 @@ impl Naive<'_> {
             if (index > 0 && !name.starts_with("resources:")) || (!tallies.is_empty() && list.is_empty()) {
                 continue;
             }
-            let hosts_in = list.len() as u32;
-            let mut nearest: Option<(usize, f64, f64)> = None;
-            list.retain(|&at| match satisfies(&hosts[at]) {
-                Verdict::Pass => true,
-                Verdict::Reject(Some((wanted, available))) => {
-                    let better = |(near, _, best): (usize, f64, f64)| {
-                        available > best || (available == best && at < near)
-                    };
-                    if nearest.is_none_or(better) {
-                        nearest = Some((at, wanted, available));
-                    }
-                    false
-                }
-                _ => false,
-            });
-            let miss = nearest.map(|(at, wanted, available)| (hosts[at].name.clone(), wanted, available));
-            tallies.push((name, hosts_in, list.len() as u32, miss));
+            tallies.push(keep(name, hosts, &mut list, satisfies).0);
         }
         Some((list, tallies))
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use novella_filter_scheduler::{Aggregate, FilterKind, WeigherKind};
 use uuid::Uuid;
 
-use super::{Host, Naive, Verdict};
+use super::{Host, Naive, Verdict, plain};
 
 /// What is known of a request's group while its instances are placed.
 #[derive(Debug, Clone)]
@@ -21,10 +21,6 @@ pub const QUERIES_ROOM: &str = r#"[">=", "$free_ram_mb", 4096]"#;
 pub const QUERIES_NOT: &str = r#"["not", ["=", "$num_instances", 0]]"#;
 pub const QUERIES_OR: &str = r#"["or", ["<", "$vcpus_used", 2], ["=", "$hypervisor_version", 2]]"#;
 pub const QUERIES_ERROR: &str = r#"["or", true, ["<", "$host", 5]]"#;
-
-fn plain(pass: bool) -> Verdict {
-    if pass { Verdict::Pass } else { Verdict::Reject(None) }
-}
 
 /// Whether one more instance is within the limit.
 fn fewer(count: i64, limit: f64) -> Verdict {
@@ -178,9 +174,11 @@ impl Naive<'_> {
             }
             FilterKind::Json => match request.scheduler_hints.get("query").and_then(|hint| hint.as_str()) {
                 None => Verdict::Pass,
-                Some(QUERIES_ROOM) => plain(host.memory as i64 - host.memory_used as i64 >= 4096),
+                Some(QUERIES_ROOM) => plain(
+                    host.resources.memory_mb_total as i64 - host.resources.memory_mb_used as i64 >= 4096,
+                ),
                 Some(QUERIES_NOT) => plain(host.num_instances() != 0),
-                Some(QUERIES_OR) => plain(host.vcpus_used < 2 || host.hypervisor_version == 2),
+                Some(QUERIES_OR) => plain(host.resources.vcpus_used < 2 || host.hypervisor_version == 2),
                 Some(QUERIES_ERROR) => Verdict::Error,
                 Some(other) => panic!("the test does not generate {other}"),
             },
@@ -237,7 +235,7 @@ impl Naive<'_> {
             }
             WeigherKind::SoftAffinity => members("soft-affinity"),
             WeigherKind::SoftAntiAffinity => -members("soft-anti-affinity"),
-            WeigherKind::BuildFailure => f64::from(host.failed_builds),
+            WeigherKind::BuildFailure => f64::from(host.resources.failed_builds),
             WeigherKind::CrossCell => match &self.request.target_cell {
                 Some(cell) if self.request.allow_cross_cell_move => {
                     if host.cell.as_ref() == Some(cell) {
