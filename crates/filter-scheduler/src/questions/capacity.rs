@@ -212,16 +212,12 @@ impl Eligible {
         }
         let (demand, taken) = self.asked_of(&host);
         let set = self.sets[row] as usize;
-        let times = |(_, bound): &(_, Bound)| bound.times(host.exact(), set, &demand, &taken);
+        let of_bounds = self.bounds.iter().map(|(_, bound)| bound.times(host.exact(), set, &demand, &taken));
+        let of_classes = self.classes.iter().map(|class| Some(class.times[row]));
         let mut counted = Counted { host, fits: MAX_ON_A_HOST, limit: None };
-        for (at, times) in self.bounds.iter().map(times).enumerate() {
-            if let Some(times) = times.filter(|times| *times < counted.fits) {
-                counted = Counted { fits: times, limit: Some(at), ..counted };
-            }
-        }
-        for (at, class) in self.classes.iter().enumerate() {
-            if class.times[row] < counted.fits {
-                counted = Counted { fits: class.times[row], limit: Some(self.bounds.len() + at), ..counted };
+        for (at, times) in of_bounds.chain(of_classes).enumerate() {
+            if let Some(fits) = times.filter(|times| *times < counted.fits) {
+                counted = Counted { fits, limit: Some(at), ..counted };
             }
         }
         if let Some(devices) = &self.devices {
