@@ -62,7 +62,11 @@ pub fn inspect(
     let prefilters = Prefilters::compile(table, &asked, engine.options())?;
     let mut compiled = Compiled::new(engine.options(), table, &asked, prefilters, None);
     compiled.begin(instance, table);
-    let filters = ask_all(engine, table, &asked, &mut compiled, row);
+    let context =
+        HostContext { table, asked: &asked, group: compiled.group.as_ref(), options: engine.options(), row };
+    let of_terms = compiled.prefilters.terms.iter().map(|(term, _)| ask_term(term, table, row));
+    let of_filters = compiled.filters.iter_mut().map(|filter| ask_filter(filter, context));
+    let filters: Vec<_> = of_terms.chain(of_filters).collect();
     let passes =
         not_considered.is_none() && filters.iter().all(|filter| filter.verdict == FilterOutcome::Passes);
     let mut verdict = HostVerdict {
@@ -104,20 +108,6 @@ fn not_considered(
         None => "it is not among the forced hosts".to_owned(),
     };
     Some(by)
-}
-
-/// Asks all prefilter terms and all filters about the host.
-fn ask_all(
-    engine: &FilterScheduler,
-    table: &HostTable,
-    asked: &Asked<'_>,
-    compiled: &mut Compiled,
-    row: Row,
-) -> Vec<FilterVerdict> {
-    let context =
-        HostContext { table, asked, group: compiled.group.as_ref(), options: engine.options(), row };
-    let before = compiled.prefilters.terms.iter().map(|(term, _)| ask_term(term, table, row));
-    before.chain(compiled.filters.iter_mut().map(|filter| ask_filter(filter, context))).collect()
 }
 
 /// Weighs the host among all considered hosts that pass, as if it passed too, and writes its weight and rank into the
