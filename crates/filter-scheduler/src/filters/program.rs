@@ -245,33 +245,29 @@ impl Filter {
 
     /// Whether this filter compares numbers, so that a refused host is a near or a far miss.
     pub(crate) fn compares(&self) -> bool {
-        matches!(
-            self.program,
-            Program::Room { .. }
-                | Program::RoomOfSet { .. }
-                | Program::RoomOfPinned(_)
-                | Program::Fewer { .. }
-                | Program::FewerOfSet { .. }
-                | Program::Apart
-        )
+        self.measured().is_some()
+    }
+
+    fn measured(&self) -> Option<Measure> {
+        match &self.program {
+            Program::Room { amount, .. } | Program::RoomOfSet { amount, .. } => {
+                Some(Measure::Amount(*amount))
+            }
+            Program::RoomOfPinned(_) => Some(Measure::Amount(Amount::Vcpus)),
+            Program::Fewer { count, .. } | Program::FewerOfSet { count, .. } => Some(Measure::Count(*count)),
+            Program::Apart => Some(Measure::Members),
+            _ => None,
+        }
     }
 
     /// What this filter compares, if it [compares](Self::compares) anything, and how much of it is asked of a host.
     pub(crate) fn measure(&self, table: &HostTable, row: Row) -> Option<(Measure, i32)> {
-        match &self.program {
-            Program::RoomOfPinned(asked) => {
-                let wanted = asked.of(table.has_pcpus(row)).unwrap_or(0);
-                Some((Measure::Amount(Amount::Vcpus), wanted))
-            }
-            Program::Room { amount, wanted } | Program::RoomOfSet { amount, wanted, .. } => {
-                Some((Measure::Amount(*amount), *wanted))
-            }
-            Program::Fewer { count, .. } | Program::FewerOfSet { count, .. } => {
-                Some((Measure::Count(*count), 1))
-            }
-            Program::Apart => Some((Measure::Members, 1)),
-            _ => None,
-        }
+        let wanted = match &self.program {
+            Program::RoomOfPinned(asked) => asked.of(table.has_pcpus(row)).unwrap_or(0),
+            Program::Room { wanted, .. } | Program::RoomOfSet { wanted, .. } => *wanted,
+            _ => 1,
+        };
+        Some((self.measured()?, wanted))
     }
 
     /// The ratio that this filter used for a host, if an aggregate of the host sets one.
