@@ -58,66 +58,54 @@ const PLACEMENT: [&str; 19] = [
 
 #[test]
 fn the_engine_decides_as_the_rules_do() {
-    let mut seen = Seen::default();
-    if !seeds::each("REFERENCE_SEED", CASES, case, |case| seen.add(&case)) {
+    let mut seen = Seen::new();
+    let all_ran = seeds::each("REFERENCE_SEED", CASES, case, |case| {
+        case.into_iter().for_each(|(word, times)| *seen.entry(word).or_default() += times);
+    });
+    if !all_ran {
         return;
     }
-    let decisions = seen.one + seen.several + seen.refused + seen.errors;
-    println!(
-        "{decisions} decisions: {} one, {} several, {} refused, {} errors",
-        seen.one, seen.several, seen.refused, seen.errors
-    );
+    let outcomes = [("one", 3000), ("several", 2000), ("refused", 1000), ("errors", 100)];
+    let counts = outcomes.map(|(outcome, _)| seen[outcome]);
+    let decisions: u32 = counts.iter().sum();
+    let [one, several, refused, errors] = counts;
+    println!("{decisions} decisions: {one} one, {several} several, {refused} refused, {errors} errors");
     assert!(decisions >= DECISIONS, "{seen:?}");
     // If the generator no longer reaches an outcome, the test would check nothing.
-    assert!(seen.one > 3000 && seen.several > 2000 && seen.refused > 1000 && seen.errors > 100, "{seen:?}");
-    for kind in FilterKind::ALL.into_iter().filter(|kind| *kind != FilterKind::AllHosts) {
-        assert!(seen.told_apart.get(kind.name()).is_some_and(|times| *times > 30), "{kind} {seen:?}");
+    for (outcome, least) in outcomes {
+        assert!(seen[outcome] > least, "{outcome} {seen:?}");
+    }
+    let filters = FilterKind::ALL.into_iter().filter(|kind| *kind != FilterKind::AllHosts);
+    for kind in filters.map(FilterKind::name).chain(WeigherKind::ALL.map(WeigherKind::name)) {
+        assert!(seen.get(kind).is_some_and(|times| *times > 30), "{kind} {seen:?}");
     }
     for word in PLACEMENT {
-        let times: u32 =
-            seen.told_apart.iter().filter(|(name, _)| name.starts_with(word)).map(|(_, n)| n).sum();
+        let times: u32 = seen.iter().filter(|(name, _)| name.starts_with(word)).map(|(_, n)| n).sum();
         assert!(times > 30, "{word} {seen:?}");
     }
-    for kind in WeigherKind::ALL {
-        assert!(seen.told_apart.get(kind.name()).is_some_and(|times| *times > 30), "{kind} {seen:?}");
-    }
 }
 
-/// How many requests had each outcome.
-#[derive(Debug, Default)]
-struct Seen {
-    one: u32,
-    several: u32,
-    refused: u32,
-    errors: u32,
-    /// For each filter or weigher, how often it told hosts apart.
-    told_apart: BTreeMap<String, u32>,
-}
+/// How many requests had each outcome, and how often each filter, prefilter and weigher told hosts apart.
+type Seen = BTreeMap<String, u32>;
 
-impl Seen {
-    fn note(&mut self, selected: &Selected) {
-        let filters = selected.explanation.filters.iter();
-        let refusing = filters.filter(|t| t.hosts_out > 0 && t.hosts_out < t.hosts_in).map(|t| &t.filter);
-        let weighers = selected.explanation.ranking.iter().take(1).flat_map(|scored| &scored.weighers);
-        let telling = weighers.filter(|w| w.range.0 < w.range.1 && w.multiplier != 0.0).map(|w| &w.weigher);
-        for name in refusing.chain(telling) {
-            *self.told_apart.entry(name.to_string()).or_default() += 1;
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.one += other.one;
-        self.several += other.several;
-        self.refused += other.refused;
-        self.errors += other.errors;
-        for (name, times) in &other.told_apart {
-            *self.told_apart.entry(name.clone()).or_default() += times;
-        }
+fn note(seen: &mut Seen, expected: &Outcome, got: &Selected) {
+    let outcome = match expected {
+        Outcome::Placed { picks, .. } if picks.len() == 1 => "one",
+        Outcome::Placed { .. } => "several",
+        Outcome::Failed { .. } => "refused",
+        Outcome::Error { .. } => "errors",
+    };
+    let filters = got.explanation.filters.iter();
+    let refusing = filters.filter(|t| t.hosts_out > 0 && t.hosts_out < t.hosts_in).map(|t| &*t.filter);
+    let weighers = got.explanation.ranking.iter().take(1).flat_map(|scored| &scored.weighers);
+    let telling = weighers.filter(|w| w.range.0 < w.range.1 && w.multiplier != 0.0).map(|w| &*w.weigher);
+    for word in refusing.chain(telling).chain([outcome]) {
+        *seen.entry(word.to_owned()).or_default() += 1;
     }
 }
 
 fn case(seed: u64) -> Seen {
-    let mut seen = Seen::default();
+    let mut seen = Seen::new();
     let mut rng = Rng::seed_from_u64(seed);
     let options = options(&mut rng);
     let (mut table, mut hosts) = fleet(&mut rng);
@@ -154,17 +142,11 @@ fn case(seed: u64) -> Seen {
         for (host, before) in hosts.iter_mut().zip(&before) {
             host.instances.clone_from(&before.instances); // noted for the request's group only
         }
-        match &expected {
-            Outcome::Placed { picks, .. } if picks.len() == 1 => seen.one += 1,
-            Outcome::Placed { .. } => seen.several += 1,
-            Outcome::Failed { .. } => seen.refused += 1,
-            Outcome::Error { .. } => seen.errors += 1,
-        }
         if seed.is_multiple_of(20) {
             explained::each_host_as_it_is_decided(&mut engine, &mut table, &request, instances[0]);
         }
         let got = engine.select(&mut table, &request, &instances, &terms);
-        seen.note(&got);
+        note(&mut seen, &expected, &got);
         if got.failure.is_none() {
             explained::winner_is_the_placed(&table, &got);
         }
