@@ -12,7 +12,7 @@ use crate::config::{
     problem::{Invalid, Problem},
     setting::{Section, Setting},
     source::{Origin, Sources, join},
-    value::{at, is_empty, nest, shown, to_json, toml},
+    value::{at, is_empty, nest, overlay, shown, to_json, toml},
 };
 
 /// All settings of one program.
@@ -67,9 +67,7 @@ pub(super) fn merge<T: Settings>(
     let mut origins: Origins =
         declared.iter().map(|setting| (setting.key.clone(), vec![Origin::Default])).collect();
     let defaults = to_json(&T::default());
-    let mut builder = config::Config::builder().add_source(Values::new(
-        declared.iter().map(|setting| (setting.key.clone(), at(&defaults, &setting.key).clone())),
-    ));
+    let mut merged = defaults.clone();
     for leaf in collected.leaves {
         let key = &leaf.setting.key;
         match accept::<T>(&leaf, &defaults) {
@@ -79,7 +77,7 @@ pub(super) fn merge<T: Settings>(
                     known.clear();
                 }
                 known.push(leaf.origin);
-                builder = builder.add_source(Values::new([(key.clone(), value)].into_iter()));
+                overlay(&mut merged, nest(key, value));
             }
             Err(problem) => {
                 refused.insert(key.as_str());
@@ -89,11 +87,7 @@ pub(super) fn merge<T: Settings>(
     }
     // A file that could not be read may hold anything, so checks between keys would only guess.
     let complete = !collected.unreadable;
-    let merged = builder.build().and_then(|config| config.try_deserialize::<Json>());
-    let config = merged
-        .map_err(|e| e.to_string())
-        .and_then(|json| serde_json::from_value::<T>(json).map_err(|e| e.to_string()));
-    match config {
+    match serde_json::from_value::<T>(merged) {
         Ok(config) => {
             if complete {
                 let values = to_json(&config);
@@ -108,7 +102,7 @@ pub(super) fn merge<T: Settings>(
         // Each value was accepted alone, so only values that exclude each other come here.
         Err(error) => collected.problems.push(Problem::in_source(
             "the merged configuration",
-            error,
+            error.to_string(),
             "remove one of the sources to find the two values that do not go together",
         )),
     }
@@ -164,25 +158,4 @@ fn locate(problem: Problem, declared: &[Setting], values: &Json, origins: &Origi
         format!("{key} = {} ({origin})", toml(&shown(setting, values)))
     };
     Problem { at: problem.keys.iter().map(describe).collect(), ..problem }
-}
-
-/// Keys and values as a source for the `config` crate, which merges them.
-#[derive(Clone, Debug)]
-struct Values(config::Map<String, config::Value>);
-
-impl Values {
-    fn new(entries: impl Iterator<Item = (String, Json)>) -> Values {
-        let value = |json| serde_json::from_value(json).expect("every JSON value is a configuration value");
-        Values(entries.map(|(key, json)| (key, value(json))).collect())
-    }
-}
-
-impl config::Source for Values {
-    fn clone_into_box(&self) -> Box<dyn config::Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<config::Map<String, config::Value>, config::ConfigError> {
-        Ok(self.0.clone())
-    }
 }

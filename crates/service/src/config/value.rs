@@ -20,6 +20,18 @@ pub(super) fn nest(key: &str, value: Json) -> Json {
     key.rsplit('.').fold(value, |inner, part| Json::Object([(part.to_owned(), inner)].into_iter().collect()))
 }
 
+/// Puts `over` on top of `under`: tables entry by entry, everything else as a whole.
+pub(super) fn overlay(under: &mut Json, over: Json) {
+    match (under, over) {
+        (Json::Object(under), Json::Object(over)) => {
+            for (key, value) in over {
+                overlay(under.entry(key).or_insert(Json::Null), value);
+            }
+        }
+        (under, over) => *under = over,
+    }
+}
+
 /// The setting's part of all these values, as it may be shown.
 pub(super) fn shown(setting: &Setting, all: &Json) -> Json {
     match at(all, &setting.key) {
