@@ -4,7 +4,7 @@
 //!
 //! What it leaves out: the exit codes of other errors, which [`crate::exit`] decides.
 
-use std::{error::Error, fmt};
+use std::error::Error;
 
 /// What was asked for is done. For a placement: the instances fit.
 pub const OK: u8 = 0;
@@ -24,7 +24,8 @@ pub const TIMEOUT: u8 = 124;
 pub const INTERNAL: u8 = 255;
 
 /// An error with the exit code and the next step that it calls for. Wrap a cause in it where both become known.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
 pub struct Failure {
     /// The exit code, one of this module's constants.
     pub code: u8,
@@ -50,18 +51,6 @@ impl Failure {
     /// Adds the cause.
     pub fn because(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
         Failure { source: Some(source.into()), ..self }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl Error for Failure {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 }
 
