@@ -102,22 +102,23 @@ impl<'a> Collected<'a> {
                 "correct this line; strings need quotes",
             )
         })?;
-        let file = FileText { path, text: &text };
-        self.read_table(settings, &file, "", document.as_table());
+        let origin = |offset| Origin::File { path: path.to_owned(), line: line_of(text.as_bytes(), offset) };
+        self.read_table(settings, &origin, "", document.as_table());
         Ok(())
     }
 
+    /// Reads a table of a file. `origin_of` tells which line an offset is in.
     fn read_table(
         &mut self,
         settings: &'a [Setting],
-        file: &FileText<'_>,
+        origin_of: &dyn Fn(usize) -> Origin,
         prefix: &str,
         table: &dyn TableLike,
     ) {
         for (name, item) in table.iter() {
             let key = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
             let span = table.key(name).and_then(|key| key.span()).or_else(|| item.span());
-            let origin = file.origin(span.map_or(0, |span| span.start));
+            let origin = origin_of(span.map_or(0, |span| span.start));
             let section = format!("{key}.");
             if let Some(setting) = settings.iter().find(|setting| setting.key == key) {
                 match item_to_json(item) {
@@ -133,7 +134,7 @@ impl<'a> Collected<'a> {
                 };
                 self.problems.push(Problem::in_key(&key, &origin, "there is no such key", fix));
             } else if let Some(table) = item.as_table_like() {
-                self.read_table(settings, file, &key, table);
+                self.read_table(settings, origin_of, &key, table);
             } else {
                 let what = format!("expected a section, found a {}", item.type_name());
                 self.problems.push(Problem::in_key(
@@ -161,17 +162,6 @@ impl<'a> Collected<'a> {
         } else if name.contains("__") {
             self.warnings.push(format!("environment variable {name} sets nothing in this program"));
         }
-    }
-}
-
-struct FileText<'a> {
-    path: &'a Path,
-    text: &'a str,
-}
-
-impl FileText<'_> {
-    fn origin(&self, offset: usize) -> Origin {
-        Origin::File { path: self.path.to_owned(), line: line_of(self.text.as_bytes(), offset) }
     }
 }
 
