@@ -94,18 +94,8 @@ mod tests {
 
     #[test]
     fn options_become_sources_with_the_right_origin() {
-        let parsed = Program::parse_from([
-            "x",
-            "--config",
-            "a.toml",
-            "--config",
-            "b.toml",
-            "--transport-url",
-            "rabbit://h",
-            "-vv",
-            "--log-format",
-            "json",
-        ]);
+        let line = "x --config a.toml --config b.toml --transport-url rabbit://h -vv --log-format json";
+        let parsed = Program::parse_from(line.split(' '));
         let env = vec![(TRANSPORT_URL_ENV.to_owned(), "rabbit://other".into())];
         let sources = parsed.common.sources_with(env.clone());
         assert_eq!(sources.files, [PathBuf::from("a.toml"), PathBuf::from("b.toml")]);

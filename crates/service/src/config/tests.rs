@@ -307,8 +307,12 @@ fn a_secret_is_shown_nowhere() {
 }
 
 fn run(command: &ConfigCommand, sources: &Sources) -> (u8, String, String) {
+    run_for::<Example>(command, sources)
+}
+
+fn run_for<T: Settings>(command: &ConfigCommand, sources: &Sources) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let code = command.run::<Example>(sources, &mut out, &mut err).unwrap();
+    let code = command.run::<T>(sources, &mut out, &mut err).unwrap();
     (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
@@ -475,11 +479,7 @@ fn an_example_that_the_settings_would_refuse_is_a_fault() {
             Vec::new()
         }
     }
-    let (_, shipped, _) = {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = ConfigCommand::Example.run::<Wrong>(&Sources::default(), &mut out, &mut err).unwrap();
-        (code, String::from_utf8(out).unwrap(), err)
-    };
+    let (_, shipped, _) = run_for::<Wrong>(&ConfigCommand::Example, &Sources::default());
     let faults = shipped_file_faults::<Wrong>(&shipped, "x");
     assert!(faults[0].starts_with("with every setting in force: ") && faults.len() == 1, "{faults:?}");
 }
