@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// Module under which oslo.messaging raises its dispatch errors. Python callers test the class name that goes with it.
 const DISPATCHER_MODULE: &str = "oslo_messaging.rpc.dispatcher";
 /// Module of Python's own exceptions.
@@ -99,8 +101,8 @@ pub enum RpcError {
     },
 }
 
-/// An error raised by the other side. Callers match `class`.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+/// An error raised by the other side. Callers match `class`. Its JSON form is the failure in an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, thiserror::Error)]
 #[error("{class}: {message}")]
 pub struct RemoteError {
     /// Bare class name, such as `NoValidHost`.
@@ -110,6 +112,7 @@ pub struct RemoteError {
     /// The text of the error.
     pub message: String,
     /// Lines of the traceback, if the other side sent one.
+    #[serde(rename = "tb")]
     pub traceback: Vec<String>,
     /// Positional arguments of the exception.
     pub args: Vec<serde_json::Value>,

@@ -86,27 +86,7 @@ pub(crate) fn write_reply(
     }
     let (result, failure) = match outcome {
         Ok(result) => (result, None),
-        Err(error) => (RawValue::NULL, Some(write_failure(error))),
+        Err(error) => (RawValue::NULL, Some(to_text(error))),
     };
     seal(&Body { result, failure, ending, _msg_id: msg_id, _unique_id: unique_id })
-}
-
-fn write_failure(error: &RemoteError) -> String {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        class: &'a str,
-        module: &'a str,
-        message: &'a str,
-        tb: &'a [String],
-        args: &'a [serde_json::Value],
-        kwargs: &'a serde_json::Map<String, serde_json::Value>,
-    }
-    to_text(&Body {
-        class: &error.class,
-        module: &error.module,
-        message: &error.message,
-        tb: &error.traceback,
-        args: &error.args,
-        kwargs: &error.kwargs,
-    })
 }
