@@ -78,8 +78,7 @@ impl RpcClient {
         args: &impl Serialize,
         options: CallOptions,
     ) -> Result<T, RpcError> {
-        let result = self.call_raw(target, method, &to_args(method, args)?, &options).await?;
-        serde_json::from_str(result.get()).map_err(|error| malformed("the result", method, error.to_string()))
+        result(self.end_of_call(target, method, &to_args(method, args)?, &options).await?, method, target)
     }
 
     /// Has `target` perform a method, and waits until the broker has the request. Nobody answers.
@@ -132,9 +131,7 @@ impl RpcClient {
         let mut over = deadline;
         while let Ok(Some(answer)) = tokio::time::timeout_at(over, waiter.next_of_many()).await {
             over = deadline.min(Instant::now() + quiet);
-            answers.push(result(answer, method, &target).and_then(|result| {
-                serde_json::from_str(result.get()).map_err(|e| malformed("the result", method, e.to_string()))
-            }));
+            answers.push(result(answer, method, &target));
         }
         if answers.is_empty() {
             let (method, target) = (method.to_owned(), target.to_string());
@@ -143,13 +140,14 @@ impl RpcClient {
         Ok(answers)
     }
 
-    async fn call_raw(
+    /// Makes a call to one server, and waits until it has ended.
+    async fn end_of_call(
         &self,
         target: &Target,
         method: &str,
         args: &RawValue,
         options: &CallOptions,
-    ) -> Result<Box<RawValue>, RpcError> {
+    ) -> Result<CallEnd, RpcError> {
         if target.fanout {
             let attempted = "a call to all servers of a topic".to_owned();
             let reason = "only one can answer: cast to all, or call one".to_owned();
@@ -161,18 +159,16 @@ impl RpcClient {
         let mut waiter = self.replies.expect(&msg_id);
         let sent = self.send_call(target, body, options, deadline);
         // An answer may overtake the confirm of its request.
-        let end = tokio::select! {
+        tokio::select! {
             biased;
-            end = waiter.wait(None) => end,
+            end = waiter.wait(None) => Ok(end),
             sent = sent => match sent {
-                Ok(()) => match tokio::time::timeout_at(deadline, waiter.wait(options.monitor)).await {
-                    Ok(end) => end,
-                    Err(_) => CallEnd::Silence { waited: options.timeout },
-                },
-                Err(source) => return Err(not_sent(method, target, source)),
+                Ok(()) => Ok(tokio::time::timeout_at(deadline, waiter.wait(options.monitor))
+                    .await
+                    .unwrap_or(CallEnd::Silence { waited: options.timeout })),
+                Err(source) => Err(not_sent(method, target, source)),
             },
-        };
-        result(end, method, target)
+        }
     }
 
     fn call_body(
@@ -229,10 +225,11 @@ impl RpcClient {
 }
 
 /// What the end of a call means to its caller.
-fn result(end: CallEnd, method: &str, target: &Target) -> Result<Box<RawValue>, RpcError> {
+fn result<T: DeserializeOwned>(end: CallEnd, method: &str, target: &Target) -> Result<T, RpcError> {
     let (method, target) = (method.to_owned(), target.to_string());
     match end {
-        CallEnd::Result(result) => Ok(result),
+        CallEnd::Result(result) => serde_json::from_str(result.get())
+            .map_err(|error| malformed("the result", &method, error.to_string())),
         CallEnd::Failure(source) => Err(RpcError::Remote { method, target, source }),
         CallEnd::Unreadable(reason) => Err(malformed("the answer", &method, reason)),
         CallEnd::Silence { waited } => Err(RpcError::Timeout { method, target, waited }),
