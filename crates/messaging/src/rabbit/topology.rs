@@ -149,24 +149,14 @@ impl Topology {
         exclusive: bool,
         bindings: Vec<(ExchangeDeclaration, String)>,
     ) -> QueueDeclaration {
-        match self {
-            Self::Native => QueueDeclaration {
-                name,
-                exclusive,
-                durable: !exclusive,
-                auto_delete: false,
-                arguments: Vec::new(),
-                bindings,
-            },
-            Self::Oslo(options) => QueueDeclaration {
-                name,
-                exclusive: false,
-                durable: options.shared_durable(),
-                auto_delete: options.amqp_auto_delete,
-                arguments: if options.rabbit_quorum_queue { options.quorum() } else { Vec::new() },
-                bindings,
-            },
-        }
+        let (exclusive, durable, auto_delete, arguments) = match self {
+            Self::Native => (exclusive, !exclusive, false, Vec::new()),
+            Self::Oslo(options) => {
+                let arguments = if options.rabbit_quorum_queue { options.quorum() } else { Vec::new() };
+                (false, options.shared_durable(), options.amqp_auto_delete, arguments)
+            }
+        };
+        QueueDeclaration { name, exclusive, durable, auto_delete, arguments, bindings }
     }
 
     /// A queue that only we declare.
@@ -179,23 +169,17 @@ impl Topology {
         let (durable, arguments) = match self {
             Self::Native => (false, limits.map_or_else(Vec::new, limit_arguments)),
             Self::Oslo(options) => {
-                let transient = options.rabbit_transient_quorum_queue;
-                let mut arguments = if transient { options.quorum() } else { Vec::new() };
+                let quorum = options.rabbit_transient_quorum_queue;
+                let mut arguments = if quorum { options.quorum() } else { Vec::new() };
                 let ttl = milliseconds(options.rabbit_transient_queues_ttl);
                 if ttl > 0 {
                     arguments.push(("x-expires", AMQPValue::LongInt(ttl)));
                 }
-                (options.rabbit_transient_quorum_queue, arguments)
+                (quorum, arguments)
             }
         };
-        QueueDeclaration {
-            name,
-            exclusive: *self == Self::Native,
-            durable,
-            auto_delete: false,
-            arguments,
-            bindings,
-        }
+        let exclusive = *self == Self::Native;
+        QueueDeclaration { name, exclusive, durable, auto_delete: false, arguments, bindings }
     }
 }
 
@@ -239,10 +223,9 @@ impl ExchangeDeclaration {
             auto_delete: self.auto_delete,
             ..ExchangeDeclareOptions::default()
         };
-        channel
-            .exchange_declare(short(&self.name), self.kind.clone(), options, FieldTable::default())
-            .await
-            .map_err(|error| RefusedDeclaration { attempted: format!("declaring {self}"), error })
+        let declared =
+            channel.exchange_declare(short(&self.name), self.kind.clone(), options, FieldTable::default());
+        declared.await.map_err(|error| RefusedDeclaration { attempted: format!("declaring {self}"), error })
     }
 }
 
@@ -268,24 +251,15 @@ impl QueueDeclaration {
         for (key, value) in &self.arguments {
             arguments.insert((*key).into(), value.clone());
         }
-        channel
-            .queue_declare(short(&self.name), options, arguments)
-            .await
-            .map_err(|error| RefusedDeclaration { attempted: format!("declaring {self}"), error })?;
+        let declaring = |error| RefusedDeclaration { attempted: format!("declaring {self}"), error };
+        channel.queue_declare(short(&self.name), options, arguments).await.map_err(declaring)?;
         for (exchange, key) in &self.bindings {
-            channel
-                .queue_bind(
-                    short(&self.name),
-                    short(&exchange.name),
-                    short(key),
-                    QueueBindOptions::default(),
-                    FieldTable::default(),
-                )
-                .await
-                .map_err(|error| RefusedDeclaration {
-                    attempted: format!("binding {self} to {exchange}"),
-                    error,
-                })?;
+            let attempted = || format!("binding {self} to {exchange}");
+            let binding = |error| RefusedDeclaration { attempted: attempted(), error };
+            let (queue, from, options) =
+                (short(&self.name), short(&exchange.name), QueueBindOptions::default());
+            let bound = channel.queue_bind(queue, from, short(key), options, FieldTable::default());
+            bound.await.map_err(binding)?;
         }
         Ok(())
     }
