@@ -33,6 +33,16 @@ pub struct BrokerHost {
     pub user: String,
     /// The user's password.
     pub password: String,
+    /// Virtual host, which is the same for all brokers of a URL.
+    pub vhost: String,
+}
+
+impl BrokerHost {
+    /// `host:port`.
+    pub(crate) fn address(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        format!("{host}:{}", self.port)
+    }
 }
 
 impl fmt::Debug for BrokerHost {
@@ -43,11 +53,7 @@ impl fmt::Debug for BrokerHost {
 
 impl fmt::Display for BrokerHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "{}:***@[{}]:{}", self.user, self.host, self.port)
-        } else {
-            write!(f, "{}:***@{}:{}", self.user, self.host, self.port)
-        }
+        write!(f, "{}:***@{}", self.user, self.address())
     }
 }
 
@@ -58,8 +64,6 @@ pub struct TransportUrl {
     pub scheme: Scheme,
     /// The brokers of a cluster, any of which will do. For `memory://name` the name is the only host.
     pub hosts: Vec<BrokerHost>,
-    /// Virtual host.
-    pub vhost: String,
     /// Whether connections use TLS: the scheme is `amqps` or `rabbits`, or there is `ssl=true`.
     pub tls: bool,
     /// The query, decoded. Whether an option is known is up to the reader of the URL.
@@ -141,19 +145,19 @@ impl TransportUrl {
         };
         let port = if tls_scheme { TLS_PORT } else { PORT };
         let hosts = match hosts {
-            "" => vec![host_of("guest:guest@localhost", port, 1)?],
+            "" => vec![host_of("guest:guest@localhost", port, 1, vhost)?],
             some => some
                 .split(',')
                 .enumerate()
-                .map(|(index, host)| host_of(host, port, index + 1))
+                .map(|(index, host)| host_of(host, port, index + 1, vhost.clone()))
                 .collect::<Result<_, _>>()?,
         };
-        Ok(Self { scheme, hosts, vhost, tls: tls_scheme || ssl, options })
+        Ok(Self { scheme, hosts, tls: tls_scheme || ssl, options })
     }
 }
 
 /// Reads `[user[:password]@]host[:port]`.
-fn host_of(text: &str, default_port: u16, number: usize) -> Result<BrokerHost, UrlError> {
+fn host_of(text: &str, default_port: u16, number: usize, vhost: String) -> Result<BrokerHost, UrlError> {
     let (credentials, address) = text.rsplit_once('@').map_or((None, text), |(c, a)| (Some(c), a));
     let (user, password) = match credentials {
         // Credentials are not inherited from the host before. RabbitMQ's default user is tried, as peers do.
@@ -184,7 +188,7 @@ fn host_of(text: &str, default_port: u16, number: usize) -> Result<BrokerHost, U
         }
         Some(_) => return Err(UrlError::BadPort { number }),
     };
-    Ok(BrokerHost { host: host.to_owned(), port, user, password })
+    Ok(BrokerHost { host: host.to_owned(), port, user, password, vhost })
 }
 
 /// Reads the value of an option that is true or false. `None` if it is neither.
@@ -218,7 +222,10 @@ impl fmt::Display for TransportUrl {
             let comma = if index > 0 { "," } else { "" };
             write!(f, "{comma}{host}")?;
         }
-        let vhost = if self.vhost == "/" { "" } else { &self.vhost };
+        let vhost = match &*self.hosts[0].vhost {
+            "/" => "",
+            vhost => vhost,
+        };
         write!(f, "/{}", percent_encoding::utf8_percent_encode(vhost, percent_encoding::NON_ALPHANUMERIC))
     }
 }
@@ -279,7 +286,11 @@ mod tests {
             ("/v1/", "v1/"),
             ("/a%2Fb", "a/b"),
         ] {
-            assert_eq!(TransportUrl::parse(&format!("rabbit://h{path}")).unwrap().vhost, vhost, "{path}");
+            assert_eq!(
+                TransportUrl::parse(&format!("rabbit://h{path}")).unwrap().hosts[0].vhost,
+                vhost,
+                "{path}"
+            );
         }
     }
 
@@ -290,7 +301,7 @@ mod tests {
         assert!(url.tls);
         assert_eq!(url.options["ssl_ca_file"], "/etc/a b.pem");
         assert_eq!(url.options["name"], "x y");
-        assert_eq!(url.vhost, "v");
+        assert_eq!(url.hosts[0].vhost, "v");
         assert!(!TransportUrl::parse("rabbit://h?ssl=false").unwrap().tls);
         assert!(TransportUrl::parse("rabbits://h").unwrap().tls);
         let memory = TransportUrl::parse("memory://demo").unwrap();

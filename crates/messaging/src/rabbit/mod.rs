@@ -40,7 +40,6 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::broker::Broker;
 use self::dial::Dialer;
 pub use self::dial::TlsFiles;
 pub use self::inflate::inflate;
@@ -50,7 +49,6 @@ pub use self::topology::{OsloOptions, Topology};
 use crate::error::TransportError;
 use crate::ids::Ids;
 use crate::transport::{ConnectionState, Consumer, Outgoing, QueueKind, Subscription, Transport};
-use crate::url::TransportUrl;
 
 /// How many publications of one handle may be under way or waiting for a connection. More are refused at once.
 const PENDING: u32 = 8192;
@@ -77,7 +75,7 @@ impl RabbitTransport {
     /// Starts connecting and returns at once. [`Transport::state`] shows how it goes. Needs a tokio runtime.
     pub fn start(options: RabbitOptions) -> Arc<Self> {
         let mut rng = ChaCha8Rng::from_seed(options.seed);
-        let mut brokers = brokers(&options.url);
+        let mut brokers = options.url.hosts;
         brokers.shuffle(&mut rng);
         let mut seed = || {
             let mut seed = [0; 32];
@@ -118,19 +116,6 @@ impl RabbitTransport {
     fn supervisor(&self) -> &Arc<Supervisor> {
         &self.connections.0
     }
-}
-
-fn brokers(url: &TransportUrl) -> Vec<Broker> {
-    url.hosts
-        .iter()
-        .map(|host| Broker {
-            host: host.host.clone(),
-            port: host.port,
-            user: host.user.clone(),
-            password: host.password.clone(),
-            vhost: url.vhost.clone(),
-        })
-        .collect()
 }
 
 #[async_trait]

@@ -93,7 +93,7 @@ impl RabbitOptions {
         connection_name: impl Into<String>,
         seed: [u8; 32],
     ) -> Result<Self, BadOption> {
-        if url.vhost.len() > MAX_NAME_BYTES {
+        if url.hosts.iter().any(|host| host.vhost.len() > MAX_NAME_BYTES) {
             return Err(BadOption::LongVhost);
         }
         let mut options = Self {
