@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use novella_messaging::{CallOptions, FanoutLimits, QueueKind, RpcError, Target, TransportError, Version};
+use novella_messaging::{CallOptions, RpcError, Target, TransportError, Version};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -11,9 +11,7 @@ use crate::rig::*;
 
 #[tokio::test(start_paused = true)]
 async fn results_arrive_as_they_were_given() {
-    let broker = broker();
-    let server = serve(&broker, "server", &Arc::default()).await;
-    let client = client(&broker, "client");
+    let Rig { server, client, .. } = Rig::new().await;
     for value in [json!({"x": null}), json!({"é": [1, "\u{1f980}", {"a": -0.5}]}), json!({})] {
         assert_eq!(call(&client, "echo", value.clone(), 5).await.unwrap(), value);
     }
@@ -23,9 +21,7 @@ async fn results_arrive_as_they_were_given() {
 
 #[tokio::test(start_paused = true)]
 async fn remote_errors_are_typed() {
-    let broker = broker();
-    let server = serve(&broker, "server", &Arc::default()).await;
-    let client = client(&broker, "client");
+    let Rig { server, client, .. } = Rig::new().await;
     let of = async |target: Target, method: &str, args: Value| match client
         .call::<Value>(&target, method, &args, CallOptions::default())
         .await
@@ -58,12 +54,9 @@ async fn remote_errors_are_typed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_without_answer_ends_at_its_timeout() {
-    let broker = broker();
-    let worker = Arc::default();
-    let server = serve(&broker, "server", &worker).await;
+    let Rig { broker, worker, server, client } = Rig::new().await;
     assert!(server.shutdown(Instant::now() + SECOND).await);
     drop(server);
-    let client = client(&broker, "client");
     let started = Instant::now();
     let error = call(&client, "work", json!({"name": "expired"}), 2).await.unwrap_err();
     assert!(matches!(error, RpcError::Timeout { .. }), "{error}");
@@ -107,9 +100,7 @@ async fn what_can_be_refused_here_is_not_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn late_answers_are_dropped() {
-    let broker = broker();
-    let _server = serve(&broker, "server", &Arc::default()).await;
-    let client = client(&broker, "client");
+    let Rig { broker, server: _server, client, .. } = Rig::new().await;
     let error = call(&client, "work", json!({"seconds": 5}), 2).await.unwrap_err();
     assert!(matches!(error, RpcError::Timeout { .. }));
     tokio::time::sleep(4 * SECOND).await;
@@ -120,9 +111,7 @@ async fn late_answers_are_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn a_monitored_call_lives_while_its_server_does() {
-    let broker = broker();
-    let server = serve(&broker, "server", &Arc::default()).await;
-    let client = client(&broker, "client");
+    let Rig { broker, server, client, .. } = Rig::new().await;
     let monitored = |timeout| CallOptions { timeout, monitor: Some(2 * SECOND), mandatory: false };
     let five = json!({"seconds": 5});
     let result = client.call::<Value>(&target(), "work", &five, monitored(20 * SECOND)).await;
@@ -149,17 +138,14 @@ async fn a_monitored_call_lives_while_its_server_does() {
 
 #[tokio::test(start_paused = true)]
 async fn without_monitor_there_are_no_heartbeats() {
-    let broker = broker();
-    let server = serve(&broker, "server", &Arc::default()).await;
-    call(&client(&broker, "client"), "work", json!({"seconds": 50}), 60).await.unwrap();
+    let Rig { server, client, .. } = Rig::new().await;
+    call(&client, "work", json!({"seconds": 50}), 60).await.unwrap();
     assert_eq!(server.counters().get("heartbeats"), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_waits_for_its_connection_and_says_so_in_the_end() {
-    let broker = broker();
-    let _server = serve(&broker, "server", &Arc::default()).await;
-    let client = client(&broker, "client");
+    let Rig { broker, server: _server, client, .. } = Rig::new().await;
     broker.partition("client", true);
     let error = call(&client, "echo", json!({}), 3).await.unwrap_err();
     let RpcError::Send { source: TransportError::Unreachable { last_error, .. }, .. } = error else {
@@ -176,10 +162,7 @@ async fn a_call_waits_for_its_connection_and_says_so_in_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_in_flight_survives_its_connection() {
-    let broker = broker();
-    let worker: Arc<Worker> = Arc::default();
-    let server = serve(&broker, "server", &worker).await;
-    let client = client(&broker, "client");
+    let Rig { broker, worker, server, client } = Rig::new().await;
     let breaks = async {
         tokio::time::sleep(SECOND).await;
         broker.partition("client", true);
@@ -194,12 +177,9 @@ async fn a_call_in_flight_survives_its_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_result_of_another_type_is_malformed() {
-    let broker = broker();
-    let _server = serve(&broker, "server", &Arc::default()).await;
-    let error = client(&broker, "client")
-        .call::<u32>(&target(), "echo", &json!({"a": 1}), CallOptions::default())
-        .await
-        .unwrap_err();
+    let Rig { server: _server, client, .. } = Rig::new().await;
+    let a_map = json!({"a": 1});
+    let error = client.call::<u32>(&target(), "echo", &a_map, CallOptions::default()).await.unwrap_err();
     assert!(matches!(error, RpcError::Malformed { what: "the result", .. }), "{error}");
 }
 
@@ -209,9 +189,7 @@ async fn a_question_to_all_collects_every_answer_and_ends_when_it_is_quiet() {
     let mut servers = Vec::new();
     for name in ["a", "b", "c"] {
         let server = serve(&broker, name, &Arc::default()).await;
-        let limits = FanoutLimits { message_ttl: 30 * SECOND, max_length: 100 };
-        let fanout = QueueKind::Fanout { topic: "scheduler".into(), limits };
-        active(server.listen(fanout).await.unwrap()).await;
+        active(server.listen(fanout_queue()).await.unwrap()).await;
         servers.push(server);
     }
     let client = client(&broker, "client");

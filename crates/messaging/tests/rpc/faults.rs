@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use novella_messaging::in_process::{InProcessBroker, InProcessOptions};
-use novella_messaging::{
-    ConnectionState, QueueKind, RpcClient, RpcError, RpcServer, ServerOptions, TransportError,
-};
+use novella_messaging::{ConnectionState, RpcClient, RpcError, RpcServer, ServerOptions, TransportError};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -67,10 +65,7 @@ fn one_seed_tells_one_story() {
 
 #[tokio::test(start_paused = true)]
 async fn doubled_messages_are_executed_once() {
-    let broker = faulty(0.0, 1.0, 1);
-    let worker: Arc<Worker> = Arc::default();
-    let server = serve(&broker, "server", &worker).await;
-    let client = client(&broker, "client");
+    let Rig { worker, server, client, .. } = Rig::on(faulty(0.0, 1.0, 1)).await;
     for n in 0..20 {
         call(&client, "work", json!({"name": n.to_string()}), 5).await.unwrap();
     }
@@ -80,10 +75,7 @@ async fn doubled_messages_are_executed_once() {
 
 #[tokio::test(start_paused = true)]
 async fn lost_messages_are_a_timeout_or_an_error_never_a_hang() {
-    let broker = faulty(1.0, 0.0, 1);
-    let worker: Arc<Worker> = Arc::default();
-    let _server = serve(&broker, "server", &worker).await;
-    let client = client(&broker, "client");
+    let Rig { worker, server: _server, client, .. } = Rig::on(faulty(1.0, 0.0, 1)).await;
     let (mut unconfirmed, started) = (0, Instant::now());
     for _ in 0..20 {
         match client.cast(&target(), "work", &json!({}), SECOND).await {
@@ -103,9 +95,7 @@ async fn lost_messages_are_a_timeout_or_an_error_never_a_hang() {
 async fn a_call_is_sent_again_when_its_connection_broke_before_the_confirm() {
     let (min_delay, max_delay) = (2 * SECOND, 2 * SECOND);
     let broker = InProcessBroker::new(InProcessOptions { min_delay, max_delay, ..Default::default() });
-    let worker: Arc<Worker> = Arc::default();
-    let server = serve(&broker, "server", &worker).await;
-    let client = client(&broker, "client");
+    let Rig { broker, worker, server, client } = Rig::on(broker).await;
     let cut = async {
         tokio::time::sleep(SECOND).await;
         broker.partition("client", true);
@@ -132,10 +122,7 @@ async fn a_call_is_sent_again_when_its_connection_broke_before_the_confirm() {
 
 #[tokio::test(start_paused = true)]
 async fn everyone_is_back_after_a_broker_restart() {
-    let broker = broker();
-    let worker: Arc<Worker> = Arc::default();
-    let _server = serve(&broker, "server", &worker).await;
-    let client = client(&broker, "client");
+    let Rig { broker, server: _server, client, .. } = Rig::new().await;
     call(&client, "echo", json!({}), 5).await.unwrap();
     let queues = broker.queues();
     let restart = async {
@@ -152,9 +139,7 @@ async fn everyone_is_back_after_a_broker_restart() {
 
 #[tokio::test(start_paused = true)]
 async fn a_blocked_broker_is_waited_for() {
-    let broker = broker();
-    let worker: Arc<Worker> = Arc::default();
-    let _server = serve(&broker, "server", &worker).await;
+    let Rig { broker, worker, server: _server, .. } = Rig::new().await;
     let transport = broker.connect("client");
     let client = RpcClient::new(transport.clone(), [1; 32]);
     broker.block(Some("low on memory"));
@@ -178,12 +163,10 @@ async fn a_blocked_broker_is_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deleted_queue_is_declared_anew() {
-    let broker = broker();
-    let worker: Arc<Worker> = Arc::default();
-    let _server = serve(&broker, "server", &worker).await;
+    let Rig { broker, worker, server: _server, client } = Rig::new().await;
     broker.delete_queue("scheduler");
     assert_eq!(broker.depth("scheduler"), Some(0));
-    cast(&client(&broker, "client"), "work", json!({"name": "x"})).await;
+    cast(&client, "work", json!({"name": "x"})).await;
     until(|| worker.log() == ["x"]).await;
 }
 
@@ -192,13 +175,7 @@ async fn a_dead_agents_queue_is_free_and_its_callers_are_told() {
     let broker = broker();
     let worker: Arc<Worker> = Arc::default();
     let server = RpcServer::new(broker.connect("agent"), ServerOptions::new([7; 32])).endpoint(worker);
-    let queue = QueueKind::Server {
-        exchange: "nova".into(),
-        topic: "compute".into(),
-        server: "h".into(),
-        fanout: true,
-    };
-    active(server.listen(queue).await.unwrap()).await;
+    active(server.listen(agent_queue()).await.unwrap()).await;
     broker.kill("agent");
     assert_eq!(broker.depth("compute.h"), None);
     let error = server.listen(topic()).await.unwrap_err();

@@ -9,9 +9,8 @@ use crate::rig::*;
 
 #[tokio::test(start_paused = true)]
 async fn nothing_a_peer_sends_stops_the_server() {
-    let broker = broker();
+    let Rig { broker, server, .. } = Rig::new().await;
     broker.limit_message_size(64 << 20);
-    let server = serve(&broker, "server", &Arc::default()).await;
     let mut peer = Peer::new(&broker).await;
     let deep = "[".repeat(5000);
     let nan = r#"{"method": "echo", "args": {"x": NaN}, "_msg_id": "m1", "_reply_q": "reply_peer"}"#;
@@ -61,8 +60,7 @@ async fn nothing_a_peer_sends_stops_the_server() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_that_cannot_be_dispatched_are_answered() {
-    let broker = broker();
-    let server = serve(&broker, "server", &Arc::default()).await;
+    let Rig { broker, server, .. } = Rig::new().await;
     let mut peer = Peer::new(&broker).await;
     for (more, class) in [
         (json!({"method": null}), "TypeError"),
@@ -79,8 +77,7 @@ async fn requests_that_cannot_be_dispatched_are_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn a_monitored_call_that_fails_at_once_has_no_heartbeats() {
-    let broker = broker();
-    let _server = serve(&broker, "server", &Arc::default()).await;
+    let Rig { broker, server: _server, .. } = Rig::new().await;
     let mut peer = Peer::new(&broker).await;
     for (method, timeout) in
         [("fly", json!(2)), ("refuse", json!(2)), ("echo", json!([1])), ("echo", json!(1e300))]

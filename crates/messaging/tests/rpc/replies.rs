@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use novella_messaging::{
-    CallOptions, Destination, QueueKind, RpcError, ServerOptions, Settle, Subscription, Transport,
+    CallOptions, Destination, QueueKind, RpcError, ServerOptions, Subscription, Transport,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -14,11 +14,7 @@ use crate::rig::*;
 /// Answers the next request with these inner messages, `$id` being its `_msg_id`.
 async fn answer_by_hand(transport: Arc<dyn Transport>, peer: &Peer, messages: &[&str]) {
     let mut queue = transport.consume(Subscription { queue: topic(), prefetch: 10 }).await.unwrap();
-    let mut one = Vec::new();
-    queue.next_batch(&mut one, 1).await;
-    queue.settle(one[0].tag, Settle::Ack);
-    let outer: Value = serde_json::from_slice(&one[0].body).unwrap();
-    let request: Value = serde_json::from_str(outer["oslo.message"].as_str().unwrap()).unwrap();
+    let request = next_inner(&mut queue).await;
     for inner in messages {
         let inner = inner.replace("$id", request["_msg_id"].as_str().unwrap());
         let queue = Destination::Queue { name: request["_reply_q"].as_str().unwrap().into() };
@@ -31,6 +27,10 @@ async fn answers_of_other_makes_are_understood() {
     let broker = broker();
     let peer = Peer::new(&broker).await;
     let client = client(&broker, "client");
+    let ask = async |messages: &[&str]| {
+        let answering = answer_by_hand(broker.connect("s"), &peer, messages);
+        tokio::join!(answering, call(&client, "m", json!({}), 5)).1
+    };
     for (messages, result) in [
         (
             &[r#"{"_msg_id": "$id", "result": 1, "failure": null}"#, r#"{"_msg_id": "$id", "ending": true}"#]
@@ -53,21 +53,14 @@ async fn answers_of_other_makes_are_understood() {
             json!(3),
         ),
     ] {
-        let ((), got) = tokio::join!(
-            answer_by_hand(broker.connect("s"), &peer, messages),
-            call(&client, "m", json!({}), 5)
-        );
-        assert_eq!(got.unwrap(), result, "{messages:?}");
+        assert_eq!(ask(messages).await.unwrap(), result, "{messages:?}");
     }
     let failed =
-        [r#"{"_msg_id": "$id", "failure": "{\"class\": \"ValueError\", \"module\": \"exceptions\"}"}"#];
-    let ((), got) =
-        tokio::join!(answer_by_hand(broker.connect("s"), &peer, &failed), call(&client, "m", json!({}), 5));
+        r#"{"_msg_id": "$id", "failure": "{\"class\": \"ValueError\", \"module\": \"exceptions\"}"}"#;
+    let got = ask(&[failed]).await;
     assert!(matches!(got, Err(RpcError::Remote { source, .. }) if source.module == "builtins"));
-    let nan = [r#"{"result": NaN, "_msg_id": "$id", "_reply_q": "-"}"#];
     let started = Instant::now();
-    let ((), got) =
-        tokio::join!(answer_by_hand(broker.connect("s"), &peer, &nan), call(&client, "m", json!({}), 5));
+    let got = ask(&[r#"{"result": NaN, "_msg_id": "$id", "_reply_q": "-"}"#]).await;
     assert!(got.is_err() && started.elapsed() <= 5 * SECOND, "{got:?}");
     assert_eq!(
         call(&client, "m", json!({}), 1).await.unwrap_err().to_string(),
@@ -77,8 +70,7 @@ async fn answers_of_other_makes_are_understood() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_waits_for_its_queue() {
-    let broker = broker();
-    let server = serve(&broker, "server", &Arc::default()).await;
+    let Rig { broker, server, .. } = Rig::new().await;
     let mut peer = Peer::new(&broker).await;
     peer.call("echo", json!({"args": {"n": 1}, "_reply_q": "reply_later"})).await;
     tokio::time::sleep(5 * SECOND).await;
@@ -116,8 +108,7 @@ async fn a_queue_that_stays_missing_is_remembered_for_a_while() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_without_a_queue_is_counted() {
-    let broker = broker();
-    let server = serve(&broker, "server", &Arc::default()).await;
+    let Rig { broker, server, .. } = Rig::new().await;
     let mut peer = Peer::new(&broker).await;
     peer.call("echo", json!({"_reply_q": null})).await;
     peer.call("echo", json!({"_reply_q": "q".repeat(256)})).await;
@@ -128,9 +119,7 @@ async fn an_answer_without_a_queue_is_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_too_large_becomes_a_failure() {
-    let broker = broker();
-    let server = serve(&broker, "server", &Arc::default()).await;
-    let client = client(&broker, "client");
+    let Rig { broker, server, client, .. } = Rig::new().await;
     let too_large = call(&client, "large", json!({}), 5).await;
     assert!(
         matches!(too_large, Err(RpcError::Remote { source, .. }) if source.message.contains("too large"))

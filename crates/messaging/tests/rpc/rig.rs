@@ -7,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use novella_messaging::in_process::{InProcessBroker, InProcessOptions};
 use novella_messaging::{
-    BatchHandler, CallError, CallOptions, Consumer, ConsumerState, Destination, Endpoint, Outgoing,
-    QueueKind, RemoteError, RpcClient, RpcError, RpcRequest, RpcServer, ServerOptions, Settle, Subscription,
-    Target, Transport, TransportError, Version, answer,
+    BatchHandler, CallError, CallOptions, Consumer, ConsumerState, Destination, Endpoint, FanoutLimits,
+    Outgoing, QueueKind, RemoteError, RpcClient, RpcError, RpcRequest, RpcServer, ServerOptions, Settle,
+    Subscription, Target, Transport, TransportError, Version, answer,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -25,6 +25,18 @@ pub fn broker() -> Arc<InProcessBroker> {
 
 pub fn topic() -> QueueKind {
     QueueKind::Topic { exchange: "nova".into(), topic: "scheduler".into() }
+}
+
+/// A queue for what goes to all servers of the topic.
+pub fn fanout_queue() -> QueueKind {
+    let limits = FanoutLimits { message_ttl: 30 * SECOND, max_length: 1000 };
+    QueueKind::Fanout { topic: "scheduler".into(), limits }
+}
+
+/// The queue of one agent, which takes what goes to all agents too.
+pub fn agent_queue() -> QueueKind {
+    let (exchange, topic, server) = ("nova".into(), "compute".into(), "h".into());
+    QueueKind::Server { exchange, topic, server, fanout: true }
 }
 
 pub fn target() -> Target {
@@ -86,6 +98,27 @@ impl Endpoint for Worker {
             "large" => answer(&"x".repeat(17 << 20)),
             other => panic!("asked to, by {other}"),
         }
+    }
+}
+
+/// A broker, one server of the topic with what it works, and one client.
+pub struct Rig {
+    pub broker: Arc<InProcessBroker>,
+    pub worker: Arc<Worker>,
+    pub server: RpcServer,
+    pub client: RpcClient,
+}
+
+impl Rig {
+    pub async fn new() -> Self {
+        Self::on(broker()).await
+    }
+
+    pub async fn on(broker: Arc<InProcessBroker>) -> Self {
+        let worker = Arc::default();
+        let server = serve(&broker, "server", &worker).await;
+        let client = client(&broker, "client");
+        Self { broker, worker, server, client }
     }
 }
 
@@ -177,11 +210,7 @@ impl Peer {
 
     /// The inner message of the next answer.
     pub async fn answer(&mut self) -> Value {
-        let mut one = Vec::new();
-        assert_eq!(self.replies.next_batch(&mut one, 1).await, 1);
-        self.replies.settle(one[0].tag, Settle::Ack);
-        let outer: Value = serde_json::from_slice(&one[0].body).unwrap();
-        serde_json::from_str(outer["oslo.message"].as_str().unwrap()).unwrap()
+        next_inner(&mut self.replies).await
     }
 
     /// The failure in the next answer.
@@ -196,6 +225,15 @@ impl Peer {
         let heard = tokio::time::timeout(time, self.replies.next_batch(&mut none, 1)).await;
         assert!(heard.is_err(), "{none:?}");
     }
+}
+
+/// The inner message of the next delivery, which is acknowledged.
+pub async fn next_inner(queue: &mut Box<dyn Consumer>) -> Value {
+    let mut one = Vec::new();
+    assert_eq!(queue.next_batch(&mut one, 1).await, 1);
+    queue.settle(one[0].tag, Settle::Ack);
+    let outer: Value = serde_json::from_slice(&one[0].body).unwrap();
+    serde_json::from_str(outer["oslo.message"].as_str().unwrap()).unwrap()
 }
 
 pub fn topic_destination() -> Destination {

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use novella_messaging::{
-    CallOptions, Destination, FanoutLimits, QueueKind, RpcServer, ServerOptions, Target,
-};
+use novella_messaging::{CallOptions, Destination, RpcServer, ServerOptions, Target};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -80,8 +78,7 @@ async fn reports_are_handled_in_order_and_together() {
     )
     .endpoint(worker.clone())
     .batch(reports.clone());
-    let limits = FanoutLimits { message_ttl: 30 * SECOND, max_length: 1000 };
-    let queue = server.listen(QueueKind::Fanout { topic: "scheduler".into(), limits }).await.unwrap();
+    let queue = server.listen(fanout_queue()).await.unwrap();
     active(queue.clone()).await;
     let mut peer = Peer::new(&broker).await;
     let fanout = || Destination::Fanout { topic: "scheduler".into() };
@@ -146,10 +143,8 @@ async fn shutdown_finishes_what_is_in_work_and_leaves_the_rest() {
 
 #[tokio::test(start_paused = true)]
 async fn shutdown_ends_at_its_deadline() {
-    let broker = broker();
-    let worker: Arc<Worker> = Arc::default();
-    let server = serve(&broker, "server", &worker).await;
-    cast(&client(&broker, "client"), "work", json!({"seconds": 1000})).await;
+    let Rig { broker, worker, server, client } = Rig::new().await;
+    cast(&client, "work", json!({"seconds": 1000})).await;
     until(|| !worker.log().is_empty()).await;
     let started = Instant::now();
     assert!(!server.shutdown(started + 5 * SECOND).await);
@@ -159,10 +154,7 @@ async fn shutdown_ends_at_its_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_server_is_gone_at_once() {
-    let broker = broker();
-    let worker: Arc<Worker> = Arc::default();
-    let server = serve(&broker, "server", &worker).await;
-    let client = client(&broker, "client");
+    let Rig { broker, worker, server, client } = Rig::new().await;
     cast(&client, "work", json!({"seconds": 10})).await;
     until(|| !worker.log().is_empty()).await;
     drop(server);
@@ -178,13 +170,7 @@ async fn one_queue_of_an_agent_takes_its_own_and_everyones() {
     let worker: Arc<Worker> = Arc::default();
     let server =
         RpcServer::new(broker.connect("agent"), ServerOptions::new([7; 32])).endpoint(worker.clone());
-    let queue = QueueKind::Server {
-        exchange: "nova".into(),
-        topic: "compute".into(),
-        server: "h".into(),
-        fanout: true,
-    };
-    active(server.listen(queue.clone()).await.unwrap()).await;
+    active(server.listen(agent_queue()).await.unwrap()).await;
     let client = client(&broker, "client");
     let compute = Target::topic("compute");
     client.cast(&compute.clone().server("h"), "work", &json!({"name": "own"}), SECOND).await.unwrap();
@@ -193,6 +179,6 @@ async fn one_queue_of_an_agent_takes_its_own_and_everyones() {
     until(|| worker.log().len() == 2).await;
     assert_eq!(worker.log(), ["own", "all"]);
     let twin = RpcServer::new(broker.connect("twin"), ServerOptions::new([7; 32])).endpoint(worker.clone());
-    let held = twin.listen(queue).await.unwrap();
+    let held = twin.listen(agent_queue()).await.unwrap();
     assert_eq!(*held.borrow(), novella_messaging::ConsumerState::Held);
 }
