@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The status of one task at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskStatus {
     /// The method's name.
     pub name: &'static str,
@@ -53,19 +53,7 @@ pub struct SharedStatus(Mutex<TaskStatus>);
 
 impl SharedStatus {
     pub fn new(name: &'static str, enabled: bool, next_due: Option<Instant>) -> Self {
-        Self(Mutex::new(TaskStatus {
-            name,
-            enabled,
-            running: false,
-            last_run_started: None,
-            last_duration: None,
-            last_outcome: None,
-            runs: 0,
-            failures: 0,
-            panics: 0,
-            missed_ticks: 0,
-            next_due,
-        }))
+        Self(Mutex::new(TaskStatus { name, enabled, next_due, ..TaskStatus::default() }))
     }
 
     pub fn read(&self) -> TaskStatus {

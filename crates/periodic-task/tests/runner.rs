@@ -14,10 +14,12 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn start(manager: &Arc<Manager>) -> Runner {
+/// A manager, its runner, and when that began.
+fn start() -> (Arc<Manager>, Runner, Instant) {
+    let manager = Arc::new(Manager::default());
     let options =
         RunnerOptions { periodic_interval: seconds(10), periodic_fuzzy_delay: Duration::ZERO, seed: [5; 32] };
-    Runner::start(manager.clone(), options)
+    (manager.clone(), Runner::start(manager, options), Instant::now())
 }
 
 /// An error with a source, to see that the outcome names both.
@@ -75,23 +77,10 @@ fn of(status: &[TaskStatus], name: &str) -> TaskStatus {
 
 #[tokio::test(start_paused = true)]
 async fn status_is_readable_before_while_and_after_a_run() {
-    let manager = Arc::new(Manager::default());
-    let begin = Instant::now();
-    let runner = start(&manager);
+    let (_, runner, begin) = start();
     let slow = || of(&runner.status(), "slow");
-    let new = TaskStatus {
-        name: "slow",
-        enabled: true,
-        running: false,
-        last_run_started: None,
-        last_duration: None,
-        last_outcome: None,
-        runs: 0,
-        failures: 0,
-        panics: 0,
-        missed_ticks: 0,
-        next_due: Some(begin),
-    };
+    // Nothing has run: no times, no outcome, all counts zero.
+    let new = TaskStatus { name: "slow", enabled: true, next_due: Some(begin), ..TaskStatus::default() };
     assert_eq!(slow(), new);
 
     sleep(seconds(1)).await;
@@ -112,8 +101,7 @@ async fn status_is_readable_before_while_and_after_a_run() {
 
 #[tokio::test(start_paused = true)]
 async fn errors_and_panics_are_counted_and_stop_nothing() {
-    let manager = Arc::new(Manager::default());
-    let runner = start(&manager);
+    let (manager, runner, _) = start();
     sleep(seconds(25)).await;
     let status = runner.status();
     let failing = of(&status, "failing");
@@ -134,9 +122,7 @@ async fn errors_and_panics_are_counted_and_stop_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_nudge_runs_an_idle_task_now_and_leaves_its_grid() {
-    let manager = Arc::new(Manager::default());
-    let begin = Instant::now();
-    let runner = start(&manager);
+    let (_, runner, begin) = start();
     sleep(seconds(5)).await;
     runner.nudge("slow").expect("slow is on");
     sleep(Duration::from_millis(1)).await;
@@ -150,9 +136,7 @@ async fn a_nudge_runs_an_idle_task_now_and_leaves_its_grid() {
 
 #[tokio::test(start_paused = true)]
 async fn nudges_during_a_run_ask_for_one_more_right_after() {
-    let manager = Arc::new(Manager::default());
-    let begin = Instant::now();
-    let runner = start(&manager);
+    let (manager, runner, begin) = start();
     for _ in 0..3 {
         sleep(seconds(1)).await;
         runner.nudge("slow").expect("slow is on");
@@ -167,8 +151,7 @@ async fn nudges_during_a_run_ask_for_one_more_right_after() {
 
 #[tokio::test(start_paused = true)]
 async fn one_run_serves_a_tick_and_the_nudges_that_come_with_it() {
-    let manager = Arc::new(Manager::default());
-    let runner = start(&manager);
+    let (_, runner, _) = start();
     runner.nudge("slow").expect("slow is on");
     runner.nudge("slow").expect("slow is on");
     sleep(seconds(9)).await;
@@ -177,8 +160,7 @@ async fn one_run_serves_a_tick_and_the_nudges_that_come_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_nudge_of_nothing_says_why() {
-    let manager = Arc::new(Manager::default());
-    let runner = start(&manager);
+    let (_, runner, _) = start();
     let unknown = runner.nudge("slwo").expect_err("there is no such task");
     assert_eq!(
         unknown.to_string(),
@@ -192,8 +174,7 @@ async fn a_nudge_of_nothing_says_why() {
 
 #[tokio::test(start_paused = true)]
 async fn a_task_may_nudge_another_through_a_handle_of_its_manager() {
-    let manager = Arc::new(Manager::default());
-    let runner = start(&manager);
+    let (manager, runner, _) = start();
     assert!(manager.runner.set(runner.handle()).is_ok());
     sleep(seconds(5)).await;
     assert_eq!(manager.slow_runs.load(Ordering::Relaxed), 2, "its own tick and the nudge");
@@ -203,9 +184,7 @@ async fn a_task_may_nudge_another_through_a_handle_of_its_manager() {
 
 #[tokio::test(start_paused = true)]
 async fn shutdown_lets_a_run_finish_and_starts_nothing_new() {
-    let manager = Arc::new(Manager::default());
-    let begin = Instant::now();
-    let runner = start(&manager);
+    let (manager, runner, begin) = start();
     let handle = runner.handle();
     sleep(seconds(1)).await;
     handle.nudge("slow").expect("slow is on");
@@ -221,8 +200,8 @@ async fn shutdown_lets_a_run_finish_and_starts_nothing_new() {
 
 #[tokio::test(start_paused = true)]
 async fn shutdown_before_the_first_poll_starts_nothing() {
-    let manager = Arc::new(Manager::default());
-    start(&manager).shutdown().await;
+    let (manager, runner, _) = start();
+    runner.shutdown().await;
     assert_eq!(manager.slow_runs.load(Ordering::Relaxed), 0);
     assert_eq!(Arc::strong_count(&manager), 1);
 }
@@ -230,8 +209,7 @@ async fn shutdown_before_the_first_poll_starts_nothing() {
 #[tokio::test(start_paused = true)]
 async fn dropping_the_runner_or_a_shutdown_under_a_deadline_cuts_the_run_off() {
     for patience in [None, Some(seconds(1))] {
-        let manager = Arc::new(Manager::default());
-        let runner = start(&manager);
+        let (manager, runner, _) = start();
         let handle = runner.handle();
         sleep(seconds(1)).await;
         match patience {
@@ -249,8 +227,7 @@ async fn dropping_the_runner_or_a_shutdown_under_a_deadline_cuts_the_run_off() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_run_on_a_multi_threaded_runtime_too() {
-    let manager = Arc::new(Manager::default());
-    let runner = start(&manager);
+    let (_, runner, _) = start();
     runner.nudge("rare").expect("rare is on");
     timeout(seconds(30), async {
         while of(&runner.status(), "rare").last_outcome.is_none() {
