@@ -94,11 +94,8 @@ impl Parse for TaskArguments {
 
 /// The expression after `=`.
 fn value(input: ParseStream<'_>, name: &Ident, example: &str) -> Result<Expr> {
-    if !input.peek(Token![=]) {
-        return Err(Error::new(name.span(), format!("`{name}` needs a value: write `{name} = {example}`")));
-    }
-    input.parse::<Token![=]>()?;
-    if input.is_empty() || input.peek(Token![,]) {
+    let equals: Option<Token![=]> = input.parse()?;
+    if equals.is_none() || input.is_empty() || input.peek(Token![,]) {
         return Err(Error::new(name.span(), format!("`{name}` needs a value: write `{name} = {example}`")));
     }
     input.parse()
@@ -184,15 +181,13 @@ fn is_negated_literal(value: &Expr) -> bool {
 pub fn check_method(method: &ImplItemFn) -> Result<()> {
     let signature = &method.sig;
     let name = &signature.ident;
-    let refuse = |span: Span, message: String| Err(Error::new(span, message));
+    let refuse =
+        |span: Span, why: &str| Err(Error::new(span, format!("{why}: write `async fn {name}(&self)`")));
     if signature.asyncness.is_none() {
-        let message =
-            format!("a periodic task shares its thread with others: write `async fn {name}(&self)`");
-        return refuse(signature.fn_token.span, message);
+        return refuse(signature.fn_token.span, "a periodic task shares its thread with others");
     }
     if !signature.generics.params.is_empty() {
-        let message = format!("a periodic task has no generic parameters: write `async fn {name}(&self)`");
-        return refuse(signature.generics.params.span(), message);
+        return refuse(signature.generics.params.span(), "a periodic task has no generic parameters");
     }
     match signature.inputs.first() {
         Some(FnArg::Receiver(receiver))
@@ -200,20 +195,14 @@ pub fn check_method(method: &ImplItemFn) -> Result<()> {
                 && receiver.mutability.is_none()
                 && receiver.colon_token.is_none() => {}
         Some(FnArg::Receiver(receiver)) => {
-            let message = format!("tasks of one manager run side by side: write `async fn {name}(&self)`");
-            return refuse(receiver.span(), message);
+            return refuse(receiver.span(), "tasks of one manager run side by side");
         }
-        _ => {
-            let message =
-                format!("a periodic task is a method of its manager: write `async fn {name}(&self)`");
-            return refuse(name.span(), message);
+        _ => return refuse(name.span(), "a periodic task is a method of its manager"),
+    }
+    match signature.inputs.iter().nth(1) {
+        Some(extra) => {
+            refuse(extra.span(), "a periodic task has no arguments, it looks at the manager's state")
         }
+        None => Ok(()),
     }
-    if let Some(extra) = signature.inputs.iter().nth(1) {
-        let message = format!(
-            "a periodic task has no arguments, it looks at the manager's state: write `async fn {name}(&self)`"
-        );
-        return refuse(extra.span(), message);
-    }
-    Ok(())
 }
