@@ -10,7 +10,7 @@ use procfs::{CpuInfo, FromBufRead};
 
 use super::tree::Tree;
 use crate::probe_error::ProbeError;
-use crate::stats::{CpuStats, Probed};
+use crate::stats::{self, CpuStats, CpuTopology, Probed};
 
 const CPUINFO: &str = "proc/cpuinfo";
 const STAT: &str = "proc/stat";
@@ -51,12 +51,8 @@ pub(super) struct Cpus {
 
 #[derive(Clone)]
 pub(super) struct Kind {
-    pub(super) model: String,
-    pub(super) vendor: String,
-    pub(super) features: Vec<String>,
-    pub(super) sockets: u32,
-    pub(super) cores: u32,
-    pub(super) threads: u32,
+    /// The CPUs without their architecture and NUMA nodes, which other probes read.
+    pub(super) info: stats::CpuInfo,
     /// Clock at the time when the CPUs were described, MHz.
     pub(super) frequency_mhz: Option<u64>,
 }
@@ -109,14 +105,14 @@ fn describe(tree: &Tree, listed: Option<&[u32]>) -> Result<Cpus, ProbeError> {
     if online.is_empty() {
         return Err(tree.malformed(if listed.is_some() { ONLINE } else { CPUINFO }, "it lists no CPU"));
     }
-    let (sockets, cores, threads) = arrangement(tree, &info, &online)?;
     let kind = Kind {
-        model: first_field(&info, &MODEL_FIELDS).unwrap_or(UNKNOWN).to_owned(),
-        vendor: vendor(&info),
-        features: features(&info),
-        sockets,
-        cores,
-        threads,
+        info: stats::CpuInfo {
+            model: first_field(&info, &MODEL_FIELDS).unwrap_or(UNKNOWN).to_owned(),
+            vendor: vendor(&info),
+            features: features(&info),
+            topology: arrangement(tree, &info, &online)?,
+            ..stats::CpuInfo::default()
+        },
         frequency_mhz: first_field(&info, &["cpu MHz"]).and_then(|mhz| Some(mhz.parse::<f64>().ok()? as u64)),
     };
     Ok(Cpus {
@@ -164,7 +160,7 @@ fn features(info: &CpuInfo) -> Vec<String> {
 ///
 /// Socket and core of a CPU are read from sysfs or else from `/proc/cpuinfo`. Some virtual machines and containers have
 /// neither. Then each CPU counts as a core of its own, and all are in one socket.
-fn arrangement(tree: &Tree, info: &CpuInfo, online: &[u32]) -> Result<(u32, u32, u32), ProbeError> {
+fn arrangement(tree: &Tree, info: &CpuInfo, online: &[u32]) -> Result<CpuTopology, ProbeError> {
     let index: BTreeMap<u32, usize> =
         (0..info.num_cores()).filter_map(|i| Some((number(info, i, "processor")?, i))).collect();
     let mut sockets: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
@@ -181,7 +177,8 @@ fn arrangement(tree: &Tree, info: &CpuInfo, online: &[u32]) -> Result<(u32, u32,
     }
     let cores = sockets.values().map(BTreeMap::len).max().unwrap_or(1);
     let threads = sockets.values().flat_map(BTreeMap::values).copied().max().unwrap_or(1);
-    Ok((count(sockets.len()), count(cores), count(threads)))
+    let (sockets, cores, threads) = (count(sockets.len()), count(cores), count(threads));
+    Ok(CpuTopology { sockets, cores, threads, ..CpuTopology::default() })
 }
 
 /// What all CPUs did since boot. As in libvirt, niced programs count as programs and interrupts as the kernel. The clock is

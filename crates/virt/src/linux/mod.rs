@@ -189,13 +189,8 @@ fn fresh<T>(reading: Result<Reading<T>, DriverError>, stale: &mut Vec<StaleProbe
 
 fn cpu_info(kind: Probed<cpu::Kind>, arch: &Probed<String>, numa: &Probed<Vec<NumaNode>>) -> Probed<CpuInfo> {
     let cells = u32::try_from(numa.value.len()).unwrap_or(u32::MAX);
-    let Probed { value: kind, source } = kind;
-    let info = CpuInfo {
-        arch: arch.value.clone(),
-        model: kind.model,
-        vendor: kind.vendor,
-        features: kind.features,
-        topology: CpuTopology { sockets: kind.sockets, cores: kind.cores, threads: kind.threads, cells },
-    };
+    let Probed { value: cpu::Kind { info, .. }, source } = kind;
+    let topology = CpuTopology { cells, ..info.topology };
+    let info = CpuInfo { arch: arch.value.clone(), topology, ..info };
     Probed::new(info, format!("{source}; architecture from {}", arch.source))
 }
