@@ -15,9 +15,6 @@ use crate::stats::HostStats;
 /// hangs still reports at every tick.
 pub const DEFAULT_PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The path whose file system is reported unless the operator names another.
-pub const DEFAULT_DISK_PATH: &str = "/";
-
 /// Reads hosts with one kind of hypervisor.
 #[async_trait]
 pub trait ComputeDriver: Send + Sync {
@@ -59,7 +56,7 @@ impl DriverOptions {
             host: host.into(),
             blocking,
             probe_deadline: DEFAULT_PROBE_DEADLINE,
-            disk_path: DEFAULT_DISK_PATH.into(),
+            disk_path: "/".into(),
             root: "/".into(),
             pci_devices: false,
             cpu_stats: false,

@@ -34,7 +34,7 @@ mod report;
 mod stats;
 
 pub use cpu_traits::cpu_traits;
-pub use driver::{ComputeDriver, DEFAULT_DISK_PATH, DEFAULT_PROBE_DEADLINE, DriverOptions};
+pub use driver::{ComputeDriver, DEFAULT_PROBE_DEADLINE, DriverOptions};
 pub use driver_error::DriverError;
 pub use fake::FakeDriver;
 pub use fake_config::{FakeConfig, FakeDevices, FakeStep};

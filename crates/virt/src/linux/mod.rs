@@ -40,6 +40,9 @@ use memory::Memory;
 use node::{Kernel, Load};
 use tree::Tree;
 
+/// What to do if a file cannot be read.
+const MOUNTED: &str = "check that /proc and /sys are mounted and readable here";
+
 /// Reads the host that this process runs on.
 pub struct LinuxDriver {
     deadline: Duration,
@@ -63,32 +66,25 @@ impl LinuxDriver {
         let tree = Arc::new(Tree::new(options.root.clone()));
         let cpus = CpuReader::new(Arc::clone(&tree));
         let path = options.disk_path.clone();
-        let shown = path.display();
-        let mounted = "check that /proc and /sys are mounted and readable here";
+        let cpu_times = || on_tree("cpu times", "read what the CPUs did", options, &tree, cpu::read_stats);
+        let pci = || on_tree("pci", "list the PCI devices", options, &tree, pci::read);
         Self {
             deadline: options.probe_deadline,
-            cpu: Probe::blocking("cpu", "describe the CPUs", mounted, blocking(options), move || cpus.read()),
-            memory: on_tree("memory", "read the memory size", mounted, options, &tree, memory::read),
-            numa: on_tree("numa", "list the NUMA nodes", mounted, options, &tree, numa::read),
-            load: on_tree("load", "read load and uptime", mounted, options, &tree, node::read_load),
-            host: on_tree("host", "name the host and its kernel", mounted, options, &tree, node::read_kernel),
-            pci: options
-                .pci_devices
-                .then(|| on_tree("pci", "list the PCI devices", mounted, options, &tree, pci::read)),
-            cpu_times: options.cpu_stats.then(|| {
-                on_tree("cpu times", "read what the CPUs did", mounted, options, &tree, cpu::read_stats)
-            }),
+            cpu: Probe::blocking("cpu", "describe the CPUs", MOUNTED, blocking(options), move || cpus.read()),
+            memory: on_tree("memory", "read the memory size", options, &tree, memory::read),
+            numa: on_tree("numa", "list the NUMA nodes", options, &tree, numa::read),
+            load: on_tree("load", "read load and uptime", options, &tree, node::read_load),
+            host: on_tree("host", "name the host and its kernel", options, &tree, node::read_kernel),
+            pci: options.pci_devices.then(pci),
+            cpu_times: options.cpu_stats.then(cpu_times),
+            disk_path: path.clone(),
             disk: Probe::blocking(
                 "disk",
-                format!("measure the file system at {shown}"),
+                format!("measure the file system at {}", path.display()),
                 "set the disk path to an existing directory on the disk that holds instances",
                 blocking(options),
-                {
-                    let path = path.clone();
-                    move || disk::read(&path)
-                },
+                move || disk::read(&path),
             ),
-            disk_path: path,
         }
     }
 }
@@ -163,13 +159,12 @@ fn blocking(options: &DriverOptions) -> BlockingExecutor {
 fn on_tree<T: Clone + Send + Sync + 'static>(
     name: &'static str,
     attempt: &'static str,
-    next_step: &'static str,
     options: &DriverOptions,
     tree: &Arc<Tree>,
     read: fn(&Tree) -> Result<T, ProbeError>,
 ) -> Probe<T> {
     let tree = Arc::clone(tree);
-    Probe::blocking(name, attempt, next_step, blocking(options), move || read(&tree))
+    Probe::blocking(name, attempt, MOUNTED, blocking(options), move || read(&tree))
 }
 
 async fn read_if_asked<T: Clone + Send + Sync + 'static>(
