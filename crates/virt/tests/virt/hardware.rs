@@ -2,36 +2,17 @@
 
 use novella_virt::{MemPages, NumaNode, PciDevType};
 
-use crate::host::Host;
+use crate::host::{Host, NODES};
 
-const NODES: &str = "sys/devices/system/node";
 const DEVICES: &str = "sys/bus/pci/devices";
 
 fn pages(size_kb: u64, total: u64) -> MemPages {
     MemPages { size_kb, total }
 }
 
-/// A host with two sockets of two cores with two threads each, and one node for each socket.
-fn two_sockets() -> Host {
-    let mut host = Host::new(8)
-        .with("sys/devices/system/cpu/online", "0-7\n")
-        .with(&format!("{NODES}/online"), "0-1\n")
-        .with(&format!("{NODES}/node0/cpulist"), "0-1,4-5\n")
-        .with(&format!("{NODES}/node1/cpulist"), "2-3,6-7\n");
-    for cpu in 0..8 {
-        let core = cpu % 4;
-        host = host.place(cpu, &format!("{}\n", core / 2), &format!("{core},{}\n", core + 4));
-    }
-    for node in 0..2 {
-        host =
-            host.with(&format!("{NODES}/node{node}/meminfo"), &format!("Node {node} MemTotal: 8388608 kB\n"));
-    }
-    host
-}
-
 #[tokio::test]
 async fn cells_have_sockets_siblings_and_pages() {
-    let mut host = two_sockets();
+    let mut host = Host::two_sockets();
     for (size_kb, total) in [(1_048_576, "2\n"), (2_048, "512\n")] {
         host = host
             .with(&format!("{NODES}/node0/hugepages/hugepages-{size_kb}kB/nr_hugepages"), total)
@@ -54,7 +35,7 @@ async fn cells_have_sockets_siblings_and_pages() {
 
 #[tokio::test]
 async fn threads_that_are_switched_off_are_no_siblings() {
-    let mut host = two_sockets()
+    let mut host = Host::two_sockets()
         .with("sys/devices/system/cpu/online", "0-3\n")
         .with(&format!("{NODES}/node0/cpulist"), "0-1\n")
         .with(&format!("{NODES}/node1/cpulist"), "2-3\n");
@@ -68,15 +49,15 @@ async fn threads_that_are_switched_off_are_no_siblings() {
 
 #[tokio::test]
 async fn a_cell_over_two_sockets_or_none_has_no_socket() {
-    let host = two_sockets().place(1, "1\n", "1,5\n");
+    let host = Host::two_sockets().place(1, "1\n", "1,5\n");
     assert_eq!(host.stats().await.numa.value[0].socket, None, "of two");
-    let host = two_sockets()
-        .with(&format!("{NODES}/online"), "0-2\n")
-        .with(&format!("{NODES}/node2/cpulist"), "\n")
-        .with(&format!("{NODES}/node2/meminfo"), "Node 2 MemTotal: 4096 kB\n");
+    let host = Host::two_sockets()
+        .with(&format!("{NODES}/online"), "0-1,3\n")
+        .with(&format!("{NODES}/node3/cpulist"), "\n")
+        .with(&format!("{NODES}/node3/meminfo"), "Node 3 MemTotal: 4096 kB\n");
     let nodes = host.stats().await.numa.value;
     let memory_only =
-        NumaNode { id: 2, memory_mb: 4, mempages: vec![pages(4, 1_024)], ..NumaNode::default() };
+        NumaNode { id: 3, memory_mb: 4, mempages: vec![pages(4, 1_024)], ..NumaNode::default() };
     assert_eq!(nodes[2], memory_only);
 }
 

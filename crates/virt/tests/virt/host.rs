@@ -8,6 +8,8 @@ use novella_virt::{BlockingExecutor, ComputeDriver, DriverOptions, HostStats, Li
 
 use crate::{chain, inline};
 
+pub const NODES: &str = "sys/devices/system/node";
+
 pub const MEMINFO: &str = "MemTotal:       16384000 kB\nMemFree:         1024000 kB\nMemAvailable:    8192000 kB\n\
                        Buffers:          102400 kB\nCached:          2048000 kB\n";
 
@@ -37,6 +39,24 @@ impl Host {
             .with("proc/sys/kernel/hostname", "cmp7\n")
             .with("proc/sys/kernel/osrelease", "6.1.99-amd64\n")
             .with("proc/sys/kernel/arch", "x86_64\n")
+    }
+
+    /// A host with two sockets of two cores with two threads each, and one node for each socket.
+    pub fn two_sockets() -> Self {
+        let mut host = Self::new(8)
+            .with("sys/devices/system/cpu/online", "0-7\n")
+            .with(&format!("{NODES}/online"), "0-1\n")
+            .with(&format!("{NODES}/node0/cpulist"), "0-1,4-5\n")
+            .with(&format!("{NODES}/node1/cpulist"), "2-3,6-7\n");
+        for cpu in 0..8 {
+            let core = cpu % 4;
+            host = host.place(cpu, &format!("{}\n", core / 2), &format!("{core},{}\n", core + 4));
+        }
+        for node in 0..2 {
+            let meminfo = format!("Node {node} MemTotal:        8388608 kB\n");
+            host = host.with(&format!("{NODES}/node{node}/meminfo"), &meminfo);
+        }
+        host
     }
 
     pub fn with(self, file: &str, text: &str) -> Self {

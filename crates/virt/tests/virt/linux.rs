@@ -18,17 +18,7 @@ fn topology(sockets: u32, cores: u32, threads: u32, cells: u32) -> CpuTopology {
 
 #[tokio::test]
 async fn a_two_socket_server_with_threads_and_numa() {
-    let mut host = Host::new(8).with("sys/devices/system/cpu/online", "0-7\n");
-    for (cpu, package, siblings) in (0..8).map(|c| (c, c % 4 / 2, c % 4)) {
-        host = host.place(cpu, &format!("{package}\n"), &format!("{siblings},{}\n", siblings + 4));
-    }
-    for (id, cpus) in [(0, "0-1,4-5\n"), (1, "2-3,6-7\n")] {
-        let dir = format!("sys/devices/system/node/node{id}");
-        host = host
-            .with(&format!("{dir}/cpulist"), cpus)
-            .with(&format!("{dir}/meminfo"), &format!("Node {id} MemTotal:        8192000 kB\n"));
-    }
-    let stats = host.with("sys/devices/system/node/online", "0-1\n").stats().await;
+    let stats = Host::two_sockets().stats().await;
 
     assert_eq!(stats.vcpus.value, 8);
     assert_eq!(stats.vcpus.source, "/sys/devices/system/cpu/online");
@@ -39,7 +29,7 @@ async fn a_two_socket_server_with_threads_and_numa() {
     assert_eq!(cpu.features, ["aes", "avx2", "fpu", "sse2"]);
     assert!(cpu_traits(cpu).contains(&"HW_CPU_HYPERTHREADING".into()));
     let nodes: Vec<_> = stats.numa.value.iter().map(|n| (n.id, n.cpus.as_slice(), n.memory_mb)).collect();
-    assert_eq!(nodes, [(0, &[0, 1, 4, 5][..], 8_000), (1, &[2, 3, 6, 7][..], 8_000)]);
+    assert_eq!(nodes, [(0, &[0, 1, 4, 5][..], 8_192), (1, &[2, 3, 6, 7][..], 8_192)]);
     assert_eq!((stats.memory_total_mb.value, stats.memory_available_mb.value), (16_000, 8_000));
     assert_eq!(stats.memory_total_mb.source, "/proc/meminfo MemTotal");
     assert_eq!((stats.load_1m.value, stats.uptime_s.value), (0.29, 731));
@@ -154,19 +144,6 @@ async fn a_single_node_has_the_host_s_memory() {
     let numa = host.stats().await.numa;
     assert_eq!((numa.value[0].cpus.as_slice(), numa.value[0].memory_mb), (&[0, 1][..], 16_000));
     assert!(numa.source.ends_with("memory from /proc/meminfo MemTotal"), "{}", numa.source);
-}
-
-#[tokio::test]
-async fn a_node_of_memory_only_has_no_cpus() {
-    let host = Host::new(1)
-        .with("sys/devices/system/node/online", "0,2")
-        .with("sys/devices/system/node/node0/cpulist", "0\n")
-        .with("sys/devices/system/node/node0/meminfo", "Node 0 MemTotal: 2048 kB\n")
-        .with("sys/devices/system/node/node2/cpulist", "\n")
-        .with("sys/devices/system/node/node2/meminfo", "Node 2 MemTotal: 1024 kB\n");
-    let numa = host.stats().await.numa.value;
-    let mempages = vec![MemPages { size_kb: 4, total: 256 }];
-    assert_eq!(numa[1], NumaNode { id: 2, memory_mb: 1, mempages, ..NumaNode::default() });
 }
 
 #[tokio::test]
