@@ -28,42 +28,38 @@ pub struct Reading {
 pub struct ReportTemplate {
     identity: Identity,
     offer: Offer,
-    host_ip: Option<String>,
-    interval_ms: u64,
-    reserved: Reserved,
-    ratios: AllocationRatios,
-    availability_zone: Option<String>,
-    disabled_reason: Option<String>,
-    traits: Vec<String>,
-    resources: Entries<'static, Inventory>,
-    facts: Entries<'static, Json<'static>>,
+    /// What the configuration and the identity say under `novella`.
+    fixed: NovellaReport<'static>,
 }
 
 impl ReportTemplate {
     /// The template for this configuration, which must have been checked.
     pub fn new(config: &AgentConfig, identity: Identity) -> Self {
-        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Self {
-            identity,
-            offer: config.offer().expect("the configuration was checked"),
-            host_ip: some(&config.my_ip),
+        let some = |text: &str| (!text.is_empty()).then(|| Cow::Owned(text.to_owned()));
+        let fixed = NovellaReport {
+            uuid: identity.uuid,
+            incarnation: identity.incarnation,
+            nonce: identity.nonce,
             interval_ms: u64::try_from(config.report.periodic_interval.as_millis()).unwrap_or(u64::MAX),
+            disabled_reason: some(&config.placement.disabled_reason),
+            availability_zone: some(&config.placement.availability_zone),
+            host_ip: some(&config.my_ip),
             reserved: Reserved {
                 vcpus: config.reserved.vcpus,
                 memory_mb: config.reserved.memory_mb,
                 disk_gb: config.reserved.disk_gb,
             },
-            ratios: AllocationRatios {
+            allocation_ratios: AllocationRatios {
                 cpu: config.allocation_ratio.cpu,
                 ram: config.allocation_ratio.ram,
                 disk: config.allocation_ratio.disk,
             },
-            availability_zone: some(&config.placement.availability_zone),
-            disabled_reason: some(&config.placement.disabled_reason),
-            traits: config.placement.traits.clone(),
+            traits: config.placement.traits.iter().cloned().map(Cow::Owned).collect(),
             resources: Entries(config.resources.iter().map(|(k, v)| (Cow::Owned(k.clone()), *v)).collect()),
             facts: Entries(config.facts.iter().map(|(k, v)| (Cow::Owned(k.clone()), text(v))).collect()),
-        }
+            ..NovellaReport::default()
+        };
+        Self { identity, offer: config.offer().expect("the configuration was checked"), fixed }
     }
 
     /// The identity in the reports.
@@ -79,10 +75,9 @@ impl ReportTemplate {
     /// The report with number `seq`.
     pub fn report(&self, reading: &Reading, seq: u64, sent_at: String) -> Capabilities<'static> {
         let stats = &reading.stats;
-        let mut novella = self.novella(seq, sent_at);
-        let mut traits: BTreeSet<Cow<'static, str>> =
-            novella_virt::cpu_traits(&stats.cpu_info.value).into_iter().collect();
-        traits.extend(self.traits.iter().cloned().map(Cow::Owned));
+        let mut novella = NovellaReport { seq, sent_at: Cow::Owned(sent_at), ..self.fixed.clone() };
+        let mut traits: BTreeSet<_> = novella.traits.into_iter().collect();
+        traits.extend(novella_virt::cpu_traits(&stats.cpu_info.value));
         novella.traits = traits.into_iter().collect();
         novella.numa_topology = self.offer.numa_topology(stats).map(|topology| text(&topology));
         let pools = self.offer.pci_pools(stats);
@@ -111,26 +106,6 @@ impl ReportTemplate {
             novella.goodbye = true;
         }
         report
-    }
-
-    fn novella(&self, seq: u64, sent_at: String) -> NovellaReport<'static> {
-        NovellaReport {
-            uuid: self.identity.uuid,
-            incarnation: self.identity.incarnation,
-            nonce: self.identity.nonce,
-            seq,
-            sent_at: Cow::Owned(sent_at),
-            interval_ms: self.interval_ms,
-            goodbye: false,
-            disabled_reason: self.disabled_reason.clone().map(Cow::Owned),
-            availability_zone: self.availability_zone.clone().map(Cow::Owned),
-            host_ip: self.host_ip.clone().map(Cow::Owned),
-            reserved: self.reserved,
-            allocation_ratios: self.ratios,
-            resources: self.resources.clone(),
-            facts: self.facts.clone(),
-            ..NovellaReport::default()
-        }
     }
 }
 
