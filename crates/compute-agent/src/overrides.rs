@@ -3,7 +3,7 @@
 //! A key is the name that `compute-agent probe` prints. The source of such a value says that it is an override. Wrong keys
 //! and types are found when the configuration is checked, before anything is probed.
 
-use novella_virt::{HostStats, Probed};
+use novella_virt::{CpuInfo, HostStats, Probed};
 use serde_json::Value;
 
 /// The source of an overridden value.
@@ -13,7 +13,7 @@ const SOURCE: &str = "override in [driver.overrides]";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OverrideError {
     /// There is no detected value with this name.
-    #[error("there is no detected value {key:?} (there are: {})", KEYS.join(", "))]
+    #[error("there is no detected value {key:?} (there are: {})", VALUES.map(|(name, _)| name).join(", "))]
     UnknownKey {
         /// The key as the operator wrote it.
         key: String,
@@ -30,22 +30,27 @@ pub enum OverrideError {
     },
 }
 
-/// The names of all values that can be overridden.
-const KEYS: [&str; 14] = [
-    "vcpus",
-    "vcpus_used",
-    "cpu_arch",
-    "cpu_model",
-    "cpu_vendor",
-    "cpu_features",
-    "memory_total_mb",
-    "memory_available_mb",
-    "disk_total_gb",
-    "disk_used_gb",
-    "disk_available_gb",
-    "hypervisor_type",
-    "hypervisor_version",
-    "hypervisor_hostname",
+/// Replaces one detected value. The error is the type that is expected.
+type Replace = fn(&mut HostStats, &Value) -> Result<(), &'static str>;
+
+/// All values that can be overridden, by name.
+const VALUES: [(&str, Replace); 14] = [
+    ("vcpus", |stats, value| set(&mut stats.vcpus, count(value)?)),
+    ("vcpus_used", |stats, value| set(&mut stats.vcpus_used, count(value)?)),
+    ("cpu_arch", |stats, value| set_cpu(stats, |cpu| &mut cpu.arch, text(value)?)),
+    ("cpu_model", |stats, value| set_cpu(stats, |cpu| &mut cpu.model, text(value)?)),
+    ("cpu_vendor", |stats, value| set_cpu(stats, |cpu| &mut cpu.vendor, text(value)?)),
+    ("cpu_features", |stats, value| set_cpu(stats, |cpu| &mut cpu.features, texts(value)?)),
+    ("memory_total_mb", |stats, value| set(&mut stats.memory_total_mb, size(value)?)),
+    ("memory_available_mb", |stats, value| set(&mut stats.memory_available_mb, size(value)?)),
+    ("disk_total_gb", |stats, value| set(&mut stats.disk_total_gb, size(value)?)),
+    ("disk_used_gb", |stats, value| set(&mut stats.disk_used_gb, size(value)?)),
+    ("disk_available_gb", |stats, value| set(&mut stats.disk_available_gb, size(value)?)),
+    ("hypervisor_type", |stats, value| set(&mut stats.hypervisor_type, text(value)?)),
+    ("hypervisor_version", |stats, value| {
+        set(&mut stats.hypervisor_version, value.as_i64().ok_or("a whole number")?)
+    }),
+    ("hypervisor_hostname", |stats, value| set(&mut stats.hypervisor_hostname, text(value)?)),
 ];
 
 /// Checks an override without a reading to apply it to.
@@ -55,62 +60,43 @@ pub fn check(key: &str, value: &Value) -> Result<(), OverrideError> {
 
 /// Replaces one detected value.
 pub fn apply(stats: &mut HostStats, key: &str, value: &Value) -> Result<(), OverrideError> {
-    match key {
-        "vcpus" => stats.vcpus = set(count(key, value)?),
-        "vcpus_used" => stats.vcpus_used = set(count(key, value)?),
-        "cpu_arch" => cpu(stats).arch = text(key, value)?,
-        "cpu_model" => cpu(stats).model = text(key, value)?,
-        "cpu_vendor" => cpu(stats).vendor = text(key, value)?,
-        "cpu_features" => cpu(stats).features = texts(key, value)?,
-        "memory_total_mb" => stats.memory_total_mb = set(size(key, value)?),
-        "memory_available_mb" => stats.memory_available_mb = set(size(key, value)?),
-        "disk_total_gb" => stats.disk_total_gb = set(size(key, value)?),
-        "disk_used_gb" => stats.disk_used_gb = set(size(key, value)?),
-        "disk_available_gb" => stats.disk_available_gb = set(size(key, value)?),
-        "hypervisor_type" => stats.hypervisor_type = set(text(key, value)?),
-        "hypervisor_version" => {
-            stats.hypervisor_version =
-                set(value.as_i64().ok_or_else(|| wrong(key, "a whole number", value))?);
-        }
-        "hypervisor_hostname" => stats.hypervisor_hostname = set(text(key, value)?),
-        _ => return Err(OverrideError::UnknownKey { key: key.to_owned() }),
-    }
+    let Some((_, replace)) = VALUES.iter().find(|(name, _)| *name == key) else {
+        return Err(OverrideError::UnknownKey { key: key.to_owned() });
+    };
+    let wrong = |wanted| OverrideError::WrongType { key: key.to_owned(), wanted, value: value.to_string() };
+    replace(stats, value).map_err(wrong)
+}
+
+fn set<T>(detected: &mut Probed<T>, value: T) -> Result<(), &'static str> {
+    *detected = Probed::new(value, SOURCE);
     Ok(())
 }
 
-fn set<T>(value: T) -> Probed<T> {
-    Probed::new(value, SOURCE)
-}
-
-fn cpu(stats: &mut HostStats) -> &mut novella_virt::CpuInfo {
+fn set_cpu<T>(
+    stats: &mut HostStats,
+    detected: fn(&mut CpuInfo) -> &mut T,
+    value: T,
+) -> Result<(), &'static str> {
     if !stats.cpu_info.source.ends_with(SOURCE) {
         stats.cpu_info.source = format!("{}; in part {SOURCE}", stats.cpu_info.source).into();
     }
-    &mut stats.cpu_info.value
+    *detected(&mut stats.cpu_info.value) = value;
+    Ok(())
 }
 
-fn wrong(key: &str, wanted: &'static str, value: &Value) -> OverrideError {
-    OverrideError::WrongType { key: key.to_owned(), wanted, value: value.to_string() }
+fn count(value: &Value) -> Result<u32, &'static str> {
+    value.as_u64().and_then(|v| u32::try_from(v).ok()).ok_or("a whole number of CPUs")
 }
 
-fn count(key: &str, value: &Value) -> Result<u32, OverrideError> {
-    value
-        .as_u64()
-        .and_then(|v| u32::try_from(v).ok())
-        .ok_or_else(|| wrong(key, "a whole number of CPUs", value))
+fn size(value: &Value) -> Result<u64, &'static str> {
+    value.as_u64().ok_or("a whole number, not negative")
 }
 
-fn size(key: &str, value: &Value) -> Result<u64, OverrideError> {
-    value.as_u64().ok_or_else(|| wrong(key, "a whole number, not negative", value))
+fn text(value: &Value) -> Result<String, &'static str> {
+    value.as_str().map(str::to_owned).ok_or("a string")
 }
 
-fn text(key: &str, value: &Value) -> Result<String, OverrideError> {
-    value.as_str().map(str::to_owned).ok_or_else(|| wrong(key, "a string", value))
-}
-
-fn texts(key: &str, value: &Value) -> Result<Vec<String>, OverrideError> {
-    let strings = || -> Option<Vec<String>> {
-        value.as_array()?.iter().map(|v| v.as_str().map(str::to_owned)).collect()
-    };
-    strings().ok_or_else(|| wrong(key, "a list of strings", value))
+fn texts(value: &Value) -> Result<Vec<String>, &'static str> {
+    let texts = value.as_array().and_then(|list| list.iter().map(|item| text(item).ok()).collect());
+    texts.ok_or("a list of strings")
 }
