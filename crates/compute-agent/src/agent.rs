@@ -4,6 +4,7 @@
 //! the reading; take the queue `compute.<host>`; report. Stopping happens in this order: take no new commands; finish those
 //! in flight; say goodbye; close the connection.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,9 +116,12 @@ pub async fn start(
     let compute = ComputeApi::new(client, &names);
     let health = Health::new(env.clock.clone());
     manager.attach(health.watch_loop("reports", LATE_LOOP.max(config.report.periodic_interval * 3)));
-    tasks.spawn(standing::watch_broker(health.condition("broker"), transport.state(), stop.clone()));
-    tasks.spawn(standing::watch_name(health.condition("host name"), own_queue.clone(), stop.clone()));
-    tasks.spawn(standing::follow(manager.clone(), own_queue.clone(), compute, host.clone(), stop.clone()));
+    let until_stop = |task: Pin<Box<dyn Future<Output = ()> + Send>>| {
+        tasks.spawn(stop.clone().run_until_cancelled_owned(task));
+    };
+    until_stop(Box::pin(standing::watch_broker(health.condition("broker"), transport.state())));
+    until_stop(Box::pin(standing::watch_name(health.condition("host name"), own_queue.clone())));
+    until_stop(Box::pin(standing::follow(manager.clone(), own_queue, compute, host.clone())));
     tasks.spawn(publisher.clone().run(manager.standing(), stop.clone()));
     let runner = Runner::start(
         manager.clone(),

@@ -1,7 +1,7 @@
 //! Watches whether this agent is connected and holds the exclusive queue of its host name.
 //!
 //! The broker gives the queue `compute.<host>` to one connection at a time. While another connection has it, this agent
-//! reports nothing, logs who has it, and waits.
+//! reports nothing, logs who has it, and waits. Each of these tasks ends when it is dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,6 @@ use novella_rpcapi::ComputeApi;
 use novella_service::exit::chain;
 use novella_service::health::Condition;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::manager::ComputeManager;
@@ -19,13 +18,12 @@ use crate::manager::ComputeManager;
 /// How long the agent that holds the queue has to say who it is.
 const WHO_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Sets the manager's standing as the queue's state changes, until `stop`.
+/// Sets the manager's standing as the queue's state changes.
 pub async fn follow(
     manager: Arc<ComputeManager>,
     mut queue: watch::Receiver<ConsumerState>,
     compute: ComputeApi,
     host: String,
-    stop: CancellationToken,
 ) {
     loop {
         let state = queue.borrow_and_update().clone();
@@ -35,10 +33,7 @@ pub async fn follow(
             }
             ConsumerState::Held => {
                 manager.give_up_name();
-                tokio::select! { biased;
-                    () = stop.cancelled() => return,
-                    () = tell_who_holds(&compute, &host) => {}
-                }
+                tell_who_holds(&compute, &host).await;
             }
             ConsumerState::Failed { reason } => {
                 manager.give_up_name();
@@ -48,9 +43,8 @@ pub async fn follow(
             // connection comes back.
             ConsumerState::Pending => manager.give_up_name(),
         }
-        tokio::select! { biased;
-            () = stop.cancelled() => return,
-            changed = queue.changed() => if changed.is_err() { return },
+        if queue.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -74,12 +68,8 @@ async fn tell_who_holds(compute: &ComputeApi, host: &str) {
     }
 }
 
-/// Sets the condition `broker` to the state of the connection, until `stop`.
-pub async fn watch_broker(
-    condition: Condition,
-    mut connection: watch::Receiver<ConnectionState>,
-    stop: CancellationToken,
-) {
+/// Sets the condition `broker` to the state of the connection.
+pub async fn watch_broker(condition: Condition, mut connection: watch::Receiver<ConnectionState>) {
     loop {
         match &*connection.borrow_and_update() {
             ConnectionState::Connected { broker, .. } => {
@@ -94,19 +84,14 @@ pub async fn watch_broker(
             }
             ConnectionState::Closed => condition.set(false, "closed"),
         }
-        tokio::select! { biased;
-            () = stop.cancelled() => return,
-            changed = connection.changed() => if changed.is_err() { return },
+        if connection.changed().await.is_err() {
+            return;
         }
     }
 }
 
-/// Sets the condition `host name` to the state of the host's queue, until `stop`.
-pub async fn watch_name(
-    condition: Condition,
-    mut queue: watch::Receiver<ConsumerState>,
-    stop: CancellationToken,
-) {
+/// Sets the condition `host name` to the state of the host's queue.
+pub async fn watch_name(condition: Condition, mut queue: watch::Receiver<ConsumerState>) {
     loop {
         match &*queue.borrow_and_update() {
             ConsumerState::Active { .. } => condition.set(true, "held"),
@@ -116,9 +101,8 @@ pub async fn watch_name(
             ConsumerState::Failed { reason } => condition.set(false, reason),
             ConsumerState::Pending => condition.set(false, "the queue of this host is not consumed yet"),
         }
-        tokio::select! { biased;
-            () = stop.cancelled() => return,
-            changed = queue.changed() => if changed.is_err() { return },
+        if queue.changed().await.is_err() {
+            return;
         }
     }
 }
