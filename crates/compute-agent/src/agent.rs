@@ -97,7 +97,7 @@ pub async fn start(
 
     let options = ServerOptions {
         concurrency: CONCURRENCY,
-        accept_commands_from: accepted(&config.rpc.accept_commands_from),
+        accept_commands_from: Some(config.rpc.accept_commands_from.clone()).filter(|users| !users.is_empty()),
         ..ServerOptions::new(env.random.fork("rpc server"))
     };
     let server = RpcServer::new(transport.clone(), options)
@@ -137,16 +137,7 @@ pub async fn start(
     Ok(Agent { host, manager, publisher, server, runner, transport, health, stop, tasks, _stop_on_drop })
 }
 
-fn accepted(users: &[String]) -> Option<Vec<String>> {
-    (!users.is_empty()).then(|| users.to_vec())
-}
-
 impl Agent {
-    /// The host name that the agent reports under.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
     /// The manager.
     pub fn manager(&self) -> &Arc<ComputeManager> {
         &self.manager
