@@ -123,13 +123,8 @@ impl<E: NovaSchedulerEndpoint> NovaSchedulerServer<E> {
                 |row: &Vec<NovaSelection>| row.iter().map(NovaSelection::to_primitive).collect::<Vec<_>>();
             answer(&selected.iter().map(row).collect::<Vec<_>>())
         } else {
-            answer(
-                &selected
-                    .iter()
-                    .filter_map(|row| row.first())
-                    .map(NovaSelection::to_dict)
-                    .collect::<Vec<_>>(),
-            )
+            let hosts = selected.iter().filter_map(|row| row.first()).map(NovaSelection::to_dict);
+            answer(&hosts.collect::<Vec<_>>())
         }
     }
 }
