@@ -86,7 +86,7 @@ const WINGS: &[(&str, &str)] = &[
          rabbit connect",
     ),
     ("nova-objects", "error primitive request_spec selection"),
-    ("rpcapi", "names base compute scheduler nova_scheduler"),
+    ("rpcapi", "names serve base compute scheduler nova_scheduler"),
     ("periodic-task", "task grid status runner"),
     ("periodic-task-macros", "parse expand"),
     ("virt", "stats cpu_traits report probe_error driver_error probe fake_config driver fake linux registry"),

@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::names::Names;
+use crate::serve::serve;
 
 /// The answer to `ping`: who an agent is and how it does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,25 +133,8 @@ pub trait ComputeEndpoint: Send + Sync + 'static {
 /// Serves a [`ComputeEndpoint`].
 pub struct ComputeServer<E>(pub Arc<E>);
 
-#[async_trait]
-impl<E: ComputeEndpoint> Endpoint for ComputeServer<E> {
-    fn version(&self) -> Version {
-        Version::new(1, 1)
-    }
-
-    fn methods(&self) -> &[&'static str] {
-        &["publish_service_capabilities", "get_host_stats", "ping"]
-    }
-
-    async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
-        let (context, args) = (&request.context, request.args());
-        match request.method.as_str() {
-            "publish_service_capabilities" => {
-                answer(&self.0.publish_service_capabilities(context, args.parse()?).await?)
-            }
-            "get_host_stats" => answer(&self.0.get_host_stats(context, args.parse()?).await?),
-            "ping" => answer(&self.0.ping(context).await?),
-            _ => Err(CallError::NoSuchMethod),
-        }
-    }
-}
+serve!(ComputeServer<ComputeEndpoint> at Version::new(1, 1), |context, args, endpoint| {
+    "publish_service_capabilities" => endpoint.publish_service_capabilities(context, args.parse()?).await?,
+    "get_host_stats" => endpoint.get_host_stats(context, args.parse()?).await?,
+    "ping" => endpoint.ping(context).await?,
+});

@@ -11,6 +11,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `names` | the exchange and the topics of a fleet |
+//! | `serve` | makes an endpoint of an endpoint trait |
 //! | `base` | `ping`, which every service answers |
 //! | `compute` | what agents can be asked |
 //! | `scheduler` | what schedulers can be asked, and the reports they take |
@@ -21,6 +22,7 @@ mod compute;
 mod names;
 mod nova_scheduler;
 mod scheduler;
+mod serve;
 
 pub use base::{BaseApi, Pong};
 pub use compute::{

@@ -41,6 +41,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::names::Names;
+use crate::serve::serve;
 
 /// Class of the remote error that a request gets when the scheduler's policy is at fault. The operator must correct the
 /// policy at the key that `kwargs` name; no other request of the caller would do.
@@ -383,58 +384,25 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
 /// Serves a [`SchedulerEndpoint`].
 pub struct SchedulerServer<E>(pub Arc<E>);
 
-#[async_trait]
-impl<E: SchedulerEndpoint> Endpoint for SchedulerServer<E> {
-    fn version(&self) -> Version {
-        Version::new(1, 6)
-    }
-
-    fn methods(&self) -> &[&'static str] {
-        &[
-            "select_destinations",
-            "reserve",
-            "release",
-            "list_hosts",
-            "show_host",
-            "list_services",
-            "get_decision",
-            "explain",
-            "capacity",
-            "snapshot",
-            "status",
-            "reload_policy",
-            "get_policies",
-            "own_policy",
-            "get_host_list",
-            "get_service_capabilities",
-            "show_host_resources",
-        ]
-    }
-
-    async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
-        let (context, args, endpoint) = (&request.context, request.args(), &self.0);
-        match request.method.as_str() {
-            "select_destinations" => answer(&*endpoint.select_destinations(context, args.parse()?).await?),
-            "reserve" => answer(&endpoint.reserve(context, args.parse()?).await?),
-            "release" => answer(&endpoint.release(context, args.parse()?).await?),
-            "list_hosts" => answer(&endpoint.list_hosts().await?),
-            "show_host" => answer(&endpoint.show_host(args.parse()?).await?),
-            "list_services" => answer(&endpoint.list_services().await?),
-            "get_decision" => answer(&endpoint.get_decision(args.parse()?).await?.as_deref()),
-            "explain" => answer(&endpoint.explain(args.parse()?).await?),
-            "capacity" => answer(&endpoint.capacity(args.parse()?).await?),
-            "snapshot" => answer(&endpoint.snapshot(args.parse()?).await?),
-            "status" => answer(&endpoint.status().await?),
-            "reload_policy" => answer(&endpoint.reload_policy().await?),
-            "get_policies" => answer(&endpoint.get_policies().await?),
-            "own_policy" => answer(&endpoint.own_policy(args.parse()?).await?),
-            "get_host_list" => answer(&endpoint.get_host_list().await?),
-            "get_service_capabilities" => answer(&endpoint.get_service_capabilities().await?),
-            "show_host_resources" => answer(&endpoint.show_host_resources(args.parse()?).await?),
-            _ => Err(CallError::NoSuchMethod),
-        }
-    }
-}
+serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 6), |context, args, endpoint| {
+    "select_destinations" => *endpoint.select_destinations(context, args.parse()?).await?,
+    "reserve" => endpoint.reserve(context, args.parse()?).await?,
+    "release" => endpoint.release(context, args.parse()?).await?,
+    "list_hosts" => endpoint.list_hosts().await?,
+    "show_host" => endpoint.show_host(args.parse()?).await?,
+    "list_services" => endpoint.list_services().await?,
+    "get_decision" => endpoint.get_decision(args.parse()?).await?.as_deref(),
+    "explain" => endpoint.explain(args.parse()?).await?,
+    "capacity" => endpoint.capacity(args.parse()?).await?,
+    "snapshot" => endpoint.snapshot(args.parse()?).await?,
+    "status" => endpoint.status().await?,
+    "reload_policy" => endpoint.reload_policy().await?,
+    "get_policies" => endpoint.get_policies().await?,
+    "own_policy" => endpoint.own_policy(args.parse()?).await?,
+    "get_host_list" => endpoint.get_host_list().await?,
+    "get_service_capabilities" => endpoint.get_service_capabilities().await?,
+    "show_host_resources" => endpoint.show_host_resources(args.parse()?).await?,
+});
 
 /// Takes reports in batches, so that it locks its map once per batch.
 pub trait ReportSink: Send + Sync + 'static {

@@ -1,0 +1,30 @@
+//! Makes a [`novella_messaging::Endpoint`] of an endpoint trait.
+
+/// Serves an endpoint trait by a table of its methods and their results. The names between the bars stand for the
+/// request's context, its arguments, and the endpoint.
+macro_rules! serve {
+    ($server:ident<$endpoint:ident> at $version:expr, |$context:ident, $args:ident, $served:ident| {
+        $($method:literal => $result:expr,)*
+    }) => {
+        #[async_trait]
+        impl<E: $endpoint> Endpoint for $server<E> {
+            fn version(&self) -> Version {
+                $version
+            }
+
+            fn methods(&self) -> &[&'static str] {
+                &[$($method),*]
+            }
+
+            async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
+                let ($context, $args, $served) = (&request.context, request.args(), &self.0);
+                match request.method.as_str() {
+                    $($method => answer(&$result),)*
+                    _ => Err(CallError::NoSuchMethod),
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use serve;
