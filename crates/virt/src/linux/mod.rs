@@ -31,7 +31,7 @@ use async_trait::async_trait;
 
 use crate::driver::{ComputeDriver, DriverOptions};
 use crate::driver_error::DriverError;
-use crate::probe::{BlockingExecutor, Probe, Reading};
+use crate::probe::{Probe, Reading};
 use crate::probe_error::ProbeError;
 use crate::stats::{CpuInfo, CpuStats, CpuTopology, HostStats, NumaNode, PciDevice, Probed, StaleProbe};
 use cpu::{CpuReader, Cpus};
@@ -65,12 +65,13 @@ impl LinuxDriver {
     pub fn new(options: &DriverOptions) -> Self {
         let tree = Arc::new(Tree::new(options.root.clone()));
         let cpus = CpuReader::new(Arc::clone(&tree));
+        let read_cpus = move || cpus.read();
         let path = options.disk_path.clone();
         let cpu_times = || on_tree("cpu times", "read what the CPUs did", options, &tree, cpu::read_stats);
         let pci = || on_tree("pci", "list the PCI devices", options, &tree, pci::read);
         Self {
             deadline: options.probe_deadline,
-            cpu: Probe::blocking("cpu", "describe the CPUs", MOUNTED, blocking(options), move || cpus.read()),
+            cpu: Probe::blocking("cpu", "describe the CPUs", MOUNTED, options.blocking.clone(), read_cpus),
             memory: on_tree("memory", "read the memory size", options, &tree, memory::read),
             numa: on_tree("numa", "list the NUMA nodes", options, &tree, numa::read),
             load: on_tree("load", "read load and uptime", options, &tree, node::read_load),
@@ -82,7 +83,7 @@ impl LinuxDriver {
                 "disk",
                 format!("measure the file system at {}", path.display()),
                 "set the disk path to an existing directory on the disk that holds instances",
-                blocking(options),
+                options.blocking.clone(),
                 move || disk::read(&path),
             ),
         }
@@ -152,10 +153,6 @@ impl ComputeDriver for LinuxDriver {
     }
 }
 
-fn blocking(options: &DriverOptions) -> BlockingExecutor {
-    Arc::clone(&options.blocking)
-}
-
 fn on_tree<T: Clone + Send + Sync + 'static>(
     name: &'static str,
     attempt: &'static str,
@@ -164,7 +161,7 @@ fn on_tree<T: Clone + Send + Sync + 'static>(
     read: fn(&Tree) -> Result<T, ProbeError>,
 ) -> Probe<T> {
     let tree = Arc::clone(tree);
-    Probe::blocking(name, attempt, MOUNTED, blocking(options), move || read(&tree))
+    Probe::blocking(name, attempt, MOUNTED, options.blocking.clone(), move || read(&tree))
 }
 
 async fn read_if_asked<T: Clone + Send + Sync + 'static>(
