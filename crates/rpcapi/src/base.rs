@@ -39,14 +39,8 @@ impl BaseApi {
         arg: Value,
         options: CallOptions,
     ) -> Result<Pong, RpcError> {
-        client
-            .call(
-                &target.namespace("baseapi").version(Version::new(1, 0)),
-                "ping",
-                &PingArgs { arg },
-                options,
-            )
-            .await
+        let target = target.namespace("baseapi").version(Version::new(1, 0));
+        client.call(&target, "ping", &PingArgs { arg }, options).await
     }
 }
 

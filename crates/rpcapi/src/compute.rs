@@ -88,10 +88,8 @@ impl ComputeApi {
         host: &str,
         timeout: Duration,
     ) -> Result<(), RpcError> {
-        let args = PublishServiceCapabilities::default();
-        self.client
-            .cast(&self.target.clone().server(host), "publish_service_capabilities", &args, timeout)
-            .await
+        let (target, args) = (self.target.clone().server(host), PublishServiceCapabilities::default());
+        self.client.cast(&target, "publish_service_capabilities", &args, timeout).await
     }
 
     /// What the driver of `host` reports.
@@ -101,9 +99,8 @@ impl ComputeApi {
         refresh: bool,
         options: CallOptions,
     ) -> Result<Value, RpcError> {
-        self.client
-            .call(&self.target.clone().server(host), "get_host_stats", &GetHostStats { refresh }, options)
-            .await
+        let target = self.target.clone().server(host);
+        self.client.call(&target, "get_host_stats", &GetHostStats { refresh }, options).await
     }
 
     /// Asks who answers as `host`.

@@ -329,9 +329,8 @@ impl SchedulerApi {
 
     /// Nova 2012: totals and usage of one host.
     pub async fn show_host_resources(&self, host: &str, options: CallOptions) -> Result<Value, RpcError> {
-        self.client
-            .call(&self.at(0), "show_host_resources", &HostQuery { host: host.to_owned() }, options)
-            .await
+        let args = HostQuery { host: host.to_owned() };
+        self.client.call(&self.at(0), "show_host_resources", &args, options).await
     }
 }
 
