@@ -33,10 +33,7 @@ pub fn code(error: &(dyn Error + 'static)) -> u8 {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return Some(failure.code);
         }
-        if cause.is::<Invalid>() {
-            return Some(USAGE);
-        }
-        if matches!(cause.downcast_ref(), Some(LogError::Filter { .. })) {
+        if cause.is::<Invalid>() || matches!(cause.downcast_ref(), Some(LogError::Filter { .. })) {
             return Some(USAGE);
         }
         let taken = matches!(cause.downcast_ref(), Some(StoreError::Locked { .. }))

@@ -16,8 +16,9 @@ const STATUS_LIMIT: usize = 200;
 /// Tells systemd of the daemon from start to stop: the status, READY, the watchdog, and STOPPING when a stop is asked
 /// for. Spawn it as a task of its own. It ends when the stop is asked for.
 pub async fn accompany(health: Health, shutdown: Shutdown) {
+    let watchdog = sd_notify::watchdog_enabled();
     // Twice per period, as systemd asks; without a watchdog, often enough for a status that people read.
-    let pulse = sd_notify::watchdog_enabled().map_or(Duration::from_secs(5), |period| period / 2);
+    let pulse = watchdog.map_or(Duration::from_secs(5), |period| period / 2);
     let mut pulses = time::interval(pulse.max(Duration::from_millis(1)));
     let mut announced = false;
     let mut last_status = String::new();
@@ -28,10 +29,10 @@ pub async fn accompany(health: Health, shutdown: Shutdown) {
             () = health.until_ready(), if !announced => {}
             _ = pulses.tick() => {
                 let live = health.live();
-                if live.ok {
-                    feed_watchdog();
-                } else {
+                if !live.ok {
                     tracing::error!(reason = live.summary(), "not alive; the watchdog is not fed");
+                } else if watchdog.is_some() {
+                    send(&[NotifyState::Watchdog]);
                 }
             }
         }
@@ -54,12 +55,6 @@ fn send_status(text: &str) {
     let line: String =
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(STATUS_LIMIT).collect();
     send(&[NotifyState::Status(&line)]);
-}
-
-fn feed_watchdog() {
-    if sd_notify::watchdog_enabled().is_some() {
-        send(&[NotifyState::Watchdog]);
-    }
 }
 
 fn send(state: &[NotifyState<'_>]) {
