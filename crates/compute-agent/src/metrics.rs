@@ -42,10 +42,6 @@ pub fn register(
             out.push(Sample::counter("reports", "Reports by outcome", count).label("outcome", outcome));
         }
     });
-    register_rpc(metrics, server);
-}
-
-fn register_rpc(metrics: &Metrics, server: &RpcServer) {
     let counters = server.counters();
     metrics.sampled("rpc", move |out| {
         for (name, count) in counters.snapshot() {

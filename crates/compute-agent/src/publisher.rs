@@ -146,10 +146,7 @@ impl Publisher {
     }
 
     fn put_back(&self, report: Pending) {
-        let mut slot = self.slot.lock().expect("no panic while the slot is held");
-        if slot.is_none() {
-            *slot = Some(report);
-        }
+        self.slot.lock().expect("no panic while the slot is held").get_or_insert(report);
         self.filled.notify_one();
     }
 }
