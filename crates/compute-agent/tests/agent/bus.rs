@@ -119,6 +119,13 @@ impl Bus {
         std::mem::take(&mut self.sink.reports.lock().unwrap())
     }
 
+    /// A bus with an agent on it.
+    pub async fn with_agent() -> (Self, Agent) {
+        let bus = Self::new().await;
+        let agent = bus.agent().await;
+        (bus, agent)
+    }
+
     /// An agent with the defaults, a working fake driver and a store of its own.
     pub async fn agent(&self) -> Agent {
         self.start(HOST, AgentConfig::default(), &MemoryStore::new(), fake(&[]))
@@ -155,6 +162,13 @@ impl Bus {
     pub fn has_queue(&self, name: &str) -> bool {
         self.broker.queues().iter().any(|queue| queue == name)
     }
+}
+
+/// The settings in this value. TOML and JSON have the same form.
+pub fn settings(value: Value) -> AgentConfig {
+    let config: AgentConfig = serde_json::from_value(value).expect("settings");
+    assert_eq!(novella_service::config::Settings::validate(&config), []);
+    config
 }
 
 /// Lets all tasks run that can run now. The clock moves by at most a millisecond.

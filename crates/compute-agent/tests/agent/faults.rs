@@ -9,8 +9,7 @@ use crate::bus::{Bus, HOST, Moody, call, fake, s, settle};
 
 #[tokio::test(start_paused = true)]
 async fn a_second_agent_of_one_name_waits_in_silence_and_then_takes_over() {
-    let bus = Bus::new().await;
-    let first = bus.agent().await;
+    let (bus, first) = Bus::with_agent().await;
     let uuid = bus.take()[0].novella()["uuid"].clone();
     let second = bus
         .start_as(HOST, "second", AgentConfig::default(), &MemoryStore::new(), fake(&[]))
@@ -41,8 +40,7 @@ async fn a_second_agent_of_one_name_waits_in_silence_and_then_takes_over() {
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_stops_in_order_says_goodbye_last() {
-    let bus = Bus::new().await;
-    let agent = bus.agent().await;
+    let (bus, agent) = Bus::with_agent().await;
     bus.run_until(s(25)).await;
     let last = bus.take().last().unwrap().seq();
     agent.stop(s(10)).await;
@@ -55,8 +53,7 @@ async fn an_agent_that_stops_in_order_says_goodbye_last() {
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_never_held_its_name_says_no_goodbye() {
-    let bus = Bus::new().await;
-    let _first = bus.agent().await;
+    let (bus, _first) = Bus::with_agent().await;
     let second =
         bus.start_as(HOST, "second", AgentConfig::default(), &MemoryStore::new(), fake(&[])).await.unwrap();
     bus.take();
@@ -67,8 +64,7 @@ async fn an_agent_that_never_held_its_name_says_no_goodbye() {
 
 #[tokio::test(start_paused = true)]
 async fn stopping_waits_for_work_in_flight_but_not_for_what_only_waits() {
-    let bus = Bus::new().await;
-    let agent = bus.agent().await;
+    let (bus, agent) = Bus::with_agent().await;
     bus.take();
     // An answer is due within a minute. Nobody needs it from an agent that stops.
     bus.compute.publish_service_capabilities(s(60), s(1)).await.unwrap();
@@ -98,8 +94,7 @@ async fn stopping_waits_for_work_in_flight_but_not_for_what_only_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn a_goodbye_that_cannot_be_sent_does_not_hold_up_the_stop() {
-    let bus = Bus::new().await;
-    let agent = bus.agent().await;
+    let (bus, agent) = Bus::with_agent().await;
     bus.take();
     bus.broker.block(Some("memory alarm"));
     settle().await;
@@ -111,8 +106,7 @@ async fn a_goodbye_that_cannot_be_sent_does_not_hold_up_the_stop() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_agent_leaves_nothing_behind() {
-    let bus = Bus::new().await;
-    let agent = bus.agent().await;
+    let (bus, agent) = Bus::with_agent().await;
     bus.broker.block(Some("memory alarm"));
     bus.run_until(s(30)).await; // a report waits to be sent
     bus.take();
@@ -126,8 +120,7 @@ async fn a_dropped_agent_leaves_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn while_the_broker_takes_nothing_only_the_newest_report_is_kept() {
-    let bus = Bus::new().await;
-    let agent = bus.agent().await;
+    let (bus, agent) = Bus::with_agent().await;
     let before = bus.take().last().unwrap().seq();
     bus.broker.block(Some("memory alarm"));
     bus.run_until(s(62)).await;
@@ -146,8 +139,7 @@ async fn while_the_broker_takes_nothing_only_the_newest_report_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn who_comes_back_to_the_broker_reports_what_is_true_then() {
-    let bus = Bus::new().await;
-    let agent = bus.agent().await;
+    let (bus, agent) = Bus::with_agent().await;
     bus.take();
     // A report is waiting when the connection breaks.
     bus.broker.block(Some("memory alarm"));
@@ -172,8 +164,7 @@ async fn who_comes_back_to_the_broker_reports_what_is_true_then() {
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_lost_its_name_while_away_is_silent() {
-    let bus = Bus::new().await;
-    let first = bus.agent().await;
+    let (bus, first) = Bus::with_agent().await;
     bus.broker.partition("agent", true);
     let second =
         bus.start_as(HOST, "second", AgentConfig::default(), &MemoryStore::new(), fake(&[])).await.unwrap();
@@ -192,8 +183,7 @@ async fn an_agent_that_lost_its_name_while_away_is_silent() {
 #[tokio::test(start_paused = true)]
 async fn one_seed_gives_one_history() {
     async fn run() -> Vec<(Duration, String)> {
-        let bus = Bus::new().await;
-        let _agent = bus.agent().await;
+        let (bus, _agent) = Bus::with_agent().await;
         for second in [7, 19, 33] {
             bus.run_until(s(second)).await;
             bus.compute.publish_service_capabilities(s(2), s(1)).await.unwrap();

@@ -1,10 +1,10 @@
 //! The hardware that an agent offers (CPU sets, pages, networks, devices), and what its monitor measures.
 
-use novella_compute_agent::{AgentConfig, StartError};
+use novella_compute_agent::StartError;
 use novella_service::MemoryStore;
 use serde_json::{Value, json};
 
-use crate::bus::{Bus, HOST, fake_of, s};
+use crate::bus::{Bus, HOST, fake_of, s, settings};
 
 /// A host with two nodes of two cores with two threads each, huge pages, a network card with virtual functions, and two
 /// other cards.
@@ -19,13 +19,6 @@ fn server() -> Value {
             {"vendor_id": "1af4", "product_id": "1000"},
         ],
     })
-}
-
-/// The settings in this value. TOML and JSON have the same form.
-fn settings(value: Value) -> AgentConfig {
-    let config: AgentConfig = serde_json::from_value(value).expect("settings");
-    assert_eq!(novella_service::config::Settings::validate(&config), []);
-    config
 }
 
 /// The first report of an agent with these settings on this host.

@@ -6,7 +6,7 @@ use novella_compute_agent::AgentConfig;
 use novella_service::MemoryStore;
 use serde_json::json;
 
-use crate::bus::{Bus, HOST, Moody, fake, s};
+use crate::bus::{Bus, HOST, Moody, fake, s, settings};
 
 fn gaps(times: &[Duration]) -> Vec<u128> {
     times.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect()
@@ -15,21 +15,16 @@ fn gaps(times: &[Duration]) -> Vec<u128> {
 #[tokio::test(start_paused = true)]
 async fn a_report_says_what_driver_and_configuration_say() {
     let bus = Bus::new().await;
-    let mut config = AgentConfig::default();
-    config.placement.availability_zone = "az-2".into();
-    config.placement.traits = vec!["CUSTOM_GOLD".into()];
-    config.placement.disabled_reason = "new fan".into();
-    config.my_ip = "10.0.0.7".into();
-    config.reserved.vcpus = 1;
-    config.reserved.memory_mb = 2048;
-    config.reserved.disk_gb = 7;
-    config.allocation_ratio.cpu = 16.0;
-    config.allocation_ratio.ram = 1.5;
-    config.allocation_ratio.disk = 2.0;
-    config.report.periodic_interval = s(12);
-    config.resources = serde_json::from_value(json!({"CUSTOM_GPU": {"total": 4, "reserved": 1}})).unwrap();
-    config.facts = serde_json::from_value(json!({"rack": "a1", "blades": [1, 2]})).unwrap();
-    config.driver.overrides = serde_json::from_value(json!({"vcpus": 6, "cpu_model": "Epyc"})).unwrap();
+    let config = settings(json!({
+        "my_ip": "10.0.0.7",
+        "placement": {"availability_zone": "az-2", "traits": ["CUSTOM_GOLD"], "disabled_reason": "new fan"},
+        "reserved": {"vcpus": 1, "memory_mb": 2048, "disk_gb": 7},
+        "allocation_ratio": {"cpu": 16.0, "ram": 1.5, "disk": 2.0},
+        "report": {"periodic_interval": "12s"},
+        "resources": {"CUSTOM_GPU": {"total": 4, "reserved": 1}},
+        "facts": {"rack": "a1", "blades": [1, 2]},
+        "driver": {"overrides": {"vcpus": 6, "cpu_model": "Epyc"}},
+    }));
     let agent = bus.start(HOST, config, &MemoryStore::new(), fake(&[])).await.unwrap();
 
     let [report] = &bus.reports()[..] else { panic!("one report at once, not {:?}", bus.reports()) };
@@ -82,8 +77,7 @@ async fn a_report_says_what_driver_and_configuration_say() {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_report_goes_out_at_once_and_then_one_per_interval() {
-    let bus = Bus::new().await;
-    let _agent = bus.agent().await;
+    let (bus, _agent) = Bus::with_agent().await;
     bus.run_until(s(120)).await;
     let reports = bus.reports();
     let times: Vec<Duration> = reports.iter().map(|report| report.at).collect();
