@@ -74,15 +74,15 @@ fn is_mark(attribute: &Attribute) -> bool {
 }
 
 fn task_of(method: &ImplItemFn, marks: Vec<Attribute>) -> Result<Option<TokenStream>> {
-    let mut marks = marks.into_iter();
-    let Some(mark) = marks.next() else { return Ok(None) };
-    if let Some(second) = marks.next() {
-        return Err(Error::new_spanned(
-            second,
-            "the method is marked twice: write one `#[periodic_task(..)]`",
-        ));
-    }
-    let arguments = TaskArguments::from_attribute(&mark)?;
+    let mark = match &marks[..] {
+        [] => return Ok(None),
+        [mark] => mark,
+        [_, second, ..] => {
+            let message = "the method is marked twice: write one `#[periodic_task(..)]`";
+            return Err(Error::new_spanned(second, message));
+        }
+    };
+    let arguments = TaskArguments::from_attribute(mark)?;
     check_method(method)?;
     Ok(Some(task_expression(method, &arguments)))
 }
