@@ -184,7 +184,8 @@ impl Peer {
     }
 
     pub async fn send(&self, body: impl Into<Vec<u8>>) {
-        self.send_to(topic_destination(), body).await.expect("publish");
+        let topic = Destination::Topic { exchange: "nova".into(), topic: "scheduler".into() };
+        self.send_to(topic, body).await.expect("publish");
     }
 
     pub async fn send_to(
@@ -234,10 +235,6 @@ pub async fn next_inner(queue: &mut Box<dyn Consumer>) -> Value {
     queue.settle(one[0].tag, Settle::Ack);
     let outer: Value = serde_json::from_slice(&one[0].body).unwrap();
     serde_json::from_str(outer["oslo.message"].as_str().unwrap()).unwrap()
-}
-
-pub fn topic_destination() -> Destination {
-    Destination::Topic { exchange: "nova".into(), topic: "scheduler".into() }
 }
 
 pub fn sealed(inner: Value) -> Vec<u8> {
