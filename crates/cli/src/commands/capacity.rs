@@ -225,22 +225,13 @@ struct PartRow {
     group: GroupCapacity,
 }
 
-const PARTS: Listing<PartRow> = Listing {
-    all: &[
-        Column::field("flavor", |p| json!(p.flavor)),
-        Column::view("name", |p| json!(p.group.name), |p| Cell::text(part_name(&p.group))),
-        Column::view(
-            "fits",
-            |p| json!(p.group.fits),
-            |p| Cell::number(p.group.fits).tone(tone(p.group.fits)),
-        ),
-        Column::field("eligible", |p| json!(p.group.eligible)),
-        Column::field("limit", |p| json!(p.group.limit)),
-    ],
-    table: &["flavor", "name", "fits", "eligible", "limit"],
-    wide: &[],
-    fields: &["flavor", "name", "fits", "eligible", "limit"],
-};
+const PARTS: Listing<PartRow> = Listing::of(&[
+    Column::field("flavor", |p| json!(p.flavor)),
+    Column::view("name", |p| json!(p.group.name), |p| Cell::text(part_name(&p.group))),
+    Column::view("fits", |p| json!(p.group.fits), |p| Cell::number(p.group.fits).tone(tone(p.group.fits))),
+    Column::field("eligible", |p| json!(p.group.eligible)),
+    Column::field("limit", |p| json!(p.group.limit)),
+]);
 
 fn part_name(group: &GroupCapacity) -> String {
     if group.name.is_empty() { "(none)".to_owned() } else { group.name.clone() }

@@ -251,16 +251,11 @@ fn show_near(near: &[NearHost], args: &OutputArgs, console: &mut Console<'_>) ->
     write_rows(&lines, &NEAR, &OutputArgs { format: args.format, ..OutputArgs::default() }, console)
 }
 
-const FIXES: Listing<Fix> = Listing {
-    all: &[
-        Column::view("change", |f| json!(f.changes), |f| Cell::text(changes(f))),
-        Column::view("size", |f| json!(f.size), |f| Cell::number(format!("{:.0} %", f.size * 100.0))),
-        Column::field("host", |f| json!(f.host)),
-    ],
-    table: &["change", "size", "host"],
-    wide: &[],
-    fields: &["change", "size", "host"],
-};
+const FIXES: Listing<Fix> = Listing::of(&[
+    Column::view("change", |f| json!(f.changes), |f| Cell::text(changes(f))),
+    Column::view("size", |f| json!(f.size), |f| Cell::number(format!("{:.0} %", f.size * 100.0))),
+    Column::field("host", |f| json!(f.host)),
+]);
 
 fn changes(fix: &Fix) -> String {
     fix.changes.iter().map(change).collect::<Vec<_>>().join(", and ")

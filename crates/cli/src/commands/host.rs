@@ -284,7 +284,7 @@ fn json_lines(
 
 async fn fetch(bus: &Bus, args: &HostListArgs) -> anyhow::Result<Vec<HostSummary>> {
     // A wrong column is an error before the scheduler is asked.
-    HOSTS.pick(args.output.columns.iter().map(String::as_str))?;
+    HOSTS.pick(&args.output.columns)?;
     let list = bus.scheduler().list_hosts(bus.options()).await.map_err(scheduler_failed)?;
     let mut hosts = list.hosts;
     hosts.retain(|host| {

@@ -32,15 +32,10 @@ struct Released {
     released: u64,
 }
 
-const RELEASED: Listing<Released> = Listing {
-    all: &[
-        Column::field("decision_id", |r| json!(r.decision_id)),
-        Column::field("released", |r| json!(r.released)),
-    ],
-    table: &["decision_id", "released"],
-    wide: &[],
-    fields: &["decision_id", "released"],
-};
+const RELEASED: Listing<Released> = Listing::of(&[
+    Column::field("decision_id", |r| json!(r.decision_id)),
+    Column::field("released", |r| json!(r.released)),
+]);
 
 /// Releases the decisions and shows how many reservations each had.
 pub async fn run(bus: &Bus, args: &ReleaseArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {

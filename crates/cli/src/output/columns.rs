@@ -41,7 +41,8 @@ impl<R> Column<R> {
     }
 }
 
-/// All columns of one kind of row, and those that each format shows unless `-c` picks others.
+/// All columns of one kind of row, and those that each format shows unless `-c` picks others. If a format names none, it
+/// shows all.
 pub struct Listing<R: 'static> {
     /// Every column.
     pub all: &'static [Column<R>],
@@ -54,9 +55,14 @@ pub struct Listing<R: 'static> {
 }
 
 impl<R> Listing<R> {
+    /// Columns that every format shows.
+    pub const fn of(all: &'static [Column<R>]) -> Self {
+        Self { all, table: &[], wide: &[], fields: &[] }
+    }
+
     /// The columns of these names, in this order.
-    pub fn pick<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<Vec<&'static Column<R>>, Failure> {
-        names.map(|name| self.column(name)).collect()
+    pub fn pick(&self, names: &[impl AsRef<str>]) -> Result<Vec<&'static Column<R>>, Failure> {
+        names.iter().map(|name| self.column(name.as_ref())).collect()
     }
 
     fn column(&self, name: &str) -> Result<&'static Column<R>, Failure> {

@@ -21,27 +21,20 @@ pub fn write_rows<R: Serialize>(
     args: &OutputArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<()> {
-    let picked = listing.pick(args.columns.iter().map(String::as_str))?;
-    let picked_or = |defaults: &[&'static str]| {
-        if picked.is_empty() { listing.pick(defaults.iter().copied()) } else { Ok(picked.clone()) }
+    let picked = listing.pick(&args.columns)?;
+    let picked_or = |defaults: &[&'static str]| match picked.is_empty() {
+        true if defaults.is_empty() => Ok(listing.all.iter().collect()),
+        true => listing.pick(defaults),
+        false => Ok(picked.clone()),
     };
     let style = console.style;
     let out = &mut *console.out;
     match args.format {
         Format::Table => write_table(rows, &picked_or(listing.table)?, style, out)?,
         Format::Wide => write_table(rows, &picked_or(&[listing.table, listing.wide].concat())?, style, out)?,
-        Format::Json => match picked.is_empty() {
-            true => write_json(rows, out)?,
-            false => write_json(&documents(rows, &picked), out)?,
-        },
-        Format::Jsonl => match picked.is_empty() {
-            true => write_lines(rows, out)?,
-            false => write_lines(&documents(rows, &picked), out)?,
-        },
-        Format::Yaml => match picked.is_empty() {
-            true => write_yaml(rows, out)?,
-            false => write_yaml(&documents(rows, &picked), out)?,
-        },
+        Format::Json => write_json(&documents(rows, &picked), out)?,
+        Format::Jsonl => write_lines(&documents(rows, &picked), out)?,
+        Format::Yaml => write_yaml(&documents(rows, &picked), out)?,
         Format::Csv => {
             let columns = picked_or(listing.fields)?;
             let names = columns.iter().map(|c| c.name.to_owned());
@@ -66,20 +59,23 @@ fn write_table<R>(
     out.write_all(table_text(&header, cells, style).as_bytes())
 }
 
-/// Some columns of one row, serialised in the order in which `-c` named them.
-struct PickedColumns<'a, R> {
+/// One row: whole, or the columns that `-c` named, in this order.
+struct Document<'a, R> {
     row: &'a R,
     columns: &'a [&'a Column<R>],
 }
 
-impl<R> Serialize for PickedColumns<'_, R> {
+impl<R: Serialize> Serialize for Document<'_, R> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.columns.is_empty() {
+            return self.row.serialize(serializer);
+        }
         serializer.collect_map(self.columns.iter().map(|column| (column.name, (column.value)(self.row))))
     }
 }
 
-fn documents<'a, R>(rows: &'a [R], columns: &'a [&'a Column<R>]) -> Vec<PickedColumns<'a, R>> {
-    rows.iter().map(|row| PickedColumns { row, columns }).collect()
+fn documents<'a, R>(rows: &'a [R], columns: &'a [&'a Column<R>]) -> Vec<Document<'a, R>> {
+    rows.iter().map(|row| Document { row, columns }).collect()
 }
 
 fn cells<'a, R>(rows: &'a [R], columns: &'a [&Column<R>]) -> impl Iterator<Item = Vec<String>> + 'a {

@@ -170,19 +170,14 @@ struct Judged {
     picked: usize,
 }
 
-const JUDGED: Listing<Judged> = Listing {
-    all: &[
-        Column::field("request", |j| json!(j.request)),
-        Column::field("host", |j| json!(j.host)),
-        Column::field("verdict", |j| json!(j.verdict)),
-        Column::field("rank", |j| json!(j.rank)),
-        Column::field("weight", |j| json!(j.weight)),
-        Column::field("picked", |j| json!(j.picked)),
-    ],
-    table: &["request", "host", "verdict", "rank", "weight", "picked"],
-    wide: &[],
-    fields: &["request", "host", "verdict", "rank", "weight", "picked"],
-};
+const JUDGED: Listing<Judged> = Listing::of(&[
+    Column::field("request", |j| json!(j.request)),
+    Column::field("host", |j| json!(j.host)),
+    Column::field("verdict", |j| json!(j.verdict)),
+    Column::field("rank", |j| json!(j.rank)),
+    Column::field("weight", |j| json!(j.weight)),
+    Column::field("picked", |j| json!(j.picked)),
+]);
 
 /// Writes all results for machines: documents as JSON and YAML, and a row for each request and host otherwise.
 pub fn results(
