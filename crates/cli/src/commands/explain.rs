@@ -9,7 +9,6 @@ use novella_objects::{
 };
 use novella_service::Env;
 use novella_service::exit::Failure;
-use serde::Serialize;
 use serde_json::json;
 
 use super::decision;
@@ -168,7 +167,7 @@ fn show(explained: &Explained, args: &OutputArgs, console: &mut Console<'_>) -> 
                 Some(host) => show_host(host, args, console)?,
                 None => {
                     decision::show(decision, true, args, console)?;
-                    show_near(near, args, console)?;
+                    show_near(near, console)?;
                 }
             }
             fixes.as_ref().map_or(Ok(()), |fixes| show_fixes(fixes, args, console))
@@ -211,44 +210,21 @@ fn show_host(host: &HostVerdict, args: &OutputArgs, console: &mut Console<'_>) -
     Ok(console.out.flush()?)
 }
 
-/// One filter that refuses a near host.
-#[derive(Serialize)]
-struct NearRefusal {
-    host: String,
-    state: HostStatus,
-    filter: FilterVerdict,
-}
-
-const NEAR: Listing<NearRefusal> = Listing {
-    all: &[
-        Column::field("host", |a| json!(a.host)),
-        Column::view("state", |a| json!(a.state), |a| Cell::text(a.state.as_str())),
-        Column::field("filter", |a| json!(a.filter.filter)),
-        Column::view(
-            "why",
-            |a| json!(a.filter.reason),
-            |a| Cell::text(a.filter.reason.clone().unwrap_or_default()),
-        ),
-    ],
-    table: &["host", "state", "filter", "why"],
-    wide: &[],
-    fields: &["host", "state", "filter", "why"],
-};
-
 /// Shows the hosts that one or two filters refuse, with a line for each of these filters.
-fn show_near(near: &[NearHost], args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+fn show_near(near: &[NearHost], console: &mut Console<'_>) -> anyhow::Result<()> {
     if near.is_empty() {
         return Ok(());
     }
-    writeln!(console.out, "\nhosts that nearly pass now:")?;
-    let against = |near: &NearHost, filter: &FilterVerdict| NearRefusal {
-        host: near.host.clone(),
-        state: near.state,
-        filter: filter.clone(),
-    };
-    let of_host = |host| move |filter| against(host, filter);
-    let lines: Vec<_> = near.iter().flat_map(|host| host.refused.iter().map(of_host(host))).collect();
-    write_rows(&lines, &NEAR, &OutputArgs { format: args.format, ..OutputArgs::default() }, console)
+    let mut rows = Vec::new();
+    for host in near {
+        for filter in &host.refused {
+            let why = filter.reason.as_deref().unwrap_or_default();
+            rows.push([&host.host, host.state.as_str(), &filter.filter, why].map(Cell::text).to_vec());
+        }
+    }
+    let text = table_text(&["host", "state", "filter", "why"], rows, console.style);
+    write!(console.out, "\nhosts that nearly pass now:\n{text}")?;
+    Ok(console.out.flush()?)
 }
 
 const FIXES: Listing<Fix> = Listing::of(&[
