@@ -151,8 +151,7 @@ pub fn run_on_file(
 }
 
 fn query(args: &CapacityArgs, env: &Env) -> anyhow::Result<CapacityQuery> {
-    let (vcpus, ram) = (args.vcpus.unwrap_or_default(), args.ram.unwrap_or_default());
-    let request_spec = args.request.request(vcpus, ram, env)?;
+    let request_spec = args.request.request(args.vcpus, args.ram, env)?;
     let flavors = match &args.flavors {
         Some(file) => read_flavors(file)?,
         None if args.vcpus.is_some() => vec![request_spec.spec.flavor.clone()],
@@ -210,12 +209,6 @@ const FLAVORS: Listing<FlavorCapacity> = Listing {
     wide: &["reserved"],
     fields: &["flavor", "fits", "open", "eligible", "hosts", "limit", "reserved"],
 };
-
-/// The counts as scripts read them.
-#[derive(Serialize)]
-struct CapacityDocument<'a> {
-    flavors: &'a [FlavorCapacity],
-}
 
 /// The count of one flavor on one part of the fleet.
 #[derive(Serialize)]
@@ -277,7 +270,7 @@ fn reserved(flavor: &FlavorCapacity) -> String {
 fn show(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     match args.output.format {
         Format::Json | Format::Jsonl | Format::Yaml => {
-            write_object(&CapacityDocument { flavors }, &args.output, console)?;
+            write_object(&json!({ "flavors": flavors }), &args.output, console)?;
         }
         Format::Csv | Format::Value if args.by.is_some() => {
             write_rows(&parts(flavors), &PARTS, &args.output, console)?;

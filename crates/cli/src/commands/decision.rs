@@ -80,28 +80,16 @@ pub struct DecisionDocument<'a> {
     ranking: Option<&'a [Scored]>,
     /// The verdict on the host that was asked about.
     #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<&'a HostVerdict>,
+    pub host: Option<&'a HostVerdict>,
     /// The hosts that nearly pass now, if an explained request was refused.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    near: &'a [NearHost],
+    pub near: &'a [NearHost],
     /// The changes that would make it fit, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    fixes: Option<&'a Fixes>,
+    pub fixes: Option<&'a Fixes>,
     /// The request in the format of `novella evaluate`, in answers of `explain`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    request: Option<Request>,
-}
-
-impl<'a> DecisionDocument<'a> {
-    /// Adds the verdict on a host, the hosts that nearly pass, and the changes that would help.
-    pub fn with(self, host: Option<&'a HostVerdict>, near: &'a [NearHost], fixes: Option<&'a Fixes>) -> Self {
-        Self { host, near, fixes, ..self }
-    }
-
-    /// Adds the request.
-    pub fn with_request(self, request: Request) -> Self {
-        Self { request: Some(request), ..self }
-    }
+    pub request: Option<Request>,
 }
 
 #[derive(Serialize)]

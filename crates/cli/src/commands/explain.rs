@@ -72,10 +72,7 @@ pub async fn run(bus: &Bus, args: &ExplainArgs, env: &Env, console: &mut Console
     let scheduler = args.decision.as_deref().map(scheduler_of).transpose()?;
     let request_spec = match scheduler {
         Some(_) => None,
-        None => {
-            let (vcpus, ram) = (args.vcpus.unwrap_or_default(), args.ram.unwrap_or_default());
-            Some(args.request.request(vcpus, ram, env)?)
-        }
+        None => Some(args.request.request(args.vcpus, args.ram, env)?),
     };
     let question = Explain {
         decision_id: args.decision.clone(),
@@ -98,13 +95,8 @@ pub async fn run(bus: &Bus, args: &ExplainArgs, env: &Env, console: &mut Console
     }
     show(&explained, &args.output, console)?;
     Ok(match &explained.host {
-        Some(host) => {
-            if host.passes {
-                OK
-            } else {
-                REFUSED
-            }
-        }
+        Some(host) if host.passes => OK,
+        Some(_) => REFUSED,
         None if args.decision.is_some() => OK,
         None => decision::exit_code(&explained.decision),
     })
@@ -152,9 +144,10 @@ fn show(explained: &Explained, args: &OutputArgs, console: &mut Console<'_>) -> 
     let Explained { request_spec, decision, host, near, fixes } = explained;
     match (args.format, host) {
         (Format::Json | Format::Jsonl | Format::Yaml, host) => {
-            let request = request_of(request_spec, decision);
-            let document = decision::document(decision, true).with_request(request);
-            write_object(&document.with(host.as_ref(), near, fixes.as_ref()), args, console)
+            let mut document = decision::document(decision, true);
+            (document.host, document.near, document.fixes) = (host.as_ref(), near, fixes.as_ref());
+            document.request = Some(request_of(request_spec, decision));
+            write_object(&document, args, console)
         }
         (Format::Csv | Format::Value, host) => match (fixes, host) {
             (Some(fixes), _) => write_rows(&fixes.fixes, &FIXES, args, console),

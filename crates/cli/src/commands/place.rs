@@ -64,8 +64,7 @@ pub struct PlaceArgs {
 impl PlaceArgs {
     /// The request, with fresh uuids for instances that were not named.
     pub fn request(&self, env: &Env) -> Result<SelectDestinations, Failure> {
-        let (vcpus, ram) = (self.vcpus.unwrap_or_default(), self.ram.unwrap_or_default());
-        let mut request_spec = self.request.request(vcpus, ram, env)?;
+        let mut request_spec = self.request.request(self.vcpus, self.ram, env)?;
         if let Some(service) = self.service.as_ref().filter(|_| self.request.disk == 0) {
             let what = format!("a placement on service {service} needs a size");
             return Err(Failure::new(USAGE, what).next("add for example --disk 20G"));
@@ -85,10 +84,8 @@ impl PlaceArgs {
 /// Asks a scheduler and shows the answer. The exit code tells whether the request fits.
 pub async fn run(bus: &Bus, args: &PlaceArgs, env: &Env, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let request = args.request(env)?;
-    let decided = match bus.scheduler().select_destinations(&request, bus.options()).await {
-        Ok(decided) => decided,
-        Err(error) => return Err(unanswered(scheduler_failed(error), &request).into()),
-    };
+    let decided = bus.scheduler().select_destinations(&request, bus.options()).await;
+    let decided = decided.map_err(|error| unanswered(scheduler_failed(error), &request))?;
     if args.output.format.is_table() {
         let disk = || units::gib(request.request_spec.spec.flavor.root_gb);
         let on_service = request.service.as_ref().map(|service| format!("{} of {service}", disk()));

@@ -51,8 +51,13 @@ pub struct RequestArgs {
 }
 
 impl RequestArgs {
-    /// The request, with fresh uuids for instances that were not named.
-    pub fn request(&self, vcpus: u32, memory_mb: u64, env: &Env) -> Result<PlacementRequest, Failure> {
+    /// The request, with fresh uuids for instances that were not named. Sizes that a flavor names are zero.
+    pub fn request(
+        &self,
+        vcpus: Option<u32>,
+        memory_mb: Option<u64>,
+        env: &Env,
+    ) -> Result<PlacementRequest, Failure> {
         let usage = |what| Failure::new(USAGE, what).next("see `novella place --help`");
         let instance_uuids = if self.instances.is_empty() {
             (0..self.count).map(|_| env.random.uuid()).collect()
@@ -60,8 +65,8 @@ impl RequestArgs {
             self.instances.clone()
         };
         let flavor = Flavor {
-            vcpus,
-            memory_mb,
+            vcpus: vcpus.unwrap_or_default(),
+            memory_mb: memory_mb.unwrap_or_default(),
             root_gb: self.disk,
             extra_specs: units::extra_specs(&self.all_extra_specs()).map_err(usage)?,
             ..Flavor::default()
