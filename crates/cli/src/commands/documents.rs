@@ -12,7 +12,7 @@ use std::path::Path;
 use flate2::bufread::MultiGzDecoder;
 use novella_fleet_documents::BadDocument;
 use novella_host_manager::PolicyFile;
-use novella_objects::document::{Fleet, Host, Request, Requests};
+use novella_objects::document::{Fleet, Requests};
 use novella_service::exit::Failure;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -56,28 +56,27 @@ impl Source {
 
     /// Reads the file as a fleet.
     pub fn fleet(&self) -> Result<Fleet<'_>, Failure> {
-        let Some(lines) = self.lines("hosts")? else { return self.parse("", &self.text) };
-        let (mut fleet, rest) = self.header::<Fleet<'_>>(&lines, "host")?;
-        for (line, text) in rest {
-            fleet.hosts.push(self.parse::<Host<'_>>(&format!("line {line}"), text)?);
-        }
-        if fleet.hosts.is_empty() {
-            return Err(self.nothing("hosts"));
-        }
-        Ok(fleet)
+        self.document("hosts", "host", |fleet: &mut Fleet<'_>| &mut fleet.hosts)
     }
 
     /// Reads the file as requests.
     pub fn requests(&self) -> Result<Requests, Failure> {
-        let Some(lines) = self.lines("requests")? else { return self.parse("", &self.text) };
-        let (mut requests, rest) = self.header::<Requests>(&lines, "vcpus")?;
+        self.document("requests", "vcpus", |requests: &mut Requests| &mut requests.requests)
+    }
+
+    /// Reads one document that holds this list, or a header and then an item of the list on each line.
+    fn document<'s, T: Deserialize<'s> + Default, Item: Deserialize<'s>>(
+        &'s self,
+        list: &str,
+        of_item: &str,
+        items: impl Fn(&mut T) -> &mut Vec<Item>,
+    ) -> Result<T, Failure> {
+        let Some(lines) = self.lines(list)? else { return self.parse("", &self.text) };
+        let (mut document, rest) = self.header(&lines, of_item)?;
         for (line, text) in rest {
-            requests.requests.push(self.parse::<Request>(&format!("line {line}"), text)?);
+            items(&mut document).push(self.parse(&format!("line {line}"), text)?);
         }
-        if requests.requests.is_empty() {
-            return Err(self.nothing("requests"));
-        }
-        Ok(requests)
+        if items(&mut document).is_empty() { Err(self.nothing(list)) } else { Ok(document) }
     }
 
     /// Reads the file as a policy of a scheduler.
