@@ -3,7 +3,7 @@
 use novella_objects::document::Request;
 use novella_objects::{
     Decision, Explanation, FilterTally, Fixes, HostVerdict, NearHost, NearestMiss, PlacementRequest, Refusal,
-    Scored, Selection,
+    Scored, Selection, WeigherScore,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -255,29 +255,41 @@ fn filters(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Resu
 }
 
 fn ranking(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Result<()> {
-    let Some(winner) = explanation.ranking.first() else { return Ok(()) };
-    let weighers: Vec<&str> = winner.weighers.iter().map(|share| &*share.weigher).collect();
-    let header: Vec<&str> = ["rank", "host", "weight"].into_iter().chain(weighers).collect();
-    let row = |(at, host): (usize, &Scored)| {
-        let shares = host.weighers.iter().map(|s| {
-            Cell::text(format!(
-                "{} x {:.3} (raw {} in {}..{})",
-                s.multiplier, s.normalised, s.raw, s.range.0, s.range.1
-            ))
-        });
-        let tone = if at == 0 { Tone::Good } else { Tone::Plain };
-        let first = [
-            Cell::number(at + 1),
-            Cell::text(&host.host).tone(tone),
-            Cell::number(format!("{:.3}", host.weight)),
-        ];
-        first.into_iter().chain(shares).collect()
+    if explanation.ranking.is_empty() {
+        return Ok(());
+    }
+    let share = |s: &WeigherScore| {
+        format!("{} x {:.3} (raw {} in {}..{})", s.multiplier, s.normalised, s.raw, s.range.0, s.range.1)
     };
-    let rows = explanation.ranking.iter().take(1 + RUNNERS_UP).enumerate().map(row).collect();
-    write!(console.out, "\n{}", table_text(&header, rows, console.style))?;
-    let more = explanation.ranking.len().saturating_sub(1 + RUNNERS_UP);
+    let first = &explanation.ranking[..explanation.ranking.len().min(1 + RUNNERS_UP)];
+    ranking_table(first, 3, |host| host.weighers.iter().collect(), share, console)?;
+    let more = explanation.ranking.len() - first.len();
     if more > 0 {
         writeln!(console.out, "... and {more} more")?;
     }
     Ok(())
+}
+
+/// Writes the best of the ranked hosts with their weights, to so many decimals, and a `share` for each of the weighers.
+pub fn ranking_table(
+    ranked: &[Scored],
+    decimals: usize,
+    weighers: impl Fn(&Scored) -> Vec<&WeigherScore>,
+    share: impl Fn(&WeigherScore) -> String,
+    console: &mut Console<'_>,
+) -> anyhow::Result<()> {
+    let names = weighers(&ranked[0]).into_iter().map(|score| &*score.weigher);
+    let header: Vec<&str> = ["rank", "host", "weight"].into_iter().chain(names).collect();
+    let row = |(at, host): (usize, &Scored)| {
+        let tone = if at == 0 { Tone::Good } else { Tone::Plain };
+        let first = [
+            Cell::number(at + 1),
+            Cell::text(&host.host).tone(tone),
+            Cell::number(format!("{:.decimals$}", host.weight)),
+        ];
+        let shares = weighers(host).into_iter().map(|score| Cell::text(share(score)));
+        first.into_iter().chain(shares).collect()
+    };
+    let rows = ranked.iter().enumerate().map(row).collect();
+    Ok(write!(console.out, "\n{}", table_text(&header, rows, console.style))?)
 }

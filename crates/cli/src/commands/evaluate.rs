@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use novella_fleet_documents::{EvaluationOptions, Evaluator, apply_policy, host_table};
 use novella_host_manager::PolicyFile;
-use novella_objects::document::{Outcome, Request, RequestId, Requests, Results, Schema};
+use novella_objects::document::{Outcome, Request, Requests, Results, Schema};
 use novella_service::exit::Failure;
 
 use super::documents::Source;
@@ -113,11 +113,7 @@ fn policy(file: &Path, console: &mut Console<'_>) -> Result<PolicyFile, Failure>
 /// The requests to decide, each with its place in the file.
 fn wanted<'r>(asked: &'r Requests, ids: &[String]) -> Result<Vec<(usize, &'r Request)>, Failure> {
     let all = || asked.requests.iter().enumerate();
-    let id = |at: usize, request: &Request| match &request.id {
-        None => at.to_string(),
-        Some(RequestId::Number(number)) => number.to_string(),
-        Some(RequestId::Text(text)) => text.clone(),
-    };
+    let id = |at: usize, request: &Request| request.id.as_ref().map_or_else(|| at.to_string(), show::id);
     for wanted in ids {
         if !all().any(|(at, request)| id(at, request) == *wanted) {
             let next = format!(

@@ -2,11 +2,12 @@
 
 use novella_filter_scheduler::FilterKind;
 use novella_fleet_documents::Evaluator;
-use novella_objects::Scored;
 use novella_objects::document::{Fleet, Outcome, OutcomeError, Request, RequestId, Results};
+use novella_objects::{Scored, WeigherScore};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::commands::decision::ranking_table;
 use crate::output::{
     Cell, Column, Console, Format, Listing, OutputArgs, Tone, printable, table_text, write_object, write_rows,
 };
@@ -117,24 +118,10 @@ fn ranking(scores: &[Scored], args: &OutputArgs, console: &mut Console<'_>) -> a
                 .any(|host| host.weighers[at].normalised * host.weighers[at].multiplier != 0.0)
         })
         .collect();
-    let names = shown.iter().map(|&at| &*winner.weighers[at].weigher);
-    let header: Vec<&str> = ["rank", "host", "weight"].into_iter().chain(names).collect();
     let count = if wide { scores.len() } else { scores.len().min(RANKED) };
-    let row = |(at, host): (usize, &Scored)| {
-        let shares = shown.iter().map(|&at| {
-            let share = &host.weighers[at];
-            Cell::text(format!("{} x {:.3} (raw {})", share.multiplier, share.normalised, share.raw))
-        });
-        let tone = if at == 0 { Tone::Good } else { Tone::Plain };
-        let first = [
-            Cell::number(at + 1),
-            Cell::text(&host.host).tone(tone),
-            Cell::number(format!("{:.6}", host.weight)),
-        ];
-        first.into_iter().chain(shares).collect()
-    };
-    let table = scores[..count].iter().enumerate().map(row).collect();
-    write!(console.out, "\n{}", table_text(&header, table, console.style))?;
+    let share = |s: &WeigherScore| format!("{} x {:.3} (raw {})", s.multiplier, s.normalised, s.raw);
+    let best = &scores[..count];
+    ranking_table(best, 6, |host| shown.iter().map(|&at| &host.weighers[at]).collect(), share, console)?;
     if scores.len() > count {
         writeln!(console.out, "... and {} more; -f wide shows all", scores.len() - count)?;
     }
@@ -151,7 +138,8 @@ fn error_text(error: &OutcomeError, fleet: &Fleet<'_>) -> String {
     }
 }
 
-fn id(id: &RequestId) -> String {
+/// The id as text.
+pub fn id(id: &RequestId) -> String {
     match id {
         RequestId::Number(number) => number.to_string(),
         RequestId::Text(text) => text.clone(),
