@@ -105,8 +105,8 @@ pub async fn run(
     let files = args.agent_config.iter().cloned().collect();
     let agent_config = load::<AgentConfig>(&Sources { files, ..Sources::default() })?.config;
     let connections = if args.hosts == 0 { Vec::new() } else { connect(args, settings, &env).await? };
-    let mut asking = match args.placements {
-        Some(rate) => Some(Asking::connect(rate, settings, &env).await?),
+    let mut asker = match args.placements {
+        Some(rate) => Some(asker(rate, settings, &env).await?),
         None => None,
     };
     console.note(&format!("starting {} agents over {} connections", args.hosts, args.connections));
@@ -118,7 +118,7 @@ pub async fn run(
         connections,
         confirms: Arc::new(Latencies::default()),
     };
-    let answers = asking.as_ref().map(|asking| asking.asker.answers());
+    let answers = asker.as_ref().map(Asker::answers);
     let began = Instant::now();
     let (agents, failed) = swarm.start(shutdown).await;
     let start_s = began.elapsed().as_secs_f64();
@@ -133,15 +133,14 @@ pub async fn run(
     let before = Totals::of(&agents);
     if failed.is_none() {
         let watching = watch(&swarm, &agents, answers.as_deref(), args.duration, shutdown, console);
-        match &mut asking {
-            Some(asking) => asking.asker.during(watching).await,
+        match &mut asker {
+            Some(asker) => asker.during(watching).await,
             None => watching.await,
         }
     }
     let (totals, measured) = (Totals::of(&agents).since(before), measured.elapsed());
-    if let Some(asking) = asking {
-        asking.asker.finish().await;
-        asking.bus.close().await;
+    if let Some(asker) = asker {
+        asker.finish().await;
     }
     let seconds = measured.as_secs_f64();
     let summary = SwarmSummary {
@@ -191,20 +190,11 @@ async fn open(
     Ok(connection)
 }
 
-/// A client that asks for placements, and its connection.
-struct Asking {
-    asker: Asker,
-    bus: Bus,
-}
-
-impl Asking {
-    async fn connect(per_second: u32, settings: &CliSettings, env: &Env) -> anyhow::Result<Self> {
-        let transport =
-            open(&transport_url(settings)?, "novella placements".to_owned(), settings, env).await?;
-        let bus = Bus::new(transport, settings, env);
-        let random = Random::from_seed(env.random.fork("placements"));
-        Ok(Self { asker: Asker::new(bus.scheduler().clone(), bus.options(), per_second, random), bus })
-    }
+/// A client that asks for placements, on a connection of its own.
+async fn asker(per_second: u32, settings: &CliSettings, env: &Env) -> anyhow::Result<Asker> {
+    let transport = open(&transport_url(settings)?, "novella placements".to_owned(), settings, env).await?;
+    let random = Random::from_seed(env.random.fork("placements"));
+    Ok(Asker::new(Bus::new(transport, settings, env), per_second, random))
 }
 
 /// The operator's settings of each agent, with those that the swarm was told itself.

@@ -95,23 +95,17 @@ impl Swarm {
         );
         let agent = agent.await.map_err(|error| cannot().because(error))?;
         let mut standing = agent.manager().standing();
-        let held = tokio::select! { biased;
-            () = shutdown.requested() => None,
+        let shut_down = tokio::select! { biased;
+            () = shutdown.requested() => true,
             held = tokio::time::timeout(START_TIMEOUT, standing.wait_for(|s| *s == Standing::Holder)) => {
-                Some(held.is_ok_and(|held| held.is_ok()))
+                if held.is_ok_and(|held| held.is_ok()) {
+                    return Ok(Some(agent));
+                }
+                false
             }
         };
-        match held {
-            Some(true) => Ok(Some(agent)),
-            None => {
-                agent.stop(GRACE).await;
-                Ok(None)
-            }
-            Some(false) => {
-                agent.stop(GRACE).await;
-                Err(self.not_held(&host))
-            }
-        }
+        agent.stop(GRACE).await;
+        if shut_down { Ok(None) } else { Err(self.not_held(&host)) }
     }
 
     fn not_held(&self, host: &str) -> Failure {

@@ -11,13 +11,13 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use novella_messaging::{CallOptions, RpcError};
+use novella_messaging::RpcError;
 use novella_objects::{Decision, Flavor, PlacementRequest, RequestSpec, SelectDestinations};
-use novella_rpcapi::SchedulerApi;
 use novella_service::Random;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::connect::Bus;
 use crate::latencies::Latencies;
 
 /// The most requests without an answer. Further ones wait, and their time runs.
@@ -27,8 +27,7 @@ const SIZES: [(u32, u64, u64); 4] = [(1, 2, 10), (2, 4, 20), (4, 8, 40), (8, 16,
 
 /// A client that asks for placements and counts the answers.
 pub struct Asker {
-    api: SchedulerApi,
-    options: CallOptions,
+    bus: Bus,
     per_second: u32,
     random: Random,
     under_way: FuturesUnordered<BoxFuture<'static, (Instant, Result<Decision, RpcError>)>>,
@@ -62,9 +61,9 @@ pub struct PlacementSummary {
 
 impl Asker {
     /// A client that asks for so many placements per second, once it is told to begin.
-    pub fn new(api: SchedulerApi, options: CallOptions, per_second: u32, random: Random) -> Self {
+    pub fn new(bus: Bus, per_second: u32, random: Random) -> Self {
         let answers = Arc::new(Answers::default());
-        Self { api, options, per_second, random, under_way: FuturesUnordered::new(), answers }
+        Self { bus, per_second, random, under_way: FuturesUnordered::new(), answers }
     }
 
     /// The answers so far, shared.
@@ -86,11 +85,12 @@ impl Asker {
         }
     }
 
-    /// Waits for the answers that are still to come; each has its deadline.
+    /// Waits for the answers that are still to come, each of which has its deadline, and closes the connection.
     pub async fn finish(mut self) {
         while let Some((since, answer)) = self.under_way.next().await {
             self.answers.count(since, answer);
         }
+        self.bus.close().await;
     }
 
     fn ask(&self, since: Instant) {
@@ -103,7 +103,7 @@ impl Asker {
             attempt: 1,
         };
         let request = SelectDestinations { request_spec, dry_run: true, ..SelectDestinations::default() };
-        let (api, options) = (self.api.clone(), self.options.clone());
+        let (api, options) = (self.bus.scheduler().clone(), self.bus.options());
         self.under_way
             .push(Box::pin(async move { (since, api.select_destinations(&request, options).await) }));
     }
