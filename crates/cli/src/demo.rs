@@ -289,13 +289,13 @@ impl Demo {
                     latency_ms,
                 }
             }
-            (Some(Refusal::Conflict { reason, .. }), _) => {
+            (refusal, _) => {
                 self.counts.refused += 1;
-                Event::Refused { flavor, reason: reason.clone(), latency_ms }
-            }
-            _ => {
-                self.counts.refused += 1;
-                Event::Refused { flavor, reason: why_refused(&decision.explanation), latency_ms }
+                let reason = match refusal {
+                    Some(Refusal::Conflict { reason, .. }) => reason.clone(),
+                    _ => why_refused(&decision.explanation),
+                };
+                Event::Refused { flavor, reason, latency_ms }
             }
         }
     }

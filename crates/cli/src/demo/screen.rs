@@ -12,7 +12,7 @@ use novella_objects::{HostStatus, HostSummary};
 
 use super::lines::{sentence, totals};
 use super::view::{Event, Sample, View};
-use crate::output::printable;
+use crate::output::{Tone, printable, state_tone};
 use crate::units;
 
 /// How many events are kept for the log. No terminal shows more lines.
@@ -100,8 +100,9 @@ fn frame(
     (width, height): (usize, usize),
     color: bool,
 ) -> Vec<String> {
-    let paint = |text: String, paint: fn(String) -> String| if color { paint(text) } else { text };
-    let mut lines = vec![paint(cut(title, width), |text| text.bold().to_string()), String::new()];
+    let title = cut(title, width);
+    let title = if color { title.bold().to_string() } else { title };
+    let mut lines = vec![title, String::new()];
     let shown = sample.hosts.len().min(height.saturating_sub(AROUND + LOG_AT_LEAST).max(1));
     lines.extend(sample.hosts.iter().take(shown).map(|host| host_line(host, width, color)));
     if sample.hosts.len() > shown {
@@ -114,18 +115,28 @@ fn frame(
     let recent = log.iter().skip(log.len().saturating_sub(left));
     lines.extend(recent.map(|(at, event)| {
         let line = cut(&printable(&format!("{at:7.2}s  {}", sentence(event))), width);
-        match event {
-            Event::Refused { .. } | Event::Failed { .. } => paint(line, |text| text.yellow().to_string()),
-            Event::Silenced { .. } | Event::HostStatus { to: HostStatus::Down, .. } => {
-                paint(line, |text| text.red().to_string())
-            }
-            Event::Heard { .. } | Event::HostStatus { .. } => paint(line, |text| text.green().to_string()),
-            Event::Released { .. } => paint(line, |text| text.dim().to_string()),
-            _ => line,
-        }
+        let tone = match event {
+            Event::Refused { .. } | Event::Failed { .. } => Tone::Warn,
+            Event::Silenced { .. } | Event::HostStatus { to: HostStatus::Down, .. } => Tone::Bad,
+            Event::Heard { .. } | Event::HostStatus { .. } => Tone::Good,
+            Event::Released { .. } => Tone::Dim,
+            Event::Placed { .. } => Tone::Plain,
+        };
+        paint(line, tone, color)
     }));
     lines.truncate(height);
     lines
+}
+
+/// The text in the colour of a tone.
+fn paint(text: String, tone: Tone, color: bool) -> String {
+    match tone {
+        Tone::Good if color => text.green().to_string(),
+        Tone::Warn if color => text.yellow().to_string(),
+        Tone::Bad if color => text.red().to_string(),
+        Tone::Dim if color => text.dim().to_string(),
+        _ => text,
+    }
 }
 
 fn cut(text: &str, width: usize) -> String {
@@ -133,14 +144,7 @@ fn cut(text: &str, width: usize) -> String {
 }
 
 fn host_line(host: &HostSummary, width: usize, color: bool) -> String {
-    let state = format!("{:<9}", host.state.as_str());
-    let state = match (color, host.state) {
-        (false, _) => state,
-        (true, HostStatus::Up) => state.green().to_string(),
-        (true, HostStatus::Suspect) => state.yellow().to_string(),
-        (true, HostStatus::Disabled) => state.dim().to_string(),
-        (true, HostStatus::Down) => state.red().to_string(),
-    };
+    let state = paint(format!("{:<9}", host.state.as_str()), state_tone(host.state), color);
     let amounts = width >= WITH_AMOUNTS;
     let fixed = if amounts { 80 } else { 64 };
     let bar_width = (width.saturating_sub(fixed) / 3).clamp(3, 24);
@@ -179,12 +183,12 @@ fn bar(used: u64, total: u64, width: usize, color: bool) -> String {
         text.push(PARTS[eighths % 8]);
     }
     let rest = "·".repeat(width - eighths.div_ceil(8));
-    match (color, share) {
-        (false, _) => text + &rest,
-        (true, s) if s < 0.7 => format!("{}{}", text.green(), rest.dim()),
-        (true, s) if s < 0.9 => format!("{}{}", text.yellow(), rest.dim()),
-        (true, _) => format!("{}{}", text.red(), rest.dim()),
-    }
+    let tone = match share {
+        s if s < 0.7 => Tone::Good,
+        s if s < 0.9 => Tone::Warn,
+        _ => Tone::Bad,
+    };
+    paint(text, tone, color) + &paint(rest, Tone::Dim, color)
 }
 
 #[cfg(test)]

@@ -2,9 +2,6 @@
 
 use std::io::{self, IsTerminal};
 
-/// The width of tables outside a terminal: nothing wraps in a pipe.
-const PIPE_WIDTH: u16 = u16::MAX;
-
 /// What the reader's side can show. The default is a pipe or a file: no colours, no redrawing, any width.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutputStyle {
@@ -27,10 +24,5 @@ impl OutputStyle {
         let width =
             crossterm::terminal::size().ok().map(|(columns, _)| columns).filter(|columns| *columns > 0);
         Self { terminal: true, color: !set("NO_COLOR"), width }
-    }
-
-    /// The width to lay tables out for.
-    pub fn table_width(self) -> u16 {
-        self.width.unwrap_or(PIPE_WIDTH)
     }
 }

@@ -4,6 +4,9 @@ use comfy_table::{Attribute, CellAlignment, Color, ContentArrangement, Table, pr
 
 use super::style::OutputStyle;
 
+/// The width of tables outside a terminal: nothing wraps in a pipe.
+const PIPE_WIDTH: u16 = u16::MAX;
+
 /// What the colour of a cell means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {
@@ -52,7 +55,7 @@ impl Cell {
 pub fn table_text(header: &[&str], rows: Vec<Vec<Cell>>, style: OutputStyle) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.force_no_tty().set_width(style.table_width());
+    table.force_no_tty().set_width(style.width.unwrap_or(PIPE_WIDTH));
     if style.color {
         table.enforce_styling();
     }
