@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use novella_messaging::in_process::InProcessBroker;
+use novella_objects::{HostStatus, HostSummary};
 use novella_service::Env;
 use novella_service::exit::report;
 use novella_service::shutdown::Shutdown;
@@ -16,6 +17,29 @@ use crate::exit_codes::{CONFLICT, NOT_FOUND, OK, PARTIAL, REFUSED, UNREACHABLE, 
 use crate::output::{Console, OutputStyle};
 use crate::settings::CliSettings;
 
+/// A host that is up and has instances.
+pub fn a_host(name: &str) -> HostSummary {
+    HostSummary {
+        host: name.to_owned(),
+        uuid: Some(Uuid::from_u128(1)),
+        state: HostStatus::Up,
+        availability_zone: "nova".to_owned(),
+        vcpus: 8,
+        vcpus_used: 3,
+        memory_mb: 16_384,
+        memory_mb_used: 1_536,
+        disk_gb: 200,
+        disk_gb_used: 20,
+        instances: 2,
+        resources: Default::default(),
+        traits: Vec::new(),
+        reservations: 1,
+        report_age_s: 3.25,
+        disabled_reason: None,
+        warnings: Vec::new(),
+    }
+}
+
 /// What a command wrote, and its exit code.
 struct Said {
     code: u8,
@@ -26,6 +50,12 @@ struct Said {
 impl Said {
     fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
+    }
+
+    fn shows(&self, parts: &[&str]) {
+        for part in parts {
+            assert!(self.out.contains(part), "{part} is missing in\n{}", self.out);
+        }
     }
 }
 
@@ -58,6 +88,20 @@ impl Operator {
         self.runs_until(line, &Shutdown::new()).await
     }
 
+    /// Runs a command that ends with this code and has nothing to say beside its answer.
+    async fn answers(&self, code: u8, line: &str) -> Said {
+        let said = self.runs(line).await;
+        assert_eq!((said.code, said.err.as_str()), (code, ""), "{line}: {}", said.out);
+        said
+    }
+
+    /// Runs a command that fails with this code and this message.
+    async fn fails(&self, code: u8, line: &str, message: &str) {
+        let said = self.runs(line).await;
+        assert_eq!(said.code, code, "{line}: {}", said.err);
+        assert!(said.err.contains(message), "{line}: {}", said.err);
+    }
+
     async fn runs_until(&self, line: &str, shutdown: &Shutdown) -> Said {
         run(line, self.fleet.bus(), &self.env, shutdown).await
     }
@@ -65,9 +109,7 @@ impl Operator {
 
 #[tokio::test(start_paused = true)]
 async fn host_list_has_the_fields_that_scripts_read() {
-    let said = Operator::new().await.runs("host list -f json").await;
-    assert_eq!((said.code, said.err.as_str()), (OK, ""));
-    let hosts = said.json();
+    let hosts = Operator::new().await.answers(OK, "host list -f json").await.json();
     let names: Vec<_> = hosts.as_array().unwrap().iter().map(|host| host["host"].as_str().unwrap()).collect();
     assert_eq!(names, ["cpu-1", "edge-1", "edge-2", "mem-1", "std-1", "std-2", "std-3", "store-1"]);
     let cpu = &hosts[0];
@@ -96,11 +138,10 @@ async fn hosts_are_picked_sorted_and_missed_by_name() {
     assert_eq!(said[0]["traits"][0], "CUSTOM_TURBO");
     let said = operator.runs("host list cpu-1 -c host -c traits -f csv").await;
     assert!(said.out.starts_with("host,traits\ncpu-1,\"CUSTOM_TURBO, HW_ARCH_X86_64, "), "{}", said.out);
-    assert!(operator.runs("host list -f wide").await.out.contains("CUSTOM_SPINDLES"));
+    operator.runs("host list -f wide").await.shows(&["CUSTOM_SPINDLES"]);
     assert_eq!(operator.runs("host list cpu-1 --trait CUSTOM_SPINDLES -f value").await.code, OK);
-    let said = operator.runs("host list -c hots").await;
-    assert_eq!(said.code, USAGE);
-    assert!(said.err.contains("no column \"hots\"\nnext: use one of host, uuid, state"), "{}", said.err);
+    let message = "no column \"hots\"\nnext: use one of host, uuid, state";
+    operator.fails(USAGE, "host list -c hots", message).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,9 +201,8 @@ async fn host_show_has_everything_that_was_reported() {
     assert_eq!((&shown["host"], &shown["incarnation"]), (&json!("cpu-1"), &json!(1)));
     assert!(shown["seq"].as_u64() > Some(0) && shown["sent_at"].is_string(), "{shown}");
     assert_eq!(shown["capabilities"]["vcpus"], 48);
-    assert!(said.out.contains("CUSTOM_TURBO"), "{}", said.out);
-    let table = operator.runs("host describe cpu-1").await.out;
-    assert!(table.contains("capabilities.host_memory_total"), "{table}");
+    said.shows(&["CUSTOM_TURBO"]);
+    operator.runs("host describe cpu-1").await.shows(&["capabilities.host_memory_total"]);
     let said = operator.runs("host show nope").await;
     assert_eq!(said.code, NOT_FOUND);
     assert!(said.err.starts_with("error: the scheduler knows no host nope\nnext: "), "{}", said.err);
@@ -171,9 +211,7 @@ async fn host_show_has_everything_that_was_reported() {
 #[tokio::test(start_paused = true)]
 async fn a_placement_holds_until_it_is_released() {
     let operator = Operator::new().await;
-    let said = operator.runs("place --vcpus 2 --ram 4G --disk 20G -n 2 -f json").await;
-    assert_eq!((said.code, said.err.as_str()), (OK, ""));
-    let placed = said.json();
+    let placed = operator.answers(OK, "place --vcpus 2 --ram 4G --disk 20G -n 2 -f json").await.json();
     let selections = placed["selections"].as_array().unwrap();
     assert_eq!(selections.len(), 2);
     for selection in selections {
@@ -201,9 +239,7 @@ async fn a_placement_holds_until_it_is_released() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_an_answer_with_its_reason() {
     let operator = Operator::new().await;
-    let said = operator.runs("place --vcpus 49 --ram 1G -f json").await;
-    assert_eq!((said.code, said.err.as_str()), (REFUSED, ""));
-    let refused = said.json();
+    let refused = operator.answers(REFUSED, "place --vcpus 49 --ram 1G -f json").await.json();
     assert_eq!((&refused["outcome"], &refused["selections"]), (&json!("refused"), &json!([])));
     assert!(refused["reason"].is_string(), "{refused}");
     let filters = refused["filters"].as_array().unwrap();
@@ -216,15 +252,10 @@ async fn a_refusal_is_an_answer_with_its_reason() {
     let (next, _) = next.unwrap_or_else(|| panic!("no next step in {}", table.err));
     let fixed = operator.runs(next).await;
     assert_eq!(fixed.code, OK);
-    assert!(fixed.out.contains(" makes it fit (tested):"), "{}", fixed.out);
-    assert!(
-        table.out.starts_with("request: 1 x 49 vCPU, 1G RAM, 0G disk; 8 hosts\ndecision demo-"),
-        "{}",
-        table.out
-    );
-    assert!(
-        table.out.contains("\nFILTER") && table.out.contains("CoreFilter") && table.out.contains("cpu-1")
-    );
+    fixed.shows(&[" makes it fit (tested):"]);
+    let start = "request: 1 x 49 vCPU, 1G RAM, 0G disk; 8 hosts\ndecision demo-";
+    assert!(table.out.starts_with(start), "{}", table.out);
+    table.shows(&["\nFILTER", "CoreFilter", "cpu-1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,9 +263,7 @@ async fn an_explanation_shows_filters_and_weighers() {
     let operator = Operator::new().await;
     let said = operator.runs("place --vcpus 4 --ram 8G --az south --dry-run --explain").await;
     assert_eq!(said.code, OK);
-    for part in ["dry run: nothing is held", "AvailabilityZoneFilter", "RANK", "RAMWEIGHER", "1 x "] {
-        assert!(said.out.contains(part), "{part} is missing in\n{}", said.out);
-    }
+    said.shows(&["dry run: nothing is held", "AvailabilityZoneFilter", "RANK", "RAMWEIGHER", "1 x "]);
     let json = operator.runs("place --vcpus 4 --ram 8G --az south --dry-run --explain -f json").await.json();
     assert_eq!(json["ranking"].as_array().unwrap().len(), 3);
     assert_eq!(json["dry_run"], true);
@@ -244,18 +273,14 @@ async fn an_explanation_shows_filters_and_weighers() {
 async fn a_host_is_asked_by_every_filter_and_told_its_place() {
     let operator = Operator::new().await;
     let line = "explain --vcpus 4 --ram 40G --az south --extra-spec capabilities:cpu_info:arch=x86_64 --host";
-    let said = operator.runs(&format!("{line} edge-2")).await;
-    assert_eq!((said.code, said.err.as_str()), (REFUSED, ""));
-    for part in [
+    operator.answers(REFUSED, &format!("{line} edge-2")).await.shows(&[
         "host edge-2 (up): refused by 3 of 6 filters",
         "zone is edge, asked south",
         "asked 40960 MiB, and the host has only 16384",
         "extra spec capabilities:cpu_info:arch is aarch64, asked x86_64",
         "it would be number 3 of 3 candidates, weight ",
         "RAMWeigher",
-    ] {
-        assert!(said.out.contains(part), "{part} is missing in\n{}", said.out);
-    }
+    ]);
     let said = operator.runs(&format!("{line} std-3 -f json")).await;
     let (code, shown) = (said.code, said.json());
     assert_eq!((code, &shown["host"]["passes"], &shown["host"]["rank"]), (OK, &json!(true), &json!(1)));
@@ -267,32 +292,22 @@ async fn a_host_is_asked_by_every_filter_and_told_its_place() {
     let id = placed["decision_id"].as_str().unwrap();
     let said = operator.runs(&format!("explain {id} --host cpu-1 -f csv")).await;
     assert_eq!(said.code, REFUSED);
-    assert!(
-        said.out
-            .contains("\nCoreFilter,refuses,\"asked 49 vCPU, and the host has only 48\",49.0,48.0,vcpus\n"),
-        "{}",
-        said.out
-    );
+    said.shows(&["\nCoreFilter,refuses,\"asked 49 vCPU, and the host has only 48\",49.0,48.0,vcpus\n"]);
     assert_eq!(operator.runs(&format!("explain {id}")).await.code, OK);
     operator.fleet.silence("mem-1", true);
     tokio::time::sleep(std::time::Duration::from_secs(6)).await;
-    let said = operator.runs("explain --vcpus 1 --ram 1G --host mem-1").await;
-    assert!(said.out.contains("it is down: silent for "), "{}", said.out);
+    operator.runs("explain --vcpus 1 --ram 1G --host mem-1").await.shows(&["it is down: silent for "]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_would_help_is_searched_and_shown() {
     let operator = Operator::new().await;
     // cpu-1 has 48 CPUs and the others 24 at most; it is in the north.
-    let said = operator.runs("explain --vcpus 30 --ram 4G --az south --fix").await;
-    assert_eq!((said.code, said.err.as_str()), (REFUSED, ""));
-    for part in [
+    operator.answers(REFUSED, "explain --vcpus 30 --ram 4G --az south --fix").await.shows(&[
         "each of these changes makes it fit (tested):\nCHANGE ",
         "\nask for 24 vCPU instead of 30   20 %  std-3\n",
         "\ndrop the zone south            100 %  cpu-1\n",
-    ] {
-        assert!(said.out.contains(part), "{part} is missing in\n{}", said.out);
-    }
+    ]);
     let fixes =
         operator.runs("explain --vcpus 30 --ram 4G --az south --fix -f json").await.json()["fixes"].clone();
     assert_eq!(fixes["fixes"][0]["changes"][0]["to"], 24, "{fixes}");
@@ -300,14 +315,12 @@ async fn what_would_help_is_searched_and_shown() {
     let line = "explain --vcpus 1 --ram 4G --trait CUSTOM_TURBO --resource CUSTOM_GPU=1";
     let said = operator.runs(line).await;
     assert_eq!(said.code, REFUSED);
-    for part in [
+    said.shows(&[
         "trait:CUSTOM_TURBO=required",
         "hosts that nearly pass now:\nHOST ",
         "cpu-1  up     resources:CUSTOM_GPU=1       the host reports no inventory of CUSTOM_GPU",
         "std-1  up     trait:CUSTOM_TURBO=required  the host does not report the trait",
-    ] {
-        assert!(said.out.contains(part), "{part} is missing in\n{}", said.out);
-    }
+    ]);
     let near = operator.runs(&format!("{line} -f json")).await.json()["near"].clone();
     assert_eq!((&near[0]["host"], near[0]["refused"].as_array().unwrap().len()), (&json!("cpu-1"), 1));
     let said = operator.runs("explain --vcpus 1 --ram 4G --fix").await;
@@ -321,67 +334,42 @@ async fn what_would_help_is_searched_and_shown() {
 async fn what_fits_is_counted_by_parts_and_with_one_lost() {
     let operator = Operator::new().await;
     // Nothing runs. Each host reserves 512 MiB for itself. Memory runs out before CPUs do.
-    let said = operator.runs("capacity --vcpus 1 --ram 16G --by zone --reserve n+1:zone -f json").await;
-    assert_eq!((said.code, said.err.as_str()), (OK, ""));
-    let flavor = &said.json()["flavors"][0];
+    let line = "capacity --vcpus 1 --ram 16G --by zone --reserve n+1:zone -f json";
+    let flavor = &operator.answers(OK, line).await.json()["flavors"][0];
     assert_eq!((&flavor["hosts"], &flavor["eligible"], &flavor["open"]), (&json!(8), &json!(8), &json!(6)));
-    let groups: Vec<_> =
-        flavor["groups"].as_array().unwrap().iter().map(|g| (&g["name"], &g["fits"])).collect();
+    let groups = flavor["groups"].as_array().unwrap();
+    let groups: Vec<_> = groups.iter().map(|g| (g["name"].as_str().unwrap(), g["fits"].as_u64())).collect();
     // The hosts in the north take 3, 5 and 15, and those in the south 3, 5 and 1. A host at the edge has less than 16 G.
-    assert_eq!(
-        groups,
-        [("edge", 0), ("north", 23), ("south", 9)]
-            .map(|(n, f)| (json!(n), json!(f)))
-            .each_ref()
-            .map(|(n, f)| (n, f))
-    );
+    assert_eq!(groups, [("edge", Some(0)), ("north", Some(23)), ("south", Some(9))]);
     assert_eq!((&flavor["fits"], &flavor["limits"][0]["amount"]), (&json!(32), &json!("memory_mb")));
     assert_eq!(flavor["reserve"], json!({"lost": "north", "moved": 0, "fits": 9, "short": 0}));
 
     let said = operator.runs("capacity --vcpus 1 --ram 16G --reserve n+1").await;
     assert!(said.out.starts_with("FLAVOR           FITS  OPEN  ELIGIBLE  HOSTS  LIMIT"), "{}", said.out);
-    assert!(
-        said.out.contains("memory_mb on 8 hosts") && said.out.contains("17 with mem-1 lost (0 moved)"),
-        "{}",
-        said.out
-    );
-    let said = operator.runs("capacity --vcpus 49 --ram 1G").await;
-    assert_eq!((said.code, said.err.as_str()), (REFUSED, ""));
-    assert!(said.out.contains("vcpus on 8 hosts"), "{}", said.out);
+    said.shows(&["memory_mb on 8 hosts", "17 with mem-1 lost (0 moved)"]);
+    operator.answers(REFUSED, "capacity --vcpus 49 --ram 1G").await.shows(&["vcpus on 8 hosts"]);
     let said = operator.runs("capacity --vcpus 1 --ram 1G --az nowhere -f value -c fits,limit").await;
     assert_eq!((said.code, said.out.as_str()), (REFUSED, "0 \n"));
-    assert!(
-        operator
-            .runs("capacity --vcpus 1 --ram 1G --az nowhere")
-            .await
-            .out
-            .contains("AvailabilityZoneFilter passes no host")
-    );
+    let said = operator.runs("capacity --vcpus 1 --ram 1G --az nowhere").await;
+    said.shows(&["AvailabilityZoneFilter passes no host"]);
 
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(
-        &file,
-        r#"[{"name": "big", "vcpus": 16, "memory_mb": 1024}, {"name": "tiny", "vcpus": 1}]"#,
-    )
-    .unwrap();
+    let flavors = r#"[{"name": "big", "vcpus": 16, "memory_mb": 1024}, {"name": "tiny", "vcpus": 1}]"#;
+    std::fs::write(&file, flavors).unwrap();
     let line = format!("capacity --flavors {} --by host -f csv", file.path().display());
     let said = operator.runs(&line).await;
     assert!(said.out.starts_with("flavor,name,fits,eligible,limit\nbig,cpu-1,3,1,vcpus\n"), "{}", said.out);
     assert_eq!(said.out.lines().count(), 1 + 2 * 8, "{}", said.out);
     std::fs::write(&file, "[{}, {\"cpus\": 1}]").unwrap();
-    let said = operator.runs(&line).await;
-    assert_eq!(said.code, USAGE);
-    assert!(said.err.contains("is not a list of flavors: unknown field `cpus`"), "{}", said.err);
+    operator.fails(USAGE, &line, "is not a list of flavors: unknown field `cpus`").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_fits_on_the_hosts_of_a_file_is_counted_without_asking() {
     let operator = Operator::new().await;
     let fleet = concat!(env!("CARGO_MANIFEST_DIR"), "/../fleet-documents/tests/oracle/fleet_100.json.gz");
-    let said =
-        operator.runs(&format!("capacity --hosts {fleet} --vcpus 2 --ram 4G --disk 20G -f json")).await;
-    assert_eq!((said.code, said.err.as_str()), (OK, ""));
-    let flavor = &said.json()["flavors"][0];
+    let line = format!("capacity --hosts {fleet} --vcpus 2 --ram 4G --disk 20G -f json");
+    let flavor = &operator.answers(OK, &line).await.json()["flavors"][0];
     assert_eq!(flavor["hosts"], 100);
     assert!(
         flavor["fits"].as_u64() > flavor["open"].as_u64() && flavor["open"].as_u64() > Some(10),
@@ -396,13 +384,9 @@ async fn what_fits_on_the_hosts_of_a_file_is_counted_without_asking() {
         format!("capacity --hosts {fleet} --flavors {} -f value -c flavor,fits", policy.path().display());
     let said = operator.runs(&line).await;
     assert!(said.out.starts_with("small ") && said.code == OK, "{}{}", said.out, said.err);
-    for (line, said) in [
-        (format!("capacity --hosts {fleet}"), "nothing to count"),
-        ("capacity --hosts nowhere.json --vcpus 1 --ram 1G".to_owned(), "there is no file nowhere.json"),
-    ] {
-        let error = operator.runs(&line).await.err;
-        assert!(error.contains(said), "{line}: {error}");
-    }
+    operator.fails(USAGE, &format!("capacity --hosts {fleet}"), "nothing to count").await;
+    let line = "capacity --hosts nowhere.json --vcpus 1 --ram 1G";
+    operator.fails(NOT_FOUND, line, "there is no file nowhere.json").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -430,11 +414,8 @@ async fn services_and_the_scheduler_tell_how_they_do() {
         (&status["scheduler"], &status["ready"], &status["hosts"]["up"]),
         (&json!("demo"), &json!(true), &json!(8))
     );
-    let said = operator.runs("scheduler status other").await;
-    assert_eq!(said.code, UNREACHABLE);
-    assert!(said.err.contains("no scheduler named other listens"), "{}", said.err);
-    let said = operator.runs("decision show demo-1-ffffff").await;
-    assert_eq!(said.code, NOT_FOUND);
+    operator.fails(UNREACHABLE, "scheduler status other", "no scheduler named other listens").await;
+    assert_eq!(operator.runs("decision show demo-1-ffffff").await.code, NOT_FOUND);
     assert_eq!(operator.runs("decision show nonsense").await.code, USAGE);
 }
 
@@ -462,9 +443,8 @@ async fn policies_are_checked_shown_compared_and_reloaded() {
         file("good.toml", "[filter_scheduler]\nhost_subset_size = 2\n[aggregates.a]\nhosts = ['cmp-*']\n");
     let bad = file("bad.toml", "[filter_scheduler]\nhost_subset_size = 0\nenabled_filters = ['RamFiler']\n");
 
-    let said = operator.runs(&format!("policy check {good}")).await;
-    assert_eq!((said.code, said.err.as_str()), (OK, ""));
-    assert!(said.out.contains("the policy is valid") && said.out.contains("1 aggregates"), "{}", said.out);
+    let said = operator.answers(OK, &format!("policy check {good}")).await;
+    said.shows(&["the policy is valid", "1 aggregates"]);
     let said = operator.runs(&format!("policy check {bad}")).await;
     assert_eq!((said.code, said.out.as_str()), (USAGE, ""));
     for wanted in ["2 problems", "line 2: filter_scheduler.host_subset_size", "did you mean RamFilter?"] {
@@ -472,8 +452,7 @@ async fn policies_are_checked_shown_compared_and_reloaded() {
     }
     let said = operator.runs(&format!("policy check {bad} -f json")).await;
     assert_eq!((said.code, said.json()["problems"][1]["did_you_mean"].clone()), (USAGE, json!("RamFilter")));
-    let said = operator.runs("policy check nowhere.toml").await;
-    assert!(said.code == USAGE && said.err.contains("cannot read nowhere.toml"), "{}", said.err);
+    operator.fails(USAGE, "policy check nowhere.toml", "cannot read nowhere.toml").await;
 
     let shown = operator.runs("policy show -f json").await.json();
     assert_eq!(shown[0]["policy"]["filter_scheduler"]["host_subset_size"], 1, "{shown}");
@@ -482,13 +461,10 @@ async fn policies_are_checked_shown_compared_and_reloaded() {
 
     let said = operator.runs(&format!("policy diff {good}")).await;
     assert_eq!(said.code, OK);
-    assert!(said.out.contains("  ~ filter_scheduler.host_subset_size: 1 -> 2\n"), "{}", said.out);
-    assert!(said.out.contains("  + aggregates.a = "), "{}", said.out);
+    said.shows(&["  ~ filter_scheduler.host_subset_size: 1 -> 2\n", "  + aggregates.a = "]);
     assert_eq!(operator.runs(&format!("policy diff {bad}")).await.code, USAGE);
 
-    let said = operator.runs("policy reload").await;
-    assert_eq!((said.code, said.err.as_str()), (OK, ""));
+    let said = operator.answers(OK, "policy reload").await;
     assert!(said.out.ends_with(": no changes\n"), "{}", said.out);
-    let said = operator.runs("place --flavor m1.small").await;
-    assert!(said.code == USAGE && said.err.contains("no flavor \"m1.small\"; it lists none"), "{}", said.err);
+    operator.fails(USAGE, "place --flavor m1.small", "no flavor \"m1.small\"; it lists none").await;
 }

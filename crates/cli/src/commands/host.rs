@@ -352,33 +352,15 @@ pub async fn show(bus: &Bus, args: &HostShowArgs, console: &mut Console<'_>) -> 
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
-    use uuid::Uuid;
 
     use super::*;
     use crate::output::OutputStyle;
+    use crate::tests::a_host;
 
     fn two_hosts() -> Vec<HostSummary> {
-        let host = |name: &str, state, warnings| HostSummary {
-            host: name.into(),
-            uuid: Some(Uuid::from_u128(1)),
-            state,
-            availability_zone: "nova".into(),
-            vcpus: 8,
-            vcpus_used: 3,
-            memory_mb: 16_384,
-            memory_mb_used: 1_536,
-            disk_gb: 200,
-            disk_gb_used: 20,
-            instances: 2,
-            resources: Default::default(),
-            traits: Vec::new(),
-            reservations: 1,
-            report_age_s: 3.25,
-            disabled_reason: None,
-            warnings,
-        };
-        let cloned = HostWarning::ClonedIdentity { other_host: "h3".into() };
-        vec![host("h1", HostStatus::Up, vec![]), host("h2, \"x\"", HostStatus::Down, vec![cloned])]
+        let warnings = vec![HostWarning::ClonedIdentity { other_host: "h3".into() }];
+        let down = HostSummary { state: HostStatus::Down, warnings, ..a_host("h2, \"x\"") };
+        vec![a_host("h1"), down]
     }
 
     fn rendered(format: Format, columns: &[&str]) -> String {

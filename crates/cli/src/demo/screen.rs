@@ -195,28 +195,7 @@ fn bar(used: u64, total: u64, width: usize, color: bool) -> String {
 mod tests {
     use super::*;
     use crate::demo::view::Counts;
-
-    fn host(name: &str, used: u64) -> HostSummary {
-        HostSummary {
-            host: name.into(),
-            uuid: None,
-            state: HostStatus::Up,
-            availability_zone: "north".into(),
-            vcpus: 16,
-            vcpus_used: used,
-            memory_mb: 65_536,
-            memory_mb_used: 512,
-            disk_gb: 500,
-            disk_gb_used: 500,
-            instances: 0,
-            resources: Default::default(),
-            traits: Vec::new(),
-            reservations: 0,
-            report_age_s: 0.4,
-            disabled_reason: None,
-            warnings: Vec::new(),
-        }
-    }
+    use crate::tests::a_host;
 
     #[test]
     fn a_bar_is_as_wide_as_asked_and_as_full_as_its_host() {
@@ -230,7 +209,14 @@ mod tests {
 
     #[test]
     fn a_frame_fits_its_terminal() {
-        let hosts = (1..=40).map(|n| host(&format!("std-{n}"), n % 17)).collect();
+        let hosts = (1..=40).map(|n| HostSummary {
+            vcpus: 16,
+            vcpus_used: n % 17,
+            disk_gb: 500,
+            disk_gb_used: 500,
+            ..a_host(&format!("std-{n}"))
+        });
+        let hosts = hosts.collect();
         let counts = Counts::default();
         let sample = Sample { filling: true, hosts, counts, held: 3, p50: None, p99: None };
         let reason = "x".repeat(300);
