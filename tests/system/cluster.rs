@@ -18,6 +18,7 @@ use novella_rpcapi::{Names, Release, SCHEDULER_TOPIC, SchedulerApi, SchedulerEnd
 use novella_scheduler::{Scheduler, SchedulerConfig};
 use novella_service::{Env, Metrics};
 use novella_virt::{DEFAULT_PROBE_DEADLINE, FakeConfig, FakeDriver};
+use tempfile::TempDir;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -58,6 +59,8 @@ pub struct Cluster {
     pub scheduler_config: SchedulerConfig,
     pub agent_config: AgentConfig,
     metrics: BTreeMap<String, Metrics>,
+    /// Where the policy is.
+    pub dir: TempDir,
     pub api: SchedulerApi,
     operator: RpcClient,
     raw: Arc<dyn Transport>,
@@ -96,6 +99,7 @@ impl Cluster {
             scheduler_config: SchedulerConfig::default(),
             agent_config: AgentConfig::default(),
             metrics: BTreeMap::new(),
+            dir: TempDir::new().expect("a directory for the test"),
             env,
         }
     }
@@ -103,17 +107,21 @@ impl Cluster {
     /// Hosts `host-1` to `host-<hosts>` and the scheduler `s1`, ready.
     pub async fn of(seed: u64, hosts: usize) -> Self {
         let mut cluster = Self::new(seed);
-        for number in 1..=hosts {
-            cluster.start_host(&format!("host-{number}"), SIZE).await;
-        }
-        cluster.start_scheduler("s1").await;
-        cluster.ready("s1").await;
+        cluster.start_hosts(hosts).await;
+        cluster.serve("s1").await;
         cluster
     }
 
     /// A connection of its own.
     pub fn connect(&self, name: &str) -> Arc<dyn Transport> {
         recorded(&self.broker, &self.env, &self.log, name)
+    }
+
+    /// Starts usual hosts, `host-1` to `host-<hosts>`.
+    pub async fn start_hosts(&mut self, hosts: usize) {
+        for number in 1..=hosts {
+            self.start_host(&format!("host-{number}"), SIZE).await;
+        }
     }
 
     /// Starts an agent with the present agent configuration, on the store that this name always had.
@@ -125,24 +133,30 @@ impl Cluster {
 
     /// Starts an agent with these settings, whose host is as `driver.fake` has it.
     pub async fn start_configured(&mut self, name: &str, config: AgentConfig) {
-        let fake = Arc::new(config.driver.fake.sized());
-        let driver = FakeDriver::new(name, fake, DEFAULT_PROBE_DEADLINE).expect("a host that a fake can be");
-        let (env, transport) = (self.env.child(name), self.connect(name));
-        let agent = novella_compute_agent::start(config, name.into(), env, Arc::new(driver), transport);
-        self.agents
-            .insert(name.to_owned(), agent.await.expect("an agent whose settings fit its host starts"));
+        let (env, fake) = (self.env.child(name), config.driver.fake.sized());
+        let agent = self.start_agent(name, name, env, config, fake).await;
+        self.agents.insert(name.to_owned(), agent);
     }
 
     /// An agent for `host`, whose connection has another name.
     pub async fn agent(&self, connection: &str, host: &str, env: Env, size: Size) -> Agent {
-        let transport = self.connect(connection);
         let Size { vcpus, memory_mb, disk_gb } = size;
-        let fake = Arc::new(FakeConfig { vcpus, memory_mb, disk_gb, ..FakeConfig::default() });
-        let driver =
-            FakeDriver::new(host, fake, DEFAULT_PROBE_DEADLINE).expect("a size that a fake can have");
-        novella_compute_agent::start(self.agent_config.clone(), host.into(), env, Arc::new(driver), transport)
-            .await
-            .expect("an agent on a store in memory starts")
+        let fake = FakeConfig { vcpus, memory_mb, disk_gb, ..FakeConfig::default() };
+        self.start_agent(connection, host, env, self.agent_config.clone(), fake).await
+    }
+
+    async fn start_agent(
+        &self,
+        connection: &str,
+        host: &str,
+        env: Env,
+        config: AgentConfig,
+        fake: FakeConfig,
+    ) -> Agent {
+        let driver = FakeDriver::new(host, Arc::new(fake), DEFAULT_PROBE_DEADLINE);
+        let (driver, transport) = (driver.expect("a host that a fake can be"), self.connect(connection));
+        let agent = novella_compute_agent::start(config, host.into(), env, Arc::new(driver), transport);
+        agent.await.expect("an agent on a store in memory, whose settings fit its host, starts")
     }
 
     /// Starts a scheduler; it may take a while until it is ready.
@@ -152,6 +166,19 @@ impl Cluster {
         let started =
             novella_scheduler::start(self.scheduler_config.clone(), name.into(), env, transport).await;
         self.schedulers.insert(name.to_owned(), started.expect("a scheduler with default settings starts"));
+    }
+
+    /// Starts a scheduler and waits until it takes requests.
+    pub async fn serve(&mut self, scheduler: &str) {
+        self.start_scheduler(scheduler).await;
+        self.ready(scheduler).await;
+    }
+
+    /// Makes this the policy that schedulers read from now on, when they start or reload.
+    pub fn set_policy(&mut self, policy: &str) {
+        let file = self.dir.path().join("policy.toml");
+        std::fs::write(&file, policy).expect("it can be written");
+        self.scheduler_config.policy_file = file.to_str().expect("a path in UTF-8").to_owned();
     }
 
     /// A running scheduler.
@@ -194,6 +221,11 @@ impl Cluster {
     /// A host's state; none if the scheduler does not know it.
     pub async fn state(&self, scheduler: &str, host: &str) -> Option<HostStatus> {
         self.view(scheduler).await.get(host).map(|host| host.state)
+    }
+
+    /// How many reservations a scheduler counts.
+    pub async fn reservations(&self, scheduler: &str) -> u32 {
+        self.view(scheduler).await.values().map(|host| host.reservations).sum()
     }
 
     /// Waits until a host is in this state, and tells how long that took.

@@ -4,11 +4,9 @@
 use novella_compute_agent::AgentConfig;
 use novella_messaging::CallOptions;
 use novella_objects::{Decision, HostDetail, HostSummary, Image, SelectDestinations};
-use novella_scheduler::SchedulerConfig;
 use novella_service::config::Settings;
 use novella_service::exit::chain;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::cluster::{CALL, Cluster, flavor, hosts, refusal, settle};
 
@@ -33,19 +31,15 @@ alias = [
 
 /// A busy host with devices near its first cell, and an idle one without; two cells of two cores with two threads each.
 /// Both leave CPUs 2-3 and 6-7 to instances that have them to themselves.
-async fn pair(seed: u64, dir: &TempDir) -> Cluster {
-    let file = dir.path().join("policy.toml");
-    std::fs::write(&file, POLICY).expect("it can be written");
+async fn pair(seed: u64) -> Cluster {
     let mut cluster = Cluster::new(seed);
-    let policy_file = file.to_str().expect("a path in UTF-8").to_owned();
-    cluster.scheduler_config = SchedulerConfig { policy_file, ..SchedulerConfig::default() };
+    cluster.set_policy(POLICY);
     let functions = json!([{
         "vendor_id": "8086", "product_id": "154c", "dev_type": "type-VF", "numa_node": 0, "count": 3,
     }]);
     start(&mut cluster, "busy", "10.1.0.7", 80, functions).await;
     start(&mut cluster, "idle", "10.2.0.7", 10, json!([])).await;
-    cluster.start_scheduler("s1").await;
-    cluster.ready("s1").await;
+    cluster.serve("s1").await;
     cluster
 }
 
@@ -107,8 +101,7 @@ async fn pinned_cpus(cluster: &Cluster, host: &str) -> Vec<u32> {
 
 #[tokio::test(start_paused = true)]
 async fn dedicated_cpus_are_given_on_both_hosts_until_none_is_left() {
-    let dir = TempDir::new().expect("a directory for the test");
-    let cluster = pair(80, &dir).await;
+    let cluster = pair(80).await;
     let pinned = |vcpus| request(&cluster, vcpus, &[("hw:cpu_policy", "dedicated")]);
     let mut placed = Vec::new();
     for _ in 0..4 {
@@ -129,8 +122,7 @@ async fn dedicated_cpus_are_given_on_both_hosts_until_none_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn an_instance_larger_than_a_cell_s_dedicated_cpus_needs_two_cells() {
-    let dir = TempDir::new().expect("a directory for the test");
-    let cluster = pair(81, &dir).await;
+    let cluster = pair(81).await;
     let wide =
         |more: &[(&str, &str)]| request(&cluster, 4, &[&[("hw:cpu_policy", "dedicated")], more].concat());
     assert_eq!(refused_by(&cluster, wide(&[])).await, "NUMATopologyFilter");
@@ -141,8 +133,7 @@ async fn an_instance_larger_than_a_cell_s_dedicated_cpus_needs_two_cells() {
 
 #[tokio::test(start_paused = true)]
 async fn pcpus_are_an_inventory_of_their_own() {
-    let dir = TempDir::new().expect("a directory for the test");
-    let cluster = pair(82, &dir).await;
+    let cluster = pair(82).await;
     let detail = shown(&cluster, "idle").await;
     assert_eq!((detail.summary.vcpus, detail.summary.resources["PCPU"].total), (4, 4));
     let asked = || request(&cluster, 2, &[("resources:PCPU", "2")]);
@@ -168,8 +159,7 @@ async fn divided(seed: u64) -> Cluster {
         cluster.start_configured(name, serde_json::from_value(config).expect("settings of an agent")).await;
     }
     for scheduler in ["s1", "s2"] {
-        cluster.start_scheduler(scheduler).await;
-        cluster.ready(scheduler).await;
+        cluster.serve(scheduler).await;
     }
     cluster
 }
@@ -242,8 +232,7 @@ async fn two_schedulers_in_turn_agree_on_what_is_taken_of_each_class() {
 
 #[tokio::test(start_paused = true)]
 async fn devices_draw_an_instance_to_their_host_and_cell() {
-    let dir = TempDir::new().expect("a directory for the test");
-    let cluster = pair(83, &dir).await;
+    let cluster = pair(83).await;
     const NIC: (&str, &str) = ("pci_passthrough:alias", "nic:1");
     let nic = || request(&cluster, 1, &[NIC]);
     let near = || request(&cluster, 2, &[NIC, ("hw:cpu_policy", "dedicated")]);
@@ -276,8 +265,7 @@ async fn devices_draw_an_instance_to_their_host_and_cell() {
 
 #[tokio::test(start_paused = true)]
 async fn huge_pages_that_are_held_back_are_given_to_nobody() {
-    let dir = TempDir::new().expect("a directory for the test");
-    let cluster = pair(84, &dir).await;
+    let cluster = pair(84).await;
     let huge = || request(&cluster, 1, &[("hw:mem_page_size", "2048")]);
     // 2 GiB of the second cell for 512 MiB each; those of the first cell are the host's.
     for host in ["idle", "idle", "idle", "idle", "busy", "busy", "busy", "busy"] {
@@ -289,8 +277,7 @@ async fn huge_pages_that_are_held_back_are_given_to_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn address_and_guests_are_filtered_by() {
-    let dir = TempDir::new().expect("a directory for the test");
-    let cluster = pair(85, &dir).await;
+    let cluster = pair(85).await;
     let mut near = request(&cluster, 1, &[]);
     near.request_spec.spec.scheduler_hints.insert("build_near_host_ip".into(), json!("10.1.0.1"));
     assert_eq!(place(&cluster, near).await, "busy");

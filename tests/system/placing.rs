@@ -38,11 +38,7 @@ async fn what_is_placed_counts_until_it_runs_out_or_is_let_go() {
     }
 
     sleep(Duration::from_secs(29)).await;
-    assert_eq!(
-        cluster.view("s1").await.values().map(|h| h.reservations).sum::<u32>(),
-        11,
-        "reports came since"
-    );
+    assert_eq!(cluster.reservations("s1").await, 11, "reports came since");
     sleep(Duration::from_secs(3)).await;
     let view = cluster.view("s1").await;
     assert!(empty.iter().all(|(name, before)| used(&view[name]) == used(before)), "nothing confirmed it");
@@ -51,7 +47,7 @@ async fn what_is_placed_counts_until_it_runs_out_or_is_let_go() {
     request.hold_s = Some(600);
     let decision = cluster.select(&cluster.api, &request).await;
     sleep(Duration::from_secs(300)).await;
-    assert_eq!(cluster.view("s1").await.values().map(|h| h.reservations).sum::<u32>(), 3);
+    assert_eq!(cluster.reservations("s1").await, 3);
     assert_eq!(cluster.release(&cluster.api, &decision.decision_id).await, 3);
     assert_eq!(cluster.release(&cluster.api, &decision.decision_id).await, 0, "once");
     let view = cluster.view("s1").await;
@@ -60,7 +56,7 @@ async fn what_is_placed_counts_until_it_runs_out_or_is_let_go() {
     request.dry_run = true;
     let dry = cluster.select(&cluster.api, &request).await;
     assert_eq!((dry.selections.len(), dry.hold_s, dry.dry_run), (3, 0, true));
-    assert_eq!(cluster.view("s1").await.values().map(|h| h.reservations).sum::<u32>(), 0);
+    assert_eq!(cluster.reservations("s1").await, 0);
     cluster.stop().await;
 }
 
@@ -73,7 +69,7 @@ async fn a_refusal_places_nothing_and_counts_what_each_filter_lost() {
     let Some(Refusal::NoValidHost { placeable, reason }) = &decision.refusal else { panic!("{decision:?}") };
     assert_eq!(*placeable, 6);
     assert!(reason.starts_with("No valid host was found"), "{reason}");
-    assert_eq!(cluster.view("s1").await.values().map(|h| h.reservations).sum::<u32>(), 0);
+    assert_eq!(cluster.reservations("s1").await, 0);
     assert_eq!(cluster.place(6, flavor(1, 7000, 1)).await.selections.len(), 6);
 
     let decision = cluster.place(1, flavor(1, 7000, 1)).await;
@@ -116,7 +112,7 @@ async fn a_decision_and_a_request_are_explained_and_nothing_is_held() {
     assert_eq!((asked.decision.selections.len(), asked.decision.dry_run, asked.host), (3, true, None));
     let ranked = &asked.decision.explanation.ranking;
     assert_eq!(ranked[0].host, asked.decision.selections[2].host, "for the last instance");
-    assert_eq!(cluster.view("s1").await.values().map(|h| h.reservations).sum::<u32>(), 1, "the placed one");
+    assert_eq!(cluster.reservations("s1").await, 1, "the placed one");
 
     let forgotten = Explain { decision_id: Some("s1-0-0".into()), ..Explain::default() };
     assert_eq!(cluster.api.explain(&forgotten, options()).await.unwrap(), None);

@@ -18,9 +18,7 @@ async fn busy_minute(seed: u64) -> String {
         ..InProcessOptions::default()
     };
     let mut cluster = Cluster::on(seed, faults);
-    for number in 1..=6 {
-        cluster.start_host(&format!("host-{number}"), SIZE).await;
-    }
+    cluster.start_hosts(6).await;
     cluster.start_scheduler("s1").await;
     cluster.start_scheduler("s2").await;
     cluster.ready("s1").await;

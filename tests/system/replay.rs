@@ -19,8 +19,7 @@ async fn the_same_host_and_weights_from_a_snapshot() {
         let size = Size { vcpus: 8 + number as u32, memory_mb, disk_gb: 200 - 7 * number as u64 };
         cluster.start_host(&format!("host-{number}"), size).await;
     }
-    cluster.start_scheduler("s1").await;
-    cluster.ready("s1").await;
+    cluster.serve("s1").await;
     // Amounts that only the scheduler knows of count, as do hosts that it no longer places on.
     assert_eq!(cluster.place(7, flavor(2, 1500, 13)).await.selections.len(), 7);
     cluster.crash_host("host-1").await;
@@ -78,8 +77,7 @@ async fn the_same_host_and_weights_from_a_snapshot() {
 async fn a_fleet_of_any_size_is_told_page_by_page() {
     const HOSTS: usize = 8_000;
     let mut cluster = Cluster::new(12);
-    cluster.start_scheduler("s1").await;
-    cluster.ready("s1").await;
+    cluster.serve("s1").await;
     let manager = cluster.scheduler("s1").manager();
     for host in 0..HOSTS as u128 {
         let claims: Vec<_> = (0..20)

@@ -15,8 +15,7 @@ const LARGE: u64 = 9000;
 
 async fn pair(seed: u64, hosts: usize) -> Cluster {
     let mut cluster = Cluster::of(seed, hosts).await;
-    cluster.start_scheduler("s2").await;
-    cluster.ready("s2").await;
+    cluster.serve("s2").await;
     cluster
 }
 
@@ -41,13 +40,11 @@ async fn a_peers_reservations_count_here() {
     assert_eq!(cluster.release(&second, &here.decision_id).await, 2);
     settle().await;
     for scheduler in ["s1", "s2"] {
-        let held: u32 = cluster.view(scheduler).await.values().map(|host| host.reservations).sum();
-        assert_eq!(held, 2, "{scheduler}");
+        assert_eq!(cluster.reservations(scheduler).await, 2, "{scheduler}");
     }
     sleep(Duration::from_secs(32)).await;
     for scheduler in ["s1", "s2"] {
-        let held: u32 = cluster.view(scheduler).await.values().map(|host| host.reservations).sum();
-        assert_eq!(held, 0, "{scheduler}");
+        assert_eq!(cluster.reservations(scheduler).await, 0, "{scheduler}");
     }
     cluster.stop().await;
 }
@@ -80,8 +77,7 @@ async fn a_repeated_request_has_one_answer_whoever_gives_it() {
     }
     settle().await;
     for scheduler in ["s1", "s2"] {
-        let held: u32 = cluster.view(scheduler).await.values().map(|host| host.reservations).sum();
-        assert_eq!(held, 3, "{scheduler} counts it once");
+        assert_eq!(cluster.reservations(scheduler).await, 3, "{scheduler} counts it once");
     }
     // The explanation is that of the decision, not of its repetition.
     let api = cluster.api.of("s1");
@@ -124,8 +120,7 @@ async fn one_scheduler_dies_and_the_other_serves_on() {
         assert!(decision.decision_id.starts_with("s2-"), "{}", decision.decision_id);
     }
     // It comes back under its name, with other decision ids, and learns the map anew.
-    cluster.start_scheduler("s1").await;
-    cluster.ready("s1").await;
+    cluster.serve("s1").await;
     assert!(cluster.view("s1").await.values().all(|host| host.state == HostStatus::Up));
     assert_eq!(cluster.view("s1").await.len(), 6);
 }
@@ -165,8 +160,7 @@ async fn what_is_let_go_at_once_is_let_go_everywhere() {
     let mut cluster = Cluster::on(55, faults);
     cluster.start_host("host-1", SIZE).await;
     for scheduler in ["s1", "s2"] {
-        cluster.start_scheduler(scheduler).await;
-        cluster.ready(scheduler).await;
+        cluster.serve(scheduler).await;
     }
     // Past the bus, so that both are told in the same moment.
     let (manager, context) = (cluster.scheduler("s1").manager(), RequestContext::default());

@@ -185,11 +185,8 @@ async fn a_full_report_queue_drops_the_oldest_and_the_map_is_right_again() {
     let mut cluster = Cluster::new(37);
     cluster.scheduler_config.reports.max_hosts = 3;
     cluster.scheduler_config.rpc.report_batch = 1;
-    for number in 1..=3 {
-        cluster.start_host(&format!("host-{number}"), SIZE).await;
-    }
-    cluster.start_scheduler("s1").await;
-    cluster.ready("s1").await;
+    cluster.start_hosts(3).await;
+    cluster.serve("s1").await;
     // Far more than the queue holds, all at once, before the scheduler runs again.
     let flood = (0..60).map(|n| {
         let cluster = &cluster;
@@ -207,11 +204,8 @@ async fn a_full_report_queue_drops_the_oldest_and_the_map_is_right_again() {
 async fn a_full_map_says_so() {
     let mut cluster = Cluster::new(38);
     cluster.scheduler_config.reports.max_hosts = 2;
-    for number in 1..=3 {
-        cluster.start_host(&format!("host-{number}"), SIZE).await;
-    }
-    cluster.start_scheduler("s1").await;
-    cluster.ready("s1").await;
+    cluster.start_hosts(3).await;
+    cluster.serve("s1").await;
     assert_eq!(cluster.view("s1").await.len(), 2);
     assert!(cluster.metric("s1", "novella_scheduler_reports_total{outcome=\"too_many\"}") > 0);
 }

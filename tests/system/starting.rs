@@ -71,9 +71,7 @@ async fn an_empty_fleet_is_known_as_such_after_one_interval() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_lost_while_the_map_fills_does_not_open_the_door() {
     let mut cluster = Cluster::new(21);
-    for number in 1..=4 {
-        cluster.start_host(&format!("host-{number}"), SIZE).await;
-    }
+    cluster.start_hosts(4).await;
     cluster.broker.partition("s1", true);
     cluster.start_scheduler("s1").await;
     cluster.broker.partition("s1", false);
@@ -104,9 +102,7 @@ async fn without_a_broker_daemons_wait_and_then_find_each_other() {
 #[tokio::test(start_paused = true)]
 async fn a_question_that_did_not_get_through_is_not_waited_for_in_vain() {
     let mut cluster = Cluster::new(23);
-    for number in 1..=6 {
-        cluster.start_host(&format!("host-{number}"), SIZE).await;
-    }
+    cluster.start_hosts(6).await;
     sleep(CALL).await;
     // The broker takes no messages, but delivers: the question fails, the answers are the periodic reports.
     cluster.start_scheduler("s1").await;

@@ -7,7 +7,7 @@ use novella_messaging::{CallOptions, RpcError};
 use novella_objects::HostStatus;
 use tokio::time::{sleep, timeout};
 
-use crate::cluster::{Cluster, GRACE, SIZE, flavor, settle};
+use crate::cluster::{Cluster, GRACE, flavor, settle};
 
 #[tokio::test(start_paused = true)]
 async fn work_in_flight_is_answered_and_nothing_new_starts() {
@@ -17,12 +17,9 @@ async fn work_in_flight_is_answered_and_nothing_new_starts() {
         ..Default::default()
     };
     let mut cluster = Cluster::on(70, faults);
-    for number in 1..=4 {
-        cluster.start_host(&format!("host-{number}"), SIZE).await;
-    }
+    cluster.start_hosts(4).await;
     for scheduler in ["s1", "s2"] {
-        cluster.start_scheduler(scheduler).await;
-        cluster.ready(scheduler).await;
+        cluster.serve(scheduler).await;
     }
     let requests: Vec<_> = (0..100).map(|_| cluster.request(1, flavor(1, 16, 0))).collect();
     let stopping = cluster.schedulers.remove("s1").unwrap();
@@ -47,8 +44,7 @@ async fn work_in_flight_is_answered_and_nothing_new_starts() {
     assert!((1..100).contains(&by_first), "{by_first} of 100 before the stop");
     // What it decided was told.
     sleep(Duration::from_secs(1)).await;
-    let held: u32 = cluster.view("s2").await.values().map(|host| host.reservations).sum();
-    assert_eq!(held, 100, "{by_first} by the first");
+    assert_eq!(cluster.reservations("s2").await, 100, "{by_first} by the first");
 }
 
 #[tokio::test(start_paused = true)]

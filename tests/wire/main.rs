@@ -25,11 +25,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use novella_messaging::in_process::InProcessOptions;
 use novella_messaging::{QueueKind, Subscription, read_answer};
-use novella_scheduler::SchedulerConfig;
 
-use crate::cluster::{CALL, Cluster, SIZE, settle};
+use crate::cluster::{CALL, Cluster, settle};
 use crate::contract::Contract;
 use crate::message::{Kind, Message};
 use crate::scenarios::Recording;
@@ -115,15 +113,11 @@ fn every_method_has_been_recorded() {
 /// All requests of all versions, to daemons of today that have never heard of what they name.
 #[tokio::test(start_paused = true)]
 async fn every_request_is_served() {
-    let mut cluster = Cluster::on(900, InProcessOptions::default());
-    let nova = novella_scheduler::config::NovaConfig { serve: true, ..Default::default() };
-    cluster.scheduler_config = SchedulerConfig { nova, ..SchedulerConfig::default() };
-    for host in ["host-1", "host-2"] {
-        cluster.start_host(host, SIZE).await;
-    }
+    let mut cluster = Cluster::new(900);
+    cluster.scheduler_config.nova.serve = true;
+    cluster.start_hosts(2).await;
     for scheduler in ["s1", "s2"] {
-        cluster.start_scheduler(scheduler).await;
-        cluster.ready(scheduler).await;
+        cluster.serve(scheduler).await;
     }
     let mut faults = Vec::new();
     for (file, messages) in kept() {

@@ -25,7 +25,6 @@ use novella_service::Env;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -84,7 +83,6 @@ fn run(scenario: impl Future<Output = Recording>) -> String {
 /// A cluster whose schedulers work by [`POLICY`], and its messages by what happened.
 pub struct Recording {
     pub cluster: Cluster,
-    policy: TempDir,
     /// Messages of the cluster's log that have been looked at.
     seen: usize,
     messages: Vec<Message>,
@@ -92,33 +90,18 @@ pub struct Recording {
 
 impl Recording {
     pub fn new(seed: u64) -> Self {
-        let policy = TempDir::new().expect("a directory");
         let mut cluster = Cluster::new(seed);
-        cluster.scheduler_config.policy_file =
-            policy.path().join("policy.toml").to_str().expect("a path of text").to_owned();
-        let recording = Self { cluster, policy, seen: 0, messages: Vec::new() };
-        recording.set_policy(POLICY);
-        recording
-    }
-
-    fn set_policy(&self, text: &str) {
-        std::fs::write(self.policy.path().join("policy.toml"), text).expect("a file can be written");
+        cluster.set_policy(POLICY);
+        Self { cluster, seen: 0, messages: Vec::new() }
     }
 
     /// Plain hosts and a scheduler, which are not recorded.
     async fn of(seed: u64, hosts: usize) -> Self {
         let mut recording = Self::new(seed);
-        for number in 1..=hosts {
-            recording.cluster.start_host(&format!("host-{number}"), SIZE).await;
-        }
-        recording.start_scheduler("s1").await;
+        recording.cluster.start_hosts(hosts).await;
+        recording.cluster.serve("s1").await;
         recording.skip().await;
         recording
-    }
-
-    async fn start_scheduler(&mut self, name: &str) {
-        self.cluster.start_scheduler(name).await;
-        self.cluster.ready(name).await;
     }
 
     async fn skip(&mut self) {
@@ -129,7 +112,7 @@ impl Recording {
     /// Keeps what was sent since the last time.
     async fn keep(&mut self, step: &str) {
         settle().await;
-        let directory = self.policy.path().to_str().expect("a path of text");
+        let directory = self.cluster.dir.path().to_str().expect("a path of text");
         let pid = format!("\\\"pid\\\":{}", std::process::id());
         let events = self.cluster.log.events();
         for mut event in events[self.seen..].iter().cloned() {
@@ -266,7 +249,7 @@ async fn reports() -> Recording {
     recording.keep("an agent starts").await;
     recording.cluster.start_configured("host-2", rich_host()).await;
     recording.keep("an agent starts whose host has cells, devices, traits, facts and metrics").await;
-    recording.start_scheduler("s1").await;
+    recording.cluster.serve("s1").await;
     recording.keep("a scheduler starts and asks all agents to report").await;
     let asked = recording.compute().publish_service_capabilities_of("host-1", CALL).await;
     recording.keep("one agent is asked to report").await;
@@ -320,7 +303,7 @@ async fn agents() -> Recording {
 
 async fn placements() -> Recording {
     let mut recording = Recording::of(3, 2).await;
-    recording.start_scheduler("s2").await;
+    recording.cluster.serve("s2").await;
     for number in 3..=4 {
         recording.report(&format!("host-{number}"), &report_of_claims(number, json!([]))).await;
     }
@@ -476,7 +459,7 @@ async fn snapshot_in_pages() -> Recording {
 
 async fn policies() -> Recording {
     let mut recording = Recording::of(6, 1).await;
-    recording.start_scheduler("s2").await;
+    recording.cluster.serve("s2").await;
     recording.skip().await;
     let (api, options) = (recording.cluster.api.clone(), Recording::options);
     api.get_policies(options()).await.expect("it answers");
@@ -489,7 +472,7 @@ async fn policies() -> Recording {
         ),
         (POLICY.replace("\"RamFilter\"", "\"RamFiler\""), "a reload of a policy that is wrong"),
     ] {
-        recording.set_policy(&policy);
+        recording.cluster.set_policy(&policy);
         api.reload_policy(options()).await.expect("it answers");
         recording.keep(step).await;
     }
@@ -558,7 +541,7 @@ async fn nova() -> Recording {
     let mut recording = Recording::new(7);
     recording.cluster.scheduler_config.nova.serve = true;
     recording.cluster.scheduler_config.nova.cell_uuid = Uuid::from_u128(7).to_string();
-    recording.start_scheduler("s1").await;
+    recording.cluster.serve("s1").await;
     for number in 1..=4 {
         recording.report(&format!("cmp{number}"), &report_of_nova(number)).await;
     }
