@@ -20,7 +20,7 @@ async fn a_wrong_password_is_named_and_never_shown() {
     assert!(error.starts_with(&address), "{error}");
     assert!(error.contains(&format!("check the password of user {user:?}")), "{error}");
     let right = broker.transport("right").await;
-    right.publish(message(topic("nobody"), "{}")).await.expect("published");
+    publish(&right, topic("nobody"), "{}").await;
     // Long enough for the line about waiting.
     sleep(Duration::from_millis(1500)).await;
     let late = Instant::now() + Duration::from_millis(200);
@@ -109,9 +109,8 @@ async fn tls_needs_the_right_authority_and_the_client_certificate() {
     let transport = RabbitTransport::start(options(&good, "tls"));
     connected(&transport).await;
     let name = broker.unique("tls");
-    let mut consumer = consume(&transport, server_queue(&name, "s", false)).await;
-    active(&*consumer).await;
-    transport.publish(message(server(&name, "s"), "{}")).await.expect("published");
+    let mut consumer = consuming(&transport, server_queue(&name, "s", false)).await;
+    publish(&transport, server(&name, "s"), "{}").await;
     assert_eq!(&take(&mut *consumer, 1).await[0].body[..], b"{}");
 
     for (query, says) in [

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use novella_messaging::rabbit::{OsloOptions, RabbitTransport, Topology};
-use novella_messaging::{ConsumerState, Destination, Outgoing, Settle, Transport, TransportError};
+use novella_messaging::{ConsumerState, Outgoing, QueueKind, Settle, Transport, TransportError};
 use tokio::time::{Instant, sleep};
 
 use crate::support::*;
@@ -15,19 +15,18 @@ async fn an_exclusive_queue_is_held_by_one_and_taken_over_by_the_next() {
     let Some(broker) = broker("held queue").await else { return };
     let (first, second) = (broker.transport("first").await, broker.transport("second").await);
     let name = broker.unique("h");
-    let holder = consume(&first, server_queue(&name, "s", true)).await;
-    active(&*holder).await;
+    let holder = consuming(&first, server_queue(&name, "s", true)).await;
     let mut waiting = consume(&second, server_queue(&name, "s", true)).await;
     reaches(&*waiting, |state| *state == ConsumerState::Held).await;
     assert!(log().0.text().contains("another connection holds the queue"));
     // The holder works on.
-    first.publish(message(server(&name, "s"), "1")).await.expect("published");
+    publish(&first, server(&name, "s"), "1").await;
     let mut holder = holder;
     take(&mut *holder, 1).await;
     drop(holder);
     active(&*waiting).await;
-    first.publish(message(server(&name, "s"), "2")).await.expect("published");
-    first.publish(message(Destination::Fanout { topic: name.clone() }, "3")).await.expect("published");
+    publish(&first, server(&name, "s"), "2").await;
+    publish(&first, fanout(&name), "3").await;
     let bodies = take(&mut *waiting, 2).await;
     assert_eq!(bodies.iter().map(|d| &d.body[..]).collect::<Vec<_>>(), [b"2", b"3"]);
 }
@@ -68,7 +67,7 @@ async fn a_deleted_queue_is_made_anew() {
     let generation = active(&*consumer).await;
     let bare = broker.bare().await;
     for body in ["1", "unread"] {
-        transport.publish(message(topic(&name), body)).await.expect("published");
+        publish(&transport, topic(&name), body).await;
     }
     let old = take(&mut *consumer, 1).await[0].tag;
     bare.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("deleted");
@@ -94,7 +93,7 @@ async fn a_deleted_queue_is_made_anew() {
     // To no effect: on the new channel it would be an unknown tag and close it.
     consumer.settle(old, Settle::AckThrough);
     consumer.settle(received[0].tag, Settle::Ack);
-    transport.publish(message(topic(&name), "3")).await.expect("published");
+    publish(&transport, topic(&name), "3").await;
     assert_eq!(&take(&mut *consumer, 1).await[0].body[..], b"3");
     drop(consumer);
     bare.queue_delete(name.into(), QueueDeleteOptions::default()).await.expect("deleted");
@@ -111,10 +110,7 @@ async fn a_fanout_queue_drops_the_expired_and_goes_with_its_consumer() {
     active(&*consumer).await;
     let mut unsettled = Vec::new();
     for i in 0..5 {
-        transport
-            .publish(message(Destination::Fanout { topic: name.clone() }, format!("{i}")))
-            .await
-            .expect("published");
+        publish(&transport, fanout(&name), format!("{i}")).await;
     }
     consumer.next_batch(&mut unsettled, 1).await;
     let queues = || broker.queues(&format!("{name}_fanout_"));
@@ -129,10 +125,9 @@ async fn a_cancelled_consumer_is_drained_and_its_address_is_free() {
     let Some(broker) = broker("cancel").await else { return };
     let transport = broker.transport("cancel").await;
     let name = broker.unique("c");
-    let mut consumer = consume(&transport, server_queue(&name, "s", true)).await;
-    active(&*consumer).await;
+    let mut consumer = consuming(&transport, server_queue(&name, "s", true)).await;
     for i in 0..5 {
-        transport.publish(message(server(&name, "s"), format!("{i}"))).await.expect("published");
+        publish(&transport, server(&name, "s"), format!("{i}")).await;
     }
     let mut received = Vec::new();
     consumer.next_batch(&mut received, 1).await;
@@ -148,7 +143,7 @@ async fn a_cancelled_consumer_is_drained_and_its_address_is_free() {
     }
     drop(consumer);
     let again = broker.transport("successor").await;
-    active(&*consume(&again, server_queue(&name, "s", true)).await).await;
+    drop(consuming(&again, server_queue(&name, "s", true)).await);
 }
 
 #[tokio::test]
@@ -167,10 +162,10 @@ async fn many_clients_share_one_socket() {
     for (_, consumer) in &clients {
         active(&**consumer).await;
     }
-    owner.publish(message(Destination::Fanout { topic: name.clone() }, "all")).await.expect("published");
+    publish(&owner, fanout(&name), "all").await;
     for (handle, consumer) in &mut clients {
         assert_eq!(&take(&mut **consumer, 1).await[0].body[..], b"all");
-        handle.publish(message(topic("nobody"), "{}")).await.expect("published");
+        publish(&handle, topic("nobody"), "{}").await;
     }
     let listed = broker.ctl(&["ctl", "list_connections", "client_properties"]);
     assert_eq!(listed.matches(&broker.unique("swarm")).count(), 1);
@@ -182,7 +177,7 @@ async fn many_clients_share_one_socket() {
     assert!(matches!(closed, Err(TransportError::Closed)), "{closed:?}");
     // The others have lost nothing.
     let (handle, consumer) = clients.first_mut().expect("forty-nine");
-    handle.publish(message(server(&name, "0"), "still")).await.expect("published");
+    publish(&handle, server(&name, "0"), "still").await;
     assert_eq!(&take(&mut **consumer, 1).await[0].body[..], b"still");
 }
 
@@ -191,8 +186,7 @@ async fn a_compressed_body_arrives_inflated() {
     let Some(broker) = broker("compression").await else { return };
     let transport = broker.transport("compressed").await;
     let name = broker.unique("z");
-    let mut consumer = consume(&transport, server_queue(&name, "s", false)).await;
-    active(&*consumer).await;
+    let mut consumer = consuming(&transport, server_queue(&name, "s", false)).await;
     // zlib's frame around "{}", as Python's zlib.compress writes it.
     let zlib = [0x78, 0x9c, 0xab, 0xae, 0x05, 0x00, 0x01, 0x75, 0x00, 0xf9];
     let mut headers = FieldTable::default();
@@ -218,18 +212,9 @@ async fn oslo_shapes_are_those_an_oslo_server_declares() {
     options.topology = Topology::Oslo(OsloOptions { amqp_durable_queues: true, ..OsloOptions::default() });
     let transport = RabbitTransport::start(options);
     let exchange = broker.unique("oslo-exchange");
-    let consumer = consume(
-        &transport,
-        novella_messaging::QueueKind::Server {
-            exchange: exchange.clone(),
-            topic: name,
-            server: "s".into(),
-            fanout: false,
-        },
-    )
-    .await;
-    active(&*consumer).await;
-    drop(consumer);
+    let server = "s".to_owned();
+    let shape = QueueKind::Server { exchange: exchange.clone(), topic: name, server, fanout: false };
+    drop(consuming(&transport, shape).await);
     bare.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
     let options = lapin::options::ExchangeDeleteOptions::default();
     bare.exchange_delete(exchange.into(), options).await.expect("deleted");

@@ -84,7 +84,7 @@ async fn a_broker_killed_in_mid_stream_is_found_again() {
     let name = broker.unique("k");
     let consumer = consume(&receiver, server_queue(&name, "s", true)).await;
     let first = active(&*consumer).await;
-    let states = consumer.state();
+    let mut states = consumer.state();
     let stop = Arc::new(AtomicBool::new(false));
     let drained = drain(consumer, stop.clone());
     let stream = Stream::start(publisher.clone(), server(&name, "s"));
@@ -94,9 +94,7 @@ async fn a_broker_killed_in_mid_stream_is_found_again() {
     sleep(Duration::from_secs(1)).await;
     assert!(matches!(*publisher.state().borrow(), ConnectionState::Connecting { .. }));
     broker.ctl(&["start"]);
-    let mut again = states.clone();
-    let resumed =
-        again.wait_for(|state| matches!(state, ConsumerState::Active { generation } if *generation > first));
+    let resumed = states.wait_for(active_after(first));
     timeout(PATIENCE, resumed).await.expect("consuming again").expect("the consumer lives");
     let resumed = Instant::now();
     connected(&publisher).await;
@@ -127,7 +125,7 @@ async fn a_frozen_broker_loses_nothing_that_it_confirmed() {
     let exclusive = consume(&transport, server_queue(&name, "s", true)).await;
     active(&*consumer).await;
     let first = active(&*exclusive).await;
-    let states = consumer.state();
+    let mut states = consumer.state();
     let stop = Arc::new(AtomicBool::new(false));
     let drained = drain(consumer, stop.clone());
     let stream = Stream::start(transport.clone(), topic(&name));
@@ -139,11 +137,9 @@ async fn a_frozen_broker_loses_nothing_that_it_confirmed() {
     sleep(Duration::from_secs(1)).await;
     broker.ctl(&["resume"]);
     given_up.expect("missing heartbeats are noticed").expect("the transport lives");
-    let again =
-        |state: &ConsumerState| matches!(state, ConsumerState::Active { generation } if *generation > first);
-    let mut states = states.clone();
-    timeout(PATIENCE, states.wait_for(again)).await.expect("consuming again").expect("the consumer lives");
-    reaches(&*exclusive, again).await;
+    let again = timeout(PATIENCE, states.wait_for(active_after(first))).await;
+    again.expect("consuming again").expect("the consumer lives");
+    reaches(&*exclusive, active_after(first)).await;
     sleep(Duration::from_secs(1)).await;
     let confirmed = stream.end().await;
     stop.store(true, Ordering::Relaxed);
@@ -160,9 +156,8 @@ async fn a_broker_short_of_memory_is_waited_for() {
     let Some(broker) = broker_alone("memory alarm").await else { return };
     let transport = broker.transport("blocked").await;
     let name = broker.unique("b");
-    let mut consumer = consume(&transport, server_queue(&name, "s", false)).await;
-    active(&*consumer).await;
-    transport.publish(message(server(&name, "s"), "before")).await.expect("published");
+    let mut consumer = consuming(&transport, server_queue(&name, "s", false)).await;
+    publish(&transport, server(&name, "s"), "before").await;
     let generation = connected(&transport).await;
     broker.ctl(&["ctl", "set_vm_memory_high_watermark", "absolute", "1MB"]);
     // A connection is blocked by its first publication under the alarm.
@@ -205,23 +200,21 @@ async fn a_forced_close_is_answered_by_a_new_connection() {
     let transport = broker.transport("forced").await;
     let name = broker.unique("x");
     let mut consumer = consume(&transport, server_queue(&name, "s", false)).await;
-    let mut fanout = consume(&transport, fanout_queue(&name, Duration::from_secs(30), 10)).await;
+    let mut to_all = consume(&transport, fanout_queue(&name, Duration::from_secs(30), 10)).await;
     let first = active(&*consumer).await;
-    active(&*fanout).await;
+    active(&*to_all).await;
     let queues = || broker.queues(&format!("{name}_fanout_"));
     let before = queues();
     broker.ctl(&["ctl", "close_all_connections", "test"]);
-    let again =
-        |state: &ConsumerState| matches!(state, ConsumerState::Active { generation } if *generation > first);
-    reaches(&*consumer, again).await;
-    reaches(&*fanout, again).await;
+    reaches(&*consumer, active_after(first)).await;
+    reaches(&*to_all, active_after(first)).await;
     let after = queues();
     assert!(before.len() == 1 && after.len() == 1 && before != after, "a new name per connection: {after:?}");
     assert!(log().0.text().contains("CONNECTION_FORCED"));
-    transport.publish(message(server(&name, "s"), "1")).await.expect("published");
-    transport.publish(message(Destination::Fanout { topic: name.clone() }, "2")).await.expect("published");
+    publish(&transport, server(&name, "s"), "1").await;
+    publish(&transport, fanout(&name), "2").await;
     assert_eq!(&take(&mut *consumer, 1).await[0].body[..], b"1");
-    assert_eq!(&take(&mut *fanout, 1).await[0].body[..], b"2");
+    assert_eq!(&take(&mut *to_all, 1).await[0].body[..], b"2");
 }
 
 #[tokio::test]
@@ -238,10 +231,9 @@ async fn one_lost_connection_takes_the_other_along() {
         lines.lines().find(|line| line.contains(&format!("{name} (publishing)"))).expect("listed");
     let pid = publishing.split_whitespace().next().expect("a process id");
     broker.ctl(&["ctl", "close_connection", pid, "test"]);
-    reaches(&*consumer, |state| matches!(state, ConsumerState::Active { generation } if *generation > first))
-        .await;
+    reaches(&*consumer, active_after(first)).await;
     connected(&transport).await;
-    transport.publish(message(server(&name, "s"), "1")).await.expect("published");
+    publish(&transport, server(&name, "s"), "1").await;
     assert_eq!(&take(&mut *consumer, 1).await[0].body[..], b"1");
     eventually("the old consuming connection is gone", async || list().matches(&name).count() == 2).await;
 }

@@ -16,8 +16,7 @@ async fn mandatory_messages_come_back_when_nobody_listens() {
     let Some(broker) = broker("mandatory").await else { return };
     let transport = broker.transport("mandatory").await;
     let name = broker.unique("m");
-    let mut consumer = consume(&transport, server_queue(&name, "here", false)).await;
-    active(&*consumer).await;
+    let mut consumer = consuming(&transport, server_queue(&name, "here", false)).await;
     // Interleaved and all at once: each must get its own verdict, and not a neighbour's.
     let sendings = (0..200).map(|i| {
         let transport = transport.clone();
@@ -43,18 +42,16 @@ async fn a_missing_fanout_exchange_is_made_quietly() {
     let transport = broker.transport("quiet").await;
     let name = broker.unique("f");
     let before = log().0.text().len();
-    let fanout = || Destination::Fanout { topic: name.clone() };
     // Many at once: the broker closes the channel under all of them.
     let sendings = (0..50).map(|i| {
-        let to = if i % 2 == 0 { fanout() } else { topic("nobody") };
+        let to = if i % 2 == 0 { fanout(&name) } else { topic("nobody") };
         transport.publish(message(to, "{}"))
     });
     for result in join_all(sendings).await {
         result.expect("published");
     }
-    let mut consumer = consume(&transport, fanout_queue(&name, Duration::from_secs(30), 10)).await;
-    active(&*consumer).await;
-    transport.publish(message(fanout(), "1")).await.expect("published");
+    let mut consumer = consuming(&transport, fanout_queue(&name, Duration::from_secs(30), 10)).await;
+    publish(&transport, fanout(&name), "1").await;
     take(&mut *consumer, 1).await;
     drop(consumer);
     let bare = broker.bare().await;
@@ -70,7 +67,7 @@ async fn a_missing_fanout_exchange_is_made_quietly() {
             .is_err()
     };
     eventually("the exchange goes with its last queue", async || gone().await).await;
-    transport.publish(message(fanout(), "2")).await.expect("published");
+    publish(&transport, fanout(&name), "2").await;
     assert!(!gone().await, "declared again");
     let logged = log().0.text()[before..].to_owned();
     let loud = logged.lines().find(|line| line.contains("WARN") || line.contains("ERROR"));
@@ -85,7 +82,7 @@ async fn the_control_exchange_is_made_when_missing() {
     let transport = broker.transport("control").await;
     let exchange = broker.unique("control");
     let to = Destination::Topic { exchange: exchange.clone(), topic: "t".into() };
-    transport.publish(message(to, "{}")).await.expect("published");
+    publish(&transport, to, "{}").await;
     let bare = broker.bare().await;
     bare.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await.expect("deleted");
 }
@@ -95,20 +92,16 @@ async fn the_broker_vouches_for_the_sender() {
     let Some(broker) = broker("user_id").await else { return };
     let transport = broker.transport("user").await;
     let name = broker.unique("u");
-    let mut consumer = consume(&transport, server_queue(&name, "s", false)).await;
-    active(&*consumer).await;
+    let mut consumer = consuming(&transport, server_queue(&name, "s", false)).await;
     let expiring =
         Outgoing { expiration: Some(Duration::from_secs(60)), ..message(server(&name, "s"), "{}") };
     transport.publish(expiring).await.expect("published");
     let received = take(&mut *consumer, 1).await;
-    let (user, password, address) = broker.parts();
+    let (user, _, _) = broker.parts();
     assert_eq!(received[0].user_id.as_deref(), Some(user.as_str()));
     assert_eq!(received[0].content_type.as_deref(), Some("application/json"));
     // The broker refuses another's name: what a receiver reads there is true.
-    let uri = format!("amqp://{user}:{password}@{address}/%2f?frame_max=131072");
-    let connection =
-        lapin::Connection::connect(&uri, lapin::ConnectionProperties::default()).await.expect("connected");
-    let channel = connection.create_channel().await.expect("a channel");
+    let channel = broker.bare().await;
     channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.expect("confirms");
     let forged = lapin::BasicProperties::default().with_user_id("scheduler".into());
     let options = lapin::options::BasicPublishOptions::default();
@@ -167,8 +160,7 @@ async fn twenty_megabytes_pass() {
     let Some(broker) = broker("20 MB").await else { return };
     let transport = broker.transport("large").await;
     let name = broker.unique("l");
-    let mut consumer = consume(&transport, server_queue(&name, "s", false)).await;
-    active(&*consumer).await;
+    let mut consumer = consuming(&transport, server_queue(&name, "s", false)).await;
     let large = vec![b'x'; 20 << 20];
     // RabbitMQ 4 takes 16 MiB by default, and then says so.
     match transport.publish(message(server(&name, "s"), large.clone())).await {
@@ -178,7 +170,7 @@ async fn twenty_megabytes_pass() {
         }
         Err(other) => panic!("{other}"),
     }
-    transport.publish(message(server(&name, "s"), "{}")).await.expect("published");
+    publish(&transport, server(&name, "s"), "{}").await;
     take(&mut *consumer, 1).await;
 }
 
@@ -187,8 +179,7 @@ async fn a_thousand_publications_at_once_are_all_confirmed() {
     let Some(broker) = broker("pipelining").await else { return };
     let transport = broker.transport("pipeline").await;
     let name = broker.unique("p");
-    let mut consumer = consume(&transport, server_queue(&name, "s", false)).await;
-    active(&*consumer).await;
+    let mut consumer = consuming(&transport, server_queue(&name, "s", false)).await;
     let results =
         join_all((0..3000).map(|i| transport.publish(message(server(&name, "s"), format!("{i}"))))).await;
     assert!(results.iter().all(Result::is_ok));
@@ -214,10 +205,10 @@ async fn a_shared_durable_queue_keeps_what_nobody_took_yet() {
     let Some(broker) = broker("shared queue").await else { return };
     let name = broker.unique("shared");
     let first = broker.transport("first").await;
-    active(&*consume(&first, topic_queue(&name)).await).await;
+    drop(consuming(&first, topic_queue(&name)).await);
     first.close(Instant::now() + PATIENCE).await;
     let second = broker.transport("second").await;
-    second.publish(message(topic(&name), "kept")).await.expect("published");
+    publish(&second, topic(&name), "kept").await;
     assert_eq!(broker.depth(&name).await, Some(1));
     let mut late = consume(&second, topic_queue(&name)).await;
     assert_eq!(&take(&mut *late, 1).await[0].body[..], b"kept");

@@ -186,6 +186,13 @@ pub async fn consume(transport: &RabbitTransport, queue: QueueKind) -> Box<dyn C
     transport.consume(Subscription { queue, prefetch: 500 }).await.expect("not closed")
 }
 
+/// A consumer whose queue is there.
+pub async fn consuming(transport: &RabbitTransport, queue: QueueKind) -> Box<dyn Consumer> {
+    let consumer = consume(transport, queue).await;
+    active(&*consumer).await;
+    consumer
+}
+
 pub async fn active(consumer: &dyn Consumer) -> u64 {
     match reaches(consumer, |state| matches!(state, ConsumerState::Active { .. })).await {
         ConsumerState::Active { generation } => generation,
@@ -199,6 +206,11 @@ pub async fn reaches(consumer: &dyn Consumer, wanted: impl FnMut(&ConsumerState)
         Ok(state) => state.expect("the consumer lives").clone(),
         Err(_) => panic!("still {:?}", *consumer.state().borrow()),
     }
+}
+
+/// Consuming again, on a later connection than the `first`.
+pub fn active_after(first: u64) -> impl Fn(&ConsumerState) -> bool {
+    move |state| matches!(state, ConsumerState::Active { generation } if *generation > first)
 }
 
 /// Takes `count` deliveries, acknowledging each batch.
@@ -228,6 +240,14 @@ pub async fn silent(consumer: &mut dyn Consumer) {
 pub fn message(destination: Destination, body: impl Into<Bytes>) -> Outgoing {
     let deadline = Instant::now() + PATIENCE;
     Outgoing { destination, body: body.into(), expiration: None, mandatory: false, deadline }
+}
+
+pub async fn publish(transport: &RabbitTransport, to: Destination, body: impl Into<Bytes>) {
+    transport.publish(message(to, body)).await.expect("published");
+}
+
+pub fn fanout(topic: &str) -> Destination {
+    Destination::Fanout { topic: topic.into() }
 }
 
 pub fn topic(topic: &str) -> Destination {
