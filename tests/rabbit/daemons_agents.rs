@@ -50,14 +50,11 @@ async fn who_stops_is_down_at_once_and_who_dies_when_it_was_silent_long_enough()
     let patient = house.scheduler("patient", house.scheduler_config(PATIENT), 6).await;
     let brisk = house.scheduler("brisk", house.scheduler_config(BRISK), 6).await;
 
-    leaving.signal(Signal::TERM);
-    let (code, log) = leaving.end();
-    assert_eq!(code, Some(0), "{log}");
+    let log = leaving.stop();
     assert!(log.contains("said goodbye host=\"leaving\""), "{log}");
     // Nothing but the goodbye can tell it.
     until_state(&patient, "leaving", HostStatus::Down).await;
-    let (code, out, err) = novella(&house.url, "host list -f json");
-    let rows: Vec<Value> = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{code} {out} {err}"));
+    let rows = host_list(&house.url);
     let row = rows.iter().find(|row| row["host"] == "leaving").expect("it stays listed");
     assert_eq!(row["state"], "down");
     assert_eq!(patient.manager().report_counters().goodbye, 1);
@@ -78,8 +75,7 @@ async fn who_stops_is_down_at_once_and_who_dies_when_it_was_silent_long_enough()
     eventually("the new process speaks for the host", raised).await;
     assert_eq!(view(&patient).await["dying"].uuid, Some(uuid(&dying_dir)));
     assert_eq!(brisk.manager().report_counters().down, 1, "nobody else was blamed");
-    again.signal(Signal::TERM);
-    assert_eq!(again.end().0, Some(0));
+    again.stop();
     drop(others);
 }
 
@@ -97,8 +93,7 @@ async fn a_second_agent_of_one_name_waits_says_who_has_it_and_takes_over() {
     let row = view(&scheduler).await.remove("wanted").expect("listed");
     assert_eq!((row.state, row.uuid), (HostStatus::Up, Some(uuid(&first_dir))));
 
-    first.signal(Signal::TERM);
-    assert_eq!(first.end().0, Some(0));
+    first.stop();
     second.wait_for("consuming queue=compute.wanted");
     let taken = async || view(&scheduler).await["wanted"].uuid == Some(uuid(&second_dir));
     eventually("the second speaks for the host", taken).await;
@@ -115,8 +110,7 @@ async fn a_copied_state_directory_is_loud() {
     // As a golden image is made: one agent has run on it.
     let mut golden = fake(&house, "original", &dir);
     golden.wait_for("consuming queue=compute.original");
-    golden.signal(Signal::TERM);
-    assert_eq!(golden.end().0, Some(0));
+    golden.stop();
     std::fs::copy(dir.join("identity.json"), copied.join("identity.json")).expect("a copy");
 
     let (mut scheduler, http) = Process::scheduler(&house.url, "s1", PATIENT, &[]);
@@ -130,9 +124,8 @@ async fn a_copied_state_directory_is_loud() {
     let (code, table, err) = novella(&house.url, "host list");
     assert_eq!(code, 0, "{err}");
     assert!(table.contains("CLONED IDENTITY, also on copy"), "{table}");
-    let (_, out, _) = novella(&house.url, "host list -f json");
-    let rows: Vec<Value> = serde_json::from_str(&out).expect("a list");
-    assert_eq!(rows.len(), 1, "the later is refused: {out}");
+    let rows = host_list(&house.url);
+    assert_eq!(rows.len(), 1, "the later is refused: {rows:#?}");
     assert_eq!((&rows[0]["host"], &rows[0]["state"]), (&"original".into(), &"up".into()));
     assert!(metric(&get(http, "/metrics"), r#"novella_scheduler_reports_total{outcome="cloned"}"#) > 0);
 }

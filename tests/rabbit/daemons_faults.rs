@@ -86,16 +86,12 @@ async fn a_frozen_scheduler_blames_nobody_and_places_at_once() {
     assert_eq!(host_of(&first.expect("answered")), BIG);
     load.more(50).await;
     load.end().await;
-    let (code, hosts, err) = novella(&house.url, "host list -f json");
-    assert_eq!(code, 0, "{err}");
-    let hosts: Vec<serde_json::Value> = serde_json::from_str(&hosts).expect("a list");
+    let hosts = host_list(&house.url);
     assert_eq!(hosts.iter().filter(|host| host["state"] == "up").count(), agents.len(), "{hosts:#?}");
     let metrics = get(http, "/metrics");
     assert_eq!(metric(&metrics, r#"novella_scheduler_events_total{event="down"}"#), 0, "{metrics}");
     assert_eq!(metric(&metrics, "novella_scheduler_refusals_total"), 0);
-    scheduler.signal(Signal::TERM);
-    let (code, log) = scheduler.end();
-    assert_eq!(code, Some(0), "{log}");
+    scheduler.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

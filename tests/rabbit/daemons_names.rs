@@ -25,11 +25,7 @@ const OPERATOR: [(&str, &str); 3] = [
 
 /// The second fleet's operator.
 fn novella2(url: &str, line: &str) -> (i32, String, String) {
-    let mut command = executable("novella");
-    command.args(line.split_whitespace()).env("NOVELLA_TRANSPORT_URL", url).envs(OPERATOR);
-    let output = command.output().expect("the executable starts");
-    let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-    (output.status.code().expect("it exits by itself"), text(output.stdout), text(output.stderr))
+    novella_with(url, line, &OPERATOR)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,11 +62,8 @@ async fn a_second_fleet_has_names_of_its_own() {
         let row = list.lines().find(named);
         assert!(row.is_some_and(|row| row.ends_with("\t5")), "{queue} in:\n{list}");
     }
-    two.signal(Signal::TERM);
-    agent.signal(Signal::TERM);
     for process in [two, agent] {
-        let (code, log) = process.end();
-        assert_eq!(code, Some(0), "{log}");
+        process.stop();
     }
     first.stop(GRACE).await;
     one.stop(GRACE).await;
@@ -101,10 +94,10 @@ fn names_that_cannot_be_used_are_refused_at_once() {
             "wants true or false",
         ),
     ] {
-        let output = executable(program).args(["config", "check"]).env(setting, value).output();
-        let output = output.expect("the executable starts");
-        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{program} {setting}={value}: {text}");
-        assert!(text.contains(says), "{program} {setting}={value}: {text}");
+        let mut command = executable(program);
+        command.args(["config", "check"]).env(setting, value);
+        let (code, out, err) = output(command);
+        assert_eq!(code, Some(2), "{program} {setting}={value}: {out}{err}");
+        assert!(format!("{out}{err}").contains(says), "{program} {setting}={value}: {out}{err}");
     }
 }

@@ -86,13 +86,10 @@ async fn poison_is_counted_served_past_and_gone() {
     };
     // Reports keep coming; between them the queues are empty.
     eventually("nothing is left in the queues", empty).await;
-    let (code, hosts, err) = novella(&house.url, "host list -f json");
-    let hosts: Vec<Value> = serde_json::from_str(&hosts).unwrap_or_else(|_| panic!("{code}: {err}"));
+    let hosts = host_list(&house.url);
     let known = |row: &&Value| row["state"] == "up" && !row["uuid"].is_null();
     assert_eq!(hosts.iter().filter(known).count(), agents.len(), "{hosts:#?}");
-    scheduler.signal(Signal::TERM);
-    let (code, log) = scheduler.end();
-    assert_eq!(code, Some(0), "{log}");
+    let log = scheduler.stop();
     assert!(!log.contains("panicked"), "{log}");
 }
 
@@ -131,8 +128,7 @@ async fn reports_that_a_full_queue_dropped_are_seen_and_asked_for() {
     eventually("the gap is seen", async || missed() >= 10).await;
     eventually("the hosts are asked again", async || asked() >= asked_before + 2).await;
     eventually("the queue is drained", async || depth() == 0).await;
-    let (code, hosts, err) = novella(&house.url, "host list -f json");
-    let hosts: Vec<Value> = serde_json::from_str(&hosts).unwrap_or_else(|_| panic!("{code}: {err}"));
+    let hosts = host_list(&house.url);
     assert!(hosts.len() == 2 && hosts.iter().all(|row| row["state"] == "up"), "{hosts:#?}");
 }
 
@@ -201,9 +197,7 @@ async fn poison_to_an_agent_is_counted_said_once_served_past_and_gone() {
     let (code, pong, err) = novella(&house.url, "ping cmp1 -f json");
     assert_eq!(code, 0, "{err}");
     assert_eq!(serde_json::from_str::<Value>(&pong).expect("JSON")["host"], "cmp1");
-    agent.signal(Signal::TERM);
-    let (code, log) = agent.end();
-    assert_eq!(code, Some(0), "{log}");
+    let log = agent.stop();
     assert!(!log.contains("panicked"), "{log}");
     // One line for each kind of fault, however often it came.
     let complaints: Vec<&str> = log

@@ -119,8 +119,6 @@ async fn three_schedulers_reload_and_drift_is_told() {
     assert!(lines.iter().all(|line| line["problems"] == serde_json::json!([])), "{lines:#?}");
 
     for scheduler in rig.schedulers {
-        scheduler.signal(Signal::TERM);
-        let (code, log) = scheduler.end();
-        assert_eq!(code, Some(0), "{log}");
+        scheduler.stop();
     }
 }

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::daemons_rig::{House, INTERVAL};
-use crate::process::{Process, clean, free_address, output};
+use crate::process::{Process, Signal, clean, free_address, output};
 
 /// Logged by a scheduler when anybody's requests reach it.
 pub const SERVES: &str = "consuming queue=scheduler ";
@@ -22,10 +24,22 @@ pub fn executable(name: &str) -> Command {
 
 /// The command line: exit code, standard output, standard error.
 pub fn novella(url: &str, line: &str) -> (i32, String, String) {
+    novella_with(url, line, &[])
+}
+
+/// The same with these variables in its environment.
+pub fn novella_with(url: &str, line: &str, more: &[(&str, &str)]) -> (i32, String, String) {
     let mut command = executable("novella");
-    command.args(line.split_whitespace()).env("NOVELLA_TRANSPORT_URL", url);
+    command.args(line.split_whitespace()).env("NOVELLA_TRANSPORT_URL", url).envs(more.iter().copied());
     let (code, out, err) = output(command);
     (code.expect("it exits by itself"), out, err)
+}
+
+/// The rows of `novella host list`.
+pub fn host_list(url: &str) -> Vec<Value> {
+    let (code, out, err) = novella(url, "host list -f json");
+    assert_eq!(code, 0, "{out}{err}");
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
 }
 
 impl Process {
@@ -63,6 +77,14 @@ impl Process {
             .env("NOVELLA_REPORT__PERIODIC_FUZZY_DELAY", time(INTERVAL))
             .envs(more.iter().copied());
         Self::start(command)
+    }
+
+    /// Stops it in order; yields what it has logged.
+    pub fn stop(self) -> String {
+        self.signal(Signal::TERM);
+        let (code, log) = self.end();
+        assert_eq!(code, Some(0), "{log}");
+        log
     }
 }
 

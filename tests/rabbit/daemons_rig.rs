@@ -13,16 +13,10 @@ use futures_util::future::join_all;
 use novella_compute_agent::{Agent, AgentConfig};
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{CallOptions, RpcClient, RpcError};
-use novella_objects::Decision;
-use novella_objects::Flavor;
-use novella_objects::HostStatus;
-use novella_objects::HostSummary;
-use novella_objects::PlacementRequest;
-use novella_objects::RequestSpec;
-use novella_objects::SelectDestinations;
-use novella_rpcapi::Names;
-use novella_rpcapi::Release;
-use novella_rpcapi::SchedulerApi;
+use novella_objects::{
+    Decision, Flavor, HostStatus, HostSummary, PlacementRequest, RequestSpec, SelectDestinations,
+};
+use novella_rpcapi::{Names, Release, SchedulerApi};
 use novella_scheduler::{Scheduler, SchedulerConfig};
 use novella_service::Env;
 use novella_virt::{DEFAULT_PROBE_DEADLINE, FakeConfig, FakeDriver};
@@ -311,12 +305,10 @@ pub async fn until_all_up(scheduler: &Scheduler, hosts: usize) {
     eventually("all hosts are up", up).await;
 }
 
-/// Waits until a scheduler sees this host in this state, and tells how long that took.
-pub async fn until_state(scheduler: &Scheduler, host: &str, wanted: HostStatus) -> Duration {
-    let began = Instant::now();
+/// Waits until a scheduler sees this host in this state.
+pub async fn until_state(scheduler: &Scheduler, host: &str, wanted: HostStatus) {
     let state = async || view(scheduler).await.get(host).map(|host| host.state);
     eventually("the host's state", async || state().await == Some(wanted)).await;
-    began.elapsed()
 }
 
 /// Hosts in this state.

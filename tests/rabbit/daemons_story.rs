@@ -75,9 +75,7 @@ async fn this_machine_is_reported_mapped_and_placed_on() {
     assert_eq!(run("host show this-machine").0, 0, "and serves on");
 
     for daemon in [real, scheduler] {
-        daemon.signal(Signal::TERM);
-        let (code, log) = daemon.end();
-        assert_eq!(code, Some(0), "{log}");
+        let log = daemon.stop();
         assert!(!log.contains(" ERROR ") && !log.contains(&house.broker.parts().1), "{log}");
     }
 }

@@ -70,9 +70,7 @@ impl Shipped {
     /// Stops both daemons; neither was refused anything.
     fn end(self) {
         for daemon in [self.agent, self.scheduler] {
-            daemon.signal(Signal::TERM);
-            let (code, log) = daemon.end();
-            assert_eq!(code, Some(0), "{log}");
+            let log = daemon.stop();
             assert!(!log.contains("ACCESS_REFUSED") && !log.contains("ERROR"), "{log}");
         }
     }
