@@ -155,17 +155,18 @@ impl Bed {
 
     /// Python calls `method`; `more` as in [`Self::command`].
     pub async fn call(&self, method: &str, args: Value, more: Value) -> Result<Value, Raised> {
-        let mut command = self.command(json!({"method": method, "args": args}));
-        merge(&mut command, more);
-        self.python.ask("call", command).await
+        self.ask("call", method, args, more).await
     }
 
     /// Python casts.
     pub async fn cast(&self, method: &str, args: Value, more: Value) {
+        self.ask("cast", method, args, more).await.expect("a cast is sent");
+    }
+
+    async fn ask(&self, what: &str, method: &str, args: Value, more: Value) -> Result<Value, Raised> {
         let mut command = self.command(json!({"method": method, "args": args}));
         merge(&mut command, more);
-        let sent = self.python.ask("cast", command).await;
-        sent.expect("a cast is sent");
+        self.python.ask(what, command).await
     }
 
     /// Python serves this test's topic as `server`, at 1.3 if `more` says nothing else.
@@ -181,7 +182,7 @@ impl Bed {
 }
 
 /// Objects are merged, anything else replaced.
-fn merge(into: &mut Value, more: Value) {
+pub fn merge(into: &mut Value, more: Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
             for (key, value) in more {

@@ -23,12 +23,11 @@ struct Peer<'a> {
 
 impl Peer<'_> {
     async fn ask(&self, what: &str, target: Value, method: &str, args: Value) -> Result<Value, Raised> {
-        let mut command = json!({"url": self.url, "method": method, "args": args});
-        command["target"] = json!({"exchange": EXCHANGE, "version": "1.0"});
-        for (key, value) in target.as_object().expect("an object") {
-            command["target"][key] = value.clone();
-        }
-        command["allowed"] = json!(["nova.exception"]);
+        let mut at = json!({"exchange": EXCHANGE, "version": "1.0"});
+        bed::merge(&mut at, target);
+        let allowed = json!(["nova.exception"]);
+        let command =
+            json!({"url": self.url, "method": method, "args": args, "target": at, "allowed": allowed});
         self.bed.python.ask(what, command).await
     }
 

@@ -2,13 +2,13 @@
 //! the protocol says and never given again, and served past.
 
 use lapin::BasicProperties;
-use lapin::options::{BasicGetOptions, QueueDeclareOptions};
+use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use novella_messaging::{CallOptions, RpcError};
 use serde_json::{Value, json};
 
 use crate::bed::{self, Bed};
-use crate::raw::{Raw, envelope, failure_of, inner_of, json_properties};
+use crate::raw::{Raw, declare, envelope, failure_of, json_properties, take_from};
 use crate::support::{eventually, log};
 
 /// Bodies that are rejected, with what counts them.
@@ -45,8 +45,7 @@ fn rejected() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 /// Sees to it that what is rejected comes to another queue, and declares that.
 async fn catch_rejected(bed: &Bed, channel: &lapin::Channel, queue: &str) -> String {
     let dead = bed.broker.unique("dead");
-    let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(dead.as_str().into(), exclusive, FieldTable::default()).await.expect("declared");
+    declare(channel, &dead).await;
     let policy = json!({"dead-letter-exchange": "", "dead-letter-routing-key": dead}).to_string();
     let pattern = format!("^{queue}$");
     bed.broker.ctl(&["ctl", "set_policy", "--apply-to", "queues", &dead, &pattern, &policy]);
@@ -168,16 +167,8 @@ async fn what_is_no_usable_request_is_answered_with_a_failure() {
 
 /// A server that answers with what it is given: takes one call, and returns its reply queue and id.
 async fn take_call(channel: &lapin::Channel, queue: &str) -> (String, Value) {
-    let deadline = bed::soon();
-    loop {
-        let got = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await;
-        if let Some(message) = got.expect("the queue is there") {
-            let call = inner_of(&message.data);
-            return (call["_reply_q"].as_str().expect("a call").to_owned(), call["_msg_id"].clone());
-        }
-        assert!(tokio::time::Instant::now() < deadline, "no call came");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let call = take_from(channel, queue).await;
+    (call["_reply_q"].as_str().expect("a call").to_owned(), call["_msg_id"].clone())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,31 +182,18 @@ async fn what_is_no_answer_fails_its_call_only() {
         client.call::<Value>(&bed.target(), "echo", &json!({}), options).await
     };
     // Replies that name their call fail it at once; the others leave it waiting.
-    let named = |failure: &'static str| {
-        move |id: &Value| {
-            envelope(&format!(
-                "{{\"result\": null, \"failure\": {failure}, \"ending\": true, \"_msg_id\": {id}}}"
-            ))
-        }
-    };
-    let wrongs: [&dyn Fn(&Value) -> String; 4] = [
-        &named("{\"a\": 1}"),
-        &named("\"not JSON\""),
-        &|id: &Value| {
-            envelope(&format!("{{\"result\": NaN, \"failure\": null, \"ending\": true, \"_msg_id\": {id}}}"))
-        },
-        &|id: &Value| {
-            envelope(&format!(
-                "{{\"result\": {}1{}, \"ending\": true, \"_msg_id\": {id}}}",
-                "[".repeat(5000),
-                "]".repeat(5000)
-            ))
-        },
+    let deep = format!("\"result\": {}1{}", "[".repeat(5000), "]".repeat(5000));
+    let wrongs = [
+        r#""result": null, "failure": {"a": 1}"#,
+        r#""result": null, "failure": "not JSON""#,
+        r#""result": NaN, "failure": null"#,
+        &deep,
     ];
     for (at, wrong) in wrongs.iter().enumerate() {
         let (answer, ()) = tokio::join!(call(60), async {
             let (queue, id) = take_call(&channel, &bed.topic).await;
-            raw.send(&queue, wrong(&id).as_bytes(), json_properties()).await;
+            let reply = format!("{{{wrong}, \"ending\": true, \"_msg_id\": {id}}}");
+            raw.send(&queue, envelope(&reply).as_bytes(), json_properties()).await;
         });
         assert!(matches!(answer, Err(RpcError::Malformed { .. })), "{at}: {answer:?}");
     }
@@ -232,18 +210,10 @@ async fn what_is_no_answer_fails_its_call_only() {
         let stray = r#"{"result": 1, "failure": null, "ending": true, "_msg_id": "nobody's"}"#;
         raw.send(&queue, envelope(stray).as_bytes(), json_properties()).await;
         // The old protocol: the result, and its end in another message. Without envelope, too.
-        raw.send(
-            &queue,
-            json!({"result": "at last", "failure": null, "_msg_id": id}).to_string().as_bytes(),
-            json_properties(),
-        )
-        .await;
-        raw.send(
-            &queue,
-            envelope(&json!({"ending": true, "_msg_id": id}).to_string()).as_bytes(),
-            json_properties(),
-        )
-        .await;
+        let result = json!({"result": "at last", "failure": null, "_msg_id": id}).to_string();
+        raw.send(&queue, result.as_bytes(), json_properties()).await;
+        let end = json!({"ending": true, "_msg_id": id}).to_string();
+        raw.send(&queue, envelope(&end).as_bytes(), json_properties()).await;
         queue
     });
     assert_eq!(answer.expect("the real answer"), "at last");

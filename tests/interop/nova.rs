@@ -137,9 +137,7 @@ async fn novas_own_client_gets_the_selections_of_our_engine() {
     let base = |count: usize| json!({"vcpus": 1, "memory_mb": 512, "root_gb": 1, "flavor_name": "m1", "instance_uuids": uuids(count)});
     let with = |count: usize, more: Value| {
         let mut request = base(count);
-        for (key, value) in more.as_object().expect("an object") {
-            request[key] = value.clone();
-        }
+        bed::merge(&mut request, more);
         request
     };
     let group = |policy: &str, members: &[uuid::Uuid], hosts: Value| json!({"policy": policy, "members": members, "hosts": hosts});

@@ -1,17 +1,19 @@
 //! A peer that speaks AMQP and says what it likes: messages that oslo.messaging itself would never send.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Consumer};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::bed::Bed;
+use crate::bed::{Bed, merge};
 use crate::support::PATIENCE;
 
 /// A channel that publishes, and a reply queue that only it consumes.
@@ -28,9 +30,7 @@ impl Raw {
         let channel = bed.broker.bare().await;
         channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
         let reply_queue = bed.broker.unique("raw_reply");
-        let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-        let declared = channel.queue_declare(reply_queue.as_str().into(), exclusive, FieldTable::default());
-        declared.await.expect("a queue");
+        declare(&channel, &reply_queue).await;
         let options = BasicConsumeOptions::default();
         let replies = channel
             .basic_consume(reply_queue.as_str().into(), "raw".into(), options, FieldTable::default())
@@ -47,9 +47,7 @@ impl Raw {
             "method": method, "args": args, "version": "1.0", "_msg_id": id, "_reply_q": self.reply_queue,
             "_timeout": null, "_unique_id": unique,
         });
-        for (key, value) in more.as_object().expect("an object") {
-            message[key] = value.clone();
-        }
+        merge(&mut message, more);
         message
     }
 
@@ -95,6 +93,25 @@ impl Raw {
             let (wanted, what) = self.expected.remove(&id).expect("answered once");
             assert_eq!(heard.get(&id).copied().unwrap_or_default(), wanted, "{what}");
         }
+    }
+}
+
+/// Declares a queue of this connection.
+pub async fn declare(channel: &Channel, queue: &str) {
+    let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), exclusive, FieldTable::default()).await.expect("declared");
+}
+
+/// The inner message of what comes next to a queue that nobody consumes.
+pub async fn take_from(channel: &Channel, queue: &str) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let got = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await;
+        if let Some(message) = got.expect("the queue is there") {
+            return inner_of(&message.data);
+        }
+        assert!(Instant::now() < deadline, "nothing came to {queue}");
+        sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -3,36 +3,17 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::FieldTable;
+use lapin::options::QueueDeleteOptions;
 use novella_messaging::ServerOptions;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::bed::{self, Bed};
-use crate::raw::{Raw, inner_of};
+use crate::raw::{Raw, declare, take_from};
 use crate::support::{eventually, variable};
 
 fn impatient() -> ServerOptions {
     ServerOptions { reply_retry: Duration::from_secs(2), ..ServerOptions::new([0; 32]) }
-}
-
-/// Declares a queue of this connection, and reads what came to it.
-async fn take_from(channel: &lapin::Channel, queue: &str) -> Value {
-    let deadline = Instant::now() + crate::support::PATIENCE;
-    loop {
-        let got = channel.basic_get(queue.into(), lapin::options::BasicGetOptions { no_ack: true }).await;
-        if let Some(message) = got.expect("the queue is there") {
-            return inner_of(&message.data);
-        }
-        assert!(Instant::now() < deadline, "nothing came to {queue}");
-        sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn declare(channel: &lapin::Channel, queue: &str) {
-    let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(queue.into(), exclusive, FieldTable::default()).await.expect("declared");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

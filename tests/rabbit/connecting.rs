@@ -143,9 +143,7 @@ async fn the_broker_is_told_who_we_are() {
     eventually("both connections are listed", async || list().matches(&name).count() == 2).await;
     let lines = list();
     for line in lines.lines().filter(|line| line.contains(&name)) {
-        for part in ["novella", "connection.blocked", "consumer_cancel_notify", "15", "131072"] {
-            assert!(line.contains(part), "{part} in {line}");
-        }
+        has(line, &["novella", "connection.blocked", "consumer_cancel_notify", "15", "131072"]);
     }
     transport.close(Instant::now() + PATIENCE).await;
     assert_eq!(*transport.state().borrow(), ConnectionState::Closed);

@@ -87,9 +87,7 @@ async fn a_second_agent_of_one_name_waits_says_who_has_it_and_takes_over() {
     let scheduler = house.scheduler("s1", house.scheduler_config(PATIENT), 1).await;
     let mut second = fake(&house, "wanted", &second_dir);
     let line = second.wait_for("another agent reports as this host");
-    for part in [format!("holder_pid={}", first.pid()), format!("holder_uuid={}", uuid(&first_dir))] {
-        assert!(line.contains(&part), "{part} in {line}");
-    }
+    has(&line, &[&format!("holder_pid={}", first.pid()), &format!("holder_uuid={}", uuid(&first_dir))]);
     let row = view(&scheduler).await.remove("wanted").expect("listed");
     assert_eq!((row.state, row.uuid), (HostStatus::Up, Some(uuid(&first_dir))));
 
@@ -118,9 +116,7 @@ async fn a_copied_state_directory_is_loud() {
     scheduler.wait_for(SERVES);
     let _copy = fake(&house, "copy", &copied);
     let said = scheduler.wait_for("two processes report with one identity");
-    for part in [r#"host="copy""#, r#"first="original""#, "identity.json"] {
-        assert!(said.contains(part), "{part} in {said}");
-    }
+    has(&said, &[r#"host="copy""#, r#"first="original""#, "identity.json"]);
     let (code, table, err) = novella(&house.url, "host list");
     assert_eq!(code, 0, "{err}");
     assert!(table.contains("CLONED IDENTITY, also on copy"), "{table}");

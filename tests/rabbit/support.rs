@@ -270,6 +270,14 @@ pub fn fanout_queue(topic: &str, message_ttl: Duration, max_length: u32) -> Queu
     QueueKind::Fanout { topic: topic.into(), limits: FanoutLimits { message_ttl, max_length } }
 }
 
+/// Fails unless a text has all of these parts.
+#[track_caller]
+pub fn has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+}
+
 /// Waits until `condition` holds.
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

@@ -52,6 +52,7 @@ impl Said {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
     }
 
+    #[track_caller]
     fn shows(&self, parts: &[&str]) {
         for part in parts {
             assert!(self.out.contains(part), "{part} is missing in\n{}", self.out);
