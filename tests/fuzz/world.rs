@@ -8,18 +8,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use novella_filter_scheduler::FilterScheduler;
-use novella_filter_scheduler::SchedulerOptions;
-use novella_host_manager::HostManager;
-use novella_host_manager::HostManagerOptions;
-use novella_messaging::BatchHandler;
-use novella_messaging::CallError;
-use novella_messaging::Endpoint;
-use novella_messaging::RequestContext;
-use novella_messaging::RpcRequest;
+use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
+use novella_host_manager::{HostManager, HostManagerOptions};
 use novella_messaging::rabbit::inflate;
-use novella_messaging::read_answer;
-use novella_messaging::read_request;
+use novella_messaging::{
+    BatchHandler, CallError, Endpoint, RequestContext, RpcRequest, read_answer, read_request,
+};
 use novella_objects::{Capacity, Decision, Explained, HostDetail, Policies, PolicyStatus, ServiceSummary};
 use novella_rpcapi::{
     AgentStatus, BaseApi, ComputeEndpoint, ComputeServer, GetHostStats, HostList, Pong,

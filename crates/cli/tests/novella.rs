@@ -42,9 +42,15 @@ fn help_is_data_and_names_the_exit_codes() {
 
 #[test]
 fn a_wrong_command_line_is_two_lines_and_exit_code_2() {
-    for line in
-        ["hots", "place --vcpus 1", "place --vcpus 1 --ram 1.5", "host list -f xml", "demo --rate nan"]
-    {
+    for line in [
+        "hots",
+        "place --vcpus 1",
+        "place --vcpus 1 --ram 1.5",
+        "place --vcpus 0 --ram 512M",
+        "place --vcpus 1 --ram -4G",
+        "host list -f xml",
+        "demo --rate nan",
+    ] {
         let (code, out, err) = run(line);
         assert_eq!((code, out.as_str()), (2, ""), "{line}");
         assert!(
