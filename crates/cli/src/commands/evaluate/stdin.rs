@@ -8,7 +8,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use novella_fleet_documents::answer;
 use novella_host_manager::PolicyFile;
-use novella_objects::document::{Answer, Question, QuestionError};
+use novella_objects::Json;
+use novella_objects::document::{Answer, Outcome, Question, QuestionError};
 
 use crate::commands::documents::parse;
 use crate::exit_codes::OK;
@@ -25,12 +26,21 @@ pub fn serve(input: &mut dyn Read, policy: Option<&PolicyFile>, out: &mut dyn Wr
         if (&mut input).take(MAX_LINE).read_until(b'\n', &mut text)? == 0 {
             break;
         }
-        if text.len() as u64 == MAX_LINE && text.last() != Some(&b'\n') {
+        let mut id = None;
+        let results = if text.len() as u64 == MAX_LINE && text.last() != Some(&b'\n') {
             skip_line(&mut input)?;
-            let reason = format!("the line is longer than {MAX_LINE} bytes");
-            write(out, &refused(line, None, String::new(), reason))?;
-        } else if !text.iter().all(u8::is_ascii_whitespace) {
-            reply(line, &text, policy, out)?;
+            Some(Err((String::new(), format!("the line is longer than {MAX_LINE} bytes"))))
+        } else {
+            let is_blank = text.iter().all(u8::is_ascii_whitespace);
+            (!is_blank).then(|| results(&text, policy, &mut id))
+        };
+        if let Some(results) = results {
+            let (results, error) = match results {
+                Ok(results) => (Some(results), None),
+                Err((place, reason)) => (None, Some(QuestionError { line, place, reason })),
+            };
+            serde_json::to_writer(&mut *out, &Answer { id, results, error })?;
+            out.write_all(b"\n")?;
         }
         if input.buffer().is_empty() {
             out.flush()?;
@@ -40,34 +50,17 @@ pub fn serve(input: &mut dyn Read, policy: Option<&PolicyFile>, out: &mut dyn Wr
     Ok(OK)
 }
 
-fn reply(line: u64, text: &[u8], policy: Option<&PolicyFile>, out: &mut dyn Write) -> io::Result<()> {
-    let text = match std::str::from_utf8(text) {
-        Ok(text) => text,
-        Err(error) => return write(out, &refused(line, None, String::new(), error.to_string())),
-    };
-    let mut question = match parse::<Question<'_>>(text) {
-        Ok(question) => question,
-        Err((place, reason)) => return write(out, &refused(line, None, place, reason)),
-    };
-    let id = question.id.take();
-    match answer(question, policy) {
-        Ok(results) => write(out, &Answer { id, results: Some(results), error: None }),
-        Err(bad) => write(out, &refused(line, id, bad.place, bad.reason)),
-    }
-}
-
-fn refused<'a>(
-    line: u64,
-    id: Option<novella_objects::Json<'a>>,
-    place: String,
-    reason: String,
-) -> Answer<'a> {
-    Answer { id, results: None, error: Some(QuestionError { line, place, reason }) }
-}
-
-fn write(out: &mut dyn Write, answer: &Answer<'_>) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, answer)?;
-    out.write_all(b"\n")
+/// The results of the question on a line, or the place of an error and its reason. The id is known once the line is
+/// read.
+fn results<'a>(
+    text: &'a [u8],
+    policy: Option<&PolicyFile>,
+    id: &mut Option<Json<'a>>,
+) -> Result<Vec<Outcome>, (String, String)> {
+    let text = std::str::from_utf8(text).map_err(|error| (String::new(), error.to_string()))?;
+    let mut question: Question<'_> = parse(text)?;
+    *id = question.id.take();
+    answer(question, policy).map_err(|bad| (bad.place, bad.reason))
 }
 
 fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
