@@ -119,15 +119,12 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: PlaceArgs,
-    }
+    use crate::args::{Cli, Command};
 
     fn parse(line: &str) -> Result<PlaceArgs, clap::Error> {
-        Ok(Line::try_parse_from(format!("place {line}").split_whitespace())?.args)
+        let cli = Cli::try_parse_from(format!("novella place {line}").split_whitespace())?;
+        let Command::Place(args) = cli.command else { panic!("{:?}", cli.command) };
+        Ok(args)
     }
 
     #[tokio::test(start_paused = true)]
