@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 use novella_filter_scheduler::{FilterKind, FilterScheduler, eligible};
 use novella_fleet_documents::{EvaluationOptions, host_table};
@@ -170,9 +169,8 @@ fn read_flavors(file: &PathBuf) -> anyhow::Result<Vec<Flavor>> {
     let wrong = |what: String| {
         Failure::new(USAGE, what).next("`novella capacity --help` shows what such a file holds")
     };
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("cannot read {}", file.display()))
-        .map_err(|error| wrong(format!("{error:#}")))?;
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| wrong(format!("cannot read {}: {error}", file.display())))?;
     let flavors: Vec<Flavor> = if file.extension().is_some_and(|extension| extension == "toml") {
         let policy = PolicyFile::parse(&text);
         let policy = policy.map_err(|bad| wrong(format!("{} is not a policy: {bad}", file.display())))?;

@@ -77,14 +77,9 @@ pub enum StateArg {
 }
 
 impl StateArg {
+    /// Whether it is the word for this state.
     fn is(self, state: HostStatus) -> bool {
-        matches!(
-            (self, state),
-            (Self::Up, HostStatus::Up)
-                | (Self::Suspect, HostStatus::Suspect)
-                | (Self::Disabled, HostStatus::Disabled)
-                | (Self::Down, HostStatus::Down)
-        )
+        self.to_possible_value().is_some_and(|value| value.get_name() == state.as_str())
     }
 }
 

@@ -46,45 +46,31 @@ pub struct SwarmSummary {
     pub placements: Option<PlacementSummary>,
 }
 
+fn times(p50_ms: Option<f64>, p99_ms: Option<f64>, max_ms: f64) -> String {
+    format!("p50 {}, p99 {}, longest {max_ms:.2} ms", milliseconds(p50_ms), milliseconds(p99_ms))
+}
+
 /// Writes the summary as data.
 pub fn write(summary: &SwarmSummary, format: SwarmFormat, console: &mut Console<'_>) -> anyhow::Result<()> {
     if format == SwarmFormat::Json {
         let args = OutputArgs { format: Format::Json, ..OutputArgs::default() };
         return write_object(summary, &args, console);
     }
+    let replaced = format!("{} reports replaced by newer ones before they were sent", summary.replaced);
     let mut rows = vec![
         ("swarm", format!("{} agents over {} connections", summary.agents, summary.connections)),
         ("started in", format!("{:.1} s", summary.start_s)),
         ("ran", format!("{:.1} s", summary.seconds)),
         ("reports", format!("{} ({:.1}/s)", summary.reports, summary.reports_per_s)),
-        (
-            "failures",
-            format!(
-                "{}; {} reports replaced by newer ones before they were sent",
-                summary.failures, summary.replaced
-            ),
-        ),
-        (
-            "confirms",
-            format!(
-                "p50 {}, p99 {}, longest {:.2} ms",
-                milliseconds(summary.confirm_p50_ms),
-                milliseconds(summary.confirm_p99_ms),
-                summary.confirm_max_ms
-            ),
-        ),
+        ("failures", format!("{}; {replaced}", summary.failures)),
+        ("confirms", times(summary.confirm_p50_ms, summary.confirm_p99_ms, summary.confirm_max_ms)),
     ];
     if let Some(placements) = &summary.placements {
         let PlacementSummary { answered, refused, failed, p50_ms, p99_ms, max_ms } = placements;
-        rows.push((
-            "placements",
-            format!(
-                "{answered} answered, {refused} of them refused, {failed} without an answer; p50 {}, p99 {}, longest \
-                 {max_ms:.2} ms",
-                milliseconds(*p50_ms),
-                milliseconds(*p99_ms)
-            ),
-        ));
+        let times = times(*p50_ms, *p99_ms, *max_ms);
+        let text =
+            format!("{answered} answered, {refused} of them refused, {failed} without an answer; {times}");
+        rows.push(("placements", text));
     }
     let rows = rows.into_iter().map(|(name, value)| vec![Cell::text(name), Cell::text(value)]).collect();
     write!(console.out, "{}", table_text(&[], rows, console.style))?;
