@@ -16,7 +16,6 @@ keep the others from running. With NOVELLA_REQUIRE=1 (CI) a part that could have
 """
 
 import concurrent.futures
-import functools
 import heapq
 import os
 import pathlib

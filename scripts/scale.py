@@ -19,7 +19,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import sys
 import time
 from types import SimpleNamespace

@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import time
-import urllib.error
 import urllib.request
 
 import proc
@@ -50,10 +49,6 @@ def quantile(before, after, share):
             return lower if math.isinf(bound) else lower + (bound - lower) * (rank - below) / max(1, count - below)
         lower, below = bound, count
     return lower
-
-
-def milliseconds(seconds):
-    return None if seconds is None else seconds * 1e3
 
 
 class Scheduler(Daemon):
