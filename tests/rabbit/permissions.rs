@@ -100,18 +100,14 @@ impl Ask<'_> {
             Self::Consume(queue) => {
                 let consumer =
                     channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), none());
-                consumer.await.map(|_| ())
+                consumer.await.map(drop)
             }
-            Self::Get(queue) => channel.basic_get(queue.into(), BasicGetOptions::default()).await.map(|_| ()),
-            Self::Purge(queue) => {
-                channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await.map(|_| ())
-            }
-            Self::Delete(queue) => {
-                channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.map(|_| ())
-            }
+            Self::Get(queue) => channel.basic_get(queue.into(), BasicGetOptions::default()).await.map(drop),
+            Self::Purge(queue) => channel.queue_purge(queue.into(), Default::default()).await.map(drop),
+            Self::Delete(queue) => channel.queue_delete(queue.into(), Default::default()).await.map(drop),
             Self::DeclareQueue(queue) => {
                 let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-                channel.queue_declare(queue.into(), exclusive, none()).await.map(|_| ())
+                channel.queue_declare(queue.into(), exclusive, none()).await.map(drop)
             }
             Self::DeclareExchange(exchange) => {
                 let options =
@@ -133,7 +129,7 @@ impl Ask<'_> {
                 let confirm = channel
                     .basic_publish(exchange.into(), key.into(), options, body.as_bytes(), properties)
                     .await?;
-                confirm.await.map(|_| ())
+                confirm.await.map(drop)
             }
         }
     }

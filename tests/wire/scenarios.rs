@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use novella_compute_agent::AgentConfig;
 use novella_messaging::{
-    CallOptions, Consumer, Destination, Outgoing, QueueKind, Subscription, Target, Transport, Version,
+    CallOptions, Consumer, Destination, Outgoing, QueueKind, RpcError, Subscription, Target, Transport,
+    Version,
 };
 use novella_objects::document::PciRequest;
 use novella_objects::{
@@ -142,10 +143,16 @@ impl Recording {
         ComputeApi::new(self.cluster.operator().clone(), &Names::on(EXCHANGE))
     }
 
-    async fn place(&mut self, step: &str, asked: &SelectDestinations) -> String {
-        let decision = self.cluster.api.select_destinations(asked, Self::options()).await;
+    /// Waits for the answer to a call, and keeps what was sent.
+    async fn answered<T>(&mut self, step: &str, call: impl Future<Output = Result<T, RpcError>>) -> T {
+        let answer = call.await;
         self.keep(step).await;
-        decision.expect("a decision is answered").decision_id
+        answer.expect("it answers")
+    }
+
+    async fn place(&mut self, step: &str, asked: &SelectDestinations) -> String {
+        let api = self.cluster.api.clone();
+        self.answered(step, api.select_destinations(asked, Self::options())).await.decision_id
     }
 
     /// A call whose arguments no client of ours would send, and its failure.
@@ -276,11 +283,9 @@ async fn agents() -> Recording {
     recording.cluster.start_configured("host-2", rich_host()).await;
     recording.skip().await;
     let (compute, options) = (recording.compute(), Recording::options);
-    compute.ping("host-1", options()).await.expect("it answers");
-    recording.keep("an agent is pinged").await;
+    recording.answered("an agent is pinged", compute.ping("host-1", options())).await;
     for (refresh, step) in [(false, "the last reading of a host"), (true, "a new reading of a host")] {
-        compute.get_host_stats("host-2", refresh, options()).await.expect("it answers");
-        recording.keep(step).await;
+        recording.answered(step, compute.get_host_stats("host-2", refresh, options())).await;
     }
     let client = recording.cluster.operator().clone();
     for (topic, step) in
@@ -288,16 +293,14 @@ async fn agents() -> Recording {
     {
         let target = Target::topic(topic);
         let target = if topic == COMPUTE_TOPIC { target.server("host-1") } else { target };
-        BaseApi::ping(&client, target, json!({"any": ["value", 1, null]}), options())
-            .await
-            .expect("it answers");
-        recording.keep(step).await;
+        let pong = BaseApi::ping(&client, target, json!({"any": ["value", 1, null]}), options());
+        recording.answered(step, pong).await;
     }
     let target = Target::topic(COMPUTE_TOPIC).server("host-1");
     let monitored = CallOptions { monitor: Some(Duration::from_secs(2)), ..options() };
     let window = json!({"window_ms": 10_000});
-    client.call::<()>(&target, "publish_service_capabilities", &window, monitored).await.expect("it answers");
-    recording.keep("a call of some seconds with a monitor: heartbeats until it is answered").await;
+    let answer = client.call::<()>(&target, "publish_service_capabilities", &window, monitored);
+    recording.answered("a call of some seconds with a monitor: heartbeats until it is answered", answer).await;
     recording
 }
 
@@ -395,16 +398,13 @@ async fn questions() -> Recording {
     recording.skip().await;
     let (api, options) = (recording.cluster.api.clone(), Recording::options);
 
-    api.list_hosts(options()).await.expect("it answers");
-    recording.keep("all hosts").await;
+    recording.answered("all hosts", api.list_hosts(options())).await;
     api.show_host("host-3", options()).await.expect("it answers").expect("it is known");
     recording.keep("a host with claims, cells and devices").await;
     assert_eq!(api.show_host("host-9", options()).await.expect("it answers"), None);
     recording.keep("a host that is not known").await;
-    api.list_services(options()).await.expect("it answers");
-    recording.keep("all services").await;
-    api.status(options()).await.expect("it answers");
-    recording.keep("the state of a scheduler").await;
+    recording.answered("all services", api.list_services(options())).await;
+    recording.answered("the state of a scheduler", api.status(options())).await;
 
     let question =
         Explain { decision_id: Some(decision), host: Some("host-1".to_owned()), ..Explain::default() };
@@ -425,14 +425,11 @@ async fn questions() -> Recording {
             reserve: Some(by),
             ..CapacityQuery::default()
         };
-        api.capacity(&query, options()).await.expect("it answers");
-        recording.keep(step).await;
+        recording.answered(step, api.capacity(&query, options())).await;
     }
     let query = CapacityQuery { names: vec!["small".to_owned()], ..CapacityQuery::default() };
-    api.capacity(&query, options()).await.expect("it answers");
-    recording.keep("how many of a flavor of the policy fit").await;
-    api.snapshot(options()).await.expect("it answers");
-    recording.keep("a snapshot of one page").await;
+    recording.answered("how many of a flavor of the policy fit", api.capacity(&query, options())).await;
+    recording.answered("a snapshot of one page", api.snapshot(options())).await;
 
     api.get_host_list(options()).await.expect("it answers");
     api.get_service_capabilities(options()).await.expect("it answers");
@@ -462,8 +459,7 @@ async fn policies() -> Recording {
     recording.cluster.serve("s2").await;
     recording.skip().await;
     let (api, options) = (recording.cluster.api.clone(), Recording::options);
-    api.get_policies(options()).await.expect("it answers");
-    recording.keep("the policies of all schedulers").await;
+    recording.answered("the policies of all schedulers", api.get_policies(options())).await;
     for (policy, step) in [
         (POLICY.to_owned(), "a reload that changes nothing"),
         (
@@ -473,11 +469,9 @@ async fn policies() -> Recording {
         (POLICY.replace("\"RamFilter\"", "\"RamFiler\""), "a reload of a policy that is wrong"),
     ] {
         recording.cluster.set_policy(&policy);
-        api.reload_policy(options()).await.expect("it answers");
-        recording.keep(step).await;
+        recording.answered(step, api.reload_policy(options())).await;
     }
-    api.status(options()).await.expect("it answers");
-    recording.keep("the state of a scheduler whose policy was refused").await;
+    recording.answered("the state of a scheduler whose policy was refused", api.status(options())).await;
     recording
 }
 

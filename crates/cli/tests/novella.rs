@@ -1,7 +1,7 @@
 //! The executable as scripts see it: exit codes, what goes to which stream, and that it ends by itself.
 
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 /// A broker at a port where nothing listens: it is reserved, and binding it needs privileges.
@@ -184,21 +184,22 @@ fn the_demo_for_programs_is_json_lines() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_the_demo_with_its_summary() {
-    let mut demo = novella("demo --no-ui")
+    let demo = novella("demo --no-ui")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("the executable starts");
     std::thread::sleep(Duration::from_secs(2));
-    let killed =
-        Command::new("kill").args(["-INT", &demo.id().to_string()]).status().expect("kill(1) starts");
-    assert!(killed.success());
-    let status = demo.wait().expect("it can be waited for");
-    let mut out = String::new();
-    std::io::Read::read_to_string(demo.stdout.as_mut().expect("it is piped"), &mut out)
-        .expect("output is UTF-8");
-    assert_eq!(status.code(), Some(0));
+    let (code, out, _) = interrupted(demo);
+    assert_eq!(code, 0);
     assert!(out.contains("\ndemo        "), "{out}");
+}
+
+/// What a child wrote in all, and how it ended after Ctrl-C.
+fn interrupted(child: Child) -> (i32, String, String) {
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.expect("kill(1) starts").success());
+    ended(child.wait_with_output().expect("it can be waited for"))
 }
 
 /// Against the broker that `scripts/rabbitmq.sh env` names: a swarm, a scheduler in this process, and the executable.
@@ -228,7 +229,7 @@ async fn an_operator_sees_and_places_on_a_swarm_over_a_real_broker() {
         "swarm --hosts 12 --connections 2 --interval 500ms --name-prefix {prefix} -f json --agent-config {}",
         file.display()
     );
-    let mut swarm = over_the_broker(swarm).spawn().expect("the executable starts");
+    let swarm = over_the_broker(swarm).spawn().expect("the executable starts");
 
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     loop {
@@ -259,13 +260,8 @@ async fn an_operator_sees_and_places_on_a_swarm_over_a_real_broker() {
     assert!(placements["answered"].as_u64() > Some(20) && placements["p99_ms"].is_number(), "{asked}");
     assert_eq!((asked["agents"].as_u64(), placements["failed"].as_u64()), (Some(0), Some(0)), "{asked}");
 
-    let stopped =
-        Command::new("kill").args(["-INT", &swarm.id().to_string()]).status().expect("kill(1) starts");
-    assert!(stopped.success());
-    let (mut summary, mut talk) = (String::new(), String::new());
-    std::io::Read::read_to_string(swarm.stdout.as_mut().expect("it is piped"), &mut summary).expect("UTF-8");
-    std::io::Read::read_to_string(swarm.stderr.as_mut().expect("it is piped"), &mut talk).expect("UTF-8");
-    assert_eq!(swarm.wait().expect("it can be waited for").code(), Some(0), "{talk}");
+    let (code, summary, talk) = interrupted(swarm);
+    assert_eq!(code, 0, "{talk}");
     let summary: serde_json::Value = serde_json::from_str(&summary).expect("JSON");
     assert_eq!((summary["agents"].as_u64(), summary["failures"].as_u64()), (Some(12), Some(0)), "{summary}");
     assert!(summary["reports"].as_u64() > Some(0) && summary["confirm_p50_ms"].is_number(), "{summary}");
