@@ -7,15 +7,18 @@
 //!
 //! Needs a broker: `NOVELLA_TEST_RABBIT_URL`, see `scripts/rabbitmq.sh env`; `scripts/measure.py drain` brings its own.
 
+mod common;
+
 use std::sync::Arc;
 
+use common::median;
 use futures_util::StreamExt;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, QueueDeclareOptions,
     QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection};
 use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
 use novella_host_manager::{HostManager, HostManagerOptions};
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
@@ -39,16 +42,7 @@ const ROUNDS: usize = 5;
 const CONTENDERS: [&str; 3] = ["bare", "transport", "scheduler"];
 
 fn main() {
-    // `cargo test --benches` only wants to know that it starts.
-    if std::env::args().any(|argument| argument == "--test") {
-        return;
-    }
-    let Ok(url) = std::env::var("NOVELLA_TEST_RABBIT_URL") else {
-        eprintln!("SKIPPED: drain: NOVELLA_TEST_RABBIT_URL is not set");
-        return;
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("a runtime").block_on(async { Bench::new(&url).await.run().await });
+    common::run("drain", async |url| Bench::new(&url).await.run().await);
 }
 
 struct Bench {
@@ -62,16 +56,10 @@ struct Bench {
 
 impl Bench {
     async fn new(url: &str) -> Self {
-        let url = TransportUrl::parse(url).expect("a transport URL");
-        let host = &url.hosts[0];
-        // The frame size of the transport: buffers, too, are the same.
-        let uri = format!(
-            "amqp://{}:{}@{}:{}/%2f?frame_max=131072",
-            host.user, host.password, host.host, host.port
-        );
-        let connection = Connection::connect(&uri, ConnectionProperties::default()).await.expect("connected");
+        let connection = common::connect(url).await;
         let channel = connection.create_channel().await.expect("a channel");
-        let options = RabbitOptions::new(url.clone(), "bench", [1; 32]).expect("known options");
+        let url = TransportUrl::parse(url).expect("a transport URL");
+        let options = RabbitOptions::new(url, "bench", [1; 32]).expect("known options");
         let transport = RabbitTransport::start(options);
         // Declares and binds the queue.
         let consumer = transport.consume(Subscription { queue: queue(), prefetch: 1 }).await.expect("open");
@@ -219,9 +207,4 @@ fn body(number: usize) -> Vec<u8> {
         "_unique_id": format!("{number:032x}"),
     });
     json!({"oslo.version": "2.0", "oslo.message": inner.to_string()}).to_string().into_bytes()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

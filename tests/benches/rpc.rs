@@ -9,6 +9,8 @@
 //! Needs a broker, `NOVELLA_TEST_RABBIT_URL`, and the `scheduler` executable of the same profile;
 //! `scripts/measure.py rpc` brings both.
 
+mod common;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -16,6 +18,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use common::{connect, median};
 use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
@@ -24,9 +27,7 @@ use lapin::options::{
     ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, ExchangeKind,
-};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer, ExchangeKind};
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{CallOptions, RpcClient, Target, TransportUrl};
 use novella_rpcapi::{BaseApi, SCHEDULER_TOPIC};
@@ -55,21 +56,8 @@ const PREFETCH: u16 = 128;
 const ID_BYTES: usize = 32;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    // `cargo test --benches` only wants to know that it starts.
-    if arguments.iter().any(|argument| argument == "--test") {
-        return;
-    }
-    let Ok(url) = std::env::var("NOVELLA_TEST_RABBIT_URL") else {
-        eprintln!("SKIPPED: rpc: NOVELLA_TEST_RABBIT_URL is not set");
-        return;
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime");
-    if arguments.iter().any(|argument| argument == "--bare-server") {
-        return runtime.block_on(bare_server(&url));
-    }
-    runtime.block_on(run(&url));
+    let serves = std::env::args().any(|argument| argument == "--bare-server");
+    common::run("rpc", async |url| if serves { bare_server(&url).await } else { run(&url).await });
 }
 
 /// What one contender did in one round.
@@ -329,15 +317,6 @@ fn user_of(url: &str) -> String {
     TransportUrl::parse(url).expect("a transport URL").hosts[0].user.clone()
 }
 
-async fn connect(url: &str) -> Connection {
-    let url = TransportUrl::parse(url).expect("a transport URL");
-    let host = &url.hosts[0];
-    // The frame size of the transport.
-    let uri =
-        format!("amqp://{}:{}@{}:{}/%2f?frame_max=131072", host.user, host.password, host.host, host.port);
-    Connection::connect(&uri, ConnectionProperties::default()).await.expect("connected")
-}
-
 async fn confirming(connection: &Connection) -> Channel {
     let channel = connection.create_channel().await.expect("a channel");
     channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
@@ -402,9 +381,4 @@ impl Drop for Python {
     fn drop(&mut self) {
         self.process.kill().and_then(|()| self.process.wait()).expect("it was running");
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

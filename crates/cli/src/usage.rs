@@ -12,21 +12,17 @@ use crate::exit_codes::{OK, USAGE};
 
 /// Prints the help that was asked for, or the error.
 pub fn report(error: &clap::Error, args: &[OsString]) -> ExitCode {
-    let code = match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // If the help cannot be written, an error could not be written either.
-            drop(error.print());
-            OK
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            drop(error.print());
-            USAGE
-        }
-        _ => {
-            drop(write!(std::io::stderr(), "{}", short(&error.to_string(), &command_path(args))));
-            USAGE
-        }
+    let (code, whole) = match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => (OK, true),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => (USAGE, true),
+        _ => (USAGE, false),
     };
+    let written = match whole {
+        true => error.print(),
+        false => write!(std::io::stderr(), "{}", short(&error.to_string(), &command_path(args))),
+    };
+    // If the help cannot be written, an error could not be written either.
+    drop(written);
     ExitCode::from(code)
 }
 
