@@ -19,7 +19,7 @@ mod render;
 mod style;
 mod table;
 
-pub use columns::{Column, Listing, natural, state_tone};
+pub use columns::{Column, Listing, natural, state_tone, value_cell};
 pub use console::Console;
 pub use options::{Format, OutputArgs, SortArgs};
 pub use render::{write_object, write_rows};

@@ -73,6 +73,14 @@ async fn run(line: &str, bus: &Bus, env: &Env, shutdown: &Shutdown) -> Said {
     Said { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 
+/// Fails unless an object has these fields, with these values.
+#[track_caller]
+fn has(object: &Value, fields: Value) {
+    for (key, value) in fields.as_object().unwrap() {
+        assert_eq!(&object[key], value, "{key} of {object}");
+    }
+}
+
 struct Operator {
     env: Env,
     fleet: Fleet,
@@ -114,12 +122,8 @@ async fn host_list_has_the_fields_that_scripts_read() {
     let names: Vec<_> = hosts.as_array().unwrap().iter().map(|host| host["host"].as_str().unwrap()).collect();
     assert_eq!(names, ["cpu-1", "edge-1", "edge-2", "mem-1", "std-1", "std-2", "std-3", "store-1"]);
     let cpu = &hosts[0];
-    assert_eq!((&cpu["state"], &cpu["availability_zone"]), (&json!("up"), &json!("north")));
-    assert_eq!(
-        (&cpu["vcpus"], &cpu["memory_mb"], &cpu["disk_gb"]),
-        (&json!(48), &json!(98_304), &json!(400))
-    );
-    assert_eq!((&cpu["vcpus_used"], &cpu["memory_mb_used"]), (&json!(0), &json!(512)));
+    has(cpu, json!({"state": "up", "availability_zone": "north", "vcpus": 48, "memory_mb": 98_304, "disk_gb": 400}));
+    has(cpu, json!({"vcpus_used": 0, "memory_mb_used": 512}));
     assert!(cpu["report_age_s"].is_number() && cpu["disk_gb_used"].is_number(), "{cpu}");
 }
 
@@ -199,7 +203,7 @@ async fn host_show_has_everything_that_was_reported() {
     let operator = Operator::new().await;
     let said = operator.runs("host show cpu-1 -f json").await;
     let shown = said.json();
-    assert_eq!((&shown["host"], &shown["incarnation"]), (&json!("cpu-1"), &json!(1)));
+    has(&shown, json!({"host": "cpu-1", "incarnation": 1}));
     assert!(shown["seq"].as_u64() > Some(0) && shown["sent_at"].is_string(), "{shown}");
     assert_eq!(shown["capabilities"]["vcpus"], 48);
     said.shows(&["CUSTOM_TURBO"]);
@@ -241,7 +245,7 @@ async fn a_placement_holds_until_it_is_released() {
 async fn a_refusal_is_an_answer_with_its_reason() {
     let operator = Operator::new().await;
     let refused = operator.answers(REFUSED, "place --vcpus 49 --ram 1G -f json").await.json();
-    assert_eq!((&refused["outcome"], &refused["selections"]), (&json!("refused"), &json!([])));
+    has(&refused, json!({"outcome": "refused", "selections": []}));
     assert!(refused["reason"].is_string(), "{refused}");
     let filters = refused["filters"].as_array().unwrap();
     let core = filters.iter().find(|tally| tally["filter"] == "CoreFilter").unwrap();
@@ -283,8 +287,9 @@ async fn a_host_is_asked_by_every_filter_and_told_its_place() {
         "RAMWeigher",
     ]);
     let said = operator.runs(&format!("{line} std-3 -f json")).await;
-    let (code, shown) = (said.code, said.json());
-    assert_eq!((code, &shown["host"]["passes"], &shown["host"]["rank"]), (OK, &json!(true), &json!(1)));
+    let shown = said.json();
+    assert_eq!(said.code, OK);
+    has(&shown["host"], json!({"passes": true, "rank": 1}));
     assert_eq!(shown["ranking"][0]["host"], "std-3", "the decision is there too");
     assert_eq!(shown["ranking"][0]["weighers"], shown["host"]["weighers"]);
     assert_eq!(operator.runs(&format!("{line} nope")).await.code, NOT_FOUND);
@@ -337,12 +342,12 @@ async fn what_fits_is_counted_by_parts_and_with_one_lost() {
     // Nothing runs. Each host reserves 512 MiB for itself. Memory runs out before CPUs do.
     let line = "capacity --vcpus 1 --ram 16G --by zone --reserve n+1:zone -f json";
     let flavor = &operator.answers(OK, line).await.json()["flavors"][0];
-    assert_eq!((&flavor["hosts"], &flavor["eligible"], &flavor["open"]), (&json!(8), &json!(8), &json!(6)));
+    has(flavor, json!({"hosts": 8, "eligible": 8, "open": 6, "fits": 32}));
     let groups = flavor["groups"].as_array().unwrap();
     let groups: Vec<_> = groups.iter().map(|g| (g["name"].as_str().unwrap(), g["fits"].as_u64())).collect();
     // The hosts in the north take 3, 5 and 15, and those in the south 3, 5 and 1. A host at the edge has less than 16 G.
     assert_eq!(groups, [("edge", Some(0)), ("north", Some(23)), ("south", Some(9))]);
-    assert_eq!((&flavor["fits"], &flavor["limits"][0]["amount"]), (&json!(32), &json!("memory_mb")));
+    assert_eq!(flavor["limits"][0]["amount"], "memory_mb");
     assert_eq!(flavor["reserve"], json!({"lost": "north", "moved": 0, "fits": 9, "short": 0}));
 
     let said = operator.runs("capacity --vcpus 1 --ram 16G --reserve n+1").await;
@@ -411,10 +416,8 @@ async fn services_and_the_scheduler_tell_how_they_do() {
     let compute = services.as_array().unwrap().iter().filter(|s| s["service"] == "compute").count();
     assert_eq!(compute, 8);
     let status = operator.runs("scheduler status -f json").await.json();
-    assert_eq!(
-        (&status["scheduler"], &status["ready"], &status["hosts"]["up"]),
-        (&json!("demo"), &json!(true), &json!(8))
-    );
+    has(&status, json!({"scheduler": "demo", "ready": true}));
+    assert_eq!(status["hosts"]["up"], 8);
     operator.fails(UNREACHABLE, "scheduler status other", "no scheduler named other listens").await;
     assert_eq!(operator.runs("decision show demo-1-ffffff").await.code, NOT_FOUND);
     assert_eq!(operator.runs("decision show nonsense").await.code, USAGE);

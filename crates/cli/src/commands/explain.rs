@@ -16,7 +16,8 @@ use super::request::RequestArgs;
 use crate::connect::{Bus, failed};
 use crate::exit_codes::{NOT_FOUND, OK, REFUSED, USAGE};
 use crate::output::{
-    Cell, Column, Console, Format, Listing, OutputArgs, Tone, printable, table_text, write_object, write_rows,
+    Cell, Column, Console, Format, Listing, OutputArgs, Tone, printable, table_text, value_cell,
+    write_object, write_rows,
 };
 use crate::units;
 
@@ -117,7 +118,7 @@ fn scheduler_of(id: &str) -> Result<&str, Failure> {
 const FILTERS: Listing<FilterVerdict> = Listing {
     all: &[
         Column::field("filter", |f| json!(f.filter)),
-        Column::view("verdict", |f| json!(f.verdict), |f| Cell::text(verdict(f.verdict)).tone(tone(f))),
+        Column::view("verdict", |f| json!(f.verdict), |f| value_cell(json!(f.verdict)).tone(tone(f))),
         Column::view("why", |f| json!(f.reason), |f| Cell::text(f.reason.clone().unwrap_or_default())),
         Column::field("wanted", |f| json!(f.miss.as_ref().map(|miss| miss.wanted))),
         Column::field("available", |f| json!(f.miss.as_ref().map(|miss| miss.available))),
@@ -127,14 +128,6 @@ const FILTERS: Listing<FilterVerdict> = Listing {
     wide: &["wanted", "available", "unit"],
     fields: &["filter", "verdict", "why", "wanted", "available", "unit"],
 };
-
-fn verdict(outcome: FilterOutcome) -> &'static str {
-    match outcome {
-        FilterOutcome::Passes => "passes",
-        FilterOutcome::Refuses => "refuses",
-        FilterOutcome::Error => "error",
-    }
-}
 
 fn tone(filter: &FilterVerdict) -> Tone {
     if filter.verdict == FilterOutcome::Passes { Tone::Plain } else { Tone::Bad }

@@ -31,13 +31,15 @@ impl<R> Column<R> {
 
     /// The cell for tables.
     pub fn shown(&self, row: &R) -> Cell {
-        match self.cell {
-            Some(cell) => cell(row),
-            None => match (self.value)(row) {
-                Value::Number(number) => Cell::number(number),
-                value => Cell::text(text(&value)),
-            },
-        }
+        self.cell.map_or_else(|| value_cell((self.value)(row)), |cell| cell(row))
+    }
+}
+
+/// The cell of a value as it is.
+pub fn value_cell(value: Value) -> Cell {
+    match value {
+        Value::Number(number) => Cell::number(number),
+        value => Cell::text(text(&value)),
     }
 }
 
