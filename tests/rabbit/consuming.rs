@@ -159,7 +159,7 @@ async fn many_clients_share_one_socket() {
     publish(&owner, fanout(&name), "all").await;
     for (handle, consumer) in &mut clients {
         assert_eq!(&take(&mut **consumer, 1).await[0].body[..], b"all");
-        publish(&handle, topic("nobody"), "{}").await;
+        publish(handle, topic("nobody"), "{}").await;
     }
     let listed = broker.ctl(&["ctl", "list_connections", "client_properties"]);
     assert_eq!(listed.matches(&broker.unique("swarm")).count(), 1);
@@ -171,16 +171,14 @@ async fn many_clients_share_one_socket() {
     assert!(matches!(closed, Err(TransportError::Closed)), "{closed:?}");
     // The others have lost nothing.
     let (handle, consumer) = clients.first_mut().expect("forty-nine");
-    publish(&handle, server(&name, "0"), "still").await;
+    publish(handle, server(&name, "0"), "still").await;
     assert_eq!(&take(&mut **consumer, 1).await[0].body[..], b"still");
 }
 
 #[tokio::test]
 async fn a_compressed_body_arrives_inflated() {
     let Some(broker) = broker("compression").await else { return };
-    let transport = broker.transport("compressed").await;
-    let name = broker.unique("z");
-    let mut consumer = consuming(&transport, server_queue(&name, "s", false)).await;
+    let (_transport, name, mut consumer) = broker.serving("compressed").await;
     // zlib's frame around "{}", as Python's zlib.compress writes it.
     let zlib = [0x78, 0x9c, 0xab, 0xae, 0x05, 0x00, 0x01, 0x75, 0x00, 0xf9];
     let mut headers = FieldTable::default();

@@ -154,9 +154,7 @@ async fn a_frozen_broker_loses_nothing_that_it_confirmed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_short_of_memory_is_waited_for() {
     let Some(broker) = broker_alone("memory alarm").await else { return };
-    let transport = broker.transport("blocked").await;
-    let name = broker.unique("b");
-    let mut consumer = consuming(&transport, server_queue(&name, "s", false)).await;
+    let (transport, name, mut consumer) = broker.serving("blocked").await;
     publish(&transport, server(&name, "s"), "before").await;
     let generation = connected(&transport).await;
     broker.ctl(&["ctl", "set_vm_memory_high_watermark", "absolute", "1MB"]);

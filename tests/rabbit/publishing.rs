@@ -90,9 +90,7 @@ async fn the_control_exchange_is_made_when_missing() {
 #[tokio::test]
 async fn the_broker_vouches_for_the_sender() {
     let Some(broker) = broker("user_id").await else { return };
-    let transport = broker.transport("user").await;
-    let name = broker.unique("u");
-    let mut consumer = consuming(&transport, server_queue(&name, "s", false)).await;
+    let (transport, name, mut consumer) = broker.serving("user").await;
     let expiring =
         Outgoing { expiration: Some(Duration::from_secs(60)), ..message(server(&name, "s"), "{}") };
     transport.publish(expiring).await.expect("published");
@@ -158,9 +156,7 @@ async fn what_the_broker_refuses_is_said_in_full_and_hurts_nobody_else() {
 #[tokio::test]
 async fn twenty_megabytes_pass() {
     let Some(broker) = broker("20 MB").await else { return };
-    let transport = broker.transport("large").await;
-    let name = broker.unique("l");
-    let mut consumer = consuming(&transport, server_queue(&name, "s", false)).await;
+    let (transport, name, mut consumer) = broker.serving("large").await;
     let large = vec![b'x'; 20 << 20];
     // RabbitMQ 4 takes 16 MiB by default, and then says so.
     match transport.publish(message(server(&name, "s"), large.clone())).await {
@@ -177,9 +173,7 @@ async fn twenty_megabytes_pass() {
 #[tokio::test]
 async fn a_thousand_publications_at_once_are_all_confirmed() {
     let Some(broker) = broker("pipelining").await else { return };
-    let transport = broker.transport("pipeline").await;
-    let name = broker.unique("p");
-    let mut consumer = consuming(&transport, server_queue(&name, "s", false)).await;
+    let (transport, name, mut consumer) = broker.serving("pipeline").await;
     let results =
         join_all((0..3000).map(|i| transport.publish(message(server(&name, "s"), format!("{i}"))))).await;
     assert!(results.iter().all(Result::is_ok));

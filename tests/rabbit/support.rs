@@ -116,6 +116,13 @@ impl Broker {
         transport
     }
 
+    /// A transport, a topic of its own, and a consumer of what comes to the server `s` of that topic.
+    pub async fn serving(&self, name: &str) -> (Arc<RabbitTransport>, String, Box<dyn Consumer>) {
+        let (transport, topic) = (self.transport(name).await, self.unique(name));
+        let consumer = consuming(&transport, server_queue(&topic, "s", false)).await;
+        (transport, topic, consumer)
+    }
+
     /// User, password and `host:port` of the URL.
     pub fn parts(&self) -> (String, String, String) {
         let url = TransportUrl::parse(&self.url).expect("the broker's URL");

@@ -583,14 +583,8 @@ async fn nova() -> Recording {
 async fn failures() -> Recording {
     let mut recording = Recording::of(8, 1).await;
     let scheduler = |minor| Target::topic(SCHEDULER_TOPIC).version(Version::new(1, minor));
-    recording
-        .fails(
-            "a host that is not known is asked for as in 2012",
-            scheduler(0),
-            "show_host_resources",
-            json!({"host": "host-9"}),
-        )
-        .await;
+    let (step, unknown) = ("a host that is not known is asked for as in 2012", json!({"host": "host-9"}));
+    recording.fails(step, scheduler(0), "show_host_resources", unknown).await;
     let asked = json!({"decision_id": null, "request_spec": null, "host": null, "fix": false});
     recording.fails("a question about nothing", scheduler(2), "explain", asked).await;
     let cursor = json!({"cursor": {"scheduler": "s1", "id": 9, "from": 1}});
