@@ -100,7 +100,7 @@ pub fn supports(
     cells: Option<&[u32]>,
     topology: Option<&Topology>,
 ) -> Result<bool, RequestError> {
-    Stock::of(pools).grant_all(requests, cells, topology)
+    Stock::of(pools, cells, topology).grant_all(requests)
 }
 
 /// What the requests take, and whether all were granted. If one was not granted, the earlier ones have taken their devices
@@ -111,8 +111,8 @@ pub fn usage_of(
     cells: Option<&[u32]>,
     topology: Option<&Topology>,
 ) -> (Usage, Result<bool, RequestError>) {
-    let mut stock = Stock::of(pools);
-    let granted = stock.grant_all(requests, cells, topology);
+    let mut stock = Stock::of(pools, cells, topology);
+    let granted = stock.grant_all(requests);
     let taken = stock.left.iter().zip(pools).filter(|(left, pool)| **left != Some(pool.count));
     let usage = taken.map(|(left, pool)| (Pool { count: 0, ..pool.clone() }, pool.count - left.unwrap_or(0)));
     (Usage(usage.collect()), granted)
@@ -139,38 +139,32 @@ pub fn take(pools: &mut Vec<Pool>, usage: &Usage) {
     }
 }
 
-/// Pools, and how many devices are left of each. `None`: the pool is gone.
+/// A host's pools, from which the requests of one instance are granted.
 struct Stock<'a> {
     pools: &'a [Pool],
+    /// How many devices are left of each pool. `None`: the pool is gone.
     left: Vec<Option<u32>>,
+    /// The host cells of the instance, if it has NUMA cells.
+    cells: Option<&'a [u32]>,
+    topology: Option<&'a Topology>,
 }
 
 impl<'a> Stock<'a> {
-    fn of(pools: &'a [Pool]) -> Self {
-        Self { pools, left: pools.iter().map(|pool| Some(pool.count)).collect() }
+    fn of(pools: &'a [Pool], cells: Option<&'a [u32]>, topology: Option<&'a Topology>) -> Self {
+        Self { pools, left: pools.iter().map(|pool| Some(pool.count)).collect(), cells, topology }
     }
 
     /// Grants one request after the other, up to the first that cannot be granted.
-    fn grant_all(
-        &mut self,
-        requests: &[Request],
-        cells: Option<&[u32]>,
-        topology: Option<&Topology>,
-    ) -> Result<bool, RequestError> {
+    fn grant_all(&mut self, requests: &[Request]) -> Result<bool, RequestError> {
         for request in requests {
-            if !self.grant(request, cells, topology)? {
+            if !self.grant(request)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn grant(
-        &mut self,
-        request: &Request,
-        cells: Option<&[u32]>,
-        topology: Option<&Topology>,
-    ) -> Result<bool, RequestError> {
+    fn grant(&mut self, request: &Request) -> Result<bool, RequestError> {
         let providers = request.providers()?;
         let mut pools: Vec<usize> = (0..self.pools.len())
             .filter(|&at| self.left[at].is_some() && request.matches(&self.pools[at]))
@@ -178,8 +172,8 @@ impl<'a> Stock<'a> {
         if self.count(&pools) < u64::from(request.count) {
             return Ok(false);
         }
-        if let Some(cells) = cells.filter(|cells| !cells.is_empty()) {
-            pools = self.near(pools, request, cells, topology)?;
+        if let Some(cells) = self.cells.filter(|cells| !cells.is_empty()) {
+            pools = self.near(pools, request, cells)?;
         }
         pools.retain(|&at| request.may_have(&self.pools[at]));
         let Some(providers) = providers else {
@@ -222,13 +216,7 @@ impl<'a> Stock<'a> {
     }
 
     /// The pools that are near enough. Policies are tried from the strictest to the one asked for, until one yields enough.
-    fn near(
-        &self,
-        pools: Vec<usize>,
-        request: &Request,
-        cells: &[u32],
-        topology: Option<&Topology>,
-    ) -> Result<Vec<usize>, RequestError> {
+    fn near(&self, pools: Vec<usize>, request: &Request, cells: &[u32]) -> Result<Vec<usize>, RequestError> {
         let node = |at: usize| self.pools[at].numa_node;
         let those = |near: &dyn Fn(usize) -> bool| -> Vec<usize> {
             pools.iter().copied().filter(|&at| near(at)).collect()
@@ -240,7 +228,7 @@ impl<'a> Stock<'a> {
             return Ok(required);
         }
         if request.numa_policy == NumaPolicy::Socket {
-            let host = &topology.ok_or(RequestError::NoTopology)?.cells;
+            let host = &self.topology.ok_or(RequestError::NoTopology)?.cells;
             if host.iter().any(|cell| cell.socket.is_none()) {
                 return Ok(Vec::new());
             }
