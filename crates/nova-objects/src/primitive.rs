@@ -61,6 +61,9 @@ pub(crate) struct Object<'a> {
     data: &'a Map<String, Value>,
 }
 
+/// Makes our own value of an object of one kind.
+pub(crate) type Read<T> = fn(&Object<'_>) -> Result<T, ObjectError>;
+
 /// The parts of `major.minor[.revision]`.
 fn parts(version: &str) -> Option<(u32, u32, u32)> {
     let mut parts = version.split('.').map(|part| part.parse().ok());
@@ -257,6 +260,11 @@ impl<'a> Object<'a> {
     pub fn object(&self, field: &str, name: &'static str) -> Result<Option<Object<'a>>, ObjectError> {
         let Some(value) = self.value(field) else { return Ok(None) };
         Object::of(value, name).map(Some).ok_or_else(|| self.bad(field, value, "an object of the right kind"))
+    }
+
+    /// What a reader makes of an object in a field.
+    pub fn nested<T>(&self, field: &str, name: &'static str, of: Read<T>) -> Result<Option<T>, ObjectError> {
+        self.object(field, name)?.as_ref().map(of).transpose()
     }
 
     /// An object in a field that must be set.

@@ -30,23 +30,17 @@ pub fn request_spec(primitive: &Value) -> Result<NovaRequestSpec, ObjectError> {
     refuse_placement_groups(&object)?;
     let mut spec = RequestSpec {
         flavor: flavor(&object.needed_object("flavor", "Flavor")?)?,
-        image: object.object("image", "ImageMeta")?.map(|image| image_meta(&image)).transpose()?,
+        image: object.nested("image", "ImageMeta", image_meta)?,
         availability_zone: object.text("availability_zone")?,
         force_hosts: object.texts("force_hosts")?,
         force_nodes: object.texts("force_nodes")?,
         ignore_hosts: object.texts("ignore_hosts")?,
         is_bfv: object.truth("is_bfv"),
-        instance_group: object.object("instance_group", "InstanceGroup")?.map(|g| group(&g)).transpose()?,
-        retry: object.object("retry", "SchedulerRetries")?.map(|tried| retry(&tried)).transpose()?,
-        numa_topology: object
-            .object("numa_topology", "InstanceNUMATopology")?
-            .map(|topology| numa_topology(&topology))
-            .transpose()?,
-        pci_requests: pci_requests(&object)?,
-        network_metadata: object
-            .object("network_metadata", "NetworkMetadata")?
-            .map(|network| network_metadata(&network))
-            .transpose()?,
+        instance_group: object.nested("instance_group", "InstanceGroup", group)?,
+        retry: object.nested("retry", "SchedulerRetries", retry)?,
+        numa_topology: object.nested("numa_topology", "InstanceNUMATopology", numa_topology)?,
+        pci_requests: object.nested("pci_requests", "InstancePCIRequests", pci_requests)?.unwrap_or_default(),
+        network_metadata: object.nested("network_metadata", "NetworkMetadata", network_metadata)?,
         scheduler_hints: object.map("scheduler_hints")?.into_iter().map(|(k, v)| (k, v.clone())).collect(),
         project_id: object.text("project_id")?,
         ..RequestSpec::default()
@@ -107,10 +101,7 @@ fn image_meta(object: &Object<'_>) -> Result<Image, ObjectError> {
     let properties = object.object("properties", "ImageMetaProps")?;
     Ok(Image {
         id: object.text("id")?,
-        properties: properties
-            .map(|properties| image_properties(&properties))
-            .transpose()?
-            .unwrap_or_default(),
+        properties: properties.as_ref().map(image_properties).transpose()?.unwrap_or_default(),
         disk_format: object.text("disk_format")?,
     })
 }
@@ -197,9 +188,7 @@ fn numa_cell(object: &Object<'_>) -> Result<InstanceNumaCell, ObjectError> {
 }
 
 fn pci_requests(object: &Object<'_>) -> Result<Vec<PciRequest>, ObjectError> {
-    let Some(list) = object.object("pci_requests", "InstancePCIRequests")? else { return Ok(Vec::new()) };
-    let requests = list.objects("requests", "InstancePCIRequest")?;
-    requests.iter().map(pci_request).collect()
+    object.objects("requests", "InstancePCIRequest")?.iter().map(pci_request).collect()
 }
 
 fn pci_request(object: &Object<'_>) -> Result<PciRequest, ObjectError> {
