@@ -77,24 +77,22 @@ impl NumaTopologyLimits {
 }
 
 impl SchedulerLimits {
-    fn to_primitive(&self) -> Value {
-        let data = fields([
+    fn data(&self) -> Map<String, Value> {
+        fields([
             ("vcpu", json!(self.vcpu)),
             ("memory_mb", json!(self.memory_mb)),
             ("disk_gb", json!(self.disk_gb)),
             ("numa_topology", json!(self.numa_topology.as_ref().map(NumaTopologyLimits::to_primitive))),
-        ]);
-        primitive("SchedulerLimits", "1.0", data)
+        ])
+    }
+
+    fn to_primitive(&self) -> Value {
+        primitive("SchedulerLimits", "1.0", self.data())
     }
 
     /// The form from before there were Selections. It has only the limits that are set.
     fn to_dict(&self) -> Map<String, Value> {
-        let mut limits = fields([
-            ("vcpu", json!(self.vcpu)),
-            ("memory_mb", json!(self.memory_mb)),
-            ("disk_gb", json!(self.disk_gb)),
-            ("numa_topology", json!(self.numa_topology.as_ref().map(NumaTopologyLimits::to_primitive))),
-        ]);
+        let mut limits = self.data();
         limits.retain(|_, limit| !limit.is_null());
         limits
     }
