@@ -90,6 +90,12 @@ fn numa_cells_networks_and_pinned_cpus_are_read() {
     assert_eq!((&*cell.pcpuset, cell.cpu_policy.as_deref()), (&[0][..], Some("dedicated")));
 }
 
+/// An object as Nova writes it.
+fn object(name: &str, version: &str, data: Value) -> Value {
+    json!({"nova_object.name": name, "nova_object.namespace": "nova", "nova_object.version": version,
+        "nova_object.data": data})
+}
+
 fn changed(change: impl FnOnce(&mut Value)) -> Result<(), ObjectError> {
     let mut primitive = primitives().swap_remove(0);
     change(&mut primitive);
@@ -147,10 +153,6 @@ fn headers_and_fields_are_named_when_they_are_wrong() {
 
 #[test]
 fn what_only_placement_can_promise_is_refused_by_name() {
-    let object = |name: &str, version: &str, data: Value| {
-        json!({"nova_object.name": name, "nova_object.namespace": "nova", "nova_object.version": version,
-               "nova_object.data": data})
-    };
     for (field, value, says) in [
         (
             "requested_resources",
@@ -175,12 +177,9 @@ fn what_only_placement_can_promise_is_refused_by_name() {
 
 #[test]
 fn hosts_tried_before_are_read() {
-    let node = json!({"nova_object.name": "ComputeNode", "nova_object.namespace": "nova",
-        "nova_object.version": "1.19", "nova_object.data": {"host": "cmp1", "hypervisor_hostname": "node1"}});
-    let list = json!({"nova_object.name": "ComputeNodeList", "nova_object.namespace": "nova",
-        "nova_object.version": "1.17", "nova_object.data": {"objects": [node]}});
-    let retries = json!({"nova_object.name": "SchedulerRetries", "nova_object.namespace": "nova",
-        "nova_object.version": "1.1", "nova_object.data": {"num_attempts": 2, "hosts": list}});
+    let node = object("ComputeNode", "1.19", json!({"host": "cmp1", "hypervisor_hostname": "node1"}));
+    let list = object("ComputeNodeList", "1.17", json!({"objects": [node]}));
+    let retries = object("SchedulerRetries", "1.1", json!({"num_attempts": 2, "hosts": list}));
     let mut primitive = primitives().swap_remove(0);
     primitive["nova_object.data"]["retry"] = retries;
     let spec = request_spec(&primitive).expect("as Nova writes it").spec;
