@@ -7,24 +7,19 @@ use crate::request_spec::{Flavor, PlacementRequest};
 
 /// Arguments of `capacity`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct CapacityQuery {
     /// Flavors to count. Each is counted by itself, as if none of the others were placed.
-    #[serde(default)]
     pub flavors: Vec<Flavor>,
     /// Further flavors, by name or id in the scheduler's policy. If there are no flavors at all, all of the policy are
     /// counted.
-    #[serde(default)]
     pub names: Vec<String>,
     /// What else the request says: zone, hints, project, hosts to ignore. The flavor and the instances in it are not
     /// used.
-    #[serde(default)]
     pub request_spec: PlacementRequest,
     /// Parts of the fleet to count separately, besides the whole.
-    #[serde(default)]
     pub by: Option<Grouping>,
     /// Parts of the fleet of which the worst is assumed lost, with its instances moved to the others.
-    #[serde(default)]
     pub reserve: Option<Grouping>,
 }
 

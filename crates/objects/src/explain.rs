@@ -8,22 +8,18 @@ use crate::request_spec::PlacementRequest;
 
 /// Arguments of `explain`: a request, or a decision that the scheduler remembers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Explain {
     /// Identifies a past decision. Questions about hosts and fixes ask its request again, of the fleet as it is now.
-    #[serde(default)]
     pub decision_id: Option<String>,
     /// A request to decide without reserving. It is given instead of a `decision_id`.
-    #[serde(default)]
     pub request_spec: Option<PlacementRequest>,
     /// Name or id of a flavor in the scheduler's policy. It replaces the flavor of the request spec.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub flavor: Option<String>,
     /// Name of a host about which every filter and weigher is asked.
-    #[serde(default)]
     pub host: Option<String>,
     /// Whether to search for the smallest changes with which the request would fit.
-    #[serde(default)]
     pub fix: bool,
 }
 

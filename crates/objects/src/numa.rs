@@ -68,13 +68,11 @@ pub struct MemoryPages {
 
 /// Networks that a cell is near, or that an instance is attached to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct NetworkMetadata {
     /// Names of physical networks.
-    #[serde(default)]
     pub physnets: Vec<String>,
     /// Whether there are tunnelled networks among them.
-    #[serde(default)]
     pub tunneled: bool,
 }
 

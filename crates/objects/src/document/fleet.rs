@@ -11,37 +11,35 @@ use super::schema::Schema;
 
 /// Hosts with their aggregates.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Fleet<'a> {
     /// Version of the document, which is 1.
-    #[serde(default)]
     pub schema: Schema,
     /// Who wrote the document and when, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
     /// Seed of a generated fleet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Number of hosts, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub n: Option<u64>,
     /// The options in force where the fleet was recorded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub options: Option<Options>,
     /// Aggregates that hosts may name.
-    #[serde(default)]
     pub aggregates: Vec<Aggregate>,
     /// Server groups that requests may name. Their members are the hosts' instances that name the group.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub server_groups: BTreeMap<String, ServerGroup>,
     /// What a group asks for that is not in `server_groups`. Absent: there are no others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub server_group_defaults: Option<ServerGroup>,
     /// The devices that requests mean by names in `pci_passthrough:alias`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub pci_aliases: BTreeMap<String, PciAlias>,
     /// The hosts. Results name a host by its place in this list. In JSON lines the hosts follow, one on each line.
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub hosts: Vec<Host<'a>>,
 }
 

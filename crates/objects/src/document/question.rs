@@ -14,25 +14,23 @@ use crate::json::Json;
 
 /// Requests to be asked of a fleet.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Requests {
     /// Version of the document, which is 1.
-    #[serde(default)]
     pub schema: Schema,
     /// Seed of generated requests.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Number of hosts of the fleet that the requests were made for, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet_n: Option<u64>,
     /// Options for all requests.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub options: Option<Options>,
     /// Named lists of filters that requests may refer to.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub filter_sets: BTreeMap<String, Vec<String>>,
     /// The requests, in the order of the results. In JSON lines they follow, one on each line.
-    #[serde(default)]
     pub requests: Vec<Request>,
 }
 

@@ -13,118 +13,114 @@ use crate::request_spec::{InstanceGroup, Retry};
 
 /// See the module's text.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Request {
     /// Any number or text, which the result repeats. Absent: the request's place in the document, from 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<RequestId>,
     /// What kind of request this is, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// The filters to run. Absent: those of the options.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub filters: Option<FilterChoice>,
 
     /// Number of CPUs of the flavor.
-    #[serde(default)]
     pub vcpus: u32,
     /// Memory of the flavor, MiB.
-    #[serde(default)]
     pub memory_mb: u64,
     /// Root disk of the flavor, GiB.
-    #[serde(default)]
     pub root_gb: u64,
     /// Ephemeral disk of the flavor, GiB.
-    #[serde(default)]
     pub ephemeral_gb: u64,
     /// Swap of the flavor, MiB.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub swap: u64,
     /// Whether the instances boot from a volume, so that the root disk is not on the host.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_bfv: bool,
     /// The flavor's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub flavor_name: Option<String>,
     /// The flavor's id, if it is not the same as the name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub flavor_id: Option<String>,
     /// The flavor's extra specs.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub extra_specs: BTreeMap<String, String>,
     /// The image's properties. Without properties, id and disk format there is no image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<BTreeMap<String, Value>>,
     /// The image's id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
     /// The image's disk format, such as `qcow2` or `raw`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub image_disk_format: Option<String>,
 
     /// Scheduler hints by name. A value is a string or a list of strings.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub hints: BTreeMap<String, Value>,
     /// The server group that the instances belong to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<InstanceGroup>,
     /// Only these hosts are chosen, and filters are skipped. Empty: no host is forced.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub force_hosts: Vec<String>,
     /// Only these compute nodes are chosen, and filters are skipped. Empty: no node is forced.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub force_nodes: Vec<String>,
     /// These hosts are never chosen.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub ignore_hosts: Vec<String>,
     /// Only this host is chosen, and only if the filters let it pass.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub target_host: Option<String>,
     /// Only this compute node of the `target_host` is chosen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub target_node: Option<String>,
     /// The Nova cell that an instance is to be moved in. It is weighed only if `allow_cross_cell_move` is true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub target_cell: Option<String>,
     /// Whether hosts outside `target_cell` get a lower weight than hosts in it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_cross_cell_move: bool,
     /// Only hosts of this availability zone are chosen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub availability_zone: Option<String>,
     /// Lists of aggregate ids. A chosen host is in at least one aggregate of each list.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub required_aggregates: Vec<Vec<u32>>,
     /// Ids of aggregates. A chosen host is in none of them.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub forbidden_aggregates: Vec<u32>,
     /// Earlier attempts to place the same request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
     /// The project (tenant) that the instances belong to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub project_id: Option<String>,
     /// NUMA cells of each instance. Absent: those that extra specs and image ask for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub numa_topology: Option<InstanceNumaTopology>,
     /// PCI devices of each instance, in the order in which they are taken.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub pci_requests: Vec<PciRequest>,
     /// Networks that the host's NUMA cells must be near.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub network_metadata: Option<NetworkMetadata>,
 
     /// Number of instances. Absent: the number of uuids, or 1 if there are none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub num_instances: Option<u32>,
     /// One uuid for each instance. Absent: uuids are made up, the same every time.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub instance_uuids: Vec<Uuid>,
     /// Seed for options that pick at random.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub seed: u64,
     /// Whether the result lists the next best hosts of each instance too.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub alternates: bool,
 }
 
