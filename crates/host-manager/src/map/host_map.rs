@@ -33,7 +33,7 @@ use crate::report::services::Services;
 const MAX_EVENTS: usize = 10_000;
 
 /// The state of the host manager.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct HostMap {
     pub(crate) options: HostManagerOptions,
     /// The name of this scheduler, by which its peers know it.
@@ -83,21 +83,8 @@ impl HostMap {
             policy_hash: policy.hash(),
             policy,
             scheduler: scheduler_name.into(),
-            joined: None,
-            table: HostTable::new(),
-            records: Vec::new(),
-            by_identity: HashMap::new(),
-            claims: 0,
-            members: Members::default(),
-            reservations: Reservations::default(),
-            services: Services::default(),
-            holds: Holds::default(),
-            texts: Texts::default(),
-            outages: Outages::default(),
             next_watch: Duration::MAX,
-            ask_again: Vec::new(),
-            events: Vec::new(),
-            counters: Counters::default(),
+            ..Self::default()
         }
     }
 

@@ -17,7 +17,7 @@ use crate::report::reported::Reported;
 const MAX_WARNINGS: usize = 8;
 
 /// Who reports for a host, its last report, and what is held on it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Record {
     /// The identity of the reporter. `None` if it has none, like reporters of 2012.
     pub identity: Option<Identity>,
@@ -47,20 +47,7 @@ pub(crate) struct Record {
 
 impl Record {
     pub fn new(now: Duration) -> Self {
-        Self {
-            identity: None,
-            hearing: Hearing::new(now, false),
-            reported: Reported::default(),
-            claims: Claims::default(),
-            reserved: Reserved::default(),
-            measured: Measured::default(),
-            sent_at: String::new(),
-            interval_ms: 0,
-            stale_probes: Vec::new(),
-            held: 0,
-            ask_again: false,
-            warnings: Vec::new(),
-        }
+        Self { hearing: Hearing::new(now, false), ..Self::default() }
     }
 
     /// The status that the table shows for the host if its liveness is `liveness`.

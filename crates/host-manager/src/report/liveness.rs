@@ -87,7 +87,7 @@ impl Outages {
 }
 
 /// When a host was last heard, and whether its silence is excused.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Hearing {
     /// When the last report came.
     pub heard: Duration,
