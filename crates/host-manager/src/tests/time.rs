@@ -1,15 +1,20 @@
 //! Silence of hosts, and whether it is the host's own.
 
+use novella_objects::HostStatus::{Disabled, Down, Suspect, Up};
+
 use crate::report::outcome::Event;
 use crate::tests::*;
 
 /// A map with `count` hosts, all heard at `now`.
 fn fleet(m: &mut HostManager, count: u128, now: Duration) -> Vec<Report> {
     let mut hosts: Vec<_> = (1..=count).map(Report::of).collect();
-    hosts.iter_mut().for_each(|h| {
-        h.send(m, now);
-    });
+    send(&mut hosts, m, now);
     hosts
+}
+
+/// Sends the next report of each of these hosts.
+fn send(hosts: &mut [Report], m: &mut HostManager, now: Duration) {
+    hosts.iter_mut().for_each(|h| _ = h.send(m, now));
 }
 
 fn with_status(m: &HostManager, wanted: HostStatus) -> u32 {
@@ -21,9 +26,7 @@ fn a_silent_host_goes_down_comes_back_and_is_forgotten() {
     let mut m = manager();
     let mut hosts = fleet(&mut m, 4, s(0));
     for t in (10..=60).step_by(10) {
-        hosts[1..].iter_mut().for_each(|h| {
-            h.send(&mut m, s(t));
-        });
+        send(&mut hosts[1..], &mut m, s(t));
         assert_eq!(m.expire(s(t)), []);
     }
     assert_eq!(m.expire(s(61)), [Event::Down { host: "h1".into() }]);
@@ -32,12 +35,10 @@ fn a_silent_host_goes_down_comes_back_and_is_forgotten() {
     hosts[0].send(&mut m, s(70));
     assert_eq!(m.expire(s(70)), [Event::Back { host: "h1".into() }]);
     for t in 71..140 {
-        hosts[1..].iter_mut().for_each(|h| {
-            h.send(&mut m, s(t));
-        });
+        send(&mut hosts[1..], &mut m, s(t));
         m.expire(s(t));
     }
-    assert_eq!(status(&m, "h1"), Some(HostStatus::Down));
+    assert_eq!(status(&m, "h1"), Some(Down));
     let hour = 3600;
     hosts[1].send(&mut m, s(70 + hour));
     let events = m.expire(s(71 + hour));
@@ -54,20 +55,16 @@ fn a_stall_of_the_scheduler_is_nobodys_silence() {
     m.expire(s(5));
     m.note_stall(s(5), s(305));
     m.expire(s(305));
-    assert_eq!((with_status(&m, HostStatus::Suspect), with_status(&m, HostStatus::Down)), (10, 0));
+    assert_eq!((with_status(&m, Suspect), with_status(&m, Down)), (10, 0));
     let decision = place(&mut m, &request([1], SMALL), s(305));
     assert!(decision.refusal.is_none(), "suspects are candidates");
     hosts[0].send(&mut m, s(306));
-    assert_eq!(status(&m, "h1"), Some(HostStatus::Up), "one report ends suspicion");
+    assert_eq!(status(&m, "h1"), Some(Up), "one report ends suspicion");
     m.expire(s(365));
-    assert_eq!(with_status(&m, HostStatus::Suspect), 9);
+    assert_eq!(with_status(&m, Suspect), 9);
     hosts[0].send(&mut m, s(365));
     m.expire(s(367));
-    assert_eq!(
-        (with_status(&m, HostStatus::Up), with_status(&m, HostStatus::Down)),
-        (1, 9),
-        "and the dead are found dead"
-    );
+    assert_eq!((with_status(&m, Up), with_status(&m, Down)), (1, 9), "and the dead are found dead");
 }
 
 #[test]
@@ -75,25 +72,23 @@ fn an_outage_of_the_broker_neither_kills_nor_revives() {
     let mut m = manager();
     let mut hosts = fleet(&mut m, 6, s(0));
     for t in (10..=100).step_by(10) {
-        hosts[1..].iter_mut().for_each(|h| {
-            h.send(&mut m, s(t));
-        });
+        send(&mut hosts[1..], &mut m, s(t));
         m.expire(s(t));
     }
-    assert_eq!(status(&m, "h1"), Some(HostStatus::Down));
+    assert_eq!(status(&m, "h1"), Some(Down));
     m.broker_lost(s(105));
     m.broker_lost(s(106));
     for t in (110..100_000).step_by(500) {
         m.expire(s(t));
     }
-    assert_eq!((with_status(&m, HostStatus::Suspect), with_status(&m, HostStatus::Down)), (5, 1));
+    assert_eq!((with_status(&m, Suspect), with_status(&m, Down)), (5, 1));
     assert_eq!(m.table().len(), 6, "nobody is forgotten for it");
     m.broker_back(s(200_000));
     m.expire(s(200_000));
-    assert_eq!((with_status(&m, HostStatus::Suspect), with_status(&m, HostStatus::Down)), (5, 1));
+    assert_eq!((with_status(&m, Suspect), with_status(&m, Down)), (5, 1));
     hosts[1].send(&mut m, s(200_010));
     m.expire(s(200_061));
-    assert_eq!((with_status(&m, HostStatus::Up), with_status(&m, HostStatus::Down)), (1, 5));
+    assert_eq!((with_status(&m, Up), with_status(&m, Down)), (1, 5));
 }
 
 #[test]
@@ -101,7 +96,7 @@ fn a_flapping_broker_does_not_keep_the_dead_alive() {
     let mut m = manager();
     fleet(&mut m, 6, s(0));
     let mut t = 0;
-    while with_status(&m, HostStatus::Down) < 6 {
+    while with_status(&m, Down) < 6 {
         m.broker_lost(s(t));
         m.broker_back(s(t + 5));
         m.expire(s(t + 6));
@@ -120,26 +115,18 @@ fn many_lost_together_are_suspect_for_a_while() {
     }
     let mut events = Vec::new();
     for t in 10..=70 {
-        hosts[5..].iter_mut().for_each(|h| {
-            h.send(&mut m, s(t));
-        });
+        send(&mut hosts[5..], &mut m, s(t));
         events.extend(m.expire(s(t)));
     }
     assert!(events.contains(&Event::LostTogether { hosts: 5, live: 12 }), "{events:?}");
-    assert_eq!((with_status(&m, HostStatus::Suspect), with_status(&m, HostStatus::Down)), (5, 0));
+    assert_eq!((with_status(&m, Suspect), with_status(&m, Down)), (5, 0));
     hosts[0].send(&mut m, s(71));
     for t in 72..=363 {
-        hosts[5..].iter_mut().for_each(|h| {
-            h.send(&mut m, s(t));
-        });
+        send(&mut hosts[5..], &mut m, s(t));
         hosts[0].send(&mut m, s(t));
         m.expire(s(t));
     }
-    assert_eq!(
-        (with_status(&m, HostStatus::Up), with_status(&m, HostStatus::Down)),
-        (8, 4),
-        "suspect_limit has passed"
-    );
+    assert_eq!((with_status(&m, Up), with_status(&m, Down)), (8, 4), "suspect_limit has passed");
 }
 
 #[test]
@@ -148,12 +135,10 @@ fn few_lost_together_are_down() {
         let mut m = manager();
         let mut hosts = fleet(&mut m, count, s(0));
         for t in 10..=62 {
-            hosts[lost..].iter_mut().for_each(|h| {
-                h.send(&mut m, s(t));
-            });
+            send(&mut hosts[lost..], &mut m, s(t));
             m.expire(s(t));
         }
-        assert_eq!(with_status(&m, HostStatus::Down), lost as u32, "{lost} of {count}");
+        assert_eq!(with_status(&m, Down), lost as u32, "{lost} of {count}");
     }
 }
 
@@ -163,18 +148,16 @@ fn a_disabled_host_is_disabled_until_it_is_down() {
     let mut hosts = fleet(&mut m, 4, s(0));
     hosts[0].disabled_reason = Some("kernel".into());
     hosts[0].send(&mut m, s(1));
-    assert_eq!(status(&m, "h1"), Some(HostStatus::Disabled));
+    assert_eq!(status(&m, "h1"), Some(Disabled));
     assert_eq!(m.fleet(s(1)).summaries()[0].disabled_reason.as_deref(), Some("kernel"));
     hosts[0].disabled_reason = None;
     hosts[0].send(&mut m, s(2));
-    assert_eq!(status(&m, "h1"), Some(HostStatus::Up));
+    assert_eq!(status(&m, "h1"), Some(Up));
     hosts[0].disabled_reason = Some("disk".into());
     hosts[0].send(&mut m, s(3));
     for t in 4..70 {
-        hosts[1..].iter_mut().for_each(|h| {
-            h.send(&mut m, s(t));
-        });
+        send(&mut hosts[1..], &mut m, s(t));
         m.expire(s(t));
     }
-    assert_eq!(status(&m, "h1"), Some(HostStatus::Down));
+    assert_eq!(status(&m, "h1"), Some(Down));
 }
