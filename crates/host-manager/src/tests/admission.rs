@@ -1,6 +1,6 @@
 //! Which reports are accepted, and which values are refused.
 
-use novella_objects::HostWarning;
+use novella_objects::{HostWarning, MAX_AMOUNT};
 
 use crate::report::outcome::{Event, Fault};
 use crate::tests::*;
@@ -207,19 +207,11 @@ fn hostile_values_are_refused_with_a_reason_and_change_nothing() {
     let cases: [(Change, &str, Fault); 16] = [
         (|c| c.vcpus = Some(-1), "vcpus", Fault::Negative),
         (|c| c.host_memory_total = Some(i64::MIN), "host_memory_total", Fault::Negative),
-        (|c| c.disk_total = Some(i64::MAX), "disk_total", Fault::Absurd(novella_objects::MAX_AMOUNT)),
-        (
-            |c| c.host_memory_free = Some(i64::MIN),
-            "host_memory_free",
-            Fault::Absurd(novella_objects::MAX_AMOUNT),
-        ),
+        (|c| c.disk_total = Some(i64::MAX), "disk_total", Fault::Absurd(MAX_AMOUNT)),
+        (|c| c.host_memory_free = Some(i64::MIN), "host_memory_free", Fault::Absurd(MAX_AMOUNT)),
         (|c| ours(c).uuid = Uuid::nil(), "novella.uuid", Fault::Empty),
         (|c| ours(c).reserved.vcpus = u32::MAX, "novella.reserved.vcpus", Fault::Absurd(1 << 20)),
-        (
-            |c| ours(c).reserved.disk_gb = u64::MAX,
-            "novella.reserved.disk_gb",
-            Fault::Absurd(novella_objects::MAX_AMOUNT),
-        ),
+        (|c| ours(c).reserved.disk_gb = u64::MAX, "novella.reserved.disk_gb", Fault::Absurd(MAX_AMOUNT)),
         (|c| ours(c).allocation_ratios.cpu = 0.0, "novella.allocation_ratios", Fault::Ratio),
         (|c| ours(c).allocation_ratios.ram = -1.0, "novella.allocation_ratios", Fault::Ratio),
         (|c| ours(c).allocation_ratios.disk = f64::NAN, "novella.allocation_ratios", Fault::Ratio),
@@ -263,12 +255,10 @@ fn hostile_values_are_refused_with_a_reason_and_change_nothing() {
         ("x".repeat(256), Fault::TooLong(255)),
         ("a\u{7}b".into(), Fault::ControlCharacter),
     ] {
-        for service in ["compute", "volume"] {
-            let applied = m.apply_report(service, &name, &h.caps(), s(0));
+        for (service, host) in [("compute", &*name), ("volume", &name), (&name, "h9")] {
+            let applied = m.apply_report(service, host, &h.caps(), s(0));
             assert!(matches!(&applied, Applied::Bad(bad) if bad.fault == fault), "{name:?}: {applied:?}");
         }
-        let applied = m.apply_report(&name, "h9", &h.caps(), s(0));
-        assert!(matches!(&applied, Applied::Bad(bad) if bad.fault == fault), "{name:?}: {applied:?}");
     }
     assert_eq!(m.counters().bad, 32 + 9);
     assert_eq!(h.send(&mut m, s(1)), Applied::Updated { gap: 0, settled: 0 }, "the next good one is taken");
@@ -277,7 +267,7 @@ fn hostile_values_are_refused_with_a_reason_and_change_nothing() {
 #[test]
 fn amounts_that_only_their_sum_makes_absurd_are_refused() {
     let mut m = manager();
-    let huge = Amounts { memory_mb: novella_objects::MAX_AMOUNT, ..SMALL };
+    let huge = Amounts { memory_mb: MAX_AMOUNT, ..SMALL };
     let mut h = Report { claims: vec![claim(1, huge), claim(2, huge)], ..Report::of(1) };
     assert!(matches!(h.send(&mut m, s(0)), Applied::Bad(_)));
     assert!(m.table().is_empty());
