@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::host_manager::HostManager;
 use crate::options::HostManagerOptions;
 use crate::report::outcome::Applied;
+use crate::verbs::place::decide;
 
 fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -50,7 +51,7 @@ fn each_seed(cases: u64, case: fn(u64)) {
 }
 
 /// The report of a host, which each test varies.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Report {
     host: String,
     uuid: u128,
@@ -77,15 +78,8 @@ impl Report {
             incarnation: 1,
             nonce: 1000 + n as u64,
             seq: 1,
-            reserved: Reserved::default(),
-            claims: Vec::new(),
-            ended: Vec::new(),
-            goodbye: false,
-            disabled_reason: None,
             traits: vec!["HW_CPU_X86_AVX2"],
-            resources: Vec::new(),
-            numa_topology: None,
-            pci_pools: None,
+            ..Self::default()
         }
     }
 
@@ -99,9 +93,7 @@ impl Report {
             interval_ms: 10_000,
             goodbye: self.goodbye,
             disabled_reason: self.disabled_reason.clone().map(Into::into),
-            availability_zone: None,
             reserved: self.reserved,
-            allocation_ratios: Default::default(),
             claims: self.claims.clone(),
             ended: self.ended.clone(),
             traits: self.traits.iter().map(|name| (*name).into()).collect(),
@@ -190,10 +182,14 @@ fn first_fit(table: &mut HostTable, spec: &RequestSpec, instances: &[Uuid], dry_
 
 fn place(manager: &mut HostManager, request: &SelectDestinations, now: Duration) -> Decision {
     let decision_id = format!("s1-{}", now.as_millis());
-    let decision =
-        crate::verbs::place::decide(&mut manager.map, request, decision_id, now, |t, spec, instances| {
-            first_fit(t, spec, instances, request.dry_run)
-        });
+    place_as(manager, request, decision_id, now)
+}
+
+/// Decides by the stand-in.
+fn place_as(m: &mut HostManager, asked: &SelectDestinations, decision_id: String, now: Duration) -> Decision {
+    let decision = decide(&mut m.map, asked, decision_id, now, |table, spec, instances| {
+        first_fit(table, spec, instances, asked.dry_run)
+    });
     decision.expect("the stand-in always answers").decision
 }
 

@@ -200,14 +200,7 @@ impl Run {
         self.decisions += 1;
         let decision_id = format!("s1-{}", self.decisions);
         let known = self.model.is_known(uuid);
-        let decision = crate::verbs::place::decide(
-            &mut self.manager.map,
-            &asked,
-            decision_id.clone(),
-            s(self.model.now),
-            |table, spec, instances| first_fit(table, spec, instances, false),
-        );
-        let decision = decision.expect("the stand-in always answers").decision;
+        let decision = place_as(&mut self.manager, &asked, decision_id.clone(), s(self.model.now));
         // A peer's reservation always has another specification in this test.
         let foreign = self.model.held.iter().any(|held| held.uuid == uuid && held.decision.starts_with("s2"));
         let listed = self.manager.map.claimed_on(id(uuid)).is_some();
