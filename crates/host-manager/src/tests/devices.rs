@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use novella_filter_scheduler::{FilterKind, FilterScheduler, SchedulerOptions};
 use novella_objects::document::{NumaCell, NumaTopology, PciPool, PciRequest};
-use novella_objects::{CellUsage, Image, Reserve};
+use novella_objects::{CellUsage, Image};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 

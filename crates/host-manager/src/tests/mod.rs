@@ -14,7 +14,7 @@ use std::time::Duration;
 use novella_filter_scheduler::{Failure, FilterScheduler, HostTable, Pick, Selected};
 use novella_objects::{
     Capabilities, Claim, Decision, Entries, Explanation, Flavor, HostStatus, Inventory, Json, NovellaReport,
-    PlacementRequest, Refusal, RequestSpec, Reserved, SelectDestinations,
+    PlacementRequest, Refusal, RequestSpec, Reserve, ReserveEntry, Reserved, SelectDestinations,
 };
 use novella_resources::Amounts;
 use uuid::Uuid;
@@ -149,6 +149,20 @@ fn request(uuids: impl IntoIterator<Item = u128>, amounts: Amounts) -> SelectDes
         },
         ..SelectDestinations::default()
     }
+}
+
+/// What a peer tells of a small instance that it placed.
+fn told(uuid: u128, host: &str, ttl_ms: u64) -> Reserve {
+    let entry = ReserveEntry {
+        uuid: id(uuid),
+        host: host.into(),
+        vcpus: 1,
+        memory_mb: 1024,
+        disk_gb: 1,
+        spec_hash: 7,
+        ..ReserveEntry::default()
+    };
+    Reserve { decision_id: "s2-1".into(), scheduler: "s2".into(), ttl_ms, entries: vec![entry] }
 }
 
 /// A replacement for filters and weighers: the first serving host with enough memory, all instances or none.

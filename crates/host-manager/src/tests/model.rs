@@ -3,7 +3,7 @@
 //! The model has no index, no differences and no counters. Used amounts are summed over the last accepted report of
 //! each host and the list of live reservations. A failure prints its seed; `NOVELLA_TEST_SEED` runs that one alone.
 
-use novella_objects::{InstanceGroup, Reserve, ReserveEntry};
+use novella_objects::InstanceGroup;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -216,22 +216,8 @@ impl Run {
         let (host, ttl) = (format!("h{}", self.below(HOSTS)), self.below(30));
         let decision = format!("s2-{}", self.below(10));
         let group = self.some_group();
-        let entry = ReserveEntry {
-            group: group.clone(),
-            uuid: id(uuid),
-            host: host.clone(),
-            vcpus: 1,
-            memory_mb: 1024,
-            disk_gb: 1,
-            spec_hash: 7,
-            ..ReserveEntry::default()
-        };
-        let message = Reserve {
-            decision_id: decision.clone(),
-            scheduler: "s2".into(),
-            ttl_ms: ttl * 1000,
-            entries: vec![entry],
-        };
+        let mut message = Reserve { decision_id: decision.clone(), ..told(uuid, &host, ttl * 1000) };
+        message.entries[0].group = group.clone();
         self.manager.reserve(&message, s(self.model.now));
         if ttl == 0 {
             self.model.held.retain(|held| held.uuid != uuid || held.decision != decision);

@@ -1,7 +1,6 @@
 //! Reservations: how they are made, confirmed and ended; repeated and conflicting requests; messages of peers.
 
 use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
-use novella_objects::{Reserve, ReserveEntry};
 
 use crate::tests::*;
 
@@ -10,19 +9,6 @@ fn one_host() -> (HostManager, Report) {
     let (mut m, mut h) = (manager(), Report::of(1));
     h.send(&mut m, s(0));
     (m, h)
-}
-
-fn told(uuid: u128, host: &str, ttl_ms: u64) -> Reserve {
-    let entry = ReserveEntry {
-        uuid: id(uuid),
-        host: host.into(),
-        vcpus: 1,
-        memory_mb: 1024,
-        disk_gb: 1,
-        spec_hash: 7,
-        ..ReserveEntry::default()
-    };
-    Reserve { decision_id: "s2-1".into(), scheduler: "s2".into(), ttl_ms, entries: vec![entry] }
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Placement on services other than compute, by what their drivers reported in Folsom.
 
-use novella_objects::Reserve;
-
 use crate::tests::*;
 
 fn report(m: &mut HostManager, host: &str, caps: &str, now: Duration) {
