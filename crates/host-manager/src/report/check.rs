@@ -7,6 +7,8 @@
 //!
 //! Left out: who may report for a host (`identity.rs`).
 
+use std::borrow::Cow;
+
 use novella_filter_scheduler::MAX_RATIO;
 use novella_objects::{AllocationRatios, Capabilities, Claim, MAX_AMOUNT, MAX_VCPUS, NovellaReport};
 use novella_resources::Amounts;
@@ -37,6 +39,10 @@ pub(crate) fn name(key: &'static str, text: &str) -> Result<(), BadReport> {
     } else {
         Ok(())
     }
+}
+
+fn name_if_any(key: &'static str, text: &Option<Cow<'_, str>>) -> Result<(), BadReport> {
+    text.as_deref().map_or(Ok(()), |text| name(key, text))
 }
 
 fn at_most(key: &'static str, value: u64, limit: u64) -> Result<(), BadReport> {
@@ -91,12 +97,8 @@ pub(crate) fn amounts(amounts: &Amounts) -> Result<(), BadReport> {
 /// Checks one claim.
 pub(crate) fn claim(claim: &Claim<'_>) -> Result<(), BadReport> {
     amounts(&Amounts::of_claim(claim)).map_err(|bad| BadReport { key: "novella.claims", ..bad })?;
-    if let Some(group) = &claim.group {
-        name("novella.claims.group", group)?;
-    }
-    if let Some(flavor) = &claim.flavor {
-        name("novella.claims.flavor", flavor)?;
-    }
+    name_if_any("novella.claims.group", &claim.group)?;
+    name_if_any("novella.claims.flavor", &claim.flavor)?;
     for (key, text) in [
         ("novella.claims.image", &claim.image),
         ("novella.claims.numa_topology", &claim.numa_topology),
@@ -127,20 +129,13 @@ fn is_ratio(ratio: f64) -> bool {
 
 /// Checks the words of a report, and how much text it has in total.
 pub(crate) fn words(caps: &Capabilities<'_>) -> Result<(), BadReport> {
-    for (key, text) in
-        [("hypervisor_type", &caps.hypervisor_type), ("hypervisor_hostname", &caps.hypervisor_hostname)]
-    {
-        if let Some(text) = text {
-            name(key, text)?;
-        }
-    }
+    name_if_any("hypervisor_type", &caps.hypervisor_type)?;
+    name_if_any("hypervisor_hostname", &caps.hypervisor_hostname)?;
     count("capabilities", caps.extra.len(), MAX_ENTRIES)?;
     let mut kept = caps.cpu_info.as_ref().map_or(0, |text| text.get().len());
     kept += caps.extra.iter().map(|(key, text)| key.len() + text.get().len()).sum::<usize>();
     if let Some(report) = &caps.novella {
-        if let Some(zone) = &report.availability_zone {
-            name("novella.availability_zone", zone)?;
-        }
+        name_if_any("novella.availability_zone", &report.availability_zone)?;
         count("novella.traits", report.traits.len(), MAX_ENTRIES)?;
         report.traits.iter().try_for_each(|text| name("novella.traits", text))?;
         count("novella.resources", report.resources.0.len(), MAX_ENTRIES)?;
@@ -152,9 +147,7 @@ pub(crate) fn words(caps: &Capabilities<'_>) -> Result<(), BadReport> {
         }
         count("novella.facts", report.facts.0.len(), MAX_ENTRIES)?;
         kept += report.facts.iter().map(|(key, text)| key.len() + text.get().len()).sum::<usize>();
-        if let Some(address) = &report.host_ip {
-            name("novella.host_ip", address)?;
-        }
+        name_if_any("novella.host_ip", &report.host_ip)?;
         let texts = [&report.supported_instances, &report.metrics, &report.numa_topology, &report.pci_pools];
         kept += texts.into_iter().flatten().map(|text| text.get().len()).sum::<usize>();
         kept += report.disabled_reason.as_ref().map_or(0, |text| text.len());
