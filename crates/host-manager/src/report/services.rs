@@ -102,15 +102,4 @@ impl Services {
             !states.is_empty()
         });
     }
-
-    /// Forgets the services that have been silent for longer than `limit`.
-    pub(crate) fn forget_silent(
-        &mut self,
-        texts: &mut Texts,
-        outages: &Outages,
-        limit: Duration,
-        now: Duration,
-    ) {
-        self.forget(texts, |hearing| hearing.own_silence(outages, now) > limit);
-    }
 }

@@ -11,7 +11,7 @@ use novella_filter_scheduler::Row;
 use novella_objects::HostStatus;
 
 use crate::map::host_map::HostMap;
-use crate::report::liveness::{Liveness, MIN_LOST_TOGETHER};
+use crate::report::liveness::{Hearing, Liveness, MIN_LOST_TOGETHER};
 use crate::report::outcome::Event;
 
 /// How long after a sweep the next one is due at the latest, while hosts are suspect or an outage is under way.
@@ -99,7 +99,8 @@ fn watch(map: &mut HostMap, now: Duration) {
         map.note(Event::Forgotten { host: map.table.host(row).to_owned() });
         map.remove(row);
     }
-    map.services.forget_silent(&mut map.texts, &map.outages, map.options.forget_after, now);
+    let too_long = |hearing: &Hearing| hearing.own_silence(&map.outages, now) > map.options.forget_after;
+    map.services.forget(&mut map.texts, too_long);
     map.next_watch = next.max(now + WATCH_INTERVAL);
 }
 
