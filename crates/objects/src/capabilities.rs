@@ -80,19 +80,26 @@ macro_rules! integer_keys {
     };
 }
 
+macro_rules! names { ($($k:ident),*) => { [$(stringify!($k)),*] } }
+
+/// Nova's capability keys with integer values.
+pub const INTEGER_KEYS: [&str; 8] = integer_keys!(names);
+
 impl Capabilities<'_> {
-    /// The keys and values of Nova's integer capabilities that are present.
-    pub fn integers(&self) -> impl Iterator<Item = (&'static str, i64)> {
-        macro_rules! list { ($($k:ident),*) => { [$((stringify!($k), self.$k)),*] } }
-        integer_keys!(list).into_iter().filter_map(|(k, v)| v.map(|v| (k, v)))
+    /// The values of the [`INTEGER_KEYS`], in their order.
+    pub fn integers(&self) -> [Option<i64>; INTEGER_KEYS.len()] {
+        macro_rules! values { ($($k:ident),*) => { [$(self.$k),*] } }
+        integer_keys!(values)
     }
 }
 
 impl Serialize for Capabilities<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for (k, v) in self.integers() {
-            map.serialize_entry(k, &v)?;
+        for (k, v) in INTEGER_KEYS.iter().zip(self.integers()) {
+            if let Some(v) = v {
+                map.serialize_entry(k, &v)?;
+            }
         }
         if let Some(v) = &self.cpu_info {
             map.serialize_entry("cpu_info", v.as_ref())?;

@@ -36,7 +36,7 @@ mod policy;
 mod request_spec;
 
 pub use agent_report::{AllocationRatios, Measured, NovellaReport, Reserved};
-pub use capabilities::{Capabilities, CapabilitiesList, UpdateServiceCapabilities};
+pub use capabilities::{Capabilities, CapabilitiesList, INTEGER_KEYS, UpdateServiceCapabilities};
 pub use capacity::{
     Capacity, CapacityQuery, FlavorCapacity, GroupCapacity, Grouping, Limit, ReservedCapacity,
 };

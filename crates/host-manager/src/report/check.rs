@@ -10,7 +10,9 @@
 use std::borrow::Cow;
 
 use novella_filter_scheduler::MAX_RATIO;
-use novella_objects::{AllocationRatios, Capabilities, Claim, MAX_AMOUNT, MAX_VCPUS, NovellaReport};
+use novella_objects::{
+    AllocationRatios, Capabilities, Claim, INTEGER_KEYS, MAX_AMOUNT, MAX_VCPUS, NovellaReport,
+};
 use novella_resources::Amounts;
 
 use crate::report::outcome::{BadReport, Fault};
@@ -55,7 +57,8 @@ fn count(key: &'static str, len: usize, limit: usize) -> Result<(), BadReport> {
 
 /// Checks Nova's integers. A free amount may be negative (overcommitted); sizes and uses may not.
 pub(crate) fn integers(caps: &Capabilities<'_>) -> Result<(), BadReport> {
-    for (key, value) in caps.integers() {
+    for (key, value) in INTEGER_KEYS.into_iter().zip(caps.integers()) {
+        let Some(value) = value else { continue };
         let limit = match key {
             "vcpus" | "vcpus_used" => MAX_VCPUS,
             _ => MAX_AMOUNT,

@@ -10,7 +10,7 @@
 //! Left out: claims (`claims.rs`), and amounts, which are in the table.
 
 use novella_filter_scheduler::Dictionary;
-use novella_objects::{Capabilities, Entries, Inventory};
+use novella_objects::{Capabilities, Entries, INTEGER_KEYS, Inventory};
 use serde_json::{Map, Number, Value};
 
 use crate::report::packed::{Packed, Pieces, Sink};
@@ -69,36 +69,15 @@ pub struct Reported {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Integers {
     /// The values, in the order of [`INTEGER_KEYS`].
-    values: [i64; 8],
+    values: [i64; INTEGER_KEYS.len()],
     /// One bit per integer, set if it was reported.
     present: u8,
 }
 
-const INTEGER_KEYS: [&str; 8] = [
-    "vcpus",
-    "vcpus_used",
-    "disk_total",
-    "disk_used",
-    "disk_available",
-    "host_memory_total",
-    "host_memory_free",
-    "hypervisor_version",
-];
-
 impl Integers {
     fn of(caps: &Capabilities<'_>) -> Self {
-        let all = [
-            caps.vcpus,
-            caps.vcpus_used,
-            caps.disk_total,
-            caps.disk_used,
-            caps.disk_available,
-            caps.host_memory_total,
-            caps.host_memory_free,
-            caps.hypervisor_version,
-        ];
         let mut out = Self::default();
-        for (at, value) in all.into_iter().enumerate() {
+        for (at, value) in caps.integers().into_iter().enumerate() {
             if let Some(value) = value {
                 out.values[at] = value;
                 out.present |= 1 << at;
