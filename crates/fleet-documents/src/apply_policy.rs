@@ -19,14 +19,7 @@ pub fn apply_policy(
     requests: &mut Requests,
 ) -> Result<(), BadDocument> {
     if !policy.aggregates.is_empty() {
-        let aggregates = policy.aggregates.iter().map(|rule| &rule.aggregate);
-        fleet.aggregates = aggregates
-            .map(|aggregate| novella_objects::document::Aggregate {
-                id: aggregate.id,
-                name: aggregate.name.clone(),
-                metadata: aggregate.metadata.clone(),
-            })
-            .collect();
+        fleet.aggregates = policy.aggregates.iter().map(|rule| rule.aggregate.clone()).collect();
         for host in &mut fleet.hosts {
             let traits: Vec<&str> = host.traits.iter().map(|name| &**name).collect();
             let facts = host.stats.iter().chain(host.facts.iter());

@@ -40,11 +40,7 @@ pub fn host_table(
             return Err(BadDocument::new(place, format!("{} is the id of another aggregate", aggregate.id)));
         }
     }
-    table.set_aggregates(aggregates.iter().map(|aggregate| novella_filter_scheduler::Aggregate {
-        id: aggregate.id,
-        name: aggregate.name.clone(),
-        metadata: aggregate.metadata.clone(),
-    }));
+    table.set_aggregates(aggregates.iter().cloned());
     for (at, host) in hosts.iter().enumerate() {
         let name = &*host.host;
         let place = || format!("hosts[{at}]({name})");

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use novella_filter_scheduler::{Devices, HostState, InstanceKind, SchedulerOptions};
-use novella_host_manager::{AggregateRule, HostCopy, MapCopy, Text};
+use novella_host_manager::{HostCopy, MapCopy, Text};
 use novella_objects::document::{Aggregate, Fleet, Host, HostInstance, PciAlias, Schema, ServerGroup};
 use novella_objects::{Entries, HostStatus, Json};
 use serde_json::value::RawValue;
@@ -34,13 +34,8 @@ pub struct MapSnapshot {
 impl MapSnapshot {
     /// Takes a copy of the map. `options` are those of the engine that decides.
     pub fn new(copy: MapCopy, options: &SchedulerOptions) -> Self {
-        let aggregate = |rule: &AggregateRule| Aggregate {
-            id: rule.aggregate.id,
-            name: rule.aggregate.name.clone(),
-            metadata: rule.aggregate.metadata.clone(),
-        };
         Self {
-            aggregates: copy.policy.aggregates.iter().map(aggregate).collect(),
+            aggregates: copy.policy.aggregates.iter().map(|rule| rule.aggregate.clone()).collect(),
             options: EvaluationOptions {
                 scheduler: options.clone(),
                 service_down_time_s: copy.service_down_time.as_secs_f64(),

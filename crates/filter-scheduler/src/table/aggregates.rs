@@ -8,22 +8,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use novella_objects::document::Aggregate;
+
 use crate::nova::python;
 use crate::settings::options::is_multiplier;
 use crate::settings::weigher_kind::WeigherKind;
 use crate::table::block::grow_to;
 use crate::table::dictionary::Dictionary;
-
-/// A named set of hosts with metadata that filters and weighers read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Aggregate {
-    /// The number by which a host names the aggregates that it is in.
-    pub id: u32,
-    /// The name, for people to read.
-    pub name: String,
-    /// Keys and values as the operator wrote them.
-    pub metadata: BTreeMap<String, String>,
-}
 
 /// What the metadata of one set of aggregates say. A key may have several values, one from each aggregate.
 #[derive(Debug, Default, PartialEq)]
