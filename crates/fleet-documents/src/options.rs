@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use novella_filter_scheduler::{FilterKind, OnFilterError, SchedulerOptions, WeigherKind};
-use novella_objects::document::{self, Options};
+use novella_objects::document::Options;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -86,10 +86,7 @@ impl EvaluationOptions {
             scheduler.weighers = weighers.iter().enumerate().map(kind).collect::<Result<_, _>>()?;
         }
         if let Some(on_filter_error) = options.on_filter_error {
-            scheduler.on_filter_error = match on_filter_error {
-                document::OnFilterError::FailRequest => OnFilterError::FailRequest,
-                document::OnFilterError::RejectHost => OnFilterError::RejectHost,
-            };
+            scheduler.on_filter_error = on_filter_error;
         }
         let mut report_interval_s = 10.0;
         for (name, value) in &options.settings {
@@ -159,10 +156,7 @@ impl EvaluationOptions {
             filters: Some(scheduler.enabled_filters.iter().map(|kind| kind.name().to_owned()).collect()),
             weighers: Some(scheduler.weighers.iter().map(|(kind, _)| kind.name().to_owned()).collect()),
             multipliers: BTreeMap::new(),
-            on_filter_error: Some(match scheduler.on_filter_error {
-                OnFilterError::FailRequest => document::OnFilterError::FailRequest,
-                OnFilterError::RejectHost => document::OnFilterError::RejectHost,
-            }),
+            on_filter_error: Some(scheduler.on_filter_error),
             settings: self.settings(),
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! What always holds: a scheduler works only with options that passed [`SchedulerOptions::check`].
 
+pub use novella_objects::document::OnFilterError;
+
 use crate::nova::{image_properties, python};
 use crate::settings::filter_kind::FilterKind;
 use crate::settings::weigher_kind::WeigherKind;
@@ -129,16 +131,6 @@ pub fn is_multiplier(value: f64) -> bool {
     value == 0.0 || (MIN_MULTIPLIER..=MAX_MULTIPLIER).contains(&value.abs())
 }
 
-/// What becomes of a request when a filter cannot decide about a host.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnFilterError {
-    /// The request fails with the error, as in Nova.
-    FailRequest,
-    /// The host is refused, and the error is counted.
-    #[default]
-    RejectHost,
-}
-
 impl Default for SchedulerOptions {
     fn default() -> Self {
         Self {
@@ -148,7 +140,7 @@ impl Default for SchedulerOptions {
             shuffle_best_same_weighed_hosts: false,
             max_attempts: 3,
             default_availability_zone: "nova".to_owned(),
-            on_filter_error: OnFilterError::default(),
+            on_filter_error: OnFilterError::RejectHost,
             runners_up: 3,
             placement: true,
             policy: Policy::default(),

@@ -64,8 +64,8 @@ pub const POLICY_KEYS: &[PolicyKey] = &[
         "fail_request or reject_host",
         "What an error inside a filter or weigher means: the request fails, as in Nova, or the host is refused and the \
          error counted.",
-        on_filter_error,
-        |o| json!(on_filter_error_name(o.on_filter_error)),
+        |d, f, r| put(&mut d.options.on_filter_error, on_filter_error(f, r)),
+        |o| json!(o.on_filter_error),
     ),
     option(
         "scheduler.runners_up",
@@ -490,22 +490,15 @@ fn architecture(draft: &mut OptionsDraft, field: &Field<'_>, reader: &mut Reader
     draft.options.policy.image_properties_default_architecture = Some(name);
 }
 
-const ON_FILTER_ERROR: [OnFilterError; 2] = [OnFilterError::FailRequest, OnFilterError::RejectHost];
+const ON_FILTER_ERROR: [(&str, OnFilterError); 2] =
+    [("fail_request", OnFilterError::FailRequest), ("reject_host", OnFilterError::RejectHost)];
 
-fn on_filter_error_name(choice: OnFilterError) -> &'static str {
-    match choice {
-        OnFilterError::FailRequest => "fail_request",
-        OnFilterError::RejectHost => "reject_host",
+fn on_filter_error(field: &Field<'_>, reader: &mut Reader<'_>) -> Option<OnFilterError> {
+    let name = field.text(reader)?;
+    let choice = ON_FILTER_ERROR.iter().find(|(known, _)| *known == name);
+    if choice.is_none() {
+        let known = ON_FILTER_ERROR.iter().map(|(known, _)| *known);
+        reader.unknown(&field.item.span(), &field.key, ("choice", &name), known);
     }
-}
-
-fn on_filter_error(draft: &mut OptionsDraft, field: &Field<'_>, reader: &mut Reader<'_>) {
-    let Some(name) = field.text(reader) else { return };
-    match ON_FILTER_ERROR.into_iter().find(|choice| on_filter_error_name(*choice) == name) {
-        Some(choice) => draft.options.on_filter_error = choice,
-        None => {
-            let known = ON_FILTER_ERROR.map(on_filter_error_name);
-            reader.unknown(&field.item.span(), &field.key, ("choice", &name), known.iter().copied());
-        }
-    }
+    choice.map(|(_, choice)| *choice)
 }

@@ -30,8 +30,8 @@ pub struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFilterError {
-    /// The request fails.
+    /// The request fails with the error, as in Nova.
     FailRequest,
-    /// The host is refused.
+    /// The host is refused, and the error is counted.
     RejectHost,
 }
