@@ -78,12 +78,7 @@ pub(super) fn read_group(
                 most = field.whole(reader, 1..=1_000_000).map(|most| most as u32);
                 most_at = field.at.clone();
             }
-            other => reader.unknown(
-                &field.at,
-                &field.key,
-                ("key of a server group", other),
-                GROUP_KEYS.into_iter(),
-            ),
+            _ => reader.unknown_key(&field, "key of a server group", &GROUP_KEYS),
         }
     }
     let Some((policy, at)) = policy else {
@@ -144,9 +139,7 @@ fn read_flavor(section: &Field<'_>, reader: &mut Reader<'_>) -> Option<Flavor> {
                 let specs = field.text_map(reader).into_iter();
                 flavor.extra_specs = specs.map(|(key, value, _)| (key, value)).collect();
             }
-            other => {
-                reader.unknown(&field.at, &field.key, ("key of a flavor", other), FLAVOR_KEYS.into_iter())
-            }
+            _ => reader.unknown_key(&field, "key of a flavor", &FLAVOR_KEYS),
         }
     }
     for (key, missing) in [("vcpus", flavor.vcpus == 0), ("memory_mb", flavor.memory_mb == 0)] {

@@ -139,7 +139,7 @@ fn read_one(aggregate: &Field<'_>, reader: &mut Reader<'_>) -> AggregateDraft {
             "hosts" => draft.hosts = hosts(&field, reader),
             "match" => draft.matching = Some(matching(&field, reader)),
             "metadata" => draft.metadata = metadata(&field, reader),
-            other => reader.unknown(&field.at, &field.key, ("key of an aggregate", other), KEYS.into_iter()),
+            _ => reader.unknown_key(&field, "key of an aggregate", &KEYS),
         }
     }
     if draft.hosts.is_none() && draft.matching.is_none() && reader.problems.len() == before {
@@ -177,10 +177,7 @@ fn matching(section: &Field<'_>, reader: &mut Reader<'_>) -> Match {
                     }
                 }
             }
-            other => {
-                let known = MATCH_KEYS.into_iter();
-                reader.unknown(&field.at, &field.key, ("key to match hosts by", other), known);
-            }
+            _ => reader.unknown_key(&field, "key to match hosts by", &MATCH_KEYS),
         }
     }
     if matching.is_empty() && reader.problems.len() == before {

@@ -85,7 +85,7 @@ pub(super) fn read(
     let mut aliases = BTreeMap::new();
     for field in reader.fields(&section.key, section.item) {
         if field.name != "alias" {
-            reader.unknown(&field.at, &field.key, ("key of pci", field.name), ["alias"].into_iter());
+            reader.unknown_key(&field, "key of pci", &["alias"]);
             continue;
         }
         for table in tables(&field, reader) {
@@ -149,7 +149,7 @@ fn read_alias(
                 let flag = field.flag(reader).unwrap_or_default();
                 spec.insert("live_migratable".to_owned(), flag.to_string().into());
             }
-            other => reader.unknown(&field.at, &field.key, ("key of an alias", other), KEYS.into_iter()),
+            _ => reader.unknown_key(&field, "key of an alias", &KEYS),
         }
     }
     let missing = |key: &&str| if *key == "name" { name.is_empty() } else { !spec.contains_key(*key) };

@@ -73,6 +73,11 @@ impl<'t> Reader<'t> {
         self.problems.push(problem);
     }
 
+    /// Notes that a table has no such key.
+    pub(super) fn unknown_key(&mut self, field: &Field<'_>, kind: &str, known: &[&str]) {
+        self.unknown(&field.at, &field.key, (kind, field.name), known.iter().copied());
+    }
+
     /// The fields of a table. It is a problem if `item` is not a table.
     pub(super) fn fields<'a>(&mut self, path: &str, item: &'a Item) -> Vec<Field<'a>> {
         let Some(table) = item.as_table_like() else {
