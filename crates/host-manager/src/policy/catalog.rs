@@ -75,7 +75,7 @@ pub(super) fn read_group(
         match field.name {
             "policy" => policy = field.text(reader).map(|text| (text, field.item.span())),
             "max_server_per_host" => {
-                most = field.whole(reader, 1..=1_000_000).map(|most| most as u32);
+                most = field.whole(reader, 1..=1_000_000);
                 most_at = field.at.clone();
             }
             _ => reader.unknown_key(&field, "key of a server group", &GROUP_KEYS),
@@ -127,7 +127,7 @@ fn read_flavor(section: &Field<'_>, reader: &mut Reader<'_>) -> Option<Flavor> {
     let before = reader.problems.len();
     let mut flavor = Flavor { name: section.name.to_owned(), ..Flavor::default() };
     for field in reader.fields(&section.key, section.item) {
-        let mut amount = |least: i64| field.whole(reader, least..=MAX_AMOUNT as i64).unwrap_or(1) as u64;
+        let mut amount = |least: i64| field.whole(reader, least..=MAX_AMOUNT as i64).unwrap_or(1_u64);
         match field.name {
             "vcpus" => flavor.vcpus = amount(1) as u32,
             "memory_mb" => flavor.memory_mb = amount(1),

@@ -135,7 +135,7 @@ fn read_one(aggregate: &Field<'_>, reader: &mut Reader<'_>) -> AggregateDraft {
     let before = reader.problems.len();
     for field in reader.fields(&aggregate.key, aggregate.item) {
         match field.name {
-            "id" => draft.id = field.whole(reader, 1..=u32::MAX.into()).map(|id| id as u32),
+            "id" => draft.id = field.whole(reader, 1..=u32::MAX.into()),
             "hosts" => draft.hosts = hosts(&field, reader),
             "match" => draft.matching = Some(matching(&field, reader)),
             "metadata" => draft.metadata = metadata(&field, reader),

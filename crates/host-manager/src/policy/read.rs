@@ -130,18 +130,32 @@ impl Field<'_> {
 
     fn wrong<T>(&self, reader: &mut Reader<'_>, expected: &str) -> Option<T> {
         let what = format!("expected {expected}, found a {}", self.item.type_name());
-        reader.problem(&self.value_at(), &self.key, what, format!("write {expected}"));
+        self.wrong_value(reader, what, format_args!("write {expected}"))
+    }
+
+    /// Notes a problem with the value.
+    pub(super) fn wrong_value<T>(
+        &self,
+        reader: &mut Reader<'_>,
+        what: impl Display,
+        fix: impl Display,
+    ) -> Option<T> {
+        reader.problem(&self.value_at(), &self.key, what, fix);
         None
     }
 
-    pub(super) fn whole(&self, reader: &mut Reader<'_>, within: RangeInclusive<i64>) -> Option<i64> {
+    /// A whole number within bounds that fit the type.
+    pub(super) fn whole<T: TryFrom<i64>>(
+        &self,
+        reader: &mut Reader<'_>,
+        within: RangeInclusive<i64>,
+    ) -> Option<T> {
         let Some(value) = self.item.as_integer() else { return self.wrong(reader, "a whole number") };
         if within.contains(&value) {
-            return Some(value);
+            return T::try_from(value).ok();
         }
         let what = format!("{value} is not within {} to {}", within.start(), within.end());
-        reader.problem(&self.value_at(), &self.key, what, "write a number within these bounds");
-        None
+        self.wrong_value(reader, what, "write a number within these bounds")
     }
 
     pub(super) fn number(&self, reader: &mut Reader<'_>) -> Option<f64> {
