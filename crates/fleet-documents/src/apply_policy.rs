@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use novella_host_manager::{GroupRule, HostFacts, PolicyFile};
+use novella_host_manager::{GroupRule, HostFacts, PolicyFile, pci_requests};
 use novella_objects::document::{Fleet, Request, Requests, ServerGroup};
 use novella_objects::{Flavor, Image, InstanceGroup};
 
@@ -83,7 +83,7 @@ fn spell_out(policy: &PolicyFile, request: &mut Request) -> Result<(), BadDocume
     }
     let flavor = Flavor { extra_specs: request.extra_specs.clone(), ..Flavor::default() };
     let image = request.image.clone().map(|properties| Image { properties, ..Image::default() });
-    let devices = policy.pci_requests(&flavor, image.as_ref(), &request.pci_requests);
+    let devices = pci_requests(&policy.pci_aliases, &flavor, image.as_ref(), &request.pci_requests);
     if let Some(devices) = devices.map_err(|bad| BadDocument::new("extra_specs", bad.to_string()))? {
         request.pci_requests = devices;
     }

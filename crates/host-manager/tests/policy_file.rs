@@ -2,7 +2,7 @@
 //! their aggregates.
 
 use novella_filter_scheduler::{FilterKind, OnFilterError, SchedulerOptions, WeigherKind};
-use novella_host_manager::{BadPolicy, HostFacts, POLICY_KEYS, PolicyFile};
+use novella_host_manager::{BadPolicy, HostFacts, POLICY_KEYS, PolicyFile, pci_requests};
 use novella_objects::document::PciRequest;
 use novella_objects::{Flavor, Image};
 use serde_json::{Value as Json, json};
@@ -98,8 +98,11 @@ fn aliases_become_the_requests_that_nova_s_api_makes_of_them() {
         ..Flavor::default()
     };
     let alias = |value| ("pci_passthrough:alias", value);
+    let requests = |flavor: &Flavor, image: Option<&Image>, given: &[PciRequest]| {
+        pci_requests(&policy.pci_aliases, flavor, image, given)
+    };
     let asked = |flavor: &Flavor, image: Option<&Image>| {
-        serde_json::to_value(policy.pci_requests(flavor, image, &[]).unwrap()).unwrap()
+        serde_json::to_value(requests(flavor, image, &[]).unwrap()).unwrap()
     };
     let nic =
         json!([{"vendor_id": "8086", "product_id": "154c"}, {"vendor_id": "15b3", "product_id": "1018"}]);
@@ -120,16 +123,9 @@ fn aliases_become_the_requests_that_nova_s_api_makes_of_them() {
     assert_eq!(asked(&flavor(&[]), None), json!(null));
 
     let of_nova = PciRequest { count: 1, alias_name: Some("gpu".into()), ..PciRequest::default() };
-    assert_eq!(
-        policy.pci_requests(&flavor(&[alias("gpu:1")]), None, &[of_nova]),
-        Ok(None),
-        "Nova's API was there"
-    );
+    assert_eq!(requests(&flavor(&[alias("gpu:1")]), None, &[of_nova]), Ok(None), "Nova's API was there");
     let of_port = PciRequest { count: 1, ..PciRequest::default() };
-    let both = policy
-        .pci_requests(&flavor(&[alias("gpu:1")]), None, std::slice::from_ref(&of_port))
-        .unwrap()
-        .unwrap();
+    let both = requests(&flavor(&[alias("gpu:1")]), None, std::slice::from_ref(&of_port)).unwrap().unwrap();
     assert_eq!((both.len(), &both[1]), (2, &of_port));
 
     for (value, says) in [
@@ -141,7 +137,7 @@ fn aliases_become_the_requests_that_nova_s_api_makes_of_them() {
         ("gpu:99999999999", "must be NAME:COUNT"),
         ("tpu:1", "the policy in force has no PCI alias \"tpu\"; known are gpu, nic"),
     ] {
-        let error = policy.pci_requests(&flavor(&[alias(value)]), None, &[]).unwrap_err().to_string();
+        let error = requests(&flavor(&[alias(value)]), None, &[]).unwrap_err().to_string();
         assert!(error.contains(says), "{value:?}: {error}");
     }
 }

@@ -12,9 +12,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use novella_filter_scheduler::{Failure, SchedulerOptions};
-use novella_objects::document::{PciAlias, PciRequest};
-use novella_objects::{Flavor, Image, PolicyChange, PolicyProblem};
+use novella_filter_scheduler::SchedulerOptions;
+use novella_objects::document::PciAlias;
+use novella_objects::{Flavor, PolicyChange, PolicyProblem};
 use serde_json::{Map, Value as Json, json};
 use toml_edit::Document;
 
@@ -122,17 +122,6 @@ impl PolicyFile {
     /// The flavor with this name or id.
     pub fn flavor(&self, name: &str) -> Option<&Flavor> {
         self.flavors.get(name).or_else(|| self.flavors.values().find(|flavor| flavor.id == name))
-    }
-
-    /// The PCI requests `given`, together with those that the flavor's aliases stand for. `None` if the flavor names no
-    /// alias, or if `given` already has requests from aliases. Fails if an alias is unknown or written wrongly.
-    pub fn pci_requests(
-        &self,
-        flavor: &Flavor,
-        image: Option<&Image>,
-        given: &[PciRequest],
-    ) -> Result<Option<Vec<PciRequest>>, Failure> {
-        pci_alias::pci_requests(&self.pci_aliases, flavor, image, given)
     }
 
     /// The rule of the server group with this name, or the default rule.

@@ -9,6 +9,7 @@ use novella_filter_scheduler::Failure;
 use novella_objects::SelectDestinations;
 
 use crate::policy::file::PolicyFile;
+use crate::policy::pci_alias::pci_requests;
 
 /// See the module's text.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,8 +26,8 @@ impl Resolved {
             };
             spec.flavor.clone_from(flavor);
         }
-        let devices = policy.pci_requests(&spec.flavor, spec.image.as_ref(), &spec.pci_requests)?;
-        if let Some(devices) = devices {
+        let image = spec.image.as_ref();
+        if let Some(devices) = pci_requests(&policy.pci_aliases, &spec.flavor, image, &spec.pci_requests)? {
             spec.pci_requests = devices;
         }
         Ok(Self(request))
