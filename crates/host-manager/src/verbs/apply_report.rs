@@ -9,7 +9,8 @@
 use std::time::Duration;
 
 use novella_filter_scheduler::{Devices, Resources, Row, Unusable};
-use novella_objects::{Capabilities, HostStatus, HostWarning, NovellaReport};
+use novella_objects::{Capabilities, HostStatus, HostWarning};
+use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
 use crate::map::record::{Record, inventories, resources};
@@ -23,6 +24,22 @@ use crate::report::outcome::{Applied, BadReport, Event, Fault};
 use crate::report::reported::ReportDifference;
 use crate::report::services::COMPUTE;
 use crate::verbs::enforce_policy::join_aggregates;
+
+/// The report of a compute host, and when it came.
+struct Arrival<'a> {
+    host: &'a str,
+    caps: &'a Capabilities<'a>,
+    /// Who reports; `None` if the reporter has no identity.
+    identity: Option<Identity>,
+    now: Duration,
+}
+
+impl<'a> Arrival<'a> {
+    /// The node name in the report, or the host name if there is none.
+    fn nodename(&self) -> &'a str {
+        self.caps.hypervisor_hostname.as_deref().unwrap_or(self.host)
+    }
+}
 
 /// What a report changes. It exists only if nothing refused the report.
 struct Plan {
@@ -64,67 +81,66 @@ fn admit(
     check::integers(caps)?;
     let by_name = map.table.row_of(host);
     let Some(report) = caps.novella.as_deref() else {
+        let arrival = Arrival { host, caps, identity: None, now };
         return match by_name {
             Some(row) if map.record(row).identity.is_some() => Ok(Applied::NoIdentityIgnored),
-            Some(row) => update(map, row, host, caps, None, 0, now),
-            None => insert(map, host, caps, None, now),
+            Some(row) => update(map, row, &arrival, 0),
+            None => insert(map, &arrival),
         };
     };
     check::numbers(report, map.options.max_claims_per_host)?;
-    admit_identified(map, by_name, host, caps, report, now)
+    let presented =
+        Identity { uuid: report.uuid, incarnation: report.incarnation, nonce: report.nonce, seq: report.seq };
+    admit_identified(map, by_name, presented, &Arrival { host, caps, identity: Some(presented), now })
 }
 
 fn admit_identified(
     map: &mut HostMap,
     by_name: Option<Row>,
-    host: &str,
-    caps: &Capabilities<'_>,
-    report: &NovellaReport<'_>,
-    now: Duration,
+    presented: Identity,
+    arrival: &Arrival<'_>,
 ) -> Result<Applied, BadReport> {
-    let presented =
-        Identity { uuid: report.uuid, incarnation: report.incarnation, nonce: report.nonce, seq: report.seq };
     let held_name = by_name.and_then(|row| map.record(row).identity);
-    let same_name = held_name.is_some_and(|holder| holder.uuid == report.uuid);
-    let by_uuid = if same_name { by_name } else { map.by_identity.get(&report.uuid).copied() };
+    let same_name = held_name.is_some_and(|holder| holder.uuid == presented.uuid);
+    let by_uuid = if same_name { by_name } else { map.by_identity.get(&presented.uuid).copied() };
     let known = by_uuid.and_then(|row| map.record(row).identity);
     let holder = match by_name {
         None => NameHolder::Nobody,
         Some(_) if same_name => NameHolder::Nobody,
-        Some(row) => name_holder(map, row, now),
+        Some(row) => name_holder(map, row, arrival.now),
     };
     match judge(known, same_name, holder, presented) {
-        IdentityVerdict::Insert => insert(map, host, caps, Some(presented), now),
+        IdentityVerdict::Insert => insert(map, arrival),
         IdentityVerdict::Update { gap } => {
             let row = by_uuid.expect("only a known identity is updated");
-            update(map, row, host, caps, Some(presented), gap, now)
+            update(map, row, arrival, gap)
         }
         IdentityVerdict::Rename { gap, previous } => {
             let row = by_uuid.expect("only a known identity is renamed");
             let from = map.table.host(row).to_owned();
-            let plan = plan(map, row, caps)?;
-            take_name(map, row, by_name, host, caps);
-            write(map, row, caps, Some(presented), plan, gap, now);
+            let plan = plan(map, row, arrival.caps)?;
+            take_name(map, row, by_name, arrival);
+            write(map, row, arrival, plan, gap);
             join_aggregates(map, row);
-            note_takeover(map, row, host, previous, now);
+            note_takeover(map, row, previous, arrival);
             Ok(Applied::Renamed { from, previous })
         }
         IdentityVerdict::Adopt { previous } => {
             let row = by_name.expect("only a known name is adopted");
-            update(map, row, host, caps, Some(presented), 0, now)?;
-            note_takeover(map, row, host, previous, now);
+            update(map, row, arrival, 0)?;
+            note_takeover(map, row, previous, arrival);
             Ok(Applied::TakenOver { previous })
         }
         IdentityVerdict::Stale => Ok(Applied::Stale),
         IdentityVerdict::Cloned => {
             let row = by_uuid.expect("only a known identity is cloned");
             let first = map.table.host(row).to_owned();
-            warn(map, row, HostWarning::ClonedIdentity { other_host: host.to_owned() }, now);
+            warn(map, row, HostWarning::ClonedIdentity { other_host: arrival.host.to_owned() }, arrival.now);
             Ok(Applied::Cloned { host: first })
         }
         IdentityVerdict::DuplicateName => {
             let row = by_name.expect("only a known name is duplicated");
-            warn(map, row, HostWarning::DuplicateName { other: report.uuid }, now);
+            warn(map, row, HostWarning::DuplicateName { other: presented.uuid }, arrival.now);
             let holder = held_name.expect("only an identity holds a name against others").uuid;
             Ok(Applied::DuplicateName { holder })
         }
@@ -148,63 +164,48 @@ fn warn(map: &mut HostMap, row: Row, warning: HostWarning, now: Duration) {
     map.record_mut(row).warn(warning, now, until);
 }
 
-fn note_takeover(map: &mut HostMap, row: Row, host: &str, previous: Option<uuid::Uuid>, now: Duration) {
-    let Some(uuid) = map.record(row).identity.map(|identity| identity.uuid) else { return };
-    if let Some(previous) = previous {
-        let until = now.saturating_add(map.options.forget_after);
-        map.record_mut(row).warn(HostWarning::TakenOver { previous }, now, until);
-        map.note(Event::TakenOver { host: host.to_owned(), previous, uuid });
+fn note_takeover(map: &mut HostMap, row: Row, previous: Option<Uuid>, arrival: &Arrival<'_>) {
+    if let (Some(previous), Some(Identity { uuid, .. })) = (previous, arrival.identity) {
+        let until = arrival.now.saturating_add(map.options.forget_after);
+        map.record_mut(row).warn(HostWarning::TakenOver { previous }, arrival.now, until);
+        map.note(Event::TakenOver { host: arrival.host.to_owned(), previous, uuid });
     }
 }
 
-fn insert(
-    map: &mut HostMap,
-    host: &str,
-    caps: &Capabilities<'_>,
-    identity: Option<Identity>,
-    now: Duration,
-) -> Result<Applied, BadReport> {
+fn insert(map: &mut HostMap, arrival: &Arrival<'_>) -> Result<Applied, BadReport> {
     if map.table.len() >= map.options.max_hosts {
         return Ok(Applied::TooMany);
     }
-    let row = map.table.insert(host, nodename(host, caps));
+    let row = map.table.insert(arrival.host, arrival.nodename());
     if map.records.len() <= row.index() {
         map.records.resize_with(row.index() + 1, || None);
     }
-    map.records[row.index()] = Some(Box::new(Record::new(now)));
-    match plan(map, row, caps) {
+    map.records[row.index()] = Some(Box::new(Record::new(arrival.now)));
+    match plan(map, row, arrival.caps) {
         Err(bad) => {
             map.remove(row);
             Err(bad)
         }
         Ok(plan) => {
-            for uuid in map.reservations.arrive(host, row) {
+            for uuid in map.reservations.arrive(arrival.host, row) {
                 map.hold(uuid);
             }
             map.table.set_status(row, HostStatus::Up); // so that the first report does not count as a return
-            let goodbye = write(map, row, caps, identity, plan, 0, now).is_none();
+            let goodbye = write(map, row, arrival, plan, 0).is_none();
             join_aggregates(map, row);
             Ok(if goodbye { Applied::Goodbye } else { Applied::New })
         }
     }
 }
 
-fn update(
-    map: &mut HostMap,
-    row: Row,
-    host: &str,
-    caps: &Capabilities<'_>,
-    identity: Option<Identity>,
-    gap: u64,
-    now: Duration,
-) -> Result<Applied, BadReport> {
-    let plan = plan(map, row, caps)?;
-    let nodename = nodename(host, caps);
+fn update(map: &mut HostMap, row: Row, arrival: &Arrival<'_>, gap: u64) -> Result<Applied, BadReport> {
+    let plan = plan(map, row, arrival.caps)?;
+    let nodename = arrival.nodename();
     if map.table.view(row).nodename() != nodename {
-        map.table.insert(host, nodename);
+        map.table.insert(arrival.host, nodename);
     }
     let other_words = plan.difference.in_words();
-    let settled = write(map, row, caps, identity, plan, gap, now);
+    let settled = write(map, row, arrival, plan, gap);
     if other_words {
         join_aggregates(map, row);
     }
@@ -231,15 +232,8 @@ fn plan(map: &mut HostMap, row: Row, caps: &Capabilities<'_>) -> Result<Plan, Ba
 }
 
 /// Writes a report that nothing refused. Returns how many reservations it settled, or `None` if it is a goodbye.
-fn write(
-    map: &mut HostMap,
-    row: Row,
-    caps: &Capabilities<'_>,
-    identity: Option<Identity>,
-    plan: Plan,
-    gap: u64,
-    now: Duration,
-) -> Option<u32> {
+fn write(map: &mut HostMap, row: Row, arrival: &Arrival<'_>, plan: Plan, gap: u64) -> Option<u32> {
+    let Arrival { caps, identity, now, .. } = *arrival;
     let HostMap { table, records, texts, .. } = map;
     let record = records[row.index()].as_deref_mut().expect("every host in the table has a record");
     if *table.view(row).reported() != plan.resources {
@@ -353,7 +347,7 @@ fn hear(map: &mut HostMap, row: Row, caps: &Capabilities<'_>, now: Duration) -> 
 
 /// Renames a row. A row that has the name, because it is silent or without identity, is removed. The reservations there
 /// were made for the name, so they move to the renamed row.
-fn take_name(map: &mut HostMap, row: Row, holder: Option<Row>, host: &str, caps: &Capabilities<'_>) {
+fn take_name(map: &mut HostMap, row: Row, holder: Option<Row>, arrival: &Arrival<'_>) {
     let mut arrived = Vec::new();
     if let Some(holder) = holder {
         arrived = map.reservations.change_row(holder, row);
@@ -363,15 +357,10 @@ fn take_name(map: &mut HostMap, row: Row, holder: Option<Row>, host: &str, caps:
         }
         map.remove(holder);
     }
-    let renamed = map.table.rename(row, host, nodename(host, caps));
+    let renamed = map.table.rename(row, arrival.host, arrival.nodename());
     debug_assert!(renamed, "the name was freed");
-    arrived.extend(map.reservations.arrive(host, row));
+    arrived.extend(map.reservations.arrive(arrival.host, row));
     arrived.into_iter().for_each(|uuid| map.hold(uuid));
-}
-
-/// The node name in the report, or the host name if there is none.
-fn nodename<'a>(host: &'a str, caps: &'a Capabilities<'_>) -> &'a str {
-    caps.hypervisor_hostname.as_deref().unwrap_or(host)
 }
 
 /// Converts a refusal of the table into one of the report. The table can refuse only amounts, because ratios were
