@@ -8,11 +8,10 @@
 //! Left out: what no filter reads, such as why a host is disabled.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use novella_filter_scheduler::{Devices, HostState, InstanceKind, SchedulerOptions};
 use novella_host_manager::{HostCopy, MapCopy, Text};
-use novella_objects::document::{Aggregate, Fleet, Host, HostInstance, PciAlias, Schema, ServerGroup};
+use novella_objects::document::{Fleet, Host, HostInstance};
 use novella_objects::{Entries, HostStatus, Json};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -24,27 +23,14 @@ use crate::options::EvaluationOptions;
 #[derive(Debug, Clone)]
 pub struct MapSnapshot {
     map: MapCopy,
-    aggregates: Vec<Aggregate>,
     options: EvaluationOptions,
-    server_groups: BTreeMap<String, ServerGroup>,
-    server_group_defaults: Option<ServerGroup>,
-    pci_aliases: BTreeMap<String, PciAlias>,
 }
 
 impl MapSnapshot {
     /// Takes a copy of the map. `options` are those of the engine that decides.
     pub fn new(copy: MapCopy, options: &SchedulerOptions) -> Self {
-        Self {
-            aggregates: copy.policy.aggregates.iter().map(|rule| rule.aggregate.clone()).collect(),
-            options: EvaluationOptions {
-                scheduler: options.clone(),
-                service_down_time_s: copy.service_down_time.as_secs_f64(),
-            },
-            server_groups: server_groups(&copy.policy),
-            server_group_defaults: copy.policy.server_group_defaults.as_ref().map(server_group),
-            pci_aliases: copy.policy.pci_aliases.clone(),
-            map: copy,
-        }
+        let service_down_time_s = copy.service_down_time.as_secs_f64();
+        Self { options: EvaluationOptions { scheduler: options.clone(), service_down_time_s }, map: copy }
     }
 
     /// How many hosts there are.
@@ -59,17 +45,16 @@ impl MapSnapshot {
 
     /// The document, without its hosts.
     pub fn head(&self) -> Fleet<'_> {
+        let policy = &self.map.policy;
         Fleet {
-            schema: Schema,
             origin: Some(self.map.scheduler.clone()),
-            seed: None,
             n: Some(self.map.hosts.len() as u64),
             options: Some(self.options.write()),
-            aggregates: self.aggregates.clone(),
-            server_groups: self.server_groups.clone(),
-            server_group_defaults: self.server_group_defaults.clone(),
-            pci_aliases: self.pci_aliases.clone(),
-            hosts: Vec::new(),
+            aggregates: policy.aggregates.iter().map(|rule| rule.aggregate.clone()).collect(),
+            server_groups: server_groups(policy),
+            server_group_defaults: policy.server_group_defaults.as_ref().map(server_group),
+            pci_aliases: policy.pci_aliases.clone(),
+            ..Fleet::default()
         }
     }
 
