@@ -46,10 +46,16 @@ pub struct UsedInventory {
     pub used: u64,
 }
 
+impl UsedInventory {
+    /// An inventory of which this much is used.
+    pub fn new(inventory: Inventory, used: u64) -> Self {
+        let Inventory { total, reserved, min_unit, max_unit, step_size, allocation_ratio } = inventory;
+        Self { total, reserved, min_unit, max_unit, step_size, allocation_ratio, used }
+    }
+}
+
 impl Default for UsedInventory {
     fn default() -> Self {
-        let Inventory { total, reserved, min_unit, max_unit, step_size, allocation_ratio } =
-            Inventory::default();
-        Self { total, reserved, min_unit, max_unit, step_size, allocation_ratio, used: 0 }
+        Self::new(Inventory::default(), 0)
     }
 }

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use novella_filter_scheduler::{ClassUsage, Devices, InstanceKind, Row, Snapshot};
-use novella_objects::Inventory;
+use novella_filter_scheduler::{Devices, InstanceKind, Row, Snapshot};
 use novella_objects::document::UsedInventory;
 use novella_resources::SIZES;
 use uuid::Uuid;
@@ -88,12 +87,6 @@ pub(crate) fn copy(map: &mut HostMap, now: Duration) -> MapCopy {
 /// The inventories of further resource classes of a host, each with what is used of it. Reservations are included.
 pub(crate) fn used_inventories(map: &HostMap, row: Row) -> BTreeMap<String, UsedInventory> {
     let held = map.table.inventories(row).filter(|held| !SIZES.contains(&held.class));
-    let with_used = |held: ClassUsage<'_>| {
-        let Inventory { total, reserved, min_unit, max_unit, step_size, allocation_ratio } = held.inventory?;
-        let used = held.used;
-        let inventory =
-            UsedInventory { total, reserved, min_unit, max_unit, step_size, allocation_ratio, used };
-        Some((held.class.to_owned(), inventory))
-    };
-    held.filter_map(with_used).collect()
+    held.filter_map(|held| Some((held.class.to_owned(), UsedInventory::new(held.inventory?, held.used))))
+        .collect()
 }
