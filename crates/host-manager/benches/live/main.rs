@@ -230,7 +230,7 @@ fn sustained(hosts: usize) {
         (amounts.vcpus_used, amounts.memory_mb_used, amounts.disk_gb_used) = (0, 0, 0);
         host.report(&mut bed.manager, &mut bed.rng, bed.now);
     }
-    let shapes: Vec<_> = shapes(SHAPES)
+    let mut shapes: Vec<_> = shapes(SHAPES)
         .into_iter()
         .map(|spec| SelectDestinations {
             request_spec: one(spec),
@@ -239,7 +239,6 @@ fn sustained(hosts: usize) {
             ..SelectDestinations::default()
         })
         .collect();
-    let mut shapes = shapes;
     let zipf: Vec<f64> = (1..=SHAPES).map(|rank| (rank as f64).powf(-1.1)).collect();
     let total: f64 = zipf.iter().sum();
     let (mut decisions, mut placed, mut reported, mut filled) = (0u32, 0u32, 0usize, 0.0);

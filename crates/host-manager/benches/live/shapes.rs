@@ -1,39 +1,13 @@
 //! The recorded kinds of requests, for the fleets of the engine's benchmark.
 
-use std::collections::BTreeMap;
-
-use novella_objects::{Flavor, Image, InstanceGroup, RequestSpec};
-use serde::Deserialize;
-use serde_json::Value;
-use uuid::Uuid;
+use novella_objects::document::{FilterChoice, Requests};
+use novella_objects::{Flavor, Image, RequestSpec};
 
 use crate::fleet::read;
 
-#[derive(Deserialize)]
-struct RecordedRequests {
-    requests: Vec<RecordedRequest>,
-}
-
-#[derive(Deserialize)]
-struct RecordedRequest {
-    vcpus: u32,
-    memory_mb: u64,
-    root_gb: u64,
-    ephemeral_gb: u64,
-    extra_specs: BTreeMap<String, String>,
-    image: BTreeMap<String, Value>,
-    hints: BTreeMap<String, Value>,
-    group: Option<InstanceGroup>,
-    force_hosts: Vec<String>,
-    ignore_hosts: Vec<String>,
-    target_host: Option<String>,
-    instance_uuids: Vec<Uuid>,
-    filters: String,
-}
-
 /// The first `wanted` distinct shapes among the recorded requests for Nova's default filters.
 pub fn shapes(wanted: usize) -> Vec<RequestSpec> {
-    let recorded: [RecordedRequests; 2] = [read("requests_1000.json.gz"), read("requests_100.json.gz")];
+    let recorded: [Requests; 2] = [read("requests_1000.json.gz"), read("requests_100.json.gz")];
     let mut shapes: Vec<RequestSpec> = Vec::new();
     for request in recorded.into_iter().flat_map(|file| file.requests) {
         let shape = RequestSpec {
@@ -45,7 +19,7 @@ pub fn shapes(wanted: usize) -> Vec<RequestSpec> {
                 extra_specs: request.extra_specs,
                 ..Flavor::default()
             },
-            image: Some(Image { properties: request.image, ..Image::default() }),
+            image: Some(Image { properties: request.image.unwrap_or_default(), ..Image::default() }),
             scheduler_hints: request.hints,
             instance_group: request.group,
             force_hosts: request.force_hosts.iter().map(|host| renamed(host)).collect(),
@@ -53,7 +27,8 @@ pub fn shapes(wanted: usize) -> Vec<RequestSpec> {
             target_host: request.target_host.as_deref().map(renamed),
             ..RequestSpec::default()
         };
-        if request.filters == "default" && request.instance_uuids.len() == 1 && !shapes.contains(&shape) {
+        let default = request.filters == Some(FilterChoice::Set("default".to_owned()));
+        if default && request.instance_uuids.len() == 1 && !shapes.contains(&shape) {
             shapes.push(shape);
         }
     }
