@@ -36,8 +36,8 @@ use crate::verbs::{apply_report, enforce_policy, place, place_on_service, reserv
 use crate::views::copy::{self, MapCopy};
 use crate::views::destinations::{self, Destination};
 use crate::views::hosts::{self, HostListing};
+use crate::views::questions;
 use crate::views::services::{self, HostListEntry, RollUp};
-use crate::views::{capacity, explain};
 
 /// The host-state map of one scheduler, with its verbs and views.
 #[derive(Debug)]
@@ -226,7 +226,7 @@ impl HostManager {
         host: &str,
         now: Duration,
     ) -> Result<Option<HostVerdict>, Failure> {
-        explain::inspect(&mut self.map, scheduler, request, host, now)
+        questions::inspect(&mut self.map, scheduler, request, host, now)
     }
 
     /// Returns the hosts that are nearest to taking the first instance that does not fit; `None` if all instances fit.
@@ -236,7 +236,7 @@ impl HostManager {
         request: &Resolved,
         now: Duration,
     ) -> Result<Option<NearMisses>, Failure> {
-        explain::near_misses(&mut self.map, scheduler, request, now)
+        questions::near_misses(&mut self.map, scheduler, request, now)
     }
 
     /// Returns the host that the first instance would get after these changes; see
@@ -247,7 +247,7 @@ impl HostManager {
         request: &Resolved,
         changes: &[Change],
     ) -> Option<String> {
-        explain::try_changes(&mut self.map, scheduler, request, changes)
+        questions::try_changes(&mut self.map, scheduler, request, changes)
     }
 
     /// Which hosts may take instances like those of `request`, with their amounts; and by row what each holds back for itself.
@@ -258,7 +258,7 @@ impl HostManager {
         request: &Resolved,
         now: Duration,
     ) -> Result<(Eligible, Vec<Amounts>), Failure> {
-        capacity::eligible(&mut self.map, scheduler, request, now)
+        questions::eligible(&mut self.map, scheduler, request, now)
     }
 
     /// Copies what is needed to list the fleet.

@@ -1,8 +1,7 @@
 //! What callers are shown of the map. Each view has one file.
 
-pub(crate) mod capacity;
 pub(crate) mod copy;
 pub(crate) mod destinations;
-pub(crate) mod explain;
 pub(crate) mod hosts;
+pub(crate) mod questions;
 pub(crate) mod services;
