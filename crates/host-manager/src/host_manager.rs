@@ -85,7 +85,8 @@ impl HostManager {
     /// forgets them. It must be called about once a second; every placement does it too. Returns what happened since
     /// the last call.
     pub fn expire(&mut self, now: Duration) -> Vec<Event> {
-        watch::expire(&mut self.map, now)
+        watch::advance(&mut self.map, now);
+        std::mem::take(&mut self.map.events)
     }
 
     /// Notes that the scheduler did not run between these instants, so it could not hear anybody.
@@ -117,7 +118,10 @@ impl HostManager {
 
     /// Replaces the policy at once. Decisions made under the previous policy stay as they are.
     pub fn set_policy(&mut self, policy: Arc<PolicyFile>) {
-        enforce_policy::set_policy(&mut self.map, policy)
+        let mut new = NewPolicy::new(policy);
+        self.begin_policy(&mut new);
+        while !self.match_hosts(&mut new, usize::MAX) {}
+        self.finish_policy(new);
     }
 
     /// Starts to match `new`. From now on the map notes which hosts change, so that it can be used while `new` is

@@ -25,14 +25,6 @@ use crate::policy::file::PolicyFile;
 use crate::policy::membership::HostFacts;
 use crate::policy::new_policy::NewPolicy;
 
-/// Replaces the policy at once. Decisions made under the previous policy stay as they are.
-pub(crate) fn set_policy(map: &mut HostMap, policy: Arc<PolicyFile>) {
-    let mut new = NewPolicy::new(policy);
-    begin_policy(map, &mut new);
-    while !match_hosts(map, &mut new, usize::MAX) {}
-    finish_policy(map, new);
-}
-
 /// Starts to match `new`. From now on the map notes which hosts change, so that it can be used while `new` is matched.
 /// What was matched before, for this policy or another, no longer counts.
 pub(crate) fn begin_policy(map: &mut HostMap, new: &mut NewPolicy) {

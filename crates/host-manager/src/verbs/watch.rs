@@ -17,14 +17,6 @@ use crate::report::outcome::Event;
 /// How long after a sweep the next one is due at the latest, while hosts are suspect or an outage is under way.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Brings the map to `now`: ends reservations whose time is up, and marks silent hosts suspect, marks them down, or
-/// forgets them. It must be called about once a second; every placement does it too. Returns what happened since the
-/// last call.
-pub(crate) fn expire(map: &mut HostMap, now: Duration) -> Vec<Event> {
-    advance(map, now);
-    std::mem::take(&mut map.events)
-}
-
 /// Notes that the scheduler did not run between these instants, so it could not hear anybody.
 pub(crate) fn note_stall(map: &mut HostMap, from: Duration, to: Duration) {
     map.outages.add(from, to);
@@ -57,7 +49,8 @@ fn give_grace(map: &mut HostMap, end: Duration) {
     map.next_watch = Duration::ZERO;
 }
 
-/// Does what [`expire`] does, but keeps the events for it.
+/// Brings the map to `now`: ends reservations whose time is up, and marks silent hosts suspect, marks them down, or
+/// forgets them. What happened is kept until the events are asked for.
 pub(crate) fn advance(map: &mut HostMap, now: Duration) {
     let expired = map.reservations.take_expired(now);
     for (uuid, reservation) in &expired {
