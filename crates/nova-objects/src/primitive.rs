@@ -88,14 +88,19 @@ fn header<'a>(
     object.get(key).ok_or_else(|| ObjectError::NoKey { place: place.to_owned(), key })
 }
 
-fn bad_header(place: &str, field: &str, value: &Value, expected: &'static str) -> ObjectError {
+fn bad_value(object: &str, version: &str, field: &str, value: &Value, expected: &'static str) -> ObjectError {
     ObjectError::BadValue {
-        object: place.to_owned(),
-        version: String::new(),
+        object: object.to_owned(),
+        version: version.to_owned(),
         field: field.to_owned(),
         value: shown(value),
         expected,
     }
+}
+
+/// The error for a wrong value in the part of an object that says what it is, before its version is known.
+fn bad_header(place: &str, field: &str, value: &Value, expected: &'static str) -> ObjectError {
+    bad_value(place, "", field, value, expected)
 }
 
 impl<'a> Object<'a> {
@@ -116,13 +121,7 @@ impl<'a> Object<'a> {
 
     /// The error for a wrong value.
     pub fn bad(&self, field: &str, value: &Value, expected: &'static str) -> ObjectError {
-        ObjectError::BadValue {
-            object: self.name.to_owned(),
-            version: self.version.to_owned(),
-            field: field.to_owned(),
-            value: shown(value),
-            expected,
-        }
+        bad_value(self.name, self.version, field, value, expected)
     }
 
     fn unset(&self, field: &'static str) -> ObjectError {
