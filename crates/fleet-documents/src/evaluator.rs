@@ -12,8 +12,7 @@ use novella_filter_scheduler::{
 };
 use novella_host_manager::pci_requests;
 use novella_objects::document::{FilterChoice, Fleet, Outcome, OutcomeError, PciAlias, Request, RequestId};
-use novella_objects::{PlacementRequest, RequestSpec, Scored};
-use uuid::Uuid;
+use novella_objects::{PlacementRequest, Scored};
 
 use crate::bad_document::BadDocument;
 use crate::options::{EvaluationOptions, filter_kinds};
@@ -146,15 +145,17 @@ impl Evaluator {
         match selected.failure {
             None => {
                 outcome.complete = true;
-                outcome.picks = selected.picks.iter().map(|pick| pick.row.index() as u32).collect();
+                outcome.picks = positions(&selected.picks);
                 if request.alternates {
                     let most = engine.options().max_attempts.saturating_sub(1) as usize;
                     outcome.alternates = alternates_by_cell(table, &selected, most);
                 }
             }
+            Some(Failure::NoValidHost { placeable: 0, .. }) => {}
             Some(Failure::NoValidHost { placeable, .. }) => {
-                outcome.picks =
-                    first_picks(engine, table, &spec, &instance_uuids[..placeable as usize], &terms);
+                // The instances that found a host before one did not get the same hosts if they are placed alone.
+                let first = &instance_uuids[..placeable as usize];
+                outcome.picks = positions(&engine.select(table, &spec, first, &terms).picks);
             }
             Some(failure) => outcome.errors.extend(error(table, failure)),
         }
@@ -207,19 +208,8 @@ fn bad_alias(failure: Failure) -> BadDocument {
     BadDocument::new("extra_specs", reason)
 }
 
-/// The hosts of the first instances, if all of these are placed alone. They are those that found a host before one did
-/// not.
-fn first_picks(
-    engine: &mut FilterScheduler,
-    table: &mut HostTable,
-    spec: &RequestSpec,
-    placeable: &[Uuid],
-    terms: &Terms,
-) -> Vec<u32> {
-    if placeable.is_empty() {
-        return Vec::new();
-    }
-    engine.select(table, spec, placeable, terms).picks.iter().map(|pick| pick.row.index() as u32).collect()
+fn positions(picks: &[Pick]) -> Vec<u32> {
+    picks.iter().map(|pick| pick.row.index() as u32).collect()
 }
 
 /// For each pick, the next best hosts of its cell.

@@ -55,7 +55,10 @@ pub fn host_table(
 }
 
 fn fill(table: &mut HostTable, row: Row, host: &Host<'_>, down_time: f64) -> Result<(), BadDocument> {
-    refuse_what_no_filter_reads(host)?;
+    if let Some(class) = SIZES.iter().find(|class| host.resources.contains_key(**class)) {
+        let reason = "the host's total and used amounts are used for this class; leave it out";
+        return Err(BadDocument::new(format!("resources.{class}"), reason));
+    }
     table.set_status(row, status(host, down_time));
     table.set_zone(row, host.availability_zone.as_deref());
     table.set_cell(row, host.cell.as_deref());
@@ -85,14 +88,6 @@ fn fill(table: &mut HostTable, row: Row, host: &Host<'_>, down_time: f64) -> Res
         row,
         host.resources.iter().map(|(class, held)| (class.as_str(), inventory(held), held.used)),
     );
-    Ok(())
-}
-
-fn refuse_what_no_filter_reads(host: &Host<'_>) -> Result<(), BadDocument> {
-    if let Some(class) = SIZES.iter().find(|class| host.resources.contains_key(**class)) {
-        let reason = "the host's total and used amounts are used for this class; leave it out";
-        return Err(BadDocument::new(format!("resources.{class}"), reason));
-    }
     Ok(())
 }
 
