@@ -85,11 +85,6 @@ impl Integers {
         }
         out
     }
-
-    fn iter(self) -> impl Iterator<Item = (&'static str, i64)> {
-        let pairs = INTEGER_KEYS.into_iter().zip(self.values).enumerate();
-        pairs.filter(move |(at, _)| self.present & (1 << at) != 0).map(|(_, pair)| pair)
-    }
 }
 
 /// Which parts of a report differ from the last one.
@@ -272,7 +267,9 @@ impl Reported {
 
     /// Nova's integers that were reported, each with its key.
     pub fn integers(&self) -> impl Iterator<Item = (&'static str, i64)> {
-        self.integers.iter()
+        let Integers { values, present } = self.integers;
+        let pairs = INTEGER_KEYS.into_iter().zip(values).enumerate();
+        pairs.filter(move |(at, _)| present & (1 << at) != 0).map(|(_, pair)| pair)
     }
 
     /// A long text, if it was reported.
@@ -305,7 +302,7 @@ impl Reported {
     /// The top level of the report as JSON, without novella's own part.
     pub(crate) fn to_json(&self, words: &Words<'_>, texts: &Texts) -> Map<String, Value> {
         let mut map: Map<String, Value> =
-            self.integers.iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+            self.integers().map(|(key, value)| (key.to_owned(), value.into())).collect();
         if let Some(text) = self.text(Text::CpuInfo, texts) {
             map.insert("cpu_info".into(), json(text));
         }
@@ -322,7 +319,7 @@ impl Reported {
 
     /// Calls `each` for every number at the top level of the report, for Nova's roll-up.
     pub(crate) fn for_each_number(&self, mut each: impl FnMut(&str, Number)) {
-        for (key, value) in self.integers.iter() {
+        for (key, value) in self.integers() {
             each(key, value.into());
         }
         let mut pieces = self.words.read();

@@ -104,11 +104,8 @@ fn admit_identified(
     let same_name = held_name.is_some_and(|holder| holder.uuid == presented.uuid);
     let by_uuid = if same_name { by_name } else { map.by_identity.get(&presented.uuid).copied() };
     let known = by_uuid.and_then(|row| map.record(row).identity);
-    let holder = match by_name {
-        None => NameHolder::Nobody,
-        Some(_) if same_name => NameHolder::Nobody,
-        Some(row) => name_holder(map, row, arrival.now),
-    };
+    let other = by_name.filter(|_| !same_name);
+    let holder = other.map_or(NameHolder::Nobody, |row| name_holder(map, row, arrival.now));
     match judge(known, same_name, holder, presented) {
         IdentityVerdict::Insert => insert(map, arrival),
         IdentityVerdict::Update { gap } => {
