@@ -236,7 +236,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::agent_report::{AllocationRatios, Measured, Reserved};
+    use crate::agent_report::{Measured, Reserved};
     use crate::claim::Claim;
     use crate::devices::PciPool;
     use crate::entries::Entries;
@@ -288,11 +288,8 @@ mod tests {
             seq: 3,
             sent_at: "2026-01-01T00:00:00Z".into(),
             interval_ms: 10_000,
-            goodbye: false,
-            disabled_reason: None,
             availability_zone: Some("az-\u{e9}".into()),
             reserved: Reserved { vcpus: 0, memory_mb: 512, disk_gb: 0 },
-            allocation_ratios: AllocationRatios::default(),
             claims: vec![Claim {
                 uuid: Uuid::from_u128(9),
                 vcpus: 1,
@@ -302,19 +299,16 @@ mod tests {
                 pci: Some(Json::of(&[&devices]).unwrap()),
                 ..Claim::default()
             }],
-            ended: vec![],
             traits: vec!["CUSTOM_GOLD".into()],
             resources: Entries(vec![("CUSTOM_GPU".into(), Inventory { total: 4, ..Inventory::default() })]),
-            facts: Entries::default(),
             host_ip: Some("10.0.0.7".into()),
             supported_instances: Some(Json::of(&[["x86_64", "kvm", "hvm"]]).unwrap()),
             metrics: Some(Json::of(&serde_json::json!([{"name": "cpu.percent", "value": 0.5}])).unwrap()),
             numa_topology: Some(Json::of(&topology).unwrap()),
             pci_pools: Some(Json::of(&[&devices]).unwrap()),
             measured: Measured { load_1m: Some(0.5), ..Measured::default() },
-            num_io_ops: 0,
             failed_builds: 3,
-            stale_probes: Entries::default(),
+            ..NovellaReport::default()
         };
         let caps =
             Capabilities { vcpus: Some(4), novella: Some(Box::new(novella)), ..Capabilities::default() };

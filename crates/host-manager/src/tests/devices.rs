@@ -217,6 +217,14 @@ fn a_bad_part_is_named_and_changes_nothing() {
     assert_eq!(m.table().len(), 1);
 }
 
+/// Sends a host's next report to both schedulers.
+fn report_to_both(schedulers: &mut [(HostManager, FilterScheduler); 2], host: &mut Report, now: u64) {
+    for (m, _) in schedulers {
+        assert!(host.clone().send(m, s(now)).is_accepted());
+    }
+    host.seq += 1;
+}
+
 /// What one instance has, as the decision said.
 #[derive(Clone)]
 struct Held {
@@ -240,11 +248,7 @@ fn history(seed: u64) {
     let (mut now, mut next) = (0, 1);
     let tell = |m: &mut HostManager, told: &Reserve, now| m.reserve(told, s(now));
     for host in &mut hosts {
-        for (m, _) in &mut schedulers {
-            host.send(m, s(0));
-            host.seq -= 1;
-        }
-        host.seq += 1;
+        report_to_both(&mut schedulers, host, 0);
     }
     for _ in 0..120 {
         match below(10) {
@@ -280,11 +284,7 @@ fn history(seed: u64) {
         for host in &mut hosts {
             let of_it = held.iter().filter(|held| held.claimed && held.host == host.host);
             host.claims = of_it.map(|held| confirmed(&held.told)).collect();
-            for (m, _) in &mut schedulers {
-                assert!(host.send(m, s(now)).is_accepted());
-                host.seq -= 1;
-            }
-            host.seq += 1;
+            report_to_both(&mut schedulers, host, now);
         }
         held.retain(|held| held.claimed || held.expires > now);
         for (m, _) in &mut schedulers {

@@ -236,11 +236,7 @@ impl Run {
                     assert!(self.manager.release(&held.decision, &[id(held.uuid)]).is_some());
                 }
             }
-            _ => {
-                self.model.now += self.below(12);
-                let now = self.model.now;
-                self.model.held.retain(|held| held.expires > now);
-            }
+            _ => self.model.now += self.below(12),
         }
         self.manager.expire(s(self.model.now));
         let now = self.model.now;
