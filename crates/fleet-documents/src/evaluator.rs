@@ -15,7 +15,7 @@ use novella_objects::document::{FilterChoice, Fleet, Outcome, OutcomeError, PciA
 use novella_objects::{PlacementRequest, Scored};
 
 use crate::bad_document::BadDocument;
-use crate::options::{EvaluationOptions, filter_kinds};
+use crate::options::{EvaluationOptions, kinds};
 use crate::request::request_spec;
 use crate::server_groups::Groups;
 
@@ -42,11 +42,7 @@ impl Evaluator {
     ) -> Result<Self, BadDocument> {
         let mut sets = BTreeMap::new();
         for (name, filters) in filter_sets {
-            let place = |bad: BadDocument| BadDocument {
-                place: bad.place.replacen("filters", &format!("filter_sets.{name}"), 1),
-                ..bad
-            };
-            sets.insert(name.clone(), filter_kinds(filters).map_err(place)?);
+            sets.insert(name.clone(), kinds(&format!("filter_sets.{name}"), filters)?);
         }
         Ok(Self {
             table,
@@ -91,7 +87,7 @@ impl Evaluator {
     pub fn filters(&self, request: &Request) -> Result<Vec<FilterKind>, BadDocument> {
         match &request.filters {
             None => Ok(self.options.enabled_filters.clone()),
-            Some(FilterChoice::List(names)) => filter_kinds(names),
+            Some(FilterChoice::List(names)) => kinds("filters", names),
             Some(FilterChoice::Set(name)) => self.filter_sets.get(name).cloned().ok_or_else(|| {
                 let known: Vec<_> = self.filter_sets.keys().map(String::as_str).collect();
                 let reason = format!("there is no filter set {name:?}; known are {}", known.join(", "));

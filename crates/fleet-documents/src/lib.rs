@@ -36,7 +36,7 @@ pub use answer::answer;
 pub use apply_policy::apply_policy;
 pub use bad_document::BadDocument;
 pub use evaluator::Evaluator;
-pub use options::{EvaluationOptions, filter_kinds};
+pub use options::EvaluationOptions;
 pub use read_fleet::host_table;
 pub use request::{request_of, request_spec};
 pub use write_fleet::MapSnapshot;

@@ -3,6 +3,8 @@
 //! What always holds: reading what was written gives the same options.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
 
 use novella_filter_scheduler::{FilterKind, OnFilterError, SchedulerOptions, WeigherKind};
 use novella_objects::document::Options;
@@ -75,15 +77,11 @@ impl EvaluationOptions {
         let mut read = Self::default();
         let scheduler = &mut read.scheduler;
         if let Some(filters) = &options.filters {
-            scheduler.enabled_filters = filter_kinds(filters).map_err(|bad| bad.within("options"))?;
+            scheduler.enabled_filters = kinds("options.filters", filters)?;
         }
         if let Some(weighers) = &options.weighers {
-            let kind = |(at, name): (usize, &String)| {
-                let kind = name.parse::<WeigherKind>();
-                kind.map(|kind| (kind, kind.default_multiplier()))
-                    .map_err(|bad| BadDocument::new(format!("options.weighers[{at}]"), bad.to_string()))
-            };
-            scheduler.weighers = weighers.iter().enumerate().map(kind).collect::<Result<_, _>>()?;
+            let weighers: Vec<WeigherKind> = kinds("options.weighers", weighers)?;
+            scheduler.weighers = weighers.into_iter().map(|kind| (kind, kind.default_multiplier())).collect();
         }
         if let Some(on_filter_error) = options.on_filter_error {
             scheduler.on_filter_error = on_filter_error;
@@ -169,11 +167,10 @@ impl EvaluationOptions {
     }
 }
 
-/// Reads the names of filters. Fails if one is unknown.
-pub fn filter_kinds(names: &[String]) -> Result<Vec<FilterKind>, BadDocument> {
+/// Reads the names of filters or weighers, which are a list at `place`. Fails if one is unknown.
+pub(crate) fn kinds<K: FromStr<Err: Display>>(place: &str, names: &[String]) -> Result<Vec<K>, BadDocument> {
     let kind = |(at, name): (usize, &String)| {
-        let kind = name.parse::<FilterKind>();
-        kind.map_err(|bad| BadDocument::new(format!("filters[{at}]"), bad.to_string()))
+        name.parse().map_err(|bad: K::Err| BadDocument::new(format!("{place}[{at}]"), bad.to_string()))
     };
     names.iter().enumerate().map(kind).collect()
 }
