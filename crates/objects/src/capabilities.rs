@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
@@ -219,12 +220,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for CapabilitiesList<'a> {
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
                 Ok(CapabilitiesList(vec![read_capabilities(&mut map)?]))
             }
-            fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Self::Value, S::Error> {
-                let mut out = Vec::new();
-                while let Some(one) = seq.next_element()? {
-                    out.push(one);
-                }
-                Ok(CapabilitiesList(out))
+            fn visit_seq<S: SeqAccess<'de>>(self, seq: S) -> Result<Self::Value, S::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(CapabilitiesList)
             }
         }
         deserializer.deserialize_any(V)
