@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use novella_filter_scheduler::Aggregate;
+use novella_filter_scheduler::nova::python;
+use novella_filter_scheduler::{Aggregate, WeigherKind};
 use serde_json::{Value as Json, json};
 
 use crate::policy::host_pattern::HostPattern;
@@ -200,19 +201,13 @@ const NUMBERS: [&str; 5] = [
 fn metadata(section: &Field<'_>, reader: &mut Reader<'_>) -> BTreeMap<String, String> {
     let mut metadata = BTreeMap::new();
     for (key, value, at) in section.text_map(reader) {
-        let multiplier =
-            novella_filter_scheduler::WeigherKind::ALL.iter().any(|kind| kind.multiplier_key() == key);
-        let number =
-            novella_filter_scheduler::nova::python::float(&value).filter(|number| number.is_finite());
-        let whole = !key.starts_with("max_") || novella_filter_scheduler::nova::python::int(&value).is_some();
+        let multiplier = WeigherKind::ALL.iter().any(|kind| kind.multiplier_key() == key);
+        let number = python::float(&value).filter(|number| number.is_finite());
+        let whole = !key.starts_with("max_") || python::int(&value).is_some();
         if (multiplier || NUMBERS.contains(&key.as_str())) && !(number.is_some() && whole) {
             let what = format!("{value:?} is not a number that can be used");
-            reader.problem(
-                &at,
-                &format!("{}.{key}", section.key),
-                what,
-                "write a number in quotes, such as \"1.5\"",
-            );
+            let fix = "write a number in quotes, such as \"1.5\"";
+            reader.problem(&at, &format!("{}.{key}", section.key), what, fix);
         }
         metadata.insert(key, value);
     }
