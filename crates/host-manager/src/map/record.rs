@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use novella_filter_scheduler::Resources;
-use novella_objects::{Capabilities, HostStatus, HostWarning, Inventory, Measured, Reserved};
+use novella_objects::{Capabilities, HostWarning, Inventory, Measured, Reserved};
 use novella_resources::Amounts;
 
 use crate::report::claims::Claims;
 use crate::report::identity::Identity;
-use crate::report::liveness::{Hearing, Liveness};
+use crate::report::liveness::Hearing;
 use crate::report::reported::Reported;
 
 /// How many warnings are kept of one host. The oldest is dropped for a further one.
@@ -48,11 +48,6 @@ pub(crate) struct Record {
 impl Record {
     pub fn new(now: Duration) -> Self {
         Self { hearing: Hearing::new(now, false), ..Self::default() }
-    }
-
-    /// The status that the table shows for the host if its liveness is `liveness`.
-    pub fn status(&self, liveness: Liveness) -> HostStatus {
-        liveness.status(self.reported.disabled)
     }
 
     /// Shows a warning until `until`. If the same warning is already shown, it is shown longer.

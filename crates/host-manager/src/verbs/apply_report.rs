@@ -330,7 +330,8 @@ fn hear(map: &mut HostMap, row: Row, caps: &Capabilities<'_>, now: Duration) -> 
     let before = map.table.view(row).status();
     let record = map.record_mut(row);
     record.hearing = Hearing::new(now, goodbye);
-    let status = record.status(if goodbye { Liveness::Down } else { Liveness::Up });
+    let liveness = if goodbye { Liveness::Down } else { Liveness::Up };
+    let status = liveness.status(record.reported.disabled);
     if status != before {
         map.table.set_status(row, status);
         if matches!(before, HostStatus::Suspect | HostStatus::Down) && status != HostStatus::Down {
