@@ -62,25 +62,22 @@ impl Capacity {
         Limits {
             vcpus: self.vcpus.unwrap_or(0) as f64 * self.ratios.cpu,
             memory_mb: self.memory_mb as f64 * self.ratios.ram,
-            disk_gb: (self.disk_gb.saturating_mul(MB_PER_GB)) as f64 * self.ratios.disk / MB_PER_GB as f64,
+            disk_gb: mb(self.disk_gb) as f64 * self.ratios.disk / MB_PER_GB as f64,
         }
     }
 
     /// What still fits when `used` is taken.
     pub fn room(&self, used: &Amounts) -> Room {
-        let disk_total = self.disk_gb.saturating_mul(MB_PER_GB);
-        let disk_used = used.disk_gb.saturating_mul(MB_PER_GB);
         Room {
             vcpus: self.vcpus.map_or(i64::MAX, |vcpus| largest(vcpus, self.ratios.cpu, used.vcpus)),
             memory_mb: largest(self.memory_mb, self.ratios.ram, used.memory_mb),
-            disk_mb: largest(disk_total, self.ratios.disk, disk_used),
+            disk_mb: largest(mb(self.disk_gb), self.ratios.disk, mb(used.disk_gb)),
         }
     }
 
     /// How many instances fit beside `used`, one after another, if only this amount counts. Each asks for `wanted` and
     /// takes `taken`. `None`: any number.
     pub fn times(&self, amount: Amount, used: &Amounts, wanted: &Demand, taken: &Amounts) -> Option<u64> {
-        let mb = |gb: u64| gb.saturating_mul(MB_PER_GB);
         let (total, ratio, used, wanted, taken) = match amount {
             Amount::Vcpus => (self.vcpus?, self.ratios.cpu, used.vcpus, wanted.vcpus, taken.vcpus),
             Amount::MemoryMb => {
@@ -97,6 +94,10 @@ impl Capacity {
         }
         spare.unsigned_abs().checked_div(taken).map(|further| further + 1)
     }
+}
+
+fn mb(gb: u64) -> u64 {
+    gb.saturating_mul(MB_PER_GB)
 }
 
 /// The largest whole amount `x` with `x <= total` and `total × ratio - used >= x` in `f64`.
