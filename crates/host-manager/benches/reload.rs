@@ -25,28 +25,27 @@ fn main() {
     let [a, b, one] = [("", 0), ("x", 0), ("", 1)].map(|(prefix, moved)| policy(prefix, moved));
     let mut whole = Figure::default();
     for round in 0..ROUNDS {
-        let policy = if round % 2 == 0 { &a } else { &b };
+        let policy = [&a, &b][round % 2];
         whole.time(|| map.set_policy(policy.clone()));
     }
     whole.print("whole");
-    let (mut matching, mut changeover) = (Figure::default(), Figure::default());
-    for round in 0..ROUNDS {
-        in_turns(&mut map, if round % 2 == 0 { &a } else { &b }, &mut matching, &mut changeover);
-    }
+    let (matching, changeover) = in_turns(&mut map, [&a, &b]);
     matching.print("matching");
     changeover.print("changeover");
-    let (mut matching, mut changeover) = (Figure::default(), Figure::default());
-    for round in 0..ROUNDS {
-        in_turns(&mut map, if round % 2 == 0 { &a } else { &one }, &mut matching, &mut changeover);
-    }
+    let (_, changeover) = in_turns(&mut map, [&a, &one]);
     changeover.print("one");
 }
 
-fn in_turns(map: &mut HostManager, policy: &Arc<PolicyFile>, matching: &mut Figure, changeover: &mut Figure) {
-    let mut new = NewPolicy::new(policy.clone());
-    map.begin_policy(&mut new);
-    while !matching.time(|| map.match_hosts(&mut new, MATCHED_AT_A_TIME)) {}
-    black_box(changeover.time(|| map.finish_policy(new)));
+/// Puts two policies into force in turns. Returns the times of matching and of the changeover.
+fn in_turns(map: &mut HostManager, policies: [&Arc<PolicyFile>; 2]) -> (Figure, Figure) {
+    let (mut matching, mut changeover) = (Figure::default(), Figure::default());
+    for round in 0..ROUNDS {
+        let mut new = NewPolicy::new(policies[round % 2].clone());
+        map.begin_policy(&mut new);
+        while !matching.time(|| map.match_hosts(&mut new, MATCHED_AT_A_TIME)) {}
+        black_box(changeover.time(|| map.finish_policy(new)));
+    }
+    (matching, changeover)
 }
 
 /// A policy with racks of hosts by a fact, rows by range, and two aggregates that match a trait and a zone. The racks
