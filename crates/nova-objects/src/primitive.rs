@@ -183,11 +183,8 @@ impl<'a> Object<'a> {
     /// A whole number that is not negative and fits the type.
     pub fn unsigned<T: TryFrom<i64>>(&self, field: &str) -> Result<Option<T>, ObjectError> {
         let Some(number) = self.signed(field)? else { return Ok(None) };
-        let wrong = || self.bad(field, &number.into(), "a whole number in its range");
-        if number < 0 {
-            return Err(wrong());
-        }
-        T::try_from(number).map(Some).map_err(|_| wrong())
+        let fits = T::try_from(number).ok().filter(|_| number >= 0);
+        fits.map(Some).ok_or_else(|| self.bad(field, &number.into(), "a whole number in its range"))
     }
 
     /// A whole number that is not negative, in a field that must be set.
@@ -232,12 +229,11 @@ impl<'a> Object<'a> {
 
     /// A list of whole numbers that are not negative, in its own order.
     pub fn numbers_in_order(&self, field: &str) -> Result<Vec<u32>, ObjectError> {
-        self.list(field)?.iter().map(|item| self.read_number(field, item)).collect()
-    }
-
-    fn read_number(&self, field: &str, value: &Value) -> Result<u32, ObjectError> {
-        let number = self.read_signed(field, value)?;
-        u32::try_from(number).map_err(|_| self.bad(field, value, "a whole number in its range"))
+        let number = |item: &Value| {
+            let number = self.read_signed(field, item)?;
+            u32::try_from(number).map_err(|_| self.bad(field, item, "a whole number in its range"))
+        };
+        self.list(field)?.iter().map(number).collect()
     }
 
     /// A map. Unset and null are empty.
