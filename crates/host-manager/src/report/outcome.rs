@@ -213,9 +213,10 @@ pub struct Counters {
 
 impl Counters {
     pub(crate) fn count(&mut self, applied: &Applied) {
+        self.accepted += u64::from(applied.is_accepted());
         let counter = match applied {
+            Applied::Updated { .. } => return,
             Applied::New => &mut self.new,
-            Applied::Updated { .. } => &mut self.accepted,
             Applied::Renamed { .. } => &mut self.renamed,
             Applied::TakenOver { .. } => &mut self.taken_over,
             Applied::Goodbye => &mut self.goodbye,
@@ -227,8 +228,5 @@ impl Counters {
             Applied::Bad(_) => &mut self.bad,
         };
         *counter += 1;
-        if applied.is_accepted() && !matches!(applied, Applied::Updated { .. }) {
-            self.accepted += 1;
-        }
     }
 }
