@@ -138,6 +138,11 @@ pub async fn start(
 }
 
 impl Agent {
+    /// The host name that the agent reports under.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// The manager.
     pub fn manager(&self) -> &Arc<ComputeManager> {
         &self.manager
