@@ -312,7 +312,7 @@ def barred(hosts, own_connections, files):
     """Why a step of so many hosts cannot be started here, or nothing."""
     sockets = int(SOCKETS_PER_FILE * (files - FILES_FOR_ITSELF))
     if own_connections and hosts + FILES_FOR_ITSELF > sockets:
-        return f"connections: {files:,} open files (ulimit -n) are {sockets:,} sockets of a broker"
+        return f"connections: with {files:,} open files (ulimit -n) a broker has {sockets:,} sockets"
     with open("/proc/meminfo", encoding="utf-8") as meminfo:
         free_mb = int(re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read())[1]) / 1024
     if free_mb < ROOM_MB:
@@ -358,14 +358,14 @@ class Climb:
         for hosts in LADDER:
             reason = barred(hosts, self.fleet.own_connections, self.options.files)
             if not reason and self.too_little_time(hosts):
-                reason = "the time given was used up"
+                reason = "the time limit was reached"
             if reason:
                 return f"{hosts:,} hosts not tried: {reason}"
             good = self.fleet.hosts
             try:
                 still = self.step(hosts, counts)
                 if still is None:
-                    return f"{hosts:,} hosts not measured: the time given was used up by their start"
+                    return f"{hosts:,} hosts not measured: their start took the rest of the time"
                 if 1 not in still:
                     return self.narrow(good, hosts)
             except Failed as failed:

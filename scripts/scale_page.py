@@ -1,4 +1,4 @@
-"""docs/scale.md: its tables, between markers, and its plots, from the rows of a run. The prose around them is by hand."""
+"""docs/scale.md: its tables, between markers, and its plots, from the rows of a run. The prose around them is written by hand."""
 
 import datetime
 import os
@@ -28,7 +28,7 @@ def markdown(columns, lines):
 
 def bus_table(rows):
     """The steps of one part on the bus."""
-    columns = ["hosts", "schedulers", "connections", "settled after s", "reports/s, of", "lag p50, p99 ms", "waiting", "lost", "placement p50, p99 ms",
+    columns = ["hosts", "schedulers", "connections", "settled after s", "reports/s, due", "lag p50, p99 ms", "waiting", "lost", "placement p50, p99 ms",
                "CPU broker, scheduler, swarm, machine %", "MB broker, scheduler", "kept up; first limit"]  # fmt: skip
     lines = [
         [
@@ -52,7 +52,7 @@ def bus_table(rows):
 
 def database_table(rows):
     """The steps of the table."""
-    columns = ["hosts", "every", "upserts/s, of", "lag p50, p99 ms", "reads/s", "read of all p50, p99 ms", "placed in SQL ms",
+    columns = ["hosts", "every", "upserts/s, due", "lag p50, p99 ms", "reads/s", "full read p50, p99 ms", "placed in SQL ms",
                "CPU database, clients, machine %", "MB", "updates kept up; first limit"]  # fmt: skip
     lines = [
         [
@@ -115,7 +115,7 @@ def summary(measured):
         why = f"{number(least['hosts'])} hosts: {least['limit']}" if least else measured.ended[name]
         placed = most["place_p50_ms"] if "place_p50_ms" in most else most["read_p50_ms"]
         lines.append([what, number(most["hosts"]), number(most["arrived_per_s"]), f"{ms(most['lag_p50_ms'])}, {ms(most['lag_p99_ms'])}", ms(placed), why])
-    return markdown(["part", "most hosts kept up with", "reports/s", "lag p50, p99 ms", "placement, or read of all, p50 ms", "what ended it"], lines)
+    return markdown(["part", "most hosts kept up with", "reports/s", "lag p50, p99 ms", "placement or full read, p50 ms", "what ended it"], lines)
 
 
 def growth(rows, key):
@@ -132,13 +132,13 @@ def costs(measured):
     own = growth(measured.part("own"), "broker_mb")
     shared = growth(measured.part("10s", **one), "broker_mb")
     lines = [
-        ["broker, one scheduler", f"{number(measured.per_report('broker_cpu', '1s', **one))} µs of CPU a report, at {number(rate)} reports/s"],
+        ["broker, one scheduler", f"{number(measured.per_report('broker_cpu', '1s', **one))} µs of CPU per report, at {number(rate)} reports/s"],
         ["broker, two schedulers", f"{number(measured.per_report('broker_cpu', '1s', **two))} µs"],
         ["one scheduler", f"{number(measured.per_report('scheduler_cpu', '1s', **one))} µs"],
         ["agents (swarm, shared connections)", f"{number(measured.per_report('swarm_cpu', '1s', **one))} µs"],
-        ["database", f"{number(measured.per_report('database_cpu', 'most', durable=False))} µs an upsert, at {number(upserts)} upserts/s"],
-        ["broker's memory, shared connections", f"{number((shared or 0) * 1024)} KB a host"],
-        ["broker's memory, a connection for each agent", f"{number((own or 0) * 1024)} KB a host"],
+        ["database", f"{number(measured.per_report('database_cpu', 'most', durable=False))} µs per upsert, at {number(upserts)} upserts/s"],
+        ["broker's memory, shared connections", f"{number((shared or 0) * 1024)} KB per host"],
+        ["broker's memory, a connection for each agent", f"{number((own or 0) * 1024)} KB per host"],
     ]
     return markdown(["who", "what"], lines)
 
@@ -169,8 +169,8 @@ def paper(measured):
                     f"{read_s * hosts / MILLION:,.2f}",
                 ]
             )
-    columns = ["hosts", "every", "reports/s", "broker, cores", "for each further scheduler, cores", "each scheduler, cores",
-               "connections, GB", "database, cores", "read of all, s a placement"]  # fmt: skip
+    columns = ["hosts", "every", "reports/s", "broker, cores", "broker for each further scheduler, cores", "each scheduler, cores",
+               "connections, GB", "database, cores", "full read, s per placement"]  # fmt: skip
     return markdown(columns, lines)
 
 
@@ -183,8 +183,8 @@ def machine(measured):
     busy = [row["machine_cpu"] for row in measured.part("60s") if row["hosts"] == 100]
     return (
         f"{datetime.date.today()}: {os.cpu_count()} cores of {model[1] if model else platform.machine()}, {memory:.0f} GB, Linux "
-        f"{platform.release()}, {', '.join(versions)}; everything on the same cores. With 100 hosts and next to nothing to do the machine was "
-        f"busy to {number(busy[0])} of {100 * os.cpu_count()} %: what stands above a few per cent there was other work."
+        f"{platform.release()}.\n{', '.join(versions)}. Everything ran on the same cores.\nWith 100 hosts the machine was "
+        f"{number(busy[0])} % busy (of {100 * os.cpu_count()} %). More than a few per cent there is unrelated background work."
     )
 
 
@@ -198,7 +198,7 @@ def plots(measured):
     placement = {
         "bus, p99": points(ten, "place_p99_ms"),
         "bus, p50": points(ten, "place_p50_ms"),
-        "table, read of all": points(read, "read_p50_ms"),
+        "table, full read": points(read, "read_p50_ms"),
         "table, decided in SQL": points(read, "sql_ms"),
     }
     draw("scale-placement", "One placement while the hosts report", "hosts", "milliseconds", placement)
@@ -214,7 +214,7 @@ def draw(name, title, across, up, series):
 
 
 def write(results):
-    """Everything between `<!-- scale.py: NAME -->` and `<!-- scale.py: end -->` anew, and the plots."""
+    """Writes everything between `<!-- scale.py: NAME -->` and `<!-- scale.py: end -->` again, and the plots."""
     measured = Run(results)
     blocks = {name: bus_table(measured.part(name)) for name in ("60s", "10s", "1s", "own")}
     blocks |= {

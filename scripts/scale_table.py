@@ -221,7 +221,7 @@ def tell(row):
     ms = lambda value: "-" if value is None else f"{value:.1f}"
     print(
         f"{row['hosts']:>6,} hosts every {row['interval_s']} s: {row['arrived_per_s']:,.0f} of {row['offered_per_s']:,.0f} upserts/s, lag p50 "
-        f"{ms(row['lag_p50_ms'])} p99 {ms(row['lag_p99_ms'])} ms, read of all p50 {ms(row['read_p50_ms'])} p99 {ms(row['read_p99_ms'])} ms "
+        f"{ms(row['lag_p50_ms'])} p99 {ms(row['lag_p99_ms'])} ms, full read p50 {ms(row['read_p50_ms'])} p99 {ms(row['read_p99_ms'])} ms "
         f"{row['reads_per_s']:.1f}/s, placed in SQL {ms(row['sql_ms'])} ms, machine {row['machine_cpu']:.0f} %. Limit: {row['limit']}",
         flush=True,
     )
@@ -248,5 +248,5 @@ def climb(options, budget):
             took = time.monotonic() - began
         rates = [most(table, window, hosts, durable) for durable in (False, True)]
     relaxed, durable = (row["arrived_per_s"] for row in rates)
-    said = f"{hosts:,} hosts; as many as it takes: {relaxed:,.0f} upserts/s, {durable:,.0f} if each waits for the disk"
+    said = f"stopped at {hosts:,} hosts; maximum {relaxed:,.0f} upserts/s, or {durable:,.0f} if each waits for the disk"
     return rows + rates, said
