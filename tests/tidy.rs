@@ -356,7 +356,9 @@ const RULES: &[Rule] = &[
     },
     Rule {
         check: links_lead_somewhere,
-        break_it: |house| house.add("docs/x.md", "[Lost](gone.md), [found](explain.md) and https://example.org.\n"),
+        break_it: |house| {
+            house.add("docs/x.md", "[Lost](gone.md), [found](explain.md) and https://example.org.\n")
+        },
         fault: "docs/x.md:1: the link leads to docs/gone.md, which is not there",
     },
     Rule {

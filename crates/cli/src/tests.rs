@@ -122,7 +122,10 @@ async fn host_list_has_the_fields_that_scripts_read() {
     let names: Vec<_> = hosts.as_array().unwrap().iter().map(|host| host["host"].as_str().unwrap()).collect();
     assert_eq!(names, ["cpu-1", "edge-1", "edge-2", "mem-1", "std-1", "std-2", "std-3", "store-1"]);
     let cpu = &hosts[0];
-    has(cpu, json!({"state": "up", "availability_zone": "north", "vcpus": 48, "memory_mb": 98_304, "disk_gb": 400}));
+    has(
+        cpu,
+        json!({"state": "up", "availability_zone": "north", "vcpus": 48, "memory_mb": 98_304, "disk_gb": 400}),
+    );
     has(cpu, json!({"vcpus_used": 0, "memory_mb_used": 512}));
     assert!(cpu["report_age_s"].is_number() && cpu["disk_gb_used"].is_number(), "{cpu}");
 }

@@ -231,7 +231,11 @@ fn options(rng: &mut Rng) -> SchedulerOptions {
             enabled_filters.insert(0, kind);
         }
     }
-    let kinds = if rng.random_bool(0.6) { WeigherKind::ALL.to_vec() } else { vec![WeigherKind::Ram, WeigherKind::Cpu, WeigherKind::Disk] };
+    let kinds = if rng.random_bool(0.6) {
+        WeigherKind::ALL.to_vec()
+    } else {
+        vec![WeigherKind::Ram, WeigherKind::Cpu, WeigherKind::Disk]
+    };
     let mut weighers: Vec<_> = kinds
         .into_iter()
         .map(|kind| {

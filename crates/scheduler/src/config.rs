@@ -308,7 +308,8 @@ mod tests {
 
     #[test]
     fn a_multiplier_replaces_the_one_of_its_weigher_only() {
-        let config = FilterSchedulerConfig { disk_weight_multiplier: -2.5, ..FilterSchedulerConfig::default() };
+        let config =
+            FilterSchedulerConfig { disk_weight_multiplier: -2.5, ..FilterSchedulerConfig::default() };
         let mut wanted = SchedulerOptions::default();
         let disk = wanted.weighers.iter_mut().find(|(kind, _)| *kind == WeigherKind::Disk);
         disk.expect("Nova weighs disk").1 = -2.5;
