@@ -56,6 +56,14 @@ pub(super) fn unresolved(error: &std::io::Error) -> DialFailure {
     failure(error.to_string(), "check the host name")
 }
 
+/// A host name for which no address was found in time.
+pub(super) fn unresolved_in_time(waited: Duration) -> DialFailure {
+    failure(
+        format!("no address of the host name was found within {waited:?}"),
+        "check the name servers of this machine, or write an address instead of the name",
+    )
+}
+
 /// What all addresses of a host name answered. One answer speaks for itself.
 pub(super) fn all(mut failures: Vec<(SocketAddr, DialFailure)>) -> DialFailure {
     match failures.len() {
