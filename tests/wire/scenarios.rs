@@ -300,9 +300,8 @@ async fn agents() -> Recording {
     let monitored = CallOptions { monitor: Some(Duration::from_secs(2)), ..options() };
     let window = json!({"window_ms": 10_000});
     let answer = client.call::<()>(&target, "publish_service_capabilities", &window, monitored);
-    recording
-        .answered("a call of some seconds with a monitor: heartbeats until it is answered", answer)
-        .await;
+    let step = "a call of some seconds with a monitor: heartbeats until it is answered";
+    recording.answered(step, answer).await;
     recording
 }
 

@@ -5,6 +5,7 @@ mod common;
 use common::{DRY, add, answer, picks, scheduler, uuids};
 use novella_filter_scheduler::{
     Amounts, Failure, HostTable, OnFilterError, Resources, Row, SchedulerOptions, Selected, Terms, Unusable,
+    WeigherKind,
 };
 use novella_objects::{AllocationRatios, HostStatus, MAX_AMOUNT, MAX_INSTANCES, RequestSpec};
 
@@ -94,7 +95,9 @@ fn all_or_nothing() {
 #[test]
 fn a_pick_is_consumed_and_a_dry_run_is_not() {
     let mut table = fleet(&[8192, 4096]);
-    let mut scheduler = scheduler(SchedulerOptions::default());
+    // IoOpsWeigher would send the second instance elsewhere, because the first one is being built.
+    let by_memory = vec![(WeigherKind::Ram, 1.0)];
+    let mut scheduler = scheduler(SchedulerOptions { weighers: by_memory, ..SchedulerOptions::default() });
     let dry = scheduler.select(&mut table, &request(), &uuids(2), &DRY);
     let h0 = table.row_of("h0").unwrap();
     assert_eq!(table.view(h0).consumed(), Amounts::default());

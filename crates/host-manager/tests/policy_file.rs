@@ -305,13 +305,14 @@ fn a_text_of_the_wrong_kind_is_a_problem_and_no_panic() {
 
 #[test]
 fn a_multiplier_without_its_weigher_is_a_warning() {
-    let policy = PolicyFile::parse("[filter_scheduler]\npci_weight_multiplier = 2.0").unwrap();
+    let without = "[filter_scheduler]\nweight_classes = [\"RAMWeigher\"]\n";
+    let policy = PolicyFile::parse(&format!("{without}pci_weight_multiplier = 2.0")).unwrap();
     assert!(
         policy.warnings[0]
             .to_string()
-            .contains("line 2: filter_scheduler.pci_weight_multiplier: PCIWeigher is not enabled")
+            .contains("line 3: filter_scheduler.pci_weight_multiplier: PCIWeigher is not enabled")
     );
-    assert_eq!(policy.hash(), PolicyFile::default().hash());
+    assert_eq!(policy.hash(), PolicyFile::parse(without).unwrap().hash());
 }
 
 #[test]

@@ -264,8 +264,8 @@ mod tests {
             Err(BadOptions::Architecture(_))
         ));
         assert!(options(|o| o.policy.metrics_weight_of_unavailable = f64::NAN).is_err());
-        assert!(options(|o| o.weighers.push((WeigherKind::Pci, -1.0))).is_err());
-        assert!(options(|o| o.weighers.push((WeigherKind::IoOps, -1.0))).is_ok());
+        assert!(options(|o| o.weighers = vec![(WeigherKind::Pci, -1.0)]).is_err());
+        assert!(options(|o| o.weighers = vec![(WeigherKind::IoOps, -1.0)]).is_ok());
         assert_eq!(options(|o| o.max_attempts = 0), Err(BadOptions::Zero { setting: "max_attempts" }));
         assert_eq!(
             options(|o| o.enabled_filters.push(FilterKind::Ram)),

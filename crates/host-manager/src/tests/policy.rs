@@ -16,6 +16,7 @@ enabled_filters = [
     "ComputeFilter", "AvailabilityZoneFilter", "RamFilter", "DifferentHostFilter", "ServerGroupAntiAffinityFilter",
     "ServerGroupAffinityFilter", "TypeAffinityFilter", "NumInstancesFilter", "IoOpsFilter",
 ]
+weight_classes = ["RAMWeigher"]
 [aggregates.named]
 hosts = ["h[1-2]"]
 metadata = { availability_zone = "az-named" }
