@@ -31,7 +31,7 @@ use novella_service::shutdown::Shutdown;
 use novella_service::{Env, Random};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use view::{DemoSummary, Event, ProgramEvent, Sample, View};
+use view::{DemoEvent, DemoSummary, ProgramEvent, Sample, View};
 
 use crate::exit_codes::OK;
 use crate::latencies::Latencies;
@@ -255,11 +255,11 @@ impl Demo {
             Done::Released { held } => {
                 self.counts.released += 1;
                 let after_s = held.since.elapsed().as_secs_f64();
-                Event::Released { flavor: held.flavor, host: held.host, after_s }
+                DemoEvent::Released { flavor: held.flavor, host: held.host, after_s }
             }
             Done::Failed { what, error } => {
                 self.counts.failed += 1;
-                Event::Failed { what, error }
+                DemoEvent::Failed { what, error }
             }
         };
         view.event(self.seconds(), &event)
@@ -271,7 +271,7 @@ impl Demo {
         hold: Duration,
         latency: Duration,
         decision: &Decision,
-    ) -> Event {
+    ) -> DemoEvent {
         self.latencies.record(latency);
         let latency_ms = latency.as_secs_f64() * 1e3;
         match (&decision.refusal, decision.selections.first()) {
@@ -281,7 +281,7 @@ impl Demo {
                 let host = selection.host.clone();
                 let decision_id = decision.decision_id.clone();
                 self.held.push(Reverse(Held { until: since + hold, since, decision_id, flavor, host }));
-                Event::Placed {
+                DemoEvent::Placed {
                     flavor,
                     host: selection.host.clone(),
                     weight: selection.weight,
@@ -295,7 +295,7 @@ impl Demo {
                     Some(Refusal::Conflict { reason, .. }) => reason.clone(),
                     _ => why_refused(&decision.explanation),
                 };
-                Event::Refused { flavor, reason, latency_ms }
+                DemoEvent::Refused { flavor, reason, latency_ms }
             }
         }
     }
@@ -306,14 +306,14 @@ impl Demo {
             Some(host) => {
                 self.fleet.silence(&host, false);
                 self.next_switch += SILENCE_EVERY - SILENCE;
-                Event::Heard { host }
+                DemoEvent::Heard { host }
             }
             None => {
                 let host = self.fleet.pick(&self.random);
                 self.fleet.silence(&host, true);
                 self.next_switch += SILENCE;
                 self.silent = Some(host.clone());
-                Event::Silenced { host }
+                DemoEvent::Silenced { host }
             }
         };
         view.event(self.seconds(), &event)
@@ -332,7 +332,10 @@ impl Demo {
                     HostStatus::Up => self.counts.came_back += 1,
                     HostStatus::Suspect | HostStatus::Disabled => {}
                 }
-                view.event(self.seconds(), &Event::HostStatus { host: host.clone(), from: was, to: *state })?;
+                view.event(
+                    self.seconds(),
+                    &DemoEvent::HostStatus { host: host.clone(), from: was, to: *state },
+                )?;
             }
         }
         let sample = Sample {

@@ -34,7 +34,7 @@ use crate::report::outcome::{Applied, Counters, Event};
 use crate::verbs::place::{Placed, SelectedRows};
 use crate::verbs::{apply_report, enforce_policy, place, place_on_service, reserve, watch};
 use crate::views::copy::{self, MapCopy};
-use crate::views::destinations::{self, Destination};
+use crate::views::destinations::{self, NovaDestination};
 use crate::views::hosts::{self, HostListing};
 use crate::views::questions;
 use crate::views::services::{self, HostListEntry, RollUp};
@@ -190,7 +190,7 @@ impl HostManager {
         scheduler: &mut FilterScheduler,
         spec: &RequestSpec,
         selected: &[SelectedRows],
-    ) -> Result<Vec<Vec<Destination>>, Failure> {
+    ) -> Result<Vec<Vec<NovaDestination>>, Failure> {
         destinations::destinations(&mut self.map, scheduler, spec, selected)
     }
 

@@ -41,7 +41,7 @@ pub use report::reported::{Reported, Text, Words};
 pub use report::services::COMPUTE;
 pub use verbs::place::{Placed, SelectedRows};
 pub use views::copy::{HostCopy, MapCopy};
-pub use views::destinations::Destination;
+pub use views::destinations::NovaDestination;
 pub use views::hosts::HostListing;
 pub use views::services::{HostListEntry, RollUp};
 

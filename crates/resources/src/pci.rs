@@ -35,7 +35,7 @@ pub struct Pool {
 
 /// Devices of one kind that an instance asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Request {
+pub struct DeviceRequest {
     /// Number of devices.
     pub count: u32,
     /// Alternatives: a device must have all properties of one of these.
@@ -96,7 +96,7 @@ pub fn sort(pools: &mut [Pool]) {
 /// Whether all requests can be granted together. `cells` are the host cells of the instance, if it has NUMA cells.
 pub fn supports(
     pools: &[Pool],
-    requests: &[Request],
+    requests: &[DeviceRequest],
     cells: Option<&[u32]>,
     topology: Option<&Topology>,
 ) -> Result<bool, RequestError> {
@@ -107,7 +107,7 @@ pub fn supports(
 /// nevertheless, as in Nova.
 pub fn usage_of(
     pools: &[Pool],
-    requests: &[Request],
+    requests: &[DeviceRequest],
     cells: Option<&[u32]>,
     topology: Option<&Topology>,
 ) -> (Usage, Result<bool, RequestError>) {
@@ -155,7 +155,7 @@ impl<'a> Stock<'a> {
     }
 
     /// Grants one request after the other, up to the first that cannot be granted.
-    fn grant_all(&mut self, requests: &[Request]) -> Result<bool, RequestError> {
+    fn grant_all(&mut self, requests: &[DeviceRequest]) -> Result<bool, RequestError> {
         for request in requests {
             if !self.grant(request)? {
                 return Ok(false);
@@ -164,7 +164,7 @@ impl<'a> Stock<'a> {
         Ok(true)
     }
 
-    fn grant(&mut self, request: &Request) -> Result<bool, RequestError> {
+    fn grant(&mut self, request: &DeviceRequest) -> Result<bool, RequestError> {
         let providers = request.providers()?;
         let mut pools: Vec<usize> = (0..self.pools.len())
             .filter(|&at| self.left[at].is_some() && request.matches(&self.pools[at]))
@@ -216,7 +216,12 @@ impl<'a> Stock<'a> {
     }
 
     /// The pools that are near enough. Policies are tried from the strictest to the one asked for, until one yields enough.
-    fn near(&self, pools: Vec<usize>, request: &Request, cells: &[u32]) -> Result<Vec<usize>, RequestError> {
+    fn near(
+        &self,
+        pools: Vec<usize>,
+        request: &DeviceRequest,
+        cells: &[u32],
+    ) -> Result<Vec<usize>, RequestError> {
         let node = |at: usize| self.pools[at].numa_node;
         let those = |near: &dyn Fn(usize) -> bool| -> Vec<usize> {
             pools.iter().copied().filter(|&at| near(at)).collect()
@@ -249,7 +254,7 @@ impl<'a> Stock<'a> {
     }
 }
 
-impl Request {
+impl DeviceRequest {
     /// Names of the resource providers that Placement has chosen, one for each device. `None` if it has chosen none.
     fn providers(&self) -> Result<Option<Vec<&str>>, RequestError> {
         if !self.of_alias {

@@ -5,7 +5,7 @@ use novella_resources::numa::{
     Cell, CpuPolicy, FitError, InstanceCell, InstanceTopology, Limits, Network, PAGES_ANY, PAGES_LARGE,
     PAGES_SMALL, Pages, Site, ThreadPolicy, Topology, UsageError, fit,
 };
-use novella_resources::pci::{self, NumaPolicy, Pool, Request, RequestError};
+use novella_resources::pci::{self, DeviceRequest, NumaPolicy, Pool, RequestError};
 
 fn cpus(list: &[u32]) -> CpuSet {
     CpuSet::of(list).unwrap()
@@ -184,7 +184,7 @@ fn what_cannot_be_judged_is_an_error() {
 fn cells_that_devices_are_not_near_are_passed_over() {
     let topology = host([cell(0), cell(1), cell(2)]);
     let pools = [pool("type-PCI", Some(2), 1)];
-    let request = Request { numa_policy: NumaPolicy::Required, ..request(1, &[]) };
+    let request = DeviceRequest { numa_policy: NumaPolicy::Required, ..request(1, &[]) };
     let mut guest = guest([pinned(0, 0..1, None), pinned(1, 1..2, None)]);
     assert!(fit(site(&topology, &pools), &mut guest, None, &[request]).unwrap());
     assert_eq!(
@@ -204,12 +204,12 @@ fn pool(dev_type: &str, numa_node: Option<u32>, count: u32) -> Pool {
     }
 }
 
-fn request(count: u32, spec: &[(&str, &str)]) -> Request {
+fn request(count: u32, spec: &[(&str, &str)]) -> DeviceRequest {
     let spec = spec.iter().map(|(key, value)| ((*key).into(), Some((*value).into()))).collect();
-    Request { count, spec: vec![spec], ..Request::default() }
+    DeviceRequest { count, spec: vec![spec], ..DeviceRequest::default() }
 }
 
-fn supports(pools: &[Pool], request: Request, cells: Option<&[u32]>) -> Result<bool, RequestError> {
+fn supports(pools: &[Pool], request: DeviceRequest, cells: Option<&[u32]>) -> Result<bool, RequestError> {
     let topology = host((0..4).map(cell));
     pci::supports(pools, &[request], cells, Some(&topology))
 }
@@ -231,7 +231,7 @@ fn kinds_that_must_be_asked_for_are_not_given_otherwise() {
 #[test]
 fn policies_say_how_near_devices_must_be() {
     let near = |policy, node| {
-        let request = Request { numa_policy: policy, ..request(1, &[]) };
+        let request = DeviceRequest { numa_policy: policy, ..request(1, &[]) };
         supports(&[pool("type-PCI", node, 1)], request, Some(&[0])).unwrap()
     };
     let of = |policy| [Some(0), None, Some(1), Some(2)].map(|node| near(policy, node));
@@ -239,7 +239,7 @@ fn policies_say_how_near_devices_must_be() {
     assert_eq!(of(NumaPolicy::Legacy), [true, true, false, false]);
     assert_eq!(of(NumaPolicy::Socket), [true, false, true, false]);
     assert_eq!(of(NumaPolicy::Preferred), [true, true, true, true]);
-    let socket = Request { numa_policy: NumaPolicy::Socket, ..request(1, &[]) };
+    let socket = DeviceRequest { numa_policy: NumaPolicy::Socket, ..request(1, &[]) };
     let far = [pool("type-PCI", Some(1), 1)];
     assert_eq!(pci::supports(&far, &[socket], Some(&[0]), None), Err(RequestError::NoTopology));
 }
@@ -252,6 +252,6 @@ fn what_is_granted_before_a_refusal_is_taken_all_the_same() {
     assert_eq!(granted, Ok(false));
     pci::take(&mut pools, &usage);
     assert_eq!(pools, [pool("type-VF", None, 2)], "the first pool is used up and gone");
-    let empty = Request { spec: Vec::new(), of_alias: true, ..request(1, &[]) };
+    let empty = DeviceRequest { spec: Vec::new(), of_alias: true, ..request(1, &[]) };
     assert_eq!(pci::supports(&pools, &[empty], None, None), Err(RequestError::EmptySpec));
 }

@@ -21,7 +21,7 @@ pub use clock::Clock;
 pub use metrics::Metrics;
 pub use random::{EntropyError, Random};
 pub use sampled::Sample;
-pub use store::{Fault, FileStore, MemoryStore, Store, StoreError, StoreLock};
+pub use store::{FileStore, MemoryStore, Store, StoreError, StoreFault, StoreLock};
 
 /// Everything that a daemon may ask of the world outside it.
 #[derive(Clone)]

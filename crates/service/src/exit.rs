@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        env::{Fault, MemoryStore, Store},
+        env::{MemoryStore, Store, StoreFault},
         health::bind,
     };
 
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn a_chain_is_one_line_and_the_hint_the_next() {
         let store = MemoryStore::new();
-        store.set_fault(Some(Fault::FullDisk));
+        store.set_fault(Some(StoreFault::FullDisk));
         let error = store.write_durable("identity", b"x").context("cannot start the agent").unwrap_err();
         let expected = "error: cannot start the agent: cannot write (memory)/identity: No space left on device \
             (os error 28)\nnext: free space on the file system of (memory)/identity, then retry\n";

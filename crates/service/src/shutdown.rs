@@ -21,19 +21,19 @@ const SIGNALLED: i32 = 128;
 
 /// How a stop went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum DrainOutcome {
     /// Everything in flight was finished.
     Clean,
     /// The grace period ran out first.
     Overrun,
 }
 
-impl Verdict {
+impl DrainOutcome {
     /// The exit code for it.
     pub fn code(self) -> u8 {
         match self {
-            Verdict::Clean => failure::OK,
-            Verdict::Overrun => failure::TIMEOUT,
+            DrainOutcome::Clean => failure::OK,
+            DrainOutcome::Overrun => failure::TIMEOUT,
         }
     }
 }
@@ -87,13 +87,13 @@ impl Shutdown {
     }
 
     /// Waits until `work` has ended, at most for `grace`. What is left after that is dropped, and logged.
-    pub async fn drain(&self, grace: Duration, work: impl Future<Output = ()>) -> Verdict {
+    pub async fn drain(&self, grace: Duration, work: impl Future<Output = ()>) -> DrainOutcome {
         self.request();
         match time::timeout(grace, work).await {
-            Ok(()) => Verdict::Clean,
+            Ok(()) => DrainOutcome::Clean,
             Err(_) => {
                 tracing::warn!(?grace, "the grace period is over; work in flight is abandoned");
-                Verdict::Overrun
+                DrainOutcome::Overrun
             }
         }
     }
@@ -120,7 +120,7 @@ mod tests {
             time::sleep(Duration::from_secs(9)).await;
         };
         assert!(!shutdown.is_requested());
-        assert_eq!(shutdown.drain(grace, work).await, Verdict::Clean);
+        assert_eq!(shutdown.drain(grace, work).await, DrainOutcome::Clean);
         assert!(shutdown.is_requested() && shutdown.token().is_cancelled());
     }
 
@@ -128,7 +128,7 @@ mod tests {
     async fn work_that_does_not_end_is_abandoned_after_the_grace_period() {
         let before = time::Instant::now();
         let verdict = Shutdown::new().drain(Duration::from_secs(10), std::future::pending()).await;
-        assert_eq!((verdict, before.elapsed()), (Verdict::Overrun, Duration::from_secs(10)));
+        assert_eq!((verdict, before.elapsed()), (DrainOutcome::Overrun, Duration::from_secs(10)));
         assert_eq!(verdict.code(), failure::TIMEOUT);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::io::Write;
 
-use super::view::{DemoSummary, Event, Sample, View};
+use super::view::{DemoEvent, DemoSummary, Sample, View};
 use crate::output::printable;
 use crate::units;
 
@@ -46,10 +46,10 @@ impl<'a> Lines<'a> {
 }
 
 impl View for Lines<'_> {
-    fn event(&mut self, seconds: f64, event: &Event) -> anyhow::Result<()> {
+    fn event(&mut self, seconds: f64, event: &DemoEvent) -> anyhow::Result<()> {
         let budget = match event {
-            Event::Placed { .. } | Event::Released { .. } => Some(&mut self.budget.placed),
-            Event::Refused { .. } => Some(&mut self.budget.refused),
+            DemoEvent::Placed { .. } | DemoEvent::Released { .. } => Some(&mut self.budget.placed),
+            DemoEvent::Refused { .. } => Some(&mut self.budget.refused),
             _ => None,
         };
         match budget {
@@ -122,9 +122,9 @@ pub fn totals(seconds: f64, sample: &Sample) -> [String; 2] {
 }
 
 /// An event in one line.
-pub fn sentence(event: &Event) -> String {
+pub fn sentence(event: &DemoEvent) -> String {
     match event {
-        Event::Placed { flavor, host, weight, alternates, latency_ms } => {
+        DemoEvent::Placed { flavor, host, weight, alternates, latency_ms } => {
             let next = if alternates.is_empty() {
                 String::new()
             } else {
@@ -132,14 +132,14 @@ pub fn sentence(event: &Event) -> String {
             };
             format!("placed    {flavor:<7} on {host:<9} weight {weight:.2}, {latency_ms:.2} ms{next}")
         }
-        Event::Refused { flavor, reason, .. } => format!("refused   {flavor:<7} {reason}"),
-        Event::Released { flavor, host, after_s } => {
+        DemoEvent::Refused { flavor, reason, .. } => format!("refused   {flavor:<7} {reason}"),
+        DemoEvent::Released { flavor, host, after_s } => {
             format!("released  {flavor:<7} on {host:<9} after {}", units::age(*after_s))
         }
-        Event::Failed { what, error } => format!("failed    {what}: {error}"),
-        Event::Silenced { host } => format!("silent    {host}: cut off from the bus"),
-        Event::Heard { host } => format!("heard     {host}: back on the bus"),
-        Event::HostStatus { host, from, to } => {
+        DemoEvent::Failed { what, error } => format!("failed    {what}: {error}"),
+        DemoEvent::Silenced { host } => format!("silent    {host}: cut off from the bus"),
+        DemoEvent::Heard { host } => format!("heard     {host}: back on the bus"),
+        DemoEvent::HostStatus { host, from, to } => {
             format!("{:<9} {host}: was {}", to.as_str(), from.as_str())
         }
     }

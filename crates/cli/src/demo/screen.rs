@@ -11,7 +11,7 @@ use crossterm::{Command, cursor, queue, terminal};
 use novella_objects::{HostStatus, HostSummary};
 
 use super::lines::{sentence, totals};
-use super::view::{Event, Sample, View};
+use super::view::{DemoEvent, Sample, View};
 use crate::output::{Tone, printable, state_tone};
 use crate::units;
 
@@ -31,7 +31,7 @@ pub struct Screen<'a> {
     out: &'a mut (dyn Write + Send),
     color: bool,
     seed: u64,
-    log: VecDeque<(f64, Event)>,
+    log: VecDeque<(f64, DemoEvent)>,
 }
 
 impl<'a> Screen<'a> {
@@ -68,7 +68,7 @@ fn send(out: &mut (dyn Write + Send), first: impl Command, second: impl Command)
 }
 
 impl View for Screen<'_> {
-    fn event(&mut self, seconds: f64, event: &Event) -> anyhow::Result<()> {
+    fn event(&mut self, seconds: f64, event: &DemoEvent) -> anyhow::Result<()> {
         if self.log.len() == LOG {
             self.log.pop_front();
         }
@@ -96,7 +96,7 @@ fn frame(
     title: &str,
     seconds: f64,
     sample: &Sample,
-    log: &VecDeque<(f64, Event)>,
+    log: &VecDeque<(f64, DemoEvent)>,
     (width, height): (usize, usize),
     color: bool,
 ) -> Vec<String> {
@@ -116,11 +116,11 @@ fn frame(
     lines.extend(recent.map(|(at, event)| {
         let line = cut(&printable(&format!("{at:7.2}s  {}", sentence(event))), width);
         let tone = match event {
-            Event::Refused { .. } | Event::Failed { .. } => Tone::Warn,
-            Event::Silenced { .. } | Event::HostStatus { to: HostStatus::Down, .. } => Tone::Bad,
-            Event::Heard { .. } | Event::HostStatus { .. } => Tone::Good,
-            Event::Released { .. } => Tone::Dim,
-            Event::Placed { .. } => Tone::Plain,
+            DemoEvent::Refused { .. } | DemoEvent::Failed { .. } => Tone::Warn,
+            DemoEvent::Silenced { .. } | DemoEvent::HostStatus { to: HostStatus::Down, .. } => Tone::Bad,
+            DemoEvent::Heard { .. } | DemoEvent::HostStatus { .. } => Tone::Good,
+            DemoEvent::Released { .. } => Tone::Dim,
+            DemoEvent::Placed { .. } => Tone::Plain,
         };
         paint(line, tone, color)
     }));
@@ -220,8 +220,9 @@ mod tests {
         let counts = Counts::default();
         let sample = Sample { filling: true, hosts, counts, held: 3, p50: None, p99: None };
         let reason = "x".repeat(300);
-        let log = (0..LOG)
-            .map(|n| (n as f64, Event::Refused { flavor: "small", reason: reason.clone(), latency_ms: 0.1 }));
+        let log = (0..LOG).map(|n| {
+            (n as f64, DemoEvent::Refused { flavor: "small", reason: reason.clone(), latency_ms: 0.1 })
+        });
         let log = log.collect();
         for size in [(80, 24), (132, 50), (200, 100), (20, 5)] {
             let lines = frame("title", 1.0, &sample, &log, size, false);

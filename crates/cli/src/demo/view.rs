@@ -10,7 +10,7 @@ use serde::Serialize;
 /// Something that happened.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event {
+pub enum DemoEvent {
     /// An instance was placed.
     Placed { flavor: &'static str, host: String, weight: f64, alternates: Arc<[String]>, latency_ms: f64 },
     /// No host fits an instance.
@@ -96,7 +96,7 @@ pub struct DemoSummary {
 /// Something that shows the demo.
 pub trait View {
     /// Shows what happened so many seconds after the start.
-    fn event(&mut self, seconds: f64, event: &Event) -> anyhow::Result<()>;
+    fn event(&mut self, seconds: f64, event: &DemoEvent) -> anyhow::Result<()>;
     /// Shows the fleet as it is now. This is called several times a second.
     fn look(&mut self, seconds: f64, sample: &Sample) -> anyhow::Result<()>;
 }
@@ -105,7 +105,7 @@ pub trait View {
 pub struct JsonLines<'a>(pub &'a mut (dyn Write + Send));
 
 impl View for JsonLines<'_> {
-    fn event(&mut self, seconds: f64, event: &Event) -> anyhow::Result<()> {
+    fn event(&mut self, seconds: f64, event: &DemoEvent) -> anyhow::Result<()> {
         write_json_line(self.0, seconds, event)
     }
 

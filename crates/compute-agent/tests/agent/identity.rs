@@ -2,7 +2,7 @@
 
 use novella_compute_agent::{AgentConfig, IDENTITY_FILE, IdentityError, StartError};
 use novella_service::exit;
-use novella_service::{Fault, MemoryStore, Store};
+use novella_service::{MemoryStore, Store, StoreFault};
 use serde_json::{Value, json};
 
 use crate::bus::{Bus, HOST, Moody, fake, s};
@@ -45,9 +45,9 @@ async fn the_incarnation_is_durable_before_anything_is_read_or_said() {
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_cannot_keep_the_identity_stops_the_start() {
     for (fault, said, next) in [
-        (Fault::FullDisk, "No space left on device", "free space"),
-        (Fault::ReadOnly, "Read-only file system", "remount"),
-        (Fault::Denied, "Permission denied", "read and write access"),
+        (StoreFault::FullDisk, "No space left on device", "free space"),
+        (StoreFault::ReadOnly, "Read-only file system", "remount"),
+        (StoreFault::Denied, "Permission denied", "read and write access"),
     ] {
         let (bus, store) = (Bus::new().await, MemoryStore::new());
         store.set_fault(Some(fault));

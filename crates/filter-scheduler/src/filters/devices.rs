@@ -129,7 +129,7 @@ fn list(parts: impl Iterator<Item = String>) -> String {
 }
 
 /// PciPassthroughFilter's answer for a host that has these devices left.
-fn judge(requests: &[pci::Request], pools: &[pci::Pool]) -> Passes {
+fn judge(requests: &[pci::DeviceRequest], pools: &[pci::Pool]) -> Passes {
     pci::supports(pools, requests, None, None).map_err(|error| error.to_string())
 }
 
@@ -138,7 +138,7 @@ fn judge(requests: &[pci::Request], pools: &[pci::Pool]) -> Passes {
 #[derive(Debug)]
 pub(crate) enum DeviceBound {
     Cells(Box<CellQuestion>),
-    Devices(Vec<pci::Request>),
+    Devices(Vec<pci::DeviceRequest>),
 }
 
 impl DeviceBound {
@@ -164,7 +164,7 @@ impl DeviceBound {
 /// PciPassthroughFilter, for one request.
 #[derive(Debug)]
 pub(super) struct DeviceQuestion {
-    pub(super) requests: Vec<pci::Request>,
+    pub(super) requests: Vec<pci::DeviceRequest>,
     /// The answers so far, by the serial number of what a host has left.
     verdicts: HashMap<u64, Passes>,
 }

@@ -43,7 +43,7 @@ impl Asked<'_> {
 pub(crate) struct Wanted {
     /// The instance's NUMA cells. `None` if it asks for none.
     pub(crate) cells: Option<numa::InstanceTopology>,
-    pub(crate) pci_requests: Vec<pci::Request>,
+    pub(crate) pci_requests: Vec<pci::DeviceRequest>,
     pub(crate) network: Option<numa::Network>,
     /// Whether full cells of a host are preferred to empty ones.
     pub(crate) packing: bool,

@@ -87,7 +87,7 @@ fn named(given: &InstanceNumaTopology) -> Result<InstanceTopology> {
 
 /// The PCI devices that a request asks for. A NUMA policy of the flavor or the image holds for all devices whose own
 /// request names none.
-pub(crate) fn pci_requests(spec: &RequestSpec, image: &ImageProperties) -> Result<Vec<pci::Request>> {
+pub(crate) fn pci_requests(spec: &RequestSpec, image: &ImageProperties) -> Result<Vec<pci::DeviceRequest>> {
     const KEY: &str = "hw:pci_numa_affinity_policy";
     let flavor = set(spec.flavor.extra_specs.get(KEY).map(String::as_str));
     let of_image = set(image.get_text("hw_pci_numa_affinity_policy"));
@@ -107,7 +107,7 @@ pub(crate) fn pci_requests(spec: &RequestSpec, image: &ImageProperties) -> Resul
             let tag = |(key, value): (&String, &Value)| Ok((key.as_str().into(), tag(key, value)?));
             spec.iter().map(tag).collect::<Result<pci::Tags>>()
         });
-        Ok(pci::Request {
+        Ok(pci::DeviceRequest {
             count: request.count,
             spec: specs.collect::<Result<_>>()?,
             numa_policy: policy(request.numa_policy.as_deref())?.or(general).unwrap_or_default(),

@@ -8,7 +8,7 @@ use crate::fnv::Fnv;
 /// What is hashed: a request on the wire, without its instances and attempt. The empty fields stay, because schedulers of
 /// other versions hash them too.
 #[derive(Serialize)]
-struct Asked<'s> {
+struct HashedSpec<'s> {
     instance_uuids: [(); 0],
     #[serde(flatten)]
     spec: &'s RequestSpec,
@@ -18,7 +18,7 @@ struct Asked<'s> {
 /// A hash of what is asked, equal on every scheduler.
 pub(crate) fn spec_hash(spec: &RequestSpec) -> u64 {
     let mut hash = Fnv::new();
-    serde_json::to_writer(&mut hash, &Asked { instance_uuids: [], spec, attempt: 0 })
+    serde_json::to_writer(&mut hash, &HashedSpec { instance_uuids: [], spec, attempt: 0 })
         .expect("a request has only text keys, and hashing cannot fail");
     hash.finish()
 }

@@ -11,7 +11,7 @@ use crate::verbs::place::SelectedRows;
 
 /// A host that was chosen for an instance, or an alternate.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Destination {
+pub struct NovaDestination {
     /// The name of the host.
     pub host: String,
     /// The name of its compute node.
@@ -30,7 +30,7 @@ pub(crate) fn destinations(
     scheduler: &mut FilterScheduler,
     spec: &RequestSpec,
     selected: &[SelectedRows],
-) -> Result<Vec<Vec<Destination>>, Failure> {
+) -> Result<Vec<Vec<NovaDestination>>, Failure> {
     if selected.is_empty() {
         return Ok(Vec::new());
     }
@@ -41,7 +41,7 @@ pub(crate) fn destinations(
     let default_zone = &map.options.default_availability_zone;
     let destination = |(row, limits)| {
         let view = map.table.view(row);
-        Destination {
+        NovaDestination {
             host: view.host().to_owned(),
             nodename: view.nodename().to_owned(),
             uuid: map.record(row).identity.map(|identity| identity.uuid),

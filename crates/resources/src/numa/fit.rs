@@ -64,7 +64,7 @@ pub fn fit(
     site: Site<'_>,
     guest: &mut InstanceTopology,
     limits: Option<Limits<'_>>,
-    requests: &[pci::Request],
+    requests: &[pci::DeviceRequest],
 ) -> Result<bool, FitError> {
     let (hosts, guests) = (site.topology.cells.len(), guest.cells.len());
     if guests == 0 || hosts < guests {
@@ -88,7 +88,7 @@ pub fn fit(
 }
 
 /// Places of the host cells, in the order in which they are tried.
-fn order(site: Site<'_>, guest: &InstanceTopology, requests: &[pci::Request]) -> Vec<usize> {
+fn order(site: Site<'_>, guest: &InstanceTopology, requests: &[pci::DeviceRequest]) -> Vec<usize> {
     let cells = &site.topology.cells;
     let mut order: Vec<usize> = (0..cells.len()).collect();
     if cells.len() == guest.cells.len() {
@@ -131,7 +131,7 @@ fn next(permutation: &mut [usize], of: usize, change_at: usize) -> bool {
 struct Search<'a> {
     site: Site<'a>,
     limits: Option<Limits<'a>>,
-    requests: &'a [pci::Request],
+    requests: &'a [pci::DeviceRequest],
     /// Whether a guest cell fits onto a host cell, by the host cell's id and the guest cell's id when it was tried.
     known: BTreeMap<(u32, u32), bool>,
     /// Sets of host cells that devices or networks rule out.

@@ -9,7 +9,7 @@
 
 use async_trait::async_trait;
 use novella_filter_scheduler::FilterLimits;
-use novella_host_manager::Destination;
+use novella_host_manager::NovaDestination;
 use novella_messaging::{CallError, RequestContext};
 use novella_objects::document::NetworkMetadata;
 use novella_objects::{MAX_INSTANCES, PlacementRequest, Refusal, RequestSpec, SelectDestinations};
@@ -88,7 +88,7 @@ fn whole(limit: f64) -> i64 {
 }
 
 fn nova_selection(
-    destination: Destination,
+    destination: NovaDestination,
     cell_uuid: Uuid,
     network: Option<&NetworkMetadata>,
 ) -> NovaSelection {

@@ -210,7 +210,7 @@ fn file_name(name: &str) -> String {
 
 /// How the accesses to a [`MemoryStore`] can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum StoreFault {
     /// Writes fail as on a full disk (ENOSPC).
     FullDisk,
     /// Writes fail as on a read-only file system (EROFS).
@@ -231,7 +231,7 @@ pub struct MemoryStore {
 struct Memory {
     files: BTreeMap<String, Vec<u8>>,
     locked: BTreeSet<String>,
-    fault: Option<Fault>,
+    fault: Option<StoreFault>,
 }
 
 impl MemoryStore {
@@ -241,7 +241,7 @@ impl MemoryStore {
     }
 
     /// From now on, until set to none, this store and all its children and clones fail in this way.
-    pub fn set_fault(&self, fault: Option<Fault>) {
+    pub fn set_fault(&self, fault: Option<StoreFault>) {
         self.with(|memory| memory.fault = fault);
     }
 
@@ -262,9 +262,9 @@ impl MemoryStore {
         let key = self.key(name);
         self.with(|memory| {
             let errno = match memory.fault {
-                Some(Fault::Denied) => Some(rustix::io::Errno::ACCESS),
-                Some(Fault::FullDisk) if action != "read" => Some(rustix::io::Errno::NOSPC),
-                Some(Fault::ReadOnly) if action != "read" => Some(rustix::io::Errno::ROFS),
+                Some(StoreFault::Denied) => Some(rustix::io::Errno::ACCESS),
+                Some(StoreFault::FullDisk) if action != "read" => Some(rustix::io::Errno::NOSPC),
+                Some(StoreFault::ReadOnly) if action != "read" => Some(rustix::io::Errno::ROFS),
                 _ => None,
             };
             match errno {

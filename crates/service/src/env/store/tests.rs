@@ -92,15 +92,15 @@ fn a_lock_is_let_go_by_a_process_that_dies_by_sigkill() {
 fn scripted_faults_look_like_the_real_ones() {
     let store = MemoryStore::new();
     store.write_durable("identity", b"old").unwrap();
-    store.set_fault(Some(Fault::FullDisk));
+    store.set_fault(Some(StoreFault::FullDisk));
     let error = store.child("h").write_durable("identity", b"new").unwrap_err();
     assert_eq!(error.to_string(), "cannot write (memory)/h/identity");
     assert_eq!(error.source().unwrap().to_string(), "No space left on device (os error 28)");
     assert!(error.next_step().starts_with("free space on the file system of"), "{}", error.next_step());
     assert_eq!(store.read("identity").unwrap().as_deref(), Some(&b"old"[..]));
-    store.set_fault(Some(Fault::ReadOnly));
+    store.set_fault(Some(StoreFault::ReadOnly));
     assert!(store.write_durable("identity", b"new").unwrap_err().next_step().contains("remount"));
-    store.set_fault(Some(Fault::Denied));
+    store.set_fault(Some(StoreFault::Denied));
     assert!(store.read("identity").unwrap_err().next_step().contains("access"));
     store.set_fault(None);
     store.write_durable("identity", b"new").unwrap();
