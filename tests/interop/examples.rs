@@ -1,15 +1,16 @@
-//! The Python programs of docs/interop.md are run as they stand there, against daemons.
+//! The Python programs of docs/interop.md are run as they stand there, against daemons and as the shipped broker users.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use novella_virt::FakeConfig;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::bed;
-use crate::daemons_rig::GRACE;
+use crate::daemons_rig::{GRACE, House, import};
 use crate::support::{eventually, variable};
 
 /// The programs, in the order of the page.
@@ -45,35 +46,55 @@ fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> onesh
     done
 }
 
+/// Gives the shipped users their shipped permissions in the virtual host of a house.
+async fn allow_the_shipped_users(house: &House) {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/rabbitmq/definitions.json");
+    let text = std::fs::read_to_string(shipped).expect("it is there");
+    let mut definitions: Value = serde_json::from_str(&text).expect("JSON");
+    for list in ["permissions", "topic_permissions"] {
+        for rights in definitions[list].as_array_mut().expect("a list") {
+            rights["vhost"] = house.vhost.as_str().into();
+        }
+    }
+    definitions["vhosts"] = json!([{"name": house.vhost}]);
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    write!(file, "{definitions}").expect("it can be written");
+    import(&house.broker, file.path()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_programs_of_the_page_do_what_it_says() {
     let Some(bed) = bed::shared("examples").await else { return };
     let interpreter = variable("examples", "NOVELLA_TEST_PYTHON").expect("the bed has it too");
     let house = bed.house().await;
+    allow_the_shipped_users(&house).await;
     let url = bed.python_at(&house);
-    let [client, reporter, server] = <[String; 3]>::try_from(programs()).expect("three programs");
-    for program in [&client, &reporter, &server] {
+    let (user, password, _) = house.broker.parts();
+    let own = format!("rabbit://{user}:{password}@");
+    let [client, reporter, reader] = <[String; 3]>::try_from(programs()).expect("three programs");
+    for program in [&client, &reporter, &reader] {
         let lines =
             program.lines().filter(|line| !line.trim().is_empty() && !line.contains("import")).count();
         assert!(lines <= 10, "{lines} lines:\n{program}");
     }
-    let run = |program: String| {
-        let (interpreter, url) = (interpreter.clone(), url.clone());
+    let run = |program: String, user: &str| {
+        let url = url.replacen(&own, &format!("rabbit://{user}:{user}-development@"), 1);
+        assert_ne!(url, bed.python_at(&house), "it names the shipped user");
+        let interpreter = interpreter.clone();
         beside(move || first_line(&interpreter, &program, &url))
     };
     let scheduler = house.scheduler("s1", house.scheduler_config(Duration::from_secs(60)), 0).await;
-    assert_eq!(run(reporter).await.expect("it ends"), None);
+    assert_eq!(run(reporter, "agent").await.expect("it ends"), None);
     let api = house.operator().await;
     let known = async || !api.list_services(bed::patient()).await.expect("a list").is_empty();
     eventually("its report is known", known).await;
-    assert_eq!(run(client).await.expect("it ends").as_deref(), Some("volume vol1"));
-    scheduler.stop(GRACE).await;
+    assert_eq!(run(client, "operator").await.expect("it ends").as_deref(), Some("volume vol1"));
 
-    let alone = bed.house().await;
-    let url = bed.python_at(&alone);
-    let reading = beside(move || first_line(&interpreter, &server, &url));
-    let agent = alone.agent("cmp1", FakeConfig::default(), "").await;
+    // Beside our own scheduler.
+    let reading = run(reader, "scheduler");
+    let agent = house.agent("cmp1", FakeConfig::default(), "").await;
     let line = reading.await.expect("it runs").expect("a line");
     assert!(line.starts_with("compute cmp1 "), "{line}");
     agent.stop(GRACE).await;
+    scheduler.stop(GRACE).await;
 }
