@@ -7,6 +7,7 @@ mod connecting;
 mod consuming;
 mod daemons_agents;
 mod daemons_faults;
+mod daemons_furniture;
 mod daemons_names;
 mod daemons_poison;
 mod daemons_policy;

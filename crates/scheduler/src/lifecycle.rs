@@ -29,11 +29,14 @@ pub struct Lifecycle {
     pub name: String,
     /// The health condition that says whether no other scheduler has this name.
     pub held_name: Condition,
+    /// The health condition that says whether the queue of requests is consumed.
+    pub requests_arrive: Condition,
 }
 
 impl Lifecycle {
     /// Runs until dropped.
     pub async fn run(self, mut fanout: watch::Receiver<ConsumerState>) {
+        self.requests_arrive.set(false, "requests wait until the map is filled");
         if !self.startup.reports_arrive(&mut fanout).await {
             return;
         }
@@ -41,8 +44,8 @@ impl Lifecycle {
         if !self.startup.fill_the_map(&mut fanout).await {
             return;
         }
-        let own = match self.open().await {
-            Ok(own) => own,
+        let [own, requests] = match self.open().await {
+            Ok(opened) => opened,
             Err(cause) => {
                 error!(error = chain(&cause), "cannot take requests");
                 self.startup.ready.set(false, format!("no queue for requests: {}", chain(&cause)));
@@ -50,7 +53,7 @@ impl Lifecycle {
             }
         };
         self.startup.ready.set(true, FILLED);
-        self.follow(fanout, own).await;
+        self.follow(fanout, own, requests).await;
     }
 
     /// Declares the queue of requests, so that they can wait in it while the map fills.
@@ -70,9 +73,9 @@ impl Lifecycle {
         QueueKind::Topic { exchange: control_exchange, topic: scheduler_topic }
     }
 
-    /// Takes requests: first those for this scheduler by name, then its share of those for any scheduler. Returns the state
-    /// of the queue of its name.
-    async fn open(&self) -> Result<watch::Receiver<ConsumerState>, TransportError> {
+    /// Takes requests: first those for this scheduler by name, then its share of those for any scheduler. Returns the states
+    /// of both queues.
+    async fn open(&self) -> Result<[watch::Receiver<ConsumerState>; 2], TransportError> {
         let Names { control_exchange: exchange, scheduler_topic: topic, .. } = self.names.clone();
         let server = self.name.clone();
         let own = QueueKind::Server { exchange, topic, server, fanout: false };
@@ -83,8 +86,28 @@ impl Lifecycle {
                 return Err(TransportError::Closed);
             }
         }
-        self.server.listen(self.requests()).await?;
-        Ok(own)
+        let mut requests = self.server.listen(self.requests()).await?;
+        while !self.show_requests(&requests.borrow_and_update()) {
+            if requests.changed().await.is_err() {
+                return Err(TransportError::Closed);
+            }
+        }
+        Ok([own, requests])
+    }
+
+    /// Shows whether the queue of requests is consumed. Returns whether it is. The transport logs why not.
+    fn show_requests(&self, requests: &ConsumerState) -> bool {
+        match requests {
+            ConsumerState::Active { .. } => self.requests_arrive.set(true, "consumed"),
+            ConsumerState::Failed { reason } => {
+                self.requests_arrive
+                    .set(false, format!("the queue of requests cannot be consumed: {reason}"));
+            }
+            ConsumerState::Pending | ConsumerState::Held => {
+                self.requests_arrive.set(false, "the queue of requests is not consumed yet");
+            }
+        }
+        matches!(requests, ConsumerState::Active { .. })
     }
 
     /// Shows and logs whether the queue of this scheduler's name is its own. Returns whether it is.
@@ -112,6 +135,7 @@ impl Lifecycle {
         &self,
         mut fanout: watch::Receiver<ConsumerState>,
         mut own: watch::Receiver<ConsumerState>,
+        mut requests: watch::Receiver<ConsumerState>,
     ) {
         let manager = &self.startup.manager;
         let mut active = true;
@@ -123,6 +147,13 @@ impl Lifecycle {
                         return;
                     }
                     self.show_name(&own.borrow_and_update());
+                    continue;
+                }
+                changed = requests.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.show_requests(&requests.borrow_and_update());
                     continue;
                 }
                 () = manager.stalled() => {

@@ -4,6 +4,7 @@
 //! into a slot, which holds the newest tap only. The consumer takes deliveries from the tap directly, without a task in
 //! between. Taps are numbered, so that a delivery of an old one is never settled on a newer channel.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::num::NonZeroU16;
 use std::pin::Pin;
@@ -21,7 +22,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -42,6 +43,11 @@ const RETRY_CAP: Duration = Duration::from_secs(5);
 /// Bounds of that wait if only an operator can help. They are longer, because some refusals (541) cost the connection.
 const FAILED_BASE: Duration = Duration::from_secs(5);
 const FAILED_CAP: Duration = Duration::from_secs(30);
+/// How often a consumed queue is bound again. A binding can be lost while queue and consumer stay: somebody deletes the
+/// exchange, or the broker loses it. Then nothing arrives, and nothing says so.
+const REBIND_EVERY: Duration = Duration::from_secs(10);
+/// The same for the queues of hosts, of which there are many. At 20,000 hosts these are some 700 bindings a second.
+const REBIND_HOST_EVERY: Duration = Duration::from_secs(60);
 /// There is one consumer per channel, so all can have the same tag.
 const CONSUMER_TAG: &str = "novella";
 
@@ -324,6 +330,11 @@ impl ConsumeTask {
                     info!(queue = %tap.queue.name, generation = session.generation, "consuming");
                     self.retry.reset();
                     self.failed.reset();
+                    let (queue, channel) = (tap.queue.clone(), tap.channel.clone());
+                    let rebind_every = match self.subscription.queue {
+                        QueueKind::Server { fanout: true, .. } => REBIND_HOST_EVERY,
+                        _ => REBIND_EVERY,
+                    };
                     self.slot.put(tap);
                     self.state.send_replace(ConsumerState::Active { generation: session.generation });
                     // The end of a session is noticed here even if nobody takes deliveries from the tap.
@@ -331,6 +342,7 @@ impl ConsumeTask {
                         biased;
                         _ = sessions.changed() => true,
                         () = ended.cancelled() => false,
+                        never = keep_bound(&queue, channel, rebind_every) => match never {},
                     };
                     self.state.send_replace(ConsumerState::Pending);
                     if !session_ended {
@@ -404,6 +416,19 @@ impl ConsumeTask {
             stop: self.stop.clone(),
             _ended: ended.drop_guard(),
         })
+    }
+}
+
+/// Binds a queue again and again. A refusal closes the channel, and so the queue is set up anew.
+async fn keep_bound(queue: &QueueDeclaration, channel: Channel, every: Duration) -> Infallible {
+    let mut ticks = interval_at(Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(refused) = queue.bind(&channel).await {
+            warn!(queue = %queue.name, error = %refused.error, "a binding is lost and cannot be made again");
+            std::future::pending::<()>().await;
+        }
     }
 }
 

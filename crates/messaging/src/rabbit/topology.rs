@@ -253,6 +253,11 @@ impl QueueDeclaration {
         }
         let declaring = |error| RefusedDeclaration { attempted: format!("declaring {self}"), error };
         channel.queue_declare(short(&self.name), options, arguments).await.map_err(declaring)?;
+        self.bind(channel).await
+    }
+
+    /// Binds the queue. A binding that is there already stays as it is.
+    pub(super) async fn bind(&self, channel: &Channel) -> Result<(), RefusedDeclaration> {
         for (exchange, key) in &self.bindings {
             let attempted = || format!("binding {self} to {exchange}");
             let binding = |error| RefusedDeclaration { attempted: attempted(), error };

@@ -1,0 +1,84 @@
+//! What the broker holds for the daemons, and what somebody else does to it: exchanges deleted, a queue that is there in
+//! another shape. The daemons say that they are deaf, and heal without a restart.
+
+use std::time::Duration;
+
+use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
+use novella_messaging::CallOptions;
+use novella_rpcapi::HostPing;
+use tokio::time::{Instant, sleep};
+
+use crate::daemons_rig::*;
+use crate::support::*;
+
+/// Long enough for whatever these tests do, so that no host is down meanwhile.
+const DOWN_TIME: Duration = Duration::from_secs(90);
+
+/// A channel in the virtual host of a house, of somebody who is none of us.
+async fn stranger(house: &House) -> lapin::Channel {
+    let uri = format!("{}?frame_max=131072", house.url.replacen("rabbit://", "amqp://", 1));
+    let connection = lapin::Connection::connect(&uri, lapin::ConnectionProperties::default()).await;
+    connection.expect("the broker answers").create_channel().await.expect("a channel")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleted_exchanges_come_back_with_their_bindings() {
+    let Some(house) = House::shared("daemons deleted exchanges").await else { return };
+    let agents = house.fleet(2).await;
+    let scheduler = house.scheduler("s1", house.scheduler_config(DOWN_TIME), agents.len()).await;
+    let stranger = stranger(&house).await;
+    for exchange in ["scheduler_fanout", "compute_fanout", EXCHANGE] {
+        let deleted = stranger.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await;
+        deleted.expect("the test account may do everything");
+    }
+    let reports = scheduler.manager().report_counters().accepted;
+    let heard = async || scheduler.manager().report_counters().accepted > reports + 10;
+    eventually("reports are heard again", heard).await;
+    let operator = house.operator().await;
+    let decision = ask(&operator, &house.request(small())).await;
+    assert!(decision.refusal.is_none(), "{decision:#?}");
+    // Hosts are bound again once a minute.
+    let deadline = Instant::now() + Duration::from_secs(90);
+    for agent in &agents {
+        loop {
+            let options = CallOptions { mandatory: true, ..CallOptions::new(PATIENCE) };
+            let pinged = operator.ping_host(agent.host(), Duration::from_secs(2), options).await;
+            if matches!(pinged, Ok(HostPing::Answered(_))) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "commands never reach {} again: {pinged:?}", agent.host());
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+    assert!(scheduler.health().ready().ok);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_of_requests_in_another_shape_is_told_and_waited_out() {
+    let Some(house) = House::shared("daemons queue in another shape").await else { return };
+    let stranger = stranger(&house).await;
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    stranger
+        .queue_declare("scheduler".into(), durable, FieldTable::default())
+        .await
+        .expect("it is not there yet");
+    let agents = house.fleet(1).await;
+    let transport = house.transport("s1").await;
+    let config = house.scheduler_config(DOWN_TIME);
+    let started = novella_scheduler::start(config, "s1".into(), house.env.child("s1"), transport).await;
+    let scheduler = started.expect("the policy is the default one");
+    let told = async || {
+        let ready = scheduler.health().ready();
+        !ready.ok && ready.summary().contains("requests") && ready.summary().contains("inequivalent")
+    };
+    eventually("a scheduler that takes no requests says why", told).await;
+    assert!(scheduler.manager().report_counters().accepted > 0, "reports are heard meanwhile");
+    let deleted = stranger.queue_delete("scheduler".into(), QueueDeleteOptions::default()).await;
+    deleted.expect("nobody else made it");
+    let ready = async || scheduler.health().ready().ok;
+    eventually("it takes requests without a restart", ready).await;
+    let decision = ask(&house.operator().await, &house.request(small())).await;
+    assert!(decision.refusal.is_none(), "{decision:#?}");
+    drop(agents);
+}
