@@ -60,7 +60,7 @@ async fn poison_on_every_queue_is_counted_and_served_past() {
     let names: Vec<_> = view.keys().map(String::as_str).collect();
     assert_eq!(names, ["host-1", "host-2", "host-3"], "no poisonous host came into being");
     assert!(view.values().all(|host| host.state == HostStatus::Up));
-    assert_eq!(cluster.metric("s1", "novella_rpc_messages_total{outcome=\"panics\"}"), 0);
+    assert_eq!(cluster.metric("s1", "novella_rpc_failures_total{kind=\"panics\"}"), 0);
     cluster.stop().await;
 }
 

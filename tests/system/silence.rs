@@ -156,7 +156,7 @@ async fn the_broker_restarts_and_nobody_is_blamed() {
 async fn a_lost_report_is_seen_and_asked_for_again() {
     let cluster = Cluster::of(36, 2).await;
     sleep(2 * REPORT_INTERVAL).await;
-    let missed = "novella_scheduler_reports_total{outcome=\"missed\"}";
+    let missed = "novella_scheduler_events_total{event=\"missed\"}";
     assert_eq!(cluster.metric("s1", missed), 0);
     // The scheduler's queue disappears with what was in it: its consumer declares another.
     let queue = |prefix: &str| cluster.broker.queues().into_iter().find(|name| name.starts_with(prefix));

@@ -132,7 +132,7 @@ pub async fn start(
         },
     );
     tasks.close();
-    metrics::register(&env.metrics, &manager, &publisher, &server);
+    metrics::register(&env.metrics, &manager, &publisher, &server, transport.state());
     let _stop_on_drop = stop.clone().drop_guard();
     Ok(Agent { host, manager, publisher, server, runner, transport, health, stop, tasks, _stop_on_drop })
 }

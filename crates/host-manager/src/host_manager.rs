@@ -13,6 +13,7 @@
 //!
 //! Any service may report. Only `compute` has hosts on which instances can be placed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ use crate::views::destinations::{self, NovaDestination};
 use crate::views::hosts::{self, HostListing};
 use crate::views::questions;
 use crate::views::services::{self, HostListEntry, RollUp};
+use crate::views::zones::{self, ZoneUsage};
 
 /// The host-state map of one scheduler, with its verbs and views.
 #[derive(Debug)]
@@ -263,6 +265,11 @@ impl HostManager {
         now: Duration,
     ) -> Result<(Eligible, Vec<Amounts>), Failure> {
         questions::eligible(&mut self.map, scheduler, request, now)
+    }
+
+    /// What is in use and what may be in use, by availability zone, over the hosts that can be chosen.
+    pub fn zones(&self) -> BTreeMap<String, ZoneUsage> {
+        zones::zones(&self.map)
     }
 
     /// Copies what is needed to list the fleet.

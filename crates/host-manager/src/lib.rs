@@ -44,6 +44,7 @@ pub use views::copy::{HostCopy, MapCopy};
 pub use views::destinations::NovaDestination;
 pub use views::hosts::HostListing;
 pub use views::services::{HostListEntry, RollUp};
+pub use views::zones::ZoneUsage;
 
 #[cfg(test)]
 mod tests;

@@ -47,7 +47,7 @@ pub use endpoint::{BatchHandler, Endpoint, answer};
 pub use envelope::{read_answer, read_request};
 pub use error::{CallError, RemoteError, RpcError, TransportError};
 pub use request::{Args, RequestContext, RpcRequest};
-pub use server::{RpcServer, ServerCounters, ServerOptions};
+pub use server::{CounterFamily, RpcServer, ServerCounters, ServerOptions};
 pub use target::{DEFAULT_EXCHANGE, Target, Version};
 pub use transport::{
     ConnectionState, Consumer, ConsumerState, Delivery, DeliveryTag, Destination, FanoutLimits,

@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use crate::endpoint::{BatchHandler, Endpoint};
 use crate::error::TransportError;
 use crate::transport::{ConsumerState, QueueKind, Subscription, Transport};
-pub use counters::ServerCounters;
+pub use counters::{CounterFamily, ServerCounters};
 use dispatcher::Dispatcher;
 use listener::Listener;
 pub use options::ServerOptions;

@@ -22,6 +22,7 @@
 //! - `kept_snapshots`: copies of the map that clients read page by page
 //! - `refused_reports`, `map_events`: what the log tells of reports and hosts
 //! - `report_lag`: how long reports take
+//! - `request_metrics`: how long decisions take, and which filters refuse them
 //!
 //! The map:
 //! - `call_errors`: who has to act when a call has no answer
@@ -47,6 +48,7 @@ mod kept_snapshots;
 mod map_events;
 mod refused_reports;
 mod report_lag;
+mod request_metrics;
 
 mod call_errors;
 mod manager;

@@ -3,80 +3,97 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use novella_host_manager::Counters;
-use novella_messaging::RpcServer;
+use novella_host_manager::{Counters, ZoneUsage};
+use novella_messaging::{ConnectionState, CounterFamily, RpcServer};
 use novella_objects::PolicyReload;
 use novella_service::{Metrics, Sample};
+use tokio::sync::watch;
 
 use crate::manager::{SchedulerManager, count_by_state};
+use crate::request_metrics::RequestMetrics;
 
 /// Registers the scheduler's metrics.
-pub fn register(metrics: &Metrics, manager: &Arc<SchedulerManager>, server: &Arc<RpcServer>) {
+pub fn register(
+    metrics: &Metrics,
+    manager: &Arc<SchedulerManager>,
+    server: &Arc<RpcServer>,
+    connection: watch::Receiver<ConnectionState>,
+) {
     let help = "Seconds from the making of a report until it is in the map, by the wall clocks of both hosts";
     metrics.register("scheduler_report_lag_seconds", help, manager.report_lag.0.clone());
+    let RequestMetrics { seconds, refused_by } = manager.request_metrics.clone();
+    metrics.register("scheduler_decision_seconds", "Seconds that decisions took", seconds);
+    let help = "Refused requests, by the filter that left no host";
+    metrics.register("scheduler_refusals_by_filter", help, refused_by);
     let map = Arc::downgrade(manager);
     metrics.sampled("scheduler", move |out| {
-        let Some(manager) = map.upgrade() else { return };
-        let (states, reservations, counters, hash) = manager.with_hosts(|hosts, _| {
-            let hash = hosts.policy_hash().to_owned();
-            (count_by_state(hosts), hosts.reservations(), *hosts.counters(), hash)
-        });
-        for (state, count) in states {
-            out.push(Sample::gauge("hosts", "Hosts in the map", count as f64).label("state", state));
+        if let Some(manager) = map.upgrade() {
+            sample(&manager, out);
         }
-        out.push(Sample::gauge("reservations", "Reservations held", reservations as f64));
-        for (outcome, count) in reports(&counters) {
-            out.push(
-                Sample::counter("reports", "Reports by what became of them", count).label("outcome", outcome),
-            );
-        }
-        for (event, count) in events(&counters) {
-            out.push(Sample::counter("events", "What changed in the map", count).label("event", event));
-        }
-        let requests = &manager.requests;
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let unreadable = manager.refused_reports.unreadable();
-        for (name, help, count) in [
-            ("decisions", "Answers to select_destinations, refusals included", load(&requests.decisions)),
-            ("refusals", "Answers that placed nothing", load(&requests.refusals)),
-            (
-                "reserve_overflow",
-                "Reservations not told to other schedulers",
-                load(&requests.reserve_overflow),
-            ),
-            ("policy_faults", "Requests that failed because of the policy", manager.policy_faults()),
-            ("unreadable_reports", "Reports whose arguments could not be read", unreadable),
-        ] {
-            out.push(Sample::counter(name, help, count));
-        }
-        for outcome in [PolicyReload::Applied, PolicyReload::Unchanged, PolicyReload::Refused] {
-            let count = manager.policy.counters.of(outcome);
-            let help = "Reloads of the policy by what became of them";
-            out.push(Sample::counter("policy_reloads", help, count).label("outcome", outcome.as_str()));
-        }
-        let refused = if manager.policy.refused().is_some() { 1.0 } else { 0.0 };
-        out.push(Sample::gauge(
-            "policy_refused",
-            "Whether the last reload of the policy was refused",
-            refused,
-        ));
-        out.push(Sample::gauge("policy", "The policy in force, by its hash", 1.0).label("hash", hash));
     });
     let counters = server.counters();
     metrics.sampled("rpc", move |out| {
-        for (name, count) in counters.snapshot() {
-            out.push(
-                Sample::counter("messages", "Messages received, by what became of them", count)
-                    .label("outcome", name),
-            );
+        for CounterFamily { name, help, label, counts } in counters.families() {
+            out.extend(Sample::counters(name, help, label, counts));
         }
+    });
+    let connections = AtomicU64::new(0);
+    metrics.sampled("broker", move |out| out.extend(broker(&connection.borrow(), &connections)));
+    metrics.sampled("build", |out| {
+        let info = Sample::gauge("info", "The version of this program", 1.0);
+        out.push(info.label("version", env!("CARGO_PKG_VERSION")));
     });
 }
 
-fn reports(c: &Counters) -> [(&'static str, u64); 8] {
+fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
+    let (states, zones, reservations, counters, hash) = manager.with_hosts(|hosts, _| {
+        let hash = hosts.policy_hash().to_owned();
+        (count_by_state(hosts), hosts.zones(), hosts.reservations(), *hosts.counters(), hash)
+    });
+    for (state, count) in states {
+        out.push(Sample::gauge("hosts", "Hosts in the map", count as f64).label("state", state));
+    }
+    let amounts = |help, of: fn(&ZoneUsage) -> [f64; 3], name: &'static str| {
+        let sample = move |(zone, resource, value): (&str, &'static str, f64)| {
+            Sample::gauge(name, help, value).label("zone", zone).label("resource", resource)
+        };
+        let rows = zones.iter().flat_map(move |(zone, usage)| {
+            let named = ["vcpus", "memory_mb", "disk_gb"].into_iter().zip(of(usage));
+            named.map(move |(resource, value)| (zone.as_str(), resource, value))
+        });
+        rows.map(sample).collect::<Vec<_>>()
+    };
+    let help = "What is in use on hosts that can be chosen, reservations included";
+    out.extend(amounts(help, |usage| usage.used, "capacity_used"));
+    let help = "What may be in use on hosts that can be chosen, after overcommit";
+    out.extend(amounts(help, |usage| usage.total, "capacity"));
+    out.push(Sample::gauge("reservations", "Reservations held", reservations as f64));
+    out.extend(Sample::counters("reports", "Reports, by what became of them", "outcome", reports(&counters)));
+    out.extend(Sample::counters("events", "What changed in the map", "event", events(&counters)));
+    let requests = &manager.requests;
+    let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let unreadable = manager.refused_reports.unreadable();
+    for (name, help, count) in [
+        ("decisions", "Answers to select_destinations, refusals included", load(&requests.decisions)),
+        ("refusals", "Answers that placed nothing", load(&requests.refusals)),
+        ("reserve_overflow", "Reservations not told to other schedulers", load(&requests.reserve_overflow)),
+        ("policy_faults", "Requests that failed because of the policy", manager.policy_faults()),
+        ("unreadable_reports", "Reports whose arguments could not be read", unreadable),
+    ] {
+        out.push(Sample::counter(name, help, count));
+    }
+    let reloads = [PolicyReload::Applied, PolicyReload::Unchanged, PolicyReload::Refused];
+    let reloads = reloads.map(|outcome| (outcome.as_str(), manager.policy.counters.of(outcome)));
+    let help = "Reloads of the policy, by what became of them";
+    out.extend(Sample::counters("policy_reloads", help, "outcome", reloads));
+    let refused = f64::from(u8::from(manager.policy.refused().is_some()));
+    out.push(Sample::gauge("policy_refused", "1 if the last reload of the policy was refused", refused));
+    out.push(Sample::gauge("policy", "The policy in force, by its hash", 1.0).label("hash", hash));
+}
+
+fn reports(c: &Counters) -> [(&'static str, u64); 7] {
     [
         ("accepted", c.accepted),
-        ("missed", c.missed),
         ("stale", c.stale),
         ("cloned", c.cloned),
         ("duplicate_name", c.duplicate_name),
@@ -86,8 +103,9 @@ fn reports(c: &Counters) -> [(&'static str, u64); 8] {
     ]
 }
 
-fn events(c: &Counters) -> [(&'static str, u64); 15] {
+fn events(c: &Counters) -> [(&'static str, u64); 16] {
     [
+        ("missed", c.missed),
         ("new_host", c.new),
         ("goodbye", c.goodbye),
         ("renamed", c.renamed),
@@ -103,5 +121,24 @@ fn events(c: &Counters) -> [(&'static str, u64); 15] {
         ("expired", c.expired),
         ("repeated", c.repeated),
         ("conflict", c.conflict),
+    ]
+}
+
+/// What is known of the connection to the broker. `connections` remembers their number while there is none.
+fn broker(state: &ConnectionState, connections: &AtomicU64) -> [Sample; 3] {
+    if let ConnectionState::Connected { generation, .. } = state {
+        connections.store(*generation, Ordering::Relaxed);
+    }
+    let blocked = matches!(state, ConnectionState::Blocked { .. });
+    let connected = blocked || matches!(state, ConnectionState::Connected { .. });
+    let is = |holds: bool| f64::from(u8::from(holds));
+    [
+        Sample::gauge("connected", "1 if there is a connection to the broker", is(connected)),
+        Sample::gauge("blocked", "1 if the broker takes no messages for now", is(blocked)),
+        Sample::counter(
+            "connections",
+            "Connections to the broker since the start",
+            connections.load(Ordering::Relaxed),
+        ),
     ]
 }

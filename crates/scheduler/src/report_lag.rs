@@ -6,11 +6,14 @@
 use std::time::SystemTime;
 
 use novella_objects::UpdateServiceCapabilities;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::Histogram;
 
-/// Number of buckets. Their bounds go from 1 ms to 93 s, each 1.41 times the one before: from a broker without load to
-/// reports older than their TTL.
-const BUCKETS: u16 = 34;
+/// Upper bounds of the buckets, in seconds: from a broker without load to reports older than their TTL.
+const BOUNDS: [f64; 36] = [
+    0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15,
+    0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 70.0,
+    100.0,
+];
 
 /// A histogram of the lags of reports. Clones share it.
 #[derive(Debug, Clone)]
@@ -18,7 +21,7 @@ pub struct ReportLag(pub(crate) Histogram);
 
 impl Default for ReportLag {
     fn default() -> Self {
-        Self(Histogram::new(exponential_buckets(0.001, std::f64::consts::SQRT_2, BUCKETS)))
+        Self(Histogram::new(BOUNDS))
     }
 }
 

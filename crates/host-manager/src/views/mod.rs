@@ -5,3 +5,4 @@ pub(crate) mod destinations;
 pub(crate) mod hosts;
 pub(crate) mod questions;
 pub(crate) mod services;
+pub(crate) mod zones;

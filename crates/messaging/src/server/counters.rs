@@ -73,7 +73,69 @@ pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+/// One thing that a server counts, divided by a label.
+pub struct CounterFamily {
+    /// The name of the metric, without prefix.
+    pub name: &'static str,
+    /// What it counts, for people.
+    pub help: &'static str,
+    /// The label whose values divide it.
+    pub label: &'static str,
+    /// The count of each value. They exclude one another, so that their sum means something.
+    pub counts: Vec<(&'static str, u64)>,
+}
+
 impl ServerCounters {
+    /// The counters as metrics.
+    pub fn families(&self) -> Vec<CounterFamily> {
+        let family = |name, help, label, counters: &[(&'static str, &AtomicU64)]| {
+            let counts = counters.iter().map(|(value, count)| (*value, count.load(Ordering::Relaxed)));
+            CounterFamily { name, help, label, counts: counts.collect() }
+        };
+        vec![
+            family(
+                "messages",
+                "Messages received, by what became of them",
+                "outcome",
+                &[
+                    ("dispatched", &self.dispatched),
+                    ("batched", &self.batched),
+                    ("duplicates", &self.duplicates),
+                    ("rejected_user", &self.rejected_user),
+                    ("malformed_too_large", &self.malformed_too_large),
+                    ("malformed_content_type", &self.malformed_content_type),
+                    ("malformed_json", &self.malformed_json),
+                    ("malformed_envelope", &self.malformed_envelope),
+                    ("malformed_request", &self.malformed_request),
+                    ("no_such_method", &self.no_such_method),
+                    ("unsupported_version", &self.unsupported_version),
+                ],
+            ),
+            family(
+                "failures",
+                "Dispatched requests that failed, by kind",
+                "kind",
+                &[
+                    ("bad_arguments", &self.bad_arguments),
+                    ("refused", &self.refused),
+                    ("internal_errors", &self.internal_errors),
+                    ("panics", &self.panics),
+                ],
+            ),
+            family(
+                "replies",
+                "Answers to calls, by what became of them",
+                "outcome",
+                &[
+                    ("published", &self.replies),
+                    ("without_queue", &self.replies_without_queue),
+                    ("unroutable", &self.replies_unroutable),
+                    ("failed", &self.replies_failed),
+                ],
+            ),
+        ]
+    }
+
     /// One counter by name. Zero if there is no counter of that name.
     pub fn get(&self, name: &str) -> u64 {
         self.snapshot().into_iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| value)

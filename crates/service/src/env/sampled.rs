@@ -17,7 +17,7 @@ pub struct Sample {
     name: String,
     help: &'static str,
     value: Value,
-    label: Option<(&'static str, String)>,
+    labels: Vec<(&'static str, String)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,17 +29,27 @@ enum Value {
 impl Sample {
     /// A count that only grows; shown as `<name>_total`.
     pub fn counter(name: &str, help: &'static str, value: u64) -> Self {
-        Self { name: name.to_owned(), help, value: Value::Counter(value), label: None }
+        Self { name: name.to_owned(), help, value: Value::Counter(value), labels: Vec::new() }
     }
 
     /// A value that rises and falls.
     pub fn gauge(name: &str, help: &'static str, value: f64) -> Self {
-        Self { name: name.to_owned(), help, value: Value::Gauge(value), label: None }
+        Self { name: name.to_owned(), help, value: Value::Gauge(value), labels: Vec::new() }
+    }
+
+    /// Counts of one name that a label divides.
+    pub fn counters(
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        counts: impl IntoIterator<Item = (&'static str, u64)>,
+    ) -> impl Iterator<Item = Self> {
+        counts.into_iter().map(move |(value, count)| Self::counter(name, help, count).label(label, value))
     }
 
     /// Adds a label, which tells samples of one name apart.
     pub fn label(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.label = Some((key, value.into()));
+        self.labels.push((key, value.into()));
         self
     }
 }
@@ -71,9 +81,10 @@ impl<F: Fn(&mut Vec<Sample>) + Send + Sync + 'static> Collector for Sampled<F> {
                     Value::Counter(value) => one.encode_counter::<[(&str, &str); 0], _, u64>(&value, None),
                     Value::Gauge(value) => one.encode_gauge(&value),
                 };
-                match &sample.label {
-                    Some((key, text)) => value(&mut metric.encode_family(&[(*key, text.as_str())])?)?,
-                    None => value(&mut metric)?,
+                let labels: Vec<_> = sample.labels.iter().map(|(key, text)| (*key, text.as_str())).collect();
+                match labels.is_empty() {
+                    true => value(&mut metric)?,
+                    false => value(&mut metric.encode_family(&labels)?)?,
                 }
             }
         }
