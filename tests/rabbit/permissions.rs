@@ -169,6 +169,22 @@ async fn each_user_can_do_its_work() {
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     assert!(out.contains(r#""host": "cmp1""#), "{out}");
 
+    let (code, out, err) = novella(&operator, "ping cmp1 -f value -c host");
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "cmp1\n", ""), "a scheduler asks the agent");
+    let (code, _, err) = novella(&operator, "ping cmp9");
+    assert!(code == 7 && err.contains("no agent listens as host cmp9"), "{code}: {err}");
+    let began = std::time::Instant::now();
+    let (code, _, err) = novella(&operator, "swarm --hosts 2 --name-prefix denied");
+    assert!(
+        code == 7 && err.contains("ACCESS_REFUSED") && err.contains("broker user `agent`"),
+        "{code}: {err}"
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "the denial is told when it comes: {:?}",
+        began.elapsed()
+    );
+
     let scheduler = shipped.client("scheduler").await;
     let compute = ComputeApi::new(scheduler.clone(), &Names::on(EXCHANGE));
     let obeyed = metric(&get(shipped.agent_http, "/metrics"), OBEYED);

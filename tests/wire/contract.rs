@@ -10,8 +10,8 @@ use novella_objects::{
     SelectDestinations, ServiceSummary, UpdateServiceCapabilities,
 };
 use novella_rpcapi::{
-    AgentStatus, COMPUTE_TOPIC, DecisionQuery, GetHostStats, HostList, HostQuery, NovaSelection,
-    NumaTopologyLimits, OwnPolicy, Pong, PublishServiceCapabilities, Release, SchedulerLimits,
+    AgentStatus, COMPUTE_TOPIC, DecisionQuery, GetHostStats, HostList, HostPing, HostQuery, NovaSelection,
+    NumaTopologyLimits, OwnPolicy, PingHost, Pong, PublishServiceCapabilities, Release, SchedulerLimits,
     SchedulerStatus, SnapshotPage, SnapshotQuery,
 };
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,8 @@ pub const CASTS: &[&str] = &[
 /// An API, by the type in rpcapi that serves it, and a method of it.
 pub type Method = (String, String);
 
-/// Every method that rpcapi serves, from its source: what a type lists that implements `Endpoint` or `BatchHandler`.
+/// Every method that rpcapi serves, from its source: what `serve!` lists for a type, or the type itself if it implements
+/// `Endpoint` or `BatchHandler`.
 pub fn declared() -> BTreeSet<Method> {
     #[derive(Default)]
     struct Found {
@@ -55,6 +56,17 @@ pub fn declared() -> BTreeSet<Method> {
                 self.server = server.ident.to_string();
                 visit::visit_item_impl(self, item);
             }
+        }
+        fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
+            if !item.mac.path.is_ident("serve") {
+                return;
+            }
+            // `Server<Endpoint> at VERSION, |...| { "method" => ..., ... }`
+            let text = item.mac.tokens.to_string();
+            let server = text.split('<').next().unwrap_or_default().trim();
+            let arms = text.split("=>").filter_map(|before| before.trim_end().strip_suffix('"'));
+            let methods = arms.filter_map(|before| before.rsplit('"').next());
+            self.methods.extend(methods.map(|method| (server.to_owned(), method.to_owned())));
         }
         fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
             self.listing = item.sig.ident == "methods" || item.sig.ident == "method";
@@ -211,6 +223,7 @@ fn arguments(api: &str, method: &str, text: &str) -> Result<Value, String> {
         ("SchedulerServer", "capacity") => again::<CapacityQuery>(text),
         ("SchedulerServer", "snapshot") => again::<SnapshotQuery>(text),
         ("SchedulerServer", "own_policy") => again::<OwnPolicy>(text),
+        ("SchedulerServer", "ping_host") => again::<PingHost>(text),
         ("SchedulerServer", _) => again::<Nothing>(text),
         // Nova writes it, and we only read it.
         ("NovaSchedulerServer", "select_destinations") => {
@@ -231,6 +244,7 @@ fn answer(api: &str, method: &str, text: &str) -> Result<Value, String> {
         ("ComputeServer", "ping") => again::<AgentStatus>(text),
         ("SchedulerServer", "select_destinations") => again::<Decision>(text),
         ("SchedulerServer", "release") => again::<u64>(text),
+        ("SchedulerServer", "ping_host") => again::<HostPing>(text),
         ("SchedulerServer", "list_hosts") => again::<HostList>(text),
         ("SchedulerServer", "show_host") => again::<Option<HostDetail>>(text),
         ("SchedulerServer", "list_services") => again::<Vec<ServiceSummary>>(text),

@@ -65,6 +65,7 @@ pub fn record() -> Vec<(&'static str, String)> {
     vec![
         ("reports", run(reports())),
         ("agents", run(agents())),
+        ("pinged_hosts", run(pinged_hosts())),
         ("placements", run(placements())),
         ("questions", run(questions())),
         ("snapshot_in_pages", run(snapshot_in_pages())),
@@ -302,6 +303,18 @@ async fn agents() -> Recording {
     let answer = client.call::<()>(&target, "publish_service_capabilities", &window, monitored);
     let step = "a call of some seconds with a monitor: heartbeats until it is answered";
     recording.answered(step, answer).await;
+    recording
+}
+
+async fn pinged_hosts() -> Recording {
+    let mut recording = Recording::of(1, 1).await;
+    recording.skip().await;
+    let (scheduler, options) = (recording.cluster.api.clone(), Recording::options);
+    for (host, step) in
+        [("host-1", "a scheduler asks an agent"), ("host-9", "a scheduler asks an agent that is not there")]
+    {
+        recording.answered(step, scheduler.ping_host(host, CALL, options())).await;
+    }
     recording
 }
 

@@ -190,6 +190,19 @@ impl Peer<'_> {
         }
     }
 
+    /// The failure of a request that reached nobody.
+    pub fn nobody_listens_there(self) -> Failure {
+        let (what, next) = self.nobody_listens();
+        Failure::new(UNREACHABLE, what).next(next)
+    }
+
+    /// The failure of a request that this receiver got and did not answer for so long.
+    pub fn did_not_answer(self, waited: Duration) -> Failure {
+        let waited = humantime::format_duration(waited);
+        Failure::new(TIMEOUT, format!("nobody answered in time: no answer within {waited}"))
+            .next(self.next_if_nobody_answers())
+    }
+
     fn next_if_nobody_answers(self) -> &'static str {
         match self {
             Peer::AnyScheduler => {
@@ -204,10 +217,7 @@ impl Peer<'_> {
 /// Turns a failed call into an exit code, a reason and a next step.
 pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
     match &error {
-        RpcError::Send { source: TransportError::Unroutable { .. }, .. } => {
-            let (what, next) = peer.nobody_listens();
-            Failure::new(UNREACHABLE, what).next(next)
-        }
+        RpcError::Send { source: TransportError::Unroutable { .. }, .. } => peer.nobody_listens_there(),
         RpcError::Send { source: TransportError::Unreachable { .. }, .. } => {
             Failure::new(UNREACHABLE, "the connection to the broker is lost")
                 .because(error)
@@ -218,10 +228,16 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
                 .because(error)
                 .next("look at the alarms of the broker, or raise --timeout")
         }
+        RpcError::Send { source: TransportError::Refused { reason, .. }, .. } if is_denial(reason) => {
+            denied(reason).next(
+                "use the broker user that is meant for people, `operator` in the shipped configuration; \
+                 config/rabbitmq/README.md lists what each user may do",
+            )
+        }
         RpcError::Send { source: TransportError::Refused { .. }, .. } => {
             Failure::new(UNREACHABLE, "the broker refused the request")
                 .because(error)
-                .next("check the permissions of this user on the broker")
+                .next("compare the shapes of queues and exchanges on the broker with the options of the URL")
         }
         RpcError::Timeout { .. } => Failure::new(TIMEOUT, "nobody answered in time")
             .because(error)
@@ -242,6 +258,17 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
             .next("compare the versions that `novella scheduler status` and `novella --version` show"),
         RpcError::Send { .. } => Failure::new(INTERNAL, "the request could not be sent").because(error),
     }
+}
+
+/// Whether a refusal of the broker is about the rights of the user.
+pub fn is_denial(reason: &str) -> bool {
+    reason.contains("ACCESS_REFUSED")
+}
+
+/// The failure of a user that may not do what a command needs. Permissions are set on purpose, so this does not advise to
+/// widen them.
+pub fn denied(reason: &str) -> Failure {
+    Failure::new(UNREACHABLE, format!("the broker does not let this user do that: {reason}"))
 }
 
 /// Turns a failed call to any scheduler into an exit code, a reason and a next step.
@@ -278,6 +305,10 @@ mod tests {
             ),
             (send(TransportError::Unconfirmed { destination: "scheduler".into(), waited }), TIMEOUT),
             (send(TransportError::Refused { attempted: "x".into(), reason: "y".into() }), UNREACHABLE),
+            (
+                send(TransportError::Refused { attempted: "x".into(), reason: "ACCESS_REFUSED - no".into() }),
+                UNREACHABLE,
+            ),
             (RpcError::Timeout { method: "status".into(), target: "scheduler".into(), waited }, TIMEOUT),
             (remote("TypeError"), USAGE),
             (remote(POLICY_ERROR), CONFLICT),

@@ -138,7 +138,16 @@ impl ComputeManager {
 
     /// Stops reporting, because this agent does not hold its host name, or not for certain.
     pub(crate) fn give_up_name(&self) {
-        self.standing.send_replace(Standing::Waiting);
+        self.stand(Standing::Waiting);
+    }
+
+    /// Notes that the broker refuses the queue of this host.
+    pub(crate) fn refuse_name(&self, reason: &str) {
+        self.stand(Standing::Refused(reason.into()));
+    }
+
+    fn stand(&self, standing: Standing) {
+        self.standing.send_replace(standing);
         self.publisher.withdraw();
     }
 

@@ -27,12 +27,14 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 const SERVICE_NAME: &str = "compute";
 
 /// Whether the agent may report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// The agent waits for the queue `compute.<host>`.
     Waiting,
     /// The agent holds the queue `compute.<host>`.
     Holder,
+    /// The broker refuses to let the agent consume the queue `compute.<host>`, for this reason.
+    Refused(Arc<str>),
 }
 
 /// A report that is to be sent.

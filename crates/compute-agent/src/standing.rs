@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use novella_messaging::{CallOptions, ConnectionState, ConsumerState};
+use novella_messaging::{CallOptions, ConnectionState, ConsumerState, RpcError, TransportError};
 use novella_rpcapi::ComputeApi;
 use novella_service::exit::chain;
 use novella_service::health::Condition;
@@ -36,7 +36,7 @@ pub async fn follow(
                 tell_who_holds(&compute, &host).await;
             }
             ConsumerState::Failed { reason } => {
-                manager.give_up_name();
+                manager.refuse_name(&reason);
                 error!(host, reason, "cannot consume the queue of this host");
             }
             // The connection is lost. Reports could not be published now, and another agent may have the queue when the
@@ -59,6 +59,12 @@ async fn tell_who_holds(compute: &ComputeApi, host: &str) {
             holder_pid = who.pid,
             holder_uptime_s = who.uptime_s,
             "another agent reports as this host; waiting until it is gone. Give one of them another --host, or stop it"
+        ),
+        // The shipped permissions let only schedulers send to agents.
+        Err(RpcError::Send { source: TransportError::Refused { .. }, .. }) => warn!(
+            host,
+            "another connection holds the queue of this host; waiting until it is gone. `novella ping {host}` shows which \
+             agent it is, which the broker user of an agent may not ask"
         ),
         Err(error) => info!(
             host,

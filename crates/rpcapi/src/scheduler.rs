@@ -18,6 +18,7 @@
 //! | 1.5 | `reserve` with NUMA cells and PCI devices | as before |
 //! | 1.5 | `snapshot(cursor)` → [`SnapshotPage`]: the map as a document, page by page (in 1.3, all at once) | call |
 //! | 1.6 | `select_destinations(..., service)`, `reserve` with services: placement on services other than compute | as before |
+//! | 1.7 | `ping_host(host, timeout_ms)` → [`HostPing`]: whether the agent of a host answers, for callers whose broker user may not ask agents | call |
 //!
 //! Reports have a topic of their own, which is the schedulers' topic unless a fleet is configured otherwise ([`Names`]).
 //!
@@ -40,6 +41,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::compute::AgentStatus;
 use crate::names::Names;
 use crate::serve::serve;
 
@@ -79,6 +81,27 @@ pub struct HostQuery {
 pub struct DecisionQuery {
     /// The decision's id.
     pub decision_id: String,
+}
+
+/// The arguments of `ping_host`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PingHost {
+    /// Host name.
+    pub host: String,
+    /// How long the agent may take to answer, milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// The answer to `ping_host`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum HostPing {
+    /// The agent answered.
+    Answered(AgentStatus),
+    /// No agent listens as this host.
+    NobodyListens,
+    /// An agent listens, and did not answer in time.
+    NoAnswer,
 }
 
 /// The arguments of `own_policy`.
@@ -297,6 +320,18 @@ impl SchedulerApi {
         self.client.call(&self.at(1), "status", &NoArgs {}, options).await
     }
 
+    /// Asks a scheduler to ask the agent of a host, which may take `timeout`.
+    pub async fn ping_host(
+        &self,
+        host: &str,
+        timeout: Duration,
+        options: CallOptions,
+    ) -> Result<HostPing, RpcError> {
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let args = PingHost { host: host.to_owned(), timeout_ms };
+        self.client.call(&self.at(7), "ping_host", &args, options).await
+    }
+
     /// Has every scheduler read its policy file again, and yields what became of it.
     pub async fn reload_policy(&self, options: CallOptions) -> Result<Policies, RpcError> {
         self.client.call(&self.at(4), "reload_policy", &NoArgs {}, options).await
@@ -366,6 +401,8 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
     async fn snapshot(&self, args: SnapshotQuery) -> Result<SnapshotPage, CallError>;
     /// How this scheduler does.
     async fn status(&self) -> Result<SchedulerStatus, CallError>;
+    /// Whether the agent of a host answers.
+    async fn ping_host(&self, args: PingHost) -> Result<HostPing, CallError>;
     /// Has all schedulers, including this one, read their policy files again.
     async fn reload_policy(&self) -> Result<Policies, CallError>;
     /// The policies of all schedulers.
@@ -383,7 +420,7 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
 /// Serves a [`SchedulerEndpoint`].
 pub struct SchedulerServer<E>(pub Arc<E>);
 
-serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 6), |context, args, endpoint| {
+serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 7), |context, args, endpoint| {
     "select_destinations" => *endpoint.select_destinations(context, args.parse()?).await?,
     "reserve" => endpoint.reserve(context, args.parse()?).await?,
     "release" => endpoint.release(context, args.parse()?).await?,
@@ -395,6 +432,7 @@ serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 6), |context, args,
     "capacity" => endpoint.capacity(args.parse()?).await?,
     "snapshot" => endpoint.snapshot(args.parse()?).await?,
     "status" => endpoint.status().await?,
+    "ping_host" => endpoint.ping_host(args.parse()?).await?,
     "reload_policy" => endpoint.reload_policy().await?,
     "get_policies" => endpoint.get_policies().await?,
     "own_policy" => endpoint.own_policy(args.parse()?).await?,

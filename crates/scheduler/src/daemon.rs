@@ -117,6 +117,7 @@ pub async fn start(
         names: names.clone(),
         name: name.clone(),
         held_name: health.condition("scheduler name"),
+        requests_arrive: health.condition("requests"),
     };
     background.spawn(&background.stop, lifecycle.run(reports));
     background.spawn(&background.stop, manager.clone().watch_for_stalls());
@@ -126,6 +127,7 @@ pub async fn start(
     background.spawn(&background.abort, telling);
     background.tasks.close();
     manager.peers.get_or_init(|| schedulers);
+    manager.agents.get_or_init(|| ComputeApi::new(client.clone(), &names));
     let runner = Runner::start(
         Arc::new(Tasks {
             manager: manager.clone(),
@@ -139,7 +141,7 @@ pub async fn start(
             seed: env.random.fork("periodic tasks"),
         },
     );
-    metrics::register(&env.metrics, &manager, &server);
+    metrics::register(&env.metrics, &manager, &server, transport.state());
     info!(scheduler = name, "scheduler starts");
     let _abort_on_drop = background.abort.clone().drop_guard();
     Ok(Scheduler { name, manager, health, ready, server, runner, transport, background, _abort_on_drop })

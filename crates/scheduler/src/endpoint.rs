@@ -10,13 +10,13 @@ use novella_objects::{
     SelectDestinations, ServiceSummary,
 };
 use novella_rpcapi::{
-    DecisionQuery, HostList, HostQuery, OwnPolicy, Release, SchedulerEndpoint, SchedulerStatus, SnapshotPage,
-    SnapshotQuery,
+    DecisionQuery, HostList, HostPing, HostQuery, OwnPolicy, PingHost, Release, SchedulerEndpoint,
+    SchedulerStatus, SnapshotPage, SnapshotQuery,
 };
 use serde_json::Value;
 
 use crate::call_errors::internal;
-use crate::calls::{capacity, explain, place, policy, snapshot};
+use crate::calls::{capacity, explain, ping, place, policy, snapshot};
 use crate::manager::{SchedulerManager, count_by_state};
 
 #[async_trait]
@@ -97,6 +97,10 @@ impl SchedulerEndpoint for SchedulerManager {
             policy_hash,
             policy_refused: self.policy.refused(),
         })
+    }
+
+    async fn ping_host(&self, args: PingHost) -> Result<HostPing, CallError> {
+        ping::ping_host(self, args).await
     }
 
     async fn reload_policy(&self) -> Result<Policies, CallError> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use novella_filter_scheduler::FilterScheduler;
 use novella_host_manager::{Counters, HostManager};
 use novella_objects::{HostStatus, Reserve};
-use novella_rpcapi::SchedulerApi;
+use novella_rpcapi::{ComputeApi, SchedulerApi};
 use novella_service::Env;
 use novella_service::health::Health;
 use novella_service::stall::{self, StallMonitor};
@@ -30,6 +30,7 @@ use crate::map_events;
 use crate::policy_source::{PolicySource, PolicyState};
 use crate::refused_reports::RefusedReports;
 use crate::report_lag::ReportLag;
+use crate::request_metrics::RequestMetrics;
 
 /// Most decisions that wait to be told to the other schedulers. What is beyond is counted, and the hosts' claims settle it.
 const RESERVE_OUTBOX: usize = 1024;
@@ -79,6 +80,8 @@ pub struct SchedulerManager {
     outbox: mpsc::Sender<Reserve>,
     /// All schedulers, once there is a way to them.
     pub(crate) peers: OnceLock<SchedulerApi>,
+    /// The agents, once there is a way to them.
+    pub(crate) agents: OnceLock<ComputeApi>,
     pub(crate) health: Health,
     pub(crate) policy: PolicyState,
     pub(crate) policy_faults: PolicyFaults,
@@ -90,6 +93,7 @@ pub struct SchedulerManager {
     next_decision: AtomicU64,
     pub(crate) refused_reports: RefusedReports,
     pub(crate) report_lag: ReportLag,
+    pub(crate) request_metrics: RequestMetrics,
     /// See [`RequestCounters`].
     pub requests: RequestCounters,
 }
@@ -112,6 +116,7 @@ impl SchedulerManager {
             stalled: Notify::new(),
             outbox,
             peers: OnceLock::new(),
+            agents: OnceLock::new(),
             health,
             policy_faults: PolicyFaults::default(),
             snapshots: KeptSnapshots::default(),
@@ -121,6 +126,7 @@ impl SchedulerManager {
             next_decision: AtomicU64::new(0),
             refused_reports: RefusedReports::default(),
             report_lag: ReportLag::default(),
+            request_metrics: RequestMetrics::default(),
             requests: RequestCounters::default(),
         };
         (Arc::new(manager), reserves)

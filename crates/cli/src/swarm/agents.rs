@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::meter::Metered;
+use crate::connect::{denied, is_denial};
 use crate::exit_codes::{CONFLICT, INTERNAL, TIMEOUT};
 use crate::latencies::Latencies;
 
@@ -95,17 +96,26 @@ impl Swarm {
         );
         let agent = agent.await.map_err(|error| cannot().because(error))?;
         let mut standing = agent.manager().standing();
-        let shut_down = tokio::select! { biased;
-            () = shutdown.requested() => true,
-            held = tokio::time::timeout(START_TIMEOUT, standing.wait_for(|s| *s == Standing::Holder)) => {
-                if held.is_ok_and(|held| held.is_ok()) {
-                    return Ok(Some(agent));
+        let settled = |standing: &Standing| match standing {
+            Standing::Holder => true,
+            Standing::Refused(reason) => is_denial(reason),
+            Standing::Waiting => false,
+        };
+        let outcome = tokio::select! { biased;
+            () = shutdown.requested() => Ok(None),
+            settled = tokio::time::timeout(START_TIMEOUT, standing.wait_for(settled)) => {
+                match settled.ok().and_then(Result::ok).as_deref() {
+                    Some(Standing::Holder) => return Ok(Some(agent)),
+                    Some(Standing::Refused(reason)) => Err(denied(reason).next(
+                        "a swarm needs the rights of the broker user `agent`, and with --placements also those of `operator`; \
+                         config/rabbitmq/README.md lists them",
+                    )),
+                    _ => Err(self.not_held(&host)),
                 }
-                false
             }
         };
         agent.stop(GRACE).await;
-        if shut_down { Ok(None) } else { Err(self.not_held(&host)) }
+        outcome
     }
 
     fn not_held(&self, host: &str) -> Failure {

@@ -159,7 +159,7 @@ pub(super) fn refusal(error: &Error, topology: &Topology) -> String {
     let words = words(error);
     let next = match reply_code(error) {
         Some(ACCESS_REFUSED) => {
-            "grant it: `rabbitmqctl set_permissions`, config/rabbitmq/ lists what each service needs"
+            "the permissions of this broker user do not allow it; config/rabbitmq/README.md lists what each user may do"
         }
         Some(PRECONDITION_FAILED) if words.contains("inequivalent arg") => {
             return format!("{words} ({})", other_shape(&words, topology));

@@ -3,6 +3,7 @@
 pub(crate) mod capacity;
 pub(crate) mod explain;
 mod nova;
+pub(crate) mod ping;
 pub(crate) mod place;
 pub(crate) mod policy;
 mod reports;

@@ -108,6 +108,7 @@ pub(crate) fn log(manager: &SchedulerManager, decision: &Decision, began: Durati
         manager.requests.refusals.fetch_add(1, Ordering::Relaxed);
     }
     let elapsed = manager.env.clock.now().saturating_sub(began);
+    manager.request_metrics.record(decision, elapsed);
     let hosts_left = decision.explanation.filters.last().map_or(0, |filter| filter.hosts_out);
     let chosen = decision.selections.first().map_or("-", |selection| selection.host.as_str());
     info!(

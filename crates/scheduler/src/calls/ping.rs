@@ -1,0 +1,33 @@
+//! `ping_host`: asks the agent of a host whether it answers.
+//!
+//! The broker lets only schedulers send to agents. So an operator asks a scheduler, which asks the agent.
+//!
+//! What always holds: the caller is told within the time that it gave, or within [`LONGEST`].
+
+use std::time::Duration;
+
+use novella_messaging::{CallError, CallOptions, RpcError, TransportError};
+use novella_rpcapi::{HostPing, PingHost};
+use novella_service::exit::chain;
+
+use crate::call_errors::internal;
+use crate::manager::SchedulerManager;
+
+/// The longest time that an agent may take. A request holds one of the server's places meanwhile.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Answers the call.
+pub(crate) async fn ping_host(manager: &SchedulerManager, args: PingHost) -> Result<HostPing, CallError> {
+    let agents =
+        manager.agents.get().ok_or_else(|| internal("this scheduler has no bus to ask agents on"))?;
+    let timeout = Duration::from_millis(args.timeout_ms).min(LONGEST);
+    let options = CallOptions { mandatory: true, ..CallOptions::new(timeout) };
+    match agents.ping(&args.host, options).await {
+        Ok(status) => Ok(HostPing::Answered(status)),
+        Err(RpcError::Send { source: TransportError::Unroutable { .. }, .. }) => Ok(HostPing::NobodyListens),
+        Err(RpcError::Timeout { .. }) => Ok(HostPing::NoAnswer),
+        Err(error) => {
+            Err(internal(format!("the agent of {} could not be asked: {}", args.host, chain(&error))))
+        }
+    }
+}
