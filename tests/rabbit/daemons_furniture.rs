@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use novella_messaging::CallOptions;
 use novella_rpcapi::HostPing;
 use tokio::time::{Instant, sleep};

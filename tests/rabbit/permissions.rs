@@ -173,7 +173,7 @@ async fn each_user_can_do_its_work() {
     assert_eq!((code, out.as_str(), err.as_str()), (0, "cmp1\n", ""), "a scheduler asks the agent");
     let (code, _, err) = novella(&operator, "ping cmp9");
     assert!(code == 7 && err.contains("no agent listens as host cmp9"), "{code}: {err}");
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let (code, _, err) = novella(&operator, "swarm --hosts 2 --name-prefix denied");
     assert!(
         code == 7 && err.contains("ACCESS_REFUSED") && err.contains("broker user `agent`"),
