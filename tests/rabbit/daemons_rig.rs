@@ -291,8 +291,9 @@ pub fn decided_by(decision: &Decision) -> &str {
 
 /// The fleet as a scheduler sees it, asked past the broker.
 pub async fn view(scheduler: &Scheduler) -> BTreeMap<String, HostSummary> {
-    use novella_rpcapi::SchedulerEndpoint;
-    let list = scheduler.manager().list_hosts().await.expect("a list is always answered");
+    use novella_rpcapi::{HostListQuery, SchedulerEndpoint};
+    let list =
+        scheduler.manager().list_hosts(HostListQuery::default()).await.expect("a list is always answered");
     list.hosts.into_iter().map(|host| (host.host.clone(), host)).collect()
 }
 

@@ -14,7 +14,7 @@ use novella_objects::{
     Capabilities, Decision, Flavor, HostStatus, HostSummary, PlacementRequest, Refusal, RequestSpec,
     SelectDestinations,
 };
-use novella_rpcapi::{Names, Release, SCHEDULER_TOPIC, SchedulerApi, SchedulerEndpoint};
+use novella_rpcapi::{HostListQuery, Names, Release, SCHEDULER_TOPIC, SchedulerApi, SchedulerEndpoint};
 use novella_scheduler::{Scheduler, SchedulerConfig};
 use novella_service::{Env, Metrics};
 use novella_virt::{DEFAULT_PROBE_DEADLINE, FakeConfig, FakeDriver};
@@ -214,7 +214,12 @@ impl Cluster {
 
     /// The fleet as a scheduler sees it, by host, asked past the bus.
     pub async fn view(&self, scheduler: &str) -> BTreeMap<String, HostSummary> {
-        let list = self.scheduler(scheduler).manager().list_hosts().await.expect("a list is always answered");
+        let list = self
+            .scheduler(scheduler)
+            .manager()
+            .list_hosts(HostListQuery::default())
+            .await
+            .expect("a list is always answered");
         list.hosts.into_iter().map(|host| (host.host.clone(), host)).collect()
     }
 

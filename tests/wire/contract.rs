@@ -7,12 +7,12 @@ use std::path::Path;
 use novella_messaging::{RemoteError, read_answer, read_request};
 use novella_objects::{
     Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, Policies, PolicyStatus, Reserve,
-    SelectDestinations, ServiceSummary, UpdateServiceCapabilities,
+    SelectDestinations, ServerGroupSummary, ServiceSummary, UpdateServiceCapabilities,
 };
 use novella_rpcapi::{
-    AgentStatus, COMPUTE_TOPIC, DecisionQuery, GetHostStats, HostList, HostPing, HostQuery, NovaSelection,
-    NumaTopologyLimits, OwnPolicy, PingHost, Pong, PublishServiceCapabilities, Release, SchedulerLimits,
-    SchedulerStatus, SnapshotPage, SnapshotQuery,
+    AgentStatus, COMPUTE_TOPIC, DecisionQuery, GetHostStats, HostList, HostListQuery, HostPing, HostQuery,
+    NovaSelection, NumaTopologyLimits, OwnPolicy, PingHost, Pong, PublishServiceCapabilities, Release,
+    SchedulerLimits, SchedulerStatus, ServerGroupQuery, SnapshotPage, SnapshotQuery,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -224,6 +224,8 @@ fn arguments(api: &str, method: &str, text: &str) -> Result<Value, String> {
         ("SchedulerServer", "snapshot") => again::<SnapshotQuery>(text),
         ("SchedulerServer", "own_policy") => again::<OwnPolicy>(text),
         ("SchedulerServer", "ping_host") => again::<PingHost>(text),
+        ("SchedulerServer", "list_hosts") => again::<HostListQuery>(text),
+        ("SchedulerServer", "list_server_groups") => again::<ServerGroupQuery>(text),
         ("SchedulerServer", _) => again::<Nothing>(text),
         // Nova writes it, and we only read it.
         ("NovaSchedulerServer", "select_destinations") => {
@@ -246,6 +248,7 @@ fn answer(api: &str, method: &str, text: &str) -> Result<Value, String> {
         ("SchedulerServer", "release") => again::<u64>(text),
         ("SchedulerServer", "ping_host") => again::<HostPing>(text),
         ("SchedulerServer", "list_hosts") => again::<HostList>(text),
+        ("SchedulerServer", "list_server_groups") => again::<Vec<ServerGroupSummary>>(text),
         ("SchedulerServer", "show_host") => again::<Option<HostDetail>>(text),
         ("SchedulerServer", "list_services") => again::<Vec<ServiceSummary>>(text),
         ("SchedulerServer", "get_decision") => again::<Option<Decision>>(text),

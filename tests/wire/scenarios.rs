@@ -17,7 +17,8 @@ use novella_messaging::{
 };
 use novella_objects::document::PciRequest;
 use novella_objects::{
-    CapacityQuery, Explain, Flavor, Grouping, Image, Inventory, RequestSpec, SelectDestinations,
+    CapacityQuery, Explain, Flavor, Grouping, Image, InstanceGroup, Inventory, RequestSpec,
+    SelectDestinations,
 };
 use novella_rpcapi::{
     BaseApi, COMPUTE_TOPIC, ComputeApi, Names, Release, ReportSink, SCHEDULER_TOPIC, SnapshotPage,
@@ -72,6 +73,7 @@ pub fn record() -> Vec<(&'static str, String)> {
         ("policies", run(policies())),
         ("nova", run(nova())),
         ("failures", run(failures())),
+        ("lists", run(lists())),
     ]
 }
 
@@ -483,6 +485,29 @@ async fn policies() -> Recording {
         recording.answered(step, api.reload_policy(options())).await;
     }
     recording.answered("the state of a scheduler whose policy was refused", api.status(options())).await;
+    recording
+}
+
+async fn lists() -> Recording {
+    let mut recording = Recording::of(9, 0).await;
+    recording.report("host-1", &report_of_claims(1, json!([claim()]))).await;
+    let mut held = recording.cluster.request(1, flavor(1, 512, 1));
+    held.request_spec.spec.scheduler_hints.insert("group".into(), json!("db"));
+    held.request_spec.spec.instance_group =
+        Some(InstanceGroup { name: "db".into(), policy: "anti-affinity".into(), ..InstanceGroup::default() });
+    recording.cluster.select(&recording.cluster.api, &held).await;
+    recording.skip().await;
+    let (api, options) = (recording.cluster.api.clone(), Recording::options);
+    recording.answered("all hosts with what they may use, hold and are in", api.list_hosts(options())).await;
+    recording.answered("all hosts with their facts", api.list_hosts_with_facts(options())).await;
+    recording.answered("all server groups", api.list_server_groups(None, options())).await;
+    for (group, step) in [
+        ("web", "a group of the policy with a member that its host reports"),
+        ("db", "a group that only a request names, with a member whose room is held"),
+        ("nope", "a group that is not known"),
+    ] {
+        recording.answered(step, api.list_server_groups(Some(group), options())).await;
+    }
     recording
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use novella_messaging::in_process::InProcessBroker;
-use novella_objects::{HostStatus, HostSummary};
+use novella_objects::{HostAmounts, HostStatus, HostSummary};
 use novella_service::Env;
 use novella_service::exit::report;
 use novella_service::shutdown::Shutdown;
@@ -30,9 +30,13 @@ pub fn a_host(name: &str) -> HostSummary {
         memory_mb_used: 1_536,
         disk_gb: 200,
         disk_gb_used: 20,
+        capacity: Some(HostAmounts { vcpus: 32, memory_mb: 16_384, disk_gb: 200 }),
+        held: Some(HostAmounts { vcpus: 1, memory_mb: 1024, disk_gb: 10 }),
         instances: 2,
         resources: Default::default(),
         traits: Vec::new(),
+        aggregates: Vec::new(),
+        facts: Default::default(),
         reservations: 1,
         report_age_s: 3.25,
         disabled_reason: None,

@@ -20,7 +20,7 @@ use std::time::Duration;
 use novella_filter_scheduler::{Eligible, Failure, FilterScheduler, HostTable, NearMisses};
 use novella_objects::{
     Capabilities, Change, Decision, HostDetail, HostVerdict, RequestSpec, Reserve, SelectDestinations,
-    ServiceSummary,
+    ServerGroupSummary, ServiceSummary,
 };
 use novella_resources::Amounts;
 use serde_json::Value;
@@ -38,6 +38,7 @@ use crate::views::copy::{self, MapCopy};
 use crate::views::destinations::{self, NovaDestination};
 use crate::views::hosts::{self, HostListing};
 use crate::views::questions;
+use crate::views::server_groups;
 use crate::views::services::{self, HostListEntry, RollUp};
 use crate::views::zones::{self, ZoneUsage};
 
@@ -274,7 +275,22 @@ impl HostManager {
 
     /// Copies what is needed to list the fleet.
     pub fn fleet(&self, now: Duration) -> HostListing {
-        hosts::fleet(&self.map, now)
+        hosts::fleet(&self.map, false, now)
+    }
+
+    /// Copies what is needed to list the fleet with the facts that the hosts reported.
+    pub fn fleet_with_facts(&self, now: Duration) -> HostListing {
+        hosts::fleet(&self.map, true, now)
+    }
+
+    /// The server groups that the policy defines or that have members, in the order of their names and without members.
+    pub fn server_groups(&self) -> Vec<ServerGroupSummary> {
+        server_groups::all(&self.map)
+    }
+
+    /// The server group of this name with its members. `None` if the policy does not define it and it has no members.
+    pub fn server_group(&self, name: &str) -> Option<ServerGroupSummary> {
+        server_groups::one(&self.map, name)
     }
 
     /// Everything that is known of one host. The list of its ended instances is not kept, so it is empty.

@@ -64,6 +64,17 @@ pub enum HostWarning {
     },
 }
 
+/// Amounts of one host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostAmounts {
+    /// Number of CPUs.
+    pub vcpus: u64,
+    /// Memory, MiB.
+    pub memory_mb: u64,
+    /// Disk, GiB.
+    pub disk_gb: u64,
+}
+
 /// One row of `novella host list`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostSummary {
@@ -87,6 +98,13 @@ pub struct HostSummary {
     pub disk_gb: u64,
     /// Disk that is reserved, claimed or held, GiB.
     pub disk_gb_used: u64,
+    /// How much of each amount may be used: what the host has, times its allocation ratio. Schedulers before 1.8 do not
+    /// say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<HostAmounts>,
+    /// The part of what is used that reservations hold. Schedulers before 1.8 do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HostAmounts>,
     /// Number of instances that the host reported.
     pub instances: u32,
     /// Further resource classes by name. `used` is what is claimed or held.
@@ -95,6 +113,12 @@ pub struct HostSummary {
     /// Traits, in the order of the host's report.
     #[serde(default)]
     pub traits: Vec<String>,
+    /// Names of the host's aggregates in the policy of the scheduler that answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aggregates: Vec<String>,
+    /// Facts that the host reported, if they were asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, Value>,
     /// Number of reservations that no report has confirmed yet.
     pub reservations: u32,
     /// Time since the last report arrived, seconds.
@@ -123,9 +147,6 @@ pub struct HostDetail {
     pub sent_at: Option<String>,
     /// The host's resources in the form of Nova's `show_host_resources`.
     pub resource: Value,
-    /// Names of the host's aggregates in the policy of the scheduler that answers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub aggregates: Vec<String>,
     /// NUMA cells, with what is claimed or held of each. Absent if the host reports none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numa_topology: Option<NumaTopology>,
@@ -155,4 +176,31 @@ pub struct ServiceSummary {
     pub state: HostStatus,
     /// Time since the last report arrived, seconds.
     pub report_age_s: f64,
+}
+
+/// A server group, as the policy and the map of one scheduler know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerGroupSummary {
+    /// Name of the group.
+    pub name: String,
+    /// The policy of the group, such as `anti-affinity`. Null if the scheduler's policy has no rule for the group.
+    pub policy: Option<String>,
+    /// How many members one host may have. Null if the group's policy has no such limit.
+    pub max_server_per_host: Option<u32>,
+    /// Number of members.
+    pub instances: u64,
+    /// The members, if one group was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<GroupMember>,
+}
+
+/// An instance of a server group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupMember {
+    /// Uuid of the instance.
+    pub instance_uuid: Uuid,
+    /// Name of the host that it is on, or that is held for it.
+    pub host: String,
+    /// Whether a reservation holds its room. If not, the host has reported the instance.
+    pub held: bool,
 }

@@ -51,7 +51,10 @@ pub use explain::{
     Change, Explain, Explained, FilterOutcome, FilterVerdict, Fix, Fixes, HostVerdict, NearHost, Part,
     Quantity,
 };
-pub use host::{HostDetail, HostStatus, HostSummary, HostWarning, PciPoolDetail, ServiceSummary};
+pub use host::{
+    GroupMember, HostAmounts, HostDetail, HostStatus, HostSummary, HostWarning, PciPoolDetail,
+    ServerGroupSummary, ServiceSummary,
+};
 pub use inventory::{Inventory, UsedInventory};
 pub use json::Json;
 pub use limits::{MAX_ALTERNATES, MAX_AMOUNT, MAX_INSTANCES, MAX_VCPUS};

@@ -19,6 +19,8 @@
 //! | 1.5 | `snapshot(cursor)` → [`SnapshotPage`]: the map as a document, page by page (in 1.3, all at once) | call |
 //! | 1.6 | `select_destinations(..., service)`, `reserve` with services: placement on services other than compute | as before |
 //! | 1.7 | `ping_host(host, timeout_ms)` → [`HostPing`]: whether the agent of a host answers, for callers whose broker user may not ask agents | call |
+//! | 1.8 | `list_hosts(facts)`: the rows have capacity, what is held and aggregates, and facts if `facts` is true | call |
+//! | 1.8 | `list_server_groups(group)` → a list of [`ServerGroupSummary`], with the members if one is named | call |
 //!
 //! Reports have a topic of their own, which is the schedulers' topic unless a fleet is configured otherwise ([`Names`]).
 //!
@@ -34,7 +36,8 @@ use novella_messaging::{
 };
 use novella_objects::{
     Capabilities, Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, HostSummary, Policies,
-    PolicyStatus, Reserve, ReserveEntry, SelectDestinations, ServiceSummary, UpdateServiceCapabilities,
+    PolicyStatus, Reserve, ReserveEntry, SelectDestinations, ServerGroupSummary, ServiceSummary,
+    UpdateServiceCapabilities,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -67,6 +70,22 @@ pub struct HostList {
     pub scheduler: String,
     /// One row per compute host, in the order of the map.
     pub hosts: Vec<HostSummary>,
+}
+
+/// The arguments of `list_hosts`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostListQuery {
+    /// Whether the rows have the facts that the hosts reported.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub facts: bool,
+}
+
+/// The arguments of `list_server_groups`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerGroupQuery {
+    /// Name of the only group that is wanted. If it is absent, all groups are listed without their members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }
 
 /// The arguments of methods about one host.
@@ -269,6 +288,22 @@ impl SchedulerApi {
         self.client.call(&self.at(1), "list_hosts", &NoArgs {}, options).await
     }
 
+    /// All compute hosts, with the facts that they reported.
+    pub async fn list_hosts_with_facts(&self, options: CallOptions) -> Result<HostList, RpcError> {
+        self.client.call(&self.at(8), "list_hosts", &HostListQuery { facts: true }, options).await
+    }
+
+    /// The server groups that the policy of a scheduler defines or that have members. If one is named, only this one,
+    /// with its members.
+    pub async fn list_server_groups(
+        &self,
+        group: Option<&str>,
+        options: CallOptions,
+    ) -> Result<Vec<ServerGroupSummary>, RpcError> {
+        let query = ServerGroupQuery { group: group.map(str::to_owned) };
+        self.client.call(&self.at(8), "list_server_groups", &query, options).await
+    }
+
     /// One host with all that it reported. `None` if the scheduler does not know it.
     pub async fn show_host(&self, host: &str, options: CallOptions) -> Result<Option<HostDetail>, RpcError> {
         self.client.call(&self.at(1), "show_host", &HostQuery { host: host.to_owned() }, options).await
@@ -386,7 +421,9 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
     /// Releases reservations, and yields how many.
     async fn release(&self, context: &RequestContext, args: Release) -> Result<u64, CallError>;
     /// All compute hosts.
-    async fn list_hosts(&self) -> Result<HostList, CallError>;
+    async fn list_hosts(&self, args: HostListQuery) -> Result<HostList, CallError>;
+    /// The server groups, or the one that is named with its members.
+    async fn list_server_groups(&self, args: ServerGroupQuery) -> Result<Vec<ServerGroupSummary>, CallError>;
     /// One host with all that it reported.
     async fn show_host(&self, args: HostQuery) -> Result<Option<HostDetail>, CallError>;
     /// All services that report.
@@ -420,11 +457,12 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
 /// Serves a [`SchedulerEndpoint`].
 pub struct SchedulerServer<E>(pub Arc<E>);
 
-serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 7), |context, args, endpoint| {
+serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 8), |context, args, endpoint| {
     "select_destinations" => *endpoint.select_destinations(context, args.parse()?).await?,
     "reserve" => endpoint.reserve(context, args.parse()?).await?,
     "release" => endpoint.release(context, args.parse()?).await?,
-    "list_hosts" => endpoint.list_hosts().await?,
+    "list_hosts" => endpoint.list_hosts(args.parse()?).await?,
+    "list_server_groups" => endpoint.list_server_groups(args.parse()?).await?,
     "show_host" => endpoint.show_host(args.parse()?).await?,
     "list_services" => endpoint.list_services().await?,
     "get_decision" => endpoint.get_decision(args.parse()?).await?.as_deref(),

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use novella_messaging::{CallError, RemoteError, RequestContext};
 use novella_objects::{
     Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, Policies, PolicyStatus, Reserve,
-    SelectDestinations, ServiceSummary,
+    SelectDestinations, ServerGroupSummary, ServiceSummary,
 };
 use novella_rpcapi::{
-    DecisionQuery, HostList, HostPing, HostQuery, OwnPolicy, PingHost, Release, SchedulerEndpoint,
-    SchedulerStatus, SnapshotPage, SnapshotQuery,
+    DecisionQuery, HostList, HostListQuery, HostPing, HostQuery, OwnPolicy, PingHost, Release,
+    SchedulerEndpoint, SchedulerStatus, ServerGroupQuery, SnapshotPage, SnapshotQuery,
 };
 use serde_json::Value;
 
@@ -45,11 +45,22 @@ impl SchedulerEndpoint for SchedulerManager {
         }))
     }
 
-    async fn list_hosts(&self) -> Result<HostList, CallError> {
+    async fn list_hosts(&self, args: HostListQuery) -> Result<HostList, CallError> {
         // The rows are copied while the map is held and written out afterwards: to list ten thousand hosts must not hold up
         // placements.
-        let hosts = self.with_hosts(|hosts, now| hosts.fleet(now)).summaries();
+        let listing = self.with_hosts(|hosts, now| match args.facts {
+            true => hosts.fleet_with_facts(now),
+            false => hosts.fleet(now),
+        });
+        let hosts = listing.summaries();
         Ok(HostList { scheduler: self.options.name.clone(), hosts })
+    }
+
+    async fn list_server_groups(&self, args: ServerGroupQuery) -> Result<Vec<ServerGroupSummary>, CallError> {
+        Ok(self.with_hosts(|hosts, _| match &args.group {
+            Some(name) => hosts.server_group(name).into_iter().collect(),
+            None => hosts.server_groups(),
+        }))
     }
 
     async fn show_host(&self, args: HostQuery) -> Result<Option<HostDetail>, CallError> {

@@ -5,9 +5,7 @@ use novella_objects::RequestSpec;
 use novella_resources::{Amount, Capacity, Demand};
 
 use crate::filters::tally::room_column;
-use crate::nova::python;
 use crate::settings::filter_kind::FilterKind;
-use crate::table::aggregates::Facts;
 use crate::table::amounts::Exact;
 use crate::table::bitmap::word_bits;
 use crate::table::block::{BLOCK, lane};
@@ -57,8 +55,7 @@ pub(super) fn rooms_of_sets(
 /// filter does not look at aggregates.
 pub(super) fn ratios_of_sets(kind: FilterKind, table: &HostTable) -> Option<Vec<Option<f64>>> {
     let key = kind.aggregate_key()?;
-    let ratio = |facts: &Facts| facts.smallest(key, python::float).filter(|ratio| ratio.is_finite());
-    Some(table.aggregates.facts().iter().map(ratio).collect())
+    Some(table.aggregates.facts().iter().map(|facts| facts.ratio(key)).collect())
 }
 
 /// The amount that a filter compares, and how much of it the request asks for, if anything.

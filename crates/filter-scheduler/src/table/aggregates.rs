@@ -77,6 +77,11 @@ impl Facts {
         }
         smallest
     }
+
+    /// The smallest allocation ratio that the metadata give under this key.
+    pub(crate) fn ratio(&self, key: &str) -> Option<f64> {
+        self.smallest(key, python::float).filter(|ratio| ratio.is_finite())
+    }
 }
 
 /// All aggregates, and the set of them that each row is in.

@@ -21,6 +21,7 @@ use novella_objects::{Capabilities, HostStatus};
 use novella_resources::Amounts;
 
 use crate::nova::image_properties::BadImage;
+use crate::settings::filter_kind::FilterKind;
 use crate::table::aggregates::{Aggregate, Aggregates};
 use crate::table::amounts::{Exact, Resources, Unusable};
 use crate::table::bitmap::bits;
@@ -388,6 +389,13 @@ impl HostTable {
     /// The ids of the aggregates that the host is in, in ascending order.
     pub fn aggregates_of(&self, row: Row) -> &[u32] {
         self.aggregates.ids(row.index())
+    }
+
+    /// The allocation ratio that the host's aggregates set for a filter that reads it from them, such as
+    /// AggregateCoreFilter. `None` if they set none, or the filter reads none.
+    pub fn ratio_of_aggregates(&self, filter: FilterKind, row: Row) -> Option<f64> {
+        let facts = &self.aggregates.facts()[self.aggregates.set_of(row.index()) as usize];
+        facts.ratio(filter.aggregate_key()?)
     }
 
     /// Records that an instance is on the host, and consumes nothing. Fails, without recording it, if the image's

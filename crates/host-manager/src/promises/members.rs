@@ -21,6 +21,11 @@ impl Members {
         self.0.get(group).into_iter().flatten().copied()
     }
 
+    /// The names of the groups that have members, in no order.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(|name| &**name)
+    }
+
     /// All members, each with its row and its group.
     pub fn iter(&self) -> impl Iterator<Item = (Uuid, Row, &str)> {
         let groups = self.0.iter();

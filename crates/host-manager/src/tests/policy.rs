@@ -83,7 +83,7 @@ fn in_group(name: &'static str, policy: &'static str) -> impl Fn(&mut SelectDest
 }
 
 fn aggregates(m: &HostManager, host: &str) -> Vec<String> {
-    m.detail(host, s(1)).unwrap().aggregates
+    m.detail(host, s(1)).unwrap().summary.aggregates
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! The views of the map.
 
+use std::sync::Arc;
+
+use novella_objects::{HostAmounts, ServerGroupSummary};
 use serde_json::{Value, json};
+
+use crate::policy::file::PolicyFile;
 
 use crate::tests::*;
 
@@ -39,7 +44,9 @@ fn the_detail_shows_the_report_whole() {
     let shown = serde_json::to_value(&detail).unwrap();
     let mut expected = json!({
         "host": "h1", "uuid": id(1), "state": "disabled", "availability_zone": "az1", "vcpus": 8, "vcpus_used": 4,
-        "memory_mb": 16384, "memory_mb_used": 1537, "disk_gb": 100, "disk_gb_used": 6, "instances": 2,
+        "memory_mb": 16384, "memory_mb_used": 1537, "disk_gb": 100, "disk_gb_used": 6,
+        "capacity": {"vcpus": 32, "memory_mb": 24576, "disk_gb": 100},
+        "held": {"vcpus": 0, "memory_mb": 0, "disk_gb": 0}, "instances": 2,
         "reservations": 0, "report_age_s": 2.0, "disabled_reason": "kernel",
         "warnings": [{"kind": "stale_probe", "probe": "disk", "age_ms": 70_000}],
         "incarnation": 3, "seq": 9, "sent_at": "2026-01-01T00:00:00Z"
@@ -84,6 +91,85 @@ fn summaries_are_in_fleet_order_with_the_default_zone() {
     let rows = m.fleet(s(4)).summaries();
     assert_eq!(rows.iter().map(|row| row.host.as_str()).collect::<Vec<_>>(), ["h3", "h1", "h2"]);
     assert!(rows.iter().all(|row| row.availability_zone == "nova" && row.report_age_s == 4.0));
+}
+
+#[test]
+fn capacity_is_that_of_the_enabled_filters_and_holds_are_told_apart() {
+    let mut m = manager();
+    Report::of(1).send(&mut m, s(0));
+    Report::of(2).send(&mut m, s(0));
+    place(&mut m, &request([7], SMALL), s(0));
+    let row = |m: &HostManager, at: usize| m.fleet(s(1)).summaries().remove(at);
+    let amounts = |vcpus, memory_mb, disk_gb| Some(HostAmounts { vcpus, memory_mb, disk_gb });
+    let first = row(&m, 0);
+    assert_eq!((first.vcpus, first.capacity), (16, amounts(64, 16_384, 100)));
+    assert_eq!((first.held, first.reservations), (amounts(1, 1024, 1), 1));
+    assert_eq!(row(&m, 1).held, amounts(0, 0, 0));
+
+    let policy = |filters: &str| {
+        let text = format!(
+            "[filter_scheduler]\nenabled_filters = [{filters}]\n[aggregates.slow]\nhosts = ['h1']\n\
+             metadata = {{ cpu_allocation_ratio = '2.0' }}\n[aggregates.fast]\nhosts = ['h1']\n\
+             metadata = {{ cpu_allocation_ratio = '8.0' }}\n"
+        );
+        Arc::new(PolicyFile::parse(&text).unwrap())
+    };
+    for (filters, vcpus) in
+        [("'CoreFilter'", 64), ("'AggregateCoreFilter'", 32), ("'CoreFilter', 'AggregateCoreFilter'", 32)]
+    {
+        m.set_policy(policy(filters));
+        let (first, second) = (row(&m, 0), row(&m, 1));
+        assert_eq!(first.capacity, amounts(vcpus, 16_384, 100), "{filters}");
+        assert_eq!(
+            second.capacity,
+            amounts(64, 16_384, 100),
+            "{filters}: no aggregate of this host sets a ratio"
+        );
+        assert_eq!((first.aggregates, second.aggregates), (vec!["fast".to_owned(), "slow".into()], vec![]));
+    }
+}
+
+#[test]
+fn facts_are_listed_if_they_are_asked_for() {
+    let mut m = manager();
+    let mut caps = Report::of(1).caps();
+    caps.novella.as_mut().unwrap().facts = Entries(vec![("rack".into(), Json::of("r1").unwrap())]);
+    m.apply_report("compute", "h1", &caps, s(0));
+    assert!(m.fleet(s(0)).summaries()[0].facts.is_empty());
+    assert_eq!(m.fleet_with_facts(s(0)).summaries()[0].facts["rack"], "r1");
+}
+
+#[test]
+fn server_groups_are_those_of_the_policy_and_those_with_members() {
+    let mut m = manager();
+    let text = "[filter_scheduler]\nenabled_filters = ['ServerGroupAntiAffinityFilter']\n\
+        [server_groups.web]\npolicy = 'anti-affinity'\nmax_server_per_host = 2\n";
+    m.set_policy(Arc::new(PolicyFile::parse(text).unwrap()));
+    let of_group =
+        |uuid: u128, group: &'static str| Claim { group: Some(group.into()), ..claim(uuid, SMALL) };
+    Report { claims: vec![of_group(5, "db")], ..Report::of(1) }.send(&mut m, s(0));
+    let mut asked = request([7], SMALL);
+    asked.request_spec.spec.scheduler_hints.insert("group".into(), json!("web"));
+    place(&mut m, &asked, s(0));
+
+    let group = |name: &str, policy: Option<&str>, most, instances| ServerGroupSummary {
+        name: name.into(),
+        policy: policy.map(Into::into),
+        max_server_per_host: most,
+        instances,
+        members: Vec::new(),
+    };
+    assert_eq!(
+        m.server_groups(),
+        [group("db", None, None, 1), group("web", Some("anti-affinity"), Some(2), 1)]
+    );
+    let members = |name: &str| {
+        let group = m.server_group(name).unwrap();
+        group.members.into_iter().map(|m| (m.instance_uuid, m.host, m.held)).collect::<Vec<_>>()
+    };
+    assert_eq!(members("db"), [(id(5), "h1".to_owned(), false)]);
+    assert_eq!(members("web"), [(id(7), "h1".to_owned(), true)]);
+    assert_eq!(m.server_group("nope"), None);
 }
 
 #[test]

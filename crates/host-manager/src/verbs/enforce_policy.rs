@@ -87,13 +87,6 @@ fn ids_by(map: &HostMap, policy: &PolicyFile, row: Row) -> Vec<u32> {
     ids
 }
 
-/// The names of the aggregates that a host is in.
-pub(crate) fn aggregates_of(map: &HostMap, row: Row) -> Vec<String> {
-    let ids = map.table.aggregates_of(row);
-    let named = map.policy.aggregates.iter().filter(|rule| ids.contains(&rule.aggregate.id));
-    named.map(|rule| rule.aggregate.name.clone()).collect()
-}
-
 /// The request with its server group's policy, and with the members and hosts that the map knows. It is copied only if it
 /// names a group.
 pub(crate) fn with_members<'s>(

@@ -6,19 +6,20 @@
 //! Left out: output formats.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use novella_filter_scheduler::{Devices, HostState, Row, Snapshot, TraitSnapshot};
+use novella_filter_scheduler::{Devices, FilterKind, HostState, Row, Snapshot, TraitSnapshot};
 use novella_objects::document::UsedInventory;
-use novella_objects::{Entries, HostDetail, HostSummary, HostWarning, NovellaReport};
+use novella_objects::{Entries, HostAmounts, HostDetail, HostSummary, HostWarning, NovellaReport};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
 use crate::map::record::Record;
+use crate::policy::file::PolicyFile;
 use crate::report::devices;
 use crate::report::reported::{Text, Words, raw};
-use crate::verbs::enforce_policy::aggregates_of;
 use crate::views::copy::used_inventories;
 
 /// What is needed to list the hosts, at one instant.
@@ -28,6 +29,7 @@ pub struct HostListing {
     /// What the table does not have, in the order of the table's hosts.
     notes: Vec<ListedHost>,
     traits: TraitSnapshot,
+    policy: Arc<PolicyFile>,
     default_zone: String,
 }
 
@@ -43,10 +45,16 @@ struct ListedHost {
     /// The warnings that are still shown, and one for each stale probe.
     warnings: Vec<HostWarning>,
     resources: BTreeMap<String, UsedInventory>,
+    capacity: HostAmounts,
+    /// The ids of the aggregates that the host is in.
+    aggregates: Box<[u32]>,
+    /// The facts as JSON text, if they were asked for.
+    facts: Vec<(Box<str>, Box<str>)>,
 }
 
 impl ListedHost {
-    fn new(record: &Record, resources: BTreeMap<String, UsedInventory>, now: Duration) -> Self {
+    fn new(map: &HostMap, row: Row, now: Duration) -> Self {
+        let record = map.record(row);
         let shown = record.warnings.iter().filter(|(_, until)| *until > now).map(|(w, _)| w.clone());
         let stale = record
             .stale_probes
@@ -58,12 +66,30 @@ impl ListedHost {
             held: record.held,
             disabled_reason: record.reported.disabled_reason().map(Into::into),
             warnings: shown.chain(stale).collect(),
-            resources,
+            resources: used_inventories(map, row),
+            capacity: capacity(map, row),
+            aggregates: map.table.aggregates_of(row).into(),
+            facts: Vec::new(),
         }
     }
 
-    fn summary(self, host: &HostState<'_>, traits: Vec<String>, default_zone: &str) -> HostSummary {
-        let (reported, used) = (host.reported(), host.used());
+    fn with_facts(self, record: &Record) -> Self {
+        let facts = record.reported.words().facts;
+        Self { facts: facts.iter().map(|(key, text)| ((*key).into(), (*text).into())).collect(), ..self }
+    }
+
+    fn summary(
+        self,
+        host: &HostState<'_>,
+        traits: Vec<String>,
+        policy: &PolicyFile,
+        default_zone: &str,
+    ) -> HostSummary {
+        let (reported, used, held) = (host.reported(), host.used(), host.consumed());
+        let named = policy.aggregates.iter().filter(|rule| self.aggregates.contains(&rule.aggregate.id));
+        // A fact that is nested too deep to be read is shown as text.
+        let fact = |text: Box<str>| serde_json::from_str(&text).unwrap_or_else(|_| text.into_string().into());
+        let facts = self.facts.into_iter();
         HostSummary {
             host: host.host().to_owned(),
             uuid: self.uuid,
@@ -75,9 +101,13 @@ impl ListedHost {
             memory_mb_used: used.memory_mb,
             disk_gb: reported.disk_gb_total,
             disk_gb_used: used.disk_gb,
+            capacity: Some(self.capacity),
+            held: Some(HostAmounts { vcpus: held.vcpus, memory_mb: held.memory_mb, disk_gb: held.disk_gb }),
             instances: reported.num_instances,
             resources: self.resources,
             traits,
+            aggregates: named.map(|rule| rule.aggregate.name.clone()).collect(),
+            facts: facts.map(|(key, text)| (key.into(), fact(text))).collect(),
             reservations: self.held,
             report_age_s: self.age.as_secs_f64(),
             disabled_reason: self.disabled_reason.map(Into::into),
@@ -89,24 +119,48 @@ impl ListedHost {
 impl HostListing {
     /// One summary per host, in fleet order.
     pub fn summaries(self) -> Vec<HostSummary> {
-        let Self { table, notes, traits, default_zone } = self;
+        let Self { table, notes, traits, policy, default_zone } = self;
         let summary = |(host, note): (HostState<'_>, ListedHost)| {
-            note.summary(&host, traits.of(host.row()).to_vec(), &default_zone)
+            note.summary(&host, traits.of(host.row()).to_vec(), &policy, &default_zone)
         };
         table.hosts().zip(notes).map(summary).collect()
     }
 }
 
-/// Copies what is needed to list the hosts.
-pub(crate) fn fleet(map: &HostMap, now: Duration) -> HostListing {
+/// How much of each amount may be used on a host, in all. A ratio that the host's aggregates set counts if a filter that
+/// is enabled reads it, and then in place of the host's own ratio or beside it, as the enabled filters ask.
+fn capacity(map: &HostMap, row: Row) -> HostAmounts {
+    let (view, enabled) = (map.table.view(row), &map.policy.options.enabled_filters);
+    let reported = view.reported();
+    let of = |total: u64, own: f64, by_host: FilterKind, by_aggregate: FilterKind| {
+        let of_aggregates =
+            enabled.contains(&by_aggregate).then(|| map.table.ratio_of_aggregates(by_aggregate, row));
+        let ratio = match of_aggregates.flatten() {
+            Some(ratio) if enabled.contains(&by_host) => ratio.min(own),
+            Some(ratio) => ratio,
+            None => own,
+        };
+        (total as f64 * ratio) as u64
+    };
+    let ratios = reported.ratios;
+    HostAmounts {
+        vcpus: of(reported.vcpus_total, ratios.cpu, FilterKind::Core, FilterKind::AggregateCore),
+        memory_mb: of(reported.memory_mb_total, ratios.ram, FilterKind::Ram, FilterKind::AggregateRam),
+        disk_gb: of(reported.disk_gb_total, ratios.disk, FilterKind::Disk, FilterKind::AggregateDisk),
+    }
+}
+
+/// Copies what is needed to list the hosts, with the facts that they reported if `facts` is true.
+pub(crate) fn fleet(map: &HostMap, facts: bool, now: Duration) -> HostListing {
+    let note = |row| {
+        let listed = ListedHost::new(map, row, now);
+        if facts { listed.with_facts(map.record(row)) } else { listed }
+    };
     HostListing {
         table: map.table.snapshot(),
-        notes: map
-            .table
-            .rows()
-            .map(|row| ListedHost::new(map.record(row), used_inventories(map, row), now))
-            .collect(),
+        notes: map.table.rows().map(note).collect(),
         traits: map.table.traits_snapshot(),
+        policy: Arc::clone(&map.policy),
         default_zone: map.options.default_availability_zone.clone(),
     }
 }
@@ -124,9 +178,10 @@ pub(crate) fn detail(map: &HostMap, host: &str, now: Duration) -> Option<HostDet
     let (numa_topology, left) = map.table.devices(row).map(Devices::write).unwrap_or_default();
     let pools = record.reported.text(Text::PciPools, &map.texts);
     Some(HostDetail {
-        summary: ListedHost::new(record, used_inventories(map, row), now).summary(
+        summary: ListedHost::new(map, row, now).summary(
             &view,
             map.table.traits(row).map(str::to_owned).collect(),
+            &map.policy,
             &map.options.default_availability_zone,
         ),
         capabilities: Value::Object(capabilities),
@@ -134,7 +189,6 @@ pub(crate) fn detail(map: &HostMap, host: &str, now: Duration) -> Option<HostDet
         seq: record.identity.map(|identity| identity.seq),
         sent_at: record.identity.map(|_| record.sent_at.clone()),
         resource: resource(&view),
-        aggregates: aggregates_of(map, row),
         numa_topology,
         pci_pools: pools.map_or_else(Vec::new, |reported| devices::shown(reported, &left)),
     })

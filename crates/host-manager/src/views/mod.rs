@@ -4,5 +4,6 @@ pub(crate) mod copy;
 pub(crate) mod destinations;
 pub(crate) mod hosts;
 pub(crate) mod questions;
+pub(crate) mod server_groups;
 pub(crate) mod services;
 pub(crate) mod zones;

@@ -16,8 +16,6 @@ use crate::units;
 struct HostFields<'a> {
     #[serde(flatten)]
     summary: &'a HostSummary,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    aggregates: &'a [String],
     incarnation: Option<u64>,
     seq: Option<u64>,
     sent_at: Option<&'a str>,
@@ -30,7 +28,7 @@ const SHOWN_ELSEWHERE: [&str; 8] =
 
 /// Writes the tables.
 pub fn tables(detail: &HostDetail, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
-    let HostDetail { summary, aggregates, incarnation, seq, numa_topology, pci_pools, .. } = detail;
+    let HostDetail { summary, incarnation, seq, numa_topology, pci_pools, .. } = detail;
     let mut capabilities = detail.capabilities.clone();
     let mut claims = Value::Null;
     if let Some(report) = capabilities.get_mut("novella").and_then(Value::as_object_mut) {
@@ -40,7 +38,7 @@ pub fn tables(detail: &HostDetail, args: &OutputArgs, console: &mut Console<'_>)
     }
     let (incarnation, seq, sent_at) = (*incarnation, *seq, detail.sent_at.as_deref());
     write_object(
-        &HostFields { summary, aggregates, incarnation, seq, sent_at, capabilities },
+        &HostFields { summary, incarnation, seq, sent_at, capabilities },
         args,
         console,
     )?;
