@@ -46,7 +46,9 @@ fn not_a_size(text: &str, example: &str, name: &str) -> String {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let unit = text[digits..].to_ascii_uppercase();
     if digits > 0
-        && ["K", "M", "G", "T"].iter().any(|u| [u, &*format!("{u}B"), &*format!("{u}IB")].contains(&&*unit))
+        && ["K", "M", "G", "T"]
+            .iter()
+            .any(|u| [u, &*format!("{u}B"), &*format!("{u}I"), &*format!("{u}IB")].contains(&&*unit))
     {
         return too_large(name);
     }
@@ -179,13 +181,20 @@ mod tests {
             ("512", 512),
             ("1G", 1024),
             ("1.5GiB", 1536),
+            ("4Gi", 4096),
+            ("512Mi", 512),
+            ("2048Ki", 2),
+            ("1ti", 1 << 20),
+            ("4GB", 4096),
             (" 2T ", 2 << 20),
             ("1024K", 1),
             ("0", 0),
         ] {
             assert_eq!(parse_ram(text), Ok(mb), "{text}");
         }
-        for (text, gb) in [("20G", 20), ("20", 20), ("1T", 1024), ("2048M", 2), ("0G", 0)] {
+        for (text, gb) in
+            [("20G", 20), ("20", 20), ("20Gi", 20), ("1T", 1024), ("1TiB", 1024), ("2048M", 2), ("0G", 0)]
+        {
             assert_eq!(parse_disk(text), Ok(gb), "{text}");
         }
     }
@@ -200,6 +209,7 @@ mod tests {
             ("0.5K", "not a whole number of MiB"),
             ("99999999999999999999", "too large"),
             ("99999999T", "too large"),
+            ("99999999Ti", "too large"),
             ("4P", "K, M, G or T"),
             ("", "not a size"),
             ("lots", "not a size"),

@@ -47,8 +47,8 @@ impl de::Visitor<'_> for DurationVisitor {
     }
 }
 
-/// An amount of bytes, written with a binary unit: `K`, `M`, `G`, `T` (also `KiB`, `kB`, `k` and so on, all powers of
-/// 1024, as Nova counts), or `B`.
+/// An amount of bytes, written with a binary unit: `K`, `M`, `G`, `T` (also `KiB`, `Ki`, `kB`, `k` and so on, all powers
+/// of 1024, as Nova counts), or `B`.
 ///
 /// The crate bytesize would not do: it reads `4G` as 4,000,000,000 bytes, and takes a number without a unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,7 +90,7 @@ impl FromStr for Size {
         let factor = match unit.trim().to_ascii_uppercase().as_str() {
             "B" => 1,
             unit => {
-                let letter = unit.strip_suffix("IB").or_else(|| unit.strip_suffix('B')).unwrap_or(unit);
+                let letter = ["IB", "I", "B"].iter().find_map(|end| unit.strip_suffix(end)).unwrap_or(unit);
                 let known = UNITS.iter().find(|(known, _)| letter.chars().eq([*known]));
                 known.ok_or_else(refuse)?.1
             }
@@ -137,6 +137,7 @@ mod tests {
         for (text, bytes) in [
             ("512M", 512 << 20),
             ("512 MiB", 512 << 20),
+            ("512Mi", 512 << 20),
             ("512mb", 512 << 20),
             ("1.5G", 3 << 29),
             ("2T", 2 << 40),
