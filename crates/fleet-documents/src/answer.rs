@@ -11,9 +11,18 @@ use crate::evaluator::Evaluator;
 use crate::options::EvaluationOptions;
 use crate::read_fleet::host_table;
 
+/// The answer to a question: the outcomes, and what their verdicts refer to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answered {
+    /// The names of the filters that run, in their order, for each request that does not name its own.
+    pub filters: Vec<String>,
+    /// One outcome for each request.
+    pub outcomes: Vec<Outcome>,
+}
+
 /// Answers a question that is complete in one document. A policy, if given, replaces the document's options and names.
 /// Fails at the first part of the document that cannot be used.
-pub fn answer(question: Question<'_>, policy: Option<&PolicyFile>) -> Result<Vec<Outcome>, BadDocument> {
+pub fn answer(question: Question<'_>, policy: Option<&PolicyFile>) -> Result<Answered, BadDocument> {
     let Question {
         options, filter_sets, aggregates, server_groups, server_group_defaults, pci_aliases, ..
     } = question;
@@ -28,5 +37,7 @@ pub fn answer(question: Question<'_>, policy: Option<&PolicyFile>) -> Result<Vec
     }
     let table = host_table(&fleet.aggregates, &fleet.hosts, options.service_down_time_s)?;
     let mut evaluator = Evaluator::new(table, options, &asked.filter_sets)?.with_names_of(&fleet);
-    asked.requests.iter().enumerate().map(|(at, request)| evaluator.outcome(at, request)).collect()
+    let filters = evaluator.options().enabled_filters.iter().map(|filter| filter.name().to_owned()).collect();
+    let outcomes = asked.requests.iter().enumerate().map(|(at, request)| evaluator.outcome(at, request));
+    Ok(Answered { filters, outcomes: outcomes.collect::<Result<_, _>>()? })
 }

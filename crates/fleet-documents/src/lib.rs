@@ -32,7 +32,7 @@ mod request;
 mod server_groups;
 mod write_fleet;
 
-pub use answer::answer;
+pub use answer::{Answered, answer};
 pub use apply_policy::apply_policy;
 pub use bad_document::BadDocument;
 pub use evaluator::Evaluator;

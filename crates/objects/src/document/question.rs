@@ -76,6 +76,10 @@ pub struct Answer<'a> {
     /// The id of the question.
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     pub id: Option<Json<'a>>,
+    /// The names of the filters that the verdicts refer to, in their order: `a` stands for the first, `b` for the second.
+    /// They run for each request that does not name its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<String>,
     /// One result for each request, unless there is an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub results: Option<Vec<Outcome>>,

@@ -167,6 +167,14 @@ const JUDGED: Listing<Judged> = Listing::of(&[
     Column::field("picked", |j| json!(j.picked)),
 ]);
 
+/// A result on a line of its own, with the filters that its verdict refers to.
+#[derive(Serialize)]
+struct OutcomeLine<'a> {
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+    filters: Vec<&'static str>,
+}
+
 /// Writes all results for machines: documents as JSON and YAML, and a row for each request and host otherwise.
 pub fn results(
     results: &Results,
@@ -191,8 +199,9 @@ pub fn results(
             Ok(console.out.flush()?)
         }
         Format::Jsonl if args.columns.is_empty() => {
-            for outcome in &results.results {
-                writeln!(console.out, "{}", serde_json::to_string(outcome)?)?;
+            for (request, outcome) in asked.iter().zip(&results.results) {
+                let filters = evaluator.filters(request)?.into_iter().map(FilterKind::name).collect();
+                writeln!(console.out, "{}", serde_json::to_string(&OutcomeLine { outcome, filters })?)?;
             }
             Ok(console.out.flush()?)
         }

@@ -6,10 +6,11 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
-use novella_fleet_documents::answer;
+use novella_fleet_documents::{Answered, answer};
 use novella_host_manager::PolicyFile;
 use novella_objects::Json;
-use novella_objects::document::{Answer, Outcome, Question, QuestionError};
+use novella_objects::document::{Answer, Question, QuestionError};
+use serde::Deserialize;
 
 use crate::commands::documents::parse;
 use crate::exit_codes::OK;
@@ -35,11 +36,16 @@ pub fn serve(input: &mut dyn Read, policy: Option<&PolicyFile>, out: &mut dyn Wr
             (!is_blank).then(|| results(&text, policy, &mut id))
         };
         if let Some(results) = results {
-            let (results, error) = match results {
-                Ok(results) => (Some(results), None),
-                Err((place, reason)) => (None, Some(QuestionError { line, place, reason })),
+            let answer = match results {
+                Ok(Answered { filters, outcomes }) => {
+                    Answer { id, filters, results: Some(outcomes), error: None }
+                }
+                Err((place, reason)) => {
+                    let error = Some(QuestionError { line, place, reason });
+                    Answer { id, filters: Vec::new(), results: None, error }
+                }
             };
-            serde_json::to_writer(&mut *out, &Answer { id, results, error })?;
+            serde_json::to_writer(&mut *out, &answer)?;
             out.write_all(b"\n")?;
         }
         if input.buffer().is_empty() {
@@ -50,15 +56,24 @@ pub fn serve(input: &mut dyn Read, policy: Option<&PolicyFile>, out: &mut dyn Wr
     Ok(OK)
 }
 
-/// The results of the question on a line, or the place of an error and its reason. The id is known once the line is
-/// read.
+/// The id of a question of which nothing else may be readable.
+#[derive(Deserialize)]
+struct Identified<'a> {
+    #[serde(default, borrow)]
+    id: Option<Json<'a>>,
+}
+
+/// The results of the question on a line, or the place of an error and its reason. The id is known as soon as the line is
+/// JSON.
 fn results<'a>(
     text: &'a [u8],
     policy: Option<&PolicyFile>,
     id: &mut Option<Json<'a>>,
-) -> Result<Vec<Outcome>, (String, String)> {
+) -> Result<Answered, (String, String)> {
     let text = std::str::from_utf8(text).map_err(|error| (String::new(), error.to_string()))?;
-    let mut question: Question<'_> = parse(text)?;
+    let mut question: Question<'_> = parse(text).inspect_err(|_| {
+        *id = serde_json::from_str::<Identified<'_>>(text).ok().and_then(|question| question.id);
+    })?;
     *id = question.id.take();
     answer(question, policy).map_err(|bad| (bad.place, bad.reason))
 }
@@ -86,7 +101,7 @@ mod tests {
     fn every_line_gets_a_line() {
         let good = r#"{"id":[7],"hosts":[{"host":"a","memory_mb":9}],"requests":[{"memory_mb":1}]}"#;
         let input = format!(
-            "{good}\n\nx\n{{\"hosts\":[],\"requests\":[{{\"cpus\":1}}]}}\n{{\"id\":\"q\",\"options\":{{\"x\":1}},\"hosts\":[],\
+            "{good}\n\nx\n{{\"id\":{{\"n\":1}},\"hosts\":[],\"requests\":[{{\"cpus\":1}}]}}\n{{\"id\":\"q\",\"options\":{{\"x\":1}},\"hosts\":[],\
              \"requests\":[]}}\n{good}"
         );
         let mut input = input.into_bytes();
@@ -96,14 +111,17 @@ mod tests {
         let lines: Vec<Value> =
             String::from_utf8(out).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         let outcome = json!({"complete": true, "id": 0, "picks": [0], "verdict": ".", "weights": [[0, 0.0]]});
-        assert_eq!(lines[0], json!({"id": [7], "results": [outcome]}));
+        let filters = &lines[0]["filters"];
+        assert_eq!((&filters[0], filters.as_array().unwrap().len()), (&json!("ComputeFilter"), 5));
+        assert_eq!(lines[0], json!({"id": [7], "filters": filters, "results": [outcome]}));
         assert_eq!(lines[0], lines[4]);
         let error = |at: usize| (&lines[at]["error"]["line"], &lines[at]["error"]["place"]);
         assert_eq!(error(1), (&json!(3), &json!("")));
         assert_eq!(error(2), (&json!(4), &json!("requests[0].cpus")));
+        assert_eq!(lines[2]["id"], json!({"n": 1}), "the id is known although the question is not");
         assert_eq!((error(3), &lines[3]["id"]), ((&json!(5), &json!("options.x")), &json!("q")));
         assert_eq!(error(5), (&json!(7), &json!("")));
-        assert_eq!(lines[6..], [json!({"results": []})]);
+        assert_eq!(lines[6..], [json!({"filters": filters, "results": []})]);
     }
 
     #[test]
