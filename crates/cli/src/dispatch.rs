@@ -83,7 +83,7 @@ pub async fn ask(
 ) -> anyhow::Result<u8> {
     match command {
         Command::Host(host::HostCommand::List(args)) => host::list(bus, args, env, shutdown, console).await,
-        Command::Host(host::HostCommand::Show(args)) => host::show(bus, args, console).await,
+        Command::Host(host::HostCommand::Show(args)) => host::show::show(bus, args, console).await,
         Command::Place(args) => place::run(bus, args, env, console).await,
         Command::Release(args) => release::run(bus, args, console).await,
         Command::Service(service::ServiceCommand::List(args))

@@ -97,6 +97,15 @@ impl Operator {
         Self { env, fleet }
     }
 
+    /// A fleet with a policy. The file is read once.
+    async fn with_policy(policy: &str) -> Self {
+        let env = Env::simulated(7);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, policy).unwrap();
+        let fleet = Fleet::start_with_policy(&env, 8, file.path().to_str().unwrap()).await.unwrap();
+        Self { env, fleet }
+    }
+
     async fn runs(&self, line: &str) -> Said {
         self.runs_until(line, &Shutdown::new()).await
     }
@@ -143,8 +152,12 @@ async fn hosts_are_picked_sorted_and_missed_by_name() {
     let said = operator.runs("host list nope mem-1 -f value -c host").await;
     assert_eq!((said.code, said.out.as_str()), (PARTIAL, "mem-1\n"));
     assert!(said.err.contains("knows no host nope\nnext: "), "{}", said.err);
-    assert_eq!(operator.runs("host list nope").await.code, NOT_FOUND);
-    assert_eq!(operator.runs("host list nope-*").await.code, OK);
+    operator.fails(NOT_FOUND, "host list nope", "knows no host nope\nnext: `novella host list`").await;
+    operator.fails(NOT_FOUND, "host list nope-* cpu-[7-9]", "knows no host nope-*, cpu-[7-9]\n").await;
+    operator.fails(PARTIAL, "host list nope-* cpu-1", "knows no host nope-*\n").await;
+    operator.fails(NOT_FOUND, "host list nope --state up", "knows no host nope\n").await;
+    // A host that is there and does not meet a condition is no failure.
+    assert_eq!(operator.answers(OK, "host list cpu-1 --state down -f json").await.json(), json!([]));
     let said = operator.runs("host list --trait CUSTOM_TURBO -f json").await.json();
     assert_eq!((said.as_array().unwrap().len(), &said[0]["host"]), (1, &json!("cpu-1")));
     assert_eq!(said[0]["traits"][0], "CUSTOM_TURBO");
@@ -154,6 +167,70 @@ async fn hosts_are_picked_sorted_and_missed_by_name() {
     assert_eq!(operator.runs("host list cpu-1 --trait CUSTOM_SPINDLES -f value").await.code, OK);
     let message = "no column \"hots\"\nnext: use one of host, uuid, state";
     operator.fails(USAGE, "host list -c hots", message).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_are_picked_by_zone_trait_and_fact_and_what_is_there_is_told() {
+    let operator = Operator::new().await;
+    let names =
+        async |line: &str| operator.answers(OK, &format!("host list {line} -f value -c host")).await.out;
+    assert_eq!(names("--az edge,south --sort host:desc").await, "store-1\nstd-3\nstd-2\nedge-2\nedge-1\n");
+    assert_eq!(names("--fact kind=std --az south").await, "std-2\nstd-3\n");
+    assert_eq!(names("--availability-zone north --trait CUSTOM_TURBO").await, "cpu-1\n");
+    assert_eq!(names("--az edge --trait CUSTOM_TURBO").await, "", "both are there, but on no host together");
+    operator
+        .fails(
+            NOT_FOUND,
+            "host list --az west",
+            "no host is in zone west\nnext: the zones are edge, north, south\n",
+        )
+        .await;
+    operator.fails(NOT_FOUND, "host list --az North", "the zones are edge").await;
+    operator
+        .fails(NOT_FOUND, "host list --trait CUSTOM_TURBOS", "no host reports the trait CUSTOM_TURBOS")
+        .await;
+    operator
+        .fails(
+            NOT_FOUND,
+            "host list --fact rack=r1",
+            "no host reports a fact rack\nnext: the facts are kind\n",
+        )
+        .await;
+    operator.fails(NOT_FOUND, "host list --fact kind=stdd", "no host reports the fact kind=stdd").await;
+    operator
+        .fails(NOT_FOUND, "host list --aggregate ssd", "no host is in aggregate ssd\nnext: there are none;")
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_free_and_held_is_shown_and_sorted_by() {
+    let operator = Operator::with_policy("").await;
+    operator.answers(OK, "place --vcpus 2 --ram 4G --disk 20G --host cpu-1 -f json").await;
+    let said = operator.answers(OK, "host list --sort free_ram:desc").await;
+    let lines: Vec<_> = said.out.lines().collect();
+    assert!(lines[0].ends_with("WARNINGS  FREE_RAM"), "a table shows what it is sorted by: {}", said.out);
+    assert!(lines[1].starts_with("mem-1 ") && lines[1].ends_with(" 255.5G"), "{}", said.out);
+    let said =
+        operator.answers(OK, "host list cpu-1 -f value -c cpu,free_cpu,free_ram,free_disk,held_ram").await;
+    assert_eq!(said.out, "2 46 93696 380 4096\n");
+    let row = &operator.answers(OK, "host list cpu-1 -f json").await.json()[0];
+    has(
+        row,
+        json!({"capacity": {"vcpus": 48, "memory_mb": 98_304, "disk_gb": 400},
+        "held": {"vcpus": 2, "memory_mb": 4096, "disk_gb": 20}}),
+    );
+    assert!(row.get("facts").is_none(), "facts are not sent unless they are asked for: {row}");
+    let said = operator.answers(OK, "host list cpu-1 -f wide").await;
+    assert!(said.out.lines().all(|line| line.len() <= 120), "{}", said.out);
+    said.shows(&[
+        "\n    free_cpu: 46  free_ram: 91.5G  free_disk: 380G  held_cpu: 2  held_ram: 4G  held_disk: 20G",
+    ]);
+
+    let shown = operator.answers(OK, "host show cpu-1").await.out;
+    let start = "cpu-1 is up, in zone north, with 0 instances; its last report is ";
+    let rows = "AMOUNT  USED    OF   FREE  HELD\nCPU        2    48     46     2\nRAM     4.5G   96G  91.5G    4G\n\
+                disk     20G  400G   380G   20G\n\nFIELD";
+    assert!(shown.starts_with(start) && shown.contains(rows), "{shown}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,6 +280,15 @@ async fn a_watch_outside_a_terminal_is_json_lines_until_it_is_stopped() {
     assert_eq!((&lines[2]["host"], &lines[3]["host"]), (&json!("edge-1"), &json!("mem-1")));
     assert_ne!(lines[0]["sampled_at"], lines[2]["sampled_at"]);
     assert_eq!(operator.runs("host list --watch 1s -f csv").await.code, USAGE);
+    let shutdown = Shutdown::new();
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+        stop.request();
+    });
+    let said = operator.runs_until("host list nope mem-1 --watch 1s", &shutdown).await;
+    let warning = "warning: the scheduler knows no host nope\n";
+    assert_eq!((said.code, said.err.as_str(), said.out.lines().count()), (OK, warning, 3));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,24 +1,29 @@
 //! `novella host list` and `novella host show`: the hosts that report, and all that one of them reported.
+//!
+//! Layout, in reading order:
+//! - `wanted`: which hosts are listed, and what was named that does not exist
+//! - `show`: one host for people
 
-mod show;
+pub mod show;
+pub mod wanted;
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
-use novella_host_manager::HostPattern;
+use clap::{Args, Subcommand};
 use novella_objects::document::UsedInventory;
-use novella_objects::{HostStatus, HostSummary, HostWarning};
+use novella_objects::{HostAmounts, HostSummary, HostWarning};
 use novella_service::Env;
 use novella_service::exit::Failure;
 use novella_service::shutdown::Shutdown;
 use serde::Serialize;
 use serde_json::json;
 
+use self::wanted::WantedHosts;
 use crate::connect::{Bus, scheduler_failed};
-use crate::exit_codes::{NOT_FOUND, OK, PARTIAL, USAGE};
+use crate::exit_codes::{OK, USAGE};
 use crate::output::{
-    Cell, Column, Console, Format, Listing, OutputArgs, SortArgs, Tone, natural, state_tone, write_object,
-    write_rows,
+    Cell, Column, Console, Format, Listing, OutputArgs, SortArgs, Tone, natural, state_tone, write_rows,
+    write_sorted,
 };
 use crate::units;
 
@@ -28,7 +33,7 @@ pub enum HostCommand {
     /// List the hosts with their state, their zone and what is used
     #[command(alias = "ls")]
     List(HostListArgs),
-    /// Show everything that one host has reported
+    /// Show what is left on one host, and everything that it has reported
     #[command(aliases = ["get", "describe"])]
     Show(HostShowArgs),
 }
@@ -37,23 +42,22 @@ pub enum HostCommand {
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:
   novella host list
-  novella host list cmp-[001-100] --state up,suspect --sort ram:desc
+  novella host list cmp-[001-100] --state up,suspect --sort free_ram:desc
+  novella host list --az north --aggregate ssd --fact rack=r1
   novella host list -f value -c host -c state
   novella host list --trait CUSTOM_NVME -c host -c traits
   novella host list -w 1s
   novella host list -f json | jq '.[] | select(.state == \"down\") | .host'
 
-Columns: host, state, cpu, ram, disk, instances, age, az, warnings, and every field of the JSON form.")]
+CPU, RAM and DISK show how much is used of what may be used: what the host has, times its
+allocation ratio. -f wide adds how much is free, and how much reservations hold.
+Columns: host, state, az, cpu, ram, disk, free_cpu, free_ram, free_disk, held_cpu, held_ram,
+held_disk, instances, age, warnings, facts, and every field of the JSON form.
+
+Exit code 4: a name or pattern matches no host. 3: the same, but others match and are listed.")]
 pub struct HostListArgs {
-    /// Only these hosts: names, `cmp-*`, `cmp-[001-100]`
-    #[arg(value_name = "HOST")]
-    pub hosts: Vec<HostPattern>,
-    /// Only hosts in this state; separate several by commas
-    #[arg(long, value_name = "STATE", value_delimiter = ',')]
-    pub state: Vec<StateArg>,
-    /// Only hosts that report this trait; repeat it for hosts that report all of several
-    #[arg(long = "trait", value_name = "TRAIT")]
-    pub traits: Vec<String>,
+    #[command(flatten)]
+    pub wanted: WantedHosts,
     /// Show the list again every INTERVAL: redrawn in a terminal, as JSON lines elsewhere
     #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = units::parse_duration)]
     pub watch: Option<Duration>,
@@ -61,26 +65,6 @@ pub struct HostListArgs {
     pub output: OutputArgs,
     #[command(flatten)]
     pub sort: SortArgs,
-}
-
-/// The argument of --state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum StateArg {
-    /// Reports in time
-    Up,
-    /// Silent, but the cause may lie elsewhere: the scheduler, the broker or the network
-    Suspect,
-    /// Disabled by an operator
-    Disabled,
-    /// Silent for too long, or stopped
-    Down,
-}
-
-impl StateArg {
-    /// Whether it is the word for this state.
-    fn is(self, state: HostStatus) -> bool {
-        self.to_possible_value().is_some_and(|value| value.get_name() == state.as_str())
-    }
 }
 
 /// Arguments of `host show`.
@@ -107,33 +91,63 @@ const HOSTS: Listing<HostSummary> = Listing {
         Column::view(
             "cpu",
             |h| json!(h.vcpus_used),
-            |h| Cell::number(format!("{}/{}", h.vcpus_used, h.vcpus)),
+            |h| Cell::number(format!("{}/{}", h.vcpus_used, capacity(h).vcpus)),
         ),
         Column::field("memory_mb", |h| json!(h.memory_mb)),
         Column::field("memory_mb_used", |h| json!(h.memory_mb_used)),
         Column::view(
             "ram",
             |h| json!(h.memory_mb_used),
-            |h| used_of(units::mib(h.memory_mb_used), units::mib(h.memory_mb)),
+            |h| used_of(units::mib(h.memory_mb_used), units::mib(capacity(h).memory_mb)),
         ),
         Column::field("disk_gb", |h| json!(h.disk_gb)),
         Column::field("disk_gb_used", |h| json!(h.disk_gb_used)),
         Column::view(
             "disk",
             |h| json!(h.disk_gb_used),
-            |h| used_of(units::gib(h.disk_gb_used), units::gib(h.disk_gb)),
+            |h| used_of(units::gib(h.disk_gb_used), units::gib(capacity(h).disk_gb)),
+        ),
+        Column::field("capacity", |h| json!(h.capacity)),
+        Column::field("held", |h| json!(h.held)),
+        Column::field("free_cpu", |h| json!(free(h).0)),
+        Column::view("free_ram", |h| json!(free(h).1), |h| Cell::number(signed(free(h).1, units::mib))),
+        Column::view("free_disk", |h| json!(free(h).2), |h| Cell::number(signed(free(h).2, units::gib))),
+        Column::field("held_cpu", |h| json!(h.held.map(|held| held.vcpus))),
+        Column::view(
+            "held_ram",
+            |h| json!(h.held.map(|held| held.memory_mb)),
+            |h| held(h, |held| units::mib(held.memory_mb)),
+        ),
+        Column::view(
+            "held_disk",
+            |h| json!(h.held.map(|held| held.disk_gb)),
+            |h| held(h, |held| units::gib(held.disk_gb)),
         ),
         Column::field("instances", |h| json!(h.instances)),
         Column::field("reservations", |h| json!(h.reservations)),
         Column::view("resources", |h| json!(h.resources), |h| Cell::text(resources(h))),
         Column::view("traits", |h| json!(h.traits), |h| Cell::text(h.traits.join(" "))),
+        Column::field("aggregates", |h| json!(h.aggregates)),
+        Column::view("facts", |h| json!(h.facts), |h| Cell::text(facts(h))),
         Column::field("report_age_s", |h| json!(h.report_age_s)),
         Column::view("age", |h| json!(h.report_age_s), |h| Cell::number(units::age(h.report_age_s))),
         Column::field("disabled_reason", |h| json!(h.disabled_reason)),
         Column::view("warnings", |h| json!(h.warnings), |h| Cell::text(warnings(h)).tone(host_tone(h))),
     ],
     table: &["host", "state", "az", "cpu", "ram", "disk", "instances", "age", "warnings"],
-    wide: &["resources", "traits", "reservations", "uuid"],
+    wide: &[
+        "free_cpu",
+        "free_ram",
+        "free_disk",
+        "held_cpu",
+        "held_ram",
+        "held_disk",
+        "reservations",
+        "aggregates",
+        "uuid",
+        "resources",
+        "traits",
+    ],
     fields: &[
         "host",
         "uuid",
@@ -152,8 +166,38 @@ const HOSTS: Listing<HostSummary> = Listing {
         "report_age_s",
         "disabled_reason",
         "warnings",
+        "free_cpu",
+        "free_ram",
+        "free_disk",
+        "held_cpu",
+        "held_ram",
+        "held_disk",
+        "aggregates",
     ],
 };
+
+/// What may be used of each amount.
+pub fn capacity(host: &HostSummary) -> HostAmounts {
+    let HostSummary { vcpus, memory_mb, disk_gb, .. } = *host;
+    host.capacity.unwrap_or(HostAmounts { vcpus, memory_mb, disk_gb })
+}
+
+/// What is left of CPUs, memory and disk. It is negative where more is used than may be.
+fn free(host: &HostSummary) -> (i64, i64, i64) {
+    let HostAmounts { vcpus, memory_mb, disk_gb } = capacity(host);
+    let left = |most: u64, used: u64| most.saturating_sub(used) as i64 - used.saturating_sub(most) as i64;
+    (left(vcpus, host.vcpus_used), left(memory_mb, host.memory_mb_used), left(disk_gb, host.disk_gb_used))
+}
+
+/// An amount with its sign.
+fn signed(amount: i64, unit: fn(u64) -> String) -> String {
+    let sign = if amount < 0 { "-" } else { "" };
+    format!("{sign}{}", unit(amount.unsigned_abs()))
+}
+
+fn held(host: &HostSummary, amount: fn(&HostAmounts) -> String) -> Cell {
+    Cell::number(host.held.as_ref().map_or_else(String::new, amount))
+}
 
 /// For each further resource class: what is used, and what may be used in all.
 fn resources(host: &HostSummary) -> String {
@@ -162,6 +206,13 @@ fn resources(host: &HostSummary) -> String {
         format!("{class} {}/{}", held.used, limit.floor())
     };
     host.resources.iter().map(of_class).collect::<Vec<_>>().join(", ")
+}
+
+fn facts(host: &HostSummary) -> String {
+    let one = |(key, value): (&String, &serde_json::Value)| {
+        format!("{key}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    host.facts.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 fn used_of(used: String, total: String) -> Cell {
@@ -208,10 +259,12 @@ pub async fn list(
     console: &mut Console<'_>,
 ) -> anyhow::Result<u8> {
     let Some(interval) = args.watch else {
-        let hosts = fetch(bus, args).await?;
-        write_rows(&hosts, &HOSTS, &args.output, console)?;
+        let all = fetch(bus, args).await?;
+        let missing = args.wanted.missing(&all);
+        let mut hosts = args.wanted.of(all);
+        write_sorted(&mut hosts, &HOSTS, args.sort.sort.as_ref(), &args.output, console)?;
         hosts.iter().for_each(|host| warn_ambiguous(host, console));
-        return unknown_hosts(&hosts, args).map_or(Ok(OK), |failure| Err(failure.into()));
+        return missing.map_or(Ok(OK), |missing| Err(missing.failure(!hosts.is_empty()).into()));
     };
     let redraw = args.output.format.is_table() && console.style.terminal;
     if !redraw && matches!(args.output.format, Format::Json | Format::Yaml | Format::Csv | Format::Value) {
@@ -233,23 +286,30 @@ pub async fn list(
         };
         // A failure of the first look ends the command, as without --watch. A later failure may pass.
         let trouble = match (fetched, &last) {
-            (Ok(hosts), _) => {
-                last = Some(hosts);
+            (Ok(hosts), before) => {
+                // What is missing may come, so it does not end the watch.
+                if let (Some(missing), None, false) = (args.wanted.missing(&hosts), before, redraw) {
+                    console.note(&format!("warning: {}", missing.failure(true)));
+                }
+                last = Some(args.wanted.of(hosts));
                 None
             }
             (Err(error), None) => return Err(error),
             (Err(error), Some(_)) => Some(novella_service::exit::chain(error.as_ref())),
         };
-        let hosts = last.as_deref().unwrap_or_default();
+        let hosts = last.as_deref_mut().unwrap_or_default();
         if redraw {
             write!(console.out, "\x1b[H\x1b[2J")?;
-            write_rows(hosts, &HOSTS, &args.output, console)?;
+            write_sorted(hosts, &HOSTS, args.sort.sort.as_ref(), &args.output, console)?;
             let status = trouble.map_or_else(String::new, |why| format!("  not up to date: {why}"));
             writeln!(console.out, "\n{}{status}", env.clock.rfc3339())?;
             console.out.flush()?;
         } else if let Some(why) = trouble {
             console.note(&format!("warning: {why}; retrying"));
         } else {
+            if let Some(sort) = &args.sort.sort {
+                HOSTS.sort(hosts, sort)?;
+            }
             json_lines(hosts, &env.clock.rfc3339(), &args.output, console)?;
         }
     }
@@ -277,38 +337,19 @@ fn json_lines(
     write_rows(hosts, &HOSTS, &OutputArgs { format: Format::Jsonl, columns: args.columns.clone() }, console)
 }
 
+/// All hosts of the fleet in the order of their names, with their facts if these are needed.
 async fn fetch(bus: &Bus, args: &HostListArgs) -> anyhow::Result<Vec<HostSummary>> {
     // A wrong column is an error before the scheduler is asked.
     HOSTS.pick(&args.output.columns)?;
-    let list = bus.scheduler().list_hosts(bus.options()).await.map_err(scheduler_failed)?;
-    let mut hosts = list.hosts;
-    hosts.retain(|host| {
-        (args.hosts.is_empty() || args.hosts.iter().any(|pattern| pattern.matches(&host.host)))
-            && (args.state.is_empty() || args.state.iter().any(|state| state.is(host.state)))
-            && args.traits.iter().all(|name| host.traits.contains(name))
-    });
+    let sort = args.sort.sort.as_ref();
+    let mut named = args.output.columns.iter().map(String::as_str).chain(sort.map(|sort| &*sort.column));
+    let facts = args.wanted.needs_facts() || named.any(|column| column == "facts");
+    let (api, options) = (bus.scheduler(), bus.options());
+    let list = if facts { api.list_hosts_with_facts(options).await } else { api.list_hosts(options).await };
+    let mut hosts = list.map_err(scheduler_failed)?.hosts;
     hosts.sort_by(|a, b| natural(&a.host, &b.host));
-    if let Some(sort) = &args.sort.sort {
-        HOSTS.sort(&mut hosts, sort)?;
-    }
     Ok(hosts)
 }
-
-/// The failure for hosts that were named in full and that the scheduler does not know.
-fn unknown_hosts(hosts: &[HostSummary], args: &HostListArgs) -> Option<Failure> {
-    if !args.state.is_empty() || !args.traits.is_empty() {
-        return None;
-    }
-    let absent =
-        |pattern: &&HostPattern| pattern.is_name() && !hosts.iter().any(|host| pattern.matches(&host.host));
-    let absent: Vec<_> = args.hosts.iter().filter(absent).map(HostPattern::as_str).collect();
-    let code = if hosts.is_empty() { NOT_FOUND } else { PARTIAL };
-    (!absent.is_empty()).then(|| {
-        Failure::new(code, format!("the scheduler knows no host {}", absent.join(", "))).next(SEE_ALL)
-    })
-}
-
-const SEE_ALL: &str = "`novella host list` shows the hosts that it knows";
 
 fn warn_ambiguous(host: &HostSummary, console: &mut Console<'_>) {
     for found in host.warnings.iter().filter(|w| is_ambiguous(w)) {
@@ -329,23 +370,9 @@ fn warn_ambiguous(host: &HostSummary, console: &mut Console<'_>) {
     }
 }
 
-/// Shows one host with everything that it reported.
-pub async fn show(bus: &Bus, args: &HostShowArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
-    let detail = bus.scheduler().show_host(&args.host, bus.options()).await.map_err(scheduler_failed)?;
-    let detail = detail.ok_or_else(|| {
-        Failure::new(NOT_FOUND, format!("the scheduler knows no host {}", args.host)).next(SEE_ALL)
-    })?;
-    if args.output.format.is_table() && args.output.columns.is_empty() {
-        show::tables(&detail, &args.output, console)?;
-    } else {
-        write_object(&detail, &args.output, console)?;
-    }
-    warn_ambiguous(&detail.summary, console);
-    Ok(OK)
-}
-
 #[cfg(test)]
 mod tests {
+    use novella_objects::HostStatus;
     use serde_json::Value;
 
     use super::*;
@@ -356,6 +383,19 @@ mod tests {
         let warnings = vec![HostWarning::ClonedIdentity { other_host: "h3".into() }];
         let down = HostSummary { state: HostStatus::Down, warnings, ..a_host("h2, \"x\"") };
         vec![a_host("h1"), down]
+    }
+
+    #[test]
+    fn what_is_free_may_be_negative_and_an_old_scheduler_does_not_know_overcommit() {
+        let amounts = HostAmounts { vcpus: 2, memory_mb: 1024, disk_gb: 30 };
+        let overfull = HostSummary { capacity: Some(amounts), ..a_host("h1") };
+        let shown = |host: &HostSummary, column: &str| HOSTS.pick(&[column]).unwrap()[0].shown(host).text;
+        let of = |host: &HostSummary| {
+            ["cpu", "free_cpu", "free_ram", "free_disk", "held_ram"].map(|c| shown(host, c))
+        };
+        assert_eq!(of(&overfull), ["3/2", "-1", "-512M", "10G", "1G"]);
+        let old = HostSummary { capacity: None, held: None, ..a_host("h1") };
+        assert_eq!(of(&old), ["3/8", "5", "14.5G", "180G", ""]);
     }
 
     fn rendered(format: Format, columns: &[&str]) -> String {
@@ -371,9 +411,9 @@ mod tests {
         assert_eq!(
             rendered(Format::Table, &[]),
             "\
-HOST     STATE  AZ    CPU       RAM      DISK  INSTANCES   AGE  WARNINGS
-h1       up     nova  3/8  1.5G/16G  20G/200G          2  3.2s
-h2, \"x\"  down   nova  3/8  1.5G/16G  20G/200G          2  3.2s  CLONED IDENTITY, also on h3
+HOST     STATE  AZ     CPU       RAM      DISK  INSTANCES   AGE  WARNINGS
+h1       up     nova  3/32  1.5G/16G  20G/200G          2  3.2s
+h2, \"x\"  down   nova  3/32  1.5G/16G  20G/200G          2  3.2s  CLONED IDENTITY, also on h3
 "
         );
         assert!(rendered(Format::Wide, &[]).contains("00000000-0000-0000-0000-000000000001"));
@@ -402,6 +442,6 @@ h2, \"x\"  down   nova  3/8  1.5G/16G  20G/200G          2  3.2s  CLONED IDENTIT
             serde_json::to_value(two_hosts()).unwrap(),
             "without -c JSON is the rows as they came"
         );
-        assert_eq!(rendered(Format::Csv, &[]).lines().next().unwrap().split(',').count(), 17);
+        assert_eq!(rendered(Format::Csv, &[]).lines().next().unwrap().split(',').count(), 24);
     }
 }

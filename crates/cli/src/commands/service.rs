@@ -6,7 +6,9 @@ use serde_json::json;
 
 use crate::connect::{Bus, scheduler_failed};
 use crate::exit_codes::OK;
-use crate::output::{Cell, Column, Console, Listing, OutputArgs, SortArgs, natural, state_tone, write_rows};
+use crate::output::{
+    Cell, Column, Console, Listing, OutputArgs, SortArgs, natural, state_tone, write_sorted,
+};
 use crate::units;
 
 /// The commands of `service`.
@@ -44,9 +46,6 @@ const SERVICES: Listing<ServiceSummary> = Listing {
 pub async fn list(bus: &Bus, args: &ServiceListArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let mut services = bus.scheduler().list_services(bus.options()).await.map_err(scheduler_failed)?;
     services.sort_by(|a, b| a.service.cmp(&b.service).then_with(|| natural(&a.host, &b.host)));
-    if let Some(sort) = &args.sort.sort {
-        SERVICES.sort(&mut services, sort)?;
-    }
-    write_rows(&services, &SERVICES, &args.output, console)?;
+    write_sorted(&mut services, &SERVICES, args.sort.sort.as_ref(), &args.output, console)?;
     Ok(OK)
 }

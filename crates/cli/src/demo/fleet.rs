@@ -68,6 +68,11 @@ pub struct Fleet {
 impl Fleet {
     /// Starts the agents and the scheduler, and returns when the scheduler is ready.
     pub async fn start(env: &Env, hosts: usize) -> anyhow::Result<Self> {
+        Self::start_with_policy(env, hosts, "").await
+    }
+
+    /// The same, with a policy file for the scheduler. An empty path means that there is none.
+    pub async fn start_with_policy(env: &Env, hosts: usize, policy_file: &str) -> anyhow::Result<Self> {
         let broker = InProcessBroker::new(InProcessOptions {
             seed: env.random.fork("bus"),
             ..InProcessOptions::default()
@@ -75,9 +80,9 @@ impl Fleet {
         let agents = join_all((0..hosts).map(|index| start_agent(env, &broker, index))).await;
         let agents = agents.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         let transport = broker.connect("scheduler");
+        let config = SchedulerConfig { policy_file: policy_file.to_owned(), ..scheduler_config() };
         let scheduler =
-            novella_scheduler::start(scheduler_config(), "demo".into(), env.child("scheduler"), transport)
-                .await?;
+            novella_scheduler::start(config, "demo".into(), env.child("scheduler"), transport).await?;
         let settings = CliSettings { timeout: CALL_TIMEOUT, ..CliSettings::default() };
         let bus = Bus::new(broker.connect("novella"), &settings, env);
         let fleet = Self { broker, scheduler, agents, bus };
@@ -148,6 +153,7 @@ fn agent_config(kind: &HostKind) -> AgentConfig {
     config.report.service_down_time = DOWN_AFTER;
     config.placement.availability_zone = kind.zone.to_owned();
     config.placement.traits = kind.traits.iter().map(|&name| name.to_owned()).collect();
+    config.facts.insert("kind".to_owned(), kind.name.into());
     // Without overcommit, the bar of a full host is full.
     config.allocation_ratio.cpu = 1.0;
     config

@@ -1,6 +1,7 @@
 //! Columns: what a row can show, by names that scripts use in `-c` and `--sort`.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use novella_service::exit::{Failure, USAGE};
@@ -43,6 +44,11 @@ pub fn value_cell(value: Value) -> Cell {
     }
 }
 
+/// The cell of keys with their texts, such as metadata.
+pub fn pairs(texts: &BTreeMap<String, String>) -> Cell {
+    Cell::text(texts.iter().map(|(key, text)| format!("{key}={text}")).collect::<Vec<_>>().join(" "))
+}
+
 /// All columns of one kind of row, and those that each format shows unless `-c` picks others. If a format names none, it
 /// shows all.
 pub struct Listing<R: 'static> {
@@ -76,14 +82,19 @@ impl<R> Listing<R> {
         })
     }
 
-    /// Sorts the rows by a column. Rows that are equal there keep their order.
-    pub fn sort(&self, rows: &mut [R], by: &SortOrder) -> Result<(), Failure> {
+    /// Whether there is a column of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.column(name).is_ok()
+    }
+
+    /// Sorts the rows by a column, and returns its name. Rows that are equal there keep their order.
+    pub fn sort(&self, rows: &mut [R], by: &SortOrder) -> Result<&'static str, Failure> {
         let column = self.column(&by.column)?;
         rows.sort_by(|a, b| {
             let order = compare(&(column.value)(a), &(column.value)(b));
             if by.descending { order.reverse() } else { order }
         });
-        Ok(())
+        Ok(column.name)
     }
 }
 

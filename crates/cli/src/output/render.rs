@@ -8,11 +8,29 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::columns::{Column, Listing, text};
+use super::columns::{Column, Listing, SortOrder, text};
 use super::console::Console;
 use super::options::{Format, OutputArgs};
 use super::style::OutputStyle;
-use super::table::{Cell, printable, table_text};
+use super::table::{Cell, folded_table_text, printable, table_text};
+
+/// Sorts rows by a column, if one is named, and writes them. A table shows the column that it is sorted by.
+pub fn write_sorted<R: Serialize>(
+    rows: &mut [R],
+    listing: &Listing<R>,
+    sort: Option<&SortOrder>,
+    args: &OutputArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<()> {
+    let Some(sort) = sort else { return write_rows(rows, listing, args, console) };
+    let by = listing.sort(rows, sort)?;
+    let mut args = args.clone();
+    if args.format == Format::Table && args.columns.is_empty() && !listing.table.is_empty() {
+        let further = (!listing.table.contains(&by)).then_some(&by);
+        args.columns = listing.table.iter().chain(further).map(|name| (*name).to_owned()).collect();
+    }
+    write_rows(rows, listing, &args, console)
+}
 
 /// Writes rows. Without `-c`, the JSON and YAML formats hold each row whole.
 pub fn write_rows<R: Serialize>(
@@ -31,7 +49,15 @@ pub fn write_rows<R: Serialize>(
     let out = &mut *console.out;
     match args.format {
         Format::Table => write_table(rows, &picked_or(listing.table)?, style, out)?,
-        Format::Wide => write_table(rows, &picked_or(&[listing.table, listing.wide].concat())?, style, out)?,
+        Format::Wide if picked.is_empty() => {
+            let (first, further) = (picked_or(listing.table)?, listing.pick(listing.wide)?);
+            let names = |columns: &[&Column<R>]| columns.iter().map(|column| column.name).collect::<Vec<_>>();
+            let shown =
+                |columns: &[&Column<R>], row: &R| columns.iter().map(|column| column.shown(row)).collect();
+            let rows = rows.iter().map(|row| (shown(&first, row), shown(&further, row))).collect();
+            out.write_all(folded_table_text(&names(&first), &names(&further), rows, style).as_bytes())?;
+        }
+        Format::Wide => write_table(rows, &picked, style, out)?,
         Format::Json => write_json(&documents(rows, &picked), out)?,
         Format::Jsonl => write_lines(&documents(rows, &picked), out)?,
         Format::Yaml => write_yaml(&documents(rows, &picked), out)?,

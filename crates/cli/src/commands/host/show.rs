@@ -1,14 +1,20 @@
-//! One host for people: a line for each value that it reported, then tables of its instances, NUMA cells and PCI devices.
+//! One host for people: what is left on it in a few lines, then a line for each value that it reported, and tables of its
+//! instances, NUMA cells and PCI devices.
 //!
 //! The first table leaves out what the others show, such as the cells as they were reported. Machine formats show
 //! everything.
 
 use novella_objects::document::{MemoryPages, NetworkMetadata, NumaCell};
 use novella_objects::{HostDetail, HostSummary, PciPoolDetail};
+use novella_service::exit::Failure;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::output::{Cell, Console, OutputArgs, Tone, table_text, write_object};
+use super::wanted::SEE_ALL;
+use super::{HostShowArgs, capacity, free, resources, signed, warn_ambiguous, warnings};
+use crate::connect::{Bus, scheduler_failed};
+use crate::exit_codes::{NOT_FOUND, OK};
+use crate::output::{Cell, Console, OutputArgs, Tone, printable, table_text, write_object};
 use crate::units;
 
 /// The values that have a line of their own.
@@ -26,8 +32,63 @@ struct HostFields<'a> {
 const SHOWN_ELSEWHERE: [&str; 8] =
     ["uuid", "incarnation", "seq", "sent_at", "availability_zone", "traits", "numa_topology", "pci_pools"];
 
+/// Shows one host with everything that it reported.
+pub async fn show(bus: &Bus, args: &HostShowArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+    let detail = bus.scheduler().show_host(&args.host, bus.options()).await.map_err(scheduler_failed)?;
+    let detail = detail.ok_or_else(|| {
+        Failure::new(NOT_FOUND, format!("the scheduler knows no host {}", args.host)).next(SEE_ALL)
+    })?;
+    if args.output.format.is_table() && args.output.columns.is_empty() {
+        summary(&detail, console)?;
+        tables(&detail, &args.output, console)?;
+    } else {
+        write_object(&detail, &args.output, console)?;
+    }
+    warn_ambiguous(&detail.summary, console);
+    Ok(OK)
+}
+
+/// Writes what an operator wants to know first: the state, what is used, free and held, and what needs a look.
+fn summary(detail: &HostDetail, console: &mut Console<'_>) -> anyhow::Result<()> {
+    let host = &detail.summary;
+    let instances = match host.instances {
+        1 => "1 instance".to_owned(),
+        n => format!("{n} instances"),
+    };
+    let mut lines = vec![format!(
+        "{} is {}, in zone {}, with {instances}; its last report is {} old",
+        host.host,
+        host.state.as_str(),
+        host.availability_zone,
+        units::age(host.report_age_s)
+    )];
+    if !warnings(host).is_empty() {
+        lines.push(format!("attention: {}", warnings(host)));
+    }
+    for (name, values) in [("aggregates", host.aggregates.join(", ")), ("resources", resources(host))] {
+        if !values.is_empty() {
+            lines.push(format!("{name}: {values}"));
+        }
+    }
+    for line in lines {
+        writeln!(console.out, "{}", printable(&line))?;
+    }
+    let (most, left, held) = (capacity(host), free(host), host.held.unwrap_or_default());
+    let row = |name: &str, [used, most, held]: [u64; 3], free: i64, unit: fn(u64) -> String| {
+        let amounts = [unit(used), unit(most), signed(free, unit), unit(held)];
+        [Cell::text(name)].into_iter().chain(amounts.map(Cell::number)).collect()
+    };
+    let rows = vec![
+        row("CPU", [host.vcpus_used, most.vcpus, held.vcpus], left.0, |n| n.to_string()),
+        row("RAM", [host.memory_mb_used, most.memory_mb, held.memory_mb], left.1, units::mib),
+        row("disk", [host.disk_gb_used, most.disk_gb, held.disk_gb], left.2, units::gib),
+    ];
+    let text = table_text(&["amount", "used", "of", "free", "held"], rows, console.style);
+    Ok(writeln!(console.out, "\n{text}")?)
+}
+
 /// Writes the tables.
-pub fn tables(detail: &HostDetail, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+fn tables(detail: &HostDetail, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
     let HostDetail { summary, incarnation, seq, numa_topology, pci_pools, .. } = detail;
     let mut capabilities = detail.capabilities.clone();
     let mut claims = Value::Null;
@@ -37,11 +98,7 @@ pub fn tables(detail: &HostDetail, args: &OutputArgs, console: &mut Console<'_>)
         report.entry("metrics").and_modify(|list| *list = metrics(list).into());
     }
     let (incarnation, seq, sent_at) = (*incarnation, *seq, detail.sent_at.as_deref());
-    write_object(
-        &HostFields { summary, incarnation, seq, sent_at, capabilities },
-        args,
-        console,
-    )?;
+    write_object(&HostFields { summary, incarnation, seq, sent_at, capabilities }, args, console)?;
     let instances: Vec<_> = claims.as_array().into_iter().flatten().map(instance).collect();
     let cells = numa_topology.iter().flat_map(|topology| &topology.cells);
     let cells: Vec<_> = cells.map(numa_cell).collect();
