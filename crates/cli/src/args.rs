@@ -7,7 +7,8 @@ use novella_service::args::CommonArgs;
 use novella_service::config::Sources;
 
 use crate::commands::{
-    capacity, completion, evaluate, explain, host, ping, place, policy, release, scheduler, service, snapshot,
+    aggregate, capacity, completion, evaluate, explain, flavor, group, host, ping, place, policy, release,
+    scheduler, service, snapshot, zone,
 };
 use crate::{demo, exit_codes, swarm, units};
 
@@ -64,9 +65,12 @@ pub enum Command {
     /// The spelling of other tools: `compute service list`
     #[command(subcommand, hide = true)]
     Compute(ComputeCommand),
-    /// Show the status of a scheduler
-    #[command(subcommand)]
+    /// List the schedulers, and show the status of one
+    #[command(subcommand, alias = "schedulers")]
     Scheduler(scheduler::SchedulerCommand),
+    /// List the availability zones and what is used in them
+    #[command(subcommand, alias = "zones")]
+    Zone(zone::ZoneCommand),
     /// Check, show, compare and reload the policy of the schedulers
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -83,6 +87,15 @@ pub enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Check that a scheduler, or the agent of a host, answers
     Ping(ping::PingArgs),
+    /// Show the flavors of the policy
+    #[command(subcommand, alias = "flavors")]
+    Flavor(flavor::FlavorCommand),
+    /// Show the aggregates of the policy and the hosts in them
+    #[command(subcommand, alias = "aggregates")]
+    Aggregate(aggregate::AggregateCommand),
+    /// Show the server groups and their members
+    #[command(subcommand, alias = "groups")]
+    Group(group::GroupCommand),
     /// Run a whole fleet in this process and watch it place instances
     Demo(demo::DemoArgs),
     /// Run thousands of agents with simulated hosts against a real broker
@@ -157,3 +170,8 @@ mod tests {
         }
     }
 }
+            "novella flavors ls",
+            "novella aggregates list",
+            "novella zones list",
+            "novella group get web",
+            "novella place --vcpus 1 --ram 4Gi --disk 20GiB",

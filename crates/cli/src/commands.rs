@@ -8,16 +8,20 @@
 //! - `documents`: files of fleets and requests
 //! - `decision`: a decision as tables and documents
 //! - `place`, `explain`, `release`: decisions
-//! - `host`, `service`, `scheduler`, `ping`: what runs
-//! - `policy`, `capacity`, `snapshot`, `evaluate`: policies and whole fleets
+//! - `host`, `zone`, `service`, `scheduler`, `ping`: what runs
+//! - `policy`, `flavor`, `aggregate`, `group`: policies, and what they define
+//! - `capacity`, `snapshot`, `evaluate`: whole fleets
 //! - `completion`: the script for shells
 
+pub mod aggregate;
 pub mod capacity;
 pub mod completion;
 mod decision;
 mod documents;
 pub mod evaluate;
 pub mod explain;
+pub mod flavor;
+pub mod group;
 pub mod host;
 pub mod ping;
 pub mod place;
@@ -27,3 +31,4 @@ mod request;
 pub mod scheduler;
 pub mod service;
 pub mod snapshot;
+pub mod zone;

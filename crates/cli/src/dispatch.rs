@@ -14,7 +14,8 @@ use novella_service::{Env, exit};
 
 use crate::args::{Cli, Command, ComputeCommand};
 use crate::commands::{
-    capacity, completion, evaluate, explain, host, ping, place, policy, release, scheduler, service, snapshot,
+    aggregate, capacity, completion, evaluate, explain, flavor, group, host, ping, place, policy, release,
+    scheduler, service, snapshot, zone,
 };
 use crate::connect::Bus;
 use crate::output::{Console, OutputStyle};
@@ -85,12 +86,16 @@ pub async fn ask(
         Command::Host(host::HostCommand::List(args)) => host::list(bus, args, env, shutdown, console).await,
         Command::Host(host::HostCommand::Show(args)) => host::show::show(bus, args, console).await,
         Command::Place(args) => place::run(bus, args, env, console).await,
+        Command::Zone(zone::ZoneCommand::List(args)) => zone::list(bus, args, console).await,
         Command::Release(args) => release::run(bus, args, console).await,
         Command::Service(service::ServiceCommand::List(args))
         | Command::Compute(ComputeCommand::Service(service::ServiceCommand::List(args))) => {
             service::list(bus, args, console).await
         }
         Command::Scheduler(scheduler::SchedulerCommand::Status(args)) => {
+        Command::Scheduler(scheduler::SchedulerCommand::List(args)) => {
+            scheduler::list(bus, args, console).await
+        }
             scheduler::status(bus, args, console).await
         }
         Command::Capacity(args) => capacity::run(bus, args, env, console).await,
@@ -98,6 +103,16 @@ pub async fn ask(
             explain::run(bus, args, env, console).await
         }
         Command::Policy(policy::PolicyCommand::Show(args)) => policy::show(bus, args, console).await,
+        Command::Flavor(flavor::FlavorCommand::List(args)) => flavor::list(bus, args, console).await,
+        Command::Flavor(flavor::FlavorCommand::Show(args)) => flavor::show(bus, args, console).await,
+        Command::Aggregate(aggregate::AggregateCommand::List(args)) => {
+            aggregate::list(bus, args, console).await
+        }
+        Command::Aggregate(aggregate::AggregateCommand::Show(args)) => {
+            aggregate::show(bus, args, console).await
+        }
+        Command::Group(group::GroupCommand::List(args)) => group::list(bus, args, console).await,
+        Command::Group(group::GroupCommand::Show(args)) => group::show(bus, args, console).await,
         Command::Policy(policy::PolicyCommand::Diff(args)) => policy::diff(bus, args, console).await,
         Command::Policy(policy::PolicyCommand::Reload(args)) => policy::reload(bus, args, console).await,
         Command::Snapshot(args) => snapshot::run(bus, args, console).await,

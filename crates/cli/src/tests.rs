@@ -233,6 +233,111 @@ async fn what_is_free_and_held_is_shown_and_sorted_by() {
     assert!(shown.starts_with(start) && shown.contains(rows), "{shown}");
 }
 
+const CATALOGUE: &str = r#"
+[filter_scheduler]
+enabled_filters = ["ComputeFilter", "AvailabilityZoneFilter", "CoreFilter", "RamFilter", "ServerGroupAntiAffinityFilter"]
+
+[flavors."m1.small"]
+id = "1"
+vcpus = 1
+memory_mb = 2048
+root_gb = 20
+
+[flavors.fast]
+vcpus = 8
+memory_mb = 8192
+extra_specs = { "trait:CUSTOM_TURBO" = "required" }
+
+[aggregates.ssd]
+hosts = ["std-[1-2]"]
+metadata = { tier = "fast" }
+
+[aggregates.far]
+match.zone = "edge"
+metadata = { availability_zone = "remote" }
+
+[aggregates.empty]
+hosts = []
+
+[server_groups.web]
+policy = "anti-affinity"
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn what_the_policy_defines_is_listed_with_the_hosts_and_instances_in_it() {
+    let operator = Operator::with_policy(CATALOGUE).await;
+    assert_eq!(
+        operator.answers(OK, "flavor list").await.out,
+        "NAME      VCPUS  RAM  DISK  EXTRA_SPECS\nfast          8   8G    0G  trait:CUSTOM_TURBO=required\nm1.small      1   2G   20G\n"
+    );
+    let by_id = operator.answers(OK, "flavor show 1 -f json").await.json();
+    has(&by_id, json!({"name": "m1.small", "vcpus": 1, "memory_mb": 2048, "root_gb": 20}));
+    let message = "there is no flavor m1.smal\nnext: use one of fast, m1.small\n";
+    operator.fails(NOT_FOUND, "flavor show m1.smal", message).await;
+
+    assert_eq!(
+        operator.answers(OK, "aggregate list").await.out,
+        "NAME   AZ      HOSTS  METADATA\nempty              0\nfar    remote      2  availability_zone=remote\nssd                2  tier=fast\n"
+    );
+    let ssd = operator.answers(OK, "aggregate show ssd -f json").await.json();
+    has(&ssd, json!({"hosts": ["std-1", "std-2"], "by_name": ["std-[1-2]"], "metadata": {"tier": "fast"}}));
+    operator
+        .fails(NOT_FOUND, "aggregate show hdd", "there is no aggregate hdd\nnext: use one of empty, far, ssd")
+        .await;
+    assert_eq!(
+        operator.answers(OK, "host list --aggregate ssd -f value -c host").await.out,
+        "std-1\nstd-2\n"
+    );
+    operator
+        .fails(NOT_FOUND, "host list --aggregate empty", "the aggregates with hosts are far, ssd; `novella")
+        .await;
+
+    let zones = operator.answers(OK, "zone list").await.out;
+    let rows = "ZONE    HOSTS  UP  DISABLED  DOWN  INSTANCES   CPU        RAM     DISK\n\
+                north       3   3         0     0          0  0/80  1.5G/416G  0G/1.4T\nremote      2 ";
+    assert!(zones.starts_with(rows), "{zones}");
+
+    operator.answers(OK, "place --flavor m1.small -n 2 --hint group=web -f json").await;
+    operator.answers(OK, "place --flavor m1.small --hint group=web -f json").await;
+    assert_eq!(
+        operator.answers(OK, "group list").await.out,
+        "NAME  POLICY         MAX_SERVER_PER_HOST  INSTANCES\nweb   anti-affinity                    1          3\n"
+    );
+    let web = operator.answers(OK, "group show web").await.out;
+    assert!(
+        web.starts_with(
+            "server group web: anti-affinity, at most 1 member on a host; 3 members\nINSTANCE_UUID"
+        ),
+        "{web}"
+    );
+    assert_eq!(web.lines().filter(|line| line.ends_with("  held")).count(), 3, "{web}");
+    let hosts = operator.answers(OK, "group show web -f json").await.json();
+    assert_eq!(hosts["members"].as_array().unwrap().len(), 3, "{hosts}");
+    operator.fails(NOT_FOUND, "group show db", "there is no server group db\nnext: use one of web").await;
+
+    let said = operator.answers(OK, "scheduler list").await.out;
+    assert!(said.starts_with("SCHEDULER  READY  VERSION") && said.contains("\ndemo       yes    "), "{said}");
+    let row = &operator.answers(OK, "scheduler list -f json").await.json()[0];
+    has(row, json!({"scheduler": "demo", "ready": true, "decisions": 2, "reservations": 3}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_is_not_there_is_told_with_those_that_are() {
+    let operator = Operator::new().await;
+    for line in [
+        "place --vcpus 1 --ram 1G --az west",
+        "explain --vcpus 1 --ram 1G --az west",
+        "capacity --vcpus 1 --ram 1G --az west",
+    ] {
+        let note = "note: no host is in zone west; the zones are edge, north, south\n";
+        operator.fails(REFUSED, line, note).await;
+        let said = operator.runs(&format!("{line} -f json")).await;
+        assert!(said.json().is_object() && said.err.ends_with(note), "{line}: {}", said.err);
+    }
+    let said = operator.runs("place --vcpus 400 --ram 1G --az north").await;
+    assert!(said.code == REFUSED && !said.err.contains("no host is in zone"), "{}", said.err);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_is_a_document_or_lines() {
     use novella_objects::document::{Fleet, Host};

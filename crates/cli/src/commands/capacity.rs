@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::documents::Source;
 use super::request::RequestArgs;
+use super::zone;
 use crate::connect::{Bus, scheduler_failed};
 use crate::exit_codes::{OK, REFUSED, USAGE};
 use crate::output::{Cell, Column, Console, Format, Listing, OutputArgs, Tone, write_object, write_rows};
@@ -108,7 +109,11 @@ impl FromStr for Reserve {
 pub async fn run(bus: &Bus, args: &CapacityArgs, env: &Env, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let query = query(args, env)?;
     let capacity = bus.scheduler().capacity(&query, bus.options()).await.map_err(scheduler_failed)?;
-    show(&capacity.flavors, args, console)
+    let code = show(&capacity.flavors, args, console)?;
+    if code == REFUSED {
+        zone::note_unknown(bus, args.request.az.as_deref(), console).await;
+    }
+    Ok(code)
 }
 
 /// Counts on the hosts of a file and shows the counts.

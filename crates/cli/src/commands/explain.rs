@@ -11,8 +11,8 @@ use novella_service::Env;
 use novella_service::exit::Failure;
 use serde_json::json;
 
-use super::decision;
 use super::request::RequestArgs;
+use super::{decision, zone};
 use crate::connect::{Bus, failed};
 use crate::exit_codes::{NOT_FOUND, OK, REFUSED, USAGE};
 use crate::output::{
@@ -95,6 +95,9 @@ pub async fn run(bus: &Bus, args: &ExplainArgs, env: &Env, console: &mut Console
             .into());
     }
     show(&explained, &args.output, console)?;
+    if explained.decision.refusal.is_some() {
+        zone::note_unknown(bus, args.request.az.as_deref(), console).await;
+    }
     Ok(match &explained.host {
         Some(host) if host.passes => OK,
         Some(_) => REFUSED,

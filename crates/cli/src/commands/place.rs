@@ -5,8 +5,8 @@ use novella_objects::{Refusal, SelectDestinations};
 use novella_service::Env;
 use novella_service::exit::Failure;
 
-use super::decision;
 use super::request::RequestArgs;
+use super::{decision, zone};
 use crate::connect::{Bus, scheduler_failed};
 use crate::exit_codes::{TIMEOUT, UNREACHABLE, USAGE};
 use crate::output::{Console, OutputArgs, printable};
@@ -97,6 +97,9 @@ pub async fn run(bus: &Bus, args: &PlaceArgs, env: &Env, console: &mut Console<'
     if let (Some(Refusal::NoValidHost { .. }), true) = (&decided.refusal, explainable) {
         let id = printable(&decided.decision_id);
         console.note(&format!("next: `novella explain {id} --fix` searches for changes that make it fit"));
+    }
+    if decided.refusal.is_some() && request.service.is_none() {
+        zone::note_unknown(bus, args.request.az.as_deref(), console).await;
     }
     Ok(decision::exit_code(&decided))
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use novella_host_manager::{BadPolicy, PolicyFile};
 use novella_objects::{Policies, PolicyChange, PolicyReload, PolicyStatus};
@@ -10,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::connect::{Bus, scheduler_failed};
-use crate::exit_codes::{CONFLICT, OK, PARTIAL, USAGE};
+use crate::exit_codes::{CONFLICT, NOT_FOUND, OK, PARTIAL, USAGE};
 use crate::output::{
     Cell, Column, Console, Listing, OutputArgs, Tone, natural, printable, write_object, write_rows,
 };
@@ -160,6 +161,23 @@ const SCHEDULERS: Listing<PolicyStatus> = Listing {
     fields: &["scheduler", "hash", "source", "reload", "changes", "problems", "policy"],
 };
 
+/// The policy of the first of all schedulers. Writes a message if others have another one, or do not answer.
+pub async fn in_force(bus: &Bus, console: &mut Console<'_>) -> anyhow::Result<PolicyStatus> {
+    let policies = bus.scheduler().get_policies(bus.options()).await.map_err(scheduler_failed)?;
+    note_failures(&policies.failures, console);
+    note_drift(&policies.schedulers, console);
+    policies.schedulers.into_iter().next().context("no scheduler told its policy")
+}
+
+/// The failure for a name that the policy does not define.
+pub fn unknown(kind: &str, name: &str, known: &[&str]) -> Failure {
+    let next = match known {
+        [] => "the policy of the schedulers defines none".to_owned(),
+        known => format!("use one of {}", known.join(", ")),
+    };
+    Failure::new(NOT_FOUND, format!("there is no {kind} {name}")).next(next)
+}
+
 /// Shows the current policies of all schedulers.
 pub async fn show(bus: &Bus, args: &PolicyShowArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let policies = bus.scheduler().get_policies(bus.options()).await.map_err(scheduler_failed)?;
@@ -186,12 +204,12 @@ fn list(policies: Policies, output: &OutputArgs, console: &mut Console<'_>) -> a
     })
 }
 
-fn note_failures(failures: &[String], console: &mut Console<'_>) {
+pub(super) fn note_failures(failures: &[String], console: &mut Console<'_>) {
     failures.iter().for_each(|failure| console.note(&format!("a scheduler did not answer: {failure}")));
 }
 
 /// Returns whether schedulers have different policies, and writes a message if they do.
-fn note_drift(schedulers: &[PolicyStatus], console: &mut Console<'_>) -> bool {
+pub(super) fn note_drift(schedulers: &[PolicyStatus], console: &mut Console<'_>) -> bool {
     let Some((first, rest)) = schedulers.split_first() else { return false };
     let differing: Vec<_> = rest.iter().filter(|other| other.hash != first.hash).collect();
     for other in &differing {
