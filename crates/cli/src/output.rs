@@ -22,6 +22,6 @@ mod table;
 pub use columns::{Column, Listing, natural, pairs, state_tone, value_cell};
 pub use console::Console;
 pub use options::{Format, OutputArgs, SortArgs};
-pub use render::{write_object, write_rows, write_sorted};
+pub use render::{write_answer, write_object, write_rows, write_sorted};
 pub use style::OutputStyle;
 pub use table::{Cell, Tone, printable, table_text};

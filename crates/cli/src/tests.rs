@@ -338,6 +338,81 @@ async fn a_zone_that_is_not_there_is_told_with_those_that_are() {
     assert!(said.code == REFUSED && !said.err.contains("no host is in zone"), "{}", said.err);
 }
 
+/// Every answer, a refusal too, is data and nothing else on standard output, and names its columns alike everywhere.
+#[tokio::test(start_paused = true)]
+async fn columns_have_one_name_in_every_format_and_refusals_are_no_data() {
+    let operator = Operator::new().await;
+    let request = "--vcpus 2 --ram 4G --disk 20G -n 2";
+    let refused = "--vcpus 49 --ram 1G";
+    let cases = [
+        (
+            format!("place --dry-run {request}"),
+            OK,
+            vec!["host", "weight", "instance_uuid,host"],
+            vec!["outcome", "hold_s,dry_run"],
+        ),
+        (format!("explain {request}"), OK, vec!["host,weight"], vec!["outcome"]),
+        (format!("place {refused}"), REFUSED, vec!["host,weight"], vec!["outcome,reason"]),
+        (format!("explain {refused}"), REFUSED, vec!["host"], vec!["reason"]),
+        (format!("explain {refused} --host cpu-1"), REFUSED, vec!["filter,verdict,why"], vec!["outcome"]),
+        (format!("explain {refused} --fix"), REFUSED, vec!["change,size"], vec!["reason"]),
+        (format!("capacity {refused}"), REFUSED, vec!["flavor,fits,limit"], vec!["flavors"]),
+        ("capacity --vcpus 1 --ram 1G --by zone".to_owned(), OK, vec!["name,fits"], vec!["flavors"]),
+        ("host list".to_owned(), OK, vec!["host,free_cpu,az"], vec![]),
+        ("scheduler status".to_owned(), OK, vec![], vec!["scheduler,ready"]),
+    ];
+    for (line, code, of_rows, of_all) in cases {
+        for (names, rows) in
+            of_rows.iter().map(|names| (names, true)).chain(of_all.iter().map(|names| (names, false)))
+        {
+            let said = async |format: &str| {
+                let said = operator.runs(&format!("{line} -f {format} -c {names}")).await;
+                assert_eq!(said.code, code, "{line} -f {format} -c {names}: {}", said.err);
+                said
+            };
+            let json = said("json").await.json();
+            let rows_of = |json: Value| if rows { json.as_array().unwrap().clone() } else { vec![json] };
+            let row_count = rows_of(json.clone()).len();
+            for row in rows_of(json) {
+                // Objects are read here in the order of their keys.
+                let mut keys: Vec<_> = names.split(',').collect();
+                keys.sort_unstable();
+                assert_eq!(row.as_object().unwrap().keys().collect::<Vec<_>>(), keys, "{line} -c {names}");
+            }
+            let csv = said("csv").await.out;
+            assert_eq!(csv.lines().next(), Some(&**names), "{line}");
+            let mut reader = csv::Reader::from_reader(csv.as_bytes());
+            assert_eq!(
+                reader.records().collect::<Result<Vec<_>, _>>().unwrap().len(),
+                row_count,
+                "{line} -c {names}: {csv}"
+            );
+            let value = said("value").await.out;
+            assert_eq!(value.is_empty(), row_count == 0, "{line} -c {names}: {value}");
+            said("yaml").await;
+            said("table").await;
+        }
+    }
+    let refusal = operator.runs(&format!("place {refused} -f csv")).await;
+    assert_eq!(refusal.out, "instance_uuid,host,weight,alternates,decision_id\n");
+    assert!(refusal.err.starts_with("No valid host was found."), "{}", refusal.err);
+    assert_eq!(operator.runs(&format!("place {refused} -f value")).await.out, "");
+    operator
+        .fails(
+            USAGE,
+            &format!("place {request} -f json -c hots"),
+            "there is no column \"hots\"\nnext: use some of",
+        )
+        .await;
+    operator
+        .fails(
+            USAGE,
+            &format!("place {request} -f csv -c host,outcome"),
+            "host and outcome cannot be shown side by side",
+        )
+        .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_is_a_document_or_lines() {
     use novella_objects::document::{Fleet, Host};

@@ -20,7 +20,7 @@ use super::request::RequestArgs;
 use super::zone;
 use crate::connect::{Bus, scheduler_failed};
 use crate::exit_codes::{OK, REFUSED, USAGE};
-use crate::output::{Cell, Column, Console, Format, Listing, OutputArgs, Tone, write_object, write_rows};
+use crate::output::{Cell, Column, Console, Format, Listing, OutputArgs, Tone, write_answer, write_rows};
 use crate::units;
 
 /// Arguments of `capacity`.
@@ -271,15 +271,14 @@ fn reserved(flavor: &FlavorCapacity) -> String {
 
 /// Shows the counts. The exit code tells whether one instance of each flavor fits.
 fn show(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
-    match args.output.format {
-        Format::Json | Format::Jsonl | Format::Yaml => {
-            write_object(&json!({ "flavors": flavors }), &args.output, console)?;
+    if args.output.format.is_table() && args.output.columns.is_empty() {
+        tables(flavors, args, console)?;
+    } else {
+        let document = json!({ "flavors": flavors });
+        match args.by {
+            Some(_) => write_answer(&document, &parts(flavors), &PARTS, &args.output, console)?,
+            None => write_answer(&document, flavors, &FLAVORS, &args.output, console)?,
         }
-        Format::Csv | Format::Value if args.by.is_some() => {
-            write_rows(&parts(flavors), &PARTS, &args.output, console)?;
-        }
-        Format::Csv | Format::Value => write_rows(flavors, &FLAVORS, &args.output, console)?,
-        Format::Table | Format::Wide => tables(flavors, args, console)?,
     }
     Ok(if flavors.iter().all(|flavor| flavor.fits > 0) { OK } else { REFUSED })
 }
@@ -295,7 +294,7 @@ fn parts(flavors: &[FlavorCapacity]) -> Vec<PartRow> {
 fn tables(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
     // The only wide column is `reserved`, which is empty without --reserve.
     let format = if args.reserve.is_some() { Format::Wide } else { Format::Table };
-    let output = OutputArgs { format, columns: args.output.columns.clone() };
+    let output = OutputArgs { format, ..OutputArgs::default() };
     write_rows(flavors, &FLAVORS, &output, console)?;
     if args.by.is_some() {
         writeln!(console.out)?;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::exit_codes::{CONFLICT, OK, REFUSED};
 use crate::output::{
-    Cell, Column, Console, Format, Listing, OutputArgs, Tone, printable, table_text, write_object, write_rows,
+    Cell, Column, Console, Format, Listing, OutputArgs, Tone, printable, table_text, write_answer,
 };
 use crate::units;
 
@@ -44,10 +44,16 @@ const SELECTIONS: Listing<Placed> = Listing {
     fields: &["instance_uuid", "host", "weight", "alternates", "decision_id"],
 };
 
-fn selections(decision: &Decision, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+/// Writes the chosen hosts, or `document` in the formats that hold it.
+pub fn selections(
+    document: &DecisionDocument<'_>,
+    decision: &Decision,
+    args: &OutputArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<()> {
     let place = |s: &Selection| Placed { decision_id: decision.decision_id.clone(), selection: s.clone() };
     let placed: Vec<_> = decision.selections.iter().map(place).collect();
-    write_rows(&placed, &SELECTIONS, args, console)
+    write_answer(document, &placed, &SELECTIONS, args, console)
 }
 
 /// The decision as scripts read it.
@@ -146,18 +152,19 @@ pub fn show(
     args: &OutputArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<()> {
-    match args.format {
-        Format::Json | Format::Jsonl | Format::Yaml => {
-            write_object(&document(decision, explain), args, console)
-        }
-        Format::Csv | Format::Value => {
-            selections(decision, args, console)?;
-            if let Some(refusal) = &decision.refusal {
-                console.note(reason(refusal));
-            }
-            Ok(())
-        }
-        Format::Table | Format::Wide => table(decision, explain, args, console),
+    if args.format.is_table() {
+        return table(decision, explain, args, console);
+    }
+    selections(&document(decision, explain), decision, args, console)?;
+    note_refusal(decision, args, console);
+    Ok(())
+}
+
+/// Says why the request was refused, where the data do not.
+pub fn note_refusal(decision: &Decision, args: &OutputArgs, console: &mut Console<'_>) {
+    let in_data = matches!(args.format, Format::Json | Format::Jsonl | Format::Yaml);
+    if let (Some(refusal), false) = (&decision.refusal, in_data) {
+        console.note(reason(refusal));
     }
 }
 
@@ -200,7 +207,7 @@ fn table(
     match &decision.refusal {
         None => {
             writeln!(console.out, "decision {}: placed, {held}{again}", printable(&decision.decision_id))?;
-            selections(decision, args, console)?;
+            selections(&document(decision, explain), decision, args, console)?;
         }
         Some(refusal) => {
             let line = format!("decision {}: {}", decision.decision_id, reason(refusal));

@@ -16,8 +16,8 @@ use super::{decision, zone};
 use crate::connect::{Bus, failed};
 use crate::exit_codes::{NOT_FOUND, OK, REFUSED, USAGE};
 use crate::output::{
-    Cell, Column, Console, Format, Listing, OutputArgs, Tone, printable, table_text, value_cell,
-    write_object, write_rows,
+    Cell, Column, Console, Listing, OutputArgs, Tone, printable, table_text, value_cell, write_answer,
+    write_rows,
 };
 use crate::units;
 
@@ -138,28 +138,27 @@ fn tone(filter: &FilterVerdict) -> Tone {
 
 fn show(explained: &Explained, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
     let Explained { request_spec, decision, host, near, fixes } = explained;
-    match (args.format, host) {
-        (Format::Json | Format::Jsonl | Format::Yaml, host) => {
-            let mut document = decision::document(decision, true);
-            (document.host, document.near, document.fixes) = (host.as_ref(), near, fixes.as_ref());
-            document.request = Some(request_of(request_spec, decision));
-            write_object(&document, args, console)
-        }
-        (Format::Csv | Format::Value, host) => match (fixes, host) {
-            (Some(fixes), _) => write_rows(&fixes.fixes, &FIXES, args, console),
-            (None, Some(host)) => write_rows(&host.filters, &FILTERS, args, console),
-            (None, None) => decision::show(decision, true, args, console),
-        },
-        (Format::Table | Format::Wide, host) => {
-            decision::headline(request_spec, None, decision, console)?;
-            match host {
-                Some(host) => show_host(host, args, console)?,
-                None => {
-                    decision::show(decision, true, args, console)?;
-                    show_near(near, console)?;
-                }
+    if args.format.is_table() && args.columns.is_empty() {
+        decision::headline(request_spec, None, decision, console)?;
+        match host {
+            Some(host) => show_host(host, args, console)?,
+            None => {
+                decision::show(decision, true, args, console)?;
+                show_near(near, console)?;
             }
-            fixes.as_ref().map_or(Ok(()), |fixes| show_fixes(fixes, args, console))
+        }
+        return fixes.as_ref().map_or(Ok(()), |fixes| show_fixes(fixes, args, console));
+    }
+    let mut document = decision::document(decision, true);
+    (document.host, document.near, document.fixes) = (host.as_ref(), near, fixes.as_ref());
+    document.request = Some(request_of(request_spec, decision));
+    match (fixes, host) {
+        (Some(fixes), _) => write_answer(&document, &fixes.fixes, &FIXES, args, console),
+        (None, Some(host)) => write_answer(&document, &host.filters, &FILTERS, args, console),
+        (None, None) => {
+            decision::selections(&document, decision, args, console)?;
+            decision::note_refusal(decision, args, console);
+            Ok(())
         }
     }
 }

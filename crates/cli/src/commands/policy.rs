@@ -237,7 +237,7 @@ pub async fn diff(bus: &Bus, args: &PolicyDiffArgs, console: &mut Console<'_>) -
     })?;
     let policies = bus.scheduler().get_policies(bus.options()).await.map_err(scheduler_failed)?;
     let difference = |status: &'_ PolicyStatus| new.differences_from(&status.policy);
-    if args.output.format.is_table() {
+    if args.output.format.is_table() && args.output.columns.is_empty() {
         for status in &policies.schedulers {
             print_changes(&status.scheduler, &difference(status), console)?;
         }
@@ -281,7 +281,7 @@ pub async fn reload(bus: &Bus, args: &PolicyReloadArgs, console: &mut Console<'_
         (bad, 0) if bad == all => USAGE,
         _ => PARTIAL,
     };
-    if args.output.format.is_table() {
+    if args.output.format.is_table() && args.output.columns.is_empty() {
         for status in &policies.schedulers {
             match status.reload {
                 Some(PolicyReload::Applied) => print_changes(&status.scheduler, &status.changes, console)?,

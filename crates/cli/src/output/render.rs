@@ -129,6 +129,46 @@ fn write_csv(rows: impl Iterator<Item = Vec<String>>, out: &mut (dyn Write + Sen
     writer.flush()
 }
 
+/// Writes an answer that is one document and has a list in it. Without `-c`, the JSON and YAML formats hold the document
+/// and the others the rows of the list. `-c` takes the fields of the document and the columns of the rows in every
+/// format. A name that is both means what the format holds without `-c`.
+pub fn write_answer<T: Serialize, R: Serialize>(
+    document: &T,
+    rows: &[R],
+    listing: &Listing<R>,
+    args: &OutputArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<()> {
+    let as_document = matches!(args.format, Format::Json | Format::Jsonl | Format::Yaml);
+    if !args.columns.is_empty() {
+        let fields = fields(document)?;
+        let is_field = |name: &String| fields.iter().any(|(field, _)| field == name);
+        let of_document = args.columns.iter().all(is_field);
+        let of_rows = args.columns.iter().all(|name| listing.has(name));
+        return match (of_document, of_rows) {
+            (true, true) if as_document => write_object(document, args, console),
+            (true, false) => write_object(document, args, console),
+            (_, true) => write_rows(rows, listing, args, console),
+            (false, false) => Err(no_such_names(&args.columns, listing, &fields).into()),
+        };
+    }
+    if as_document { write_object(document, args, console) } else { write_rows(rows, listing, args, console) }
+}
+
+/// The failure for names of which not all are columns of the rows, and not all are fields of the document.
+fn no_such_names<R>(names: &[String], listing: &Listing<R>, fields: &[(String, Value)]) -> Failure {
+    let fields: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
+    let columns: Vec<_> = listing.all.iter().map(|column| column.name).collect();
+    let unknown = names.iter().find(|name| !listing.has(name) && !fields.contains(&name.as_str()));
+    let what = match unknown {
+        Some(name) => format!("there is no column {name:?}"),
+        None => format!("{} cannot be shown side by side", names.join(" and ")),
+    };
+    let next =
+        format!("use some of {}; or, about the whole answer, of {}", columns.join(", "), fields.join(", "));
+    Failure::new(USAGE, what).next(next)
+}
+
 /// Writes one object: as a table of its fields, or as a document. `-c` picks top-level fields.
 pub fn write_object<T: Serialize>(
     whole: &T,
