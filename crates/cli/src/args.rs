@@ -1,9 +1,10 @@
 //! The command line as a whole. The arguments of each command are defined in the file of this command.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
-use novella_service::args::CommonArgs;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use novella_service::args::{CommonArgs, with_short_help};
 use novella_service::config::Sources;
 
 use crate::commands::{
@@ -43,6 +44,18 @@ Examples:
   novella service list --transport-url rabbit://USER@mq.example/";
 
 impl Cli {
+    /// The command line with the help that it shows. The completion of shells is made without it, because it leaves out the
+    /// common options of each command.
+    pub fn with_help() -> clap::Command {
+        with_short_help(Self::command())
+    }
+
+    /// Reads a command line.
+    pub fn read(args: &[OsString]) -> Result<Self, clap::Error> {
+        let matches = Self::with_help().try_get_matches_from(args)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::with_help()))
+    }
+
     /// The sources of the settings: files, environment and options.
     pub fn sources(&self) -> Sources {
         self.common.sources().set("timeout", "--timeout", self.timeout.map(humantime::format_duration))
@@ -55,6 +68,9 @@ pub enum Command {
     /// Show the hosts and what they have left
     #[command(subcommand, visible_alias = "hypervisor", alias = "hosts")]
     Host(host::HostCommand),
+    /// List the availability zones and what is used in them
+    #[command(subcommand, alias = "zones")]
+    Zone(zone::ZoneCommand),
     /// Place instances: choose hosts and hold the room on them
     Place(place::PlaceArgs),
     /// Release the room held by a placement
@@ -68,12 +84,18 @@ pub enum Command {
     /// List the schedulers, and show the status of one
     #[command(subcommand, alias = "schedulers")]
     Scheduler(scheduler::SchedulerCommand),
-    /// List the availability zones and what is used in them
-    #[command(subcommand, alias = "zones")]
-    Zone(zone::ZoneCommand),
     /// Check, show, compare and reload the policy of the schedulers
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Show the flavors of the policy
+    #[command(subcommand, alias = "flavors")]
+    Flavor(flavor::FlavorCommand),
+    /// Show the aggregates of the policy and the hosts in them
+    #[command(subcommand, alias = "aggregates")]
+    Aggregate(aggregate::AggregateCommand),
+    /// Show the server groups and their members
+    #[command(subcommand, alias = "groups")]
+    Group(group::GroupCommand),
     /// Count how many more instances fit, and what runs out first
     Capacity(capacity::CapacityArgs),
     /// Explain a past decision, or try a request and explain the result
@@ -87,15 +109,6 @@ pub enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Check that a scheduler, or the agent of a host, answers
     Ping(ping::PingArgs),
-    /// Show the flavors of the policy
-    #[command(subcommand, alias = "flavors")]
-    Flavor(flavor::FlavorCommand),
-    /// Show the aggregates of the policy and the hosts in them
-    #[command(subcommand, alias = "aggregates")]
-    Aggregate(aggregate::AggregateCommand),
-    /// Show the server groups and their members
-    #[command(subcommand, alias = "groups")]
-    Group(group::GroupCommand),
     /// Run a whole fleet in this process and watch it place instances
     Demo(demo::DemoArgs),
     /// Run thousands of agents with simulated hosts against a real broker
@@ -117,13 +130,30 @@ pub enum ComputeCommand {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, Parser};
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+        Cli::with_help().debug_assert();
+    }
+
+    #[test]
+    fn help_of_every_command_has_its_own_options_and_one_line_on_the_others() {
+        fn check(command: &mut clap::Command) {
+            for help in [command.render_help().to_string(), command.render_long_help().to_string()] {
+                let rows = ["--config <FILE>", "--transport-url <URL>", "--timeout <TIME>"];
+                let of_others = rows.iter().find(|row| help.contains(**row));
+                assert_eq!(of_others, None, "{help}");
+                let line = "Common options, which `novella --help` describes: --config, --transport-url, --log-format, --verbose, --timeout";
+                assert!(help.contains(line), "{help}");
+            }
+            command.get_subcommands_mut().filter(|sub| sub.get_name() != "help").for_each(check);
+        }
+        let mut novella = Cli::with_help();
+        novella.build();
+        assert!(novella.render_help().to_string().contains("--transport-url <URL>"));
+        novella.get_subcommands_mut().filter(|sub| sub.get_name() != "help").for_each(check);
     }
 
     #[test]
@@ -165,13 +195,13 @@ mod tests {
             "novella compute service list",
             "novella host list --timeout 3s",
             "novella decision show s1-1-1",
-        ] {
-            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
-        }
-    }
-}
             "novella flavors ls",
             "novella aggregates list",
             "novella zones list",
             "novella group get web",
             "novella place --vcpus 1 --ram 4Gi --disk 20GiB",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+    }
+}

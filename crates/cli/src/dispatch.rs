@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use novella_service::config::load;
 use novella_service::logging::{self, LogOptions};
 use novella_service::shutdown::Shutdown;
@@ -25,7 +25,7 @@ use crate::{demo, exit_codes, swarm, usage};
 /// Runs the command line to its end.
 pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    match Cli::try_parse_from(&args) {
+    match Cli::read(&args) {
         Ok(cli) => exit::finish(execute(cli).await),
         Err(error) => usage::report(&error, &args),
     }
@@ -85,24 +85,23 @@ pub async fn ask(
     match command {
         Command::Host(host::HostCommand::List(args)) => host::list(bus, args, env, shutdown, console).await,
         Command::Host(host::HostCommand::Show(args)) => host::show::show(bus, args, console).await,
-        Command::Place(args) => place::run(bus, args, env, console).await,
         Command::Zone(zone::ZoneCommand::List(args)) => zone::list(bus, args, console).await,
+        Command::Place(args) => place::run(bus, args, env, console).await,
         Command::Release(args) => release::run(bus, args, console).await,
         Command::Service(service::ServiceCommand::List(args))
         | Command::Compute(ComputeCommand::Service(service::ServiceCommand::List(args))) => {
             service::list(bus, args, console).await
         }
-        Command::Scheduler(scheduler::SchedulerCommand::Status(args)) => {
         Command::Scheduler(scheduler::SchedulerCommand::List(args)) => {
             scheduler::list(bus, args, console).await
         }
+        Command::Scheduler(scheduler::SchedulerCommand::Status(args)) => {
             scheduler::status(bus, args, console).await
         }
         Command::Capacity(args) => capacity::run(bus, args, env, console).await,
         Command::Explain(args) | Command::Decision(explain::DecisionCommand::Show(args)) => {
             explain::run(bus, args, env, console).await
         }
-        Command::Policy(policy::PolicyCommand::Show(args)) => policy::show(bus, args, console).await,
         Command::Flavor(flavor::FlavorCommand::List(args)) => flavor::list(bus, args, console).await,
         Command::Flavor(flavor::FlavorCommand::Show(args)) => flavor::show(bus, args, console).await,
         Command::Aggregate(aggregate::AggregateCommand::List(args)) => {
@@ -113,6 +112,7 @@ pub async fn ask(
         }
         Command::Group(group::GroupCommand::List(args)) => group::list(bus, args, console).await,
         Command::Group(group::GroupCommand::Show(args)) => group::show(bus, args, console).await,
+        Command::Policy(policy::PolicyCommand::Show(args)) => policy::show(bus, args, console).await,
         Command::Policy(policy::PolicyCommand::Diff(args)) => policy::diff(bus, args, console).await,
         Command::Policy(policy::PolicyCommand::Reload(args)) => policy::reload(bus, args, console).await,
         Command::Snapshot(args) => snapshot::run(bus, args, console).await,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use novella_compute_agent::{AgentConfig, StartError, overrides, probe, start};
-use novella_service::args::CommonArgs;
+use novella_service::args::{self, CommonArgs};
 use novella_service::config::{ConfigCommand, Invalid, Loaded, OutputFormat, load};
 use novella_service::exit::{self, Failure};
 use novella_service::shutdown::Shutdown;
@@ -73,7 +73,7 @@ Exit codes:
   255  another failure";
 
 fn main() -> ExitCode {
-    exit::finish(run(Args::parse()))
+    exit::finish(run(args::parse()))
 }
 
 fn run(args: Args) -> anyhow::Result<u8> {

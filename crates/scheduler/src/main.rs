@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use novella_rpcapi::{OwnPolicy, SchedulerEndpoint};
 use novella_scheduler::{SchedulerConfig, SchedulerManager, StartError, start};
-use novella_service::args::CommonArgs;
+use novella_service::args::{self, CommonArgs};
 use novella_service::config::{ConfigCommand, Loaded, load};
 use novella_service::exit::{self, Failure};
 use novella_service::shutdown::Shutdown;
@@ -52,7 +52,7 @@ Examples:
 Exit codes: 0 stopped in order, 1 refused, 2 usage or configuration, 255 internal";
 
 fn main() -> ExitCode {
-    exit::finish(run(Args::parse()))
+    exit::finish(run(args::parse()))
 }
 
 fn run(args: Args) -> anyhow::Result<u8> {

@@ -1,8 +1,8 @@
-//! The options that every program of novella has. Each program flattens them into its own.
+//! The options that every program of novella has, and how help shows them. Each program flattens them into its own.
 
 use std::{env, ffi::OsString, fmt, path::PathBuf};
 
-use clap::{ArgAction, Args};
+use clap::{Arg, ArgAction, Args, Command, Parser};
 
 use crate::{
     config::{ENV_PREFIX, Sources, redact_url},
@@ -80,9 +80,39 @@ impl fmt::Debug for CommonArgs {
     }
 }
 
+/// Makes the help of each subcommand show its own options only. One line names those that every command has, which the
+/// program's own `--help` describes.
+pub fn with_short_help(program: Command) -> Command {
+    let common: Vec<&Arg> = program.get_arguments().filter(|arg| arg.is_global_set()).collect();
+    let names =
+        common.iter().filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect::<Vec<_>>().join(", ");
+    // A subcommand that has an option of this name already does not inherit the one that help would show.
+    let hidden: Vec<Arg> = common.into_iter().map(|arg| arg.clone().hide(true)).collect();
+    let line = format!("Common options, which `{} --help` describes: {names}", program.get_name());
+    let template = format!(
+        "{{before-help}}{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{{all-args}}\n\n{line}{{after-help}}"
+    );
+    shorten(program, &hidden, &template)
+}
+
+/// Changes the help of all subcommands, at any depth.
+fn shorten(command: Command, hidden: &[Arg], template: &str) -> Command {
+    let below = |sub: Command| {
+        let sub = sub.args(hidden).help_template(template.to_owned());
+        shorten(sub, hidden, template)
+    };
+    command.mut_subcommands(below)
+}
+
+/// Reads the arguments of this process. Prints the help that was asked for or the error, and ends the process, as clap does.
+pub fn parse<P: Parser>() -> P {
+    let matches = with_short_help(P::command()).get_matches();
+    P::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, Parser};
+    use clap::{CommandFactory, FromArgMatches, Subcommand};
 
     use super::*;
 
@@ -105,6 +135,51 @@ mod tests {
 
         let same = CommonArgs { transport_url: Some("rabbit://other".into()), ..CommonArgs::default() };
         assert!(same.sources_with(env).overrides.is_empty(), "the environment's own value is not an option");
+    }
+
+    #[derive(Parser)]
+    #[command(name = "tool")]
+    struct Tool {
+        #[command(flatten)]
+        common: CommonArgs,
+        #[command(subcommand)]
+        command: ToolCommand,
+    }
+
+    #[derive(Subcommand)]
+    enum ToolCommand {
+        /// Do it
+        Do {
+            /// How far
+            #[arg(long)]
+            far: bool,
+        },
+    }
+
+    #[test]
+    fn help_of_a_subcommand_has_the_common_options_in_one_line() {
+        let mut tool = with_short_help(Tool::command());
+        tool.build();
+        let whole = tool.render_help().to_string();
+        assert!(whole.contains("Common options:\n") && whole.contains("Read settings from"), "{whole}");
+        let of_do = tool.find_subcommand_mut("do").unwrap();
+        for help in [of_do.render_help().to_string(), of_do.render_long_help().to_string()] {
+            assert!(!help.contains("Read settings from") && help.contains("--far"), "{help}");
+            let line = "\n\nCommon options, which `tool --help` describes: --config, --transport-url, --log-format, --verbose\n";
+            assert!(format!("{}\n", help.trim_end()).ends_with(line), "{help}");
+        }
+    }
+
+    #[test]
+    fn common_options_are_read_before_and_after_a_subcommand() {
+        for line in ["tool -v --log-format json do -v --far", "tool do --far --log-format json -v"] {
+            let matches = with_short_help(Tool::command()).try_get_matches_from(line.split(' ')).unwrap();
+            let read = Tool::from_arg_matches(&matches).unwrap();
+            let plain = Tool::parse_from(line.split(' '));
+            assert_eq!(read.common.log_options(), plain.common.log_options(), "{line}");
+            assert_eq!(read.common.log_format, LogFormat::Json);
+            assert!(matches!(read.command, ToolCommand::Do { far: true }));
+        }
     }
 
     #[test]
