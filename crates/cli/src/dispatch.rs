@@ -25,9 +25,10 @@ use crate::{demo, exit_codes, swarm, usage};
 /// Runs the command line to its end.
 pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
+    let errors = usage::error_format(&args);
     match Cli::read(&args) {
-        Ok(cli) => exit::finish(execute(cli).await),
-        Err(error) => usage::report(&error, &args),
+        Ok(cli) => ExitCode::from(exit::report(execute(cli).await, errors, &mut io::stderr())),
+        Err(error) => usage::report(&error, &args, errors),
     }
 }
 

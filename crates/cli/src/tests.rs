@@ -4,7 +4,7 @@ use clap::Parser;
 use novella_messaging::in_process::InProcessBroker;
 use novella_objects::{HostAmounts, HostStatus, HostSummary};
 use novella_service::Env;
-use novella_service::exit::report;
+use novella_service::exit::{ErrorFormat, report};
 use novella_service::shutdown::Shutdown;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -73,7 +73,7 @@ async fn run(line: &str, bus: &Bus, env: &Env, shutdown: &Shutdown) -> Said {
         Some(result) => result,
         None => ask(&cli.command, bus, env, shutdown, &mut console).await,
     };
-    let code = report(result, &mut err);
+    let code = report(result, ErrorFormat::Text, &mut err);
     Said { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 

@@ -68,7 +68,7 @@ fn a_broker_that_is_not_there_is_reported_at_once_without_the_password() {
     for line in [
         "host list",
         "place --vcpus 1 --ram 1G",
-        "service list -f json",
+        "service list -f yaml",
         "ping",
         "swarm --hosts 1 --connections 1",
     ] {
@@ -83,6 +83,23 @@ fn a_broker_that_is_not_there_is_reported_at_once_without_the_password() {
         assert_eq!((code, out.as_str()), (7, ""), "{line}: {err}");
         assert!(err.contains("127.0.0.1:1") && err.contains("\nnext: start the broker"), "{line}: {err}");
         assert!(!err.contains("s3cret"), "{line}: {err}");
+    }
+}
+
+#[test]
+fn for_programs_an_error_is_one_json_object_on_standard_error() {
+    for (line, exit_code, error) in [
+        (format!("host list -f json --transport-url {NOBODY}"), 7, "cannot reach the broker"),
+        ("host list -o json --zone north".to_owned(), 2, "unexpected argument '--zone'"),
+        ("place --vcpus 0 --ram 1G --format=jsonl".to_owned(), 2, "0 is not in 1..=65536"),
+        ("policy check nowhere.toml -f json".to_owned(), 2, "cannot read nowhere.toml"),
+    ] {
+        let (code, out, err) = run(&line);
+        assert_eq!((code, out.as_str()), (exit_code, ""), "{line}: {err}");
+        let said: serde_json::Value = serde_json::from_str(&err).expect("one JSON document");
+        assert_eq!(said["exit_code"], exit_code, "{line}: {err}");
+        let text = said["error"].as_str().expect("a text");
+        assert!(text.contains(error) && said["next"].is_string(), "{line}: {err}");
     }
 }
 

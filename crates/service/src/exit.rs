@@ -43,8 +43,34 @@ pub fn code(error: &(dyn Error + 'static)) -> u8 {
     known.unwrap_or(INTERNAL)
 }
 
+/// How an error is written on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ErrorFormat {
+    /// For people: a line that says what is wrong, and one that says what to do.
+    #[default]
+    Text,
+    /// For programs: one line with a JSON object of `error`, `next` and `exit_code`.
+    Json,
+}
+
+impl ErrorFormat {
+    /// Writes what is wrong, what to do next if that is known, and the exit code. If standard error is gone too, the exit
+    /// code is all that is left to say it with, so a failure to write is ignored.
+    pub fn write(self, what: &str, next: Option<&str>, code: u8, err: &mut dyn Write) {
+        drop(match self {
+            Self::Text => {
+                let next = next.map(|next| format!("next: {next}\n")).unwrap_or_default();
+                write!(err, "error: {what}\n{next}")
+            }
+            Self::Json => {
+                writeln!(err, "{}", serde_json::json!({ "error": what, "next": next, "exit_code": code }))
+            }
+        });
+    }
+}
+
 /// Prints the error (if it is one) on `err` and gives the exit code.
-pub fn report(result: Result<u8, anyhow::Error>, err: &mut dyn Write) -> u8 {
+pub fn report(result: Result<u8, anyhow::Error>, format: ErrorFormat, err: &mut dyn Write) -> u8 {
     let error = match result {
         Ok(code) => return code,
         Err(error) => error,
@@ -55,15 +81,14 @@ pub fn report(result: Result<u8, anyhow::Error>, err: &mut dyn Write) -> u8 {
     {
         return OK;
     }
-    let hint = next_step(error).map(|next| format!("next: {next}\n")).unwrap_or_default();
-    // When standard error is gone too, the exit code is all that is left to say it with.
-    drop(write!(err, "error: {}\n{hint}", chain(error)));
-    code(error)
+    let code = code(error);
+    format.write(&chain(error), next_step(error).as_deref(), code, err);
+    code
 }
 
-/// The last line of a `main`: [`report`] on standard error.
+/// The last line of a `main`: [`report`] on standard error, for people.
 pub fn finish(result: Result<u8, anyhow::Error>) -> ExitCode {
-    ExitCode::from(report(result, &mut io::stderr()))
+    ExitCode::from(report(result, ErrorFormat::Text, &mut io::stderr()))
 }
 
 #[cfg(test)]
@@ -78,7 +103,7 @@ mod tests {
 
     fn reported(error: impl Into<anyhow::Error>) -> (u8, String) {
         let mut out = Vec::new();
-        let code = report(Err(error.into()), &mut out);
+        let code = report(Err(error.into()), ErrorFormat::Text, &mut out);
         (code, String::from_utf8(out).unwrap())
     }
 
@@ -102,12 +127,25 @@ mod tests {
     }
 
     #[test]
+    fn for_programs_an_error_is_one_json_object() {
+        let json = |failure: Failure| {
+            let mut out = Vec::new();
+            report(Err(failure.into()), ErrorFormat::Json, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let failure = Failure::new(UNREACHABLE, "it said \"no\"\nand left").next("start it");
+        let expected = r#"{"error":"it said \"no\"\nand left","exit_code":7,"next":"start it"}"#;
+        assert_eq!(json(failure), format!("{expected}\n"));
+        assert_eq!(json(Failure::new(USAGE, "x")), "{\"error\":\"x\",\"exit_code\":2,\"next\":null}\n");
+    }
+
+    #[test]
     fn a_taken_store_is_a_conflict_and_a_closed_pipe_no_error() {
         let store = MemoryStore::new();
         let _held = store.lock().unwrap();
         assert_eq!(reported(store.lock().map(drop).unwrap_err()).0, CONFLICT);
         assert_eq!(reported(io::Error::from(io::ErrorKind::BrokenPipe)), (OK, String::new()));
-        assert_eq!(report(Ok(REFUSED), &mut Vec::new()), REFUSED);
+        assert_eq!(report(Ok(REFUSED), ErrorFormat::Json, &mut Vec::new()), REFUSED);
     }
 
     #[tokio::test]
