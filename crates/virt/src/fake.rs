@@ -79,7 +79,7 @@ impl FakeDriver {
         let set_by = |name: &'static str| format!("configuration: fake.{name}");
         let (cells, threads) = (config.numa_nodes.max(1), config.threads);
         let cores = config.vcpus.div_ceil(cells).div_ceil(threads);
-        let topology = CpuTopology { sockets: cells, cores, threads, cells };
+        let topology = CpuTopology { sockets: 1, cores, threads, cells };
         let mut features = config.cpu_features.clone();
         features.sort_unstable();
         let cpu = CpuInfo {
@@ -113,6 +113,7 @@ impl FakeDriver {
             load_1m: Probed::new(0.0, IDLE),
             uptime_s: Probed::new(self.booted.elapsed().as_secs(), "since the fake driver was made"),
             stale: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 

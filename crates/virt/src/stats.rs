@@ -66,6 +66,9 @@ pub struct HostStats {
     pub uptime_s: Probed<u64>,
     /// Probes whose newest run gave no value. The values above that come from them are older ones.
     pub stale: Vec<StaleProbe>,
+    /// What an operator should know about this host, each with what to do: facts that contradict each other, or a disk that
+    /// is read-only or nearly full.
+    pub warnings: Vec<String>,
 }
 
 /// The CPUs, in the shape of Nova's `cpu_info`.
@@ -83,13 +86,14 @@ pub struct CpuInfo {
     pub topology: CpuTopology,
 }
 
-/// How the CPUs are arranged. On a regular machine sockets × cores × threads is the number of CPUs. On an irregular one,
-/// with a CPU offline or with two kinds of cores, `cores` and `threads` are the largest numbers of any socket and core.
+/// How the CPUs are arranged, as libvirt and Nova count them: sockets are those of one NUMA node. On a regular machine
+/// cells × sockets × cores × threads is the number of CPUs. On an irregular one, with a CPU offline or with two kinds of
+/// cores, `sockets`, `cores` and `threads` are the largest numbers of any node, socket and core.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct CpuTopology {
-    /// Number of sockets in the host.
+    /// Number of sockets in a NUMA node. A socket that is divided into several nodes counts in each of them.
     pub sockets: u32,
-    /// Number of cores in a socket.
+    /// Number of cores in a socket, or in the part of it that is in the node.
     pub cores: u32,
     /// Number of threads in a core.
     pub threads: u32,

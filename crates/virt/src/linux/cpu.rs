@@ -1,45 +1,31 @@
-//! The CPUs: which are online, what kind they are, how they are arranged, and what they spend their time on.
+//! The CPUs: which are online, what kind they are, and what they spend their time on.
 //!
 //! The list of online CPUs is read every time. Everything else is read again only if that list has changed, because
 //! `/proc/cpuinfo` of a large host is a megabyte, and printing it wakes every CPU to measure its clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use procfs::{CpuInfo, FromBufRead};
-
-use super::tree::Tree;
+use super::cpuinfo::CpuInfo;
+use super::tree::{CPUINFO, Tree};
+use super::vendor;
 use crate::probe_error::ProbeError;
-use crate::stats::{self, CpuStats, CpuTopology, Probed};
+use crate::stats::{self, CpuStats, Probed};
 
-const CPUINFO: &str = "proc/cpuinfo";
 const STAT: &str = "proc/stat";
 const NS_PER_S: u64 = 1_000_000_000;
 const ONLINE: &str = "sys/devices/system/cpu/online";
 
-/// The fields of `/proc/cpuinfo` that may name the model, on x86, MIPS, POWER, RISC-V and ARM.
-const MODEL_FIELDS: [&str; 5] = ["model name", "cpu model", "cpu", "uarch", "CPU part"];
+/// The fields of `/proc/cpuinfo` that may name the model: on x86 and ARM, LoongArch, MIPS, POWER and sparc64, RISC-V, ARM
+/// before Linux 3.8, 64-bit ARM, and s390, which gives the number of the machine type.
+const MODEL_FIELDS: [&str; 8] =
+    ["model name", "Model Name", "cpu model", "cpu", "uarch", "Processor", "CPU part", "machine"];
 
-/// The fields of `/proc/cpuinfo` that may name the vendor.
-const VENDOR_FIELDS: [&str; 2] = ["vendor_id", "CPU implementer"];
+/// The fields of `/proc/cpuinfo` that may list the features, on x86, ARM, s390 and sparc64.
+const FEATURE_FIELDS: [&str; 4] = ["flags", "Features", "features", "cpucaps"];
 
-/// The fields of `/proc/cpuinfo` that may list the features, on x86, ARM and s390.
-const FEATURE_FIELDS: [&str; 3] = ["flags", "Features", "features"];
-
-/// Vendors as the CPU names them, and in libvirt's spelling, which flavors and images use.
-const VENDORS: &[(&str, &str)] = &[
-    ("GenuineIntel", "Intel"),
-    ("AuthenticAMD", "AMD"),
-    ("HygonGenuine", "Hygon"),
-    ("0x41", "ARM"),
-    ("0x43", "Cavium"),
-    ("0x46", "Fujitsu"),
-    ("0x48", "HiSilicon"),
-    ("0x4e", "NVIDIA"),
-    ("0x51", "Qualcomm"),
-    ("0x61", "Apple"),
-    ("0xc0", "Ampere"),
-];
+/// The fields of `/proc/cpuinfo` that may have the clock in MHz, on x86, LoongArch, POWER and s390.
+const CLOCK_FIELDS: [&str; 4] = ["cpu MHz", "CPU MHz", "clock", "cpu MHz dynamic"];
 
 const UNKNOWN: &str = "unknown";
 
@@ -47,11 +33,12 @@ const UNKNOWN: &str = "unknown";
 pub(super) struct Cpus {
     pub(super) vcpus: Probed<u32>,
     pub(super) kind: Probed<Kind>,
+    pub(super) warnings: Vec<String>,
 }
 
 #[derive(Clone)]
 pub(super) struct Kind {
-    /// The CPUs without their architecture and NUMA nodes, which other probes read.
+    /// The CPUs without their architecture and arrangement, which other probes read.
     pub(super) info: stats::CpuInfo,
     /// Clock at the time when the CPUs were described, MHz.
     pub(super) frequency_mhz: Option<u64>,
@@ -87,98 +74,70 @@ impl CpuReader {
 pub(super) fn online(tree: &Tree) -> Result<Vec<u32>, ProbeError> {
     match tree.id_list(ONLINE)? {
         Some(online) => Ok(online),
-        None => Ok(processors(&cpuinfo(tree)?)),
+        None => Ok(CpuInfo::parse(&tree.text(CPUINFO)?).processors().collect()),
     }
 }
 
-fn cpuinfo(tree: &Tree) -> Result<CpuInfo, ProbeError> {
-    let text = tree.text(CPUINFO)?;
-    CpuInfo::from_buf_read(text.as_bytes()).map_err(|error| tree.malformed(CPUINFO, error))
-}
-
 fn describe(tree: &Tree, listed: Option<&[u32]>) -> Result<Cpus, ProbeError> {
-    let info = cpuinfo(tree)?;
+    let text = tree.text(CPUINFO)?;
+    let info = CpuInfo::parse(&text);
+    let described: Vec<u32> = info.processors().collect();
     let (online, counted_in) = match listed {
-        Some(online) => (online.to_vec(), format!("/{ONLINE}")),
-        None => (processors(&info), format!("/{CPUINFO} processor")),
+        Some(online) => (online, format!("/{ONLINE}")),
+        None => (&described[..], format!("/{CPUINFO} processor")),
     };
     if online.is_empty() {
         return Err(tree.malformed(if listed.is_some() { ONLINE } else { CPUINFO }, "it lists no CPU"));
     }
     let kind = Kind {
         info: stats::CpuInfo {
-            model: first_field(&info, &MODEL_FIELDS).unwrap_or(UNKNOWN).to_owned(),
-            vendor: vendor(&info),
+            model: info.first(&MODEL_FIELDS).unwrap_or(UNKNOWN).to_owned(),
+            vendor: vendor::name(&info).unwrap_or(UNKNOWN).to_owned(),
             features: features(&info),
-            topology: arrangement(tree, &info, &online)?,
             ..stats::CpuInfo::default()
         },
-        frequency_mhz: first_field(&info, &["cpu MHz"]).and_then(|mhz| Some(mhz.parse::<f64>().ok()? as u64)),
+        frequency_mhz: frequency(&info),
     };
     Ok(Cpus {
         vcpus: Probed::new(count(online.len()), counted_in),
-        kind: Probed::new(kind, "/proc/cpuinfo; /sys/devices/system/cpu/cpu*/topology"),
+        kind: Probed::new(kind, format!("/{CPUINFO}")),
+        warnings: fewer_described(described.len(), online.len()).into_iter().collect(),
     })
 }
 
-/// Numbers of the CPUs that `/proc/cpuinfo` lists.
-fn processors(info: &CpuInfo) -> Vec<u32> {
-    (0..info.num_cores()).filter_map(|i| number(info, i, "processor")).collect()
+/// A warning if `/proc/cpuinfo` lists some of the online CPUs but not all, which no kernel does.
+fn fewer_described(described: usize, online: usize) -> Option<String> {
+    (1..online).contains(&described).then(|| {
+        format!(
+            "/{CPUINFO} lists {described} CPUs, but {online} are online in /{ONLINE}; it seems that a container \
+             (lxcfs) replaces the one and not the other. {online} are reported: run the agent outside the container, or \
+             set the amounts in [driver.overrides]"
+        )
+    })
 }
 
-fn number(info: &CpuInfo, index: usize, field: &str) -> Option<u32> {
-    info.get_field(index, field)?.parse().ok()
-}
-
-/// Value of the first of `fields` that any CPU has.
-fn first_field<'a>(info: &'a CpuInfo, fields: &[&str]) -> Option<&'a str> {
-    fields
-        .iter()
-        .find_map(|field| (0..info.num_cores()).find_map(|i| info.get_field(i, field)))
-        .filter(|value| !value.is_empty())
-}
-
-fn vendor(info: &CpuInfo) -> String {
-    let raw = first_field(info, &VENDOR_FIELDS).unwrap_or(UNKNOWN);
-    VENDORS.iter().find(|(name, _)| *name == raw).map_or(raw, |(_, name)| name).to_owned()
+fn frequency(info: &CpuInfo<'_>) -> Option<u64> {
+    let mhz = info.first(&CLOCK_FIELDS).and_then(|text| {
+        let mhz: f64 = text.trim_end_matches("MHz").trim_end().parse().ok()?;
+        Some(mhz as u64)
+    });
+    // sparc64 has the clock in Hz, in hexadecimal digits.
+    let in_hz = || info.common_where(|name| name.starts_with("Cpu") && name.ends_with("ClkTck"));
+    mhz.or_else(|| Some(u64::from_str_radix(in_hz()?, 16).ok()? / 1_000_000))
 }
 
 /// The features that all CPUs have. A guest may run on any of them, and big and little cores differ.
-fn features(info: &CpuInfo) -> Vec<String> {
-    let mut sets = (0..info.num_cores()).filter_map(|i| {
-        let list = FEATURE_FIELDS.iter().find_map(|field| info.get_field(i, field))?;
-        Some(list.split_whitespace().collect::<BTreeSet<_>>())
+fn features(info: &CpuInfo<'_>) -> Vec<String> {
+    let mut sets = info.processors().filter_map(|cpu| {
+        let list = info.field(cpu, &FEATURE_FIELDS)?;
+        // sparc64 separates by commas.
+        Some(list.split([' ', '\t', ',']).filter(|feature| !feature.is_empty()).collect::<BTreeSet<_>>())
     });
     let mut common = sets.next().unwrap_or_default();
     for set in sets {
         common.retain(|feature| set.contains(feature));
     }
     common.into_iter().map(str::to_owned).collect()
-}
-
-/// Number of sockets, largest number of cores in a socket, and largest number of threads in a core.
-///
-/// Socket and core of a CPU are read from sysfs or else from `/proc/cpuinfo`. Some virtual machines and containers have
-/// neither. Then each CPU counts as a core of its own, and all are in one socket.
-fn arrangement(tree: &Tree, info: &CpuInfo, online: &[u32]) -> Result<CpuTopology, ProbeError> {
-    let index: BTreeMap<u32, usize> =
-        (0..info.num_cores()).filter_map(|i| Some((number(info, i, "processor")?, i))).collect();
-    let mut sockets: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
-    for cpu in online {
-        let fact = |file: &str, field: &str| -> Result<Option<String>, ProbeError> {
-            let from_sysfs = tree.optional(&format!("sys/devices/system/cpu/cpu{cpu}/topology/{file}"))?;
-            let from_cpuinfo = || info.get_field(*index.get(cpu)?, field).map(str::to_owned);
-            Ok(from_sysfs.or_else(from_cpuinfo))
-        };
-        let socket = fact("physical_package_id", "physical id")?.unwrap_or_default();
-        // The list of siblings identifies a core. `core_id` does not, because it starts again in each die.
-        let core = fact("thread_siblings_list", "core id")?.unwrap_or_else(|| cpu.to_string());
-        *sockets.entry(socket).or_default().entry(core).or_default() += 1;
-    }
-    let cores = sockets.values().map(BTreeMap::len).max().unwrap_or(1);
-    let threads = sockets.values().flat_map(BTreeMap::values).copied().max().unwrap_or(1);
-    let (sockets, cores, threads) = (count(sockets.len()), count(cores), count(threads));
-    Ok(CpuTopology { sockets, cores, threads, ..CpuTopology::default() })
 }
 
 /// What all CPUs did since boot. As in libvirt, niced programs count as programs and interrupts as the kernel. The clock is

@@ -10,18 +10,22 @@
 //! are asked for. Each has its own deadline. The probe that hangs most often is `disk`, on a network file system.
 //!
 //! # Layout
-//! - `tree`: reads small files
+//! - `tree`, `cpuinfo`: read small files, and the one that each architecture writes in its own way
+//! - `vendor`, `places`: the vendor of the CPUs; the socket and the core of each
 //! - `memory`, `cpu`, `disk`, `pci`, `guests`: one probe or part of one each
 //! - `numa`, `node`: the NUMA nodes; the host's name, kernel, load and guests
 
 mod cpu;
+mod cpuinfo;
 mod disk;
 mod guests;
 mod memory;
 mod node;
 mod numa;
 mod pci;
+mod places;
 mod tree;
+mod vendor;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,11 +37,12 @@ use crate::driver::{ComputeDriver, DriverOptions};
 use crate::driver_error::DriverError;
 use crate::probe::{Probe, Reading};
 use crate::probe_error::ProbeError;
-use crate::stats::{CpuInfo, CpuStats, CpuTopology, HostStats, NumaNode, PciDevice, Probed, StaleProbe};
+use crate::stats::{CpuInfo, CpuStats, CpuTopology, HostStats, PciDevice, Probed, StaleProbe};
 use cpu::{CpuReader, Cpus};
 use disk::Disk;
 use memory::Memory;
 use node::{Kernel, Load};
+use numa::Numa;
 use tree::Tree;
 
 /// What to do if a file cannot be read.
@@ -48,7 +53,7 @@ pub struct LinuxDriver {
     deadline: Duration,
     cpu: Probe<Cpus>,
     memory: Probe<Memory>,
-    numa: Probe<Probed<Vec<NumaNode>>>,
+    numa: Probe<Numa>,
     disk: Probe<Disk>,
     load: Probe<Load>,
     host: Probe<Kernel>,
@@ -125,10 +130,11 @@ impl ComputeDriver for LinuxDriver {
         let cpu_times = cpu_times.map(|times| fresh(times, &mut stale)).transpose()?;
         let frequency_mhz = cpu.kind.value.frequency_mhz;
         let disk_source = |what: &str| format!("statvfs {} {what}", self.disk_path.display());
+        let warnings = [cpu.warnings, numa.warnings].concat();
         Ok(HostStats {
             vcpus: cpu.vcpus,
             vcpus_used: Probed::new(0, "the linux driver runs no guests"),
-            cpu_info: cpu_info(cpu.kind, &host.arch, &numa),
+            cpu_info: cpu_info(cpu.kind, &host.arch, numa.topology),
             memory_total_mb: memory.total_mb,
             memory_available_mb: memory.available_mb,
             disk_total_gb: Probed::new(disk.total, disk_source("blocks")),
@@ -138,7 +144,7 @@ impl ComputeDriver for LinuxDriver {
             hypervisor_version: node::kernel_version(&host.release),
             hypervisor_hostname: host.hostname,
             kernel_release: host.release,
-            numa,
+            numa: numa.nodes,
             pci_devices: pci.unwrap_or_else(|| {
                 Probed::new(Vec::new(), "PCI devices are not listed unless they are asked for")
             }),
@@ -149,6 +155,7 @@ impl ComputeDriver for LinuxDriver {
             load_1m: load.load_1m,
             uptime_s: load.uptime_s,
             stale,
+            warnings,
         })
     }
 }
@@ -179,10 +186,9 @@ fn fresh<T>(reading: Result<Reading<T>, DriverError>, stale: &mut Vec<StaleProbe
     Ok(reading.value)
 }
 
-fn cpu_info(kind: Probed<cpu::Kind>, arch: &Probed<String>, numa: &Probed<Vec<NumaNode>>) -> Probed<CpuInfo> {
-    let cells = u32::try_from(numa.value.len()).unwrap_or(u32::MAX);
+fn cpu_info(kind: Probed<cpu::Kind>, arch: &Probed<String>, topology: CpuTopology) -> Probed<CpuInfo> {
     let Probed { value: cpu::Kind { info, .. }, source } = kind;
-    let topology = CpuTopology { cells, ..info.topology };
     let info = CpuInfo { arch: arch.value.clone(), topology, ..info };
-    Probed::new(info, format!("{source}; architecture from {}", arch.source))
+    let arranged = "arrangement from /sys/devices/system/cpu/cpu*/topology";
+    Probed::new(info, format!("{source}; {arranged}; architecture from {}", arch.source))
 }

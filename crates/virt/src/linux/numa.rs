@@ -2,84 +2,199 @@
 //!
 //! As in libvirt and therefore in Nova, a machine without NUMA is one node with everything. Unlike libvirt, this code lists
 //! the page sizes of such a machine too. Otherwise an instance that asks for a page size could not be placed on it.
+//!
+//! What always holds: each online CPU is in at most one node and in one core of it, whatever the kernel, the firmware or a
+//! container says. Otherwise two instances could be pinned to one CPU. What had to be left out is a warning.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use novella_resources::cpu_set::CpuSet;
 
 use super::cpu;
 use super::memory::{KIB_PER_MIB, MEMINFO, kib, total_kib};
+use super::places::{self, Place};
 use super::tree::Tree;
 use crate::probe_error::ProbeError;
-use crate::stats::{MemPages, NumaNode, Probed};
+use crate::stats::{CpuTopology, MemPages, NumaNode, Probed};
 
 const NODES: &str = "sys/devices/system/node";
 
 /// The host's huge pages. A kernel without NUMA has only this directory.
 const ALL_HUGE_PAGES: &str = "sys/kernel/mm/hugepages";
 
-/// Reads the nodes. A single node gets all memory of the host, because in a virtual machine the kernel's count for the node
-/// was a quarter of the memory, while `/proc/meminfo` was right.
-pub(super) fn read(tree: &Tree) -> Result<Probed<Vec<NumaNode>>, ProbeError> {
-    let ids = tree.id_list(&format!("{NODES}/online"))?.unwrap_or_default();
-    match ids[..] {
-        // This is a kernel without NUMA, or a container without that part of sysfs.
-        [] => {
-            let node = describe(tree, 0, cpu::online(tree)?, total_kib(tree)?, ALL_HUGE_PAGES)?;
-            Ok(Probed::new(vec![node], format!("no /{NODES}: all CPUs and memory taken as one node")))
-        }
-        [id] => {
-            let node = describe(tree, id, node_cpus(tree, id)?, total_kib(tree)?, &huge_pages(id))?;
-            Ok(Probed::new(vec![node], format!("/{NODES}; one node, so memory from /{MEMINFO} MemTotal")))
-        }
-        _ => {
-            let nodes = ids.into_iter().map(|id| read_node(tree, id)).collect::<Result<_, _>>()?;
-            Ok(Probed::new(nodes, format!("/{NODES}")))
-        }
-    }
+/// The nodes together may have a sixteenth more memory than the host before they are not believed. The kernel's two
+/// counts differ a little.
+const MEMORY_TOLERANCE: u64 = 16;
+
+/// The nodes and what follows from them.
+#[derive(Clone)]
+pub(super) struct Numa {
+    pub(super) nodes: Probed<Vec<NumaNode>>,
+    pub(super) topology: CpuTopology,
+    pub(super) warnings: Vec<String>,
 }
 
-fn read_node(tree: &Tree, id: u32) -> Result<NumaNode, ProbeError> {
+/// What the kernel says of one node.
+struct Cell {
+    id: u32,
+    cpus: Vec<u32>,
+    memory_kib: u64,
+    /// The directory of its huge pages.
+    huge_pages: String,
+}
+
+/// Reads the nodes. A single node gets all memory of the host, because in a virtual machine the kernel's count for the node
+/// was a quarter of the memory, while `/proc/meminfo` was right.
+pub(super) fn read(tree: &Tree) -> Result<Numa, ProbeError> {
+    let online = cpu::online(tree)?;
+    let total = total_kib(tree)?;
+    let whole =
+        || Cell { id: 0, cpus: online.clone(), memory_kib: total, huge_pages: ALL_HUGE_PAGES.to_owned() };
+    let mut warnings = Vec::new();
+    let ids = tree.id_list(&format!("{NODES}/online"))?.unwrap_or_default();
+    let (mut cells, mut source) = match ids[..] {
+        // This is a kernel without NUMA, or a container without that part of sysfs.
+        [] => (vec![whole()], format!("no /{NODES}: all CPUs and memory taken as one node")),
+        [id] => {
+            let cell = read_cell(tree, id, Some(total))?;
+            (vec![cell], format!("/{NODES}; one node, so memory from /{MEMINFO} MemTotal"))
+        }
+        _ => {
+            let cells = ids.into_iter().map(|id| read_cell(tree, id, None)).collect::<Result<_, _>>()?;
+            (cells, format!("/{NODES}"))
+        }
+    };
+    let claimed = cells.iter().fold(0u64, |sum, cell| sum.saturating_add(cell.memory_kib));
+    if claimed > total.saturating_add(total / MEMORY_TOLERANCE) {
+        let mib = |kib: u64| kib / KIB_PER_MIB;
+        warnings.push(format!(
+            "the NUMA nodes in /{NODES} have {} MiB, but the host has {} MiB in /{MEMINFO}; it seems that a container \
+             (lxcfs) replaces the one and not the other. All CPUs and memory are reported as one node: run the agent \
+             outside the container",
+            mib(claimed),
+            mib(total)
+        ));
+        cells = vec![whole()];
+        source =
+            format!("/{MEMINFO}: all CPUs and memory taken as one node, because /{NODES} contradicts it");
+    }
+    part(&mut cells, &online, &mut warnings);
+    let places = places::read(tree, &online)?;
+    let nodes: Vec<NumaNode> =
+        cells.into_iter().map(|cell| describe(tree, cell, &places)).collect::<Result<_, _>>()?;
+    Ok(Numa { topology: topology(&nodes, &places), nodes: Probed::new(nodes, source), warnings })
+}
+
+/// Reads one node, whose memory may be known already.
+fn read_cell(tree: &Tree, id: u32, memory_kib: Option<u64>) -> Result<Cell, ProbeError> {
+    let memory_kib = memory_kib.map_or_else(|| node_memory(tree, id), Ok)?;
+    let file = format!("{NODES}/node{id}/cpulist");
+    let cpus = tree.id_list(&file)?;
+    let cpus = cpus.ok_or_else(|| tree.malformed(&file, "the node is online, but has no such file"))?;
+    Ok(Cell { id, cpus, memory_kib, huge_pages: format!("{NODES}/node{id}/hugepages") })
+}
+
+fn node_memory(tree: &Tree, id: u32) -> Result<u64, ProbeError> {
     let file = format!("{NODES}/node{id}/meminfo");
     let text = tree.text(&file)?;
     // Each line begins with `Node <id> ` and continues like a line of /proc/meminfo.
     let prefix = format!("Node {id} ");
     let total = text.lines().find_map(|line| kib(line.strip_prefix(&prefix)?, "MemTotal"));
-    let total = total
-        .ok_or_else(|| tree.malformed(&file, format!("it has no line `{prefix}MemTotal: <number> kB`")))?;
-    describe(tree, id, node_cpus(tree, id)?, total, &huge_pages(id))
+    total.ok_or_else(|| tree.malformed(&file, format!("it has no line `{prefix}MemTotal: <number> kB`")))
 }
 
-fn node_cpus(tree: &Tree, id: u32) -> Result<Vec<u32>, ProbeError> {
-    let file = format!("{NODES}/node{id}/cpulist");
-    tree.id_list(&file)?.ok_or_else(|| tree.malformed(&file, "the node is online, but has no such file"))
-}
-
-fn huge_pages(id: u32) -> String {
-    format!("{NODES}/node{id}/hugepages")
-}
-
-fn describe(
-    tree: &Tree,
-    id: u32,
-    cpus: Vec<u32>,
-    memory_kib: u64,
-    huge_pages: &str,
-) -> Result<NumaNode, ProbeError> {
-    let (mut cores, mut sockets) = (BTreeSet::new(), BTreeSet::new());
-    for cpu in &cpus {
-        let topology = format!("sys/devices/system/cpu/cpu{cpu}/topology");
-        let siblings = tree.id_list(&format!("{topology}/thread_siblings_list"))?;
-        cores.insert(siblings.filter(|threads| !threads.is_empty()).unwrap_or_else(|| vec![*cpu]));
-        // The kernel writes -1 if it does not know the socket.
-        let socket = tree.optional(&format!("{topology}/physical_package_id"))?;
-        sockets.insert(socket.and_then(|socket| socket.parse::<u32>().ok()));
+/// Leaves each online CPU in the first node that names it, and no other CPU in any node.
+fn part(cells: &mut [Cell], online: &[u32], warnings: &mut Vec<String>) {
+    let online: BTreeSet<u32> = online.iter().copied().collect();
+    let mut owner: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut shared: BTreeMap<(u32, u32), Vec<u32>> = BTreeMap::new();
+    for cell in cells {
+        let (here, absent): (Vec<u32>, Vec<u32>) =
+            cell.cpus.iter().copied().partition(|cpu| online.contains(cpu));
+        if !absent.is_empty() {
+            warnings.push(format!(
+                "NUMA node {} names CPUs {}, which are not online; they are left out. In a container, run the agent \
+                 outside it",
+                cell.id,
+                list(&absent)
+            ));
+        }
+        cell.cpus = here;
+        cell.cpus.retain(|&cpu| match owner.entry(cpu) {
+            Entry::Vacant(free) => {
+                free.insert(cell.id);
+                true
+            }
+            Entry::Occupied(first) => {
+                shared.entry((*first.get(), cell.id)).or_default().push(cpu);
+                false
+            }
+        });
     }
+    for ((first, second), cpus) in shared {
+        warnings.push(format!(
+            "CPUs {} are in NUMA node {first} and in NUMA node {second}; they count for node {first} only. Look for \
+             numa=fake on the kernel's command line, or for a newer firmware",
+            list(&cpus)
+        ));
+    }
+    let homeless: Vec<u32> = online.into_iter().filter(|cpu| !owner.contains_key(cpu)).collect();
+    if !homeless.is_empty() {
+        warnings.push(format!(
+            "CPUs {} are in no NUMA node; instances that need NUMA nodes or pinned CPUs cannot have them",
+            list(&homeless)
+        ));
+    }
+}
+
+/// CPUs as the kernel lists them, such as `0-3,8`.
+fn list(cpus: &[u32]) -> String {
+    CpuSet::of(cpus).map_or_else(|_| format!("{cpus:?}"), |set| set.to_string())
+}
+
+fn describe(tree: &Tree, cell: Cell, places: &BTreeMap<u32, Place>) -> Result<NumaNode, ProbeError> {
+    let Cell { id, cpus, memory_kib, huge_pages } = cell;
+    let mut sockets: BTreeSet<Option<u32>> = cpus.iter().map(|cpu| places[cpu].socket).collect();
     let socket = match sockets.len() {
         1 => sockets.pop_first().flatten(),
         _ => None,
     };
-    let mempages = read_pages(tree, memory_kib, huge_pages)?;
-    let memory_mb = memory_kib / KIB_PER_MIB;
-    Ok(NumaNode { id, cpus, memory_mb, socket, siblings: cores.into_iter().collect(), mempages })
+    let siblings = cores(&cpus, places);
+    let mempages = read_pages(tree, memory_kib, &huge_pages)?;
+    Ok(NumaNode { id, memory_mb: memory_kib / KIB_PER_MIB, cpus, socket, siblings, mempages })
+}
+
+/// The CPUs of a node by core, each once. Threads that are offline or in another node are left out.
+fn cores(cpus: &[u32], places: &BTreeMap<u32, Place>) -> Vec<Vec<u32>> {
+    let mut left: BTreeSet<u32> = cpus.iter().copied().collect();
+    let mut cores = Vec::new();
+    while let Some(cpu) = left.pop_first() {
+        let others = places[&cpu].core.iter().copied().filter(|thread| left.remove(thread));
+        let mut core: Vec<u32> = std::iter::once(cpu).chain(others).collect();
+        core.sort_unstable();
+        cores.push(core);
+    }
+    cores
+}
+
+/// The arrangement as libvirt counts it: sockets in a node, cores in that part of a socket, threads in a core.
+fn topology(nodes: &[NumaNode], places: &BTreeMap<u32, Place>) -> CpuTopology {
+    let mut most = CpuTopology { sockets: 1, cores: 1, threads: 1, cells: count(nodes.len()) };
+    for node in nodes {
+        let mut sockets: BTreeMap<Option<u32>, usize> = BTreeMap::new();
+        for core in &node.siblings {
+            *sockets.entry(places[&core[0]].socket).or_default() += 1;
+            most.threads = most.threads.max(count(core.len()));
+        }
+        most.sockets = most.sockets.max(count(sockets.len()));
+        most.cores = most.cores.max(count(sockets.into_values().max().unwrap_or(0)));
+    }
+    most
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// Memory by page size. Memory that is not in huge pages is in ordinary ones.

@@ -9,6 +9,8 @@ use novella_resources::cpu_set::CpuSet;
 
 use crate::probe_error::ProbeError;
 
+pub(super) const CPUINFO: &str = "proc/cpuinfo";
+
 /// The directory that holds `proc` and `sys`.
 pub(super) struct Tree {
     root: PathBuf,

@@ -1,9 +1,11 @@
 //! Everything that a user of this crate sees: probes, both drivers, and their values in a report.
 
+mod contradictions;
 mod fake;
 mod hardware;
 mod host;
 mod linux;
+mod machines;
 mod probe;
 mod report;
 mod this_host;

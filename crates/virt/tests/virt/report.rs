@@ -27,7 +27,7 @@ async fn nova_s_eleven_keys_and_no_other() {
             "cpu_info": {
                 "arch": "x86_64", "model": "fake", "vendor": "Intel",
                 "features": ["aes", "avx", "avx2", "sse4_2"],
-                "topology": {"sockets": 2, "cores": 2, "threads": 1, "cells": 2},
+                "topology": {"sockets": 1, "cores": 2, "threads": 1, "cells": 2},
             },
             "disk_total": 7, "disk_used": 0, "disk_available": 7,
             "host_memory_total": 100, "host_memory_free": 100,
