@@ -37,7 +37,7 @@ pub type BlockingExecutor = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 pub struct Reading<T> {
     /// The newest good value.
     pub value: T,
-    /// How old the value is and why, if the newest run gave none.
+    /// How old the value is and why, if the newest run gave none. Where there is no value, it is the age of the question.
     pub stale: Option<StaleProbe>,
 }
 
@@ -100,6 +100,24 @@ impl<T: Clone + Send + Sync + 'static> Probe<T> {
             self.run(deadline).await;
         }
         self.reading()
+    }
+
+    /// The same, but while a run hangs and there was never an answer, the value is `absent`. It is for a value that the host
+    /// can do without for a while.
+    pub async fn read_or(
+        &self,
+        absent: T,
+        refresh: bool,
+        deadline: Duration,
+    ) -> Result<Reading<T>, DriverError> {
+        match self.read(refresh, deadline).await {
+            Err(DriverError::NoReading { source, .. }) if matches!(*source, ProbeError::Overdue { .. }) => {
+                let age = self.state.borrow().begun_at.map_or(Duration::ZERO, |at| at.elapsed());
+                let stale = StaleProbe { probe: self.name, age, reason: chain(&*source) };
+                Ok(Reading { value: absent, stale: Some(stale) })
+            }
+            read => read,
+        }
     }
 
     async fn run(&self, deadline: Duration) {

@@ -151,7 +151,8 @@ pub(super) fn read_stats(tree: &Tree) -> Result<CpuStats, ProbeError> {
     else {
         return Err(tree.malformed(STAT, "it has no line `cpu <seven or more numbers>`"));
     };
-    let tick = NS_PER_S / rustix::param::clock_ticks_per_second().max(1);
+    let per_s = tree.fact("clock_ticks_per_second", rustix::param::clock_ticks_per_second)?;
+    let tick = NS_PER_S / per_s.max(1);
     let ns =
         |parts: &[&u64]| parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.saturating_mul(tick)));
     Ok(CpuStats {

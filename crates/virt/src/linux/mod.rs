@@ -7,7 +7,8 @@
 //! `hypervisor_type` is `linux` and `hypervisor_version` is the kernel's, because this driver uses no hypervisor.
 //!
 //! Six probes (`cpu`, `memory`, `numa`, `disk`, `load`, `host`) run side by side, and so do `pci` and `cpu times` if they
-//! are asked for. Each has its own deadline. The probe that hangs most often is `disk`, on a network file system.
+//! are asked for. Each has its own deadline. The probe that hangs most often is `disk`, on a network file system. Until it
+//! has answered once, the disk is reported with size 0 and as stale, and everything else as it is.
 //!
 //! # Layout
 //! - `tree`, `cpuinfo`: read small files, and the one that each architecture writes in its own way
@@ -72,6 +73,7 @@ impl LinuxDriver {
         let cpus = CpuReader::new(Arc::clone(&tree));
         let read_cpus = move || cpus.read();
         let path = options.disk_path.clone();
+        let disk_tree = Arc::clone(&tree);
         let cpu_times = || on_tree("cpu times", "read what the CPUs did", options, &tree, cpu::read_stats);
         let pci = || on_tree("pci", "list the PCI devices", options, &tree, pci::read);
         Self {
@@ -89,7 +91,7 @@ impl LinuxDriver {
                 format!("measure the file system at {}", path.display()),
                 "set the disk path to an existing directory on the disk that holds instances",
                 options.blocking.clone(),
-                move || disk::read(&path),
+                move || disk::read(&disk_tree, &path),
             ),
         }
     }
@@ -113,7 +115,7 @@ impl ComputeDriver for LinuxDriver {
             self.cpu.read(refresh, deadline),
             self.memory.read(refresh, deadline),
             self.numa.read(refresh, deadline),
-            self.disk.read(refresh, deadline),
+            self.disk.read_or(Disk::default(), refresh, deadline),
             self.load.read(refresh, deadline),
             self.host.read(refresh, deadline),
             read_if_asked(&self.pci, refresh, deadline),
@@ -130,7 +132,7 @@ impl ComputeDriver for LinuxDriver {
         let cpu_times = cpu_times.map(|times| fresh(times, &mut stale)).transpose()?;
         let frequency_mhz = cpu.kind.value.frequency_mhz;
         let disk_source = |what: &str| format!("statvfs {} {what}", self.disk_path.display());
-        let warnings = [cpu.warnings, numa.warnings].concat();
+        let warnings = [cpu.warnings, numa.warnings, disk.warnings].concat();
         Ok(HostStats {
             vcpus: cpu.vcpus,
             vcpus_used: Probed::new(0, "the linux driver runs no guests"),

@@ -32,7 +32,10 @@ pub(super) fn read_kernel(tree: &Tree) -> Result<Kernel, ProbeError> {
         let path = format!("proc/sys/kernel/{file}");
         Ok(match tree.optional(&path)? {
             Some(value) if !value.is_empty() => Probed::new(value, format!("/{path}")),
-            _ => Probed::new(from_uname.to_string_lossy().into_owned(), format!("uname {field}")),
+            _ => {
+                let value = tree.fact_text(field, || Ok(from_uname.to_string_lossy().into_owned()))?;
+                Probed::new(value, format!("uname {field}"))
+            }
         })
     };
     let arch = fact("arch", uname.machine(), "machine")?;

@@ -208,7 +208,7 @@ fn read_pages(tree: &Tree, memory_kib: u64, directory: &str) -> Result<Vec<MemPa
     }
     huge.sort_unstable_by_key(|pages| pages.size_kb);
     let taken = huge.iter().fold(0u64, |sum, p| sum.saturating_add(p.size_kb.saturating_mul(p.total)));
-    let page_kib = (rustix::param::page_size() as u64 / 1024).max(1);
+    let page_kib = tree.fact("page_size_kib", || rustix::param::page_size() as u64 / 1024)?.max(1);
     let ordinary = MemPages { size_kb: page_kib, total: memory_kib.saturating_sub(taken) / page_kib };
     Ok([vec![ordinary], huge].concat())
 }

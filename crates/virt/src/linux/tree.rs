@@ -1,15 +1,20 @@
 //! Reads small text files below a root, which is `/` or a recorded tree.
+//!
+//! Some facts are in no file, such as the size of a page. A recorded tree has them as files in a directory of its own.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use novella_resources::cpu_set::CpuSet;
 
 use crate::probe_error::ProbeError;
 
 pub(super) const CPUINFO: &str = "proc/cpuinfo";
+
+/// The directory of a recorded tree with the facts that are in no file of the kernel.
+const FACTS: &str = "novella";
 
 /// The directory that holds `proc` and `sys`.
 pub(super) struct Tree {
@@ -19,6 +24,28 @@ pub(super) struct Tree {
 impl Tree {
     pub(super) fn new(root: PathBuf) -> Self {
         Self { root }
+    }
+
+    /// A whole number that is in no file. On this machine itself it is `live`.
+    pub(super) fn fact(&self, name: &str, live: impl FnOnce() -> u64) -> Result<u64, ProbeError> {
+        let text = self.fact_text(name, || Ok(live().to_string()))?;
+        let wrong = || self.malformed(&fact_file(name), format!("expected a whole number, found {text:?}"));
+        text.parse().map_err(|_| wrong())
+    }
+
+    /// A text that is in no file. On this machine itself it is `live`, and so it is in a tree that does not have it.
+    pub(super) fn fact_text(
+        &self,
+        name: &str,
+        live: impl FnOnce() -> Result<String, ProbeError>,
+    ) -> Result<String, ProbeError> {
+        let file = fact_file(name);
+        if self.root != Path::new("/")
+            && let Some(recorded) = self.optional(&file)?
+        {
+            return Ok(recorded);
+        }
+        live()
     }
 
     pub(super) fn path(&self, file: &str) -> PathBuf {
@@ -87,4 +114,8 @@ impl Tree {
     pub(super) fn malformed(&self, file: &str, reason: impl ToString) -> ProbeError {
         ProbeError::Malformed { path: self.path(file), reason: reason.to_string() }
     }
+}
+
+fn fact_file(name: &str) -> String {
+    format!("{FACTS}/{name}")
 }

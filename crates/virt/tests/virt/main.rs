@@ -1,6 +1,7 @@
 //! Everything that a user of this crate sees: probes, both drivers, and their values in a report.
 
 mod contradictions;
+mod disk;
 mod fake;
 mod hardware;
 mod host;
