@@ -89,7 +89,10 @@ const WINGS: &[(&str, &str)] = &[
     ("rpcapi", "names serve base compute scheduler nova_scheduler"),
     ("periodic-task", "task grid status runner"),
     ("periodic-task-macros", "parse expand"),
-    ("virt", "stats cpu_traits report probe_error driver_error probe fake_config driver fake linux registry"),
+    (
+        "virt",
+        "stats recording cpu_traits report probe_error driver_error probe fake_config driver fake linux registry",
+    ),
     ("filter-scheduler", "nova settings request table filters prefilters weighers select questions"),
     ("host-manager", "fnv options policy report promises map verbs views host_manager"),
     (

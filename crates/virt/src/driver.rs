@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use crate::driver_error::DriverError;
 use crate::fake_config::FakeConfig;
 use crate::probe::BlockingExecutor;
+use crate::recording::Recording;
 use crate::stats::HostStats;
 
 /// How long one reading waits for a probe by default. It is half of the default report interval, so that a host whose disk
@@ -41,6 +42,8 @@ pub struct DriverOptions {
     pub disk_path: PathBuf,
     /// The directory that holds `proc` and `sys`: `/`, or the root of a recorded tree.
     pub root: PathBuf,
+    /// Records what the linux driver reads.
+    pub recording: Option<Arc<Recording>>,
     /// Whether to list PCI devices.
     pub pci_devices: bool,
     /// Whether to read CPU times.
@@ -58,6 +61,7 @@ impl DriverOptions {
             probe_deadline: DEFAULT_PROBE_DEADLINE,
             disk_path: "/".into(),
             root: "/".into(),
+            recording: None,
             pci_devices: false,
             cpu_stats: false,
             fake: Arc::default(),

@@ -15,6 +15,7 @@
 //!
 //! # Layout
 //! - `stats`: what a driver reads from its host
+//! - `recording`: what was read, as a tree of files
 //! - `cpu_traits`, `report`: what follows from the stats for a report
 //! - `probe_error`, `driver_error`: why there is no value, or no driver
 //! - `probe`: a question to the host, with a deadline and the last good answer
@@ -30,6 +31,7 @@ mod fake_config;
 mod linux;
 mod probe;
 mod probe_error;
+mod recording;
 mod registry;
 mod report;
 mod stats;
@@ -42,6 +44,7 @@ pub use fake_config::{FakeConfig, FakeDevices, FakeStep};
 pub use linux::LinuxDriver;
 pub use probe::{BlockingExecutor, Completion, Probe, Reading};
 pub use probe_error::ProbeError;
+pub use recording::Recording;
 pub use registry::{Constructor, Registry};
 pub use report::{capabilities, measured, stale_probes};
 pub use stats::{

@@ -69,7 +69,7 @@ impl LinuxDriver {
 
     /// A driver for the root and the disk path of `options`.
     pub fn new(options: &DriverOptions) -> Self {
-        let tree = Arc::new(Tree::new(options.root.clone()));
+        let tree = Arc::new(Tree::new(options.root.clone(), options.recording.clone()));
         let cpus = CpuReader::new(Arc::clone(&tree));
         let read_cpus = move || cpus.read();
         let path = options.disk_path.clone();

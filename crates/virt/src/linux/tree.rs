@@ -1,4 +1,4 @@
-//! Reads small text files below a root, which is `/` or a recorded tree.
+//! Reads small text files below a root, which is `/` or a recorded tree, and records what it reads if it is asked to.
 //!
 //! Some facts are in no file, such as the size of a page. A recorded tree has them as files in a directory of its own.
 
@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use novella_resources::cpu_set::CpuSet;
 
 use crate::probe_error::ProbeError;
+use crate::recording::Recording;
 
 pub(super) const CPUINFO: &str = "proc/cpuinfo";
 
@@ -19,11 +21,12 @@ const FACTS: &str = "novella";
 /// The directory that holds `proc` and `sys`.
 pub(super) struct Tree {
     root: PathBuf,
+    recording: Option<Arc<Recording>>,
 }
 
 impl Tree {
-    pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
+    pub(super) fn new(root: PathBuf, recording: Option<Arc<Recording>>) -> Self {
+        Self { root, recording }
     }
 
     /// A whole number that is in no file. On this machine itself it is `live`.
@@ -45,7 +48,15 @@ impl Tree {
         {
             return Ok(recorded);
         }
-        live()
+        let text = live()?;
+        self.record(|recording| recording.file(&file, text.as_bytes()));
+        Ok(text)
+    }
+
+    fn record(&self, what: impl FnOnce(&Recording)) {
+        if let Some(recording) = &self.recording {
+            what(recording);
+        }
     }
 
     pub(super) fn path(&self, file: &str) -> PathBuf {
@@ -56,7 +67,10 @@ impl Tree {
     pub(super) fn text(&self, file: &str) -> Result<String, ProbeError> {
         let path = self.path(file);
         match fs::read(&path) {
-            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Ok(bytes) => {
+                self.record(|recording| recording.file(file, &bytes));
+                Ok(String::from_utf8_lossy(&bytes).into_owned())
+            }
             Err(source) => Err(ProbeError::Read { path, source }),
         }
     }
@@ -95,7 +109,17 @@ impl Tree {
             entries.map(name).collect::<io::Result<BTreeSet<String>>>()
         });
         match listed {
-            Ok(names) => Ok(Some(names.into_iter().collect())),
+            Ok(names) => {
+                self.record(|recording| {
+                    recording.directory(directory);
+                    let is_directory = |name: &&String| {
+                        fs::symlink_metadata(path.join(name)).is_ok_and(|found| found.is_dir())
+                    };
+                    let inner = names.iter().filter(is_directory);
+                    inner.for_each(|name| recording.directory(&format!("{directory}/{name}")));
+                });
+                Ok(Some(names.into_iter().collect()))
+            }
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(ProbeError::Read { path, source }),
         }
@@ -104,11 +128,17 @@ impl Tree {
     /// The last part of the path that a symbolic link points to. `None` if there is no such link.
     pub(super) fn link(&self, file: &str) -> Option<String> {
         let target = fs::read_link(self.path(file)).ok()?;
-        Some(target.file_name()?.to_string_lossy().into_owned())
+        let last = target.file_name()?.to_string_lossy().into_owned();
+        self.record(|recording| recording.link(file, &last));
+        Some(last)
     }
 
     pub(super) fn exists(&self, file: &str) -> bool {
-        self.path(file).exists()
+        let found = self.path(file).exists();
+        if found {
+            self.record(|recording| recording.file(file, b""));
+        }
+        found
     }
 
     pub(super) fn malformed(&self, file: &str, reason: impl ToString) -> ProbeError {

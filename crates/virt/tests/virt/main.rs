@@ -8,6 +8,7 @@ mod host;
 mod linux;
 mod machines;
 mod probe;
+mod recording;
 mod report;
 mod this_host;
 
