@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::CommandFactory;
 use novella_service::config::load;
@@ -21,6 +22,9 @@ use crate::connect::Bus;
 use crate::output::{Console, OutputStyle};
 use crate::settings::CliSettings;
 use crate::{demo, exit_codes, swarm, usage};
+
+/// How long a swarm may take to stop.
+const SWARM_STOP: Duration = Duration::from_secs(120);
 
 /// Runs the command line to its end.
 pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -51,7 +55,8 @@ async fn execute(cli: Cli) -> anyhow::Result<u8> {
     let loaded = load::<CliSettings>(&cli.sources())?;
     loaded.warnings.iter().for_each(|warning| console.note(&format!("warning: {warning}")));
     if let Command::Swarm(args) = &cli.command {
-        shutdown.on_signals()?;
+        // Thousands of agents say goodbye, a few at a time.
+        shutdown.on_signals_within(SWARM_STOP)?;
         return swarm::run(args, &loaded.config, env, &shutdown, &mut console).await;
     }
     let bus = Bus::connect(&loaded.config, &env).await?;

@@ -11,7 +11,7 @@ use novella_scheduler::{SchedulerConfig, SchedulerManager, StartError, start};
 use novella_service::args::{self, CommonArgs};
 use novella_service::config::{ConfigCommand, Loaded, load};
 use novella_service::exit::{self, Failure};
-use novella_service::shutdown::Shutdown;
+use novella_service::shutdown::{self, Shutdown};
 use novella_service::{Env, health, logging, systemd};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -64,7 +64,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
     let loaded = load::<SchedulerConfig>(&sources)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no async runtime")?;
-    runtime.block_on(async {
+    shutdown::run(runtime, async {
         match args.command {
             Some(Command::Health) => Ok(health::ask(&loaded.config.http.listen).await?),
             Some(Command::Config(_)) => unreachable!("handled before the configuration was loaded"),

@@ -1,14 +1,17 @@
 //! The end of a daemon: a signal asks for it, work in flight is finished within a grace period, and a verdict tells how
 //! it went.
 //!
-//! What always holds: the first SIGTERM or SIGINT only cancels a token, and everything that must end watches it; the
-//! second ends the process at once. Nothing else in a daemon exits the process.
+//! What always holds: the first SIGTERM or SIGINT cancels a token, and everything that must end watches it; the second ends
+//! the process at once. If the process has not ended by a limit after the first, it is ended with the exit code for a
+//! time-out, whatever hangs: a disk, a thread, the runtime itself or the reader of the log. Nothing else in a daemon exits
+//! the process.
 //!
 //! What it leaves out: the work itself. Each daemon passes the end of its own work as a future.
 
-use std::{future::Future, io, process, time::Duration};
+use std::{future::Future, io, process, thread, time::Duration};
 
 use tokio::{
+    runtime::{self, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     time,
 };
@@ -18,6 +21,13 @@ use crate::failure;
 
 /// How a shell reports a process that a signal ended: this plus the signal's number.
 const SIGNALLED: i32 = 128;
+
+/// How long a stop may take in all. It is longer than every grace period, and shorter than the time after which systemd
+/// kills the process by the shipped units (`TimeoutStopSec`).
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// How much longer than the limit a process may take whose last line of log hangs.
+const LOG_TIME: Duration = Duration::from_secs(1);
 
 /// How a stop went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,20 +60,24 @@ impl Shutdown {
         Shutdown::default()
     }
 
-    /// From now on SIGTERM and SIGINT ask for the stop, and a second signal ends the process at once.
+    /// From now on SIGTERM and SIGINT ask for the stop. A second signal ends the process at once, and so does the end of
+    /// [`LIMIT`] after the first.
     pub fn on_signals(&self) -> io::Result<()> {
+        self.on_signals_within(LIMIT)
+    }
+
+    /// The same with another limit, which must be longer than the grace period. Signals are waited for on a thread of their
+    /// own, because everything else may hang.
+    pub fn on_signals_within(&self, limit: Duration) -> io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         // Both are registered before this returns, so no early signal falls to the default action.
-        let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let signals = {
+            let _inside = runtime.enter();
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        };
         let shutdown = self.clone();
-        tokio::spawn(async move {
-            let (name, _) = next_signal(&mut signals).await;
-            tracing::info!(signal = name, "stopping; a second signal ends the process at once");
-            shutdown.request();
-            let (name, kind) = next_signal(&mut signals).await;
-            tracing::warn!(signal = name, "second signal: ending now, work in flight is abandoned");
-            process::exit(SIGNALLED + kind.as_raw_value());
-        });
-        Ok(())
+        let follow = move || runtime.block_on(follow(signals, shutdown, limit));
+        thread::Builder::new().name("signals".into()).spawn(follow).map(drop)
     }
 
     /// Asks for the stop.
@@ -95,6 +109,40 @@ impl Shutdown {
                 tracing::warn!(?grace, "the grace period is over; work in flight is abandoned");
                 DrainOutcome::Overrun
             }
+        }
+    }
+}
+
+/// Runs `work` and then gives up the runtime without waiting for its threads. A call that hangs on one of them, such as a
+/// question to a dead disk, would otherwise keep the process from ending.
+pub fn run<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
+}
+
+/// Waits for the first signal, asks for the stop, and ends the process after the second or after `limit`.
+async fn follow(mut signals: (Signal, Signal), shutdown: Shutdown, limit: Duration) {
+    let (name, _) = next_signal(&mut signals).await;
+    shutdown.request();
+    // Without a word, because the log itself may be what hangs.
+    let last_resort = move || {
+        thread::sleep(limit + LOG_TIME);
+        process::exit(failure::TIMEOUT.into());
+    };
+    if let Err(error) = thread::Builder::new().name("last resort".into()).spawn(last_resort) {
+        tracing::warn!(%error, "cannot start the thread that ends this process if its log hangs");
+    }
+    tracing::info!(signal = name, "stopping; a second signal ends the process at once");
+    tokio::select! {
+        biased;
+        (name, kind) = next_signal(&mut signals) => {
+            tracing::warn!(signal = name, "second signal: ending now, work in flight is abandoned");
+            process::exit(SIGNALLED + kind.as_raw_value());
+        }
+        () = time::sleep(limit) => {
+            tracing::error!(?limit, "the process did not end in time; ending it, work in flight is abandoned");
+            process::exit(failure::TIMEOUT.into());
         }
     }
 }

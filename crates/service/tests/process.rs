@@ -15,7 +15,7 @@ use novella_service::{
     Env,
     health::Health,
     logging::{self, LogFormat, LogOptions},
-    shutdown::Shutdown,
+    shutdown::{Shutdown, run},
     stall::{self, StallMonitor},
     systemd,
 };
@@ -23,14 +23,19 @@ use tokio::time;
 
 const ROLE: &str = "SERVICE_TEST_ROLE";
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest time from the first signal to the end of a process that hangs.
+const SHORT_LIMIT: Duration = Duration::from_millis(300);
 
 #[test]
 #[ignore = "the body of the processes that the other tests start"]
 fn process() {
     let Ok(role) = env::var(ROLE) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.block_on(async {
+    run(runtime, async {
         match role.as_str() {
+            "hung thread" => hung_thread().await,
+            "hung runtime" => hung_runtime().await,
+            "unread log" => unread_log().await,
             "quick" => daemon(Duration::from_millis(50)).await,
             "slow" => daemon(Duration::from_secs(60)).await,
             "stalled" => stalled().await,
@@ -57,6 +62,40 @@ async fn daemon(work: Duration) {
     let grace = Duration::from_millis(if env::var_os("LONG_GRACE").is_some() { 30_000 } else { 500 });
     let verdict = shutdown.drain(grace, time::sleep(work)).await;
     std::process::exit(verdict.code().into());
+}
+
+/// A daemon that stops in order while a blocking call hangs, such as a question to a dead disk.
+async fn hung_thread() {
+    let (env, shutdown) = (Env::system(None).unwrap(), Shutdown::new());
+    shutdown.on_signals().unwrap();
+    drop(env.blocking.run(hang));
+    say("running");
+    shutdown.requested().await;
+}
+
+/// A daemon whose only task hangs in a call that blocks.
+async fn hung_runtime() {
+    let shutdown = Shutdown::new();
+    shutdown.on_signals_within(SHORT_LIMIT).unwrap();
+    say("running");
+    hang();
+}
+
+/// A daemon that hangs because nobody reads its log. Then nobody can log anything.
+async fn unread_log() {
+    let shutdown = Shutdown::new();
+    shutdown.on_signals_within(SHORT_LIMIT).unwrap();
+    logging::init(LogOptions { format: LogFormat::Text, verbose: 0 }).unwrap();
+    say("running");
+    loop {
+        tracing::info!("one more line");
+    }
+}
+
+fn hang() {
+    loop {
+        thread::park();
+    }
 }
 
 async fn stalled() {
@@ -181,6 +220,25 @@ fn a_second_signal_ends_the_process_at_once() {
         assert_eq!(process.heard(), "stopping");
         process.signal(second);
         assert_eq!(process.end().0.code(), Some(code));
+    }
+}
+
+#[test]
+fn a_call_that_hangs_does_not_keep_a_process_that_has_stopped() {
+    let mut process = Process::start("hung thread", |_| {});
+    assert_eq!(process.heard(), "running");
+    process.signal("-TERM");
+    assert_eq!(process.end().0.code(), Some(0));
+}
+
+#[test]
+fn a_process_that_hangs_as_a_whole_ends_by_its_limit() {
+    for role in ["hung runtime", "unread log"] {
+        let mut process = Process::start(role, |_| {});
+        assert_eq!(process.heard(), "running");
+        process.signal("-TERM");
+        // Its log is not read before it has ended.
+        assert_eq!(process.0.wait().unwrap().code(), Some(124), "{role}");
     }
 }
 
