@@ -161,13 +161,16 @@ mod tests {
         );
         assert!(
             text.contains(&format!(
-                "next: choose another port, or find who has this one: ss -ltnp 'sport = :{}'",
+                "next: set http.listen to another port or to none, or find who has this one: ss -ltnp 'sport = :{}'",
                 address.port()
             )),
             "{text}"
         );
 
         let elsewhere = bind("192.0.2.1:0".parse().unwrap()).await.unwrap_err();
-        assert!(elsewhere.next_step().contains("not an address of this machine"), "{elsewhere:?}");
+        assert!(
+            elsewhere.next_step().contains("set http.listen to an address of this machine"),
+            "{elsewhere:?}"
+        );
     }
 }

@@ -52,6 +52,13 @@ impl<T: Settings> Loaded<T> {
     }
 }
 
+/// The keys whose values differ, in the order of their declaration.
+pub fn changed_keys<T: Settings>(before: &T, after: &T) -> Vec<String> {
+    let (before, after) = (to_json(before), to_json(after));
+    let keys = T::declared().into_iter().map(|setting| setting.key);
+    keys.filter(|key| at(&before, key) != at(&after, key)).collect()
+}
+
 /// Merges and checks all sources.
 pub fn load<T: Settings>(sources: &Sources) -> Result<Loaded<T>, Invalid> {
     let declared = T::declared();

@@ -25,13 +25,18 @@ impl BindError {
         let port = self.address.port();
         match self.source.kind() {
             io::ErrorKind::AddrInUse => {
-                format!("choose another port, or find who has this one: ss -ltnp 'sport = :{port}'")
+                format!(
+                    "set http.listen to another port or to none, or find who has this one: ss -ltnp 'sport = :{port}'"
+                )
             }
-            io::ErrorKind::PermissionDenied => "choose a port above 1023".to_owned(),
+            io::ErrorKind::PermissionDenied => "set http.listen to a port above 1023".to_owned(),
             io::ErrorKind::AddrNotAvailable => {
-                format!("{} is not an address of this machine; `ip address` lists them", self.address.ip())
+                format!(
+                    "set http.listen to an address of this machine, which {} is not; `ip address` lists them",
+                    self.address.ip()
+                )
             }
-            _ => "choose another address".to_owned(),
+            _ => "set http.listen to another address".to_owned(),
         }
     }
 }
@@ -41,7 +46,7 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> 
     TcpListener::bind(address).await.map_err(|source| BindError { address, source })
 }
 
-/// Takes the address of a checked setting, or none if the setting is empty.
+/// Takes the address of a checked setting, or none if the setting switches it off.
 pub async fn bind_to(listen: &str) -> Result<Option<TcpListener>, BindError> {
     match listen_address(listen) {
         Some(address) => bind(address).await.map(Some),

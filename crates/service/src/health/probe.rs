@@ -63,8 +63,8 @@ pub(super) enum ProbeError {
 /// if the daemon is ready, else 1.
 pub async fn ask(listen: &str) -> anyhow::Result<u8> {
     let address = listen_address(listen).ok_or_else(|| {
-        Failure::new(failure::USAGE, "http.listen is empty, so there is nobody to ask")
-            .next("set http.listen")
+        Failure::new(failure::USAGE, "http.listen is switched off, so there is nobody to ask")
+            .next("set http.listen to an address with a port")
     })?;
     Ok(run_probe(address, "/readyz", LIMIT, &mut io::stdout()).await?)
 }
