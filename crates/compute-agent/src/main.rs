@@ -1,20 +1,22 @@
 //! The `compute-agent` executable: arguments, configuration, start, wait, drain, exit code.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::net::UdpSocket;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use novella_compute_agent::{AgentConfig, StartError, overrides, probe, start};
 use novella_service::args::{self, CommonArgs};
 use novella_service::config::{ConfigCommand, Invalid, Loaded, OutputFormat, load};
 use novella_service::exit::{self, Failure};
-use novella_service::shutdown::Shutdown;
+use novella_service::shutdown::{self, Shutdown};
 use novella_service::{Env, health, logging, systemd};
-use novella_virt::{ComputeDriver, DriverOptions, Registry};
+use novella_virt::{ComputeDriver, DriverOptions, HostStats, LinuxDriver, Recording, Registry};
 
 /// How long work in flight may take after a request to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -22,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Reports this host to the schedulers and answers for it.
 #[derive(Parser)]
 #[command(name = "compute-agent", version, about, after_help = EXAMPLES)]
-struct Args {
+struct Cli {
     #[command(flatten)]
     common: CommonArgs,
 
@@ -45,11 +47,7 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Print what this host is detected to have, each value with its source, and exit
-    Probe {
-        /// How to print it
-        #[arg(short, long, value_enum, default_value_t)]
-        format: OutputFormat,
-    },
+    Probe(ProbeArgs),
     /// Check or explain the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -57,9 +55,25 @@ enum Command {
     Health,
 }
 
+#[derive(Args)]
+struct ProbeArgs {
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    format: OutputFormat,
+
+    /// Read a recorded host below this directory instead of this machine
+    #[arg(long, value_name = "DIR", conflicts_with = "record")]
+    root: Option<PathBuf>,
+
+    /// Also write the files that were read to this archive, without names and serial numbers
+    #[arg(long, value_name = "FILE.tar.gz")]
+    record: Option<PathBuf>,
+}
+
 const EXAMPLES: &str = "\
 Examples:
   compute-agent probe                                      what would be reported
+  compute-agent probe --record host.tar.gz                 the same, to attach to a report of a defect
   compute-agent --transport-url rabbit://agent:PW@mq1/     run with defaults
   compute-agent --config /etc/novella/compute-agent.toml   run with a file
   compute-agent config explain report                      every setting, its value and origin
@@ -76,7 +90,7 @@ fn main() -> ExitCode {
     exit::finish(run(args::parse()))
 }
 
-fn run(args: Args) -> anyhow::Result<u8> {
+fn run(args: Cli) -> anyhow::Result<u8> {
     let sources = args
         .common
         .sources()
@@ -92,9 +106,9 @@ fn run(args: Args) -> anyhow::Result<u8> {
     // host.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("no async runtime")?;
-    runtime.block_on(async {
+    shutdown::run(runtime, async {
         match args.command {
-            Some(Command::Probe { format }) => print_probe(&loaded, format).await,
+            Some(Command::Probe(probe)) => print_probe(&loaded, &probe).await,
             Some(Command::Health) => Ok(health::ask(&loaded.config.http.listen).await?),
             Some(Command::Config(_)) => unreachable!("handled before the configuration was loaded"),
             None => {
@@ -126,44 +140,93 @@ fn my_ip(config: &AgentConfig) -> (Option<String>, &'static str) {
     }
 }
 
-/// The driver of this configuration. If `probe` is true, it reads everything that it can.
-fn driver(
-    config: &AgentConfig,
-    host: &str,
-    env: &Env,
-    probe: bool,
-) -> anyhow::Result<Arc<dyn ComputeDriver>> {
-    let options = DriverOptions {
+/// What the drivers are made from.
+fn driver_options(config: &AgentConfig, host: &str, env: &Env) -> DriverOptions {
+    DriverOptions {
         probe_deadline: config.report.probe_timeout,
         disk_path: config.driver.disk_path.clone(),
-        pci_devices: probe || !config.pci.device_spec.is_empty(),
-        cpu_stats: probe || !config.compute_monitors.is_empty(),
+        pci_devices: !config.pci.device_spec.is_empty(),
+        cpu_stats: !config.compute_monitors.is_empty(),
         fake: Arc::new(config.driver.fake.sized()),
         ..DriverOptions::new(host, env.blocking.as_executor())
-    };
+    }
+}
+
+fn driver(config: &AgentConfig, options: &DriverOptions) -> anyhow::Result<Arc<dyn ComputeDriver>> {
     Registry::default()
-        .create(&config.driver.name, &options)
+        .create(&config.driver.name, options)
         .map_err(|error| Failure::new(exit::USAGE, "no compute driver").because(error).into())
 }
 
-async fn print_probe(loaded: &Loaded<AgentConfig>, format: OutputFormat) -> anyhow::Result<u8> {
+async fn print_probe(loaded: &Loaded<AgentConfig>, args: &ProbeArgs) -> anyhow::Result<u8> {
     let config = &loaded.config;
     let env = Env::system(None)?;
-    let mut stats = driver(config, &host_name(config), &env, true)?.get_host_stats(true).await?;
+    if (args.root.is_some() || args.record.is_some()) && config.driver.name != LinuxDriver::NAME {
+        let what = format!("the driver {} reads no files, so none can be recorded", config.driver.name);
+        return Err(Failure::new(exit::USAGE, what).next("use --driver linux").into());
+    }
+    let recording = args.record.as_ref().map(|_| Arc::new(Recording::default()));
+    let mut options = DriverOptions {
+        pci_devices: true,
+        cpu_stats: true,
+        recording: recording.clone(),
+        ..driver_options(config, &host_name(config), &env)
+    };
+    if let Some(root) = &args.root {
+        if !root.join("proc").is_dir() {
+            let what = format!("{} has no directory proc, so it is no recorded host", root.display());
+            return Err(Failure::new(exit::USAGE, what)
+                .next("unpack an archive of `compute-agent probe --record` and name that directory")
+                .into());
+        }
+        options.disk_path.clone_from(root);
+        options.root.clone_from(root);
+    }
+    let read = driver(config, &options)?.get_host_stats(true).await;
+    // What cannot be read is worth a look too, so the archive is written in any case.
+    if let (Some(recording), Some(file)) = (&recording, &args.record) {
+        write_recording(recording, file)?;
+    }
+    let mut stats = read?;
     for (key, value) in &config.driver.overrides {
         overrides::apply(&mut stats, key, value)?;
     }
-    let offer = config.offer().map_err(|problems| loaded.locate(Invalid { problems }))?;
-    let rows = probe::rows(&stats, &offer, my_ip(config));
+    let address = match &args.root {
+        Some(_) => (None, "not recorded"),
+        None => my_ip(config),
+    };
+    print_stats(loaded, args.format, &stats, address)
+}
+
+fn write_recording(recording: &Recording, file: &Path) -> anyhow::Result<()> {
+    let written = File::create(file).and_then(|out| recording.write_tar_gz(out));
+    written.map_err(|error| {
+        Failure::new(exit::INTERNAL, format!("cannot write the recording to {}", file.display()))
+            .because(error)
+            .next("name a file in a directory that you may write to")
+            .into()
+    })
+}
+
+fn print_stats(
+    loaded: &Loaded<AgentConfig>,
+    format: OutputFormat,
+    stats: &HostStats,
+    address: (Option<String>, &str),
+) -> anyhow::Result<u8> {
+    let offer = loaded.config.offer().map_err(|problems| loaded.locate(Invalid { problems }))?;
+    let rows = probe::rows(stats, &offer, address);
     let mut out = std::io::stdout().lock();
     match format {
         OutputFormat::Table => probe::table(&rows, &mut out)?,
-        OutputFormat::Json => {
-            use std::io::Write as _;
-            writeln!(out, "{:#}", probe::object(&rows))?;
-        }
+        OutputFormat::Json => writeln!(out, "{:#}", probe::object(&rows))?,
     }
-    match offer.problems(&stats) {
+    let mut err = std::io::stderr().lock();
+    for stale in &stats.stale {
+        writeln!(err, "warning: the probe {} gave no value: {}", stale.probe, stale.reason)?;
+    }
+    stats.warnings.iter().try_for_each(|warning| writeln!(err, "warning: {warning}"))?;
+    match offer.problems(stats) {
         problems if problems.is_empty() => Ok(exit::OK),
         problems => Err(loaded.locate(Invalid { problems }).into()),
     }
@@ -175,7 +238,12 @@ async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot watch for signals")?;
     let env = Env::system(Some(&config.state_dir))?;
-    let _lock = env.store.lock()?;
+    let store = env.store.clone();
+    // On another thread, because the disk of the state directory may hang.
+    let _lock = tokio::select! { biased;
+        () = shutdown.requested() => return Ok(exit::OK),
+        lock = env.blocking.run(move || store.lock()) => lock??,
+    };
     let host = host_name(&config);
     if host.is_empty() {
         return Err(Failure::new(exit::USAGE, "this machine has no name")
@@ -183,7 +251,7 @@ async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
             .into());
     }
     let http = health::bind_to(&config.http.listen).await?;
-    let driver = driver(&config, &host, &env, false)?;
+    let driver = driver(&config, &driver_options(&config, &host, &env))?;
     config.my_ip = match my_ip(&config) {
         (Some(address), _) => address,
         (None, why) => {
