@@ -12,7 +12,7 @@ use novella_messaging::{QueueKind, RpcClient, RpcServer, ServerOptions, Transpor
 use novella_periodic_task::{Runner, RunnerOptions};
 use novella_rpcapi::{BaseApi, COMPUTE_TOPIC, ComputeApi, ComputeServer, SchedulerApi};
 use novella_service::Env;
-use novella_service::config::Invalid;
+use novella_service::config::{Invalid, name_fault};
 use novella_service::exit::chain;
 use novella_service::health::Health;
 use novella_virt::{ComputeDriver, DriverError};
@@ -40,6 +40,14 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Why the agent could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The name cannot be the name of a host.
+    #[error("{host:?} cannot be the name of a host: {fault}")]
+    HostName {
+        /// The name.
+        host: String,
+        /// What is wrong with it.
+        fault: String,
+    },
     /// There is no identity, or it cannot be kept.
     #[error("cannot load this host's identity")]
     Identity(#[from] IdentityError),
@@ -80,6 +88,9 @@ pub async fn start(
     driver: Arc<dyn ComputeDriver>,
     transport: Arc<dyn Transport>,
 ) -> Result<Agent, StartError> {
+    if let Some(fault) = name_fault(&host) {
+        return Err(StartError::HostName { host, fault });
+    }
     let identity = identity::load(&env).await?;
     info!(host, uuid = %identity.uuid, incarnation = identity.incarnation, driver = driver.name(), "agent starts");
     driver.init_host().await?;

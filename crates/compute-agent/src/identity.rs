@@ -5,6 +5,7 @@
 //! may change, and the host stays the same. Copying the file to another host clones the identity. The scheduler then sees
 //! two process nonces under one incarnation, names both hosts and refuses the later one.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use novella_service::{Env, Panicked, Store, StoreError};
@@ -45,11 +46,10 @@ pub enum IdentityError {
         source: StoreError,
     },
     /// The file does not hold an identity. It is never overwritten, because with a new uuid this would be another host.
-    #[error(
-        "{IDENTITY_FILE} in the state directory does not hold an identity ({reason}); \
-         restore it from a backup, or remove it to make this host a new one"
-    )]
+    #[error("{} does not hold an identity: {reason}", .path.display())]
     Malformed {
+        /// The file.
+        path: PathBuf,
         /// What is wrong with the contents.
         reason: String,
     },
@@ -68,16 +68,17 @@ pub async fn load(env: &Env) -> Result<Identity, IdentityError> {
 }
 
 fn raise(store: &Arc<dyn Store>, fresh: Uuid) -> Result<Record, IdentityError> {
+    let malformed = |reason: String| IdentityError::Malformed { path: store.location(IDENTITY_FILE), reason };
     let before = store
         .read(IDENTITY_FILE)
         .map_err(|source| IdentityError::Store { attempted: "read", source })?
         .map(|bytes| serde_json::from_slice::<Record>(&bytes))
         .transpose()
-        .map_err(|error| IdentityError::Malformed { reason: error.to_string() })?
+        .map_err(|error| malformed(error.to_string()))?
         .unwrap_or(Record { uuid: fresh, incarnation: 0 });
-    let incarnation = before.incarnation.checked_add(1).ok_or_else(|| IdentityError::Malformed {
-        reason: format!("incarnation {} cannot be raised", before.incarnation),
-    })?;
+    let raised = before.incarnation.checked_add(1);
+    let incarnation =
+        raised.ok_or_else(|| malformed(format!("incarnation {} cannot be raised", before.incarnation)))?;
     let record = Record { uuid: before.uuid, incarnation };
     let text = serde_json::to_vec_pretty(&record).expect("a uuid and a number are JSON");
     store

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use novella_compute_agent::{AgentConfig, StartError, overrides, probe, start};
+use novella_compute_agent::{AgentConfig, IdentityError, StartError, overrides, probe, start};
 use novella_service::args::{self, CommonArgs};
 use novella_service::config::{ConfigCommand, Invalid, Loaded, OutputFormat, load};
 use novella_service::exit::{self, Failure};
@@ -81,7 +81,7 @@ Examples:
 Exit codes:
   0    stopped in order
   1    refused: `health` found no agent that is ready
-  2    usage or configuration
+  2    usage, configuration or a damaged identity file
   5    state directory or port in use
   124  work in flight was cut off
   255  another failure";
@@ -232,6 +232,27 @@ fn print_stats(
     }
 }
 
+/// An error of the start, with its place in the settings or with what to do.
+fn refused(error: StartError, loaded: &Loaded<AgentConfig>) -> anyhow::Error {
+    match error {
+        StartError::Offer(invalid) => StartError::Offer(loaded.locate(invalid)).into(),
+        StartError::Identity(malformed @ IdentityError::Malformed { .. }) => Failure::new(
+            exit::USAGE,
+            "cannot load this host's identity",
+        )
+        .because(malformed)
+        .next("restore the file from a backup, or remove it: this host is then a new one to the schedulers")
+        .into(),
+        name @ StartError::HostName { .. } => {
+            Failure::new(exit::USAGE, "no agent can report under this name")
+                .because(name)
+                .next("give a plain one with --host, or as `host` in the settings")
+                .into()
+        }
+        other => other.into(),
+    }
+}
+
 async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
     let mut config = loaded.config.clone();
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -265,10 +286,9 @@ async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
 
     let agent = tokio::select! { biased;
         () = shutdown.requested() => return Ok(exit::OK),
-        agent = start(config, host, env.clone(), driver, transport) => agent.map_err(|error| match error {
-            StartError::Offer(invalid) => StartError::Offer(loaded.locate(invalid)),
-            other => other,
-        })?,
+        agent = start(config, host, env.clone(), driver, transport) => {
+            agent.map_err(|error| refused(error, &loaded))?
+        }
     };
     let state = agent.health().clone();
     let http = http.map(|listener| {

@@ -226,8 +226,8 @@ fn a_malformed_identity_file_is_left_alone() {
     let file = dir.path().join("identity.json");
     std::fs::write(&file, "{}").unwrap();
     let (code, _, err) = run(&["--driver", "fake", "--state-dir", path(dir.path())]);
-    assert_eq!(code, Some(255), "{err}");
-    assert!(err.contains("identity.json") && err.contains("restore it from a backup"), "{err}");
+    assert_eq!(code, Some(2), "systemd does not start it again then: {err}");
+    assert!(err.contains(path(&file)) && err.contains("next: restore the file from a backup"), "{err}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "{}");
 }
 
@@ -331,6 +331,16 @@ fn http_can_be_switched_off_in_the_environment() {
     process.wait_for("waiting for RabbitMQ");
     process.signal(Signal::TERM);
     assert_eq!(process.end().0, Some(0));
+}
+
+#[test]
+fn a_name_that_is_none_is_refused_before_anything_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let (code, _, err) = run(&["--driver", "fake", "--host", "*", "--state-dir", path(&state)]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("--host") && err.contains("letters A to Z"), "{err}");
+    assert!(!state.exists());
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub trait Store: Send + Sync {
     /// Replaces the content under `name`; returns once it would survive a power failure.
     fn write_durable(&self, name: &str, content: &[u8]) -> Result<(), StoreError>;
 
+    /// Where the content under `name` is, for people.
+    fn location(&self, name: &str) -> PathBuf;
+
     /// Takes this store for one daemon alone, until the returned lock is dropped.
     fn lock(&self) -> Result<StoreLock, StoreError>;
 
@@ -149,6 +152,10 @@ impl Store for FileStore {
         }
         written.map_err(|e| StoreError::io("write", &path, e))?;
         sync_dir(&self.dir)
+    }
+
+    fn location(&self, name: &str) -> PathBuf {
+        self.path(name)
     }
 
     fn lock(&self) -> Result<StoreLock, StoreError> {
@@ -286,6 +293,10 @@ impl Store for MemoryStore {
         self.access("write", name, |memory, key| {
             memory.files.insert(key, content.to_vec());
         })
+    }
+
+    fn location(&self, name: &str) -> PathBuf {
+        Path::new("(memory)").join(self.key(name))
     }
 
     fn lock(&self) -> Result<StoreLock, StoreError> {
