@@ -104,7 +104,7 @@ pub async fn start(
     let manager =
         ComputeManager::new(host.clone(), config.clone(), env.clone(), driver, template, publisher.clone());
     manager.read_driver(false).await?;
-    manager.check_offer()?;
+    manager.check_first_offer()?;
 
     let options = ServerOptions {
         concurrency: CONCURRENCY,

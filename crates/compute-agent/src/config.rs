@@ -28,9 +28,10 @@ settings! {
         ///
         /// Further hosts are tried if the first cannot be reached. The options are those of oslo.messaging.
         pub transport_url: String = DEFAULT_TRANSPORT_URL.into(), "URL", secret = true;
-        /// Host name in reports. Empty means the name of this machine.
+        /// Host name in reports: letters, digits, and any of `.`, `_` and `-`. Empty means the name of this machine.
         pub host: String = String::new(), "name";
-        /// Address in reports. Empty means the local address of this machine's default route, as in Nova.
+        /// Address in reports. Empty means the local address of this machine's default route, as in Nova. It is looked up again
+        /// at each report.
         pub my_ip: String = String::new(), "address";
         /// Directory of the identity file. It must survive restarts, and no other agent may use it.
         pub state_dir: PathBuf = "/var/lib/novella/compute-agent".into(), "path";
@@ -72,6 +73,23 @@ impl AgentConfig {
     pub fn offer(&self) -> Result<Offer, Vec<Problem>> {
         let monitors = !self.compute_monitors.is_empty();
         Offer::new(&self.compute, &self.reserved.huge_pages, &self.neutron, &self.pci, monitors)
+    }
+
+    /// These settings, with those of `wanted` that can change while the agent runs: what it says of its host, and what it
+    /// offers of it. Everything else is used once, when the agent starts.
+    pub fn reloaded(&self, wanted: &Self) -> Self {
+        let wanted = wanted.clone();
+        Self {
+            resources: wanted.resources,
+            facts: wanted.facts,
+            driver: DriverConfig { overrides: wanted.driver.overrides, ..self.driver.clone() },
+            placement: wanted.placement,
+            reserved: wanted.reserved,
+            allocation_ratio: wanted.allocation_ratio,
+            compute: wanted.compute,
+            neutron: wanted.neutron,
+            ..self.clone()
+        }
     }
 
     fn check_names(&self, problems: &mut Vec<Problem>) {

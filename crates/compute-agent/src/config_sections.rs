@@ -211,7 +211,7 @@ impl RpcConfig {
 settings! {
     /// Health and metrics.
     pub struct HttpConfig {
-        /// Address of `/livez`, `/readyz` and `/metrics`. Empty means none.
+        /// Address of `/livez`, `/readyz` and `/metrics`. `none` switches them off.
         pub listen: String = "127.0.0.1:9781".into(), "address";
     }
 }

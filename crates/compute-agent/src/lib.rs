@@ -38,5 +38,5 @@ mod standing;
 pub use agent::{Agent, StartError, start};
 pub use config::AgentConfig;
 pub use identity::{IDENTITY_FILE, Identity, IdentityError};
-pub use manager::{ComputeManager, ReadError};
+pub use manager::{ComputeManager, ReadError, Reload};
 pub use publisher::{PublishCounters, Standing};

@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use novella_compute_agent::{AgentConfig, IdentityError, StartError, overrides, probe, start};
+use novella_compute_agent::{
+    AgentConfig, ComputeManager, IdentityError, StartError, overrides, probe, start,
+};
 use novella_service::args::{self, CommonArgs};
-use novella_service::config::{ConfigCommand, Invalid, Loaded, OutputFormat, load};
+use novella_service::config::{ConfigCommand, Invalid, Loaded, OutputFormat, Sources, load};
 use novella_service::exit::{self, Failure};
 use novella_service::shutdown::{self, Shutdown};
 use novella_service::{Env, health, logging, systemd};
 use novella_virt::{ComputeDriver, DriverOptions, HostStats, LinuxDriver, Recording, Registry};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long work in flight may take after a request to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -113,7 +116,7 @@ fn run(args: Cli) -> anyhow::Result<u8> {
             Some(Command::Config(_)) => unreachable!("handled before the configuration was loaded"),
             None => {
                 logging::init(args.common.log_options())?;
-                serve(loaded).await
+                serve(loaded, sources).await
             }
         }
     })
@@ -232,6 +235,61 @@ fn print_stats(
     }
 }
 
+/// Reads the settings again at each SIGHUP. The log tells which are in force, and which need a restart.
+async fn reload_on_hangup(manager: Arc<ComputeManager>, sources: Sources, env: Env, mut hangups: Signal) {
+    const KEPT: &str = "the new settings are refused, those before stay in force";
+    while hangups.recv().await.is_some() {
+        let sources = sources.clone();
+        let loaded = match env.blocking.run(move || load::<AgentConfig>(&sources)).await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(invalid)) => {
+                tracing::error!(error = exit::chain(&invalid), "{KEPT}");
+                continue;
+            }
+            Err(panicked) => {
+                tracing::error!(error = exit::chain(&panicked), "{KEPT}");
+                continue;
+            }
+        };
+        loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        match manager.reload(&loaded.config).await {
+            Err(invalid) => tracing::error!(error = exit::chain(&loaded.locate(invalid)), "{KEPT}"),
+            Ok(reload) => {
+                match reload.applied.is_empty() {
+                    true => tracing::info!(
+                        "read the settings again; none of those that can change now has changed"
+                    ),
+                    false => tracing::info!(keys = reload.applied.join(", "), "new settings are in force"),
+                }
+                if !reload.after_restart.is_empty() {
+                    let keys = reload.after_restart.join(", ");
+                    tracing::warn!(keys, "these settings are used only at the start: restart the agent");
+                }
+            }
+        }
+    }
+}
+
+/// Looks for the address of this machine again and again, because the network may come up after the agent.
+async fn follow_address(manager: Arc<ComputeManager>, config: AgentConfig) {
+    let mut told = false;
+    loop {
+        match my_ip(&config) {
+            (Some(address), source) => {
+                if manager.set_host_ip(&address) {
+                    tracing::info!(address, source, "this address is reported");
+                }
+            }
+            (None, why) if !told => {
+                told = true;
+                tracing::warn!(why, "no address is reported until there is one; or set my_ip");
+            }
+            (None, _) => {}
+        }
+        tokio::time::sleep(config.report.periodic_interval).await;
+    }
+}
+
 /// An error of the start, with its place in the settings or with what to do.
 fn refused(error: StartError, loaded: &Loaded<AgentConfig>) -> anyhow::Error {
     match error {
@@ -253,11 +311,13 @@ fn refused(error: StartError, loaded: &Loaded<AgentConfig>) -> anyhow::Error {
     }
 }
 
-async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
-    let mut config = loaded.config.clone();
+async fn serve(loaded: Loaded<AgentConfig>, sources: Sources) -> anyhow::Result<u8> {
+    let config = loaded.config.clone();
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot watch for signals")?;
+    // Watched for before anything can wait, because a SIGHUP that nobody watches for ends the process.
+    let hangups = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
     let env = Env::system(Some(&config.state_dir))?;
     let store = env.store.clone();
     // On another thread, because the disk of the state directory may hang.
@@ -273,23 +333,20 @@ async fn serve(loaded: Loaded<AgentConfig>) -> anyhow::Result<u8> {
     }
     let http = health::bind_to(&config.http.listen).await?;
     let driver = driver(&config, &driver_options(&config, &host, &env))?;
-    config.my_ip = match my_ip(&config) {
-        (Some(address), _) => address,
-        (None, why) => {
-            tracing::warn!(why, "no address will be reported; set my_ip");
-            String::new()
-        }
-    };
     let name = format!("compute-agent.{host}");
     let transport = novella_messaging::connect(&config.transport_url, name, env.random.fork("transport"))
         .map_err(|error| Failure::new(exit::USAGE, "transport_url cannot be used").because(error))?;
 
     let agent = tokio::select! { biased;
         () = shutdown.requested() => return Ok(exit::OK),
-        agent = start(config, host, env.clone(), driver, transport) => {
+        agent = start(config.clone(), host, env.clone(), driver, transport) => {
             agent.map_err(|error| refused(error, &loaded))?
         }
     };
+    tokio::spawn(reload_on_hangup(agent.manager().clone(), sources, env.clone(), hangups));
+    if config.my_ip.is_empty() {
+        tokio::spawn(follow_address(agent.manager().clone(), config));
+    }
     let state = agent.health().clone();
     let http = http.map(|listener| {
         let router = state.router(env.metrics.clone());

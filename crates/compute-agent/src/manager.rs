@@ -3,6 +3,7 @@
 //! What always holds:
 //! - nothing is published before the agent holds the queue `compute.<host>`, because the broker decides who is that host;
 //! - a report goes out every `periodic_interval`; while the driver hangs or fails, it has the last reading;
+//! - the settings in force are replaced as a whole, and only by settings that this host can offer;
 //! - of the requests to publish, at most one is answered in each window, and every request has an answer within its own
 //!   window. A scheduler that asks just after an answer went out may not have been listening, so it gets the next one.
 
@@ -15,7 +16,7 @@ use novella_messaging::{CallError, RequestContext};
 use novella_periodic_task::{TaskError, periodic_tasks};
 use novella_rpcapi::{AgentStatus, ComputeEndpoint, GetHostStats, PublishServiceCapabilities};
 use novella_service::Env;
-use novella_service::config::Invalid;
+use novella_service::config::{Invalid, Settings, changed_keys};
 use novella_service::exit::chain;
 use novella_service::health::Heartbeat;
 use novella_virt::{ComputeDriver, DriverError};
@@ -50,10 +51,11 @@ pub enum ReadError {
 /// The agent's manager, which owns the driver and the last reading.
 pub struct ComputeManager {
     host: String,
+    /// The settings at the start, for what does not change while the agent runs.
     config: Arc<AgentConfig>,
+    in_force: Mutex<Arc<InForce>>,
     env: Env,
     driver: Arc<dyn ComputeDriver>,
-    template: ReportTemplate,
     publisher: Arc<Publisher>,
     started: Duration,
     seq: AtomicU64,
@@ -63,9 +65,27 @@ pub struct ComputeManager {
     stopping: CancellationToken,
 }
 
+/// The settings that reports are made by.
+struct InForce {
+    config: Arc<AgentConfig>,
+    template: ReportTemplate,
+}
+
+/// What became of new settings.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Reload {
+    /// The keys that have changed and are in force.
+    pub applied: Vec<String>,
+    /// The keys that have changed, but are only used when an agent starts.
+    pub after_restart: Vec<String>,
+}
+
 #[derive(Default)]
 struct State {
     last_capabilities: Option<Reading>,
+    host_ip: Option<String>,
+    /// The driver's warnings, each of which was logged when it came up.
+    warnings: Vec<String>,
     monitor: CpuMonitor,
     /// When a report was last handed to the publisher.
     last_offer: Option<Instant>,
@@ -114,16 +134,18 @@ impl ComputeManager {
         publisher: Arc<Publisher>,
     ) -> Arc<Self> {
         let started = env.clock.now();
+        let host_ip = Some(config.my_ip.clone()).filter(|address| !address.is_empty());
+        let in_force = InForce { config: config.clone(), template };
         Arc::new(Self {
             host,
             config,
+            in_force: Mutex::new(Arc::new(in_force)),
             env,
             driver,
-            template,
             publisher,
             started,
             seq: AtomicU64::new(0),
-            state: Mutex::new(State::default()),
+            state: Mutex::new(State { host_ip, ..State::default() }),
             standing: tokio::sync::watch::Sender::new(Standing::Waiting),
             heartbeat: OnceLock::new(),
             stopping: CancellationToken::new(),
@@ -177,12 +199,55 @@ impl ComputeManager {
     pub(crate) fn goodbye(&self) -> Option<Pending> {
         let state = self.state();
         let reading = state.last_capabilities.as_ref()?;
-        let capabilities = self.template.goodbye(reading, self.next_seq(), self.env.clock.rfc3339());
+        let capabilities =
+            self.in_force().template.goodbye(reading, self.next_seq(), self.env.clock.rfc3339());
         Some(Pending { host: self.host.clone(), capabilities })
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().expect("no panic while the manager's state is held")
+    }
+
+    fn in_force(&self) -> Arc<InForce> {
+        self.in_force.lock().expect("no panic while the settings are held").clone()
+    }
+
+    /// Sets the address of the host. Returns whether it is another one.
+    pub fn set_host_ip(&self, address: &str) -> bool {
+        let mut state = self.state();
+        if state.host_ip.as_deref() == Some(address) {
+            return false;
+        }
+        state.host_ip = Some(address.to_owned());
+        if let Some(reading) = &mut state.last_capabilities {
+            reading.host_ip = Some(address.to_owned());
+        }
+        true
+    }
+
+    /// Takes over those of the new settings that can change while the agent runs, and reports by them at once. If this host
+    /// cannot offer what they say, the settings before stay in force.
+    pub async fn reload(&self, wanted: &AgentConfig) -> Result<Reload, Invalid> {
+        let before = self.in_force();
+        let config = before.config.reloaded(wanted);
+        let applied = changed_keys(&*before.config, &config);
+        let after_restart = changed_keys(&config, wanted);
+        if applied.is_empty() {
+            return Ok(Reload { applied, after_restart });
+        }
+        match config.validate() {
+            problems if problems.is_empty() => {}
+            problems => return Err(Invalid { problems }),
+        }
+        let template = ReportTemplate::new(&config, before.template.identity().clone());
+        self.check_offer(&template)?;
+        *self.in_force.lock().expect("no panic while the settings are held") =
+            Arc::new(InForce { config: Arc::new(config), template });
+        if let Err(error) = self.read_driver(true).await {
+            tracing::warn!(error = chain(&error), "cannot read the host anew; reporting the last reading");
+        }
+        self.publish_last_capabilities();
+        Ok(Reload { applied, after_restart })
     }
 
     fn next_seq(&self) -> u64 {
@@ -200,7 +265,7 @@ impl ComputeManager {
     /// Reads the driver and keeps the reading. If `refresh` is false, the driver may return its last one.
     pub(crate) async fn read_driver(&self, refresh: bool) -> Result<(), ReadError> {
         let mut stats = self.driver.get_host_stats(refresh).await?;
-        for (key, value) in &self.config.driver.overrides {
+        for (key, value) in &self.in_force().config.driver.overrides {
             overrides::apply(&mut stats, key, value)?;
         }
         for stale in &stats.stale {
@@ -216,16 +281,27 @@ impl ComputeManager {
         if let Some(cpus) = stats.cpu_stats.as_ref().filter(|_| !self.config.compute_monitors.is_empty()) {
             state.monitor.observe(&cpus.value, self.driver.name(), &self.env.clock.rfc3339());
         }
-        let metrics = state.monitor.metrics().cloned();
-        state.last_capabilities = Some(Reading { stats, metrics });
+        for warning in stats.warnings.iter().filter(|warning| !state.warnings.contains(warning)) {
+            tracing::warn!(host = self.host, "{warning}");
+        }
+        for over in state.warnings.iter().filter(|warning| !stats.warnings.contains(warning)) {
+            tracing::info!(host = self.host, "no longer so: {over}");
+        }
+        state.warnings.clone_from(&stats.warnings);
+        let (metrics, host_ip) = (state.monitor.metrics().cloned(), state.host_ip.clone());
+        state.last_capabilities = Some(Reading { stats, metrics, host_ip });
         Ok(())
     }
 
-    /// Checks that the host, as last read, can offer what the configuration says.
-    pub(crate) fn check_offer(&self) -> Result<(), Invalid> {
+    /// Checks that the host, as last read, can offer what the settings at the start say.
+    pub(crate) fn check_first_offer(&self) -> Result<(), Invalid> {
+        self.check_offer(&self.in_force().template)
+    }
+
+    fn check_offer(&self, template: &ReportTemplate) -> Result<(), Invalid> {
         let state = self.state();
         let Some(Reading { stats, .. }) = &state.last_capabilities else { return Ok(()) };
-        let offer = self.template.offer();
+        let offer = template.offer();
         for entry in offer.idle_device_specs(stats) {
             tracing::warn!(entry, "no device of this host matches this entry of pci.device_spec");
         }
@@ -242,7 +318,8 @@ impl ComputeManager {
         }
         let mut state = self.state();
         let Some(reading) = &state.last_capabilities else { return };
-        let capabilities = self.template.report(reading, self.next_seq(), self.env.clock.rfc3339());
+        let in_force = self.in_force();
+        let capabilities = in_force.template.report(reading, self.next_seq(), self.env.clock.rfc3339());
         state.last_offer = Some(Instant::now());
         // The state is locked, so that reports are handed over in the order of their numbers.
         self.publisher.offer(Pending { host: self.host.clone(), capabilities });
@@ -290,12 +367,13 @@ impl ComputeEndpoint for ComputeManager {
         let state = self.state();
         let reading = state.last_capabilities.as_ref().expect("read_driver has kept a reading");
         let seq = self.seq.load(Ordering::Relaxed);
-        let capabilities = self.template.report(reading, seq, self.env.clock.rfc3339());
+        let capabilities = self.in_force().template.report(reading, seq, self.env.clock.rfc3339());
         serde_json::to_value(&capabilities).map_err(|error| internal(error.into()))
     }
 
     async fn ping(&self, _: &RequestContext) -> Result<AgentStatus, CallError> {
-        let identity = self.template.identity();
+        let in_force = self.in_force();
+        let identity = in_force.template.identity();
         Ok(AgentStatus {
             host: self.host.clone(),
             uuid: identity.uuid,

@@ -22,9 +22,11 @@ pub struct Reading {
     pub stats: HostStats,
     /// The monitors' metrics. `None` if no monitor is turned on.
     pub metrics: Option<Json<'static>>,
+    /// The address of the host. `None` if it is not known yet.
+    pub host_ip: Option<String>,
 }
 
-/// The parts of a report that do not change while the process runs.
+/// The parts of a report that do not change until the settings do.
 pub struct ReportTemplate {
     identity: Identity,
     offer: Offer,
@@ -43,7 +45,6 @@ impl ReportTemplate {
             interval_ms: u64::try_from(config.report.periodic_interval.as_millis()).unwrap_or(u64::MAX),
             disabled_reason: some(&config.placement.disabled_reason),
             availability_zone: some(&config.placement.availability_zone),
-            host_ip: some(&config.my_ip),
             reserved: Reserved {
                 vcpus: config.reserved.vcpus,
                 memory_mb: config.reserved.memory_mb,
@@ -85,6 +86,7 @@ impl ReportTemplate {
         let guests = &stats.supported_instances.value;
         novella.supported_instances = (!guests.is_empty()).then(|| text(guests));
         novella.metrics = reading.metrics.clone();
+        novella.host_ip = reading.host_ip.clone().map(Cow::Owned);
         if let Some(pcpus) = self.offer.pcpus(stats).map(u64::from) {
             let inventory = Inventory { total: pcpus, max_unit: pcpus.max(1), ..Inventory::default() };
             novella.resources.0.push((PCPU.into(), inventory));

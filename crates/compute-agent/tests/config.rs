@@ -32,6 +32,8 @@ fn bad_settings_are_named_with_a_fix() {
         ("NOVELLA_ALLOCATION_RATIO__CPU", "-1", "a ratio is a number above 0"),
         ("NOVELLA_DRIVER__NAME", "xen", "there is no such driver"),
         ("NOVELLA_HTTP__LISTEN", "9781", "not an address with a port"),
+        ("NOVELLA_HTTP__LISTEN", "off", "or none to switch it off"),
+        ("NOVELLA_HOST", "cmp.*", "letters A to Z, digits"),
         ("NOVELLA_TRANSPORT_URL", "http://mq1/", "unknown scheme http://"),
         ("NOVELLA_PLACEMENT__TRAITS", "[\"gold\"]", "is not a trait name"),
         (

@@ -334,6 +334,25 @@ fn http_can_be_switched_off_in_the_environment() {
 }
 
 #[test]
+fn sighup_reads_the_settings_again_and_says_what_needs_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("agent.toml");
+    std::fs::write(&file, "").unwrap();
+    let mut process = waiting(&dir, &nobody().0, &["--config", path(&file)]);
+    for (text, said) in [
+        ("facts = { rack = \"a1\" }\n", "new settings are in force keys=\"facts\""),
+        ("[report]\nperiodic_interval = \"5s\"\n", "restart the agent"),
+        ("facts = 7\n", "the new settings are refused, those before stay in force"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        process.signal(Signal::HUP);
+        process.wait_for(said);
+    }
+    process.signal(Signal::TERM);
+    assert_eq!(process.end().0, Some(0));
+}
+
+#[test]
 fn a_name_that_is_none_is_refused_before_anything_is_done() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");

@@ -10,4 +10,5 @@ mod faults;
 mod hardware;
 mod identity;
 mod process;
+mod reload;
 mod reports;
