@@ -248,7 +248,7 @@ def request(rng, at, hosts, aggregates):
         "memory_mb": rng.choice([512, 512, 1024, 4096]),
         "root_gb": rng.choice([0, 1, 1, 20]),
         "ephemeral_gb": rng.choice([0, 0, 5]),
-        "swap": rng.choice([0, 0, 512, 1024]) if count == 1 else 0,  # DiskFilter does not charge it
+        "swap": rng.choice([0, 0, 512, 1024, 1025]),
         "is_bfv": False,
         "extra_specs": dict(sorted(specs.items())),
         "image": image,

@@ -228,7 +228,7 @@ def request(rng, at, hosts, filters):
         "memory_mb": rng.choice([0, 512, 4096, 32768]),
         "root_gb": rng.choice([0, 1, 20, 400]),
         "ephemeral_gb": rng.choice([0, 0, 10]),
-        "swap": rng.choice([0, 0, 512]),
+        "swap": rng.choice([0, 0, 512]) if count == 1 else 0,  # HostState does not charge it
         "extra_specs": extra_specs(rng) if chance(rng, 0.75 if specs_read else 0.05) else {},
         "image": fleets.image_properties(rng) if chance(rng, 0.8 if image_read else 0.3) else {},
         "image_id": rng.choice([None, *fleets.IMAGES]),

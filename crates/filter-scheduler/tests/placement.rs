@@ -360,6 +360,19 @@ fn features_of_flavor_and_image_need_their_traits() {
 }
 
 #[test]
+fn swap_takes_disk_in_whole_gib() {
+    let mut table = fleet();
+    let mut asked = request(&[]);
+    (asked.flavor.root_gb, asked.flavor.swap) = (10, 10_239);
+    let placed = answer(SchedulerOptions::default(), &mut table, &asked, 20, &Terms::default());
+    assert_eq!(placed.failure, None);
+    let rows: Vec<_> = table.rows().collect();
+    assert_eq!(rows.iter().map(|row| table.view(*row).used().disk_gb).collect::<Vec<_>>(), [100; 4]);
+    let more = answer(SchedulerOptions::default(), &mut table, &asked, 1, &Terms::default());
+    assert!(matches!(more.failure, Some(Failure::NoValidHost { .. })));
+}
+
+#[test]
 fn a_forced_host_is_asked_and_a_rebuild_is_not() {
     let mut table = fleet();
     traits(&mut table, "h1", &["CUSTOM_A"]);

@@ -77,7 +77,7 @@ fn disk_is_explained_in_gib_and_counts_swap() {
     (request.flavor.root_gb, request.flavor.swap) = (100, 512);
     let selected = select(&mut table, &request, 1);
     let disk = selected.explanation.filters.last().unwrap();
-    assert_eq!(disk.nearest_miss.as_ref().unwrap().text(), "h0 short by 0.5 GiB");
+    assert_eq!(disk.nearest_miss.as_ref().unwrap().text(), "h0 short by 1 GiB");
 }
 
 #[test]

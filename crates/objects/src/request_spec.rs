@@ -41,9 +41,14 @@ pub struct Flavor {
 }
 
 impl Flavor {
-    /// Disk that an instance of this flavor takes from a host, GiB. Swap is not charged, as in Nova.
+    /// The root disk and the ephemeral one together, GiB. Swap is not part of it.
     pub fn disk_gb(&self) -> u64 {
         self.root_gb.saturating_add(self.ephemeral_gb)
+    }
+
+    /// The swap, rounded up to whole GiB, because a host's disk is counted in GiB.
+    pub fn swap_gb(&self) -> u64 {
+        self.swap.div_ceil(1024)
     }
 
     /// What tells this flavor from others: the id, or the name if there is no id.

@@ -1,8 +1,9 @@
 //! What one instance of a flavor asks of a host, and what it takes.
 //!
-//! What is asked may be more than what is taken: swap is asked of the disk and never charged, as in Nova. If a flavor's
-//! extra specs give a class that it has a size for (`resources:MEMORY_MB=n`), that amount replaces the size in both, so
-//! that filters, consumption and the host's claim use one number.
+//! The disk of a flavor is its root disk, its ephemeral one and its swap, which is rounded up to whole GiB, as in Nova's
+//! query to Placement. If a flavor's extra specs give a class that it has a size for (`resources:MEMORY_MB=n`), that amount
+//! replaces the size. What is asked and what is taken follow the same rules, so that filters, consumption and the host's
+//! claim use one number.
 //!
 //! Left out: CPUs that a policy pins (`pinned_cpus`), and whether a host has room (`capacity`).
 
@@ -20,7 +21,7 @@ pub struct Amounts {
     pub vcpus: u64,
     /// Memory, MiB.
     pub memory_mb: u64,
-    /// Disk, GiB, root and ephemeral together.
+    /// Disk, GiB: root, ephemeral and swap together.
     pub disk_gb: u64,
     /// Number of instances that take these amounts together.
     pub instances: u32,
@@ -33,7 +34,7 @@ impl Amounts {
         Self {
             vcpus: given.vcpus.unwrap_or_else(|| flavor.vcpus.into()),
             memory_mb: given.memory_mb.unwrap_or(flavor.memory_mb),
-            disk_gb: given.disk_gb.unwrap_or_else(|| flavor.disk_gb()),
+            disk_gb: given.disk_gb.unwrap_or_else(|| disk_gb(flavor)),
             instances: 1,
         }
     }
@@ -141,11 +142,16 @@ pub struct Demand {
     pub disk_mb: Option<u64>,
 }
 
+/// The disk of one instance of `flavor`, GiB, with its swap.
+fn disk_gb(flavor: &Flavor) -> u64 {
+    flavor.disk_gb().saturating_add(flavor.swap_gb())
+}
+
 impl Demand {
     /// What one instance of `flavor` asks for.
     pub fn of_flavor(flavor: &Flavor) -> Self {
         let given = GivenSizes::of(flavor);
-        let disk_mb = flavor.disk_gb().saturating_mul(MB_PER_GB).saturating_add(flavor.swap);
+        let disk_mb = disk_gb(flavor).saturating_mul(MB_PER_GB);
         let asked = |given: Option<u64>, size| match given {
             None => Some(size),
             Some(given) => (given > 0).then_some(given),
@@ -164,10 +170,12 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn swap_is_asked_of_the_disk_but_not_charged() {
-        let flavor = Flavor { root_gb: 1, ephemeral_gb: 2, swap: 512, ..Flavor::default() };
-        assert_eq!(Demand::of_flavor(&flavor).disk_mb, Some(3 * 1024 + 512));
-        assert_eq!(Amounts::of_flavor(&flavor).disk_gb, 3);
+    fn swap_is_charged_as_disk_in_whole_gib() {
+        for (swap, gb) in [(0, 3), (1, 4), (512, 4), (1024, 4), (1025, 5)] {
+            let flavor = Flavor { root_gb: 1, ephemeral_gb: 2, swap, ..Flavor::default() };
+            assert_eq!(Demand::of_flavor(&flavor).disk_mb, Some(gb * 1024), "{swap} MiB");
+            assert_eq!(Amounts::of_flavor(&flavor).disk_gb, gb, "{swap} MiB");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! cannot disagree.
 //!
 //! Everything here is arithmetic on values that are passed in. Units are MiB for memory and GiB for disk, except that disk
-//! is compared in MiB, because a flavor's swap is given in MiB.
+//! is compared in MiB, as in Nova's DiskFilter.
 //!
 //! Left out: who holds which amounts, and any state.
 //!

@@ -204,7 +204,7 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
             (Some(Amount::Vcpus), _) => (Quantity::Vcpus, room),
             (Some(Amount::MemoryMb), _) => (Quantity::MemoryMb, room),
             (Some(Amount::DiskMb), _) => {
-                (Quantity::DiskGb, room.checked_sub(self.spec.flavor.swap)? / MB_PER_GB)
+                (Quantity::DiskGb, (room / MB_PER_GB).checked_sub(self.spec.flavor.swap_gb())?)
             }
             (None, Some(class)) => match self.dedicated.filter(|_| class.name == PCPU) {
                 // Only the flavor's `vcpus` can be changed. Isolated emulator threads need one CPU more than that.

@@ -58,7 +58,7 @@ pub fn sizes(request: &RequestSpec, host: &Host) -> Sizes {
     };
     // root_gb unless volume-backed
     let own_disk_gb = if request.is_bfv { 0 } else { flavor.root_gb } + flavor.ephemeral_gb;
-    let own_disk_mb = 1024 * own_disk_gb + flavor.swap;
+    let own_disk_gb = own_disk_gb + flavor.swap.div_ceil(1024);
     let pinned =
         pinned(request).filter(|_| ["VCPU", "PCPU"].iter().all(|class| sum(class).unwrap_or(0) == 0));
     let pinned = pinned.filter(|_| has_pcpus(host)).map(|pinned| pinned.amounts(flavor.vcpus));
@@ -82,7 +82,7 @@ pub fn sizes(request: &RequestSpec, host: &Host) -> Sizes {
     Sizes {
         vcpus: asked(cpus, flavor.vcpus.into()),
         memory_mb: asked(sum("MEMORY_MB"), flavor.memory_mb),
-        disk_mb: asked(sum("DISK_GB").map(|gb| 1024 * gb), own_disk_mb),
+        disk_mb: asked(sum("DISK_GB").map(|gb| 1024 * gb), 1024 * own_disk_gb),
         disk_gb_taken: sum("DISK_GB").unwrap_or(own_disk_gb),
         classes,
     }
