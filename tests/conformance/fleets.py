@@ -137,7 +137,6 @@ def image_properties(rng):
         "hw_boot_menu": [True, "false"],
         "hw_qemu_guest_agent": ["yes", False],
         "hw_machine_type": ["q35", "pc"],
-        "hw_maxphysaddr_bits": [39, "46"],
         "my_own_key": ["x"],
     }
     return {name: rng.choice(pools[name]) for name in sorted(some(rng, pools, 4))}

@@ -65,7 +65,31 @@ CAPABILITIES = [
     "hw:maxphysaddr_bits",
     "numa_topology",
     "total_usable_ram_mb",
+    "vcpus",
+    "disk_available",
+    "host_memory_free",
 ]
+# Attributes that are objects. They are only compared in ways in which it does not matter how Python prints them.
+OBJECTS = [
+    "_lock_name",
+    "aggregates",
+    "allocation_candidates",
+    "cell_uuid",
+    "consume_from_request",
+    "instances",
+    "metrics",
+    "pci_stats",
+    "service",
+    "stats",
+    "update",
+    "__class__",
+    "__module__",
+    "__weakref__",
+    "capabilities:aggregates",
+    "capabilities:aggregates:more",
+    "capabilities:update",
+]
+OF_OBJECTS = ["[]", "{}", "1", "s!= x", ">= 1", "<in> no-such-part", "<or> [] <or> {}"]
 AGGREGATE_SPECS = [
     "aggregate_instance_extra_specs:" + key for key in ("tier", "gpus", "rack", "rack:row", "größe", "missing")
 ]
@@ -141,7 +165,9 @@ def extra_specs(rng):
     specs = {key: requirement(rng) for key in sorted(keys)}
     if "hw:maxphysaddr_bits" in specs:
         specs["hw:maxphysaddr_bits"] = rng.choice(["39", "46", "48", "x"])
-    return specs
+    if chance(rng, 0.2):
+        specs[rng.choice(OBJECTS)] = rng.choice(OF_OBJECTS)
+    return dict(sorted(specs.items()))
 
 
 def query(rng, depth=0):

@@ -544,7 +544,7 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
     let mut extra_specs = BTreeMap::new();
     let arch = ["x86_64", "s== aarch64", "<or> x86_64 <or> aarch64", "= 1"];
     set(rng, &mut extra_specs, "capabilities:cpu_info:arch", 0.3, &arch);
-    let rack = *["rack", "capabilities:rack", "hw:rack"].choose(rng).unwrap();
+    let rack = *["rack", "capabilities:rack", "hw:rack", "vcpus", "update"].choose(rng).unwrap();
     set(rng, &mut extra_specs, rack, 0.3, &[">= 1", "== 2", "3", "<in> 1"]);
     let tier = ["a", "<or> a <or> b", "= 1", "c"];
     set(rng, &mut extra_specs, "aggregate_instance_extra_specs:tier", 0.2, &tier);

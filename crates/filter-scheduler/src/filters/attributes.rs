@@ -31,6 +31,77 @@ pub(super) fn computed(name: &str) -> Option<fn(&HostState<'_>) -> Json> {
     })
 }
 
+/// How to write an attribute that is an object in Nova: a list, a map, an object of a class, a method. `None` if there is no
+/// such attribute. Python prints such objects at length, so what stands between brackets here is not what it prints. It
+/// begins as in Python, it is not a number, and no extra spec equals it, except where the object is empty.
+pub(super) fn object(name: &str) -> Option<fn(&HostTable, Row) -> Option<String>> {
+    const METHODS: [&str; 4] =
+        ["_locked_consume_from_request", "_update_from_compute_node", "consume_from_request", "update"];
+    Some(match name {
+        "_lock_name" => |table, row| {
+            let host = table.view(row);
+            Some(format!("{}-{}", host.host(), host.nodename()))
+        },
+        "aggregates" => {
+            |table, row| Some(list(table.aggregates.ids(row.index()).is_empty(), "[Aggregate(...)]"))
+        }
+        "allocation_candidates" => |_, _| Some("[{...}]".to_owned()),
+        "cell_uuid" => |table, row| Some(table.cell(row).unwrap_or("...").to_owned()),
+        "instances" => |table, row| {
+            let none = table.instances.on(row.index()).next().is_none();
+            Some(if none { "{}" } else { "{...: Instance(...)}" }.to_owned())
+        },
+        "metrics" => |_, _| Some("MonitorMetricList(...)".to_owned()),
+        "numa_topology" => |table, row| {
+            let (devices, _) = table.devices.at(row.index())?;
+            devices.cells().map(|_| "NUMATopology(...)".to_owned())
+        },
+        "pci_stats" => |_, _| Some("<nova.pci.stats.PciDeviceStats object>".to_owned()),
+        "service" => |_, _| Some("{...}".to_owned()),
+        "stats" => |table, row| {
+            Some(facts(table, row).map_or_else(|| "{}".to_owned(), |facts| facts.text().into_owned()))
+        },
+        "__module__" => |_, _| Some("nova.scheduler.host_manager".to_owned()),
+        "__weakref__" => |_, _| None,
+        name if METHODS.contains(&name) => |_, _| Some("<bound method HostState...>".to_owned()),
+        name if OF_EVERY_OBJECT.contains(&name) => |_, _| Some("<...>".to_owned()),
+        _ => return None,
+    })
+}
+
+/// The attributes that every object has in Python 3.11.
+const OF_EVERY_OBJECT: [&str; 25] = [
+    "__class__",
+    "__delattr__",
+    "__dict__",
+    "__dir__",
+    "__doc__",
+    "__eq__",
+    "__format__",
+    "__ge__",
+    "__getattribute__",
+    "__getstate__",
+    "__gt__",
+    "__hash__",
+    "__init__",
+    "__init_subclass__",
+    "__le__",
+    "__lt__",
+    "__ne__",
+    "__new__",
+    "__reduce__",
+    "__reduce_ex__",
+    "__repr__",
+    "__setattr__",
+    "__sizeof__",
+    "__str__",
+    "__subclasshook__",
+];
+
+fn list(empty: bool, otherwise: &str) -> String {
+    if empty { "[]" } else { otherwise }.to_owned()
+}
+
 /// A whole number that is kept in a double.
 fn whole(value: f64) -> Json {
     Json::Int(value as i128)

@@ -3,15 +3,16 @@
 //! An extra spec is a path and a requirement. A path of one word is looked at only where the host has such a word, and
 //! a path in the scope `capabilities` must lead to a value. Paths in other scopes are left to other filters. The first
 //! word is, in this order, one of Nova's HostState attributes as the table has them, a top-level key of the report, or
-//! a fact. Extra specs are asked in the order of their keys, and the first that does not hold decides.
+//! a fact. Keys of the report that Nova's HostState lacks are asked only in the scope. Extra specs are asked in the order
+//! of their keys, and the first that does not hold decides.
 //!
-//! Known differences to Nova: HostState's methods, and attributes that no report carries, cannot be asked; `stats` as a
-//! whole equals nothing; numbers and lists have no attributes of their own.
+//! Known differences to Nova: objects such as `instances` or `update` are not written as Python writes them; numbers,
+//! lists and objects have no attributes of their own.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::filters::attributes::computed;
+use crate::filters::attributes::{computed, object};
 use crate::filters::tally::Tally;
 use crate::nova::json::Json;
 use crate::nova::operators::{MatchError, Requirement};
@@ -36,6 +37,8 @@ struct Question {
     scoped: bool,
     /// Whether every HostState has the attribute that the first word names, even if it is None.
     always: bool,
+    /// The first word names a list that is empty where it is not reported.
+    empty_list: bool,
     /// The first word names a value that is measured.
     measured: bool,
     first: First,
@@ -53,6 +56,8 @@ struct Question {
 enum First {
     /// The table computes the attribute.
     Computed(fn(&HostState<'_>) -> Json),
+    /// The attribute is an object in Nova. This writes it.
+    Object(fn(&HostTable, Row) -> Option<String>),
     /// Hosts report it. Each field is `None` if the word does not name such a thing or no host reports it.
     Reported {
         /// The index in [`INTEGERS`].
@@ -82,17 +87,16 @@ enum SpecVerdict {
 }
 
 /// The attributes that every HostState has, although a report may leave them out.
-const ALWAYS: [&str; 9] = [
-    "cpu_info",
-    "host_ip",
-    "hypervisor_type",
-    "metrics",
-    "numa_topology",
-    "stats",
-    "supported_instances",
-    "updated",
-    "uuid",
-];
+const ALWAYS: [&str; 7] =
+    ["cpu_info", "host_ip", "hypervisor_type", "hypervisor_version", SUPPORTED_INSTANCES, "updated", "uuid"];
+
+/// This one is an empty list if a report leaves it out.
+const SUPPORTED_INSTANCES: &str = "supported_instances";
+
+/// The keys of a report that HostState lacks, though it has most of them by other names. Without a scope, an extra spec
+/// cannot mean them, so that `vcpus` does not refuse a host that Nova passes.
+const LACKING: [&str; 6] =
+    ["vcpus", "disk_total", "disk_used", "disk_available", "host_memory_total", "host_memory_free"];
 
 impl Questions {
     pub(super) fn compile(extra_specs: &BTreeMap<String, String>, table: &mut HostTable) -> Self {
@@ -171,22 +175,24 @@ impl Question {
         }
         let word = rest.remove(0);
         let capabilities = &mut table.capabilities;
-        let first = match computed(word) {
-            Some(attribute) => First::Computed(attribute),
-            None => {
-                let into_stats = word == "stats" && !rest.is_empty();
+        let into_stats = word == "stats" && !rest.is_empty();
+        let first = match (computed(word), object(word)) {
+            (Some(attribute), _) => First::Computed(attribute),
+            (None, Some(object)) if !into_stats => First::Object(object),
+            (None, _) => {
                 let fact_name = if into_stats { rest.remove(0) } else { word };
+                let is_attribute = !into_stats && (scoped || !LACKING.contains(&word));
                 let mut column =
                     |asked: bool, kind, name| asked.then(|| capabilities.build_column(kind, name)).flatten();
                 First::Reported {
-                    integer: INTEGERS.iter().position(|name| *name == word),
-                    attribute: column(word != "stats", CapabilityKind::Attribute, word),
-                    fact: column(word != "stats" || into_stats, CapabilityKind::Fact, fact_name),
+                    integer: INTEGERS.iter().position(|name| is_attribute && *name == word),
+                    attribute: column(is_attribute, CapabilityKind::Attribute, word),
+                    fact: column(true, CapabilityKind::Fact, fact_name),
                 }
             }
         };
-        let always = ALWAYS.contains(&word) || INTEGERS.contains(&word);
-        let measured = is_measured(word);
+        let always = into_stats || ALWAYS.contains(&word);
+        let measured = is_measured(word) && matches!(first, First::Reported { .. });
         let verdicts = vec![None; capabilities.values()];
         let rest = rest.into_iter().map(Box::from).collect();
         let requirement_text = requirement_text.into();
@@ -194,6 +200,7 @@ impl Question {
             key: key.into(),
             scoped,
             always,
+            empty_list: word == SUPPORTED_INSTANCES,
             measured,
             first,
             rest,
@@ -226,7 +233,7 @@ impl Question {
     /// The value symbols of the attribute and of the fact that the first word names.
     fn symbols<'t>(&self, table: &'t HostTable) -> (Symbols<'t>, Symbols<'t>) {
         let (attribute, fact) = match self.first {
-            First::Computed(_) => (None, None),
+            First::Computed(_) | First::Object(_) => (None, None),
             First::Reported { attribute, fact, .. } => (attribute, fact),
         };
         (table.capabilities.symbols(attribute), table.capabilities.symbols(fact))
@@ -255,6 +262,7 @@ impl Question {
                 Json::Float(number) => Some(number),
                 _ => None,
             },
+            First::Object(_) => None,
             First::Reported { integer, .. } => integer
                 .and_then(|which| table.capabilities.integer(row.index(), which))
                 .map(|value| value as f64),
@@ -263,14 +271,18 @@ impl Question {
 
     /// What the path leads to at one host, and the symbol of the value that alone decides this, if there is one.
     fn find<'t>(&self, table: &'t HostTable, row: Row) -> (Found<'t>, Option<u32>) {
-        let number = match self.first {
+        let text = match self.first {
             First::Computed(attribute) => Some(attribute(&table.view(row)).text().into_owned()),
+            First::Object(object) => match object(table, row) {
+                None => return (Found::Nothing, None),
+                text => text,
+            },
             First::Reported { integer, .. } => integer
                 .and_then(|which| table.capabilities.integer(row.index(), which))
                 .map(|value| value.to_string()),
         };
-        if let Some(text) = number {
-            // Numbers and names hold nothing that a further word could lead to.
+        if let Some(text) = text {
+            // Numbers, names and objects hold nothing that a further word could lead to.
             let found = if self.rest.is_empty() { Found::Text(text.into()) } else { Found::Nothing };
             return (found, None);
         }
@@ -281,6 +293,9 @@ impl Question {
             if capability.value != Json::Null {
                 return (self.find_in(capability), Some(symbol));
             }
+        }
+        if self.empty_list && self.rest.is_empty() {
+            return (Found::Text("[]".into()), None);
         }
         let known = self.scoped || self.always || attribute.is_some() || fact.is_some();
         (if known { Found::Nothing } else { Found::NotAsked }, None)

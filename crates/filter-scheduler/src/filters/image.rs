@@ -1,4 +1,7 @@
 //! ImagePropertiesFilter: what an image needs against what hosts can run.
+//!
+//! Known difference to Nova: `hw_maxphysaddr_bits` is compared with the bits in a host's `cpu_info`. Nova means to, and has
+//! tests for it, but it keeps `cpu_info` as a text, and raises an exception when it looks into the text.
 
 use std::fmt;
 
@@ -21,9 +24,10 @@ pub(super) struct Support {
     version: Option<Predicate>,
     /// The requirement on the version as the image has it, for people to read.
     requested: Option<String>,
-    /// Whether the image asks for `hw_maxphysaddr_bits`. Nova looks for these in a host's cpu_info, which is a text,
-    /// and raises an exception.
-    maxphysaddr_bits: bool,
+    /// The `hw_maxphysaddr_bits` of the image: how many bits physical addresses must have. `None` if any will do.
+    address_bits: Option<i128>,
+    /// The symbol of the key `cpu_info`. `None` if no host reports it, or if no bits are asked for.
+    cpu_info: Option<u32>,
     /// The symbol of the key `supported_instances`. `None` if no host reports it.
     key: Option<u32>,
     /// Whether each value of `supported_instances` has what is wanted, by its symbol. `None` if it was not looked at
@@ -36,7 +40,8 @@ pub(super) struct Support {
 impl fmt::Display for Support {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.wanted.join(", "))?;
-        self.requested.iter().try_for_each(|version| write!(f, ", version {version}"))
+        self.requested.iter().try_for_each(|version| write!(f, ", version {version}"))?;
+        self.address_bits.iter().try_for_each(|bits| write!(f, ", addresses of {bits} bits"))
     }
 }
 
@@ -51,12 +56,19 @@ impl Support {
         if wanted.is_empty() {
             return None;
         }
+        let address_bits = match image.get("hw_maxphysaddr_bits") {
+            Some(Property::Int(bits)) if *bits != 0 => Some(*bits),
+            _ => None,
+        };
+        let mut column = |name| table.capabilities.build_column(CapabilityKind::Attribute, name);
+        let (key, cpu_info) = (column("supported_instances"), address_bits.and_then(|_| column("cpu_info")));
         Some(Self {
             wanted,
             requested: of_image("img_hv_requested_version"),
             version: image.get_text("img_hv_requested_version").and_then(Predicate::parse),
-            maxphysaddr_bits: image.get("hw_maxphysaddr_bits").is_some_and(Property::truthy),
-            key: table.capabilities.build_column(CapabilityKind::Attribute, "supported_instances"),
+            address_bits,
+            cpu_info,
+            key,
             triples: vec![None; table.capabilities.values()],
             versions: Vec::new(),
         })
@@ -70,10 +82,18 @@ impl Support {
         if !supported || !self.runs(table.columns.exact[row].hypervisor_version) {
             return Ok(false);
         }
-        if self.maxphysaddr_bits {
-            return Err("hw_maxphysaddr_bits cannot be compared with cpu_info, which is a text".to_owned());
+        let reported = self.address_bits_of(table, row);
+        Ok(self.address_bits.zip(reported).is_none_or(|(asked, bits)| bits >= asked))
+    }
+
+    /// How many bits the physical addresses of a host have, if the image asks for a number and the host reports one.
+    pub(super) fn address_bits_of(&self, table: &HostTable, row: usize) -> Option<i128> {
+        let cpu_info = table.capabilities.value(table.capabilities.symbols(self.cpu_info).at(row)?);
+        let cpu_info = cpu_info.tree.as_ref().unwrap_or(&cpu_info.value);
+        match cpu_info.get("maxphysaddr")?.get("bits")? {
+            Json::Int(bits) if *bits != 0 => Some(*bits),
+            _ => None,
         }
-        Ok(true)
     }
 
     /// Forgets all answers about values, and makes room for those about `symbols` values.

@@ -73,8 +73,10 @@ impl Filter {
             Program::Image(support) => {
                 let version = exact.hypervisor_version;
                 let supported = context.attribute("supported_instances");
+                let bits = support.address_bits_of(table, row.index());
+                let bits = bits.map_or_else(String::new, |bits| format!(", addresses have {bits} bits"));
                 format!(
-                    "supported_instances is {supported}, hypervisor_version {version}; the image asks {support}"
+                    "supported_instances is {supported}, hypervisor_version {version}{bits}; the image asks {support}"
                 )
             }
             Program::Query(_) => {

@@ -445,7 +445,12 @@ impl Naive<'_> {
             let rack = host.rack.map(|rack| rack.to_string());
             let value = match key.as_str() {
                 "aggregate_instance_extra_specs:tier" | "group_policy" => continue,
-                scoped if ["resources", "trait", "hw:"].iter().any(|word| scoped.starts_with(word)) => {
+                // Nova's HostState has no attribute `vcpus`, and a method `update`.
+                "vcpus" => continue,
+                "update" => Some("<bound method HostState.update of".to_owned()),
+                scoped
+                    if ["resources", "trait", "hw:", "os:"].iter().any(|word| scoped.starts_with(word)) =>
+                {
                     continue;
                 }
                 "rack" if rack.is_none() => continue,
