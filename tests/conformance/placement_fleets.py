@@ -32,9 +32,22 @@ COMMON_TRAITS = [
     "COMPUTE_SECURITY_TPM_SECRET_SECURITY_USER",
     "COMPUTE_SECURITY_TPM_SECRET_SECURITY_HOST",
     "COMPUTE_SECURITY_TPM_SECRET_SECURITY_DEPLOYMENT",
+    "COMPUTE_SECURITY_TPM_TIS",
+    "COMPUTE_SECURITY_TPM_CRB",
+    "COMPUTE_SECURITY_TPM_1_2",
+    "COMPUTE_SECURITY_TPM_2_0",
+    "COMPUTE_SECURITY_UEFI_SECURE_BOOT",
+    "COMPUTE_SECURITY_STATELESS_FIRMWARE",
+    "COMPUTE_ADDRESS_SPACE_PASSTHROUGH",
+    "COMPUTE_ADDRESS_SPACE_EMULATED",
+    "COMPUTE_SOCKET_PCI_NUMA_AFFINITY",
+    "HW_CPU_X86_AMD_SEV",
+    "HW_CPU_X86_AMD_SEV_ES",
+    "HW_CPU_X86_AMD_SEV_SNP",
+    "HW_CPU_X86_INTEL_TDX",
 ]
-# Nova requires these outside its prefilters, novella does not.
-TPM_TRAITS = [f"COMPUTE_SECURITY_TPM_{kind}" for kind in ("TIS", "CRB", "1_2", "2_0")]
+# Of these, requests ask by `hw:` extra specs and image properties.
+IMPLIED_CLASSES = ["MEM_ENCRYPTION_CONTEXT", "CUSTOM_PMEM_NAMESPACE_4GB", "CUSTOM_PMEM_NAMESPACE_16_GB"]
 CLASSES = ["CUSTOM_GPU", "CUSTOM_LICENSE", "VGPU", "FPGA", "NET_BW_EGR_KILOBIT_PER_SEC"]
 NO_FALLBACK = "disable_fallback_pcpu_query"  # of [workarounds]
 OPTIONS = [
@@ -94,7 +107,7 @@ def host(rng, at, name, aggregates):
     vcpus_used = rng.choice([rng.randint(0, vcpus), int(vcpus * cpu_ratio) - 1, vcpus + 1]) if full == "cpu" else 0
     memory_mb_used = rng.choice([rng.randint(0, memory), int(memory * ram_ratio) - 512]) if full == "ram" else 0
     local_gb_used = rng.choice([rng.randint(0, disk), disk, disk - 1]) if full == "disk" else 0
-    traits = TPM_TRAITS + [trait for trait in OWN_TRAITS if chance(rng, 0.7)]
+    traits = [trait for trait in OWN_TRAITS if chance(rng, 0.7)]
     rate = rng.choice([0.8, 1.0, 1.0])
     traits += [trait for trait in COMMON_TRAITS if chance(rng, rate)]
     if chance(rng, 0.08):
@@ -112,7 +125,7 @@ def host(rng, at, name, aggregates):
         "ram_allocation_ratio": ram_ratio,
         "aggregates": [aggregate["id"] for aggregate in aggregates if chance(rng, 0.4)],
         "traits": sorted(traits),
-        "resources": {name: inventory(rng) for name in CLASSES if chance(rng, 0.9)},
+        "resources": {name: inventory(rng) for name in CLASSES + IMPLIED_CLASSES if chance(rng, 0.9)},
     }
 
 
@@ -155,7 +168,7 @@ def resources(rng):
     amounts = ["1", "1", "1", "2", "2", "3", "0", " 2 ", "1_0", "-1", "1.0", "x", "+1", "1000"]
     asked = {}
     for suffix in suffixes(rng):
-        for name in some(rng, CLASSES, 2):
+        for name in some(rng, CLASSES + IMPLIED_CLASSES[:2], 2):
             asked[f"resources{suffix}:{name}"] = rng.choice(amounts[:6] if chance(rng, 0.85) else amounts)
         if suffix and chance(rng, 0.2):
             asked[f"resources{suffix}:VCPU"] = rng.choice(["1", "2"])
@@ -189,6 +202,9 @@ def features(rng):
         "ephemeral_encryption": ["true", "false"],
         "ephemeral_encryption_format": ["luks", "luks", "plain"],
         "sound_model": ["virtio", "virtio", "ich9"],
+        "pci_numa_affinity_policy": ["socket", "socket", "required"],
+        "maxphysaddr_mode": ["passthrough", "emulate", "emulate"],
+        "secure_boot": ["required", "required", "optional"],
     }
     specs, image = {}, {}
     if chance(rng, 0.3):
@@ -199,11 +215,39 @@ def features(rng):
     for name in some(rng, pools, 2):
         value = rng.choice(pools[name])
         where = rng.random()
+        prefix = "os" if name == "secure_boot" else "hw"
         if where < 0.6:
-            specs[f"hw:{name}"] = value
+            specs[f"{prefix}:{name}"] = value
         if where > 0.5:
-            image[f"hw_{name}"] = value if chance(rng, 0.9) else rng.choice(pools[name])
+            image[f"{prefix}_{name}"] = value if chance(rng, 0.9) else rng.choice(pools[name])
+    if chance(rng, 0.15):
+        specs["hw:pmem"] = rng.choice(["4GB", "4GB, 4GB", "16 GB,4GB", " , ", "8GB"])
+    if chance(rng, 0.3):
+        image["hw_firmware_type"] = rng.choice(["uefi", "uefi", "bios"])
+        image["hw_firmware_stateless"] = rng.choice(["true", "true", "false"])
+    if chance(rng, 0.3):
+        encryption(rng, specs, image)
     return specs, image
+
+
+def encryption(rng, specs, image):
+    """Memory encryption: mostly with all that its model needs."""
+    model = rng.choice(["amd-sev", "amd-sev-es", "amd-sev-snp", "intel-tdx"])
+    of_flavor = chance(rng, 0.5)
+    if of_flavor or chance(rng, 0.1):
+        specs["hw:mem_encryption"] = rng.choice(["true", "true", "yes", "1", "false"])
+        specs["hw:mem_encryption_model"] = model if chance(rng, 0.9) else "rot13"
+    if not of_flavor:
+        image["hw_mem_encryption"] = rng.choice(["true", "true", "True", "false"])
+        image["hw_mem_encryption_model"] = model
+    if chance(rng, 0.95):
+        image["hw_firmware_type"] = "uefi"
+    if chance(rng, 0.95):
+        image["hw_firmware_stateless"] = "true"
+    if model == "intel-tdx" and chance(rng, 0.9):
+        image["hw_video_model"] = "none"
+    if chance(rng, 0.3):
+        image["hw_machine_type"] = rng.choice(["q35", "pc-q35-8.2", "pc-i440fx-7.2"])
 
 
 def image_properties(rng):

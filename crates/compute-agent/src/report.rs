@@ -16,6 +16,9 @@ use crate::config::AgentConfig;
 use crate::identity::Identity;
 use crate::offer::Offer;
 
+/// The trait of a host of which placement knows whether a PCI device is on the socket of a NUMA cell.
+const SOCKET_PCI_NUMA_AFFINITY: &str = "COMPUTE_SOCKET_PCI_NUMA_AFFINITY";
+
 /// A reading of the host.
 pub struct Reading {
     /// The driver's reading, with the operator's overrides applied.
@@ -79,8 +82,12 @@ impl ReportTemplate {
         let mut novella = NovellaReport { seq, sent_at: Cow::Owned(sent_at), ..self.fixed.clone() };
         let mut traits: BTreeSet<_> = novella.traits.into_iter().collect();
         traits.extend(novella_virt::cpu_traits(&stats.cpu_info.value));
+        let topology = self.offer.numa_topology(stats);
+        if topology.as_ref().is_some_and(|topology| topology.cells.iter().any(|cell| cell.socket.is_some())) {
+            traits.insert(SOCKET_PCI_NUMA_AFFINITY.into());
+        }
         novella.traits = traits.into_iter().collect();
-        novella.numa_topology = self.offer.numa_topology(stats).map(|topology| text(&topology));
+        novella.numa_topology = topology.map(|topology| text(&topology));
         let pools = self.offer.pci_pools(stats);
         novella.pci_pools = (!pools.is_empty()).then(|| text(&pools));
         let guests = &stats.supported_instances.value;

@@ -5,6 +5,7 @@ mod common;
 use common::{DRY, add, answer, picks};
 use novella_filter_scheduler::{
     Aggregate, Allocation, Failure, FilterKind, HostTable, Resources, SchedulerOptions, Selected, Terms,
+    charges,
 };
 use novella_objects::{Image, Inventory, RequestSpec};
 
@@ -301,7 +302,8 @@ fn features_of_flavor_and_image_need_their_traits() {
     );
     let mut table = fleet();
     traits(&mut table, "h0", &[PACKED, ENCRYPTION, LUKS, SOUND]);
-    traits(&mut table, "h1", &[PACKED, ENCRYPTION, LUKS, SOUND, HOST]);
+    let tpm = ["COMPUTE_SECURITY_TPM_CRB", "COMPUTE_SECURITY_TPM_2_0"];
+    traits(&mut table, "h1", &[&[PACKED, ENCRYPTION, LUKS, SOUND, HOST], &tpm[..]].concat());
     traits(&mut table, "h2", &[PACKED, ENCRYPTION]);
     let selected = select(&mut table, &all);
     assert_eq!(picks(&table, &selected), ["h1"]);
@@ -313,6 +315,8 @@ fn features_of_flavor_and_image_need_their_traits() {
             (&*format!("ephemeral_encryption_filter ({LUKS})"), 3, 2),
             (&*format!("virtio_sound_filter ({SOUND})"), 2, 2),
             (&*format!("tpm_secret_security_filter ({HOST})"), 2, 1),
+            ("hw_tpm_model=tpm-crb (COMPUTE_SECURITY_TPM_CRB)", 1, 1),
+            ("hw:tpm_version=2.0 (COMPUTE_SECURITY_TPM_2_0)", 1, 1),
         ]
     );
     let nothing = with(
@@ -344,7 +348,7 @@ fn features_of_flavor_and_image_need_their_traits() {
         (
             ("hw:tpm_version", "3"),
             ("hw_tpm_version", "3"),
-            r#"hw_tpm_version is "3"; it must be one of 1.2, 2.0"#,
+            r#"hw:tpm_version is "3"; it must be one of 1.2, 2.0"#,
         ),
         (
             ("hw:tpm_version", "1.2"),
@@ -356,6 +360,153 @@ fn features_of_flavor_and_image_need_their_traits() {
             Some(failure @ Failure::Feature(_)) => assert_eq!(failure.to_string(), words),
             other => panic!("{other:?} instead of {words}"),
         }
+    }
+}
+
+/// A request with these extra specs, and an image with these properties.
+fn with_image(specs: &[(&str, &str)], properties: &[(&str, &str)]) -> RequestSpec {
+    let properties = properties.iter().map(|(name, text)| ((*name).to_owned(), (*text).into())).collect();
+    RequestSpec { image: Some(Image { properties, ..Image::default() }), ..request(specs) }
+}
+
+/// As in `nova/tests/unit/scheduler/test_utils.py`.
+#[test]
+fn what_nova_adds_to_its_query_is_asked_of_hosts() {
+    const UEFI: (&str, &str) = ("hw_firmware_type", "uefi");
+    const STATELESS: (&str, &str) = ("hw_firmware_stateless", "true");
+    const ENCRYPTED: (&str, &str) = ("hw:mem_encryption", "yes");
+    for (specs, properties, needs) in [
+        (&[("os:secure_boot", "required")][..], &[][..], &["COMPUTE_SECURITY_UEFI_SECURE_BOOT"][..]),
+        (&[], &[("os_secure_boot", "required")], &["COMPUTE_SECURITY_UEFI_SECURE_BOOT"]),
+        (&[("os:secure_boot", "optional")], &[], &[]),
+        (&[("hw:maxphysaddr_mode", "passthrough")], &[], &["COMPUTE_ADDRESS_SPACE_PASSTHROUGH"]),
+        (&[], &[("hw_maxphysaddr_mode", "emulate")], &["COMPUTE_ADDRESS_SPACE_EMULATED"]),
+        (&[("hw:pci_numa_affinity_policy", "socket")], &[], &["COMPUTE_SOCKET_PCI_NUMA_AFFINITY"]),
+        (&[("hw:pci_numa_affinity_policy", "required")], &[], &[]),
+        (&[], &[UEFI, STATELESS], &["COMPUTE_SECURITY_STATELESS_FIRMWARE"]),
+        (&[], &[("hw_firmware_type", "bios"), STATELESS], &[]),
+        (
+            &[("hw:tpm_version", "2.0"), ("hw:tpm_model", "tpm-crb")],
+            &[],
+            &[
+                "COMPUTE_SECURITY_TPM_SECRET_SECURITY_USER",
+                "COMPUTE_SECURITY_TPM_CRB",
+                "COMPUTE_SECURITY_TPM_2_0",
+            ],
+        ),
+        (
+            &[],
+            &[("hw_tpm_version", "1.2")],
+            &[
+                "COMPUTE_SECURITY_TPM_SECRET_SECURITY_USER",
+                "COMPUTE_SECURITY_TPM_TIS",
+                "COMPUTE_SECURITY_TPM_1_2",
+            ],
+        ),
+        (&[("hw:mem_encryption", "no")], &[], &[]),
+        (&[ENCRYPTED], &[UEFI], &["HW_CPU_X86_AMD_SEV"]),
+        (&[ENCRYPTED, ("hw:mem_encryption_model", "amd-sev-es")], &[UEFI], &["HW_CPU_X86_AMD_SEV_ES"]),
+        (
+            &[],
+            &[("hw_mem_encryption", "true"), UEFI, STATELESS, ("hw_mem_encryption_model", "amd-sev-snp")],
+            &["HW_CPU_X86_AMD_SEV_SNP", "COMPUTE_SECURITY_STATELESS_FIRMWARE"],
+        ),
+        (
+            &[ENCRYPTED, ("hw:mem_encryption_model", "intel-tdx")],
+            &[UEFI, STATELESS, ("hw_video_model", "none"), ("hw_machine_type", "pc-q35-8.0")],
+            &["HW_CPU_X86_INTEL_TDX", "COMPUTE_SECURITY_STATELESS_FIRMWARE"],
+        ),
+    ] {
+        let mut table = fleet();
+        traits(&mut table, "h2", needs);
+        for host in ["h1", "h2"] {
+            let row = table.row_of(host).unwrap();
+            let slots = Inventory { total: 1, ..Inventory::default() };
+            table.set_inventories(row, [("MEM_ENCRYPTION_CONTEXT", slots, 0)].into_iter());
+        }
+        let asked = with_image(specs, properties);
+        let selected = select(&mut table, &asked);
+        let asks_traits = |(line, ..): &(&str, u32, u32)| line.ends_with(')');
+        let lines: Vec<_> = lines(&selected).into_iter().filter(asks_traits).collect();
+        assert_eq!(lines.len(), needs.len(), "{asked:#?} {lines:?}");
+        for (line, name) in lines.iter().zip(needs) {
+            assert!(line.0.ends_with(&format!("({name})")), "{line:?}, not {name}");
+        }
+        assert_eq!(picks(&table, &selected), [if needs.is_empty() { "h0" } else { "h2" }]);
+    }
+}
+
+#[test]
+fn encrypted_memory_and_persistent_memory_are_taken() {
+    let mut table = fleet();
+    traits(&mut table, "h1", &["HW_CPU_X86_AMD_SEV"]);
+    let row = table.row_of("h1").unwrap();
+    let of = |total| Inventory { total, ..Inventory::default() };
+    let classes = [("CUSTOM_PMEM_NAMESPACE_4GB", of(5), 0), ("MEM_ENCRYPTION_CONTEXT", of(3), 0)];
+    table.set_inventories(row, classes.into_iter());
+    let used = |table: &HostTable| table.inventories(row).map(|held| held.used).collect::<Vec<_>>();
+    let image = [("hw_firmware_type", "uefi"), ("hw_mem_encryption", "true")];
+    let asked = with_image(&[("hw:pmem", "4GB, 4GB")], &image);
+    let three = answer(SchedulerOptions::default(), &mut table, &asked, 3, &DRY);
+    assert!(matches!(three.failure, Some(Failure::NoValidHost { placeable: 2, .. })), "{:?}", three.failure);
+    assert_eq!(used(&table), [0, 0], "all is given back");
+    let two = answer(SchedulerOptions::default(), &mut table, &asked, 2, &Terms::default());
+    let of_second =
+        [("resources:CUSTOM_PMEM_NAMESPACE_4GB=2", 1, 1), ("resources:MEM_ENCRYPTION_CONTEXT=1", 1, 1)];
+    assert_eq!(lines(&two), of_second);
+    assert_eq!(used(&table), [4, 2]);
+    for pick in two.picks {
+        table.discharge(pick.row, &charges(&asked));
+    }
+    assert_eq!(used(&table), [0, 0]);
+}
+
+/// As in `nova/tests/unit/virt/test_hardware.py`.
+#[test]
+fn memory_that_cannot_be_encrypted_is_refused() {
+    const UEFI: (&str, &str) = ("hw_firmware_type", "uefi");
+    let refused = |specs: &[(&str, &str)], properties: &[(&str, &str)], placement: bool| {
+        let options = SchedulerOptions { placement, ..SchedulerOptions::default() };
+        match select_with(options, &mut fleet(), &with_image(specs, properties)).failure {
+            Some(failure @ Failure::Feature(_)) => failure.to_string(),
+            other => panic!("{other:?} instead of a refusal"),
+        }
+    };
+    for (specs, properties, words) in [
+        (
+            &[("hw:mem_encryption", "true")][..],
+            &[("hw_mem_encryption", "false"), UEFI][..],
+            "hw:mem_encryption of the flavor means true, and hw_mem_encryption of the image means false",
+        ),
+        (
+            &[("hw:mem_encryption", "true"), ("hw:mem_encryption_model", "amd-sev")],
+            &[("hw_mem_encryption_model", "amd-sev-es"), UEFI],
+            r#"hw:mem_encryption_model of the flavor is "amd-sev", and hw_mem_encryption_model of the image is "amd-sev-es""#,
+        ),
+        (
+            &[("hw:mem_encryption", "true"), ("hw:mem_encryption_model", "rot13")],
+            &[UEFI],
+            r#"hw:mem_encryption_model is "rot13"; it must be one of amd-sev, amd-sev-es, amd-sev-snp, intel-tdx"#,
+        ),
+        (&[("hw:mem_encryption", "true")], &[], "hw:mem_encryption needs hw_firmware_type=uefi in the image"),
+        (
+            &[],
+            &[("hw_mem_encryption", "true"), UEFI, ("hw_machine_type", "pc-i440fx-7.2")],
+            "hw_mem_encryption needs hw_machine_type=q35 in the image, not pc-i440fx-7.2",
+        ),
+        (
+            &[("hw:mem_encryption", "true"), ("hw:mem_encryption_model", "amd-sev-snp")],
+            &[UEFI],
+            "memory encryption by amd-sev-snp needs hw_firmware_stateless=true in the image",
+        ),
+        (
+            &[("hw:mem_encryption", "true"), ("hw:mem_encryption_model", "intel-tdx")],
+            &[UEFI, ("hw_firmware_stateless", "true"), ("hw_video_model", "vga")],
+            "memory encryption by intel-tdx needs hw_video_model=none in the image",
+        ),
+    ] {
+        assert_eq!(refused(specs, properties, true), words);
+        assert_eq!(refused(specs, properties, false), words, "Nova's API refuses it");
     }
 }
 

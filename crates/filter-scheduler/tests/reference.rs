@@ -34,7 +34,7 @@ const CASES: u64 = 14_000;
 const DECISIONS: u32 = 100_000;
 
 /// The beginnings of the lines of prefilters.
-const PLACEMENT: [&str; 19] = [
+const PLACEMENT: [&str; 28] = [
     "require_tenant_aggregate",
     "map_az_to_placement_aggregate",
     "isolate_aggregates",
@@ -52,6 +52,15 @@ const PLACEMENT: [&str; 19] = [
     "resources:CUSTOM_X",
     "resources:VGPU",
     "resources:PCPU",
+    "resources:MEM_ENCRYPTION_CONTEXT",
+    "resources:CUSTOM_PMEM_NAMESPACE_4GB",
+    "memory encryption by",
+    "hw:tpm_version",
+    "hw:tpm_model",
+    "hw:pci_numa_affinity_policy",
+    "os:secure_boot",
+    "hw_maxphysaddr_mode",
+    "hw_firmware_stateless",
     "hw:cpu_thread_policy",
     "hw_cpu_thread_policy",
 ];
@@ -442,7 +451,7 @@ fn host(rng: &mut Rng, name: String, at: usize, kinds: &Kinds) -> Host {
     host
 }
 
-const TRAITS: [&str; 13] = [
+const TRAITS: [&str; 26] = [
     "CUSTOM_A",
     "CUSTOM_B",
     "HW_ARCH_X86_64",
@@ -455,6 +464,19 @@ const TRAITS: [&str; 13] = [
     "COMPUTE_SOUND_MODEL_VIRTIO",
     "COMPUTE_SECURITY_TPM_SECRET_SECURITY_USER",
     "COMPUTE_SECURITY_TPM_SECRET_SECURITY_HOST",
+    "COMPUTE_SECURITY_TPM_1_2",
+    "COMPUTE_SECURITY_TPM_2_0",
+    "COMPUTE_SECURITY_TPM_TIS",
+    "COMPUTE_SECURITY_TPM_CRB",
+    "COMPUTE_SECURITY_UEFI_SECURE_BOOT",
+    "COMPUTE_SECURITY_STATELESS_FIRMWARE",
+    "COMPUTE_ADDRESS_SPACE_PASSTHROUGH",
+    "COMPUTE_ADDRESS_SPACE_EMULATED",
+    "COMPUTE_SOCKET_PCI_NUMA_AFFINITY",
+    "HW_CPU_X86_AMD_SEV",
+    "HW_CPU_X86_AMD_SEV_ES",
+    "HW_CPU_X86_AMD_SEV_SNP",
+    "HW_CPU_X86_INTEL_TDX",
     "HW_CPU_HYPERTHREADING",
 ];
 
@@ -467,7 +489,7 @@ fn traits(rng: &mut Rng) -> Vec<String> {
 /// Random inventories: some that amounts fill exactly, and some that limits keep from being filled.
 fn inventories(rng: &mut Rng) -> BTreeMap<String, (Option<Inventory>, u64)> {
     let mut all = BTreeMap::new();
-    for class in ["CUSTOM_GPU", "CUSTOM_X", "VGPU", "PCPU"] {
+    for class in ["CUSTOM_GPU", "CUSTOM_X", "VGPU", "PCPU", "MEM_ENCRYPTION_CONTEXT", PMEM_4GB, PMEM_16GB] {
         if rng.random_bool(0.3) {
             continue;
         }
@@ -605,8 +627,52 @@ fn request(rng: &mut Rng, hosts: &[Host]) -> RequestSpec {
         allow_cross_cell_move: rng.random_bool(0.5),
         ..RequestSpec::default()
     };
+    if placement {
+        ask_for_features(rng, &mut request);
+    }
     pinning::pin(rng, &mut request);
     request
+}
+
+const PMEM_4GB: &str = "CUSTOM_PMEM_NAMESPACE_4GB";
+const PMEM_16GB: &str = "CUSTOM_PMEM_NAMESPACE_16GB";
+
+/// Asks for features that stand for traits and classes, without contradictions.
+fn ask_for_features(rng: &mut Rng, request: &mut RequestSpec) {
+    let specs = &mut request.flavor.extra_specs;
+    let models: &[&str] = match specs.get("hw:tpm_version").map(String::as_str) {
+        Some("2.0") => &["tpm-tis", "tpm-crb"],
+        _ => &["tpm-tis"],
+    };
+    set(rng, specs, "hw:tpm_model", 0.5, models);
+    set(rng, specs, "os:secure_boot", 0.1, &["required", "required", "disabled"]);
+    if request.pci_requests.is_empty() {
+        set(rng, specs, "hw:pci_numa_affinity_policy", 0.1, &["socket", "socket", "legacy"]);
+    }
+    if request.numa_topology.is_some() {
+        set(rng, specs, "hw:pmem", 0.15, &["4GB", "4GB,16gb", "4GB, 4GB"]);
+        set(rng, specs, &format!("resources:{PMEM_4GB}"), 0.05, &["3"]);
+    }
+    let Some(image) = &mut request.image else { return };
+    set(rng, &mut image.properties, "hw_maxphysaddr_mode", 0.1, &["passthrough", "emulate"]);
+    set(rng, &mut image.properties, "hw_firmware_type", 0.5, &["uefi", "uefi", "bios"]);
+    set(rng, &mut image.properties, "hw_firmware_stateless", 0.1, &["true", "no"]);
+    if !rng.random_bool(0.15) {
+        return;
+    }
+    let model = *["amd-sev", "amd-sev-es", "amd-sev-snp", "intel-tdx"].choose(rng).unwrap();
+    image.properties.insert("hw_firmware_type".to_owned(), "uefi".into());
+    if ["amd-sev-snp", "intel-tdx"].contains(&model) {
+        image.properties.insert("hw_firmware_stateless".to_owned(), "true".into());
+        image.properties.insert("hw_video_model".to_owned(), "none".into());
+    }
+    if rng.random_bool(0.5) {
+        specs.insert("hw:mem_encryption".to_owned(), "yes".to_owned());
+        specs.insert("hw:mem_encryption_model".to_owned(), model.to_owned());
+    } else {
+        image.properties.insert("hw_mem_encryption".to_owned(), "true".into());
+        image.properties.insert("hw_mem_encryption_model".to_owned(), model.into());
+    }
 }
 
 /// Asks for random traits and amounts, often several of one kind.

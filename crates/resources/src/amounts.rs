@@ -97,8 +97,13 @@ pub type ClassAmounts = Box<[(Box<str>, u64)]>;
 impl Allocation {
     /// What one instance of `flavor` takes.
     pub fn of_flavor(flavor: &Flavor) -> Self {
-        let merged = RequestGroups::read(&flavor.extra_specs).merged().into_iter();
-        let others = merged.filter(|(class, amount)| *amount > 0 && !SIZES.contains(class));
+        Self::of_groups(flavor, &RequestGroups::read(&flavor.extra_specs))
+    }
+
+    /// What one instance of `flavor` takes that asks for these groups.
+    pub(crate) fn of_groups(flavor: &Flavor, groups: &RequestGroups<'_>) -> Self {
+        let merged = groups.merged().into_iter();
+        let others = merged.filter(|(class, amount)| *amount > 0 && !SIZES.contains(&&**class));
         Self {
             amounts: Amounts::of_flavor(flavor),
             resources: others.map(|(class, amount)| (class.into(), amount)).collect(),

@@ -54,9 +54,13 @@ pub struct Charges {
 }
 
 impl Charges {
-    /// What an instance of `flavor` takes if its CPUs are divided as in `pinned`.
-    pub fn new(flavor: &Flavor, pinned: Option<&PinnedCpus>) -> Self {
-        let others = Allocation::of_flavor(flavor);
+    /// What an instance of `flavor` takes if its CPUs are divided as in `pinned`, and if its memory is encrypted or not.
+    pub fn new(flavor: &Flavor, pinned: Option<&PinnedCpus>, encrypted_memory: bool) -> Self {
+        let mut groups = RequestGroups::read(&flavor.extra_specs);
+        if encrypted_memory {
+            groups.encrypt_memory();
+        }
+        let others = Allocation::of_groups(flavor, &groups);
         let dedicating = pinned.map(|pinned| pinned.allocation(&others));
         Self { others, dedicating }
     }
@@ -85,7 +89,7 @@ impl Charges {
 /// Whether the extra specs themselves say how many `VCPU` or `PCPU` are asked for. No policy changes these numbers.
 pub fn gives_cpus(flavor: &Flavor) -> bool {
     let merged = RequestGroups::read(&flavor.extra_specs).merged();
-    ["VCPU", PCPU].iter().any(|class| merged.get(class).is_some_and(|amount| *amount > 0))
+    ["VCPU", PCPU].into_iter().any(|class| merged.get(class).is_some_and(|amount| *amount > 0))
 }
 
 #[cfg(test)]
@@ -101,7 +105,7 @@ mod tests {
     fn cpus_are_of_one_class_or_of_two_as_the_host_has_them() {
         let flavor = flavor(&[("resources:CUSTOM_GPU", "1"), ("resources:VGPU", "1")]);
         let mixed = PinnedCpus { own: 3, shared: 2 };
-        let charges = Charges::new(&flavor, Some(&mixed));
+        let charges = Charges::new(&flavor, Some(&mixed), false);
         let (others, dedicating) = (charges.on(|| false), charges.on(|| true));
         assert_eq!(*others, Allocation::of_flavor(&flavor));
         assert_eq!((dedicating.amounts.vcpus, dedicating.amounts.memory_mb), (2, 1024));
@@ -117,20 +121,28 @@ mod tests {
             "asked for none, not for zero"
         );
         assert_eq!(
-            (charges.dedicated(), Charges::new(&flavor, Some(&dedicated)).dedicated()),
+            (charges.dedicated(), Charges::new(&flavor, Some(&dedicated), false).dedicated()),
             (None, Some(4))
         );
     }
 
     #[test]
     fn who_shares_all_cpus_takes_the_same_everywhere() {
-        let charges = Charges::new(&flavor(&[]), None);
+        let charges = Charges::new(&flavor(&[]), None, false);
         assert_eq!(charges.on(|| unreachable!("no host is asked")), &Allocation::of_flavor(&flavor(&[])));
         let none = PinnedCpus { own: 0, shared: 0 };
         assert!(
-            Charges::new(&flavor(&[]), Some(&none)).on(|| true).resources.is_empty(),
+            Charges::new(&flavor(&[]), Some(&none), false).on(|| true).resources.is_empty(),
             "no amount is zero"
         );
+    }
+
+    #[test]
+    fn encrypted_memory_takes_one_of_its_class_on_every_host() {
+        let charges = Charges::new(&flavor(&[]), Some(&PinnedCpus { own: 1, shared: 3 }), true);
+        let encryption = || ("MEM_ENCRYPTION_CONTEXT".into(), 1);
+        assert_eq!(*charges.on(|| false).resources, [encryption()]);
+        assert_eq!(*charges.on(|| true).resources, [encryption(), ("PCPU".into(), 1)]);
     }
 
     #[test]

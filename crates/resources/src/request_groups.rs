@@ -6,7 +6,13 @@
 //!
 //! A class in any group replaces the flavor's own size: `VCPU`, `MEMORY_MB`, and `DISK_GB`, which then covers swap too.
 //! `PCPU` replaces `VCPU`. An amount of 0 asks for nothing.
+//!
+//! Two more things are asked for in the group without a suffix, as in Nova: a class for each label of `hw:pmem`, and the
+//! class of encrypted memory ([`RequestGroups::encrypt_memory`]).
+//!
+//! Left out: whether an instance's memory is encrypted, which depends on its image too.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -23,7 +29,7 @@ pub struct RequestGroups<'r> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Group<'r> {
     /// Amounts by class. Zeros are kept, because they replace a size of the flavor.
-    pub resources: BTreeMap<&'r str, u64>,
+    pub resources: BTreeMap<Cow<'r, str>, u64>,
     /// Traits that the provider must have.
     pub required: Vec<&'r str>,
     /// Traits that the provider must not have.
@@ -67,6 +73,9 @@ const STANDARD: [&str; 21] = [
 /// The classes that a flavor has sizes for. Hosts report them as numbers of their own, never as inventories.
 pub const SIZES: [&str; 3] = ["VCPU", "MEMORY_MB", "DISK_GB"];
 
+/// The class of which an instance with encrypted memory takes one.
+const MEMORY_ENCRYPTION: &str = "MEM_ENCRYPTION_CONTEXT";
+
 /// Longest suffix, in bytes, as in Nova.
 const MAX_SUFFIX: usize = 64;
 
@@ -83,7 +92,7 @@ impl<'r> RequestGroups<'r> {
             if is_resource_class(class)
                 && let Some(amount) = amount(text)
             {
-                read.groups.entry(suffix).or_default().resources.insert(class, amount);
+                read.groups.entry(suffix).or_default().resources.insert(class.into(), amount);
             }
         }
         for (suffix, name, text) in entries(extra_specs, "trait") {
@@ -93,14 +102,31 @@ impl<'r> RequestGroups<'r> {
                 _ => {}
             }
         }
+        let mut namespaces: BTreeMap<String, u64> = BTreeMap::new();
+        for class in persistent_memory(extra_specs) {
+            *namespaces.entry(class).or_default() += 1;
+        }
+        for (class, amount) in namespaces {
+            read.ask(class.into(), amount);
+        }
         read
     }
 
+    /// Asks for what an instance with encrypted memory needs.
+    pub fn encrypt_memory(&mut self) {
+        self.ask(MEMORY_ENCRYPTION.into(), 1);
+    }
+
+    /// Asks for an amount in the group without a suffix, in place of the amount that the group asks for itself.
+    fn ask(&mut self, class: Cow<'r, str>, amount: u64) {
+        self.groups.entry("").or_default().resources.insert(class, amount);
+    }
+
     /// The sum of what all groups ask of each class, including sums of zero.
-    pub fn merged(&self) -> BTreeMap<&'r str, u64> {
+    pub fn merged(&self) -> BTreeMap<Cow<'r, str>, u64> {
         let mut merged = BTreeMap::new();
         for (class, amount) in self.groups.values().flat_map(|group| &group.resources) {
-            let sum = merged.entry(*class).or_insert(0u64);
+            let sum = merged.entry(class.clone()).or_insert(0u64);
             *sum = sum.saturating_add(*amount);
         }
         merged
@@ -110,6 +136,24 @@ impl<'r> RequestGroups<'r> {
 /// Whether this could be the name of a class in Placement.
 pub fn is_resource_class(name: &str) -> bool {
     STANDARD.contains(&name) || name.starts_with("CUSTOM_")
+}
+
+/// The classes that `hw:pmem` asks for, one for each of its labels.
+fn persistent_memory(extra_specs: &BTreeMap<String, String>) -> impl Iterator<Item = String> {
+    let labels = extra_specs.get("hw:pmem").into_iter().flat_map(|labels| labels.split(','));
+    labels.map(str::trim).filter(|label| !label.is_empty()).map(|label| {
+        let words = format!("PMEM_NAMESPACE_{label}");
+        let mut class = "CUSTOM_".to_owned();
+        // One underscore stands for any number of characters that a class name cannot have.
+        for letter in words.chars() {
+            match letter.is_ascii_alphanumeric() {
+                true => class.push(letter.to_ascii_uppercase()),
+                false if !class.ends_with('_') => class.push('_'),
+                false => {}
+            }
+        }
+        class
+    })
 }
 
 /// Keys of the form `word[S]:name`, as suffix, name and value.
@@ -165,7 +209,27 @@ mod tests {
         assert_eq!(read.groups.keys().copied().collect::<Vec<_>>(), ["", "_a"]);
         assert_eq!(read.groups[""].required, ["HW_CPU_X86_AVX2"]);
         assert_eq!(read.groups["_a"].forbidden, ["CUSTOM_SLOW"]);
-        assert_eq!(read.merged(), BTreeMap::from([("CUSTOM_GPU", 3), ("VGPU", 0)]));
+        assert_eq!(read.merged(), BTreeMap::from([("CUSTOM_GPU".into(), 3), ("VGPU".into(), 0)]));
+    }
+
+    #[test]
+    fn persistent_memory_and_encryption_are_asked_for_by_class() {
+        let specs = specs(&[
+            ("hw:pmem", " 4GB, 4GB ,,16 GB-fast,größe_1"),
+            ("resources:CUSTOM_PMEM_NAMESPACE_4GB", "7"),
+            ("resources_a:CUSTOM_PMEM_NAMESPACE_4GB", "1"),
+            ("resources:MEM_ENCRYPTION_CONTEXT", "3"),
+        ]);
+        let mut read = RequestGroups::read(&specs);
+        read.encrypt_memory();
+        let merged: Vec<_> = read.merged().into_iter().collect();
+        let expected = [
+            ("CUSTOM_PMEM_NAMESPACE_16_GB_FAST", 1),
+            ("CUSTOM_PMEM_NAMESPACE_4GB", 3),
+            ("CUSTOM_PMEM_NAMESPACE_GR_E_1", 1),
+            ("MEM_ENCRYPTION_CONTEXT", 1),
+        ];
+        assert_eq!(merged, expected.map(|(class, amount)| (class.into(), amount)));
     }
 
     #[test]

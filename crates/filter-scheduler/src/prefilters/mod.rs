@@ -29,10 +29,9 @@
 //! suffixed groups and no `group_policy`, or with a suffixed group that asks for traits but not for resources.
 //!
 //! Left out: prefilters that need other services (ports, networks, device profiles) or a fleet of one release; limits
-//! on the number of candidates, because every host is looked at; traits that Nova derives from `hw:` extra specs
-//! outside its prefilters, except those of thread policies. Forbidding a trait that no host has is not an error here.
+//! on the number of candidates, because every host is looked at. Forbidding a trait that no host has is not an error
+//! here.
 
-mod features;
 mod query;
 
 use novella_resources::{GroupPolicy, PCPU, inventory};
@@ -141,10 +140,11 @@ impl Prefilters {
         }
         for (class, each) in query.resources {
             let sum = each.iter().fold(0u64, |sum, amount| sum.saturating_add(*amount));
-            let symbol = table.inventories.build_column(class);
+            let symbol = table.inventories.build_column(&class);
             let if_any = query.falls_back && class == PCPU;
-            let resource = Resource { class: class.to_owned(), symbol, sum, each, if_any };
-            add(format!("resources:{class}={sum}"), Check::Resource(resource));
+            let name = format!("resources:{class}={sum}");
+            let resource = Resource { class: class.into_owned(), symbol, sum, each, if_any };
+            add(name, Check::Resource(resource));
         }
         if query.suffixed > 1 {
             match query.policy {

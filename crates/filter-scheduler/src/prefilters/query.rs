@@ -5,14 +5,15 @@
 //!
 //! Left out: which hosts satisfy it (`prefilters/mod.rs`).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use novella_resources::{GroupPolicy, PCPU, RequestGroups, SIZES};
 
 use crate::nova::image_properties::{ImageProperties, Property};
-use crate::prefilters::features;
 use crate::request::asked::Asked;
 use crate::request::failure::Failure;
+use crate::request::features;
 use crate::request::pinning::{HYPERTHREADING, Hyperthreading, Pinning};
 use crate::settings::filter_kind::FilterKind;
 use crate::settings::options::SchedulerOptions;
@@ -30,7 +31,7 @@ pub(super) struct PlacementQuery<'r> {
     pub(super) zone: Option<Vec<u64>>,
     pub(super) traits: Vec<TraitTerm>,
     /// For each resource class, the amount that each group asks for.
-    pub(super) resources: BTreeMap<&'r str, Vec<u64>>,
+    pub(super) resources: BTreeMap<Cow<'r, str>, Vec<u64>>,
     /// Whether hosts without an inventory of `PCPU` pass, because the instance's CPUs then count as shared ones.
     pub(super) falls_back: bool,
     /// How many groups have a suffix.
@@ -117,7 +118,11 @@ impl<'r> PlacementQuery<'r> {
         options: &SchedulerOptions,
     ) -> Result<Self, Failure> {
         let mut query = Self::default();
-        query.read_groups(RequestGroups::read(&asked.spec.flavor.extra_specs), &asked.image);
+        let mut groups = RequestGroups::read(&asked.spec.flavor.extra_specs);
+        if asked.encryption.is_some() {
+            groups.encrypt_memory();
+        }
+        query.read_groups(groups, &asked.image);
         query.require_tenant_aggregate(table, asked, options)?;
         query.map_az_to_placement_aggregate(table, asked, options);
         query.isolate_aggregates(table, options);
@@ -125,8 +130,8 @@ impl<'r> PlacementQuery<'r> {
         query.ask("compute_status_filter".to_owned(), "COMPUTE_STATUS_DISABLED", false);
         query.transform_image_metadata(&asked.image, options);
         let spec = asked.spec;
-        for (prefilter, name) in features::required(&spec.flavor, &asked.image)? {
-            query.ask(format!("{prefilter} ({name})"), &name, true);
+        for (line, name) in features::required(&spec.flavor, &asked.image, asked.encryption)? {
+            query.ask(line, &name, true);
         }
         query.translate_pinning_policies(&asked.pinning, options);
         for ids in &spec.required_aggregates {
@@ -142,12 +147,12 @@ impl<'r> PlacementQuery<'r> {
     fn read_groups(&mut self, groups: RequestGroups<'r>, image: &ImageProperties) {
         self.policy = groups.policy;
         for (suffix, group) in groups.groups {
-            for (class, amount) in group.resources.iter().filter(|(_, amount)| **amount > 0) {
-                if !SIZES.contains(class) {
-                    self.resources.entry(class).or_default().push(*amount);
+            let some = group.resources.values().any(|amount| *amount > 0);
+            for (class, amount) in group.resources.into_iter().filter(|(_, amount)| *amount > 0) {
+                if !SIZES.contains(&&*class) {
+                    self.resources.entry(class).or_default().push(amount);
                 }
             }
-            let some = group.resources.values().any(|amount| *amount > 0);
             let traits = !(group.required.is_empty() && group.forbidden.is_empty());
             if !suffix.is_empty() && (some || traits) {
                 self.suffixed += 1;
@@ -185,7 +190,7 @@ impl<'r> PlacementQuery<'r> {
     fn translate_pinning_policies(&mut self, pinning: &Pinning, options: &SchedulerOptions) {
         self.falls_back = pinning.falls_back(&options.policy);
         if let Some(cpus) = pinning.cpus.filter(|cpus| cpus.own > 0) {
-            self.resources.entry(PCPU).or_default().push(cpus.own);
+            self.resources.entry(PCPU.into()).or_default().push(cpus.own);
         }
         if let Some(Hyperthreading { required: wanted, line: name }) = pinning.hyperthreading.clone()
             && !self.asks(HYPERTHREADING, wanted)

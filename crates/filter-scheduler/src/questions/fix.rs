@@ -20,7 +20,7 @@ use crate::questions::changes::{asks_class, parts};
 use crate::questions::near::{
     AggregateNumber, Class, Compared, Near, NearMisses, Refused, Refuser, smallest_hundredths,
 };
-use crate::request::pinning::charges;
+use crate::request::charges::charges;
 use crate::settings::filter_kind::FilterKind;
 use crate::table::amounts::{MAX_RATIO, Resources};
 

@@ -1,4 +1,5 @@
-//! A request, read once: the image's properties, NUMA cells, PCI devices and CPU policies that it asks for.
+//! A request, read once: the image's properties, NUMA cells, PCI devices, CPU policies and memory encryption that it asks
+//! for.
 //!
 //! What always holds: what [`read`] returns has passed [`check`], so its amounts fit the table's columns.
 //!
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use crate::nova::image_properties::ImageProperties;
 use crate::request::failure::Failure;
+use crate::request::features::{self, MemoryEncryption};
 use crate::request::instance_topology;
 use crate::request::pinning::Pinning;
 use crate::settings::options::SchedulerOptions;
@@ -24,6 +26,8 @@ pub(crate) struct Asked<'r> {
     pub(crate) wanted: Wanted,
     /// What the request's CPU policies ask for.
     pub(crate) pinning: Pinning,
+    /// How the memory of an instance is encrypted. `None` if it is not.
+    pub(crate) encryption: Option<&'static MemoryEncryption>,
 }
 
 impl Asked<'_> {
@@ -79,7 +83,9 @@ pub(crate) fn read<'r>(options: &SchedulerOptions, spec: &'r RequestSpec) -> Res
         network: spec.network_metadata.as_ref().map(instance_topology::network),
         packing: options.policy.packing_host_numa_cells_allocation_strategy,
     };
-    Ok(Asked { pinning: Pinning::read(spec, &image).map_err(Failure::Devices)?, spec, image, wanted })
+    let pinning = Pinning::read(spec, &image).map_err(Failure::Devices)?;
+    let encryption = features::memory_encryption(&spec.flavor, &image)?;
+    Ok(Asked { spec, image, wanted, pinning, encryption })
 }
 
 /// Refuses amounts that no fleet could hold, so that every later comparison fits 32 bits.

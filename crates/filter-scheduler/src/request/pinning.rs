@@ -12,7 +12,7 @@
 
 use novella_objects::RequestSpec;
 use novella_resources::numa::{CpuPolicy, ThreadPolicy};
-use novella_resources::{Charges, PinnedCpus, gives_cpus};
+use novella_resources::{PinnedCpus, gives_cpus};
 
 use crate::nova::image_properties::ImageProperties;
 use crate::request::instance_topology::{self, BadDevices, CpuPolicies};
@@ -67,16 +67,4 @@ impl Pinning {
     pub(crate) fn falls_back(&self, options: &Policy) -> bool {
         self.policy == CpuPolicy::Dedicated && self.cpus.is_some() && !options.disable_fallback_pcpu_query
     }
-}
-
-/// What an instance of the request takes from a host. CPU policies that cannot be understood count as none, because
-/// such a request is refused before it takes anything.
-pub fn charges(spec: &RequestSpec) -> Charges {
-    let of_image = spec.image.as_ref().is_some_and(|image| image.properties.contains_key("hw_cpu_policy"));
-    if !of_image && !spec.flavor.extra_specs.contains_key("hw:cpu_policy") {
-        return Charges::new(&spec.local_flavor(), None);
-    }
-    let image = spec.image.as_ref().and_then(|image| ImageProperties::read(image).ok());
-    let pinning = Pinning::read(spec, &image.unwrap_or_default()).unwrap_or_default();
-    Charges::new(&spec.local_flavor(), pinning.cpus.as_ref())
 }

@@ -40,6 +40,8 @@ pub(crate) struct Compiled {
     pub(crate) wanted: Option<Box<Wanted>>,
     /// How the CPUs of an instance are divided. Absent if it shares all of them.
     pub(crate) pinned: Option<PinnedCpus>,
+    /// Whether the memory of an instance is encrypted.
+    pub(crate) encrypted_memory: bool,
     /// The weighers. They are compiled when two candidates are to be told apart for the first time.
     pub(crate) weighers: Option<Vec<Weigher>>,
 }
@@ -69,7 +71,16 @@ impl Compiled {
         let mut filters = Vec::with_capacity(options.enabled_filters.len());
         filters.extend(enabled.map(|&kind| compile_filter(kind, table, asked, group.as_ref(), options)));
         let wanted = (!asked.wanted.is_nothing()).then(|| Box::new(asked.wanted.clone()));
-        Self { named, prefilters, filters, group, wanted, pinned: asked.pinning.cpus, weighers: None }
+        Self {
+            named,
+            prefilters,
+            filters,
+            group,
+            wanted,
+            pinned: asked.pinning.cpus,
+            encrypted_memory: asked.encryption.is_some(),
+            weighers: None,
+        }
     }
 
     /// Prepares for the turn of an instance.

@@ -13,9 +13,10 @@ use novella_resources::Charges;
 use uuid::Uuid;
 
 use crate::request::asked;
+use crate::request::charges::charges;
 use crate::request::failure::Failure;
-use crate::request::pinning::charges;
 use crate::select::answer::{FilterLimits, Pick, Selected, Terms};
+use crate::select::compiled::Compiled;
 use crate::select::explanation;
 use crate::select::history::History;
 use crate::select::progress::Progress;
@@ -62,7 +63,8 @@ impl FilterScheduler {
         let shape = asked::check_count(instances.len())
             .and_then(|()| shapes.compiled(options, table, spec))
             .inspect_err(|_| selected.explanation.filters.clear())?;
-        let charges = Charges::new(&spec.local_flavor(), shape.compiled.pinned.as_ref());
+        let Compiled { pinned, encrypted_memory, .. } = &shape.compiled;
+        let charges = Charges::new(&spec.local_flavor(), pinned.as_ref(), *encrypted_memory);
         let mut progress = Progress::new(options, history, terms, table, instances.len());
 
         for (index, &instance) in instances.iter().enumerate() {

@@ -197,7 +197,8 @@ impl Shape {
             return Vec::new();
         }
         let image = std::mem::take(&mut self.image);
-        let asked = Asked { spec, image, wanted: Wanted::default(), pinning: Pinning::default() };
+        let (wanted, pinning) = (Wanted::default(), Pinning::default());
+        let asked = Asked { spec, image, wanted, pinning, encryption: None };
         let group = self.compiled.group.as_ref();
         let context = WeigherContext { asked: &asked, group, options, alive: &self.scan.alive };
         let (weighers, errors) = of_request::compile(&context, table);

@@ -21,17 +21,52 @@ pub struct Sizes {
 }
 
 /// `(suffix, class, amount)` for all entries that Nova understands. The test generates no strange suffixes.
-fn resources(flavor: &Flavor) -> Vec<(String, String, u64)> {
+fn resources(request: &RequestSpec) -> Vec<(String, String, u64)> {
     let mut all = Vec::new();
-    for (key, text) in &flavor.extra_specs {
+    for (key, text) in &request.flavor.extra_specs {
         let Some((word, class)) = key.split_once(':') else { continue };
         let Some(suffix) = word.strip_prefix("resources") else { continue };
-        let known = ["VCPU", "PCPU", "MEMORY_MB", "DISK_GB", "VGPU"].contains(&class);
+        let known = ["VCPU", "PCPU", "MEMORY_MB", "DISK_GB", "VGPU", ENCRYPTION].contains(&class);
         if let (true, Ok(amount)) = (known || class.starts_with("CUSTOM_"), text.parse()) {
             all.push((suffix.to_owned(), class.to_owned(), amount));
         }
     }
+    // These replace what the group without a suffix asks for itself.
+    let mut set = |class: String, amount: u64| {
+        all.retain(|(suffix, other, _)| !(suffix.is_empty() && *other == class));
+        all.push((String::new(), class, amount));
+    };
+    let labels = request.flavor.extra_specs.get("hw:pmem").map_or("", String::as_str).split(',');
+    let labels: Vec<_> = labels.map(str::trim).filter(|label| !label.is_empty()).collect();
+    for label in &labels {
+        let times = labels.iter().filter(|other| *other == label).count();
+        set(format!("CUSTOM_PMEM_NAMESPACE_{}", label.to_uppercase()), times as u64);
+    }
+    if yes(request, "mem_encryption") {
+        set(ENCRYPTION.to_owned(), 1);
+    }
     all
+}
+
+const ENCRYPTION: &str = "MEM_ENCRYPTION_CONTEXT";
+
+/// What the flavor or else the image says about a feature.
+fn said<'r>(request: &'r RequestSpec, name: &str) -> Option<&'r str> {
+    says(request, name).map(|(_, value)| value)
+}
+
+/// The key that says something about a feature, of the flavor or else of the image, and what it says.
+fn says<'r>(request: &'r RequestSpec, name: &str) -> Option<(String, &'r str)> {
+    let prefix = if name == "secure_boot" { "os" } else { "hw" };
+    let (key, property) = (format!("{prefix}:{name}"), format!("{prefix}_{name}"));
+    let of_image = request.image.as_ref().and_then(|image| image.properties.get(&property)?.as_str());
+    let of_flavor = request.flavor.extra_specs.get(&key).map(String::as_str);
+    let of_flavor = of_flavor.filter(|text| !text.is_empty()).map(|text| (key, text));
+    of_flavor.or(of_image.filter(|text| !text.is_empty()).map(|text| (property, text)))
+}
+
+fn yes(request: &RequestSpec, name: &str) -> bool {
+    ["true", "yes"].contains(&said(request, name).unwrap_or("no"))
 }
 
 /// `(suffix, trait)` for all entries with this word.
@@ -46,7 +81,7 @@ fn traits(flavor: &Flavor, said: &str) -> Vec<(String, String)> {
 /// What an instance takes of a host, and what it asks for.
 pub fn sizes(request: &RequestSpec, host: &Host) -> Sizes {
     let flavor = &request.flavor;
-    let all = resources(flavor);
+    let all = resources(request);
     let sum = |class: &str| {
         let of_class: Vec<u64> = all.iter().filter(|(_, c, _)| c == class).map(|(_, _, n)| *n).collect();
         (!of_class.is_empty()).then(|| of_class.iter().sum::<u64>())
@@ -184,6 +219,10 @@ impl Naive<'_> {
         asked.push(("compute_status_filter".to_owned(), "COMPUTE_STATUS_DISABLED".to_owned(), false));
         if policy.image_metadata_prefilter {
             let property = |name: &str| request.image.as_ref()?.properties.get(name)?.as_str();
+            if let Some(model) = property("hw_video_model") {
+                let name = format!("COMPUTE_GRAPHICS_MODEL_{}", model.to_uppercase());
+                asked.push((format!("transform_image_metadata (hw_video_model: {name})"), name, true));
+            }
             if let Some(arch) = property("hw_architecture") {
                 let name = format!("HW_ARCH_{}", arch.to_uppercase());
                 asked.push((format!("transform_image_metadata (hw_architecture: {name})"), name, true));
@@ -211,12 +250,12 @@ impl Naive<'_> {
             }
         }
         let mut classes: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for (_, class, amount) in resources(flavor).into_iter().filter(|(.., amount)| *amount > 0) {
+        for (_, class, amount) in resources(request).into_iter().filter(|(.., amount)| *amount > 0) {
             if !["VCPU", "MEMORY_MB", "DISK_GB"].contains(&class.as_str()) {
                 classes.entry(class).or_default().push(amount);
             }
         }
-        let given = resources(flavor)
+        let given = resources(request)
             .iter()
             .any(|(_, class, amount)| *amount > 0 && ["VCPU", "PCPU"].contains(&class.as_str()));
         let own = pinned.map_or(0, |pinned| pinned.amounts(flavor.vcpus).0);
@@ -255,7 +294,7 @@ impl Naive<'_> {
     fn group_terms<'a>(&self) -> Vec<Term<'a>> {
         let flavor = &self.request.flavor;
         let mut amounts: BTreeMap<String, u64> = BTreeMap::new();
-        for (suffix, _, amount) in resources(flavor) {
+        for (suffix, _, amount) in resources(self.request) {
             *amounts.entry(suffix).or_default() += amount;
         }
         for (suffix, _) in [traits(flavor, "required"), traits(flavor, "forbidden")].concat() {
@@ -283,38 +322,62 @@ impl Naive<'_> {
     }
 }
 
-/// The other traits that a flavor or an image stands for, by prefilter. `None` if the request fails. The test generates
-/// no contradictions.
-fn features(request: &RequestSpec) -> Option<Vec<(&'static str, String)>> {
-    let said = |name: &str| {
-        let of_image = request.image.as_ref().and_then(|image| image.properties.get(&format!("hw_{name}")));
-        let of_flavor = request.flavor.extra_specs.get(&format!("hw:{name}")).map(String::as_str);
-        of_flavor.or(of_image.and_then(|value| value.as_str())).filter(|text| !text.is_empty())
-    };
-    let yes = |name| ["true", "yes"].contains(&said(name).unwrap_or("no"));
-    let mut asked = Vec::new();
-    if yes("virtio_packed_ring") {
-        asked.push(("packed_virtqueue_filter", "COMPUTE_NET_VIRTIO_PACKED".to_owned()));
+/// The other traits that a flavor or an image stands for, by what asks for them. `None` if the request fails. The test
+/// generates no contradictions.
+fn features(request: &RequestSpec) -> Option<Vec<(String, String)>> {
+    let mut asked: Vec<(String, String)> = Vec::new();
+    let mut ask = |by: &str, name: &str| asked.push((by.to_owned(), name.to_owned()));
+    if yes(request, "virtio_packed_ring") {
+        ask("packed_virtqueue_filter", "COMPUTE_NET_VIRTIO_PACKED");
     }
-    if yes("ephemeral_encryption") {
-        asked.push(("ephemeral_encryption_filter", "COMPUTE_EPHEMERAL_ENCRYPTION".to_owned()));
-        if let Some(format) = said("ephemeral_encryption_format") {
+    if yes(request, "ephemeral_encryption") {
+        ask("ephemeral_encryption_filter", "COMPUTE_EPHEMERAL_ENCRYPTION");
+        if let Some(format) = said(request, "ephemeral_encryption_format") {
             let name = format!("COMPUTE_EPHEMERAL_ENCRYPTION_{}", format.to_uppercase());
-            asked.push(("ephemeral_encryption_filter", name));
+            ask("ephemeral_encryption_filter", &name);
         }
     }
-    if said("sound_model") == Some("virtio") {
-        asked.push(("virtio_sound_filter", "COMPUTE_SOUND_MODEL_VIRTIO".to_owned()));
+    if said(request, "sound_model") == Some("virtio") {
+        ask("virtio_sound_filter", "COMPUTE_SOUND_MODEL_VIRTIO");
     }
-    if said("tpm_version").is_some() {
-        let ending = match said("tpm_secret_security") {
-            None | Some("user") => "USER",
+    if said(request, "tpm_version").is_some() {
+        let ending = match request.flavor.extra_specs.get("hw:tpm_secret_security").map(String::as_str) {
+            None | Some("" | "user") => "USER",
             Some("host") => "HOST",
             Some("deployment") => "DEPLOYMENT",
             Some(_) => return None,
         };
-        let name = format!("COMPUTE_SECURITY_TPM_SECRET_SECURITY_{ending}");
-        asked.push(("tpm_secret_security_filter", name));
+        ask("tpm_secret_security_filter", &format!("COMPUTE_SECURITY_TPM_SECRET_SECURITY_{ending}"));
+    }
+    if yes(request, "mem_encryption") {
+        let model = said(request, "mem_encryption_model").unwrap_or("amd-sev");
+        let name = match model {
+            "intel-tdx" => "HW_CPU_X86_INTEL_TDX".to_owned(),
+            amd => format!("HW_CPU_X86_{}", amd.to_uppercase().replace('-', "_")),
+        };
+        ask(&format!("memory encryption by {model}"), &name);
+    }
+    if let Some(version) = says(request, "tpm_version") {
+        let line = |(key, value): &(String, &str)| format!("{key}={value}");
+        let model = says(request, "tpm_model");
+        let crb = model.as_ref().is_some_and(|(_, model)| *model == "tpm-crb");
+        let by = line(model.as_ref().unwrap_or(&version));
+        ask(&by, if crb { "COMPUTE_SECURITY_TPM_CRB" } else { "COMPUTE_SECURITY_TPM_TIS" });
+        ask(&line(&version), &format!("COMPUTE_SECURITY_TPM_{}", version.1.replace('.', "_")));
+    }
+    for (name, value, needs) in [
+        ("pci_numa_affinity_policy", "socket", "COMPUTE_SOCKET_PCI_NUMA_AFFINITY"),
+        ("secure_boot", "required", "COMPUTE_SECURITY_UEFI_SECURE_BOOT"),
+        ("maxphysaddr_mode", "passthrough", "COMPUTE_ADDRESS_SPACE_PASSTHROUGH"),
+        ("maxphysaddr_mode", "emulate", "COMPUTE_ADDRESS_SPACE_EMULATED"),
+    ] {
+        if let Some((key, _)) = says(request, name).filter(|(_, said)| *said == value) {
+            ask(&format!("{key}={value}"), needs);
+        }
+    }
+    let property = |name: &str| request.image.as_ref()?.properties.get(name)?.as_str();
+    if property("hw_firmware_stateless") == Some("true") && property("hw_firmware_type") == Some("uefi") {
+        ask("hw_firmware_stateless", "COMPUTE_SECURITY_STATELESS_FIRMWARE");
     }
     Some(asked)
 }
