@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use novella_resources::numa::{self, InstanceTopology};
 use novella_resources::pci;
 
+use crate::filters::cell_refusal::{self, Ratios};
 use crate::filters::tally::Passes;
 use crate::request::asked::{Asked, Wanted};
 use crate::table::devices::Devices;
@@ -104,23 +105,23 @@ impl CellQuestion {
 
     /// What a host that was refused has, and what was asked.
     pub(super) fn refusal(&self, table: &HostTable, row: usize) -> String {
-        let asked = self.wanted.cells.as_ref().map_or(&[][..], |topology| &topology.cells);
-        let asked = list(asked.iter().map(|cell| {
-            let (shared, pinned) = (cell.cpuset.len(), cell.pcpuset.len());
-            format!("{shared} shared and {pinned} dedicated CPUs, {} MiB", cell.memory_mb)
-        }));
+        let guest = self.wanted.cells.as_ref();
         let cells = table.devices.at(row).and_then(|(devices, _)| devices.cells());
-        let Some(topology) = cells else { return format!("it reports no NUMA cells, asked {asked}") };
+        let Some(topology) = cells else {
+            return format!("it reports no NUMA cells, asked {}", guest.map_or(0, |guest| guest.cells.len()));
+        };
         if self.needs_threads && !topology.has_threads() {
             return "its cores have no threads, which hw:cpu_thread_policy requires".to_owned();
         }
-        let has = list(topology.cells.iter().map(|cell| {
-            let (shared, used) = (cell.cpuset.len(), cell.cpu_usage);
-            let (free, memory) = (cell.free_pcpus().len(), cell.avail_memory_mb());
-            let id = cell.id;
-            format!("{id}: {shared} shared CPUs ({used} used), {free} dedicated free, {memory} MiB free")
-        }));
-        format!("its NUMA cells are [{has}], asked [{asked}]")
+        let Some(guest) = guest else { return "it cannot follow what is asked of NUMA cells".to_owned() };
+        let surroundings = match (self.wanted.pci_requests.is_empty(), &self.wanted.network) {
+            (false, Some(_)) => Some("the PCI devices and networks"),
+            (false, None) => Some("the PCI devices"),
+            (true, Some(_)) => Some("the networks"),
+            (true, None) => None,
+        };
+        let ratios = table.columns.exact[row].reported.ratios;
+        cell_refusal::refusal(topology, guest, Ratios { cpu: ratios.cpu, ram: ratios.ram }, surroundings)
     }
 }
 

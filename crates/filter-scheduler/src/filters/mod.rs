@@ -12,6 +12,7 @@ mod attributes;
 pub(crate) mod bound;
 mod by_aggregate;
 pub(crate) mod by_value;
+mod cell_refusal;
 pub(crate) mod compile;
 mod compute_capabilities;
 pub(crate) mod devices;
