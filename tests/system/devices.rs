@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use novella_messaging::CallOptions;
 use novella_objects::document::PciRequest;
-use novella_objects::{Decision, HostDetail, Image, SelectDestinations};
+use novella_objects::{
+    Change, Decision, Explain, Fix, HostDetail, Image, Part, Quantity, SelectDestinations,
+};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -146,4 +148,73 @@ async fn a_claim_in_a_report_takes_the_place_of_the_reservation() {
     report(&cluster, 1, 3, json!([])).await;
     assert_eq!(taken(&cluster, "host-1").await, (BTreeSet::new(), 3));
     cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_pages_cpus_or_devices_says_what_is_short_and_what_would_help() {
+    let mut cluster = Cluster::new(74);
+    cluster.set_policy(
+        "[filter_scheduler]\nenabled_filters = [\"ComputeFilter\", \"RamFilter\", \"CoreFilter\", \
+         \"NUMATopologyFilter\", \"PciPassthroughFilter\"]\n[pci]\n\
+         alias = [{ name = \"gpu\", vendor_id = \"10de\", product_id = \"1eb8\" }]\n",
+    );
+    cluster.start_scheduler("s1").await;
+    let cell = |id: u32| {
+        json!({"id": id, "pcpuset": (4 * id..4 * id + 4).collect::<Vec<_>>(), "memory_mb": 8192,
+            "cpuset": (4 * id..4 * id + 4).collect::<Vec<_>>(),
+            "siblings": (4 * id..4 * id + 4).map(|cpu| [cpu]).collect::<Vec<_>>(),
+            "mempages": [{"size_kb": 4, "total": 1_048_576}, {"size_kb": 1_048_576, "total": 4}]})
+    };
+    let report = json!({"vcpus": 8, "host_memory_total": 16_384, "disk_total": 200, "novella": {
+        "uuid": uuid::Uuid::from_u128(1), "incarnation": 1, "nonce": 1, "seq": 1, "sent_at": "",
+        "interval_ms": 10_000, "numa_topology": {"cells": [cell(0), cell(1)]},
+        "pci_pools": [{"vendor_id": "10de", "product_id": "1eb8", "dev_type": "type-PCI", "count": 1}]}});
+    cluster.report("compute", "host-1", &report.to_string()).await.unwrap();
+    cluster.ready("s1").await;
+
+    let drop = |part: Part| Change::Drop { part };
+    let ask = |amount, from, to| Change::Ask { amount, from, to };
+    let alias = "pci_passthrough:alias";
+    for (vcpus, memory_mb, specs, forced, expected, reason) in [
+        (
+            1,
+            512,
+            &[(alias, "gpu:2")][..],
+            None,
+            drop(Part::ExtraSpec(alias.to_owned())),
+            "its free PCI devices are [1 of 10de:1eb8]",
+        ),
+        (
+            1,
+            5120,
+            &[("hw:mem_page_size", "1GB")],
+            None,
+            ask(Quantity::MemoryMb, 5120, 4096),
+            "short of free pages of 1 GiB: asked 5 in one NUMA cell; each of its 2 NUMA cells has 4 of 4 free",
+        ),
+        (
+            5,
+            512,
+            &[("hw:numa_nodes", "1"), ("hw:cpu_policy", "dedicated")],
+            None,
+            ask(Quantity::Vcpus, 5, 4),
+            "short of CPUs free to be pinned: asked 5 in one NUMA cell; each of its 2 NUMA cells has 4 of 4 free",
+        ),
+        (1, 512, &[], Some("nobody"), drop(Part::TargetHost("nobody".to_owned())), ""),
+    ] {
+        let mut request_spec = cluster.request(1, flavor(vcpus, memory_mb, 1)).request_spec;
+        let spec = &mut request_spec.spec;
+        spec.image = Some(Image::default());
+        spec.flavor.extra_specs =
+            specs.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
+        spec.force_hosts = forced.map(str::to_owned).into_iter().collect();
+        let question = Explain { request_spec: Some(request_spec), fix: true, ..Explain::default() };
+        let explained = cluster.api.explain(&question, CallOptions::new(CALL)).await.unwrap().unwrap();
+        let fixes = explained.fixes.expect("asked for");
+        let found = |fix: &Fix| fix.changes == [expected.clone()] && fix.host == "host-1";
+        assert!(fixes.fixes.iter().any(found), "{expected:?} is not in {fixes:#?}");
+        let near = explained.near.first();
+        let told = near.and_then(|near| near.refused[0].reason.as_deref()).unwrap_or_default();
+        assert!(told.starts_with(reason), "{told}");
+    }
 }

@@ -236,7 +236,7 @@ pub enum Part {
     ImageProperty(String),
     /// The server group, of this policy.
     ServerGroup(String),
-    /// The target host, of this name.
+    /// The target host or the forced one, of this name.
     TargetHost(String),
     /// The list of hosts to ignore.
     IgnoreHosts,

@@ -178,7 +178,12 @@ pub fn change_request(spec: &mut RequestSpec, instances: &mut &[Uuid], change: &
         },
         Change::Drop { part } => match part {
             Part::AvailabilityZone(_) => spec.availability_zone = None,
-            Part::ExtraSpec(key) => drop(spec.flavor.extra_specs.remove(key)),
+            Part::ExtraSpec(key) => {
+                spec.flavor.extra_specs.remove(key);
+                if key == PCI_ALIAS {
+                    spec.pci_requests.retain(|request| request.alias_name.is_none());
+                }
+            }
             Part::Hint(key) => drop(spec.scheduler_hints.remove(key)),
             Part::ImageProperty(key) => {
                 if let Some(image) = &mut spec.image {
@@ -186,7 +191,11 @@ pub fn change_request(spec: &mut RequestSpec, instances: &mut &[Uuid], change: &
                 }
             }
             Part::ServerGroup(_) => spec.instance_group = None,
-            Part::TargetHost(_) => (spec.target_host, spec.target_node) = (None, None),
+            Part::TargetHost(_) => {
+                (spec.target_host, spec.target_node) = (None, None);
+                spec.force_hosts.clear();
+                spec.force_nodes.clear();
+            }
             Part::IgnoreHosts => spec.ignore_hosts.clear(),
             Part::Retry => spec.retry = None,
         },
@@ -207,19 +216,23 @@ pub(crate) fn asks_class(key: &str, class: &str) -> bool {
     key.starts_with("resources") && key.split_once(':').is_some_and(|(_, of)| of == class)
 }
 
-/// The parts of a request that can be left out.
+/// The extra spec that asks for devices by aliases, which the request already has as PCI requests.
+const PCI_ALIAS: &str = "pci_passthrough:alias";
+
+/// The parts of a request that can be left out. A forced host counts as a target host.
 pub(crate) fn parts(spec: &RequestSpec) -> Vec<Part> {
     let zone = spec.availability_zone.iter().filter(|zone| !zone.is_empty()).cloned();
     let specs = spec.flavor.extra_specs.keys().cloned();
     let hints = spec.scheduler_hints.keys().filter(|key| !key.starts_with("_nova")).cloned();
     let image = spec.image.iter().flat_map(|image| image.properties.keys().cloned());
     let group = spec.instance_group.iter().map(|group| group.policy.clone());
+    let target = spec.target_host.iter().chain(&spec.force_hosts).chain(&spec.force_nodes).next();
     zone.map(Part::AvailabilityZone)
         .chain(specs.map(Part::ExtraSpec))
         .chain(hints.map(Part::Hint))
         .chain(image.map(Part::ImageProperty))
         .chain(group.map(Part::ServerGroup))
-        .chain(spec.target_host.iter().cloned().map(Part::TargetHost))
+        .chain(target.cloned().map(Part::TargetHost))
         .chain((!spec.ignore_hosts.is_empty()).then_some(Part::IgnoreHosts))
         .chain(spec.retry.is_some().then_some(Part::Retry))
         .collect()

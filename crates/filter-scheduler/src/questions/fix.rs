@@ -10,17 +10,21 @@
 //!
 //! Left out: how a change is applied (`changes.rs`).
 
+use std::collections::BTreeSet;
+
 use novella_objects::{Change, Fix, Fixes, Inventory, Part, Quantity, RequestSpec};
 use novella_resources::{Amount, MB_PER_GB, PCPU, inventory};
 
 use crate::filters::ratios::room_with;
 use crate::filters::tally::{Count, Measure};
+use crate::nova::image_properties::ImageProperties;
 use crate::nova::python;
-use crate::questions::changes::{asks_class, parts};
+use crate::questions::changes::{asks_class, change_request, parts};
 use crate::questions::near::{
-    AggregateNumber, Class, Compared, Near, NearMisses, Refused, Refuser, smallest_hundredths,
+    AggregateNumber, Class, Compared, Near, NearMisses, Refused, Refuser, smallest_hundredths, whole_mb,
 };
 use crate::request::charges::charges;
+use crate::request::instance_topology;
 use crate::settings::filter_kind::FilterKind;
 use crate::table::amounts::{MAX_RATIO, Resources};
 
@@ -32,6 +36,9 @@ pub const MAX_LOOKS: u64 = 300_000_000;
 const ENOUGH: usize = 4;
 /// How many pairs the answer has at most.
 const MAX_PAIRS: usize = 8;
+/// How many amounts are looked at to find the smallest that a request for NUMA cells can ask for. A mask of CPUs may need
+/// several of them.
+const MAX_LEAST: u64 = 64;
 
 /// Searches, for so many instances. `fits` tries a placement with these changes and tells where its first instance would go.
 pub fn search(
@@ -46,6 +53,7 @@ pub fn search(
         instances: instances as u64,
         misses,
         dedicated: charges(spec).dedicated(),
+        cells: Cells::of(spec),
         fits,
         trials: 0,
         most: u32::try_from(MAX_LOOKS / looks).unwrap_or(u32::MAX).clamp(1, MAX_TRIALS),
@@ -74,6 +82,8 @@ struct FixSearch<'a, F> {
     misses: &'a NearMisses,
     /// How many CPUs an instance has to itself, if a policy gives it all of them so.
     dedicated: Option<u64>,
+    /// The NUMA cells that the flavor and the image ask for, if they do.
+    cells: Option<Cells>,
     /// Tries a placement with these changes; see [`search`].
     fits: F,
     /// How many placements were tried.
@@ -101,12 +111,14 @@ struct Repair {
     none: Option<u64>,
     /// How many steps make 1. Ratios are counted in hundredths.
     steps: u64,
+    /// How much one step is, if it is more than 1. Memory in huge pages is counted in pages.
+    grain: u64,
 }
 
 impl Repair {
     /// A change without an amount.
     fn whole(change: Change) -> Self {
-        Self { change, first: 0, furthest: 0, none: None, steps: 1 }
+        Self { change, first: 0, furthest: 0, none: None, steps: 1, grain: 1 }
     }
 
     /// The change with this amount.
@@ -114,7 +126,7 @@ impl Repair {
         let mut change = self.change.clone();
         let number = by as f64 / self.steps as f64;
         match &mut change {
-            Change::Ask { to, .. } | Change::RaiseGroupLimit { to, .. } => *to = by,
+            Change::Ask { to, .. } | Change::RaiseGroupLimit { to, .. } => *to = by * self.grain,
             Change::Free { by: free, .. } => *free = by,
             Change::RaiseRatio { to, .. } => *to = number,
             Change::SetMetadata { to, .. } => *to = number.to_string(),
@@ -175,9 +187,7 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
     /// The changes that ask for less: of each amount of which a near host has too little, and fewer instances.
     fn less(&self) -> Vec<Repair> {
         let mut most: Vec<(Quantity, u64)> = Vec::new();
-        for near in &self.misses.near {
-            let [refused] = &near.refused[..] else { continue };
-            let Some((amount, room)) = self.left(refused) else { continue };
+        for (amount, room) in self.misses.near.iter().flat_map(|near| self.left_by_all(near)) {
             match most.iter_mut().find(|(other, _)| *other == amount) {
                 Some((_, most)) => *most = room.max(*most),
                 None => most.push((amount, room)),
@@ -186,7 +196,28 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
         if self.misses.placeable > 0 {
             most.push((Quantity::Instances, self.misses.placeable.into()));
         }
-        most.into_iter().map(|(amount, most)| self.ask(amount, most)).collect()
+        most.into_iter().flat_map(|(amount, most)| self.asks(amount, most)).collect()
+    }
+
+    /// The amounts that all refusals of a near host are about. Less of one of them may be enough.
+    fn left_by_all(&self, near: &Near) -> Vec<(Quantity, u64)> {
+        let Some((first, others)) = near.refused.split_first() else { return Vec::new() };
+        let of = |refused: &Refused, amount: &Quantity| {
+            self.left(refused).into_iter().find(|(other, _)| other == amount).map(|(_, room)| room)
+        };
+        let by_all = |(amount, room): (Quantity, u64)| {
+            let least = others.iter().try_fold(room, |least, refused| Some(of(refused, &amount)?.min(least)));
+            least.map(|room| (amount, room))
+        };
+        self.left(first).into_iter().filter_map(by_all).collect()
+    }
+
+    /// The changes that ask for less of an amount, of which so much may be left.
+    fn asks(&self, amount: Quantity, left: u64) -> Vec<Repair> {
+        match &self.cells {
+            Some(cells) if cells.are_made_of(&amount) => self.ask_of_cells(&amount, cells),
+            _ => vec![self.ask(amount, left)],
+        }
     }
 
     /// The change that asks for so much.
@@ -194,11 +225,39 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
         let from = self.asked(&amount);
         let furthest = least(&amount);
         let change = Change::Ask { amount, from, to };
-        Repair { change, first: to, furthest, none: Some(from), steps: 1 }
+        Repair { change, first: to, furthest, none: Some(from), steps: 1, grain: 1 }
     }
 
-    /// How much the host has left of what is asked for, if that is something and less than is asked.
-    fn left(&self, refused: &Refused) -> Option<(Quantity, u64)> {
+    /// The changes that ask for less of what NUMA cells are made of. How much fits depends on the pages and CPUs of every
+    /// cell of a host, so the search begins with the smallest amount. Cells share an amount out evenly, and memory fills
+    /// whole pages. If any size of page will do, the search tries the sizes that hosts have, one after another.
+    fn ask_of_cells(&self, amount: &Quantity, cells: &Cells) -> Vec<Repair> {
+        let from = self.asked(amount);
+        let repair = |grain: u64| {
+            let ask = |step: u64| Change::Ask { amount: amount.clone(), from, to: step * grain };
+            let steps = (1..=MAX_LEAST).take_while(|step| step * grain < from);
+            let first = steps.into_iter().find(|step| cells.can_change(self.spec, &ask(*step)))?;
+            let none = Some(from.div_ceil(grain));
+            Some(Repair { change: ask(first), first, furthest: first, none, steps: 1, grain })
+        };
+        cells.grains(amount, &self.misses.page_sizes_mb).into_iter().filter_map(repair).collect()
+    }
+
+    /// The amounts that a refusal is about, each with how much the host has left of it, if that is something and less than
+    /// is asked.
+    fn left(&self, refused: &Refused) -> Vec<(Quantity, u64)> {
+        if self.cells.is_some() && refused.by == Refuser::Filter(FilterKind::NumaTopology) {
+            let smaller = |amount: &Quantity| self.asked(amount) > 1;
+            return [Quantity::MemoryMb, Quantity::Vcpus]
+                .into_iter()
+                .filter(smaller)
+                .map(|a| (a, 1))
+                .collect();
+        }
+        self.amount_left(refused).into_iter().collect()
+    }
+
+    fn amount_left(&self, refused: &Refused) -> Option<(Quantity, u64)> {
         let room = u64::try_from(refused.miss.as_ref()?.has).ok()?;
         let (quantity, most) = match (refused.amount(), refused.class()) {
             (Some(Amount::Vcpus), _) => (Quantity::Vcpus, room),
@@ -211,6 +270,8 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
                 Some(own) => {
                     (Quantity::Vcpus, room.checked_sub(own.saturating_sub(self.spec.flavor.vcpus.into()))?)
                 }
+                // With fewer CPUs, fewer of them are pinned, unless a mask names them.
+                None if class.name == PCPU && self.cells.is_some() => (Quantity::Vcpus, room),
                 None => (Quantity::Class(class.name.clone()), room),
             },
             (None, None) => return None,
@@ -243,7 +304,7 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
         let concerns =
             |part: &&Repair| matches!(&part.change, Change::Drop { part } if concerns(refused, part));
         let mut repairs: Vec<_> = parts.iter().filter(concerns).cloned().collect();
-        repairs.extend(self.left(refused).map(|(amount, most)| self.ask(amount, most)));
+        repairs.extend(self.left(refused).into_iter().flat_map(|(amount, left)| self.asks(amount, left)));
         repairs.extend(on_fleet(near, refused));
         repairs
     }
@@ -255,11 +316,13 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
         let Some((change, host)) = self.least(last, &before) else { return };
         let mut changes = before;
         changes.push(change);
-        if self.found.iter().any(|fix| fix.changes == changes) {
-            return;
-        }
         let size = changes.iter().map(|change| self.size(change)).sum();
-        self.found.push(Fix { changes, size, host });
+        // The same amount may have been looked for in steps of another size. The smaller change is kept.
+        match self.found.iter_mut().find(|fix| differ_by_amount(&fix.changes, &changes)) {
+            Some(fix) if fix.size <= size => {}
+            Some(fix) => *fix = Fix { changes, size, host },
+            None => self.found.push(Fix { changes, size, host }),
+        }
     }
 
     /// The smallest change of this kind that is enough together with those before it, and the host that is then picked.
@@ -337,6 +400,62 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
     }
 }
 
+/// Whether changes are the same, except perhaps that their last ones ask for different amounts of the same.
+fn differ_by_amount(some: &[Change], others: &[Change]) -> bool {
+    let (Some((last, before)), Some((other, others))) = (some.split_last(), others.split_last()) else {
+        return false;
+    };
+    let same = match (last, other) {
+        (Change::Ask { amount, .. }, Change::Ask { amount: other, .. }) => amount == other,
+        _ => last == other,
+    };
+    same && before == others
+}
+
+/// The NUMA cells that a flavor and an image ask for.
+struct Cells {
+    image: ImageProperties,
+    /// How many cells there are.
+    number: u64,
+    /// The size of a page in KiB. 0 or negative if it may be any of several.
+    page_size_kb: i64,
+}
+
+impl Cells {
+    /// `None` if none are asked for, or if the request names its cells itself, with all that they are made of.
+    fn of(spec: &RequestSpec) -> Option<Self> {
+        if spec.numa_topology.is_some() {
+            return None;
+        }
+        let image = spec.image.as_ref().map(ImageProperties::read).transpose().ok()?.unwrap_or_default();
+        let topology = instance_topology::of_request(spec, &image).ok()??;
+        let first = topology.cells.first()?;
+        Some(Self { image, number: topology.cells.len() as u64, page_size_kb: first.pagesize })
+    }
+
+    /// Whether the cells become smaller if a request asks for less of an amount.
+    fn are_made_of(&self, amount: &Quantity) -> bool {
+        matches!(amount, Quantity::Vcpus | Quantity::MemoryMb)
+    }
+
+    /// The steps in which an amount may be asked for.
+    fn grains(&self, amount: &Quantity, page_sizes_mb: &BTreeSet<u64>) -> BTreeSet<u64> {
+        let of_each: BTreeSet<u64> = match (amount, self.page_size_kb) {
+            (Quantity::MemoryMb, 1..) => BTreeSet::from([whole_mb(self.page_size_kb)]),
+            (Quantity::MemoryMb, _) => page_sizes_mb.iter().copied().chain([1]).collect(),
+            _ => BTreeSet::from([1]),
+        };
+        of_each.into_iter().map(|grain| grain * self.number).collect()
+    }
+
+    /// Whether the request still makes sense after a change.
+    fn can_change(&self, spec: &RequestSpec, change: &Change) -> bool {
+        let mut changed = spec.clone();
+        change_request(&mut changed, &mut &[][..], change);
+        instance_topology::of_request(&changed, &self.image).is_ok()
+    }
+}
+
 /// The smallest amount that a request can ask for.
 fn least(quantity: &Quantity) -> u64 {
     u64::from(*quantity != Quantity::DiskGb)
@@ -383,7 +502,7 @@ fn on_fleet(near: &Near, refused: &Refused) -> Vec<Repair> {
             let (from, to) = (*from, from + lacking);
             let change = Change::RaiseGroupLimit { from, to };
             let furthest = to.saturating_mul(8);
-            vec![Repair { change, first: to, furthest, none: Some(from), steps: 1 }]
+            vec![Repair { change, first: to, furthest, none: Some(from), steps: 1, grain: 1 }]
         }
         Compared::Measure(Measure::Amount(amount)) => {
             let Resources { vcpus_total, memory_mb_total, disk_gb_total, ratios, .. } = near.exact.reported;
@@ -431,7 +550,7 @@ fn on_fleet(near: &Near, refused: &Refused) -> Vec<Repair> {
 fn free(near: &Near, amount: Quantity, by: u64) -> Repair {
     let furthest = in_use(near, &amount);
     let change = Change::Free { host: near.told.host.clone(), amount, by };
-    Repair { change, first: by, furthest, none: None, steps: 1 }
+    Repair { change, first: by, furthest, none: None, steps: 1, grain: 1 }
 }
 
 /// The change that raises a host's ratio from `from` to the smallest with which `fits` is true. `None` if that is not
@@ -441,7 +560,7 @@ fn raise_ratio(near: &Near, amount: Quantity, from: f64, fits: impl Fn(f64) -> b
     let to = first as f64 / 100.0;
     let furthest = first.saturating_mul(8).min((MAX_RATIO * 100.0) as u64);
     let change = Change::RaiseRatio { host: near.told.host.clone(), amount, from, to };
-    (to > from).then_some(Repair { change, first, furthest, none: None, steps: 100 })
+    (to > from).then_some(Repair { change, first, furthest, none: None, steps: 100, grain: 1 })
 }
 
 /// The change that raises a number in the metadata of an aggregate to the smallest that may be enough.
@@ -451,7 +570,7 @@ fn raise_number(own: &AggregateNumber) -> Repair {
     let none = python::float(&text).map(|number| (number * steps as f64) as u64); // a negative number counts as 0
     let furthest = enough.saturating_mul(8).min(MAX_RATIO as u64 * steps);
     let change = Change::SetMetadata { aggregate, id, key: key.to_owned(), from: text, to };
-    Repair { change, first: enough, furthest, none, steps }
+    Repair { change, first: enough, furthest, none, steps, grain: 1 }
 }
 
 /// Whether a refusal may be caused by this part of the request.
@@ -494,15 +613,26 @@ fn term_concerns(term: &str, part: &Part) -> bool {
             let class = key.split_once(':').map_or("", |(_, class)| class);
             let resource = key.starts_with("resources") && term.starts_with(&format!("resources:{class}="));
             let pins = key == "hw:cpu_policy" && term.starts_with("resources:PCPU=");
+            let persists = key == "hw:pmem" && term.starts_with("resources:CUSTOM_PMEM_NAMESPACE_");
+            let encrypts = key.starts_with("hw:mem_encryption") && is_of_encryption(term);
             resource
                 || pins
+                || persists
+                || encrypts
                 || term.starts_with(&**key)
                 || term.starts_with("group_policy")
                 || term.ends_with("(missing)")
         }
         Part::ImageProperty(key) => {
-            term.contains(&**key) || (key == "hw_cpu_policy" && term.starts_with("resources:PCPU="))
+            term.contains(&**key)
+                || (key == "hw_cpu_policy" && term.starts_with("resources:PCPU="))
+                || (key.starts_with("hw_mem_encryption") && is_of_encryption(term))
         }
         Part::Hint(_) | Part::ServerGroup(_) | Part::TargetHost(_) | Part::IgnoreHosts | Part::Retry => false,
     }
+}
+
+/// Whether a prefilter term is there because the instance's memory is encrypted.
+fn is_of_encryption(term: &str) -> bool {
+    term.starts_with("memory encryption") || term.starts_with("resources:MEM_ENCRYPTION_CONTEXT=")
 }

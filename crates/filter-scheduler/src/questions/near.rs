@@ -9,6 +9,8 @@
 //! Left out: hosts that the request does not consider (ignored, not the target, not forced), and what would help
 //! (`fix.rs`).
 
+use std::collections::BTreeSet;
+
 use hashbrown::HashMap;
 use novella_objects::{FilterVerdict, Inventory, NearHost, RequestSpec};
 use novella_resources::{Amount, inventory};
@@ -47,6 +49,9 @@ pub struct NearMisses {
     pub(crate) hosts: u64,
     /// The near hosts: those with one refusal before those with two, and then the nearest first.
     pub(crate) near: Vec<Near>,
+    /// The sizes of memory pages that hosts have, in MiB, if the request asks for NUMA cells. A smaller page is 1 MiB here,
+    /// because memory is asked for in MiB.
+    pub(crate) page_sizes_mb: BTreeSet<u64>,
 }
 
 impl NearMisses {
@@ -179,7 +184,27 @@ pub fn near_misses(
     };
     let near = nearest(engine, table, spec, instances, &placed);
     give_back(table, spec, first, &placed);
-    Ok(Some(NearMisses { placeable, hosts: table.len() as u64, near: near? }))
+    let page_sizes_mb = page_sizes_mb(engine, table, spec)?;
+    Ok(Some(NearMisses { placeable, hosts: table.len() as u64, near: near?, page_sizes_mb }))
+}
+
+fn page_sizes_mb(
+    engine: &FilterScheduler,
+    table: &HostTable,
+    spec: &RequestSpec,
+) -> Result<BTreeSet<u64>, Failure> {
+    if asked::read(engine.options(), spec)?.wanted.cells.is_none() {
+        return Ok(BTreeSet::new());
+    }
+    let topologies = table.rows().filter_map(|row| table.devices(row)?.cells());
+    let pages = topologies.flat_map(|topology| &topology.cells).flat_map(|cell| &cell.mempages);
+    Ok(pages.map(|pages| whole_mb(pages.size_kb)).collect())
+}
+
+/// The smallest number of MiB that pages of this size fill without a rest.
+pub(crate) fn whole_mb(page_size_kb: i64) -> u64 {
+    let size = page_size_kb.unsigned_abs().max(1);
+    size >> size.trailing_zeros().min(10) // in KiB, divided by what it shares with 1024
 }
 
 /// The hosts that are nearest to taking the next instance, when the instances in `placed` have been placed.
