@@ -42,6 +42,10 @@ pub struct Decision {
     /// 2^53, so that every JSON reader holds it exactly. Absent if the engine was not asked, as in a repeated answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// What the request asks for and nothing looked at, with the reason, for people. The instances are placed as if it had
+    /// not been asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// The host chosen for one instance.

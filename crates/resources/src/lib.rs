@@ -30,4 +30,7 @@ mod topology;
 pub use amounts::{Allocation, Amounts, ClassAmounts, Demand, MB_PER_GB};
 pub use capacity::{Amount, Capacity, Limits, Room};
 pub use pinned_cpus::{Charges, PCPU, PinnedCpus, gives_cpus};
-pub use request_groups::{Group, GroupPolicy, RequestGroups, SIZES, is_resource_class};
+pub use request_groups::{
+    Group, GroupPolicy, RESOURCE_CLASSES, RequestGroups, SIZES, group_word, is_resource_class,
+    resource_amount,
+};

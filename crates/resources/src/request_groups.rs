@@ -46,7 +46,7 @@ pub enum GroupPolicy {
 }
 
 /// Placement's own classes. All others begin with `CUSTOM_`.
-const STANDARD: [&str; 21] = [
+pub const RESOURCE_CLASSES: [&str; 21] = [
     "VCPU",
     "MEMORY_MB",
     "DISK_GB",
@@ -90,7 +90,7 @@ impl<'r> RequestGroups<'r> {
         let mut read = Self { policy, ..Self::default() };
         for (suffix, class, text) in entries(extra_specs, "resources") {
             if is_resource_class(class)
-                && let Some(amount) = amount(text)
+                && let Some(amount) = resource_amount(text)
             {
                 read.groups.entry(suffix).or_default().resources.insert(class.into(), amount);
             }
@@ -135,7 +135,7 @@ impl<'r> RequestGroups<'r> {
 
 /// Whether this could be the name of a class in Placement.
 pub fn is_resource_class(name: &str) -> bool {
-    STANDARD.contains(&name) || name.starts_with("CUSTOM_")
+    RESOURCE_CLASSES.contains(&name) || name.starts_with("CUSTOM_")
 }
 
 /// The classes that `hw:pmem` asks for, one for each of its labels.
@@ -164,15 +164,26 @@ fn entries<'r>(
     let from = (Bound::Included(word), Bound::Unbounded);
     let keys = extra_specs.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(word));
     keys.filter_map(move |(key, value)| {
-        let (suffix, name) = key[word.len()..].split_once(':')?;
-        let good = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-        (suffix.len() <= MAX_SUFFIX && suffix.bytes().all(good)).then_some((suffix, name, value.as_str()))
+        let (suffix, name) = suffix_and_name(key, word)?;
+        Some((suffix, name, value.as_str()))
     })
 }
 
-/// Reads a number that is not negative as Python's `int` does: blanks around it, a sign, and single underscores between
-/// ASCII digits are allowed.
-fn amount(text: &str) -> Option<u64> {
+/// The suffix and the name of a key that begins with `word`. `None` if the key has another form.
+fn suffix_and_name<'r>(key: &'r str, word: &str) -> Option<(&'r str, &'r str)> {
+    let (suffix, name) = key.strip_prefix(word)?.split_once(':')?;
+    let good = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    (suffix.len() <= MAX_SUFFIX && suffix.bytes().all(good)).then_some((suffix, name))
+}
+
+/// `resources` or `trait`, if the key of an extra spec has the form `word[S]:name` with that word.
+pub fn group_word(key: &str) -> Option<&'static str> {
+    ["resources", "trait"].into_iter().find(|word| suffix_and_name(key, word).is_some())
+}
+
+/// Reads an amount of a resource class, which is not negative, as Python's `int` does: blanks around it, a sign, and
+/// single underscores between ASCII digits are allowed.
+pub fn resource_amount(text: &str) -> Option<u64> {
     let text = text.trim();
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -263,7 +274,7 @@ mod tests {
             ("0x5", None),
             ("", None),
         ] {
-            assert_eq!(amount(text), read, "{text:?}");
+            assert_eq!(resource_amount(text), read, "{text:?}");
         }
     }
 }

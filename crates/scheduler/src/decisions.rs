@@ -81,6 +81,7 @@ mod tests {
             repeated: false,
             policy_hash: String::new(),
             seed: None,
+            notes: Vec::new(),
         });
         Decided { decision, request: Arc::default() }
     }

@@ -76,6 +76,9 @@ pub struct DecisionDocument<'a> {
     /// The seed of random picks.
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
+    /// What was asked for and did not count, with the reason.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    notes: &'a [String],
     hosts: u32,
     suspect_hosts: u32,
     /// What the filters did: with a refusal, or if asked for.
@@ -125,6 +128,7 @@ pub fn document(decision: &Decision, explain: bool) -> DecisionDocument<'_> {
         repeated: decision.repeated,
         hold_s: decision.hold_s,
         seed: decision.seed,
+        notes: &decision.notes,
         hosts: explanation.hosts,
         suspect_hosts: explanation.suspect_hosts,
         filters: (explain || decision.refusal.is_some()).then_some(&explanation.filters),
@@ -152,6 +156,7 @@ pub fn show(
     args: &OutputArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<()> {
+    decision.notes.iter().for_each(|note| console.note(&format!("note: {note}")));
     if args.format.is_table() {
         return table(decision, explain, args, console);
     }

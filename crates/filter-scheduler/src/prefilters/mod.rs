@@ -159,6 +159,12 @@ impl Prefilters {
         Ok(prefilters)
     }
 
+    /// The name of a term that no host can satisfy, whatever it reports; `None` if there is none.
+    pub(crate) fn impossible(&self) -> Option<&str> {
+        let impossible = |(term, _): &&(PrefilterTerm, Tally)| matches!(term.check, Check::Nobody);
+        self.terms.iter().find(impossible).map(|(term, _)| term.name.as_str())
+    }
+
     /// Whether a term runs for the instance at `index`.
     pub(crate) fn runs(&self, index: usize) -> bool {
         self.terms.iter().any(|(term, _)| term.runs(index))

@@ -8,3 +8,4 @@ pub(crate) mod evaluate;
 pub(crate) mod fix;
 pub(crate) mod inspect;
 pub(crate) mod near;
+pub(crate) mod unread;

@@ -4,5 +4,6 @@
 
 pub(crate) mod filter_kind;
 pub(crate) mod named;
+pub(crate) mod nearest;
 pub(crate) mod options;
 pub(crate) mod weigher_kind;

@@ -6,15 +6,13 @@
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 
+use novella_filter_scheduler::nearest;
 use novella_objects::PolicyProblem;
 use serde_json::Value as Json;
 use toml_edit::{Item, TableLike, Value};
 
 /// The position of something in the text, in bytes.
 pub(super) type Span = Option<Range<usize>>;
-
-/// How alike two words must be so that one is suggested for the other, from 0 to 1.
-const ALIKE: f64 = 0.85;
 
 /// The text, and the problems found in it so far.
 pub(super) struct Reader<'t> {
@@ -98,18 +96,6 @@ pub(super) fn fields<'a>(path: &str, table: &'a dyn TableLike) -> Vec<Field<'a>>
         item,
     };
     table.iter().map(field).collect()
-}
-
-/// The known word that was most likely meant, if one is similar enough. The right name in the wrong section is similar
-/// too.
-fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let last = |key: &str| key.rsplit('.').next().unwrap_or(key).to_lowercase();
-    let alike = |a: &str, b: &str| {
-        strsim::jaro_winkler(&a.to_lowercase(), &b.to_lowercase())
-            .max(strsim::jaro_winkler(&last(a), &last(b)) - 0.02)
-    };
-    let near = known.map(|known| (alike(word, known), known)).filter(|(score, _)| *score > ALIKE);
-    near.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
 /// One key with its value. Its methods note a problem and return `None` if the value has another type.

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashSet;
-use novella_filter_scheduler::{Failure, FilterScheduler, HostTable, Pick, Row, Selected, Terms, charges};
+use novella_filter_scheduler::{
+    Failure, FilterScheduler, HostTable, Pick, Row, SchedulerOptions, Selected, Terms, charges, unread,
+};
 use novella_objects::{
     Decision, Explanation, HostStatus, PlacementRequest, Refusal, RequestSpec, SelectDestinations, Selection,
 };
@@ -86,7 +88,14 @@ pub(crate) fn select_destinations(
         scheduler.select(table, spec, instances, &terms)
     })?;
     placed.decision.seed = asked.then_some(seed);
+    placed.decision.notes = notes(&request.request_spec.spec, scheduler.options());
     Ok(placed)
+}
+
+/// What the request asks for and nothing looks at.
+fn notes(spec: &RequestSpec, options: &SchedulerOptions) -> Vec<String> {
+    let told = unread(spec, options).into_iter();
+    told.map(|unread| format!("the placement does not consider {unread}")).collect()
 }
 
 /// Decides with `engine`, which consumes in the table what it picks, unless it fails or the request is a dry run.
@@ -338,5 +347,6 @@ pub(crate) fn answer(map: &HostMap, decision_id: String, request: &SelectDestina
         repeated: false,
         policy_hash: map.policy_hash.clone(),
         seed: None,
+        notes: Vec::new(),
     }
 }
