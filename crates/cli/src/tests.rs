@@ -745,3 +745,17 @@ async fn policies_are_checked_shown_compared_and_reloaded() {
     assert!(said.out.ends_with(": no changes\n"), "{}", said.out);
     operator.fails(USAGE, "place --flavor m1.small", "no flavor \"m1.small\"; it lists none").await;
 }
+    let specs = "extra_specs = { 'hw:numa_nodes' = '3', 'hw:cpu_polcy' = 'x' }";
+    let unusable = file("unusable.toml", &format!("[flavors.a]\nvcpus = 4\nmemory_mb = 1\n{specs}\n"));
+    let said = operator.runs(&format!("policy check {unusable}")).await;
+    assert_eq!(said.code, USAGE);
+    said.shows(&["a scheduler takes the policy, but it has errors"]);
+    for wanted in [
+        format!("error: {unusable}: line 1: flavors.a: every request for this flavor is refused: "),
+        format!("warning: {unusable}: line 4: flavors.a.extra_specs.\"hw:cpu_polcy\": "),
+        "did you mean hw:cpu_policy?".to_owned(),
+    ] {
+        assert!(said.err.contains(&wanted), "{wanted}: {}", said.err);
+    }
+    let said = operator.runs(&format!("policy check {unusable} -f json")).await.json();
+    assert_eq!((&said["valid"], &said["unusable"][0]["line"]), (&json!(true), &json!(1)), "{said}");

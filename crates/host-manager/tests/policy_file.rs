@@ -4,7 +4,7 @@
 use novella_filter_scheduler::{FilterKind, OnFilterError, SchedulerOptions, WeigherKind};
 use novella_host_manager::{BadPolicy, HostFacts, POLICY_KEYS, PolicyFile, pci_requests};
 use novella_objects::document::PciRequest;
-use novella_objects::{Flavor, Image};
+use novella_objects::{Flavor, Image, PolicyProblem};
 use serde_json::{Value as Json, json};
 
 const SHIPPED: &str = include_str!("../../../config/policy.toml");
@@ -313,6 +313,153 @@ fn a_multiplier_without_its_weigher_is_a_warning() {
             .contains("line 3: filter_scheduler.pci_weight_multiplier: PCIWeigher is not enabled")
     );
     assert_eq!(policy.hash(), PolicyFile::parse(without).unwrap().hash());
+}
+
+/// What a policy that is accepted is said to have: first what nothing can use, then the warnings.
+fn findings(text: &str) -> (Vec<String>, Vec<String>) {
+    let policy = PolicyFile::parse(text).unwrap();
+    let said = |problems: &[PolicyProblem]| problems.iter().map(ToString::to_string).collect();
+    (said(&policy.unusable), said(&policy.warnings))
+}
+
+#[test]
+fn flavors_that_no_request_can_use_are_named() {
+    let (unusable, warnings) = findings(
+        r#"
+[filter_scheduler]
+enabled_filters = ["ComputeFilter", "NUMATopologyFilter", "PciPassthroughFilter"]
+[pci]
+alias = [{ name = "gpu", vendor_id = "10de", product_id = "1eb8" }]
+[flavors.ok]
+vcpus = 4
+memory_mb = 512
+extra_specs = { "hw:numa_nodes" = "2", "pci_passthrough:alias" = "gpu:1" }
+[flavors.numa3]
+vcpus = 4
+memory_mb = 512
+extra_specs = { "hw:numa_nodes" = "3" }
+[flavors.pci]
+vcpus = 1
+memory_mb = 512
+extra_specs = { "pci_passthrough:alias" = "fpga:1" }
+[flavors.ded]
+vcpus = 1
+memory_mb = 512
+extra_specs = { "hw:cpu_policy" = "Dedicated" }
+"#,
+    );
+    assert_eq!(warnings, [""; 0]);
+    let wanted = [
+        ("line 10: flavors.numa3: ", "shared out evenly to 3 NUMA nodes"),
+        (
+            "line 17: flavors.pci.extra_specs.\"pci_passthrough:alias\": ",
+            "no PCI alias \"fpga\"; known are gpu",
+        ),
+        ("line 18: flavors.ded: ", "\"Dedicated\" is no CPU policy"),
+    ];
+    assert_eq!(unusable.len(), wanted.len(), "{unusable:#?}");
+    for (said, (start, part)) in unusable.iter().zip(wanted) {
+        assert!(
+            said.starts_with(start) && said.contains("every request for this flavor is refused"),
+            "{said}"
+        );
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
+fn what_nothing_looks_at_is_a_warning() {
+    for (text, wanted) in [
+        (
+            "[flavors.a]\nvcpus = 1\nmemory_mb = 1\nextra_specs = { \"hw:cpu_polcy\" = \"dedicated\" }",
+            &["line 4: flavors.a.extra_specs.\"hw:cpu_polcy\": ", "did you mean hw:cpu_policy?"][..],
+        ),
+        (
+            "[flavors.a]\nvcpus = 1\nmemory_mb = 1\nextra_specs = { \"trait:CUSTOM_GOLD\" = \"requried\" }",
+            &["\"requried\" has no effect, because its value is not required or forbidden", "mean required?"],
+        ),
+        (
+            "[flavors.a]\nvcpus = 1\nmemory_mb = 1\nextra_specs = { \"resources:CUSTOM_GPU\" = \"many\" }",
+            &["its value is no whole number"],
+        ),
+        (
+            "[flavors.a]\nvcpus = 1\nmemory_mb = 1\nextra_specs = { \"hw:numa_nodes\" = \"1\" }",
+            &["NUMATopologyFilter is not enabled"],
+        ),
+        (
+            "[aggregates.a]\nhosts = [\"x\"]\nmetadata = { cpu_allocation_ratio = \"8.0\" }",
+            &["line 3: aggregates.a.metadata.cpu_allocation_ratio: AggregateCoreFilter is not enabled"],
+        ),
+        (
+            "[aggregates.a]\nhosts = [\"x\"]\nmetadata = { filter_tenant_id2 = \"p\" }",
+            &["AggregateMultiTenancyIsolation is not enabled"],
+        ),
+        (
+            "[aggregates.a]\nhosts = [\"x\"]\nmetadata = { \"trait:CUSTOM_GOLD\" = \"required\" }",
+            &["enable_isolated_aggregate_filtering is false"],
+        ),
+        (
+            "[scheduler]\nenable_isolated_aggregate_filtering = true\n\
+             [aggregates.a]\nhosts = [\"x\"]\nmetadata = { \"trait:CUSTOM_GOLD\" = \"requried\" }",
+            &["did you mean required?"],
+        ),
+        (
+            "[filter_scheduler]\nweight_classes = []\n\
+             [aggregates.a]\nhosts = [\"x\"]\nmetadata = { ram_weight_multiplier = \"2\" }",
+            &["RAMWeigher is not enabled"],
+        ),
+        (
+            "[aggregates.a]\nhosts = [\"x\"]\nmetadata = { availabilty_zone = \"north\" }",
+            &["did you mean availability_zone?"],
+        ),
+        (
+            "[filter_scheduler]\nenabled_filters = [\"AggregateCoreFilter\"]\n\
+             [aggregates.a]\nhosts = [\"x\"]\nmetadata = { cpu_allocation_ratio = \"0\" }",
+            &["line 5: ", "with a ratio of 0, no instance fits on the hosts of this aggregate"],
+        ),
+        (
+            "[aggregates.a]\nhosts = [\"cmp[1-2]\"]\nmetadata = { availability_zone = \"north\" }\n\
+             [aggregates.b]\nhosts = [\"cmp[2-3]\"]\nmetadata = { availability_zone = \"south\" }",
+            &[
+                "line 6: ",
+                "host cmp2 is in two zones: in south by this aggregate, and in north by aggregates.a",
+            ],
+        ),
+        (
+            "[aggregates.a]\nhosts = [\"x\"]\nmetadata = { availability_zone = \"north,south\" }",
+            &["this names several zones"],
+        ),
+        ("[filter_scheduler]\nenabled_filters = []", &["line 2: ", "no filter is enabled"]),
+        (
+            "[filter_scheduler]\nmax_io_ops_per_host = 8",
+            &["IoOpsFilter or AggregateIoOpsFilter is not enabled"],
+        ),
+    ] {
+        let (unusable, warnings) = findings(text);
+        assert_eq!((unusable.len(), warnings.len()), (0, 1), "{text}: {unusable:?} {warnings:?}");
+        wanted.iter().for_each(|part| assert!(warnings[0].contains(part), "{part}: {warnings:?}"));
+    }
+}
+
+#[test]
+fn what_has_an_effect_is_no_warning() {
+    let text = r#"
+[scheduler]
+limit_tenants_to_placement_aggregate = true
+[filter_scheduler]
+enabled_filters = ["ComputeFilter", "AggregateCoreFilter", "AggregateInstanceExtraSpecsFilter"]
+[aggregates.a]
+hosts = ["cmp1"]
+metadata = { cpu_allocation_ratio = "2.0", filter_tenant_id = "p", availability_zone = "north", ssd = "true" }
+[aggregates.b]
+hosts = ["cmp*"]
+metadata = { availability_zone = "north", ram_weight_multiplier = "2" }
+[flavors.a]
+vcpus = 1
+memory_mb = 1
+extra_specs = { "trait:CUSTOM_GOLD" = "required", "aggregate_instance_extra_specs:ssd" = "true", "quota:x" = "1" }
+"#;
+    assert_eq!(findings(text), (vec![], vec![]));
 }
 
 #[test]

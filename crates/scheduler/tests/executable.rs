@@ -42,6 +42,21 @@ fn sighup_reads_the_policy_again_and_says_what_changed() {
 }
 
 #[test]
+fn what_is_probably_wrong_in_a_policy_is_logged_once() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("policy.toml");
+    std::fs::write(&file, "[filter_scheduler]\nenabled_filters = []\n").unwrap();
+    let mut process = Process::start(scheduler(&file));
+    process.wait_for("policy: line 2: filter_scheduler.enabled_filters: no filter is enabled");
+    process.wait_for("scheduler starts");
+    process.signal(Signal::HUP);
+    process.wait_for("policy reloaded");
+    process.signal(Signal::TERM);
+    let (_, log) = process.end();
+    assert_eq!(log.matches("no filter is enabled").count(), 1, "{log}");
+}
+
+#[test]
 fn a_scheduler_does_not_start_on_a_wrong_policy() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("policy.toml");

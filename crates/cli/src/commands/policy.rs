@@ -35,7 +35,10 @@ pub enum PolicyCommand {
   novella policy check /etc/novella/policy.toml
   novella policy check policy.toml -f json
 
-Exit code 0: the file is valid. 2: a scheduler would refuse it.")]
+An error is a part that nothing can use, such as a flavor that every request is refused for. A scheduler takes the file
+with it, and with warnings.
+
+Exit code 0: the file has no errors. 2: it has some, or a scheduler would refuse it.")]
 pub struct PolicyCheckArgs {
     /// The policy file
     pub file: PathBuf,
@@ -90,22 +93,27 @@ fn read(file: &Path) -> Result<Result<PolicyFile, BadPolicy>, Failure> {
 /// Checks a file and shows its problems.
 pub fn check(args: &PolicyCheckArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let checked = read(&args.file)?;
-    let (problems, warnings) = match &checked {
-        Ok(policy) => (&[][..], &policy.warnings[..]),
-        Err(bad) => (&bad.problems[..], &[][..]),
+    let (problems, unusable, warnings) = match &checked {
+        Ok(policy) => (&[][..], &policy.unusable[..], &policy.warnings[..]),
+        Err(bad) => (&bad.problems[..], &[][..], &[][..]),
     };
     if args.output.format.is_table() {
-        for warning in warnings {
-            console.note(&format!("warning: {}:{warning}", args.file.display()));
-        }
+        let file = args.file.display();
+        unusable.iter().for_each(|error| console.note(&format!("error: {file}: {error}")));
+        warnings.iter().for_each(|warning| console.note(&format!("warning: {file}: {warning}")));
         match &checked {
             Ok(policy) => {
+                let valid = if unusable.is_empty() {
+                    "the policy is valid"
+                } else {
+                    "a scheduler takes the policy, but it has errors"
+                };
                 let (aggregates, flavors) = (policy.aggregates.len(), policy.flavors.len());
                 let (filters, weighers) =
                     (policy.options.enabled_filters.len(), policy.options.weighers.len());
                 writeln!(
                     console.out,
-                    "the policy is valid: {filters} filters, {weighers} weighers, {aggregates} aggregates, {flavors} flavors; \
+                    "{valid}: {filters} filters, {weighers} weighers, {aggregates} aggregates, {flavors} flavors; \
                      its hash is {}",
                     policy.hash()
                 )?;
@@ -115,11 +123,11 @@ pub fn check(args: &PolicyCheckArgs, console: &mut Console<'_>) -> anyhow::Resul
     } else {
         let hash = checked.as_ref().ok().map(PolicyFile::hash);
         let document = json!({
-            "valid": problems.is_empty(), "problems": problems, "warnings": warnings, "hash": hash,
+            "valid": problems.is_empty(), "problems": problems, "unusable": unusable, "warnings": warnings, "hash": hash,
         });
         write_object(&document, &args.output, console)?;
     }
-    Ok(if problems.is_empty() { OK } else { USAGE })
+    Ok(if problems.is_empty() && unusable.is_empty() { OK } else { USAGE })
 }
 
 const SCHEDULERS: Listing<PolicyStatus> = Listing {

@@ -23,7 +23,7 @@ use crate::policy::catalog::{self, GroupRule};
 use crate::policy::keys::{self, POLICY_KEYS};
 use crate::policy::membership::{self, AggregateRule, HostFacts};
 use crate::policy::read::{self, Reader};
-use crate::policy::{diff, pci_alias};
+use crate::policy::{diff, findings, pci_alias};
 
 /// A policy that was read and checked.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -40,6 +40,8 @@ pub struct PolicyFile {
     pub server_group_defaults: Option<GroupRule>,
     /// The PCI aliases, by name.
     pub pci_aliases: BTreeMap<String, PciAlias>,
+    /// Parts that nothing can use, such as a flavor that every request is refused for. The rest of the policy works.
+    pub unusable: Vec<PolicyProblem>,
     /// Warnings about settings that are probably a mistake, but do no harm.
     pub warnings: Vec<PolicyProblem>,
 }
@@ -107,9 +109,20 @@ impl PolicyFile {
                 _ => {}
             }
         }
-        let Reader { mut problems, warnings, .. } = reader;
-        problems.sort_by_key(|problem| problem.line);
-        policy.warnings = warnings;
+        if reader.problems.is_empty() {
+            let contents = findings::Contents {
+                options: &policy.options,
+                aggregates: &policy.aggregates,
+                flavors: &policy.flavors,
+                pci_aliases: &policy.pci_aliases,
+            };
+            findings::note(&fields, &contents, &mut reader);
+        }
+        let Reader { mut problems, mut unusable, mut warnings, .. } = reader;
+        for list in [&mut problems, &mut unusable, &mut warnings] {
+            list.sort_by_key(|problem| problem.line);
+        }
+        (policy.unusable, policy.warnings) = (unusable, warnings);
         if problems.is_empty() { Ok(policy) } else { Err(BadPolicy { problems }) }
     }
 
@@ -160,6 +173,12 @@ impl PolicyFile {
             out.insert("server_group_defaults".into(), defaults.to_json());
         }
         out.into()
+    }
+
+    /// What an operator should look at although the policy is accepted, in words: first what nothing can use, then the
+    /// warnings.
+    pub fn findings(&self) -> impl Iterator<Item = &PolicyProblem> {
+        self.unusable.iter().chain(&self.warnings)
     }
 
     /// The hash of the policy, as 16 hexadecimal digits. Equal policies have equal hashes on every scheduler.

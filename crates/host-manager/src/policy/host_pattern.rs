@@ -46,6 +46,57 @@ impl HostPattern {
         matches(&self.tokens, host)
     }
 
+    /// A host name that both patterns match, or a pattern of such names. `None` if there is none, or if finding one takes
+    /// more than `names_left` names, from which the names that were tried are subtracted. Two patterns with wildcards
+    /// are known to meet only if they are equal or one of them is `*`.
+    pub fn common_name(&self, other: &Self, names_left: &mut usize) -> Option<String> {
+        let letters = self.tokens.iter().zip(&other.tokens);
+        let differ = letters
+            .map_while(|pair| match pair {
+                (Token::Is(a), Token::Is(b)) => Some(a != b),
+                _ => None,
+            })
+            .any(|differ| differ);
+        if differ {
+            return None;
+        }
+        let (names, pattern) = match (self.names(*names_left), other.names(*names_left)) {
+            (Some(own), Some(others)) if others.len() < own.len() => (others, self),
+            (Some(own), _) => (own, other),
+            (None, Some(others)) => (others, self),
+            (None, None) => {
+                let all = |pattern: &Self| pattern.tokens == [Token::AnyRun];
+                let meet = self.tokens == other.tokens || all(self) || all(other);
+                return meet.then(|| if all(self) { other.text.clone() } else { self.text.clone() });
+            }
+        };
+        *names_left -= names.len();
+        names.into_iter().find(|name| pattern.matches(name))
+    }
+
+    /// The names that the pattern matches, or the first `most` of them. `None` if it has wildcards.
+    fn names(&self, most: usize) -> Option<Vec<String>> {
+        let mut names = vec![String::new()];
+        for token in &self.tokens {
+            match token {
+                Token::Is(letter) => names.iter_mut().for_each(|name| name.push(*letter)),
+                Token::Any | Token::AnyRun => return None,
+                Token::Number(ranges) => {
+                    let spell = |range: &NumberRange| {
+                        let width = range.width.unwrap_or(0);
+                        (range.first..=range.last).map(move |number| format!("{number:0width$}"))
+                    };
+                    let numbers: Vec<String> = ranges.iter().flat_map(spell).take(most).collect();
+                    let each =
+                        names.iter().flat_map(|name| numbers.iter().map(move |n| format!("{name}{n}")));
+                    names = each.take(most).collect();
+                }
+            }
+        }
+        names.truncate(most);
+        Some(names)
+    }
+
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -174,6 +225,27 @@ mod tests {
         }
         assert!("cmp-1".parse::<HostPattern>().unwrap().is_name());
         assert!(!"cmp-?".parse::<HostPattern>().unwrap().is_name());
+    }
+
+    #[test]
+    fn two_patterns_may_have_a_name_in_common() {
+        for (a, b, common) in [
+            ("cmp[1-2]", "cmp[2-3]", Some("cmp2")),
+            ("cmp[1-2]", "cmp[3-4]", None),
+            ("cmp[01-10]", "cmp[8-9]", None),
+            ("cmp-*", "cmp-7", Some("cmp-7")),
+            ("r[1-2]-n[1-9]", "r2-*", Some("r2-n1")),
+            ("north-*", "south-*", None),
+            ("*", "cmp-?", Some("cmp-?")),
+            ("x", "x", Some("x")),
+        ] {
+            let (a, b): (HostPattern, HostPattern) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(a.common_name(&b, &mut 100).as_deref(), common, "{a:?} {b:?}");
+            assert_eq!(b.common_name(&a, &mut 100).as_deref(), common, "{b:?} {a:?}");
+        }
+        let (large, mut left) = ("h[1-999999999]".parse::<HostPattern>().unwrap(), 100);
+        assert_eq!(large.common_name(&"h[500-999999999]".parse().unwrap(), &mut left), None);
+        assert_eq!(left, 0, "no more names than these are tried");
     }
 
     #[test]

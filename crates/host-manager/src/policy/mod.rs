@@ -3,6 +3,7 @@
 pub(crate) mod catalog;
 pub(crate) mod diff;
 pub(crate) mod file;
+pub(crate) mod findings;
 pub(crate) mod host_pattern;
 pub(crate) mod keys;
 pub(crate) mod membership;

@@ -16,7 +16,7 @@ use toml_edit::TableLike;
 use crate::policy::read::{Field, Reader, Span, fields};
 
 /// The extra spec that names aliases.
-const EXTRA_SPEC: &str = "pci_passthrough:alias";
+pub(super) const EXTRA_SPEC: &str = "pci_passthrough:alias";
 
 /// The extra spec that says how near to the CPUs devices must be. It overrules the alias.
 const FLAVOR_POLICY: &str = "hw:pci_numa_affinity_policy";

@@ -19,13 +19,15 @@ pub(super) struct Reader<'t> {
     text: &'t str,
     /// Problems, because of which the policy is refused.
     pub(super) problems: Vec<PolicyProblem>,
+    /// Parts that nothing can use, with which the policy is accepted.
+    pub(super) unusable: Vec<PolicyProblem>,
     /// Probable mistakes, with which the policy is accepted.
     pub(super) warnings: Vec<PolicyProblem>,
 }
 
 impl<'t> Reader<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, problems: Vec::new(), warnings: Vec::new() }
+        Self { text, problems: Vec::new(), unusable: Vec::new(), warnings: Vec::new() }
     }
 
     fn line(&self, span: &Span) -> usize {
@@ -41,6 +43,24 @@ impl<'t> Reader<'t> {
     pub(super) fn warning(&mut self, at: &Span, key: &str, what: impl Display, fix: impl Display) {
         let warning = self.described(at, key, what, fix);
         self.warnings.push(warning);
+    }
+
+    /// Notes a warning, and the known word that was probably meant, if one is similar.
+    pub(super) fn warning_near(
+        &mut self,
+        at: &Span,
+        key: &str,
+        what: impl Display,
+        fix: impl Display,
+        did_you_mean: Option<String>,
+    ) {
+        let warning = PolicyProblem { did_you_mean, ..self.described(at, key, what, fix) };
+        self.warnings.push(warning);
+    }
+
+    pub(super) fn unusable(&mut self, at: &Span, key: &str, what: impl Display, fix: impl Display) {
+        let unusable = self.described(at, key, what, fix);
+        self.unusable.push(unusable);
     }
 
     fn described(&self, at: &Span, key: &str, what: impl Display, fix: impl Display) -> PolicyProblem {

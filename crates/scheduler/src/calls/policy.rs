@@ -61,7 +61,8 @@ pub(crate) async fn all_policies(manager: &SchedulerManager, reload: bool) -> Re
 pub(crate) async fn enforce(manager: &SchedulerManager, policy: PolicyFile) -> Result<bool, BadPolicy> {
     let engine = FilterScheduler::new(policy.options.clone())
         .map_err(|bad| unusable(bad.to_string(), "correct the option that it names"))?;
-    let mut new = NewPolicy::new(Arc::new(policy));
+    let policy = Arc::new(policy);
+    let mut new = NewPolicy::new(Arc::clone(&policy));
     {
         let (mut core, _) = manager.core();
         if core.hosts.policy_hash() == new.hash() && **core.hosts.policy() == *new.policy() {
@@ -79,6 +80,7 @@ pub(crate) async fn enforce(manager: &SchedulerManager, policy: PolicyFile) -> R
         (std::mem::replace(&mut core.engine, engine), core.hosts.finish_policy(new))
     };
     manager.policy_faults.forget();
+    policy.findings().for_each(|finding| warn!("policy: {}", one_line(finding)));
     Ok(true)
 }
 
@@ -98,12 +100,7 @@ async fn reload(manager: &SchedulerManager) -> PolicyStatus {
         )),
     };
     let enforced = match read {
-        Ok(policy) => {
-            let warnings = policy.warnings.clone();
-            let enforced = enforce(manager, policy).await;
-            warnings.iter().for_each(|warning| warn!("policy: {}", one_line(warning)));
-            enforced
-        }
+        Ok(policy) => enforce(manager, policy).await,
         Err(bad) => Err(bad),
     };
     let outcome = match enforced {
