@@ -24,6 +24,7 @@ pub fn a_host(name: &str) -> HostSummary {
         uuid: Some(Uuid::from_u128(1)),
         state: HostStatus::Up,
         availability_zone: "nova".to_owned(),
+        conflicting_zones: Vec::new(),
         vcpus: 8,
         vcpus_used: 3,
         memory_mb: 16_384,

@@ -86,6 +86,9 @@ pub struct HostSummary {
     pub state: HostStatus,
     /// Availability zone.
     pub availability_zone: String,
+    /// The zones that the host's aggregates name, if they name more than one. A host should be in one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicting_zones: Vec<String>,
     /// Number of CPUs.
     pub vcpus: u64,
     /// Number of CPUs that are reserved, claimed or held by a reservation.

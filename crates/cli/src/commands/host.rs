@@ -85,6 +85,7 @@ const HOSTS: Listing<HostSummary> = Listing {
         Column::field("uuid", |h| json!(h.uuid)),
         Column::view("state", |h| json!(h.state), |h| Cell::text(h.state.as_str()).tone(state_tone(h.state))),
         Column::field("availability_zone", |h| json!(h.availability_zone)),
+        Column::field("conflicting_zones", |h| json!(h.conflicting_zones)),
         Column::field("az", |h| json!(h.availability_zone)),
         Column::field("vcpus", |h| json!(h.vcpus)),
         Column::field("vcpus_used", |h| json!(h.vcpus_used)),
@@ -227,7 +228,7 @@ fn is_ambiguous(warning: &HostWarning) -> bool {
 fn host_tone(host: &HostSummary) -> Tone {
     if host.warnings.iter().any(is_ambiguous) {
         Tone::Bad
-    } else if host.warnings.is_empty() {
+    } else if host.warnings.is_empty() && host.conflicting_zones.is_empty() {
         Tone::Plain
     } else {
         Tone::Warn
@@ -236,7 +237,9 @@ fn host_tone(host: &HostSummary) -> Tone {
 
 fn warnings(host: &HostSummary) -> String {
     let disabled = host.disabled_reason.iter().map(|reason| format!("disabled: {reason}"));
-    disabled.chain(host.warnings.iter().map(warning)).collect::<Vec<_>>().join("; ")
+    let zones = (!host.conflicting_zones.is_empty())
+        .then(|| format!("in {} zones: {}", host.conflicting_zones.len(), host.conflicting_zones.join(", ")));
+    disabled.chain(host.warnings.iter().map(warning)).chain(zones).collect::<Vec<_>>().join("; ")
 }
 
 fn warning(warning: &HostWarning) -> String {
@@ -404,6 +407,14 @@ mod tests {
         let mut console = Console { out: &mut out, err: &mut err, style: OutputStyle::default() };
         write_rows(&two_hosts(), &HOSTS, &args, &mut console).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_host_in_two_zones_is_marked() {
+        let zones = vec!["north".to_owned(), "south".to_owned()];
+        let host = HostSummary { conflicting_zones: zones, ..a_host("h1") };
+        assert_eq!(warnings(&host), "in 2 zones: north, south");
+        assert_eq!(host_tone(&host), Tone::Warn);
     }
 
     #[test]

@@ -443,11 +443,13 @@ impl HostTable {
     pub fn view(&self, row: Row) -> HostState<'_> {
         let zone = self.columns.zone[row.index()];
         let own = (zone != NO_ZONE).then(|| &**self.zones.get(zone));
+        let of_set = self.aggregates.facts()[self.aggregates.set_of(row.index()) as usize].zone();
         HostState {
             row,
             names: self.names[row.index()].as_ref().expect("a row is viewed while its host is present"),
             exact: &self.columns.exact[row.index()],
-            zone: self.aggregates.facts()[self.aggregates.set_of(row.index()) as usize].zone().or(own),
+            of_set,
+            zone: of_set.or(own),
         }
     }
 

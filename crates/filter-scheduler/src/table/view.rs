@@ -29,8 +29,9 @@ impl Snapshot {
         self.names.iter().zip(&self.exact).zip(self.zone.iter().zip(&self.set)).enumerate().filter_map(
             |(at, ((names, exact), (&zone, &set)))| {
                 let own = self.zones.get(zone as usize).and_then(|z| z.as_deref());
-                let zone = self.zone_of_set[set as usize].as_deref().or(own);
-                names.as_ref().map(|names| HostState { row: Row(at as u32), names, exact, zone })
+                let of_set = self.zone_of_set[set as usize].as_deref();
+                let zone = of_set.or(own);
+                names.as_ref().map(|names| HostState { row: Row(at as u32), names, exact, of_set, zone })
             },
         )
     }
@@ -42,6 +43,8 @@ pub struct HostState<'a> {
     pub(super) row: Row,
     pub(super) names: &'a Names,
     pub(super) exact: &'a Exact,
+    /// The zones that the host's aggregates name, joined by commas.
+    pub(super) of_set: Option<&'a str>,
     pub(super) zone: Option<&'a str>,
 }
 
@@ -84,6 +87,11 @@ impl<'a> HostState<'a> {
     /// The amounts that are consumed on top of the reported ones.
     pub fn consumed(&self) -> Amounts {
         self.exact.consumed
+    /// The zones that the host's aggregates name, if they name more than one.
+    pub fn conflicting_zones(&self) -> impl Iterator<Item = &'a str> {
+        self.of_set.filter(|zones| zones.contains(',')).into_iter().flat_map(|zones| zones.split(','))
+    }
+
     }
 
     /// The amounts that are used, reported and consumed together.

@@ -221,3 +221,30 @@ fn operations_in_progress_are_taken_from_reports() {
     assert_eq!(bed.ask(1, |_| ()), Err("IoOpsFilter".into()));
     assert_eq!(bed.m.detail("h1", s(1)).unwrap().capabilities["novella"]["num_io_ops"], 8);
 }
+
+#[test]
+fn a_host_in_two_zones_is_told() {
+    let (mut bed, _) = rig(2);
+    let zones = |bed: &Bed| {
+        let summaries = bed.m.fleet(s(1)).summaries();
+        summaries.into_iter().map(|host| host.conflicting_zones).collect::<Vec<_>>()
+    };
+    assert_eq!(zones(&bed), [[""; 0]; 2]);
+    let second = "[aggregates.second]\nhosts = [\"h2\"]\nmetadata = { availability_zone = \"north\" }\n";
+    let policy = PolicyFile::parse(&format!("{POLICY}{second}")).unwrap();
+    assert!(policy.warnings[0].to_string().contains("host h2 is in two zones"), "{:?}", policy.warnings);
+    bed.m.set_policy(Arc::new(policy));
+    assert_eq!(zones(&bed), [vec![], vec!["az-named".to_owned(), "north".to_owned()]]);
+}
+
+#[test]
+fn a_placement_tells_what_nothing_looked_at() {
+    let (mut bed, _) = rig(1);
+    let decision = bed.decide(1, |asked| {
+        let hints = &mut asked.request_spec.spec.scheduler_hints;
+        hints.insert("same_host".to_owned(), json!("x"));
+    });
+    let note = "the placement does not consider the hint same_host=x, because SameHostFilter is not enabled";
+    assert_eq!(decision.unwrap().notes, [note]);
+    assert_eq!(bed.decide(2, |_| {}).unwrap().notes, [""; 0]);
+}

@@ -95,6 +95,7 @@ impl ListedHost {
             uuid: self.uuid,
             state: host.status(),
             availability_zone: host.zone().unwrap_or(default_zone).to_owned(),
+            conflicting_zones: host.conflicting_zones().map(str::to_owned).collect(),
             vcpus: reported.vcpus_total,
             vcpus_used: used.vcpus,
             memory_mb: reported.memory_mb_total,
