@@ -709,6 +709,54 @@ async fn without_a_scheduler_the_error_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_nothing_looks_at_is_told_and_placed_all_the_same() {
+    let operator = Operator::new().await;
+    let line = "place --vcpus 1 --ram 1G --extra-spec hw:cpu_polcy=dedicated --hint same_host=x";
+    let notes = [
+        "the placement does not consider hw:cpu_polcy=dedicated, because there is no such extra spec; did you mean \
+         hw:cpu_policy?",
+        "the placement does not consider the hint same_host=x, because SameHostFilter is not enabled",
+    ];
+    for format in ["table", "value", "json"] {
+        let said = operator.runs(&format!("{line} -f {format}")).await;
+        let told = format!("note: {}\nnote: {}\n", notes[0], notes[1]);
+        assert_eq!((said.code, said.err.as_str()), (OK, told.as_str()), "{format}");
+        if format == "json" {
+            assert_eq!(said.json()["notes"], json!(notes));
+        }
+    }
+    let said = operator.answers(OK, "place --vcpus 1 --ram 1G --extra-spec trait:X=forbidden -f json").await;
+    assert!(said.json().get("notes").is_none(), "{}", said.out);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_bad_flavor_does_not_end_capacity() {
+    let operator = Operator::new().await;
+    let flavors = tempfile::NamedTempFile::new().unwrap();
+    let bad = json!({"name": "bad", "vcpus": 4, "memory_mb": 512, "extra_specs": {"hw:numa_nodes": "3"}});
+    let good = json!({"name": "good", "vcpus": 1, "memory_mb": 16_384});
+    std::fs::write(flavors.path(), json!([bad, good]).to_string()).unwrap();
+    let fleet = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(fleet.path(), operator.runs("snapshot").await.out).unwrap();
+    let live = format!("capacity --flavors {}", flavors.path().display());
+    let on_file = format!("{live} --hosts {}", fleet.path().display());
+    for line in [live, on_file] {
+        let said = operator.runs(&format!("{line} -f json")).await;
+        assert_eq!(said.code, REFUSED, "{}", said.err);
+        let flavors = &said.json()["flavors"];
+        assert_eq!((&flavors[0]["fits"], flavors[1].get("error")), (&json!(0), None), "{flavors}");
+        let error = flavors[0]["error"].as_str().unwrap();
+        assert!(error.contains("shared out evenly") && flavors[1]["fits"].as_u64() > Some(0), "{flavors}");
+        let said = operator.runs(&line).await;
+        assert!(
+            said.err.contains("error: bad cannot be counted: ") && said.out.contains("good"),
+            "{}",
+            said.err
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn policies_are_checked_shown_compared_and_reloaded() {
     let operator = Operator::new().await;
     let dir = tempfile::tempdir().unwrap();
@@ -731,6 +779,20 @@ async fn policies_are_checked_shown_compared_and_reloaded() {
     let said = operator.runs(&format!("policy check {bad} -f json")).await;
     assert_eq!((said.code, said.json()["problems"][1]["did_you_mean"].clone()), (USAGE, json!("RamFilter")));
     operator.fails(USAGE, "policy check nowhere.toml", "cannot read nowhere.toml").await;
+    let specs = "extra_specs = { 'hw:numa_nodes' = '3', 'hw:cpu_polcy' = 'x' }";
+    let unusable = file("unusable.toml", &format!("[flavors.a]\nvcpus = 4\nmemory_mb = 1\n{specs}\n"));
+    let said = operator.runs(&format!("policy check {unusable}")).await;
+    assert_eq!(said.code, USAGE);
+    said.shows(&["a scheduler takes the policy, but it has errors"]);
+    for wanted in [
+        format!("error: {unusable}: line 1: flavors.a: every request for this flavor is refused: "),
+        format!("warning: {unusable}: line 4: flavors.a.extra_specs.\"hw:cpu_polcy\": "),
+        "did you mean hw:cpu_policy?".to_owned(),
+    ] {
+        assert!(said.err.contains(&wanted), "{wanted}: {}", said.err);
+    }
+    let said = operator.runs(&format!("policy check {unusable} -f json")).await.json();
+    assert_eq!((&said["valid"], &said["unusable"][0]["line"]), (&json!(true), &json!(1)), "{said}");
 
     let shown = operator.runs("policy show -f json").await.json();
     assert_eq!(shown[0]["policy"]["filter_scheduler"]["host_subset_size"], 1, "{shown}");
@@ -746,17 +808,3 @@ async fn policies_are_checked_shown_compared_and_reloaded() {
     assert!(said.out.ends_with(": no changes\n"), "{}", said.out);
     operator.fails(USAGE, "place --flavor m1.small", "no flavor \"m1.small\"; it lists none").await;
 }
-    let specs = "extra_specs = { 'hw:numa_nodes' = '3', 'hw:cpu_polcy' = 'x' }";
-    let unusable = file("unusable.toml", &format!("[flavors.a]\nvcpus = 4\nmemory_mb = 1\n{specs}\n"));
-    let said = operator.runs(&format!("policy check {unusable}")).await;
-    assert_eq!(said.code, USAGE);
-    said.shows(&["a scheduler takes the policy, but it has errors"]);
-    for wanted in [
-        format!("error: {unusable}: line 1: flavors.a: every request for this flavor is refused: "),
-        format!("warning: {unusable}: line 4: flavors.a.extra_specs.\"hw:cpu_polcy\": "),
-        "did you mean hw:cpu_policy?".to_owned(),
-    ] {
-        assert!(said.err.contains(&wanted), "{wanted}: {}", said.err);
-    }
-    let said = operator.runs(&format!("policy check {unusable} -f json")).await.json();
-    assert_eq!((&said["valid"], &said["unusable"][0]["line"]), (&json!(true), &json!(1)), "{said}");

@@ -7,7 +7,7 @@
 
 use divan::Bencher;
 use novella_filter_scheduler::{
-    FilterScheduler, HostTable, Resources, SchedulerOptions, Terms, eligible, inspect, near_misses,
+    FilterScheduler, HostTable, Resources, Running, SchedulerOptions, Terms, eligible, inspect, near_misses,
     search_fixes, try_changes,
 };
 use novella_objects::{AllocationRatios, Flavor, Grouping, HostStatus, RequestSpec};
@@ -102,5 +102,5 @@ fn eligible_hosts(bencher: Bencher<'_, '_>, hosts: usize) {
 fn count(bencher: Bencher<'_, '_>, hosts: usize) {
     let (mut table, mut scheduler, request) = (fleet(hosts), scheduler(), request(8192));
     let eligible = eligible(&mut scheduler, &mut table, &request).expect("a good request");
-    bencher.bench_local(|| eligible.count(Some(Grouping::Zone), Some(Grouping::Host), &[]));
+    bencher.bench_local(|| eligible.count(Some(Grouping::Zone), Some(Grouping::Host), &Running::default()));
 }

@@ -37,18 +37,19 @@ pub use questions::changes::{change_request, try_changes};
 pub use questions::evaluate::{Evaluation, Verdict, evaluate};
 pub use questions::fix::{MAX_LOOKS, MAX_TRIALS, search as search_fixes};
 pub use questions::inspect::inspect;
+pub use questions::moving::Running;
 pub use questions::near::{NearMisses, near_misses};
 pub use request::charges::charges;
-pub use request::failure::{BadFeature, Failure, FilterError, WeigherError};
 pub use questions::unread::{Unread, never_fits, unread, unread_extra_spec};
+pub use request::failure::{BadFeature, Failure, FilterError, WeigherError};
 pub use request::instance_topology::BadDevices;
 pub use request::server_group;
 pub use select::answer::{FilterLimits, NumaLimits, Pick, Selected, Terms};
 pub use select::select::FilterScheduler;
 pub use settings::filter_kind::FilterKind;
 pub use settings::named::UnknownName;
-pub use settings::options::{
 pub use settings::nearest::{misspelt, nearest};
+pub use settings::options::{
     BadOptions, MAX_MULTIPLIER, MIN_MULTIPLIER, OnFilterError, Policy, SchedulerOptions, is_multiplier, ratio,
 };
 pub use settings::weigher_kind::WeigherKind;

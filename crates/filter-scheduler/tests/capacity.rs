@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::{Rng, add, one_by_one, scheduler, seeds, set};
 use novella_filter_scheduler::{
-    Aggregate, Amounts, FilterKind, HostTable, MAX_ON_A_HOST, Policy, Resources, SchedulerOptions, eligible,
+    Aggregate, Amounts, FilterKind, HostTable, MAX_ON_A_HOST, Policy, Resources, Running, SchedulerOptions,
+    eligible,
 };
 use novella_objects::{AllocationRatios, Flavor, FlavorCapacity, Grouping, HostStatus, RequestSpec};
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -58,7 +59,11 @@ fn case(seed: u64) -> Vec<String> {
         availability_zone: rng.random_bool(0.3).then(|| "az1".to_owned()),
         ..RequestSpec::default()
     };
-    let counted = eligible(&mut engine, &mut table, &spec).unwrap().count(Some(Grouping::Host), None, &[]);
+    let counted = eligible(&mut engine, &mut table, &spec).unwrap().count(
+        Some(Grouping::Host),
+        None,
+        &Running::default(),
+    );
     let mut names = Vec::new();
     let (mut eligible, mut open) = (0, 0);
     for row in table.rows().collect::<Vec<_>>() {
@@ -135,11 +140,11 @@ fn fleet(rng: &mut Rng) -> HostTable {
     table
 }
 
-fn count(table: &mut HostTable, by: Grouping, reserve: Grouping, held_back: &[Amounts]) -> FlavorCapacity {
+fn count(table: &mut HostTable, by: Grouping, reserve: Grouping, running: &Running) -> FlavorCapacity {
     let mut engine = scheduler(SchedulerOptions::default());
     let flavor = Flavor { vcpus: 1, memory_mb: 1024, ..Flavor::default() };
     let spec = RequestSpec { flavor, ..RequestSpec::default() };
-    eligible(&mut engine, table, &spec).unwrap().count(Some(by), Some(reserve), held_back)
+    eligible(&mut engine, table, &spec).unwrap().count(Some(by), Some(reserve), running)
 }
 
 /// Hosts with `free` of 16 GiB each, in the zone and the racks named.
@@ -177,7 +182,7 @@ fn parts_of_the_fleet_are_counted_and_the_worst_is_lost() {
         (Grouping::Zone, &[("a", 8), ("b", 15)], "b", (17, 0, 9)),
         (Grouping::Aggregate, &[("", 12), ("rack1", 11), ("rack2", 3)], "rack1", (21, 0, 9)),
     ] {
-        let counted = count(&mut table, by, by, &[]);
+        let counted = count(&mut table, by, by, &Running::default());
         assert_eq!((counted.fits, counted.eligible, counted.open), (23, 3, 3), "{by:?}");
         let told: Vec<_> = counted.groups.iter().map(|group| (group.name.as_str(), group.fits)).collect();
         assert_eq!(told, groups, "{by:?}");
@@ -191,8 +196,9 @@ fn parts_of_the_fleet_are_counted_and_the_worst_is_lost() {
 #[test]
 fn what_a_host_holds_back_for_itself_does_not_move() {
     let mut table = hosts(&[(8192, "a", &[]), (16_384 - 512, "a", &[])]);
-    let held_back = [Amounts { memory_mb: 512, ..Amounts::default() }; 2];
-    let counted = count(&mut table, Grouping::Host, Grouping::Host, &held_back);
+    let held_back = vec![Amounts { memory_mb: 512, ..Amounts::default() }; 2];
+    let running = Running { held_back, ..Running::default() };
+    let counted = count(&mut table, Grouping::Host, Grouping::Host, &running);
     let reserve = counted.reserve.unwrap();
     // h0 runs 7.5 GiB in 8 slots, and h1 runs nothing. Without h1, 8 fit on h0. Without h0, 15 fit on h1, of which 8
     // slots leave 7.
@@ -200,14 +206,38 @@ fn what_a_host_holds_back_for_itself_does_not_move() {
 }
 
 #[test]
+fn instances_move_with_their_own_sizes() {
+    let sizes = |memory_mb: &[u64]| {
+        let size = |memory_mb: &u64| Amounts { memory_mb: *memory_mb, instances: 1, ..Amounts::default() };
+        memory_mb.iter().map(size).collect::<Vec<_>>()
+    };
+    for (sizes, moved, fits, short) in [
+        // h1 and h2 have 6 GiB free each. Each takes one instance of 4 GiB, and the third finds no place.
+        (sizes(&[4096, 4096, 4096]), 3, 0, 1),
+        // The four of 3 GiB fill both hosts.
+        (sizes(&[3072, 3072, 3072, 3072]), 4, 0, 0),
+        // 5 GiB leave 1 GiB on h1, and 3 GiB leave 3 GiB on h2. The rest of the memory in use is counted as 4 of 1 GiB.
+        (sizes(&[3072, 5120]), 6, 0, 0),
+    ] {
+        let mut table = hosts(&[(4096, "a", &[]), (6144, "a", &[]), (6144, "a", &[])]);
+        let other = Amounts { memory_mb: 16_384 - 6144, ..Amounts::default() };
+        let running =
+            Running { held_back: vec![Amounts::default(), other, other], instances: vec![sizes.clone()] };
+        let reserve = count(&mut table, Grouping::Host, Grouping::Host, &running).reserve.unwrap();
+        assert_eq!(reserve.lost, "h0", "{sizes:?}");
+        assert_eq!((reserve.moved, reserve.fits, reserve.short), (moved, fits, short), "{sizes:?}");
+    }
+}
+
+#[test]
 fn a_fleet_without_hosts_or_without_eligible_ones_has_room_for_none() {
     let mut table = HostTable::new();
-    let counted = count(&mut table, Grouping::Host, Grouping::Host, &[]);
+    let counted = count(&mut table, Grouping::Host, Grouping::Host, &Running::default());
     assert_eq!((counted.fits, counted.hosts, counted.reserve), (0, 0, None));
     let mut table = hosts(&[(8192, "a", &[])]);
     let row = table.row_of("h0").unwrap();
     table.set_status(row, HostStatus::Down);
-    let counted = count(&mut table, Grouping::Host, Grouping::Host, &[]);
+    let counted = count(&mut table, Grouping::Host, Grouping::Host, &Running::default());
     assert_eq!((counted.fits, counted.hosts, counted.eligible), (0, 1, 0));
     assert_eq!((&*counted.refused[0].filter, counted.refused[0].hosts_out), ("ComputeFilter", 0));
 }

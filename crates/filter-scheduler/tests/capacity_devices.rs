@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use common::{Rng, add, one_by_one, scheduler, seeds, set, uuids};
 use novella_filter_scheduler::{
-    Devices, FilterKind, HostTable, MAX_ON_A_HOST, Resources, SchedulerOptions, Terms, eligible,
+    Devices, FilterKind, HostTable, MAX_ON_A_HOST, Resources, Running, SchedulerOptions, Terms, eligible,
 };
 use novella_objects::document::{MemoryPages, NumaCell, NumaTopology, PciPool, PciRequest};
 use novella_objects::{AllocationRatios, Flavor, Grouping, Image, RequestSpec};
@@ -36,7 +36,7 @@ fn case(seed: u64) -> Vec<String> {
     let mut engine = scheduler(SchedulerOptions { enabled_filters: filters, ..SchedulerOptions::default() });
     let spec = request(&mut rng);
     let counted = match eligible(&mut engine, &mut table, &spec) {
-        Ok(eligible) => eligible.count(Some(Grouping::Host), None, &[]),
+        Ok(eligible) => eligible.count(Some(Grouping::Host), None, &Running::default()),
         Err(failure) => {
             let placed = engine.select(&mut table, &spec, &uuids(1), &Terms::default());
             assert_eq!(placed.failure, Some(failure), "what cannot be asked cannot be placed");
@@ -160,9 +160,15 @@ fn what_no_filter_looks_at_is_told() {
     let spec = RequestSpec { flavor, image: Some(Image::default()), ..RequestSpec::default() };
     let mut told = |filters: &[FilterKind]| {
         let options = SchedulerOptions { enabled_filters: filters.to_vec(), ..SchedulerOptions::default() };
-        eligible(&mut scheduler(options), &mut table, &spec).unwrap().count(None, None, &[]).not_asked
+        eligible(&mut scheduler(options), &mut table, &spec)
+            .unwrap()
+            .count(None, None, &Running::default())
+            .not_asked
     };
     let alias = "pci_passthrough:alias=gpu:1, because nothing says which devices an alias stands for";
     assert_eq!(told(&[FilterKind::NumaTopology]), [alias]);
-    assert_eq!(told(&[FilterKind::Ram]), ["NUMA cells, because NUMATopologyFilter is not enabled", alias]);
+    assert_eq!(
+        told(&[FilterKind::Ram]),
+        ["hw:cpu_policy=dedicated, because NUMATopologyFilter is not enabled", alias]
+    );
 }

@@ -5,8 +5,8 @@ mod common;
 
 use common::{DRY, add, answer, request, scheduler, uuids};
 use novella_filter_scheduler::{
-    FilterScheduler, HostTable, Policy, Resources, Row, SchedulerOptions, Selected, Terms, change_request,
-    eligible, inspect, near_misses, search_fixes, try_changes,
+    FilterScheduler, HostTable, Policy, Resources, Row, Running, SchedulerOptions, Selected, Terms,
+    change_request, eligible, inspect, near_misses, search_fixes, try_changes,
 };
 use novella_objects::{Change, FilterOutcome, Grouping, Image, Inventory, Quantity, RequestSpec};
 use serde_json::json;
@@ -193,7 +193,7 @@ fn how_many_more_fit_is_counted_by_what_each_host_takes() {
     let mut engine = default_scheduler();
     let mut counted = |asked: &RequestSpec| {
         let open = eligible(&mut engine, &mut table, asked).unwrap();
-        let counted = open.count(Some(Grouping::Host), Some(Grouping::Host), &[]);
+        let counted = open.count(Some(Grouping::Host), Some(Grouping::Host), &Running::default());
         counted.groups.iter().map(|group| (group.name.clone(), group.fits)).collect::<Vec<_>>()
     };
     let by_host = |fits: [u64; 4]| {
@@ -216,13 +216,13 @@ fn what_runs_on_pcpus_has_to_move_when_its_host_is_lost() {
     table.set_inventories(row, [("PCPU", inventory(4), 4)].into_iter());
     let mut engine = default_scheduler();
     let open = eligible(&mut engine, &mut table, &request(2, &[DEDICATED])).unwrap();
-    let reserve = open.count(None, Some(Grouping::Host), &[]).reserve.unwrap();
+    let reserve = open.count(None, Some(Grouping::Host), &Running::default()).reserve.unwrap();
     // Without `apart` nothing fits; without `both` its two instances take what fits on `apart`.
     assert_eq!((reserve.fits, reserve.moved), (0, 0), "{reserve:?}");
     let row = table.row_of("apart").unwrap();
     table.set_inventories(row, [("PCPU", inventory(8), 0)].into_iter());
     let open = eligible(&mut engine, &mut table, &request(2, &[DEDICATED])).unwrap();
-    let reserve = open.count(None, Some(Grouping::Host), &[]).reserve.unwrap();
+    let reserve = open.count(None, Some(Grouping::Host), &Running::default()).reserve.unwrap();
     assert_eq!((reserve.lost.as_str(), reserve.moved, reserve.fits), ("apart", 0, 0), "nothing runs on it");
 }
 

@@ -36,7 +36,7 @@ pub fn answer(question: Question<'_>, policy: Option<&PolicyFile>) -> Result<Ans
         options.scheduler = policy.options.clone();
     }
     let table = host_table(&fleet.aggregates, &fleet.hosts, options.service_down_time_s)?;
-    let mut evaluator = Evaluator::new(table, options, &asked.filter_sets)?.with_names_of(&fleet);
+    let mut evaluator = Evaluator::new(table, options, &asked.filter_sets)?.with_fleet(&fleet);
     let filters = evaluator.options().enabled_filters.iter().map(|filter| filter.name().to_owned()).collect();
     let outcomes = asked.requests.iter().enumerate().map(|(at, request)| evaluator.outcome(at, request));
     Ok(Answered { filters, outcomes: outcomes.collect::<Result<_, _>>()? })

@@ -7,12 +7,15 @@
 use std::collections::BTreeMap;
 
 use novella_filter_scheduler::{
-    Evaluation, Failure, FilterError, FilterKind, FilterScheduler, HostTable, OnFilterError, Pick,
-    SchedulerOptions, Selected, Terms, Verdict, WeigherError,
+    Eligible, Evaluation, Failure, FilterError, FilterKind, FilterScheduler, HostTable, OnFilterError, Pick,
+    Running, SchedulerOptions, Selected, Terms, Verdict, WeigherError,
 };
 use novella_host_manager::pci_requests;
-use novella_objects::document::{FilterChoice, Fleet, Outcome, OutcomeError, PciAlias, Request, RequestId};
+use novella_objects::document::{
+    FilterChoice, Fleet, Host, Outcome, OutcomeError, PciAlias, Request, RequestId,
+};
 use novella_objects::{PlacementRequest, Scored};
+use novella_resources::Amounts;
 
 use crate::bad_document::BadDocument;
 use crate::options::{EvaluationOptions, kinds};
@@ -29,6 +32,8 @@ pub struct Evaluator {
     filter_sets: BTreeMap<String, Vec<FilterKind>>,
     groups: Groups,
     pci_aliases: BTreeMap<String, PciAlias>,
+    /// What each host holds back for itself.
+    held_back: Vec<Amounts>,
     /// One engine for each list of filters that was asked for. Requests ask for few.
     engines: Vec<FilterScheduler>,
 }
@@ -50,19 +55,37 @@ impl Evaluator {
             filter_sets: sets,
             groups: Groups::default(),
             pci_aliases: BTreeMap::new(),
+            held_back: Vec::new(),
             engines: Vec::new(),
         })
     }
 
-    /// Adds what requests may name: server groups with their members, and PCI aliases.
+    /// Adds what the fleet says besides its table: server groups with their members, PCI aliases, and what hosts hold back
+    /// for themselves.
     #[must_use]
-    pub fn with_names_of(self, fleet: &Fleet<'_>) -> Self {
-        Self { groups: Groups::of(fleet), pci_aliases: fleet.pci_aliases.clone(), ..self }
+    pub fn with_fleet(self, fleet: &Fleet<'_>) -> Self {
+        let held_back =
+            |host: &Host<'_>| host.reserved.as_ref().map(Amounts::of_reserved).unwrap_or_default();
+        Self {
+            groups: Groups::of(fleet),
+            pci_aliases: fleet.pci_aliases.clone(),
+            held_back: fleet.hosts.iter().map(held_back).collect(),
+            ..self
+        }
+    }
+
+    /// What runs on the hosts. A document does not say which instance takes how much.
+    pub fn running(&self) -> Running {
+        Running { held_back: self.held_back.clone(), instances: Vec::new() }
     }
 
     /// A document's request, with its server group and PCI requests.
     fn asked(&self, request: &Request) -> Result<PlacementRequest, BadDocument> {
-        let mut asked = request_spec(request)?;
+        self.resolved(request_spec(request)?)
+    }
+
+    /// A request with its server group and PCI requests.
+    fn resolved(&self, mut asked: PlacementRequest) -> Result<PlacementRequest, BadDocument> {
         let PlacementRequest { spec, instance_uuids, .. } = &mut asked;
         self.groups.join(spec, instance_uuids)?;
         let devices = pci_requests(&self.pci_aliases, &spec.flavor, spec.image.as_ref(), &spec.pci_requests);
@@ -70,6 +93,21 @@ impl Evaluator {
             spec.pci_requests = devices;
         }
         Ok(asked)
+    }
+
+    /// Which hosts may take instances like those of a request, so that they can be counted. A request without an image
+    /// is asked as if it had one without properties, because in Nova every request has one. If no filter counts CPUs,
+    /// memory or disk, as in Nova, these three are counted all the same.
+    pub fn eligible(&mut self, asked: PlacementRequest) -> Result<Eligible, BadDocument> {
+        let PlacementRequest { mut spec, .. } = self.resolved(asked)?;
+        spec.image.get_or_insert_default();
+        let mut filters = self.options.enabled_filters.clone();
+        if !filters.iter().any(|kind| kind.judges_room()) {
+            filters.extend([FilterKind::Ram, FilterKind::Core, FilterKind::Disk]);
+        }
+        let (engine, table) = self.engine(&filters)?;
+        novella_filter_scheduler::eligible(engine, table, &spec)
+            .map_err(|failure| BadDocument::new("request", failure.to_string()))
     }
 
     /// The options. A request may replace their filters.

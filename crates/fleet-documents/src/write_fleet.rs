@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use novella_filter_scheduler::{Devices, HostState, InstanceKind, SchedulerOptions};
 use novella_host_manager::{HostCopy, MapCopy, Text};
 use novella_objects::document::{Fleet, Host, HostInstance};
-use novella_objects::{Entries, HostStatus, Json};
+use novella_objects::{Entries, HostStatus, Json, Reserved};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -113,6 +113,7 @@ impl MapSnapshot {
             memory_mb_used: used.memory_mb,
             local_gb: reported.disk_gb_total,
             local_gb_used: used.disk_gb,
+            reserved: (note.reserved != Reserved::default()).then_some(note.reserved),
             cpu_allocation_ratio: Some(reported.ratios.cpu),
             ram_allocation_ratio: Some(reported.ratios.ram),
             disk_allocation_ratio: Some(reported.ratios.disk),

@@ -179,7 +179,7 @@ fn agree(seed: u64) -> [usize; 3] {
     let options = EvaluationOptions::read(fleet.options.as_ref().unwrap()).unwrap();
     let table = host_table(&fleet.aggregates, &fleet.hosts, options.service_down_time_s).unwrap();
     let evaluator = Evaluator::new(table, options, &Default::default()).unwrap();
-    let mut evaluator = evaluator.with_names_of(&fleet);
+    let mut evaluator = evaluator.with_fleet(&fleet);
     let [mut placed, mut refused, mut elsewhere] = [0; 3];
     for _ in 0..12 {
         let request = run.request();

@@ -17,12 +17,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use novella_filter_scheduler::{Eligible, Failure, FilterScheduler, HostTable, NearMisses};
+use novella_filter_scheduler::{Eligible, Failure, FilterScheduler, HostTable, NearMisses, Running};
 use novella_objects::{
     Capabilities, Change, Decision, HostDetail, HostVerdict, RequestSpec, Reserve, SelectDestinations,
     ServerGroupSummary, ServiceSummary,
 };
-use novella_resources::Amounts;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -257,15 +256,20 @@ impl HostManager {
         questions::try_changes(&mut self.map, scheduler, request, changes)
     }
 
-    /// Which hosts may take instances like those of `request`, with their amounts; and by row what each holds back for itself.
-    /// Takes about as long as one placement and one listing; the counting is done on what is returned.
+    /// Which hosts may take instances like those of `request`, with their amounts. Takes about as long as one placement
+    /// and one listing; the counting is done on what is returned.
     pub fn eligible(
         &mut self,
         scheduler: &mut FilterScheduler,
         request: &Resolved,
         now: Duration,
-    ) -> Result<(Eligible, Vec<Amounts>), Failure> {
+    ) -> Result<Eligible, Failure> {
         questions::eligible(&mut self.map, scheduler, request, now)
+    }
+
+    /// What runs on each host: the instances that it lists, and those that are promised to it.
+    pub fn running(&self) -> Running {
+        questions::running(&self.map)
     }
 
     /// What is in use and what may be in use, by availability zone, over the hosts that can be chosen.

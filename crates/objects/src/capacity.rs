@@ -45,10 +45,13 @@ pub struct Capacity {
 }
 
 /// How many more instances of a flavor fit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FlavorCapacity {
     /// The flavor.
     pub flavor: Flavor,
+    /// Why the flavor cannot be counted. Every request for it is refused for this reason, so none fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// How many more instances fit in the whole fleet.
     pub fits: u64,
     /// Number of hosts in the map.
@@ -74,12 +77,20 @@ pub struct FlavorCapacity {
     pub reserve: Option<ReservedCapacity>,
 }
 
+impl FlavorCapacity {
+    /// The answer about a flavor that cannot be counted.
+    pub fn failed(flavor: Flavor, error: String) -> Self {
+        Self { flavor, error: Some(error), ..Self::default() }
+    }
+}
+
 /// An amount that is the first to run out on some hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     /// Name of the filter that will refuse the next instance.
     pub filter: String,
-    /// What the filter counts: `vcpus`, `memory_mb`, `disk_gb`, `instances`, `io_ops` or a resource class.
+    /// What the filter counts: `vcpus`, `memory_mb`, `disk_gb`, `instances`, `io_ops`, `members` of the server group,
+    /// `numa_cells`, `pci_devices`, or a resource class.
     pub amount: String,
     /// Number of hosts on which this amount runs out first.
     pub hosts: u32,
@@ -104,7 +115,8 @@ pub struct GroupCapacity {
 pub struct ReservedCapacity {
     /// Name of the part whose loss leaves the least room.
     pub lost: String,
-    /// What runs on the lost part, counted in instances of this flavor and rounded up on each host.
+    /// Number of instances that move: those that the lost hosts list. What these use beyond the listed instances is counted
+    /// in instances of this flavor, rounded up on each host.
     pub moved: u64,
     /// How many more instances fit on the other parts after those have moved.
     pub fits: u64,

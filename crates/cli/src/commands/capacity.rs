@@ -1,14 +1,15 @@
 //! `novella capacity`: how many more instances fit, and what runs out first.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use novella_filter_scheduler::{FilterKind, FilterScheduler, eligible};
-use novella_fleet_documents::{EvaluationOptions, host_table};
+use novella_fleet_documents::{EvaluationOptions, Evaluator, host_table};
 use novella_host_manager::PolicyFile;
 use novella_objects::{
-    CapacityQuery, FilterTally, Flavor, FlavorCapacity, GroupCapacity, Grouping, RequestSpec,
+    CapacityQuery, FilterTally, Flavor, FlavorCapacity, GroupCapacity, Grouping, PlacementRequest,
+    RequestSpec,
 };
 use novella_service::Env;
 use novella_service::exit::Failure;
@@ -56,7 +57,7 @@ pub struct CapacityArgs {
     /// Count each flavor of this file: a JSON list, or a scheduler's policy if its name ends in .toml
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vcpus", "ram", "disk", "extra_specs"])]
     pub flavors: Option<PathBuf>,
-    /// Count on the hosts of this file, in the format of `novella evaluate`, without a scheduler; CPUs, memory and disk always count
+    /// Count on the hosts of this file, in the format of `novella evaluate`, without a scheduler; if its filters count none of CPUs, memory and disk, these count all the same
     #[arg(long, value_name = "FILE", conflicts_with = "names")]
     pub hosts: Option<PathBuf>,
     /// Also count by parts of the fleet
@@ -131,24 +132,20 @@ pub fn run_on_file(
     let source = Source::open(file)?;
     let fleet = source.fleet()?;
     let options = EvaluationOptions::read(&fleet.options.clone().unwrap_or_default());
-    let EvaluationOptions { mut scheduler, service_down_time_s } =
-        options.map_err(|bad| source.refused(&bad))?;
-    let table = host_table(&fleet.aggregates, &fleet.hosts, service_down_time_s);
-    let mut table = table.map_err(|bad| source.refused(&bad))?;
-    // Options made for Nova leave amounts to its Placement service. Here the question is about amounts.
-    for kind in [FilterKind::Ram, FilterKind::Core, FilterKind::Disk] {
-        if !scheduler.enabled_filters.contains(&kind) {
-            scheduler.enabled_filters.push(kind);
-        }
-    }
-    let mut engine = FilterScheduler::new(scheduler)?;
+    let options = options.map_err(|bad| source.refused(&bad))?;
+    let table = host_table(&fleet.aggregates, &fleet.hosts, options.service_down_time_s);
+    let table = table.map_err(|bad| source.refused(&bad))?;
+    let evaluator = Evaluator::new(table, options, &BTreeMap::new()).map_err(|bad| source.refused(&bad))?;
+    let mut evaluator = evaluator.with_fleet(&fleet);
     let CapacityQuery { flavors, request_spec, by, reserve, .. } = query;
-    let count = |flavor| {
-        let spec = RequestSpec { flavor, ..request_spec.spec.clone() };
-        let eligible = eligible(&mut engine, &mut table, &spec);
-        let eligible =
-            eligible.map_err(|failure| Failure::new(USAGE, format!("invalid request: {failure}")))?;
-        Ok(eligible.count(by, reserve, &[]))
+    let (alone, running) = (flavors.len() == 1, evaluator.running());
+    let count = |flavor: Flavor| {
+        let spec = RequestSpec { flavor: flavor.clone(), ..request_spec.spec.clone() };
+        match evaluator.eligible(PlacementRequest { spec, ..request_spec.clone() }) {
+            Ok(eligible) => Ok(eligible.count(by, reserve, &running)),
+            Err(bad) if alone => Err(Failure::new(USAGE, format!("invalid request: {bad}"))),
+            Err(bad) => Ok(FlavorCapacity::failed(flavor, bad.to_string())),
+        }
     };
     let counted = flavors.into_iter().map(count).collect::<Result<Vec<_>, Failure>>()?;
     show(&counted, args, console)
@@ -247,6 +244,9 @@ fn name(flavor: &Flavor) -> String {
 
 /// What runs out first, or if no host is eligible, the filter that refused the last ones.
 fn limits(flavor: &FlavorCapacity) -> String {
+    if flavor.error.is_some() {
+        return "every request is refused".to_owned();
+    }
     if flavor.limits.is_empty() {
         let emptied = flavor.refused.iter().find(|tally| tally.hosts_out == 0);
         let refused = |tally: &FilterTally| format!("{} passes no host", tally.filter);
@@ -301,6 +301,9 @@ fn tables(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console
         write_rows(&parts(flavors), &PARTS, &OutputArgs::default(), console)?;
     }
     for flavor in flavors {
+        if let Some(error) = &flavor.error {
+            console.note(&format!("error: {} cannot be counted: {error}", name(&flavor.flavor)));
+        }
         for what in &flavor.not_asked {
             let name = name(&flavor.flavor);
             console.note(&format!("note: {name}: neither the counts nor a placement consider {what}"));

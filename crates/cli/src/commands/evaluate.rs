@@ -75,7 +75,7 @@ pub fn run(args: &EvaluateArgs, console: &mut Console<'_>) -> anyhow::Result<u8>
     let table = host_table(&fleet.aggregates, &fleet.hosts, options.service_down_time_s);
     let table = table.map_err(|bad| hosts.refused(&bad))?;
     let evaluator = Evaluator::new(table, options, &asked.filter_sets);
-    let mut evaluator = evaluator.map_err(|bad| requests.refused(&bad))?.with_names_of(&fleet);
+    let mut evaluator = evaluator.map_err(|bad| requests.refused(&bad))?.with_fleet(&fleet);
     let wanted = wanted(&asked, &args.ids)?;
     let outcomes = wanted.iter().map(|(at, request)| evaluator.outcome(*at, request));
     let outcomes = outcomes.collect::<Result<Vec<_>, _>>().map_err(|bad| requests.refused(&bad))?;

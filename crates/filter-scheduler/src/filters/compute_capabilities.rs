@@ -124,8 +124,12 @@ impl Questions {
 
     /// Whether no answer changes when an instance is placed.
     pub(super) fn is_steady(&self) -> bool {
-        let reported = |question: &Question| matches!(question.first, First::Reported { .. });
-        self.0.iter().all(reported) && !self.read_measured()
+        !self.read_computed() && !self.read_measured()
+    }
+
+    /// Whether one of them reads a value that the table computes, such as the free memory, which placements change.
+    pub(super) fn read_computed(&self) -> bool {
+        self.0.iter().any(|question| matches!(question.first, First::Computed(_)))
     }
 
     /// Whether one of them reads a measured value.

@@ -98,6 +98,16 @@ impl Filter {
         matches!(self.program, Program::PassAll)
     }
 
+    /// Whether the answer for a host may change when an instance of the request is placed there, apart from what is
+    /// [counted](Self::bound).
+    pub(crate) fn changes_with_instances(&self) -> bool {
+        match &self.program {
+            Program::Capabilities(questions) => questions.read_computed(),
+            Program::Query(_) | Program::Apart => true,
+            _ => false,
+        }
+    }
+
     /// Whether this filter runs for the instance at this index of a request.
     pub(crate) fn runs(&self, index: usize) -> bool {
         index == 0 || !self.kind.once()

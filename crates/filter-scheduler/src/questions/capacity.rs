@@ -9,6 +9,10 @@
 //!
 //! What always holds: counting does not touch the table.
 //!
+//! The first instance of a server group with `affinity` decides where all others go. So the host is chosen that it would
+//! get now, and the instances are counted on that host. If the settings say that an error of a filter fails the request,
+//! the first instance is tried as well, so that such an error is no refusal of some hosts.
+//!
 //! Left out: filters whose answer changes with each instance in another way. They are asked for the first instance
 //! only, and the answer names them.
 
@@ -24,16 +28,20 @@ use uuid::Uuid;
 
 use crate::filters::bound::Bound;
 use crate::filters::devices::DeviceBound;
-use crate::filters::program::Filter;
 use crate::prefilters::{ClassLimit, Prefilters};
-use crate::request::asked::{self, Asked, Wanted};
+use crate::questions::moving::{Running, free_memory, move_to_others};
+use crate::questions::unread::unread;
+use crate::request::asked::{self, Wanted};
 use crate::request::failure::Failure;
+use crate::select::answer::Terms;
 use crate::select::compiled::Compiled;
 use crate::select::explanation::{self, Refill};
 use crate::select::select::FilterScheduler;
 use crate::settings::filter_kind::FilterKind;
+use crate::settings::options::{OnFilterError, SchedulerOptions};
+use crate::table::amounts::Exact;
 use crate::table::bitmap::bits;
-use crate::table::block::BLOCK;
+use crate::table::block::{BLOCK, Row};
 use crate::table::devices::Devices;
 use crate::table::host_table::HostTable;
 use crate::table::view::{HostState, Snapshot};
@@ -111,6 +119,16 @@ pub fn eligible(
     spec: &RequestSpec,
 ) -> Result<Eligible, Failure> {
     let asked = asked::read(engine.options(), spec)?;
+    let begins = begins_affinity(engine.options(), spec);
+    let mut first = None;
+    if begins || engine.options().on_filter_error == OnFilterError::FailRequest {
+        let terms = Terms { dry_run: true, alternates: Some(0), unexplained: true, ..Terms::default() };
+        let selected = engine.select(table, spec, &[Uuid::nil()], &terms);
+        if let Some(failure) = selected.failure.filter(|why| !matches!(why, Failure::NoValidHost { .. })) {
+            return Err(failure);
+        }
+        first = selected.picks.first().map(|pick| pick.row);
+    }
     let mut passed = match engine.whole_fleet.narrow(table, spec) {
         Ok(()) => true,
         Err(Failure::NoValidHost { .. }) => false,
@@ -129,7 +147,7 @@ pub fn eligible(
     let mut bounds = Vec::new();
     let mut of_devices = Vec::new();
     compiled.filters.retain_mut(|filter| {
-        if let Some(bound) = filter.bound() {
+        if let Some(bound) = filter.bound(compiled.group.as_ref()) {
             bounds.push((filter.kind, bound));
         } else if let Some(bound) = filter.take_device_bound() {
             of_devices.push((bounds.len(), filter.kind, bound));
@@ -154,18 +172,21 @@ pub fn eligible(
         .pinning
         .cpus
         .map_or(of_others, |pinned| (pinned.demand(demand), pinned.allocation(&allocation).amounts));
-    let changing = |filter: &&Filter| !filter.kind.once() && !filter.passes_all();
+    let mut passed = engine.whole_fleet.alive.clone();
+    if begins {
+        passed.iter_mut().enumerate().for_each(|(block, passed)| *passed &= only(first, block));
+    }
     Ok(Eligible {
         hosts: table.snapshot(),
-        passed: engine.whole_fleet.alive.clone(),
+        passed,
         refused,
         asked_once: compiled
             .filters
             .iter()
-            .filter(changing)
+            .filter(|filter| filter.changes_with_instances())
             .map(|filter| filter.kind.name().to_owned())
             .collect(),
-        not_asked: not_asked(&asked, &engine.options().enabled_filters),
+        not_asked: unread(spec, engine.options()).iter().map(ToString::to_string).collect(),
         bounds,
         classes,
         devices,
@@ -178,20 +199,35 @@ pub fn eligible(
     })
 }
 
+/// Whether the first instance decides where all others go: those of a server group with `affinity` that has no host yet.
+fn begins_affinity(options: &SchedulerOptions, spec: &RequestSpec) -> bool {
+    let affinity = spec
+        .instance_group
+        .as_ref()
+        .is_some_and(|group| group.policy == "affinity" && group.hosts.is_empty());
+    let forced = !spec.force_hosts.is_empty() || !spec.force_nodes.is_empty();
+    affinity && !forced && options.enabled_filters.contains(&FilterKind::ServerGroupAffinity)
+}
+
+/// The bits of one block of rows, in which no row but `row` is set.
+fn only(row: Option<Row>, block: usize) -> u64 {
+    row.filter(|row| row.index() / BLOCK == block).map_or(0, |row| 1 << (row.index() % BLOCK))
+}
+
 impl Eligible {
-    /// Counts how many instances fit. `held_back` has for each row what the host reserves for itself, which need not
-    /// move when the host is lost. Rows beyond its end reserve nothing.
+    /// Counts how many instances fit. `running` is what moves if a part of the fleet is lost.
     pub fn count(
         &self,
         by: Option<Grouping>,
         reserve: Option<Grouping>,
-        held_back: &[Amounts],
+        running: &Running,
     ) -> FlavorCapacity {
         let mut known = KnownFittings::new();
         let hosts = self.hosts.hosts();
         let counted: Vec<_> = hosts.filter_map(|host| self.count_on(host, &mut known)).collect();
         FlavorCapacity {
             flavor: self.flavor.clone(),
+            error: None,
             fits: counted.iter().map(|host| host.fits).sum(),
             hosts: self.hosts.hosts().count() as u32,
             eligible: counted.len() as u32,
@@ -201,7 +237,7 @@ impl Eligible {
             asked_once: self.asked_once.clone(),
             not_asked: self.not_asked.clone(),
             groups: by.map_or_else(Vec::new, |by| self.by(by, &counted)),
-            reserve: reserve.and_then(|by| self.reserve(by, &counted, held_back)),
+            reserve: reserve.and_then(|by| self.reserve(by, &counted, running, &mut known)),
         }
     }
 
@@ -212,7 +248,7 @@ impl Eligible {
         }
         let (demand, taken) = self.asked_of(&host);
         let set = self.sets[row] as usize;
-        let of_bounds = self.bounds.iter().map(|(_, bound)| bound.times(host.exact(), set, &demand, &taken));
+        let of_bounds = self.bounds.iter().map(|(_, bound)| bound.times(&host, set, &demand, &taken));
         let of_classes = self.classes.iter().map(|class| Some(class.times[row]));
         let mut counted = Counted { host, fits: MAX_ON_A_HOST, limit: None };
         for (at, times) in of_bounds.chain(of_classes).enumerate() {
@@ -291,65 +327,95 @@ impl Eligible {
         parts.into_iter().map(group).collect()
     }
 
-    /// Finds the group whose loss leaves the least room, and what then still fits. If several are equal, the first by
+    /// Finds the part whose loss leaves the least room, and what then still fits. If several are equal, the first by
     /// name counts.
     fn reserve(
         &self,
         by: Grouping,
         hosts: &[Counted<'_>],
-        held_back: &[Amounts],
+        running: &Running,
+        known: &mut KnownFittings,
     ) -> Option<ReservedCapacity> {
-        let all: u64 = hosts.iter().map(|host| host.fits).sum();
-        let mut parts: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-        for counted in hosts {
-            let moved = self.slots(&counted.host, held_back);
+        let mut parts: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (at, counted) in hosts.iter().enumerate() {
             for name in self.parts(by, &counted.host) {
-                let (fits, slots) = parts.entry(name).or_default();
-                (*fits, *slots) = (*fits + counted.fits, *slots + moved);
+                parts.entry(name).or_default().push(at);
             }
         }
-        let (lost, (fits, moved)) = parts.into_iter().reduce(|worst, next| {
-            let left = |(_, (fits, moved)): &(String, (u64, u64))| {
-                i128::from(all) - i128::from(*fits) - i128::from(*moved)
-            };
-            if left(&next) < left(&worst) { next } else { worst }
-        })?;
-        let others = all - fits;
-        Some(ReservedCapacity {
-            lost,
-            moved,
-            fits: others.saturating_sub(moved),
-            short: moved.saturating_sub(others),
-        })
+        let mut emptiest: Vec<usize> = (0..hosts.len()).collect();
+        emptiest.sort_by_key(|at| std::cmp::Reverse(free_memory(hosts[*at].host.exact())));
+        let mut lost = vec![false; hosts.len()];
+        let left = |reserve: &ReservedCapacity| i128::from(reserve.fits) - i128::from(reserve.short);
+        let mut worst: Option<ReservedCapacity> = None;
+        for (name, part) in parts {
+            part.iter().for_each(|at| lost[*at] = true);
+            let reserve = self.without(name, &part, hosts, (&emptiest, &lost), running, known);
+            part.iter().for_each(|at| lost[*at] = false);
+            if worst.as_ref().is_none_or(|worst| left(&reserve) < left(worst)) {
+                worst = Some(reserve);
+            }
+        }
+        worst
     }
 
-    /// How many instances of the flavor take as much room as what runs on a host.
-    fn slots(&self, host: &HostState<'_>, held_back: &[Amounts]) -> u64 {
+    /// What still fits without a part of the fleet, after its instances have moved to the other hosts that the flavor
+    /// may be placed on.
+    fn without(
+        &self,
+        name: String,
+        part: &[usize],
+        hosts: &[Counted<'_>],
+        (emptiest, lost): (&[usize], &[bool]),
+        running: &Running,
+        known: &mut KnownFittings,
+    ) -> ReservedCapacity {
+        let instances: Vec<_> =
+            part.iter().flat_map(|at| self.instances_on(&hosts[*at].host, running)).collect();
+        let count = instances.len() as u64;
+        // Nobody knows which instance takes how much of a further class, so its sum is counted in instances of the flavor.
+        let of_class = |class: &ClassLimit| {
+            let used = part.iter().map(|at| class.used[hosts[*at].host.row().index()]);
+            used.map(|used| slots(used, class.sum)).sum::<u64>()
+        };
+        let of_classes = self.classes.iter().map(of_class).max().unwrap_or(0);
+        let fits = |at: usize, exact: &Exact, size: &Amounts| {
+            let host = hosts[at].host.with_amounts(exact);
+            let set = self.sets[host.row().index()] as usize;
+            self.bounds.iter().all(|(_, bound)| bound.passes_other(&host, set, size))
+        };
+        let moved = move_to_others(instances, emptiest, lost, |at| *hosts[at].host.exact(), fits);
+        let others =
+            hosts.iter().zip(lost).filter(|(_, lost)| !**lost).map(|(host, _)| host.fits).sum::<u64>();
+        let taken = moved.after.iter().map(|(at, exact)| {
+            let after = self.count_on(hosts[*at].host.with_amounts(exact), known);
+            hosts[*at].fits.saturating_sub(after.map_or(0, |after| after.fits))
+        });
+        let left = others.saturating_sub(taken.sum()).min(others.saturating_sub(of_classes));
+        let short = moved.left.max(of_classes.saturating_sub(others));
+        // While an instance that must move finds no place, there is no room for new ones.
+        let fits = if short == 0 { left } else { 0 };
+        ReservedCapacity { lost: name, moved: count.max(of_classes), fits, short }
+    }
+
+    /// The sizes of the instances on a host. What is used beyond those that are known is counted in instances of the
+    /// flavor.
+    fn instances_on(&self, host: &HostState<'_>, running: &Running) -> Vec<Amounts> {
         let row = host.row().index();
-        let held_back = held_back.get(row).copied().unwrap_or_default();
-        let (runs, (_, taken)) = (host.used().minus(held_back), self.asked_of(host));
-        let slots = |runs: u64, taken: u64| if taken == 0 { 0 } else { runs.div_ceil(taken) };
-        let of_sizes = slots(runs.vcpus, taken.vcpus)
-            .max(slots(runs.memory_mb, taken.memory_mb))
-            .max(slots(runs.disk_gb, taken.disk_gb));
-        let of_classes = self.classes.iter().map(|class| slots(class.used[row], class.sum));
-        of_classes.fold(of_sizes, u64::max)
+        let mut instances = running.instances.get(row).cloned().unwrap_or_default();
+        let known = instances.iter().fold(Amounts::default(), |sum, size| sum.plus(*size));
+        let held_back = running.held_back.get(row).copied().unwrap_or_default();
+        let (rest, (_, taken)) = (host.used().minus(held_back).minus(known), self.asked_of(host));
+        let further = slots(rest.vcpus, taken.vcpus)
+            .max(slots(rest.memory_mb, taken.memory_mb))
+            .max(slots(rest.disk_gb, taken.disk_gb));
+        instances.extend(std::iter::repeat_n(taken, further as usize));
+        instances
     }
 }
 
-/// What a request asks for and no enabled filter looks at: cells, devices and PCI aliases, with the reason.
-fn not_asked(asked: &Asked<'_>, enabled: &[FilterKind]) -> Vec<String> {
-    let without = |kind: FilterKind, what: &str| {
-        (!enabled.contains(&kind)).then(|| format!("{what}, because {kind} is not enabled"))
-    };
-    let cells = asked.wanted.cells.as_ref().and_then(|_| without(FilterKind::NumaTopology, "NUMA cells"));
-    let devices = !asked.wanted.pci_requests.is_empty();
-    let devices = devices.then(|| without(FilterKind::PciPassthrough, "PCI devices")).flatten();
-    let alias = asked.spec.flavor.extra_specs.get("pci_passthrough:alias");
-    let alias = alias.filter(|_| asked.wanted.pci_requests.is_empty()).map(|alias| {
-        format!("pci_passthrough:alias={alias}, because nothing says which devices an alias stands for")
-    });
-    cells.into_iter().chain(devices).chain(alias).collect()
+/// How many instances that each take `taken` are as large as `used`.
+fn slots(used: u64, taken: u64) -> u64 {
+    if taken == 0 { 0 } else { used.div_ceil(taken) }
 }
 
 impl DeviceLimits {

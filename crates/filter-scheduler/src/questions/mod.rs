@@ -7,5 +7,6 @@ pub(crate) mod changes;
 pub(crate) mod evaluate;
 pub(crate) mod fix;
 pub(crate) mod inspect;
+pub(crate) mod moving;
 pub(crate) mod near;
 pub(crate) mod unread;

@@ -58,6 +58,14 @@ impl<'a> HostState<'a> {
         self.exact
     }
 
+    /// The same host with other amounts.
+    pub(crate) fn with_amounts<'b>(&self, exact: &'b Exact) -> HostState<'b>
+    where
+        'a: 'b,
+    {
+        HostState { exact, ..*self }
+    }
+
     /// The name of the service host.
     pub fn host(&self) -> &'a str {
         self.names.host()
@@ -79,6 +87,11 @@ impl<'a> HostState<'a> {
         self.zone
     }
 
+    /// The zones that the host's aggregates name, if they name more than one.
+    pub fn conflicting_zones(&self) -> impl Iterator<Item = &'a str> {
+        self.of_set.filter(|zones| zones.contains(',')).into_iter().flat_map(|zones| zones.split(','))
+    }
+
     /// The amounts that the host reported last.
     pub fn reported(&self) -> &'a Resources {
         &self.exact.reported
@@ -87,11 +100,6 @@ impl<'a> HostState<'a> {
     /// The amounts that are consumed on top of the reported ones.
     pub fn consumed(&self) -> Amounts {
         self.exact.consumed
-    /// The zones that the host's aggregates name, if they name more than one.
-    pub fn conflicting_zones(&self) -> impl Iterator<Item = &'a str> {
-        self.of_set.filter(|zones| zones.contains(',')).into_iter().flat_map(|zones| zones.split(','))
-    }
-
     }
 
     /// The amounts that are used, reported and consumed together.

@@ -5,8 +5,8 @@
 //!
 //! Left out: server groups, whose members come and go. They are looked up each time that a request is decided.
 
-use novella_filter_scheduler::Failure;
-use novella_objects::SelectDestinations;
+use novella_filter_scheduler::{Failure, FilterKind, OnFilterError, SchedulerOptions};
+use novella_objects::{Image, SelectDestinations};
 
 use crate::policy::file::PolicyFile;
 use crate::policy::pci_alias::pci_requests;
@@ -30,6 +30,10 @@ impl Resolved {
         if let Some(devices) = pci_requests(&policy.pci_aliases, &spec.flavor, image, &spec.pci_requests)? {
             spec.pci_requests = devices;
         }
+        // In Nova every request has an image, and NUMATopologyFilter fails without one.
+        if spec.image.is_none() && fails_without_image(&policy.options) {
+            spec.image = Some(Image::default());
+        }
         Ok(Self(request))
     }
 
@@ -37,4 +41,10 @@ impl Resolved {
     pub fn request(&self) -> &SelectDestinations {
         &self.0
     }
+}
+
+/// Whether a request without an image would fail, instead of being asked of the hosts.
+fn fails_without_image(options: &SchedulerOptions) -> bool {
+    options.on_filter_error == OnFilterError::FailRequest
+        && options.enabled_filters.contains(&FilterKind::NumaTopology)
 }

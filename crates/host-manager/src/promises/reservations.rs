@@ -102,6 +102,14 @@ impl Reservations {
         self.by_uuid.get(uuid)
     }
 
+    /// What is subtracted from hosts: each row, with what one instance takes there.
+    pub fn counted(&self) -> impl Iterator<Item = (Row, &Allocation)> {
+        self.by_uuid.values().filter_map(|reservation| match reservation.place {
+            Place::Row(row) => Some((row, &reservation.allocation)),
+            Place::Awaited(_) => None,
+        })
+    }
+
     /// Adds a reservation for an instance that has none.
     pub fn add(&mut self, uuid: Uuid, reservation: Reservation) {
         if self.by_uuid.is_empty() || reservation.expires < self.next_expiry {

@@ -9,6 +9,7 @@
 //! Left out: on which host an instance is. The table has an index for that.
 
 use novella_objects::{Claim, Entries};
+use novella_resources::Amounts;
 use uuid::Uuid;
 
 use crate::report::check;
@@ -35,6 +36,16 @@ impl ClaimRow {
             memory_mb: claim.memory_mb as u32,
             disk_gb: claim.disk_gb as u32,
         })
+    }
+
+    /// What the instance takes.
+    pub fn amounts(&self) -> Amounts {
+        Amounts {
+            vcpus: self.vcpus.into(),
+            memory_mb: self.memory_mb.into(),
+            disk_gb: self.disk_gb.into(),
+            instances: 1,
+        }
     }
 
     fn is(&self, claim: &Claim<'_>) -> bool {

@@ -248,3 +248,13 @@ fn a_placement_tells_what_nothing_looked_at() {
     assert_eq!(decision.unwrap().notes, [note]);
     assert_eq!(bed.decide(2, |_| {}).unwrap().notes, [""; 0]);
 }
+
+#[test]
+fn running_instances_have_the_sizes_that_they_claim_or_were_promised() {
+    let (mut bed, _) = rig(1);
+    assert!(bed.m.running().instances[0].is_empty());
+    bed.ask(1, |_| {}).unwrap();
+    let running = bed.m.running();
+    let sizes: Vec<_> = running.instances[0].iter().map(|size| (size.vcpus, size.memory_mb)).collect();
+    assert_eq!(sizes, [(1, 1024)]);
+}

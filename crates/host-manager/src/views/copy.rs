@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use novella_filter_scheduler::{Devices, InstanceKind, Row, Snapshot};
+use novella_objects::Reserved;
 use novella_objects::document::UsedInventory;
 use novella_resources::SIZES;
 use uuid::Uuid;
@@ -43,6 +44,8 @@ pub struct HostCopy {
     pub uuid: Option<Uuid>,
     /// The time since its last report.
     pub age: Duration,
+    /// What it holds back for itself.
+    pub reserved: Reserved,
     /// What it reported.
     pub reported: Reported,
     /// The ids of the aggregates that it is in.
@@ -66,6 +69,7 @@ pub(crate) fn copy(map: &mut HostMap, now: Duration) -> MapCopy {
         HostCopy {
             uuid: record.identity.map(|identity| identity.uuid),
             age: now.saturating_sub(record.hearing.heard),
+            reserved: record.reserved,
             reported: record.reported.clone(),
             aggregates: map.table.aggregates_of(row).to_vec(),
             instances: instances.map(|(uuid, kind)| (uuid, kind, group(uuid, row))).collect(),

@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
-use novella_filter_scheduler::{Eligible, Failure, FilterKind, FilterScheduler, NearMisses};
+use novella_filter_scheduler::{Eligible, Failure, FilterKind, FilterScheduler, NearMisses, Running};
 use novella_objects::{Change, FilterOutcome, HostStatus, HostVerdict, PlacementRequest};
 use novella_resources::Amounts;
 
 use crate::map::host_map::HostMap;
 use crate::map::record::Record;
 use crate::policy::resolved::Resolved;
+use crate::report::claims::ClaimRow;
 use crate::verbs::enforce_policy::with_members;
 use crate::verbs::watch::advance;
 
@@ -76,20 +77,30 @@ pub(crate) fn try_changes(
     novella_filter_scheduler::try_changes(scheduler, &mut map.table, &spec, instance_uuids, changes)
 }
 
-/// Which hosts may take instances like those of `request`, with their amounts; and by row what each holds back for itself.
-/// Takes about as long as one placement and one listing; the counting is done on what is returned.
+/// Which hosts may take instances like those of `request`, with their amounts. Takes about as long as one placement and
+/// one listing; the counting is done on what is returned.
 pub(crate) fn eligible(
     map: &mut HostMap,
     scheduler: &mut FilterScheduler,
     request: &Resolved,
     now: Duration,
-) -> Result<(Eligible, Vec<Amounts>), Failure> {
+) -> Result<Eligible, Failure> {
     advance(map, now);
-    let held_back = |record: &Option<Box<Record>>| {
-        record.as_ref().map(|record| Amounts::of_reserved(&record.reserved)).unwrap_or_default()
-    };
-    let held_back = map.records.iter().map(held_back).collect();
     let PlacementRequest { spec, instance_uuids, .. } = &request.request().request_spec;
     let spec = with_members(map, spec, instance_uuids)?;
-    Ok((novella_filter_scheduler::eligible(scheduler, &mut map.table, &spec)?, held_back))
+    novella_filter_scheduler::eligible(scheduler, &mut map.table, &spec)
+}
+
+/// What runs on each host: the instances that it lists, and those that are promised to it.
+pub(crate) fn running(map: &HostMap) -> Running {
+    let of_record = |record: &Record| {
+        let claimed: Vec<_> = record.claims.rows().iter().map(ClaimRow::amounts).collect();
+        (Amounts::of_reserved(&record.reserved), claimed)
+    };
+    let of_row = |record: &Option<Box<Record>>| record.as_deref().map(of_record).unwrap_or_default();
+    let (held_back, mut instances): (Vec<_>, Vec<_>) = map.records.iter().map(of_row).unzip();
+    for (row, allocation) in map.reservations.counted() {
+        instances[row.index()].push(allocation.amounts);
+    }
+    Running { held_back, instances }
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::absence::{or_default, present};
+use crate::agent_report::Reserved;
 use crate::devices::PciPool;
 use crate::entries::Entries;
 use crate::inventory::UsedInventory;
@@ -82,6 +83,9 @@ pub struct Host<'a> {
     /// Disk that remains if all thin disks grow to their full size, GiB. The smaller of this and `free_disk_gb` counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_available_least: Option<i64>,
+    /// What the host holds back for itself. The used amounts include it, and no instance has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Reserved>,
     /// Overcommit ratio of CPUs. Absent: 4.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_allocation_ratio: Option<f64>,

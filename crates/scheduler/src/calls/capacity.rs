@@ -1,8 +1,11 @@
 //! `capacity`: how many more instances of each flavor fit. The eligible hosts of a flavor are copied while the map is held,
 //! and counted on a thread of their own.
+//!
+//! What always holds: a flavor that cannot be counted does not keep the others from being counted.
 
+use novella_filter_scheduler::{Eligible, Failure, Running};
 use novella_messaging::CallError;
-use novella_objects::{Capacity, CapacityQuery, Flavor, Grouping, SelectDestinations};
+use novella_objects::{Capacity, CapacityQuery, Flavor, FlavorCapacity, Grouping, SelectDestinations};
 
 use crate::call_errors::{bad_arguments, internal};
 use crate::manager::SchedulerManager;
@@ -21,25 +24,41 @@ pub(crate) async fn capacity(
     let given = flavors.len();
     flavors.extend(flavors_of_policy(manager, names, given == 0)?);
     check(&flavors, by, manager.with_hosts(|hosts, _| hosts.table().len()))?;
+    let alone = flavors.len() == 1;
     let mut answer = Capacity { scheduler: manager.options.name.clone(), flavors: Vec::new() };
     for (at, flavor) in flavors.into_iter().enumerate() {
         let of_policy = (at >= given).then(|| flavor.name.clone());
         let mut request = SelectDestinations { request_spec: request_spec.clone(), ..Default::default() };
-        request.request_spec.spec.flavor = flavor;
-        let (eligible, held_back) = {
-            let (mut guard, now) = manager.core();
-            let core = &mut *guard;
-            let request = core
-                .hosts
-                .resolve(request)
-                .map_err(|failure| manager.policy_faults.unresolved(&failure, of_policy.as_deref()))?;
-            let eligible = core.hosts.eligible(&mut core.engine, &request, now);
-            eligible.map_err(|failure| manager.policy_faults.call_error(&failure))?
+        request.request_spec.spec.flavor = flavor.clone();
+        let counted = match eligible(manager, request, reserve.is_some()) {
+            Ok((eligible, running)) => {
+                let counted = manager.env.blocking.run(move || eligible.count(by, reserve, &running)).await;
+                counted.map_err(internal)?
+            }
+            Err(failure) => {
+                let error = manager.policy_faults.unresolved(&failure, of_policy.as_deref());
+                if alone {
+                    return Err(error);
+                }
+                FlavorCapacity::failed(flavor, failure.to_string())
+            }
         };
-        let counted = manager.env.blocking.run(move || eligible.count(by, reserve, &held_back)).await;
-        answer.flavors.push(counted.map_err(internal)?);
+        answer.flavors.push(counted);
     }
     Ok(answer)
+}
+
+/// The hosts that a request may be placed on, and what runs on each host, if that is wanted.
+fn eligible(
+    manager: &SchedulerManager,
+    request: SelectDestinations,
+    running: bool,
+) -> Result<(Eligible, Running), Failure> {
+    let (mut guard, now) = manager.core();
+    let core = &mut *guard;
+    let request = core.hosts.resolve(request)?;
+    let eligible = core.hosts.eligible(&mut core.engine, &request, now)?;
+    Ok((eligible, if running { core.hosts.running() } else { Running::default() }))
 }
 
 /// The policy's flavors of these names. If none is named and none was given in full, all of them.
