@@ -64,3 +64,4 @@ pub use table::instances::{Instance, InstanceKind};
 pub use table::inventories::ClassUsage;
 pub use table::traits::TraitSnapshot;
 pub use table::view::{HostState, Snapshot};
+pub use weighers::weigher::{SUSPECT_WEIGHER, suspect_multiplier};

@@ -17,7 +17,7 @@ use naive::policy::{QUERIES_ERROR, QUERIES_NOT, QUERIES_OR, QUERIES_ROOM};
 use naive::{Host, Naive, Outcome, devices, explained, pinning};
 use novella_filter_scheduler::{
     Aggregate, Devices, Failure, FilterKind, FilterScheduler, HostTable, Instance, OnFilterError, Policy,
-    Resources, Row, SchedulerOptions, Selected, Terms, WeigherKind,
+    Resources, Row, SUSPECT_WEIGHER, SchedulerOptions, Selected, Terms, WeigherKind,
 };
 use novella_objects::document::{NumaTopology, PciPool};
 use novella_objects::{
@@ -85,7 +85,8 @@ fn the_engine_decides_as_the_rules_do() {
         assert!(seen[outcome] > least, "{outcome} {seen:?}");
     }
     let filters = FilterKind::ALL.into_iter().filter(|kind| *kind != FilterKind::AllHosts);
-    for kind in filters.map(FilterKind::name).chain(WeigherKind::ALL.map(WeigherKind::name)) {
+    let weighers = WeigherKind::ALL.map(WeigherKind::name).into_iter().chain([SUSPECT_WEIGHER]);
+    for kind in filters.map(FilterKind::name).chain(weighers) {
         assert!(seen.get(kind).is_some_and(|times| *times > 30), "{kind} {seen:?}");
     }
     for word in PLACEMENT {

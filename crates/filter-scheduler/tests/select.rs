@@ -4,8 +4,8 @@ mod common;
 
 use common::{DRY, add, answer, picks, scheduler, uuids};
 use novella_filter_scheduler::{
-    Amounts, Failure, HostTable, OnFilterError, Resources, Row, SchedulerOptions, Selected, Terms, Unusable,
-    WeigherKind,
+    Amounts, Failure, HostTable, MAX_MULTIPLIER, OnFilterError, Resources, Row, SUSPECT_WEIGHER,
+    SchedulerOptions, Selected, Terms, Unusable, WeigherKind,
 };
 use novella_objects::{AllocationRatios, HostStatus, MAX_AMOUNT, MAX_INSTANCES, RequestSpec};
 
@@ -120,6 +120,67 @@ fn alternates_follow_in_order_and_are_never_picked_hosts() {
 }
 
 #[test]
+fn any_host_that_is_up_comes_before_any_suspect_one() {
+    let multipliers = [
+        SchedulerOptions::default().weighers,
+        vec![(WeigherKind::Ram, MAX_MULTIPLIER), (WeigherKind::Cpu, -MAX_MULTIPLIER)],
+        vec![(WeigherKind::Ram, 0.0)],
+        Vec::new(),
+    ];
+    for weighers in multipliers {
+        let mut table = fleet(&[16_384, 1024, 8192, 2048, 4096]);
+        for host in ["h0", "h2"] {
+            table.set_status(table.row_of(host).unwrap(), HostStatus::Suspect);
+        }
+        let options = SchedulerOptions { weighers, max_attempts: 5, ..SchedulerOptions::default() };
+        let order = |table: &mut HostTable, options: &SchedulerOptions| {
+            let selected = answer(options.clone(), table, &request(), 1, &DRY);
+            (picks(table, &selected), names(table, &selected.alternates), selected)
+        };
+        let (picked, alternates, selected) = order(&mut table, &options);
+        let suspects = &alternates[alternates.len() - 2..];
+        assert_eq!(suspects, ["h0", "h2"], "{picked:?} {alternates:?} {:?}", options.weighers);
+        let shown = selected.explanation.ranking.last().unwrap().weighers.last().unwrap();
+        assert_eq!((&*shown.weigher, shown.raw, shown.range), (SUSPECT_WEIGHER, 1.0, (0.0, 1.0)));
+
+        let random = SchedulerOptions { host_subset_size: 5, ..options.clone() };
+        for seed in 0..50 {
+            let terms = Terms { seed, ..DRY };
+            let selected = answer(random.clone(), &mut table, &request(), 1, &terms);
+            assert!(!["h0", "h2"].contains(&&*picks(&table, &selected)[0]), "seed {seed}");
+        }
+        // If there is no other host, they are weighed as ever.
+        for host in ["h1", "h3", "h4"] {
+            table.set_status(table.row_of(host).unwrap(), HostStatus::Down);
+        }
+        let (picked, alternates, _) = order(&mut table, &options);
+        assert_eq!((picked, alternates), (vec!["h0".to_owned()], vec!["h2".to_owned()]));
+    }
+}
+
+#[test]
+fn a_known_shape_notices_when_suspects_come_and_go() {
+    let mut table = fleet(&[8192, 4096, 2048]);
+    let mut scheduler = scheduler(SchedulerOptions::default());
+    let h0 = table.row_of("h0").unwrap();
+    let mut ask = |table: &mut HostTable| {
+        let selected = scheduler.select(table, &request(), &uuids(1), &DRY);
+        let weighers = selected.explanation.ranking[0].weighers.len();
+        (picks(table, &selected).remove(0), weighers, selected.picks[0].weight)
+    };
+    let usual = WeigherKind::DEFAULT.len();
+    let before = ask(&mut table);
+    assert_eq!((&*before.0, before.1), ("h0", usual));
+    table.set_status(h0, HostStatus::Suspect);
+    for _ in 0..2 {
+        let (host, weighers, _) = ask(&mut table);
+        assert_eq!((&*host, weighers), ("h1", usual + 1));
+    }
+    table.set_status(h0, HostStatus::Up);
+    assert_eq!(ask(&mut table), before, "to the last bit");
+}
+
+#[test]
 fn a_forced_host_is_taken_even_down_but_not_beyond_its_room() {
     let mut table = fleet(&[1024, 8192]);
     let h0 = table.row_of("h0").unwrap();
@@ -168,7 +229,7 @@ fn suspect_hosts_are_candidates_and_counted() {
     let mut table = fleet(&[8192, 4096]);
     table.set_status(table.row_of("h0").unwrap(), HostStatus::Suspect);
     let selected = select(&mut table, &request(), 1);
-    assert_eq!(picks(&table, &selected), ["h0"]);
+    assert_eq!(names(&table, &selected.alternates), ["h0"], "a candidate, after the other");
     assert_eq!((selected.explanation.hosts, selected.explanation.suspect_hosts), (2, 1));
 }
 

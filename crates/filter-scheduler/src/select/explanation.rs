@@ -146,12 +146,12 @@ pub(crate) fn ranking(
 ) {
     let Weighing { weighers, table } = weighing;
     let score = |row: u32, weigher: &Weigher, range: &Range| {
-        let (unit, raw) = (weigher.kind.unit(), weigher.raw(&table.columns, row));
+        let (unit, raw) = (weigher.rule.unit(), weigher.raw(&table.columns, row));
         WeigherScore {
-            weigher: Cow::Borrowed(weigher.kind.name()),
+            weigher: Cow::Borrowed(weigher.rule.name()),
             raw: raw * unit,
             range: (range.min * unit, range.max * unit),
-            normalised: range.normalise(weigher.kind.clamp(raw)),
+            normalised: range.normalise(weigher.rule.clamp(raw)),
             multiplier: weigher.multiplier(table, row),
         }
     };

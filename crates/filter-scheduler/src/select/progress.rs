@@ -5,7 +5,7 @@
 //!
 //! Left out: the algorithm itself (`select.rs`).
 
-use novella_objects::RequestSpec;
+use novella_objects::{HostStatus, RequestSpec};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -181,7 +181,11 @@ impl<'a> Progress<'a> {
             let equals = best.partition_point(|host| host.weight == top);
             best[..equals].shuffle(rng);
         }
-        let chosen = rng.random_range(0..options.host_subset_size.min(best.len()));
+        // Chance does not prefer a suspect host to another. Suspect hosts come last, so the others are in front.
+        let subset = options.host_subset_size.min(best.len());
+        let suspect = |host: &&Weighed| table.columns.exact[host.row as usize].status == HostStatus::Suspect;
+        let others = subset - best[..subset].iter().filter(suspect).count();
+        let chosen = rng.random_range(0..if others == 0 { subset } else { others });
         best[..=chosen].rotate_right(1);
     }
 

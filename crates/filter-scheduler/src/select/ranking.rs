@@ -167,7 +167,7 @@ impl Ranking {
         let columns = &weighing.table.columns;
         let Some(column) = weigher.column(columns) else { return Range::default() };
         let values = column.rounded.as_chunks::<BLOCK>().0;
-        let minval = weigher.kind.minval();
+        let minval = weigher.rule.minval();
         let floor = minval.map_or(f32::INFINITY, |minval| minval as f32);
         let (mut least, mut most) = (floor, minval.map_or(f32::NEG_INFINITY, |minval| minval as f32));
         let all = at * self.blocks..(at + 1) * self.blocks;

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use novella_objects::RequestSpec;
+use novella_objects::{HostStatus, RequestSpec};
 use uuid::Uuid;
 
 use crate::filters::group::ServerGroupPolicy;
@@ -53,6 +53,8 @@ struct TableState {
     keys: u64,
     aggregates: u64,
     traits: u64,
+    /// Whether a host is suspect, so that there is a weigher that puts such hosts last.
+    suspects: bool,
     /// The revision of host names, for requests that name hosts.
     names: Option<u64>,
     /// The revision of instances, for requests that name instances.
@@ -73,6 +75,7 @@ impl TableState {
             keys: table.capabilities.key_changes(),
             aggregates: table.aggregates.changes,
             traits: table.traits.changes(),
+            suspects: table.count(HostStatus::Suspect) > 0,
             names: (lasts >= Lasts::UntilNames).then_some(table.stamps.names),
             instances: (lasts >= Lasts::UntilInstances).then_some(table.stamps.instances),
             values: table.capabilities.value_changes(),
@@ -87,6 +90,7 @@ impl TableState {
             && self.keys == table.capabilities.key_changes()
             && self.aggregates == table.aggregates.changes
             && self.traits == table.traits.changes()
+            && self.suspects == (table.count(HostStatus::Suspect) > 0)
             && self.names.is_none_or(|names| names == table.stamps.names)
             && self.instances.is_none_or(|instances| instances == table.stamps.instances)
     }

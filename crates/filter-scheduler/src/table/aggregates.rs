@@ -95,6 +95,8 @@ pub(crate) struct Aggregates {
     rows: Vec<u32>,
     /// Each weigher's multipliers, if they were prepared.
     multipliers: [Option<Multipliers>; WeigherKind::ALL.len()],
+    /// For each weigher, the largest size of a multiplier that any definition gives, whether a host is in it or not.
+    largest: [f64; WeigherKind::ALL.len()],
     /// Counts how often a symbol came to stand for other metadata, so that what was compiled before is known to be old.
     pub(crate) changes: u64,
 }
@@ -123,6 +125,7 @@ impl Default for Aggregates {
             facts: vec![Facts::default()],
             rows: Vec::new(),
             multipliers: Default::default(),
+            largest: Default::default(),
             changes: 0,
         }
     }
@@ -145,6 +148,10 @@ impl Aggregates {
         let sets = self.sets.values_by_symbol();
         self.facts = sets.iter().map(|set| self.read(set.as_deref().unwrap_or_default())).collect();
         self.multipliers = Default::default();
+        self.largest = WeigherKind::ALL.map(|kind| {
+            let texts = self.definitions.values().filter_map(|of| of.metadata.get(kind.multiplier_key()));
+            texts.filter_map(|text| own_multiplier(python::float(text))).map(f64::abs).fold(0.0, f64::max)
+        });
         self.changes += 1;
     }
 
@@ -250,6 +257,12 @@ impl Aggregates {
         self.multipliers[kind as usize] = Some(Multipliers { kind, configured, by_set, rounded, extremes });
     }
 
+    /// The largest size that a weigher's multiplier can have on any host. It does not depend on who is in an aggregate
+    /// now, so that the same policy always gives the same number.
+    pub(crate) fn largest_multiplier(&self, kind: WeigherKind, configured: f64) -> f64 {
+        configured.abs().max(self.largest[kind as usize])
+    }
+
     /// A weigher's multipliers, if they are prepared and an aggregate overrides the configured one.
     pub(crate) fn multipliers(&self, kind: WeigherKind) -> Option<&Multipliers> {
         self.multipliers[kind as usize].as_ref().filter(|m| !m.rounded.is_empty())
@@ -259,8 +272,12 @@ impl Aggregates {
 /// What a weigher is multiplied by on hosts of a set: the set's own multiplier if it can be used, or else the
 /// configured one, with the weigher's sign.
 fn multiplier(facts: &Facts, kind: WeigherKind, configured: f64) -> f64 {
-    let own = facts.smallest(kind.multiplier_key(), python::float).filter(|value| is_multiplier(*value));
-    own.unwrap_or(configured) * kind.sign()
+    own_multiplier(facts.smallest(kind.multiplier_key(), python::float)).unwrap_or(configured) * kind.sign()
+}
+
+/// The multiplier that metadata give, if weights can be computed with it.
+fn own_multiplier(value: Option<f64>) -> Option<f64> {
+    value.filter(|value| is_multiplier(*value))
 }
 
 #[cfg(test)]

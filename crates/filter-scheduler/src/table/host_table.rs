@@ -164,6 +164,8 @@ pub(crate) struct Columns {
     pub(crate) hypervisor_version: RawColumn,
     /// PCIWeigher's raw value.
     pub(crate) few_pci_devices: RawColumn,
+    /// 1 for a suspect host, otherwise 0.
+    pub(crate) suspect: RawColumn,
     /// The symbol of the host's own zone in [`HostTable::zones`], or [`NO_ZONE`].
     pub(crate) zone: Vec<u32>,
     /// One bit per row: a host is there.
@@ -244,6 +246,7 @@ impl HostTable {
         clear(&mut columns.has_pcpus, row);
         columns.derive(row.index());
         columns.hypervisor_version.set(row.index(), 0.0);
+        columns.suspect.set(row.index(), 0.0);
         Arc::make_mut(&mut self.names)[row.index()] = None;
         self.stamps.name(row);
         self.stamps.instance(row);
@@ -341,6 +344,7 @@ impl HostTable {
             HostStatus::Up | HostStatus::Suspect => set(&mut columns.serving, row),
             HostStatus::Disabled | HostStatus::Down => clear(&mut columns.serving, row),
         }
+        columns.suspect.set(row.index(), f64::from(u8::from(status == HostStatus::Suspect)));
         let before = std::mem::replace(&mut columns.exact[row.index()].status, status);
         columns.status_counts[before as usize] -= 1;
         columns.status_counts[status as usize] += 1;
@@ -500,6 +504,7 @@ impl Columns {
         self.failed_builds.grow(rows);
         self.hypervisor_version.grow(rows);
         self.few_pci_devices.grow(rows);
+        self.suspect.grow(rows);
         grow_to(&mut self.zone, rows, NO_ZONE);
         self.present.push(0);
         self.serving.push(0);

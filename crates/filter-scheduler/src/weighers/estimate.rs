@@ -16,8 +16,8 @@ use crate::table::columns::RawColumn;
 use crate::table::host_table::HostTable;
 use crate::weighers::weigher::{Range, Weigher, Weighing};
 
-/// How many weighers a request has at most.
-pub(crate) const MOST: usize = WeigherKind::ALL.len();
+/// How many weighers a request has at most: Nova's, and the one that puts suspect hosts last.
+pub(crate) const MOST: usize = WeigherKind::ALL.len() + 1;
 
 /// Estimates the weights of whole blocks, for one request and its ranges.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl<'t> Estimate<'t> {
         if width == 0.0 || (own.is_none() && weigher.multiplier == 0.0) {
             return;
         }
-        let minval = weigher.kind.minval().unwrap_or(f64::NEG_INFINITY);
+        let minval = weigher.rule.minval().unwrap_or(f64::NEG_INFINITY);
         let (least, most) = weigher.extremes(table);
         self.error.largest += most.max(0.0);
         if column.changed > 0 {

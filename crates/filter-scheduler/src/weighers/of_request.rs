@@ -5,6 +5,8 @@
 //!
 //! Left out: how raw values become weights (`weigher.rs`).
 
+use novella_objects::HostStatus;
+
 use crate::filters::by_value::metric;
 use crate::filters::group::{Group, ServerGroupPolicy};
 use crate::nova::json::Json;
@@ -17,7 +19,7 @@ use crate::table::bitmap::bits;
 use crate::table::block::Row;
 use crate::table::capabilities::CapabilityKind;
 use crate::table::host_table::HostTable;
-use crate::weighers::weigher::{Computed, Weigher};
+use crate::weighers::weigher::{Computed, Weigher, WeigherRule};
 
 /// What the raw values of a request are computed from.
 pub(crate) struct WeigherContext<'a> {
@@ -28,7 +30,8 @@ pub(crate) struct WeigherContext<'a> {
     pub(crate) alive: &'a [u64],
 }
 
-/// Compiles all weighers. Also returns the candidates that a weigher could not value, with the reason.
+/// Compiles all weighers, and while a host is suspect the one that puts suspect hosts last. Also returns the candidates
+/// that a weigher could not value, with the reason.
 pub(crate) fn compile(
     context: &WeigherContext<'_>,
     table: &mut HostTable,
@@ -46,13 +49,19 @@ pub(crate) fn compile(
         }
         weigher
     });
-    (weighers.collect(), errors)
+    let mut weighers: Vec<_> = weighers.collect();
+    if table.count(HostStatus::Suspect) > 0 {
+        weighers.push(Weigher::suspect(&context.options.weighers, table));
+    }
+    (weighers, errors)
 }
 
 /// Counts a member of the group that was just placed on `row`.
 pub(crate) fn placed(weighers: &mut [Weigher], group: &Group, row: Row) {
     for weigher in weighers {
-        if let (Some(sign), Some(computed)) = (counts(weigher.kind, group), weigher.computed()) {
+        if let (WeigherRule::Configured(kind), Some(computed)) = (weigher.rule, weigher.computed())
+            && let Some(sign) = counts(kind, group)
+        {
             computed.set_whole(row.index(), sign * group.members_on(row.0));
         }
     }

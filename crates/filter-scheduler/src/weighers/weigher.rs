@@ -10,6 +10,11 @@
 //! aggregate overrides it; then it is a column too.
 //!
 //! To add a weigher: a variant in `WeigherKind`, its column and exact value here, and a rule in `tests/reference.rs`.
+//!
+//! While a host is suspect, novella's own [`SUSPECT_WEIGHER`] follows Nova's weighers. It takes more from a suspect host
+//! than all others together can give, so any host that is up comes before any suspect one.
+
+use novella_objects::HostStatus;
 
 use crate::settings::weigher_kind::WeigherKind;
 use crate::table::aggregates::Multipliers;
@@ -31,10 +36,62 @@ impl Range {
     }
 }
 
+/// The name of the weigher that puts suspect hosts last. It cannot be configured.
+pub const SUSPECT_WEIGHER: &str = "SuspectWeigher";
+
+/// The multiplier of [`SUSPECT_WEIGHER`]. `largest` is the sum of the largest sizes of all other multipliers. The sums of
+/// their shares lie within twice that of each other, and the factor leaves room for roundings.
+pub fn suspect_multiplier(largest: f64) -> f64 {
+    -(1.0 + 4.0 * largest)
+}
+
+/// Which weigher it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WeigherRule {
+    /// One of Nova's, which the settings list.
+    Configured(WeigherKind),
+    /// The one that puts suspect hosts last.
+    Suspect,
+}
+
+impl WeigherRule {
+    /// The name in explanations.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Configured(kind) => kind.name(),
+            Self::Suspect => SUSPECT_WEIGHER,
+        }
+    }
+
+    /// The factor from the column's unit to the unit that is shown.
+    pub(crate) fn unit(self) -> f64 {
+        match self {
+            Self::Configured(kind) => kind.unit(),
+            Self::Suspect => 1.0,
+        }
+    }
+
+    /// See [`WeigherKind::minval`].
+    pub(crate) fn minval(self) -> Option<f64> {
+        match self {
+            Self::Configured(kind) => kind.minval(),
+            Self::Suspect => None,
+        }
+    }
+
+    /// See [`WeigherKind::clamp`].
+    pub(crate) fn clamp(self, raw: f64) -> f64 {
+        match self {
+            Self::Configured(kind) => kind.clamp(raw),
+            Self::Suspect => raw,
+        }
+    }
+}
+
 /// One weigher, compiled for one request.
 #[derive(Debug)]
 pub(crate) struct Weigher {
-    pub(crate) kind: WeigherKind,
+    pub(crate) rule: WeigherRule,
     /// The signed multiplier of hosts for which no aggregate overrides it.
     pub(super) multiplier: f64,
     /// Whether an aggregate overrides the multiplier.
@@ -89,15 +146,25 @@ impl Weigher {
     /// Prepares a weigher, and looks up whether an aggregate overrides its multiplier.
     pub(crate) fn compile(kind: WeigherKind, multiplier: f64, table: &mut HostTable) -> Self {
         table.aggregates.prepare_multipliers(kind, multiplier);
-        let raw = if table_column(kind, &table.columns).is_some() { Raw::Column } else { Raw::Zero };
+        let rule = WeigherRule::Configured(kind);
+        let raw = if table_column(rule, &table.columns).is_some() { Raw::Column } else { Raw::Zero };
         let overridden = table.aggregates.multipliers(kind).is_some();
-        Self { kind, multiplier: multiplier * kind.sign(), overridden, raw }
+        Self { rule, multiplier: multiplier * kind.sign(), overridden, raw }
+    }
+
+    /// The weigher that puts suspect hosts last, behind these others with their configured multipliers.
+    pub(crate) fn suspect(others: &[(WeigherKind, f64)], table: &HostTable) -> Self {
+        let sizes = others.iter().map(|&(kind, own)| table.aggregates.largest_multiplier(kind, own));
+        let multiplier = suspect_multiplier(sizes.sum());
+        Self { rule: WeigherRule::Suspect, multiplier, overridden: false, raw: Raw::Column }
     }
 
     /// Makes sure that the table still has the multipliers that [`Self::compile`] looked up. Another scheduler may have
     /// asked for others since.
     pub(crate) fn prepare(&self, table: &mut HostTable) {
-        table.aggregates.prepare_multipliers(self.kind, self.multiplier * self.kind.sign());
+        if let WeigherRule::Configured(kind) = self.rule {
+            table.aggregates.prepare_multipliers(kind, self.multiplier * kind.sign());
+        }
     }
 
     /// Replaces the raw values by a column of the request.
@@ -123,7 +190,10 @@ impl Weigher {
 
     /// The multipliers that aggregates give, if one overrides the configured multiplier.
     pub(super) fn own<'t>(&self, table: &'t HostTable) -> Option<&'t Multipliers> {
-        if self.overridden { table.aggregates.multipliers(self.kind) } else { None }
+        match self.rule {
+            WeigherRule::Configured(kind) if self.overridden => table.aggregates.multipliers(kind),
+            _ => None,
+        }
     }
 
     /// The smallest and the largest multiplier of any host.
@@ -138,7 +208,7 @@ impl Weigher {
 
     pub(crate) fn column<'t>(&'t self, columns: &'t Columns) -> Option<&'t RawColumn> {
         match &self.raw {
-            Raw::Column => table_column(self.kind, columns),
+            Raw::Column => table_column(self.rule, columns),
             Raw::Zero => None,
             Raw::Computed(computed) => Some(&computed.column),
         }
@@ -146,7 +216,7 @@ impl Weigher {
 
     pub(crate) fn exact(&self, columns: &Columns, row: usize) -> f64 {
         match &self.raw {
-            Raw::Column => exact_value(self.kind, &columns.exact[row]),
+            Raw::Column => exact_value(self.rule, &columns.exact[row]),
             Raw::Zero => 0.0,
             Raw::Computed(computed) => computed.exact[row],
         }
@@ -163,7 +233,7 @@ impl Weigher {
 
     /// The exact raw value of a host, raised to Nova's `minval`.
     pub(crate) fn clamped(&self, columns: &Columns, row: u32) -> f64 {
-        self.kind.clamp(self.raw(columns, row))
+        self.rule.clamp(self.raw(columns, row))
     }
 }
 
@@ -222,7 +292,8 @@ impl Weighing<'_> {
 }
 
 /// The column of the table that a weigher reads, if it reads one.
-fn table_column(kind: WeigherKind, columns: &Columns) -> Option<&RawColumn> {
+fn table_column(rule: WeigherRule, columns: &Columns) -> Option<&RawColumn> {
+    let WeigherRule::Configured(kind) = rule else { return Some(&columns.suspect) };
     Some(match kind {
         WeigherKind::Ram => &columns.free_memory_mb,
         WeigherKind::Cpu => &columns.free_vcpus,
@@ -241,7 +312,10 @@ fn table_column(kind: WeigherKind, columns: &Columns) -> Option<&RawColumn> {
 }
 
 /// The exact value that the column holds rounded.
-fn exact_value(kind: WeigherKind, exact: &Exact) -> f64 {
+fn exact_value(rule: WeigherRule, exact: &Exact) -> f64 {
+    let WeigherRule::Configured(kind) = rule else {
+        return f64::from(u8::from(exact.status == HostStatus::Suspect));
+    };
     match kind {
         WeigherKind::Ram => exact.free_memory_mb(),
         WeigherKind::Cpu => exact.free_vcpus(),

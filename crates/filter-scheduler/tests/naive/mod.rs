@@ -515,6 +515,7 @@ impl Naive<'_> {
                 *weight += multiplier * if max == min { 0.0 } else { (raw - min) / (max - min) };
             }
         }
+        self.put_suspects_last(hosts, list, &mut weights);
         let mut sorted: Vec<(usize, f64)> = list.iter().copied().zip(weights).collect();
         sorted.sort_by(|a, b| b.1.partial_cmp(&a.1).expect("no weight is NaN"));
         if self.options.shuffle_best_same_weighed_hosts {
@@ -522,9 +523,29 @@ impl Naive<'_> {
             sorted[..equals].shuffle(rng);
         }
         if self.options.host_subset_size > 1 || self.options.shuffle_best_same_weighed_hosts {
-            let chosen = sorted.remove(rng.random_range(0..self.options.host_subset_size.min(sorted.len())));
+            let among = self.options.host_subset_size.min(sorted.len());
+            let suspects = sorted[..among].iter().filter(|(at, _)| hosts[*at].status == HostStatus::Suspect);
+            let others = among - suspects.count();
+            let chosen = sorted.remove(rng.random_range(0..if others > 0 { others } else { among }));
             sorted.insert(0, chosen);
         }
         sorted
+    }
+
+    /// Takes from each suspect host more than all weighers can give it, if there are other hosts.
+    fn put_suspects_last(&self, hosts: &[Host], list: &[usize], weights: &mut [f64]) {
+        let suspect = |at: &usize| hosts[*at].status == HostStatus::Suspect;
+        if list.iter().all(suspect) {
+            return;
+        }
+        let mut most = 0.0;
+        for &(kind, configured) in &self.options.weighers {
+            let told = self.aggregates.iter().filter_map(|a| a.metadata.get(kind.multiplier_key()));
+            let told = told.filter_map(|text| text.parse::<f64>().ok());
+            most += told.map(f64::abs).fold(f64::abs(configured), f64::max);
+        }
+        for (weight, at) in weights.iter_mut().zip(list) {
+            *weight -= if suspect(at) { 1.0 + 4.0 * most } else { 0.0 };
+        }
     }
 }
