@@ -32,6 +32,7 @@ mod weighers;
 pub use novella_resources::{Allocation, Amounts, ClassAmounts, is_resource_class};
 
 pub use nova::image_properties::BadImage;
+pub use prefilters::COMPUTE_STATUS_DISABLED;
 pub use questions::capacity::{Eligible, MAX_ON_A_HOST, eligible};
 pub use questions::changes::{change_request, try_changes};
 pub use questions::evaluate::{Evaluation, Verdict, evaluate};

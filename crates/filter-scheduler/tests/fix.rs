@@ -6,10 +6,10 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Rng, scheduler, seeds, set};
+use common::{Rng, add, scheduler, seeds, set, uuids};
 use novella_filter_scheduler::{
-    Aggregate, FilterKind, FilterScheduler, HostTable, Instance, MAX_TRIALS, Policy, Resources,
-    SchedulerOptions, Terms, change_request, near_misses, search_fixes, try_changes,
+    Aggregate, COMPUTE_STATUS_DISABLED, FilterKind, FilterScheduler, HostTable, Instance, MAX_TRIALS, Policy,
+    Resources, SchedulerOptions, Terms, change_request, near_misses, search_fixes, try_changes,
 };
 use novella_objects::{
     AllocationRatios, Change, Fixes, Flavor, HostStatus, InstanceGroup, Inventory, Part, Quantity,
@@ -379,4 +379,39 @@ fn request(rng: &mut Rng) -> (RequestSpec, Vec<Uuid>) {
         ..RequestSpec::default()
     };
     (spec, uuids)
+}
+
+/// ComputeFilter and the trait of disabled hosts say the same. A forced request is refused by the trait alone.
+#[test]
+fn a_disabled_host_is_enabled_by_one_change() {
+    let mut table = HostTable::new();
+    let resources = Resources {
+        vcpus_total: 8,
+        memory_mb_total: 4096,
+        memory_mb_used: 3584,
+        disk_gb_total: 100,
+        ..Resources::default()
+    };
+    let row = add(&mut table, "h1", "h1", &resources);
+    table.set_status(row, HostStatus::Disabled);
+    table.set_traits(row, ["CUSTOM_A", COMPUTE_STATUS_DISABLED].into_iter());
+    let mut engine = scheduler(SchedulerOptions::default());
+    let mut fixes = |spec: &RequestSpec| {
+        let misses = near_misses(&mut engine, &mut table, spec, &uuids(1)).unwrap().expect("it is refused");
+        let found = search_fixes(spec, 1, &misses, |changes| {
+            try_changes(&mut engine, &mut table, spec, &uuids(1), changes)
+        });
+        assert_eq!(table.traits(row).collect::<Vec<_>>(), ["CUSTOM_A", COMPUTE_STATUS_DISABLED], "as it was");
+        found.fixes.into_iter().map(|fix| fix.changes).collect::<Vec<_>>()
+    };
+    let enable = Change::Enable { host: "h1".to_owned(), state: HostStatus::Disabled };
+    let forced = |spec| RequestSpec { force_hosts: vec!["h1".to_owned()], ..spec };
+    let plain = || common::request(1, &[]);
+    let small = || RequestSpec { flavor: Flavor { memory_mb: 512, ..plain().flavor }, ..plain() };
+    assert_eq!(fixes(&small()), [[enable.clone()]]);
+    assert_eq!(fixes(&forced(small())), [[enable.clone()]]);
+    for larger in [plain(), forced(plain())] {
+        let found = fixes(&larger);
+        assert!(found.iter().any(|changes| changes.len() == 2 && changes.contains(&enable)), "{found:?}");
+    }
 }

@@ -46,6 +46,13 @@ use crate::table::block::{BLOCK, Row};
 use crate::table::host_table::HostTable;
 use crate::table::inventories::NO_INVENTORY;
 
+/// The trait of hosts whose compute service is disabled. Nova's agents set it, and its prefilter forbids it for every
+/// request, a forced host included.
+pub const COMPUTE_STATUS_DISABLED: &str = "COMPUTE_STATUS_DISABLED";
+
+/// The name of the prefilter that forbids [`COMPUTE_STATUS_DISABLED`].
+pub(crate) const STATUS_FILTER: &str = "compute_status_filter";
+
 /// The terms of one request, each with its effect on the hosts.
 #[derive(Debug, Default)]
 pub(crate) struct Prefilters {
@@ -65,9 +72,10 @@ pub(crate) struct PrefilterTerm {
 /// What a term checks on a host.
 #[derive(Debug)]
 enum Check {
-    /// The host must have the trait of this symbol, or must not have it. Unless `of_all` is set, only hosts with an
-    /// inventory of `PCPU` are asked. The symbol is absent if no host has the trait.
+    /// The host must have this trait, or must not have it. Unless `of_all` is set, only hosts with an inventory of
+    /// `PCPU` are asked. The symbol is absent if no host has the trait.
     Trait {
+        of: String,
         symbol: Option<u32>,
         wanted: bool,
         of_all: bool,
@@ -135,7 +143,7 @@ impl Prefilters {
             let symbol = table.traits.build_column(&of);
             // A forbidden trait that no host has refuses nobody.
             if wanted || symbol.is_some() {
-                add(name, Check::Trait { symbol, wanted, of_all });
+                add(name, Check::Trait { of, symbol, wanted, of_all });
             }
         }
         for (class, each) in query.resources {
@@ -163,6 +171,21 @@ impl Prefilters {
     pub(crate) fn impossible(&self) -> Option<&str> {
         let impossible = |(term, _): &&(PrefilterTerm, Tally)| matches!(term.check, Check::Nobody);
         self.terms.iter().find(impossible).map(|(term, _)| term.name.as_str())
+    }
+
+    /// Whether the terms stay right until a trait gets its first host or loses its last one. Terms about traits do,
+    /// because a host whose traits change is looked at again.
+    pub(crate) fn last(&self) -> bool {
+        self.terms.iter().all(|(term, _)| matches!(term.check, Check::Trait { .. }))
+    }
+
+    /// Makes sure that the table still has the columns that the terms read. Other requests may have displaced them.
+    pub(crate) fn prepare(&self, table: &mut HostTable) {
+        for (term, _) in &self.terms {
+            if let Check::Trait { of, .. } = &term.check {
+                table.traits.build_column(of);
+            }
+        }
     }
 
     /// Whether a term runs for the instance at `index`.
@@ -226,7 +249,7 @@ impl PrefilterTerm {
     pub(crate) fn run(&self, table: &HostTable, block: usize, alive: u64, tally: &mut Tally) -> u64 {
         let pass = alive
             & match &self.check {
-                Check::Trait { symbol, wanted, of_all } => {
+                Check::Trait { of: _, symbol, wanted, of_all } => {
                     let having = symbol.map_or(0, |symbol| table.traits.having(symbol, block));
                     let not_asked = if *of_all { 0 } else { !table.columns.has_pcpus[block] };
                     not_asked | if *wanted { having } else { !having }
@@ -248,6 +271,9 @@ impl PrefilterTerm {
     /// Why the term refuses a host, as text for people.
     pub(crate) fn refusal(&self, table: &HostTable, row: Row) -> String {
         match &self.check {
+            Check::Trait { of, .. } if self.is_of_status() => {
+                format!("the host has the trait {of}, so it is disabled")
+            }
             Check::Trait { wanted: true, .. } => "the host does not report the trait".to_owned(),
             Check::Trait { wanted: false, .. } => "the host reports the trait".to_owned(),
             Check::Aggregates(_) => {
@@ -275,6 +301,11 @@ impl PrefilterTerm {
             }
             Check::Nobody => "no single host can satisfy this".to_owned(),
         }
+    }
+
+    /// Whether the term refuses disabled hosts.
+    pub(crate) fn is_of_status(&self) -> bool {
+        matches!(&self.check, Check::Trait { of, wanted: false, .. } if of == COMPUTE_STATUS_DISABLED)
     }
 
     /// The amount of a resource class that the term asks for, if it asks for one.

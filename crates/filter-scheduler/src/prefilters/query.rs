@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use novella_resources::{GroupPolicy, PCPU, RequestGroups, SIZES};
 
 use crate::nova::image_properties::{ImageProperties, Property};
+use crate::prefilters::{COMPUTE_STATUS_DISABLED, STATUS_FILTER};
 use crate::request::asked::Asked;
 use crate::request::failure::Failure;
 use crate::request::features;
@@ -127,7 +128,7 @@ impl<'r> PlacementQuery<'r> {
         query.map_az_to_placement_aggregate(table, asked, options);
         query.isolate_aggregates(table, options);
         query.require_image_type_support(asked, options);
-        query.ask("compute_status_filter".to_owned(), "COMPUTE_STATUS_DISABLED", false);
+        query.ask(STATUS_FILTER.to_owned(), COMPUTE_STATUS_DISABLED, false);
         query.transform_image_metadata(&asked.image, options);
         let spec = asked.spec;
         for (line, name) in features::required(&spec.flavor, &asked.image, asked.encryption)? {

@@ -9,6 +9,7 @@ use std::ops::Sub;
 use novella_objects::{Change, HostStatus, Inventory, Part, Quantity, RequestSpec};
 use uuid::Uuid;
 
+use crate::prefilters::COMPUTE_STATUS_DISABLED;
 use crate::select::answer::Terms;
 use crate::select::select::FilterScheduler;
 use crate::table::aggregates::Aggregate;
@@ -46,6 +47,8 @@ pub fn try_changes(
 /// The state before a change of the fleet, to undo it.
 enum Undo {
     Host(Row, Box<Exact>),
+    /// The status and the traits of a host that was enabled.
+    Enabled(Row, Box<Exact>, Vec<String>),
     Class(Row, Held),
     Aggregates(Vec<Aggregate>),
 }
@@ -54,6 +57,10 @@ impl Undo {
     fn apply(self, table: &mut HostTable) {
         match self {
             Self::Host(row, exact) => table.set_exact(row, *exact),
+            Self::Enabled(row, exact, traits) => {
+                table.set_exact(row, *exact);
+                table.set_traits(row, traits.iter().map(String::as_str));
+            }
             Self::Class(row, held) => table.inventories.put(row.index(), held),
             Self::Aggregates(aggregates) => table.set_aggregates(aggregates),
         }
@@ -89,7 +96,7 @@ fn change_fleet(table: &mut HostTable, change: &Change) -> Result<Undo, Unchange
                 Quantity::Instances | Quantity::Class(_) => {}
             })
         }
-        Change::Enable { host, .. } => change_host(table, host, |exact| exact.status = HostStatus::Up),
+        Change::Enable { host, .. } => enable(table, host),
         Change::SetMetadata { id, key, to, .. } => {
             let before: Vec<Aggregate> = table.aggregates.defined().cloned().collect();
             let mut after = before.clone();
@@ -117,6 +124,16 @@ fn change_class(
     change(&mut held);
     table.inventories.put(row.index(), held);
     Ok(Undo::Class(row, before))
+}
+
+/// Makes a host up, without the trait of disabled hosts.
+fn enable(table: &mut HostTable, host: &str) -> Result<Undo, Unchanged> {
+    let row = table.row_of(host).ok_or(Unchanged::Gone)?;
+    let before = table.columns.exact[row.index()];
+    let traits: Vec<String> = table.traits(row).map(str::to_owned).collect();
+    table.set_exact(row, Exact { status: HostStatus::Up, ..before });
+    table.set_traits(row, traits.iter().map(String::as_str).filter(|name| *name != COMPUTE_STATUS_DISABLED));
+    Ok(Undo::Enabled(row, Box::new(before), traits))
 }
 
 fn change_host(

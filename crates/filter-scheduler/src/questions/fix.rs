@@ -19,6 +19,7 @@ use crate::filters::ratios::room_with;
 use crate::filters::tally::{Count, Measure};
 use crate::nova::image_properties::ImageProperties;
 use crate::nova::python;
+use crate::prefilters::STATUS_FILTER;
 use crate::questions::changes::{asks_class, change_request, parts};
 use crate::questions::near::{
     AggregateNumber, Class, Compared, Near, NearMisses, Refused, Refuser, smallest_hundredths, whole_mb,
@@ -486,9 +487,12 @@ fn drops(spec: &RequestSpec) -> impl Iterator<Item = Repair> {
 /// be enough.
 fn on_fleet(near: &Near, refused: &Refused) -> Vec<Repair> {
     let Some(miss) = &refused.miss else {
-        let silent = refused.by == Refuser::Filter(FilterKind::Compute);
+        let of_status = match &refused.by {
+            Refuser::Filter(kind) => *kind == FilterKind::Compute,
+            Refuser::Term(name) => name == STATUS_FILTER,
+        };
         let enable = Change::Enable { host: near.told.host.clone(), state: near.told.state };
-        return silent.then(|| Repair::whole(enable)).into_iter().collect();
+        return of_status.then(|| Repair::whole(enable)).into_iter().collect();
     };
     let lacking = (miss.wanted - miss.has).unsigned_abs();
     let own = miss.aggregate.as_ref().map(raise_number);

@@ -264,11 +264,18 @@ fn keep_nearest(
     let Compiled { prefilters: Prefilters { terms }, filters, group, .. } = compiled;
     let group = group.as_ref();
     let mut near: HashMap<Refusers, Vec<KeptHost>> = HashMap::new();
+    let of_status = (
+        terms.iter().position(|(term, _)| term.is_of_status()),
+        filters.iter().position(|filter| filter.kind == FilterKind::Compute),
+    );
     for (block, &alive) in alive.iter().enumerate().filter(|(_, alive)| **alive != 0) {
         let by_terms = terms.iter().map(|(term, _)| term.run(table, block, alive, &mut Tally::default()));
         let mut pass: Vec<u64> = by_terms.collect();
         let run = |filter: &mut Filter| filter.run(table, group, block, alive, &mut Tally::default());
         pass.extend(filters.iter_mut().map(run));
+        if let (Some(term), Some(filter)) = of_status {
+            pass[term] |= !pass[terms.len() + filter]; // ComputeFilter says it too, and that is one refusal
+        }
         for bit in word_bits(refused_once_or_twice(&pass, alive)) {
             let row = Row((block * BLOCK + bit) as u32);
             let refusers = refusers(&pass, bit);

@@ -32,6 +32,9 @@ pub(crate) struct Compiled {
     pub(crate) named: Option<Vec<u64>>,
     /// The conditions that hosts must meet before the filters run.
     pub(crate) prefilters: Prefilters,
+    /// The hosts of `named` that met these conditions for the first instance of the present request. Absent if there
+    /// are no conditions.
+    pub(crate) considered: Option<Vec<u64>>,
     /// The filters, in the configured order.
     pub(crate) filters: Vec<Filter>,
     /// The server group of the request.
@@ -74,6 +77,7 @@ impl Compiled {
         Self {
             named,
             prefilters,
+            considered: None,
             filters,
             group,
             wanted,
@@ -146,7 +150,8 @@ impl Compiled {
 
     /// The filters, and which hosts they are asked about.
     pub(crate) fn sieve(&mut self) -> Sieve<'_> {
-        Sieve { filters: &mut self.filters, group: self.group.as_ref(), named: self.named.as_deref() }
+        let named = self.considered.as_deref().or(self.named.as_deref());
+        Sieve { filters: &mut self.filters, group: self.group.as_ref(), named }
     }
 }
 

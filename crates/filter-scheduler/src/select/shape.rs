@@ -111,14 +111,14 @@ impl Shape {
         for weigher in self.compiled.weighers.iter().flatten() {
             weigher.prepare(table);
         }
+        self.compiled.prefilters.prepare(table);
         true
     }
 
     /// Stores what was compiled for the table as it is now.
     pub(crate) fn set(&mut self, table: &HostTable, image: ImageProperties, compiled: Compiled) {
         let of_filters = compiled.filters.iter().map(Filter::lasts).max().unwrap_or(Lasts::Always);
-        let once =
-            compiled.group.is_some() || compiled.wanted.is_some() || !compiled.prefilters.terms.is_empty();
+        let once = compiled.group.is_some() || compiled.wanted.is_some() || !compiled.prefilters.last();
         let of_group = if once { Lasts::Once } else { Lasts::Always };
         let of_names = if compiled.named.is_some() { Lasts::UntilNames } else { Lasts::Always };
         self.compiled_for = TableState::of(table, of_filters.max(of_group).max(of_names));
@@ -148,16 +148,16 @@ impl Shape {
 
     /// Filters the fleet for the first instance of a request.
     fn refresh(&mut self, table: &HostTable) {
-        let Compiled { prefilters, named, .. } = &mut self.compiled;
+        let Compiled { prefilters, named, considered, .. } = &mut self.compiled;
         if prefilters.runs(0) {
-            // A shape with prefilters is right for one request only, so its `named` hosts may be narrowed for this
-            // request.
-            let mut left = table.columns.present.clone();
+            // If the shape is known, only hosts of blocks that changed can fare otherwise than before, and the scan
+            // looks at those blocks again.
+            let left = considered.get_or_insert_default();
+            left.clone_from(&table.columns.present);
             for (left, named) in left.iter_mut().zip(named.iter().flatten()) {
                 *left &= named;
             }
-            prefilters.run(table, &mut left, 0);
-            *named = Some(left);
+            prefilters.run(table, left, 0);
         }
         self.scan.refresh(table, &mut self.compiled.sieve());
         self.note_changes(table);
