@@ -49,6 +49,53 @@ async fn a_copied_identity_is_refused_and_both_are_named() {
     assert_eq!(cluster.view("s1").await["first"].warnings, [], "it has stopped");
 }
 
+/// The file of a running agent is copied, so the copy starts with a higher incarnation than the agent has.
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_a_running_hosts_identity_does_not_take_its_place() {
+    let mut cluster = Cluster::of(44, 1).await;
+    let file = cluster.env.child("host-1").store.read(IDENTITY_FILE).unwrap().expect("it runs");
+    cluster.env.child("copy").store.write_durable(IDENTITY_FILE, &file).unwrap();
+    cluster.start_host("copy", SIZE).await;
+    sleep(2 * REPORT_INTERVAL).await;
+    let cloned = HostWarning::ClonedIdentity { other_host: "copy".into() };
+    let conflicts = "novella_scheduler_host_conflicts{kind=\"cloned_identity\"}";
+    let view = cluster.view("s1").await;
+    assert_eq!(view.keys().collect::<Vec<_>>(), ["host-1"]);
+    assert_eq!((view["host-1"].state, &view["host-1"].warnings), (HostStatus::Up, &vec![cloned.clone()]));
+    assert_eq!(cluster.metric("s1", conflicts), 1);
+
+    // The original restarts as it likes, in order or not.
+    cluster.stop_host("host-1").await;
+    sleep(2 * REPORT_INTERVAL).await;
+    assert_eq!(cluster.state("s1", "copy").await, None);
+    for _ in 0..3 {
+        cluster.start_host("host-1", SIZE).await;
+        sleep(2 * REPORT_INTERVAL).await;
+        let view = cluster.view("s1").await;
+        assert_eq!((view.len(), view["host-1"].state), (1, HostStatus::Up));
+        assert_eq!(view["host-1"].warnings, [cloned.clone()]);
+        cluster.crash_host("host-1").await;
+    }
+    cluster.start_host("host-1", SIZE).await;
+    sleep(2 * REPORT_INTERVAL).await;
+
+    // It ends with the copy.
+    cluster.stop_host("copy").await;
+    settle().await;
+    assert_eq!(cluster.view("s1").await["host-1"].warnings, []);
+    assert_eq!(cluster.metric("s1", conflicts), 0);
+
+    // If the original is the one that goes, the copy is the host.
+    cluster.start_host("copy", SIZE).await;
+    sleep(2 * REPORT_INTERVAL).await;
+    cluster.stop_host("host-1").await;
+    sleep(DOWN_TIME + 2 * REPORT_INTERVAL).await;
+    let view = cluster.view("s1").await;
+    assert_eq!(view.keys().collect::<Vec<_>>(), ["copy"]);
+    assert_eq!((view["copy"].state, &view["copy"].warnings), (HostStatus::Up, &vec![]));
+    assert_eq!(cluster.metric("s1", conflicts), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_second_agent_of_a_name_waits_and_takes_over_after_silence() {
     let mut cluster = Cluster::of(41, 2).await;

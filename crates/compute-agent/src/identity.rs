@@ -2,8 +2,8 @@
 //!
 //! What always holds: the incarnation is raised and synced to the store before the process sends its first report, so that
 //! a scheduler can tell a late report of an old process from one of the new process. The host name is not the identity: it
-//! may change, and the host stays the same. Copying the file to another host clones the identity. The scheduler then sees
-//! two process nonces under one incarnation, names both hosts and refuses the later one.
+//! may change, and the host stays the same. Copying the file to another host clones the identity. The scheduler then hears
+//! one uuid from two processes under two names. It names both hosts and refuses the one that it heard later.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -33,6 +33,7 @@ use crate::policy::resolved::Resolved;
 use crate::report::outcome::{Applied, Counters, Event};
 use crate::verbs::place::{Placed, SelectedRows};
 use crate::verbs::{apply_report, enforce_policy, place, place_on_service, reserve, watch};
+use crate::views::conflicts::{self, Conflicts};
 use crate::views::copy::{self, MapCopy};
 use crate::views::destinations::{self, NovaDestination};
 use crate::views::hosts::{self, HostListing};
@@ -61,6 +62,11 @@ impl HostManager {
     /// How many reservations there are.
     pub fn reservations(&self) -> usize {
         self.map.reservations.len()
+    }
+
+    /// How many hosts share their identity with another process, and how many their name.
+    pub fn conflicts(&self) -> Conflicts {
+        conflicts::conflicts(&self.map)
     }
 
     /// How often each thing happened.

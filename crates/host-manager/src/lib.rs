@@ -40,6 +40,7 @@ pub use report::outcome::{Applied, BadReport, Counters, Event, Fault};
 pub use report::reported::{Reported, Text, Words};
 pub use report::services::COMPUTE;
 pub use verbs::place::{Placed, SelectedRows};
+pub use views::conflicts::Conflicts;
 pub use views::copy::{HostCopy, MapCopy};
 pub use views::destinations::NovaDestination;
 pub use views::hosts::HostListing;

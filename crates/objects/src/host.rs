@@ -45,7 +45,8 @@ pub enum HostWarning {
         /// The refused identity.
         other: Uuid,
     },
-    /// Two processes report with copies of one identity file. The later one is refused.
+    /// Two processes report with copies of one identity file. The one that was heard first is kept, and the other is
+    /// refused.
     ClonedIdentity {
         /// The host name under which the refused process reports.
         other_host: String,
@@ -62,6 +63,14 @@ pub enum HostWarning {
         /// Age of the reported value, ms.
         age_ms: u64,
     },
+}
+
+impl HostWarning {
+    /// Whether another process uses the name or the identity of the host, so that reports of one may be taken for the
+    /// other's.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::DuplicateName { .. } | Self::ClonedIdentity { .. })
+    }
 }
 
 /// Amounts of one host.

@@ -1,6 +1,7 @@
 //! What changed in the map by itself, logged at the level of what must be done about it.
 
 use novella_host_manager::Event;
+use novella_objects::{HostStatus, HostWarning};
 use tracing::{debug, info, warn};
 
 /// Logs events in their order.
@@ -11,7 +12,23 @@ pub(crate) fn log(events: &[Event]) {
             Event::Suspect { host } => {
                 debug!(host, "host is suspect: silent, but perhaps not by its own fault")
             }
-            Event::Back { host } => info!(host, "host is back"),
+            Event::Left { host } => info!(host, "host left: its agent said goodbye"),
+            // That the host was suspect was not told at this level either.
+            Event::Back { host, before: HostStatus::Suspect } => debug!(host, "host is no longer suspect"),
+            Event::Back { host, .. } => info!(host, "host is back"),
+            Event::Renamed { host, from } => {
+                info!(host, from, "host has a new name; its reservations go with it")
+            }
+            Event::Conflict { host, warning } => conflict(host, warning),
+            Event::ConflictOver { host, warning } => match warning {
+                HostWarning::ClonedIdentity { other_host } => {
+                    info!(host, other_host, "only one process still reports with this identity")
+                }
+                HostWarning::DuplicateName { other } => {
+                    info!(host, %other, "the other identity no longer reports under this host name")
+                }
+                _ => {}
+            },
             Event::Forgotten { host } => info!(host, "host forgotten: silent for a long time"),
             Event::LostTogether { hosts, live } => warn!(
                 hosts,
@@ -24,5 +41,23 @@ pub(crate) fn log(events: &[Event]) {
                 info!(count, "reservations expired before a host reported their instances");
             }
         }
+    }
+}
+
+/// Logs that another process uses the name or the identity of `first`.
+fn conflict(first: &str, warning: &HostWarning) {
+    match warning {
+        HostWarning::ClonedIdentity { other_host: host } => warn!(
+            host,
+            first,
+            "two processes report with one identity; the later is refused. Remove identity.json from the state \
+             directory of one of the two hosts and restart its agent"
+        ),
+        HostWarning::DuplicateName { other } => warn!(
+            host = first,
+            %other,
+            "another identity reports under the name of a live host and is refused; give it another --host"
+        ),
+        _ => {}
     }
 }

@@ -46,9 +46,10 @@ pub fn register(
 }
 
 fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
-    let (states, zones, reservations, counters, hash) = manager.with_hosts(|hosts, _| {
+    let (states, zones, reservations, counters, conflicts, hash) = manager.with_hosts(|hosts, _| {
         let hash = hosts.policy_hash().to_owned();
-        (count_by_state(hosts), hosts.zones(), hosts.reservations(), *hosts.counters(), hash)
+        let (zones, reservations) = (hosts.zones(), hosts.reservations());
+        (count_by_state(hosts), zones, reservations, *hosts.counters(), hosts.conflicts(), hash)
     });
     for (state, count) in states {
         out.push(Sample::gauge("hosts", "Hosts in the map", count as f64).label("state", state));
@@ -68,6 +69,12 @@ fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
     let help = "What may be in use on hosts that can be chosen, after overcommit";
     out.extend(amounts(help, |usage| usage.total, "capacity"));
     out.push(Sample::gauge("reservations", "Reservations held", reservations as f64));
+    for (kind, count) in
+        [("cloned_identity", conflicts.cloned_identity), ("duplicate_name", conflicts.duplicate_name)]
+    {
+        let help = "Hosts whose identity or name another process uses too";
+        out.push(Sample::gauge("host_conflicts", help, count as f64).label("kind", kind));
+    }
     out.extend(Sample::counters("reports", "Reports, by what became of them", "outcome", reports(&counters)));
     out.extend(Sample::counters("events", "What changed in the map", "event", events(&counters)));
     let requests = &manager.requests;

@@ -1,7 +1,7 @@
 //! Reports that were refused, counted and logged so that an operator sees what to do.
 //!
 //! A fault is logged when it first appears and whenever its count doubles: it is seen at once, and a flood of it does not
-//! fill the log.
+//! fill the log. Copied identities and duplicate names are events of the map (`map_events.rs`), because they last.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,8 +13,6 @@ use tracing::{debug, warn};
 /// How many reports were refused, by what an operator has to do about it.
 #[derive(Debug, Default)]
 pub(crate) struct RefusedReports {
-    cloned: AtomicU64,
-    duplicate_name: AtomicU64,
     too_many: AtomicU64,
     bad: AtomicU64,
     unreadable: AtomicU64,
@@ -25,17 +23,6 @@ impl RefusedReports {
     pub(crate) fn log(&self, report: &UpdateServiceCapabilities<'_>, applied: &Applied) {
         let (host, service) = (&*report.host, &*report.service_name);
         match applied {
-            Applied::Cloned { host: first } if count(&self.cloned) => warn!(
-                host,
-                first,
-                "two processes report with one identity; the later is refused. Remove identity.json from the state \
-                 directory of one of the two hosts and restart its agent"
-            ),
-            Applied::DuplicateName { holder } if count(&self.duplicate_name) => warn!(
-                host,
-                %holder,
-                "another identity reports under the name of a live host and is refused; give it another --host"
-            ),
             Applied::TooMany if count(&self.too_many) => {
                 warn!(host, service, "the map is full; raise reports.max_hosts")
             }

@@ -220,13 +220,8 @@ fn used_of(used: String, total: String) -> Cell {
     Cell::number(format!("{used}/{total}"))
 }
 
-/// Whether two hosts share a name or an identity, so that reports of one are taken for the other.
-fn is_ambiguous(warning: &HostWarning) -> bool {
-    matches!(warning, HostWarning::DuplicateName { .. } | HostWarning::ClonedIdentity { .. })
-}
-
 fn host_tone(host: &HostSummary) -> Tone {
-    if host.warnings.iter().any(is_ambiguous) {
+    if host.warnings.iter().any(HostWarning::is_conflict) {
         Tone::Bad
     } else if host.warnings.is_empty() && host.conflicting_zones.is_empty() {
         Tone::Plain
@@ -355,7 +350,7 @@ async fn fetch(bus: &Bus, args: &HostListArgs) -> anyhow::Result<Vec<HostSummary
 }
 
 fn warn_ambiguous(host: &HostSummary, console: &mut Console<'_>) {
-    for found in host.warnings.iter().filter(|w| is_ambiguous(w)) {
+    for found in host.warnings.iter().filter(|warning| warning.is_conflict()) {
         let text = match found {
             HostWarning::ClonedIdentity { other_host } => format!(
                 "warning: {} and {other_host} report under one identity; next: on the host that is the copy, stop the agent, \

@@ -68,6 +68,8 @@ pub(crate) struct HostMap {
     pub(crate) next_watch: Duration,
     /// The rows of hosts that should publish again.
     pub(crate) ask_again: Vec<Row>,
+    /// The rows of hosts whose name or identity another process uses, as their warnings say.
+    pub(crate) conflicts: HashSet<Row>,
     /// What happened since events were last asked for, at most [`MAX_EVENTS`].
     pub(crate) events: Vec<Event>,
     /// How often each event happened since the start.
@@ -180,6 +182,7 @@ impl HostMap {
         if record.ask_again {
             self.ask_again.retain(|asked| *asked != row);
         }
+        self.conflicts.remove(&row);
         for (uuid, reservation) in self.reservations.drop_row(row) {
             self.members.forget(row, uuid, reservation.kind().group);
         }

@@ -43,6 +43,9 @@ pub(crate) struct Record {
     pub ask_again: bool,
     /// Warnings about the host, each with the time until which it is shown.
     pub warnings: Vec<(HostWarning, Duration)>,
+    /// Until when a clone of the identity may be about. Until then a goodbye does not free the identity, because the
+    /// clone would take it while the host restarts.
+    pub contested_until: Duration,
 }
 
 impl Record {
@@ -50,13 +53,23 @@ impl Record {
         Self { hearing: Hearing::new(now, false), ..Self::default() }
     }
 
-    /// Shows a warning until `until`. If the same warning is already shown, it is shown longer.
-    pub fn warn(&mut self, warning: HostWarning, now: Duration, until: Duration) {
+    /// Shows a warning until `until`. If the same warning is already shown, it is shown longer. Returns whether it was
+    /// not shown before.
+    pub fn warn(&mut self, warning: HostWarning, now: Duration, until: Duration) -> bool {
+        let shown = self.warnings.iter().any(|(known, end)| *end > now && *known == warning);
         self.warnings.retain(|(known, end)| *end > now && *known != warning);
         if self.warnings.len() == MAX_WARNINGS {
             self.warnings.remove(0);
         }
         self.warnings.push((warning, until));
+        !shown
+    }
+
+    /// Ends a warning. Returns whether it was kept.
+    pub fn unwarn(&mut self, warning: &HostWarning) -> bool {
+        let before = self.warnings.len();
+        self.warnings.retain(|(known, _)| known != warning);
+        self.warnings.len() < before
     }
 
     /// Takes over the parts that change with every report.

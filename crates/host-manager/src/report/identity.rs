@@ -3,12 +3,17 @@
 //! It is pure: what is known about the presented uuid and the presented name gives one verdict.
 //!
 //! What always holds:
-//! - A report of a lower incarnation changes nothing, not even with its goodbye.
+//! - A name gets another owner, and an identity another name, only if the present one has been silent or said goodbye.
+//! - While the present process of an identity is heard, a report of a lower incarnation changes nothing, not even with
+//!   its goodbye.
 //! - A report without identity never touches a host that has one.
-//! - A name gets another owner only if its owner has been silent or said goodbye.
 //!
-//! A restarted process has raised its incarnation, so it is accepted at once. A refused clone is accepted after its
-//! next restart, or when the first identity is forgotten.
+//! A restarted process has raised its incarnation, so it is accepted at once. A process that presents a known identity
+//! under another name, while the old name is heard, has a copy of the identity file: it is a clone, and the host keeps
+//! its name. Which of two has the copy cannot be known, so the one that was heard first is kept.
+//!
+//! A clone is refused until the other has been silent for `service_down_time`. Then whoever still reports has the
+//! identity, whatever its incarnation: a report that was delayed for so long has expired at the broker.
 
 use uuid::Uuid;
 
@@ -57,22 +62,37 @@ pub(crate) enum IdentityVerdict {
     DuplicateName,
 }
 
-/// Judges a report with identity. `known` is the last accepted identity of this uuid. `same_name` says that the row of
-/// this uuid already has the presented name; `holder` is then [`NameHolder::Nobody`].
-pub(crate) fn judge(
-    known: Option<Identity>,
-    same_name: bool,
-    holder: NameHolder,
-    presented: Identity,
-) -> IdentityVerdict {
-    let gap = match known {
+/// What is known of the host that has the presented uuid.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KnownHost {
+    /// The identity that was last accepted.
+    pub identity: Identity,
+    /// Whether it has the presented name.
+    pub same_name: bool,
+    /// Whether it is still there.
+    pub presence: Presence,
+}
+
+/// Whether the process that has an identity is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It was heard recently, or it said goodbye recently while a clone was about. The goodbye may be a restart.
+    Here,
+    /// It said goodbye recently, and nobody else used its identity.
+    Left,
+    /// It has been silent for `service_down_time`.
+    Silent,
+}
+
+/// Judges a report with identity. `known` is the host of this uuid, if there is one. If it has the presented name,
+/// `holder` is [`NameHolder::Nobody`].
+pub(crate) fn judge(known: Option<KnownHost>, holder: NameHolder, presented: Identity) -> IdentityVerdict {
+    let gap = match known.map(|known| order(known, presented)) {
         None => 0,
-        Some(known) if presented.incarnation < known.incarnation => return IdentityVerdict::Stale,
-        Some(known) if presented.incarnation > known.incarnation => 0,
-        Some(known) if presented.nonce != known.nonce => return IdentityVerdict::Cloned,
-        Some(known) if presented.seq <= known.seq => return IdentityVerdict::Stale,
-        Some(known) => presented.seq - known.seq - 1,
+        Some(Ok(gap)) => gap,
+        Some(Err(refused)) => return refused,
     };
+    let same_name = known.is_some_and(|known| known.same_name);
     match (known.is_some(), holder) {
         (_, NameHolder::Live) => IdentityVerdict::DuplicateName,
         (true, _) if same_name => IdentityVerdict::Update { gap },
@@ -84,6 +104,22 @@ pub(crate) fn judge(
     }
 }
 
+/// How many reports were missed before this one, or why it may not follow the last accepted report of its identity.
+fn order(known: KnownHost, presented: Identity) -> Result<u64, IdentityVerdict> {
+    let KnownHost { identity: last, same_name, presence } = known;
+    if (presented.incarnation, presented.nonce) == (last.incarnation, last.nonce) {
+        let next = last.seq.checked_add(1).filter(|next| presented.seq >= *next);
+        return next.map(|next| presented.seq - next).ok_or(IdentityVerdict::Stale);
+    }
+    match presence {
+        Presence::Silent => Ok(0),
+        Presence::Here if !same_name => Err(IdentityVerdict::Cloned),
+        _ if presented.incarnation < last.incarnation => Err(IdentityVerdict::Stale),
+        _ if presented.incarnation == last.incarnation => Err(IdentityVerdict::Cloned),
+        _ => Ok(0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,9 +128,12 @@ mod tests {
         Identity { uuid: Uuid::from_u128(uuid), incarnation, nonce, seq }
     }
 
+    fn known(same_name: bool, presence: Presence) -> Option<KnownHost> {
+        Some(KnownHost { identity: id(1, 5, 77, 10), same_name, presence })
+    }
+
     #[test]
     fn order_is_incarnation_then_seq_and_a_nonce_is_one_process() {
-        let known = id(1, 5, 77, 10);
         for (presented, verdict) in [
             (id(1, 5, 77, 11), IdentityVerdict::Update { gap: 0 }),
             (id(1, 5, 77, 14), IdentityVerdict::Update { gap: 3 }),
@@ -107,8 +146,43 @@ mod tests {
             (id(1, 5, 78, 11), IdentityVerdict::Cloned),
             (id(1, 5, 78, 1), IdentityVerdict::Cloned),
         ] {
-            assert_eq!(judge(Some(known), true, NameHolder::Nobody, presented), verdict, "{presented:?}");
+            for presence in [Presence::Here, Presence::Left] {
+                let judged = judge(known(true, presence), NameHolder::Nobody, presented);
+                assert_eq!(judged, verdict, "{presented:?}, {presence:?}");
+            }
         }
+    }
+
+    #[test]
+    fn an_identity_changes_its_name_only_when_its_process_is_gone() {
+        let rename = IdentityVerdict::Rename { gap: 0, previous: None };
+        let (older, same, newer) = (id(1, 4, 99, 3), id(1, 5, 99, 3), id(1, 6, 99, 1));
+        for (presence, presented, verdict) in [
+            (Presence::Here, older, IdentityVerdict::Cloned),
+            (Presence::Here, same, IdentityVerdict::Cloned),
+            (Presence::Here, newer, IdentityVerdict::Cloned),
+            (Presence::Left, older, IdentityVerdict::Stale),
+            (Presence::Left, same, IdentityVerdict::Cloned),
+            (Presence::Left, newer, rename),
+            (Presence::Silent, older, rename),
+            (Presence::Silent, same, rename),
+            (Presence::Silent, newer, rename),
+            (Presence::Here, id(1, 5, 77, 11), rename), // the process itself
+        ] {
+            let judged = judge(known(false, presence), NameHolder::Nobody, presented);
+            assert_eq!(judged, verdict, "{presented:?}, {presence:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_still_reports_when_the_other_is_silent_has_the_identity() {
+        for incarnation in 4..=6 {
+            let judged = judge(known(true, Presence::Silent), NameHolder::Nobody, id(1, incarnation, 99, 3));
+            assert_eq!(judged, IdentityVerdict::Update { gap: 0 }, "{incarnation}");
+        }
+        let twice = id(1, 5, 77, 10);
+        let judged = judge(known(true, Presence::Silent), NameHolder::Nobody, twice);
+        assert_eq!(judged, IdentityVerdict::Stale, "a second delivery is never news");
     }
 
     #[test]
@@ -120,18 +194,18 @@ mod tests {
             (NameHolder::Live, IdentityVerdict::DuplicateName),
             (NameHolder::Silent(old), IdentityVerdict::Adopt { previous: Some(old) }),
         ] {
-            assert_eq!(judge(None, false, holder, new), verdict, "unknown uuid, {holder:?}");
+            assert_eq!(judge(None, holder, new), verdict, "unknown uuid, {holder:?}");
         }
-        let known = Some(id(1, 1, 1, 1));
-        let next = id(1, 2, 3, 1);
+        let gone = known(false, Presence::Left);
+        let next = id(1, 6, 3, 1);
         for (holder, verdict) in [
             (NameHolder::Nobody, IdentityVerdict::Rename { gap: 0, previous: None }),
             (NameHolder::Anonymous, IdentityVerdict::Rename { gap: 0, previous: None }),
             (NameHolder::Live, IdentityVerdict::DuplicateName),
             (NameHolder::Silent(old), IdentityVerdict::Rename { gap: 0, previous: Some(old) }),
         ] {
-            assert_eq!(judge(known, false, holder, next), verdict, "known uuid, {holder:?}");
+            assert_eq!(judge(gone, holder, next), verdict, "known uuid, {holder:?}");
         }
-        assert_eq!(judge(known, false, NameHolder::Silent(old), id(1, 0, 1, 9)), IdentityVerdict::Stale);
+        assert_eq!(judge(gone, NameHolder::Silent(old), id(1, 4, 1, 9)), IdentityVerdict::Stale);
     }
 }

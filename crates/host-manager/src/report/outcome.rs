@@ -8,6 +8,7 @@
 use std::fmt;
 
 use novella_filter_scheduler::BadDevices;
+use novella_objects::{HostStatus, HostWarning};
 use uuid::Uuid;
 
 /// The outcome of one report.
@@ -38,7 +39,7 @@ pub enum Applied {
     Goodbye,
     /// Refused: the report is from a replaced process, or not newer than what is known.
     Stale,
-    /// Refused: another process reports with this identity and incarnation.
+    /// Refused: another process reports with a copy of this identity.
     Cloned {
         /// The host name of the first process.
         host: String,
@@ -124,10 +125,38 @@ pub enum Event {
         /// The name of the host.
         host: String,
     },
+    /// The host's agent said goodbye.
+    Left {
+        /// The name of the host.
+        host: String,
+    },
     /// The host was heard again.
     Back {
         /// The name of the host.
         host: String,
+        /// What the host was until now: suspect or down.
+        before: HostStatus,
+    },
+    /// The host has a new name.
+    Renamed {
+        /// The new name.
+        host: String,
+        /// The previous name.
+        from: String,
+    },
+    /// Another process uses the name or the identity of the host, as the warning says. It is refused.
+    Conflict {
+        /// The name of the host.
+        host: String,
+        /// The warning that is shown from now on.
+        warning: HostWarning,
+    },
+    /// The other process of a conflict is gone.
+    ConflictOver {
+        /// The name of the host.
+        host: String,
+        /// The warning that is no longer shown.
+        warning: HostWarning,
     },
     /// The host was silent for so long that it was removed from the map.
     Forgotten {

@@ -4,6 +4,7 @@ use novella_objects::{HostWarning, MAX_AMOUNT};
 
 use crate::report::outcome::{Event, Fault};
 use crate::tests::*;
+use crate::views::conflicts::Conflicts;
 
 #[test]
 fn a_report_replaces_and_never_adds() {
@@ -59,6 +60,11 @@ fn missed_reports_are_counted_and_their_hosts_asked_again_once() {
     assert_eq!(m.counters().missed, 4);
 }
 
+fn warnings(m: &HostManager, host: &str, t: u64) -> Vec<HostWarning> {
+    let mut hosts = m.fleet(s(t)).summaries().into_iter();
+    hosts.find(|found| found.host == host).expect("the host is listed").warnings
+}
+
 #[test]
 fn a_clone_is_named_and_refused() {
     let mut m = manager();
@@ -67,20 +73,98 @@ fn a_clone_is_named_and_refused() {
     let mut clone =
         Report { host: "copy".into(), nonce: 7, seq: 50, claims: vec![claim(9, SMALL)], ..first.clone() };
     assert_eq!(clone.send(&mut m, s(1)), Applied::Cloned { host: "h1".into() });
+    assert_eq!(clone.send(&mut m, s(2)), Applied::Cloned { host: "h1".into() });
     assert_eq!(status(&m, "copy"), None);
     assert_eq!(used(&m, "h1").0, 0);
-    let warned = m.fleet(s(1)).summaries().remove(0);
-    assert_eq!(
-        (warned.host.as_str(), warned.warnings),
-        ("h1", vec![HostWarning::ClonedIdentity { other_host: "copy".into() }])
-    );
-    clone.goodbye = true;
-    assert_eq!(clone.send(&mut m, s(2)), Applied::Cloned { host: "h1".into() });
+    let warning = HostWarning::ClonedIdentity { other_host: "copy".into() };
+    assert_eq!(warnings(&m, "h1", 2), [warning.clone()]);
+    assert_eq!(m.conflicts().cloned_identity, 1);
     assert_eq!(first.send(&mut m, s(3)), Applied::Updated { gap: 0, settled: 0 });
-    assert!(
-        m.fleet(s(63)).summaries()[0].warnings.is_empty(),
-        "shown until the clone has been quiet for service_down_time"
+    let (host, other) = ("h1".to_owned(), warning.clone());
+    assert_eq!(m.expire(s(3)), [Event::Conflict { host, warning: other }], "told once");
+
+    clone.goodbye = true;
+    assert_eq!(clone.send(&mut m, s(4)), Applied::Cloned { host: "h1".into() });
+    assert_eq!(warnings(&m, "h1", 4), [], "it says itself that it is gone");
+    let over = || [Event::ConflictOver { host: "h1".to_owned(), warning: warning.clone() }];
+    assert_eq!(m.expire(s(4)), over());
+    assert_eq!(m.conflicts(), Conflicts::default());
+
+    clone.goodbye = false;
+    clone.send(&mut m, s(5));
+    m.expire(s(5));
+    first.send(&mut m, s(50));
+    assert_eq!(m.expire(s(64)), []);
+    assert_eq!(m.expire(s(65)), over(), "quiet for service_down_time");
+    assert_eq!((warnings(&m, "h1", 65), m.conflicts()), (vec![], Conflicts::default()));
+}
+
+/// The first restart of a copied identity has a higher incarnation than the process that it was copied from.
+#[test]
+fn a_copy_under_another_name_does_not_take_a_live_host_nor_one_that_restarts() {
+    let mut m = manager();
+    let mut original = Report { incarnation: 5, claims: vec![claim(9, SMALL)], ..Report::of(1) };
+    original.send(&mut m, s(0));
+    place(&mut m, &request([70], SMALL), s(0));
+    let mut copy = Report { host: "copy".into(), incarnation: 6, nonce: 7, claims: vec![], ..Report::of(1) };
+    let cloned = |of: &str| Applied::Cloned { host: of.into() };
+    assert_eq!(copy.send(&mut m, s(1)), cloned("h1"));
+    assert_eq!((used(&m, "h1"), status(&m, "copy")), ((2, 2048, 2, 1), None));
+    assert_eq!(m.counters().cloned, 1);
+
+    original.goodbye = true;
+    assert_eq!(original.send(&mut m, s(10)), Applied::Goodbye);
+    assert_eq!(copy.send(&mut m, s(11)), cloned("h1"), "the goodbye may be a restart");
+    let mut restarted = Report { incarnation: 6, nonce: 8, ..Report::of(1) };
+    assert_eq!(restarted.send(&mut m, s(12)), Applied::Updated { gap: 0, settled: 0 }, "at its first start");
+    for t in 13..=72 {
+        assert_eq!(copy.send(&mut m, s(t)), cloned("h1"), "the original died at 12; now it is {t}");
+    }
+    assert_eq!(copy.send(&mut m, s(73)), Applied::Renamed { from: "h1".into(), previous: None });
+    assert_eq!((warnings(&m, "copy", 73), status(&m, "h1")), (vec![], None), "one of them is gone");
+    let events = m.expire(s(73));
+    assert!(events.contains(&Event::Renamed { host: "copy".into(), from: "h1".into() }), "{events:?}");
+
+    // Now the copy is the host. The original is refused while the copy reports, and not for ever.
+    let mut again = Report { incarnation: 7, nonce: 9, ..Report::of(1) };
+    assert_eq!(again.send(&mut m, s(80)), cloned("copy"));
+    assert_eq!(warnings(&m, "copy", 80), [HostWarning::ClonedIdentity { other_host: "h1".into() }]);
+    copy.goodbye = true;
+    assert_eq!(copy.send(&mut m, s(90)), Applied::Goodbye);
+    for t in (100..=150).step_by(10) {
+        assert_eq!(again.send(&mut m, s(t)), cloned("copy"), "the goodbye may be a restart");
+    }
+    assert_eq!(again.send(&mut m, s(151)), Applied::Renamed { from: "copy".into(), previous: None });
+    assert_eq!(m.conflicts(), Conflicts::default());
+}
+
+#[test]
+fn a_scheduler_that_starts_between_clones_names_the_older_one_too() {
+    let mut m = manager();
+    let mut copy = Report { host: "copy".into(), incarnation: 6, nonce: 7, ..Report::of(1) };
+    let mut original = Report { incarnation: 5, ..Report::of(1) };
+    copy.send(&mut m, s(0));
+    assert_eq!(original.send(&mut m, s(1)), Applied::Cloned { host: "copy".into() }, "its number is lower");
+    assert_eq!(warnings(&m, "copy", 1), [HostWarning::ClonedIdentity { other_host: "h1".into() }]);
+    assert_eq!(original.send(&mut m, s(60)), Applied::Cloned { host: "copy".into() });
+    assert_eq!(
+        original.send(&mut m, s(61)),
+        Applied::Renamed { from: "copy".into(), previous: None },
+        "nobody else reports with this identity"
     );
+}
+
+#[test]
+fn a_restored_identity_file_is_accepted_when_the_later_process_is_silent() {
+    let mut m = manager();
+    let mut before = Report { incarnation: 9, ..Report::of(1) };
+    before.send(&mut m, s(0));
+    before.goodbye = true;
+    before.send(&mut m, s(1));
+    let mut restored = Report { incarnation: 3, nonce: 4, ..Report::of(1) };
+    assert_eq!(restored.send(&mut m, s(61)), Applied::Stale, "it may be a late report of an earlier process");
+    assert_eq!(restored.send(&mut m, s(62)), Applied::Updated { gap: 0, settled: 0 });
+    assert_eq!(status(&m, "h1"), Some(HostStatus::Up));
 }
 
 #[test]
@@ -91,6 +175,7 @@ fn a_name_is_taken_over_only_from_the_silent() {
     old.send(&mut m, s(0));
     assert_eq!(new.send(&mut m, s(60)), Applied::DuplicateName { holder: id(1) });
     assert_eq!(m.fleet(s(60)).summaries()[0].warnings, [HostWarning::DuplicateName { other: id(2) }]);
+    assert_eq!(m.conflicts(), Conflicts { duplicate_name: 1, cloned_identity: 0 });
     place(&mut m, &request([70], SMALL), s(60));
     assert_eq!(new.send(&mut m, s(61)), Applied::TakenOver { previous: Some(id(1)) });
     let events = m.expire(s(61));
@@ -103,7 +188,8 @@ fn a_name_is_taken_over_only_from_the_silent() {
     assert_eq!(m.map.claimed_on(id(7)), None);
     let row = m.fleet(s(61)).summaries().remove(0);
     assert_eq!(row.uuid, Some(id(2)));
-    assert!(row.warnings.contains(&HostWarning::TakenOver { previous: id(1) }));
+    assert_eq!(row.warnings, [HostWarning::TakenOver { previous: id(1) }], "the other has the name now");
+    assert_eq!(m.conflicts(), Conflicts::default());
     assert_eq!(old.send(&mut m, s(62)), Applied::DuplicateName { holder: id(2) });
 }
 
@@ -127,8 +213,9 @@ fn a_row_follows_its_identity_to_another_name() {
     h.claims = vec![claim(7, SMALL)];
     h.send(&mut m, s(0));
     place(&mut m, &request([70], SMALL), s(0));
-    h.host = "renamed".into();
-    h.incarnation = 2;
+    h.goodbye = true;
+    h.send(&mut m, s(1));
+    (h.host, h.incarnation, h.goodbye) = ("renamed".into(), 2, false);
     assert_eq!(h.send(&mut m, s(1)), Applied::Renamed { from: "h1".into(), previous: None });
     assert_eq!(status(&m, "h1"), None);
     assert_eq!(used(&m, "renamed"), (2, 2048, 2, 1));

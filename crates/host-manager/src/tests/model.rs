@@ -16,6 +16,8 @@ struct Host {
     name: String,
     last: Report,
     heard: u64,
+    /// When a clone was last refused.
+    cloned: Option<u64>,
 }
 
 struct Held {
@@ -38,13 +40,26 @@ impl Model {
     fn report(&mut self, r: &Report) -> bool {
         let holder = self.hosts.iter().position(|h| h.name == r.host);
         let own = self.hosts.iter().position(|h| h.last.uuid == r.uuid);
+        let mut cloned = None;
         if let Some(own) = own {
-            let last = &self.hosts[own].last;
-            let newer = r.incarnation > last.incarnation
-                || (r.incarnation == last.incarnation && r.nonce == last.nonce && r.seq > last.seq);
-            if !newer {
+            let host = &mut self.hosts[own];
+            let last = &host.last;
+            let same_process = (r.incarnation, r.nonce) == (last.incarnation, last.nonce);
+            let silent = self.now - host.heard > 60;
+            let contested = host.cloned.is_some_and(|at| self.now - at < 60);
+            let here = !silent && (!last.goodbye || contested);
+            let clone = !same_process
+                && !silent
+                && (r.incarnation == last.incarnation || (here && r.host != host.name));
+            if clone && !r.goodbye {
+                host.cloned = Some(self.now);
+            }
+            let newer =
+                if same_process { r.seq > last.seq } else { silent || r.incarnation > last.incarnation };
+            if clone || !newer {
                 return false;
             }
+            cloned = host.cloned.filter(|_| !silent && r.host == host.name);
         }
         if let Some(holder) = holder.filter(|holder| Some(*holder) != own) {
             let host = &self.hosts[holder];
@@ -58,7 +73,7 @@ impl Model {
             self.held.iter_mut().filter(|held| held.host == old).for_each(|held| held.host = r.host.clone());
         }
         self.hosts.retain(|h| h.name != r.host && h.last.uuid != r.uuid);
-        self.hosts.push(Host { name: r.host.clone(), last: r.clone(), heard: self.now });
+        self.hosts.push(Host { name: r.host.clone(), last: r.clone(), heard: self.now, cloned });
         // Only what this report lists settles a reservation. Earlier reports settled theirs when they arrived.
         self.held.retain(|held| {
             let claimed = r.claims.iter().any(|c| c.uuid == id(held.uuid));
@@ -160,7 +175,7 @@ impl Run {
     fn report(&mut self) {
         let at = self.below(self.agents.len() as u64) as usize;
         let mut agent = self.agents[at].clone();
-        match self.below(12) {
+        match self.below(14) {
             0 => agent.incarnation += 1,
             1 => agent.incarnation = agent.incarnation.saturating_sub(1),
             2 => agent.nonce += 1,
@@ -168,6 +183,11 @@ impl Run {
             4 => agent.seq += 3,
             5 => agent.host = format!("h{}", self.below(HOSTS)),
             6 => agent.goodbye = true,
+            7..=8 => {
+                // A copy of its identity, or the host itself after it was renamed.
+                agent.host = format!("h{}", self.below(HOSTS));
+                (agent.incarnation, agent.nonce) = (agent.incarnation + self.below(2), agent.nonce + 1);
+            }
             _ => {}
         }
         if self.below(3) > 0 {

@@ -33,7 +33,7 @@ fn a_silent_host_goes_down_comes_back_and_is_forgotten() {
     assert_eq!(m.expire(s(62)), []);
     assert_eq!(m.table().len(), 4, "it stays in the map");
     hosts[0].send(&mut m, s(70));
-    assert_eq!(m.expire(s(70)), [Event::Back { host: "h1".into() }]);
+    assert_eq!(m.expire(s(70)), [Event::Back { host: "h1".into(), before: Down }]);
     for t in 71..140 {
         send(&mut hosts[1..], &mut m, s(t));
         m.expire(s(t));
@@ -102,6 +102,23 @@ fn a_flapping_broker_does_not_keep_the_dead_alive() {
         m.expire(s(t + 6));
         t += 20;
         assert!(t < 200, "15 of every 20 seconds count");
+    }
+}
+
+#[test]
+fn a_host_that_comes_and_goes_is_told_each_time() {
+    let mut m = manager();
+    let mut h = Report::of(1);
+    h.send(&mut m, s(0));
+    for t in [10, 20] {
+        h.goodbye = true;
+        h.send(&mut m, s(t));
+        h.send(&mut m, s(t + 1)); // once more changes nothing
+        (h.incarnation, h.seq, h.goodbye) = (h.incarnation + 1, 1, false);
+        h.send(&mut m, s(t + 2));
+        let host = || "h1".to_owned();
+        let events = [Event::Left { host: host() }, Event::Back { host: host(), before: Down }];
+        assert_eq!(m.expire(s(t + 2)), events);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::promises::reservations::{Place, ReservationKind};
 use crate::report::check;
 use crate::report::claims::{ClaimChange, KindRef};
 use crate::report::devices::{self, takes_devices};
-use crate::report::identity::{Identity, IdentityVerdict, NameHolder, judge};
+use crate::report::identity::{Identity, IdentityVerdict, KnownHost, NameHolder, Presence, judge};
 use crate::report::liveness::{Hearing, Liveness};
 use crate::report::outcome::{Applied, BadReport, Event, Fault};
 use crate::report::reported::ReportDifference;
@@ -38,6 +38,11 @@ impl<'a> Arrival<'a> {
     /// The node name in the report, or the host name if there is none.
     fn nodename(&self) -> &'a str {
         self.caps.hypervisor_hostname.as_deref().unwrap_or(self.host)
+    }
+
+    /// Whether the process says that it stops.
+    fn is_goodbye(&self) -> bool {
+        self.caps.novella.as_ref().is_some_and(|report| report.goodbye)
     }
 }
 
@@ -103,14 +108,21 @@ fn admit_identified(
     let held_name = by_name.and_then(|row| map.record(row).identity);
     let same_name = held_name.is_some_and(|holder| holder.uuid == presented.uuid);
     let by_uuid = if same_name { by_name } else { map.by_identity.get(&presented.uuid).copied() };
-    let known = by_uuid.and_then(|row| map.record(row).identity);
+    let known = by_uuid.and_then(|row| {
+        let identity = map.record(row).identity?;
+        Some(KnownHost { identity, same_name, presence: presence(map, row, arrival.now) })
+    });
     let other = by_name.filter(|_| !same_name);
     let holder = other.map_or(NameHolder::Nobody, |row| name_holder(map, row, arrival.now));
-    match judge(known, same_name, holder, presented) {
+    match judge(known, holder, presented) {
         IdentityVerdict::Insert => insert(map, arrival),
         IdentityVerdict::Update { gap } => {
             let row = by_uuid.expect("only a known identity is updated");
-            update(map, row, arrival, gap)
+            let applied = update(map, row, arrival, gap)?;
+            if known.is_some_and(|known| known.presence == Presence::Silent) {
+                end_conflicts(map, row);
+            }
+            Ok(applied)
         }
         IdentityVerdict::Rename { gap, previous } => {
             let row = by_uuid.expect("only a known identity is renamed");
@@ -119,12 +131,15 @@ fn admit_identified(
             take_name(map, row, by_name, arrival);
             write(map, row, arrival, plan, gap);
             join_aggregates(map, row);
+            end_conflicts(map, row);
+            map.note(Event::Renamed { host: arrival.host.to_owned(), from: from.clone() });
             note_takeover(map, row, previous, arrival);
             Ok(Applied::Renamed { from, previous })
         }
         IdentityVerdict::Adopt { previous } => {
             let row = by_name.expect("only a known name is adopted");
             update(map, row, arrival, 0)?;
+            end_conflicts(map, row);
             note_takeover(map, row, previous, arrival);
             Ok(Applied::TakenOver { previous })
         }
@@ -132,12 +147,17 @@ fn admit_identified(
         IdentityVerdict::Cloned => {
             let row = by_uuid.expect("only a known identity is cloned");
             let first = map.table.host(row).to_owned();
-            warn(map, row, HostWarning::ClonedIdentity { other_host: arrival.host.to_owned() }, arrival.now);
+            let clone = HostWarning::ClonedIdentity { other_host: arrival.host.to_owned() };
+            if !arrival.is_goodbye() {
+                let until = arrival.now.saturating_add(map.options.service_down_time);
+                map.record_mut(row).contested_until = until;
+            }
+            note_conflict(map, row, clone, arrival);
             Ok(Applied::Cloned { host: first })
         }
         IdentityVerdict::DuplicateName => {
             let row = by_name.expect("only a known name is duplicated");
-            warn(map, row, HostWarning::DuplicateName { other: presented.uuid }, arrival.now);
+            note_conflict(map, row, HostWarning::DuplicateName { other: presented.uuid }, arrival);
             let holder = held_name.expect("only an identity holds a name against others").uuid;
             Ok(Applied::DuplicateName { holder })
         }
@@ -155,10 +175,41 @@ fn name_holder(map: &HostMap, row: Row, now: Duration) -> NameHolder {
     }
 }
 
-/// Refused reports come again with every interval, so a warning is shown until they have stopped.
-fn warn(map: &mut HostMap, row: Row, warning: HostWarning, now: Duration) {
-    let until = now.saturating_add(map.options.service_down_time);
-    map.record_mut(row).warn(warning, now, until);
+/// Whether the process that last reported for a row is still there.
+fn presence(map: &HostMap, row: Row, now: Duration) -> Presence {
+    let record = map.record(row);
+    if record.hearing.own_silence(&map.outages, now) > map.options.service_down_time {
+        Presence::Silent
+    } else if record.hearing.goodbye && record.contested_until <= now {
+        Presence::Left
+    } else {
+        Presence::Here
+    }
+}
+
+/// Shows that another process uses the name or the identity of a host. Its refused reports come again with every
+/// interval, so the warning is shown until they have stopped or it says goodbye.
+fn note_conflict(map: &mut HostMap, row: Row, warning: HostWarning, arrival: &Arrival<'_>) {
+    let host = map.table.host(row).to_owned();
+    if arrival.is_goodbye() {
+        if map.record_mut(row).unwarn(&warning) {
+            map.note(Event::ConflictOver { host, warning });
+        }
+        return;
+    }
+    let until = arrival.now.saturating_add(map.options.service_down_time);
+    map.conflicts.insert(row);
+    if map.record_mut(row).warn(warning.clone(), arrival.now, until) {
+        map.note(Event::Conflict { host, warning });
+    }
+}
+
+/// Ends what was shown of other processes, because one of them now has the host.
+fn end_conflicts(map: &mut HostMap, row: Row) {
+    let record = map.record_mut(row);
+    record.contested_until = Duration::ZERO;
+    record.warnings.retain(|(warning, _)| !warning.is_conflict());
+    map.conflicts.remove(&row);
 }
 
 fn note_takeover(map: &mut HostMap, row: Row, previous: Option<Uuid>, arrival: &Arrival<'_>) {
@@ -334,8 +385,11 @@ fn hear(map: &mut HostMap, row: Row, caps: &Capabilities<'_>, now: Duration) -> 
     let status = liveness.status(record.reported.disabled);
     if status != before {
         map.table.set_status(row, status);
-        if matches!(before, HostStatus::Suspect | HostStatus::Down) && status != HostStatus::Down {
-            map.note(Event::Back { host: map.table.host(row).to_owned() });
+        let host = map.table.host(row).to_owned();
+        match (before, status) {
+            (_, HostStatus::Down) => map.note(Event::Left { host }),
+            (HostStatus::Suspect | HostStatus::Down, _) => map.note(Event::Back { host, before }),
+            _ => {}
         }
     }
     let watch = if goodbye { map.options.forget_after } else { map.options.service_down_time };

@@ -60,9 +60,26 @@ pub(crate) fn advance(map: &mut HostMap, now: Duration) {
         map.counters.expired += expired.len() as u64;
         map.note(Event::ReservationsExpired { count: expired.len() });
     }
+    if !map.conflicts.is_empty() {
+        end_conflicts(map, now);
+    }
     if now >= map.next_watch {
         watch(map, now);
     }
+}
+
+/// Ends the warnings about processes that no longer use the name or the identity of a host.
+fn end_conflicts(map: &mut HostMap, now: Duration) {
+    let HostMap { table, records, conflicts, .. } = map;
+    let mut over = Vec::new();
+    conflicts.retain(|row| {
+        let record = records[row.index()].as_deref_mut().expect("every host in the table has a record");
+        let ended = record.warnings.extract_if(.., |(warning, end)| warning.is_conflict() && *end <= now);
+        let host = table.host(*row);
+        over.extend(ended.map(|(warning, _)| Event::ConflictOver { host: host.to_owned(), warning }));
+        record.warnings.iter().any(|(warning, _)| warning.is_conflict())
+    });
+    over.into_iter().for_each(|event| map.note(event));
 }
 
 fn watch(map: &mut HostMap, now: Duration) {
@@ -113,7 +130,7 @@ fn change_status(map: &mut HostMap, row: Row, status: HostStatus) {
             map.counters.suspect += 1;
             map.note(Event::Suspect { host });
         }
-        HostStatus::Up | HostStatus::Disabled => map.note(Event::Back { host }),
+        HostStatus::Up | HostStatus::Disabled => map.note(Event::Back { host, before }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What callers are shown of the map. Each view has one file.
 
+pub(crate) mod conflicts;
 pub(crate) mod copy;
 pub(crate) mod destinations;
 pub(crate) mod hosts;
