@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use novella_filter_scheduler::{Devices, HostState, InstanceKind, SchedulerOptions};
+use novella_filter_scheduler::{COMPUTE_STATUS_DISABLED, Devices, HostState, InstanceKind, SchedulerOptions};
 use novella_host_manager::{HostCopy, MapCopy, Text};
 use novella_objects::document::{Fleet, Host, HostInstance};
 use novella_objects::{Entries, HostStatus, Json, Reserved};
@@ -70,6 +70,8 @@ impl MapSnapshot {
         let status = host.status();
         let age = note.age.as_secs_f64();
         let silent = age > self.options.service_down_time_s;
+        // What a disabled host has besides its own traits, as in the live map.
+        let disabled = note.reported.disabled.then_some(COMPUTE_STATUS_DISABLED);
         let mut capabilities = Vec::new();
         let mut hypervisor_version = None;
         for (key, value) in note.reported.integers() {
@@ -129,7 +131,14 @@ impl MapSnapshot {
             hypervisor_type: words.hypervisor_type.map(Into::into),
             hypervisor_version,
             facts: Entries(facts.collect()),
-            traits: words.traits.iter().map(|name| (*name).into()).collect(),
+            traits: words
+                .traits
+                .iter()
+                .copied()
+                .filter(|name| Some(*name) != disabled)
+                .chain(disabled)
+                .map(Into::into)
+                .collect(),
             resources: note.resources.clone(),
             capabilities: Some(Entries(capabilities)),
             instances: note

@@ -55,7 +55,7 @@ fn the_detail_shows_the_report_whole() {
     expected["numa_topology"] = json!({"cells": [{"id": 0, "cpuset": [0, 1], "pcpuset": [], "memory_mb": 8192,
         "cpu_usage": 0, "memory_usage_mb": 0, "pinned_cpus": [], "siblings": [],
         "mempages": [{"size_kb": 4, "total": 2_097_152, "used": 0, "reserved": 0}]}]});
-    expected["traits"] = json!(["CUSTOM_GOLD"]);
+    expected["traits"] = json!(["CUSTOM_GOLD", "COMPUTE_STATUS_DISABLED"]);
     expected["resources"] = json!({"CUSTOM_GPU": {"total": 4, "reserved": 0, "min_unit": 1, "max_unit": 4, "step_size": 1,
         "allocation_ratio": 1.0, "used": 1}});
     expected["resource"] = json!({"vcpus": 8, "vcpus_used": 4, "memory_mb": 16384, "memory_mb_used": 1537,

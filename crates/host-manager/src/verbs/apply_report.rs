@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use novella_filter_scheduler::{Devices, Resources, Row, Unusable};
+use novella_filter_scheduler::{COMPUTE_STATUS_DISABLED, Devices, Resources, Row, Unusable};
 use novella_objects::{Capabilities, HostStatus, HostWarning};
 use uuid::Uuid;
 
@@ -294,8 +294,10 @@ fn write(map: &mut HostMap, row: Row, arrival: &Arrival<'_>, plan: Plan, gap: u6
     if plan.difference.in_words() {
         let zone = caps.novella.as_ref().and_then(|report| report.availability_zone.as_deref());
         table.set_zone(row, zone);
-        let traits = caps.novella.iter().flat_map(|report| &report.traits);
-        table.set_traits(row, traits.map(|name| &**name));
+        // Nova's agents give the trait to Placement. Here the host says that it is disabled, and this is what it means.
+        let disabled = record.reported.disabled.then_some(COMPUTE_STATUS_DISABLED);
+        let traits = caps.novella.iter().flat_map(|report| &report.traits).map(|name| &**name);
+        table.set_traits(row, traits.filter(|name| Some(*name) != disabled).chain(disabled));
     }
     if plan.difference.in_words() || plan.claims.is_some() {
         table.set_inventories(row, inventories(caps));
