@@ -808,3 +808,31 @@ async fn policies_are_checked_shown_compared_and_reloaded() {
     assert!(said.out.ends_with(": no changes\n"), "{}", said.out);
     operator.fails(USAGE, "place --flavor m1.small", "no flavor \"m1.small\"; it lists none").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_host_of_the_answer_that_is_not_up_is_marked() {
+    let operator = Operator::new().await;
+    let line = "place --vcpus 1 --ram 1G --hold 10m --instance 7c7ff0f7-2f4f-4d3e-9d56-2a4b3b0e5a11";
+    let said = operator.answers(OK, &format!("{line} -f json")).await.json();
+    assert!(said.get("not_up").is_none(), "{said}");
+    let host = said["selections"][0]["host"].as_str().unwrap();
+    operator.fleet.silence(host, true);
+    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    let again = operator.runs(line).await;
+    again.shows(&["as answered before", &format!("{host} (down)")]);
+    let note = format!("note: {host} is down: this answer repeats an earlier one");
+    assert!(
+        again.code == OK && again.err.starts_with(&note) && again.err.contains("novella release "),
+        "{}",
+        again.err
+    );
+    let again = operator.runs(&format!("{line} -f json")).await.json();
+    has(&again, json!({"repeated": true, "not_up": {host: "down"}}));
+    let forced = operator.runs(&format!("place --vcpus 1 --ram 1G --dry-run --force-host {host}")).await;
+    let note = format!("note: {host} is down: the request forces the host");
+    assert!(forced.code == OK && forced.err.starts_with(&note), "{}", forced.err);
+    assert_eq!(
+        operator.runs(&format!("place --vcpus 1 --ram 1G --dry-run --host {host}")).await.code,
+        REFUSED
+    );
+}

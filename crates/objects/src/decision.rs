@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::devices::PciPool;
+use crate::host::HostStatus;
 use crate::numa::CellUsage;
 
 /// The answer to `select_destinations`.
@@ -38,6 +39,10 @@ pub struct Decision {
     /// Hash of the policy in force, as `novella policy show` prints it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub policy_hash: String,
+    /// The hosts of this answer, chosen or alternate, that are not up, each with its state. A suspect host may be dead. A
+    /// down or disabled host is named only if the request forces it, or if the answer repeats an earlier one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_up: BTreeMap<String, HostStatus>,
     /// Seed of the random picks. The same request to the same fleet with the same seed gets the same decision. It is below
     /// 2^53, so that every JSON reader holds it exactly. Absent if the engine was not asked, as in a repeated answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,9 +1,12 @@
 //! A decision for people and for machines: the chosen hosts, how many hosts each filter refused, and the weights.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
 use novella_objects::document::Request;
 use novella_objects::{
-    Decision, Explanation, FilterTally, Fixes, HostVerdict, NearHost, NearestMiss, PlacementRequest, Refusal,
-    Scored, Selection, WeigherScore,
+    Decision, Explanation, FilterTally, Fixes, HostStatus, HostVerdict, NearHost, NearestMiss,
+    PlacementRequest, Refusal, Scored, Selection, WeigherScore,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -24,19 +27,43 @@ struct Placed {
     decision_id: String,
     #[serde(flatten)]
     selection: Selection,
+    /// The hosts of the decision that are not up.
+    #[serde(skip)]
+    not_up: Rc<BTreeMap<String, HostStatus>>,
+}
+
+impl Placed {
+    /// The name of a host, with its state if it is not up.
+    fn marked(&self, host: &str) -> String {
+        match self.not_up.get(host) {
+            None => host.to_owned(),
+            Some(state) => format!("{host} ({})", state.as_str()),
+        }
+    }
+
+    fn host_cell(&self) -> Cell {
+        let host = &self.selection.host;
+        let tone = if self.not_up.contains_key(host) { Tone::Warn } else { Tone::Plain };
+        Cell::text(self.marked(host)).tone(tone)
+    }
+
+    fn alternates_cell(&self) -> Cell {
+        let marked = self.selection.alternates.iter().map(|host| self.marked(host));
+        Cell::text(marked.collect::<Vec<_>>().join(", "))
+    }
 }
 
 const SELECTIONS: Listing<Placed> = Listing {
     all: &[
         Column::field("instance_uuid", |p| json!(p.selection.instance_uuid)),
-        Column::field("host", |p| json!(p.selection.host)),
+        Column::view("host", |p| json!(p.selection.host), Placed::host_cell),
         Column::field("nodename", |p| json!(p.selection.nodename)),
         Column::view(
             "weight",
             |p| json!(p.selection.weight),
             |p| Cell::number(format!("{:.3}", p.selection.weight)),
         ),
-        Column::field("alternates", |p| json!(p.selection.alternates)),
+        Column::view("alternates", |p| json!(p.selection.alternates), Placed::alternates_cell),
         Column::field("decision_id", |p| json!(p.decision_id)),
     ],
     table: &["instance_uuid", "host", "weight", "alternates"],
@@ -51,7 +78,12 @@ pub fn selections(
     args: &OutputArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<()> {
-    let place = |s: &Selection| Placed { decision_id: decision.decision_id.clone(), selection: s.clone() };
+    let not_up = Rc::new(decision.not_up.clone());
+    let place = |s: &Selection| Placed {
+        decision_id: decision.decision_id.clone(),
+        selection: s.clone(),
+        not_up: Rc::clone(&not_up),
+    };
     let placed: Vec<_> = decision.selections.iter().map(place).collect();
     write_answer(document, &placed, &SELECTIONS, args, console)
 }
@@ -81,6 +113,9 @@ pub struct DecisionDocument<'a> {
     notes: &'a [String],
     hosts: u32,
     suspect_hosts: u32,
+    /// The chosen hosts and alternates that are not up.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    not_up: &'a BTreeMap<String, HostStatus>,
     /// What the filters did: with a refusal, or if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     filters: Option<&'a [FilterTally]>,
@@ -131,6 +166,7 @@ pub fn document(decision: &Decision, explain: bool) -> DecisionDocument<'_> {
         notes: &decision.notes,
         hosts: explanation.hosts,
         suspect_hosts: explanation.suspect_hosts,
+        not_up: &decision.not_up,
         filters: (explain || decision.refusal.is_some()).then_some(&explanation.filters),
         ranking: explain.then_some(&explanation.ranking),
         host: None,
@@ -147,6 +183,48 @@ pub fn exit_code(decision: &Decision) -> u8 {
         Some(Refusal::NoValidHost { .. }) => REFUSED,
         Some(Refusal::Conflict { .. }) => CONFLICT,
     }
+}
+
+/// How many hosts a note names. More would make it unreadable.
+const NAMED_IN_NOTE: usize = 5;
+
+/// Says which of the chosen hosts and of the alternates are not up, and what to do about it.
+pub fn note_not_up(decision: &Decision, console: &mut Console<'_>) {
+    let Decision { not_up, selections, decision_id, repeated, .. } = decision;
+    let all_chosen: BTreeSet<_> = selections.iter().map(|selection| &selection.host).collect();
+    let (mut chosen, mut alternates) = (BTreeMap::<_, Vec<&str>>::new(), Vec::new());
+    for (host, state) in not_up {
+        match all_chosen.contains(host) {
+            true => chosen.entry(state).or_default().push(host),
+            false => alternates.push(format!("{host} ({})", state.as_str())),
+        }
+    }
+    for (state, hosts) in chosen {
+        let (named, are) = (names(&hosts), if hosts.len() == 1 { "is" } else { "are" });
+        let why = match state {
+            HostStatus::Suspect => "no reports have come for a while, so the host may be dead",
+            _ if *repeated => "this answer repeats an earlier one, when the host could be chosen",
+            _ => "the request forces the host, so no filter looked at its state",
+        };
+        let next = match state {
+            HostStatus::Down if *repeated => {
+                format!("; next: if the host is lost, `novella release {decision_id}` and place again")
+            }
+            _ => String::new(),
+        };
+        console.note(&format!("note: {named} {are} {}: {why}{next}", state.as_str()));
+    }
+    if !alternates.is_empty() {
+        let named: Vec<_> = alternates.iter().map(String::as_str).collect();
+        console.note(&format!("note: alternates that are not up: {}", names(&named)));
+    }
+}
+
+/// The first few of these names.
+fn names(hosts: &[&str]) -> String {
+    let more = hosts.len().saturating_sub(NAMED_IN_NOTE);
+    let named = hosts[..hosts.len() - more].join(", ");
+    if more > 0 { format!("{named} and {more} more") } else { named }
 }
 
 /// Writes the decision.

@@ -93,6 +93,7 @@ pub async fn run(bus: &Bus, args: &PlaceArgs, env: &Env, console: &mut Console<'
         decision::headline(&request.request_spec, named, &decided, console)?;
     }
     decision::show(&decided, args.explain, &args.output, console)?;
+    decision::note_not_up(&decided, console);
     let explainable = args.output.format.is_table() && request.service.is_none();
     if let (Some(Refusal::NoValidHost { .. }), true) = (&decided.refusal, explainable) {
         let id = printable(&decided.decision_id);

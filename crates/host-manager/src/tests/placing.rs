@@ -1,5 +1,7 @@
 //! Reservations: how they are made, confirmed and ended; repeated and conflicting requests; messages of peers.
 
+use std::collections::BTreeMap;
+
 use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
 
 use crate::tests::*;
@@ -347,4 +349,85 @@ fn pinned_cpus_are_held_confirmed_and_given_back_in_the_class_that_they_were_tak
     assert_eq!(cpus(&m), (2, 2));
     m.expire(s(100));
     assert_eq!(cpus(&m), (0, 0));
+}
+
+fn marks<const N: usize>(marked: [(&str, HostStatus); N]) -> BTreeMap<String, HostStatus> {
+    marked.map(|(host, state)| (host.to_owned(), state)).into()
+}
+
+fn forcing(uuid: u128, host: &str) -> SelectDestinations {
+    let mut asked = request([uuid], SMALL);
+    asked.request_spec.spec.force_hosts = vec![host.to_owned()];
+    asked
+}
+
+#[test]
+fn hosts_of_the_answer_that_are_not_up_are_marked() {
+    let mut m = manager();
+    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let mut hosts: Vec<_> = (1..=3).map(Report::of).collect();
+    hosts.iter_mut().for_each(|h| _ = h.send(&mut m, s(0)));
+    let mut ask = |m: &mut HostManager, asked: &SelectDestinations, t: u64| {
+        select(m, &mut engine, asked, format!("d{t}"), s(t)).unwrap()
+    };
+    let first = ask(&mut m, &SelectDestinations { hold_s: Some(600), ..request([1], SMALL) }, 1);
+    assert_eq!((&*first.selections[0].host, &first.not_up), ("h1", &BTreeMap::new()));
+    assert!(
+        !serde_json::to_string(&first).unwrap().contains("not_up"),
+        "nothing is added to the usual answer"
+    );
+
+    // h1 is silent for its own part, and the others while this scheduler did not run.
+    m.note_stall(s(2), s(52));
+    hosts[1].send(&mut m, s(53));
+    let suspects = ask(&mut m, &request([2], SMALL), 62);
+    assert_eq!((&*suspects.selections[0].host, suspects.explanation.suspect_hosts), ("h2", 2));
+    assert_eq!(suspects.not_up, marks([("h1", HostStatus::Suspect), ("h3", HostStatus::Suspect)]));
+
+    hosts[2].send(&mut m, s(150));
+    let again = ask(&mut m, &SelectDestinations { hold_s: Some(600), ..request([1], SMALL) }, 150);
+    assert_eq!((again.repeated, &*again.selections[0].host), (true, "h1"));
+    assert_eq!(
+        again.not_up,
+        marks([("h1", HostStatus::Down), ("h2", HostStatus::Down)]),
+        "h2 is an alternate"
+    );
+    let forced = ask(&mut m, &forcing(5, "h1"), 151);
+    assert_eq!((&*forced.selections[0].host, forced.not_up), ("h1", marks([("h1", HostStatus::Down)])));
+}
+
+#[test]
+fn a_disabled_host_is_refused_by_its_trait_even_if_forced() {
+    let mut m = manager();
+    let mut engine = FilterScheduler::new(SchedulerOptions::default()).unwrap();
+    let mut hosts: Vec<_> = (1..=3).map(Report::of).collect();
+    hosts[0].disabled_reason = Some("kernel".into());
+    hosts.iter_mut().for_each(|h| _ = h.send(&mut m, s(0)));
+    let listed = m.fleet(s(0)).summaries();
+    assert_eq!(listed[0].traits, ["HW_CPU_X86_AVX2", "COMPUTE_STATUS_DISABLED"]);
+    assert_eq!(listed[1].traits, ["HW_CPU_X86_AVX2"]);
+    let mut ask = |m: &mut HostManager, asked: &SelectDestinations, t: u64| {
+        let decision = select(m, &mut engine, asked, format!("d{t}"), s(t)).unwrap();
+        let lines = decision.explanation.filters.iter();
+        let lines: Vec<_> = lines.map(|f| (f.filter.to_string(), f.hosts_in, f.hosts_out)).collect();
+        (decision.refusal.is_some(), lines[0].clone())
+    };
+    let line = |hosts_in, hosts_out| ("compute_status_filter".to_owned(), hosts_in, hosts_out);
+    assert_eq!(ask(&mut m, &forcing(1, "h1"), 1), (true, line(1, 0)));
+    assert_eq!(ask(&mut m, &request([2], SMALL), 2), (false, line(3, 2)));
+    hosts[1].disabled_reason = Some("disk".into());
+    hosts[1].send(&mut m, s(3));
+    assert_eq!(ask(&mut m, &request([3], SMALL), 3), (false, line(3, 1)), "a known shape");
+    for host in &mut hosts {
+        host.disabled_reason = None;
+        host.send(&mut m, s(4));
+    }
+    assert_eq!(m.fleet(s(4)).summaries()[0].traits, ["HW_CPU_X86_AVX2"]);
+    let (refused, first) = ask(&mut m, &forcing(4, "h1"), 5);
+    assert!(!refused && first.0 != "compute_status_filter", "{first:?}");
+
+    // Reports of 2012 say it in their own way.
+    let plain: Capabilities<'_> = serde_json::from_str(r#"{"vcpus": 4, "enabled": false}"#).unwrap();
+    m.apply_report("compute", "plain", &plain, s(6));
+    assert_eq!(ask(&mut m, &forcing(6, "plain"), 6), (true, line(1, 0)));
 }

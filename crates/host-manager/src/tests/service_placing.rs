@@ -107,3 +107,20 @@ fn silence_names_zones_and_capabilities_are_looked_at() {
     let other = m.resolve(with(&|_| ())).unwrap();
     assert_eq!(m.select_service("network", &other, "d".into(), s(301)).explanation.hosts, 0);
 }
+
+#[test]
+fn a_suspect_host_comes_last_and_is_marked() {
+    let mut m = fleet();
+    m.note_stall(s(5), s(305));
+    report(&mut m, "v2", r#"{"free_capacity_gb":40}"#, s(306));
+    let first = ask(&mut m, &volumes([1], 10), 307);
+    assert_eq!((hosts(&first), first.explanation.suspect_hosts), (vec!["v2"], 2), "v1 has more room");
+    assert!(first.not_up.is_empty());
+    let scored = &first.explanation.ranking[1];
+    assert_eq!((&*scored.host, scored.weighers[1].multiplier), ("v1", -5.0));
+    let second = ask(&mut m, &volumes([2], 50), 308);
+    assert_eq!(hosts(&second), ["v1"]);
+    assert_eq!(second.not_up, [("v1".to_owned(), HostStatus::Suspect)].into());
+    let repeated = ask(&mut m, &volumes([2], 50), 309);
+    assert_eq!((repeated.repeated, repeated.not_up), (true, second.not_up));
+}

@@ -4,10 +4,12 @@
 //! a peer. An instance that a report lists, or that is reserved, is answered with that host if the same was asked. If
 //! something else was asked, it is a conflict. If some instances of a request are known, only the others are decided.
 //!
-//! What always holds: a decision is made, and its reservations are noted, for all instances of a request or for none.
+//! What always holds: a decision is made, and its reservations are noted, for all instances of a request or for none. A
+//! host of the answer that is not up is marked, whether it was chosen now or before.
 //!
 //! Left out: messages between schedulers (`reserve.rs`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,6 +91,7 @@ pub(crate) fn select_destinations(
     })?;
     placed.decision.seed = asked.then_some(seed);
     placed.decision.notes = notes(&request.request_spec.spec, scheduler.options());
+    placed.decision.not_up = not_up(map, &placed);
     Ok(placed)
 }
 
@@ -96,6 +99,31 @@ pub(crate) fn select_destinations(
 fn notes(spec: &RequestSpec, options: &SchedulerOptions) -> Vec<String> {
     let told = unread(spec, options).into_iter();
     told.map(|unread| format!("the placement does not consider {unread}")).collect()
+}
+
+/// The hosts of an answer that are not up.
+fn not_up(map: &HostMap, placed: &Placed) -> BTreeMap<String, HostStatus> {
+    let mut found = BTreeMap::new();
+    if map.table.count(HostStatus::Up) as usize == map.table.len() {
+        return found;
+    }
+    let mut look = |row: Row| {
+        let view = map.table.view(row);
+        if view.status() != HostStatus::Up {
+            found.insert(view.host().to_owned(), view.status());
+        }
+    };
+    let mut last: Option<&Arc<[String]>> = None;
+    for (selection, rows) in placed.decision.selections.iter().zip(&placed.rows) {
+        rows.chosen.into_iter().for_each(&mut look);
+        // Instances that are decided together share their alternates. An instance that was placed before has their
+        // names only.
+        let alternates = &selection.alternates;
+        if last.replace(alternates).is_none_or(|last| !Arc::ptr_eq(last, alternates)) {
+            alternates.iter().filter_map(|host| map.table.row_of(host)).for_each(&mut look);
+        }
+    }
+    found
 }
 
 /// Decides with `engine`, which consumes in the table what it picks, unless it fails or the request is a dry run.
@@ -345,6 +373,7 @@ pub(crate) fn answer(map: &HostMap, decision_id: String, request: &SelectDestina
         dry_run: request.dry_run,
         hold_s: 0,
         repeated: false,
+        not_up: BTreeMap::new(),
         policy_hash: map.policy_hash.clone(),
         seed: None,
         notes: Vec::new(),

@@ -2,23 +2,25 @@
 //!
 //! The rules are those of Cinder's first filter scheduler (Grizzly), which read these reports. A host has
 //! `floor(free_capacity_gb × (1 − reserved_percentage / 100))` GiB free. `infinite` and `unknown` mean room for
-//! everything, and a host that reports no free capacity has none. The host with the most room is taken. There is one
-//! difference: what was placed is subtracted until its hold ends, and not only until the next report, which may be
-//! older. A report lists no volumes, so nothing else can confirm one. There are few such services, so nothing here is
-//! kept in columns.
+//! everything, and a host that reports no free capacity has none. The host with the most room is taken. There are two
+//! differences. What was placed is subtracted until its hold ends, and not only until the next report, which may be
+//! older; a report lists no volumes, so nothing else can confirm one. And suspect hosts come last, as on compute. There
+//! are few such services, so nothing here is kept in columns.
 //!
 //! What always holds: the same instances with the same request get the same answer while their holds last.
 //!
 //! Left out: creating the volume.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use novella_filter_scheduler::nova::operators::Requirement;
+use novella_filter_scheduler::{SUSPECT_WEIGHER, suspect_multiplier};
 use novella_objects::{
     Decision, Explanation, FilterTally, HostStatus, NearestMiss, PlacementRequest, Refusal, RequestSpec,
-    Scored, WeigherScore,
+    Scored, Selection, WeigherScore,
 };
 
 use crate::map::host_map::HostMap;
@@ -105,8 +107,9 @@ pub(crate) fn select_service(
         earlier.push(Some(selection_by_name(uuid, &hold.host, 0.0)));
     }
     if rest.is_empty() {
-        let selections = earlier.into_iter().flatten().collect();
-        return repeat(map, decision_id, request, selections, known);
+        let selections: Vec<_> = earlier.into_iter().flatten().collect();
+        let not_up = not_up(map, service, &selections, now);
+        return Decision { not_up, ..repeat(map, decision_id, request, selections, known) };
     }
     let held = map.holds.0.len() + map.reservations.len() + instance_uuids.len();
     if !request.dry_run && held > map.options.max_reservations {
@@ -122,8 +125,10 @@ pub(crate) fn select_service(
     }
     let mut new =
         rest.iter().zip(&picks).map(|(uuid, (host, weight))| selection_by_name(*uuid, host, *weight));
-    let selections = earlier.into_iter().filter_map(|earlier| earlier.or_else(|| new.next())).collect();
-    let mut decided = Decision { selections, ..decided };
+    let in_order = earlier.into_iter().filter_map(|earlier| earlier.or_else(|| new.next()));
+    let selections: Vec<_> = in_order.collect();
+    let not_up = not_up(map, service, &selections, now);
+    let mut decided = Decision { selections, not_up, ..decided };
     if !request.dry_run {
         let hold = hold(map, request);
         decided.hold_s = hold.as_secs();
@@ -142,6 +147,22 @@ pub(crate) fn select_service(
         }
     }
     decided
+}
+
+/// The hosts of an answer that are not up.
+fn not_up(
+    map: &HostMap,
+    service: &str,
+    selections: &[Selection],
+    now: Duration,
+) -> BTreeMap<String, HostStatus> {
+    let of_service = map.services.iter().filter(|(_, state)| *state.service == *service);
+    let status = |(host, state): (&str, &ServiceState)| {
+        (host.to_owned(), state.status(&map.outages, &map.options, now))
+    };
+    let chosen = |host: &str| selections.iter().any(|selection| selection.host == host);
+    let named = of_service.filter(|(host, _)| chosen(host)).map(status);
+    named.filter(|(_, status)| *status != HostStatus::Up).collect()
 }
 
 /// Picks hosts for up to `count` instances. Returns each with its weight, and how they were chosen.
@@ -261,24 +282,37 @@ fn filter<'c>(
     passing
 }
 
-/// Takes the host with the most room for each of up to `count` instances; of equal hosts, the first by name. Returns the
-/// hosts with their weights. `told` is the ranking for the last instance.
-fn take_roomiest(
-    passing: &[Candidate<'_>],
+/// Takes the host with the most room for each of up to `count` instances; of equal hosts, the first by name. A suspect
+/// host is taken only if no other has room. Returns the hosts with their weights. `told` is the ranking for the last instance.
+fn take_roomiest<'c>(
+    passing: &[Candidate<'c>],
     wanted: f64,
     count: usize,
     told: &mut Vec<Scored>,
 ) -> Vec<(String, f64)> {
-    let mut rooms: Vec<(&str, f64)> = passing.iter().filter_map(|c| Some((c.host, c.room?))).collect();
+    let room = |c: &Candidate<'c>| {
+        Some(Room { host: c.host, gb: c.room?, suspect: c.status == HostStatus::Suspect })
+    };
+    let mut rooms: Vec<_> = passing.iter().filter_map(room).collect();
     let mut picks = Vec::new();
     for _ in 0..count {
-        rooms.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)));
-        let Some(best) = rooms.first().copied().filter(|best| best.1 >= wanted) else { break };
-        *told = ranking(&rooms, wanted);
-        picks.push((best.0.to_owned(), told[0].weight));
-        rooms[0].1 -= wanted;
+        rooms.retain(|room| room.gb >= wanted);
+        let roomier = |a: &Room<'_>, b: &Room<'_>| b.gb.total_cmp(&a.gb).then_with(|| a.host.cmp(b.host));
+        rooms.sort_by(|a, b| a.suspect.cmp(&b.suspect).then_with(|| roomier(a, b)));
+        let Some(best) = rooms.first() else { break };
+        *told = ranking(&rooms);
+        picks.push((best.host.to_owned(), told[0].weight));
+        rooms[0].gb -= wanted;
     }
     picks
+}
+
+/// A host that has room.
+struct Room<'a> {
+    host: &'a str,
+    /// The room, in GiB.
+    gb: f64,
+    suspect: bool,
 }
 
 /// The size of each volume, in GiB.
@@ -292,19 +326,27 @@ fn count_of(candidates: &[Candidate<'_>]) -> u32 {
 
 /// The hosts that still have room for one volume, best first. As in Nova, the weight is the value normalised between
 /// the smallest and the largest.
-fn ranking(rooms: &[(&str, f64)], wanted: f64) -> Vec<Scored> {
-    let able: Vec<_> = rooms.iter().filter(|(_, room)| *room >= wanted).collect();
-    let (most, least) = (able.first().map_or(0.0, |c| c.1), able.last().map_or(0.0, |c| c.1));
-    let scored = |&&(host, raw): &&(&str, f64)| {
-        let normalised = if most > least { (raw - least) / (most - least) } else { 0.0 };
-        let share = WeigherScore {
-            weigher: "CapacityWeigher".into(),
-            raw,
-            range: (least, most),
-            normalised,
-            multiplier: 1.0,
-        };
-        Scored { host: host.to_owned(), weight: normalised, weighers: vec![share] }
+fn ranking(able: &[Room<'_>]) -> Vec<Scored> {
+    let bounds = |of: fn(&Room<'_>) -> f64| {
+        let values = able.iter().map(of);
+        (values.clone().fold(f64::INFINITY, f64::min), values.fold(f64::NEG_INFINITY, f64::max))
+    };
+    let capacity: fn(&Room<'_>) -> f64 = |room| room.gb;
+    let suspect: fn(&Room<'_>) -> f64 = |room| f64::from(u8::from(room.suspect));
+    let mut weighers = vec![("CapacityWeigher", capacity, 1.0)];
+    if able.iter().any(|room| room.suspect) {
+        weighers.push((SUSPECT_WEIGHER, suspect, suspect_multiplier(1.0)));
+    }
+    let scored = |room: &Room<'_>| {
+        let shares = weighers.iter().map(|&(weigher, value, multiplier)| {
+            let (raw, range) = (value(room), bounds(value));
+            let width = range.1 - range.0;
+            let normalised = if width > 0.0 { (raw - range.0) / width } else { 0.0 };
+            WeigherScore { weigher: weigher.into(), raw, range, normalised, multiplier }
+        });
+        let weighers: Vec<_> = shares.collect();
+        let weight = weighers.iter().fold(0.0, |sum, share| sum + share.multiplier * share.normalised);
+        Scored { host: room.host.to_owned(), weight, weighers }
     };
     able.iter().take(SHOWN).map(scored).collect()
 }
