@@ -125,7 +125,6 @@ impl World {
                 forget_after: Duration::from_secs(FORGET_AFTER_S),
                 reservation_ttl: Duration::from_secs(5),
                 max_hold: Duration::from_secs(30),
-                suspect_limit: Duration::from_secs(20),
                 ..HostManagerOptions::default()
             };
             let options = ManagerOptions {

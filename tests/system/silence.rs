@@ -1,12 +1,13 @@
 //! Who is down, and whose fault a silence is.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use novella_messaging::RequestContext;
 use novella_objects::HostStatus::{Down, Suspect, Up};
-use novella_objects::HostSummary;
+use novella_objects::{HostSummary, SelectDestinations};
 use novella_rpcapi::SchedulerEndpoint;
-use tokio::time::{advance, sleep};
+use tokio::time::{Instant, advance, sleep};
 
 use crate::cluster::{Cluster, DOWN_TIME, REPORT_INTERVAL, SIZE, flavor, scheduler_fanout, settle};
 
@@ -97,25 +98,58 @@ async fn hosts_are_suspect_while_the_scheduler_has_no_broker() {
 
 #[tokio::test(start_paused = true)]
 async fn hosts_lost_together_are_suspect_and_one_alone_is_down() {
-    let mut cluster = Cluster::of(33, 6).await;
-    for number in 1..=3 {
+    let mut cluster = Cluster::of(33, 12).await;
+    let cut_off = 5;
+    for number in 1..=cut_off {
         cluster.broker.partition(&format!("host-{number}"), true);
     }
+    let began = Instant::now();
     sleep(DOWN_TIME + REPORT_INTERVAL).await;
     let view = cluster.view("s1").await;
-    let states: Vec<_> = view.values().map(|host| host.state).collect();
-    assert_eq!(states, [Suspect, Suspect, Suspect, Up, Up, Up]);
-    let decision = cluster.place(6, flavor(1, 9000, 1)).await;
-    assert_eq!((decision.selections.len(), decision.explanation.suspect_hosts), (6, 3));
+    let with = |state| view.values().filter(|host| host.state == state).count();
+    assert_eq!((with(Suspect), with(Up)), (cut_off, 12 - cut_off));
+    let suspect = |host: &str| view[host].state == Suspect;
 
-    // They do not stay so for ever, if they stay silent.
+    // Each host has room for one. Those that are up come first.
+    let few = cluster.place(7, flavor(1, 9000, 1)).await;
+    assert!(few.selections.iter().all(|chosen| !suspect(&chosen.host)), "{few:#?}");
+    let others = few.selections[0].alternates.iter().filter(|host| suspect(host));
+    let marked: BTreeMap<_, _> = others.map(|host| (host.clone(), Suspect)).collect();
+    assert!(few.not_up == marked && marked.len() == 2, "{few:#?}");
+    let rest = cluster.place(5, flavor(1, 9000, 1)).await;
+    assert_eq!((rest.selections.len(), rest.explanation.suspect_hosts), (5, 5));
+    assert_eq!(rest.not_up.len(), 5, "{rest:#?}");
+
+    // They do not stay so for long, if they stay silent.
     cluster.broker.partition("host-3", false);
-    assert!(cluster.until_state("s1", "host-1", Some(Down)).await < Duration::from_secs(320));
+    cluster.until_state("s1", "host-1", Some(Down)).await;
+    let silent = began.elapsed();
+    assert!(silent > 3 * DOWN_TIME - REPORT_INTERVAL && silent < 3 * DOWN_TIME + 2 * SECOND, "{silent:?}");
     assert_eq!(cluster.state("s1", "host-3").await, Some(Up));
 
     cluster.crash_host("host-6").await;
     let waited = cluster.until_state("s1", "host-6", Some(Down)).await;
     assert!(waited < DOWN_TIME + 2 * SECOND, "{waited:?}");
+}
+
+/// In a small fleet hosts that die together are down like any other.
+#[tokio::test(start_paused = true)]
+async fn half_of_a_small_fleet_is_down_in_time_and_a_repeated_request_says_so() {
+    let mut cluster = Cluster::of(39, 6).await;
+    let request = SelectDestinations { hold_s: Some(600), ..cluster.request(6, flavor(1, 9000, 1)) };
+    let before = cluster.select(&cluster.api, &request).await;
+    assert!(before.not_up.is_empty());
+    for number in 1..=3 {
+        cluster.crash_host(&format!("host-{number}")).await;
+    }
+    sleep(DOWN_TIME + 2 * SECOND).await;
+    let view = cluster.view("s1").await;
+    let states: Vec<_> = view.values().map(|host| host.state).collect();
+    assert_eq!(states, [Down, Down, Down, Up, Up, Up]);
+    let again = cluster.select(&cluster.api, &request).await;
+    assert!(again.repeated && again.selections == before.selections);
+    let down = (1..=3).map(|number| (format!("host-{number}"), Down)).collect();
+    assert_eq!(again.not_up, down);
 }
 
 #[tokio::test(start_paused = true)]

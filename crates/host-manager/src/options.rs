@@ -20,10 +20,9 @@ pub struct HostManagerOptions {
     pub reservation_ttl: Duration,
     /// The longest hold that a request or a peer may ask for.
     pub max_hold: Duration,
-    /// If more than this fraction of all live hosts falls silent together, they are suspect and not down.
+    /// If more than this fraction of all live hosts falls silent together, they are suspect and not down. It counts in
+    /// fleets of at least ten live hosts, and until three times `service_down_time` after a host's last report.
     pub suspect_fraction: f64,
-    /// How long hosts that fell silent together stay suspect.
-    pub suspect_limit: Duration,
     /// The zone that is shown for hosts that name none.
     pub default_availability_zone: String,
     /// How many hosts the map holds at most. Reports of further hosts are refused.
@@ -43,7 +42,6 @@ impl Default for HostManagerOptions {
             reservation_ttl: Duration::from_secs(30),
             max_hold: Duration::from_secs(3600),
             suspect_fraction: 1.0 / 3.0,
-            suspect_limit: Duration::from_secs(300),
             default_availability_zone: "nova".into(),
             max_hosts: 20_000,
             max_reservations: 100_000,

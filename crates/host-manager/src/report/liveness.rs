@@ -6,12 +6,12 @@
 //! once between two reports.
 //!
 //! Every host gets a grace of `service_down_time` when a stall or an outage ends, because agents need time to come back
-//! to the broker. A host gets a grace of `suspect_limit` if it is lost together with more than `suspect_fraction` of
-//! the live hosts. A host that would be down without excused time or grace is suspect: it is still a candidate, and it
-//! is counted.
+//! to the broker. If more than `suspect_fraction` of at least [`MIN_FLEET`] live hosts are lost together, each of them
+//! gets a grace until [`LOST_TOGETHER_TIMES`] `service_down_time` after its last report. A host that would be down
+//! without excused time or grace is suspect: it is still a candidate, and it is counted.
 //!
 //! What always holds: without an outage, a host is a candidate for at most `service_down_time` after its last report,
-//! or `service_down_time + suspect_limit` if many were lost together. After an outage, a dead host is down at the
+//! or [`LOST_TOGETHER_TIMES`] as long if it was lost together with many others. After an outage, a dead host is down at the
 //! latest when its grace is over and its own silence exceeds `service_down_time`; further outages only add their own
 //! length. While an outage lasts, suspect hosts stay suspect, because without a broker nobody asks for a placement.
 
@@ -23,8 +23,12 @@ use novella_objects::HostStatus;
 /// How many outages are remembered. If there are more, the oldest is dropped and no longer excuses anybody.
 const MAX_OUTAGES: usize = 64;
 
-/// How many hosts must be lost together at least, because the silence of one host says nothing about the receiver.
-pub(crate) const MIN_LOST_TOGETHER: usize = 2;
+/// How many live hosts a fleet must have before hosts that are lost together are excused. In a smaller fleet a third of
+/// the hosts is one rack or one power strip, and their silence says little about the receiver.
+pub(crate) const MIN_FLEET: usize = 10;
+
+/// For how many times `service_down_time` after its last report a host is excused that was lost together with others.
+pub(crate) const LOST_TOGETHER_TIMES: u32 = 3;
 
 /// The intervals in which this scheduler could not hear anybody.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use novella_filter_scheduler::Row;
 use novella_objects::HostStatus;
 
 use crate::map::host_map::HostMap;
-use crate::report::liveness::{Hearing, Liveness, MIN_LOST_TOGETHER};
+use crate::report::liveness::{Hearing, LOST_TOGETHER_TIMES, Liveness, MIN_FLEET};
 use crate::report::outcome::Event;
 
 /// How long after a sweep the next one is due at the latest, while hosts are suspect or an outage is under way.
@@ -136,7 +136,8 @@ fn change_status(map: &mut HostMap, row: Row, status: HostStatus) {
 
 /// Excuses hosts that are lost together. When a host is about to go down, the hosts whose own silence exceeds half of
 /// `service_down_time` may be lost with it. If they are more than the allowed fraction of all live hosts, the cause is
-/// probably on this side, and they get a grace.
+/// probably on this side, and they get a grace. In a small fleet the same fraction is a few hosts, which may well have
+/// died together, so it says nothing there.
 fn excuse_lost_together(map: &mut HostMap, now: Duration) {
     let down_time = map.options.service_down_time;
     let (mut live, mut late, mut falling) = (0usize, Vec::new(), false);
@@ -156,12 +157,13 @@ fn excuse_lost_together(map: &mut HostMap, now: Duration) {
         }
     }
     let share = live as f64 * map.options.suspect_fraction;
-    if !falling || late.len() < MIN_LOST_TOGETHER || late.len() as f64 <= share {
+    if !falling || live < MIN_FLEET || late.len() as f64 <= share {
         return;
     }
     map.note(Event::LostTogether { hosts: late.len(), live });
-    let until = now.saturating_add(map.options.suspect_limit);
+    let in_all = down_time.saturating_mul(LOST_TOGETHER_TIMES);
     for row in late {
-        map.record_mut(row).hearing.give_grace(until);
+        let hearing = &mut map.record_mut(row).hearing;
+        hearing.give_grace(hearing.heard.saturating_add(in_all));
     }
 }
