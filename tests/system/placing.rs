@@ -101,9 +101,10 @@ async fn a_decision_and_a_request_are_explained_and_nothing_is_held() {
     assert_eq!((&explained.decision, explained.request_spec.spec.flavor.vcpus), (&placed, 2));
     let told = explained.host.expect("it is known");
     assert_eq!((told.state, told.passes, told.candidates), (HostStatus::Disabled, false, 4));
-    let compute = &told.filters[0];
+    let [of_trait, compute, others @ ..] = &told.filters[..] else { panic!("{told:#?}") };
+    assert_eq!((&*of_trait.filter, of_trait.verdict), ("compute_status_filter", FilterOutcome::Refuses));
     assert_eq!(compute.reason.as_deref(), Some("it is disabled: new disks"), "{told:#?}");
-    assert!(told.filters[1..].iter().all(|filter| filter.verdict == FilterOutcome::Passes), "{told:#?}");
+    assert!(others.iter().all(|filter| filter.verdict == FilterOutcome::Passes), "{told:#?}");
 
     let spec = cluster.request(3, flavor(2, 2048, 10)).request_spec;
     let question = Explain { request_spec: Some(spec.clone()), ..Explain::default() };
