@@ -59,10 +59,10 @@ async fn a_queue_of_requests_in_another_shape_is_told_and_waited_out() {
     let Some(house) = House::shared("daemons queue in another shape").await else { return };
     let stranger = stranger(&house).await;
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    stranger
-        .queue_declare("scheduler".into(), durable, FieldTable::default())
-        .await
-        .expect("it is not there yet");
+    let mut short = FieldTable::default();
+    short.insert("x-max-length".into(), AMQPValue::LongInt(5));
+    let declared = stranger.queue_declare("scheduler".into(), durable, short).await;
+    declared.expect("it is not there yet");
     let agents = house.fleet(1).await;
     let transport = house.transport("s1").await;
     let config = house.scheduler_config(DOWN_TIME);

@@ -73,7 +73,7 @@ async fn a_copy_of_a_running_hosts_identity_does_not_take_its_place() {
         sleep(2 * REPORT_INTERVAL).await;
         let view = cluster.view("s1").await;
         assert_eq!((view.len(), view["host-1"].state), (1, HostStatus::Up));
-        assert_eq!(view["host-1"].warnings, [cloned.clone()]);
+        assert_eq!(view["host-1"].warnings, std::slice::from_ref(&cloned));
         cluster.crash_host("host-1").await;
     }
     cluster.start_host("host-1", SIZE).await;
