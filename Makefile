@@ -31,8 +31,9 @@ measure: ## every number of docs/performance.md beside its target, RabbitMQ incl
 scale: ## a growing fleet on a real RabbitMQ, and in a PostgreSQL table; writes docs/scale.md (SECONDS=60: a short run, which does not; PART=1s)
 	@scripts/scale.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(PART),--part $(PART))
 
-lint: ## formatting, clippy and documentation, warnings refused; and whether docs/architecture.* are up to date
+lint: ## formatting, clippy and documentation, warnings refused; and whether docs/architecture.* and docs/rpc.md are up to date
 	@scripts/architecture.py --check
+	@scripts/rpc_reference.py --check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked

@@ -77,7 +77,7 @@ fn a_clone_is_named_and_refused() {
     assert_eq!(status(&m, "copy"), None);
     assert_eq!(used(&m, "h1").0, 0);
     let warning = HostWarning::ClonedIdentity { other_host: "copy".into() };
-    assert_eq!(warnings(&m, "h1", 2), [warning.clone()]);
+    assert_eq!(warnings(&m, "h1", 2), std::slice::from_ref(&warning));
     assert_eq!(m.conflicts().cloned_identity, 1);
     assert_eq!(first.send(&mut m, s(3)), Applied::Updated { gap: 0, settled: 0 });
     let (host, other) = ("h1".to_owned(), warning.clone());
