@@ -79,6 +79,7 @@ mod tests {
             dry_run: false,
             hold_s: 30,
             repeated: false,
+            not_up: Default::default(),
             policy_hash: String::new(),
             seed: None,
             notes: Vec::new(),
