@@ -235,6 +235,31 @@ async fn a_full_report_queue_drops_the_oldest_and_the_map_is_right_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_is_off_is_shown_with_its_offset() {
+    let cluster = Cluster::of(45, 1).await;
+    assert_eq!(cluster.view("s1").await["host-1"].clock_offset_s, None);
+    let report = |host: &str, sent_at: &str, seq: u64| {
+        let uuid = format!("00000000-0000-4000-8000-00000000000{}", host.len());
+        let text = format!(
+            r#"{{"vcpus": 4, "novella": {{"uuid": "{uuid}", "incarnation": 1, "nonce": 1, "seq": {seq},
+            "sent_at": "{sent_at}", "interval_ms": 10000}}}}"#
+        );
+        let (cluster, host) = (&cluster, host.to_owned());
+        async move { cluster.report("compute", &host, &text).await.unwrap() }
+    };
+    for seq in 1..=3 {
+        report("ahead", "2200-01-01T00:00:00Z", seq).await;
+        report("behind", "1999-01-01T00:00:00Z", seq).await;
+        settle().await;
+        let view = cluster.view("s1").await;
+        let offset = |host: &str| view[host].clock_offset_s.unwrap_or_default();
+        assert!(offset("ahead") > 1e9, "{view:#?}");
+        assert_eq!(offset("behind") < -5e8, seq == 3, "{view:#?}");
+    }
+    assert_eq!(cluster.metric("s1", "novella_scheduler_hosts_clock_off"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_map_says_so() {
     let mut cluster = Cluster::new(38);
     cluster.scheduler_config.reports.max_hosts = 2;

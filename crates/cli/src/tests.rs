@@ -42,6 +42,7 @@ pub fn a_host(name: &str) -> HostSummary {
         report_age_s: 3.25,
         disabled_reason: None,
         warnings: Vec::new(),
+        clock_offset_s: None,
     }
 }
 

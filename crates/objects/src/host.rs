@@ -141,6 +141,10 @@ pub struct HostSummary {
     /// What an operator must look at.
     #[serde(default)]
     pub warnings: Vec<HostWarning>,
+    /// By how many seconds the host's clock is ahead of the scheduler's; negative if it is behind. Absent if they agree
+    /// within 5 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset_s: Option<f64>,
 }
 
 /// `novella host show`: the row, and everything that the host reported.

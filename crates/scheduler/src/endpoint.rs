@@ -52,7 +52,11 @@ impl SchedulerEndpoint for SchedulerManager {
             true => hosts.fleet_with_facts(now),
             false => hosts.fleet(now),
         });
-        let hosts = listing.summaries();
+        let mut hosts = listing.summaries();
+        let clocks = self.host_clocks.offsets();
+        if !clocks.is_empty() {
+            hosts.iter_mut().for_each(|host| host.clock_offset_s = clocks.get(&host.host).copied());
+        }
         Ok(HostList { scheduler: self.options.name.clone(), hosts })
     }
 
@@ -64,7 +68,11 @@ impl SchedulerEndpoint for SchedulerManager {
     }
 
     async fn show_host(&self, args: HostQuery) -> Result<Option<HostDetail>, CallError> {
-        Ok(self.with_hosts(|hosts, now| hosts.detail(&args.host, now)))
+        let mut detail = self.with_hosts(|hosts, now| hosts.detail(&args.host, now));
+        if let Some(detail) = &mut detail {
+            detail.summary.clock_offset_s = self.host_clocks.offsets().remove(&args.host);
+        }
+        Ok(detail)
     }
 
     async fn list_services(&self) -> Result<Vec<ServiceSummary>, CallError> {

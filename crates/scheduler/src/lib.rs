@@ -21,7 +21,7 @@
 //! - `decisions`: the last decisions with their requests
 //! - `kept_snapshots`: copies of the map that clients read page by page
 //! - `refused_reports`, `map_events`: what the log tells of reports and hosts
-//! - `report_lag`: how long reports take
+//! - `report_lag`, `host_clocks`: how long reports take, and whose clock is off
 //! - `request_metrics`: how long decisions take, and which filters refuse them
 //!
 //! The map:
@@ -44,6 +44,7 @@ pub mod config;
 mod policy_source;
 
 mod decisions;
+mod host_clocks;
 mod kept_snapshots;
 mod map_events;
 mod refused_reports;

@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use crate::call_errors::PolicyFaults;
 use crate::decisions::Decisions;
+use crate::host_clocks::HostClocks;
 use crate::kept_snapshots::KeptSnapshots;
 use crate::map_events;
 use crate::policy_source::{PolicySource, PolicyState};
@@ -94,6 +95,7 @@ pub struct SchedulerManager {
     pub(crate) refused_reports: RefusedReports,
     pub(crate) report_lag: ReportLag,
     pub(crate) request_metrics: RequestMetrics,
+    pub(crate) host_clocks: HostClocks,
     /// See [`RequestCounters`].
     pub requests: RequestCounters,
 }
@@ -127,6 +129,7 @@ impl SchedulerManager {
             refused_reports: RefusedReports::default(),
             report_lag: ReportLag::default(),
             request_metrics: RequestMetrics::default(),
+            host_clocks: HostClocks::default(),
             requests: RequestCounters::default(),
         };
         (Arc::new(manager), reserves)
@@ -157,7 +160,9 @@ impl SchedulerManager {
     pub fn expire(&self) {
         let events = self.with_hosts(|hosts, now| hosts.expire(now));
         map_events::log(&events);
-        self.snapshots.forget_old(self.env.clock.now());
+        let now = self.env.clock.now();
+        self.snapshots.forget_old(now);
+        self.host_clocks.forget_silent(now);
     }
 
     /// Takes the lock at every tick, so that a stall is noted soon. Never returns.

@@ -75,6 +75,8 @@ fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
         let help = "Hosts whose identity or name another process uses too";
         out.push(Sample::gauge("host_conflicts", help, count as f64).label("kind", kind));
     }
+    let off = manager.host_clocks.offsets().len();
+    out.push(Sample::gauge("hosts_clock_off", "Hosts whose clock differs from this machine's", off as f64));
     out.extend(Sample::counters("reports", "Reports, by what became of them", "outcome", reports(&counters)));
     out.extend(Sample::counters("events", "What changed in the map", "event", events(&counters)));
     let requests = &manager.requests;

@@ -26,14 +26,23 @@ impl Default for ReportLag {
 }
 
 impl ReportLag {
-    /// Counts reports that are in the map `now`. If the sender's clock is ahead, the lag counts as 0.
-    pub fn record(&self, reports: &[UpdateServiceCapabilities<'_>], now: SystemTime) {
-        let all = reports.iter().flat_map(|report| &report.capabilities.0);
-        for novella in all.filter_map(|capabilities| capabilities.novella.as_deref()) {
-            if let Ok(sent) = humantime::parse_rfc3339(&novella.sent_at) {
-                self.0.observe(now.duration_since(sent).unwrap_or_default().as_secs_f64());
-            }
-        }
+    /// Counts reports that are in the map `now`. If the sender's clock is ahead, the lag counts as 0. Returns the host of
+    /// each with its lag in seconds, which is negative if the clock is ahead.
+    pub fn record<'r>(
+        &'r self,
+        reports: &'r [UpdateServiceCapabilities<'_>],
+        now: SystemTime,
+    ) -> impl Iterator<Item = (&'r str, f64)> {
+        let all = reports.iter().flat_map(|report| {
+            report.capabilities.0.iter().map(|capabilities| (&*report.host, capabilities.novella.as_deref()))
+        });
+        all.filter_map(move |(host, novella)| {
+            let sent = humantime::parse_rfc3339(&novella?.sent_at).ok()?;
+            let lag = now.duration_since(sent).map(|lag| lag.as_secs_f64());
+            let lag = lag.unwrap_or_else(|ahead| -ahead.duration().as_secs_f64());
+            self.0.observe(lag.max(0.0));
+            Some((host, lag))
+        })
     }
 }
 
@@ -70,7 +79,8 @@ mod tests {
             report(Some("yesterday")),
             report(None),
         ];
-        lag.record(&reports, now);
+        let lags: Vec<_> = lag.record(&reports, now).map(|(_, lag)| (lag * 1e3).round()).collect();
+        assert_eq!(lags, [3.0, 1500.0, -1000.0]);
         let text = metrics.encode().unwrap();
         assert!(text.contains("novella_lag_sum 1.503\n") && text.contains("novella_lag_count 3\n"), "{text}");
         assert!(text.contains("novella_lag_bucket{le=\"0.001\"} 1\n"), "a clock ahead is no lag: {text}");

@@ -133,6 +133,7 @@ const HOSTS: Listing<HostSummary> = Listing {
         Column::field("report_age_s", |h| json!(h.report_age_s)),
         Column::view("age", |h| json!(h.report_age_s), |h| Cell::number(units::age(h.report_age_s))),
         Column::field("disabled_reason", |h| json!(h.disabled_reason)),
+        Column::field("clock_offset_s", |h| json!(h.clock_offset_s)),
         Column::view("warnings", |h| json!(h.warnings), |h| Cell::text(warnings(h)).tone(host_tone(h))),
     ],
     table: &["host", "state", "az", "cpu", "ram", "disk", "instances", "age", "warnings"],
@@ -174,6 +175,7 @@ const HOSTS: Listing<HostSummary> = Listing {
         "held_ram",
         "held_disk",
         "aggregates",
+        "clock_offset_s",
     ],
 };
 
@@ -223,7 +225,7 @@ fn used_of(used: String, total: String) -> Cell {
 fn host_tone(host: &HostSummary) -> Tone {
     if host.warnings.iter().any(HostWarning::is_conflict) {
         Tone::Bad
-    } else if host.warnings.is_empty() && host.conflicting_zones.is_empty() {
+    } else if host.warnings.is_empty() && host.conflicting_zones.is_empty() && host.clock_offset_s.is_none() {
         Tone::Plain
     } else {
         Tone::Warn
@@ -234,7 +236,12 @@ fn warnings(host: &HostSummary) -> String {
     let disabled = host.disabled_reason.iter().map(|reason| format!("disabled: {reason}"));
     let zones = (!host.conflicting_zones.is_empty())
         .then(|| format!("in {} zones: {}", host.conflicting_zones.len(), host.conflicting_zones.join(", ")));
-    disabled.chain(host.warnings.iter().map(warning)).chain(zones).collect::<Vec<_>>().join("; ")
+    let clock = host.clock_offset_s.iter().map(|offset| {
+        let way = if *offset > 0.0 { "ahead" } else { "behind" };
+        format!("clock {} {way}", units::age(offset.abs()))
+    });
+    let all = disabled.chain(host.warnings.iter().map(warning)).chain(zones).chain(clock);
+    all.collect::<Vec<_>>().join("; ")
 }
 
 fn warning(warning: &HostWarning) -> String {
@@ -413,6 +420,14 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_off_is_a_warning() {
+        let with = |offset| HostSummary { clock_offset_s: Some(offset), ..a_host("h1") };
+        assert_eq!(warnings(&with(12.4)), "clock 12s ahead");
+        assert_eq!(warnings(&with(-3600.0 * 5.0)), "clock 5h behind");
+        assert_eq!(warnings(&a_host("h1")), "");
+    }
+
+    #[test]
     fn rows_in_every_format() {
         assert_eq!(
             rendered(Format::Table, &[]),
@@ -448,6 +463,6 @@ h2, \"x\"  down   nova  3/32  1.5G/16G  20G/200G          2  3.2s  CLONED IDENTI
             serde_json::to_value(two_hosts()).unwrap(),
             "without -c JSON is the rows as they came"
         );
-        assert_eq!(rendered(Format::Csv, &[]).lines().next().unwrap().split(',').count(), 24);
+        assert_eq!(rendered(Format::Csv, &[]).lines().next().unwrap().split(',').count(), 25);
     }
 }

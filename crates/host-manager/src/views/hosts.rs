@@ -3,7 +3,7 @@
 //! What always holds: a reader of the whole fleet holds the lock only to copy a [`HostListing`], and makes its rows
 //! without it.
 //!
-//! Left out: output formats.
+//! Left out: output formats, and the clocks of hosts, which the scheduler compares with its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -113,6 +113,7 @@ impl ListedHost {
             report_age_s: self.age.as_secs_f64(),
             disabled_reason: self.disabled_reason.map(Into::into),
             warnings: self.warnings,
+            clock_offset_s: None,
         }
     }
 }

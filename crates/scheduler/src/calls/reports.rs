@@ -18,7 +18,7 @@ impl ReportSink for SchedulerManager {
             }
         }
         drop(core);
-        self.report_lag.record(reports, self.env.clock.wall());
+        self.host_clocks.record(self.report_lag.record(reports, self.env.clock.wall()), now);
     }
 
     fn bad_report(&self, context: &RequestContext, reason: &CallError) {
