@@ -178,7 +178,7 @@ fn policy(rng: &mut ChaCha8Rng) -> String {
         "AvailabilityZoneFilter",
         "NumInstancesFilter",
     ];
-    filters.extend(further.into_iter().filter(|_| rng.next_u64() % 3 > 0));
+    filters.extend(further.into_iter().filter(|_| !rng.next_u64().is_multiple_of(3)));
     let on_error = one(rng, &["fail_request", "reject_host"]);
     format!(
         r#"
