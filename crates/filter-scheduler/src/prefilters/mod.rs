@@ -34,6 +34,9 @@
 
 mod query;
 
+pub use query::COMPUTE_STATUS_DISABLED;
+pub(crate) use query::STATUS_FILTER;
+
 use novella_resources::{GroupPolicy, PCPU, inventory};
 
 use crate::filters::tally::Tally;
@@ -45,13 +48,6 @@ use crate::table::bitmap::{above, word_bits};
 use crate::table::block::{BLOCK, Row};
 use crate::table::host_table::HostTable;
 use crate::table::inventories::NO_INVENTORY;
-
-/// The trait of hosts whose compute service is disabled. Nova's agents set it, and its prefilter forbids it for every
-/// request, a forced host included.
-pub const COMPUTE_STATUS_DISABLED: &str = "COMPUTE_STATUS_DISABLED";
-
-/// The name of the prefilter that forbids [`COMPUTE_STATUS_DISABLED`].
-pub(crate) const STATUS_FILTER: &str = "compute_status_filter";
 
 /// The terms of one request, each with its effect on the hosts.
 #[derive(Debug, Default)]

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use novella_resources::{GroupPolicy, PCPU, RequestGroups, SIZES};
 
 use crate::nova::image_properties::{ImageProperties, Property};
-use crate::prefilters::{COMPUTE_STATUS_DISABLED, STATUS_FILTER};
 use crate::request::asked::Asked;
 use crate::request::failure::Failure;
 use crate::request::features;
@@ -22,6 +21,13 @@ use crate::table::aggregates::{Aggregate, ZONE_KEY};
 use crate::table::bitmap::bits;
 use crate::table::block::BLOCK;
 use crate::table::host_table::HostTable;
+
+/// The trait of hosts whose compute service is disabled. Nova's agents set it, and its prefilter forbids it for every
+/// request, a forced host included.
+pub const COMPUTE_STATUS_DISABLED: &str = "COMPUTE_STATUS_DISABLED";
+
+/// The name of the prefilter that forbids [`COMPUTE_STATUS_DISABLED`].
+pub(crate) const STATUS_FILTER: &str = "compute_status_filter";
 
 /// What a request asks of Placement, by kind.
 #[derive(Debug, Default)]
