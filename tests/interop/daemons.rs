@@ -140,12 +140,12 @@ async fn our_reports_are_read_by_a_python_scheduler() {
     // A server of default shapes: it has the topic to itself here.
     let more = json!({"url": bed.python_at(&house), "target": {"exchange": EXCHANGE}, "endpoint": {"version": "1.0"}});
     let theirs = bed.python_serves(&house.vhost, more).await;
-    let agent = house.agent("größer", FakeConfig::default(), "").await;
+    let agent = house.agent("cmp-7.rack_2", FakeConfig::default(), "").await;
     let executed = theirs.executed(2).await;
     for call in &executed {
         assert_eq!(call["method"], "update_service_capabilities");
         let args = &call["args"];
-        assert_eq!((&args["service_name"], &args["host"]), (&json!("compute"), &json!("größer")));
+        assert_eq!((&args["service_name"], &args["host"]), (&json!("compute"), &json!("cmp-7.rack_2")));
         for key in [
             "vcpus",
             "vcpus_used",

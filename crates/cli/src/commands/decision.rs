@@ -308,7 +308,7 @@ fn table(
         }
     }
     if explain {
-        ranking(&decision.explanation, console)?;
+        ranking(&decision.explanation, args.format == Format::Wide, console)?;
     }
     Ok(console.out.flush()?)
 }
@@ -344,7 +344,7 @@ fn filters(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Resu
     Ok(write!(console.out, "\n{text}")?)
 }
 
-fn ranking(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Result<()> {
+fn ranking(explanation: &Explanation, all: bool, console: &mut Console<'_>) -> anyhow::Result<()> {
     if explanation.ranking.is_empty() {
         return Ok(());
     }
@@ -352,7 +352,7 @@ fn ranking(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Resu
         format!("{} x {:.3} (raw {} in {}..{})", s.multiplier, s.normalised, s.raw, s.range.0, s.range.1)
     };
     let first = &explanation.ranking[..explanation.ranking.len().min(1 + RUNNERS_UP)];
-    ranking_table(first, 3, |host| host.weighers.iter().collect(), share, console)?;
+    ranking_table(first, 3, all, share, console)?;
     let more = explanation.ranking.len() - first.len();
     if more > 0 {
         writeln!(console.out, "... and {more} more")?;
@@ -360,15 +360,20 @@ fn ranking(explanation: &Explanation, console: &mut Console<'_>) -> anyhow::Resu
     Ok(())
 }
 
-/// Writes the best of the ranked hosts with their weights, to so many decimals, and a `share` for each of the weighers.
+/// Writes ranked hosts with their weights, to so many decimals, and a `share` for each of the weighers. Weighers that add
+/// nothing for any of these hosts are left out unless `all` are wanted.
 pub fn ranking_table(
     ranked: &[Scored],
     decimals: usize,
-    weighers: impl Fn(&Scored) -> Vec<&WeigherScore>,
+    all: bool,
     share: impl Fn(&WeigherScore) -> String,
     console: &mut Console<'_>,
 ) -> anyhow::Result<()> {
-    let names = weighers(&ranked[0]).into_iter().map(|score| &*score.weigher);
+    let adds = |at: &usize| {
+        ranked.iter().any(|host| host.weighers[*at].normalised * host.weighers[*at].multiplier != 0.0)
+    };
+    let shown: Vec<usize> = (0..ranked[0].weighers.len()).filter(|at| all || adds(at)).collect();
+    let names = shown.iter().map(|at| &*ranked[0].weighers[*at].weigher);
     let header: Vec<&str> = ["rank", "host", "weight"].into_iter().chain(names).collect();
     let row = |(at, host): (usize, &Scored)| {
         let tone = if at == 0 { Tone::Good } else { Tone::Plain };
@@ -377,7 +382,7 @@ pub fn ranking_table(
             Cell::text(&host.host).tone(tone),
             Cell::number(format!("{:.decimals$}", host.weight)),
         ];
-        let shares = weighers(host).into_iter().map(|score| Cell::text(share(score)));
+        let shares = shown.iter().map(|at| Cell::text(share(&host.weighers[*at])));
         first.into_iter().chain(shares).collect()
     };
     let rows = ranked.iter().enumerate().map(row).collect();

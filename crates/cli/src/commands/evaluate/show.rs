@@ -108,20 +108,14 @@ fn verdicts(
 }
 
 fn ranking(scores: &[Scored], args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
-    let Some(winner) = scores.first() else { return Ok(()) };
-    // Weighers that add nothing for any host are shown only with `-f wide`.
+    if scores.is_empty() {
+        return Ok(());
+    }
     let wide = args.format == Format::Wide;
-    let shown: Vec<usize> = (0..winner.weighers.len())
-        .filter(|&at| {
-            wide || scores
-                .iter()
-                .any(|host| host.weighers[at].normalised * host.weighers[at].multiplier != 0.0)
-        })
-        .collect();
     let count = if wide { scores.len() } else { scores.len().min(RANKED) };
     let share = |s: &WeigherScore| format!("{} x {:.3} (raw {})", s.multiplier, s.normalised, s.raw);
     let best = &scores[..count];
-    ranking_table(best, 6, |host| shown.iter().map(|&at| &host.weighers[at]).collect(), share, console)?;
+    ranking_table(best, 6, wide, share, console)?;
     if scores.len() > count {
         writeln!(console.out, "... and {} more; -f wide shows all", scores.len() - count)?;
     }
