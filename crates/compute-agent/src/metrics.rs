@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use novella_messaging::{ConnectionState, CounterFamily, RpcServer};
-use novella_service::{Metrics, Sample};
+use novella_service::{BrokerLink, Metrics, Sample};
 use tokio::sync::watch;
 
 use crate::manager::ComputeManager;
@@ -49,29 +49,12 @@ pub fn register(
             out.extend(Sample::counters(name, help, label, counts));
         }
     });
-    let connections = AtomicU64::new(0);
-    metrics.sampled("broker", move |out| out.extend(broker(&connection.borrow(), &connections)));
-    metrics.sampled("build", |out| {
-        let info = Sample::gauge("info", "The version of this program", 1.0);
-        out.push(info.label("version", env!("CARGO_PKG_VERSION")));
+    metrics.common(env!("CARGO_PKG_VERSION"), move || {
+        let state = connection.borrow();
+        BrokerLink {
+            connected: state.has_connection(),
+            blocked: state.is_blocked(),
+            connections: state.generation(),
+        }
     });
-}
-
-/// What is known of the connection to the broker. `connections` remembers their number while there is none.
-fn broker(state: &ConnectionState, connections: &AtomicU64) -> [Sample; 3] {
-    if let ConnectionState::Connected { generation, .. } = state {
-        connections.store(*generation, Ordering::Relaxed);
-    }
-    let blocked = matches!(state, ConnectionState::Blocked { .. });
-    let connected = blocked || matches!(state, ConnectionState::Connected { .. });
-    let is = |holds: bool| f64::from(u8::from(holds));
-    [
-        Sample::gauge("connected", "1 if there is a connection to the broker", is(connected)),
-        Sample::gauge("blocked", "1 if the broker takes no messages for now", is(blocked)),
-        Sample::counter(
-            "connections",
-            "Connections to the broker since the start",
-            connections.load(Ordering::Relaxed),
-        ),
-    ]
 }

@@ -196,6 +196,26 @@ pub enum ConnectionState {
     Closed,
 }
 
+impl ConnectionState {
+    /// Whether there is a connection, even if the broker takes no messages on it.
+    pub fn has_connection(&self) -> bool {
+        self.is_blocked() || matches!(self, Self::Connected { .. })
+    }
+
+    /// Whether there is a connection on which the broker takes no messages.
+    pub fn is_blocked(&self) -> bool {
+        matches!(self, Self::Blocked { .. })
+    }
+
+    /// The number of the connection; `None` if it is not known in this state.
+    pub fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Connected { generation, .. } => Some(*generation),
+            _ => None,
+        }
+    }
+}
+
 /// State of one consumer's queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConsumerState {

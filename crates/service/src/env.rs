@@ -20,7 +20,7 @@ pub use blocking::{Blocking, Executor, Panicked};
 pub use clock::Clock;
 pub use metrics::Metrics;
 pub use random::{EntropyError, Random};
-pub use sampled::Sample;
+pub use sampled::{BrokerLink, Sample};
 pub use store::{FileStore, MemoryStore, Store, StoreError, StoreFault, StoreLock};
 
 /// Everything that a daemon may ask of the world outside it.

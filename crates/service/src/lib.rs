@@ -35,7 +35,7 @@ pub mod stall;
 pub mod systemd;
 
 pub use env::{
-    Blocking, Clock, Env, FileStore, MemoryStore, Metrics, Panicked, Random, Sample, Store, StoreError,
-    StoreFault, StoreLock,
+    Blocking, BrokerLink, Clock, Env, FileStore, MemoryStore, Metrics, Panicked, Random, Sample, Store,
+    StoreError, StoreFault, StoreLock,
 };
 pub use host_name::host_name;

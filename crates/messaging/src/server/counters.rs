@@ -15,7 +15,7 @@ macro_rules! counters {
 
         impl ServerCounters {
             /// All counters by name, in a fixed order.
-            pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+            fn snapshot(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.load(Ordering::Relaxed)),)*]
             }
         }

@@ -4,6 +4,7 @@
 //! writes the help of a name once.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
@@ -54,6 +55,17 @@ impl Sample {
     }
 }
 
+/// What a daemon knows of its connection to the broker.
+#[derive(Debug, Clone, Copy)]
+pub struct BrokerLink {
+    /// Whether there is a connection.
+    pub connected: bool,
+    /// Whether the broker takes no messages for now.
+    pub blocked: bool,
+    /// How many connections there were; `None` if that is not known without one.
+    pub connections: Option<u64>,
+}
+
 struct Sampled<F> {
     prefix: &'static str,
     read: F,
@@ -96,6 +108,27 @@ impl Metrics {
     /// Shows what `read` appends, as `novella_<prefix>_<name>`, at each scrape.
     pub fn sampled(&self, prefix: &'static str, read: impl Fn(&mut Vec<Sample>) + Send + Sync + 'static) {
         self.with_registry(|registry| registry.register_collector(Box::new(Sampled { prefix, read })));
+    }
+
+    /// Shows what every daemon has: its version, and its link to the broker.
+    pub fn common(&self, version: &'static str, link: impl Fn() -> BrokerLink + Send + Sync + 'static) {
+        self.sampled("build", move |out| {
+            out.push(Sample::gauge("info", "The version of this program", 1.0).label("version", version));
+        });
+        let last = AtomicU64::new(0);
+        self.sampled("broker", move |out| {
+            let BrokerLink { connected, blocked, connections } = link();
+            // Without a connection its number is not known, and the last one still counts.
+            let connections = connections.unwrap_or_else(|| last.load(Ordering::Relaxed));
+            last.store(connections, Ordering::Relaxed);
+            let is = |holds: bool| f64::from(u8::from(holds));
+            let help = "Connections to the broker since the start";
+            out.extend([
+                Sample::gauge("connected", "1 if there is a connection to the broker", is(connected)),
+                Sample::gauge("blocked", "1 if the broker takes no messages for now", is(blocked)),
+                Sample::counter("connections", help, connections),
+            ]);
+        });
     }
 }
 
