@@ -16,6 +16,7 @@ use crate::prefilters::Prefilters;
 use crate::request::asked::{Asked, Wanted};
 use crate::request::failure::Failure;
 use crate::select::answer::{FilterLimits, NumaLimits, Pick};
+use crate::select::considered::Considered;
 use crate::select::scan::Sieve;
 use crate::settings::filter_kind::FilterKind;
 use crate::settings::options::SchedulerOptions;
@@ -32,9 +33,9 @@ pub(crate) struct Compiled {
     pub(crate) named: Option<Vec<u64>>,
     /// The conditions that hosts must meet before the filters run.
     pub(crate) prefilters: Prefilters,
-    /// The hosts of `named` that met these conditions for the first instance of the present request. Absent if there
-    /// are no conditions.
-    pub(crate) considered: Option<Vec<u64>>,
+    /// The hosts of `named` that met these conditions for the first instance of the present request, if there are
+    /// conditions.
+    pub(crate) considered: Considered,
     /// The filters, in the configured order.
     pub(crate) filters: Vec<Filter>,
     /// The server group of the request.
@@ -77,7 +78,7 @@ impl Compiled {
         Self {
             named,
             prefilters,
-            considered: None,
+            considered: Considered::default(),
             filters,
             group,
             wanted,
@@ -150,7 +151,7 @@ impl Compiled {
 
     /// The filters, and which hosts they are asked about.
     pub(crate) fn sieve(&mut self) -> Sieve<'_> {
-        let named = self.considered.as_deref().or(self.named.as_deref());
+        let named = self.considered.rows().or(self.named.as_deref());
         Sieve { filters: &mut self.filters, group: self.group.as_ref(), named }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod compiled;
+pub(crate) mod considered;
 pub(crate) mod explanation;
 pub(crate) mod history;
 pub(crate) mod progress;

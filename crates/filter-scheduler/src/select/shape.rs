@@ -134,7 +134,8 @@ impl Shape {
     /// How many bytes are kept for the blocks of the fleet.
     pub(super) fn bytes(&self) -> usize {
         let weighers = self.compiled.weighers.as_ref().map_or(0, Vec::len);
-        self.scan.bytes() + self.scan.alive.len() * Ranking::bytes_per_block(weighers)
+        let considered = self.compiled.considered.bytes();
+        considered + self.scan.bytes() + self.scan.alive.len() * Ranking::bytes_per_block(weighers)
     }
 
     /// Filters the fleet for the instance at `index` of a request. `last` is the host that the instance before it got.
@@ -150,14 +151,7 @@ impl Shape {
     fn refresh(&mut self, table: &HostTable) {
         let Compiled { prefilters, named, considered, .. } = &mut self.compiled;
         if prefilters.runs(0) {
-            // If the shape is known, only hosts of blocks that changed can fare otherwise than before, and the scan
-            // looks at those blocks again.
-            let left = considered.get_or_insert_default();
-            left.clone_from(&table.columns.present);
-            for (left, named) in left.iter_mut().zip(named.iter().flatten()) {
-                *left &= named;
-            }
-            prefilters.run(table, left, 0);
+            considered.refresh(table, named.as_deref(), prefilters);
         }
         self.scan.refresh(table, &mut self.compiled.sieve());
         self.note_changes(table);
