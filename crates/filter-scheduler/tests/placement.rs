@@ -135,7 +135,7 @@ fn each_instance_takes_its_share_and_a_failure_gives_all_back() {
     let six = answer(SchedulerOptions::default(), &mut table, &asked, 6, &DRY);
     assert!(matches!(six.failure, Some(Failure::NoValidHost { placeable: 5, .. })));
     assert!(reason(&six).ends_with("There are not enough hosts available."));
-    assert_eq!(lines(&six), [("resources:CUSTOM_GPU=1", 1, 0)], "of the last one's candidates");
+    assert_eq!(lines(&six), [("resources:CUSTOM_GPU=1", 4, 0)], "of every host");
     assert_eq!((used(&table, "h1"), used(&table, "h2")), before);
     let placed = answer(SchedulerOptions::default(), &mut table, &asked, 5, &Terms::default());
     assert_eq!((used(&table, "h1").unwrap().1, used(&table, "h2").unwrap().1), (4, 2));
@@ -451,8 +451,11 @@ fn encrypted_memory_and_persistent_memory_are_taken() {
     assert!(matches!(three.failure, Some(Failure::NoValidHost { placeable: 2, .. })), "{:?}", three.failure);
     assert_eq!(used(&table), [0, 0], "all is given back");
     let two = answer(SchedulerOptions::default(), &mut table, &asked, 2, &Terms::default());
-    let of_second =
-        [("resources:CUSTOM_PMEM_NAMESPACE_4GB=2", 1, 1), ("resources:MEM_ENCRYPTION_CONTEXT=1", 1, 1)];
+    let of_second = [
+        ("memory encryption by amd-sev (HW_CPU_X86_AMD_SEV)", 4, 1),
+        ("resources:CUSTOM_PMEM_NAMESPACE_4GB=2", 1, 1),
+        ("resources:MEM_ENCRYPTION_CONTEXT=1", 1, 1),
+    ];
     assert_eq!(lines(&two), of_second);
     assert_eq!(used(&table), [4, 2]);
     for pick in two.picks {

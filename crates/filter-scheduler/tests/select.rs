@@ -88,8 +88,21 @@ fn all_or_nothing() {
     assert!(matches!(selected.failure, Some(Failure::NoValidHost { placeable: 3, .. })));
     assert!(selected.picks.is_empty());
     assert_eq!(table.rows().map(|row| table.view(row).used()).collect::<Vec<_>>(), before);
-    let ran: Vec<_> = selected.explanation.filters.iter().map(|f| &*f.filter).collect();
-    assert_eq!(ran, ["RamFilter"], "filters that decide once have no say about the fourth instance");
+}
+
+#[test]
+fn a_refused_request_for_many_accounts_for_every_host() {
+    let mut table = fleet(&[1024, 512, 1000, 100]);
+    let mut many = request();
+    many.ignore_hosts = vec!["h3".to_owned()];
+    let selected = select(&mut table, &many, 2);
+    assert!(matches!(selected.failure, Some(Failure::NoValidHost { placeable: 1, .. })));
+    let filters = &selected.explanation.filters;
+    let first = filters.first().unwrap();
+    assert_eq!((first.hosts_in, filters.last().unwrap().hosts_out), (3, 0));
+    let ram = filters.iter().find(|tally| tally.filter == "RamFilter").unwrap();
+    assert_eq!((ram.hosts_in, ram.hosts_out), (3, 0), "one host passed for the first instance only");
+    assert_eq!(ram.nearest_miss.as_ref().unwrap().text(), "h2 short by 24 MiB");
 }
 
 #[test]

@@ -300,11 +300,19 @@ fn table(
             }
         }
     }
+    let placeable = match decision.refusal {
+        None => decision.selections.len().saturating_sub(1),
+        Some(Refusal::NoValidHost { placeable, .. }) => placeable as usize,
+        Some(Refusal::Conflict { .. }) => 0,
+    };
     if explain || matches!(decision.refusal, Some(Refusal::NoValidHost { .. })) {
         filters(&decision.explanation, console)?;
-        if decision.selections.len() > 1 {
-            let line = "these counts are for the last instance; filters that look only at the request ran for the first one";
-            writeln!(console.out, "{line}")?;
+        if placeable > 0 {
+            let of = if decision.refusal.is_none() { "last" } else { "refused" };
+            writeln!(
+                console.out,
+                "these counts are for the {of} instance, with {placeable} placed before it"
+            )?;
         }
     }
     if explain {

@@ -227,11 +227,6 @@ impl Prefilters {
         };
         counting.iter().filter_map(limit).collect()
     }
-
-    /// The terms that ran for the instance at `index`, each with its effect on the hosts.
-    pub(crate) fn ran(&self, index: usize) -> impl Iterator<Item = (&PrefilterTerm, &Tally)> + Clone {
-        self.terms.iter().filter(move |(term, _)| term.runs(index)).map(|(term, tally)| (term, tally))
-    }
 }
 
 impl PrefilterTerm {

@@ -162,7 +162,7 @@ pub fn eligible(
     engine.whole_fleet.scan(table, &mut compiled);
     let ran = compiled.filters.iter().zip(&engine.whole_fleet.tallies);
     let mut told = Refill::new(&mut refused, compiled.filters.len());
-    explanation::terms(table, &compiled.prefilters, 0, &mut told);
+    explanation::terms(table, &compiled.prefilters, &mut told);
     explanation::filters(table, ran, &mut told);
     drop(told);
     let flavor = spec.local_flavor();

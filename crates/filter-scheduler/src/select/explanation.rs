@@ -58,14 +58,10 @@ impl<T> Drop for Refill<'_, T> {
     }
 }
 
-/// Writes a tally for each prefilter that ran for the instance at `index`, up to the first one that left no host.
-pub(crate) fn terms(
-    table: &HostTable,
-    placement: &Prefilters,
-    index: usize,
-    told: &mut Refill<'_, FilterTally>,
-) {
-    let reached = placement.ran(index).enumerate().filter(|(at, (_, tally))| *at == 0 || tally.hosts_in > 0);
+/// Writes a tally for each prefilter, up to the first one that left no host.
+pub(crate) fn terms(table: &HostTable, placement: &Prefilters, told: &mut Refill<'_, FilterTally>) {
+    let reached =
+        placement.terms.iter().enumerate().filter(|(at, (_, tally))| *at == 0 || tally.hosts_in > 0);
     for (_, (term, tally)) in reached {
         *told.next() = FilterTally {
             filter: Cow::Owned(term.name.clone()),

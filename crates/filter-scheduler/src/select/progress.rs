@@ -12,10 +12,12 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::request::failure::Failure;
 use crate::select::answer::{Selected, Terms};
+use crate::select::compiled::Compiled;
 use crate::select::explanation::{self, Refill};
 use crate::select::history::History;
 use crate::select::ranking::Weighed;
 use crate::select::shape::Shape;
+use crate::select::whole_fleet::WholeFleet;
 use crate::settings::options::{OnFilterError, SchedulerOptions};
 use crate::table::block::{Row, clear};
 use crate::table::host_table::HostTable;
@@ -64,49 +66,72 @@ impl<'a> Progress<'a> {
         self.index = index;
     }
 
-    fn is_last(&self) -> bool {
+    /// Whether this is the last instance of the request.
+    pub(super) fn is_last(&self) -> bool {
         self.index + 1 == self.instances
     }
 
-    /// Writes what the filters did into the answer, unless a later instance will overwrite it. Also notes the hosts
-    /// that a filter could not decide about, or fails because of them if the settings say so.
-    pub(super) fn tell_filters(
+    /// Makes sure that this instance has candidates, and that they can be weighed. Notes the hosts that a filter or a
+    /// weigher could not judge, or fails because of them if the settings say so.
+    pub(super) fn find_candidates(
         &self,
-        table: &HostTable,
+        table: &mut HostTable,
+        spec: &RequestSpec,
         shape: &mut Shape,
         selected: &mut Selected,
     ) -> Result<(), Failure> {
-        let index = self.index;
-        let mut error = None;
+        self.note_filter_errors(shape, selected)?;
+        self.compile_weighers(table, spec, shape, selected)?;
+        if shape.scan.hosts == 0 { Err(self.no_valid_host(shape)) } else { Ok(()) }
+    }
+
+    fn note_filter_errors(&self, shape: &mut Shape, selected: &mut Selected) -> Result<(), Failure> {
         for (filter, tally) in shape.compiled.filters.iter().zip(&mut shape.scan.tallies) {
-            let Some(first) = tally.first_error.take_if(|_| filter.runs(index)) else { continue };
+            let Some(first) = tally.first_error.take_if(|_| filter.runs(self.index)) else { continue };
             if self.options.on_filter_error == OnFilterError::FailRequest {
-                error = Some(Failure::Filter(first));
-                break;
+                return Err(Failure::Filter(first));
             }
             selected.filter_errors.push((tally.errors, first));
         }
-        // If the prefilters left no host, no filter was asked.
-        let prefilters = &shape.compiled.prefilters;
-        let unasked = prefilters.ran(index).last().is_some_and(|(_, tally)| tally.hosts_out == 0);
-        // The request may fail when the weighers are compiled, so this may be the last chance to explain.
-        let may_end = shape.compiled.weighers.is_none() || shape.scan.hosts == 0;
-        let final_word = self.is_last() || may_end || error.is_some();
-        if final_word && !self.unexplained {
-            let ran = shape.compiled.filters.iter().zip(&shape.scan.tallies);
-            let ran = ran.filter(|(filter, _)| filter.runs(index));
-            let told = &mut Refill::new(&mut selected.explanation.filters, shape.compiled.filters.len());
-            explanation::terms(table, prefilters, index, told);
-            if !unasked {
-                explanation::filters(table, ran, told);
-            }
+        Ok(())
+    }
+
+    /// Writes into the answer what prefilters and filters say about every host of the fleet. For a later instance they
+    /// are asked about all hosts once more, because they ran only on those that the instances before it left.
+    pub(super) fn explain_filters(
+        &self,
+        table: &HostTable,
+        spec: &RequestSpec,
+        shape: &mut Shape,
+        whole_fleet: &mut WholeFleet,
+        selected: &mut Selected,
+    ) -> Result<(), Failure> {
+        if self.unexplained {
+            return Ok(());
         }
-        error.map_or(Ok(()), Err)
+        let Shape { compiled, scan, .. } = shape;
+        let tallies = if self.index == 0 {
+            &scan.tallies
+        } else {
+            whole_fleet.narrow(table, spec)?;
+            compiled.prefilters.run(table, &mut whole_fleet.alive, 0);
+            whole_fleet.scan(table, compiled);
+            &whole_fleet.tallies
+        };
+        let Compiled { prefilters, filters, .. } = &*compiled;
+        let told =
+            &mut Refill::new(&mut selected.explanation.filters, prefilters.terms.len() + filters.len());
+        explanation::terms(table, prefilters, told);
+        // If the prefilters left no host, no filter was asked.
+        if prefilters.terms.last().is_none_or(|(_, tally)| tally.hosts_out > 0) {
+            explanation::filters(table, filters.iter().zip(tallies), told);
+        }
+        Ok(())
     }
 
     /// Compiles the weighers if they are not yet compiled. If a weigher cannot value a host, the request fails, or the
     /// host is noted in the answer and left out, as the settings say.
-    pub(super) fn compile_weighers(
+    fn compile_weighers(
         &self,
         table: &mut HostTable,
         spec: &RequestSpec,
@@ -126,11 +151,11 @@ impl<'a> Progress<'a> {
     }
 
     /// The failure of a request that has no candidate left for this instance.
-    pub(super) fn no_valid_host(&self, shape: &Shape) -> Failure {
+    fn no_valid_host(&self, shape: &Shape) -> Failure {
         // If the prefilters leave no host for the first instance, Placement would return no candidates, and Nova gives
         // no reason.
-        let mut before = shape.compiled.prefilters.ran(self.index);
-        let nothing = self.index == 0 && before.any(|(_, tally)| tally.hosts_out == 0);
+        let mut prefilters = shape.compiled.prefilters.terms.iter();
+        let nothing = self.index == 0 && prefilters.any(|(_, tally)| tally.hosts_out == 0);
         let reason = if nothing { "" } else { "There are not enough hosts available." }.to_owned();
         Failure::NoValidHost { reason, placeable: self.index as u32 }
     }

@@ -59,7 +59,7 @@ impl FilterScheduler {
         terms: &Terms,
         selected: &mut Selected,
     ) -> Result<(), Failure> {
-        let Self { options, shapes, history, .. } = self;
+        let Self { options, shapes, history, whole_fleet } = self;
         let shape = asked::check_count(instances.len())
             .and_then(|()| shapes.compiled(options, table, spec))
             .inspect_err(|_| selected.explanation.filters.clear())?;
@@ -71,17 +71,16 @@ impl FilterScheduler {
             progress.begin(index);
 
             // Filter: the first instance looks at all that changed since the last request of this shape, each later one
-            // at what the one before it changed.
+            // at what the one before it changed. The weighers are compiled for the candidates, and leave out hosts that
+            // they cannot value.
             shape.filter(table, instance, index, selected.picks.last().map(|pick| pick.row));
-            progress.tell_filters(table, shape, selected)?;
-
-            // Weigh: the weighers are compiled for the candidates, and leave out hosts that they cannot value.
-            progress.compile_weighers(table, spec, shape, selected)?;
-            if shape.scan.hosts == 0 {
-                return Err(progress.no_valid_host(shape));
+            let found = progress.find_candidates(table, spec, shape, selected);
+            if found.is_err() || progress.is_last() {
+                progress.explain_filters(table, spec, shape, whole_fleet, selected)?;
             }
+            found?;
 
-            // Pick: the best candidate, or one of the best at random.
+            // Weigh and pick: the best candidate, or one of the best at random.
             let best = progress.pick(table, shape, selected);
             let mut pick = Pick { row: Row(best.row), weight: best.weight, took_devices: false };
 

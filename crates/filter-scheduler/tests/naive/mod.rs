@@ -209,6 +209,7 @@ impl Naive<'_> {
             hosts: group.hosts.iter().cloned().collect(),
             most: group.rules.get("max_server_per_host").map_or(1, |text| text.parse().unwrap()),
         });
+        let before = hosts.to_vec();
         let mut picks: Vec<(usize, f64)> = Vec::new();
         *self.guest.borrow_mut() = numa::Guest::of(self.request);
         let (mut tallies, mut ranking) = (Vec::new(), Vec::new());
@@ -216,16 +217,22 @@ impl Naive<'_> {
             let Some((candidates, asked)) = self.placement(hosts, &list, index) else {
                 return Outcome::Failed { placeable: 0, tallies: Vec::new() };
             };
+            // Of a later instance, too, it is told what became of every host.
+            let told = |tallies| {
+                if index > 0 { self.of_all(hosts, &before, index, group.as_ref()) } else { tallies }
+            };
             if !asked.is_empty() && candidates.is_empty() {
-                return Outcome::Failed { placeable: picks.len() as u32, tallies: asked };
+                return Outcome::Failed { placeable: index as u32, tallies: told(asked) };
             }
-            let (filtered, ran) = match self.filter(hosts, &candidates, index, group.as_ref()) {
+            let ran =
+                self.filter((hosts, hosts), &candidates, index > 0, group.as_ref(), self.instances[index]);
+            let (filtered, ran) = match ran {
                 Ok(filtered) => filtered,
                 Err(filter) => return Outcome::Error { filter },
             };
-            (list, tallies) = (filtered, [asked, ran].concat());
+            (list, tallies) = (filtered, told([asked, ran].concat()));
             if list.is_empty() {
-                return Outcome::Failed { placeable: picks.len() as u32, tallies };
+                return Outcome::Failed { placeable: index as u32, tallies };
             }
             let weighed = self.sort(hosts, &list, group.as_ref(), &mut rng);
             list = weighed.iter().map(|(host, _)| *host).collect();
@@ -255,7 +262,7 @@ impl Naive<'_> {
             if let Some((candidates, _)) = self.placement(hosts, &list, count - 1) {
                 list = candidates;
             }
-            list = match self.filter(hosts, &list, count - 1, group.as_ref()) {
+            list = match self.filter((hosts, hosts), &list, true, group.as_ref(), self.instances[count - 1]) {
                 Ok((filtered, _)) => filtered,
                 Err(filter) => return Outcome::Error { filter },
             };
@@ -293,12 +300,31 @@ impl Naive<'_> {
         Some((0..hosts.len()).filter(|&at| keep(&hosts[at])).collect())
     }
 
-    fn filter(
+    /// What the filters say about every host when the instance at `index` is placed. `before` is the fleet before the
+    /// request, which the filters that run once per request look at.
+    fn of_all(
         &self,
         hosts: &[Host],
-        list: &[usize],
+        before: &[Host],
         index: usize,
         group: Option<&GroupState>,
+    ) -> Vec<Tally> {
+        let list = self.narrow(hosts).expect("it was narrowed before");
+        let (candidates, asked) = self.placement(hosts, &list, 0).expect("it was read before");
+        if !asked.is_empty() && candidates.is_empty() {
+            return asked;
+        }
+        let ran = self.filter((hosts, before), &candidates, false, group, self.instances[index]);
+        [asked, ran.expect("the first instance was not undecided").1].concat()
+    }
+
+    fn filter(
+        &self,
+        (hosts, before): (&[Host], &[Host]),
+        list: &[usize],
+        again: bool,
+        group: Option<&GroupState>,
+        instance: Uuid,
     ) -> Result<(Vec<usize>, Vec<Tally>), FilterKind> {
         let mut list = list.to_vec();
         let mut tallies = Vec::new();
@@ -308,10 +334,12 @@ impl Naive<'_> {
             if forced && !(self.options.placement && ROOM.contains(&kind)) {
                 continue;
             }
-            if index > 0 && !REPEATED.contains(&kind) && !ROOM.contains(&kind) {
+            let once = !REPEATED.contains(&kind) && !ROOM.contains(&kind);
+            if again && once {
                 continue;
             }
-            let verdict = |host: &Host| self.verdict(kind, host, group, self.instances[index]);
+            let hosts = if once { before } else { hosts };
+            let verdict = |host: &Host| self.verdict(kind, host, group, instance);
             let (tally, undecided) = keep(kind.name().to_owned(), hosts, &mut list, verdict);
             if undecided && self.options.on_filter_error == OnFilterError::FailRequest {
                 return Err(kind);

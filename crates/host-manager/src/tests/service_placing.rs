@@ -43,7 +43,10 @@ fn the_most_room_is_taken_and_what_is_held_counts() {
     assert_eq!((&*last.filter, last.hosts_in, last.hosts_out), ("CapacityFilter", 3, 0));
     assert_eq!(last.nearest_miss.as_ref().unwrap().text(), "v1 short by 1 GiB");
     // All instances or none are placed: here only one of two fits.
-    assert!(ask(&mut m, &volumes([4, 5], 30), 3).refusal.is_some());
+    let half = ask(&mut m, &volumes([4, 5], 30), 3);
+    assert!(half.refusal.is_some() && half.explanation.ranking.is_empty());
+    let last = half.explanation.filters.last().unwrap();
+    assert_eq!((last.hosts_in, last.hosts_out), (3, 0), "v1 had room for the first only");
     // A report gives nothing back, because it may be older than the decision. The end of the hold does.
     report(&mut m, "v1", r#"{"free_capacity_gb":70.5,"reserved_percentage":10}"#, s(4));
     assert!(ask(&mut m, &volumes([6], 40), 5).refusal.is_some());

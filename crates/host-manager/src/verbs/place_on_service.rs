@@ -173,15 +173,26 @@ fn pick(
     count: usize,
     now: Duration,
 ) -> (Vec<(String, f64)>, Explanation) {
-    let candidates = candidates(map, service, now);
+    let fleet = candidates(map, service, now);
     let mut explanation = Explanation {
-        hosts: count_of(&candidates),
-        suspect_hosts: candidates.iter().filter(|c| c.status == HostStatus::Suspect).count() as u32,
+        hosts: count_of(&fleet),
+        suspect_hosts: fleet.iter().filter(|c| c.status == HostStatus::Suspect).count() as u32,
         ..Explanation::default()
     };
     let request = VolumeRequest::new(spec, &map.options.default_availability_zone);
-    let passing = filter(candidates, &request, &mut explanation.filters);
+    let passing = filter(fleet, &request, &mut explanation.filters);
     let picks = take_roomiest(&passing, request.gb, count, &mut explanation.ranking);
+    if picks.len() < count {
+        // The refused instance finds the fleet as the ones before it left it, and so it is told.
+        let mut left = candidates(map, service, now);
+        for candidate in &mut left {
+            let taken = picks.iter().filter(|(host, _)| host == candidate.host).count() as f64 * request.gb;
+            candidate.room = candidate.room.map(|room| room - taken);
+        }
+        explanation.filters.clear();
+        explanation.ranking.clear();
+        filter(left, &request, &mut explanation.filters);
+    }
     (picks, explanation)
 }
 
