@@ -141,7 +141,7 @@ impl World {
         let endpoints: [Box<dyn Endpoint>; 3] = [
             Box::new(SchedulerServer(manager.clone())),
             Box::new(ComputeServer(Arc::new(Agent))),
-            Box::new(BaseApi { service: "scheduler".to_owned() }),
+            Box::new(BaseApi::new("scheduler")),
         ];
         let reports = ReportHandler::all(&manager);
         Self { runtime, manager, endpoints, reports, messages: 0, requests: 0 }

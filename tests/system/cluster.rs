@@ -287,7 +287,7 @@ impl Cluster {
     /// Reports as any service of any host, by the operator's connection.
     pub async fn report(&self, service: &str, host: &str, capabilities: &str) -> Result<(), RpcError> {
         let capabilities: Capabilities<'_> = serde_json::from_str(capabilities).expect("a report");
-        self.api.update_service_capabilities(service, host, &capabilities, CALL).await
+        self.api.update_service_capabilities(service, host, &capabilities, CALL).await.map(drop)
     }
 
     /// Publishes any bytes to any destination.

@@ -1,6 +1,7 @@
 //! Who is down, and whose fault a silence is.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use novella_messaging::RequestContext;
@@ -267,4 +268,49 @@ async fn a_full_map_says_so() {
     cluster.serve("s1").await;
     assert_eq!(cluster.view("s1").await.len(), 2);
     assert!(cluster.metric("s1", "novella_scheduler_reports_total{outcome=\"too_many\"}") > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scheduler_that_hears_nothing_says_so_and_so_do_the_hosts() {
+    let cluster = Cluster::of(36, 3).await;
+    sleep(15 * SECOND).await;
+    let ready = || cluster.scheduler("s1").health().ready();
+    assert!(ready().ok, "{:?}", ready());
+    let host_ready = || cluster.agents["host-1"].health().ready();
+    assert!(host_ready().ok, "{:?}", host_ready());
+
+    let of_reports = cluster.broker.queues().into_iter().find(|queue| queue.starts_with("scheduler_fanout_"));
+    let of_reports = of_reports.expect("the scheduler consumes reports");
+    for (queue, silent) in [
+        (&*of_reports, "scheduler"),
+        ("scheduler", "requests to any scheduler"),
+        ("scheduler.s1", "requests to this"),
+    ] {
+        cluster.broker.lose_bindings(queue);
+        sleep(20 * SECOND).await;
+        assert!(!ready().ok && ready().summary().contains(silent), "{queue}: {:?}", ready());
+        let hosts_hear = queue != of_reports;
+        assert_eq!(host_ready().ok, hosts_hear, "{queue}: {:?}", host_ready());
+
+        // A queue that is declared again is bound again.
+        let asked = cluster.log.bodies("s1", "publish_service_capabilities").len();
+        cluster.broker.delete_queue(queue);
+        sleep(REPORT_INTERVAL + 6 * SECOND).await;
+        assert!(ready().ok && host_ready().ok, "{queue}: {:?} {:?}", ready(), host_ready());
+        assert!(cluster.log.bodies("s1", "publish_service_capabilities").len() > asked, "it asks again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_without_any_scheduler_is_not_ready() {
+    let mut cluster = Cluster::of(37, 1).await;
+    cluster.crash_scheduler("s1").await;
+    sleep(3 * REPORT_INTERVAL).await;
+    let agent = &cluster.agents["host-1"];
+    let said = agent.health().ready();
+    assert!(!said.ok && said.summary().contains("no scheduler heard the last"), "{said:?}");
+    let counters = agent.publish_counters();
+    assert!(counters.unheard.load(Relaxed) >= 2, "{counters:?}");
+    cluster.serve("s1").await;
+    assert!(cluster.agents["host-1"].health().ready().ok);
 }

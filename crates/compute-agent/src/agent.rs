@@ -99,7 +99,9 @@ pub async fn start(
     let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
     let names = config.rpc.names();
     let scheduler = SchedulerApi::new(client.clone(), &names);
-    let publisher = Publisher::new(scheduler, &*transport, config.rpc.publish_timeout);
+    let health = Health::new(env.clock.clone());
+    let heard = health.condition("reports");
+    let publisher = Publisher::new(scheduler, &*transport, config.rpc.publish_timeout, heard);
     let template = ReportTemplate::new(&config, identity);
     let manager =
         ComputeManager::new(host.clone(), config.clone(), env.clone(), driver, template, publisher.clone());
@@ -113,7 +115,7 @@ pub async fn start(
     };
     let server = RpcServer::new(transport.clone(), options)
         .endpoint(Arc::new(ComputeServer(manager.clone())))
-        .endpoint(Arc::new(BaseApi { service: COMPUTE_TOPIC.to_owned() }));
+        .endpoint(Arc::new(BaseApi::new(COMPUTE_TOPIC)));
     let queue = QueueKind::Server {
         exchange: names.control_exchange.clone(),
         topic: names.compute_topic.clone(),
@@ -125,7 +127,6 @@ pub async fn start(
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let compute = ComputeApi::new(client, &names);
-    let health = Health::new(env.clock.clone());
     manager.attach(health.watch_loop("reports", LATE_LOOP.max(config.report.periodic_interval * 3)));
     let until_stop = |task: Pin<Box<dyn Future<Output = ()> + Send>>| {
         tasks.spawn(stop.clone().run_until_cancelled_owned(task));
@@ -188,7 +189,7 @@ impl Agent {
         self.tasks.wait().await;
         if let Some(goodbye) = self.manager.goodbye().filter(|_| goodbye_due) {
             match tokio::time::timeout(GOODBYE_TIMEOUT, self.publisher.send(&goodbye)).await {
-                Ok(Ok(())) => info!(host = self.host, "said goodbye"),
+                Ok(Ok(heard)) => info!(host = self.host, heard, "said goodbye"),
                 Ok(Err(error)) => {
                     warn!(
                         host = self.host,

@@ -38,6 +38,7 @@ pub fn register(
         let counters = &publisher.counters;
         let reports = [
             ("published", count(&counters.published)),
+            ("unheard", count(&counters.unheard)),
             ("failed", count(&counters.failed)),
             ("replaced", count(&counters.replaced)),
         ];

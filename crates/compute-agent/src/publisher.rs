@@ -3,7 +3,8 @@
 //! What always holds: at most one report waits to be sent. A report that could not be sent is not kept if there is a newer
 //! one, because a report replaces all earlier ones and the scheduler would drop the old one. While the broker is away or
 //! another agent holds the host name, the sender waits instead of trying again and again. When the host name is lost, the
-//! waiting report is withdrawn, because it will be out of date when the name comes back.
+//! waiting report is withdrawn, because it will be out of date when the name comes back. A report that the queue of no
+//! scheduler took counts as unheard, not as published.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,6 +14,7 @@ use novella_messaging::{ConnectionState, RpcError, Transport};
 use novella_objects::Capabilities;
 use novella_rpcapi::SchedulerApi;
 use novella_service::exit::chain;
+use novella_service::health::Condition;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +24,11 @@ use tracing::{debug, info, warn};
 const LOG_EVERY: u64 = 30;
 /// Pause after a failed publication, so that a broker that refuses gets few attempts.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// After so many unheard reports in a row the agent is not ready. One may fall into the restart of a scheduler.
+const UNHEARD_MAX: u64 = 2;
+/// The detail of `/readyz` while reports are heard.
+const HEARD: &str = "the last report reached a scheduler's queue";
 
 /// Name of the service in reports.
 const SERVICE_NAME: &str = "compute";
@@ -48,8 +55,10 @@ pub struct Pending {
 /// Numbers of reports by what happened to them.
 #[derive(Debug, Default)]
 pub struct PublishCounters {
-    /// Number of reports that the broker confirmed.
+    /// Number of reports that the broker put into the queue of at least one scheduler.
     pub published: AtomicU64,
+    /// Number of reports that the broker took, but that no scheduler has a queue for.
+    pub unheard: AtomicU64,
     /// Number of attempts that failed.
     pub failed: AtomicU64,
     /// Number of reports that were replaced by a newer one before they were sent.
@@ -63,19 +72,28 @@ pub struct Publisher {
     scheduler: SchedulerApi,
     connection: watch::Receiver<ConnectionState>,
     timeout: Duration,
+    /// Whether a scheduler hears the reports.
+    heard: Condition,
     /// What happened to the reports so far.
     pub counters: PublishCounters,
 }
 
 impl Publisher {
-    /// A publisher over `transport`. Each attempt ends after `timeout`.
-    pub fn new(scheduler: SchedulerApi, transport: &dyn Transport, timeout: Duration) -> Arc<Self> {
+    /// A publisher over `transport`. Each attempt ends after `timeout`. `heard` shows whether a scheduler hears the reports.
+    pub fn new(
+        scheduler: SchedulerApi,
+        transport: &dyn Transport,
+        timeout: Duration,
+        heard: Condition,
+    ) -> Arc<Self> {
+        heard.set(true, "no report was sent yet");
         Arc::new(Self {
             slot: Mutex::new(None),
             filled: Notify::new(),
             scheduler,
             connection: transport.state(),
             timeout,
+            heard,
             counters: PublishCounters::default(),
         })
     }
@@ -97,7 +115,7 @@ impl Publisher {
     /// Sends reports while this agent holds its host name, until `stop`.
     pub async fn run(self: Arc<Self>, mut standing: watch::Receiver<Standing>, stop: CancellationToken) {
         let mut connection = self.connection.clone();
-        let mut failures_in_a_row = 0u64;
+        let (mut failures_in_a_row, mut unheard_in_a_row) = (0u64, 0u64);
         loop {
             let may_send = async {
                 self.filled.notified().await;
@@ -116,13 +134,13 @@ impl Publisher {
                 sent = self.send(&report) => sent,
             };
             match sent {
-                Ok(()) => {
-                    self.counters.published.fetch_add(1, Ordering::Relaxed);
+                Ok(heard) => {
                     if failures_in_a_row > 0 {
                         info!(failures_in_a_row, "reports are being published again");
                     }
                     failures_in_a_row = 0;
-                    debug!(host = report.host, "published a report");
+                    unheard_in_a_row = self.note_heard(heard, unheard_in_a_row);
+                    debug!(host = report.host, heard, "published a report");
                 }
                 Err(error) => {
                     self.counters.failed.fetch_add(1, Ordering::Relaxed);
@@ -140,8 +158,32 @@ impl Publisher {
         }
     }
 
-    /// Sends one report at once, without regard to the waiting one. The goodbye is sent like this too.
-    pub async fn send(&self, report: &Pending) -> Result<(), RpcError> {
+    /// Counts and shows whether a scheduler heard the last report. Returns how many were unheard in a row.
+    fn note_heard(&self, heard: bool, unheard_before: u64) -> u64 {
+        if heard {
+            self.counters.published.fetch_add(1, Ordering::Relaxed);
+            if unheard_before >= UNHEARD_MAX {
+                info!(unheard = unheard_before, "a scheduler hears the reports again");
+            }
+            self.heard.set(true, HEARD);
+            return 0;
+        }
+        self.counters.unheard.fetch_add(1, Ordering::Relaxed);
+        let unheard = unheard_before + 1;
+        if unheard == UNHEARD_MAX {
+            warn!(
+                "no scheduler hears the reports of this host: none runs, or the binding of its queue is lost. Reports go on"
+            );
+        }
+        if unheard >= UNHEARD_MAX {
+            self.heard.set(false, format!("no scheduler heard the last {unheard} reports; is one running?"));
+        }
+        unheard
+    }
+
+    /// Sends one report at once, without regard to the waiting one. Returns whether the queue of any scheduler took it. The
+    /// goodbye is sent like this too.
+    pub async fn send(&self, report: &Pending) -> Result<bool, RpcError> {
         self.scheduler
             .update_service_capabilities(SERVICE_NAME, &report.host, &report.capabilities, self.timeout)
             .await

@@ -89,6 +89,32 @@ impl RpcClient {
         args: &impl Serialize,
         timeout: Duration,
     ) -> Result<(), RpcError> {
+        self.publish_cast(target, method, args, timeout, false).await
+    }
+
+    /// Does what [`Self::cast`] does, and returns whether any queue took the request.
+    pub async fn cast_heard(
+        &self,
+        target: &Target,
+        method: &str,
+        args: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<bool, RpcError> {
+        match self.publish_cast(target, method, args, timeout, true).await {
+            Ok(()) => Ok(true),
+            Err(RpcError::Send { source: TransportError::Unroutable { .. }, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn publish_cast(
+        &self,
+        target: &Target,
+        method: &str,
+        args: &impl Serialize,
+        timeout: Duration,
+        mandatory: bool,
+    ) -> Result<(), RpcError> {
         let args = to_args(method, args)?;
         let unique_id = self.ids.hex();
         let body = write_request(&OutgoingRequest {
@@ -103,7 +129,7 @@ impl RpcClient {
             destination: destination(target),
             body: within_limit(body).map_err(|source| not_sent(method, target, source))?,
             expiration: None,
-            mandatory: false,
+            mandatory,
             deadline: Instant::now() + timeout,
         };
         self.transport.publish(message).await.map_err(|source| not_sent(method, target, source))

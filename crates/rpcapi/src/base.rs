@@ -2,6 +2,8 @@
 //!
 //! 1.0 has `ping(arg)` → `{service, arg}`. Nova 34 announces 1.1, so this does too.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use novella_messaging::{
     CallError, CallOptions, Endpoint, RpcClient, RpcError, RpcRequest, Target, Version, answer,
@@ -27,11 +29,22 @@ struct PingArgs {
 
 /// The server and the client of `baseapi`.
 pub struct BaseApi {
-    /// The name that the service answers with.
-    pub service: String,
+    service: String,
+    /// Is told the argument of each ping that arrives.
+    on_ping: Box<dyn Fn(&Value) + Send + Sync>,
 }
 
 impl BaseApi {
+    /// The server of a service. `service` is the name that it answers with.
+    pub fn new(service: &str) -> Self {
+        Self::listening(service, |_| {})
+    }
+
+    /// The server of a service that looks at the argument of each ping, cast or called.
+    pub fn listening(service: &str, on_ping: impl Fn(&Value) + Send + Sync + 'static) -> Self {
+        Self { service: service.to_owned(), on_ping: Box::new(on_ping) }
+    }
+
     /// Calls `ping` on whatever serves `target`, which is a topic or one of its servers.
     pub async fn ping(
         client: &RpcClient,
@@ -39,9 +52,22 @@ impl BaseApi {
         arg: Value,
         options: CallOptions,
     ) -> Result<Pong, RpcError> {
-        let target = target.namespace("baseapi").version(Version::new(1, 0));
-        client.call(&target, "ping", &PingArgs { arg }, options).await
+        client.call(&at(target), "ping", &PingArgs { arg }, options).await
     }
+
+    /// Casts `ping` to whatever serves `target`, which may be the fanout of a topic. Nobody answers.
+    pub async fn tell(
+        client: &RpcClient,
+        target: Target,
+        arg: Value,
+        timeout: Duration,
+    ) -> Result<(), RpcError> {
+        client.cast(&at(target), "ping", &PingArgs { arg }, timeout).await
+    }
+}
+
+fn at(target: Target) -> Target {
+    target.namespace("baseapi").version(Version::new(1, 0))
 }
 
 #[async_trait]
@@ -60,6 +86,7 @@ impl Endpoint for BaseApi {
 
     async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
         let PingArgs { arg } = request.args().parse()?;
+        (self.on_ping)(&arg);
         answer(&Pong { service: self.service.clone(), arg })
     }
 }

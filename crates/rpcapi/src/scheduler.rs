@@ -227,14 +227,15 @@ impl SchedulerApi {
         self.target.clone().version(Version::new(1, minor))
     }
 
-    /// Tells every scheduler what a host has. `timeout` bounds the wait for the broker.
+    /// Tells every scheduler what a host has. Returns whether the queue of any scheduler took it. `timeout` bounds the wait
+    /// for the broker.
     pub async fn update_service_capabilities(
         &self,
         service_name: &str,
         host: &str,
         capabilities: &Capabilities<'_>,
         timeout: Duration,
-    ) -> Result<(), RpcError> {
+    ) -> Result<bool, RpcError> {
         #[derive(Serialize)]
         struct Args<'a> {
             service_name: &'a str,
@@ -243,7 +244,7 @@ impl SchedulerApi {
         }
         let args = Args { service_name, host, capabilities };
         let target = self.reports.clone().version(Version::new(1, 0));
-        self.client.cast(&target, "update_service_capabilities", &args, timeout).await
+        self.client.cast_heard(&target, "update_service_capabilities", &args, timeout).await
     }
 
     /// Tells every scheduler of a decision.

@@ -24,6 +24,7 @@ use tracing::{info, warn};
 
 use crate::calls::policy;
 use crate::config::SchedulerConfig;
+use crate::hearing::{Ear, Hearing};
 use crate::lifecycle::Lifecycle;
 use crate::manager::{ManagerOptions, SchedulerManager};
 use crate::policy_source::PolicySource;
@@ -100,7 +101,8 @@ pub async fn start(
     let ready = health.condition("host map");
     let (manager, reserves) = manager(&config, &name, &env, &health).await?;
     let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
-    let server = server(&config, &env, &transport, &manager);
+    let ear = Ear::new(&name);
+    let server = server(&config, &env, &transport, &manager, ear.clone());
     let reports = listen_for_reports(&config, &names, &server).await.map_err(StartError::Consume)?;
 
     let background = Background::new();
@@ -118,6 +120,14 @@ pub async fn start(
         name: name.clone(),
         held_name: health.condition("scheduler name"),
         requests_arrive: health.condition("requests"),
+        hearing: Hearing {
+            client: client.clone(),
+            names: names.clone(),
+            name: name.clone(),
+            connection: transport.state(),
+            ear,
+            arrive: health.condition("messages to itself"),
+        },
     };
     background.spawn(&background.stop, lifecycle.run(reports));
     background.spawn(&background.stop, manager.clone().watch_for_stalls());
@@ -190,6 +200,7 @@ fn server(
     env: &Env,
     transport: &Arc<dyn Transport>,
     manager: &Arc<SchedulerManager>,
+    ear: Ear,
 ) -> Arc<RpcServer> {
     let options = ServerOptions {
         concurrency: config.rpc.concurrency as usize,
@@ -198,7 +209,7 @@ fn server(
     };
     let mut server = RpcServer::new(transport.clone(), options)
         .endpoint(Arc::new(SchedulerServer(manager.clone())))
-        .endpoint(Arc::new(BaseApi { service: SCHEDULER_TOPIC.to_owned() }));
+        .endpoint(Arc::new(BaseApi::listening(SCHEDULER_TOPIC, move |arg| ear.hear(arg))));
     if config.nova.serve {
         server = server.endpoint(Arc::new(NovaSchedulerServer(manager.clone())));
     }

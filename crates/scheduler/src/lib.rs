@@ -35,6 +35,7 @@
 //! The daemon:
 //! - `peers`: tells the other schedulers what was reserved
 //! - `startup`: fills the map
+//! - `hearing`: makes sure that what is sent to the scheduler arrives
 //! - `lifecycle`: takes requests, and follows the connection
 //! - `tasks`: what is done every second
 //! - `metrics`: what `/metrics` shows
@@ -58,6 +59,7 @@ mod calls;
 mod endpoint;
 
 mod daemon;
+mod hearing;
 mod lifecycle;
 mod metrics;
 mod peers;

@@ -1,6 +1,6 @@
 //! When the scheduler takes requests: once its map is filled, and while it has a connection.
 //!
-//! Whenever it may have missed reports, after a lost connection or a stall of its own, it asks all agents again.
+//! Whenever it may have missed reports, after a lost connection, a silence or a stall of its own, it asks all agents again.
 
 use std::sync::Arc;
 
@@ -8,10 +8,11 @@ use novella_messaging::{ConsumerState, QueueKind, RpcServer, TransportError};
 use novella_rpcapi::Names;
 use novella_service::exit::chain;
 use novella_service::health::Condition;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::hearing::Hearing;
 use crate::startup::Startup;
 
 /// The detail of `/readyz` while requests are taken.
@@ -31,6 +32,8 @@ pub struct Lifecycle {
     pub held_name: Condition,
     /// The health condition that says whether the queue of requests is consumed.
     pub requests_arrive: Condition,
+    /// Makes sure that what is sent to this scheduler arrives.
+    pub hearing: Hearing,
 }
 
 impl Lifecycle {
@@ -53,7 +56,11 @@ impl Lifecycle {
             }
         };
         self.startup.ready.set(true, FILLED);
-        self.follow(fanout, own, requests).await;
+        let heard_again = Notify::new();
+        tokio::select! { biased;
+            () = self.follow(fanout, own, requests, &heard_again) => {}
+            never = self.hearing.run(&heard_again) => match never {},
+        }
     }
 
     /// Declares the queue of requests, so that they can wait in it while the map fills.
@@ -136,6 +143,7 @@ impl Lifecycle {
         mut fanout: watch::Receiver<ConsumerState>,
         mut own: watch::Receiver<ConsumerState>,
         mut requests: watch::Receiver<ConsumerState>,
+        heard_again: &Notify,
     ) {
         let manager = &self.startup.manager;
         let mut active = true;
@@ -157,6 +165,10 @@ impl Lifecycle {
                     continue;
                 }
                 () = manager.stalled() => {
+                    self.startup.ask_all().await;
+                    continue;
+                }
+                () = heard_again.notified() => {
                     self.startup.ask_all().await;
                     continue;
                 }

@@ -430,6 +430,10 @@ impl BrokerState {
 
     fn remove_queue(&mut self, name: &str) {
         self.queues.remove(name);
+        self.lose_bindings(name);
+    }
+
+    pub(super) fn lose_bindings(&mut self, name: &str) {
         self.routes.retain(|_, queues| {
             queues.remove(name);
             !queues.is_empty()

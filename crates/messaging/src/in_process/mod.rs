@@ -81,6 +81,12 @@ impl InProcessBroker {
         self.state().delete_queue(name);
     }
 
+    /// Loses the bindings of a queue, as RabbitMQ can. The queue stays and is consumed, but only messages to it by name
+    /// arrive, until it is declared again.
+    pub fn lose_bindings(&self, queue: &str) {
+        self.state().lose_bindings(queue);
+    }
+
     /// Has the broker refuse longer bodies from now on.
     pub fn limit_message_size(&self, bytes: usize) {
         self.state().max_message = bytes;

@@ -1,0 +1,192 @@
+//! Makes sure that what others send to this scheduler arrives: it sends messages to itself the way they do, and listens.
+//!
+//! A binding can be lost in the broker while queue and consumer stay. Then nothing arrives, and nothing says so: reports and
+//! requests are just absent. So the scheduler pings itself by its name, any scheduler by the topic of requests, and all
+//! schedulers by each fanout that it consumes. `ping` of Nova's `baseapi` is answered by every peer, so nobody else minds.
+//!
+//! What always holds: while a way stays silent, `/readyz` says which one, and why. After it is heard again, the scheduler is
+//! ready again, and the agents are asked to report.
+//!
+//! Left out: the binding itself, which the transport makes again and again. While the connection is lost or the broker takes
+//! no messages, nothing is judged here, because other conditions say so.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use novella_messaging::{CallOptions, ConnectionState, RpcClient, RpcError, Target, TransportError};
+use novella_rpcapi::{BaseApi, Names};
+use novella_service::exit::chain;
+use novella_service::health::Condition;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+/// How often the scheduler sends itself messages.
+const EVERY: Duration = Duration::from_secs(5);
+/// How long a message to oneself may be under way.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// So many times in a row a way must stay silent before the scheduler is not ready. Once may be a busy moment.
+const SILENT_MAX: u32 = 2;
+
+/// Notices this scheduler's own messages among the pings of a fanout.
+#[derive(Clone)]
+pub struct Ear {
+    /// The name of this scheduler, by which it knows its own messages.
+    name: Arc<str>,
+    /// The newest message that was heard, for each fanout.
+    heard: watch::Sender<Vec<(String, u64)>>,
+}
+
+impl Ear {
+    /// The ear of the scheduler of this name.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), heard: watch::Sender::default() }
+    }
+
+    /// The argument of a ping that other schedulers do not take for theirs.
+    fn message(&self, topic: &str, number: u64) -> Value {
+        json!({"scheduler": &*self.name, "fanout": topic, "number": number})
+    }
+
+    /// Takes note of a ping, if it is one of this scheduler's own.
+    pub fn hear(&self, arg: &Value) {
+        let (Some(topic), Some(number)) = (arg["fanout"].as_str(), arg["number"].as_u64()) else { return };
+        if arg["scheduler"].as_str() != Some(&self.name) {
+            return;
+        }
+        self.heard.send_if_modified(|heard| match heard.iter_mut().find(|(of, _)| of == topic) {
+            Some((_, newest)) => std::mem::replace(newest, number) != number,
+            // Only those that were sent are waited for, so a stranger cannot make this list grow.
+            None => false,
+        });
+    }
+}
+
+/// The task that sends the messages. See the module's text.
+pub struct Hearing {
+    /// Sends them.
+    pub client: RpcClient,
+    /// The exchange and the topics.
+    pub names: Names,
+    /// The name of this scheduler.
+    pub name: String,
+    /// The state of the connection.
+    pub connection: watch::Receiver<ConnectionState>,
+    /// Notices what arrives by fanout.
+    pub ear: Ear,
+    /// The health condition that says whether messages arrive.
+    pub arrive: Condition,
+}
+
+/// Why a message to oneself did not arrive.
+enum Silence {
+    /// It was lost on its way.
+    Lost(String),
+    /// The permissions of this scheduler's broker user do not let it ask.
+    MayNotAsk,
+}
+
+impl Hearing {
+    /// Sends messages again and again, until dropped. Notifies `heard_again` after a silence, because reports may have been
+    /// missed.
+    pub async fn run(&self, heard_again: &Notify) -> Infallible {
+        let fanouts = self.fanouts();
+        self.ear.heard.send_replace(fanouts.iter().map(|fanout| (fanout.topic.clone(), 0)).collect());
+        self.arrive.set(true, "not tried yet");
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        let (mut silent, mut number) = (0, 0);
+        loop {
+            ticks.tick().await;
+            if !matches!(*self.connection.borrow(), ConnectionState::Connected { .. }) {
+                silent = 0;
+                continue;
+            }
+            number += 1;
+            let lost = self.try_all(&fanouts, number).await;
+            if lost.is_empty() {
+                if silent >= SILENT_MAX {
+                    info!("messages to this scheduler arrive again");
+                    heard_again.notify_one();
+                }
+                silent = 0;
+                continue;
+            }
+            silent += 1;
+            if silent == SILENT_MAX {
+                warn!(
+                    lost = lost.join("; "),
+                    "messages to this scheduler do not arrive; its queues are bound again"
+                );
+            }
+            if silent >= SILENT_MAX {
+                self.arrive.set(false, lost.join("; "));
+            }
+        }
+    }
+
+    /// The fanouts that the scheduler consumes: that of reports, and that of other schedulers' decisions.
+    fn fanouts(&self) -> Vec<Target> {
+        let mut fanouts = vec![self.names.reports(), self.names.scheduler().fanout()];
+        fanouts.dedup();
+        fanouts
+    }
+
+    /// Tries all ways at once, and shows that they work if they do. Returns what did not arrive, and why.
+    async fn try_all(&self, fanouts: &[Target], number: u64) -> Vec<String> {
+        let requests = self.names.scheduler();
+        let (by_name, by_topic, by_fanout) = tokio::join!(
+            self.call(requests.clone().server(&self.name)),
+            self.call(requests),
+            join_all(fanouts.iter().map(|fanout| self.fanout(fanout, number))),
+        );
+        let of_fanouts = fanouts.iter().map(|fanout| format!("messages to {fanout}")).zip(by_fanout);
+        let calls = [
+            ("requests to this scheduler".to_owned(), by_name),
+            ("requests to any scheduler".to_owned(), by_topic),
+        ];
+        let (mut lost, mut may_not_ask) = (Vec::new(), false);
+        for (what, outcome) in calls.into_iter().chain(of_fanouts) {
+            match outcome {
+                Ok(()) => {}
+                Err(Silence::Lost(why)) => lost.push(format!("{what}: {why}")),
+                Err(Silence::MayNotAsk) => may_not_ask = true,
+            }
+        }
+        if lost.is_empty() {
+            let known =
+                if may_not_ask { "its broker user may not send itself messages" } else { "heard by itself" };
+            self.arrive.set(true, known);
+        }
+        lost
+    }
+
+    async fn call(&self, target: Target) -> Result<(), Silence> {
+        let options = CallOptions { mandatory: true, ..CallOptions::new(PATIENCE) };
+        BaseApi::ping(&self.client, target, Value::Null, options).await.map(drop).map_err(silence)
+    }
+
+    async fn fanout(&self, fanout: &Target, number: u64) -> Result<(), Silence> {
+        let mut heard = self.ear.heard.subscribe();
+        let message = self.ear.message(&fanout.topic, number);
+        let arrives = async {
+            BaseApi::tell(&self.client, fanout.clone(), message, PATIENCE).await.map_err(silence)?;
+            let this = |(topic, newest): &(String, u64)| *topic == fanout.topic && *newest == number;
+            heard.wait_for(|heard| heard.iter().any(this)).await.expect("the sender lives in `self`");
+            Ok(())
+        };
+        let late = Err(Silence::Lost(format!("nothing came within {} s", PATIENCE.as_secs())));
+        tokio::time::timeout(PATIENCE, arrives).await.unwrap_or(late)
+    }
+}
+
+fn silence(error: RpcError) -> Silence {
+    match error {
+        RpcError::Send { source: TransportError::Refused { .. }, .. } => Silence::MayNotAsk,
+        error => Silence::Lost(chain(&error)),
+    }
+}
