@@ -1,6 +1,7 @@
 //! What the broker holds for the daemons, and what somebody else does to it: exchanges deleted, a queue that is there in
 //! another shape. The daemons say that they are deaf, and heal without a restart.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
@@ -52,6 +53,24 @@ async fn deleted_exchanges_come_back_with_their_bindings() {
         }
     }
     assert!(scheduler.health().ready().ok);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_binding_is_noticed_by_hosts_and_made_again() {
+    let Some(house) = House::shared("daemons lost binding").await else { return };
+    let agents = house.fleet(1).await;
+    let scheduler = house.scheduler("s1", house.scheduler_config(DOWN_TIME), agents.len()).await;
+    // The agent's next report declares the exchange again, and nothing is bound to it.
+    let stranger = stranger(&house).await;
+    let deleted = stranger.exchange_delete("scheduler_fanout".into(), ExchangeDeleteOptions::default()).await;
+    deleted.expect("the test account may do everything");
+    let unheard = async || agents[0].publish_counters().unheard.load(Relaxed) > 0;
+    eventually("the host notices that no scheduler hears it", unheard).await;
+    let reports = scheduler.manager().report_counters().accepted;
+    let heard = async || scheduler.manager().report_counters().accepted > reports;
+    eventually("reports are heard again", heard).await;
+    let ready = async || scheduler.health().ready().ok && agents[0].health().ready().ok;
+    eventually("both are ready", ready).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
