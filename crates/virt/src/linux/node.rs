@@ -10,6 +10,8 @@ use crate::stats::Probed;
 const LOADAVG: &str = "proc/loadavg";
 const UPTIME: &str = "proc/uptime";
 
+const UNKNOWN: &str = "unknown";
+
 #[derive(Clone)]
 pub(super) struct Kernel {
     pub(super) hostname: Probed<String>,
@@ -36,15 +38,15 @@ impl Load {
 pub(super) fn read_kernel(tree: &Tree) -> Result<Kernel, ProbeError> {
     let uname = rustix::system::uname();
     // Files are read first, so that a recorded tree gives its own values. uname is asked if a file is missing: `arch`
-    // exists since Linux 6.1, and sandboxes hide /proc/sys.
+    // exists since Linux 6.1, and sandboxes hide /proc/sys. It does not know about a recorded host.
     let fact = |file: &str, from_uname: &std::ffi::CStr, field: &str| -> Result<Probed<String>, ProbeError> {
         let path = format!("proc/sys/kernel/{file}");
         Ok(match tree.optional(&path)? {
             Some(value) if !value.is_empty() => Probed::new(value, format!("/{path}")),
-            _ => {
-                let value = tree.fact_text(field, || Ok(from_uname.to_string_lossy().into_owned()))?;
-                Probed::new(value, format!("uname {field}"))
-            }
+            _ => match tree.own_fact_text(field, || Ok(from_uname.to_string_lossy().into_owned()))? {
+                Some(value) => Probed::new(value, format!("uname {field}")),
+                None => Probed::new(UNKNOWN.to_owned(), format!("no /{path}")),
+            },
         })
     };
     let arch = fact("arch", uname.machine(), "machine")?;

@@ -111,6 +111,7 @@ async fn a_container_that_hides_sys_and_names_nothing() {
         .with("proc/cpuinfo", bare)
         .with("proc/meminfo", "MemTotal:  2097152 kB\nMemFree:  1048576 kB\n")
         .without("proc/sys/kernel/hostname")
+        .with("novella/nodename", "box7")
         .without("proc/sys/kernel/arch");
     let stats = host.stats().await;
     assert_eq!((stats.vcpus.value, stats.vcpus.source.as_ref()), (2, "/proc/cpuinfo processor"));
@@ -119,8 +120,9 @@ async fn a_container_that_hides_sys_and_names_nothing() {
     assert_eq!(cpu.topology, topology(1, 2, 1, 1));
     assert_eq!(stats.memory_available_mb.value, Some(1_024));
     assert_eq!(stats.memory_available_mb.source, "/proc/meminfo MemFree + Buffers + Cached");
-    assert_eq!(stats.hypervisor_hostname.source, "uname nodename");
-    assert!(!stats.hypervisor_hostname.value.is_empty());
+    let name = &stats.hypervisor_hostname;
+    assert_eq!((name.value.as_str(), name.source.as_ref()), ("box7", "uname nodename"));
+    assert_eq!(cpu.arch, "unknown", "a recorded host has not the architecture of this machine");
 }
 
 #[tokio::test]
