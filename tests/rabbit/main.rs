@@ -15,6 +15,7 @@ mod daemons_process;
 mod daemons_rig;
 mod daemons_story;
 mod faults;
+mod limits;
 mod permissions;
 #[path = "../system/poisons.rs"]
 mod poisons;
