@@ -8,7 +8,7 @@
 //! whether there is such a command.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
@@ -224,6 +224,10 @@ pub struct World {
 
 /// Runs a command in `directory` as a shell would. The error says what went wrong.
 pub fn run(command: &str, directory: &Path, world: &World) -> Result<(), String> {
+    if command.contains("| jq ") && !is_installed("jq") {
+        skipped(&format!("documented `{command}`: jq is not installed"));
+        return Ok(());
+    }
     let mut line = command.to_owned();
     for (from, to) in &world.replaced {
         line = line.replace(from, to);
@@ -238,6 +242,20 @@ pub fn run(command: &str, directory: &Path, world: &World) -> Result<(), String>
         None => to_its_end(shell.arg(&line), expected_code(command)),
     }
     .map_err(|error| format!("`{line}`: {error}"))
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).exists())
+}
+
+/// Says what is skipped, also in the file that collects the skips of a whole run, if there is one.
+fn skipped(what: &str) {
+    eprintln!("SKIPPED: {what}");
+    if let Some(path) = std::env::var_os("NOVELLA_SKIPS_FILE") {
+        let file = fs::OpenOptions::new().create(true).append(true).open(path);
+        file.and_then(|mut file| writeln!(file, "SKIPPED: {what}")).expect("the skips file can be written");
+    }
 }
 
 /// A command line without the settings in front.
@@ -314,7 +332,7 @@ pub fn write_files(directory: &Path) {
         fs::write(directory.join(name), text).expect("the directory is writable");
         let file = fs::File::create(directory.join(format!("{name}.gz"))).expect("the directory is writable");
         let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
-        std::io::Write::write_all(&mut gzip, text.as_bytes()).and_then(|()| gzip.finish()).expect("written");
+        gzip.write_all(text.as_bytes()).and_then(|()| gzip.finish()).expect("written");
     };
     let hosts: Vec<_> = (1..=3)
         .map(|number| {
