@@ -81,6 +81,7 @@ impl Fleet {
         replace("/etc/novella/", &own);
         replace("/var/lib/novella/", &own);
         // Long enough to see that it works.
+        replace("--for 20s", "--for 2s");
         replace("--for 30s", "--for 2s");
         if [DECISION, "DECISION"].iter().any(|id| command.contains(id)) {
             let (decision, instance) = self.decision();
