@@ -151,6 +151,7 @@ class Check:
 
     def built(self):
         """The test executables. All are built before any runs, because some run the programs of other packages."""
+        self.or_skip("documented commands with jq", self.script, "tools.sh")
         command = ("cargo", "test", "--workspace", "--locked", "--no-run", "--message-format=json-render-diagnostics")
         return libtest.executables(self.run(*command, nice=BUILDING))
 

@@ -1,16 +1,15 @@
 //! The Python programs of docs/interop.md are run as they stand there, against daemons and as the shipped broker users.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use novella_virt::FakeConfig;
-use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::bed;
-use crate::daemons_rig::{GRACE, House, import};
+use crate::daemons_rig::GRACE;
 use crate::support::{eventually, variable};
 
 /// The programs, in the order of the page.
@@ -46,28 +45,12 @@ fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> onesh
     done
 }
 
-/// Gives the shipped users their shipped permissions in the virtual host of a house.
-async fn allow_the_shipped_users(house: &House) {
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/rabbitmq/definitions.json");
-    let text = std::fs::read_to_string(shipped).expect("it is there");
-    let mut definitions: Value = serde_json::from_str(&text).expect("JSON");
-    for list in ["permissions", "topic_permissions"] {
-        for rights in definitions[list].as_array_mut().expect("a list") {
-            rights["vhost"] = house.vhost.as_str().into();
-        }
-    }
-    definitions["vhosts"] = json!([{"name": house.vhost}]);
-    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    write!(file, "{definitions}").expect("it can be written");
-    import(&house.broker, file.path()).await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_programs_of_the_page_do_what_it_says() {
     let Some(bed) = bed::shared("examples").await else { return };
     let interpreter = variable("examples", "NOVELLA_TEST_PYTHON").expect("the bed has it too");
     let house = bed.house().await;
-    allow_the_shipped_users(&house).await;
+    house.allow_the_shipped_users().await;
     let url = bed.python_at(&house);
     let (user, password, _) = house.broker.parts();
     let own = format!("rabbit://{user}:{password}@");

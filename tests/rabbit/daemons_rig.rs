@@ -89,6 +89,22 @@ impl House {
         Self { url, broker, vhost, env: Env::system(None).expect("entropy"), dir }
     }
 
+    /// Gives the shipped users their shipped permissions in this virtual host.
+    pub async fn allow_the_shipped_users(&self) {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/rabbitmq/definitions.json");
+        let text = std::fs::read_to_string(shipped).expect("it is there");
+        let mut definitions: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        for list in ["permissions", "topic_permissions"] {
+            for rights in definitions[list].as_array_mut().expect("a list") {
+                rights["vhost"] = self.vhost.as_str().into();
+            }
+        }
+        definitions["vhosts"] = serde_json::json!([{"name": self.vhost}]);
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        write!(file, "{definitions}").expect("it can be written");
+        import(&self.broker, file.path()).await;
+    }
+
     /// A transport, connected soon. Its seed is its own, and with it the names of its queues.
     fn dial(&self, url: &str, name: &str) -> Arc<RabbitTransport> {
         RabbitTransport::start(RabbitOptions { seed: self.env.random.fork(name), ..options(url, name) })

@@ -162,7 +162,7 @@ async fn a_broker_short_of_memory_is_waited_for() {
     let soon = || Instant::now() + Duration::from_secs(1);
     let late = transport.publish(Outgoing { deadline: soon(), ..message(server(&name, "s"), "late") }).await;
     assert!(
-        matches!(late, Err(TransportError::Unconfirmed { .. } | TransportError::Unreachable { .. })),
+        matches!(late, Err(TransportError::Unconfirmed { .. } | TransportError::Blocked { .. })),
         "{late:?}"
     );
     let mut states = transport.state();
@@ -173,8 +173,8 @@ async fn a_broker_short_of_memory_is_waited_for() {
     let later =
         transport.publish(Outgoing { deadline: soon(), ..message(server(&name, "s"), "later") }).await;
     let later = later.expect_err("not published");
-    assert!(matches!(later, TransportError::Unreachable { .. }), "{later:?}");
-    assert!(later.to_string().contains("takes no messages: low on memory"), "{later}");
+    assert!(matches!(later, TransportError::Blocked { .. }), "{later:?}");
+    assert!(later.to_string().contains("the broker has blocked publishers (low on memory)"), "{later}");
     assert!(started.elapsed() < Duration::from_secs(2));
     // Consuming goes on: its connection is another one.
     assert_eq!(&take(&mut *consumer, 1).await[0].body[..], b"before");

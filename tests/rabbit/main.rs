@@ -3,6 +3,9 @@
 //! The broker is given by the environment (`scripts/rabbitmq.sh env`); without it every test says that it was skipped.
 //! Tests that stop, kill or starve the broker have it to themselves.
 
+#[path = "../documented/commands.rs"]
+#[allow(dead_code, reason = "what is only for the commands without a broker")]
+mod commands;
 mod connecting;
 mod consuming;
 mod daemons_agents;
@@ -14,7 +17,9 @@ mod daemons_policy;
 mod daemons_process;
 mod daemons_rig;
 mod daemons_story;
+mod documented;
 mod faults;
+mod limits;
 mod permissions;
 #[path = "../system/poisons.rs"]
 mod poisons;

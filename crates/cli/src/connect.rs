@@ -28,6 +28,23 @@ const START_A_BROKER: &str =
 /// The next step if the broker refuses the login.
 const CORRECT_THE_URL: &str =
     "correct the user, the password or the virtual host in --transport-url or NOVELLA_TRANSPORT_URL";
+/// The next step if a limit of the broker is reached.
+const TRY_LATER: &str = "try again when other programs have closed their connections, or have the operator of the broker raise the limit";
+/// The next step if the broker runs and cannot serve this virtual host.
+const ASK_THE_OPERATOR: &str = "have the operator of the broker look at its log, then try again";
+/// The next step if no TLS connection can be made.
+const CORRECT_TLS: &str = "correct the host, the port or the ssl_ options in --transport-url or NOVELLA_TRANSPORT_URL, or the broker's certificate";
+
+/// Words of a refusal, each with the next step for the person at the command line. The first that is found counts. A broker
+/// that says one of these is running, so starting it would not help.
+const NEXT_BY_WORDS: [(&str, &str); 6] = [
+    ("connection limit (", TRY_LATER),
+    ("' is down", ASK_THE_OPERATOR),
+    ("ACCESS_REFUSED", CORRECT_THE_URL),
+    ("NOT_ALLOWED", CORRECT_THE_URL),
+    ("certificate", CORRECT_TLS),
+    ("TLS", CORRECT_TLS),
+];
 
 /// A connection to the bus.
 pub struct Bus {
@@ -155,10 +172,14 @@ pub async fn connected(
     };
     let reason =
         refused.unwrap_or_else(|| format!("no answer within {}", humantime::format_duration(timeout)));
-    // A broker that refuses the login is running, so starting it would not help.
-    let refused = ["ACCESS_REFUSED", "NOT_ALLOWED"].iter().any(|word| reason.contains(word));
-    let next = if refused { CORRECT_THE_URL } else { START_A_BROKER };
-    Err(Failure::new(UNREACHABLE, format!("cannot reach the broker at {url}: {reason}")).next(next).into())
+    Err(unreachable(url, &reason).into())
+}
+
+/// The failure of a connection that the broker did not open for this reason.
+fn unreachable(url: &TransportUrl, reason: &str) -> Failure {
+    let next = NEXT_BY_WORDS.iter().find(|(words, _)| reason.contains(words));
+    let next = next.map_or(START_A_BROKER, |(_, next)| next);
+    Failure::new(UNREACHABLE, format!("cannot reach the broker at {url}: {reason}")).next(next)
 }
 
 /// The receiver of a request.
@@ -222,6 +243,13 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
             Failure::new(UNREACHABLE, "the connection to the broker is lost")
                 .because(error)
                 .next(START_A_BROKER)
+        }
+        RpcError::Send { source: TransportError::Blocked { reason, .. }, .. } => {
+            Failure::new(TIMEOUT, format!("the broker takes no messages now, because of an alarm: {reason}"))
+                .because(error)
+                .next(
+                    "have the operator of the broker make room (`rabbitmq-diagnostics alarms` shows the alarm), then try again",
+                )
         }
         RpcError::Send { source: TransportError::Unconfirmed { .. }, .. } => {
             Failure::new(TIMEOUT, "the broker did not accept the request in time")
@@ -304,6 +332,14 @@ mod tests {
                 UNREACHABLE,
             ),
             (send(TransportError::Unconfirmed { destination: "scheduler".into(), waited }), TIMEOUT),
+            (
+                send(TransportError::Blocked {
+                    destination: "scheduler".into(),
+                    reason: "low on disk".into(),
+                    waited,
+                }),
+                TIMEOUT,
+            ),
             (send(TransportError::Refused { attempted: "x".into(), reason: "y".into() }), UNREACHABLE),
             (
                 send(TransportError::Refused { attempted: "x".into(), reason: "ACCESS_REFUSED - no".into() }),
@@ -323,6 +359,48 @@ mod tests {
         let nobody =
             failed(send(TransportError::Unroutable { destination: "x".into() }), Peer::Agent("cmp-1"));
         assert!(nobody.what.contains("host cmp-1"), "{nobody}");
+    }
+
+    #[test]
+    fn an_alarm_of_the_broker_is_told_with_its_reason() {
+        let (destination, waited) = ("scheduler".to_owned(), Duration::from_secs(10));
+        let blocked = TransportError::Blocked { destination, reason: "low on disk".into(), waited };
+        let failure = scheduler_failed(send(blocked));
+        let said = novella_service::exit::chain(&failure);
+        assert!(
+            said.starts_with("the broker takes no messages now, because of an alarm: low on disk"),
+            "{said}"
+        );
+        assert!(failure.next.is_some_and(|next| next.contains("rabbitmq-diagnostics alarms")));
+    }
+
+    #[test]
+    fn a_broker_that_refuses_is_not_to_be_started() {
+        let url = TransportUrl::parse("rabbit://operator:pw@mq/").unwrap();
+        for (reason, next) in [
+            ("mq:5672/: Connection refused (os error 111)", START_A_BROKER),
+            ("mq:5672/: Host is down (os error 112)", START_A_BROKER),
+            (
+                "NOT_ALLOWED - Connection refused for user 'operator': user connection limit (5) is reached",
+                TRY_LATER,
+            ),
+            (
+                "NOT_ALLOWED - access to vhost '/' refused for user 'operator': connection limit (5) is reached",
+                TRY_LATER,
+            ),
+            (
+                "INTERNAL_ERROR - access to vhost '/' refused for user 'operator': vhost '/' is down (...)",
+                ASK_THE_OPERATOR,
+            ),
+            ("NOT_ALLOWED - vhost x not found", CORRECT_THE_URL),
+            ("ACCESS_REFUSED - Login was refused", CORRECT_THE_URL),
+            ("the broker's certificate is not for mq, the host in the URL; it is for mq1", CORRECT_TLS),
+            ("the other side does not speak TLS", CORRECT_TLS),
+        ] {
+            let failure = unreachable(&url, reason);
+            assert_eq!((failure.code, failure.next.as_deref()), (UNREACHABLE, Some(next)), "{reason}");
+            assert!(failure.what.contains(reason) && !failure.what.contains("pw"), "{failure}");
+        }
     }
 
     fn settings(url: &str) -> CliSettings {

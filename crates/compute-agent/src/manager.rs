@@ -274,7 +274,7 @@ impl ComputeManager {
                 probe = stale.probe,
                 age_ms = stale.age.as_millis() as u64,
                 reason = stale.reason,
-                "a probe gave no value in time; reporting its last one"
+                "a probe gave no value; reporting its last one, if there is one"
             );
         }
         let mut state = self.state();

@@ -42,7 +42,7 @@ const VALUES: [(&str, Replace); 14] = [
     ("cpu_vendor", |stats, value| set_cpu(stats, |cpu| &mut cpu.vendor, text(value)?)),
     ("cpu_features", |stats, value| set_cpu(stats, |cpu| &mut cpu.features, texts(value)?)),
     ("memory_total_mb", |stats, value| set(&mut stats.memory_total_mb, size(value)?)),
-    ("memory_available_mb", |stats, value| set(&mut stats.memory_available_mb, size(value)?)),
+    ("memory_available_mb", |stats, value| set(&mut stats.memory_available_mb, Some(size(value)?))),
     ("disk_total_gb", |stats, value| set(&mut stats.disk_total_gb, size(value)?)),
     ("disk_used_gb", |stats, value| set(&mut stats.disk_used_gb, size(value)?)),
     ("disk_available_gb", |stats, value| set(&mut stats.disk_available_gb, size(value)?)),

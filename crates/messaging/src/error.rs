@@ -35,6 +35,18 @@ pub enum TransportError {
         /// How long the transport waited.
         waited: Duration,
     },
+    /// The broker has blocked publishers until the deadline. The message may arrive when it takes messages again, or not.
+    #[error(
+        "the broker has blocked publishers ({reason}); the message to {destination} has waited for {waited:?}"
+    )]
+    Blocked {
+        /// Where the message was sent.
+        destination: String,
+        /// The broker's words, such as `low on disk`.
+        reason: String,
+        /// How long the transport waited.
+        waited: Duration,
+    },
     /// The message was `mandatory`, and no queue took it.
     #[error("nobody listens at {destination}")]
     Unroutable {

@@ -56,7 +56,7 @@ pub enum HostWarning {
         /// The identity that had the name before.
         previous: Uuid,
     },
-    /// A driver probe did not answer in time, so an older value is reported.
+    /// A driver probe gave no value, so an older one is reported, or none if there never was one.
     StaleProbe {
         /// Name of the probe.
         probe: String,

@@ -5,7 +5,7 @@
 //!
 //! - every value in [`HostStats`] says where it came from;
 //! - if a probe fails or hangs, its last good value is reported, and [`HostStats::stale`] lists the probe with that value's
-//!   age; a probe that never gave a value is an error, unless it is the disk's and hangs;
+//!   age; a probe that never gave a value is an error, unless placement can do without its value;
 //! - what an operator should know about the host is in [`HostStats::warnings`];
 //! - a stuck probe delays one reading by its deadline and later readings not at all, and is never started twice;
 //! - nothing here starts a thread: calls that may block are run by the caller's [`BlockingExecutor`].

@@ -16,7 +16,6 @@
 //! Left out: what runs the job. A probe hands out a [`Completion`], and its holder answers when it can.
 
 use std::borrow::Cow;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::driver_error::DriverError;
-use crate::probe_error::ProbeError;
+use crate::probe_error::{ProbeError, chain};
 use crate::stats::StaleProbe;
 
 /// Runs a job that may block for ever. It needs a thread that can be lost to such a job; tests may run the job inline.
@@ -112,12 +111,27 @@ impl<T: Clone + Send + Sync + 'static> Probe<T> {
     ) -> Result<Reading<T>, DriverError> {
         match self.read(refresh, deadline).await {
             Err(DriverError::NoReading { source, .. }) if matches!(*source, ProbeError::Overdue { .. }) => {
-                let age = self.state.borrow().begun_at.map_or(Duration::ZERO, |at| at.elapsed());
-                let stale = StaleProbe { probe: self.name, age, reason: chain(&*source) };
-                Ok(Reading { value: absent, stale: Some(stale) })
+                Ok(Reading { value: absent, stale: Some(self.never_answered(chain(&*source))) })
             }
             read => read,
         }
+    }
+
+    /// The same, but the value is `None` as long as there was never an answer, whatever the reason. It is for a value that
+    /// no report needs.
+    pub async fn read_optional(&self, refresh: bool, deadline: Duration) -> Reading<Option<T>> {
+        match self.read(refresh, deadline).await {
+            Ok(Reading { value, stale }) => Reading { value: Some(value), stale },
+            Err(DriverError::NoReading { source, .. }) => {
+                Reading { value: None, stale: Some(self.never_answered(chain(&*source))) }
+            }
+            Err(error) => Reading { value: None, stale: Some(self.never_answered(chain(&error))) },
+        }
+    }
+
+    fn never_answered(&self, reason: String) -> StaleProbe {
+        let age = self.state.borrow().begun_at.map_or(Duration::ZERO, |at| at.elapsed());
+        StaleProbe { probe: self.name, age, reason }
     }
 
     async fn run(&self, deadline: Duration) {
@@ -232,10 +246,4 @@ fn fail<T>(
     if first {
         tracing::warn!(probe = name, error = chain(&*error), "host probe failed");
     }
-}
-
-/// An error and its sources in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -47,3 +47,9 @@ pub enum ProbeError {
     #[error(transparent)]
     Other(Box<dyn Error + Send + Sync>),
 }
+
+/// An error and its sources in one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

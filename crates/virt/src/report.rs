@@ -21,7 +21,7 @@ pub fn capabilities(stats: &HostStats) -> Capabilities<'static> {
         disk_used: Some(integer(stats.disk_used_gb.value)),
         disk_available: Some(integer(stats.disk_available_gb.value)),
         host_memory_total: Some(integer(stats.memory_total_mb.value)),
-        host_memory_free: Some(integer(stats.memory_available_mb.value)),
+        host_memory_free: stats.memory_available_mb.value.map(integer),
         hypervisor_type: Some(Cow::Owned(stats.hypervisor_type.value.clone())),
         hypervisor_version: Some(stats.hypervisor_version.value),
         hypervisor_hostname: Some(Cow::Owned(stats.hypervisor_hostname.value.clone())),
@@ -33,10 +33,10 @@ pub fn capabilities(stats: &HostStats) -> Capabilities<'static> {
 /// What the host measured of itself.
 pub fn measured(stats: &HostStats) -> Measured {
     Measured {
-        load_1m: Some(stats.load_1m.value),
-        memory_available_mb: Some(stats.memory_available_mb.value),
+        load_1m: stats.load_1m.value,
+        memory_available_mb: stats.memory_available_mb.value,
         disk_free_gb: Some(stats.disk_available_gb.value),
-        uptime_s: Some(stats.uptime_s.value),
+        uptime_s: stats.uptime_s.value,
     }
 }
 

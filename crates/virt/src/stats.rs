@@ -35,8 +35,8 @@ pub struct HostStats {
     pub cpu_info: Probed<CpuInfo>,
     /// Memory size.
     pub memory_total_mb: Probed<u64>,
-    /// Memory that new work could have without swapping.
-    pub memory_available_mb: Probed<u64>,
+    /// Memory that new work could have without swapping. `None` if it is not known.
+    pub memory_available_mb: Probed<Option<u64>>,
     /// Size of the file system that holds instances.
     pub disk_total_gb: Probed<u64>,
     /// How much of that file system is written.
@@ -58,13 +58,13 @@ pub struct HostStats {
     pub pci_devices: Probed<Vec<PciDevice>>,
     /// Kinds of guests that the host can run: architecture, hypervisor type and VM mode, by Nova's names.
     pub supported_instances: Probed<Vec<[String; 3]>>,
-    /// What the CPUs did since boot. `None` unless the driver's options ask for CPU times.
+    /// What the CPUs did since boot. `None` unless the driver's options ask for CPU times, and while they are not known.
     pub cpu_stats: Option<Probed<CpuStats>>,
-    /// Load average over one minute.
-    pub load_1m: Probed<f64>,
-    /// Time since boot, seconds.
-    pub uptime_s: Probed<u64>,
-    /// Probes whose newest run gave no value. The values above that come from them are older ones.
+    /// Load average over one minute. `None` if it is not known.
+    pub load_1m: Probed<Option<f64>>,
+    /// Time since boot, seconds. `None` if it is not known.
+    pub uptime_s: Probed<Option<u64>>,
+    /// Probes whose newest run gave no value. The values above that come from them are older ones, or not known.
     pub stale: Vec<StaleProbe>,
     /// What an operator should know about this host, each with what to do: facts that contradict each other, or a disk that
     /// is read-only or nearly full.
@@ -197,7 +197,7 @@ pub struct CpuStats {
 pub struct StaleProbe {
     /// Name of the probe, such as `cpu`, `memory` or `disk`.
     pub probe: &'static str,
-    /// Age of the value that is reported instead.
+    /// Age of the value that is reported instead. Where there never was one, it is the age of the question.
     pub age: Duration,
     /// Why there is no newer one.
     pub reason: String,

@@ -310,6 +310,13 @@ fn a_recorded_host_can_be_read_elsewhere() {
     assert_eq!(there["hypervisor_hostname"]["value"], "recorded");
     assert_eq!(there["host_ip"], serde_json::json!({"value": null, "source": "not recorded"}));
 
+    std::fs::remove_file(unpacked.join("proc/loadavg")).unwrap();
+    let (code, without, err) = run(&["probe", "-f", "json", "--root", path(&unpacked)]);
+    assert_eq!(code, Some(0), "{err}");
+    let without: Value = serde_json::from_str(&without).unwrap();
+    assert_eq!(without["load_1m"], serde_json::json!({"value": null, "source": "no /proc/loadavg"}));
+    assert_eq!(without["uptime_s"], there["uptime_s"]);
+
     for (args, said) in [
         (["--root", path(dir.path())], "has no directory proc"),
         (["--record", "/no/such/directory/x"], "cannot write the recording to /no/such/directory/x"),

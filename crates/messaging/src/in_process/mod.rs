@@ -134,6 +134,13 @@ impl InProcessTransport {
         })
     }
 
+    /// The error of a message that has waited since then, if the broker blocks publishers.
+    fn blocked(&self, destination: &str, since: Instant) -> Option<TransportError> {
+        let ConnectionState::Blocked { reason } = &*self.state.borrow() else { return None };
+        let (destination, reason, waited) = (destination.to_owned(), reason.clone(), since.elapsed());
+        Some(TransportError::Blocked { destination, reason, waited })
+    }
+
     /// Waits until the broker takes messages from this connection, and yields the connection's generation.
     async fn writable(&self) -> Result<u64, TransportError> {
         let mut state = self.state.clone();
@@ -152,7 +159,10 @@ impl Transport for InProcessTransport {
     async fn publish(&self, message: Outgoing) -> Result<(), TransportError> {
         let (started, deadline) = (Instant::now(), message.deadline);
         let destination = message.destination.to_string();
-        let generation = self.writable_by(deadline).await?;
+        let generation = match self.writable_by(deadline).await {
+            Ok(generation) => generation,
+            Err(error) => return Err(self.blocked(&destination, started).unwrap_or(error)),
+        };
         let unconfirmed =
             || TransportError::Unconfirmed { destination: destination.clone(), waited: started.elapsed() };
         let (fate, delay) = lock(&self.broker).draw();

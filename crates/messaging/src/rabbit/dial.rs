@@ -188,6 +188,60 @@ fn unreadable(path: &Path, error: &rustls_pki_types::pem::Error) -> io::Error {
 mod tests {
     use super::*;
 
+    fn test_file(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates").join(name)
+    }
+
+    fn mq() -> Broker {
+        Broker {
+            host: "localhost".into(),
+            port: 5672,
+            user: "u".into(),
+            password: "p".into(),
+            vhost: "/".into(),
+        }
+    }
+
+    /// Serves one TLS handshake with this certificate.
+    fn serve_once(certificate: &str) -> SocketAddr {
+        let chain = certificates(&test_file(certificate)).unwrap();
+        let key = PrivateKeyDer::from_pem_file(test_file("server.key")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut tls = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+            while tls.is_handshaking() && tls.complete_io(&mut stream).is_ok() {}
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_refused_says_its_names_and_dates() {
+        for (certificate, says) in [
+            ("expired.pem", "it was valid until 2021-03-04T05:06:07Z"),
+            ("future.pem", "it is valid from 2100-01-02T03:04:05Z"),
+            (
+                "elsewhere.pem",
+                "is not for localhost, the host in the URL; it is for mq1.example.org, mq2.example.org and 192.0.2.7",
+            ),
+        ] {
+            let connect_timeout = Duration::from_secs(20);
+            let tls = Some(TlsFiles { ca_file: Some(test_file("ca.pem")), ..TlsFiles::default() });
+            let dialer = Dialer { heartbeat: connect_timeout, frame_max: 4096, connect_timeout, tls };
+            let dialled = dialer.dial_in_turn(&mq(), &[serve_once(certificate)], "x").await;
+            let failure = dialled.err().expect("the certificate is refused").to_string();
+            assert!(failure.contains(says) && failure.contains("give the broker"), "{failure}");
+        }
+    }
+
     #[tokio::test]
     async fn each_address_of_a_name_gets_its_share_of_the_time() {
         // The kernel accepts connections here, and nobody ever speaks. Nothing listens on port 1.
@@ -196,15 +250,8 @@ mod tests {
         let refusing: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let connect_timeout = Duration::from_secs(2);
         let dialer = Dialer { heartbeat: connect_timeout, frame_max: 4096, connect_timeout, tls: None };
-        let broker = Broker {
-            host: "mq".into(),
-            port: 5672,
-            user: "u".into(),
-            password: "p".into(),
-            vhost: "/".into(),
-        };
         let began = tokio::time::Instant::now();
-        let dialled = dialer.dial_in_turn(&broker, &[silent, refusing], "x").await;
+        let dialled = dialer.dial_in_turn(&mq(), &[silent, refusing], "x").await;
         let failure = dialled.err().expect("nobody is a broker").to_string();
         assert!(began.elapsed() < connect_timeout, "{:?}", began.elapsed());
         let (first, second) = failure.split_once("; ").expect("two addresses");

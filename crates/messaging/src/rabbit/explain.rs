@@ -10,6 +10,7 @@ use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::{Error, ErrorKind};
 
 use super::broker::Broker;
+use super::certificate;
 use super::topology::{RefusedDeclaration, Topology};
 use crate::error::TransportError;
 
@@ -19,8 +20,18 @@ const ACCESS_REFUSED: u16 = 403;
 pub(super) const NOT_FOUND: u16 = 404;
 pub(super) const RESOURCE_LOCKED: u16 = 405;
 const PRECONDITION_FAILED: u16 = 406;
+const FRAME_ERROR: u16 = 501;
 const NOT_IMPLEMENTED: u16 = 540;
 const INTERNAL_ERROR: u16 = 541;
+
+/// What to do about a frame that is too large. Bodies are divided into frames, so it is one with properties and headers. Ours
+/// never are: each text in them has at most 255 bytes.
+const FRAME_STEP: &str = "some program sends headers that do not fit into one frame: find it in the broker's log, or raise \
+                          `frame_max` of the broker, which is 131072 by default";
+
+/// User and password that are longer may not fit into the frame of the login, together with what we say of ourselves. That
+/// frame has at most 4096 bytes before RabbitMQ 4.1, whatever `frame_max` is. Passwords that are tokens can be so long.
+const LONG_LOGIN: usize = 3500;
 
 /// Why a dial failed, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,24 +92,9 @@ pub(super) fn dial(error: &Error, broker: &Broker, tls: bool) -> DialFailure {
     match error.kind() {
         ErrorKind::ProtocolError(amqp) => {
             let words = amqp.get_message().to_string();
-            let Broker { user, vhost, .. } = broker;
-            let next = match amqp.kind() {
-                AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
-                    format!(
-                        "check the password of user {user:?}, and that the user exists: `rabbitmqctl list_users`"
-                    )
-                }
-                AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if words.contains("not found") => {
-                    format!("check the vhost in the URL, or create it: `rabbitmqctl add_vhost {vhost}`")
-                }
-                AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => {
-                    format!("let the user in: `rabbitmqctl set_permissions -p {vhost} {user} ...`")
-                }
-                _ => return DialFailure { reason: words, next_step: None },
-            };
-            failure(words, next)
+            DialFailure { next_step: after_refused_login(amqp.kind(), &words, broker), reason: words }
         }
-        ErrorKind::IOError(io) => io_failure(io, tls),
+        ErrorKind::IOError(io) => io_failure(io, broker, tls),
         ErrorKind::ParsingError(_) if !tls => {
             failure("the other side does not speak plain AMQP", "does this port want TLS (amqps://)?")
         }
@@ -106,20 +102,80 @@ pub(super) fn dial(error: &Error, broker: &Broker, tls: bool) -> DialFailure {
     }
 }
 
-fn io_failure(error: &std::io::Error, tls: bool) -> DialFailure {
+/// What to do if the broker answers the login like this.
+fn after_refused_login(kind: &AMQPErrorKind, words: &str, broker: &Broker) -> Option<String> {
+    let Broker { user, vhost, .. } = broker;
+    if let Some(step) = limit_step(words) {
+        return Some(step);
+    }
+    match kind {
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => Some(format!(
+            "check the password of user {user:?}, and that the user exists: `rabbitmqctl list_users`"
+        )),
+        AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if words.ends_with("not found") => {
+            Some(format!("check the vhost in the URL, or create it: `rabbitmqctl add_vhost {vhost}`"))
+        }
+        _ if words.ends_with("is down") => {
+            Some(format!("start the vhost again: `rabbitmqctl restart_vhost -p {vhost}`"))
+        }
+        AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if words.contains(" refused for user ") => {
+            Some(format!("let the user in: `rabbitmqctl set_permissions -p {vhost} {user} ...`"))
+        }
+        _ => None,
+    }
+}
+
+/// What to do about a limit that the operator of the broker has set. `None` if the broker's words are about something else.
+/// They name the limit, and the user or the vhost that has it.
+fn limit_step(words: &str) -> Option<String> {
+    let user = quoted(words, "user '").unwrap_or("USER");
+    let vhost = quoted(words, "vhost '").unwrap_or("VHOST");
+    let of_user = |limit: &str| format!("`rabbitmqctl set_user_limits {user} '{{\"{limit}\": NUMBER}}'`");
+    let of_vhost =
+        |limit: &str| format!("`rabbitmqctl set_vhost_limits -p {vhost} '{{\"{limit}\": NUMBER}}'`");
+    if words.contains("user connection limit (") {
+        return Some(format!(
+            "end programs of user {user} that nobody needs (`rabbitmqctl list_connections user name`), or raise its limit: {}",
+            of_user("max-connections")
+        ));
+    }
+    if words.contains("connection limit (") {
+        return Some(format!(
+            "end programs on vhost {vhost} that nobody needs (`rabbitmqctl list_connections vhost user name`), or raise its \
+             limit: {}",
+            of_vhost("max-connections")
+        ));
+    }
+    if words.contains("number of channels opened for user") {
+        return Some(format!("raise the limit of user {user}: {}", of_user("max-channels")));
+    }
+    if words.contains("queue limit in vhost") {
+        return Some(format!(
+            "delete queues that nobody needs (`rabbitmqctl list_queues -p {vhost}`), or raise the limit: {}",
+            of_vhost("max-queues")
+        ));
+    }
+    None
+}
+
+/// What stands in the words after `start`, up to the next quote.
+fn quoted<'a>(words: &'a str, start: &str) -> Option<&'a str> {
+    words.split_once(start).map(|(_, rest)| rest.split('\'').next().unwrap_or(rest))
+}
+
+fn io_failure(error: &std::io::Error, broker: &Broker, tls: bool) -> DialFailure {
     use std::io::ErrorKind as Io;
+    if let Some((reason, step)) = certificate::problem(error) {
+        return failure(reason, step);
+    }
     let words = error.to_string();
     let step = match error.kind() {
         Io::ConnectionRefused => "nothing listens there: is RabbitMQ running, and is this its port?",
-        _ if words.contains("UnknownIssuer") => {
-            "the broker's certificate is signed by an unknown authority: set ssl_ca_file"
-        }
-        _ if words.contains("NotValidForName") => "the broker's certificate is for another host name",
-        _ if words.contains("CertificateRequired") || words.contains("HandshakeFailure") => {
-            "the broker wants a client certificate: set ssl_cert_file and ssl_key_file"
-        }
-        _ if words.contains("InvalidContentType") => {
-            "the port does not speak TLS: use amqp:// or the broker's TLS port"
+        Io::ConnectionAborted | Io::UnexpectedEof | Io::ConnectionReset
+            if broker.user.len() + broker.password.len() > LONG_LOGIN =>
+        {
+            "the other side hung up: user and password are longer than RabbitMQ before 4.1 takes, which is one frame of \
+             4096 bytes"
         }
         Io::ConnectionAborted | Io::UnexpectedEof | Io::ConnectionReset if !tls => {
             "the other side hung up: does this port want TLS (amqps://)?"
@@ -148,6 +204,16 @@ pub(super) fn words(error: &Error) -> String {
     }
 }
 
+/// Why an open connection is gone, and what to do about it if that is known.
+pub(super) fn lost(error: &Error) -> String {
+    let words = words(error);
+    let frame = || (reply_code(error) == Some(FRAME_ERROR)).then(|| FRAME_STEP.to_owned());
+    match limit_step(&words).or_else(frame) {
+        Some(step) => format!("{words} ({step})"),
+        None => words,
+    }
+}
+
 /// The error of a queue or an exchange that the broker refused to declare.
 pub(super) fn declaration(refused: RefusedDeclaration, topology: &Topology) -> TransportError {
     let reason = refusal(&refused.error, topology);
@@ -157,6 +223,9 @@ pub(super) fn declaration(refused: RefusedDeclaration, topology: &Topology) -> T
 /// What a refused declaration, binding or publication means, and what to do about it.
 pub(super) fn refusal(error: &Error, topology: &Topology) -> String {
     let words = words(error);
+    if let Some(step) = limit_step(&words) {
+        return format!("{words} ({step})");
+    }
     let next = match reply_code(error) {
         Some(ACCESS_REFUSED) => {
             "the permissions of this broker user do not allow it; config/rabbitmq/README.md lists what each user may do"
@@ -178,8 +247,7 @@ pub(super) fn refusal(error: &Error, topology: &Topology) -> String {
 /// What to do about an exchange or a queue that exists in another shape. The broker's words are of the form `inequivalent
 /// arg 'durable' for queue 'scheduler' in vhost '/': received 'true' but current is 'false'`.
 fn other_shape(words: &str, topology: &Topology) -> String {
-    let after =
-        |start: &str| words.split_once(start).map(|(_, rest)| rest.split('\'').next().unwrap_or(rest));
+    let after = |start: &str| quoted(words, start);
     let entity = ["for exchange '", "for queue '"].iter().find_map(|start| after(start)).unwrap_or_default();
     let transient = entity.contains("_fanout") || entity.starts_with("reply_");
     let there = after("current is '").or_else(|| after("current is the value '")).unwrap_or("none");
@@ -231,6 +299,106 @@ fn other_shape(words: &str, topology: &Topology) -> String {
 mod tests {
     use super::super::topology::OsloOptions;
     use super::*;
+    use lapin::protocol::AMQPError;
+
+    fn refused(code: u16, words: &str) -> Error {
+        let name = match code {
+            ACCESS_REFUSED => "ACCESS_REFUSED",
+            PRECONDITION_FAILED => "PRECONDITION_FAILED",
+            FRAME_ERROR => "FRAME_ERROR",
+            INTERNAL_ERROR => "INTERNAL_ERROR",
+            _ => "NOT_ALLOWED",
+        };
+        let error = AMQPError::from_id(code, format!("{name} - {words}").into());
+        ErrorKind::ProtocolError(error.expect("a reply code of AMQP")).into()
+    }
+
+    fn agent_of(password: &str) -> Broker {
+        Broker {
+            host: "mq".into(),
+            port: 5672,
+            user: "agent".into(),
+            password: password.into(),
+            vhost: "fleet".into(),
+        }
+    }
+
+    /// A login of user `agent` at vhost `fleet` that is refused.
+    fn login(code: u16, words: &str) -> String {
+        dial(&refused(code, words), &agent_of("s3cret"), false).to_string()
+    }
+
+    #[test]
+    fn a_login_that_fits_no_frame_says_so_without_the_password() {
+        let hung_up = || Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        let token = "s3cret".repeat(700);
+        let told = dial(&hung_up(), &agent_of(&token), true).to_string();
+        assert!(told.contains("one frame of 4096 bytes") && !told.contains("s3cret"), "{told}");
+        assert!(dial(&hung_up(), &agent_of("s3cret"), false).to_string().contains("does this port want TLS"));
+    }
+
+    #[test]
+    fn each_refusal_of_a_login_has_its_own_next_step() {
+        const NOT_ALLOWED: u16 = 530;
+        for (code, words, step) in [
+            (
+                NOT_ALLOWED,
+                "Connection refused for user 'agent': user connection limit (5) is reached",
+                Some("rabbitmqctl set_user_limits agent '{\"max-connections\": NUMBER}'"),
+            ),
+            (
+                NOT_ALLOWED,
+                "access to vhost 'fleet' refused for user 'agent': connection limit (50) is reached",
+                Some("rabbitmqctl set_vhost_limits -p fleet '{\"max-connections\": NUMBER}'"),
+            ),
+            // RabbitMQ 4 says it like this in some places.
+            (
+                NOT_ALLOWED,
+                "access to vhost 'fleet' refused for user 'agent': vhost connection limit (50) is reached",
+                Some("rabbitmqctl set_vhost_limits -p fleet"),
+            ),
+            (NOT_ALLOWED, "vhost fleet not found", Some("rabbitmqctl add_vhost fleet")),
+            (
+                NOT_ALLOWED,
+                "access to vhost 'fleet' refused for user 'agent'",
+                Some("rabbitmqctl set_permissions -p fleet agent"),
+            ),
+            (
+                INTERNAL_ERROR,
+                "access to vhost 'fleet' refused for user 'agent': vhost 'fleet' is down",
+                Some("rabbitmqctl restart_vhost -p fleet"),
+            ),
+            (NOT_ALLOWED, "negotiated frame_max = 4096 is lower than the minimum allowed value (8192)", None),
+            (
+                ACCESS_REFUSED,
+                "Login was refused using authentication mechanism PLAIN",
+                Some("check the password"),
+            ),
+        ] {
+            let told = login(code, words);
+            assert!(told.contains(words), "{told}");
+            match step {
+                Some(step) => assert!(told.contains(step), "{told}"),
+                None => assert!(told.ends_with(words), "{told}"),
+            }
+            let widens = told.contains("set_permissions");
+            assert_eq!(widens, step.is_some_and(|step| step.contains("set_permissions")), "{told}");
+        }
+    }
+
+    #[test]
+    fn limits_and_frames_on_an_open_connection_have_a_next_step() {
+        let channels = refused(
+            530,
+            "number of channels opened for user 'agent' has reached the maximum allowed user limit of (2)",
+        );
+        assert!(lost(&channels).contains("set_user_limits agent '{\"max-channels\": NUMBER}'"));
+        assert!(lost(&refused(FRAME_ERROR, "frame too large: 5000 bytes")).contains("raise `frame_max`"));
+        let queues =
+            refused(PRECONDITION_FAILED, "cannot declare queue 'q': queue limit in vhost '/' (9) is reached");
+        let told = refusal(&queues, &Topology::Native);
+        assert!(told.contains("set_vhost_limits -p / '{\"max-queues\": NUMBER}'"), "{told}");
+    }
 
     #[test]
     fn another_shape_names_the_option_that_has_it() {

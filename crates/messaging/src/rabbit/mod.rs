@@ -11,12 +11,13 @@
 //! - passwords are in no log line, error or `Debug` text.
 //!
 //! From the bottom up: `backoff` waits between attempts · `inflate` compressed bodies · `topology` names and shapes of
-//! queues and exchanges · `broker` one host with its credentials · `explain` refusals in words · `dial` one attempt at one
-//! host · `options` what the transport URL asks for · `lanes` channels to publish on · `session` all that is open to one
+//! queues and exchanges · `broker` one host with its credentials · `certificate`, `explain` refusals in words · `dial` one
+//! attempt at one host · `options` what the transport URL asks for · `lanes` channels to publish on · `session` all that is open to one
 //! broker · `supervisor` keeps a session open · `publish` and `consume` use it.
 
 mod backoff;
 mod broker;
+mod certificate;
 mod consume;
 mod dial;
 mod explain;

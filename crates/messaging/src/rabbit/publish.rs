@@ -202,9 +202,12 @@ impl Publication<'_> {
     }
 
     fn given_up(&self) -> TransportError {
-        let waited = self.started.elapsed();
+        let (destination, waited) = (self.message.destination.to_string(), self.started.elapsed());
+        if let Some(reason) = self.supervisor.blocked() {
+            return TransportError::Blocked { destination, reason, waited };
+        }
         if self.sends > 0 {
-            return TransportError::Unconfirmed { destination: self.message.destination.to_string(), waited };
+            return TransportError::Unconfirmed { destination, waited };
         }
         self.supervisor.unreachable(waited)
     }

@@ -97,6 +97,14 @@ impl Supervisor {
         }
     }
 
+    /// Why the broker blocks publishers, if it does.
+    pub(super) fn blocked(&self) -> Option<String> {
+        match &*self.state.borrow() {
+            ConnectionState::Blocked { reason } => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
     /// The error of who has waited for the broker for so long in vain.
     pub(super) fn unreachable(&self, waited: Duration) -> TransportError {
         TransportError::Unreachable { broker: self.brokers(), waited, last_error: self.obstacle() }
@@ -246,7 +254,7 @@ impl Supervisor {
                     self.set_state(ConnectionState::Connected { generation, broker });
                 }
                 // Errors of single channels come here too. Those who use the channel handle them.
-                Some(Event::Error(error)) => cause = Some(explain::words(&error)),
+                Some(Event::Error(error)) => cause = Some(explain::lost(&error)),
                 _ => {}
             }
             if !session.alive() {

@@ -146,9 +146,14 @@ async fn a_blocked_broker_is_waited_for() {
     assert_eq!(*transport.state().borrow(), ConnectionState::Blocked { reason: "low on memory".into() });
     let error = client.cast(&target(), "work", &json!({}), SECOND).await.unwrap_err();
     assert!(
-        matches!(&error, RpcError::Send { source: TransportError::Unreachable { last_error, .. }, .. }
-        if last_error.contains("low on memory")),
+        matches!(&error, RpcError::Send { source: TransportError::Blocked { reason, .. }, .. }
+        if reason == "low on memory"),
         "{error:?}"
+    );
+    let call = call(&client, "echo", json!({}), 1).await.unwrap_err();
+    assert!(
+        matches!(&call, RpcError::Send { source: TransportError::Blocked { .. }, .. }),
+        "no plain timeout: {call:?}"
     );
     let unblock = async {
         tokio::time::sleep(SECOND).await;

@@ -79,8 +79,12 @@ pub(super) fn online(tree: &Tree) -> Result<Vec<u32>, ProbeError> {
 }
 
 fn describe(tree: &Tree, listed: Option<&[u32]>) -> Result<Cpus, ProbeError> {
-    let text = tree.text(CPUINFO)?;
-    let info = CpuInfo::parse(&text);
+    let found = match listed {
+        Some(_) => tree.text_if_there(CPUINFO)?,
+        // The number of CPUs is only there.
+        None => Some(tree.text(CPUINFO)?),
+    };
+    let info = CpuInfo::parse(found.as_deref().unwrap_or_default());
     let described: Vec<u32> = info.processors().collect();
     let (online, counted_in) = match listed {
         Some(online) => (online, format!("/{ONLINE}")),
@@ -98,11 +102,22 @@ fn describe(tree: &Tree, listed: Option<&[u32]>) -> Result<Cpus, ProbeError> {
         },
         frequency_mhz: frequency(&info),
     };
+    let (source, warning) = match &found {
+        Some(_) => (format!("/{CPUINFO}"), fewer_described(described.len(), online.len())),
+        None => (format!("no /{CPUINFO}"), Some(not_described())),
+    };
     Ok(Cpus {
         vcpus: Probed::new(count(online.len()), counted_in),
-        kind: Probed::new(kind, format!("/{CPUINFO}")),
-        warnings: fewer_described(described.len(), online.len()).into_iter().collect(),
+        kind: Probed::new(kind, source),
+        warnings: warning.into_iter().collect(),
     })
+}
+
+fn not_described() -> String {
+    format!(
+        "/{CPUINFO} is missing, so vendor, model and features of the CPUs are not known; check that /proc is mounted, or \
+         set cpu_vendor, cpu_model and cpu_features in [driver.overrides]"
+    )
 }
 
 /// A warning if `/proc/cpuinfo` lists some of the online CPUs but not all, which no kernel does.

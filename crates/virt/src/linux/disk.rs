@@ -16,6 +16,7 @@ const GIB: u128 = 1 << 30;
 /// The fact that a recorded tree has: block size, blocks, free blocks, blocks that an ordinary user may still write, and 1
 /// if the file system is read-only.
 const STATVFS: &str = "statvfs";
+const RECORDED: &str = "novella/statvfs";
 
 /// A file system is nearly full if at least this share of it is used, in percent.
 const NEARLY_FULL: u128 = 95;
@@ -29,12 +30,18 @@ pub(super) struct Disk {
     pub(super) used: u64,
     /// What an ordinary user may still write.
     pub(super) available: u64,
+    /// The file of a recorded host that would tell the size, if there is none.
+    pub(super) missing: Option<&'static str>,
     /// What an operator should know about it.
     pub(super) warnings: Vec<String>,
 }
 
 pub(super) fn read(tree: &Tree, path: &Path) -> Result<Disk, ProbeError> {
-    let text = tree.fact_text(STATVFS, || measure(path))?;
+    let Some(text) = tree.own_fact_text(STATVFS, || measure(path))? else {
+        let warning =
+            format!("the recorded host has no {RECORDED}, so its disk is not known and counts as 0 GiB");
+        return Ok(Disk { missing: Some(RECORDED), warnings: vec![warning], ..Disk::default() });
+    };
     let numbers: Result<Vec<u64>, _> = text.split_whitespace().map(str::parse).collect();
     let Ok(&[size, blocks, free, available, read_only]) = numbers.as_deref() else {
         let path = PathBuf::from(STATVFS);
@@ -63,7 +70,7 @@ pub(super) fn read(tree: &Tree, path: &Path) -> Result<Disk, ProbeError> {
             gib(available)
         ));
     }
-    Ok(Disk { total: gib(blocks), used: gib(used), available: gib(available), warnings })
+    Ok(Disk { total: gib(blocks), used: gib(used), available: gib(available), missing: None, warnings })
 }
 
 fn measure(path: &Path) -> Result<String, ProbeError> {

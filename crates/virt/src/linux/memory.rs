@@ -10,27 +10,31 @@ pub(super) const KIB_PER_MIB: u64 = 1024;
 #[derive(Clone)]
 pub(super) struct Memory {
     pub(super) total_mb: Probed<u64>,
-    pub(super) available_mb: Probed<u64>,
+    /// `None` if the file does not tell. Placement does without it.
+    pub(super) available_mb: Probed<Option<u64>>,
 }
 
 pub(super) fn read(tree: &Tree) -> Result<Memory, ProbeError> {
     let text = tree.text(MEMINFO)?;
-    let need = |name| need(tree, &text, name);
-    let total = need("MemTotal")?;
-    let (available, source) = match kib(&text, "MemAvailable") {
-        Some(available) => (available, "/proc/meminfo MemAvailable"),
-        // Kernels before 3.14 do not estimate available memory. Nova of that time added the same three numbers.
-        None => (
-            [need("MemFree")?, kib(&text, "Buffers").unwrap_or(0), kib(&text, "Cached").unwrap_or(0)]
-                .into_iter()
-                .fold(0, u64::saturating_add),
-            "/proc/meminfo MemFree + Buffers + Cached",
-        ),
-    };
+    let total = need(tree, &text, "MemTotal")?;
+    let (available, source) = available(&text);
     Ok(Memory {
         total_mb: Probed::new(total / KIB_PER_MIB, "/proc/meminfo MemTotal"),
-        available_mb: Probed::new(available / KIB_PER_MIB, source),
+        available_mb: Probed::new(available.map(|kib| kib / KIB_PER_MIB), source),
     })
+}
+
+/// What new work could have, KiB, and its source.
+fn available(text: &str) -> (Option<u64>, &'static str) {
+    if let Some(available) = kib(text, "MemAvailable") {
+        return (Some(available), "/proc/meminfo MemAvailable");
+    }
+    // Kernels before 3.14 do not estimate available memory. Nova of that time added the same three numbers.
+    let Some(free) = kib(text, "MemFree") else {
+        return (None, "/proc/meminfo has neither MemAvailable nor MemFree");
+    };
+    let cached = ["Buffers", "Cached"].map(|name| kib(text, name).unwrap_or(0));
+    (Some(cached.into_iter().fold(free, u64::saturating_add)), "/proc/meminfo MemFree + Buffers + Cached")
 }
 
 /// The host's memory size, KiB.

@@ -10,6 +10,10 @@
 //! are asked for. Each has its own deadline. The probe that hangs most often is `disk`, on a network file system. Until it
 //! has answered once, the disk is reported with size 0 and as stale, and everything else as it is.
 //!
+//! A file that is missing costs the values that are in it and no other. There is no reading without these: the number of
+//! CPUs, the size of the memory, and on this machine itself the file system at the disk path. A file whose text makes no
+//! sense is an error of its probe, because it may say more than is understood.
+//!
 //! # Layout
 //! - `tree`, `cpuinfo`: read small files, and the one that each architecture writes in its own way
 //! - `vendor`, `places`: the vendor of the CPUs; the socket and the core of each
@@ -38,12 +42,13 @@ use crate::driver::{ComputeDriver, DriverOptions};
 use crate::driver_error::DriverError;
 use crate::probe::{Probe, Reading};
 use crate::probe_error::ProbeError;
-use crate::stats::{CpuInfo, CpuStats, CpuTopology, HostStats, PciDevice, Probed, StaleProbe};
+use crate::stats::{CpuInfo, CpuStats, CpuTopology, HostStats, Probed, StaleProbe};
 use cpu::{CpuReader, Cpus};
 use disk::Disk;
 use memory::Memory;
 use node::{Kernel, Load};
 use numa::Numa;
+use pci::Pci;
 use tree::Tree;
 
 /// What to do if a file cannot be read.
@@ -58,7 +63,7 @@ pub struct LinuxDriver {
     disk: Probe<Disk>,
     load: Probe<Load>,
     host: Probe<Kernel>,
-    pci: Option<Probe<Probed<Vec<PciDevice>>>>,
+    pci: Option<Probe<Pci>>,
     cpu_times: Option<Probe<CpuStats>>,
     disk_path: PathBuf,
 }
@@ -116,23 +121,32 @@ impl ComputeDriver for LinuxDriver {
             self.memory.read(refresh, deadline),
             self.numa.read(refresh, deadline),
             self.disk.read_or(Disk::default(), refresh, deadline),
-            self.load.read(refresh, deadline),
+            self.load.read_optional(refresh, deadline),
             self.host.read(refresh, deadline),
-            read_if_asked(&self.pci, refresh, deadline),
-            read_if_asked(&self.cpu_times, refresh, deadline),
+            async { Some(self.pci.as_ref()?.read(refresh, deadline).await) },
+            async { Some(self.cpu_times.as_ref()?.read_optional(refresh, deadline).await) },
         );
         let mut stale = Vec::new();
         let cpu = fresh(cpu, &mut stale)?;
         let memory = fresh(memory, &mut stale)?;
         let numa = fresh(numa, &mut stale)?;
         let disk = fresh(disk, &mut stale)?;
-        let load = fresh(load, &mut stale)?;
+        let load = fresh(Ok(load), &mut stale)?.unwrap_or_else(Load::unknown);
         let host = fresh(host, &mut stale)?;
         let pci = pci.map(|pci| fresh(pci, &mut stale)).transpose()?;
-        let cpu_times = cpu_times.map(|times| fresh(times, &mut stale)).transpose()?;
+        let cpu_times = cpu_times.map(|times| fresh(Ok(times), &mut stale)).transpose()?.flatten();
         let frequency_mhz = cpu.kind.value.frequency_mhz;
-        let disk_source = |what: &str| format!("statvfs {} {what}", self.disk_path.display());
-        let warnings = [cpu.warnings, numa.warnings, disk.warnings].concat();
+        let disk_source = |what: &str| match disk.missing {
+            Some(file) => format!("no {file}"),
+            None => format!("statvfs {} {what}", self.disk_path.display()),
+        };
+        let (pci, pci_warnings) = match pci {
+            Some(pci) => (pci.devices, pci.warnings),
+            None => {
+                (Probed::new(Vec::new(), "PCI devices are not listed unless they are asked for"), Vec::new())
+            }
+        };
+        let warnings = [cpu.warnings, numa.warnings, disk.warnings, pci_warnings].concat();
         Ok(HostStats {
             vcpus: cpu.vcpus,
             vcpus_used: Probed::new(0, "the linux driver runs no guests"),
@@ -147,9 +161,7 @@ impl ComputeDriver for LinuxDriver {
             hypervisor_hostname: host.hostname,
             kernel_release: host.release,
             numa: numa.nodes,
-            pci_devices: pci.unwrap_or_else(|| {
-                Probed::new(Vec::new(), "PCI devices are not listed unless they are asked for")
-            }),
+            pci_devices: pci,
             supported_instances: host.guests,
             cpu_stats: cpu_times.map(|times| {
                 Probed::new(CpuStats { frequency_mhz, ..times }, "/proc/stat; frequency from /proc/cpuinfo")
@@ -171,14 +183,6 @@ fn on_tree<T: Clone + Send + Sync + 'static>(
 ) -> Probe<T> {
     let tree = Arc::clone(tree);
     Probe::blocking(name, attempt, MOUNTED, options.blocking.clone(), move || read(&tree))
-}
-
-async fn read_if_asked<T: Clone + Send + Sync + 'static>(
-    probe: &Option<Probe<T>>,
-    refresh: bool,
-    deadline: Duration,
-) -> Option<Result<Reading<T>, DriverError>> {
-    Some(probe.as_ref()?.read(refresh, deadline).await)
 }
 
 /// The value of a reading. If it is stale, the list gets an entry.

@@ -10,6 +10,8 @@ use crate::stats::Probed;
 const LOADAVG: &str = "proc/loadavg";
 const UPTIME: &str = "proc/uptime";
 
+const UNKNOWN: &str = "unknown";
+
 #[derive(Clone)]
 pub(super) struct Kernel {
     pub(super) hostname: Probed<String>,
@@ -18,24 +20,33 @@ pub(super) struct Kernel {
     pub(super) guests: Probed<Vec<[String; 3]>>,
 }
 
+/// Each value is `None` if the kernel does not have its file, as in a container that shows only the processes of `/proc`.
 #[derive(Clone)]
 pub(super) struct Load {
-    pub(super) load_1m: Probed<f64>,
-    pub(super) uptime_s: Probed<u64>,
+    pub(super) load_1m: Probed<Option<f64>>,
+    pub(super) uptime_s: Probed<Option<u64>>,
+}
+
+impl Load {
+    /// Both values while the probe has never answered.
+    pub(super) fn unknown() -> Self {
+        const NO_ANSWER: &str = "the probe `load` has not answered yet";
+        Self { load_1m: Probed::new(None, NO_ANSWER), uptime_s: Probed::new(None, NO_ANSWER) }
+    }
 }
 
 pub(super) fn read_kernel(tree: &Tree) -> Result<Kernel, ProbeError> {
     let uname = rustix::system::uname();
     // Files are read first, so that a recorded tree gives its own values. uname is asked if a file is missing: `arch`
-    // exists since Linux 6.1, and sandboxes hide /proc/sys.
+    // exists since Linux 6.1, and sandboxes hide /proc/sys. It does not know about a recorded host.
     let fact = |file: &str, from_uname: &std::ffi::CStr, field: &str| -> Result<Probed<String>, ProbeError> {
         let path = format!("proc/sys/kernel/{file}");
         Ok(match tree.optional(&path)? {
             Some(value) if !value.is_empty() => Probed::new(value, format!("/{path}")),
-            _ => {
-                let value = tree.fact_text(field, || Ok(from_uname.to_string_lossy().into_owned()))?;
-                Probed::new(value, format!("uname {field}"))
-            }
+            _ => match tree.own_fact_text(field, || Ok(from_uname.to_string_lossy().into_owned()))? {
+                Some(value) => Probed::new(value, format!("uname {field}")),
+                None => Probed::new(UNKNOWN.to_owned(), format!("no /{path}")),
+            },
         })
     };
     let arch = fact("arch", uname.machine(), "machine")?;
@@ -58,18 +69,32 @@ pub(super) fn kernel_version(release: &Probed<String>) -> Probed<i64> {
 }
 
 pub(super) fn read_load(tree: &Tree) -> Result<Load, ProbeError> {
-    let text = tree.text(LOADAVG)?;
-    let load = LoadAverage::from_read(text.as_bytes()).map_err(|error| tree.malformed(LOADAVG, error))?;
-    let text = tree.text(UPTIME)?;
-    let uptime = Uptime::from_read(text.as_bytes()).map_err(|error| tree.malformed(UPTIME, error))?;
-    if !load.one.is_finite() {
-        return Err(tree.malformed(LOADAVG, "the load is not a number"));
-    }
-    // The kernel prints two decimals. Widening the crate's f32 would add more.
-    let load_1m = (f64::from(load.one) * 100.0).round() / 100.0;
     Ok(Load {
-        load_1m: Probed::new(load_1m, "/proc/loadavg"),
-        uptime_s: Probed::new(uptime.uptime as u64, "/proc/uptime"),
+        load_1m: if_there(tree, LOADAVG, |text| {
+            let load =
+                LoadAverage::from_read(text.as_bytes()).map_err(|error| tree.malformed(LOADAVG, error))?;
+            if !load.one.is_finite() {
+                return Err(tree.malformed(LOADAVG, "the load is not a number"));
+            }
+            // The kernel prints two decimals. Widening the crate's f32 would add more.
+            Ok((f64::from(load.one) * 100.0).round() / 100.0)
+        })?,
+        uptime_s: if_there(tree, UPTIME, |text| {
+            let uptime = Uptime::from_read(text.as_bytes()).map_err(|error| tree.malformed(UPTIME, error))?;
+            Ok(uptime.uptime as u64)
+        })?,
+    })
+}
+
+/// The value that `parse` finds in this file. A file that is not there costs this value and no other.
+fn if_there<T>(
+    tree: &Tree,
+    file: &str,
+    parse: impl FnOnce(&str) -> Result<T, ProbeError>,
+) -> Result<Probed<Option<T>>, ProbeError> {
+    Ok(match tree.text_if_there(file)? {
+        Some(text) => Probed::new(Some(parse(&text)?), format!("/{file}")),
+        None => Probed::new(None, format!("no /{file}")),
     })
 }
 

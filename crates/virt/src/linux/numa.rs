@@ -57,12 +57,13 @@ pub(super) fn read(tree: &Tree) -> Result<Numa, ProbeError> {
         // This is a kernel without NUMA, or a container without that part of sysfs.
         [] => (vec![whole()], format!("no /{NODES}: all CPUs and memory taken as one node")),
         [id] => {
-            let cell = read_cell(tree, id, Some(total))?;
+            let cpus = node_cpus(tree, id)?.unwrap_or_else(|| online.clone());
+            let cell = Cell { id, cpus, memory_kib: total, huge_pages: huge_pages_of(id) };
             (vec![cell], format!("/{NODES}; one node, so memory from /{MEMINFO} MemTotal"))
         }
         _ => {
-            let cells = ids.into_iter().map(|id| read_cell(tree, id, None)).collect::<Result<_, _>>()?;
-            (cells, format!("/{NODES}"))
+            let cells = ids.into_iter().map(|id| read_cell(tree, id, &mut warnings));
+            (cells.collect::<Result<_, _>>()?, format!("/{NODES}"))
         }
     };
     let claimed = cells.iter().fold(0u64, |sum, cell| sum.saturating_add(cell.memory_kib));
@@ -86,22 +87,46 @@ pub(super) fn read(tree: &Tree) -> Result<Numa, ProbeError> {
     Ok(Numa { topology: topology(&nodes, &places), nodes: Probed::new(nodes, source), warnings })
 }
 
-/// Reads one node, whose memory may be known already.
-fn read_cell(tree: &Tree, id: u32, memory_kib: Option<u64>) -> Result<Cell, ProbeError> {
-    let memory_kib = memory_kib.map_or_else(|| node_memory(tree, id), Ok)?;
-    let file = format!("{NODES}/node{id}/cpulist");
-    let cpus = tree.id_list(&file)?;
-    let cpus = cpus.ok_or_else(|| tree.malformed(&file, "the node is online, but has no such file"))?;
-    Ok(Cell { id, cpus, memory_kib, huge_pages: format!("{NODES}/node{id}/hugepages") })
+/// Reads one of several nodes. What a missing file would say counts as nothing, and is a warning.
+fn read_cell(tree: &Tree, id: u32, warnings: &mut Vec<String>) -> Result<Cell, ProbeError> {
+    let mut missing = |file: &str, what: &str| {
+        warnings.push(format!(
+            "/{NODES}/node{id}/{file} is missing, so NUMA node {id} is reported without {what}; check that all of /sys \
+             can be read here"
+        ));
+    };
+    let cpus = node_cpus(tree, id)?;
+    if cpus.is_none() {
+        missing("cpulist", "CPUs");
+    }
+    let memory_kib = node_memory(tree, id)?;
+    if memory_kib.is_none() {
+        missing("meminfo", "memory");
+    }
+    Ok(Cell {
+        id,
+        cpus: cpus.unwrap_or_default(),
+        memory_kib: memory_kib.unwrap_or(0),
+        huge_pages: huge_pages_of(id),
+    })
 }
 
-fn node_memory(tree: &Tree, id: u32) -> Result<u64, ProbeError> {
+fn node_cpus(tree: &Tree, id: u32) -> Result<Option<Vec<u32>>, ProbeError> {
+    tree.id_list(&format!("{NODES}/node{id}/cpulist"))
+}
+
+fn huge_pages_of(id: u32) -> String {
+    format!("{NODES}/node{id}/hugepages")
+}
+
+fn node_memory(tree: &Tree, id: u32) -> Result<Option<u64>, ProbeError> {
     let file = format!("{NODES}/node{id}/meminfo");
-    let text = tree.text(&file)?;
+    let Some(text) = tree.text_if_there(&file)? else { return Ok(None) };
     // Each line begins with `Node <id> ` and continues like a line of /proc/meminfo.
     let prefix = format!("Node {id} ");
     let total = text.lines().find_map(|line| kib(line.strip_prefix(&prefix)?, "MemTotal"));
-    total.ok_or_else(|| tree.malformed(&file, format!("it has no line `{prefix}MemTotal: <number> kB`")))
+    let wrong = || tree.malformed(&file, format!("it has no line `{prefix}MemTotal: <number> kB`"));
+    total.map(Some).ok_or_else(wrong)
 }
 
 /// Leaves each online CPU in the first node that names it, and no other CPU in any node.

@@ -4,17 +4,33 @@
 //! function even while it has none. A virtual function with a vDPA device on it is of the kind `vdpa`.
 
 use super::tree::Tree;
-use crate::probe_error::ProbeError;
+use crate::probe_error::{ProbeError, chain};
 use crate::stats::{PciDevType, PciDevice, Probed};
 
 const DEVICES: &str = "sys/bus/pci/devices";
 
-pub(super) fn read(tree: &Tree) -> Result<Probed<Vec<PciDevice>>, ProbeError> {
+/// The devices, and a warning for each that had to be left out.
+#[derive(Clone)]
+pub(super) struct Pci {
+    pub(super) devices: Probed<Vec<PciDevice>>,
+    pub(super) warnings: Vec<String>,
+}
+
+pub(super) fn read(tree: &Tree) -> Result<Pci, ProbeError> {
     let Some(addresses) = tree.names(DEVICES)? else {
-        return Ok(Probed::new(Vec::new(), format!("no /{DEVICES}")));
+        return Ok(Pci { devices: Probed::new(Vec::new(), format!("no /{DEVICES}")), warnings: Vec::new() });
     };
-    let devices = addresses.into_iter().filter_map(|address| read_device(tree, address).transpose());
-    Ok(Probed::new(devices.collect::<Result<_, _>>()?, format!("/{DEVICES}")))
+    let (mut devices, mut warnings) = (Vec::new(), Vec::new());
+    for address in addresses {
+        match read_device(tree, address.clone()) {
+            Ok(device) => devices.extend(device),
+            Err(error) => warnings.push(format!(
+                "the PCI device {address} is left out: {}; look for errors of the device in the kernel's log",
+                chain(&error)
+            )),
+        }
+    }
+    Ok(Pci { devices: Probed::new(devices, format!("/{DEVICES}")), warnings })
 }
 
 /// Reads one device. `None` if it has disappeared since it was listed, as virtual functions may.

@@ -30,7 +30,7 @@ pub(super) fn read(tree: &Tree, online: &[u32]) -> Result<BTreeMap<u32, Place>, 
         sockets.extend(socket.map(|socket| (cpu, socket.parse().ok())));
     }
     let complete = online.iter().all(|cpu| sockets.contains_key(cpu) && cores.contains_key(cpu));
-    let text = if complete { String::new() } else { tree.text(CPUINFO)? };
+    let text = if complete { None } else { tree.text_if_there(CPUINFO)? }.unwrap_or_default();
     let mut described = described(&CpuInfo::parse(&text));
     let place = |&cpu: &u32| {
         let other = described.remove(&cpu).unwrap_or_else(|| Place { socket: None, core: vec![cpu] });

@@ -42,15 +42,38 @@ impl Tree {
         name: &str,
         live: impl FnOnce() -> Result<String, ProbeError>,
     ) -> Result<String, ProbeError> {
-        let file = fact_file(name);
-        if self.root != Path::new("/")
-            && let Some(recorded) = self.optional(&file)?
-        {
-            return Ok(recorded);
+        match self.recorded_fact(name)? {
+            Some(recorded) => Ok(recorded),
+            None => self.live_fact(name, live),
         }
+    }
+
+    /// The same for a text that says nothing about another machine than its own. `None` if a recorded tree does not have it.
+    pub(super) fn own_fact_text(
+        &self,
+        name: &str,
+        live: impl FnOnce() -> Result<String, ProbeError>,
+    ) -> Result<Option<String>, ProbeError> {
+        if self.is_recorded() { self.recorded_fact(name) } else { self.live_fact(name, live).map(Some) }
+    }
+
+    fn recorded_fact(&self, name: &str) -> Result<Option<String>, ProbeError> {
+        if self.is_recorded() { self.optional(&fact_file(name)) } else { Ok(None) }
+    }
+
+    fn live_fact(
+        &self,
+        name: &str,
+        live: impl FnOnce() -> Result<String, ProbeError>,
+    ) -> Result<String, ProbeError> {
         let text = live()?;
-        self.record(|recording| recording.file(&file, text.as_bytes()));
+        self.record(|recording| recording.file(&fact_file(name), text.as_bytes()));
         Ok(text)
+    }
+
+    /// Whether this is a recorded host, and not this machine.
+    fn is_recorded(&self) -> bool {
+        self.root != Path::new("/")
     }
 
     fn record(&self, what: impl FnOnce(&Recording)) {
@@ -75,13 +98,18 @@ impl Tree {
         }
     }
 
-    /// The file's text without white space at its ends. `None` if the kernel has no such file.
-    pub(super) fn optional(&self, file: &str) -> Result<Option<String>, ProbeError> {
+    /// The same. `None` if the kernel has no such file.
+    pub(super) fn text_if_there(&self, file: &str) -> Result<Option<String>, ProbeError> {
         match self.text(file) {
-            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Ok(text) => Ok(Some(text)),
             Err(ProbeError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The file's text without white space at its ends. `None` if the kernel has no such file.
+    pub(super) fn optional(&self, file: &str) -> Result<Option<String>, ProbeError> {
+        Ok(self.text_if_there(file)?.map(|text| text.trim().to_owned()))
     }
 
     /// The numbers of CPUs or nodes in a list such as `0-3,8`, ascending. `None` if the kernel has no such file.

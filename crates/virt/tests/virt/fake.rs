@@ -40,12 +40,12 @@ async fn a_host_is_as_large_as_configured() {
     advance(Duration::from_secs(90)).await;
     let stats = fake.get_host_stats(false).await.unwrap();
     assert_eq!((stats.vcpus.value, stats.memory_total_mb.value, stats.disk_total_gb.value), (10, 4_097, 33));
-    assert_eq!((stats.memory_available_mb.value, stats.disk_available_gb.value), (4_097, 33));
+    assert_eq!((stats.memory_available_mb.value, stats.disk_available_gb.value), (Some(4_097), 33));
     assert_eq!(stats.cpu_info.value.vendor, "AMD");
     assert_eq!(stats.cpu_info.value.features, ["avx2", "sse2"]);
     assert_eq!(stats.hypervisor_hostname.value, "cmp1");
     assert_eq!(stats.hypervisor_type.value, "fake");
-    assert_eq!(stats.uptime_s.value, 90);
+    assert_eq!(stats.uptime_s.value, Some(90));
     let nodes: Vec<_> = stats.numa.value.iter().map(|n| (n.id, n.cpus.as_slice(), n.memory_mb)).collect();
     assert_eq!(
         nodes,

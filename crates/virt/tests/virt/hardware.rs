@@ -106,13 +106,11 @@ async fn devices_are_what_sr_iov_says() {
 }
 
 #[tokio::test]
-async fn a_device_that_goes_while_it_is_read_is_left_out_and_damage_is_named() {
+async fn a_device_that_goes_while_it_is_read_is_left_out_in_silence() {
     let host = device(Host::new(1), "0000:00:01.0", "0x8086", "0x1", "0")
         .with(&format!("{DEVICES}/0000:00:02.0/vendor"), "0x8086\n");
     assert_eq!(host.stats().await.pci_devices.value.len(), 1);
-    let error = host.with(&format!("{DEVICES}/0000:00:01.0/vendor"), "intel").error().await;
-    assert!(error.contains("host probe pci has no value yet: cannot list the PCI devices"), "{error}");
-    assert!(error.contains("0000:00:01.0/vendor: expected a number like 0x8086"), "{error}");
+    assert_eq!(host.stats().await.warnings, [""; 0]);
     let none = Host::new(1).stats().await.pci_devices;
     assert!(none.value.is_empty() && none.source == "no /sys/bus/pci/devices", "{none:?}");
 }
@@ -145,7 +143,9 @@ async fn cpu_times_are_counted_as_libvirt_counts_them() {
     assert_eq!(ticks, [120, 43, 400, 50]);
     assert_eq!(stats.frequency_mhz, Some(2_300));
     for damage in ["", "cpu  1 2 3\n", "cpu  1 2 3 4 5 6 many\n"] {
-        let error = Host::new(1).with("proc/stat", damage).error().await;
-        assert!(error.contains("it has no line `cpu <seven or more numbers>`"), "{damage:?}: {error}");
+        let stats = Host::new(1).with("proc/stat", damage).stats().await;
+        let [stale] = &stats.stale[..] else { panic!("{damage:?}: one probe is stale: {:?}", stats.stale) };
+        let said = stale.reason.contains("it has no line `cpu <seven or more numbers>`");
+        assert!(said && stats.cpu_stats.is_none(), "{damage:?}: {stale:?}");
     }
 }

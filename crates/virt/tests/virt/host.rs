@@ -36,6 +36,7 @@ impl Host {
             .with("proc/stat", "cpu  100 20 30 400 50 6 7 8 9 10\ncpu0 1 2 3\nintr 5\n")
             .with("proc/loadavg", "0.29 0.78 0.52 1/122 12342\n")
             .with("proc/uptime", "731.35 822.04\n")
+            .with("novella/statvfs", "4096 26214400 13107200 11796480 0\n")
             .with("proc/sys/kernel/hostname", "cmp7\n")
             .with("proc/sys/kernel/osrelease", "6.1.99-amd64\n")
             .with("proc/sys/kernel/arch", "x86_64\n")

@@ -7,6 +7,7 @@ mod hardware;
 mod host;
 mod linux;
 mod machines;
+mod missing;
 mod probe;
 mod recording;
 mod report;

@@ -53,3 +53,12 @@ async fn the_rest_of_a_report() {
         json!({"load_1m": 0.0, "memory_available_mb": 100, "disk_free_gb": 7, "uptime_s": 0})
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_known_is_left_out() {
+    let mut stats = stats().await;
+    (stats.load_1m.value, stats.memory_available_mb.value, stats.uptime_s.value) = (None, None, None);
+    assert_eq!(serde_json::to_value(measured(&stats)).unwrap(), json!({"disk_free_gb": 7}));
+    let report = serde_json::to_value(capabilities(&stats)).unwrap();
+    assert_eq!((report.get("host_memory_free"), &report["host_memory_total"]), (None, &json!(100)));
+}
