@@ -178,10 +178,12 @@ fn io_failure(error: &std::io::Error, broker: &Broker, tls: bool) -> DialFailure
              4096 bytes"
         }
         Io::ConnectionAborted | Io::UnexpectedEof | Io::ConnectionReset if !tls => {
-            "the other side hung up: does this port want TLS (amqps://)?"
+            "the other side hung up: does this port want TLS (amqps://)? If its log says that the frame_max is too high, raise \
+             `frame_max` of the broker to the default, 131072; at least 8192 is needed"
         }
         Io::ConnectionAborted | Io::UnexpectedEof | Io::ConnectionReset => {
-            "the other side hung up: does it want another client certificate? See its log"
+            "the other side hung up: does it want another client certificate? See its log. If that says that the frame_max is \
+             too high, raise `frame_max` of the broker to the default, 131072; at least 8192 is needed"
         }
         _ => return DialFailure { reason: words, next_step: None },
     };
