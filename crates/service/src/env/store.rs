@@ -4,21 +4,33 @@
 //! content; before that it leaves the old one, never a mixture. An error names the file, what was attempted, and what
 //! an operator can do ([`StoreError::next_step`]). The calls block: daemons run them on [`super::Blocking`].
 //!
+//! State is for one user alone: files are regular files of mode 0600 whatever the umask is, and a symbolic link, a FIFO or a
+//! directory in the place of one is an error at once. Links in the path of the state directory are followed.
+//!
 //! What it leaves out: formats. Content is bytes; whoever owns a name owns its meaning.
 
 use std::{
     any::Any,
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     process,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
 /// The file that a process keeps locked while it uses a state directory. Its content is the pid of that process.
 const LOCK_FILE: &str = "lock";
+
+/// The mode of every file of state: for its own user alone. An identity or a lock is nobody else's business.
+const PRIVATE: u32 = 0o600;
+/// The mode of a state directory that did not exist.
+const PRIVATE_DIR: u32 = 0o700;
 
 /// Where a daemon keeps what must survive it.
 pub trait Store: Send + Sync {
@@ -92,6 +104,9 @@ impl StoreError {
                 ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
                     "a file is where the state directory should be: move it, or choose another".to_owned()
                 }
+                ErrorKind::InvalidInput => {
+                    format!("move {} away; the state is written anew", path.display())
+                }
                 _ => format!("check {} and its file system", path.display()),
             },
         }
@@ -120,7 +135,7 @@ impl FileStore {
         if self.dir.is_dir() {
             return Ok(());
         }
-        fs::create_dir_all(&self.dir).map_err(|e| StoreError::io("create the directory", &self.dir, e))?;
+        DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(&self.dir).map_err(|e| StoreError::io("create the directory", &self.dir, e))?;
         // A directory entry is durable once its parent is synced.
         match self.dir.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
@@ -132,7 +147,11 @@ impl FileStore {
 impl Store for FileStore {
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path(name);
-        match fs::read(&path) {
+        let read = open_regular(&path, OpenOptions::new().read(true)).and_then(|mut file| {
+            let mut content = Vec::new();
+            file.read_to_end(&mut content).map(|_| content)
+        });
+        match read {
             Ok(content) => Ok(Some(content)),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(StoreError::io("read", &path, e)),
@@ -162,13 +181,9 @@ impl Store for FileStore {
         self.create_dir()?;
         let path = self.dir.join(LOCK_FILE);
         let fail = |e| StoreError::io("lock", &path, e);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(fail)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = open_regular(&path, &mut options).map_err(fail)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -192,10 +207,37 @@ impl Store for FileStore {
 }
 
 fn replace(temporary: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(temporary)?;
+    // Whatever is left of an earlier attempt goes. Only a directory cannot, and then nothing can be written.
+    match fs::remove_file(temporary) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let existing = fs::symlink_metadata(path);
+    if existing.is_ok_and(|existing| !existing.is_file()) {
+        return Err(not_regular());
+    }
+    let mut file = open_regular(temporary, OpenOptions::new().write(true).create_new(true))?;
+    file.set_permissions(Permissions::from_mode(PRIVATE))?; // the umask may have taken away more
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(temporary, path)
+}
+
+/// Opens a file of state. It does not follow a link, and does not wait for the other end of a FIFO.
+fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let opened = options.mode(PRIVATE).custom_flags(flags.bits() as i32).open(path);
+    let file = opened.map_err(|e| match e.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::LOOP) => io::Error::new(ErrorKind::InvalidInput, "it is a symbolic link, which is not followed"),
+        // A FIFO without a reader, or a socket.
+        Some(Errno::NXIO) => not_regular(),
+        _ => e,
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")
 }
 
 fn sync_dir(dir: &Path) -> Result<(), StoreError> {

@@ -107,19 +107,67 @@ fn scripted_faults_look_like_the_real_ones() {
 }
 
 #[test]
-fn a_full_device_is_reported_and_the_old_content_stays() {
+fn a_full_file_system_is_reported_and_the_old_content_stays() {
     let dir = tempfile::tempdir().unwrap();
+    let mount = |program: &str, arguments: &[&str]| {
+        process::Command::new(program).args(arguments).arg(dir.path()).output().is_ok_and(|o| o.status.success())
+    };
+    if !mount("mount", &["-t", "tmpfs", "-o", "size=16k", "tmpfs"]) {
+        eprintln!("not tested: this user may not mount a small file system");
+        return;
+    }
     let store = FileStore::new(dir.path());
     store.write_durable("identity", b"old").unwrap();
-    // The temporary file is a link to the device that is always full, so a real write(2) fails with ENOSPC.
-    std::os::unix::fs::symlink("/dev/full", dir.path().join(".identity.new")).unwrap();
-    let error = store.write_durable("identity", b"new").unwrap_err();
+    let error = store.write_durable("identity", &[b'x'; 64 << 10]).unwrap_err();
+    let read = store.read("identity").unwrap();
+    // The leftover is gone, and so is the trouble.
+    let again = store.write_durable("identity", b"new");
+    assert!(mount("umount", &[]));
     assert_eq!(error.to_string(), format!("cannot write {}", dir.path().join("identity").display()));
     assert!(error.next_step().starts_with("free space"), "{}", error.next_step());
-    assert_eq!(store.read("identity").unwrap().as_deref(), Some(&b"old"[..]));
-    // The leftover is gone, and so is the trouble.
+    assert_eq!(read.as_deref(), Some(&b"old"[..]));
+    again.unwrap();
+}
+
+#[test]
+fn state_is_for_its_own_user_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let store = FileStore::new(&state);
+    store.write_durable("identity", b"x").unwrap();
+    let lock = store.lock().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&state), mode(&state.join("identity")), mode(&state.join(LOCK_FILE))), (0o700, 0o600, 0o600));
+    drop(lock);
+    // A file that an older version left open to all is closed by the next write.
+    fs::set_permissions(state.join("identity"), Permissions::from_mode(0o644)).unwrap();
+    store.write_durable("identity", b"y").unwrap();
+    assert_eq!(mode(&state.join("identity")), 0o600);
+}
+
+#[test]
+fn what_is_no_regular_file_is_an_error_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileStore::new(dir.path());
+    let outside = dir.path().join("outside");
+    fs::write(&outside, b"precious").unwrap();
+    let place: [(&str, &dyn Fn(&Path)); 3] = [
+        ("link", &|path| std::os::unix::fs::symlink(&outside, path).unwrap()),
+        ("fifo", &|path| assert!(process::Command::new("mkfifo").arg(path).status().unwrap().success())),
+        ("directory", &|path| fs::create_dir(path).unwrap()),
+    ];
+    for (kind, make) in place {
+        make(&dir.path().join(kind));
+        for error in [store.read(kind).unwrap_err(), store.write_durable(kind, b"new").unwrap_err()] {
+            assert!(error.to_string().ends_with(kind), "{error}");
+            assert!(error.next_step().contains("away"), "{kind}: {}", error.next_step());
+        }
+    }
+    // A link where the new content is prepared is replaced, not followed.
+    std::os::unix::fs::symlink(&outside, dir.path().join(".identity.new")).unwrap();
     store.write_durable("identity", b"new").unwrap();
     assert_eq!(store.read("identity").unwrap().as_deref(), Some(&b"new"[..]));
+    assert_eq!(fs::read(&outside).unwrap(), b"precious");
 }
 
 #[test]
