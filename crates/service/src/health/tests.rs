@@ -87,7 +87,7 @@ async fn the_three_pages_over_http() {
     assert!(String::from_utf8(out).unwrap().contains("\"reason\":\"lost\""));
 
     stop.cancel();
-    timeout(5 * SECOND, server).await.unwrap().unwrap().unwrap();
+    timeout(5 * SECOND, server).await.unwrap().unwrap();
     let mut out = Vec::new();
     assert_eq!(run_probe(address, "/livez", SECOND, &mut out).await.unwrap(), failure::REFUSED);
     let text = String::from_utf8(out).unwrap();
