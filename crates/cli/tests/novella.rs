@@ -31,7 +31,7 @@ fn help_is_data_and_names_the_exit_codes() {
     for line in ["--help", "help", "help exit-codes", "exit-codes"] {
         let (code, out, err) = run(line);
         assert_eq!((code, err.as_str()), (0, ""), "{line}");
-        assert!(out.contains("  124  no answer within --timeout"), "{line}: {out}");
+        assert!(out.contains("  124  The time ran out: no answer within --timeout"), "{line}: {out}");
         assert!(!out.contains('\x1b'), "{line}: colour without a terminal");
     }
     let (code, out, _) = run("place --help");

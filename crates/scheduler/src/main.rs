@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Keeps the map of hosts and places instances from it.
 #[derive(Parser)]
-#[command(name = "scheduler", version, about, after_help = EXAMPLES)]
+#[command(name = "scheduler", version, about, after_help = after_help())]
 struct Args {
     #[command(flatten)]
     common: CommonArgs,
@@ -47,9 +47,11 @@ Examples:
   scheduler --transport-url rabbit://scheduler:PW@mq1/     run with defaults
   scheduler --config /etc/novella/scheduler.toml           run with a file
   scheduler --config scheduler.toml config check           say what is wrong with it
-  scheduler config explain reports                         every setting, its value and origin
+  scheduler config explain reports                         every setting, its value and origin";
 
-Exit codes: 0 stopped in order, 1 refused, 2 usage or configuration, 255 internal";
+fn after_help() -> String {
+    format!("{EXAMPLES}\n\n{}", exit::exit_codes_help(&exit::DAEMON_EXIT_CODES))
+}
 
 fn main() -> ExitCode {
     exit::finish(run(args::parse()))

@@ -10,7 +10,8 @@ use std::{
 };
 
 pub use crate::failure::{
-    CONFLICT, Failure, INTERNAL, NOT_FOUND, OK, REFUSED, TIMEOUT, UNREACHABLE, USAGE, chain,
+    CONFLICT, DAEMON_EXIT_CODES, EXIT_CODES, Failure, INTERNAL, NOT_FOUND, OK, PARTIAL, REFUSED, TIMEOUT,
+    UNREACHABLE, USAGE, chain, exit_codes_help,
 };
 use crate::{config::Invalid, env::StoreError, failure::causes, health::BindError, logging::LogError};
 
