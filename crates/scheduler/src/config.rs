@@ -22,7 +22,8 @@ settings! {
     pub struct SchedulerConfig {
         /// Where the broker is: `rabbit://USER:PASSWORD@HOST[:PORT][,...]/VHOST[?OPTION=VALUE]`, or `amqps://` for TLS.
         ///
-        /// Further hosts are tried if the first cannot be reached. The options are those of oslo.messaging.
+        /// Further hosts are tried if the first cannot be reached. The options are those of oslo.messaging. Percent-encode
+        /// special characters of a password: `%40` for `@`, `%2F` for `/`.
         pub transport_url: String = DEFAULT_TRANSPORT_URL.into(), "URL", secret = true;
         /// Name of this scheduler, with which its decision ids start. Empty means the host name of this machine.
         pub name: String = String::new(), "name";
