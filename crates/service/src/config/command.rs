@@ -11,7 +11,7 @@ use crate::{
         example::{example_file, markdown_table},
         load::{Loaded, Settings, load},
         problem::Invalid,
-        setting::{Setting, select, suggest},
+        setting::{Setting, sections, select, suggest},
         source::{Origin, Sources, join},
         value::{shown, to_json, toml},
     },
@@ -148,7 +148,8 @@ fn explain<T: Settings>(
         Ok(settings) => settings,
         Err(unknown) => {
             writeln!(err, "error: there is no key or section {unknown}")?;
-            match suggest(&unknown, declared.iter().map(|setting| &*setting.key)) {
+            let known = sections(&declared).into_iter().chain(declared.iter().map(|setting| &*setting.key));
+            match suggest(&unknown, known) {
                 Some(near) => writeln!(err, "next: did you mean {near}?")?,
                 None => writeln!(err, "next: `config explain` without a key lists them all")?,
             }
