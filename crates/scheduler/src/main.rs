@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use novella_rpcapi::{OwnPolicy, SchedulerEndpoint};
-use novella_scheduler::{SchedulerConfig, SchedulerManager, StartError, start};
+use novella_scheduler::{PolicySource, SchedulerConfig, SchedulerManager, StartError, start};
 use novella_service::args::{self, CommonArgs};
 use novella_service::config::{ConfigCommand, Loaded, load};
 use novella_service::exit::{self, Failure};
@@ -102,9 +102,10 @@ async fn serve(loaded: Loaded<SchedulerConfig>) -> anyhow::Result<u8> {
         novella_messaging::connect(&config.transport_url, connection, env.random.fork("transport"))
             .map_err(|error| Failure::new(exit::USAGE, "transport_url cannot be used").because(error))?;
 
+    let policy = PolicySource::of(&config).name();
     let scheduler = match start(config, name, env.clone(), transport).await {
         Err(StartError::Policy(bad)) => {
-            return Err(Failure::new(exit::USAGE, bad.to_string())
+            return Err(Failure::new(exit::USAGE, format!("{policy}: {bad}"))
                 .next("correct it; `novella policy check FILE` checks a file without a scheduler")
                 .into());
         }

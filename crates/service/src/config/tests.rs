@@ -412,6 +412,14 @@ fn check_reports_on_the_right_stream_with_the_right_code() {
         (code, &answer["valid"], &answer["problems"][0]["keys"][0]),
         (2, &false.into(), &"scheduler.ratio".into())
     );
+
+    let doubtful = Sources { env: env(&[("NOVELLA_HOTS", "x")]), ..Sources::default() };
+    let (code, _, err) = run(&check(OutputFormat::Table), &doubtful);
+    assert!(code == 0 && err.starts_with("warning: ") && err.contains("NOVELLA_HOST?"), "{err}");
+    let (code, out, err) = run(&check(OutputFormat::Json), &doubtful);
+    let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, err.as_str()), (0, ""), "a warning is in the document alone");
+    assert!(answer["warnings"][0].as_str().unwrap().contains("NOVELLA_HOST?"), "{out}");
 }
 
 const SHIPPED: &str = r#"# Settings of an example.
