@@ -43,6 +43,9 @@ async fn execute(cli: Cli) -> anyhow::Result<u8> {
     }
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut console = Console { out: &mut out, err: &mut err, style: OutputStyle::of_stdout() };
+    if let Command::Config(command) = &cli.command {
+        return Ok(command.run::<CliSettings>(&cli.sources(), console.out, console.err)?);
+    }
     let env = Env::system(None)?;
     let shutdown = Shutdown::new();
     if let Some(result) = run_locally(&cli.command, &env, &mut console) {
@@ -127,6 +130,7 @@ pub async fn ask(
         | Command::Demo(_)
         | Command::Swarm(_)
         | Command::Completion(_)
+        | Command::Config(_)
         | Command::Evaluate(_)
         | Command::ExitCodes => {
             unreachable!("this command needs no bus and has run before one was connected")
