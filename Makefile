@@ -25,11 +25,11 @@ fuzz: ## recorded messages, changed at random, into the decoder and a scheduler'
 bench: ## the benchmarks in memory: report path, placement, host map, envelope (ARGS: a filter)
 	@cargo bench --workspace --locked --bench '*' -- $(ARGS)
 
-measure: ## every number of docs/performance.md beside its target, RabbitMQ included (ARGS: names of parts)
-	@scripts/measure.py $(ARGS)
+measure: ## every number of docs/performance.md beside its target, RabbitMQ included (ARGS: names of parts; WRITE_DOCS=1: draw docs/placement.svg)
+	@scripts/measure.py $(if $(WRITE_DOCS),--write-docs) $(ARGS)
 
-scale: ## a growing fleet on a real RabbitMQ, and in a PostgreSQL table; writes docs/scale.md (SECONDS=60: a short run, which does not; PART=1s)
-	@scripts/scale.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(PART),--part $(PART))
+scale: ## a growing fleet on a real RabbitMQ, and in a PostgreSQL table (SECONDS=60: a short run; PART=1s; WRITE_DOCS=1: write docs/scale.md)
+	@scripts/scale.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(PART),--part $(PART)) $(if $(WRITE_DOCS),--write-docs)
 
 lint: ## formatting, clippy and documentation, warnings refused; and whether docs/architecture.* and docs/rpc.md are up to date
 	@scripts/architecture.py --check

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The figures of docs/performance.md that need whole programs or a broker, each beside its target.
 
-    scripts/measure.py [PART...]     make measure ARGS='PART...'
+    scripts/measure.py [--write-docs] [PART...]     make measure ARGS='PART...' WRITE_DOCS=1
 
 Parts, all of them unless named:
 
@@ -10,18 +10,21 @@ Parts, all of them unless named:
     reload     a new policy at 20,000 hosts: for how long placements wait (cargo bench)
     nova       one placement by Nova 34 and by the engine, on the same 1,000 and 10,000 hosts in turn
     scale      the engine at 100 to a million hosts, beside the naive one of the tests, and the host manager between live
-               reports; draws docs/placement.svg
+               reports; draws placement.svg
     drain      a filled queue into the map, against a bare lapin consumer (cargo bench)
     rpc        a call over RabbitMQ, against a bare lapin pair and against oslo.messaging (cargo bench)
     agent      resident memory and CPU time of compute-agent, reporting every 10 s
     startup    from the start of a scheduler to a complete map of 1,000 swarm hosts, and until it takes requests
     memory     the scheduler's memory per host, with 10,000 swarm hosts
 
+Pictures go to target/measure/, and only with --write-docs to docs/, so that a run leaves the work tree as it was.
+
 Release builds run against a RabbitMQ of their own, started by scripts/rabbitmq.sh and stopped at the end. Exit code 0 if
 every target was met, 1 if one was missed. Other work on the machine counts against the figures: the load before each part
 is printed.
 """
 
+import argparse
 import os
 import pathlib
 import re
@@ -40,6 +43,7 @@ import proc
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BINARIES = ROOT / "target" / "release"
+RESULTS = ROOT / "target" / "measure"
 LIMIT = 300  # seconds that anything here may take at most
 AGENT_SECONDS = 120
 STARTUP_ROUNDS = 5
@@ -175,14 +179,14 @@ def reports():
     for claims, limit in ((0, 5), (20, 12)):
         (ours, fastest), (serde, _) = (medians[name][claims] for name in ("decode_and_apply", "serde_json_alone"))
         note = f"fastest batch {fastest:.2f} µs; serde_json alone {serde:.2f} µs"
-        yield f"report with {claims} claims, decoded and applied", limit, "≤", ours, "µs", note
+        yield f"one report with {claims} claims: decode it and apply it to the map", limit, "≤", ours, "µs", note
 
 
 def placement():
     """A placement, in memory."""
     medians = divan_medians(bench("novella-scheduler", "placement"))
     note = f"without reserving {medians['dry_run'][10_000][0]:.0f} µs"
-    yield "placement among 10,000 hosts, reserved", 150, "≤", medians["select_and_reserve"][10_000][0], "µs", note
+    yield "one placement among 10,000 hosts, with its reservation", 150, "≤", medians["select_and_reserve"][10_000][0], "µs", note
 
 
 def reload():
@@ -190,14 +194,14 @@ def reload():
     lines = bench("novella-host-manager", "reload").splitlines()
     figures = {name: (float(fastest), float(slowest)) for name, fastest, slowest in (line.split("\t") for line in lines)}
     what = {
-        "whole": "matched in one go, every host moves",
-        "matching": "matching a few hosts",
-        "changeover": "changing over, every host moves",
-        "one": "changing over, one rack moves",
+        "whole": "matching all hosts with the new aggregates at once",
+        "matching": "matching a few hosts, while placements wait",
+        "changeover": "putting it in force, every host changes its aggregates",
+        "one": "putting it in force, one rack changes its aggregates",
     }
     for name, (fastest, slowest) in figures.items():
         aim = None if name == "whole" else 5
-        yield f"reload, 20,000 hosts: {what[name]}", aim, "≤", fastest / 1e3, "ms", f"slowest {slowest / 1e3:.2f} ms"
+        yield f"new policy for 20,000 hosts: {what[name]}", aim, "≤", fastest / 1e3, "ms", f"slowest {slowest / 1e3:.2f} ms"
 
 
 def nova():
@@ -205,18 +209,30 @@ def nova():
     lines = run([ROOT / "scripts" / "conformance.sh", "speed"]).splitlines()
     for line in lines[1:]:
         hosts, theirs, first, again = line.split("\t")
-        what = f"placement among {int(hosts):,} hosts, first of its shape"
+        what = f"one placement among {int(hosts):,} hosts, first request of its kind"
         ratio = float(theirs) / float(first)
         note = f"Nova {float(theirs) / 1e3:,.0f} ms: {ratio:,.0f} times; again {float(again):.1f} µs"
         yield what, {"1000": 8, "10000": 50}[hosts], "≤", float(first), "µs", note
 
 
+# The rows of the benchmarks in plain words.
 SCALE_ROWS = {
-    "single": "{:,} hosts, {} of a shape",
-    "instances": "{1:,} instances in one request, {0:,} hosts",
-    "explain": "what the explanation adds, {:,} hosts",
-    "sustained": "sustained decisions, {:,} hosts",
+    "single": "one placement among {:,} hosts, {}",
+    "instances": "one request for {1:,} instances among {0:,} hosts",
+    "explain": "time that the explanation adds to a placement among {:,} hosts",
+    "sustained": "placements per second while {:,} hosts report",
 }
+REQUESTS = {"first request": "first request of its kind", "repeated request": "request repeated between reports"}
+FLEETS = {"Oracle": "hosts as recorded", "Equal": "equal, empty hosts"}
+WRITE_DOCS = False  # --write-docs
+
+
+def write_picture(name, drawing):
+    """Writes a picture beside the documents if that was asked for, else to target/measure."""
+    folder = ROOT / "docs" if WRITE_DOCS else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(drawing, encoding="utf-8")
+    print(f"picture: {folder / name}")
 
 
 def scale():
@@ -227,7 +243,8 @@ def scale():
         row, fleet, unit, fastest, median, naive, target = line.split("\t")
         kind, *rest = row.split("_")
         rest = [int(word) if word.isdigit() else f"{word} request" for word in rest]
-        what = f"{SCALE_ROWS[kind].format(*rest)}, {fleet.lower()}"
+        words = [REQUESTS.get(word, word) for word in rest]
+        what = f"{SCALE_ROWS[kind].format(*words)}, {FLEETS[fleet]}"
         fastest, naive = float(fastest), None if naive == "-" else float(naive)
         times = naive and naive / fastest
         note = f"median {median}" + (f"; naive {naive:,.0f}: {times:,.0f} times" if naive else "")
@@ -240,7 +257,7 @@ def scale():
                 series.setdefault("naive, oracle", []).append((rest[0], naive))
     title = "One placement, explained, against the number of hosts"
     drawing = plot.loglog(title, "hosts", "microseconds, fastest sample", series)
-    (ROOT / "docs" / "placement.svg").write_text(drawing)
+    write_picture("placement.svg", drawing)
 
 
 def drain():
@@ -248,7 +265,7 @@ def drain():
     output = bench("novella-tests", "drain")
     bare, ours, ratio = re.search(r"bare (\d+)/s, scheduler (\d+)/s, ratio ([\d.]+)", output).groups()
     note = f"bare lapin {bare}/s, scheduler {ours}/s"
-    yield "drain of a filled queue, of a bare lapin consumer", 0.9, "≥", float(ratio), "", note
+    yield "emptying a full queue: rate, relative to a bare lapin consumer", 0.9, "≥", float(ratio), "", note
 
 
 def rpc():
@@ -258,10 +275,10 @@ def rpc():
     row = re.compile(r"^(p50|rate) (\w+): ([\d.]+), novella ([\d.]+), ratio ([\d.]+)$", re.MULTILINE)
     rows = {(what, beside): (float(other), float(ours), float(ratio)) for what, beside, other, ours, ratio in row.findall(output)}
     for what, beside, limit, sense, title, unit in (
-        ("p50", "bare", 1.3, "≤", "call, one caller: p50, of a bare lapin pair's", "µs"),
-        ("rate", "bare", 0.8, "≥", "calls of 16 callers, of a bare lapin pair's", "/s"),
-        ("rate", "python", 4, "≥", "calls of 16 callers, of oslo.messaging's", "/s"),
-        ("p50", "python", None, "", "call, one caller: p50, of oslo.messaging's", "µs"),
+        ("p50", "bare", 1.3, "≤", "a call, one caller: median time, relative to a bare lapin pair", "µs"),
+        ("rate", "bare", 0.8, "≥", "calls of 16 callers: rate, relative to a bare lapin pair", "/s"),
+        ("rate", "python", 4, "≥", "calls of 16 callers: rate, relative to oslo.messaging", "/s"),
+        ("p50", "python", None, "", "a call, one caller: median time, relative to oslo.messaging", "µs"),
     ):
         other, ours, ratio = rows[what, beside]
         yield title, limit, sense, ratio, "", f"{beside} {other:.0f} {unit}, novella {ours:.0f} {unit}"
@@ -277,9 +294,9 @@ def agent():
             time.sleep(AGENT_SECONDS)
             cpu, seconds = daemon.cpu() - before, time.monotonic() - began
             note = f"highest {daemon.memory('VmHWM') / 2**20:.1f} MB, {daemon.threads()} threads, {daemon.sockets()} sockets"
-            yield "compute-agent, resident", 12, "≤", daemon.memory() / 2**20, "MB", note
+            yield "compute-agent: resident memory", 12, "≤", daemon.memory() / 2**20, "MB", note
             share = 100 * cpu / seconds
-            yield "compute-agent, CPU", 0.1, "≤", share, "%", f"{cpu * 1000:.0f} ms in {seconds:.0f} s, report every 10 s"
+            yield "compute-agent: CPU time, of one core", 0.1, "≤", share, "%", f"{cpu * 1000:.0f} ms in {seconds:.0f} s, report every 10 s"
 
 
 def swarm(hosts, interval):
@@ -303,8 +320,8 @@ def startup():
                 ready.append(time.monotonic() - began)
                 print(f"complete after {complete[-1]:.2f} s, ready after {ready[-1]:.2f} s")
         print(rates(fleet))
-        yield "scheduler start to a map of 1,000", 3, "≤", statistics.median(complete), "s", f"worst of {STARTUP_ROUNDS}: {max(complete):.2f} s"
-        yield "scheduler start to taking requests, 1,000 hosts", None, "", statistics.median(ready), "s", f"worst of {STARTUP_ROUNDS}: {max(ready):.2f} s"
+        yield "from scheduler start to a map of 1,000 hosts", 3, "≤", statistics.median(complete), "s", f"worst of {STARTUP_ROUNDS}: {max(complete):.2f} s"
+        yield "from scheduler start to taking requests, 1,000 hosts", None, "", statistics.median(ready), "s", f"worst of {STARTUP_ROUNDS}: {max(ready):.2f} s"
 
 
 def rates(fleet):
@@ -327,7 +344,7 @@ def memory():
             print(f"swarm of {hosts}: started in {began:.1f} s, {fleet.memory() / 2**20:.0f} MB resident")
             print(rates(fleet))
     note = f"{empty / 2**20:.1f} MB empty, {full / 2**20:.1f} MB with {hosts:,}, highest {peak / 2**20:.1f} MB"
-    yield "scheduler, memory per host", 2, "≤", (full - empty) / hosts / 1024, "KB", note
+    yield "scheduler: memory per host", 2, "≤", (full - empty) / hosts / 1024, "KB", note
 
 
 PARTS = {part.__name__: part for part in (reports, placement, reload, nova, scale, drain, rpc, agent, startup, memory)}
@@ -357,7 +374,8 @@ def measure(names):
 
 def table(rows):
     missed = 0
-    print(f"\n{'':50} {'target':>10} {'measured':>10}")
+    width = max((len(row[0]) for row in rows), default=0)
+    print(f"\n{'':{width}} {'target':>10} {'measured':>10}")
     for what, target, sense, value, unit, note in rows:
         if target is None:  # shown for its own sake
             aim, verdict = "", ""
@@ -366,16 +384,21 @@ def table(rows):
             missed += not met
             aim, verdict = f"{sense} {target:>5} {unit:2}", "PASS" if met else "MISSED"
         figure = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-        print(f"{what:50} {aim:10} {figure:>7} {unit:2} {verdict:6} {note}")
+        print(f"{what:{width}} {aim:10} {figure:>7} {unit:2} {verdict:6} {note}")
     return missed
 
 
 def main():
-    names = sys.argv[1:] or list(PARTS)
+    global WRITE_DOCS
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--write-docs", action="store_true", help="write the pictures to docs/ and not to target/measure/")
+    arguments.add_argument("parts", nargs="*", metavar="PART", help="measure only these parts")
+    asked = arguments.parse_args()
+    names = asked.parts or list(PARTS)
     unknown = [name for name in names if name not in PARTS]
     if unknown:
-        print(__doc__, file=sys.stderr)
-        return 2
+        arguments.error(f"there is no part {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
+    WRITE_DOCS = asked.write_docs
     started = False
     try:
         if not IN_MEMORY.issuperset(names):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How far the design goes on one machine: a fleet on a real RabbitMQ, and the same fleet in a PostgreSQL table.
 
-    scripts/scale.py [--seconds S] [--part NAME]     make scale [SECONDS=S]
+    scripts/scale.py [--seconds S] [--part NAME] [--write-docs]     make scale [SECONDS=S] [PART=NAME] [WRITE_DOCS=1]
 
 Parts, each with a share of the time that is left, each up the same ladder of hosts:
 
@@ -9,9 +9,9 @@ Parts, each with a share of the time that is left, each up the same ladder of ho
     own            every 10 s, a connection for each agent, as hosts have
     table          one upsert per report at the same rates, the fleet read for each placement (scripts/postgres.sh)
 
-Every row goes to target/scale/rows.json and rows.tsv. A whole run, which is one without --seconds, also writes the tables
-and plots of docs/scale.md; it takes twenty minutes, and one part again its share. What cannot be had is named, and the run
-fails: nothing is skipped. Broker, database and fleet are private ones and end with the run, however it ends.
+Every row goes to target/scale/rows.json and rows.tsv, and the work tree stays as it was. With --write-docs a whole run, which
+is one without --seconds, also writes the tables and plots of docs/scale.md. A whole run takes twenty minutes, and one part
+again its share. What cannot be had is named, and the run fails: nothing is skipped. Broker, database and fleet are private ones and end with the run, however it ends.
 """
 
 import argparse
@@ -110,8 +110,11 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--seconds", type=int, help="time for all parts together; a whole run without it")
     arguments.add_argument("--part", choices=SHARES, help="measure this part again; the others stay as they were")
-    arguments.add_argument("--page", action="store_true", help="only write docs/scale.md anew from target/scale/rows.json")
+    arguments.add_argument("--write-docs", action="store_true", help="also write the tables and plots of docs/scale.md")
+    arguments.add_argument("--page", action="store_true", help="measure nothing: write docs/scale.md anew from target/scale/rows.json")
     asked = arguments.parse_args()
+    if asked.write_docs and asked.seconds:
+        arguments.error("--write-docs needs a whole run, so leave out --seconds")
     names = [asked.part] if asked.part else list(SHARES)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     os.environ.setdefault("NOVELLA_TEST_DIR", str(ROOT / "target" / "scale-env"))
@@ -124,7 +127,7 @@ def main():
         build()
         options = SimpleNamespace(whole=asked.seconds is None, window=window, placements=PLACEMENTS, files=raise_limits())
         results = measure(options, seconds, names)
-        if asked.seconds is None:
+        if asked.write_docs:
             scale_page.write(results)
         for name, why in results["ended"].items():
             print(f"{name:6} {why}")

@@ -107,7 +107,7 @@ const WINGS: &[(&str, &str)] = &[
     ),
     (
         "scheduler",
-        "decisions call_errors kept_snapshots report_lag host_clocks request_metrics refused_reports map_events config policy_source \
+        "decisions call_errors kept_snapshots report_lag host_clocks request_metrics refused_reports map_events policy_file config policy_source \
          peers manager calls endpoint metrics startup hearing lifecycle tasks daemon",
     ),
     ("cli", "exit_codes units settings output connect commands latencies demo swarm args usage dispatch"),
@@ -413,6 +413,49 @@ fn the_house_is_tidy() {
     faults.sort();
     faults.dedup();
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Runs `scale` of `scripts/measure.py` and the whole of `scripts/scale.py` with benchmarks and pages that are made up, once
+/// without and once with `--write-docs`.
+const MEASURE: &str = r#"
+import pathlib, sys
+sys.path.insert(0, "scripts")
+sys.dont_write_bytecode = True
+import measure, scale, scale_page
+root = pathlib.Path(sys.argv[1])
+measure.ROOT, measure.RESULTS = root, root / "target" / "measure"
+row = "single_{}_{}\tOracle\tus\t{}.0\t6.0\t50.0\t8.0\n"
+def rows(which):
+    return "head\n" + row.format(1000, which, 5) + row.format(10000, which, 50)
+measure.bench = lambda package, name: rows("first" if name == "scale" else "repeated")
+pages = []
+scale_page.write = pages.append
+scale.build, scale.raise_limits = (lambda: None), (lambda: 0)
+scale.measure = lambda options, seconds, names: {"rows": [], "ended": {}}
+def run(program, *arguments):
+    sys.argv = ["x", *arguments]
+    return program.main()
+assert run(measure, "scale") == 1, "a target is missed"
+assert not (root / "docs").exists() and (root / "target/measure/placement.svg").exists()
+run(measure, "--write-docs", "scale")
+assert (root / "docs/placement.svg").exists()
+assert run(scale) == 0 and run(scale, "--seconds", "60") == 0 and not pages
+assert run(scale, "--write-docs") == 0 and len(pages) == 1
+"#;
+
+#[test]
+fn measuring_leaves_the_work_tree_as_it_was_unless_told_to_write_the_documents() {
+    let dir = tempfile::tempdir().expect("a directory for the test");
+    let mut python = std::process::Command::new("python3");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in the repository");
+    let done =
+        python.args(["-c", MEASURE]).arg(dir.path()).current_dir(root).output().expect("python3 starts");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let rows = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(
+        rows.contains("one placement among 1,000 hosts, first request of its kind, hosts as recorded"),
+        "{rows}"
+    );
 }
 
 #[test]

@@ -79,7 +79,10 @@ async fn a_connection_lost_while_the_map_fills_does_not_open_the_door() {
     cluster.broker.partition("s1", true);
     sleep(3 * REPORT_INTERVAL).await;
     let health = cluster.scheduler("s1").health().ready();
-    assert!(!health.ok && health.summary().contains("waiting for the broker"), "{health:?}");
+    assert!(
+        !health.ok && health.summary().contains("host map: the report queue is not consumed yet"),
+        "{health:?}"
+    );
     cluster.broker.partition("s1", false);
     cluster.ready("s1").await;
     assert_eq!(cluster.view("s1").await.len(), 4);
@@ -92,11 +95,33 @@ async fn without_a_broker_daemons_wait_and_then_find_each_other() {
     cluster.start_host("host-1", SIZE).await;
     cluster.start_scheduler("s1").await;
     sleep(Duration::from_secs(100)).await;
-    assert!(!cluster.scheduler("s1").health().ready().ok);
+    let said = cluster.scheduler("s1").health().ready().summary();
+    assert!(said.contains("broker: not connected after 1 attempt: memory: "), "{said}");
+    assert_eq!(cluster.metric("s1", "novella_broker_connected"), 0);
     cluster.broker.start();
     cluster.ready("s1").await;
+    assert_eq!(cluster.metric("s1", "novella_broker_connected"), 1);
     assert_eq!(cluster.state("s1", "host-1").await, Some(HostStatus::Up));
     assert_eq!(cluster.place(1, flavor(1, 1, 1)).await.selections.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_daemons_show_the_broker_and_why_it_takes_no_messages() {
+    let cluster = Cluster::of(24, 1).await;
+    let said = |words: &str| {
+        for health in [cluster.scheduler("s1").health(), cluster.agents["host-1"].health()] {
+            let ready = health.ready();
+            let broker = ready.parts.iter().find(|part| part.name == "broker").expect("a condition of both");
+            assert_eq!((broker.reason.as_str(), broker.ok), (words, words.starts_with("connected")));
+        }
+    };
+    said("connected to memory");
+    cluster.broker.block(Some("memory alarm"));
+    settle().await;
+    said("the broker memory takes no messages: memory alarm");
+    cluster.broker.block(None);
+    settle().await;
+    said("connected to memory");
 }
 
 #[tokio::test(start_paused = true)]

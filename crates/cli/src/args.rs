@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use novella_service::args::{CommonArgs, with_short_help};
-use novella_service::config::Sources;
+use novella_service::config::{ConfigCommand, Sources};
 
 use crate::commands::{
     aggregate, capacity, completion, evaluate, explain, flavor, group, host, ping, place, policy, release,
@@ -42,6 +42,15 @@ Examples:
   novella host list                             all hosts and what they have left
   novella place --vcpus 2 --ram 4G --explain    where it would go, and why
   novella service list --transport-url rabbit://USER@mq.example/";
+
+/// The examples of all commands of `config`, which the daemons have too.
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  novella config check
+  novella config check --config novella.toml -f json
+  novella config explain
+  novella config explain timeout
+  novella config example";
 
 impl Cli {
     /// The command line with the help that it shows. The completion of shells is made without it, because it leaves out the
@@ -113,6 +122,9 @@ pub enum Command {
     Demo(demo::DemoArgs),
     /// Run thousands of agents with simulated hosts against a real broker
     Swarm(swarm::SwarmArgs),
+    /// Check or explain the settings of this command line
+    #[command(subcommand, after_help = CONFIG_EXAMPLES)]
+    Config(ConfigCommand),
     /// Print the completion script for a shell
     Completion(completion::CompletionArgs),
     /// List the exit codes
@@ -161,7 +173,9 @@ mod tests {
         fn check(command: &clap::Command, path: &str) {
             assert!(command.get_about().is_some(), "{path} has no description");
             let has_children = command.get_subcommands().next().is_some();
-            if !has_children && !path.ends_with("exit-codes") {
+            // The daemons have the commands of `config` too, so their examples stand above them.
+            let shared = path.starts_with("novella config ");
+            if (!has_children || path == "novella config") && !path.ends_with("exit-codes") && !shared {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.starts_with("Examples:\n  novella "), "{path} has no examples: {help:?}");
                 parse_examples(&help);

@@ -158,7 +158,7 @@ pub async fn connected(
     timeout: Duration,
 ) -> anyhow::Result<()> {
     let settled = |state: &ConnectionState| match state {
-        ConnectionState::Connecting { attempt, last_error } => {
+        ConnectionState::Connecting { attempt, last_error, .. } => {
             last_error.is_some() && *attempt as usize >= url.hosts.len()
         }
         _ => true,
@@ -424,7 +424,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusing_broker_is_reported_once_every_address_was_tried() {
         let url = TransportUrl::parse("rabbit://u:p@a,u:p@b/").unwrap();
-        let trying = |attempt| ConnectionState::Connecting { attempt, last_error: Some("refused".into()) };
+        let trying = |attempt| {
+            let (brokers, last_error) = ("a:5672/, b:5672/".into(), Some("refused".into()));
+            ConnectionState::Connecting { brokers, attempt, last_error }
+        };
         let (sender, state) = watch::channel(trying(1));
         let waiting = tokio::spawn(async move { connected(state, &url, Duration::from_secs(10)).await });
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -435,7 +438,8 @@ mod tests {
         assert!(error.to_string().contains(": refused"), "{error}");
 
         let url = TransportUrl::parse("rabbit://a/").unwrap();
-        let (_sender, state) = watch::channel(ConnectionState::Connecting { attempt: 0, last_error: None });
+        let first = ConnectionState::Connecting { brokers: "a:5672/".into(), attempt: 0, last_error: None };
+        let (_sender, state) = watch::channel(first);
         let error = connected(state, &url, Duration::from_secs(10)).await.unwrap_err();
         assert!(error.to_string().contains("no answer within 10s"), "{error}");
     }

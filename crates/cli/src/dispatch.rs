@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::CommandFactory;
+use novella_service::Env;
 use novella_service::config::load;
+use novella_service::exit::{self, ErrorFormat};
 use novella_service::logging::{self, LogOptions};
 use novella_service::shutdown::Shutdown;
-use novella_service::{Env, exit};
 
 use crate::args::{Cli, Command, ComputeCommand};
 use crate::commands::{
@@ -31,18 +32,21 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let errors = usage::error_format(&args);
     match Cli::read(&args) {
-        Ok(cli) => ExitCode::from(exit::report(execute(cli).await, errors, &mut io::stderr())),
+        Ok(cli) => ExitCode::from(exit::report(execute(cli, errors).await, errors, &mut io::stderr())),
         Err(error) => usage::report(&error, &args, errors),
     }
 }
 
-async fn execute(cli: Cli) -> anyhow::Result<u8> {
+async fn execute(cli: Cli, messages: ErrorFormat) -> anyhow::Result<u8> {
     // Without -v, errors are the only messages. With it, the embedded parts log as the daemons do.
     if cli.common.verbose > 0 {
         logging::init(LogOptions { verbose: cli.common.verbose - 1, ..cli.common.log_options() })?;
     }
     let (mut out, mut err) = (io::stdout(), io::stderr());
-    let mut console = Console { out: &mut out, err: &mut err, style: OutputStyle::of_stdout() };
+    let mut console = Console { out: &mut out, err: &mut err, style: OutputStyle::of_stdout(), messages };
+    if let Command::Config(command) = &cli.command {
+        return Ok(command.run::<CliSettings>(&cli.sources(), console.out, console.err)?);
+    }
     let env = Env::system(None)?;
     let shutdown = Shutdown::new();
     if let Some(result) = run_locally(&cli.command, &env, &mut console) {
@@ -127,6 +131,7 @@ pub async fn ask(
         | Command::Demo(_)
         | Command::Swarm(_)
         | Command::Completion(_)
+        | Command::Config(_)
         | Command::Evaluate(_)
         | Command::ExitCodes => {
             unreachable!("this command needs no bus and has run before one was connected")

@@ -1,35 +1,15 @@
-//! The exit codes that scripts rely on. They are an interface: a code never changes its meaning.
+//! The exit codes of the command line: all that there are.
 
-use std::fmt::Write as _;
 use std::io::Write;
 
-pub use novella_service::exit::{CONFLICT, INTERNAL, NOT_FOUND, OK, REFUSED, TIMEOUT, UNREACHABLE, USAGE};
-
-/// Part of what was asked for was done.
-pub const PARTIAL: u8 = 3;
-
-/// Every code with its meaning.
-const ALL: [(u8, &str); 9] = [
-    (OK, "done; for a placement: it fits"),
-    (REFUSED, "no host fits: a valid answer, its reason is on standard output"),
-    (USAGE, "the command line or the configuration is wrong"),
-    (PARTIAL, "done in part: some of what was named does not exist"),
-    (NOT_FOUND, "what was named does not exist"),
-    (
-        CONFLICT,
-        "an instance uuid or a name is already in use, or a policy is wrong or differs from another's",
-    ),
-    (UNREACHABLE, "the broker, or the service behind it, cannot be reached"),
-    (TIMEOUT, "no answer within --timeout"),
-    (INTERNAL, "anything else: most likely a defect"),
-];
+pub use novella_service::exit::{
+    CONFLICT, INTERNAL, NOT_FOUND, OK, PARTIAL, REFUSED, TIMEOUT, UNREACHABLE, USAGE,
+};
+use novella_service::exit::{EXIT_CODES, exit_codes_help};
 
 /// The list as help shows it.
 pub fn text() -> String {
-    ALL.iter().fold("Exit codes:\n".to_owned(), |mut text, (code, meaning)| {
-        writeln!(text, "  {code:>3}  {meaning}").expect("writing to a String does not fail");
-        text
-    })
+    exit_codes_help(&EXIT_CODES.map(|(code, _)| code))
 }
 
 /// Writes the list: the command `exit-codes`.
@@ -44,7 +24,30 @@ mod tests {
 
     #[test]
     fn the_codes_are_those_promised() {
-        assert_eq!(ALL.map(|(code, _)| code), [0, 1, 2, 3, 4, 5, 7, 124, 255]);
-        assert!(text().contains("\n  124  no answer within --timeout\n"), "{}", text());
+        assert_eq!(EXIT_CODES.map(|(code, _)| code), [0, 1, 2, 3, 4, 5, 7, 124, 255]);
+        assert!(text().contains("\n  124  The time ran out: no answer within --timeout"), "{}", text());
+    }
+
+    /// The first two cells of each row of the table below this heading.
+    fn table(document: &str, heading: &str) -> Vec<(u8, String)> {
+        let (_, section) = document.split_once(heading).expect("the heading is there");
+        let rows = section
+            .lines()
+            .skip_while(|line| !line.starts_with('|'))
+            .take_while(|line| line.starts_with('|'));
+        let cells = rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
+        cells.filter_map(|cells| Some((cells[0].parse().ok()?, cells[1].to_owned()))).collect()
+    }
+
+    #[test]
+    fn the_documents_list_the_same_codes_with_the_same_meanings() {
+        let listed = table(include_str!("../../../docs/cli.md"), "\n## Exit codes\n");
+        assert_eq!(
+            listed,
+            EXIT_CODES.map(|(code, meaning)| (code, meaning.replace("--timeout", "`--timeout`")))
+        );
+        let causes = table(include_str!("../../../docs/troubleshooting.md"), "\n## An exit code\n");
+        let failures = EXIT_CODES.map(|(code, _)| code).into_iter().filter(|code| *code != OK);
+        assert!(causes.iter().map(|(code, _)| *code).eq(failures), "{causes:?}");
     }
 }

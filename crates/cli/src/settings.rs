@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use novella_messaging::DEFAULT_EXCHANGE;
+use novella_messaging::rabbit::RabbitOptions;
+use novella_messaging::{DEFAULT_EXCHANGE, TransportUrl};
 use novella_rpcapi::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
 use novella_service::args::DEFAULT_TRANSPORT_URL;
 use novella_service::config::{Problem, Settings, check_exchange, check_topics, duration};
@@ -38,9 +39,19 @@ impl CliSettings {
     }
 }
 
+/// Refuses a URL that cannot be read. A command refuses later a bus that it cannot reach, such as `memory://`.
+fn check_url(text: &str) -> Result<(), String> {
+    let url = TransportUrl::parse(text).map_err(|error| error.to_string())?;
+    RabbitOptions::new(url, "check", [0; 32]).map(drop).map_err(|error| error.to_string())
+}
+
 impl Settings for CliSettings {
     fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
+        if let Err(what) = check_url(&self.transport_url) {
+            let fix = "write rabbit://USER:PASSWORD@HOST:5672/VHOST";
+            problems.push(Problem::new(&["transport_url"], what, fix));
+        }
         if self.timeout.is_zero() {
             problems.push(Problem::new(
                 &["timeout"],
@@ -52,5 +63,18 @@ impl Settings for CliSettings {
         let scheduler = ("scheduler_topic", &*self.scheduler_topic);
         check_topics(("compute_topic", &self.compute_topic), &[scheduler], &mut problems);
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use novella_service::config::shipped_table_faults;
+
+    use super::*;
+
+    #[test]
+    fn the_table_in_the_documents_is_what_config_explain_prints() {
+        let text = include_str!("../../../docs/configuration.md");
+        assert_eq!(shipped_table_faults::<CliSettings>(text, "novella"), Vec::<String>::new());
     }
 }

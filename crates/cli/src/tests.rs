@@ -1,5 +1,7 @@
 //! The commands with a real scheduler and real agents on the in-process bus, on a paused clock.
 
+use std::ffi::OsString;
+
 use clap::Parser;
 use novella_messaging::in_process::InProcessBroker;
 use novella_objects::{HostAmounts, HostStatus, HostSummary};
@@ -16,6 +18,7 @@ use crate::dispatch::{ask, run_locally};
 use crate::exit_codes::{CONFLICT, NOT_FOUND, OK, PARTIAL, REFUSED, UNREACHABLE, USAGE};
 use crate::output::{Console, OutputStyle};
 use crate::settings::CliSettings;
+use crate::usage::error_format;
 
 /// A host that is up and has instances.
 pub fn a_host(name: &str) -> HostSummary {
@@ -68,9 +71,11 @@ impl Said {
 
 /// Runs a command line as the executable does, on a bus that is already connected.
 async fn run(line: &str, bus: &Bus, env: &Env, shutdown: &Shutdown) -> Said {
-    let cli = Cli::try_parse_from(format!("novella {line}").split_whitespace()).unwrap();
+    let args: Vec<_> = format!("novella {line}").split_whitespace().map(OsString::from).collect();
+    let cli = Cli::try_parse_from(&args).unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut console = Console { out: &mut out, err: &mut err, style: OutputStyle::default() };
+    let (style, messages) = (OutputStyle::default(), error_format(&args));
+    let mut console = Console { out: &mut out, err: &mut err, style, messages };
     let result = match run_locally(&cli.command, env, &mut console) {
         Some(result) => result,
         None => ask(&cli.command, bus, env, shutdown, &mut console).await,
@@ -334,8 +339,11 @@ async fn a_zone_that_is_not_there_is_told_with_those_that_are() {
         let note = "note: no host is in zone west; the zones are edge, north, south\n";
         operator.fails(REFUSED, line, note).await;
         let said = operator.runs(&format!("{line} -f json")).await;
-        assert!(said.json().is_object() && said.err.ends_with(note), "{line}: {}", said.err);
+        assert_eq!(said.err, "", "{line}: with JSON the note is in the document");
+        has(&said.json(), json!({"notes": [note.trim_start_matches("note: ").trim_end()]}));
     }
+    let picked = operator.runs("place --vcpus 400 --ram 1G -c outcome").await;
+    picked.shows(&["outcome", "refused"]);
     let said = operator.runs("place --vcpus 400 --ram 1G --az north").await;
     assert!(said.code == REFUSED && !said.err.contains("no host is in zone"), "{}", said.err);
 }
@@ -720,12 +728,18 @@ async fn what_nothing_looks_at_is_told_and_placed_all_the_same() {
     ];
     for format in ["table", "value", "json"] {
         let said = operator.runs(&format!("{line} -f {format}")).await;
-        let told = format!("note: {}\nnote: {}\n", notes[0], notes[1]);
+        let told = match format {
+            "json" => String::new(),
+            _ => format!("note: {}\nnote: {}\n", notes[0], notes[1]),
+        };
         assert_eq!((said.code, said.err.as_str()), (OK, told.as_str()), "{format}");
         if format == "json" {
             assert_eq!(said.json()["notes"], json!(notes));
         }
     }
+    let picked = operator.runs(&format!("{line} -f json -c host")).await;
+    let lines: Vec<Value> = picked.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines, notes.map(|note| json!({ "note": note })), "a picked column holds no notes");
     let said = operator.answers(OK, "place --vcpus 1 --ram 1G --extra-spec trait:X=forbidden -f json").await;
     assert!(said.json().get("notes").is_none(), "{}", said.out);
 }
@@ -780,6 +794,11 @@ async fn policies_are_checked_shown_compared_and_reloaded() {
     let said = operator.runs(&format!("policy check {bad} -f json")).await;
     assert_eq!((said.code, said.json()["problems"][1]["did_you_mean"].clone()), (USAGE, json!("RamFilter")));
     operator.fails(USAGE, "policy check nowhere.toml", "cannot read nowhere.toml").await;
+    let picked = operator.runs(&format!("policy check {bad} -c valid,problems")).await;
+    assert_eq!((picked.code, picked.err.as_str()), (USAGE, ""));
+    picked.shows(&["FIELD", "valid ", "false", "problems[0].line ", "RamFilter"]);
+    assert!(!picked.out.contains("hash"), "{}", picked.out);
+    operator.fails(USAGE, &format!("policy check {good} -c hots"), "there is no field \"hots\"").await;
     let specs = "extra_specs = { 'hw:numa_nodes' = '3', 'hw:cpu_polcy' = 'x' }";
     let unusable = file("unusable.toml", &format!("[flavors.a]\nvcpus = 4\nmemory_mb = 1\n{specs}\n"));
     let said = operator.runs(&format!("policy check {unusable}")).await;
@@ -788,6 +807,8 @@ async fn policies_are_checked_shown_compared_and_reloaded() {
     for wanted in [
         format!("error: {unusable}: line 1: flavors.a: every request for this flavor is refused: "),
         format!("warning: {unusable}: line 4: flavors.a.extra_specs.\"hw:cpu_polcy\": "),
+        // The second line of a finding.
+        "\n    fix: ".to_owned(),
         "did you mean hw:cpu_policy?".to_owned(),
     ] {
         assert!(said.err.contains(&wanted), "{wanted}: {}", said.err);
@@ -827,8 +848,11 @@ async fn a_host_of_the_answer_that_is_not_up_is_marked() {
         "{}",
         again.err
     );
-    let again = operator.runs(&format!("{line} -f json")).await.json();
+    let again = operator.runs(&format!("{line} -f json")).await;
+    assert_eq!(again.err, "");
+    let again = again.json();
     has(&again, json!({"repeated": true, "not_up": {host: "down"}}));
+    assert!(again["notes"][0].as_str().unwrap().starts_with(note.trim_start_matches("note: ")), "{again}");
     let forced = operator.runs(&format!("place --vcpus 1 --ram 1G --dry-run --force-host {host}")).await;
     let note = format!("note: {host} is down: the request forces the host");
     assert!(forced.code == OK && forced.err.starts_with(&note), "{}", forced.err);

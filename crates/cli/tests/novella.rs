@@ -31,13 +31,42 @@ fn help_is_data_and_names_the_exit_codes() {
     for line in ["--help", "help", "help exit-codes", "exit-codes"] {
         let (code, out, err) = run(line);
         assert_eq!((code, err.as_str()), (0, ""), "{line}");
-        assert!(out.contains("  124  no answer within --timeout"), "{line}: {out}");
+        assert!(out.contains("  124  The time ran out: no answer within --timeout"), "{line}: {out}");
         assert!(!out.contains('\x1b'), "{line}: colour without a terminal");
     }
     let (code, out, _) = run("place --help");
     assert!(code == 0 && out.contains("Examples:") && out.contains("--extra-spec <KEY=VALUE>"), "{out}");
     let (code, out, _) = run("--version");
     assert_eq!((code, out.trim()), (0, concat!("novella ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn config_check_and_explain_tell_of_the_command_lines_own_settings() {
+    let dir = tempfile::tempdir().expect("a directory for the test");
+    let file = dir.path().join("novella.toml");
+    let with = |text: &str, line: &str| {
+        std::fs::write(&file, text).expect("it can be written");
+        run(&format!("{line} --config {}", file.display()))
+    };
+    let (code, out, err) = with("timeout = \"7s\"\n", "config explain timeout");
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("value    \"7s\"") && out.contains(&format!("file {}:1", file.display())), "{out}");
+    let secret = "transport_url = \"rabbit://u:s3cr/et@mq/v\"\n";
+    for format in ["table", "json", "markdown"] {
+        let (code, out, err) =
+            with("transport_url = \"rabbit://u:s3cret@mq/v\"\n", &format!("config explain -f {format}"));
+        assert!(code == 0 && err.is_empty() && out.contains("transport_url"), "{out}{err}");
+        assert!(!out.contains("s3cret"), "{out}");
+    }
+    let (code, out, err) = with(secret, "config check");
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    assert!(err.contains("percent-encode") && err.contains("rabbit://***@mq/v"), "{err}");
+    assert!(!err.contains("s3cr") && !err.contains("et@"), "{err}");
+    let (code, out, _) = with("timout = \"7s\"\n", "config check -f json");
+    let found: serde_json::Value = serde_json::from_str(&out).expect("one JSON document");
+    assert_eq!((code, &found["problems"][0]["fix"]), (2, &"did you mean timeout?".into()));
+    let (code, out, _) = run("config example");
+    assert!(code == 0 && out.contains("#timeout = \"10s\""), "{out}");
 }
 
 #[test]

@@ -131,8 +131,8 @@ pub async fn start(
     let until_stop = |task: Pin<Box<dyn Future<Output = ()> + Send>>| {
         tasks.spawn(stop.clone().run_until_cancelled_owned(task));
     };
-    until_stop(Box::pin(standing::watch_broker(health.condition("broker"), transport.state())));
-    until_stop(Box::pin(standing::watch_name(health.condition("host name"), own_queue.clone())));
+    until_stop(Box::pin(health.condition("broker").follow(transport.state(), standing::of_broker)));
+    until_stop(Box::pin(health.condition("host name").follow(own_queue.clone(), standing::of_name)));
     until_stop(Box::pin(standing::follow(manager.clone(), own_queue, compute, host.clone())));
     tasks.spawn(publisher.clone().run(manager.standing(), stop.clone()));
     let runner = Runner::start(

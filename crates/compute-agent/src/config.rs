@@ -26,7 +26,8 @@ settings! {
     pub struct AgentConfig {
         /// Where the broker is: `rabbit://USER:PASSWORD@HOST[:PORT][,...]/VHOST[?OPTION=VALUE]`, or `amqps://` for TLS.
         ///
-        /// Further hosts are tried if the first cannot be reached. The options are those of oslo.messaging.
+        /// Further hosts are tried if the first cannot be reached. The options are those of oslo.messaging. Percent-encode
+        /// special characters of a password: `%40` for `@`, `%2F` for `/`.
         pub transport_url: String = DEFAULT_TRANSPORT_URL.into(), "URL", secret = true;
         /// Host name in reports: letters, digits, and any of `.`, `_` and `-`. Empty means the name of this machine.
         pub host: String = String::new(), "name";

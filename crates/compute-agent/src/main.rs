@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Reports this host to the schedulers and answers for it.
 #[derive(Parser)]
-#[command(name = "compute-agent", version, about, after_help = EXAMPLES)]
+#[command(name = "compute-agent", version, about, after_help = after_help())]
 struct Cli {
     #[command(flatten)]
     common: CommonArgs,
@@ -79,15 +79,11 @@ Examples:
   compute-agent probe --record host.tar.gz                 the same, to attach to a report of a defect
   compute-agent --transport-url rabbit://agent:PW@mq1/     run with defaults
   compute-agent --config /etc/novella/compute-agent.toml   run with a file
-  compute-agent config explain report                      every setting, its value and origin
+  compute-agent config explain report                      every setting, its value and origin";
 
-Exit codes:
-  0    stopped in order
-  1    refused: `health` found no agent that is ready
-  2    usage, configuration or a damaged identity file
-  5    state directory or port in use
-  124  work in flight was cut off
-  255  another failure";
+fn after_help() -> String {
+    format!("{EXAMPLES}\n\n{}", exit::exit_codes_help(&exit::DAEMON_EXIT_CODES))
+}
 
 fn main() -> ExitCode {
     exit::finish(run(args::parse()))

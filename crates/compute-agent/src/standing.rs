@@ -9,7 +9,6 @@ use std::time::Duration;
 use novella_messaging::{CallOptions, ConnectionState, ConsumerState, RpcError, TransportError};
 use novella_rpcapi::ComputeApi;
 use novella_service::exit::chain;
-use novella_service::health::Condition;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -74,41 +73,18 @@ async fn tell_who_holds(compute: &ComputeApi, host: &str) {
     }
 }
 
-/// Sets the condition `broker` to the state of the connection.
-pub async fn watch_broker(condition: Condition, mut connection: watch::Receiver<ConnectionState>) {
-    loop {
-        match &*connection.borrow_and_update() {
-            ConnectionState::Connected { broker, .. } => {
-                condition.set(true, format!("connected to {broker}"))
-            }
-            ConnectionState::Connecting { attempt, last_error } => {
-                let why = last_error.as_deref().unwrap_or("not tried yet");
-                condition.set(false, format!("not connected after {attempt} attempts: {why}"));
-            }
-            ConnectionState::Blocked { reason } => {
-                condition.set(false, format!("the broker takes no messages: {reason}"));
-            }
-            ConnectionState::Closed => condition.set(false, "closed"),
-        }
-        if connection.changed().await.is_err() {
-            return;
-        }
-    }
+/// The condition `broker`: whether messages can be sent, and the state of the connection.
+pub fn of_broker(connection: &ConnectionState) -> (bool, String) {
+    (connection.takes_messages(), connection.to_string())
 }
 
-/// Sets the condition `host name` to the state of the host's queue.
-pub async fn watch_name(condition: Condition, mut queue: watch::Receiver<ConsumerState>) {
-    loop {
-        match &*queue.borrow_and_update() {
-            ConsumerState::Active { .. } => condition.set(true, "held"),
-            ConsumerState::Held => {
-                condition.set(false, "another agent holds it; waiting until that one is gone")
-            }
-            ConsumerState::Failed { reason } => condition.set(false, reason),
-            ConsumerState::Pending => condition.set(false, "the queue of this host is not consumed yet"),
-        }
-        if queue.changed().await.is_err() {
-            return;
-        }
-    }
+/// The condition `host name`: whether the host's queue is this agent's.
+pub fn of_name(queue: &ConsumerState) -> (bool, String) {
+    let why_not = match queue {
+        ConsumerState::Active { .. } => return (true, "held".to_owned()),
+        ConsumerState::Held => "another agent holds it; waiting until that one is gone",
+        ConsumerState::Failed { reason } => reason,
+        ConsumerState::Pending => "the queue of this host is not consumed yet",
+    };
+    (false, why_not.to_owned())
 }

@@ -175,9 +175,11 @@ pub enum Settle {
 pub enum ConnectionState {
     /// There is no connection, and the transport tries to get one.
     Connecting {
+        /// The brokers that are tried, each as `host:port/vhost`.
+        brokers: String,
         /// Attempts since the last connection.
         attempt: u32,
-        /// Why the last attempt failed.
+        /// Why the last attempt failed or the last connection was lost, with the broker's address.
         last_error: Option<String>,
     },
     /// There is a connection.
@@ -189,6 +191,8 @@ pub enum ConnectionState {
     },
     /// There is a connection, but the broker takes no messages (`connection.blocked`).
     Blocked {
+        /// The broker as `host:port/vhost`.
+        broker: String,
         /// The broker's words.
         reason: String,
     },
@@ -199,7 +203,12 @@ pub enum ConnectionState {
 impl ConnectionState {
     /// Whether there is a connection, even if the broker takes no messages on it.
     pub fn has_connection(&self) -> bool {
-        self.is_blocked() || matches!(self, Self::Connected { .. })
+        self.is_blocked() || self.takes_messages()
+    }
+
+    /// Whether there is a connection on which the broker takes messages.
+    pub fn takes_messages(&self) -> bool {
+        matches!(self, Self::Connected { .. })
     }
 
     /// Whether there is a connection on which the broker takes no messages.
@@ -212,6 +221,25 @@ impl ConnectionState {
         match self {
             Self::Connected { generation, .. } => Some(*generation),
             _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ConnectionState {
+    /// The state for people: which broker it is about, and the cause if there is no connection.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting { brokers, last_error: None, .. } => write!(f, "connecting to {brokers}"),
+            Self::Connecting { attempt: 0, last_error: Some(error), .. } => {
+                write!(f, "the connection is lost: {error}")
+            }
+            Self::Connecting { attempt, last_error: Some(error), .. } => {
+                let times = if *attempt == 1 { "attempt" } else { "attempts" };
+                write!(f, "not connected after {attempt} {times}: {error}")
+            }
+            Self::Connected { broker, .. } => write!(f, "connected to {broker}"),
+            Self::Blocked { broker, reason } => write!(f, "the broker {broker} takes no messages: {reason}"),
+            Self::Closed => f.write_str("closed"),
         }
     }
 }

@@ -1,7 +1,11 @@
 //! Where the broker is: `rabbit://user:password@host:port,.../vhost?option=value`, read as oslo.messaging reads it.
 //!
 //! `amqp://` is the same as `rabbit://`. `amqps://` and `rabbits://` also turn TLS on. `memory://name` names a broker in
-//! this process. `Display`, `Debug` and errors never show a password.
+//! this process.
+//!
+//! What always holds: `Display`, `Debug` and errors never show a password. A password that should have been encoded would
+//! shift the parts of the URL, so that a piece of it is taken for a host or a virtual host. So an `@` where none can stand
+//! is refused, although oslo.messaging takes one in a virtual host.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +16,10 @@ use percent_encoding::percent_decode_str;
 const PORT: u16 = 5672;
 /// The default port of the schemes `amqps` and `rabbits`.
 const TLS_PORT: u16 = 5671;
+
+/// What to do about a password that breaks its URL, for the texts of errors.
+const ENCODE: &str = "percent-encode these characters in a user, a password and a virtual host: @ as %40, / as %2F, \
+                      : as %3A, ? as %3F, # as %23, % as %25, a comma as %2C";
 
 /// What carries the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +89,7 @@ pub enum UrlError {
     UnknownScheme(String),
     /// A port is empty, not a number or too large.
     #[error(
-        "host {number} of the transport URL has no usable port (write a comma, @, : or / in a password as %2C, %40, %3A, %2F)"
+        "host {number} of the transport URL has no usable port; if its password has special characters, {ENCODE}"
     )]
     BadPort {
         /// The host's place in the URL, counted from 1.
@@ -93,8 +101,19 @@ pub enum UrlError {
         /// The host's place in the URL, counted from 1.
         number: usize,
     },
+    /// There is an `@` behind the hosts, so a password that is not encoded may have ended them.
+    #[error("the transport URL has an @ after the /, ? or # that ends its hosts; {ENCODE}")]
+    AtBehindHosts,
+    /// A host after one without a user has a user but no password, so a comma in a password may have divided one host.
+    #[error(
+        "host {number} of the transport URL has a user but no password; if a comma is part of a password, {ENCODE}"
+    )]
+    NoPassword {
+        /// The host's place in the URL, counted from 1.
+        number: usize,
+    },
     /// Percent escapes do not decode to UTF-8.
-    #[error("the {part} in the transport URL is not UTF-8 after decoding")]
+    #[error("the {part} in the transport URL is not UTF-8 after decoding; {ENCODE}")]
     NotUtf8 {
         /// `user`, `password`, `virtual host` or `query`.
         part: &'static str,
@@ -124,9 +143,16 @@ impl TransportUrl {
             }
             _ => return Err(UrlError::NoScheme),
         };
+        let end_of_hosts = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        if rest[end_of_hosts..].contains('@') {
+            return Err(UrlError::AtBehindHosts);
+        }
         let rest = rest.split_once('#').map_or(rest, |(rest, _fragment)| rest);
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if let Some(number) = user_without_password(hosts) {
+            return Err(UrlError::NoPassword { number });
+        }
         let mut options = BTreeMap::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -154,6 +180,15 @@ impl TransportUrl {
         };
         Ok(Self { scheme, hosts, tls: tls_scheme || ssl, options })
     }
+}
+
+/// The place of a host that has a user but no password, after a host without a user. Such a URL makes no sense, but one
+/// host whose password has a comma looks like it.
+fn user_without_password(hosts: &str) -> Option<usize> {
+    let logins: Vec<_> = hosts.split(',').map(|host| host.rsplit_once('@').map(|(login, _)| login)).collect();
+    let first_without = logins.iter().position(Option::is_none)?;
+    let mut later = logins.iter().enumerate().skip(first_without);
+    later.find(|(_, login)| login.is_some_and(|login| !login.contains(':'))).map(|(index, _)| index + 1)
 }
 
 /// Reads `[user[:password]@]host[:port]`.
@@ -327,13 +362,31 @@ mod tests {
             ("rabbit://u:secret%ff@h", UrlError::NotUtf8 { part: "password" }),
             ("rabbit://u:secret@h?a=1&a=2", UrlError::Repeated("a".into())),
             ("rabbit://u:secret@h?ssl=maybe", UrlError::BadSsl),
-            // A slash that is not encoded ends the hosts, and leaves the password where a port should stand.
-            ("rabbit://u:secret/x@h", UrlError::BadPort { number: 1 }),
+            // What is not encoded ends the hosts, or a host, inside the password. Digits would be taken for a port.
+            ("rabbit://u:secret/x@h", UrlError::AtBehindHosts),
+            ("rabbit://u:123/secret@h/v", UrlError::AtBehindHosts),
+            ("rabbit://u:x@secret/y@h/v", UrlError::AtBehindHosts),
+            ("rabbit://u:123?secret@h", UrlError::AtBehindHosts),
+            ("rabbit://u:123#secret@h", UrlError::AtBehindHosts),
+            ("rabbit://u:123,secret@h", UrlError::NoPassword { number: 2 }),
         ] {
             let got = TransportUrl::parse(text).unwrap_err();
             assert_eq!(got, error, "{text}");
             assert!(!got.to_string().contains("secret") && !format!("{got:?}").contains("secret"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_password_that_breaks_the_url_is_to_be_encoded_and_then_works() {
+        for password in ["p/w", "12/w", "p@s/w", "12?w", "12#w", "12,w", "p:/w", "p,w"] {
+            let broken = format!("rabbit://u:{password}@h:5672/v");
+            let error = TransportUrl::parse(&broken).expect_err(&broken).to_string();
+            assert!(error.contains("percent-encode") && error.contains("@ as %40, / as %2F"), "{error}");
+            let encoded = percent_encoding::utf8_percent_encode(password, percent_encoding::NON_ALPHANUMERIC);
+            let expected = [host("h", 5672, "u", password)];
+            assert_eq!(hosts(&format!("rabbit://u:{encoded}@h:5672/v")), expected);
+        }
+        assert!(TransportUrl::parse("rabbit://h1:5672,u:p@h2").is_ok(), "only the second host has a user");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! What always holds: a default that the host map or the engine has too is taken from there. Names and defaults are
 //! Nova's where Nova has the setting.
 
+use std::path::Path;
 use std::time::Duration;
 
 use novella_filter_scheduler::{FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, SchedulerOptions, WeigherKind};
@@ -12,17 +13,21 @@ use novella_objects::MAX_ALTERNATES;
 use novella_rpcapi::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
 use novella_service::args::DEFAULT_TRANSPORT_URL;
 use novella_service::config::{
-    Problem, Settings, check_exchange, check_listen, check_name, check_times, check_topics, duration,
+    CheckedFiles, Problem, Settings, check_exchange, check_listen, check_name, check_times, check_topics,
+    duration,
 };
 use novella_service::settings;
 use uuid::Uuid;
+
+use crate::policy_file;
 
 settings! {
     /// Settings of scheduler, the central daemon.
     pub struct SchedulerConfig {
         /// Where the broker is: `rabbit://USER:PASSWORD@HOST[:PORT][,...]/VHOST[?OPTION=VALUE]`, or `amqps://` for TLS.
         ///
-        /// Further hosts are tried if the first cannot be reached. The options are those of oslo.messaging.
+        /// Further hosts are tried if the first cannot be reached. The options are those of oslo.messaging. Percent-encode
+        /// special characters of a password: `%40` for `@`, `%2F` for `/`.
         pub transport_url: String = DEFAULT_TRANSPORT_URL.into(), "URL", secret = true;
         /// Name of this scheduler, with which its decision ids start. Empty means the host name of this machine.
         pub name: String = String::new(), "name";
@@ -165,6 +170,13 @@ impl Settings for SchedulerConfig {
         self.check_times(&mut problems);
         self.check_engine(&mut problems);
         problems
+    }
+
+    fn check_files(&self) -> CheckedFiles {
+        match self.policy_file.as_str() {
+            "" => CheckedFiles::default(),
+            file => policy_file::check(Path::new(file)),
+        }
     }
 }
 

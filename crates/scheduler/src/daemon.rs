@@ -6,7 +6,8 @@ use std::time::Duration;
 use novella_filter_scheduler::FilterScheduler;
 use novella_host_manager::{BadPolicy, HostManager, HostManagerOptions};
 use novella_messaging::{
-    ConsumerState, FanoutLimits, QueueKind, RpcClient, RpcServer, ServerOptions, Transport, TransportError,
+    ConnectionState, ConsumerState, FanoutLimits, QueueKind, RpcClient, RpcServer, ServerOptions, Transport,
+    TransportError,
 };
 use novella_objects::Reserve;
 use novella_periodic_task::{Runner, RunnerOptions};
@@ -130,6 +131,8 @@ pub async fn start(
         },
     };
     background.spawn(&background.stop, lifecycle.run(reports));
+    let of_broker = |state: &ConnectionState| (state.takes_messages(), state.to_string());
+    background.spawn(&background.stop, health.condition("broker").follow(transport.state(), of_broker));
     background.spawn(&background.stop, manager.clone().watch_for_stalls());
     let schedulers = SchedulerApi::new(client.clone(), &names);
     let no_more_reserves = background.no_more_reserves.clone();

@@ -14,6 +14,7 @@
 //! In reading order; each module imports only modules above it.
 //!
 //! Settings:
+//! - `policy_file`: reads the policy file
 //! - [`config`]: every setting
 //! - `policy_source`: where the policy is read from, and what the last reload came to
 //!
@@ -42,6 +43,7 @@
 //! - `daemon`: starts and stops it all
 
 pub mod config;
+mod policy_file;
 mod policy_source;
 
 mod decisions;

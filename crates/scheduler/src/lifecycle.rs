@@ -175,12 +175,13 @@ impl Lifecycle {
             }
             let now_active = matches!(*fanout.borrow_and_update(), ConsumerState::Active { .. });
             match (active, now_active) {
+                // The transport logs why, and the conditions on the connection and on the queues show it.
                 (true, false) => {
                     warn!(
-                        "the connection to the broker is lost; no reports arrive, and silent hosts are suspect"
+                        "the report queue is not consumed; no reports arrive, and silent hosts are suspect"
                     );
                     manager.with_hosts(|hosts, now| hosts.broker_lost(now));
-                    self.startup.ready.set(false, "no connection to the broker; the map is kept meanwhile");
+                    self.startup.ready.set(false, no_reports(&fanout.borrow()));
                 }
                 (false, true) => {
                     info!("reports arrive again; asking all agents to report");
@@ -192,9 +193,17 @@ impl Lifecycle {
                 (true, true) => {
                     self.startup.ask_all().await;
                 }
-                (false, false) => {}
+                (false, false) => self.startup.ready.set(false, no_reports(&fanout.borrow())),
             }
             active = now_active;
         }
+    }
+}
+
+/// The reason why a filled map gets no reports.
+fn no_reports(fanout: &ConsumerState) -> String {
+    match fanout {
+        ConsumerState::Failed { reason } => format!("the report queue cannot be consumed: {reason}"),
+        _ => "the report queue is not consumed, so no reports arrive; the map is kept meanwhile".to_owned(),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use novella_rpcapi::{OwnPolicy, SchedulerEndpoint};
-use novella_scheduler::{SchedulerConfig, SchedulerManager, StartError, start};
+use novella_scheduler::{PolicySource, SchedulerConfig, SchedulerManager, StartError, start};
 use novella_service::args::{self, CommonArgs};
 use novella_service::config::{ConfigCommand, Loaded, load};
 use novella_service::exit::{self, Failure};
@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Keeps the map of hosts and places instances from it.
 #[derive(Parser)]
-#[command(name = "scheduler", version, about, after_help = EXAMPLES)]
+#[command(name = "scheduler", version, about, after_help = after_help())]
 struct Args {
     #[command(flatten)]
     common: CommonArgs,
@@ -47,9 +47,11 @@ Examples:
   scheduler --transport-url rabbit://scheduler:PW@mq1/     run with defaults
   scheduler --config /etc/novella/scheduler.toml           run with a file
   scheduler --config scheduler.toml config check           say what is wrong with it
-  scheduler config explain reports                         every setting, its value and origin
+  scheduler config explain reports                         every setting, its value and origin";
 
-Exit codes: 0 stopped in order, 1 refused, 2 usage or configuration, 255 internal";
+fn after_help() -> String {
+    format!("{EXAMPLES}\n\n{}", exit::exit_codes_help(&exit::DAEMON_EXIT_CODES))
+}
 
 fn main() -> ExitCode {
     exit::finish(run(args::parse()))
@@ -100,9 +102,10 @@ async fn serve(loaded: Loaded<SchedulerConfig>) -> anyhow::Result<u8> {
         novella_messaging::connect(&config.transport_url, connection, env.random.fork("transport"))
             .map_err(|error| Failure::new(exit::USAGE, "transport_url cannot be used").because(error))?;
 
+    let policy = PolicySource::of(&config).name();
     let scheduler = match start(config, name, env.clone(), transport).await {
         Err(StartError::Policy(bad)) => {
-            return Err(Failure::new(exit::USAGE, bad.to_string())
+            return Err(Failure::new(exit::USAGE, format!("{policy}: {bad}"))
                 .next("correct it; `novella policy check FILE` checks a file without a scheduler")
                 .into());
         }

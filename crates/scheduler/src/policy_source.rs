@@ -5,7 +5,7 @@
 //!
 //! Left out: the policy in force, which the map has, and how a new one comes into force (`calls/policy.rs`).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -16,9 +16,7 @@ use novella_service::health::Condition;
 use tracing::error;
 
 use crate::config::SchedulerConfig;
-
-/// Largest policy file in bytes. Policies take kilobytes; a larger file was named by mistake.
-const MAX_BYTES: u64 = 16 << 20;
+use crate::policy_file;
 
 /// Where the policy is read from.
 #[derive(Debug, Clone, Default)]
@@ -45,30 +43,9 @@ impl PolicySource {
     pub fn read(&self) -> Result<PolicyFile, BadPolicy> {
         match &self.file {
             None => Ok(PolicyFile { options: self.options.clone(), ..PolicyFile::default() }),
-            Some(file) => PolicyFile::parse(&read_file(file).map_err(|error| {
-                unusable(
-                    format!("cannot read {}: {error}", file.display()),
-                    "check policy_file in the scheduler's configuration, and that its user may read it",
-                )
-            })?),
+            Some(file) => policy_file::read(file),
         }
     }
-}
-
-fn read_file(file: &Path) -> std::io::Result<String> {
-    let size = std::fs::metadata(file)?.len();
-    if size > MAX_BYTES {
-        return Err(std::io::Error::other(format!(
-            "it has {size} bytes, and a policy may have at most {MAX_BYTES}"
-        )));
-    }
-    std::fs::read_to_string(file)
-}
-
-/// A policy that is refused for a reason that is not at any of its lines.
-pub(crate) fn unusable(what: String, fix: &str) -> BadPolicy {
-    let (key, fix) = (String::new(), fix.to_owned());
-    BadPolicy { problems: vec![PolicyProblem { line: 0, key, what, did_you_mean: None, fix }] }
 }
 
 /// What the last reload came to.

@@ -68,7 +68,7 @@ impl Startup {
                 ConsumerState::Active { .. } => return true,
                 ConsumerState::Failed { reason } => format!("the report queue cannot be consumed: {reason}"),
                 ConsumerState::Pending | ConsumerState::Held => {
-                    "waiting for the broker: the report queue is not being consumed yet".to_owned()
+                    "the report queue is not consumed yet".to_owned()
                 }
             };
             self.ready.set(false, reason);

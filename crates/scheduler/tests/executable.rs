@@ -8,7 +8,8 @@ mod process;
 use std::path::Path;
 use std::process::Command;
 
-use process::{Process, Signal, clean, free_address, output};
+use novella_service::exit::{DAEMON_EXIT_CODES, exit_codes_help};
+use process::{Process, Signal, clean, free_address, get, output};
 use tempfile::TempDir;
 
 /// A scheduler with this policy file and a broker at which nobody listens.
@@ -57,6 +58,66 @@ fn what_is_probably_wrong_in_a_policy_is_logged_once() {
 }
 
 #[test]
+fn readyz_names_the_broker_and_why_there_is_no_connection() {
+    let (http, broker) = (free_address(), free_address());
+    let mut command = clean(env!("CARGO_BIN_EXE_scheduler"));
+    command
+        .env("NOVELLA_HTTP__LISTEN", http.to_string())
+        .args(["--transport-url", &format!("rabbit://scheduler:s3cret@{broker}/cloud")]);
+    let mut process = Process::start(command);
+    let logged = process.wait_for("waiting for RabbitMQ");
+    let answer = get(http, "/readyz");
+    let wanted = "\"name\":\"broker\",\"ok\":false,\"reason\":\"not connected after ";
+    assert!(answer.contains(wanted) && answer.contains(&format!("{broker}/cloud: ")), "{answer}");
+    assert!(answer.contains("refused") && logged.contains("refused"), "{answer}\n{logged}");
+    assert!(!answer.contains("s3cret") && !logged.contains("s3cret"), "{answer}\n{logged}");
+    assert!(get(http, "/metrics").contains("\nnovella_broker_connected 0"));
+}
+
+#[test]
+fn config_check_reads_the_policy_file_that_the_configuration_names() {
+    let dir = TempDir::new().unwrap();
+    let (settings, policy) = (dir.path().join("scheduler.toml"), dir.path().join("policy.toml"));
+    std::fs::write(&settings, format!("policy_file = {:?}\n", policy.display().to_string())).unwrap();
+    let check = |text: &str, more: &[&str]| {
+        std::fs::write(&policy, text).unwrap();
+        let mut command = clean(env!("CARGO_BIN_EXE_scheduler"));
+        command.arg("--config").arg(&settings).args(["config", "check"]).args(more);
+        output(command)
+    };
+    let (code, out, err) = check("[filter_scheduler]\nhost_subset_sise = 3\n", &[]);
+    assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+    let place = format!("file {}:2: filter_scheduler.host_subset_sise: ", policy.display());
+    assert!(err.contains(&place) && err.contains("host_subset_size?"), "{err}");
+    let (code, out, err) = check("[filter_scheduler]\nenabled_filters = []\n", &[]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.starts_with(&format!("warning: {}: line 2: ", policy.display())), "{err}");
+    assert!(out.contains(&format!("; {} is valid too", policy.display())), "{out}");
+    let (code, out, err) = check("[filter_scheduler]\nhost_subset_sise = 3\n", &["-f", "json"]);
+    assert_eq!((code, err.as_str()), (Some(2), ""));
+    assert!(out.contains("\"keys\": [\n        \"filter_scheduler.host_subset_sise\""), "{out}");
+}
+
+#[test]
+fn help_lists_the_exit_codes_with_the_meanings_that_all_programs_share() {
+    let mut command = clean(env!("CARGO_BIN_EXE_scheduler"));
+    command.arg("--help");
+    let (code, help, _) = output(command);
+    let listed = exit_codes_help(&DAEMON_EXIT_CODES);
+    assert!(code == Some(0) && help.contains(&listed), "{help}");
+}
+
+#[test]
+fn a_port_in_use_ends_it_with_the_exit_code_for_what_something_else_holds() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = clean(env!("CARGO_BIN_EXE_scheduler"));
+    command.env("NOVELLA_HTTP__LISTEN", taken.local_addr().unwrap().to_string());
+    let (code, _, said) = output(command);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("next: set http.listen to another port"), "{said}");
+}
+
+#[test]
 fn a_scheduler_does_not_start_on_a_wrong_policy() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("policy.toml");
@@ -73,6 +134,6 @@ fn a_scheduler_does_not_start_on_a_wrong_policy() {
         }
         let (code, _, said) = output(scheduler(&file));
         assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains(wanted), "{said}");
+        assert!(said.contains(wanted) && said.contains(&file.display().to_string()), "{said}");
     }
 }

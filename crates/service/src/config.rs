@@ -25,7 +25,7 @@ pub(crate) use checks::listen_address;
 pub use checks::{MAX_NAME, check_exchange, check_listen, check_name, check_times, check_topics, name_fault};
 pub use command::{ConfigCommand, ExplainFormat, OutputFormat};
 pub use example::{shipped_file_faults, shipped_table_faults};
-pub use load::{Loaded, Settings, changed_keys, load};
+pub use load::{CheckedFiles, Loaded, Settings, changed_keys, load};
 pub use problem::{Invalid, Problem};
 pub(crate) use secret::redact_url;
 pub(crate) use setting::ENV_PREFIX;

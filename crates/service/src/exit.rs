@@ -1,7 +1,8 @@
-//! How a program ends: the exit code that an error calls for, and one line that says why.
+//! How a program ends: the exit code that an error calls for, and a text that says why.
 //!
-//! What always holds: the printed line is the whole chain of causes, each said once, and is followed by what to do
-//! next where that is known. A reader that closes the pipe early is a success.
+//! What always holds: the printed text is the whole chain of causes, each said once, and is followed by what to do
+//! next where that is known. A line break in it is printed as one; other control characters, which may come from a peer,
+//! never reach the terminal. A reader that closes the pipe early is a success.
 
 use std::{
     error::Error,
@@ -10,7 +11,8 @@ use std::{
 };
 
 pub use crate::failure::{
-    CONFLICT, Failure, INTERNAL, NOT_FOUND, OK, REFUSED, TIMEOUT, UNREACHABLE, USAGE, chain,
+    CONFLICT, DAEMON_EXIT_CODES, EXIT_CODES, Failure, INTERNAL, NOT_FOUND, OK, PARTIAL, REFUSED, TIMEOUT,
+    UNREACHABLE, USAGE, chain, exit_codes_help,
 };
 use crate::{config::Invalid, env::StoreError, failure::causes, health::BindError, logging::LogError};
 
@@ -46,7 +48,7 @@ pub fn code(error: &(dyn Error + 'static)) -> u8 {
 /// How an error is written on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ErrorFormat {
-    /// For people: a line that says what is wrong, and one that says what to do.
+    /// For people: what is wrong, and a line that says what to do.
     #[default]
     Text,
     /// For programs: one line with a JSON object of `error`, `next` and `exit_code`.
@@ -59,14 +61,19 @@ impl ErrorFormat {
     pub fn write(self, what: &str, next: Option<&str>, code: u8, err: &mut dyn Write) {
         drop(match self {
             Self::Text => {
-                let next = next.map(|next| format!("next: {next}\n")).unwrap_or_default();
-                write!(err, "error: {what}\n{next}")
+                let next = next.map(|next| format!("next: {}\n", printable_lines(next))).unwrap_or_default();
+                write!(err, "error: {}\n{next}", printable_lines(what))
             }
             Self::Json => {
                 writeln!(err, "{}", serde_json::json!({ "error": what, "next": next, "exit_code": code }))
             }
         });
     }
+}
+
+/// The text with its line breaks, but without other control characters, which could change the state of a terminal.
+pub fn printable_lines(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 /// Prints the error (if it is one) on `err` and gives the exit code.
@@ -124,6 +131,14 @@ mod tests {
         let (code, text) = reported(anyhow::Error::new(failure).context("host list"));
         assert_eq!(code, UNREACHABLE);
         assert_eq!(text, "error: host list: cannot reach the broker: connection refused\nnext: start it\n");
+    }
+
+    #[test]
+    fn a_line_break_is_printed_and_no_other_control_character_is() {
+        let cause = Failure::new(USAGE, "the file has 2 problems\n  line 1: a\n  line 2: \x1b[2Jb");
+        let failure = Failure::new(USAGE, "cannot start").because(cause);
+        let expected = "error: cannot start: the file has 2 problems\n  line 1: a\n  line 2: \u{fffd}[2Jb\n";
+        assert_eq!(reported(failure), (USAGE, expected.to_owned()));
     }
 
     #[test]

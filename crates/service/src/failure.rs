@@ -1,27 +1,57 @@
 //! The exit codes that scripts may rely on, and an error that names the one it calls for.
 //!
-//! What always holds: [`chain`] gives an error with all its causes as one line, each said once.
+//! What always holds: a code means the same in every program, and [`EXIT_CODES`] is the only list of them. [`chain`]
+//! gives an error with all its causes, each said once.
 //!
 //! What it leaves out: the exit codes of other errors, which [`crate::exit`] decides.
 
 use std::error::Error;
 
-/// What was asked for is done. For a placement: the instances fit.
+/// See [`EXIT_CODES`].
 pub const OK: u8 = 0;
-/// The request was understood and refused. For a placement: no host fits.
+/// See [`EXIT_CODES`].
 pub const REFUSED: u8 = 1;
-/// The command line or the configuration is wrong.
+/// See [`EXIT_CODES`].
 pub const USAGE: u8 = 2;
-/// The thing asked for does not exist.
+/// See [`EXIT_CODES`].
+pub const PARTIAL: u8 = 3;
+/// See [`EXIT_CODES`].
 pub const NOT_FOUND: u8 = 4;
-/// The request contradicts an earlier one, or something else holds what it needs.
+/// See [`EXIT_CODES`].
 pub const CONFLICT: u8 = 5;
-/// The broker or the peer cannot be reached.
+/// See [`EXIT_CODES`].
 pub const UNREACHABLE: u8 = 7;
-/// The time for it ran out.
+/// See [`EXIT_CODES`].
 pub const TIMEOUT: u8 = 124;
-/// A failure that is none of the above.
+/// See [`EXIT_CODES`].
 pub const INTERNAL: u8 = 255;
+
+/// Every exit code with its meaning, as help and documents show it. They are an interface: a code never changes its
+/// meaning.
+pub const EXIT_CODES: [(u8, &str); 9] = [
+    (OK, "It is done. For a placement: the request fits."),
+    (REFUSED, "The answer is no: no host fits, or a daemon is not ready. The output says why."),
+    (USAGE, "The command line, the configuration or a file is wrong."),
+    (PARTIAL, "It is done in part: something named does not exist, does not fit or did not answer."),
+    (NOT_FOUND, "What was named does not exist."),
+    (
+        CONFLICT,
+        "Something else holds or contradicts it: an instance, name, file or port in use, or a policy.",
+    ),
+    (UNREACHABLE, "The broker, or the service behind it, cannot be reached."),
+    (TIMEOUT, "The time ran out: no answer within --timeout, or work that was cut off at a stop."),
+    (INTERNAL, "Anything else, such as a full disk. If nothing outside explains it, it is a defect."),
+];
+
+/// The exit codes that a daemon can end with. It places nothing and calls nobody before it ends.
+pub const DAEMON_EXIT_CODES: [u8; 7] = [OK, REFUSED, USAGE, NOT_FOUND, CONFLICT, TIMEOUT, INTERNAL];
+
+/// These exit codes with their meanings, as the help of a program shows them.
+pub fn exit_codes_help(codes: &[u8]) -> String {
+    let shown = EXIT_CODES.iter().filter(|(code, _)| codes.contains(code));
+    shown
+        .fold("Exit codes:\n".to_owned(), |text, (code, meaning)| text + &format!("  {code:>3}  {meaning}\n"))
+}
 
 /// An error with the exit code and the next step that it calls for. Wrap a cause in it where both become known.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +84,7 @@ impl Failure {
     }
 }
 
-/// The error and its causes as one line: `a: b: c`. A cause is skipped if the text before it ends with the cause's own
+/// The error and its causes as one text: `a: b: c`. A cause is skipped if the text before it ends with the cause's own
 /// text, because some libraries repeat it.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();

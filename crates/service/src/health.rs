@@ -230,6 +230,17 @@ impl Condition {
             }
         });
     }
+
+    /// Sets it to what `read` makes of each state, until nobody sends states any more.
+    pub async fn follow<T>(self, mut states: watch::Receiver<T>, read: impl Fn(&T) -> (bool, String)) {
+        loop {
+            let (holds, reason) = read(&states.borrow_and_update());
+            self.set(holds, reason);
+            if states.changed().await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// The pulse of one loop. When it is dropped, as by a panic, `/livez` fails for good.

@@ -1,6 +1,7 @@
 //! Logging: `tracing` events to standard error, as text for people or JSON lines for machines.
 //!
-//! What always holds: standard output is never touched. Our own crates log from info on, others from warn on; `-v`
+//! What always holds: standard output is never touched. In text, a line break in an error is a line break, and the lines
+//! after the first are indented, so that no text from outside can look like a line of the log. Our own crates log from info on, others from warn on; `-v`
 //! raises that, and `RUST_LOG`, when set, replaces it. Colour only on a terminal, and never with `NO_COLOR`. A panic
 //! anywhere is an error event.
 
@@ -12,11 +13,15 @@ use std::{
 };
 
 use clap::ValueEnum;
-use tracing::Subscriber;
+use tracing::{
+    Subscriber,
+    field::{Field, Visit},
+};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
+    field::RecordFields,
     filter::ParseError,
-    fmt::{self, MakeWriter},
+    fmt::{self, FormatFields, MakeWriter, format::Writer},
     layer::SubscriberExt,
     util::{SubscriberInitExt, TryInitError},
 };
@@ -89,10 +94,72 @@ where
     };
     let lines = fmt::layer().with_writer(writer);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match options.format {
-        LogFormat::Text => lines.with_ansi(color).boxed(),
+        LogFormat::Text => lines.fmt_fields(TextFields).with_ansi(color).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
     };
     Ok(tracing_subscriber::registry().with(lines.with_filter(filter)))
+}
+
+/// What stands before each further line of a text of several lines.
+const INDENT: &str = "    ";
+
+/// Writes the fields of an event as `message name=value name=value`. Short texts are quoted. A text of several lines, such
+/// as all that is wrong with a file, is written as such lines.
+struct TextFields;
+
+impl<'w> FormatFields<'w> for TextFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> std::fmt::Result {
+        let mut visitor = TextVisitor { writer, written: Ok(()), first: true };
+        fields.record(&mut visitor);
+        visitor.written
+    }
+}
+
+struct TextVisitor<'w> {
+    writer: Writer<'w>,
+    written: std::fmt::Result,
+    first: bool,
+}
+
+impl TextVisitor<'_> {
+    fn write(&mut self, name: &str, value: &str) -> std::fmt::Result {
+        // The bridge from the crate `log` adds fields that the line already shows.
+        if name.starts_with("log.") {
+            return Ok(());
+        }
+        let name = name.strip_prefix("r#").unwrap_or(name);
+        if !std::mem::replace(&mut self.first, false) {
+            self.writer.write_char(' ')?;
+        }
+        if name != "message" {
+            match self.writer.has_ansi_escapes() {
+                true => write!(self.writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m")?,
+                false => write!(self.writer, "{name}=")?,
+            }
+        }
+        for c in value.chars() {
+            match c {
+                '\n' => write!(self.writer, "\n{INDENT}")?,
+                c if c.is_control() => write!(self.writer, "{}", c.escape_default())?,
+                c => self.writer.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Visit for TextVisitor<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let plain = field.name() == "message" || value.contains('\n');
+        let text = if plain { value.to_owned() } else { format!("{value:?}") };
+        self.record_debug(field, &format_args!("{text}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if self.written.is_ok() {
+            self.written = self.write(field.name(), &format!("{value:?}"));
+        }
+    }
 }
 
 fn default_filter(verbose: u8) -> String {
@@ -194,6 +261,22 @@ mod tests {
             (&first["message"], &first["host"], &first["level"]),
             (&"own info".into(), &"c1".into(), &"INFO".into())
         );
+    }
+
+    #[test]
+    fn a_line_break_in_text_is_one_and_cannot_forge_a_line_of_the_log() {
+        let forged = "refused\n2026-01-01T00:00:00Z  INFO scheduler: all is well\x1b[2J";
+        let log = logged(LogOptions::default(), None, false, || {
+            tracing::error!(target: "scheduler", error = "two problems\n  first\n  second", "cannot reload");
+            tracing::warn!(target: "scheduler", host = "a \"b\"", reason = %forged, count = 2, "{}", forged);
+        });
+        let lines: Vec<&str> = log.lines().collect();
+        assert!(lines[0].ends_with("ERROR scheduler: cannot reload error=two problems"), "{log}");
+        assert_eq!(lines[1..3], ["      first", "      second"], "{log}");
+        assert!(lines[3].ends_with("WARN scheduler: refused"), "{log}");
+        let after = "    2026-01-01T00:00:00Z  INFO scheduler: all is well\\u{1b}[2J";
+        assert_eq!(lines[4], format!("{after} host=\"a \\\"b\\\"\" reason=refused"), "{log}");
+        assert_eq!(lines[5], format!("{after} count=2"), "{log}");
     }
 
     #[test]

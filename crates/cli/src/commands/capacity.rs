@@ -16,6 +16,7 @@ use novella_service::exit::Failure;
 use serde::Serialize;
 use serde_json::json;
 
+use super::decision::write_notes;
 use super::documents::Source;
 use super::request::RequestArgs;
 use super::zone;
@@ -110,11 +111,11 @@ impl FromStr for Reserve {
 pub async fn run(bus: &Bus, args: &CapacityArgs, env: &Env, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let query = query(args, env)?;
     let capacity = bus.scheduler().capacity(&query, bus.options()).await.map_err(scheduler_failed)?;
-    let code = show(&capacity.flavors, args, console)?;
-    if code == REFUSED {
-        zone::note_unknown(bus, args.request.az.as_deref(), console).await;
+    let mut notes = Vec::new();
+    if exit_code(&capacity.flavors) == REFUSED {
+        notes.extend(zone::unknown(bus, args.request.az.as_deref()).await);
     }
-    Ok(code)
+    show(&capacity.flavors, &notes, args, console)
 }
 
 /// Counts on the hosts of a file and shows the counts.
@@ -148,7 +149,7 @@ pub fn run_on_file(
         }
     };
     let counted = flavors.into_iter().map(count).collect::<Result<Vec<_>, Failure>>()?;
-    show(&counted, args, console)
+    show(&counted, &[], args, console)
 }
 
 fn query(args: &CapacityArgs, env: &Env) -> anyhow::Result<CapacityQuery> {
@@ -270,17 +271,30 @@ fn reserved(flavor: &FlavorCapacity) -> String {
 }
 
 /// Shows the counts. The exit code tells whether one instance of each flavor fits.
-fn show(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+fn show(
+    flavors: &[FlavorCapacity],
+    notes: &[String],
+    args: &CapacityArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<u8> {
     if args.output.format.is_table() && args.output.columns.is_empty() {
         tables(flavors, args, console)?;
     } else {
-        let document = json!({ "flavors": flavors });
+        let mut document = json!({ "flavors": flavors });
+        if !notes.is_empty() {
+            document["notes"] = json!(notes);
+        }
         match args.by {
             Some(_) => write_answer(&document, &parts(flavors), &PARTS, &args.output, console)?,
             None => write_answer(&document, flavors, &FLAVORS, &args.output, console)?,
         }
     }
-    Ok(if flavors.iter().all(|flavor| flavor.fits > 0) { OK } else { REFUSED })
+    write_notes(notes, &args.output, console);
+    Ok(exit_code(flavors))
+}
+
+fn exit_code(flavors: &[FlavorCapacity]) -> u8 {
+    if flavors.iter().all(|flavor| flavor.fits > 0) { OK } else { REFUSED }
 }
 
 fn parts(flavors: &[FlavorCapacity]) -> Vec<PartRow> {

@@ -108,9 +108,9 @@ pub struct DecisionDocument<'a> {
     /// The seed of random picks.
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
-    /// What was asked for and did not count, with the reason.
+    /// What should be known beside the answer, such as what was asked for and did not count.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    notes: &'a [String],
+    pub notes: &'a [String],
     hosts: u32,
     suspect_hosts: u32,
     /// The chosen hosts and alternates that are not up.
@@ -188,9 +188,11 @@ pub fn exit_code(decision: &Decision) -> u8 {
 /// How many hosts a note names. More would make it unreadable.
 const NAMED_IN_NOTE: usize = 5;
 
-/// Says which of the chosen hosts and of the alternates are not up, and what to do about it.
-pub fn note_not_up(decision: &Decision, console: &mut Console<'_>) {
+/// What should be known beside the answer: what was asked for and did not count, which of the chosen hosts and of the
+/// alternates are not up, and what to do about it.
+pub fn notes(decision: &Decision) -> Vec<String> {
     let Decision { not_up, selections, decision_id, repeated, .. } = decision;
+    let mut notes = decision.notes.clone();
     let all_chosen: BTreeSet<_> = selections.iter().map(|selection| &selection.host).collect();
     let (mut chosen, mut alternates) = (BTreeMap::<_, Vec<&str>>::new(), Vec::new());
     for (host, state) in not_up {
@@ -212,11 +214,19 @@ pub fn note_not_up(decision: &Decision, console: &mut Console<'_>) {
             }
             _ => String::new(),
         };
-        console.note(&format!("note: {named} {are} {}: {why}{next}", state.as_str()));
+        notes.push(format!("{named} {are} {}: {why}{next}", state.as_str()));
     }
     if !alternates.is_empty() {
         let named: Vec<_> = alternates.iter().map(String::as_str).collect();
-        console.note(&format!("note: alternates that are not up: {}", names(&named)));
+        notes.push(format!("alternates that are not up: {}", names(&named)));
+    }
+    notes
+}
+
+/// Writes the notes beside the data, unless the data hold them.
+pub fn write_notes(notes: &[String], args: &OutputArgs, console: &mut Console<'_>) {
+    if !args.holds_notes() {
+        notes.iter().for_each(|note| console.note(&format!("note: {note}")));
     }
 }
 
@@ -227,19 +237,22 @@ fn names(hosts: &[&str]) -> String {
     if more > 0 { format!("{named} and {more} more") } else { named }
 }
 
-/// Writes the decision.
+/// Writes the decision with its notes.
 pub fn show(
     decision: &Decision,
+    notes: &[String],
     explain: bool,
     args: &OutputArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<()> {
-    decision.notes.iter().for_each(|note| console.note(&format!("note: {note}")));
+    let document = DecisionDocument { notes, ..document(decision, explain) };
     if args.format.is_table() {
-        return table(decision, explain, args, console);
+        table(decision, &document, explain, args, console)?;
+    } else {
+        selections(&document, decision, args, console)?;
+        note_refusal(decision, args, console);
     }
-    selections(&document(decision, explain), decision, args, console)?;
-    note_refusal(decision, args, console);
+    write_notes(notes, args, console);
     Ok(())
 }
 
@@ -278,6 +291,7 @@ pub fn headline(
 
 fn table(
     decision: &Decision,
+    document: &DecisionDocument<'_>,
     explain: bool,
     args: &OutputArgs,
     console: &mut Console<'_>,
@@ -290,13 +304,16 @@ fn table(
     match &decision.refusal {
         None => {
             writeln!(console.out, "decision {}: placed, {held}{again}", printable(&decision.decision_id))?;
-            selections(&document(decision, explain), decision, args, console)?;
+            selections(document, decision, args, console)?;
         }
         Some(refusal) => {
             let line = format!("decision {}: {}", decision.decision_id, reason(refusal));
             writeln!(console.out, "{}", printable(&line))?;
             if let Refusal::NoValidHost { placeable: placeable @ 1.., .. } = refusal {
                 writeln!(console.out, "there is room for {placeable} of the instances; nothing is held")?;
+            }
+            if !args.columns.is_empty() {
+                selections(document, decision, args, console)?;
             }
         }
     }

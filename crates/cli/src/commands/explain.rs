@@ -94,10 +94,11 @@ pub async fn run(bus: &Bus, args: &ExplainArgs, env: &Env, console: &mut Console
             .next("`novella host list` shows those it knows")
             .into());
     }
-    show(&explained, &args.output, console)?;
+    let mut notes = explained.decision.notes.clone();
     if explained.decision.refusal.is_some() {
-        zone::note_unknown(bus, args.request.az.as_deref(), console).await;
+        notes.extend(zone::unknown(bus, args.request.az.as_deref()).await);
     }
+    show(&explained, &notes, &args.output, console)?;
     Ok(match &explained.host {
         Some(host) if host.passes => OK,
         Some(_) => REFUSED,
@@ -136,14 +137,22 @@ fn tone(filter: &FilterVerdict) -> Tone {
     if filter.verdict == FilterOutcome::Passes { Tone::Plain } else { Tone::Bad }
 }
 
-fn show(explained: &Explained, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {
+fn show(
+    explained: &Explained,
+    notes: &[String],
+    args: &OutputArgs,
+    console: &mut Console<'_>,
+) -> anyhow::Result<()> {
     let Explained { request_spec, decision, host, near, fixes } = explained;
     if args.format.is_table() && args.columns.is_empty() {
         decision::headline(request_spec, None, decision, console)?;
         match host {
-            Some(host) => show_host(host, args, console)?,
+            Some(host) => {
+                show_host(host, args, console)?;
+                decision::write_notes(notes, args, console);
+            }
             None => {
-                decision::show(decision, true, args, console)?;
+                decision::show(decision, notes, true, args, console)?;
                 show_near(near, console)?;
             }
         }
@@ -152,15 +161,17 @@ fn show(explained: &Explained, args: &OutputArgs, console: &mut Console<'_>) -> 
     let mut document = decision::document(decision, true);
     (document.host, document.near, document.fixes) = (host.as_ref(), near, fixes.as_ref());
     document.request = Some(request_of(request_spec, decision));
+    document.notes = notes;
     match (fixes, host) {
-        (Some(fixes), _) => write_answer(&document, &fixes.fixes, &FIXES, args, console),
-        (None, Some(host)) => write_answer(&document, &host.filters, &FILTERS, args, console),
+        (Some(fixes), _) => write_answer(&document, &fixes.fixes, &FIXES, args, console)?,
+        (None, Some(host)) => write_answer(&document, &host.filters, &FILTERS, args, console)?,
         (None, None) => {
             decision::selections(&document, decision, args, console)?;
             decision::note_refusal(decision, args, console);
-            Ok(())
         }
     }
+    decision::write_notes(notes, args, console);
+    Ok(())
 }
 
 fn show_host(host: &HostVerdict, args: &OutputArgs, console: &mut Console<'_>) -> anyhow::Result<()> {

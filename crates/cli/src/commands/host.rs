@@ -268,7 +268,9 @@ pub async fn list(
         let missing = args.wanted.missing(&all);
         let mut hosts = args.wanted.of(all);
         write_sorted(&mut hosts, &HOSTS, args.sort.sort.as_ref(), &args.output, console)?;
-        hosts.iter().for_each(|host| warn_ambiguous(host, console));
+        if !args.output.holds_notes() {
+            hosts.iter().for_each(|host| warn_ambiguous(host, console));
+        }
         return missing.map_or(Ok(OK), |missing| Err(missing.failure(!hosts.is_empty()).into()));
     };
     let redraw = args.output.format.is_table() && console.style.terminal;
@@ -378,6 +380,7 @@ fn warn_ambiguous(host: &HostSummary, console: &mut Console<'_>) {
 #[cfg(test)]
 mod tests {
     use novella_objects::HostStatus;
+    use novella_service::exit::ErrorFormat;
     use serde_json::Value;
 
     use super::*;
@@ -406,7 +409,8 @@ mod tests {
     fn rendered(format: Format, columns: &[&str]) -> String {
         let args = OutputArgs { format, columns: columns.iter().map(|&c| c.to_owned()).collect() };
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut console = Console { out: &mut out, err: &mut err, style: OutputStyle::default() };
+        let style = OutputStyle::default();
+        let mut console = Console { out: &mut out, err: &mut err, style, messages: ErrorFormat::Text };
         write_rows(&two_hosts(), &HOSTS, &args, &mut console).unwrap();
         String::from_utf8(out).unwrap()
     }

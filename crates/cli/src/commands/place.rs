@@ -92,15 +92,15 @@ pub async fn run(bus: &Bus, args: &PlaceArgs, env: &Env, console: &mut Console<'
         let named = on_service.as_deref().or(request.flavor.as_deref());
         decision::headline(&request.request_spec, named, &decided, console)?;
     }
-    decision::show(&decided, args.explain, &args.output, console)?;
-    decision::note_not_up(&decided, console);
+    let mut notes = decision::notes(&decided);
+    if decided.refusal.is_some() && request.service.is_none() {
+        notes.extend(zone::unknown(bus, args.request.az.as_deref()).await);
+    }
+    decision::show(&decided, &notes, args.explain, &args.output, console)?;
     let explainable = args.output.format.is_table() && request.service.is_none();
     if let (Some(Refusal::NoValidHost { .. }), true) = (&decided.refusal, explainable) {
         let id = printable(&decided.decision_id);
         console.note(&format!("next: `novella explain {id} --fix` searches for changes that make it fit"));
-    }
-    if decided.refusal.is_some() && request.service.is_none() {
-        zone::note_unknown(bus, args.request.az.as_deref(), console).await;
     }
     Ok(decision::exit_code(&decided))
 }

@@ -97,7 +97,7 @@ pub fn check(args: &PolicyCheckArgs, console: &mut Console<'_>) -> anyhow::Resul
         Ok(policy) => (&[][..], &policy.unusable[..], &policy.warnings[..]),
         Err(bad) => (&bad.problems[..], &[][..], &[][..]),
     };
-    if args.output.format.is_table() {
+    if args.output.format.is_table() && args.output.columns.is_empty() {
         let file = args.file.display();
         unusable.iter().for_each(|error| console.note(&format!("error: {file}: {error}")));
         warnings.iter().for_each(|warning| console.note(&format!("warning: {file}: {warning}")));
@@ -118,7 +118,7 @@ pub fn check(args: &PolicyCheckArgs, console: &mut Console<'_>) -> anyhow::Resul
                     policy.hash()
                 )?;
             }
-            Err(bad) => bad.to_string().lines().for_each(|line| console.note(line)),
+            Err(bad) => console.note(&bad.to_string()),
         }
     } else {
         let hash = checked.as_ref().ok().map(PolicyFile::hash);
@@ -196,7 +196,8 @@ fn list(policies: Policies, output: &OutputArgs, console: &mut Console<'_>) -> a
     let Policies { mut schedulers, failures } = policies;
     schedulers.sort_by(|a, b| natural(&a.scheduler, &b.scheduler));
     write_rows(&schedulers, &SCHEDULERS, output, console)?;
-    for status in &schedulers {
+    let told = if output.holds_notes() { &[][..] } else { &schedulers[..] };
+    for status in told {
         for problem in &status.problems {
             console.note(&format!(
                 "{}: the last reload was refused: {}: {problem}",
@@ -259,7 +260,12 @@ pub async fn diff(bus: &Bus, args: &PolicyDiffArgs, console: &mut Console<'_>) -
                 changes: difference(status),
             })
             .collect();
-        write_object(&json!({ "hash": new.hash(), "schedulers": differences }), &args.output, console)?;
+        let document =
+            json!({ "hash": new.hash(), "schedulers": differences, "failures": policies.failures });
+        write_object(&document, &args.output, console)?;
+    }
+    if !args.output.holds_notes() {
+        note_failures(&policies.failures, console);
     }
     note_drift(&policies.schedulers, console);
     Ok(OK)
@@ -301,13 +307,15 @@ pub async fn reload(bus: &Bus, args: &PolicyReloadArgs, console: &mut Console<'_
                 Some(PolicyReload::Unchanged) | None => print_changes(&status.scheduler, &[], console)?,
             }
         }
-        for status in policies.schedulers.iter().filter(refused) {
-            status.problems.iter().for_each(|problem| console.note(&format!("{}: {problem}", status.source)));
-        }
-        note_failures(&policies.failures, console);
-        note_drift(&policies.schedulers, console);
     } else {
         write_rows(&policies.schedulers, &SCHEDULERS, &args.output, console)?;
     }
+    if !args.output.holds_notes() {
+        for status in policies.schedulers.iter().filter(refused) {
+            status.problems.iter().for_each(|problem| console.note(&format!("{}: {problem}", status.source)));
+        }
+    }
+    note_failures(&policies.failures, console);
+    note_drift(&policies.schedulers, console);
     Ok(code)
 }

@@ -139,12 +139,11 @@ pub async fn list(bus: &Bus, args: &ZoneListArgs, console: &mut Console<'_>) -> 
     Ok(OK)
 }
 
-/// After a request that no host takes: says if it asks for a zone in which no host is, and which zones there are.
-pub async fn note_unknown(bus: &Bus, az: Option<&str>, console: &mut Console<'_>) {
-    let Some(az) = az else { return };
-    // The answer to the request is shown already. If this question fails, only the hint is missing.
-    let Ok(list) = bus.scheduler().list_hosts(bus.options()).await else { return };
-    if !list.hosts.iter().flat_map(zones).any(|zone| zone == az) {
-        console.note(&format!("note: no host is in zone {az}; {}", zones_there_are(&list.hosts)));
-    }
+/// The note on a request that no host takes, if it asks for a zone in which no host is: says which zones there are.
+pub async fn unknown(bus: &Bus, az: Option<&str>) -> Option<String> {
+    let az = az?;
+    // The request is answered. If this question fails, only the hint is missing.
+    let list = bus.scheduler().list_hosts(bus.options()).await.ok()?;
+    let known = list.hosts.iter().flat_map(zones).any(|zone| zone == az);
+    (!known).then(|| format!("no host is in zone {az}; {}", zones_there_are(&list.hosts)))
 }

@@ -52,6 +52,13 @@ pub struct OutputArgs {
     pub columns: Vec<String>,
 }
 
+impl OutputArgs {
+    /// Whether the data are the whole document, which has the notes in it.
+    pub fn holds_notes(&self) -> bool {
+        matches!(self.format, Format::Json | Format::Jsonl | Format::Yaml) && self.columns.is_empty()
+    }
+}
+
 /// The option of commands that list rows.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Output options")]

@@ -104,14 +104,14 @@ impl Replies {
     fn unreachable(&self, waited: Duration) -> TransportError {
         let state = self.transport.state();
         let (broker, last_error) = match &*state.borrow() {
-            ConnectionState::Connecting { last_error, .. } => {
-                ("the broker".to_owned(), last_error.clone().unwrap_or_else(|| "none yet".into()))
+            ConnectionState::Connecting { brokers, last_error, .. } => {
+                (brokers.clone(), last_error.clone().unwrap_or_else(|| "none yet".into()))
             }
             ConnectionState::Connected { broker, .. } => {
                 (broker.clone(), "the reply queue is not consumed yet".into())
             }
-            ConnectionState::Blocked { reason } => {
-                ("the broker".to_owned(), format!("it takes no messages: {reason}"))
+            ConnectionState::Blocked { broker, reason } => {
+                (broker.clone(), format!("it takes no messages: {reason}"))
             }
             ConnectionState::Closed => return TransportError::Closed,
         };

@@ -525,16 +525,17 @@ fn route_of(destination: &Destination) -> Result<Route, &str> {
 }
 
 fn is_up(client: &Client) -> bool {
-    matches!(*client.state.borrow(), ConnectionState::Connected { .. } | ConnectionState::Blocked { .. })
+    client.state.borrow().has_connection()
 }
 
 fn connected(generation: u64, blocked: Option<&str>) -> ConnectionState {
     match blocked {
-        Some(reason) => ConnectionState::Blocked { reason: reason.into() },
+        Some(reason) => ConnectionState::Blocked { broker: BROKER.into(), reason: reason.into() },
         None => ConnectionState::Connected { generation, broker: BROKER.into() },
     }
 }
 
 fn disconnected(why: &str) -> ConnectionState {
-    ConnectionState::Connecting { attempt: 1, last_error: Some(why.into()) }
+    let last_error = Some(format!("{BROKER}: {why}"));
+    ConnectionState::Connecting { brokers: BROKER.into(), attempt: 1, last_error }
 }

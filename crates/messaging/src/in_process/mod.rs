@@ -128,7 +128,7 @@ impl InProcessTransport {
     async fn writable_by(&self, deadline: Instant) -> Result<u64, TransportError> {
         let started = Instant::now();
         tokio::time::timeout_at(deadline, self.writable()).await.unwrap_or_else(|_| {
-            let last_error = format!("{:?}", *self.state.borrow());
+            let last_error = self.state.borrow().to_string();
             let waited = started.elapsed();
             Err(TransportError::Unreachable { broker: BROKER.into(), waited, last_error })
         })

@@ -64,9 +64,10 @@ pub(super) struct SupervisorSettings {
 
 impl Supervisor {
     pub(super) fn new(settings: SupervisorSettings) -> Self {
+        let brokers = names(&settings.brokers);
         Self {
             settings,
-            state: watch::Sender::new(ConnectionState::Connecting { attempt: 0, last_error: None }),
+            state: watch::Sender::new(ConnectionState::Connecting { brokers, attempt: 0, last_error: None }),
             session: watch::Sender::new(None),
             suspicion: Notify::new(),
             closing: CancellationToken::new(),
@@ -83,7 +84,7 @@ impl Supervisor {
 
     /// All brokers, for people.
     pub(super) fn brokers(&self) -> String {
-        self.settings.brokers.iter().map(Broker::name).collect::<Vec<_>>().join(", ")
+        names(&self.settings.brokers)
     }
 
     /// Why nothing can be published now.
@@ -91,7 +92,7 @@ impl Supervisor {
         match &*self.state.borrow() {
             ConnectionState::Connecting { last_error: Some(error), .. } => error.clone(),
             ConnectionState::Connecting { last_error: None, .. } => "still connecting".into(),
-            ConnectionState::Blocked { reason } => format!("the broker takes no messages: {reason}"),
+            ConnectionState::Blocked { reason, .. } => format!("the broker takes no messages: {reason}"),
             ConnectionState::Connected { .. } => "no channel was opened".into(),
             ConnectionState::Closed => "closed".into(),
         }
@@ -176,7 +177,8 @@ impl Supervisor {
             let cause = self.watch(&session).await;
             warn!(%broker, generation, %cause, "lost the connection to RabbitMQ");
             self.session.send_replace(None);
-            self.set_state(ConnectionState::Connecting { attempt: 0, last_error: Some(cause) });
+            let last_error = Some(format!("{broker}: {cause}"));
+            self.set_state(ConnectionState::Connecting { brokers: self.brokers(), attempt: 0, last_error });
             // If only one of two connections has failed, this ends the other.
             drop(session);
             if opened.elapsed() >= STABLE {
@@ -218,7 +220,8 @@ impl Supervisor {
                     Err(failure) => {
                         attempt += 1;
                         let last_error = Some(format!("{}: {failure}", broker.name()));
-                        self.set_state(ConnectionState::Connecting { attempt, last_error });
+                        let brokers = self.brokers();
+                        self.set_state(ConnectionState::Connecting { brokers, attempt, last_error });
                     }
                 }
             }
@@ -246,7 +249,7 @@ impl Supervisor {
             match event {
                 Some(Event::ConnectionBlocked(reason)) => {
                     warn!(broker = %session.broker, %reason, "RabbitMQ takes no messages for now");
-                    self.set_state(ConnectionState::Blocked { reason });
+                    self.set_state(ConnectionState::Blocked { broker: session.broker.clone(), reason });
                 }
                 Some(Event::ConnectionUnblocked) => {
                     info!(broker = %session.broker, "RabbitMQ takes messages again");
@@ -265,4 +268,9 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// These brokers, for people.
+fn names(brokers: &[Broker]) -> String {
+    brokers.iter().map(Broker::name).collect::<Vec<_>>().join(", ")
 }

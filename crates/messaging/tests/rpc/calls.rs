@@ -151,7 +151,7 @@ async fn a_call_waits_for_its_connection_and_says_so_in_the_end() {
     let RpcError::Send { source: TransportError::Unreachable { last_error, .. }, .. } = error else {
         panic!("{error}");
     };
-    assert_eq!(last_error, "partitioned");
+    assert_eq!(last_error, "memory: partitioned");
     let heal = async {
         tokio::time::sleep(SECOND).await;
         broker.partition("client", false);

@@ -16,7 +16,8 @@ use tracing::{info, warn};
 
 use crate::call_errors::internal;
 use crate::manager::SchedulerManager;
-use crate::policy_source::{one_line, unusable};
+use crate::policy_file::unusable;
+use crate::policy_source::one_line;
 
 /// How long reading the file may take. A file that takes longer is on a file system that hangs.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);

@@ -9,9 +9,9 @@ use serde_json::{Value as Json, json};
 use crate::{
     config::{
         example::{example_file, markdown_table},
-        load::{Loaded, Settings, load},
+        load::{CheckedFiles, Loaded, Settings, load},
         problem::Invalid,
-        setting::{Setting, select, suggest},
+        setting::{Setting, sections, select, suggest},
         source::{Origin, Sources, join},
         value::{shown, to_json, toml},
     },
@@ -43,7 +43,7 @@ pub enum ExplainFormat {
 /// What can be asked about the configuration.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Check files, environment and options; report every problem
+    /// Check files, environment and options, and the files that the settings name; report every problem
     Check {
         /// How to print the result
         #[arg(short, long, value_enum, default_value_t)]
@@ -83,7 +83,7 @@ impl ConfigCommand {
         err: &mut dyn Write,
     ) -> io::Result<u8> {
         match self {
-            ConfigCommand::Check { format } => check(loaded::<T>(sources, err)?.as_ref(), *format, out, err),
+            ConfigCommand::Check { format } => check(load::<T>(sources), *format, out, err),
             ConfigCommand::Explain { keys, format } => explain::<T>(sources, keys, *format, out, err),
             ConfigCommand::Example => {
                 write!(out, "{}", example_file::<T>())?;
@@ -103,36 +103,37 @@ fn loaded<T: Settings>(sources: &Sources, err: &mut dyn Write) -> io::Result<Res
 }
 
 fn check<T: Settings>(
-    loaded: Result<&Loaded<T>, &Invalid>,
+    loaded: Result<Loaded<T>, Invalid>,
     format: OutputFormat,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<u8> {
-    let problems = loaded.err().map_or(&[][..], |invalid| &invalid.problems);
+    let (set, all, found) = match loaded {
+        Ok(mut loaded) => {
+            let mut found = loaded.config.check_files();
+            let warnings = std::mem::take(&mut loaded.warnings);
+            found.warnings = warnings.into_iter().chain(found.warnings).collect();
+            let set = loaded.origins.values().filter(|o| **o != [Origin::Default]).count();
+            found.problems = loaded.locate(Invalid { problems: found.problems }).problems;
+            (set, loaded.origins.len(), found)
+        }
+        Err(Invalid { problems }) => (0, 0, CheckedFiles { problems, ..CheckedFiles::default() }),
+    };
+    let CheckedFiles { files, problems, warnings } = found;
+    let valid = problems.is_empty();
     if format == OutputFormat::Json {
-        let warnings = loaded.map_or(&[][..], |loaded| &loaded.warnings);
-        writeln!(
-            out,
-            "{:#}",
-            json!({"valid": problems.is_empty(), "problems": problems, "warnings": warnings})
-        )?;
-    }
-    match loaded {
-        Ok(loaded) => {
-            if format == OutputFormat::Table {
-                let set = loaded.origins.values().filter(|o| **o != [Origin::Default]).count();
-                let all = loaded.origins.len();
-                writeln!(out, "the configuration is valid; {set} of {all} keys are set")?;
-            }
-            Ok(failure::OK)
-        }
-        Err(invalid) => {
-            if format == OutputFormat::Table {
-                writeln!(err, "error: {invalid}")?;
-            }
-            Ok(failure::USAGE)
+        let found = json!({"valid": valid, "problems": problems, "warnings": warnings, "files": files});
+        writeln!(out, "{found:#}")?;
+    } else {
+        warnings.iter().try_for_each(|warning| writeln!(err, "warning: {warning}"))?;
+        if valid {
+            let files: String = files.iter().map(|file| format!("; {file} is valid too")).collect();
+            writeln!(out, "the configuration is valid; {set} of {all} keys are set{files}")?;
+        } else {
+            writeln!(err, "error: {}", Invalid { problems })?;
         }
     }
+    Ok(if valid { failure::OK } else { failure::USAGE })
 }
 
 fn explain<T: Settings>(
@@ -148,7 +149,8 @@ fn explain<T: Settings>(
         Ok(settings) => settings,
         Err(unknown) => {
             writeln!(err, "error: there is no key or section {unknown}")?;
-            match suggest(&unknown, declared.iter().map(|setting| &*setting.key)) {
+            let known = sections(&declared).into_iter().chain(declared.iter().map(|setting| &*setting.key));
+            match suggest(&unknown, known) {
                 Some(near) => writeln!(err, "next: did you mean {near}?")?,
                 None => writeln!(err, "next: `config explain` without a key lists them all")?,
             }

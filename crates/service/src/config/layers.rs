@@ -10,9 +10,14 @@ use toml_edit::{Document, Item, TableLike, Value};
 
 use crate::config::{
     problem::Problem,
-    setting::{ENV_PREFIX, Setting, suggest},
+    setting::{ENV_PREFIX, Setting, sections, suggest},
     source::{Origin, Sources},
 };
+
+/// The most letters in which the name of a variable differs from the one that was meant.
+const SLIPS: usize = 3;
+/// How similar two names of sections are at least, if one is taken for a slip of the pen of the other.
+const SIMILAR: f64 = 0.85;
 
 /// One key, set by one source.
 pub(super) struct Leaf<'a> {
@@ -128,11 +133,7 @@ impl<'a> Collected<'a> {
                     }
                 }
             } else if !settings.iter().any(|setting| setting.key.starts_with(&section)) {
-                let fix = match suggest(&key, settings.iter().map(|setting| &*setting.key)) {
-                    Some(near) => format!("did you mean {near}?"),
-                    None => "remove it; `config explain` lists every key".to_owned(),
-                };
-                self.problems.push(Problem::in_key(&key, &origin, "there is no such key", fix));
+                self.problems.push(unknown(settings, &key, item.is_table_like(), &origin));
             } else if let Some(table) = item.as_table_like() {
                 self.read_table(settings, origin_of, &key, table);
             } else {
@@ -154,14 +155,49 @@ impl<'a> Collected<'a> {
             return;
         }
         // Not an error: one environment often serves both daemons, and orchestrators add variables of their own.
-        let names: Vec<String> = settings.iter().map(Setting::env_name).collect();
-        let near = suggest(name, names.iter().map(String::as_str))
-            .filter(|near| strsim::damerau_levenshtein(name, near) <= 3);
-        if let Some(near) = near {
+        let slips = |known: &String| strsim::damerau_levenshtein(name, known);
+        let known = settings.iter().map(Setting::env_name);
+        let near = known.filter(|known| slips(known) <= SLIPS || same_key_in_similar_section(name, known));
+        if let Some(near) = near.min_by_key(slips) {
             self.warnings.push(format!("environment variable {name} sets nothing; did you mean {near}?"));
         } else if name.contains("__") {
             self.warnings.push(format!("environment variable {name} sets nothing in this program"));
         }
+    }
+}
+
+/// The problem of a key or section that no setting has.
+fn unknown(settings: &[Setting], key: &str, is_section: bool, origin: &Origin) -> Problem {
+    let keys = || settings.iter().map(|setting| &*setting.key);
+    let (what, near) = match is_section {
+        false => ("there is no such key", suggest(key, keys()).map(str::to_owned)),
+        true => {
+            let sections = sections(settings);
+            // A setting can be a table, too.
+            let near = suggest(key, sections.iter().copied().chain(keys()));
+            let named =
+                |near: &str| if sections.contains(near) { format!("[{near}]") } else { near.to_owned() };
+            ("there is no such section", near.map(named))
+        }
+    };
+    let fix = match near {
+        Some(near) => format!("did you mean {near}?"),
+        None => "remove it; `config explain` lists every key".to_owned(),
+    };
+    Problem::in_key(key, origin, what, fix)
+}
+
+/// Whether two names of variables have the same key in sections whose names are similar.
+fn same_key_in_similar_section(name: &str, known: &str) -> bool {
+    let split = |name: &str| {
+        let (section, key) = name.strip_prefix(ENV_PREFIX)?.rsplit_once("__")?;
+        Some((section.to_owned(), key.to_owned()))
+    };
+    match (split(name), split(known)) {
+        (Some((section, key)), Some((of_known, known))) => {
+            key == known && strsim::jaro_winkler(&section, &of_known) > SIMILAR
+        }
+        _ => false,
     }
 }
 

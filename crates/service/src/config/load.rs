@@ -20,12 +20,28 @@ pub trait Settings: Section {
     /// Everything that is wrong with these settings and that the type of a single one cannot express.
     fn validate(&self) -> Vec<Problem>;
 
+    /// Reads the files that these settings name, for `config check`. A program that starts reads them itself.
+    fn check_files(&self) -> CheckedFiles {
+        CheckedFiles::default()
+    }
+
     /// Every setting, in the order in which they are listed.
     fn declared() -> Vec<Setting> {
         let mut settings = Vec::new();
         Self::declare("", &mut settings);
         settings
     }
+}
+
+/// What `config check` found in the files that the settings name.
+#[derive(Clone, Debug, Default)]
+pub struct CheckedFiles {
+    /// The files that were read.
+    pub files: Vec<String>,
+    /// Why the program would not start with these files.
+    pub problems: Vec<Problem>,
+    /// What looks like a mistake, although the program starts.
+    pub warnings: Vec<String>,
 }
 
 /// The origins of each value by its key. There is one, or for a merged table each that added to it.

@@ -10,29 +10,37 @@ pub(super) fn redact(value: &str) -> String {
 
 /// A transport URL (`scheme://user:password@host,user:password@host/vhost?options`) without its passwords.
 ///
-/// When in doubt it hides too much: a URL whose password holds an unescaped `@`, `/`, `?` or `,` loses everything up to
+/// When in doubt it hides too much: a URL whose password holds an unescaped `@`, `/`, `?`, `#` or `,` loses everything up to
 /// its last `@`. The query is cut, as it may name a key's pass phrase.
 pub fn redact_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return HIDDEN.to_owned() };
-    let (main, query) = match rest.split_once('?') {
-        Some((main, query)) if !query.contains('@') => (main, if query.is_empty() { "" } else { "?***" }),
-        _ => (rest, ""),
+    // A password may also come before a stray `://`.
+    if !scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) {
+        return HIDDEN.to_owned();
+    }
+    let (main, query) = match rest.split_once(['?', '#']) {
+        Some((main, query)) => (main, query),
+        None => (rest, ""),
     };
-    let (hosts, path) = match main.find('/') {
-        Some(at) => main.split_at(at),
-        None => (main, ""),
-    };
+    // It is not known whether this query belongs to the options or to a password.
+    if query.contains('@') {
+        return format!("{scheme}://{HIDDEN}");
+    }
+    let query = if query.is_empty() { "" } else { "?***" };
+    let (hosts, path) = main.find('/').map_or((main, ""), |at| main.split_at(at));
     let parts: Vec<&str> = hosts.split(',').collect();
+    let several = parts.len() > 1;
     let clear = |part: &&str| match part.split_once('@') {
         // Without `@` this is `host:port`, unless it is the front of a password that was cut at a comma or slash.
         None => {
             part.rsplit_once(':').is_none_or(|(_, port)| port.ends_with(']') || port.parse::<u16>().is_ok())
         }
-        Some((_, host)) => !host.contains('@'),
+        // Beside other hosts, a user without a password may be the end of a password that was cut at a comma.
+        Some((login, host)) => !host.contains('@') && (login.contains(':') || !several),
     };
     if path.contains('@') || !parts.iter().all(clear) {
-        let end = rest.rfind('@').map_or("", |at| &rest[at..]);
-        return format!("{scheme}://{HIDDEN}{end}");
+        let end = main.rfind('@').map_or("", |at| &main[at..]);
+        return format!("{scheme}://{HIDDEN}{end}{query}");
     }
     let shown = parts.iter().map(|part| match part.split_once('@') {
         Some((login, host)) => match login.split_once(':') {
@@ -69,6 +77,13 @@ mod tests {
             "amqp://u:s3cret@s3cret@mq/v",
             "amqp://u:s3cret,s3cret@mq/v",
             "amqp://u:s3?cret@mq",
+            "amqp://u:33/s3cret@mq",
+            "amqp://u:33#s3cret@mq",
+            "amqp://u:33,s3cret@mq",
+            "amqp://u:a@s3,cret@mq",
+            "amqp://u:a@s3/cret@mq/v?ssl_key_password=s3cret",
+            "amqp://u:a@mq/v?ssl_key_password=b@s3cret",
+            "u:s3cret://mq",
             "amqp://u:s3cret",
             "s3cret",
         ] {

@@ -3,6 +3,8 @@
 //! What always holds: a setting is written once. The struct's field and its default, `config explain`, the example file
 //! and the table in the README all come from that one declaration.
 
+use std::collections::BTreeSet;
+
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Every environment variable that novella reads starts with this.
@@ -165,6 +167,15 @@ pub(super) fn select<'a>(settings: &'a [Setting], keys: &[&str]) -> Result<Vec<&
     }
     let chosen = |setting: &&Setting| keys.is_empty() || keys.iter().any(|key| within(setting, key));
     Ok(settings.iter().filter(chosen).collect())
+}
+
+/// Every section, at any depth.
+pub(super) fn sections(settings: &[Setting]) -> BTreeSet<&str> {
+    fn above(key: &str) -> Option<&str> {
+        key.rfind('.').map(|end| &key[..end])
+    }
+    let of = |setting| std::iter::successors(above(setting), |section| above(section));
+    settings.iter().flat_map(|setting| of(&setting.key)).collect()
 }
 
 /// The known key that was most likely meant, if one is near enough.

@@ -170,11 +170,18 @@ fn unknown_keys_are_refused_with_the_one_that_was_meant() {
         problems[0],
         "file x.toml:2: scheduler.servce_down_time: there is no such key\n    fix: did you mean scheduler.service_down_time?"
     );
-    assert!(problems[1].starts_with("file x.toml:3: shceduler: there is no such key"), "{}", problems[1]);
+    assert_eq!(
+        problems[1],
+        "file x.toml:3: shceduler: there is no such section\n    fix: did you mean [scheduler]?"
+    );
     assert_eq!(
         problems[2],
-        "file x.toml:5: else: there is no such key\n    fix: remove it; `config explain` lists every key"
+        "file x.toml:5: else: there is no such section\n    fix: remove it; `config explain` lists every key"
     );
+    let table = refused_file("[fact]\nrack = \"a1\"\n");
+    assert!(table[0].ends_with("there is no such section\n    fix: did you mean facts?"), "{table:?}");
+    let dotted = refused_file("schedler.max_hosts = 3\n");
+    assert!(dotted[0].ends_with("did you mean [scheduler]?"), "{dotted:?}");
     let wrong_section = refused_file("service_down_time = \"60s\"\n");
     assert!(wrong_section[0].ends_with("did you mean scheduler.service_down_time?"), "{wrong_section:?}");
 }
@@ -191,6 +198,14 @@ fn unknown_variables_are_only_warned_about() {
             "environment variable NOVELLA_SCHEDULER__MAX_HOST sets nothing; did you mean NOVELLA_SCHEDULER__MAX_HOSTS?"
         ]
     );
+    for misspelt in
+        ["NOVELLA_SHCEDULER__MAX_HOSTS", "NOVELLA_SCHEDULER_MAX_HOSTS", "NOVELLA_SCHEDULING__MAX_HOSTS"]
+    {
+        let wanted = format!(
+            "environment variable {misspelt} sets nothing; did you mean NOVELLA_SCHEDULER__MAX_HOSTS?"
+        );
+        assert_eq!(warnings(misspelt), [wanted]);
+    }
     assert_eq!(
         warnings("NOVELLA_AGENT__DRIVER"),
         ["environment variable NOVELLA_AGENT__DRIVER sets nothing in this program"]
@@ -339,6 +354,8 @@ fn explain_lists_value_unit_default_and_origin() {
     let row = rows.iter().find(|row| row["key"] == "scheduler.max_hosts").unwrap();
     assert_eq!((&row["value"], &row["default"], &row["unit"]), (&9.into(), &1000.into(), &"count".into()));
 
+    let (code, _, err) = run(&explain(&["schedler"], ExplainFormat::Table), &sources);
+    assert_eq!((code, err.lines().last()), (4, Some("next: did you mean scheduler?")));
     let (code, _, err) = run(&explain(&["host", "scheduler.max_host"], ExplainFormat::Table), &sources);
     assert_eq!((code, err.lines().last()), (4, Some("next: did you mean scheduler.max_hosts?")));
 }
@@ -395,6 +412,14 @@ fn check_reports_on_the_right_stream_with_the_right_code() {
         (code, &answer["valid"], &answer["problems"][0]["keys"][0]),
         (2, &false.into(), &"scheduler.ratio".into())
     );
+
+    let doubtful = Sources { env: env(&[("NOVELLA_HOTS", "x")]), ..Sources::default() };
+    let (code, _, err) = run(&check(OutputFormat::Table), &doubtful);
+    assert!(code == 0 && err.starts_with("warning: ") && err.contains("NOVELLA_HOST?"), "{err}");
+    let (code, out, err) = run(&check(OutputFormat::Json), &doubtful);
+    let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, err.as_str()), (0, ""), "a warning is in the document alone");
+    assert!(answer["warnings"][0].as_str().unwrap().contains("NOVELLA_HOST?"), "{out}");
 }
 
 const SHIPPED: &str = r#"# Settings of an example.
