@@ -1,6 +1,6 @@
-//! The exit codes that scripts may rely on, and an error that names the one it calls for.
+//! The exit codes that scripts may rely on, and an error that carries its own.
 //!
-//! What always holds: [`chain`] gives an error with all its causes as one line, each said once.
+//! What always holds: [`chain`] gives an error with all its causes as one line, each named once.
 //!
 //! What it leaves out: the exit codes of other errors, which [`crate::exit`] decides.
 
@@ -23,7 +23,7 @@ pub const TIMEOUT: u8 = 124;
 /// A failure that is none of the above.
 pub const INTERNAL: u8 = 255;
 
-/// An error with the exit code and the next step that it calls for. Wrap a cause in it where both become known.
+/// An error with an exit code and a next step. Wrap a cause in it where both become known.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct Failure {

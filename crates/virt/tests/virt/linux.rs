@@ -152,9 +152,9 @@ async fn damage_is_named_by_file() {
         ("proc/meminfo", "no numbers here", "it has no line `MemTotal: <number> kB`"),
         ("proc/meminfo", "MemTotal: many kB", "it has no line `MemTotal: <number> kB`"),
         ("proc/meminfo", "MemTotal: 99999999999999999999999 kB", "it has no line `MemTotal: <number> kB`"),
-        ("proc/loadavg", "busy", "cannot make sense of"),
+        ("proc/loadavg", "busy", "unexpected content in"),
         ("proc/loadavg", "NaN NaN NaN 1/2 3", "the load is not a number"),
-        ("proc/uptime", "", "cannot make sense of"),
+        ("proc/uptime", "", "unexpected content in"),
         ("proc/cpuinfo", "\u{0}\u{1} garbage", "it lists no CPU"),
         ("sys/devices/system/cpu/online", "0-4294967295", "expected a list like 0-3,8"),
         ("sys/devices/system/cpu/online", "", "it lists no CPU"),
@@ -197,7 +197,7 @@ async fn a_missing_disk_path_says_what_to_set() {
         chain(&error),
         format!(
             "host probe disk has no value yet: cannot measure the file system at {shown}; set the disk path to an \
-             existing directory on the disk that holds instances: cannot ask for the file system size at {shown}: No \
+             existing directory on the disk that holds instances: cannot read the size of the file system at {shown}: No \
              such file or directory (os error 2)"
         )
     );
