@@ -556,7 +556,7 @@ async fn a_host_is_asked_by_every_filter_and_told_its_place() {
     operator.answers(REFUSED, &format!("{line} edge-2")).await.shows(&[
         "host edge-2 (up): refused by 3 of 6 filters",
         "zone is edge, asked south",
-        "asked 40960 MiB, and the host has only 16384",
+        "asked 40960 MiB, but the host has only 16384",
         "extra spec capabilities:cpu_info:arch is aarch64, asked x86_64",
         "it would be number 3 of 3 candidates, weight ",
         "RAMWeigher",
@@ -573,7 +573,7 @@ async fn a_host_is_asked_by_every_filter_and_told_its_place() {
     let id = placed["decision_id"].as_str().unwrap();
     let said = operator.runs(&format!("explain {id} --host cpu-1 -f csv")).await;
     assert_eq!(said.code, REFUSED);
-    said.shows(&["\nCoreFilter,refuses,\"asked 49 vCPU, and the host has only 48\",49.0,48.0,vcpus\n"]);
+    said.shows(&["\nCoreFilter,refuses,\"asked 49 vCPU, but the host has only 48\",49.0,48.0,vcpus\n"]);
     assert_eq!(operator.runs(&format!("explain {id}")).await.code, OK);
     operator.fleet.silence("mem-1", true);
     tokio::time::sleep(std::time::Duration::from_secs(6)).await;
@@ -807,7 +807,7 @@ async fn policies_are_checked_shown_compared_and_reloaded() {
 
     let said = operator.answers(OK, "policy reload").await;
     assert!(said.out.ends_with(": no changes\n"), "{}", said.out);
-    operator.fails(USAGE, "place --flavor m1.small", "no flavor \"m1.small\"; it lists none").await;
+    operator.fails(USAGE, "place --flavor m1.small", "no flavor \"m1.small\"; it defines none").await;
 }
 
 #[tokio::test(start_paused = true)]
