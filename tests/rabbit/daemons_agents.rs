@@ -51,7 +51,7 @@ async fn who_stops_is_down_at_once_and_who_dies_when_it_was_silent_long_enough()
     let brisk = house.scheduler("brisk", house.scheduler_config(BRISK), 6).await;
 
     let log = leaving.stop();
-    assert!(log.contains("said goodbye host=\"leaving\""), "{log}");
+    assert!(log.contains("told the schedulers that this agent stops host=\"leaving\""), "{log}");
     // Nothing but the goodbye can tell it.
     until_state(&patient, "leaving", HostStatus::Down).await;
     let rows = host_list(&house.url);

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::manager::ComputeManager;
 
-/// How long the agent that holds the queue has to say who it is.
+/// How long to wait for the agent that holds the queue to say who it is.
 const WHO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sets the manager's standing as the queue's state changes.
@@ -37,9 +37,13 @@ pub async fn follow(
             }
             ConsumerState::Failed { reason } => {
                 manager.refuse_name(&reason);
-                error!(host, reason, "cannot consume the queue of this host");
+                error!(
+                    host,
+                    reason,
+                    "cannot consume the queue of this host; nothing is reported until it can be consumed"
+                );
             }
-            // The connection is lost. Reports could not be published now, and another agent may have the queue when the
+            // The connection is lost. Reports cannot be published now, and another agent may have the queue when the
             // connection comes back.
             ConsumerState::Pending => manager.give_up_name(),
         }
@@ -58,13 +62,13 @@ async fn tell_who_holds(compute: &ComputeApi, host: &str) {
             holder_uuid = %who.uuid,
             holder_pid = who.pid,
             holder_uptime_s = who.uptime_s,
-            "another agent reports as this host; waiting until it is gone. Give one of them another --host, or stop it"
+            "another agent reports as this host; waiting until it is gone. Stop one of them, or give it another --host"
         ),
         // The shipped permissions let only schedulers send to agents.
         Err(RpcError::Send { source: TransportError::Refused { .. }, .. }) => warn!(
             host,
-            "another connection holds the queue of this host; waiting until it is gone. `novella ping {host}` shows which \
-             agent it is, which the broker user of an agent may not ask"
+            "another connection holds the queue of this host; waiting until it is gone. Run `novella ping {host}` to see \
+             which agent it is. The broker user of an agent is not allowed to ask"
         ),
         Err(error) => info!(
             host,
@@ -86,7 +90,7 @@ pub async fn watch_broker(condition: Condition, mut connection: watch::Receiver<
                 condition.set(false, format!("not connected after {attempt} attempts: {why}"));
             }
             ConnectionState::Blocked { reason } => {
-                condition.set(false, format!("the broker takes no messages: {reason}"));
+                condition.set(false, format!("the broker accepts no messages: {reason}"));
             }
             ConnectionState::Closed => condition.set(false, "closed"),
         }
@@ -102,7 +106,7 @@ pub async fn watch_name(condition: Condition, mut queue: watch::Receiver<Consume
         match &*queue.borrow_and_update() {
             ConsumerState::Active { .. } => condition.set(true, "held"),
             ConsumerState::Held => {
-                condition.set(false, "another agent holds it; waiting until that one is gone")
+                condition.set(false, "another agent holds this host name; waiting until it is gone")
             }
             ConsumerState::Failed { reason } => condition.set(false, reason),
             ConsumerState::Pending => condition.set(false, "the queue of this host is not consumed yet"),

@@ -21,7 +21,7 @@ async fn a_second_agent_of_one_name_waits_in_silence_and_then_takes_over() {
     assert_eq!(second.publish_counters().published.load(std::sync::atomic::Ordering::Relaxed), 0);
     let waits = second.health().ready();
     assert!(
-        !waits.ok && waits.summary().contains("host name: another agent holds it"),
+        !waits.ok && waits.summary().contains("host name: another agent holds this host name"),
         "{}",
         waits.summary()
     );
@@ -126,7 +126,7 @@ async fn while_the_broker_takes_nothing_only_the_newest_report_is_kept() {
     bus.run_until(s(62)).await;
     assert!(bus.take().is_empty());
     let summary = agent.health().ready().summary();
-    assert!(summary.contains("broker: the broker takes no messages: memory alarm"), "{summary}");
+    assert!(summary.contains("broker: the broker accepts no messages: memory alarm"), "{summary}");
     assert!(agent.health().live().ok, "an alarm elsewhere is no reason to restart the agent");
     bus.broker.block(None);
     settle().await;
