@@ -115,7 +115,7 @@ async fn a_copied_state_directory_is_loud() {
     let _original = fake(&house, "original", &dir);
     scheduler.wait_for(SERVES);
     let _copy = fake(&house, "copy", &copied);
-    let said = scheduler.wait_for("two processes report with one identity");
+    let said = scheduler.wait_for("two processes report with the same identity");
     has(&said, &[r#"host="copy""#, r#"first="original""#, "identity.json"]);
     let (code, table, err) = novella(&house.url, "host list");
     assert_eq!(code, 0, "{err}");

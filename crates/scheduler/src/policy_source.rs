@@ -1,9 +1,9 @@
-//! Where this scheduler's policy comes from, and what became of the last reload.
+//! Where this scheduler's policy comes from, and the result of the last reload.
 //!
-//! What always holds: a policy is read as a whole or refused as a whole. A refused reload is shown in the log, in `/metrics`,
-//! in the detail of `/readyz` and by `novella policy show`, until a reload succeeds.
+//! What always holds: a policy is read as a whole or refused as a whole. A refused reload is shown in the log, in
+//! `/metrics`, in the detail of `/readyz` and by `novella policy show`, until a reload succeeds.
 //!
-//! Left out: the policy in force, which the map has, and how a new one comes into force (`calls/policy.rs`).
+//! Left out: the current policy, which the map has, and how a new one is put into force (`calls/policy.rs`).
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use tracing::error;
 
 use crate::config::SchedulerConfig;
 
-/// Largest policy file in bytes. Policies take kilobytes; a larger file was named by mistake.
+/// Largest policy file in bytes. Policies take kilobytes, so a larger file was given by mistake.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// Where the policy is read from.
@@ -59,22 +59,22 @@ fn read_file(file: &Path) -> std::io::Result<String> {
     let size = std::fs::metadata(file)?.len();
     if size > MAX_BYTES {
         return Err(std::io::Error::other(format!(
-            "it has {size} bytes, and a policy may have at most {MAX_BYTES}"
+            "it has {size} bytes; a policy may have at most {MAX_BYTES}"
         )));
     }
     std::fs::read_to_string(file)
 }
 
-/// A policy that is refused for a reason that is not at any of its lines.
+/// A policy that is refused for a reason that is not in one of its lines.
 pub(crate) fn unusable(what: String, fix: &str) -> BadPolicy {
     let (key, fix) = (String::new(), fix.to_owned());
     BadPolicy { problems: vec![PolicyProblem { line: 0, key, what, did_you_mean: None, fix }] }
 }
 
-/// What the last reload came to.
+/// The result of the last reload.
 pub(crate) struct PolicyState {
     pub(crate) source: PolicySource,
-    /// Held during a reload, so that there is one at a time.
+    /// Held during a reload, so that there is only one at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
     /// Why the last reload was refused. Empty if it was not.
     problems: Mutex<Vec<PolicyProblem>>,
@@ -127,18 +127,18 @@ impl PolicyState {
         self.counters.count(PolicyReload::Refused);
         for problem in &problems {
             let source = self.source.name();
-            error!(source, "the new policy is refused, the old one stays in force: {}", one_line(problem));
+            error!(source, "policy reload refused; the old policy stays in force: {}", one_line(problem));
         }
         *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = problems;
-        // The scheduler works as before, so it stays ready. The detail tells what must be corrected.
+        // The scheduler works as before, so it stays ready. The detail says what must be corrected.
         let reason = format!(
-            "the last reload was refused, the policy before it is in force: {}",
+            "the last reload was refused; the previous policy stays in force: {}",
             self.refused().unwrap_or_default()
         );
         self.condition.set(true, reason);
     }
 
-    /// Notes a reload whose policy was taken, whether it changed anything or not.
+    /// Notes a reload whose policy was accepted, whether it changed anything or not.
     pub(crate) fn accept(&self, outcome: PolicyReload) {
         self.counters.count(outcome);
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).clear();
