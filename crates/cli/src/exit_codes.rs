@@ -1,4 +1,4 @@
-//! The exit codes that scripts rely on. They are an interface: a code never changes its meaning.
+//! The exit codes that scripts rely on. The meaning of a code never changes.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -11,13 +11,13 @@ pub const PARTIAL: u8 = 3;
 /// Every code with its meaning.
 const ALL: [(u8, &str); 9] = [
     (OK, "done; for a placement: it fits"),
-    (REFUSED, "no host fits: a valid answer, its reason is on standard output"),
+    (REFUSED, "no host fits: this is a valid answer, and its reason is on standard output"),
     (USAGE, "the command line or the configuration is wrong"),
-    (PARTIAL, "done in part: some of what was named does not exist"),
+    (PARTIAL, "partly done: some of what was named does not exist"),
     (NOT_FOUND, "what was named does not exist"),
     (
         CONFLICT,
-        "an instance uuid or a name is already in use, or a policy is wrong or differs from another's",
+        "an instance uuid or a name is already in use, or a policy is wrong, or the schedulers' policies differ",
     ),
     (UNREACHABLE, "the broker, or the service behind it, cannot be reached"),
     (TIMEOUT, "no answer within --timeout"),

@@ -403,14 +403,14 @@ async fn columns_have_one_name_in_every_format_and_refusals_are_no_data() {
         .fails(
             USAGE,
             &format!("place {request} -f json -c hots"),
-            "there is no column \"hots\"\nnext: use some of",
+            "there is no column \"hots\"\nnext: use columns of the rows",
         )
         .await;
     operator
         .fails(
             USAGE,
             &format!("place {request} -f csv -c host,outcome"),
-            "host and outcome cannot be shown side by side",
+            "host and outcome cannot be combined",
         )
         .await;
 }
@@ -632,7 +632,7 @@ async fn what_fits_is_counted_by_parts_and_with_one_lost() {
     let said = operator.runs("capacity --vcpus 1 --ram 1G --az nowhere -f value -c fits,limit").await;
     assert_eq!((said.code, said.out.as_str()), (REFUSED, "0 \n"));
     let said = operator.runs("capacity --vcpus 1 --ram 1G --az nowhere").await;
-    said.shows(&["AvailabilityZoneFilter passes no host"]);
+    said.shows(&["AvailabilityZoneFilter lets no host pass"]);
 
     let file = tempfile::NamedTempFile::new().unwrap();
     let flavors = r#"[{"name": "big", "vcpus": 16, "memory_mb": 1024}, {"name": "tiny", "vcpus": 1}]"#;
@@ -784,7 +784,7 @@ async fn policies_are_checked_shown_compared_and_reloaded() {
     let unusable = file("unusable.toml", &format!("[flavors.a]\nvcpus = 4\nmemory_mb = 1\n{specs}\n"));
     let said = operator.runs(&format!("policy check {unusable}")).await;
     assert_eq!(said.code, USAGE);
-    said.shows(&["a scheduler takes the policy, but it has errors"]);
+    said.shows(&["a scheduler accepts this policy, but it has errors"]);
     for wanted in [
         format!("error: {unusable}: line 1: flavors.a: every request for this flavor is refused: "),
         format!("warning: {unusable}: line 4: flavors.a.extra_specs.\"hw:cpu_polcy\": "),
@@ -820,8 +820,8 @@ async fn a_host_of_the_answer_that_is_not_up_is_marked() {
     operator.fleet.silence(host, true);
     tokio::time::sleep(std::time::Duration::from_secs(6)).await;
     let again = operator.runs(line).await;
-    again.shows(&["as answered before", &format!("{host} (down)")]);
-    let note = format!("note: {host} is down: this answer repeats an earlier one");
+    again.shows(&["the same answer as before", &format!("{host} (down)")]);
+    let note = format!("note: {host} is down: this answer repeats an earlier decision");
     assert!(
         again.code == OK && again.err.starts_with(&note) && again.err.contains("novella release "),
         "{}",
@@ -830,7 +830,7 @@ async fn a_host_of_the_answer_that_is_not_up_is_marked() {
     let again = operator.runs(&format!("{line} -f json")).await.json();
     has(&again, json!({"repeated": true, "not_up": {host: "down"}}));
     let forced = operator.runs(&format!("place --vcpus 1 --ram 1G --dry-run --force-host {host}")).await;
-    let note = format!("note: {host} is down: the request forces the host");
+    let note = format!("note: {host} is down: the request forces this host");
     assert!(forced.code == OK && forced.err.starts_with(&note), "{}", forced.err);
     assert_eq!(
         operator.runs(&format!("place --vcpus 1 --ram 1G --dry-run --host {host}")).await.code,

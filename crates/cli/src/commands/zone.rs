@@ -1,4 +1,4 @@
-//! `novella zone list`: the availability zones of the hosts, and what to say of a zone in which no host is.
+//! `novella zone list`: the availability zones of the hosts, and the hint about a zone that has no hosts.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ pub struct ZoneListArgs {
 struct ZoneRow {
     zone: String,
     hosts: u64,
-    /// Hosts that can be given work.
+    /// Hosts on which instances can be placed.
     up: u64,
     disabled: u64,
     down: u64,
@@ -139,10 +139,10 @@ pub async fn list(bus: &Bus, args: &ZoneListArgs, console: &mut Console<'_>) -> 
     Ok(OK)
 }
 
-/// After a request that no host takes: says if it asks for a zone in which no host is, and which zones there are.
+/// After a refused request: if it asks for a zone that has no hosts, says so and lists the zones.
 pub async fn note_unknown(bus: &Bus, az: Option<&str>, console: &mut Console<'_>) {
     let Some(az) = az else { return };
-    // The answer to the request is shown already. If this question fails, only the hint is missing.
+    // The answer is shown already. If this query fails, only the hint is missing.
     let Ok(list) = bus.scheduler().list_hosts(bus.options()).await else { return };
     if !list.hosts.iter().flat_map(zones).any(|zone| zone == az) {
         console.note(&format!("note: no host is in zone {az}; {}", zones_there_are(&list.hosts)));

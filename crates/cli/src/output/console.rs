@@ -7,16 +7,16 @@ use super::table::printable;
 
 /// Where a command writes its data and its messages.
 pub struct Console<'a> {
-    /// The stream for data: standard output, outside tests.
+    /// The stream for data: standard output, except in tests.
     pub out: &'a mut (dyn Write + Send),
-    /// The stream for messages: standard error, outside tests.
+    /// The stream for messages: standard error, except in tests.
     pub err: &'a mut (dyn Write + Send),
     /// What `out` can show.
     pub style: OutputStyle,
 }
 
 impl Console<'_> {
-    /// Writes one line of message beside the data. A failure to write it is ignored: the answer is on `out`.
+    /// Writes a message as one line. A failure to write it is ignored, because the answer is on `out`.
     pub fn note(&mut self, text: &str) {
         drop(writeln!(self.err, "{}", printable(text)));
     }
