@@ -6,8 +6,8 @@
                                       that is not in its file
 
 The crates and their wings are read from the tables CRATES, LATER and WINGS of tests/tidy.rs, the imports from each
-Cargo.toml, and what a wing is from the section "Layout" of its crate's lib.rs. Where a crate stands is decided here,
-in `picture`. An import that follows from others is not drawn, so that the arrows can be followed by eye.
+Cargo.toml, and the description of a wing from the section "Layout" of its crate's lib.rs. The positions of the crates
+are decided here, in `picture`. An import that follows from others is not drawn, so that there are few arrows.
 
 Left out: imports between the files of a crate, and dependencies of tests.
 """
@@ -22,7 +22,7 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 PAGE = PICTURE.with_suffix(".md")
 
 WIDTH, EDGE, GAP = 900, 24, 34
-# What stands inside the frame keeps this distance from it, and boxes beside one another inside it from each other.
+# The distance of boxes from the frame around them, and from each other inside it.
 PAD, GUTTER = 10, 22
 HEAD, LINE = 30, 15.5
 # The size of each style of text, and the mean width of its characters in a wide font, so that no text leaves its box.
@@ -36,7 +36,7 @@ FONTS = (
     + ".halo,.arrow,.frame{fill:none}.halo{stroke-width:7}.arrow{stroke-width:1.6;marker-end:url(#head)}"
     ".frame{stroke-dasharray:5 4}"
 )
-# Of each kind of crate: how its box is filled and lined, on a light page and on a dark one.
+# For each kind of crate: the fill and the line of its box, on a light page and on a dark one.
 KINDS = {
     "program": ("#e4eefb", "#3a76b8", "#1b2c40", "#5b9be0"),
     "engine": ("#fdf1df", "#c17f1e", "#38290f", "#d99a3d"),
@@ -127,7 +127,7 @@ def wrap(words, room, between=" "):
 
 
 class Box:
-    """A crate in the picture: what is written in it, and where it stands."""
+    """A crate in the picture: its texts and its position."""
 
     def __init__(self, crate, wings, x, width, flowing):
         self.crate, self.x, self.width, self.y = crate, x, width, 0
@@ -135,7 +135,7 @@ class Box:
         self.texts = []
         y = HEAD + 12
         told = read_layout(crate) if self.kind == "engine" else {}
-        # What imports stands above what is imported, inside a crate as between crates.
+        # The importing wing is above the imported one, as it is with crates.
         wings = wings[::-1]
         if flowing:
             for line in wrap(wings, (width - 24) / WIDTHS["wing"], "  "):
@@ -185,7 +185,7 @@ class Box:
 
 
 def stack(boxes, y, gap=GAP):
-    """Puts boxes one below the other. Returns the lower edge of the last one."""
+    """Places boxes one below the other. Returns the lower edge of the last one."""
     for box in boxes:
         box.y = y
         y = box.foot + gap
@@ -249,7 +249,7 @@ def picture():
     resources = put("resources", engine_x, last, flowing=True)
     objects = put("objects", EDGE, last, flowing=True)
     if missing := set(house) - set(boxes):
-        raise Fault(f"{', '.join(sorted(missing))}: place it in `picture` of scripts/architecture.py")
+        raise Fault(f"{', '.join(sorted(missing))}: give it a place in `picture` of scripts/architecture.py")
 
     y = stack([cli], EDGE) + GAP
     agent.y = scheduler.y = y
@@ -263,7 +263,7 @@ def picture():
     messaging.y = frame_foot + GAP
     stack([macros, nova], messaging.y)
     foot = stack([*engines, resources], y)
-    # The key to the signs stands where there is room, between two arrows.
+    # The key to the signs is where there is room, between two arrows.
     legend_x, legend_y = nova.middle + GUTTER, messaging.foot + 2 * GAP
     below = max(nova.foot, legend(legend_x, legend_y, engine_x - legend_x - GUTTER)[0]) + GAP
     resources.y = max(resources.y, below - resources.height / 2)
@@ -275,7 +275,7 @@ def picture():
 
     def arrow(importer, imported, *points):
         if imported not in imports[importer]:
-            raise Fault(f"{importer} no longer imports {imported}; take out the arrow in scripts/architecture.py")
+            raise Fault(f"{importer} no longer imports {imported}; remove the arrow in scripts/architecture.py")
         drawn.add((importer, imported))
         if points:
             path = "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
@@ -329,7 +329,7 @@ def picture():
 
 
 def check_page():
-    """Fails if a file of the page's tables has not the functions that stand beside it."""
+    """Fails if the page names a function for a file that does not have it."""
     for path, functions in re.findall(r"^\| \d+ \| `([^`]+)` \| ([^|]+) \|", PAGE.read_text(), re.M):
         code = (ROOT / path).read_text() if (ROOT / path).exists() else ""
         for function in re.findall(r"`(\w+)`", functions):

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Compares novella with the real Nova: random fleets and requests, both asked, every difference printed with its seed and
-# a small document (tests/conformance/run.py). Exit codes as in lib.sh.
+# Compares novella with the real Nova on random fleets and requests. Prints every difference with its seed and a small
+# document (tests/conformance/run.py). Exit codes as in lib.sh.
 #
-#   scripts/conformance.sh [--release] ARGS...   arguments for run.py; --release builds and asks a release build
-#   scripts/conformance.sh speed                 what one placement takes Nova and us, tab-separated
-#   scripts/conformance.sh prepare               only get Nova ready
+#   scripts/conformance.sh [--release] ARGS...   arguments for run.py; --release builds and uses a release build
+#   scripts/conformance.sh speed                 how long one placement takes in Nova and in novella, tab-separated
+#   scripts/conformance.sh prepare               only install Nova
 #   scripts/conformance.sh python                print the interpreter that has Nova
 #
-# NOVELLA in the environment names an executable to ask instead of one built here.
+# The environment variable NOVELLA names an executable to use instead of one that is built here.
 #
-# Nova and what it needs go into a virtual environment under the test state directory, once.
+# Nova and its dependencies are installed once, into a virtual environment under the test state directory.
 
 . "$(dirname "$0")/lib.sh"
 
 wanted=$repo/tests/conformance/requirements.txt
-# Another list, or another Python, is another environment.
+# If the list or the Python version changes, a new environment is made.
 nova_dir=$state_dir/nova-$(cat "$wanted" <(python3 --version) | cksum | cut -d' ' -f1)
 
 install_nova() {
@@ -22,7 +22,7 @@ install_nova() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
     rm -rf "$nova_dir.partial"
     say "installing Nova into $nova_dir (about a minute)"
-    quietly 'python3 -m venv' python3 -m venv "$nova_dir.partial" || fail "no virtual environment for Nova"
+    quietly 'python3 -m venv' python3 -m venv "$nova_dir.partial" || fail "cannot make a virtual environment for Nova"
     quietly 'pip install' "$nova_dir.partial/bin/python" -m pip install --disable-pip-version-check -r "$wanted" ||
         not_fetched "could not install Nova: $(tr '\n' ' ' <"$wanted")"
     mv "$nova_dir.partial" "$nova_dir"
@@ -34,7 +34,7 @@ prepare() {
     locked nova install_nova
 }
 
-export PYTHONDONTWRITEBYTECODE=1 # nothing is written beside the sources
+export PYTHONDONTWRITEBYTECODE=1 # so that nothing is written beside the sources
 profile=()
 built=debug
 if [ "${1:-}" = --release ]; then

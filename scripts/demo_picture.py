@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Draws docs/demo.svg: the screen of `novella demo`, as the program itself paints it, in a row of moving frames.
+"""Draws docs/demo.svg: the screen of `novella demo`, as the program itself draws it, as an animation.
 
-The demo runs in a pseudo terminal. pyte, a terminal emulator, turns what it prints into a grid of characters. It is fetched
-into an environment of its own under target/ if this Python does not have it. Each frame is a group of text lines, and a
+The demo runs in a pseudo terminal. pyte, a terminal emulator, turns its output into a grid of characters. pyte is fetched
+into a separate environment under target/ if this Python does not have it. Each frame is a group of text lines, and a
 style sheet shows one group after another.
 
     scripts/demo_picture.py [--novella target/release/novella] [--out docs/demo.svg]
 
-Left out: any drawing of its own. What the picture shows is what a user sees.
+Left out: anything that a user does not see. The script adds no drawing of its own.
 """
 
 import argparse
@@ -30,7 +30,7 @@ FRAMES_PER_SECOND = 1.5
 SEED = "7"
 CHARACTER, LINE, MARGIN = 7.83, 17, 12
 BACKGROUND, FOREGROUND = "#15181e", "#d5d9e0"
-# pyte gives the bright colours of the 256 by their values.
+# pyte gives the bright colours of the 256-colour palette by their values.
 COLOURS = {"default": FOREGROUND, "00ff00": "#7fb069", "ff0000": "#e06c75", "ffff00": "#d9a441", "00ffff": "#56b6c2"}
 
 
@@ -79,7 +79,7 @@ def frames(novella):
 
 
 def cell(character):
-    """A character of pyte, its colour as the picture knows it, and whether it is bold."""
+    """A character of pyte, its colour in the picture, and whether it is bold."""
     return character.data, COLOURS.get(character.fg, FOREGROUND), character.bold
 
 
@@ -101,7 +101,7 @@ def line(cells, y):
         at = end
     if not spans:
         return ""
-    # The length keeps the columns straight whatever font the viewer has.
+    # The length keeps the columns aligned in any font.
     length = f' textLength="{len(cells) * CHARACTER:.0f}"'
     return f'<text xml:space="preserve" x="{MARGIN}" y="{MARGIN + LINE * (y + 1) - 4}"{length}>{"".join(spans)}</text>'
 

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # A Docker engine for the compose test, and the base images that Dockerfile and docker-compose.yml name.
 #
-#   scripts/docker.sh start    an engine: the machine's own if one answers, else a private one (root on Debian)
-#   scripts/docker.sh images   the base images: pulled on the machine's own engine, else local stand-ins under their tags
-#   scripts/docker.sh share    make the release build of the Dockerfile here, and give it to the stand-in for rust
-#   scripts/docker.sh env      the environment for docker and compose, as lines for eval
+#   scripts/docker.sh start    start a private engine, unless the machine's own engine answers (root on Debian)
+#   scripts/docker.sh images   get the base images: pull them on the machine's own engine, else make local stand-ins
+#   scripts/docker.sh share    make the Dockerfile's release build here, and copy it into the stand-in for rust
+#   scripts/docker.sh env      print the environment for docker and compose, as lines for eval
 #   scripts/docker.sh stop     stop the private engine, if it was started
 #
-# The private engine has its own socket and data, so that an installed but idle engine's images stay as they are. A
-# stand-in is a debootstrap tree under the official image's tag: the shipped files themselves are built and run, without
-# any registry. Exit codes as in lib.sh.
+# The private engine has its own socket and data, so that it does not change the images of an engine that is installed but
+# does not run. A stand-in is a debootstrap tree with the official image's tag. So the shipped files are built and run
+# without a registry. Exit codes as in lib.sh.
 
 . "$(dirname "$0")/lib.sh"
 
 engine_dir=$state_dir/docker
-# A socket's path must fit in 108 bytes, and a checkout can lie deep.
+# The path of a socket must fit into 108 bytes, and the path of a checkout can be long.
 run_dir=/run/novella-$(printf %s "$state_dir" | cksum | cut -d' ' -f1)
 private=unix://$run_dir/docker.sock
 start_deadline=60
@@ -68,7 +68,7 @@ compose() {
     fi
 }
 
-# The tags are read from the shipped files, so that a changed pin is followed here or fails loudly.
+# The tags are read from the shipped files, so that a changed tag is used here too, or causes an error.
 images() {
     use_engine
     local image
@@ -80,7 +80,7 @@ images() {
             debian:bookworm-slim) stand_in_debian "$image" ;;
             rust:1-bookworm) stand_in_rust "$image" ;;
             rabbitmq:4.0) stand_in_rabbitmq "$image" ;;
-            *) fail "no stand-in is known for $image" ;;
+            *) fail "there is no stand-in for $image" ;;
         esac
     done
 }
@@ -122,8 +122,8 @@ stand_in_rust() {
     docker tag "$standin_rust" "$1"
 }
 
-# The image is built as the Dockerfile says, from sources that were copied in. Where its compiler is this machine's, cargo
-# finds in the stand-in what it made here of the same sources, and compiles what it does not find.
+# The image is built as the Dockerfile says, from sources that were copied in. If its compiler is this machine's, cargo
+# finds in the stand-in what was built here from the same sources, and compiles only the rest.
 share() {
     use_engine
     local image command
@@ -131,9 +131,9 @@ share() {
     grep -q '^VERSION_CODENAME=bookworm$' /etc/os-release || return 0 # another C library: nothing to share
     image=$(awk '$1 == "FROM" && $2 ~ /^rust:/ { print $2 }' "$repo/Dockerfile")
     command=$(sed -n 's/^RUN \(cargo build .*\)/\1/p' "$repo/Dockerfile")
-    [ -n "$image" ] && [ -n "$command" ] || fail 'the Dockerfile builds in no image rust:..., or not by cargo build'
+    [ -n "$image" ] && [ -n "$command" ] || fail 'the Dockerfile does not build in an image rust:..., or not with cargo build'
     say "$command"
-    # The target directory is the one in which the image looks.
+    # This is the target directory that the image uses.
     (cd "$repo" && CARGO_TARGET_DIR=$repo/target quietly "$command" $command)
     locked docker give_build "$image"
 }
@@ -145,7 +145,7 @@ give_build() {
         -c target/release/deps target/release/build target/release/.fingerprint | docker cp - "$container:/"
     docker commit "$container" "$1" >/dev/null
     docker rm "$container" >/dev/null
-    # The one of the last time, and what was built from it; the private engine has nothing else without a name.
+    # The image of the last run, and what was built from it. The private engine has no other images without a name.
     [ "${DOCKER_HOST:-}" != "$private" ] || docker image prune --force >/dev/null
 }
 

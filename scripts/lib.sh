@@ -1,8 +1,8 @@
-# Sourced by the scripts beside it: where test state lives, how they speak, Debian packages and Debian trees.
+# Sourced by the other scripts: the directory for test state, messages, Debian packages and Debian trees.
 #
-# A script leaves with 0 (done), 1 (failed) or 3 (this machine cannot have the part, and the message says why). Callers
-# turn 3 into a named skip; with NOVELLA_REQUIRE=1 (CI) a part that could be had but was not fetched is 1 instead.
-# Everything lives under one directory, which can be deleted when nothing runs from it.
+# A script exits with 0 (done), 1 (failed) or 3 (this machine cannot run the part, and the message says why). Callers
+# report 3 as a skip, by name. With NOVELLA_REQUIRE=1 (CI), a part that could be fetched but was not exits with 1.
+# All files are under one directory, which can be deleted when nothing runs from it.
 
 set -euo pipefail
 
@@ -15,18 +15,18 @@ fail() { say "$@"; exit 1; }
 absent() { say "$@"; exit 3; }
 is_root() { [ "$(id -u)" = 0 ]; }
 
-# One of several runs on a machine prepares a thing, the others wait for it: locked NAME COMMAND...
+# Runs a command under a lock, so that only one of several runs on a machine prepares something: locked NAME COMMAND...
 locked() {
     local name=$1
     shift
     (
         flock -w 900 9 || fail "another run has held $state_dir/$name.lock for 15 minutes"
-        # Not `"$@" 9>&-`: bash would keep a copy, and a daemon started here would hold the lock for its life.
+        # Not `"$@" 9>&-`: bash would keep a copy, and a daemon that is started here would hold the lock until it ends.
         (exec 9>&- && "$@")
     ) 9>"$state_dir/$name.lock"
 }
 
-# A command whose output is only of interest when it fails: quietly WHAT COMMAND...
+# Runs a command and shows its output only if it fails: quietly WHAT COMMAND...
 quietly() {
     local what=$1 log
     shift
@@ -47,8 +47,8 @@ not_fetched() {
 
 apt_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
-# A package's own service must not start: the tests run private copies, and a second broker or engine on the default
-# port is nobody's wish. policy-rc.d is Debian's switch for that; one that exists already is left as it is.
+# A package's own service must not start: the tests run private copies, and nobody wants a second broker or engine on the
+# default port. Debian's policy-rc.d prevents it. If there is one already, it is not changed.
 apt_without_services() {
     local policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
@@ -65,7 +65,7 @@ apt_install() {
     [ ${#missing[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null || absent "needs ${missing[*]}, and this is no Debian: install them by hand"
     is_root || absent "needs ${missing[*]}: run 'apt-get install ${missing[*]}' as root"
-    # One at a time: the first to finish takes its policy-rc.d away.
+    # One at a time, because the first to finish removes its policy-rc.d.
     locked apt apt_fetch "${missing[@]}"
 }
 
@@ -78,8 +78,8 @@ apt_fetch() {
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# Four ports in a row below the range that the kernel hands out by itself: choose_ports DIRECTORY. The first is kept in
-# DIRECTORY/port for the life of what listens there, so that it is found where it was after a restart.
+# Chooses four consecutive ports below the range that the kernel assigns itself: choose_ports DIRECTORY. The first is kept in
+# DIRECTORY/port while something listens there, so that a restart uses the same ports.
 choose_ports() {
     local base tries
     base=$((20000 + $(printf %s "$1" | cksum | cut -d' ' -f1) % 1200 * 10))
@@ -92,7 +92,7 @@ choose_ports() {
     fail "found no four free ports between 20000 and 32000"
 }
 
-# The mirror this machine itself is configured with.
+# The Debian mirror of this machine.
 debian_mirror() {
     local codename
     codename=$(. /etc/os-release && printf %s "${VERSION_CODENAME:-}")
@@ -100,8 +100,8 @@ debian_mirror() {
         awk -v c="$codename" '$2 == c && $3 == "main" && $4 == "Debian" && !found { print $1; found = 1 }'
 }
 
-# Runs a command inside a tree: in_tree TREE HOST-DIRECTORY-SEEN-AS-/srv COMMAND... Its mounts are its own, so that
-# nothing stays mounted after it and the tree can be deleted; process ids are the host's.
+# Runs a command inside a tree: in_tree TREE HOST-DIRECTORY-SEEN-AS-/srv COMMAND... It has its own mounts, so that
+# nothing stays mounted afterwards and the tree can be deleted. Process ids are the host's.
 in_tree() { (exec_in_tree "$@"); }
 exec_in_tree() {
     exec unshare --mount --propagation private bash -c '
@@ -122,13 +122,13 @@ build_tree() {
     [ -n "$mirror" ] || absent "a $suite tree needs a Debian mirror, and apt on this machine has none"
     rm -rf "$tree.partial"
     say "building a Debian $suite tree (about a minute)"
-    if [ -e "$state_dir/$suite" ]; then # one without the packages
+    if [ -e "$state_dir/$suite" ]; then # a tree without the packages
         cp -a "$state_dir/$suite" "$tree.partial"
     else
         quietly "debootstrap $suite" debootstrap --variant=minbase "$suite" "$tree.partial" "$mirror" ||
             not_fetched "no Debian $suite tree: $mirror did not give it"
     fi
-    # The machine's own way to the network goes in: proxies and the certificates it trusts.
+    # The tree gets this machine's network settings: proxies, and the certificates that it trusts.
     apt-config dump | grep -E '^Acquire::(https?::|Check-)' | grep -v Auto-Detect >"$tree.partial/etc/apt/apt.conf.d/90host" || true
     bundle=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
     [ ! -r "$bundle" ] || install -D -m 644 "$bundle" "$tree.partial/etc/ssl/certs/ca-certificates.crt"
@@ -142,7 +142,7 @@ build_tree() {
     mv "$tree.partial" "$tree"
 }
 
-# A minimal Debian of SUITE with PACKAGES at $state_dir/NAME, made once: debian_tree SUITE NAME PACKAGE...
+# Makes a minimal Debian of SUITE with PACKAGES at $state_dir/NAME, once: debian_tree SUITE NAME PACKAGE...
 debian_tree() {
     local suite=$1 name=$2
     shift 2

@@ -1,10 +1,10 @@
-"""The test executables that cargo builds, and a run of one of them with the time that each of its tests took.
+"""Lists the test executables that cargo builds, and runs one of them, with the time that each of its tests took.
 
 An executable is run as `cargo test` runs it: in its package's directory and with the same environment. Its output is
 kept, to be shown if a test fails.
 
 The libtest of stable Rust does not print times. It starts tests in the order in which `--list` names them, as many at
-once as it has threads, and names each test as it ends. So a test began when an earlier one ended.
+once as it has threads, and names each test when it ends. So a test is taken to begin when an earlier one ended.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ class Executable:
 
 @dataclasses.dataclass
 class Outcome:
-    """What came of a run. `seconds` has the time of each test; tests that never ended are in `unfinished`."""
+    """The result of a run. `seconds` has the time of each test. Tests that did not end are in `unfinished`."""
 
     status: int
     output: str
@@ -46,13 +46,13 @@ class Outcome:
 
     @property
     def closing(self):
-        """The line with which libtest sums up, or what there is instead."""
+        """The summary line of libtest, or what there is instead."""
         lines = [line for line in self.output.splitlines() if line.startswith(CLOSING)]
         return lines[-1] if lines else f"ended with {self.status}, with {', '.join(self.unfinished) or 'no test'} under way"
 
 
 def executables(messages):
-    """The executables that `cargo test --no-run --message-format=json` tells of, in the order in which it built them."""
+    """The executables in the output of `cargo test --no-run --message-format=json`, in the order in which they were built."""
     cargo = {"CARGO": os.environ.get("CARGO", "cargo"), "LD_LIBRARY_PATH": library_path()}
     found = []
     for message in map(json.loads, messages.splitlines()):
@@ -66,14 +66,14 @@ def executables(messages):
 
 
 def library_path():
-    """Where tests of procedural macros find the compiler's libraries."""
+    """The directory of the compiler's libraries, which tests of procedural macros need."""
     command = ["rustc", "--print", "target-libdir"]
     libraries = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return ":".join(filter(None, [libraries, os.environ.get("LD_LIBRARY_PATH")]))
 
 
 def run(executable, threads, limit, environment, nice, started):
-    """Runs all tests of an executable, on so many threads, for so many seconds at most. `started` is told of the process."""
+    """Runs all tests of an executable, on so many threads, for at most so many seconds. `started` is called with the process."""
     environment = {**os.environ, **executable.environment, **environment}
     where = {"cwd": executable.directory, "env": environment, "stdin": subprocess.DEVNULL, "text": True, "errors": "replace"}
     listed = subprocess.run([executable.path, "--list"], stdout=subprocess.PIPE, check=True, **where).stdout

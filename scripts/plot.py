@@ -1,6 +1,6 @@
-"""Lines over decades of both axes, as SVG text.
+"""Line plots with logarithmic axes, as SVG text.
 
-Written by hand because a plot of five lines needs no library, and because the file is read as text in a diff. Values must
+There is no plot library, because a plot of five lines needs none, and because the file is read as text in a diff. Values must
 be positive. Left out: linear axes, legends beside the lines' own names.
 """
 

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# A private PostgreSQL for measurements: own port, data and user. Any other cluster of this machine is never touched.
-# Installs what it needs where it may (root on Debian); exit codes as in lib.sh.
+# A private PostgreSQL for measurements, with its own port, data and user. It never touches other clusters of this machine.
+# Installs what it needs if it may (root on Debian). Exit codes as in lib.sh.
 #
 #   scripts/postgres.sh COMMAND
 #
-#   start         make the cluster if there is none, start it if it does not run, and wait till it answers
-#   stop          stop it in an orderly way (data stays; 'start' finds it again)
-#   pid           the process id of its first process
-#   status        running or stopped
-#   url           where it listens, with the measuring account
-#   bin NAME      the path of one of PostgreSQL's programs, of the server's version
+#   start         create the cluster if there is none, start it if it does not run, and wait until it answers
+#   stop          stop it in order (its data is kept, and 'start' uses it again)
+#   pid           print the process id of its first process
+#   status        print whether it is running or stopped
+#   url           print its URL, with the account for measurements
+#   bin NAME      print the path of one of PostgreSQL's programs, of the server's version
 #
-# It is set up as a well-kept small server is: an eighth of the memory for its buffers, crash-safe writes, vacuum on.
+# It is set up like a well-run small server: an eighth of the memory for its buffers, crash-safe writes, vacuum on.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -25,11 +25,11 @@ port() { cat "$node_dir/port" 2>/dev/null || fail "PostgreSQL was never started 
 program() {
     local newest
     newest=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
-    [ -x "$newest/$1" ] || fail "no $1 in $newest; is Debian's package postgresql whole?"
+    [ -x "$newest/$1" ] || fail "no $1 in $newest; is Debian's package postgresql installed completely?"
     printf '%s\n' "$newest/$1"
 }
 
-# PostgreSQL refuses to run as root; Debian's package brings a user for it.
+# PostgreSQL refuses to run as root. Debian's package creates a user for it.
 as_server() {
     if is_root; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi
 }
@@ -62,7 +62,7 @@ start() {
     [ -e "$node_dir/port" ] || choose_ports "$node_dir"
     make_cluster
     ! pid >/dev/null || return 0
-    ! listens "$(port)" || fail "port $(port) is taken by another program; delete $node_dir/port to choose anew"
+    ! listens "$(port)" || fail "port $(port) is used by another program; delete $node_dir/port to choose another one"
     quietly "PostgreSQL's start" as_server "$(program pg_ctl)" start --wait --timeout=60 --pgdata="$data" --log="$node_dir/log" \
         --options="-c listen_addresses=127.0.0.1 -c port=$(port) -c unix_socket_directories='' -c shared_buffers=$(buffers_mb)MB"
 }

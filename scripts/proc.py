@@ -1,4 +1,4 @@
-"""What Linux tells of processes: CPU time, memory, threads. A process that is gone is a FileNotFoundError."""
+"""CPU time, memory and threads of processes, as Linux reports them. A process that is gone is a FileNotFoundError."""
 
 import os
 import pathlib
@@ -15,18 +15,18 @@ def _times(path):
 
 
 def cpu(pid):
-    """Seconds of CPU time, by threads that have ended too; in steps of the kernel's tick, 10 ms."""
+    """Seconds of CPU time, including threads that have ended, in steps of the kernel's tick, 10 ms."""
     times, _ = _times(f"/proc/{pid}/stat")
     return times[0] + times[1]
 
 
 def cpu_with_children(pid):
-    """The same of a process and its children, those that have ended included."""
+    """The same of a process and its children, including those that have ended."""
     total = 0.0
     for child in children(pid):
         try:
             total += cpu(child)
-        except (FileNotFoundError, ProcessLookupError):  # it has ended since, and counts with its parent
+        except (FileNotFoundError, ProcessLookupError):  # it has ended since, so its parent has its time
             pass
     return total + sum(_times(f"/proc/{pid}/stat")[0])
 
@@ -55,7 +55,7 @@ def memory(pid, field="VmRSS"):
 
 
 def shared_memory(pid):
-    """Resident memory in bytes of a process and its children, a page that several have counted once."""
+    """Resident memory in bytes of a process and its children. A page that several of them share is counted once."""
     total = 0
     for one in [pid, *children(pid)]:
         try:
@@ -67,7 +67,7 @@ def shared_memory(pid):
 
 
 def machine_busy():
-    """Seconds that all cores together were busy since boot, waiting for disks and stolen time not counted."""
+    """Seconds that all cores together were busy since boot, without time that was stolen or spent waiting for disks."""
     with open("/proc/stat", encoding="utf-8") as stat:
         user, nice, system, _, _, irq, softirq, *_ = (int(ticks) for ticks in stat.readline().split()[1:])
     return (user + nice + system + irq + softirq) / TICK

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# A private RabbitMQ for the tests: own node name, ports, data, certificates, epmd. Any other broker of this machine is
-# never touched. Installs what it needs where it may (root on Debian); exit codes as in lib.sh.
+# A private RabbitMQ for the tests, with its own node name, ports, data, certificates and epmd. It never touches other
+# brokers of this machine. Installs what it needs if it may (root on Debian). Exit codes as in lib.sh.
 #
 #   scripts/rabbitmq.sh [--flavour 3.10|4.0] COMMAND
 #
-#   start         start the node if it does not run, and wait till it answers
-#   stop          stop it in an orderly way (data stays; 'start' finds it again)
-#   kill9         kill -9, as a power cut would
+#   start         start the node if it does not run, and wait until it answers
+#   stop          stop it in order (its data is kept, and 'start' uses it again)
+#   kill9         kill it with SIGKILL, as a power cut would
 #   pause|resume  SIGSTOP, SIGCONT
-#   pid           its process id
-#   status        running, paused or stopped
-#   url, tls-url  where it listens, with the test account
-#   env           the environment that the Rust tests read, as lines for eval
-#   ctl ARGS...   rabbitmqctl on this node (it sees the node's own directory only)
+#   pid           print its process id
+#   status        print whether it is running, paused or stopped
+#   url, tls-url  print its URL, with the test account
+#   env           print the environment that the Rust tests read, as lines for eval
+#   ctl ARGS...   run rabbitmqctl on this node (it sees only the node's own directory)
 #   import FILE   load a definitions file, users and permissions included
 #
-# 3.10 is Debian 12's package on this machine. 4.0 is Debian 13's, run in a tree of its own, with everything denied that
-# RabbitMQ 4.3 refuses.
+# 3.10 is the package of Debian 12 on this machine. 4.0 is the one of Debian 13. It runs in a separate tree, and denies
+# everything that RabbitMQ 4.3 refuses.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -37,15 +37,15 @@ user=novella
 password=novella-test
 start_deadline=90
 stop_deadline=30
-# Before 4.3, a node that denies transient_nonexcl_queues asks its table of queues at boot whether one exists. On a busy
-# machine the table may not be loaded by then, and the node takes the failed question for a yes. The next boot is a new
-# chance. (rabbit_amqqueue:are_transient_nonexcl_used/1 of 4.0.5 answers 'undefined' there.)
+# Before 4.3, a node that denies transient_nonexcl_queues checks at boot whether its table of queues has one. On a busy
+# machine the table may not be loaded by then, and the node treats the failed check as a yes. So it is started again.
+# (rabbit_amqqueue:are_transient_nonexcl_used/1 of 4.0.5 returns 'undefined' there.)
 boots=5
 unready_table='failed_to_deny_deprecated_features'
 
 port() { cat "$node_dir/port" 2>/dev/null || fail "RabbitMQ $flavour was never started here: '$0 --flavour $flavour start'"; }
 
-# A broker that answers has finished booting: the listeners come last. A paused one accepts and stays silent.
+# A broker that answers has finished booting, because it starts its listeners last. A paused one accepts but stays silent.
 answers() {
     local reply
     (
@@ -54,7 +54,7 @@ answers() {
     ) 2>/dev/null
 }
 
-# The number in the pid file may be someone else's by now: only this node's command line names its epmd port.
+# The number in the pid file may belong to another process by now. Only this node's command line has its epmd port.
 pid() {
     local pid
     pid=$(cat "$node_dir/pid" 2>/dev/null) || return 1
@@ -114,7 +114,7 @@ CTL
     chmod 755 "$node_dir/rabbitctl"
 }
 
-# Becomes one of RabbitMQ's programs for this node, with nothing of the caller's own RabbitMQ settings.
+# Runs one of RabbitMQ's programs for this node, without any RabbitMQ settings of the caller.
 exec_on_node() {
     local amqp
     amqp=$(port)
@@ -149,18 +149,18 @@ start() {
         answers || fail "RabbitMQ $flavour runs (pid $(pid)) but does not answer; paused? '$0 --flavour $flavour resume'"
         return 0
     fi
-    ! listens "$(port)" || fail "port $(port) is taken by another program; delete $node_dir/port to choose anew"
+    ! listens "$(port)" || fail "port $(port) is used by another program; delete $node_dir/port to choose another one"
     write_config
-    # 1,024 files, a common default, end at 832 connections, and the next one hangs without an error.
+    # 1,024 open files, a common default, are enough for 832 connections. The next one hangs without an error.
     ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -H -n)"
-    [ "$(ulimit -n)" -ge 4096 ] || say "only $(ulimit -n) open files allowed: large fleets will not fit"
+    [ "$(ulimit -n)" -ge 4096 ] || say "only $(ulimit -n) open files are allowed, which is too few for large fleets"
     local boot
     for ((boot = 1; boot <= boots; boot++)); do
         ! boots_now || return 0
         grep -q "$unready_table" "$node_dir/log/startup" || break
-        say "RabbitMQ $flavour asked a table that it had not loaded yet (boot $boot of $boots)"
+        say "RabbitMQ $flavour checked a table that it had not loaded yet (boot $boot of $boots)"
     done
-    say "RabbitMQ $flavour did not come up; the end of $node_dir/log/startup:"
+    say "RabbitMQ $flavour did not start; the end of $node_dir/log/startup:"
     tail -n 25 "$node_dir/log/startup" >&2
     exit 1
 }
@@ -180,7 +180,7 @@ boots_now() {
     return 1
 }
 
-wait_gone() { # PID SECONDS; a zombie, left where nothing reaps, is gone too
+wait_gone() { # PID SECONDS; a zombie that nobody reaps counts as gone too
     local waited
     for ((waited = 0; waited < $2 * 10; waited++)); do
         case $(ps -o state= -p "$1") in '' | Z*) return 0 ;; esac
@@ -194,9 +194,9 @@ stop() {
     if beam=$(pid); then
         kill -CONT "$beam"
         kill -TERM "$beam"
-        wait_gone "$beam" "$stop_deadline" || { say "no orderly stop within $stop_deadline s: killing"; kill -9 "$beam"; wait_gone "$beam" 10; }
+        wait_gone "$beam" "$stop_deadline" || { say "it did not stop within $stop_deadline s; killing it"; kill -9 "$beam"; wait_gone "$beam" 10; }
     fi
-    # epmd outlives the nodes it names; it refuses to leave while one is still registered.
+    # epmd outlives its nodes, and refuses to stop while one is still registered.
     if [ -e "$node_dir/port" ] && listens "$(($(port) + 2))"; then
         (exec_on_node epmd -kill) >/dev/null 2>&1 || true
     fi
@@ -207,12 +207,12 @@ kill9() {
     beam=$(beam)
     kill -9 "$beam"
     wait_gone "$beam" 10 || fail "pid $beam survived kill -9"
-    # With thousands of connections its sockets go a little later than itself.
+    # With thousands of connections, its sockets are closed a little later than the process ends.
     for ((waited = 0; waited < 100; waited++)); do
         listens "$(port)" || return 0
         sleep 0.1
     done
-    fail "port $(port) is still taken 10 s after kill -9"
+    fail "port $(port) is still in use 10 s after kill -9"
 }
 
 status() {

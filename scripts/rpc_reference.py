@@ -4,8 +4,8 @@
     scripts/rpc_reference.py           writes the page
     scripts/rpc_reference.py --check   fails if the page is not up to date
 
-The methods are the tables at the head of the files in crates/rpcapi/src. The types are the public structs and enums of
-crates/rpcapi and crates/objects with their doc comments. A type is on the page if a method's line names it, if it is declared
+The methods are read from the tables at the top of the files in crates/rpcapi/src. The types are the public structs and enums of
+crates/rpcapi and crates/objects, with their doc comments. A type is on the page if a method's line names it, if it is declared
 beside the methods, or if a type on the page has it in a field.
 
 Left out: the formats of `document`, which docs/evaluate.md describes, and Nova's objects.
@@ -31,7 +31,7 @@ PLAIN = {
     "String": "string", "str": "string", "Uuid": "uuid", "bool": "true or false", "f64": "number", "f32": "number",
     "Value": "any", "RawValue": "any", "char": "string",
 } | dict.fromkeys(("u8", "u16", "u32", "u64", "usize", "i32", "i64"), "integer")  # fmt: skip
-# Clients, servers and helpers of the code, which are not on the wire.
+# Clients, servers and helpers, which are not sent over the wire.
 NOT_ON_THE_WIRE = re.compile(r"(Api|Server|Handler)$|^Names$")
 
 
@@ -100,7 +100,7 @@ def members(lines, kind, case, all_optional):
 
 
 def renamed(attributes, otherwise):
-    """The name on the wire that an attribute gives."""
+    """The name on the wire that an attribute sets."""
     name = re.search(r'\brename = "([^"]+)"', attributes)
     return name[1] if name else otherwise
 

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""What `make test` runs. With names as arguments, only those parts:
+"""Runs the tests of `make test`, or only the parts that are named as arguments:
 
-    workspace    every test of every crate, the suites rabbit and interop (with oslo.messaging) on Debian's RabbitMQ 3.10
-                 among them
-    conformance  2,500 random requests answered by Nova 34 itself and by novella, and compared
-    rabbit-4.0   both suites on RabbitMQ 4.0 with everything denied that 4.3 refuses
+    workspace    every test of every crate, including the suites rabbit and interop (with oslo.messaging) on Debian's
+                 RabbitMQ 3.10
+    conformance  compares the answers of Nova 34 itself and of novella to 2,500 random requests
+    rabbit-4.0   both suites on RabbitMQ 4.0, with everything denied that 4.3 refuses
     compose      the shipped image and compose file on a Docker engine
 
-Parts run side by side. Work that mostly waits, for the network or in real time, has a higher priority than work that
-computes, so that the cores are always busy and waits are never longer for it: packages are installed while cargo builds,
-and both brokers are tested while the release build and the computing tests run.
+Parts run side by side. Work that mostly waits, for the network or for time to pass, has a higher priority than work that
+computes. So the cores are always busy, and waits do not get longer: packages are installed while cargo builds, and both
+brokers are tested while the release build and the computing tests run.
 
-A part that this machine cannot have is skipped by name, and all skips are listed at the end; a failed part does not
-keep the others from running. With NOVELLA_REQUIRE=1 (CI) a part that could have been fetched is a failure.
+A part that this machine cannot run is skipped by name, and all skips are listed at the end. A failed part does not stop
+the others. With NOVELLA_REQUIRE=1 (CI), a part that could have been fetched is a failure.
 """
 
 import concurrent.futures
@@ -34,23 +34,23 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 SKIPS = STATE / "skips"
 CORES = os.cpu_count()
 
-# The suites on a broker. Some of their tests stop it, so one broker serves one suite at a time. More threads than cores
-# do not make them faster: the tests that have the broker alone take most of the time.
+# The suites on a broker. Some of their tests stop it, so only one suite at a time uses a broker. More threads than cores
+# do not make them faster, because the tests that need the broker for themselves take most of the time.
 SUITES = ("novella-tests rabbit", "novella-tests interop")
-# One test of this executable asks a broker too, if there is one.
+# One test of this executable uses a broker too, if there is one.
 COMMAND_LINE = "novella-cli novella"
-# Longest run of one executable, in seconds. What hangs is ended, and the tests under way are named.
+# Longest run of one executable, in seconds. An executable that hangs is ended, and the tests in progress are named.
 LIMIT = 1200
-# Niceness: the higher it is, the more readily the cores are yielded to others. The suites have 0, as they take longest by
-# waiting alone.
+# Niceness. The suites on a broker have 0, because they take longest just by
+# waiting.
 BUILDING, COMPUTING = 5, 10
 
-UNABLE = 3  # exit code of scripts/lib.sh: this machine cannot have it
+UNABLE = 3  # exit code of scripts/lib.sh: this machine cannot run it
 SLOWEST = 10
 
 
 class Skipped(Exception):
-    """This machine cannot have it."""
+    """This machine cannot run it."""
 
 
 class Failed(Exception):
@@ -58,7 +58,7 @@ class Failed(Exception):
 
 
 class Processes:
-    """The processes under way, so that none is left behind when the check is interrupted."""
+    """The running processes, so that none is left behind when the run is interrupted."""
 
     def __init__(self):
         self.lock, self.alive, self.over = threading.Lock(), set(), False
@@ -79,7 +79,7 @@ class Processes:
 
 
 class Check:
-    """One run. What parts need is made ready once, whichever of them need it, and is a future to them."""
+    """One run. Whatever parts need is prepared once, and the parts get it as futures."""
 
     def __init__(self):
         self.pool = concurrent.futures.ThreadPoolExecutor(256)
@@ -111,7 +111,7 @@ class Check:
             return False
 
     def run(self, *command, environment=None, nice=0, live=True):
-        """Standard output of a command. What it says on the other is passed on as it comes, or only if it fails."""
+        """Standard output of a command. Its standard error is passed on at once, or only if it fails."""
         process = subprocess.Popen(
             ["nice", "-n", str(nice), *command],
             cwd=ROOT,
@@ -147,7 +147,7 @@ class Check:
     def script(self, name, *words, **options):
         return self.run(f"scripts/{name}", *words, **options)
 
-    # What parts need. Each is None where this machine cannot have it.
+    # Whatever parts need. Each is None if this machine cannot have it.
 
     def built(self):
         """The test executables. All are built before any runs, because some run the programs of other packages."""
@@ -186,7 +186,7 @@ class Check:
                 skips.write(f"{line}\n")
             return None
 
-    # The parts: each is whether it passed. What they need comes as futures.
+    # The parts. Each returns whether it passed, and gets what it needs as futures.
 
     def workspace(self, built, broker, nova):
         on_broker = (*SUITES, COMMAND_LINE)
@@ -212,7 +212,7 @@ class Check:
     def compose(self, engine, built=None):
         if not engine.result():
             return True
-        if built:  # that build has the cores first, as most others wait for it
+        if built:  # that build comes first, because most other parts wait for it
             concurrent.futures.wait([built])
         self.timed("release build for the image", lambda: self.script("docker.sh", "share", nice=BUILDING))
         command = ("python3", "tests/compose/run.py")
@@ -281,7 +281,7 @@ def interrupted(*_):
 
 def main():
     check = Check()
-    # What a part needs is made ready in this order.
+    # Whatever parts need is prepared in this order.
     needs = {
         "built": ("tests", check.built),
         "nova": ("Nova and oslo.messaging", check.nova),
@@ -301,7 +301,7 @@ def main():
     if len(parts) > 1:
         known["compose"] += ("built",)
     STATE.mkdir(parents=True, exist_ok=True)
-    SKIPS.write_text("", encoding="utf-8")  # the tests themselves add a line for what they had to leave out
+    SKIPS.write_text("", encoding="utf-8")  # the tests add a line for each thing that they had to skip
     signal.signal(signal.SIGTERM, interrupted)
     try:
         wanted = {need for part in parts for need in known[part][1:]}

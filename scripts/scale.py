@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""How far the design goes on one machine: a fleet on a real RabbitMQ, and the same fleet in a PostgreSQL table.
+"""Measures how far the design goes on one machine: a fleet on a real RabbitMQ, and the same fleet in a PostgreSQL table.
 
     scripts/scale.py [--seconds S] [--part NAME] [--write-docs]     make scale [SECONDS=S] [PART=NAME] [WRITE_DOCS=1]
 
-Parts, each with a share of the time that is left, each up the same ladder of hosts:
+Each part gets a share of the time that is left, and tries the same growing numbers of hosts. The parts are:
 
     60s, 10s, 1s   `novella swarm` reports every 60, 10 and 1 s over shared connections to one and to two schedulers
     own            every 10 s, a connection for each agent, as hosts have
@@ -29,12 +29,12 @@ import scale_table
 from measure import ROOT, Failed, build
 
 WHOLE_RUN = 1150  # seconds of measuring, so that a run ends within twenty minutes
-WINDOWS = (3, 6)  # seconds that one step is looked at, shortest and longest
-# Of the time, in parts: where most hosts must start, most is needed.
+WINDOWS = (3, 6)  # how many seconds one step is measured, shortest and longest
+# The share of the time for each part. A part that starts more hosts needs more.
 SHARES = {"60s": 5, "10s": 6, "1s": 5, "own": 4, "table": 4}
-PLACEMENTS = 10  # asked for per second meanwhile
+PLACEMENTS = 10  # requested per second meanwhile
 RESULTS = ROOT / "target" / "scale"
-PRIORITY = -10  # other work on the machine shall not be measured
+PRIORITY = -10  # so that other work on the machine affects the figures less
 
 
 class Budget:
@@ -55,7 +55,7 @@ def climb(name, broker, options, budget):
 
 
 def measure(options, seconds, names):
-    """Rows of these parts, and why each ended, added to what there is of others."""
+    """Rows of these parts and why each ended, added to the rows of other parts."""
     results = read_results() if len(names) < len(SHARES) else {"rows": [], "ended": {}}
     with scale_bus.Broker() as broker:
         everything = Budget(seconds)
@@ -69,7 +69,7 @@ def measure(options, seconds, names):
             rows, ended = climb(name, broker, options, Budget(everything.left() * share))
             print(f"{name}: {ended}", flush=True)
             if not rows:
-                raise Failed(f"part {name} has no figure: {ended}")
+                raise Failed(f"part {name} measured nothing: {ended}")
             kinds = {row["part"] for row in rows}
             results["rows"] = [row for row in results["rows"] if row["part"] not in kinds] + rows
             results["ended"][name] = ended
@@ -81,7 +81,7 @@ def read_results():
     try:
         return json.loads((RESULTS / "rows.json").read_text(encoding="utf-8"))
     except FileNotFoundError as missing:
-        raise Failed("there is no run yet to which this would belong; run without --part and --page first") from missing
+        raise Failed("there is no earlier run to add this to; run without --part and --page first") from missing
 
 
 def write_results(rows, ended):
@@ -94,7 +94,7 @@ def write_results(rows, ended):
 
 
 def raise_limits():
-    """The open files that this run may have: a fleet with a connection each needs one per host, twice."""
+    """Raises the limit of open files. A fleet with a connection for each host needs two per host."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard > soft:
@@ -102,7 +102,7 @@ def raise_limits():
     try:
         os.nice(PRIORITY - os.nice(0))
     except PermissionError:
-        print("measured without priority, which only root may take: other work on the machine counts against the figures")
+        print("measuring without a higher priority, which needs root: other work on the machine makes the figures worse")
     return hard
 
 
@@ -116,7 +116,7 @@ def main():
     if asked.write_docs and asked.seconds:
         arguments.error("--write-docs needs a whole run, so leave out --seconds")
     names = [asked.part] if asked.part else list(SHARES)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything that was started is ended
     os.environ.setdefault("NOVELLA_TEST_DIR", str(ROOT / "target" / "scale-env"))
     seconds = asked.seconds or WHOLE_RUN * sum(SHARES[name] for name in names) // sum(SHARES.values())
     window = min(max(seconds // 40, WINDOWS[0]), WINDOWS[1])

@@ -1,8 +1,8 @@
 """A growing fleet on a real RabbitMQ: `novella swarm`, one or two schedulers, placements meanwhile.
 
-A fleet grows by starting one more swarm, so that the hosts that are there need not start anew, and shrinks by ending the
-last. Each step is one window: counters and CPU times are read before and after it, and the differences are the row. What
-reports took is the scheduler's own histogram, `novella_scheduler_report_lag_seconds`.
+A fleet grows by starting another swarm, so that the hosts that are there need not start again, and shrinks by ending the
+last. Each step is one window: counters and CPU times are read before and after it, and the differences are the row. The
+times of reports come from the scheduler's own histogram, `novella_scheduler_report_lag_seconds`.
 """
 
 import json
@@ -19,17 +19,17 @@ from measure import BINARIES, ROOT, Daemon, Failed, free_port, run, undisturbed
 RABBIT = ROOT / "scripts" / "rabbitmq.sh"
 LADDER = (100, 1_000, 3_000, 6_000, 10_000, 20_000, 50_000)
 HOSTS_PER_CONNECTION = 500
-# What RabbitMQ takes of its open files for sockets.
+# The share of its open files that RabbitMQ uses for sockets.
 SOCKETS_PER_FILE = 0.9
 FILES_FOR_ITSELF = 100
-# A step is kept up with if so much of what was to come came, and 99 of 100 reports within one interval.
+# A step is kept up with if this share of the expected reports arrived, and 99 of 100 reports took at most one interval.
 KEPT = 0.95
 BISECTIONS = 3
-# A start of hosts or of a scheduler, which asks all hosts to report, is a burst. Seconds that it may take to pass: so many, and one
-# more for so many hosts.
+# A start of hosts is a burst, and so is that of a scheduler, which asks all hosts to report. A burst may take this many seconds
+# to pass, and one more for so many hosts.
 SETTLE_LIMIT = 8
 HOSTS_PER_SETTLING_SECOND = 300
-ROOM_MB = 2048  # left free, so that measuring does not end in swapping
+ROOM_MB = 2048  # left free, so that the machine does not swap
 
 
 def lag_buckets(text):
@@ -39,7 +39,8 @@ def lag_buckets(text):
 
 
 def quantile(before, after, share):
-    """Seconds, from the difference of two readings; within a bucket by proportion, as Prometheus does. None of none."""
+    """A quantile in seconds, from the difference of two readings, interpolated within a bucket as Prometheus does. None if
+    nothing was counted."""
     counts = [(bound, after_count - before_count) for (bound, after_count), (_, before_count) in zip(after, before)]
     rank, lower, below = counts[-1][1] * share, 0.0, 0
     if counts[-1][1] == 0:
@@ -74,7 +75,7 @@ class Scheduler(Daemon):
 
 
 class Fleet:
-    """Swarms that share a name prefix, and the schedulers they report to."""
+    """Swarms that share a name prefix, and the schedulers that they report to."""
 
     def __init__(self, prefix, interval, own_connections):
         self.prefix, self.interval, self.own_connections = prefix, interval, own_connections
@@ -84,7 +85,7 @@ class Fleet:
         return self
 
     def __exit__(self, *_):
-        # Not in order: thousands of goodbyes would take longer than the measurement, and the broker goes as well.
+        # They are killed: thousands of goodbyes would take longer than the measurement, and the broker is stopped too.
         for daemon in [*(swarm for swarm, _, _ in self.swarms), *self.schedulers]:
             if daemon.process.poll() is None:
                 daemon.process.kill()
@@ -99,7 +100,7 @@ class Fleet:
         return sum(connections for _, _, connections in self.swarms)
 
     def grow(self, hosts, budget):
-        """Adds what is missing; seconds until all hold their queues."""
+        """Adds the missing hosts. Returns the seconds until all hold their queues."""
         more = hosts - self.hosts
         connections = more if self.own_connections else -(-more // HOSTS_PER_CONNECTION)
         swarm = Daemon(
@@ -116,14 +117,14 @@ class Fleet:
         return swarm.wait("all agents hold their queues", started, every=0.05)
 
     def shrink(self, hosts):
-        """Ends the swarms beyond so many hosts as a power cut would; their goodbyes would be load as well."""
+        """Kills the swarms beyond this many hosts, as a power cut would, because their goodbyes would be load as well."""
         while self.hosts > hosts:
             swarm, _, _ = self.swarms.pop()
             swarm.process.kill()
             swarm.process.wait()
 
     def schedule(self, count):
-        """Lets so many schedulers run."""
+        """Makes this many schedulers run."""
         while len(self.schedulers) > count:
             with self.schedulers.pop():
                 pass
@@ -133,7 +134,7 @@ class Fleet:
             daemon.wait("ready", daemon.ready)
 
     def settle(self, budget):
-        """Waits until all hosts are in every map and the burst of a start has passed, or as long as that may take. Not so if
+        """Waits until all hosts are in every map and the burst of a start has passed, or as long as that may take. Returns false if
         the time given is used up before."""
         until = time.monotonic() + SETTLE_LIMIT + self.hosts / HOSTS_PER_SETTLING_SECOND
         while time.monotonic() < until:
@@ -149,7 +150,7 @@ class Fleet:
         return True
 
     def published(self):
-        """Reports per second and failures so far, by the swarms' own last words."""
+        """Reports per second and failures so far, from the last lines of the swarms' output."""
         rate, failures = 0.0, 0
         for swarm, _, _ in self.swarms:
             said = re.findall(r"([\d.]+) reports/s  (\d+) failures", swarm.output())
@@ -158,8 +159,8 @@ class Fleet:
         return rate, failures
 
 
-# Runs inside the broker: each second the messages in all schedulers' report queues go to a file. A rabbitmqctl for each look
-# would cost seconds of CPU, and the queues are exclusive, so that nobody but their schedulers may ask by AMQP.
+# Runs inside the broker: each second it writes the number of messages in all schedulers' report queues to a file. Running
+# rabbitmqctl each time would cost seconds of CPU, and AMQP cannot be used, because the queues are exclusive.
 WATCH_DEPTH = """
 spawn(fun() -> (fun Again() ->
     Depth = fun(Name) ->
@@ -194,7 +195,7 @@ class Broker:
         undisturbed([RABBIT, "stop"])  # its epmd
 
     def start(self):
-        """Anew: nothing of the last fleet in its memory. What it had was of passing worth."""
+        """Starts a new node, with nothing of the last fleet in its memory. Its old data is not needed."""
         self.kill()
         undisturbed([RABBIT, "start"])
         self.pid = int(run([RABBIT, "pid"]))
@@ -207,7 +208,7 @@ class Broker:
             undisturbed([RABBIT, "kill9"])
 
     def depth(self):
-        """Messages in the schedulers' report queues, within the last second; none if the broker does not get to it."""
+        """Messages in the schedulers' report queues, at most a second ago. None if the broker is too busy to count."""
         try:
             if time.time() - self.depth_file.stat().st_mtime > 5:
                 return None
@@ -217,7 +218,7 @@ class Broker:
 
 
 def placements(per_second, seconds):
-    """Asks for placements and gives the swarm's summary of them."""
+    """Requests placements and returns the swarm's summary of them."""
     command = [BINARIES / "novella", "swarm", "--hosts=0", f"--placements={per_second}", f"--for={seconds}s", "-f", "json"]
     return json.loads(run(command, stderr=subprocess.DEVNULL))["placements"]
 
@@ -279,7 +280,7 @@ def measure_step(fleet, broker, options, start_s):
 
 
 def enough(rate, offered, seconds):
-    """Whether what came is what was due, within what chance does to a small number."""
+    """Whether as much arrived as was due, apart from the random variation of small numbers."""
     return rate * seconds >= KEPT * offered * seconds - 3 * math.sqrt(offered * seconds) - 1
 
 
@@ -288,7 +289,7 @@ def waiting(row):
 
 
 def verdict(row):
-    """Whether the step was kept up with, and what it met first, or is nearest to."""
+    """Whether the step was kept up with, and which limit it reached first or is nearest to."""
     came = lambda key: enough(row[key], row["offered_per_s"], row["seconds"])
     kept = came("arrived_per_s") and row["lag_p99_ms"] <= row["interval_s"] * 1e3
     cores = os.cpu_count()
@@ -309,7 +310,7 @@ def verdict(row):
 
 
 def barred(hosts, own_connections, files):
-    """Why a step of so many hosts cannot be started here, or nothing."""
+    """Why a step of this many hosts cannot be started here. None if it can."""
     sockets = int(SOCKETS_PER_FILE * (files - FILES_FOR_ITSELF))
     if own_connections and hosts + FILES_FOR_ITSELF > sockets:
         return f"connections: with {files:,} open files (ulimit -n) a broker has {sockets:,} sockets"
@@ -321,7 +322,7 @@ def barred(hosts, own_connections, files):
 
 
 class Climb:
-    """One part: up the ladder while the time lasts, then towards the point where reports are no longer kept up with."""
+    """One part: tries growing fleets while the time lasts, then searches for the size that is no longer kept up with."""
 
     def __init__(self, name, fleet, broker, options, budget):
         self.name, self.fleet, self.broker, self.options, self.budget = name, fleet, broker, options, budget
@@ -331,7 +332,7 @@ class Climb:
         """Grows the fleet and measures it with each of so many schedulers; which of these kept up, or nothing if the time is
         used up before the first is measured."""
         more, kept = hosts - self.fleet.hosts, None
-        self.fleet.schedule(min(1, len(self.fleet.schedulers)))  # a start is load enough for one
+        self.fleet.schedule(min(1, len(self.fleet.schedulers)))  # one scheduler, because a start is load enough
         self.start_s = self.fleet.grow(hosts, self.budget)
         self.started_per_s = more / self.start_s
         for count in counts:
@@ -349,7 +350,7 @@ class Climb:
         return kept
 
     def too_little_time(self, hosts):
-        """Whether a step of so many would not come to a measurement with one scheduler; the last start tells how fast hosts start."""
+        """Whether there is too little time to measure a step of this many hosts with one scheduler, judged by the last start."""
         starting = (hosts - self.fleet.hosts) / self.started_per_s
         return self.rows and self.budget.left() < starting + self.options.window + 3
 
@@ -399,7 +400,7 @@ def climb(name, broker, options, budget, interval, own_connections=False):
 
 
 def tell(row):
-    """Says a row as soon as it is there."""
+    """Prints a row as soon as it is measured."""
     placed = "-" if row["place_p99_ms"] is None else f"{row['place_p99_ms']:.1f}"
     print(
         f"{row['hosts']:>6,} hosts every {row['interval_s']} s, schedulers {row['schedulers']}, connections {row['connections']:,}: "

@@ -1,4 +1,4 @@
-"""docs/scale.md: its tables, between markers, and its plots, from the rows of a run. The prose around them is written by hand."""
+"""Writes the tables of docs/scale.md, between markers, and its plots, from the rows of a run. The other text is written by hand."""
 
 import datetime
 import os
@@ -73,7 +73,7 @@ def database_table(rows):
 
 
 class Run:
-    """Rows, by what is asked of them."""
+    """Rows of a run, with the figures that the tables show."""
 
     def __init__(self, results):
         self.rows, self.ended = results["rows"], results["ended"]
@@ -85,7 +85,7 @@ class Run:
         )
 
     def busiest(self, name, **where):
-        """The row with the most reports that was kept up with, or the first there is."""
+        """The row with the most reports that was kept up with, or else the first row."""
         rows = self.part(name, **where)
         kept = [row for row in rows if row.get("kept")]
         return max(kept or rows, key=lambda row: row["arrived_per_s"])
@@ -119,13 +119,13 @@ def summary(measured):
 
 
 def growth(rows, key):
-    """Of a value, per host, from the smallest to the largest fleet."""
+    """The increase of a value per host, from the smallest to the largest fleet."""
     first, last = rows[0], rows[-1]
     return None if first is last else max(0.0, last[key] - first[key]) / (last["hosts"] - first["hosts"])
 
 
 def costs(measured):
-    """What one report costs whom, and one host's connection."""
+    """The cost of one report for each program, and of one host's connection."""
     one, two = ({"schedulers": count} for count in (1, 2))
     rate = measured.busiest("1s", **one)["arrived_per_s"]
     upserts = measured.part("most", durable=False)[0]["arrived_per_s"]
@@ -144,7 +144,7 @@ def costs(measured):
 
 
 def paper(measured):
-    """Arithmetic from the costs, for a million hosts and for one cell."""
+    """Extrapolates from the costs to a million hosts and to one cell."""
     one, two = ({"schedulers": count} for count in (1, 2))
     broker, broker_two = (measured.per_report("broker_cpu", "1s", **count) for count in (one, two))
     scheduler = measured.per_report("scheduler_cpu", "1s", **one)
@@ -175,7 +175,7 @@ def paper(measured):
 
 
 def machine(measured):
-    """Where and when."""
+    """The machine, the versions and the time of the run."""
     with open("/proc/cpuinfo", encoding="utf-8") as info:
         model = re.search(r"model name\s*:\s*(.+)", info.read())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

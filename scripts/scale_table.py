@@ -1,10 +1,10 @@
 """The same fleet kept in a PostgreSQL table: one upsert per report, the fleet read for each placement.
 
-The table is as Nova's compute_nodes: the host's amounts in columns, and the report besides. It is set up for what it must
-do: the primary key is the only index and pages are half empty, so that an update stays on its page and touches no index;
-commits do not wait for the disk, because a report that is lost comes again. The client is pgbench, PostgreSQL's own, in C:
-its time counts little. Updates and reads come at random moments at the rate of the fleet, and a time runs from the moment
-when it was due, as a report's does.
+The table is like Nova's compute_nodes: the host's amounts in columns, and the report as well. It is set up for this load.
+The primary key is the only index and pages are half empty, so that an update stays on its page and touches no index.
+Commits do not wait for the disk, because a lost report is sent again. The client is pgbench, PostgreSQL's own benchmark
+program in C, so that the client takes little time. Updates and reads come at random moments at the rate of the fleet. The
+time of each starts when it is due, as that of a report does.
 """
 
 import json
@@ -23,10 +23,10 @@ from scale_bus import LADDER, enough
 
 POSTGRES = ROOT / "scripts" / "postgres.sh"
 INTERVALS = (60, 10, 1)
-WRITERS, READERS = 8, 4  # connections, as a pool before a database has them
+WRITERS, READERS = 8, 4  # connections, like those of a connection pool
 SQL_PLACEMENTS = 30
 
-# What an agent reports without claims, as the swarm's hosts do; the table keeps it as text.
+# A report of an agent without claims, like those of the swarm's hosts. The table keeps it as text.
 REPORT = json.dumps(
     {
         "vcpus": 64, "vcpus_used": 12, "disk_total": 4000, "disk_used": 300, "disk_available": 3700, "host_memory_total": 262144,
@@ -75,7 +75,7 @@ ON CONFLICT (host) DO UPDATE SET vcpus = excluded.vcpus, memory_mb = excluded.me
 
 READ = "SELECT * FROM compute_nodes;\n"
 
-# A placement that the database decides by itself: room for CPUs, memory and disk, most free memory first.
+# A placement that the database decides itself: hosts with room for CPUs, memory and disk, most free memory first.
 PLACE = """SELECT host FROM compute_nodes
 WHERE vcpus * cpu_allocation_ratio - vcpus_used >= 4 AND memory_mb * ram_allocation_ratio - memory_mb_used >= 8192
     AND local_gb * disk_allocation_ratio - local_gb_used >= 40 AND updated_at > now() - interval '60 s'
@@ -84,13 +84,13 @@ ORDER BY memory_mb * ram_allocation_ratio - memory_mb_used DESC LIMIT 4;
 
 
 def share_of(times, share):
-    """The time within which this share ended; None of none."""
+    """The time within which this share ended. None if there are no times."""
     times = sorted(times)
     return times[min(len(times) - 1, math.ceil(share * len(times)) - 1)] if times else None
 
 
 class Table:
-    """The private cluster of scripts/postgres.sh, and pgbench beside it."""
+    """The private cluster of scripts/postgres.sh, and pgbench as its client."""
 
     def __enter__(self):
         self.directory = tempfile.TemporaryDirectory()
@@ -133,8 +133,8 @@ class Table:
         )  # fmt: skip
 
     def finish(self, process, script):
-        """[(ms from when it was due, ms from when it began)] of each transaction, and how many there were a second. That counts
-        from the first to the last, because pgbench's own time has the opening of its connections in it."""
+        """[(ms from when it was due, ms from when it began)] of each transaction, and how many there were per second. That counts
+        from the first to the last, because pgbench's own time includes the opening of its connections."""
         _, said = process.communicate()
         if process.returncode != 0:
             raise Failed(f"pgbench {script} ended with {process.returncode}: {said[-500:]}")
@@ -150,7 +150,7 @@ class Table:
 
 
     def average(self, script, transactions):
-        """Milliseconds that one takes, over so many in a row; from the whole run's time, because pgbench's clock for a single
+        """Milliseconds that one takes, measured over so many in a row, from the time of the whole run, because pgbench's clock for a single
         transaction stands still if the answer is there before it looks."""
         said = run([self.pgbench, self.url, "--no-vacuum", "--protocol=prepared", f"--file={self.path / script}", f"--transactions={transactions}"],
                    stderr=subprocess.DEVNULL)  # fmt: skip
@@ -194,9 +194,9 @@ def step(table, options, window, hosts, interval):
 
 
 def verdict(row):
-    """Whether updates were kept up with, and what was met first: updates or reads."""
+    """Whether updates were kept up with, and which limit was reached first: that of updates or of reads."""
     updates = enough(row["arrived_per_s"], row["offered_per_s"], row["seconds"]) and (row["lag_p99_ms"] or 0) <= row["interval_s"] * 1e3
-    # Reads are behind as soon as those who read never rest.
+    # Reads fall behind as soon as the readers are always busy.
     reads = row["reads_per_s"] * (row["read_p50_ms"] or 0) / 1e3 < 0.9 * READERS
     said = f"database {row['database_cpu']:.0f} %, its clients {row['client_cpu']:.0f} % of a core"
     if updates and reads:
@@ -208,7 +208,7 @@ def verdict(row):
 
 
 def most(table, window, hosts, durable):
-    """A row of as many upserts as there can be, nothing read meanwhile."""
+    """A row with as many upserts as possible, and no reads meanwhile."""
     database = proc.cpu_with_children(table.pid)
     writer = table.start("upsert", WRITERS, f"--time={window}", durable=durable, hosts=hosts, report=REPORT)
     _, rate = table.finish(writer, "upsert")
@@ -217,7 +217,7 @@ def most(table, window, hosts, durable):
 
 
 def tell(row):
-    """Says a row as soon as it is there."""
+    """Prints a row as soon as it is measured."""
     ms = lambda value: "-" if value is None else f"{value:.1f}"
     print(
         f"{row['hosts']:>6,} hosts every {row['interval_s']} s: {row['arrived_per_s']:,.0f} of {row['offered_per_s']:,.0f} upserts/s, lag p50 "

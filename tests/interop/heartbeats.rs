@@ -12,7 +12,7 @@ use crate::support::{eventually, log};
 
 /// Answers to no call in progress that were dropped so far, by any client of this process.
 fn strays() -> usize {
-    log().0.text().matches("an answer to no call in progress").count()
+    log().0.text().matches("dropped an answer, because no call waits for it").count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -51,7 +51,7 @@ async fn who_stops_is_down_at_once_and_who_dies_when_it_was_silent_long_enough()
     let brisk = house.scheduler("brisk", house.scheduler_config(BRISK), 6).await;
 
     let log = leaving.stop();
-    assert!(log.contains("said goodbye host=\"leaving\""), "{log}");
+    assert!(log.contains("told the schedulers that this agent stops host=\"leaving\""), "{log}");
     // Nothing but the goodbye can tell it.
     until_state(&patient, "leaving", HostStatus::Down).await;
     let rows = host_list(&house.url);
@@ -115,7 +115,7 @@ async fn a_copied_state_directory_is_loud() {
     let _original = fake(&house, "original", &dir);
     scheduler.wait_for(SERVES);
     let _copy = fake(&house, "copy", &copied);
-    let said = scheduler.wait_for("two processes report with one identity");
+    let said = scheduler.wait_for("two processes report with the same identity");
     has(&said, &[r#"host="copy""#, r#"first="original""#, "identity.json"]);
     let (code, table, err) = novella(&house.url, "host list");
     assert_eq!(code, 0, "{err}");

@@ -259,7 +259,7 @@ async fn devices_draw_an_instance_to_their_host_and_cell() {
     let unknown = request(&cluster, 1, &[("pci_passthrough:alias", "tpu:1")]);
     let answer = cluster.api.select_destinations(&unknown, CallOptions::new(CALL)).await;
     let error = chain(&answer.expect_err("nobody knows what it means"));
-    assert!(error.contains("no PCI alias \"tpu\"; known are gpu, nic"), "{error}");
+    assert!(error.contains("no PCI alias \"tpu\"; choose one of gpu, nic"), "{error}");
     cluster.stop().await;
 }
 

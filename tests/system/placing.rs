@@ -152,7 +152,7 @@ async fn what_is_counted_can_be_placed_and_no_more() {
     assert_eq!(count().await[0].fits, 0);
     let none = CapacityQuery::default();
     let error = cluster.api.capacity(&none, CallOptions::new(CALL)).await.unwrap_err();
-    assert!(said(&error).contains("lists no flavor: say what is to be counted"), "{error}");
+    assert!(said(&error).contains("defines no flavors; say what is to be counted"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

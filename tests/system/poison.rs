@@ -130,7 +130,7 @@ async fn what_is_larger_than_the_broker_takes_is_refused_at_the_sender() {
     let said = novella_service::exit::chain(&error);
     assert!(
         said.contains("update_service_capabilities") && said.contains("at most")
-            || said.contains("no broker takes"),
+            || said.contains("brokers accept at most"),
         "{said}"
     );
 }

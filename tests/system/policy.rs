@@ -152,7 +152,7 @@ async fn members_of_a_group_stay_apart_across_requests_and_schedulers() {
     let unknown = in_group(&cluster, "unknown");
     let error = cluster.api.select_destinations(&unknown, CallOptions::new(CALL)).await.unwrap_err();
     let error = novella_service::exit::chain(&error);
-    assert!(error.contains("no server group \"unknown\"; known are web"), "{error}");
+    assert!(error.contains("no server group \"unknown\"; choose one of web"), "{error}");
     cluster.stop().await;
 }
 

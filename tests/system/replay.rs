@@ -121,5 +121,5 @@ async fn a_fleet_of_any_size_is_told_page_by_page() {
     let first = manager.snapshot(SnapshotQuery::default()).await.expect("the scheduler answers");
     sleep(Duration::from_secs(70)).await;
     let late = manager.snapshot(SnapshotQuery { cursor: first.next }).await;
-    assert!(format!("{late:?}").contains("ask for a new one"), "{late:?}");
+    assert!(format!("{late:?}").contains("start a new one"), "{late:?}");
 }

@@ -13,7 +13,7 @@ use crate::commands::{
 };
 use crate::{demo, exit_codes, swarm, units};
 
-/// Ask the schedulers of a novella fleet which hosts there are and where an instance would go.
+/// Show the hosts of a novella fleet, and choose hosts for new instances.
 #[derive(Debug, Parser)]
 #[command(
     name = "novella",
@@ -28,7 +28,7 @@ pub struct Cli {
     #[command(flatten)]
     pub common: CommonArgs,
 
-    /// How long one request may take, connecting included [default: 10s]
+    /// How long one request may take, including the time to connect [default: 10s]
     #[arg(long, global = true, value_name = "TIME", value_parser = units::parse_duration, help_heading = "Common options")]
     pub timeout: Option<Duration>,
 
@@ -53,7 +53,7 @@ Examples:
   novella config example";
 
 impl Cli {
-    /// The command line with the help that it shows. The completion of shells is made without it, because it leaves out the
+    /// The command line with its help. Shell completion is generated without this, because the help leaves out the
     /// common options of each command.
     pub fn with_help() -> clap::Command {
         with_short_help(Self::command())
@@ -74,7 +74,7 @@ impl Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show the hosts and what they have left
+    /// Show the hosts and what is left on them
     #[command(subcommand, visible_alias = "hypervisor", alias = "hosts")]
     Host(host::HostCommand),
     /// List the availability zones and what is used in them
@@ -87,13 +87,13 @@ pub enum Command {
     /// List the services that report
     #[command(subcommand)]
     Service(service::ServiceCommand),
-    /// The spelling of other tools: `compute service list`
+    /// The same as `service list`, in the spelling of other tools: `compute service list`
     #[command(subcommand, hide = true)]
     Compute(ComputeCommand),
     /// List the schedulers, and show the status of one
     #[command(subcommand, alias = "schedulers")]
     Scheduler(scheduler::SchedulerCommand),
-    /// Check, show, compare and reload the policy of the schedulers
+    /// Check, show, compare and reload the schedulers' policy
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Show the flavors of the policy
@@ -105,7 +105,7 @@ pub enum Command {
     /// Show the server groups and their members
     #[command(subcommand, alias = "groups")]
     Group(group::GroupCommand),
-    /// Count how many more instances fit, and what runs out first
+    /// Count how many more instances fit, and show what runs out first
     Capacity(capacity::CapacityArgs),
     /// Explain a past decision, or try a request and explain the result
     Explain(explain::ExplainArgs),
@@ -114,7 +114,7 @@ pub enum Command {
     Decision(explain::DecisionCommand),
     /// Export a scheduler's view of all hosts, for `novella evaluate`
     Snapshot(snapshot::SnapshotArgs),
-    /// Decide requests on a fleet from a file, without a scheduler
+    /// Place requests on a fleet from a file, without a scheduler
     Evaluate(evaluate::EvaluateArgs),
     /// Check that a scheduler, or the agent of a host, answers
     Ping(ping::PingArgs),

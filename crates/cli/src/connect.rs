@@ -1,7 +1,7 @@
 //! Connecting to the bus, and turning failures of calls into exit codes and next steps.
 //!
-//! Always holds: a broker that refuses is reported as soon as each of its addresses was tried, and not when the timeout
-//! ends. No failure shows a password. A failure that an operator can do something about says what.
+//! What always holds: a broker that refuses is reported as soon as each of its addresses was tried, and not when the timeout
+//! ends. No failure shows a password. If an operator can do something about a failure, it says what.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,8 +116,8 @@ impl Bus {
     }
 }
 
-/// How long one of several hosts may be silent, so that the next one and the call itself have as much time. A single host
-/// has all of the time.
+/// How long one of several hosts may be silent. The next one and the call itself then have as much time. A single host
+/// gets the whole time.
 fn share(timeout: Duration, hosts: usize) -> Duration {
     let parts = if hosts < 2 { 1 } else { hosts + 1 };
     timeout / u32::try_from(parts).unwrap_or(u32::MAX)
@@ -146,7 +146,7 @@ pub fn rabbit_options(url: &TransportUrl, name: String, env: &Env) -> anyhow::Re
     let options = RabbitOptions::new(url.clone(), name, env.random.fork("rabbit")).map_err(|error| {
         Failure::new(USAGE, "cannot use the transport URL")
             .because(error)
-            .next("correct the option after the `?`")
+            .next("correct the options after the `?`")
     })?;
     Ok(RabbitOptions { single_connection: true, ..options })
 }
@@ -165,7 +165,7 @@ pub async fn connected(
     };
     let refused = match tokio::time::timeout(timeout, state.wait_for(settled)).await {
         Err(_) => None,
-        Ok(state) => match &*state.context("the transport has ended")? {
+        Ok(state) => match &*state.context("the transport was closed")? {
             ConnectionState::Connecting { last_error, .. } => last_error.clone(),
             _ => return Ok(()),
         },
@@ -202,7 +202,7 @@ impl Peer<'_> {
             ),
             Peer::Scheduler(name) => (
                 format!("no scheduler named {name} listens on this broker"),
-                "it may have stopped; `novella scheduler status` asks any other scheduler".into(),
+                "it may have stopped; `novella scheduler list` shows the schedulers that answer".into(),
             ),
             Peer::Agent(host) => (
                 format!("no agent listens as host {host} on this broker"),
@@ -217,7 +217,7 @@ impl Peer<'_> {
         Failure::new(UNREACHABLE, what).next(next)
     }
 
-    /// The failure of a request that this receiver got and did not answer for so long.
+    /// The failure of a request that this receiver got but did not answer in this time.
     pub fn did_not_answer(self, waited: Duration) -> Failure {
         let waited = humantime::format_duration(waited);
         Failure::new(TIMEOUT, format!("nobody answered in time: no answer within {waited}"))
@@ -258,14 +258,14 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
         }
         RpcError::Send { source: TransportError::Refused { reason, .. }, .. } if is_denial(reason) => {
             denied(reason).next(
-                "use the broker user that is meant for people, `operator` in the shipped configuration; \
+                "use the broker user for operators (`operator` in the shipped configuration); \
                  config/rabbitmq/README.md lists what each user may do",
             )
         }
         RpcError::Send { source: TransportError::Refused { .. }, .. } => {
-            Failure::new(UNREACHABLE, "the broker refused the request")
-                .because(error)
-                .next("compare the shapes of queues and exchanges on the broker with the options of the URL")
+            Failure::new(UNREACHABLE, "the broker refused the request").because(error).next(
+                "compare the properties of queues and exchanges on the broker with the options of the URL",
+            )
         }
         RpcError::Timeout { .. } => Failure::new(TIMEOUT, "nobody answered in time")
             .because(error)
@@ -277,9 +277,7 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
             let named = |name: &str| source.kwargs.get(name).and_then(|text| text.as_str());
             let (reason, key) = (named("reason").unwrap_or(&source.message), named("key").unwrap_or("it"));
             Failure::new(CONFLICT, format!("the scheduler's policy cannot answer this request: {reason}"))
-                .next(format!(
-                    "have the operator correct {key} in the policy and run `novella policy reload`"
-                ))
+                .next(format!("correct {key} in the policy file and run `novella policy reload`"))
         }
         RpcError::Remote { .. } | RpcError::Malformed { .. } => Failure::new(INTERNAL, "the request failed")
             .because(error)
@@ -293,10 +291,10 @@ pub fn is_denial(reason: &str) -> bool {
     reason.contains("ACCESS_REFUSED")
 }
 
-/// The failure of a user that may not do what a command needs. Permissions are set on purpose, so this does not advise to
+/// The failure of a user who may not do what a command needs. Permissions are set on purpose, so this does not advise to
 /// widen them.
 pub fn denied(reason: &str) -> Failure {
-    Failure::new(UNREACHABLE, format!("the broker does not let this user do that: {reason}"))
+    Failure::new(UNREACHABLE, format!("the broker user is not allowed to do this: {reason}"))
 }
 
 /// Turns a failed call to any scheduler into an exit code, a reason and a next step.

@@ -1,13 +1,14 @@
-//! `novella demo`: a whole fleet in this process, with the daemons' own code on the in-process bus, in real time.
+//! `novella demo`: runs a whole fleet in this process. The code is that of the daemons, on the in-process bus, in real time.
 //!
-//! There are a scheduler, hosts of different kinds, and a stream of placements. Requests come in waves, and each placement
-//! is released after some seconds, so the hosts fill and drain. Every twenty seconds one host falls silent, is marked as
-//! down, and comes back. The demo shows only what any operator can ask for: the answers of `list_hosts` and `status`.
+//! The fleet has a scheduler, hosts of different kinds, and a stream of placements. Requests come in waves, and each
+//! placement is released after some seconds, so the hosts fill and drain. Every twenty seconds one host falls silent, is
+//! marked as down, and comes back. The demo shows only what any operator can ask for: the answers of `list_hosts` and
+//! `status`.
 //!
 //! Layout, in reading order:
 //! - `fleet`: the scheduler and the agents
 //! - `load`: the requests, and when they come
-//! - `view`: what there is to show, and JSON lines
+//! - `view`: what is shown, and JSON lines
 //! - `lines`: lines for people
 //! - `screen`: the same in a terminal
 
@@ -38,7 +39,7 @@ use crate::latencies::Latencies;
 use crate::output::Console;
 use crate::units;
 
-/// The most requests without an answer. The stream waits for answers before it sends more.
+/// Maximum number of requests without an answer. The stream waits for answers before it sends more.
 const IN_FLIGHT: usize = 64;
 /// The time between two samples of the fleet: bars move smoothly, and people can still read the numbers.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -63,7 +64,7 @@ pub struct DemoArgs {
     /// Number of hosts
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub hosts: u32,
-    /// Repeat the stream of requests of an earlier run: the number that it showed as seed
+    /// Repeat the requests of an earlier run: the number that it showed as its seed
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Placements per second, as the average of a wave

@@ -1,6 +1,6 @@
-//! Runs the command that the command line names, with what this command needs.
+//! Runs the command of the command line with what it needs: settings, console, connection.
 //!
-//! Always holds: a command that asks nobody on the bus runs without settings and without a broker.
+//! What always holds: a command that asks nobody on the bus runs without settings and without a broker.
 
 use std::ffi::OsString;
 use std::io;

@@ -1,13 +1,13 @@
-//! Measured times, kept as counts, so that a run without end needs no more memory than a short one.
+//! Measured times, kept as counts, so that an endless run needs no more memory than a short one.
 //!
-//! Always holds: a quantile is right to three significant digits and never understated.
+//! What always holds: a quantile is right to three significant digits and never too small.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// The longest time that is told apart, in microseconds: one hour. Anything longer counts as this.
+/// The longest time that is counted, in microseconds: one hour. Anything longer counts as one hour.
 const LONGEST_US: u64 = 3_600_000_000;
 
 /// Counts of measured times, shared by reference.

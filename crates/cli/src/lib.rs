@@ -1,6 +1,6 @@
 //! The operator's command line: novella.
 //!
-//! Always holds: data goes to standard output and messages go to standard error. The exit codes are those of
+//! What always holds: data goes to standard output and messages go to standard error. The exit codes are those of
 //! `exit_codes`. A reader that closes the pipe early is a success. Colours and redrawing need a terminal.
 //!
 //! Most commands are thin: they ask a scheduler over RPC and show the answer. `demo` runs the daemons' own code on a bus
@@ -10,7 +10,7 @@
 //! # Layout
 //!
 //! In reading order; a module imports only those below it in this list:
-//! - `dispatch`: runs the command that the command line names
+//! - `dispatch`: runs the command of the command line
 //! - `usage`: errors of the command line, in two lines
 //! - `args`: the command line as a whole
 //! - `swarm`: `novella swarm`

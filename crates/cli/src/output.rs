@@ -1,6 +1,6 @@
-//! How answers are shown: one set of columns, seven formats.
+//! Writes answers: one set of columns, seven formats.
 //!
-//! Always holds: standard output gets data and nothing else. Machine formats hold values as they were received (numbers
+//! What always holds: standard output gets data and nothing else. Machine formats hold values as they were received (numbers
 //! in MiB, GiB and seconds); tables hold what people read. Control characters in text from others never reach a
 //! terminal.
 //!

@@ -1,4 +1,4 @@
-//! The command line's own settings, each declared once: where the bus is, and how long to wait.
+//! The settings of the command line, each declared once: where the bus is, and how long to wait.
 //!
 //! They come from options, the environment and `--config` files, in this order. Without any of them the broker of this
 //! machine is used.
@@ -15,21 +15,21 @@ use novella_service::settings;
 settings! {
     /// Settings of novella, the command-line client.
     pub struct CliSettings {
-        /// Where the message bus is.
+        /// URL of the broker.
         pub transport_url: String = DEFAULT_TRANSPORT_URL.into(), "URL", secret = true;
         /// How long one request may take. The time for connecting is part of it.
         pub timeout: Duration as "duration" = Duration::from_secs(10);
-        /// AMQP exchange of topic messages. The daemons' must be the same.
+        /// AMQP exchange of topic messages. It must be the same on the daemons.
         pub control_exchange: String = DEFAULT_EXCHANGE.into(), "name";
-        /// Topic on which schedulers take requests. The schedulers' must be the same.
+        /// Topic on which schedulers take requests. It must be the same on the schedulers.
         pub scheduler_topic: String = SCHEDULER_TOPIC.into(), "name";
-        /// Topic on which agents take commands. The agents' must be the same.
+        /// Topic on which agents take commands. It must be the same on the agents.
         pub compute_topic: String = COMPUTE_TOPIC.into(), "name";
     }
 }
 
 impl CliSettings {
-    /// The names on the broker. A command sends no reports, so their topic does not matter here.
+    /// The names on the broker. Commands do not send reports, so their topic is not needed.
     pub fn names(&self) -> Names {
         Names {
             scheduler_topic: self.scheduler_topic.clone(),
@@ -55,7 +55,7 @@ impl Settings for CliSettings {
         if self.timeout.is_zero() {
             problems.push(Problem::new(
                 &["timeout"],
-                "nothing can be done in no time",
+                "the timeout must be longer than zero",
                 "write for example 10s",
             ));
         }

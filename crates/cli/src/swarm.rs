@@ -1,6 +1,6 @@
 //! `novella swarm`: thousands of agents with simulated hosts, against a real broker.
 //!
-//! Each is the agent that real hosts run, with an identity, a channel and an exclusive queue of its own. Only the driver
+//! Each is the agent that real hosts run, with its own identity, channel and exclusive queue. Only the driver
 //! is fake, and by default thousands of agents share a connection. A swarm shows how a broker and its schedulers cope
 //! with a fleet of this size, and how long placements take meanwhile. Progress and rates are messages and go to standard
 //! error; the summary is the data.
@@ -45,9 +45,9 @@ use crate::units;
 
 /// How many agents may share a connection. RabbitMQ gives it 2047 channels, and some of them are for publishing.
 const AGENTS_PER_CONNECTION: u32 = 2000;
-/// The time between rate lines in a terminal, where each replaces the last.
+/// The time between rate lines in a terminal, where each replaces the one before.
 const LIVE: Duration = Duration::from_secs(1);
-/// The time between rate lines in a log, where they add up.
+/// The time between rate lines in a log, where all of them are kept.
 const LOGGED: Duration = Duration::from_secs(5);
 
 /// Arguments of `swarm`.
@@ -68,7 +68,7 @@ pub struct SwarmArgs {
     /// Number of connections that the agents share
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     pub connections: u32,
-    /// Ask for this many placements per second meanwhile, on a connection of their own; nothing is held
+    /// Ask for this many placements per second meanwhile, on a separate connection; nothing is held
     #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub placements: Option<u32>,
     /// End after this time, counted from when all agents run; without it, run until Ctrl-C
@@ -80,7 +80,7 @@ pub struct SwarmArgs {
     /// Beginning of the host names
     #[arg(long, value_name = "TEXT", default_value = "swarm-")]
     pub name_prefix: String,
-    /// How to write the summary
+    /// Output format of the summary
     #[arg(short = 'f', long, short_alias = 'o', value_enum, default_value_t)]
     pub format: SwarmFormat,
 }
@@ -97,7 +97,7 @@ pub async fn run(
         let enough = args.hosts.div_ceil(AGENTS_PER_CONNECTION);
         return Err(Failure::new(
             USAGE,
-            format!("a connection has channels for {AGENTS_PER_CONNECTION} agents at most"),
+            format!("one connection has channels for at most {AGENTS_PER_CONNECTION} agents"),
         )
         .next(format!("use --connections {enough} or more"))
         .into());
@@ -197,7 +197,7 @@ async fn asker(per_second: u32, settings: &CliSettings, env: &Env) -> anyhow::Re
     Ok(Asker::new(Bus::new(transport, settings, env), per_second, random))
 }
 
-/// The operator's settings of each agent, with those that the swarm was told itself.
+/// The settings of each agent: those of the operator, changed by the options of the swarm.
 fn with_swarm_settings(mut config: AgentConfig, args: &SwarmArgs, settings: &CliSettings) -> AgentConfig {
     config.report.periodic_interval = args.interval;
     config.report.host_state_interval = args.interval;

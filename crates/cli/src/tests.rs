@@ -411,14 +411,14 @@ async fn columns_have_one_name_in_every_format_and_refusals_are_no_data() {
         .fails(
             USAGE,
             &format!("place {request} -f json -c hots"),
-            "there is no column \"hots\"\nnext: use some of",
+            "there is no column \"hots\"\nnext: use columns of the rows",
         )
         .await;
     operator
         .fails(
             USAGE,
             &format!("place {request} -f csv -c host,outcome"),
-            "host and outcome cannot be shown side by side",
+            "host and outcome cannot be combined",
         )
         .await;
 }
@@ -564,7 +564,7 @@ async fn a_host_is_asked_by_every_filter_and_told_its_place() {
     operator.answers(REFUSED, &format!("{line} edge-2")).await.shows(&[
         "host edge-2 (up): refused by 3 of 6 filters",
         "zone is edge, asked south",
-        "asked 40960 MiB, and the host has only 16384",
+        "asked 40960 MiB, but the host has only 16384",
         "extra spec capabilities:cpu_info:arch is aarch64, asked x86_64",
         "it would be number 3 of 3 candidates, weight ",
         "RAMWeigher",
@@ -581,7 +581,7 @@ async fn a_host_is_asked_by_every_filter_and_told_its_place() {
     let id = placed["decision_id"].as_str().unwrap();
     let said = operator.runs(&format!("explain {id} --host cpu-1 -f csv")).await;
     assert_eq!(said.code, REFUSED);
-    said.shows(&["\nCoreFilter,refuses,\"asked 49 vCPU, and the host has only 48\",49.0,48.0,vcpus\n"]);
+    said.shows(&["\nCoreFilter,refuses,\"asked 49 vCPU, but the host has only 48\",49.0,48.0,vcpus\n"]);
     assert_eq!(operator.runs(&format!("explain {id}")).await.code, OK);
     operator.fleet.silence("mem-1", true);
     tokio::time::sleep(std::time::Duration::from_secs(6)).await;
@@ -640,7 +640,7 @@ async fn what_fits_is_counted_by_parts_and_with_one_lost() {
     let said = operator.runs("capacity --vcpus 1 --ram 1G --az nowhere -f value -c fits,limit").await;
     assert_eq!((said.code, said.out.as_str()), (REFUSED, "0 \n"));
     let said = operator.runs("capacity --vcpus 1 --ram 1G --az nowhere").await;
-    said.shows(&["AvailabilityZoneFilter passes no host"]);
+    said.shows(&["AvailabilityZoneFilter lets no host pass"]);
 
     let file = tempfile::NamedTempFile::new().unwrap();
     let flavors = r#"[{"name": "big", "vcpus": 16, "memory_mb": 1024}, {"name": "tiny", "vcpus": 1}]"#;
@@ -803,7 +803,7 @@ async fn policies_are_checked_shown_compared_and_reloaded() {
     let unusable = file("unusable.toml", &format!("[flavors.a]\nvcpus = 4\nmemory_mb = 1\n{specs}\n"));
     let said = operator.runs(&format!("policy check {unusable}")).await;
     assert_eq!(said.code, USAGE);
-    said.shows(&["a scheduler takes the policy, but it has errors"]);
+    said.shows(&["a scheduler accepts this policy, but it has errors"]);
     for wanted in [
         format!("error: {unusable}: line 1: flavors.a: every request for this flavor is refused: "),
         format!("warning: {unusable}: line 4: flavors.a.extra_specs.\"hw:cpu_polcy\": "),
@@ -828,7 +828,7 @@ async fn policies_are_checked_shown_compared_and_reloaded() {
 
     let said = operator.answers(OK, "policy reload").await;
     assert!(said.out.ends_with(": no changes\n"), "{}", said.out);
-    operator.fails(USAGE, "place --flavor m1.small", "no flavor \"m1.small\"; it lists none").await;
+    operator.fails(USAGE, "place --flavor m1.small", "no flavor \"m1.small\"; it defines none").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -841,8 +841,8 @@ async fn a_host_of_the_answer_that_is_not_up_is_marked() {
     operator.fleet.silence(host, true);
     tokio::time::sleep(std::time::Duration::from_secs(6)).await;
     let again = operator.runs(line).await;
-    again.shows(&["as answered before", &format!("{host} (down)")]);
-    let note = format!("note: {host} is down: this answer repeats an earlier one");
+    again.shows(&["the same answer as before", &format!("{host} (down)")]);
+    let note = format!("note: {host} is down: this answer repeats an earlier decision");
     assert!(
         again.code == OK && again.err.starts_with(&note) && again.err.contains("novella release "),
         "{}",
@@ -854,7 +854,7 @@ async fn a_host_of_the_answer_that_is_not_up_is_marked() {
     has(&again, json!({"repeated": true, "not_up": {host: "down"}}));
     assert!(again["notes"][0].as_str().unwrap().starts_with(note.trim_start_matches("note: ")), "{again}");
     let forced = operator.runs(&format!("place --vcpus 1 --ram 1G --dry-run --force-host {host}")).await;
-    let note = format!("note: {host} is down: the request forces the host");
+    let note = format!("note: {host} is down: the request forces this host");
     assert!(forced.code == OK && forced.err.starts_with(&note), "{}", forced.err);
     assert_eq!(
         operator.runs(&format!("place --vcpus 1 --ram 1G --dry-run --host {host}")).await.code,

@@ -1,7 +1,7 @@
 //! Sizes, times and pairs as people write and read them.
 //!
-//! Always holds: a size that is not a whole number of MiB (memory) or GiB (disk) is refused and not rounded, because a
-//! placement holds what was asked for. A bare number counts these units, as in Nova. The crate `bytesize` would read
+//! What always holds: a size that is not a whole number of MiB (memory) or GiB (disk) is refused and not rounded, because a
+//! placement holds exactly what was asked for. A bare number counts these units, as in Nova. The crate `bytesize` would read
 //! `4G` as 4,000,000,000 bytes and round fractions, so sizes are read by `novella_service::config::Size`.
 
 use std::collections::BTreeMap;
@@ -30,7 +30,9 @@ fn amount(text: &str, unit: u64, name: &str, example: &str) -> Result<u64, Strin
     let whole = if !trimmed.is_empty() && trimmed.bytes().all(|b| b.is_ascii_digit()) {
         trimmed.parse().map_err(|_| too_large(name))?
     } else if trimmed.parse::<f64>().is_ok_and(f64::is_finite) {
-        return Err(format!("a bare number counts whole {name}; write for example {example}"));
+        return Err(format!(
+            "a number without a unit must be a whole number of {name}; write for example {example}"
+        ));
     } else {
         let size: Size = trimmed.parse().map_err(|_| not_a_size(trimmed, example, name))?;
         if !size.bytes().is_multiple_of(unit) {
@@ -42,7 +44,7 @@ fn amount(text: &str, unit: u64, name: &str, example: &str) -> Result<u64, Strin
 }
 
 fn not_a_size(text: &str, example: &str, name: &str) -> String {
-    // Digits with a known unit are spelt correctly: the number does not fit.
+    // Digits with a known unit are written correctly, so the number is too large.
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let unit = text[digits..].to_ascii_uppercase();
     if digits > 0
@@ -97,7 +99,7 @@ pub fn parse_resource(text: &str) -> Result<(String, String), String> {
     Ok((class, amount))
 }
 
-/// Makes extra specs of pairs. A key that is given twice is an error.
+/// Makes extra specs from pairs. A key that is given twice is an error.
 pub fn extra_specs(pairs: &[(String, String)]) -> Result<BTreeMap<String, String>, String> {
     let mut specs = BTreeMap::new();
     for (key, value) in pairs {
@@ -108,7 +110,7 @@ pub fn extra_specs(pairs: &[(String, String)]) -> Result<BTreeMap<String, String
     Ok(specs)
 }
 
-/// Makes scheduler hints of pairs. A key that is given more than once becomes a list, as in Nova.
+/// Makes scheduler hints from pairs. A key that is given more than once becomes a list, as in Nova.
 pub fn hints(pairs: &[(String, String)]) -> BTreeMap<String, Value> {
     let mut hints: BTreeMap<String, Value> = BTreeMap::new();
     for (key, value) in pairs {
@@ -204,7 +206,7 @@ mod tests {
         for (text, said) in [
             ("-1G", "negative"),
             ("-5", "negative"),
-            ("1.5", "whole MiB"),
+            ("1.5", "must be a whole number of MiB"),
             ("100K", "not a whole number of MiB"),
             ("0.5K", "not a whole number of MiB"),
             ("99999999999999999999", "too large"),

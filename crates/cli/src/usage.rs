@@ -1,7 +1,7 @@
 //! Errors of the command line: one line says what is wrong, and one says what to do, instead of a page of usage.
 //!
-//! What always holds: a word that other tools use for the same thing gets the word that novella uses as its next step, and
-//! only where that word can be used.
+//! What always holds: if other tools use another word for the same thing, the next step names the word of novella, and
+//! only if that word can be used there.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use novella_service::exit::ErrorFormat;
 use crate::args::Cli;
 use crate::exit_codes::{OK, USAGE};
 
-/// Options of other tools, and what is written here instead. It is offered by commands that have the option.
+/// Options of other tools, and the options of novella for the same. They are suggested by commands that have the option.
 const OPTIONS: &[(&[&str], &str)] = &[
     (&["--zone", "--zones", "--availability-zones"], "--az"),
     (&["--property", "--properties", "--extra-specs"], "--extra-spec"),
@@ -41,9 +41,9 @@ const OPTIONS: &[(&[&str], &str)] = &[
 ];
 
 /// The next step for an operator who looks for a command that takes a host out of use.
-const DISABLE: &str = "no command does this: on the host, set placement.disabled_reason in the configuration of the agent and \
-    restart the agent; to use the host again, remove it";
-/// Commands of other tools, by the command in which they are looked for, and what is done here instead.
+const DISABLE: &str = "there is no command for this: on the host, set placement.disabled_reason in the agent's configuration and \
+    restart the agent; to use the host again, remove the setting";
+/// Commands of other tools, by the command in which users look for them, and what novella has instead.
 const COMMANDS: &[(&str, &[&str], &str)] = &[
     ("novella", &["status", "info"], "`novella scheduler status` shows the status of a scheduler"),
     ("novella", &["list", "ls", "node", "nodes", "get", "top"], "`novella host list` lists the hosts"),
@@ -90,8 +90,8 @@ const COMMANDS: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
-/// How errors are written: as JSON if the answer is asked for as JSON. The words themselves are looked at, because a command
-/// line that is wrong has no other form.
+/// How errors are written: as JSON if the answer was to be JSON. This reads the raw words, because a command
+/// line that is wrong cannot be parsed.
 pub fn error_format(args: &[OsString]) -> ErrorFormat {
     let mut words = args.iter().skip(1).filter_map(|arg| arg.to_str()).take_while(|word| *word != "--");
     let mut format = None;
@@ -131,7 +131,7 @@ pub fn report(error: &clap::Error, args: &[OsString], errors: ErrorFormat) -> Ex
     ExitCode::from(code)
 }
 
-/// The command that was meant, and its path: the words that name a command, in their order, before the one that names none.
+/// The command that was meant, and its path: the leading words that name commands.
 fn command_meant(args: &[OsString], unknown: Option<&str>) -> (Command, String) {
     let mut command = Cli::with_help();
     command.build();
@@ -176,7 +176,7 @@ fn context(error: &clap::Error, kind: ContextKind) -> Option<&str> {
     }
 }
 
-/// What novella has for a word that is used elsewhere.
+/// What novella has for a word of another tool.
 fn habit(error: &clap::Error, command: &Command, path: &str) -> Option<String> {
     match error.kind() {
         ErrorKind::InvalidSubcommand => {
@@ -245,7 +245,7 @@ mod tests {
             ("novella service list --json", "the option here is -f json; see"),
             ("novella place --cpus 1 --memory 1G", "the option here is --vcpus; see"),
             ("novella host list -l rack=r1", "the option here is --fact; see"),
-            ("novella host disable cmp-1", "set placement.disabled_reason in the configuration of the agent"),
+            ("novella host disable cmp-1", "set placement.disabled_reason in the agent's configuration"),
             ("novella compute service set cmp-1 --disable", "set placement.disabled_reason"),
             ("novella drain cmp-1", "set placement.disabled_reason"),
             ("novella status", "`novella scheduler status` shows"),
@@ -258,7 +258,7 @@ mod tests {
             let said = text.lines().nth(1).unwrap();
             assert!(said.starts_with("next: ") && said.contains(next), "{line}: {text}");
         }
-        // Where there is no such option, nothing is promised.
+        // Commands without such an option get no suggestion.
         assert!(!said("novella ping --zone north").contains("--az"), "{}", said("novella ping --zone north"));
     }
 

@@ -142,7 +142,7 @@ fn an_alias_is_of_the_documents_or_of_the_policy_and_else_an_error() {
     let known = r#""pci_aliases":{"gpu":{"specs":[{"vendor_id":"10de","product_id":"1eb8"}]}},"#;
     assert!(found(&ask(&[], known)), "{}", ask(&[], known));
     for (aliases, says) in
-        [("", "there are no pci_aliases"), (&*known.replace("gpu", "tpu"), "known are tpu")]
+        [("", "there are no pci_aliases"), (&*known.replace("gpu", "tpu"), "choose one of tpu")]
     {
         let out = ask(&[], aliases);
         assert!(out.contains("requests[0].extra_specs") && out.contains(says), "{out}");

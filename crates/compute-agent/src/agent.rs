@@ -30,7 +30,7 @@ use crate::{metrics, standing};
 
 /// Number of commands that are handled at once. An agent has few callers, and a larger number would only hide a flood.
 const CONCURRENCY: usize = 16;
-/// Time after which a publishing loop that has not run counts as dead, or three intervals if that is longer.
+/// A publishing loop that has not run for this long, or for three intervals if that is longer, counts as dead.
 const LATE_LOOP: Duration = Duration::from_secs(60);
 /// How long the goodbye may take. It is part of the grace period.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -48,20 +48,20 @@ pub enum StartError {
         /// What is wrong with it.
         fault: String,
     },
-    /// There is no identity, or it cannot be kept.
+    /// The identity cannot be read or stored.
     #[error("cannot load this host's identity")]
     Identity(#[from] IdentityError),
     /// The driver does not work on this host.
     #[error("the compute driver cannot be used on this host")]
     Driver(#[from] DriverError),
-    /// The driver gives no first reading, so there is nothing to report.
+    /// The first reading of the driver failed, so there is nothing to report.
     #[error("the compute driver cannot read this host")]
     Reading(#[from] ReadError),
-    /// The host cannot offer what the configuration says.
-    #[error("this host cannot offer what its configuration says")]
+    /// The configuration offers hardware that the host does not have.
+    #[error("the configuration does not match the hardware of this host")]
     Offer(#[from] Invalid),
     /// The transport cannot consume the host's queue.
-    #[error("cannot consume the commands for this host")]
+    #[error("cannot consume the command queue of this host")]
     Consume(#[source] novella_messaging::TransportError),
 }
 
@@ -76,7 +76,7 @@ pub struct Agent {
     health: Health,
     stop: CancellationToken,
     tasks: TaskTracker,
-    /// Stops all tasks if the agent is dropped, so that nothing of it goes on reporting.
+    /// Stops all tasks if the agent is dropped, so that none of them keeps reporting.
     _stop_on_drop: DropGuard,
 }
 
@@ -178,27 +178,31 @@ impl Agent {
     /// Stops in order, within `grace`. Commands in flight finish, nothing new starts, and the schedulers get a goodbye.
     pub async fn stop(self, grace: Duration) {
         let deadline = Instant::now() + grace.saturating_sub(GOODBYE_TIMEOUT + CLOSE_TIMEOUT);
-        // This is asked first, because the server gives up the queue when it stops.
+        // This is checked first, because the server gives up the queue when it stops.
         let goodbye_due = *self.manager.standing().borrow() == Standing::Holder;
         self.manager.begin_stop();
         self.server.shutdown(deadline).await;
         if tokio::time::timeout_at(deadline, self.runner.shutdown()).await.is_err() {
-            warn!(host = self.host, "a periodic task did not end in time and is cut off");
+            warn!(host = self.host, "a periodic task did not end in time and was aborted");
         }
         self.stop.cancel();
         self.tasks.wait().await;
         if let Some(goodbye) = self.manager.goodbye().filter(|_| goodbye_due) {
             match tokio::time::timeout(GOODBYE_TIMEOUT, self.publisher.send(&goodbye)).await {
-                Ok(Ok(heard)) => info!(host = self.host, heard, "said goodbye"),
+                Ok(Ok(heard)) => info!(host = self.host, heard, "told the schedulers that this agent stops"),
                 Ok(Err(error)) => {
                     warn!(
                         host = self.host,
                         error = chain(&error),
-                        "goodbye not sent; the host counts as down later"
+                        "the goodbye could not be sent; schedulers mark this host as down after service_down_time"
                     )
                 }
                 Err(_) => {
-                    warn!(host = self.host, "goodbye not confirmed in time; the host counts as down later")
+                    warn!(
+                        host = self.host,
+                        "the goodbye was not confirmed in time; schedulers may mark this host as down only after \
+                         service_down_time"
+                    )
                 }
             }
         }

@@ -29,21 +29,21 @@ settings! {
         /// Further hosts are tried if the first cannot be reached. The options are those of oslo.messaging. Percent-encode
         /// special characters of a password: `%40` for `@`, `%2F` for `/`.
         pub transport_url: String = DEFAULT_TRANSPORT_URL.into(), "URL", secret = true;
-        /// Host name in reports: letters, digits, and any of `.`, `_` and `-`. Empty means the name of this machine.
+        /// Host name in reports. It may contain letters, digits, `.`, `_` and `-`. Empty means the name of this machine.
         pub host: String = String::new(), "name";
-        /// Address in reports. Empty means the local address of this machine's default route, as in Nova. It is looked up again
-        /// at each report.
+        /// IP address in reports. Empty means the local address of this machine's default route, as in Nova. It is looked up
+        /// again for each report.
         pub my_ip: String = String::new(), "address";
         /// Directory of the identity file. It must survive restarts, and no other agent may use it.
         pub state_dir: PathBuf = "/var/lib/novella/compute-agent".into(), "path";
-        /// Monitors whose metrics are reported. There is one, as in Nova: `cpu.virt_driver`.
+        /// Monitors whose metrics are reported. As in Nova, the only one is `cpu.virt_driver`.
         pub compute_monitors: Vec<String> = Vec::new(), "list of names", example = r#"["cpu.virt_driver"]"#;
-        /// Custom resource classes of the host, each with its total.
+        /// Custom resource classes of the host, each with its total amount.
         ///
-        /// An entry may also have reserved, min_unit, max_unit, step_size and allocation_ratio.
+        /// An entry may also set reserved, min_unit, max_unit, step_size and allocation_ratio.
         pub resources: BTreeMap<String, Inventory> = BTreeMap::new(), "table",
             example = "{ CUSTOM_GPU = { total = 4 } }";
-        /// Facts about the host, under any keys. `novella host show` shows them, and extra specs of flavors match them.
+        /// Facts about the host, under any keys. `novella host show` shows them, and extra specs of flavors can match them.
         pub facts: BTreeMap<String, serde_json::Value> = BTreeMap::new(), "table", example = r#"{ rack = "a1" }"#;
         section report: ReportConfig;
         section driver: DriverConfig;
@@ -70,14 +70,14 @@ impl Settings for AgentConfig {
 }
 
 impl AgentConfig {
-    /// What the host offers to instances, or all that is wrong with that part of the settings.
+    /// What the host offers to instances, or every problem in that part of the settings.
     pub fn offer(&self) -> Result<Offer, Vec<Problem>> {
         let monitors = !self.compute_monitors.is_empty();
         Offer::new(&self.compute, &self.reserved.huge_pages, &self.neutron, &self.pci, monitors)
     }
 
-    /// These settings, with those of `wanted` that can change while the agent runs: what it says of its host, and what it
-    /// offers of it. Everything else is used once, when the agent starts.
+    /// These settings with those values of `wanted` that can change while the agent runs: what it reports about its host,
+    /// and what the host offers. All other settings are used only when the agent starts.
     pub fn reloaded(&self, wanted: &Self) -> Self {
         let wanted = wanted.clone();
         Self {
@@ -103,11 +103,7 @@ impl AgentConfig {
         }
         check_name("host", &self.host, problems);
         if !self.my_ip.is_empty() && self.my_ip.parse::<IpAddr>().is_err() {
-            problems.push(Problem::new(
-                &["my_ip"],
-                "this is not an IP address",
-                "write for example 10.0.0.7",
-            ));
+            problems.push(Problem::new(&["my_ip"], "not an IP address", "write for example 10.0.0.7"));
         }
         if let Some(name) = self.compute_monitors.iter().find(|name| *name != CPU_MONITOR) {
             let what = format!("there is no monitor {name:?}");
@@ -166,8 +162,8 @@ impl AgentConfig {
         if report.service_down_time <= report.periodic_interval * 3 {
             problems.push(Problem::new(
                 &["report.periodic_interval", "report.service_down_time"],
-                "service_down_time must exceed three report intervals, or one lost report makes a host look down",
-                "report more often, or raise service_down_time here and on every scheduler",
+                "service_down_time must exceed three report intervals, so that a lost report does not make a host look down",
+                "lower report.periodic_interval, or raise service_down_time here and on every scheduler",
             ));
         }
     }
@@ -182,7 +178,7 @@ impl AgentConfig {
             if !(ratio.is_finite() && ratio > 0.0) {
                 problems.push(Problem::new(
                     &[key],
-                    "a ratio is a number above 0",
+                    "the ratio must be a number above 0",
                     "write 1.0 for no overcommit",
                 ));
             }
@@ -191,14 +187,11 @@ impl AgentConfig {
             let what = if !(is_upper_name(name) && name.starts_with("CUSTOM_")) {
                 format!("{name:?} is not a custom resource class")
             } else if inventory.reserved > inventory.total {
-                format!(
-                    "{name}: more is reserved ({}) than there is ({})",
-                    inventory.reserved, inventory.total
-                )
+                format!("{name}: reserved ({}) is more than total ({})", inventory.reserved, inventory.total)
             } else if inventory.step_size == 0 || inventory.min_unit > inventory.max_unit {
-                format!("{name}: step_size must not be 0, and min_unit not above max_unit")
+                format!("{name}: step_size must be above 0, and min_unit must not exceed max_unit")
             } else if !(inventory.allocation_ratio.is_finite() && inventory.allocation_ratio > 0.0) {
-                format!("{name}: allocation_ratio is a number above 0")
+                format!("{name}: allocation_ratio must be a number above 0")
             } else {
                 continue;
             };

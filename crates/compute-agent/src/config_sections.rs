@@ -20,24 +20,24 @@ settings! {
     pub struct ReportConfig {
         /// Longest time between reports. It must be shorter than a third of `report.service_down_time`.
         pub periodic_interval: Duration as "duration" = Duration::from_secs(10);
-        /// Time between readings of the driver.
+        /// Time between two readings of the driver.
         pub host_state_interval: Duration as "duration" = Duration::from_secs(10);
         /// The timers start after a random delay of at most this time, so that hosts do not all report at once.
         pub periodic_fuzzy_delay: Duration as "duration" = Duration::from_secs(10);
         /// How long one probe of the driver may take. After that time its last value is reported instead.
         pub probe_timeout: Duration as "duration" = Duration::from_secs(5);
-        /// After how long the schedulers call a silent host down. The schedulers' own setting is what counts. The agent only
-        /// checks its interval against this one.
+        /// How long a host may be silent before it counts as down. The schedulers decide this by a setting of the same name.
+        /// The agent only checks that its own report interval is short enough for it.
         pub service_down_time: Duration as "duration" = Duration::from_secs(60);
     }
 }
 
 settings! {
-    /// Which driver reads the host, and what it looks at.
+    /// The driver that reads the host.
     pub struct DriverConfig {
         /// The compute driver: `linux` (this machine) or `fake` (a host of the size in `[driver.fake]`).
         pub name: String = "linux".into(), "name";
-        /// The file system of this path is the host's disk.
+        /// A path on the file system that is reported as the host's disk.
         pub disk_path: PathBuf = "/".into(), "path";
         /// Values to report instead of the detected ones, by the names that `compute-agent probe` prints.
         pub overrides: BTreeMap<String, serde_json::Value> = BTreeMap::new(), "table", example = "{ vcpus = 16 }";
@@ -54,7 +54,7 @@ settings! {
         pub memory_mb: u64 = novella_virt::FakeConfig::default().memory_mb, "MiB";
         /// Disk of a fake host.
         pub disk_gb: u64 = novella_virt::FakeConfig::default().disk_gb, "GiB";
-        /// NUMA nodes of a fake host, which share its CPUs and memory evenly. With 0 it reports no NUMA nodes.
+        /// NUMA nodes of a fake host. CPUs and memory are divided evenly among them. 0 means that it reports no NUMA nodes.
         pub numa_nodes: u32 = novella_virt::FakeConfig::default().numa_nodes, "nodes";
         /// Threads in each core of a fake host.
         pub threads: u32 = novella_virt::FakeConfig::default().threads, "CPUs";
@@ -70,7 +70,7 @@ settings! {
 }
 
 impl FakeConfig {
-    /// The fake driver's own settings for a host of this size.
+    /// The settings of the fake driver for a host of this size.
     pub fn sized(&self) -> novella_virt::FakeConfig {
         novella_virt::FakeConfig {
             vcpus: self.vcpus,
@@ -87,13 +87,13 @@ impl FakeConfig {
 }
 
 settings! {
-    /// What the operator says of the host beyond what is detected.
+    /// Properties of the host that cannot be detected.
     pub struct PlacementConfig {
         /// Availability zone of the host. Empty means the schedulers' default zone.
         pub availability_zone: String = String::new(), "name";
         /// Traits of the host in addition to the detected ones.
         pub traits: Vec<String> = Vec::new(), "list of names", example = r#"["CUSTOM_GOLD"]"#;
-        /// Why the host takes no new instances. Empty means that it does take them.
+        /// Reason for disabling the host. A disabled host takes no new instances. Empty means that the host is enabled.
         pub disabled_reason: String = String::new(), "text";
     }
 }
@@ -128,26 +128,27 @@ pub struct ReservedPages {
 settings! {
     /// Overcommit. The defaults are those of Nova's `initial_*_allocation_ratio` since 27.0.0.
     pub struct RatioConfig {
-        /// Virtual CPUs given out per physical CPU.
+        /// How many virtual CPUs may be allocated per CPU of the host.
         pub cpu: f64 = 4.0, "ratio";
-        /// Memory given out per memory of the host.
+        /// How much memory may be allocated, as a multiple of the host's memory.
         pub ram: f64 = 1.0, "ratio";
-        /// Disk given out per disk of the host.
+        /// How much disk may be allocated, as a multiple of the host's disk.
         pub disk: f64 = 1.0, "ratio";
     }
 }
 
 settings! {
-    /// Which CPUs are for which instances.
+    /// CPUs for instances.
     pub struct ComputeConfig {
-        /// CPUs for instances that share CPUs. Empty means all CPUs, or none if there is a dedicated set.
+        /// CPUs that instances share. Empty means all CPUs, or none if there is a dedicated set.
         ///
         /// Their number is the host's VCPU amount.
         pub cpu_shared_set: String = String::new(), "CPU set";
-        /// CPUs for instances that have CPUs to themselves (`hw:cpu_policy` dedicated and mixed).
+        /// CPUs for instances with dedicated CPUs (`hw:cpu_policy` dedicated and mixed).
         ///
-        /// Their number is the host's PCPU amount. With neither set every CPU is for both kinds, and all count as VCPUs.
-        /// A host that has a dedicated set alone has 0 VCPUs: instances that share CPUs go elsewhere.
+        /// Their number is the host's PCPU amount. If neither set is given, every CPU can be shared or dedicated, and all
+        /// count as VCPUs. If only the dedicated set is given, the host has 0 VCPUs, and instances that share CPUs go
+        /// elsewhere.
         ///
         /// Sets are written as in Nova: "4-15,^8" is 4 to 15 without 8.
         pub cpu_dedicated_set: String = String::new(), "CPU set";
@@ -155,12 +156,12 @@ settings! {
 }
 
 settings! {
-    /// Networks near NUMA nodes.
+    /// The NUMA nodes that networks are attached to.
     pub struct NeutronConfig {
-        /// Physical networks by name, each with the NUMA nodes that it is near.
+        /// Physical networks by name, each with the NUMA nodes that it is attached to.
         pub physnets: BTreeMap<String, Vec<u32>> = BTreeMap::new(), "table",
             example = "{ physnet0 = [0], physnet1 = [0, 1] }";
-        /// The NUMA nodes that tunnelled networks are near (Nova's `[neutron_tunnel] numa_nodes`).
+        /// The NUMA nodes that tunnelled networks are attached to (Nova's `[neutron_tunnel] numa_nodes`).
         pub tunnel_numa_nodes: Vec<u32> = Vec::new(), "list of nodes", example = "[0]";
     }
 }
@@ -168,11 +169,11 @@ settings! {
 settings! {
     /// PCI devices for instances.
     pub struct PciConfig {
-        /// Which PCI devices instances may have, by `vendor_id`, `product_id` and `address`. `*` means any.
+        /// PCI devices that instances may use, chosen by `vendor_id`, `product_id` and `address`. `*` means any.
         ///
-        /// The first entry that matches a device counts. All other keys become tags that requests can ask for.
+        /// The first entry that matches a device applies to it. All other keys become tags that requests can ask for.
         ///
-        /// `compute-agent probe` shows the devices of this host, and the pools that the entries make of them.
+        /// `compute-agent probe` shows the devices of this host, and the pools that these entries form.
         pub device_spec: Vec<BTreeMap<String, serde_json::Value>> = Vec::new(), "list of tables",
             example = r#"[{ vendor_id = "8086", address = "*:81:*.*", physical_network = "physnet0" }, { vendor_id = "10de" }]"#;
     }
@@ -181,15 +182,15 @@ settings! {
 settings! {
     /// Messaging.
     pub struct RpcConfig {
-        /// AMQP exchange of topic messages. The schedulers' must be the same.
+        /// AMQP exchange of topic messages. It must be the same on the schedulers.
         pub control_exchange: String = DEFAULT_EXCHANGE.into(), "name";
-        /// Topic on which agents take commands. The schedulers' must be the same.
+        /// Topic on which agents take commands. It must be the same on the schedulers.
         pub compute_topic: String = COMPUTE_TOPIC.into(), "name";
-        /// Topic whose fanout exchange, NAME_fanout, carries the reports. The schedulers' must be the same.
+        /// Topic of the reports. They go to the fanout exchange NAME_fanout. It must be the same on the schedulers.
         pub report_topic: String = SCHEDULER_TOPIC.into(), "name";
-        /// How long the broker may take to confirm a report. After that time a newer report replaces it.
+        /// How long the broker may take to confirm a report. After that time the newest report is sent instead.
         pub publish_timeout: Duration as "duration" = Duration::from_secs(10);
-        /// Broker users whose commands are obeyed. Empty means any user.
+        /// Broker users whose commands are accepted. Empty means any user.
         ///
         /// Commands of other users are dropped and counted.
         pub accept_commands_from: Vec<String> = Vec::new(), "list of names",
@@ -198,7 +199,7 @@ settings! {
 }
 
 impl RpcConfig {
-    /// The names on the broker. An agent sends schedulers nothing but reports, so their own topic does not matter here.
+    /// The names on the broker. An agent sends nothing but reports to schedulers, so it does not need their request topic.
     pub(crate) fn names(&self) -> Names {
         Names {
             compute_topic: self.compute_topic.clone(),

@@ -3,7 +3,7 @@
 //! What always holds: the incarnation is raised and synced to the store before the process sends its first report, so that
 //! a scheduler can tell a late report of an old process from one of the new process. The host name is not the identity: it
 //! may change, and the host stays the same. Copying the file to another host clones the identity. The scheduler then hears
-//! one uuid from two processes under two names. It names both hosts and refuses the one that it heard later.
+//! one uuid from two processes under two names. It reports both hosts and refuses the one that it heard later.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub const IDENTITY_FILE: &str = "identity.json";
 pub struct Identity {
     /// Uuid of the host.
     pub uuid: Uuid,
-    /// Number of the process: one more than that of the process before it.
+    /// Number of the process: one more than that of the previous process.
     pub incarnation: u64,
     /// Random number of the process.
     pub nonce: u64,
@@ -33,7 +33,7 @@ struct Record {
     incarnation: u64,
 }
 
-/// Why there is no identity.
+/// Why the identity could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The store failed, for example because it is full or read-only.
@@ -45,8 +45,8 @@ pub enum IdentityError {
         #[source]
         source: StoreError,
     },
-    /// The file does not hold an identity. It is never overwritten, because with a new uuid this would be another host.
-    #[error("{} does not hold an identity: {reason}", .path.display())]
+    /// The file holds no valid identity. It is never overwritten, because with a new uuid this would be another host.
+    #[error("{} is not a valid identity file: {reason}", .path.display())]
     Malformed {
         /// The file.
         path: PathBuf,

@@ -24,7 +24,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// How long work in flight may take after a request to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Reports this host to the schedulers and answers for it.
+/// Report this host to the schedulers, and answer their questions about it.
 #[derive(Parser)]
 #[command(name = "compute-agent", version, about, after_help = after_help())]
 struct Cli {
@@ -49,22 +49,22 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print what this host is detected to have, each value with its source, and exit
+    /// Print the detected values of this host, each with its source, and exit
     Probe(ProbeArgs),
     /// Check or explain the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Ask the running agent on this machine whether it is ready; exit code 0 if so, else 1
+    /// Check whether the agent on this machine is ready; exit code 0 if so, else 1
     Health,
 }
 
 #[derive(Args)]
 struct ProbeArgs {
-    /// How to print it
+    /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     format: OutputFormat,
 
-    /// Read a recorded host below this directory instead of this machine
+    /// Read a recorded host from this directory instead of this machine
     #[arg(long, value_name = "DIR", conflicts_with = "record")]
     root: Option<PathBuf>,
 
@@ -76,7 +76,7 @@ struct ProbeArgs {
 const EXAMPLES: &str = "\
 Examples:
   compute-agent probe                                      what would be reported
-  compute-agent probe --record host.tar.gz                 the same, to attach to a report of a defect
+  compute-agent probe --record host.tar.gz                 the same, with an archive for a bug report
   compute-agent --transport-url rabbit://agent:PW@mq1/     run with defaults
   compute-agent --config /etc/novella/compute-agent.toml   run with a file
   compute-agent config explain report                      every setting, its value and origin";
@@ -122,8 +122,8 @@ fn host_name(config: &AgentConfig) -> String {
     if config.host.is_empty() { novella_service::host_name() } else { config.host.clone() }
 }
 
-/// The address to report, and its source: the configured one, or else the local address from which this machine would
-/// reach the rest of the world. Asking the kernel for that sends nothing. The destinations are reserved for documentation.
+/// The address to report, and its source: the configured one, or else the local address of the default route. The kernel
+/// looks the route up without sending a packet. The destinations are reserved for documentation.
 fn my_ip(config: &AgentConfig) -> (Option<String>, &'static str) {
     let local = |from: &str, to: &str| {
         let socket = UdpSocket::bind(from).ok()?;
@@ -154,7 +154,7 @@ fn driver_options(config: &AgentConfig, host: &str, env: &Env) -> DriverOptions 
 fn driver(config: &AgentConfig, options: &DriverOptions) -> anyhow::Result<Arc<dyn ComputeDriver>> {
     Registry::default()
         .create(&config.driver.name, options)
-        .map_err(|error| Failure::new(exit::USAGE, "no compute driver").because(error).into())
+        .map_err(|error| Failure::new(exit::USAGE, "cannot create the compute driver").because(error).into())
 }
 
 async fn print_probe(loaded: &Loaded<AgentConfig>, args: &ProbeArgs) -> anyhow::Result<u8> {
@@ -173,16 +173,16 @@ async fn print_probe(loaded: &Loaded<AgentConfig>, args: &ProbeArgs) -> anyhow::
     };
     if let Some(root) = &args.root {
         if !root.join("proc").is_dir() {
-            let what = format!("{} has no directory proc, so it is no recorded host", root.display());
+            let what = format!("{} has no directory proc, so it is not a recorded host", root.display());
             return Err(Failure::new(exit::USAGE, what)
-                .next("unpack an archive of `compute-agent probe --record` and name that directory")
+                .next("unpack an archive of `compute-agent probe --record` and give that directory")
                 .into());
         }
         options.disk_path.clone_from(root);
         options.root.clone_from(root);
     }
     let read = driver(config, &options)?.get_host_stats(true).await;
-    // What cannot be read is worth a look too, so the archive is written in any case.
+    // The archive is written even if the host cannot be read, because it shows why.
     if let (Some(recording), Some(file)) = (&recording, &args.record) {
         write_recording(recording, file)?;
     }
@@ -202,7 +202,7 @@ fn write_recording(recording: &Recording, file: &Path) -> anyhow::Result<()> {
     written.map_err(|error| {
         Failure::new(exit::INTERNAL, format!("cannot write the recording to {}", file.display()))
             .because(error)
-            .next("name a file in a directory that you may write to")
+            .next("choose a file in a directory that you may write to")
             .into()
     })
 }
@@ -222,7 +222,7 @@ fn print_stats(
     }
     let mut err = std::io::stderr().lock();
     for stale in &stats.stale {
-        writeln!(err, "warning: the probe {} gave no value: {}", stale.probe, stale.reason)?;
+        writeln!(err, "warning: the probe {} returned no value: {}", stale.probe, stale.reason)?;
     }
     stats.warnings.iter().try_for_each(|warning| writeln!(err, "warning: {warning}"))?;
     match offer.problems(stats) {
@@ -231,9 +231,9 @@ fn print_stats(
     }
 }
 
-/// Reads the settings again at each SIGHUP. The log tells which are in force, and which need a restart.
+/// Reads the settings again at each SIGHUP. The log says which are now in force, and which need a restart.
 async fn reload_on_hangup(manager: Arc<ComputeManager>, sources: Sources, env: Env, mut hangups: Signal) {
-    const KEPT: &str = "the new settings are refused, those before stay in force";
+    const KEPT: &str = "the new settings are refused; the previous ones stay in force";
     while hangups.recv().await.is_some() {
         let sources = sources.clone();
         let loaded = match env.blocking.run(move || load::<AgentConfig>(&sources)).await {
@@ -252,33 +252,39 @@ async fn reload_on_hangup(manager: Arc<ComputeManager>, sources: Sources, env: E
             Err(invalid) => tracing::error!(error = exit::chain(&loaded.locate(invalid)), "{KEPT}"),
             Ok(reload) => {
                 match reload.applied.is_empty() {
-                    true => tracing::info!(
-                        "read the settings again; none of those that can change now has changed"
-                    ),
+                    true => {
+                        tracing::info!("settings read again; none that can change at run time has changed")
+                    }
                     false => tracing::info!(keys = reload.applied.join(", "), "new settings are in force"),
                 }
                 if !reload.after_restart.is_empty() {
                     let keys = reload.after_restart.join(", ");
-                    tracing::warn!(keys, "these settings are used only at the start: restart the agent");
+                    tracing::warn!(
+                        keys,
+                        "these settings take effect only at the next start: restart the agent"
+                    );
                 }
             }
         }
     }
 }
 
-/// Looks for the address of this machine again and again, because the network may come up after the agent.
+/// Keeps looking for the address of this machine, because the network may come up after the agent.
 async fn follow_address(manager: Arc<ComputeManager>, config: AgentConfig) {
     let mut told = false;
     loop {
         match my_ip(&config) {
             (Some(address), source) => {
                 if manager.set_host_ip(&address) {
-                    tracing::info!(address, source, "this address is reported");
+                    tracing::info!(address, source, "reporting this address for the host");
                 }
             }
             (None, why) if !told => {
                 told = true;
-                tracing::warn!(why, "no address is reported until there is one; or set my_ip");
+                tracing::warn!(
+                    why,
+                    "this machine has no address yet; until it has one, or my_ip is set, reports carry no address"
+                );
             }
             (None, _) => {}
         }
@@ -286,7 +292,7 @@ async fn follow_address(manager: Arc<ComputeManager>, config: AgentConfig) {
     }
 }
 
-/// An error of the start, with its place in the settings or with what to do.
+/// An error at the start, with its place in the settings or with the next step.
 fn refused(error: StartError, loaded: &Loaded<AgentConfig>) -> anyhow::Error {
     match error {
         StartError::Offer(invalid) => StartError::Offer(loaded.locate(invalid)).into(),
@@ -295,12 +301,12 @@ fn refused(error: StartError, loaded: &Loaded<AgentConfig>) -> anyhow::Error {
             "cannot load this host's identity",
         )
         .because(malformed)
-        .next("restore the file from a backup, or remove it: this host is then a new one to the schedulers")
+        .next("restore the file from a backup, or remove it; the schedulers will then treat this host as a new one")
         .into(),
         name @ StartError::HostName { .. } => {
-            Failure::new(exit::USAGE, "no agent can report under this name")
+            Failure::new(exit::USAGE, "the host name cannot be used")
                 .because(name)
-                .next("give a plain one with --host, or as `host` in the settings")
+                .next("set another name with --host or with `host` in the settings")
                 .into()
         }
         other => other.into(),
@@ -312,7 +318,7 @@ async fn serve(loaded: Loaded<AgentConfig>, sources: Sources) -> anyhow::Result<
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot watch for signals")?;
-    // Watched for before anything can wait, because a SIGHUP that nobody watches for ends the process.
+    // The handler is installed before anything can wait, because an unhandled SIGHUP ends the process.
     let hangups = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
     let env = Env::system(Some(&config.state_dir))?;
     let store = env.store.clone();

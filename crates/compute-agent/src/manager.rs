@@ -1,11 +1,11 @@
 //! The agent's manager: reads the driver on a timer, publishes the readings, and answers calls to its host.
 //!
 //! What always holds:
-//! - nothing is published before the agent holds the queue `compute.<host>`, because the broker decides who is that host;
+//! - nothing is published before the agent holds the queue `compute.<host>`: the broker gives it to one agent at a time;
 //! - a report goes out every `periodic_interval`; while the driver hangs or fails, it has the last reading;
 //! - the settings in force are replaced as a whole, and only by settings that this host can offer;
-//! - of the requests to publish, at most one is answered in each window, and every request has an answer within its own
-//!   window. A scheduler that asks just after an answer went out may not have been listening, so it gets the next one.
+//! - at most one request to publish is answered in each window, and every request is answered within its own window. A
+//!   scheduler that asks just after an answer went out may have missed it, so it gets the next one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -30,11 +30,11 @@ use crate::overrides::{self, OverrideError};
 use crate::publisher::{Pending, Publisher, Standing};
 use crate::report::{Reading, ReportTemplate};
 
-/// Longest window that a request to publish may name. A longer one is cut, so that no peer can put off the answer.
+/// Longest window that a request to publish may set. A longer one is shortened, so that no peer can delay the answer.
 const MAX_ANSWER_WINDOW: Duration = Duration::from_secs(60);
 
-/// A quarter of the report interval is how long the reading of the same tick is awaited before the last one is published
-/// again. Most readings take milliseconds. Without waiting, each tick would send two reports.
+/// Before the last reading is published again, the reading of the same tick is awaited for a quarter of the report
+/// interval. Most readings take milliseconds. Without waiting, each tick would send two reports.
 const PATIENCE: u32 = 4;
 
 /// Why the host could not be read.
@@ -43,7 +43,7 @@ pub enum ReadError {
     /// The driver failed.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// An override of the operator's does not apply.
+    /// An override of the operator cannot be applied.
     #[error("cannot apply an override")]
     Override(#[from] OverrideError),
 }
@@ -65,13 +65,13 @@ pub struct ComputeManager {
     stopping: CancellationToken,
 }
 
-/// The settings that reports are made by.
+/// The settings that reports are made from.
 struct InForce {
     config: Arc<AgentConfig>,
     template: ReportTemplate,
 }
 
-/// What became of new settings.
+/// What a reload of the settings changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Reload {
     /// The keys that have changed and are in force.
@@ -84,12 +84,12 @@ pub struct Reload {
 struct State {
     last_capabilities: Option<Reading>,
     host_ip: Option<String>,
-    /// The driver's warnings, each of which was logged when it came up.
+    /// The current warnings of the driver. Each was logged when it first appeared.
     warnings: Vec<String>,
     monitor: CpuMonitor,
     /// When a report was last handed to the publisher.
     last_offer: Option<Instant>,
-    /// Whether a request to publish is being answered. The answer serves requests that come meanwhile.
+    /// Whether a request to publish is being answered. The same answer serves requests that arrive meanwhile.
     answer_due: bool,
     /// Time before which no further request to publish is answered.
     answered_until: Option<Instant>,
@@ -115,8 +115,7 @@ impl ComputeManager {
         }
         let patience = self.config.report.periodic_interval / PATIENCE;
         let recent = |limit| self.report_age().is_some_and(|age| age <= limit);
-        // After the wait a report may be twice as old: the report of this tick is then as old as the wait, and timers are
-        // late.
+        // After the wait the limit is doubled: the report of this tick may be as old as the wait, and timers may be late.
         if !recent(patience) && self.pause_until(Instant::now() + patience).await && !recent(patience * 2) {
             self.publish_last_capabilities();
         }
@@ -158,7 +157,7 @@ impl ComputeManager {
         self.publish_last_capabilities();
     }
 
-    /// Stops reporting, because this agent does not hold its host name, or not for certain.
+    /// Stops reporting, because this agent does not hold its host name, or may no longer hold it.
     pub(crate) fn give_up_name(&self) {
         self.stand(Standing::Waiting);
     }
@@ -212,7 +211,7 @@ impl ComputeManager {
         self.in_force.lock().expect("no panic while the settings are held").clone()
     }
 
-    /// Sets the address of the host. Returns whether it is another one.
+    /// Sets the address of the host. Returns whether it has changed.
     pub fn set_host_ip(&self, address: &str) -> bool {
         let mut state = self.state();
         if state.host_ip.as_deref() == Some(address) {
@@ -225,8 +224,8 @@ impl ComputeManager {
         true
     }
 
-    /// Takes over those of the new settings that can change while the agent runs, and reports by them at once. If this host
-    /// cannot offer what they say, the settings before stay in force.
+    /// Applies those new settings that can change while the agent runs, and sends a report at once. If they do not match the
+    /// hardware of this host, the previous settings stay in force.
     pub async fn reload(&self, wanted: &AgentConfig) -> Result<Reload, Invalid> {
         let before = self.in_force();
         let config = before.config.reloaded(wanted);
@@ -244,7 +243,10 @@ impl ComputeManager {
         *self.in_force.lock().expect("no panic while the settings are held") =
             Arc::new(InForce { config: Arc::new(config), template });
         if let Err(error) = self.read_driver(true).await {
-            tracing::warn!(error = chain(&error), "cannot read the host anew; reporting the last reading");
+            tracing::warn!(
+                error = chain(&error),
+                "cannot read the host after the reload; reporting the last reading"
+            );
         }
         self.publish_last_capabilities();
         Ok(Reload { applied, after_restart })
@@ -274,7 +276,7 @@ impl ComputeManager {
                 probe = stale.probe,
                 age_ms = stale.age.as_millis() as u64,
                 reason = stale.reason,
-                "a probe gave no value; reporting its last one, if there is one"
+                "a probe returned no value in time; reporting its last value, if there is one"
             );
         }
         let mut state = self.state();
@@ -285,7 +287,7 @@ impl ComputeManager {
             tracing::warn!(host = self.host, "{warning}");
         }
         for over in state.warnings.iter().filter(|warning| !stats.warnings.contains(warning)) {
-            tracing::info!(host = self.host, "no longer so: {over}");
+            tracing::info!(host = self.host, "resolved: {over}");
         }
         state.warnings.clone_from(&stats.warnings);
         let (metrics, host_ip) = (state.monitor.metrics().cloned(), state.host_ip.clone());
@@ -293,7 +295,7 @@ impl ComputeManager {
         Ok(())
     }
 
-    /// Checks that the host, as last read, can offer what the settings at the start say.
+    /// Checks the settings at the start against the hardware of the host as last read.
     pub(crate) fn check_first_offer(&self) -> Result<(), Invalid> {
         self.check_offer(&self.in_force().template)
     }
@@ -325,7 +327,7 @@ impl ComputeManager {
         self.publisher.offer(Pending { host: self.host.clone(), capabilities });
     }
 
-    /// When to answer a request to publish. `None` if an answer is already due.
+    /// When to answer a request to publish. `None` if an answer is already scheduled.
     fn answer_at(&self, window: Duration) -> Option<Instant> {
         let now = Instant::now();
         let mut state = self.state();
@@ -333,7 +335,7 @@ impl ComputeManager {
             return None;
         }
         let begin = state.answered_until.map_or(now, |until| until.max(now));
-        // The scheduler begins to place when its window has passed, so it must have the answer by then.
+        // The scheduler starts placing when its window has passed, so it must have the answer by then.
         let end = begin.max(now + window);
         state.answer_due = true;
         state.answered_until = Some(begin + window);

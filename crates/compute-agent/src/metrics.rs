@@ -24,13 +24,13 @@ pub fn register(
         let holder = *manager.standing().borrow() == Standing::Holder;
         out.push(Sample::gauge(
             "holds_host_name",
-            "1 if the queue of this host is ours",
+            "1 if this agent holds the queue of its host",
             f64::from(u8::from(holder)),
         ));
         if let Some(age) = manager.report_age() {
             out.push(Sample::gauge(
                 "report_age_seconds",
-                "Age of the last report handed over",
+                "Age of the last report that was handed over for sending",
                 age.as_secs_f64(),
             ));
         }
@@ -42,7 +42,7 @@ pub fn register(
             ("failed", count(&counters.failed)),
             ("replaced", count(&counters.replaced)),
         ];
-        out.extend(Sample::counters("reports", "Reports, by what became of them", "outcome", reports));
+        out.extend(Sample::counters("reports", "Reports, by outcome", "outcome", reports));
     });
     let counters = server.counters();
     metrics.sampled("rpc", move |out| {

@@ -1,7 +1,7 @@
 //! Nova's CPU monitor: the metrics about CPU times that MetricsFilter and MetricsWeigher read.
 //!
 //! Names and values are Nova's. Times are in nanoseconds since boot. Shares of the time since the previous reading are
-//! numbers from 0 to 1, cut to whole percents. The frequency is in MHz. The first reading is compared with the boot.
+//! numbers from 0 to 1, truncated to whole percents. The frequency is in MHz. The first shares cover the time since boot.
 
 use novella_objects::Json;
 use novella_virt::CpuStats;

@@ -1,9 +1,9 @@
-//! The hardware that a host offers to instances: CPU sets, pages that are not held back, networks, PCI devices.
+//! The hardware that a host offers to instances: CPU sets, pages that are not reserved, networks, PCI devices.
 //!
 //! The rules are those of Nova's libvirt driver. CPUs that are not online and cells that do not exist are refused when
 //! the agent starts. If they disappear later, they are no longer offered and the reports go on.
 //!
-//! What it leaves out: what is used. Claims tell that.
+//! What it leaves out: what is in use. The claims say that.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ use novella_virt::{HostStats, NumaNode};
 use crate::config_sections::{ComputeConfig, NeutronConfig, PciConfig, ReservedPages};
 use crate::pci::{self, DeviceSpec};
 
-/// The operator's part of the offer. The other part is what the driver reads of the host.
+/// The part of the offer that the operator sets. The other part is what the driver reads from the host.
 #[derive(Debug)]
 pub struct Offer {
     shared: Option<CpuSet>,
     dedicated: Option<CpuSet>,
-    /// How many pages are held back, by node and page size in KiB.
+    /// How many pages are reserved for the host, by node and page size in KiB.
     reserved_pages: BTreeMap<(u32, u64), u64>,
     physnets: BTreeMap<String, Vec<u32>>,
     tunnel: Vec<u32>,
@@ -29,8 +29,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// The offer of these settings, or all that is wrong with them. `monitors` tells whether metrics of the CPUs are
-    /// wanted.
+    /// The offer of these settings, or every problem in them. `monitors` says whether CPU metrics are wanted.
     pub fn new(
         compute: &ComputeConfig,
         huge_pages: &[ReservedPages],
@@ -47,7 +46,7 @@ impl Offer {
             problems.push(Problem::new(
                 &["compute.cpu_shared_set", "compute.cpu_dedicated_set"],
                 format!("CPUs {} are in both sets", shared.and(dedicated)),
-                "take them out of one",
+                "remove them from one of the sets",
             ));
         }
         let mut reserved_pages = BTreeMap::new();
@@ -56,10 +55,11 @@ impl Offer {
             let size_kb = size.bytes() / 1024;
             if size_kb == 0 || reserved_pages.insert((node, size_kb), pages.count).is_some() {
                 let what = match size_kb {
-                    0 => format!("there are no pages of {size}"),
-                    _ => format!("pages of {size} on node {node} are named twice"),
+                    0 => format!("{size} is not a page size"),
+                    _ => format!("pages of {size} on node {node} are listed twice"),
                 };
-                let fix = r#"write each once, such as { node = 0, size = "2M", count = 64 }"#;
+                let fix =
+                    r#"list each node and page size once, for example { node = 0, size = "2M", count = 64 }"#;
                 problems.push(Problem::new(&["reserved.huge_pages"], what, fix));
             }
         }
@@ -67,7 +67,7 @@ impl Offer {
             if physnet.is_empty() || nodes.is_empty() {
                 problems.push(Problem::new(
                     &["neutron.physnets"],
-                    format!("physical network {physnet:?} has no name or is near no node"),
+                    format!("physical network {physnet:?} needs a name and at least one NUMA node"),
                     "write for example { physnet0 = [0] }",
                 ));
             }
@@ -97,7 +97,7 @@ impl Offer {
         })
     }
 
-    /// What this host cannot offer, although the settings ask for it.
+    /// Where the settings do not match the hardware of this host.
     pub fn problems(&self, stats: &HostStats) -> Vec<Problem> {
         let mut problems = Vec::new();
         let online = online(stats);
@@ -116,7 +116,8 @@ impl Offer {
         let mut missing = |key, id: u32| {
             if !exists(id) {
                 let fix = format!("choose from: {}", ids.join(", "));
-                let fix = if ids.is_empty() { "remove it: this host reports no cells".into() } else { fix };
+                let fix =
+                    if ids.is_empty() { "remove it: this host reports no NUMA nodes".into() } else { fix };
                 problems.push(Problem::new(&[key], format!("this host has no NUMA node {id}"), fix));
             }
         };
@@ -130,29 +131,29 @@ impl Offer {
                 problems.push(Problem::new(
                     &["reserved.huge_pages"],
                     format!(
-                        "node {id} has {} pages of {size_kb} KiB, fewer than the {count} held back",
+                        "node {id} has {} pages of {size_kb} KiB, fewer than the {count} reserved",
                         pages.map_or(0, |pages| pages.total)
                     ),
-                    "hold back fewer, or have the kernel make more (nr_hugepages)",
+                    "reserve fewer, or raise the kernel's nr_hugepages",
                 ));
             }
         }
         if self.monitors && stats.cpu_stats.is_none() {
             problems.push(Problem::new(
                 &["compute_monitors"],
-                "this driver does not measure its CPUs",
+                "this driver does not measure CPU times",
                 "remove the monitor",
             ));
         }
         problems
     }
 
-    /// How many CPUs instances may share, if the operator has given a set of CPUs.
+    /// How many CPUs instances may share. `None` if the operator has set no CPU set.
     pub fn vcpus(&self, stats: &HostStats) -> Option<u32> {
         self.divides_cpus().then(|| count(&self.shared_cpus(&online(stats))))
     }
 
-    /// Number of CPUs for instances that have them to themselves: Nova's PCPU. `None` unless the operator has set them apart.
+    /// Number of CPUs for instances with dedicated CPUs: Nova's PCPU. `None` unless the operator has set a dedicated set.
     pub fn pcpus(&self, stats: &HostStats) -> Option<u32> {
         self.dedicated.as_ref().map(|set| count(&set.and(&online(stats))))
     }
@@ -165,7 +166,7 @@ impl Offer {
         let dedicated = match (&self.dedicated, &self.shared) {
             (Some(set), _) => set.clone(),
             (None, Some(_)) => CpuSet::EMPTY,
-            // An operator who named neither set did not mean to forbid pinning.
+            // If the operator sets neither, all CPUs can be pinned too.
             (None, None) => shared.clone(),
         };
         let cells = nodes.iter().map(|node| self.cell(node, &shared, &dedicated)).collect();
@@ -226,7 +227,7 @@ impl Offer {
     }
 }
 
-/// The host's CPUs. Those of a host that names no cells are numbered without gaps.
+/// The host's CPUs. If the host reports no NUMA nodes, they are numbered without gaps.
 fn online(stats: &HostStats) -> CpuSet {
     let cpus: Vec<u32> = match &stats.numa.value[..] {
         [] => (0..stats.vcpus.value).collect(),
@@ -251,7 +252,7 @@ fn cpu_set(key: &str, text: &str, problems: &mut Vec<Problem>) -> Option<CpuSet>
         None
     };
     match text.parse::<CpuSet>() {
-        Ok(set) if set.is_empty() => refuse("no CPU is left in it".into()),
+        Ok(set) if set.is_empty() => refuse("the set is empty".into()),
         Ok(set) => Some(set),
         Err(error) => refuse(error.to_string()),
     }

@@ -13,7 +13,7 @@ const SOURCE: &str = "override in [driver.overrides]";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OverrideError {
     /// There is no detected value with this name.
-    #[error("there is no detected value {key:?} (there are: {})", VALUES.map(|(name, _)| name).join(", "))]
+    #[error("there is no detected value {key:?}; choose one of {}", VALUES.map(|(name, _)| name).join(", "))]
     UnknownKey {
         /// The key as the operator wrote it.
         key: String,

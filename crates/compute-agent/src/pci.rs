@@ -1,10 +1,10 @@
 //! The PCI devices that instances may have: Nova's `[pci] device_spec`, and the pools of matching devices.
 //!
-//! The first entry that matches a device counts. Keys of the entry that do not select devices become tags of their pool.
+//! The first entry that matches a device applies to it. Keys that do not select devices become tags of their pool.
 //! Devices with the same product, vendor, cell, kind and tags form a pool. Nova 34 also divides pools by address, for
-//! Placement. Without that the same devices can be granted, and reports are shorter.
+//! Placement. Here they are not divided: the same devices can be granted, and reports are shorter.
 //!
-//! Some keys are refused and not ignored: those that need Placement (`resource_class`, `traits`, `one_time_use`),
+//! Some keys are refused rather than ignored: those that need Placement (`resource_class`, `traits`, `one_time_use`),
 //! `devname`, addresses as regular expressions, and `remote_managed` devices, whose serial numbers are not read.
 
 use std::collections::BTreeMap;
@@ -19,23 +19,23 @@ const SELECTORS: [&str; 3] = ["vendor_id", "product_id", "address"];
 /// Tags whose value is true or false.
 const SWITCHES: [&str; 2] = ["managed", "live_migratable"];
 
-/// Other tags that Nova knows. All further tags are the operator's own.
+/// Other tags that Nova knows. All further tags are defined by the operator.
 const KNOWN_TAGS: [&str; 2] = ["physical_network", "trusted"];
 
-/// Keys of Nova's that are not supported, with the reason.
+/// Keys of Nova that are not supported, with the reason.
 const UNSUPPORTED: [(&str, &str); 4] = [
-    ("resource_class", "devices are not in Placement here"),
-    ("traits", "devices are not in Placement here"),
-    ("one_time_use", "devices are not in Placement here"),
+    ("resource_class", "novella does not put devices into Placement"),
+    ("traits", "novella does not put devices into Placement"),
+    ("one_time_use", "novella does not put devices into Placement"),
     ("devname", "devices are chosen by vendor_id, product_id and address"),
 ];
 
-/// Keys of a pool that are read from the devices.
+/// Keys of a pool that are detected from the devices.
 const DETECTED: [&str; 3] = ["dev_type", "numa_node", "count"];
 
 const REMOTE_MANAGED: &str = "remote_managed";
 
-/// Smallest similarity (Jaro-Winkler, 0 to 1) to a key of Nova's at which an unknown tag counts as a typing error.
+/// Smallest similarity (Jaro-Winkler, 0 to 1) to a key of Nova at which an unknown tag counts as a typo.
 const TYPO: f64 = 0.92;
 
 /// One entry of `[pci] device_spec`.
@@ -56,7 +56,7 @@ struct Address([Option<u32>; 4]);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// The key is unknown, and too similar to a known one to be meant as a tag.
-    #[error("{key:?} looks like {meant}")]
+    #[error("{key:?} is unknown, but similar to {meant}")]
     Typo {
         /// The key as the operator wrote it.
         key: String,
@@ -101,14 +101,14 @@ impl SpecError {
     /// What the operator can do about it.
     pub fn fix(&self) -> String {
         match self {
-            Self::Typo { meant, .. } => format!("write {meant}, or name the tag otherwise"),
+            Self::Typo { meant, .. } => format!("write {meant}, or give the tag another name"),
             Self::Unsupported { key, .. } => format!("remove {key}"),
             Self::Detected(key) => format!("remove {key}"),
             Self::Number { key, .. } => {
                 format!("write {key} = \"8086\": up to four hexadecimal digits, or \"*\"")
             }
             Self::Address(_) => {
-                "write address = \"0000:81:00.0\", with * for what may be anything: \"*:81:*.*\"".into()
+                "write address = \"0000:81:00.0\", with * for any number: \"*:81:*.*\"".into()
             }
             Self::Tag { key, .. } if SWITCHES.contains(&key.as_str()) => format!("write {key} = true"),
             Self::Tag { key, .. } => format!("write {key} = \"text\""),
@@ -213,7 +213,7 @@ fn tag(key: &str, value: &Value) -> Result<Value, SpecError> {
             return Err(SpecError::Typo { key: key.to_owned(), meant });
         }
     }
-    value.as_str().map(Value::from).ok_or_else(|| wrong("a text"))
+    value.as_str().map(Value::from).ok_or_else(|| wrong("a string"))
 }
 
 fn likeness(key: &str, known: &str) -> f64 {

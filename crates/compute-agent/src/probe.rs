@@ -17,7 +17,7 @@ pub struct Row {
     pub source: String,
 }
 
-/// The values of a reading, and what is offered of it. `my_ip` is the address to report and its source.
+/// The values of a reading, and what the host offers. `my_ip` is the address to report and its source.
 pub fn rows(stats: &HostStats, offer: &Offer, my_ip: (Option<String>, &str)) -> Vec<Row> {
     fn row<T: serde::Serialize>(name: &'static str, probed: &Probed<T>) -> Row {
         Row { name, value: json!(probed.value), source: probed.source.to_string() }

@@ -20,9 +20,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// Of the failures in a row, the first and then every 30th are logged. All are counted.
+/// Of consecutive failures, the first and then every 30th is logged. All are counted.
 const LOG_EVERY: u64 = 30;
-/// Pause after a failed publication, so that a broker that refuses gets few attempts.
+/// Pause after a failed publication, so that a broker that refuses reports is not asked too often.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// After so many unheard reports in a row the agent is not ready. One may fall into the restart of a scheduler.
@@ -52,7 +52,7 @@ pub struct Pending {
     pub capabilities: Capabilities<'static>,
 }
 
-/// Numbers of reports by what happened to them.
+/// Counts of reports by outcome.
 #[derive(Debug, Default)]
 pub struct PublishCounters {
     /// Number of reports that the broker put into the queue of at least one scheduler.
@@ -107,7 +107,7 @@ impl Publisher {
         self.filled.notify_one();
     }
 
-    /// Takes back the report that is not sent yet, because this agent may no longer report.
+    /// Discards the report that is not sent yet, because this agent may no longer report.
     pub fn withdraw(&self) {
         self.slot.lock().expect("no panic while the slot is held").take();
     }
@@ -145,7 +145,11 @@ impl Publisher {
                 Err(error) => {
                     self.counters.failed.fetch_add(1, Ordering::Relaxed);
                     if failures_in_a_row.is_multiple_of(LOG_EVERY) {
-                        warn!(error = %chain(&error), failures_in_a_row, "a report was not published; trying again");
+                        warn!(
+                            error = %chain(&error),
+                            failures_in_a_row,
+                            "could not publish a report; trying again with the newest one"
+                        );
                     }
                     failures_in_a_row += 1;
                     self.put_back(report);

@@ -16,7 +16,7 @@ use crate::config::AgentConfig;
 use crate::identity::Identity;
 use crate::offer::Offer;
 
-/// The trait of a host of which placement knows whether a PCI device is on the socket of a NUMA cell.
+/// The trait of a host that reports the socket of each NUMA cell, so that placement can compare it with PCI devices.
 const SOCKET_PCI_NUMA_AFFINITY: &str = "COMPUTE_SOCKET_PCI_NUMA_AFFINITY";
 
 /// A reading of the host.
@@ -29,7 +29,7 @@ pub struct Reading {
     pub host_ip: Option<String>,
 }
 
-/// The parts of a report that do not change until the settings do.
+/// The parts of a report that change only when the settings change.
 pub struct ReportTemplate {
     identity: Identity,
     offer: Offer,
@@ -107,8 +107,8 @@ impl ReportTemplate {
         Capabilities { novella: Some(Box::new(novella)), ..capabilities }
     }
 
-    /// The last report of a process that stops in order. It is complete like any other, because a report replaces all earlier
-    /// ones, and the host is still shown with everything that it has.
+    /// The last report of a process that stops in order. It is complete like any other, because a report replaces all
+    /// earlier ones, and the host is still shown with all of its values.
     pub fn goodbye(&self, reading: &Reading, seq: u64, sent_at: String) -> Capabilities<'static> {
         let mut report = self.report(reading, seq, sent_at);
         if let Some(novella) = &mut report.novella {

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::manager::ComputeManager;
 
-/// How long the agent that holds the queue has to say who it is.
+/// How long to wait for the agent that holds the queue to say who it is.
 const WHO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sets the manager's standing as the queue's state changes.
@@ -36,9 +36,13 @@ pub async fn follow(
             }
             ConsumerState::Failed { reason } => {
                 manager.refuse_name(&reason);
-                error!(host, reason, "cannot consume the queue of this host");
+                error!(
+                    host,
+                    reason,
+                    "cannot consume the queue of this host; nothing is reported until it can be consumed"
+                );
             }
-            // The connection is lost. Reports could not be published now, and another agent may have the queue when the
+            // The connection is lost. Reports cannot be published now, and another agent may have the queue when the
             // connection comes back.
             ConsumerState::Pending => manager.give_up_name(),
         }
@@ -57,13 +61,13 @@ async fn tell_who_holds(compute: &ComputeApi, host: &str) {
             holder_uuid = %who.uuid,
             holder_pid = who.pid,
             holder_uptime_s = who.uptime_s,
-            "another agent reports as this host; waiting until it is gone. Give one of them another --host, or stop it"
+            "another agent reports as this host; waiting until it is gone. Stop one of them, or give it another --host"
         ),
         // The shipped permissions let only schedulers send to agents.
         Err(RpcError::Send { source: TransportError::Refused { .. }, .. }) => warn!(
             host,
-            "another connection holds the queue of this host; waiting until it is gone. `novella ping {host}` shows which \
-             agent it is, which the broker user of an agent may not ask"
+            "another connection holds the queue of this host; waiting until it is gone. Run `novella ping {host}` to see \
+             which agent it is. The broker user of an agent is not allowed to ask"
         ),
         Err(error) => info!(
             host,
@@ -82,7 +86,7 @@ pub fn of_broker(connection: &ConnectionState) -> (bool, String) {
 pub fn of_name(queue: &ConsumerState) -> (bool, String) {
     let why_not = match queue {
         ConsumerState::Active { .. } => return (true, "held".to_owned()),
-        ConsumerState::Held => "another agent holds it; waiting until that one is gone",
+        ConsumerState::Held => "another agent holds this host name; waiting until it is gone",
         ConsumerState::Failed { reason } => reason,
         ConsumerState::Pending => "the queue of this host is not consumed yet",
     };

@@ -29,7 +29,7 @@ fn bad_settings_are_named_with_a_fix() {
     for (name, value, wanted) in [
         ("NOVELLA_REPORT__PERIODIC_INTERVAL", "30s", "service_down_time must exceed three"),
         ("NOVELLA_REPORT__PERIODIC_INTERVAL", "500000000000years", "longer than 365 days"),
-        ("NOVELLA_ALLOCATION_RATIO__CPU", "-1", "a ratio is a number above 0"),
+        ("NOVELLA_ALLOCATION_RATIO__CPU", "-1", "the ratio must be a number above 0"),
         ("NOVELLA_DRIVER__NAME", "xen", "there is no such driver"),
         ("NOVELLA_HTTP__LISTEN", "9781", "not an address with a port"),
         ("NOVELLA_HTTP__LISTEN", "off", "or none to switch it off"),
@@ -39,29 +39,33 @@ fn bad_settings_are_named_with_a_fix() {
         (
             "NOVELLA_RESOURCES",
             "{ CUSTOM_GPU = { total = 1, reserved = 2 } }",
-            "more is reserved (2) than there is (1)",
+            "reserved (2) is more than total (1)",
         ),
         (
             "NOVELLA_RESOURCES",
             "{ CUSTOM_GPU = { total = 1, allocation_ratio = -1 } }",
-            "ratio is a number above 0",
+            "ratio must be a number above 0",
         ),
         ("NOVELLA_DRIVER__OVERRIDES", "{ vcpu = 4 }", "no detected value \"vcpu\""),
         ("NOVELLA_DRIVER__OVERRIDES", "{ vcpus = \"four\" }", "must be a whole number of CPUs"),
-        ("NOVELLA_MY_IP", "mq1", "this is not an IP address"),
+        ("NOVELLA_MY_IP", "mq1", "not an IP address"),
         ("NOVELLA_COMPUTE_MONITORS", "[\"cpu\"]", "there is no monitor \"cpu\""),
         ("NOVELLA_COMPUTE__CPU_SHARED_SET", "0-3;5", "\"0-3;5\" is not a CPU number"),
         ("NOVELLA_COMPUTE__CPU_SHARED_SET", "7-4", "ends before it begins"),
-        ("NOVELLA_COMPUTE__CPU_DEDICATED_SET", "3,^3", "no CPU is left in it"),
+        ("NOVELLA_COMPUTE__CPU_DEDICATED_SET", "3,^3", "the set is empty"),
         ("NOVELLA_COMPUTE__CPU_DEDICATED_SET", "70000", "beyond the largest"),
-        ("NOVELLA_NEUTRON__PHYSNETS", "{ physnet0 = [] }", "is near no node"),
+        ("NOVELLA_NEUTRON__PHYSNETS", "{ physnet0 = [] }", "needs a name and at least one NUMA node"),
         (
             "NOVELLA_RESERVED__HUGE_PAGES",
             "[{node=0,size=\"2M\",count=1},{node=0,size=\"2048K\",count=2}]",
-            "pages of 2M on node 0 are named twice",
+            "pages of 2M on node 0 are listed twice",
         ),
-        ("NOVELLA_PCI__DEVICE_SPEC", "[{vendor=\"8086\"}]", "entry 1: \"vendor\" looks like vendor_id"),
-        ("NOVELLA_PCI__DEVICE_SPEC", "[{physical_net=\"p\"}]", "looks like physical_network"),
+        (
+            "NOVELLA_PCI__DEVICE_SPEC",
+            "[{vendor=\"8086\"}]",
+            "entry 1: \"vendor\" is unknown, but similar to vendor_id",
+        ),
+        ("NOVELLA_PCI__DEVICE_SPEC", "[{physical_net=\"p\"}]", "similar to physical_network"),
         (
             "NOVELLA_PCI__DEVICE_SPEC",
             "[{},{vendor_id=\"80866\"}]",
@@ -70,11 +74,15 @@ fn bad_settings_are_named_with_a_fix() {
         ("NOVELLA_PCI__DEVICE_SPEC", "[{address=\"0000:00:20.0\"}]", "is not a PCI address"),
         ("NOVELLA_PCI__DEVICE_SPEC", "[{address={bus=\"02\"}}]", "is not a PCI address"),
         ("NOVELLA_PCI__DEVICE_SPEC", "[{devname=\"eth0\"}]", "devname cannot be used"),
-        ("NOVELLA_PCI__DEVICE_SPEC", "[{resource_class=\"CUSTOM_X\"}]", "not in Placement here"),
+        (
+            "NOVELLA_PCI__DEVICE_SPEC",
+            "[{resource_class=\"CUSTOM_X\"}]",
+            "novella does not put devices into Placement",
+        ),
         ("NOVELLA_PCI__DEVICE_SPEC", "[{remote_managed=true}]", "serial numbers"),
         ("NOVELLA_PCI__DEVICE_SPEC", "[{numa_node=\"1\"}]", "numa_node is detected"),
         ("NOVELLA_PCI__DEVICE_SPEC", "[{managed=\"perhaps\"}]", "managed must be true or false"),
-        ("NOVELLA_PCI__DEVICE_SPEC", "[{rack=7}]", "rack must be a text, not 7"),
+        ("NOVELLA_PCI__DEVICE_SPEC", "[{rack=7}]", "rack must be a string, not 7"),
     ] {
         let found = problems(&[(name, value)]);
         assert!(

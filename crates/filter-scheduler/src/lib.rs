@@ -7,16 +7,16 @@
 //!
 //! # Layout
 //!
-//! The modules in reading order, from what is asked up to the answer. Each imports only those above it.
+//! The modules in reading order, from the request to the answer. Each imports only those above it.
 //!
 //! - `nova`: how Nova's Python reads values
 //! - `settings`: what an operator sets: filters, weighers, options
 //! - `request`: what is asked, read once
 //! - `table`: the fleet as columns
-//! - `filters`: one file a rule, compiled to operations on columns
-//! - `prefilters`: what Nova asks Placement, asked before the filters
-//! - `weighers`: what a host is worth
-//! - `select`: the heart; start at `select/select.rs`
+//! - `filters`: one file per rule, compiled to operations on columns
+//! - `prefilters`: what Nova asks Placement for, checked before the filters
+//! - `weighers`: the value of a host
+//! - `select`: the placement algorithm; start at `select/select.rs`
 //! - `questions`: explain, near misses, fixes, capacity
 
 mod filters;

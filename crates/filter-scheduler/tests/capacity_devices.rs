@@ -165,7 +165,7 @@ fn what_no_filter_looks_at_is_told() {
             .count(None, None, &Running::default())
             .not_asked
     };
-    let alias = "pci_passthrough:alias=gpu:1, because nothing says which devices an alias stands for";
+    let alias = "pci_passthrough:alias=gpu:1, because no PCI aliases are defined";
     assert_eq!(told(&[FilterKind::NumaTopology]), [alias]);
     assert_eq!(
         told(&[FilterKind::Ram]),

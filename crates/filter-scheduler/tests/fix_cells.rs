@@ -164,7 +164,7 @@ fn a_refusal_names_the_pages_and_cpus_that_are_short() {
         ),
         (
             request(1, 3584, &[pages]),
-            "asked 3584 MiB in one NUMA cell, which do not fill whole pages of 1 GiB",
+            "asked 3584 MiB in one NUMA cell, which is not a whole number of pages of 1 GiB",
         ),
         (
             request(1, 2048, &[("hw:mem_page_size", "2MB")]),

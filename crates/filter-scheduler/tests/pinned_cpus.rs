@@ -152,7 +152,7 @@ fn instances_that_share_keep_off_hosts_without_cpus_to_share() {
     let row = table.row_of("apart").unwrap();
     let said = inspect(&mut default_scheduler(), &mut table, &asked, ONE[0], row).unwrap();
     let refused = said.filters.iter().find(|filter| filter.verdict == FilterOutcome::Refuses).unwrap();
-    let reason = "asked 1 vCPU, and all CPUs of the host are set apart for single instances";
+    let reason = "asked 1 vCPU, but all CPUs of the host are dedicated";
     assert_eq!((&*refused.filter, refused.reason.as_deref()), ("CoreFilter", Some(reason)));
     // CPUs that were dedicated may no longer be dedicated.
     table.set_inventories(row, std::iter::empty());

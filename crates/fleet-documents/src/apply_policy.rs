@@ -1,4 +1,4 @@
-//! Puts a scheduler's policy in place of what documents say, to see what a policy would do before it is in force.
+//! Replaces parts of documents by a scheduler's policy, to see what a policy would do before it is in force.
 //!
 //! Left out: the options. The caller takes them from the policy.
 

@@ -128,7 +128,7 @@ impl Evaluator {
             Some(FilterChoice::List(names)) => kinds("filters", names),
             Some(FilterChoice::Set(name)) => self.filter_sets.get(name).cloned().ok_or_else(|| {
                 let known: Vec<_> = self.filter_sets.keys().map(String::as_str).collect();
-                let reason = format!("there is no filter set {name:?}; known are {}", known.join(", "));
+                let reason = format!("there is no filter set {name:?}; choose one of {}", known.join(", "));
                 BadDocument::new("filters", reason)
             }),
         }
@@ -235,7 +235,7 @@ fn bad_alias(failure: Failure) -> BadDocument {
             format!("PCI alias {name:?} is not defined: there are no pci_aliases, and --policy gives none")
         }
         Failure::Unknown { name, known, .. } => {
-            format!("PCI alias {name:?} is not defined; known are {known}")
+            format!("PCI alias {name:?} is not defined; choose one of {known}")
         }
         other => other.to_string(),
     };
@@ -282,7 +282,7 @@ fn errors(table: &HostTable, evaluation: &Evaluation, filters: &[FilterKind]) ->
     of_filters.chain(of_weighers).collect()
 }
 
-/// The error of a failure; `None` if only a host was lacking.
+/// The error of a failure; `None` if there was only no host left.
 fn error(table: &HostTable, failure: Failure) -> Option<OutcomeError> {
     match failure {
         Failure::NoValidHost { .. } => None,

@@ -52,7 +52,7 @@ macro_rules! each_setting {
 pub struct EvaluationOptions {
     /// The options of the engine.
     pub scheduler: SchedulerOptions,
-    /// A service that was last heard longer ago than this is down, in seconds.
+    /// A service that has not been heard for longer than this is down, in seconds.
     pub service_down_time_s: f64,
 }
 

@@ -67,7 +67,7 @@ impl Groups {
             }
             (_, None) => {
                 let known: Vec<_> = self.rules.keys().map(String::as_str).collect();
-                let reason = format!("there is no server group {name:?}; known are {}", known.join(", "));
+                let reason = format!("there is no server group {name:?}; choose one of {}", known.join(", "));
                 return Err(BadDocument::new("group", reason));
             }
         };

@@ -1,7 +1,7 @@
 //! Writes a scheduler's map as a document, from which the same engine makes the same decisions elsewhere.
 //!
-//! What is written is what the filters and weighers read. Reservations count as used and as instances. Aggregates are
-//! those that the policy puts a host into. The state of a host is written so that it is judged alike at any later time.
+//! It writes everything that the filters and weighers read. Reservations count as used and as instances. Aggregates are
+//! those that the policy puts a host into. The state of a host is written so that it is judged the same at any later time.
 //!
 //! What always holds: the map is copied under the lock and written out without it.
 //!

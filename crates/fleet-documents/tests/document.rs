@@ -178,7 +178,7 @@ fn what_is_not_known_is_refused_by_name() {
         (|q| q["filter_sets"]["few"] = json!(["x"]), "filter_sets.few[0]: there is no filter \"x\""),
         (
             |q| q["requests"][0]["filters"] = json!("many"),
-            "requests[0].filters: there is no filter set \"many\"; known are few",
+            "requests[0].filters: there is no filter set \"many\"; choose one of few",
         ),
         (|q| q["requests"][0]["filters"] = json!(["x"]), "requests[0].filters[0]: there is no filter \"x\""),
         (

@@ -42,7 +42,7 @@ use crate::views::server_groups;
 use crate::views::services::{self, HostListEntry, RollUp};
 use crate::views::zones::{self, ZoneUsage};
 
-/// The host-state map of one scheduler, with its verbs and views.
+/// The host-state map of one scheduler.
 #[derive(Debug)]
 pub struct HostManager {
     pub(crate) map: HostMap,

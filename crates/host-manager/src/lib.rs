@@ -6,14 +6,14 @@
 //!
 //! The modules in reading order. Each imports only those above it.
 //!
-//! - `fnv`: a hash that every scheduler computes alike
+//! - `fnv`: a hash that is the same on every scheduler
 //! - `options`: the settings
 //! - `policy`: the policy file
 //! - `report`: what a report means
 //! - `promises`: reservations, holds, and members of server groups
 //! - `map`: the state
 //! - `verbs`: what changes it: `watch`, `enforce_policy`, `apply_report`, `place`, `reserve`, `place_on_service`
-//! - `views`: what callers are shown of it
+//! - `views`: what callers can see of it
 //! - `host_manager`: the public type; start here
 
 mod fnv;

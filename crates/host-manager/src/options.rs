@@ -2,7 +2,7 @@
 //!
 //! What always holds: the manager works with any values.
 //!
-//! Left out: whether settings go together. The scheduler's configuration checks that.
+//! Left out: whether settings are consistent. The scheduler's configuration checks that.
 
 use std::time::Duration;
 

@@ -135,7 +135,7 @@ fn aliases_become_the_requests_that_nova_s_api_makes_of_them() {
         ("", "must be NAME:COUNT"),
         ("gpu:1,,nic:1", "must be NAME:COUNT"),
         ("gpu:99999999999", "must be NAME:COUNT"),
-        ("tpu:1", "the policy in force has no PCI alias \"tpu\"; known are gpu, nic"),
+        ("tpu:1", "the current policy has no PCI alias \"tpu\"; choose one of gpu, nic"),
     ] {
         let error = requests(&flavor(&[alias(value)]), None, &[]).unwrap_err().to_string();
         assert!(error.contains(says), "{value:?}: {error}");
@@ -284,7 +284,7 @@ fn a_text_of_the_wrong_kind_is_a_problem_and_no_panic() {
             "[aggregates.a]\nhosts = []\nid = 7\n[aggregates.b]\nhosts = []\nid = 7",
             "aggregate a has the same id",
         ),
-        ("[aggregates.a]\nhosts = []\nmetadata = { x = 1 }", "expected a text in quotes"),
+        ("[aggregates.a]\nhosts = []\nmetadata = { x = 1 }", "expected a string in quotes"),
         ("[aggregates.a]\nmatch = {}", "this has no condition"),
         (
             "[flavors.a]\nvcpus = 1\nmemory_mb = 1\n[flavors.b]\nvcpus = 1\nmemory_mb = 1\nid = \"a\"",
@@ -353,9 +353,9 @@ extra_specs = { "hw:cpu_policy" = "Dedicated" }
         ("line 10: flavors.numa3: ", "shared out evenly to 3 NUMA nodes"),
         (
             "line 17: flavors.pci.extra_specs.\"pci_passthrough:alias\": ",
-            "no PCI alias \"fpga\"; known are gpu",
+            "no PCI alias \"fpga\"; choose one of gpu",
         ),
-        ("line 18: flavors.ded: ", "\"Dedicated\" is no CPU policy"),
+        ("line 18: flavors.ded: ", "\"Dedicated\" is not a CPU policy"),
     ];
     assert_eq!(unusable.len(), wanted.len(), "{unusable:#?}");
     for (said, (start, part)) in unusable.iter().zip(wanted) {
@@ -380,7 +380,7 @@ fn what_nothing_looks_at_is_a_warning() {
         ),
         (
             "[flavors.a]\nvcpus = 1\nmemory_mb = 1\nextra_specs = { \"resources:CUSTOM_GPU\" = \"many\" }",
-            &["its value is no whole number"],
+            &["its value is not a whole number"],
         ),
         (
             "[flavors.a]\nvcpus = 1\nmemory_mb = 1\nextra_specs = { \"hw:numa_nodes\" = \"1\" }",

@@ -81,7 +81,7 @@ impl RpcClient {
         result(self.end_of_call(target, method, &to_args(method, args)?, &options).await?, method, target)
     }
 
-    /// Has `target` perform a method, and waits until the broker has the request. Nobody answers.
+    /// Has `target` perform a method, and waits until the broker has the request. There is no answer.
     pub async fn cast(
         &self,
         target: &Target,
@@ -176,7 +176,7 @@ impl RpcClient {
     ) -> Result<CallEnd, RpcError> {
         if target.fanout {
             let attempted = "a call to all servers of a topic".to_owned();
-            let reason = "only one can answer: cast to all, or call one".to_owned();
+            let reason = "a call has one answer: cast to all servers, or call one of them".to_owned();
             return Err(not_sent(method, target, TransportError::Refused { attempted, reason }));
         }
         let deadline = Instant::now() + options.timeout;
@@ -250,7 +250,7 @@ impl RpcClient {
     }
 }
 
-/// What the end of a call means to its caller.
+/// Turns the end of a call into what its caller gets.
 fn result<T: DeserializeOwned>(end: CallEnd, method: &str, target: &Target) -> Result<T, RpcError> {
     let (method, target) = (method.to_owned(), target.to_string());
     match end {
@@ -270,7 +270,7 @@ fn to_args(method: &str, args: &impl Serialize) -> Result<Box<RawValue>, RpcErro
     match raw.get().as_bytes().first() {
         Some(b'{') => Ok(raw),
         Some(b'n') => Ok(RawValue::from_string("{}".into()).expect("an empty object is JSON")),
-        _ => Err(bad("arguments are named: give a struct or a map".into())),
+        _ => Err(bad("arguments must have names: give a struct or a map".into())),
     }
 }
 
@@ -287,7 +287,7 @@ fn within_limit(body: Bytes) -> Result<Bytes, TransportError> {
     if body.len() <= MAX_BODY_BYTES {
         return Ok(body);
     }
-    let reason = format!("no broker takes more than {MAX_BODY_BYTES} by default");
+    let reason = format!("brokers accept at most {MAX_BODY_BYTES} bytes by default");
     Err(TransportError::Refused { attempted: format!("a message of {} bytes", body.len()), reason })
 }
 

@@ -1,4 +1,4 @@
-//! From the text of a transport URL to a transport.
+//! Makes a transport from the text of a transport URL.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub enum ConnectError {
     /// An option or the vhost in the URL is wrong.
     #[error(transparent)]
     Option(#[from] BadOption),
-    /// The URL names a broker inside one process, where two processes cannot meet.
+    /// The URL names a broker inside one process, which no other process can reach.
     #[error("memory:// names a bus inside one process; a daemon needs rabbit://")]
     NotABroker,
 }

@@ -1,9 +1,9 @@
 //! The message as bytes: a JSON object that holds the JSON text of the message itself in one string.
 //!
-//! Reading copies the inner text once, to unescape it, and borrows from then on. Arguments stay text. A message that
-//! cannot be read yields its [`MessageFault`], with the address of the caller whenever that can be found, so that the
-//! caller can be told. Nothing that a peer sends panics, recurses without bound or allocates more than a small multiple
-//! of its size.
+//! Reading copies the inner text once, to unescape it, and borrows from then on. Arguments stay text. A message that cannot
+//! be read gives its [`MessageFault`], with the address of the caller if that can be found, so that the caller gets an
+//! error. Nothing that a peer sends causes a panic, unbounded recursion or an allocation of more than a small multiple of
+//! its size.
 //!
 //! Left out: acknowledging, answering and counting, which the server and the client do.
 //!

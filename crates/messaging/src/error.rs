@@ -28,7 +28,7 @@ pub enum TransportError {
         last_error: String,
     },
     /// The message was published but not confirmed before the deadline. It may have arrived or not.
-    #[error("no confirm from the broker for a message to {destination} within {waited:?}")]
+    #[error("the broker did not confirm a message to {destination} within {waited:?}")]
     Unconfirmed {
         /// Where the message was sent.
         destination: String,
@@ -53,7 +53,7 @@ pub enum TransportError {
         /// Where the message was sent.
         destination: String,
     },
-    /// The broker refused for good: 403, 404, 406, too large and the like.
+    /// The broker refused for good: 403, 404, 406, a message that is too large, and the like.
     #[error("the broker refused {attempted}: {reason}")]
     Refused {
         /// What was attempted, and on which queue or exchange.
@@ -165,7 +165,7 @@ pub enum CallError {
     /// The method raised this error, which is passed on unchanged.
     #[error(transparent)]
     Failed(#[from] Box<RemoteError>),
-    /// A defect on our side.
+    /// A defect of novella.
     #[error("internal error: {message}")]
     Internal {
         /// What happened. The caller sees it, so it holds no secrets.
@@ -180,7 +180,7 @@ impl From<RemoteError> for CallError {
 }
 
 impl CallError {
-    /// What the caller is told.
+    /// The error for the caller.
     pub(crate) fn into_remote(self, method: &str, version: &str) -> RemoteError {
         match self {
             Self::NoSuchMethod => RemoteError::new(

@@ -1,4 +1,4 @@
-//! Bounds how often the log complains about a peer, so that a peer that sends rubbish cannot fill the disk.
+//! Limits how often problems with a peer are logged, so that a peer that sends garbage cannot fill the disk.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// One line is logged per kind of complaint and peer within this time.
+/// Per kind of complaint and peer, one line is logged in this time.
 const QUIET: Duration = Duration::from_secs(60);
 /// How many pairs of kind and peer are remembered. Complaints about further ones are not logged, only counted.
 const MAX_REMEMBERED: usize = 256;
 
-/// What the log calls the sender of a message without user id.
+/// The name in the log for the sender of a message without user id.
 pub(crate) const NOBODY: &str = "unknown";
 /// How many bytes of a malformed body are logged.
 const SHOWN_BYTES: usize = 40;
@@ -34,7 +34,7 @@ struct Complaints {
 }
 
 impl Notices {
-    /// Notes a complaint. Yields how many were suppressed since the last line if it is to be logged now, else `None`.
+    /// Notes a complaint. If it should be logged now, returns how many were suppressed since the last line, else `None`.
     pub(crate) fn take_turn(&self, kind: &'static str, peer: &str) -> Option<u64> {
         let now = Instant::now();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,12 +7,12 @@
 //! - Nothing that a peer sends stops a listener. A message that can never be processed is rejected without requeue, and
 //!   its caller is told why if it can be found.
 //! - A request is acknowledged before it is dispatched: it runs at most once, and a crash loses it.
-//! - At most `concurrency` requests are in work. Further ones wait in the queue, except for as many as the prefetch.
+//! - At most `concurrency` requests are in progress. Further ones wait in the queue, except for as many as the prefetch.
 //! - Nothing new starts once [`RpcServer::shutdown`] has begun. What was delivered but not started stays with the broker.
 //! - Dropping the server ends all its tasks at once, as a crash would.
 //!
 //! From the bottom up: `counters` what is counted · `seen` messages remembered to suppress copies · `dispatcher` which
-//! endpoint gets a request · `options` how a server works · `replier` sends answers and heartbeats · `shared` what
+//! endpoint gets a request · `options` options of a server · `replier` sends answers and heartbeats · `shared` what
 //! listeners share · `listener` one queue's deliveries.
 
 mod counters;
@@ -63,7 +63,7 @@ impl RpcServer {
         self
     }
 
-    /// Starts serving a queue, and yields the queue's state. Returns before the queue is consumed.
+    /// Starts serving a queue, and returns the queue's state before the queue is consumed.
     pub async fn listen(&self, queue: QueueKind) -> Result<watch::Receiver<ConsumerState>, TransportError> {
         let options = &self.shared.options;
         let prefetch = match queue {
@@ -92,8 +92,8 @@ impl RpcServer {
         self.shared.counters.clone()
     }
 
-    /// Stops taking requests, and lets those in work finish and be answered until `deadline`. True if all were done; the
-    /// others are cut off.
+    /// Stops taking requests, and lets those in progress finish and be answered until `deadline`. True if all were done; the
+    /// others are aborted.
     pub async fn shutdown(&self, deadline: Instant) -> bool {
         self.shared.stop.cancel();
         self.shared.tasks.close();
@@ -101,7 +101,7 @@ impl RpcServer {
         if !done {
             tracing::warn!(
                 tasks = self.shared.tasks.len(),
-                "requests still in work at the deadline are cut off"
+                "aborting requests that are still in progress at the deadline"
             );
             self.shared.abort.cancel();
             self.shared.tasks.wait().await;

@@ -1,4 +1,4 @@
-//! The seam between the protocol and what carries it.
+//! The interface between the protocol and what carries it.
 //!
 //! A transport publishes bytes to a [`Destination`] and yields deliveries of a [`QueueKind`]. It knows names, shapes of
 //! queues, acknowledgements and the state of its connection, and nothing of JSON. Every implementation promises:
@@ -58,7 +58,7 @@ pub enum Destination {
 }
 
 impl fmt::Display for Destination {
-    /// The name that an operator knows it by.
+    /// The name that operators see on the broker.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Topic { topic, .. } => f.write_str(topic),
@@ -159,7 +159,7 @@ pub struct DeliveryTag {
     pub tag: u64,
 }
 
-/// What becomes of a delivery.
+/// How a delivery is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settle {
     /// Acknowledges this one.
@@ -189,7 +189,7 @@ pub enum ConnectionState {
         /// The broker as `host:port/vhost`.
         broker: String,
     },
-    /// There is a connection, but the broker takes no messages (`connection.blocked`).
+    /// There is a connection, but the broker accepts no messages (`connection.blocked`).
     Blocked {
         /// The broker as `host:port/vhost`.
         broker: String,
@@ -201,7 +201,7 @@ pub enum ConnectionState {
 }
 
 impl ConnectionState {
-    /// Whether there is a connection, even if the broker takes no messages on it.
+    /// Whether there is a connection, even if the broker accepts no messages on it.
     pub fn has_connection(&self) -> bool {
         self.is_blocked() || self.takes_messages()
     }
@@ -211,7 +211,7 @@ impl ConnectionState {
         matches!(self, Self::Connected { .. })
     }
 
-    /// Whether there is a connection on which the broker takes no messages.
+    /// Whether there is a connection on which the broker accepts no messages.
     pub fn is_blocked(&self) -> bool {
         matches!(self, Self::Blocked { .. })
     }
@@ -256,7 +256,7 @@ pub enum ConsumerState {
     },
     /// Another connection holds this exclusive queue (405). It is tried again after a while.
     Held,
-    /// The queue cannot be consumed before an operator acts. It is tried again now and then.
+    /// The queue cannot be consumed until an operator acts. It is tried again occasionally.
     Failed {
         /// The broker's words, and what to do.
         reason: String,

@@ -1,6 +1,6 @@
 //! Why an object cannot be read.
 
-/// Why an object cannot be read. Each variant is an exception of its own in Nova, which the answer to Nova raises.
+/// Why an object cannot be read. Each variant is a separate exception in Nova, which the answer to Nova raises.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ObjectError {
     /// The version has a newer minor than is known, or another major.

@@ -1,10 +1,10 @@
-//! Nova's versioned objects as they cross the wire, to and from ours.
+//! Converts Nova's versioned objects on the wire to novella's types and back.
 //!
 //! A `RequestSpec` is read into [`novella_objects::RequestSpec`], and a [`NovaSelection`] is written. Nothing that would
-//! change where an instance may go is dropped in silence: each field is read, or is known not to matter for placement, or
+//! change where an instance may go is dropped silently: each field is read, or is known not to matter for placement, or
 //! the request is refused by the name of the field.
 //!
-//! Left out: all other objects, and everything that Nova's objects do beside being read and written.
+//! Left out: all other objects, and everything that Nova's objects do besides being read and written.
 //!
 //! # Layout
 //!
@@ -13,7 +13,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `error` | why an object cannot be read |
-//! | `primitive` | the form in which objects cross the wire, and Nova's rules of reading it |
+//! | `primitive` | the form in which objects are sent, and Nova's rules for reading it |
 //! | `request_spec` | reads a `RequestSpec` |
 //! | `selection` | writes a `Selection` |
 

@@ -1,4 +1,4 @@
-//! The form in which objects cross the wire, and Nova's rules of reading it.
+//! The form in which objects are sent, and Nova's rules for reading it.
 //!
 //! An object is a map with the keys `nova_object.name`, `nova_object.namespace`, `nova_object.version`, `nova_object.data`
 //! and `nova_object.changes`. Objects nest in the data.
@@ -61,7 +61,7 @@ pub(crate) struct Object<'a> {
     data: &'a Map<String, Value>,
 }
 
-/// Makes our own value of an object of one kind.
+/// Makes novella's value from an object of one kind.
 pub(crate) type Read<T> = fn(&Object<'_>) -> Result<T, ObjectError>;
 
 /// The parts of `major.minor[.revision]`.
@@ -161,7 +161,7 @@ impl<'a> Object<'a> {
         match value {
             Value::String(text) => Ok(text.clone()),
             Value::Number(number) => Ok(number.to_string()),
-            other => Err(self.bad(field, other, "a text")),
+            other => Err(self.bad(field, other, "a string")),
         }
     }
 
@@ -257,7 +257,7 @@ impl<'a> Object<'a> {
         Object::of(value, name).map(Some).ok_or_else(|| self.bad(field, value, "an object of the right kind"))
     }
 
-    /// What a reader makes of an object in a field.
+    /// The value that a reader makes from an object in a field.
     pub fn nested<T>(&self, field: &str, name: &'static str, of: Read<T>) -> Result<Option<T>, ObjectError> {
         self.object(field, name)?.as_ref().map(of).transpose()
     }
@@ -295,7 +295,7 @@ fn check(value: &Value, place: &str, outermost: bool) -> Result<(), ObjectError>
 fn check_object(object: &Map<String, Value>, place: &str, outermost: bool) -> Result<(), ObjectError> {
     let text = |key| {
         let value = header(object, key, place)?;
-        value.as_str().ok_or_else(|| bad_header(place, key, value, "a text"))
+        value.as_str().ok_or_else(|| bad_header(place, key, value, "a string"))
     };
     let (namespace, name, version) = (text(NAMESPACE)?, text(NAME)?, text(VERSION)?);
     let known = KNOWN.iter().find(|(known, _)| *known == name);

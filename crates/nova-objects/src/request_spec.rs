@@ -16,7 +16,7 @@ use crate::primitive::Object;
 /// What Nova asks for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NovaRequestSpec {
-    /// The request in our words.
+    /// The request in novella's types.
     pub spec: RequestSpec,
     /// The uuid of the first instance.
     pub instance_uuid: Option<Uuid>,
@@ -66,7 +66,7 @@ fn uuid(object: &Object<'_>, field: &str, text: &str) -> Result<Uuid, ObjectErro
 /// Refuses resources that ports, accelerators or filters of Nova want from Placement, which novella does not ask.
 fn refuse_placement_groups(object: &Object<'_>) -> Result<(), ObjectError> {
     let refused = |object, field| {
-        let reason = "it is for Placement, which is not asked; ask for it by extra specs of the flavor";
+        let reason = "Nova would ask Placement for it, which novella does not use; ask for it with extra specs of the flavor";
         Err(ObjectError::NotServed { object, field, reason })
     };
     if !object.objects("requested_resources", "RequestGroup")?.is_empty() {
@@ -215,7 +215,7 @@ fn network_metadata(object: &Object<'_>) -> Result<NetworkMetadata, ObjectError>
 fn destination(object: &Object<'_>, spec: &mut RequestSpec) -> Result<(), ObjectError> {
     for field in ["aggregates", "forbidden_aggregates"] {
         if !object.list(field)?.is_empty() {
-            let reason = "aggregates are known by number here, and not by the UUIDs that Placement has";
+            let reason = "novella knows aggregates by number, and not by the UUIDs of Placement";
             return Err(ObjectError::NotServed { object: "Destination", field, reason });
         }
     }

@@ -22,9 +22,9 @@ pub struct SchedulerLimits {
 /// The limits of each NUMA cell of the host.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NumaTopologyLimits {
-    /// How often each CPU may be given away.
+    /// How often each CPU may be allocated.
     pub cpu_allocation_ratio: f64,
-    /// How often memory may be given away.
+    /// How often memory may be allocated.
     pub ram_allocation_ratio: f64,
     /// The networks that the cells must be near.
     pub network_metadata: Option<NetworkMetadata>,
@@ -99,7 +99,7 @@ impl SchedulerLimits {
 }
 
 impl NovaSelection {
-    /// The object as it crosses the wire. There is no allocation request, because Placement is not asked; Nova writes
+    /// The object as it is sent. There is no allocation request, because Placement is not asked; Nova writes
     /// `null` as JSON text then.
     pub fn to_primitive(&self) -> Value {
         let data = fields([

@@ -1,4 +1,4 @@
-//! The part of a host's report that is novella's own: identity, order, claims, and what no 2012 report had.
+//! The part of a host's report that only novella has: identity, order, claims, and more.
 
 use std::borrow::Cow;
 
@@ -42,7 +42,7 @@ pub struct NovellaReport<'a> {
     /// How far each amount may be overcommitted.
     #[serde(default)]
     pub allocation_ratios: AllocationRatios,
-    /// The instances that the host has granted room to. With `reserved` they are all that placement counts as used.
+    /// The instances that the host has granted room to. Placement counts these and `reserved` as used, and nothing else.
     #[serde(default, borrow)]
     pub claims: Vec<Claim<'a>>,
     /// Instances that ended on this host within the last hour.

@@ -14,7 +14,7 @@ pub struct CapacityQuery {
     /// Further flavors, by name or id in the scheduler's policy. If there are no flavors at all, all of the policy are
     /// counted.
     pub names: Vec<String>,
-    /// What else the request says: zone, hints, project, hosts to ignore. The flavor and the instances in it are not
+    /// The other parts of the request: zone, hints, project, hosts to ignore. The flavor and the instances in it are not
     /// used.
     pub request_spec: PlacementRequest,
     /// Parts of the fleet to count separately, besides the whole.
@@ -72,7 +72,7 @@ pub struct FlavorCapacity {
     pub not_asked: Vec<String>,
     /// The count for each part, if parts were asked for.
     pub groups: Vec<GroupCapacity>,
-    /// The count with the worst part lost, if that was asked for.
+    /// The count after the loss of the worst part, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserve: Option<ReservedCapacity>,
 }

@@ -47,7 +47,7 @@ pub struct Decision {
     /// 2^53, so that every JSON reader holds it exactly. Absent if the engine was not asked, as in a repeated answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// What the request asks for and nothing looked at, with the reason, for people. The instances are placed as if it had
+    /// Parts of the request that nothing looked at, with the reason, for people. The instances are placed as if these had
     /// not been asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -96,7 +96,7 @@ pub enum Refusal {
 pub struct Explanation {
     /// Number of hosts in the map.
     pub hosts: u32,
-    /// Number of these that are suspect: silent, but perhaps for a reason that is not their own, and still candidates.
+    /// Number of these that are suspect: silent, but perhaps not by their own fault, and still candidates.
     pub suspect_hosts: u32,
     /// What each filter did for the instance that was decided last, in the order in which the filters ran.
     pub filters: Vec<FilterTally>,
@@ -185,7 +185,7 @@ pub struct WeigherScore {
     pub multiplier: f64,
 }
 
-/// A decision as it is told to the other schedulers at once (`reserve`, a fanout cast).
+/// A decision as it is sent to the other schedulers at once (`reserve`, a fanout cast).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reserve {
@@ -217,7 +217,8 @@ pub struct ReserveEntry {
     /// with this field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resources: BTreeMap<String, u64>,
-    /// Hash of what was asked for, without instances and attempt. It tells a repeated request from a conflicting one.
+    /// Hash of what was asked for, without instances and attempt. It distinguishes a repeated request from a conflicting
+    /// one.
     pub spec_hash: u64,
     /// Name of the server group. Absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

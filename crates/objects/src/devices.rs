@@ -1,4 +1,4 @@
-//! PCI devices: pools of alike devices on a host, and what an instance asks for.
+//! PCI devices: pools of identical devices on a host, and what an instance asks for.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub struct PciPool {
     /// The NUMA cell that the devices are near. Null if it is not known.
     #[serde(default)]
     pub numa_node: Option<u32>,
-    /// Number of devices. Whoever holds the pool says whether these are all, the free or the taken ones.
+    /// Number of devices: all, the free or the taken ones, depending on where the pool is used.
     pub count: u32,
     /// Everything else that requests can ask for, such as `physical_network`.
     #[serde(flatten)]

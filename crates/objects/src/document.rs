@@ -10,7 +10,7 @@
 //! # Layout
 //! - `schema`: the version
 //! - `absence`: absent and null fields
-//! - `options`: the options that a question is decided by
+//! - `options`: the options with which a question is decided
 //! - `host`: one host of a fleet
 //! - `fleet`: hosts with aggregates, server groups and PCI aliases
 //! - `request`: one request

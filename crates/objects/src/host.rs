@@ -1,4 +1,4 @@
-//! Rows that the command line and dashboards show. Operators' scripts read them, so field names do not change.
+//! Rows that the command line and dashboards show. Field names do not change, because operators' scripts read them.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use crate::devices::PciPool;
 use crate::inventory::UsedInventory;
 use crate::numa::NumaTopology;
 
-/// Whether a host can be given work.
+/// The state of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostStatus {
     /// The host reports in time.
     Up,
-    /// The host does not report, perhaps for a reason that is not its own. It is still a candidate.
+    /// The host does not report, but perhaps not by its own fault. It is still a candidate.
     Suspect,
     /// An operator disabled the host.
     Disabled,
@@ -36,7 +36,7 @@ impl HostStatus {
     }
 }
 
-/// Something an operator must look at.
+/// Something that an operator must look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum HostWarning {
@@ -91,7 +91,7 @@ pub struct HostSummary {
     pub host: String,
     /// Identity of the host. Null for reporters that have none.
     pub uuid: Option<Uuid>,
-    /// Whether it can be given work.
+    /// The state of the host.
     pub state: HostStatus,
     /// Availability zone.
     pub availability_zone: String,
@@ -138,7 +138,7 @@ pub struct HostSummary {
     /// Why the host is disabled. Null if it is not.
     #[serde(default)]
     pub disabled_reason: Option<String>,
-    /// What an operator must look at.
+    /// Problems that an operator must look at.
     #[serde(default)]
     pub warnings: Vec<HostWarning>,
     /// By how many seconds the host's clock is ahead of the scheduler's; negative if it is behind. Absent if they agree
@@ -188,7 +188,7 @@ pub struct ServiceSummary {
     pub service: String,
     /// Name of the service's host.
     pub host: String,
-    /// Whether it can be given work.
+    /// The state of the host.
     pub state: HostStatus,
     /// Time since the last report arrived, seconds.
     pub report_age_s: f64,

@@ -1,4 +1,4 @@
-//! A JSON value kept as the text it came in.
+//! A JSON value kept as the text in which it was received.
 
 use std::borrow::Cow;
 use std::ops::Deref;

@@ -1,4 +1,4 @@
-//! The nouns that cross the wire, and nothing else.
+//! The types that are sent over the wire, and nothing else.
 //!
 //! Every type here is promised to a peer: a field may be added with a default, and is never renamed or given another unit.
 //! Units are in the names, as in Nova: `_mb` is MiB, `_gb` is GiB, `_s` seconds, `_ms` milliseconds. Types of received
@@ -9,12 +9,12 @@
 //!
 //! # Layout
 //! - `limits`: the largest amounts and numbers that may be asked or reported
-//! - `entries`, `json`: JSON that is kept as it came
+//! - `entries`, `json`: JSON that is kept as it was received
 //! - `inventory`, `numa`, `devices`: what a host has besides CPUs, memory and disk
 //! - `claim`, `agent_report`, `capabilities`: a host's report
 //! - `request_spec`: what a caller asks for
 //! - `decision`: what a scheduler answers
-//! - `host`, `policy`: what a scheduler tells about hosts and about its policy
+//! - `host`, `policy`: what a scheduler says about hosts and about its policy
 //! - `explain`, `capacity`: questions about placements and their answers
 //! - [`document`]: fleets, requests and results in files
 

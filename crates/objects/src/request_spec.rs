@@ -1,7 +1,7 @@
 //! What a caller asks for: instances of a flavor, and the hosts that they may go to.
 //!
 //! Fields and units are those of Nova's RequestSpec and Flavor. The caller makes the instances' uuids, so that it is safe
-//! to repeat a request. They stand beside the spec, so that specs of equal requests are equal.
+//! to repeat a request. They are beside the spec and not in it, so that equal requests have equal specs.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ impl Flavor {
         self.swap.div_ceil(1024)
     }
 
-    /// What tells this flavor from others: the id, or the name if there is no id.
+    /// What identifies this flavor: the id, or the name if there is no id.
     pub fn identity(&self) -> &str {
         if self.id.is_empty() { &self.name } else { &self.id }
     }
@@ -102,7 +102,7 @@ pub struct Retry {
     pub hosts: Vec<(String, String)>,
 }
 
-/// What is asked for every instance of a request. Requests with equal specs differ in nothing but their instances.
+/// What is asked for every instance of a request. Requests with equal specs differ only in their instances.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RequestSpec {

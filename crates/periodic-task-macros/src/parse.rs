@@ -34,7 +34,7 @@ impl TaskArguments {
             Meta::List(list) => list.parse_args(),
             Meta::NameValue(_) => Err(Error::new_spanned(
                 attribute,
-                "arguments stand in parentheses: write `#[periodic_task(spacing = \"30s\")]`",
+                "arguments must be in parentheses: write `#[periodic_task(spacing = \"30s\")]`",
             )),
         }
     }

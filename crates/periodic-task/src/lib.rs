@@ -1,4 +1,4 @@
-//! Mark a method, and it runs on the service's timer.
+//! Runs marked methods of a struct on a timer.
 //!
 //! This is how Nova's managers keep their state current: a manager is a struct, some of its methods are periodic tasks,
 //! and the service runs them. [`#[periodic_tasks]`](macro@periodic_tasks) on the `impl` block registers the methods marked

@@ -1,4 +1,4 @@
-//! PCI devices: pools of alike devices on a host, what an instance asks of them, and what it takes.
+//! PCI devices: pools of identical devices on a host, what an instance asks of them, and what it takes.
 //!
 //! Requests are granted one after the other, each from what the earlier ones left. A device must match what is asked, must
 //! be near enough to the instance's NUMA cells, and must not be of a kind that has to be asked for by name (physical
@@ -77,7 +77,7 @@ impl NumaPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// The request comes from an alias and lists no properties of devices.
-    #[error("a PCI request of an alias has an empty spec")]
+    #[error("a PCI request from an alias lists no properties of devices")]
     EmptySpec,
     /// The request is for devices near a socket, and the host does not report NUMA cells.
     #[error("PCI affinity to a socket is asked of a host without NUMA topology")]

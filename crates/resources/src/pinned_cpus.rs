@@ -65,7 +65,7 @@ impl Charges {
         Self { others, dedicating }
     }
 
-    /// What the instance takes from a host. `has_pcpus` tells whether the host has an inventory of [`PCPU`]; it is asked
+    /// What the instance takes from a host. `has_pcpus` says whether the host has an inventory of [`PCPU`]; it is called
     /// only if that matters.
     pub fn on(&self, has_pcpus: impl FnOnce() -> bool) -> &Allocation {
         match &self.dedicating {

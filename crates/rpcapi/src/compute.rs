@@ -1,4 +1,4 @@
-//! What agents can be asked. The topic is `compute`, and an agent's server name is its host name.
+//! The API of the agents. The topic is `compute`, and an agent's server name is its host name.
 //!
 //! | version | method | how |
 //! |---|---|---|
@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::names::Names;
 use crate::serve::serve;
 
-/// The answer to `ping`: who an agent is and how it does.
+/// The answer to `ping`: the agent's identity and state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentStatus {
     /// The agent's host name.
@@ -103,7 +103,7 @@ impl ComputeApi {
         self.client.call(&target, "get_host_stats", &GetHostStats { refresh }, options).await
     }
 
-    /// Asks who answers as `host`.
+    /// Asks the agent of `host` for its identity and state.
     pub async fn ping(&self, host: &str, options: CallOptions) -> Result<AgentStatus, RpcError> {
         let target = self.target.clone().server(host).version(Version::new(1, 1));
         self.client.call(&target, "ping", &serde_json::Map::new(), options).await
@@ -113,7 +113,7 @@ impl ComputeApi {
 /// What an agent implements.
 #[async_trait]
 pub trait ComputeEndpoint: Send + Sync + 'static {
-    /// Has the agent report at some time within the window.
+    /// Makes the agent report at some time within the window.
     async fn publish_service_capabilities(
         &self,
         context: &RequestContext,
@@ -123,7 +123,7 @@ pub trait ComputeEndpoint: Send + Sync + 'static {
     /// The host's capabilities, as JSON.
     async fn get_host_stats(&self, context: &RequestContext, args: GetHostStats) -> Result<Value, CallError>;
 
-    /// Who the agent is, and how it does.
+    /// The agent's identity and state.
     async fn ping(&self, context: &RequestContext) -> Result<AgentStatus, CallError>;
 }
 

@@ -1,8 +1,8 @@
-//! The contracts: everything that can be said on the wire between operators, schedulers and agents.
+//! The RPC APIs: every message between operators, schedulers and agents.
 //!
 //! Each API has a client, which a caller uses, an endpoint trait, which a daemon implements, and an adapter that makes a
-//! [`novella_messaging::Endpoint`] of the trait. The methods and their versions are listed on top of each file. A method is
-//! added with a raised minor version, and never changes its meaning.
+//! [`novella_messaging::Endpoint`] from the trait. The methods and their versions are listed at the top of each file. A
+//! method is added with a raised minor version, and never changes its meaning.
 //!
 //! # Layout
 //!
@@ -13,8 +13,8 @@
 //! | `names` | the exchange and the topics of a fleet |
 //! | `serve` | makes an endpoint of an endpoint trait |
 //! | `base` | `ping`, which every service answers |
-//! | `compute` | what agents can be asked |
-//! | `scheduler` | what schedulers can be asked, and the reports they take |
+//! | `compute` | the API of the agents |
+//! | `scheduler` | the API of the schedulers, and the reports |
 //! | `nova_scheduler` | Nova's own scheduler API |
 
 mod base;

@@ -1,7 +1,7 @@
 //! The names under which the services of one fleet find each other on a broker.
 //!
-//! All programs of a fleet are given the same names. A second fleet on one virtual host needs topics of its own, because
-//! queues are named by the topic alone, whatever the exchange.
+//! All programs of a fleet use the same names. A second fleet on the same virtual host needs its own topics, because
+//! queues are named by the topic alone, without the exchange.
 
 use novella_messaging::Target;
 
@@ -44,7 +44,7 @@ impl Names {
         self.target(&self.compute_topic)
     }
 
-    /// All who read reports.
+    /// All readers of reports.
     pub fn reports(&self) -> Target {
         self.target(&self.report_topic).fanout()
     }

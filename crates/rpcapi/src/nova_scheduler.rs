@@ -1,4 +1,4 @@
-//! Nova's own scheduler API, as the conductors of Nova 34 call it. It shares the topic `scheduler` with our own methods.
+//! Nova's own scheduler API, as the conductors of Nova 34 call it. It shares the topic `scheduler` with novella's methods.
 //!
 //! | version | method | how |
 //! |---|---|---|
@@ -24,14 +24,14 @@ use uuid::Uuid;
 
 /// Module of the exceptions that Nova's objects raise.
 const OBJECT_EXCEPTIONS: &str = "oslo_versionedobjects.exception";
-/// Module of Nova's own exceptions. Its callers raise only errors of this module again as they are.
+/// Module of Nova's own exceptions. Callers in Nova re-raise only errors of this module as they are.
 const NOVA_EXCEPTIONS: &str = "nova.exception";
 /// Module of Python's own exceptions.
 const BUILTINS: &str = "builtins";
 /// How Nova's message of `NoValidHost` begins.
 const NO_VALID_HOST: &str = "No valid host was found. ";
 
-/// What Nova asks for, in our words.
+/// Nova's request in novella's types.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NovaSelectDestinations {
     /// The request. It holds no instance uuids.
@@ -47,7 +47,7 @@ pub struct NovaSelectDestinations {
 /// What a scheduler implements to serve Nova.
 #[async_trait]
 pub trait NovaSchedulerEndpoint: Send + Sync + 'static {
-    /// Yields a list for each instance: its host first, then its alternates.
+    /// Returns a list for each instance: its host first, then its alternates.
     async fn select_destinations(
         &self,
         context: &RequestContext,

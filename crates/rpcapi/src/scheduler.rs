@@ -1,4 +1,4 @@
-//! What schedulers can be asked. The topic is `scheduler`. Any one of several schedulers answers, unless one is named.
+//! The API of the schedulers. The topic is `scheduler`. Any one of several schedulers answers, unless one is named.
 //!
 //! | version | method | how |
 //! |---|---|---|
@@ -49,7 +49,7 @@ use crate::names::Names;
 use crate::serve::serve;
 
 /// Class of the remote error that a request gets when the scheduler's policy is at fault. The operator must correct the
-/// policy at the key that `kwargs` name; no other request of the caller would do.
+/// policy at the key that `kwargs` name. The caller cannot avoid the error by another request.
 pub const POLICY_ERROR: &str = "PolicyError";
 /// Module of [`POLICY_ERROR`]. Nova and oslo.messaging know no such module and raise `RemoteError`.
 const OWN_MODULE: &str = "novella";
@@ -134,7 +134,7 @@ pub struct OwnPolicy {
 /// The arguments of `snapshot`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotQuery {
-    /// The page that is wanted, as the page before it says. `None` asks for the first page of a new snapshot.
+    /// The page that is wanted, as named by the page before it. `None` asks for the first page of a new snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<SnapshotCursor>,
 }
@@ -173,7 +173,7 @@ pub struct Release {
     pub instance_uuids: Vec<Uuid>,
 }
 
-/// The answer to `status`: how a scheduler does.
+/// The answer to `status`: the state of a scheduler.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SchedulerStatus {
     /// The scheduler's name.
@@ -184,7 +184,7 @@ pub struct SchedulerStatus {
     pub uptime_s: f64,
     /// Whether it takes requests.
     pub ready: bool,
-    /// Why it does not take requests, if so.
+    /// Why it does not take requests, if it does not.
     pub waiting_for: Option<String>,
     /// How many hosts are in each state.
     pub hosts: std::collections::BTreeMap<String, u64>,
@@ -279,7 +279,7 @@ impl SchedulerApi {
         self.client.call(&target, "select_destinations", args, options).await
     }
 
-    /// Releases reservations, and yields how many.
+    /// Releases reservations, and returns how many.
     pub async fn release(&self, args: &Release, options: CallOptions) -> Result<u64, RpcError> {
         self.client.call(&self.at(1), "release", args, options).await
     }
@@ -351,7 +351,7 @@ impl SchedulerApi {
         Ok(whole)
     }
 
-    /// Asks how the scheduler does.
+    /// Asks for the status of the scheduler.
     pub async fn status(&self, options: CallOptions) -> Result<SchedulerStatus, RpcError> {
         self.client.call(&self.at(1), "status", &NoArgs {}, options).await
     }
@@ -368,7 +368,7 @@ impl SchedulerApi {
         self.client.call(&self.at(7), "ping_host", &args, options).await
     }
 
-    /// Has every scheduler read its policy file again, and yields what became of it.
+    /// Makes every scheduler read its policy file again, and returns the outcomes.
     pub async fn reload_policy(&self, options: CallOptions) -> Result<Policies, RpcError> {
         self.client.call(&self.at(4), "reload_policy", &NoArgs {}, options).await
     }
@@ -419,7 +419,7 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
     ) -> Result<Arc<Decision>, CallError>;
     /// Subtracts what another scheduler has reserved.
     async fn reserve(&self, context: &RequestContext, args: Reserve) -> Result<(), CallError>;
-    /// Releases reservations, and yields how many.
+    /// Releases reservations, and returns how many.
     async fn release(&self, context: &RequestContext, args: Release) -> Result<u64, CallError>;
     /// All compute hosts.
     async fn list_hosts(&self, args: HostListQuery) -> Result<HostList, CallError>;
@@ -437,11 +437,11 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
     async fn capacity(&self, args: CapacityQuery) -> Result<Capacity, CallError>;
     /// One page of the map as a document.
     async fn snapshot(&self, args: SnapshotQuery) -> Result<SnapshotPage, CallError>;
-    /// How this scheduler does.
+    /// The status of this scheduler.
     async fn status(&self) -> Result<SchedulerStatus, CallError>;
     /// Whether the agent of a host answers.
     async fn ping_host(&self, args: PingHost) -> Result<HostPing, CallError>;
-    /// Has all schedulers, including this one, read their policy files again.
+    /// Makes all schedulers, including this one, read their policy files again.
     async fn reload_policy(&self) -> Result<Policies, CallError>;
     /// The policies of all schedulers.
     async fn get_policies(&self) -> Result<Policies, CallError>;

@@ -1,12 +1,12 @@
-//! Why a call has no answer, told by who has to act.
+//! The errors of calls, by who has to act.
 //!
 //! - The caller must change the request: bad arguments.
-//! - The operator must correct the policy, for it cannot answer such a request: the remote error
+//! - The operator must correct the policy, because the request fails with it: the remote error
 //!   [`POLICY_ERROR`](novella_rpcapi::POLICY_ERROR), which names the key of the policy. It is logged once for each key
-//!   until another policy comes into force.
-//! - We must mend a defect: internal error.
+//!   until the policy changes.
+//! - The developers of novella must fix a defect: internal error.
 //!
-//! Left out: that no host fits is an answer and not an error.
+//! Left out: requests that no host fits. That is an answer and not an error.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -28,12 +28,12 @@ pub(crate) fn internal(error: impl Display) -> CallError {
     CallError::Internal { message: error.to_string() }
 }
 
-/// Turns the engine's failures into errors of calls, and remembers which faults of the policy the log has.
+/// Turns the engine's failures into errors of calls, and remembers which faults of the policy were logged.
 #[derive(Debug, Default)]
 pub(crate) struct PolicyFaults {
     /// Requests that failed because of the policy.
     pub(crate) requests: AtomicU64,
-    /// Keys of the policy in force that the log has named. There are few: options, sections and flavors.
+    /// Keys of the current policy that were logged. There are few: options, sections and flavors.
     logged: Mutex<BTreeSet<String>>,
 }
 
@@ -46,8 +46,8 @@ impl PolicyFaults {
         }
     }
 
-    /// The error of a call whose request names something that the policy does not have. Where the name stands in a
-    /// flavor of the policy, the caller cannot know of it.
+    /// The error of a call whose request names something that the policy does not have. If the name comes from a flavor
+    /// of the policy, the policy is at fault and not the caller.
     pub(crate) fn unresolved(&self, failure: &Failure, flavor: Option<&str>) -> CallError {
         match (failure, flavor) {
             (Failure::Unknown { what: "PCI alias", .. } | Failure::Devices(_), Some(flavor)) => {
@@ -57,7 +57,7 @@ impl PolicyFaults {
         }
     }
 
-    /// Another policy is in force; its faults are news.
+    /// Forgets what was logged, because another policy is in force now.
     pub(crate) fn forget(&self) {
         self.logged.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -66,7 +66,7 @@ impl PolicyFaults {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let reason = failure.to_string();
         if self.is_news(key) {
-            warn!(key, reason, "the policy cannot answer a request; correct it at this key");
+            warn!(key, reason, "a request failed because of the policy; correct the policy at this key");
         }
         policy_error(key, &reason)
     }
@@ -76,7 +76,7 @@ impl PolicyFaults {
     }
 }
 
-/// Where the policy is wrong, if it is the policy that keeps a request from being decided.
+/// The key at which the policy is wrong. `None` if the policy is not the reason of the failure.
 fn policy_key(failure: &Failure) -> Option<&'static str> {
     match failure {
         // These filters compare the request with metadata, and read nothing else.
@@ -89,7 +89,7 @@ fn policy_key(failure: &Failure) -> Option<&'static str> {
             Some("filter_scheduler.enabled_filters")
         }
         Failure::NotConfigured { .. } => Some("filter_scheduler.weight_classes"),
-        // An inspection of one host has no other way to say that no host can take the request.
+        // Only the inspection of a single host fails like this.
         Failure::NoValidHost { .. } => None,
         Failure::Image(_)
         | Failure::Unknown { .. }

@@ -1,6 +1,6 @@
-//! The scheduler's settings, each declared once, and whether they can be used. `config/scheduler.toml` lists them all.
+//! The scheduler's settings, each declared once, and the checks of their values. `config/scheduler.toml` lists them all.
 //!
-//! What always holds: a default that the host map or the engine has too is taken from there. Names and defaults are
+//! What always holds: defaults that the host map or the engine also has are taken from there. Names and defaults are
 //! Nova's where Nova has the setting.
 
 use std::path::Path;
@@ -29,10 +29,10 @@ settings! {
         /// Further hosts are tried if the first cannot be reached. The options are those of oslo.messaging. Percent-encode
         /// special characters of a password: `%40` for `@`, `%2F` for `/`.
         pub transport_url: String = DEFAULT_TRANSPORT_URL.into(), "URL", secret = true;
-        /// Name of this scheduler, with which its decision ids start. Empty means the host name of this machine.
+        /// Name of this scheduler. Its decision ids start with it. Empty means the host name of this machine.
         pub name: String = String::new(), "name";
-        /// The policy file: filters, weighers, aggregates, flavors and groups. It replaces `[filter_scheduler]`. Empty
-        /// means that there is none.
+        /// The policy file, which sets filters, weighers, aggregates, flavors and groups. It replaces `[filter_scheduler]`.
+        /// Empty means no policy file.
         pub policy_file: String = String::new(), "path";
         section reports: ReportsConfig;
         section filter_scheduler: FilterSchedulerConfig;
@@ -44,17 +44,17 @@ settings! {
 }
 
 settings! {
-    /// Reports, and what the lack of them means.
+    /// How reports are received, and when a silent host counts as down.
     pub struct ReportsConfig {
-        /// How often agents report. At start the scheduler waits at most this long for its map to fill.
+        /// Time between reports of an agent. At start the scheduler waits at most this long for its map to fill.
         pub report_interval: Duration as "duration" = HostManagerOptions::default().report_interval;
-        /// A host that has been silent for longer is down. The time must exceed three report intervals.
+        /// A host that has been silent for longer than this is down. It must exceed three report intervals.
         pub service_down_time: Duration as "duration" = HostManagerOptions::default().service_down_time;
-        /// A host that has been silent for longer is removed from the map. The time must exceed service_down_time.
+        /// A host that has been silent for longer than this is removed from the map. It must exceed service_down_time.
         pub forget_after: Duration as "duration" = HostManagerOptions::default().forget_after;
-        /// How long agents have to answer when all of them are asked to report at once.
+        /// How long agents may take to report when all of them are asked to report at once.
         pub answer_window: Duration as "duration" = Duration::from_secs(2);
-        /// How long the broker keeps a report that nobody reads.
+        /// How long the broker keeps a report that no scheduler has read.
         ///
         /// The data that a placement uses is never older than this time plus service_down_time.
         pub report_ttl: Duration as "duration" = Duration::from_secs(30);
@@ -69,28 +69,28 @@ settings! {
         /// Filters, in the order in which they run.
         pub enabled_filters: Vec<String> = FilterKind::DEFAULT.map(|kind| kind.name().to_owned()).to_vec(),
             "list of names";
-        /// Weight of free memory. With a negative weight instances are packed onto few hosts.
+        /// Weight of free memory. A positive weight spreads instances over hosts; a negative one packs them onto few hosts.
         pub ram_weight_multiplier: f64 = WeigherKind::Ram.default_multiplier(), "factor";
-        /// Weight of free CPUs. With a negative weight instances are packed onto few hosts.
+        /// Weight of free CPUs. A positive weight spreads instances over hosts; a negative one packs them onto few hosts.
         pub cpu_weight_multiplier: f64 = WeigherKind::Cpu.default_multiplier(), "factor";
-        /// Weight of free disk. With a negative weight instances are packed onto few hosts.
+        /// Weight of free disk. A positive weight spreads instances over hosts; a negative one packs them onto few hosts.
         pub disk_weight_multiplier: f64 = WeigherKind::Disk.default_multiplier(), "factor";
-        /// Choose at random among this many best hosts.
+        /// The host is chosen at random among this many best hosts. 1 always takes the best.
         pub host_subset_size: u32 = as_u32(SchedulerOptions::default().host_subset_size), "hosts";
-        /// Whether hosts that share the best weight are put in random order.
+        /// Whether hosts with the same best weight are put in random order.
         pub shuffle_best_same_weighed_hosts: bool = SchedulerOptions::default().shuffle_best_same_weighed_hosts,
             "true or false";
-        /// Availability zone of hosts that name none.
+        /// Availability zone of hosts that do not name one.
         pub default_availability_zone: String = SchedulerOptions::default().default_availability_zone, "name";
-        /// Alternates per instance, unless the request says otherwise.
+        /// Number of alternates per instance, unless the request asks for another number.
         pub alternates: u32 = SchedulerOptions::default().max_attempts - 1, "hosts";
     }
 }
 
 settings! {
-    /// What a decision holds until a report confirms it.
+    /// How long a decision holds room before a report confirms it.
     pub struct ReservationsConfig {
-        /// How long a decision holds its amounts, unless a report confirms it earlier.
+        /// How long a decision holds its CPUs, memory and disk, unless a report confirms it earlier.
         pub reservation_ttl: Duration as "duration" = HostManagerOptions::default().reservation_ttl;
         /// The longest hold that a request may ask for.
         pub max_hold: Duration as "duration" = HostManagerOptions::default().max_hold;
@@ -100,15 +100,15 @@ settings! {
 settings! {
     /// Messaging.
     pub struct RpcConfig {
-        /// AMQP exchange of topic messages. The agents' must be the same.
+        /// AMQP exchange of topic messages. It must be the same on the agents.
         pub control_exchange: String = DEFAULT_EXCHANGE.into(), "name";
         /// Topic on which schedulers take requests.
         ///
         /// Queues are named by the topic alone, so the schedulers of two fleets in one virtual host need two topics.
         pub scheduler_topic: String = SCHEDULER_TOPIC.into(), "name";
-        /// Topic on which agents take commands. The agents' must be the same.
+        /// Topic on which agents take commands. It must be the same on the agents.
         pub compute_topic: String = COMPUTE_TOPIC.into(), "name";
-        /// Topic whose fanout exchange, NAME_fanout, carries the reports. The agents' must be the same.
+        /// Topic of the reports. They arrive through the fanout exchange NAME_fanout. It must be the same on the agents.
         pub report_topic: String = SCHEDULER_TOPIC.into(), "name";
         /// Maximum number of requests that are handled at once.
         pub concurrency: u32 = 64, "requests";
@@ -134,17 +134,17 @@ impl RpcConfig {
 settings! {
     /// Nova's own scheduler API.
     pub struct NovaConfig {
-        /// Whether select_destinations 4.3 to 4.5 of Nova's own conductors is answered.
+        /// Whether calls of select_destinations 4.3 to 4.5 by Nova's conductors are answered.
         ///
-        /// It is served on rpc.scheduler_topic of rpc.control_exchange, beside novella's own methods.
+        /// They are answered on rpc.scheduler_topic of rpc.control_exchange, like novella's own methods.
         pub serve: bool = false, "true or false";
-        /// The cell that Nova is told all hosts are in. Empty means 00000000-0000-0000-0000-000000000000.
+        /// Cell that is reported to Nova for every host. Empty means 00000000-0000-0000-0000-000000000000.
         pub cell_uuid: String = String::new(), "UUID";
     }
 }
 
 impl NovaConfig {
-    /// The cell. A text that is not a UUID counts as none, and [`Settings::validate`] has refused it.
+    /// The cell. [`Settings::validate`] refuses text that is not a UUID, so it is never seen here.
     pub(crate) fn cell(&self) -> Uuid {
         self.cell_uuid.parse().unwrap_or_default()
     }
@@ -158,7 +158,7 @@ settings! {
     }
 }
 
-/// A default of the engine's as the setting's type, in which it fits.
+/// A default of the engine in the type of the setting. It always fits.
 fn as_u32(default: usize) -> u32 {
     u32::try_from(default).expect("a default fits into 32 bits")
 }
@@ -181,7 +181,7 @@ impl Settings for SchedulerConfig {
 }
 
 impl FilterSchedulerConfig {
-    /// The engine's options. Names that are wrong are left out, and [`Settings::validate`] has refused them.
+    /// The engine's options. Unknown names are left out, because [`Settings::validate`] has refused them already.
     pub(crate) fn options(&self) -> SchedulerOptions {
         let multiplier = |kind: WeigherKind| match kind {
             WeigherKind::Ram => self.ram_weight_multiplier,
@@ -234,25 +234,25 @@ impl SchedulerConfig {
             (
                 reports.service_down_time <= reports.report_interval.saturating_mul(3),
                 ["reports.service_down_time", "reports.report_interval"],
-                "service_down_time must exceed three report intervals, or one lost report makes a host look down",
-                "raise service_down_time, or let the agents report more often",
+                "service_down_time must exceed three report intervals, so that a lost report does not make a host look down",
+                "raise service_down_time, or lower the report interval here and on every agent",
             ),
             (
                 reports.forget_after <= reports.service_down_time,
                 ["reports.forget_after", "reports.service_down_time"],
-                "a host would be forgotten before it is down",
+                "a host would be removed from the map before it is down",
                 "raise forget_after above service_down_time",
             ),
             (
                 reports.answer_window >= reports.report_interval,
                 ["reports.answer_window", "reports.report_interval"],
-                "asking for reports would take longer than waiting for them",
-                "choose an answer_window shorter than report_interval",
+                "the answer window must be shorter than the time between two reports",
+                "lower answer_window, or raise report_interval",
             ),
             (
                 self.reservations.max_hold < self.reservations.reservation_ttl,
                 ["reservations.max_hold", "reservations.reservation_ttl"],
-                "the default hold is longer than the longest that is allowed",
+                "the default hold is longer than the longest hold that is allowed",
                 "raise max_hold to at least reservation_ttl",
             ),
         ];
@@ -283,13 +283,13 @@ impl SchedulerConfig {
         ] {
             if value != 0.0 && !(MIN_MULTIPLIER..=MAX_MULTIPLIER).contains(&value.abs()) {
                 let what = format!(
-                    "a multiplier is 0, or its absolute value is from {MIN_MULTIPLIER} to {MAX_MULTIPLIER}"
+                    "a multiplier must be 0, or have an absolute value from {MIN_MULTIPLIER} to {MAX_MULTIPLIER}"
                 );
                 problems.push(Problem::new(&[key], what, "1.0 is usual"));
             }
         }
         if engine.alternates > MAX_ALTERNATES {
-            let what = format!("at most {MAX_ALTERNATES} alternates can be answered");
+            let what = format!("at most {MAX_ALTERNATES} alternates are allowed");
             problems.push(Problem::new(&["filter_scheduler.alternates"], what, "2 is usual"));
         }
         for (key, value) in [
@@ -301,7 +301,7 @@ impl SchedulerConfig {
             if value == 0 {
                 problems.push(Problem::new(
                     &[key],
-                    "this must be at least 1",
+                    "must be at least 1",
                     "the default is in `config explain`",
                 ));
             }

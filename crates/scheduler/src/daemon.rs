@@ -36,7 +36,7 @@ use crate::{metrics, peers};
 /// Reports that the fanout queue holds for each host. A host reports once per interval, and the TTL of the queue is three
 /// intervals.
 const QUEUED_REPORTS_PER_HOST: u32 = 4;
-/// The tasks of every second must begin at least this often, else the scheduler is reported as not alive.
+/// If the tasks of every second have not run for this long, the scheduler is reported as not alive.
 const LATE_LOOP: Duration = Duration::from_secs(30);
 /// How long the transport may take to close. It is a part of the grace period.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -69,7 +69,7 @@ pub struct Scheduler {
 struct Background {
     /// Ends the tasks that lead to new requests.
     stop: CancellationToken,
-    /// Tells that nothing more is decided here: the peers are told what remains, and then that task ends.
+    /// Says that nothing more is decided here. The task that tells the peers sends what remains, and then ends.
     no_more_reserves: CancellationToken,
     /// Ends all tasks at once.
     abort: CancellationToken,
@@ -160,7 +160,7 @@ pub async fn start(
     Ok(Scheduler { name, manager, health, ready, server, runner, transport, background, _abort_on_drop })
 }
 
-/// A manager with an empty map under the configured policy, and what it has for the peers.
+/// A manager with an empty map and the configured policy, and the receiver of what the peers must be told.
 async fn manager(
     config: &SchedulerConfig,
     name: &str,
@@ -197,7 +197,7 @@ fn host_manager_options(config: &SchedulerConfig) -> HostManagerOptions {
     }
 }
 
-/// The server with all that can be called here. It listens nowhere yet.
+/// The server with every method that can be called here. It does not listen yet.
 fn server(
     config: &SchedulerConfig,
     env: &Env,
@@ -222,7 +222,7 @@ fn server(
     Arc::new(server)
 }
 
-/// Consumes the fanout of the reports, and that of the other schedulers' decisions where it is another one.
+/// Consumes the fanout of the reports, and that of the other schedulers' decisions if it is a different one.
 async fn listen_for_reports(
     config: &SchedulerConfig,
     names: &Names,
@@ -270,7 +270,7 @@ impl Scheduler {
             background.tasks.wait().await;
         });
         if drained.await.is_err() {
-            warn!(scheduler = name, "work in flight did not end in time and is cut off");
+            warn!(scheduler = name, "work in flight did not end in time and was aborted");
             background.abort.cancel();
             background.tasks.wait().await;
         }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use novella_host_manager::Resolved;
 use novella_objects::Decision;
 
-/// Most decisions that are remembered. Each takes about 3 KB with its request and explanation.
+/// Maximum number of decisions that are remembered. Each takes about 3 KB with its request and explanation.
 const REMEMBERED: usize = 4096;
-/// Most names of hosts and instances in all remembered decisions together. One decision may hold thousands.
+/// Maximum number of host and instance names in all remembered decisions. One decision may hold thousands.
 const MAX_NAMES: usize = 256 * 1024;
 
 /// A decision with the request that it answers.
@@ -23,7 +23,7 @@ pub struct Decided {
     pub request: Arc<Resolved>,
 }
 
-/// See the module's text.
+/// See the module documentation.
 #[derive(Default)]
 pub struct Decisions {
     ring: VecDeque<Decided>,
@@ -32,7 +32,7 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// Remembers one more.
+    /// Remembers another decision.
     pub fn push(&mut self, decided: Decided) {
         self.names += names(&decided);
         self.ring.push_back(decided);

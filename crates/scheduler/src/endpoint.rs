@@ -46,8 +46,8 @@ impl SchedulerEndpoint for SchedulerManager {
     }
 
     async fn list_hosts(&self, args: HostListQuery) -> Result<HostList, CallError> {
-        // The rows are copied while the map is held and written out afterwards: to list ten thousand hosts must not hold up
-        // placements.
+        // The rows are copied while the map is locked and written out afterwards, so that listing ten thousand hosts does
+        // not delay placements.
         let listing = self.with_hosts(|hosts, now| match args.facts {
             true => hosts.fleet_with_facts(now),
             false => hosts.fleet(now),
@@ -145,7 +145,7 @@ impl SchedulerEndpoint for SchedulerManager {
 
     async fn show_host_resources(&self, args: HostQuery) -> Result<Value, CallError> {
         self.with_hosts(|hosts, _| hosts.show_host_resources(&args.host)).ok_or_else(|| {
-            // The class that Nova's own manager raised. Callers test for it by name.
+            // Nova's own manager raised this class. Callers check for it by name.
             CallError::Failed(Box::new(RemoteError {
                 class: "ComputeHostNotFound".into(),
                 module: "nova.exception".into(),

@@ -6,7 +6,7 @@
 //!
 //! What always holds: only hosts whose last report was off take memory, and their number is bounded.
 //!
-//! Left out: whose clock is right. If all hosts are off alike, it is this machine's, or the reports really are that late.
+//! Left out: which clock is right. If all hosts are off by the same amount, this machine's clock is wrong.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-/// The largest difference that is not told, in seconds. Machines that are set by NTP differ by far less.
+/// The largest difference that is not reported, in seconds. Machines that use NTP differ by far less.
 pub(crate) const MAX_OFFSET_S: f64 = 5.0;
 /// How many reports in a row must be late before the clock counts as behind.
 const LATE_IN_A_ROW: u32 = 3;
 /// How long the clock of a silent host is remembered.
 const KEPT: Duration = Duration::from_secs(300);
-/// How many hosts are remembered at most. Further ones are not told.
+/// Maximum number of hosts that are remembered. Further ones are not reported.
 const MAX_HOSTS: usize = 20_000;
 /// Why the lock cannot be poisoned.
 const POISONED: &str = "no panic while the clocks are held";
@@ -30,19 +30,19 @@ const POISONED: &str = "no panic while the clocks are held";
 #[derive(Debug, Default)]
 pub(crate) struct HostClocks {
     off: Mutex<HashMap<String, OffClock>>,
-    /// How many hosts were told of since the start.
+    /// How many hosts were found to be off since the start.
     told: AtomicU64,
 }
 
-/// What the last reports of a host say of its clock.
+/// What the last reports of a host say about its clock.
 #[derive(Debug, Clone, Copy)]
 struct OffClock {
     /// How many reports in a row were late. 0 if the last one came from the future.
     late: u32,
-    /// By how much the clock is ahead, in seconds; negative if it is behind. Of late reports in a row the smallest
-    /// difference counts, because part of the others is the way.
+    /// By how much the clock is ahead, in seconds; negative if it is behind. Of consecutive late reports the smallest
+    /// difference counts, because the larger ones include a longer way.
     offset_s: f64,
-    /// When the host was last heard.
+    /// When the host last reported.
     heard: Duration,
 }
 
@@ -53,7 +53,7 @@ impl OffClock {
 }
 
 impl HostClocks {
-    /// Notes reports that came at `now`, each with the seconds from its making until now.
+    /// Notes reports that arrived at `now`, each with the seconds since it was made.
     pub(crate) fn record<'r>(&self, lags: impl Iterator<Item = (&'r str, f64)>, now: Duration) {
         let mut off = self.off.lock().expect(POISONED);
         for (host, lag_s) in lags {
@@ -79,16 +79,19 @@ impl HostClocks {
         };
         if clock.is_told() && !before.is_some_and(OffClock::is_told) {
             let told = self.told.fetch_add(1, Ordering::Relaxed) + 1;
-            // If this machine's own clock is off, all hosts are told of.
+            // Only some are logged, because every host is off if this machine's own clock is.
             if told.is_power_of_two() {
                 let offset = format!("{:+.1} s", clock.offset_s);
-                warn!(host, offset, "the clock of this host differs from this machine's; set both by NTP");
+                warn!(
+                    host,
+                    offset, "the clock of this host differs from this machine's; synchronize both with NTP"
+                );
             }
         }
         off.insert(host.to_owned(), clock);
     }
 
-    /// Forgets hosts that have been silent for long.
+    /// Forgets hosts that have been silent for a long time.
     pub(crate) fn forget_silent(&self, now: Duration) {
         self.off.lock().expect(POISONED).retain(|_, clock| now.saturating_sub(clock.heard) < KEPT);
     }

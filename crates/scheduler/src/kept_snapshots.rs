@@ -1,6 +1,6 @@
 //! Copies of the map that clients read page by page.
 //!
-//! A copy is kept until its last page was given out or nobody asked for a page for [`KEPT_FOR`]. At most [`MAX_KEPT`] are
+//! A copy is kept until its last page was sent, or nobody has asked for a page for [`KEPT_FOR`]. At most [`MAX_KEPT`] are
 //! kept; a new one replaces the oldest.
 //!
 //! Left out: taking the copy and writing its pages (`calls/snapshot.rs`).
@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use novella_fleet_documents::MapSnapshot;
 
-/// Most copies kept at a time. Each is as large as the map.
+/// Maximum number of copies kept at a time. Each is as large as the map.
 const MAX_KEPT: usize = 2;
-/// How long a copy is kept after its last page was asked for. A client that takes longer is gone.
+/// How long a copy is kept after a page was asked for. A client that takes longer is assumed to be gone.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
-/// See the module's text.
+/// See the module documentation.
 #[derive(Debug, Default)]
 pub(crate) struct KeptSnapshots(Mutex<State>);
 
@@ -51,7 +51,7 @@ impl KeptSnapshots {
         (id, snapshot)
     }
 
-    /// The copy of this id, which is kept for another while.
+    /// The copy with this id. It is kept for another [`KEPT_FOR`].
     pub(crate) fn ask(&self, id: u64, now: Duration) -> Option<Arc<MapSnapshot>> {
         let mut state = self.state();
         let kept = state.kept.iter_mut().find(|kept| kept.id == id)?;
@@ -64,7 +64,7 @@ impl KeptSnapshots {
         self.state().kept.retain(|kept| kept.id != id);
     }
 
-    /// Forgets the copies that nobody asks for any more.
+    /// Drops the copies that nobody asks for any more.
     pub(crate) fn forget_old(&self, now: Duration) {
         self.state().kept.retain(|kept| now.saturating_sub(kept.asked) < KEPT_FOR);
     }

@@ -1,4 +1,4 @@
-//! The central daemon: a host-state map made of the hosts' reports, and placements made from the map.
+//! The central daemon: keeps a map of host states from the hosts' reports, and places instances from that map.
 //!
 //! [`start`] builds it from a checked configuration, an [`Env`](novella_service::Env) and a transport. It keeps nothing on
 //! disk: the hosts own the truth, and a scheduler that starts again asks them for it. Several may run; each holds the
@@ -16,21 +16,21 @@
 //! Settings:
 //! - `policy_file`: reads the policy file
 //! - [`config`]: every setting
-//! - `policy_source`: where the policy is read from, and what the last reload came to
+//! - `policy_source`: where the policy is read from, and the result of the last reload
 //!
 //! What is kept and logged beside the map:
 //! - `decisions`: the last decisions with their requests
 //! - `kept_snapshots`: copies of the map that clients read page by page
-//! - `refused_reports`, `map_events`: what the log tells of reports and hosts
-//! - `report_lag`, `host_clocks`: how long reports take, and whose clock is off
+//! - `refused_reports`, `map_events`: what is logged about reports and hosts
+//! - `report_lag`, `host_clocks`: how long reports take, and which hosts' clocks are off
 //! - `request_metrics`: how long decisions take, and which filters refuse them
 //!
 //! The map:
-//! - `call_errors`: who has to act when a call has no answer
+//! - `call_errors`: the errors of calls, by who has to act
 //! - `manager`: the map behind its one lock, and what the calls share
 //!
 //! The calls:
-//! - `calls`: what each call does, one file a call; `calls/place.rs` is the heart
+//! - `calls`: what each call does, one file per call; start with `calls/place.rs`
 //! - `endpoint`: the methods of the API
 //!
 //! The daemon:

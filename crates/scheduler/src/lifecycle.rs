@@ -1,6 +1,6 @@
 //! When the scheduler takes requests: once its map is filled, and while it has a connection.
 //!
-//! Whenever it may have missed reports, after a lost connection, a silence or a stall of its own, it asks all agents again.
+//! After a lost connection, a silence or a stall of its own, it may have missed reports, so it asks all agents to report again.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use crate::startup::Startup;
 /// The detail of `/readyz` while requests are taken.
 const FILLED: &str = "the map is filled";
 
-/// See the module's text.
+/// See the module documentation.
 pub struct Lifecycle {
     /// Fills the map, and asks the agents again.
     pub startup: Startup,
     /// Serves the requests.
     pub server: Arc<RpcServer>,
-    /// The exchange and the topics at which it listens.
+    /// The exchange and the topics that it listens on.
     pub names: Names,
     /// This scheduler's name.
     pub name: String,
@@ -50,8 +50,10 @@ impl Lifecycle {
         let [own, requests] = match self.open().await {
             Ok(opened) => opened,
             Err(cause) => {
-                error!(error = chain(&cause), "cannot take requests");
-                self.startup.ready.set(false, format!("no queue for requests: {}", chain(&cause)));
+                error!(error = chain(&cause), "cannot take requests; this scheduler stays not ready");
+                self.startup
+                    .ready
+                    .set(false, format!("cannot consume the queue of requests: {}", chain(&cause)));
                 return;
             }
         };
@@ -80,14 +82,14 @@ impl Lifecycle {
         QueueKind::Topic { exchange: control_exchange, topic: scheduler_topic }
     }
 
-    /// Takes requests: first those for this scheduler by name, then its share of those for any scheduler. Returns the states
+    /// Takes requests: first those that name this scheduler, then its share of those for any scheduler. Returns the states
     /// of both queues.
     async fn open(&self) -> Result<[watch::Receiver<ConsumerState>; 2], TransportError> {
         let Names { control_exchange: exchange, scheduler_topic: topic, .. } = self.names.clone();
         let server = self.name.clone();
         let own = QueueKind::Server { exchange, topic, server, fanout: false };
         let mut own = self.server.listen(own).await?;
-        // Two schedulers with one name would each take the other's reservations for its own and ignore them.
+        // If two schedulers had one name, each would ignore the other's reservations as its own.
         while !self.show_name(&own.borrow_and_update()) {
             if own.changed().await.is_err() {
                 return Err(TransportError::Closed);
@@ -102,7 +104,7 @@ impl Lifecycle {
         Ok([own, requests])
     }
 
-    /// Shows whether the queue of requests is consumed. Returns whether it is. The transport logs why not.
+    /// Shows in `/readyz` whether the queue of requests is consumed, and returns it. If not, the transport logs why.
     fn show_requests(&self, requests: &ConsumerState) -> bool {
         match requests {
             ConsumerState::Active { .. } => self.requests_arrive.set(true, "consumed"),
@@ -117,14 +119,14 @@ impl Lifecycle {
         matches!(requests, ConsumerState::Active { .. })
     }
 
-    /// Shows and logs whether the queue of this scheduler's name is its own. Returns whether it is.
+    /// Shows in `/readyz` whether this scheduler holds the queue of its name, and returns it. If not, it logs why.
     fn show_name(&self, own: &ConsumerState) -> bool {
         match own {
             ConsumerState::Active { .. } => self.held_name.set(true, "held"),
             ConsumerState::Held => {
                 warn!(
                     name = self.name,
-                    "another scheduler has this name; waiting until it is gone. Give one of them another --name"
+                    "another scheduler has this name; waiting until it is gone. Stop one of them, or give it another --name"
                 );
                 self.held_name.set(false, "another scheduler has this name; waiting until it is gone");
             }
@@ -178,7 +180,7 @@ impl Lifecycle {
                 // The transport logs why, and the conditions on the connection and on the queues show it.
                 (true, false) => {
                     warn!(
-                        "the report queue is not consumed; no reports arrive, and silent hosts are suspect"
+                        "the report queue is not consumed, so no reports arrive; silent hosts are marked as suspect"
                     );
                     manager.with_hosts(|hosts, now| hosts.broker_lost(now));
                     self.startup.ready.set(false, no_reports(&fanout.borrow()));
@@ -189,7 +191,7 @@ impl Lifecycle {
                     self.startup.ready.set(true, FILLED);
                     self.startup.ask_all().await;
                 }
-                // The connection was replaced before we looked. The reports in the queue of the old one are gone.
+                // The connection was replaced in the meantime. The reports in the queue of the old one are gone.
                 (true, true) => {
                     self.startup.ask_all().await;
                 }

@@ -18,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// How long work in flight may take after a request to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Keeps the map of hosts and places instances from it.
+/// Keep a map of all hosts, and place instances on them.
 #[derive(Parser)]
 #[command(name = "scheduler", version, about, after_help = after_help())]
 struct Args {
@@ -46,7 +46,7 @@ const EXAMPLES: &str = "\
 Examples:
   scheduler --transport-url rabbit://scheduler:PW@mq1/     run with defaults
   scheduler --config /etc/novella/scheduler.toml           run with a file
-  scheduler --config scheduler.toml config check           say what is wrong with it
+  scheduler --config scheduler.toml config check           list the errors in the file
   scheduler config explain reports                         every setting, its value and origin";
 
 fn after_help() -> String {
@@ -78,11 +78,11 @@ fn run(args: Args) -> anyhow::Result<u8> {
     })
 }
 
-/// Reads the policy again at each SIGHUP. The log tells what that changed, or why the policy is refused.
+/// Reads the policy again at each SIGHUP. The log says what that changed, or why the policy is refused.
 async fn reload_on_hangup(manager: Arc<SchedulerManager>, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
         if let Err(error) = manager.own_policy(OwnPolicy { reload: true }).await {
-            tracing::error!(error = exit::chain(&error), "cannot read the policy again");
+            tracing::error!(error = exit::chain(&error), "cannot reload the policy");
         }
     }
 }
@@ -92,7 +92,7 @@ async fn serve(loaded: Loaded<SchedulerConfig>) -> anyhow::Result<u8> {
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot watch for signals")?;
-    // Watched for before anything can wait, because a SIGHUP that nobody watches for ends the process.
+    // The handler is installed before anything can wait, because an unhandled SIGHUP ends the process.
     let hangups = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
     let env = Env::system(None)?;
     let name = if config.name.is_empty() { novella_service::host_name() } else { config.name.clone() };

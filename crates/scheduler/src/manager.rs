@@ -1,8 +1,8 @@
 //! What the calls share: the map behind its one lock, and what is kept beside it.
 //!
 //! What always holds: one lock guards the map, the engine and the remembered decisions. A placement or a batch of reports
-//! takes it once, and nobody holds it across an await. Whoever takes the lock first after this process stalled notes the
-//! stall before anything is judged by the clock: no host was silent in a time in which nobody here listened. Peers hear of
+//! takes it once, and nobody holds it across an await. After this process has stalled, the first to take the lock records
+//! the stall before any host is judged by the clock: a host was not silent while nobody here listened. Peers hear of
 //! decisions in the order in which they were made.
 //!
 //! Left out: what each call does (`calls/`).
@@ -33,7 +33,7 @@ use crate::refused_reports::RefusedReports;
 use crate::report_lag::ReportLag;
 use crate::request_metrics::RequestMetrics;
 
-/// Most decisions that wait to be told to the other schedulers. What is beyond is counted, and the hosts' claims settle it.
+/// Maximum number of decisions that wait to be sent to the other schedulers. Further ones are dropped and counted.
 const RESERVE_OUTBOX: usize = 1024;
 
 /// Why the lock cannot be poisoned.
@@ -53,11 +53,11 @@ pub struct RequestCounters {
     pub decisions: AtomicU64,
     /// Answers to `select_destinations` that placed nothing.
     pub refusals: AtomicU64,
-    /// Reservations that the other schedulers were not told of because too many waited.
+    /// Reservations that were not sent to the other schedulers because too many were waiting.
     pub reserve_overflow: AtomicU64,
 }
 
-/// Settings that the manager needs at run time.
+/// The settings that the manager needs at run time.
 #[derive(Debug, Clone)]
 pub struct ManagerOptions {
     /// This scheduler's name.
@@ -66,7 +66,7 @@ pub struct ManagerOptions {
     pub policy: PolicySource,
     /// The longest time for which a request may hold its room.
     pub max_hold: Duration,
-    /// The cell that Nova is told all hosts are in.
+    /// The cell that is reported to Nova for every host.
     pub nova_cell: Uuid,
 }
 
@@ -75,13 +75,13 @@ pub struct SchedulerManager {
     pub(crate) options: ManagerOptions,
     pub(crate) env: Env,
     core: Arc<Mutex<Core>>,
-    /// Observed under the lock of `core` only, so that nobody judges between a stall and its note.
+    /// Observed only under the lock of `core`, so that no host is judged before a stall is recorded.
     stalls: StallMonitor,
     stalled: Notify,
     outbox: mpsc::Sender<Reserve>,
-    /// All schedulers, once there is a way to them.
+    /// The client for all schedulers, once there is one.
     pub(crate) peers: OnceLock<SchedulerApi>,
-    /// The agents, once there is a way to them.
+    /// The client for the agents, once there is one.
     pub(crate) agents: OnceLock<ComputeApi>,
     pub(crate) health: Health,
     pub(crate) policy: PolicyState,
@@ -101,7 +101,7 @@ pub struct SchedulerManager {
 }
 
 impl SchedulerManager {
-    /// A manager of this map. The receiver yields what the other schedulers must be told.
+    /// A manager of this map, and the receiver of what the other schedulers must be told.
     pub fn new(
         options: ManagerOptions,
         env: Env,
@@ -135,7 +135,7 @@ impl SchedulerManager {
         (Arc::new(manager), reserves)
     }
 
-    /// Takes the lock. Returns the time, too, at which the map is judged.
+    /// Takes the lock. Also returns the time by which hosts are judged.
     pub(crate) fn core(&self) -> (MutexGuard<'_, Core>, Duration) {
         let mut core = self.core.lock().expect(POISONED);
         if let Some(stall) = self.stalls.observe() {
@@ -145,7 +145,7 @@ impl SchedulerManager {
         (core, self.env.clock.now())
     }
 
-    /// The lock, for a thread of its own that judges nothing by the clock.
+    /// The lock, for another thread that judges nothing by the clock.
     pub(crate) fn shared(&self) -> Arc<Mutex<Core>> {
         Arc::clone(&self.core)
     }
@@ -156,7 +156,7 @@ impl SchedulerManager {
         f(&mut core.hosts, now)
     }
 
-    /// Marks silent hosts as down, forgets those that are long gone, and ends reservations whose time is up.
+    /// Marks silent hosts as down, forgets those that have been gone for long, and ends expired reservations.
     pub fn expire(&self) {
         let events = self.with_hosts(|hosts, now| hosts.expire(now));
         map_events::log(&events);
@@ -165,7 +165,7 @@ impl SchedulerManager {
         self.host_clocks.forget_silent(now);
     }
 
-    /// Takes the lock at every tick, so that a stall is noted soon. Never returns.
+    /// Takes the lock at every tick, so that a stall is noticed soon. Never returns.
     pub async fn watch_for_stalls(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(stall::TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -180,7 +180,7 @@ impl SchedulerManager {
         self.stalled.notified().await;
     }
 
-    /// How often each thing happened to reports and reservations.
+    /// Counts of what happened to reports and reservations.
     pub fn report_counters(&self) -> Counters {
         self.with_hosts(|hosts, _| *hosts.counters())
     }
@@ -201,7 +201,8 @@ impl SchedulerManager {
         self.env.random.u64() >> 11
     }
 
-    /// Hands a reservation to the task that tells the other schedulers. If they miss it, the hosts' claims settle it.
+    /// Hands a reservation to the task that tells the other schedulers. If they miss it, the hosts' claims correct their
+    /// maps.
     pub(crate) fn tell_peers(&self, reserve: Reserve) {
         if self.outbox.try_send(reserve).is_err() {
             self.requests.reserve_overflow.fetch_add(1, Ordering::Relaxed);

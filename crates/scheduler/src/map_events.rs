@@ -1,23 +1,23 @@
-//! What changed in the map by itself, logged at the level of what must be done about it.
+//! Logs changes in the map that no request made, at a level that says whether somebody must act.
 
 use novella_host_manager::Event;
 use novella_objects::{HostStatus, HostWarning};
 use tracing::{debug, info, warn};
 
-/// Logs events in their order.
+/// Logs the events in order.
 pub(crate) fn log(events: &[Event]) {
     for event in events {
         match event {
-            Event::Down { host } => warn!(host, "host is down: silent for too long"),
+            Event::Down { host } => warn!(host, "host is down: it has not reported for too long"),
             Event::Suspect { host } => {
-                debug!(host, "host is suspect: silent, but perhaps not by its own fault")
+                debug!(host, "host is suspect: silent, but the cause may lie elsewhere")
             }
             Event::Left { host } => info!(host, "host left: its agent said goodbye"),
-            // That the host was suspect was not told at this level either.
+            // That the host was suspect was only logged at this level, too.
             Event::Back { host, before: HostStatus::Suspect } => debug!(host, "host is no longer suspect"),
             Event::Back { host, .. } => info!(host, "host is back"),
             Event::Renamed { host, from } => {
-                info!(host, from, "host has a new name; its reservations go with it")
+                info!(host, from, "host was renamed; its reservations are kept")
             }
             Event::Conflict { host, warning } => conflict(host, warning),
             Event::ConflictOver { host, warning } => match warning {
@@ -29,10 +29,13 @@ pub(crate) fn log(events: &[Event]) {
                 }
                 _ => {}
             },
-            Event::Forgotten { host } => info!(host, "host forgotten: silent for a long time"),
+            Event::Forgotten { host } => {
+                info!(host, "host removed from the map: it has not reported for forget_after")
+            }
             Event::LostTogether { hosts, live } => warn!(
                 hosts,
-                live, "many hosts fell silent at once; they stay candidates as suspects. Look at the network"
+                live,
+                "many hosts fell silent at once; they are suspect but can still be chosen. Check the network"
             ),
             Event::TakenOver { host, previous, uuid } => {
                 warn!(host, %previous, %uuid, "a new identity took over this host name");
@@ -50,13 +53,13 @@ fn conflict(first: &str, warning: &HostWarning) {
         HostWarning::ClonedIdentity { other_host: host } => warn!(
             host,
             first,
-            "two processes report with one identity; the later is refused. Remove identity.json from the state \
+            "two processes report with the same identity; the later one is refused. Remove identity.json from the state \
              directory of one of the two hosts and restart its agent"
         ),
         HostWarning::DuplicateName { other } => warn!(
             host = first,
             %other,
-            "another identity reports under the name of a live host and is refused; give it another --host"
+            "another agent reports under the name of a live host and is refused; give it another --host"
         ),
         _ => {}
     }

@@ -1,4 +1,4 @@
-//! What `/metrics` shows of a scheduler. Counts are read when somebody asks for them, and nothing is counted twice.
+//! What `/metrics` shows of a scheduler. Counts that exist elsewhere are read when the metrics are collected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,10 +19,10 @@ pub fn register(
     server: &Arc<RpcServer>,
     connection: watch::Receiver<ConnectionState>,
 ) {
-    let help = "Seconds from the making of a report until it is in the map, by the wall clocks of both hosts";
+    let help = "Seconds from when a report was made until it is in the map, by the wall clocks of both hosts";
     metrics.register("scheduler_report_lag_seconds", help, manager.report_lag.0.clone());
     let RequestMetrics { seconds, refused_by } = manager.request_metrics.clone();
-    metrics.register("scheduler_decision_seconds", "Seconds that decisions took", seconds);
+    metrics.register("scheduler_decision_seconds", "Seconds that a decision took", seconds);
     let help = "Refused requests, by the filter that left no host";
     metrics.register("scheduler_refusals_by_filter", help, refused_by);
     let map = Arc::downgrade(manager);
@@ -66,9 +66,9 @@ fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
         });
         rows.map(sample).collect::<Vec<_>>()
     };
-    let help = "What is in use on hosts that can be chosen, reservations included";
+    let help = "Amount in use on hosts that can be chosen, reservations included";
     out.extend(amounts(help, |usage| usage.used, "capacity_used"));
-    let help = "What may be in use on hosts that can be chosen, after overcommit";
+    let help = "Amount that may be in use on hosts that can be chosen, overcommit included";
     out.extend(amounts(help, |usage| usage.total, "capacity"));
     out.push(Sample::gauge("reservations", "Reservations held", reservations as f64));
     for (kind, count) in
@@ -79,15 +79,19 @@ fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
     }
     let off = manager.host_clocks.offsets().len();
     out.push(Sample::gauge("hosts_clock_off", "Hosts whose clock differs from this machine's", off as f64));
-    out.extend(Sample::counters("reports", "Reports, by what became of them", "outcome", reports(&counters)));
-    out.extend(Sample::counters("events", "What changed in the map", "event", events(&counters)));
+    out.extend(Sample::counters("reports", "Reports, by outcome", "outcome", reports(&counters)));
+    out.extend(Sample::counters("events", "Changes in the map, by kind", "event", events(&counters)));
     let requests = &manager.requests;
     let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let unreadable = manager.refused_reports.unreadable();
     for (name, help, count) in [
         ("decisions", "Answers to select_destinations, refusals included", load(&requests.decisions)),
         ("refusals", "Answers that placed nothing", load(&requests.refusals)),
-        ("reserve_overflow", "Reservations not told to other schedulers", load(&requests.reserve_overflow)),
+        (
+            "reserve_overflow",
+            "Reservations that could not be sent to other schedulers",
+            load(&requests.reserve_overflow),
+        ),
         ("policy_faults", "Requests that failed because of the policy", manager.policy_faults()),
         ("unreadable_reports", "Reports whose arguments could not be read", unreadable),
     ] {
@@ -95,11 +99,11 @@ fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
     }
     let reloads = [PolicyReload::Applied, PolicyReload::Unchanged, PolicyReload::Refused];
     let reloads = reloads.map(|outcome| (outcome.as_str(), manager.policy.counters.of(outcome)));
-    let help = "Reloads of the policy, by what became of them";
+    let help = "Reloads of the policy, by outcome";
     out.extend(Sample::counters("policy_reloads", help, "outcome", reloads));
     let refused = f64::from(u8::from(manager.policy.refused().is_some()));
     out.push(Sample::gauge("policy_refused", "1 if the last reload of the policy was refused", refused));
-    out.push(Sample::gauge("policy", "The policy in force, by its hash", 1.0).label("hash", hash));
+    out.push(Sample::gauge("policy", "The current policy, by its hash", 1.0).label("hash", hash));
 }
 
 fn reports(c: &Counters) -> [(&'static str, u64); 7] {

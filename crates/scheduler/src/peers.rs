@@ -1,6 +1,6 @@
-//! Tells the other schedulers what was reserved here and what was let go.
+//! Tells the other schedulers what was reserved here and what was released.
 //!
-//! What always holds: what is let go is told after the reservation that it ends, and before whatever was decided after it.
+//! What always holds: a release is sent after the reservation that it ends, and before anything that was decided later.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// Most messages that are published at once. Reservations are small and concern different instances, so the broker may
+/// Maximum number of messages in flight. Reservations are small and concern different instances, so the broker may
 /// confirm them in any order.
 const IN_FLIGHT: usize = 64;
 
-/// Publishes reservations until `stop` is cancelled and those that waited then are told.
+/// Publishes reservations until `stop` is cancelled and all that were waiting then are sent.
 pub async fn tell_reserves(
     api: SchedulerApi,
     mut reserves: mpsc::Receiver<Reserve>,
@@ -31,7 +31,7 @@ pub async fn tell_reserves(
                 warn!(
                     decision_id,
                     error = chain(&error),
-                    "other schedulers were not told of a decision; host claims will settle it"
+                    "could not tell the other schedulers of a decision; the hosts' claims will correct their maps"
                 );
             }
         }

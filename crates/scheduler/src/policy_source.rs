@@ -1,9 +1,9 @@
-//! Where this scheduler's policy comes from, and what became of the last reload.
+//! Where this scheduler's policy comes from, and the result of the last reload.
 //!
-//! What always holds: a policy is read as a whole or refused as a whole. A refused reload is shown in the log, in `/metrics`,
-//! in the detail of `/readyz` and by `novella policy show`, until a reload succeeds.
+//! What always holds: a policy is read as a whole or refused as a whole. A refused reload is shown in the log, in
+//! `/metrics`, in the detail of `/readyz` and by `novella policy show`, until a reload succeeds.
 //!
-//! Left out: the policy in force, which the map has, and how a new one comes into force (`calls/policy.rs`).
+//! Left out: the current policy, which the map has, and how a new one is put into force (`calls/policy.rs`).
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,10 +48,10 @@ impl PolicySource {
     }
 }
 
-/// What the last reload came to.
+/// The result of the last reload.
 pub(crate) struct PolicyState {
     pub(crate) source: PolicySource,
-    /// Held during a reload, so that there is one at a time.
+    /// Held during a reload, so that there is only one at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
     /// Why the last reload was refused. Empty if it was not.
     problems: Mutex<Vec<PolicyProblem>>,
@@ -104,18 +104,18 @@ impl PolicyState {
         self.counters.count(PolicyReload::Refused);
         for problem in &problems {
             let source = self.source.name();
-            error!(source, "the new policy is refused, the old one stays in force: {}", one_line(problem));
+            error!(source, "policy reload refused; the old policy stays in force: {}", one_line(problem));
         }
         *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = problems;
-        // The scheduler works as before, so it stays ready. The detail tells what must be corrected.
+        // The scheduler works as before, so it stays ready. The detail says what must be corrected.
         let reason = format!(
-            "the last reload was refused, the policy before it is in force: {}",
+            "the last reload was refused; the previous policy stays in force: {}",
             self.refused().unwrap_or_default()
         );
         self.condition.set(true, reason);
     }
 
-    /// Notes a reload whose policy was taken, whether it changed anything or not.
+    /// Notes a reload whose policy was accepted, whether it changed anything or not.
     pub(crate) fn accept(&self, outcome: PolicyReload) {
         self.counters.count(outcome);
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -1,6 +1,6 @@
 //! Reports that were refused, counted and logged so that an operator sees what to do.
 //!
-//! A fault is logged when it first appears and whenever its count doubles: it is seen at once, and a flood of it does not
+//! A fault is logged when it first appears and whenever its count doubles. So it is seen at once, and a flood does not
 //! fill the log. Copied identities and duplicate names are events of the map (`map_events.rs`), because they last.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,10 +24,10 @@ impl RefusedReports {
         let (host, service) = (&*report.host, &*report.service_name);
         match applied {
             Applied::TooMany if count(&self.too_many) => {
-                warn!(host, service, "the map is full; raise reports.max_hosts")
+                warn!(host, service, "the map is full, so this host is not added; raise reports.max_hosts")
             }
             Applied::Bad(bad) if count(&self.bad) => {
-                warn!(host, service, %bad, "a report with an impossible value is refused")
+                warn!(host, service, %bad, "refused a report with an invalid value")
             }
             _ => debug!(host, service, outcome = ?applied, "report not applied"),
         }
@@ -36,7 +36,7 @@ impl RefusedReports {
     /// Logs a report whose arguments could not be read.
     pub(crate) fn log_unreadable(&self, user_id: Option<&str>, reason: &CallError) {
         if count(&self.unreadable) {
-            warn!(user_id, %reason, "a report cannot be read; it is dropped");
+            warn!(user_id, %reason, "dropped a report that cannot be read");
         }
     }
 
@@ -46,7 +46,7 @@ impl RefusedReports {
     }
 }
 
-/// Counts one more. Returns whether it is to be logged.
+/// Counts one more. Returns whether to log it.
 fn count(counter: &AtomicU64) -> bool {
     (counter.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two()
 }

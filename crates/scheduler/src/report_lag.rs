@@ -1,7 +1,7 @@
 //! How long reports take from the agent to the map: they are made, published, queued at the broker, read and applied.
 //!
-//! The time is measured by two wall clocks, the sender's and this machine's. Where they differ, the difference shows as
-//! well. Nothing is decided by it. Reports of other senders, which carry no time, are not counted.
+//! The time is measured by two wall clocks, the sender's and this machine's. If they differ, the difference is part of the
+//! result. No decision depends on it. Reports of other senders, which carry no time, are not counted.
 
 use std::time::SystemTime;
 

@@ -1,6 +1,6 @@
 //! How long decisions take, and which filters refuse them.
 //!
-//! Left out: how many there are (`RequestCounters`).
+//! Left out: the number of decisions (`RequestCounters`).
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const BOUNDS: [f64; 13] =
 /// The label of a count of refusals.
 type OfFilter = [(&'static str, String); 1];
 
-/// See the module's text. Clones share the values.
+/// See the module documentation. Clones share the values.
 #[derive(Debug, Clone)]
 pub struct RequestMetrics {
     /// Seconds from the start of a decision to its end.
@@ -37,7 +37,7 @@ impl RequestMetrics {
         self.seconds.observe(took.as_secs_f64());
         if let Some(Refusal::NoValidHost { .. }) = decision.refusal {
             let filters = &decision.explanation.filters;
-            // Without such a filter, there was no host to ask, or no room for one more reservation.
+            // If no filter refused the last hosts, there was no host at all, or no room for another reservation.
             let last = filters.iter().find(|filter| filter.hosts_out == 0);
             let name = last.map_or("none", |filter| &filter.filter);
             self.refused_by.get_or_create(&[("filter", name.to_owned())]).inc();

@@ -1,12 +1,12 @@
-//! From an empty map to a complete one.
+//! Fills the map at start, and after a lost connection.
 //!
 //! ```text
 //! consume the fanout queue ─▶ ask all agents to publish ─▶ wait: window passed and the count stands still,
 //!           ▲                                                    or one report interval ─▶ take requests
 //!           └──────────────── connection lost ◀─────────────────┘
 //! ```
-//! Until the map is filled, requests wait in the topic queue under their own expiration, so that no request is refused for
-//! lack of a report that is on its way. If the connection is lost later, the map is kept, silent hosts are suspect, and the
+//! Until the map is filled, requests wait in the topic queue until they expire, so that no request is refused for
+//! lack of a report that is about to arrive. If the connection is lost later, the map is kept, silent hosts are suspect and the
 //! agents are asked again. Requests are still taken then.
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::manager::SchedulerManager;
 
 /// How often the hosts are counted while the map fills.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How long after the answer window the count must stand still before the map counts as filled. Answers take time to
+/// How long after the answer window the count must stay the same before the map counts as filled. Answers take time to
 /// arrive.
 const STANDSTILL: Duration = Duration::from_millis(500);
 
@@ -32,7 +32,7 @@ const STANDSTILL: Duration = Duration::from_millis(500);
 pub struct Startup {
     /// The owner of the map.
     pub manager: Arc<SchedulerManager>,
-    /// The way to the agents.
+    /// The client for the agents.
     pub compute: ComputeApi,
     /// The health condition that shows what is waited for.
     pub ready: Condition,
@@ -78,7 +78,7 @@ impl Startup {
         }
     }
 
-    /// Waits while hosts answer. If they could not be asked, they report within their interval.
+    /// Waits while hosts answer. If they could not be asked, they still report within their interval.
     async fn count_hosts(&self, asked: bool) {
         let began = Instant::now();
         let in_time = began + self.answer_window;
@@ -98,7 +98,7 @@ impl Startup {
             }
             let elapsed_s = elapsed.as_secs_f64();
             let reason =
-                format!("waiting for reports: {hosts} hosts so far, asked for them {elapsed_s:.1} s ago");
+                format!("waiting for reports: {hosts} hosts so far, {elapsed_s:.1} s after asking for them");
             self.ready.set(false, reason);
         }
     }

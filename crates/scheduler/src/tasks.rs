@@ -1,4 +1,4 @@
-//! What the scheduler does every second.
+//! The tasks that the scheduler runs every second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::manager::SchedulerManager;
 
 /// How often the tasks run. A silent host is marked as down at most this late.
 pub const TICK: Duration = Duration::from_secs(1);
-/// Most hosts that are asked one by one in a tick to report again. The others report within their interval anyway.
+/// Maximum number of hosts that are asked to report again in one tick. The others report within their interval anyway.
 const ASKED_PER_TICK: usize = 64;
 
-/// See the module's text.
+/// See the module documentation.
 pub struct Tasks {
     /// The owner of the map.
     pub manager: Arc<SchedulerManager>,
-    /// The way to the agents.
+    /// The client for the agents.
     pub compute: ComputeApi,
     /// Beats whenever the tasks run.
     pub heartbeat: Heartbeat,
@@ -30,7 +30,7 @@ pub struct Tasks {
 
 #[periodic_tasks]
 impl Tasks {
-    /// Marks silent hosts as down, forgets those that are long gone, and ends reservations whose time is up.
+    /// Marks silent hosts as down, forgets those that have been gone for long, and ends expired reservations.
     #[periodic_task(run_immediately)]
     async fn expire(&self) {
         self.heartbeat.beat();
@@ -44,17 +44,17 @@ impl Tasks {
         if hosts.len() > ASKED_PER_TICK {
             debug!(
                 hosts = hosts.len(),
-                "too many hosts to ask one by one; some are only heard when they report next"
+                "too many hosts to ask one by one; the others will report within their interval"
             );
         }
         for host in hosts.iter().take(ASKED_PER_TICK) {
             let asked = self.compute.publish_service_capabilities_of(host, self.publish_timeout).await;
             if let Err(error) = asked {
-                // The other questions would wait just as long for the same broker.
+                // The other questions would fail at the same broker.
                 debug!(
                     host,
                     error = chain(&error),
-                    "could not ask for a report; the host's next one will do"
+                    "could not ask a host to report again; its next regular report will replace the lost one"
                 );
                 return;
             }

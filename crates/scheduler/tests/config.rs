@@ -20,14 +20,14 @@ fn the_table_in_the_documents_is_what_config_explain_prints() {
 fn bad_settings_are_named_with_a_fix() {
     for (name, value, wanted) in [
         ("NOVELLA_REPORTS__SERVICE_DOWN_TIME", "20s", "service_down_time must exceed three"),
-        ("NOVELLA_REPORTS__FORGET_AFTER", "30s", "forgotten before it is down"),
-        ("NOVELLA_REPORTS__ANSWER_WINDOW", "10s", "longer than waiting"),
-        ("NOVELLA_RESERVATIONS__MAX_HOLD", "1s", "longer than the longest that is allowed"),
+        ("NOVELLA_REPORTS__FORGET_AFTER", "30s", "removed from the map before it is down"),
+        ("NOVELLA_REPORTS__ANSWER_WINDOW", "10s", "shorter than the time between two reports"),
+        ("NOVELLA_RESERVATIONS__MAX_HOLD", "1s", "longer than the longest hold that is allowed"),
         ("NOVELLA_FILTER_SCHEDULER__ENABLED_FILTERS", "[\"RamFiler\"]", "there is no filter \"RamFiler\""),
         (
             "NOVELLA_FILTER_SCHEDULER__RAM_WEIGHT_MULTIPLIER",
             "1e300",
-            "a multiplier is 0, or its absolute value",
+            "a multiplier must be 0, or have an absolute value",
         ),
         ("NOVELLA_REPORTS__MAX_HOSTS", "0", "at least 1"),
         ("NOVELLA_REPORTS__FORGET_AFTER", "9999999years", "longer than 365 days"),

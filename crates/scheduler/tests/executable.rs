@@ -1,5 +1,5 @@
-//! What only the executable can show of the policy. At SIGHUP it reads the file again, and the log tells what that changed. A
-//! wrong file ends it with exit code 2 at start; later it is refused and nothing ends.
+//! What only the executable can show of the policy. At SIGHUP it reads the file again, and the log tells what that changed.
+//! A wrong file ends it with exit code 2 at start; later it is refused and nothing ends.
 
 #[path = "../../compute-agent/tests/agent/process.rs"]
 #[allow(dead_code, reason = "shared with the tests of the agent, which use the rest")]
@@ -36,7 +36,7 @@ fn sighup_reads_the_policy_again_and_says_what_changed() {
     process.wait_for("policy: ~ filter_scheduler.host_subset_size: 1 -> 3");
     write("[filter_scheduler]\nhost_subset_sise = 4\n");
     process.signal(Signal::HUP);
-    process.wait_for("the new policy is refused, the old one stays in force: line 2: ");
+    process.wait_for("policy reload refused; the old policy stays in force: line 2: ");
     write("[filter_scheduler]\nhost_subset_size = 3\n");
     process.signal(Signal::HUP);
     process.wait_for("policy: - aggregates.a = ");

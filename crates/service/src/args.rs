@@ -9,32 +9,33 @@ use crate::{
     logging::{LogFormat, LogOptions},
 };
 
-/// The message bus of a program that is told of none: RabbitMQ on the same machine, with the user that it makes itself.
+/// The default broker: RabbitMQ on the same machine, with the user that RabbitMQ creates itself.
 pub const DEFAULT_TRANSPORT_URL: &str = "rabbit://guest:guest@localhost:5672/";
 /// The key that `--transport-url` sets.
 const TRANSPORT_URL_KEY: &str = "transport_url";
-/// The environment variable that stands in for `--transport-url`.
+/// The environment variable that replaces `--transport-url`.
 const TRANSPORT_URL_ENV: &str = "NOVELLA_TRANSPORT_URL";
 
 /// Options common to the daemons and the command-line client.
 #[derive(Clone, Default, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct CommonArgs {
-    /// Read settings from this TOML file; repeat it to add files, of which later ones win
+    /// Read settings from this TOML file; repeat it for several, where later files win
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Vec<PathBuf>,
 
-    /// Where the message bus is: rabbit://USER:PASSWORD@HOST/VHOST, or amqp:// and the TLS forms
+    /// URL of the broker: rabbit://USER:PASSWORD@HOST/VHOST, or amqp://, or rabbits:// and amqps:// for TLS
     ///
-    /// Further hosts to fail over to follow the first after a comma. A password on the command line can be seen by other users of this machine; the environment or a file cannot.
+    /// Further hosts for failover follow the first one after a comma. Other users of this machine can see a password on the
+    /// command line, but not one in the environment or in a file.
     #[arg(long, value_name = "URL", global = true, env = TRANSPORT_URL_ENV, hide_env_values = true)]
     pub transport_url: Option<String>,
 
-    /// How to write the log, on standard error
+    /// Format of the log, which goes to standard error
     #[arg(long, value_name = "FORMAT", global = true, value_enum, default_value_t)]
     pub log_format: LogFormat,
 
-    /// Log more: -v debug, -vv trace, -vvv other libraries' debug too (RUST_LOG, if set, decides instead)
+    /// Log more: -v debug, -vv trace, -vvv also debug messages of libraries (RUST_LOG, if set, overrides this)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
 }
@@ -50,7 +51,7 @@ impl CommonArgs {
     }
 
     fn sources_with(&self, env: Vec<(String, OsString)>) -> Sources {
-        // clap has already put the variable's value in place of an absent option: that one is the environment's.
+        // If the option is absent, clap takes the value of the variable. Its source is the environment.
         let from_env = |url: &&String| {
             env.iter().any(|(name, value)| name == TRANSPORT_URL_ENV && value.as_os_str() == url.as_str())
         };
@@ -68,7 +69,7 @@ impl CommonArgs {
     }
 }
 
-// By hand, because programs like to print their arguments and this one may hold a password.
+// Written by hand, because programs print their arguments, and this one may hold a password.
 impl fmt::Debug for CommonArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CommonArgs")
@@ -86,7 +87,7 @@ pub fn with_short_help(program: Command) -> Command {
     let common: Vec<&Arg> = program.get_arguments().filter(|arg| arg.is_global_set()).collect();
     let names =
         common.iter().filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect::<Vec<_>>().join(", ");
-    // A subcommand that has an option of this name already does not inherit the one that help would show.
+    // A subcommand that has an option of this name does not inherit the common option.
     let hidden: Vec<Arg> = common.into_iter().map(|arg| arg.clone().hide(true)).collect();
     let line = format!("Common options, which `{} --help` describes: {names}", program.get_name());
     let template = format!(

@@ -23,7 +23,7 @@ pub use random::{EntropyError, Random};
 pub use sampled::{BrokerLink, Sample};
 pub use store::{FileStore, MemoryStore, Store, StoreError, StoreFault, StoreLock};
 
-/// Everything that a daemon may ask of the world outside it.
+/// Everything that a daemon may take from outside.
 #[derive(Clone)]
 pub struct Env {
     /// Monotonic and wall time.
@@ -39,7 +39,7 @@ pub struct Env {
 }
 
 impl Env {
-    /// The real world. State is kept in `state_dir`, or in memory (and lost with the process) without one.
+    /// The real system. State is kept in `state_dir`, or without one in memory, where it is lost with the process.
     ///
     /// Create it inside the tokio runtime that will use it. Nothing is written here: a directory that is absent is
     /// created by the first write.
@@ -57,8 +57,8 @@ impl Env {
         })
     }
 
-    /// A world that depends on `seed` alone: time is the (paused) tokio runtime's, blocking calls run in place, state
-    /// is in memory. Create it inside the runtime, because its clock starts counting now.
+    /// A simulated system that depends on `seed` alone: time is the (paused) tokio runtime's, blocking calls run in place,
+    /// state is in memory. Create it inside the runtime, because its clock starts counting now.
     pub fn simulated(seed: u64) -> Env {
         Env {
             clock: Clock::simulated(),

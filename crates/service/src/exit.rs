@@ -1,6 +1,6 @@
-//! How a program ends: the exit code that an error calls for, and a text that says why.
+//! How a program ends: the exit code of an error, and a text that says why.
 //!
-//! What always holds: the printed text is the whole chain of causes, each said once, and is followed by what to do
+//! What always holds: the printed text is the whole chain of causes, each named once, and is followed by what to do
 //! next where that is known. A line break in it is printed as one; other control characters, which may come from a peer,
 //! never reach the terminal. A reader that closes the pipe early is a success.
 
@@ -29,7 +29,7 @@ pub fn next_step(error: &(dyn Error + 'static)) -> Option<String> {
     })
 }
 
-/// The exit code that the error calls for.
+/// The exit code of the error.
 pub fn code(error: &(dyn Error + 'static)) -> u8 {
     let known = causes(error).find_map(|cause| {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
@@ -56,8 +56,8 @@ pub enum ErrorFormat {
 }
 
 impl ErrorFormat {
-    /// Writes what is wrong, what to do next if that is known, and the exit code. If standard error is gone too, the exit
-    /// code is all that is left to say it with, so a failure to write is ignored.
+    /// Writes what is wrong, what to do next if that is known, and the exit code. A failure to write is ignored: if standard
+    /// error is gone, the exit code is all that can still be seen.
     pub fn write(self, what: &str, next: Option<&str>, code: u8, err: &mut dyn Write) {
         drop(match self {
             Self::Text => {
@@ -76,7 +76,7 @@ pub fn printable_lines(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
-/// Prints the error (if it is one) on `err` and gives the exit code.
+/// Prints the error, if there is one, on `err`, and returns the exit code.
 pub fn report(result: Result<u8, anyhow::Error>, format: ErrorFormat, err: &mut dyn Write) -> u8 {
     let error = match result {
         Ok(code) => return code,
@@ -176,7 +176,7 @@ mod tests {
         );
         assert!(
             text.contains(&format!(
-                "next: set http.listen to another port or to none, or find who has this one: ss -ltnp 'sport = :{}'",
+                "next: set http.listen to another port or to none, or find the process that uses this one: ss -ltnp 'sport = :{}'",
                 address.port()
             )),
             "{text}"

@@ -1,7 +1,7 @@
-//! The exit codes that scripts may rely on, and an error that names the one it calls for.
+//! The exit codes that scripts may rely on, and an error that carries its own.
 //!
 //! What always holds: a code means the same in every program, and [`EXIT_CODES`] is the only list of them. [`chain`]
-//! gives an error with all its causes, each said once.
+//! gives an error with all its causes, each named once.
 //!
 //! What it leaves out: the exit codes of other errors, which [`crate::exit`] decides.
 
@@ -53,7 +53,7 @@ pub fn exit_codes_help(codes: &[u8]) -> String {
         .fold("Exit codes:\n".to_owned(), |text, (code, meaning)| text + &format!("  {code:>3}  {meaning}\n"))
 }
 
-/// An error with the exit code and the next step that it calls for. Wrap a cause in it where both become known.
+/// An error with an exit code and a next step. Wrap a cause in it where both become known.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct Failure {

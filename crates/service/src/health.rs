@@ -2,7 +2,7 @@
 //!
 //! What always holds: a process is ready when every named [`Condition`] holds, and alive while every watched loop has
 //! beaten within its time. Both answers list each part with its reason, so nobody has to guess. Alive never depends on
-//! the broker: restarting a process does not heal somebody else's outage.
+//! the broker, because restarting this process does not end an outage of the broker.
 //!
 //! What it leaves out: authentication and TLS. It listens on loopback unless told otherwise.
 

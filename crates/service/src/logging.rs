@@ -41,7 +41,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// What the command line says about logging.
+/// The logging options of the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
     /// How lines are written.
@@ -54,7 +54,7 @@ pub struct LogOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// `RUST_LOG` is not a filter.
-    #[error("cannot understand RUST_LOG={value:?}; write for example RUST_LOG=novella=debug,warn")]
+    #[error("invalid RUST_LOG={value:?}; write for example RUST_LOG=novella=debug,warn")]
     Filter {
         /// The value of the variable.
         value: String,
@@ -169,13 +169,13 @@ fn default_filter(verbose: u8) -> String {
         2 => ("trace", "info"),
         _ => ("trace", "debug"),
     };
-    // What the AMQP library calls an error is often routine (a fanout exchange that is gone with its last queue). The
-    // transport logs the rest in the operator's words.
+    // Errors that the AMQP library logs are often routine (a fanout exchange that is gone with its last queue). The
+    // transport logs the others itself, in words for operators.
     let others = if verbose < 2 { format!("{others},lapin=off") } else { others.to_owned() };
     OWN.iter().fold(others, |filter, target| format!("{filter},{target}={own}"))
 }
 
-/// Makes every panic an error event. Where nobody listens to events, the previous hook prints it as before.
+/// Makes every panic an error event. If events are not collected, the previous hook prints it as before.
 fn install_panic_hook() {
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |info| {

@@ -1,4 +1,4 @@
-//! The end of a daemon: a signal asks for it, work in flight is finished within a grace period, and a verdict tells how
+//! The end of a daemon: a signal asks for it, work in flight is finished within a grace period, and a verdict says how
 //! it went.
 //!
 //! What always holds: the first SIGTERM or SIGINT cancels a token, and everything that must end watches it; the second ends
@@ -26,7 +26,7 @@ const SIGNALLED: i32 = 128;
 /// kills the process by the shipped units (`TimeoutStopSec`).
 pub const LIMIT: Duration = Duration::from_secs(20);
 
-/// How much longer than the limit a process may take whose last line of log hangs.
+/// How much longer than the limit a process may take if its last log line hangs.
 const LOG_TIME: Duration = Duration::from_secs(1);
 
 /// How a stop went.
@@ -66,11 +66,11 @@ impl Shutdown {
         self.on_signals_within(LIMIT)
     }
 
-    /// The same with another limit, which must be longer than the grace period. Signals are waited for on a thread of their
-    /// own, because everything else may hang.
+    /// The same with another limit, which must be longer than the grace period. Signals are waited for on a separate
+    /// thread, because everything else may hang.
     pub fn on_signals_within(&self, limit: Duration) -> io::Result<()> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        // Both are registered before this returns, so no early signal falls to the default action.
+        // Both are registered before this returns, so that no early signal has its default effect.
         let signals = {
             let _inside = runtime.enter();
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
@@ -125,7 +125,7 @@ pub fn run<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
 async fn follow(mut signals: (Signal, Signal), shutdown: Shutdown, limit: Duration) {
     let (name, _) = next_signal(&mut signals).await;
     shutdown.request();
-    // Without a word, because the log itself may be what hangs.
+    // Nothing is logged here, because the log itself may hang.
     let last_resort = move || {
         thread::sleep(limit + LOG_TIME);
         process::exit(failure::TIMEOUT.into());

@@ -1,8 +1,8 @@
-//! Notices that the world went on without this process: it was stopped (SIGSTOP), starved, or its machine suspended.
+//! Notices that this process did not run for a while: it was stopped (SIGSTOP), starved, or its machine suspended.
 //!
-//! What always holds: each stall is found once, as the stretch of [`Clock::now`] in which nothing was done. Whoever
-//! judges by elapsed time calls [`StallMonitor::observe`] first, and somebody calls it once in every [`TICK`]. Without
-//! the regular calls a quiet stretch would look like a stall.
+//! What always holds: each stall is found once, as the period of [`Clock::now`] in which this process did nothing. Code
+//! that judges by elapsed time calls [`StallMonitor::observe`] first. It must also be called once in every [`TICK`],
+//! because otherwise a quiet period would look like a stall.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -17,19 +17,19 @@ pub const TICK: Duration = Duration::from_millis(250);
 /// interval.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
-/// A stretch of time in which this process did nothing.
+/// A period in which this process did nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stall {
     /// The last moment at which it was known to run, by [`Clock::now`].
     pub from: Duration,
     /// The moment at which it was running again.
     pub to: Duration,
-    /// Time that the machine was suspended meanwhile, which that clock does not count.
+    /// How long the machine was suspended meanwhile, which that clock does not count.
     pub suspended: Duration,
 }
 
 impl Stall {
-    /// How long the world went on alone.
+    /// How long this process did not run.
     pub fn length(&self) -> Duration {
         self.to.saturating_sub(self.from) + self.suspended
     }

@@ -13,8 +13,8 @@ use crate::{health::Health, shutdown::Shutdown};
 /// The longest status that is sent, in characters. systemd shows one line.
 const STATUS_LIMIT: usize = 200;
 
-/// Tells systemd of the daemon from start to stop: the status, READY, the watchdog, and STOPPING when a stop is asked
-/// for. Spawn it as a task of its own. It ends when the stop is asked for.
+/// Keeps systemd informed from start to stop: the status, READY, the watchdog, and STOPPING when a stop is asked
+/// for. Spawn it as a separate task. It ends when the stop is asked for.
 pub async fn accompany(health: Health, shutdown: Shutdown) {
     let watchdog = sd_notify::watchdog_enabled();
     // Twice per period, as systemd asks; without a watchdog, often enough for a status that people read.

@@ -1,4 +1,4 @@
-//! What a compute driver is, and what it is made from.
+//! The trait of compute drivers, and the options that they are made from.
 
 use std::path::PathBuf;
 use std::sync::Arc;

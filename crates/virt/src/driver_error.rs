@@ -1,15 +1,15 @@
-//! Why there is no driver, or no reading of the host.
+//! Why a driver could not be made, or a host could not be read.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::probe_error::ProbeError;
 
-/// Why there is no driver, or no reading of the host.
+/// Why a driver could not be made, or a host could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
     /// No constructor is registered under this name.
-    #[error("no compute driver is named {name:?}; {}known: {}", suggestion(.nearest), .known.join(", "))]
+    #[error("there is no compute driver {name:?}; {}known: {}", suggestion(.nearest), .known.join(", "))]
     Unknown {
         /// The name that was asked for.
         name: String,

@@ -1,7 +1,7 @@
 //! A host that exists in configuration only, for the demo, the swarm and tests.
 //!
 //! The same size and the same script give the same answers. Each reading takes one step of the script. When the steps are
-//! used up, every reading succeeds. Delays and uptime follow the runtime's clock, which tests pause. A fake driver is
+//! used up, every reading succeeds. Delays and uptime follow the runtime's clock, which tests can pause. A fake driver is
 //! cheap: it has no thread, shares its configuration, and takes about 750 bytes.
 
 use std::collections::VecDeque;
@@ -28,7 +28,7 @@ const PAGE_KIB: u64 = 4;
 /// Clock of the CPUs, MHz.
 const FREQUENCY_MHZ: u64 = 2_000;
 
-/// Largest number of alike PCI devices. It is more than a host has, and keeps a typing error from listing billions.
+/// Maximum number of identical PCI devices. No host has that many, and a typo cannot list billions.
 const MAX_DEVICES: u32 = 4_096;
 
 /// A host that exists in configuration only.
@@ -119,7 +119,7 @@ impl FakeDriver {
 
     fn cpu_stats(&self) -> CpuStats {
         let config = &*self.config;
-        // The host booted one second before the driver was made, so that its first reading has a past.
+        // The host booted one second before the driver was made, so that its first reading covers some time.
         let up = (self.booted.elapsed() + Duration::from_secs(1)).as_nanos() * u128::from(config.vcpus);
         let share = |percent: u32, of: u128| of / 100 * u128::from(percent);
         let busy = share(config.cpu_percent, up);

@@ -1,4 +1,4 @@
-//! How large a fake host is, and how it answers.
+//! The size of a fake host, and how its readings behave.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -25,8 +25,8 @@ pub struct FakeConfig {
     pub cpu_vendor: String,
     /// Features of the CPUs, in the kernel's spelling.
     pub cpu_features: Vec<String>,
-    /// Number of NUMA nodes, each a socket. CPUs and memory are divided evenly, and the first nodes get the remainder. 0: the
-    /// host reports no nodes, like Nova's fake driver.
+    /// Number of NUMA nodes, each a socket. CPUs and memory are divided evenly, and the first nodes get the remainder. With
+    /// 0 the host reports no nodes, like Nova's fake driver.
     pub numa_nodes: u32,
     /// Number of threads in a core. CPUs are numbered core by core.
     pub threads: u32,
@@ -61,7 +61,7 @@ impl Default for FakeConfig {
     }
 }
 
-/// Alike PCI devices of a fake host.
+/// Identical PCI devices of a fake host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FakeDevices {
@@ -72,7 +72,7 @@ pub struct FakeDevices {
     /// Kind of device.
     #[serde(default)]
     pub dev_type: PciDevType,
-    /// The NUMA node that the devices are near. Absent: it is not known.
+    /// The NUMA node that the devices are attached to. Absent if it is not known.
     #[serde(default)]
     pub numa_node: Option<u32>,
     /// Number of devices, at most 4096.

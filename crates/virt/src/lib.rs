@@ -5,9 +5,9 @@
 //!
 //! - every value in [`HostStats`] says where it came from;
 //! - if a probe fails or hangs, its last good value is reported, and [`HostStats::stale`] lists the probe with that value's
-//!   age; a probe that never gave a value is an error, unless placement can do without its value;
+//!   age; a probe that never returned a value is an error, unless placement can do without its value;
 //! - what an operator should know about the host is in [`HostStats::warnings`];
-//! - a stuck probe delays one reading by its deadline and later readings not at all, and is never started twice;
+//! - a stuck probe delays one reading by its deadline, and later readings not at all; it is never started twice;
 //! - nothing here starts a thread: calls that may block are run by the caller's [`BlockingExecutor`].
 //!
 //! Left out on purpose: what instances use (the agent's claims say that), overrides by the operator, and libvirt, whose
@@ -17,7 +17,7 @@
 //! - `stats`: what a driver reads from its host
 //! - `recording`: what was read, as a tree of files
 //! - `cpu_traits`, `report`: what follows from the stats for a report
-//! - `probe_error`, `driver_error`: why there is no value, or no driver
+//! - `probe_error`, `driver_error`: why a value could not be read, or a driver could not be made
 //! - `probe`: a question to the host, with a deadline and the last good answer
 //! - `fake_config`, `driver`: what drivers are made from, and what a driver is
 //! - `fake`, `linux`: the two drivers

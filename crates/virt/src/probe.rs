@@ -36,7 +36,7 @@ pub type BlockingExecutor = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 pub struct Reading<T> {
     /// The newest good value.
     pub value: T,
-    /// How old the value is and why, if the newest run gave none. Where there is no value, it is the age of the question.
+    /// How old the value is and why, if the newest run gave none. If there is no value at all, the age of the question.
     pub stale: Option<StaleProbe>,
 }
 
@@ -101,8 +101,8 @@ impl<T: Clone + Send + Sync + 'static> Probe<T> {
         self.reading()
     }
 
-    /// The same, but while a run hangs and there was never an answer, the value is `absent`. It is for a value that the host
-    /// can do without for a while.
+    /// The same, but while a run hangs and there was never an answer, the value is `absent`. This is for a value that may be
+    /// missing for a while.
     pub async fn read_or(
         &self,
         absent: T,
@@ -229,7 +229,7 @@ impl<T> Drop for Completion<T> {
     }
 }
 
-/// Notes a problem if `applies` returns true. The log has it once, and not at every report while it lasts.
+/// Notes a problem if `applies` returns true. It is logged once, and not at every report while it lasts.
 fn fail<T>(
     state: &watch::Sender<State<T>>,
     name: &'static str,

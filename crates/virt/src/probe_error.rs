@@ -1,11 +1,11 @@
-//! Why one run of a probe gave no value.
+//! Why one run of a probe returned no value.
 
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why one run of a probe gave no value.
+/// Why one run of a probe returned no value.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// A file could not be read.
@@ -17,8 +17,8 @@ pub enum ProbeError {
         #[source]
         source: io::Error,
     },
-    /// A file has other contents than expected.
-    #[error("cannot make sense of {}: {reason}", .path.display())]
+    /// The contents of a file are not as expected.
+    #[error("unexpected content in {}: {reason}", .path.display())]
     Malformed {
         /// Path of the file.
         path: PathBuf,
@@ -26,7 +26,7 @@ pub enum ProbeError {
         reason: String,
     },
     /// The size of a file system could not be read.
-    #[error("cannot ask for the file system size at {}", .path.display())]
+    #[error("cannot read the size of the file system at {}", .path.display())]
     FileSystem {
         /// A path on that file system.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum ProbeError {
         source: io::Error,
     },
     /// The run is still under way. A late answer will be used when it comes.
-    #[error("no answer within {after:?}; still waiting, and not asking twice")]
+    #[error("no answer within {after:?}; the probe still runs and is not started again")]
     Overdue {
         /// How long the reader waited.
         after: Duration,

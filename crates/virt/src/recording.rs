@@ -1,4 +1,4 @@
-//! What a driver has read of this machine, as a tree of files that can be read again elsewhere.
+//! What a driver has read from this machine, as a tree of files that can be read again elsewhere.
 //!
 //! What always holds: nothing secret is in it. Only what a driver reads is recorded, and of that the host's name and serial
 //! numbers are left out.
@@ -71,8 +71,8 @@ impl Recording {
     }
 }
 
-/// The content without what names the machine: its host name, and the serial numbers that ARM boards and s390 write into
-/// `/proc/cpuinfo`.
+/// The content without what identifies the machine: its host name, and the serial numbers that ARM boards and s390 write
+/// into `/proc/cpuinfo`.
 fn without_names(path: &str, content: &[u8]) -> Vec<u8> {
     match path {
         "proc/sys/kernel/hostname" => format!("{HOST}\n").into_bytes(),

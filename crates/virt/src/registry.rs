@@ -98,10 +98,10 @@ mod tests {
         let registry = Registry::default();
         assert_eq!(
             refusal(&registry, "Linus"),
-            r#"no compute driver is named "Linus"; did you mean "linux"? known: fake, linux"#
+            r#"there is no compute driver "Linus"; did you mean "linux"? known: fake, linux"#
         );
-        assert_eq!(refusal(&registry, "xen"), r#"no compute driver is named "xen"; known: fake, linux"#);
-        assert_eq!(refusal(&registry, ""), r#"no compute driver is named ""; known: fake, linux"#);
+        assert_eq!(refusal(&registry, "xen"), r#"there is no compute driver "xen"; known: fake, linux"#);
+        assert_eq!(refusal(&registry, ""), r#"there is no compute driver ""; known: fake, linux"#);
     }
 
     #[test]

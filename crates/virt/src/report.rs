@@ -1,4 +1,4 @@
-//! The parts of a report that come from host stats: Nova's eleven keys, and what the host measured of itself.
+//! The parts of a report that come from host stats: Nova's eleven keys, and the values that the host measures.
 //!
 //! Left out: identity, claims, ratios, reserved amounts, and which CPUs, pages and devices are offered. The agent adds
 //! those.
@@ -30,7 +30,7 @@ pub fn capabilities(stats: &HostStats) -> Capabilities<'static> {
     }
 }
 
-/// What the host measured of itself.
+/// The values that the host measures.
 pub fn measured(stats: &HostStats) -> Measured {
     Measured {
         load_1m: stats.load_1m.value,

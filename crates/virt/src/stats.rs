@@ -35,11 +35,11 @@ pub struct HostStats {
     pub cpu_info: Probed<CpuInfo>,
     /// Memory size.
     pub memory_total_mb: Probed<u64>,
-    /// Memory that new work could have without swapping. `None` if it is not known.
+    /// Memory that is available without swapping. `None` if it is not known.
     pub memory_available_mb: Probed<Option<u64>>,
     /// Size of the file system that holds instances.
     pub disk_total_gb: Probed<u64>,
-    /// How much of that file system is written.
+    /// How much of that file system is used.
     pub disk_used_gb: Probed<u64>,
     /// How much of that file system an ordinary user could still write. It is less than total − used if blocks are kept for
     /// root.
@@ -141,7 +141,7 @@ pub struct PciDevice {
     pub class: String,
     /// Kind of device.
     pub dev_type: PciDevType,
-    /// The NUMA node that the device is near. `None` if it is not known.
+    /// The NUMA node that the device is attached to. `None` if it is not known.
     pub numa_node: Option<u32>,
     /// Address of the physical function. `None` unless this is a virtual function.
     pub parent: Option<String>,

@@ -1,4 +1,4 @@
-//! `novella aggregate`: the aggregates of the schedulers' policy, with the hosts that are in them.
+//! `novella aggregate`: the aggregates of the schedulers' policy, and the hosts in them.
 
 use std::collections::BTreeMap;
 
@@ -50,16 +50,16 @@ pub struct AggregateShowArgs {
     pub output: OutputArgs,
 }
 
-/// An aggregate: what the policy says of it, and the hosts that are in it.
+/// An aggregate: its definition in the policy, and the hosts in it.
 #[derive(Debug, Serialize)]
 struct AggregateRow {
     name: String,
     id: u32,
     availability_zone: Option<String>,
     metadata: BTreeMap<String, String>,
-    /// The hosts that are in it by name, pattern or range.
+    /// The names, patterns and ranges of the hosts in it.
     by_name: Vec<String>,
-    /// What other hosts must report to be in it.
+    /// What a host must report to be in it, if it is not named.
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
     matching: Option<Value>,
     hosts: Vec<String>,

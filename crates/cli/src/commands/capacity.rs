@@ -58,13 +58,15 @@ pub struct CapacityArgs {
     /// Count each flavor of this file: a JSON list, or a scheduler's policy if its name ends in .toml
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vcpus", "ram", "disk", "extra_specs"])]
     pub flavors: Option<PathBuf>,
-    /// Count on the hosts of this file, in the format of `novella evaluate`, without a scheduler; if its filters count none of CPUs, memory and disk, these count all the same
+    /// Count on the hosts of this file, in the format of `novella evaluate`, without a scheduler; CPUs, memory and disk
+    /// count even if none of its filters looks at them
     #[arg(long, value_name = "FILE", conflicts_with = "names")]
     pub hosts: Option<PathBuf>,
-    /// Also count by parts of the fleet
+    /// Also count each part of the fleet
     #[arg(long, value_name = "PART")]
     pub by: Option<By>,
-    /// Count what still fits after losing the worst host: n+1, or the worst zone or aggregate: n+1:zone, n+1:aggregate
+    /// Count what still fits after the loss of one host (n+1), zone (n+1:zone) or aggregate (n+1:aggregate), in the worst
+    /// case
     #[arg(long, value_name = "n+1[:PART]")]
     pub reserve: Option<Reserve>,
     #[command(flatten)]
@@ -127,7 +129,7 @@ pub fn run_on_file(
 ) -> anyhow::Result<u8> {
     let query = query(args, env)?;
     if query.flavors.is_empty() {
-        let next = "give --vcpus and --ram, or --flavors FILE, because a file of hosts lists no flavors";
+        let next = "add --vcpus and --ram, or --flavors FILE: a file of hosts does not list flavors";
         return Err(Failure::new(USAGE, "there is nothing to count").next(next).into());
     }
     let source = Source::open(file)?;
@@ -183,7 +185,7 @@ fn read_flavors(file: &PathBuf) -> anyhow::Result<Vec<Flavor>> {
             .map_err(|error| wrong(format!("{} is not a list of flavors: {error}", file.display())))?
     };
     if flavors.is_empty() {
-        return Err(wrong(format!("{} lists no flavor", file.display())).into());
+        return Err(wrong(format!("{} contains no flavors", file.display())).into());
     }
     Ok(flavors)
 }
@@ -243,14 +245,14 @@ fn name(flavor: &Flavor) -> String {
     format!("{} vCPU, {}, {}", flavor.vcpus, units::mib(flavor.memory_mb), units::gib(flavor.disk_gb()))
 }
 
-/// What runs out first, or if no host is eligible, the filter that refused the last ones.
+/// What runs out first. If no host is eligible, the filter that refused the last hosts.
 fn limits(flavor: &FlavorCapacity) -> String {
     if flavor.error.is_some() {
         return "every request is refused".to_owned();
     }
     if flavor.limits.is_empty() {
         let emptied = flavor.refused.iter().find(|tally| tally.hosts_out == 0);
-        let refused = |tally: &FilterTally| format!("{} passes no host", tally.filter);
+        let refused = |tally: &FilterTally| format!("{} lets no host pass", tally.filter);
         return emptied.map_or_else(String::new, refused);
     }
     let limits = flavor.limits.iter().map(|limit| format!("{} on {}", limit.amount, hosts(limit.hosts)));
@@ -270,7 +272,7 @@ fn reserved(flavor: &FlavorCapacity) -> String {
     }
 }
 
-/// Shows the counts. The exit code tells whether one instance of each flavor fits.
+/// Shows the counts. The exit code says whether at least one instance of each flavor fits.
 fn show(
     flavors: &[FlavorCapacity],
     notes: &[String],
@@ -320,13 +322,13 @@ fn tables(flavors: &[FlavorCapacity], args: &CapacityArgs, console: &mut Console
         }
         for what in &flavor.not_asked {
             let name = name(&flavor.flavor);
-            console.note(&format!("note: {name}: neither the counts nor a placement consider {what}"));
+            console.note(&format!("note: {name}: neither these counts nor a placement consider {what}"));
         }
     }
     for flavor in flavors.iter().filter(|flavor| !flavor.asked_once.is_empty()) {
         let (filters, name) = (flavor.asked_once.join(", "), name(&flavor.flavor));
         console.note(&format!(
-            "note: {filters} may refuse earlier for {name}: it was asked only for the first instance"
+            "note: fewer may fit for {name}, because {filters} ran only for the first instance"
         ));
     }
     Ok(console.out.flush()?)

@@ -18,7 +18,7 @@ use crate::output::{
 };
 use crate::units;
 
-/// How many ranked hosts are shown below the winner.
+/// How many hosts are shown in the ranking below the winner.
 const RUNNERS_UP: usize = 4;
 
 /// A row of the answer: the place of one instance, and the decision that holds it.
@@ -108,7 +108,7 @@ pub struct DecisionDocument<'a> {
     /// The seed of random picks.
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
-    /// What should be known beside the answer, such as what was asked for and did not count.
+    /// Notes on the answer, such as parts of the request that had no effect.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub notes: &'a [String],
     hosts: u32,
@@ -204,9 +204,11 @@ pub fn notes(decision: &Decision) -> Vec<String> {
     for (state, hosts) in chosen {
         let (named, are) = (names(&hosts), if hosts.len() == 1 { "is" } else { "are" });
         let why = match state {
-            HostStatus::Suspect => "no reports have come for a while, so the host may be dead",
-            _ if *repeated => "this answer repeats an earlier one, when the host could be chosen",
-            _ => "the request forces the host, so no filter looked at its state",
+            HostStatus::Suspect => "it has not reported for a while and may be down",
+            _ if *repeated => {
+                "this answer repeats an earlier decision, made when the host could still be chosen"
+            }
+            _ => "the request forces this host, so no filter checked its state",
         };
         let next = match state {
             HostStatus::Down if *repeated => {
@@ -230,7 +232,7 @@ pub fn write_notes(notes: &[String], args: &OutputArgs, console: &mut Console<'_
     }
 }
 
-/// The first few of these names.
+/// The first names, and how many more there are.
 fn names(hosts: &[&str]) -> String {
     let more = hosts.len().saturating_sub(NAMED_IN_NOTE);
     let named = hosts[..hosts.len() - more].join(", ");
@@ -256,7 +258,7 @@ pub fn show(
     Ok(())
 }
 
-/// Says why the request was refused, where the data do not.
+/// Writes why the request was refused, if the format of the data has no place for it.
 pub fn note_refusal(decision: &Decision, args: &OutputArgs, console: &mut Console<'_>) {
     let in_data = matches!(args.format, Format::Json | Format::Jsonl | Format::Yaml);
     if let (Some(refusal), false) = (&decision.refusal, in_data) {
@@ -264,7 +266,7 @@ pub fn note_refusal(decision: &Decision, args: &OutputArgs, console: &mut Consol
     }
 }
 
-/// Writes one line: what was asked for, and how many hosts there are.
+/// Writes one line with what was asked for and how many hosts there are.
 pub fn headline(
     request: &PlacementRequest,
     flavor: Option<&str>,
@@ -300,7 +302,7 @@ fn table(
         (true, _) => "dry run: nothing is held".to_owned(),
         (false, hold) => format!("held for {}", units::age(hold as f64)),
     };
-    let again = if decision.repeated { ", as answered before" } else { "" };
+    let again = if decision.repeated { ", the same answer as before" } else { "" };
     match &decision.refusal {
         None => {
             writeln!(console.out, "decision {}: placed, {held}{again}", printable(&decision.decision_id))?;
@@ -385,7 +387,7 @@ fn ranking(explanation: &Explanation, all: bool, console: &mut Console<'_>) -> a
     Ok(())
 }
 
-/// Writes ranked hosts with their weights, to so many decimals, and a `share` for each of the weighers. Weighers that add
+/// Writes ranked hosts with their weights, rounded to this many decimals, and a `share` for each weigher. Weighers that add
 /// nothing for any of these hosts are left out unless `all` are wanted.
 pub fn ranking_table(
     ranked: &[Scored],

@@ -1,7 +1,7 @@
 //! Files of fleets, requests and policies: gzipped or not, as one document or with one item on each line.
 //!
-//! Always holds: an error names the file and the place in it. In a file with one item on each line, the place begins with
-//! the line.
+//! What always holds: an error names the file and the place in it. In a file with one item on each line, the place begins
+//! with the line.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -125,7 +125,7 @@ impl Source {
 
 /// Reads a document. An error is the place in it and the reason.
 pub fn parse<'s, T: Deserialize<'s>>(text: &'s str) -> Result<T, (String, String)> {
-    // Keeping track of places is slow, so a document is read again for them only if it has an error.
+    // Tracking places is slow, so it is only done in a second reading, after an error.
     serde_json::from_str(text).map_err(|error| {
         let mut reader = serde_json::Deserializer::from_str(text);
         match serde_path_to_error::deserialize::<_, T>(&mut reader) {

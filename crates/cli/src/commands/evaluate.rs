@@ -33,10 +33,10 @@ use crate::output::{Console, OutputArgs};
         zcat questions.jsonl.gz | novella evaluate --stdin"
 )]
 pub struct EvaluateArgs {
-    /// Hosts and aggregates: JSON or JSON lines, plain or gzipped; - is standard input
+    /// File with hosts and aggregates: JSON or JSON lines, plain or gzipped; - is standard input
     #[arg(long, value_name = "FILE", requires = "requests")]
     pub hosts: Option<PathBuf>,
-    /// Requests: JSON or JSON lines, plain or gzipped; - is standard input
+    /// File with requests: JSON or JSON lines, plain or gzipped; - is standard input
     #[arg(long, value_name = "FILE", requires = "hosts")]
     pub requests: Option<PathBuf>,
     /// Use the options, aggregates, flavors, server groups and PCI aliases of this policy file of a scheduler
@@ -52,7 +52,7 @@ pub struct EvaluateArgs {
     pub output: OutputArgs,
 }
 
-/// Decides the requests and shows the results. The exit code tells whether all, some or none of them fit.
+/// Decides the requests and shows the results. The exit code says whether all, some or none of them fit.
 pub fn run(args: &EvaluateArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let policy = args.policy.as_deref().map(|file| policy(file, console)).transpose()?;
     let (Some(hosts), Some(requests)) = (&args.hosts, &args.requests) else {
@@ -117,7 +117,7 @@ fn wanted<'r>(asked: &'r Requests, ids: &[String]) -> Result<Vec<(usize, &'r Req
     for wanted in ids {
         if !all().any(|(at, request)| id(at, request) == *wanted) {
             let next = format!(
-                "use an id of the file, or for a request without id its place from 0 to {}",
+                "use an id from the file, or the place of the request, from 0 to {}, if it has no id",
                 asked.requests.len().max(1) - 1
             );
             return Err(Failure::new(NOT_FOUND, format!("there is no request {wanted}")).next(next));

@@ -50,7 +50,7 @@ pub struct ExplainArgs {
     pub flavor: Option<String>,
     #[command(flatten)]
     pub request: RequestArgs,
-    /// Ask every filter about this host, and show its rank
+    /// Show what every filter says about this host, and its rank
     #[arg(long, value_name = "HOST")]
     pub host: Option<String>,
     /// Search for the smallest changes that make it fit
@@ -209,7 +209,7 @@ fn show_host(host: &HostVerdict, args: &OutputArgs, console: &mut Console<'_>) -
     Ok(console.out.flush()?)
 }
 
-/// Shows the hosts that one or two filters refuse, with a line for each of these filters.
+/// Shows the hosts that only one or two filters refuse, with a line for each of these filters.
 fn show_near(near: &[NearHost], console: &mut Console<'_>) -> anyhow::Result<()> {
     if near.is_empty() {
         return Ok(());
@@ -253,9 +253,9 @@ fn change(change: &Change) -> String {
             Part::Hint(key) => format!("drop the hint {key}"),
             Part::ImageProperty(key) => format!("drop the image property {key}"),
             Part::ServerGroup(policy) => format!("drop the server group with its {policy}"),
-            Part::TargetHost(host) => format!("allow other hosts than {host}"),
-            Part::IgnoreHosts => "ignore no hosts".to_owned(),
-            Part::Retry => "allow the hosts where it was tried before".to_owned(),
+            Part::TargetHost(host) => format!("allow hosts other than {host}"),
+            Part::IgnoreHosts => "do not ignore any hosts".to_owned(),
+            Part::Retry => "allow the hosts that were tried before".to_owned(),
         },
         Change::Free { host, amount: Quantity::Instances, by } => format!("move {by} instances off {host}"),
         Change::Free { host, amount, by } => {

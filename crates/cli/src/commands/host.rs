@@ -1,7 +1,7 @@
-//! `novella host list` and `novella host show`: the hosts that report, and all that one of them reported.
+//! `novella host list` and `novella host show`: the hosts that report, and everything that one of them reported.
 //!
 //! Layout, in reading order:
-//! - `wanted`: which hosts are listed, and what was named that does not exist
+//! - `wanted`: which hosts are listed, and which names do not exist
 //! - `show`: one host for people
 
 pub mod show;
@@ -58,7 +58,7 @@ Exit code 4: a name or pattern matches no host. 3: the same, but others match an
 pub struct HostListArgs {
     #[command(flatten)]
     pub wanted: WantedHosts,
-    /// Show the list again every INTERVAL: redrawn in a terminal, as JSON lines elsewhere
+    /// Repeat the list every INTERVAL: redrawn in a terminal, as JSON lines elsewhere
     #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = units::parse_duration)]
     pub watch: Option<Duration>,
     #[command(flatten)]
@@ -179,13 +179,13 @@ const HOSTS: Listing<HostSummary> = Listing {
     ],
 };
 
-/// What may be used of each amount.
+/// The total of each amount, after overcommit.
 pub fn capacity(host: &HostSummary) -> HostAmounts {
     let HostSummary { vcpus, memory_mb, disk_gb, .. } = *host;
     host.capacity.unwrap_or(HostAmounts { vcpus, memory_mb, disk_gb })
 }
 
-/// What is left of CPUs, memory and disk. It is negative where more is used than may be.
+/// What is left of CPUs, memory and disk. It is negative if more is used than the total.
 fn free(host: &HostSummary) -> (i64, i64, i64) {
     let HostAmounts { vcpus, memory_mb, disk_gb } = capacity(host);
     let left = |most: u64, used: u64| most.saturating_sub(used) as i64 - used.saturating_sub(most) as i64;
@@ -202,7 +202,7 @@ fn held(host: &HostSummary, amount: fn(&HostAmounts) -> String) -> Cell {
     Cell::number(host.held.as_ref().map_or_else(String::new, amount))
 }
 
-/// For each further resource class: what is used, and what may be used in all.
+/// For each further resource class: what is used, and the total.
 fn resources(host: &HostSummary) -> String {
     let of_class = |(class, held): (&String, &UsedInventory)| {
         let limit = (held.total.saturating_sub(held.reserved)) as f64 * held.allocation_ratio;
@@ -275,7 +275,7 @@ pub async fn list(
     };
     let redraw = args.output.format.is_table() && console.style.terminal;
     if !redraw && matches!(args.output.format, Format::Json | Format::Yaml | Format::Csv | Format::Value) {
-        return Err(Failure::new(USAGE, "--watch cannot write one document after another")
+        return Err(Failure::new(USAGE, "--watch cannot repeat a single document")
             .next("use -f jsonl, or a table in a terminal")
             .into());
     }
@@ -291,10 +291,10 @@ pub async fn list(
             () = shutdown.requested() => return Ok(OK),
             fetched = fetch(bus, args) => fetched,
         };
-        // A failure of the first look ends the command, as without --watch. A later failure may pass.
+        // A failure of the first query ends the command, as without --watch. A later failure may be temporary.
         let trouble = match (fetched, &last) {
             (Ok(hosts), before) => {
-                // What is missing may come, so it does not end the watch.
+                // Missing hosts may still appear, so they do not end the watch.
                 if let (Some(missing), None, false) = (args.wanted.missing(&hosts), before, redraw) {
                     console.note(&format!("warning: {}", missing.failure(true)));
                 }
@@ -308,7 +308,7 @@ pub async fn list(
         if redraw {
             write!(console.out, "\x1b[H\x1b[2J")?;
             write_sorted(hosts, &HOSTS, args.sort.sort.as_ref(), &args.output, console)?;
-            let status = trouble.map_or_else(String::new, |why| format!("  not up to date: {why}"));
+            let status = trouble.map_or_else(String::new, |why| format!("  out of date: {why}"));
             writeln!(console.out, "\n{}{status}", env.clock.rfc3339())?;
             console.out.flush()?;
         } else if let Some(why) = trouble {
@@ -322,7 +322,7 @@ pub async fn list(
     }
 }
 
-/// Writes a line for each host, with the time of this look.
+/// Writes a line for each host, with the time of this query.
 fn json_lines(
     hosts: &[HostSummary],
     at: &str,
@@ -362,12 +362,12 @@ fn warn_ambiguous(host: &HostSummary, console: &mut Console<'_>) {
     for found in host.warnings.iter().filter(|warning| warning.is_conflict()) {
         let text = match found {
             HostWarning::ClonedIdentity { other_host } => format!(
-                "warning: {} and {other_host} report under one identity; next: on the host that is the copy, stop the agent, \
+                "warning: {} and {other_host} report with the same identity; next: on the host that is the copy, stop the agent, \
                  remove identity.json from its state directory, and start it again",
                 host.host
             ),
             HostWarning::DuplicateName { other } => format!(
-                "warning: two agents report as {} (the other is {other}, its reports are refused); next: give one of \
+                "warning: two agents report as {} (the reports of the other, {other}, are refused); next: give one of \
                  them another --host, or stop it",
                 host.host
             ),

@@ -15,7 +15,7 @@ use crate::output::{Console, OutputArgs, write_object};
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:\n  novella ping\n  novella ping cmp-1 --timeout 2s -f json")]
 pub struct PingArgs {
-    /// Host whose agent should answer; without it, any scheduler
+    /// Host whose agent should answer; without it, any scheduler answers
     pub host: Option<String>,
     #[command(flatten)]
     pub output: OutputArgs,

@@ -37,18 +37,18 @@ pub struct PlaceArgs {
     /// A flavor of the schedulers' policy, by name or id, instead of sizes and extra specs
     #[arg(long, value_name = "NAME", conflicts_with_all = ["vcpus", "ram", "disk", "extra_specs"])]
     pub flavor: Option<String>,
-    /// Place on another service than compute, such as volume: on a host whose reports have --disk free
+    /// Place on a service other than compute, such as volume; chooses a host that reports enough free capacity for --disk
     #[arg(long, value_name = "NAME", conflicts_with_all = ["vcpus", "ram", "flavor"])]
     pub service: Option<String>,
     #[command(flatten)]
     pub request: RequestArgs,
-    /// Only this host, if it passes the filters
+    /// Allow only this host, if it passes the filters
     #[arg(long, value_name = "HOST", conflicts_with = "force_hosts")]
     pub host: Option<String>,
     /// How long to hold the room: 30s, 5m [default: the setting of the scheduler]
     #[arg(long, value_name = "TIME", value_parser = units::parse_seconds, conflicts_with = "dry_run")]
     pub hold: Option<u64>,
-    /// How many next best hosts to name [default: the setting of the scheduler]
+    /// How many alternate hosts to name for each instance [default: the setting of the scheduler]
     #[arg(long, value_name = "N")]
     pub alternates: Option<u32>,
     /// Decide, but hold nothing
@@ -62,7 +62,7 @@ pub struct PlaceArgs {
 }
 
 impl PlaceArgs {
-    /// The request, with fresh uuids for instances that were not named.
+    /// The request, with new uuids for instances that were not named.
     pub fn request(&self, env: &Env) -> Result<SelectDestinations, Failure> {
         let mut request_spec = self.request.request(self.vcpus, self.ram, env)?;
         if let Some(service) = self.service.as_ref().filter(|_| self.request.disk == 0) {
@@ -81,7 +81,7 @@ impl PlaceArgs {
     }
 }
 
-/// Asks a scheduler and shows the answer. The exit code tells whether the request fits.
+/// Asks a scheduler and shows the answer. The exit code says whether the request fits.
 pub async fn run(bus: &Bus, args: &PlaceArgs, env: &Env, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let request = args.request(env)?;
     let decided = bus.scheduler().select_destinations(&request, bus.options()).await;
@@ -105,7 +105,7 @@ pub async fn run(bus: &Bus, args: &PlaceArgs, env: &Env, console: &mut Console<'
     Ok(decision::exit_code(&decided))
 }
 
-/// Adds to the next step how to repeat the request safely: although no answer arrived, the scheduler may hold the room.
+/// Adds to the next step how to repeat the request safely, because the scheduler may hold the room although no answer came.
 fn unanswered(failure: Failure, request: &SelectDestinations) -> Failure {
     let reached = failure.code == TIMEOUT || (failure.code == UNREACHABLE && failure.source.is_some());
     if !reached || request.dry_run {
@@ -158,7 +158,7 @@ mod tests {
             ("--vcpus 0 --ram 1G", "0 is not in 1..=65536"),
             ("--vcpus -1 --ram 1G", "-1"),
             ("--vcpus 1 --ram -1", "cannot be negative"),
-            ("--vcpus 1 --ram 1.5", "whole MiB"),
+            ("--vcpus 1 --ram 1.5", "a whole number of MiB"),
             ("--vcpus 1 --ram 99999999T", "too large"),
             ("--ram 1G", "--vcpus"),
             (&format!("{size} --disk 512M"), "not a whole number of GiB"),

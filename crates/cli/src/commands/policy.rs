@@ -19,7 +19,7 @@ use crate::output::{
 /// The commands of `policy`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// Check a policy file, and show every problem with its line
+    /// Check a policy file, and show every problem with its line number
     Check(PolicyCheckArgs),
     /// Show the current policy of each scheduler, and whether they are the same
     Show(PolicyShowArgs),
@@ -106,7 +106,7 @@ pub fn check(args: &PolicyCheckArgs, console: &mut Console<'_>) -> anyhow::Resul
                 let valid = if unusable.is_empty() {
                     "the policy is valid"
                 } else {
-                    "a scheduler takes the policy, but it has errors"
+                    "a scheduler accepts this policy, but it has errors"
                 };
                 let (aggregates, flavors) = (policy.aggregates.len(), policy.flavors.len());
                 let (filters, weighers) =
@@ -169,12 +169,12 @@ const SCHEDULERS: Listing<PolicyStatus> = Listing {
     fields: &["scheduler", "hash", "source", "reload", "changes", "problems", "policy"],
 };
 
-/// The policy of the first of all schedulers. Writes a message if others have another one, or do not answer.
+/// The policy of the first scheduler. Writes a message if others have a different one or do not answer.
 pub async fn in_force(bus: &Bus, console: &mut Console<'_>) -> anyhow::Result<PolicyStatus> {
     let policies = bus.scheduler().get_policies(bus.options()).await.map_err(scheduler_failed)?;
     note_failures(&policies.failures, console);
     note_drift(&policies.schedulers, console);
-    policies.schedulers.into_iter().next().context("no scheduler told its policy")
+    policies.schedulers.into_iter().next().context("no scheduler answered")
 }
 
 /// The failure for a name that the policy does not define.

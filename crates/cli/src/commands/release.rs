@@ -58,6 +58,6 @@ pub async fn run(bus: &Bus, args: &ReleaseArgs, console: &mut Console<'_>) -> an
     }
     let code = if missed.len() < done.len() { PARTIAL } else { NOT_FOUND };
     Err(Failure::new(code, format!("nothing is held for {}", missed.join(", ")))
-        .next("it was released before, its hold ended, or its host has reported the instances")
+        .next("it was released already, its hold has ended, or its host has reported the instances")
         .into())
 }

@@ -15,13 +15,13 @@ pub struct RequestArgs {
     /// Disk of each instance: 20G, 1T; a bare number is GiB
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = units::parse_disk, allow_negative_numbers = true)]
     pub disk: u64,
-    /// Number of equal instances; all are placed, or none
+    /// Number of equal instances; either all are placed or none
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_INSTANCES as i64), allow_negative_numbers = true)]
     pub count: u32,
     /// Only hosts of this availability zone
     #[arg(long, value_name = "ZONE", alias = "availability-zone")]
     pub az: Option<String>,
-    /// Extra spec of the flavor, which says what the host must offer; repeat it for several
+    /// Extra spec of the flavor: a requirement on the host; repeat it for several
     #[arg(long = "extra-spec", value_name = "KEY=VALUE", value_parser = units::parse_pair)]
     pub extra_specs: Vec<(String, String)>,
     /// Trait that the host must have: short for `--extra-spec trait:NAME=required`; repeat it for several
@@ -36,10 +36,10 @@ pub struct RequestArgs {
     /// Scheduler hint; a key that is given more than once becomes a list
     #[arg(long = "hint", value_name = "KEY=VALUE", value_parser = units::parse_pair)]
     pub hints: Vec<(String, String)>,
-    /// Only this host, which must have room but need not pass the filters; repeat it for several
+    /// Place on this host without asking the filters, if it has room; repeat it for several
     #[arg(long = "force-host", value_name = "HOST")]
     pub force_hosts: Vec<String>,
-    /// Leave this host out; repeat it for several
+    /// Do not use this host; repeat it for several
     #[arg(long = "ignore-host", value_name = "HOST")]
     pub ignore_hosts: Vec<String>,
     /// Uuid of the instance, so that a request can be repeated safely; repeat it for several
@@ -51,7 +51,7 @@ pub struct RequestArgs {
 }
 
 impl RequestArgs {
-    /// The request, with fresh uuids for instances that were not named. Sizes that a flavor names are zero.
+    /// The request, with new uuids for instances that were not named. Sizes that the flavor defines are zero.
     pub fn request(
         &self,
         vcpus: Option<u32>,

@@ -37,10 +37,12 @@ pub struct SnapshotArgs {
 pub async fn run(bus: &Bus, args: &SnapshotArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let (api, peer) = bus.scheduler_named(args.name.as_deref());
     let snapshot = api.snapshot(bus.options()).await.map_err(|error| failed(error, peer))?;
-    let (head, hosts) = (snapshot.head.context("the scheduler sent no first page")?, snapshot.hosts);
+    let (head, hosts) = (snapshot.head.context("the scheduler did not send the first page")?, snapshot.hosts);
     let origin = serde_json::from_str::<Fleet<'_>>(head.get())?.origin;
-    let head =
-        head.get().strip_suffix("\"hosts\":[]}").context("hosts are not the last field of the document")?;
+    let head = head
+        .get()
+        .strip_suffix("\"hosts\":[]}")
+        .context("the hosts are not the last field of the document")?;
     let (first, between, last) = match args.format {
         SnapshotFormat::Json => (format!("{head}\"hosts\":["), ",\n", "]}\n"),
         SnapshotFormat::Jsonl => (format!("{}}}", head.trim_end_matches(',')), "\n", ""),

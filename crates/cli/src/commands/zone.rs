@@ -1,4 +1,4 @@
-//! `novella zone list`: the availability zones of the hosts, and what to say of a zone in which no host is.
+//! `novella zone list`: the availability zones of the hosts, and the hint about a zone that has no hosts.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ pub struct ZoneListArgs {
 struct ZoneRow {
     zone: String,
     hosts: u64,
-    /// Hosts that can be given work.
+    /// Hosts on which instances can be placed.
     up: u64,
     disabled: u64,
     down: u64,
@@ -139,10 +139,10 @@ pub async fn list(bus: &Bus, args: &ZoneListArgs, console: &mut Console<'_>) -> 
     Ok(OK)
 }
 
-/// The note on a request that no host takes, if it asks for a zone in which no host is: says which zones there are.
+/// The note on a refused request that asks for a zone without hosts. It lists the zones that there are.
 pub async fn unknown(bus: &Bus, az: Option<&str>) -> Option<String> {
     let az = az?;
-    // The request is answered. If this question fails, only the hint is missing.
+    // The request is answered. If this query fails, only the hint is missing.
     let list = bus.scheduler().list_hosts(bus.options()).await.ok()?;
     let known = list.hosts.iter().flat_map(zones).any(|zone| zone == az);
     (!known).then(|| format!("no host is in zone {az}; {}", zones_there_are(&list.hosts)))

@@ -19,11 +19,11 @@ use crate::settings::CliSettings;
 
 /// The time between reports of a host. It is shorter than in production, so that there is something to see.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// A host is down after a silence of this length: three reports are missing.
+/// A host is down after a silence of this length, in which three reports are missing.
 const DOWN_AFTER: Duration = Duration::from_millis(3_500);
-/// How long the scheduler waits for the hosts when it asks all of them to report.
+/// How long hosts may take to answer when the scheduler asks all of them to report.
 const ANSWER_WINDOW: Duration = Duration::from_millis(200);
-/// The longest time for one call. On a bus in this process only a defect takes longer.
+/// The longest time for one call. On a bus in this process, only a defect can make it longer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the scheduler may take to learn of the hosts and become ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,7 +92,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// The operator's way to the scheduler.
+    /// The client that operators use.
     pub fn bus(&self) -> &Bus {
         &self.bus
     }
@@ -154,7 +154,7 @@ fn agent_config(kind: &HostKind) -> AgentConfig {
     config.placement.availability_zone = kind.zone.to_owned();
     config.placement.traits = kind.traits.iter().map(|&name| name.to_owned()).collect();
     config.facts.insert("kind".to_owned(), kind.name.into());
-    // Without overcommit, the bar of a full host is full.
+    // There is no overcommit, so that the bar of a full host is full.
     config.allocation_ratio.cpu = 1.0;
     config
 }

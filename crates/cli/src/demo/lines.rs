@@ -1,4 +1,4 @@
-//! The demo where there is no terminal: lines for people that read well in a log.
+//! The demo without a terminal: lines for people, also in a log.
 //!
 //! Each second gets one line about the fleet, a few lines about placements and refusals, and a line for each rarer
 //! event. Lines that are left out are counted.
@@ -21,9 +21,9 @@ pub struct Lines<'a> {
     out: &'a mut (dyn Write + Send),
     /// The second of the last line about the fleet.
     second: Option<u64>,
-    /// The lines that this second still may have.
+    /// How many more lines may be written in this second.
     budget: Budget,
-    /// The lines left out in this second.
+    /// How many lines were left out in this second.
     left_out: usize,
 }
 

@@ -11,17 +11,17 @@ use uuid::Uuid;
 const WAVE: Duration = Duration::from_secs(14);
 /// The length of the first part.
 const FILLING: Duration = Duration::from_secs(9);
-/// The rate of requests in the rest, as a share of the rate in the first part.
+/// The rate of requests in the rest of a wave, as a share of the rate in the first part.
 const EBB: f64 = 0.1;
 /// The shortest and the longest time that an instance holds its room, in seconds.
 const HOLD: (f64, f64) = (4.0, 12.0);
-/// How much longer the scheduler would hold the room, so that a release ends it and not a timeout.
+/// How much longer the scheduler would hold the room. So the hold ends by a release and not by a timeout.
 const HOLD_MARGIN_S: u64 = 10;
 
 /// A flavor that the demo asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct DemoFlavor {
-    /// The name to show.
+    /// The name that is shown.
     pub name: &'static str,
     vcpus: u32,
     memory_gb: u64,
@@ -102,7 +102,7 @@ pub struct Wave {
 }
 
 impl Wave {
-    /// Waves with so many requests per second on average.
+    /// Waves with this many requests per second on average.
     pub fn new(rate: f64) -> Self {
         let filling = FILLING.as_secs_f64() / WAVE.as_secs_f64();
         Self { flood: rate / (filling + EBB * (1.0 - filling)) }
@@ -117,7 +117,7 @@ impl Wave {
     pub fn next_arrival(&self, last: Instant, began: Instant, random: &Random) -> Instant {
         let rate = if self.is_filling(last - began) { self.flood } else { self.flood * EBB };
         let gap = -(1.0 - random.unit()).ln() / rate;
-        // A long gap of the ebb ends with the ebb.
+        // A gap of the slow part does not reach into the next wave.
         let ebb_ends = WAVE.as_secs_f64() - (last - began).as_secs_f64() % WAVE.as_secs_f64();
         let next = last + Duration::from_secs_f64(gap.min(ebb_ends.max(1e-3)));
         // Requests that could not be sent in time are not sent later.

@@ -1,6 +1,6 @@
 //! The demo in a terminal: bars for each host, totals, and the latest events.
 //!
-//! Always holds: the terminal is restored, whether the demo ends, fails or panics.
+//! What always holds: the terminal is restored, whether the demo ends, fails or panics.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -19,11 +19,11 @@ use crate::units;
 const LOG: usize = 200;
 /// Lines that show neither a host nor an event: title, totals and blank lines.
 const AROUND: usize = 7;
-/// Lines that hosts leave to the log at least.
+/// The minimum number of lines for the log.
 const LOG_AT_LEAST: usize = 5;
-/// The size to draw for if the terminal does not tell its size.
+/// The size to draw for if the size of the terminal is unknown.
 const SIZE: (u16, u16) = (100, 30);
-/// From this width on, amounts stand beside the bars, and not only percentages.
+/// From this width on, amounts are shown beside the bars, and not only percentages.
 const WITH_AMOUNTS: usize = 116;
 
 /// A terminal that shows the demo.
@@ -39,11 +39,11 @@ impl<'a> Screen<'a> {
     pub fn start(out: &'a mut (dyn Write + Send), color: bool, seed: u64) -> Self {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            // The message of the panic would be lost with the alternate screen.
+            // Otherwise, the message of the panic would be lost with the alternate screen.
             restore(&mut io::stdout());
             previous(info);
         }));
-        // A terminal without an alternate screen shows the frames one after the other.
+        // A terminal without an alternate screen shows one frame after the other.
         drop(send(out, terminal::EnterAlternateScreen, cursor::Hide));
         Self { out, color, seed, log: VecDeque::new() }
     }
@@ -55,7 +55,7 @@ impl Drop for Screen<'_> {
     }
 }
 
-/// Restores the terminal. Nothing can be done about one that is gone.
+/// Restores the terminal. If the terminal is gone, there is nothing to restore.
 fn restore(out: &mut (dyn Write + Send)) {
     drop(send(out, cursor::Show, terminal::LeaveAlternateScreen));
 }
@@ -84,7 +84,7 @@ impl View for Screen<'_> {
             self.seed
         );
         let lines = frame(&title, seconds, sample, &self.log, (width.into(), height.into()), self.color);
-        // One write per frame avoids flicker, and clearing each line to its end leaves nothing over.
+        // One write per frame avoids flicker. Each line is cleared to its end, so that nothing of the last frame remains.
         let body = lines.join("\x1b[K\r\n");
         write!(self.out, "\x1b[H{body}\x1b[K\x1b[J")?;
         Ok(self.out.flush()?)

@@ -27,7 +27,7 @@ pub enum DemoEvent {
     HostStatus { host: String, from: HostStatus, to: HostStatus },
 }
 
-/// What only programs are told.
+/// What is written for programs only.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum ProgramEvent<'a> {
@@ -95,7 +95,7 @@ pub struct DemoSummary {
 
 /// Something that shows the demo.
 pub trait View {
-    /// Shows what happened so many seconds after the start.
+    /// Shows what happened, at this many seconds after the start.
     fn event(&mut self, seconds: f64, event: &DemoEvent) -> anyhow::Result<()>;
     /// Shows the fleet as it is now. This is called several times a second.
     fn look(&mut self, seconds: f64, sample: &Sample) -> anyhow::Result<()>;

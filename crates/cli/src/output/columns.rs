@@ -1,4 +1,4 @@
-//! Columns: what a row can show, by names that scripts use in `-c` and `--sort`.
+//! The columns of rows, by the names that scripts use in `-c` and `--sort`.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ pub struct Column<R> {
     pub name: &'static str,
     /// Reads the value for machine formats and for sorting.
     pub value: fn(&R) -> Value,
-    /// Makes the cell for tables, if people read something other than the value.
+    /// Makes the cell for tables, if it differs from the value.
     pub cell: Option<fn(&R) -> Cell>,
 }
 
@@ -25,7 +25,7 @@ impl<R> Column<R> {
         Self { name, value, cell: None }
     }
 
-    /// A column that shows people a cell of its own. Rows are still sorted by `value`.
+    /// A column with a separate cell for people. Rows are still sorted by `value`.
     pub const fn view(name: &'static str, value: fn(&R) -> Value, cell: fn(&R) -> Cell) -> Self {
         Self { name, value, cell: Some(cell) }
     }
@@ -49,8 +49,8 @@ pub fn pairs(texts: &BTreeMap<String, String>) -> Cell {
     Cell::text(texts.iter().map(|(key, text)| format!("{key}={text}")).collect::<Vec<_>>().join(" "))
 }
 
-/// All columns of one kind of row, and those that each format shows unless `-c` picks others. If a format names none, it
-/// shows all.
+/// All columns of one kind of row, and those that each format shows unless `-c` picks others. If none are set for a format,
+/// it shows all.
 pub struct Listing<R: 'static> {
     /// Every column.
     pub all: &'static [Column<R>],

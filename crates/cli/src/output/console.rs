@@ -9,9 +9,9 @@ use super::style::OutputStyle;
 
 /// Where a command writes its data and its messages.
 pub struct Console<'a> {
-    /// The stream for data: standard output, outside tests.
+    /// The stream for data: standard output, except in tests.
     pub out: &'a mut (dyn Write + Send),
-    /// The stream for messages: standard error, outside tests.
+    /// The stream for messages: standard error, except in tests.
     pub err: &'a mut (dyn Write + Send),
     /// What `out` can show.
     pub style: OutputStyle,

@@ -10,7 +10,7 @@ pub enum Format {
     /// For people
     #[default]
     Table,
-    /// The table with more columns
+    /// For people, with more columns
     Wide,
     /// One JSON document
     Json,
@@ -35,7 +35,7 @@ impl Format {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Output options")]
 pub struct OutputArgs {
-    /// How to write the answer
+    /// Output format
     #[arg(
         short = 'f',
         long = "format",

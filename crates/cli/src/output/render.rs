@@ -130,8 +130,8 @@ fn write_csv(rows: impl Iterator<Item = Vec<String>>, out: &mut (dyn Write + Sen
 }
 
 /// Writes an answer that is one document and has a list in it. Without `-c`, the JSON and YAML formats hold the document
-/// and the others the rows of the list. `-c` takes the fields of the document and the columns of the rows in every
-/// format. A name that is both means what the format holds without `-c`.
+/// and the other formats the rows of the list. `-c` takes the fields of the document and the columns of the rows in every
+/// format. If a name is both, it means what the format holds without `-c`.
 pub fn write_answer<T: Serialize, R: Serialize>(
     document: &T,
     rows: &[R],
@@ -155,17 +155,20 @@ pub fn write_answer<T: Serialize, R: Serialize>(
     if as_document { write_object(document, args, console) } else { write_rows(rows, listing, args, console) }
 }
 
-/// The failure for names of which not all are columns of the rows, and not all are fields of the document.
+/// The failure for names that are neither all columns of the rows nor all fields of the document.
 fn no_such_names<R>(names: &[String], listing: &Listing<R>, fields: &[(String, Value)]) -> Failure {
     let fields: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
     let columns: Vec<_> = listing.all.iter().map(|column| column.name).collect();
     let unknown = names.iter().find(|name| !listing.has(name) && !fields.contains(&name.as_str()));
     let what = match unknown {
         Some(name) => format!("there is no column {name:?}"),
-        None => format!("{} cannot be shown side by side", names.join(" and ")),
+        None => format!("{} cannot be combined", names.join(" and ")),
     };
-    let next =
-        format!("use some of {}; or, about the whole answer, of {}", columns.join(", "), fields.join(", "));
+    let next = format!(
+        "use columns of the rows ({}) or fields of the whole answer ({})",
+        columns.join(", "),
+        fields.join(", ")
+    );
     Failure::new(USAGE, what).next(next)
 }
 

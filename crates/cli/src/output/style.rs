@@ -1,8 +1,8 @@
-//! What standard output can show: colours, redrawing, and how wide it is.
+//! What standard output supports: colours, redrawing, and a width.
 
 use std::io::{self, IsTerminal};
 
-/// What the reader's side can show. The default is a pipe or a file: no colours, no redrawing, any width.
+/// What standard output supports. The default is a pipe or a file: no colours, no redrawing, any width.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutputStyle {
     /// Standard output is a terminal that can be redrawn.

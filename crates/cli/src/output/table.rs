@@ -82,8 +82,8 @@ pub fn table_text(header: &[&str], rows: Vec<Vec<Cell>>, style: OutputStyle) -> 
     table.lines().fold(String::new(), |text, line| text + line.trim_end() + "\n")
 }
 
-/// Lays out a table with further columns. If all columns fit the screen, they stand side by side. If not, the further
-/// columns are folded: they stand below each row, as `name: text` where they are not empty.
+/// Lays out a table with further columns. If all columns fit the screen, they are side by side. If not, the further
+/// columns are folded: they follow below each row, as `name: text` where they are not empty.
 pub fn folded_table_text(
     header: &[&str],
     further: &[&str],
@@ -114,7 +114,7 @@ pub fn folded_table_text(
     text
 }
 
-/// Writes the parts of a text behind an indent, as many on a line as fit. A part that is longer than a line goes on, at a
+/// Writes the parts of a text behind an indent, as many on a line as fit. A part that is longer than a line continues, at a
 /// blank, on the next one, indented further.
 fn fold(parts: &[String], width: usize, text: &mut String) {
     const INDENT: &str = "    ";

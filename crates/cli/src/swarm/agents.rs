@@ -21,7 +21,7 @@ use crate::connect::{denied, is_denial};
 use crate::exit_codes::{CONFLICT, INTERNAL, TIMEOUT};
 use crate::latencies::Latencies;
 
-/// How many agents start, or stop, at the same time. More would only queue up at the broker.
+/// How many agents start, or stop, at the same time. More would only wait in line at the broker.
 pub const AT_ONCE: usize = 256;
 /// How long one agent may wait for its queue.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,7 +36,7 @@ pub struct Swarm {
     pub name_prefix: String,
     /// The settings of each agent.
     pub agent_config: AgentConfig,
-    /// The environment of which each agent gets a part.
+    /// The environment from which each agent's environment is derived.
     pub env: Env,
     /// The connections that the agents share.
     pub connections: Vec<Arc<RabbitTransport>>,
@@ -107,7 +107,7 @@ impl Swarm {
                 match settled.ok().and_then(Result::ok).as_deref() {
                     Some(Standing::Holder) => return Ok(Some(agent)),
                     Some(Standing::Refused(reason)) => Err(denied(reason).next(
-                        "a swarm needs the rights of the broker user `agent`, and with --placements also those of `operator`; \
+                        "a swarm needs the permissions of the broker user `agent`, and with --placements also those of `operator`; \
                          config/rabbitmq/README.md lists them",
                     )),
                     _ => Err(self.not_held(&host)),
@@ -125,7 +125,7 @@ impl Swarm {
                 .next("another swarm or agent may use these names: use another --name-prefix")
         } else {
             Failure::new(TIMEOUT, format!("the broker was unreachable for more than {waited}"))
-                .next("look at the broker's log")
+                .next("check the broker's log")
         }
     }
 
@@ -147,8 +147,8 @@ impl Swarm {
     }
 }
 
-/// Writes the identity of a host: its uuid follows from its name, and its incarnation from the time. So schedulers see
-/// the hosts of an earlier swarm restarted, and not replaced by unknown ones.
+/// Writes the identity of a host. Its uuid is derived from its name, and its incarnation from the time. So schedulers see
+/// the hosts of an earlier swarm as restarted, and not as replaced by unknown ones.
 fn write_identity(env: &Env, host: &str) -> Result<(), StoreError> {
     let uuid = Random::from_seed(Random::from_number(0).fork(host)).uuid();
     let identity = json!({ "uuid": uuid, "incarnation": env.clock.unix_ms() });

@@ -1,7 +1,7 @@
 //! Placements asked for while a swarm reports: at a steady rate, however long the answers take.
 //!
-//! The time of a request runs from when it was due. So a client that falls behind shows in the times, and not in a lower
-//! rate. Requests are dry runs and leave the fleet as it is. Sizes change from one request to the next, because a
+//! The time of a request starts when it is due. So a client that falls behind shows in the times, and not in a lower
+//! rate. Requests are dry runs and do not change the fleet. Sizes change from one request to the next, because a
 //! scheduler answers a repeated one faster.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::connect::Bus;
 use crate::latencies::Latencies;
 
-/// The most requests without an answer. Further ones wait, and their time runs.
+/// Maximum number of requests without an answer. Further ones wait, and the wait counts as part of their time.
 const UNDER_WAY: usize = 1024;
 /// The sizes to draw from: CPUs, GiB of memory and GiB of disk.
 const SIZES: [(u32, u64, u64); 4] = [(1, 2, 10), (2, 4, 20), (4, 8, 40), (8, 16, 80)];
@@ -60,7 +60,7 @@ pub struct PlacementSummary {
 }
 
 impl Asker {
-    /// A client that asks for so many placements per second, once it is told to begin.
+    /// A client that asks for this many placements per second, once it is started.
     pub fn new(bus: Bus, per_second: u32, random: Random) -> Self {
         let answers = Arc::new(Answers::default());
         Self { bus, per_second, random, under_way: FuturesUnordered::new(), answers }

@@ -7,7 +7,7 @@ use super::placements::PlacementSummary;
 use crate::output::{Cell, Console, Format, OutputArgs, table_text, write_object};
 use crate::units::milliseconds;
 
-/// How the summary is written.
+/// The format of the summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum SwarmFormat {
     /// For people
@@ -42,7 +42,7 @@ pub struct SwarmSummary {
     pub confirm_p99_ms: Option<f64>,
     /// The longest time to a confirm.
     pub confirm_max_ms: f64,
-    /// What became of the placements, if any were asked for.
+    /// The results of the placements, if any were requested.
     pub placements: Option<PlacementSummary>,
 }
 

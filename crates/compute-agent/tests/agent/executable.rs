@@ -218,7 +218,7 @@ fn a_state_directory_that_cannot_be_one_is_named() {
     let (code, _, err) = run(&["--driver", "fake", "--state-dir", path(&file)]);
     assert_eq!(code, Some(255), "{err}");
     assert!(
-        err.contains(path(&file)) && err.contains("next: a file is where the state directory should be"),
+        err.contains(path(&file)) && err.contains("next: there is a file in place of the state directory"),
         "{err}"
     );
 }
@@ -352,7 +352,7 @@ fn sighup_reads_the_settings_again_and_says_what_needs_a_restart() {
     for (text, said) in [
         ("facts = { rack = \"a1\" }\n", "new settings are in force keys=\"facts\""),
         ("[report]\nperiodic_interval = \"5s\"\n", "restart the agent"),
-        ("facts = 7\n", "the new settings are refused, those before stay in force"),
+        ("facts = 7\n", "the new settings are refused; the previous ones stay in force"),
     ] {
         std::fs::write(&file, text).unwrap();
         process.signal(Signal::HUP);
@@ -381,7 +381,10 @@ fn health_asks_the_running_agent() {
         output(command)
     };
     let (code, out, _) = ask();
-    assert!(code == Some(1) && out.contains(&format!("cannot ask {port}: Connection refused")), "{out}");
+    assert!(
+        code == Some(1) && out.contains(&format!("cannot ask {port} for its health: Connection refused")),
+        "{out}"
+    );
 
     let dir = tempfile::tempdir().unwrap();
     let mut command =

@@ -21,7 +21,7 @@ async fn a_second_agent_of_one_name_waits_in_silence_and_then_takes_over() {
     assert_eq!(second.publish_counters().published.load(std::sync::atomic::Ordering::Relaxed), 0);
     let waits = second.health().ready();
     assert!(
-        !waits.ok && waits.summary().contains("host name: another agent holds it"),
+        !waits.ok && waits.summary().contains("host name: another agent holds this host name"),
         "{}",
         waits.summary()
     );

@@ -156,7 +156,7 @@ async fn what_the_host_does_not_have_is_refused_at_start() {
         ),
         (
             json!({"reserved": {"huge_pages": [{"node": 0, "size": "2M", "count": 513}]}}),
-            "node 0 has 512 pages of 2048 KiB, fewer than the 513 held back",
+            "node 0 has 512 pages of 2048 KiB, fewer than the 513 reserved",
         ),
         (
             json!({"reserved": {"huge_pages": [{"node": 1, "size": "1G", "count": 1}]}}),
@@ -167,7 +167,7 @@ async fn what_the_host_does_not_have_is_refused_at_start() {
         assert!(found.len() == 1 && found[0].contains(says), "{config}: {found:?}");
     }
     let found = refusals(json!({"neutron": {"physnets": {"p": [0]}}}), json!({})).await;
-    assert!(found[0].contains("remove it: this host reports no cells"), "{found:?}");
+    assert!(found[0].contains("remove it: this host reports no NUMA nodes"), "{found:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -85,7 +85,7 @@ async fn a_file_that_holds_no_identity_is_refused_and_left_as_it_is() {
             panic!("{content:?} was taken for an identity");
         };
         let text = error.to_string();
-        assert!(text.contains("(memory)/identity.json does not hold an identity"), "{text}");
+        assert!(text.contains("(memory)/identity.json is not a valid identity file"), "{text}");
         assert_eq!(store.read(IDENTITY_FILE).unwrap().unwrap(), content.as_bytes());
         assert!(bus.reports().is_empty());
     }

@@ -26,7 +26,7 @@ pub(super) fn computed(name: &str) -> Option<fn(&HostState<'_>) -> Json> {
         "cpu_allocation_ratio" => |h| Json::Float(h.reported().ratios.cpu),
         "ram_allocation_ratio" => |h| Json::Float(h.reported().ratios.ram),
         "disk_allocation_ratio" => |h| Json::Float(h.reported().ratios.disk),
-        "limits" => |_| Json::Map(Vec::new()), // nothing is written there before the filters ran
+        "limits" => |_| Json::Map(Vec::new()), // empty before the filters have run
         _ => return None,
     })
 }

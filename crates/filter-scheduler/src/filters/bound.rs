@@ -42,7 +42,7 @@ impl Filter {
         })
     }
 
-    /// Takes out what this filter asks of NUMA cells or PCI devices, after which it passes every host. `None`, without
+    /// Removes what this filter asks of NUMA cells or PCI devices, after which it passes every host. `None`, without
     /// any change, if it asks nothing of them.
     pub(crate) fn take_device_bound(&mut self) -> Option<DeviceBound> {
         match std::mem::replace(&mut self.program, Program::PassAll) {
@@ -57,8 +57,8 @@ impl Filter {
 }
 
 impl Bound {
-    /// How many instances the filter passes one after another on a host of this set of aggregates. `None` if there is
-    /// no end.
+    /// How many instances the filter passes, one after another, on a host of this set of aggregates. `None` if there is
+    /// no limit.
     pub(crate) fn times(
         &self,
         host: &HostState<'_>,

@@ -1,10 +1,10 @@
-//! Why the NUMA cells of an instance do not fit onto a host, in words: which pages, CPUs or memory are short, and what each
+//! Explains why the NUMA cells of an instance do not fit onto a host: which pages, CPUs or memory are short, and what each
 //! cell of the host has of them.
 //!
-//! What always holds: `numa::fit` alone decides, and these words are asked for afterwards. What is named as short is so for
+//! What always holds: `numa::fit` alone decides, and this text is made afterwards. What it names as short is short for
 //! certain: the cells would not fit if they asked for nothing else.
 //!
-//! Left out: devices and networks that must be near the cells. They are named only where nothing else is short.
+//! Left out: devices and networks that must be near the cells. They are named only if nothing else is short.
 
 use novella_resources::cpu_set::CpuSet;
 use novella_resources::numa::{
@@ -28,7 +28,7 @@ struct Dimension {
     /// How much each cell of the instance asks for.
     asked: Vec<i64>,
     unit: &'static str,
-    /// How much each cell of the host can give, and what to say about that.
+    /// How much each cell of the host can give, and the text about that.
     given: Vec<(i64, String)>,
 }
 
@@ -58,15 +58,18 @@ pub(super) fn refusal(
     }
     let near = surroundings.map_or_else(String::new, |what| format!(" near {what}"));
     let lines: Vec<_> = dimensions.iter().map(|dimension| dimension.text(host)).collect();
-    format!("no choice of its NUMA cells{near} has all that is asked: {}", lines.join("; "))
+    format!("no combination of its NUMA cells{near} has everything that is asked: {}", lines.join("; "))
 }
 
-/// What is wrong with memory that does not fill whole pages.
+/// The text about memory that is not a whole number of pages.
 fn uneven(cell: &InstanceCell) -> Option<String> {
     let (size, memory) = (cell.pagesize, cell.memory_mb);
     let uneven = size > 0 && memory.saturating_mul(KB_PER_MB) % size != 0;
     uneven.then(|| {
-        format!("asked {memory} MiB in one NUMA cell, which do not fill whole pages of {}", pages(size))
+        format!(
+            "asked {memory} MiB in one NUMA cell, which is not a whole number of pages of {}",
+            pages(size)
+        )
     })
 }
 
@@ -172,7 +175,7 @@ fn threads(host: &Topology, guest: &InstanceTopology) -> Option<Dimension> {
                 let whole = free(cell).into_iter().filter(|free| *free >= threads).count();
                 of(whole, cell.siblings.len(), "free")
             };
-            let what = "wholly free cores, one for each pinned CPU (isolate)";
+            let what = "completely free cores, one for each pinned CPU (isolate)";
             (what, host.cells.iter().map(whole_cores).collect())
         }
         ThreadPolicy::Require => {
@@ -250,12 +253,12 @@ fn pages_left(left: Pages) -> String {
     format!("{} of {} pages of {} free", free(left), left.total, pages(left.size_kb))
 }
 
-/// A number of things out of a total, and what to say about it.
+/// A number of things out of a total, and the text about it.
 fn of(number: usize, total: usize, state: &str) -> (i64, String) {
     (number as i64, format!("has {number} of {total} {state}"))
 }
 
-/// What is left of something that is overcommitted, and what to say about it. No instance may ask for more than the total.
+/// What is left of something that is overcommitted, and the text about it. No instance may ask for more than the total.
 fn left(total: i64, ratio: f64, used: i64, unit: &str) -> (i64, String) {
     let left = ((total as f64 * ratio).floor() as i64).saturating_sub(used).max(0);
     (left.min(total), format!("has {left}{unit} left of {total} x {ratio}, {used} in use"))

@@ -1,4 +1,4 @@
-//! From a request to compiled filters: the symbols, thresholds and bitmaps that it stands for in a table.
+//! Compiles a request into filters: the symbols, thresholds and bitmaps that it stands for in a table.
 //!
 //! Left out: what a compiled filter does with a block of hosts, which `program.rs` says.
 

@@ -13,7 +13,7 @@ use crate::request::asked::{Asked, Wanted};
 use crate::table::devices::Devices;
 use crate::table::host_table::HostTable;
 
-/// The most different wants of one request for which answers are kept. When there are more, all are forgotten.
+/// For how many different wants of one request answers are kept. If there are more, all are forgotten.
 const MAX_WANTS: usize = 64;
 
 /// NUMATopologyFilter, for one request.
@@ -113,7 +113,9 @@ impl CellQuestion {
         if self.needs_threads && !topology.has_threads() {
             return "its cores have no threads, which hw:cpu_thread_policy requires".to_owned();
         }
-        let Some(guest) = guest else { return "it cannot follow what is asked of NUMA cells".to_owned() };
+        let Some(guest) = guest else {
+            return "it cannot provide the NUMA cells that are asked for".to_owned();
+        };
         let surroundings = match (self.wanted.pci_requests.is_empty(), &self.wanted.network) {
             (false, Some(_)) => Some("the PCI devices and networks"),
             (false, None) => Some("the PCI devices"),

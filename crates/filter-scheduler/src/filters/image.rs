@@ -24,7 +24,7 @@ pub(super) struct Support {
     version: Option<Predicate>,
     /// The requirement on the version as the image has it, for people to read.
     requested: Option<String>,
-    /// The `hw_maxphysaddr_bits` of the image: how many bits physical addresses must have. `None` if any will do.
+    /// The `hw_maxphysaddr_bits` of the image: how many bits physical addresses must have. `None` if any number is accepted.
     address_bits: Option<i128>,
     /// The symbol of the key `cpu_info`. `None` if no host reports it, or if no bits are asked for.
     cpu_info: Option<u32>,

@@ -43,9 +43,9 @@ impl Query {
             Value::Number(number) if number.as_f64() == Some(0.0) => return None,
             Value::String(text) => match Json::parse(text) {
                 Some(tree) => Self::Tree(tree),
-                None => Self::Broken("the query is no JSON".to_owned()),
+                None => Self::Broken("the query is not valid JSON".to_owned()),
             },
-            _ => Self::Broken("the query is not one text".to_owned()),
+            _ => Self::Broken("the query is not a single string".to_owned()),
         })
     }
 
@@ -86,10 +86,10 @@ fn eval(query: &Json, table: &HostTable, row: Row) -> Result<Json, String> {
             letters = text.chars().map(|c| Json::Text(c.to_string().into())).collect();
             &letters
         }
-        other => return Err(format!("{} is no query", other.text())),
+        other => return Err(format!("{} is not a query", other.text())),
     };
     let Some((Json::Text(operator), operands)) = words.split_first() else {
-        return Err(format!("{} is no operator", words[0].text()));
+        return Err(format!("{} is not an operator", words[0].text()));
     };
     if !matches!(&**operator, "=" | "<" | ">" | "<=" | ">=" | "in" | "not" | "and" | "or") {
         return Err(format!("there is no operator {operator:?}"));
@@ -212,6 +212,6 @@ fn order(a: &Json, b: &Json) -> Result<Option<Ordering>, String> {
             Some((a, b)) => order(a, b),
             None => Ok(Some(a.len().cmp(&b.len()))),
         },
-        _ => Err(format!("{} and {} have no order", a.text(), b.text())),
+        _ => Err(format!("{} and {} cannot be compared", a.text(), b.text())),
     }
 }

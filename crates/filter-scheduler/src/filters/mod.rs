@@ -1,7 +1,7 @@
 //! Filters: a request becomes operations on blocks of columns.
 //!
 //! `compile.rs` turns a request into a [`Filter`](program::Filter). Running one on a block takes the hosts that are
-//! still candidates, one bit each, and returns those that pass. Nothing is looked up or dispatched per host. Filters
+//! still candidates, one bit each, and returns those that pass. There is no look-up or dispatch per host. Filters
 //! run in the configured order on each block, which gives every filter the same hosts as running it over the whole list
 //! would.
 //!

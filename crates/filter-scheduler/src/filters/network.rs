@@ -36,10 +36,10 @@ impl Network {
             (Some(Value::Array(items)), _) if items.is_empty() => return None,
             (Some(Value::String(near)), None) => (near, "/24".to_owned()),
             (Some(Value::String(near)), Some(Value::String(cidr))) => (near, cidr),
-            _ => return Some(Err("build_near_host_ip and cidr must be texts".to_owned())),
+            _ => return Some(Err("build_near_host_ip and cidr must be strings".to_owned())),
         };
         let text = near + &cidr;
-        Some(Self::parse(&text).ok_or_else(|| format!("{text:?} is no network")))
+        Some(Self::parse(&text).ok_or_else(|| format!("{text:?} is not a network")))
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -62,7 +62,7 @@ impl Network {
     /// Whether a reported `host_ip` is in the network. An error if it is not an address.
     pub(super) fn holds(self, host_ip: &Json) -> Passes {
         let Json::Text(text) = host_ip else { return Err(format!("host_ip is {}", host_ip.text())) };
-        let host: IpAddr = text.parse().map_err(|_| format!("host_ip {text:?} is no address"))?;
+        let host: IpAddr = text.parse().map_err(|_| format!("host_ip {text:?} is not an IP address"))?;
         if host.is_ipv4() != self.address.is_ipv4() {
             return Ok(false);
         }

@@ -29,7 +29,7 @@ pub(crate) struct Filter {
 pub(super) enum Program {
     /// All hosts pass: the request asks nothing that this filter looks at.
     PassAll,
-    /// Hosts that may be given work.
+    /// Hosts on which instances may be placed.
     Serving,
     /// Hosts with one of two zone symbols.
     Zone(u32, u32),
@@ -68,7 +68,7 @@ pub(super) enum Program {
     Cells(Box<CellQuestion>),
     /// Hosts that have the PCI devices.
     Devices(DeviceQuestion),
-    /// No host can be decided about: Nova raises the same exception at every host.
+    /// No host can be judged: Nova raises the same exception at every host.
     Broken(String),
 }
 
@@ -145,7 +145,7 @@ impl Filter {
         }
     }
 
-    /// Forgets what was found out about value symbols, some of which stand for other values now. There are `symbols` of
+    /// Forgets the answers about value symbols, some of which stand for other values now. There are `symbols` of
     /// them.
     pub(crate) fn forget_values(&mut self, symbols: usize) {
         match &mut self.program {
@@ -213,7 +213,7 @@ impl Filter {
                     apart
                 }
                 Err(text) => {
-                    each.ask(|_| Err(format!("max_server_per_host is {text:?}, which is no number")))
+                    each.ask(|_| Err(format!("max_server_per_host is {text:?}, which is not a number")))
                 }
             },
             Program::Fewer { count, limit } => {

@@ -1,6 +1,6 @@
-//! Why a filter refused one host, in words.
+//! Explains in words why a filter refused a host.
 //!
-//! What always holds: [`Filter::run`] alone decides, and these words are asked for afterwards. To name the part of a
+//! What always holds: [`Filter::run`] alone decides, and the text is made afterwards. To name the part of a
 //! request that a host does not satisfy, the parts are given one by one to the code that decided.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +51,7 @@ impl Filter {
             Program::Apart => context.group.map_or_else(String::new, |group| {
                 let members = group.members_on(row.0);
                 let most = members.saturating_add(group.room_on(row.0));
-                format!("members of the group on it: {members}, at most {most} may be")
+                format!("members of the group on it: {members}, at most {most} are allowed")
             }),
             Program::Fewer { count, limit } => count.refusal(exact, *limit),
             Program::FewerOfSet { count, limits } => {
@@ -147,7 +147,7 @@ impl HostContext<'_> {
                 let tenants = facts.all().filter(|(key, _)| key.starts_with("filter_tenant_id"));
                 let tenants = list(tenants.flat_map(|(_, tenants)| tenants).map(|tenant| &**tenant));
                 let project = spec.project_id.as_deref().unwrap_or("none");
-                format!("its aggregates are for the projects {tenants}, the request is of {project}")
+                format!("its aggregates are for the projects {tenants}, the request is from {project}")
             }
             FilterKind::AggregateTypeAffinity => {
                 let name = &spec.flavor.name;
@@ -161,13 +161,13 @@ impl HostContext<'_> {
     fn rows(&self, kind: FilterKind) -> String {
         match kind {
             FilterKind::Retry => "it was tried before".to_owned(),
-            FilterKind::DifferentHost => "an instance hinted at is on it".to_owned(),
-            FilterKind::SameHost => "no instance hinted at is on it".to_owned(),
+            FilterKind::DifferentHost => "an instance of the hint is on it".to_owned(),
+            FilterKind::SameHost => "no instance of the hint is on it".to_owned(),
             FilterKind::IsolatedHosts => {
                 let host = self.table.host(self.row);
                 match self.options.policy.isolated_hosts.iter().any(|isolated| isolated == host) {
-                    true => "it is set aside for images that this one is not among".to_owned(),
-                    false => "the image is set aside for hosts that this one is not among".to_owned(),
+                    true => "it is reserved for other images".to_owned(),
+                    false => "the image is reserved for other hosts".to_owned(),
                 }
             }
             other => format!("{other} refuses it"),
@@ -180,7 +180,9 @@ impl Count {
         let has = self.of(exact);
         match self {
             Self::Instances => format!("instances on it: {has}, with {limit} it is full"),
-            Self::IoOps => format!("instances that build, resize, ...: {has}, with {limit} it is busy"),
+            Self::IoOps => {
+                format!("instances that are building, resizing or the like: {has}, with {limit} it is busy")
+            }
         }
     }
 }
@@ -195,10 +197,10 @@ fn short(exact: &Exact, amount: Amount, wanted: i32, ratio: Option<f64>) -> Stri
     };
     let wanted = f64::from(wanted) / scale;
     if amount == Amount::Vcpus && total == 0 && exact.has_pcpus {
-        return format!("asked {wanted} {unit}, and all CPUs of the host are set apart for single instances");
+        return format!("asked {wanted} {unit}, but all CPUs of the host are dedicated");
     }
     if wanted > total as f64 {
-        return format!("asked {wanted} {unit}, and the host has only {total}");
+        return format!("asked {wanted} {unit}, but the host has only {total}");
     }
     let ratio = ratio.unwrap_or(own);
     let left = total as f64 * ratio - used as f64;

@@ -16,7 +16,7 @@ use crate::nova::version::Predicate;
 
 /// What is wrong with an image's properties.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("image property {property} is {value:?}, which is no {expected}")]
+#[error("image property {property} is {value:?}, which is not a {expected}")]
 pub struct BadImage {
     /// The property's current name, even if the image uses a legacy one.
     pub property: String,

@@ -6,7 +6,7 @@
 
 use crate::nova::python;
 
-/// A requirement, parsed once and asked of many values.
+/// A requirement, parsed once and checked on many values.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Requirement {
     /// There is no operator: the value must equal the text as given.

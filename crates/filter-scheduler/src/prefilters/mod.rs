@@ -277,7 +277,7 @@ impl PrefilterTerm {
                 match held.and_then(|held| Some((held.inventory?, held.used))) {
                     None => format!("the host reports no inventory of {}", resource.class),
                     Some((found, used)) => format!(
-                        "{} {} asked, {} free: {used} of ({} - {}) x {} are used; amounts are from {} to {} by {}",
+                        "{} {} asked, {} free: {used} of ({} - {}) x {} are used; amounts are from {} to {} in steps of {}",
                         resource.class,
                         resource.sum,
                         (inventory::capacity(&found).floor() - used as f64).max(0.0),

@@ -192,7 +192,7 @@ impl<'r> PlacementQuery<'r> {
         }
     }
 
-    /// Reads the CPU and thread policies. If hosts without an inventory of `PCPU` will do, the thread policy is asked
+    /// Reads the CPU and thread policies. If hosts without an inventory of `PCPU` are accepted, the thread policy is asked
     /// only of hosts that have one; otherwise it is asked of every host.
     fn translate_pinning_policies(&mut self, pinning: &Pinning, options: &SchedulerOptions) {
         self.falls_back = pinning.falls_back(&options.policy);

@@ -1,6 +1,6 @@
 //! Counts how many more instances of a flavor fit, host by host.
 //!
-//! There are two steps, so that nobody waits for the second. [`eligible`] runs the filters that do not count, like one
+//! There are two steps, and only the first needs the table. [`eligible`] runs the filters that do not count, like one
 //! placement, and copies the amounts. [`Eligible::count`] counts on the copy. A filter that counts has a closed form
 //! for how often it would pass the same request on a host. That is the number after which it refuses when instances are
 //! placed there one by one; a property test compares the two. NUMA cells and PCI devices have no closed form. For them,
@@ -11,7 +11,7 @@
 //!
 //! The first instance of a server group with `affinity` decides where all others go. So the host is chosen that it would
 //! get now, and the instances are counted on that host. If the settings say that an error of a filter fails the request,
-//! the first instance is tried as well, so that such an error is no refusal of some hosts.
+//! the first instance is tried as well, so that such an error does not count as a refusal of some hosts.
 //!
 //! Left out: filters whose answer changes with each instance in another way. They are asked for the first instance
 //! only, and the answer names them.
@@ -327,8 +327,8 @@ impl Eligible {
         parts.into_iter().map(group).collect()
     }
 
-    /// Finds the part whose loss leaves the least room, and what then still fits. If several are equal, the first by
-    /// name counts.
+    /// Finds the part whose loss leaves the least room, and how many instances then still fit. If several are equal, the
+    /// first by name counts.
     fn reserve(
         &self,
         by: Grouping,
@@ -392,7 +392,7 @@ impl Eligible {
         });
         let left = others.saturating_sub(taken.sum()).min(others.saturating_sub(of_classes));
         let short = moved.left.max(of_classes.saturating_sub(others));
-        // While an instance that must move finds no place, there is no room for new ones.
+        // If an instance that must move cannot be placed, there is no room for new ones.
         let fits = if short == 0 { left } else { 0 };
         ReservedCapacity { lost: name, moved: count.max(of_classes), fits, short }
     }

@@ -41,7 +41,7 @@ const MAX_PAIRS: usize = 8;
 /// several of them.
 const MAX_LEAST: u64 = 64;
 
-/// Searches, for so many instances. `fits` tries a placement with these changes and tells where its first instance would go.
+/// Searches, for this many instances. `fits` tries a placement with changes and returns where its first instance would go.
 pub fn search(
     spec: &RequestSpec,
     instances: usize,
@@ -231,7 +231,7 @@ impl<F: FnMut(&[Change]) -> Option<String>> FixSearch<'_, F> {
 
     /// The changes that ask for less of what NUMA cells are made of. How much fits depends on the pages and CPUs of every
     /// cell of a host, so the search begins with the smallest amount. Cells share an amount out evenly, and memory fills
-    /// whole pages. If any size of page will do, the search tries the sizes that hosts have, one after another.
+    /// whole pages. If any size of page is accepted, the search tries the sizes that hosts have, one after another.
     fn ask_of_cells(&self, amount: &Quantity, cells: &Cells) -> Vec<Repair> {
         let from = self.asked(amount);
         let repair = |grain: u64| {

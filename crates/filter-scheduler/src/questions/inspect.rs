@@ -1,7 +1,7 @@
 //! Looks closely at one host: asks every filter about it, and finds the rank that it has or would have.
 //!
 //! The filters are the compiled ones of a placement, run on a block of which only this host's bit is set, so they cannot
-//! decide otherwise than when it is placed. None is skipped because another refused. Everything is said of
+//! decide differently from a placement. No filter is skipped because another one refused. Everything is about
 //! one instance; nothing is picked or consumed.
 
 use std::cmp::Ordering;
@@ -102,10 +102,10 @@ fn not_considered(
     let host = table.host(row);
     let ignored = spec.ignore_hosts.iter().any(|name| table.rows_of_any_case(name).any(|of| of == row));
     let by = match &spec.target_host {
-        _ if ignored => "it is among the hosts to ignore".to_owned(),
-        Some(target) if target != host => format!("only {target} is asked for"),
-        Some(_) => format!("only its node {} is asked for", spec.target_node.as_deref().unwrap_or("")),
-        None => "it is not among the forced hosts".to_owned(),
+        _ if ignored => "the request ignores it".to_owned(),
+        Some(target) if target != host => format!("the request allows only {target}"),
+        Some(_) => format!("the request allows only its node {}", spec.target_node.as_deref().unwrap_or("")),
+        None => "the request forces other hosts".to_owned(),
     };
     Some(by)
 }

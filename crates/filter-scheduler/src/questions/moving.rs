@@ -5,8 +5,8 @@
 //!
 //! What always holds: the table is not touched. What the instances take is noted on copies of the hosts' amounts.
 //!
-//! Left out: which hosts are lost, and what else an instance asks for than amounts. The caller knows the first; nobody
-//! knows the second.
+//! Left out: which hosts are lost, which the caller knows, and what an instance asks for besides amounts, which nobody
+//! knows.
 
 use std::collections::BinaryHeap;
 
@@ -24,12 +24,12 @@ pub struct Running {
     pub instances: Vec<Vec<Amounts>>,
 }
 
-/// What the moved instances came to.
+/// The result of the moves.
 #[derive(Debug, Default)]
 pub(crate) struct Moved {
     /// The hosts that took some, by index, each with its amounts after that.
     pub(crate) after: HashMap<usize, Exact>,
-    /// How many instances found no place.
+    /// How many instances could not be placed.
     pub(crate) left: u64,
 }
 

@@ -80,7 +80,7 @@ pub(crate) struct Refused {
     pub(crate) miss: Option<Miss>,
 }
 
-/// Whoever refuses a host: a filter, or a prefilter term.
+/// What refuses a host: a filter or a prefilter term.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Refuser {
     Filter(FilterKind),

@@ -1,7 +1,7 @@
-//! What a request asks for and nothing looks at, and flavors that no host can ever take.
+//! Finds parts of a request that nothing looks at, and flavors that no host can ever take.
 //!
 //! Nova's API refuses an extra spec that it does not know; a filter that is not enabled is silent there too. Here such a
-//! request is placed, and the answer says what did not count.
+//! request is placed, and the answer names the parts that had no effect.
 //!
 //! What always holds: the answer follows from the request and the settings. A request without extra specs, hints,
 //! devices and properties of an image costs nothing.
@@ -147,7 +147,7 @@ const HINTS: [(&str, Option<FilterKind>); 6] = [
 
 const NO_PLACEMENT: &str = "scheduler.placement is false";
 
-/// All that a request asks for and nothing looks at.
+/// The parts of a request that nothing looks at.
 pub fn unread(spec: &RequestSpec, options: &SchedulerOptions) -> Vec<Unread> {
     let specs = &spec.flavor.extra_specs;
     let mut found: Vec<_> =
@@ -161,7 +161,7 @@ pub fn unread(spec: &RequestSpec, options: &SchedulerOptions) -> Vec<Unread> {
         let reason = without(options, &[FilterKind::PciPassthrough]);
         found.extend(reason.map(|reason| plain("PCI devices", reason)));
     } else if let Some(alias) = specs.get("pci_passthrough:alias") {
-        let reason = "nothing says which devices an alias stands for".to_owned();
+        let reason = "no PCI aliases are defined".to_owned();
         found.push(plain(&format!("pci_passthrough:alias={alias}"), reason));
     }
     if let Some(zone) = spec.availability_zone.as_deref().filter(|zone| !zone.is_empty())
@@ -289,7 +289,7 @@ fn hardware(name: &str, value: &str, options: &SchedulerOptions) -> Option<Reaso
         Flag if is_true(value) || FALSE.contains(&python::strip(value).to_lowercase().as_str()) => None,
         Flag => Some(("its value is neither true nor false".to_owned(), None)),
         Number if python::int(value).is_some_and(|number| number >= 0) => None,
-        Number => Some(("its value is no whole number".to_owned(), None)),
+        Number => Some(("its value is not a whole number".to_owned(), None)),
         OneOf(known) => unknown_value(value, known),
     };
     if bad_value.is_some() {
@@ -307,10 +307,13 @@ fn hardware(name: &str, value: &str, options: &SchedulerOptions) -> Option<Reaso
 fn resource(scope: &str, class: &str, value: &str, options: &SchedulerOptions) -> Option<Reason> {
     if !is_resource_class(class) {
         let near = nearest(class, RESOURCE_CLASSES.into_iter()).map(|near| format!("{scope}:{near}"));
-        return Some((format!("there is no resource class {class}, and own ones begin with CUSTOM_"), near));
+        return Some((
+            format!("there is no resource class {class}; names of custom classes begin with CUSTOM_"),
+            near,
+        ));
     }
     if resource_amount(value).is_none() {
-        return Some(("its value is no whole number of 0 or more".to_owned(), None));
+        return Some(("its value is not a whole number of 0 or more".to_owned(), None));
     }
     // The filters of CPUs, memory and disk read these classes themselves.
     let size = SIZES.contains(&class);
@@ -349,11 +352,11 @@ mod tests {
             ("hw:cpu_polcy", "dedicated", "there is no such extra spec; did you mean hw:cpu_policy?"),
             ("hw:numa_cpu.0", "0-1", "did you mean hw:numa_cpus.0?"),
             ("hw:boot_menu", "ture", "neither true nor false"),
-            ("hw:cpu_sockets", "two", "no whole number"),
+            ("hw:cpu_sockets", "two", "not a whole number"),
             ("hw:watchdog_action", "rest", "did you mean reset?"),
             ("trait:CUSTOM_GOLD", "requried", "not required or forbidden; did you mean required?"),
             ("trait_a:CUSTOM_GOLD", "yes", "not required or forbidden"),
-            ("resources:CUSTOM_GPU", "many", "no whole number of 0 or more"),
+            ("resources:CUSTOM_GPU", "many", "not a whole number of 0 or more"),
             ("resources1:VGPUS", "1", "did you mean resources1:VGPU?"),
             ("resource:VGPU", "1", "did you mean resources:VGPU?"),
             ("group_policy", "isolated", "did you mean isolate?"),
@@ -457,7 +460,7 @@ mod tests {
     fn flavors_that_every_request_is_refused_for() {
         for (specs, said) in [
             (&[("hw:numa_nodes", "3")][..], "shared out evenly"),
-            (&[("hw:cpu_policy", "Dedicated")], "is no CPU policy"),
+            (&[("hw:cpu_policy", "Dedicated")], "is not a CPU policy"),
             (&[("hw:tpm_version", "3.0")], "it must be one of 1.2, 2.0"),
             (&[("resources_a:VGPU", "1"), ("resources_b:VGPU", "1")], "group_policy (missing)"),
             (&[("trait_a:CUSTOM_GOLD", "required")], "resources_a (missing)"),

@@ -17,7 +17,7 @@ use crate::request::instance_topology;
 use crate::request::pinning::Pinning;
 use crate::settings::options::SchedulerOptions;
 
-/// What a request asks, read once.
+/// A request, read once.
 #[derive(Debug)]
 pub(crate) struct Asked<'r> {
     pub(crate) spec: &'r RequestSpec,

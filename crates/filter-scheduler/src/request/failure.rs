@@ -26,7 +26,7 @@ pub enum Failure {
     #[error(transparent)]
     Image(BadImage),
     /// The request names something that the policy does not have.
-    #[error("the policy in force has no {what} {name:?}; {}", if known.is_empty() { "it lists none".to_owned() } else { format!("known are {known}") })]
+    #[error("the current policy has no {what} {name:?}; {}", if known.is_empty() { "it defines none".to_owned() } else { format!("choose one of {known}") })]
     Unknown {
         /// What was looked for: `flavor`, `server group` or `PCI alias`.
         what: &'static str,

@@ -97,7 +97,8 @@ pub(crate) fn pci_requests(spec: &RequestSpec, image: &ImageProperties) -> Resul
         return bad(format!("{KEY} is {flavor:?} in the flavor and {image:?} in the image"));
     }
     let known = |name: &str| {
-        let reason = || format!("{name:?} is no PCI NUMA policy: required, preferred, legacy or socket");
+        let reason =
+            || format!("{name:?} is not a PCI NUMA policy; use required, preferred, legacy or socket");
         pci::NumaPolicy::of_name(name).ok_or_else(|| BadDevices(reason()))
     };
     let policy = |name: Option<&str>| name.map(known).transpose();
@@ -125,7 +126,7 @@ pub(crate) fn tag(key: &str, value: &Value) -> Result<Option<Box<str>>> {
         Value::Bool(value) => Ok(Some(if *value { "True" } else { "False" }.into())),
         Value::Number(number) => Ok(Some(number.to_string().into())),
         Value::Array(_) | Value::Object(_) => {
-            bad(format!("PCI property {key:?} is {value}; it must be a text"))
+            bad(format!("PCI property {key:?} is {value}; it must be a string"))
         }
     }
 }
@@ -150,13 +151,14 @@ fn memory_mb(value: i128) -> Result<i64> {
 }
 
 fn cpu_policy(name: Option<&str>, place: &str) -> Result<Option<CpuPolicy>> {
-    let reason = |name| format!("{place}: {name:?} is no CPU policy: shared, dedicated or mixed");
+    let reason = |name| format!("{place}: {name:?} is not a CPU policy; use shared, dedicated or mixed");
     let known = |name| CpuPolicy::of_name(name).ok_or_else(|| BadDevices(reason(name)));
     set(name).map(known).transpose()
 }
 
 fn thread_policy(name: Option<&str>, place: &str) -> Result<Option<ThreadPolicy>> {
-    let reason = |name| format!("{place}: {name:?} is no CPU thread policy: prefer, isolate or require");
+    let reason =
+        |name| format!("{place}: {name:?} is not a CPU thread policy; use prefer, isolate or require");
     let known = |name| ThreadPolicy::of_name(name).ok_or_else(|| BadDevices(reason(name)));
     set(name).map(known).transpose()
 }
@@ -167,7 +169,7 @@ fn emulator_policy(name: Option<&str>) -> Result<Option<bool>> {
         None => Ok(None),
         Some("share") => Ok(Some(false)),
         Some("isolate") => Ok(Some(true)),
-        Some(name) => bad(format!("{name:?} is no emulator threads policy: share or isolate")),
+        Some(name) => bad(format!("{name:?} is not an emulator threads policy; use share or isolate")),
     }
 }
 
@@ -426,7 +428,7 @@ impl TopologyRequest<'_> {
     fn memory_by_node(&self) -> Result<Option<Vec<i64>>> {
         self.by_node("numa_mem", |place, text| match python::int(text) {
             Some(number) => memory_mb(number),
-            None => bad(format!("{place} is {text:?}, which is no whole number")),
+            None => bad(format!("{place} is {text:?}, which is not a whole number")),
         })
     }
 
@@ -526,7 +528,9 @@ fn page_size(text: &str) -> Result<PageSize> {
     }
     match bytes(text) {
         Some(bytes) => Ok(PageSize { size: (bytes / 1024.0) as i64, asked: bytes != 0.0 }),
-        None => bad(format!("{text:?} is no page size: small, large, any, KiB, or a size such as 2MB")),
+        None => bad(format!(
+            "{text:?} is not a page size; use small, large, any, a number of KiB, or a size such as 2MB"
+        )),
     }
 }
 
@@ -558,10 +562,10 @@ fn cpu_spec(text: &str) -> Result<CpuSet> {
         let (from, to) = range.split_once('-').unwrap_or((range, range));
         let number = |text| python::int(text).filter(|number| *number >= 0);
         let (Some(from), Some(to)) = (number(from), number(to)) else {
-            return bad(format!("{rule:?} is no CPU and no range of CPUs"));
+            return bad(format!("{rule:?} is neither a CPU nor a range of CPUs"));
         };
         if from > to || to >= i128::from(MAX_CPUS) {
-            return bad(format!("{rule:?} is no range of CPUs from 0 to {}", MAX_CPUS - 1));
+            return bad(format!("{rule:?} is not a range of CPUs from 0 to {}", MAX_CPUS - 1));
         }
         let range =
             CpuSet::range(from as u32, to as u32 + 1).map_err(|large| BadDevices(large.to_string()))?;
@@ -640,7 +644,7 @@ mod tests {
     #[test]
     fn what_goes_not_together_is_refused() {
         for (extra_specs, image, part) in [
-            (json!({"hw:cpu_policy": "pinned"}), json!({}), "no CPU policy"),
+            (json!({"hw:cpu_policy": "pinned"}), json!({}), "is not a CPU policy"),
             (json!({"hw:cpu_policy": "shared"}), json!({"hw_cpu_policy": "dedicated"}), "asks for more"),
             (json!({"hw:cpu_thread_policy": "require"}), json!({}), "needs hw:cpu_policy"),
             (json!({"hw:numa_nodes": "3"}), json!({}), "shared out evenly"),
@@ -656,7 +660,7 @@ mod tests {
                 json!({}),
                 "adds up to 1",
             ),
-            (json!({"hw:mem_page_size": "2M"}), json!({}), "no page size"),
+            (json!({"hw:mem_page_size": "2M"}), json!({}), "is not a page size"),
             (json!({}), json!({"hw_mem_page_size": "large"}), "not allowed"),
             (json!({"hw:cpu_policy": "mixed"}), json!({}), "not both"),
             (json!({"hw:cpu_policy": "mixed", "hw:cpu_dedicated_mask": "0-3"}), json!({}), "not all"),

@@ -1,4 +1,4 @@
-//! What is asked, read once from a request, before any host is looked at.
+//! The parts of a request, read once, before any host is looked at.
 //!
 //! What always holds: what these modules return follows from the request and the settings alone.
 

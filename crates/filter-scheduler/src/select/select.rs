@@ -26,7 +26,7 @@ use crate::settings::options::{BadOptions, SchedulerOptions};
 use crate::table::block::Row;
 use crate::table::host_table::HostTable;
 
-/// Finds places for instances; see the module's text.
+/// Finds places for instances; see the module documentation.
 #[derive(Debug)]
 pub struct FilterScheduler {
     pub(crate) options: SchedulerOptions,

@@ -40,11 +40,11 @@ named! {
         AggregateMultiTenancyIsolation = "AggregateMultiTenancyIsolation",
         /// The host's aggregates are for this flavor or for all.
         AggregateTypeAffinity = "AggregateTypeAffinityFilter",
-        /// The host has none of the instances hinted at.
+        /// The host has none of the instances of the hint.
         DifferentHost = "DifferentHostFilter",
-        /// The host has one of the instances hinted at.
+        /// The host has one of the instances of the hint.
         SameHost = "SameHostFilter",
-        /// The host's address is in the network hinted at.
+        /// The host's address is in the network of the hint.
         SimpleCidrAffinity = "SimpleCIDRAffinityFilter",
         /// The host has fewer instances that are building, resizing and the like than the limit.
         IoOps = "IoOpsFilter",

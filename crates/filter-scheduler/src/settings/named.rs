@@ -2,7 +2,7 @@
 
 /// A name that no filter, or no weigher, has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no {what} {name:?}; known are {known}")]
+#[error("there is no {what} {name:?}; choose one of {known}")]
 pub struct UnknownName {
     /// What was looked for: `filter` or `weigher`.
     pub(super) what: &'static str,

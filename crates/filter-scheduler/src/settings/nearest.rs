@@ -1,6 +1,6 @@
-//! The known word that was probably meant by a word that nobody knows.
+//! Suggests the known word that was probably meant by an unknown one.
 
-/// How alike two words must be so that one is suggested for the other, from 0 to 1.
+/// How similar two words must be for one to be suggested for the other, from 0 to 1.
 const ALIKE: f64 = 0.85;
 
 /// The known word that was most likely meant, if one is similar enough. The right name in the wrong section is similar
@@ -15,8 +15,8 @@ pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&
     near.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
-/// The known word of which this one is a misspelling of at most two letters. It is for words that may also be words of
-/// somebody else.
+/// The known word from which this one differs by at most two letters. It is for words that may also belong to
+/// another program.
 pub fn misspelt<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let far = known.map(|known| (strsim::damerau_levenshtein(word, known), known));
     far.filter(|(letters, _)| (1..=2).contains(letters))

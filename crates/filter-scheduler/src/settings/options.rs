@@ -53,16 +53,16 @@ pub struct Policy {
     pub aggregate_image_properties_isolation_namespace: Option<String>,
     /// AggregateImagePropertiesIsolation: what follows the namespace in a metadata key.
     pub aggregate_image_properties_isolation_separator: String,
-    /// ImagePropertiesFilter: the architecture of images that name none.
+    /// ImagePropertiesFilter: the architecture of images that do not name one.
     pub image_properties_default_architecture: Option<String>,
     /// MetricsFilter and MetricsWeigher: the metrics with their weights, each as `name=ratio`.
     pub metrics_weight_setting: Vec<String>,
-    /// MetricsWeigher: whether a host without a metric is an error.
+    /// MetricsWeigher: whether it is an error if a host does not report one of these metrics.
     pub metrics_required: bool,
-    /// MetricsWeigher: the raw value of a host without a metric that is not required.
+    /// MetricsWeigher: the raw value of a host that does not report one of these metrics, if they are not required.
     pub metrics_weight_of_unavailable: f64,
     /// ImagePropertiesWeigher: the properties with their weights, each as `name=ratio`. If empty, all properties count
-    /// alike.
+    /// equally.
     pub image_props_weight_setting: Vec<String>,
     /// Before the filters: whether a project goes only to aggregates that name it in metadata `filter_tenant_id*`, if
     /// any aggregate does.
@@ -179,7 +179,7 @@ pub enum BadOptions {
         value: f64,
     },
     /// Nova does not know the default architecture.
-    #[error("image_properties_default_architecture is {0:?}, which is no known architecture")]
+    #[error("image_properties_default_architecture is {0:?}, which is not a known architecture")]
     Architecture(String),
     /// Weights cannot be computed with `metrics_weight_of_unavailable`.
     #[error("metrics_weight_of_unavailable is {0}; its size must be at most {MAX_MULTIPLIER}")]
@@ -235,7 +235,10 @@ mod tests {
     fn an_unknown_name_lists_the_known_ones() {
         assert_eq!("RamFilter".parse(), Ok(FilterKind::Ram));
         let error = "RamFiler".parse::<FilterKind>().unwrap_err().to_string();
-        assert!(error.starts_with("there is no filter \"RamFiler\"; known are ComputeFilter, "), "{error}");
+        assert!(
+            error.starts_with("there is no filter \"RamFiler\"; choose one of ComputeFilter, "),
+            "{error}"
+        );
         let error = "ramweigher".parse::<WeigherKind>().unwrap_err().to_string();
         assert!(error.contains("RAMWeigher, CPUWeigher, DiskWeigher, "), "{error}");
     }

@@ -97,7 +97,7 @@ pub(crate) struct Aggregates {
     multipliers: [Option<Multipliers>; WeigherKind::ALL.len()],
     /// For each weigher, the largest size of a multiplier that any definition gives, whether a host is in it or not.
     largest: [f64; WeigherKind::ALL.len()],
-    /// Counts how often a symbol came to stand for other metadata, so that what was compiled before is known to be old.
+    /// Counts how often a symbol changed its metadata, so that what was compiled before is known to be out of date.
     pub(crate) changes: u64,
 }
 

@@ -87,7 +87,7 @@ pub enum Unusable {
     },
 }
 
-/// PCIWeigher treats hosts with this many devices or more alike.
+/// PCIWeigher does not distinguish hosts with this many devices or more.
 const MANY_PCI_DEVICES: u32 = 99;
 
 /// The exact amounts and states of one row, from which its columns are derived.

@@ -49,7 +49,7 @@ pub(crate) fn either(values: &[u32; BLOCK], a: u32, b: u32) -> u64 {
     bits_where(values, |value| (value == a) | (value == b))
 }
 
-/// Bit `i` is set where `values[i]` is such.
+/// Bit `i` is set where the condition holds for `values[i]`.
 #[inline(always)]
 fn bits_where<T: Copy>(values: &[T; BLOCK], is_such: impl Fn(T) -> bool) -> u64 {
     let mut bytes = [0u8; BLOCK];

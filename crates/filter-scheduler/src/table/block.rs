@@ -1,4 +1,4 @@
-//! Rows and blocks: where a host is in the columns, and how columns grow.
+//! Rows and blocks: the position of a host in the columns, and how columns grow.
 
 /// The number of rows in a block. Scans go block by block, with one bit of a word for each row.
 pub(crate) const BLOCK: usize = 64;

@@ -1,4 +1,4 @@
-//! What extra specs can ask about a host, as symbols: one dictionary entry per distinct value.
+//! The properties of hosts that extra specs can ask about, as symbols: one dictionary entry per distinct value.
 //!
 //! A row holds a list of keys, which it shares with all hosts that report the same keys in the same order, and the
 //! symbol of each key's value. So an unchanged report is recognised by comparing texts, without hashing. A key that a
@@ -49,7 +49,7 @@ struct RowCapabilities {
     keys: u32,
     /// The value symbol of each key of the list.
     values: Box<[u32]>,
-    /// The values of [`INTEGERS`]. [`NO_INTEGER`] and [`LARGE`] stand for values that are not here.
+    /// The values of [`INTEGERS`]. [`NO_INTEGER`] and [`LARGE`] mark values that are not stored here.
     integers: [i32; INTEGERS.len()],
 }
 
@@ -134,7 +134,7 @@ pub(crate) struct Capability {
     source: Source<Box<str>>,
     /// The value that a requirement is compared with, if a path ends here.
     pub(crate) value: Json,
-    /// The object in which a longer path goes on, if `value` is a text that holds one.
+    /// The object in which a longer path continues, if `value` is a text that holds one.
     pub(crate) tree: Option<Json>,
 }
 

@@ -18,7 +18,7 @@ pub struct Dictionary<V> {
     /// The symbols by the hashes of their values.
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    /// Counts how often a symbol began or ceased to stand for a value.
+    /// Counts how often a symbol was given to a value or taken from one.
     pub(crate) changes: u64,
 }
 
@@ -76,7 +76,7 @@ impl<V: Hash> Dictionary<V> {
         symbol
     }
 
-    /// Adds a reference to a symbol that somebody holds.
+    /// Adds a reference to a symbol that is in use.
     pub fn share(&mut self, symbol: u32) {
         self.slots[symbol as usize].as_mut().expect("a held symbol has a value").references += 1;
     }
@@ -98,7 +98,7 @@ impl<V: Hash> Dictionary<V> {
         true
     }
 
-    /// The symbol of a value, if anybody holds it.
+    /// The symbol of a value, if it is in use.
     pub fn find<Q>(&self, value: &Q) -> Option<u32>
     where
         Q: ?Sized + Hash + Equivalent<V>,
@@ -107,7 +107,7 @@ impl<V: Hash> Dictionary<V> {
         self.index.find(self.hasher.hash_one(value), equal).copied()
     }
 
-    /// The value of a symbol that somebody holds.
+    /// The value of a symbol that is in use.
     pub fn get(&self, symbol: u32) -> &V {
         &self.slots[symbol as usize].as_ref().expect("a held symbol has a value").value
     }

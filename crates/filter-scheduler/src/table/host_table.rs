@@ -333,7 +333,7 @@ impl HostTable {
         self.stamps.describe(row);
     }
 
-    /// Sets the host's status. Only up and suspect hosts may be given work.
+    /// Sets the host's status. Instances are placed only on hosts that are up or suspect.
     pub fn set_status(&mut self, row: Row, status: HostStatus) {
         let columns = &mut self.columns;
         if columns.exact[row.index()].status == status {

@@ -76,7 +76,7 @@ impl<'a> HostState<'a> {
         self.names.nodename()
     }
 
-    /// The host's status, which says whether it may be given work.
+    /// The host's status, which says whether instances may be placed on it.
     pub fn status(&self) -> HostStatus {
         self.exact.status
     }

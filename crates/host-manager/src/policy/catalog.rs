@@ -116,7 +116,7 @@ pub(super) fn read_flavors(section: &Field<'_>, reader: &mut Reader<'_>) -> BTre
         let same = |other: &&Flavor| other.identity() == flavor.identity() || other.name == flavor.identity();
         if let Some(other) = flavors.values().find(same) {
             let what = format!("flavor {} has the same id", other.name);
-            reader.problem(&field.at, &format!("{}.id", field.key), what, "give each its own");
+            reader.problem(&field.at, &format!("{}.id", field.key), what, "give each flavor its own id");
         }
         flavors.insert(field.name.to_owned(), flavor);
     }

@@ -70,7 +70,7 @@ impl PolicyFile {
         let mut reader = Reader::new(text);
         let document = Document::parse(text).map_err(|error| {
             let what = format!("not valid TOML: {}", error.message().trim().replace('\n', ", "));
-            reader.problem(&error.span(), "", what, "correct this line; texts need quotes");
+            reader.problem(&error.span(), "", what, "correct this line; strings need quotes");
             BadPolicy { problems: std::mem::take(&mut reader.problems) }
         })?;
         let mut policy = Self::default();

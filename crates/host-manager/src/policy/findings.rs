@@ -1,6 +1,6 @@
-//! What is probably wrong in a policy that can be read: flavors that no request can use, and what nothing looks at.
+//! Finds probable mistakes in a policy that can be read: flavors that no request can use, and parts that nothing looks at.
 //!
-//! What always holds: a policy is accepted with its findings, because schedulers run with such policies. `novella policy
+//! What always holds: findings never refuse a policy, because schedulers can run with it. `novella policy
 //! check` and the log of the scheduler name each with its line.
 //!
 //! Left out: what makes a policy unreadable, which the readers of the sections say; hosts that are in two zones by what
@@ -57,7 +57,7 @@ const OPTIONS: [(&str, &[FilterKind]); 8] = [
     ("filter_scheduler.image_properties_default_architecture", &[FilterKind::ImageProperties]),
 ];
 
-/// What was read from a policy, as far as something can be found in it.
+/// The parts of a policy in which something can be found.
 pub(super) struct Contents<'a> {
     pub(super) options: &'a SchedulerOptions,
     pub(super) aggregates: &'a [AggregateRule],
@@ -152,7 +152,7 @@ fn note_aggregates(section: &Field<'_>, policy: &Contents<'_>, reader: &mut Read
     }
 }
 
-/// Notes metadata that nothing looks at, and ratios that leave no room.
+/// Notes metadata that nothing looks at, and ratios with which nothing fits.
 fn note_metadata(
     at: &Span,
     key: &str,

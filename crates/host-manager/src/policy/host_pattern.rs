@@ -2,12 +2,12 @@
 //!
 //! As with Slurm, leading zeros in the first number of a range fix the width: `[01-10]` matches `07`, but not `7`.
 //!
-//! What always holds: a range is matched and never expanded, so `h[1-999999999]` costs nothing. All possible readings
+//! What always holds: a range is matched and never expanded, so `h[1-999999999]` costs nothing. All possible matches
 //! are followed at once, so matching takes at most the length of the pattern times the length of the name.
 
 use std::str::FromStr;
 
-/// How many digits a number in a range may have. Every number with so many digits fits into a `u64`.
+/// How many digits a number in a range may have. Every number with this many digits fits into a `u64`.
 const MAX_DIGITS: usize = 19;
 
 /// A pattern of host names.

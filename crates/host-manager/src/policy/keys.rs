@@ -56,62 +56,62 @@ pub const POLICY_KEYS: &[PolicyKey] = &[
     option(
         "default_availability_zone",
         "name",
-        "Zone of hosts that are in none by their aggregates or their own configuration.",
+        "Availability zone of hosts for which neither an aggregate nor their own configuration names one.",
         field!(default_availability_zone = text()),
     ),
     option(
         "scheduler.max_attempts",
         "hosts",
-        "Hosts named per instance: one is chosen, the others are its alternates.",
+        "Number of hosts in the answer for each instance: the chosen host and its alternates.",
         field!(max_attempts = whole(1..=MAX_ATTEMPTS)),
     ),
     option(
         "scheduler.on_filter_error",
         "fail_request or reject_host",
-        "What an error inside a filter or weigher means: the request fails, as in Nova, or the host is refused and the \
-         error counted.",
+        "What to do if a filter or weigher fails for a host: fail the request, as in Nova, or refuse the host and count \
+         the error.",
         field!(on_filter_error = on_filter_error()),
     ),
     option(
         "scheduler.runners_up",
         "hosts",
-        "Hosts that an explanation ranks besides the winner.",
+        "Number of hosts that an explanation ranks below the winner.",
         field!(runners_up = whole(0..=100)),
     ),
     flag(
         "scheduler.placement",
-        "Whether traits, resource classes and aggregates are asked before the filters, as Nova asks Placement.",
+        "Whether traits, resource classes and aggregates are checked before the filters, as Nova does with Placement.",
         field!(placement = flag()),
     ),
     flag(
         "scheduler.limit_tenants_to_placement_aggregate",
-        "Before the filters: a project goes only to aggregates whose metadata filter_tenant_id* name it, if any does.",
+        "Before the filters: if the metadata filter_tenant_id* of any aggregate names a project, that project gets only hosts of such aggregates.",
         field!(policy.limit_tenants_to_placement_aggregate = flag()),
     ),
     flag(
         "scheduler.placement_aggregate_required_for_tenants",
-        "With limit_tenants_to_placement_aggregate: a project that no aggregate names goes nowhere.",
+        "With limit_tenants_to_placement_aggregate: whether a project that no aggregate names gets no host at all.",
         field!(policy.placement_aggregate_required_for_tenants = flag()),
     ),
     flag(
         "scheduler.query_placement_for_image_type_support",
-        "Before the filters: hosts must have the trait COMPUTE_IMAGE_TYPE_* of the image's format.",
+        "Before the filters: whether hosts must have the trait COMPUTE_IMAGE_TYPE_* of the image's format.",
         field!(policy.query_placement_for_image_type_support = flag()),
     ),
     flag(
         "scheduler.enable_isolated_aggregate_filtering",
-        "Before the filters: aggregates with metadata trait:X=required are for requests that require X.",
+        "Before the filters: whether aggregates with metadata trait:X=required take only requests that require X.",
         field!(policy.enable_isolated_aggregate_filtering = flag()),
     ),
     flag(
         "scheduler.image_metadata_prefilter",
-        "Before the filters: hosts must have the traits of the image's buses, models and architecture.",
+        "Before the filters: whether hosts must have the traits of the image's buses, models and architecture.",
         field!(policy.image_metadata_prefilter = flag()),
     ),
     option(
         "filter_scheduler.enabled_filters",
         "list of names",
-        "Filters, in the order they run.",
+        "Filters, in the order in which they run.",
         Access::Option {
             set: enabled_filters,
             get: |o| o.enabled_filters.iter().map(|kind| kind.name()).collect(),
@@ -120,7 +120,7 @@ pub const POLICY_KEYS: &[PolicyKey] = &[
     option(
         "filter_scheduler.weight_classes",
         "list of names",
-        "Weighers, in the order they are added up.",
+        "Weighers, in the order in which they are added up.",
         Access::Option {
             set: weight_classes,
             get: |o| o.weighers.iter().map(|(kind, _)| kind.name()).collect(),
@@ -129,84 +129,84 @@ pub const POLICY_KEYS: &[PolicyKey] = &[
     option(
         "filter_scheduler.host_subset_size",
         "hosts",
-        "Choose at random among this many best hosts.",
+        "The host is chosen at random among this many best hosts. 1 always takes the best.",
         field!(host_subset_size = whole(1..=1_000_000)),
     ),
     flag(
         "filter_scheduler.shuffle_best_same_weighed_hosts",
-        "Whether hosts that share the best weight are put in random order.",
+        "Whether hosts with the same best weight are put in random order.",
         field!(shuffle_best_same_weighed_hosts = flag()),
     ),
     multiplier(
         WeigherKind::Ram,
         "filter_scheduler.ram_weight_multiplier",
-        "Weight of free memory; negative packs.",
+        "Weight of free memory. A positive weight spreads instances over hosts; a negative one packs them onto few hosts.",
     ),
     multiplier(
         WeigherKind::Cpu,
         "filter_scheduler.cpu_weight_multiplier",
-        "Weight of free CPUs; negative packs.",
+        "Weight of free CPUs. A positive weight spreads instances over hosts; a negative one packs them onto few hosts.",
     ),
     multiplier(
         WeigherKind::Disk,
         "filter_scheduler.disk_weight_multiplier",
-        "Weight of free disk; negative packs.",
+        "Weight of free disk. A positive weight spreads instances over hosts; a negative one packs them onto few hosts.",
     ),
     multiplier(
         WeigherKind::IoOps,
         "filter_scheduler.io_ops_weight_multiplier",
-        "Weight of instances that build, resize, ...; negative spreads.",
+        "Weight of instances that are building, resizing and the like. A negative weight avoids hosts that have many.",
     ),
     multiplier(
         WeigherKind::HypervisorVersion,
         "filter_scheduler.hypervisor_version_weight_multiplier",
-        "Weight of the hypervisor's version; negative prefers old ones.",
+        "Weight of the hypervisor's version. A positive weight prefers new versions; a negative one prefers old versions.",
     ),
     multiplier(
         WeigherKind::NumInstances,
         "filter_scheduler.num_instances_weight_multiplier",
-        "Weight of the number of instances; negative spreads.",
+        "Weight of the number of instances. A positive weight packs instances; a negative one spreads them.",
     ),
     multiplier(
         WeigherKind::Pci,
         "filter_scheduler.pci_weight_multiplier",
-        "Weight of having few PCI devices; not negative.",
+        "Weight of having few free PCI devices. A higher weight keeps hosts with many devices free. Must be 0 or more.",
     ),
     multiplier(
         WeigherKind::SoftAffinity,
         "filter_scheduler.soft_affinity_weight_multiplier",
-        "Weight of members of a soft-affinity group; not negative.",
+        "Weight for packing a soft-affinity group. A higher weight prefers hosts with more members. Must be 0 or more.",
     ),
     multiplier(
         WeigherKind::SoftAntiAffinity,
         "filter_scheduler.soft_anti_affinity_weight_multiplier",
-        "Weight of lacking members of a soft-anti-affinity group; not negative.",
+        "Weight for spreading a soft-anti-affinity group. A higher weight prefers hosts with fewer members. Must be 0 or more.",
     ),
     multiplier(
         WeigherKind::BuildFailure,
         "filter_scheduler.build_failure_weight_multiplier",
-        "How much builds that failed in a row count against a host.",
+        "Weight of consecutive failed builds. A positive weight counts against the host.",
     ),
     multiplier(
         WeigherKind::CrossCell,
         "filter_scheduler.cross_cell_move_weight_multiplier",
-        "Weight of staying in the cell that an instance is moved in.",
+        "Weight of staying in its cell when an instance is moved.",
     ),
     multiplier(
         WeigherKind::ImageProperties,
         "filter_scheduler.image_props_weight_multiplier",
-        "Weight of instances from images with equal properties; negative spreads.",
+        "Weight of instances whose images have the same properties as the requested one. A negative weight spreads such instances.",
     ),
     option(
         "filter_scheduler.image_props_weight_setting",
         "list of name=ratio",
-        "ImagePropertiesWeigher: properties that count, each with its ratio; empty: all count alike.",
+        "ImagePropertiesWeigher: the properties that count, each with its ratio. If empty, all count equally.",
         field!(policy.image_props_weight_setting = ratios()),
     ),
     option(
         "filter_scheduler.max_io_ops_per_host",
         "instances",
-        "IoOpsFilter: a host with this many instances building, resizing, ... is full.",
+        "IoOpsFilter: a host with this many instances that are building, resizing and the like is full.",
         field!(policy.max_io_ops_per_host = whole(i64::MIN..=i64::MAX)),
     ),
     option(
@@ -218,54 +218,54 @@ pub const POLICY_KEYS: &[PolicyKey] = &[
     option(
         "filter_scheduler.isolated_hosts",
         "list of host names",
-        "IsolatedHostsFilter: hosts set aside; names exact.",
+        "IsolatedHostsFilter: names of the isolated hosts, which are compared exactly.",
         field!(policy.isolated_hosts = words()),
     ),
     option(
         "filter_scheduler.isolated_images",
         "list of image ids",
-        "IsolatedHostsFilter: images that the hosts are set aside for.",
+        "IsolatedHostsFilter: ids of the images that run only on isolated hosts.",
         field!(policy.isolated_images = words()),
     ),
     flag(
         "filter_scheduler.restrict_isolated_hosts_to_isolated_images",
-        "IsolatedHostsFilter: whether nothing else may run on these hosts.",
+        "IsolatedHostsFilter: whether other images are kept off the isolated hosts.",
         field!(policy.restrict_isolated_hosts_to_isolated_images = flag()),
     ),
     option(
         "filter_scheduler.aggregate_image_properties_isolation_namespace",
         "prefix",
-        "AggregateImagePropertiesIsolation: only metadata whose key begins with this and the separator.",
+        "AggregateImagePropertiesIsolation: only metadata keys that begin with this and the separator are compared.",
         field!(policy.aggregate_image_properties_isolation_namespace = optional_text()),
     ),
     option(
         "filter_scheduler.aggregate_image_properties_isolation_separator",
         "text",
-        "AggregateImagePropertiesIsolation: what stands between the namespace and the property.",
+        "AggregateImagePropertiesIsolation: the separator between the namespace and the property in a metadata key.",
         field!(policy.aggregate_image_properties_isolation_separator = text()),
     ),
     option(
         "filter_scheduler.image_properties_default_architecture",
         "architecture",
-        "ImagePropertiesFilter: the architecture of images that name none.",
+        "ImagePropertiesFilter: the architecture of images that do not name one.",
         field!(policy.image_properties_default_architecture = architecture()),
     ),
     multiplier(WeigherKind::Metrics, "metrics.weight_multiplier", "Weight of the metrics that hosts report."),
     option(
         "metrics.weight_setting",
         "list of name=ratio",
-        "MetricsFilter and MetricsWeigher: metrics that count, each with its ratio.",
+        "MetricsFilter and MetricsWeigher: the metrics that count, each with its ratio.",
         field!(policy.metrics_weight_setting = ratios()),
     ),
     flag(
         "metrics.required",
-        "MetricsWeigher: whether a host without a metric is an error.",
+        "MetricsWeigher: whether it is an error if a host does not report one of these metrics.",
         field!(policy.metrics_required = flag()),
     ),
     option(
         "metrics.weight_of_unavailable",
         "number",
-        "MetricsWeigher: the raw value of a host without a metric that is not required.",
+        "MetricsWeigher: the raw value of a host that does not report one of these metrics, if they are not required.",
         field!(policy.metrics_weight_of_unavailable = factor(true)),
     ),
     flag(
@@ -275,14 +275,17 @@ pub const POLICY_KEYS: &[PolicyKey] = &[
     ),
     flag(
         "workarounds.disable_fallback_pcpu_query",
-        "Before the filters: whether hw:cpu_policy=dedicated is for hosts with an inventory of PCPU alone.",
+        "Before the filters: whether hw:cpu_policy=dedicated takes only hosts with an inventory of PCPU.",
         field!(policy.disable_fallback_pcpu_query = flag()),
     ),
 ];
 
 /// Options of Nova that a file may contain but novella does not have, each with the reason.
 const ELSEWHERE: [(&str, &str); 5] = [
-    ("filter_scheduler.available_filters", "no code is loaded; every filter of this build can be enabled"),
+    (
+        "filter_scheduler.available_filters",
+        "novella does not load code; every filter of this build can be enabled",
+    ),
     ("filter_scheduler.track_instance_changes", "every report lists its host's instances"),
     ("filter_scheduler.pci_in_placement", "there is no Placement service; PCI devices come from reports"),
     ("scheduler.max_placement_results", "every host is looked at"),

@@ -27,7 +27,7 @@ pub struct AggregateRule {
 /// What a host must report to be in an aggregate. All conditions must be met.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Match {
-    /// The zones of which the host's own zone must be one. If empty, any zone will do.
+    /// The host's own zone must be one of these. If empty, any zone is accepted.
     pub zones: Vec<String>,
     /// The traits that the host must have.
     pub traits: Vec<String>,
@@ -111,7 +111,7 @@ pub(super) fn read(section: &Field<'_>, reader: &mut Reader<'_>) -> Vec<Aggregat
         let taken = |other: &AggregateDraft| other.id.is_some() && other.id == draft.id;
         if let Some((other, _)) = drafts.iter().find(|(_, other)| taken(other)) {
             let what = format!("aggregate {other} has the same id");
-            reader.problem(&field.at, &format!("{}.id", field.key), what, "give each its own");
+            reader.problem(&field.at, &format!("{}.id", field.key), what, "give each aggregate its own id");
         }
         drafts.insert(field.name.to_owned(), draft);
     }

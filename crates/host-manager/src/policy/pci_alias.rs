@@ -165,7 +165,7 @@ fn read_alias(
     let alike = alias.specs.first().is_none_or(|first| first.get("dev_type") == spec.get("dev_type"));
     if alias.numa_policy.as_ref() != Some(&numa_policy) || !alike {
         let what = format!("the entries of {name:?} differ in numa_policy or device_type");
-        reader.problem(&at, key, what, "give them the same, or different names");
+        reader.problem(&at, key, what, "make these settings equal, or give the entries different names");
     }
     alias.specs.push(spec);
 }

@@ -84,7 +84,7 @@ impl<'t> Reader<'t> {
         let near = nearest(word, known.clone()).map(str::to_owned);
         let fix = match &near {
             Some(near) => format!("write {near}"),
-            None => format!("known are {}", known.collect::<Vec<_>>().join(", ")),
+            None => format!("choose one of {}", known.collect::<Vec<_>>().join(", ")),
         };
         let mut problem = self.described(at, key, format_args!("there is no {kind} {word:?}"), fix);
         problem.did_you_mean = near;
@@ -179,16 +179,16 @@ impl Field<'_> {
     pub(super) fn text(&self, reader: &mut Reader<'_>) -> Option<String> {
         match self.item.as_str() {
             Some(text) => Some(text.to_owned()),
-            None => self.wrong(reader, "a text in quotes"),
+            None => self.wrong(reader, "a string in quotes"),
         }
     }
 
     /// A list of texts, each with its position.
     pub(super) fn texts(&self, reader: &mut Reader<'_>) -> Option<Vec<(String, Span)>> {
-        let Some(list) = self.item.as_array() else { return self.wrong(reader, "a list of texts") };
+        let Some(list) = self.item.as_array() else { return self.wrong(reader, "a list of strings") };
         let texts: Option<Vec<_>> =
             list.iter().map(|value| Some((value.as_str()?.to_owned(), value.span()))).collect();
-        texts.or_else(|| self.wrong(reader, "a list of texts, each in quotes"))
+        texts.or_else(|| self.wrong(reader, "a list of strings, each in quotes"))
     }
 
     /// One text, or a list of alternatives.
@@ -206,7 +206,7 @@ impl Field<'_> {
             Some(value) => scalar(value).map(|value| vec![value]),
             None => None,
         };
-        scalars.or_else(|| self.wrong(reader, "a text, a number, true or false, or a list of these"))
+        scalars.or_else(|| self.wrong(reader, "a string, a number, true or false, or a list of these"))
     }
 
     /// A table of texts: names and values, each with its position.

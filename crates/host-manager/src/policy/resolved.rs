@@ -1,7 +1,7 @@
-//! A request with the flavor and the PCI devices that its names stand for, by the policy in force.
+//! A request whose names were replaced by the flavor and the PCI devices that the current policy defines for them.
 //!
-//! What always holds: a request is resolved once, when it arrives. All that decides, inspects or counts takes it in this
-//! form, so that it can be asked again whatever the policy is then.
+//! What always holds: a request is resolved once, when it arrives. Everything that decides, inspects or counts uses this
+//! form, so that the request can be asked again even if the policy has changed.
 //!
 //! Left out: server groups, whose members come and go. They are looked up each time that a request is decided.
 
@@ -11,7 +11,7 @@ use novella_objects::{Image, SelectDestinations};
 use crate::policy::file::PolicyFile;
 use crate::policy::pci_alias::pci_requests;
 
-/// See the module's text.
+/// See the module documentation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Resolved(SelectDestinations);
 

@@ -1,4 +1,4 @@
-//! What was promised and is not yet seen in a report.
+//! Reservations: what was promised and has not yet been seen in a report.
 //!
 //! A reservation is made when a decision is made here or received from a peer. It ends when any host's report lists the
 //! instance, or when its time is up. A report that does not list the instance changes nothing about it. A peer may know
@@ -6,7 +6,7 @@
 //!
 //! What always holds: each reservation ends exactly once.
 //!
-//! Left out: the table. The caller gives back there what this store returns.
+//! Left out: the table. The caller frees there what this store returns.
 
 use std::sync::Arc;
 use std::time::Duration;

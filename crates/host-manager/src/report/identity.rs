@@ -12,8 +12,8 @@
 //! under another name, while the old name is heard, has a copy of the identity file: it is a clone, and the host keeps
 //! its name. Which of two has the copy cannot be known, so the one that was heard first is kept.
 //!
-//! A clone is refused until the other has been silent for `service_down_time`. Then whoever still reports has the
-//! identity, whatever its incarnation: a report that was delayed for so long has expired at the broker.
+//! A clone is refused until the other has been silent for `service_down_time`. Then the process that still reports has the
+//! identity, whatever its incarnation, because a report that was delayed for so long has expired at the broker.
 
 use uuid::Uuid;
 

@@ -110,7 +110,7 @@ pub(crate) enum Liveness {
 }
 
 impl Liveness {
-    /// The status of a host or service that is so alive. Who is down is not called disabled.
+    /// The status of a host or service with this liveness. One that is down is not shown as disabled.
     pub fn status(self, disabled: bool) -> HostStatus {
         match self {
             Self::Down => HostStatus::Down,

@@ -35,7 +35,7 @@ pub enum Applied {
         /// The previous identity; `None` for a reporter that had none.
         previous: Option<Uuid>,
     },
-    /// Accepted: the process stops in an orderly way. The host is down at once.
+    /// Accepted: the process stops in order, and the host is down at once.
     Goodbye,
     /// Refused: the report is from a replaced process, or not newer than what is known.
     Stale,

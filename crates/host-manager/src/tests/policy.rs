@@ -176,7 +176,7 @@ fn what_a_request_names_must_be_in_the_policy() {
     let (mut bed, mut reports) = rig(1);
     let named = |name: &'static str| move |asked: &mut SelectDestinations| asked.flavor = Some(name.into());
     let error = bed.ask(1, named("huge")).unwrap_err();
-    assert_eq!(error, "the policy in force has no flavor \"huge\"; known are large, small");
+    assert_eq!(error, "the current policy has no flavor \"huge\"; choose one of large, small");
     assert_eq!(bed.ask(1, named("large")), Ok("h1".into()));
     assert_eq!(used(&bed.m, "h1").0, 2);
     assert_eq!(bed.ask(2, named("small")), Err("TypeAffinityFilter".into()));
@@ -186,7 +186,7 @@ fn what_a_request_names_must_be_in_the_policy() {
     assert_eq!(bed.ask(2, named("small")), Ok("h1".into()));
 
     let error = bed.ask(3, in_group("new", "")).unwrap_err();
-    assert_eq!(error, "the policy in force has no server group \"new\"; known are apart, together");
+    assert_eq!(error, "the current policy has no server group \"new\"; choose one of apart, together");
     let failure = bed.decide(3, in_group("new", "soft-affinity")).unwrap_err();
     assert!(
         matches!(failure, Failure::NotConfigured { missing: "ServerGroupSoftAffinityWeigher", .. }),

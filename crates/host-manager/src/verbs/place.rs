@@ -1,4 +1,4 @@
-//! Places requests on compute hosts, and remembers what was answered.
+//! Places requests on compute hosts, and recognises repeated requests.
 //!
 //! A caller does not know whether its request arrived until it has the answer, so it may repeat the request, here or at
 //! a peer. An instance that a report lists, or that is reserved, is answered with that host if the same was asked. If
@@ -31,8 +31,8 @@ use crate::promises::spec_hash::spec_hash;
 use crate::verbs::enforce_policy::with_members;
 use crate::verbs::watch::advance;
 
-/// A decision that was just made, with the rows of the hosts that it names. While the map is held, more can be told of
-/// these hosts without looking up their names.
+/// A decision that was just made, with the rows of the hosts that it names. While the map is locked, these hosts can be
+/// described without looking up their names.
 #[derive(Debug)]
 pub struct Placed {
     /// The answer.
@@ -95,7 +95,7 @@ pub(crate) fn select_destinations(
     Ok(placed)
 }
 
-/// What the request asks for and nothing looks at.
+/// The parts of the request that nothing looks at.
 fn notes(spec: &RequestSpec, options: &SchedulerOptions) -> Vec<String> {
     let told = unread(spec, options).into_iter();
     told.map(|unread| format!("the placement does not consider {unread}")).collect()
@@ -209,7 +209,7 @@ pub(crate) fn decide(
 
 pub(crate) fn full(map: &HostMap) -> String {
     format!(
-        "No valid host was found. This scheduler holds {} reservations and may hold {}; ask again when some have \
+        "No valid host was found. This scheduler holds {} reservations and may hold {}; try again when some have \
          been confirmed or have run out.",
         map.reservations.len(),
         map.options.max_reservations
@@ -344,7 +344,7 @@ pub(crate) fn conflict(
     map.counters.conflict += 1;
     let reason = match &host {
         Some(host) => format!("instance {instance_uuid} is already on {host} with another specification"),
-        None => format!("instance {instance_uuid} is asked for twice in one request"),
+        None => format!("instance {instance_uuid} is requested twice in one request"),
     };
     let refusal = Refusal::Conflict { reason, instance_uuid, host: host.unwrap_or_default() };
     refuse(map, decision_id, request, refusal)
@@ -359,7 +359,7 @@ pub(crate) fn refuse(
     Decision { refusal: Some(refusal), ..answer(map, decision_id, request) }
 }
 
-/// An answer that does not yet say anything: it selects and refuses nothing, and no filter ran for it.
+/// An empty answer: it selects and refuses nothing, and no filter ran for it.
 pub(crate) fn answer(map: &HostMap, decision_id: String, request: &SelectDestinations) -> Decision {
     Decision {
         decision_id,

@@ -1,4 +1,4 @@
-//! What changes as time passes: which hosts are silent, whether the silence is theirs, and which reservations run out.
+//! Changes that time brings: which hosts are silent, whether they are to blame for it, and which reservations expire.
 //!
 //! What always holds: a sweep over all hosts happens only when the state of a host can have changed. The rules are in
 //! `report/liveness.rs`.

@@ -1,4 +1,4 @@
-//! What callers that are not novella's own must know about the hosts of a decision, in addition to their names.
+//! What Nova must know about the hosts of a decision, in addition to their names.
 //!
 //! Left out: the form on the wire.
 

@@ -1,4 +1,4 @@
-//! What callers are shown of the map. Each view has one file.
+//! Views of the map for callers. Each view has one file.
 
 pub(crate) mod conflicts;
 pub(crate) mod copy;

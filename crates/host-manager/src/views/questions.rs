@@ -35,7 +35,7 @@ pub(crate) fn inspect(
     let record = map.record(row);
     let why = match verdict.state {
         HostStatus::Disabled => record.reported.disabled_reason().map(str::to_owned),
-        HostStatus::Down if record.hearing.goodbye => Some("it said goodbye".to_owned()),
+        HostStatus::Down if record.hearing.goodbye => Some("its agent was stopped".to_owned()),
         HostStatus::Down => {
             let silent = now.saturating_sub(record.hearing.heard).as_secs();
             Some(format!("silent for {silent} s"))

@@ -111,7 +111,7 @@ impl Replies {
                 (broker.clone(), "the reply queue is not consumed yet".into())
             }
             ConnectionState::Blocked { broker, reason } => {
-                (broker.clone(), format!("it takes no messages: {reason}"))
+                (broker.clone(), format!("it accepts no messages: {reason}"))
             }
             ConnectionState::Closed => return TransportError::Closed,
         };
@@ -171,7 +171,14 @@ impl Inbox {
         let peer = delivery.user_id.as_deref().unwrap_or(NOBODY);
         if let Some(suppressed) = self.notices.take_turn(fault.name(), peer) {
             let (size, start) = (delivery.body.len(), start_of(&delivery.body));
-            tracing::warn!(user = peer, size, fault = fault.name(), ?start, suppressed, "a malformed reply");
+            tracing::warn!(
+                user = peer,
+                size,
+                fault = fault.name(),
+                ?start,
+                suppressed,
+                "dropped a malformed reply"
+            );
         }
     }
 
@@ -206,7 +213,8 @@ impl Inbox {
         }
     }
 
-    /// Hands a message to the call that waits for it, and so restarts the caller's monitor. Only the first answer counts, unless several are expected.
+    /// Hands a message to the call that waits for it, and so restarts the caller's monitor. Only the first answer counts,
+    /// unless several are expected.
     fn deliver(&self, msg_id: &str, change: impl FnOnce(&mut Arrived)) {
         match self.waiters().get(msg_id) {
             Some(waiter) => waiter.send_modify(|arrived| {
@@ -217,7 +225,7 @@ impl Inbox {
                     many.extend(arrived.end.take());
                 }
             }),
-            None => tracing::debug!(msg_id, "an answer to no call in progress"),
+            None => tracing::debug!(msg_id, "dropped an answer, because no call waits for it"),
         }
     }
 

@@ -24,13 +24,13 @@ pub(crate) struct Incoming {
     pub(crate) reply: Option<ReplyAddress>,
 }
 
-/// A message that is not a request which could be dispatched.
+/// A message that cannot be dispatched as a request.
 #[derive(Debug)]
 pub(crate) struct Unreadable {
     pub(crate) fault: MessageFault,
     /// Where the caller waits for its answer, if that was found.
     pub(crate) reply: Option<ReplyAddress>,
-    /// What the caller is told.
+    /// The error for the caller.
     pub(crate) error: Box<RemoteError>,
 }
 
@@ -46,7 +46,7 @@ impl Unreadable {
     }
 }
 
-/// Reads the body of a message as a server does. `None` if it is not a request that could be dispatched.
+/// Reads the body of a message as a server does. `None` if it cannot be dispatched as a request.
 pub fn read_request(body: &[u8]) -> Option<RpcRequest> {
     read_incoming(body).ok().map(|incoming| incoming.request)
 }

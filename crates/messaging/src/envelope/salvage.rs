@@ -1,6 +1,6 @@
 //! Finds the caller's address in a message that is not JSON: one with a NaN, a number out of range, or cut short.
 //!
-//! A caller that is told what is wrong is better off than one that waits for its timeout. The scan knows strings and
+//! With the address, the caller gets an error at once and need not wait for its timeout. The scan knows strings and
 //! brackets and nothing else, so that it can neither fail nor recurse.
 
 use serde_json::value::RawValue;

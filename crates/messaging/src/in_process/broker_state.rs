@@ -77,14 +77,14 @@ pub(super) struct BrokerState {
     options: InProcessOptions,
     rng: ChaCha8Rng,
     up: bool,
-    /// Why the broker takes no messages, if it does not.
+    /// Why the broker accepts no messages. `None` if it accepts them.
     blocked: Option<String>,
     queues: BTreeMap<String, Queue>,
     routes: BTreeMap<Route, BTreeSet<String>>,
     clients: BTreeMap<u64, Client>,
     readers: BTreeMap<u64, Reader>,
     last_id: u64,
-    /// Longest body that is taken, in bytes.
+    /// Longest body that is accepted, in bytes.
     pub(super) max_message: usize,
     /// How many messages were dropped by bounds of queues.
     pub(super) dropped: u64,
@@ -294,7 +294,7 @@ impl BrokerState {
         Ok((id, receiver, arrived))
     }
 
-    /// Moves what has arrived to the consumer, and yields how much. `None` if nothing has arrived, zero if it has ended.
+    /// Moves what has arrived to the consumer, and returns how much. `None` if nothing has arrived, zero if it has ended.
     pub(super) fn take(&mut self, id: u64, into: &mut Vec<Delivery>, max: usize) -> Option<usize> {
         let reader = self.readers.get_mut(&id)?;
         let taken = reader.ready.len().min(max);
@@ -379,7 +379,7 @@ impl BrokerState {
         self.pump(&name);
     }
 
-    /// Declares a queue and its bindings, and yields its name. `None` if another connection holds the queue.
+    /// Declares a queue and its bindings, and returns its name. `None` if another connection holds the queue.
     pub(super) fn declare(&mut self, client: u64, kind: QueueKind) -> Option<String> {
         let QueueShape { name, exclusive, routes, limits } = self.shape_of(kind);
         let queue = self.queues.entry(name.clone()).or_insert_with(|| Queue {

@@ -20,7 +20,7 @@ pub struct InProcessOptions {
     pub duplicate: f64,
 }
 
-/// What becomes of a message on its way.
+/// What happens to a message on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     Arrives,

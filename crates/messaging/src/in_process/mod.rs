@@ -1,6 +1,6 @@
 //! A broker in memory: a whole fleet in one process, for demonstrations and simulation.
 //!
-//! It keeps RabbitMQ's rules as far as [`Transport`] shows them. Shared queues serve their consumers in turn, exclusive
+//! It follows RabbitMQ's rules as far as [`Transport`] shows them. Shared queues serve their consumers in turn, exclusive
 //! ones belong to a connection and go with it, messages expire, a full queue drops its oldest, and what was not
 //! acknowledged is delivered again. It also breaks on request, from a seed: messages are late, lost or doubled, connections
 //! are cut, the broker restarts. With one thread and paused time a run repeats itself exactly.
@@ -71,7 +71,7 @@ impl InProcessBroker {
         self.state().start();
     }
 
-    /// Has the broker take no messages, with a reason such as a memory alarm, or take them again. Deliveries go on.
+    /// Makes the broker accept no messages, with a reason such as a memory alarm, or accept them again. Deliveries go on.
     pub fn block(&self, reason: Option<&str>) {
         self.state().block(reason);
     }
@@ -87,7 +87,7 @@ impl InProcessBroker {
         self.state().lose_bindings(queue);
     }
 
-    /// Has the broker refuse longer bodies from now on.
+    /// Makes the broker refuse longer bodies from now on.
     pub fn limit_message_size(&self, bytes: usize) {
         self.state().max_message = bytes;
     }
@@ -136,12 +136,12 @@ impl InProcessTransport {
 
     /// The error of a message that has waited since then, if the broker blocks publishers.
     fn blocked(&self, destination: &str, since: Instant) -> Option<TransportError> {
-        let ConnectionState::Blocked { reason } = &*self.state.borrow() else { return None };
+        let ConnectionState::Blocked { reason, .. } = &*self.state.borrow() else { return None };
         let (destination, reason, waited) = (destination.to_owned(), reason.clone(), since.elapsed());
         Some(TransportError::Blocked { destination, reason, waited })
     }
 
-    /// Waits until the broker takes messages from this connection, and yields the connection's generation.
+    /// Waits until the broker accepts messages from this connection, and returns the connection's generation.
     async fn writable(&self) -> Result<u64, TransportError> {
         let mut state = self.state.clone();
         let ready = |state: &ConnectionState| {

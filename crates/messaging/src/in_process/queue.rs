@@ -32,7 +32,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Adds a message, and yields how many were dropped to make room.
+    /// Adds a message, and returns how many were dropped to make room.
     pub(super) fn push(&mut self, mut message: Message, expiration: Option<Duration>, now: Instant) -> u64 {
         let ttl = match (self.limits.map(|limits| limits.message_ttl), expiration) {
             (Some(queue), Some(message)) => Some(queue.min(message)),

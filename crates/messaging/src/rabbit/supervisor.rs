@@ -101,7 +101,7 @@ impl Supervisor {
     /// Why the broker blocks publishers, if it does.
     pub(super) fn blocked(&self) -> Option<String> {
         match &*self.state.borrow() {
-            ConnectionState::Blocked { reason } => Some(reason.clone()),
+            ConnectionState::Blocked { reason, .. } => Some(reason.clone()),
             _ => None,
         }
     }

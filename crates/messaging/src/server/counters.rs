@@ -53,7 +53,7 @@ counters! {
     bad_arguments,
     /// Requests that the method itself refused.
     refused,
-    /// Requests that failed through a defect on our side.
+    /// Requests that failed because of a defect of novella.
     internal_errors,
     /// Methods and batch handlers that panicked.
     panics,
@@ -81,7 +81,7 @@ pub struct CounterFamily {
     pub help: &'static str,
     /// The label whose values divide it.
     pub label: &'static str,
-    /// The count of each value. They exclude one another, so that their sum means something.
+    /// The count of each value. The values exclude one another, so the counts can be added up.
     pub counts: Vec<(&'static str, u64)>,
 }
 
@@ -95,7 +95,7 @@ impl ServerCounters {
         vec![
             family(
                 "messages",
-                "Messages received, by what became of them",
+                "Messages received, by outcome",
                 "outcome",
                 &[
                     ("dispatched", &self.dispatched),
@@ -124,7 +124,7 @@ impl ServerCounters {
             ),
             family(
                 "replies",
-                "Answers to calls, by what became of them",
+                "Answers to calls, by outcome",
                 "outcome",
                 &[
                     ("published", &self.replies),

@@ -62,7 +62,7 @@ impl Listener {
                 () = stop.cancelled() => break,
                 taken = self.consumer.next_batch(&mut batch, max) => {
                     if taken == 0 {
-                        return tracing::info!("the transport ended a listener");
+                        return tracing::info!("a queue is no longer served, because its transport was closed");
                     }
                     self.take(&mut batch, &mut reports).await;
                 }
@@ -98,7 +98,7 @@ impl Listener {
         self.handle(reports);
     }
 
-    /// Reads a delivery. Settles it and yields `None` if it is not to be processed.
+    /// Reads a delivery. Settles it and returns `None` if it is not to be processed.
     fn admit(&mut self, delivery: Delivery) -> Option<Incoming> {
         let Delivery { body, content_type, user_id, tag, .. } = delivery;
         let shared = &self.shared;
@@ -111,7 +111,7 @@ impl Listener {
                 tracing::warn!(
                     user = peer,
                     suppressed,
-                    "dropped a command of a user who may not command this server"
+                    "dropped a command from a broker user who may not command this server"
                 );
             }
             self.consumer.settle(tag, Settle::Ack);
@@ -126,7 +126,10 @@ impl Listener {
                 incoming.request.context.user_id = user_id;
                 if incoming.request.context.unique_id.as_deref().is_some_and(|id| !self.seen.remember(id)) {
                     count(&shared.counters.duplicates);
-                    tracing::debug!(method = incoming.request.method, "suppressed a copy of a message");
+                    tracing::debug!(
+                        method = incoming.request.method,
+                        "dropped a copy of a message that was already taken"
+                    );
                     self.consumer.settle(tag, Settle::Ack);
                     return None;
                 }
@@ -137,7 +140,14 @@ impl Listener {
                 let peer = user_id.as_deref().unwrap_or(NOBODY);
                 if let Some(suppressed) = shared.notices.take_turn(unreadable.fault.name(), peer) {
                     let (size, start, fault) = (body.len(), start_of(&body), unreadable.fault.name());
-                    tracing::warn!(user = peer, size, fault, ?start, suppressed, "a malformed request");
+                    tracing::warn!(
+                        user = peer,
+                        size,
+                        fault,
+                        ?start,
+                        suppressed,
+                        "received a malformed request"
+                    );
                 }
                 let how = if unreadable.fault.rejects() { Settle::Reject } else { Settle::Ack };
                 self.consumer.settle(tag, how);
@@ -166,7 +176,7 @@ impl Listener {
         count(&counters.batches);
         let whole = self.handle_caught(reports.handler, &reports.requests);
         for (request, reply) in reports.requests.iter().zip(reports.replies.drain(..)) {
-            // After a panic each report is handled alone, so that a bad one does not take its neighbours along.
+            // After a panic each report is handled alone, so that a bad one does not affect its neighbours.
             let alone = (whole.is_err() && reports.requests.len() > 1)
                 .then(|| self.handle_caught(reports.handler, std::slice::from_ref(request)));
             if let Some(reply) = reply {
@@ -187,7 +197,7 @@ impl Listener {
                 tracing::error!(
                     method = handler.method(),
                     reports = requests.len(),
-                    "a batch handler panicked"
+                    "a batch handler panicked; its reports are handled one by one"
                 );
                 Err(Box::new(panicked(handler.method())))
             }
@@ -224,7 +234,7 @@ async fn perform(
                 biased;
                 result = work => result.unwrap_or_else(|_| {
                     count(&shared.counters.panics);
-                    tracing::error!(method = request.method, "a method panicked");
+                    tracing::error!(method = request.method, "a method panicked; its caller gets an error");
                     Err(CallError::Failed(Box::new(panicked(&request.method))))
                 }),
                 () = shared.replier.heartbeats(reply.as_ref()) => unreachable!("heartbeats never end by themselves"),

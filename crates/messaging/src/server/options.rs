@@ -1,11 +1,11 @@
-//! How a server works.
+//! The options of a server.
 
 use std::time::Duration;
 
-/// How a server works.
+/// The options of a server.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
-    /// How many requests may be in work at once.
+    /// How many requests may be in progress at once.
     pub concurrency: usize,
     /// How many deliveries of a queue of requests may be unacknowledged.
     pub prefetch: u16,

@@ -28,7 +28,7 @@ const MAX_MISSING: usize = 200;
 /// How long a missing queue is remembered.
 const MISSING_FOR: Duration = Duration::from_secs(60);
 
-/// The result of a method, or what the caller is told instead.
+/// The result of a method, or the error for the caller.
 pub(super) type MethodResult = Result<Box<RawValue>, Box<RemoteError>>;
 
 /// Publishes answers and heartbeats.
@@ -130,7 +130,7 @@ impl Replier {
                 match self.publish(queue, body, now + interval).await {
                     Ok(()) => count(&self.counters.heartbeats),
                     Err(TransportError::Unroutable { .. } | TransportError::Closed) => break,
-                    Err(error) => tracing::debug!(%error, "a heartbeat was not published"),
+                    Err(error) => tracing::debug!(%error, "could not publish a heartbeat"),
                 }
             }
         }
@@ -158,7 +158,7 @@ impl Replier {
             TransportError::Unroutable { .. } => count(&self.counters.replies_unroutable),
             _ => count(&self.counters.replies_failed),
         }
-        tracing::debug!(queue, %error, "an answer was given up");
+        tracing::debug!(queue, %error, "gave up sending an answer");
     }
 
     fn is_missing(&self, queue: &str) -> bool {

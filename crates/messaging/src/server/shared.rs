@@ -1,4 +1,4 @@
-//! What all listeners of a server share: bounds, counters, the way back to callers, and the signals to stop.
+//! What all listeners of a server share: limits, counters, the replier, and the signals to stop.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::envelope::ReplyAddress;
 use crate::notices::Notices;
 use crate::transport::Transport;
 
-/// How many answers to requests that were never in work are published at once. Beyond that the caller times out.
+/// How many answers to requests that were never in progress are published at once. Beyond that, callers time out.
 const MAX_ASIDE: usize = 256;
 
 /// What all listeners of a server share.
@@ -23,9 +23,9 @@ pub(super) struct Shared {
     pub(super) counters: Arc<ServerCounters>,
     pub(super) notices: Notices,
     pub(super) replier: Replier,
-    /// One permit for each request that may be in work.
+    /// One permit for each request that may be in progress.
     pub(super) permits: Arc<Semaphore>,
-    /// One permit for each answer to a request that is not in work: a malformed call, or a call among reports.
+    /// One permit for each answer to a request that is not in progress: a malformed call, or a call among reports.
     aside: Arc<Semaphore>,
     pub(super) tasks: TaskTracker,
     /// When cancelled, nothing new starts.
@@ -56,7 +56,7 @@ impl Shared {
         self.tasks.spawn(self.abort.clone().run_until_cancelled_owned(work));
     }
 
-    /// Answers a call that holds no work permit. Such answers have a bound of their own.
+    /// Answers a call that holds no permit for a request. Such answers have their own limit.
     pub(super) fn answer_aside(self: &Arc<Self>, reply: ReplyAddress, result: MethodResult) {
         let shared = self.clone();
         match self.aside.clone().try_acquire_owned() {

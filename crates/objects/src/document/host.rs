@@ -18,7 +18,7 @@ use crate::inventory::UsedInventory;
 use crate::json::Json;
 use crate::numa::NumaTopology;
 
-/// See the module's text.
+/// See the module documentation.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Host<'a> {
@@ -50,8 +50,7 @@ pub struct Host<'a> {
     /// Time since the service was last heard, seconds. Negative if its clock is ahead.
     #[serde(default)]
     pub last_seen_age_s: f64,
-    /// Whether the host has been silent for too long, but perhaps for a reason that is not its own. It is still a
-    /// candidate.
+    /// Whether the host has been silent for too long, but perhaps not by its own fault. It is still a candidate.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspect: bool,
 

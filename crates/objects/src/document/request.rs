@@ -11,7 +11,7 @@ use crate::devices::PciRequest;
 use crate::numa::{InstanceNumaTopology, NetworkMetadata};
 use crate::request_spec::{InstanceGroup, Retry};
 
-/// See the module's text.
+/// See the module documentation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Request {

@@ -44,7 +44,7 @@ pub struct Limits<'a> {
     pub network: Option<&'a Network>,
 }
 
-/// Why the search cannot tell whether an instance fits.
+/// Why the search cannot decide whether an instance fits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FitError {
     /// CPUs are to be pinned on this cell, which does not report the threads of its cores. Nova raises an exception.
@@ -54,7 +54,9 @@ pub enum FitError {
     #[error(transparent)]
     Pci(#[from] pci::RequestError),
     /// There are more arrangements than are tried. Nova would go on.
-    #[error("no fit among {MAX_PERMUTATIONS} arrangements of NUMA cells, and there are more")]
+    #[error(
+        "stopped after {MAX_PERMUTATIONS} arrangements of NUMA cells, none of which fits; there are more"
+    )]
     TooManyPermutations,
 }
 

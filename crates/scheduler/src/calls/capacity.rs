@@ -1,5 +1,5 @@
-//! `capacity`: how many more instances of each flavor fit. The eligible hosts of a flavor are copied while the map is held,
-//! and counted on a thread of their own.
+//! `capacity`: how many more instances of each flavor fit. The eligible hosts of a flavor are copied while the map is
+//! locked, and counted on another thread.
 //!
 //! What always holds: a flavor that cannot be counted does not keep the others from being counted.
 
@@ -10,9 +10,9 @@ use novella_objects::{Capacity, CapacityQuery, Flavor, FlavorCapacity, Grouping,
 use crate::call_errors::{bad_arguments, internal};
 use crate::manager::SchedulerManager;
 
-/// Most flavors in one question.
+/// Maximum number of flavors in one question.
 const MAX_FLAVORS: usize = 1_000;
-/// Most rows of an answer: flavors times hosts, where each host has a row of its own.
+/// Maximum number of rows in an answer: flavors times hosts, if each host has a row of its own.
 const MAX_ROWS: usize = 200_000;
 
 /// Answers the call.
@@ -61,7 +61,7 @@ fn eligible(
     Ok((eligible, if running { core.hosts.running() } else { Running::default() }))
 }
 
-/// The policy's flavors of these names. If none is named and none was given in full, all of them.
+/// The flavors of the policy with these names. All of them, if no flavor was named or given in full.
 fn flavors_of_policy(
     manager: &SchedulerManager,
     names: Vec<String>,
@@ -73,7 +73,7 @@ fn flavors_of_policy(
             return Ok(policy.flavors.values().cloned().collect());
         }
         let flavor = |name: String| {
-            let unknown = || bad_arguments(format!("the policy in force has no flavor {name:?}"));
+            let unknown = || bad_arguments(format!("the current policy has no flavor {name:?}"));
             policy.flavor(&name).cloned().ok_or_else(unknown)
         };
         names.into_iter().map(flavor).collect()
@@ -83,7 +83,7 @@ fn flavors_of_policy(
 fn check(flavors: &[Flavor], by: Option<Grouping>, hosts: usize) -> Result<(), CallError> {
     let asked = flavors.len();
     if asked == 0 {
-        return Err(bad_arguments("the policy in force lists no flavor: say what is to be counted"));
+        return Err(bad_arguments("the current policy defines no flavors; say what is to be counted"));
     }
     if asked > MAX_FLAVORS {
         let reason = format!("{asked} flavors in one question; at most {MAX_FLAVORS} are allowed");
@@ -91,8 +91,8 @@ fn check(flavors: &[Flavor], by: Option<Grouping>, hosts: usize) -> Result<(), C
     }
     if by == Some(Grouping::Host) && asked * hosts > MAX_ROWS {
         return Err(bad_arguments(format!(
-            "{asked} flavors on {hosts} hosts one by one are more than the {MAX_ROWS} rows that an answer may have. Ask for \
-             fewer flavors, or by zone"
+            "{asked} flavors on each of {hosts} hosts take more than the {MAX_ROWS} rows that an answer may have. Ask for \
+             fewer flavors, or count by zone"
         )));
     }
     Ok(())

@@ -1,6 +1,6 @@
-//! `explain`: why a decision came about or what a request would get, what a host says of it, and what would help.
+//! `explain`: explains a past decision or tries a request, inspects one host, and searches for changes that would help.
 //!
-//! It holds the map for one look or one trial at a time, and leaves it as it was.
+//! It locks the map for one look or one trial placement at a time, and does not change it.
 
 use std::sync::Arc;
 
@@ -48,12 +48,12 @@ pub(crate) async fn explain(
         None => Some(Fixes { fits: true, ..Fixes::default() }),
         Some(misses) => Some(fixes(manager, Arc::clone(&request), misses).await?),
     };
-    // Copied, because both are remembered.
+    // Cloned, because the decision and its request stay remembered.
     let (decision, request_spec) = (Decision::clone(&decision), request.request().request_spec.clone());
     Ok(Some(Explained { decision, request_spec, host, near, fixes }))
 }
 
-/// Searches with the lock held for one trial placement at a time, so that others wait for no longer than that.
+/// Searches for changes. It locks the map for one trial placement at a time, so that other calls do not wait longer.
 async fn fixes(
     manager: &SchedulerManager,
     request: Arc<Resolved>,
@@ -71,7 +71,7 @@ async fn fixes(
     manager.env.blocking.run(search).await.map_err(internal)
 }
 
-/// What a request would get now. It is remembered like any decision.
+/// Decides what a request would get now. The decision is remembered like any other.
 fn would_decide(
     manager: &SchedulerManager,
     request_spec: PlacementRequest,

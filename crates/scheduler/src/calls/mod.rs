@@ -1,4 +1,4 @@
-//! What each call does, one file a call. `endpoint.rs` says which method of the wire is answered by which.
+//! What each call does, one file per call. `endpoint.rs` maps the methods of the API to these files.
 
 pub(crate) mod capacity;
 pub(crate) mod explain;

@@ -1,11 +1,11 @@
 //! `select_destinations` as Nova's own conductors call it.
 //!
-//! Such a request is decided, reserved and told to the peers as our own are. Two things differ. Nova asks again when it
-//! wants another answer, so what an earlier decision holds for the same instances is let go first. And Nova takes only the
-//! hosts from a decision: if nothing fits, or a report shows the instance elsewhere, it is told NoValidHost.
+//! Such a request is decided, reserved and sent to the peers like novella's own requests. Two things differ. Nova repeats
+//! a request when it wants another answer, so what an earlier decision holds for the same instances is released first. And
+//! Nova understands only hosts: if nothing fits, or a report shows the instance elsewhere, the answer is NoValidHost.
 //!
 //! Before Nova rebuilds an instance with another image, it asks whether the instance's host takes that image. The filters
-//! that run on a rebuild decide that. Nothing is held, because the instance has its place.
+//! that run on a rebuild decide that. Nothing is held, because the instance already has its room.
 
 use async_trait::async_trait;
 use novella_filter_scheduler::FilterLimits;
@@ -32,7 +32,7 @@ impl NovaSchedulerEndpoint for SchedulerManager {
         let NovaSelectDestinations { spec, mut instance_uuids, instances, alternates } = args;
         let rebuild = is_rebuild(&spec);
         if rebuild {
-            // Under its own uuid the instance would be found where it is, and no filter would be asked.
+            // With its own uuid, the instance would be found on its host, and no filter would run.
             instance_uuids.clear();
         }
         // A request for too many instances is refused below; one more than the limit is enough for that.
@@ -48,7 +48,7 @@ impl NovaSchedulerEndpoint for SchedulerManager {
             ..SelectDestinations::default()
         };
         place::check(self, &request)?;
-        // The map is held until the chosen hosts are described, so that Nova is told of them as they were chosen.
+        // The map stays locked until the chosen hosts are described, so that Nova sees them as they were when chosen.
         let (decided, destinations, began) = {
             let (mut guard, now) = self.core();
             let core = &mut *guard;
@@ -82,7 +82,7 @@ fn is_rebuild(spec: &RequestSpec) -> bool {
     spec.scheduler_hints.get("_nova_check_type").is_some_and(|kind| *kind == serde_json::json!(["rebuild"]))
 }
 
-/// Nova's limits are whole numbers, and its conversion cuts the fraction off.
+/// Nova's limits are whole numbers. Its conversion drops the fraction, and so does this one.
 fn whole(limit: f64) -> i64 {
     limit as i64
 }

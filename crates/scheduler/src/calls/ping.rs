@@ -2,7 +2,7 @@
 //!
 //! The broker lets only schedulers send to agents. So an operator asks a scheduler, which asks the agent.
 //!
-//! What always holds: the caller is told within the time that it gave, or within [`LONGEST`].
+//! What always holds: the caller gets an answer within the time that it gave, and within [`LONGEST`].
 
 use std::time::Duration;
 
@@ -13,21 +13,19 @@ use novella_service::exit::chain;
 use crate::call_errors::internal;
 use crate::manager::SchedulerManager;
 
-/// The longest time that an agent may take. A request holds one of the server's places meanwhile.
+/// The longest time that an agent may take. Meanwhile the request occupies one of the server's slots.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Answers the call.
 pub(crate) async fn ping_host(manager: &SchedulerManager, args: PingHost) -> Result<HostPing, CallError> {
     let agents =
-        manager.agents.get().ok_or_else(|| internal("this scheduler has no bus to ask agents on"))?;
+        manager.agents.get().ok_or_else(|| internal("this scheduler has no connection to the agents"))?;
     let timeout = Duration::from_millis(args.timeout_ms).min(LONGEST);
     let options = CallOptions { mandatory: true, ..CallOptions::new(timeout) };
     match agents.ping(&args.host, options).await {
         Ok(status) => Ok(HostPing::Answered(status)),
         Err(RpcError::Send { source: TransportError::Unroutable { .. }, .. }) => Ok(HostPing::NobodyListens),
         Err(RpcError::Timeout { .. }) => Ok(HostPing::NoAnswer),
-        Err(error) => {
-            Err(internal(format!("the agent of {} could not be asked: {}", args.host, chain(&error))))
-        }
+        Err(error) => Err(internal(format!("cannot ask the agent of {}: {}", args.host, chain(&error)))),
     }
 }

@@ -1,4 +1,4 @@
-//! `select_destinations`: checks a request, decides it while the map is held, reserves, remembers, and tells the peers.
+//! `select_destinations`: checks a request, decides it while the map is locked, reserves the room, and tells the peers.
 //!
 //! Nova's requests and `explain` decide by the same functions.
 
@@ -32,12 +32,12 @@ pub(crate) fn select_destinations(
     Ok(decision)
 }
 
-/// Refuses a request that is wrong whatever the map holds.
+/// Refuses a request that is wrong regardless of the map.
 pub(crate) fn check(manager: &SchedulerManager, request: &SelectDestinations) -> Result<(), CallError> {
     let PlacementRequest { instance_uuids, spec, .. } = &request.request_spec;
     let instances = instance_uuids.len();
     if instances == 0 {
-        return Err(bad_arguments("request_spec.instance_uuids is empty: name each instance by a uuid"));
+        return Err(bad_arguments("request_spec.instance_uuids is empty: give each instance a uuid"));
     }
     if instances > MAX_INSTANCES {
         let reason = format!("{instances} instances in one request; at most {MAX_INSTANCES} are allowed");
@@ -60,12 +60,12 @@ pub(crate) fn check(manager: &SchedulerManager, request: &SelectDestinations) ->
     }
     let max_hold = manager.options.max_hold.as_secs();
     if let Some(hold) = request.hold_s.filter(|hold| *hold > max_hold) {
-        return Err(bad_arguments(format!("hold_s is {hold}; max_hold allows {max_hold}")));
+        return Err(bad_arguments(format!("hold_s is {hold}; at most {max_hold} (max_hold) is allowed")));
     }
     Ok(())
 }
 
-/// Decides a request that was [checked](check), while the caller holds the map. Returns the rows of the decision's hosts, too.
+/// Decides a [checked](check) request while the caller holds the lock. Also returns the rows of the chosen hosts.
 pub(crate) fn decide(
     manager: &SchedulerManager,
     core: &mut Core,
@@ -101,7 +101,7 @@ pub(crate) fn decide(
     Ok((decided, rows))
 }
 
-/// Counts and logs a decision that was begun at `began`.
+/// Counts and logs a decision that was started at `began`.
 pub(crate) fn log(manager: &SchedulerManager, decision: &Decision, began: Duration) {
     manager.requests.decisions.fetch_add(1, Ordering::Relaxed);
     if decision.refusal.is_some() {

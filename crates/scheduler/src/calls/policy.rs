@@ -1,7 +1,7 @@
-//! `own_policy`, `get_policies` and `reload_policy`: tells which policy is in force, and puts a new one into force.
+//! `own_policy`, `get_policies` and `reload_policy`: show the current policy, and put a new one into force.
 //!
 //! What always holds: filters, weighers and the map change under one lock, so that each decision is made by one policy. A
-//! policy that is refused leaves the one before it in force.
+//! policy that is refused leaves the previous one in force.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +23,11 @@ use crate::policy_source::one_line;
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long all schedulers together may take to answer.
 const GATHER_TIMEOUT: Duration = Duration::from_secs(7);
-/// How long after the last answer no other scheduler is expected to answer.
+/// If no answer has come for this long, no other scheduler is expected to answer.
 const GATHER_QUIET: Duration = Duration::from_secs(1);
 
-/// Hosts that are matched with the aggregates of a new policy before others get the map. It takes about as long as a few
-/// placements.
+/// How many hosts are matched with the aggregates of a new policy before the lock is released for others. It takes about
+/// as long as a few placements.
 const MATCHED_AT_A_TIME: usize = 64;
 
 /// Answers `own_policy`: the policy of this scheduler, which is read again first if the caller asks for that.
@@ -35,7 +35,7 @@ pub(crate) async fn own_policy(manager: &SchedulerManager, args: &OwnPolicy) -> 
     if args.reload { reload(manager).await } else { in_force(manager) }
 }
 
-/// Answers `get_policies` and `reload_policy`: asks all schedulers for their policies. This scheduler is among them, for it
+/// Answers `get_policies` and `reload_policy`: asks all schedulers for their policies. This scheduler is one of them and
 /// receives its own question.
 pub(crate) async fn all_policies(manager: &SchedulerManager, reload: bool) -> Result<Policies, CallError> {
     let args = OwnPolicy { reload };
@@ -44,7 +44,7 @@ pub(crate) async fn all_policies(manager: &SchedulerManager, reload: bool) -> Re
     };
     let answers = peers.own_policies(&args, CallOptions::new(GATHER_TIMEOUT), GATHER_QUIET).await;
     let answers =
-        answers.map_err(|error| internal(format!("the schedulers could not be asked: {}", chain(&error))))?;
+        answers.map_err(|error| internal(format!("cannot ask the schedulers: {}", chain(&error))))?;
     let mut policies = Policies::default();
     for answer in answers {
         match answer {
@@ -57,11 +57,11 @@ pub(crate) async fn all_policies(manager: &SchedulerManager, reload: bool) -> Re
     Ok(policies)
 }
 
-/// Puts a policy into force. Returns false, and changes nothing, if it is in force already. Placements wait at most while a few
-/// hosts are matched, and for the moment of the change.
+/// Puts a policy into force. Returns false, and changes nothing, if it is in force already. Placements never wait longer
+/// than it takes to match a few hosts, or to exchange the policies.
 pub(crate) async fn enforce(manager: &SchedulerManager, policy: PolicyFile) -> Result<bool, BadPolicy> {
     let engine = FilterScheduler::new(policy.options.clone())
-        .map_err(|bad| unusable(bad.to_string(), "correct the option that it names"))?;
+        .map_err(|bad| unusable(bad.to_string(), "correct this option"))?;
     let policy = Arc::new(policy);
     let mut new = NewPolicy::new(Arc::clone(&policy));
     {
@@ -74,7 +74,7 @@ pub(crate) async fn enforce(manager: &SchedulerManager, policy: PolicyFile) -> R
     while !manager.core().0.hosts.match_hosts(&mut new, MATCHED_AT_A_TIME) {
         tokio::task::yield_now().await;
     }
-    // Kept until the lock is let go: to free a large policy takes time.
+    // Dropped only after the lock is released, because freeing a large policy takes time.
     let _before = {
         let (mut guard, _) = manager.core();
         let core = &mut *guard;
@@ -85,7 +85,7 @@ pub(crate) async fn enforce(manager: &SchedulerManager, policy: PolicyFile) -> R
     Ok(true)
 }
 
-/// Reads the policy again and puts it into force if it is right.
+/// Reads the policy again, and puts it into force if it is valid.
 async fn reload(manager: &SchedulerManager) -> PolicyStatus {
     let state = &manager.policy;
     let _one_at_a_time = state.reloading.lock().await;
@@ -94,10 +94,12 @@ async fn reload(manager: &SchedulerManager) -> PolicyStatus {
     let read = tokio::time::timeout(READ_TIMEOUT, manager.env.blocking.run(move || source.read())).await;
     let read = match read {
         Ok(Ok(read)) => read,
-        Ok(Err(panicked)) => Err(unusable(panicked.to_string(), "report this defect together with the file")),
+        Ok(Err(panicked)) => {
+            Err(unusable(panicked.to_string(), "this is a defect: please report it together with the file"))
+        }
         Err(_) => Err(unusable(
             format!("{} could not be read within {READ_TIMEOUT:?}", state.source.name()),
-            "look at the file system that it is on",
+            "check the file system of this file",
         )),
     };
     let enforced = match read {
@@ -123,7 +125,7 @@ async fn reload(manager: &SchedulerManager) -> PolicyStatus {
     status
 }
 
-/// The policy in force.
+/// The current policy.
 fn in_force(manager: &SchedulerManager) -> PolicyStatus {
     let (policy, hash) =
         manager.with_hosts(|hosts, _| (hosts.policy().clone(), hosts.policy_hash().to_owned()));

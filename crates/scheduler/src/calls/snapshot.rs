@@ -1,7 +1,7 @@
-//! `snapshot`: the map as a document, page by page, so that a fleet of any size is told as it was at one instant.
+//! `snapshot`: the map as a document, page by page, so that a fleet of any size can be read as it was at one instant.
 //!
-//! The first page takes a copy of the map, which is kept for the further pages (`kept_snapshots.rs`). Who asks for a page
-//! of a copy that is gone is told to begin again.
+//! The first page takes a copy of the map, which is kept for the further pages (`kept_snapshots.rs`). If the copy is gone,
+//! the client must start again.
 
 use novella_fleet_documents::MapSnapshot;
 use novella_messaging::{CallError, answer};
@@ -33,7 +33,7 @@ pub(crate) fn snapshot(
             let kept =
                 if scheduler == *name { manager.snapshots.ask(id, manager.env.clock.now()) } else { None };
             let snapshot = kept.ok_or_else(|| {
-                bad_arguments(format!("{name} no longer has snapshot {id}; ask for a new one"))
+                bad_arguments(format!("scheduler {name} no longer has snapshot {id}; start a new one"))
             })?;
             (id, from, snapshot)
         }

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// Runs a boxed call somewhere; what `novella-virt` takes for its probes.
+/// Runs a boxed call somewhere. `novella-virt` takes this for its probes.
 pub type Executor = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
 /// Where blocking calls run.
@@ -21,7 +21,7 @@ pub struct Blocking {
     execute: Executor,
 }
 
-/// A blocking call panicked (or was never started because the runtime is shutting down).
+/// A blocking call panicked, or was never started because the runtime is shutting down.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a blocking call panicked: {message}")]
 pub struct Panicked {

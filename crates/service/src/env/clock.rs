@@ -5,7 +5,7 @@
 //!
 //! Stalls. On Linux the monotonic clock runs on while the process is stopped (SIGSTOP, a starved cgroup) and stands
 //! still while the machine is suspended; the clock called boottime counts both. [`Clock::suspended`] is the
-//! difference, so whoever must notice that the world went on without this process watches late ticks *and* that
+//! difference. Code that must notice that this process did not run watches late ticks *and* that
 //! number. `StallMonitor` does so. A hypervisor that pauses a guest shows up as one or the other,
 //! depending on its clock source.
 
@@ -47,7 +47,7 @@ impl Clock {
         Clock { origin: Instant::now(), source: Source::Simulated { suspended: Arc::default() } }
     }
 
-    /// Monotonic time since this `Env` was created. Time in suspend is not in it; see [`Clock::suspended`].
+    /// Monotonic time since this `Env` was created. It does not include time in suspend; see [`Clock::suspended`].
     pub fn now(&self) -> Duration {
         Instant::now().saturating_duration_since(self.origin)
     }
@@ -60,7 +60,7 @@ impl Clock {
         }
     }
 
-    /// Wall time: to be shown and sent, never to be decided upon.
+    /// Wall time, for showing and sending. Nothing must be decided by it.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's wall clock")]
     pub fn wall(&self) -> SystemTime {
         match &self.source {

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng, TryRng};
 use rand_chacha::ChaCha12Rng;
 use uuid::Uuid;
 
-/// The operating system gave no entropy. Nothing that needs identifiers which nobody can guess may start.
+/// The operating system gave no entropy. A program whose identifiers must not be guessed cannot start without it.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the operating system's entropy source")]
 pub struct EntropyError(#[source] rand::rngs::SysError);

@@ -1,4 +1,4 @@
-//! Metrics that are read when they are asked for, from counts that the program keeps anyway.
+//! Metrics that are read at each scrape, from counts that the program keeps anyway.
 //!
 //! A closure is registered once and runs at each scrape. Samples of one name must follow each other, because OpenMetrics
 //! writes the help of a name once.
@@ -55,7 +55,7 @@ impl Sample {
     }
 }
 
-/// What a daemon knows of its connection to the broker.
+/// What a daemon knows about its connection to the broker.
 #[derive(Debug, Clone, Copy)]
 pub struct BrokerLink {
     /// Whether there is a connection.

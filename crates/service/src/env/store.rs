@@ -7,7 +7,7 @@
 //! State is for one user alone: files are regular files of mode 0600 whatever the umask is, and a symbolic link, a FIFO or a
 //! directory in the place of one is an error at once. Links in the path of the state directory are followed.
 //!
-//! What it leaves out: formats. Content is bytes; whoever owns a name owns its meaning.
+//! What it leaves out: formats. Content is bytes, and only the owner of a name knows what they mean.
 
 use std::{
     any::Any,
@@ -88,7 +88,7 @@ impl StoreError {
     pub fn next_step(&self) -> String {
         match self {
             StoreError::Locked { holder, .. } => {
-                format!("stop {holder}, or give this one a state directory of its own")
+                format!("stop {holder}, or give this daemon another state directory")
             }
             StoreError::Io { path, source, .. } => match source.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
@@ -102,7 +102,8 @@ impl StoreError {
                     "remount the file system writable, or choose another state directory".to_owned()
                 }
                 ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-                    "a file is where the state directory should be: move it, or choose another".to_owned()
+                    "there is a file in place of the state directory: move it, or choose another directory"
+                        .to_owned()
                 }
                 ErrorKind::InvalidInput => {
                     format!("move {} away; the state is written anew", path.display())
@@ -188,7 +189,7 @@ impl Store for FileStore {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
-                // Only to name the holder; unreadable content must not hide that the lock is held.
+                // This only names the holder. The lock is held even if the content cannot be read.
                 let holder = match file.read_to_string(&mut pid) {
                     Ok(_) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
                     _ => "another process".to_owned(),
@@ -268,8 +269,8 @@ pub enum StoreFault {
     Denied,
 }
 
-/// State in memory, for simulations and for processes without a state directory. Clones share it, so a test keeps one
-/// while a daemon runs on, dies and comes back on another.
+/// State in memory, for simulations and for processes without a state directory. Clones share it, so a test can keep one
+/// clone while daemons stop and start on another.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     prefix: String,

@@ -35,7 +35,7 @@ impl BindError {
         match self.source.kind() {
             io::ErrorKind::AddrInUse => {
                 format!(
-                    "set http.listen to another port or to none, or find who has this one: ss -ltnp 'sport = :{port}'"
+                    "set http.listen to another port or to none, or find the process that uses this one: ss -ltnp 'sport = :{port}'"
                 )
             }
             io::ErrorKind::PermissionDenied => "set http.listen to a port above 1023".to_owned(),
@@ -50,7 +50,7 @@ impl BindError {
     }
 }
 
-/// Takes the address. Port 0 means any free one, which `local_addr` then tells.
+/// Takes the address. Port 0 means any free port, which `local_addr` then returns.
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| BindError { address, source })
 }

@@ -35,7 +35,7 @@ pub(super) struct ProbeAnswer {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProbeError {
     /// Connecting, asking or reading failed.
-    #[error("cannot ask {address}")]
+    #[error("cannot ask {address} for its health")]
     Io {
         /// The address that was asked.
         address: SocketAddr,
@@ -52,7 +52,7 @@ pub(super) enum ProbeError {
         limit: Duration,
     },
     /// Something that does not speak HTTP listens there.
-    #[error("what {address} answered is not HTTP")]
+    #[error("the answer from {address} is not HTTP")]
     NotHttp {
         /// The address that was asked.
         address: SocketAddr,
@@ -63,8 +63,11 @@ pub(super) enum ProbeError {
 /// if the daemon is ready, else 1.
 pub async fn ask(listen: &str) -> anyhow::Result<u8> {
     let address = listen_address(listen).ok_or_else(|| {
-        Failure::new(failure::USAGE, "http.listen is switched off, so there is nobody to ask")
-            .next("set http.listen to an address with a port")
+        Failure::new(
+            failure::USAGE,
+            "http.listen is switched off, so the daemon cannot be asked for its health",
+        )
+        .next("set http.listen to an address with a port")
     })?;
     Ok(run_probe(address, "/readyz", LIMIT, &mut io::stdout()).await?)
 }

@@ -91,7 +91,7 @@ async fn the_three_pages_over_http() {
     let mut out = Vec::new();
     assert_eq!(run_probe(address, "/livez", SECOND, &mut out).await.unwrap(), failure::REFUSED);
     let text = String::from_utf8(out).unwrap();
-    assert!(text.starts_with(&format!("cannot ask {address}: ")), "{text}");
+    assert!(text.starts_with(&format!("cannot ask {address} for its health: ")), "{text}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The CPUs: which are online, what kind they are, and what they spend their time on.
+//! The CPUs: which are online, what kind they are, and how they spend their time.
 //!
 //! The list of online CPUs is read every time. Everything else is read again only if that list has changed, because
 //! `/proc/cpuinfo` of a large host is a megabyte, and printing it wakes every CPU to measure its clock.
@@ -57,7 +57,7 @@ impl CpuReader {
 
     pub(super) fn read(&self) -> Result<Cpus, ProbeError> {
         let listed = self.tree.id_list(ONLINE)?;
-        // A description is only replaced as a whole, so it is still right after a panic.
+        // A description is only replaced as a whole, so it is still valid after a panic.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(online), Some((described, cpus))) = (&listed, &*last)
             && online == described

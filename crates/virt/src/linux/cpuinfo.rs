@@ -1,7 +1,7 @@
 //! Reads `/proc/cpuinfo`, which each architecture writes in its own way.
 //!
 //! A line is `name : value`, and everything after the first colon is the value. Most architectures describe one CPU after
-//! the other, with an empty line between them. What stands outside such a description is about all CPUs: s390 writes its
+//! the other, with an empty line between them. Lines outside such a description are about all CPUs: s390 writes its
 //! vendor and features before the first CPU, ARM before Linux 3.8 writes them after the last, and sparc64 describes all
 //! CPUs at once.
 //!

@@ -13,7 +13,7 @@ use crate::probe_error::ProbeError;
 
 const GIB: u128 = 1 << 30;
 
-/// The fact that a recorded tree has: block size, blocks, free blocks, blocks that an ordinary user may still write, and 1
+/// The fact in a recorded tree: block size, blocks, free blocks, blocks that an ordinary user may still write, and 1
 /// if the file system is read-only.
 const STATVFS: &str = "statvfs";
 const RECORDED: &str = "novella/statvfs";
@@ -32,7 +32,7 @@ pub(super) struct Disk {
     pub(super) available: u64,
     /// The file of a recorded host that would tell the size, if there is none.
     pub(super) missing: Option<&'static str>,
-    /// What an operator should know about it.
+    /// Problems that an operator should know about.
     pub(super) warnings: Vec<String>,
 }
 
@@ -80,7 +80,7 @@ fn measure(path: &Path) -> Result<String, ProbeError> {
     Ok(format!("{} {} {} {} {read_only}", stat.f_frsize, stat.f_blocks, stat.f_bfree, stat.f_bavail))
 }
 
-/// Whether the file system is read-only for everybody. It is not if only this process sees it so: the shipped systemd unit
+/// Whether the file system is read-only for everybody, and not only for this process: the shipped systemd unit
 /// hides all writable directories from the agent.
 fn is_read_only(stat: &StatVfs, path: &Path) -> bool {
     stat.f_flag.contains(StatVfsMountFlags::RDONLY)
@@ -102,7 +102,7 @@ fn superblock_is_read_only(mounts: &str, path: &Path) -> bool {
     mounts.lines().filter_map(mount).max_by_key(|(depth, _)| *depth).is_some_and(|(_, read_only)| read_only)
 }
 
-/// The kernel writes a space in a path as `\040`, and a few other characters alike.
+/// The kernel writes a space in a path as `\040`, and a few other characters in the same way.
 fn unescaped(path: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .into_iter()

@@ -4,7 +4,7 @@
 //! the page sizes of such a machine too. Otherwise an instance that asks for a page size could not be placed on it.
 //!
 //! What always holds: each online CPU is in at most one node and in one core of it, whatever the kernel, the firmware or a
-//! container says. Otherwise two instances could be pinned to one CPU. What had to be left out is a warning.
+//! container says. Otherwise two instances could be pinned to one CPU. A warning names the CPUs that are left out.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +23,8 @@ const NODES: &str = "sys/devices/system/node";
 /// The host's huge pages. A kernel without NUMA has only this directory.
 const ALL_HUGE_PAGES: &str = "sys/kernel/mm/hugepages";
 
-/// The nodes together may have a sixteenth more memory than the host before they are not believed. The kernel's two
-/// counts differ a little.
+/// If the nodes together have over a sixteenth more memory than the host, they are ignored. Smaller differences between
+/// the kernel's two counts are normal.
 const MEMORY_TOLERANCE: u64 = 16;
 
 /// The nodes and what follows from them.
@@ -35,7 +35,7 @@ pub(super) struct Numa {
     pub(super) warnings: Vec<String>,
 }
 
-/// What the kernel says of one node.
+/// What the kernel says about one node.
 struct Cell {
     id: u32,
     cpus: Vec<u32>,
@@ -167,7 +167,7 @@ fn part(cells: &mut [Cell], online: &[u32], warnings: &mut Vec<String>) {
     let homeless: Vec<u32> = online.into_iter().filter(|cpu| !owner.contains_key(cpu)).collect();
     if !homeless.is_empty() {
         warnings.push(format!(
-            "CPUs {} are in no NUMA node; instances that need NUMA nodes or pinned CPUs cannot have them",
+            "CPUs {} are in no NUMA node; instances that need NUMA nodes or pinned CPUs cannot use them",
             list(&homeless)
         ));
     }

@@ -1,6 +1,6 @@
 //! The vendor of the CPUs, in libvirt's spelling if it has one. Flavors and images use that spelling.
 //!
-//! A vendor that no table here has is reported as the CPU names it.
+//! A vendor that is not in these tables is reported under the name that the CPU gives.
 
 use super::cpuinfo::CpuInfo;
 
@@ -42,7 +42,7 @@ const BY_MODEL: &[(&str, &str, &str)] = &[
     ("cpu", "SPARC", "Oracle"),
 ];
 
-/// The vendor. `None` if nothing tells.
+/// The vendor. `None` if it is not known.
 pub(super) fn name<'a>(info: &CpuInfo<'a>) -> Option<&'a str> {
     if let Some(text) = info.first(&["vendor_id"]) {
         return Some(X86.iter().find(|(id, _)| *id == text).map_or(text, |(_, vendor)| vendor));
@@ -50,7 +50,7 @@ pub(super) fn name<'a>(info: &CpuInfo<'a>) -> Option<&'a str> {
     if let Some(implementer) = info.first(&["CPU implementer"]) {
         return Some(numbered(ARM, implementer));
     }
-    // A CPU that does not tell has 0 there.
+    // A CPU without this information has 0 there.
     if let Some(vendor) = info.first(&["mvendorid"]).filter(|vendor| hex(vendor) != Some(0)) {
         return Some(numbered(RISC_V, vendor));
     }

@@ -203,7 +203,7 @@ async fn a_missing_disk_path_says_what_to_set() {
         chain(&error),
         format!(
             "host probe disk has no value yet: cannot measure the file system at {shown}; set the disk path to an \
-             existing directory on the disk that holds instances: cannot ask for the file system size at {shown}: No \
+             existing directory on the disk that holds instances: cannot read the size of the file system at {shown}: No \
              such file or directory (os error 2)"
         )
     );

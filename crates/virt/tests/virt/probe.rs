@@ -113,7 +113,10 @@ async fn a_stuck_run_costs_one_deadline_and_is_not_begun_twice() {
 async fn a_stuck_first_run_is_an_error_until_it_answers() {
     let hand = ByHand::new();
     let error = hand.probe.read(true, DEADLINE).await.unwrap_err();
-    assert!(chain(&error).ends_with("no answer within 5s; still waiting, and not asking twice"), "{error}");
+    assert!(
+        chain(&error).ends_with("no answer within 5s; the probe still runs and is not started again"),
+        "{error}"
+    );
     hand.end().finish(Ok(4));
     assert_eq!(hand.probe.read(false, DEADLINE).await.unwrap().value, 4);
 }

@@ -1,7 +1,7 @@
-//! A question on each line of input and an answer on each line of output, for programs that have thousands of questions.
+//! Answers a question on each line of input with a line of output, for programs that ask thousands of questions.
 //!
-//! Always holds: each line that is not blank gets one line of answer, in order. A line that cannot be read gets an error,
-//! and the next line is read. Output is flushed when no further question has arrived, so a program may wait for each
+//! What always holds: each line that is not blank gets one line of answer, in order. A line that cannot be read gets an
+//! error, and the next line is read. Output is flushed when no further question has arrived, so a program may wait for each
 //! answer before it asks again.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::commands::documents::parse;
 use crate::exit_codes::OK;
 
-/// The longest line in bytes. A fleet of 200,000 hosts fits, and a line without end cannot take all memory.
+/// The longest line in bytes. A fleet of 200,000 hosts fits, and an endless line cannot use up the memory.
 const MAX_LINE: u64 = 256 << 20;
 
 /// Answers questions until the input ends.
@@ -56,14 +56,14 @@ pub fn serve(input: &mut dyn Read, policy: Option<&PolicyFile>, out: &mut dyn Wr
     Ok(OK)
 }
 
-/// The id of a question of which nothing else may be readable.
+/// The id of a question, even if nothing else in it can be read.
 #[derive(Deserialize)]
 struct Identified<'a> {
     #[serde(default, borrow)]
     id: Option<Json<'a>>,
 }
 
-/// The results of the question on a line, or the place of an error and its reason. The id is known as soon as the line is
+/// The results of the question on a line, or the place of an error and its reason. The id is known if the line is
 /// JSON.
 fn results<'a>(
     text: &'a [u8],

@@ -1,4 +1,4 @@
-//! One host for people: what is left on it in a few lines, then a line for each value that it reported, and tables of its
+//! Shows one host to people: a few lines on what is left, then a line for each value that it reported, and tables of its
 //! instances, NUMA cells and PCI devices.
 //!
 //! The first table leaves out what the others show, such as the cells as they were reported. Machine formats show
@@ -48,7 +48,7 @@ pub async fn show(bus: &Bus, args: &HostShowArgs, console: &mut Console<'_>) -> 
     Ok(OK)
 }
 
-/// Writes what an operator wants to know first: the state, what is used, free and held, and what needs a look.
+/// Writes what an operator wants to know first: the state, what is used, free and held, and warnings.
 fn summary(detail: &HostDetail, console: &mut Console<'_>) -> anyhow::Result<()> {
     let host = &detail.summary;
     let instances = match host.instances {

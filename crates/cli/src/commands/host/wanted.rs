@@ -1,7 +1,7 @@
-//! Which hosts `novella host list` lists, and which of the names on the command line match nothing.
+//! Selects the hosts for `novella host list`, and finds names on the command line that match nothing.
 //!
-//! What always holds: a name, pattern, zone, aggregate, trait or fact that no host of the fleet has is reported. That a host
-//! of the fleet has it, but does not meet the other conditions, is no failure.
+//! What always holds: a name, pattern, zone, aggregate, trait or fact that no host of the fleet has is reported. If a host
+//! has it but does not meet the other conditions, that is not an error.
 
 use std::collections::BTreeSet;
 
@@ -45,7 +45,7 @@ pub struct WantedHosts {
 pub enum StateArg {
     /// Reports in time
     Up,
-    /// Silent, but the cause may lie elsewhere: the scheduler, the broker or the network
+    /// Silent, but perhaps because of the scheduler, the broker or the network
     Suspect,
     /// Disabled by an operator
     Disabled,
@@ -60,7 +60,7 @@ impl StateArg {
     }
 }
 
-/// What was named on the command line and that no host has.
+/// Names on the command line that no host has.
 #[derive(Debug)]
 pub struct Missing {
     what: Vec<String>,
@@ -68,7 +68,7 @@ pub struct Missing {
 }
 
 impl Missing {
-    /// The failure that says so. Its exit code depends on whether other hosts are listed.
+    /// The failure that reports them. Its exit code depends on whether other hosts are listed.
     pub fn failure(self, others: bool) -> Failure {
         let code = if others { PARTIAL } else { NOT_FOUND };
         Failure::new(code, self.what.join("; ")).next(self.next.join("; "))
@@ -81,7 +81,7 @@ impl WantedHosts {
         !self.facts.is_empty()
     }
 
-    /// Those of the hosts that meet all conditions.
+    /// The hosts that meet all conditions.
     pub fn of(&self, mut hosts: Vec<HostSummary>) -> Vec<HostSummary> {
         hosts.retain(|host| {
             (self.hosts.is_empty() || self.hosts.iter().any(|pattern| pattern.matches(&host.host)))
@@ -97,7 +97,7 @@ impl WantedHosts {
         hosts
     }
 
-    /// What was named and that none of all hosts has. `None` if there is nothing.
+    /// The names that no host of the fleet has. `None` if there are none.
     pub fn missing(&self, all: &[HostSummary]) -> Option<Missing> {
         let mut missing = Missing { what: Vec::new(), next: Vec::new() };
         let mut note = |what: String, next: String| {
@@ -145,7 +145,7 @@ pub fn zones(host: &HostSummary) -> impl Iterator<Item = &str> {
     host.availability_zone.split(',').map(str::trim)
 }
 
-/// The next step for a zone in which no host is.
+/// The next step after a zone that has no hosts.
 pub fn zones_there_are(all: &[HostSummary]) -> String {
     listed("the zones are", &names(all.iter().flat_map(zones)))
 }

@@ -51,7 +51,7 @@ fn the_second_daemon_on_a_store_is_told_who_holds_it() {
         let held = store.lock().unwrap();
         let error = store.lock().map(|_| ()).unwrap_err();
         assert!(error.to_string().contains(&format!("process {}", process::id())), "{error}");
-        assert!(error.next_step().contains("a state directory of its own"));
+        assert!(error.next_step().contains("give this daemon another state directory"));
         store.child("other").lock().unwrap();
         drop(held);
         store.lock().unwrap();
