@@ -36,7 +36,7 @@ pub struct RequestArgs {
     /// Scheduler hint; a key that is given more than once becomes a list
     #[arg(long = "hint", value_name = "KEY=VALUE", value_parser = units::parse_pair)]
     pub hints: Vec<(String, String)>,
-    /// Place on this host without asking the filters, if it has room; repeat it for several
+    /// Only this host, which must have room; the other filters are skipped; repeat it for several
     #[arg(long = "force-host", value_name = "HOST")]
     pub force_hosts: Vec<String>,
     /// Do not use this host; repeat it for several
