@@ -169,7 +169,10 @@ async fn a_broker_short_of_memory_is_waited_for() {
     let blocked = states.wait_for(|state| matches!(state, ConnectionState::Blocked { .. }));
     let blocked = timeout(PATIENCE, blocked).await.expect("shown").expect("the transport lives").clone();
     let said = blocked.to_string();
-    assert!(said.contains(&broker.parts().2) && said.ends_with("takes no messages: low on memory"), "{said}");
+    assert!(
+        said.contains(&broker.parts().2) && said.ends_with("accepts no messages: low on memory"),
+        "{said}"
+    );
     let started = Instant::now();
     let later =
         transport.publish(Outgoing { deadline: soon(), ..message(server(&name, "s"), "later") }).await;

@@ -136,7 +136,7 @@ async fn told_of_the_alarm(test: &str, set: &[&str], undo: &[&str], reason: &str
     assert_eq!(code, 124, "{err}");
     has(
         &err,
-        &["the broker takes no messages now, because of an alarm", reason, "rabbitmq-diagnostics alarms"],
+        &["the broker accepts no messages now, because of an alarm", reason, "rabbitmq-diagnostics alarms"],
     );
     let (code, _, err) = novella(&house.url, "--timeout 3s place --vcpus 1 --ram 64M");
     assert_eq!(code, 124, "{err}");

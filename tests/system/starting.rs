@@ -118,7 +118,7 @@ async fn both_daemons_show_the_broker_and_why_it_takes_no_messages() {
     said("connected to memory");
     cluster.broker.block(Some("memory alarm"));
     settle().await;
-    said("the broker memory takes no messages: memory alarm");
+    said("the broker memory accepts no messages: memory alarm");
     cluster.broker.block(None);
     settle().await;
     said("connected to memory");
@@ -129,7 +129,7 @@ async fn a_question_that_did_not_get_through_is_not_waited_for_in_vain() {
     let mut cluster = Cluster::new(23);
     cluster.start_hosts(6).await;
     sleep(CALL).await;
-    // The broker takes no messages, but delivers: the question fails, the answers are the periodic reports.
+    // The broker accepts no messages, but delivers: the question fails, the answers are the periodic reports.
     cluster.start_scheduler("s1").await;
     cluster.broker.block(Some("memory alarm"));
     sleep(Duration::from_secs(6)).await;

@@ -245,7 +245,7 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
                 .next(START_A_BROKER)
         }
         RpcError::Send { source: TransportError::Blocked { reason, .. }, .. } => {
-            Failure::new(TIMEOUT, format!("the broker takes no messages now, because of an alarm: {reason}"))
+            Failure::new(TIMEOUT, format!("the broker accepts no messages now, because of an alarm: {reason}"))
                 .because(error)
                 .next(
                     "have the operator of the broker make room (`rabbitmq-diagnostics alarms` shows the alarm), then try again",
@@ -366,7 +366,7 @@ mod tests {
         let failure = scheduler_failed(send(blocked));
         let said = novella_service::exit::chain(&failure);
         assert!(
-            said.starts_with("the broker takes no messages now, because of an alarm: low on disk"),
+            said.starts_with("the broker accepts no messages now, because of an alarm: low on disk"),
             "{said}"
         );
         assert!(failure.next.is_some_and(|next| next.contains("rabbitmq-diagnostics alarms")));

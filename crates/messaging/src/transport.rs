@@ -238,7 +238,9 @@ impl fmt::Display for ConnectionState {
                 write!(f, "not connected after {attempt} {times}: {error}")
             }
             Self::Connected { broker, .. } => write!(f, "connected to {broker}"),
-            Self::Blocked { broker, reason } => write!(f, "the broker {broker} takes no messages: {reason}"),
+            Self::Blocked { broker, reason } => {
+                write!(f, "the broker {broker} accepts no messages: {reason}")
+            }
             Self::Closed => f.write_str("closed"),
         }
     }

@@ -126,7 +126,7 @@ async fn while_the_broker_takes_nothing_only_the_newest_report_is_kept() {
     bus.run_until(s(62)).await;
     assert!(bus.take().is_empty());
     let summary = agent.health().ready().summary();
-    assert!(summary.contains("broker: the broker memory takes no messages: memory alarm"), "{summary}");
+    assert!(summary.contains("broker: the broker memory accepts no messages: memory alarm"), "{summary}");
     assert!(agent.health().live().ok, "an alarm elsewhere is no reason to restart the agent");
     bus.broker.block(None);
     settle().await;

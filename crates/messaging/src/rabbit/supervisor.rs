@@ -92,7 +92,7 @@ impl Supervisor {
         match &*self.state.borrow() {
             ConnectionState::Connecting { last_error: Some(error), .. } => error.clone(),
             ConnectionState::Connecting { last_error: None, .. } => "still connecting".into(),
-            ConnectionState::Blocked { reason, .. } => format!("the broker takes no messages: {reason}"),
+            ConnectionState::Blocked { reason, .. } => format!("the broker accepts no messages: {reason}"),
             ConnectionState::Connected { .. } => "no channel was opened".into(),
             ConnectionState::Closed => "closed".into(),
         }
@@ -248,7 +248,7 @@ impl Supervisor {
             let mut cause = None;
             match event {
                 Some(Event::ConnectionBlocked(reason)) => {
-                    warn!(broker = %session.broker, %reason, "RabbitMQ takes no messages for now");
+                    warn!(broker = %session.broker, %reason, "RabbitMQ accepts no messages for now");
                     self.set_state(ConnectionState::Blocked { broker: session.broker.clone(), reason });
                 }
                 Some(Event::ConnectionUnblocked) => {

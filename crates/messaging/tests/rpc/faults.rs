@@ -144,7 +144,7 @@ async fn a_blocked_broker_is_waited_for() {
     let client = RpcClient::new(transport.clone(), [1; 32]);
     broker.block(Some("low on memory"));
     let said = transport.state().borrow().to_string();
-    assert_eq!(said, "the broker memory takes no messages: low on memory");
+    assert_eq!(said, "the broker memory accepts no messages: low on memory");
     let error = client.cast(&target(), "work", &json!({}), SECOND).await.unwrap_err();
     assert!(
         matches!(&error, RpcError::Send { source: TransportError::Blocked { reason, .. }, .. }

@@ -60,7 +60,7 @@ impl Sample {
 pub struct BrokerLink {
     /// Whether there is a connection.
     pub connected: bool,
-    /// Whether the broker takes no messages for now.
+    /// Whether the broker accepts no messages for now.
     pub blocked: bool,
     /// How many connections there were; `None` if that is not known without one.
     pub connections: Option<u64>,
@@ -125,7 +125,7 @@ impl Metrics {
             let help = "Connections to the broker since the start";
             out.extend([
                 Sample::gauge("connected", "1 if there is a connection to the broker", is(connected)),
-                Sample::gauge("blocked", "1 if the broker takes no messages for now", is(blocked)),
+                Sample::gauge("blocked", "1 if the broker accepts no messages for now", is(blocked)),
                 Sample::counter("connections", help, connections),
             ]);
         });
