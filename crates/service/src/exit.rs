@@ -38,6 +38,10 @@ pub fn code(error: &(dyn Error + 'static)) -> u8 {
         if cause.is::<Invalid>() || matches!(cause.downcast_ref(), Some(LogError::Filter { .. })) {
             return Some(USAGE);
         }
+        // Only an operator can put a file back where something else is, so a restart does not help.
+        if cause.downcast_ref::<StoreError>().is_some_and(StoreError::is_misplaced) {
+            return Some(USAGE);
+        }
         let taken = matches!(cause.downcast_ref(), Some(StoreError::Locked { .. }))
             || cause.downcast_ref::<BindError>().is_some_and(|e| e.source.kind() == io::ErrorKind::AddrInUse);
         taken.then_some(CONFLICT)

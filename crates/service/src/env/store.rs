@@ -84,6 +84,11 @@ impl StoreError {
         StoreError::Io { action, path: path.to_owned(), source }
     }
 
+    /// Whether something that is no regular file is in the place of one.
+    pub(crate) fn is_misplaced(&self) -> bool {
+        matches!(self, StoreError::Io { source, .. } if source.kind() == ErrorKind::InvalidInput)
+    }
+
     /// What an operator can do about it.
     pub fn next_step(&self) -> String {
         match self {
