@@ -164,9 +164,9 @@ async fn damage_is_named_by_file() {
         assert!(error.contains("check that /proc and /sys are mounted"), "{error}");
     }
     for (file, text, says) in [
-        ("proc/loadavg", "busy", "cannot make sense of"),
+        ("proc/loadavg", "busy", "unexpected content in"),
         ("proc/loadavg", "NaN NaN NaN 1/2 3", "the load is not a number"),
-        ("proc/uptime", "", "cannot make sense of"),
+        ("proc/uptime", "", "unexpected content in"),
     ] {
         let stats = Host::new(1).with(file, text).stats().await;
         let [stale] = &stats.stale[..] else { panic!("one probe is stale: {:?}", stats.stale) };

@@ -158,13 +158,10 @@ fn what_is_no_regular_file_is_an_error_at_once() {
     let store = FileStore::new(dir.path());
     let outside = dir.path().join("outside");
     fs::write(&outside, b"precious").unwrap();
-    let place: [(&str, &dyn Fn(&Path)); 3] = [
-        ("link", &|path| std::os::unix::fs::symlink(&outside, path).unwrap()),
-        ("fifo", &|path| assert!(process::Command::new("mkfifo").arg(path).status().unwrap().success())),
-        ("directory", &|path| fs::create_dir(path).unwrap()),
-    ];
-    for (kind, make) in place {
-        make(&dir.path().join(kind));
+    std::os::unix::fs::symlink(&outside, dir.path().join("link")).unwrap();
+    assert!(process::Command::new("mkfifo").arg(dir.path().join("fifo")).status().unwrap().success());
+    fs::create_dir(dir.path().join("directory")).unwrap();
+    for kind in ["link", "fifo", "directory"] {
         for error in [store.read(kind).unwrap_err(), store.write_durable(kind, b"new").unwrap_err()] {
             assert!(error.to_string().ends_with(kind), "{error}");
             assert!(error.next_step().contains("away"), "{kind}: {}", error.next_step());
