@@ -192,7 +192,7 @@ fn need_of_part(part: &str) -> Option<Need> {
     let words: Vec<&str> = part.split_whitespace().skip_while(is_setting).collect();
     let has = |word: &str| words.contains(&word);
     let alone = match words[..] {
-        ["novella", "demo" | "evaluate" | "completion" | "exit-codes", ..] => true,
+        ["novella", "demo" | "evaluate" | "completion" | "config" | "exit-codes", ..] => true,
         ["novella", "capacity", ..] => has("--hosts"),
         ["novella", "policy", what, ..] => what == "check",
         ["novella", ..] => false,
@@ -354,6 +354,7 @@ pub fn write_files(directory: &Path) {
     write("flavors.json", r#"[{"name": "small", "vcpus": 1, "memory_mb": 2048, "root_gb": 20}]"#);
     write("policy.toml", POLICY);
     write("numa.toml", "[driver.fake]\nnuma_nodes = 2\n");
+    write("novella.toml", "timeout = \"20s\"\n");
     for name in ["scheduler.toml", "compute-agent.toml"] {
         let shipped = repository().join("config").join(name);
         write(name, &fs::read_to_string(shipped).expect("the shipped configuration is there"));
