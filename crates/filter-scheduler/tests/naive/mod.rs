@@ -230,7 +230,10 @@ impl Naive<'_> {
                 Ok(filtered) => filtered,
                 Err(filter) => return Outcome::Error { filter },
             };
-            (list, tallies) = (filtered, told([asked, ran].concat()));
+            list = filtered;
+            if list.is_empty() || index + 1 == count {
+                tallies = told([asked, ran].concat());
+            }
             if list.is_empty() {
                 return Outcome::Failed { placeable: index as u32, tallies };
             }
