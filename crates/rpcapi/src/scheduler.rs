@@ -31,8 +31,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use novella_messaging::{
-    BatchHandler, CallError, CallOptions, Endpoint, RemoteError, RequestContext, RpcClient, RpcError,
-    RpcRequest, Target, Version, answer,
+    BatchHandler, CallError, CallOptions, Endpoint, Method, MethodClass, RemoteError, RequestContext,
+    RpcClient, RpcError, RpcRequest, Target, Version, answer,
 };
 use novella_objects::{
     Capabilities, Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, HostSummary, Policies,
@@ -459,25 +459,25 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
 pub struct SchedulerServer<E>(pub Arc<E>);
 
 serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 8), |context, args, endpoint| {
-    "select_destinations" => *endpoint.select_destinations(context, args.parse()?).await?,
-    "reserve" => endpoint.reserve(context, args.parse()?).await?,
-    "release" => endpoint.release(context, args.parse()?).await?,
-    "list_hosts" => endpoint.list_hosts(args.parse()?).await?,
-    "list_server_groups" => endpoint.list_server_groups(args.parse()?).await?,
-    "show_host" => endpoint.show_host(args.parse()?).await?,
-    "list_services" => endpoint.list_services().await?,
-    "get_decision" => endpoint.get_decision(args.parse()?).await?.as_deref(),
-    "explain" => endpoint.explain(args.parse()?).await?,
-    "capacity" => endpoint.capacity(args.parse()?).await?,
-    "snapshot" => endpoint.snapshot(args.parse()?).await?,
-    "status" => endpoint.status().await?,
-    "ping_host" => endpoint.ping_host(args.parse()?).await?,
-    "reload_policy" => endpoint.reload_policy().await?,
-    "get_policies" => endpoint.get_policies().await?,
-    "own_policy" => endpoint.own_policy(args.parse()?).await?,
-    "get_host_list" => endpoint.get_host_list().await?,
-    "get_service_capabilities" => endpoint.get_service_capabilities().await?,
-    "show_host_resources" => endpoint.show_host_resources(args.parse()?).await?,
+    Place "select_destinations" => *endpoint.select_destinations(context, args.parse()?).await?,
+    Peers "reserve" => endpoint.reserve(context, args.parse()?).await?,
+    Place "release" => endpoint.release(context, args.parse()?).await?,
+    Read "list_hosts" => endpoint.list_hosts(args.parse()?).await?,
+    Read "list_server_groups" => endpoint.list_server_groups(args.parse()?).await?,
+    Read "show_host" => endpoint.show_host(args.parse()?).await?,
+    Read "list_services" => endpoint.list_services().await?,
+    Read "get_decision" => endpoint.get_decision(args.parse()?).await?.as_deref(),
+    Read "explain" => endpoint.explain(args.parse()?).await?,
+    Read "capacity" => endpoint.capacity(args.parse()?).await?,
+    Read "snapshot" => endpoint.snapshot(args.parse()?).await?,
+    Read "status" => endpoint.status().await?,
+    Read "ping_host" => endpoint.ping_host(args.parse()?).await?,
+    Administer "reload_policy" => endpoint.reload_policy().await?,
+    Read "get_policies" => endpoint.get_policies().await?,
+    Peers "own_policy" => endpoint.own_policy(args.parse()?).await?,
+    Read "get_host_list" => endpoint.get_host_list().await?,
+    Read "get_service_capabilities" => endpoint.get_service_capabilities().await?,
+    Read "show_host_resources" => endpoint.show_host_resources(args.parse()?).await?,
 });
 
 /// Takes reports in batches, so that it locks its map once per batch.
@@ -505,6 +505,10 @@ impl<S> ReportHandler<S> {
 impl<S: ReportSink> BatchHandler for ReportHandler<S> {
     fn method(&self) -> &str {
         "update_service_capabilities"
+    }
+
+    fn class(&self) -> MethodClass {
+        MethodClass::Report
     }
 
     fn version(&self) -> Version {
