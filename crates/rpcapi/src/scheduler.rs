@@ -21,6 +21,7 @@
 //! | 1.7 | `ping_host(host, timeout_ms)` → [`HostPing`]: whether the agent of a host answers, for callers whose broker user may not ask agents | call |
 //! | 1.8 | `list_hosts(facts)`: the rows have capacity, what is held and aggregates, and facts if `facts` is true | call |
 //! | 1.8 | `list_server_groups(group)` → a list of [`ServerGroupSummary`], with the members if one is named | call |
+//! | 1.9 | `reserve` with the broker user who placed the instances | as before |
 //!
 //! Reports have a topic of their own, which is the schedulers' topic unless a fleet is configured otherwise ([`Names`]).
 //!
@@ -250,7 +251,9 @@ impl SchedulerApi {
     /// Tells every scheduler of a decision.
     pub async fn reserve(&self, reserve: &Reserve, timeout: Duration) -> Result<(), RpcError> {
         let any = |has: fn(&ReserveEntry) -> bool| reserve.entries.iter().any(has);
-        let minor = if any(|entry| entry.service.is_some()) {
+        let minor = if reserve.user.is_some() {
+            9
+        } else if any(|entry| entry.service.is_some()) {
             6
         } else if any(|entry| !entry.numa_topology.is_empty() || !entry.pci.is_empty() || entry.not_building)
         {
@@ -458,7 +461,7 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
 /// Serves a [`SchedulerEndpoint`].
 pub struct SchedulerServer<E>(pub Arc<E>);
 
-serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 8), |context, args, endpoint| {
+serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 9), |context, args, endpoint| {
     Place "select_destinations" => *endpoint.select_destinations(context, args.parse()?).await?,
     Peers "reserve" => endpoint.reserve(context, args.parse()?).await?,
     Place "release" => endpoint.release(context, args.parse()?).await?,

@@ -133,14 +133,13 @@ impl RpcConfig {
 }
 
 settings! {
-    /// Which broker users may ask this scheduler for what. A list that is empty means every user.
-    ///
-    /// The broker checks which user sent a message. A list names users, `agent-*` for all users whose names start with
-    /// `agent-`, and `anonymous` for senders that do not say who they are, as all of oslo.messaging. A call of another user is
-    /// answered with `Forbidden`, and a cast is dropped. Both are counted. The users in this scheduler's own transport_url
-    /// may always read, and talk to other schedulers.
+    /// Which broker users may ask this scheduler for what.
     pub struct AuthorityConfig {
         /// Broker users that may report hosts and services. Empty means any user.
+        ///
+        /// In this section, `agent-*` means all users whose names start with `agent-`, and `anonymous` means senders without
+        /// a user, as all of oslo.messaging. The call of a user who is not listed is answered with `Forbidden`, and a cast is
+        /// dropped. Both are counted. The users of this scheduler's own transport_url are always among the schedulers.
         pub report: Vec<String> = Vec::new(), "list of names", example = r#"["agent"]"#;
         /// Broker users that may place instances, and release what they placed themselves. Empty means any user.
         pub place: Vec<String> = Vec::new(), "list of names", example = r#"["operator"]"#;
@@ -149,7 +148,8 @@ settings! {
         /// Broker users that may reload the policy. Those who may also place may release what others placed. Empty means
         /// any user.
         pub administer: Vec<String> = Vec::new(), "list of names", example = r#"["scheduler"]"#;
-        /// Broker users of the schedulers, which tell each other what they reserved. Empty means any user.
+        /// Broker users of the schedulers, which tell each other what they reserved. They may also read. Empty means any
+        /// user.
         pub schedulers: Vec<String> = Vec::new(), "list of names", example = r#"["scheduler"]"#;
     }
 }
@@ -173,11 +173,11 @@ impl AuthorityConfig {
     }
 
     /// What the lists say, for a scheduler with these users. It sends messages to itself and to other schedulers, so it may
-    /// always do that.
+    /// always do that. Schedulers ask each other for signs of life, so all of them may read.
     pub(crate) fn for_scheduler(&self, own_users: &[String]) -> Authority {
-        own_users.iter().fold(self.lists(), |all, user| {
-            all.allow(MethodClass::Read, user).allow(MethodClass::Peers, user)
-        })
+        let lists = own_users.iter().fold(self.lists(), |all, user| all.allow(MethodClass::Peers, user));
+        let schedulers = own_users.iter().chain(&self.schedulers);
+        schedulers.fold(lists, |all, user| all.allow(MethodClass::Read, user))
     }
 }
 

@@ -202,19 +202,51 @@ fn what_one_scheduler_decides_another_repeats() {
     assert!(repeated.repeated);
     assert_eq!(repeated.decision_id, decision.decision_id);
     assert_eq!(repeated.selections[0].host, "h1");
-    let let_go = m.release(&decision.decision_id, &[]).unwrap();
+    let let_go = m.release(&decision.decision_id, &[], None).unwrap().unwrap();
     assert_eq!(let_go.ttl_ms, 0);
     peer.reserve(&let_go, s(102));
     assert_eq!((used(&m, "h1"), used(&peer, "h1")), ((0, 0, 0, 0), (0, 0, 0, 0)));
-    assert_eq!(m.release(&decision.decision_id, &[]), None);
+    assert_eq!(m.release(&decision.decision_id, &[], None).unwrap(), None);
+}
+
+#[test]
+fn what_a_user_placed_is_released_by_nobody_else() {
+    let (mut m, mut engine) = (one_host().0, FilterScheduler::new(SchedulerOptions::default()).unwrap());
+    let asked = m.resolve(request([1, 2], SMALL)).unwrap().asked_by(Some("ann"));
+    let decision = m.select_destinations(&mut engine, &asked, "s1-1".into(), 0, s(0)).unwrap().decision;
+    let mut peer = HostManager::new(HostManagerOptions::default(), "s2");
+    Report::of(1).send(&mut peer, s(0));
+    let told = m.to_reserve(&decision, s(0)).unwrap();
+    assert_eq!(told.user.as_deref(), Some("ann"));
+    assert_eq!(peer.reserve(&told, s(0)), 2);
+    for manager in [&mut m, &mut peer] {
+        for uuids in [&[][..], &[id(1)], &[id(9), id(2)]] {
+            assert_eq!(manager.release("s1-1", uuids, Some("ben")), Err("ann".into()), "{uuids:?}");
+        }
+        assert_eq!(manager.release_instances(&[id(1), id(2)], Some("ben")), []);
+        assert_eq!(used(manager, "h1").3, 2, "nothing was released");
+        assert_eq!(manager.release("s1-1", &[id(1)], Some("ann")).unwrap().unwrap().entries.len(), 1);
+        // Somebody who may release everything says no name.
+        assert_eq!(manager.release_instances(&[id(2)], None).len(), 1);
+        assert_eq!(manager.release("s1-1", &[], Some("ben")), Ok(None), "there is nothing left of it");
+    }
+}
+
+#[test]
+fn a_users_name_in_a_message_of_a_peer_is_bounded() {
+    let (mut m, _) = one_host();
+    let long = Reserve { user: Some("x".repeat(256)), ..told(1, "h1", 20_000) };
+    assert_eq!((m.reserve(&long, s(1)), m.counters().peer_refused), (0, 1));
+    let usual = Reserve { user: Some("x".repeat(255)), ..long };
+    assert_eq!(m.reserve(&usual, s(1)), 1);
 }
 
 #[test]
 fn one_instance_of_a_decision_can_be_let_go() {
     let (mut m, _) = one_host();
     let decision = place(&mut m, &request([1, 2], SMALL), s(0));
-    assert_eq!(m.release("s1-other", &[id(1)]), None);
-    assert_eq!(m.release(&decision.decision_id, &[id(1)]).unwrap().entries.len(), 1);
+    assert_eq!(m.release("s1-other", &[id(1)], None).unwrap(), None);
+    assert_eq!(m.release(&decision.decision_id, &[id(1)], None).unwrap().unwrap().entries.len(), 1);
     assert_eq!(used(&m, "h1").3, 1);
 }
 

@@ -183,7 +183,7 @@ impl Listener {
         let user = request.context.user_id.as_deref();
         let error = shared.options.authority.forbids(user, class, format!("call {}", request.method));
         if let Some(suppressed) = shared.notices.take_turn(class.name(), user.unwrap_or(ANONYMOUS)) {
-            tracing::warn!(%error, suppressed, "refused a request");
+            tracing::warn!(suppressed, "refused a request: {error}");
         }
         self.consumer.settle(tag, Settle::Ack);
         if let Some(reply) = reply {
