@@ -1,5 +1,7 @@
 //! The shipped configuration file says what the settings are, and bad settings are refused with a way out.
 
+use std::path::Path;
+
 use novella_compute_agent::AgentConfig;
 use novella_service::config::{Invalid, Sources, load, shipped_file_faults, shipped_table_faults};
 

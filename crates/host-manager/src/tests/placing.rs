@@ -210,6 +210,40 @@ fn what_one_scheduler_decides_another_repeats() {
 }
 
 #[test]
+fn a_peer_cannot_reserve_what_the_host_it_names_does_not_have() {
+    let (mut m, _) = one_host();
+    // The host has 16 CPUs, 16,384 MiB and 100 GiB. Together the reservations may exceed that, because peers may have decided
+    // at the same time; one alone cannot.
+    let with = |uuid: u128, host: &str, change: fn(&mut ReserveEntry)| {
+        let mut message = told(uuid, host, 20_000);
+        change(&mut message.entries[0]);
+        message
+    };
+    let has: [fn(&mut ReserveEntry); 3] =
+        [|entry| entry.vcpus = 16, |entry| entry.memory_mb = 16_384, |entry| entry.disk_gb = 100];
+    let has_not: [fn(&mut ReserveEntry); 4] = [
+        |entry| entry.vcpus = 17,
+        |entry| entry.memory_mb = 16_385,
+        |entry| entry.disk_gb = 101,
+        |entry| entry.resources = [("CUSTOM_GPU".to_owned(), 1)].into(),
+    ];
+    for (number, change) in has.into_iter().enumerate() {
+        assert_eq!(m.reserve(&with(10 + number as u128, "h1", change), s(1)), 1, "{number}");
+    }
+    for (number, change) in has_not.into_iter().enumerate() {
+        assert_eq!(m.reserve(&with(20 + number as u128, "h1", change), s(1)), 0, "{number}");
+    }
+    assert_eq!((m.counters().peer_refused, used(&m, "h1").3), (4, 3));
+
+    // Of a host that is not known yet, it is found when its first report comes.
+    for (number, change) in has.into_iter().chain(has_not).enumerate() {
+        assert_eq!(m.reserve(&with(30 + number as u128, "h2", change), s(1)), 1, "{number}");
+    }
+    Report::of(2).send(&mut m, s(2));
+    assert_eq!((m.counters().peer_refused, used(&m, "h2").3), (8, 3));
+}
+
+#[test]
 fn what_a_user_placed_is_released_by_nobody_else() {
     let (mut m, mut engine) = (one_host().0, FilterScheduler::new(SchedulerOptions::default()).unwrap());
     let asked = m.resolve(request([1, 2], SMALL)).unwrap().asked_by(Some("ann"));

@@ -1,7 +1,7 @@
 //! The messages between schedulers: reservations made here, reservations of peers, and releases.
 //!
 //! What always holds: a peer's reservation counts like our own, until a report settles it or its time is up. A peer
-//! cannot move or end what another decision reserved.
+//! cannot move or end what another decision reserved, and cannot reserve more than a host has.
 //!
 //! Left out: sending and receiving.
 
@@ -84,22 +84,23 @@ pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> us
             continue;
         }
         let devices = DeviceUsage::read(&entry.numa_topology, &entry.pci);
+        let (row, allocation) = (map.table.row_of(&entry.host), allocation(entry));
         if map.reservations.get(&entry.uuid).is_some()
             || map.reservations.len() >= map.options.max_reservations
             || decision_id.len() > MAX_DECISION_ID
             || user.as_ref().is_some_and(|user| user.len() > check::MAX_NAME)
             || !is_sane(entry)
             || devices.is_err()
+            || row.is_some_and(|row| !map.is_large_enough(row, &allocation))
         {
             map.counters.peer_refused += 1;
             continue;
         }
         let devices = devices.map(|usage| DeviceUsage { failed: entry.not_building, ..usage });
         let devices = devices.ok().filter(|usage| *usage != DeviceUsage::default()).map(Box::new);
-        let row = map.table.row_of(&entry.host);
         let reservation = Reservation {
             place: row.map_or_else(|| Place::Awaited(entry.host.as_str().into()), Place::Row),
-            allocation: allocation(entry),
+            allocation,
             devices,
             spec_hash: entry.spec_hash,
             expires,
@@ -186,11 +187,16 @@ pub(crate) fn hold_for_peer(
     let Some(service) = &entry.service else { return 0 };
     let named = check::name("service", service).is_ok() && check::name("host", &entry.host).is_ok();
     let full = map.holds.0.len() + map.reservations.len() >= map.options.max_reservations;
+    let too_large = map.services.iter().any(|(host, state)| {
+        *state.service == **service
+            && *host == *entry.host
+            && state.total_gb().is_some_and(|gb| entry.disk_gb as f64 > gb)
+    });
     let known = map.holds.0.get(&entry.uuid);
     if known.is_some_and(|known| known.decision_id == *decision_id) {
         return 0;
     }
-    if !named || full || known.is_some() || decision_id.len() > MAX_DECISION_ID {
+    if !named || full || too_large || known.is_some() || decision_id.len() > MAX_DECISION_ID {
         map.counters.peer_refused += 1;
         return 0;
     }
