@@ -316,7 +316,7 @@ async fn novas_request_replaces_only_what_its_own_user_placed() {
         let manager = cluster.scheduler("s1").manager();
         let answer = NovaSchedulerEndpoint::select_destinations(&**manager, &context, larger.clone()).await;
         assert_eq!(answer.is_ok(), user == "ann", "{user}: {answer:?}");
-        let used: u64 = cluster.view("s1").await.values().map(|host| u64::from(host.vcpus_used)).sum();
+        let used: u64 = cluster.view("s1").await.values().map(|host| host.vcpus_used).sum();
         assert_eq!(used, vcpus, "{user}");
     }
     cluster.stop().await;
