@@ -82,7 +82,7 @@ const WINGS: &[(&str, &str)] = &[
     ("resources", "cpu_set inventory request_groups amounts pinned_cpus capacity topology pci numa"),
     (
         "messaging",
-        "error ids notices target url transport request envelope endpoint client server in_process \
+        "error authority ids notices target url transport request envelope endpoint client server in_process \
          rabbit connect",
     ),
     ("nova-objects", "error primitive request_spec selection"),

@@ -183,6 +183,7 @@ fn manager() -> Arc<SchedulerManager> {
         policy: PolicySource::default(),
         max_hold: map.max_hold,
         nova_cell: uuid::Uuid::nil(),
+        authority: Default::default(),
     };
     let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");
     SchedulerManager::new(options, env, HostManager::new(map, "bench"), engine, health).0

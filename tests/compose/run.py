@@ -92,13 +92,18 @@ def three_users_and_no_guest():
 
 
 def an_instance_finds_its_host():
-    answer = json.loads(
-        compose("exec", "-T", "scheduler", "novella", "place", "--vcpus", "1", "--ram", "64M", "--disk", "1G", "-f", "json")
-    )
+    operator = ("run", "--rm", "-T", "novella")
+    answer = json.loads(compose(*operator, "place", "--vcpus", "1", "--ram", "64M", "--disk", "1G", "-f", "json"))
     assert [selection["host"] for selection in answer["selections"]][0] in names_of_agents(), answer
-    huge = ("exec", "-T", "scheduler", "novella", "place", "--vcpus", "60000", "--ram", "64M", "--disk", "1G", "-f", "json")
-    refusal = json.loads(compose(*huge, expect=1))
+    huge = ("place", "--vcpus", "60000", "--ram", "64M", "--disk", "1G", "-f", "json")
+    refusal = json.loads(compose(*operator, *huge, expect=1))
     assert refusal["reason"] and refusal["filters"], refusal
+
+
+def each_user_does_its_own_work_only():
+    compose("exec", "-T", "scheduler", "novella", "policy", "reload")
+    compose("run", "--rm", "-T", "novella", "policy", "reload", expect=7)
+    compose("exec", "-T", "compute-agent", "novella", "host", "list", expect=7)
 
 
 def the_operator_sees_the_same():
@@ -130,6 +135,7 @@ def main():
         nobody_is_root,
         three_users_and_no_guest,
         an_instance_finds_its_host,
+        each_user_does_its_own_work_only,
         the_operator_sees_the_same,
         eight_hosts,
         a_stopped_host_is_down_at_once,

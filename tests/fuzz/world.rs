@@ -132,6 +132,7 @@ impl World {
                 policy: PolicySource::default(),
                 max_hold: map.max_hold,
                 nova_cell: uuid::Uuid::nil(),
+                authority: Default::default(),
             };
             let health = Health::new(env.clock.clone());
             let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");
@@ -227,7 +228,7 @@ impl World {
             taken = true;
         }
         for endpoint in &self.endpoints {
-            if endpoint.methods().contains(&request.method.as_str()) {
+            if endpoint.methods().iter().any(|method| method.name == request.method) {
                 taken = true;
                 match self.runtime.block_on(endpoint.dispatch(&request)) {
                     Err(CallError::Internal { message }) => return Err(format!("internal error: {message}")),

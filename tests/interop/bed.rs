@@ -9,8 +9,8 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{
-    CallError, CallOptions, ConsumerState, Endpoint, FanoutLimits, QueueKind, RemoteError, RpcClient,
-    RpcRequest, RpcServer, ServerOptions, Target, Version, answer,
+    CallError, CallOptions, ConsumerState, Endpoint, FanoutLimits, Method, MethodClass, QueueKind,
+    RemoteError, RpcClient, RpcRequest, RpcServer, ServerOptions, Target, Version, answer,
 };
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -269,8 +269,15 @@ impl Endpoint for Service {
         SERVICE_VERSION
     }
 
-    fn methods(&self) -> &[&'static str] {
-        &["echo", "slow", "fail", "large", "panic", "_private"]
+    fn methods(&self) -> &[Method] {
+        &[
+            Method { name: "echo", class: MethodClass::Read },
+            Method { name: "slow", class: MethodClass::Read },
+            Method { name: "fail", class: MethodClass::Read },
+            Method { name: "large", class: MethodClass::Read },
+            Method { name: "panic", class: MethodClass::Read },
+            Method { name: "_private", class: MethodClass::Read },
+        ]
     }
 
     async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
@@ -309,8 +316,8 @@ impl Endpoint for Named {
         SERVICE_VERSION
     }
 
-    fn methods(&self) -> &[&'static str] {
-        &["echo"]
+    fn methods(&self) -> &[Method] {
+        &[Method { name: "echo", class: MethodClass::Read }]
     }
 
     async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {

@@ -38,6 +38,15 @@ pub const BIG: &str = "big";
 /// How long a caller waits before it asks again.
 const ASK: Duration = Duration::from_secs(2);
 
+/// What each shipped broker user may ask a scheduler for, as config/rabbitmq/scheduler.toml has it.
+pub const SHIPPED_LISTS: [(&str, &str); 5] = [
+    ("NOVELLA_AUTHORITY__REPORT", "agent"),
+    ("NOVELLA_AUTHORITY__PLACE", "operator"),
+    ("NOVELLA_AUTHORITY__READ", "operator"),
+    ("NOVELLA_AUTHORITY__ADMINISTER", "scheduler"),
+    ("NOVELLA_AUTHORITY__SCHEDULERS", "scheduler"),
+];
+
 /// The broker's script keeps the file that it imports in one place.
 static IMPORTING: Mutex<()> = Mutex::const_new(());
 

@@ -38,7 +38,7 @@ impl Fleet {
             &url(&house, "scheduler"),
             "s1",
             down_time,
-            &[("NOVELLA_POLICY_FILE", policy)],
+            &[&SHIPPED_LISTS[..], &[("NOVELLA_POLICY_FILE", policy)]].concat(),
         );
         let agents = ["cmp-1", "cmp-7", "cmp-001"].map(|host| agent(&house, host)).into();
         scheduler.wait_for(SERVES);
@@ -97,7 +97,9 @@ impl Fleet {
         // Hosts report as agents, and one of them may be of the swarm.
         let reports =
             program.starts_with("compute-agent") || program.starts_with("novella swarm --hosts 100");
-        let user = match program.starts_with("scheduler") {
+        // Only the schedulers' user may reload the policy of all.
+        let administers = program.starts_with("novella policy reload");
+        let user = match administers || program.starts_with("scheduler") {
             true => "scheduler",
             false if reports => "agent",
             false => "operator",

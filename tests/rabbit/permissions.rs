@@ -29,6 +29,8 @@ struct Shipped {
     env: Env,
     scheduler: Process,
     agent: Process,
+    /// Where the scheduler serves HTTP.
+    scheduler_http: std::net::SocketAddr,
     /// Where the agent serves HTTP.
     agent_http: std::net::SocketAddr,
     _dir: tempfile::TempDir,
@@ -42,8 +44,8 @@ impl Shipped {
         let definitions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/rabbitmq/definitions.json");
         import(&broker, &definitions).await;
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (mut scheduler, _) =
-            Process::scheduler(&url(&broker, "scheduler"), "s1", Duration::from_secs(5), &[]);
+        let (mut scheduler, scheduler_http) =
+            Process::scheduler(&url(&broker, "scheduler"), "s1", Duration::from_secs(5), &SHIPPED_LISTS);
         let agent_http = free_address();
         let mut agent = Process::agent(
             &url(&broker, "agent"),
@@ -58,7 +60,7 @@ impl Shipped {
         agent.wait_for("consuming queue=compute.cmp1");
         scheduler.wait_for(SERVES);
         let env = Env::system(None).expect("entropy");
-        Some(Self { broker, env, scheduler, agent, agent_http, _dir: dir, _root })
+        Some(Self { broker, env, scheduler, agent, scheduler_http, agent_http, _dir: dir, _root })
     }
 
     async fn client(&self, user: &str) -> RpcClient {
@@ -195,6 +197,91 @@ async fn each_user_can_do_its_work() {
     let more = async || metric(&get(shipped.agent_http, "/metrics"), OBEYED) >= obeyed + 2;
     eventually("both commands are obeyed", more).await;
     assert_eq!(metric(&get(shipped.agent_http, "/metrics"), DROPPED), 0);
+    shipped.end();
+}
+
+/// A message of RPC without a caller.
+fn cast(method: &str, version: &str, args: serde_json::Value) -> String {
+    let unique = format!("{method}-{version}");
+    let message =
+        serde_json::json!({"method": method, "version": version, "args": args, "_unique_id": unique});
+    serde_json::json!({"oslo.version": "2.0", "oslo.message": message.to_string()}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scheduler_does_for_each_user_what_its_lists_say() {
+    let Some(shipped) = Shipped::start("lists of users").await else { return };
+    let count = |name: &str| metric(&get(shipped.scheduler_http, "/metrics"), name);
+    let hosts = || count(r#"novella_scheduler_hosts{state="up"}"#);
+    eventually("the host is up", async || hosts() == 1).await;
+    let uuid = "6f1c9d0e-2b7a-4c55-9d0e-0c1f2a3b4c5d";
+    let entry = serde_json::json!({
+        "uuid": uuid, "host": "cmp1", "vcpus": 1 << 20, "memory_mb": 1, "disk_gb": 1, "spec_hash": 1,
+    });
+    let reserve =
+        serde_json::json!({"decision_id": "s9-1", "scheduler": "s9", "ttl_ms": 60_000, "entries": [entry]});
+    let report = serde_json::json!({"service_name": "compute", "host": "evil", "capabilities": {"vcpus": 8}});
+    let nothing = serde_json::json!({});
+
+    // The agent's user cannot publish to `nova`, but the default exchange leads it to the queue of requests. It can also leave
+    // out who it is.
+    let agent = connection(&url(&shipped.broker, "agent")).await;
+    for (number, (method, version, args)) in [
+        ("list_hosts", "1.1", &nothing),
+        ("snapshot", "1.5", &nothing),
+        ("release", "1.1", &serde_json::json!({"decision_id": "s1-0-0"})),
+        ("reload_policy", "1.4", &nothing),
+        ("reserve", "1.1", &reserve),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = cast(method, version, args.clone());
+        for as_user in ["agent", ""] {
+            allowed(&agent, Ask::Publish { exchange: "", key: "scheduler", as_user, body: &body }).await;
+        }
+        eventually(method, async || count(DROPPED) == 2 * (number as u64 + 1)).await;
+    }
+
+    let operator = SchedulerApi::new(shipped.client("operator").await, &Names::on(EXCHANGE));
+    let before = count(DROPPED);
+    let forger = connection(&url(&shipped.broker, "operator")).await;
+    for (number, (method, args)) in
+        [("update_service_capabilities", &report), ("reserve", &reserve)].into_iter().enumerate()
+    {
+        let version = if method == "reserve" { "1.1" } else { "1.0" };
+        let body = cast(method, version, args.clone());
+        allowed(
+            &forger,
+            Ask::Publish { exchange: "nova", key: "scheduler", as_user: "operator", body: &body },
+        )
+        .await;
+        eventually(method, async || count(DROPPED) == before + number as u64 + 1).await;
+    }
+    assert_eq!(hosts(), 1);
+    let status = operator.status(CallOptions::new(PATIENCE)).await.expect("it may read");
+    assert_eq!(status.reservations, 0);
+    let (code, _, err) = novella(&url(&shipped.broker, "operator"), "policy reload");
+    assert!(
+        code == 7 && err.contains("the broker user operator may not call reload_policy"),
+        "{code}: {err}"
+    );
+    assert!(err.contains("add this one to authority.administer"), "{err}");
+
+    // What each is for.
+    let (code, out, err) =
+        novella(&url(&shipped.broker, "operator"), "place --vcpus 1 --ram 64M --hold 5m -f json");
+    assert_eq!(code, 0, "{err}");
+    let decision: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let id = decision["decision_id"].as_str().expect("a text");
+    for command in ["host list", "snapshot", "ping cmp1", &format!("release {id}")] {
+        let (code, _, err) = novella(&url(&shipped.broker, "operator"), command);
+        assert_eq!(code, 0, "{command}: {err}");
+    }
+    for command in ["policy reload", "host list"] {
+        let (code, _, err) = novella(&url(&shipped.broker, "scheduler"), command);
+        assert_eq!(code, 0, "{command}: {err}");
+    }
     shipped.end();
 }
 

@@ -117,6 +117,16 @@ impl Cluster {
         recorded(&self.broker, &self.env, &self.log, name)
     }
 
+    /// A client of the schedulers on a connection of its own, as this broker user.
+    pub fn as_user(&self, user: &str) -> SchedulerApi {
+        SchedulerApi::new(self.client_as(user), &Names::on(EXCHANGE))
+    }
+
+    /// The client of a broker user, for calls to anybody.
+    pub fn client_as(&self, user: &str) -> RpcClient {
+        RpcClient::new(self.broker.connect_as(user, user), self.env.random.fork(user))
+    }
+
     /// Starts usual hosts, `host-1` to `host-<hosts>`.
     pub async fn start_hosts(&mut self, hosts: usize) {
         for number in 1..=hosts {

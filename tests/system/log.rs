@@ -98,6 +98,10 @@ impl Transport for Recorded {
         self.inner.state()
     }
 
+    fn users(&self) -> Vec<String> {
+        self.inner.users()
+    }
+
     async fn close(&self, deadline: Instant) {
         self.inner.close(deadline).await;
     }

@@ -1,6 +1,7 @@
 //! Whole daemons in one process: schedulers, agents with fake drivers and an operator, on the in-process bus, under one
 //! thread and paused time. A run depends on its seed alone; a failing test prints it.
 
+mod authority;
 mod cluster;
 mod devices;
 mod hardware;

@@ -74,6 +74,7 @@ pub fn record() -> Vec<(&'static str, String)> {
         ("nova", run(nova())),
         ("failures", run(failures())),
         ("lists", run(lists())),
+        ("users", run(users())),
     ]
 }
 
@@ -632,5 +633,26 @@ async fn failures() -> Recording {
     recording.fails("arguments of another type", scheduler(1), "release", json!({"decision_id": 7})).await;
     recording.fails("a method that is not there", scheduler(1), "fly", json!({})).await;
     recording.fails("a version that is not there yet", scheduler(99), "status", json!({})).await;
+    recording
+}
+
+/// Schedulers that let only who placed something release it.
+async fn users() -> Recording {
+    let mut recording = Recording::new(12);
+    recording.cluster.scheduler_config.authority.administer = vec!["s1".to_owned()];
+    recording.cluster.start_hosts(1).await;
+    for scheduler in ["s1", "s2"] {
+        recording.cluster.serve(scheduler).await;
+    }
+    recording.skip().await;
+    let asked = recording.cluster.request(1, flavor(1, 256, 1));
+    let decision_id = recording.place("a placement that belongs to its user", &asked).await;
+    let args = Release { decision_id, ..Release::default() };
+    let api = recording.cluster.api.clone();
+    recording.answered("the user releases it", api.release(&args, Recording::options())).await;
+    recording.cluster.select(&api, &asked).await;
+    recording.skip().await;
+    let reload = Target::topic(SCHEDULER_TOPIC).version(Version::new(1, 4));
+    recording.fails("a method that is for other users", reload, "reload_policy", json!({})).await;
     recording
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::Context;
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{
-    CallOptions, ConnectionState, RpcClient, RpcError, Scheme, Transport, TransportError, TransportUrl,
+    CallOptions, ConnectionState, FORBIDDEN, RemoteError, RpcClient, RpcError, Scheme, Transport,
+    TransportError, TransportUrl,
 };
 use novella_rpcapi::{Names, POLICY_ERROR, SchedulerApi};
 use novella_service::Env;
@@ -273,6 +274,7 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
         RpcError::Remote { source, .. } if source.class == "TypeError" => {
             Failure::new(USAGE, format!("invalid request: {}", source.message))
         }
+        RpcError::Remote { source, .. } if source.class == FORBIDDEN => forbidden(source, peer),
         RpcError::Remote { source, .. } if source.class == POLICY_ERROR => {
             let named = |name: &str| source.kwargs.get(name).and_then(|text| text.as_str());
             let (reason, key) = (named("reason").unwrap_or(&source.message), named("key").unwrap_or("it"));
@@ -284,6 +286,19 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
             .next("compare the versions that `novella scheduler status` and `novella --version` show"),
         RpcError::Send { .. } => Failure::new(INTERNAL, "the request could not be sent").because(error),
     }
+}
+
+/// The failure of a user who is in none of the lists of those who may do this. Lists are written on purpose, so another user
+/// is the first advice.
+fn forbidden(error: &RemoteError, peer: Peer<'_>) -> Failure {
+    let setting = error.kwargs.get("setting").and_then(|text| text.as_str()).unwrap_or("its settings");
+    let whose = match peer {
+        Peer::AnyScheduler | Peer::Scheduler(_) => "the scheduler",
+        Peer::Agent(_) => "the agent",
+    };
+    Failure::new(UNREACHABLE, error.message.as_str()).next(format!(
+        "use a broker user who may do this, or have the operator of {whose} add this one to {setting}"
+    ))
 }
 
 /// Whether a refusal of the broker is about the rights of the user.
@@ -305,7 +320,6 @@ pub fn scheduler_failed(error: RpcError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use novella_messaging::RemoteError;
 
     fn send(source: TransportError) -> RpcError {
         RpcError::Send { method: "status".into(), target: "scheduler".into(), source }
@@ -345,6 +359,7 @@ mod tests {
             ),
             (RpcError::Timeout { method: "status".into(), target: "scheduler".into(), waited }, TIMEOUT),
             (remote("TypeError"), USAGE),
+            (remote(FORBIDDEN), UNREACHABLE),
             (remote(POLICY_ERROR), CONFLICT),
             (remote("KeyError"), INTERNAL),
         ];
@@ -370,6 +385,27 @@ mod tests {
             "{said}"
         );
         assert!(failure.next.is_some_and(|next| next.contains("rabbitmq-diagnostics alarms")));
+    }
+
+    #[test]
+    fn who_may_not_do_something_reads_who_may_and_which_setting_says_so() {
+        let message =
+            "the broker user bob may not call status: that is for the users in authority.read (class read)";
+        let mut source = RemoteError::new("novella", FORBIDDEN, message);
+        source.kwargs.insert("setting".into(), "authority.read".into());
+        let error = RpcError::Remote {
+            method: "status".into(),
+            target: "scheduler".into(),
+            source: Box::new(source),
+        };
+        let failure = scheduler_failed(error);
+        assert_eq!((failure.code, failure.what.as_str()), (UNREACHABLE, message));
+        assert_eq!(
+            failure.next.as_deref(),
+            Some(
+                "use a broker user who may do this, or have the operator of the scheduler add this one to authority.read"
+            )
+        );
     }
 
     #[test]

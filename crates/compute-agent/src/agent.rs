@@ -110,7 +110,7 @@ pub async fn start(
 
     let options = ServerOptions {
         concurrency: CONCURRENCY,
-        accept_commands_from: Some(config.rpc.accept_commands_from.clone()).filter(|users| !users.is_empty()),
+        authority: Arc::new(config.rpc.authority()),
         ..ServerOptions::new(env.random.fork("rpc server"))
     };
     let server = RpcServer::new(transport.clone(), options)

@@ -11,6 +11,7 @@ use novella_objects::Inventory;
 use novella_service::args::DEFAULT_TRANSPORT_URL;
 use novella_service::config::{
     MAX_NAME, Problem, Settings, check_exchange, check_listen, check_name, check_times, check_topics,
+    check_users,
 };
 use novella_service::settings;
 
@@ -102,6 +103,7 @@ impl AgentConfig {
             ));
         }
         check_name("host", &self.host, problems);
+        check_users("rpc.accept_commands_from", &self.rpc.accept_commands_from, problems);
         if !self.my_ip.is_empty() && self.my_ip.parse::<IpAddr>().is_err() {
             problems.push(Problem::new(&["my_ip"], "not an IP address", "write for example 10.0.0.7"));
         }

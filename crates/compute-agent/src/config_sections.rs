@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use novella_messaging::DEFAULT_EXCHANGE;
+use novella_messaging::{Authority, DEFAULT_EXCHANGE, MethodClass};
 use novella_rpcapi::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
 use novella_service::config::{Size, duration};
 use novella_service::settings;
@@ -192,13 +192,20 @@ settings! {
         pub publish_timeout: Duration as "duration" = Duration::from_secs(10);
         /// Broker users whose commands are accepted. Empty means any user.
         ///
-        /// Commands of other users are dropped and counted.
+        /// A call of another user is answered with `Forbidden`, and a cast is dropped. Both are counted.
         pub accept_commands_from: Vec<String> = Vec::new(), "list of names",
             example = r#"["scheduler", "operator"]"#;
     }
 }
 
 impl RpcConfig {
+    /// Who may command this agent. It has one list for all classes of methods.
+    pub fn authority(&self) -> Authority {
+        let list =
+            |all: Authority, class| all.list(class, "rpc.accept_commands_from", &self.accept_commands_from);
+        MethodClass::ALL.into_iter().fold(Authority::default(), list)
+    }
+
     /// The names on the broker. An agent sends nothing but reports to schedulers, so it does not need their request topic.
     pub(crate) fn names(&self) -> Names {
         Names {

@@ -316,6 +316,7 @@ fn refused(error: StartError, loaded: &Loaded<AgentConfig>) -> anyhow::Error {
 async fn serve(loaded: Loaded<AgentConfig>, sources: Sources) -> anyhow::Result<u8> {
     let config = loaded.config.clone();
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    config.rpc.authority().warn_of_unset();
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot watch for signals")?;
     // The handler is installed before anything can wait, because an unhandled SIGHUP ends the process.

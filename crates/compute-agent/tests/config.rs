@@ -1,5 +1,7 @@
 //! The shipped configuration file says what the settings are, and bad settings are refused with a way out.
 
+use std::path::Path;
+
 use novella_compute_agent::AgentConfig;
 use novella_service::config::{Invalid, Sources, load, shipped_file_faults, shipped_table_faults};
 
@@ -112,4 +114,13 @@ fn settings_that_contradict_each_other_are_named_together() {
 fn a_password_is_in_no_problem() {
     let found = problems(&[("NOVELLA_TRANSPORT_URL", "rabbit://agent:s3cret@mq:port/")]);
     assert!(!found.is_empty() && !found.iter().any(|p| p.contains("s3cret")), "{found:?}");
+}
+
+#[test]
+fn the_list_for_the_shipped_users_is_the_same_in_the_file_and_in_compose() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/rabbitmq/compute-agent.toml");
+    let of_file = load::<AgentConfig>(&Sources { files: vec![file], ..Sources::default() }).unwrap().config;
+    assert_eq!(of_file.rpc.accept_commands_from, ["scheduler"]);
+    let compose = include_str!("../../../docker-compose.yml");
+    assert!(compose.contains("NOVELLA_RPC__ACCEPT_COMMANDS_FROM: scheduler\n"));
 }

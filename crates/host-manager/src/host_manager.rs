@@ -174,9 +174,15 @@ impl HostManager {
     }
 
     /// Releases the reservations of a decision before their time is up: of these instances, or of all if `uuids` is
-    /// empty. Returns the message for the peers, if anything was held.
-    pub fn release(&mut self, decision_id: &str, uuids: &[Uuid]) -> Option<Reserve> {
-        reserve::release(&mut self.map, decision_id, uuids)
+    /// empty. Returns the message for the peers, if anything was held. If it is released `by` a user and another one placed
+    /// any of it, nothing is released, and the other user is the error.
+    pub fn release(
+        &mut self,
+        decision_id: &str,
+        uuids: &[Uuid],
+        by: Option<&str>,
+    ) -> Result<Option<Reserve>, Arc<str>> {
+        reserve::release(&mut self.map, decision_id, uuids, by)
     }
 
     /// Decides where on `service` the request's instances go. Each has the size of the flavor's root disk. Holds them
@@ -202,9 +208,10 @@ impl HostManager {
         destinations::destinations(&mut self.map, scheduler, spec, selected)
     }
 
-    /// Releases the reservations of these instances, whichever decisions made them. Returns the messages for the peers.
-    pub fn release_instances(&mut self, uuids: &[Uuid]) -> Vec<Reserve> {
-        reserve::release_instances(&mut self.map, uuids)
+    /// Releases the reservations of these instances, whichever decisions made them. If it is done `by` a user, what others
+    /// placed stays. Returns the messages for the peers.
+    pub fn release_instances(&mut self, uuids: &[Uuid], by: Option<&str>) -> Vec<Reserve> {
+        reserve::release_instances(&mut self.map, uuids, by)
     }
 
     /// Nova's `get_service_capabilities`: the smallest and the largest value of every numeric capability over all hosts

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::authority::MethodClass;
 use crate::error::CallError;
 use crate::request::RpcRequest;
 use crate::target::Version;
@@ -16,6 +17,15 @@ pub fn answer(result: &impl Serialize) -> Result<Box<RawValue>, CallError> {
     serde_json::value::to_raw_value(result).map_err(|error| CallError::Internal {
         message: format!("the result cannot be written as JSON: {error}"),
     })
+}
+
+/// A method of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Method {
+    /// Its name.
+    pub name: &'static str,
+    /// Decides who may call it.
+    pub class: MethodClass,
 }
 
 /// One contract, served.
@@ -29,8 +39,8 @@ pub trait Endpoint: Send + Sync {
     /// The newest version it implements. It serves every lower minor too.
     fn version(&self) -> Version;
 
-    /// Names of all its methods.
-    fn methods(&self) -> &[&'static str];
+    /// All its methods.
+    fn methods(&self) -> &[Method];
 
     /// Performs a request for one of its methods.
     async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError>;
@@ -41,6 +51,9 @@ pub trait Endpoint: Send + Sync {
 pub trait BatchHandler: Send + Sync {
     /// The method it takes, in the null namespace.
     fn method(&self) -> &str;
+
+    /// Decides who may call the method.
+    fn class(&self) -> MethodClass;
 
     /// The newest version it takes. Requests at other versions go to the endpoints.
     fn version(&self) -> Version;

@@ -13,6 +13,9 @@ const DISPATCHER_MODULE: &str = "oslo_messaging.rpc.dispatcher";
 pub(crate) const BUILTINS: &str = "builtins";
 /// Module of errors that only novella raises. A Python caller sees them as `RemoteError`.
 const OWN_MODULE: &str = "novella";
+/// Class of the remote error of a user who may not do what was attempted. Its `kwargs` name the `user`, the `class` of the
+/// method, and the `setting` that lists who may.
+pub const FORBIDDEN: &str = "Forbidden";
 
 /// The transport could not carry a message.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -162,6 +165,18 @@ pub enum CallError {
         /// The method, and what is wrong where in its arguments.
         reason: String,
     },
+    /// The sender may not do this.
+    #[error("the broker user {user} may not {attempted}: that is for the users in {setting} (class {class})")]
+    Forbidden {
+        /// The user of the message, which the broker has checked.
+        user: String,
+        /// What the user tried, such as `call status`.
+        attempted: String,
+        /// The class of what the user tried.
+        class: &'static str,
+        /// The setting that lists the users who may.
+        setting: &'static str,
+    },
     /// The method raised this error, which is passed on unchanged.
     #[error(transparent)]
     Failed(#[from] Box<RemoteError>),
@@ -195,6 +210,12 @@ impl CallError {
             ),
             // A Python function answers a call with wrong arguments like this.
             Self::BadArguments { reason } => RemoteError::new(BUILTINS, "TypeError", reason),
+            Self::Forbidden { ref user, class, setting, .. } => {
+                let message = self.to_string();
+                let kwargs = [("user", &**user), ("class", class), ("setting", setting)];
+                let kwargs = kwargs.into_iter().map(|(name, text)| (name.to_owned(), text.into())).collect();
+                RemoteError { kwargs, ..RemoteError::new(OWN_MODULE, FORBIDDEN, message) }
+            }
             Self::Failed(error) => *error,
             Self::Internal { message } => RemoteError::new(OWN_MODULE, "InternalError", message),
         }
@@ -206,6 +227,7 @@ impl CallError {
             Self::NoSuchMethod => "no_such_method",
             Self::UnsupportedVersion => "unsupported_version",
             Self::BadArguments { .. } => "bad_arguments",
+            Self::Forbidden { .. } => "forbidden",
             Self::Failed(_) => "refused",
             Self::Internal { .. } => "internal",
         }

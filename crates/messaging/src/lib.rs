@@ -12,6 +12,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `error` | what can go wrong between a caller and its answer |
+//! | `authority` | which broker users may call the methods of which class |
 //! | `target` | where a request goes, and at which version |
 //! | `url` | the transport URL |
 //! | `ids` | identifiers from a seed |
@@ -26,6 +27,7 @@
 //! | `client` | makes calls and casts |
 //! | `server` | takes requests, has endpoints perform them, and answers |
 
+mod authority;
 mod client;
 mod connect;
 mod endpoint;
@@ -41,11 +43,12 @@ mod target;
 mod transport;
 mod url;
 
+pub use authority::{ANONYMOUS, Authority, MethodClass};
 pub use client::{CallOptions, RpcClient};
 pub use connect::{ConnectError, connect, rabbit_options};
-pub use endpoint::{BatchHandler, Endpoint, answer};
+pub use endpoint::{BatchHandler, Endpoint, Method, answer};
 pub use envelope::{read_answer, read_request};
-pub use error::{CallError, RemoteError, RpcError, TransportError};
+pub use error::{CallError, FORBIDDEN, RemoteError, RpcError, TransportError};
 pub use request::{Args, RequestContext, RpcRequest};
 pub use server::{CounterFamily, RpcServer, ServerCounters, ServerOptions};
 pub use target::{DEFAULT_EXCHANGE, Target, Version};

@@ -1,8 +1,8 @@
 //! Takes requests off queues, has endpoints perform them, and answers.
 //!
 //! ```text
-//! delivery ─ whose? ─ readable? ─ seen before? ─┬─ report: handled with its neighbours, one ack for all
-//!                                               └─ request: permit ─ ack ─ task: dispatch ─ answer
+//! delivery ─ readable? ─ permitted? ─ seen before? ─┬─ report: handled with its neighbours, one ack for all
+//!                                                   └─ request: permit ─ ack ─ task: dispatch ─ answer
 //! ```
 //! - Nothing that a peer sends stops a listener. A message that can never be processed is rejected without requeue, and
 //!   its caller is told why if it can be found.

@@ -280,6 +280,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Follows the state of the connection.
     fn state(&self) -> watch::Receiver<ConnectionState>;
 
+    /// The AMQP users that its messages may come from. There are several only if the URL names brokers with different ones.
+    fn users(&self) -> Vec<String>;
+
     /// Closes the transport. Publications under way have until `deadline` to be confirmed, then consumers end.
     async fn close(&self, deadline: Instant);
 }

@@ -197,6 +197,9 @@ pub struct Reserve {
     pub ttl_ms: u64,
     /// What each instance takes.
     pub entries: Vec<ReserveEntry>,
+    /// The broker user who placed the instances. Only this user and administrators may release them. Absent if everybody may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// One instance of a [`Reserve`].

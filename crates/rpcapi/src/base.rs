@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use novella_messaging::{
-    CallError, CallOptions, Endpoint, RpcClient, RpcError, RpcRequest, Target, Version, answer,
+    CallError, CallOptions, Endpoint, Method, MethodClass, RpcClient, RpcError, RpcRequest, Target, Version,
+    answer,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -80,8 +81,8 @@ impl Endpoint for BaseApi {
         Version::new(1, 1)
     }
 
-    fn methods(&self) -> &[&'static str] {
-        &["ping"]
+    fn methods(&self) -> &[Method] {
+        &[Method { name: "ping", class: MethodClass::Read }]
     }
 
     async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {

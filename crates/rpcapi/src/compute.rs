@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use novella_messaging::{
-    CallError, CallOptions, Endpoint, RequestContext, RpcClient, RpcError, RpcRequest, Target, Version,
-    answer,
+    CallError, CallOptions, Endpoint, Method, MethodClass, RequestContext, RpcClient, RpcError, RpcRequest,
+    Target, Version, answer,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -131,7 +131,7 @@ pub trait ComputeEndpoint: Send + Sync + 'static {
 pub struct ComputeServer<E>(pub Arc<E>);
 
 serve!(ComputeServer<ComputeEndpoint> at Version::new(1, 1), |context, args, endpoint| {
-    "publish_service_capabilities" => endpoint.publish_service_capabilities(context, args.parse()?).await?,
-    "get_host_stats" => endpoint.get_host_stats(context, args.parse()?).await?,
-    "ping" => endpoint.ping(context).await?,
+    Administer "publish_service_capabilities" => endpoint.publish_service_capabilities(context, args.parse()?).await?,
+    Read "get_host_stats" => endpoint.get_host_stats(context, args.parse()?).await?,
+    Read "ping" => endpoint.ping(context).await?,
 });

@@ -14,7 +14,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use novella_messaging::{CallError, Endpoint, RemoteError, RequestContext, RpcRequest, Version, answer};
+use novella_messaging::{
+    CallError, Endpoint, Method, MethodClass, RemoteError, RequestContext, RpcRequest, Version, answer,
+};
 use novella_nova_objects::{NovaRequestSpec, NovaSelection, ObjectError, request_spec};
 use novella_objects::RequestSpec;
 use serde::Deserialize;
@@ -135,14 +137,14 @@ impl<E: NovaSchedulerEndpoint> Endpoint for NovaSchedulerServer<E> {
         Version::new(4, 5)
     }
 
-    fn methods(&self) -> &[&'static str] {
+    fn methods(&self) -> &[Method] {
         &[
-            "select_destinations",
-            "update_aggregates",
-            "delete_aggregate",
-            "update_instance_info",
-            "delete_instance_info",
-            "sync_instance_info",
+            Method { name: "select_destinations", class: MethodClass::Place },
+            Method { name: "update_aggregates", class: MethodClass::Report },
+            Method { name: "delete_aggregate", class: MethodClass::Report },
+            Method { name: "update_instance_info", class: MethodClass::Report },
+            Method { name: "delete_instance_info", class: MethodClass::Report },
+            Method { name: "sync_instance_info", class: MethodClass::Report },
         ]
     }
 

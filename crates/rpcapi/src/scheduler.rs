@@ -21,6 +21,7 @@
 //! | 1.7 | `ping_host(host, timeout_ms)` → [`HostPing`]: whether the agent of a host answers, for callers whose broker user may not ask agents | call |
 //! | 1.8 | `list_hosts(facts)`: the rows have capacity, what is held and aggregates, and facts if `facts` is true | call |
 //! | 1.8 | `list_server_groups(group)` → a list of [`ServerGroupSummary`], with the members if one is named | call |
+//! | 1.9 | `reserve` with the broker user who placed the instances | as before |
 //!
 //! Reports have a topic of their own, which is the schedulers' topic unless a fleet is configured otherwise ([`Names`]).
 //!
@@ -31,8 +32,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use novella_messaging::{
-    BatchHandler, CallError, CallOptions, Endpoint, RemoteError, RequestContext, RpcClient, RpcError,
-    RpcRequest, Target, Version, answer,
+    BatchHandler, CallError, CallOptions, Endpoint, Method, MethodClass, RemoteError, RequestContext,
+    RpcClient, RpcError, RpcRequest, Target, Version, answer,
 };
 use novella_objects::{
     Capabilities, Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, HostSummary, Policies,
@@ -250,7 +251,9 @@ impl SchedulerApi {
     /// Tells every scheduler of a decision.
     pub async fn reserve(&self, reserve: &Reserve, timeout: Duration) -> Result<(), RpcError> {
         let any = |has: fn(&ReserveEntry) -> bool| reserve.entries.iter().any(has);
-        let minor = if any(|entry| entry.service.is_some()) {
+        let minor = if reserve.user.is_some() {
+            9
+        } else if any(|entry| entry.service.is_some()) {
             6
         } else if any(|entry| !entry.numa_topology.is_empty() || !entry.pci.is_empty() || entry.not_building)
         {
@@ -458,26 +461,26 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
 /// Serves a [`SchedulerEndpoint`].
 pub struct SchedulerServer<E>(pub Arc<E>);
 
-serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 8), |context, args, endpoint| {
-    "select_destinations" => *endpoint.select_destinations(context, args.parse()?).await?,
-    "reserve" => endpoint.reserve(context, args.parse()?).await?,
-    "release" => endpoint.release(context, args.parse()?).await?,
-    "list_hosts" => endpoint.list_hosts(args.parse()?).await?,
-    "list_server_groups" => endpoint.list_server_groups(args.parse()?).await?,
-    "show_host" => endpoint.show_host(args.parse()?).await?,
-    "list_services" => endpoint.list_services().await?,
-    "get_decision" => endpoint.get_decision(args.parse()?).await?.as_deref(),
-    "explain" => endpoint.explain(args.parse()?).await?,
-    "capacity" => endpoint.capacity(args.parse()?).await?,
-    "snapshot" => endpoint.snapshot(args.parse()?).await?,
-    "status" => endpoint.status().await?,
-    "ping_host" => endpoint.ping_host(args.parse()?).await?,
-    "reload_policy" => endpoint.reload_policy().await?,
-    "get_policies" => endpoint.get_policies().await?,
-    "own_policy" => endpoint.own_policy(args.parse()?).await?,
-    "get_host_list" => endpoint.get_host_list().await?,
-    "get_service_capabilities" => endpoint.get_service_capabilities().await?,
-    "show_host_resources" => endpoint.show_host_resources(args.parse()?).await?,
+serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 9), |context, args, endpoint| {
+    Place "select_destinations" => *endpoint.select_destinations(context, args.parse()?).await?,
+    Peers "reserve" => endpoint.reserve(context, args.parse()?).await?,
+    Place "release" => endpoint.release(context, args.parse()?).await?,
+    Read "list_hosts" => endpoint.list_hosts(args.parse()?).await?,
+    Read "list_server_groups" => endpoint.list_server_groups(args.parse()?).await?,
+    Read "show_host" => endpoint.show_host(args.parse()?).await?,
+    Read "list_services" => endpoint.list_services().await?,
+    Read "get_decision" => endpoint.get_decision(args.parse()?).await?.as_deref(),
+    Read "explain" => endpoint.explain(args.parse()?).await?,
+    Read "capacity" => endpoint.capacity(args.parse()?).await?,
+    Read "snapshot" => endpoint.snapshot(args.parse()?).await?,
+    Read "status" => endpoint.status().await?,
+    Read "ping_host" => endpoint.ping_host(args.parse()?).await?,
+    Administer "reload_policy" => endpoint.reload_policy().await?,
+    Read "get_policies" => endpoint.get_policies().await?,
+    Peers "own_policy" => endpoint.own_policy(args.parse()?).await?,
+    Read "get_host_list" => endpoint.get_host_list().await?,
+    Read "get_service_capabilities" => endpoint.get_service_capabilities().await?,
+    Read "show_host_resources" => endpoint.show_host_resources(args.parse()?).await?,
 });
 
 /// Takes reports in batches, so that it locks its map once per batch.
@@ -505,6 +508,10 @@ impl<S> ReportHandler<S> {
 impl<S: ReportSink> BatchHandler for ReportHandler<S> {
     fn method(&self) -> &str {
         "update_service_capabilities"
+    }
+
+    fn class(&self) -> MethodClass {
+        MethodClass::Report
     }
 
     fn version(&self) -> Version {

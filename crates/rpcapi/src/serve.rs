@@ -1,10 +1,10 @@
 //! Makes a [`novella_messaging::Endpoint`] of an endpoint trait.
 
-/// Serves an endpoint trait by a table of its methods and their results. The names between the bars stand for the
-/// request's context, its arguments, and the endpoint.
+/// Serves an endpoint trait by a table of its methods: the class of each, its name and its result. The names between the bars
+/// stand for the request's context, its arguments, and the endpoint.
 macro_rules! serve {
     ($server:ident<$endpoint:ident> at $version:expr, |$context:ident, $args:ident, $served:ident| {
-        $($method:literal => $result:expr,)*
+        $($class:ident $method:literal => $result:expr,)*
     }) => {
         #[async_trait]
         impl<E: $endpoint> Endpoint for $server<E> {
@@ -12,8 +12,8 @@ macro_rules! serve {
                 $version
             }
 
-            fn methods(&self) -> &[&'static str] {
-                &[$($method),*]
+            fn methods(&self) -> &[Method] {
+                &[$(Method { name: $method, class: MethodClass::$class }),*]
             }
 
             async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {

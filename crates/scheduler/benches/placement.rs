@@ -38,6 +38,7 @@ fn fleet(hosts: usize) -> (Arc<SchedulerManager>, mpsc::Receiver<Reserve>) {
         policy: PolicySource::default(),
         max_hold: HostManagerOptions::default().max_hold,
         nova_cell: uuid::Uuid::nil(),
+        authority: Default::default(),
     };
     let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");
     let map = HostManager::new(HostManagerOptions::default(), "bench");

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use novella_filter_scheduler::{FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, SchedulerOptions, WeigherKind};
 use novella_host_manager::HostManagerOptions;
-use novella_messaging::DEFAULT_EXCHANGE;
+use novella_messaging::{Authority, DEFAULT_EXCHANGE, MethodClass};
 use novella_objects::MAX_ALTERNATES;
 use novella_rpcapi::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
 use novella_service::args::DEFAULT_TRANSPORT_URL;
 use novella_service::config::{
     CheckedFiles, Problem, Settings, check_exchange, check_listen, check_name, check_times, check_topics,
-    duration,
+    check_users, duration,
 };
 use novella_service::settings;
 use uuid::Uuid;
@@ -38,6 +38,7 @@ settings! {
         section filter_scheduler: FilterSchedulerConfig;
         section reservations: ReservationsConfig;
         section rpc: RpcConfig;
+        section authority: AuthorityConfig;
         section nova: NovaConfig;
         section http: HttpConfig;
     }
@@ -132,6 +133,55 @@ impl RpcConfig {
 }
 
 settings! {
+    /// Which broker users may ask this scheduler for what.
+    pub struct AuthorityConfig {
+        /// Broker users that may report hosts and services. Empty means any user.
+        ///
+        /// In this section, `agent-*` means all users whose names start with `agent-`, and `anonymous` means senders without
+        /// a user, as all of oslo.messaging. The call of a user who is not listed is answered with `Forbidden`, and a cast is
+        /// dropped. Both are counted. The users of this scheduler's own transport_url are always among the schedulers.
+        pub report: Vec<String> = Vec::new(), "list of names", example = r#"["agent"]"#;
+        /// Broker users that may place instances, and release what they placed themselves. Empty means any user.
+        pub place: Vec<String> = Vec::new(), "list of names", example = r#"["operator"]"#;
+        /// Broker users that may ask questions, such as for hosts, decisions and snapshots. Empty means any user.
+        pub read: Vec<String> = Vec::new(), "list of names", example = r#"["operator"]"#;
+        /// Broker users that may reload the policy. Those who may also place may release what others placed. Empty means
+        /// any user.
+        pub administer: Vec<String> = Vec::new(), "list of names", example = r#"["scheduler"]"#;
+        /// Broker users of the schedulers, which tell each other what they reserved. They may also read. Empty means any
+        /// user.
+        pub schedulers: Vec<String> = Vec::new(), "list of names", example = r#"["scheduler"]"#;
+    }
+}
+
+impl AuthorityConfig {
+    /// The lists, each with its class and its key.
+    fn by_class(&self) -> [(MethodClass, &'static str, &[String]); MethodClass::ALL.len()] {
+        [
+            (MethodClass::Report, "authority.report", &self.report),
+            (MethodClass::Place, "authority.place", &self.place),
+            (MethodClass::Read, "authority.read", &self.read),
+            (MethodClass::Administer, "authority.administer", &self.administer),
+            (MethodClass::Peers, "authority.schedulers", &self.schedulers),
+        ]
+    }
+
+    /// What the lists say.
+    pub fn lists(&self) -> Authority {
+        let by_class = self.by_class().into_iter();
+        by_class.fold(Authority::default(), |all, (class, key, users)| all.list(class, key, users))
+    }
+
+    /// What the lists say, for a scheduler with these users. It sends messages to itself and to other schedulers, so it may
+    /// always do that. Schedulers ask each other for signs of life, so all of them may read.
+    pub(crate) fn for_scheduler(&self, own_users: &[String]) -> Authority {
+        let lists = own_users.iter().fold(self.lists(), |all, user| all.allow(MethodClass::Peers, user));
+        let schedulers = own_users.iter().chain(&self.schedulers);
+        schedulers.fold(lists, |all, user| all.allow(MethodClass::Read, user))
+    }
+}
+
+settings! {
     /// Nova's own scheduler API.
     pub struct NovaConfig {
         /// Whether calls of select_destinations 4.3 to 4.5 by Nova's conductors are answered.
@@ -208,6 +258,9 @@ impl SchedulerConfig {
             problems.push(Problem::new(&["transport_url"], error.to_string(), fix));
         }
         check_name("name", &self.name, problems);
+        for (_, key, users) in self.authority.by_class() {
+            check_users(key, users, problems);
+        }
         let cell = &self.nova.cell_uuid;
         if !cell.is_empty() && Uuid::try_parse(cell).is_err() {
             let fix = "copy it from `nova-manage cell_v2 list_cells`";

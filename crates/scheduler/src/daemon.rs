@@ -6,8 +6,8 @@ use std::time::Duration;
 use novella_filter_scheduler::FilterScheduler;
 use novella_host_manager::{BadPolicy, HostManager, HostManagerOptions};
 use novella_messaging::{
-    ConnectionState, ConsumerState, FanoutLimits, QueueKind, RpcClient, RpcServer, ServerOptions, Transport,
-    TransportError,
+    Authority, ConnectionState, ConsumerState, FanoutLimits, QueueKind, RpcClient, RpcServer, ServerOptions,
+    Transport, TransportError,
 };
 use novella_objects::Reserve;
 use novella_periodic_task::{Runner, RunnerOptions};
@@ -100,7 +100,8 @@ pub async fn start(
     let publish_timeout = config.rpc.publish_timeout;
     let health = Health::new(env.clock.clone());
     let ready = health.condition("host map");
-    let (manager, reserves) = manager(&config, &name, &env, &health).await?;
+    let authority = Arc::new(config.authority.for_scheduler(&transport.users()));
+    let (manager, reserves) = manager(&config, &name, &env, authority, &health).await?;
     let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
     let ear = Ear::new(&name);
     let server = server(&config, &env, &transport, &manager, ear.clone());
@@ -165,6 +166,7 @@ async fn manager(
     config: &SchedulerConfig,
     name: &str,
     env: &Env,
+    authority: Arc<Authority>,
     health: &Health,
 ) -> Result<(Arc<SchedulerManager>, mpsc::Receiver<Reserve>), BadPolicy> {
     let source = PolicySource::of(config);
@@ -178,6 +180,7 @@ async fn manager(
         policy: source,
         max_hold: config.reservations.max_hold,
         nova_cell: config.nova.cell(),
+        authority,
     };
     let (manager, reserves) = SchedulerManager::new(options, env.clone(), hosts, engine, health.clone());
     policy::enforce(&manager, policy).await?;
@@ -208,6 +211,7 @@ fn server(
     let options = ServerOptions {
         concurrency: config.rpc.concurrency as usize,
         report_batch: config.rpc.report_batch as usize,
+        authority: Arc::clone(&manager.options.authority),
         ..ServerOptions::new(env.random.fork("rpc server"))
     };
     let mut server = RpcServer::new(transport.clone(), options)

@@ -16,17 +16,17 @@ use novella_rpcapi::{
 use serde_json::Value;
 
 use crate::call_errors::internal;
-use crate::calls::{capacity, explain, ping, place, policy, snapshot};
+use crate::calls::{capacity, explain, ping, place, policy, release, snapshot};
 use crate::manager::{SchedulerManager, count_by_state};
 
 #[async_trait]
 impl SchedulerEndpoint for SchedulerManager {
     async fn select_destinations(
         &self,
-        _: &RequestContext,
+        context: &RequestContext,
         args: SelectDestinations,
     ) -> Result<Arc<Decision>, CallError> {
-        place::select_destinations(self, args)
+        place::select_destinations(self, context, args)
     }
 
     async fn reserve(&self, _: &RequestContext, args: Reserve) -> Result<(), CallError> {
@@ -36,13 +36,8 @@ impl SchedulerEndpoint for SchedulerManager {
         Ok(())
     }
 
-    async fn release(&self, _: &RequestContext, args: Release) -> Result<u64, CallError> {
-        Ok(self.with_hosts(|hosts, _| {
-            let Some(released) = hosts.release(&args.decision_id, &args.instance_uuids) else { return 0 };
-            let count = released.entries.len() as u64;
-            self.tell_peers(released);
-            count
-        }))
+    async fn release(&self, context: &RequestContext, args: Release) -> Result<u64, CallError> {
+        release::release(self, context, &args)
     }
 
     async fn list_hosts(&self, args: HostListQuery) -> Result<HostList, CallError> {

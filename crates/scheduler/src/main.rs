@@ -90,6 +90,7 @@ async fn reload_on_hangup(manager: Arc<SchedulerManager>, mut hangups: Signal) {
 async fn serve(loaded: Loaded<SchedulerConfig>) -> anyhow::Result<u8> {
     let config = loaded.config;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    config.authority.lists().warn_of_unset();
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot watch for signals")?;
     // The handler is installed before anything can wait, because an unhandled SIGHUP ends the process.

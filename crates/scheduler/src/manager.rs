@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use novella_filter_scheduler::FilterScheduler;
 use novella_host_manager::{Counters, HostManager};
+use novella_messaging::Authority;
 use novella_objects::{HostStatus, Reserve};
 use novella_rpcapi::{ComputeApi, SchedulerApi};
 use novella_service::Env;
@@ -68,6 +69,8 @@ pub struct ManagerOptions {
     pub max_hold: Duration,
     /// The cell that is reported to Nova for every host.
     pub nova_cell: Uuid,
+    /// Which broker users may do what.
+    pub authority: Arc<Authority>,
 }
 
 /// Owner of the map. It implements the endpoints that peers call.

@@ -1,5 +1,7 @@
 //! The shipped configuration file says what the settings are, and bad settings are refused with a way out.
 
+use std::path::Path;
+
 use novella_scheduler::SchedulerConfig;
 use novella_service::config::{Invalid, Sources, load, shipped_file_faults, shipped_table_faults};
 
@@ -60,4 +62,38 @@ fn a_policy_that_is_set_twice_is_refused() {
         problems.contains("the policy is set twice") && problems.contains("/etc/novella/policy.toml"),
         "{problems}"
     );
+}
+
+#[test]
+fn the_lists_for_the_shipped_users_are_the_same_in_the_file_and_in_compose() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/rabbitmq/scheduler.toml");
+    let of_file = Sources { files: vec![file], ..Sources::default() };
+    let of_file = load::<SchedulerConfig>(&of_file).unwrap().config.authority;
+    assert_ne!(of_file, SchedulerConfig::default().authority);
+    let compose = include_str!("../../../docker-compose.yml");
+    let lines = compose.lines().filter_map(|line| line.trim().split_once(": "));
+    let lists = lines.filter(|(name, _)| name.starts_with("NOVELLA_AUTHORITY__"));
+    let env = lists.map(|(name, users)| (name.to_owned(), users.into())).collect();
+    let of_compose =
+        load::<SchedulerConfig>(&Sources { env, ..Sources::default() }).unwrap().config.authority;
+    assert_eq!(of_file, of_compose);
+}
+
+#[test]
+fn a_list_names_users_or_the_beginning_of_names() {
+    for (users, wanted) in
+        [("agent,operator", None), ("agent-*", None), ("*", Some("\"*\"")), ("a*b", Some("\"a*b\""))]
+    {
+        let env = vec![("NOVELLA_AUTHORITY__READ".to_owned(), users.into())];
+        let problems = load::<SchedulerConfig>(&Sources { env, ..Sources::default() }).err();
+        let problems = problems.map(|problems| problems.to_string());
+        match (wanted, &problems) {
+            (None, problems) => assert_eq!(*problems, None, "{users}"),
+            (Some(name), Some(problems)) => {
+                assert!(problems.contains(&format!("{name} names no broker user")), "{problems}");
+                assert!(problems.contains("authority.read"), "{problems}");
+            }
+            (Some(_), None) => panic!("{users} was taken"),
+        }
+    }
 }

@@ -137,3 +137,26 @@ fn a_scheduler_does_not_start_on_a_wrong_policy() {
         assert!(said.contains(wanted) && said.contains(&file.display().to_string()), "{said}");
     }
 }
+
+#[test]
+fn what_every_user_may_do_is_said_at_start() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("policy.toml");
+    std::fs::write(&file, "").unwrap();
+    let said = |lists: &[&str]| {
+        let mut command = scheduler(&file);
+        command.envs(lists.iter().map(|list| (format!("NOVELLA_AUTHORITY__{list}"), "somebody")));
+        let mut process = Process::start(command);
+        process.wait_for("scheduler starts");
+        process.signal(Signal::TERM);
+        let log = process.end().1;
+        let lines = log.lines().filter(|line| line.contains("every broker user may do"));
+        lines.map(|line| line.split("settings=").nth(1).unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        said(&[]),
+        ["\"authority.report, authority.place, authority.read, authority.administer, authority.schedulers\""]
+    );
+    assert_eq!(said(&["REPORT", "PLACE", "READ", "ADMINISTER"]), ["\"authority.schedulers\""]);
+    assert_eq!(said(&["REPORT", "PLACE", "READ", "ADMINISTER", "SCHEDULERS"]), [""; 0]);
+}

@@ -22,7 +22,9 @@ mod units;
 mod value;
 
 pub(crate) use checks::listen_address;
-pub use checks::{MAX_NAME, check_exchange, check_listen, check_name, check_times, check_topics, name_fault};
+pub use checks::{
+    MAX_NAME, check_exchange, check_listen, check_name, check_times, check_topics, check_users, name_fault,
+};
 pub use command::{ConfigCommand, ExplainFormat, OutputFormat};
 pub use example::{shipped_file_faults, shipped_table_faults};
 pub use load::{CheckedFiles, Loaded, Settings, changed_keys, load};

@@ -48,6 +48,10 @@ impl<T: Transport> Transport for Metered<T> {
         self.inner.state()
     }
 
+    fn users(&self) -> Vec<String> {
+        self.inner.users()
+    }
+
     async fn close(&self, deadline: Instant) {
         self.inner.close(deadline).await;
     }

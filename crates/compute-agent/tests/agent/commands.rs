@@ -134,7 +134,7 @@ async fn ping_says_who_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn commands_of_other_users_are_dropped_and_counted() {
+async fn other_users_are_refused_and_counted() {
     let bus = Bus::new().await;
     let mut config = quiet();
     config.rpc.accept_commands_from = vec!["scheduler".into()];
@@ -144,7 +144,10 @@ async fn commands_of_other_users_are_dropped_and_counted() {
     let stranger = ComputeApi::new(stranger, &Names::on("nova"));
     stranger.publish_service_capabilities_of(HOST, s(1)).await.unwrap();
     stranger.publish_service_capabilities(s(1), s(1)).await.unwrap();
-    assert!(matches!(stranger.ping(HOST, call()).await, Err(RpcError::Timeout { .. })));
+    let refused = stranger.ping(HOST, call()).await.unwrap_err();
+    let RpcError::Remote { source, .. } = refused else { panic!("{refused:?}") };
+    assert_eq!(source.kwargs["setting"], "rpc.accept_commands_from", "{source:?}");
+    assert!(source.message.starts_with("the broker user agent may not call ping"), "{source}");
     assert!(bus.take().is_empty());
     assert_eq!(agent.server().counters().get("rejected_user"), 3);
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 use novella_filter_scheduler::{HostTable, Row};
+use novella_resources::{Allocation, Amounts};
 use uuid::Uuid;
 
 use crate::map::record::Record;
@@ -126,6 +127,20 @@ impl HostMap {
             rows.iter().find(|claim| claim.uuid == uuid).map(|claim| (row, *claim))
         };
         self.table.rows_with(uuid).filter_map(listed).min_by_key(|(row, _)| *row)
+    }
+
+    /// Whether a host is large enough for an instance with these amounts, if it had nothing else on it. An amount that the
+    /// host does not report is not known, and so never too large; a resource class that it does not report, it has not.
+    pub(crate) fn is_large_enough(&self, row: Row, allocation: &Allocation) -> bool {
+        let has = self.table.view(row).reported();
+        let Amounts { vcpus, memory_mb, disk_gb, .. } = allocation.amounts;
+        let enough =
+            [(vcpus, has.vcpus_total), (memory_mb, has.memory_mb_total), (disk_gb, has.disk_gb_total)];
+        enough.into_iter().all(|(amount, total)| total == 0 || amount <= total)
+            && allocation.resources.iter().all(|(class, amount)| {
+                let mut inventories = self.table.inventories(row).filter(|usage| *usage.class == **class);
+                inventories.any(|usage| usage.inventory.is_some_and(|inventory| *amount <= inventory.total))
+            })
     }
 
     /// Notes the instance of a reservation on its row, if the reservation's amounts are already consumed there.

@@ -5,6 +5,8 @@
 //!
 //! Left out: server groups, whose members come and go. They are looked up each time that a request is decided.
 
+use std::sync::Arc;
+
 use novella_filter_scheduler::{Failure, FilterKind, OnFilterError, SchedulerOptions};
 use novella_objects::{Image, SelectDestinations};
 
@@ -13,7 +15,11 @@ use crate::policy::pci_alias::pci_requests;
 
 /// See the module documentation.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Resolved(SelectDestinations);
+pub struct Resolved {
+    request: SelectDestinations,
+    /// The broker user to whom the placement will belong.
+    user: Option<Arc<str>>,
+}
 
 impl Resolved {
     /// Looks up the names of a request in a policy.
@@ -34,12 +40,22 @@ impl Resolved {
         if spec.image.is_none() && fails_without_image(&policy.options) {
             spec.image = Some(Image::default());
         }
-        Ok(Self(request))
+        Ok(Self { request, user: None })
+    }
+
+    /// The same request, whose placement will belong to this broker user. Without a user, everybody may release it.
+    pub fn asked_by(self, user: Option<&str>) -> Self {
+        Self { user: user.map(Into::into), ..self }
+    }
+
+    /// The broker user to whom the placement will belong.
+    pub(crate) fn user(&self) -> Option<&Arc<str>> {
+        self.user.as_ref()
     }
 
     /// The request. It names no flavor of the policy.
     pub fn request(&self) -> &SelectDestinations {
-        &self.0
+        &self.request
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct Hold {
     /// The hash of its request, to recognise a repeated one.
     pub(crate) spec_hash: u64,
     pub(crate) decision_id: Arc<str>,
+    /// The broker user who placed the instance. Without one, everybody may release it.
+    pub(crate) user: Option<Arc<str>>,
     /// When the hold ends.
     pub(crate) expires: Duration,
 }

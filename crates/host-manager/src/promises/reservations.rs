@@ -41,6 +41,8 @@ pub(crate) struct Reservation {
     /// When the reservation ends.
     pub expires: Duration,
     pub decision_id: Arc<str>,
+    /// The broker user who placed the instance. Without one, everybody may release it.
+    pub user: Option<Arc<str>>,
     /// The weight that was answered. It is 0 if a peer decided, because peers do not tell it.
     pub weight: f64,
     /// The alternates that were answered. There are none if a peer decided.
@@ -192,6 +194,7 @@ mod tests {
             spec_hash: 1,
             expires: Duration::from_secs(expires),
             decision_id: format!("s1-{}", expires / 10).into(),
+            user: None,
             weight: 0.0,
             alternates: Arc::default(),
             kind: None,

@@ -12,7 +12,7 @@ use novella_objects::{Capabilities, HostStatus};
 use crate::options::HostManagerOptions;
 use crate::report::liveness::{Hearing, Outages};
 use crate::report::outcome::Applied;
-use crate::report::reported::{Reported, Texts};
+use crate::report::reported::{Reported, Texts, json};
 
 /// The service on whose hosts instances are placed.
 pub const COMPUTE: &str = "compute";
@@ -43,6 +43,11 @@ impl ServiceState {
         now: Duration,
     ) -> HostStatus {
         self.hearing.judge(outages, options.service_down_time, now).status(self.reported.disabled)
+    }
+
+    /// How many GiB the service has in total, if it reports a number.
+    pub(crate) fn total_gb(&self) -> Option<f64> {
+        self.reported.words().extra_text("total_capacity_gb").map(json)?.as_f64()
     }
 }
 

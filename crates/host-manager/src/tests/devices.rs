@@ -143,7 +143,7 @@ fn devices_are_given_until_none_is_left_and_come_back_exactly() {
     assert_eq!(free_devices(&m, "h1"), 1);
     assert_eq!(choose(&mut m, &mut engine, &asking(3, 0, 1), 2).refusal, None);
     assert_eq!(free_devices(&m, "h1"), 0);
-    m.release("s1-2-00000000-0000-0000-0000-000000000003", &[]).unwrap();
+    m.release("s1-2-00000000-0000-0000-0000-000000000003", &[], None).unwrap().unwrap();
     h.claims.clear();
     h.send(&mut m, s(3));
     assert_eq!(free_devices(&m, "h1"), 3);
@@ -164,7 +164,7 @@ fn a_reservation_goes_along_with_the_name_of_its_host() {
     // A known machine with another name takes over the name of the silent one.
     let mut new = Report { host: "h2".into(), ..report(2) };
     new.send(&mut m, s(1));
-    m.release("nothing", &[]);
+    m.release("nothing", &[], None).unwrap();
     let mut long = asking(2, 2, 1);
     long.hold_s = Some(1000);
     long.request_spec.spec.force_hosts = vec!["h1".into()];
@@ -272,7 +272,7 @@ fn history(seed: u64) {
                 let gone = held.swap_remove(at);
                 if !gone.claimed {
                     let (m, _) = &mut schedulers[gone.by];
-                    let told = m.release(&gone.told.decision_id, &[]);
+                    let told = m.release(&gone.told.decision_id, &[], None).unwrap();
                     let told = told.expect("it was held");
                     tell(&mut schedulers[1 - gone.by].0, &told, now);
                 }

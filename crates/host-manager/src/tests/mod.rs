@@ -162,7 +162,7 @@ fn told(uuid: u128, host: &str, ttl_ms: u64) -> Reserve {
         spec_hash: 7,
         ..ReserveEntry::default()
     };
-    Reserve { decision_id: "s2-1".into(), scheduler: "s2".into(), ttl_ms, entries: vec![entry] }
+    Reserve { decision_id: "s2-1".into(), scheduler: "s2".into(), ttl_ms, entries: vec![entry], user: None }
 }
 
 /// A replacement for filters and weighers: the first serving host with enough memory, all instances or none.
@@ -201,7 +201,7 @@ fn place(manager: &mut HostManager, request: &SelectDestinations, now: Duration)
 
 /// Decides by the stand-in.
 fn place_as(m: &mut HostManager, asked: &SelectDestinations, decision_id: String, now: Duration) -> Decision {
-    let decision = decide(&mut m.map, asked, decision_id, now, |table, spec, instances| {
+    let decision = decide(&mut m.map, asked, None, decision_id, now, |table, spec, instances| {
         first_fit(table, spec, instances, asked.dry_run)
     });
     decision.expect("the stand-in always answers").decision

@@ -253,7 +253,7 @@ impl Run {
             7 => self.peer(),
             8 => {
                 if let Some(held) = self.model.held.pop() {
-                    assert!(self.manager.release(&held.decision, &[id(held.uuid)]).is_some());
+                    assert!(self.manager.release(&held.decision, &[id(held.uuid)], None).unwrap().is_some());
                 }
             }
             _ => self.model.now += self.below(12),

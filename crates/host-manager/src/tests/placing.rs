@@ -202,19 +202,85 @@ fn what_one_scheduler_decides_another_repeats() {
     assert!(repeated.repeated);
     assert_eq!(repeated.decision_id, decision.decision_id);
     assert_eq!(repeated.selections[0].host, "h1");
-    let let_go = m.release(&decision.decision_id, &[]).unwrap();
+    let let_go = m.release(&decision.decision_id, &[], None).unwrap().unwrap();
     assert_eq!(let_go.ttl_ms, 0);
     peer.reserve(&let_go, s(102));
     assert_eq!((used(&m, "h1"), used(&peer, "h1")), ((0, 0, 0, 0), (0, 0, 0, 0)));
-    assert_eq!(m.release(&decision.decision_id, &[]), None);
+    assert_eq!(m.release(&decision.decision_id, &[], None).unwrap(), None);
+}
+
+#[test]
+fn a_peer_cannot_reserve_what_the_host_it_names_does_not_have() {
+    let (mut m, _) = one_host();
+    // The host has 16 CPUs, 16,384 MiB and 100 GiB. Together the reservations may exceed that, because peers may have decided
+    // at the same time; one alone cannot.
+    let with = |uuid: u128, host: &str, change: fn(&mut ReserveEntry)| {
+        let mut message = told(uuid, host, 20_000);
+        change(&mut message.entries[0]);
+        message
+    };
+    let has: [fn(&mut ReserveEntry); 3] =
+        [|entry| entry.vcpus = 16, |entry| entry.memory_mb = 16_384, |entry| entry.disk_gb = 100];
+    let has_not: [fn(&mut ReserveEntry); 4] = [
+        |entry| entry.vcpus = 17,
+        |entry| entry.memory_mb = 16_385,
+        |entry| entry.disk_gb = 101,
+        |entry| entry.resources = [("CUSTOM_GPU".to_owned(), 1)].into(),
+    ];
+    for (number, change) in has.into_iter().enumerate() {
+        assert_eq!(m.reserve(&with(10 + number as u128, "h1", change), s(1)), 1, "{number}");
+    }
+    for (number, change) in has_not.into_iter().enumerate() {
+        assert_eq!(m.reserve(&with(20 + number as u128, "h1", change), s(1)), 0, "{number}");
+    }
+    assert_eq!((m.counters().peer_refused, used(&m, "h1").3), (4, 3));
+
+    // Of a host that is not known yet, it is found when its first report comes.
+    for (number, change) in has.into_iter().chain(has_not).enumerate() {
+        assert_eq!(m.reserve(&with(30 + number as u128, "h2", change), s(1)), 1, "{number}");
+    }
+    Report::of(2).send(&mut m, s(2));
+    assert_eq!((m.counters().peer_refused, used(&m, "h2").3), (8, 3));
+}
+
+#[test]
+fn what_a_user_placed_is_released_by_nobody_else() {
+    let (mut m, mut engine) = (one_host().0, FilterScheduler::new(SchedulerOptions::default()).unwrap());
+    let asked = m.resolve(request([1, 2], SMALL)).unwrap().asked_by(Some("ann"));
+    let decision = m.select_destinations(&mut engine, &asked, "s1-1".into(), 0, s(0)).unwrap().decision;
+    let mut peer = HostManager::new(HostManagerOptions::default(), "s2");
+    Report::of(1).send(&mut peer, s(0));
+    let told = m.to_reserve(&decision, s(0)).unwrap();
+    assert_eq!(told.user.as_deref(), Some("ann"));
+    assert_eq!(peer.reserve(&told, s(0)), 2);
+    for manager in [&mut m, &mut peer] {
+        for uuids in [&[][..], &[id(1)], &[id(9), id(2)]] {
+            assert_eq!(manager.release("s1-1", uuids, Some("ben")), Err("ann".into()), "{uuids:?}");
+        }
+        assert_eq!(manager.release_instances(&[id(1), id(2)], Some("ben")), []);
+        assert_eq!(used(manager, "h1").3, 2, "nothing was released");
+        assert_eq!(manager.release("s1-1", &[id(1)], Some("ann")).unwrap().unwrap().entries.len(), 1);
+        // Somebody who may release everything says no name.
+        assert_eq!(manager.release_instances(&[id(2)], None).len(), 1);
+        assert_eq!(manager.release("s1-1", &[], Some("ben")), Ok(None), "there is nothing left of it");
+    }
+}
+
+#[test]
+fn a_users_name_in_a_message_of_a_peer_is_bounded() {
+    let (mut m, _) = one_host();
+    let long = Reserve { user: Some("x".repeat(256)), ..told(1, "h1", 20_000) };
+    assert_eq!((m.reserve(&long, s(1)), m.counters().peer_refused), (0, 1));
+    let usual = Reserve { user: Some("x".repeat(255)), ..long };
+    assert_eq!(m.reserve(&usual, s(1)), 1);
 }
 
 #[test]
 fn one_instance_of_a_decision_can_be_let_go() {
     let (mut m, _) = one_host();
     let decision = place(&mut m, &request([1, 2], SMALL), s(0));
-    assert_eq!(m.release("s1-other", &[id(1)]), None);
-    assert_eq!(m.release(&decision.decision_id, &[id(1)]).unwrap().entries.len(), 1);
+    assert_eq!(m.release("s1-other", &[id(1)], None).unwrap(), None);
+    assert_eq!(m.release(&decision.decision_id, &[id(1)], None).unwrap().unwrap().entries.len(), 1);
     assert_eq!(used(&m, "h1").3, 1);
 }
 

@@ -148,7 +148,7 @@ fn a_group_is_known_by_claims_and_reservations() {
     third.claims.clear();
     third.send(&mut bed.m, s(1));
     assert_eq!(bed.ask(3, hint), Ok(third.host.clone()));
-    bed.m.release("s1-2", &[]);
+    bed.m.release("s1-2", &[], None).unwrap();
     assert_eq!(bed.ask(4, hint), Ok(second));
 
     let there = bed.ask(11, in_group("together", "")).unwrap();
@@ -180,7 +180,7 @@ fn what_a_request_names_must_be_in_the_policy() {
     assert_eq!(bed.ask(1, named("large")), Ok("h1".into()));
     assert_eq!(used(&bed.m, "h1").0, 2);
     assert_eq!(bed.ask(2, named("small")), Err("TypeAffinityFilter".into()));
-    bed.m.release("s1-1", &[]);
+    bed.m.release("s1-1", &[], None).unwrap();
     reports[0].claims = vec![Claim { flavor: Some("small".into()), ..claim(9, SMALL) }];
     reports[0].send(&mut bed.m, s(1));
     assert_eq!(bed.ask(2, named("small")), Ok("h1".into()));

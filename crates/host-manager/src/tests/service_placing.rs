@@ -66,7 +66,7 @@ fn repeating_releasing_and_dry_runs() {
     assert!(matches!(other.refusal, Some(Refusal::Conflict { .. })), "{other:#?}");
     let told = m.to_reserve(&first, s(4)).expect("peers are told");
     assert_eq!((told.entries[0].service.as_deref(), told.entries[0].disk_gb), (Some("volume"), 40));
-    let freed = m.release(&first.decision_id, &[]).expect("held");
+    let freed = m.release(&first.decision_id, &[], None).unwrap().expect("held");
     assert_eq!((freed.ttl_ms, freed.entries.len()), (0, 1));
     assert_eq!(hosts(&ask(&mut m, &volumes([9], 63), 5)), ["v1"]);
 

@@ -235,12 +235,12 @@ fn insert(map: &mut HostMap, arrival: &Arrival<'_>) -> Result<Applied, BadReport
             Err(bad)
         }
         Ok(plan) => {
-            for uuid in map.reservations.arrive(arrival.host, row) {
-                map.hold(uuid);
-            }
+            let arrived = map.reservations.arrive(arrival.host, row);
+            arrived.iter().for_each(|uuid| map.hold(*uuid));
             map.table.set_status(row, HostStatus::Up); // so that the first report does not count as a return
             let goodbye = write(map, row, arrival, plan, 0).is_none();
             join_aggregates(map, row);
+            end_what_is_too_large(map, row, &arrived);
             Ok(if goodbye { Applied::Goodbye } else { Applied::New })
         }
     }
@@ -414,7 +414,19 @@ fn take_name(map: &mut HostMap, row: Row, holder: Option<Row>, arrival: &Arrival
     let renamed = map.table.rename(row, arrival.host, arrival.nodename());
     debug_assert!(renamed, "the name was freed");
     arrived.extend(map.reservations.arrive(arrival.host, row));
-    arrived.into_iter().for_each(|uuid| map.hold(uuid));
+    arrived.iter().for_each(|uuid| map.hold(*uuid));
+    end_what_is_too_large(map, row, &arrived);
+}
+
+/// Ends those of these reservations for which the host is not large enough. Peers made them before the host was known.
+fn end_what_is_too_large(map: &mut HostMap, row: Row, arrived: &[Uuid]) {
+    for uuid in arrived {
+        let Some(reservation) = map.reservations.get(uuid) else { continue };
+        if !map.is_large_enough(row, &reservation.allocation) {
+            map.end_reservation(uuid);
+            map.counters.peer_refused += 1;
+        }
+    }
 }
 
 /// Converts a refusal of the table into one of the report. The table can refuse only amounts, because ratios were

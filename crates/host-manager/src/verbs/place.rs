@@ -82,10 +82,10 @@ pub(crate) fn select_destinations(
     seed: u64,
     now: Duration,
 ) -> Result<Placed, Failure> {
-    let request = request.request();
+    let (user, request) = (request.user(), request.request());
     let terms = Terms { seed, dry_run: request.dry_run, alternates: request.alternates, unexplained: false };
     let mut asked = false;
-    let mut placed = decide(map, request, decision_id, now, |table, spec, instances| {
+    let mut placed = decide(map, request, user, decision_id, now, |table, spec, instances| {
         asked = true;
         scheduler.select(table, spec, instances, &terms)
     })?;
@@ -130,6 +130,7 @@ fn not_up(map: &HostMap, placed: &Placed) -> BTreeMap<String, HostStatus> {
 pub(crate) fn decide(
     map: &mut HostMap,
     request: &SelectDestinations,
+    user: Option<&Arc<str>>,
     decision_id: String,
     now: Duration,
     engine: impl FnOnce(&mut HostTable, &RequestSpec, &[Uuid]) -> Selected,
@@ -192,6 +193,7 @@ pub(crate) fn decide(
             spec_hash: hash,
             expires: now.saturating_add(hold),
             decision_id: answer.decision_id.as_str().into(),
+            user,
             alternates: Arc::clone(&names),
         };
         promise.reserve(map, &rest, &selected.picks);
@@ -288,13 +290,14 @@ struct Promise<'a> {
     spec_hash: u64,
     expires: Duration,
     decision_id: Arc<str>,
+    user: Option<&'a Arc<str>>,
     alternates: Arc<[String]>,
 }
 
 impl Promise<'_> {
     /// Makes reservations for what the engine has consumed.
     fn reserve(self, map: &mut HostMap, uuids: &[Uuid], picks: &[Pick]) {
-        let Self { spec, spec_hash, expires, decision_id, alternates } = self;
+        let Self { spec, spec_hash, expires, decision_id, user, alternates } = self;
         let charges = charges(spec);
         let kind = kind(spec).shared();
         for (&uuid, &Pick { row, weight, .. }) in uuids.iter().zip(picks) {
@@ -306,6 +309,7 @@ impl Promise<'_> {
                 spec_hash,
                 expires,
                 decision_id: Arc::clone(&decision_id),
+                user: user.cloned(),
                 weight,
                 alternates: Arc::clone(&alternates),
                 kind: kind.clone(),

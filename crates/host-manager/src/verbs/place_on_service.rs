@@ -85,7 +85,7 @@ pub(crate) fn select_service(
     decision_id: String,
     now: Duration,
 ) -> Decision {
-    let request = request.request();
+    let (user, request) = (request.user(), request.request());
     advance(map, now);
     map.holds.expire(now);
     let PlacementRequest { instance_uuids, spec, .. } = &request.request_spec;
@@ -140,6 +140,7 @@ pub(crate) fn select_service(
                 gb: size(spec),
                 spec_hash: hash,
                 decision_id: Arc::clone(&decision_id),
+                user: user.cloned(),
                 expires: now.saturating_add(hold),
             };
             map.holds.0.insert(uuid, hold);

@@ -1,7 +1,7 @@
 //! The messages between schedulers: reservations made here, reservations of peers, and releases.
 //!
 //! What always holds: a peer's reservation counts like our own, until a report settles it or its time is up. A peer
-//! cannot move or end what another decision reserved.
+//! cannot move or end what another decision reserved, and cannot reserve more than a host has.
 //!
 //! Left out: sending and receiving.
 
@@ -24,24 +24,38 @@ use crate::verbs::watch::advance;
 pub(crate) fn to_reserve(map: &HostMap, decision: &Decision, now: Duration) -> Option<Reserve> {
     let mut left = Duration::ZERO;
     let mut entries = Vec::new();
+    let mut user = None;
     for selection in &decision.selections {
         let uuid = selection.instance_uuid;
         if let Some((entry, expires)) = map.holds.entry(&uuid, &decision.decision_id) {
             left = left.max(expires.saturating_sub(now));
             entries.push(entry);
+            user = user_of(map, &uuid, &decision.decision_id);
         }
         let Some(reservation) = map.reservations.get(&uuid) else { continue };
         if *reservation.decision_id == *decision.decision_id {
             left = left.max(reservation.expires.saturating_sub(now));
             entries.push(entry(uuid, &selection.host, reservation));
+            user.clone_from(&reservation.user);
         }
     }
     let ttl_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-    (ttl_ms > 0).then(|| reserve_message(map, &decision.decision_id, ttl_ms, entries))
+    let user = user.as_deref().map(str::to_owned);
+    (ttl_ms > 0).then(|| Reserve { user, ..reserve_message(map, &decision.decision_id, ttl_ms, entries) })
 }
 
 fn reserve_message(map: &HostMap, decision_id: &str, ttl_ms: u64, entries: Vec<ReserveEntry>) -> Reserve {
-    Reserve { decision_id: decision_id.to_owned(), scheduler: map.scheduler.clone(), ttl_ms, entries }
+    let (decision_id, scheduler) = (decision_id.to_owned(), map.scheduler.clone());
+    Reserve { decision_id, scheduler, ttl_ms, entries, user: None }
+}
+
+/// The broker user who placed an instance by this decision.
+fn user_of(map: &HostMap, uuid: &Uuid, decision_id: &str) -> Option<Arc<str>> {
+    let reserved = map.reservations.get(uuid).filter(|reservation| *reservation.decision_id == *decision_id);
+    let held = map.holds.0.get(uuid).filter(|hold| *hold.decision_id == *decision_id);
+    reserved
+        .and_then(|reservation| reservation.user.clone())
+        .or_else(|| held.and_then(|hold| hold.user.clone()))
 }
 
 /// Takes over a peer's decision. Its amounts are subtracted like our own, until a report settles it or its time is up.
@@ -57,37 +71,41 @@ pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> us
         return end_decision(map, &reserve.decision_id, &uuids).len();
     }
     let decision_id: Arc<str> = reserve.decision_id.as_str().into();
+    let user: Option<Arc<str>> = reserve.user.as_deref().map(Into::into);
     let hold = Duration::from_millis(reserve.ttl_ms).min(map.options.max_hold);
     let expires = now.saturating_add(hold);
     let mut taken = 0;
     for entry in &reserve.entries {
         if entry.service.is_some() {
-            taken += hold_for_peer(map, entry, &decision_id, expires);
+            taken += hold_for_peer(map, entry, &decision_id, user.as_ref(), expires);
             continue;
         }
         if map.claimed_on(entry.uuid).is_some() || is_same(map, entry, &decision_id) {
             continue;
         }
         let devices = DeviceUsage::read(&entry.numa_topology, &entry.pci);
+        let (row, allocation) = (map.table.row_of(&entry.host), allocation(entry));
         if map.reservations.get(&entry.uuid).is_some()
             || map.reservations.len() >= map.options.max_reservations
             || decision_id.len() > MAX_DECISION_ID
+            || user.as_ref().is_some_and(|user| user.len() > check::MAX_NAME)
             || !is_sane(entry)
             || devices.is_err()
+            || row.is_some_and(|row| !map.is_large_enough(row, &allocation))
         {
             map.counters.peer_refused += 1;
             continue;
         }
         let devices = devices.map(|usage| DeviceUsage { failed: entry.not_building, ..usage });
         let devices = devices.ok().filter(|usage| *usage != DeviceUsage::default()).map(Box::new);
-        let row = map.table.row_of(&entry.host);
         let reservation = Reservation {
             place: row.map_or_else(|| Place::Awaited(entry.host.as_str().into()), Place::Row),
-            allocation: allocation(entry),
+            allocation,
             devices,
             spec_hash: entry.spec_hash,
             expires,
             decision_id: Arc::clone(&decision_id),
+            user: user.clone(),
             weight: 0.0,
             alternates: Arc::default(),
             kind: ReservationKind {
@@ -111,16 +129,28 @@ fn is_same(map: &HostMap, entry: &ReserveEntry, decision_id: &Arc<str>) -> bool 
 }
 
 /// Releases the reservations of a decision before their time is up: of these instances, or of all if `uuids` is empty.
-/// Returns the message for the peers, if anything was held.
-pub(crate) fn release(map: &mut HostMap, decision_id: &str, uuids: &[Uuid]) -> Option<Reserve> {
-    let ended = if uuids.is_empty() {
-        let mut all = map.reservations.of_decision(decision_id);
+/// Returns the message for the peers, if anything was held. If it is released `by` a user and another one placed any of it,
+/// nothing is released, and the other user is the error.
+pub(crate) fn release(
+    map: &mut HostMap,
+    decision_id: &str,
+    uuids: &[Uuid],
+    by: Option<&str>,
+) -> Result<Option<Reserve>, Arc<str>> {
+    let mut all = Vec::new();
+    if uuids.is_empty() {
+        all = map.reservations.of_decision(decision_id);
         all.extend(map.holds.of_decision(decision_id));
-        end_decision(map, decision_id, &all)
-    } else {
-        end_decision(map, decision_id, uuids)
-    };
-    (!ended.is_empty()).then(|| reserve_message(map, decision_id, 0, ended))
+    }
+    let uuids = if uuids.is_empty() { &all } else { uuids };
+    if let Some(by) = by {
+        let mut users = uuids.iter().filter_map(|uuid| user_of(map, uuid, decision_id));
+        if let Some(other) = users.find(|user| **user != *by) {
+            return Err(other);
+        }
+    }
+    let ended = end_decision(map, decision_id, uuids);
+    Ok((!ended.is_empty()).then(|| reserve_message(map, decision_id, 0, ended)))
 }
 
 fn end_decision(map: &mut HostMap, decision_id: &str, uuids: &[Uuid]) -> Vec<ReserveEntry> {
@@ -151,16 +181,22 @@ pub(crate) fn hold_for_peer(
     map: &mut HostMap,
     entry: &ReserveEntry,
     decision_id: &Arc<str>,
+    user: Option<&Arc<str>>,
     expires: Duration,
 ) -> usize {
     let Some(service) = &entry.service else { return 0 };
     let named = check::name("service", service).is_ok() && check::name("host", &entry.host).is_ok();
     let full = map.holds.0.len() + map.reservations.len() >= map.options.max_reservations;
+    let too_large = map.services.iter().any(|(host, state)| {
+        *state.service == **service
+            && *host == *entry.host
+            && state.total_gb().is_some_and(|gb| entry.disk_gb as f64 > gb)
+    });
     let known = map.holds.0.get(&entry.uuid);
     if known.is_some_and(|known| known.decision_id == *decision_id) {
         return 0;
     }
-    if !named || full || known.is_some() || decision_id.len() > MAX_DECISION_ID {
+    if !named || full || too_large || known.is_some() || decision_id.len() > MAX_DECISION_ID {
         map.counters.peer_refused += 1;
         return 0;
     }
@@ -170,6 +206,7 @@ pub(crate) fn hold_for_peer(
         gb: entry.disk_gb.min(UNLIMITED_GB as u64),
         spec_hash: entry.spec_hash,
         decision_id: Arc::clone(decision_id),
+        user: user.cloned(),
         expires,
     };
     map.holds.0.insert(entry.uuid, hold);
@@ -177,14 +214,15 @@ pub(crate) fn hold_for_peer(
     1
 }
 
-/// Releases the reservations of these instances, whichever decisions made them. Returns the messages for the peers.
-pub(crate) fn release_instances(map: &mut HostMap, uuids: &[Uuid]) -> Vec<Reserve> {
+/// Releases the reservations of these instances, whichever decisions made them, but not what others than `by` placed.
+/// Returns the messages for the peers.
+pub(crate) fn release_instances(map: &mut HostMap, uuids: &[Uuid], by: Option<&str>) -> Vec<Reserve> {
     let mut told = Vec::new();
     for uuid in uuids {
         let Some(decision_id) = map.reservations.get(uuid).map(|known| known.decision_id.clone()) else {
             continue;
         };
-        told.extend(release(map, &decision_id, std::slice::from_ref(uuid)));
+        told.extend(release(map, &decision_id, std::slice::from_ref(uuid), by).ok().flatten());
     }
     told
 }

@@ -45,7 +45,8 @@ enum Route {
 struct Client {
     /// The name by which faults reach the connection.
     name: String,
-    user: Arc<str>,
+    /// The AMQP user of its messages. `None` if they say none.
+    user: Option<Arc<str>>,
     /// Raised each time the connection comes back.
     generation: u64,
     /// Whether a partition keeps the connection from coming back.
@@ -114,13 +115,22 @@ impl BrokerState {
 
     // Connections.
 
-    pub(super) fn connect(&mut self, name: &str, user: &str) -> (u64, watch::Receiver<ConnectionState>) {
+    pub(super) fn connect(
+        &mut self,
+        name: &str,
+        user: Option<&str>,
+    ) -> (u64, watch::Receiver<ConnectionState>) {
         let id = self.id();
         let (state, receiver) = watch::channel(disconnected("not connected yet"));
-        self.clients
-            .insert(id, Client { name: name.into(), user: user.into(), generation: 0, cut: false, state });
+        let user = user.map(Into::into);
+        self.clients.insert(id, Client { name: name.into(), user, generation: 0, cut: false, state });
         self.restore(id);
         (id, receiver)
+    }
+
+    /// The AMQP user of a connection's messages.
+    pub(super) fn user(&self, client: u64) -> Option<String> {
+        self.clients.get(&client)?.user.as_deref().map(str::to_owned)
     }
 
     pub(super) fn partition(&mut self, name: &str, cut: bool) {
@@ -303,7 +313,7 @@ impl BrokerState {
             into.push(Delivery {
                 body: message.body.clone(),
                 content_type: Some(CONTENT_TYPE.into()),
-                user_id: Some(message.user.to_string()),
+                user_id: message.user.as_deref().map(str::to_owned),
                 tag: DeliveryTag { generation: reader.generation, tag },
             });
         }

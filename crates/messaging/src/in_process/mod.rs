@@ -47,6 +47,15 @@ impl InProcessBroker {
 
     /// A connection of an AMQP user. Faults reach it by `name`.
     pub fn connect_as(self: &Arc<Self>, name: &str, user: &str) -> Arc<dyn Transport> {
+        self.connection(name, Some(user))
+    }
+
+    /// A connection whose messages do not say which AMQP user sent them.
+    pub fn connect_anonymously(self: &Arc<Self>, name: &str) -> Arc<dyn Transport> {
+        self.connection(name, None)
+    }
+
+    fn connection(self: &Arc<Self>, name: &str, user: Option<&str>) -> Arc<dyn Transport> {
         let (client, state) = self.state().connect(name, user);
         Arc::new(InProcessTransport { broker: self.broker.clone(), client, state })
     }
@@ -197,6 +206,10 @@ impl Transport for InProcessTransport {
 
     fn state(&self) -> watch::Receiver<ConnectionState> {
         self.state.clone()
+    }
+
+    fn users(&self) -> Vec<String> {
+        lock(&self.broker).user(self.client).into_iter().collect()
     }
 
     async fn close(&self, _deadline: Instant) {

@@ -16,7 +16,7 @@ const MAX_LENGTH: u32 = 1_000_000;
 #[derive(Debug, Clone)]
 pub(super) struct Message {
     pub(super) body: Bytes,
-    pub(super) user: Arc<str>,
+    pub(super) user: Option<Arc<str>>,
     pub(super) expires: Option<Instant>,
 }
 

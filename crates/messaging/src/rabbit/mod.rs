@@ -153,6 +153,10 @@ impl Transport for RabbitTransport {
         self.supervisor().state()
     }
 
+    fn users(&self) -> Vec<String> {
+        self.supervisor().users()
+    }
+
     async fn close(&self, deadline: Instant) {
         // With all permits back, nothing is under way any more.
         drop(timeout_at(deadline, self.pending.acquire_many(PENDING)).await);

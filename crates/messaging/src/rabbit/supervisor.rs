@@ -82,6 +82,11 @@ impl Supervisor {
         self.session.subscribe()
     }
 
+    /// The user of each broker.
+    pub(super) fn users(&self) -> Vec<String> {
+        self.settings.brokers.iter().map(|broker| broker.user.clone()).collect()
+    }
+
     /// All brokers, for people.
     pub(super) fn brokers(&self) -> String {
         names(&self.settings.brokers)

@@ -33,7 +33,7 @@ counters! {
     batches,
     /// Copies of messages that were taken before.
     duplicates,
-    /// Requests of AMQP users who may not command this server.
+    /// Requests of AMQP users who may not call the method.
     rejected_user,
     /// Bodies beyond the size limit.
     malformed_too_large,
@@ -164,7 +164,7 @@ impl ServerCounters {
             CallError::NoSuchMethod => &self.no_such_method,
             CallError::UnsupportedVersion => &self.unsupported_version,
             CallError::BadArguments { .. } => &self.bad_arguments,
-            CallError::Failed(_) => &self.refused,
+            CallError::Forbidden { .. } | CallError::Failed(_) => &self.refused,
             CallError::Internal { .. } => &self.internal_errors,
         });
     }

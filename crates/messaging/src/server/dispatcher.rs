@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::authority::MethodClass;
 use crate::endpoint::Endpoint;
 use crate::error::CallError;
 use crate::request::RpcRequest;
@@ -15,7 +16,11 @@ impl Dispatcher {
         self.0.push(endpoint);
     }
 
-    pub(super) fn resolve(&self, request: &RpcRequest) -> Result<&Arc<dyn Endpoint>, CallError> {
+    /// The endpoint that serves the request, and the class of the method there.
+    pub(super) fn resolve(
+        &self,
+        request: &RpcRequest,
+    ) -> Result<(&Arc<dyn Endpoint>, MethodClass), CallError> {
         let mut error = CallError::UnsupportedVersion;
         for endpoint in &self.0 {
             if endpoint.namespace() != request.namespace.as_deref()
@@ -25,8 +30,9 @@ impl Dispatcher {
             }
             error = CallError::NoSuchMethod;
             // A name with a leading underscore is private: no peer may call it, even if an endpoint lists it.
-            if !request.method.starts_with('_') && endpoint.methods().contains(&request.method.as_str()) {
-                return Ok(endpoint);
+            let named = endpoint.methods().iter().find(|method| method.name == request.method);
+            if let Some(method) = named.filter(|method| !method.name.starts_with('_')) {
+                return Ok((endpoint, method.class));
             }
         }
         Err(error)
@@ -39,10 +45,15 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
-    use crate::endpoint::answer;
+    use crate::endpoint::{Method, answer};
     use crate::target::Version;
 
-    struct Fixed(Option<&'static str>, Version, &'static [&'static str]);
+    struct Fixed(Option<&'static str>, Version, Vec<Method>);
+
+    fn fixed(namespace: Option<&'static str>, version: Version, methods: &[&'static str]) -> Arc<Fixed> {
+        let methods = methods.iter().map(|&name| Method { name, class: MethodClass::Read });
+        Arc::new(Fixed(namespace, version, methods.collect()))
+    }
 
     #[async_trait]
     impl Endpoint for Fixed {
@@ -52,8 +63,8 @@ mod tests {
         fn version(&self) -> Version {
             self.1
         }
-        fn methods(&self) -> &[&'static str] {
-            self.2
+        fn methods(&self) -> &[Method] {
+            &self.2
         }
         async fn dispatch(&self, _: &RpcRequest) -> Result<Box<RawValue>, CallError> {
             answer(&self.1.to_string())
@@ -62,10 +73,10 @@ mod tests {
 
     fn dispatcher() -> Dispatcher {
         let mut all = Dispatcher::default();
-        all.add(Arc::new(Fixed(None, Version::new(1, 3), &["ping", "_private"])));
-        all.add(Arc::new(Fixed(None, Version::new(2, 0), &["ping", "pong"])));
-        all.add(Arc::new(Fixed(Some(""), Version::new(1, 0), &["empty"])));
-        all.add(Arc::new(Fixed(Some("baseapi"), Version::new(1, 1), &["ping"])));
+        all.add(fixed(None, Version::new(1, 3), &["ping", "_private"]));
+        all.add(fixed(None, Version::new(2, 0), &["ping", "pong"]));
+        all.add(fixed(Some(""), Version::new(1, 0), &["empty"]));
+        all.add(fixed(Some("baseapi"), Version::new(1, 1), &["ping"]));
         all
     }
 
@@ -73,7 +84,7 @@ mod tests {
         let mut request = RpcRequest::new(method, version.parse().unwrap(), &()).unwrap();
         request.namespace = namespace.map(Into::into);
         let all = dispatcher();
-        all.resolve(&request).map(|e| e.version()).map_err(|e| e.kind())
+        all.resolve(&request).map(|(endpoint, _)| endpoint.version()).map_err(|error| error.kind())
     }
 
     #[test]

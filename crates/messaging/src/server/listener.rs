@@ -14,6 +14,7 @@ use super::dispatcher::Dispatcher;
 use super::replier::MethodResult;
 use super::seen::Seen;
 use super::shared::Shared;
+use crate::authority::{ANONYMOUS, MethodClass};
 use crate::endpoint::{BatchHandler, Endpoint};
 use crate::envelope::{Incoming, ReplyAddress, Unreadable, read_incoming};
 use crate::error::{CallError, RemoteError};
@@ -27,6 +28,14 @@ pub(super) struct Listener {
     batches: Vec<Arc<dyn BatchHandler>>,
     consumer: Box<dyn Consumer>,
     seen: Seen,
+}
+
+/// What serves a request.
+enum Server {
+    /// The batch handler of this index.
+    Batch(usize),
+    /// This endpoint, or none for the reason given.
+    Endpoint(Result<Arc<dyn Endpoint>, CallError>),
 }
 
 /// Consecutive reports for one handler.
@@ -76,9 +85,9 @@ impl Listener {
         for delivery in batch.drain(..) {
             count(&self.shared.counters.received);
             let tag = delivery.tag;
-            let Some(incoming) = self.admit(delivery) else { continue };
-            match self.batch_handler(&incoming.request) {
-                Some(handler) => {
+            let Some((incoming, server)) = self.admit(delivery) else { continue };
+            match server {
+                Server::Batch(handler) => {
                     if handler != reports.handler {
                         self.handle(reports);
                     }
@@ -87,9 +96,9 @@ impl Listener {
                     reports.replies.push(incoming.reply);
                     reports.last = Some(tag);
                 }
-                None => {
+                Server::Endpoint(endpoint) => {
                     self.handle(reports);
-                    if !self.start(incoming, tag).await {
+                    if !self.start(incoming, endpoint, tag).await {
                         return;
                     }
                 }
@@ -99,24 +108,9 @@ impl Listener {
     }
 
     /// Reads a delivery. Settles it and returns `None` if it is not to be processed.
-    fn admit(&mut self, delivery: Delivery) -> Option<Incoming> {
+    fn admit(&mut self, delivery: Delivery) -> Option<(Incoming, Server)> {
         let Delivery { body, content_type, user_id, tag, .. } = delivery;
         let shared = &self.shared;
-        if let Some(accepted) = &shared.options.accept_commands_from
-            && !user_id.as_ref().is_some_and(|user| accepted.contains(user))
-        {
-            count(&shared.counters.rejected_user);
-            let peer = user_id.as_deref().unwrap_or(NOBODY);
-            if let Some(suppressed) = shared.notices.take_turn("user", peer) {
-                tracing::warn!(
-                    user = peer,
-                    suppressed,
-                    "dropped a command from a broker user who may not command this server"
-                );
-            }
-            self.consumer.settle(tag, Settle::Ack);
-            return None;
-        }
         let read = match content_type.as_deref() {
             Some(CONTENT_TYPE) => read_incoming(&body),
             _ => Err(Unreadable::content_type()),
@@ -124,6 +118,13 @@ impl Listener {
         match read {
             Ok(mut incoming) => {
                 incoming.request.context.user_id = user_id;
+                let (server, class) = self.server(&incoming.request);
+                if let Some(class) = class
+                    && !shared.options.authority.permits(incoming.request.context.user_id.as_deref(), class)
+                {
+                    self.forbid(incoming, class, tag);
+                    return None;
+                }
                 if incoming.request.context.unique_id.as_deref().is_some_and(|id| !self.seen.remember(id)) {
                     count(&shared.counters.duplicates);
                     tracing::debug!(
@@ -133,7 +134,7 @@ impl Listener {
                     self.consumer.settle(tag, Settle::Ack);
                     return None;
                 }
-                Some(incoming)
+                Some((incoming, server))
             }
             Err(unreadable) => {
                 shared.counters.count_fault(unreadable.fault);
@@ -159,13 +160,36 @@ impl Listener {
         }
     }
 
-    /// Index of the batch handler that takes this request, if any does.
-    fn batch_handler(&self, request: &RpcRequest) -> Option<usize> {
-        self.batches.iter().position(|handler| {
+    /// What serves this request, and the class of its method. There is no class if nothing serves it.
+    fn server(&self, request: &RpcRequest) -> (Server, Option<MethodClass>) {
+        let batch = self.batches.iter().position(|handler| {
             handler.method() == request.method
                 && request.namespace.is_none()
                 && handler.version().serves(request.version)
-        })
+        });
+        if let Some(handler) = batch {
+            return (Server::Batch(handler), Some(self.batches[handler].class()));
+        }
+        match self.dispatcher.resolve(request) {
+            Ok((endpoint, class)) => (Server::Endpoint(Ok(Arc::clone(endpoint))), Some(class)),
+            Err(error) => (Server::Endpoint(Err(error)), None),
+        }
+    }
+
+    /// Settles a request whose user may not make it, and tells the caller if it is a call.
+    fn forbid(&mut self, Incoming { request, reply }: Incoming, class: MethodClass, tag: DeliveryTag) {
+        let shared = &self.shared;
+        count(&shared.counters.rejected_user);
+        let user = request.context.user_id.as_deref();
+        let error = shared.options.authority.forbids(user, class, format!("call {}", request.method));
+        if let Some(suppressed) = shared.notices.take_turn(class.name(), user.unwrap_or(ANONYMOUS)) {
+            tracing::warn!(suppressed, "refused a request: {error}");
+        }
+        self.consumer.settle(tag, Settle::Ack);
+        if let Some(reply) = reply {
+            let told = error.into_remote(&request.method, &request.version.to_string());
+            shared.answer_aside(reply, Err(Box::new(told)));
+        }
     }
 
     /// Hands over the reports collected so far, and acknowledges all of them at once.
@@ -205,7 +229,12 @@ impl Listener {
     }
 
     /// Starts work on a request as soon as there is a permit. False if the server stopped first.
-    async fn start(&mut self, incoming: Incoming, tag: DeliveryTag) -> bool {
+    async fn start(
+        &mut self,
+        incoming: Incoming,
+        endpoint: Result<Arc<dyn Endpoint>, CallError>,
+        tag: DeliveryTag,
+    ) -> bool {
         let shared = self.shared.clone();
         let permit = tokio::select! {
             biased;
@@ -213,7 +242,6 @@ impl Listener {
             permit = shared.permits.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
         };
         self.consumer.settle(tag, Settle::Ack);
-        let endpoint = self.dispatcher.resolve(&incoming.request).cloned();
         shared.spawn(perform(shared.clone(), endpoint, incoming, permit));
         true
     }

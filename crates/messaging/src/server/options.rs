@@ -1,6 +1,9 @@
 //! The options of a server.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::authority::Authority;
 
 /// The options of a server.
 #[derive(Debug, Clone)]
@@ -13,8 +16,9 @@ pub struct ServerOptions {
     pub report_batch: usize,
     /// How many messages each listener remembers to suppress copies. oslo.messaging remembers 16.
     pub remembered: usize,
-    /// If set, requests of other AMQP users than these are dropped and counted. The broker has checked who sent them.
-    pub accept_commands_from: Option<Vec<String>>,
+    /// Which AMQP users may call what. Calls of others are answered with an error, and their casts are dropped. Both are
+    /// counted.
+    pub authority: Arc<Authority>,
     /// How long an answer is tried again while its queue is missing or the broker is away.
     pub reply_retry: Duration,
     /// Seed of the message ids. Each server needs its own.
@@ -29,7 +33,7 @@ impl ServerOptions {
             prefetch: 128,
             report_batch: 256,
             remembered: 1024,
-            accept_commands_from: None,
+            authority: Arc::default(),
             reply_retry: Duration::from_secs(60),
             seed,
         }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use novella_messaging::ServerOptions;
+use novella_messaging::{
+    Authority, Destination, FORBIDDEN, MethodClass, Outgoing, RpcClient, RpcError, ServerOptions,
+};
 use serde_json::json;
 
 use crate::rig::*;
@@ -88,20 +90,57 @@ async fn a_monitored_call_that_fails_at_once_has_no_heartbeats() {
     peer.hears_nothing_for(10 * SECOND).await;
 }
 
+/// A server on which only `boss` may work. Everybody may read.
+fn only_the_boss_may_work() -> ServerOptions {
+    let lists = Authority::default().list(MethodClass::Place, "rpc.place", &["boss".to_owned()]);
+    ServerOptions { authority: Arc::new(lists), ..ServerOptions::new([7; 32]) }
+}
+
 #[tokio::test(start_paused = true)]
-async fn commands_of_others_are_dropped_and_counted() {
+async fn who_may_not_call_a_method_is_told_so_and_a_cast_is_dropped() {
     let broker = broker();
     let worker: Arc<Worker> = Arc::default();
-    let accept_commands_from = Some(vec!["scheduler".to_owned()]);
-    let options = ServerOptions { accept_commands_from, ..ServerOptions::new([7; 32]) };
-    let server = serve_with(&broker, "agent", &worker, options).await;
-    cast(&client(&broker, "intruder"), "work", json!({"name": "evil"})).await;
-    let boss = broker.connect_as("any", "scheduler");
-    let boss = novella_messaging::RpcClient::new(boss, [2; 32]);
+    let server = serve_with(&broker, "server", &worker, only_the_boss_may_work()).await;
+    let intruder = client(&broker, "intruder");
+    cast(&intruder, "work", json!({"name": "evil"})).await;
+    let refused = call(&intruder, "work", json!({"name": "evil"}), 5).await.unwrap_err();
+    let RpcError::Remote { source, .. } = refused else { panic!("{refused:?}") };
+    assert_eq!((&*source.module, &*source.class), ("novella", FORBIDDEN));
+    assert_eq!(
+        source.message,
+        "the broker user intruder may not call work: that is for the users in rpc.place (class place)"
+    );
+    assert_eq!(json!(source.kwargs), json!({"user": "intruder", "class": "place", "setting": "rpc.place"}));
+    let nobody = RpcClient::new(broker.connect_anonymously("nobody"), [3; 32]);
+    let refused = call(&nobody, "work", json!({"name": "evil"}), 5).await.unwrap_err();
+    let RpcError::Remote { source, .. } = refused else { panic!("{refused:?}") };
+    assert!(source.message.starts_with("the broker user anonymous may not call work"), "{source}");
+    assert_eq!(server.counters().get("rejected_user"), 3);
+
+    let boss = RpcClient::new(broker.connect_as("any", "boss"), [2; 32]);
     cast(&boss, "work", json!({"name": "good"})).await;
-    // A client takes answers of any user.
-    assert_eq!(call(&boss, "echo", json!({"a": 1}), 5).await.unwrap()["a"], 1);
+    // A client takes answers of any user, and a method of another class is for everybody.
+    for client in [&boss, &intruder, &nobody] {
+        assert_eq!(call(client, "echo", json!({"a": 1}), 5).await.unwrap()["a"], 1);
+    }
     assert_eq!(worker.log(), ["good"]);
-    assert_eq!(server.counters().get("rejected_user"), 1);
+    assert_eq!(server.counters().get("rejected_user"), 3);
     assert_eq!(broker.depth("scheduler"), Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forbidden_copy_of_a_message_does_not_keep_the_real_one_out() {
+    let broker = broker();
+    let worker: Arc<Worker> = Arc::default();
+    let _server = serve_with(&broker, "server", &worker, only_the_boss_may_work()).await;
+    let message = sealed(json!({"method": "work", "args": {"name": "good"}, "_unique_id": "known"}));
+    for user in ["intruder", "boss"] {
+        let transport = broker.connect_as(user, user);
+        let destination = Destination::Queue { name: "scheduler".into() };
+        let deadline = tokio::time::Instant::now() + SECOND;
+        let body = message.clone().into();
+        let copy = Outgoing { destination, body, expiration: None, mandatory: true, deadline };
+        transport.publish(copy).await.unwrap();
+    }
+    until(|| worker.log() == ["good"]).await;
 }

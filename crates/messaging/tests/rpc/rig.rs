@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use novella_messaging::in_process::{InProcessBroker, InProcessOptions};
 use novella_messaging::{
     BatchHandler, CallError, CallOptions, Consumer, ConsumerState, Destination, Endpoint, FanoutLimits,
-    Outgoing, QueueKind, RemoteError, RpcClient, RpcError, RpcRequest, RpcServer, ServerOptions, Settle,
-    Subscription, Target, Transport, TransportError, Version, answer,
+    Method, MethodClass, Outgoing, QueueKind, RemoteError, RpcClient, RpcError, RpcRequest, RpcServer,
+    ServerOptions, Settle, Subscription, Target, Transport, TransportError, Version, answer,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -79,8 +79,14 @@ impl Endpoint for Worker {
         Version::new(1, 3)
     }
 
-    fn methods(&self) -> &[&'static str] {
-        &["echo", "work", "refuse", "panic", "large"]
+    fn methods(&self) -> &[Method] {
+        &[
+            Method { name: "echo", class: MethodClass::Read },
+            Method { name: "work", class: MethodClass::Place },
+            Method { name: "refuse", class: MethodClass::Read },
+            Method { name: "panic", class: MethodClass::Read },
+            Method { name: "large", class: MethodClass::Read },
+        ]
     }
 
     async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
@@ -267,6 +273,10 @@ impl Reports {
 impl BatchHandler for Reports {
     fn method(&self) -> &str {
         "report"
+    }
+
+    fn class(&self) -> MethodClass {
+        MethodClass::Report
     }
 
     fn version(&self) -> Version {

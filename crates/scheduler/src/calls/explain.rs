@@ -80,5 +80,5 @@ fn would_decide(
     let request = SelectDestinations { request_spec, dry_run: true, flavor, ..SelectDestinations::default() };
     place::check(manager, &request)?;
     let (mut core, now) = manager.core();
-    Ok(place::decide(manager, &mut core, request, now)?.0)
+    Ok(place::decide(manager, &mut core, None, request, now)?.0)
 }

@@ -6,5 +6,6 @@ mod nova;
 pub(crate) mod ping;
 pub(crate) mod place;
 pub(crate) mod policy;
+pub(crate) mod release;
 mod reports;
 pub(crate) mod snapshot;

@@ -1,8 +1,9 @@
 //! `select_destinations` as Nova's own conductors call it.
 //!
 //! Such a request is decided, reserved and sent to the peers like novella's own requests. Two things differ. Nova repeats
-//! a request when it wants another answer, so what an earlier decision holds for the same instances is released first. And
-//! Nova understands only hosts: if nothing fits, or a report shows the instance elsewhere, the answer is NoValidHost.
+//! a request when it wants another answer, so what an earlier decision of the same user holds for the same instances is released
+//! first. And Nova understands only hosts: if nothing fits, or a report shows the instance elsewhere, the answer is
+//! NoValidHost.
 //!
 //! Before Nova rebuilds an instance with another image, it asks whether the instance's host takes that image. The filters
 //! that run on a rebuild decide that. Nothing is held, because the instance already has its room.
@@ -20,13 +21,14 @@ use novella_rpcapi::{
 use uuid::Uuid;
 
 use crate::calls::place;
+use crate::calls::release::{only_of, owner};
 use crate::manager::SchedulerManager;
 
 #[async_trait]
 impl NovaSchedulerEndpoint for SchedulerManager {
     async fn select_destinations(
         &self,
-        _: &RequestContext,
+        context: &RequestContext,
         args: NovaSelectDestinations,
     ) -> Result<Vec<Vec<NovaSelection>>, CallError> {
         let NovaSelectDestinations { spec, mut instance_uuids, instances, alternates } = args;
@@ -53,11 +55,12 @@ impl NovaSchedulerEndpoint for SchedulerManager {
             let (mut guard, now) = self.core();
             let core = &mut *guard;
             if !rebuild {
-                for reserve in core.hosts.release_instances(&request.request_spec.instance_uuids) {
+                let (uuids, by) = (&request.request_spec.instance_uuids, only_of(self, context));
+                for reserve in core.hosts.release_instances(uuids, by) {
                     self.tell_peers(reserve);
                 }
             }
-            let (decided, rows) = place::decide(self, core, request, now)?;
+            let (decided, rows) = place::decide(self, core, owner(self, context), request, now)?;
             let spec = &decided.request.request().request_spec.spec;
             let destinations = core.hosts.destinations(&mut core.engine, spec, &rows);
             let destinations = destinations.map_err(|failure| self.policy_faults.call_error(&failure))?;

@@ -7,25 +7,27 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use novella_host_manager::{COMPUTE, Placed, SelectedRows};
-use novella_messaging::CallError;
+use novella_messaging::{CallError, RequestContext};
 use novella_objects::{
     Decision, Flavor, MAX_ALTERNATES, MAX_AMOUNT, MAX_INSTANCES, PlacementRequest, SelectDestinations,
 };
 use tracing::info;
 
 use crate::call_errors::bad_arguments;
+use crate::calls::release::owner;
 use crate::decisions::Decided;
 use crate::manager::{Core, SchedulerManager};
 
 /// Answers the call.
 pub(crate) fn select_destinations(
     manager: &SchedulerManager,
+    context: &RequestContext,
     request: SelectDestinations,
 ) -> Result<Arc<Decision>, CallError> {
     check(manager, &request)?;
     let (decision, began) = {
         let (mut core, now) = manager.core();
-        let (decided, _) = decide(manager, &mut core, request, now)?;
+        let (decided, _) = decide(manager, &mut core, owner(manager, context), request, now)?;
         (decided.decision, now)
     };
     log(manager, &decision, began);
@@ -69,6 +71,7 @@ pub(crate) fn check(manager: &SchedulerManager, request: &SelectDestinations) ->
 pub(crate) fn decide(
     manager: &SchedulerManager,
     core: &mut Core,
+    owner: Option<&str>,
     request: SelectDestinations,
     now: Duration,
 ) -> Result<(Decided, Vec<SelectedRows>), CallError> {
@@ -77,7 +80,8 @@ pub(crate) fn decide(
     let request = core
         .hosts
         .resolve(request)
-        .map_err(|failure| manager.policy_faults.unresolved(&failure, flavor.as_deref()))?;
+        .map_err(|failure| manager.policy_faults.unresolved(&failure, flavor.as_deref()))?
+        .asked_by(owner);
     let other_service = request.request().service.as_deref().filter(|service| *service != COMPUTE);
     let Placed { decision, rows } = match other_service {
         None => {

@@ -59,6 +59,19 @@ pub fn check_topics(compute: (&str, &str), others: &[(&str, &str)], problems: &m
     }
 }
 
+/// Refuses a list of broker users that has an empty name, or a `*` before the end of a name. A `*` alone is refused too: a
+/// list that is for everybody is empty.
+pub fn check_users(key: &str, users: &[String], problems: &mut Vec<Problem>) {
+    for user in users {
+        let name = user.strip_suffix('*').unwrap_or(user);
+        if name.is_empty() || name.contains('*') {
+            let what = format!("{user:?} names no broker user");
+            let fix = "write whole names, or the beginning of names with a * behind it; an empty list means every user";
+            problems.push(Problem::new(&[key], what, fix));
+        }
+    }
+}
+
 /// Refuses a text that is not an address with a port. `none` is fine, and so is an empty one: both mean no address.
 pub fn check_listen(key: &str, listen: &str, example: &str, problems: &mut Vec<Problem>) {
     if !no_address(listen) && listen.parse::<SocketAddr>().is_err() {
