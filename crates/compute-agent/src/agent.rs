@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use novella_messaging::{QueueKind, RpcClient, RpcServer, ServerOptions, Transport};
+use novella_messaging::{ConnectionState, QueueKind, RpcClient, RpcServer, ServerOptions, Transport};
 use novella_periodic_task::{Runner, RunnerOptions};
 use novella_rpcapi::{BaseApi, COMPUTE_TOPIC, ComputeApi, ComputeServer, SchedulerApi};
 use novella_service::Env;
@@ -131,7 +131,8 @@ pub async fn start(
     let until_stop = |task: Pin<Box<dyn Future<Output = ()> + Send>>| {
         tasks.spawn(stop.clone().run_until_cancelled_owned(task));
     };
-    until_stop(Box::pin(health.condition("broker").follow(transport.state(), standing::of_broker)));
+    let broker = health.condition("broker");
+    until_stop(Box::pin(broker.follow(transport.state(), ConnectionState::readiness)));
     until_stop(Box::pin(health.condition("host name").follow(own_queue.clone(), standing::of_name)));
     until_stop(Box::pin(standing::follow(manager.clone(), own_queue, compute, host.clone())));
     tasks.spawn(publisher.clone().run(manager.standing(), stop.clone()));

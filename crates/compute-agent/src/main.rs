@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Report this host to the schedulers, and answer their questions about it.
 #[derive(Parser)]
-#[command(name = "compute-agent", version, about, after_help = after_help())]
+#[command(name = "compute-agent", version, about, after_help = exit::daemon_help(EXAMPLES))]
 struct Cli {
     #[command(flatten)]
     common: CommonArgs,
@@ -80,10 +80,6 @@ Examples:
   compute-agent --transport-url rabbit://agent:PW@mq1/     run with defaults
   compute-agent --config /etc/novella/compute-agent.toml   run with a file
   compute-agent config explain report                      every setting, its value and origin";
-
-fn after_help() -> String {
-    format!("{EXAMPLES}\n\n{}", exit::exit_codes_help(&exit::DAEMON_EXIT_CODES))
-}
 
 fn main() -> ExitCode {
     exit::finish(run(args::parse()))

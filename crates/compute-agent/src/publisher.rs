@@ -119,7 +119,7 @@ impl Publisher {
         loop {
             let may_send = async {
                 self.filled.notified().await;
-                let connected = connection.wait_for(|s| matches!(s, ConnectionState::Connected { .. }));
+                let connected = connection.wait_for(ConnectionState::takes_messages);
                 connected.await.is_ok() && standing.wait_for(|s| *s == Standing::Holder).await.is_ok()
             };
             tokio::select! { biased;

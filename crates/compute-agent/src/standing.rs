@@ -1,4 +1,4 @@
-//! Watches whether this agent is connected and holds the exclusive queue of its host name.
+//! Watches whether this agent holds the exclusive queue of its host name.
 //!
 //! The broker gives the queue `compute.<host>` to one connection at a time. While another connection has it, this agent
 //! reports nothing, logs who has it, and waits. Each of these tasks ends when it is dropped.
@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use novella_messaging::{CallOptions, ConnectionState, ConsumerState, RpcError, TransportError};
+use novella_messaging::{CallOptions, ConsumerState, RpcError, TransportError};
 use novella_rpcapi::ComputeApi;
 use novella_service::exit::chain;
 use tokio::sync::watch;
@@ -75,11 +75,6 @@ async fn tell_who_holds(compute: &ComputeApi, host: &str) {
             "another connection holds the queue of this host and does not say who it is; waiting until it is gone"
         ),
     }
-}
-
-/// The condition `broker`: whether messages can be sent, and the state of the connection.
-pub fn of_broker(connection: &ConnectionState) -> (bool, String) {
-    (connection.takes_messages(), connection.to_string())
 }
 
 /// The condition `host name`: whether the host's queue is this agent's.

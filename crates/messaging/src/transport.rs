@@ -213,7 +213,20 @@ impl ConnectionState {
 
     /// Whether there is a connection on which the broker accepts no messages.
     pub fn is_blocked(&self) -> bool {
-        matches!(self, Self::Blocked { .. })
+        self.block_reason().is_some()
+    }
+
+    /// Why the broker accepts no messages; `None` if it accepts them, or if there is no connection.
+    pub fn block_reason(&self) -> Option<&str> {
+        match self {
+            Self::Blocked { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Whether messages can be sent, and the state for people.
+    pub fn readiness(&self) -> (bool, String) {
+        (self.takes_messages(), self.to_string())
     }
 
     /// The number of the connection; `None` if it is not known in this state.

@@ -125,15 +125,14 @@ pub async fn start(
         hearing: Hearing {
             client: client.clone(),
             names: names.clone(),
-            name: name.clone(),
             connection: transport.state(),
             ear,
             arrive: health.condition("messages to itself"),
         },
     };
     background.spawn(&background.stop, lifecycle.run(reports));
-    let of_broker = |state: &ConnectionState| (state.takes_messages(), state.to_string());
-    background.spawn(&background.stop, health.condition("broker").follow(transport.state(), of_broker));
+    let broker = health.condition("broker").follow(transport.state(), ConnectionState::readiness);
+    background.spawn(&background.stop, broker);
     background.spawn(&background.stop, manager.clone().watch_for_stalls());
     let schedulers = SchedulerApi::new(client.clone(), &names);
     let no_more_reserves = background.no_more_reserves.clone();

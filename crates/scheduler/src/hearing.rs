@@ -71,11 +71,9 @@ pub struct Hearing {
     pub client: RpcClient,
     /// The exchange and the topics.
     pub names: Names,
-    /// The name of this scheduler.
-    pub name: String,
     /// The state of the connection.
     pub connection: watch::Receiver<ConnectionState>,
-    /// Notices what arrives by fanout.
+    /// Notices what arrives by fanout, and has the name of this scheduler.
     pub ear: Ear,
     /// The health condition that says whether messages arrive.
     pub arrive: Condition,
@@ -102,7 +100,7 @@ impl Hearing {
         let (mut silent, mut number) = (0, 0);
         loop {
             ticks.tick().await;
-            if !matches!(*self.connection.borrow(), ConnectionState::Connected { .. }) {
+            if !self.connection.borrow().takes_messages() {
                 silent = 0;
                 continue;
             }
@@ -140,7 +138,7 @@ impl Hearing {
     async fn try_all(&self, fanouts: &[Target], number: u64) -> Vec<String> {
         let requests = self.names.scheduler();
         let (by_name, by_topic, by_fanout) = tokio::join!(
-            self.call(requests.clone().server(&self.name)),
+            self.call(requests.clone().server(&*self.ear.name)),
             self.call(requests),
             join_all(fanouts.iter().map(|fanout| self.fanout(fanout, number))),
         );

@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Keep a map of all hosts, and place instances on them.
 #[derive(Parser)]
-#[command(name = "scheduler", version, about, after_help = after_help())]
+#[command(name = "scheduler", version, about, after_help = exit::daemon_help(EXAMPLES))]
 struct Args {
     #[command(flatten)]
     common: CommonArgs,
@@ -48,10 +48,6 @@ Examples:
   scheduler --config /etc/novella/scheduler.toml           run with a file
   scheduler --config scheduler.toml config check           list the errors in the file
   scheduler config explain reports                         every setting, its value and origin";
-
-fn after_help() -> String {
-    format!("{EXAMPLES}\n\n{}", exit::exit_codes_help(&exit::DAEMON_EXIT_CODES))
-}
 
 fn main() -> ExitCode {
     exit::finish(run(args::parse()))

@@ -12,7 +12,7 @@ use std::{
 
 pub use crate::failure::{
     CONFLICT, DAEMON_EXIT_CODES, EXIT_CODES, Failure, INTERNAL, NOT_FOUND, OK, PARTIAL, REFUSED, TIMEOUT,
-    UNREACHABLE, USAGE, chain, exit_codes_help,
+    UNREACHABLE, USAGE, chain, daemon_help, exit_codes_help,
 };
 use crate::{config::Invalid, env::StoreError, failure::causes, health::BindError, logging::LogError};
 

@@ -53,6 +53,11 @@ pub fn exit_codes_help(codes: &[u8]) -> String {
         .fold("Exit codes:\n".to_owned(), |text, (code, meaning)| text + &format!("  {code:>3}  {meaning}\n"))
 }
 
+/// The end of a daemon's help: its examples and its exit codes.
+pub fn daemon_help(examples: &str) -> String {
+    format!("{examples}\n\n{}", exit_codes_help(&DAEMON_EXIT_CODES))
+}
+
 /// An error with an exit code and a next step. Wrap a cause in it where both become known.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use novella_compute_agent::{Agent, AgentConfig, IDENTITY_FILE, Standing};
+use novella_messaging::Transport;
 use novella_messaging::rabbit::RabbitTransport;
-use novella_messaging::{ConnectionState, Transport};
 use novella_service::exit::Failure;
 use novella_service::shutdown::Shutdown;
 use novella_service::{Env, Random, StoreError};
@@ -131,7 +131,7 @@ impl Swarm {
 
     /// How many connections are up.
     pub fn connected(&self) -> usize {
-        let up = |c: &&Arc<RabbitTransport>| matches!(*c.state().borrow(), ConnectionState::Connected { .. });
+        let up = |c: &&Arc<RabbitTransport>| c.state().borrow().takes_messages();
         self.connections.iter().filter(up).count()
     }
 

@@ -145,17 +145,16 @@ impl InProcessTransport {
 
     /// The error of a message that has waited since then, if the broker blocks publishers.
     fn blocked(&self, destination: &str, since: Instant) -> Option<TransportError> {
-        let ConnectionState::Blocked { reason, .. } = &*self.state.borrow() else { return None };
-        let (destination, reason, waited) = (destination.to_owned(), reason.clone(), since.elapsed());
+        let reason = self.state.borrow().block_reason()?.to_owned();
+        let (destination, waited) = (destination.to_owned(), since.elapsed());
         Some(TransportError::Blocked { destination, reason, waited })
     }
 
     /// Waits until the broker accepts messages from this connection, and returns the connection's generation.
     async fn writable(&self) -> Result<u64, TransportError> {
         let mut state = self.state.clone();
-        let ready = |state: &ConnectionState| {
-            matches!(state, ConnectionState::Connected { .. } | ConnectionState::Closed)
-        };
+        let ready =
+            |state: &ConnectionState| state.takes_messages() || matches!(state, ConnectionState::Closed);
         match state.wait_for(ready).await.as_deref() {
             Ok(ConnectionState::Connected { generation, .. }) => Ok(*generation),
             _ => Err(TransportError::Closed),

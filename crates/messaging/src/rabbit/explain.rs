@@ -169,25 +169,30 @@ fn io_failure(error: &std::io::Error, broker: &Broker, tls: bool) -> DialFailure
         return failure(reason, step);
     }
     let words = error.to_string();
-    let step = match error.kind() {
-        Io::ConnectionRefused => "nothing listens there: is RabbitMQ running, and is this its port?",
-        Io::ConnectionAborted | Io::UnexpectedEof | Io::ConnectionReset
-            if broker.user.len() + broker.password.len() > LONG_LOGIN =>
-        {
-            "the other side hung up: user and password are longer than RabbitMQ before 4.1 takes, which is one frame of \
-             4096 bytes"
-        }
-        Io::ConnectionAborted | Io::UnexpectedEof | Io::ConnectionReset if !tls => {
-            "the other side hung up: does this port want TLS (amqps://)? If its log says that the frame_max is too high, raise \
-             `frame_max` of the broker to the default, 131072; at least 8192 is needed"
+    match error.kind() {
+        Io::ConnectionRefused => {
+            failure(words, "nothing listens there: is RabbitMQ running, and is this its port?")
         }
         Io::ConnectionAborted | Io::UnexpectedEof | Io::ConnectionReset => {
-            "the other side hung up: does it want another client certificate? See its log. If that says that the frame_max is \
-             too high, raise `frame_max` of the broker to the default, 131072; at least 8192 is needed"
+            failure(words, hung_up(broker, tls))
         }
-        _ => return DialFailure { reason: words, next_step: None },
-    };
-    failure(words, step)
+        _ => DialFailure { reason: words, next_step: None },
+    }
+}
+
+/// What to do if the other side ended the connection without a word.
+fn hung_up(broker: &Broker, tls: bool) -> String {
+    if broker.user.len() + broker.password.len() > LONG_LOGIN {
+        return "the other side hung up: user and password are longer than RabbitMQ before 4.1 takes, which is one frame of \
+                4096 bytes"
+            .to_owned();
+    }
+    let question =
+        if tls { "does it want another client certificate?" } else { "does this port want TLS (amqps://)?" };
+    format!(
+        "the other side hung up: {question} If its log says that the frame_max is too high, raise `frame_max` of the broker \
+         to the default, 131072; at least 8192 is needed"
+    )
 }
 
 /// The AMQP reply code of an error, if the broker gave one.

@@ -105,10 +105,7 @@ impl Supervisor {
 
     /// Why the broker blocks publishers, if it does.
     pub(super) fn blocked(&self) -> Option<String> {
-        match &*self.state.borrow() {
-            ConnectionState::Blocked { reason, .. } => Some(reason.clone()),
-            _ => None,
-        }
+        self.state.borrow().block_reason().map(str::to_owned)
     }
 
     /// The error of who has waited for the broker for so long in vain.
