@@ -97,3 +97,14 @@ fn a_list_names_users_or_the_beginning_of_names() {
         }
     }
 }
+
+#[test]
+fn a_misspelt_section_is_not_taken_for_a_key_of_another_one() {
+    let dir = tempfile::tempdir().expect("a directory for the test");
+    let file = dir.path().join("scheduler.toml");
+    // There is a key authority.report.
+    std::fs::write(&file, "[report]\nmax_hosts = 7\n").expect("it can be written");
+    let sources = Sources { files: vec![file], ..Sources::default() };
+    let Err(Invalid { problems }) = load::<SchedulerConfig>(&sources) else { panic!("it is refused") };
+    assert_eq!(problems[0].fix, "did you mean [reports]?");
+}

@@ -168,13 +168,16 @@ impl<'a> Collected<'a> {
 
 /// The problem of a key or section that no setting has.
 fn unknown(settings: &[Setting], key: &str, is_section: bool, origin: &Origin) -> Problem {
-    let keys = || settings.iter().map(|setting| &*setting.key);
     let (what, near) = match is_section {
-        false => ("there is no such key", suggest(key, keys()).map(str::to_owned)),
+        false => {
+            let keys = settings.iter().map(|setting| &*setting.key);
+            ("there is no such key", suggest(key, keys).map(str::to_owned))
+        }
         true => {
             let sections = sections(settings);
-            // A setting can be a table, too.
-            let near = suggest(key, sections.iter().copied().chain(keys()));
+            // A setting can be a table, too. Another one is no section, however alike its name is.
+            let tables = settings.iter().filter(|setting| setting.unit == "table");
+            let near = suggest(key, sections.iter().copied().chain(tables.map(|setting| &*setting.key)));
             let named =
                 |near: &str| if sections.contains(near) { format!("[{near}]") } else { near.to_owned() };
             ("there is no such section", near.map(named))
