@@ -35,7 +35,17 @@ ROOM_MB = 2048  # left free, so that the machine does not swap
 def lag_buckets(text):
     """[(upper bound in s, count up to it)] of the scheduler's histogram."""
     rows = re.findall(r'novella_scheduler_report_lag_seconds_bucket\{le="([^"]+)"\} (\d+)', text)
+    if not rows:
+        raise Failed("/metrics of the scheduler has no novella_scheduler_report_lag_seconds")
     return [(float(bound.replace("+Inf", "inf")), int(count)) for bound, count in rows]
+
+
+def counted(text, sample):
+    """The value of one counter, given as /metrics writes it."""
+    found = re.search(rf"^{re.escape(sample)} (\d+)$", text, re.MULTILINE)
+    if found is None:
+        raise Failed(f"/metrics of the scheduler has no {sample}")
+    return int(found[1])
 
 
 def quantile(before, after, share):
@@ -64,11 +74,10 @@ class Scheduler(Daemon):
 
     def reading(self):
         text = self.metrics()
-        of = lambda outcome: int(re.search(rf'_reports_total\{{outcome="{outcome}"\}} (\d+)', text)[1])
         return {
             "lag": lag_buckets(text),
-            "accepted": of("accepted"),
-            "missed": of("missed"),
+            "accepted": counted(text, 'novella_scheduler_reports_total{outcome="accepted"}'),
+            "missed": counted(text, 'novella_scheduler_events_total{event="missed"}'),
             "cpu": proc.cpu(self.process.pid),
             "threads": proc.threads_cpu(self.process.pid),
         }
