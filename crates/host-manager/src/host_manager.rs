@@ -69,6 +69,11 @@ impl HostManager {
         conflicts::conflicts(&self.map)
     }
 
+    /// How many claims the map does not list, because too many hosts claim the same instance.
+    pub fn unlisted_claims(&self) -> usize {
+        self.map.unlisted_claims
+    }
+
     /// How often each thing happened.
     pub fn counters(&self) -> &Counters {
         &self.map.counters

@@ -223,7 +223,7 @@ fn used_of(used: String, total: String) -> Cell {
 }
 
 fn host_tone(host: &HostSummary) -> Tone {
-    if host.warnings.iter().any(HostWarning::is_conflict) {
+    if host.warnings.iter().any(HostWarning::is_conflict) || host.unlisted_claims > 0 {
         Tone::Bad
     } else if host.warnings.is_empty() && host.conflicting_zones.is_empty() && host.clock_offset_s.is_none() {
         Tone::Plain
@@ -236,11 +236,13 @@ fn warnings(host: &HostSummary) -> String {
     let disabled = host.disabled_reason.iter().map(|reason| format!("disabled: {reason}"));
     let zones = (!host.conflicting_zones.is_empty())
         .then(|| format!("in {} zones: {}", host.conflicting_zones.len(), host.conflicting_zones.join(", ")));
+    let unlisted = (host.unlisted_claims > 0)
+        .then(|| format!("{} INSTANCES CLAIMED BY TOO MANY HOSTS", host.unlisted_claims));
     let clock = host.clock_offset_s.iter().map(|offset| {
         let way = if *offset > 0.0 { "ahead" } else { "behind" };
         format!("clock {} {way}", units::age(offset.abs()))
     });
-    let all = disabled.chain(host.warnings.iter().map(warning)).chain(zones).chain(clock);
+    let all = disabled.chain(host.warnings.iter().map(warning)).chain(unlisted).chain(zones).chain(clock);
     all.collect::<Vec<_>>().join("; ")
 }
 

@@ -23,7 +23,7 @@ use crate::policy::file::PolicyFile;
 use crate::promises::holds::Holds;
 use crate::promises::members::Members;
 use crate::promises::reservations::{Place, Reservation, Reservations};
-use crate::report::claims::ClaimRow;
+use crate::report::claims::FoundClaim;
 use crate::report::liveness::Outages;
 use crate::report::outcome::{Counters, Event};
 use crate::report::reported::Texts;
@@ -46,6 +46,8 @@ pub(crate) struct HostMap {
     pub(crate) by_identity: HashMap<Uuid, Row>,
     /// How many claims all hosts together list.
     pub(crate) claims: usize,
+    /// How many of these the table does not list, because too many hosts claim the same instance.
+    pub(crate) unlisted_claims: usize,
     /// The members of server groups, and where they are.
     pub(crate) members: Members,
     /// The policy in force.
@@ -66,10 +68,12 @@ pub(crate) struct HostMap {
     pub(crate) outages: Outages,
     /// The earliest time at which a host's liveness can change without a report.
     pub(crate) next_watch: Duration,
-    /// The rows of hosts that should publish again.
+    /// The rows of hosts that should publish again. A row counts only if its record says so, too: the host may be gone.
     pub(crate) ask_again: Vec<Row>,
     /// The rows of hosts whose name or identity another process uses, as their warnings say.
     pub(crate) conflicts: HashSet<Row>,
+    /// When conflicts are looked at next, to end those that are over.
+    pub(crate) next_end_of_conflicts: Duration,
     /// What happened since events were last asked for, at most [`MAX_EVENTS`].
     pub(crate) events: Vec<Event>,
     /// How often each event happened since the start.
@@ -118,14 +122,21 @@ impl HostMap {
         self.records[row.index()].as_deref_mut().expect("every host in the table has a record")
     }
 
-    /// The host that lists this instance among its claims, and the claim. If there are several, the first in fleet
-    /// order.
-    pub(crate) fn claimed_on(&self, uuid: Uuid) -> Option<(Row, ClaimRow)> {
-        let listed = |row: Row| {
-            let rows = self.records.get(row.index())?.as_deref()?.claims.rows();
-            rows.iter().find(|claim| claim.uuid == uuid).map(|claim| (row, *claim))
-        };
-        self.table.rows_with(uuid).filter_map(listed).min_by_key(|(row, _)| *row)
+    /// For each of these instances that a host lists among its claims, the host and the claim. If several hosts list it,
+    /// the first in fleet order. The claims of a host are read once, however many of the instances it lists.
+    pub(crate) fn claimed(&self, instances: &[Uuid]) -> HashMap<Uuid, (Row, FoundClaim)> {
+        let rows_with = |uuid: Uuid| self.table.rows_with(uuid).map(move |row| (row, uuid));
+        let mut places: Vec<(Row, Uuid)> = instances.iter().copied().flat_map(rows_with).collect();
+        places.sort_unstable();
+        places.dedup();
+        let mut claimed = HashMap::new();
+        for of_row in places.chunk_by(|(a, _), (b, _)| a == b) {
+            let (row, wanted): (_, Vec<Uuid>) = (of_row[0].0, of_row.iter().map(|(_, uuid)| *uuid).collect());
+            for claim in self.record(row).claims.find(&wanted) {
+                claimed.entry(claim.row.uuid).or_insert((row, claim));
+            }
+        }
+        claimed
     }
 
     /// Notes the instance of a reservation on its row, if the reservation's amounts are already consumed there.
@@ -174,13 +185,11 @@ impl HostMap {
     pub(crate) fn remove(&mut self, row: Row) {
         let Some(mut record) = self.records[row.index()].take() else { return };
         self.claims -= record.claims.rows().len();
+        self.unlisted_claims -= record.unlisted_claims as usize;
         record.claims.grouped().for_each(|(uuid, group)| self.members.forget(row, uuid, Some(group)));
         record.reported.release(&mut self.texts);
         if let Some(identity) = record.identity {
             self.by_identity.remove(&identity.uuid);
-        }
-        if record.ask_again {
-            self.ask_again.retain(|asked| *asked != row);
         }
         self.conflicts.remove(&row);
         for (uuid, reservation) in self.reservations.drop_row(row) {

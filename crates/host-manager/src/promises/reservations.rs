@@ -4,18 +4,20 @@
 //! instance, or when its time is up. A report that does not list the instance changes nothing about it. A peer may know
 //! a host before the host's first report reaches us; such a reservation waits for the host under its name.
 //!
-//! What always holds: each reservation ends exactly once.
+//! What always holds: each reservation ends exactly once. Nothing here walks over all reservations, so that a message
+//! about a few of them costs as little as it is large.
 //!
 //! Left out: the table. The caller frees there what this store returns.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use novella_filter_scheduler::{DeviceUsage, Row};
 use novella_resources::Allocation;
 use uuid::Uuid;
 
+use crate::promises::index::{PromiseIndex, remove_from};
 use crate::report::claims::KindRef;
 
 /// Where a reservation counts.
@@ -83,10 +85,11 @@ impl Reservation {
 #[derive(Debug, Default)]
 pub(crate) struct Reservations {
     by_uuid: HashMap<Uuid, Reservation>,
-    /// The earliest time at which a reservation may end.
-    next_expiry: Duration,
-    /// How many reservations wait for their host.
-    awaited: usize,
+    index: PromiseIndex,
+    /// The instances of the reservations that count on each row.
+    on_row: HashMap<Row, HashSet<Uuid>>,
+    /// The instances of the reservations that wait for each host.
+    awaited: HashMap<Box<str>, HashSet<Uuid>>,
 }
 
 impl Reservations {
@@ -112,10 +115,11 @@ impl Reservations {
 
     /// Adds a reservation for an instance that has none.
     pub fn add(&mut self, uuid: Uuid, reservation: Reservation) {
-        if self.by_uuid.is_empty() || reservation.expires < self.next_expiry {
-            self.next_expiry = reservation.expires;
-        }
-        self.awaited += usize::from(matches!(reservation.place, Place::Awaited(_)));
+        self.index.add(uuid, &reservation.decision_id, reservation.expires);
+        match &reservation.place {
+            Place::Row(row) => self.on_row.entry(*row).or_default().insert(uuid),
+            Place::Awaited(host) => self.awaited.entry_ref(host).or_default().insert(uuid),
+        };
         let before = self.by_uuid.insert(uuid, reservation);
         debug_assert!(before.is_none(), "the caller looked first");
     }
@@ -123,56 +127,56 @@ impl Reservations {
     /// Ends one reservation and returns it.
     pub fn remove(&mut self, uuid: &Uuid) -> Option<Reservation> {
         let reservation = self.by_uuid.remove(uuid)?;
-        self.awaited -= usize::from(matches!(reservation.place, Place::Awaited(_)));
+        self.index.remove(*uuid, &reservation.decision_id, reservation.expires);
+        match &reservation.place {
+            Place::Row(row) => remove_from(&mut self.on_row, row, *uuid),
+            Place::Awaited(host) => remove_from(&mut self.awaited, host, *uuid),
+        }
         Some(reservation)
     }
 
     /// Ends all reservations whose time is up and returns them.
     pub fn take_expired(&mut self, now: Duration) -> Vec<(Uuid, Reservation)> {
-        if self.by_uuid.is_empty() || now < self.next_expiry {
-            return Vec::new();
+        let mut expired = Vec::new();
+        while let Some(uuid) = self.index.next_expired(now) {
+            let reservation = self.remove(&uuid).expect("the index lists only what is there");
+            expired.push((uuid, reservation));
         }
-        let expired: Vec<_> = self.by_uuid.extract_if(|_, r| r.expires <= now).collect();
-        self.awaited -= expired.iter().filter(|(_, r)| matches!(r.place, Place::Awaited(_))).count();
-        self.next_expiry = self.by_uuid.values().map(|r| r.expires).min().unwrap_or(Duration::MAX);
         expired
     }
 
     /// The instances of one decision, in order.
     pub fn of_decision(&self, decision_id: &str) -> Vec<Uuid> {
-        let of_it = self.by_uuid.iter().filter(|(_, r)| *r.decision_id == *decision_id);
-        let mut uuids: Vec<_> = of_it.map(|(uuid, _)| *uuid).collect();
-        uuids.sort_unstable();
-        uuids
+        self.index.of_decision(decision_id)
     }
 
     /// Moves the reservations that wait for `host` to its row. Returns their instances.
     pub fn arrive(&mut self, host: &str, row: Row) -> Vec<Uuid> {
-        if self.awaited == 0 {
-            return Vec::new();
-        }
-        let waits = |r: &Reservation| matches!(&r.place, Place::Awaited(name) if **name == *host);
-        let moved = self.move_to(row, waits);
-        self.awaited -= moved.len();
-        moved
+        let waiting = self.awaited.remove(host).unwrap_or_default();
+        self.move_to(row, waiting)
     }
 
     /// Moves the reservations on one row to another row. Returns their instances.
     pub fn change_row(&mut self, from: Row, to: Row) -> Vec<Uuid> {
-        self.move_to(to, |r| r.place == Place::Row(from))
+        let there = self.on_row.remove(&from).unwrap_or_default();
+        self.move_to(to, there)
     }
 
-    fn move_to(&mut self, row: Row, which: impl Fn(&Reservation) -> bool) -> Vec<Uuid> {
-        let moved = self.by_uuid.iter_mut().filter(|(_, r)| which(r)).map(|(uuid, r)| {
-            r.place = Place::Row(row);
-            *uuid
-        });
-        moved.collect()
+    fn move_to(&mut self, row: Row, moved: HashSet<Uuid>) -> Vec<Uuid> {
+        if moved.is_empty() {
+            return Vec::new();
+        }
+        for uuid in &moved {
+            self.by_uuid.get_mut(uuid).expect("what has a place is there").place = Place::Row(row);
+        }
+        self.on_row.entry(row).or_default().extend(&moved);
+        moved.into_iter().collect()
     }
 
     /// Ends all reservations on a row that is removed from the map, and returns them.
     pub fn drop_row(&mut self, row: Row) -> Vec<(Uuid, Reservation)> {
-        self.by_uuid.extract_if(|_, r| r.place == Place::Row(row)).collect()
+        let there: Vec<_> = self.on_row.get(&row).into_iter().flatten().copied().collect();
+        there.into_iter().filter_map(|uuid| Some((uuid, self.remove(&uuid)?))).collect()
     }
 }
 

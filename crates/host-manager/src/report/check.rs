@@ -21,6 +21,9 @@ use crate::report::outcome::{BadReport, Fault};
 pub(crate) const MAX_NAME: usize = 255;
 /// How many traits, how many resource classes, and how many facts a host may have.
 pub(crate) const MAX_ENTRIES: usize = 1024;
+/// How many hosts may have names that differ only in letter case. Filters compare names without it, so each of these hosts is
+/// looked at whenever one of them is named.
+pub(crate) const MAX_SAME_BUT_CASE: usize = 8;
 /// How many bytes of JSON text that the scheduler keeps without reading a report may have.
 pub(crate) const MAX_TEXT: usize = 64 * 1024;
 /// How many ended instances a report may list.

@@ -85,6 +85,8 @@ pub enum Fault {
     TooLong(usize),
     /// A name has a control character.
     ControlCharacter,
+    /// Too many hosts have this name in other letter case.
+    SameButCase,
     /// It is negative.
     Negative,
     /// It is above this limit, which no machine reaches.
@@ -102,6 +104,9 @@ impl fmt::Display for BadReport {
             Fault::Empty => write!(f, "{key} is empty"),
             Fault::TooLong(limit) => write!(f, "{key} is longer than {limit}"),
             Fault::ControlCharacter => write!(f, "{key} has a control character"),
+            Fault::SameButCase => {
+                write!(f, "{key} differs only in letter case from the names of too many other hosts")
+            }
             Fault::Negative => write!(f, "{key} is negative"),
             Fault::Absurd(limit) => write!(f, "{key} is larger than {limit}"),
             Fault::Devices(reason) => write!(f, "{key}: {reason}"),
@@ -178,6 +183,21 @@ pub enum Event {
         previous: Uuid,
         /// The new identity.
         uuid: Uuid,
+    },
+    /// Instances are claimed by this host and by as many others as the map lists of one instance. It is noted when the first
+    /// such claim appears. The claims count as used, but filters that ask where these instances are do not see them.
+    ClaimedTooOften {
+        /// The name of the host.
+        host: String,
+        /// One of the instances.
+        instance: Uuid,
+        /// How many of the host's claims are not listed.
+        claims: u32,
+    },
+    /// The map lists all claims of the host again.
+    ClaimsListed {
+        /// The name of the host.
+        host: String,
     },
     /// The time of reservations ran out before a report confirmed them.
     ReservationsExpired {

@@ -85,6 +85,9 @@ fn admit(
     }
     check::integers(caps)?;
     let by_name = map.table.row_of(host);
+    if by_name.is_none() && map.table.count_of_any_case(host) >= check::MAX_SAME_BUT_CASE {
+        return Err(BadReport { key: "host", fault: Fault::SameButCase });
+    }
     let Some(report) = caps.novella.as_deref() else {
         let arrival = Arrival { host, caps, identity: None, now };
         return match by_name {
@@ -300,7 +303,7 @@ fn write(map: &mut HostMap, row: Row, arrival: &Arrival<'_>, plan: Plan, gap: u6
         table.set_traits(row, traits.filter(|name| Some(*name) != disabled).chain(disabled));
     }
     if plan.difference.in_words() || plan.claims.is_some() {
-        table.set_inventories(row, inventories(caps));
+        table.set_inventories(row, inventories(caps).into_iter());
     }
     if let Some(devices) = &plan.devices {
         table.set_devices(row, devices);
@@ -315,7 +318,11 @@ fn write(map: &mut HostMap, row: Row, arrival: &Arrival<'_>, plan: Plan, gap: u6
         before.map(|uuid| map.by_identity.remove(&uuid));
         identity.map(|identity| map.by_identity.insert(identity.uuid, row));
     }
+    let unlisted = map.record(row).unlisted_claims;
     let mut settled = plan.claims.map_or(0, |change| change_claims(map, row, change));
+    if unlisted > 0 || map.record(row).unlisted_claims > 0 {
+        list_claims_again(map, row, unlisted);
+    }
     settled += end_ended(map, row, caps);
     map.counters.settled += u64::from(settled);
     hear(map, row, caps, now).then_some(settled)
@@ -349,16 +356,47 @@ fn change_claims(map: &mut HostMap, row: Row, change: ClaimChange) -> u32 {
     for (uuid, group) in &gone {
         members.go(table, row, *uuid, group.as_deref());
     }
+    let mut unlisted = 0;
     for (uuid, kind) in &come {
-        members.come(table, row, *uuid, kind.borrowed());
+        unlisted += u32::from(!members.come(table, row, *uuid, kind.borrowed()));
     }
-    let claims = &records[row.index()].as_deref().expect("a host has a record").claims;
+    let record = records[row.index()].as_deref_mut().expect("a host has a record");
     // A list may name an instance twice, so an instance that disappeared may still be in the list.
-    for (uuid, _) in gone.iter().filter(|(uuid, _)| claims.rows().iter().any(|row| row.uuid == *uuid)) {
-        let group = claims.grouped().find(|(grouped, _)| grouped == uuid).map(|(_, group)| group);
-        members.come(table, row, *uuid, KindRef { group, ..KindRef::default() });
+    gone.sort_unstable_by_key(|(uuid, _)| *uuid);
+    let is_gone = |uuid: &Uuid| gone.binary_search_by_key(uuid, |(uuid, _)| *uuid).is_ok();
+    if record.claims.rows().iter().any(|row| is_gone(&row.uuid)) {
+        for (uuid, kind) in record.claims.with_kinds().filter(|(uuid, _)| is_gone(uuid)) {
+            members.come(table, row, uuid, kind);
+        }
     }
+    record.unlisted_claims += unlisted;
+    map.unlisted_claims += unlisted as usize;
     settled
+}
+
+/// Lists all claims of a host in the table again, as far as other hosts leave room, and counts those that are not listed.
+/// `before` is how many were not. It runs while a host has such claims, because other hosts may have ended theirs.
+fn list_claims_again(map: &mut HostMap, row: Row, before: u32) {
+    let HostMap { table, records, members, .. } = map;
+    let record = records[row.index()].as_deref_mut().expect("a host has a record");
+    let mut first = None;
+    let mut unlisted = 0;
+    for (uuid, kind) in record.claims.with_kinds() {
+        if !members.come(table, row, uuid, kind) {
+            first = first.or(Some(uuid));
+            unlisted += 1;
+        }
+    }
+    map.unlisted_claims -= std::mem::replace(&mut record.unlisted_claims, unlisted) as usize;
+    map.unlisted_claims += unlisted as usize;
+    let host = table.host(row).to_owned();
+    match first {
+        Some(instance) if before == 0 => {
+            map.note(Event::ClaimedTooOften { host, instance, claims: unlisted })
+        }
+        None if before > 0 => map.note(Event::ClaimsListed { host }),
+        _ => {}
+    }
 }
 
 /// Ends the reservations on a host for the instances that the report lists as ended. Returns how many.

@@ -20,7 +20,7 @@ use novella_filter_scheduler::{
 use novella_objects::{
     Decision, Explanation, HostStatus, PlacementRequest, Refusal, RequestSpec, SelectDestinations, Selection,
 };
-use novella_resources::{Allocation, Amounts};
+use novella_resources::Allocation;
 use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
@@ -28,6 +28,7 @@ use crate::policy::resolved::Resolved;
 use crate::promises::entry::{by_class, kind};
 use crate::promises::reservations::{Place, Reservation};
 use crate::promises::spec_hash::spec_hash;
+use crate::report::claims::FoundClaim;
 use crate::verbs::enforce_policy::with_members;
 use crate::verbs::watch::advance;
 
@@ -141,11 +142,12 @@ pub(crate) fn decide(
     let mut earlier_decision = None;
     let mut rest = Vec::with_capacity(instance_uuids.len());
     let mut seen = HashSet::with_capacity(instance_uuids.len());
+    let claimed = map.claimed(instance_uuids);
     for &uuid in instance_uuids {
         if !seen.insert(uuid) {
             return Ok(conflict(map, decision_id, request, uuid, None).into());
         }
-        earlier.push(match known(map, uuid, spec, hash, now) {
+        earlier.push(match known(map, uuid, claimed.get(&uuid), spec, hash, now) {
             Known::Nothing => {
                 rest.push(uuid);
                 None
@@ -239,22 +241,22 @@ fn selection(map: &HostMap, uuid: Uuid, row: Row, weight: f64, alternates: &Arc<
     }
 }
 
-fn known(map: &HostMap, uuid: Uuid, spec: &RequestSpec, hash: u64, now: Duration) -> Known {
-    if let Some((row, claim)) = map.claimed_on(uuid) {
-        let claimed = Allocation {
-            amounts: Amounts {
-                vcpus: claim.vcpus.into(),
-                memory_mb: claim.memory_mb.into(),
-                disk_gb: claim.disk_gb.into(),
-                instances: 1,
-            },
-            resources: by_class(map.record(row).claims.resources_of(uuid)),
-        };
+fn known(
+    map: &HostMap,
+    uuid: Uuid,
+    claimed: Option<&(Row, FoundClaim)>,
+    spec: &RequestSpec,
+    hash: u64,
+    now: Duration,
+) -> Known {
+    if let Some((row, claim)) = claimed {
+        let claimed =
+            Allocation { amounts: claim.row.amounts(), resources: by_class(claim.resources.clone()) };
         return if charges(spec).allow(&claimed) {
-            let selection = selection(map, uuid, row, 0.0, &Arc::default());
-            Known::Same { selection, row: Some(row), decision: None }
+            let selection = selection(map, uuid, *row, 0.0, &Arc::default());
+            Known::Same { selection, row: Some(*row), decision: None }
         } else {
-            Known::Other { host: map.table.host(row).to_owned() }
+            Known::Other { host: map.table.host(*row).to_owned() }
         };
     }
     let Some(reservation) = map.reservations.get(&uuid) else { return Known::Nothing };

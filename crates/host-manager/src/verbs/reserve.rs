@@ -60,12 +60,14 @@ pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> us
     let hold = Duration::from_millis(reserve.ttl_ms).min(map.options.max_hold);
     let expires = now.saturating_add(hold);
     let mut taken = 0;
+    let uuids: Vec<_> = reserve.entries.iter().map(|entry| entry.uuid).collect();
+    let claimed = map.claimed(&uuids);
     for entry in &reserve.entries {
         if entry.service.is_some() {
             taken += hold_for_peer(map, entry, &decision_id, expires);
             continue;
         }
-        if map.claimed_on(entry.uuid).is_some() || is_same(map, entry, &decision_id) {
+        if claimed.contains_key(&entry.uuid) || is_same(map, entry, &decision_id) {
             continue;
         }
         let devices = DeviceUsage::read(&entry.numa_topology, &entry.pci);
@@ -155,8 +157,8 @@ pub(crate) fn hold_for_peer(
 ) -> usize {
     let Some(service) = &entry.service else { return 0 };
     let named = check::name("service", service).is_ok() && check::name("host", &entry.host).is_ok();
-    let full = map.holds.0.len() + map.reservations.len() >= map.options.max_reservations;
-    let known = map.holds.0.get(&entry.uuid);
+    let full = map.holds.len() + map.reservations.len() >= map.options.max_reservations;
+    let known = map.holds.get(&entry.uuid);
     if known.is_some_and(|known| known.decision_id == *decision_id) {
         return 0;
     }
@@ -172,7 +174,7 @@ pub(crate) fn hold_for_peer(
         decision_id: Arc::clone(decision_id),
         expires,
     };
-    map.holds.0.insert(entry.uuid, hold);
+    map.holds.add(entry.uuid, hold);
     map.counters.peer_reserved += 1;
     1
 }
