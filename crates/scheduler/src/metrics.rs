@@ -48,11 +48,13 @@ pub fn register(
 }
 
 fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
-    let (states, zones, reservations, counters, conflicts, hash) = manager.with_hosts(|hosts, _| {
-        let hash = hosts.policy_hash().to_owned();
-        let (zones, reservations) = (hosts.zones(), hosts.reservations());
-        (count_by_state(hosts), zones, reservations, *hosts.counters(), hosts.conflicts(), hash)
-    });
+    let (states, zones, reservations, unlisted, counters, conflicts, hash) =
+        manager.with_hosts(|hosts, _| {
+            let hash = hosts.policy_hash().to_owned();
+            let (zones, reservations, unlisted) =
+                (hosts.zones(), hosts.reservations(), hosts.unlisted_claims());
+            (count_by_state(hosts), zones, reservations, unlisted, *hosts.counters(), hosts.conflicts(), hash)
+        });
     for (state, count) in states {
         out.push(Sample::gauge("hosts", "Hosts in the map", count as f64).label("state", state));
     }
@@ -77,6 +79,8 @@ fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
         let help = "Hosts whose identity or name another process uses too";
         out.push(Sample::gauge("host_conflicts", help, count as f64).label("kind", kind));
     }
+    let help = "Claims of instances that so many hosts claim that filters do not see them on this host";
+    out.push(Sample::gauge("unlisted_claims", help, unlisted as f64));
     let off = manager.host_clocks.offsets().len();
     out.push(Sample::gauge("hosts_clock_off", "Hosts whose clock differs from this machine's", off as f64));
     out.extend(Sample::counters("reports", "Reports, by outcome", "outcome", reports(&counters)));

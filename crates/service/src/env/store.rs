@@ -136,7 +136,11 @@ impl FileStore {
         if self.dir.is_dir() {
             return Ok(());
         }
-        DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(&self.dir).map_err(|e| StoreError::io("create the directory", &self.dir, e))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(PRIVATE_DIR)
+            .create(&self.dir)
+            .map_err(|e| StoreError::io("create the directory", &self.dir, e))?;
         // A directory entry is durable once its parent is synced.
         match self.dir.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
@@ -229,7 +233,9 @@ fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let opened = options.mode(PRIVATE).custom_flags(flags.bits() as i32).open(path);
     let file = opened.map_err(|e| match e.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::LOOP) => io::Error::new(ErrorKind::InvalidInput, "it is a symbolic link, which is not followed"),
+        Some(Errno::LOOP) => {
+            io::Error::new(ErrorKind::InvalidInput, "it is a symbolic link, which is not followed")
+        }
         // A FIFO without a reader, or a socket.
         Some(Errno::NXIO) => not_regular(),
         _ => e,

@@ -110,7 +110,11 @@ fn scripted_faults_look_like_the_real_ones() {
 fn a_full_file_system_is_reported_and_the_old_content_stays() {
     let dir = tempfile::tempdir().unwrap();
     let mount = |program: &str, arguments: &[&str]| {
-        process::Command::new(program).args(arguments).arg(dir.path()).output().is_ok_and(|o| o.status.success())
+        process::Command::new(program)
+            .args(arguments)
+            .arg(dir.path())
+            .output()
+            .is_ok_and(|o| o.status.success())
     };
     if !mount("mount", &["-t", "tmpfs", "-o", "size=16k", "tmpfs"]) {
         eprintln!("not tested: this user may not mount a small file system");
@@ -137,7 +141,10 @@ fn state_is_for_its_own_user_alone() {
     store.write_durable("identity", b"x").unwrap();
     let lock = store.lock().unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&state), mode(&state.join("identity")), mode(&state.join(LOCK_FILE))), (0o700, 0o600, 0o600));
+    assert_eq!(
+        (mode(&state), mode(&state.join("identity")), mode(&state.join(LOCK_FILE))),
+        (0o700, 0o600, 0o600)
+    );
     drop(lock);
     // A file that an older version left open to all is closed by the next write.
     fs::set_permissions(state.join("identity"), Permissions::from_mode(0o644)).unwrap();
