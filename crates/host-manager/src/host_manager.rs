@@ -69,6 +69,16 @@ impl HostManager {
         conflicts::conflicts(&self.map)
     }
 
+    /// How many bytes are kept of all reports, by estimate.
+    pub fn kept_bytes(&self) -> usize {
+        self.map.kept()
+    }
+
+    /// How many bytes are kept of all reports at most. What a report would add beyond them is refused.
+    pub fn max_kept_bytes(&self) -> usize {
+        self.map.max_kept()
+    }
+
     /// How many claims the map does not list, because too many hosts claim the same instance.
     pub fn unlisted_claims(&self) -> usize {
         self.map.unlisted_claims

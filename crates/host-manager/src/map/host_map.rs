@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 use novella_filter_scheduler::{HostTable, Row};
+use novella_objects::Capabilities;
 use uuid::Uuid;
 
 use crate::map::record::Record;
@@ -24,8 +25,9 @@ use crate::promises::holds::Holds;
 use crate::promises::members::Members;
 use crate::promises::reservations::{Place, Reservation, Reservations};
 use crate::report::claims::FoundClaim;
+use crate::report::kept::{Kept, MAP_BYTES_PER_HOST, MAX_HOST_BYTES, MIN_MAP_BYTES};
 use crate::report::liveness::Outages;
-use crate::report::outcome::{Counters, Event};
+use crate::report::outcome::{BadReport, Counters, Event, Fault};
 use crate::report::reported::Texts;
 use crate::report::services::Services;
 
@@ -48,6 +50,8 @@ pub(crate) struct HostMap {
     pub(crate) claims: usize,
     /// How many of these the table does not list, because too many hosts claim the same instance.
     pub(crate) unlisted_claims: usize,
+    /// How many bytes are kept of the reports of all hosts, without long texts.
+    pub(crate) kept_of_hosts: usize,
     /// The members of server groups, and where they are.
     pub(crate) members: Members,
     /// The policy in force.
@@ -105,6 +109,37 @@ impl HostMap {
             }
         }
         hosts
+    }
+
+    /// How many bytes are kept of all reports.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept_of_hosts + self.services.kept() + self.texts.bytes()
+    }
+
+    /// How many bytes are kept of all reports at most.
+    pub(crate) fn max_kept(&self) -> usize {
+        self.options.max_hosts.saturating_mul(MAP_BYTES_PER_HOST).max(MIN_MAP_BYTES)
+    }
+
+    /// Refuses a report of which too much would be kept. Of the host's last report `before` bytes are kept for it alone.
+    /// `new_texts` is the report if its long texts differ. What a host takes may always become less.
+    pub(crate) fn admit_bytes(
+        &self,
+        before: usize,
+        after: Kept,
+        new_texts: Option<&Capabilities<'_>>,
+    ) -> Result<(), BadReport> {
+        let key = "the report";
+        let bytes = after.own() + after.long_texts;
+        if bytes > MAX_HOST_BYTES {
+            return Err(BadReport { key, fault: Fault::TooMuch { bytes, limit: MAX_HOST_BYTES } });
+        }
+        let added = new_texts.map_or(0, |caps| self.texts.added_by(caps));
+        let (bytes, limit) = (self.kept() - before + after.own() + added, self.max_kept());
+        if bytes > limit && bytes > self.kept() {
+            return Err(BadReport { key, fault: Fault::MapFull { bytes, limit } });
+        }
+        Ok(())
     }
 
     /// Keeps an event until the events are asked for.
@@ -185,6 +220,7 @@ impl HostMap {
     pub(crate) fn remove(&mut self, row: Row) {
         let Some(mut record) = self.records[row.index()].take() else { return };
         self.claims -= record.claims.rows().len();
+        self.kept_of_hosts -= record.kept.own();
         self.unlisted_claims -= record.unlisted_claims as usize;
         record.claims.grouped().for_each(|(uuid, group)| self.members.forget(row, uuid, Some(group)));
         record.reported.release(&mut self.texts);

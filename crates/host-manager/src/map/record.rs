@@ -11,6 +11,7 @@ use novella_resources::Amounts;
 
 use crate::report::claims::Claims;
 use crate::report::identity::Identity;
+use crate::report::kept::Kept;
 use crate::report::liveness::Hearing;
 use crate::report::reported::Reported;
 
@@ -26,6 +27,8 @@ pub(crate) struct Record {
     pub hearing: Hearing,
     /// The words and integers of the last report.
     pub reported: Reported,
+    /// How many bytes are kept of the report.
+    pub kept: Kept,
     /// The instances that the host lists.
     pub claims: Claims,
     /// What the host reserves for itself.

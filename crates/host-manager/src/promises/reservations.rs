@@ -170,14 +170,21 @@ impl Reservations {
             self.by_uuid.get_mut(uuid).expect("what has a place is there").place = Place::Row(row);
         }
         self.on_row.entry(row).or_default().extend(&moved);
-        moved.into_iter().collect()
+        in_order(&moved)
     }
 
     /// Ends all reservations on a row that is removed from the map, and returns them.
     pub fn drop_row(&mut self, row: Row) -> Vec<(Uuid, Reservation)> {
-        let there: Vec<_> = self.on_row.get(&row).into_iter().flatten().copied().collect();
+        let there = self.on_row.get(&row).map(in_order).unwrap_or_default();
         there.into_iter().filter_map(|uuid| Some((uuid, self.remove(&uuid)?))).collect()
     }
+}
+
+/// The instances in ascending order, so that what follows from them is the same in every run.
+fn in_order(uuids: &HashSet<Uuid>) -> Vec<Uuid> {
+    let mut uuids: Vec<_> = uuids.iter().copied().collect();
+    uuids.sort_unstable();
+    uuids
 }
 
 #[cfg(test)]

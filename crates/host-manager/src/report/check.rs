@@ -90,7 +90,8 @@ pub(crate) fn numbers(report: &NovellaReport<'_>, max_claims: usize) -> Result<(
     count("novella.claims", report.claims.len(), max_claims)?;
     count("novella.ended", report.ended.len(), MAX_ENDED)?;
     count("novella.sent_at", report.sent_at.len(), MAX_NAME)?;
-    count("novella.stale_probes", report.stale_probes.0.len(), MAX_ENTRIES)
+    count("novella.stale_probes", report.stale_probes.0.len(), MAX_ENTRIES)?;
+    report.stale_probes.iter().try_for_each(|(probe, _)| name("novella.stale_probes", probe))
 }
 
 /// Checks what one instance takes.

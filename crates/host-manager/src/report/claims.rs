@@ -141,6 +141,13 @@ fn kinds_by_position(packed: &Packed, claims: usize) -> Vec<KindRef<'_>> {
     all
 }
 
+impl ClaimChange {
+    /// How many bytes the extras take if they have changed.
+    pub fn new_extras(&self) -> Option<usize> {
+        self.extras.as_ref().map(Packed::bytes)
+    }
+}
+
 /// What a new list of claims changes.
 pub(crate) struct ClaimChange {
     /// How many claims at the front of the list stay.
@@ -212,6 +219,11 @@ impl Claims {
         if let Some(extras) = extras {
             self.extras = extras;
         }
+    }
+
+    /// How many bytes the extras take.
+    pub fn extras(&self) -> usize {
+        self.extras.bytes()
     }
 
     /// The claims that are in groups, each with its group.

@@ -85,6 +85,20 @@ pub enum Fault {
     TooLong(usize),
     /// A name has a control character.
     ControlCharacter,
+    /// The scheduler would keep too much of one host.
+    TooMuch {
+        /// How many bytes it would keep.
+        bytes: usize,
+        /// How many it keeps of one host at most.
+        limit: usize,
+    },
+    /// The map has no room for what the host adds.
+    MapFull {
+        /// How many bytes the map would keep.
+        bytes: usize,
+        /// How many it keeps at most.
+        limit: usize,
+    },
     /// Too many hosts have this name in other letter case.
     SameButCase,
     /// It is negative.
@@ -104,6 +118,16 @@ impl fmt::Display for BadReport {
             Fault::Empty => write!(f, "{key} is empty"),
             Fault::TooLong(limit) => write!(f, "{key} is longer than {limit}"),
             Fault::ControlCharacter => write!(f, "{key} has a control character"),
+            Fault::TooMuch { bytes, limit } => {
+                write!(
+                    f,
+                    "{key} would take {bytes} bytes of memory, more than the {limit} that one host may take"
+                )
+            }
+            Fault::MapFull { bytes, limit } => write!(
+                f,
+                "with {key} all hosts would take {bytes} bytes of memory, more than the {limit} that reports.max_hosts allows"
+            ),
             Fault::SameButCase => {
                 write!(f, "{key} differs only in letter case from the names of too many other hosts")
             }

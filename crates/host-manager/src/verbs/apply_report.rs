@@ -19,10 +19,11 @@ use crate::report::check;
 use crate::report::claims::{ClaimChange, KindRef};
 use crate::report::devices::{self, takes_devices};
 use crate::report::identity::{Identity, IdentityVerdict, KnownHost, NameHolder, Presence, judge};
+use crate::report::kept::{self, Kept};
 use crate::report::liveness::{Hearing, Liveness};
 use crate::report::outcome::{Applied, BadReport, Event, Fault};
-use crate::report::reported::ReportDifference;
-use crate::report::services::COMPUTE;
+use crate::report::reported::{ReportDifference, long_text_bytes};
+use crate::report::services::{COMPUTE, kept_of_report};
 use crate::verbs::enforce_policy::join_aggregates;
 
 /// The report of a compute host, and when it came.
@@ -55,6 +56,8 @@ struct Plan {
     resources: Resources,
     /// What is left of NUMA cells and PCI devices, if that may have changed.
     devices: Option<Devices>,
+    /// How many bytes are kept of the report.
+    kept: Kept,
 }
 
 /// Applies the report of a service on a host, and counts the outcome.
@@ -81,7 +84,11 @@ fn admit(
     if service_name != COMPUTE {
         check::name("service_name", service_name)?;
         check::words(caps)?;
-        return Ok(map.services.apply(service_name, host, caps, &mut map.texts, &map.options, now));
+        let kept_before = map.services.kept_of(service_name, host);
+        map.admit_bytes(kept_before, kept_of_report(caps), Some(caps))?;
+        map.next_watch = map.next_watch.min(now.saturating_add(map.options.forget_after));
+        let HostMap { services, texts, options, .. } = map;
+        return Ok(services.apply(service_name, host, caps, texts, options, now));
     }
     check::integers(caps)?;
     let by_name = map.table.row_of(host);
@@ -271,6 +278,10 @@ fn plan(map: &mut HostMap, row: Row, caps: &Capabilities<'_>) -> Result<Plan, Ba
         check::words(caps)?;
     }
     let claims = record.claims.compare(caps.novella.as_ref().map_or(&[], |report| &report.claims))?;
+    let kept = kept_bytes(record, difference, claims.as_ref(), caps);
+    if kept != record.kept || difference.in_long_text() {
+        map.admit_bytes(record.kept.own(), kept, difference.in_long_text().then_some(caps))?;
+    }
     let reported = caps.novella.iter().flat_map(|report| &report.claims);
     let takers = || record.claims.take_devices() || reported.clone().any(takes_devices);
     let devices = difference.in_devices() || (claims.is_some() && takers());
@@ -279,7 +290,25 @@ fn plan(map: &mut HostMap, row: Row, caps: &Capabilities<'_>) -> Result<Plan, Ba
     if *map.table.view(row).reported() != resources {
         resources.check().map_err(unusable)?;
     }
-    Ok(Plan { difference, claims, resources, devices })
+    Ok(Plan { difference, claims, resources, devices, kept })
+}
+
+/// How many bytes are kept of a report, of which only the parts that differ are counted again.
+fn kept_bytes(
+    record: &Record,
+    difference: ReportDifference,
+    claims: Option<&ClaimChange>,
+    caps: &Capabilities<'_>,
+) -> Kept {
+    let report = caps.novella.as_deref();
+    let extras = |change: &ClaimChange| change.new_extras().unwrap_or_else(|| record.claims.extras());
+    Kept {
+        words: if difference.in_words() { kept::words(caps) } else { record.kept.words },
+        metrics: if difference.in_metrics() { kept::metrics(caps) } else { record.kept.metrics },
+        claims: claims.map_or(record.kept.claims, |change| kept::claims(report, extras(change))),
+        probes: kept::probes(report),
+        long_texts: if difference.in_long_text() { long_text_bytes(caps) } else { record.kept.long_texts },
+    }
 }
 
 /// Writes a report that nothing refused. Returns how many reservations it settled, or `None` if it is a goodbye.
@@ -309,6 +338,8 @@ fn write(map: &mut HostMap, row: Row, arrival: &Arrival<'_>, plan: Plan, gap: u6
         table.set_devices(row, devices);
     }
     record.refresh(caps);
+    let kept_before = std::mem::replace(&mut record.kept, plan.kept);
+    map.kept_of_hosts = map.kept_of_hosts - kept_before.own() + plan.kept.own();
     let before = std::mem::replace(&mut record.identity, identity).map(|identity| identity.uuid);
     map.counters.missed = map.counters.missed.saturating_add(gap);
     if gap > 0 && !std::mem::replace(&mut record.ask_again, true) {

@@ -116,6 +116,9 @@ fn watch(map: &mut HostMap, now: Duration) {
     }
     let too_long = |hearing: &Hearing| hearing.own_silence(&map.outages, now) > map.options.forget_after;
     map.services.forget(&mut map.texts, too_long);
+    for (_, state) in map.services.iter() {
+        next = next.min(state.hearing.heard.saturating_add(map.options.forget_after));
+    }
     map.next_watch = next.max(now + WATCH_INTERVAL);
 }
 
