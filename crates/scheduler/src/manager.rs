@@ -36,6 +36,9 @@ use crate::request_metrics::RequestMetrics;
 /// Maximum number of decisions that wait to be sent to the other schedulers. Further ones are dropped and counted.
 const RESERVE_OUTBOX: usize = 1024;
 
+/// Maximum number of instances in one message to the other schedulers. An entry usually takes about 250 bytes.
+const ENTRIES_PER_MESSAGE: usize = 500;
+
 /// How often the CPU is yielded to those who wait for the lock before the wait is given up.
 const MAX_YIELDS: u32 = 1000;
 
@@ -222,10 +225,16 @@ impl SchedulerManager {
     }
 
     /// Hands a reservation to the task that tells the other schedulers. If they miss it, the hosts' claims correct their
-    /// maps.
+    /// maps. A large decision is told in several messages, because none may be longer than a request.
     pub(crate) fn tell_peers(&self, reserve: Reserve) {
-        if self.outbox.try_send(reserve).is_err() {
-            self.requests.reserve_overflow.fetch_add(1, Ordering::Relaxed);
+        let Reserve { decision_id, scheduler, ttl_ms, mut entries } = reserve;
+        while !entries.is_empty() {
+            let rest = entries.split_off(entries.len().min(ENTRIES_PER_MESSAGE));
+            let part = std::mem::replace(&mut entries, rest);
+            let (decision_id, scheduler) = (decision_id.clone(), scheduler.clone());
+            if self.outbox.try_send(Reserve { decision_id, scheduler, ttl_ms, entries: part }).is_err() {
+                self.requests.reserve_overflow.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }
