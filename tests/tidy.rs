@@ -99,7 +99,7 @@ const WINGS: &[(&str, &str)] = &[
         "fleet-documents",
         "bad_document options read_fleet request server_groups apply_policy evaluator answer write_fleet",
     ),
-    ("service", "host_name env logging stall failure config health exit args shutdown systemd"),
+    ("service", "host_name printable env logging stall failure config health exit args shutdown systemd"),
     (
         "compute-agent",
         "identity monitors overrides pci config_sections offer config probe report publisher manager \

@@ -7,6 +7,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CallError;
+use crate::notices::shown_reason;
 use crate::target::Version;
 use crate::transport::MAX_ARGUMENT_BYTES;
 
@@ -84,7 +85,7 @@ impl<'a> Args<'a> {
             Err(error) => format!("{}(): {}: {}", self.method, error.path(), error.inner()),
             Ok(_) => format!("{}(): text after the arguments", self.method),
         };
-        CallError::BadArguments { reason }
+        CallError::BadArguments { reason: shown_reason(reason) }
     }
 }
 

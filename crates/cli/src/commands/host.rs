@@ -409,12 +409,28 @@ mod tests {
     }
 
     fn rendered(format: Format, columns: &[&str]) -> String {
+        rendered_hosts(&two_hosts(), format, columns)
+    }
+
+    fn rendered_hosts(hosts: &[HostSummary], format: Format, columns: &[&str]) -> String {
         let args = OutputArgs { format, columns: columns.iter().map(|&c| c.to_owned()).collect() };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let style = OutputStyle::default();
         let mut console = Console { out: &mut out, err: &mut err, style, messages: ErrorFormat::Text };
-        write_rows(&two_hosts(), &HOSTS, &args, &mut console).unwrap();
+        write_rows(hosts, &HOSTS, &args, &mut console).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_a_host_reports_cannot_change_the_terminal_or_hide() {
+        let reason = Some("\u{1b}[2Jx\u{202e}y\u{200b}z".to_owned());
+        let hosts = [HostSummary { disabled_reason: reason, unlisted_claims: 3, ..a_host("h1") }];
+        for format in [Format::Table, Format::Csv, Format::Value] {
+            let shown = rendered_hosts(&hosts, format, &["host", "warnings"]);
+            assert!(!shown.contains(['\u{1b}', '\u{202e}', '\u{200b}']), "{format:?}: {shown:?}");
+        }
+        assert_eq!(host_tone(&hosts[0]), Tone::Bad);
+        assert!(warnings(&hosts[0]).ends_with("3 INSTANCES CLAIMED BY TOO MANY HOSTS"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use novella_filter_scheduler::MAX_RATIO;
 use novella_objects::{
-    AllocationRatios, Capabilities, Claim, INTEGER_KEYS, MAX_AMOUNT, MAX_VCPUS, NovellaReport,
+    AllocationRatios, Capabilities, Claim, INTEGER_KEYS, MAX_AMOUNT, MAX_VCPUS, NovellaReport, is_host_name,
 };
 use novella_resources::Amounts;
 
@@ -44,6 +44,11 @@ pub(crate) fn name(key: &'static str, text: &str) -> Result<(), BadReport> {
     } else {
         Ok(())
     }
+}
+
+/// Checks the name of a host or of a service.
+pub(crate) fn host_name(key: &'static str, text: &str) -> Result<(), BadReport> {
+    if is_host_name(text) { Ok(()) } else { bad(key, Fault::HostName) }
 }
 
 fn name_if_any(key: &'static str, text: &Option<Cow<'_, str>>) -> Result<(), BadReport> {

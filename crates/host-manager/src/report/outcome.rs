@@ -83,6 +83,8 @@ pub enum Fault {
     Empty,
     /// It has more bytes or entries than this limit.
     TooLong(usize),
+    /// It cannot be the name of a host or of a service.
+    HostName,
     /// A name has a control character.
     ControlCharacter,
     /// The scheduler would keep too much of one host.
@@ -117,6 +119,11 @@ impl fmt::Display for BadReport {
         match &self.fault {
             Fault::Empty => write!(f, "{key} is empty"),
             Fault::TooLong(limit) => write!(f, "{key} is longer than {limit}"),
+            Fault::HostName => write!(
+                f,
+                "{key} is not 1 to {} letters A to Z, digits, and any of . _ - (and @ inside)",
+                novella_objects::MAX_HOST_NAME
+            ),
             Fault::ControlCharacter => write!(f, "{key} has a control character"),
             Fault::TooMuch { bytes, limit } => {
                 write!(

@@ -80,9 +80,9 @@ fn admit(
     caps: &Capabilities<'_>,
     now: Duration,
 ) -> Result<Applied, BadReport> {
-    check::name("host", host)?;
+    check::host_name("host", host)?;
     if service_name != COMPUTE {
-        check::name("service_name", service_name)?;
+        check::host_name("service_name", service_name)?;
         check::words(caps)?;
         let kept_before = map.services.kept_of(service_name, host);
         map.admit_bytes(kept_before, kept_of_report(caps), Some(caps))?;

@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use novella_filter_scheduler::DeviceUsage;
-use novella_objects::{Decision, Reserve, ReserveEntry};
+use novella_objects::{Decision, Reserve, ReserveEntry, is_host_name};
 use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
 use crate::promises::entry::{MAX_DECISION_ID, allocation, entry, is_sane};
 use crate::promises::holds::Hold;
 use crate::promises::reservations::{Place, Reservation, ReservationKind};
-use crate::report::check;
 use crate::verbs::place_on_service::UNLIMITED_GB;
 use crate::verbs::watch::advance;
 
@@ -156,7 +155,7 @@ pub(crate) fn hold_for_peer(
     expires: Duration,
 ) -> usize {
     let Some(service) = &entry.service else { return 0 };
-    let named = check::name("service", service).is_ok() && check::name("host", &entry.host).is_ok();
+    let named = is_host_name(service) && is_host_name(&entry.host);
     let full = map.holds.len() + map.reservations.len() >= map.options.max_reservations;
     let known = map.holds.get(&entry.uuid);
     if known.is_some_and(|known| known.decision_id == *decision_id) {
