@@ -80,15 +80,19 @@ fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
         let help = "Hosts whose identity or name another process uses too";
         out.push(Sample::gauge("host_conflicts", help, count as f64).label("kind", kind));
     }
-    let ((map, max_map), (decisions, too_large)) = {
+    let ((map, max_map), (reserved, max_reserved), (decisions, too_large)) = {
         let core = manager.core().0;
         let of_map = (core.hosts.kept_bytes(), core.hosts.max_kept_bytes());
-        (of_map, (core.decisions.bytes(), core.decisions.too_large()))
+        (of_map, core.hosts.reserved_bytes(), (core.decisions.bytes(), core.decisions.too_large()))
     };
-    for (of, bytes, most) in [("map", map, max_map), ("decisions", decisions, decisions::MAX_BYTES)] {
-        let help = "Bytes that are kept of reports and of decisions, by estimate";
+    for (of, bytes, most) in [
+        ("map", map, max_map),
+        ("reservations", reserved, max_reserved),
+        ("decisions", decisions, decisions::MAX_BYTES),
+    ] {
+        let help = "Bytes that are kept of reports, of reservations and of decisions, by estimate";
         out.push(Sample::gauge("kept_bytes", help, bytes as f64).label("of", of));
-        let help = "Bytes that may be kept of reports and of decisions";
+        let help = "Bytes that may be kept of reports, of reservations and of decisions";
         out.push(Sample::gauge("kept_bytes_limit", help, most as f64).label("of", of));
     }
     let help = "Decisions that were too large to be remembered";

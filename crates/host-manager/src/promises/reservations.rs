@@ -81,10 +81,37 @@ impl Reservation {
     }
 }
 
+/// How many bytes all reservations may take. Usual ones take less than 1 KiB each.
+pub(crate) const MAX_RESERVED_BYTES: usize = 256 * 1024 * 1024;
+
+/// What an entry of a list or map takes beside its texts.
+const ENTRY: usize = 64;
+
+/// About how many bytes a reservation takes. What the instances of a decision share counts for each of them.
+fn bytes_of(reservation: &Reservation) -> usize {
+    let resources = reservation.allocation.resources.iter().map(|(class, _)| ENTRY + class.len());
+    let devices = reservation.devices.as_deref().map_or(0, |usage| {
+        let cells = usage.numa.iter().flat_map(|numa| &numa.cells).map(|cell| ENTRY + cell.pinned.bytes());
+        let kinds = usage.pci.iter().flat_map(|pci| &pci.0).map(|(kind, _)| {
+            let tags = kind
+                .tags
+                .iter()
+                .map(|(key, value)| ENTRY + key.len() + value.as_ref().map_or(0, |text| text.len()));
+            2 * ENTRY + kind.vendor_id.len() + kind.product_id.len() + tags.sum::<usize>()
+        });
+        cells.sum::<usize>() + kinds.sum::<usize>()
+    });
+    let KindRef { group, flavor, image } = reservation.kind();
+    let kind = [group, flavor, image].into_iter().flatten().map(str::len).sum::<usize>();
+    size_of::<Reservation>() + 4 * ENTRY + resources.sum::<usize>() + devices + kind
+}
+
 /// All reservations, by instance.
 #[derive(Debug, Default)]
 pub(crate) struct Reservations {
     by_uuid: HashMap<Uuid, Reservation>,
+    /// How many bytes they take.
+    bytes: usize,
     index: PromiseIndex,
     /// The instances of the reservations that count on each row.
     on_row: HashMap<Row, HashSet<Uuid>>,
@@ -95,6 +122,11 @@ pub(crate) struct Reservations {
 impl Reservations {
     pub fn len(&self) -> usize {
         self.by_uuid.len()
+    }
+
+    /// About how many bytes all reservations take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub fn is_empty(&self) -> bool {
@@ -120,6 +152,7 @@ impl Reservations {
             Place::Row(row) => self.on_row.entry(*row).or_default().insert(uuid),
             Place::Awaited(host) => self.awaited.entry_ref(host).or_default().insert(uuid),
         };
+        self.bytes += bytes_of(&reservation);
         let before = self.by_uuid.insert(uuid, reservation);
         debug_assert!(before.is_none(), "the caller looked first");
     }
@@ -127,6 +160,7 @@ impl Reservations {
     /// Ends one reservation and returns it.
     pub fn remove(&mut self, uuid: &Uuid) -> Option<Reservation> {
         let reservation = self.by_uuid.remove(uuid)?;
+        self.bytes -= bytes_of(&reservation);
         self.index.remove(*uuid, &reservation.decision_id, reservation.expires);
         match &reservation.place {
             Place::Row(row) => remove_from(&mut self.on_row, row, *uuid),
@@ -229,7 +263,7 @@ mod tests {
         assert!(store.remove(&Uuid::from_u128(20)).is_none());
         assert_eq!(store.drop_row(Row::at(98)).len(), 3);
         assert_eq!(store.take_expired(Duration::from_secs(1000)).len(), 13);
-        assert!(store.is_empty());
+        assert!(store.is_empty() && store.bytes() == 0);
         store.add(Uuid::from_u128(1), reservation(Place::Row(Row::at(1)), 7));
         assert_eq!(store.take_expired(Duration::from_secs(7)).len(), 1);
     }

@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::map::host_map::HostMap;
 use crate::policy::resolved::Resolved;
 use crate::promises::entry::{by_class, kind};
-use crate::promises::reservations::{Place, Reservation};
+use crate::promises::reservations::{MAX_RESERVED_BYTES, Place, Reservation};
 use crate::promises::spec_hash::spec_hash;
 use crate::report::claims::FoundClaim;
 use crate::verbs::enforce_policy::with_members;
@@ -170,6 +170,11 @@ pub(crate) fn decide(
         let refusal = Refusal::NoValidHost { reason: full(map), placeable: 0 };
         return Ok(refuse(map, decision_id, request, refusal).into());
     }
+    if !request.dry_run && map.reservations.bytes() + new_bytes(spec, rest.len()) > MAX_RESERVED_BYTES {
+        let refusal =
+            Refusal::NoValidHost { reason: full_of_bytes(map, new_bytes(spec, rest.len())), placeable: 0 };
+        return Ok(refuse(map, decision_id, request, refusal).into());
+    }
     // Members come and go, so what was asked is hashed without those that only the map knows.
     let asked = with_members(map, spec, instance_uuids)?;
     let selected = engine(&mut map.table, &asked, &rest);
@@ -215,6 +220,20 @@ pub(crate) fn full(map: &HostMap) -> String {
          been confirmed or have run out.",
         map.reservations.len(),
         map.options.max_reservations
+    )
+}
+
+/// About how many bytes the reservations of so many instances add. Each takes the resource classes that the flavor names.
+fn new_bytes(spec: &RequestSpec, instances: usize) -> usize {
+    let named: usize = spec.flavor.extra_specs.keys().map(|key| 64 + key.len()).sum();
+    named.saturating_mul(instances)
+}
+
+fn full_of_bytes(map: &HostMap, added: usize) -> String {
+    format!(
+        "No valid host was found. The reservations of this scheduler take {} bytes, this request would add {added}, and \
+         {MAX_RESERVED_BYTES} are allowed; ask again when some have been confirmed or have run out.",
+        map.reservations.bytes()
     )
 }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::map::host_map::HostMap;
 use crate::promises::entry::{MAX_DECISION_ID, allocation, entry, is_sane};
 use crate::promises::holds::Hold;
-use crate::promises::reservations::{Place, Reservation, ReservationKind};
+use crate::promises::reservations::{MAX_RESERVED_BYTES, Place, Reservation, ReservationKind};
 use crate::verbs::place_on_service::UNLIMITED_GB;
 use crate::verbs::watch::advance;
 
@@ -72,6 +72,7 @@ pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> us
         let devices = DeviceUsage::read(&entry.numa_topology, &entry.pci);
         if map.reservations.get(&entry.uuid).is_some()
             || map.reservations.len() >= map.options.max_reservations
+            || map.reservations.bytes() >= MAX_RESERVED_BYTES
             || decision_id.len() > MAX_DECISION_ID
             || !is_sane(entry)
             || devices.is_err()
