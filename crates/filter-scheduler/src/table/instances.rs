@@ -1,11 +1,12 @@
 //! Which instances are on which host.
 //!
 //! Most filters ask about a handful of uuids, so there is an index from uuid to row. The entries of each row are
-//! chained, to look at all of them or to take them out again. An instance may be on two hosts at once while it moves.
-//! Most of the memory that a host takes is for its instances, so an entry does not name its row; the end of its chain
-//! does.
+//! chained in both directions, to look at all of them or to take one out again. An instance may be on two hosts at once
+//! while it moves, and on a few more when moves fail. More than [`MAX_ROWS_PER_INSTANCE`] are a fault: the index does
+//! not list the further ones, so that nobody walks a list that grows with the fault.
 //!
-//! What always holds: every chained entry is in the index, and its chain ends with its row.
+//! What always holds: every chained entry is in the index. Adding, finding and removing an instance take the same time,
+//! however many instances a host has and however many hosts claim the instance.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -56,10 +57,11 @@ impl From<&InstanceKind> for InstanceKind {
     }
 }
 
-/// In `first`, this says that the row has no instances. In `next` of an unused entry, it says that no other is unused.
+/// How many hosts the index lists for one instance at most.
+pub const MAX_ROWS_PER_INSTANCE: usize = 8;
+
+/// In place of an index of an entry, this says that there is none: the row has no instances, or a chain ends.
 const END: u32 = u32::MAX;
-/// This bit of `next` says that the entry is the last one of its row, and that the other bits are the row.
-const LAST: u32 = 1 << 31;
 /// In place of a kind, this says that nothing but the uuid is known.
 const NO_KIND: u32 = u32::MAX;
 
@@ -67,7 +69,10 @@ const NO_KIND: u32 = u32::MAX;
 #[derive(Debug, Clone, Copy)]
 struct InstanceEntry {
     uuid: Uuid,
-    /// The index of the row's next entry, or the row itself with [`LAST`]. In an unused entry, the next unused one.
+    row: u32,
+    /// The index of the row's previous entry, or [`END`].
+    previous: u32,
+    /// The index of the row's next entry, or [`END`]. In an unused entry, the next unused one.
     next: u32,
     /// The symbol of the instance's kind, or [`NO_KIND`].
     kind: u32,
@@ -93,19 +98,20 @@ impl Instances {
         grow_to(&mut self.first, rows, END);
     }
 
-    /// The rows that an instance is on.
+    /// The rows that an instance is on, at most [`MAX_ROWS_PER_INSTANCE`].
     pub(crate) fn rows_of(&self, uuid: Uuid) -> impl Iterator<Item = u32> {
         let entry = |at: &u32| self.entries[*at as usize];
         let found = self.index.iter_hash(self.hasher.hash_one(uuid)).map(entry);
-        found.filter(move |entry| entry.uuid == uuid).map(|entry| self.row_of(entry))
+        found.filter(move |entry| entry.uuid == uuid).map(|entry| entry.row)
     }
 
-    /// The row that an entry's chain ends with.
-    fn row_of(&self, mut entry: InstanceEntry) -> u32 {
-        while entry.next & LAST == 0 {
-            entry = self.entries[entry.next as usize];
-        }
-        entry.next & !LAST
+    /// The index of the entry of an instance on a row.
+    fn find(&self, row: usize, uuid: Uuid) -> Option<u32> {
+        let is_it = |at: &u32| {
+            let entry = &self.entries[*at as usize];
+            entry.uuid == uuid && entry.row as usize == row
+        };
+        self.index.find(self.hasher.hash_one(uuid), is_it).copied()
     }
 
     /// The kinds of a row's instances, as far as they are known.
@@ -127,11 +133,22 @@ impl Instances {
 
     /// The entry at an index. `None` if a chain ended there.
     fn entry(&self, at: u32) -> Option<&InstanceEntry> {
-        (at & LAST == 0).then(|| &self.entries[at as usize])
+        (at != END).then(|| &self.entries[at as usize])
     }
 
-    /// Records an instance on a row. Doing so again changes nothing.
-    pub(crate) fn add(&mut self, row: usize, instance: &Instance<'_>) -> Result<(), BadImage> {
+    /// Records an instance on a row. Doing so again changes nothing. Returns false, without recording it, if
+    /// [`MAX_ROWS_PER_INSTANCE`] other rows have the instance.
+    pub(crate) fn add(&mut self, row: usize, instance: &Instance<'_>) -> Result<bool, BadImage> {
+        let mut others = 0;
+        for at in self.rows_of(instance.uuid) {
+            if at as usize == row {
+                return Ok(true);
+            }
+            others += 1;
+        }
+        if others >= MAX_ROWS_PER_INSTANCE {
+            return Ok(false);
+        }
         let kind = InstanceKind {
             flavor: instance.flavor.map(Box::from),
             image: instance
@@ -140,12 +157,9 @@ impl Instances {
                 .transpose()?
                 .unwrap_or_default(),
         };
-        if self.rows_of(instance.uuid).any(|at| at as usize == row) {
-            return Ok(());
-        }
         let kind = if kind == InstanceKind::default() { NO_KIND } else { self.kinds.acquire(&kind) };
-        let next = if self.first[row] == END { row as u32 | LAST } else { self.first[row] };
-        let entry = InstanceEntry { uuid: instance.uuid, next, kind };
+        let next = self.first[row];
+        let entry = InstanceEntry { uuid: instance.uuid, row: row as u32, previous: END, next, kind };
         let at = match self.free {
             Some(at) => {
                 let next = self.entries[at as usize].next;
@@ -159,27 +173,30 @@ impl Instances {
                     self.entries.reserve_exact(self.entries.len() / 8 + 64);
                 }
                 self.entries.push(entry);
-                let at = u32::try_from(self.entries.len() - 1).ok().filter(|at| at & LAST == 0);
-                at.expect("2^31 instances exceed any memory")
+                let at = u32::try_from(self.entries.len() - 1).ok().filter(|at| *at != END);
+                at.expect("2^32 instances exceed any memory")
             }
         };
         self.first[row] = at;
+        if next != END {
+            self.entries[next as usize].previous = at;
+        }
         let (entries, hasher) = (&self.entries, &self.hasher);
         let hash = hasher.hash_one(entry.uuid);
         self.index.insert_unique(hash, at, |&at| hasher.hash_one(entries[at as usize].uuid));
-        Ok(())
+        Ok(true)
     }
 
     /// Takes an instance off a row, if it is there.
     pub(crate) fn remove(&mut self, row: usize, uuid: Uuid) {
-        let (mut before, mut at) = (None, self.first[row]);
-        while let Some(entry) = self.entry(at).filter(|entry| entry.uuid != uuid) {
-            (before, at) = (Some(at), entry.next);
+        let Some(at) = self.find(row, uuid) else { return };
+        let InstanceEntry { previous, next, .. } = self.entries[at as usize];
+        match previous {
+            END => self.first[row] = next,
+            previous => self.entries[previous as usize].next = next,
         }
-        let Some(&InstanceEntry { next, .. }) = self.entry(at) else { return };
-        match before {
-            None => self.first[row] = if next & LAST == 0 { next } else { END },
-            Some(before) => self.entries[before as usize].next = next,
+        if next != END {
+            self.entries[next as usize].previous = previous;
         }
         self.forget(at);
     }
@@ -240,5 +257,36 @@ mod tests {
             i.remove(round % 64, Uuid::from_u128(1000 + round as u128));
         }
         assert_eq!(i.entries.len(), 4, "freed entries are used again");
+    }
+
+    #[test]
+    fn an_instance_that_very_many_hosts_claim_is_listed_for_a_few_of_them() {
+        let mut i = Instances::default();
+        i.grow(128);
+        let known: Vec<_> = (0..100).map(|row| i.add(row, &instance(1, None)).unwrap()).collect();
+        assert_eq!(known.iter().filter(|known| **known).count(), MAX_ROWS_PER_INSTANCE);
+        assert_eq!(i.rows_of(Uuid::from_u128(1)).count(), MAX_ROWS_PER_INSTANCE);
+        assert!(i.add(0, &instance(1, None)).unwrap(), "it is on this row already");
+        i.remove(99, Uuid::from_u128(1));
+        assert_eq!(i.rows_of(Uuid::from_u128(1)).count(), MAX_ROWS_PER_INSTANCE, "row 99 is not listed");
+        i.remove(3, Uuid::from_u128(1));
+        assert!(i.add(99, &instance(1, None)).unwrap(), "there is room again");
+        assert_eq!((i.kinds_on(3).count(), i.kinds_on(99).count()), (0, 1));
+    }
+
+    #[test]
+    fn entries_in_the_middle_of_a_chain_can_be_taken_out() {
+        let mut i = Instances::default();
+        i.grow(64);
+        let on = |i: &Instances| {
+            let mut uuids: Vec<_> = i.on(7).map(|(uuid, _)| uuid.as_u128()).collect();
+            uuids.sort_unstable();
+            uuids
+        };
+        (1..=5).for_each(|uuid| _ = i.add(7, &instance(uuid, None)).unwrap());
+        for (gone, left) in [(3, &[1, 2, 4, 5][..]), (5, &[1, 2, 4]), (1, &[2, 4]), (2, &[4]), (4, &[])] {
+            i.remove(7, Uuid::from_u128(gone));
+            assert_eq!(on(&i), left);
+        }
     }
 }
