@@ -1,8 +1,8 @@
 //! Fuzzes all that comes off the wire: recorded messages, changed at random, through the decoder into a scheduler's map.
 //!
 //! Always holds, whatever is sent: nothing panics (a panic that is caught on the way counts), no answer is an internal
-//! error, the map keeps its limits and forgets what is gone, memory stays below a limit, and no step takes longer than
-//! [`STEP_LIMIT`]. A seed is one history of [`STEPS`] steps on a scheduler of its own, so that it can be repeated alone.
+//! error, the map keeps its limits (of bytes, too) and forgets what is gone, memory stays below a limit, and no step takes
+//! longer than [`STEP_LIMIT`]. A seed is one history of [`STEPS`] steps on a scheduler of its own, so that it can be repeated alone.
 //! What fails is made as small as still fails, printed and left with exit code 1.
 //!
 //! `NOVELLA_FUZZ_SECONDS` runs seed after seed for so long (`make fuzz`), `NOVELLA_FUZZ_SEED` starts there and

@@ -75,12 +75,18 @@ impl Mutator {
             && !self.one_in(8)
         {
             *reporter = json!(format!("host-{host}"));
+            if self.one_in(20) {
+                *reporter = json!(self.other_case("host-abcdefgh"));
+            }
         }
         if let Some(own) = args.get_mut("capabilities").and_then(|caps| caps.get_mut("novella")) {
             own["uuid"] = json!(uuid(0, host));
             own["nonce"] = json!(1);
             own["seq"] = json!(number);
             own["incarnation"] = json!(1 + number / 400);
+            if self.one_in(4) {
+                own["claims"] = self.claims();
+            }
         }
         if let Some(Value::Array(uuids)) =
             args.get_mut("request_spec").and_then(|spec| spec.get_mut("instance_uuids"))
@@ -101,6 +107,30 @@ impl Mutator {
                 entry["host"] = json!(format!("host-{}", self.below(12)));
             }
         }
+    }
+
+    /// A name with some letters in upper case.
+    fn other_case(&self, name: &str) -> String {
+        name.chars().map(|letter| if self.one_in(2) { letter.to_ascii_uppercase() } else { letter }).collect()
+    }
+
+    /// Claims that other hosts and the list itself have, too, up to a few more than are allowed. Some have long texts.
+    fn claims(&self) -> Value {
+        let claim = |_| {
+            let mut claim =
+                json!({"uuid": uuid(1, self.below(40) * 8), "vcpus": 1, "memory_mb": 1, "disk_gb": 1});
+            if self.one_in(3) {
+                claim["group"] = json!(format!("group-{}", self.below(4)));
+                claim["flavor"] = json!(format!("flavor-{}", self.below(4)));
+            }
+            if self.one_in(8) {
+                let long = "x".repeat(self.below(2 * LONG));
+                claim["image"] =
+                    json!({"properties": {"os_distro": long, "many": vec![1; self.below(LONG / 4)]}});
+            }
+            claim
+        };
+        (0..self.below(70)).map(claim).collect()
     }
 
     fn change_tree(&self, root: &mut Value) {

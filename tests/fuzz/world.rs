@@ -177,11 +177,14 @@ impl World {
     /// When all have been silent for long nobody is left.
     pub fn end(&mut self) -> Result<(), String> {
         self.take(&Step::Wait(5 * FORGET_AFTER_S))?;
-        let left = self.look(|hosts| (hosts.table().len(), hosts.reservations()));
-        if left == (0, 0) {
+        let left = self.look(|hosts| {
+            [hosts.table().len(), hosts.reservations(), hosts.kept_bytes(), hosts.unlisted_claims()]
+        });
+        if left == [0; 4] {
             Ok(())
         } else {
-            Err(format!("hosts and reservations left when all have been silent for long: {left:?}"))
+            let what = "hosts, reservations, bytes and unlisted claims";
+            Err(format!("{what} left when all have been silent for long: {left:?}"))
         }
     }
 
@@ -209,6 +212,10 @@ impl World {
     fn within_limits(&mut self) -> Result<(), String> {
         self.guarded(|world| {
             let (hosts, reservations) = world.look(|hosts| (hosts.table().len(), hosts.reservations()));
+            let (kept, most) = world.look(|hosts| (hosts.kept_bytes(), hosts.max_kept_bytes()));
+            if kept > most {
+                return Err(format!("{kept} bytes are kept of reports, more than {most}"));
+            }
             if hosts > MAX_HOSTS || reservations > MAX_RESERVATIONS {
                 return Err(format!(
                     "{hosts} hosts and {reservations} reservations are more than the limits"

@@ -45,6 +45,7 @@ pub fn a_host(name: &str) -> HostSummary {
         report_age_s: 3.25,
         disabled_reason: None,
         warnings: Vec::new(),
+        unlisted_claims: 0,
         clock_offset_s: None,
     }
 }

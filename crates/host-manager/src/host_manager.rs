@@ -30,6 +30,7 @@ use crate::options::HostManagerOptions;
 use crate::policy::file::PolicyFile;
 use crate::policy::new_policy::NewPolicy;
 use crate::policy::resolved::Resolved;
+use crate::promises::reservations::MAX_RESERVED_BYTES;
 use crate::report::outcome::{Applied, Counters, Event};
 use crate::verbs::place::{Placed, SelectedRows};
 use crate::verbs::{apply_report, enforce_policy, place, place_on_service, reserve, watch};
@@ -67,6 +68,26 @@ impl HostManager {
     /// How many hosts share their identity with another process, and how many their name.
     pub fn conflicts(&self) -> Conflicts {
         conflicts::conflicts(&self.map)
+    }
+
+    /// How many bytes are kept of all reports, by estimate.
+    pub fn kept_bytes(&self) -> usize {
+        self.map.kept()
+    }
+
+    /// How many bytes are kept of all reports at most. What a report would add beyond them is refused.
+    pub fn max_kept_bytes(&self) -> usize {
+        self.map.max_kept()
+    }
+
+    /// How many bytes reservations take, by estimate, and how many they may take.
+    pub fn reserved_bytes(&self) -> (usize, usize) {
+        (self.map.reservations.bytes(), MAX_RESERVED_BYTES)
+    }
+
+    /// How many claims the map does not list, because too many hosts claim the same instance.
+    pub fn unlisted_claims(&self) -> usize {
+        self.map.unlisted_claims
     }
 
     /// How often each thing happened.

@@ -54,6 +54,6 @@ pub use server::{CounterFamily, RpcServer, ServerCounters, ServerOptions};
 pub use target::{DEFAULT_EXCHANGE, Target, Version};
 pub use transport::{
     ConnectionState, Consumer, ConsumerState, Delivery, DeliveryTag, Destination, FanoutLimits,
-    MAX_BODY_BYTES, Outgoing, QueueKind, Settle, Subscription, Transport,
+    MAX_ARGUMENT_BYTES, MAX_BODY_BYTES, Outgoing, QueueKind, Settle, Subscription, Transport,
 };
 pub use url::{BrokerHost, Scheme, TransportUrl, UrlError};

@@ -1,5 +1,6 @@
 //! Limits how often problems with a peer are logged, so that a peer that sends garbage cannot fill the disk.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,32 @@ const SHOWN_BYTES: usize = 40;
 /// The start of a body, for the log.
 pub(crate) fn start_of(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]).into_owned()
+}
+
+/// How many bytes of a method's name are logged or sent back.
+const SHOWN_METHOD: usize = 100;
+/// How many bytes of a reason are logged or sent back. A reason names what is wrong, which a peer chose.
+const SHOWN_REASON: usize = 1000;
+
+/// The name of a method as it is shown. No endpoint has a long one.
+pub(crate) fn shown_method(method: &str) -> Cow<'_, str> {
+    cut(method, SHOWN_METHOD)
+}
+
+/// A reason as it is shown.
+pub(crate) fn shown_reason(reason: String) -> String {
+    match cut(&reason, SHOWN_REASON) {
+        Cow::Owned(cut) => cut,
+        Cow::Borrowed(_) => reason,
+    }
+}
+
+fn cut(text: &str, bytes: usize) -> Cow<'_, str> {
+    if text.len() <= bytes {
+        return text.into();
+    }
+    let shown = (0..=bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}... ({} bytes more)", &text[..shown], text.len() - shown).into()
 }
 
 /// Remembers the complaints of each kind about each peer.
@@ -60,6 +87,15 @@ impl Notices {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_method_of_a_megabyte_is_not_a_line_of_a_megabyte() {
+        let shown = shown_method("select_destinations").into_owned();
+        assert_eq!(shown, "select_destinations");
+        let long = "\u{e9}".repeat(1 << 19);
+        assert!(shown_method(&long).ends_with("\u{e9}... (1048476 bytes more)"));
+        assert!(shown_reason(long).len() < 1100);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn one_line_per_kind_and_peer_and_minute() {

@@ -7,7 +7,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CallError;
+use crate::notices::shown_reason;
 use crate::target::Version;
+use crate::transport::MAX_ARGUMENT_BYTES;
 
 /// What came with a request beside its arguments.
 #[derive(Debug, Clone, Default)]
@@ -65,8 +67,14 @@ pub struct Args<'a> {
 }
 
 impl<'a> Args<'a> {
-    /// Reads the arguments as `T`, which may borrow from the request. An error names the value that is wrong.
+    /// Reads the arguments as `T`, which may borrow from the request. An error names the value that is wrong. Arguments of
+    /// more than [`MAX_ARGUMENT_BYTES`] are not read.
     pub fn parse<T: Deserialize<'a>>(&self) -> Result<T, CallError> {
+        let (method, bytes) = (self.method, self.text.len());
+        if bytes > MAX_ARGUMENT_BYTES {
+            let reason = format!("{method}(): {bytes} bytes of arguments, more than {MAX_ARGUMENT_BYTES}");
+            return Err(CallError::BadArguments { reason });
+        }
         serde_json::from_str(self.text).map_err(|_| self.bad_arguments::<T>())
     }
 
@@ -77,7 +85,7 @@ impl<'a> Args<'a> {
             Err(error) => format!("{}(): {}: {}", self.method, error.path(), error.inner()),
             Ok(_) => format!("{}(): text after the arguments", self.method),
         };
-        CallError::BadArguments { reason }
+        CallError::BadArguments { reason: shown_reason(reason) }
     }
 }
 
@@ -101,6 +109,17 @@ mod tests {
         let request = RpcRequest::new("place", Version::new(1, 0), &args).unwrap();
         let error = request.args().parse::<Spec>().unwrap_err().to_string();
         assert!(error.contains("place(): flavor.memory_mb: invalid value: integer `-512`"), "{error}");
+    }
+
+    #[test]
+    fn arguments_are_read_up_to_a_length() {
+        let read = |bytes: usize| {
+            let request = RpcRequest::new("place", Version::new(1, 0), &"x".repeat(bytes - 2)).unwrap();
+            request.args().parse::<&str>().map(str::len).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(MAX_ARGUMENT_BYTES), Ok(MAX_ARGUMENT_BYTES - 2));
+        let error = read(MAX_ARGUMENT_BYTES + 1).unwrap_err();
+        assert!(error.contains("place(): 1048577 bytes of arguments, more than 1048576"), "{error}");
     }
 
     #[test]

@@ -23,6 +23,14 @@ pub(crate) const CONTENT_TYPE: &str = "application/json";
 /// Longest body that is sent or read, in bytes. RabbitMQ 4 refuses longer ones by default.
 pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
+/// Longest arguments of a request, in bytes of JSON text. The largest request that is allowed, 10,000 instances, takes
+/// less than half of it.
+pub const MAX_ARGUMENT_BYTES: usize = 1024 * 1024;
+
+/// How many bytes of bodies are taken from a queue at a time, unless one body alone has more. A compressed body counts with
+/// its length when inflated.
+pub(crate) const MAX_BATCH_BYTES: usize = MAX_BODY_BYTES;
+
 /// Longest name of an exchange or queue and longest routing key, in bytes: the limit of AMQP's short strings.
 pub(crate) const MAX_NAME_BYTES: usize = 255;
 

@@ -141,10 +141,18 @@ pub struct HostSummary {
     /// Problems that an operator must look at.
     #[serde(default)]
     pub warnings: Vec<HostWarning>,
+    /// Number of the host's claims whose instances so many other hosts claim that filters do not see them on this host. The
+    /// claims of all but one host are wrong.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unlisted_claims: u32,
     /// By how many seconds the host's clock is ahead of the scheduler's; negative if it is behind. Absent if they agree
     /// within 5 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_offset_s: Option<f64>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// `novella host show`: the row, and everything that the host reported.

@@ -57,7 +57,7 @@ pub use host::{
 };
 pub use inventory::{Inventory, UsedInventory};
 pub use json::Json;
-pub use limits::{MAX_ALTERNATES, MAX_AMOUNT, MAX_INSTANCES, MAX_VCPUS};
+pub use limits::{MAX_ALTERNATES, MAX_AMOUNT, MAX_HOST_NAME, MAX_INSTANCES, MAX_VCPUS, is_host_name};
 pub use numa::{
     CellUsage, InstanceNumaCell, InstanceNumaTopology, MemoryPages, NetworkMetadata, NumaCell, NumaTopology,
 };

@@ -133,6 +133,11 @@ impl CpuSet {
         self.0.is_empty()
     }
 
+    /// How many bytes the set takes beside the value itself.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+
     /// Whether the CPU is in the set.
     pub fn contains(&self, cpu: u32) -> bool {
         self.0.get(cpu as usize / 64).is_some_and(|word| word >> (cpu % 64) & 1 == 1)

@@ -8,7 +8,7 @@
 //! Left out: single devices and their addresses, and that a physical function and its virtual functions exclude each
 //! other. Nova leaves that to the host too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::topology::Topology;
 
@@ -134,6 +134,49 @@ pub fn take(pools: &mut Vec<Pool>, usage: &Usage) {
             let emptied = taken == pool.count && (wanted > 0 || *count == 0);
             pool.count -= taken;
             wanted -= taken;
+            !emptied
+        });
+    }
+}
+
+/// What many instances take together, so that it can be removed from pools at once. Removing one usage after the other
+/// looks at every pool for every device.
+#[derive(Debug, Default)]
+pub struct TakenDevices(HashMap<Pool, TakenKind>);
+
+/// What is taken of one kind of device.
+#[derive(Debug, Default)]
+struct TakenKind {
+    count: u64,
+    /// Whether a usage takes none of the kind. Pools without devices are removed for it.
+    none: bool,
+}
+
+impl TakenDevices {
+    /// Adds what one instance takes.
+    pub fn add(&mut self, usage: &Usage) {
+        for (kind, count) in &usage.0 {
+            let taken = self.0.entry(Pool { count: 0, ..kind.clone() }).or_default();
+            taken.count += u64::from(*count);
+            taken.none |= *count == 0;
+        }
+    }
+
+    /// Removes everything that was added from pools, with the same result as [`take`] for each usage.
+    pub fn take_from(mut self, pools: &mut Vec<Pool>) {
+        if self.0.is_empty() {
+            return;
+        }
+        pools.retain_mut(|pool| {
+            let count = std::mem::take(&mut pool.count);
+            let Some(wanted) = self.0.get_mut(pool) else {
+                pool.count = count;
+                return true;
+            };
+            let taken = u32::try_from(wanted.count).map_or(count, |wanted| wanted.min(count));
+            let emptied = taken == count && (wanted.count > 0 || (count == 0 && wanted.none));
+            wanted.count -= u64::from(taken);
+            pool.count = count - taken;
             !emptied
         });
     }
@@ -312,4 +355,29 @@ fn text<'t>(tags: &'t Tags, key: &str) -> Option<&'t str> {
 /// Whether Nova takes the text for true. All other texts are false.
 fn is_true(text: &str) -> bool {
     matches!(text.trim().to_lowercase().as_str(), "1" | "t" | "true" | "on" | "y" | "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compares with taking one after the other, for all small pools and usages.
+    #[test]
+    fn what_many_take_together_is_what_they_take_one_after_the_other() {
+        let of_kind =
+            |kind: u32, count| Pool { vendor_id: kind.to_string().into(), count, ..Pool::default() };
+        for n in 0..4u32.pow(7) {
+            let digit = |at: u32| n / 4u32.pow(at) % 4;
+            let pools: Vec<_> = (0..4).map(|at| of_kind(at % 2, digit(at))).collect();
+            let usages: Vec<_> = (4..7).map(|at| Usage(vec![(of_kind(at % 2, 0), digit(at))])).collect();
+            let (mut one_by_one, mut together) = (pools.clone(), pools.clone());
+            let mut taken = TakenDevices::default();
+            for usage in &usages {
+                take(&mut one_by_one, usage);
+                taken.add(usage);
+            }
+            taken.take_from(&mut together);
+            assert_eq!(one_by_one, together, "{usages:?} of {pools:?}");
+        }
+    }
 }

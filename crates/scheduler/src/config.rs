@@ -9,17 +9,20 @@ use std::time::Duration;
 use novella_filter_scheduler::{FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, SchedulerOptions, WeigherKind};
 use novella_host_manager::HostManagerOptions;
 use novella_messaging::{Authority, DEFAULT_EXCHANGE, MethodClass};
-use novella_objects::MAX_ALTERNATES;
+use novella_objects::{MAX_ALTERNATES, MAX_HOST_NAME};
 use novella_rpcapi::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
 use novella_service::args::DEFAULT_TRANSPORT_URL;
 use novella_service::config::{
-    CheckedFiles, Problem, Settings, check_exchange, check_listen, check_name, check_times, check_topics,
-    check_users, duration,
+    CheckedFiles, MAX_NAME, Problem, Settings, check_exchange, check_listen, check_name, check_times,
+    check_topics, check_users, duration,
 };
 use novella_service::settings;
 use uuid::Uuid;
 
 use crate::policy_file;
+
+// A host that may be configured must be able to report. The crate of the settings knows nothing of reports.
+const _: () = assert!(MAX_NAME == MAX_HOST_NAME, "settings and reports agree on how long a name may be");
 
 settings! {
     /// Settings of scheduler, the central daemon.

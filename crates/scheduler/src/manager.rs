@@ -1,14 +1,14 @@
 //! What the calls share: the map behind its one lock, and what is kept beside it.
 //!
-//! What always holds: one lock guards the map, the engine and the remembered decisions. A placement or a batch of reports
-//! takes it once, and nobody holds it across an await. After this process has stalled, the first to take the lock records
+//! What always holds: one lock guards the map, the engine and the remembered decisions. A placement
+//! takes it once, a batch of reports gives it back every millisecond, and nobody holds it across an await. After this process has stalled, the first to take the lock records
 //! the stall before any host is judged by the clock: a host was not silent while nobody here listened. Peers hear of
 //! decisions in the order in which they were made.
 //!
 //! Left out: what each call does (`calls/`).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
@@ -36,6 +36,12 @@ use crate::request_metrics::RequestMetrics;
 
 /// Maximum number of decisions that wait to be sent to the other schedulers. Further ones are dropped and counted.
 const RESERVE_OUTBOX: usize = 1024;
+
+/// Maximum number of instances in one message to the other schedulers. An entry usually takes about 250 bytes.
+const ENTRIES_PER_MESSAGE: usize = 500;
+
+/// How often the CPU is yielded to those who wait for the lock before the wait is given up.
+const MAX_YIELDS: u32 = 1000;
 
 /// Why the lock cannot be poisoned.
 pub(crate) const POISONED: &str = "no panic while the map is held";
@@ -78,6 +84,8 @@ pub struct SchedulerManager {
     pub(crate) options: ManagerOptions,
     pub(crate) env: Env,
     core: Arc<Mutex<Core>>,
+    /// How many callers of [`SchedulerManager::core`] wait for the lock.
+    waiting: AtomicUsize,
     /// Observed only under the lock of `core`, so that no host is judged before a stall is recorded.
     stalls: StallMonitor,
     stalled: Notify,
@@ -117,6 +125,7 @@ impl SchedulerManager {
             policy: PolicyState::new(options.policy.clone(), health.condition("policy")),
             options,
             core: Arc::new(Mutex::new(Core { hosts, engine, decisions: Decisions::default() })),
+            waiting: AtomicUsize::new(0),
             stalls: StallMonitor::new(env.clock.clone()),
             stalled: Notify::new(),
             outbox,
@@ -140,7 +149,9 @@ impl SchedulerManager {
 
     /// Takes the lock. Also returns the time by which hosts are judged.
     pub(crate) fn core(&self) -> (MutexGuard<'_, Core>, Duration) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         let mut core = self.core.lock().expect(POISONED);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         if let Some(stall) = self.stalls.observe() {
             core.hosts.note_stall(stall.from, stall.to);
             self.stalled.notify_one();
@@ -151,6 +162,18 @@ impl SchedulerManager {
     /// The lock, for another thread that judges nothing by the clock.
     pub(crate) fn shared(&self) -> Arc<Mutex<Core>> {
         Arc::clone(&self.core)
+    }
+
+    /// Waits until somebody who waited for the lock has it, or nobody waits. The system's lock is not fair: a caller that
+    /// gives it back and takes it again at once nearly always gets it.
+    pub(crate) fn let_others_in(&self) {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        for _ in 0..MAX_YIELDS {
+            if waiting == 0 || self.waiting.load(Ordering::Relaxed) < waiting {
+                return;
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Calls `f` with the map and the time while the lock is held.
@@ -205,10 +228,17 @@ impl SchedulerManager {
     }
 
     /// Hands a reservation to the task that tells the other schedulers. If they miss it, the hosts' claims correct their
-    /// maps.
+    /// maps. A large decision is told in several messages, because none may be longer than a request.
     pub(crate) fn tell_peers(&self, reserve: Reserve) {
-        if self.outbox.try_send(reserve).is_err() {
-            self.requests.reserve_overflow.fetch_add(1, Ordering::Relaxed);
+        let Reserve { decision_id, scheduler, ttl_ms, mut entries, user } = reserve;
+        while !entries.is_empty() {
+            let rest = entries.split_off(entries.len().min(ENTRIES_PER_MESSAGE));
+            let part = std::mem::replace(&mut entries, rest);
+            let (decision_id, scheduler, user) = (decision_id.clone(), scheduler.clone(), user.clone());
+            if self.outbox.try_send(Reserve { decision_id, scheduler, ttl_ms, entries: part, user }).is_err()
+            {
+                self.requests.reserve_overflow.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }

@@ -40,6 +40,16 @@ pub(crate) fn log(events: &[Event]) {
             Event::TakenOver { host, previous, uuid } => {
                 warn!(host, %previous, %uuid, "a new identity took over this host name");
             }
+            Event::ClaimedTooOften { host, instance, claims } => warn!(
+                host,
+                %instance,
+                claims,
+                "several hosts claim the same instances; affinity rules do not see them on this host. `novella host list` \
+                 shows the hosts; remove the claims of all but one"
+            ),
+            Event::ClaimsListed { host } => {
+                info!(host, "no instance of this host is claimed by too many hosts any more")
+            }
             Event::ReservationsExpired { count } => {
                 info!(count, "reservations expired before a host reported their instances");
             }

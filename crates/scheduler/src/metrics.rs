@@ -9,6 +9,7 @@ use novella_objects::PolicyReload;
 use novella_service::{BrokerLink, Metrics, Sample};
 use tokio::sync::watch;
 
+use crate::decisions;
 use crate::manager::{SchedulerManager, count_by_state};
 use crate::request_metrics::RequestMetrics;
 
@@ -48,11 +49,13 @@ pub fn register(
 }
 
 fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
-    let (states, zones, reservations, counters, conflicts, hash) = manager.with_hosts(|hosts, _| {
-        let hash = hosts.policy_hash().to_owned();
-        let (zones, reservations) = (hosts.zones(), hosts.reservations());
-        (count_by_state(hosts), zones, reservations, *hosts.counters(), hosts.conflicts(), hash)
-    });
+    let (states, zones, reservations, unlisted, counters, conflicts, hash) =
+        manager.with_hosts(|hosts, _| {
+            let hash = hosts.policy_hash().to_owned();
+            let (zones, reservations, unlisted) =
+                (hosts.zones(), hosts.reservations(), hosts.unlisted_claims());
+            (count_by_state(hosts), zones, reservations, unlisted, *hosts.counters(), hosts.conflicts(), hash)
+        });
     for (state, count) in states {
         out.push(Sample::gauge("hosts", "Hosts in the map", count as f64).label("state", state));
     }
@@ -77,6 +80,25 @@ fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
         let help = "Hosts whose identity or name another process uses too";
         out.push(Sample::gauge("host_conflicts", help, count as f64).label("kind", kind));
     }
+    let ((map, max_map), (reserved, max_reserved), (decisions, too_large)) = {
+        let core = manager.core().0;
+        let of_map = (core.hosts.kept_bytes(), core.hosts.max_kept_bytes());
+        (of_map, core.hosts.reserved_bytes(), (core.decisions.bytes(), core.decisions.too_large()))
+    };
+    for (of, bytes, most) in [
+        ("map", map, max_map),
+        ("reservations", reserved, max_reserved),
+        ("decisions", decisions, decisions::MAX_BYTES),
+    ] {
+        let help = "Bytes that are kept of reports, of reservations and of decisions, by estimate";
+        out.push(Sample::gauge("kept_bytes", help, bytes as f64).label("of", of));
+        let help = "Bytes that may be kept of reports, of reservations and of decisions";
+        out.push(Sample::gauge("kept_bytes_limit", help, most as f64).label("of", of));
+    }
+    let help = "Decisions that were too large to be remembered";
+    out.push(Sample::counter("decisions_not_remembered", help, too_large));
+    let help = "Claims of instances that so many hosts claim that filters do not see them on this host";
+    out.push(Sample::gauge("unlisted_claims", help, unlisted as f64));
     let off = manager.host_clocks.offsets().len();
     out.push(Sample::gauge("hosts_clock_off", "Hosts whose clock differs from this machine's", off as f64));
     out.extend(Sample::counters("reports", "Reports, by outcome", "outcome", reports(&counters)));

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use novella_host_manager::Applied;
 use novella_messaging::CallError;
 use novella_objects::UpdateServiceCapabilities;
+use novella_service::printable::beginning;
 use tracing::{debug, warn};
 
 /// How many reports were refused, by what an operator has to do about it.
@@ -21,7 +22,8 @@ pub(crate) struct RefusedReports {
 impl RefusedReports {
     /// Logs a report that the map did not accept.
     pub(crate) fn log(&self, report: &UpdateServiceCapabilities<'_>, applied: &Applied) {
-        let (host, service) = (&*report.host, &*report.service_name);
+        // These names may be the reason for which the report is refused.
+        let (host, service) = (&*beginning(&report.host), &*beginning(&report.service_name));
         match applied {
             Applied::TooMany if count(&self.too_many) => {
                 warn!(host, service, "the map is full, so this host is not added; raise reports.max_hosts")

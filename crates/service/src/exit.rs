@@ -14,7 +14,10 @@ pub use crate::failure::{
     CONFLICT, DAEMON_EXIT_CODES, EXIT_CODES, Failure, INTERNAL, NOT_FOUND, OK, PARTIAL, REFUSED, TIMEOUT,
     UNREACHABLE, USAGE, chain, daemon_help, exit_codes_help,
 };
-use crate::{config::Invalid, env::StoreError, failure::causes, health::BindError, logging::LogError};
+use crate::{
+    config::Invalid, env::StoreError, failure::causes, health::BindError, logging::LogError,
+    printable::is_unprintable,
+};
 
 /// The hint of the outermost error in the chain that has one.
 pub fn next_step(error: &(dyn Error + 'static)) -> Option<String> {
@@ -75,9 +78,9 @@ impl ErrorFormat {
     }
 }
 
-/// The text with its line breaks, but without other control characters, which could change the state of a terminal.
+/// The text with its line breaks, but without other [unprintable](is_unprintable) characters.
 pub fn printable_lines(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_unprintable(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 /// Prints the error, if there is one, on `err`, and returns the exit code.

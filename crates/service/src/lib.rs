@@ -30,6 +30,7 @@ mod failure;
 pub mod health;
 mod host_name;
 pub mod logging;
+pub mod printable;
 pub mod shutdown;
 pub mod stall;
 pub mod systemd;

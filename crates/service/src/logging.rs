@@ -27,6 +27,7 @@ use tracing_subscriber::{
 };
 
 use crate::env::panic_message;
+use crate::printable::is_unprintable;
 
 /// The prefixes of novella's own targets: the libraries, then the binaries whose names do not start with novella.
 const OWN: [&str; 3] = ["novella", "scheduler", "compute_agent"];
@@ -100,6 +101,10 @@ where
     Ok(tracing_subscriber::registry().with(lines.with_filter(filter)))
 }
 
+/// How many characters of one field are written. All that is wrong with a large policy file is within it; what a peer
+/// sends may be far longer.
+const SHOWN_CHARS: usize = 16 * 1024;
+
 /// What stands before each further line of a text of several lines.
 const INDENT: &str = "    ";
 
@@ -137,14 +142,17 @@ impl TextVisitor<'_> {
                 false => write!(self.writer, "{name}=")?,
             }
         }
-        for c in value.chars() {
+        for c in value.chars().take(SHOWN_CHARS) {
             match c {
                 '\n' => write!(self.writer, "\n{INDENT}")?,
-                c if c.is_control() => write!(self.writer, "{}", c.escape_default())?,
+                c if is_unprintable(c) => write!(self.writer, "{}", c.escape_default())?,
                 c => self.writer.write_char(c)?,
             }
         }
-        Ok(())
+        match value.char_indices().nth(SHOWN_CHARS) {
+            Some((shown, _)) => write!(self.writer, "... ({} bytes more)", value.len() - shown),
+            None => Ok(()),
+        }
     }
 }
 
@@ -277,6 +285,16 @@ mod tests {
         let after = "    2026-01-01T00:00:00Z  INFO scheduler: all is well\\u{1b}[2J";
         assert_eq!(lines[4], format!("{after} host=\"a \\\"b\\\"\" reason=refused"), "{log}");
         assert_eq!(lines[5], format!("{after} count=2"), "{log}");
+    }
+
+    #[test]
+    fn a_long_or_invisible_text_is_cut_and_escaped() {
+        let long = "\u{e9}".repeat(1 << 20);
+        let log = logged(LogOptions::default(), None, false, || {
+            tracing::warn!(target: "scheduler", host = %long, zone = %"a\u{202e}b\u{200b}", "{}", long);
+        });
+        assert!(log.len() < 5 * SHOWN_CHARS && log.contains("bytes more)"), "{} bytes", log.len());
+        assert!(log.contains("zone=a\\u{202e}b\\u{200b}"), "{}", &log[log.len() - 200..]);
     }
 
     #[test]

@@ -223,7 +223,7 @@ fn used_of(used: String, total: String) -> Cell {
 }
 
 fn host_tone(host: &HostSummary) -> Tone {
-    if host.warnings.iter().any(HostWarning::is_conflict) {
+    if host.warnings.iter().any(HostWarning::is_conflict) || host.unlisted_claims > 0 {
         Tone::Bad
     } else if host.warnings.is_empty() && host.conflicting_zones.is_empty() && host.clock_offset_s.is_none() {
         Tone::Plain
@@ -236,11 +236,13 @@ fn warnings(host: &HostSummary) -> String {
     let disabled = host.disabled_reason.iter().map(|reason| format!("disabled: {reason}"));
     let zones = (!host.conflicting_zones.is_empty())
         .then(|| format!("in {} zones: {}", host.conflicting_zones.len(), host.conflicting_zones.join(", ")));
+    let unlisted = (host.unlisted_claims > 0)
+        .then(|| format!("{} INSTANCES CLAIMED BY TOO MANY HOSTS", host.unlisted_claims));
     let clock = host.clock_offset_s.iter().map(|offset| {
         let way = if *offset > 0.0 { "ahead" } else { "behind" };
         format!("clock {} {way}", units::age(offset.abs()))
     });
-    let all = disabled.chain(host.warnings.iter().map(warning)).chain(zones).chain(clock);
+    let all = disabled.chain(host.warnings.iter().map(warning)).chain(unlisted).chain(zones).chain(clock);
     all.collect::<Vec<_>>().join("; ")
 }
 
@@ -407,12 +409,28 @@ mod tests {
     }
 
     fn rendered(format: Format, columns: &[&str]) -> String {
+        rendered_hosts(&two_hosts(), format, columns)
+    }
+
+    fn rendered_hosts(hosts: &[HostSummary], format: Format, columns: &[&str]) -> String {
         let args = OutputArgs { format, columns: columns.iter().map(|&c| c.to_owned()).collect() };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let style = OutputStyle::default();
         let mut console = Console { out: &mut out, err: &mut err, style, messages: ErrorFormat::Text };
-        write_rows(&two_hosts(), &HOSTS, &args, &mut console).unwrap();
+        write_rows(hosts, &HOSTS, &args, &mut console).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_a_host_reports_cannot_change_the_terminal_or_hide() {
+        let reason = Some("\u{1b}[2Jx\u{202e}y\u{200b}z".to_owned());
+        let hosts = [HostSummary { disabled_reason: reason, unlisted_claims: 3, ..a_host("h1") }];
+        for format in [Format::Table, Format::Csv, Format::Value] {
+            let shown = rendered_hosts(&hosts, format, &["host", "warnings"]);
+            assert!(!shown.contains(['\u{1b}', '\u{202e}', '\u{200b}']), "{format:?}: {shown:?}");
+        }
+        assert_eq!(host_tone(&hosts[0]), Tone::Bad);
+        assert!(warnings(&hosts[0]).ends_with("3 INSTANCES CLAIMED BY TOO MANY HOSTS"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use novella_service::exit::{Failure, USAGE};
+use novella_service::exit::{Failure, USAGE, printable_lines};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -124,7 +124,8 @@ fn write_yaml<T: Serialize + ?Sized>(value: &T, out: &mut (dyn Write + Send)) ->
 fn write_csv(rows: impl Iterator<Item = Vec<String>>, out: &mut (dyn Write + Send)) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(out);
     for row in rows {
-        writer.write_record(row).map_err(io::Error::from)?;
+        // A program reads this, but so does a terminal.
+        writer.write_record(row.iter().map(|field| printable_lines(field))).map_err(io::Error::from)?;
     }
     writer.flush()
 }

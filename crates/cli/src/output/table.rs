@@ -1,6 +1,7 @@
 //! Tables for people: no ruled lines, columns as narrow as possible, colour only where it carries meaning.
 
 use comfy_table::{Attribute, CellAlignment, Color, ContentArrangement, Table, presets};
+use novella_service::printable::is_unprintable;
 
 use super::style::OutputStyle;
 
@@ -166,9 +167,9 @@ fn cell(cell: Cell) -> comfy_table::Cell {
     }
 }
 
-/// The text without control characters: it stays on one line and cannot change a terminal's state.
+/// The text without unprintable characters: it stays on one line, cannot change a terminal's state, and hides nothing.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_unprintable(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use hashbrown::HashMap;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::nova::python;
@@ -98,10 +99,14 @@ impl<'de> Deserialize<'de> for Json {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
                 let mut entries: Vec<(Box<str>, Json)> = Vec::new();
+                let mut places: HashMap<Box<str>, usize> = HashMap::new();
                 while let Some((key, value)) = map.next_entry::<Box<str>, Json>()? {
-                    match entries.iter_mut().find(|(k, _)| *k == key) {
-                        Some(entry) => entry.1 = value,
-                        None => entries.push((key, value)),
+                    match places.get(&key) {
+                        Some(place) => entries[*place].1 = value,
+                        None => {
+                            places.insert(key.clone(), entries.len());
+                            entries.push((key, value));
+                        }
                     }
                 }
                 Ok(Json::Map(entries))

@@ -317,8 +317,13 @@ impl CapabilityColumns {
         let list = self.acquire_list(&keys);
         let list_before = std::mem::replace(&mut self.rows[row].keys, list);
         self.rows[row].values = values.into();
-        for key in before.iter().chain(&keys) {
-            self.index(row, *key);
+        // Of a key that is reported twice, the last value is written last.
+        let gone = before.iter().map(|key| (*key, ABSENT));
+        let now = keys.iter().copied().zip(self.rows[row].values.iter().copied());
+        for (key, value) in gone.chain(now) {
+            if let Some(column) = self.columns.get_mut(&key) {
+                column[row] = value;
+            }
         }
         if list_before != NO_KEYS && self.lists.release(list_before) {
             self.release_keys(&before);

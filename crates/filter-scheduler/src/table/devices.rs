@@ -48,6 +48,20 @@ impl Devices {
         }
     }
 
+    /// Takes what many instances take. Fails with the first usage that failed, with a part of the others taken.
+    pub fn take_all<E>(&mut self, usages: impl Iterator<Item = Result<DeviceUsage, E>>) -> Result<(), E> {
+        let mut taken = pci::TakenDevices::default();
+        for usage in usages {
+            let usage = usage?;
+            if let (Some(topology), Some(usage)) = (&mut self.numa, &usage.numa) {
+                topology.take(usage);
+            }
+            usage.pci.iter().for_each(|usage| taken.add(usage));
+        }
+        taken.take_from(&mut self.pci_pools);
+        Ok(())
+    }
+
     /// What is left after a request's only instance is placed. The limits are those of `HostTable::take_devices`.
     pub(crate) fn without(&self, wanted: &Wanted, limits: Option<(f64, f64)>) -> Self {
         let mut usage = DeviceUsage::default();
@@ -212,6 +226,8 @@ impl DeviceTable {
     /// Adds an entry for what an instance takes.
     pub(super) fn put_taken(&mut self, row: usize, instance: Uuid, usage: DeviceUsage) {
         let reported = self.left.get(row).copied().unwrap_or(NONE);
+        let mut left = self.at(row).map(|(devices, _)| (**devices).clone()).unwrap_or_default();
+        left.take(&usage);
         let taken = self.taken.entry(row as u32);
         let taken = taken.or_insert_with(|| Taken { reported: NONE, entries: Vec::new() });
         if taken.entries.is_empty() {
@@ -221,7 +237,7 @@ impl DeviceTable {
             }
         }
         taken.entries.push(InstanceDevices { instance, usage });
-        self.work_out(row);
+        self.put(row, &left);
     }
 
     /// Removes the latest entry of an instance. `None` if it has none; else whether taking had failed.

@@ -282,6 +282,11 @@ impl HostTable {
         self.by_name.iter_hash(hash).copied().filter(same).map(Row)
     }
 
+    /// How many hosts have this name if letter case is ignored.
+    pub fn count_of_any_case(&self, host: &str) -> usize {
+        self.rows_of_any_case(host).count()
+    }
+
     /// How many hosts there are.
     pub fn len(&self) -> usize {
         self.by_name.len()
@@ -402,9 +407,10 @@ impl HostTable {
         facts.ratio(filter.aggregate_key()?)
     }
 
-    /// Records that an instance is on the host, and consumes nothing. Fails, without recording it, if the image's
+    /// Records that an instance is on the host, and consumes nothing. Returns false, without recording it, if it is on
+    /// [`MAX_ROWS_PER_INSTANCE`](crate::MAX_ROWS_PER_INSTANCE) other hosts. Fails, without recording it, if the image's
     /// properties cannot be understood.
-    pub fn add_instance(&mut self, row: Row, instance: &Instance<'_>) -> Result<(), BadImage> {
+    pub fn add_instance(&mut self, row: Row, instance: &Instance<'_>) -> Result<bool, BadImage> {
         self.stamps.instance(row);
         self.instances.add(row.index(), instance)
     }

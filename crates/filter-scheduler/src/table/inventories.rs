@@ -112,33 +112,40 @@ impl InventoryColumns {
             return false;
         }
         let before = std::mem::take(self.row(row));
-        let consumed = |class| before.iter().find(|held| held.class == class).map_or(0, |held| held.consumed);
+        let consumed: HashMap<u32, u64> = before.iter().map(|held| (held.class, held.consumed)).collect();
         let mut now: Vec<Held> = Vec::with_capacity(reported.size_hint().0);
+        let mut place_of: HashMap<u32, usize> = HashMap::new();
         for (name, inventory, used) in reported {
             let class = self.classes.acquire(name);
-            let held = Held { class, inventory: Some(inventory), used, consumed: consumed(class) };
-            match now.iter_mut().find(|other| other.class == class) {
+            let consumed = consumed.get(&class).copied().unwrap_or(0);
+            let held = Held { class, inventory: Some(inventory), used, consumed };
+            match place_of.insert(class, now.len()) {
                 Some(earlier) => {
                     self.classes.release(class);
-                    *earlier = held;
+                    now[earlier] = held;
+                    place_of.insert(class, earlier);
                 }
                 None => now.push(held),
             }
         }
         for held in &before {
-            if held.consumed > 0 && !now.iter().any(|other| other.class == held.class) {
+            if held.consumed > 0 && !place_of.contains_key(&held.class) {
                 self.classes.share(held.class);
                 now.push(Held { inventory: None, used: 0, ..*held });
             }
         }
+        for held in &before {
+            if let Some(column) = self.columns.get_mut(&held.class) {
+                column.write(row, None);
+            }
+        }
+        for held in &now {
+            if let Some(column) = self.columns.get_mut(&held.class) {
+                column.write(row, Some(held));
+            }
+        }
         self.rows[row] = now;
-        for held in before {
-            self.index(row, held.class);
-            self.release(held.class);
-        }
-        for at in 0..self.rows[row].len() {
-            self.index(row, self.rows[row][at].class);
-        }
+        before.into_iter().for_each(|held| self.release(held.class));
         true
     }
 

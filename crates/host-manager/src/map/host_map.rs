@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 use novella_filter_scheduler::{HostTable, Row};
+use novella_objects::Capabilities;
 use novella_resources::{Allocation, Amounts};
 use uuid::Uuid;
 
@@ -24,9 +25,10 @@ use crate::policy::file::PolicyFile;
 use crate::promises::holds::Holds;
 use crate::promises::members::Members;
 use crate::promises::reservations::{Place, Reservation, Reservations};
-use crate::report::claims::ClaimRow;
+use crate::report::claims::FoundClaim;
+use crate::report::kept::{Kept, MAP_BYTES_PER_HOST, MAX_HOST_BYTES, MIN_MAP_BYTES};
 use crate::report::liveness::Outages;
-use crate::report::outcome::{Counters, Event};
+use crate::report::outcome::{BadReport, Counters, Event, Fault};
 use crate::report::reported::Texts;
 use crate::report::services::Services;
 
@@ -47,6 +49,10 @@ pub(crate) struct HostMap {
     pub(crate) by_identity: HashMap<Uuid, Row>,
     /// How many claims all hosts together list.
     pub(crate) claims: usize,
+    /// How many of these the table does not list, because too many hosts claim the same instance.
+    pub(crate) unlisted_claims: usize,
+    /// How many bytes are kept of the reports of all hosts, without long texts.
+    pub(crate) kept_of_hosts: usize,
     /// The members of server groups, and where they are.
     pub(crate) members: Members,
     /// The policy in force.
@@ -67,10 +73,12 @@ pub(crate) struct HostMap {
     pub(crate) outages: Outages,
     /// The earliest time at which a host's liveness can change without a report.
     pub(crate) next_watch: Duration,
-    /// The rows of hosts that should publish again.
+    /// The rows of hosts that should publish again. A row counts only if its record says so, too: the host may be gone.
     pub(crate) ask_again: Vec<Row>,
     /// The rows of hosts whose name or identity another process uses, as their warnings say.
     pub(crate) conflicts: HashSet<Row>,
+    /// When conflicts are looked at next, to end those that are over.
+    pub(crate) next_end_of_conflicts: Duration,
     /// What happened since events were last asked for, at most [`MAX_EVENTS`].
     pub(crate) events: Vec<Event>,
     /// How often each event happened since the start.
@@ -104,6 +112,37 @@ impl HostMap {
         hosts
     }
 
+    /// How many bytes are kept of all reports.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept_of_hosts + self.services.kept() + self.texts.bytes()
+    }
+
+    /// How many bytes are kept of all reports at most.
+    pub(crate) fn max_kept(&self) -> usize {
+        self.options.max_hosts.saturating_mul(MAP_BYTES_PER_HOST).max(MIN_MAP_BYTES)
+    }
+
+    /// Refuses a report of which too much would be kept. Of the host's last report `before` bytes are kept for it alone.
+    /// `new_texts` is the report if its long texts differ. What a host takes may always become less.
+    pub(crate) fn admit_bytes(
+        &self,
+        before: usize,
+        after: Kept,
+        new_texts: Option<&Capabilities<'_>>,
+    ) -> Result<(), BadReport> {
+        let key = "the report";
+        let bytes = after.own() + after.long_texts;
+        if bytes > MAX_HOST_BYTES {
+            return Err(BadReport { key, fault: Fault::TooMuch { bytes, limit: MAX_HOST_BYTES } });
+        }
+        let added = new_texts.map_or(0, |caps| self.texts.added_by(caps));
+        let (bytes, limit) = (self.kept() - before + after.own() + added, self.max_kept());
+        if bytes > limit && bytes > self.kept() {
+            return Err(BadReport { key, fault: Fault::MapFull { bytes, limit } });
+        }
+        Ok(())
+    }
+
     /// Keeps an event until the events are asked for.
     pub(crate) fn note(&mut self, event: Event) {
         if self.events.len() < MAX_EVENTS {
@@ -119,14 +158,21 @@ impl HostMap {
         self.records[row.index()].as_deref_mut().expect("every host in the table has a record")
     }
 
-    /// The host that lists this instance among its claims, and the claim. If there are several, the first in fleet
-    /// order.
-    pub(crate) fn claimed_on(&self, uuid: Uuid) -> Option<(Row, ClaimRow)> {
-        let listed = |row: Row| {
-            let rows = self.records.get(row.index())?.as_deref()?.claims.rows();
-            rows.iter().find(|claim| claim.uuid == uuid).map(|claim| (row, *claim))
-        };
-        self.table.rows_with(uuid).filter_map(listed).min_by_key(|(row, _)| *row)
+    /// For each of these instances that a host lists among its claims, the host and the claim. If several hosts list it,
+    /// the first in fleet order. The claims of a host are read once, however many of the instances it lists.
+    pub(crate) fn claimed(&self, instances: &[Uuid]) -> HashMap<Uuid, (Row, FoundClaim)> {
+        let rows_with = |uuid: Uuid| self.table.rows_with(uuid).map(move |row| (row, uuid));
+        let mut places: Vec<(Row, Uuid)> = instances.iter().copied().flat_map(rows_with).collect();
+        places.sort_unstable();
+        places.dedup();
+        let mut claimed = HashMap::new();
+        for of_row in places.chunk_by(|(a, _), (b, _)| a == b) {
+            let (row, wanted): (_, Vec<Uuid>) = (of_row[0].0, of_row.iter().map(|(_, uuid)| *uuid).collect());
+            for claim in self.record(row).claims.find(&wanted) {
+                claimed.entry(claim.row.uuid).or_insert((row, claim));
+            }
+        }
+        claimed
     }
 
     /// Whether a host is large enough for an instance with these amounts, if it had nothing else on it. An amount that the
@@ -189,13 +235,12 @@ impl HostMap {
     pub(crate) fn remove(&mut self, row: Row) {
         let Some(mut record) = self.records[row.index()].take() else { return };
         self.claims -= record.claims.rows().len();
+        self.kept_of_hosts -= record.kept.own();
+        self.unlisted_claims -= record.unlisted_claims as usize;
         record.claims.grouped().for_each(|(uuid, group)| self.members.forget(row, uuid, Some(group)));
         record.reported.release(&mut self.texts);
         if let Some(identity) = record.identity {
             self.by_identity.remove(&identity.uuid);
-        }
-        if record.ask_again {
-            self.ask_again.retain(|asked| *asked != row);
         }
         self.conflicts.remove(&row);
         for (uuid, reservation) in self.reservations.drop_row(row) {

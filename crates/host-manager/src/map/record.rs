@@ -4,12 +4,14 @@
 
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use novella_filter_scheduler::Resources;
 use novella_objects::{Capabilities, HostWarning, Inventory, Measured, Reserved};
 use novella_resources::Amounts;
 
 use crate::report::claims::Claims;
 use crate::report::identity::Identity;
+use crate::report::kept::Kept;
 use crate::report::liveness::Hearing;
 use crate::report::reported::Reported;
 
@@ -25,6 +27,8 @@ pub(crate) struct Record {
     pub hearing: Hearing,
     /// The words and integers of the last report.
     pub reported: Reported,
+    /// How many bytes are kept of the report.
+    pub kept: Kept,
     /// The instances that the host lists.
     pub claims: Claims,
     /// What the host reserves for itself.
@@ -37,6 +41,8 @@ pub(crate) struct Record {
     pub interval_ms: u64,
     /// The probes that did not answer, each with the age in milliseconds of the values that were reported instead.
     pub stale_probes: Vec<(Box<str>, u64)>,
+    /// How many of the claims the table does not list, because too many hosts claim the same instance.
+    pub unlisted_claims: u32,
     /// How many reservations count on this host.
     pub held: u32,
     /// Whether a report was missed, so that the host should publish again.
@@ -126,16 +132,25 @@ pub(crate) fn resources(caps: &Capabilities<'_>) -> Resources {
 }
 
 /// The inventories of further resource classes, each with what claims take of it.
-pub(crate) fn inventories<'c>(
-    caps: &'c Capabilities<'_>,
-) -> impl Iterator<Item = (&'c str, Inventory, u64)> + Clone {
-    let reports = caps.novella.iter().map(|report| &**report);
-    reports.flat_map(|report| {
-        report.resources.iter().map(|(class, inventory)| {
-            let taken = report.claims.iter().filter_map(|claim| claim.resources.get(class));
-            (class, *inventory, taken.fold(0, |sum: u64, amount| sum.saturating_add(*amount)))
-        })
-    })
+pub(crate) fn inventories<'c>(caps: &'c Capabilities<'_>) -> Vec<(&'c str, Inventory, u64)> {
+    let Some(report) = caps.novella.as_deref().filter(|report| !report.resources.is_empty()) else {
+        return Vec::new();
+    };
+    // What is taken of each class, with the last claim that was counted. Of a class that a claim names twice, the last
+    // amount counts.
+    let mut taken: HashMap<&str, (u64, usize)> = HashMap::new();
+    for (at, claim) in report.claims.iter().enumerate() {
+        for (class, amount) in claim.resources.0.iter().rev() {
+            let (sum, last) = taken.entry(&**class).or_insert((0, usize::MAX));
+            if std::mem::replace(last, at) != at {
+                *sum = sum.saturating_add(*amount);
+            }
+        }
+    }
+    let of_class = |(class, inventory): (&'c str, &Inventory)| {
+        (class, *inventory, taken.get(class).map_or(0, |(sum, _)| *sum))
+    };
+    report.resources.iter().map(of_class).collect()
 }
 
 /// What is used of an amount. A negative free amount means that more is used than there is; an unknown one means that

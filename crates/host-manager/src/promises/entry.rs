@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use novella_filter_scheduler::{DeviceUsage, server_group};
-use novella_objects::{RequestSpec, ReserveEntry};
+use novella_objects::{RequestSpec, ReserveEntry, is_host_name};
 use novella_resources::{Allocation, Amounts, ClassAmounts};
 use uuid::Uuid;
 
@@ -14,6 +14,9 @@ use crate::report::check;
 
 /// The longest decision id that a peer may send, in bytes.
 pub(crate) const MAX_DECISION_ID: usize = 1024;
+
+/// The most bytes of a broker user's name. AMQP sends it as a short string.
+pub(crate) const MAX_USER: usize = 255;
 
 /// The entry for peers about a reservation on `host`.
 pub(crate) fn entry(uuid: Uuid, host: &str, reservation: &Reservation) -> ReserveEntry {
@@ -67,7 +70,7 @@ pub(crate) fn by_class(resources: impl IntoIterator<Item = (String, u64)>) -> Cl
 pub(crate) fn is_sane(entry: &ReserveEntry) -> bool {
     let is_name =
         |name: &Option<String>| name.as_deref().is_none_or(|name| check::name("name", name).is_ok());
-    check::name("host", &entry.host).is_ok()
+    is_host_name(&entry.host)
         && is_name(&entry.group)
         && is_name(&entry.flavor)
         && check::amounts(&allocation(entry).amounts).is_ok()

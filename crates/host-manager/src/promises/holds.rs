@@ -1,6 +1,7 @@
 //! What was placed on services other than compute.
 //!
 //! What always holds: a hold ends only when its time is up or when it is released, because no report lists such claims.
+//! Nothing here walks over all holds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use novella_objects::ReserveEntry;
 use uuid::Uuid;
+
+use crate::promises::index::PromiseIndex;
 
 /// One instance placed on a service.
 #[derive(Debug, Clone)]
@@ -27,23 +30,61 @@ pub(crate) struct Hold {
 
 /// Everything placed on services, by instance.
 #[derive(Debug, Default)]
-pub(crate) struct Holds(pub(crate) HashMap<Uuid, Hold>);
+pub(crate) struct Holds {
+    by_uuid: HashMap<Uuid, Hold>,
+    index: PromiseIndex,
+    /// How many GiB are held on each host of each service, by service and host.
+    held_gb: HashMap<Box<str>, HashMap<Box<str>, u128>>,
+}
 
 impl Holds {
+    pub(crate) fn len(&self) -> usize {
+        self.by_uuid.len()
+    }
+
+    pub(crate) fn get(&self, uuid: &Uuid) -> Option<&Hold> {
+        self.by_uuid.get(uuid)
+    }
+
+    /// Adds the hold of an instance. It replaces an earlier one.
+    pub(crate) fn add(&mut self, uuid: Uuid, hold: Hold) {
+        self.end(&uuid);
+        self.index.add(uuid, &hold.decision_id, hold.expires);
+        let hosts = self.held_gb.entry_ref(&hold.service).or_default();
+        *hosts.entry_ref(&hold.host).or_default() += u128::from(hold.gb);
+        self.by_uuid.insert(uuid, hold);
+    }
+
+    /// Ends a hold, if there is one.
+    pub(crate) fn end(&mut self, uuid: &Uuid) {
+        let Some(hold) = self.by_uuid.remove(uuid) else { return };
+        self.index.remove(*uuid, &hold.decision_id, hold.expires);
+        let Some(hosts) = self.held_gb.get_mut(&hold.service) else { return };
+        let Some(gb) = hosts.get_mut(&hold.host) else { return };
+        *gb -= u128::from(hold.gb);
+        if *gb == 0 {
+            hosts.remove(&hold.host);
+        }
+        if hosts.is_empty() {
+            self.held_gb.remove(&hold.service);
+        }
+    }
+
     /// Ends the holds whose time is up.
     pub(crate) fn expire(&mut self, now: Duration) {
-        self.0.retain(|_, hold| hold.expires > now);
+        while let Some(uuid) = self.index.next_expired(now) {
+            self.end(&uuid);
+        }
     }
 
     /// How many GiB are held on a service's host.
     pub(crate) fn held_gb(&self, service: &str, host: &str) -> f64 {
-        let here = self.0.values().filter(|hold| *hold.service == *service && *hold.host == *host);
-        here.map(|hold| hold.gb as f64).sum()
+        self.held_gb.get(service).and_then(|hosts| hosts.get(host)).map_or(0.0, |gb| *gb as f64)
     }
 
     /// The entry for peers about an instance, and when its hold ends. `None` if this decision does not hold it.
     pub(crate) fn entry(&self, uuid: &Uuid, decision_id: &str) -> Option<(ReserveEntry, Duration)> {
-        let hold = self.0.get(uuid).filter(|hold| *hold.decision_id == *decision_id)?;
+        let hold = self.by_uuid.get(uuid).filter(|hold| *hold.decision_id == *decision_id)?;
         let entry = ReserveEntry {
             uuid: *uuid,
             host: hold.host.to_string(),
@@ -55,13 +96,39 @@ impl Holds {
         Some((entry, hold.expires))
     }
 
-    /// The instances that a decision holds, in no order.
+    /// The instances that a decision holds, in order.
     pub(crate) fn of_decision(&self, decision_id: &str) -> Vec<Uuid> {
-        let of = self.0.iter().filter(|(_, hold)| *hold.decision_id == *decision_id);
-        of.map(|(uuid, _)| *uuid).collect()
+        self.index.of_decision(decision_id)
     }
+}
 
-    pub(crate) fn end(&mut self, uuid: &Uuid) {
-        self.0.remove(uuid);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_the_sum_of_the_holds_that_are_left() {
+        let mut holds = Holds::default();
+        for n in 1..=6u64 {
+            let hold = Hold {
+                user: None,
+                service: "volume".into(),
+                host: format!("h{}", n % 2).into(),
+                gb: n,
+                spec_hash: 0,
+                decision_id: format!("s1-{}", n / 4).into(),
+                expires: Duration::from_secs(n),
+            };
+            holds.add(Uuid::from_u128(n.into()), hold);
+        }
+        let held = |holds: &Holds| (holds.held_gb("volume", "h0"), holds.held_gb("volume", "h1"));
+        assert_eq!(held(&holds), (12.0, 9.0));
+        assert_eq!(holds.of_decision("s1-1"), [4, 5, 6].map(Uuid::from_u128));
+        holds.expire(Duration::from_secs(2));
+        assert_eq!((held(&holds), holds.len()), ((10.0, 8.0), 4));
+        holds.end(&Uuid::from_u128(4));
+        assert_eq!((held(&holds), holds.of_decision("s1-1").len()), ((6.0, 8.0), 2));
+        holds.expire(Duration::from_secs(6));
+        assert_eq!((held(&holds), holds.len(), holds.held_gb.len()), ((0.0, 0.0), 0, 0));
     }
 }

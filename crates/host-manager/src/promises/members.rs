@@ -32,22 +32,24 @@ impl Members {
         groups.flat_map(|(group, members)| members.iter().map(move |(uuid, row)| (*uuid, *row, &**group)))
     }
 
-    /// Notes an instance on a row.
-    pub fn come(&mut self, table: &mut HostTable, row: Row, uuid: Uuid, kind: KindRef<'_>) {
+    /// Notes an instance on a row. Doing so again changes nothing. Returns false, without noting it, if as many other rows
+    /// have the instance as the table lists of one.
+    pub fn come(&mut self, table: &mut HostTable, row: Row, uuid: Uuid, kind: KindRef<'_>) -> bool {
         let KindRef { group, flavor, image } = kind;
         let image = image.and_then(|text| serde_json::from_str::<Image>(text).ok());
         let known = Instance { uuid, flavor, image: image.as_ref() };
         // An image that cannot be read has no properties that another instance could share.
-        if table.add_instance(row, &known).is_err() {
+        let noted = table.add_instance(row, &known).unwrap_or_else(|_| {
             let plain = table.add_instance(row, &Instance { image: None, ..known });
-            debug_assert!(plain.is_ok(), "only images are refused");
-        }
-        if let Some(group) = group {
+            plain.expect("only images are refused")
+        });
+        if let Some(group) = group.filter(|_| noted) {
             match self.0.get_mut(group) {
                 Some(members) => members.insert((uuid, row)),
                 None => self.0.entry(group.into()).or_default().insert((uuid, row)),
             };
         }
+        noted
     }
 
     /// Undoes [`Self::come`].

@@ -2,6 +2,7 @@
 
 pub(crate) mod entry;
 pub(crate) mod holds;
+pub(crate) mod index;
 pub(crate) mod members;
 pub(crate) mod reservations;
 pub(crate) mod spec_hash;

@@ -4,18 +4,20 @@
 //! instance, or when its time is up. A report that does not list the instance changes nothing about it. A peer may know
 //! a host before the host's first report reaches us; such a reservation waits for the host under its name.
 //!
-//! What always holds: each reservation ends exactly once.
+//! What always holds: each reservation ends exactly once. Nothing here walks over all reservations, so that a message
+//! about a few of them costs as little as it is large.
 //!
 //! Left out: the table. The caller frees there what this store returns.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use novella_filter_scheduler::{DeviceUsage, Row};
 use novella_resources::Allocation;
 use uuid::Uuid;
 
+use crate::promises::index::{PromiseIndex, remove_from};
 use crate::report::claims::KindRef;
 
 /// Where a reservation counts.
@@ -81,19 +83,52 @@ impl Reservation {
     }
 }
 
+/// How many bytes all reservations may take. Usual ones take less than 1 KiB each.
+pub(crate) const MAX_RESERVED_BYTES: usize = 256 * 1024 * 1024;
+
+/// What an entry of a list or map takes beside its texts.
+const ENTRY: usize = 64;
+
+/// About how many bytes a reservation takes. What the instances of a decision share counts for each of them.
+fn bytes_of(reservation: &Reservation) -> usize {
+    let resources = reservation.allocation.resources.iter().map(|(class, _)| ENTRY + class.len());
+    let devices = reservation.devices.as_deref().map_or(0, |usage| {
+        let cells = usage.numa.iter().flat_map(|numa| &numa.cells).map(|cell| ENTRY + cell.pinned.bytes());
+        let kinds = usage.pci.iter().flat_map(|pci| &pci.0).map(|(kind, _)| {
+            let tags = kind
+                .tags
+                .iter()
+                .map(|(key, value)| ENTRY + key.len() + value.as_ref().map_or(0, |text| text.len()));
+            2 * ENTRY + kind.vendor_id.len() + kind.product_id.len() + tags.sum::<usize>()
+        });
+        cells.sum::<usize>() + kinds.sum::<usize>()
+    });
+    let KindRef { group, flavor, image } = reservation.kind();
+    let kind = [group, flavor, image].into_iter().flatten().map(str::len).sum::<usize>();
+    size_of::<Reservation>() + 4 * ENTRY + resources.sum::<usize>() + devices + kind
+}
+
 /// All reservations, by instance.
 #[derive(Debug, Default)]
 pub(crate) struct Reservations {
     by_uuid: HashMap<Uuid, Reservation>,
-    /// The earliest time at which a reservation may end.
-    next_expiry: Duration,
-    /// How many reservations wait for their host.
-    awaited: usize,
+    /// How many bytes they take.
+    bytes: usize,
+    index: PromiseIndex,
+    /// The instances of the reservations that count on each row.
+    on_row: HashMap<Row, HashSet<Uuid>>,
+    /// The instances of the reservations that wait for each host.
+    awaited: HashMap<Box<str>, HashSet<Uuid>>,
 }
 
 impl Reservations {
     pub fn len(&self) -> usize {
         self.by_uuid.len()
+    }
+
+    /// About how many bytes all reservations take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub fn is_empty(&self) -> bool {
@@ -114,10 +149,12 @@ impl Reservations {
 
     /// Adds a reservation for an instance that has none.
     pub fn add(&mut self, uuid: Uuid, reservation: Reservation) {
-        if self.by_uuid.is_empty() || reservation.expires < self.next_expiry {
-            self.next_expiry = reservation.expires;
-        }
-        self.awaited += usize::from(matches!(reservation.place, Place::Awaited(_)));
+        self.index.add(uuid, &reservation.decision_id, reservation.expires);
+        match &reservation.place {
+            Place::Row(row) => self.on_row.entry(*row).or_default().insert(uuid),
+            Place::Awaited(host) => self.awaited.entry_ref(host).or_default().insert(uuid),
+        };
+        self.bytes += bytes_of(&reservation);
         let before = self.by_uuid.insert(uuid, reservation);
         debug_assert!(before.is_none(), "the caller looked first");
     }
@@ -125,57 +162,65 @@ impl Reservations {
     /// Ends one reservation and returns it.
     pub fn remove(&mut self, uuid: &Uuid) -> Option<Reservation> {
         let reservation = self.by_uuid.remove(uuid)?;
-        self.awaited -= usize::from(matches!(reservation.place, Place::Awaited(_)));
+        self.bytes -= bytes_of(&reservation);
+        self.index.remove(*uuid, &reservation.decision_id, reservation.expires);
+        match &reservation.place {
+            Place::Row(row) => remove_from(&mut self.on_row, row, *uuid),
+            Place::Awaited(host) => remove_from(&mut self.awaited, host, *uuid),
+        }
         Some(reservation)
     }
 
     /// Ends all reservations whose time is up and returns them.
     pub fn take_expired(&mut self, now: Duration) -> Vec<(Uuid, Reservation)> {
-        if self.by_uuid.is_empty() || now < self.next_expiry {
-            return Vec::new();
+        let mut expired = Vec::new();
+        while let Some(uuid) = self.index.next_expired(now) {
+            let reservation = self.remove(&uuid).expect("the index lists only what is there");
+            expired.push((uuid, reservation));
         }
-        let expired: Vec<_> = self.by_uuid.extract_if(|_, r| r.expires <= now).collect();
-        self.awaited -= expired.iter().filter(|(_, r)| matches!(r.place, Place::Awaited(_))).count();
-        self.next_expiry = self.by_uuid.values().map(|r| r.expires).min().unwrap_or(Duration::MAX);
         expired
     }
 
     /// The instances of one decision, in order.
     pub fn of_decision(&self, decision_id: &str) -> Vec<Uuid> {
-        let of_it = self.by_uuid.iter().filter(|(_, r)| *r.decision_id == *decision_id);
-        let mut uuids: Vec<_> = of_it.map(|(uuid, _)| *uuid).collect();
-        uuids.sort_unstable();
-        uuids
+        self.index.of_decision(decision_id)
     }
 
     /// Moves the reservations that wait for `host` to its row. Returns their instances.
     pub fn arrive(&mut self, host: &str, row: Row) -> Vec<Uuid> {
-        if self.awaited == 0 {
-            return Vec::new();
-        }
-        let waits = |r: &Reservation| matches!(&r.place, Place::Awaited(name) if **name == *host);
-        let moved = self.move_to(row, waits);
-        self.awaited -= moved.len();
-        moved
+        let waiting = self.awaited.remove(host).unwrap_or_default();
+        self.move_to(row, waiting)
     }
 
     /// Moves the reservations on one row to another row. Returns their instances.
     pub fn change_row(&mut self, from: Row, to: Row) -> Vec<Uuid> {
-        self.move_to(to, |r| r.place == Place::Row(from))
+        let there = self.on_row.remove(&from).unwrap_or_default();
+        self.move_to(to, there)
     }
 
-    fn move_to(&mut self, row: Row, which: impl Fn(&Reservation) -> bool) -> Vec<Uuid> {
-        let moved = self.by_uuid.iter_mut().filter(|(_, r)| which(r)).map(|(uuid, r)| {
-            r.place = Place::Row(row);
-            *uuid
-        });
-        moved.collect()
+    fn move_to(&mut self, row: Row, moved: HashSet<Uuid>) -> Vec<Uuid> {
+        if moved.is_empty() {
+            return Vec::new();
+        }
+        for uuid in &moved {
+            self.by_uuid.get_mut(uuid).expect("what has a place is there").place = Place::Row(row);
+        }
+        self.on_row.entry(row).or_default().extend(&moved);
+        in_order(&moved)
     }
 
     /// Ends all reservations on a row that is removed from the map, and returns them.
     pub fn drop_row(&mut self, row: Row) -> Vec<(Uuid, Reservation)> {
-        self.by_uuid.extract_if(|_, r| r.place == Place::Row(row)).collect()
+        let there = self.on_row.get(&row).map(in_order).unwrap_or_default();
+        there.into_iter().filter_map(|uuid| Some((uuid, self.remove(&uuid)?))).collect()
     }
+}
+
+/// The instances in ascending order, so that what follows from them is the same in every run.
+fn in_order(uuids: &HashSet<Uuid>) -> Vec<Uuid> {
+    let mut uuids: Vec<_> = uuids.iter().copied().collect();
+    uuids.sort_unstable();
+    uuids
 }
 
 #[cfg(test)]
@@ -221,7 +266,7 @@ mod tests {
         assert!(store.remove(&Uuid::from_u128(20)).is_none());
         assert_eq!(store.drop_row(Row::at(98)).len(), 3);
         assert_eq!(store.take_expired(Duration::from_secs(1000)).len(), 13);
-        assert!(store.is_empty());
+        assert!(store.is_empty() && store.bytes() == 0);
         store.add(Uuid::from_u128(1), reservation(Place::Row(Row::at(1)), 7));
         assert_eq!(store.take_expired(Duration::from_secs(7)).len(), 1);
     }

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use novella_filter_scheduler::MAX_RATIO;
 use novella_objects::{
-    AllocationRatios, Capabilities, Claim, INTEGER_KEYS, MAX_AMOUNT, MAX_VCPUS, NovellaReport,
+    AllocationRatios, Capabilities, Claim, INTEGER_KEYS, MAX_AMOUNT, MAX_VCPUS, NovellaReport, is_host_name,
 };
 use novella_resources::Amounts;
 
@@ -21,6 +21,9 @@ use crate::report::outcome::{BadReport, Fault};
 pub(crate) const MAX_NAME: usize = 255;
 /// How many traits, how many resource classes, and how many facts a host may have.
 pub(crate) const MAX_ENTRIES: usize = 1024;
+/// How many hosts may have names that differ only in letter case. Filters compare names without it, so each of these hosts is
+/// looked at whenever one of them is named.
+pub(crate) const MAX_SAME_BUT_CASE: usize = 8;
 /// How many bytes of JSON text that the scheduler keeps without reading a report may have.
 pub(crate) const MAX_TEXT: usize = 64 * 1024;
 /// How many ended instances a report may list.
@@ -41,6 +44,11 @@ pub(crate) fn name(key: &'static str, text: &str) -> Result<(), BadReport> {
     } else {
         Ok(())
     }
+}
+
+/// Checks the name of a host or of a service.
+pub(crate) fn host_name(key: &'static str, text: &str) -> Result<(), BadReport> {
+    if is_host_name(text) { Ok(()) } else { bad(key, Fault::HostName) }
 }
 
 fn name_if_any(key: &'static str, text: &Option<Cow<'_, str>>) -> Result<(), BadReport> {
@@ -87,7 +95,8 @@ pub(crate) fn numbers(report: &NovellaReport<'_>, max_claims: usize) -> Result<(
     count("novella.claims", report.claims.len(), max_claims)?;
     count("novella.ended", report.ended.len(), MAX_ENDED)?;
     count("novella.sent_at", report.sent_at.len(), MAX_NAME)?;
-    count("novella.stale_probes", report.stale_probes.0.len(), MAX_ENTRIES)
+    count("novella.stale_probes", report.stale_probes.0.len(), MAX_ENTRIES)?;
+    report.stale_probes.iter().try_for_each(|(probe, _)| name("novella.stale_probes", probe))
 }
 
 /// Checks what one instance takes.

@@ -56,6 +56,14 @@ impl ClaimRow {
     }
 }
 
+/// A claim that was looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FoundClaim {
+    pub row: ClaimRow,
+    /// What the instance takes of further resource classes, as reported.
+    pub resources: Vec<(String, u64)>,
+}
+
 /// The claims of one host.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
@@ -133,6 +141,13 @@ fn kinds_by_position(packed: &Packed, claims: usize) -> Vec<KindRef<'_>> {
     all
 }
 
+impl ClaimChange {
+    /// How many bytes the extras take if they have changed.
+    pub fn new_extras(&self) -> Option<usize> {
+        self.extras.as_ref().map(Packed::bytes)
+    }
+}
+
 /// What a new list of claims changes.
 pub(crate) struct ClaimChange {
     /// How many claims at the front of the list stay.
@@ -206,6 +221,11 @@ impl Claims {
         }
     }
 
+    /// How many bytes the extras take.
+    pub fn extras(&self) -> usize {
+        self.extras.bytes()
+    }
+
     /// The claims that are in groups, each with its group.
     pub fn grouped(&self) -> impl Iterator<Item = (Uuid, &str)> {
         read_extras(&self.extras).filter_map(|(at, kind, _)| Some((self.rows[at].uuid, kind.group?)))
@@ -216,14 +236,40 @@ impl Claims {
         read_extras(&self.extras).any(|(_, _, takes)| takes.numa_topology.is_some() || takes.pci.is_some())
     }
 
-    /// What the claim of an instance takes of further resource classes, as reported.
-    pub fn resources_of(&self, uuid: Uuid) -> Vec<(String, u64)> {
-        if self.extras.read().is_empty() {
-            return Vec::new();
+    /// The claims of these instances, which are in ascending order. Reads the list once, however many are asked for. Of an
+    /// instance that is listed twice, the first claim counts.
+    pub fn find(&self, instances: &[Uuid]) -> Vec<FoundClaim> {
+        let mut found = Vec::new();
+        let mut seen = vec![false; instances.len()];
+        for (at, row) in self.rows.iter().enumerate() {
+            if let Ok(which) = instances.binary_search(&row.uuid)
+                && !std::mem::replace(&mut seen[which], true)
+            {
+                found.push((at, FoundClaim { row: *row, resources: Vec::new() }));
+                if found.len() == instances.len() {
+                    break;
+                }
+            }
         }
-        let of_it = self.list().into_iter().find(|claim| claim.uuid == uuid);
-        let resources = of_it.into_iter().flat_map(|claim| claim.resources.0);
-        resources.map(|(class, amount)| (class.into_owned(), amount)).collect()
+        let mut rest = found.iter_mut().peekable();
+        for (at, _, takes) in read_extras(&self.extras) {
+            while rest.next_if(|(of, _)| *of < at).is_some() {}
+            match rest.next_if(|(of, _)| *of == at) {
+                Some((_, claim)) => {
+                    let resources = takes.resources.0.into_iter();
+                    claim.resources = resources.map(|(class, amount)| (class.into_owned(), amount)).collect();
+                }
+                None if rest.peek().is_none() => break,
+                None => {}
+            }
+        }
+        found.into_iter().map(|(_, claim)| claim).collect()
+    }
+
+    /// The claims with their kinds, in the order of the report.
+    pub fn with_kinds(&self) -> impl Iterator<Item = (Uuid, KindRef<'_>)> {
+        let kinds = kinds_by_position(&self.extras, self.rows.len());
+        self.rows.iter().zip(kinds).map(|(row, kind)| (row.uuid, kind))
     }
 
     /// The claims as they were reported.
@@ -313,6 +359,16 @@ mod tests {
             assert_eq!(claims.take_devices(), list.iter().any(takes_devices));
             assert_eq!(grouped.len(), list.iter().filter(|claim| claim.group.is_some()).count());
             assert!(claims.compare(&list).unwrap().is_none());
+            let mut wanted: Vec<_> = list.iter().map(|claim| claim.uuid).collect();
+            wanted.push(Uuid::from_u128(1000));
+            wanted.sort_unstable();
+            wanted.dedup();
+            let found = claims.find(&wanted);
+            assert_eq!(found.len(), wanted.len() - 1);
+            for FoundClaim { row, resources } in found {
+                let listed = list.iter().find(|claim| claim.uuid == row.uuid).unwrap();
+                assert!(row.is(listed) && resources.len() == listed.resources.0.len());
+            }
         }
     }
 

@@ -31,11 +31,7 @@ pub(crate) fn devices(caps: &Capabilities<'_>) -> Result<Devices, BadReport> {
         numa: topology.as_ref().map(read_cells).transpose().map_err(bad("novella.numa_topology"))?,
         pci_pools: read_pools(&pools.unwrap_or_default()).map_err(bad("novella.pci_pools"))?,
     };
-    for claim in &report.claims {
-        if let Some(usage) = usage(claim)? {
-            devices.take(&usage);
-        }
-    }
+    devices.take_all(report.claims.iter().filter_map(|claim| usage(claim).transpose()))?;
     Ok(devices)
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod claims;
 pub(crate) mod devices;
 pub(crate) mod identity;
+pub(crate) mod kept;
 pub(crate) mod liveness;
 pub(crate) mod outcome;
 pub(crate) mod packed;

@@ -83,8 +83,26 @@ pub enum Fault {
     Empty,
     /// It has more bytes or entries than this limit.
     TooLong(usize),
+    /// It cannot be the name of a host or of a service.
+    HostName,
     /// A name has a control character.
     ControlCharacter,
+    /// The scheduler would keep too much of one host.
+    TooMuch {
+        /// How many bytes it would keep.
+        bytes: usize,
+        /// How many it keeps of one host at most.
+        limit: usize,
+    },
+    /// The map has no room for what the host adds.
+    MapFull {
+        /// How many bytes the map would keep.
+        bytes: usize,
+        /// How many it keeps at most.
+        limit: usize,
+    },
+    /// Too many hosts have this name in other letter case.
+    SameButCase,
     /// It is negative.
     Negative,
     /// It is above this limit, which no machine reaches.
@@ -101,7 +119,25 @@ impl fmt::Display for BadReport {
         match &self.fault {
             Fault::Empty => write!(f, "{key} is empty"),
             Fault::TooLong(limit) => write!(f, "{key} is longer than {limit}"),
+            Fault::HostName => write!(
+                f,
+                "{key} is not 1 to {} letters A to Z, digits, and any of . _ - (and @ inside)",
+                novella_objects::MAX_HOST_NAME
+            ),
             Fault::ControlCharacter => write!(f, "{key} has a control character"),
+            Fault::TooMuch { bytes, limit } => {
+                write!(
+                    f,
+                    "{key} would take {bytes} bytes of memory, more than the {limit} that one host may take"
+                )
+            }
+            Fault::MapFull { bytes, limit } => write!(
+                f,
+                "with {key} all hosts would take {bytes} bytes of memory, more than the {limit} that reports.max_hosts allows"
+            ),
+            Fault::SameButCase => {
+                write!(f, "{key} differs only in letter case from the names of too many other hosts")
+            }
             Fault::Negative => write!(f, "{key} is negative"),
             Fault::Absurd(limit) => write!(f, "{key} is larger than {limit}"),
             Fault::Devices(reason) => write!(f, "{key}: {reason}"),
@@ -178,6 +214,21 @@ pub enum Event {
         previous: Uuid,
         /// The new identity.
         uuid: Uuid,
+    },
+    /// Instances are claimed by this host and by as many others as the map lists of one instance. It is noted when the first
+    /// such claim appears. The claims count as used, but filters that ask where these instances are do not see them.
+    ClaimedTooOften {
+        /// The name of the host.
+        host: String,
+        /// One of the instances.
+        instance: Uuid,
+        /// How many of the host's claims are not listed.
+        claims: u32,
+    },
+    /// The map lists all claims of the host again.
+    ClaimsListed {
+        /// The name of the host.
+        host: String,
     },
     /// The time of reservations ran out before a report confirmed them.
     ReservationsExpired {

@@ -67,6 +67,11 @@ impl Packed {
         }
     }
 
+    /// How many bytes the pieces take.
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether there are no pieces.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

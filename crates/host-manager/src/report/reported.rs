@@ -13,10 +13,52 @@ use novella_filter_scheduler::Dictionary;
 use novella_objects::{Capabilities, Entries, INTEGER_KEYS, Inventory};
 use serde_json::{Map, Number, Value};
 
+use crate::report::kept;
 use crate::report::packed::{Packed, Pieces, Sink};
 
-/// The long texts of all reports. Equal texts are stored once.
-pub(crate) type Texts = Dictionary<Box<str>>;
+/// The long texts of all reports. Equal texts are stored, and count, once.
+#[derive(Debug, Default)]
+pub(crate) struct Texts {
+    texts: Dictionary<Box<str>>,
+    /// What they take in bytes, with the values that are parsed from them.
+    bytes: usize,
+}
+
+impl Texts {
+    pub fn acquire(&mut self, text: &str) -> u32 {
+        if self.texts.find(text).is_none() {
+            self.bytes += kept::json(text);
+        }
+        self.texts.acquire(text)
+    }
+
+    pub fn release(&mut self, symbol: u32) {
+        let bytes = kept::json(self.texts.get(symbol));
+        if self.texts.release(symbol) {
+            self.bytes -= bytes;
+        }
+    }
+
+    pub fn get(&self, symbol: u32) -> &str {
+        self.texts.get(symbol)
+    }
+
+    /// What the texts take in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What the long texts of a report would add, in bytes.
+    pub fn added_by(&self, caps: &Capabilities<'_>) -> usize {
+        let texts = TEXTS.into_iter().filter_map(|text| text.of(caps));
+        texts.filter(|text| self.texts.find(*text).is_none()).map(kept::json).sum()
+    }
+
+    /// All texts by symbol. `None` where a symbol is free.
+    pub fn values_by_symbol(&self) -> Vec<Option<Box<str>>> {
+        self.texts.values_by_symbol()
+    }
+}
 
 /// The long texts of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +87,11 @@ impl Text {
         };
         text.as_ref().map(|text| text.get())
     }
+}
+
+/// What the long texts of a report take in bytes, as if no other host had the same.
+pub(crate) fn long_text_bytes(caps: &Capabilities<'_>) -> usize {
+    TEXTS.into_iter().filter_map(|text| text.of(caps)).map(kept::json).sum()
 }
 
 fn metrics<'c>(caps: &'c Capabilities<'_>) -> Option<&'c str> {
@@ -101,6 +148,16 @@ impl ReportDifference {
     /// Whether any part differs.
     pub fn any(self) -> bool {
         self.integers || self.in_text()
+    }
+
+    /// Whether a long text differs.
+    pub fn in_long_text(self) -> bool {
+        self.texts.contains(&true)
+    }
+
+    /// Whether metrics differ.
+    pub fn in_metrics(self) -> bool {
+        self.metrics
     }
 
     /// Whether words differ, such as the zone, traits or facts.
@@ -227,7 +284,9 @@ impl Reported {
         for text in TEXTS.into_iter().filter(|text| difference.texts[*text as usize]) {
             let now = text.of(caps).map(|text| texts.acquire(text));
             let before = std::mem::replace(&mut self.texts[text as usize], now);
-            before.map(|symbol| texts.release(symbol));
+            if let Some(symbol) = before {
+                texts.release(symbol);
+            }
         }
         if difference.metrics {
             self.metrics = metrics(caps).map(Into::into);
@@ -274,7 +333,7 @@ impl Reported {
 
     /// A long text, if it was reported.
     pub(crate) fn text<'t>(&self, text: Text, texts: &'t Texts) -> Option<&'t str> {
-        self.symbol(text).map(|symbol| &**texts.get(symbol))
+        self.symbol(text).map(|symbol| texts.get(symbol))
     }
 
     /// The symbol of a long text, if it was reported.

@@ -10,9 +10,10 @@ use hashbrown::HashMap;
 use novella_objects::{Capabilities, HostStatus};
 
 use crate::options::HostManagerOptions;
+use crate::report::kept::{self, Kept};
 use crate::report::liveness::{Hearing, Outages};
 use crate::report::outcome::Applied;
-use crate::report::reported::{Reported, Texts, json};
+use crate::report::reported::{Reported, Texts, json, long_text_bytes};
 
 /// The service on whose hosts instances are placed.
 pub const COMPUTE: &str = "compute";
@@ -24,6 +25,8 @@ const MAX_SERVICES_PER_HOST: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Services {
     by_host: HashMap<Box<str>, Vec<ServiceState>>,
+    /// How many bytes are kept of all reports, without long texts.
+    kept: usize,
 }
 
 /// The last report of one service on one host.
@@ -33,6 +36,8 @@ pub(crate) struct ServiceState {
     /// When the service was last heard.
     pub(crate) hearing: Hearing,
     pub(crate) reported: Reported,
+    /// How many bytes are kept of the report, without long texts.
+    kept: usize,
 }
 
 impl ServiceState {
@@ -51,7 +56,29 @@ impl ServiceState {
     }
 }
 
+/// How many bytes are kept of a service's report.
+pub(crate) fn kept_of_report(caps: &Capabilities<'_>) -> Kept {
+    Kept {
+        words: kept::words(caps),
+        metrics: kept::metrics(caps),
+        long_texts: long_text_bytes(caps),
+        ..Kept::default()
+    }
+}
+
 impl Services {
+    /// How many bytes are kept of all reports, without long texts.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// How many bytes are kept of the report of a service, without long texts.
+    pub(crate) fn kept_of(&self, service: &str, host: &str) -> usize {
+        let state =
+            self.by_host.get(host).and_then(|all| all.iter().find(|state| *state.service == *service));
+        state.map_or(0, |state| state.kept)
+    }
+
     /// Replaces the report of a service.
     pub(crate) fn apply(
         &mut self,
@@ -75,12 +102,14 @@ impl Services {
         }
         let at = known.unwrap_or_else(|| {
             let (hearing, reported) = (Hearing::new(now, false), Reported::default());
-            states.push(ServiceState { service: service.into(), hearing, reported });
+            states.push(ServiceState { service: service.into(), hearing, reported, kept: 0 });
             states.len() - 1
         });
         let state = &mut states[at];
         let difference = state.reported.compare(caps, texts);
         state.reported.replace(caps, difference, texts);
+        let kept = kept_of_report(caps).own();
+        self.kept = self.kept - std::mem::replace(&mut state.kept, kept) + kept;
         let goodbye = caps.novella.as_ref().is_some_and(|report| report.goodbye);
         state.hearing = Hearing::new(now, goodbye);
         match known {
@@ -96,10 +125,12 @@ impl Services {
 
     /// Forgets every service for which `gone` is true.
     pub(crate) fn forget(&mut self, texts: &mut Texts, gone: impl Fn(&Hearing) -> bool) {
-        self.by_host.retain(|_, states| {
+        let Self { by_host, kept } = self;
+        by_host.retain(|_, states| {
             states.retain_mut(|state| {
                 let goes = gone(&state.hearing);
                 if goes {
+                    *kept -= state.kept;
                     state.reported.release(texts);
                 }
                 !goes

@@ -2,7 +2,7 @@
 
 use novella_objects::{HostWarning, MAX_AMOUNT};
 
-use crate::report::outcome::{Event, Fault};
+use crate::report::outcome::{BadReport, Event, Fault};
 use crate::tests::*;
 use crate::views::conflicts::Conflicts;
 
@@ -22,8 +22,8 @@ fn a_report_replaces_and_never_adds() {
     h.reserved.memory_mb = 0;
     h.send(&mut m, s(20));
     assert_eq!(used(&m, "h1"), (2, 1024, 6, 0));
-    assert_eq!(m.map.claimed_on(id(50)), None);
-    assert!(m.map.claimed_on(id(51)).is_some());
+    assert!(m.map.claimed(&[id(50)]).is_empty());
+    assert!(m.map.claimed(&[id(51)]).len() == 1);
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_name_is_taken_over_only_from_the_silent() {
     );
     assert_eq!(m.table().len(), 1);
     assert_eq!(used(&m, "h1"), (1, 1024, 1, 1), "the reservation was made by name; the claims went");
-    assert_eq!(m.map.claimed_on(id(7)), None);
+    assert!(m.map.claimed(&[id(7)]).is_empty());
     let row = m.fleet(s(61)).summaries().remove(0);
     assert_eq!(row.uuid, Some(id(2)));
     assert_eq!(row.warnings, [HostWarning::TakenOver { previous: id(1) }], "the other has the name now");
@@ -337,17 +337,15 @@ fn hostile_values_are_refused_with_a_reason_and_change_nothing() {
             assert_eq!((m.table().len(), m.map.by_identity.len(), m.map.claims), (1, 1, 1), "case {at}");
         }
     }
-    for (name, fault) in [
-        (String::new(), Fault::Empty),
-        ("x".repeat(256), Fault::TooLong(255)),
-        ("a\u{7}b".into(), Fault::ControlCharacter),
-    ] {
+    let names = ["", "a\u{7}b", "a b", "a#b", "@a", "h\u{202e}1", "h\u{200b}1", &"x".repeat(201)];
+    for name in names.map(str::to_owned) {
         for (service, host) in [("compute", &*name), ("volume", &name), (&name, "h9")] {
             let applied = m.apply_report(service, host, &h.caps(), s(0));
-            assert!(matches!(&applied, Applied::Bad(bad) if bad.fault == fault), "{name:?}: {applied:?}");
+            let refused = matches!(&applied, Applied::Bad(bad) if bad.fault == Fault::HostName);
+            assert!(refused, "{name:?}: {applied:?}");
         }
     }
-    assert_eq!(m.counters().bad, 32 + 9);
+    assert_eq!(m.counters().bad, 32 + 24);
     assert_eq!(h.send(&mut m, s(1)), Applied::Updated { gap: 0, settled: 0 }, "the next good one is taken");
 }
 
@@ -358,4 +356,54 @@ fn amounts_that_only_their_sum_makes_absurd_are_refused() {
     let mut h = Report { claims: vec![claim(1, huge), claim(2, huge)], ..Report::of(1) };
     assert!(matches!(h.send(&mut m, s(0)), Applied::Bad(_)));
     assert!(m.table().is_empty());
+}
+
+#[test]
+fn an_instance_that_very_many_hosts_claim_is_a_fault_that_is_shown_and_ends() {
+    let mut m = manager();
+    let most = novella_filter_scheduler::MAX_ROWS_PER_INSTANCE as u128;
+    let mut hosts: Vec<_> = (1..=most + 2).map(Report::of).collect();
+    for h in &mut hosts {
+        h.claims = vec![claim(7, SMALL), Claim { group: Some("g".into()), ..claim(100 + h.uuid, SMALL) }];
+        h.send(&mut m, s(0));
+    }
+    let unlisted = |m: &HostManager| -> Vec<_> {
+        m.fleet(s(0)).summaries().into_iter().filter(|h| h.unlisted_claims > 0).map(|h| h.host).collect()
+    };
+    assert_eq!(unlisted(&m), ["h9", "h10"]);
+    assert_eq!((m.unlisted_claims(), m.table().rows_with(id(7)).count() as u128), (2, most));
+    assert_eq!(used(&m, "h10").0, 2, "the claim counts as used");
+    let told = |host: &str| Event::ClaimedTooOften { host: host.into(), instance: id(7), claims: 1 };
+    assert_eq!(m.expire(s(0)), [told("h9"), told("h10")]);
+    hosts[9].send(&mut m, s(1));
+    assert_eq!(m.expire(s(1)), [], "a lasting fault is told once");
+    // One host ends its claim, and another is forgotten with what it claims.
+    hosts[0].claims.clear();
+    hosts[0].send(&mut m, s(2));
+    assert_eq!(m.unlisted_claims(), 2, "the next report of a host lists its claim again");
+    hosts[9].send(&mut m, s(2));
+    assert_eq!(
+        (unlisted(&m), m.expire(s(2))),
+        (vec!["h9".into()], vec![Event::ClaimsListed { host: "h10".into() }])
+    );
+    let row = m.table().row_of("h9").unwrap();
+    m.map.remove(row);
+    assert_eq!(m.unlisted_claims(), 0);
+    hosts[1].claims.clear();
+    hosts[1].send(&mut m, s(3));
+    assert_eq!(m.table().rows_with(id(7)).count() as u128, most - 1);
+}
+
+#[test]
+fn names_that_differ_only_in_letter_case_are_few() {
+    let mut m = manager();
+    let named = |n: u32| (0..6).map(|bit| if n >> bit & 1 == 1 { 'A' } else { 'a' }).collect::<String>();
+    let mut sent = |n: u32| {
+        let mut h = Report { host: named(n), ..Report::of(1 + u128::from(n)) };
+        h.send(&mut m, s(0))
+    };
+    let applied: Vec<_> = (0..20).map(&mut sent).collect();
+    assert!(applied[..8].iter().all(|applied| *applied == Applied::New));
+    let refused = Applied::Bad(BadReport { key: "host", fault: Fault::SameButCase });
+    assert!(applied[8..].iter().all(|applied| *applied == refused));
 }

@@ -110,7 +110,7 @@ impl Model {
         }
         for uuid in 0..u128::from(INSTANCES) {
             let listed = self.hosts.iter().any(|h| h.last.claims.iter().any(|c| c.uuid == id(uuid)));
-            assert_eq!(m.map.claimed_on(id(uuid)).is_some(), listed, "{uuid}");
+            assert_eq!(m.map.claimed(&[id(uuid)]).len() == 1, listed, "{uuid}");
             let here = |host: &&Host| {
                 let held = self.held.iter().any(|held| held.uuid == uuid && held.host == host.name);
                 held || host.last.claims.iter().any(|c| c.uuid == id(uuid))
@@ -223,7 +223,7 @@ impl Run {
         let decision = place_as(&mut self.manager, &asked, decision_id.clone(), s(self.model.now));
         // A peer's reservation always has another specification in this test.
         let foreign = self.model.held.iter().any(|held| held.uuid == uuid && held.decision.starts_with("s2"));
-        let listed = self.manager.map.claimed_on(id(uuid)).is_some();
+        let listed = self.manager.map.claimed(&[id(uuid)]).len() == 1;
         assert_eq!(decision.repeated, known && (listed || !foreign), "{decision:?}");
         if let (false, Some(selection)) = (decision.repeated, decision.selections.first()) {
             let (host, expires) = (selection.host.clone(), self.model.now + hold);

@@ -497,3 +497,19 @@ fn a_disabled_host_is_refused_by_its_trait_even_if_forced() {
     m.apply_report("compute", "plain", &plain, s(6));
     assert_eq!(ask(&mut m, &forcing(6, "plain"), 6), (true, line(1, 0)));
 }
+
+/// The flavor names so many resource classes that the reservations of 10,000 instances would take too much.
+#[test]
+fn reservations_have_a_budget_of_bytes_and_a_request_beyond_it_is_refused_with_the_number() {
+    let mut m = manager();
+    Report::of(1).send(&mut m, s(0));
+    let mut asked = request(1..=10_000, SMALL);
+    let class = |n| (format!("resources:CUSTOM_{n}"), "1".to_owned());
+    asked.request_spec.spec.flavor.extra_specs = (0..1000).map(class).collect();
+    let decision = place(&mut m, &asked, s(1));
+    let Some(Refusal::NoValidHost { reason, .. }) = decision.refusal else { panic!("{decision:?}") };
+    assert!(reason.contains("268435456 are allowed"), "{reason}");
+    asked.request_spec.instance_uuids.truncate(1);
+    let Some(Refusal::NoValidHost { reason, .. }) = place(&mut m, &asked, s(2)).refusal else { return };
+    assert!(!reason.contains("are allowed"), "{reason}");
+}

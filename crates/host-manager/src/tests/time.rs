@@ -43,7 +43,7 @@ fn a_silent_host_goes_down_comes_back_and_is_forgotten() {
     hosts[1].send(&mut m, s(70 + hour));
     let events = m.expire(s(71 + hour));
     assert!(events.contains(&Event::Forgotten { host: "h1".into() }), "{events:?}");
-    assert!(m.map.claimed_on(id(1)).is_none() && status(&m, "h1").is_none());
+    assert!(m.map.claimed(&[id(1)]).is_empty() && status(&m, "h1").is_none());
     hosts[0].seq = 1;
     assert_eq!(hosts[0].send(&mut m, s(72 + hour)), Applied::New, "nothing of it is remembered");
 }

@@ -19,10 +19,11 @@ use crate::report::check;
 use crate::report::claims::{ClaimChange, KindRef};
 use crate::report::devices::{self, takes_devices};
 use crate::report::identity::{Identity, IdentityVerdict, KnownHost, NameHolder, Presence, judge};
+use crate::report::kept::{self, Kept};
 use crate::report::liveness::{Hearing, Liveness};
 use crate::report::outcome::{Applied, BadReport, Event, Fault};
-use crate::report::reported::ReportDifference;
-use crate::report::services::COMPUTE;
+use crate::report::reported::{ReportDifference, long_text_bytes};
+use crate::report::services::{COMPUTE, kept_of_report};
 use crate::verbs::enforce_policy::join_aggregates;
 
 /// The report of a compute host, and when it came.
@@ -55,6 +56,8 @@ struct Plan {
     resources: Resources,
     /// What is left of NUMA cells and PCI devices, if that may have changed.
     devices: Option<Devices>,
+    /// How many bytes are kept of the report.
+    kept: Kept,
 }
 
 /// Applies the report of a service on a host, and counts the outcome.
@@ -77,14 +80,21 @@ fn admit(
     caps: &Capabilities<'_>,
     now: Duration,
 ) -> Result<Applied, BadReport> {
-    check::name("host", host)?;
+    check::host_name("host", host)?;
     if service_name != COMPUTE {
-        check::name("service_name", service_name)?;
+        check::host_name("service_name", service_name)?;
         check::words(caps)?;
-        return Ok(map.services.apply(service_name, host, caps, &mut map.texts, &map.options, now));
+        let kept_before = map.services.kept_of(service_name, host);
+        map.admit_bytes(kept_before, kept_of_report(caps), Some(caps))?;
+        map.next_watch = map.next_watch.min(now.saturating_add(map.options.forget_after));
+        let HostMap { services, texts, options, .. } = map;
+        return Ok(services.apply(service_name, host, caps, texts, options, now));
     }
     check::integers(caps)?;
     let by_name = map.table.row_of(host);
+    if by_name.is_none() && map.table.count_of_any_case(host) >= check::MAX_SAME_BUT_CASE {
+        return Err(BadReport { key: "host", fault: Fault::SameButCase });
+    }
     let Some(report) = caps.novella.as_deref() else {
         let arrival = Arrival { host, caps, identity: None, now };
         return match by_name {
@@ -268,6 +278,10 @@ fn plan(map: &mut HostMap, row: Row, caps: &Capabilities<'_>) -> Result<Plan, Ba
         check::words(caps)?;
     }
     let claims = record.claims.compare(caps.novella.as_ref().map_or(&[], |report| &report.claims))?;
+    let kept = kept_bytes(record, difference, claims.as_ref(), caps);
+    if kept != record.kept || difference.in_long_text() {
+        map.admit_bytes(record.kept.own(), kept, difference.in_long_text().then_some(caps))?;
+    }
     let reported = caps.novella.iter().flat_map(|report| &report.claims);
     let takers = || record.claims.take_devices() || reported.clone().any(takes_devices);
     let devices = difference.in_devices() || (claims.is_some() && takers());
@@ -276,7 +290,25 @@ fn plan(map: &mut HostMap, row: Row, caps: &Capabilities<'_>) -> Result<Plan, Ba
     if *map.table.view(row).reported() != resources {
         resources.check().map_err(unusable)?;
     }
-    Ok(Plan { difference, claims, resources, devices })
+    Ok(Plan { difference, claims, resources, devices, kept })
+}
+
+/// How many bytes are kept of a report, of which only the parts that differ are counted again.
+fn kept_bytes(
+    record: &Record,
+    difference: ReportDifference,
+    claims: Option<&ClaimChange>,
+    caps: &Capabilities<'_>,
+) -> Kept {
+    let report = caps.novella.as_deref();
+    let extras = |change: &ClaimChange| change.new_extras().unwrap_or_else(|| record.claims.extras());
+    Kept {
+        words: if difference.in_words() { kept::words(caps) } else { record.kept.words },
+        metrics: if difference.in_metrics() { kept::metrics(caps) } else { record.kept.metrics },
+        claims: claims.map_or(record.kept.claims, |change| kept::claims(report, extras(change))),
+        probes: kept::probes(report),
+        long_texts: if difference.in_long_text() { long_text_bytes(caps) } else { record.kept.long_texts },
+    }
 }
 
 /// Writes a report that nothing refused. Returns how many reservations it settled, or `None` if it is a goodbye.
@@ -300,12 +332,14 @@ fn write(map: &mut HostMap, row: Row, arrival: &Arrival<'_>, plan: Plan, gap: u6
         table.set_traits(row, traits.filter(|name| Some(*name) != disabled).chain(disabled));
     }
     if plan.difference.in_words() || plan.claims.is_some() {
-        table.set_inventories(row, inventories(caps));
+        table.set_inventories(row, inventories(caps).into_iter());
     }
     if let Some(devices) = &plan.devices {
         table.set_devices(row, devices);
     }
     record.refresh(caps);
+    let kept_before = std::mem::replace(&mut record.kept, plan.kept);
+    map.kept_of_hosts = map.kept_of_hosts - kept_before.own() + plan.kept.own();
     let before = std::mem::replace(&mut record.identity, identity).map(|identity| identity.uuid);
     map.counters.missed = map.counters.missed.saturating_add(gap);
     if gap > 0 && !std::mem::replace(&mut record.ask_again, true) {
@@ -315,7 +349,11 @@ fn write(map: &mut HostMap, row: Row, arrival: &Arrival<'_>, plan: Plan, gap: u6
         before.map(|uuid| map.by_identity.remove(&uuid));
         identity.map(|identity| map.by_identity.insert(identity.uuid, row));
     }
+    let unlisted = map.record(row).unlisted_claims;
     let mut settled = plan.claims.map_or(0, |change| change_claims(map, row, change));
+    if unlisted > 0 || map.record(row).unlisted_claims > 0 {
+        list_claims_again(map, row, unlisted);
+    }
     settled += end_ended(map, row, caps);
     map.counters.settled += u64::from(settled);
     hear(map, row, caps, now).then_some(settled)
@@ -349,16 +387,47 @@ fn change_claims(map: &mut HostMap, row: Row, change: ClaimChange) -> u32 {
     for (uuid, group) in &gone {
         members.go(table, row, *uuid, group.as_deref());
     }
+    let mut unlisted = 0;
     for (uuid, kind) in &come {
-        members.come(table, row, *uuid, kind.borrowed());
+        unlisted += u32::from(!members.come(table, row, *uuid, kind.borrowed()));
     }
-    let claims = &records[row.index()].as_deref().expect("a host has a record").claims;
+    let record = records[row.index()].as_deref_mut().expect("a host has a record");
     // A list may name an instance twice, so an instance that disappeared may still be in the list.
-    for (uuid, _) in gone.iter().filter(|(uuid, _)| claims.rows().iter().any(|row| row.uuid == *uuid)) {
-        let group = claims.grouped().find(|(grouped, _)| grouped == uuid).map(|(_, group)| group);
-        members.come(table, row, *uuid, KindRef { group, ..KindRef::default() });
+    gone.sort_unstable_by_key(|(uuid, _)| *uuid);
+    let is_gone = |uuid: &Uuid| gone.binary_search_by_key(uuid, |(uuid, _)| *uuid).is_ok();
+    if record.claims.rows().iter().any(|row| is_gone(&row.uuid)) {
+        for (uuid, kind) in record.claims.with_kinds().filter(|(uuid, _)| is_gone(uuid)) {
+            members.come(table, row, uuid, kind);
+        }
     }
+    record.unlisted_claims += unlisted;
+    map.unlisted_claims += unlisted as usize;
     settled
+}
+
+/// Lists all claims of a host in the table again, as far as other hosts leave room, and counts those that are not listed.
+/// `before` is how many were not. It runs while a host has such claims, because other hosts may have ended theirs.
+fn list_claims_again(map: &mut HostMap, row: Row, before: u32) {
+    let HostMap { table, records, members, .. } = map;
+    let record = records[row.index()].as_deref_mut().expect("a host has a record");
+    let mut first = None;
+    let mut unlisted = 0;
+    for (uuid, kind) in record.claims.with_kinds() {
+        if !members.come(table, row, uuid, kind) {
+            first = first.or(Some(uuid));
+            unlisted += 1;
+        }
+    }
+    map.unlisted_claims -= std::mem::replace(&mut record.unlisted_claims, unlisted) as usize;
+    map.unlisted_claims += unlisted as usize;
+    let host = table.host(row).to_owned();
+    match first {
+        Some(instance) if before == 0 => {
+            map.note(Event::ClaimedTooOften { host, instance, claims: unlisted })
+        }
+        None if before > 0 => map.note(Event::ClaimsListed { host }),
+        _ => {}
+    }
 }
 
 /// Ends the reservations on a host for the instances that the report lists as ended. Returns how many.

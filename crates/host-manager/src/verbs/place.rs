@@ -20,14 +20,15 @@ use novella_filter_scheduler::{
 use novella_objects::{
     Decision, Explanation, HostStatus, PlacementRequest, Refusal, RequestSpec, SelectDestinations, Selection,
 };
-use novella_resources::{Allocation, Amounts};
+use novella_resources::Allocation;
 use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
 use crate::policy::resolved::Resolved;
 use crate::promises::entry::{by_class, kind};
-use crate::promises::reservations::{Place, Reservation};
+use crate::promises::reservations::{MAX_RESERVED_BYTES, Place, Reservation};
 use crate::promises::spec_hash::spec_hash;
+use crate::report::claims::FoundClaim;
 use crate::verbs::enforce_policy::with_members;
 use crate::verbs::watch::advance;
 
@@ -142,11 +143,12 @@ pub(crate) fn decide(
     let mut earlier_decision = None;
     let mut rest = Vec::with_capacity(instance_uuids.len());
     let mut seen = HashSet::with_capacity(instance_uuids.len());
+    let claimed = map.claimed(instance_uuids);
     for &uuid in instance_uuids {
         if !seen.insert(uuid) {
             return Ok(conflict(map, decision_id, request, uuid, None).into());
         }
-        earlier.push(match known(map, uuid, spec, hash, now) {
+        earlier.push(match known(map, uuid, claimed.get(&uuid), spec, hash, now) {
             Known::Nothing => {
                 rest.push(uuid);
                 None
@@ -167,6 +169,11 @@ pub(crate) fn decide(
     }
     if !request.dry_run && map.reservations.len() + rest.len() > map.options.max_reservations {
         let refusal = Refusal::NoValidHost { reason: full(map), placeable: 0 };
+        return Ok(refuse(map, decision_id, request, refusal).into());
+    }
+    if !request.dry_run && map.reservations.bytes() + new_bytes(spec, rest.len()) > MAX_RESERVED_BYTES {
+        let refusal =
+            Refusal::NoValidHost { reason: full_of_bytes(map, new_bytes(spec, rest.len())), placeable: 0 };
         return Ok(refuse(map, decision_id, request, refusal).into());
     }
     // Members come and go, so what was asked is hashed without those that only the map knows.
@@ -218,6 +225,20 @@ pub(crate) fn full(map: &HostMap) -> String {
     )
 }
 
+/// About how many bytes the reservations of so many instances add. Each takes the resource classes that the flavor names.
+fn new_bytes(spec: &RequestSpec, instances: usize) -> usize {
+    let named: usize = spec.flavor.extra_specs.keys().map(|key| 64 + key.len()).sum();
+    named.saturating_mul(instances)
+}
+
+fn full_of_bytes(map: &HostMap, added: usize) -> String {
+    format!(
+        "No valid host was found. The reservations of this scheduler take {} bytes, this request would add {added}, and \
+         {MAX_RESERVED_BYTES} are allowed; ask again when some have been confirmed or have run out.",
+        map.reservations.bytes()
+    )
+}
+
 /// Counts and logs what filters and weighers could not judge.
 fn note_errors(map: &mut HostMap, decision_id: &str, selected: &Selected) {
     for (hosts, error) in &selected.filter_errors {
@@ -241,22 +262,22 @@ fn selection(map: &HostMap, uuid: Uuid, row: Row, weight: f64, alternates: &Arc<
     }
 }
 
-fn known(map: &HostMap, uuid: Uuid, spec: &RequestSpec, hash: u64, now: Duration) -> Known {
-    if let Some((row, claim)) = map.claimed_on(uuid) {
-        let claimed = Allocation {
-            amounts: Amounts {
-                vcpus: claim.vcpus.into(),
-                memory_mb: claim.memory_mb.into(),
-                disk_gb: claim.disk_gb.into(),
-                instances: 1,
-            },
-            resources: by_class(map.record(row).claims.resources_of(uuid)),
-        };
+fn known(
+    map: &HostMap,
+    uuid: Uuid,
+    claimed: Option<&(Row, FoundClaim)>,
+    spec: &RequestSpec,
+    hash: u64,
+    now: Duration,
+) -> Known {
+    if let Some((row, claim)) = claimed {
+        let claimed =
+            Allocation { amounts: claim.row.amounts(), resources: by_class(claim.resources.clone()) };
         return if charges(spec).allow(&claimed) {
-            let selection = selection(map, uuid, row, 0.0, &Arc::default());
-            Known::Same { selection, row: Some(row), decision: None }
+            let selection = selection(map, uuid, *row, 0.0, &Arc::default());
+            Known::Same { selection, row: Some(*row), decision: None }
         } else {
-            Known::Other { host: map.table.host(row).to_owned() }
+            Known::Other { host: map.table.host(*row).to_owned() }
         };
     }
     let Some(reservation) = map.reservations.get(&uuid) else { return Known::Nothing };

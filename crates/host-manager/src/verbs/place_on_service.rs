@@ -12,10 +12,12 @@
 //! Left out: creating the volume.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::{HashMap, HashSet};
 use novella_filter_scheduler::nova::operators::Requirement;
 use novella_filter_scheduler::{SUSPECT_WEIGHER, suspect_multiplier};
 use novella_objects::{
@@ -94,7 +96,7 @@ pub(crate) fn select_service(
     let mut known = None;
     let mut rest = Vec::new();
     for &uuid in instance_uuids {
-        let Some(hold) = map.holds.0.get(&uuid) else {
+        let Some(hold) = map.holds.get(&uuid) else {
             rest.push(uuid);
             earlier.push(None);
             continue;
@@ -111,7 +113,7 @@ pub(crate) fn select_service(
         let not_up = not_up(map, service, &selections, now);
         return Decision { not_up, ..repeat(map, decision_id, request, selections, known) };
     }
-    let held = map.holds.0.len() + map.reservations.len() + instance_uuids.len();
+    let held = map.holds.len() + map.reservations.len() + instance_uuids.len();
     if !request.dry_run && held > map.options.max_reservations {
         let refusal = Refusal::NoValidHost { reason: full(map), placeable: 0 };
         return refuse(map, decision_id, request, refusal);
@@ -143,7 +145,7 @@ pub(crate) fn select_service(
                 user: user.cloned(),
                 expires: now.saturating_add(hold),
             };
-            map.holds.0.insert(uuid, hold);
+            map.holds.add(uuid, hold);
             map.counters.reserved += 1;
         }
     }
@@ -161,8 +163,8 @@ fn not_up(
     let status = |(host, state): (&str, &ServiceState)| {
         (host.to_owned(), state.status(&map.outages, &map.options, now))
     };
-    let chosen = |host: &str| selections.iter().any(|selection| selection.host == host);
-    let named = of_service.filter(|(host, _)| chosen(host)).map(status);
+    let chosen: HashSet<&str> = selections.iter().map(|selection| selection.host.as_str()).collect();
+    let named = of_service.filter(|(host, _)| chosen.contains(host)).map(status);
     named.filter(|(_, status)| *status != HostStatus::Up).collect()
 }
 
@@ -186,8 +188,10 @@ fn pick(
     if picks.len() < count {
         // The refused instance finds the fleet as the ones before it left it, and so it is told.
         let mut left = candidates(map, service, now);
+        let mut taken: HashMap<&str, f64> = HashMap::new();
+        picks.iter().for_each(|(host, _)| *taken.entry(host.as_str()).or_default() += request.gb);
         for candidate in &mut left {
-            let taken = picks.iter().filter(|(host, _)| host == candidate.host).count() as f64 * request.gb;
+            let taken = taken.get(candidate.host).copied().unwrap_or(0.0);
             candidate.room = candidate.room.map(|room| room - taken);
         }
         explanation.filters.clear();
@@ -216,6 +220,10 @@ struct VolumeRequest<'a> {
     spec: &'a RequestSpec,
     /// The size of each volume, in GiB.
     gb: f64,
+    /// The hosts that must not be chosen, in lower case.
+    ignored: HashSet<String>,
+    /// The hosts of which one must be chosen, in lower case. Any host may be chosen if it is empty.
+    forced: HashSet<String>,
     /// The reported keys that extra specs ask about, each with what its value must be.
     requirements: Vec<(&'a str, Requirement)>,
     /// The zone of hosts that report none.
@@ -229,14 +237,23 @@ impl<'a> VolumeRequest<'a> {
             Some((name, Requirement::parse(text)))
         };
         let requirements = spec.flavor.extra_specs.iter().filter_map(requirement).collect();
-        Self { spec, gb: size(spec) as f64, requirements, default_zone }
+        let lower_case = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        Self {
+            spec,
+            gb: size(spec) as f64,
+            ignored: lower_case(&spec.ignore_hosts),
+            forced: lower_case(&spec.force_hosts),
+            requirements,
+            default_zone,
+        }
     }
 
     fn considers(&self, candidate: &Candidate<'_>) -> bool {
-        let is_it = |name: &String| name.eq_ignore_ascii_case(candidate.host);
-        !self.spec.ignore_hosts.iter().any(is_it)
-            && self.spec.target_host.as_ref().is_none_or(is_it)
-            && (self.spec.force_hosts.is_empty() || self.spec.force_hosts.iter().any(is_it))
+        let host = candidate.host.to_ascii_lowercase();
+        let target = self.spec.target_host.as_ref();
+        !self.ignored.contains(&host)
+            && target.is_none_or(|name| name.eq_ignore_ascii_case(candidate.host))
+            && (self.forced.is_empty() || self.forced.contains(&host))
     }
 
     fn is_in_zone(&self, candidate: &Candidate<'_>) -> bool {
@@ -296,35 +313,112 @@ fn filter<'c>(
 
 /// Takes the host with the most room for each of up to `count` instances; of equal hosts, the first by name. A suspect
 /// host is taken only if no other has room. Returns the hosts with their weights. `told` is the ranking for the last instance.
+/// One instance costs the logarithm of the number of hosts.
 fn take_roomiest<'c>(
     passing: &[Candidate<'c>],
     wanted: f64,
     count: usize,
     told: &mut Vec<Scored>,
 ) -> Vec<(String, f64)> {
-    let room = |c: &Candidate<'c>| {
-        Some(Room { host: c.host, gb: c.room?, suspect: c.status == HostStatus::Suspect })
-    };
-    let mut rooms: Vec<_> = passing.iter().filter_map(room).collect();
+    let mut rooms = Rooms::default();
+    for candidate in passing {
+        let Some(gb) = candidate.room.filter(|gb| *gb >= wanted) else { continue };
+        let suspect = candidate.status == HostStatus::Suspect;
+        rooms.of(suspect).insert(Room { host: candidate.host, gb, suspect });
+    }
     let mut picks = Vec::new();
-    for _ in 0..count {
-        rooms.retain(|room| room.gb >= wanted);
-        let roomier = |a: &Room<'_>, b: &Room<'_>| b.gb.total_cmp(&a.gb).then_with(|| a.host.cmp(b.host));
-        rooms.sort_by(|a, b| a.suspect.cmp(&b.suspect).then_with(|| roomier(a, b)));
-        let Some(best) = rooms.first() else { break };
-        *told = ranking(&rooms);
-        picks.push((best.host.to_owned(), told[0].weight));
-        rooms[0].gb -= wanted;
+    while picks.len() < count {
+        let Some(best) = rooms.iter().next().copied() else { break };
+        let left = Room { gb: best.gb - wanted, ..best };
+        let is_last = picks.len() + 1 == count || (rooms.iter().nth(1).is_none() && left.gb < wanted);
+        let ranked = rooms.ranking(if is_last { SHOWN } else { 1 });
+        picks.push((best.host.to_owned(), ranked[0].weight));
+        if is_last {
+            *told = ranked;
+        }
+        let same = rooms.of(best.suspect);
+        same.remove(&best);
+        if left.gb >= wanted {
+            same.insert(left);
+        }
     }
     picks
 }
 
 /// A host that has room.
+#[derive(Debug, Clone, Copy)]
 struct Room<'a> {
     host: &'a str,
     /// The room, in GiB.
     gb: f64,
     suspect: bool,
+}
+
+impl Ord for Room<'_> {
+    /// The roomier host is less, and of equal ones the first by name.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.gb.total_cmp(&self.gb).then_with(|| self.host.cmp(other.host))
+    }
+}
+
+impl PartialOrd for Room<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Room<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Room<'_> {}
+
+/// The hosts that still have room for one volume.
+#[derive(Debug, Default)]
+struct Rooms<'a> {
+    heard: BTreeSet<Room<'a>>,
+    suspect: BTreeSet<Room<'a>>,
+}
+
+impl<'a> Rooms<'a> {
+    fn of(&mut self, suspect: bool) -> &mut BTreeSet<Room<'a>> {
+        if suspect { &mut self.suspect } else { &mut self.heard }
+    }
+
+    /// All rooms, best first.
+    fn iter(&self) -> impl Iterator<Item = &Room<'a>> {
+        self.heard.iter().chain(&self.suspect)
+    }
+
+    /// The best `shown` hosts with their weights. As in Nova, the weight is the value normalised between the smallest and
+    /// the largest.
+    fn ranking(&self, shown: usize) -> Vec<Scored> {
+        let ends = [&self.heard, &self.suspect].into_iter().flat_map(|rooms| [rooms.first(), rooms.last()]);
+        let ends: Vec<&Room<'_>> = ends.flatten().collect();
+        let bounds = |of: fn(&Room<'_>) -> f64| {
+            let values = ends.iter().map(|room| of(room));
+            (values.clone().fold(f64::INFINITY, f64::min), values.fold(f64::NEG_INFINITY, f64::max))
+        };
+        let capacity: fn(&Room<'_>) -> f64 = |room| room.gb;
+        let suspect: fn(&Room<'_>) -> f64 = |room| f64::from(u8::from(room.suspect));
+        let mut weighers = vec![("CapacityWeigher", capacity, bounds(capacity), 1.0)];
+        if !self.suspect.is_empty() {
+            weighers.push((SUSPECT_WEIGHER, suspect, bounds(suspect), suspect_multiplier(1.0)));
+        }
+        let scored = |room: &Room<'_>| {
+            let shares = weighers.iter().map(|&(weigher, value, range, multiplier)| {
+                let (raw, width) = (value(room), range.1 - range.0);
+                let normalised = if width > 0.0 { (raw - range.0) / width } else { 0.0 };
+                WeigherScore { weigher: weigher.into(), raw, range, normalised, multiplier }
+            });
+            let weighers: Vec<_> = shares.collect();
+            let weight = weighers.iter().fold(0.0, |sum, share| sum + share.multiplier * share.normalised);
+            Scored { host: room.host.to_owned(), weight, weighers }
+        };
+        self.iter().take(shown).map(scored).collect()
+    }
 }
 
 /// The size of each volume, in GiB.
@@ -334,31 +428,4 @@ fn size(spec: &RequestSpec) -> u64 {
 
 fn count_of(candidates: &[Candidate<'_>]) -> u32 {
     u32::try_from(candidates.len()).unwrap_or(u32::MAX)
-}
-
-/// The hosts that still have room for one volume, best first. As in Nova, the weight is the value normalised between
-/// the smallest and the largest.
-fn ranking(able: &[Room<'_>]) -> Vec<Scored> {
-    let bounds = |of: fn(&Room<'_>) -> f64| {
-        let values = able.iter().map(of);
-        (values.clone().fold(f64::INFINITY, f64::min), values.fold(f64::NEG_INFINITY, f64::max))
-    };
-    let capacity: fn(&Room<'_>) -> f64 = |room| room.gb;
-    let suspect: fn(&Room<'_>) -> f64 = |room| f64::from(u8::from(room.suspect));
-    let mut weighers = vec![("CapacityWeigher", capacity, 1.0)];
-    if able.iter().any(|room| room.suspect) {
-        weighers.push((SUSPECT_WEIGHER, suspect, suspect_multiplier(1.0)));
-    }
-    let scored = |room: &Room<'_>| {
-        let shares = weighers.iter().map(|&(weigher, value, multiplier)| {
-            let (raw, range) = (value(room), bounds(value));
-            let width = range.1 - range.0;
-            let normalised = if width > 0.0 { (raw - range.0) / width } else { 0.0 };
-            WeigherScore { weigher: weigher.into(), raw, range, normalised, multiplier }
-        });
-        let weighers: Vec<_> = shares.collect();
-        let weight = weighers.iter().fold(0.0, |sum, share| sum + share.multiplier * share.normalised);
-        Scored { host: room.host.to_owned(), weight, weighers }
-    };
-    able.iter().take(SHOWN).map(scored).collect()
 }

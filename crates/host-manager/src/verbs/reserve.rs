@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use novella_filter_scheduler::DeviceUsage;
-use novella_objects::{Decision, Reserve, ReserveEntry};
+use novella_objects::{Decision, Reserve, ReserveEntry, is_host_name};
 use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
-use crate::promises::entry::{MAX_DECISION_ID, allocation, entry, is_sane};
+use crate::promises::entry::{MAX_DECISION_ID, MAX_USER, allocation, entry, is_sane};
 use crate::promises::holds::Hold;
-use crate::promises::reservations::{Place, Reservation, ReservationKind};
-use crate::report::check;
+use crate::promises::reservations::{MAX_RESERVED_BYTES, Place, Reservation, ReservationKind};
 use crate::verbs::place_on_service::UNLIMITED_GB;
 use crate::verbs::watch::advance;
 
@@ -52,7 +51,7 @@ fn reserve_message(map: &HostMap, decision_id: &str, ttl_ms: u64, entries: Vec<R
 /// The broker user who placed an instance by this decision.
 fn user_of(map: &HostMap, uuid: &Uuid, decision_id: &str) -> Option<Arc<str>> {
     let reserved = map.reservations.get(uuid).filter(|reservation| *reservation.decision_id == *decision_id);
-    let held = map.holds.0.get(uuid).filter(|hold| *hold.decision_id == *decision_id);
+    let held = map.holds.get(uuid).filter(|hold| *hold.decision_id == *decision_id);
     reserved
         .and_then(|reservation| reservation.user.clone())
         .or_else(|| held.and_then(|hold| hold.user.clone()))
@@ -75,20 +74,23 @@ pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> us
     let hold = Duration::from_millis(reserve.ttl_ms).min(map.options.max_hold);
     let expires = now.saturating_add(hold);
     let mut taken = 0;
+    let uuids: Vec<_> = reserve.entries.iter().map(|entry| entry.uuid).collect();
+    let claimed = map.claimed(&uuids);
     for entry in &reserve.entries {
         if entry.service.is_some() {
             taken += hold_for_peer(map, entry, &decision_id, user.as_ref(), expires);
             continue;
         }
-        if map.claimed_on(entry.uuid).is_some() || is_same(map, entry, &decision_id) {
+        if claimed.contains_key(&entry.uuid) || is_same(map, entry, &decision_id) {
             continue;
         }
         let devices = DeviceUsage::read(&entry.numa_topology, &entry.pci);
         let (row, allocation) = (map.table.row_of(&entry.host), allocation(entry));
         if map.reservations.get(&entry.uuid).is_some()
             || map.reservations.len() >= map.options.max_reservations
+            || map.reservations.bytes() >= MAX_RESERVED_BYTES
             || decision_id.len() > MAX_DECISION_ID
-            || user.as_ref().is_some_and(|user| user.len() > check::MAX_NAME)
+            || user.as_ref().is_some_and(|user| user.len() > MAX_USER)
             || !is_sane(entry)
             || devices.is_err()
             || row.is_some_and(|row| !map.is_large_enough(row, &allocation))
@@ -185,14 +187,14 @@ pub(crate) fn hold_for_peer(
     expires: Duration,
 ) -> usize {
     let Some(service) = &entry.service else { return 0 };
-    let named = check::name("service", service).is_ok() && check::name("host", &entry.host).is_ok();
-    let full = map.holds.0.len() + map.reservations.len() >= map.options.max_reservations;
+    let named = is_host_name(service) && is_host_name(&entry.host);
+    let full = map.holds.len() + map.reservations.len() >= map.options.max_reservations;
     let too_large = map.services.iter().any(|(host, state)| {
         *state.service == **service
             && *host == *entry.host
             && state.total_gb().is_some_and(|gb| entry.disk_gb as f64 > gb)
     });
-    let known = map.holds.0.get(&entry.uuid);
+    let known = map.holds.get(&entry.uuid);
     if known.is_some_and(|known| known.decision_id == *decision_id) {
         return 0;
     }
@@ -209,7 +211,7 @@ pub(crate) fn hold_for_peer(
         user: user.cloned(),
         expires,
     };
-    map.holds.0.insert(entry.uuid, hold);
+    map.holds.add(entry.uuid, hold);
     map.counters.peer_reserved += 1;
     1
 }

@@ -17,6 +17,9 @@ use crate::report::outcome::Event;
 /// How long after a sweep the next one is due at the latest, while hosts are suspect or an outage is under way.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The shortest time between two looks at all conflicts.
+const CONFLICT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Notes that the scheduler did not run between these instants, so it could not hear anybody.
 pub(crate) fn note_stall(map: &mut HostMap, from: Duration, to: Duration) {
     map.outages.add(from, to);
@@ -60,8 +63,10 @@ pub(crate) fn advance(map: &mut HostMap, now: Duration) {
         map.counters.expired += expired.len() as u64;
         map.note(Event::ReservationsExpired { count: expired.len() });
     }
-    if !map.conflicts.is_empty() {
+    // Every placement comes here, and there may be as many conflicts as hosts.
+    if !map.conflicts.is_empty() && now >= map.next_end_of_conflicts {
         end_conflicts(map, now);
+        map.next_end_of_conflicts = now + CONFLICT_INTERVAL;
     }
     if now >= map.next_watch {
         watch(map, now);
@@ -111,6 +116,9 @@ fn watch(map: &mut HostMap, now: Duration) {
     }
     let too_long = |hearing: &Hearing| hearing.own_silence(&map.outages, now) > map.options.forget_after;
     map.services.forget(&mut map.texts, too_long);
+    for (_, state) in map.services.iter() {
+        next = next.min(state.hearing.heard.saturating_add(map.options.forget_after));
+    }
     map.next_watch = next.max(now + WATCH_INTERVAL);
 }
 

@@ -41,6 +41,7 @@ struct ListedHost {
     age: Duration,
     /// How many reservations count on the host.
     held: u32,
+    unlisted_claims: u32,
     disabled_reason: Option<Box<str>>,
     /// The warnings that are still shown, and one for each stale probe.
     warnings: Vec<HostWarning>,
@@ -64,6 +65,7 @@ impl ListedHost {
             uuid: record.identity.map(|identity| identity.uuid),
             age: now.saturating_sub(record.hearing.heard),
             held: record.held,
+            unlisted_claims: record.unlisted_claims,
             disabled_reason: record.reported.disabled_reason().map(Into::into),
             warnings: shown.chain(stale).collect(),
             resources: used_inventories(map, row),
@@ -113,6 +115,7 @@ impl ListedHost {
             report_age_s: self.age.as_secs_f64(),
             disabled_reason: self.disabled_reason.map(Into::into),
             warnings: self.warnings,
+            unlisted_claims: self.unlisted_claims,
             clock_offset_s: None,
         }
     }

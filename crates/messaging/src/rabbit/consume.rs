@@ -33,7 +33,9 @@ use super::session::Session;
 use super::supervisor::Supervisor;
 use super::topology::{QueueDeclaration, Topology, short};
 use crate::error::TransportError;
-use crate::transport::{Consumer, ConsumerState, Delivery, DeliveryTag, QueueKind, Settle, Subscription};
+use crate::transport::{
+    Consumer, ConsumerState, Delivery, DeliveryTag, MAX_BATCH_BYTES, QueueKind, Settle, Subscription,
+};
 
 /// How long the broker may take to declare, bind and consume a queue, or to cancel a consumer.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -241,12 +243,14 @@ impl Tap {
         let number = self.number;
         let mut stream = Pin::new(&mut self.stream);
         let finished = &mut self.finished;
-        let mut taken = 0;
+        let (mut taken, mut bytes) = (0, 0);
         poll_fn(|cx| {
-            while taken < max && !*finished {
+            while taken < max && bytes < MAX_BATCH_BYTES && !*finished {
                 match stream.as_mut().poll_next(cx) {
                     Poll::Ready(Some(Ok(delivery))) => {
-                        into.push(received(delivery, number));
+                        let received = received(delivery, number);
+                        bytes += received.body.len();
+                        into.push(received);
                         taken += 1;
                     }
                     // An error ends the stream. The supervisor or the next set-up logs the reason.

@@ -18,7 +18,7 @@ use crate::authority::{ANONYMOUS, MethodClass};
 use crate::endpoint::{BatchHandler, Endpoint};
 use crate::envelope::{Incoming, ReplyAddress, Unreadable, read_incoming};
 use crate::error::{CallError, RemoteError};
-use crate::notices::{NOBODY, start_of};
+use crate::notices::{NOBODY, shown_method, start_of};
 use crate::request::RpcRequest;
 use crate::transport::{CONTENT_TYPE, Consumer, Delivery, DeliveryTag, Settle};
 
@@ -128,7 +128,7 @@ impl Listener {
                 if incoming.request.context.unique_id.as_deref().is_some_and(|id| !self.seen.remember(id)) {
                     count(&shared.counters.duplicates);
                     tracing::debug!(
-                        method = incoming.request.method,
+                        method = &*shown_method(&incoming.request.method),
                         "dropped a copy of a message that was already taken"
                     );
                     self.consumer.settle(tag, Settle::Ack);
@@ -262,7 +262,7 @@ async fn perform(
                 biased;
                 result = work => result.unwrap_or_else(|_| {
                     count(&shared.counters.panics);
-                    tracing::error!(method = request.method, "a method panicked; its caller gets an error");
+                    tracing::error!(method = &*shown_method(&request.method), "a method panicked; its caller gets an error");
                     Err(CallError::Failed(Box::new(panicked(&request.method))))
                 }),
                 () = shared.replier.heartbeats(reply.as_ref()) => unreachable!("heartbeats never end by themselves"),
@@ -276,10 +276,10 @@ async fn perform(
         if !matches!(error, CallError::Failed(_))
             && let Some(suppressed) = shared.notices.take_turn(error.kind(), peer)
         {
-            let (method, version) = (&request.method, request.version);
+            let (method, version) = (&*shown_method(&request.method), request.version);
             tracing::warn!(user = peer, method, %version, %error, suppressed, "a request failed");
         }
-        Box::new(error.into_remote(&request.method, &request.version.to_string()))
+        Box::new(error.into_remote(&shown_method(&request.method), &request.version.to_string()))
     });
     if let Some(reply) = reply {
         shared.replier.answer(&reply, &result, Some(permit)).await;

@@ -1,4 +1,9 @@
-//! Reports from the agents, applied to the map in batches under one lock.
+//! Reports from the agents, applied to the map in batches.
+//!
+//! What always holds: the lock is given back after [`HELD_AT_MOST`] and the report at hand, so that a batch of large
+//! reports, or of very many, makes no placement wait longer.
+
+use std::time::Duration;
 
 use novella_messaging::{CallError, RequestContext};
 use novella_objects::UpdateServiceCapabilities;
@@ -6,11 +11,19 @@ use novella_rpcapi::ReportSink;
 
 use crate::manager::SchedulerManager;
 
+/// How long a batch of reports holds the lock before it lets others in.
+const HELD_AT_MOST: Duration = Duration::from_millis(1);
+
 impl ReportSink for SchedulerManager {
     fn apply_reports(&self, reports: &[UpdateServiceCapabilities<'_>]) {
-        let (mut core, now) = self.core();
+        let (mut core, mut now) = self.core();
         for report in reports {
             for capabilities in &report.capabilities.0 {
+                if self.env.clock.now().saturating_sub(now) >= HELD_AT_MOST {
+                    drop(core);
+                    self.let_others_in();
+                    (core, now) = self.core();
+                }
                 let applied = core.hosts.apply_report(&report.service_name, &report.host, capabilities, now);
                 if !applied.is_accepted() {
                     self.refused_reports.log(report, &applied);
