@@ -59,6 +59,15 @@ impl Amounts {
         }
     }
 
+    /// Whether no amount is less than that of `other`.
+    #[must_use]
+    pub fn cover(&self, other: &Self) -> bool {
+        self.vcpus >= other.vcpus
+            && self.memory_mb >= other.memory_mb
+            && self.disk_gb >= other.disk_gb
+            && self.instances >= other.instances
+    }
+
     /// The sum of both. An amount that would overflow stays at the largest value.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

@@ -94,7 +94,7 @@ settings! {
 settings! {
     /// How long a decision holds room before a report confirms it.
     pub struct ReservationsConfig {
-        /// How long a decision holds its CPUs, memory and disk, unless a report confirms it earlier.
+        /// How long a decision holds its CPUs, memory and disk, unless a report of its host confirms it earlier.
         pub reservation_ttl: Duration as "duration" = HostManagerOptions::default().reservation_ttl;
         /// The longest hold that a request may ask for.
         pub max_hold: Duration as "duration" = HostManagerOptions::default().max_hold;

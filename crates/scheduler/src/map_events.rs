@@ -47,6 +47,21 @@ pub(crate) fn log(events: &[Event]) {
                 "several hosts claim the same instances; affinity rules do not see them on this host. `novella host list` \
                  shows the hosts; remove the claims of all but one"
             ),
+            Event::ClaimDoesNotSettle { host, instance, held_on, claims } if host == held_on => warn!(
+                host,
+                %instance,
+                claims,
+                "the host claims less for an instance than what was reserved for it; the reservation counts too until it \
+                 is released or its time is up"
+            ),
+            Event::ClaimDoesNotSettle { host, instance, held_on, claims } => warn!(
+                host,
+                %instance,
+                held_on,
+                claims,
+                "the host claims an instance that is reserved on another host; the reservation stays until that host \
+                 claims it, it is released or its time is up. Look at this host if you did not move the instance"
+            ),
             Event::ClaimsListed { host } => {
                 info!(host, "no instance of this host is claimed by too many hosts any more")
             }

@@ -140,7 +140,7 @@ fn reports(c: &Counters) -> [(&'static str, u64); 7] {
     ]
 }
 
-fn events(c: &Counters) -> [(&'static str, u64); 16] {
+fn events(c: &Counters) -> [(&'static str, u64); 17] {
     [
         ("missed", c.missed),
         ("new_host", c.new),
@@ -154,6 +154,7 @@ fn events(c: &Counters) -> [(&'static str, u64); 16] {
         ("peer_reserved", c.peer_reserved),
         ("peer_refused", c.peer_refused),
         ("settled", c.settled),
+        ("unsettled", c.unsettled),
         ("released", c.released),
         ("expired", c.expired),
         ("repeated", c.repeated),

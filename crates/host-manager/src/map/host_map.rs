@@ -158,18 +158,18 @@ impl HostMap {
         self.records[row.index()].as_deref_mut().expect("every host in the table has a record")
     }
 
-    /// For each of these instances that a host lists among its claims, the host and the claim. If several hosts list it,
-    /// the first in fleet order. The claims of a host are read once, however many of the instances it lists.
-    pub(crate) fn claimed(&self, instances: &[Uuid]) -> HashMap<Uuid, (Row, FoundClaim)> {
+    /// For each of these instances that hosts list among their claims, the hosts and the claims, in fleet order. The claims
+    /// of a host are read once, however many of the instances it lists.
+    pub(crate) fn claimed(&self, instances: &[Uuid]) -> HashMap<Uuid, Vec<(Row, FoundClaim)>> {
         let rows_with = |uuid: Uuid| self.table.rows_with(uuid).map(move |row| (row, uuid));
         let mut places: Vec<(Row, Uuid)> = instances.iter().copied().flat_map(rows_with).collect();
         places.sort_unstable();
         places.dedup();
-        let mut claimed = HashMap::new();
+        let mut claimed: HashMap<_, Vec<_>> = HashMap::new();
         for of_row in places.chunk_by(|(a, _), (b, _)| a == b) {
             let (row, wanted): (_, Vec<Uuid>) = (of_row[0].0, of_row.iter().map(|(_, uuid)| *uuid).collect());
             for claim in self.record(row).claims.find(&wanted) {
-                claimed.entry(claim.row.uuid).or_insert((row, claim));
+                claimed.entry(claim.row.uuid).or_default().push((row, claim));
             }
         }
         claimed
@@ -219,6 +219,31 @@ impl HostMap {
             self.table.give_back_devices(row, uuid);
             self.record_mut(row).held -= 1;
             self.members.go(&mut self.table, row, uuid, reservation.kind().group);
+            if reservation.also_claimed {
+                self.note_claims(row, &[uuid]);
+            }
+        }
+    }
+
+    /// Notes the instance of a reservation on its row again, if there is one on this row.
+    pub(crate) fn note_reservation(&mut self, row: Row, uuid: &Uuid) {
+        let Self { reservations, table, members, .. } = self;
+        if let Some(reservation) = reservations.get(uuid)
+            && reservation.place == Place::Row(row)
+        {
+            members.come(table, row, *uuid, reservation.kind());
+        }
+    }
+
+    /// Notes those of these instances again that the host lists among its claims. They must be in order.
+    pub(crate) fn note_claims(&mut self, row: Row, instances: &[Uuid]) {
+        let Self { table, records, members, .. } = self;
+        let record = records[row.index()].as_deref().expect("every host in the table has a record");
+        let is_one = |uuid: &Uuid| instances.binary_search(uuid).is_ok();
+        if record.claims.rows().iter().any(|row| is_one(&row.uuid)) {
+            for (uuid, kind) in record.claims.with_kinds().filter(|(uuid, _)| is_one(uuid)) {
+                members.come(table, row, uuid, kind);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Reservations: what was promised and has not yet been seen in a report.
 //!
-//! A reservation is made when a decision is made here or received from a peer. It ends when any host's report lists the
-//! instance, or when its time is up. A report that does not list the instance changes nothing about it. A peer may know
+//! A reservation is made when a decision is made here or received from a peer. It ends when its own host's report lists
+//! the instance with at least the reserved amounts, or when its time is up. Any other report changes nothing about it. A peer may know
 //! a host before the host's first report reaches us; such a reservation waits for the host under its name.
 //!
 //! What always holds: each reservation ends exactly once. Nothing here walks over all reservations, so that a message
@@ -51,6 +51,8 @@ pub(crate) struct Reservation {
     pub alternates: Arc<[String]>,
     /// The kind of the instance, if it has any.
     pub kind: Option<Arc<ReservationKind>>,
+    /// Whether the host lists the instance too, with less than what is reserved. Both count then.
+    pub also_claimed: bool,
 }
 
 /// The kind of the instances of one decision: the properties on which the placement of other instances may depend.
@@ -145,6 +147,13 @@ impl Reservations {
             Place::Row(row) => Some((row, &reservation.allocation)),
             Place::Awaited(_) => None,
         })
+    }
+
+    /// Notes whether the host of a reservation lists the instance too.
+    pub fn also_claimed(&mut self, uuid: &Uuid, also: bool) {
+        if let Some(reservation) = self.by_uuid.get_mut(uuid) {
+            reservation.also_claimed = also;
+        }
     }
 
     /// Adds a reservation for an instance that has none.
@@ -243,6 +252,7 @@ mod tests {
             weight: 0.0,
             alternates: Arc::default(),
             kind: None,
+            also_claimed: false,
         }
     }
 

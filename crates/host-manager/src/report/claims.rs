@@ -9,7 +9,7 @@
 //! Left out: on which host an instance is. The table has an index for that.
 
 use novella_objects::{Claim, Entries};
-use novella_resources::Amounts;
+use novella_resources::{Allocation, Amounts};
 use uuid::Uuid;
 
 use crate::report::check;
@@ -62,6 +62,17 @@ pub(crate) struct FoundClaim {
     pub row: ClaimRow,
     /// What the instance takes of further resource classes, as reported.
     pub resources: Vec<(String, u64)>,
+}
+
+impl FoundClaim {
+    /// Whether the instance takes no less than this allocation. Of a class that is reported twice, the last amount counts.
+    pub fn covers(&self, allocation: &Allocation) -> bool {
+        let taken = |class: &str| {
+            self.resources.iter().rev().find(|(known, _)| known == class).map_or(0, |(_, n)| *n)
+        };
+        self.row.amounts().cover(&allocation.amounts)
+            && allocation.resources.iter().all(|(class, amount)| taken(class) >= *amount)
+    }
 }
 
 /// The claims of one host.

@@ -225,6 +225,17 @@ pub enum Event {
         /// How many of the host's claims are not listed.
         claims: u32,
     },
+    /// The host claims instances that are reserved elsewhere, or with more than it claims. The reservations stay.
+    ClaimDoesNotSettle {
+        /// The name of the host that claims them.
+        host: String,
+        /// One of the instances.
+        instance: Uuid,
+        /// The host on which it is reserved.
+        held_on: String,
+        /// How many such claims the report brought.
+        claims: u32,
+    },
     /// The map lists all claims of the host again.
     ClaimsListed {
         /// The name of the host.
@@ -276,6 +287,8 @@ pub struct Counters {
     pub peer_reserved: u64,
     /// Reservations settled by a report.
     pub settled: u64,
+    /// Claims of instances that are reserved on another host, or with more than is claimed.
+    pub unsettled: u64,
     /// Reservations released before their time was up.
     pub released: u64,
     /// Reservations whose time ran out.

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::host_manager::HostManager;
 use crate::options::HostManagerOptions;
-use crate::report::outcome::Applied;
+use crate::report::outcome::{Applied, Event};
 use crate::verbs::place::decide;
 
 fn s(seconds: u64) -> Duration {

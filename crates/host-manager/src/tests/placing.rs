@@ -47,12 +47,55 @@ fn an_unconfirmed_reservation_is_forgotten_in_time() {
 }
 
 #[test]
-fn a_claim_on_another_host_settles_a_reservation() {
-    let (mut m, _) = one_host();
-    place(&mut m, &request([1], SMALL), s(1));
-    let mut alternate = Report { claims: vec![claim(1, SMALL)], ..Report::of(2) };
-    alternate.send(&mut m, s(2));
-    assert_eq!((used(&m, "h1"), used(&m, "h2")), ((0, 0, 0, 0), (1, 1024, 1, 0)));
+fn only_its_own_hosts_claim_of_all_of_it_settles_a_reservation() {
+    let (mut m, mut h) = one_host();
+    let large = Amounts { memory_mb: 15_360, ..SMALL };
+    place(&mut m, &request([1], large), s(1));
+    m.expire(s(1));
+    let told = |m: &mut HostManager| {
+        let events = m.expire(s(2)).into_iter();
+        let claims = events.filter_map(|event| match event {
+            Event::ClaimDoesNotSettle { host, instance, held_on, claims } => {
+                Some((host, instance, held_on, claims))
+            }
+            _ => None,
+        });
+        claims.collect::<Vec<_>>()
+    };
+
+    let mut stranger = Report { claims: vec![claim(1, large)], ..Report::of(2) };
+    stranger.send(&mut m, s(2));
+    assert_eq!((used(&m, "h1"), used(&m, "h2")), ((1, 15_360, 1, 1), (1, 15_360, 1, 0)));
+    assert_eq!(told(&mut m), [("h2".to_owned(), id(1), "h1".to_owned(), 1)]);
+    let again = place(&mut m, &request([1], large), s(2));
+    assert_eq!(
+        (&*again.selections[0].host, again.repeated),
+        ("h1", true),
+        "the claim elsewhere is no answer"
+    );
+    let other = place(&mut m, &request([2], large), s(2));
+    assert!(other.refusal.is_some(), "the room is not given twice");
+
+    h.claims = vec![claim(1, SMALL)];
+    h.send(&mut m, s(2));
+    assert_eq!(used(&m, "h1"), (2, 16_384, 2, 1), "both count");
+    assert_eq!(told(&mut m), [("h1".to_owned(), id(1), "h1".to_owned(), 1)]);
+    h.claims = vec![claim(1, large)];
+    assert_eq!(h.send(&mut m, s(2)), Applied::Updated { gap: 0, settled: 1 });
+    assert_eq!(used(&m, "h1"), (1, 15_360, 1, 0));
+    assert_eq!((m.counters().settled, m.counters().unsettled), (1, 2));
+}
+
+#[test]
+fn a_peers_reservation_counts_although_another_host_claims_the_instance() {
+    let (mut m, mut h) = one_host();
+    let mut stranger = Report { claims: vec![claim(1, SMALL)], ..Report::of(2) };
+    stranger.send(&mut m, s(1));
+    assert_eq!(m.reserve(&told(1, "h1", 30_000), s(1)), 1);
+    assert_eq!(used(&m, "h1").3, 1);
+    h.claims = vec![claim(2, SMALL)];
+    h.send(&mut m, s(2));
+    assert_eq!(m.reserve(&Reserve { decision_id: "s2-2".into(), ..told(2, "h1", 30_000) }, s(2)), 0);
 }
 
 #[test]

@@ -138,8 +138,9 @@ fn admit_identified(
             let row = by_uuid.expect("only a known identity is renamed");
             let from = map.table.host(row).to_owned();
             let plan = plan(map, row, arrival.caps)?;
-            take_name(map, row, by_name, arrival);
+            let arrived = take_name(map, row, by_name, arrival);
             write(map, row, arrival, plan, gap);
+            settle_arrived(map, row, arrived);
             join_aggregates(map, row);
             end_conflicts(map, row);
             map.note(Event::Renamed { host: arrival.host.to_owned(), from: from.clone() });
@@ -377,12 +378,8 @@ fn change_claims(map: &mut HostMap, row: Row, change: ClaimChange) -> u32 {
         },
     );
     map.claims = map.claims - before + claims.rows().len();
-    let mut settled = 0;
-    if !map.reservations.is_empty() {
-        for (uuid, _) in &come {
-            settled += u32::from(map.end_reservation(uuid));
-        }
-    }
+    gone.sort_unstable_by_key(|(uuid, _)| *uuid);
+    let settled = settle(map, row, come.iter().map(|(uuid, _)| *uuid).collect());
     let HostMap { table, records, members, .. } = map;
     for (uuid, group) in &gone {
         members.go(table, row, *uuid, group.as_deref());
@@ -391,17 +388,54 @@ fn change_claims(map: &mut HostMap, row: Row, change: ClaimChange) -> u32 {
     for (uuid, kind) in &come {
         unlisted += u32::from(!members.come(table, row, *uuid, kind.borrowed()));
     }
-    let record = records[row.index()].as_deref_mut().expect("a host has a record");
-    // A list may name an instance twice, so an instance that disappeared may still be in the list.
-    gone.sort_unstable_by_key(|(uuid, _)| *uuid);
-    let is_gone = |uuid: &Uuid| gone.binary_search_by_key(uuid, |(uuid, _)| *uuid).is_ok();
-    if record.claims.rows().iter().any(|row| is_gone(&row.uuid)) {
-        for (uuid, kind) in record.claims.with_kinds().filter(|(uuid, _)| is_gone(uuid)) {
-            members.come(table, row, uuid, kind);
+    records[row.index()].as_deref_mut().expect("a host has a record").unlisted_claims += unlisted;
+    map.unlisted_claims += unlisted as usize;
+    if !gone.is_empty() {
+        // A list may name an instance twice, and a reservation may name it too. So what disappeared may still be there.
+        let gone: Vec<_> = gone.into_iter().map(|(uuid, _)| uuid).collect();
+        map.note_claims(row, &gone);
+        if map.record(row).held > 0 {
+            gone.iter().for_each(|uuid| map.note_reservation(row, uuid));
         }
     }
-    record.unlisted_claims += unlisted;
-    map.unlisted_claims += unlisted as usize;
+    settled
+}
+
+/// Ends the reservations of these instances that the host's claims settle: those on the host itself, if the claim takes no
+/// less than was reserved. Other reservations stay, and what is wrong is noted. Returns how many ended.
+fn settle(map: &mut HostMap, row: Row, mut instances: Vec<Uuid>) -> u32 {
+    if map.reservations.is_empty() {
+        return 0;
+    }
+    instances.retain(|uuid| map.reservations.get(uuid).is_some());
+    if instances.is_empty() {
+        return 0;
+    }
+    instances.sort_unstable();
+    let (mut settled, mut unsettled) = (0, None);
+    for claim in map.record(row).claims.find(&instances) {
+        let uuid = claim.row.uuid;
+        let Some(reservation) = map.reservations.get(&uuid) else { continue };
+        let own = reservation.place == Place::Row(row);
+        if own && claim.covers(&reservation.allocation) {
+            settled += u32::from(map.end_reservation(&uuid));
+            continue;
+        }
+        let held_on = match &reservation.place {
+            Place::Row(row) => map.table.host(*row),
+            Place::Awaited(host) => host,
+        };
+        let (_, claims) = unsettled.get_or_insert_with(|| ((uuid, held_on.to_owned()), 0));
+        *claims += 1;
+        if own {
+            map.reservations.also_claimed(&uuid, true);
+        }
+    }
+    if let Some(((instance, held_on), claims)) = unsettled {
+        map.counters.unsettled += u64::from(claims);
+        let host = map.table.host(row).to_owned();
+        map.note(Event::ClaimDoesNotSettle { host, instance, held_on, claims });
+    }
     settled
 }
 
@@ -470,7 +504,8 @@ fn hear(map: &mut HostMap, row: Row, caps: &Capabilities<'_>, now: Duration) -> 
 
 /// Renames a row. A row that has the name, because it is silent or without identity, is removed. The reservations there
 /// were made for the name, so they move to the renamed row.
-fn take_name(map: &mut HostMap, row: Row, holder: Option<Row>, arrival: &Arrival<'_>) {
+/// Returns their instances.
+fn take_name(map: &mut HostMap, row: Row, holder: Option<Row>, arrival: &Arrival<'_>) -> Vec<Uuid> {
     let mut arrived = Vec::new();
     if let Some(holder) = holder {
         arrived = map.reservations.change_row(holder, row);
@@ -485,6 +520,16 @@ fn take_name(map: &mut HostMap, row: Row, holder: Option<Row>, arrival: &Arrival
     arrived.extend(map.reservations.arrive(arrival.host, row));
     arrived.iter().for_each(|uuid| map.hold(*uuid));
     end_what_is_too_large(map, row, &arrived);
+    arrived
+}
+
+/// Settles reservations that came to a row which already lists their instances.
+fn settle_arrived(map: &mut HostMap, row: Row, arrived: Vec<Uuid>) {
+    for uuid in &arrived {
+        map.reservations.also_claimed(uuid, true);
+    }
+    let settled = settle(map, row, arrived);
+    map.counters.settled += u64::from(settled);
 }
 
 /// Ends those of these reservations for which the host is not large enough. Peers made them before the host was known.

@@ -265,12 +265,15 @@ fn selection(map: &HostMap, uuid: Uuid, row: Row, weight: f64, alternates: &Arc<
 fn known(
     map: &HostMap,
     uuid: Uuid,
-    claimed: Option<&(Row, FoundClaim)>,
+    claimed: Option<&Vec<(Row, FoundClaim)>>,
     spec: &RequestSpec,
     hash: u64,
     now: Duration,
 ) -> Known {
-    if let Some((row, claim)) = claimed {
+    if let Some(known) = reserved(map, uuid, hash, now) {
+        return known;
+    }
+    if let Some((row, claim)) = claimed.and_then(|claims| claims.first()) {
         let claimed =
             Allocation { amounts: claim.row.amounts(), resources: by_class(claim.resources.clone()) };
         return if charges(spec).allow(&claimed) {
@@ -280,17 +283,23 @@ fn known(
             Known::Other { host: map.table.host(*row).to_owned() }
         };
     }
-    let Some(reservation) = map.reservations.get(&uuid) else { return Known::Nothing };
+    Known::Nothing
+}
+
+/// What a reservation says of an instance. It counts before claims, because a claim on its own host ends it, and a claim on
+/// another host is a move that has not ended or a fault.
+fn reserved(map: &HostMap, uuid: Uuid, hash: u64, now: Duration) -> Option<Known> {
+    let reservation = map.reservations.get(&uuid)?;
     let Reservation { weight, alternates, .. } = reservation;
     let (row, selection) = match &reservation.place {
         Place::Row(row) => (Some(*row), selection(map, uuid, *row, *weight, alternates)),
         Place::Awaited(host) => (None, selection_by_name(uuid, host, *weight)),
     };
     if reservation.spec_hash != hash {
-        return Known::Other { host: selection.host };
+        return Some(Known::Other { host: selection.host });
     }
     let decision = (Arc::clone(&reservation.decision_id), reservation.expires.saturating_sub(now));
-    Known::Same { selection, row, decision: Some(decision) }
+    Some(Known::Same { selection, row, decision: Some(decision) })
 }
 
 /// The selection of a host that is known by its name only.
@@ -334,6 +343,7 @@ impl Promise<'_> {
                 weight,
                 alternates: Arc::clone(&alternates),
                 kind: kind.clone(),
+                also_claimed: false,
             };
             map.reservations.add(uuid, reservation);
             map.assume(uuid);

@@ -58,8 +58,8 @@ fn user_of(map: &HostMap, uuid: &Uuid, decision_id: &str) -> Option<Arc<str>> {
 }
 
 /// Takes over a peer's decision. Its amounts are subtracted like our own, until a report settles it or its time is up.
-/// A time of zero ends it. Messages of this scheduler itself are ignored, and so are instances that a report has
-/// already settled. Returns how many entries changed the map.
+/// A time of zero ends it. Messages of this scheduler itself are ignored, and so are instances that the host
+/// already claims. Returns how many entries changed the map.
 pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> usize {
     advance(map, now);
     if reserve.scheduler == map.scheduler {
@@ -81,11 +81,13 @@ pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> us
             taken += hold_for_peer(map, entry, &decision_id, user.as_ref(), expires);
             continue;
         }
-        if claimed.contains_key(&entry.uuid) || is_same(map, entry, &decision_id) {
+        let (row, allocation) = (map.table.row_of(&entry.host), allocation(entry));
+        let claims = claimed.get(&entry.uuid).into_iter().flatten();
+        let own = claims.filter(|(at, _)| Some(*at) == row).map(|(_, claim)| claim).next();
+        if own.is_some_and(|claim| claim.covers(&allocation)) || is_same(map, entry, &decision_id) {
             continue;
         }
         let devices = DeviceUsage::read(&entry.numa_topology, &entry.pci);
-        let (row, allocation) = (map.table.row_of(&entry.host), allocation(entry));
         if map.reservations.get(&entry.uuid).is_some()
             || map.reservations.len() >= map.options.max_reservations
             || map.reservations.bytes() >= MAX_RESERVED_BYTES
@@ -116,6 +118,7 @@ pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> us
                 image: None,
             }
             .shared(),
+            also_claimed: own.is_some(),
         };
         map.reservations.add(entry.uuid, reservation);
         map.hold(entry.uuid);
