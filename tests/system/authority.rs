@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use novella_messaging::{CallOptions, FORBIDDEN, RemoteError, RequestContext, RpcClient, RpcError, Target};
 use novella_objects::{
-    Capabilities, CapacityQuery, Decision, Explain, HostStatus, RequestSpec, Reserve, ReserveEntry,
-    SelectDestinations,
+    Capabilities, CapacityQuery, Decision, Explain, HostStatus, HostWarning, RequestSpec, Reserve,
+    ReserveEntry, SelectDestinations,
 };
 use novella_rpcapi::{
     BaseApi, ComputeApi, Names, NovaSchedulerEndpoint, NovaSelectDestinations, OwnPolicy, Release,
@@ -108,6 +108,7 @@ async fn an_agents_user_reports_and_does_nothing_else() {
         ("place", forbidden(agent.select_destinations(&asked, options()).await)),
         ("place", forbidden(release(&agent, &placed).await)),
         ("administer", forbidden(agent.reload_policy(options()).await)),
+        ("administer", forbidden(agent.forget_host("host-1", options()).await)),
     ] {
         assert_eq!(told(&error), ["agent", class, &format!("authority.{class}")], "{error}");
     }
@@ -119,7 +120,7 @@ async fn an_agents_user_reports_and_does_nothing_else() {
         ]
     );
     let refused = cluster.metric("s1", REFUSED);
-    assert_eq!(refused, 18);
+    assert_eq!(refused, 19);
     agent.reserve(&forged(), CALL).await.unwrap();
     settle().await;
     assert_eq!(cluster.metric("s1", REFUSED), refused + 1, "a cast is dropped and counted");
@@ -199,6 +200,43 @@ async fn schedulers_with_their_lists_work_together_and_hear_themselves() {
         assert!(cluster.scheduler(scheduler).health().ready().ok, "{scheduler}");
         assert_eq!(cluster.metric(scheduler, REFUSED), 0, "{scheduler}");
     }
+    cluster.stop().await;
+}
+
+/// A host belongs to the broker user who first reported it, until an administrator has it forgotten.
+#[tokio::test(start_paused = true)]
+async fn a_forgotten_host_may_have_another_user() {
+    let cluster = guarded(406, &["s1", "s2"]).await;
+    let view = cluster.view("s2").await;
+    assert_eq!(view.len(), 2, "{view:#?}");
+    let agent = cluster.as_user("agent");
+    let report: Capabilities<'_> = serde_json::from_str(r#"{"vcpus": 4}"#).unwrap();
+    for host in ["cmp-8", "cmp-9"] {
+        agent.update_service_capabilities("compute", host, &report, CALL).await.unwrap();
+    }
+    settle().await;
+    let other = cluster.as_user("host-1");
+    other.update_service_capabilities("compute", "cmp-9", &report, CALL).await.unwrap();
+    settle().await;
+    let refused = r#"novella_scheduler_reports_total{outcome="other_user"}"#;
+    for scheduler in ["s1", "s2"] {
+        let warnings = &cluster.view(scheduler).await["cmp-9"].warnings;
+        assert_eq!(*warnings, [HostWarning::OtherUser { user: "host-1".into() }]);
+        assert_eq!(cluster.metric(scheduler, refused), 1);
+    }
+
+    let admin = cluster.as_user("admin");
+    let forgotten = admin.forget_host("cmp-9", options()).await.unwrap();
+    let known = forgotten.schedulers.iter().map(|by| (&*by.scheduler, by.known));
+    assert_eq!((known.collect::<Vec<_>>(), forgotten.failures), (vec![("s1", true), ("s2", true)], vec![]));
+    other.update_service_capabilities("compute", "cmp-9", &report, CALL).await.unwrap();
+    settle().await;
+    for scheduler in ["s1", "s2"] {
+        assert_eq!(cluster.view(scheduler).await["cmp-9"].warnings, []);
+        assert_eq!(cluster.state(scheduler, "cmp-8").await, Some(HostStatus::Up));
+    }
+    let unknown = admin.forget_host("cmp-10", options()).await.unwrap();
+    assert!(unknown.schedulers.iter().all(|by| !by.known), "{unknown:?}");
     cluster.stop().await;
 }
 

@@ -58,6 +58,8 @@ pub struct Cluster {
     pub schedulers: BTreeMap<String, Scheduler>,
     pub scheduler_config: SchedulerConfig,
     pub agent_config: AgentConfig,
+    /// The broker user of all hosts. Without one, each host has its own, of its name.
+    pub hosts_user: Option<&'static str>,
     metrics: BTreeMap<String, Metrics>,
     /// Where the policy is.
     pub dir: TempDir,
@@ -85,7 +87,7 @@ impl Cluster {
         let env = Env::simulated(seed);
         let broker = InProcessBroker::new(InProcessOptions { seed: env.random.fork("bus"), ..faults });
         let log = EventLog::default();
-        let raw = recorded(&broker, &env, &log, "operator");
+        let raw = recorded(&broker, &env, &log, "operator", "operator");
         let operator = RpcClient::new(raw.clone(), env.random.fork("operator"));
         Self {
             seed,
@@ -98,6 +100,7 @@ impl Cluster {
             schedulers: BTreeMap::new(),
             scheduler_config: SchedulerConfig::default(),
             agent_config: AgentConfig::default(),
+            hosts_user: None,
             metrics: BTreeMap::new(),
             dir: TempDir::new().expect("a directory for the test"),
             env,
@@ -114,7 +117,21 @@ impl Cluster {
 
     /// A connection of its own.
     pub fn connect(&self, name: &str) -> Arc<dyn Transport> {
-        recorded(&self.broker, &self.env, &self.log, name)
+        self.connect_as(name, name)
+    }
+
+    /// A connection of its own, as this broker user.
+    pub fn connect_as(&self, name: &str, user: &str) -> Arc<dyn Transport> {
+        recorded(&self.broker, &self.env, &self.log, name, user)
+    }
+
+    /// Hosts `host-1` to `host-<hosts>` with one broker user for all, and the scheduler `s1`, ready.
+    pub async fn of_one_user(seed: u64, hosts: usize) -> Self {
+        let mut cluster = Self::new(seed);
+        cluster.hosts_user = Some("agent");
+        cluster.start_hosts(hosts).await;
+        cluster.serve("s1").await;
+        cluster
     }
 
     /// A client of the schedulers on a connection of its own, as this broker user.
@@ -164,7 +181,10 @@ impl Cluster {
         fake: FakeConfig,
     ) -> Agent {
         let driver = FakeDriver::new(host, Arc::new(fake), DEFAULT_PROBE_DEADLINE);
-        let (driver, transport) = (driver.expect("a host that a fake can be"), self.connect(connection));
+        let (driver, transport) = (
+            driver.expect("a host that a fake can be"),
+            self.connect_as(connection, self.hosts_user.unwrap_or(connection)),
+        );
         let agent = novella_compute_agent::start(config, host.into(), env, Arc::new(driver), transport);
         agent.await.expect("an agent on a store in memory, whose settings fit its host, starts")
     }
@@ -302,10 +322,20 @@ impl Cluster {
 
     /// Publishes any bytes to any destination.
     pub async fn publish(&self, destination: Destination, body: impl Into<bytes::Bytes>) {
+        self.publish_on(&self.raw, destination, body).await;
+    }
+
+    /// Publishes this body on a connection.
+    pub async fn publish_on(
+        &self,
+        transport: &Arc<dyn Transport>,
+        destination: Destination,
+        body: impl Into<bytes::Bytes>,
+    ) {
         let deadline = Instant::now() + CALL;
         let message =
             Outgoing { destination, body: body.into(), expiration: None, mandatory: false, deadline };
-        self.raw.publish(message).await.expect("the bus takes it");
+        transport.publish(message).await.expect("the bus takes it");
     }
 
     /// The operator's client, for calls that the api does not know.
@@ -334,8 +364,14 @@ pub fn scheduler_topic() -> Destination {
     Destination::Topic { exchange: EXCHANGE.into(), topic: SCHEDULER_TOPIC.into() }
 }
 
-fn recorded(broker: &Arc<InProcessBroker>, env: &Env, log: &EventLog, name: &str) -> Arc<dyn Transport> {
-    let (inner, connection) = (broker.connect(name), name.to_owned());
+fn recorded(
+    broker: &Arc<InProcessBroker>,
+    env: &Env,
+    log: &EventLog,
+    name: &str,
+    user: &str,
+) -> Arc<dyn Transport> {
+    let (inner, connection) = (broker.connect_as(name, user), name.to_owned());
     Arc::new(Recorded { inner, connection, env: env.clone(), log: log.clone() })
 }
 

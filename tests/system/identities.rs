@@ -24,7 +24,7 @@ fn not_ready(health: &Health, part: &str) -> Option<String> {
 
 #[tokio::test(start_paused = true)]
 async fn a_copied_identity_is_refused_and_both_are_named() {
-    let mut cluster = Cluster::of(40, 1).await;
+    let mut cluster = Cluster::of_one_user(40, 1).await;
     let image = br#"{"uuid": "6f5902ac-237b-4a07-a7a7-7d1b0a0d3d11", "incarnation": 7}"#;
     for host in ["first", "second"] {
         cluster.env.child(host).store.write_durable(IDENTITY_FILE, image).unwrap();
@@ -52,7 +52,7 @@ async fn a_copied_identity_is_refused_and_both_are_named() {
 /// The file of a running agent is copied, so the copy starts with a higher incarnation than the agent has.
 #[tokio::test(start_paused = true)]
 async fn a_copy_of_a_running_hosts_identity_does_not_take_its_place() {
-    let mut cluster = Cluster::of(44, 1).await;
+    let mut cluster = Cluster::of_one_user(44, 1).await;
     let file = cluster.env.child("host-1").store.read(IDENTITY_FILE).unwrap().expect("it runs");
     cluster.env.child("copy").store.write_durable(IDENTITY_FILE, &file).unwrap();
     cluster.start_host("copy", SIZE).await;
@@ -98,7 +98,7 @@ async fn a_copy_of_a_running_hosts_identity_does_not_take_its_place() {
 
 #[tokio::test(start_paused = true)]
 async fn the_second_agent_of_a_name_waits_and_takes_over_after_silence() {
-    let mut cluster = Cluster::of(41, 2).await;
+    let mut cluster = Cluster::of_one_user(41, 2).await;
     let first = cluster.view("s1").await["host-1"].uuid;
     let intruder = cluster.agent("intruder", "host-1", cluster.env.child("intruder"), SIZE).await;
     sleep(3 * REPORT_INTERVAL).await;
@@ -122,6 +122,24 @@ async fn the_second_agent_of_a_name_waits_and_takes_over_after_silence() {
     assert!(view["host-1"].warnings.contains(&HostWarning::TakenOver { previous }), "{view:#?}");
     assert_eq!(cluster.metric("s1", "novella_scheduler_events_total{event=\"taken_over\"}"), 1);
     intruder.stop(GRACE).await;
+}
+
+/// With a broker user for each host, a copied identity is of no use, however long the original is silent.
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_an_identity_with_another_user_never_becomes_the_host() {
+    let mut cluster = Cluster::of(45, 1).await;
+    let file = cluster.env.child("host-1").store.read(IDENTITY_FILE).unwrap().expect("it runs");
+    cluster.env.child("copy").store.write_durable(IDENTITY_FILE, &file).unwrap();
+    cluster.start_host("copy", SIZE).await;
+    cluster.crash_host("host-1").await;
+    sleep(2 * DOWN_TIME).await;
+    let view = cluster.view("s1").await;
+    assert_eq!(view.keys().collect::<Vec<_>>(), ["host-1"]);
+    assert_eq!(view["host-1"].warnings, [HostWarning::OtherUser { user: "copy".into() }]);
+    assert_eq!(cluster.metric("s1", "novella_scheduler_host_conflicts{kind=\"other_user\"}"), 1);
+    cluster.start_host("host-1", SIZE).await;
+    settle().await;
+    assert_eq!(cluster.state("s1", "host-1").await, Some(HostStatus::Up));
 }
 
 #[tokio::test(start_paused = true)]

@@ -92,7 +92,9 @@ async fn a_fleet_of_any_size_is_told_page_by_page() {
             "interval_ms": 10_000, "claims": claims, "traits": ["HW_CPU_X86_AVX2", "CUSTOM_GOLD"],
             "facts": {"rack": host / 40, "power": "a"}}}})
         .to_string();
-        manager.apply_reports(&[serde_json::from_str(&report).expect("a good report")]);
+        let report: novella_objects::UpdateServiceCapabilities<'_> =
+            serde_json::from_str(&report).expect("a good report");
+        manager.apply_reports(&[report.into()]);
     }
     let mut pages = 0;
     let (mut query, mut hosts, mut bytes) = (SnapshotQuery::default(), Vec::new(), 0);

@@ -50,7 +50,8 @@ async fn a_crashed_host_is_down_after_its_time_forgotten_later_and_known_again_w
     // The dead process's last report arrives late, as if it had waited somewhere.
     let stale = "novella_scheduler_reports_total{outcome=\"stale\"}";
     let before = cluster.metric("s1", stale);
-    cluster.publish(scheduler_fanout(), renewed(&late)).await;
+    let buffered = cluster.connect_as("a buffer", "host-4");
+    cluster.publish_on(&buffered, scheduler_fanout(), renewed(&late)).await;
     settle().await;
     assert_eq!(cluster.metric("s1", stale), before + 1);
     let after = detail("host-4".to_owned()).await.unwrap().expect("known");

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use novella_messaging::{RemoteError, read_answer, read_request};
 use novella_objects::{
-    Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, Policies, PolicyStatus, Reserve,
-    SelectDestinations, ServerGroupSummary, ServiceSummary, UpdateServiceCapabilities,
+    Capacity, CapacityQuery, Decision, Explain, Explained, ForgottenBy, ForgottenHost, HostDetail, Policies,
+    PolicyStatus, Reserve, SelectDestinations, ServerGroupSummary, ServiceSummary, UpdateServiceCapabilities,
 };
 use novella_rpcapi::{
     AgentStatus, COMPUTE_TOPIC, DecisionQuery, GetHostStats, HostList, HostListQuery, HostPing, HostQuery,
@@ -217,7 +217,9 @@ fn arguments(api: &str, method: &str, text: &str) -> Result<Value, String> {
         ("SchedulerServer", "select_destinations") => again::<SelectDestinations>(text),
         ("SchedulerServer", "reserve") => again::<Reserve>(text),
         ("SchedulerServer", "release") => again::<Release>(text),
-        ("SchedulerServer", "show_host" | "show_host_resources") => again::<HostQuery>(text),
+        ("SchedulerServer", "show_host" | "show_host_resources" | "forget_host" | "own_forget_host") => {
+            again::<HostQuery>(text)
+        }
         ("SchedulerServer", "get_decision") => again::<DecisionQuery>(text),
         ("SchedulerServer", "explain") => again::<Explain>(text),
         ("SchedulerServer", "capacity") => again::<CapacityQuery>(text),
@@ -258,6 +260,8 @@ fn answer(api: &str, method: &str, text: &str) -> Result<Value, String> {
         ("SchedulerServer", "status") => again::<SchedulerStatus>(text),
         ("SchedulerServer", "reload_policy" | "get_policies") => again::<Policies>(text),
         ("SchedulerServer", "own_policy") => again::<PolicyStatus>(text),
+        ("SchedulerServer", "forget_host") => again::<ForgottenHost>(text),
+        ("SchedulerServer", "own_forget_host") => again::<ForgottenBy>(text),
         // As in 2012, without a form of its own.
         ("SchedulerServer", "get_host_list" | "get_service_capabilities" | "show_host_resources") => {
             again::<Value>(text)

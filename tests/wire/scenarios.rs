@@ -75,6 +75,7 @@ pub fn record() -> Vec<(&'static str, String)> {
         ("failures", run(failures())),
         ("lists", run(lists())),
         ("users", run(users())),
+        ("forgotten", run(forgotten())),
     ]
 }
 
@@ -459,8 +460,10 @@ async fn snapshot_in_pages() -> Recording {
         let claims: Vec<_> = (0..20).map(|n| json!({"uuid": Uuid::from_u128(host << 8 | n), "vcpus": 1, "memory_mb": 512, "disk_gb": 1, "flavor": "m1.small", "group": "web"})).collect();
         let mut capabilities = report_of_claims(1 << 100 | host, json!(claims));
         capabilities["host_memory_total"] = json!(262_144);
-        let report = json!({"service_name": "compute", "host": format!("host-{host:04}"), "capabilities": capabilities});
-        manager.apply_reports(&[serde_json::from_str(&report.to_string()).expect("a good report")]);
+        let report = json!({"service_name": "compute", "host": format!("host-{host:04}"), "capabilities": capabilities}).to_string();
+        let report: novella_objects::UpdateServiceCapabilities<'_> =
+            serde_json::from_str(&report).expect("a good report");
+        manager.apply_reports(&[report.into()]);
     }
     let page = recording.cluster.api.snapshot(Recording::options()).await.expect("it answers");
     assert_eq!(page.hosts.len(), 2_000);
@@ -486,6 +489,16 @@ async fn policies() -> Recording {
         recording.answered(step, api.reload_policy(options())).await;
     }
     recording.answered("the state of a scheduler whose policy was refused", api.status(options())).await;
+    recording
+}
+
+async fn forgotten() -> Recording {
+    let mut recording = Recording::of(11, 1).await;
+    recording.cluster.serve("s2").await;
+    recording.skip().await;
+    let (api, options) = (recording.cluster.api.clone(), Recording::options);
+    recording.answered("a host that both schedulers know", api.forget_host("host-1", options())).await;
+    recording.answered("a host that nobody knows", api.forget_host("host-9", options())).await;
     recording
 }
 

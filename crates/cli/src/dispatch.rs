@@ -95,6 +95,7 @@ pub async fn ask(
     match command {
         Command::Host(host::HostCommand::List(args)) => host::list(bus, args, env, shutdown, console).await,
         Command::Host(host::HostCommand::Show(args)) => host::show::show(bus, args, console).await,
+        Command::Host(host::HostCommand::Forget(args)) => host::forget::forget(bus, args, console).await,
         Command::Zone(zone::ZoneCommand::List(args)) => zone::list(bus, args, console).await,
         Command::Place(args) => place::run(bus, args, env, console).await,
         Command::Release(args) => release::run(bus, args, console).await,

@@ -67,8 +67,8 @@ const COMMANDS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "novella host",
-        &["delete", "remove", "forget", "purge"],
-        "stop the agent of the host; a host that is silent is forgotten by itself",
+        &["delete", "remove", "purge"],
+        "stop the agent of the host, and then run `novella host forget HOST`",
     ),
     ("novella host", &["ping"], "`novella ping HOST` asks the agent of a host"),
     ("novella service", &["disable", "enable", "set"], DISABLE),

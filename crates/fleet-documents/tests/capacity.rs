@@ -70,6 +70,7 @@ impl Run {
                 "count": below(rng, 4)}]}})
             .to_string();
         let applied = self.manager.apply_report(
+            None,
             "compute",
             &format!("h{number}"),
             &serde_json::from_str(&report).unwrap(),

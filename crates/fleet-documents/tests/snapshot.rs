@@ -109,7 +109,7 @@ impl Run {
         .to_string();
         let host = format!("h{number}");
         let applied =
-            self.manager.apply_report("compute", &host, &serde_json::from_str(&report).unwrap(), s(0));
+            self.manager.apply_report(None, "compute", &host, &serde_json::from_str(&report).unwrap(), s(0));
         assert_eq!(applied, Applied::New);
         self.hosts.push(host);
     }

@@ -83,7 +83,7 @@ fn decode(text: &str) -> UpdateServiceCapabilities<'_> {
 
 fn apply(manager: &mut HostManager, report: &UpdateServiceCapabilities<'_>, now: Duration) {
     for caps in &report.capabilities.0 {
-        let applied = manager.apply_report(&report.service_name, &report.host, caps, now);
+        let applied = manager.apply_report(None, &report.service_name, &report.host, caps, now);
         assert!(applied.is_accepted(), "{applied:?}");
     }
 }

@@ -89,7 +89,7 @@ fn fleet() -> HostManager {
         })
         .to_string();
         let report: Capabilities<'_> = serde_json::from_str(&text).expect("the benchmark's own report");
-        map.apply_report("compute", &name, &report, Duration::from_secs(1));
+        map.apply_report(None, "compute", &name, &report, Duration::from_secs(1));
     }
     assert_eq!(map.fleet(Duration::from_secs(1)).summaries().len(), HOSTS);
     map

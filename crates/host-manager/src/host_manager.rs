@@ -33,7 +33,7 @@ use crate::policy::resolved::Resolved;
 use crate::promises::reservations::MAX_RESERVED_BYTES;
 use crate::report::outcome::{Applied, Counters, Event};
 use crate::verbs::place::{Placed, SelectedRows};
-use crate::verbs::{apply_report, enforce_policy, place, place_on_service, reserve, watch};
+use crate::verbs::{apply_report, enforce_policy, forget_host, place, place_on_service, reserve, watch};
 use crate::views::conflicts::{self, Conflicts};
 use crate::views::copy::{self, MapCopy};
 use crate::views::destinations::{self, NovaDestination};
@@ -133,16 +133,23 @@ impl HostManager {
         watch::broker_back(&mut self.map, now)
     }
 
-    /// Applies the report of a service on a host. A report that is refused is an answer too, and changes only counters
+    /// Applies the report of a service on a host by a broker user, who is absent if the message names none. A report that is refused is an answer too, and changes only counters
     /// and warnings.
     pub fn apply_report(
         &mut self,
+        user: Option<&str>,
         service_name: &str,
         host: &str,
         caps: &Capabilities<'_>,
         now: Duration,
     ) -> Applied {
-        apply_report::apply_report(&mut self.map, service_name, host, caps, now)
+        apply_report::apply_report(&mut self.map, user, service_name, host, caps, now)
+    }
+
+    /// Removes a host, and the services of this name, so that whoever reports next has the name. Reservations on the host
+    /// stay. Returns whether the name was known.
+    pub fn forget_host(&mut self, host: &str) -> bool {
+        forget_host::forget_host(&mut self.map, host)
     }
 
     /// Replaces the policy at once. Decisions made under the previous policy stay as they are.

@@ -37,6 +37,7 @@ pub use policy::new_policy::NewPolicy;
 pub use policy::pci_alias::pci_requests;
 pub use policy::resolved::Resolved;
 pub use report::outcome::{Applied, BadReport, Counters, Event, Fault};
+pub use report::owner::HOST as HOST_IN_RULE;
 pub use report::reported::{Reported, Text, Words};
 pub use report::services::COMPUTE;
 pub use verbs::place::{Placed, SelectedRows};

@@ -25,6 +25,9 @@ pub struct HostManagerOptions {
     pub suspect_fraction: f64,
     /// The zone that is shown for hosts that name none.
     pub default_availability_zone: String,
+    /// The broker user to whom a host belongs, with `{host}` in place of its name. Without a rule, a host belongs to the user
+    /// who first reported it.
+    pub host_user: Option<String>,
     /// How many hosts the map holds at most. Reports of further hosts are refused.
     pub max_hosts: usize,
     /// How many reservations there may be at a time. Further ones are refused.
@@ -43,6 +46,7 @@ impl Default for HostManagerOptions {
             max_hold: Duration::from_secs(3600),
             suspect_fraction: 1.0 / 3.0,
             default_availability_zone: "nova".into(),
+            host_user: None,
             max_hosts: 20_000,
             max_reservations: 100_000,
             max_claims_per_host: 4096,

@@ -45,7 +45,7 @@ fn a_report_of_other_measured_values_allocates_nothing() {
     let mut send = |first: usize, last: usize| {
         for report in &reports[first..last] {
             let name = report.hypervisor_hostname.as_deref().expect("it has a name");
-            let applied = manager.apply_report("compute", name, report, Duration::from_secs(1));
+            let applied = manager.apply_report(None, "compute", name, report, Duration::from_secs(1));
             assert!(applied.is_accepted(), "{applied:?}");
         }
     };

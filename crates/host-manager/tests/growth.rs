@@ -45,7 +45,7 @@ fn report(host: usize, seq: usize, own: &Value) -> String {
 
 fn send(manager: &mut HostManager, host: usize, text: &str) {
     let caps: Capabilities<'_> = serde_json::from_str(text).expect("a good report");
-    let applied = manager.apply_report("compute", &format!("h{host}"), &caps, now());
+    let applied = manager.apply_report(None, "compute", &format!("h{host}"), &caps, now());
     assert!(applied.is_accepted(), "{applied:?}");
 }
 
@@ -267,7 +267,9 @@ fn the_time_for_volumes_grows_with_their_number() {
             for host in 0..n {
                 let text = json!({"free_capacity_gb": 100}).to_string();
                 let caps: Capabilities<'_> = serde_json::from_str(&text).expect("a good report");
-                assert!(manager.apply_report("volume", &format!("h{host}"), &caps, now()).is_accepted());
+                assert!(
+                    manager.apply_report(None, "volume", &format!("h{host}"), &caps, now()).is_accepted()
+                );
             }
             manager
         };

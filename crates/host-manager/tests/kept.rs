@@ -29,7 +29,7 @@ fn report(host: usize, own: &Value, top: &Value) -> String {
 
 fn send(manager: &mut HostManager, host: usize, text: &str) -> Applied {
     let caps: Capabilities<'_> = serde_json::from_str(text).expect("a report");
-    manager.apply_report("compute", &format!("h{host}"), &caps, Duration::from_secs(1))
+    manager.apply_report(None, "compute", &format!("h{host}"), &caps, Duration::from_secs(1))
 }
 
 fn claims(n: usize, more: impl Fn(usize) -> Value) -> Value {
@@ -176,7 +176,7 @@ fn services_count_and_are_forgotten() {
     let text = json!({"pools": vec![1; 5000], "free_capacity_gb": 1}).to_string();
     let caps: Capabilities<'_> = serde_json::from_str(&text).expect("a report");
     for service in ["volume", "network", "volume"] {
-        assert!(map.apply_report(service, "h0", &caps, Duration::from_secs(1)).is_accepted());
+        assert!(map.apply_report(None, service, "h0", &caps, Duration::from_secs(1)).is_accepted());
     }
     assert!(map.kept_bytes() > 2 * text.len());
     map.expire(Duration::from_secs(10_000));

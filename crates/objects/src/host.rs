@@ -51,6 +51,11 @@ pub enum HostWarning {
         /// The host name under which the refused process reports.
         other_host: String,
     },
+    /// Another broker user reports as this host than the one to whom it belongs. Its reports are refused.
+    OtherUser {
+        /// The refused user.
+        user: String,
+    },
     /// A new identity has taken the name over.
     TakenOver {
         /// The identity that had the name before.
@@ -66,11 +71,29 @@ pub enum HostWarning {
 }
 
 impl HostWarning {
-    /// Whether another process uses the name or the identity of the host, so that reports of one may be taken for the
+    /// Whether another process or user reports as the host, or with its identity, so that reports of one may be taken for the
     /// other's.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::DuplicateName { .. } | Self::ClonedIdentity { .. })
+        matches!(self, Self::DuplicateName { .. } | Self::ClonedIdentity { .. } | Self::OtherUser { .. })
     }
+}
+
+/// What became of a host that all schedulers were asked to forget.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgottenHost {
+    /// The schedulers that answered, sorted by name.
+    pub schedulers: Vec<ForgottenBy>,
+    /// What went wrong with other schedulers, for people.
+    pub failures: Vec<String>,
+}
+
+/// Whether one scheduler knew a host that it was asked to forget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgottenBy {
+    /// The name of the scheduler.
+    pub scheduler: String,
+    /// Whether it knew the host. It does not know it any more.
+    pub known: bool,
 }
 
 /// Amounts of one host.

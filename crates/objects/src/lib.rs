@@ -52,8 +52,8 @@ pub use explain::{
     Quantity,
 };
 pub use host::{
-    GroupMember, HostAmounts, HostDetail, HostStatus, HostSummary, HostWarning, PciPoolDetail,
-    ServerGroupSummary, ServiceSummary,
+    ForgottenBy, ForgottenHost, GroupMember, HostAmounts, HostDetail, HostStatus, HostSummary, HostWarning,
+    PciPoolDetail, ServerGroupSummary, ServiceSummary,
 };
 pub use inventory::{Inventory, UsedInventory};
 pub use json::Json;

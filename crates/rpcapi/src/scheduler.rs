@@ -22,6 +22,8 @@
 //! | 1.8 | `list_hosts(facts)`: the rows have capacity, what is held and aggregates, and facts if `facts` is true | call |
 //! | 1.8 | `list_server_groups(group)` → a list of [`ServerGroupSummary`], with the members if one is named | call |
 //! | 1.9 | `reserve` with the broker user who placed the instances | as before |
+//! | 1.10 | `forget_host(host)` → [`ForgottenHost`]: all schedulers forget a host; the one that takes the call asks the others | call |
+//! | 1.10 | `own_forget_host(host)` → [`ForgottenBy`] of one scheduler | fanout, answered by all |
 //!
 //! Reports have a topic of their own, which is the schedulers' topic unless a fleet is configured otherwise ([`Names`]).
 //!
@@ -36,9 +38,9 @@ use novella_messaging::{
     RpcClient, RpcError, RpcRequest, Target, Version, answer,
 };
 use novella_objects::{
-    Capabilities, Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, HostSummary, Policies,
-    PolicyStatus, Reserve, ReserveEntry, SelectDestinations, ServerGroupSummary, ServiceSummary,
-    UpdateServiceCapabilities,
+    Capabilities, Capacity, CapacityQuery, Decision, Explain, Explained, ForgottenBy, ForgottenHost,
+    HostDetail, HostSummary, Policies, PolicyStatus, Reserve, ReserveEntry, SelectDestinations,
+    ServerGroupSummary, ServiceSummary, UpdateServiceCapabilities,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -391,6 +393,23 @@ impl SchedulerApi {
         self.client.gather(&self.at(4), "own_policy", args, options, quiet).await
     }
 
+    /// Makes every scheduler forget a host, so that whoever reports it next has it.
+    pub async fn forget_host(&self, host: &str, options: CallOptions) -> Result<ForgottenHost, RpcError> {
+        let args = HostQuery { host: host.to_owned() };
+        self.client.call(&self.at(10), "forget_host", &args, options).await
+    }
+
+    /// Asks all schedulers at once to forget a host. Ends when no further answer came for `quiet`.
+    pub async fn own_forget_host(
+        &self,
+        host: &str,
+        options: CallOptions,
+        quiet: Duration,
+    ) -> Result<Vec<Result<ForgottenBy, RpcError>>, RpcError> {
+        let args = HostQuery { host: host.to_owned() };
+        self.client.gather(&self.at(10), "own_forget_host", &args, options, quiet).await
+    }
+
     /// Nova 2012: every service on every host.
     pub async fn get_host_list(&self, options: CallOptions) -> Result<Value, RpcError> {
         self.client.call(&self.at(0), "get_host_list", &NoArgs {}, options).await
@@ -450,6 +469,10 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
     async fn get_policies(&self) -> Result<Policies, CallError>;
     /// This scheduler's own policy.
     async fn own_policy(&self, args: OwnPolicy) -> Result<PolicyStatus, CallError>;
+    /// Makes all schedulers, including this one, forget a host.
+    async fn forget_host(&self, args: HostQuery) -> Result<ForgottenHost, CallError>;
+    /// Makes this scheduler forget a host.
+    async fn own_forget_host(&self, args: HostQuery) -> Result<ForgottenBy, CallError>;
     /// Nova 2012: every service on every host.
     async fn get_host_list(&self) -> Result<Value, CallError>;
     /// Nova 2012: smallest and largest value of each numeric capability.
@@ -461,7 +484,7 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
 /// Serves a [`SchedulerEndpoint`].
 pub struct SchedulerServer<E>(pub Arc<E>);
 
-serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 9), |context, args, endpoint| {
+serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 10), |context, args, endpoint| {
     Place "select_destinations" => *endpoint.select_destinations(context, args.parse()?).await?,
     Peers "reserve" => endpoint.reserve(context, args.parse()?).await?,
     Place "release" => endpoint.release(context, args.parse()?).await?,
@@ -478,15 +501,33 @@ serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 9), |context, args,
     Administer "reload_policy" => endpoint.reload_policy().await?,
     Read "get_policies" => endpoint.get_policies().await?,
     Peers "own_policy" => endpoint.own_policy(args.parse()?).await?,
+    Administer "forget_host" => endpoint.forget_host(args.parse()?).await?,
+    Peers "own_forget_host" => endpoint.own_forget_host(args.parse()?).await?,
     Read "get_host_list" => endpoint.get_host_list().await?,
     Read "get_service_capabilities" => endpoint.get_service_capabilities().await?,
     Read "show_host_resources" => endpoint.show_host_resources(args.parse()?).await?,
 });
 
+/// A report, and the broker user who sent it.
+#[derive(Debug)]
+pub struct ReceivedReport<'a> {
+    /// The user for whom the broker vouches. `None` if the message names none.
+    pub user: Option<&'a str>,
+    /// The report.
+    pub report: UpdateServiceCapabilities<'a>,
+}
+
+impl<'a> From<UpdateServiceCapabilities<'a>> for ReceivedReport<'a> {
+    /// A report of which no user is known.
+    fn from(report: UpdateServiceCapabilities<'a>) -> Self {
+        Self { user: None, report }
+    }
+}
+
 /// Takes reports in batches, so that it locks its map once per batch.
 pub trait ReportSink: Send + Sync + 'static {
     /// Applies the reports in order.
-    fn apply_reports(&self, reports: &[UpdateServiceCapabilities<'_>]);
+    fn apply_reports(&self, reports: &[ReceivedReport<'_>]);
     /// Told of a report whose arguments could not be read. `reason` names the value.
     fn bad_report(&self, context: &RequestContext, reason: &CallError);
 }
@@ -522,7 +563,9 @@ impl<S: ReportSink> BatchHandler for ReportHandler<S> {
         let mut reports = Vec::with_capacity(requests.len());
         for request in requests {
             match request.args().parse() {
-                Ok(report) => reports.push(report),
+                Ok(report) => {
+                    reports.push(ReceivedReport { user: request.context.user_id.as_deref(), report })
+                }
                 Err(error) => self.sink.bad_report(&request.context, &error),
             }
         }

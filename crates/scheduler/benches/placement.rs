@@ -15,7 +15,7 @@ use novella_messaging::RequestContext;
 use novella_objects::{
     Flavor, PlacementRequest, RequestSpec, Reserve, SelectDestinations, UpdateServiceCapabilities,
 };
-use novella_rpcapi::{Release, ReportSink, SchedulerEndpoint};
+use novella_rpcapi::{ReceivedReport, Release, ReportSink, SchedulerEndpoint};
 use novella_scheduler::{ManagerOptions, PolicySource, SchedulerManager};
 use novella_service::Env;
 use novella_service::health::Health;
@@ -44,8 +44,13 @@ fn fleet(hosts: usize) -> (Arc<SchedulerManager>, mpsc::Receiver<Reserve>) {
     let map = HostManager::new(HostManagerOptions::default(), "bench");
     let (manager, reserves) = SchedulerManager::new(options, env, map, engine, health);
     let texts: Vec<_> = (0..hosts).map(report).collect();
-    let reports: Vec<UpdateServiceCapabilities<'_>> =
-        texts.iter().map(|text| serde_json::from_str(text).expect("the benchmark's own report")).collect();
+    let reports: Vec<ReceivedReport<'_>> = texts
+        .iter()
+        .map(|text| {
+            let report: UpdateServiceCapabilities<'_> = serde_json::from_str(text).expect("its own report");
+            ReceivedReport::from(report)
+        })
+        .collect();
     manager.apply_reports(&reports);
     assert_eq!(manager.report_counters().accepted, hosts as u64);
     (manager, reserves)

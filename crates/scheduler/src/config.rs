@@ -144,11 +144,17 @@ settings! {
         /// a user, as all of oslo.messaging. The call of a user who is not listed is answered with `Forbidden`, and a cast is
         /// dropped. Both are counted. The users of this scheduler's own transport_url are always among the schedulers.
         pub report: Vec<String> = Vec::new(), "list of names", example = r#"["agent"]"#;
+        /// The broker user of each host, with `{host}` in place of the name of the host. Empty means that a host belongs to
+        /// the user who first reported it.
+        ///
+        /// Reports of other users are refused, counted and shown. `novella host forget` settles to whom a host belongs if
+        /// its user has changed.
+        pub host_user: String = String::new(), "name with {host}", example = r#""agent-{host}""#;
         /// Broker users that may place instances, and release what they placed themselves. Empty means any user.
         pub place: Vec<String> = Vec::new(), "list of names", example = r#"["operator"]"#;
         /// Broker users that may ask questions, such as for hosts, decisions and snapshots. Empty means any user.
         pub read: Vec<String> = Vec::new(), "list of names", example = r#"["operator"]"#;
-        /// Broker users that may reload the policy. Those who may also place may release what others placed. Empty means
+        /// Broker users that may reload the policy and make schedulers forget hosts. Those who may also place may release what others placed. Empty means
         /// any user.
         pub administer: Vec<String> = Vec::new(), "list of names", example = r#"["scheduler"]"#;
         /// Broker users of the schedulers, which tell each other what they reserved. They may also read. Empty means any
@@ -263,6 +269,11 @@ impl SchedulerConfig {
         check_name("name", &self.name, problems);
         for (_, key, users) in self.authority.by_class() {
             check_users(key, users, problems);
+        }
+        let rule = &self.authority.host_user;
+        if !rule.is_empty() && rule.matches(novella_host_manager::HOST_IN_RULE).count() != 1 {
+            let what = format!("{rule:?} does not name the host once");
+            problems.push(Problem::new(&["authority.host_user"], what, "write for example agent-{host}"));
         }
         let cell = &self.nova.cell_uuid;
         if !cell.is_empty() && Uuid::try_parse(cell).is_err() {

@@ -194,6 +194,7 @@ fn host_manager_options(config: &SchedulerConfig) -> HostManagerOptions {
         report_interval: config.reports.report_interval,
         max_hold: config.reservations.max_hold,
         max_hosts: config.reports.max_hosts as usize,
+        host_user: Some(config.authority.host_user.clone()).filter(|rule| !rule.is_empty()),
         default_availability_zone: config.filter_scheduler.default_availability_zone.clone(),
         ..HostManagerOptions::default()
     }

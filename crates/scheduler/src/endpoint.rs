@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use novella_messaging::{CallError, RemoteError, RequestContext};
 use novella_objects::{
-    Capacity, CapacityQuery, Decision, Explain, Explained, HostDetail, Policies, PolicyStatus, Reserve,
-    SelectDestinations, ServerGroupSummary, ServiceSummary,
+    Capacity, CapacityQuery, Decision, Explain, Explained, ForgottenBy, ForgottenHost, HostDetail, Policies,
+    PolicyStatus, Reserve, SelectDestinations, ServerGroupSummary, ServiceSummary,
 };
 use novella_rpcapi::{
     DecisionQuery, HostList, HostListQuery, HostPing, HostQuery, OwnPolicy, PingHost, Release,
@@ -16,7 +16,7 @@ use novella_rpcapi::{
 use serde_json::Value;
 
 use crate::call_errors::internal;
-use crate::calls::{capacity, explain, ping, place, policy, release, snapshot};
+use crate::calls::{capacity, explain, forget, ping, place, policy, release, snapshot};
 use crate::manager::{SchedulerManager, count_by_state};
 
 #[async_trait]
@@ -127,6 +127,14 @@ impl SchedulerEndpoint for SchedulerManager {
 
     async fn own_policy(&self, args: OwnPolicy) -> Result<PolicyStatus, CallError> {
         Ok(policy::own_policy(self, &args).await)
+    }
+
+    async fn forget_host(&self, args: HostQuery) -> Result<ForgottenHost, CallError> {
+        forget::everywhere(self, &args).await
+    }
+
+    async fn own_forget_host(&self, args: HostQuery) -> Result<ForgottenBy, CallError> {
+        Ok(forget::own(self, &args))
     }
 
     async fn get_host_list(&self) -> Result<Value, CallError> {

@@ -24,6 +24,9 @@ pub(crate) fn log(events: &[Event]) {
                 HostWarning::ClonedIdentity { other_host } => {
                     info!(host, other_host, "only one process still reports with this identity")
                 }
+                HostWarning::OtherUser { user } => {
+                    info!(host, user, "the other broker user no longer reports as this host")
+                }
                 HostWarning::DuplicateName { other } => {
                     info!(host, %other, "the other identity no longer reports under this host name")
                 }
@@ -75,6 +78,17 @@ pub(crate) fn log(events: &[Event]) {
 /// Logs that another process uses the name or the identity of `first`.
 fn conflict(first: &str, warning: &HostWarning) {
     match warning {
+        HostWarning::ClonedIdentity { other_host: host } if host == first => warn!(
+            host,
+            "two processes report as this host with the same identity; the one that was heard first is kept. Stop the other. \
+             If the wrong one is kept, stop it and run `novella host forget`"
+        ),
+        HostWarning::OtherUser { user } => warn!(
+            host = first,
+            user,
+            "another broker user reports as this host and is refused. If that user is the right one, run `novella host forget`. \
+             If not, change its password"
+        ),
         HostWarning::ClonedIdentity { other_host: host } => warn!(
             host,
             first,

@@ -74,9 +74,11 @@ fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
     let help = "Amount that may be in use on hosts that can be chosen, overcommit included";
     out.extend(amounts(help, |usage| usage.total, "capacity"));
     out.push(Sample::gauge("reservations", "Reservations held", reservations as f64));
-    for (kind, count) in
-        [("cloned_identity", conflicts.cloned_identity), ("duplicate_name", conflicts.duplicate_name)]
-    {
+    for (kind, count) in [
+        ("cloned_identity", conflicts.cloned_identity),
+        ("duplicate_name", conflicts.duplicate_name),
+        ("other_user", conflicts.other_user),
+    ] {
         let help = "Hosts whose identity or name another process uses too";
         out.push(Sample::gauge("host_conflicts", help, count as f64).label("kind", kind));
     }
@@ -128,12 +130,14 @@ fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
     out.push(Sample::gauge("policy", "The current policy, by its hash", 1.0).label("hash", hash));
 }
 
-fn reports(c: &Counters) -> [(&'static str, u64); 7] {
+fn reports(c: &Counters) -> [(&'static str, u64); 9] {
     [
         ("accepted", c.accepted),
         ("stale", c.stale),
         ("cloned", c.cloned),
         ("duplicate_name", c.duplicate_name),
+        ("other_user", c.other_user),
+        ("too_far", c.too_far),
         ("no_identity_ignored", c.no_identity_ignored),
         ("too_many", c.too_many),
         ("bad", c.bad),

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use novella_host_manager::Applied;
-use novella_messaging::CallError;
+use novella_messaging::{ANONYMOUS, CallError};
 use novella_objects::UpdateServiceCapabilities;
 use novella_service::printable::beginning;
 use tracing::{debug, warn};
@@ -16,18 +16,27 @@ use tracing::{debug, warn};
 pub(crate) struct RefusedReports {
     too_many: AtomicU64,
     bad: AtomicU64,
+    other_user: AtomicU64,
     unreadable: AtomicU64,
 }
 
 impl RefusedReports {
     /// Logs a report that the map did not accept.
-    pub(crate) fn log(&self, report: &UpdateServiceCapabilities<'_>, applied: &Applied) {
+    pub(crate) fn log(&self, user: Option<&str>, report: &UpdateServiceCapabilities<'_>, applied: &Applied) {
         // These names may be the reason for which the report is refused.
         let (host, service) = (&*beginning(&report.host), &*beginning(&report.service_name));
         match applied {
             Applied::TooMany if count(&self.too_many) => {
                 warn!(host, service, "the map is full, so this host is not added; raise reports.max_hosts")
             }
+            Applied::OtherUser { owner } if count(&self.other_user) => warn!(
+                host,
+                service,
+                user = user.unwrap_or(ANONYMOUS),
+                owner,
+                "refused a report, because this host or service belongs to another broker user; if the new user is right, \
+                 run `novella host forget` for the host"
+            ),
             Applied::Bad(bad) if count(&self.bad) => {
                 warn!(host, service, %bad, "refused a report with an invalid value")
             }

@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use novella_objects::UpdateServiceCapabilities;
+use novella_rpcapi::ReceivedReport;
 use prometheus_client::metrics::histogram::Histogram;
 
 /// Upper bounds of the buckets, in seconds: from a broker without load to reports older than their TTL.
@@ -30,10 +30,10 @@ impl ReportLag {
     /// each with its lag in seconds, which is negative if the clock is ahead.
     pub fn record<'r>(
         &'r self,
-        reports: &'r [UpdateServiceCapabilities<'_>],
+        reports: &'r [ReceivedReport<'_>],
         now: SystemTime,
     ) -> impl Iterator<Item = (&'r str, f64)> {
-        let all = reports.iter().flat_map(|report| {
+        let all = reports.iter().flat_map(|ReceivedReport { report, .. }| {
             report.capabilities.0.iter().map(|capabilities| (&*report.host, capabilities.novella.as_deref()))
         });
         all.filter_map(move |(host, novella)| {
@@ -51,12 +51,12 @@ mod tests {
     use std::borrow::Cow;
     use std::time::{Duration, UNIX_EPOCH};
 
-    use novella_objects::{Capabilities, CapabilitiesList, NovellaReport};
+    use novella_objects::{Capabilities, CapabilitiesList, NovellaReport, UpdateServiceCapabilities};
     use novella_service::Metrics;
 
     use super::*;
 
-    fn report(sent_at: Option<&str>) -> UpdateServiceCapabilities<'_> {
+    fn report(sent_at: Option<&str>) -> ReceivedReport<'_> {
         let novella = sent_at
             .map(|sent_at| Box::new(NovellaReport { sent_at: Cow::Borrowed(sent_at), ..Default::default() }));
         UpdateServiceCapabilities {
@@ -64,6 +64,7 @@ mod tests {
             host: "h".into(),
             capabilities: CapabilitiesList(vec![Capabilities { novella, ..Default::default() }]),
         }
+        .into()
     }
 
     #[test]

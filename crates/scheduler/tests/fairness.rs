@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use novella_objects::UpdateServiceCapabilities;
-use novella_rpcapi::ReportSink;
+use novella_rpcapi::{ReceivedReport, ReportSink};
 use novella_scheduler::SchedulerManager;
 use novella_service::Env;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ fn batch(round: usize) -> Vec<String> {
 
 /// How long the batch takes, and how long the longest wait for the map is meanwhile.
 #[expect(clippy::disallowed_methods, reason = "what is measured is time")]
-fn times(manager: &SchedulerManager, batch: &[UpdateServiceCapabilities<'_>]) -> (Duration, Duration) {
+fn times(manager: &SchedulerManager, batch: &[ReceivedReport<'_>]) -> (Duration, Duration) {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {

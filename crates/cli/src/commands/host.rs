@@ -1,9 +1,11 @@
-//! `novella host list` and `novella host show`: the hosts that report, and everything that one of them reported.
+//! `novella host`: lists the hosts that report, shows everything that one of them reported, and makes schedulers forget one.
 //!
 //! Layout, in reading order:
 //! - `wanted`: which hosts are listed, and which names do not exist
 //! - `show`: one host for people
+//! - `forget`: makes schedulers forget one
 
+pub mod forget;
 pub mod show;
 pub mod wanted;
 
@@ -36,6 +38,27 @@ pub enum HostCommand {
     /// Show what is left on one host, and everything that it has reported
     #[command(aliases = ["get", "describe"])]
     Show(HostShowArgs),
+    /// Make all schedulers forget a host, so that whoever reports it next has it
+    #[command(alias = "rm")]
+    Forget(HostForgetArgs),
+}
+
+/// Arguments of `host forget`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:
+  novella host forget cmp-1
+  novella host forget cmp-1 -f json
+
+Use it when the wrong process, identity or broker user has a host: stop the wrong agent, or change the
+password of its user, and then forget the host. The next report makes it known again. It is also the
+way to be rid of a host that never comes back. What is held on the host stays held until its time is up.
+
+Exit code 0: done. 4: no scheduler knows the host. 3: a scheduler did not answer.")]
+pub struct HostForgetArgs {
+    /// The name of the host
+    pub host: String,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Arguments of `host list`.
@@ -250,6 +273,7 @@ fn warning(warning: &HostWarning) -> String {
     match warning {
         HostWarning::DuplicateName { other } => format!("DUPLICATE NAME, also {other}"),
         HostWarning::ClonedIdentity { other_host } => format!("CLONED IDENTITY, also on {other_host}"),
+        HostWarning::OtherUser { user } => format!("REPORTED BY ANOTHER USER, {user}"),
         HostWarning::TakenOver { previous } => format!("taken over from {previous}"),
         HostWarning::StaleProbe { probe, age_ms } => {
             format!("probe {probe} stale for {}", units::age(*age_ms as f64 / 1e3))
@@ -363,6 +387,16 @@ async fn fetch(bus: &Bus, args: &HostListArgs) -> anyhow::Result<Vec<HostSummary
 fn warn_ambiguous(host: &HostSummary, console: &mut Console<'_>) {
     for found in host.warnings.iter().filter(|warning| warning.is_conflict()) {
         let text = match found {
+            HostWarning::ClonedIdentity { other_host } if *other_host == host.host => format!(
+                "warning: two processes report as {} with the same identity (one is refused); next: stop the wrong one, and \
+                 run `novella host forget {}` if it is the one that is kept",
+                host.host, host.host
+            ),
+            HostWarning::OtherUser { user } => format!(
+                "warning: the broker user {user} reports as {} and is refused, because the host belongs to another user; \
+                 next: run `novella host forget {}` if {user} is the right one, or else change its password",
+                host.host, host.host
+            ),
             HostWarning::ClonedIdentity { other_host } => format!(
                 "warning: {} and {other_host} report with the same identity; next: on the host that is the copy, stop the agent, \
                  remove identity.json from its state directory, and start it again",

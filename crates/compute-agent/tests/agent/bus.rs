@@ -11,8 +11,7 @@ use novella_messaging::{
     CallError, CallOptions, ConsumerState, FanoutLimits, QueueKind, RequestContext, RpcClient, RpcServer,
     ServerOptions,
 };
-use novella_objects::UpdateServiceCapabilities;
-use novella_rpcapi::{ComputeApi, Names, ReportHandler, ReportSink};
+use novella_rpcapi::{ComputeApi, Names, ReceivedReport, ReportHandler, ReportSink};
 use novella_service::{Env, MemoryStore};
 use novella_virt::{ComputeDriver, DriverError, FakeConfig, FakeDriver, HostStats};
 use serde_json::Value;
@@ -56,9 +55,9 @@ struct Sink {
 }
 
 impl ReportSink for Sink {
-    fn apply_reports(&self, reports: &[UpdateServiceCapabilities<'_>]) {
+    fn apply_reports(&self, reports: &[ReceivedReport<'_>]) {
         let at = self.began.elapsed();
-        self.reports.lock().unwrap().extend(reports.iter().map(|report| {
+        self.reports.lock().unwrap().extend(reports.iter().map(|ReceivedReport { report, .. }| {
             assert_eq!((report.service_name.as_ref(), report.capabilities.0.len()), ("compute", 1));
             let capabilities = serde_json::to_value(&report.capabilities).unwrap();
             Report { at, host: report.host.to_string(), capabilities }

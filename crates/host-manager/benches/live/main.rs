@@ -79,7 +79,7 @@ impl Host {
         report.measured.load_1m = Some(rng.random_range(0.0..64.0));
         report.measured.memory_available_mb = Some(free);
         report.reserved = reserved(&self.amounts);
-        manager.apply_report("compute", &self.name, caps, now)
+        manager.apply_report(None, "compute", &self.name, caps, now)
     }
 }
 

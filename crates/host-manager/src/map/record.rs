@@ -13,6 +13,7 @@ use crate::report::claims::Claims;
 use crate::report::identity::Identity;
 use crate::report::kept::Kept;
 use crate::report::liveness::Hearing;
+use crate::report::quarrel::Quarrel;
 use crate::report::reported::Reported;
 
 /// How many warnings are kept of one host. The oldest is dropped for a further one.
@@ -23,6 +24,10 @@ const MAX_WARNINGS: usize = 8;
 pub(crate) struct Record {
     /// The identity of the reporter. `None` if it has none, like reporters of 2012.
     pub identity: Option<Identity>,
+    /// The broker user who first reported this host. Only this one may report it. `None` if no report had a user.
+    pub owner: Option<Box<str>>,
+    /// Whether another process reports as this host, and which one keeps it.
+    pub quarrel: Quarrel,
     /// When the host was last heard.
     pub hearing: Hearing,
     /// The words and integers of the last report.

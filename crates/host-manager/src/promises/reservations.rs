@@ -218,6 +218,19 @@ impl Reservations {
         in_order(&moved)
     }
 
+    /// Makes the reservations on a row that is removed from the map wait for its host. Returns their instances.
+    pub fn await_again(&mut self, row: Row, host: &str) -> Vec<Uuid> {
+        let there = self.on_row.remove(&row).unwrap_or_default();
+        for uuid in &there {
+            let reservation = self.by_uuid.get_mut(uuid).expect("what has a place is there");
+            (reservation.place, reservation.also_claimed) = (Place::Awaited(host.into()), false);
+        }
+        if !there.is_empty() {
+            self.awaited.entry(host.into()).or_default().extend(&there);
+        }
+        in_order(&there)
+    }
+
     /// Ends all reservations on a row that is removed from the map, and returns them.
     pub fn drop_row(&mut self, row: Row) -> Vec<(Uuid, Reservation)> {
         let there = self.on_row.get(&row).map(in_order).unwrap_or_default();

@@ -5,7 +5,8 @@
 //! What always holds:
 //! - A name gets another owner, and an identity another name, only if the present one has been silent or said goodbye.
 //! - While the present process of an identity is heard, a report of a lower incarnation changes nothing, not even with
-//!   its goodbye.
+//!   its goodbye. Another process cannot say goodbye for it, and the host keeps its name.
+//! - Numbers grow by [`MAX_JUMP`] at most, so that nobody can take a host for good with a number that no restart reaches.
 //! - A report without identity never touches a host that has one.
 //!
 //! A restarted process has raised its incarnation, so it is accepted at once. A process that presents a known identity
@@ -16,6 +17,10 @@
 //! identity, whatever its incarnation, because a report that was delayed for so long has expired at the broker.
 
 use uuid::Uuid;
+
+/// By how much an incarnation or the number of a report may exceed the last one. A process that restarts every second and is
+/// not heard needs twelve days to get there.
+pub(crate) const MAX_JUMP: u64 = 1 << 20;
 
 /// The identity that a report presents, or that was last accepted for a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +33,13 @@ pub(crate) struct Identity {
     pub nonce: u64,
     /// The number of the report, counted from the start of the process.
     pub seq: u64,
+}
+
+impl Identity {
+    /// Whether both are of the same process.
+    pub fn is_process(&self, other: &Self) -> bool {
+        (self.uuid, self.incarnation, self.nonce) == (other.uuid, other.incarnation, other.nonce)
+    }
 }
 
 /// Who has the presented name, if it is not the presented uuid itself.
@@ -56,10 +68,19 @@ pub(crate) enum IdentityVerdict {
     Adopt { previous: Option<Uuid> },
     /// Refuse the report, because it is older than what is known, or was seen already.
     Stale,
-    /// Refuse the report, because another process reports with this uuid and incarnation.
+    /// Refuse the report, because another process reports with this uuid.
     Cloned,
+    /// Refuse the report, because a number in it exceeds the last one by more than [`MAX_JUMP`].
+    TooFar,
     /// Refuse the report, because the name belongs to an identity that was heard recently.
     DuplicateName,
+}
+
+impl IdentityVerdict {
+    /// Whether the host may change by the report. So may a stale one, if its process turns out to still run.
+    pub fn may_change_the_host(self) -> bool {
+        !matches!(self, Self::Cloned | Self::TooFar | Self::DuplicateName)
+    }
 }
 
 /// What is known of the host that has the presented uuid.
@@ -71,12 +92,14 @@ pub(crate) struct KnownHost {
     pub same_name: bool,
     /// Whether it is still there.
     pub presence: Presence,
+    /// Whether two processes quarrel for it, so that no further process gets it.
+    pub quarrel: bool,
 }
 
 /// Whether the process that has an identity is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
-    /// It was heard recently, or it said goodbye recently while a clone was about. The goodbye may be a restart.
+    /// It was heard recently, or it said goodbye recently while another process was about. The goodbye may be a restart.
     Here,
     /// It said goodbye recently, and nobody else used its identity.
     Left,
@@ -84,10 +107,15 @@ pub(crate) enum Presence {
     Silent,
 }
 
-/// Judges a report with identity. `known` is the host of this uuid, if there is one. If it has the presented name,
+/// Judges a report with identity, which may be a goodbye. `known` is the host of this uuid, if there is one. If it has the presented name,
 /// `holder` is [`NameHolder::Nobody`].
-pub(crate) fn judge(known: Option<KnownHost>, holder: NameHolder, presented: Identity) -> IdentityVerdict {
-    let gap = match known.map(|known| order(known, presented)) {
+pub(crate) fn judge(
+    known: Option<KnownHost>,
+    holder: NameHolder,
+    presented: Identity,
+    goodbye: bool,
+) -> IdentityVerdict {
+    let gap = match known.map(|known| order(known, presented, goodbye)) {
         None => 0,
         Some(Ok(gap)) => gap,
         Some(Err(refused)) => return refused,
@@ -105,18 +133,24 @@ pub(crate) fn judge(known: Option<KnownHost>, holder: NameHolder, presented: Ide
 }
 
 /// How many reports were missed before this one, or why it may not follow the last accepted report of its identity.
-fn order(known: KnownHost, presented: Identity) -> Result<u64, IdentityVerdict> {
-    let KnownHost { identity: last, same_name, presence } = known;
-    if (presented.incarnation, presented.nonce) == (last.incarnation, last.nonce) {
-        let next = last.seq.checked_add(1).filter(|next| presented.seq >= *next);
-        return next.map(|next| presented.seq - next).ok_or(IdentityVerdict::Stale);
+fn order(known: KnownHost, presented: Identity, goodbye: bool) -> Result<u64, IdentityVerdict> {
+    let KnownHost { identity: last, same_name, presence, quarrel } = known;
+    let same_process = presented.is_process(&last);
+    if same_process && presented.seq <= last.seq {
+        return Err(IdentityVerdict::Stale);
     }
+    let gap = if same_process { presented.seq - last.seq - 1 } else { 0 };
     match presence {
-        Presence::Silent => Ok(0),
+        Presence::Silent => Ok(gap),
+        // A process keeps its name as long as it runs.
         Presence::Here if !same_name => Err(IdentityVerdict::Cloned),
+        _ if same_process && gap > MAX_JUMP => Err(IdentityVerdict::TooFar),
+        _ if same_process => Ok(gap),
         _ if presented.incarnation < last.incarnation => Err(IdentityVerdict::Stale),
-        _ if presented.incarnation == last.incarnation => Err(IdentityVerdict::Cloned),
-        _ => Ok(0),
+        _ if presented.incarnation == last.incarnation || quarrel => Err(IdentityVerdict::Cloned),
+        _ if presented.incarnation - last.incarnation > MAX_JUMP => Err(IdentityVerdict::TooFar),
+        Presence::Here if goodbye => Err(IdentityVerdict::Stale),
+        _ => Ok(gap),
     }
 }
 
@@ -129,7 +163,7 @@ mod tests {
     }
 
     fn known(same_name: bool, presence: Presence) -> Option<KnownHost> {
-        Some(KnownHost { identity: id(1, 5, 77, 10), same_name, presence })
+        Some(KnownHost { identity: id(1, 5, 77, 10), same_name, presence, quarrel: false })
     }
 
     #[test]
@@ -147,7 +181,7 @@ mod tests {
             (id(1, 5, 78, 1), IdentityVerdict::Cloned),
         ] {
             for presence in [Presence::Here, Presence::Left] {
-                let judged = judge(known(true, presence), NameHolder::Nobody, presented);
+                let judged = judge(known(true, presence), NameHolder::Nobody, presented, false);
                 assert_eq!(judged, verdict, "{presented:?}, {presence:?}");
             }
         }
@@ -167,21 +201,69 @@ mod tests {
             (Presence::Silent, older, rename),
             (Presence::Silent, same, rename),
             (Presence::Silent, newer, rename),
-            (Presence::Here, id(1, 5, 77, 11), rename), // the process itself
+            (Presence::Here, id(1, 5, 77, 11), IdentityVerdict::Cloned),
+            (Presence::Left, id(1, 5, 77, 11), rename), // the process itself
         ] {
-            let judged = judge(known(false, presence), NameHolder::Nobody, presented);
+            let judged = judge(known(false, presence), NameHolder::Nobody, presented, false);
             assert_eq!(judged, verdict, "{presented:?}, {presence:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_do_not_jump_while_the_process_may_be_heard() {
+        let far = MAX_JUMP + 1;
+        for (presented, verdict) in [
+            (id(1, 5 + MAX_JUMP, 99, 1), IdentityVerdict::Update { gap: 0 }),
+            (id(1, 5 + far, 99, 1), IdentityVerdict::TooFar),
+            (id(1, u64::MAX, 99, 1), IdentityVerdict::TooFar),
+            (id(1, 5, 77, 11 + MAX_JUMP), IdentityVerdict::Update { gap: MAX_JUMP }),
+            (id(1, 5, 77, 11 + far), IdentityVerdict::TooFar),
+            (id(1, 5, 77, u64::MAX), IdentityVerdict::TooFar),
+        ] {
+            for presence in [Presence::Here, Presence::Left] {
+                assert_eq!(
+                    judge(known(true, presence), NameHolder::Nobody, presented, false),
+                    verdict,
+                    "{presented:?}"
+                );
+            }
+            let judged = judge(known(true, Presence::Silent), NameHolder::Nobody, presented, false);
+            assert!(matches!(judged, IdentityVerdict::Update { .. }), "{presented:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_says_goodbye_for_itself_only() {
+        let next = id(1, 6, 99, 1);
+        for (presence, presented, verdict) in [
+            (Presence::Here, next, IdentityVerdict::Stale),
+            (Presence::Left, next, IdentityVerdict::Update { gap: 0 }),
+            (Presence::Here, id(1, 5, 77, 11), IdentityVerdict::Update { gap: 0 }),
+        ] {
+            assert_eq!(judge(known(true, presence), NameHolder::Nobody, presented, true), verdict);
+        }
+    }
+
+    #[test]
+    fn while_two_processes_quarrel_no_third_gets_the_host() {
+        let known = known(true, Presence::Here).map(|known| KnownHost { quarrel: true, ..known });
+        for (presented, verdict) in [
+            (id(1, 6, 99, 1), IdentityVerdict::Cloned),
+            (id(1, 5, 77, 11), IdentityVerdict::Update { gap: 0 }),
+        ] {
+            assert_eq!(judge(known, NameHolder::Nobody, presented, false), verdict);
         }
     }
 
     #[test]
     fn whoever_still_reports_when_the_other_is_silent_has_the_identity() {
         for incarnation in 4..=6 {
-            let judged = judge(known(true, Presence::Silent), NameHolder::Nobody, id(1, incarnation, 99, 3));
+            let judged =
+                judge(known(true, Presence::Silent), NameHolder::Nobody, id(1, incarnation, 99, 3), false);
             assert_eq!(judged, IdentityVerdict::Update { gap: 0 }, "{incarnation}");
         }
         let twice = id(1, 5, 77, 10);
-        let judged = judge(known(true, Presence::Silent), NameHolder::Nobody, twice);
+        let judged = judge(known(true, Presence::Silent), NameHolder::Nobody, twice, false);
         assert_eq!(judged, IdentityVerdict::Stale, "a second delivery is never news");
     }
 
@@ -194,7 +276,7 @@ mod tests {
             (NameHolder::Live, IdentityVerdict::DuplicateName),
             (NameHolder::Silent(old), IdentityVerdict::Adopt { previous: Some(old) }),
         ] {
-            assert_eq!(judge(None, holder, new), verdict, "unknown uuid, {holder:?}");
+            assert_eq!(judge(None, holder, new, false), verdict, "unknown uuid, {holder:?}");
         }
         let gone = known(false, Presence::Left);
         let next = id(1, 6, 3, 1);
@@ -204,8 +286,8 @@ mod tests {
             (NameHolder::Live, IdentityVerdict::DuplicateName),
             (NameHolder::Silent(old), IdentityVerdict::Rename { gap: 0, previous: Some(old) }),
         ] {
-            assert_eq!(judge(gone, holder, next), verdict, "known uuid, {holder:?}");
+            assert_eq!(judge(gone, holder, next, false), verdict, "known uuid, {holder:?}");
         }
-        assert_eq!(judge(gone, NameHolder::Silent(old), id(1, 4, 1, 9)), IdentityVerdict::Stale);
+        assert_eq!(judge(gone, NameHolder::Silent(old), id(1, 4, 1, 9), false), IdentityVerdict::Stale);
     }
 }

@@ -7,6 +7,8 @@ pub(crate) mod identity;
 pub(crate) mod kept;
 pub(crate) mod liveness;
 pub(crate) mod outcome;
+pub(crate) mod owner;
 pub(crate) mod packed;
+pub(crate) mod quarrel;
 pub(crate) mod reported;
 pub(crate) mod services;

@@ -49,6 +49,13 @@ pub enum Applied {
         /// The identity that has the name.
         holder: Uuid,
     },
+    /// Refused: the host or service belongs to another broker user.
+    OtherUser {
+        /// The user to whom it belongs.
+        owner: String,
+    },
+    /// Refused: the incarnation or the number of the report exceeds the last one by more than restarts can explain.
+    TooFar,
     /// Refused: the report has no identity, and the host has one.
     NoIdentityIgnored,
     /// Refused: the map is full.
@@ -269,6 +276,10 @@ pub struct Counters {
     pub cloned: u64,
     /// Reports refused because the name belongs to another identity.
     pub duplicate_name: u64,
+    /// Reports refused because the host belongs to another broker user.
+    pub other_user: u64,
+    /// Reports refused because a number in them exceeds the last one too far.
+    pub too_far: u64,
     /// Reports without identity refused because the host has one.
     pub no_identity_ignored: u64,
     /// Reports refused because the map is full.
@@ -316,6 +327,8 @@ impl Counters {
             Applied::Stale => &mut self.stale,
             Applied::Cloned { .. } => &mut self.cloned,
             Applied::DuplicateName { .. } => &mut self.duplicate_name,
+            Applied::OtherUser { .. } => &mut self.other_user,
+            Applied::TooFar => &mut self.too_far,
             Applied::NoIdentityIgnored => &mut self.no_identity_ignored,
             Applied::TooMany => &mut self.too_many,
             Applied::Bad(_) => &mut self.bad,

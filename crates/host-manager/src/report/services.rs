@@ -2,7 +2,7 @@
 //!
 //! What always holds: the number of hosts and of services per host is bounded.
 //!
-//! Left out: identities. Any report of a service replaces the one before.
+//! Left out: identities. Any report of a service by the same broker user replaces the one before.
 
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(crate) struct Services {
 #[derive(Debug)]
 pub(crate) struct ServiceState {
     pub(crate) service: Box<str>,
+    /// The broker user who first reported it. Only this one may report it. `None` if no report had a user.
+    owner: Option<Box<str>>,
     /// When the service was last heard.
     pub(crate) hearing: Hearing,
     pub(crate) reported: Reported,
@@ -79,9 +81,20 @@ impl Services {
         state.map_or(0, |state| state.kept)
     }
 
+    /// The broker user to whom a service belongs.
+    pub(crate) fn owner(&self, service: &str, host: &str) -> Option<&str> {
+        let state = self.by_host.get(host)?.iter().find(|state| *state.service == *service)?;
+        state.owner.as_deref()
+    }
+
     /// Replaces the report of a service.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are what a report consists of, and what it is written to"
+    )]
     pub(crate) fn apply(
         &mut self,
+        user: Option<&str>,
         service: &str,
         host: &str,
         caps: &Capabilities<'_>,
@@ -102,10 +115,13 @@ impl Services {
         }
         let at = known.unwrap_or_else(|| {
             let (hearing, reported) = (Hearing::new(now, false), Reported::default());
-            states.push(ServiceState { service: service.into(), hearing, reported, kept: 0 });
+            states.push(ServiceState { service: service.into(), owner: None, hearing, reported, kept: 0 });
             states.len() - 1
         });
         let state = &mut states[at];
+        if state.owner.is_none() {
+            state.owner = user.map(Into::into);
+        }
         let difference = state.reported.compare(caps, texts);
         state.reported.replace(caps, difference, texts);
         let kept = kept_of_report(caps).own();
@@ -121,6 +137,16 @@ impl Services {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &ServiceState)> {
         self.by_host.iter().flat_map(|(host, states)| states.iter().map(move |state| (&**host, state)))
+    }
+
+    /// Forgets all services of a host. Returns whether there was one.
+    pub(crate) fn forget_host(&mut self, texts: &mut Texts, host: &str) -> bool {
+        let Some(mut states) = self.by_host.remove(host) else { return false };
+        for state in &mut states {
+            self.kept -= state.kept;
+            state.reported.release(texts);
+        }
+        true
     }
 
     /// Forgets every service for which `gone` is true.

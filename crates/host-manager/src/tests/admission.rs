@@ -175,7 +175,7 @@ fn a_name_is_taken_over_only_from_the_silent() {
     old.send(&mut m, s(0));
     assert_eq!(new.send(&mut m, s(60)), Applied::DuplicateName { holder: id(1) });
     assert_eq!(m.fleet(s(60)).summaries()[0].warnings, [HostWarning::DuplicateName { other: id(2) }]);
-    assert_eq!(m.conflicts(), Conflicts { duplicate_name: 1, cloned_identity: 0 });
+    assert_eq!(m.conflicts(), Conflicts { duplicate_name: 1, ..Conflicts::default() });
     place(&mut m, &request([70], SMALL), s(60));
     assert_eq!(new.send(&mut m, s(61)), Applied::TakenOver { previous: Some(id(1)) });
     let events = m.expire(s(61));
@@ -231,7 +231,7 @@ fn a_known_identity_may_take_a_silent_name_but_not_a_live_one() {
     b.send(&mut m, s(50));
     place(&mut m, &request([70], SMALL), s(50)); // on h1
     assert_eq!(used(&m, "h1").3, 1);
-    b.host = "h1".into();
+    b.restart_as("h1", &mut m, s(54));
     assert_eq!(b.send(&mut m, s(55)), Applied::DuplicateName { holder: id(1) });
     assert_eq!(b.send(&mut m, s(61)), Applied::Renamed { from: "h2".into(), previous: Some(id(1)) });
     assert_eq!((m.table().len(), status(&m, "h2")), (1, None));
@@ -250,17 +250,17 @@ fn reports_without_identity_never_touch_a_host_that_has_one() {
     let mut plain = Report::of(1).caps();
     plain.novella = None;
     plain.host_memory_free = Some(384);
-    assert_eq!(m.apply_report("compute", "h1", &plain, s(0)), Applied::New);
-    assert_eq!(m.apply_report("compute", "h1", &plain, s(1)), Applied::Updated { gap: 0, settled: 0 });
+    assert_eq!(m.apply_report(None, "compute", "h1", &plain, s(0)), Applied::New);
+    assert_eq!(m.apply_report(None, "compute", "h1", &plain, s(1)), Applied::Updated { gap: 0, settled: 0 });
     assert_eq!(used(&m, "h1").1, 16_000);
     let mut h = Report::of(1);
     assert_eq!(h.send(&mut m, s(2)), Applied::TakenOver { previous: None });
     assert_eq!(used(&m, "h1").1, 0);
-    assert_eq!(m.apply_report("compute", "h1", &plain, s(3)), Applied::NoIdentityIgnored);
+    assert_eq!(m.apply_report(None, "compute", "h1", &plain, s(3)), Applied::NoIdentityIgnored);
     m.expire(s(500));
     assert_eq!(status(&m, "h1"), Some(HostStatus::Down));
     assert_eq!(
-        m.apply_report("compute", "h1", &plain, s(501)),
+        m.apply_report(None, "compute", "h1", &plain, s(501)),
         Applied::NoIdentityIgnored,
         "even of a silent one"
     );
@@ -272,15 +272,19 @@ fn the_map_is_bounded() {
     let mut m = HostManager::new(HostManagerOptions { max_hosts: 2, ..Default::default() }, "s1");
     for n in 1..=2 {
         assert_eq!(Report::of(n).send(&mut m, s(0)), Applied::New);
-        assert_eq!(m.apply_report("volume", &format!("v{n}"), &Capabilities::default(), s(0)), Applied::New);
+        assert_eq!(
+            m.apply_report(None, "volume", &format!("v{n}"), &Capabilities::default(), s(0)),
+            Applied::New
+        );
     }
     assert_eq!(Report::of(3).send(&mut m, s(0)), Applied::TooMany);
-    assert_eq!(m.apply_report("volume", "v3", &Capabilities::default(), s(0)), Applied::TooMany);
+    assert_eq!(m.apply_report(None, "volume", "v3", &Capabilities::default(), s(0)), Applied::TooMany);
     let services = (0..100).filter(|n| {
-        m.apply_report(&format!("service{n}"), "v1", &Capabilities::default(), s(0)) != Applied::TooMany
+        m.apply_report(None, &format!("service{n}"), "v1", &Capabilities::default(), s(0)) != Applied::TooMany
     });
     assert_eq!(services.count(), 15, "one more was there");
-    let mut renamed = Report { host: "other".into(), seq: 2, ..Report::of(1) };
+    let mut renamed = Report { seq: 2, ..Report::of(1) };
+    renamed.restart_as("other", &mut m, s(1));
     assert!(matches!(renamed.send(&mut m, s(1)), Applied::Renamed { .. }), "a full map takes new names");
     assert_eq!(m.counters().too_many, 2 + 85);
 }
@@ -330,7 +334,7 @@ fn hostile_values_are_refused_with_a_reason_and_change_nothing() {
         for host in ["h1", "new"] {
             let mut caps = Report { uuid: if host == "h1" { 1 } else { 2 }, ..h.clone() }.caps();
             change(&mut caps);
-            let applied = m.apply_report("compute", host, &caps, s(0));
+            let applied = m.apply_report(None, "compute", host, &caps, s(0));
             let Applied::Bad(bad) = applied else { panic!("case {at}: {applied:?}") };
             assert_eq!((bad.key, &bad.fault), (key, &fault), "case {at}: {bad}");
             assert_eq!(m.detail("h1", s(0)), before, "case {at}");
@@ -340,7 +344,7 @@ fn hostile_values_are_refused_with_a_reason_and_change_nothing() {
     let names = ["", "a\u{7}b", "a b", "a#b", "@a", "h\u{202e}1", "h\u{200b}1", &"x".repeat(201)];
     for name in names.map(str::to_owned) {
         for (service, host) in [("compute", &*name), ("volume", &name), (&name, "h9")] {
-            let applied = m.apply_report(service, host, &h.caps(), s(0));
+            let applied = m.apply_report(None, service, host, &h.caps(), s(0));
             let refused = matches!(&applied, Applied::Bad(bad) if bad.fault == Fault::HostName);
             assert!(refused, "{name:?}: {applied:?}");
         }

@@ -3,6 +3,7 @@
 mod admission;
 mod devices;
 mod model;
+mod owners;
 mod placing;
 mod policy;
 mod service_placing;
@@ -58,6 +59,7 @@ struct Report {
     incarnation: u64,
     nonce: u64,
     seq: u64,
+    user: Option<&'static str>,
     reserved: Reserved,
     claims: Vec<Claim<'static>>,
     ended: Vec<Uuid>,
@@ -111,9 +113,22 @@ impl Report {
         }
     }
 
+    /// Says goodbye, and goes on as the next process, under this name.
+    fn restart_as(&mut self, host: &str, manager: &mut HostManager, now: Duration) {
+        self.goodbye = true;
+        assert_eq!(self.send(manager, now), Applied::Goodbye);
+        *self = Self {
+            host: host.into(),
+            incarnation: self.incarnation + 1,
+            seq: 1,
+            goodbye: false,
+            ..self.clone()
+        };
+    }
+
     /// Sends the report as the next one of its process.
     fn send(&mut self, manager: &mut HostManager, now: Duration) -> Applied {
-        let applied = manager.apply_report("compute", &self.host, &self.caps(), now);
+        let applied = manager.apply_report(self.user, "compute", &self.host, &self.caps(), now);
         self.seq += 1;
         applied
     }

@@ -18,6 +18,11 @@ struct Host {
     heard: u64,
     /// When a clone was last refused.
     cloned: Option<u64>,
+    /// The process that had the host before, or another older one: its incarnation, nonce and last number, whether it had
+    /// the host, how many reports came since, and when it was noticed.
+    other: Option<(Report, bool, u32, u64)>,
+    /// When two processes last quarrelled.
+    quarrel: Option<u64>,
 }
 
 struct Held {
@@ -40,26 +45,57 @@ impl Model {
     fn report(&mut self, r: &Report) -> bool {
         let holder = self.hosts.iter().position(|h| h.name == r.host);
         let own = self.hosts.iter().position(|h| h.last.uuid == r.uuid);
-        let mut cloned = None;
+        let (mut cloned, mut other, mut quarrel) = (None, None, None);
         if let Some(own) = own {
             let host = &mut self.hosts[own];
-            let last = &host.last;
-            let same_process = (r.incarnation, r.nonce) == (last.incarnation, last.nonce);
+            let last = host.last.clone();
+            let recent = |at: u64| self.now - at < 60;
+            let is_process = |of: &Report| (r.incarnation, r.nonce) == (of.incarnation, of.nonce);
+            let (same_process, same_name) = (is_process(&last), r.host == host.name);
             let silent = self.now - host.heard > 60;
-            let contested = host.cloned.is_some_and(|at| self.now - at < 60);
-            let here = !silent && (!last.goodbye || contested);
-            let clone = !same_process
-                && !silent
-                && (r.incarnation == last.incarnation || (here && r.host != host.name));
+            host.other = host.other.take().filter(|(_, _, _, at)| recent(*at));
+            let returns = matches!(host.other, Some((_, true, _, at)) if recent(at));
+            let here = !silent && (!last.goodbye || host.cloned.is_some_and(recent) || returns);
+            let quarrels = host.quarrel.is_some_and(recent);
+            let again = same_process && r.seq <= last.seq;
+            let older = !same_process && r.incarnation < last.incarnation;
+            let clone = !silent
+                && !again
+                && ((here && !same_name)
+                    || (!same_process && (r.incarnation == last.incarnation || (quarrels && !older))));
+            let foreign_goodbye = here && !same_process && r.goodbye;
             if clone && !r.goodbye {
                 host.cloned = Some(self.now);
+                if quarrels {
+                    host.quarrel = Some(self.now);
+                }
             }
-            let newer =
-                if same_process { r.seq > last.seq } else { silent || r.incarnation > last.incarnation };
-            if clone || !newer {
+            let mut back = false;
+            if !silent && !clone && older && same_name && !r.goodbye {
+                match &mut host.other {
+                    Some((of, replaced, heard, _)) if is_process(of) => {
+                        if r.seq > of.seq {
+                            (of.seq, *heard) = (r.seq, *heard + 1);
+                            back = *replaced && *heard >= 2;
+                            if *heard >= 2 {
+                                host.cloned = Some(self.now);
+                            }
+                        }
+                    }
+                    _ if returns => {}
+                    other => *other = Some((r.clone(), false, 1, self.now)),
+                }
+            }
+            if back {
+                (host.other, host.quarrel) = (None, Some(self.now));
+            } else if again || clone || (!silent && (older || foreign_goodbye)) {
                 return false;
+            } else if !silent && !same_process && same_name && !returns {
+                host.other = Some((last, true, 0, self.now));
             }
-            cloned = host.cloned.filter(|_| !silent && r.host == host.name);
+            if !silent && same_name {
+                (cloned, other, quarrel) = (host.cloned, host.other.clone(), host.quarrel);
+            }
         }
         if let Some(holder) = holder.filter(|holder| Some(*holder) != own) {
             let host = &self.hosts[holder];
@@ -73,7 +109,14 @@ impl Model {
             self.held.iter_mut().filter(|held| held.host == old).for_each(|held| held.host = r.host.clone());
         }
         self.hosts.retain(|h| h.name != r.host && h.last.uuid != r.uuid);
-        self.hosts.push(Host { name: r.host.clone(), last: r.clone(), heard: self.now, cloned });
+        self.hosts.push(Host {
+            name: r.host.clone(),
+            last: r.clone(),
+            heard: self.now,
+            cloned,
+            other,
+            quarrel,
+        });
         // Only what this host's report lists with all that is reserved settles a reservation.
         self.held.retain(|held| {
             let settled = r.claims.iter().any(|c| c.uuid == id(held.uuid) && c.memory_mb >= SMALL.memory_mb);
@@ -155,6 +198,8 @@ struct Run {
     model: Model,
     manager: HostManager,
     agents: Vec<Report>,
+    /// The last report of each agent's process before the present one.
+    before: Vec<Report>,
     decisions: u64,
 }
 
@@ -187,8 +232,10 @@ impl Run {
     fn report(&mut self) {
         let at = self.below(self.agents.len() as u64) as usize;
         let mut agent = self.agents[at].clone();
-        match self.below(14) {
-            0 => agent.incarnation += 1,
+        match self.below(15) {
+            // What it said before its last restart, or what is under way still.
+            14 => agent = self.before[at].clone(),
+            0 => (agent.incarnation, agent.nonce) = (agent.incarnation + 1, agent.nonce + 1),
             1 => agent.incarnation = agent.incarnation.saturating_sub(1),
             2 => agent.nonce += 1,
             3 => agent.seq = agent.seq.saturating_sub(2),
@@ -211,9 +258,15 @@ impl Run {
         let counts = self.model.report(&agent);
         let applied = agent.send(&mut self.manager, s(self.model.now));
         assert_eq!(applied.is_accepted(), counts, "{applied:?}");
+        if agent.nonce == self.before[at].nonce {
+            self.before[at].seq = agent.seq;
+        }
         if counts {
             agent.goodbye = false;
-            self.agents[at] = agent;
+            let before = std::mem::replace(&mut self.agents[at], agent);
+            if before.nonce != self.agents[at].nonce {
+                self.before[at] = before;
+            }
         }
     }
 
@@ -290,6 +343,7 @@ fn run(seed: u64) {
         model: Model::default(),
         manager: HostManager::new(options, "s1"),
         agents: (0..=u128::from(HOSTS)).map(|n| Report::of(n + 1)).collect(),
+        before: (0..=u128::from(HOSTS)).map(|n| Report::of(n + 1)).collect(),
         decisions: 0,
     };
     for _ in 0..400 {

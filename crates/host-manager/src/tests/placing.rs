@@ -537,7 +537,7 @@ fn a_disabled_host_is_refused_by_its_trait_even_if_forced() {
 
     // Reports of 2012 say it in their own way.
     let plain: Capabilities<'_> = serde_json::from_str(r#"{"vcpus": 4, "enabled": false}"#).unwrap();
-    m.apply_report("compute", "plain", &plain, s(6));
+    m.apply_report(None, "compute", "plain", &plain, s(6));
     assert_eq!(ask(&mut m, &forcing(6, "plain"), 6), (true, line(1, 0)));
 }
 

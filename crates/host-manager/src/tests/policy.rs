@@ -98,7 +98,7 @@ fn aggregates_follow_names_reports_and_reloads() {
         let mut caps = report.caps();
         caps.novella.as_mut().unwrap().facts = Entries(vec![("rack".into(), Json::of(rack).unwrap())]);
         caps.novella.as_mut().unwrap().availability_zone = Some("own".into());
-        assert!(m.apply_report("compute", &report.host, &caps, s(1)).is_accepted());
+        assert!(m.apply_report(None, "compute", &report.host, &caps, s(1)).is_accepted());
         report.seq += 1;
     };
     with_rack(&mut reports[0], &mut m, "r1");
@@ -114,7 +114,7 @@ fn aggregates_follow_names_reports_and_reloads() {
     );
     with_rack(&mut reports[2], &mut m, "r2");
     assert_eq!(aggregates(&m, "h3"), [""; 0]);
-    reports[1].host = "other".into();
+    reports[1].restart_as("other", &mut m, s(1));
     reports[1].send(&mut m, s(1));
     assert_eq!(aggregates(&m, "other"), [""; 0]);
     m.set_policy(Arc::new(PolicyFile::parse("[aggregates.all]\nhosts = ['*']").unwrap()));
@@ -217,7 +217,7 @@ fn operations_in_progress_are_taken_from_reports() {
     let (mut bed, reports) = rig(1);
     let mut caps = reports[0].caps();
     caps.novella.as_mut().unwrap().num_io_ops = 8;
-    assert!(bed.m.apply_report("compute", "h1", &caps, s(1)).is_accepted());
+    assert!(bed.m.apply_report(None, "compute", "h1", &caps, s(1)).is_accepted());
     assert_eq!(bed.ask(1, |_| ()), Err("IoOpsFilter".into()));
     assert_eq!(bed.m.detail("h1", s(1)).unwrap().capabilities["novella"]["num_io_ops"], 8);
 }

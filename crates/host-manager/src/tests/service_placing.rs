@@ -4,7 +4,7 @@ use crate::tests::*;
 
 fn report(m: &mut HostManager, host: &str, caps: &str, now: Duration) {
     let caps: Capabilities<'_> = serde_json::from_str(caps).unwrap();
-    assert!(m.apply_report("volume", host, &caps, now).is_accepted(), "{host}");
+    assert!(m.apply_report(None, "volume", host, &caps, now).is_accepted(), "{host}");
 }
 
 /// Four hosts: one with 63 GiB free, one with 40 GiB, one with any amount, and one that does not say.

@@ -37,7 +37,7 @@ fn the_detail_shows_the_report_whole() {
     let encoded = text.to_string();
     let caps: Capabilities<'_> = serde_json::from_str(&encoded).unwrap();
     let mut m = manager();
-    m.apply_report("compute", "h1", &caps, s(10));
+    m.apply_report(None, "compute", "h1", &caps, s(10));
     place(&mut m, &request([7], SMALL), s(10));
     let detail = m.detail("h1", s(12)).unwrap();
     assert_eq!(detail.capabilities, text);
@@ -74,7 +74,7 @@ fn facts_nested_deeper_than_a_reader_goes_are_shown_as_text() {
     );
     let caps: Capabilities<'_> = serde_json::from_str(&encoded).unwrap();
     let mut m = manager();
-    assert_eq!(m.apply_report("compute", "h1", &caps, s(0)), Applied::New);
+    assert_eq!(m.apply_report(None, "compute", "h1", &caps, s(0)), Applied::New);
     let shown = m.detail("h1", s(0)).unwrap().capabilities;
     assert_eq!(
         (&shown["x"], &shown["novella"]["facts"]["f"]),
@@ -134,7 +134,7 @@ fn facts_are_listed_if_they_are_asked_for() {
     let mut m = manager();
     let mut caps = Report::of(1).caps();
     caps.novella.as_mut().unwrap().facts = Entries(vec![("rack".into(), Json::of("r1").unwrap())]);
-    m.apply_report("compute", "h1", &caps, s(0));
+    m.apply_report(None, "compute", "h1", &caps, s(0));
     assert!(m.fleet(s(0)).summaries()[0].facts.is_empty());
     assert_eq!(m.fleet_with_facts(s(0)).summaries()[0].facts["rack"], "r1");
 }
@@ -177,7 +177,7 @@ fn any_service_is_kept_and_rolled_up_by_nova_s_rules() {
     let mut m = manager();
     let apply = |m: &mut HostManager, service: &str, host: &str, text: &str, now: u64| {
         let caps: Capabilities<'_> = serde_json::from_str(text).unwrap();
-        assert!(m.apply_report(service, host, &caps, s(now)).is_accepted());
+        assert!(m.apply_report(None, service, host, &caps, s(now)).is_accepted());
     };
     apply(
         &mut m,
@@ -221,6 +221,6 @@ fn any_service_is_kept_and_rolled_up_by_nova_s_rules() {
     assert_eq!(services.len(), 4);
     assert_eq!((services[3].service.as_str(), services[3].state), ("volume", HostStatus::Down));
     let goodbye = Report { goodbye: true, ..Report::of(1) }.caps();
-    m.apply_report("volume", "v3", &goodbye, s(81));
+    m.apply_report(None, "volume", "v3", &goodbye, s(81));
     assert_eq!(m.services(s(81))[4].state, HostStatus::Down);
 }

@@ -4,7 +4,7 @@
 //! leaves the host as it was. The usual report differs from the last one in a few numbers. It costs comparisons, and no
 //! allocation.
 //!
-//! Left out: who may report (`report/identity.rs`), and which values are refused (`report/check.rs`).
+//! Left out: who may report (`report/identity.rs`, `report/quarrel.rs`, `report/owner.rs`), and which values are refused (`report/check.rs`).
 
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use crate::report::identity::{Identity, IdentityVerdict, KnownHost, NameHolder, 
 use crate::report::kept::{self, Kept};
 use crate::report::liveness::{Hearing, Liveness};
 use crate::report::outcome::{Applied, BadReport, Event, Fault};
+use crate::report::owner;
+use crate::report::quarrel::{Quarrel, Sign};
 use crate::report::reported::{ReportDifference, long_text_bytes};
 use crate::report::services::{COMPUTE, kept_of_report};
 use crate::verbs::enforce_policy::join_aggregates;
@@ -32,6 +34,8 @@ struct Arrival<'a> {
     caps: &'a Capabilities<'a>,
     /// Who reports; `None` if the reporter has no identity.
     identity: Option<Identity>,
+    /// The broker user of the reporter; `None` if the message has none.
+    user: Option<&'a str>,
     now: Duration,
 }
 
@@ -63,32 +67,42 @@ struct Plan {
 /// Applies the report of a service on a host, and counts the outcome.
 pub(crate) fn apply_report(
     map: &mut HostMap,
+    user: Option<&str>,
     service_name: &str,
     host: &str,
     caps: &Capabilities<'_>,
     now: Duration,
 ) -> Applied {
-    let applied = admit(map, service_name, host, caps, now).unwrap_or_else(Applied::Bad);
+    let applied = admit(map, user, service_name, host, caps, now).unwrap_or_else(Applied::Bad);
     map.counters.count(&applied);
     applied
 }
 
 fn admit(
     map: &mut HostMap,
+    user: Option<&str>,
     service_name: &str,
     host: &str,
     caps: &Capabilities<'_>,
     now: Duration,
 ) -> Result<Applied, BadReport> {
     check::host_name("host", host)?;
+    if let Some(owner) = map.options.host_user.as_deref().and_then(|rule| owner::refused(rule, host, user)) {
+        return Ok(Applied::OtherUser { owner });
+    }
     if service_name != COMPUTE {
         check::host_name("service_name", service_name)?;
+        if let Some(owner) = map.services.owner(service_name, host)
+            && Some(owner) != user
+        {
+            return Ok(Applied::OtherUser { owner: owner.to_owned() });
+        }
         check::words(caps)?;
         let kept_before = map.services.kept_of(service_name, host);
         map.admit_bytes(kept_before, kept_of_report(caps), Some(caps))?;
         map.next_watch = map.next_watch.min(now.saturating_add(map.options.forget_after));
         let HostMap { services, texts, options, .. } = map;
-        return Ok(services.apply(service_name, host, caps, texts, options, now));
+        return Ok(services.apply(user, service_name, host, caps, texts, options, now));
     }
     check::integers(caps)?;
     let by_name = map.table.row_of(host);
@@ -96,17 +110,20 @@ fn admit(
         return Err(BadReport { key: "host", fault: Fault::SameButCase });
     }
     let Some(report) = caps.novella.as_deref() else {
-        let arrival = Arrival { host, caps, identity: None, now };
+        let arrival = Arrival { host, caps, identity: None, user, now };
         return match by_name {
             Some(row) if map.record(row).identity.is_some() => Ok(Applied::NoIdentityIgnored),
-            Some(row) => update(map, row, &arrival, 0),
+            Some(row) => match other_user(map, row, &arrival) {
+                Some(refused) => Ok(refused),
+                None => update(map, row, &arrival, 0),
+            },
             None => insert(map, &arrival),
         };
     };
     check::numbers(report, map.options.max_claims_per_host)?;
     let presented =
         Identity { uuid: report.uuid, incarnation: report.incarnation, nonce: report.nonce, seq: report.seq };
-    admit_identified(map, by_name, presented, &Arrival { host, caps, identity: Some(presented), now })
+    admit_identified(map, by_name, presented, &Arrival { host, caps, identity: Some(presented), user, now })
 }
 
 fn admit_identified(
@@ -119,18 +136,32 @@ fn admit_identified(
     let same_name = held_name.is_some_and(|holder| holder.uuid == presented.uuid);
     let by_uuid = if same_name { by_name } else { map.by_identity.get(&presented.uuid).copied() };
     let known = by_uuid.and_then(|row| {
-        let identity = map.record(row).identity?;
-        Some(KnownHost { identity, same_name, presence: presence(map, row, arrival.now) })
+        let record = map.record(row);
+        let (presence, quarrel) = (presence(map, row, arrival.now), record.quarrel.is_open(arrival.now));
+        Some(KnownHost { identity: record.identity?, same_name, presence, quarrel })
     });
     let other = by_name.filter(|_| !same_name);
     let holder = other.map_or(NameHolder::Nobody, |row| name_holder(map, row, arrival.now));
-    match judge(known, holder, presented) {
+    let verdict = judge(known, holder, presented, arrival.is_goodbye());
+    if verdict.may_change_the_host() {
+        for row in by_uuid.into_iter().chain(by_name) {
+            if let Some(refused) = other_user(map, row, arrival) {
+                return Ok(refused);
+            }
+        }
+    }
+    match verdict {
         IdentityVerdict::Insert => insert(map, arrival),
         IdentityVerdict::Update { gap } => {
             let row = by_uuid.expect("only a known identity is updated");
             let applied = update(map, row, arrival, gap)?;
-            if known.is_some_and(|known| known.presence == Presence::Silent) {
-                end_conflicts(map, row);
+            match known {
+                Some(known) if known.presence == Presence::Silent => end_conflicts(map, row),
+                Some(known) if !presented.is_process(&known.identity) => {
+                    let until = arrival.now.saturating_add(map.options.service_down_time);
+                    map.record_mut(row).quarrel.replaced(known.identity, arrival.now, until);
+                }
+                _ => {}
             }
             Ok(applied)
         }
@@ -154,17 +185,24 @@ fn admit_identified(
             note_takeover(map, row, previous, arrival);
             Ok(Applied::TakenOver { previous })
         }
-        IdentityVerdict::Stale => Ok(Applied::Stale),
+        IdentityVerdict::Stale => match known {
+            Some(known) if known.same_name && !presented.is_process(&known.identity) => {
+                older(map, by_uuid.expect("it is known"), presented, arrival)
+            }
+            _ => Ok(Applied::Stale),
+        },
+        IdentityVerdict::TooFar => {
+            note_clone(map, by_uuid.expect("only a known identity has a number to exceed"), arrival);
+            Ok(Applied::TooFar)
+        }
         IdentityVerdict::Cloned => {
             let row = by_uuid.expect("only a known identity is cloned");
-            let first = map.table.host(row).to_owned();
-            let clone = HostWarning::ClonedIdentity { other_host: arrival.host.to_owned() };
-            if !arrival.is_goodbye() {
-                let until = arrival.now.saturating_add(map.options.service_down_time);
-                map.record_mut(row).contested_until = until;
+            let until = arrival.now.saturating_add(map.options.service_down_time);
+            let quarrel = &mut map.record_mut(row).quarrel;
+            if quarrel.is_open(arrival.now) && !arrival.is_goodbye() {
+                quarrel.open(until);
             }
-            note_conflict(map, row, clone, arrival);
-            Ok(Applied::Cloned { host: first })
+            Ok(note_clone(map, row, arrival))
         }
         IdentityVerdict::DuplicateName => {
             let row = by_name.expect("only a known name is duplicated");
@@ -191,11 +229,53 @@ fn presence(map: &HostMap, row: Row, now: Duration) -> Presence {
     let record = map.record(row);
     if record.hearing.own_silence(&map.outages, now) > map.options.service_down_time {
         Presence::Silent
-    } else if record.hearing.goodbye && record.contested_until <= now {
+    } else if record.hearing.goodbye && record.contested_until <= now && !record.quarrel.may_return(now) {
         Presence::Left
     } else {
         Presence::Here
     }
+}
+
+/// Why a report is refused for a host that belongs to another broker user.
+fn other_user(map: &mut HostMap, row: Row, arrival: &Arrival<'_>) -> Option<Applied> {
+    let owner = map.record(row).owner.as_deref().filter(|owner| Some(*owner) != arrival.user)?.to_owned();
+    let user = arrival.user.unwrap_or(owner::NO_USER).to_owned();
+    note_conflict(map, row, HostWarning::OtherUser { user }, arrival);
+    Some(Applied::OtherUser { owner })
+}
+
+/// Judges the report of a process that is older than the one that has the host of the same name.
+fn older(
+    map: &mut HostMap,
+    row: Row,
+    presented: Identity,
+    arrival: &Arrival<'_>,
+) -> Result<Applied, BadReport> {
+    if arrival.is_goodbye() {
+        return Ok(Applied::Stale);
+    }
+    let until = arrival.now.saturating_add(map.options.service_down_time);
+    match map.record_mut(row).quarrel.hear(presented, arrival.now, until) {
+        Sign::Late => Ok(Applied::Stale),
+        Sign::Alive => Ok(note_clone(map, row, arrival)),
+        Sign::NotReplaced => {
+            let applied = update(map, row, arrival, 0)?;
+            map.record_mut(row).quarrel.open(until);
+            note_clone(map, row, arrival);
+            Ok(applied)
+        }
+    }
+}
+
+/// Shows that another process uses the identity of a host.
+fn note_clone(map: &mut HostMap, row: Row, arrival: &Arrival<'_>) -> Applied {
+    let host = map.table.host(row).to_owned();
+    if !arrival.is_goodbye() {
+        let until = arrival.now.saturating_add(map.options.service_down_time);
+        map.record_mut(row).contested_until = until;
+    }
+    note_conflict(map, row, HostWarning::ClonedIdentity { other_host: arrival.host.to_owned() }, arrival);
+    Applied::Cloned { host }
 }
 
 /// Shows that another process uses the name or the identity of a host. Its refused reports come again with every
@@ -219,6 +299,7 @@ fn note_conflict(map: &mut HostMap, row: Row, warning: HostWarning, arrival: &Ar
 fn end_conflicts(map: &mut HostMap, row: Row) {
     let record = map.record_mut(row);
     record.contested_until = Duration::ZERO;
+    record.quarrel = Quarrel::default();
     record.warnings.retain(|(warning, _)| !warning.is_conflict());
     map.conflicts.remove(&row);
 }
@@ -314,7 +395,7 @@ fn kept_bytes(
 
 /// Writes a report that nothing refused. Returns how many reservations it settled, or `None` if it is a goodbye.
 fn write(map: &mut HostMap, row: Row, arrival: &Arrival<'_>, plan: Plan, gap: u64) -> Option<u32> {
-    let Arrival { caps, identity, now, .. } = *arrival;
+    let Arrival { caps, identity, user, now, .. } = *arrival;
     let HostMap { table, records, texts, .. } = map;
     let record = records[row.index()].as_deref_mut().expect("every host in the table has a record");
     if *table.view(row).reported() != plan.resources {
@@ -339,6 +420,9 @@ fn write(map: &mut HostMap, row: Row, arrival: &Arrival<'_>, plan: Plan, gap: u6
         table.set_devices(row, devices);
     }
     record.refresh(caps);
+    if record.owner.is_none() {
+        record.owner = user.map(Into::into);
+    }
     let kept_before = std::mem::replace(&mut record.kept, plan.kept);
     map.kept_of_hosts = map.kept_of_hosts - kept_before.own() + plan.kept.own();
     let before = std::mem::replace(&mut record.identity, identity).map(|identity| identity.uuid);

@@ -2,6 +2,7 @@
 
 pub(crate) mod apply_report;
 pub(crate) mod enforce_policy;
+pub(crate) mod forget_host;
 pub(crate) mod place;
 pub(crate) mod place_on_service;
 pub(crate) mod reserve;

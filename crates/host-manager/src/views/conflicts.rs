@@ -13,6 +13,8 @@ pub struct Conflicts {
     pub cloned_identity: usize,
     /// Hosts under whose name another identity reports.
     pub duplicate_name: usize,
+    /// Hosts as which another broker user reports than the one to whom they belong.
+    pub other_user: usize,
 }
 
 /// Counts the hosts in conflict.
@@ -24,5 +26,6 @@ pub(crate) fn conflicts(map: &HostMap) -> Conflicts {
     Conflicts {
         cloned_identity: showing(|warning| matches!(warning, HostWarning::ClonedIdentity { .. })),
         duplicate_name: showing(|warning| matches!(warning, HostWarning::DuplicateName { .. })),
+        other_user: showing(|warning| matches!(warning, HostWarning::OtherUser { .. })),
     }
 }

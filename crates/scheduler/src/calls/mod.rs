@@ -2,6 +2,8 @@
 
 pub(crate) mod capacity;
 pub(crate) mod explain;
+pub(crate) mod forget;
+mod gather;
 mod nova;
 pub(crate) mod ping;
 pub(crate) mod place;

@@ -8,24 +8,18 @@ use std::time::Duration;
 
 use novella_filter_scheduler::FilterScheduler;
 use novella_host_manager::{BadPolicy, NewPolicy, PolicyFile};
-use novella_messaging::{CallError, CallOptions};
+use novella_messaging::CallError;
 use novella_objects::{Policies, PolicyReload, PolicyStatus};
 use novella_rpcapi::OwnPolicy;
-use novella_service::exit::chain;
 use tracing::{info, warn};
 
-use crate::call_errors::internal;
+use crate::calls::gather;
 use crate::manager::SchedulerManager;
 use crate::policy_file::unusable;
 use crate::policy_source::one_line;
 
 /// How long reading the file may take. A file that takes longer is on a file system that hangs.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long all schedulers together may take to answer.
-const GATHER_TIMEOUT: Duration = Duration::from_secs(7);
-/// If no answer has come for this long, no other scheduler is expected to answer.
-const GATHER_QUIET: Duration = Duration::from_secs(1);
-
 /// How many hosts are matched with the aggregates of a new policy before the lock is released for others. It takes about
 /// as long as a few placements.
 const MATCHED_AT_A_TIME: usize = 64;
@@ -42,19 +36,10 @@ pub(crate) async fn all_policies(manager: &SchedulerManager, reload: bool) -> Re
     let Some(peers) = manager.peers.get() else {
         return Ok(Policies { schedulers: vec![own_policy(manager, &args).await], failures: Vec::new() });
     };
-    let answers = peers.own_policies(&args, CallOptions::new(GATHER_TIMEOUT), GATHER_QUIET).await;
-    let answers =
-        answers.map_err(|error| internal(format!("cannot ask the schedulers: {}", chain(&error))))?;
-    let mut policies = Policies::default();
-    for answer in answers {
-        match answer {
-            Ok(status) => policies.schedulers.push(status),
-            Err(error) => policies.failures.push(chain(&error)),
-        }
-    }
-    policies.schedulers.sort_by(|a, b| a.scheduler.cmp(&b.scheduler));
-    policies.failures.sort();
-    Ok(policies)
+    let gathered = peers.own_policies(&args, gather::options(), gather::QUIET).await;
+    let (mut schedulers, failures) = gather::answers(gathered)?;
+    schedulers.sort_by(|a, b| a.scheduler.cmp(&b.scheduler));
+    Ok(Policies { schedulers, failures })
 }
 
 /// Puts a policy into force. Returns false, and changes nothing, if it is in force already. Placements never wait longer

@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use novella_messaging::{CallError, RequestContext};
-use novella_objects::UpdateServiceCapabilities;
-use novella_rpcapi::ReportSink;
+use novella_rpcapi::{ReceivedReport, ReportSink};
 
 use crate::manager::SchedulerManager;
 
@@ -15,18 +14,19 @@ use crate::manager::SchedulerManager;
 const HELD_AT_MOST: Duration = Duration::from_millis(1);
 
 impl ReportSink for SchedulerManager {
-    fn apply_reports(&self, reports: &[UpdateServiceCapabilities<'_>]) {
+    fn apply_reports(&self, reports: &[ReceivedReport<'_>]) {
         let (mut core, mut now) = self.core();
-        for report in reports {
+        for ReceivedReport { user, report } in reports {
             for capabilities in &report.capabilities.0 {
                 if self.env.clock.now().saturating_sub(now) >= HELD_AT_MOST {
                     drop(core);
                     self.let_others_in();
                     (core, now) = self.core();
                 }
-                let applied = core.hosts.apply_report(&report.service_name, &report.host, capabilities, now);
+                let applied =
+                    core.hosts.apply_report(*user, &report.service_name, &report.host, capabilities, now);
                 if !applied.is_accepted() {
-                    self.refused_reports.log(report, &applied);
+                    self.refused_reports.log(*user, report, &applied);
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use novella_filter_scheduler::FilterScheduler;
 use novella_host_manager::{HostManager, HostManagerOptions, PolicyFile};
 use novella_objects::UpdateServiceCapabilities;
-use novella_rpcapi::ReportSink;
+use novella_rpcapi::{ReceivedReport, ReportSink};
 use novella_scheduler::{ManagerOptions, PolicySource, SchedulerManager};
 use novella_service::Env;
 use novella_service::health::Health;
@@ -28,8 +28,13 @@ pub fn manager(env: &Env, policy: &str, hosts: usize) -> Arc<SchedulerManager> {
     let health = Health::new(env.clock.clone());
     let (manager, _reserves) = SchedulerManager::new(options, env.clone(), map, engine, health);
     let texts: Vec<_> = (0..hosts).map(report).collect();
-    let reports: Vec<UpdateServiceCapabilities<'_>> =
-        texts.iter().map(|text| serde_json::from_str(text).expect("the test's own report")).collect();
+    let reports: Vec<ReceivedReport<'_>> = texts
+        .iter()
+        .map(|text| {
+            let report: UpdateServiceCapabilities<'_> = serde_json::from_str(text).expect("its own report");
+            ReceivedReport::from(report)
+        })
+        .collect();
     manager.apply_reports(&reports);
     assert_eq!(manager.report_counters().accepted, hosts as u64);
     manager
