@@ -108,7 +108,7 @@ const WINGS: &[(&str, &str)] = &[
     (
         "scheduler",
         "decisions call_errors kept_snapshots report_lag host_clocks request_metrics refused_reports map_events policy_file config policy_source \
-         peers manager calls endpoint metrics startup hearing lifecycle tasks daemon",
+         peers manager calls endpoint metrics startup answers hearing lifecycle tasks daemon",
     ),
     ("cli", "exit_codes units settings output connect commands latencies demo swarm args usage dispatch"),
 ];

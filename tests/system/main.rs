@@ -6,6 +6,7 @@ mod cluster;
 mod devices;
 mod hardware;
 mod identities;
+mod invented;
 mod log;
 mod placing;
 mod poison;

@@ -41,8 +41,8 @@ async fn a_crashed_host_is_down_after_its_time_forgotten_later_and_known_again_w
     assert!(cluster.place(12, flavor(1, 512, 1)).await.selections.iter().all(|s| s.host != "host-4"));
 
     cluster.start_host("host-4", SIZE).await;
-    settle().await;
-    assert_eq!(cluster.state("s1", "host-4").await, Some(Up));
+    sleep(2 * SECOND).await;
+    assert_eq!(cluster.state("s1", "host-4").await, Some(Up), "it has answered, too");
     let detail = |host| cluster.scheduler("s1").manager().show_host(novella_rpcapi::HostQuery { host });
     let known = detail("host-4".to_owned()).await.unwrap().expect("known");
     assert_eq!(known.incarnation, Some(2));
@@ -62,7 +62,7 @@ async fn a_crashed_host_is_down_after_its_time_forgotten_later_and_known_again_w
     let forget_after = cluster.scheduler_config.reports.forget_after;
     assert!(waited > forget_after - REPORT_INTERVAL && waited < forget_after + 3 * SECOND, "{waited:?}");
     cluster.start_host("host-4", SIZE).await;
-    settle().await;
+    sleep(2 * SECOND).await;
     assert_eq!(cluster.state("s1", "host-4").await, Some(Up));
 }
 
@@ -266,9 +266,23 @@ async fn a_full_map_says_so() {
     let mut cluster = Cluster::new(38);
     cluster.scheduler_config.reports.max_hosts = 2;
     cluster.start_hosts(3).await;
-    cluster.serve("s1").await;
+    cluster.start_scheduler("s1").await;
+    sleep(30 * SECOND).await;
     assert_eq!(cluster.view("s1").await.len(), 2);
+    let ready = |cluster: &Cluster| cluster.scheduler("s1").health().ready();
+    assert!(
+        !ready(&cluster).ok && ready(&cluster).summary().contains("reports.max_hosts"),
+        "{:?}",
+        ready(&cluster)
+    );
     assert!(cluster.metric("s1", "novella_scheduler_reports_total{outcome=\"too_many\"}") > 0);
+    cluster.stop_host("host-3").await;
+    cluster.stop_host("host-2").await;
+    sleep(2 * DOWN_TIME).await;
+    assert!(ready(&cluster).ok, "{:?}", ready(&cluster));
+    cluster.start_host("host-3", SIZE).await;
+    sleep(3 * SECOND).await;
+    assert_eq!(cluster.state("s1", "host-3").await, Some(Up), "the silent host made room");
 }
 
 #[tokio::test(start_paused = true)]

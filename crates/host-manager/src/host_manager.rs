@@ -33,7 +33,9 @@ use crate::policy::resolved::Resolved;
 use crate::promises::reservations::MAX_RESERVED_BYTES;
 use crate::report::outcome::{Applied, Counters, Event};
 use crate::verbs::place::{Placed, SelectedRows};
-use crate::verbs::{apply_report, enforce_policy, forget_host, place, place_on_service, reserve, watch};
+use crate::verbs::{
+    answers, apply_report, enforce_policy, forget_host, place, place_on_service, reserve, watch,
+};
 use crate::views::conflicts::{self, Conflicts};
 use crate::views::copy::{self, MapCopy};
 use crate::views::destinations::{self, NovaDestination};
@@ -144,6 +146,37 @@ impl HostManager {
         now: Duration,
     ) -> Applied {
         apply_report::apply_report(&mut self.map, user, service_name, host, caps, now)
+    }
+
+    /// Ends the answer window of a start at this time. From then on, new hosts are limited and count as suspect until they
+    /// have answered under their own queues.
+    pub fn limit_new_hosts(&mut self, from: Duration) {
+        self.map.newcomers.limit_from(from);
+    }
+
+    /// Whether the map is full, and a host was refused for that within `service_down_time`.
+    pub fn is_full(&self, now: Duration) -> bool {
+        let HostMap { options, refused_at, .. } = &self.map;
+        self.map.table.len() >= options.max_hosts
+            && refused_at.is_some_and(|at| now.saturating_sub(at) <= options.service_down_time)
+    }
+
+    /// The next hosts to ask whether they have a queue of their own, at most so many. There are none in the answer window.
+    pub fn hosts_to_ask(&mut self, most: usize, now: Duration) -> Vec<String> {
+        answers::hosts_to_ask(&mut self.map, most, now)
+    }
+
+    /// Notes the answer of a host that was asked: the identity in it, if it names one. It is absent if the host did not
+    /// answer. Such a host is placed on after all others, and asked again later.
+    pub fn answered(&mut self, host: &str, answer: Option<Option<Uuid>>, now: Duration) {
+        answers::answered(&mut self.map, host, answer, now)
+    }
+
+    /// Has a host asked later that could not be asked now.
+    pub fn ask_later(&mut self, host: &str, now: Duration) {
+        if let Some(row) = self.map.table.row_of(host) {
+            self.map.newcomers.expect_later(row, now);
+        }
     }
 
     /// Removes a host, and the services of this name, so that whoever reports next has the name. Reservations on the host

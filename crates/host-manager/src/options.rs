@@ -30,6 +30,9 @@ pub struct HostManagerOptions {
     pub host_user: Option<String>,
     /// How many hosts the map holds at most. Reports of further hosts are refused.
     pub max_hosts: usize,
+    /// How many new hosts a broker user may report within a minute, after the answer window of a start. Reports of further
+    /// ones are refused.
+    pub new_hosts_per_minute: u32,
     /// How many reservations there may be at a time. Further ones are refused.
     pub max_reservations: usize,
     /// How many claims a report may list. A report with more is refused.
@@ -48,6 +51,7 @@ impl Default for HostManagerOptions {
             default_availability_zone: "nova".into(),
             host_user: None,
             max_hosts: 20_000,
+            new_hosts_per_minute: 1_000,
             max_reservations: 100_000,
             max_claims_per_host: 4096,
         }

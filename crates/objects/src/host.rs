@@ -16,7 +16,8 @@ use crate::numa::NumaTopology;
 pub enum HostStatus {
     /// The host reports in time.
     Up,
-    /// The host does not report, but perhaps not by its own fault. It is still a candidate.
+    /// The host does not report, but perhaps not by its own fault. Or it reports, but has not answered under its own queue. It is
+    /// still a candidate, after all others.
     Suspect,
     /// An operator disabled the host.
     Disabled,
@@ -56,6 +57,8 @@ pub enum HostWarning {
         /// The refused user.
         user: String,
     },
+    /// The host reports, but does not answer under its own queue. It is placed on after all others.
+    NoAnswer,
     /// A new identity has taken the name over.
     TakenOver {
         /// The identity that had the name before.

@@ -64,6 +64,10 @@ settings! {
         pub report_ttl: Duration as "duration" = Duration::from_secs(30);
         /// Maximum number of hosts. The report queue holds four messages per host.
         pub max_hosts: u32 = as_u32(HostManagerOptions::default().max_hosts), "hosts";
+        /// How many new hosts each broker user may report within a minute. Reports of further ones are refused.
+        ///
+        /// It does not count while the map fills after a start.
+        pub new_hosts_per_minute: u32 = HostManagerOptions::default().new_hosts_per_minute, "hosts";
     }
 }
 
@@ -362,6 +366,7 @@ impl SchedulerConfig {
         for (key, value) in [
             ("filter_scheduler.host_subset_size", u64::from(engine.host_subset_size)),
             ("reports.max_hosts", u64::from(self.reports.max_hosts)),
+            ("reports.new_hosts_per_minute", u64::from(self.reports.new_hosts_per_minute)),
             ("rpc.concurrency", u64::from(self.rpc.concurrency)),
             ("rpc.report_batch", u64::from(self.rpc.report_batch)),
         ] {

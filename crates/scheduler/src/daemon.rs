@@ -31,7 +31,7 @@ use crate::manager::{ManagerOptions, SchedulerManager};
 use crate::policy_source::PolicySource;
 use crate::startup::Startup;
 use crate::tasks::{TICK, Tasks};
-use crate::{metrics, peers};
+use crate::{answers, metrics, peers};
 
 /// Reports that the fanout queue holds for each host. A host reports once per interval, and the TTL of the queue is three
 /// intervals.
@@ -138,6 +138,8 @@ pub async fn start(
     let no_more_reserves = background.no_more_reserves.clone();
     let telling = peers::tell_reserves(schedulers.clone(), reserves, publish_timeout, no_more_reserves);
     background.spawn(&background.abort, telling);
+    let asking = answers::ask(manager.clone(), ComputeApi::new(client.clone(), &names));
+    background.spawn(&background.stop, async { match asking.await {} });
     background.tasks.close();
     manager.peers.get_or_init(|| schedulers);
     manager.agents.get_or_init(|| ComputeApi::new(client.clone(), &names));
@@ -194,6 +196,7 @@ fn host_manager_options(config: &SchedulerConfig) -> HostManagerOptions {
         report_interval: config.reports.report_interval,
         max_hold: config.reservations.max_hold,
         max_hosts: config.reports.max_hosts as usize,
+        new_hosts_per_minute: config.reports.new_hosts_per_minute,
         host_user: Some(config.authority.host_user.clone()).filter(|rule| !rule.is_empty()),
         default_availability_zone: config.filter_scheduler.default_availability_zone.clone(),
         ..HostManagerOptions::default()

@@ -36,6 +36,7 @@
 //! The daemon:
 //! - `peers`: tells the other schedulers what was reserved
 //! - `startup`: fills the map
+//! - `answers`: asks new hosts whether they have a queue of their own
 //! - `hearing`: makes sure that what is sent to the scheduler arrives
 //! - `lifecycle`: takes requests, and follows the connection
 //! - `tasks`: what is done every second
@@ -60,6 +61,7 @@ mod manager;
 mod calls;
 mod endpoint;
 
+mod answers;
 mod daemon;
 mod hearing;
 mod lifecycle;

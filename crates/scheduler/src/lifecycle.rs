@@ -58,6 +58,9 @@ impl Lifecycle {
             }
         };
         self.startup.ready.set(true, FILLED);
+        // Hosts that were not asked report within their interval, and one report may be lost.
+        let patience = 2 * self.startup.report_interval;
+        self.startup.manager.with_hosts(|hosts, now| hosts.limit_new_hosts(now.saturating_add(patience)));
         let heard_again = Notify::new();
         tokio::select! { biased;
             () = self.follow(fanout, own, requests, &heard_again) => {}

@@ -18,7 +18,7 @@ use novella_messaging::Authority;
 use novella_objects::{HostStatus, Reserve};
 use novella_rpcapi::{ComputeApi, SchedulerApi};
 use novella_service::Env;
-use novella_service::health::Health;
+use novella_service::health::{Condition, Health};
 use novella_service::stall::{self, StallMonitor};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
@@ -45,6 +45,11 @@ const MAX_YIELDS: u32 = 1000;
 
 /// Why the lock cannot be poisoned.
 pub(crate) const POISONED: &str = "no panic while the map is held";
+
+/// The detail of `/readyz` while the map has room for new hosts, and while it has not.
+const ROOM: &str = "the map has room for new hosts";
+const FULL: &str = "the map holds as many hosts as reports.max_hosts allows, and new ones were refused; raise it, or forget \
+                    hosts that do not exist with `novella host forget`";
 
 /// What the lock guards.
 pub(crate) struct Core {
@@ -95,6 +100,8 @@ pub struct SchedulerManager {
     /// The client for the agents, once there is one.
     pub(crate) agents: OnceLock<ComputeApi>,
     pub(crate) health: Health,
+    /// The health condition that says whether new hosts have room in the map.
+    room: Condition,
     pub(crate) policy: PolicyState,
     pub(crate) policy_faults: PolicyFaults,
     pub(crate) snapshots: KeptSnapshots,
@@ -121,7 +128,10 @@ impl SchedulerManager {
         health: Health,
     ) -> (Arc<Self>, mpsc::Receiver<Reserve>) {
         let (outbox, reserves) = mpsc::channel(RESERVE_OUTBOX);
+        let room = health.condition("room for hosts");
+        room.set(true, ROOM);
         let manager = Self {
+            room,
             policy: PolicyState::new(options.policy.clone(), health.condition("policy")),
             options,
             core: Arc::new(Mutex::new(Core { hosts, engine, decisions: Decisions::default() })),
@@ -184,8 +194,12 @@ impl SchedulerManager {
 
     /// Marks silent hosts as down, forgets those that have been gone for long, and ends expired reservations.
     pub fn expire(&self) {
-        let events = self.with_hosts(|hosts, now| hosts.expire(now));
+        let (events, full) = self.with_hosts(|hosts, now| (hosts.expire(now), hosts.is_full(now)));
         map_events::log(&events);
+        match full {
+            true => self.room.set(false, FULL),
+            false => self.room.set(true, ROOM),
+        }
         let now = self.env.clock.now();
         self.snapshots.forget_old(now);
         self.host_clocks.forget_silent(now);

@@ -130,7 +130,7 @@ fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
     out.push(Sample::gauge("policy", "The current policy, by its hash", 1.0).label("hash", hash));
 }
 
-fn reports(c: &Counters) -> [(&'static str, u64); 9] {
+fn reports(c: &Counters) -> [(&'static str, u64); 10] {
     [
         ("accepted", c.accepted),
         ("stale", c.stale),
@@ -140,6 +140,7 @@ fn reports(c: &Counters) -> [(&'static str, u64); 9] {
         ("too_far", c.too_far),
         ("no_identity_ignored", c.no_identity_ignored),
         ("too_many", c.too_many),
+        ("too_many_new", c.too_many_new),
         ("bad", c.bad),
     ]
 }

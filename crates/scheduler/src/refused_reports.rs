@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 #[derive(Debug, Default)]
 pub(crate) struct RefusedReports {
     too_many: AtomicU64,
+    too_many_new: AtomicU64,
     bad: AtomicU64,
     other_user: AtomicU64,
     unreadable: AtomicU64,
@@ -27,8 +28,20 @@ impl RefusedReports {
         let (host, service) = (&*beginning(&report.host), &*beginning(&report.service_name));
         match applied {
             Applied::TooMany if count(&self.too_many) => {
-                warn!(host, service, "the map is full, so this host is not added; raise reports.max_hosts")
+                warn!(
+                    host,
+                    service,
+                    "the map is full, so this host is not added; raise reports.max_hosts, or forget hosts that are gone with \
+                 `novella host forget`"
+                )
             }
+            Applied::TooManyNew if count(&self.too_many_new) => warn!(
+                host,
+                service,
+                user = user.unwrap_or(ANONYMOUS),
+                "this broker user has reported too many new hosts within a minute, so this one is not added yet; if they are \
+                 real, wait, or raise reports.new_hosts_per_minute"
+            ),
             Applied::OtherUser { owner } if count(&self.other_user) => warn!(
                 host,
                 service,

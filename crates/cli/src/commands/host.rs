@@ -274,6 +274,7 @@ fn warning(warning: &HostWarning) -> String {
         HostWarning::DuplicateName { other } => format!("DUPLICATE NAME, also {other}"),
         HostWarning::ClonedIdentity { other_host } => format!("CLONED IDENTITY, also on {other_host}"),
         HostWarning::OtherUser { user } => format!("REPORTED BY ANOTHER USER, {user}"),
+        HostWarning::NoAnswer => "DOES NOT ANSWER".to_owned(),
         HostWarning::TakenOver { previous } => format!("taken over from {previous}"),
         HostWarning::StaleProbe { probe, age_ms } => {
             format!("probe {probe} stale for {}", units::age(*age_ms as f64 / 1e3))

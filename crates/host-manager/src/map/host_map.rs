@@ -28,6 +28,7 @@ use crate::promises::reservations::{Place, Reservation, Reservations};
 use crate::report::claims::FoundClaim;
 use crate::report::kept::{Kept, MAP_BYTES_PER_HOST, MAX_HOST_BYTES, MIN_MAP_BYTES};
 use crate::report::liveness::Outages;
+use crate::report::newcomers::{Answers, Newcomers};
 use crate::report::outcome::{BadReport, Counters, Event, Fault};
 use crate::report::reported::Texts;
 use crate::report::services::Services;
@@ -79,6 +80,14 @@ pub(crate) struct HostMap {
     pub(crate) conflicts: HashSet<Row>,
     /// When conflicts are looked at next, to end those that are over.
     pub(crate) next_end_of_conflicts: Duration,
+    /// Hosts and services that nobody knew before.
+    pub(crate) newcomers: Newcomers,
+    /// When a host was last refused because the map is full.
+    pub(crate) refused_at: Option<Duration>,
+    /// The rows of hosts that may go if the map is full, the first to go last.
+    pub(crate) dispensable: Vec<Row>,
+    /// When such hosts are searched for next.
+    pub(crate) next_search_for_room: Duration,
     /// What happened since events were last asked for, at most [`MAX_EVENTS`].
     pub(crate) events: Vec<Event>,
     /// How often each event happened since the start.
@@ -141,6 +150,14 @@ impl HostMap {
             return Err(BadReport { key, fault: Fault::MapFull { bytes, limit } });
         }
         Ok(())
+    }
+
+    /// Has a host that did not answer asked again now, because it may have been restarted.
+    pub(crate) fn expect_again(&mut self, row: Row) {
+        if self.record(row).answers == Answers::No {
+            self.record_mut(row).answers = Answers::Expected;
+            self.newcomers.expect_now(row);
+        }
     }
 
     /// Keeps an event until the events are asked for.

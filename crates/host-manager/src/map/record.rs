@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use novella_filter_scheduler::Resources;
-use novella_objects::{Capabilities, HostWarning, Inventory, Measured, Reserved};
+use novella_objects::{Capabilities, HostStatus, HostWarning, Inventory, Measured, Reserved};
 use novella_resources::Amounts;
 
 use crate::report::claims::Claims;
 use crate::report::identity::Identity;
 use crate::report::kept::Kept;
-use crate::report::liveness::Hearing;
+use crate::report::liveness::{Hearing, Liveness};
+use crate::report::newcomers::Answers;
 use crate::report::quarrel::Quarrel;
 use crate::report::reported::Reported;
 
@@ -28,6 +29,8 @@ pub(crate) struct Record {
     pub owner: Option<Box<str>>,
     /// Whether another process reports as this host, and which one keeps it.
     pub quarrel: Quarrel,
+    /// Whether the host has answered under its own queue.
+    pub answers: Answers,
     /// When the host was last heard.
     pub hearing: Hearing,
     /// The words and integers of the last report.
@@ -62,6 +65,14 @@ pub(crate) struct Record {
 impl Record {
     pub fn new(now: Duration) -> Self {
         Self { hearing: Hearing::new(now, false), ..Self::default() }
+    }
+
+    /// What the host is, if its reports say this.
+    pub fn status(&self, liveness: Liveness) -> HostStatus {
+        match liveness.status(self.reported.disabled) {
+            HostStatus::Up if self.answers.is_suspect() => HostStatus::Suspect,
+            status => status,
+        }
     }
 
     /// Shows a warning until `until`. If the same warning is already shown, it is shown longer. Returns whether it was

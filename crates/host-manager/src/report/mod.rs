@@ -6,6 +6,7 @@ pub(crate) mod devices;
 pub(crate) mod identity;
 pub(crate) mod kept;
 pub(crate) mod liveness;
+pub(crate) mod newcomers;
 pub(crate) mod outcome;
 pub(crate) mod owner;
 pub(crate) mod packed;

@@ -60,6 +60,8 @@ pub enum Applied {
     NoIdentityIgnored,
     /// Refused: the map is full.
     TooMany,
+    /// Refused: the broker user has reported too many new hosts within a minute.
+    TooManyNew,
     /// Refused: a value is not possible on any host.
     Bad(BadReport),
 }
@@ -165,6 +167,11 @@ pub enum Event {
     },
     /// The host is silent, but the cause may be elsewhere.
     Suspect {
+        /// The name of the host.
+        host: String,
+    },
+    /// The host reports, but does not answer under its own queue.
+    Unanswered {
         /// The name of the host.
         host: String,
     },
@@ -284,6 +291,8 @@ pub struct Counters {
     pub no_identity_ignored: u64,
     /// Reports refused because the map is full.
     pub too_many: u64,
+    /// Reports refused because their user has reported too many new hosts.
+    pub too_many_new: u64,
     /// Reports refused because of a value.
     pub bad: u64,
     /// Hosts that went down by silence.
@@ -331,6 +340,7 @@ impl Counters {
             Applied::TooFar => &mut self.too_far,
             Applied::NoIdentityIgnored => &mut self.no_identity_ignored,
             Applied::TooMany => &mut self.too_many,
+            Applied::TooManyNew => &mut self.too_many_new,
             Applied::Bad(_) => &mut self.bad,
         };
         *counter += 1;

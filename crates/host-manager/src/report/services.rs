@@ -81,6 +81,11 @@ impl Services {
         state.map_or(0, |state| state.kept)
     }
 
+    /// Whether a service of this host is known.
+    pub(crate) fn knows(&self, host: &str) -> bool {
+        self.by_host.contains_key(host)
+    }
+
     /// The broker user to whom a service belongs.
     pub(crate) fn owner(&self, service: &str, host: &str) -> Option<&str> {
         let state = self.by_host.get(host)?.iter().find(|state| *state.service == *service)?;

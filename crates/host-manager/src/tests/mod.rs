@@ -3,6 +3,7 @@
 mod admission;
 mod devices;
 mod model;
+mod newcomers;
 mod owners;
 mod placing;
 mod policy;

@@ -28,7 +28,7 @@ fn a_process_that_was_not_replaced_gets_its_host_back() {
     assert_eq!(real.send(&mut m, s(10)), Applied::Stale, "one report may have been under way");
     assert_eq!((real.send(&mut m, s(20)), used(&m, "h1").0), (UPDATED, 1));
     let warning = HostWarning::ClonedIdentity { other_host: "h1".into() };
-    assert_eq!(warnings(&m, "h1", 20), [warning.clone()]);
+    assert_eq!(warnings(&m, "h1", 20), std::slice::from_ref(&warning));
     assert_eq!(m.expire(s(20)), [Event::Conflict { host: "h1".into(), warning }]);
 
     // Neither the thief nor a third process gets it while they report.

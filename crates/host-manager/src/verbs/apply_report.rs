@@ -27,6 +27,7 @@ use crate::report::quarrel::{Quarrel, Sign};
 use crate::report::reported::{ReportDifference, long_text_bytes};
 use crate::report::services::{COMPUTE, kept_of_report};
 use crate::verbs::enforce_policy::join_aggregates;
+use crate::verbs::make_room::make_room;
 
 /// The report of a compute host, and when it came.
 struct Arrival<'a> {
@@ -100,6 +101,9 @@ fn admit(
         check::words(caps)?;
         let kept_before = map.services.kept_of(service_name, host);
         map.admit_bytes(kept_before, kept_of_report(caps), Some(caps))?;
+        if !map.services.knows(host) && !map.newcomers.admit(user, map.options.new_hosts_per_minute, now) {
+            return Ok(Applied::TooManyNew);
+        }
         map.next_watch = map.next_watch.min(now.saturating_add(map.options.forget_after));
         let HostMap { services, texts, options, .. } = map;
         return Ok(services.apply(user, service_name, host, caps, texts, options, now));
@@ -156,8 +160,12 @@ fn admit_identified(
             let row = by_uuid.expect("only a known identity is updated");
             let applied = update(map, row, arrival, gap)?;
             match known {
-                Some(known) if known.presence == Presence::Silent => end_conflicts(map, row),
+                Some(known) if known.presence == Presence::Silent => {
+                    map.expect_again(row);
+                    end_conflicts(map, row);
+                }
                 Some(known) if !presented.is_process(&known.identity) => {
+                    map.expect_again(row);
                     let until = arrival.now.saturating_add(map.options.service_down_time);
                     map.record_mut(row).quarrel.replaced(known.identity, arrival.now, until);
                 }
@@ -313,14 +321,19 @@ fn note_takeover(map: &mut HostMap, row: Row, previous: Option<Uuid>, arrival: &
 }
 
 fn insert(map: &mut HostMap, arrival: &Arrival<'_>) -> Result<Applied, BadReport> {
-    if map.table.len() >= map.options.max_hosts {
+    if !map.newcomers.admit(arrival.user, map.options.new_hosts_per_minute, arrival.now) {
+        return Ok(Applied::TooManyNew);
+    }
+    if map.table.len() >= map.options.max_hosts && !make_room(map, arrival.now) {
+        map.refused_at = Some(arrival.now);
         return Ok(Applied::TooMany);
     }
     let row = map.table.insert(arrival.host, arrival.nodename());
     if map.records.len() <= row.index() {
         map.records.resize_with(row.index() + 1, || None);
     }
-    map.records[row.index()] = Some(Box::new(Record::new(arrival.now)));
+    let answers = map.newcomers.expect(row, arrival.now);
+    map.records[row.index()] = Some(Box::new(Record { answers, ..Record::new(arrival.now) }));
     match plan(map, row, arrival.caps) {
         Err(bad) => {
             map.remove(row);
@@ -571,7 +584,7 @@ fn hear(map: &mut HostMap, row: Row, caps: &Capabilities<'_>, now: Duration) -> 
     let record = map.record_mut(row);
     record.hearing = Hearing::new(now, goodbye);
     let liveness = if goodbye { Liveness::Down } else { Liveness::Up };
-    let status = liveness.status(record.reported.disabled);
+    let status = record.status(liveness);
     if status != before {
         map.table.set_status(row, status);
         let host = map.table.host(row).to_owned();

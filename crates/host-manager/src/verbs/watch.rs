@@ -96,7 +96,7 @@ fn watch(map: &mut HostMap, now: Duration) {
     for row in rows {
         let record = map.record(row);
         let liveness = record.hearing.judge(&map.outages, down_time, now);
-        let status = liveness.status(record.reported.disabled);
+        let status = record.status(liveness);
         next = next.min(match liveness {
             Liveness::Up => record.hearing.heard.saturating_add(down_time),
             Liveness::Suspect => now + WATCH_INTERVAL,

@@ -19,6 +19,7 @@ use crate::map::host_map::HostMap;
 use crate::map::record::Record;
 use crate::policy::file::PolicyFile;
 use crate::report::devices;
+use crate::report::newcomers::Answers;
 use crate::report::reported::{Text, Words, raw};
 use crate::views::copy::used_inventories;
 
@@ -57,6 +58,7 @@ impl ListedHost {
     fn new(map: &HostMap, row: Row, now: Duration) -> Self {
         let record = map.record(row);
         let shown = record.warnings.iter().filter(|(_, until)| *until > now).map(|(w, _)| w.clone());
+        let silent = (record.answers == Answers::No).then_some(HostWarning::NoAnswer);
         let stale = record
             .stale_probes
             .iter()
@@ -67,7 +69,7 @@ impl ListedHost {
             held: record.held,
             unlisted_claims: record.unlisted_claims,
             disabled_reason: record.reported.disabled_reason().map(Into::into),
-            warnings: shown.chain(stale).collect(),
+            warnings: shown.chain(silent).chain(stale).collect(),
             resources: used_inventories(map, row),
             capacity: capacity(map, row),
             aggregates: map.table.aggregates_of(row).into(),
