@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use divan::Bencher;
-use novella_messaging::read_request;
+use novella_messaging::{Authority, MethodClass, read_request};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -50,6 +50,23 @@ fn report(bencher: Bencher<'_, '_>, claims: usize) {
         let report: Report<'_> = request.args().parse().expect("its arguments");
         black_box(report.service_name.len() + report.host.len() + report.capabilities.get().len())
     });
+}
+
+/// Checks whether the user of a report may report, with the shipped lists and one user for each host.
+#[divan::bench(args = ["agent", "agent-cmp-0417", "nobody"])]
+fn authority(bencher: Bencher<'_, '_>, user: &str) {
+    let lists = [
+        (MethodClass::Report, vec!["agent", "agent-*"]),
+        (MethodClass::Place, vec!["operator"]),
+        (MethodClass::Read, vec!["operator"]),
+        (MethodClass::Administer, vec!["admin"]),
+        (MethodClass::Peers, vec!["scheduler"]),
+    ];
+    let authority = lists.into_iter().fold(Authority::default(), |all, (class, users)| {
+        let users: Vec<_> = users.into_iter().map(str::to_owned).collect();
+        all.list(class, "authority", &users)
+    });
+    bencher.bench(|| black_box(&authority).permits(black_box(Some(user)), MethodClass::Report));
 }
 
 /// Reads the envelope only, as dispatch needs it.
