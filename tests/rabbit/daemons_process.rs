@@ -79,6 +79,13 @@ impl Process {
         Self::start(command)
     }
 
+    /// How much memory it has in use.
+    pub fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
+    }
+
     /// Stops it in order; yields what it has logged.
     pub fn stop(self) -> String {
         self.signal(Signal::TERM);

@@ -9,6 +9,7 @@ mod commands;
 mod connecting;
 mod consuming;
 mod daemons_agents;
+mod daemons_attacks;
 mod daemons_faults;
 mod daemons_furniture;
 mod daemons_names;
