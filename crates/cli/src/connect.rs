@@ -142,14 +142,15 @@ pub fn transport_url(settings: &CliSettings) -> anyhow::Result<TransportUrl> {
     Ok(url)
 }
 
-/// Options of one connection that both publishes and consumes. A command sends too little to need two.
+/// Options of one connection that both publishes and consumes, because a command sends too little to need two. Exchanges are
+/// declared by the schedulers.
 pub fn rabbit_options(url: &TransportUrl, name: String, env: &Env) -> anyhow::Result<RabbitOptions> {
     let options = RabbitOptions::new(url.clone(), name, env.random.fork("rabbit")).map_err(|error| {
         Failure::new(USAGE, "cannot use the transport URL")
             .because(error)
             .next("correct the options after the `?`")
     })?;
-    Ok(RabbitOptions { single_connection: true, ..options })
+    Ok(RabbitOptions { single_connection: true, declare_exchanges: false, ..options })
 }
 
 /// Waits for the first connection. Gives up when each address has refused, or after `timeout`.
@@ -263,6 +264,12 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
                  config/rabbitmq/README.md lists what each user may do",
             )
         }
+        // Whoever listens has declared the exchange.
+        RpcError::Send { source: TransportError::Refused { reason, .. }, .. }
+            if reason.contains(NO_EXCHANGE) =>
+        {
+            peer.nobody_listens_there().because(error)
+        }
         RpcError::Send { source: TransportError::Refused { .. }, .. } => {
             Failure::new(UNREACHABLE, "the broker refused the request").because(error).next(
                 "compare the properties of queues and exchanges on the broker with the options of the URL",
@@ -300,6 +307,9 @@ fn forbidden(error: &RemoteError, peer: Peer<'_>) -> Failure {
         "use a broker user who may do this, or have the operator of {whose} add this one to {setting}"
     ))
 }
+
+/// RabbitMQ's words for a missing exchange.
+const NO_EXCHANGE: &str = "NOT_FOUND - no exchange";
 
 /// Whether a refusal of the broker is about the rights of the user.
 pub fn is_denial(reason: &str) -> bool {

@@ -96,7 +96,7 @@ async fn serve(loaded: Loaded<SchedulerConfig>) -> anyhow::Result<u8> {
     let http = health::bind_to(&config.http.listen).await?;
     let connection = format!("scheduler.{name}");
     let transport =
-        novella_messaging::connect(&config.transport_url, connection, env.random.fork("transport"))
+        novella_messaging::connect(&config.transport_url, connection, env.random.fork("transport"), true)
             .map_err(|error| Failure::new(exit::USAGE, "transport_url cannot be used").because(error))?;
 
     let policy = PolicySource::of(&config).name();

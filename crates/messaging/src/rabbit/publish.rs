@@ -15,7 +15,8 @@ use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
-use super::explain::{self, NOT_FOUND};
+use super::declare;
+use super::explain;
 use super::session::Session;
 use super::supervisor::Supervisor;
 use super::topology;
@@ -43,6 +44,8 @@ enum Sending {
 enum Retry {
     AtOnce,
     AfterPause,
+    /// Nobody is there to get it.
+    Never,
 }
 
 /// Publishes one message. Returns by the message's deadline.
@@ -62,6 +65,26 @@ pub(super) async fn publish(supervisor: &Supervisor, message: &Outgoing) -> Resu
     match timeout_at(message.deadline, publication.run()).await {
         Ok(result) => result,
         Err(_) => Err(publication.given_up()),
+    }
+}
+
+/// Declares the exchange of a destination if it is missing, and returns whether it was.
+pub(super) async fn keep_exchange(
+    supervisor: &Supervisor,
+    destination: &Destination,
+    deadline: Instant,
+) -> Result<bool, TransportError> {
+    let started = Instant::now();
+    let topology = &supervisor.settings.topology;
+    let Some(exchange) = topology.exchange_of(destination) else { return Ok(false) };
+    let kept = async {
+        let session = supervisor.ready().await?;
+        let kept = declare::missing_exchange(&exchange, session.publishing()).await;
+        kept.map_err(|refused| explain::declaration(refused, topology))
+    };
+    match timeout_at(deadline, kept).await {
+        Ok(result) => result,
+        Err(_) => Err(supervisor.unreachable(started.elapsed())),
     }
 }
 
@@ -100,6 +123,7 @@ impl Publication<'_> {
                 Sending::Failed(error) => match self.after_channel_failure(&session, &error).await? {
                     Retry::AtOnce => continue,
                     Retry::AfterPause => {}
+                    Retry::Never => return Ok(()),
                 },
             }
             if self.sends >= SENDS {
@@ -115,17 +139,19 @@ impl Publication<'_> {
         session: &Session,
         error: &lapin::Error,
     ) -> Result<Retry, TransportError> {
-        let Some(code) = explain::reply_code(error) else {
+        if explain::reply_code(error).is_none() {
             // Another message had broken the channel before this one was sent.
             return Ok(Retry::AfterPause);
-        };
+        }
         let topology = &self.supervisor.settings.topology;
         if let Some(exchange) = topology.exchange_of(&self.message.destination)
-            && code == NOT_FOUND
             && !self.declared
-            && explain::words(error).contains(&format!("exchange '{}'", exchange.name))
+            && explain::is_missing(error, &exchange)
         {
             // This is usual: a fanout exchange goes with its last queue, and all transient ones with the broker.
+            if !self.supervisor.settings.declare_exchanges {
+                return self.without_exchange(error);
+            }
             self.declared = true;
             let Ok(channel) = session.publishing().create_channel().await else {
                 return Ok(Retry::AfterPause);
@@ -141,6 +167,21 @@ impl Publication<'_> {
         }
         self.alone = true;
         Ok(Retry::AtOnce)
+    }
+
+    /// What becomes of a message whose exchange is missing, if it is not ours to declare. No queue is bound to a missing
+    /// exchange, so nobody would get the message.
+    fn without_exchange(&self, error: &lapin::Error) -> Result<Retry, TransportError> {
+        match &self.message.destination {
+            Destination::Fanout { .. } if !self.mandatory => Ok(Retry::Never),
+            Destination::Fanout { .. } => {
+                Err(TransportError::Unroutable { destination: self.message.destination.to_string() })
+            }
+            _ => {
+                let reason = explain::refusal(error, &self.supervisor.settings.topology);
+                Err(TransportError::Refused { attempted: self.attempted(), reason })
+            }
+        }
     }
 
     async fn send(&mut self, session: &Session) -> Sending {
