@@ -98,9 +98,16 @@ impl House {
         Self { url, broker, vhost, env: Env::system(None).expect("entropy"), dir }
     }
 
-    /// Makes this virtual host as shipped: the users with their permissions and the exchanges.
+    /// Makes this virtual host as shipped: the users with their permissions, the exchanges and the policies.
     pub async fn allow_the_shipped_users(&self) {
-        self.import_of_the_shipped(&["permissions", "topic_permissions", "exchanges", "bindings"]).await;
+        self.import_of_the_shipped(&[
+            "permissions",
+            "topic_permissions",
+            "exchanges",
+            "bindings",
+            "policies",
+        ])
+        .await;
     }
 
     /// Gives this virtual host these lists of the shipped definitions, and the shipped users.

@@ -15,6 +15,7 @@ mod daemons_names;
 mod daemons_poison;
 mod daemons_policy;
 mod daemons_process;
+mod daemons_queues;
 mod daemons_rig;
 mod daemons_story;
 mod documented;

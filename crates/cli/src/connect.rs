@@ -253,6 +253,14 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
                     "have the operator of the broker make room (`rabbitmq-diagnostics alarms` shows the alarm), then try again",
                 )
         }
+        RpcError::Send { source: TransportError::Rejected { .. }, .. } => {
+            Failure::new(UNREACHABLE, "the broker rejected the request, because its queue is full or has failed")
+                .because(error)
+                .next(
+                    "check that the receiver runs and keeps up (`rabbitmqctl list_queues name messages consumers` shows how \
+                     much waits), then try again",
+                )
+        }
         RpcError::Send { source: TransportError::Unconfirmed { .. }, .. } => {
             Failure::new(TIMEOUT, "the broker did not accept the request in time")
                 .because(error)
@@ -351,6 +359,10 @@ mod tests {
                     waited,
                     last_error: "refused".into(),
                 }),
+                UNREACHABLE,
+            ),
+            (
+                send(TransportError::Rejected { destination: "scheduler".into(), times: 5, waited }),
                 UNREACHABLE,
             ),
             (send(TransportError::Unconfirmed { destination: "scheduler".into(), waited }), TIMEOUT),

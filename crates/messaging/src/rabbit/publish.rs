@@ -25,7 +25,7 @@ use crate::transport::{CONTENT_TYPE, Destination, Outgoing};
 
 /// How often one message is sent at most, whatever happens to it.
 const SENDS: u32 = 5;
-/// Pause after the broker refused a message without a reason (nack), or lost the channel.
+/// Pause after the broker rejected a message (nack), or lost the channel.
 const RESEND_PAUSE: Duration = Duration::from_millis(100);
 /// The AMQP delivery mode: no message of ours is worth a disk write.
 const TRANSIENT: u8 = 1;
@@ -35,7 +35,7 @@ enum Sending {
     Confirmed,
     /// No queue took the message. This is the broker's reason.
     Returned(String),
-    /// The broker refused the message without a reason.
+    /// The broker rejected the message without a reason, because a queue is full or has failed.
     Nacked,
     Failed(lapin::Error),
 }
@@ -58,6 +58,7 @@ pub(super) async fn publish(supervisor: &Supervisor, message: &Outgoing) -> Resu
         mandatory,
         started: Instant::now(),
         sends: 0,
+        nacked: false,
         alone: mandatory,
         declared: false,
     };
@@ -97,6 +98,8 @@ struct Publication<'a> {
     started: Instant,
     /// How often the message was sent.
     sends: u32,
+    /// Whether the broker rejected the message when it was last sent.
+    nacked: bool,
     /// Whether the message has a channel to itself.
     alone: bool,
     /// Whether the message's exchange was missing and has been declared.
@@ -107,7 +110,9 @@ impl Publication<'_> {
     async fn run(&mut self) -> Result<(), TransportError> {
         loop {
             let session = self.supervisor.ready().await?;
-            match self.send(&session).await {
+            let sending = self.send(&session).await;
+            self.nacked = matches!(sending, Sending::Nacked);
+            match sending {
                 Sending::Confirmed => return Ok(()),
                 Sending::Returned(reason) => {
                     debug!(to = %self.message.destination, %reason, "message returned");
@@ -246,6 +251,9 @@ impl Publication<'_> {
         let (destination, waited) = (self.message.destination.to_string(), self.started.elapsed());
         if let Some(reason) = self.supervisor.blocked() {
             return TransportError::Blocked { destination, reason, waited };
+        }
+        if self.nacked {
+            return TransportError::Rejected { destination, times: self.sends, waited };
         }
         if self.sends > 0 {
             return TransportError::Unconfirmed { destination, waited };
