@@ -22,6 +22,7 @@ mod documented;
 mod faults;
 mod limits;
 mod permissions;
+mod permissions_table;
 #[path = "../system/poisons.rs"]
 mod poisons;
 #[path = "../../crates/compute-agent/tests/agent/process.rs"]
