@@ -258,6 +258,31 @@ async fn each_user_can_do_its_work() {
     shipped.end();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_level_of_the_log_shows_a_password() {
+    let Some(house) = House::shared("passwords in logs").await else { return };
+    house.allow_the_shipped_users().await;
+    let trace = [("RUST_LOG", "trace")];
+    let down_time = Duration::from_secs(60);
+    let (mut scheduler, _) = Process::scheduler(&house.url_of("scheduler"), "s1", down_time, &trace);
+    let mut agent =
+        Process::agent(&house.url_of("agent"), "cmp1", &state_dir(&house, "cmp1"), "fake", &trace);
+    scheduler.wait_for(SERVES);
+    agent.wait_for("consuming queue=compute.cmp1");
+    let (_, _, of_operator) = novella_with(&house.url_of("operator"), "host list", &trace);
+    let logs = [("agent", agent.stop()), ("scheduler", scheduler.stop()), ("operator", of_operator)];
+    assert!(logs[..2].iter().all(|(_, log)| log.contains("TuneOk {")), "frames of the library are logged");
+    for (user, log) in logs {
+        // lapin writes bytes as numbers.
+        let password = format!("{user}-development");
+        let numbers: Vec<_> = password.bytes().map(|byte| byte.to_string()).collect();
+        let hexadecimal: String = password.bytes().map(|byte| format!("{byte:02x}")).collect();
+        for shown in [password.clone(), numbers.join(", "), numbers.join(","), hexadecimal] {
+            assert!(!log.contains(&shown), "{user}: {shown}");
+        }
+    }
+}
+
 /// A message of RPC without a caller.
 fn cast(method: &str, version: &str, args: serde_json::Value) -> String {
     let unique = format!("{method}-{version}");
