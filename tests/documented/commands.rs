@@ -28,6 +28,15 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "rabbitmqctl import_definitions ",
         "the tests of the broker users load this file as scripts/rabbitmq.sh does",
     ),
+    ("rabbitmqctl add_user ", "the suite `interop` runs the commands of the page for the programs on it"),
+    (
+        "rabbitmqctl set_permissions ",
+        "the suite `interop` runs the commands of the page for the programs on it",
+    ),
+    (
+        "rabbitmqctl set_topic_permissions ",
+        "the suite `interop` runs the commands of the page for the programs on it",
+    ),
     ("source <(novella completion zsh)", "it is for zsh; the completion of bash is run"),
     ("novella swarm --hosts 1000 ", "it is a load for minutes; the swarm of 100 hosts is run"),
     ("novella swarm --hosts 10000 ", "it is a load for minutes; the swarm of 100 hosts is run"),

@@ -12,10 +12,14 @@ use crate::bed;
 use crate::daemons_rig::GRACE;
 use crate::support::{eventually, variable};
 
+fn page() -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/interop.md");
+    std::fs::read_to_string(page).expect("the page is there")
+}
+
 /// The programs, in the order of the page.
 fn programs() -> Vec<String> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/interop.md");
-    let text = std::fs::read_to_string(page).expect("the page is there");
+    let text = page();
     let blocks = text.split("```python\n").skip(1);
     blocks.map(|rest| rest.split("```").next().expect("a block has an end").to_owned()).collect()
 }
@@ -45,6 +49,20 @@ fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> onesh
     done
 }
 
+/// The broker users of the page, each with the commands that give it rights.
+fn users() -> Vec<(String, Vec<Vec<String>>)> {
+    let mut users: Vec<(String, Vec<Vec<String>>)> = Vec::new();
+    for line in page().lines().filter_map(|line| line.strip_prefix("rabbitmqctl ")) {
+        let words: Vec<_> = line.split(' ').map(|word| word.trim_matches('\'').to_owned()).collect();
+        match words[0].as_str() {
+            "add_user" => users.push((words[1].clone(), Vec::new())),
+            _ => users.last_mut().expect("a user is added first").1.push(words),
+        }
+    }
+    assert_eq!(users.len(), 2, "the page has users to make");
+    users
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_programs_of_the_page_do_what_it_says() {
     let Some(bed) = bed::shared("examples").await else { return };
@@ -60,6 +78,16 @@ async fn the_programs_of_the_page_do_what_it_says() {
             program.lines().filter(|line| !line.trim().is_empty() && !line.contains("import")).count();
         assert!(lines <= 10, "{lines} lines:\n{program}");
     }
+    for (user, rights) in users() {
+        if !house.broker.ctl(&["ctl", "list_users", "--silent"]).lines().any(|line| line.starts_with(&user)) {
+            house.broker.ctl(&["ctl", "add_user", &user, &format!("{user}-development")]);
+        }
+        for right in rights {
+            let mut words = vec!["ctl", right[0].as_str(), "-p", &house.vhost];
+            words.extend(right[1..].iter().map(String::as_str));
+            house.broker.ctl(&words);
+        }
+    }
     let run = |program: String, user: &str| {
         let url = url.replacen(&own, &format!("rabbit://{user}:{user}-development@"), 1);
         assert_ne!(url, bed.python_at(&house), "it names the shipped user");
@@ -67,11 +95,11 @@ async fn the_programs_of_the_page_do_what_it_says() {
         beside(move || first_line(&interpreter, &program, &url))
     };
     let scheduler = house.scheduler("s1", house.scheduler_config(Duration::from_secs(60)), 0).await;
-    assert_eq!(run(reporter, "agent").await.expect("it ends"), None);
+    assert_eq!(run(reporter, "reporter").await.expect("it ends"), None);
     let api = house.operator().await;
     let known = async || !api.list_services(bed::patient()).await.expect("a list").is_empty();
     eventually("its report is known", known).await;
-    assert_eq!(run(client, "operator").await.expect("it ends").as_deref(), Some("volume vol1"));
+    assert_eq!(run(client, "asker").await.expect("it ends").as_deref(), Some("volume vol1"));
 
     // Beside our own scheduler.
     let reading = run(reader, "scheduler");

@@ -98,20 +98,39 @@ impl House {
         Self { url, broker, vhost, env: Env::system(None).expect("entropy"), dir }
     }
 
-    /// Gives the shipped users their shipped permissions in this virtual host.
+    /// Makes this virtual host as shipped: the users with their permissions, the exchanges and the policies.
     pub async fn allow_the_shipped_users(&self) {
+        self.import_of_the_shipped(&[
+            "permissions",
+            "topic_permissions",
+            "exchanges",
+            "bindings",
+            "policies",
+        ])
+        .await;
+    }
+
+    /// Gives this virtual host these lists of the shipped definitions, and the shipped users.
+    pub async fn import_of_the_shipped(&self, lists: &[&str]) {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/rabbitmq/definitions.json");
         let text = std::fs::read_to_string(shipped).expect("it is there");
-        let mut definitions: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        for list in ["permissions", "topic_permissions"] {
-            for rights in definitions[list].as_array_mut().expect("a list") {
-                rights["vhost"] = self.vhost.as_str().into();
+        let mut shipped: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let users = shipped["users"].take();
+        let mut definitions = serde_json::json!({"vhosts": [{"name": self.vhost}], "users": users});
+        for &list in lists {
+            definitions[list] = shipped[list].take();
+            for entry in definitions[list].as_array_mut().expect("a list") {
+                entry["vhost"] = self.vhost.as_str().into();
             }
         }
-        definitions["vhosts"] = serde_json::json!([{"name": self.vhost}]);
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         write!(file, "{definitions}").expect("it can be written");
         import(&self.broker, file.path()).await;
+    }
+
+    /// The URL of a shipped user in this virtual host.
+    pub fn url_of(&self, user: &str) -> String {
+        format!("rabbit://{user}:{user}-development@{}/{}", self.broker.parts().2, self.vhost)
     }
 
     /// A transport, connected soon. Its seed is its own, and with it the names of its queues.
@@ -156,7 +175,10 @@ impl House {
     pub async fn agent(&self, host: &str, size: FakeConfig, query: &str) -> Agent {
         let first = if self.url.contains('?') { '&' } else { '?' };
         let url = format!("{}{first}single_connection=true{query}", self.url);
-        let transport = self.dial(&url, host);
+        let seed = self.env.random.fork(host);
+        // As the agent's program has it.
+        let options = RabbitOptions { seed, declare_exchanges: false, ..options(&url, host) };
+        let transport = RabbitTransport::start(options);
         let driver = FakeDriver::new(host, Arc::new(size), DEFAULT_PROBE_DEADLINE).expect("a usable size");
         let mut config = AgentConfig::default();
         config.report.periodic_interval = INTERVAL;

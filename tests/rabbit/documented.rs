@@ -35,7 +35,7 @@ impl Fleet {
         let policy = policy.to_str().expect("paths of tests are UTF-8");
         let down_time = Duration::from_secs(300);
         let (mut scheduler, _) = Process::scheduler(
-            &url(&house, "scheduler"),
+            &house.url_of("scheduler"),
             "s1",
             down_time,
             &[&SHIPPED_LISTS[..], &[("NOVELLA_POLICY_FILE", policy)]].concat(),
@@ -44,7 +44,7 @@ impl Fleet {
         scheduler.wait_for(SERVES);
         let fleet = Self { house, scheduler, agents };
         fleet.report_a_volume_service().await;
-        let operator = url(&fleet.house, "operator");
+        let operator = fleet.house.url_of("operator");
         let known = async || {
             let services = novella(&operator, "service list -f json").1;
             host_list(&operator).len() == 3 && services.contains("vol1")
@@ -54,7 +54,7 @@ impl Fleet {
     }
 
     async fn report_a_volume_service(&self) {
-        let transport = RabbitTransport::start(options(&url(&self.house, "agent"), "volume"));
+        let transport = RabbitTransport::start(options(&self.house.url_of("agent"), "volume"));
         connected(&transport).await;
         let client = RpcClient::new(transport, self.house.env.random.fork("volume"));
         let capabilities = json!({"free_capacity_gb": 500, "volume_backend_name": "lvm"});
@@ -75,7 +75,7 @@ impl Fleet {
             ("rabbit://operator:PASSWORD@mq1/", "operator"),
             ("rabbit://USER@mq.example/", "operator"),
         ] {
-            replace(documented, &url(&self.house, user));
+            replace(documented, &self.house.url_of(user));
         }
         let own = format!("{}/", directory.display());
         replace("/etc/novella/", &own);
@@ -106,7 +106,7 @@ impl Fleet {
         };
         let path = |name: &str| directory.join(name).display().to_string();
         let mut environment = vec![
-            ("NOVELLA_TRANSPORT_URL".to_owned(), url(&self.house, user)),
+            ("NOVELLA_TRANSPORT_URL".to_owned(), self.house.url_of(user)),
             // Another program may have the usual address on this machine.
             ("NOVELLA_HTTP__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
         ];
@@ -128,7 +128,7 @@ impl Fleet {
     /// A decision that was just made, and its instance.
     fn decision(&self) -> (String, String) {
         let (code, out, err) =
-            novella(&url(&self.house, "operator"), "place --vcpus 1 --ram 64M --hold 5m -f json");
+            novella(&self.house.url_of("operator"), "place --vcpus 1 --ram 64M --hold 5m -f json");
         assert_eq!(code, 0, "{err}");
         let decision: Value = serde_json::from_str(&out).expect("JSON");
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
@@ -145,11 +145,6 @@ impl Fleet {
         });
         failed.map(|error| format!("{}: {error}", block.place)).collect()
     }
-}
-
-/// The broker's address with this shipped user.
-fn url(house: &House, user: &str) -> String {
-    format!("rabbit://{user}:{user}-development@{}/{}", house.broker.parts().2, house.vhost)
 }
 
 /// An agent on a host that has what the examples ask for.
@@ -172,7 +167,7 @@ fn agent(house: &House, host: &str) -> Process {
         .arg(file)
         .arg("--state-dir")
         .arg(state_dir(house, host))
-        .env("NOVELLA_TRANSPORT_URL", url(house, "agent"))
+        .env("NOVELLA_TRANSPORT_URL", house.url_of("agent"))
         .env("NOVELLA_HTTP__LISTEN", "127.0.0.1:0");
     let mut agent = Process::start(command);
     agent.wait_for("consuming queue=compute.");

@@ -16,12 +16,14 @@ mod daemons_names;
 mod daemons_poison;
 mod daemons_policy;
 mod daemons_process;
+mod daemons_queues;
 mod daemons_rig;
 mod daemons_story;
 mod documented;
 mod faults;
 mod limits;
 mod permissions;
+mod permissions_table;
 #[path = "../system/poisons.rs"]
 mod poisons;
 #[path = "../../crates/compute-agent/tests/agent/process.rs"]

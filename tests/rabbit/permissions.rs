@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lapin::options::*;
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, ExchangeKind};
 use novella_messaging::rabbit::RabbitTransport;
 use novella_messaging::{CallOptions, RpcClient};
@@ -84,19 +84,46 @@ fn url(broker: &Broker, user: &str) -> String {
 
 /// One thing to ask of the broker.
 #[derive(Debug, Clone)]
-enum Ask<'a> {
+pub enum Ask<'a> {
     Consume(&'a str),
     Get(&'a str),
     Purge(&'a str),
     Delete(&'a str),
     DeclareQueue(&'a str),
+    DeclareDurableQueue(&'a str),
+    /// Durable too, with one argument.
+    DeclareQueueWith(&'a str, &'a str, &'a str),
+    /// An exchange in our shape, if it is one of ours.
     DeclareExchange(&'a str),
-    Bind { queue: &'a str, exchange: &'a str, key: &'a str },
-    Publish { exchange: &'a str, key: &'a str, as_user: &'a str, body: &'a str },
+    /// With one argument.
+    DeclareExchangeWith(&'a str, &'a str, &'a str),
+    DeleteExchange(&'a str),
+    Bind {
+        queue: &'a str,
+        exchange: &'a str,
+        key: &'a str,
+    },
+    Unbind {
+        queue: &'a str,
+        exchange: &'a str,
+        key: &'a str,
+    },
+    /// Leads what comes to the exchange `from` to the exchange `to` as well.
+    BindExchange {
+        to: &'a str,
+        from: &'a str,
+        key: &'a str,
+    },
+    Publish {
+        exchange: &'a str,
+        key: &'a str,
+        as_user: &'a str,
+        body: &'a str,
+    },
 }
 
 impl Ask<'_> {
-    async fn on(&self, channel: &Channel) -> lapin::Result<()> {
+    pub async fn on(&self, channel: &Channel) -> lapin::Result<()> {
         let none = FieldTable::default;
         match *self {
             Self::Consume(queue) => {
@@ -111,14 +138,27 @@ impl Ask<'_> {
                 let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
                 channel.queue_declare(queue.into(), exclusive, none()).await.map(drop)
             }
-            Self::DeclareExchange(exchange) => {
-                let options =
-                    ExchangeDeclareOptions { auto_delete: true, ..ExchangeDeclareOptions::default() };
-                channel.exchange_declare(exchange.into(), ExchangeKind::Fanout, options, none()).await
+            Self::DeclareDurableQueue(queue) => durable_queue(channel, queue, none()).await,
+            Self::DeclareQueueWith(queue, name, value) => {
+                durable_queue(channel, queue, argument(name, value)).await
+            }
+            Self::DeclareExchange(exchange) => declare_exchange(channel, exchange, none()).await,
+            Self::DeclareExchangeWith(exchange, name, value) => {
+                declare_exchange(channel, exchange, argument(name, value)).await
+            }
+            Self::DeleteExchange(exchange) => {
+                channel.exchange_delete(exchange.into(), Default::default()).await
             }
             Self::Bind { queue, exchange, key } => {
                 let options = QueueBindOptions::default();
                 channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none()).await
+            }
+            Self::Unbind { queue, exchange, key } => {
+                channel.queue_unbind(queue.into(), exchange.into(), key.into(), none()).await
+            }
+            Self::BindExchange { to, from, key } => {
+                let options = ExchangeBindOptions::default();
+                channel.exchange_bind(to.into(), from.into(), key.into(), options, none()).await
             }
             Self::Publish { exchange, key, as_user, body } => {
                 channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -137,8 +177,26 @@ impl Ask<'_> {
     }
 }
 
+fn argument(name: &str, value: &str) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert(name.into(), AMQPValue::LongString(value.into()));
+    arguments
+}
+
+async fn durable_queue(channel: &Channel, queue: &str, arguments: FieldTable) -> lapin::Result<()> {
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), options, arguments).await.map(drop)
+}
+
+async fn declare_exchange(channel: &Channel, exchange: &str, arguments: FieldTable) -> lapin::Result<()> {
+    let topic = exchange == EXCHANGE;
+    let kind = if topic { ExchangeKind::Topic } else { ExchangeKind::Fanout };
+    let options = ExchangeDeclareOptions { auto_delete: !topic, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(exchange.into(), kind, options, arguments).await
+}
+
 /// Asks on a channel of its own, which a refusal closes.
-async fn try_it(connection: &lapin::Connection, ask: &Ask<'_>) -> Result<(), String> {
+pub async fn try_it(connection: &lapin::Connection, ask: &Ask<'_>) -> Result<(), String> {
     let channel = connection.create_channel().await.expect("a channel");
     let done = ask.on(&channel).await.map_err(|error| error.to_string());
     if done.is_ok() {
@@ -198,6 +256,31 @@ async fn each_user_can_do_its_work() {
     eventually("both commands are obeyed", more).await;
     assert_eq!(metric(&get(shipped.agent_http, "/metrics"), DROPPED), 0);
     shipped.end();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_level_of_the_log_shows_a_password() {
+    let Some(house) = House::shared("passwords in logs").await else { return };
+    house.allow_the_shipped_users().await;
+    let trace = [("RUST_LOG", "trace")];
+    let down_time = Duration::from_secs(60);
+    let (mut scheduler, _) = Process::scheduler(&house.url_of("scheduler"), "s1", down_time, &trace);
+    let mut agent =
+        Process::agent(&house.url_of("agent"), "cmp1", &state_dir(&house, "cmp1"), "fake", &trace);
+    scheduler.wait_for(SERVES);
+    agent.wait_for("consuming queue=compute.cmp1");
+    let (_, _, of_operator) = novella_with(&house.url_of("operator"), "host list", &trace);
+    let logs = [("agent", agent.stop()), ("scheduler", scheduler.stop()), ("operator", of_operator)];
+    assert!(logs[..2].iter().all(|(_, log)| log.contains("TuneOk {")), "frames of the library are logged");
+    for (user, log) in logs {
+        // lapin writes bytes as numbers.
+        let password = format!("{user}-development");
+        let numbers: Vec<_> = password.bytes().map(|byte| byte.to_string()).collect();
+        let hexadecimal: String = password.bytes().map(|byte| format!("{byte:02x}")).collect();
+        for shown in [password.clone(), numbers.join(", "), numbers.join(","), hexadecimal] {
+            assert!(!log.contains(&shown), "{user}: {shown}");
+        }
+    }
 }
 
 /// A message of RPC without a caller.

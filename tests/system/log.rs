@@ -90,6 +90,14 @@ impl Transport for Recorded {
         self.inner.declare(queue, deadline).await
     }
 
+    async fn keep_exchange(&self, of: &Destination, deadline: Instant) -> Result<bool, TransportError> {
+        self.inner.keep_exchange(of, deadline).await
+    }
+
+    fn rebind(&self) {
+        self.inner.rebind();
+    }
+
     async fn consume(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, TransportError> {
         self.inner.consume(subscription).await
     }

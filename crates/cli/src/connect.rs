@@ -142,14 +142,15 @@ pub fn transport_url(settings: &CliSettings) -> anyhow::Result<TransportUrl> {
     Ok(url)
 }
 
-/// Options of one connection that both publishes and consumes. A command sends too little to need two.
+/// Options of one connection that both publishes and consumes, because a command sends too little to need two. Exchanges are
+/// declared by the schedulers.
 pub fn rabbit_options(url: &TransportUrl, name: String, env: &Env) -> anyhow::Result<RabbitOptions> {
     let options = RabbitOptions::new(url.clone(), name, env.random.fork("rabbit")).map_err(|error| {
         Failure::new(USAGE, "cannot use the transport URL")
             .because(error)
             .next("correct the options after the `?`")
     })?;
-    Ok(RabbitOptions { single_connection: true, ..options })
+    Ok(RabbitOptions { single_connection: true, declare_exchanges: false, ..options })
 }
 
 /// Waits for the first connection. Gives up when each address has refused, or after `timeout`.
@@ -252,6 +253,14 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
                     "have the operator of the broker make room (`rabbitmq-diagnostics alarms` shows the alarm), then try again",
                 )
         }
+        RpcError::Send { source: TransportError::Rejected { .. }, .. } => {
+            Failure::new(UNREACHABLE, "the broker rejected the request, because its queue is full or has failed")
+                .because(error)
+                .next(
+                    "check that the receiver runs and keeps up (`rabbitmqctl list_queues name messages consumers` shows how \
+                     much waits), then try again",
+                )
+        }
         RpcError::Send { source: TransportError::Unconfirmed { .. }, .. } => {
             Failure::new(TIMEOUT, "the broker did not accept the request in time")
                 .because(error)
@@ -262,6 +271,12 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
                 "use the broker user for operators (`operator` in the shipped configuration); \
                  config/rabbitmq/README.md lists what each user may do",
             )
+        }
+        // Whoever listens has declared the exchange.
+        RpcError::Send { source: TransportError::Refused { reason, .. }, .. }
+            if reason.contains(NO_EXCHANGE) =>
+        {
+            peer.nobody_listens_there().because(error)
         }
         RpcError::Send { source: TransportError::Refused { .. }, .. } => {
             Failure::new(UNREACHABLE, "the broker refused the request").because(error).next(
@@ -300,6 +315,9 @@ fn forbidden(error: &RemoteError, peer: Peer<'_>) -> Failure {
         "use a broker user who may do this, or have the operator of {whose} add this one to {setting}"
     ))
 }
+
+/// RabbitMQ's words for a missing exchange.
+const NO_EXCHANGE: &str = "NOT_FOUND - no exchange";
 
 /// Whether a refusal of the broker is about the rights of the user.
 pub fn is_denial(reason: &str) -> bool {
@@ -341,6 +359,10 @@ mod tests {
                     waited,
                     last_error: "refused".into(),
                 }),
+                UNREACHABLE,
+            ),
+            (
+                send(TransportError::Rejected { destination: "scheduler".into(), times: 5, waited }),
                 UNREACHABLE,
             ),
             (send(TransportError::Unconfirmed { destination: "scheduler".into(), waited }), TIMEOUT),

@@ -327,8 +327,8 @@ fn skipped(line: &str) {
 
 async fn start_scheduler(url: &str) -> novella_scheduler::Scheduler {
     let env = novella_service::Env::system(None).expect("the system has entropy");
-    let transport =
-        novella_messaging::connect(url, "scheduler", env.random.fork("rabbit")).expect("a broker's URL");
+    let transport = novella_messaging::connect(url, "scheduler", env.random.fork("rabbit"), true)
+        .expect("a broker's URL");
     let name = format!("cli-{}", std::process::id());
     let mut config = novella_scheduler::SchedulerConfig::default();
     config.reports.report_interval = Duration::from_secs(1);

@@ -330,11 +330,16 @@ async fn serve(loaded: Loaded<AgentConfig>, sources: Sources) -> anyhow::Result<
             .next("give one with --host")
             .into());
     }
-    let http = health::bind_to(&config.http.listen).await?;
+    let http = tokio::select! { biased;
+        () = shutdown.requested() => return Ok(exit::OK),
+        http = health::bind_to(&config.http.listen) => http?,
+    };
     let driver = driver(&config, &driver_options(&config, &host, &env))?;
     let name = format!("compute-agent.{host}");
-    let transport = novella_messaging::connect(&config.transport_url, name, env.random.fork("transport"))
-        .map_err(|error| Failure::new(exit::USAGE, "transport_url cannot be used").because(error))?;
+    // The schedulers declare the exchanges.
+    let transport =
+        novella_messaging::connect(&config.transport_url, name, env.random.fork("transport"), false)
+            .map_err(|error| Failure::new(exit::USAGE, "transport_url cannot be used").because(error))?;
 
     let agent = tokio::select! { biased;
         () = shutdown.requested() => return Ok(exit::OK),

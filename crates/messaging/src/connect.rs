@@ -32,11 +32,14 @@ pub fn rabbit_options(
     Ok(RabbitOptions::new(url, connection_name, seed)?)
 }
 
-/// Starts connecting to the broker of this URL. Needs a tokio runtime.
+/// Starts connecting to the broker of this URL. `declare_exchanges` is for the programs whose broker user may do that, which
+/// are the schedulers: [`RabbitOptions::declare_exchanges`]. Needs a tokio runtime.
 pub fn connect(
     url: &str,
     connection_name: impl Into<String>,
     seed: [u8; 32],
+    declare_exchanges: bool,
 ) -> Result<Arc<RabbitTransport>, ConnectError> {
-    Ok(RabbitTransport::start(rabbit_options(url, connection_name, seed)?))
+    let options = rabbit_options(url, connection_name, seed)?;
+    Ok(RabbitTransport::start(RabbitOptions { declare_exchanges, ..options }))
 }

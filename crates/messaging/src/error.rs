@@ -50,6 +50,18 @@ pub enum TransportError {
         /// How long the transport waited.
         waited: Duration,
     },
+    /// A queue rejected the message again and again, because it is as full as its policy allows, or has failed.
+    #[error(
+        "{destination} is full, or its queue has failed: the broker rejected the message {times} times within {waited:?}"
+    )]
+    Rejected {
+        /// Where the message was sent.
+        destination: String,
+        /// How often it was sent.
+        times: u32,
+        /// How long the transport tried.
+        waited: Duration,
+    },
     /// The message was `mandatory`, and no queue took it.
     #[error("nobody listens at {destination}")]
     Unroutable {

@@ -295,6 +295,13 @@ pub trait Transport: Send + Sync + 'static {
     /// Declares and binds a queue without consuming it: what is sent to it from now on waits there.
     async fn declare(&self, queue: QueueKind, deadline: Instant) -> Result<(), TransportError>;
 
+    /// Declares the exchange that messages to this destination go through, if it is missing. Returns whether it was missing.
+    async fn keep_exchange(&self, of: &Destination, deadline: Instant) -> Result<bool, TransportError>;
+
+    /// Binds all consumed queues again at once. Call it after a message did not arrive that should have: its binding may be
+    /// lost. Bindings are also made again periodically.
+    fn rebind(&self);
+
     /// Starts consuming a queue. Returns at once: [`Consumer::state`] shows when the queue is active.
     async fn consume(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, TransportError>;
 

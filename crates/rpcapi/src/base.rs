@@ -56,14 +56,15 @@ impl BaseApi {
         client.call(&at(target), "ping", &PingArgs { arg }, options).await
     }
 
-    /// Casts `ping` to whatever serves `target`, which may be the fanout of a topic. Nobody answers.
+    /// Casts `ping` to whatever serves `target`, which may be the fanout of a topic. Nobody answers. Returns whether any queue
+    /// took it.
     pub async fn tell(
         client: &RpcClient,
         target: Target,
         arg: Value,
         timeout: Duration,
-    ) -> Result<(), RpcError> {
-        client.cast(&at(target), "ping", &PingArgs { arg }, timeout).await
+    ) -> Result<bool, RpcError> {
+        client.cast_heard(&at(target), "ping", &PingArgs { arg }, timeout).await
     }
 }
 

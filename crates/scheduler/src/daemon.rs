@@ -125,7 +125,7 @@ pub async fn start(
         hearing: Hearing {
             client: client.clone(),
             names: names.clone(),
-            connection: transport.state(),
+            transport: transport.clone(),
             ear,
             arrive: health.condition("messages to itself"),
         },

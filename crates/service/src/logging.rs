@@ -3,7 +3,7 @@
 //! What always holds: standard output is never touched. In text, a line break in an error is a line break, and the lines
 //! after the first are indented, so that no text from outside can look like a line of the log. Our own crates log from info on, others from warn on; `-v`
 //! raises that, and `RUST_LOG`, when set, replaces it. Colour only on a terminal, and never with `NO_COLOR`. A panic
-//! anywhere is an error event.
+//! anywhere is an error event. No level shows how this process logs in to the broker.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -14,15 +14,15 @@ use std::{
 
 use clap::ValueEnum;
 use tracing::{
-    Subscriber,
+    Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
     field::RecordFields,
-    filter::ParseError,
+    filter::{FilterExt, ParseError},
     fmt::{self, FormatFields, MakeWriter, format::Writer},
-    layer::SubscriberExt,
+    layer::{Context, Filter, SubscriberExt},
     util::{SubscriberInitExt, TryInitError},
 };
 
@@ -98,7 +98,40 @@ where
         LogFormat::Text => lines.fmt_fields(TextFields).with_ansi(color).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
     };
-    Ok(tracing_subscriber::registry().with(lines.with_filter(filter)))
+    Ok(tracing_subscriber::registry().with(lines.with_filter(filter.and(NoLogins))))
+}
+
+/// The frames that carry the password to the broker, as lapin writes them. On the level of traces it logs each frame, with the
+/// bytes of the password as numbers.
+const LOGIN_FRAMES: [&str; 3] = ["StartOk {", "SecureOk {", "UpdateSecret {"];
+
+/// Keeps events away that show a login. Only traces and debug events of libraries show frames at all.
+struct NoLogins;
+
+impl<S> Filter<S> for NoLogins {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        if *metadata.level() <= Level::INFO || OWN.iter().any(|own| metadata.target().starts_with(own)) {
+            return true;
+        }
+        let mut login = LoginVisitor(false);
+        event.record(&mut login);
+        !login.0
+    }
+}
+
+/// Whether a field that it saw shows a login.
+struct LoginVisitor(bool);
+
+impl Visit for LoginVisitor {
+    fn record_debug(&mut self, _: &Field, value: &dyn std::fmt::Debug) {
+        let text = format!("{value:?}");
+        self.0 |= LOGIN_FRAMES.iter().any(|frame| text.contains(frame));
+    }
 }
 
 /// How many characters of one field are written. All that is wrong with a large policy file is within it; what a peer
@@ -259,6 +292,20 @@ mod tests {
         assert!(verbose(2).contains("foreign info"));
         let text = logged(LogOptions::default(), Some("lapin=info"), false, events);
         assert!(text.contains("foreign info") && !text.contains("own info"), "{text}");
+    }
+
+    #[test]
+    fn a_login_is_shown_on_no_level_and_the_frames_beside_it_are() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = logged(LogOptions { format, verbose: 0 }, Some("trace"), false, || {
+                for frame in ["StartOk { response: [0, 97] }", "SecureOk { response: [0, 97] }", "TuneOk {}"]
+                {
+                    tracing::trace!(target: "lapin::io_loop", next_msg = ?format_args!("{frame}"), "will write");
+                }
+            });
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert!(text.contains("TuneOk") && !text.contains("97"), "{text}");
+        }
     }
 
     #[test]

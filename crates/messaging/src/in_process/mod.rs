@@ -25,8 +25,8 @@ use self::faults::Fate;
 pub use self::faults::InProcessOptions;
 use crate::error::TransportError;
 use crate::transport::{
-    ConnectionState, Consumer, ConsumerState, Delivery, DeliveryTag, Outgoing, QueueKind, Settle,
-    Subscription, Transport,
+    ConnectionState, Consumer, ConsumerState, Delivery, DeliveryTag, Destination, Outgoing, QueueKind,
+    Settle, Subscription, Transport,
 };
 
 /// A broker in memory.
@@ -197,6 +197,13 @@ impl Transport for InProcessTransport {
         let reason = || "another connection holds it".to_owned();
         declared.map(drop).ok_or_else(|| TransportError::Refused { attempted, reason: reason() })
     }
+
+    async fn keep_exchange(&self, _of: &Destination, deadline: Instant) -> Result<bool, TransportError> {
+        // Here an exchange is no more than the bindings of its queues, which are never lost.
+        self.writable_by(deadline).await.map(|_| false)
+    }
+
+    fn rebind(&self) {}
 
     async fn consume(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, TransportError> {
         let (id, state, arrived) = lock(&self.broker).consume(self.client, subscription)?;

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
+use super::declare;
 use super::explain::{self, CONNECTION_FORCED, RESOURCE_LOCKED};
 use super::inflate::inflate;
 use super::session::Session;
@@ -136,9 +137,9 @@ pub(super) async fn declare(
     }
     let declared = async {
         let session = supervisor.ready().await?;
-        let channel = session.consuming().create_channel().await;
-        let channel = channel.map_err(|error| refused(explain::refusal(&error, topology)))?;
-        queue.declare(&channel).await.map_err(|refused| explain::declaration(refused, topology))
+        let declared =
+            declare::queue(&queue, session.consuming(), supervisor.settings.declare_exchanges).await;
+        declared.map(drop).map_err(|refused| explain::declaration(refused, topology))
     };
     match timeout_at(deadline, declared).await {
         Ok(result) => result,
@@ -335,10 +336,6 @@ impl ConsumeTask {
                     self.retry.reset();
                     self.failed.reset();
                     let (queue, channel) = (tap.queue.clone(), tap.channel.clone());
-                    let rebind_every = match self.subscription.queue {
-                        QueueKind::Server { fanout: true, .. } => REBIND_HOST_EVERY,
-                        _ => REBIND_EVERY,
-                    };
                     self.slot.put(tap);
                     self.state.send_replace(ConsumerState::Active { generation: session.generation });
                     // The end of a session is noticed here even if nobody takes deliveries from the tap.
@@ -346,7 +343,7 @@ impl ConsumeTask {
                         biased;
                         _ = sessions.changed() => true,
                         () = ended.cancelled() => false,
-                        never = keep_bound(&queue, channel, rebind_every) => match never {},
+                        never = self.keep_bound(&queue, channel) => match never {},
                     };
                     self.state.send_replace(ConsumerState::Pending);
                     if !session_ended {
@@ -401,12 +398,12 @@ impl ConsumeTask {
         }
         let topology = &self.supervisor.settings.topology;
         let obstacle = |attempted: String, error| obstacle(session, topology, &attempted, &error);
-        let open = |e| obstacle("opening a channel".into(), e);
-        let channel = session.consuming().create_channel().await.map_err(open)?;
+        let exchanges_first = self.supervisor.settings.declare_exchanges;
+        let declared = declare::queue(&queue, session.consuming(), exchanges_first).await;
+        let channel = declared.map_err(|refused| obstacle(refused.attempted, refused.error))?;
         let prefetch = self.supervisor.settings.prefetch.map_or(self.subscription.prefetch, NonZeroU16::get);
         let qos = BasicQosOptions { global: false };
         channel.basic_qos(prefetch, qos).await.map_err(|e| obstacle("setting the prefetch".into(), e))?;
-        queue.declare(&channel).await.map_err(|refused| obstacle(refused.attempted, refused.error))?;
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
         let consumed = channel.basic_consume(short(&queue.name), CONSUMER_TAG.into(), options, none).await;
         let stream = consumed.map_err(|e| obstacle(format!("consuming {queue}"), e))?;
@@ -421,17 +418,27 @@ impl ConsumeTask {
             _ended: ended.drop_guard(),
         })
     }
-}
 
-/// Binds a queue again and again. A refusal closes the channel, and so the queue is set up anew.
-async fn keep_bound(queue: &QueueDeclaration, channel: Channel, every: Duration) -> Infallible {
-    let mut ticks = interval_at(Instant::now() + every, every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if let Err(refused) = queue.bind(&channel).await {
-            warn!(queue = %queue.name, error = %refused.error, "a binding is lost and cannot be made again");
-            std::future::pending::<()>().await;
+    /// Binds a queue again and again. A refusal closes the channel, and so the queue is set up anew.
+    async fn keep_bound(&self, queue: &QueueDeclaration, channel: Channel) -> Infallible {
+        let every = match self.subscription.queue {
+            QueueKind::Server { fanout: true, .. } => REBIND_HOST_EVERY,
+            _ => REBIND_EVERY,
+        };
+        let mut ticks = interval_at(Instant::now() + every, every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut signs = self.supervisor.rebinds();
+        loop {
+            tokio::select! {
+                biased;
+                // The sender lives as long as the supervisor, which `self` keeps.
+                Ok(()) = signs.changed() => {}
+                _ = ticks.tick() => {}
+            }
+            if let Err(refused) = queue.bind(&channel).await {
+                warn!(queue = %queue.name, error = %refused.error, "a binding is lost; the queue is set up again");
+                std::future::pending::<()>().await;
+            }
         }
     }
 }

@@ -11,13 +11,13 @@ use lapin::{Error, ErrorKind};
 
 use super::broker::Broker;
 use super::certificate;
-use super::topology::{RefusedDeclaration, Topology};
+use super::topology::{ExchangeDeclaration, RefusedDeclaration, Topology};
 use crate::error::TransportError;
 
 // AMQP's reply codes.
 pub(super) const CONNECTION_FORCED: u16 = 320;
 const ACCESS_REFUSED: u16 = 403;
-pub(super) const NOT_FOUND: u16 = 404;
+const NOT_FOUND: u16 = 404;
 pub(super) const RESOURCE_LOCKED: u16 = 405;
 const PRECONDITION_FAILED: u16 = 406;
 const FRAME_ERROR: u16 = 501;
@@ -211,6 +211,16 @@ pub(super) fn words(error: &Error) -> String {
     }
 }
 
+/// Whether the broker refused something because this exchange is missing.
+pub(super) fn is_missing(error: &Error, exchange: &ExchangeDeclaration) -> bool {
+    reply_code(error) == Some(NOT_FOUND) && words(error).contains(&format!("no exchange '{}'", exchange.name))
+}
+
+/// Whether the broker refused something because the permissions of the user do not allow it.
+pub(super) fn is_denied(error: &Error) -> bool {
+    reply_code(error) == Some(ACCESS_REFUSED)
+}
+
 /// Why an open connection is gone, and what to do about it if that is known.
 pub(super) fn lost(error: &Error) -> String {
     let words = words(error);
@@ -236,6 +246,10 @@ pub(super) fn refusal(error: &Error, topology: &Topology) -> String {
     let next = match reply_code(error) {
         Some(ACCESS_REFUSED) => {
             "the permissions of this broker user do not allow it; config/rabbitmq/README.md lists what each user may do"
+        }
+        Some(NOT_FOUND) if words.contains("no exchange '") => {
+            "schedulers declare what is missing within seconds: start one, or import config/rabbitmq/definitions.json, \
+             then try again"
         }
         Some(PRECONDITION_FAILED) if words.contains("inequivalent arg") => {
             return format!("{words} ({})", other_shape(&words, topology));

@@ -11,7 +11,8 @@
 //! - passwords are in no log line, error or `Debug` text.
 //!
 //! From the bottom up: `backoff` waits between attempts · `inflate` compressed bodies · `topology` names and shapes of
-//! queues and exchanges · `broker` one host with its credentials · `certificate`, `explain` refusals in words · `dial` one
+//! queues and exchanges · `broker` one host with its credentials · `certificate`, `explain` refusals in words · `declare` queues and
+//! exchanges · `dial` one
 //! attempt at one host · `options` what the transport URL asks for · `lanes` channels to publish on · `session` all that is open to one
 //! broker · `supervisor` keeps a session open · `publish` and `consume` use it.
 
@@ -19,6 +20,7 @@ mod backoff;
 mod broker;
 mod certificate;
 mod consume;
+mod declare;
 mod dial;
 mod explain;
 mod inflate;
@@ -49,7 +51,9 @@ use self::supervisor::{Supervisor, SupervisorSettings};
 pub use self::topology::{OsloOptions, Topology};
 use crate::error::TransportError;
 use crate::ids::Ids;
-use crate::transport::{ConnectionState, Consumer, Outgoing, QueueKind, Subscription, Transport};
+use crate::transport::{
+    ConnectionState, Consumer, Destination, Outgoing, QueueKind, Subscription, Transport,
+};
 
 /// How many publications of one handle may be under way or waiting for a connection. More are refused at once.
 const PENDING: u32 = 8192;
@@ -95,6 +99,7 @@ impl RabbitTransport {
             connection_name: options.connection_name,
             single_connection: options.single_connection,
             topology: options.topology,
+            declare_exchanges: options.declare_exchanges,
             prefetch: options.prefetch,
             direct_mandatory_flag: options.direct_mandatory_flag,
             ids: Ids::new(seed()),
@@ -140,6 +145,14 @@ impl Transport for RabbitTransport {
 
     async fn declare(&self, queue: QueueKind, deadline: Instant) -> Result<(), TransportError> {
         consume::declare(self.supervisor(), &queue, deadline).await
+    }
+
+    async fn keep_exchange(&self, of: &Destination, deadline: Instant) -> Result<bool, TransportError> {
+        publish::keep_exchange(self.supervisor(), of, deadline).await
+    }
+
+    fn rebind(&self) {
+        self.supervisor().rebind();
     }
 
     async fn consume(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, TransportError> {

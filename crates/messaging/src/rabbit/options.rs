@@ -28,6 +28,9 @@ pub struct RabbitOptions {
     pub single_connection: bool,
     /// Shapes of exchanges and queues.
     pub topology: Topology,
+    /// Whether exchanges are declared before they are used. If not, they are only declared if they are missing. The broker
+    /// user then needs no right to declare and delete what all services share, as long as somebody else declares it.
+    pub declare_exchanges: bool,
     /// How many deliveries of each queue may be unacknowledged. `None` leaves it to the subscriber.
     pub prefetch: Option<NonZeroU16>,
     /// Whether the broker returns an answer whose queue is missing, so that it can be tried again.
@@ -105,6 +108,7 @@ impl RabbitOptions {
             tls: TlsFiles::default(),
             single_connection: false,
             topology: Topology::default(),
+            declare_exchanges: true,
             prefetch: None,
             direct_mandatory_flag: true,
             seed,

@@ -15,7 +15,8 @@ use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
-use super::explain::{self, NOT_FOUND};
+use super::declare;
+use super::explain;
 use super::session::Session;
 use super::supervisor::Supervisor;
 use super::topology;
@@ -24,7 +25,7 @@ use crate::transport::{CONTENT_TYPE, Destination, Outgoing};
 
 /// How often one message is sent at most, whatever happens to it.
 const SENDS: u32 = 5;
-/// Pause after the broker refused a message without a reason (nack), or lost the channel.
+/// Pause after the broker rejected a message (nack), or lost the channel.
 const RESEND_PAUSE: Duration = Duration::from_millis(100);
 /// The AMQP delivery mode: no message of ours is worth a disk write.
 const TRANSIENT: u8 = 1;
@@ -34,7 +35,7 @@ enum Sending {
     Confirmed,
     /// No queue took the message. This is the broker's reason.
     Returned(String),
-    /// The broker refused the message without a reason.
+    /// The broker rejected the message without a reason, because a queue is full or has failed.
     Nacked,
     Failed(lapin::Error),
 }
@@ -43,6 +44,8 @@ enum Sending {
 enum Retry {
     AtOnce,
     AfterPause,
+    /// Nobody is there to get it.
+    Never,
 }
 
 /// Publishes one message. Returns by the message's deadline.
@@ -55,6 +58,7 @@ pub(super) async fn publish(supervisor: &Supervisor, message: &Outgoing) -> Resu
         mandatory,
         started: Instant::now(),
         sends: 0,
+        nacked: false,
         alone: mandatory,
         declared: false,
     };
@@ -62,6 +66,26 @@ pub(super) async fn publish(supervisor: &Supervisor, message: &Outgoing) -> Resu
     match timeout_at(message.deadline, publication.run()).await {
         Ok(result) => result,
         Err(_) => Err(publication.given_up()),
+    }
+}
+
+/// Declares the exchange of a destination if it is missing, and returns whether it was.
+pub(super) async fn keep_exchange(
+    supervisor: &Supervisor,
+    destination: &Destination,
+    deadline: Instant,
+) -> Result<bool, TransportError> {
+    let started = Instant::now();
+    let topology = &supervisor.settings.topology;
+    let Some(exchange) = topology.exchange_of(destination) else { return Ok(false) };
+    let kept = async {
+        let session = supervisor.ready().await?;
+        let kept = declare::missing_exchange(&exchange, session.publishing()).await;
+        kept.map_err(|refused| explain::declaration(refused, topology))
+    };
+    match timeout_at(deadline, kept).await {
+        Ok(result) => result,
+        Err(_) => Err(supervisor.unreachable(started.elapsed())),
     }
 }
 
@@ -74,6 +98,8 @@ struct Publication<'a> {
     started: Instant,
     /// How often the message was sent.
     sends: u32,
+    /// Whether the broker rejected the message when it was last sent.
+    nacked: bool,
     /// Whether the message has a channel to itself.
     alone: bool,
     /// Whether the message's exchange was missing and has been declared.
@@ -84,7 +110,9 @@ impl Publication<'_> {
     async fn run(&mut self) -> Result<(), TransportError> {
         loop {
             let session = self.supervisor.ready().await?;
-            match self.send(&session).await {
+            let sending = self.send(&session).await;
+            self.nacked = matches!(sending, Sending::Nacked);
+            match sending {
                 Sending::Confirmed => return Ok(()),
                 Sending::Returned(reason) => {
                     debug!(to = %self.message.destination, %reason, "message returned");
@@ -100,6 +128,7 @@ impl Publication<'_> {
                 Sending::Failed(error) => match self.after_channel_failure(&session, &error).await? {
                     Retry::AtOnce => continue,
                     Retry::AfterPause => {}
+                    Retry::Never => return Ok(()),
                 },
             }
             if self.sends >= SENDS {
@@ -115,17 +144,19 @@ impl Publication<'_> {
         session: &Session,
         error: &lapin::Error,
     ) -> Result<Retry, TransportError> {
-        let Some(code) = explain::reply_code(error) else {
+        if explain::reply_code(error).is_none() {
             // Another message had broken the channel before this one was sent.
             return Ok(Retry::AfterPause);
-        };
+        }
         let topology = &self.supervisor.settings.topology;
         if let Some(exchange) = topology.exchange_of(&self.message.destination)
-            && code == NOT_FOUND
             && !self.declared
-            && explain::words(error).contains(&format!("exchange '{}'", exchange.name))
+            && explain::is_missing(error, &exchange)
         {
             // This is usual: a fanout exchange goes with its last queue, and all transient ones with the broker.
+            if !self.supervisor.settings.declare_exchanges {
+                return self.without_exchange(error);
+            }
             self.declared = true;
             let Ok(channel) = session.publishing().create_channel().await else {
                 return Ok(Retry::AfterPause);
@@ -141,6 +172,21 @@ impl Publication<'_> {
         }
         self.alone = true;
         Ok(Retry::AtOnce)
+    }
+
+    /// What becomes of a message whose exchange is missing, if it is not ours to declare. No queue is bound to a missing
+    /// exchange, so nobody would get the message.
+    fn without_exchange(&self, error: &lapin::Error) -> Result<Retry, TransportError> {
+        match &self.message.destination {
+            Destination::Fanout { .. } if !self.mandatory => Ok(Retry::Never),
+            Destination::Fanout { .. } => {
+                Err(TransportError::Unroutable { destination: self.message.destination.to_string() })
+            }
+            _ => {
+                let reason = explain::refusal(error, &self.supervisor.settings.topology);
+                Err(TransportError::Refused { attempted: self.attempted(), reason })
+            }
+        }
     }
 
     async fn send(&mut self, session: &Session) -> Sending {
@@ -205,6 +251,9 @@ impl Publication<'_> {
         let (destination, waited) = (self.message.destination.to_string(), self.started.elapsed());
         if let Some(reason) = self.supervisor.blocked() {
             return TransportError::Blocked { destination, reason, waited };
+        }
+        if self.nacked {
+            return TransportError::Rejected { destination, times: self.sends, waited };
         }
         if self.sends > 0 {
             return TransportError::Unconfirmed { destination, waited };

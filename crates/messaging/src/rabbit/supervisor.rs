@@ -45,6 +45,8 @@ pub(super) struct Supervisor {
     session: watch::Sender<Option<Arc<Session>>>,
     /// Notified by whoever saw a connection fail, so that it is looked at immediately.
     suspicion: Notify,
+    /// Changes when all queues are to be bound again.
+    rebind: watch::Sender<()>,
     /// When cancelled, the session is closed for good.
     pub closing: CancellationToken,
 }
@@ -57,6 +59,8 @@ pub(super) struct SupervisorSettings {
     pub connection_name: String,
     pub single_connection: bool,
     pub topology: Topology,
+    /// Whether exchanges are declared before they are used, and not only if they are missing.
+    pub declare_exchanges: bool,
     pub prefetch: Option<NonZeroU16>,
     pub direct_mandatory_flag: bool,
     pub ids: Ids,
@@ -70,6 +74,7 @@ impl Supervisor {
             state: watch::Sender::new(ConnectionState::Connecting { brokers, attempt: 0, last_error: None }),
             session: watch::Sender::new(None),
             suspicion: Notify::new(),
+            rebind: watch::Sender::new(()),
             closing: CancellationToken::new(),
         }
     }
@@ -130,6 +135,16 @@ impl Supervisor {
             }
             states.changed().await.map_err(|_| TransportError::Closed)?;
         }
+    }
+
+    /// Has all queues bound again immediately.
+    pub(super) fn rebind(&self) {
+        self.rebind.send_replace(());
+    }
+
+    /// Changes whenever all queues are to be bound again.
+    pub(super) fn rebinds(&self) -> watch::Receiver<()> {
+        self.rebind.subscribe()
     }
 
     /// Has the connections looked at immediately.

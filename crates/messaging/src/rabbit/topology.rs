@@ -1,4 +1,4 @@
-//! Names and shapes of exchanges and queues, and their declaration.
+//! Names and shapes of exchanges and queues, and how each is declared.
 //!
 //! Exchanges have exactly the shape that a default oslo.messaging peer declares. A queue is either exclusive to us, or
 //! durable and without arguments, because RabbitMQ 4.3 refuses transient queues that are shared. [`Topology::Oslo`] mirrors
@@ -227,6 +227,14 @@ impl ExchangeDeclaration {
             channel.exchange_declare(short(&self.name), self.kind.clone(), options, FieldTable::default());
         declared.await.map_err(|error| RefusedDeclaration { attempted: format!("declaring {self}"), error })
     }
+
+    /// Fails if there is no exchange of this name. The broker compares neither kind nor shape.
+    pub(super) async fn look_for(&self, channel: &Channel) -> Result<(), RefusedDeclaration> {
+        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let found =
+            channel.exchange_declare(short(&self.name), self.kind.clone(), options, FieldTable::default());
+        found.await.map_err(|error| RefusedDeclaration { attempted: format!("looking for {self}"), error })
+    }
 }
 
 impl QueueDeclaration {
@@ -236,11 +244,13 @@ impl QueueDeclaration {
         bound_to.chain([&self.name]).find_map(|name| too_long(name))
     }
 
-    /// Declares the queue, the exchanges that feed it, and the bindings.
+    /// The exchanges that feed the queue.
+    pub(super) fn exchanges(&self) -> impl Iterator<Item = &ExchangeDeclaration> {
+        self.bindings.iter().map(|(exchange, _)| exchange)
+    }
+
+    /// Declares the queue and its bindings. The exchanges must be there.
     pub(super) async fn declare(&self, channel: &Channel) -> Result<(), RefusedDeclaration> {
-        for (exchange, _) in &self.bindings {
-            exchange.declare(channel).await?;
-        }
         let options = QueueDeclareOptions {
             durable: self.durable,
             exclusive: self.exclusive,
