@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{
-    CallOptions, ConnectionState, FORBIDDEN, RemoteError, RpcClient, RpcError, Scheme, Transport,
+    BUSY, CallOptions, ConnectionState, FORBIDDEN, RemoteError, RpcClient, RpcError, Scheme, Transport,
     TransportError, TransportUrl,
 };
 use novella_rpcapi::{Names, POLICY_ERROR, SchedulerApi};
@@ -18,7 +18,7 @@ use novella_service::exit::Failure;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::exit_codes::{CONFLICT, INTERNAL, TIMEOUT, UNREACHABLE, USAGE};
+use crate::exit_codes::{CONFLICT, INTERNAL, REFUSED, TIMEOUT, UNREACHABLE, USAGE};
 use crate::settings::CliSettings;
 
 /// How long closing the connection may take. It is short, because the answer has already arrived.
@@ -275,6 +275,10 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
             Failure::new(USAGE, format!("invalid request: {}", source.message))
         }
         RpcError::Remote { source, .. } if source.class == FORBIDDEN => forbidden(source, peer),
+        RpcError::Remote { source, .. } if source.class == BUSY => {
+            Failure::new(REFUSED, format!("too many questions at once: {}", source.message))
+                .next("ask again in a moment")
+        }
         RpcError::Remote { source, .. } if source.class == POLICY_ERROR => {
             let named = |name: &str| source.kwargs.get(name).and_then(|text| text.as_str());
             let (reason, key) = (named("reason").unwrap_or(&source.message), named("key").unwrap_or("it"));
@@ -360,6 +364,7 @@ mod tests {
             (RpcError::Timeout { method: "status".into(), target: "scheduler".into(), waited }, TIMEOUT),
             (remote("TypeError"), USAGE),
             (remote(FORBIDDEN), UNREACHABLE),
+            (remote(BUSY), REFUSED),
             (remote(POLICY_ERROR), CONFLICT),
             (remote("KeyError"), INTERNAL),
         ];

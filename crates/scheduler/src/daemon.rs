@@ -6,8 +6,8 @@ use std::time::Duration;
 use novella_filter_scheduler::FilterScheduler;
 use novella_host_manager::{BadPolicy, HostManager, HostManagerOptions};
 use novella_messaging::{
-    Authority, ConnectionState, ConsumerState, FanoutLimits, QueueKind, RpcClient, RpcServer, ServerOptions,
-    Transport, TransportError,
+    Authority, ConnectionState, ConsumerState, Driver, FanoutLimits, QueueKind, RpcClient, RpcServer,
+    ServerOptions, Transport, TransportError,
 };
 use novella_objects::Reserve;
 use novella_periodic_task::{Runner, RunnerOptions};
@@ -207,7 +207,9 @@ fn server(
     manager: &Arc<SchedulerManager>,
     ear: Ear,
 ) -> Arc<RpcServer> {
+    let blocking = env.blocking.clone();
     let options = ServerOptions {
+        driver: Driver::new(move |work| blocking.drive(work)),
         concurrency: config.rpc.concurrency as usize,
         report_batch: config.rpc.report_batch as usize,
         authority: Arc::clone(&manager.options.authority),
