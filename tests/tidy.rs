@@ -107,7 +107,7 @@ const WINGS: &[(&str, &str)] = &[
     ),
     (
         "scheduler",
-        "decisions call_errors kept_snapshots report_lag host_clocks request_metrics refused_reports map_events policy_file config policy_source \
+        "decisions call_errors core_lock kept_snapshots report_lag host_clocks request_metrics refused_reports map_events policy_file config policy_source \
          peers manager calls endpoint metrics startup hearing lifecycle tasks daemon",
     ),
     ("cli", "exit_codes units settings output connect commands latencies demo swarm args usage dispatch"),
@@ -189,6 +189,7 @@ const SYSTEM_CALL_EXCEPTIONS: &[(&str, &str)] = &[
     ("tests/fuzz/", "a search ends by real time, and a hang is measured in it"),
     ("crates/host-manager/tests/growth.rs", "how long a message takes is measured in real time"),
     ("crates/scheduler/tests/fairness.rs", "how long others wait is measured in real time"),
+    ("crates/scheduler/tests/lanes.rs", "how long placements take is measured in real time"),
     ("tests/rabbit/", "a real broker runs on real time"),
     ("tests/system/simulation", "a search without a fixed number of seeds ends by real time"),
 ];

@@ -41,11 +41,11 @@ pub use report::reported::{Reported, Text, Words};
 pub use report::services::COMPUTE;
 pub use verbs::place::{Placed, SelectedRows};
 pub use views::conflicts::Conflicts;
-pub use views::copy::{HostCopy, MapCopy};
+pub use views::copy::{CopyInProgress, HostCopy, MapCopy};
 pub use views::destinations::NovaDestination;
-pub use views::hosts::HostListing;
-pub use views::services::{HostListEntry, RollUp};
-pub use views::zones::ZoneUsage;
+pub use views::hosts::{HostListing, ListingInProgress};
+pub use views::services::{HostListEntry, RollUp, RollUpInProgress, ServiceListing, ServicesInProgress};
+pub use views::zones::{FleetUsage, ZoneUsage};
 
 #[cfg(test)]
 mod tests;

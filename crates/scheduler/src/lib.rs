@@ -27,6 +27,7 @@
 //!
 //! The map:
 //! - `call_errors`: the errors of calls, by who has to act
+//! - `core_lock`: the lock of the map, and how questions share it with everybody else
 //! - `manager`: the map behind its one lock, and what the calls share
 //!
 //! The calls:
@@ -55,6 +56,7 @@ mod report_lag;
 mod request_metrics;
 
 mod call_errors;
+mod core_lock;
 mod manager;
 
 mod calls;

@@ -49,13 +49,14 @@ pub fn register(
 }
 
 fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
-    let (states, zones, reservations, unlisted, counters, conflicts, hash) =
+    let (states, usage, reservations, unlisted, counters, conflicts, hash) =
         manager.with_hosts(|hosts, _| {
             let hash = hosts.policy_hash().to_owned();
-            let (zones, reservations, unlisted) =
-                (hosts.zones(), hosts.reservations(), hosts.unlisted_claims());
-            (count_by_state(hosts), zones, reservations, unlisted, *hosts.counters(), hosts.conflicts(), hash)
+            let (usage, reservations, unlisted) =
+                (hosts.usage(), hosts.reservations(), hosts.unlisted_claims());
+            (count_by_state(hosts), usage, reservations, unlisted, *hosts.counters(), hosts.conflicts(), hash)
         });
+    let zones = usage.by_zone();
     for (state, count) in states {
         out.push(Sample::gauge("hosts", "Hosts in the map", count as f64).label("state", state));
     }

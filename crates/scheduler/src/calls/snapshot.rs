@@ -4,6 +4,7 @@
 //! the client must start again.
 
 use novella_fleet_documents::MapSnapshot;
+use novella_host_manager::{CopyInProgress, HostManager};
 use novella_messaging::{CallError, answer};
 use novella_rpcapi::{SnapshotCursor, SnapshotPage};
 
@@ -22,10 +23,11 @@ pub(crate) fn snapshot(
     let name = &manager.options.name;
     let (id, from, snapshot) = match cursor {
         None => {
-            let (copy, options, now) = {
-                let (mut core, now) = manager.core();
-                (core.hosts.copy(now), core.engine.options().clone(), now)
-            };
+            let copying = CopyInProgress::default();
+            let copy = |hosts: &HostManager, copying: &mut CopyInProgress, _| hosts.copy_some(copying);
+            let (copy, options, now) = manager.ask_in_steps(copying, copy, |core, copying, now| {
+                (core.hosts.finish_copy(copying, now), core.engine.options().clone(), now)
+            });
             let (id, snapshot) = manager.snapshots.keep(MapSnapshot::new(copy, &options), now);
             (id, 0, snapshot)
         }
