@@ -12,7 +12,7 @@ use novella_messaging::{
     BUSY, CallOptions, ConnectionState, FORBIDDEN, RemoteError, RpcClient, RpcError, Scheme, Transport,
     TransportError, TransportUrl,
 };
-use novella_rpcapi::{Names, POLICY_ERROR, SchedulerApi};
+use novella_rpcapi::{Names, POLICY_ERROR, QUOTA_EXCEEDED, SchedulerApi};
 use novella_service::Env;
 use novella_service::exit::Failure;
 use tokio::sync::watch;
@@ -279,6 +279,13 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
             Failure::new(REFUSED, format!("too many questions at once: {}", source.message))
                 .next("ask again in a moment")
         }
+        RpcError::Remote { source, .. } if source.class == QUOTA_EXCEEDED => {
+            let setting = source.kwargs.get("setting").and_then(|text| text.as_str()).unwrap_or("its quota");
+            Failure::new(REFUSED, format!("quota exceeded: {}", source.message)).next(format!(
+                "release what is not needed, wait until hosts report the instances or their holds run out, or have the \
+                 operator of the scheduler raise {setting}; `novella scheduler status` shows the largest holders"
+            ))
+        }
         RpcError::Remote { source, .. } if source.class == POLICY_ERROR => {
             let named = |name: &str| source.kwargs.get(name).and_then(|text| text.as_str());
             let (reason, key) = (named("reason").unwrap_or(&source.message), named("key").unwrap_or("it"));
@@ -365,6 +372,7 @@ mod tests {
             (remote("TypeError"), USAGE),
             (remote(FORBIDDEN), UNREACHABLE),
             (remote(BUSY), REFUSED),
+            (remote(QUOTA_EXCEEDED), REFUSED),
             (remote(POLICY_ERROR), CONFLICT),
             (remote("KeyError"), INTERNAL),
         ];

@@ -24,6 +24,7 @@ use novella_objects::{
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::holder::HolderKind;
 use crate::map::host_map::HostMap;
 use crate::options::HostManagerOptions;
 use crate::policy::file::PolicyFile;
@@ -32,6 +33,7 @@ use crate::policy::resolved::Resolved;
 use crate::promises::reservations::MAX_RESERVED_BYTES;
 use crate::report::outcome::{Applied, Counters, Event};
 use crate::verbs::place::{Placed, SelectedRows};
+use crate::verbs::quota::{self, HolderUsage, OverQuota};
 use crate::verbs::{apply_report, enforce_policy, place, place_on_service, reserve, watch};
 use crate::views::conflicts::{self, Conflicts};
 use crate::views::copy::{self, CopyInProgress, MapCopy};
@@ -179,6 +181,17 @@ impl HostManager {
         now: Duration,
     ) -> Result<Placed, Failure> {
         place::select_destinations(&mut self.map, scheduler, request, decision_id, seed, now)
+    }
+
+    /// Whether a request would hold more than its user or its project may have, and of what. A request that is repeated holds
+    /// nothing new.
+    pub fn over_quota(&mut self, request: &Resolved, now: Duration) -> Option<OverQuota> {
+        quota::over_quota(&mut self.map, request, now)
+    }
+
+    /// The users or the projects that hold the most instances, at most `most` of them.
+    pub fn largest_holders(&self, kind: HolderKind, most: usize) -> Vec<HolderUsage> {
+        quota::largest_holders(&self.map, kind, most)
     }
 
     /// The message that tells peers what a decision reserved. `None` if it reserved nothing.

@@ -6,6 +6,22 @@
 
 use std::time::Duration;
 
+use novella_resources::Amounts;
+
+/// How much one holder may have at a time. The default is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// The most of each amount.
+    pub most: Amounts,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        let most = Amounts { instances: u32::MAX, vcpus: u64::MAX, memory_mb: u64::MAX, disk_gb: u64::MAX };
+        Self { most }
+    }
+}
+
 /// Settings of a [`HostManager`](crate::HostManager).
 #[derive(Debug, Clone)]
 pub struct HostManagerOptions {
@@ -29,6 +45,10 @@ pub struct HostManagerOptions {
     pub max_hosts: usize,
     /// How many reservations there may be at a time. Further ones are refused.
     pub max_reservations: usize,
+    /// How much may be held for one broker user at a time.
+    pub user_quota: Quota,
+    /// How much may be held for one project at a time.
+    pub project_quota: Quota,
     /// How many claims a report may list. A report with more is refused.
     pub max_claims_per_host: usize,
 }
@@ -45,6 +65,8 @@ impl Default for HostManagerOptions {
             default_availability_zone: "nova".into(),
             max_hosts: 20_000,
             max_reservations: 100_000,
+            user_quota: Quota::default(),
+            project_quota: Quota::default(),
             max_claims_per_host: 4096,
         }
     }

@@ -64,6 +64,41 @@ pub fn policy_error(key: &str, reason: &str) -> CallError {
     error.into()
 }
 
+/// Class of the remote error of a request that exceeds a quota. Its `kwargs` are those of [`Exceeded`], without the message.
+pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+
+/// A quota that a request exceeds.
+pub struct Exceeded<'a> {
+    /// `user` for a broker user, or `project`.
+    pub of: &'static str,
+    /// Whose quota it is.
+    pub holder: &'a str,
+    /// What is limited: `instances`, `vcpus`, `memory_mb`, `disk_gb` or `requests_per_s`.
+    pub amount: &'static str,
+    /// How much of it is held or used already.
+    pub used: u64,
+    /// How much more was asked for.
+    pub asked: u64,
+    /// How much is allowed.
+    pub limit: u64,
+    /// The scheduler's setting with the limit.
+    pub setting: &'static str,
+    /// All of that, for people.
+    pub message: &'a str,
+}
+
+/// A [`QUOTA_EXCEEDED`].
+pub fn quota_exceeded(exceeded: &Exceeded<'_>) -> CallError {
+    let Exceeded { of, holder, amount, used, asked, limit, setting, message } = *exceeded;
+    let mut error = RemoteError::new(OWN_MODULE, QUOTA_EXCEEDED, message);
+    let texts = [("of", of), ("holder", holder), ("amount", amount), ("setting", setting)];
+    error.kwargs = texts.into_iter().map(|(name, text)| (name.to_owned(), text.into())).collect();
+    for (name, number) in [("used", used), ("asked", asked), ("limit", limit)] {
+        error.kwargs.insert(name.to_owned(), number.into());
+    }
+    error.into()
+}
+
 /// The answer to `list_hosts`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostList {
@@ -203,6 +238,26 @@ pub struct SchedulerStatus {
     /// Why the last reload of the policy was refused, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_refused: Option<String>,
+    /// The broker users and the projects for which the most instances are held, largest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub largest_holders: Vec<HolderStatus>,
+}
+
+/// What is held for a broker user or a project. No report has confirmed it yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderStatus {
+    /// `user` for a broker user, or `project`.
+    pub of: String,
+    /// The name of the user or the project.
+    pub holder: String,
+    /// Number of instances.
+    pub instances: u32,
+    /// Number of CPUs.
+    pub vcpus: u64,
+    /// Memory, MiB.
+    pub memory_mb: u64,
+    /// Disk, GiB.
+    pub disk_gb: u64,
 }
 
 /// Client of the schedulers.

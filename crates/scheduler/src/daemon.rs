@@ -180,6 +180,7 @@ async fn manager(
         max_hold: config.reservations.max_hold,
         nova_cell: config.nova.cell(),
         authority,
+        request_quotas: config.quotas.requests(),
     };
     let (manager, reserves) = SchedulerManager::new(options, env.clone(), hosts, engine, health.clone());
     policy::enforce(&manager, policy).await?;
@@ -187,6 +188,7 @@ async fn manager(
 }
 
 fn host_manager_options(config: &SchedulerConfig) -> HostManagerOptions {
+    let [user_quota, project_quota] = config.quotas.held();
     HostManagerOptions {
         service_down_time: config.reports.service_down_time,
         forget_after: config.reports.forget_after,
@@ -194,6 +196,8 @@ fn host_manager_options(config: &SchedulerConfig) -> HostManagerOptions {
         report_interval: config.reports.report_interval,
         max_hold: config.reservations.max_hold,
         max_hosts: config.reports.max_hosts as usize,
+        user_quota,
+        project_quota,
         default_availability_zone: config.filter_scheduler.default_availability_zone.clone(),
         ..HostManagerOptions::default()
     }

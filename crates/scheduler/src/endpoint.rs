@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use novella_host_manager::{
-    HostManager, ListingInProgress, RollUpInProgress, ServiceListing, ServicesInProgress,
+    Amounts, HolderKind, HolderUsage, HostManager, ListingInProgress, RollUpInProgress, ServiceListing,
+    ServicesInProgress,
 };
 use novella_messaging::{CallError, RemoteError, RequestContext};
 use novella_objects::{
@@ -13,7 +14,7 @@ use novella_objects::{
     SelectDestinations, ServerGroupSummary, ServiceSummary,
 };
 use novella_rpcapi::{
-    DecisionQuery, HostList, HostListQuery, HostPing, HostQuery, OwnPolicy, PingHost, Release,
+    DecisionQuery, HolderStatus, HostList, HostListQuery, HostPing, HostQuery, OwnPolicy, PingHost, Release,
     SchedulerEndpoint, SchedulerStatus, ServerGroupQuery, SnapshotPage, SnapshotQuery,
 };
 use serde_json::Value;
@@ -21,6 +22,9 @@ use serde_json::Value;
 use crate::call_errors::internal;
 use crate::calls::{capacity, explain, ping, place, policy, release, snapshot};
 use crate::manager::{SchedulerManager, count_by_state};
+
+/// How many users and how many projects the status of a scheduler shows.
+const SHOWN_HOLDERS: usize = 5;
 
 #[async_trait]
 impl SchedulerEndpoint for SchedulerManager {
@@ -100,9 +104,10 @@ impl SchedulerEndpoint for SchedulerManager {
     }
 
     async fn status(&self) -> Result<SchedulerStatus, CallError> {
-        let (hosts, reservations, reports, policy_hash) = self.with_hosts(|hosts, _| {
+        let (hosts, reservations, reports, policy_hash, holders) = self.with_hosts(|hosts, _| {
             let (reservations, accepted) = (hosts.reservations() as u64, hosts.counters().accepted);
-            (count_by_state(hosts), reservations, accepted, hosts.policy_hash().to_owned())
+            let holders = HolderKind::ALL.map(|kind| hosts.largest_holders(kind, SHOWN_HOLDERS));
+            (count_by_state(hosts), reservations, accepted, hosts.policy_hash().to_owned(), holders)
         });
         let ready = self.health.ready();
         Ok(SchedulerStatus {
@@ -118,6 +123,7 @@ impl SchedulerEndpoint for SchedulerManager {
             reservations,
             policy_hash,
             policy_refused: self.policy.refused(),
+            largest_holders: holders.into_iter().flatten().map(holder_status).collect(),
         })
     }
 
@@ -163,6 +169,11 @@ impl SchedulerEndpoint for SchedulerManager {
             }))
         })
     }
+}
+
+fn holder_status(usage: HolderUsage) -> HolderStatus {
+    let HolderUsage { kind, holder, held: Amounts { instances, vcpus, memory_mb, disk_gb } } = usage;
+    HolderStatus { of: kind.as_str().to_owned(), holder, instances, vcpus, memory_mb, disk_gb }
 }
 
 impl SchedulerManager {

@@ -15,6 +15,7 @@
 //!
 //! Settings:
 //! - `policy_file`: reads the policy file
+//! - `quotas`: how often a user and a project may ask
 //! - [`config`]: every setting
 //! - `policy_source`: where the policy is read from, and the result of the last reload
 //!
@@ -46,6 +47,7 @@
 pub mod config;
 mod policy_file;
 mod policy_source;
+mod quotas;
 
 mod decisions;
 mod host_clocks;
@@ -74,3 +76,4 @@ pub use config::SchedulerConfig;
 pub use daemon::{Scheduler, StartError, start};
 pub use manager::{ManagerOptions, RequestCounters, SchedulerManager};
 pub use policy_source::PolicySource;
+pub use quotas::RequestQuotas;

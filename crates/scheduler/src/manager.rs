@@ -31,6 +31,7 @@ use crate::host_clocks::HostClocks;
 use crate::kept_snapshots::KeptSnapshots;
 use crate::map_events;
 use crate::policy_source::{PolicySource, PolicyState};
+use crate::quotas::{Quotas, RequestQuotas};
 use crate::refused_reports::RefusedReports;
 use crate::report_lag::ReportLag;
 use crate::request_metrics::RequestMetrics;
@@ -75,6 +76,8 @@ pub struct ManagerOptions {
     pub nova_cell: Uuid,
     /// Which broker users may do what.
     pub authority: Arc<Authority>,
+    /// How often a broker user and a project may ask for placements.
+    pub request_quotas: RequestQuotas,
 }
 
 /// Owner of the map. It implements the endpoints that peers call.
@@ -102,6 +105,7 @@ pub struct SchedulerManager {
     pub(crate) refused_reports: RefusedReports,
     pub(crate) report_lag: ReportLag,
     pub(crate) request_metrics: RequestMetrics,
+    pub(crate) quotas: Quotas,
     pub(crate) host_clocks: HostClocks,
     /// See [`RequestCounters`].
     pub requests: RequestCounters,
@@ -119,6 +123,7 @@ impl SchedulerManager {
         let (outbox, reserves) = mpsc::channel(RESERVE_OUTBOX);
         let manager = Self {
             policy: PolicyState::new(options.policy.clone(), health.condition("policy")),
+            quotas: Quotas::new(options.request_quotas),
             options,
             core: Arc::new(CoreLock::new(
                 Core { hosts, engine, decisions: Decisions::default() },

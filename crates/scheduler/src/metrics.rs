@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use novella_host_manager::{Counters, ZoneUsage};
+use novella_host_manager::{Counters, HolderKind, ZoneUsage};
 use novella_messaging::{ConnectionState, CounterFamily, RpcServer};
 use novella_objects::PolicyReload;
 use novella_service::{BrokerLink, Metrics, Sample};
@@ -119,6 +119,27 @@ fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
         ("unreadable_reports", "Reports whose arguments could not be read", unreadable),
     ] {
         out.push(Sample::counter(name, help, count));
+    }
+    for (kind, amount, refused) in manager.quotas.refused() {
+        let help = "Requests refused because they exceed a quota, by whose it is and what it limits";
+        let sample = Sample::counter("over_quota", help, refused);
+        out.push(sample.label("of", kind.as_str()).label("amount", amount));
+    }
+    let largest =
+        manager.with_hosts(|hosts, _| HolderKind::ALL.map(|kind| (kind, hosts.largest_holders(kind, 1))));
+    for (kind, holders) in largest {
+        let held = holders.first().map(|holder| holder.held).unwrap_or_default();
+        for (amount, value) in [
+            ("instances", f64::from(held.instances)),
+            ("vcpus", held.vcpus as f64),
+            ("memory_mb", held.memory_mb as f64),
+            ("disk_gb", held.disk_gb as f64),
+        ] {
+            let help =
+                "What is held for the holder of the most instances and not yet confirmed, by kind of holder";
+            let sample = Sample::gauge("largest_holder", help, value);
+            out.push(sample.label("of", kind.as_str()).label("amount", amount));
+        }
     }
     let reloads = [PolicyReload::Applied, PolicyReload::Unchanged, PolicyReload::Refused];
     let reloads = reloads.map(|outcome| (outcome.as_str(), manager.policy.counters.of(outcome)));

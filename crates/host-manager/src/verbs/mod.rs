@@ -4,5 +4,6 @@ pub(crate) mod apply_report;
 pub(crate) mod enforce_policy;
 pub(crate) mod place;
 pub(crate) mod place_on_service;
+pub(crate) mod quota;
 pub(crate) mod reserve;
 pub(crate) mod watch;

@@ -10,7 +10,7 @@ use novella_messaging::CallError;
 use novella_objects::{Decision, Explain, Explained, Fixes, PlacementRequest, Refusal, SelectDestinations};
 
 use crate::call_errors::{bad_arguments, internal};
-use crate::calls::place;
+use crate::calls::place::{self, Asker};
 use crate::decisions::Decided;
 use crate::manager::{Core, SchedulerManager};
 
@@ -80,5 +80,5 @@ fn would_decide(
     let request = SelectDestinations { request_spec, dry_run: true, flavor, ..SelectDestinations::default() };
     place::check(manager, &request)?;
     let (mut core, now) = manager.ask();
-    Ok(place::decide(manager, &mut core, None, request, now)?.0)
+    Ok(place::decide(manager, &mut core, &Asker::of_question(), request, now)?.0)
 }
