@@ -238,7 +238,7 @@ pub struct SchedulerStatus {
     /// Why the last reload of the policy was refused, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_refused: Option<String>,
-    /// The broker users and the projects for which the most instances are held, largest first.
+    /// The broker users and the projects for which the most instances were held a second ago, largest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub largest_holders: Vec<HolderStatus>,
 }

@@ -116,7 +116,7 @@ settings! {
         pub compute_topic: String = COMPUTE_TOPIC.into(), "name";
         /// Topic of the reports. They arrive through the fanout exchange NAME_fanout. It must be the same on the agents.
         pub report_topic: String = SCHEDULER_TOPIC.into(), "name";
-        /// Maximum number of requests that are handled at once.
+        /// Maximum number of requests that are handled at once. Questions do not count: 64 of them may wait or be answered.
         pub concurrency: u32 = 64, "requests";
         /// Maximum number of reports that are applied and acknowledged together.
         pub report_batch: u16 = 512, "reports";

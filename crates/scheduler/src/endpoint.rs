@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use novella_host_manager::{
-    Amounts, HolderKind, HolderUsage, HostManager, ListingInProgress, RollUpInProgress, ServiceListing,
+    Amounts, HolderUsage, HostManager, ListingInProgress, RollUpInProgress, ServiceListing,
     ServicesInProgress,
 };
 use novella_messaging::{CallError, RemoteError, RequestContext};
@@ -22,9 +22,6 @@ use serde_json::Value;
 use crate::call_errors::internal;
 use crate::calls::{capacity, explain, ping, place, policy, release, snapshot};
 use crate::manager::{SchedulerManager, count_by_state};
-
-/// How many users and how many projects the status of a scheduler shows.
-const SHOWN_HOLDERS: usize = 5;
 
 #[async_trait]
 impl SchedulerEndpoint for SchedulerManager {
@@ -104,10 +101,9 @@ impl SchedulerEndpoint for SchedulerManager {
     }
 
     async fn status(&self) -> Result<SchedulerStatus, CallError> {
-        let (hosts, reservations, reports, policy_hash, holders) = self.with_hosts(|hosts, _| {
+        let (hosts, reservations, reports, policy_hash) = self.with_hosts(|hosts, _| {
             let (reservations, accepted) = (hosts.reservations() as u64, hosts.counters().accepted);
-            let holders = HolderKind::ALL.map(|kind| hosts.largest_holders(kind, SHOWN_HOLDERS));
-            (count_by_state(hosts), reservations, accepted, hosts.policy_hash().to_owned(), holders)
+            (count_by_state(hosts), reservations, accepted, hosts.policy_hash().to_owned())
         });
         let ready = self.health.ready();
         Ok(SchedulerStatus {
@@ -123,7 +119,7 @@ impl SchedulerEndpoint for SchedulerManager {
             reservations,
             policy_hash,
             policy_refused: self.policy.refused(),
-            largest_holders: holders.into_iter().flatten().map(holder_status).collect(),
+            largest_holders: self.quotas.largest().into_iter().flatten().map(holder_status).collect(),
         })
     }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use novella_filter_scheduler::FilterScheduler;
-use novella_host_manager::{Counters, HostManager};
+use novella_host_manager::{Counters, HolderKind, HostManager};
 use novella_messaging::Authority;
 use novella_objects::{HostStatus, Reserve};
 use novella_rpcapi::{ComputeApi, SchedulerApi};
@@ -41,6 +41,9 @@ const RESERVE_OUTBOX: usize = 1024;
 
 /// Maximum number of instances in one message to the other schedulers. An entry usually takes about 250 bytes.
 const ENTRIES_PER_MESSAGE: usize = 500;
+
+/// How many users and how many projects the status of a scheduler shows.
+const SHOWN_HOLDERS: usize = 5;
 
 /// How long a question holds the lock before it lets others in. A placement takes about as long.
 const QUESTION_HOLDS: Duration = Duration::from_micros(250);
@@ -210,9 +213,13 @@ impl SchedulerManager {
         f(&mut core.hosts, now)
     }
 
-    /// Marks silent hosts as down, forgets those that have been gone for long, and ends expired reservations.
+    /// Marks silent hosts as down, forgets those that have been gone for long, ends expired reservations, and looks who holds
+    /// the most.
     pub fn expire(&self) {
-        let events = self.with_hosts(|hosts, now| hosts.expire(now));
+        let (events, holders) = self.with_hosts(|hosts, now| {
+            (hosts.expire(now), HolderKind::ALL.map(|kind| hosts.largest_holders(kind, SHOWN_HOLDERS)))
+        });
+        self.quotas.show(holders);
         map_events::log(&events);
         let now = self.env.clock.now();
         self.snapshots.forget_old(now);

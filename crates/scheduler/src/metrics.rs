@@ -125,9 +125,7 @@ fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
         let sample = Sample::counter("over_quota", help, refused);
         out.push(sample.label("of", kind.as_str()).label("amount", amount));
     }
-    let largest =
-        manager.with_hosts(|hosts, _| HolderKind::ALL.map(|kind| (kind, hosts.largest_holders(kind, 1))));
-    for (kind, holders) in largest {
+    for (kind, holders) in HolderKind::ALL.into_iter().zip(manager.quotas.largest()) {
         let held = holders.first().map(|holder| holder.held).unwrap_or_default();
         for (amount, value) in [
             ("instances", f64::from(held.instances)),

@@ -1,4 +1,5 @@
-//! How often a broker user and a project may ask for placements and releases, and how often a quota refused one.
+//! How often a broker user and a project may ask for placements and releases, how often a quota refused one, and who holds the
+//! most.
 //!
 //! A holder has a bucket of tokens. A request takes one, and time brings new ones.
 //!
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use novella_host_manager::{HolderKind, OverQuota};
+use novella_host_manager::{HolderKind, HolderUsage, OverQuota};
 use novella_messaging::CallError;
 use novella_rpcapi::{Exceeded, quota_exceeded};
 
@@ -63,6 +64,8 @@ pub(crate) struct Quotas {
     limits: [u32; HolderKind::ALL.len()],
     buckets: Mutex<[Buckets; HolderKind::ALL.len()]>,
     refused: [[AtomicU64; AMOUNTS.len()]; HolderKind::ALL.len()],
+    /// Who held the most when that was last looked at. Everybody may ask for it at any rate, so it is not looked up each time.
+    largest: Mutex<[Vec<HolderUsage>; HolderKind::ALL.len()]>,
 }
 
 /// The buckets of one kind of holders.
@@ -95,7 +98,12 @@ impl Bucket {
 
 impl Quotas {
     pub(crate) fn new(limits: RequestQuotas) -> Self {
-        Self { limits: [limits.user, limits.project], buckets: Mutex::default(), refused: Default::default() }
+        Self {
+            limits: [limits.user, limits.project],
+            buckets: Mutex::default(),
+            refused: Default::default(),
+            largest: Mutex::default(),
+        }
     }
 
     /// Counts a request of a user, for a project if it names one. The error says whose limit it exceeds.
@@ -174,6 +182,16 @@ impl Quotas {
             setting: SETTINGS[over.kind as usize][at],
             message: &message,
         })
+    }
+
+    /// Takes note of who holds the most, by kind of holder.
+    pub(crate) fn show(&self, largest: [Vec<HolderUsage>; HolderKind::ALL.len()]) {
+        *self.largest.lock().unwrap_or_else(PoisonError::into_inner) = largest;
+    }
+
+    /// Who held the most a moment ago, by kind of holder, largest first.
+    pub(crate) fn largest(&self) -> [Vec<HolderUsage>; HolderKind::ALL.len()] {
+        self.largest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How often each quota refused a request: the kind of holder, the amount, and the number.
