@@ -94,7 +94,7 @@ const WINGS: &[(&str, &str)] = &[
         "stats recording cpu_traits report probe_error driver_error probe fake_config driver fake linux registry",
     ),
     ("filter-scheduler", "nova settings request table filters prefilters weighers select questions"),
-    ("host-manager", "fnv options policy report promises map verbs views host_manager"),
+    ("host-manager", "fnv options holder policy report promises map verbs views host_manager"),
     (
         "fleet-documents",
         "bad_document options read_fleet request server_groups apply_policy evaluator answer write_fleet",
@@ -107,7 +107,7 @@ const WINGS: &[(&str, &str)] = &[
     ),
     (
         "scheduler",
-        "decisions call_errors kept_snapshots report_lag host_clocks request_metrics refused_reports map_events policy_file config policy_source \
+        "decisions call_errors core_lock kept_snapshots report_lag host_clocks request_metrics refused_reports map_events policy_file quotas config policy_source \
          peers manager calls endpoint metrics startup answers hearing lifecycle tasks daemon",
     ),
     ("cli", "exit_codes units settings output connect commands latencies demo swarm args usage dispatch"),
@@ -189,6 +189,7 @@ const SYSTEM_CALL_EXCEPTIONS: &[(&str, &str)] = &[
     ("tests/fuzz/", "a search ends by real time, and a hang is measured in it"),
     ("crates/host-manager/tests/growth.rs", "how long a message takes is measured in real time"),
     ("crates/scheduler/tests/fairness.rs", "how long others wait is measured in real time"),
+    ("crates/scheduler/tests/lanes.rs", "how long placements take is measured in real time"),
     ("tests/rabbit/", "a real broker runs on real time"),
     ("tests/system/simulation", "a search without a fixed number of seeds ends by real time"),
 ];

@@ -184,6 +184,7 @@ fn manager() -> Arc<SchedulerManager> {
         max_hold: map.max_hold,
         nova_cell: uuid::Uuid::nil(),
         authority: Default::default(),
+        request_quotas: Default::default(),
     };
     let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");
     SchedulerManager::new(options, env, HostManager::new(map, "bench"), engine, health).0

@@ -133,6 +133,7 @@ impl World {
                 max_hold: map.max_hold,
                 nova_cell: uuid::Uuid::nil(),
                 authority: Default::default(),
+                request_quotas: Default::default(),
             };
             let health = Health::new(env.clock.clone());
             let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");

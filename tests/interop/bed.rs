@@ -271,12 +271,12 @@ impl Endpoint for Service {
 
     fn methods(&self) -> &[Method] {
         &[
-            Method { name: "echo", class: MethodClass::Read },
-            Method { name: "slow", class: MethodClass::Read },
-            Method { name: "fail", class: MethodClass::Read },
-            Method { name: "large", class: MethodClass::Read },
-            Method { name: "panic", class: MethodClass::Read },
-            Method { name: "_private", class: MethodClass::Read },
+            Method { name: "echo", class: MethodClass::Read, long: false },
+            Method { name: "slow", class: MethodClass::Read, long: false },
+            Method { name: "fail", class: MethodClass::Read, long: false },
+            Method { name: "large", class: MethodClass::Read, long: false },
+            Method { name: "panic", class: MethodClass::Read, long: false },
+            Method { name: "_private", class: MethodClass::Read, long: false },
         ]
     }
 
@@ -317,7 +317,7 @@ impl Endpoint for Named {
     }
 
     fn methods(&self) -> &[Method] {
-        &[Method { name: "echo", class: MethodClass::Read }]
+        &[Method { name: "echo", class: MethodClass::Read, long: false }]
     }
 
     async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {

@@ -66,7 +66,8 @@ async fn who_stops_is_down_at_once_and_who_dies_when_it_was_silent_long_enough()
     let took = died.elapsed();
     // A report may have been under way; the map is looked at once a second.
     assert!(took > BRISK - 2 * INTERVAL && took < BRISK + Duration::from_secs(6), "{took:?}");
-    assert_eq!(view(&patient).await["dying"].state, HostStatus::Up, "silence of {took:?} is nothing to it");
+    // It is suspect if it was asked and could not answer.
+    assert_ne!(view(&patient).await["dying"].state, HostStatus::Down, "silence of {took:?} is nothing to it");
     let before = incarnation(&patient, "dying").await;
     let again = fake(&house, "dying", &dying_dir);
     until_state(&brisk, "dying", HostStatus::Up).await;

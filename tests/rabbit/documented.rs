@@ -97,8 +97,9 @@ impl Fleet {
         // Hosts report as agents, and one of them may be of the swarm.
         let reports =
             program.starts_with("compute-agent") || program.starts_with("novella swarm --hosts 100");
-        // Only the schedulers' user may reload the policy of all.
-        let administers = program.starts_with("novella policy reload");
+        // Only the schedulers' user may reload the policy of all, and make all forget a host.
+        let administers =
+            ["novella policy reload", "novella host forget"].iter().any(|begin| program.starts_with(begin));
         let user = match administers || program.starts_with("scheduler") {
             true => "scheduler",
             false if reports => "agent",
@@ -135,13 +136,30 @@ impl Fleet {
         (text(&decision["decision_id"]), text(&decision["selections"][0]["instance_uuid"]))
     }
 
+    /// Waits until a host that was forgotten has reported again, because other commands ask for it.
+    fn until_known_again(&self, host: &str) {
+        let url = self.house.url_of("operator");
+        let known = || host_list(&url).iter().any(|row| row["host"] == host);
+        let tried = (0..100).any(|_| {
+            known() || {
+                std::thread::sleep(Duration::from_millis(100));
+                false
+            }
+        });
+        assert!(tried, "{host} reports again");
+    }
+
     fn run(&self, block: &Block) -> Vec<String> {
         let directory = tempfile::tempdir().expect("a temporary directory");
         commands::write_files(directory.path());
         let run = block.commands.iter().filter(|command| commands::need(command) != Some(Need::Skipped));
         let failed = run.filter_map(|command| {
             let world = self.world(command, directory.path());
-            commands::run(command, directory.path(), &world).err()
+            let failed = commands::run(command, directory.path(), &world).err();
+            if command.contains("host forget") {
+                self.until_known_again("cmp-1");
+            }
+            failed
         });
         failed.map(|error| format!("{}: {error}", block.place)).collect()
     }

@@ -12,6 +12,7 @@ mod placing;
 mod poison;
 mod poisons;
 mod policy;
+mod quotas;
 mod repeatable;
 mod replay;
 mod schedulers;

@@ -9,16 +9,16 @@ use std::time::Duration;
 use anyhow::Context;
 use novella_messaging::rabbit::{RabbitOptions, RabbitTransport};
 use novella_messaging::{
-    CallOptions, ConnectionState, FORBIDDEN, RemoteError, RpcClient, RpcError, Scheme, Transport,
+    BUSY, CallOptions, ConnectionState, FORBIDDEN, RemoteError, RpcClient, RpcError, Scheme, Transport,
     TransportError, TransportUrl,
 };
-use novella_rpcapi::{Names, POLICY_ERROR, SchedulerApi};
+use novella_rpcapi::{Names, POLICY_ERROR, QUOTA_EXCEEDED, SchedulerApi};
 use novella_service::Env;
 use novella_service::exit::Failure;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::exit_codes::{CONFLICT, INTERNAL, TIMEOUT, UNREACHABLE, USAGE};
+use crate::exit_codes::{CONFLICT, INTERNAL, REFUSED, TIMEOUT, UNREACHABLE, USAGE};
 use crate::settings::CliSettings;
 
 /// How long closing the connection may take. It is short, because the answer has already arrived.
@@ -290,6 +290,17 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
             Failure::new(USAGE, format!("invalid request: {}", source.message))
         }
         RpcError::Remote { source, .. } if source.class == FORBIDDEN => forbidden(source, peer),
+        RpcError::Remote { source, .. } if source.class == BUSY => {
+            Failure::new(REFUSED, format!("too many questions at once: {}", source.message))
+                .next("ask again in a moment")
+        }
+        RpcError::Remote { source, .. } if source.class == QUOTA_EXCEEDED => {
+            let setting = source.kwargs.get("setting").and_then(|text| text.as_str()).unwrap_or("its quota");
+            Failure::new(REFUSED, format!("quota exceeded: {}", source.message)).next(format!(
+                "release what is not needed, wait until hosts report the instances or their holds run out, or have the \
+                 operator of the scheduler raise {setting}; `novella scheduler status` shows the largest holders"
+            ))
+        }
         RpcError::Remote { source, .. } if source.class == POLICY_ERROR => {
             let named = |name: &str| source.kwargs.get(name).and_then(|text| text.as_str());
             let (reason, key) = (named("reason").unwrap_or(&source.message), named("key").unwrap_or("it"));
@@ -382,6 +393,8 @@ mod tests {
             (RpcError::Timeout { method: "status".into(), target: "scheduler".into(), waited }, TIMEOUT),
             (remote("TypeError"), USAGE),
             (remote(FORBIDDEN), UNREACHABLE),
+            (remote(BUSY), REFUSED),
+            (remote(QUOTA_EXCEEDED), REFUSED),
             (remote(POLICY_ERROR), CONFLICT),
             (remote("KeyError"), INTERNAL),
         ];

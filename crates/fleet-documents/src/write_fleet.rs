@@ -23,24 +23,27 @@ use crate::options::EvaluationOptions;
 #[derive(Debug, Clone)]
 pub struct MapSnapshot {
     map: MapCopy,
+    /// What the map's table does not have, in the order of the table's hosts.
+    hosts: Vec<HostCopy>,
     options: EvaluationOptions,
 }
 
 impl MapSnapshot {
     /// Takes a copy of the map. `options` are those of the engine that decides.
-    pub fn new(copy: MapCopy, options: &SchedulerOptions) -> Self {
+    pub fn new(mut copy: MapCopy, options: &SchedulerOptions) -> Self {
         let service_down_time_s = copy.service_down_time.as_secs_f64();
-        Self { options: EvaluationOptions { scheduler: options.clone(), service_down_time_s }, map: copy }
+        let options = EvaluationOptions { scheduler: options.clone(), service_down_time_s };
+        Self { options, hosts: copy.take_hosts(), map: copy }
     }
 
     /// How many hosts there are.
     pub fn len(&self) -> usize {
-        self.map.hosts.len()
+        self.hosts.len()
     }
 
     /// Whether there are no hosts.
     pub fn is_empty(&self) -> bool {
-        self.map.hosts.is_empty()
+        self.hosts.is_empty()
     }
 
     /// The document, without its hosts.
@@ -48,7 +51,7 @@ impl MapSnapshot {
         let policy = &self.map.policy;
         Fleet {
             origin: Some(self.map.scheduler.clone()),
-            n: Some(self.map.hosts.len() as u64),
+            n: Some(self.hosts.len() as u64),
             options: Some(self.options.write()),
             aggregates: policy.aggregates.iter().map(|rule| rule.aggregate.clone()).collect(),
             server_groups: server_groups(policy),
@@ -60,7 +63,7 @@ impl MapSnapshot {
 
     /// The hosts of the document, from the position `from` on.
     pub fn hosts(&self, from: usize) -> impl Iterator<Item = Host<'_>> {
-        let hosts = self.map.table.hosts().zip(&self.map.hosts).skip(from);
+        let hosts = self.map.table.hosts().zip(&self.hosts).skip(from);
         hosts.map(|(host, note)| self.host(&host, note))
     }
 
@@ -68,7 +71,7 @@ impl MapSnapshot {
         let (reported, used) = (host.reported(), host.used());
         let words = note.reported.words();
         let status = host.status();
-        let age = note.age.as_secs_f64();
+        let age = self.map.now.saturating_sub(note.heard).as_secs_f64();
         let silent = age > self.options.service_down_time_s;
         // What a disabled host has besides its own traits, as in the live map.
         let disabled = note.reported.disabled.then_some(COMPUTE_STATUS_DISABLED);

@@ -13,18 +13,18 @@
 //!
 //! Any service may report. Only `compute` has hosts on which instances can be placed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use novella_filter_scheduler::{Eligible, Failure, FilterScheduler, HostTable, NearMisses, Running};
 use novella_objects::{
     Capabilities, Change, Decision, HostDetail, HostVerdict, RequestSpec, Reserve, SelectDestinations,
-    ServerGroupSummary, ServiceSummary,
+    ServerGroupSummary,
 };
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::holder::HolderKind;
 use crate::map::host_map::HostMap;
 use crate::options::HostManagerOptions;
 use crate::policy::file::PolicyFile;
@@ -33,17 +33,18 @@ use crate::policy::resolved::Resolved;
 use crate::promises::reservations::MAX_RESERVED_BYTES;
 use crate::report::outcome::{Applied, Counters, Event};
 use crate::verbs::place::{Placed, SelectedRows};
+use crate::verbs::quota::{self, HolderUsage, OverQuota};
 use crate::verbs::{
     answers, apply_report, enforce_policy, forget_host, place, place_on_service, reserve, watch,
 };
 use crate::views::conflicts::{self, Conflicts};
-use crate::views::copy::{self, MapCopy};
+use crate::views::copy::{self, CopyInProgress, MapCopy};
 use crate::views::destinations::{self, NovaDestination};
-use crate::views::hosts::{self, HostListing};
+use crate::views::hosts::{self, HostListing, ListingInProgress};
 use crate::views::questions;
 use crate::views::server_groups;
-use crate::views::services::{self, HostListEntry, RollUp};
-use crate::views::zones::{self, ZoneUsage};
+use crate::views::services::{self, RollUp, RollUpInProgress, ServiceListing, ServicesInProgress};
+use crate::views::zones::{self, FleetUsage};
 
 /// The host-state map of one scheduler.
 #[derive(Debug)]
@@ -222,6 +223,17 @@ impl HostManager {
         place::select_destinations(&mut self.map, scheduler, request, decision_id, seed, now)
     }
 
+    /// Whether a request would hold more than its user or its project may have, and of what. A request that is repeated holds
+    /// nothing new.
+    pub fn over_quota(&mut self, request: &Resolved, now: Duration) -> Option<OverQuota> {
+        quota::over_quota(&mut self.map, request, now)
+    }
+
+    /// The users or the projects that hold the most instances, at most `most` of them.
+    pub fn largest_holders(&self, kind: HolderKind, most: usize) -> Vec<HolderUsage> {
+        quota::largest_holders(&self.map, kind, most)
+    }
+
     /// The message that tells peers what a decision reserved. `None` if it reserved nothing.
     pub fn to_reserve(&self, decision: &Decision, now: Duration) -> Option<Reserve> {
         reserve::to_reserve(&self.map, decision, now)
@@ -279,17 +291,37 @@ impl HostManager {
     /// whose service is enabled and not stale. A stale service other than compute is forgotten here, as in Nova. A
     /// stale compute host is only left out, because `service_down_time` decides about its silence.
     pub fn get_service_capabilities(&mut self, now: Duration) -> RollUp {
-        services::get_service_capabilities(&mut self.map, now)
+        let mut rolling = RollUpInProgress::default();
+        while !self.roll_up_some(&mut rolling, now) {}
+        self.finish_roll_up(rolling, now)
     }
 
-    /// Nova's `get_host_list`: every service of every host, stale ones included, in order of service and name.
-    pub fn get_host_list(&self) -> Vec<HostListEntry> {
-        services::get_host_list(&self.map)
+    /// Does a part of [`Self::get_service_capabilities`]. Each host counts as it is when its turn comes. Returns true when it
+    /// is time to finish.
+    pub fn roll_up_some(&self, rolling: &mut RollUpInProgress, now: Duration) -> bool {
+        services::roll_up_some(&self.map, rolling, now)
     }
 
-    /// Every service of every host with its state, in order of service and name.
-    pub fn services(&self, now: Duration) -> Vec<ServiceSummary> {
-        services::services(&self.map, now)
+    /// Does the last part of [`Self::get_service_capabilities`].
+    pub fn finish_roll_up(&mut self, rolling: RollUpInProgress, now: Duration) -> RollUp {
+        services::finish_roll_up(&mut self.map, rolling, now)
+    }
+
+    /// Copies what is needed to list every service of every host.
+    pub fn services(&self, now: Duration) -> ServiceListing {
+        let mut listing = ServicesInProgress::default();
+        while !self.services_some(&mut listing) {}
+        self.finish_services(listing, now)
+    }
+
+    /// Does a part of [`Self::services`]. Returns true when it is time to finish.
+    pub fn services_some(&self, listing: &mut ServicesInProgress) -> bool {
+        services::services_some(&self.map, listing)
+    }
+
+    /// Does the last part of [`Self::services`]. The listing is what the map says now.
+    pub fn finish_services(&self, listing: ServicesInProgress, now: Duration) -> ServiceListing {
+        services::finish_services(&self.map, listing, now)
     }
 
     /// Looks up the flavor and the PCI aliases that a request names. Fails if the policy does not know a name.
@@ -346,19 +378,34 @@ impl HostManager {
         questions::running(&self.map)
     }
 
-    /// What is in use and what may be in use, by availability zone, over the hosts that can be chosen.
-    pub fn zones(&self) -> BTreeMap<String, ZoneUsage> {
-        zones::zones(&self.map)
+    /// Copies what is needed to say what is in use in each availability zone.
+    pub fn usage(&self) -> FleetUsage {
+        zones::usage(&self.map)
     }
 
     /// Copies what is needed to list the fleet.
     pub fn fleet(&self, now: Duration) -> HostListing {
-        hosts::fleet(&self.map, false, now)
+        self.list(ListingInProgress::new(false), now)
     }
 
     /// Copies what is needed to list the fleet with the facts that the hosts reported.
     pub fn fleet_with_facts(&self, now: Duration) -> HostListing {
-        hosts::fleet(&self.map, true, now)
+        self.list(ListingInProgress::new(true), now)
+    }
+
+    fn list(&self, mut listing: ListingInProgress, now: Duration) -> HostListing {
+        while !self.list_some(&mut listing) {}
+        self.finish_list(listing, now)
+    }
+
+    /// Does a part of [`Self::fleet`]. Returns true when it is time to finish.
+    pub fn list_some(&self, listing: &mut ListingInProgress) -> bool {
+        hosts::list_some(&self.map, listing)
+    }
+
+    /// Does the last part of [`Self::fleet`]. The listing is what the map says now.
+    pub fn finish_list(&self, listing: ListingInProgress, now: Duration) -> HostListing {
+        hosts::finish_list(&self.map, listing, now)
     }
 
     /// The server groups that the policy defines or that have members, in the order of their names and without members.
@@ -384,6 +431,18 @@ impl HostManager {
 
     /// Copies everything that decisions depend on, so that it can be written out without holding the lock.
     pub fn copy(&mut self, now: Duration) -> MapCopy {
-        copy::copy(&mut self.map, now)
+        let mut copying = CopyInProgress::default();
+        while !self.copy_some(&mut copying) {}
+        self.finish_copy(copying, now)
+    }
+
+    /// Does a part of [`Self::copy`]. Returns true when it is time to finish.
+    pub fn copy_some(&self, copying: &mut CopyInProgress) -> bool {
+        copy::copy_some(&self.map, copying)
+    }
+
+    /// Does the last part of [`Self::copy`]. The copy is what the map says now, however it changed since the first part.
+    pub fn finish_copy(&mut self, copying: CopyInProgress, now: Duration) -> MapCopy {
+        copy::finish_copy(&mut self.map, copying, now)
     }
 }

@@ -8,15 +8,18 @@
 //!
 //! - `fnv`: a hash that is the same on every scheduler
 //! - `options`: the settings
+//! - `holder`: by whom a placement is asked for, and for whom it is held
 //! - `policy`: the policy file
 //! - `report`: what a report means
-//! - `promises`: reservations, holds, and members of server groups
+//! - `promises`: reservations, holds, what each holder has of them, and members of server groups
 //! - `map`: the state
-//! - `verbs`: what changes it: `watch`, `enforce_policy`, `apply_report`, `place`, `reserve`, `place_on_service`
+//! - `verbs`: what changes it: `watch`, `enforce_policy`, `apply_report`, `place`, `reserve`, `place_on_service`,
+//!   and `quota`, which refuses what is too much
 //! - `views`: what callers can see of it
 //! - `host_manager`: the public type; start here
 
 mod fnv;
+mod holder;
 mod host_manager;
 mod map;
 mod options;
@@ -26,8 +29,10 @@ mod report;
 mod verbs;
 mod views;
 
+pub use holder::HolderKind;
 pub use host_manager::HostManager;
-pub use options::HostManagerOptions;
+pub use novella_resources::{Amounts, MB_PER_GB};
+pub use options::{HostManagerOptions, Quota};
 pub use policy::catalog::{GroupRule, missing_for_group};
 pub use policy::file::{BadPolicy, PolicyFile};
 pub use policy::host_pattern::HostPattern;
@@ -36,17 +41,19 @@ pub use policy::membership::{AggregateRule, HostFacts, Match};
 pub use policy::new_policy::NewPolicy;
 pub use policy::pci_alias::pci_requests;
 pub use policy::resolved::Resolved;
+
 pub use report::outcome::{Applied, BadReport, Counters, Event, Fault};
 pub use report::owner::HOST as HOST_IN_RULE;
 pub use report::reported::{Reported, Text, Words};
 pub use report::services::COMPUTE;
 pub use verbs::place::{Placed, SelectedRows};
+pub use verbs::quota::{HolderUsage, OverQuota};
 pub use views::conflicts::Conflicts;
-pub use views::copy::{HostCopy, MapCopy};
+pub use views::copy::{CopyInProgress, HostCopy, MapCopy};
 pub use views::destinations::NovaDestination;
-pub use views::hosts::HostListing;
-pub use views::services::{HostListEntry, RollUp};
-pub use views::zones::ZoneUsage;
+pub use views::hosts::{HostListing, ListingInProgress};
+pub use views::services::{HostListEntry, RollUp, RollUpInProgress, ServiceListing, ServicesInProgress};
+pub use views::zones::{FleetUsage, ZoneUsage};
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,22 @@
 
 use std::time::Duration;
 
+use novella_resources::Amounts;
+
+/// How much one holder may have at a time. The default is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// The most of each amount.
+    pub most: Amounts,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        let most = Amounts { instances: u32::MAX, vcpus: u64::MAX, memory_mb: u64::MAX, disk_gb: u64::MAX };
+        Self { most }
+    }
+}
+
 /// Settings of a [`HostManager`](crate::HostManager).
 #[derive(Debug, Clone)]
 pub struct HostManagerOptions {
@@ -35,6 +51,10 @@ pub struct HostManagerOptions {
     pub new_hosts_per_minute: u32,
     /// How many reservations there may be at a time. Further ones are refused.
     pub max_reservations: usize,
+    /// How much may be held for one broker user at a time.
+    pub user_quota: Quota,
+    /// How much may be held for one project at a time.
+    pub project_quota: Quota,
     /// How many claims a report may list. A report with more is refused.
     pub max_claims_per_host: usize,
 }
@@ -53,6 +73,8 @@ impl Default for HostManagerOptions {
             max_hosts: 20_000,
             new_hosts_per_minute: 1_000,
             max_reservations: 100_000,
+            user_quota: Quota::default(),
+            project_quota: Quota::default(),
             max_claims_per_host: 4096,
         }
     }

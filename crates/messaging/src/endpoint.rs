@@ -26,6 +26,8 @@ pub struct Method {
     pub name: &'static str,
     /// Decides who may call it.
     pub class: MethodClass,
+    /// Whether an answer may take long to compute or to write. Only a few such methods run at a time, beside all others.
+    pub long: bool,
 }
 
 /// One contract, served.

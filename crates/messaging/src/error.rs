@@ -16,6 +16,8 @@ const OWN_MODULE: &str = "novella";
 /// Class of the remote error of a user who may not do what was attempted. Its `kwargs` name the `user`, the `class` of the
 /// method, and the `setting` that lists who may.
 pub const FORBIDDEN: &str = "Forbidden";
+/// Class of the remote error of a question that came while too many others waited. Its `kwargs` name the `limit`.
+pub const BUSY: &str = "Busy";
 
 /// The transport could not carry a message.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -189,6 +191,12 @@ pub enum CallError {
         /// The setting that lists the users who may.
         setting: &'static str,
     },
+    /// Too many questions wait already.
+    #[error("{limit} questions wait or are being answered, and no more than that may")]
+    Busy {
+        /// How many may wait or be in progress.
+        limit: usize,
+    },
     /// The method raised this error, which is passed on unchanged.
     #[error(transparent)]
     Failed(#[from] Box<RemoteError>),
@@ -228,6 +236,10 @@ impl CallError {
                 let kwargs = kwargs.into_iter().map(|(name, text)| (name.to_owned(), text.into())).collect();
                 RemoteError { kwargs, ..RemoteError::new(OWN_MODULE, FORBIDDEN, message) }
             }
+            Self::Busy { limit } => {
+                let kwargs = [("limit".to_owned(), limit.into())].into_iter().collect();
+                RemoteError { kwargs, ..RemoteError::new(OWN_MODULE, BUSY, self.to_string()) }
+            }
             Self::Failed(error) => *error,
             Self::Internal { message } => RemoteError::new(OWN_MODULE, "InternalError", message),
         }
@@ -240,6 +252,7 @@ impl CallError {
             Self::UnsupportedVersion => "unsupported_version",
             Self::BadArguments { .. } => "bad_arguments",
             Self::Forbidden { .. } => "forbidden",
+            Self::Busy { .. } => "busy",
             Self::Failed(_) => "refused",
             Self::Internal { .. } => "internal",
         }

@@ -48,9 +48,9 @@ pub use client::{CallOptions, RpcClient};
 pub use connect::{ConnectError, connect, rabbit_options};
 pub use endpoint::{BatchHandler, Endpoint, Method, answer};
 pub use envelope::{read_answer, read_request};
-pub use error::{CallError, FORBIDDEN, RemoteError, RpcError, TransportError};
+pub use error::{BUSY, CallError, FORBIDDEN, RemoteError, RpcError, TransportError};
 pub use request::{Args, RequestContext, RpcRequest};
-pub use server::{CounterFamily, RpcServer, ServerCounters, ServerOptions};
+pub use server::{CounterFamily, Driver, RpcServer, ServerCounters, ServerOptions};
 pub use target::{DEFAULT_EXCHANGE, Target, Version};
 pub use transport::{
     ConnectionState, Consumer, ConsumerState, Delivery, DeliveryTag, Destination, FanoutLimits,

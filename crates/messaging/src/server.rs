@@ -8,15 +8,20 @@
 //!   its caller is told why if it can be found.
 //! - A request is acknowledged before it is dispatched: it runs at most once, and a crash loses it.
 //! - At most `concurrency` requests are in progress. Further ones wait in the queue, except for as many as the prefetch.
+//! - Questions (methods of class read) never make other requests wait. They have places of their own, a few of the long ones
+//!   are answered at a time, and a question that finds no place is refused.
 //! - Nothing new starts once [`RpcServer::shutdown`] has begun. What was delivered but not started stays with the broker.
 //! - Dropping the server ends all its tasks at once, as a crash would.
 //!
 //! From the bottom up: `counters` what is counted · `seen` messages remembered to suppress copies · `dispatcher` which
-//! endpoint gets a request · `options` options of a server · `replier` sends answers and heartbeats · `shared` what
+//! endpoint gets a request · `driver` where long questions are answered · `lanes` how many of them · `options` options of a
+//! server · `replier` sends answers and heartbeats · `shared` what
 //! listeners share · `listener` one queue's deliveries.
 
 mod counters;
 mod dispatcher;
+mod driver;
+mod lanes;
 mod listener;
 mod options;
 mod replier;
@@ -33,6 +38,7 @@ use crate::error::TransportError;
 use crate::transport::{ConsumerState, QueueKind, Subscription, Transport};
 pub use counters::{CounterFamily, ServerCounters};
 use dispatcher::Dispatcher;
+pub use driver::Driver;
 use listener::Listener;
 pub use options::ServerOptions;
 use shared::Shared;

@@ -83,7 +83,7 @@ impl Endpoint for BaseApi {
     }
 
     fn methods(&self) -> &[Method] {
-        &[Method { name: "ping", class: MethodClass::Read }]
+        &[Method { name: "ping", class: MethodClass::Read, long: false }]
     }
 
     async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {

@@ -32,7 +32,8 @@ pub use names::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
 pub use nova_scheduler::{NovaSchedulerEndpoint, NovaSchedulerServer, NovaSelectDestinations, no_valid_host};
 pub use novella_nova_objects::{NovaSelection, NumaTopologyLimits, SchedulerLimits};
 pub use scheduler::{
-    DecisionQuery, HostList, HostListQuery, HostPing, HostQuery, OwnPolicy, POLICY_ERROR, PingHost,
-    ReceivedReport, Release, ReportHandler, ReportSink, SchedulerApi, SchedulerEndpoint, SchedulerServer,
-    SchedulerStatus, ServerGroupQuery, SnapshotCursor, SnapshotPage, SnapshotQuery, policy_error,
+    DecisionQuery, Exceeded, HolderStatus, HostList, HostListQuery, HostPing, HostQuery, OwnPolicy,
+    POLICY_ERROR, PingHost, QUOTA_EXCEEDED, ReceivedReport, Release, ReportHandler, ReportSink, SchedulerApi,
+    SchedulerEndpoint, SchedulerServer, SchedulerStatus, ServerGroupQuery, SnapshotCursor, SnapshotPage,
+    SnapshotQuery, policy_error, quota_exceeded,
 };

@@ -139,12 +139,12 @@ impl<E: NovaSchedulerEndpoint> Endpoint for NovaSchedulerServer<E> {
 
     fn methods(&self) -> &[Method] {
         &[
-            Method { name: "select_destinations", class: MethodClass::Place },
-            Method { name: "update_aggregates", class: MethodClass::Report },
-            Method { name: "delete_aggregate", class: MethodClass::Report },
-            Method { name: "update_instance_info", class: MethodClass::Report },
-            Method { name: "delete_instance_info", class: MethodClass::Report },
-            Method { name: "sync_instance_info", class: MethodClass::Report },
+            Method { name: "select_destinations", class: MethodClass::Place, long: false },
+            Method { name: "update_aggregates", class: MethodClass::Report, long: false },
+            Method { name: "delete_aggregate", class: MethodClass::Report, long: false },
+            Method { name: "update_instance_info", class: MethodClass::Report, long: false },
+            Method { name: "delete_instance_info", class: MethodClass::Report, long: false },
+            Method { name: "sync_instance_info", class: MethodClass::Report, long: false },
         ]
     }
 

@@ -66,6 +66,41 @@ pub fn policy_error(key: &str, reason: &str) -> CallError {
     error.into()
 }
 
+/// Class of the remote error of a request that exceeds a quota. Its `kwargs` are those of [`Exceeded`], without the message.
+pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+
+/// A quota that a request exceeds.
+pub struct Exceeded<'a> {
+    /// `user` for a broker user, or `project`.
+    pub of: &'static str,
+    /// Whose quota it is.
+    pub holder: &'a str,
+    /// What is limited: `instances`, `vcpus`, `memory_mb`, `disk_gb` or `requests_per_s`.
+    pub amount: &'static str,
+    /// How much of it is held or used already.
+    pub used: u64,
+    /// How much more was asked for.
+    pub asked: u64,
+    /// How much is allowed.
+    pub limit: u64,
+    /// The scheduler's setting with the limit.
+    pub setting: &'static str,
+    /// All of that, for people.
+    pub message: &'a str,
+}
+
+/// A [`QUOTA_EXCEEDED`].
+pub fn quota_exceeded(exceeded: &Exceeded<'_>) -> CallError {
+    let Exceeded { of, holder, amount, used, asked, limit, setting, message } = *exceeded;
+    let mut error = RemoteError::new(OWN_MODULE, QUOTA_EXCEEDED, message);
+    let texts = [("of", of), ("holder", holder), ("amount", amount), ("setting", setting)];
+    error.kwargs = texts.into_iter().map(|(name, text)| (name.to_owned(), text.into())).collect();
+    for (name, number) in [("used", used), ("asked", asked), ("limit", limit)] {
+        error.kwargs.insert(name.to_owned(), number.into());
+    }
+    error.into()
+}
+
 /// The answer to `list_hosts`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostList {
@@ -205,6 +240,26 @@ pub struct SchedulerStatus {
     /// Why the last reload of the policy was refused, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_refused: Option<String>,
+    /// The broker users and the projects for which the most instances were held a second ago, largest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub largest_holders: Vec<HolderStatus>,
+}
+
+/// What is held for a broker user or a project. No report has confirmed it yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderStatus {
+    /// `user` for a broker user, or `project`.
+    pub of: String,
+    /// The name of the user or the project.
+    pub holder: String,
+    /// Number of instances.
+    pub instances: u32,
+    /// Number of CPUs.
+    pub vcpus: u64,
+    /// Memory, MiB.
+    pub memory_mb: u64,
+    /// Disk, GiB.
+    pub disk_gb: u64,
 }
 
 /// Client of the schedulers.
@@ -488,14 +543,14 @@ serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 10), |context, args
     Place "select_destinations" => *endpoint.select_destinations(context, args.parse()?).await?,
     Peers "reserve" => endpoint.reserve(context, args.parse()?).await?,
     Place "release" => endpoint.release(context, args.parse()?).await?,
-    Read "list_hosts" => endpoint.list_hosts(args.parse()?).await?,
-    Read "list_server_groups" => endpoint.list_server_groups(args.parse()?).await?,
-    Read "show_host" => endpoint.show_host(args.parse()?).await?,
-    Read "list_services" => endpoint.list_services().await?,
-    Read "get_decision" => endpoint.get_decision(args.parse()?).await?.as_deref(),
-    Read "explain" => endpoint.explain(args.parse()?).await?,
-    Read "capacity" => endpoint.capacity(args.parse()?).await?,
-    Read "snapshot" => endpoint.snapshot(args.parse()?).await?,
+    Read long "list_hosts" => endpoint.list_hosts(args.parse()?).await?,
+    Read long "list_server_groups" => endpoint.list_server_groups(args.parse()?).await?,
+    Read long "show_host" => endpoint.show_host(args.parse()?).await?,
+    Read long "list_services" => endpoint.list_services().await?,
+    Read long "get_decision" => endpoint.get_decision(args.parse()?).await?.as_deref(),
+    Read long "explain" => endpoint.explain(args.parse()?).await?,
+    Read long "capacity" => endpoint.capacity(args.parse()?).await?,
+    Read long "snapshot" => endpoint.snapshot(args.parse()?).await?,
     Read "status" => endpoint.status().await?,
     Read "ping_host" => endpoint.ping_host(args.parse()?).await?,
     Administer "reload_policy" => endpoint.reload_policy().await?,
@@ -503,8 +558,8 @@ serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 10), |context, args
     Peers "own_policy" => endpoint.own_policy(args.parse()?).await?,
     Administer "forget_host" => endpoint.forget_host(args.parse()?).await?,
     Peers "own_forget_host" => endpoint.own_forget_host(args.parse()?).await?,
-    Read "get_host_list" => endpoint.get_host_list().await?,
-    Read "get_service_capabilities" => endpoint.get_service_capabilities().await?,
+    Read long "get_host_list" => endpoint.get_host_list().await?,
+    Read long "get_service_capabilities" => endpoint.get_service_capabilities().await?,
     Read "show_host_resources" => endpoint.show_host_resources(args.parse()?).await?,
 });
 

@@ -1,10 +1,11 @@
 //! Makes a [`novella_messaging::Endpoint`] of an endpoint trait.
 
-/// Serves an endpoint trait by a table of its methods: the class of each, its name and its result. The names between the bars
-/// stand for the request's context, its arguments, and the endpoint.
+/// Serves an endpoint trait by a table of its methods: the class of each, its name and its result. `long` follows the class of
+/// a method whose answer grows with the fleet. The names between the bars stand for the request's context, its arguments, and
+/// the endpoint.
 macro_rules! serve {
     ($server:ident<$endpoint:ident> at $version:expr, |$context:ident, $args:ident, $served:ident| {
-        $($class:ident $method:literal => $result:expr,)*
+        $($class:ident $($long:ident)? $method:literal => $result:expr,)*
     }) => {
         #[async_trait]
         impl<E: $endpoint> Endpoint for $server<E> {
@@ -13,7 +14,11 @@ macro_rules! serve {
             }
 
             fn methods(&self) -> &[Method] {
-                &[$(Method { name: $method, class: MethodClass::$class }),*]
+                &[$(Method {
+                    name: $method,
+                    class: MethodClass::$class,
+                    long: crate::serve::is_long!($($long)?),
+                }),*]
             }
 
             async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
@@ -27,4 +32,14 @@ macro_rules! serve {
     };
 }
 
-pub(crate) use serve;
+/// Whether a method's row says `long`.
+macro_rules! is_long {
+    () => {
+        false
+    };
+    (long) => {
+        true
+    };
+}
+
+pub(crate) use {is_long, serve};

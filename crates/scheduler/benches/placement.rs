@@ -39,6 +39,7 @@ fn fleet(hosts: usize) -> (Arc<SchedulerManager>, mpsc::Receiver<Reserve>) {
         max_hold: HostManagerOptions::default().max_hold,
         nova_cell: uuid::Uuid::nil(),
         authority: Default::default(),
+        request_quotas: Default::default(),
     };
     let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");
     let map = HostManager::new(HostManagerOptions::default(), "bench");

@@ -88,6 +88,7 @@ fn manager() -> Arc<SchedulerManager> {
         max_hold: HostManagerOptions::default().max_hold,
         nova_cell: uuid::Uuid::nil(),
         authority: Default::default(),
+        request_quotas: Default::default(),
     };
     let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");
     let hosts = HostManager::new(HostManagerOptions::default(), "bench");

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use novella_filter_scheduler::{FilterKind, MAX_MULTIPLIER, MIN_MULTIPLIER, SchedulerOptions, WeigherKind};
-use novella_host_manager::HostManagerOptions;
+use novella_host_manager::{Amounts, HostManagerOptions, MB_PER_GB, Quota};
 use novella_messaging::{Authority, DEFAULT_EXCHANGE, MethodClass};
 use novella_objects::{MAX_ALTERNATES, MAX_HOST_NAME};
 use novella_rpcapi::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
@@ -20,6 +20,7 @@ use novella_service::settings;
 use uuid::Uuid;
 
 use crate::policy_file;
+use crate::quotas::RequestQuotas;
 
 // A host that may be configured must be able to report. The crate of the settings knows nothing of reports.
 const _: () = assert!(MAX_NAME == MAX_HOST_NAME, "settings and reports agree on how long a name may be");
@@ -42,6 +43,7 @@ settings! {
         section reservations: ReservationsConfig;
         section rpc: RpcConfig;
         section authority: AuthorityConfig;
+        section quotas: QuotasConfig;
         section nova: NovaConfig;
         section http: HttpConfig;
     }
@@ -118,7 +120,7 @@ settings! {
         pub compute_topic: String = COMPUTE_TOPIC.into(), "name";
         /// Topic of the reports. They arrive through the fanout exchange NAME_fanout. It must be the same on the agents.
         pub report_topic: String = SCHEDULER_TOPIC.into(), "name";
-        /// Maximum number of requests that are handled at once.
+        /// Maximum number of requests that are handled at once. Questions do not count: 64 of them may wait or be answered.
         pub concurrency: u32 = 64, "requests";
         /// Maximum number of reports that are applied and acknowledged together.
         pub report_batch: u16 = 512, "reports";
@@ -191,6 +193,63 @@ impl AuthorityConfig {
         let lists = own_users.iter().fold(self.lists(), |all, user| all.allow(MethodClass::Peers, user));
         let schedulers = own_users.iter().chain(&self.schedulers);
         schedulers.fold(lists, |all, user| all.allow(MethodClass::Read, user))
+    }
+}
+
+settings! {
+    /// How much one broker user, and one project, may hold and ask for.
+    pub struct QuotasConfig {
+        /// Number of instances that may be held for one broker user at a time.
+        ///
+        /// What is held counts in this section from the decision until a report lists the instance, or until the hold is
+        /// released or runs out. A request that would exceed a limit is answered with `QuotaExceeded`. 0 means no limit.
+        /// Senders without a user are the user `anonymous`.
+        pub user_instances: u32 = 50_000, "instances";
+        /// Number of CPUs that may be held for one broker user at a time. 0 means no limit.
+        pub user_vcpus: u64 = 500_000, "CPUs";
+        /// Memory that may be held for one broker user at a time. 0 means no limit.
+        pub user_memory_gb: u64 = 2_000_000, "GiB";
+        /// Disk that may be held for one broker user at a time. 0 means no limit.
+        pub user_disk_gb: u64 = 10_000_000, "GiB";
+        /// Number of placements and releases that one broker user may ask for in a second, on average over two seconds. 0 means no
+        /// limit.
+        pub user_requests_per_s: u32 = 5_000, "requests per second";
+        /// Number of instances that may be held for one project at a time. 0 means no limit.
+        pub project_instances: u32 = 50_000, "instances";
+        /// Number of CPUs that may be held for one project at a time. 0 means no limit.
+        pub project_vcpus: u64 = 500_000, "CPUs";
+        /// Memory that may be held for one project at a time. 0 means no limit.
+        pub project_memory_gb: u64 = 2_000_000, "GiB";
+        /// Disk that may be held for one project at a time. 0 means no limit.
+        pub project_disk_gb: u64 = 10_000_000, "GiB";
+        /// Number of placements that may be asked for one project in a second, on average over two seconds. 0 means no limit.
+        pub project_requests_per_s: u32 = 5_000, "requests per second";
+    }
+}
+
+impl QuotasConfig {
+    /// How much may be held for a broker user, and for a project.
+    pub(crate) fn held(&self) -> [Quota; 2] {
+        let quota = |instances: u32, vcpus: u64, memory_gb: u64, disk_gb: u64| {
+            let limit = |limit: u64| if limit == 0 { u64::MAX } else { limit };
+            Quota {
+                most: Amounts {
+                    instances: if instances == 0 { u32::MAX } else { instances },
+                    vcpus: limit(vcpus),
+                    memory_mb: limit(memory_gb.saturating_mul(MB_PER_GB)),
+                    disk_gb: limit(disk_gb),
+                },
+            }
+        };
+        [
+            quota(self.user_instances, self.user_vcpus, self.user_memory_gb, self.user_disk_gb),
+            quota(self.project_instances, self.project_vcpus, self.project_memory_gb, self.project_disk_gb),
+        ]
+    }
+
+    /// How many requests a second a broker user and a project may make.
+    pub(crate) fn requests(&self) -> RequestQuotas {
+        RequestQuotas { user: self.user_requests_per_s, project: self.project_requests_per_s }
     }
 }
 

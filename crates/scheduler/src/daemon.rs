@@ -6,8 +6,8 @@ use std::time::Duration;
 use novella_filter_scheduler::FilterScheduler;
 use novella_host_manager::{BadPolicy, HostManager, HostManagerOptions};
 use novella_messaging::{
-    Authority, ConnectionState, ConsumerState, FanoutLimits, QueueKind, RpcClient, RpcServer, ServerOptions,
-    Transport, TransportError,
+    Authority, ConnectionState, ConsumerState, Driver, FanoutLimits, QueueKind, RpcClient, RpcServer,
+    ServerOptions, Transport, TransportError,
 };
 use novella_objects::Reserve;
 use novella_periodic_task::{Runner, RunnerOptions};
@@ -182,6 +182,7 @@ async fn manager(
         max_hold: config.reservations.max_hold,
         nova_cell: config.nova.cell(),
         authority,
+        request_quotas: config.quotas.requests(),
     };
     let (manager, reserves) = SchedulerManager::new(options, env.clone(), hosts, engine, health.clone());
     policy::enforce(&manager, policy).await?;
@@ -189,6 +190,7 @@ async fn manager(
 }
 
 fn host_manager_options(config: &SchedulerConfig) -> HostManagerOptions {
+    let [user_quota, project_quota] = config.quotas.held();
     HostManagerOptions {
         service_down_time: config.reports.service_down_time,
         forget_after: config.reports.forget_after,
@@ -198,6 +200,8 @@ fn host_manager_options(config: &SchedulerConfig) -> HostManagerOptions {
         max_hosts: config.reports.max_hosts as usize,
         new_hosts_per_minute: config.reports.new_hosts_per_minute,
         host_user: Some(config.authority.host_user.clone()).filter(|rule| !rule.is_empty()),
+        user_quota,
+        project_quota,
         default_availability_zone: config.filter_scheduler.default_availability_zone.clone(),
         ..HostManagerOptions::default()
     }
@@ -211,7 +215,9 @@ fn server(
     manager: &Arc<SchedulerManager>,
     ear: Ear,
 ) -> Arc<RpcServer> {
+    let blocking = env.blocking.clone();
     let options = ServerOptions {
+        driver: Driver::new(move |work| blocking.drive(work)),
         concurrency: config.rpc.concurrency as usize,
         report_batch: config.rpc.report_batch as usize,
         authority: Arc::clone(&manager.options.authority),

@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
+use novella_host_manager::{
+    Amounts, HolderUsage, HostManager, ListingInProgress, RollUpInProgress, ServiceListing,
+    ServicesInProgress,
+};
 use novella_messaging::{CallError, RemoteError, RequestContext};
 use novella_objects::{
     Capacity, CapacityQuery, Decision, Explain, Explained, ForgottenBy, ForgottenHost, HostDetail, Policies,
     PolicyStatus, Reserve, SelectDestinations, ServerGroupSummary, ServiceSummary,
 };
 use novella_rpcapi::{
-    DecisionQuery, HostList, HostListQuery, HostPing, HostQuery, OwnPolicy, PingHost, Release,
+    DecisionQuery, HolderStatus, HostList, HostListQuery, HostPing, HostQuery, OwnPolicy, PingHost, Release,
     SchedulerEndpoint, SchedulerStatus, ServerGroupQuery, SnapshotPage, SnapshotQuery,
 };
 use serde_json::Value;
@@ -41,12 +45,13 @@ impl SchedulerEndpoint for SchedulerManager {
     }
 
     async fn list_hosts(&self, args: HostListQuery) -> Result<HostList, CallError> {
-        // The rows are copied while the map is locked and written out afterwards, so that listing ten thousand hosts does
-        // not delay placements.
-        let listing = self.with_hosts(|hosts, now| match args.facts {
-            true => hosts.fleet_with_facts(now),
-            false => hosts.fleet(now),
-        });
+        // The rows are copied in steps while the map is locked and written out afterwards, so that listing ten thousand hosts
+        // does not delay placements.
+        let listing = self.ask_in_steps(
+            ListingInProgress::new(args.facts),
+            |hosts, listing, _| hosts.list_some(listing),
+            |core, listing, now| core.hosts.finish_list(listing, now),
+        );
         let mut hosts = listing.summaries();
         let clocks = self.host_clocks.offsets();
         if !clocks.is_empty() {
@@ -56,14 +61,18 @@ impl SchedulerEndpoint for SchedulerManager {
     }
 
     async fn list_server_groups(&self, args: ServerGroupQuery) -> Result<Vec<ServerGroupSummary>, CallError> {
-        Ok(self.with_hosts(|hosts, _| match &args.group {
+        let hosts = &self.ask().0.hosts;
+        Ok(match &args.group {
             Some(name) => hosts.server_group(name).into_iter().collect(),
             None => hosts.server_groups(),
-        }))
+        })
     }
 
     async fn show_host(&self, args: HostQuery) -> Result<Option<HostDetail>, CallError> {
-        let mut detail = self.with_hosts(|hosts, now| hosts.detail(&args.host, now));
+        let mut detail = {
+            let (core, now) = self.ask();
+            core.hosts.detail(&args.host, now)
+        };
         if let Some(detail) = &mut detail {
             detail.summary.clock_offset_s = self.host_clocks.offsets().remove(&args.host);
         }
@@ -71,11 +80,11 @@ impl SchedulerEndpoint for SchedulerManager {
     }
 
     async fn list_services(&self) -> Result<Vec<ServiceSummary>, CallError> {
-        Ok(self.with_hosts(|hosts, now| hosts.services(now)))
+        Ok(self.service_listing().services())
     }
 
     async fn get_decision(&self, args: DecisionQuery) -> Result<Option<Arc<Decision>>, CallError> {
-        let (core, _) = self.core();
+        let (core, _) = self.ask();
         Ok(core.decisions.get(&args.decision_id).map(|decided| Arc::clone(&decided.decision)))
     }
 
@@ -110,6 +119,7 @@ impl SchedulerEndpoint for SchedulerManager {
             reservations,
             policy_hash,
             policy_refused: self.policy.refused(),
+            largest_holders: self.quotas.largest().into_iter().flatten().map(holder_status).collect(),
         })
     }
 
@@ -138,11 +148,15 @@ impl SchedulerEndpoint for SchedulerManager {
     }
 
     async fn get_host_list(&self) -> Result<Value, CallError> {
-        serde_json::to_value(self.with_hosts(|hosts, _| hosts.get_host_list())).map_err(internal)
+        serde_json::to_value(self.service_listing().host_list()).map_err(internal)
     }
 
     async fn get_service_capabilities(&self) -> Result<Value, CallError> {
-        let capabilities = self.with_hosts(|hosts, now| hosts.get_service_capabilities(now));
+        let capabilities = self.ask_in_steps(
+            RollUpInProgress::default(),
+            HostManager::roll_up_some,
+            |core, rolling, now| core.hosts.finish_roll_up(rolling, now),
+        );
         serde_json::to_value(capabilities).map_err(internal)
     }
 
@@ -158,5 +172,20 @@ impl SchedulerEndpoint for SchedulerManager {
                 kwargs: serde_json::Map::from_iter([("host".to_owned(), args.host.clone().into())]),
             }))
         })
+    }
+}
+
+fn holder_status(usage: HolderUsage) -> HolderStatus {
+    let HolderUsage { kind, holder, held: Amounts { instances, vcpus, memory_mb, disk_gb } } = usage;
+    HolderStatus { of: kind.as_str().to_owned(), holder, instances, vcpus, memory_mb, disk_gb }
+}
+
+impl SchedulerManager {
+    fn service_listing(&self) -> ServiceListing {
+        self.ask_in_steps(
+            ServicesInProgress::default(),
+            |hosts, listing, _| hosts.services_some(listing),
+            |core, listing, now| core.hosts.finish_services(listing, now),
+        )
     }
 }

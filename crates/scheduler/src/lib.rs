@@ -15,6 +15,7 @@
 //!
 //! Settings:
 //! - `policy_file`: reads the policy file
+//! - `quotas`: how often a user and a project may ask
 //! - [`config`]: every setting
 //! - `policy_source`: where the policy is read from, and the result of the last reload
 //!
@@ -27,6 +28,7 @@
 //!
 //! The map:
 //! - `call_errors`: the errors of calls, by who has to act
+//! - `core_lock`: the lock of the map, and how questions share it with everybody else
 //! - `manager`: the map behind its one lock, and what the calls share
 //!
 //! The calls:
@@ -46,6 +48,7 @@
 pub mod config;
 mod policy_file;
 mod policy_source;
+mod quotas;
 
 mod decisions;
 mod host_clocks;
@@ -56,6 +59,7 @@ mod report_lag;
 mod request_metrics;
 
 mod call_errors;
+mod core_lock;
 mod manager;
 
 mod calls;
@@ -74,3 +78,4 @@ pub use config::SchedulerConfig;
 pub use daemon::{Scheduler, StartError, start};
 pub use manager::{ManagerOptions, RequestCounters, SchedulerManager};
 pub use policy_source::PolicySource;
+pub use quotas::RequestQuotas;

@@ -1,19 +1,19 @@
 //! What the calls share: the map behind its one lock, and what is kept beside it.
 //!
-//! What always holds: one lock guards the map, the engine and the remembered decisions. A placement
-//! takes it once, a batch of reports gives it back every millisecond, and nobody holds it across an await. After this process has stalled, the first to take the lock records
-//! the stall before any host is judged by the clock: a host was not silent while nobody here listened. Peers hear of
-//! decisions in the order in which they were made.
+//! What always holds: one lock guards the map, the engine and the remembered decisions. A placement takes it once. A batch of
+//! reports gives it back every millisecond, and a question about the fleet every quarter of one. Nobody holds it across an
+//! await. After this process has stalled, the first to take the lock records the stall before any host is judged by the clock:
+//! a host was not silent while nobody here listened. Peers hear of decisions in the order in which they were made.
 //!
 //! Left out: what each call does (`calls/`).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use novella_filter_scheduler::FilterScheduler;
-use novella_host_manager::{Counters, HostManager};
+use novella_host_manager::{Counters, HolderKind, HostManager};
 use novella_messaging::Authority;
 use novella_objects::{HostStatus, Reserve};
 use novella_rpcapi::{ComputeApi, SchedulerApi};
@@ -25,11 +25,13 @@ use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use crate::call_errors::PolicyFaults;
+use crate::core_lock::{Asking, CoreLock};
 use crate::decisions::Decisions;
 use crate::host_clocks::HostClocks;
 use crate::kept_snapshots::KeptSnapshots;
 use crate::map_events;
 use crate::policy_source::{PolicySource, PolicyState};
+use crate::quotas::{Quotas, RequestQuotas};
 use crate::refused_reports::RefusedReports;
 use crate::report_lag::ReportLag;
 use crate::request_metrics::RequestMetrics;
@@ -40,11 +42,11 @@ const RESERVE_OUTBOX: usize = 1024;
 /// Maximum number of instances in one message to the other schedulers. An entry usually takes about 250 bytes.
 const ENTRIES_PER_MESSAGE: usize = 500;
 
-/// How often the CPU is yielded to those who wait for the lock before the wait is given up.
-const MAX_YIELDS: u32 = 1000;
+/// How many users and how many projects the status of a scheduler shows.
+const SHOWN_HOLDERS: usize = 5;
 
-/// Why the lock cannot be poisoned.
-pub(crate) const POISONED: &str = "no panic while the map is held";
+/// How long a question holds the lock before it lets others in. A placement takes about as long.
+const QUESTION_HOLDS: Duration = Duration::from_micros(250);
 
 /// The detail of `/readyz` while the map has room for new hosts, and while it has not.
 const ROOM: &str = "the map has room for new hosts";
@@ -82,15 +84,15 @@ pub struct ManagerOptions {
     pub nova_cell: Uuid,
     /// Which broker users may do what.
     pub authority: Arc<Authority>,
+    /// How often a broker user and a project may ask for placements.
+    pub request_quotas: RequestQuotas,
 }
 
 /// Owner of the map. It implements the endpoints that peers call.
 pub struct SchedulerManager {
     pub(crate) options: ManagerOptions,
     pub(crate) env: Env,
-    core: Arc<Mutex<Core>>,
-    /// How many callers of [`SchedulerManager::core`] wait for the lock.
-    waiting: AtomicUsize,
+    core: Arc<CoreLock<Core>>,
     /// Observed only under the lock of `core`, so that no host is judged before a stall is recorded.
     stalls: StallMonitor,
     stalled: Notify,
@@ -113,6 +115,7 @@ pub struct SchedulerManager {
     pub(crate) refused_reports: RefusedReports,
     pub(crate) report_lag: ReportLag,
     pub(crate) request_metrics: RequestMetrics,
+    pub(crate) quotas: Quotas,
     pub(crate) host_clocks: HostClocks,
     /// See [`RequestCounters`].
     pub requests: RequestCounters,
@@ -133,9 +136,12 @@ impl SchedulerManager {
         let manager = Self {
             room,
             policy: PolicyState::new(options.policy.clone(), health.condition("policy")),
+            quotas: Quotas::new(options.request_quotas),
             options,
-            core: Arc::new(Mutex::new(Core { hosts, engine, decisions: Decisions::default() })),
-            waiting: AtomicUsize::new(0),
+            core: Arc::new(CoreLock::new(
+                Core { hosts, engine, decisions: Decisions::default() },
+                env.clock.clone(),
+            )),
             stalls: StallMonitor::new(env.clock.clone()),
             stalled: Notify::new(),
             outbox,
@@ -159,30 +165,55 @@ impl SchedulerManager {
 
     /// Takes the lock. Also returns the time by which hosts are judged.
     pub(crate) fn core(&self) -> (MutexGuard<'_, Core>, Duration) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let mut core = self.core.lock().expect(POISONED);
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let mut core = self.core.lock();
+        let now = self.now(&mut core);
+        (core, now)
+    }
+
+    /// Takes the lock for a question, which makes way for everybody else. Also returns the time by which hosts are judged.
+    pub(crate) fn ask(&self) -> (Asking<'_, Core>, Duration) {
+        let mut core = self.core.ask();
+        let now = self.now(&mut core);
+        (core, now)
+    }
+
+    /// The time by which hosts are judged, after a stall was recorded.
+    fn now(&self, core: &mut Core) -> Duration {
         if let Some(stall) = self.stalls.observe() {
             core.hosts.note_stall(stall.from, stall.to);
             self.stalled.notify_one();
         }
-        (core, self.env.clock.now())
+        self.env.clock.now()
     }
 
     /// The lock, for another thread that judges nothing by the clock.
-    pub(crate) fn shared(&self) -> Arc<Mutex<Core>> {
+    pub(crate) fn shared(&self) -> Arc<CoreLock<Core>> {
         Arc::clone(&self.core)
     }
 
-    /// Waits until somebody who waited for the lock has it, or nobody waits. The system's lock is not fair: a caller that
-    /// gives it back and takes it again at once nearly always gets it.
+    /// See [`CoreLock::let_others_in`].
     pub(crate) fn let_others_in(&self) {
-        let waiting = self.waiting.load(Ordering::Relaxed);
-        for _ in 0..MAX_YIELDS {
-            if waiting == 0 || self.waiting.load(Ordering::Relaxed) < waiting {
-                return;
+        self.core.let_others_in();
+    }
+
+    /// Answers a question about the whole fleet: calls `step` until it returns true, and then `finish`. Others get the map in
+    /// between, so that no placement waits longer than for another placement.
+    pub(crate) fn ask_in_steps<Q, T>(
+        &self,
+        mut question: Q,
+        step: impl Fn(&HostManager, &mut Q, Duration) -> bool,
+        finish: impl FnOnce(&mut Core, Q, Duration) -> T,
+    ) -> T {
+        loop {
+            let (mut core, now) = self.ask();
+            loop {
+                if step(&core.hosts, &mut question, now) {
+                    return finish(&mut core, question, now);
+                }
+                if self.env.clock.now().saturating_sub(now) >= QUESTION_HOLDS {
+                    break;
+                }
             }
-            std::thread::yield_now();
         }
     }
 
@@ -192,9 +223,14 @@ impl SchedulerManager {
         f(&mut core.hosts, now)
     }
 
-    /// Marks silent hosts as down, forgets those that have been gone for long, and ends expired reservations.
+    /// Marks silent hosts as down, forgets those that have been gone for long, ends expired reservations, and looks who holds
+    /// the most.
     pub fn expire(&self) {
-        let (events, full) = self.with_hosts(|hosts, now| (hosts.expire(now), hosts.is_full(now)));
+        let (events, full, holders) = self.with_hosts(|hosts, now| {
+            let holders = HolderKind::ALL.map(|kind| hosts.largest_holders(kind, SHOWN_HOLDERS));
+            (hosts.expire(now), hosts.is_full(now), holders)
+        });
+        self.quotas.show(holders);
         map_events::log(&events);
         match full {
             true => self.room.set(false, FULL),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use novella_host_manager::{Counters, ZoneUsage};
+use novella_host_manager::{Counters, HolderKind, ZoneUsage};
 use novella_messaging::{ConnectionState, CounterFamily, RpcServer};
 use novella_objects::PolicyReload;
 use novella_service::{BrokerLink, Metrics, Sample};
@@ -49,13 +49,14 @@ pub fn register(
 }
 
 fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
-    let (states, zones, reservations, unlisted, counters, conflicts, hash) =
+    let (states, usage, reservations, unlisted, counters, conflicts, hash) =
         manager.with_hosts(|hosts, _| {
             let hash = hosts.policy_hash().to_owned();
-            let (zones, reservations, unlisted) =
-                (hosts.zones(), hosts.reservations(), hosts.unlisted_claims());
-            (count_by_state(hosts), zones, reservations, unlisted, *hosts.counters(), hosts.conflicts(), hash)
+            let (usage, reservations, unlisted) =
+                (hosts.usage(), hosts.reservations(), hosts.unlisted_claims());
+            (count_by_state(hosts), usage, reservations, unlisted, *hosts.counters(), hosts.conflicts(), hash)
         });
+    let zones = usage.by_zone();
     for (state, count) in states {
         out.push(Sample::gauge("hosts", "Hosts in the map", count as f64).label("state", state));
     }
@@ -120,6 +121,25 @@ fn sample(manager: &SchedulerManager, out: &mut Vec<Sample>) {
         ("unreadable_reports", "Reports whose arguments could not be read", unreadable),
     ] {
         out.push(Sample::counter(name, help, count));
+    }
+    for (kind, amount, refused) in manager.quotas.refused() {
+        let help = "Requests refused because they exceed a quota, by whose it is and what it limits";
+        let sample = Sample::counter("over_quota", help, refused);
+        out.push(sample.label("of", kind.as_str()).label("amount", amount));
+    }
+    for (kind, holders) in HolderKind::ALL.into_iter().zip(manager.quotas.largest()) {
+        let held = holders.first().map(|holder| holder.held).unwrap_or_default();
+        for (amount, value) in [
+            ("instances", f64::from(held.instances)),
+            ("vcpus", held.vcpus as f64),
+            ("memory_mb", held.memory_mb as f64),
+            ("disk_gb", held.disk_gb as f64),
+        ] {
+            let help =
+                "What is held for the holder of the most instances and not yet confirmed, by kind of holder";
+            let sample = Sample::gauge("largest_holder", help, value);
+            out.push(sample.label("of", kind.as_str()).label("amount", amount));
+        }
     }
     let reloads = [PolicyReload::Applied, PolicyReload::Unchanged, PolicyReload::Refused];
     let reloads = reloads.map(|outcome| (outcome.as_str(), manager.policy.counters.of(outcome)));

@@ -78,6 +78,7 @@ const SCHEDULERS: Listing<SchedulerStatus> = Listing {
         Column::field("policy_hash", |s| json!(s.policy_hash)),
         Column::field("policy_refused", |s| json!(s.policy_refused)),
         Column::field("waiting_for", |s| json!(s.waiting_for)),
+        Column::field("largest_holders", |s| json!(s.largest_holders)),
     ],
     table: &[
         "scheduler",
@@ -104,6 +105,7 @@ const SCHEDULERS: Listing<SchedulerStatus> = Listing {
         "reservations",
         "policy_hash",
         "policy_refused",
+        "largest_holders",
     ],
 };
 

@@ -468,6 +468,12 @@ impl HostTable {
         name_at(&self.names, row.index())
     }
 
+    /// A number that grows with every change of a row, and perhaps of its neighbours.
+    pub fn revision(&self, row: Row) -> u64 {
+        let block = row.index() / BLOCK;
+        self.stamps.blocks[block].max(self.stamps.measured[block])
+    }
+
     /// How many hosts have this status.
     pub fn count(&self, status: HostStatus) -> u32 {
         self.columns.status_counts[status as usize]

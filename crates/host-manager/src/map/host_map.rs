@@ -33,6 +33,13 @@ use crate::report::outcome::{BadReport, Counters, Event, Fault};
 use crate::report::reported::Texts;
 use crate::report::services::Services;
 
+/// When a row changed last: in the table, and in what is kept besides.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Revision {
+    table: u64,
+    record: u64,
+}
+
 /// How many events are kept until they are asked for. Further ones are only counted.
 const MAX_EVENTS: usize = 10_000;
 
@@ -46,6 +53,10 @@ pub(crate) struct HostMap {
     pub(crate) table: HostTable,
     /// What is kept of each host besides the table, by row. Absent for rows without a host.
     pub(crate) records: Vec<Option<Box<Record>>>,
+    /// By row, the number of the last change of its record.
+    changed: Vec<u64>,
+    /// How many changes of records there were.
+    changes: u64,
     /// The row of each identity, by its uuid.
     pub(crate) by_identity: HashMap<Uuid, Row>,
     /// How many claims all hosts together list.
@@ -171,8 +182,25 @@ impl HostMap {
         self.records[row.index()].as_deref().expect("every host in the table has a record")
     }
 
+    /// The record of a row, for a change. What changes a record without this must end with [`Self::note_change`].
     pub(crate) fn record_mut(&mut self, row: Row) -> &mut Record {
+        self.note_change(row);
         self.records[row.index()].as_deref_mut().expect("every host in the table has a record")
+    }
+
+    /// Notes that the record of a row has changed.
+    pub(crate) fn note_change(&mut self, row: Row) {
+        if self.changed.len() <= row.index() {
+            self.changed.resize(row.index() + 1, 0);
+        }
+        self.changes += 1;
+        self.changed[row.index()] = self.changes;
+    }
+
+    /// When a row changed last. It is another one after every change of what is known of its host.
+    pub(crate) fn revision(&self, row: Row) -> Revision {
+        let record = self.changed.get(row.index()).copied().unwrap_or_default();
+        Revision { table: self.table.revision(row), record }
     }
 
     /// For each of these instances that hosts list among their claims, the hosts and the claims, in fleet order. The claims
@@ -285,6 +313,7 @@ impl HostMap {
             self.by_identity.remove(&identity.uuid);
         }
         self.conflicts.remove(&row);
+        self.note_change(row);
         for (uuid, reservation) in self.reservations.drop_row(row) {
             self.members.forget(row, uuid, reservation.kind().group);
         }

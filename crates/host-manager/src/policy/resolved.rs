@@ -5,11 +5,10 @@
 //!
 //! Left out: server groups, whose members come and go. They are looked up each time that a request is decided.
 
-use std::sync::Arc;
-
 use novella_filter_scheduler::{Failure, FilterKind, OnFilterError, SchedulerOptions};
 use novella_objects::{Image, SelectDestinations};
 
+use crate::holder::{By, Holder};
 use crate::policy::file::PolicyFile;
 use crate::policy::pci_alias::pci_requests;
 
@@ -17,8 +16,8 @@ use crate::policy::pci_alias::pci_requests;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Resolved {
     request: SelectDestinations,
-    /// The broker user to whom the placement will belong.
-    user: Option<Arc<str>>,
+    /// By whom the placement is asked for.
+    by: By,
 }
 
 impl Resolved {
@@ -40,17 +39,25 @@ impl Resolved {
         if spec.image.is_none() && fails_without_image(&policy.options) {
             spec.image = Some(Image::default());
         }
-        Ok(Self { request, user: None })
+        Ok(Self { request, by: By::default() })
     }
 
     /// The same request, whose placement will belong to this broker user. Without a user, everybody may release it.
     pub fn asked_by(self, user: Option<&str>) -> Self {
-        Self { user: user.map(Into::into), ..self }
+        let by = By { owner: user.map(Into::into), ..self.by };
+        Self { by, ..self }
     }
 
-    /// The broker user to whom the placement will belong.
-    pub(crate) fn user(&self) -> Option<&Arc<str>> {
-        self.user.as_ref()
+    /// The same request, which counts towards the quotas of this broker user and of the project that it names.
+    pub fn held_for(self, user: &str) -> Self {
+        let project = self.request.request_spec.spec.project_id.as_deref().filter(|id| !id.is_empty());
+        let holder = Holder { user: Some(user.into()), project: project.map(Into::into) };
+        Self { by: By { holder, ..self.by }, ..self }
+    }
+
+    /// By whom the placement is asked for.
+    pub(crate) fn by(&self) -> &By {
+        &self.by
     }
 
     /// The request. It names no flavor of the policy.

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use novella_objects::ReserveEntry;
+use novella_resources::Amounts;
 use uuid::Uuid;
 
+use crate::holder::Holder;
+use crate::promises::held::Held;
 use crate::promises::index::PromiseIndex;
 
 /// One instance placed on a service.
@@ -24,8 +27,17 @@ pub(crate) struct Hold {
     pub(crate) decision_id: Arc<str>,
     /// The broker user who placed the instance. Without one, everybody may release it.
     pub(crate) user: Option<Arc<str>>,
+    /// Whose quotas it counts towards.
+    pub(crate) holder: Holder,
     /// When the hold ends.
     pub(crate) expires: Duration,
+}
+
+impl Hold {
+    /// What it takes.
+    fn amounts(&self) -> Amounts {
+        Amounts { disk_gb: self.gb, instances: 1, ..Amounts::default() }
+    }
 }
 
 /// Everything placed on services, by instance.
@@ -33,6 +45,8 @@ pub(crate) struct Hold {
 pub(crate) struct Holds {
     by_uuid: HashMap<Uuid, Hold>,
     index: PromiseIndex,
+    /// What is held for each holder.
+    held: Held,
     /// How many GiB are held on each host of each service, by service and host.
     held_gb: HashMap<Box<str>, HashMap<Box<str>, u128>>,
 }
@@ -50,6 +64,7 @@ impl Holds {
     pub(crate) fn add(&mut self, uuid: Uuid, hold: Hold) {
         self.end(&uuid);
         self.index.add(uuid, &hold.decision_id, hold.expires);
+        self.held.add(&hold.holder, hold.amounts());
         let hosts = self.held_gb.entry_ref(&hold.service).or_default();
         *hosts.entry_ref(&hold.host).or_default() += u128::from(hold.gb);
         self.by_uuid.insert(uuid, hold);
@@ -59,6 +74,7 @@ impl Holds {
     pub(crate) fn end(&mut self, uuid: &Uuid) {
         let Some(hold) = self.by_uuid.remove(uuid) else { return };
         self.index.remove(*uuid, &hold.decision_id, hold.expires);
+        self.held.remove(&hold.holder, hold.amounts());
         let Some(hosts) = self.held_gb.get_mut(&hold.service) else { return };
         let Some(gb) = hosts.get_mut(&hold.host) else { return };
         *gb -= u128::from(hold.gb);
@@ -75,6 +91,11 @@ impl Holds {
         while let Some(uuid) = self.index.next_expired(now) {
             self.end(&uuid);
         }
+    }
+
+    /// What is held for each holder.
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
     }
 
     /// How many GiB are held on a service's host.
@@ -112,6 +133,7 @@ mod tests {
         for n in 1..=6u64 {
             let hold = Hold {
                 user: None,
+                holder: Holder::default(),
                 service: "volume".into(),
                 host: format!("h{}", n % 2).into(),
                 gb: n,

@@ -26,12 +26,6 @@ impl Members {
         self.0.keys().map(|name| &**name)
     }
 
-    /// All members, each with its row and its group.
-    pub fn iter(&self) -> impl Iterator<Item = (Uuid, Row, &str)> {
-        let groups = self.0.iter();
-        groups.flat_map(|(group, members)| members.iter().map(move |(uuid, row)| (*uuid, *row, &**group)))
-    }
-
     /// Notes an instance on a row. Doing so again changes nothing. Returns false, without noting it, if as many other rows
     /// have the instance as the table lists of one.
     pub fn come(&mut self, table: &mut HostTable, row: Row, uuid: Uuid, kind: KindRef<'_>) -> bool {

@@ -17,6 +17,8 @@ use novella_filter_scheduler::{DeviceUsage, Row};
 use novella_resources::Allocation;
 use uuid::Uuid;
 
+use crate::holder::Holder;
+use crate::promises::held::{Held, counted};
 use crate::promises::index::{PromiseIndex, remove_from};
 use crate::report::claims::KindRef;
 
@@ -45,6 +47,8 @@ pub(crate) struct Reservation {
     pub decision_id: Arc<str>,
     /// The broker user who placed the instance. Without one, everybody may release it.
     pub user: Option<Arc<str>>,
+    /// Whose quotas it counts towards.
+    pub holder: Holder,
     /// The weight that was answered. It is 0 if a peer decided, because peers do not tell it.
     pub weight: f64,
     /// The alternates that were answered. There are none if a peer decided.
@@ -107,7 +111,8 @@ fn bytes_of(reservation: &Reservation) -> usize {
     });
     let KindRef { group, flavor, image } = reservation.kind();
     let kind = [group, flavor, image].into_iter().flatten().map(str::len).sum::<usize>();
-    size_of::<Reservation>() + 4 * ENTRY + resources.sum::<usize>() + devices + kind
+    let holder = reservation.holder.bytes();
+    size_of::<Reservation>() + 4 * ENTRY + resources.sum::<usize>() + devices + kind + holder
 }
 
 /// All reservations, by instance.
@@ -116,6 +121,8 @@ pub(crate) struct Reservations {
     by_uuid: HashMap<Uuid, Reservation>,
     /// How many bytes they take.
     bytes: usize,
+    /// What they take for each holder.
+    held: Held,
     index: PromiseIndex,
     /// The instances of the reservations that count on each row.
     on_row: HashMap<Row, HashSet<Uuid>>,
@@ -131,6 +138,11 @@ impl Reservations {
     /// About how many bytes all reservations take.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What all reservations take for each holder.
+    pub fn held(&self) -> &Held {
+        &self.held
     }
 
     pub fn is_empty(&self) -> bool {
@@ -164,6 +176,7 @@ impl Reservations {
             Place::Awaited(host) => self.awaited.entry_ref(host).or_default().insert(uuid),
         };
         self.bytes += bytes_of(&reservation);
+        self.held.add(&reservation.holder, counted(&reservation.allocation));
         let before = self.by_uuid.insert(uuid, reservation);
         debug_assert!(before.is_none(), "the caller looked first");
     }
@@ -172,6 +185,7 @@ impl Reservations {
     pub fn remove(&mut self, uuid: &Uuid) -> Option<Reservation> {
         let reservation = self.by_uuid.remove(uuid)?;
         self.bytes -= bytes_of(&reservation);
+        self.held.remove(&reservation.holder, counted(&reservation.allocation));
         self.index.remove(*uuid, &reservation.decision_id, reservation.expires);
         match &reservation.place {
             Place::Row(row) => remove_from(&mut self.on_row, row, *uuid),
@@ -262,6 +276,7 @@ mod tests {
             expires: Duration::from_secs(expires),
             decision_id: format!("s1-{}", expires / 10).into(),
             user: None,
+            holder: Holder::default(),
             weight: 0.0,
             alternates: Arc::default(),
             kind: None,

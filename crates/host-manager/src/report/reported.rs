@@ -9,6 +9,8 @@
 //!
 //! Left out: claims (`claims.rs`), and amounts, which are in the table.
 
+use std::sync::Arc;
+
 use novella_filter_scheduler::Dictionary;
 use novella_objects::{Capabilities, Entries, INTEGER_KEYS, Inventory};
 use serde_json::{Map, Number, Value};
@@ -19,7 +21,7 @@ use crate::report::packed::{Packed, Pieces, Sink};
 /// The long texts of all reports. Equal texts are stored, and count, once.
 #[derive(Debug, Default)]
 pub(crate) struct Texts {
-    texts: Dictionary<Box<str>>,
+    texts: Dictionary<Arc<str>>,
     /// What they take in bytes, with the values that are parsed from them.
     bytes: usize,
 }
@@ -55,7 +57,7 @@ impl Texts {
     }
 
     /// All texts by symbol. `None` where a symbol is free.
-    pub fn values_by_symbol(&self) -> Vec<Option<Box<str>>> {
+    pub fn values_by_symbol(&self) -> Vec<Option<Arc<str>>> {
         self.texts.values_by_symbol()
     }
 }

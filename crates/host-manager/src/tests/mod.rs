@@ -7,6 +7,7 @@ mod newcomers;
 mod owners;
 mod placing;
 mod policy;
+mod quotas;
 mod service_placing;
 mod time;
 mod views;
@@ -21,6 +22,7 @@ use novella_objects::{
 use novella_resources::Amounts;
 use uuid::Uuid;
 
+use crate::holder::By;
 use crate::host_manager::HostManager;
 use crate::options::HostManagerOptions;
 use crate::report::outcome::{Applied, Event};
@@ -217,7 +219,7 @@ fn place(manager: &mut HostManager, request: &SelectDestinations, now: Duration)
 
 /// Decides by the stand-in.
 fn place_as(m: &mut HostManager, asked: &SelectDestinations, decision_id: String, now: Duration) -> Decision {
-    let decision = decide(&mut m.map, asked, None, decision_id, now, |table, spec, instances| {
+    let decision = decide(&mut m.map, asked, &By::default(), decision_id, now, |table, spec, instances| {
         first_fit(table, spec, instances, asked.dry_run)
     });
     decision.expect("the stand-in always answers").decision

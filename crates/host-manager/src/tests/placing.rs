@@ -406,7 +406,7 @@ fn further_classes_are_held_confirmed_and_given_back_like_the_sizes() {
     assert!(ask(&mut m, &with_gpus([1], 1), 2).repeated);
     let other = ask(&mut m, &with_gpus([1], 2), 2);
     assert!(matches!(other.refusal, Some(novella_objects::Refusal::Conflict { .. })), "{other:?}");
-    let copy = &m.copy(s(2)).hosts[0];
+    let copy = &m.copy(s(2)).take_hosts()[0];
     assert_eq!(copy.reported.words().traits, ["HW_CPU_X86_AVX2"]);
     assert_eq!((copy.resources["CUSTOM_GPU"].total, copy.resources["CUSTOM_GPU"].used), (4, 2));
     m.expire(s(100));

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use crate::policy::file::PolicyFile;
 
 use crate::tests::*;
+use crate::views::copy::CopyInProgress;
+use crate::views::hosts::ListingInProgress;
+use crate::views::services::ServicesInProgress;
 
 #[test]
 fn the_detail_shows_the_report_whole() {
@@ -80,6 +83,54 @@ fn facts_nested_deeper_than_a_reader_goes_are_shown_as_text() {
         (&shown["x"], &shown["novella"]["facts"]["f"]),
         (&Value::String(deep.clone()), &Value::String(deep))
     );
+}
+
+#[test]
+fn what_is_read_in_steps_is_the_map_at_the_last_step() {
+    let mut m = manager();
+    let reports: Vec<_> = (1..=600).map(Report::of).collect();
+    reports.iter().for_each(|report| assert_eq!(report.clone().send(&mut m, s(0)), Applied::New));
+    let (mut copying, mut services) = (CopyInProgress::default(), ServicesInProgress::default());
+    let mut listing = ListingInProgress::new(true);
+    // Between two steps the map changes in every way, before and behind what is read already.
+    let second = |n: u128| Report { seq: 2, ..reports[n as usize - 1].clone() };
+    let claims = vec![Claim { group: Some("db".into()), ..claim(900, SMALL) }];
+    let forget_after = HostManagerOptions::default().forget_after;
+    let sent = |report: Report| -> Box<dyn Fn(&mut HostManager)> {
+        Box::new(move |m| assert!(report.clone().send(m, s(1)).is_accepted()))
+    };
+    let changes = [
+        sent(Report { claims, ..second(3) }),
+        sent(Report { traits: vec!["CUSTOM_NEW"], ..second(590) }),
+        sent(Report { goodbye: true, ..second(7) }),
+        Box::new(|m| _ = place(m, &request([7, 8, 9], SMALL), s(2))),
+        sent(Report { host: "other".into(), ..second(20) }),
+        sent(Report::of(1000)),
+        // One host reports, and the others are forgotten.
+        Box::new(move |m| {
+            let late = s(4) + forget_after;
+            Report { seq: 2, ..Report::of(1000) }.send(m, late);
+            m.expire(late + s(1));
+        }),
+    ];
+    let last = s(6) + forget_after;
+    let mut done = [false; 3];
+    for change in changes {
+        for _ in 0..2 {
+            done = [
+                done[0] || m.copy_some(&mut copying),
+                done[1] || m.list_some(&mut listing),
+                done[2] || m.services_some(&mut services),
+            ];
+        }
+        change(&mut m);
+    }
+    assert_eq!(done, [true; 3], "few hosts have changed in the end");
+    let (mut in_steps, mut at_once) = (m.finish_copy(copying, last), m.copy(last));
+    assert_eq!(format!("{:?}", in_steps.take_hosts()), format!("{:?}", at_once.take_hosts()));
+    assert_eq!(m.finish_list(listing, last).summaries(), m.fleet_with_facts(last).summaries());
+    assert_eq!(m.finish_services(services, last).services(), m.services(last).services());
+    assert_eq!(m.fleet(last).summaries().len(), 1);
 }
 
 #[test]
@@ -204,7 +255,11 @@ fn any_service_is_kept_and_rolled_up_by_nova_s_rules() {
         ]
     );
     let list = |m: &HostManager| {
-        m.get_host_list().iter().map(|e| format!("{} {}", e.service, e.host_name)).collect::<Vec<_>>()
+        m.services(s(0))
+            .host_list()
+            .iter()
+            .map(|e| format!("{} {}", e.service, e.host_name))
+            .collect::<Vec<_>>()
     };
     assert_eq!(list(&m), ["compute h1", "compute h2", "compute h3", "volume v1", "volume v2"]);
     assert_eq!(
@@ -217,10 +272,10 @@ fn any_service_is_kept_and_rolled_up_by_nova_s_rules() {
         ["compute h1", "compute h2", "compute h3", "volume v2"],
         "hosts are judged elsewhere"
     );
-    let services = m.services(s(81));
+    let services = m.services(s(81)).services();
     assert_eq!(services.len(), 4);
     assert_eq!((services[3].service.as_str(), services[3].state), ("volume", HostStatus::Down));
     let goodbye = Report { goodbye: true, ..Report::of(1) }.caps();
     m.apply_report(None, "volume", "v3", &goodbye, s(81));
-    assert_eq!(m.services(s(81))[4].state, HostStatus::Down);
+    assert_eq!(m.services(s(81)).services()[4].state, HostStatus::Down);
 }

@@ -7,5 +7,6 @@ pub(crate) mod forget_host;
 pub(crate) mod make_room;
 pub(crate) mod place;
 pub(crate) mod place_on_service;
+pub(crate) mod quota;
 pub(crate) mod reserve;
 pub(crate) mod watch;

@@ -23,6 +23,7 @@ use novella_objects::{
 use novella_resources::Allocation;
 use uuid::Uuid;
 
+use crate::holder::By;
 use crate::map::host_map::HostMap;
 use crate::policy::resolved::Resolved;
 use crate::promises::entry::{by_class, kind};
@@ -83,10 +84,10 @@ pub(crate) fn select_destinations(
     seed: u64,
     now: Duration,
 ) -> Result<Placed, Failure> {
-    let (user, request) = (request.user(), request.request());
+    let (by, request) = (request.by(), request.request());
     let terms = Terms { seed, dry_run: request.dry_run, alternates: request.alternates, unexplained: false };
     let mut asked = false;
-    let mut placed = decide(map, request, user, decision_id, now, |table, spec, instances| {
+    let mut placed = decide(map, request, by, decision_id, now, |table, spec, instances| {
         asked = true;
         scheduler.select(table, spec, instances, &terms)
     })?;
@@ -131,7 +132,7 @@ fn not_up(map: &HostMap, placed: &Placed) -> BTreeMap<String, HostStatus> {
 pub(crate) fn decide(
     map: &mut HostMap,
     request: &SelectDestinations,
-    user: Option<&Arc<str>>,
+    by: &By,
     decision_id: String,
     now: Duration,
     engine: impl FnOnce(&mut HostTable, &RequestSpec, &[Uuid]) -> Selected,
@@ -171,9 +172,11 @@ pub(crate) fn decide(
         let refusal = Refusal::NoValidHost { reason: full(map), placeable: 0 };
         return Ok(refuse(map, decision_id, request, refusal).into());
     }
-    if !request.dry_run && map.reservations.bytes() + new_bytes(spec, rest.len()) > MAX_RESERVED_BYTES {
-        let refusal =
-            Refusal::NoValidHost { reason: full_of_bytes(map, new_bytes(spec, rest.len())), placeable: 0 };
+    if !request.dry_run && map.reservations.bytes() + new_bytes(spec, by, rest.len()) > MAX_RESERVED_BYTES {
+        let refusal = Refusal::NoValidHost {
+            reason: full_of_bytes(map, new_bytes(spec, by, rest.len())),
+            placeable: 0,
+        };
         return Ok(refuse(map, decision_id, request, refusal).into());
     }
     // Members come and go, so what was asked is hashed without those that only the map knows.
@@ -200,7 +203,7 @@ pub(crate) fn decide(
             spec_hash: hash,
             expires: now.saturating_add(hold),
             decision_id: answer.decision_id.as_str().into(),
-            user,
+            by,
             alternates: Arc::clone(&names),
         };
         promise.reserve(map, &rest, &selected.picks);
@@ -226,9 +229,9 @@ pub(crate) fn full(map: &HostMap) -> String {
 }
 
 /// About how many bytes the reservations of so many instances add. Each takes the resource classes that the flavor names.
-fn new_bytes(spec: &RequestSpec, instances: usize) -> usize {
+fn new_bytes(spec: &RequestSpec, by: &By, instances: usize) -> usize {
     let named: usize = spec.flavor.extra_specs.keys().map(|key| 64 + key.len()).sum();
-    named.saturating_mul(instances)
+    (named + by.holder.bytes()).saturating_mul(instances)
 }
 
 fn full_of_bytes(map: &HostMap, added: usize) -> String {
@@ -320,14 +323,14 @@ struct Promise<'a> {
     spec_hash: u64,
     expires: Duration,
     decision_id: Arc<str>,
-    user: Option<&'a Arc<str>>,
+    by: &'a By,
     alternates: Arc<[String]>,
 }
 
 impl Promise<'_> {
     /// Makes reservations for what the engine has consumed.
     fn reserve(self, map: &mut HostMap, uuids: &[Uuid], picks: &[Pick]) {
-        let Self { spec, spec_hash, expires, decision_id, user, alternates } = self;
+        let Self { spec, spec_hash, expires, decision_id, by, alternates } = self;
         let charges = charges(spec);
         let kind = kind(spec).shared();
         for (&uuid, &Pick { row, weight, .. }) in uuids.iter().zip(picks) {
@@ -339,7 +342,8 @@ impl Promise<'_> {
                 spec_hash,
                 expires,
                 decision_id: Arc::clone(&decision_id),
-                user: user.cloned(),
+                user: by.owner.clone(),
+                holder: by.holder.clone(),
                 weight,
                 alternates: Arc::clone(&alternates),
                 kind: kind.clone(),

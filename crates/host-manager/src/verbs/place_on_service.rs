@@ -87,7 +87,7 @@ pub(crate) fn select_service(
     decision_id: String,
     now: Duration,
 ) -> Decision {
-    let (user, request) = (request.user(), request.request());
+    let (by, request) = (request.by(), request.request());
     advance(map, now);
     map.holds.expire(now);
     let PlacementRequest { instance_uuids, spec, .. } = &request.request_spec;
@@ -142,7 +142,8 @@ pub(crate) fn select_service(
                 gb: size(spec),
                 spec_hash: hash,
                 decision_id: Arc::clone(&decision_id),
-                user: user.cloned(),
+                user: by.owner.clone(),
+                holder: by.holder.clone(),
                 expires: now.saturating_add(hold),
             };
             map.holds.add(uuid, hold);

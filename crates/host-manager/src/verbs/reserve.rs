@@ -12,6 +12,7 @@ use novella_filter_scheduler::DeviceUsage;
 use novella_objects::{Decision, Reserve, ReserveEntry, is_host_name};
 use uuid::Uuid;
 
+use crate::holder::Holder;
 use crate::map::host_map::HostMap;
 use crate::promises::entry::{MAX_DECISION_ID, MAX_USER, allocation, entry, is_sane};
 use crate::promises::holds::Hold;
@@ -71,6 +72,8 @@ pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> us
     }
     let decision_id: Arc<str> = reserve.decision_id.as_str().into();
     let user: Option<Arc<str>> = reserve.user.as_deref().map(Into::into);
+    // A peer has checked its own quotas. What it tells counts when the same user asks here.
+    let holder = Holder { user: user.clone(), project: None };
     let hold = Duration::from_millis(reserve.ttl_ms).min(map.options.max_hold);
     let expires = now.saturating_add(hold);
     let mut taken = 0;
@@ -110,6 +113,7 @@ pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> us
             expires,
             decision_id: Arc::clone(&decision_id),
             user: user.clone(),
+            holder: holder.clone(),
             weight: 0.0,
             alternates: Arc::default(),
             kind: ReservationKind {
@@ -212,6 +216,7 @@ pub(crate) fn hold_for_peer(
         spec_hash: entry.spec_hash,
         decision_id: Arc::clone(decision_id),
         user: user.cloned(),
+        holder: Holder { user: user.cloned(), project: None },
         expires,
     };
     map.holds.add(entry.uuid, hold);

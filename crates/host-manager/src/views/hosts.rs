@@ -1,7 +1,7 @@
 //! The hosts as people and dashboards see them.
 //!
-//! What always holds: a reader of the whole fleet holds the lock only to copy a [`HostListing`], and makes its rows
-//! without it.
+//! What always holds: a reader of the whole fleet holds the lock only to copy a [`HostListing`], in steps between which others
+//! have the map, and makes its rows without it.
 //!
 //! Left out: output formats, and the clocks of hosts, which the scheduler compares with its own.
 
@@ -22,30 +22,50 @@ use crate::report::devices;
 use crate::report::newcomers::Answers;
 use crate::report::reported::{Text, Words, raw};
 use crate::views::copy::used_inventories;
+use crate::views::gathering::Gathering;
+
+/// The hosts that were copied so far for a listing. It takes several steps, so that the map is never locked for long.
+#[derive(Debug, Default)]
+pub struct ListingInProgress {
+    hosts: Gathering<ListedHost>,
+    facts: bool,
+}
+
+impl ListingInProgress {
+    /// A listing that has the facts that the hosts reported, if `facts` is true.
+    pub fn new(facts: bool) -> Self {
+        Self { facts, ..Self::default() }
+    }
+}
 
 /// What is needed to list the hosts, at one instant.
 #[derive(Debug, Clone)]
 pub struct HostListing {
     table: Snapshot,
-    /// What the table does not have, in the order of the table's hosts.
-    notes: Vec<ListedHost>,
+    /// What the table does not have.
+    notes: Gathering<ListedHost>,
     traits: TraitSnapshot,
     policy: Arc<PolicyFile>,
     default_zone: String,
+    /// The time of the listing.
+    now: Duration,
 }
 
 /// What the summary of a host needs in addition to the table.
 #[derive(Debug, Clone)]
 struct ListedHost {
     uuid: Option<Uuid>,
-    /// The time since the last report.
-    age: Duration,
+    /// When the last report came.
+    heard: Duration,
     /// How many reservations count on the host.
     held: u32,
     unlisted_claims: u32,
     disabled_reason: Option<Box<str>>,
-    /// The warnings that are still shown, and one for each stale probe.
-    warnings: Vec<HostWarning>,
+    /// The warnings, each with the time until which it is shown.
+    warnings: Vec<(HostWarning, Duration)>,
+    stale_probes: Vec<(Box<str>, u64)>,
+    /// Whether the host did not answer under its own queue.
+    no_answer: bool,
     resources: BTreeMap<String, UsedInventory>,
     capacity: HostAmounts,
     /// The ids of the aggregates that the host is in.
@@ -55,21 +75,17 @@ struct ListedHost {
 }
 
 impl ListedHost {
-    fn new(map: &HostMap, row: Row, now: Duration) -> Self {
+    fn new(map: &HostMap, row: Row) -> Self {
         let record = map.record(row);
-        let shown = record.warnings.iter().filter(|(_, until)| *until > now).map(|(w, _)| w.clone());
-        let silent = (record.answers == Answers::No).then_some(HostWarning::NoAnswer);
-        let stale = record
-            .stale_probes
-            .iter()
-            .map(|(probe, age)| HostWarning::StaleProbe { probe: probe.to_string(), age_ms: *age });
         Self {
             uuid: record.identity.map(|identity| identity.uuid),
-            age: now.saturating_sub(record.hearing.heard),
+            heard: record.hearing.heard,
             held: record.held,
             unlisted_claims: record.unlisted_claims,
             disabled_reason: record.reported.disabled_reason().map(Into::into),
-            warnings: shown.chain(silent).chain(stale).collect(),
+            warnings: record.warnings.clone(),
+            stale_probes: record.stale_probes.clone(),
+            no_answer: record.answers == Answers::No,
             resources: used_inventories(map, row),
             capacity: capacity(map, row),
             aggregates: map.table.aggregates_of(row).into(),
@@ -88,7 +104,12 @@ impl ListedHost {
         traits: Vec<String>,
         policy: &PolicyFile,
         default_zone: &str,
+        now: Duration,
     ) -> HostSummary {
+        let shown = self.warnings.into_iter().filter(|(_, until)| *until > now).map(|(warning, _)| warning);
+        let silent = self.no_answer.then_some(HostWarning::NoAnswer);
+        let stale = self.stale_probes.into_iter();
+        let stale = stale.map(|(probe, age_ms)| HostWarning::StaleProbe { probe: probe.into(), age_ms });
         let (reported, used, held) = (host.reported(), host.used(), host.consumed());
         let named = policy.aggregates.iter().filter(|rule| self.aggregates.contains(&rule.aggregate.id));
         // A fact that is nested too deep to be read is shown as text.
@@ -114,9 +135,9 @@ impl ListedHost {
             aggregates: named.map(|rule| rule.aggregate.name.clone()).collect(),
             facts: facts.map(|(key, text)| (key.into(), fact(text))).collect(),
             reservations: self.held,
-            report_age_s: self.age.as_secs_f64(),
+            report_age_s: now.saturating_sub(self.heard).as_secs_f64(),
             disabled_reason: self.disabled_reason.map(Into::into),
-            warnings: self.warnings,
+            warnings: shown.chain(silent).chain(stale).collect(),
             unlisted_claims: self.unlisted_claims,
             clock_offset_s: None,
         }
@@ -126,11 +147,11 @@ impl ListedHost {
 impl HostListing {
     /// One summary per host, in fleet order.
     pub fn summaries(self) -> Vec<HostSummary> {
-        let Self { table, notes, traits, policy, default_zone } = self;
+        let Self { table, notes, traits, policy, default_zone, now } = self;
         let summary = |(host, note): (HostState<'_>, ListedHost)| {
-            note.summary(&host, traits.of(host.row()).to_vec(), &policy, &default_zone)
+            note.summary(&host, traits.of(host.row()).to_vec(), &policy, &default_zone, now)
         };
-        table.hosts().zip(notes).map(summary).collect()
+        table.hosts().zip(notes.into_values()).map(summary).collect()
     }
 }
 
@@ -157,19 +178,29 @@ fn capacity(map: &HostMap, row: Row) -> HostAmounts {
     }
 }
 
-/// Copies what is needed to list the hosts, with the facts that they reported if `facts` is true.
-pub(crate) fn fleet(map: &HostMap, facts: bool, now: Duration) -> HostListing {
-    let note = |row| {
-        let listed = ListedHost::new(map, row, now);
-        if facts { listed.with_facts(map.record(row)) } else { listed }
-    };
+/// See [`HostManager::list_some`](crate::HostManager::list_some).
+pub(crate) fn list_some(map: &HostMap, listing: &mut ListingInProgress) -> bool {
+    let ListingInProgress { hosts, facts } = listing;
+    hosts.step(map, |map, row| listed(map, row, *facts))
+}
+
+/// See [`HostManager::finish_list`](crate::HostManager::finish_list).
+pub(crate) fn finish_list(map: &HostMap, listing: ListingInProgress, now: Duration) -> HostListing {
+    let ListingInProgress { hosts: mut notes, facts } = listing;
+    notes.finish(map, |map, row| listed(map, row, facts));
     HostListing {
         table: map.table.snapshot(),
-        notes: map.table.rows().map(note).collect(),
+        notes,
         traits: map.table.traits_snapshot(),
         policy: Arc::clone(&map.policy),
         default_zone: map.options.default_availability_zone.clone(),
+        now,
     }
+}
+
+fn listed(map: &HostMap, row: Row, facts: bool) -> ListedHost {
+    let listed = ListedHost::new(map, row);
+    if facts { listed.with_facts(map.record(row)) } else { listed }
 }
 
 /// Everything that is known of one host. The list of its ended instances is not kept, so it is empty.
@@ -185,11 +216,12 @@ pub(crate) fn detail(map: &HostMap, host: &str, now: Duration) -> Option<HostDet
     let (numa_topology, left) = map.table.devices(row).map(Devices::write).unwrap_or_default();
     let pools = record.reported.text(Text::PciPools, &map.texts);
     Some(HostDetail {
-        summary: ListedHost::new(map, row, now).summary(
+        summary: ListedHost::new(map, row).summary(
             &view,
             map.table.traits(row).map(str::to_owned).collect(),
             &map.policy,
             &map.options.default_availability_zone,
+            now,
         ),
         capabilities: Value::Object(capabilities),
         incarnation: record.identity.map(|identity| identity.incarnation),

@@ -3,6 +3,7 @@
 pub(crate) mod conflicts;
 pub(crate) mod copy;
 pub(crate) mod destinations;
+pub(crate) mod gathering;
 pub(crate) mod hosts;
 pub(crate) mod questions;
 pub(crate) mod server_groups;

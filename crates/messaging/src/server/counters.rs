@@ -35,6 +35,8 @@ counters! {
     duplicates,
     /// Requests of AMQP users who may not call the method.
     rejected_user,
+    /// Questions that came while too many others waited.
+    busy,
     /// Bodies beyond the size limit.
     malformed_too_large,
     /// Content types other than the protocol's.
@@ -102,6 +104,7 @@ impl ServerCounters {
                     ("batched", &self.batched),
                     ("duplicates", &self.duplicates),
                     ("rejected_user", &self.rejected_user),
+                    ("busy", &self.busy),
                     ("malformed_too_large", &self.malformed_too_large),
                     ("malformed_content_type", &self.malformed_content_type),
                     ("malformed_json", &self.malformed_json),
@@ -165,6 +168,7 @@ impl ServerCounters {
             CallError::UnsupportedVersion => &self.unsupported_version,
             CallError::BadArguments { .. } => &self.bad_arguments,
             CallError::Forbidden { .. } | CallError::Failed(_) => &self.refused,
+            CallError::Busy { .. } => &self.busy,
             CallError::Internal { .. } => &self.internal_errors,
         });
     }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::authority::MethodClass;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Method};
 use crate::error::CallError;
 use crate::request::RpcRequest;
 
@@ -16,11 +15,8 @@ impl Dispatcher {
         self.0.push(endpoint);
     }
 
-    /// The endpoint that serves the request, and the class of the method there.
-    pub(super) fn resolve(
-        &self,
-        request: &RpcRequest,
-    ) -> Result<(&Arc<dyn Endpoint>, MethodClass), CallError> {
+    /// The endpoint that serves the request, and its method.
+    pub(super) fn resolve(&self, request: &RpcRequest) -> Result<(&Arc<dyn Endpoint>, Method), CallError> {
         let mut error = CallError::UnsupportedVersion;
         for endpoint in &self.0 {
             if endpoint.namespace() != request.namespace.as_deref()
@@ -32,7 +28,7 @@ impl Dispatcher {
             // A name with a leading underscore is private: no peer may call it, even if an endpoint lists it.
             let named = endpoint.methods().iter().find(|method| method.name == request.method);
             if let Some(method) = named.filter(|method| !method.name.starts_with('_')) {
-                return Ok((endpoint, method.class));
+                return Ok((endpoint, *method));
             }
         }
         Err(error)
@@ -45,13 +41,14 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
-    use crate::endpoint::{Method, answer};
+    use crate::authority::MethodClass;
+    use crate::endpoint::answer;
     use crate::target::Version;
 
     struct Fixed(Option<&'static str>, Version, Vec<Method>);
 
     fn fixed(namespace: Option<&'static str>, version: Version, methods: &[&'static str]) -> Arc<Fixed> {
-        let methods = methods.iter().map(|&name| Method { name, class: MethodClass::Read });
+        let methods = methods.iter().map(|&name| Method { name, class: MethodClass::Read, long: false });
         Arc::new(Fixed(namespace, version, methods.collect()))
     }
 

@@ -5,17 +5,19 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::counters::count;
 use super::dispatcher::Dispatcher;
+use super::lanes::PLACES;
 use super::replier::MethodResult;
 use super::seen::Seen;
 use super::shared::Shared;
 use crate::authority::{ANONYMOUS, MethodClass};
-use crate::endpoint::{BatchHandler, Endpoint};
+use crate::endpoint::{BatchHandler, Endpoint, Method};
 use crate::envelope::{Incoming, ReplyAddress, Unreadable, read_incoming};
 use crate::error::{CallError, RemoteError};
 use crate::notices::{NOBODY, shown_method, start_of};
@@ -34,8 +36,14 @@ pub(super) struct Listener {
 enum Server {
     /// The batch handler of this index.
     Batch(usize),
-    /// This endpoint, or none for the reason given.
-    Endpoint(Result<Arc<dyn Endpoint>, CallError>),
+    /// This method of an endpoint, or none for the reason given.
+    Endpoint(Result<(Arc<dyn Endpoint>, Method), CallError>),
+}
+
+/// What a request occupies until it is answered: a permit or a place, and perhaps a lane.
+struct Slot {
+    _place: OwnedSemaphorePermit,
+    _lane: Option<OwnedSemaphorePermit>,
 }
 
 /// Consecutive reports for one handler.
@@ -171,7 +179,9 @@ impl Listener {
             return (Server::Batch(handler), Some(self.batches[handler].class()));
         }
         match self.dispatcher.resolve(request) {
-            Ok((endpoint, class)) => (Server::Endpoint(Ok(Arc::clone(endpoint))), Some(class)),
+            Ok((endpoint, method)) => {
+                (Server::Endpoint(Ok((Arc::clone(endpoint), method))), Some(method.class))
+            }
             Err(error) => (Server::Endpoint(Err(error)), None),
         }
     }
@@ -228,62 +238,109 @@ impl Listener {
         }
     }
 
-    /// Starts work on a request as soon as there is a permit. False if the server stopped first.
+    /// Starts work on a request as soon as there is a permit. A question needs none: it is refused if it finds no place, so
+    /// that it never makes others wait. False if the server stopped first.
     async fn start(
         &mut self,
         incoming: Incoming,
-        endpoint: Result<Arc<dyn Endpoint>, CallError>,
+        served: Result<(Arc<dyn Endpoint>, Method), CallError>,
         tag: DeliveryTag,
     ) -> bool {
         let shared = self.shared.clone();
-        let permit = tokio::select! {
-            biased;
-            () = shared.stop.cancelled() => return false,
-            permit = shared.permits.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
+        let is_question = served.as_ref().is_ok_and(|(_, method)| method.class == MethodClass::Read);
+        let place = if is_question {
+            let Some(place) = shared.lanes.place() else {
+                self.refuse(incoming, CallError::Busy { limit: PLACES }, tag);
+                return true;
+            };
+            place
+        } else {
+            tokio::select! {
+                biased;
+                () = shared.stop.cancelled() => return false,
+                permit = shared.permits.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
+            }
         };
         self.consumer.settle(tag, Settle::Ack);
-        shared.spawn(perform(shared.clone(), endpoint, incoming, permit));
+        shared.spawn(perform(shared.clone(), served, incoming, place));
         true
+    }
+
+    /// Settles a request that is not started, and tells the caller if it is a call.
+    fn refuse(&mut self, Incoming { request, reply }: Incoming, error: CallError, tag: DeliveryTag) {
+        self.consumer.settle(tag, Settle::Ack);
+        let told = error_for_caller(&self.shared, &request, error);
+        if let Some(reply) = reply {
+            self.shared.answer_aside(reply, Err(told));
+        }
     }
 }
 
 /// Performs one request and answers it.
 async fn perform(
     shared: Arc<Shared>,
-    endpoint: Result<Arc<dyn Endpoint>, CallError>,
-    Incoming { request, reply }: Incoming,
-    permit: OwnedSemaphorePermit,
+    served: Result<(Arc<dyn Endpoint>, Method), CallError>,
+    incoming: Incoming,
+    place: OwnedSemaphorePermit,
 ) {
-    let result = match endpoint {
-        Ok(endpoint) => {
+    let incoming = Arc::new(incoming);
+    let is_long = served.as_ref().is_ok_and(|(_, method)| method.long);
+    let work = work(shared.clone(), served, incoming.clone());
+    let work = async {
+        if !is_long {
+            return (work.await, None);
+        }
+        let lane = shared.lanes.lane().await;
+        let work = shared.abort.clone().run_until_cancelled_owned(work);
+        (shared.options.driver.run(work).await.flatten().flatten(), Some(lane))
+    };
+    let (body, lane) = tokio::select! {
+        biased;
+        done = work => done,
+        () = shared.replier.heartbeats(incoming.reply.as_ref()) => unreachable!("heartbeats never end by themselves"),
+    };
+    if let (Some(reply), Some(body)) = (&incoming.reply, body) {
+        shared.replier.send(reply, body, Slot { _place: place, _lane: lane }).await;
+    }
+}
+
+/// Has an endpoint perform a request, and writes the answer. `None` if nobody waits for one.
+async fn work(
+    shared: Arc<Shared>,
+    served: Result<(Arc<dyn Endpoint>, Method), CallError>,
+    incoming: Arc<Incoming>,
+) -> Option<Bytes> {
+    let Incoming { request, reply } = &*incoming;
+    let result = match served {
+        Ok((endpoint, _)) => {
             count(&shared.counters.dispatched);
-            let work = AssertUnwindSafe(endpoint.dispatch(&request)).catch_unwind();
-            tokio::select! {
-                biased;
-                result = work => result.unwrap_or_else(|_| {
-                    count(&shared.counters.panics);
-                    tracing::error!(method = &*shown_method(&request.method), "a method panicked; its caller gets an error");
-                    Err(CallError::Failed(Box::new(panicked(&request.method))))
-                }),
-                () = shared.replier.heartbeats(reply.as_ref()) => unreachable!("heartbeats never end by themselves"),
-            }
+            let work = AssertUnwindSafe(endpoint.dispatch(request)).catch_unwind();
+            work.await.unwrap_or_else(|_| {
+                count(&shared.counters.panics);
+                tracing::error!(
+                    method = &*shown_method(&request.method),
+                    "a method panicked; its caller gets an error"
+                );
+                Err(CallError::Failed(Box::new(panicked(&request.method))))
+            })
         }
         Err(error) => Err(error),
     };
-    let result = result.map_err(|error| {
-        shared.counters.count_error(&error);
-        let peer = request.context.user_id.as_deref().unwrap_or(NOBODY);
-        if !matches!(error, CallError::Failed(_))
-            && let Some(suppressed) = shared.notices.take_turn(error.kind(), peer)
-        {
-            let (method, version) = (&*shown_method(&request.method), request.version);
-            tracing::warn!(user = peer, method, %version, %error, suppressed, "a request failed");
-        }
-        Box::new(error.into_remote(&shown_method(&request.method), &request.version.to_string()))
-    });
-    if let Some(reply) = reply {
-        shared.replier.answer(&reply, &result, Some(permit)).await;
+    let result = result.map_err(|error| error_for_caller(&shared, request, error));
+    reply.as_ref().map(|reply| shared.replier.body(reply, &result))
+}
+
+/// Counts and logs why a request failed. Returns what its caller is told.
+fn error_for_caller(shared: &Shared, request: &RpcRequest, error: CallError) -> Box<RemoteError> {
+    shared.counters.count_error(&error);
+    let peer = request.context.user_id.as_deref().unwrap_or(NOBODY);
+    if !matches!(error, CallError::Failed(_))
+        && let Some(suppressed) = shared.notices.take_turn(error.kind(), peer)
+    {
+        let (method, version) = (&*shown_method(&request.method), request.version);
+        tracing::warn!(user = peer, method, %version, %error, suppressed, "a request failed");
     }
+    Box::new(error.into_remote(&shown_method(&request.method), &request.version.to_string()))
 }
 
 fn panicked(method: &str) -> RemoteError {

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::driver::Driver;
 use crate::authority::Authority;
 
 /// The options of a server.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
-    /// How many requests may be in progress at once.
+    /// How many requests may be in progress at once. Questions do not count: they have a limit of their own.
     pub concurrency: usize,
+    /// Where long questions are answered.
+    pub driver: Driver,
     /// How many deliveries of a queue of requests may be unacknowledged.
     pub prefetch: u16,
     /// How many reports are handled and acknowledged together at most. The prefetch of a fanout queue is twice that.
@@ -30,6 +33,7 @@ impl ServerOptions {
     pub fn new(seed: [u8; 32]) -> Self {
         Self {
             concurrency: 64,
+            driver: Driver::default(),
             prefetch: 128,
             report_batch: 256,
             remembered: 1024,

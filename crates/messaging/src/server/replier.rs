@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::counters::{ServerCounters, count};
@@ -60,13 +60,10 @@ impl Replier {
         }
     }
 
-    /// Answers a call. `permit` is the one that the request held. It is given back as soon as the answer has to wait.
-    pub(super) async fn answer(
-        &self,
-        to: &ReplyAddress,
-        result: &MethodResult,
-        mut permit: Option<OwnedSemaphorePermit>,
-    ) {
+    /// Sends the [body](Self::body) of an answer. `slot` is what the request occupied. It is given back as soon as the answer
+    /// has to wait.
+    pub(super) async fn send(&self, to: &ReplyAddress, mut body: Bytes, slot: impl Send) {
+        let mut slot = Some(slot);
         let Some(queue) = &to.queue else {
             count(&self.counters.replies_without_queue);
             return;
@@ -75,7 +72,6 @@ impl Replier {
             count(&self.counters.replies_unroutable);
             return;
         }
-        let mut body = self.body(to, result);
         let give_up = Instant::now() + self.retry;
         let mut replaced = body.len() > MAX_BODY_BYTES;
         if replaced {
@@ -102,7 +98,7 @@ impl Replier {
                 Err(error) => {
                     if waiting.is_none() {
                         waiting = self.retrying.try_acquire().ok();
-                        drop(permit.take());
+                        drop(slot.take());
                         if waiting.is_none() {
                             return self.count_lost(queue, &error);
                         }
@@ -144,7 +140,8 @@ impl Replier {
             .await
     }
 
-    fn body(&self, to: &ReplyAddress, result: &MethodResult) -> Bytes {
+    /// The message that answers a call.
+    pub(super) fn body(&self, to: &ReplyAddress, result: &MethodResult) -> Bytes {
         write_reply(&to.msg_id, &self.ids.hex(), result.as_deref().map_err(|error| &**error), true)
     }
 

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::counters::{ServerCounters, count};
+use super::lanes::Lanes;
 use super::options::ServerOptions;
 use super::replier::{MethodResult, Replier};
 use crate::envelope::ReplyAddress;
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     pub(super) replier: Replier,
     /// One permit for each request that may be in progress.
     pub(super) permits: Arc<Semaphore>,
+    /// Where questions wait and are answered.
+    pub(super) lanes: Lanes,
     /// One permit for each answer to a request that is not in progress: a malformed call, or a call among reports.
     aside: Arc<Semaphore>,
     pub(super) tasks: TaskTracker,
@@ -40,6 +43,7 @@ impl Shared {
         Self {
             replier: Replier::new(transport.clone(), options.seed, options.reply_retry, counters.clone()),
             permits: Arc::new(Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
+            lanes: Lanes::default(),
             aside: Arc::new(Semaphore::new(MAX_ASIDE)),
             notices: Notices::default(),
             tasks: TaskTracker::new(),
@@ -61,7 +65,10 @@ impl Shared {
         let shared = self.clone();
         match self.aside.clone().try_acquire_owned() {
             Ok(slot) => {
-                self.spawn(async move { shared.replier.answer(&reply, &result, Some(slot)).await });
+                self.spawn(async move {
+                    let body = shared.replier.body(&reply, &result);
+                    shared.replier.send(&reply, body, slot).await;
+                });
             }
             Err(_) => count(&self.counters.replies_failed),
         }

@@ -81,18 +81,20 @@ impl Endpoint for Worker {
 
     fn methods(&self) -> &[Method] {
         &[
-            Method { name: "echo", class: MethodClass::Read },
-            Method { name: "work", class: MethodClass::Place },
-            Method { name: "refuse", class: MethodClass::Read },
-            Method { name: "panic", class: MethodClass::Read },
-            Method { name: "large", class: MethodClass::Read },
+            Method { name: "echo", class: MethodClass::Read, long: false },
+            Method { name: "work", class: MethodClass::Place, long: false },
+            Method { name: "refuse", class: MethodClass::Read, long: false },
+            Method { name: "panic", class: MethodClass::Read, long: false },
+            Method { name: "large", class: MethodClass::Read, long: false },
+            Method { name: "ponder", class: MethodClass::Read, long: true },
+            Method { name: "wait", class: MethodClass::Read, long: false },
         ]
     }
 
     async fn dispatch(&self, request: &RpcRequest) -> Result<Box<RawValue>, CallError> {
         match &*request.method {
             "echo" => answer(&request.args().parse::<Value>()?),
-            "work" => {
+            "work" | "ponder" | "wait" => {
                 self.work(request.args().parse()?).await;
                 answer(&())
             }

@@ -1,10 +1,10 @@
 //! Acknowledgements, copies, batches, bounds and the end of a server.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use novella_messaging::{CallOptions, Destination, RpcServer, ServerOptions, Target};
+use novella_messaging::{BUSY, CallOptions, Destination, Driver, RpcError, RpcServer, ServerOptions, Target};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -66,6 +66,78 @@ async fn work_at_once_is_bounded_and_the_rest_waits_in_the_queue() {
     assert!(broker.depth("scheduler").unwrap() >= 12, "{:?}", broker.depth("scheduler"));
     until(|| worker.log().len() == 20).await;
     assert_eq!(worker.most_at_once.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_long_questions_are_answered_at_a_time_and_the_others_wait_their_turn() {
+    let (broker, worker) = (broker(), Arc::default());
+    let _server = serve(&broker, "server", &worker).await;
+    let client = client(&broker, "client");
+    let began = Instant::now();
+    let asked = (0..20).map(|n| call(&client, "ponder", json!({"name": n.to_string(), "seconds": 1}), 60));
+    let answers = futures_util::future::join_all(asked).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!(worker.most_at_once.load(Ordering::SeqCst), 2);
+    assert_eq!(began.elapsed().as_secs(), 10);
+    let in_order: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+    assert_eq!(worker.log(), in_order);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_number_of_questions_delays_another_request() {
+    for question in ["ponder", "wait"] {
+        let (broker, worker): (_, Arc<Worker>) = (broker(), Arc::default());
+        let options = ServerOptions { concurrency: 1, ..ServerOptions::new([7; 32]) };
+        let server = serve_with(&broker, "server", &worker, options).await;
+        let client = client(&broker, "client");
+        for _ in 0..200 {
+            cast(&client, question, json!({"seconds": 600})).await;
+        }
+        let began = Instant::now();
+        call(&client, "work", json!({"name": "placement"}), 60).await.expect("it is worked on at once");
+        assert!(began.elapsed() < Duration::from_secs(1), "{question}: {:?}", began.elapsed());
+        assert_eq!(broker.depth("scheduler"), Some(0), "no question stays in the queue before others");
+        assert_eq!(server.counters().get("busy"), 200 - 64, "{question}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_too_many_is_refused_with_the_limit() {
+    let (broker, worker) = (broker(), Arc::default());
+    let server = serve(&broker, "server", &worker).await;
+    let client = client(&broker, "client");
+    for _ in 0..64 {
+        cast(&client, "ponder", json!({"seconds": 1})).await;
+    }
+    let Err(RpcError::Remote { source, .. }) = call(&client, "ponder", json!({}), 60).await else {
+        panic!("it is refused")
+    };
+    assert_eq!((&*source.module, &*source.class), ("novella", BUSY));
+    assert_eq!(Value::Object(source.kwargs), json!({"limit": 64}));
+    assert!(source.message.starts_with("64 questions wait or are being answered"), "{}", source.message);
+    assert_eq!(server.counters().get("busy"), 1);
+    // Places come free again.
+    until(|| worker.log().len() == 64).await;
+    tokio::time::sleep(2 * SECOND).await;
+    call(&client, "ponder", json!({}), 60).await.expect("there is a place");
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_questions_are_driven_by_the_driver_and_others_are_not() {
+    let (broker, worker) = (broker(), Arc::default());
+    let driven = Arc::new(AtomicUsize::new(0));
+    let counted = driven.clone();
+    let driver = Driver::new(move |work| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        work
+    });
+    let options = ServerOptions { driver, ..ServerOptions::new([7; 32]) };
+    let _server = serve_with(&broker, "server", &worker, options).await;
+    let client = client(&broker, "client");
+    for method in ["ponder", "wait", "work", "echo"] {
+        call(&client, method, json!({}), 60).await.expect("an answer");
+    }
+    assert_eq!(driven.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]

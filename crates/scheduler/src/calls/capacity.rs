@@ -54,7 +54,7 @@ fn eligible(
     request: SelectDestinations,
     running: bool,
 ) -> Result<(Eligible, Running), Failure> {
-    let (mut guard, now) = manager.core();
+    let (mut guard, now) = manager.ask();
     let core = &mut *guard;
     let request = core.hosts.resolve(request)?;
     let eligible = core.hosts.eligible(&mut core.engine, &request, now)?;

@@ -10,9 +10,9 @@ use novella_messaging::CallError;
 use novella_objects::{Decision, Explain, Explained, Fixes, PlacementRequest, Refusal, SelectDestinations};
 
 use crate::call_errors::{bad_arguments, internal};
-use crate::calls::place;
+use crate::calls::place::{self, Asker};
 use crate::decisions::Decided;
-use crate::manager::{Core, POISONED, SchedulerManager};
+use crate::manager::{Core, SchedulerManager};
 
 /// Answers the call. `None` if the decision is forgotten.
 pub(crate) async fn explain(
@@ -20,7 +20,7 @@ pub(crate) async fn explain(
     args: Explain,
 ) -> Result<Option<Explained>, CallError> {
     let found = match (args.decision_id, args.request_spec) {
-        (Some(id), None) => manager.core().0.decisions.get(&id).cloned(),
+        (Some(id), None) => manager.ask().0.decisions.get(&id).cloned(),
         (None, Some(spec)) => Some(would_decide(manager, spec, args.flavor)?),
         _ => return Err(bad_arguments("name either a decision_id or a request_spec")),
     };
@@ -29,14 +29,14 @@ pub(crate) async fn explain(
     let host = match &args.host {
         None => None,
         Some(host) => {
-            let (mut guard, now) = manager.core();
+            let (mut guard, now) = manager.ask();
             let core = &mut *guard;
             core.hosts.inspect(&mut core.engine, &request, host, now).map_err(failed)?
         }
     };
     let refused = matches!(decision.refusal, Some(Refusal::NoValidHost { .. }));
     let misses = if args.fix || (refused && args.host.is_none()) {
-        let (mut guard, now) = manager.core();
+        let (mut guard, now) = manager.ask();
         let core = &mut *guard;
         core.hosts.near_misses(&mut core.engine, &request, now).map_err(failed)?
     } else {
@@ -63,7 +63,7 @@ async fn fixes(
     let search = move || {
         let PlacementRequest { spec, instance_uuids, .. } = &request.request().request_spec;
         search_fixes(spec, instance_uuids.len(), &misses, |changes| {
-            let mut core = shared.lock().expect(POISONED);
+            let mut core = shared.ask();
             let Core { hosts, engine, .. } = &mut *core;
             hosts.try_changes(engine, &request, changes)
         })
@@ -79,6 +79,6 @@ fn would_decide(
 ) -> Result<Decided, CallError> {
     let request = SelectDestinations { request_spec, dry_run: true, flavor, ..SelectDestinations::default() };
     place::check(manager, &request)?;
-    let (mut core, now) = manager.core();
-    Ok(place::decide(manager, &mut core, None, request, now)?.0)
+    let (mut core, now) = manager.ask();
+    Ok(place::decide(manager, &mut core, &Asker::of_question(), request, now)?.0)
 }

@@ -20,8 +20,8 @@ use novella_rpcapi::{
 };
 use uuid::Uuid;
 
-use crate::calls::place;
-use crate::calls::release::{only_of, owner};
+use crate::calls::place::{self, Asker};
+use crate::calls::release::only_of;
 use crate::manager::SchedulerManager;
 
 #[async_trait]
@@ -50,6 +50,8 @@ impl NovaSchedulerEndpoint for SchedulerManager {
             ..SelectDestinations::default()
         };
         place::check(self, &request)?;
+        let asker = Asker::of(self, context);
+        place::take(self, &asker, &request)?;
         // The map stays locked until the chosen hosts are described, so that Nova sees them as they were when chosen.
         let (decided, destinations, began) = {
             let (mut guard, now) = self.core();
@@ -60,7 +62,7 @@ impl NovaSchedulerEndpoint for SchedulerManager {
                     self.tell_peers(reserve);
                 }
             }
-            let (decided, rows) = place::decide(self, core, owner(self, context), request, now)?;
+            let (decided, rows) = place::decide(self, core, &asker, request, now)?;
             let spec = &decided.request.request().request_spec.spec;
             let destinations = core.hosts.destinations(&mut core.engine, spec, &rows);
             let destinations = destinations.map_err(|failure| self.policy_faults.call_error(&failure))?;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use novella_host_manager::{COMPUTE, Placed, SelectedRows};
-use novella_messaging::{CallError, RequestContext};
+use novella_messaging::{ANONYMOUS, CallError, RequestContext};
 use novella_objects::{
     Decision, Flavor, MAX_ALTERNATES, MAX_AMOUNT, MAX_INSTANCES, PlacementRequest, SelectDestinations,
 };
@@ -18,6 +18,9 @@ use crate::calls::release::owner;
 use crate::decisions::Decided;
 use crate::manager::{Core, SchedulerManager};
 
+/// How long the id of a project may be, in bytes, as in Nova's database.
+const MAX_PROJECT_ID: usize = 255;
+
 /// Answers the call.
 pub(crate) fn select_destinations(
     manager: &SchedulerManager,
@@ -25,13 +28,46 @@ pub(crate) fn select_destinations(
     request: SelectDestinations,
 ) -> Result<Arc<Decision>, CallError> {
     check(manager, &request)?;
+    let asker = Asker::of(manager, context);
+    take(manager, &asker, &request)?;
     let (decision, began) = {
         let (mut core, now) = manager.core();
-        let (decided, _) = decide(manager, &mut core, owner(manager, context), request, now)?;
+        let (decided, _) = decide(manager, &mut core, &asker, request, now)?;
         (decided.decision, now)
     };
     log(manager, &decision, began);
     Ok(decision)
+}
+
+/// Who asks for a placement.
+pub(crate) struct Asker<'c> {
+    /// The broker user, for quotas.
+    user: &'c str,
+    /// The broker user to whom the placement will belong. `None` if it belongs to everybody.
+    owner: Option<&'c str>,
+}
+
+impl<'c> Asker<'c> {
+    /// The sender of a request.
+    pub(crate) fn of(manager: &SchedulerManager, context: &'c RequestContext) -> Self {
+        let user = context.user_id.as_deref().unwrap_or(ANONYMOUS);
+        Self { user, owner: owner(manager, context) }
+    }
+
+    /// Somebody who asks what would be decided, and holds nothing.
+    pub(crate) fn of_question() -> Self {
+        Self { user: ANONYMOUS, owner: None }
+    }
+}
+
+/// Counts a request towards the requests that its user and its project may make.
+pub(crate) fn take(
+    manager: &SchedulerManager,
+    asker: &Asker<'_>,
+    request: &SelectDestinations,
+) -> Result<(), CallError> {
+    let project = request.request_spec.spec.project_id.as_deref();
+    manager.quotas.take(asker.user, project, manager.env.clock.now())
 }
 
 /// Refuses a request that is wrong regardless of the map.
@@ -49,6 +85,10 @@ pub(crate) fn check(manager: &SchedulerManager, request: &SelectDestinations) ->
     uuids.sort_unstable();
     if let Some(twice) = uuids.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(bad_arguments(format!("instance {} is named twice", twice[0])));
+    }
+    if let Some(bytes) = spec.project_id.as_ref().map(String::len).filter(|bytes| *bytes > MAX_PROJECT_ID) {
+        let reason = format!("project_id has {bytes} bytes; at most {MAX_PROJECT_ID} are allowed");
+        return Err(bad_arguments(reason));
     }
     let Flavor { memory_mb, root_gb, ephemeral_gb, .. } = spec.flavor;
     for (name, value) in [("memory_mb", memory_mb), ("root_gb", root_gb), ("ephemeral_gb", ephemeral_gb)] {
@@ -71,7 +111,7 @@ pub(crate) fn check(manager: &SchedulerManager, request: &SelectDestinations) ->
 pub(crate) fn decide(
     manager: &SchedulerManager,
     core: &mut Core,
-    owner: Option<&str>,
+    asker: &Asker<'_>,
     request: SelectDestinations,
     now: Duration,
 ) -> Result<(Decided, Vec<SelectedRows>), CallError> {
@@ -81,7 +121,11 @@ pub(crate) fn decide(
         .hosts
         .resolve(request)
         .map_err(|failure| manager.policy_faults.unresolved(&failure, flavor.as_deref()))?
-        .asked_by(owner);
+        .asked_by(asker.owner)
+        .held_for(asker.user);
+    if let Some(over) = core.hosts.over_quota(&request, now) {
+        return Err(manager.quotas.refuse(over));
+    }
     let other_service = request.request().service.as_deref().filter(|service| *service != COMPUTE);
     let Placed { decision, rows } = match other_service {
         None => {

@@ -58,6 +58,7 @@ pub(crate) async fn enforce(manager: &SchedulerManager, policy: PolicyFile) -> R
     }
     while !manager.core().0.hosts.match_hosts(&mut new, MATCHED_AT_A_TIME) {
         tokio::task::yield_now().await;
+        manager.let_others_in();
     }
     // Dropped only after the lock is released, because freeing a large policy takes time.
     let _before = {

@@ -26,6 +26,8 @@ pub(crate) fn release(
     context: &RequestContext,
     Release { decision_id, instance_uuids }: &Release,
 ) -> Result<u64, CallError> {
+    let user = context.user_id.as_deref().unwrap_or(ANONYMOUS);
+    manager.quotas.take(user, None, manager.env.clock.now())?;
     let by = only_of(manager, context);
     let released = manager.with_hosts(|hosts, _| {
         let released = hosts.release(decision_id, instance_uuids, by)?;

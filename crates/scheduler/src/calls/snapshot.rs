@@ -1,9 +1,10 @@
 //! `snapshot`: the map as a document, page by page, so that a fleet of any size can be read as it was at one instant.
 //!
 //! The first page takes a copy of the map, which is kept for the further pages (`kept_snapshots.rs`). If the copy is gone,
-//! the client must start again.
+//! the client must start again. While several snapshots are being read, a new reader may get a copy that is a second old.
 
 use novella_fleet_documents::MapSnapshot;
+use novella_host_manager::{CopyInProgress, HostManager};
 use novella_messaging::{CallError, answer};
 use novella_rpcapi::{SnapshotCursor, SnapshotPage};
 
@@ -21,14 +22,18 @@ pub(crate) fn snapshot(
 ) -> Result<SnapshotPage, CallError> {
     let name = &manager.options.name;
     let (id, from, snapshot) = match cursor {
-        None => {
-            let (copy, options, now) = {
-                let (mut core, now) = manager.core();
-                (core.hosts.copy(now), core.engine.options().clone(), now)
-            };
-            let (id, snapshot) = manager.snapshots.keep(MapSnapshot::new(copy, &options), now);
-            (id, 0, snapshot)
-        }
+        None => match manager.snapshots.share(manager.env.clock.now()) {
+            Some((id, snapshot)) => (id, 0, snapshot),
+            None => {
+                let copying = CopyInProgress::default();
+                let copy = |hosts: &HostManager, copying: &mut CopyInProgress, _| hosts.copy_some(copying);
+                let (copy, options, now) = manager.ask_in_steps(copying, copy, |core, copying, now| {
+                    (core.hosts.finish_copy(copying, now), core.engine.options().clone(), now)
+                });
+                let (id, snapshot) = manager.snapshots.keep(MapSnapshot::new(copy, &options), now);
+                (id, 0, snapshot)
+            }
+        },
         Some(SnapshotCursor { scheduler, id, from }) => {
             let kept =
                 if scheduler == *name { manager.snapshots.ask(id, manager.env.clock.now()) } else { None };
@@ -51,7 +56,7 @@ pub(crate) fn snapshot(
     let end = from.saturating_add(hosts.len());
     let next = (end < snapshot.len()).then(|| SnapshotCursor { scheduler: name.clone(), id, from: end });
     if next.is_none() {
-        manager.snapshots.forget(id);
+        manager.snapshots.end(id);
     }
     Ok(SnapshotPage { head, hosts, next })
 }

@@ -24,6 +24,7 @@ pub fn manager(env: &Env, policy: &str, hosts: usize) -> Arc<SchedulerManager> {
         max_hold: HostManagerOptions::default().max_hold,
         nova_cell: Uuid::nil(),
         authority: Default::default(),
+        request_quotas: Default::default(),
     };
     let health = Health::new(env.clock.clone());
     let (manager, _reserves) = SchedulerManager::new(options, env.clone(), map, engine, health);

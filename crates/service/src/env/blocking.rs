@@ -8,9 +8,14 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    thread,
 };
 
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
+
+/// By how much the work of [`Blocking::drive`] is less urgent than that of other threads, as `nice` counts it. On a busy
+/// core it gets about a tenth, and makes way at once for a thread that wakes up.
+const LOWER_PRIORITY: i32 = 10;
 
 /// Runs a boxed call somewhere. `novella-virt` takes this for its probes.
 pub type Executor = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
@@ -19,6 +24,8 @@ pub type Executor = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 #[derive(Clone)]
 pub struct Blocking {
     execute: Executor,
+    /// Whether calls run on the caller's own thread.
+    in_place: bool,
 }
 
 /// A blocking call panicked, or was never started because the runtime is shutting down.
@@ -35,12 +42,12 @@ impl Blocking {
     pub(super) fn threads() -> Blocking {
         // The join handle is dropped on purpose: `run` reports through its own channel, and `as_executor`'s callers
         // through theirs.
-        Blocking { execute: Arc::new(|call| drop(tokio::task::spawn_blocking(call))) }
+        Blocking { execute: Arc::new(|call| drop(tokio::task::spawn_blocking(call))), in_place: false }
     }
 
     /// In place, on the caller's own thread.
     pub(super) fn inline() -> Blocking {
-        Blocking { execute: Arc::new(|call| call()) }
+        Blocking { execute: Arc::new(|call| call()), in_place: true }
     }
 
     /// Starts `call` and resolves to what it returned. Outside a simulation it needs a tokio runtime around it.
@@ -60,6 +67,34 @@ impl Blocking {
             answered.await.unwrap_or_else(|_| {
                 Err(Panicked { message: "not started, the runtime is shutting down".to_owned() })
             })
+        }
+    }
+
+    /// Drives a future that computes for long, where it holds up nothing else: on a thread of its own, which gets the
+    /// processor when no other thread of this machine wants it more. Resolves when the future is done, or has panicked.
+    /// Outside a simulation it needs a tokio runtime around it.
+    pub fn drive<F>(&self, work: F) -> impl Future<Output = ()> + Send + use<F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let in_place = self.in_place;
+        async move {
+            if in_place {
+                return work.await;
+            }
+            let (runtime, (done, ended)) = (Handle::current(), oneshot::channel::<()>());
+            let run = move || {
+                // Where the system does not allow it, the work competes like any other.
+                _ = rustix::process::nice(LOWER_PRIORITY);
+                runtime.block_on(work);
+                drop(done);
+            };
+            if let Err(error) = thread::Builder::new().name("questions".into()).spawn(run) {
+                tracing::error!(%error, "cannot start a thread for a question");
+            }
+            // The sender is dropped at the end, after a panic too. The panic hook has logged it, and whoever waits for a
+            // result sees that there is none.
+            drop(ended.await);
         }
     }
 
@@ -88,8 +123,6 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
 
     #[tokio::test]
@@ -110,6 +143,21 @@ mod tests {
         assert_eq!(received.try_recv(), Ok(here), "ran before it was awaited");
         answer.await.unwrap().unwrap();
         assert_eq!(blocking.run(|| panic!("no")).await, Err::<(), _>(Panicked { message: "no".into() }));
+    }
+
+    #[tokio::test]
+    async fn a_future_is_driven_elsewhere_or_in_place() {
+        for (blocking, elsewhere) in [(Blocking::threads(), true), (Blocking::inline(), false)] {
+            let here = thread::current().id();
+            let (sent, received) = std::sync::mpsc::channel();
+            let work = async move {
+                tokio::task::yield_now().await;
+                sent.send(thread::current().id()).unwrap();
+            };
+            blocking.drive(work).await;
+            assert_eq!(received.try_recv().unwrap() != here, elsewhere);
+        }
+        Blocking::threads().drive(async { panic!("contained") }).await;
     }
 
     #[test]
