@@ -3,13 +3,14 @@
 //! What always holds: nothing here fails. What cannot be read becomes a problem, and the reading goes on, so that an
 //! operator sees everything at once. A parser's message is kept, the line it quotes is not: it may hold a password.
 
-use std::{fs, io::ErrorKind, path::Path};
+use std::{fs, io::ErrorKind, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::Value as Json;
 use toml_edit::{Document, Item, TableLike, Value};
 
 use crate::config::{
     problem::Problem,
+    secret::holds_password,
     setting::{ENV_PREFIX, Setting, sections, suggest},
     source::{Origin, Sources},
 };
@@ -18,6 +19,9 @@ use crate::config::{
 const SLIPS: usize = 3;
 /// How similar two names of sections are at least, if one is taken for a slip of the pen of the other.
 const SIMILAR: f64 = 0.85;
+
+/// The permission of a file that lets every user of the machine read it.
+const EVERYBODY_READS: u32 = 0o004;
 
 /// One key, set by one source.
 pub(super) struct Leaf<'a> {
@@ -83,7 +87,28 @@ impl<'a> Collected<'a> {
             };
             Problem::in_source(path.display(), format!("cannot read the file: {error}"), fix)
         })?;
-        self.read_text(settings, path, bytes)
+        let before = self.leaves.len();
+        self.read_text(settings, path, bytes)?;
+        self.warn_of_readable_passwords(path, before);
+        Ok(())
+    }
+
+    /// Warns of a file that holds a password and that every user of the machine may read. Its settings are those from
+    /// `first` on.
+    fn warn_of_readable_passwords(&mut self, path: &Path, first: usize) {
+        let is_readable =
+            fs::metadata(path).is_ok_and(|about| about.permissions().mode() & EVERYBODY_READS != 0);
+        let holds = |leaf: &&Leaf<'_>| {
+            leaf.setting.secret && leaf.candidates.iter().filter_map(Json::as_str).any(holds_password)
+        };
+        if let Some(leaf) = self.leaves[first..].iter().find(holds).filter(|_| is_readable) {
+            self.warnings.push(format!(
+                "every user of this machine can read the password of {} in {path}; run `chmod o-r {path}`, and change the \
+                 password if others use this machine",
+                leaf.setting.key,
+                path = path.display(),
+            ));
+        }
     }
 
     /// Reads the content of a file; what it refuses as a whole is the error.

@@ -8,6 +8,16 @@ pub(super) fn redact(value: &str) -> String {
     if value.contains("://") { redact_url(value) } else { HIDDEN.to_owned() }
 }
 
+/// Whether a secret value has something to hide: of a URL a password, of anything else any text.
+pub(super) fn holds_password(value: &str) -> bool {
+    let main = value.split(['?', '#']).next().unwrap_or_default();
+    match value.contains("://") {
+        // A password that holds one of these characters has its `@` behind it.
+        true => redact_url(main) != main || value[main.len()..].contains('@'),
+        false => !value.is_empty(),
+    }
+}
+
 /// A transport URL (`scheme://user:password@host,user:password@host/vhost?options`) without its passwords.
 ///
 /// When in doubt it hides too much: a URL whose password holds an unescaped `@`, `/`, `?`, `#` or `,` loses everything up to
@@ -67,6 +77,21 @@ mod tests {
             ("in-process://", "in-process://"),
         ] {
             assert_eq!(redact(url), shown);
+        }
+    }
+
+    #[test]
+    fn only_a_password_counts_as_one() {
+        for url in [
+            "rabbit://agent:s3cret@mq/",
+            "amqp://a@h1,b:p@h2/?heartbeat=5",
+            "rabbit://u:s3?cret@mq",
+            "s3cret",
+        ] {
+            assert!(holds_password(url), "{url}");
+        }
+        for url in ["rabbit://mq:5672/nova", "rabbit://agent@mq/?ssl_ca_file=/ca.pem", ""] {
+            assert!(!holds_password(url), "{url}");
         }
     }
 

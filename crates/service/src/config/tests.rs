@@ -187,6 +187,27 @@ fn unknown_keys_are_refused_with_the_one_that_was_meant() {
 }
 
 #[test]
+fn a_password_that_everybody_can_read_is_warned_of_once() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("novella.toml");
+    let warnings = |text: &str, mode| {
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let sources = Sources { files: vec![path.clone()], ..Sources::default() };
+        load::<Example>(&sources).unwrap().warnings
+    };
+    let with = "transport_url = \"rabbit://agent:s3cret@mq/\"";
+    let told = warnings(with, 0o644);
+    let [warning] = told.as_slice() else { panic!("{told:?}") };
+    let next = format!("run `chmod o-r {}`", path.display());
+    assert!(warning.contains("transport_url") && warning.contains(&next), "{warning}");
+    assert!(!warning.contains("s3cret"), "{warning}");
+    assert!(warnings(with, 0o640).is_empty());
+    assert!(warnings("transport_url = \"rabbit://mq/\"\nhost = \"a\"", 0o644).is_empty());
+}
+
+#[test]
 fn unknown_variables_are_only_warned_about() {
     let warnings = |name| {
         let sources = Sources { env: env(&[(name, "1")]), ..Sources::default() };
