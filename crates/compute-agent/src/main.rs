@@ -330,7 +330,10 @@ async fn serve(loaded: Loaded<AgentConfig>, sources: Sources) -> anyhow::Result<
             .next("give one with --host")
             .into());
     }
-    let http = health::bind_to(&config.http.listen).await?;
+    let http = tokio::select! { biased;
+        () = shutdown.requested() => return Ok(exit::OK),
+        http = health::bind_to(&config.http.listen) => http?,
+    };
     let driver = driver(&config, &driver_options(&config, &host, &env))?;
     let name = format!("compute-agent.{host}");
     // The schedulers declare the exchanges.

@@ -93,14 +93,23 @@ async fn serve(loaded: Loaded<SchedulerConfig>) -> anyhow::Result<u8> {
     let hangups = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
     let env = Env::system(None)?;
     let name = if config.name.is_empty() { novella_service::host_name() } else { config.name.clone() };
-    let http = health::bind_to(&config.http.listen).await?;
     let connection = format!("scheduler.{name}");
     let transport =
         novella_messaging::connect(&config.transport_url, connection, env.random.fork("transport"), true)
             .map_err(|error| Failure::new(exit::USAGE, "transport_url cannot be used").because(error))?;
 
     let policy = PolicySource::of(&config).name();
-    let scheduler = match start(config, name, env.clone(), transport).await {
+    let listen = config.http.listen.clone();
+    let started = async {
+        let http = health::bind_to(&listen).await?;
+        Ok::<_, anyhow::Error>((http, start(config, name, env.clone(), transport).await))
+    };
+    // A policy file on a dead disk, or a name server, may not answer.
+    let (http, started) = tokio::select! { biased;
+        () = shutdown.requested() => return Ok(exit::OK),
+        started = started => started?,
+    };
+    let scheduler = match started {
         Err(StartError::Policy(bad)) => {
             return Err(Failure::new(exit::USAGE, format!("{policy}: {bad}"))
                 .next("correct it; `novella policy check FILE` checks a file without a scheduler")

@@ -7,6 +7,7 @@ mod process;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use novella_service::exit::{DAEMON_EXIT_CODES, exit_codes_help};
 use process::{Process, Signal, clean, free_address, get, output};
@@ -40,6 +41,23 @@ fn sighup_reads_the_policy_again_and_says_what_changed() {
     write("[filter_scheduler]\nhost_subset_size = 3\n");
     process.signal(Signal::HUP);
     process.wait_for("policy: - aggregates.a = ");
+}
+
+#[test]
+fn sigterm_ends_a_start_that_hangs() {
+    let dir = TempDir::new().unwrap();
+    // Reading it waits for a writer, and none comes.
+    let fifo = dir.path().join("policy.toml");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut process = Process::start(scheduler(&fifo));
+    // Logged just before signals are watched for.
+    process.wait_for("authority");
+    std::thread::sleep(Duration::from_secs(1));
+    process.signal(Signal::TERM);
+    let (code, log) = process.end();
+    // The last resort, after 20 s, has another code.
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("stopping;") && !log.contains("scheduler starts"), "{log}");
 }
 
 #[test]
