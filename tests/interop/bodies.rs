@@ -23,8 +23,12 @@ async fn compressed_calls_are_read() {
 async fn large_calls_and_answers_get_through() {
     let Some(bed) = bed::shared("large").await else { return };
     let ours = bed.serve("s1").await;
-    let args = json!({"text": "x\"".repeat(1_500_000)});
+    let args = json!({"text": "x\"".repeat(300_000)});
     assert!(bed.call("echo", args.clone(), json!({})).await.expect("a result") == args);
+    // Arguments have a limit of their own, and the caller is told.
+    let beyond = json!({"text": "x\"".repeat(1_500_000)});
+    let error = bed.call("echo", beyond, json!({})).await.expect_err("too large");
+    assert!(error.value.expect("a message").contains("1048576"));
     // What no broker takes by default is replaced, and the caller need not wait for its timeout.
     let raised = bed.call("large", json!({"bytes": 17 << 20}), json!({})).await.expect_err("too large");
     assert_eq!(raised.exc_type.as_deref(), Some("InternalError"));

@@ -68,7 +68,8 @@ async fn the_programs_of_the_page_do_what_it_says() {
     let Some(bed) = bed::shared("examples").await else { return };
     let interpreter = variable("examples", "NOVELLA_TEST_PYTHON").expect("the bed has it too");
     let house = bed.house().await;
-    house.allow_the_shipped_users().await;
+    // The scheduler declares the exchanges, in the shape that this broker and oslo.messaging take.
+    house.import_of_the_shipped(&["permissions", "topic_permissions"]).await;
     let url = bed.python_at(&house);
     let (user, password, _) = house.broker.parts();
     let own = format!("rabbit://{user}:{password}@");

@@ -1,6 +1,7 @@
 //! The executable as scripts see it: exit codes, what goes to which stream, and that it ends by itself.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -44,6 +45,11 @@ fn help_is_data_and_names_the_exit_codes() {
 fn config_check_and_explain_tell_of_the_command_lines_own_settings() {
     let dir = tempfile::tempdir().expect("a directory for the test");
     let file = dir.path().join("novella.toml");
+    let may_read = |mode| {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("the file is ours")
+    };
+    std::fs::write(&file, "").expect("it can be written");
+    may_read(0o600);
     let with = |text: &str, line: &str| {
         std::fs::write(&file, text).expect("it can be written");
         run(&format!("{line} --config {}", file.display()))
@@ -58,6 +64,9 @@ fn config_check_and_explain_tell_of_the_command_lines_own_settings() {
         assert!(code == 0 && err.is_empty() && out.contains("transport_url"), "{out}{err}");
         assert!(!out.contains("s3cret"), "{out}");
     }
+    may_read(0o644);
+    let (code, _, err) = with("transport_url = \"rabbit://u:s3cret@mq/v\"\n", "config explain");
+    assert_eq!((code, err.matches("can read the password of transport_url in ").count()), (0, 1), "{err}");
     let (code, out, err) = with(secret, "config check");
     assert_eq!((code, out.as_str()), (2, ""), "{err}");
     assert!(err.contains("percent-encode") && err.contains("rabbit://***@mq/v"), "{err}");

@@ -104,7 +104,8 @@ fn what_is_read_in_steps_is_the_map_at_the_last_step() {
         sent(Report { traits: vec!["CUSTOM_NEW"], ..second(590) }),
         sent(Report { goodbye: true, ..second(7) }),
         Box::new(|m| _ = place(m, &request([7, 8, 9], SMALL), s(2))),
-        sent(Report { host: "other".into(), ..second(20) }),
+        sent(Report { goodbye: true, ..second(20) }),
+        sent(Report { host: "other".into(), incarnation: 2, seq: 1, ..second(20) }),
         sent(Report::of(1000)),
         // One host reports, and the others are forgotten.
         Box::new(move |m| {
