@@ -7,12 +7,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use novella_messaging::{CallOptions, RpcClient};
 use novella_objects::{Capabilities, SelectDestinations};
 use novella_rpcapi::{Names, SchedulerApi};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::daemons_process::*;
@@ -39,7 +40,7 @@ impl Victim {
         let over = Arc::new(AtomicBool::new(false));
         let asked: Vec<SelectDestinations> =
             (0..64).map(|_| SelectDestinations { dry_run: true, ..house.request(small()) }).collect();
-        let stop = over.clone();
+        let (stop, env) = (over.clone(), house.env.clone());
         let task = tokio::spawn(async move {
             let mut took = Vec::new();
             for request in asked.iter().cycle() {
@@ -52,8 +53,7 @@ impl Victim {
                 took.push(began.elapsed());
                 if took.len() % 16 == 0 {
                     let began = Instant::now();
-                    let alive =
-                        tokio::task::spawn_blocking(move || get(http, "/livez")).await.expect("a reply");
+                    let alive = env.blocking.run(move || get(http, "/livez")).await.expect("a reply");
                     assert!(alive.starts_with("HTTP/1.1 200"), "{alive}");
                     assert!(began.elapsed() < LONGEST, "/livez took {:?}", began.elapsed());
                 }
