@@ -333,7 +333,9 @@ def rates(fleet):
 def memory():
     """A scheduler before and after 10,000 hosts report to it."""
     hosts = 10_000
-    with Daemon("scheduler", "--name", "measured", port=free_port()) as daemon:
+    # All hosts are new to this scheduler, and have one broker user.
+    newcomers = {"NOVELLA_REPORTS__NEW_HOSTS_PER_MINUTE": str(hosts)}
+    with Daemon("scheduler", "--name", "measured", port=free_port(), **newcomers) as daemon:
         daemon.wait("ready", daemon.ready)
         empty = daemon.memory()
         with swarm(hosts, "30s") as fleet:

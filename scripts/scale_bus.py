@@ -66,7 +66,8 @@ class Scheduler(Daemon):
     """A scheduler with room for any fleet."""
 
     def __init__(self, name):
-        super().__init__("scheduler", "--name", name, port=free_port(), NOVELLA_REPORTS__MAX_HOSTS="200000")
+        room = {"NOVELLA_REPORTS__MAX_HOSTS": "200000", "NOVELLA_REPORTS__NEW_HOSTS_PER_MINUTE": "200000"}
+        super().__init__("scheduler", "--name", name, port=free_port(), **room)
 
     def metrics(self):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:

@@ -23,7 +23,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// of so few polls them in order, so that the same seed gives the same messages.
 const AT_A_TIME: usize = 30;
 /// How many times so many hosts are asked before the next look.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 32;
 /// How long a host has to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
