@@ -61,7 +61,7 @@ pub use table::devices::{DeviceUsage, Devices};
 pub use table::devices_on_the_wire::{read_cells, read_pools};
 pub use table::dictionary::Dictionary;
 pub use table::host_table::HostTable;
-pub use table::instances::{Instance, InstanceKind, MAX_ROWS_PER_INSTANCE};
+pub use table::instances::{Instance, InstanceKind};
 pub use table::inventories::ClassUsage;
 pub use table::traits::TraitSnapshot;
 pub use table::view::{HostState, Snapshot};

@@ -407,10 +407,9 @@ impl HostTable {
         facts.ratio(filter.aggregate_key()?)
     }
 
-    /// Records that an instance is on the host, and consumes nothing. Returns false, without recording it, if it is on
-    /// [`MAX_ROWS_PER_INSTANCE`](crate::MAX_ROWS_PER_INSTANCE) other hosts. Fails, without recording it, if the image's
-    /// properties cannot be understood.
-    pub fn add_instance(&mut self, row: Row, instance: &Instance<'_>) -> Result<bool, BadImage> {
+    /// Records that an instance is on the host, and consumes nothing. Fails, without recording it, if the image's properties
+    /// cannot be understood.
+    pub fn add_instance(&mut self, row: Row, instance: &Instance<'_>) -> Result<(), BadImage> {
         self.stamps.instance(row);
         self.instances.add(row.index(), instance)
     }

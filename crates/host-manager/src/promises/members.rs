@@ -11,6 +11,10 @@ use uuid::Uuid;
 
 use crate::report::claims::KindRef;
 
+/// How many hosts are listed for one instance at most. An instance is on two hosts while it moves, and on a few more when
+/// moves fail. More are a fault, and without a limit each report would walk a list that grows with it.
+pub(crate) const MAX_ROWS_PER_INSTANCE: usize = 8;
+
 /// The members of each group, by the name of the group.
 #[derive(Debug, Default)]
 pub(crate) struct Members(HashMap<Box<str>, HashSet<(Uuid, Row)>>);
@@ -26,24 +30,28 @@ impl Members {
         self.0.keys().map(|name| &**name)
     }
 
-    /// Notes an instance on a row. Doing so again changes nothing. Returns false, without noting it, if as many other rows
-    /// have the instance as the table lists of one.
+    /// Notes an instance on a row. Doing so again changes nothing. Returns false, without noting it, if
+    /// [`MAX_ROWS_PER_INSTANCE`] other rows have the instance.
     pub fn come(&mut self, table: &mut HostTable, row: Row, uuid: Uuid, kind: KindRef<'_>) -> bool {
+        let here = table.rows_with(uuid).any(|other| other == row);
+        if !here && table.rows_with(uuid).count() >= MAX_ROWS_PER_INSTANCE {
+            return false;
+        }
         let KindRef { group, flavor, image } = kind;
         let image = image.and_then(|text| serde_json::from_str::<Image>(text).ok());
         let known = Instance { uuid, flavor, image: image.as_ref() };
         // An image that cannot be read has no properties that another instance could share.
-        let noted = table.add_instance(row, &known).unwrap_or_else(|_| {
+        table.add_instance(row, &known).unwrap_or_else(|_| {
             let plain = table.add_instance(row, &Instance { image: None, ..known });
             plain.expect("only images are refused")
         });
-        if let Some(group) = group.filter(|_| noted) {
+        if let Some(group) = group {
             match self.0.get_mut(group) {
                 Some(members) => members.insert((uuid, row)),
                 None => self.0.entry(group.into()).or_default().insert((uuid, row)),
             };
         }
-        noted
+        true
     }
 
     /// Undoes [`Self::come`].

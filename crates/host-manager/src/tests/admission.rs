@@ -365,7 +365,7 @@ fn amounts_that_only_their_sum_makes_absurd_are_refused() {
 #[test]
 fn an_instance_that_very_many_hosts_claim_is_a_fault_that_is_shown_and_ends() {
     let mut m = manager();
-    let most = novella_filter_scheduler::MAX_ROWS_PER_INSTANCE as u128;
+    let most = crate::promises::members::MAX_ROWS_PER_INSTANCE as u128;
     let mut hosts: Vec<_> = (1..=most + 2).map(Report::of).collect();
     for h in &mut hosts {
         h.claims = vec![claim(7, SMALL), Claim { group: Some("g".into()), ..claim(100 + h.uuid, SMALL) }];
