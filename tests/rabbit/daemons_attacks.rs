@@ -190,8 +190,8 @@ async fn what_costs_more_than_it_weighs_is_borne() {
     assert!(host.starts_with("host-") || host == BIG, "placed on {host}, which does not exist");
     let log = scheduler.stop();
     assert!(!log.contains("panicked"), "{log}");
-    // Each decision is a line, whoever asked for it. What the thief reported is a few.
+    // Each decision is a line, whoever asked for it. What the thief reported is a few lines a second, of over 6,000 hosts.
     let about = |line: &&str| ["fake-", "same-", "long-"].iter().any(|name| line.contains(name));
     let told: Vec<_> = log.lines().filter(about).filter(|line| !line.contains("decision")).collect();
-    assert!(told.len() < 100, "{} lines, such as {:#?}", told.len(), &told[..5]);
+    assert!(told.len() < 600, "{} lines, such as {:#?}", told.len(), &told[..5]);
 }
