@@ -33,8 +33,7 @@ impl Members {
     /// Notes an instance on a row. Doing so again changes nothing. Returns false, without noting it, if
     /// [`MAX_ROWS_PER_INSTANCE`] other rows have the instance.
     pub fn come(&mut self, table: &mut HostTable, row: Row, uuid: Uuid, kind: KindRef<'_>) -> bool {
-        let here = table.rows_with(uuid).any(|other| other == row);
-        if !here && table.rows_with(uuid).count() >= MAX_ROWS_PER_INSTANCE {
+        if table.rows_with(uuid).filter(|other| *other != row).count() >= MAX_ROWS_PER_INSTANCE {
             return false;
         }
         let KindRef { group, flavor, image } = kind;
