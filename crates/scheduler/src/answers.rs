@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use novella_messaging::{CallOptions, RpcError, TransportError};
-use novella_rpcapi::ComputeApi;
+use novella_messaging::RpcError;
+use novella_rpcapi::{ComputeApi, HostPing};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::calls::ping::ping;
 use crate::manager::SchedulerManager;
 
 /// How often new hosts are looked for.
@@ -44,15 +45,14 @@ pub async fn ask(manager: Arc<SchedulerManager>, agents: ComputeApi) -> Infallib
 }
 
 async fn ask_one(manager: &SchedulerManager, agents: &ComputeApi, host: String) {
-    let options = CallOptions { mandatory: true, ..CallOptions::new(PATIENCE) };
-    let answer = match agents.ping(&host, options).await {
-        Ok(status) => Some(Some(status.uuid)),
+    let answer = match ping(agents, &host, PATIENCE).await {
+        Ok(HostPing::Answered(status)) => Some(Some(status.uuid)),
+        Ok(HostPing::NobodyListens | HostPing::NoAnswer) => None,
         Err(RpcError::Remote { .. } | RpcError::Malformed { .. }) => Some(None),
-        Err(RpcError::Timeout { .. } | RpcError::Send { source: TransportError::Unroutable { .. }, .. }) => {
-            None
-        }
         // That the question cannot be sent says nothing of the host.
-        Err(RpcError::Send { .. }) => return manager.with_hosts(|hosts, now| hosts.ask_later(&host, now)),
+        Err(RpcError::Timeout { .. } | RpcError::Send { .. }) => {
+            return manager.with_hosts(|hosts, now| hosts.ask_later(&host, now));
+        }
     };
     manager.with_hosts(|hosts, now| hosts.answered(&host, answer, now));
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use novella_messaging::{CallError, CallOptions, RpcError, TransportError};
-use novella_rpcapi::{HostPing, PingHost};
+use novella_rpcapi::{ComputeApi, HostPing, PingHost};
 use novella_service::exit::chain;
 
 use crate::call_errors::internal;
@@ -21,11 +21,17 @@ pub(crate) async fn ping_host(manager: &SchedulerManager, args: PingHost) -> Res
     let agents =
         manager.agents.get().ok_or_else(|| internal("this scheduler has no connection to the agents"))?;
     let timeout = Duration::from_millis(args.timeout_ms).min(LONGEST);
+    let answer = ping(agents, &args.host, timeout).await;
+    answer.map_err(|error| internal(format!("cannot ask the agent of {}: {}", args.host, chain(&error))))
+}
+
+/// Asks the agent of a host, which may take `timeout`. An error is one of the question or of the answer.
+pub(crate) async fn ping(agents: &ComputeApi, host: &str, timeout: Duration) -> Result<HostPing, RpcError> {
     let options = CallOptions { mandatory: true, ..CallOptions::new(timeout) };
-    match agents.ping(&args.host, options).await {
+    match agents.ping(host, options).await {
         Ok(status) => Ok(HostPing::Answered(status)),
         Err(RpcError::Send { source: TransportError::Unroutable { .. }, .. }) => Ok(HostPing::NobodyListens),
         Err(RpcError::Timeout { .. }) => Ok(HostPing::NoAnswer),
-        Err(error) => Err(internal(format!("cannot ask the agent of {}: {}", args.host, chain(&error)))),
+        Err(error) => Err(error),
     }
 }
