@@ -94,7 +94,7 @@ const WINGS: &[(&str, &str)] = &[
         "stats recording cpu_traits report probe_error driver_error probe fake_config driver fake linux registry",
     ),
     ("filter-scheduler", "nova settings request table filters prefilters weighers select questions"),
-    ("host-manager", "fnv options holder policy report promises map verbs views host_manager"),
+    ("host-manager", "fnv token_bucket options holder policy report promises map verbs views host_manager"),
     (
         "fleet-documents",
         "bad_document options read_fleet request server_groups apply_policy evaluator answer write_fleet",

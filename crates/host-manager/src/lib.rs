@@ -8,6 +8,7 @@
 //!
 //! - `fnv`: a hash that is the same on every scheduler
 //! - `options`: the settings
+//! - `token_bucket`: how often something may be done
 //! - `holder`: by whom a placement is asked for, and for whom it is held
 //! - `policy`: the policy file
 //! - `report`: what a report means
@@ -26,6 +27,7 @@ mod options;
 mod policy;
 mod promises;
 mod report;
+mod token_bucket;
 mod verbs;
 mod views;
 
@@ -46,6 +48,7 @@ pub use report::outcome::{Applied, BadReport, Counters, Event, Fault};
 pub use report::owner::HOST as HOST_IN_RULE;
 pub use report::reported::{Reported, Text, Words};
 pub use report::services::COMPUTE;
+pub use token_bucket::{TokenBucket, TokenRate};
 pub use verbs::place::{Placed, SelectedRows};
 pub use verbs::quota::{HolderUsage, OverQuota};
 pub use views::conflicts::Conflicts;

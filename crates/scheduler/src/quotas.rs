@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use novella_host_manager::{HolderKind, HolderUsage, OverQuota};
+use novella_host_manager::{HolderKind, HolderUsage, OverQuota, TokenBucket, TokenRate};
 use novella_messaging::CallError;
 use novella_rpcapi::{Exceeded, quota_exceeded};
 
@@ -71,29 +71,15 @@ pub(crate) struct Quotas {
 /// The buckets of one kind of holders.
 #[derive(Debug, Default)]
 struct Buckets {
-    by_name: HashMap<String, Bucket>,
+    by_name: HashMap<String, TokenBucket>,
     /// When full buckets were last forgotten.
     swept: Duration,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    /// How many requests may still be made, as of `at`.
-    tokens: f64,
-    at: Duration,
-}
-
-impl Bucket {
-    /// How many tokens a full bucket has.
-    fn full(limit: u32) -> f64 {
-        f64::from(limit) * SAVED_FOR.as_secs_f64()
-    }
-
-    /// The bucket after it got what time has brought.
-    fn at(self, limit: u32, now: Duration) -> Self {
-        let brought = now.saturating_sub(self.at).as_secs_f64() * f64::from(limit);
-        Self { tokens: (self.tokens + brought).min(Self::full(limit)), at: now }
-    }
+/// The rate of a limit.
+fn rate(limit: u32) -> TokenRate {
+    let per_second = f64::from(limit);
+    TokenRate { per_second, most: per_second * SAVED_FOR.as_secs_f64() }
 }
 
 impl Quotas {
@@ -130,6 +116,7 @@ impl Quotas {
         if limit == 0 {
             return true;
         }
+        let rate = rate(limit);
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let Buckets { by_name, swept } = &mut buckets[kind as usize];
         // One place is left for the others.
@@ -137,26 +124,17 @@ impl Quotas {
         let mut name = name;
         if !by_name.contains_key(name) && is_full(by_name) {
             if now.saturating_sub(*swept) >= SWEEP_INTERVAL {
-                by_name.retain(|_, bucket| bucket.at(limit, now).tokens < Bucket::full(limit));
+                by_name.retain(|_, bucket| !bucket.is_full(rate, now));
                 *swept = now;
             }
             if is_full(by_name) {
                 name = OTHERS;
             }
         }
-        let bucket = match by_name.get_mut(name) {
-            Some(bucket) => bucket,
-            None => {
-                let full = Bucket { tokens: Bucket::full(limit), at: now };
-                by_name.entry(name.to_owned()).or_insert(full)
-            }
-        };
-        *bucket = bucket.at(limit, now);
-        let is_left = bucket.tokens >= 1.0;
-        if is_left {
-            bucket.tokens -= 1.0;
+        match by_name.get_mut(name) {
+            Some(bucket) => bucket.take(rate, now),
+            None => by_name.entry(name.to_owned()).or_insert(TokenBucket::full(rate, now)).take(rate, now),
         }
-        is_left
     }
 
     /// Counts a refusal, and returns the error for the caller.

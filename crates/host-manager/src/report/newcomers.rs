@@ -17,6 +17,8 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use novella_filter_scheduler::Row;
 
+use crate::token_bucket::{TokenBucket, TokenRate};
+
 /// How many users are remembered. More have no allowance until others have all of theirs again.
 const MAX_USERS: usize = 4096;
 /// When a host that did not answer is asked again.
@@ -44,19 +46,13 @@ impl Answers {
     }
 }
 
-/// How many new names a user may still report.
-#[derive(Debug, Clone, Copy)]
-struct Allowance {
-    left: f64,
-    counted_at: Duration,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Newcomers {
     /// From when on names are limited.
     limited_from: Duration,
-    users: HashMap<Option<Box<str>>, Allowance>,
+    /// How many new names each user may still report.
+    users: HashMap<Option<Box<str>>, TokenBucket>,
     /// Hosts to ask now.
     to_ask: VecDeque<Row>,
     /// Hosts to ask later, each with the time from which on, in order.
@@ -87,22 +83,15 @@ impl Newcomers {
             return true;
         }
         let most = f64::from(per_minute);
-        let grown = |allowance: &Allowance| {
-            let minutes = now.saturating_sub(allowance.counted_at).as_secs_f64() / MINUTE;
-            (allowance.left + minutes * most).min(most)
-        };
+        let rate = TokenRate { per_second: most / MINUTE, most };
         let user = user.map(Box::<str>::from);
         if self.users.len() >= MAX_USERS && !self.users.contains_key(&user) {
-            self.users.retain(|_, allowance| grown(allowance) < most);
+            self.users.retain(|_, bucket| !bucket.is_full(rate, now));
             if self.users.len() >= MAX_USERS {
                 return false;
             }
         }
-        let allowance = self.users.entry(user).or_insert(Allowance { left: most, counted_at: now });
-        *allowance = Allowance { left: grown(allowance), counted_at: now };
-        let admitted = allowance.left >= 1.0;
-        allowance.left -= f64::from(u8::from(admitted));
-        admitted
+        self.users.entry(user).or_insert_with(|| TokenBucket::full(rate, now)).take(rate, now)
     }
 
     /// Has a new host asked. Returns what is known of it until then.
