@@ -49,6 +49,7 @@ pub use connect::{ConnectError, connect, rabbit_options};
 pub use endpoint::{BatchHandler, Endpoint, Method, answer};
 pub use envelope::{read_answer, read_request};
 pub use error::{BUSY, CallError, FORBIDDEN, RemoteError, RpcError, TransportError};
+pub use notices::beginning;
 pub use request::{Args, RequestContext, RpcRequest};
 pub use server::{CounterFamily, Driver, RpcServer, ServerCounters, ServerOptions};
 pub use target::{DEFAULT_EXCHANGE, Target, Version};

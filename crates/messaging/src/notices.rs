@@ -29,18 +29,19 @@ const SHOWN_REASON: usize = 1000;
 
 /// The name of a method as it is shown. No endpoint has a long one.
 pub(crate) fn shown_method(method: &str) -> Cow<'_, str> {
-    cut(method, SHOWN_METHOD)
+    beginning(method, SHOWN_METHOD)
 }
 
 /// A reason as it is shown.
 pub(crate) fn shown_reason(reason: String) -> String {
-    match cut(&reason, SHOWN_REASON) {
+    match beginning(&reason, SHOWN_REASON) {
         Cow::Owned(cut) => cut,
         Cow::Borrowed(_) => reason,
     }
 }
 
-fn cut(text: &str, bytes: usize) -> Cow<'_, str> {
+/// The beginning of a text of a peer, with how much is left out: at most so many bytes of it are shown.
+pub fn beginning(text: &str, bytes: usize) -> Cow<'_, str> {
     if text.len() <= bytes {
         return text.into();
     }
@@ -87,6 +88,14 @@ impl Notices {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_is_shown_by_its_beginning() {
+        assert_eq!(beginning("short", 200), "short");
+        let long = "\u{e9}".repeat(1_000_000);
+        let shown = beginning(&long, 200);
+        assert!(shown.len() < 300 && shown.ends_with("... (1999800 bytes more)"), "{shown}");
+    }
 
     #[test]
     fn a_method_of_a_megabyte_is_not_a_line_of_a_megabyte() {

@@ -6,10 +6,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use novella_host_manager::Applied;
-use novella_messaging::{ANONYMOUS, CallError};
+use novella_messaging::{ANONYMOUS, CallError, beginning};
 use novella_objects::UpdateServiceCapabilities;
-use novella_service::printable::beginning;
 use tracing::{debug, warn};
+
+/// How many bytes of a name are logged.
+const SHOWN_NAME: usize = 200;
 
 /// How many reports were refused, by what an operator has to do about it.
 #[derive(Debug, Default)]
@@ -25,7 +27,8 @@ impl RefusedReports {
     /// Logs a report that the map did not accept.
     pub(crate) fn log(&self, user: Option<&str>, report: &UpdateServiceCapabilities<'_>, applied: &Applied) {
         // These names may be the reason for which the report is refused.
-        let (host, service) = (&*beginning(&report.host), &*beginning(&report.service_name));
+        let (host, service) =
+            (&*beginning(&report.host, SHOWN_NAME), &*beginning(&report.service_name, SHOWN_NAME));
         match applied {
             Applied::TooMany if count(&self.too_many) => {
                 warn!(
