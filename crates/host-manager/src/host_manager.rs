@@ -136,8 +136,8 @@ impl HostManager {
         watch::broker_back(&mut self.map, now)
     }
 
-    /// Applies the report of a service on a host by a broker user, who is absent if the message names none. A report that is refused is an answer too, and changes only counters
-    /// and warnings.
+    /// Applies the report of a service on a host by a broker user, who is absent if the message names none. A report that is
+    /// refused is an answer too, and changes only counters and warnings.
     pub fn apply_report(
         &mut self,
         user: Option<&str>,

@@ -1,8 +1,8 @@
 //! Reservations: what was promised and has not yet been seen in a report.
 //!
 //! A reservation is made when a decision is made here or received from a peer. It ends when its own host's report lists
-//! the instance with at least the reserved amounts, or when its time is up. Any other report changes nothing about it. A peer may know
-//! a host before the host's first report reaches us; such a reservation waits for the host under its name.
+//! the instance with at least the reserved amounts, or when its time is up. Any other report changes nothing about it. A
+//! peer may know a host before the host's first report reaches us; such a reservation waits for the host under its name.
 //!
 //! What always holds: each reservation ends exactly once. Nothing here walks over all reservations, so that a message
 //! about a few of them costs as little as it is large.

@@ -107,8 +107,8 @@ pub(crate) enum Presence {
     Silent,
 }
 
-/// Judges a report with identity, which may be a goodbye. `known` is the host of this uuid, if there is one. If it has the presented name,
-/// `holder` is [`NameHolder::Nobody`].
+/// Judges a report with identity, which may be a goodbye. `known` is the host of this uuid, if there is one. If it has the
+/// presented name, `holder` is [`NameHolder::Nobody`].
 pub(crate) fn judge(
     known: Option<KnownHost>,
     holder: NameHolder,

@@ -50,7 +50,7 @@ pub(crate) struct Quarrel {
 impl Quarrel {
     /// Notes that a process with a higher incarnation has the host now, which `before` had.
     pub fn replaced(&mut self, before: Identity, now: Duration, until: Duration) {
-        if !(self.may_return(now)) {
+        if !self.may_return(now) {
             self.other = Some(Other { identity: before, replaced: true, heard: 0 });
             self.remembered_until = until;
         }

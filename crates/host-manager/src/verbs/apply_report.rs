@@ -166,7 +166,7 @@ fn admit_identified(
                 }
                 Some(known) if !presented.is_process(&known.identity) => {
                     map.expect_again(row);
-                    let until = arrival.now.saturating_add(map.options.service_down_time);
+                    let until = until_forgotten(map, arrival);
                     map.record_mut(row).quarrel.replaced(known.identity, arrival.now, until);
                 }
                 _ => {}
@@ -205,7 +205,7 @@ fn admit_identified(
         }
         IdentityVerdict::Cloned => {
             let row = by_uuid.expect("only a known identity is cloned");
-            let until = arrival.now.saturating_add(map.options.service_down_time);
+            let until = until_forgotten(map, arrival);
             let quarrel = &mut map.record_mut(row).quarrel;
             if quarrel.is_open(arrival.now) && !arrival.is_goodbye() {
                 quarrel.open(until);
@@ -262,7 +262,7 @@ fn older(
     if arrival.is_goodbye() {
         return Ok(Applied::Stale);
     }
-    let until = arrival.now.saturating_add(map.options.service_down_time);
+    let until = until_forgotten(map, arrival);
     match map.record_mut(row).quarrel.hear(presented, arrival.now, until) {
         Sign::Late => Ok(Applied::Stale),
         Sign::Alive => Ok(note_clone(map, row, arrival)),
@@ -275,11 +275,16 @@ fn older(
     }
 }
 
+/// Until when another process is remembered that reported now.
+fn until_forgotten(map: &HostMap, arrival: &Arrival<'_>) -> Duration {
+    arrival.now.saturating_add(map.options.service_down_time)
+}
+
 /// Shows that another process uses the identity of a host.
 fn note_clone(map: &mut HostMap, row: Row, arrival: &Arrival<'_>) -> Applied {
     let host = map.table.host(row).to_owned();
     if !arrival.is_goodbye() {
-        let until = arrival.now.saturating_add(map.options.service_down_time);
+        let until = until_forgotten(map, arrival);
         map.record_mut(row).contested_until = until;
     }
     note_conflict(map, row, HostWarning::ClonedIdentity { other_host: arrival.host.to_owned() }, arrival);
@@ -296,7 +301,7 @@ fn note_conflict(map: &mut HostMap, row: Row, warning: HostWarning, arrival: &Ar
         }
         return;
     }
-    let until = arrival.now.saturating_add(map.options.service_down_time);
+    let until = until_forgotten(map, arrival);
     map.conflicts.insert(row);
     if map.record_mut(row).warn(warning.clone(), arrival.now, until) {
         map.note(Event::Conflict { host, warning });
