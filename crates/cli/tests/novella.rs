@@ -1,6 +1,6 @@
 //! The executable as scripts see it: exit codes, what goes to which stream, and that it ends by itself.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -239,12 +239,14 @@ fn the_demo_for_programs_is_json_lines() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_the_demo_with_its_summary() {
-    let demo = novella("demo --no-ui")
+    let mut demo = novella("demo --no-ui")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("the executable starts");
-    std::thread::sleep(Duration::from_secs(2));
+    // It watches for signals before it shows anything.
+    let shown = demo.stdout.as_mut().expect("a pipe").read(&mut [0]);
+    assert_eq!(shown.expect("it can be read"), 1);
     let (code, out, _) = interrupted(demo);
     assert_eq!(code, 0);
     assert!(out.contains("\ndemo        "), "{out}");

@@ -311,12 +311,12 @@ fn refused(error: StartError, loaded: &Loaded<AgentConfig>) -> anyhow::Error {
 
 async fn serve(loaded: Loaded<AgentConfig>, sources: Sources) -> anyhow::Result<u8> {
     let config = loaded.config.clone();
-    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    config.rpc.authority().warn_of_unset();
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot watch for signals")?;
     // The handler is installed before anything can wait, because an unhandled SIGHUP ends the process.
     let hangups = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    config.rpc.authority().warn_of_unset();
     let env = Env::system(Some(&config.state_dir))?;
     let store = env.store.clone();
     // On another thread, because the disk of the state directory may hang.

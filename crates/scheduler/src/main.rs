@@ -85,12 +85,12 @@ async fn reload_on_hangup(manager: Arc<SchedulerManager>, mut hangups: Signal) {
 
 async fn serve(loaded: Loaded<SchedulerConfig>) -> anyhow::Result<u8> {
     let config = loaded.config;
-    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    config.authority.lists().warn_of_unset();
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot watch for signals")?;
     // The handler is installed before anything can wait, because an unhandled SIGHUP ends the process.
     let hangups = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    config.authority.lists().warn_of_unset();
     let env = Env::system(None)?;
     let name = if config.name.is_empty() { novella_service::host_name() } else { config.name.clone() };
     let connection = format!("scheduler.{name}");

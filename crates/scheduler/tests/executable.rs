@@ -7,7 +7,6 @@ mod process;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use novella_service::exit::{DAEMON_EXIT_CODES, exit_codes_help};
 use process::{Process, Signal, clean, free_address, get, output};
@@ -49,10 +48,9 @@ fn sigterm_ends_a_start_that_hangs() {
     // Reading it waits for a writer, and none comes.
     let fifo = dir.path().join("policy.toml");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let mut process = Process::start(scheduler(&fifo));
-    // Logged just before signals are watched for.
-    process.wait_for("authority");
-    std::thread::sleep(Duration::from_secs(1));
+    let process = Process::start(scheduler(&fifo));
+    // Opening it for writing waits until the scheduler reads. Nothing is ever written.
+    let _writer = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
     process.signal(Signal::TERM);
     let (code, log) = process.end();
     // The last resort, after 20 s, has another code.
