@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 
 use common::{Rng, add, one_by_one, scheduler, seeds, set, uuids};
 use novella_filter_scheduler::{
-    Devices, FilterKind, HostTable, MAX_ON_A_HOST, Resources, Running, SchedulerOptions, Terms, eligible,
+    FilterKind, HostTable, MAX_ON_A_HOST, Resources, Running, SchedulerOptions, Terms, eligible,
 };
 use novella_objects::document::{MemoryPages, NumaCell, NumaTopology, PciPool, PciRequest};
 use novella_objects::{AllocationRatios, Flavor, Grouping, Image, RequestSpec};
+use novella_resources::Devices;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use serde_json::json;

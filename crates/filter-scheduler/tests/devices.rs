@@ -5,11 +5,12 @@ mod common;
 
 use common::{DRY, add, uuids};
 use novella_filter_scheduler::{
-    Devices, Failure, FilterKind, FilterScheduler, HostTable, OnFilterError, Resources, Row,
-    SchedulerOptions, Selected, Terms,
+    Failure, FilterKind, FilterScheduler, HostTable, OnFilterError, Resources, Row, SchedulerOptions,
+    Selected, Terms,
 };
 use novella_objects::document::{MemoryPages, NumaCell, NumaTopology, PciPool, PciRequest};
 use novella_objects::{AllocationRatios, Flavor, Image, RequestSpec};
+use novella_resources::Devices;
 use serde_json::json;
 
 /// Two cells of eight dedicated CPUs in pairs, and two devices near the second.

@@ -5,10 +5,11 @@ mod common;
 
 use common::{DRY, add, answer, report, request};
 use novella_filter_scheduler::{
-    Aggregate, Devices, Failure, FilterKind, HostTable, Instance, OnFilterError, Resources, SchedulerOptions,
+    Aggregate, Failure, FilterKind, HostTable, Instance, OnFilterError, Resources, SchedulerOptions,
 };
 use novella_objects::document::{NumaCell, NumaTopology};
 use novella_objects::{Image, RequestSpec};
+use novella_resources::Devices;
 use uuid::Uuid;
 
 const REPORT: &str = r#""vcpus":8,"vcpus_used":0,"disk_total":100,"disk_used":1,"disk_available":99,

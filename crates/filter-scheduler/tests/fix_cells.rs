@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 
 use common::{DRY, Rng, add, scheduler, seeds, set, uuids};
 use novella_filter_scheduler::{
-    Devices, FilterKind, FilterScheduler, HostTable, Resources, SchedulerOptions, change_request, inspect,
+    FilterKind, FilterScheduler, HostTable, Resources, SchedulerOptions, change_request, inspect,
     near_misses, search_fixes, try_changes,
 };
 use novella_objects::document::{MemoryPages, NumaCell, NumaTopology, PciPool, PciRequest};
 use novella_objects::{Change, Flavor, Image, Inventory, Part, Quantity, RequestSpec};
+use novella_resources::Devices;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;

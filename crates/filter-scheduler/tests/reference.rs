@@ -16,13 +16,14 @@ use common::{Rng, report, seeds, set};
 use naive::policy::{QUERIES_ERROR, QUERIES_NOT, QUERIES_OR, QUERIES_ROOM};
 use naive::{Host, Naive, Outcome, devices, explained, pinning};
 use novella_filter_scheduler::{
-    Aggregate, Devices, Failure, FilterKind, FilterScheduler, HostTable, Instance, OnFilterError, Policy,
-    Resources, Row, SUSPECT_WEIGHER, SchedulerOptions, Selected, Terms, WeigherKind,
+    Aggregate, Failure, FilterKind, FilterScheduler, HostTable, Instance, OnFilterError, Policy, Resources,
+    Row, SUSPECT_WEIGHER, SchedulerOptions, Selected, Terms, WeigherKind,
 };
 use novella_objects::document::{NumaTopology, PciPool};
 use novella_objects::{
     AllocationRatios, Flavor, HostStatus, Image, InstanceGroup, Inventory, RequestSpec, Retry,
 };
+use novella_resources::Devices;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use uuid::Uuid;

@@ -15,12 +15,12 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use novella_filter_scheduler::nova::python;
-use novella_filter_scheduler::{Devices, HostTable, Instance, Resources, Row};
+use novella_filter_scheduler::{HostTable, Instance, Resources, Row};
 use novella_objects::document::{Aggregate, Host, HostInstance, UsedInventory};
 use novella_objects::{
     AllocationRatios, Capabilities, Entries, HostStatus, Image, Inventory, Json, NovellaReport,
 };
-use novella_resources::SIZES;
+use novella_resources::{Devices, SIZES};
 use serde_json::value::RawValue;
 
 use crate::bad_document::BadDocument;

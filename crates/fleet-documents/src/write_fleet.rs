@@ -9,10 +9,11 @@
 
 use std::borrow::Cow;
 
-use novella_filter_scheduler::{COMPUTE_STATUS_DISABLED, Devices, HostState, InstanceKind, SchedulerOptions};
+use novella_filter_scheduler::{COMPUTE_STATUS_DISABLED, HostState, InstanceKind, SchedulerOptions};
 use novella_host_manager::{HostCopy, MapCopy, Text};
 use novella_objects::document::{Fleet, Host, HostInstance};
 use novella_objects::{Entries, HostStatus, Json, Reserved};
+use novella_resources::Devices;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 

@@ -39,3 +39,10 @@ pub struct Claim<'a> {
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     pub pci: Option<Json<'a>>,
 }
+
+impl Claim<'_> {
+    /// Whether the instance takes NUMA cells or PCI devices.
+    pub fn takes_devices(&self) -> bool {
+        self.numa_topology.is_some() || self.pci.is_some()
+    }
+}

@@ -15,11 +15,17 @@
 //! - `pinned_cpus`: the same for instances whose CPUs a policy pins
 //! - `topology`: NUMA cells of hosts and instances, and what an instance takes of them
 //! - [`pci`]: PCI devices of hosts, and whether requests for them can be granted
+//! - `devices`: the NUMA cells and PCI devices of a host together, and the part that an instance takes
+//! - `devices_on_the_wire`: how reports, documents and messages say that
+//! - `devices_of_reports`: those of a report, and what its claims take of them
 //! - [`numa`]: which cell of an instance goes onto which cell of a host
 
 mod amounts;
 mod capacity;
 pub mod cpu_set;
+mod devices;
+mod devices_of_reports;
+mod devices_on_the_wire;
 pub mod inventory;
 pub mod numa;
 pub mod pci;
@@ -29,6 +35,9 @@ mod topology;
 
 pub use amounts::{Allocation, Amounts, ClassAmounts, Demand, MB_PER_GB};
 pub use capacity::{Amount, Capacity, Limits, Room};
+pub use devices::{DeviceUsage, Devices};
+pub use devices_of_reports::BadReportedDevices;
+pub use devices_on_the_wire::{BadDevices, network, read_cells, read_pools, tag};
 pub use pinned_cpus::{Charges, PCPU, PinnedCpus, gives_cpus};
 pub use request_groups::{
     Group, GroupPolicy, RESOURCE_CLASSES, RequestGroups, SIZES, group_word, is_resource_class,

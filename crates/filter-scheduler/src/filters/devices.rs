@@ -5,12 +5,11 @@
 
 use hashbrown::HashMap;
 use novella_resources::numa::{self, InstanceTopology};
-use novella_resources::pci;
+use novella_resources::{Devices, pci};
 
 use crate::filters::cell_refusal::{self, Ratios};
 use crate::filters::tally::Passes;
 use crate::request::asked::{Asked, Wanted};
-use crate::table::devices::Devices;
 use crate::table::host_table::HostTable;
 
 /// For how many different wants of one request answers are kept. If there are more, all are forgotten.

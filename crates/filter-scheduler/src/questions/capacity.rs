@@ -23,7 +23,7 @@ use hashbrown::HashMap;
 use novella_objects::{
     FilterTally, Flavor, FlavorCapacity, GroupCapacity, Grouping, Limit, RequestSpec, ReservedCapacity,
 };
-use novella_resources::{Allocation, Amounts, Demand};
+use novella_resources::{Allocation, Amounts, Demand, Devices};
 use uuid::Uuid;
 
 use crate::filters::bound::Bound;
@@ -42,7 +42,7 @@ use crate::settings::options::{OnFilterError, SchedulerOptions};
 use crate::table::amounts::Exact;
 use crate::table::bitmap::bits;
 use crate::table::block::{BLOCK, Row};
-use crate::table::devices::Devices;
+use crate::table::devices::left_after;
 use crate::table::host_table::HostTable;
 use crate::table::view::{HostState, Snapshot};
 
@@ -463,7 +463,7 @@ impl DeviceLimits {
                 return (placed, Some(at));
             }
             let limited = by_cells && self.wanted.cells.is_some() && left.cells().is_some();
-            let after = left.without(&self.wanted, limited.then_some(ratios));
+            let after = left_after(&left, &self.wanted, limited.then_some(ratios));
             if after == left {
                 break; // nothing is taken, so any number fits
             }

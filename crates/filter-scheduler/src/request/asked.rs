@@ -80,7 +80,7 @@ pub(crate) fn read<'r>(options: &SchedulerOptions, spec: &'r RequestSpec) -> Res
     let wanted = Wanted {
         cells: instance_topology::of_request(spec, &image).map_err(Failure::Devices)?,
         pci_requests: instance_topology::pci_requests(spec, &image).map_err(Failure::Devices)?,
-        network: spec.network_metadata.as_ref().map(instance_topology::network),
+        network: spec.network_metadata.as_ref().map(novella_resources::network),
         packing: options.policy.packing_host_numa_cells_allocation_strategy,
     };
     let pinning = Pinning::read(spec, &image).map_err(Failure::Devices)?;

@@ -1,9 +1,9 @@
 //! Why nothing was placed: the caller made a mistake, the policy has one, or no host is left.
 
 use crate::nova::image_properties::BadImage;
-use crate::request::instance_topology::BadDevices;
 use crate::settings::filter_kind::FilterKind;
 use crate::settings::weigher_kind::WeigherKind;
+use novella_resources::BadDevices;
 
 /// Why nothing was placed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

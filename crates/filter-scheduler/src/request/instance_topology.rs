@@ -6,13 +6,13 @@
 //!
 //! Left out: memory encryption implies locked memory, but no filter reads that.
 
-use novella_objects::document::{InstanceNumaTopology, NetworkMetadata, PciRequest};
+use novella_objects::document::{InstanceNumaTopology, PciRequest};
 use novella_objects::{Flavor, RequestSpec};
 use novella_resources::cpu_set::{CpuSet, MAX_CPUS};
 use novella_resources::numa::{
-    CpuPolicy, InstanceCell, InstanceTopology, Network, PAGES_ANY, PAGES_LARGE, PAGES_SMALL, ThreadPolicy,
+    CpuPolicy, InstanceCell, InstanceTopology, PAGES_ANY, PAGES_LARGE, PAGES_SMALL, ThreadPolicy,
 };
-use novella_resources::pci;
+use novella_resources::{BadDevices, pci, tag};
 use serde_json::Value;
 
 use crate::nova::image_properties::{ImageProperties, is_true};
@@ -20,11 +20,6 @@ use crate::nova::python;
 
 /// The most NUMA nodes that an instance may have (Nova's `NUMA_NODES_MAX`).
 const MAX_NODES: i128 = 128;
-
-/// Why NUMA cells or PCI devices are refused, in a request or in a report.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BadDevices(pub String);
 
 type Result<T> = std::result::Result<T, BadDevices>;
 
@@ -116,25 +111,6 @@ pub(crate) fn pci_requests(spec: &RequestSpec, image: &ImageProperties) -> Resul
         })
     };
     spec.pci_requests.iter().map(request).collect()
-}
-
-/// Reads a property of a device, which Nova keeps as text. `None` is JSON's null; lists and objects are refused.
-pub(crate) fn tag(key: &str, value: &Value) -> Result<Option<Box<str>>> {
-    match value {
-        Value::Null => Ok(None),
-        Value::String(text) => Ok(Some(text.as_str().into())),
-        Value::Bool(value) => Ok(Some(if *value { "True" } else { "False" }.into())),
-        Value::Number(number) => Ok(Some(number.to_string().into())),
-        Value::Array(_) | Value::Object(_) => {
-            bad(format!("PCI property {key:?} is {value}; it must be a string"))
-        }
-    }
-}
-
-/// Reads the names of physical networks, and whether there are tunneled ones.
-pub(crate) fn network(given: &NetworkMetadata) -> Network {
-    let physnets = given.physnets.iter().map(|name| name.as_str().into()).collect();
-    Network { physnets, tunneled: given.tunneled }
 }
 
 /// Treats an empty text as none, like Python's `text or None`.

@@ -12,10 +12,10 @@
 
 use novella_objects::RequestSpec;
 use novella_resources::numa::{CpuPolicy, ThreadPolicy};
-use novella_resources::{PinnedCpus, gives_cpus};
+use novella_resources::{BadDevices, PinnedCpus, gives_cpus};
 
 use crate::nova::image_properties::ImageProperties;
-use crate::request::instance_topology::{self, BadDevices, CpuPolicies};
+use crate::request::instance_topology::{self, CpuPolicies};
 use crate::settings::options::Policy;
 
 /// What the CPU policies of one request ask for.

@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use novella_objects::Inventory;
-use novella_resources::{Allocation, Charges, PCPU};
+use novella_resources::{Allocation, Charges, DeviceUsage, Devices, PCPU};
 use uuid::Uuid;
 
 use crate::request::asked::Wanted;
 use crate::table::block::{Row, clear, set};
-use crate::table::devices::{DeviceUsage, Devices};
 use crate::table::host_table::HostTable;
 use crate::table::inventories::ClassUsage;
 use crate::table::traits::TraitSnapshot;

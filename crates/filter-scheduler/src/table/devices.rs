@@ -13,70 +13,11 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use novella_resources::numa::{self, Limits, Site};
-use novella_resources::pci;
+use novella_resources::{DeviceUsage, Devices, pci};
 use uuid::Uuid;
 
 use crate::request::asked::Wanted;
 use crate::table::dictionary::Dictionary;
-
-/// The NUMA cells and free PCI devices of a host.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Devices {
-    /// The NUMA cells. `None` if the host does not report any.
-    pub numa: Option<numa::Topology>,
-    /// The free PCI devices, in the order in which they are given out.
-    pub pci_pools: Vec<pci::Pool>,
-}
-
-impl Devices {
-    fn is_empty(&self) -> bool {
-        self.numa.is_none() && self.pci_pools.is_empty()
-    }
-
-    /// The NUMA cells, if there is at least one.
-    pub(crate) fn cells(&self) -> Option<&numa::Topology> {
-        self.numa.as_ref().filter(|topology| !topology.cells.is_empty())
-    }
-
-    /// Takes what an instance takes. Cells and devices that are not there are passed over.
-    pub fn take(&mut self, usage: &DeviceUsage) {
-        if let (Some(topology), Some(usage)) = (&mut self.numa, &usage.numa) {
-            topology.take(usage);
-        }
-        if let Some(usage) = &usage.pci {
-            pci::take(&mut self.pci_pools, usage);
-        }
-    }
-
-    /// Takes what many instances take. Fails with the first usage that failed, with a part of the others taken.
-    pub fn take_all<E>(&mut self, usages: impl Iterator<Item = Result<DeviceUsage, E>>) -> Result<(), E> {
-        let mut taken = pci::TakenDevices::default();
-        for usage in usages {
-            let usage = usage?;
-            if let (Some(topology), Some(usage)) = (&mut self.numa, &usage.numa) {
-                topology.take(usage);
-            }
-            usage.pci.iter().for_each(|usage| taken.add(usage));
-        }
-        taken.take_from(&mut self.pci_pools);
-        Ok(())
-    }
-
-    /// What is left after a request's only instance is placed. The limits are those of `HostTable::take_devices`.
-    pub(crate) fn without(&self, wanted: &Wanted, limits: Option<(f64, f64)>) -> Self {
-        let mut usage = DeviceUsage::default();
-        // Where taking fails midway, what was taken before stays taken.
-        let _ = usage.fill(self, &mut wanted.clone(), limits);
-        let mut left = self.clone();
-        left.take(&usage);
-        left
-    }
-
-    /// The number of free PCI devices.
-    pub(super) fn count(&self) -> u32 {
-        self.pci_pools.iter().fold(0, |sum, pool| sum.saturating_add(pool.count))
-    }
-}
 
 /// What each host has left of its devices, and what instances take of them.
 #[derive(Debug, Default)]
@@ -122,17 +63,6 @@ pub(super) struct Taken {
 pub(super) struct InstanceDevices {
     pub(super) instance: Uuid,
     pub(super) usage: DeviceUsage,
-}
-
-/// The part of a host's NUMA cells and PCI devices that one instance takes.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct DeviceUsage {
-    /// What is taken of the NUMA cells, if anything.
-    pub numa: Option<numa::Usage>,
-    /// The PCI devices that are taken, if any.
-    pub pci: Option<pci::Usage>,
-    /// Whether taking failed midway.
-    pub failed: bool,
 }
 
 impl DeviceTable {
@@ -214,7 +144,7 @@ impl DeviceTable {
         let none = Devices::default();
         let devices = self.at(row).map_or(&none, |(devices, _)| devices);
         let mut usage = DeviceUsage::default();
-        usage.failed = usage.fill(devices, wanted, limits).is_none();
+        usage.failed = fill(&mut usage, devices, wanted, limits).is_none();
         let failed = usage.failed;
         if usage == DeviceUsage::default() {
             return None;
@@ -255,36 +185,48 @@ impl DeviceTable {
     }
 }
 
-impl DeviceUsage {
-    /// Works out what an instance takes, as Nova's `HostState.consume_from_request` does, and writes into `wanted`
-    /// where it went. `None` where Nova raises an exception.
-    fn fill(&mut self, devices: &Devices, wanted: &mut Wanted, limits: Option<(f64, f64)>) -> Option<()> {
-        let Wanted { pci_requests, network, packing, .. } = &*wanted;
-        let mut cells = wanted.cells.clone();
-        if let (Some(topology), Some(guest)) = (devices.cells(), &mut cells) {
-            let limits = limits.map(|(cpu_allocation_ratio, ram_allocation_ratio)| Limits {
-                cpu_allocation_ratio,
-                ram_allocation_ratio,
-                network: network.as_ref(),
-            });
-            let site = Site { topology, pools: &devices.pci_pools, packing: *packing };
-            let fits = numa::fit(site, guest, limits, pci_requests);
-            wanted.cells = cells;
-            if fits.ok()? {
-                self.numa = Some(topology.usage_of(wanted.cells.as_ref()?).ok()?);
-            } else {
-                wanted.cells = None; // the instances that follow ask for no cells either
-            }
+/// What is left after a request's only instance is placed. The limits are those of `HostTable::take_devices`.
+pub(crate) fn left_after(devices: &Devices, wanted: &Wanted, limits: Option<(f64, f64)>) -> Devices {
+    let mut usage = DeviceUsage::default();
+    // Where taking fails midway, what was taken before stays taken.
+    let _ = fill(&mut usage, devices, &mut wanted.clone(), limits);
+    let mut left = devices.clone();
+    left.take(&usage);
+    left
+}
+
+/// Works out what an instance takes, as Nova's `HostState.consume_from_request` does, and writes into `wanted` where it
+/// went. `None` where Nova raises an exception.
+fn fill(
+    taken: &mut DeviceUsage,
+    devices: &Devices,
+    wanted: &mut Wanted,
+    limits: Option<(f64, f64)>,
+) -> Option<()> {
+    let Wanted { pci_requests, network, packing, .. } = &*wanted;
+    let mut cells = wanted.cells.clone();
+    if let (Some(topology), Some(guest)) = (devices.cells(), &mut cells) {
+        let limits = limits.map(|(cpu_allocation_ratio, ram_allocation_ratio)| Limits {
+            cpu_allocation_ratio,
+            ram_allocation_ratio,
+            network: network.as_ref(),
+        });
+        let site = Site { topology, pools: &devices.pci_pools, packing: *packing };
+        let fits = numa::fit(site, guest, limits, pci_requests);
+        wanted.cells = cells;
+        if fits.ok()? {
+            taken.numa = Some(topology.usage_of(wanted.cells.as_ref()?).ok()?);
+        } else {
+            wanted.cells = None; // the instances that follow ask for no cells either
         }
-        if wanted.pci_requests.is_empty() {
-            return Some(());
-        }
-        let ids: Option<Vec<u32>> =
-            wanted.cells.as_ref().map(|guest| guest.cells.iter().map(|cell| cell.id).collect());
-        let topology = devices.numa.as_ref();
-        let (usage, granted) =
-            pci::usage_of(&devices.pci_pools, &wanted.pci_requests, ids.as_deref(), topology);
-        self.pci = Some(usage);
-        (granted == Ok(true)).then_some(())
     }
+    if wanted.pci_requests.is_empty() {
+        return Some(());
+    }
+    let ids: Option<Vec<u32>> =
+        wanted.cells.as_ref().map(|guest| guest.cells.iter().map(|cell| cell.id).collect());
+    let topology = devices.numa.as_ref();
+    let (usage, granted) = pci::usage_of(&devices.pci_pools, &wanted.pci_requests, ids.as_deref(), topology);
+    taken.pci = Some(usage);
+    (granted == Ok(true)).then_some(())
 }

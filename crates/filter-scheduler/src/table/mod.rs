@@ -10,7 +10,6 @@ pub(crate) mod block;
 pub(crate) mod capabilities;
 pub(crate) mod columns;
 pub(crate) mod devices;
-pub mod devices_on_the_wire;
 pub mod dictionary;
 pub(crate) mod host_table;
 pub(crate) mod instances;

@@ -1,7 +1,8 @@
 //! Changes of a fleet between two requests, made alike in the table and in the naive engine's list.
 
-use novella_filter_scheduler::{Aggregate, Amounts, Devices, HostTable, Instance, Row};
+use novella_filter_scheduler::{Aggregate, Amounts, HostTable, Instance, Row};
 use novella_objects::{HostStatus, Image};
+use novella_resources::Devices;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use uuid::Uuid;

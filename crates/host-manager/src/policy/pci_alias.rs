@@ -7,9 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use novella_filter_scheduler::{BadDevices, Failure, FilterKind, SchedulerOptions};
+use novella_filter_scheduler::{Failure, FilterKind, SchedulerOptions};
 use novella_objects::document::{PciAlias, PciRequest};
 use novella_objects::{Flavor, Image};
+use novella_resources::BadDevices;
 use serde_json::Value as Json;
 use toml_edit::TableLike;
 

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use novella_filter_scheduler::{DeviceUsage, server_group};
+use novella_filter_scheduler::server_group;
 use novella_objects::{RequestSpec, ReserveEntry, is_host_name};
-use novella_resources::{Allocation, Amounts, ClassAmounts};
+use novella_resources::{Allocation, Amounts, ClassAmounts, DeviceUsage};
 use uuid::Uuid;
 
 use crate::promises::reservations::{Reservation, ReservationKind};

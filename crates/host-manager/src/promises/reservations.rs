@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
-use novella_filter_scheduler::{DeviceUsage, Row};
-use novella_resources::Allocation;
+use novella_filter_scheduler::Row;
+use novella_resources::{Allocation, DeviceUsage};
 use uuid::Uuid;
 
 use crate::holder::Holder;

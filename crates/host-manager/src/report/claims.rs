@@ -13,7 +13,6 @@ use novella_resources::{Allocation, Amounts};
 use uuid::Uuid;
 
 use crate::report::check;
-use crate::report::devices::takes_devices;
 use crate::report::outcome::BadReport;
 use crate::report::packed::{Packed, Sink};
 use crate::report::reported::raw;
@@ -92,7 +91,7 @@ fn put_extras(claims: &[Claim<'_>], sink: &mut Sink<'_>) {
             || flavor.is_some()
             || image.is_some()
             || !resources.is_empty()
-            || takes_devices(claim)
+            || claim.takes_devices()
         {
             sink.number(at as u64);
             sink.optional(group.as_deref());
@@ -367,7 +366,7 @@ mod tests {
             there.sort();
             assert_eq!((&there, claims.list()), (&listed, list.clone()));
             let grouped: Vec<_> = claims.grouped().map(|(uuid, group)| owned(uuid, Some(group))).collect();
-            assert_eq!(claims.take_devices(), list.iter().any(takes_devices));
+            assert_eq!(claims.take_devices(), list.iter().any(Claim::takes_devices));
             assert_eq!(grouped.len(), list.iter().filter(|claim| claim.group.is_some()).count());
             assert!(claims.compare(&list).unwrap().is_none());
             let mut wanted: Vec<_> = list.iter().map(|claim| claim.uuid).collect();

@@ -8,8 +8,6 @@
 
 use novella_objects::{Capabilities, Claim, Json, NovellaReport};
 
-use crate::report::devices::takes_devices;
-
 /// How much the scheduler keeps of one host at most, in bytes.
 pub(crate) const MAX_HOST_BYTES: usize = 1024 * 1024;
 /// How much the map keeps for each host that it may hold, in bytes.
@@ -100,7 +98,7 @@ pub(crate) fn claims(report: Option<&NovellaReport<'_>>, extras: usize) -> usize
             kinds.push(kind);
         }
     }
-    if report.claims.iter().any(takes_devices) {
+    if report.claims.iter().any(Claim::takes_devices) {
         kept += optional(&report.numa_topology) + optional(&report.pci_pools);
     }
     kept

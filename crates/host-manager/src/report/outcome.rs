@@ -7,8 +7,8 @@
 
 use std::fmt;
 
-use novella_filter_scheduler::BadDevices;
 use novella_objects::{HostStatus, HostWarning};
+use novella_resources::BadDevices;
 use uuid::Uuid;
 
 /// The outcome of one report.

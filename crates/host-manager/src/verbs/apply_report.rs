@@ -8,8 +8,9 @@
 
 use std::time::Duration;
 
-use novella_filter_scheduler::{COMPUTE_STATUS_DISABLED, Devices, Resources, Row, Unusable};
-use novella_objects::{Capabilities, HostStatus, HostWarning};
+use novella_filter_scheduler::{COMPUTE_STATUS_DISABLED, Resources, Row, Unusable};
+use novella_objects::{Capabilities, Claim, HostStatus, HostWarning};
+use novella_resources::Devices;
 use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
@@ -17,7 +18,7 @@ use crate::map::record::{Record, inventories, resources};
 use crate::promises::reservations::{Place, ReservationKind};
 use crate::report::check;
 use crate::report::claims::{ClaimChange, KindRef};
-use crate::report::devices::{self, takes_devices};
+use crate::report::devices;
 use crate::report::identity::{Identity, IdentityVerdict, KnownHost, NameHolder, Presence, judge};
 use crate::report::kept::{self, Kept};
 use crate::report::liveness::{Hearing, Liveness};
@@ -383,7 +384,7 @@ fn plan(map: &mut HostMap, row: Row, caps: &Capabilities<'_>) -> Result<Plan, Ba
         map.admit_bytes(record.kept.own(), kept, difference.in_long_text().then_some(caps))?;
     }
     let reported = caps.novella.iter().flat_map(|report| &report.claims);
-    let takers = || record.claims.take_devices() || reported.clone().any(takes_devices);
+    let takers = || record.claims.take_devices() || reported.clone().any(Claim::takes_devices);
     let devices = difference.in_devices() || (claims.is_some() && takers());
     let devices = devices.then(|| devices::devices(caps)).transpose()?;
     let resources = resources(caps);

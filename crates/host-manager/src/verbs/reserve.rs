@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use novella_filter_scheduler::DeviceUsage;
 use novella_objects::{Decision, Reserve, ReserveEntry, is_host_name};
+use novella_resources::DeviceUsage;
 use uuid::Uuid;
 
 use crate::holder::Holder;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use novella_filter_scheduler::{Devices, InstanceKind, Row, Snapshot};
+use novella_filter_scheduler::{InstanceKind, Row, Snapshot};
 use novella_objects::Reserved;
 use novella_objects::document::UsedInventory;
-use novella_resources::SIZES;
+use novella_resources::{Devices, SIZES};
 use uuid::Uuid;
 
 use crate::map::host_map::HostMap;

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use novella_filter_scheduler::{Devices, FilterKind, HostState, Row, Snapshot, TraitSnapshot};
+use novella_filter_scheduler::{FilterKind, HostState, Row, Snapshot, TraitSnapshot};
 use novella_objects::document::UsedInventory;
 use novella_objects::{Entries, HostAmounts, HostDetail, HostSummary, HostWarning, NovellaReport};
+use novella_resources::Devices;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

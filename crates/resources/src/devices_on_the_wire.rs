@@ -5,12 +5,17 @@
 //! and lists that are too long, are refused.
 
 use novella_objects::document::{MemoryPages, NetworkMetadata, NumaCell, NumaTopology, PciPool};
-use novella_resources::cpu_set::CpuSet;
-use novella_resources::{numa, pci};
 use serde_json::Value;
 
-use crate::request::instance_topology::{BadDevices, network, tag};
-use crate::table::devices::{DeviceUsage, Devices};
+use crate::cpu_set::CpuSet;
+use crate::devices::{DeviceUsage, Devices};
+use crate::numa::{self, Network};
+use crate::pci;
+
+/// Why NUMA cells or PCI devices are refused, in a request or in a report.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadDevices(pub String);
 
 /// The largest amount or count of a cell, so that no sum or product of a fit overflows.
 const MAX_OF_CELL: u64 = 1 << 40;
@@ -212,4 +217,23 @@ fn write_pool(pool: &pci::Pool, count: u32) -> PciPool {
         count,
         tags: tags.map(|(key, value)| (key.to_string(), text(value))).collect(),
     }
+}
+
+/// Reads a property of a device, which Nova keeps as text. `None` is JSON's null; lists and objects are refused.
+pub fn tag(key: &str, value: &Value) -> Result<Option<Box<str>>, BadDevices> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.as_str().into())),
+        Value::Bool(value) => Ok(Some(if *value { "True" } else { "False" }.into())),
+        Value::Number(number) => Ok(Some(number.to_string().into())),
+        Value::Array(_) | Value::Object(_) => {
+            Err(BadDevices(format!("PCI property {key:?} is {value}; it must be a string")))
+        }
+    }
+}
+
+/// Reads the names of physical networks, and whether there are tunneled ones.
+pub fn network(given: &NetworkMetadata) -> Network {
+    let physnets = given.physnets.iter().map(|name| name.as_str().into()).collect();
+    Network { physnets, tunneled: given.tunneled }
 }
