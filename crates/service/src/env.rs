@@ -10,6 +10,7 @@ mod blocking;
 mod clock;
 mod metrics;
 mod random;
+mod records;
 mod sampled;
 mod store;
 
@@ -20,6 +21,10 @@ pub use blocking::{Blocking, Executor, Panicked};
 pub use clock::Clock;
 pub use metrics::Metrics;
 pub use random::{EntropyError, Random};
+pub use records::{
+    Change, CommitError, FLUSH_AFTER, Format, MAX_BEHIND, MAX_WAITING, Migration, Record, RecordWriter,
+    Records, RecordsError, WriterMetrics,
+};
 pub use sampled::{BrokerLink, Sample};
 pub use store::{FileStore, MemoryStore, Store, StoreError, StoreFault, StoreLock};
 

@@ -36,7 +36,8 @@ pub mod stall;
 pub mod systemd;
 
 pub use env::{
-    Blocking, BrokerLink, Clock, Env, FileStore, MemoryStore, Metrics, Panicked, Random, Sample, Store,
-    StoreError, StoreFault, StoreLock,
+    Blocking, BrokerLink, Change, Clock, CommitError, Env, FLUSH_AFTER, FileStore, Format, MAX_BEHIND,
+    MAX_WAITING, MemoryStore, Metrics, Migration, Panicked, Random, Record, RecordWriter, Records,
+    RecordsError, Sample, Store, StoreError, StoreFault, StoreLock, WriterMetrics,
 };
 pub use host_name::host_name;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use novella_service::{
-    Env,
+    Change, Env, FileStore, Format, RecordWriter, Store,
     health::Health,
     logging::{self, LogFormat, LogOptions},
     shutdown::{Shutdown, run},
@@ -41,6 +41,7 @@ fn process() {
             "stalled" => stalled().await,
             "notify" => notify().await,
             "panic" => panicking().await,
+            "records" => records().await,
             other => panic!("no role {other}"),
         }
     });
@@ -71,6 +72,64 @@ async fn hung_thread() {
     drop(env.blocking.run(hang));
     say("running");
     shutdown.requested().await;
+}
+
+/// What the process below keeps its records in.
+const RECORDS: Format = Format { version: 1, migrations: &[] };
+const RECORDS_DIR: &str = "SERVICE_TEST_RECORDS";
+
+/// Commits one record after the other, and says the number of each when it is durable.
+async fn records() {
+    let dir = env::var_os(RECORDS_DIR).unwrap();
+    let env = Env::system(Some(dir.as_ref())).unwrap();
+    let mut records = env.store.open_records("claims", RECORDS).unwrap();
+    let first = records.load().unwrap().len() as u64;
+    let writer = RecordWriter::start(records, &env);
+    for number in first.. {
+        writer.write_behind(vec![Change::put("latest", number.to_be_bytes())]).unwrap();
+        writer.commit(vec![Change::put(number.to_be_bytes(), vec![7; 400])]).await.unwrap();
+        say(&number.to_string());
+    }
+}
+
+#[test]
+fn acknowledged_records_outlive_a_process_that_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged = Vec::new();
+    for round in 0..5 {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["process", "--exact", "--ignored", "--nocapture"])
+            .env(ROLE, "records")
+            .env(RECORDS_DIR, dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        let numbers = |line: &str| line.trim().split("> ").nth(1).and_then(|text| text.parse::<u64>().ok());
+        let wanted = acknowledged.len() + 10 + round * 7;
+        while acknowledged.len() < wanted {
+            line.clear();
+            assert!(said.read_line(&mut line).unwrap() > 0, "the process ended by itself");
+            acknowledged.extend(numbers(&line));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut rest = String::new();
+        said.read_to_string(&mut rest).unwrap();
+        // The last line may be cut off by the kill.
+        acknowledged
+            .extend(rest.split_inclusive('\n').filter(|line| line.ends_with('\n')).filter_map(numbers));
+        let found = FileStore::new(dir.path()).open_records("claims", RECORDS).unwrap().load().unwrap();
+        for number in &acknowledged {
+            let key = number.to_be_bytes();
+            assert!(
+                found.iter().any(|(found, value)| *found == key && *value == [7; 400]),
+                "{number} is lost"
+            );
+        }
+    }
 }
 
 /// A daemon whose only task hangs in a call that blocks.

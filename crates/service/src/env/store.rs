@@ -1,4 +1,4 @@
-//! Durable state: a few small named files, replaced whole.
+//! Durable state: a few small named files, replaced whole, and files of records, changed by transactions.
 //!
 //! What always holds: after [`Store::write_durable`] has returned, a crash of process or machine leaves the new
 //! content; before that it leaves the old one, never a mixture. An error names the file, what was attempted, and what
@@ -21,8 +21,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use redb::{StorageBackend, backends::FileBackend};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+
+use super::records::{Format, Place, Records, RecordsError, memory_disk::Disk};
 
 /// The file that a process keeps locked while it uses a state directory. Its content is the pid of that process.
 const LOCK_FILE: &str = "lock";
@@ -39,6 +42,9 @@ pub trait Store: Send + Sync {
 
     /// Replaces the content under `name`; returns once it would survive a power failure.
     fn write_durable(&self, name: &str, content: &[u8]) -> Result<(), StoreError>;
+
+    /// Opens the records under `name`, or none yet if they were never written. Only one at a time can have them open.
+    fn open_records(&self, name: &str, format: Format) -> Result<Records, RecordsError>;
 
     /// Where the content under `name` is, for people.
     fn location(&self, name: &str) -> PathBuf;
@@ -80,7 +86,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    fn io(action: &'static str, path: &Path, source: io::Error) -> StoreError {
+    pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> StoreError {
         StoreError::Io { action, path: path.to_owned(), source }
     }
 
@@ -183,6 +189,10 @@ impl Store for FileStore {
         sync_dir(&self.dir)
     }
 
+    fn open_records(&self, name: &str, format: Format) -> Result<Records, RecordsError> {
+        Records::open(Box::new(FilePlace { store: self.clone(), name: name.to_owned() }), format)
+    }
+
     fn location(&self, name: &str) -> PathBuf {
         self.path(name)
     }
@@ -213,6 +223,61 @@ impl Store for FileStore {
 
     fn child(&self, name: &str) -> Arc<dyn Store> {
         Arc::new(FileStore { dir: self.path(name), writing: self.writing.clone() })
+    }
+}
+
+/// A file of records in a directory.
+struct FilePlace {
+    store: FileStore,
+    name: String,
+}
+
+impl FilePlace {
+    /// Where the file is prepared.
+    fn temporary(&self) -> PathBuf {
+        self.store.dir.join(format!(".{}.new", file_name(&self.name)))
+    }
+
+    fn prepare(&self) -> io::Result<File> {
+        let temporary = self.temporary();
+        match fs::remove_file(&temporary) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let file = open_regular(&temporary, OpenOptions::new().read(true).write(true).create_new(true))?;
+        file.set_permissions(Permissions::from_mode(PRIVATE))?; // the umask may have taken away more
+        Ok(file)
+    }
+}
+
+impl Place for FilePlace {
+    fn path(&self) -> PathBuf {
+        self.store.path(&self.name)
+    }
+
+    fn open(&self) -> Result<Option<Box<dyn StorageBackend>>, redb::Error> {
+        match open_regular(&self.path(), OpenOptions::new().read(true).write(true)) {
+            Ok(file) => Ok(Some(Box::new(FileBackend::new(file)?))),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn create(&self) -> Result<Box<dyn StorageBackend>, StoreError> {
+        self.store.create_dir()?;
+        let fail = |e| StoreError::io("create", &self.path(), e);
+        let backend = FileBackend::new(self.prepare().map_err(fail)?);
+        Ok(Box::new(backend.map_err(|e| fail(io::Error::other(e)))?))
+    }
+
+    fn publish(&self) -> Result<(), StoreError> {
+        fs::rename(self.temporary(), self.path()).map_err(|e| StoreError::io("create", &self.path(), e))?;
+        sync_dir(&self.store.dir)
+    }
+
+    fn discard(&self) {
+        // If this fails, the error that led here says more, and the next attempt removes the leftover.
+        drop(fs::remove_file(self.temporary()));
     }
 }
 
@@ -293,6 +358,42 @@ struct Memory {
     files: BTreeMap<String, Vec<u8>>,
     locked: BTreeSet<String>,
     fault: Option<StoreFault>,
+    /// Files of records by number.
+    disks: BTreeMap<u64, RecordFile>,
+    /// Their numbers by name.
+    record_files: BTreeMap<String, u64>,
+    last_disk: u64,
+    /// How many more writes succeed before the power goes, and the seed of what is left then.
+    power: Option<(u64, u64)>,
+}
+
+/// A file of records in memory.
+#[derive(Debug, Default)]
+struct RecordFile {
+    disk: Disk,
+    /// Who opened it last. Earlier ones are cut off, as a process that died.
+    opened: u64,
+}
+
+impl Memory {
+    fn lose_power(&mut self, seed: u64) {
+        self.power = None;
+        for (number, file) in &mut self.disks {
+            file.disk.lose_power(seed.wrapping_add(*number));
+            file.opened += 1;
+        }
+    }
+
+    /// The error of an access under the current fault.
+    fn refusal(&self, writes: bool, grows: bool) -> Option<io::Error> {
+        let errno = match self.fault? {
+            StoreFault::Denied => Errno::ACCESS,
+            StoreFault::FullDisk if grows => Errno::NOSPC,
+            StoreFault::ReadOnly if writes => Errno::ROFS,
+            _ => return None,
+        };
+        Some(errno.into())
+    }
 }
 
 impl MemoryStore {
@@ -304,6 +405,24 @@ impl MemoryStore {
     /// From now on, until set to none, this store and all its children and clones fail in this way.
     pub fn set_fault(&self, fault: Option<StoreFault>) {
         self.with(|memory| memory.fault = fault);
+    }
+
+    /// The machine loses its power: what files of records have not synced is lost, or as much of it as `seed` chooses, and
+    /// what is open now is cut off. A daemon that starts on this store then finds what a real disk could hold.
+    pub fn lose_power(&self, seed: u64) {
+        self.with(|memory| memory.lose_power(seed));
+    }
+
+    /// As [`MemoryStore::lose_power`], at the `n`-th write, sync or change of length of a file of records from now; 0 is the
+    /// next one. A new call replaces the one before, and [`MemoryStore::lose_power`] ends it.
+    pub fn lose_power_at_write(&self, n: u64, seed: u64) {
+        self.with(|memory| memory.power = Some((n, seed)));
+    }
+
+    /// Bytes of content of all files of records.
+    #[cfg(test)]
+    pub(super) fn record_bytes(&self) -> usize {
+        self.with(|memory| memory.disks.values().map(|file| file.disk.kept()).sum())
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Memory) -> T) -> T {
@@ -322,16 +441,9 @@ impl MemoryStore {
     ) -> Result<T, StoreError> {
         let key = self.key(name);
         self.with(|memory| {
-            let errno = match memory.fault {
-                Some(StoreFault::Denied) => Some(rustix::io::Errno::ACCESS),
-                Some(StoreFault::FullDisk) if action != "read" => Some(rustix::io::Errno::NOSPC),
-                Some(StoreFault::ReadOnly) if action != "read" => Some(rustix::io::Errno::ROFS),
-                _ => None,
-            };
-            match errno {
-                Some(errno) => {
-                    Err(StoreError::io(action, &Path::new("(memory)").join(&key), io::Error::from(errno)))
-                }
+            let writes = action != "read";
+            match memory.refusal(writes, writes) {
+                Some(error) => Err(StoreError::io(action, &Path::new("(memory)").join(&key), error)),
                 None => Ok(f(memory, key)),
             }
         })
@@ -347,6 +459,10 @@ impl Store for MemoryStore {
         self.access("write", name, |memory, key| {
             memory.files.insert(key, content.to_vec());
         })
+    }
+
+    fn open_records(&self, name: &str, format: Format) -> Result<Records, RecordsError> {
+        Records::open(Box::new(MemoryPlace { store: self.clone(), name: name.to_owned() }), format)
     }
 
     fn location(&self, name: &str) -> PathBuf {
@@ -366,6 +482,148 @@ impl Store for MemoryStore {
 
     fn child(&self, name: &str) -> Arc<dyn Store> {
         Arc::new(MemoryStore { prefix: format!("{}/", self.key(name)), shared: self.shared.clone() })
+    }
+}
+
+/// A file of records in a [`MemoryStore`].
+struct MemoryPlace {
+    store: MemoryStore,
+    name: String,
+}
+
+impl MemoryPlace {
+    /// Where the file is prepared. No other name leads there, as `file_name` writes a dot at the start as `%2E`.
+    fn temporary(&self) -> String {
+        format!("{}.{}.new", self.store.prefix, file_name(&self.name))
+    }
+
+    fn handle(&self, memory: &mut Memory, number: u64) -> Box<dyn StorageBackend> {
+        let file = memory.disks.entry(number).or_default();
+        file.opened += 1;
+        Box::new(MemoryHandle { shared: self.store.shared.clone(), number, opened: file.opened })
+    }
+}
+
+impl Place for MemoryPlace {
+    fn path(&self) -> PathBuf {
+        self.store.location(&self.name)
+    }
+
+    fn open(&self) -> Result<Option<Box<dyn StorageBackend>>, redb::Error> {
+        self.store.with(|memory| match memory.refusal(false, false) {
+            Some(error) => Err(error.into()),
+            None => {
+                let number = memory.record_files.get(&self.store.key(&self.name)).copied();
+                Ok(number.map(|number| self.handle(memory, number)))
+            }
+        })
+    }
+
+    fn create(&self) -> Result<Box<dyn StorageBackend>, StoreError> {
+        self.discard();
+        self.store.with(|memory| match memory.refusal(true, true) {
+            Some(error) => Err(StoreError::io("create", &self.path(), error)),
+            None => {
+                memory.last_disk += 1;
+                let number = memory.last_disk;
+                memory.record_files.insert(self.temporary(), number);
+                Ok(self.handle(memory, number))
+            }
+        })
+    }
+
+    fn publish(&self) -> Result<(), StoreError> {
+        self.store.with(|memory| {
+            if let Some(number) = memory.record_files.remove(&self.temporary()) {
+                memory.record_files.insert(self.store.key(&self.name), number);
+            }
+        });
+        Ok(())
+    }
+
+    fn discard(&self) {
+        self.store.with(|memory| {
+            if let Some(number) = memory.record_files.remove(&self.temporary()) {
+                memory.disks.remove(&number);
+            }
+        });
+    }
+}
+
+/// An open file of records in a [`MemoryStore`].
+#[derive(Debug)]
+struct MemoryHandle {
+    shared: Arc<Mutex<Memory>>,
+    number: u64,
+    opened: u64,
+}
+
+impl MemoryHandle {
+    /// An access that writes nothing.
+    fn look<T>(&self, f: impl FnOnce(&Disk) -> io::Result<T>) -> io::Result<T> {
+        let memory = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        match (memory.refusal(false, false), memory.disks.get(&self.number)) {
+            (Some(error), _) => Err(error),
+            (None, Some(file)) if file.opened == self.opened => f(&file.disk),
+            _ => Err(cut_off()),
+        }
+    }
+
+    /// An access that changes the disk, before which or with which the power may go.
+    fn change(&self, grows: bool, syncs: bool, f: impl FnOnce(&mut Disk)) -> io::Result<()> {
+        let mut memory = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = memory.refusal(true, grows) {
+            return Err(error);
+        }
+        let Memory { disks, power, .. } = &mut *memory;
+        let Some(file) = disks.get_mut(&self.number).filter(|file| file.opened == self.opened) else {
+            return Err(cut_off());
+        };
+        let now = match power {
+            Some((0, seed)) => Some(*seed),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+            None => None,
+        };
+        if now.is_none() || !syncs {
+            f(&mut file.disk);
+        }
+        match now {
+            Some(seed) => {
+                memory.lose_power(seed);
+                Err(cut_off())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn cut_off() -> io::Error {
+    io::Error::new(ErrorKind::BrokenPipe, "the file is no longer open: its machine lost its power")
+}
+
+impl StorageBackend for MemoryHandle {
+    fn len(&self) -> io::Result<u64> {
+        self.look(|disk| Ok(disk.len()))
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.look(|disk| disk.read(offset, out))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let grows = len > self.len()?;
+        self.change(grows, false, |disk| disk.set_len(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.change(false, true, Disk::sync)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.change(true, false, |disk| disk.write(offset, data))
     }
 }
 
