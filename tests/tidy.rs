@@ -76,7 +76,7 @@ const CRATES: &[(&str, Uses)] = &[
 const WINGS: &[(&str, &str)] = &[
     (
         "objects",
-        "json entries limits inventory numa devices claim agent_report capabilities request_spec \
+        "json entries limits power_state inventory numa devices claim agent_report capabilities request_spec \
          document host decision policy explain capacity",
     ),
     ("resources", "cpu_set inventory request_groups amounts pinned_cpus capacity topology pci numa"),
