@@ -91,7 +91,8 @@ const WINGS: &[(&str, &str)] = &[
     ("periodic-task-macros", "parse expand"),
     (
         "virt",
-        "stats recording cpu_traits report probe_error driver_error probe fake_config driver fake linux registry",
+        "stats recording cpu_traits report probe_error driver_error probe instance instance_error fake_config driver fake \
+         linux registry",
     ),
     ("filter-scheduler", "nova settings request table filters prefilters weighers select questions"),
     ("host-manager", "fnv token_bucket options holder policy report promises map verbs views host_manager"),
