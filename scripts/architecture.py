@@ -233,7 +233,7 @@ def picture():
         return boxes[crate]
 
     # The columns: the driver, what the daemons share (its lower part in two halves), the engine.
-    virt_end, frame_x, half, frame_end, engine_x, last = 132, 150, 347, 488, 508, WIDTH - EDGE
+    virt_end, frame_x, half, frame_end, engine_x, last = 138, 154, 347, 488, 508, WIDTH - EDGE
     daemons = 312
     cli = put("cli", EDGE, last, flowing=True)
     agent = put("compute-agent", EDGE, daemons - GUTTER / 2, flowing=True)

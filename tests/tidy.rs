@@ -76,7 +76,7 @@ const CRATES: &[(&str, Uses)] = &[
 const WINGS: &[(&str, &str)] = &[
     (
         "objects",
-        "json entries limits inventory numa devices claim agent_report capabilities request_spec \
+        "json entries limits power_state inventory numa devices claim agent_report capabilities request_spec \
          document host decision policy explain capacity",
     ),
     (
@@ -94,7 +94,8 @@ const WINGS: &[(&str, &str)] = &[
     ("periodic-task-macros", "parse expand"),
     (
         "virt",
-        "stats recording cpu_traits report probe_error driver_error probe fake_config driver fake linux registry",
+        "stats recording cpu_traits report probe_error driver_error probe instance instance_error fake_config driver fake \
+         linux registry",
     ),
     ("filter-scheduler", "nova settings request table filters prefilters weighers select questions"),
     ("host-manager", "fnv token_bucket options holder policy report promises map verbs views host_manager"),

@@ -14,6 +14,7 @@ use novella_service::config::{
     check_users,
 };
 use novella_service::settings;
+use novella_virt::DriverError;
 
 use crate::config_sections::{
     ComputeConfig, DriverConfig, HttpConfig, NeutronConfig, PciConfig, PlacementConfig, RatioConfig,
@@ -66,6 +67,7 @@ impl Settings for AgentConfig {
         self.check_timers(&mut problems);
         self.check_amounts(&mut problems);
         self.check_offer(&mut problems);
+        self.check_fake(&mut problems);
         problems
     }
 }
@@ -148,6 +150,18 @@ impl AgentConfig {
                 &["driver.overrides", set],
                 "the number of VCPUs follows from the CPU sets",
                 "remove vcpus from the overrides",
+            ));
+        }
+    }
+
+    fn check_fake(&self, problems: &mut Vec<Problem>) {
+        if let Err(DriverError::InvalidOption { option, value, expected, .. }) =
+            self.driver.fake.sized().check()
+        {
+            problems.push(Problem::new(
+                &[&format!("driver.{option}")],
+                format!("it cannot be {value}"),
+                expected,
             ));
         }
     }

@@ -12,7 +12,7 @@ use novella_messaging::{Authority, DEFAULT_EXCHANGE, MethodClass};
 use novella_rpcapi::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
 use novella_service::config::{Size, duration};
 use novella_service::settings;
-use novella_virt::{FakeDevices, MemPages};
+use novella_virt::{FakeDevices, FakeStep, MemPages};
 use serde::{Deserialize, Serialize};
 
 settings! {
@@ -33,9 +33,10 @@ settings! {
 }
 
 settings! {
-    /// The driver that reads the host.
+    /// The driver that reads the host and builds instances on it.
     pub struct DriverConfig {
-        /// The compute driver: `linux` (this machine) or `fake` (a host of the size in `[driver.fake]`).
+        /// The compute driver. `linux` reads this machine and builds no instances. `fake` is a host of the size in
+        /// `[driver.fake]`, which forgets its instances when the agent ends.
         pub name: String = "linux".into(), "name";
         /// A path on the file system that is reported as the host's disk.
         pub disk_path: PathBuf = "/".into(), "path";
@@ -46,7 +47,7 @@ settings! {
 }
 
 settings! {
-    /// Size of a fake host.
+    /// Size of a fake host, and how it behaves.
     pub struct FakeConfig {
         /// CPUs of a fake host.
         pub vcpus: u32 = novella_virt::FakeConfig::default().vcpus, "CPUs";
@@ -66,11 +67,30 @@ settings! {
             example = r#"[{ vendor_id = "8086", product_id = "154c", dev_type = "type-VF", numa_node = 0, count = 8 }]"#;
         /// CPU load that a fake host reports.
         pub cpu_percent: u32 = novella_virt::FakeConfig::default().cpu_percent, "percent";
+        /// Images that instances of a fake host can be built from. An empty list means every image.
+        pub images: Vec<String> = Vec::new(), "list of names", example = r#"["debian-13", "cirros"]"#;
+        /// How long each build on a fake host takes.
+        pub spawn_delay: Duration as "duration" = Duration::ZERO;
+        /// How many of 100 builds on a fake host fail by chance, once `spawn_script` is used up.
+        pub spawn_failure_percent: u32 = 0, "percent";
+        /// Which builds fail by chance. It follows from this number, the name of the host and the number of the build.
+        pub seed: u64 = 0, "number";
+        /// What happens to the first readings of a fake host, one step for each: `ok`, `fail TEXT`, `delay MILLISECONDS` or
+        /// `hang`. All later readings succeed.
+        pub script: Vec<FakeStep> = Vec::new(), "list of steps", example = r#"["ok", "delay 500", "fail no answer"]"#;
+        /// What happens to the first builds on a fake host. The steps are those of `script`, and `reject TEXT`, which means
+        /// that no host can build this.
+        pub spawn_script: Vec<FakeStep> = Vec::new(), "list of steps",
+            example = r#"["fail no space left", "reject bad image"]"#;
+        /// What happens when a fake host is first told to destroy instances. The steps are those of `script`.
+        pub destroy_script: Vec<FakeStep> = Vec::new(), "list of steps", example = r#"["hang"]"#;
+        /// What happens when a fake host is first told to start or stop instances. The steps are those of `script`.
+        pub power_script: Vec<FakeStep> = Vec::new(), "list of steps", example = r#"["delay 3000", "fail no power"]"#;
     }
 }
 
 impl FakeConfig {
-    /// The settings of the fake driver for a host of this size.
+    /// The settings of the fake driver for a host of this size and behaviour.
     pub fn sized(&self) -> novella_virt::FakeConfig {
         novella_virt::FakeConfig {
             vcpus: self.vcpus,
@@ -81,6 +101,15 @@ impl FakeConfig {
             huge_pages: self.huge_pages.clone(),
             pci_devices: self.pci_devices.clone(),
             cpu_percent: self.cpu_percent,
+            images: self.images.clone(),
+            // A duration has at most 365 days.
+            spawn_delay_ms: self.spawn_delay.as_millis() as u64,
+            spawn_failure_percent: self.spawn_failure_percent,
+            seed: self.seed,
+            script: self.script.clone(),
+            spawn_script: self.spawn_script.clone(),
+            destroy_script: self.destroy_script.clone(),
+            power_script: self.power_script.clone(),
             ..novella_virt::FakeConfig::default()
         }
     }

@@ -33,6 +33,15 @@ fn bad_settings_are_named_with_a_fix() {
         ("NOVELLA_REPORT__PERIODIC_INTERVAL", "500000000000years", "longer than 365 days"),
         ("NOVELLA_ALLOCATION_RATIO__CPU", "-1", "the ratio must be a number above 0"),
         ("NOVELLA_DRIVER__NAME", "xen", "there is no such driver"),
+        (
+            "NOVELLA_DRIVER__FAKE__VCPUS",
+            "0",
+            "driver.fake.vcpus = 0 (env NOVELLA_DRIVER__FAKE__VCPUS): it cannot be 0",
+        ),
+        ("NOVELLA_DRIVER__FAKE__SPAWN_FAILURE_PERCENT", "101", "it cannot be 101"),
+        ("NOVELLA_DRIVER__FAKE__SPAWN_DELAY", "soon", "expected a duration with its unit"),
+        ("NOVELLA_DRIVER__FAKE__SPAWN_SCRIPT", "[\"explode\"]", "is not a step of a fake driver"),
+        ("NOVELLA_DRIVER__FAKE__POWER_SCRIPT", "[\"reject x\"]", "only a build can be rejected"),
         ("NOVELLA_HTTP__LISTEN", "9781", "not an address with a port"),
         ("NOVELLA_HTTP__LISTEN", "off", "or none to switch it off"),
         ("NOVELLA_HOST", "cmp.*", "letters A to Z, digits"),
@@ -93,6 +102,28 @@ fn bad_settings_are_named_with_a_fix() {
         );
     }
     assert_eq!(problems(&[("NOVELLA_HOST", "h1")]), Vec::<String>::new());
+}
+
+#[test]
+fn the_fake_host_behaves_as_its_settings_say() {
+    let sets = [
+        ("NOVELLA_DRIVER__FAKE__IMAGES", "[\"cirros\"]"),
+        ("NOVELLA_DRIVER__FAKE__SPAWN_DELAY", "1500ms"),
+        ("NOVELLA_DRIVER__FAKE__SPAWN_FAILURE_PERCENT", "20"),
+        ("NOVELLA_DRIVER__FAKE__SEED", "7"),
+        ("NOVELLA_DRIVER__FAKE__SCRIPT", "[\"delay 5\"]"),
+        ("NOVELLA_DRIVER__FAKE__SPAWN_SCRIPT", "[\"reject no\", \"fail no\"]"),
+        ("NOVELLA_DRIVER__FAKE__DESTROY_SCRIPT", "[\"hang\"]"),
+        ("NOVELLA_DRIVER__FAKE__POWER_SCRIPT", "[\"ok\"]"),
+    ];
+    let env = sets.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
+    let fake =
+        load::<AgentConfig>(&Sources { env, ..Sources::default() }).unwrap().config.driver.fake.sized();
+    assert_eq!((fake.images, fake.spawn_delay_ms), (vec!["cirros".to_owned()], 1_500));
+    assert_eq!((fake.spawn_failure_percent, fake.seed), (20, 7));
+    let steps = [fake.script, fake.spawn_script, fake.destroy_script, fake.power_script].concat();
+    let written: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    assert_eq!(written, ["delay 5", "reject no", "fail no", "hang", "ok"]);
 }
 
 #[test]

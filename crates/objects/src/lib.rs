@@ -12,6 +12,7 @@
 //! - `entries`, `json`: JSON that is kept as it was received
 //! - `inventory`, `numa`, `devices`: what a host has besides CPUs, memory and disk
 //! - `claim`, `agent_report`, `capabilities`: a host's report
+//! - `power_state`: whether a guest runs
 //! - `request_spec`: what a caller asks for
 //! - `decision`: what a scheduler answers
 //! - `host`, `policy`: what a scheduler says about hosts and about its policy
@@ -33,6 +34,7 @@ mod json;
 pub mod limits;
 mod numa;
 mod policy;
+mod power_state;
 mod request_spec;
 
 pub use agent_report::{AllocationRatios, Measured, NovellaReport, Reserved};
@@ -62,6 +64,7 @@ pub use numa::{
     CellUsage, InstanceNumaCell, InstanceNumaTopology, MemoryPages, NetworkMetadata, NumaCell, NumaTopology,
 };
 pub use policy::{Policies, PolicyChange, PolicyProblem, PolicyReload, PolicyStatus};
+pub use power_state::PowerState;
 pub use request_spec::{
     Flavor, Image, InstanceGroup, PlacementRequest, RequestSpec, Retry, SelectDestinations,
 };

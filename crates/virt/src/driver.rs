@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::driver_error::DriverError;
 use crate::fake_config::FakeConfig;
+use crate::instance::{Abilities, DriverInstance, InstanceSpec};
+use crate::instance_error::{Attempt, InstanceError};
 use crate::probe::BlockingExecutor;
 use crate::recording::Recording;
 use crate::stats::HostStats;
@@ -16,7 +19,15 @@ use crate::stats::HostStats;
 /// hangs still reports at every tick.
 pub const DEFAULT_PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Reads hosts with one kind of hypervisor.
+/// Reads hosts with one kind of hypervisor, and builds instances on them if [`ComputeDriver::abilities`] says so.
+///
+/// What an implementation promises about instances:
+/// - Every call can be repeated. What is done already succeeds without being done again.
+/// - Any call can be dropped at any await, and the driver stays usable. A dropped [`ComputeDriver::spawn`] may have left the
+///   guest, whole or in part. Spawning it again completes it, and [`ComputeDriver::destroy`] removes it.
+/// - Guests outlive the driver. One made later on the same host lists them.
+///
+/// Left to the caller: deadlines. A call may take as long as the hypervisor does.
 #[async_trait]
 pub trait ComputeDriver: Send + Sync {
     /// The name under which the registry knows this driver.
@@ -27,6 +38,47 @@ pub trait ComputeDriver: Send + Sync {
 
     /// What the host has. If `refresh` is false and there was an earlier reading, that one is returned again.
     async fn get_host_stats(&self, refresh: bool) -> Result<HostStats, DriverError>;
+
+    /// What the driver can do besides reading. A driver that only reads needs none of the methods below.
+    fn abilities(&self) -> Abilities {
+        Abilities::only_reads(self.name())
+    }
+
+    /// Makes and starts the guest. If it exists, it is only started.
+    async fn spawn(&self, instance: &InstanceSpec) -> Result<(), InstanceError> {
+        Err(unsupported(self, Attempt::Spawn(instance.uuid)))
+    }
+
+    /// Stops and removes the guest with all that it has on this host. A uuid that the host does not have is a success.
+    async fn destroy(&self, uuid: Uuid) -> Result<(), InstanceError> {
+        Err(unsupported(self, Attempt::Destroy(uuid)))
+    }
+
+    /// Starts a guest that is off.
+    async fn power_on(&self, uuid: Uuid) -> Result<(), InstanceError> {
+        Err(unsupported(self, Attempt::PowerOn(uuid)))
+    }
+
+    /// Stops a guest and keeps it.
+    async fn power_off(&self, uuid: Uuid) -> Result<(), InstanceError> {
+        Err(unsupported(self, Attempt::PowerOff(uuid)))
+    }
+
+    /// All instances that the host has, whoever made them, sorted by uuid.
+    async fn list_instances(&self) -> Result<Vec<DriverInstance>, InstanceError> {
+        Err(unsupported(self, Attempt::List))
+    }
+}
+
+fn unsupported<D: ComputeDriver + ?Sized>(driver: &D, attempt: Attempt) -> InstanceError {
+    let reason = match (attempt, driver.abilities().cannot_build) {
+        (Attempt::List, _) => {
+            format!("the {} driver does not know which instances its host has", driver.name())
+        }
+        (_, Some(cannot_build)) => cannot_build.to_string(),
+        (_, None) => format!("the {} driver does not do this", driver.name()),
+    };
+    InstanceError::Unsupported { attempt, reason }
 }
 
 /// What drivers are made from. Each driver uses the options that concern it.

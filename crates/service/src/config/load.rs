@@ -135,17 +135,20 @@ pub(super) fn merge<T: Settings>(
 /// Whether the settings take this value for this key, judged apart from all other keys.
 fn accept<T: Settings>(leaf: &Leaf<'_>, defaults: &Json) -> Result<Json, Problem> {
     let setting = leaf.setting;
-    let mut first_error = None;
+    let mut errors = Vec::new();
     for candidate in &leaf.candidates {
         match serde_json::from_value::<T>(nest(&setting.key, candidate.clone())) {
             Ok(_) => return Ok(candidate.clone()),
-            Err(error) => first_error.get_or_insert(error.to_string()),
-        };
+            Err(error) => errors.push(error.to_string()),
+        }
     }
+    // A text is read in several ways. The way that gave a value of the right type was meant, and its error says more.
+    let meant = errors.iter().position(|error| !error.starts_with("invalid type"));
+    let error = (!errors.is_empty()).then(|| errors.swap_remove(meant.unwrap_or(0)));
     let what = if setting.secret {
         "the value is not valid (not shown, it is secret)".to_owned()
     } else {
-        plain(&first_error.unwrap_or_else(|| "there is no value".to_owned()))
+        plain(&error.unwrap_or_else(|| "there is no value".to_owned()))
     };
     let (default, unit, (_, name)) = (at(defaults, &setting.key), setting.unit, setting.place());
     let fix = match setting.example {

@@ -160,6 +160,14 @@ fn a_text_key_takes_a_number_from_the_environment_and_a_number_key_does_not_take
           number of 0 or more in range\n    fix: write for example max_hosts = 1000, which is the default (unit: count)"
         ]
     );
+    // A value of the right type that is refused is told by that, and not by the type of its text.
+    let [found] = &refused(&sources(&[("NOVELLA_SCHEDULER__MAX_HOSTS", "70000000000")]))[..] else {
+        panic!("one problem")
+    };
+    assert!(
+        found.contains("max_hosts: invalid value: integer `70000000000`, expected a whole number"),
+        "{found}"
+    );
 }
 
 #[test]

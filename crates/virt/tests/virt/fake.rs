@@ -168,9 +168,18 @@ fn steps_are_read_from_configuration() {
             FakeStep::Hang
         ]
     );
-    for wrong in ["", "fail", "delay", "delay soon", "delay -1", "hang 5", "explode"] {
+    let written = serde_json::to_value(&config.script).unwrap();
+    assert_eq!(
+        serde_json::from_value::<Vec<FakeStep>>(written).unwrap(),
+        config.script,
+        "steps are written as read"
+    );
+    for wrong in ["", "fail", "reject", "delay", "delay soon", "delay -1", "hang 5", "explode"] {
         let error = wrong.parse::<FakeStep>().unwrap_err();
-        assert!(error.contains("write ok, fail TEXT, delay MILLISECONDS or hang"), "{wrong}: {error}");
+        assert!(
+            error.contains("write ok, fail TEXT, reject TEXT, delay MILLISECONDS or hang"),
+            "{wrong}: {error}"
+        );
     }
     let error = serde_json::from_str::<FakeConfig>(r#"{"memory":5}"#).unwrap_err().to_string();
     assert!(error.contains("unknown field `memory`"), "{error}");

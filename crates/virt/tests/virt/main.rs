@@ -1,10 +1,11 @@
-//! Everything that a user of this crate sees: probes, both drivers, and their values in a report.
+//! Everything that a user of this crate sees: probes, both drivers, their values in a report, and instances.
 
 mod contradictions;
 mod disk;
 mod fake;
 mod hardware;
 mod host;
+mod instances;
 mod linux;
 mod machines;
 mod missing;

@@ -1,23 +1,28 @@
 //! A host that exists in configuration only, for the demo, the swarm and tests.
 //!
-//! The same size and the same script give the same answers. Each reading takes one step of the script. When the steps are
-//! used up, every reading succeeds. Delays and uptime follow the runtime's clock, which tests can pause. A fake driver is
-//! cheap: it has no thread, shares its configuration, and takes about 750 bytes.
+//! The same size and the same scripts give the same answers. Each reading, and each call that has something to do, takes one
+//! step of its script. When the steps are used up, readings and calls succeed, except for the builds that fail by chance.
+//! Delays and uptime follow the runtime's clock, which tests can pause. A fake driver is cheap: it has no thread, shares its
+//! configuration, and takes about 850 bytes without guests.
+//!
+//! Guests are in the memory of this process. They outlive the driver if somebody keeps its [`FakeHypervisor`].
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod hypervisor;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use novella_resources::cpu_set::MAX_CPUS;
-use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::driver::ComputeDriver;
 use crate::driver_error::DriverError;
-use crate::fake_config::{FakeConfig, FakeStep};
-use crate::probe::{Completion, Probe};
-use crate::probe_error::ProbeError;
+use crate::fake_config::{FakeConfig, NAME};
+use crate::instance::{Abilities, DriverInstance, InstanceSpec};
+use crate::instance_error::InstanceError;
+use crate::probe::Probe;
 use crate::stats::{CpuInfo, CpuStats, CpuTopology, HostStats, MemPages, NumaNode, PciDevice, Probed};
+pub use hypervisor::FakeHypervisor;
 
 /// Version of the hypervisor that a fake host reports: major × 10^6 + minor × 10^3 + micro.
 const VERSION: i64 = 1_000_000;
@@ -28,54 +33,53 @@ const PAGE_KIB: u64 = 4;
 /// Clock of the CPUs, MHz.
 const FREQUENCY_MHZ: u64 = 2_000;
 
-/// Maximum number of identical PCI devices. No host has that many, and a typo cannot list billions.
-const MAX_DEVICES: u32 = 4_096;
-
 /// A host that exists in configuration only.
 pub struct FakeDriver {
     host: String,
-    config: Arc<FakeConfig>,
-    script: Arc<Script>,
+    hypervisor: Arc<FakeHypervisor>,
     probe: Probe<()>,
     deadline: Duration,
-    booted: Instant,
 }
 
 impl FakeDriver {
     /// The name in the registry.
-    pub const NAME: &'static str = "fake";
+    pub const NAME: &'static str = NAME;
 
-    /// A fake host called `host`, whose readings wait up to `deadline`.
+    /// A fake host called `host` on a machine of its own, whose readings wait up to `deadline`.
     pub fn new(
         host: impl Into<String>,
         config: Arc<FakeConfig>,
         deadline: Duration,
     ) -> Result<Self, DriverError> {
-        check(&config)?;
-        let script = Arc::new(Script(Mutex::new(ScriptState {
-            steps: config.script.iter().cloned().collect(),
-            hanging: None,
-        })));
-        let steps = Arc::clone(&script);
+        Ok(Self::on(host, FakeHypervisor::new(config)?, deadline))
+    }
+
+    /// The same on a machine that exists already, with its guests and as far as its scripts have come.
+    pub fn on(host: impl Into<String>, hypervisor: Arc<FakeHypervisor>, deadline: Duration) -> Self {
+        let machine = Arc::clone(&hypervisor);
         let probe = Probe::new(
             Self::NAME,
             "follow the fake driver's script",
             "see `script` in the fake driver's configuration",
-            move |completion| steps.take(completion),
+            move |completion| machine.read(completion),
         );
-        Ok(Self { host: host.into(), config, script, probe, deadline, booted: Instant::now() })
+        Self { host: host.into(), hypervisor, probe, deadline }
     }
 
-    /// Lets a hanging reading succeed. If none hangs, nothing happens.
+    /// The machine that the guests are on.
+    pub fn hypervisor(&self) -> &Arc<FakeHypervisor> {
+        &self.hypervisor
+    }
+
+    /// Lets every reading and every call that hangs now go on and succeed. If none hangs, nothing happens.
     pub fn release(&self) {
-        let hanging = self.script.lock().hanging.take();
-        if let Some(completion) = hanging {
-            completion.finish(Ok(()));
-        }
+        self.hypervisor.release();
     }
 
     fn stats(&self) -> HostStats {
-        let config = &*self.config;
+        let config = self.hypervisor.config();
+        let used = self.hypervisor.used();
+        let disk_used_gb = used.disk_gb.min(config.disk_gb);
         let set_by = |name: &'static str| format!("configuration: fake.{name}");
         let (cells, threads) = (config.numa_nodes.max(1), config.threads);
         let cores = config.vcpus.div_ceil(cells).div_ceil(threads);
@@ -89,16 +93,16 @@ impl FakeDriver {
             features,
             topology,
         };
-        const IDLE: &str = "a fake host uses nothing";
+        const GUESTS: &str = "what its guests have";
         HostStats {
             vcpus: Probed::new(config.vcpus, set_by("vcpus")),
-            vcpus_used: Probed::new(0, IDLE),
+            vcpus_used: Probed::new(used.vcpus, GUESTS),
             cpu_info: Probed::new(cpu, set_by("cpu_*")),
             memory_total_mb: Probed::new(config.memory_mb, set_by("memory_mb")),
-            memory_available_mb: Probed::new(Some(config.memory_mb), IDLE),
+            memory_available_mb: Probed::new(Some(config.memory_mb.saturating_sub(used.memory_mb)), GUESTS),
             disk_total_gb: Probed::new(config.disk_gb, set_by("disk_gb")),
-            disk_used_gb: Probed::new(0, IDLE),
-            disk_available_gb: Probed::new(config.disk_gb, IDLE),
+            disk_used_gb: Probed::new(disk_used_gb, GUESTS),
+            disk_available_gb: Probed::new(config.disk_gb - disk_used_gb, GUESTS),
             hypervisor_type: Probed::new(Self::NAME.into(), "the fake driver"),
             hypervisor_version: Probed::new(VERSION, "the fake driver"),
             hypervisor_hostname: Probed::new(self.host.clone(), "the agent's host name"),
@@ -110,17 +114,20 @@ impl FakeDriver {
                 set_by("cpu_arch"),
             ),
             cpu_stats: Some(Probed::new(self.cpu_stats(), set_by("cpu_percent"))),
-            load_1m: Probed::new(Some(0.0), IDLE),
-            uptime_s: Probed::new(Some(self.booted.elapsed().as_secs()), "since the fake driver was made"),
+            load_1m: Probed::new(Some(0.0), "the guests of a fake host are idle"),
+            uptime_s: Probed::new(
+                Some(self.hypervisor.uptime().as_secs()),
+                "since the fake machine was made",
+            ),
             stale: Vec::new(),
             warnings: Vec::new(),
         }
     }
 
     fn cpu_stats(&self) -> CpuStats {
-        let config = &*self.config;
-        // The host booted one second before the driver was made, so that its first reading covers some time.
-        let up = (self.booted.elapsed() + Duration::from_secs(1)).as_nanos() * u128::from(config.vcpus);
+        let config = self.hypervisor.config();
+        // The host booted one second before the machine was made, so that its first reading covers some time.
+        let up = (self.hypervisor.uptime() + Duration::from_secs(1)).as_nanos() * u128::from(config.vcpus);
         let share = |percent: u32, of: u128| of / 100 * u128::from(percent);
         let busy = share(config.cpu_percent, up);
         let ns = |time: u128| u64::try_from(time).unwrap_or(u64::MAX);
@@ -148,64 +155,30 @@ impl ComputeDriver for FakeDriver {
         let reading = self.probe.read(refresh, self.deadline).await?;
         Ok(HostStats { stale: reading.stale.into_iter().collect(), ..self.stats() })
     }
-}
 
-struct Script(Mutex<ScriptState>);
-
-struct ScriptState {
-    steps: VecDeque<FakeStep>,
-    /// The reading that hangs. There is at most one, because a probe under way is not begun again.
-    hanging: Option<Completion<()>>,
-}
-
-impl Script {
-    fn lock(&self) -> MutexGuard<'_, ScriptState> {
-        // Nothing panics while the lock is held, and the contents are valid at every step.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn abilities(&self) -> Abilities {
+        Abilities::ALL
     }
 
-    fn take(&self, completion: Completion<()>) {
-        let step = self.lock().steps.pop_front().unwrap_or(FakeStep::Ok);
-        match step {
-            FakeStep::Ok => completion.finish(Ok(())),
-            FakeStep::Fail(reason) => completion.finish(Err(ProbeError::Other(reason.into()))),
-            FakeStep::Hang => self.lock().hanging = Some(completion),
-            FakeStep::Delay(time) => {
-                // The task ends with the delay. It is detached, because the answer must come even if the reader has gone.
-                tokio::spawn(async move {
-                    tokio::time::sleep(time).await;
-                    completion.finish(Ok(()));
-                });
-            }
-        }
+    async fn spawn(&self, instance: &InstanceSpec) -> Result<(), InstanceError> {
+        self.hypervisor.spawn(&self.host, instance).await
     }
-}
 
-fn check(config: &FakeConfig) -> Result<(), DriverError> {
-    let refuse = |option, value: u32, expected| {
-        Err(DriverError::InvalidOption {
-            driver: FakeDriver::NAME,
-            option,
-            value: value.to_string(),
-            expected,
-        })
-    };
-    if !(1..=MAX_CPUS).contains(&config.vcpus) {
-        return refuse("fake.vcpus", config.vcpus, "set it from 1 to 65536");
+    async fn destroy(&self, uuid: Uuid) -> Result<(), InstanceError> {
+        self.hypervisor.destroy(uuid).await
     }
-    if config.numa_nodes > config.vcpus {
-        return refuse("fake.numa_nodes", config.numa_nodes, "set it from 0 to fake.vcpus");
+
+    async fn power_on(&self, uuid: Uuid) -> Result<(), InstanceError> {
+        self.hypervisor.power(uuid, true).await
     }
-    if !(1..=config.vcpus).contains(&config.threads) {
-        return refuse("fake.threads", config.threads, "set it from 1 to fake.vcpus");
+
+    async fn power_off(&self, uuid: Uuid) -> Result<(), InstanceError> {
+        self.hypervisor.power(uuid, false).await
     }
-    if config.cpu_percent > 100 {
-        return refuse("fake.cpu_percent", config.cpu_percent, "set it from 0 to 100");
+
+    async fn list_instances(&self) -> Result<Vec<DriverInstance>, InstanceError> {
+        Ok(self.hypervisor.list())
     }
-    if let Some(devices) = config.pci_devices.iter().find(|d| d.count > MAX_DEVICES) {
-        return refuse("fake.pci_devices", devices.count, "set a count from 0 to 4096");
-    }
-    Ok(())
 }
 
 fn numa(config: &FakeConfig) -> Vec<NumaNode> {
