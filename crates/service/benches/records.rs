@@ -22,7 +22,10 @@ fn commits(bencher: Bencher<'_, '_>, waiters: u64) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let writer = runtime.block_on(async {
         let env = Env::system(Some(dir.path())).expect("entropy");
-        RecordWriter::start(env.store.open_records("records", FORMAT).expect("a new file"), &env)
+        RecordWriter::start(
+            env.store.open_records("records", FORMAT).expect("a new file"),
+            env.blocking.clone(),
+        )
     });
     let mut next = 0;
     bencher.counter(ItemsCount::new(waiters)).bench_local(|| {

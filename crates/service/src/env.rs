@@ -13,6 +13,7 @@ mod random;
 mod records;
 mod sampled;
 mod store;
+mod store_error;
 
 use std::{path::Path, sync::Arc};
 
@@ -21,12 +22,11 @@ pub use blocking::{Blocking, Executor, Panicked};
 pub use clock::Clock;
 pub use metrics::Metrics;
 pub use random::{EntropyError, Random};
-pub use records::{
-    Change, CommitError, FLUSH_AFTER, Format, MAX_BEHIND, MAX_WAITING, Migration, Record, RecordWriter,
-    Records, RecordsError, WriterMetrics,
-};
+pub use records::writer::{CommitError, FLUSH_AFTER, MAX_BEHIND, MAX_WAITING, RecordWriter, WriterMetrics};
+pub use records::{Change, Format, Migration, Record, Records, RecordsError};
 pub use sampled::{BrokerLink, Sample};
-pub use store::{FileStore, MemoryStore, Store, StoreError, StoreFault, StoreLock};
+pub use store::{FileStore, MemoryStore, Store, StoreFault, StoreLock};
+pub use store_error::StoreError;
 
 /// Everything that a daemon may take from outside.
 #[derive(Clone)]

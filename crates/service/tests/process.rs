@@ -84,7 +84,7 @@ async fn records() {
     let env = Env::system(Some(dir.as_ref())).unwrap();
     let mut records = env.store.open_records("claims", RECORDS).unwrap();
     let first = records.load().unwrap().len() as u64;
-    let writer = RecordWriter::start(records, &env);
+    let writer = RecordWriter::start(records, env.blocking.clone());
     for number in first.. {
         writer.write_behind(vec![Change::put("latest", number.to_be_bytes())]).unwrap();
         writer.commit(vec![Change::put(number.to_be_bytes(), vec![7; 400])]).await.unwrap();

@@ -10,10 +10,10 @@
 //! pointer never leads to data that is not there, and what does not match its checksum is damage. With one sync, damage
 //! could not be told from a write that was cut off, and the last commit would be dropped without a word.
 //!
-//! What it leaves out: what keys and values mean, and waiting; see [`RecordWriter`].
+//! What it leaves out: what keys and values mean, and waiting; see `RecordWriter`.
 
 pub(super) mod memory_disk;
-mod writer;
+pub(super) mod writer;
 
 use std::{
     collections::BTreeMap,
@@ -25,8 +25,7 @@ use std::{
 
 use redb::{Database, Error as RedbError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
-use super::{blocking::panic_message, store::StoreError};
-pub use writer::{CommitError, FLUSH_AFTER, MAX_BEHIND, MAX_WAITING, RecordWriter, WriterMetrics};
+use super::{blocking::panic_message, store_error::StoreError};
 
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 /// Numbers about the file itself.

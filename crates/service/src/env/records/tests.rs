@@ -6,7 +6,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::env::{Env, FileStore, MemoryStore, Store, StoreFault};
+use crate::env::{
+    CommitError, Env, FLUSH_AFTER, FileStore, MAX_BEHIND, MAX_WAITING, MemoryStore, RecordWriter, Store,
+    StoreFault,
+};
 
 const V1: Format = Format { version: 1, migrations: &[] };
 
@@ -285,7 +288,7 @@ fn what_is_in_memory_costs_nothing_before_the_first_commit() {
 
 fn writer(store: &MemoryStore) -> (RecordWriter, Env) {
     let env = Env::simulated(1).with_store(store.clone());
-    (RecordWriter::start(env.store.open_records("claims", V1).unwrap(), &env), env)
+    (RecordWriter::start(env.store.open_records("claims", V1).unwrap(), env.blocking.clone()), env)
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,7 +22,8 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Change, Records, RecordsError};
-use crate::env::{Blocking, Env, Metrics, Panicked};
+use crate::env::blocking::{Blocking, Panicked};
+use crate::env::metrics::Metrics;
 
 /// The most commits that wait for the disk. With more, the disk is too slow for what is asked.
 pub const MAX_WAITING: usize = 1024;
@@ -159,15 +160,15 @@ pub struct RecordWriter {
 }
 
 impl RecordWriter {
-    /// Starts to write to `records`. It needs the tokio runtime around it that `env` was made in.
-    pub fn start(records: Records, env: &Env) -> RecordWriter {
+    /// Starts to write to `records`. It needs the tokio runtime around it that it will write in.
+    pub fn start(records: Records, blocking: Blocking) -> RecordWriter {
         let shared = Arc::new(Shared { queue: Mutex::default(), changed: Notify::new() });
         let metrics = WriterMetrics::new();
         let task = Task {
             shared: shared.clone(),
             metrics: metrics.clone(),
             records: Arc::new(Mutex::new(records)),
-            blocking: env.blocking.clone(),
+            blocking,
             failing: false,
         };
         RecordWriter { shared, metrics, task: AbortOnDropHandle::new(tokio::spawn(task.run())) }
@@ -272,6 +273,7 @@ impl Task {
             match flush_at {
                 None => self.shared.changed.notified().await,
                 Some(at) => tokio::select! {
+                    biased;
                     () = sleep_until(at) => return,
                     () = self.shared.changed.notified() => {}
                 },
