@@ -76,12 +76,12 @@ const CRATES: &[(&str, Uses)] = &[
 const WINGS: &[(&str, &str)] = &[
     (
         "objects",
-        "json entries limits power_state inventory numa devices claim agent_report capabilities request_spec \
-         document host decision policy explain capacity",
+        "json entries limits power_state instance inventory numa devices claim agent_report capabilities request_spec \
+         document host decision claim_request policy explain capacity",
     ),
     (
         "resources",
-        "cpu_set inventory request_groups amounts pinned_cpus capacity topology pci numa devices devices_on_the_wire devices_of_reports",
+        "cpu_set inventory request_groups amounts pinned_cpus capacity topology pci numa devices devices_on_the_wire devices_of_reports host_limits",
     ),
     (
         "messaging",
@@ -106,7 +106,7 @@ const WINGS: &[(&str, &str)] = &[
     ("service", "host_name printable env logging stall failure config health exit args shutdown systemd"),
     (
         "compute-agent",
-        "identity monitors overrides pci config_sections offer config probe report publisher manager \
+        "identity monitors overrides pci config_sections offer config probe claims report publisher manager \
          standing metrics agent",
     ),
     (

@@ -45,7 +45,13 @@ pub struct NovellaReport<'a> {
     /// The instances that the host has granted room to. Placement counts these and `reserved` as used, and nothing else.
     #[serde(default, borrow)]
     pub claims: Vec<Claim<'a>>,
-    /// Instances that ended on this host within the last hour.
+    /// Room that the host keeps for a while, each with `hold_ms`. Schedulers count it as reserved.
+    #[serde(default, borrow, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Claim<'a>>,
+    /// True if the host grants claims and holds itself, so that a scheduler asks it before it answers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grants: bool,
+    /// Instances that ended on this host within the last hour, at most the newest 1,024.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<Uuid>,
     /// Traits, such as `HW_CPU_X86_AVX2` or `CUSTOM_GOLD`.

@@ -10,6 +10,7 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::claim::Lack;
 use crate::devices::PciPool;
 use crate::host::HostStatus;
 use crate::numa::CellUsage;
@@ -47,10 +48,35 @@ pub struct Decision {
     /// 2^53, so that every JSON reader holds it exactly. Absent if the engine was not asked, as in a repeated answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// Whether the hosts have granted claims, which last until they are released.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub claimed: bool,
+    /// Hosts of this answer that do not keep the room themselves, each with the reason. Only schedulers subtract it there, and
+    /// it is forgotten if they all end.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_granted: BTreeMap<String, String>,
+    /// The hosts that refused a claim before this answer, in the order in which they were asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_by: Vec<HostRefusal>,
     /// Parts of the request that nothing looked at, with the reason, for people. The instances are placed as if these had
     /// not been asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// A host that refused a claim.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostRefusal {
+    /// Name of the host.
+    pub host: String,
+    /// The instance that it refused. Absent if it takes no claims at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_uuid: Option<Uuid>,
+    /// Why, for people.
+    pub reason: String,
+    /// What it lacks, if that is why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<Lack>,
 }
 
 /// The host chosen for one instance.

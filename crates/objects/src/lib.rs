@@ -15,6 +15,8 @@
 //! - `power_state`: whether a guest runs
 //! - `request_spec`: what a caller asks for
 //! - `decision`: what a scheduler answers
+//! - `instance`: what a host builds, and in which state it is
+//! - `claim_request`: what a scheduler asks of a host, and what the host answers
 //! - `host`, `policy`: what a scheduler says about hosts and about its policy
 //! - `explain`, `capacity`: questions about placements and their answers
 //! - [`document`]: fleets, requests and results in files
@@ -23,12 +25,14 @@ mod agent_report;
 mod capabilities;
 mod capacity;
 mod claim;
+mod claim_request;
 mod decision;
 mod devices;
 pub mod document;
 mod entries;
 mod explain;
 mod host;
+mod instance;
 mod inventory;
 mod json;
 pub mod limits;
@@ -42,10 +46,11 @@ pub use capabilities::{Capabilities, CapabilitiesList, INTEGER_KEYS, UpdateServi
 pub use capacity::{
     Capacity, CapacityQuery, FlavorCapacity, GroupCapacity, Grouping, Limit, ReservedCapacity,
 };
-pub use claim::Claim;
+pub use claim::{Claim, Lack, Rank};
+pub use claim_request::{ClaimAnswer, ClaimRequest, InstanceClaim, TerminateInstance, Terminated};
 pub use decision::{
-    Decision, Explanation, FilterTally, NearestMiss, Refusal, Reserve, ReserveEntry, Scored, Selection,
-    WeigherScore,
+    Decision, Explanation, FilterTally, HostRefusal, NearestMiss, Refusal, Reserve, ReserveEntry, Scored,
+    Selection, WeigherScore,
 };
 pub use devices::{PciPool, PciRequest};
 pub use entries::Entries;
@@ -57,9 +62,12 @@ pub use host::{
     ForgottenBy, ForgottenHost, GroupMember, HostAmounts, HostDetail, HostStatus, HostSummary, HostWarning,
     PciPoolDetail, ServerGroupSummary, ServiceSummary,
 };
+pub use instance::{BuildRequest, InstanceEvent, InstanceState, InstanceSummary, TaskState, VmState};
 pub use inventory::{Inventory, UsedInventory};
 pub use json::Json;
-pub use limits::{MAX_ALTERNATES, MAX_AMOUNT, MAX_HOST_NAME, MAX_INSTANCES, MAX_VCPUS, is_host_name};
+pub use limits::{
+    MAX_ALTERNATES, MAX_AMOUNT, MAX_HOST_NAME, MAX_INSTANCES, MAX_NAME, MAX_VCPUS, is_host_name, is_name,
+};
 pub use numa::{
     CellUsage, InstanceNumaCell, InstanceNumaTopology, MemoryPages, NetworkMetadata, NumaCell, NumaTopology,
 };

@@ -26,6 +26,14 @@ pub fn is_host_name(name: &str) -> bool {
         && !name.ends_with('@')
 }
 
+/// Longest name of anything that is not a host, in bytes: a flavor, a group, a trait, a broker user.
+pub const MAX_NAME: usize = 255;
+
+/// Whether this may be a name: not empty, not too long, and without control characters.
+pub fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
 /// Largest number of instances in one request. It bounds how long one placement may hold the host map's lock.
 pub const MAX_INSTANCES: usize = 10_000;
 

@@ -264,6 +264,9 @@ pub struct SelectDestinations {
     /// Whether to decide and explain without reserving anything.
     #[serde(default)]
     pub dry_run: bool,
+    /// Whether the hosts are asked to claim the room, which lasts until it is released. Otherwise it is held for a while.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub claim: bool,
     /// How long the reservation holds unless a report confirms it, seconds. Absent: the scheduler's setting.
     #[serde(default)]
     pub hold_s: Option<u64>,

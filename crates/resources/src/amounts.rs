@@ -7,7 +7,9 @@
 //!
 //! Left out: CPUs that a policy pins (`pinned_cpus`), and whether a host has room (`capacity`).
 
-use novella_objects::{Claim, Flavor, Reserved};
+use std::collections::BTreeMap;
+
+use novella_objects::{Claim, Flavor, ReserveEntry, Reserved};
 
 use crate::request_groups::{RequestGroups, SIZES};
 
@@ -109,6 +111,15 @@ impl Allocation {
         Self::of_groups(flavor, &RequestGroups::read(&flavor.extra_specs))
     }
 
+    /// What the instance of a scheduler's message takes of its host.
+    pub fn of_entry(entry: &ReserveEntry) -> Self {
+        let ReserveEntry { vcpus, memory_mb, disk_gb, .. } = *entry;
+        Self {
+            amounts: Amounts { vcpus: vcpus.into(), memory_mb, disk_gb, instances: 1 },
+            resources: by_class(entry.resources.iter().map(|(class, amount)| (class.clone(), *amount))),
+        }
+    }
+
     /// What one instance of `flavor` takes that asks for these groups.
     pub(crate) fn of_groups(flavor: &Flavor, groups: &RequestGroups<'_>) -> Self {
         let merged = groups.merged().into_iter();
@@ -118,6 +129,13 @@ impl Allocation {
             resources: others.map(|(class, amount)| (class.into(), amount)).collect(),
         }
     }
+}
+
+/// Sorts amounts by class, takes each class once, and leaves out zeros, as an allocation needs it.
+pub fn by_class(resources: impl IntoIterator<Item = (String, u64)>) -> ClassAmounts {
+    let by_class: BTreeMap<String, u64> = resources.into_iter().collect();
+    let some = by_class.into_iter().filter(|(_, amount)| *amount > 0);
+    some.map(|(class, amount)| (class.into(), amount)).collect()
 }
 
 /// The sizes that extra specs give in place of the flavor's own.

@@ -18,6 +18,7 @@
 //! - `devices`: the NUMA cells and PCI devices of a host together, and the part that an instance takes
 //! - `devices_on_the_wire`: how reports, documents and messages say that
 //! - `devices_of_reports`: those of a report, and what its claims take of them
+//! - `host_limits`: whether one more instance fits on a host
 //! - [`numa`]: which cell of an instance goes onto which cell of a host
 
 mod amounts;
@@ -26,6 +27,7 @@ pub mod cpu_set;
 mod devices;
 mod devices_of_reports;
 mod devices_on_the_wire;
+mod host_limits;
 pub mod inventory;
 pub mod numa;
 pub mod pci;
@@ -33,11 +35,12 @@ mod pinned_cpus;
 mod request_groups;
 mod topology;
 
-pub use amounts::{Allocation, Amounts, ClassAmounts, Demand, MB_PER_GB};
+pub use amounts::{Allocation, Amounts, ClassAmounts, Demand, MB_PER_GB, by_class};
 pub use capacity::{Amount, Capacity, Limits, Room};
 pub use devices::{DeviceUsage, Devices};
 pub use devices_of_reports::BadReportedDevices;
 pub use devices_on_the_wire::{BadDevices, network, read_cells, read_pools, tag};
+pub use host_limits::{HostLimits, Taken};
 pub use pinned_cpus::{Charges, PCPU, PinnedCpus, gives_cpus};
 pub use request_groups::{
     Group, GroupPolicy, RESOURCE_CLASSES, RequestGroups, SIZES, group_word, is_resource_class,

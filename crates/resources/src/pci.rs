@@ -118,16 +118,20 @@ pub fn usage_of(
     (Usage(usage.collect()), granted)
 }
 
+/// Whether the devices of two pools are of one kind.
+pub(crate) fn alike(one: &Pool, other: &Pool) -> bool {
+    one.vendor_id == other.vendor_id
+        && one.product_id == other.product_id
+        && one.numa_node == other.numa_node
+        && one.tags == other.tags
+}
+
 /// Removes a usage from pools. Devices that the host no longer reports are ignored.
 pub fn take(pools: &mut Vec<Pool>, usage: &Usage) {
     for (kind, count) in &usage.0 {
         let mut wanted = *count;
         pools.retain_mut(|pool| {
-            let alike = pool.vendor_id == kind.vendor_id
-                && pool.product_id == kind.product_id
-                && pool.numa_node == kind.numa_node
-                && pool.tags == kind.tags;
-            if !alike {
+            if !alike(pool, kind) {
                 return true;
             }
             let taken = wanted.min(pool.count);

@@ -2,21 +2,13 @@
 //!
 //! What always holds: an entry of a peer is checked ([`is_sane`]) before it becomes a reservation.
 
-use std::collections::BTreeMap;
-
 use novella_filter_scheduler::server_group;
 use novella_objects::{RequestSpec, ReserveEntry, is_host_name};
-use novella_resources::{Allocation, Amounts, ClassAmounts, DeviceUsage};
+use novella_resources::{Allocation, Amounts, DeviceUsage};
 use uuid::Uuid;
 
 use crate::promises::reservations::{Reservation, ReservationKind};
 use crate::report::check;
-
-/// The longest decision id that a peer may send, in bytes.
-pub(crate) const MAX_DECISION_ID: usize = 1024;
-
-/// The most bytes of a broker user's name. AMQP sends it as a short string.
-pub(crate) const MAX_USER: usize = 255;
 
 /// The entry for peers about a reservation on `host`.
 pub(crate) fn entry(uuid: Uuid, host: &str, reservation: &Reservation) -> ReserveEntry {
@@ -50,22 +42,6 @@ pub(crate) fn kind(spec: &RequestSpec) -> ReservationKind {
     }
 }
 
-/// What a peer's entry takes of its host.
-pub(crate) fn allocation(entry: &ReserveEntry) -> Allocation {
-    let ReserveEntry { vcpus, memory_mb, disk_gb, .. } = *entry;
-    Allocation {
-        amounts: Amounts { vcpus: vcpus.into(), memory_mb, disk_gb, instances: 1 },
-        resources: by_class(entry.resources.iter().map(|(class, amount)| (class.clone(), *amount))),
-    }
-}
-
-/// Sorts amounts by class, takes each class once, and leaves out zeros, as an allocation needs it.
-pub(crate) fn by_class(resources: impl IntoIterator<Item = (String, u64)>) -> ClassAmounts {
-    let by_class: BTreeMap<String, u64> = resources.into_iter().collect();
-    let some = by_class.into_iter().filter(|(_, amount)| *amount > 0);
-    some.map(|(class, amount)| (class.into(), amount)).collect()
-}
-
 /// Whether the names and amounts of a peer's entry are within the limits of a report.
 pub(crate) fn is_sane(entry: &ReserveEntry) -> bool {
     let is_name =
@@ -73,7 +49,7 @@ pub(crate) fn is_sane(entry: &ReserveEntry) -> bool {
     is_host_name(&entry.host)
         && is_name(&entry.group)
         && is_name(&entry.flavor)
-        && check::amounts(&allocation(entry).amounts).is_ok()
+        && check::amounts(&Allocation::of_entry(entry).amounts).is_ok()
         && check::classes("resources", entry.resources.len(), entry.resources.keys().map(String::as_str))
             .is_ok()
 }

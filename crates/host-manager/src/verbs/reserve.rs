@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use novella_objects::{Decision, Reserve, ReserveEntry, is_host_name};
-use novella_resources::DeviceUsage;
+use novella_resources::{Allocation, DeviceUsage};
 use uuid::Uuid;
 
 use crate::holder::Holder;
 use crate::map::host_map::HostMap;
-use crate::promises::entry::{MAX_DECISION_ID, MAX_USER, allocation, entry, is_sane};
+use crate::promises::entry::{entry, is_sane};
 use crate::promises::holds::Hold;
 use crate::promises::reservations::{MAX_RESERVED_BYTES, Place, Reservation, ReservationKind};
+use crate::report::check::{MAX_DECISION_ID, MAX_USER};
 use crate::verbs::place_on_service::UNLIMITED_GB;
 use crate::verbs::watch::advance;
 
@@ -84,7 +85,7 @@ pub(crate) fn reserve(map: &mut HostMap, reserve: &Reserve, now: Duration) -> us
             taken += hold_for_peer(map, entry, &decision_id, user.as_ref(), expires);
             continue;
         }
-        let (row, allocation) = (map.table.row_of(&entry.host), allocation(entry));
+        let (row, allocation) = (map.table.row_of(&entry.host), Allocation::of_entry(entry));
         let claims = claimed.get(&entry.uuid).into_iter().flatten();
         let own = claims.filter(|(at, _)| Some(*at) == row).map(|(_, claim)| claim).next();
         if own.is_some_and(|claim| claim.covers(&allocation)) || is_same(map, entry, &decision_id) {
