@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use novella_filter_scheduler::{Eligible, Failure, FilterScheduler, HostTable, NearMisses, Running};
 use novella_objects::{
-    Capabilities, Change, Decision, HostDetail, HostVerdict, RequestSpec, Reserve, SelectDestinations,
+    Capabilities, Change, Decision, HostDetail, HostVerdict, Rank, RequestSpec, Reserve, SelectDestinations,
     ServerGroupSummary,
 };
 use serde_json::Value;
@@ -40,6 +40,7 @@ use crate::verbs::{
 use crate::views::conflicts::{self, Conflicts};
 use crate::views::copy::{self, CopyInProgress, MapCopy};
 use crate::views::destinations::{self, NovaDestination};
+use crate::views::host_claims::{self, HostClaims, ReportedClaim};
 use crate::views::hosts::{self, HostListing, ListingInProgress};
 use crate::views::questions;
 use crate::views::server_groups;
@@ -237,6 +238,34 @@ impl HostManager {
     /// The message that tells peers what a decision reserved. `None` if it reserved nothing.
     pub fn to_reserve(&self, decision: &Decision, now: Duration) -> Option<Reserve> {
         reserve::to_reserve(&self.map, decision, now)
+    }
+
+    /// What the hosts of a decision are asked to keep: as holds for the time that is left of its reservations, or as claims
+    /// of this rank.
+    pub fn host_claims(
+        &self,
+        decision: &Decision,
+        request: &Resolved,
+        claim: Option<Rank>,
+        now: Duration,
+    ) -> HostClaims {
+        host_claims::host_claims(&self.map, decision, request, claim, now)
+    }
+
+    /// The claims of these instances that hosts have reported.
+    pub fn claims_of(&self, uuids: &[Uuid]) -> Vec<ReportedClaim> {
+        host_claims::claims_of(&self.map, uuids)
+    }
+
+    /// The claims of a decision that the hosts from this row on have reported, at most `most` rows of them. Also
+    /// returns the row to go on with, if there are more.
+    pub fn claims_of_decision(
+        &self,
+        decision_id: &str,
+        from: usize,
+        most: usize,
+    ) -> (Vec<ReportedClaim>, Option<usize>) {
+        host_claims::claims_of_decision(&self.map, decision_id, from, most)
     }
 
     /// Takes over a peer's decision. Its amounts are subtracted like our own, until a report settles it or its time is

@@ -8,8 +8,10 @@ use hashbrown::HashMap;
 use novella_filter_scheduler::Resources;
 use novella_objects::{Capabilities, HostStatus, HostWarning, Inventory, Measured, Reserved};
 use novella_resources::Amounts;
+use uuid::Uuid;
 
 use crate::report::claims::Claims;
+use crate::report::grants::Grants;
 use crate::report::identity::Identity;
 use crate::report::kept::Kept;
 use crate::report::liveness::{Hearing, Liveness};
@@ -39,6 +41,12 @@ pub(crate) struct Record {
     pub kept: Kept,
     /// The instances that the host lists.
     pub claims: Claims,
+    /// What the host says of the claims that it granted.
+    pub grants: Grants,
+    /// Whether the host grants claims and holds itself.
+    pub grants_claims: bool,
+    /// The instances that the last report listed as held, in order.
+    pub listed_holds: Vec<Uuid>,
     /// What the host reserves for itself.
     pub reserved: Reserved,
     /// The measured load of the host, which is only shown.
@@ -97,6 +105,7 @@ impl Record {
     /// Takes over the parts that change with every report.
     pub fn refresh(&mut self, caps: &Capabilities<'_>) {
         let Some(report) = &caps.novella else { return };
+        self.grants_claims = report.grants;
         self.reserved = report.reserved;
         self.measured = report.measured;
         self.interval_ms = report.interval_ms;

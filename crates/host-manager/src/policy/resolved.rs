@@ -5,8 +5,10 @@
 //!
 //! Left out: server groups, whose members come and go. They are looked up each time that a request is decided.
 
+use std::borrow::Cow;
+
 use novella_filter_scheduler::{Failure, FilterKind, OnFilterError, SchedulerOptions};
-use novella_objects::{Image, SelectDestinations};
+use novella_objects::{Image, RequestSpec, SelectDestinations};
 
 use crate::holder::{By, Holder};
 use crate::policy::file::PolicyFile;
@@ -18,6 +20,8 @@ pub struct Resolved {
     request: SelectDestinations,
     /// By whom the placement is asked for.
     by: By,
+    /// Hosts that refused the request, which is not asked of them again.
+    refused_by: Vec<String>,
 }
 
 impl Resolved {
@@ -39,7 +43,7 @@ impl Resolved {
         if spec.image.is_none() && fails_without_image(&policy.options) {
             spec.image = Some(Image::default());
         }
-        Ok(Self { request, by: By::default() })
+        Ok(Self { request, by: By::default(), refused_by: Vec::new() })
     }
 
     /// The same request, whose placement will belong to this broker user. Without a user, everybody may release it.
@@ -53,6 +57,21 @@ impl Resolved {
         let project = self.request.request_spec.spec.project_id.as_deref().filter(|id| !id.is_empty());
         let holder = Holder { user: Some(user.into()), project: project.map(Into::into) };
         Self { by: By { holder, ..self.by }, ..self }
+    }
+
+    /// The same request, which these hosts have refused. It is still the same request: whoever repeats it does not know them.
+    pub fn refused_by(self, hosts: &[String]) -> Self {
+        Self { refused_by: hosts.to_vec(), ..self }
+    }
+
+    /// What the engine is asked about a request with this spec: hosts that have refused it are ignored.
+    pub(crate) fn for_engine<'s>(&self, spec: &'s RequestSpec) -> Cow<'s, RequestSpec> {
+        if self.refused_by.is_empty() {
+            return Cow::Borrowed(spec);
+        }
+        let mut spec = spec.clone();
+        spec.ignore_hosts.extend_from_slice(&self.refused_by);
+        Cow::Owned(spec)
     }
 
     /// By whom the placement is asked for.

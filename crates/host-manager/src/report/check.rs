@@ -11,14 +11,13 @@ use std::borrow::Cow;
 
 use novella_filter_scheduler::MAX_RATIO;
 use novella_objects::{
-    AllocationRatios, Capabilities, Claim, INTEGER_KEYS, MAX_AMOUNT, MAX_VCPUS, NovellaReport, is_host_name,
+    AllocationRatios, Capabilities, Claim, INTEGER_KEYS, MAX_AMOUNT, MAX_NAME, MAX_VCPUS, NovellaReport,
+    is_host_name,
 };
 use novella_resources::Amounts;
 
 use crate::report::outcome::{BadReport, Fault};
 
-/// The longest name of a host, service, zone, trait or resource class, in bytes.
-pub(crate) const MAX_NAME: usize = 255;
 /// How many traits, how many resource classes, and how many facts a host may have.
 pub(crate) const MAX_ENTRIES: usize = 1024;
 /// How many hosts may have names that differ only in letter case. Filters compare names without it, so each of these hosts is
@@ -26,6 +25,12 @@ pub(crate) const MAX_ENTRIES: usize = 1024;
 pub(crate) const MAX_SAME_BUT_CASE: usize = 8;
 /// How many bytes of JSON text that the scheduler keeps without reading a report may have.
 pub(crate) const MAX_TEXT: usize = 64 * 1024;
+/// The longest decision id, in bytes.
+pub(crate) const MAX_DECISION_ID: usize = 1024;
+/// How many bytes of JSON text an instance may have.
+pub(crate) const MAX_INSTANCE: usize = 4096;
+/// The longest name of a broker user, in bytes. AMQP sends it as a short string.
+pub(crate) const MAX_USER: usize = 255;
 /// How many ended instances a report may list.
 pub(crate) const MAX_ENDED: usize = 64 * 1024;
 
@@ -93,6 +98,7 @@ pub(crate) fn numbers(report: &NovellaReport<'_>, max_claims: usize) -> Result<(
         return bad("novella.allocation_ratios", Fault::Ratio);
     }
     count("novella.claims", report.claims.len(), max_claims)?;
+    count("novella.holds", report.holds.len(), max_claims)?;
     count("novella.ended", report.ended.len(), MAX_ENDED)?;
     count("novella.sent_at", report.sent_at.len(), MAX_NAME)?;
     count("novella.stale_probes", report.stale_probes.0.len(), MAX_ENTRIES)?;
@@ -123,6 +129,14 @@ pub(crate) fn claim(claim: &Claim<'_>) -> Result<(), BadReport> {
         claim.resources.0.len(),
         claim.resources.iter().map(|(class, _)| class),
     )
+}
+
+/// Checks what a host says of a claim that it granted.
+pub(crate) fn grant(claim: &Claim<'_>) -> Result<(), BadReport> {
+    let length = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());
+    count("novella.claims.decision", length(&claim.decision), MAX_DECISION_ID)?;
+    count("novella.claims.user", length(&claim.user), MAX_USER)?;
+    count("novella.claims.instance", claim.instance.as_ref().map_or(0, |text| text.get().len()), MAX_INSTANCE)
 }
 
 /// Checks the names and the number of resource classes.

@@ -59,6 +59,8 @@ impl ClaimRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FoundClaim {
     pub row: ClaimRow,
+    /// Its position in the report.
+    pub position: usize,
     /// What the instance takes of further resource classes, as reported.
     pub resources: Vec<(String, u64)>,
 }
@@ -255,7 +257,7 @@ impl Claims {
             if let Ok(which) = instances.binary_search(&row.uuid)
                 && !std::mem::replace(&mut seen[which], true)
             {
-                found.push((at, FoundClaim { row: *row, resources: Vec::new() }));
+                found.push((at, FoundClaim { row: *row, position: at, resources: Vec::new() }));
                 if found.len() == instances.len() {
                     break;
                 }
@@ -375,7 +377,7 @@ mod tests {
             wanted.dedup();
             let found = claims.find(&wanted);
             assert_eq!(found.len(), wanted.len() - 1);
-            for FoundClaim { row, resources } in found {
+            for FoundClaim { row, resources, .. } in found {
                 let listed = list.iter().find(|claim| claim.uuid == row.uuid).unwrap();
                 assert!(row.is(listed) && resources.len() == listed.resources.0.len());
             }

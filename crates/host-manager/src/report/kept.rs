@@ -38,6 +38,8 @@ pub(crate) struct Kept {
     pub metrics: usize,
     /// The claims, and what is left of the devices if claims take any.
     pub claims: usize,
+    /// What the host says of the claims that it granted.
+    pub grants: usize,
     /// The names of probes that do not answer.
     pub probes: usize,
     /// The long texts, as if no other host had the same.
@@ -47,7 +49,7 @@ pub(crate) struct Kept {
 impl Kept {
     /// What is kept for this host alone: all but the long texts.
     pub fn own(self) -> usize {
-        self.words + self.metrics + self.claims + self.probes
+        self.words + self.metrics + self.claims + self.grants + self.probes
     }
 }
 

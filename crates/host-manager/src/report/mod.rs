@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod claims;
 pub(crate) mod devices;
+pub(crate) mod grants;
 pub(crate) mod identity;
 pub(crate) mod kept;
 pub(crate) mod liveness;

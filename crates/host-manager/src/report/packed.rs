@@ -34,6 +34,14 @@ impl Sink<'_> {
         self.put(&value.to_le_bytes());
     }
 
+    /// Accepts a number that may be absent.
+    pub fn optional_number(&mut self, value: Option<u64>) {
+        self.put(&[u8::from(value.is_some())]);
+        if let Some(value) = value {
+            self.number(value);
+        }
+    }
+
     /// Accepts a text of less than 4 GiB. Every report is smaller.
     pub fn text(&mut self, text: &str) {
         self.put(&(text.len() as u32).to_le_bytes());
@@ -99,6 +107,10 @@ impl<'a> Pieces<'a> {
 
     pub fn number(&mut self) -> u64 {
         u64::from_le_bytes(self.take(8).try_into().expect("eight bytes were taken"))
+    }
+
+    pub fn optional_number(&mut self) -> Option<u64> {
+        (self.take(1) == [1]).then(|| self.number())
     }
 
     pub fn text(&mut self) -> &'a str {

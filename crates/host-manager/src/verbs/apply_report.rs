@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use novella_filter_scheduler::{COMPUTE_STATUS_DISABLED, Resources, Row, Unusable};
 use novella_objects::{Capabilities, Claim, HostStatus, HostWarning};
-use novella_resources::Devices;
+use novella_resources::{DeviceUsage, Devices};
 use uuid::Uuid;
 
 use crate::map::host_map::HostMap;
@@ -19,6 +19,7 @@ use crate::promises::reservations::{Place, ReservationKind};
 use crate::report::check;
 use crate::report::claims::{ClaimChange, KindRef};
 use crate::report::devices;
+use crate::report::grants::Grants;
 use crate::report::identity::{Identity, IdentityVerdict, KnownHost, NameHolder, Presence, judge};
 use crate::report::kept::{self, Kept};
 use crate::report::liveness::{Hearing, Liveness};
@@ -27,6 +28,7 @@ use crate::report::owner;
 use crate::report::quarrel::{Quarrel, Sign};
 use crate::report::reported::{ReportDifference, long_text_bytes};
 use crate::report::services::{COMPUTE, kept_of_report};
+use crate::verbs::adopt_holds::adopt_holds;
 use crate::verbs::enforce_policy::join_aggregates;
 use crate::verbs::make_room::make_room;
 
@@ -59,6 +61,8 @@ struct Plan {
     difference: ReportDifference,
     /// The change of the claims, if there is one.
     claims: Option<ClaimChange>,
+    /// What the host says of the claims that it granted, if that has changed.
+    grants: Option<Grants>,
     resources: Resources,
     /// What is left of NUMA cells and PCI devices, if that may have changed.
     devices: Option<Devices>,
@@ -378,8 +382,18 @@ fn plan(map: &mut HostMap, row: Row, caps: &Capabilities<'_>) -> Result<Plan, Ba
     if difference.in_text() {
         check::words(caps)?;
     }
-    let claims = record.claims.compare(caps.novella.as_ref().map_or(&[], |report| &report.claims))?;
-    let kept = kept_bytes(record, difference, claims.as_ref(), caps);
+    let listed: &[Claim<'_>] = caps.novella.as_ref().map_or(&[], |report| &report.claims);
+    let claims = record.claims.compare(listed)?;
+    let grants = record.grants.compare(listed);
+    if grants.is_some() {
+        listed.iter().try_for_each(check::grant)?;
+    }
+    for hold in caps.novella.iter().flat_map(|report| &report.holds) {
+        check::claim(hold)?;
+        check::grant(hold)?;
+        DeviceUsage::of_claim(hold)?;
+    }
+    let kept = kept_bytes(record, difference, claims.as_ref(), grants.as_ref(), caps);
     if kept != record.kept || difference.in_long_text() {
         map.admit_bytes(record.kept.own(), kept, difference.in_long_text().then_some(caps))?;
     }
@@ -391,7 +405,7 @@ fn plan(map: &mut HostMap, row: Row, caps: &Capabilities<'_>) -> Result<Plan, Ba
     if *map.table.view(row).reported() != resources {
         resources.check().map_err(unusable)?;
     }
-    Ok(Plan { difference, claims, resources, devices, kept })
+    Ok(Plan { difference, claims, grants, resources, devices, kept })
 }
 
 /// How many bytes are kept of a report, of which only the parts that differ are counted again.
@@ -399,6 +413,7 @@ fn kept_bytes(
     record: &Record,
     difference: ReportDifference,
     claims: Option<&ClaimChange>,
+    grants: Option<&Grants>,
     caps: &Capabilities<'_>,
 ) -> Kept {
     let report = caps.novella.as_deref();
@@ -407,6 +422,7 @@ fn kept_bytes(
         words: if difference.in_words() { kept::words(caps) } else { record.kept.words },
         metrics: if difference.in_metrics() { kept::metrics(caps) } else { record.kept.metrics },
         claims: claims.map_or(record.kept.claims, |change| kept::claims(report, extras(change))),
+        grants: grants.map_or(record.kept.grants, Grants::bytes),
         probes: kept::probes(report),
         long_texts: if difference.in_long_text() { long_text_bytes(caps) } else { record.kept.long_texts },
     }
@@ -439,6 +455,9 @@ fn write(map: &mut HostMap, row: Row, arrival: &Arrival<'_>, plan: Plan, gap: u6
         table.set_devices(row, devices);
     }
     record.refresh(caps);
+    if let Some(grants) = plan.grants {
+        record.grants = grants;
+    }
     if record.owner.is_none() {
         record.owner = user.map(Into::into);
     }
@@ -459,6 +478,7 @@ fn write(map: &mut HostMap, row: Row, arrival: &Arrival<'_>, plan: Plan, gap: u6
         list_claims_again(map, row, unlisted);
     }
     settled += end_ended(map, row, caps);
+    adopt_holds(map, row, caps.novella.as_ref().map_or(&[], |report| &report.holds), now);
     map.counters.settled += u64::from(settled);
     hear(map, row, caps, now).then_some(settled)
 }

@@ -1,5 +1,6 @@
 //! What changes the map. Each verb has one file.
 
+pub(crate) mod adopt_holds;
 pub(crate) mod answers;
 pub(crate) mod apply_report;
 pub(crate) mod enforce_policy;

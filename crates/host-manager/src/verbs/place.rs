@@ -20,13 +20,13 @@ use novella_filter_scheduler::{
 use novella_objects::{
     Decision, Explanation, HostStatus, PlacementRequest, Refusal, RequestSpec, SelectDestinations, Selection,
 };
-use novella_resources::Allocation;
+use novella_resources::{Allocation, by_class};
 use uuid::Uuid;
 
 use crate::holder::By;
 use crate::map::host_map::HostMap;
 use crate::policy::resolved::Resolved;
-use crate::promises::entry::{by_class, kind};
+use crate::promises::entry::kind;
 use crate::promises::reservations::{MAX_RESERVED_BYTES, Place, Reservation};
 use crate::promises::spec_hash::spec_hash;
 use crate::report::claims::FoundClaim;
@@ -84,16 +84,19 @@ pub(crate) fn select_destinations(
     seed: u64,
     now: Duration,
 ) -> Result<Placed, Failure> {
-    let (by, request) = (request.by(), request.request());
+    let (resolved, by, request) = (request, request.by(), request.request());
     let terms = Terms { seed, dry_run: request.dry_run, alternates: request.alternates, unexplained: false };
     let mut asked = false;
     let mut placed = decide(map, request, by, decision_id, now, |table, spec, instances| {
         asked = true;
-        scheduler.select(table, spec, instances, &terms)
+        scheduler.select(table, &resolved.for_engine(spec), instances, &terms)
     })?;
     placed.decision.seed = asked.then_some(seed);
     placed.decision.notes = notes(&request.request_spec.spec, scheduler.options());
     placed.decision.not_up = not_up(map, &placed);
+    if !request.dry_run {
+        placed.decision.not_granted = not_granted(map, &placed);
+    }
     Ok(placed)
 }
 
@@ -101,6 +104,17 @@ pub(crate) fn select_destinations(
 fn notes(spec: &RequestSpec, options: &SchedulerOptions) -> Vec<String> {
     let told = unread(spec, options).into_iter();
     told.map(|unread| format!("the placement does not consider {unread}")).collect()
+}
+
+/// Why a host does not keep the room of a placement itself.
+pub const NOT_GRANTING: &str =
+    "its agent does not grant claims: it is older than claims, or not one of novella's";
+
+/// The chosen hosts of an answer that do not keep the room themselves.
+fn not_granted(map: &HostMap, placed: &Placed) -> BTreeMap<String, String> {
+    let rows = placed.rows.iter().filter_map(|rows| rows.chosen);
+    let others = rows.filter(|row| !map.record(*row).grants_claims);
+    others.map(|row| (map.table.host(row).to_owned(), NOT_GRANTING.to_owned())).collect()
 }
 
 /// The hosts of an answer that are not up.
@@ -277,11 +291,18 @@ fn known(
         return known;
     }
     if let Some((row, claim)) = claimed.and_then(|claims| claims.first()) {
-        let claimed =
-            Allocation { amounts: claim.row.amounts(), resources: by_class(claim.resources.clone()) };
-        return if charges(spec).allow(&claimed) {
+        let grant = map.record(*row).grants.at(claim.position);
+        let same = match grant.and_then(|grant| grant.spec_hash) {
+            Some(known) => known == hash,
+            None => {
+                let (amounts, resources) = (claim.row.amounts(), by_class(claim.resources.clone()));
+                charges(spec).allow(&Allocation { amounts, resources })
+            }
+        };
+        return if same {
             let selection = selection(map, uuid, *row, 0.0, &Arc::default());
-            Known::Same { selection, row: Some(*row), decision: None }
+            let decision = grant.and_then(|grant| Some((grant.decision?.into(), Duration::ZERO)));
+            Known::Same { selection, row: Some(*row), decision }
         } else {
             Known::Other { host: map.table.host(*row).to_owned() }
         };
@@ -415,6 +436,9 @@ pub(crate) fn answer(map: &HostMap, decision_id: String, request: &SelectDestina
         not_up: BTreeMap::new(),
         policy_hash: map.policy_hash.clone(),
         seed: None,
+        claimed: false,
+        not_granted: BTreeMap::new(),
+        refused_by: Vec::new(),
         notes: Vec::new(),
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use novella_filter_scheduler::{FilterKind, HostState, Row, Snapshot, TraitSnapshot};
 use novella_objects::document::UsedInventory;
-use novella_objects::{Entries, HostAmounts, HostDetail, HostSummary, HostWarning, NovellaReport};
+use novella_objects::{Claim, Entries, HostAmounts, HostDetail, HostSummary, HostWarning, NovellaReport};
 use novella_resources::Devices;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -20,6 +20,7 @@ use crate::map::host_map::HostMap;
 use crate::map::record::Record;
 use crate::policy::file::PolicyFile;
 use crate::report::devices;
+use crate::report::grants::GrantRef;
 use crate::report::newcomers::Answers;
 use crate::report::reported::{Text, Words, raw};
 use crate::views::copy::used_inventories;
@@ -257,7 +258,9 @@ fn novella_part(map: &HostMap, row: Row, record: &Record, words: &Words<'_>) -> 
         availability_zone: words.availability_zone.map(Into::into),
         reserved: record.reserved,
         allocation_ratios: map.table.view(row).reported().ratios,
-        claims: record.claims.list(),
+        grants: record.grants_claims,
+        claims: listed_claims(record),
+        holds: Vec::new(),
         ended: Vec::new(),
         traits: words.traits.iter().map(|text| (*text).into()).collect(),
         resources: words.resources.clone(),
@@ -275,6 +278,17 @@ fn novella_part(map: &HostMap, row: Row, record: &Record, words: &Words<'_>) -> 
         pci_pools: text(Text::PciPools),
     };
     serde_json::to_value(&report).expect("a report is made of what JSON has")
+}
+
+/// The claims as they were reported.
+fn listed_claims(record: &Record) -> Vec<Claim<'_>> {
+    let mut claims = record.claims.list();
+    for (at, grant) in record.grants.iter() {
+        let GrantRef { decision, user, rank, spec_hash, migration, instance } = grant;
+        let (decision, user, instance) = (decision.map(Into::into), user.map(Into::into), instance.map(raw));
+        claims[at] = Claim { decision, user, rank, spec_hash, migration, instance, ..claims[at].clone() };
+    }
+    claims
 }
 
 fn resource(host: &HostState<'_>) -> Value {

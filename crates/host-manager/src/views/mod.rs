@@ -4,6 +4,7 @@ pub(crate) mod conflicts;
 pub(crate) mod copy;
 pub(crate) mod destinations;
 pub(crate) mod gathering;
+pub(crate) mod host_claims;
 pub(crate) mod hosts;
 pub(crate) mod questions;
 pub(crate) mod server_groups;
