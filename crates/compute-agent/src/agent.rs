@@ -1,6 +1,6 @@
 //! A running agent: how its parts are started, and how they are stopped.
 //!
-//! Starting happens in this order: raise the incarnation durably; read the driver once, and compare the configuration with
+//! Starting happens in this order: raise the incarnation durably; load the claims; read the driver once, and compare the configuration with
 //! the reading; take the queue `compute.<host>`; report. Stopping happens in this order: take no new commands; finish those
 //! in flight; say goodbye; close the connection.
 
@@ -21,6 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::claims::tracker::{ClaimsError, ResourceTracker};
 use crate::config::AgentConfig;
 use crate::identity::{self, IdentityError};
 use crate::manager::{ComputeManager, ReadError};
@@ -51,6 +52,9 @@ pub enum StartError {
     /// The identity cannot be read or stored.
     #[error("cannot load this host's identity")]
     Identity(#[from] IdentityError),
+    /// The claims of earlier processes cannot be read.
+    #[error("cannot load the claims of this host")]
+    Claims(#[from] ClaimsError),
     /// The driver does not work on this host.
     #[error("the compute driver cannot be used on this host")]
     Driver(#[from] DriverError),
@@ -93,6 +97,7 @@ pub async fn start(
     }
     let identity = identity::load(&env).await?;
     info!(host, uuid = %identity.uuid, incarnation = identity.incarnation, driver = driver.name(), "agent starts");
+    let tracker = ResourceTracker::open(&host, &env).await?;
     driver.init_host().await?;
 
     let config = Arc::new(config);
@@ -103,8 +108,15 @@ pub async fn start(
     let heard = health.condition("reports");
     let publisher = Publisher::new(scheduler, &*transport, config.rpc.publish_timeout, heard);
     let template = ReportTemplate::new(&config, identity);
-    let manager =
-        ComputeManager::new(host.clone(), config.clone(), env.clone(), driver, template, publisher.clone());
+    let manager = ComputeManager::new(
+        host.clone(),
+        config.clone(),
+        env.clone(),
+        driver,
+        tracker.clone(),
+        template,
+        publisher.clone(),
+    );
     manager.read_driver(false).await?;
     manager.check_first_offer()?;
 
@@ -134,6 +146,8 @@ pub async fn start(
     let broker = health.condition("broker");
     until_stop(Box::pin(broker.follow(transport.state(), ConnectionState::readiness)));
     until_stop(Box::pin(health.condition("host name").follow(own_queue.clone(), standing::of_name)));
+    until_stop(Box::pin(tracker.clone().expire()));
+    until_stop(Box::pin(manager.clone().publish_claims()));
     until_stop(Box::pin(standing::follow(manager.clone(), own_queue, compute, host.clone())));
     tasks.spawn(publisher.clone().run(manager.standing(), stop.clone()));
     let runner = Runner::start(
@@ -188,6 +202,12 @@ impl Agent {
         }
         self.stop.cancel();
         self.tasks.wait().await;
+        if tokio::time::timeout_at(deadline, self.manager.tracker().flush()).await.is_err() {
+            warn!(
+                host = self.host,
+                "the disk did not take the newest holds in time; they end with this process"
+            );
+        }
         if let Some(goodbye) = self.manager.goodbye().filter(|_| goodbye_due) {
             match tokio::time::timeout(GOODBYE_TIMEOUT, self.publisher.send(&goodbye)).await {
                 Ok(Ok(heard)) => info!(host = self.host, heard, "told the schedulers that this agent stops"),

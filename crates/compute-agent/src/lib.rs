@@ -13,6 +13,7 @@
 //! - [`offer`]: the hardware that the host offers to instances
 //! - [`config`]: the settings
 //! - [`probe`]: the rows that `compute-agent probe` prints
+//! - `claims`: what the host has granted, and why it refuses
 //! - `report`: builds a report
 //! - `publisher`: sends reports
 //! - `manager`: reads, publishes, answers
@@ -21,6 +22,7 @@
 //! - `agent`: starts and stops all of this
 
 mod agent;
+mod claims;
 pub mod config;
 pub mod config_sections;
 mod identity;
@@ -36,6 +38,8 @@ mod report;
 mod standing;
 
 pub use agent::{Agent, StartError, start};
+pub use claims::counters::ClaimCounters;
+pub use claims::tracker::{CLAIMS_FILE, ClaimsError, ReportedClaims, ResourceTracker};
 pub use config::AgentConfig;
 pub use identity::{IDENTITY_FILE, Identity, IdentityError};
 pub use manager::{ComputeManager, ReadError, Reload};

@@ -299,6 +299,10 @@ fn refused(error: StartError, loaded: &Loaded<AgentConfig>) -> anyhow::Error {
         .because(malformed)
         .next("restore the file from a backup, or remove it; the schedulers will then treat this host as a new one")
         .into(),
+        StartError::Claims(error) => {
+            let next = error.next_step();
+            Failure::new(exit::USAGE, "cannot load the claims of this host").because(error).next(next).into()
+        }
         name @ StartError::HostName { .. } => {
             Failure::new(exit::USAGE, "the host name cannot be used")
                 .because(name)

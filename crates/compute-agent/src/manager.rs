@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use novella_messaging::{CallError, RequestContext};
+use novella_objects::{ClaimAnswer, ClaimRequest, InstanceEvent, TerminateInstance, Terminated};
 use novella_periodic_task::{TaskError, periodic_tasks};
-use novella_rpcapi::{AgentStatus, ComputeEndpoint, GetHostStats, PublishServiceCapabilities};
+use novella_resources::HostLimits;
+use novella_rpcapi::{AgentStatus, ComputeEndpoint, GetHostStats, InstanceQuery, PublishServiceCapabilities};
 use novella_service::Env;
 use novella_service::config::{Invalid, Settings, changed_keys};
 use novella_service::exit::chain;
@@ -24,6 +26,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::claims::tracker::{ReportedClaims, ResourceTracker};
 use crate::config::AgentConfig;
 use crate::monitors::CpuMonitor;
 use crate::overrides::{self, OverrideError};
@@ -36,6 +39,9 @@ const MAX_ANSWER_WINDOW: Duration = Duration::from_secs(60);
 /// Before the last reading is published again, the reading of the same tick is awaited for a quarter of the report
 /// interval. Most readings take milliseconds. Without waiting, each tick would send two reports.
 const PATIENCE: u32 = 4;
+
+/// Shortest time between two reports that are sent because claims have changed.
+const CLAIMS_GAP: Duration = Duration::from_millis(100);
 
 /// Why the host could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +62,7 @@ pub struct ComputeManager {
     in_force: Mutex<Arc<InForce>>,
     env: Env,
     driver: Arc<dyn ComputeDriver>,
+    tracker: Arc<ResourceTracker>,
     publisher: Arc<Publisher>,
     started: Duration,
     seq: AtomicU64,
@@ -129,6 +136,7 @@ impl ComputeManager {
         config: Arc<AgentConfig>,
         env: Env,
         driver: Arc<dyn ComputeDriver>,
+        tracker: Arc<ResourceTracker>,
         template: ReportTemplate,
         publisher: Arc<Publisher>,
     ) -> Arc<Self> {
@@ -141,6 +149,7 @@ impl ComputeManager {
             in_force: Mutex::new(Arc::new(in_force)),
             env,
             driver,
+            tracker,
             publisher,
             started,
             seq: AtomicU64::new(0),
@@ -198,8 +207,9 @@ impl ComputeManager {
     pub(crate) fn goodbye(&self) -> Option<Pending> {
         let state = self.state();
         let reading = state.last_capabilities.as_ref()?;
+        let claimed = self.tracker.reported();
         let capabilities =
-            self.in_force().template.goodbye(reading, self.next_seq(), self.env.clock.rfc3339());
+            self.in_force().template.goodbye(reading, claimed, self.next_seq(), self.env.clock.rfc3339());
         Some(Pending { host: self.host.clone(), capabilities })
     }
 
@@ -291,8 +301,35 @@ impl ComputeManager {
         }
         state.warnings.clone_from(&stats.warnings);
         let (metrics, host_ip) = (state.monitor.metrics().cloned(), state.host_ip.clone());
-        state.last_capabilities = Some(Reading { stats, metrics, host_ip });
+        let reading = Reading { stats, metrics, host_ip };
+        self.set_limits(&reading);
+        state.last_capabilities = Some(reading);
         Ok(())
+    }
+
+    /// Limits claims to what the host reports that it has.
+    fn set_limits(&self, reading: &Reading) {
+        let report = self.in_force().template.report(reading, ReportedClaims::default(), 0, String::new());
+        match HostLimits::of_report(&report) {
+            Ok(limits) => self.tracker.set_limits(limits),
+            Err(error) => {
+                tracing::error!(host = self.host, %error, "cannot limit claims by the new reading; keeping the old limits");
+            }
+        }
+    }
+
+    /// Publishes soon after claims have changed, until dropped.
+    pub(crate) async fn publish_claims(self: Arc<Self>) {
+        loop {
+            self.tracker.changed().await;
+            self.publish_last_capabilities();
+            tokio::time::sleep(CLAIMS_GAP).await;
+        }
+    }
+
+    /// What the host has granted.
+    pub fn tracker(&self) -> &ResourceTracker {
+        &self.tracker
     }
 
     /// Checks the settings at the start against the hardware of the host as last read.
@@ -320,8 +357,9 @@ impl ComputeManager {
         }
         let mut state = self.state();
         let Some(reading) = &state.last_capabilities else { return };
-        let in_force = self.in_force();
-        let capabilities = in_force.template.report(reading, self.next_seq(), self.env.clock.rfc3339());
+        let (in_force, claimed) = (self.in_force(), self.tracker.reported());
+        let capabilities =
+            in_force.template.report(reading, claimed, self.next_seq(), self.env.clock.rfc3339());
         state.last_offer = Some(Instant::now());
         // The state is locked, so that reports are handed over in the order of their numbers.
         self.publisher.offer(Pending { host: self.host.clone(), capabilities });
@@ -369,8 +407,49 @@ impl ComputeEndpoint for ComputeManager {
         let state = self.state();
         let reading = state.last_capabilities.as_ref().expect("read_driver has kept a reading");
         let seq = self.seq.load(Ordering::Relaxed);
-        let capabilities = self.in_force().template.report(reading, seq, self.env.clock.rfc3339());
+        let claimed = self.tracker.reported();
+        let capabilities = self.in_force().template.report(reading, claimed, seq, self.env.clock.rfc3339());
         serde_json::to_value(&capabilities).map_err(|error| internal(error.into()))
+    }
+
+    async fn claim(&self, _: &RequestContext, args: ClaimRequest) -> Result<Vec<ClaimAnswer>, CallError> {
+        self.tracker.claim(args).await
+    }
+
+    async fn build_and_run_instance(
+        &self,
+        _: &RequestContext,
+        _: ClaimRequest,
+    ) -> Result<Vec<ClaimAnswer>, CallError> {
+        Err(CallError::NoSuchMethod)
+    }
+
+    async fn stop_instance(&self, _: &RequestContext, _: InstanceQuery) -> Result<(), CallError> {
+        Err(CallError::NoSuchMethod)
+    }
+
+    async fn start_instance(&self, _: &RequestContext, _: InstanceQuery) -> Result<(), CallError> {
+        Err(CallError::NoSuchMethod)
+    }
+
+    async fn instance_events(
+        &self,
+        _: &RequestContext,
+        _: InstanceQuery,
+    ) -> Result<Vec<InstanceEvent>, CallError> {
+        Err(CallError::NoSuchMethod)
+    }
+
+    async fn hold(&self, _: &RequestContext, args: ClaimRequest) -> Result<Vec<ClaimAnswer>, CallError> {
+        self.tracker.hold(&args)
+    }
+
+    async fn terminate_instance(
+        &self,
+        _: &RequestContext,
+        args: TerminateInstance,
+    ) -> Result<Vec<Terminated>, CallError> {
+        self.tracker.terminate(&args).await
     }
 
     async fn ping(&self, _: &RequestContext) -> Result<AgentStatus, CallError> {

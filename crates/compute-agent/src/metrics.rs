@@ -18,6 +18,7 @@ pub fn register(
     server: &RpcServer,
     connection: watch::Receiver<ConnectionState>,
 ) {
+    let store = manager.tracker().writer().metrics().clone();
     let (manager, publisher) = (Arc::downgrade(manager), Arc::downgrade(publisher));
     metrics.sampled("agent", move |out| {
         let (Some(manager), Some(publisher)) = (manager.upgrade(), publisher.upgrade()) else { return };
@@ -43,7 +44,22 @@ pub fn register(
             ("replaced", count(&counters.replaced)),
         ];
         out.extend(Sample::counters("reports", "Reports, by outcome", "outcome", reports));
+        let tracker = manager.tracker();
+        let (claims, holds) = tracker.counts();
+        out.push(Sample::gauge("claims", "Claims that this host has granted", claims as f64));
+        out.push(Sample::gauge("holds", "Holds that this host has granted", holds as f64));
+        let counters = &tracker.counters;
+        let decided = [("granted", counters.granted()), ("ended", counters.ended())];
+        out.extend(Sample::counters(
+            "claims_decided",
+            "Claims and holds granted and ended",
+            "outcome",
+            decided,
+        ));
+        let help = "Claims and holds refused, by what was lacking";
+        out.extend(Sample::counters("claims_refused", help, "reason", counters.refused()));
     });
+    store.register(metrics);
     let counters = server.counters();
     metrics.sampled("rpc", move |out| {
         for CounterFamily { name, help, label, counts } in counters.families() {

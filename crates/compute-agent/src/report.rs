@@ -12,6 +12,7 @@ use novella_resources::PCPU;
 use novella_virt::HostStats;
 use serde::Serialize;
 
+use crate::claims::tracker::ReportedClaims;
 use crate::config::AgentConfig;
 use crate::identity::Identity;
 use crate::offer::Offer;
@@ -45,6 +46,7 @@ impl ReportTemplate {
             uuid: identity.uuid,
             incarnation: identity.incarnation,
             nonce: identity.nonce,
+            grants: true,
             interval_ms: u64::try_from(config.report.periodic_interval.as_millis()).unwrap_or(u64::MAX),
             disabled_reason: some(&config.placement.disabled_reason),
             availability_zone: some(&config.placement.availability_zone),
@@ -76,10 +78,18 @@ impl ReportTemplate {
         &self.offer
     }
 
-    /// The report with number `seq`.
-    pub fn report(&self, reading: &Reading, seq: u64, sent_at: String) -> Capabilities<'static> {
+    /// The report with number `seq`. It lists these claims.
+    pub fn report(
+        &self,
+        reading: &Reading,
+        claimed: ReportedClaims,
+        seq: u64,
+        sent_at: String,
+    ) -> Capabilities<'static> {
         let stats = &reading.stats;
         let mut novella = NovellaReport { seq, sent_at: Cow::Owned(sent_at), ..self.fixed.clone() };
+        let ReportedClaims { claims, holds, ended } = claimed;
+        (novella.claims, novella.holds, novella.ended) = (claims, holds, ended);
         let mut traits: BTreeSet<_> = novella.traits.into_iter().collect();
         traits.extend(novella_virt::cpu_traits(&stats.cpu_info.value));
         let topology = self.offer.numa_topology(stats);
@@ -109,8 +119,14 @@ impl ReportTemplate {
 
     /// The last report of a process that stops in order. It is complete like any other, because a report replaces all
     /// earlier ones, and the host is still shown with all of its values.
-    pub fn goodbye(&self, reading: &Reading, seq: u64, sent_at: String) -> Capabilities<'static> {
-        let mut report = self.report(reading, seq, sent_at);
+    pub fn goodbye(
+        &self,
+        reading: &Reading,
+        claimed: ReportedClaims,
+        seq: u64,
+        sent_at: String,
+    ) -> Capabilities<'static> {
+        let mut report = self.report(reading, claimed, seq, sent_at);
         if let Some(novella) = &mut report.novella {
             novella.goodbye = true;
         }
