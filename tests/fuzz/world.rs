@@ -8,16 +8,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use novella_compute_agent::ResourceTracker;
 use novella_filter_scheduler::{FilterScheduler, SchedulerOptions};
 use novella_host_manager::{HostManager, HostManagerOptions};
+use novella_messaging::in_process::{InProcessBroker, InProcessOptions};
 use novella_messaging::rabbit::inflate;
 use novella_messaging::{
-    BatchHandler, CallError, Endpoint, RequestContext, RpcRequest, read_answer, read_request,
+    BatchHandler, CallError, DEFAULT_EXCHANGE, Endpoint, RequestContext, RpcClient, RpcRequest, read_answer,
+    read_request,
 };
-use novella_objects::{Capacity, Decision, Explained, HostDetail, Policies, PolicyStatus, ServiceSummary};
+use novella_objects::{
+    Capacity, ClaimAnswer, ClaimRequest, Decision, Explained, HostDetail, InstanceEvent, Policies,
+    PolicyStatus, ServiceSummary, TerminateInstance, Terminated,
+};
+use novella_resources::HostLimits;
 use novella_rpcapi::{
-    AgentStatus, BaseApi, ComputeEndpoint, ComputeServer, GetHostStats, HostList, Pong,
-    PublishServiceCapabilities, ReportHandler, SchedulerServer, SchedulerStatus, SnapshotPage,
+    AgentStatus, BaseApi, ComputeApi, ComputeEndpoint, ComputeServer, GetHostStats, HostList, InstanceQuery,
+    Names, Pong, PublishServiceCapabilities, ReportHandler, SchedulerApi, SchedulerServer, SchedulerStatus,
+    SnapshotPage,
 };
 use novella_scheduler::{ManagerOptions, PolicySource, SchedulerManager};
 use novella_service::Env;
@@ -76,8 +84,8 @@ pub fn note_panics() {
     }));
 }
 
-/// Answers as an agent does, and does nothing: only what it is asked matters here.
-struct Agent;
+/// Answers as an agent does. Its claims are real, and otherwise it does nothing.
+struct Agent(Arc<ResourceTracker>);
 
 #[async_trait]
 impl ComputeEndpoint for Agent {
@@ -91,6 +99,46 @@ impl ComputeEndpoint for Agent {
 
     async fn get_host_stats(&self, _: &RequestContext, _: GetHostStats) -> Result<Value, CallError> {
         Ok(Value::Null)
+    }
+
+    async fn claim(&self, _: &RequestContext, args: ClaimRequest) -> Result<Vec<ClaimAnswer>, CallError> {
+        self.0.claim(args).await
+    }
+
+    async fn build_and_run_instance(
+        &self,
+        _: &RequestContext,
+        _: ClaimRequest,
+    ) -> Result<Vec<ClaimAnswer>, CallError> {
+        Err(CallError::NoSuchMethod)
+    }
+
+    async fn stop_instance(&self, _: &RequestContext, _: InstanceQuery) -> Result<(), CallError> {
+        Err(CallError::NoSuchMethod)
+    }
+
+    async fn start_instance(&self, _: &RequestContext, _: InstanceQuery) -> Result<(), CallError> {
+        Err(CallError::NoSuchMethod)
+    }
+
+    async fn instance_events(
+        &self,
+        _: &RequestContext,
+        _: InstanceQuery,
+    ) -> Result<Vec<InstanceEvent>, CallError> {
+        Err(CallError::NoSuchMethod)
+    }
+
+    async fn hold(&self, _: &RequestContext, args: ClaimRequest) -> Result<Vec<ClaimAnswer>, CallError> {
+        self.0.hold(&args)
+    }
+
+    async fn terminate_instance(
+        &self,
+        _: &RequestContext,
+        args: TerminateInstance,
+    ) -> Result<Vec<Terminated>, CallError> {
+        self.0.terminate(&args).await
     }
 
     async fn ping(&self, _: &RequestContext) -> Result<AgentStatus, CallError> {
@@ -115,8 +163,15 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.expect("a runtime");
-        let manager = runtime.block_on(async {
+        let (manager, agent) = runtime.block_on(async {
             let env = Env::simulated(seed);
+            let tracker = ResourceTracker::open("h1", &env).await.expect("an empty store");
+            let report = r#"{"vcpus":64,"host_memory_total":1048576,"disk_total":10000}"#;
+            let report = serde_json::from_str(report).expect("a report");
+            tracker.set_limits(HostLimits::of_report(&report).expect("it has no devices"));
+            let broker = InProcessBroker::new(InProcessOptions::default());
+            let client = RpcClient::new(broker.connect("s1"), [1; 32]);
+            let names = Names::on(DEFAULT_EXCHANGE);
             let map = HostManagerOptions {
                 max_hosts: MAX_HOSTS,
                 max_reservations: MAX_RESERVATIONS,
@@ -138,11 +193,13 @@ impl World {
             let health = Health::new(env.clock.clone());
             let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");
             // Nobody reads what it would tell others; a full outbox is counted.
-            SchedulerManager::new(options, env, HostManager::new(map, "s1"), engine, health).0
+            let manager = SchedulerManager::new(options, env, HostManager::new(map, "s1"), engine, health).0;
+            manager.connect(SchedulerApi::new(client.clone(), &names), ComputeApi::new(client, &names));
+            (manager, Agent(tracker))
         });
         let endpoints: [Box<dyn Endpoint>; 3] = [
             Box::new(SchedulerServer(manager.clone())),
-            Box::new(ComputeServer(Arc::new(Agent))),
+            Box::new(ComputeServer(Arc::new(agent))),
             Box::new(BaseApi::new("scheduler")),
         ];
         let reports = ReportHandler::all(&manager);

@@ -26,14 +26,15 @@ mod serve;
 
 pub use base::{BaseApi, Pong};
 pub use compute::{
-    AgentStatus, ComputeApi, ComputeEndpoint, ComputeServer, GetHostStats, PublishServiceCapabilities,
+    AgentStatus, ComputeApi, ComputeEndpoint, ComputeServer, GetHostStats, InstanceQuery,
+    PublishServiceCapabilities,
 };
 pub use names::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
 pub use nova_scheduler::{NovaSchedulerEndpoint, NovaSchedulerServer, NovaSelectDestinations, no_valid_host};
 pub use novella_nova_objects::{NovaSelection, NumaTopologyLimits, SchedulerLimits};
 pub use scheduler::{
     DecisionQuery, Exceeded, HolderStatus, HostList, HostListQuery, HostPing, HostQuery, OwnPolicy,
-    POLICY_ERROR, PingHost, QUOTA_EXCEEDED, ReceivedReport, Release, ReportHandler, ReportSink, SchedulerApi,
-    SchedulerEndpoint, SchedulerServer, SchedulerStatus, ServerGroupQuery, SnapshotCursor, SnapshotPage,
-    SnapshotQuery, policy_error, quota_exceeded,
+    POLICY_ERROR, PingHost, QUOTA_EXCEEDED, ReceivedReport, Release, Released, ReportHandler, ReportSink,
+    SchedulerApi, SchedulerEndpoint, SchedulerServer, SchedulerStatus, ServerGroupQuery, SnapshotCursor,
+    SnapshotPage, SnapshotQuery, policy_error, quota_exceeded,
 };

@@ -24,11 +24,14 @@
 //! | 1.9 | `reserve` with the broker user who placed the instances | as before |
 //! | 1.10 | `forget_host(host)` → [`ForgottenHost`]: all schedulers forget a host; the one that takes the call asks the others | call |
 //! | 1.10 | `own_forget_host(host)` → [`ForgottenBy`] of one scheduler | fanout, answered by all |
+//! | 1.11 | `select_destinations(..., claim)`: hosts are asked for claims | as before |
+//! | 1.11 | `release_claims(decision_id, instance_uuids)` → [`Released`]: ends holds and claims, here and on hosts | call |
 //!
 //! Reports have a topic of their own, which is the schedulers' topic unless a fleet is configured otherwise ([`Names`]).
 //!
 //! The 1.0 methods keep the names and shapes that Nova's scheduler had in 2012. The others are novella's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -204,11 +207,23 @@ pub struct SnapshotPage {
 /// The arguments of `release`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Release {
-    /// The decision whose reservations are released.
+    /// The decision whose reservations are released. `release_claims` takes an empty one, for whatever decision it was.
     pub decision_id: String,
     /// The instances that are released. If empty, all of the decision.
     #[serde(default)]
     pub instance_uuids: Vec<Uuid>,
+}
+
+/// The answer to `release_claims`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// How many holds ended.
+    pub holds: u64,
+    /// How many claims ended.
+    pub claims: u64,
+    /// The hosts that keep claims which should have ended, each with the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<String, String>,
 }
 
 /// The answer to `status`: the state of a scheduler.
@@ -225,7 +240,7 @@ pub struct SchedulerStatus {
     /// Why it does not take requests, if it does not.
     pub waiting_for: Option<String>,
     /// How many hosts are in each state.
-    pub hosts: std::collections::BTreeMap<String, u64>,
+    pub hosts: BTreeMap<String, u64>,
     /// How many reports were applied.
     pub reports: u64,
     /// How many decisions were made, refusals included.
@@ -331,6 +346,7 @@ impl SchedulerApi {
         options: CallOptions,
     ) -> Result<Decision, RpcError> {
         let minor = match (&args.service, &args.flavor) {
+            _ if args.claim => 11,
             (Some(_), _) => 6,
             (None, Some(_)) => 4,
             (None, None) => 1,
@@ -342,6 +358,11 @@ impl SchedulerApi {
     /// Releases reservations, and returns how many.
     pub async fn release(&self, args: &Release, options: CallOptions) -> Result<u64, RpcError> {
         self.client.call(&self.at(1), "release", args, options).await
+    }
+
+    /// Ends holds and claims, here and on hosts. The decision may be empty if instances are named.
+    pub async fn release_claims(&self, args: &Release, options: CallOptions) -> Result<Released, RpcError> {
+        self.client.call(&self.at(11), "release_claims", args, options).await
     }
 
     /// All compute hosts.
@@ -498,6 +519,8 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
     async fn reserve(&self, context: &RequestContext, args: Reserve) -> Result<(), CallError>;
     /// Releases reservations, and returns how many.
     async fn release(&self, context: &RequestContext, args: Release) -> Result<u64, CallError>;
+    /// Ends holds and claims, here and on hosts.
+    async fn release_claims(&self, context: &RequestContext, args: Release) -> Result<Released, CallError>;
     /// All compute hosts.
     async fn list_hosts(&self, args: HostListQuery) -> Result<HostList, CallError>;
     /// The server groups, or the one that is named with its members.
@@ -539,10 +562,11 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
 /// Serves a [`SchedulerEndpoint`].
 pub struct SchedulerServer<E>(pub Arc<E>);
 
-serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 10), |context, args, endpoint| {
+serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 11), |context, args, endpoint| {
     Place "select_destinations" => *endpoint.select_destinations(context, args.parse()?).await?,
     Peers "reserve" => endpoint.reserve(context, args.parse()?).await?,
     Place "release" => endpoint.release(context, args.parse()?).await?,
+    Place "release_claims" => endpoint.release_claims(context, args.parse()?).await?,
     Read long "list_hosts" => endpoint.list_hosts(args.parse()?).await?,
     Read long "list_server_groups" => endpoint.list_server_groups(args.parse()?).await?,
     Read long "show_host" => endpoint.show_host(args.parse()?).await?,

@@ -141,8 +141,7 @@ pub async fn start(
     let asking = answers::ask(manager.clone(), ComputeApi::new(client.clone(), &names));
     background.spawn(&background.stop, async { match asking.await {} });
     background.tasks.close();
-    manager.peers.get_or_init(|| schedulers);
-    manager.agents.get_or_init(|| ComputeApi::new(client.clone(), &names));
+    manager.connect(schedulers, ComputeApi::new(client.clone(), &names));
     let runner = Runner::start(
         Arc::new(Tasks {
             manager: manager.clone(),

@@ -82,6 +82,8 @@ fn bytes_of(Decided { decision, request }: &Decided) -> usize {
     let selected = selections.iter().map(|s| size_of::<Selection>() + s.host.len() + s.nodename.len());
     let alternates = selections.first().map_or(&[][..], |selection| &selection.alternates);
     let names = alternates.iter().chain(&decision.notes).chain(decision.not_up.keys());
+    let names = names.chain(decision.not_granted.keys()).chain(decision.not_granted.values());
+    let names = names.chain(decision.refused_by.iter().flat_map(|refusal| [&refusal.host, &refusal.reason]));
     let text = names.map(|name| 2 * size_of::<String>() + name.len()).sum::<usize>();
     let mut length = JsonLength::default();
     // Writing into a counter does not fail, and a request that was read can be written.
@@ -135,6 +137,9 @@ mod tests {
             hold_s: 30,
             repeated: false,
             not_up: Default::default(),
+            claimed: false,
+            not_granted: Default::default(),
+            refused_by: Vec::new(),
             policy_hash: String::new(),
             seed: None,
             notes: Vec::new(),

@@ -15,7 +15,7 @@ use novella_objects::{
 };
 use novella_rpcapi::{
     DecisionQuery, HolderStatus, HostList, HostListQuery, HostPing, HostQuery, OwnPolicy, PingHost, Release,
-    SchedulerEndpoint, SchedulerStatus, ServerGroupQuery, SnapshotPage, SnapshotQuery,
+    Released, SchedulerEndpoint, SchedulerStatus, ServerGroupQuery, SnapshotPage, SnapshotQuery,
 };
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ impl SchedulerEndpoint for SchedulerManager {
         context: &RequestContext,
         args: SelectDestinations,
     ) -> Result<Arc<Decision>, CallError> {
-        place::select_destinations(self, context, args)
+        place::select_destinations(self, context, args).await
     }
 
     async fn reserve(&self, _: &RequestContext, args: Reserve) -> Result<(), CallError> {
@@ -41,7 +41,11 @@ impl SchedulerEndpoint for SchedulerManager {
     }
 
     async fn release(&self, context: &RequestContext, args: Release) -> Result<u64, CallError> {
-        release::release(self, context, &args)
+        release::release(self, context, &args).await
+    }
+
+    async fn release_claims(&self, context: &RequestContext, args: Release) -> Result<Released, CallError> {
+        release::release_claims(self, context, &args).await
     }
 
     async fn list_hosts(&self, args: HostListQuery) -> Result<HostList, CallError> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use novella_filter_scheduler::FilterScheduler;
 use novella_host_manager::{Counters, HolderKind, HostManager};
 use novella_messaging::Authority;
-use novella_objects::{HostStatus, Reserve};
+use novella_objects::{Decision, HostStatus, Reserve};
 use novella_rpcapi::{ComputeApi, SchedulerApi};
 use novella_service::Env;
 use novella_service::health::{Condition, Health};
@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::call_errors::PolicyFaults;
 use crate::core_lock::{Asking, CoreLock};
-use crate::decisions::Decisions;
+use crate::decisions::{Decided, Decisions};
 use crate::host_clocks::HostClocks;
 use crate::kept_snapshots::KeptSnapshots;
 use crate::map_events;
@@ -163,6 +163,12 @@ impl SchedulerManager {
         (Arc::new(manager), reserves)
     }
 
+    /// Gives the manager the clients for all schedulers and for the agents. It is connected once.
+    pub fn connect(&self, peers: SchedulerApi, agents: ComputeApi) {
+        self.peers.get_or_init(|| peers);
+        self.agents.get_or_init(|| agents);
+    }
+
     /// Takes the lock. Also returns the time by which hosts are judged.
     pub(crate) fn core(&self) -> (MutexGuard<'_, Core>, Duration) {
         let mut core = self.core.lock();
@@ -264,6 +270,13 @@ impl SchedulerManager {
     /// How many requests failed because of the policy.
     pub fn policy_faults(&self) -> u64 {
         self.policy_faults.requests.load(Ordering::Relaxed)
+    }
+
+    /// Remembers a decision, for questions about it. Of several with one id, the last is found.
+    pub(crate) fn remember(&self, decided: Decided) -> Arc<Decision> {
+        let decision = Arc::clone(&decided.decision);
+        self.core().0.decisions.push(decided);
+        decision
     }
 
     /// An id that no other decision has, here or at a peer.

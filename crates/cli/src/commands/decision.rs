@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use novella_objects::document::Request;
 use novella_objects::{
-    Decision, Explanation, FilterTally, Fixes, HostStatus, HostVerdict, NearHost, NearestMiss,
+    Decision, Explanation, FilterTally, Fixes, HostRefusal, HostStatus, HostVerdict, NearHost, NearestMiss,
     PlacementRequest, Refusal, Scored, Selection, WeigherScore,
 };
 use serde::Serialize;
@@ -104,7 +104,15 @@ pub struct DecisionDocument<'a> {
     conflict: Option<Conflict<'a>>,
     dry_run: bool,
     repeated: bool,
+    /// Whether the hosts keep the room until it is released.
+    claimed: bool,
     hold_s: u64,
+    /// The hosts that do not keep the room themselves, each with the reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    not_granted: &'a BTreeMap<String, String>,
+    /// The hosts that refused a claim before, in order.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    refused_by: &'a [HostRefusal],
     /// The seed of random picks.
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
@@ -161,7 +169,10 @@ pub fn document(decision: &Decision, explain: bool) -> DecisionDocument<'_> {
         conflict,
         dry_run: decision.dry_run,
         repeated: decision.repeated,
+        claimed: decision.claimed,
         hold_s: decision.hold_s,
+        not_granted: &decision.not_granted,
+        refused_by: &decision.refused_by,
         seed: decision.seed,
         notes: &decision.notes,
         hosts: explanation.hosts,
@@ -217,6 +228,22 @@ pub fn notes(decision: &Decision) -> Vec<String> {
             _ => String::new(),
         };
         notes.push(format!("{named} {are} {}: {why}{next}", state.as_str()));
+    }
+    for HostRefusal { host, reason, .. } in decision.refused_by.iter().take(NAMED_IN_NOTE) {
+        notes.push(format!("{host} refused a claim: {reason}"));
+    }
+    if let Some(more @ 1..) = decision.refused_by.len().checked_sub(NAMED_IN_NOTE) {
+        notes.push(format!("{more} more claims were refused; `-f json` lists them all"));
+    }
+    let mut by_reason = BTreeMap::<_, Vec<&str>>::new();
+    for (host, reason) in &decision.not_granted {
+        by_reason.entry(reason).or_default().push(host);
+    }
+    for (reason, hosts) in by_reason {
+        notes.push(format!(
+            "not granted by the host: only schedulers keep the room on {}: {reason}",
+            names(&hosts)
+        ));
     }
     if !alternates.is_empty() {
         let named: Vec<_> = alternates.iter().map(String::as_str).collect();
@@ -298,9 +325,10 @@ fn table(
     args: &OutputArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<()> {
-    let held = match (decision.dry_run, decision.hold_s) {
-        (true, _) => "dry run: nothing is held".to_owned(),
-        (false, hold) => format!("held for {}", units::age(hold as f64)),
+    let held = match (decision.dry_run, decision.claimed, decision.hold_s) {
+        (true, _, _) => "dry run: nothing is held".to_owned(),
+        (false, true, _) => "claimed until `novella release`".to_owned(),
+        (false, false, hold) => format!("held for {}", units::age(hold as f64)),
     };
     let again = if decision.repeated { ", the same answer as before" } else { "" };
     match &decision.refusal {

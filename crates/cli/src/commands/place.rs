@@ -4,6 +4,7 @@ use clap::Args;
 use novella_objects::{Refusal, SelectDestinations};
 use novella_service::Env;
 use novella_service::exit::Failure;
+use uuid::Uuid;
 
 use super::request::RequestArgs;
 use super::{decision, zone};
@@ -24,6 +25,7 @@ const NAMED_IN_HINT: usize = 3;
   novella place --vcpus 1 --ram 1G --extra-spec capabilities:cpu_info:arch=x86_64
   novella place --flavor m1.small --hint group=web
   novella place --vcpus 4 --ram 8G --trait HW_CPU_X86_AVX2 --no-trait CUSTOM_SLOW --resource CUSTOM_GPU=1
+  novella place --vcpus 2 --ram 4G --claim                 the host keeps the room until `novella release`
   novella place --service volume --disk 100G --extra-spec volume_backend_name=lvm
 
 Exit code 0: it fits. 1: no host fits, and the filters say why. 5: an --instance is already used for another request.")]
@@ -48,6 +50,12 @@ pub struct PlaceArgs {
     /// How long to hold the room: 30s, 5m [default: the setting of the scheduler]
     #[arg(long, value_name = "TIME", value_parser = units::parse_seconds, conflicts_with = "dry_run")]
     pub hold: Option<u64>,
+    /// Let the hosts keep the room until `novella release`, instead of for a while
+    #[arg(long, conflicts_with_all = ["dry_run", "hold", "service"])]
+    pub claim: bool,
+    /// The number of this attempt, if a claim is repeated with --instance; of two claims, the later attempt survives
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), requires = "claim", allow_negative_numbers = true)]
+    pub attempt: u32,
     /// How many alternate hosts to name for each instance [default: the setting of the scheduler]
     #[arg(long, value_name = "N")]
     pub alternates: Option<u32>,
@@ -70,11 +78,13 @@ impl PlaceArgs {
             return Err(Failure::new(USAGE, what).next("add for example --disk 20G"));
         }
         request_spec.spec.target_host.clone_from(&self.host);
+        request_spec.attempt = self.attempt.max(1);
         Ok(SelectDestinations {
             request_spec,
             flavor: self.flavor.clone(),
             service: self.service.clone(),
             dry_run: self.dry_run,
+            claim: self.claim,
             hold_s: self.hold,
             alternates: self.alternates,
         })
@@ -84,6 +94,14 @@ impl PlaceArgs {
 /// Asks a scheduler and shows the answer. The exit code says whether the request fits.
 pub async fn run(bus: &Bus, args: &PlaceArgs, env: &Env, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let request = args.request(env)?;
+    if args.claim {
+        // A claim lasts, so whoever loses the answer must know what to release.
+        let uuids = &request.request_spec.instance_uuids;
+        console.note(&format!(
+            "claiming room for {}; `novella release --instance UUID` gives it back",
+            named(uuids)
+        ));
+    }
     let decided = bus.scheduler().select_destinations(&request, bus.options()).await;
     let decided = decided.map_err(|error| unanswered(scheduler_failed(error), &request))?;
     if args.output.format.is_table() {
@@ -115,7 +133,16 @@ fn unanswered(failure: Failure, request: &SelectDestinations) -> Failure {
     let named: Vec<_> = uuids.iter().take(NAMED_IN_HINT).map(|uuid| format!("--instance {uuid}")).collect();
     let more = if uuids.len() > NAMED_IN_HINT { " ..." } else { "" };
     let before = failure.next.clone().unwrap_or_default();
-    failure.next(format!("{before}; repeating it with {}{more} never places twice", named.join(" ")))
+    let attempt = match request.claim {
+        true => format!(" and --attempt {}", request.request_spec.attempt.saturating_add(1)),
+        false => String::new(),
+    };
+    failure.next(format!("{before}; repeating it with {}{more}{attempt} never places twice", named.join(" ")))
+}
+
+/// All uuids, because each of them is needed to release what was claimed.
+fn named(uuids: &[Uuid]) -> String {
+    uuids.iter().map(Uuid::to_string).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -166,6 +193,10 @@ mod tests {
             (&format!("{size} --hold 0s"), "longer than zero"),
             (&format!("{size} --host a --force-host b"), "cannot be used with"),
             (&format!("{size} --instance nonsense"), "nonsense"),
+            (&format!("{size} --claim --hold 1m"), "cannot be used with"),
+            (&format!("{size} --claim --dry-run"), "cannot be used with"),
+            (&format!("{size} --claim --attempt 0"), "0 is not in"),
+            (&format!("{size} --attempt 2"), "--claim"),
             (&format!("{size} --hint nonsense"), "KEY=VALUE"),
             ("--flavor m1.small --vcpus 2", "cannot be used with"),
             ("--service volume --disk 1G --vcpus 2", "cannot be used with"),

@@ -1,6 +1,7 @@
 //! What each call does, one file per call. `endpoint.rs` maps the methods of the API to these files.
 
 pub(crate) mod capacity;
+pub(crate) mod claims;
 pub(crate) mod explain;
 pub(crate) mod forget;
 mod gather;

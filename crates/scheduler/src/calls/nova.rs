@@ -8,6 +8,8 @@
 //! Before Nova rebuilds an instance with another image, it asks whether the instance's host takes that image. The filters
 //! that run on a rebuild decide that. Nothing is held, because the instance already has its room.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use novella_filter_scheduler::FilterLimits;
 use novella_host_manager::NovaDestination;
@@ -20,6 +22,7 @@ use novella_rpcapi::{
 };
 use uuid::Uuid;
 
+use crate::calls::claims;
 use crate::calls::place::{self, Asker};
 use crate::calls::release::only_of;
 use crate::manager::SchedulerManager;
@@ -53,7 +56,7 @@ impl NovaSchedulerEndpoint for SchedulerManager {
         let asker = Asker::of(self, context);
         place::take(self, &asker, &request)?;
         // The map stays locked until the chosen hosts are described, so that Nova sees them as they were when chosen.
-        let (decided, destinations, began) = {
+        let (decided, destinations, holds, began) = {
             let (mut guard, now) = self.core();
             let core = &mut *guard;
             if !rebuild {
@@ -66,9 +69,12 @@ impl NovaSchedulerEndpoint for SchedulerManager {
             let spec = &decided.request.request().request_spec.spec;
             let destinations = core.hosts.destinations(&mut core.engine, spec, &rows);
             let destinations = destinations.map_err(|failure| self.policy_faults.call_error(&failure))?;
-            (decided, destinations, now)
+            let holds = place::holds(core, &decided, now);
+            (decided, destinations, holds, now)
         };
         place::log(self, &decided.decision, began);
+        // Nova has no word for a host that could not be told, so that is only logged.
+        claims::tell(self, Arc::clone(&decided.decision), holds).await?;
         match &decided.decision.refusal {
             None => {}
             Some(Refusal::NoValidHost { reason, .. } | Refusal::Conflict { reason, .. }) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use novella_host_manager::{COMPUTE, Placed, SelectedRows};
+use novella_host_manager::{COMPUTE, HostClaims, Placed, SelectedRows};
 use novella_messaging::{ANONYMOUS, CallError, RequestContext};
 use novella_objects::{
     Decision, Flavor, MAX_ALTERNATES, MAX_AMOUNT, MAX_INSTANCES, PlacementRequest, SelectDestinations,
@@ -14,6 +14,7 @@ use novella_objects::{
 use tracing::info;
 
 use crate::call_errors::bad_arguments;
+use crate::calls::claims;
 use crate::calls::release::owner;
 use crate::decisions::Decided;
 use crate::manager::{Core, SchedulerManager};
@@ -22,7 +23,7 @@ use crate::manager::{Core, SchedulerManager};
 const MAX_PROJECT_ID: usize = 255;
 
 /// Answers the call.
-pub(crate) fn select_destinations(
+pub(crate) async fn select_destinations(
     manager: &SchedulerManager,
     context: &RequestContext,
     request: SelectDestinations,
@@ -30,13 +31,18 @@ pub(crate) fn select_destinations(
     check(manager, &request)?;
     let asker = Asker::of(manager, context);
     take(manager, &asker, &request)?;
-    let (decision, began) = {
-        let (mut core, now) = manager.core();
-        let (decided, _) = decide(manager, &mut core, &asker, request, now)?;
-        (decided.decision, now)
+    if request.claim {
+        return claims::claim(manager, context, request).await;
+    }
+    let (decision, holds, began) = {
+        let (mut guard, now) = manager.core();
+        let core = &mut *guard;
+        let (decided, _) = decide(manager, core, &asker, request, now)?;
+        let holds = holds(core, &decided, now);
+        (decided.decision, holds, now)
     };
     log(manager, &decision, began);
-    Ok(decision)
+    claims::tell(manager, decision, holds).await
 }
 
 /// Who asks for a placement.
@@ -115,14 +121,27 @@ pub(crate) fn decide(
     request: SelectDestinations,
     now: Duration,
 ) -> Result<(Decided, Vec<SelectedRows>), CallError> {
-    let id = manager.new_decision_id();
+    decide_again(manager, core, asker, request, manager.new_decision_id(), &[], now)
+}
+
+/// Decides a request that these hosts have refused, under the id of the first decision.
+pub(crate) fn decide_again(
+    manager: &SchedulerManager,
+    core: &mut Core,
+    asker: &Asker<'_>,
+    request: SelectDestinations,
+    id: String,
+    refused_by: &[String],
+    now: Duration,
+) -> Result<(Decided, Vec<SelectedRows>), CallError> {
     let flavor = request.flavor.clone();
     let request = core
         .hosts
         .resolve(request)
         .map_err(|failure| manager.policy_faults.unresolved(&failure, flavor.as_deref()))?
         .asked_by(asker.owner)
-        .held_for(asker.user);
+        .held_for(asker.user)
+        .refused_by(refused_by);
     if let Some(over) = core.hosts.over_quota(&request, now) {
         return Err(manager.quotas.refuse(over));
     }
@@ -147,6 +166,16 @@ pub(crate) fn decide(
         core.decisions.push(decided.clone());
     }
     Ok((decided, rows))
+}
+
+/// What the hosts of a decision are told of it.
+pub(crate) fn holds(core: &Core, decided: &Decided, now: Duration) -> HostClaims {
+    let Decided { decision, request } = decided;
+    let held = !decision.dry_run && request.request().service.as_deref().is_none_or(|name| name == COMPUTE);
+    match held {
+        true => core.hosts.host_claims(decision, request, None, now),
+        false => HostClaims::default(),
+    }
 }
 
 /// Counts and logs a decision that was started at `began`.
