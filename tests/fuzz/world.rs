@@ -24,8 +24,7 @@ use novella_objects::{
 use novella_resources::HostLimits;
 use novella_rpcapi::{
     AgentStatus, BaseApi, ComputeApi, ComputeEndpoint, ComputeServer, GetHostStats, HostList, InstanceQuery,
-    Names, Pong, PublishServiceCapabilities, ReportHandler, SchedulerApi, SchedulerServer, SchedulerStatus,
-    SnapshotPage,
+    Names, Pong, PublishServiceCapabilities, ReportHandler, SchedulerServer, SchedulerStatus, SnapshotPage,
 };
 use novella_scheduler::{ManagerOptions, PolicySource, SchedulerManager};
 use novella_service::Env;
@@ -194,7 +193,7 @@ impl World {
             let engine = FilterScheduler::new(SchedulerOptions::default()).expect("the defaults are good");
             // Nobody reads what it would tell others; a full outbox is counted.
             let manager = SchedulerManager::new(options, env, HostManager::new(map, "s1"), engine, health).0;
-            manager.connect(SchedulerApi::new(client.clone(), &names), ComputeApi::new(client, &names));
+            manager.connect_agents(ComputeApi::new(client, &names));
             (manager, Agent(tracker))
         });
         let endpoints: [Box<dyn Endpoint>; 3] = [

@@ -17,8 +17,8 @@ use novella_messaging::{
 };
 use novella_objects::document::PciRequest;
 use novella_objects::{
-    CapacityQuery, Explain, Flavor, Grouping, Image, InstanceGroup, Inventory, RequestSpec,
-    SelectDestinations,
+    CapacityQuery, ClaimRequest, Explain, Flavor, Grouping, Image, InstanceGroup, Inventory, Rank,
+    RequestSpec, SelectDestinations, TerminateInstance,
 };
 use novella_rpcapi::{
     BaseApi, COMPUTE_TOPIC, ComputeApi, Names, Release, ReportSink, SCHEDULER_TOPIC, SnapshotPage,
@@ -76,6 +76,7 @@ pub fn record() -> Vec<(&'static str, String)> {
         ("lists", run(lists())),
         ("users", run(users())),
         ("forgotten", run(forgotten())),
+        ("claims", run(claims())),
     ]
 }
 
@@ -113,6 +114,10 @@ impl Recording {
     async fn skip(&mut self) {
         settle().await;
         self.seen = self.cluster.log.events().len();
+    }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
     }
 
     /// Keeps what was sent since the last time.
@@ -499,6 +504,40 @@ async fn forgotten() -> Recording {
     let (api, options) = (recording.cluster.api.clone(), Recording::options);
     recording.answered("a host that both schedulers know", api.forget_host("host-1", options())).await;
     recording.answered("a host that nobody knows", api.forget_host("host-9", options())).await;
+    recording
+}
+
+async fn claims() -> Recording {
+    let mut recording = Recording::of(12, 1).await;
+    let (api, agents, options) = (recording.cluster.api.clone(), recording.compute(), Recording::options);
+    let held = recording.cluster.request(1, flavor(1, 512, 1));
+    let decision = recording.place("a placement, of which its host is told", &held).await;
+    recording.sleep(Duration::from_millis(200)).await;
+    recording.keep("the host reports the hold").await;
+    let release = Release { decision_id: decision, ..Release::default() };
+    recording.answered("the hold is given back", api.release_claims(&release, options())).await;
+    let mut claimed = recording.cluster.request(2, flavor(2, 1024, 10));
+    claimed.claim = true;
+    let decision = recording.place("a placement that its host claims", &claimed).await;
+    recording.sleep(Duration::from_millis(200)).await;
+    recording.keep("the host reports the claims").await;
+    let all = |claim: &ClaimRequest| ClaimRequest { decision_id: "s1-1-1".to_owned(), ..claim.clone() };
+    let taken = json!({"uuid": Uuid::from_u128(0xc1a1), "host": "host-1", "vcpus": 9999, "memory_mb": 1, "disk_gb": 1,
+        "spec_hash": 1});
+    let large =
+        json!({"decision_id": "", "instances": [{"instance": taken, "rank": {"attempt": 1, "try": 1}}]});
+    let large: ClaimRequest = serde_json::from_value(large).expect("a request");
+    recording.answered("a claim that does not fit", agents.claim("host-1", &all(&large), options())).await;
+    let hold = ClaimRequest { hold_ms: Some(5000), ..all(&large) };
+    recording.answered("a hold that does not fit", agents.hold("host-1", &hold, options())).await;
+    let release = Release { decision_id: decision, ..Release::default() };
+    recording.answered("the claims are given back", api.release_claims(&release, options())).await;
+    let ended = TerminateInstance {
+        instance_uuids: vec![Uuid::from_u128(0xc1a1)],
+        up_to_rank: Some(Rank { attempt: 1, try_number: 2 }),
+    };
+    let step = "an instance that the host does not know is given up";
+    recording.answered(step, agents.terminate_instance("host-1", &ended, options())).await;
     recording
 }
 

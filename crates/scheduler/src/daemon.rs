@@ -141,7 +141,8 @@ pub async fn start(
     let asking = answers::ask(manager.clone(), ComputeApi::new(client.clone(), &names));
     background.spawn(&background.stop, async { match asking.await {} });
     background.tasks.close();
-    manager.connect(schedulers, ComputeApi::new(client.clone(), &names));
+    manager.peers.get_or_init(|| schedulers);
+    manager.connect_agents(ComputeApi::new(client.clone(), &names));
     let runner = Runner::start(
         Arc::new(Tasks {
             manager: manager.clone(),

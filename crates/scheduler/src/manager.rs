@@ -163,9 +163,8 @@ impl SchedulerManager {
         (Arc::new(manager), reserves)
     }
 
-    /// Gives the manager the clients for all schedulers and for the agents. It is connected once.
-    pub fn connect(&self, peers: SchedulerApi, agents: ComputeApi) {
-        self.peers.get_or_init(|| peers);
+    /// Gives the manager its client for the agents, once.
+    pub fn connect_agents(&self, agents: ComputeApi) {
         self.agents.get_or_init(|| agents);
     }
 

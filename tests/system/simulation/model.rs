@@ -114,6 +114,10 @@ pub struct Held {
     pub amounts: Amounts,
     pub decided: Duration,
     pub expires: Duration,
+    /// Until when its host may list it. A host that starts again goes on with the holds that it had written.
+    pub host_until: Duration,
+    /// Whether its host certainly heard of the release.
+    pub host_heard_release: bool,
     /// When, and who heard of it.
     pub released: Option<(Duration, Vec<(String, Duration)>)>,
     pub request: SelectDestinations,
@@ -134,7 +138,8 @@ impl Held {
         let surely_let_go = self.released.as_ref().is_some_and(|(at, heard)| {
             heard.contains(&(scheduler.to_owned(), known.started)) && now >= *at + ARRIVED
         });
-        !surely_let_go && now < self.expires + TICK
+        let listed = !self.host_heard_release && now < self.host_until + TICK;
+        listed || (!surely_let_go && now < self.expires + TICK)
     }
 }
 
@@ -249,11 +254,23 @@ impl Model {
     pub fn release(&mut self, decision_id: &str, heard: &[(String, Duration)], now: Duration) {
         for held in self.held.values_mut().filter(|held| held.decision_id == decision_id) {
             held.released.get_or_insert_with(|| (now, heard.to_vec()));
+            held.host_heard_release |= self.hosts[&held.host].connected.is_some();
         }
     }
 
+    /// A host that was away since `lost` starts again, with the whole time of the holds that it had.
+    pub fn holds_go_on(&mut self, host: &str, lost: Duration, now: Duration) {
+        let on_host = self.held.values_mut().filter(|held| held.host == host && held.host_until > lost);
+        on_host.for_each(|held| held.host_until = now + (held.expires - held.decided));
+    }
+
+    /// When a host could last be heard.
+    pub fn last_heard(&self, host: &str) -> Duration {
+        self.hosts[host].last_heard
+    }
+
     pub fn forget_ended(&mut self, now: Duration) {
-        self.held.retain(|_, held| now < held.expires + TICK);
+        self.held.retain(|_, held| now < held.expires.max(held.host_until) + TICK);
     }
 
     /// The least and the most that a scheduler may count as used on a host.

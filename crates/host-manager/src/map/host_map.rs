@@ -24,6 +24,7 @@ use crate::options::HostManagerOptions;
 use crate::policy::file::PolicyFile;
 use crate::promises::holds::Holds;
 use crate::promises::members::Members;
+use crate::promises::released::Released;
 use crate::promises::reservations::{Place, Reservation, Reservations};
 use crate::report::claims::FoundClaim;
 use crate::report::kept::{Kept, MAP_BYTES_PER_HOST, MAX_HOST_BYTES, MIN_MAP_BYTES};
@@ -79,6 +80,8 @@ pub(crate) struct HostMap {
     pub(crate) services: Services,
     /// What was placed on services other than compute.
     pub(crate) holds: Holds,
+    /// The instances that were released a moment ago.
+    pub(crate) released: Released,
     /// The long texts of all reports, each stored once.
     pub(crate) texts: Texts,
     /// When this scheduler could not hear anybody.

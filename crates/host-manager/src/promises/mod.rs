@@ -5,5 +5,6 @@ pub(crate) mod held;
 pub(crate) mod holds;
 pub(crate) mod index;
 pub(crate) mod members;
+pub(crate) mod released;
 pub(crate) mod reservations;
 pub(crate) mod spec_hash;

@@ -18,14 +18,24 @@ use crate::holder::Holder;
 use crate::map::host_map::HostMap;
 use crate::promises::reservations::{MAX_RESERVED_BYTES, Place, Reservation, ReservationKind};
 
-/// Compares the holds of a report, which was checked, with those of the last one.
-pub(crate) fn adopt_holds(map: &mut HostMap, row: Row, holds: &[Claim<'_>], now: Duration) {
+/// Compares the holds of a report, which was checked, with those of the last one, which the same process sent or another.
+pub(crate) fn adopt_holds(
+    map: &mut HostMap,
+    row: Row,
+    holds: &[Claim<'_>],
+    same_process: bool,
+    now: Duration,
+) {
     if holds.is_empty() && map.record(row).listed_holds.is_empty() {
         return;
     }
     let mut listed: Vec<Uuid> = holds.iter().map(|hold| hold.uuid).collect();
     listed.sort_unstable();
-    let before = std::mem::take(&mut map.record_mut(row).listed_holds);
+    let mut before = std::mem::take(&mut map.record_mut(row).listed_holds);
+    if !same_process {
+        // A process that was killed may have lost its newest holds. They stay reserved here for their time.
+        before.clear();
+    }
     for uuid in &before {
         let is_here = map.reservations.get(uuid).is_some_and(|known| known.place == Place::Row(row));
         if is_here && listed.binary_search(uuid).is_err() {
@@ -33,7 +43,8 @@ pub(crate) fn adopt_holds(map: &mut HostMap, row: Row, holds: &[Claim<'_>], now:
         }
     }
     for hold in holds {
-        if before.binary_search(&hold.uuid).is_err() && map.reservations.get(&hold.uuid).is_none() {
+        let is_new = before.binary_search(&hold.uuid).is_err();
+        if is_new && map.reservations.get(&hold.uuid).is_none() && !map.released.contains(&hold.uuid) {
             adopt(map, row, hold, now);
         }
     }

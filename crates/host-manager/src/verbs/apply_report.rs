@@ -463,7 +463,9 @@ fn write(map: &mut HostMap, row: Row, arrival: &Arrival<'_>, plan: Plan, gap: u6
     }
     let kept_before = std::mem::replace(&mut record.kept, plan.kept);
     map.kept_of_hosts = map.kept_of_hosts - kept_before.own() + plan.kept.own();
-    let before = std::mem::replace(&mut record.identity, identity).map(|identity| identity.uuid);
+    let before = std::mem::replace(&mut record.identity, identity);
+    let same_process = before.zip(identity).is_some_and(|(before, now)| now.is_process(&before));
+    let before = before.map(|identity| identity.uuid);
     map.counters.missed = map.counters.missed.saturating_add(gap);
     if gap > 0 && !std::mem::replace(&mut record.ask_again, true) {
         map.ask_again.push(row);
@@ -478,7 +480,8 @@ fn write(map: &mut HostMap, row: Row, arrival: &Arrival<'_>, plan: Plan, gap: u6
         list_claims_again(map, row, unlisted);
     }
     settled += end_ended(map, row, caps);
-    adopt_holds(map, row, caps.novella.as_ref().map_or(&[], |report| &report.holds), now);
+    let holds: &[Claim<'_>] = caps.novella.as_ref().map_or(&[], |report| &report.holds);
+    adopt_holds(map, row, holds, same_process, now);
     map.counters.settled += u64::from(settled);
     hear(map, row, caps, now).then_some(settled)
 }

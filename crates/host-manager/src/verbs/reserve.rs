@@ -181,6 +181,7 @@ fn end_decision(map: &mut HostMap, decision_id: &str, uuids: &[Uuid]) -> Vec<Res
         };
         ended.push(entry(*uuid, host, reservation));
         map.end_reservation(uuid);
+        map.released.note(*uuid);
         map.counters.released += 1;
     }
     ended

@@ -55,6 +55,7 @@ fn give_grace(map: &mut HostMap, end: Duration) {
 /// Brings the map to `now`: ends reservations whose time is up, and marks silent hosts suspect, marks them down, or
 /// forgets them. What happened is kept until the events are asked for.
 pub(crate) fn advance(map: &mut HostMap, now: Duration) {
+    map.released.advance(now);
     let expired = map.reservations.take_expired(now);
     for (uuid, reservation) in &expired {
         map.let_go(*uuid, reservation);

@@ -29,7 +29,7 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::call_errors::{bad_arguments, internal};
-use crate::calls::place::{self, Asker};
+use crate::calls::decide::{self, Asker};
 use crate::decisions::Decided;
 use crate::manager::SchedulerManager;
 
@@ -119,7 +119,7 @@ pub(crate) async fn claim(
         let (decided, claims, began, tries) = {
             let (mut guard, now) = manager.core();
             let core = &mut *guard;
-            let (decided, _) = place::decide_again(
+            let (decided, _) = decide::decide_again(
                 manager,
                 core,
                 &asker,
@@ -131,7 +131,7 @@ pub(crate) async fn claim(
             let claims = core.hosts.host_claims(&decided.decision, &decided.request, Some(rank), now);
             (decided, claims, now, core.engine.options().max_attempts)
         };
-        place::log(manager, &decided.decision, began);
+        decide::log(manager, &decided.decision, began);
         let decision = Decision::clone(&decided.decision);
         if decision.refusal.is_some() {
             return Ok(claiming.give_up(decided, rank, decision).await);

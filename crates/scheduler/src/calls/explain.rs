@@ -10,7 +10,7 @@ use novella_messaging::CallError;
 use novella_objects::{Decision, Explain, Explained, Fixes, PlacementRequest, Refusal, SelectDestinations};
 
 use crate::call_errors::{bad_arguments, internal};
-use crate::calls::place::{self, Asker};
+use crate::calls::decide::{self, Asker};
 use crate::decisions::Decided;
 use crate::manager::{Core, SchedulerManager};
 
@@ -78,7 +78,7 @@ fn would_decide(
     flavor: Option<String>,
 ) -> Result<Decided, CallError> {
     let request = SelectDestinations { request_spec, dry_run: true, flavor, ..SelectDestinations::default() };
-    place::check(manager, &request)?;
+    decide::check(manager, &request)?;
     let (mut core, now) = manager.ask();
-    Ok(place::decide(manager, &mut core, &Asker::of_question(), request, now)?.0)
+    Ok(decide::decide(manager, &mut core, &Asker::of_question(), request, now)?.0)
 }

@@ -2,10 +2,12 @@
 
 pub(crate) mod capacity;
 pub(crate) mod claims;
+mod decide;
 pub(crate) mod explain;
 pub(crate) mod forget;
 mod gather;
 mod nova;
+mod owner;
 pub(crate) mod ping;
 pub(crate) mod place;
 pub(crate) mod policy;

@@ -23,8 +23,8 @@ use novella_rpcapi::{
 use uuid::Uuid;
 
 use crate::calls::claims;
-use crate::calls::place::{self, Asker};
-use crate::calls::release::only_of;
+use crate::calls::decide::{self, Asker};
+use crate::calls::owner::only_of;
 use crate::manager::SchedulerManager;
 
 #[async_trait]
@@ -52,9 +52,9 @@ impl NovaSchedulerEndpoint for SchedulerManager {
             dry_run: rebuild,
             ..SelectDestinations::default()
         };
-        place::check(self, &request)?;
+        decide::check(self, &request)?;
         let asker = Asker::of(self, context);
-        place::take(self, &asker, &request)?;
+        decide::take(self, &asker, &request)?;
         // The map stays locked until the chosen hosts are described, so that Nova sees them as they were when chosen.
         let (decided, destinations, holds, began) = {
             let (mut guard, now) = self.core();
@@ -65,14 +65,14 @@ impl NovaSchedulerEndpoint for SchedulerManager {
                     self.tell_peers(reserve);
                 }
             }
-            let (decided, rows) = place::decide(self, core, &asker, request, now)?;
+            let (decided, rows) = decide::decide(self, core, &asker, request, now)?;
             let spec = &decided.request.request().request_spec.spec;
             let destinations = core.hosts.destinations(&mut core.engine, spec, &rows);
             let destinations = destinations.map_err(|failure| self.policy_faults.call_error(&failure))?;
-            let holds = place::holds(core, &decided, now);
+            let holds = decide::holds(core, &decided, now);
             (decided, destinations, holds, now)
         };
-        place::log(self, &decided.decision, began);
+        decide::log(self, &decided.decision, began);
         // Nova has no word for a host that could not be told, so that is only logged.
         claims::tell(self, Arc::clone(&decided.decision), holds).await?;
         match &decided.decision.refusal {

@@ -2,9 +2,6 @@
 //!
 //! What is held is given back at once. What a host has claimed is given back once the host has written that to its disk.
 //!
-//! What always holds: where the settings name administrators, a placement belongs to the broker user who asked for it, and
-//! only this user and administrators release it. Where they name none, everybody who may place may release everything.
-//!
 //! Left out: instances that a driver built. They are deleted, not released.
 
 use std::collections::BTreeMap;
@@ -18,22 +15,11 @@ use uuid::Uuid;
 
 use crate::call_errors::{bad_arguments, internal};
 use crate::calls::claims::{end_claims, tell_ends};
+use crate::calls::owner::only_of;
 use crate::manager::SchedulerManager;
 
 /// How many hosts are searched for claims of a decision before others get the map.
 const HOSTS_AT_A_TIME: usize = 64;
-
-/// The broker user to whom a placement that is asked for now belongs. `None` if it belongs to everybody.
-pub(crate) fn owner<'c>(manager: &SchedulerManager, context: &'c RequestContext) -> Option<&'c str> {
-    let is_owned = !manager.options.authority.is_open(MethodClass::Administer);
-    is_owned.then(|| context.user_id.as_deref().unwrap_or(ANONYMOUS))
-}
-
-/// The broker user whose own placements alone may be released by this request. `None` if it may release everything.
-pub(crate) fn only_of<'c>(manager: &SchedulerManager, context: &'c RequestContext) -> Option<&'c str> {
-    let may_all = manager.options.authority.permits(context.user_id.as_deref(), MethodClass::Administer);
-    owner(manager, context).filter(|_| !may_all)
-}
 
 /// Answers `release` with how many holds and claims were released. It fails if a host could not be told to end a claim.
 pub(crate) async fn release(
