@@ -138,8 +138,9 @@ impl Held {
         let surely_let_go = self.released.as_ref().is_some_and(|(at, heard)| {
             heard.contains(&(scheduler.to_owned(), known.started)) && now >= *at + ARRIVED
         });
-        let listed = !self.host_heard_release && now < self.host_until + TICK;
-        listed || (!surely_let_go && now < self.expires + TICK)
+        // A host that did not hear of the release lists the hold again.
+        let gone = surely_let_go && self.host_heard_release;
+        !gone && now < self.expires.max(self.host_until) + TICK
     }
 }
 
@@ -258,10 +259,19 @@ impl Model {
         }
     }
 
-    /// A host that was away since `lost` starts again, with the whole time of the holds that it had.
+    /// A host that was away since `lost` starts again, with the whole time of the holds that it had. What ended a moment before,
+    /// by itself or by a release, may still have been on its disk.
     pub fn holds_go_on(&mut self, host: &str, lost: Duration, now: Duration) {
-        let on_host = self.held.values_mut().filter(|held| held.host == host && held.host_until > lost);
-        on_host.for_each(|held| held.host_until = now + (held.expires - held.decided));
+        for held in self.held.values_mut().filter(|held| held.host == host && held.host_until + TICK > lost) {
+            if held.host_heard_release {
+                let written = held.released.as_ref().is_some_and(|(at, _)| *at + ARRIVED < lost);
+                if written {
+                    continue;
+                }
+                held.host_heard_release = false;
+            }
+            held.host_until = now + (held.expires - held.decided);
+        }
     }
 
     /// When a host could last be heard.
@@ -270,7 +280,13 @@ impl Model {
     }
 
     pub fn forget_ended(&mut self, now: Duration) {
-        self.held.retain(|_, held| now < held.expires.max(held.host_until) + TICK);
+        let Self { hosts, held, .. } = self;
+        held.retain(|_, held| {
+            // A host that is away has its holds on its disk.
+            let host = &hosts[&held.host];
+            let waits = !host.running && held.host_until + TICK > host.last_heard;
+            waits || now < held.expires.max(held.host_until) + TICK
+        });
     }
 
     /// The least and the most that a scheduler may count as used on a host.
