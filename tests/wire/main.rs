@@ -161,6 +161,10 @@ async fn what_a_scheduler_of_another_version_decided_is_repeated() {
     let mut repeated = 0;
     for (file, messages) in kept() {
         for call in messages.iter().filter(|message| message.inner()["method"] == "select_destinations") {
+            // Whether a claim can be had again is for the host to say.
+            if call.inner()["args"]["claim"] == true {
+                continue;
+            }
             let decision =
                 messages.iter().find(|message| message.kind == Kind::Answer && message.answers(call));
             let Some(decision) = decision.map(|answer| answer.inner()["result"].clone()) else { continue };

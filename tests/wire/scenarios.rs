@@ -508,7 +508,7 @@ async fn forgotten() -> Recording {
 }
 
 async fn claims() -> Recording {
-    let mut recording = Recording::of(12, 1).await;
+    let mut recording = Recording::of(14, 1).await;
     let (api, agents, options) = (recording.cluster.api.clone(), recording.compute(), Recording::options);
     let held = recording.cluster.request(1, flavor(1, 512, 1));
     let decision = recording.place("a placement, of which its host is told", &held).await;
