@@ -2,6 +2,7 @@
 //! thread and paused time. A run depends on its seed alone; a failing test prints it.
 
 mod authority;
+mod claims;
 mod cluster;
 mod devices;
 mod hardware;
