@@ -88,7 +88,9 @@ impl ReportTemplate {
     ) -> Capabilities<'static> {
         let stats = &reading.stats;
         let mut novella = NovellaReport { seq, sent_at: Cow::Owned(sent_at), ..self.fixed.clone() };
-        let ReportedClaims { claims, holds, ended } = claimed;
+        let ReportedClaims { claims, holds, given_gb, ended } = claimed;
+        let least = i64::try_from(stats.disk_available_gb.value).unwrap_or(i64::MAX);
+        novella.disk_available_least = Some(least.saturating_sub_unsigned(given_gb));
         (novella.claims, novella.holds, novella.ended) = (claims, holds, ended);
         let mut traits: BTreeSet<_> = novella.traits.into_iter().collect();
         traits.extend(novella_virt::cpu_traits(&stats.cpu_info.value));

@@ -42,6 +42,10 @@ pub struct NovellaReport<'a> {
     /// How far each amount may be overcommitted.
     #[serde(default)]
     pub allocation_ratios: AllocationRatios,
+    /// Disk that is really left for instances, GiB: Nova's `disk_available_least`. If it is less than the total without what is
+    /// reserved and claimed, it counts instead. Absent if the host does not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_available_least: Option<i64>,
     /// The instances that the host has granted room to. Placement counts these and `reserved` as used, and nothing else.
     #[serde(default, borrow)]
     pub claims: Vec<Claim<'a>>,

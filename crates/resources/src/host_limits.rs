@@ -35,6 +35,8 @@ pub struct Taken {
 pub struct HostLimits {
     capacity: Capacity,
     reserved: Amounts,
+    /// The disk that is really left, GiB, if the host knows it.
+    disk_available_least: Option<i64>,
     inventories: Vec<(Box<str>, Inventory)>,
     devices: Devices,
 }
@@ -59,14 +61,25 @@ impl HostLimits {
                 ratios: report.map(|report| report.allocation_ratios).unwrap_or_default(),
             },
             reserved: Amounts::of_reserved(&report.map_or_else(Reserved::default, |report| report.reserved)),
+            disk_available_least: report.and_then(|report| report.disk_available_least),
             inventories,
             devices: report.map(Devices::of_report).transpose()?.unwrap_or_default(),
         })
     }
 
-    /// What the host lacks to give `wanted` to one more instance, beside what the others take. Empty if it fits.
-    pub fn lacks<'t>(&self, others: impl Iterator<Item = &'t Taken> + Clone, wanted: &Taken) -> Vec<Lack> {
-        let used = others.clone().fold(self.reserved, |sum, taken| sum.plus(taken.allocation.amounts));
+    /// What the host lacks to give `wanted` to one more instance, beside what the others take. Empty if it fits. Of the others,
+    /// so much disk was given since the reading that these limits are from, GiB.
+    pub fn lacks<'t>(
+        &self,
+        others: impl Iterator<Item = &'t Taken> + Clone,
+        wanted: &Taken,
+        given_gb: u64,
+    ) -> Vec<Lack> {
+        let mut used = others.clone().fold(self.reserved, |sum, taken| sum.plus(taken.allocation.amounts));
+        if let Some(least) = self.disk_available_least {
+            let gone = i128::from(self.capacity.disk_gb) - i128::from(least) + i128::from(given_gb);
+            used.disk_gb = used.disk_gb.max(u64::try_from(gone).unwrap_or(0));
+        }
         let mut lacks = self.amounts(&used, &wanted.allocation.amounts);
         self.classes(others.clone(), wanted, &mut lacks);
         if let Some(devices) = &wanted.devices {
@@ -219,7 +232,7 @@ mod tests {
     }
 
     fn lacking(others: &[Taken], wanted: &Taken) -> Vec<String> {
-        limits().lacks(others.iter(), wanted).iter().map(Lack::text).collect()
+        limits().lacks(others.iter(), wanted, 0).iter().map(Lack::text).collect()
     }
 
     #[test]
@@ -243,6 +256,21 @@ mod tests {
             lacking(&[taken(1, 1200, 1)], &taken(1, 0, 0)),
             ["MEMORY_MB: the host is 300 MiB above its limit, 0 more wanted"]
         );
+    }
+
+    #[test]
+    fn no_more_disk_is_given_than_is_really_left() {
+        let mut limits = limits();
+        limits.disk_available_least = Some(6);
+        let lacks = |given_gb, wanted| {
+            let others = [taken(1, 1, 1)];
+            let lacks = limits.lacks(others.iter(), &taken(0, 0, wanted), given_gb);
+            lacks.iter().map(Lack::text).collect::<Vec<_>>()
+        };
+        assert!(lacks(0, 6).is_empty());
+        assert_eq!(lacks(0, 7), ["DISK_GB: 7 GiB wanted, 6 free"]);
+        assert_eq!(lacks(2, 5), ["DISK_GB: 5 GiB wanted, 4 free"]);
+        assert_eq!(lacks(9, 0), ["DISK_GB: the host is 3 GiB above its limit, 0 more wanted"]);
     }
 
     #[test]

@@ -45,6 +45,27 @@ pub(crate) struct Grant {
     pub expires: Option<Duration>,
 }
 
+/// Disk that was given, GiB.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Given {
+    /// To claims and holds.
+    pub all: u64,
+    /// To claims, also in place of a hold. Schedulers subtract holds themselves.
+    pub claims: u64,
+}
+
+impl Given {
+    fn add(&mut self, grant: &Grant, before: Option<&Grant>) {
+        let disk = grant.taken.allocation.amounts.disk_gb;
+        if before.is_none() {
+            self.all = self.all.saturating_add(disk);
+        }
+        if grant.expires.is_none() && before.is_none_or(|before| before.expires.is_some()) {
+            self.claims = self.claims.saturating_add(disk);
+        }
+    }
+}
+
 /// What is known of an instance that has, or is about to have or to lose, room on this host.
 #[derive(Debug)]
 struct Entry {
@@ -113,6 +134,10 @@ pub(crate) struct ClaimBook {
     entries: BTreeMap<Uuid, Entry>,
     ended: BTreeMap<Uuid, EndedRecord>,
     ended_by_time: BTreeSet<(u64, Uuid)>,
+    /// Disk that claims and holds, and that claims alone were given since the last reading of the host.
+    given: Given,
+    /// The same between the two readings before. The last one may have begun before that.
+    given_before: Given,
     /// How long earlier processes ran.
     ran_before: Duration,
     next_change: u64,
@@ -126,6 +151,8 @@ impl ClaimBook {
             entries: BTreeMap::new(),
             ended: BTreeMap::new(),
             ended_by_time: BTreeSet::new(),
+            given: Given::default(),
+            given_before: Given::default(),
             // Running time is counted from `now`, whatever the clock shows.
             ran_before: Duration::from_millis(records.running.ms).saturating_sub(now),
             next_change: 0,
@@ -167,6 +194,9 @@ impl ClaimBook {
         self.next_change += 1;
         let change = self.next_change;
         let entry = self.entries.entry(uuid).or_insert_with(Entry::new);
+        if let Some(grant) = &grant {
+            self.given.add(grant, entry.staged.as_ref());
+        }
         if grant.as_ref().is_some_and(|grant| grant.expires.is_some()) {
             entry.acknowledged.clone_from(&grant);
         }
@@ -298,7 +328,8 @@ impl ClaimBook {
 
     fn lacks(&self, limits: &HostLimits, uuid: Uuid, wanted: &InstanceClaim, taken: &Taken) -> Vec<Lack> {
         let others = self.entries.iter().filter(|(other, _)| **other != uuid);
-        let mut lacks = limits.lacks(others.clone().flat_map(|(_, entry)| entry.counted()), taken);
+        let mut lacks =
+            limits.lacks(others.clone().flat_map(|(_, entry)| entry.counted()), taken, self.given_gb().all);
         if let (Some(group), Some(most)) = (wanted.instance.group.as_deref(), wanted.max_in_group) {
             let members = others.filter(|(_, entry)| entry.group() == Some(group)).count();
             if members >= most as usize {
@@ -347,6 +378,17 @@ impl ClaimBook {
             staged.records.push(delete_claim(uuid));
         }
         staged
+    }
+
+    /// Takes note of a new reading of the host.
+    pub fn note_reading(&mut self) {
+        self.given_before = std::mem::take(&mut self.given);
+    }
+
+    /// Disk that was given and that the last reading may not show.
+    pub fn given_gb(&self) -> Given {
+        let Given { all, claims } = self.given_before;
+        Given { all: all.saturating_add(self.given.all), claims: claims.saturating_add(self.given.claims) }
     }
 
     /// When the next hold ends.

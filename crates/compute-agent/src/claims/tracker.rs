@@ -86,6 +86,8 @@ pub struct ReportedClaims {
     pub claims: Vec<Claim<'static>>,
     /// All holds.
     pub holds: Vec<Claim<'static>>,
+    /// Disk of claims that the last reading of the host may not show, GiB.
+    pub given_gb: u64,
     /// Instances that ended within the last hour, newest first.
     pub ended: Vec<Uuid>,
 }
@@ -132,6 +134,7 @@ impl ResourceTracker {
 
     /// Takes over what the host can give from its newest reading.
     pub fn set_limits(&self, limits: HostLimits) {
+        self.book().note_reading();
         *self.limits.lock().expect("no panic while the limits are held") = Some(Arc::new(limits));
     }
 
@@ -257,7 +260,12 @@ impl ResourceTracker {
         let book = self.book();
         let listed = book.granted().map(|(uuid, grant)| reported(*uuid, grant, now));
         let (holds, claims) = listed.partition(|claim| claim.hold_ms.is_some());
-        ReportedClaims { claims, holds, ended: book.newest_ended().collect() }
+        ReportedClaims {
+            claims,
+            holds,
+            given_gb: book.given_gb().claims,
+            ended: book.newest_ended().collect(),
+        }
     }
 
     /// Waits until everything that was decided so far is on the disk, or cannot be.

@@ -45,6 +45,8 @@ pub(crate) struct Record {
     pub grants: Grants,
     /// Whether the host grants claims and holds itself.
     pub grants_claims: bool,
+    /// The disk that is really left, if the host says so, GiB.
+    pub disk_available_least: Option<i64>,
     /// The instances that the last report listed as held, in order.
     pub listed_holds: Vec<Uuid>,
     /// What the host reserves for itself.
@@ -106,6 +108,7 @@ impl Record {
     pub fn refresh(&mut self, caps: &Capabilities<'_>) {
         let Some(report) = &caps.novella else { return };
         self.grants_claims = report.grants;
+        self.disk_available_least = report.disk_available_least;
         self.reserved = report.reserved;
         self.measured = report.measured;
         self.interval_ms = report.interval_ms;
@@ -118,7 +121,8 @@ impl Record {
 }
 
 /// The amounts that placement counts. If the report has novella's part, what is reserved and claimed is used, and
-/// measured load never counts. If not, what the sender calls free is free.
+/// measured load does not count, except for a disk that has less left than that, as in Nova. If not, what the sender calls
+/// free is free.
 pub(crate) fn resources(caps: &Capabilities<'_>) -> Resources {
     let total = |value: Option<i64>| value.map_or(0, |v| v.max(0) as u64);
     let (vcpus, memory, disk) = (total(caps.vcpus), total(caps.host_memory_total), total(caps.disk_total));
@@ -127,7 +131,10 @@ pub(crate) fn resources(caps: &Capabilities<'_>) -> Resources {
     let (used, ratios) = match &caps.novella {
         Some(report) => {
             let reserved = Amounts::of_reserved(&report.reserved);
-            let used = report.claims.iter().map(Amounts::of_claim).fold(reserved, Amounts::plus);
+            let mut used = report.claims.iter().map(Amounts::of_claim).fold(reserved, Amounts::plus);
+            if let Some(least) = report.disk_available_least {
+                used.disk_gb = used.disk_gb.max(used_of(disk, Some(least)));
+            }
             (used, report.allocation_ratios)
         }
         None => {
@@ -229,5 +236,18 @@ mod tests {
         let got = resources(&serde_json::from_str(text).unwrap());
         assert_eq!((got.vcpus_used, got.memory_mb_used, got.disk_gb_used, got.num_instances), (4, 31, 5, 2));
         assert_eq!(got.ratios.cpu, 4.0);
+    }
+
+    #[test]
+    fn the_disk_counts_that_is_really_left_if_it_is_less() {
+        for (least, used) in [("60", 45), ("45", 55), ("44", 56), ("0", 100), ("-7", 107), ("null", 45)] {
+            let text = format!(
+                r#"{{"disk_total":100,"novella":{{"uuid":"00000000-0000-0000-0000-000000000001","incarnation":1,"nonce":1,
+                "seq":1,"sent_at":"","interval_ms":1,"reserved":{{"disk_gb":5}},"disk_available_least":{least},"claims":[
+                {{"uuid":"00000000-0000-0000-0000-000000000002","vcpus":2,"memory_mb":20,"disk_gb":40}}]}}}}"#
+            );
+            let got = resources(&serde_json::from_str(&text).unwrap());
+            assert_eq!(got.disk_gb_used, used, "{least}");
+        }
     }
 }

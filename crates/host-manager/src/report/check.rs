@@ -97,6 +97,11 @@ pub(crate) fn numbers(report: &NovellaReport<'_>, max_claims: usize) -> Result<(
     if [cpu, ram, disk].into_iter().any(|ratio| !is_ratio(ratio)) {
         return bad("novella.allocation_ratios", Fault::Ratio);
     }
+    at_most(
+        "novella.disk_available_least",
+        report.disk_available_least.map_or(0, i64::unsigned_abs),
+        MAX_AMOUNT,
+    )?;
     count("novella.claims", report.claims.len(), max_claims)?;
     count("novella.holds", report.holds.len(), max_claims)?;
     count("novella.ended", report.ended.len(), MAX_ENDED)?;

@@ -259,6 +259,7 @@ fn novella_part(map: &HostMap, row: Row, record: &Record, words: &Words<'_>) -> 
         reserved: record.reserved,
         allocation_ratios: map.table.view(row).reported().ratios,
         grants: record.grants_claims,
+        disk_available_least: record.disk_available_least,
         claims: listed_claims(record),
         holds: Vec::new(),
         ended: Vec::new(),

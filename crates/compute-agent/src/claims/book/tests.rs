@@ -10,11 +10,12 @@ use super::*;
 const HOST: &str = "h1";
 
 /// A host of 4 CPUs without overcommit, with room for as much memory and disk as tests take.
-fn limits() -> HostLimits {
-    let report = r#"{"vcpus":4,"host_memory_total":100000,"disk_total":1000,"novella":{
+const REPORT: &str = r#"{"vcpus":4,"host_memory_total":100000,"disk_total":1000,"novella":{
         "uuid":"00000000-0000-0000-0000-000000000001","incarnation":1,"nonce":1,"seq":1,"sent_at":"","interval_ms":1,
         "allocation_ratios":{"cpu":1.0,"ram":1.0,"disk":1.0}}}"#;
-    HostLimits::of_report(&serde_json::from_str(report).unwrap()).unwrap()
+
+fn limits() -> HostLimits {
+    HostLimits::of_report(&serde_json::from_str(REPORT).unwrap()).unwrap()
 }
 
 fn uuid(n: u128) -> Uuid {
@@ -250,6 +251,34 @@ fn a_host_has_no_more_members_of_a_group_than_its_rule_allows() {
     other.instance.group = Some("db".to_owned());
     assert!(bench.ask(None, vec![other], 0, true)[0].is_granted());
     assert!(bench.ask(None, vec![member(1)], 0, true)[0].is_granted(), "it does not count against itself");
+}
+
+#[test]
+fn disk_that_was_just_given_is_not_given_again() {
+    let mut report: novella_objects::Capabilities<'_> = serde_json::from_str(REPORT).unwrap();
+    report.novella.as_mut().unwrap().disk_available_least = Some(10);
+    let limits = HostLimits::of_report(&report).unwrap();
+    let mut bench = Bench::new();
+    let ask = |bench: &mut Bench, n, disk_gb, hold_ms| {
+        let mut wanted = wanted(n, 0, rank(1, 1));
+        wanted.instance.disk_gb = disk_gb;
+        let (answers, staged) = bench.book.claim(&limits, &request(hold_ms, vec![wanted]), s(0)).unwrap();
+        bench.write(staged, true);
+        answers[0].refusal()
+    };
+    assert_eq!(ask(&mut bench, 1, 4, Some(60_000)), None);
+    assert_eq!(bench.book.given_gb(), Given { all: 4, claims: 0 });
+    assert_eq!(ask(&mut bench, 1, 4, None), None, "the claim takes the hold's place");
+    assert_eq!(bench.book.given_gb(), Given { all: 4, claims: 4 });
+    assert_eq!(ask(&mut bench, 2, 7, None).unwrap(), "DISK_GB: 7 GiB wanted, 6 free");
+    bench.book.note_reading();
+    assert_eq!(
+        ask(&mut bench, 2, 7, None).unwrap(),
+        "DISK_GB: 7 GiB wanted, 6 free",
+        "that reading may be older"
+    );
+    bench.book.note_reading();
+    assert_eq!(ask(&mut bench, 2, 7, None), None, "what is written is in the second reading");
 }
 
 #[test]
