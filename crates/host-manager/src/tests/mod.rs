@@ -2,6 +2,7 @@
 
 mod admission;
 mod devices;
+mod holds;
 mod model;
 mod newcomers;
 mod owners;
@@ -65,6 +66,7 @@ struct Report {
     user: Option<&'static str>,
     reserved: Reserved,
     claims: Vec<Claim<'static>>,
+    holds: Vec<Claim<'static>>,
     ended: Vec<Uuid>,
     goodbye: bool,
     disabled_reason: Option<String>,
@@ -100,6 +102,7 @@ impl Report {
             disabled_reason: self.disabled_reason.clone().map(Into::into),
             reserved: self.reserved,
             claims: self.claims.clone(),
+            holds: self.holds.clone(),
             ended: self.ended.clone(),
             traits: self.traits.iter().map(|name| (*name).into()).collect(),
             resources: Entries(self.resources.iter().map(|(class, i)| ((*class).into(), *i)).collect()),
