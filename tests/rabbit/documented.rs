@@ -83,7 +83,7 @@ impl Fleet {
         // Long enough to see that it works.
         replace("--for 20s", "--for 2s");
         replace("--for 30s", "--for 2s");
-        if [DECISION, "DECISION"].iter().any(|id| command.contains(id)) {
+        if [DECISION, "DECISION", INSTANCE].iter().any(|id| command.contains(id)) {
             let (decision, instance) = self.decision();
             replace(DECISION, &decision);
             replace("DECISION", &decision);
