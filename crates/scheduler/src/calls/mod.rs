@@ -2,9 +2,11 @@
 
 pub(crate) mod capacity;
 pub(crate) mod claims;
+pub(crate) mod create;
 pub(crate) mod explain;
 pub(crate) mod forget;
 mod gather;
+pub(crate) mod instances;
 mod nova;
 pub(crate) mod ping;
 pub(crate) mod place;

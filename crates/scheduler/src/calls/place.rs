@@ -2,6 +2,7 @@
 //!
 //! Nova's requests and `explain` decide by the same functions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub(crate) async fn select_destinations(
     let asker = Asker::of(manager, context);
     take(manager, &asker, &request)?;
     if request.claim {
-        return claims::claim(manager, context, request).await;
+        return claims::claim(manager, context, request, BTreeMap::new()).await;
     }
     let (decision, holds, began) = {
         let (mut guard, now) = manager.core();
@@ -163,7 +164,7 @@ pub(crate) fn decide_again(
     let explainable = decision.decision_id == id && other_service.is_none();
     let decided = Decided { decision: Arc::new(decision), request: Arc::new(request) };
     if explainable {
-        core.decisions.push(decided.clone());
+        core.decisions.push(decided.clone(), manager.env.clock.wall());
     }
     Ok((decided, rows))
 }

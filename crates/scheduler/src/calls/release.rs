@@ -13,7 +13,7 @@ use std::sync::Arc;
 use novella_host_manager::{NOT_GRANTING, ReportedClaim};
 use novella_messaging::{ANONYMOUS, CallError, MethodClass, RequestContext};
 use novella_objects::{ClaimRequest, InstanceClaim, Reserve, ReserveEntry};
-use novella_rpcapi::{Release, Released};
+use novella_rpcapi::{Release, Released, other_command};
 use uuid::Uuid;
 
 use crate::call_errors::{bad_arguments, internal};
@@ -33,6 +33,25 @@ pub(crate) fn owner<'c>(manager: &SchedulerManager, context: &'c RequestContext)
 pub(crate) fn only_of<'c>(manager: &SchedulerManager, context: &'c RequestContext) -> Option<&'c str> {
     let may_all = manager.options.authority.permits(context.user_id.as_deref(), MethodClass::Administer);
     owner(manager, context).filter(|_| !may_all)
+}
+
+/// Refuses to do this to a placement that belongs to somebody else.
+pub(crate) fn check_owner<'u>(
+    manager: &SchedulerManager,
+    context: &RequestContext,
+    verb: &str,
+    owners: impl IntoIterator<Item = &'u str>,
+) -> Result<(), CallError> {
+    let by = only_of(manager, context);
+    match by.and_then(|by| owners.into_iter().find(|owner| *owner != by)) {
+        Some(other) => Err(forbidden(manager, context, verb, other)),
+        None => Ok(()),
+    }
+}
+
+fn forbidden(manager: &SchedulerManager, context: &RequestContext, verb: &str, other: &str) -> CallError {
+    let attempted = format!("{verb} what the broker user {other} placed");
+    manager.options.authority.forbids(context.user_id.as_deref(), MethodClass::Administer, attempted)
 }
 
 /// Answers `release` with how many holds and claims were released. It fails if a host could not be told to end a claim.
@@ -61,14 +80,12 @@ pub(crate) async fn release_claims(
     let user = context.user_id.as_deref().unwrap_or(ANONYMOUS);
     manager.quotas.take(user, None, manager.env.clock.now())?;
     let by = only_of(manager, context);
-    let forbidden = |other: &str| {
-        let attempted = format!("release what the broker user {other} placed");
-        manager.options.authority.forbids(context.user_id.as_deref(), MethodClass::Administer, attempted)
-    };
     let reported = reported(manager, args);
-    let others = reported.iter().filter_map(|claim| claim.user.as_deref());
-    if let Some(other) = by.and_then(|by| others.clone().find(|user| *user != by)) {
-        return Err(forbidden(other));
+    let owners = reported.iter().filter_map(|claim| claim.user.as_deref());
+    check_owner(manager, context, "release", owners)?;
+    if let Some(instance) = reported.iter().find(|claim| claim.built) {
+        let what = format!("{} on {} is an instance that its host builds", instance.uuid, instance.host);
+        return Err(other_command(&what, &format!("delete it: `novella server delete {}`", instance.uuid)));
     }
     let held = manager.with_hosts(|hosts, _| {
         let released = match decision_id.is_empty() {
@@ -79,7 +96,7 @@ pub(crate) async fn release_claims(
         released.iter().for_each(|reserve| manager.tell_peers(reserve.clone()));
         Ok(released)
     });
-    let held = held.map_err(|other: Arc<str>| forbidden(&other))?;
+    let held = held.map_err(|other: Arc<str>| forbidden(manager, context, "release", &other))?;
     end_on_hosts(manager, held, reported).await
 }
 
