@@ -9,7 +9,7 @@ use novella_service::config::{ConfigCommand, Sources};
 
 use crate::commands::{
     aggregate, capacity, completion, evaluate, explain, flavor, group, host, ping, place, policy, release,
-    scheduler, service, snapshot, zone,
+    scheduler, server, service, snapshot, zone,
 };
 use crate::{demo, exit_codes, swarm, units};
 
@@ -84,6 +84,9 @@ pub enum Command {
     Place(place::PlaceArgs),
     /// Release the room held by a placement
     Release(release::ReleaseArgs),
+    /// Create, list and delete instances, which hosts build
+    #[command(subcommand, aliases = ["servers", "instance", "instances"])]
+    Server(server::ServerCommand),
     /// List the services that report
     #[command(subcommand)]
     Service(service::ServiceCommand),
@@ -109,8 +112,8 @@ pub enum Command {
     Capacity(capacity::CapacityArgs),
     /// Explain a past decision, or try a request and explain the result
     Explain(explain::ExplainArgs),
-    /// An older name of `explain`
-    #[command(subcommand, hide = true)]
+    /// List the last decisions, or explain one
+    #[command(subcommand, alias = "decisions")]
     Decision(explain::DecisionCommand),
     /// Export a scheduler's view of all hosts, for `novella evaluate`
     Snapshot(snapshot::SnapshotArgs),
@@ -209,6 +212,9 @@ mod tests {
             "novella compute service list",
             "novella host list --timeout 3s",
             "novella decision show s1-1-1",
+            "novella servers ls",
+            "novella instance list -f json",
+            "novella server rm web-1",
             "novella flavors ls",
             "novella aggregates list",
             "novella zones list",

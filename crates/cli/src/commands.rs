@@ -7,7 +7,8 @@
 //! - `request`: the options that describe a request
 //! - `documents`: files of fleets and requests
 //! - `decision`: a decision as tables and documents
-//! - `place`, `explain`, `release`: decisions
+//! - `place`, `explain`, `decision_list`, `release`: decisions
+//! - `server`: instances
 //! - `host`, `zone`, `service`, `scheduler`, `ping`: what runs
 //! - `policy`, `flavor`, `aggregate`, `group`: policies, and what they define
 //! - `capacity`, `snapshot`, `evaluate`: whole fleets
@@ -17,6 +18,7 @@ pub mod aggregate;
 pub mod capacity;
 pub mod completion;
 mod decision;
+pub mod decision_list;
 mod documents;
 pub mod evaluate;
 pub mod explain;
@@ -29,6 +31,7 @@ pub mod policy;
 pub mod release;
 mod request;
 pub mod scheduler;
+pub mod server;
 pub mod service;
 pub mod snapshot;
 pub mod zone;

@@ -12,13 +12,16 @@ use novella_messaging::{
     BUSY, CallOptions, ConnectionState, FORBIDDEN, RemoteError, RpcClient, RpcError, Scheme, Transport,
     TransportError, TransportUrl,
 };
-use novella_rpcapi::{Names, POLICY_ERROR, QUOTA_EXCEEDED, SchedulerApi};
+use novella_rpcapi::{
+    HOST_REFUSED, HOST_UNREACHABLE, INSTANCE_NOT_FOUND, Names, OTHER_COMMAND, POLICY_ERROR, QUOTA_EXCEEDED,
+    SchedulerApi,
+};
 use novella_service::Env;
 use novella_service::exit::Failure;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::exit_codes::{CONFLICT, INTERNAL, REFUSED, TIMEOUT, UNREACHABLE, USAGE};
+use crate::exit_codes::{CONFLICT, INTERNAL, NOT_FOUND, REFUSED, TIMEOUT, UNREACHABLE, USAGE};
 use crate::settings::CliSettings;
 
 /// How long closing the connection may take. It is short, because the answer has already arrived.
@@ -301,6 +304,24 @@ pub fn failed(error: RpcError, peer: Peer<'_>) -> Failure {
                  operator of the scheduler raise {setting}; `novella scheduler status` shows the largest holders"
             ))
         }
+        RpcError::Remote { source, .. } if source.class == INSTANCE_NOT_FOUND => {
+            Failure::new(NOT_FOUND, source.message.trim_end_matches('.'))
+                .next("`novella server list --all` shows what is there; a deleted instance is gone from it")
+        }
+        RpcError::Remote { source, .. } if source.class == OTHER_COMMAND => {
+            let named = |name: &str| source.kwargs.get(name).and_then(|text| text.as_str());
+            let failure = Failure::new(CONFLICT, named("reason").unwrap_or(&source.message));
+            named("next").into_iter().fold(failure, Failure::next)
+        }
+        RpcError::Remote { source, .. } if [HOST_UNREACHABLE, HOST_REFUSED].contains(&source.class.as_str()) => {
+            let code = if source.class == HOST_REFUSED { CONFLICT } else { UNREACHABLE };
+            let host = source.kwargs.get("host").and_then(|text| text.as_str()).unwrap_or("HOST");
+            let next = match code {
+                CONFLICT => "`novella server list` shows the states of instances".to_owned(),
+                _ => format!("`novella ping {host}` asks the host; repeat the command when it answers"),
+            };
+            Failure::new(code, source.message.as_str()).next(next)
+        }
         RpcError::Remote { source, .. } if source.class == POLICY_ERROR => {
             let named = |name: &str| source.kwargs.get(name).and_then(|text| text.as_str());
             let (reason, key) = (named("reason").unwrap_or(&source.message), named("key").unwrap_or("it"));
@@ -396,6 +417,9 @@ mod tests {
             (remote(BUSY), REFUSED),
             (remote(QUOTA_EXCEEDED), REFUSED),
             (remote(POLICY_ERROR), CONFLICT),
+            (remote(INSTANCE_NOT_FOUND), NOT_FOUND),
+            (remote(HOST_UNREACHABLE), UNREACHABLE),
+            (remote(HOST_REFUSED), CONFLICT),
             (remote("KeyError"), INTERNAL),
         ];
         for (error, code) in cases {

@@ -16,8 +16,8 @@ use novella_service::shutdown::Shutdown;
 
 use crate::args::{Cli, Command, ComputeCommand};
 use crate::commands::{
-    aggregate, capacity, completion, evaluate, explain, flavor, group, host, ping, place, policy, release,
-    scheduler, service, snapshot, zone,
+    aggregate, capacity, completion, decision_list, evaluate, explain, flavor, group, host, ping, place,
+    policy, release, scheduler, server, service, snapshot, zone,
 };
 use crate::connect::Bus;
 use crate::output::{Console, OutputStyle};
@@ -99,6 +99,15 @@ pub async fn ask(
         Command::Zone(zone::ZoneCommand::List(args)) => zone::list(bus, args, console).await,
         Command::Place(args) => place::run(bus, args, env, console).await,
         Command::Release(args) => release::run(bus, args, console).await,
+        Command::Server(server::ServerCommand::Create(args)) => {
+            server::create::run(bus, args, env, console).await
+        }
+        Command::Server(server::ServerCommand::List(args)) => server::list(bus, args, console).await,
+        Command::Server(server::ServerCommand::Show(args)) => server::show(bus, args, console).await,
+        Command::Server(server::ServerCommand::Delete(args)) => server::delete(bus, args, console).await,
+        Command::Server(server::ServerCommand::Stop(args)) => server::stop(bus, args, console).await,
+        Command::Server(server::ServerCommand::Start(args)) => server::start(bus, args, console).await,
+        Command::Server(server::ServerCommand::Events(args)) => server::events(bus, args, console).await,
         Command::Service(service::ServiceCommand::List(args))
         | Command::Compute(ComputeCommand::Service(service::ServiceCommand::List(args))) => {
             service::list(bus, args, console).await
@@ -110,6 +119,9 @@ pub async fn ask(
             scheduler::status(bus, args, console).await
         }
         Command::Capacity(args) => capacity::run(bus, args, env, console).await,
+        Command::Decision(explain::DecisionCommand::List(args)) => {
+            decision_list::list(bus, args, console).await
+        }
         Command::Explain(args) | Command::Decision(explain::DecisionCommand::Show(args)) => {
             explain::run(bus, args, env, console).await
         }

@@ -862,3 +862,128 @@ async fn a_host_of_the_answer_that_is_not_up_is_marked() {
         REFUSED
     );
 }
+
+/// A host that builds instances reports two of one name, a claim and a failed build. Nobody answers for it.
+async fn report_instances(operator: &Operator) {
+    let instance = |name: &str, state: &str| {
+        json!({"name": name, "vm_state": state, "power_state": "RUNNING", "created_at": "2026-01-01T00:00:00Z",
+            "image": "debian"})
+    };
+    let mut failed = instance("db", "error");
+    failed["fault"] = json!("the image is missing");
+    let claim = |number: u128| {
+        json!({"uuid": Uuid::from_u128(number), "vcpus": 1, "memory_mb": 512, "disk_gb": 1,
+        "decision": "demo-1-1", "rank": {"attempt": 1, "try": 1}})
+    };
+    let built = |number: u128, instance: Value| {
+        let mut claim = claim(number);
+        claim["instance"] = instance;
+        claim
+    };
+    let claims = [
+        built(1, instance("web", "active")),
+        built(2, instance("web", "building")),
+        built(3, failed),
+        claim(4),
+    ];
+    let report = json!({"vcpus": 16, "host_memory_total": 32_768, "disk_total": 500, "novella": {
+        "uuid": Uuid::from_u128(77), "incarnation": 1, "nonce": 1, "seq": 1, "sent_at": "2026-01-01T00:00:00Z",
+        "interval_ms": 10_000, "grants": true, "claims": claims}})
+    .to_string();
+    let bus = operator.fleet.bus();
+    let report = serde_json::from_str(&report).unwrap();
+    let options = bus.options();
+    bus.scheduler().update_service_capabilities("compute", "hand-1", &report, options.timeout).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_are_listed_found_by_name_and_shown() {
+    let operator = Operator::new().await;
+    assert_eq!(operator.answers(OK, "server list -f json").await.json(), json!([]));
+    report_instances(&operator).await;
+    let said = operator.answers(OK, "server list -f value -c name -c status -c host -c power").await;
+    assert_eq!(said.out, "db error hand-1 RUNNING\nweb active hand-1 RUNNING\nweb building hand-1 RUNNING\n");
+    let rows = operator.answers(OK, "server list --name db -f json").await.json();
+    assert_eq!(
+        (rows.as_array().unwrap().len(), &rows[0]["instance"]["fault"]),
+        (1, &json!("the image is missing"))
+    );
+    let said = operator.answers(OK, "server ls --status active,error -f value -c name").await;
+    assert_eq!(said.out, "db\nweb\n");
+    assert_eq!(operator.answers(OK, "server list --host std-1 -f value").await.out, "");
+    operator.runs("server list").await.shows(&["1 CPU, 512M, 1G", "building", "hand-1"]);
+    operator.runs("server list -f wide").await.shows(&["the image is missing", "debian", "demo-1-1"]);
+    operator.answers(OK, "place --vcpus 1 --ram 1G --disk 1").await;
+    let said = operator.answers(OK, "server list --all --sort status -f value -c status").await;
+    assert_eq!(said.out, "active\nbuilding\nclaim\nerror\nhold\n");
+    assert_eq!(operator.answers(OK, "server list --status claim -f value -c host").await.out, "hand-1\n");
+    operator
+        .fails(USAGE, "server list -c nome", "no column \"nome\"\nnext: use one of uuid, name, host")
+        .await;
+
+    // The host does not answer, which is said beside what it reported.
+    let said = operator.runs("server show db -f json").await;
+    assert_eq!(said.code, OK, "{}", said.err);
+    has(&said.json(), json!({"status": "error", "host": "hand-1", "uuid": Uuid::from_u128(3)}));
+    assert!(said.err.contains("host hand-1 did not tell the events: no agent listens"), "{}", said.err);
+    operator.fails(PARTIAL, "server events db", "did not tell the events").await;
+    operator.fails(NOT_FOUND, "server show nobody", "no instance nobody is reported").await;
+    let said = operator.runs("server show web").await;
+    assert_eq!(said.code, CONFLICT);
+    for part in [
+        &Uuid::from_u128(1).to_string(),
+        &Uuid::from_u128(2).to_string(),
+        "2 instances are web\nnext: name the uuid",
+    ] {
+        assert!(said.err.contains(part), "{part}: {}", said.err);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_done_to_an_instance_is_told_with_what_to_do() {
+    let operator = Operator::new().await;
+    report_instances(&operator).await;
+    let (claim, instance) = (Uuid::from_u128(4), Uuid::from_u128(1));
+    operator
+        .fails(CONFLICT, &format!("server delete {claim}"), "next: give it back: `novella release --instance")
+        .await;
+    operator
+        .fails(CONFLICT, &format!("release --instance {instance}"), "next: delete it: `novella server delete")
+        .await;
+    let unknown = Uuid::from_u128(99);
+    operator.fails(NOT_FOUND, &format!("server stop {unknown}"), "could not be found\nnext: ").await;
+    operator
+        .fails(UNREACHABLE, "server start db", "no agent listens as host hand-1\nnext: `novella ping hand-1`")
+        .await;
+    operator.fails(CONFLICT, "server delete web", "name the uuid of one of them").await;
+    let said = operator.runs("server delete db nobody -f value").await;
+    assert_eq!(said.code, UNREACHABLE, "{}", said.err);
+    assert!(said.out.contains("no agent listens") && said.out.contains("nobody "), "{}", said.out);
+    assert!(said.err.contains("error: 2 of 2 failed: "), "{}", said.err);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_no_host_takes_is_refused_and_its_uuid_was_told_before() {
+    let operator = Operator::new().await;
+    let said = operator.runs("server create huge --vcpus 4000 --ram 1G --wait -f json").await;
+    assert_eq!((said.code, &said.json()["outcome"]), (REFUSED, &json!("refused")), "{}", said.err);
+    assert!(said.err.contains("creating huge "), "{}", said.err);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_decisions_are_listed() {
+    let operator = Operator::new().await;
+    assert_eq!(operator.answers(OK, "decision list -f json").await.json(), json!([]));
+    operator.answers(OK, "place --vcpus 1 --ram 1G --disk 1").await;
+    operator.runs("place --vcpus 4000 --ram 1G").await;
+    operator.answers(OK, "place --vcpus 1 --ram 1G --dry-run -n 2").await;
+    assert_eq!(operator.runs("place --vcpus 1 --ram 1G --claim").await.code, OK);
+    let said = operator.answers(OK, "decision list -f value -c outcome -c instances").await;
+    assert_eq!(said.out, "claimed 1\ndry_run 2\nrefused 1\nheld 1\n");
+    let rows = operator.answers(OK, "decision list -n 1 --scheduler demo -f json").await.json();
+    assert_eq!((rows.as_array().unwrap().len(), rows[0]["hosts"].as_array().unwrap().len()), (1, 1));
+    let id = rows[0]["decision_id"].as_str().unwrap();
+    assert_eq!(operator.runs(&format!("decision show {id}")).await.code, OK);
+    operator.fails(UNREACHABLE, "decision list --scheduler other", "").await;
+}

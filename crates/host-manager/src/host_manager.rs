@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use novella_filter_scheduler::{Eligible, Failure, FilterScheduler, HostTable, NearMisses, Running};
 use novella_objects::{
-    Capabilities, Change, Decision, HostDetail, HostVerdict, Rank, RequestSpec, Reserve, SelectDestinations,
-    ServerGroupSummary,
+    Capabilities, Change, Decision, HostDetail, HostVerdict, InstanceSummary, Rank, RequestSpec, Reserve,
+    SelectDestinations, ServerGroupSummary,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -42,6 +42,7 @@ use crate::views::copy::{self, CopyInProgress, MapCopy};
 use crate::views::destinations::{self, NovaDestination};
 use crate::views::host_claims::{self, HostClaims, ReportedClaim};
 use crate::views::hosts::{self, HostListing, ListingInProgress};
+use crate::views::instances::{self, InstanceListing, InstancesInProgress};
 use crate::views::questions;
 use crate::views::server_groups;
 use crate::views::services::{self, RollUp, RollUpInProgress, ServiceListing, ServicesInProgress};
@@ -266,6 +267,21 @@ impl HostManager {
         most: usize,
     ) -> (Vec<ReportedClaim>, Option<usize>) {
         host_claims::claims_of_decision(&self.map, decision_id, from, most)
+    }
+
+    /// Does a part of listing instances. Returns true when it is time to finish.
+    pub fn instances_some(&self, listing: &mut InstancesInProgress) -> bool {
+        instances::instances_some(&self.map, listing)
+    }
+
+    /// Does the last part of listing instances. The listing is what the map says now.
+    pub fn finish_instances(&self, listing: InstancesInProgress, now: Duration) -> InstanceListing {
+        instances::finish_instances(&self.map, listing, now)
+    }
+
+    /// What hosts have reported of this instance, or the hold for it if none has.
+    pub fn find_instance(&self, uuid: Uuid, now: Duration) -> Vec<InstanceSummary> {
+        instances::find_instance(&self.map, uuid, now)
     }
 
     /// Takes over a peer's decision. Its amounts are subtracted like our own, until a report settles it or its time is

@@ -57,6 +57,7 @@ pub use views::copy::{CopyInProgress, HostCopy, MapCopy};
 pub use views::destinations::NovaDestination;
 pub use views::host_claims::{HostClaims, ReportedClaim};
 pub use views::hosts::{HostListing, ListingInProgress};
+pub use views::instances::{InstanceListing, InstancesInProgress};
 pub use views::services::{HostListEntry, RollUp, RollUpInProgress, ServiceListing, ServicesInProgress};
 pub use views::zones::{FleetUsage, ZoneUsage};
 

@@ -64,6 +64,32 @@ pub struct Decision {
     pub notes: Vec<String>,
 }
 
+/// A decision in a list.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DecisionSummary {
+    /// Its id, by which it can be shown, explained and released.
+    pub decision_id: String,
+    /// When it was answered, RFC 3339 by the scheduler's clock.
+    pub at: String,
+    /// What came of it: `claimed`, `held`, `dry_run`, `refused` or `conflict`.
+    pub outcome: String,
+    /// How many instances were asked for.
+    pub instances: u32,
+    /// The chosen hosts, each once, in order. Empty if the request was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// How many times a host refused a claim before this answer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused_by: u32,
+    /// The broker user to whom the instances belong. Absent if they belong to everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 /// A host that refused a claim.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostRefusal {

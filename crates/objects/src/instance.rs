@@ -8,7 +8,11 @@ use std::fmt::{self, Display, Formatter};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::limits::{MAX_NAME, is_name};
 use crate::power_state::PowerState;
+
+/// Largest number of tags of one instance, as in Nova.
+const MAX_TAGS: usize = 50;
 
 /// What a host builds for an instance, besides the amounts of its claim.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,6 +26,26 @@ pub struct BuildRequest {
     /// Labels of the instance, which nothing interprets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+}
+
+impl BuildRequest {
+    /// Refuses texts that would be unreadable in a list, and more tags than Nova allows. The error says which text it is.
+    pub fn check(&self) -> Result<(), String> {
+        let texts = [("the name of an instance", &self.name)];
+        let image = self.image.iter().map(|image| ("its image", image));
+        let tags = self.tags.iter().map(|tag| ("a tag", tag));
+        for (what, text) in texts.into_iter().chain(image).chain(tags) {
+            if !is_name(text) {
+                return Err(format!(
+                    "{what} is {text:?}; it must have 1 to {MAX_NAME} bytes and no control characters"
+                ));
+            }
+        }
+        match self.tags.len() {
+            0..=MAX_TAGS => Ok(()),
+            tags => Err(format!("instance {} has {tags} tags; at most {MAX_TAGS} are allowed", self.name)),
+        }
+    }
 }
 
 /// Where an instance is in its life: Nova's `vm_state`.
@@ -133,7 +157,7 @@ pub struct InstanceSummary {
     /// The instance. Absent for a claim or a hold, which no driver builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<InstanceState>,
-    /// Time that was left of a hold at the host's last report, milliseconds. Absent for claims and instances.
+    /// Time that is left of a hold, milliseconds. Absent for claims and instances.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_ms: Option<u64>,
     /// Number of CPUs.
@@ -162,6 +186,26 @@ pub struct InstanceSummary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_that_a_list_cannot_show_are_refused() {
+        let build = |name: &str| BuildRequest { name: name.to_owned(), ..BuildRequest::default() };
+        let good = BuildRequest {
+            image: Some("debian".to_owned()),
+            tags: vec!["blue".to_owned()],
+            ..build("web 1")
+        };
+        assert_eq!(good.check(), Ok(()));
+        for name in ["", "a\nb", "a\u{1b}[2J", &"x".repeat(MAX_NAME + 1)] {
+            assert!(build(name).check().unwrap_err().starts_with("the name of an instance is "), "{name:?}");
+        }
+        let image = BuildRequest { image: Some(String::new()), ..build("a") };
+        assert!(image.check().unwrap_err().starts_with("its image is \"\""));
+        let tag = BuildRequest { tags: vec!["\0".to_owned()], ..build("a") };
+        assert!(tag.check().unwrap_err().starts_with("a tag is "));
+        let many = BuildRequest { tags: vec!["t".to_owned(); MAX_TAGS + 1], ..build("a") };
+        assert_eq!(many.check().unwrap_err(), "instance a has 51 tags; at most 50 are allowed");
+    }
 
     #[test]
     fn states_are_written_as_nova_writes_them() {

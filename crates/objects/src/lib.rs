@@ -49,8 +49,8 @@ pub use capacity::{
 pub use claim::{Claim, Lack, Rank};
 pub use claim_request::{ClaimAnswer, ClaimRequest, InstanceClaim, TerminateInstance, Terminated};
 pub use decision::{
-    Decision, Explanation, FilterTally, HostRefusal, NearestMiss, Refusal, Reserve, ReserveEntry, Scored,
-    Selection, WeigherScore,
+    Decision, DecisionSummary, Explanation, FilterTally, HostRefusal, NearestMiss, Refusal, Reserve,
+    ReserveEntry, Scored, Selection, WeigherScore,
 };
 pub use devices::{PciPool, PciRequest};
 pub use entries::Entries;

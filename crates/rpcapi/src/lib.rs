@@ -33,8 +33,10 @@ pub use names::{COMPUTE_TOPIC, Names, SCHEDULER_TOPIC};
 pub use nova_scheduler::{NovaSchedulerEndpoint, NovaSchedulerServer, NovaSelectDestinations, no_valid_host};
 pub use novella_nova_objects::{NovaSelection, NumaTopologyLimits, SchedulerLimits};
 pub use scheduler::{
-    DecisionQuery, Exceeded, HolderStatus, HostList, HostListQuery, HostPing, HostQuery, OwnPolicy,
-    POLICY_ERROR, PingHost, QUOTA_EXCEEDED, ReceivedReport, Release, Released, ReportHandler, ReportSink,
-    SchedulerApi, SchedulerEndpoint, SchedulerServer, SchedulerStatus, ServerGroupQuery, SnapshotCursor,
-    SnapshotPage, SnapshotQuery, policy_error, quota_exceeded,
+    CreateInstance, DecisionList, DecisionListQuery, DecisionQuery, Exceeded, FindInstance, FoundInstance,
+    HOST_REFUSED, HOST_UNREACHABLE, HolderStatus, HostList, HostListQuery, HostPing, HostQuery,
+    INSTANCE_NOT_FOUND, InstanceList, InstanceListQuery, OTHER_COMMAND, OwnPolicy, POLICY_ERROR, PingHost,
+    QUOTA_EXCEEDED, ReceivedReport, Release, Released, ReportHandler, ReportSink, SchedulerApi,
+    SchedulerEndpoint, SchedulerServer, SchedulerStatus, ServerGroupQuery, SnapshotCursor, SnapshotPage,
+    SnapshotQuery, host_failed, instance_not_found, other_command, policy_error, quota_exceeded,
 };

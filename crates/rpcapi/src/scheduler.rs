@@ -26,6 +26,12 @@
 //! | 1.10 | `own_forget_host(host)` → [`ForgottenBy`] of one scheduler | fanout, answered by all |
 //! | 1.11 | `select_destinations(..., claim)`: hosts are asked for claims | as before |
 //! | 1.11 | `release_claims(decision_id, instance_uuids)` → [`Released`]: ends holds and claims, here and on hosts | call |
+//! | 1.11 | `create_instance(request, builds)` → [`Decision`]: hosts are asked for claims and build the instances | call |
+//! | 1.11 | `list_instances(host, name, all)` → [`InstanceList`]: what hosts reported last | call |
+//! | 1.11 | `get_instance(instance)` → a list of [`FoundInstance`]: those with this name or uuid, with their events | call |
+//! | 1.11 | `stop_instance(instance_uuid)`, `start_instance(instance_uuid)`; answered once the host has noted it | call |
+//! | 1.11 | `terminate_instance(instance_uuid)`; answered once the end is on the host's disk | call |
+//! | 1.11 | `list_decisions(limit)` → [`DecisionList`]: the last decisions of one scheduler, newest first | call |
 //!
 //! Reports have a topic of their own, which is the schedulers' topic unless a fleet is configured otherwise ([`Names`]).
 //!
@@ -41,16 +47,17 @@ use novella_messaging::{
     RpcClient, RpcError, RpcRequest, Target, Version, answer,
 };
 use novella_objects::{
-    Capabilities, Capacity, CapacityQuery, Decision, Explain, Explained, ForgottenBy, ForgottenHost,
-    HostDetail, HostSummary, Policies, PolicyStatus, Reserve, ReserveEntry, SelectDestinations,
-    ServerGroupSummary, ServiceSummary, UpdateServiceCapabilities,
+    BuildRequest, Capabilities, Capacity, CapacityQuery, Decision, DecisionSummary, Explain, Explained,
+    ForgottenBy, ForgottenHost, HostDetail, HostSummary, InstanceEvent, InstanceSummary, Policies,
+    PolicyStatus, Reserve, ReserveEntry, SelectDestinations, ServerGroupSummary, ServiceSummary,
+    UpdateServiceCapabilities,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::compute::AgentStatus;
+use crate::compute::{AgentStatus, InstanceQuery};
 use crate::names::Names;
 use crate::serve::serve;
 
@@ -102,6 +109,119 @@ pub fn quota_exceeded(exceeded: &Exceeded<'_>) -> CallError {
         error.kwargs.insert(name.to_owned(), number.into());
     }
     error.into()
+}
+
+/// Class of the remote error about an instance that no host has reported and nothing is held for. It is Nova's.
+pub const INSTANCE_NOT_FOUND: &str = "InstanceNotFound";
+
+/// An [`INSTANCE_NOT_FOUND`], in Nova's words.
+pub fn instance_not_found(uuid: Uuid) -> CallError {
+    let message = format!("Instance {uuid} could not be found.");
+    let mut error = RemoteError::new("nova.exception", INSTANCE_NOT_FOUND, message);
+    error.kwargs.insert("instance_id".to_owned(), uuid.to_string().into());
+    error.into()
+}
+
+/// Class of the remote error of a command that is meant for instances and was used on claims, or the other way round. Its
+/// `kwargs` have the command to use under `next`.
+pub const OTHER_COMMAND: &str = "OtherCommand";
+
+/// An [`OTHER_COMMAND`].
+pub fn other_command(message: &str, next: &str) -> CallError {
+    let mut error = RemoteError::new(OWN_MODULE, OTHER_COMMAND, format!("{message}; {next}"));
+    for (name, text) in [("reason", message), ("next", next)] {
+        error.kwargs.insert(name.to_owned(), text.into());
+    }
+    error.into()
+}
+
+/// Class of the remote error of a request that a host was to carry out and could not be asked for.
+pub const HOST_UNREACHABLE: &str = "HostUnreachable";
+/// Class of the remote error of a request that a host refused to carry out.
+pub const HOST_REFUSED: &str = "HostRefused";
+
+/// A [`HOST_UNREACHABLE`], or a [`HOST_REFUSED`] if the host has answered. Its `kwargs` have the host.
+pub fn host_failed(host: &str, answered: bool, message: String) -> CallError {
+    let class = if answered { HOST_REFUSED } else { HOST_UNREACHABLE };
+    let mut error = RemoteError::new(OWN_MODULE, class, message);
+    error.kwargs.insert("host".to_owned(), host.into());
+    error.into()
+}
+
+/// The arguments of `create_instance`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CreateInstance {
+    /// Where the instances may go, and what they take.
+    pub request: SelectDestinations,
+    /// What is built for each of them, in the order of the request's uuids.
+    pub builds: Vec<BuildRequest>,
+}
+
+/// The arguments of `list_instances`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceListQuery {
+    /// Only instances on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Only instances of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether claims and holds are listed too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+}
+
+/// The answer to `list_instances`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct InstanceList {
+    /// Name of the scheduler that answered.
+    pub scheduler: String,
+    /// The instances, host by host.
+    pub instances: Vec<InstanceSummary>,
+    /// How many more there are, which the list leaves out because it would be too long.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// The arguments of `get_instance`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindInstance {
+    /// A name or a uuid. Several instances may have the same name.
+    pub instance: String,
+}
+
+/// One instance of the answer to `get_instance`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FoundInstance {
+    /// What its host reported last.
+    pub summary: InstanceSummary,
+    /// What happened to it on its host, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<InstanceEvent>,
+    /// Why the host did not tell its events, if it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events_missing: Option<String>,
+}
+
+/// The arguments of `list_decisions`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionListQuery {
+    /// How many decisions are wanted at most. Absent: 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// The answer to `list_decisions`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DecisionList {
+    /// Name of the scheduler that answered. It remembers only its own decisions.
+    pub scheduler: String,
+    /// The decisions, newest first.
+    pub decisions: Vec<DecisionSummary>,
 }
 
 /// The answer to `list_hosts`.
@@ -365,6 +485,62 @@ impl SchedulerApi {
         self.client.call(&self.at(11), "release_claims", args, options).await
     }
 
+    /// Places instances, and has their hosts claim the room and build them.
+    pub async fn create_instance(
+        &self,
+        args: &CreateInstance,
+        options: CallOptions,
+    ) -> Result<Decision, RpcError> {
+        self.client.call(&self.at(11), "create_instance", args, options).await
+    }
+
+    /// The instances that hosts have reported.
+    pub async fn list_instances(
+        &self,
+        args: &InstanceListQuery,
+        options: CallOptions,
+    ) -> Result<InstanceList, RpcError> {
+        self.client.call(&self.at(11), "list_instances", args, options).await
+    }
+
+    /// The instances with this name or uuid.
+    pub async fn get_instance(
+        &self,
+        instance: &str,
+        options: CallOptions,
+    ) -> Result<Vec<FoundInstance>, RpcError> {
+        let args = FindInstance { instance: instance.to_owned() };
+        self.client.call(&self.at(11), "get_instance", &args, options).await
+    }
+
+    /// Has the guest of an instance stopped.
+    pub async fn stop_instance(&self, instance_uuid: Uuid, options: CallOptions) -> Result<(), RpcError> {
+        self.client.call(&self.at(11), "stop_instance", &InstanceQuery { instance_uuid }, options).await
+    }
+
+    /// Has the guest of an instance started.
+    pub async fn start_instance(&self, instance_uuid: Uuid, options: CallOptions) -> Result<(), RpcError> {
+        self.client.call(&self.at(11), "start_instance", &InstanceQuery { instance_uuid }, options).await
+    }
+
+    /// Has an instance destroyed.
+    pub async fn terminate_instance(
+        &self,
+        instance_uuid: Uuid,
+        options: CallOptions,
+    ) -> Result<(), RpcError> {
+        self.client.call(&self.at(11), "terminate_instance", &InstanceQuery { instance_uuid }, options).await
+    }
+
+    /// The last decisions of a scheduler, newest first.
+    pub async fn list_decisions(
+        &self,
+        args: &DecisionListQuery,
+        options: CallOptions,
+    ) -> Result<DecisionList, RpcError> {
+        self.client.call(&self.at(11), "list_decisions", args, options).await
+    }
+
     /// All compute hosts.
     pub async fn list_hosts(&self, options: CallOptions) -> Result<HostList, RpcError> {
         self.client.call(&self.at(1), "list_hosts", &NoArgs {}, options).await
@@ -521,6 +697,28 @@ pub trait SchedulerEndpoint: Send + Sync + 'static {
     async fn release(&self, context: &RequestContext, args: Release) -> Result<u64, CallError>;
     /// Ends holds and claims, here and on hosts.
     async fn release_claims(&self, context: &RequestContext, args: Release) -> Result<Released, CallError>;
+    /// Places instances, and has their hosts claim the room and build them.
+    async fn create_instance(
+        &self,
+        context: &RequestContext,
+        args: CreateInstance,
+    ) -> Result<Arc<Decision>, CallError>;
+    /// The instances that hosts have reported.
+    async fn list_instances(&self, args: InstanceListQuery) -> Result<InstanceList, CallError>;
+    /// The instances with this name or uuid.
+    async fn get_instance(&self, args: FindInstance) -> Result<Vec<FoundInstance>, CallError>;
+    /// Has the guest of an instance stopped.
+    async fn stop_instance(&self, context: &RequestContext, args: InstanceQuery) -> Result<(), CallError>;
+    /// Has the guest of an instance started.
+    async fn start_instance(&self, context: &RequestContext, args: InstanceQuery) -> Result<(), CallError>;
+    /// Has an instance destroyed.
+    async fn terminate_instance(
+        &self,
+        context: &RequestContext,
+        args: InstanceQuery,
+    ) -> Result<(), CallError>;
+    /// The last decisions of this scheduler.
+    async fn list_decisions(&self, args: DecisionListQuery) -> Result<DecisionList, CallError>;
     /// All compute hosts.
     async fn list_hosts(&self, args: HostListQuery) -> Result<HostList, CallError>;
     /// The server groups, or the one that is named with its members.
@@ -567,6 +765,13 @@ serve!(SchedulerServer<SchedulerEndpoint> at Version::new(1, 11), |context, args
     Peers "reserve" => endpoint.reserve(context, args.parse()?).await?,
     Place "release" => endpoint.release(context, args.parse()?).await?,
     Place "release_claims" => endpoint.release_claims(context, args.parse()?).await?,
+    Place "create_instance" => *endpoint.create_instance(context, args.parse()?).await?,
+    Read long "list_instances" => endpoint.list_instances(args.parse()?).await?,
+    Read long "get_instance" => endpoint.get_instance(args.parse()?).await?,
+    Place "stop_instance" => endpoint.stop_instance(context, args.parse()?).await?,
+    Place "start_instance" => endpoint.start_instance(context, args.parse()?).await?,
+    Place "terminate_instance" => endpoint.terminate_instance(context, args.parse()?).await?,
+    Read long "list_decisions" => endpoint.list_decisions(args.parse()?).await?,
     Read long "list_hosts" => endpoint.list_hosts(args.parse()?).await?,
     Read long "list_server_groups" => endpoint.list_server_groups(args.parse()?).await?,
     Read long "show_host" => endpoint.show_host(args.parse()?).await?,

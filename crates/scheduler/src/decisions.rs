@@ -1,11 +1,12 @@
-//! The last decisions with their requests, for `get_decision` and `explain`.
+//! The last decisions with their requests, for `get_decision`, `list_decisions` and `explain`.
 //!
 //! A ring of bounded size: the oldest decision is forgotten first. Ids are looked up from the newest on, because people
 //! ask about what just happened.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use novella_host_manager::Resolved;
 use novella_objects::{Decision, Selection};
@@ -31,11 +32,20 @@ pub struct Decided {
     pub request: Arc<Resolved>,
 }
 
+/// A decision in the ring.
+struct Remembered {
+    decided: Decided,
+    /// When it was answered.
+    at: SystemTime,
+    /// How many bytes it takes.
+    bytes: usize,
+}
+
 /// See the module's text.
 #[derive(Default)]
 pub struct Decisions {
-    /// The decisions, each with the bytes that it takes.
-    ring: VecDeque<(Decided, usize)>,
+    /// The decisions in order.
+    ring: VecDeque<Remembered>,
     /// How many bytes all of them take.
     bytes: usize,
     /// How many decisions were too large to be remembered.
@@ -43,26 +53,35 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// Remembers one more, unless it is too large.
-    pub fn push(&mut self, decided: Decided) {
+    /// Remembers one more, which was answered at this time, unless it is too large.
+    pub fn push(&mut self, decided: Decided, at: SystemTime) {
         let bytes = bytes_of(&decided);
         if bytes > MAX_BYTES_OF_ONE {
             self.too_large += 1;
             return;
         }
         self.bytes += bytes;
-        self.ring.push_back((decided, bytes));
+        self.ring.push_back(Remembered { decided, at, bytes });
         while self.ring.len() > REMEMBERED || self.bytes > MAX_BYTES {
-            if let Some((_, bytes)) = self.ring.pop_front() {
-                self.bytes -= bytes;
+            if let Some(oldest) = self.ring.pop_front() {
+                self.bytes -= oldest.bytes;
             }
         }
     }
 
     /// The decision of this id.
     pub fn get(&self, decision_id: &str) -> Option<&Decided> {
-        let mut decisions = self.ring.iter().rev().map(|(decided, _)| decided);
+        let mut decisions = self.ring.iter().rev().map(|remembered| &remembered.decided);
         decisions.find(|decided| decided.decision.decision_id == decision_id)
+    }
+
+    /// The last decisions, newest first, each with the time when it was answered. A request for claims is decided several
+    /// times under one id if hosts refuse; only the last of them is listed.
+    pub fn last(&self, most: usize) -> Vec<(Decided, SystemTime)> {
+        let mut seen = HashSet::new();
+        let newest = self.ring.iter().rev();
+        let of_each_id = newest.filter(|remembered| seen.insert(&remembered.decided.decision.decision_id));
+        of_each_id.take(most).map(|remembered| (remembered.decided.clone(), remembered.at)).collect()
     }
 
     /// How many bytes the remembered decisions take, by estimate.
@@ -113,6 +132,8 @@ impl Write for JsonLength {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use novella_host_manager::{HostManager, HostManagerOptions};
     use novella_objects::{Explanation, SelectDestinations};
     use serde_json::json;
@@ -150,16 +171,34 @@ mod tests {
     #[test]
     fn the_oldest_give_way_to_many_decisions_and_to_large_ones() {
         let mut decisions = Decisions::default();
-        (0..=REMEMBERED).for_each(|id| decisions.push(decided(id, 1)));
+        (0..=REMEMBERED).for_each(|id| decisions.push(decided(id, 1), SystemTime::UNIX_EPOCH));
         assert!(decisions.get("s-0").is_none());
         assert_eq!(decisions.get("s-1").unwrap().decision.decision_id, "s-1");
         let large = MAX_BYTES_OF_ONE / (2 * size_of::<Selection>());
         for id in 0..100 {
-            decisions.push(decided(10_000 + id, large));
+            decisions.push(decided(10_000 + id, large), SystemTime::UNIX_EPOCH);
             assert!(decisions.bytes() <= MAX_BYTES);
         }
         assert!(decisions.get("s-4096").is_none() && decisions.get("s-10099").is_some());
         assert!(decisions.ring.len() < 40, "{} large decisions", decisions.ring.len());
+    }
+
+    #[test]
+    fn the_last_are_listed_newest_first_and_each_id_once() {
+        let mut decisions = Decisions::default();
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        for (id, second) in [(1, 1), (2, 2), (2, 3), (3, 4)] {
+            decisions.push(decided(id, 1), at(second));
+        }
+        let listed = |most| -> Vec<_> {
+            let last = decisions.last(most).into_iter();
+            last.map(|(decided, at)| (decided.decision.decision_id.clone(), at)).collect()
+        };
+        assert_eq!(
+            listed(9),
+            [("s-3".to_owned(), at(4)), ("s-2".to_owned(), at(3)), ("s-1".to_owned(), at(1))]
+        );
+        assert_eq!(listed(1).len(), 1);
     }
 
     /// The hint is short as a text and large in memory.
@@ -173,11 +212,11 @@ mod tests {
             Decided { request: Arc::new(manager.resolve(asked).expect("no names")), ..decided(values, 1) }
         };
         let mut decisions = Decisions::default();
-        decisions.push(with_hint(10));
+        decisions.push(with_hint(10), SystemTime::UNIX_EPOCH);
         let small = decisions.bytes();
-        decisions.push(with_hint(50_000));
+        decisions.push(with_hint(50_000), SystemTime::UNIX_EPOCH);
         assert!(decisions.bytes() - small > 50_000 * size_of::<serde_json::Value>());
-        decisions.push(with_hint(400_000));
+        decisions.push(with_hint(400_000), SystemTime::UNIX_EPOCH);
         assert!(decisions.get("s-50000").is_some() && decisions.get("s-400000").is_none());
         assert_eq!((decisions.too_large(), decisions.ring.len()), (1, 2));
     }

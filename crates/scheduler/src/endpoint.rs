@@ -14,13 +14,15 @@ use novella_objects::{
     PolicyStatus, Reserve, SelectDestinations, ServerGroupSummary, ServiceSummary,
 };
 use novella_rpcapi::{
-    DecisionQuery, HolderStatus, HostList, HostListQuery, HostPing, HostQuery, OwnPolicy, PingHost, Release,
-    Released, SchedulerEndpoint, SchedulerStatus, ServerGroupQuery, SnapshotPage, SnapshotQuery,
+    CreateInstance, DecisionList, DecisionListQuery, DecisionQuery, FindInstance, FoundInstance,
+    HolderStatus, HostList, HostListQuery, HostPing, HostQuery, InstanceList, InstanceListQuery,
+    InstanceQuery, OwnPolicy, PingHost, Release, Released, SchedulerEndpoint, SchedulerStatus,
+    ServerGroupQuery, SnapshotPage, SnapshotQuery,
 };
 use serde_json::Value;
 
 use crate::call_errors::internal;
-use crate::calls::{capacity, explain, forget, ping, place, policy, release, snapshot};
+use crate::calls::{capacity, create, explain, forget, instances, ping, place, policy, release, snapshot};
 use crate::manager::{SchedulerManager, count_by_state};
 
 #[async_trait]
@@ -46,6 +48,42 @@ impl SchedulerEndpoint for SchedulerManager {
 
     async fn release_claims(&self, context: &RequestContext, args: Release) -> Result<Released, CallError> {
         release::release_claims(self, context, &args).await
+    }
+
+    async fn create_instance(
+        &self,
+        context: &RequestContext,
+        args: CreateInstance,
+    ) -> Result<Arc<Decision>, CallError> {
+        create::create_instance(self, context, args).await
+    }
+
+    async fn list_instances(&self, args: InstanceListQuery) -> Result<InstanceList, CallError> {
+        Ok(instances::list(self, args))
+    }
+
+    async fn get_instance(&self, args: FindInstance) -> Result<Vec<FoundInstance>, CallError> {
+        instances::get(self, args).await
+    }
+
+    async fn stop_instance(&self, context: &RequestContext, args: InstanceQuery) -> Result<(), CallError> {
+        instances::stop(self, context, args.instance_uuid).await
+    }
+
+    async fn start_instance(&self, context: &RequestContext, args: InstanceQuery) -> Result<(), CallError> {
+        instances::start(self, context, args.instance_uuid).await
+    }
+
+    async fn terminate_instance(
+        &self,
+        context: &RequestContext,
+        args: InstanceQuery,
+    ) -> Result<(), CallError> {
+        instances::terminate(self, context, args.instance_uuid).await
+    }
+
+    async fn list_decisions(&self, args: DecisionListQuery) -> Result<DecisionList, CallError> {
+        Ok(instances::decisions(self, args))
     }
 
     async fn list_hosts(&self, args: HostListQuery) -> Result<HostList, CallError> {

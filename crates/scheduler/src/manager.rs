@@ -274,7 +274,8 @@ impl SchedulerManager {
     /// Remembers a decision, for questions about it. Of several with one id, the last is found.
     pub(crate) fn remember(&self, decided: Decided) -> Arc<Decision> {
         let decision = Arc::clone(&decided.decision);
-        self.core().0.decisions.push(decided);
+        let at = self.env.clock.wall();
+        self.core().0.decisions.push(decided, at);
         decision
     }
 

@@ -11,6 +11,7 @@ use novella_service::Env;
 use novella_service::exit::Failure;
 use serde_json::json;
 
+use super::decision_list::DecisionListArgs;
 use super::request::RequestArgs;
 use super::{decision, zone};
 use crate::connect::{Bus, failed};
@@ -60,10 +61,13 @@ pub struct ExplainArgs {
     pub output: OutputArgs,
 }
 
-/// The commands of `decision`, an older name of `explain`.
+/// The commands of `decision`.
 #[derive(Debug, Subcommand)]
 pub enum DecisionCommand {
-    /// Explain a past decision
+    /// List the last decisions of a scheduler, newest first
+    #[command(alias = "ls")]
+    List(DecisionListArgs),
+    /// Explain a past decision, as `novella explain` does
     #[command(aliases = ["get", "describe"])]
     Show(ExplainArgs),
 }

@@ -79,6 +79,11 @@ impl Resolved {
         &self.by
     }
 
+    /// The broker user to whom the placement will belong. Without one, everybody may release it.
+    pub fn owner(&self) -> Option<&str> {
+        self.by.owner.as_deref()
+    }
+
     /// The request. It names no flavor of the policy.
     pub fn request(&self) -> &SelectDestinations {
         &self.request

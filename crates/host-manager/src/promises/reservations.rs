@@ -153,6 +153,11 @@ impl Reservations {
         self.by_uuid.get(uuid)
     }
 
+    /// The instances of the reservations that count on this row, in order.
+    pub fn on_row(&self, row: Row) -> Vec<Uuid> {
+        self.on_row.get(&row).map(in_order).unwrap_or_default()
+    }
+
     /// What is subtracted from hosts: each row, with what one instance takes there.
     pub fn counted(&self) -> impl Iterator<Item = (Row, &Allocation)> {
         self.by_uuid.values().filter_map(|reservation| match reservation.place {
@@ -247,7 +252,7 @@ impl Reservations {
 
     /// Ends all reservations on a row that is removed from the map, and returns them.
     pub fn drop_row(&mut self, row: Row) -> Vec<(Uuid, Reservation)> {
-        let there = self.on_row.get(&row).map(in_order).unwrap_or_default();
+        let there = self.on_row(row);
         there.into_iter().filter_map(|uuid| Some((uuid, self.remove(&uuid)?))).collect()
     }
 }

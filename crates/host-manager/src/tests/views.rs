@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use novella_objects::{HostAmounts, ServerGroupSummary};
+use novella_objects::{HostAmounts, InstanceSummary, ServerGroupSummary, VmState};
 use serde_json::{Value, json};
 
 use crate::policy::file::PolicyFile;
 
+use crate::report::reported::raw;
 use crate::tests::*;
 use crate::views::copy::CopyInProgress;
 use crate::views::hosts::ListingInProgress;
+use crate::views::instances::InstancesInProgress;
 use crate::views::services::ServicesInProgress;
 
 #[test]
@@ -279,4 +281,41 @@ fn any_service_is_kept_and_rolled_up_by_nova_s_rules() {
     let goodbye = Report { goodbye: true, ..Report::of(1) }.caps();
     m.apply_report(None, "volume", "v3", &goodbye, s(81));
     assert_eq!(m.services(s(81)).services()[4].state, HostStatus::Down);
+}
+
+#[test]
+fn instances_claims_and_holds_are_listed_and_a_state_that_cannot_be_read_is_an_error() {
+    let built =
+        |text: &str| Claim { instance: Some(raw(text)), decision: Some("s1-1".into()), ..claim(1, SMALL) };
+    let claims = [
+        built(r#"{"name":"web","vm_state":"active"}"#),
+        Claim { uuid: id(2), ..built(r#"{"name":"odd","vm_state":"melting"}"#) },
+        claim(3, SMALL),
+    ];
+    let report = json!({"vcpus": 8, "host_memory_total": 16_384, "disk_total": 100, "novella": {
+        "uuid": id(9), "incarnation": 1, "nonce": 1, "seq": 1, "sent_at": "", "interval_ms": 10_000, "grants": true,
+        "claims": claims}});
+    let mut m = manager();
+    m.apply_report(None, "compute", "h1", &serde_json::from_str(&report.to_string()).unwrap(), s(10));
+    let held = place(&mut m, &request([4], SMALL), s(10));
+    let listed = |host: Option<&str>, all| -> Vec<_> {
+        let mut listing = InstancesInProgress::new(host.map(str::to_owned), all);
+        while !m.instances_some(&mut listing) {}
+        m.finish_instances(listing, s(12)).summaries().collect()
+    };
+    let uuids = |rows: Vec<InstanceSummary>| rows.into_iter().map(|row| row.uuid).collect::<Vec<_>>();
+    assert_eq!(uuids(listed(None, false)), [id(1), id(2)]);
+    assert_eq!(uuids(listed(Some("h1"), true)), [id(1), id(2), id(3), id(4)]);
+    assert_eq!(listed(Some("h2"), true), []);
+    let rows = listed(None, true);
+    assert_eq!((rows[0].age_s, rows[0].decision.as_deref()), (2.0, Some("s1-1")));
+    let odd = rows[1].instance.as_ref().unwrap();
+    assert!(odd.vm_state == VmState::Error && odd.fault.as_ref().unwrap().contains("melting"), "{odd:?}");
+    assert_eq!(
+        (rows[3].hold_ms, rows[3].decision.as_deref()),
+        (Some(28_000), Some(held.decision_id.as_str()))
+    );
+    assert_eq!(m.find_instance(id(1), s(12)), rows[..1]);
+    assert_eq!(m.find_instance(id(4), s(12)), rows[3..]);
+    assert_eq!(m.find_instance(id(5), s(12)), []);
 }

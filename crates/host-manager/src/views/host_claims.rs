@@ -136,6 +136,8 @@ pub struct ReportedClaim {
     pub user: Option<String>,
     /// Whether the host grants claims, and so can end this one.
     pub granted: bool,
+    /// Whether the host's driver builds an instance for it. Such a claim is deleted, not released.
+    pub built: bool,
 }
 
 /// The claims of these instances that hosts have reported.
@@ -181,5 +183,6 @@ fn reported_claim(map: &HostMap, row: Row, uuid: Uuid, grant: Option<GrantRef<'_
         decision: grant.and_then(|grant| grant.decision).map(str::to_owned),
         user: grant.and_then(|grant| grant.user).map(str::to_owned),
         granted: grant.is_some() && map.record(row).grants_claims,
+        built: grant.is_some_and(|grant| grant.instance.is_some()),
     }
 }

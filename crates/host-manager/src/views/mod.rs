@@ -6,6 +6,7 @@ pub(crate) mod destinations;
 pub(crate) mod gathering;
 pub(crate) mod host_claims;
 pub(crate) mod hosts;
+pub(crate) mod instances;
 pub(crate) mod questions;
 pub(crate) mod server_groups;
 pub(crate) mod services;

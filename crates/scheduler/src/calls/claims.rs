@@ -20,8 +20,8 @@ use futures_util::stream::iter;
 use novella_host_manager::{HostClaims, NOT_GRANTING};
 use novella_messaging::{CallError, CallOptions, RequestContext, RpcError, TransportError};
 use novella_objects::{
-    ClaimAnswer, ClaimRequest, Decision, HostRefusal, Rank, Refusal, SelectDestinations, TerminateInstance,
-    Terminated,
+    BuildRequest, ClaimAnswer, ClaimRequest, Decision, HostRefusal, Rank, Refusal, SelectDestinations,
+    TerminateInstance, Terminated,
 };
 use novella_rpcapi::ComputeApi;
 use novella_service::exit::chain;
@@ -48,12 +48,13 @@ async fn for_each_host<A, T, F: Future<Output = T>>(
     iter(asked).map(|(host, what)| ask(host, what)).buffered(AT_A_TIME).collect().await
 }
 
-fn agents(manager: &SchedulerManager) -> Result<&ComputeApi, CallError> {
+/// The client for the agents.
+pub(crate) fn agents(manager: &SchedulerManager) -> Result<&ComputeApi, CallError> {
     manager.agents.get().ok_or_else(|| internal("this scheduler has no connection to the agents"))
 }
 
 /// Why a host did not do what it was asked, in few words.
-fn why(host: &str, error: &RpcError) -> String {
+pub(crate) fn why(host: &str, error: &RpcError) -> String {
     match error {
         RpcError::Send { source: TransportError::Unroutable { .. }, .. } => nobody_listens(host),
         RpcError::Timeout { waited, .. } => format!("its agent did not answer within {} s", waited.as_secs()),
@@ -98,11 +99,13 @@ fn with_untold(decision: Arc<Decision>, untold: BTreeMap<String, String>) -> Arc
     Arc::new(decision)
 }
 
-/// Answers a request for claims.
+/// Answers a request for claims, and for what hosts build if `builds` has a build for each instance. Without builds, only room
+/// is claimed.
 pub(crate) async fn claim(
     manager: &SchedulerManager,
     context: &RequestContext,
     request: SelectDestinations,
+    builds: BTreeMap<Uuid, BuildRequest>,
 ) -> Result<Arc<Decision>, CallError> {
     if request.dry_run || request.hold_s.is_some() {
         return Err(bad_arguments("a claim is neither a dry run nor held for a time"));
@@ -110,8 +113,8 @@ pub(crate) async fn claim(
     let asker = Asker::of(manager, context);
     let decision_id = manager.new_decision_id();
     let attempt = request.request_spec.attempt.max(1);
-    let mut claiming =
-        Claiming { manager, agents: agents(manager)?, refused: Vec::new(), granted: BTreeMap::new() };
+    let (agents, refused, granted) = (agents(manager)?, Vec::new(), BTreeMap::new());
+    let mut claiming = Claiming { manager, agents, builds, refused, granted };
     let mut try_number = 1;
     loop {
         let rank = Rank { attempt, try_number };
@@ -157,6 +160,8 @@ pub(crate) async fn claim(
 struct Claiming<'m> {
     manager: &'m SchedulerManager,
     agents: &'m ComputeApi,
+    /// What the hosts build for each instance. Empty if only room is claimed.
+    builds: BTreeMap<Uuid, BuildRequest>,
     /// The hosts that refused, in the order in which they were asked.
     refused: Vec<HostRefusal>,
     /// The host of each instance that is granted.
@@ -176,6 +181,9 @@ impl Claiming<'_> {
     async fn ask(&mut self, decision: &Decision, mut claims: HostClaims, rank: Rank) {
         for request in claims.asked.values_mut() {
             request.instances.retain(|wanted| !self.granted.contains_key(&wanted.instance.uuid));
+            for wanted in &mut request.instances {
+                wanted.build = self.builds.get(&wanted.instance.uuid).cloned();
+            }
         }
         claims.asked.retain(|_, request| !request.instances.is_empty());
         let on_others =
@@ -183,10 +191,13 @@ impl Claiming<'_> {
         let mut refused: Vec<HostRefusal> = on_others
             .map(|selection| failed(&selection.host, selection.instance_uuid, NOT_GRANTING.to_owned()))
             .collect();
-        let agents = self.agents;
+        let (agents, builds) = (self.agents, !self.builds.is_empty());
         let answers = for_each_host(claims.asked, |host, request: ClaimRequest| async move {
             let options = CallOptions { mandatory: true, ..CallOptions::new(CLAIM_TIMEOUT) };
-            let answers = agents.claim(&host, &request, options).await;
+            let answers = match builds {
+                true => agents.build_and_run_instance(&host, &request, options).await,
+                false => agents.claim(&host, &request, options).await,
+            };
             let uuids: Vec<Uuid> = request.instances.iter().map(|wanted| wanted.instance.uuid).collect();
             (host, uuids, answers)
         });

@@ -139,7 +139,7 @@ pub(crate) fn decide_again(
     let explainable = decision.decision_id == id && other_service.is_none();
     let decided = Decided { decision: Arc::new(decision), request: Arc::new(request) };
     if explainable {
-        core.decisions.push(decided.clone());
+        core.decisions.push(decided.clone(), manager.env.clock.wall());
     }
     Ok((decided, rows))
 }

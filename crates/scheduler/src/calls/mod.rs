@@ -2,10 +2,12 @@
 
 pub(crate) mod capacity;
 pub(crate) mod claims;
+pub(crate) mod create;
 mod decide;
 pub(crate) mod explain;
 pub(crate) mod forget;
 mod gather;
+pub(crate) mod instances;
 mod nova;
 mod owner;
 pub(crate) mod ping;

@@ -1,5 +1,6 @@
 //! `select_destinations`: decides a request, and tells the hosts what is held on them or asks them for claims.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use novella_messaging::{CallError, RequestContext};
@@ -19,7 +20,7 @@ pub(crate) async fn select_destinations(
     let asker = Asker::of(manager, context);
     take(manager, &asker, &request)?;
     if request.claim {
-        return claims::claim(manager, context, request).await;
+        return claims::claim(manager, context, request, BTreeMap::new()).await;
     }
     let (decision, holds, began) = {
         let (mut guard, now) = manager.core();

@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use novella_host_manager::{NOT_GRANTING, ReportedClaim};
-use novella_messaging::{ANONYMOUS, CallError, MethodClass, RequestContext};
+use novella_messaging::{ANONYMOUS, CallError, RequestContext};
 use novella_objects::{ClaimRequest, InstanceClaim, Reserve, ReserveEntry};
-use novella_rpcapi::{Release, Released};
+use novella_rpcapi::{Release, Released, other_command};
 use uuid::Uuid;
 
 use crate::call_errors::{bad_arguments, internal};
 use crate::calls::claims::{end_claims, tell_ends};
-use crate::calls::owner::only_of;
+use crate::calls::owner::{check_owner, forbidden, only_of};
 use crate::manager::SchedulerManager;
 
 /// How many hosts are searched for claims of a decision before others get the map.
@@ -47,14 +47,12 @@ pub(crate) async fn release_claims(
     let user = context.user_id.as_deref().unwrap_or(ANONYMOUS);
     manager.quotas.take(user, None, manager.env.clock.now())?;
     let by = only_of(manager, context);
-    let forbidden = |other: &str| {
-        let attempted = format!("release what the broker user {other} placed");
-        manager.options.authority.forbids(context.user_id.as_deref(), MethodClass::Administer, attempted)
-    };
     let reported = reported(manager, args);
-    let others = reported.iter().filter_map(|claim| claim.user.as_deref());
-    if let Some(other) = by.and_then(|by| others.clone().find(|user| *user != by)) {
-        return Err(forbidden(other));
+    let owners = reported.iter().filter_map(|claim| claim.user.as_deref());
+    check_owner(manager, context, "release", owners)?;
+    if let Some(instance) = reported.iter().find(|claim| claim.built) {
+        let what = format!("{} on {} is an instance that its host builds", instance.uuid, instance.host);
+        return Err(other_command(&what, &format!("delete it: `novella server delete {}`", instance.uuid)));
     }
     let held = manager.with_hosts(|hosts, _| {
         let released = match decision_id.is_empty() {
@@ -65,7 +63,7 @@ pub(crate) async fn release_claims(
         released.iter().for_each(|reserve| manager.tell_peers(reserve.clone()));
         Ok(released)
     });
-    let held = held.map_err(|other: Arc<str>| forbidden(&other))?;
+    let held = held.map_err(|other: Arc<str>| forbidden(manager, context, "release", &other))?;
     end_on_hosts(manager, held, reported).await
 }
 
