@@ -88,8 +88,11 @@ impl ReportTemplate {
     ) -> Capabilities<'static> {
         let stats = &reading.stats;
         let mut novella = NovellaReport { seq, sent_at: Cow::Owned(sent_at), ..self.fixed.clone() };
-        let ReportedClaims { claims, holds, ended } = claimed;
+        let ReportedClaims { claims, holds, ended, failed, num_io_ops, failed_builds } = claimed;
         (novella.claims, novella.holds, novella.ended) = (claims, holds, ended);
+        let failed = failed.into_iter().map(|(uuid, state)| (uuid.to_string().into(), state));
+        novella.failed_instances = Entries(failed.collect());
+        (novella.num_io_ops, novella.failed_builds) = (num_io_ops, failed_builds);
         let mut traits: BTreeSet<_> = novella.traits.into_iter().collect();
         traits.extend(novella_virt::cpu_traits(&stats.cpu_info.value));
         let topology = self.offer.numa_topology(stats);
