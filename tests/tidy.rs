@@ -106,7 +106,7 @@ const WINGS: &[(&str, &str)] = &[
     ("service", "host_name printable env logging stall failure config health exit args shutdown systemd"),
     (
         "compute-agent",
-        "identity monitors overrides pci config_sections offer config probe claims report publisher manager \
+        "identity monitors overrides pci config_sections offer config probe claims instances report publisher manager \
          standing metrics agent",
     ),
     (

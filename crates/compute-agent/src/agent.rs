@@ -1,6 +1,6 @@
 //! A running agent: how its parts are started, and how they are stopped.
 //!
-//! Starting happens in this order: raise the incarnation durably; load the claims; read the driver once, and compare the configuration with
+//! Starting happens in this order: raise the incarnation durably; load the claims; go on with the instances; read the driver once, and compare the configuration with
 //! the reading; take the queue `compute.<host>`; report. Stopping happens in this order: take no new commands; finish those
 //! in flight; say goodbye; close the connection.
 
@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use crate::claims::tracker::{ClaimsError, ResourceTracker};
 use crate::config::AgentConfig;
 use crate::identity::{self, IdentityError};
+use crate::instances::manager::Instances;
 use crate::manager::{ComputeManager, ReadError};
 use crate::publisher::{PublishCounters, Publisher, Standing};
 use crate::report::ReportTemplate;
@@ -99,6 +100,11 @@ pub async fn start(
     info!(host, uuid = %identity.uuid, incarnation = identity.incarnation, driver = driver.name(), "agent starts");
     let tracker = ResourceTracker::open(&host, &env).await?;
     driver.init_host().await?;
+    let stop = CancellationToken::new();
+    let _stop_on_drop = stop.clone().drop_guard();
+    let tasks = TaskTracker::new();
+    let instances =
+        Instances::start(&host, &config, &env, driver.clone(), tracker.clone(), stop.clone(), tasks.clone());
 
     let config = Arc::new(config);
     let client = RpcClient::new(transport.clone(), env.random.fork("rpc client"));
@@ -114,6 +120,7 @@ pub async fn start(
         env.clone(),
         driver,
         tracker.clone(),
+        instances,
         template,
         publisher.clone(),
     );
@@ -136,8 +143,6 @@ pub async fn start(
     };
     let own_queue = server.listen(queue).await.map_err(StartError::Consume)?;
 
-    let stop = CancellationToken::new();
-    let tasks = TaskTracker::new();
     let compute = ComputeApi::new(client, &names);
     manager.attach(health.watch_loop("reports", LATE_LOOP.max(config.report.periodic_interval * 3)));
     let until_stop = |task: Pin<Box<dyn Future<Output = ()> + Send>>| {
@@ -160,7 +165,6 @@ pub async fn start(
     );
     tasks.close();
     metrics::register(&env.metrics, &manager, &publisher, &server, transport.state());
-    let _stop_on_drop = stop.clone().drop_guard();
     Ok(Agent { host, manager, publisher, server, runner, transport, health, stop, tasks, _stop_on_drop })
 }
 

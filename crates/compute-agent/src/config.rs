@@ -172,6 +172,9 @@ impl AgentConfig {
             ("report.periodic_interval", report.periodic_interval),
             ("report.host_state_interval", report.host_state_interval),
             ("report.probe_timeout", report.probe_timeout),
+            ("driver.spawn_timeout", self.driver.spawn_timeout),
+            ("driver.destroy_timeout", self.driver.destroy_timeout),
+            ("driver.power_timeout", self.driver.power_timeout),
             ("rpc.publish_timeout", self.rpc.publish_timeout),
         ];
         check_times(&times, problems);

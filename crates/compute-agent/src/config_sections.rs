@@ -40,6 +40,12 @@ settings! {
         pub name: String = "linux".into(), "name";
         /// A path on the file system that is reported as the host's disk.
         pub disk_path: PathBuf = "/".into(), "path";
+        /// How long a build may take. After that time it has failed, and its guest is destroyed.
+        pub spawn_timeout: Duration as "duration" = Duration::from_secs(300);
+        /// How long one attempt to destroy a guest may take. It is repeated until the guest is gone.
+        pub destroy_timeout: Duration as "duration" = Duration::from_secs(120);
+        /// How long the start or the stop of a guest may take.
+        pub power_timeout: Duration as "duration" = Duration::from_secs(120);
         /// Values to report instead of the detected ones, by the names that `compute-agent probe` prints.
         pub overrides: BTreeMap<String, serde_json::Value> = BTreeMap::new(), "table", example = "{ vcpus = 16 }";
         section fake: FakeConfig;

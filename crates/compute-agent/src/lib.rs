@@ -14,6 +14,7 @@
 //! - [`config`]: the settings
 //! - [`probe`]: the rows that `compute-agent probe` prints
 //! - `claims`: what the host has granted, and why it refuses
+//! - `instances`: the guests that the driver builds for claims
 //! - `report`: builds a report
 //! - `publisher`: sends reports
 //! - `manager`: reads, publishes, answers
@@ -26,6 +27,7 @@ mod claims;
 pub mod config;
 pub mod config_sections;
 mod identity;
+mod instances;
 mod manager;
 mod metrics;
 mod monitors;

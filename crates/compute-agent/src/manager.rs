@@ -21,13 +21,14 @@ use novella_service::Env;
 use novella_service::config::{Invalid, Settings, changed_keys};
 use novella_service::exit::chain;
 use novella_service::health::Heartbeat;
-use novella_virt::{ComputeDriver, DriverError};
+use novella_virt::{ComputeDriver, DriverError, HostStats};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::claims::tracker::{ReportedClaims, ResourceTracker};
 use crate::config::AgentConfig;
+use crate::instances::manager::Instances;
 use crate::monitors::CpuMonitor;
 use crate::overrides::{self, OverrideError};
 use crate::publisher::{Pending, Publisher, Standing};
@@ -63,6 +64,7 @@ pub struct ComputeManager {
     env: Env,
     driver: Arc<dyn ComputeDriver>,
     tracker: Arc<ResourceTracker>,
+    instances: Arc<Instances>,
     publisher: Arc<Publisher>,
     started: Duration,
     seq: AtomicU64,
@@ -137,6 +139,7 @@ impl ComputeManager {
         env: Env,
         driver: Arc<dyn ComputeDriver>,
         tracker: Arc<ResourceTracker>,
+        instances: Arc<Instances>,
         template: ReportTemplate,
         publisher: Arc<Publisher>,
     ) -> Arc<Self> {
@@ -150,6 +153,7 @@ impl ComputeManager {
             env,
             driver,
             tracker,
+            instances,
             publisher,
             started,
             seq: AtomicU64::new(0),
@@ -207,7 +211,7 @@ impl ComputeManager {
     pub(crate) fn goodbye(&self) -> Option<Pending> {
         let state = self.state();
         let reading = state.last_capabilities.as_ref()?;
-        let claimed = self.tracker.reported();
+        let claimed = self.claimed();
         let capabilities =
             self.in_force().template.goodbye(reading, claimed, self.next_seq(), self.env.clock.rfc3339());
         Some(Pending { host: self.host.clone(), capabilities })
@@ -274,7 +278,7 @@ impl ComputeManager {
         }
     }
 
-    /// Reads the driver and keeps the reading. If `refresh` is false, the driver may return its last one.
+    /// Reads the driver, keeps the reading, and compares the instances with their guests. If `refresh` is false, the driver may return its last one.
     pub(crate) async fn read_driver(&self, refresh: bool) -> Result<(), ReadError> {
         let mut stats = self.driver.get_host_stats(refresh).await?;
         for (key, value) in &self.in_force().config.driver.overrides {
@@ -289,6 +293,13 @@ impl ComputeManager {
                 "a probe returned no value in time; reporting its last value, if there is one"
             );
         }
+        self.keep(stats);
+        self.instances.sync().await;
+        Ok(())
+    }
+
+    /// Keeps a reading, and tells what is new in its warnings.
+    fn keep(&self, stats: HostStats) {
         let mut state = self.state();
         if let Some(cpus) = stats.cpu_stats.as_ref().filter(|_| !self.config.compute_monitors.is_empty()) {
             state.monitor.observe(&cpus.value, self.driver.name(), &self.env.clock.rfc3339());
@@ -304,7 +315,6 @@ impl ComputeManager {
         let reading = Reading { stats, metrics, host_ip };
         self.set_limits(&reading);
         state.last_capabilities = Some(reading);
-        Ok(())
     }
 
     /// Limits claims to what the host reports that it has.
@@ -325,6 +335,18 @@ impl ComputeManager {
             self.publish_last_capabilities();
             tokio::time::sleep(CLAIMS_GAP).await;
         }
+    }
+
+    /// What reports list of claims and instances.
+    fn claimed(&self) -> ReportedClaims {
+        let mut claimed = self.tracker.reported();
+        self.instances.add_to(&mut claimed);
+        claimed
+    }
+
+    /// The instances of this host.
+    pub(crate) fn instances(&self) -> &Instances {
+        &self.instances
     }
 
     /// What the host has granted.
@@ -357,7 +379,7 @@ impl ComputeManager {
         }
         let mut state = self.state();
         let Some(reading) = &state.last_capabilities else { return };
-        let (in_force, claimed) = (self.in_force(), self.tracker.reported());
+        let (in_force, claimed) = (self.in_force(), self.claimed());
         let capabilities =
             in_force.template.report(reading, claimed, self.next_seq(), self.env.clock.rfc3339());
         state.last_offer = Some(Instant::now());
@@ -407,7 +429,7 @@ impl ComputeEndpoint for ComputeManager {
         let state = self.state();
         let reading = state.last_capabilities.as_ref().expect("read_driver has kept a reading");
         let seq = self.seq.load(Ordering::Relaxed);
-        let claimed = self.tracker.reported();
+        let claimed = self.claimed();
         let capabilities = self.in_force().template.report(reading, claimed, seq, self.env.clock.rfc3339());
         serde_json::to_value(&capabilities).map_err(|error| internal(error.into()))
     }
@@ -419,25 +441,25 @@ impl ComputeEndpoint for ComputeManager {
     async fn build_and_run_instance(
         &self,
         _: &RequestContext,
-        _: ClaimRequest,
+        args: ClaimRequest,
     ) -> Result<Vec<ClaimAnswer>, CallError> {
-        Err(CallError::NoSuchMethod)
+        self.instances.build(args).await
     }
 
-    async fn stop_instance(&self, _: &RequestContext, _: InstanceQuery) -> Result<(), CallError> {
-        Err(CallError::NoSuchMethod)
+    async fn stop_instance(&self, _: &RequestContext, args: InstanceQuery) -> Result<(), CallError> {
+        self.instances.stop(args.instance_uuid).await
     }
 
-    async fn start_instance(&self, _: &RequestContext, _: InstanceQuery) -> Result<(), CallError> {
-        Err(CallError::NoSuchMethod)
+    async fn start_instance(&self, _: &RequestContext, args: InstanceQuery) -> Result<(), CallError> {
+        self.instances.power_on(args.instance_uuid).await
     }
 
     async fn instance_events(
         &self,
         _: &RequestContext,
-        _: InstanceQuery,
+        args: InstanceQuery,
     ) -> Result<Vec<InstanceEvent>, CallError> {
-        Err(CallError::NoSuchMethod)
+        self.instances.events(args.instance_uuid)
     }
 
     async fn hold(&self, _: &RequestContext, args: ClaimRequest) -> Result<Vec<ClaimAnswer>, CallError> {
@@ -449,7 +471,7 @@ impl ComputeEndpoint for ComputeManager {
         _: &RequestContext,
         args: TerminateInstance,
     ) -> Result<Vec<Terminated>, CallError> {
-        self.tracker.terminate(&args).await
+        self.instances.terminate(&args).await
     }
 
     async fn ping(&self, _: &RequestContext) -> Result<AgentStatus, CallError> {

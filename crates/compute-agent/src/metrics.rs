@@ -56,6 +56,24 @@ pub fn register(
             "outcome",
             decided,
         ));
+        let instances = manager.instances();
+        let counters = instances.counters();
+        out.extend(Sample::counters(
+            "builds",
+            "Builds, by what became of them",
+            "outcome",
+            counters.builds(),
+        ));
+        out.push(Sample::counter(
+            "destroy_retries",
+            "Attempts to destroy a guest that have failed and were repeated",
+            counters.destroy_retries(),
+        ));
+        for (state, count) in instances.by_vm_state() {
+            let gauge = Sample::gauge("instances", "Instances of this host, by vm_state", count as f64);
+            out.push(gauge.label("vm_state", state.name()));
+        }
+        let counters = &tracker.counters;
         let help = "Claims and holds refused, by what was lacking";
         out.extend(Sample::counters("claims_refused", help, "reason", counters.refused()));
     });

@@ -88,10 +88,13 @@ impl ReportTemplate {
     ) -> Capabilities<'static> {
         let stats = &reading.stats;
         let mut novella = NovellaReport { seq, sent_at: Cow::Owned(sent_at), ..self.fixed.clone() };
-        let ReportedClaims { claims, holds, given_gb, ended } = claimed;
+        let ReportedClaims { claims, holds, given_gb, ended, failed, num_io_ops, failed_builds } = claimed;
         let least = i64::try_from(stats.disk_available_gb.value).unwrap_or(i64::MAX);
         novella.disk_available_least = Some(least.saturating_sub_unsigned(given_gb));
         (novella.claims, novella.holds, novella.ended) = (claims, holds, ended);
+        let failed = failed.into_iter().map(|(uuid, state)| (uuid.to_string().into(), state));
+        novella.failed_instances = Entries(failed.collect());
+        (novella.num_io_ops, novella.failed_builds) = (num_io_ops, failed_builds);
         let mut traits: BTreeSet<_> = novella.traits.into_iter().collect();
         traits.extend(novella_virt::cpu_traits(&stats.cpu_info.value));
         let topology = self.offer.numa_topology(stats);

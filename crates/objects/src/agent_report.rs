@@ -58,6 +58,10 @@ pub struct NovellaReport<'a> {
     /// Instances that ended on this host within the last hour, at most the newest 1,024.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<Uuid>,
+    /// The newest instances whose builds have failed here and that have no room any more: by uuid, each an
+    /// [`InstanceState`](crate::instance::InstanceState) as JSON text.
+    #[serde(default, borrow, skip_serializing_if = "Entries::is_empty")]
+    pub failed_instances: Entries<'a, Json<'a>>,
     /// Traits, such as `HW_CPU_X86_AVX2` or `CUSTOM_GOLD`.
     #[serde(default, borrow, skip_serializing_if = "Vec::is_empty")]
     pub traits: Vec<Cow<'a, str>>,

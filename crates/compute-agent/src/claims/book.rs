@@ -9,7 +9,8 @@
 //!   not settled would leave. So whatever is written or undone, nothing is promised twice;
 //! - holds are acknowledged when they are staged, because nobody waits for their records;
 //! - the rank of an instance never falls while it is on this host;
-//! - of an instance that ended, only claims of a higher rank are taken, and none if it was deleted.
+//! - of an instance that ended, only claims of a higher rank are taken, and none if it was deleted;
+//! - the claim of an instance whose guest is being destroyed counts until the guest is gone, and nobody gets it meanwhile.
 //!
 //! Left out: the disk, and time. Both are arguments.
 
@@ -138,6 +139,8 @@ pub(crate) struct ClaimBook {
     given: Given,
     /// The same between the two readings before. The last one may have begun before that.
     given_before: Given,
+    /// Instances whose guests are being destroyed, each with the rank of the end that follows.
+    closing: BTreeMap<Uuid, Option<Rank>>,
     /// How long earlier processes ran.
     ran_before: Duration,
     next_change: u64,
@@ -153,6 +156,7 @@ impl ClaimBook {
             ended_by_time: BTreeSet::new(),
             given: Given::default(),
             given_before: Given::default(),
+            closing: BTreeMap::new(),
             // Running time is counted from `now`, whatever the clock shows.
             ran_before: Duration::from_millis(records.running.ms).saturating_sub(now),
             next_change: 0,
@@ -270,6 +274,17 @@ impl ClaimBook {
             user: request.user.clone(),
             hold_left_ms: hold.map(|hold| hold.as_millis() as u64),
         };
+        if let Some(&up_to_rank) = self.closing.get(&uuid) {
+            let ended = EndedRecord { at_ms: 0, up_to_rank };
+            return match too_late(&ended, wanted.rank) {
+                Some(reason) => ClaimAnswer::Ended { reason },
+                None => ClaimAnswer::Busy {
+                    reason:
+                        "the host still removes an earlier guest of this instance; try again when it is gone"
+                            .to_owned(),
+                },
+            };
+        }
         let entry = self.entries.get(&uuid);
         let mut fits = false;
         if let Some(known) = entry.and_then(|entry| entry.staged.as_ref()) {
@@ -396,10 +411,12 @@ impl ClaimBook {
         self.entries.values().filter_map(|entry| entry.staged.as_ref()?.expires).min()
     }
 
-    /// Ends claims and holds. An error means that the request itself cannot be taken.
+    /// Ends claims and holds. An error means that the request itself cannot be taken. Instances that the driver `built` are
+    /// only closed: their claims end when their guests are gone.
     pub fn terminate(
         &mut self,
         request: &TerminateInstance,
+        built: impl Fn(&Uuid) -> bool,
         now: Duration,
     ) -> Result<(Vec<Terminated>, Staged), String> {
         let unknown = request.instance_uuids.iter().filter(|uuid| !self.entries.contains_key(uuid)).count();
@@ -412,12 +429,63 @@ impl ClaimBook {
         let mut staged = Staged::default();
         let mut answers = Vec::with_capacity(request.instance_uuids.len());
         for &uuid in &request.instance_uuids {
-            answers.push(self.terminate_one(uuid, request.up_to_rank, now, &mut staged));
+            answers.push(match built(&uuid) {
+                true if self.outranks(&uuid, request.up_to_rank) => Terminated::Outranked,
+                true => {
+                    self.close(uuid, request.up_to_rank);
+                    Terminated::Ended
+                }
+                false => self.terminate_one(uuid, request.up_to_rank, now, &mut staged),
+            });
         }
         if !staged.records.is_empty() {
             staged.records.push(put_running(self.running(now)));
         }
         Ok((answers, staged))
+    }
+
+    /// Whether the instance has a higher rank than this.
+    fn outranks(&self, uuid: &Uuid, up_to_rank: Option<Rank>) -> bool {
+        up_to_rank.is_some_and(|rank| self.claim_of(uuid).is_some_and(|claim| claim.rank > rank))
+    }
+
+    /// What is granted to an instance, written or not.
+    pub fn claim_of(&self, uuid: &Uuid) -> Option<&InstanceClaim> {
+        Some(&self.entries.get(uuid)?.staged.as_ref()?.record.claim)
+    }
+
+    /// Gives the claim of an instance to nobody any more, because its guest is being destroyed. Of two ends the stricter
+    /// counts. Returns how it will end.
+    pub fn close(&mut self, uuid: Uuid, up_to_rank: Option<Rank>) -> Option<Rank> {
+        let end = match self.closing.get(&uuid) {
+            Some(before) => before.zip(up_to_rank).map(|(one, other)| one.max(other)),
+            None => up_to_rank,
+        };
+        self.closing.insert(uuid, end);
+        end
+    }
+
+    /// Takes back [`close`](Self::close), because it could not be written. `before` is how it was to end before, if it was.
+    pub fn reopen(&mut self, uuid: Uuid, before: Option<Option<Rank>>) {
+        match before {
+            Some(before) => drop(self.closing.insert(uuid, before)),
+            None => drop(self.closing.remove(&uuid)),
+        }
+    }
+
+    /// How a closed instance will end. `None` if it is not closed.
+    pub fn closing(&self, uuid: &Uuid) -> Option<Option<Rank>> {
+        self.closing.get(uuid).copied()
+    }
+
+    /// Ends a closed instance, because its guest is gone. It stays closed until that is settled.
+    pub fn end_closed(&mut self, uuid: Uuid, now: Duration) -> Staged {
+        let up_to_rank = self.closing.get(&uuid).copied().flatten();
+        let mut staged = Staged::default();
+        // A closed instance gets no higher rank, so this is never outranked.
+        self.terminate_one(uuid, up_to_rank, now, &mut staged);
+        staged.records.push(put_running(self.running(now)));
+        staged
     }
 
     fn terminate_one(
@@ -427,13 +495,10 @@ impl ClaimBook {
         now: Duration,
         staged: &mut Staged,
     ) -> Terminated {
-        let known = self.entries.get(&uuid).and_then(|entry| entry.staged.as_ref());
-        let outranked =
-            up_to_rank.is_some_and(|rank| known.is_some_and(|known| known.record.claim.rank > rank));
-        if outranked {
+        if self.outranks(&uuid, up_to_rank) {
             return Terminated::Outranked;
         }
-        let is_known = known.is_some();
+        let is_known = self.claim_of(&uuid).is_some();
         // The stricter of two ends counts: one without a rank forbids all claims.
         let up_to_rank = match self.end_of(&uuid) {
             Some(EndedRecord { up_to_rank: before, .. }) => {
@@ -454,7 +519,10 @@ impl ClaimBook {
         for Outcome { uuid, change, grant, ended } in outcomes {
             if written {
                 match ended {
-                    Some(ended) => self.remember(uuid, ended),
+                    Some(ended) => {
+                        self.closing.remove(&uuid);
+                        self.remember(uuid, ended);
+                    }
                     None => self.forget(&uuid),
                 }
             }
@@ -491,6 +559,25 @@ fn conflict(known: &Grant, wanted: &ClaimRecord) -> Option<String> {
     if known.record.user != wanted.user && known.record.user.is_some() {
         let owner = known.record.user.as_deref().unwrap_or_default();
         return Some(format!("instance {} belongs to the broker user {owner}", after.uuid));
+    }
+    if known.expires.is_none()
+        && let Some(build) = &wanted.claim.build
+    {
+        match &known.record.claim.build {
+            None => {
+                return Some(format!(
+                    "instance {} is only a claim on this host; release it before the host builds it",
+                    after.uuid
+                ));
+            }
+            Some(known) if known != build => {
+                return Some(format!(
+                    "instance {} is on this host with another name, image or tags",
+                    after.uuid
+                ));
+            }
+            Some(_) => {}
+        }
     }
     (before.spec_hash != after.spec_hash)
         .then(|| format!("instance {} is on this host with another specification", after.uuid))

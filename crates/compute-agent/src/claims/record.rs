@@ -1,4 +1,5 @@
-//! The records of the store: one for each claim or hold, one for each instance that ended, and the running time.
+//! The records of the store: one for each claim or hold, one for each instance that the driver builds, one for each instance
+//! that ended, and the running time.
 //!
 //! What always holds: a record stands for itself, so that losing the newest leaves a book that was right a moment before.
 //! Records are JSON, and fields that this version does not know are an error, because dropping them would lose something.
@@ -7,7 +8,7 @@
 
 use std::time::Duration;
 
-use novella_objects::{InstanceClaim, Rank};
+use novella_objects::{InstanceClaim, InstanceEvent, InstanceState, Rank};
 use novella_service::Change;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -16,6 +17,8 @@ use uuid::Uuid;
 const CLAIM: &str = "claim/";
 /// The first bytes of the keys of ended instances.
 const ENDED: &str = "ended/";
+/// The first bytes of the keys of instances that the driver builds.
+const INSTANCE: &str = "instance/";
 /// The key of the running time.
 const RUNNING: &str = "running";
 
@@ -33,6 +36,40 @@ pub(crate) struct ClaimRecord {
     /// Time that was left of the hold when this was written. `None` if it is a claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_left_ms: Option<u64>,
+}
+
+/// An instance that the driver builds, or has built, for a claim.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InstanceRecord {
+    /// Its state, as reports show it.
+    pub state: InstanceState,
+    /// What happened to it last, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<InstanceEvent>,
+    /// Why its guest is destroyed. `None` if the guest is to stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
+}
+
+/// Why a guest is destroyed, which decides what may be claimed afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub(crate) enum Ending {
+    /// The build failed. A claim with a higher rank than this may come.
+    FailedBuild(Rank),
+    /// A scheduler ended the instance. A claim with a higher rank may come, or none if there is no rank.
+    Terminated(Option<Rank>),
+}
+
+impl Ending {
+    /// The rank up to which claims are refused once the guest is gone. `None` if all are.
+    pub fn up_to_rank(self) -> Option<Rank> {
+        match self {
+            Self::FailedBuild(rank) => Some(rank),
+            Self::Terminated(rank) => rank,
+        }
+    }
 }
 
 /// An instance that ended on this host.
@@ -78,6 +115,7 @@ pub(crate) enum BadRecord {
 pub(crate) struct Records {
     pub claims: Vec<(Uuid, ClaimRecord)>,
     pub ended: Vec<(Uuid, EndedRecord)>,
+    pub instances: Vec<(Uuid, InstanceRecord)>,
     pub running: Running,
 }
 
@@ -94,6 +132,8 @@ impl Records {
                 records.claims.push((uuid(text)?, serde_json::from_slice(&value).map_err(malformed)?));
             } else if let Some(text) = key.strip_prefix(ENDED) {
                 records.ended.push((uuid(text)?, serde_json::from_slice(&value).map_err(malformed)?));
+            } else if let Some(text) = key.strip_prefix(INSTANCE) {
+                records.instances.push((uuid(text)?, serde_json::from_slice(&value).map_err(malformed)?));
             } else if key == RUNNING {
                 records.running = serde_json::from_slice(&value).map_err(malformed)?;
             } else {
@@ -133,6 +173,16 @@ pub(crate) fn delete_ended(uuid: Uuid) -> Change {
     delete(format!("{ENDED}{uuid}"))
 }
 
+/// Writes an instance.
+pub(crate) fn put_instance(uuid: Uuid, record: &InstanceRecord) -> Change {
+    put(format!("{INSTANCE}{uuid}"), record)
+}
+
+/// Deletes an instance.
+pub(crate) fn delete_instance(uuid: Uuid) -> Change {
+    delete(format!("{INSTANCE}{uuid}"))
+}
+
 /// Writes the running time.
 pub(crate) fn put_running(running: Duration) -> Change {
     let ms = u64::try_from(running.as_millis()).unwrap_or(u64::MAX);
@@ -153,10 +203,17 @@ mod tests {
         };
         let ended = EndedRecord { at_ms: 5, up_to_rank: Some(Rank { attempt: 2, try_number: 1 }) };
         let uuid = Uuid::from_u128(9);
-        let written = [put_claim(uuid, &claim), put_ended(uuid, &ended), put_running(Duration::from_secs(3))];
+        let instance = InstanceRecord { ending: Some(Ending::Terminated(None)), ..InstanceRecord::default() };
+        let written = [
+            put_claim(uuid, &claim),
+            put_ended(uuid, &ended),
+            put_instance(uuid, &instance),
+            put_running(Duration::from_secs(3)),
+        ];
         let pairs = written.into_iter().map(|Change { key, value }| (key, value.expect("it was put")));
         let records = Records::read(pairs.collect()).unwrap();
         assert_eq!((records.claims, records.ended), (vec![(uuid, claim)], vec![(uuid, ended)]));
+        assert_eq!(records.instances, vec![(uuid, instance)]);
         assert_eq!(records.running, Running { ms: 3000 });
     }
 

@@ -4,7 +4,8 @@
 //! are decided in the order in which they are handed over, without waiting in between, so a report that is made later lists what
 //! was decided before. While the host was never read, nothing is granted.
 //!
-//! Left out: what fits (`book`), and instances that a driver builds.
+//! Left out: what fits (`book`), and the guests of instances (`instances`). Their records are written together with those of
+//! claims, and decided under the same lock, so that the disk has both in the order of the decisions.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use novella_messaging::CallError;
 use novella_objects::{Claim, ClaimAnswer, ClaimRequest, Json, TerminateInstance, Terminated};
 use novella_resources::HostLimits;
-use novella_service::{CommitError, Env, Format, Panicked, RecordWriter, RecordsError};
+use novella_service::{Change, CommitError, Env, Format, Panicked, RecordWriter, RecordsError};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -20,7 +21,7 @@ use uuid::Uuid;
 
 use crate::claims::book::{ClaimBook, Grant, Staged};
 use crate::claims::counters::ClaimCounters;
-use crate::claims::record::{BadRecord, Records};
+use crate::claims::record::{BadRecord, InstanceRecord, Records};
 
 /// Name of the file in the state directory.
 pub const CLAIMS_FILE: &str = "claims.redb";
@@ -69,6 +70,8 @@ pub struct ResourceTracker {
     book: Mutex<ClaimBook>,
     /// What the host can give. `None` while it was never read.
     limits: Mutex<Option<Arc<HostLimits>>>,
+    /// The instances of earlier processes, until they are taken over.
+    instances: Mutex<Vec<(Uuid, InstanceRecord)>>,
     writer: RecordWriter,
     env: Env,
     /// Notified when the next report differs from the last one.
@@ -90,6 +93,12 @@ pub struct ReportedClaims {
     pub given_gb: u64,
     /// Instances that ended within the last hour, newest first.
     pub ended: Vec<Uuid>,
+    /// Instances whose builds have failed, newest first, as JSON text.
+    pub failed: Vec<(Uuid, Json<'static>)>,
+    /// Instances with which the driver does something just now.
+    pub num_io_ops: u32,
+    /// Builds that have failed in a row.
+    pub failed_builds: u32,
 }
 
 impl ResourceTracker {
@@ -105,9 +114,10 @@ impl ResourceTracker {
             })
             .await??;
         let malformed = |reason| ClaimsError::Malformed { path: env.store.location(CLAIMS_FILE), reason };
-        let read = Records::read(pairs)
+        let mut read = Records::read(pairs)
             .map_err(|error: BadRecord| malformed(novella_service::exit::chain(&error)))?;
         let (claims, ended) = (read.claims.len(), read.ended.len());
+        let instances = std::mem::take(&mut read.instances);
         let book = ClaimBook::new(host.to_owned(), read, env.clock.now()).map_err(malformed)?;
         if claims + ended > 0 {
             info!(host, claims, ended, "claims of earlier processes are in force");
@@ -115,6 +125,7 @@ impl ResourceTracker {
         Ok(Arc::new(Self {
             book: Mutex::new(book),
             limits: Mutex::default(),
+            instances: Mutex::new(instances),
             writer: RecordWriter::start(records, env.blocking.clone()),
             env: env.clone(),
             changed: Notify::new(),
@@ -143,16 +154,28 @@ impl ResourceTracker {
         limits.ok_or_else(|| CallError::Internal { message: "this host was not read yet".to_owned() })
     }
 
-    /// Claims room for instances. Answers when what is granted is on the disk.
-    pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<ClaimAnswer>, CallError> {
+    /// Claims room for instances, and no more. Answers when what is granted is on the disk.
+    pub async fn claim(&self, mut request: ClaimRequest) -> Result<Vec<ClaimAnswer>, CallError> {
+        request.instances.iter_mut().for_each(|wanted| wanted.build = None);
+        self.claim_with(request, |_| Vec::new()).await
+    }
+
+    /// Claims room for instances. What `also` makes of the answers is written in the same commit. It is called under the lock
+    /// of the claims.
+    pub(crate) async fn claim_with(
+        &self,
+        request: ClaimRequest,
+        also: impl FnOnce(&[ClaimAnswer]) -> Vec<Change>,
+    ) -> Result<Vec<ClaimAnswer>, CallError> {
         let limits = self.limits()?;
         let request = ClaimRequest { hold_ms: None, ..request };
         let (answers, outcomes, written) = {
             let mut book = self.book();
             let claimed = book.claim(&limits, &request, self.env.clock.now());
-            let (answers, Staged { records, outcomes }) = claimed.map_err(bad_arguments)?;
+            let (answers, Staged { mut records, outcomes }) = claimed.map_err(bad_arguments)?;
+            records.extend(also(&answers));
             // Queued while the book is locked, so that records are written in the order of the decisions.
-            let written = (!outcomes.is_empty()).then(|| self.writer.commit(records));
+            let written = (!records.is_empty()).then(|| self.writer.commit(records));
             (answers, outcomes, written)
         };
         let Some(written) = written else { return Ok(self.count(answers)) };
@@ -193,24 +216,110 @@ impl ResourceTracker {
         vec![ended; uuids.len()]
     }
 
-    /// Ends claims and holds. Answers when that is on the disk.
+    /// Ends claims and holds on a host that builds nothing. Answers when that is on the disk.
     pub async fn terminate(&self, request: &TerminateInstance) -> Result<Vec<Terminated>, CallError> {
-        let (answers, outcomes, written) = {
+        self.terminate_with(request, |_| false, |_, _| Vec::new()).await
+    }
+
+    /// Ends claims and holds, and closes those of instances that the driver `built`. What `also` makes of the answers is written
+    /// in the same commit. It is called under the lock of the claims.
+    pub(crate) async fn terminate_with(
+        &self,
+        request: &TerminateInstance,
+        built: impl Fn(&Uuid) -> bool,
+        also: impl FnOnce(&ClaimBook, &[Terminated]) -> Vec<Change>,
+    ) -> Result<Vec<Terminated>, CallError> {
+        let (answers, outcomes, before, written) = {
             let mut book = self.book();
-            let ended = book.terminate(request, self.env.clock.now());
-            let (answers, Staged { records, outcomes }) = ended.map_err(bad_arguments)?;
-            let written = (!outcomes.is_empty()).then(|| self.writer.commit(records));
-            (answers, outcomes, written)
+            let uuids = &request.instance_uuids;
+            let before: Vec<_> = uuids.iter().map(|uuid| (*uuid, book.closing(uuid))).collect();
+            let ended = book.terminate(request, built, self.env.clock.now());
+            let (answers, Staged { mut records, outcomes }) = ended.map_err(bad_arguments)?;
+            records.extend(also(&book, &answers));
+            let written = (!records.is_empty()).then(|| self.writer.commit(records));
+            (answers, outcomes, before, written)
         };
         if let Some(written) = written {
             let written = written.await;
-            self.book().settle(outcomes, written.is_ok());
+            let mut book = self.book();
+            book.settle(outcomes, written.is_ok());
+            if written.is_err() {
+                before.into_iter().for_each(|(uuid, before)| book.reopen(uuid, before));
+            }
+            drop(book);
             self.changed.notify_one();
             written.map_err(|error| CallError::Internal { message: refused_by_disk(&error) })?;
         }
         let ended = answers.iter().filter(|answer| **answer == Terminated::Ended).count();
         self.counters.count_ended(ended as u64);
         Ok(answers)
+    }
+
+    /// The instances of earlier processes. They are handed over once.
+    pub(crate) fn take_instances(&self) -> Vec<(Uuid, InstanceRecord)> {
+        std::mem::take(&mut *self.instances.lock().expect("no panic while the instances are held"))
+    }
+
+    /// Looks at the claims, or closes some.
+    pub(crate) fn with_book<T>(&self, look: impl FnOnce(&mut ClaimBook) -> T) -> T {
+        look(&mut self.book())
+    }
+
+    /// Writes what `decide` says under the lock of the claims. Answers when that is on the disk.
+    pub(crate) async fn write(
+        &self,
+        decide: impl FnOnce(&mut ClaimBook) -> Result<Vec<Change>, CallError>,
+    ) -> Result<(), CallError> {
+        let written = {
+            let mut book = self.book();
+            let records = decide(&mut book)?;
+            if records.is_empty() {
+                return Ok(());
+            }
+            self.writer.commit(records)
+        };
+        let written = written.await.map_err(|error| CallError::Internal { message: refused_by_disk(&error) });
+        self.changed.notify_one();
+        written
+    }
+
+    /// Writes soon what `decide` says under the lock of the claims.
+    pub(crate) fn write_soon(&self, decide: impl FnOnce(&mut ClaimBook) -> Vec<Change>) {
+        let mut book = self.book();
+        let records = decide(&mut book);
+        if records.is_empty() {
+            return;
+        }
+        if let Err(error) = self.writer.write_behind(records) {
+            warn!(%error, "the states of instances are not on the disk; the next process does again what they stand for");
+        }
+        drop(book);
+        self.changed.notify_one();
+    }
+
+    /// Ends a closed instance together with its record, because its guest is gone. `on_written` is called under the lock of the
+    /// claims once both are on the disk, so that nobody can claim the instance in between.
+    pub(crate) async fn end_closed(
+        &self,
+        uuid: Uuid,
+        record: Change,
+        on_written: impl FnOnce(),
+    ) -> Result<(), CommitError> {
+        let (outcomes, written) = {
+            let mut book = self.book();
+            let Staged { mut records, outcomes } = book.end_closed(uuid, self.env.clock.now());
+            records.push(record);
+            (outcomes, self.writer.commit(records))
+        };
+        let written = written.await;
+        let mut book = self.book();
+        book.settle(outcomes, written.is_ok());
+        if written.is_ok() {
+            on_written();
+        }
+        drop(book);
+        self.changed.notify_one();
+        written
     }
 
     /// Hands over what nobody waits for. If even that cannot be taken, the hold is in memory only.
@@ -265,6 +374,7 @@ impl ResourceTracker {
             holds,
             given_gb: book.given_gb().claims,
             ended: book.newest_ended().collect(),
+            ..ReportedClaims::default()
         }
     }
 

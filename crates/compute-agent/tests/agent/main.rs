@@ -9,6 +9,7 @@ mod executable;
 mod faults;
 mod hardware;
 mod identity;
+mod instances;
 mod process;
 mod reload;
 mod reports;

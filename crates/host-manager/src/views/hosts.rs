@@ -263,6 +263,7 @@ fn novella_part(map: &HostMap, row: Row, record: &Record, words: &Words<'_>) -> 
         claims: listed_claims(record),
         holds: Vec::new(),
         ended: Vec::new(),
+        failed_instances: Entries::default(),
         traits: words.traits.iter().map(|text| (*text).into()).collect(),
         resources: words.resources.clone(),
         facts: Entries(words.facts.iter().map(|(key, text)| ((*key).into(), raw(text))).collect()),

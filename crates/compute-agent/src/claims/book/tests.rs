@@ -94,7 +94,7 @@ impl Bench {
 
     fn end(&mut self, n: u128, up_to_rank: Option<Rank>, now: u64) -> Terminated {
         let request = TerminateInstance { instance_uuids: vec![uuid(n)], up_to_rank };
-        let (answers, staged) = self.book.terminate(&request, s(now)).unwrap();
+        let (answers, staged) = self.book.terminate(&request, |_| false, s(now)).unwrap();
         self.write(staged, true);
         answers[0]
     }
@@ -213,7 +213,7 @@ fn what_could_not_be_written_is_undone() {
     assert!(bench.granted().is_empty());
     assert_eq!(bench.claim(2, 4, rank(1, 1)), granted(1, 1), "its room is free again");
     let request = TerminateInstance { instance_uuids: vec![uuid(2)], up_to_rank: None };
-    let (_, staged) = bench.book.terminate(&request, s(0)).unwrap();
+    let (_, staged) = bench.book.terminate(&request, |_| false, s(0)).unwrap();
     // While the end is being written, the room is not free yet.
     assert!(!bench.ask(None, vec![wanted(3, 1, rank(1, 1))], 0, true)[0].is_granted());
     bench.write(staged, false);
@@ -317,7 +317,7 @@ fn claims_are_refused_while_too_many_ends_are_remembered() {
     let uuids = |from: u128| (from..from + 50_000).map(uuid).collect::<Vec<_>>();
     for from in [1_000_000, 2_000_000] {
         let request = TerminateInstance { instance_uuids: uuids(from), up_to_rank: None };
-        let (_, staged) = bench.book.terminate(&request, s(0)).unwrap();
+        let (_, staged) = bench.book.terminate(&request, |_| false, s(0)).unwrap();
         bench.book.settle(staged.outcomes, true);
     }
     assert!(
@@ -328,7 +328,7 @@ fn claims_are_refused_while_too_many_ends_are_remembered() {
             .contains("claims are taken again when some are forgotten")
     );
     let request = TerminateInstance { instance_uuids: vec![uuid(7)], up_to_rank: None };
-    assert!(bench.book.terminate(&request, s(0)).unwrap_err().contains("100000 ended instances"));
+    assert!(bench.book.terminate(&request, |_| false, s(0)).unwrap_err().contains("100000 ended instances"));
     let _ = bench.book.expire(s(3600));
     assert!(bench.claim(1, 1, rank(1, 1)).is_granted());
 }
@@ -406,7 +406,7 @@ proptest! {
                 Step::End { n, attempt } => {
                     let up_to_rank = attempt.map(|attempt| rank(attempt, 1));
                     let asked = TerminateInstance { instance_uuids: vec![uuid(n.into())], up_to_rank };
-                    let (answers, staged) = bench.book.terminate(&asked, now).unwrap();
+                    let (answers, staged) = bench.book.terminate(&asked, |_| false, now).unwrap();
                     if answers[0] != Terminated::Outranked {
                         // Until the answer is known, the caller may count on neither.
                         told.remove(&n.into());
