@@ -10,8 +10,8 @@ use novella_objects::{
     ReserveEntry, SelectDestinations,
 };
 use novella_rpcapi::{
-    BaseApi, ComputeApi, Names, NovaSchedulerEndpoint, NovaSelectDestinations, OwnPolicy, Release,
-    SchedulerApi,
+    BaseApi, ComputeApi, CreateInstance, DecisionListQuery, InstanceListQuery, Names, NovaSchedulerEndpoint,
+    NovaSelectDestinations, OwnPolicy, Release, SchedulerApi,
 };
 use serde_json::{Value, json};
 
@@ -105,8 +105,16 @@ async fn an_agents_user_reports_and_does_nothing_else() {
         ("read", forbidden(agent.get_host_list(options()).await)),
         ("read", forbidden(agent.get_service_capabilities(options()).await)),
         ("read", forbidden(agent.show_host_resources("host-1", options()).await)),
+        ("read", forbidden(agent.list_instances(&InstanceListQuery::default(), options()).await)),
+        ("read", forbidden(agent.get_instance("web", options()).await)),
+        ("read", forbidden(agent.list_decisions(&DecisionListQuery::default(), options()).await)),
         ("place", forbidden(agent.select_destinations(&asked, options()).await)),
         ("place", forbidden(release(&agent, &placed).await)),
+        ("place", forbidden(agent.release_claims(&Release::default(), options()).await)),
+        ("place", forbidden(agent.create_instance(&CreateInstance::default(), options()).await)),
+        ("place", forbidden(agent.stop_instance(uuid::Uuid::nil(), options()).await)),
+        ("place", forbidden(agent.start_instance(uuid::Uuid::nil(), options()).await)),
+        ("place", forbidden(agent.terminate_instance(uuid::Uuid::nil(), options()).await)),
         ("administer", forbidden(agent.reload_policy(options()).await)),
         ("administer", forbidden(agent.forget_host("host-1", options()).await)),
     ] {
@@ -120,7 +128,7 @@ async fn an_agents_user_reports_and_does_nothing_else() {
         ]
     );
     let refused = cluster.metric("s1", REFUSED);
-    assert_eq!(refused, 19);
+    assert_eq!(refused, 27);
     agent.reserve(&forged(), CALL).await.unwrap();
     settle().await;
     assert_eq!(cluster.metric("s1", REFUSED), refused + 1, "a cast is dropped and counted");

@@ -206,9 +206,9 @@ impl ComputeEndpoint for StubHost {
         })
     }
 
-    async fn hold(&self, _: &RequestContext, _: ClaimRequest) -> Result<Vec<ClaimAnswer>, CallError> {
+    async fn hold(&self, _: &RequestContext, args: ClaimRequest) -> Result<Vec<ClaimAnswer>, CallError> {
         self.with(|state| state.called.push("hold"));
-        Ok(Vec::new())
+        Ok(args.instances.iter().map(|wanted| ClaimAnswer::Granted { rank: wanted.rank }).collect())
     }
 
     async fn terminate_instance(

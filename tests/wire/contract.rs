@@ -11,9 +11,11 @@ use novella_objects::{
     ServerGroupSummary, ServiceSummary, TerminateInstance, Terminated, UpdateServiceCapabilities,
 };
 use novella_rpcapi::{
-    AgentStatus, COMPUTE_TOPIC, DecisionQuery, GetHostStats, HostList, HostListQuery, HostPing, HostQuery,
-    InstanceQuery, NovaSelection, NumaTopologyLimits, OwnPolicy, PingHost, Pong, PublishServiceCapabilities,
-    Release, Released, SchedulerLimits, SchedulerStatus, ServerGroupQuery, SnapshotPage, SnapshotQuery,
+    AgentStatus, COMPUTE_TOPIC, CreateInstance, DecisionList, DecisionListQuery, DecisionQuery, FindInstance,
+    FoundInstance, GetHostStats, HostList, HostListQuery, HostPing, HostQuery, InstanceList,
+    InstanceListQuery, InstanceQuery, NovaSelection, NumaTopologyLimits, OwnPolicy, PingHost, Pong,
+    PublishServiceCapabilities, Release, Released, SchedulerLimits, SchedulerStatus, ServerGroupQuery,
+    SnapshotPage, SnapshotQuery,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -223,6 +225,13 @@ fn arguments(api: &str, method: &str, text: &str) -> Result<Value, String> {
         ("SchedulerServer", "select_destinations") => again::<SelectDestinations>(text),
         ("SchedulerServer", "reserve") => again::<Reserve>(text),
         ("SchedulerServer", "release" | "release_claims") => again::<Release>(text),
+        ("SchedulerServer", "create_instance") => again::<CreateInstance>(text),
+        ("SchedulerServer", "list_instances") => again::<InstanceListQuery>(text),
+        ("SchedulerServer", "get_instance") => again::<FindInstance>(text),
+        ("SchedulerServer", "stop_instance" | "start_instance" | "terminate_instance") => {
+            again::<InstanceQuery>(text)
+        }
+        ("SchedulerServer", "list_decisions") => again::<DecisionListQuery>(text),
         ("SchedulerServer", "show_host" | "show_host_resources" | "forget_host" | "own_forget_host") => {
             again::<HostQuery>(text)
         }
@@ -256,9 +265,13 @@ fn answer(api: &str, method: &str, text: &str) -> Result<Value, String> {
         ("ComputeServer", "terminate_instance") => again::<Vec<Terminated>>(text),
         ("ComputeServer", "stop_instance" | "start_instance") => again::<()>(text),
         ("ComputeServer", "instance_events") => again::<Vec<InstanceEvent>>(text),
-        ("SchedulerServer", "select_destinations") => again::<Decision>(text),
+        ("SchedulerServer", "select_destinations" | "create_instance") => again::<Decision>(text),
         ("SchedulerServer", "release") => again::<u64>(text),
         ("SchedulerServer", "release_claims") => again::<Released>(text),
+        ("SchedulerServer", "list_instances") => again::<InstanceList>(text),
+        ("SchedulerServer", "get_instance") => again::<Vec<FoundInstance>>(text),
+        ("SchedulerServer", "stop_instance" | "start_instance" | "terminate_instance") => again::<()>(text),
+        ("SchedulerServer", "list_decisions") => again::<DecisionList>(text),
         ("SchedulerServer", "ping_host") => again::<HostPing>(text),
         ("SchedulerServer", "list_hosts") => again::<HostList>(text),
         ("SchedulerServer", "list_server_groups") => again::<Vec<ServerGroupSummary>>(text),

@@ -20,12 +20,16 @@ mod contract;
 mod log;
 mod message;
 mod scenarios;
+#[path = "../system/stub_host.rs"]
+#[expect(dead_code, reason = "as above")]
+mod stub_host;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use novella_messaging::{QueueKind, Subscription, read_answer};
+use novella_rpcapi::COMPUTE_TOPIC;
 
 use crate::cluster::{CALL, Cluster, settle};
 use crate::contract::Contract;
@@ -36,6 +40,9 @@ use crate::scenarios::Recording;
 const RECORD: &str = "NOVELLA_WIRE_RECORD";
 /// Failures that say that a request is not served, whatever it asks.
 const NOT_SERVED: &[&str] = &["NoSuchMethod", "UnsupportedVersion"];
+/// Methods that agents do not serve yet. Their recordings are of a stub.
+const NOT_SERVED_YET: &[&str] =
+    &["build_and_run_instance", "stop_instance", "start_instance", "instance_events"];
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("wire/fixtures")
@@ -128,7 +135,10 @@ async fn every_request_is_served() {
                 }
                 continue;
             };
-            if refused(message, &messages) {
+            let of_agent = message.inner()["version"] == "1.2" && message.key.starts_with(COMPUTE_TOPIC);
+            let later = of_agent
+                && message.inner()["method"].as_str().is_some_and(|name| NOT_SERVED_YET.contains(&name));
+            if later || refused(message, &messages) {
                 continue;
             }
             let transport = cluster.connect("caller");
@@ -160,11 +170,12 @@ async fn every_request_is_served() {
 async fn what_a_scheduler_of_another_version_decided_is_repeated() {
     let mut repeated = 0;
     for (file, messages) in kept() {
-        for call in messages.iter().filter(|message| message.inner()["method"] == "select_destinations") {
-            // Whether a claim can be had again is for the host to say.
-            if call.inner()["args"]["claim"] == true {
-                continue;
-            }
+        // A claim is asked of its host again, and there is none here.
+        let asks = |message: &&Message| {
+            let inner = message.inner();
+            inner["method"] == "select_destinations" && inner["args"]["claim"] != true
+        };
+        for call in messages.iter().filter(asks) {
             let decision =
                 messages.iter().find(|message| message.kind == Kind::Answer && message.answers(call));
             let Some(decision) = decision.map(|answer| answer.inner()["result"].clone()) else { continue };

@@ -17,11 +17,12 @@ use novella_messaging::{
 };
 use novella_objects::document::PciRequest;
 use novella_objects::{
-    CapacityQuery, ClaimRequest, Explain, Flavor, Grouping, Image, InstanceGroup, Inventory, Rank,
-    RequestSpec, SelectDestinations, TerminateInstance,
+    BuildRequest, CapacityQuery, ClaimRequest, Explain, Flavor, Grouping, Image, InstanceClaim,
+    InstanceGroup, Inventory, Rank, RequestSpec, ReserveEntry, SelectDestinations, TerminateInstance,
 };
 use novella_rpcapi::{
-    BaseApi, COMPUTE_TOPIC, ComputeApi, Names, Release, ReportSink, SCHEDULER_TOPIC, SnapshotPage,
+    BaseApi, COMPUTE_TOPIC, ComputeApi, CreateInstance, DecisionListQuery, InstanceListQuery, Names, Release,
+    ReportSink, SCHEDULER_TOPIC, SnapshotPage,
 };
 use novella_service::Env;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,7 @@ use uuid::Uuid;
 
 use crate::cluster::{CALL, Cluster, EXCHANGE, SIZE, flavor, settle};
 use crate::message::{Message, body};
+use crate::stub_host::StubHost;
 
 /// Messages beyond this are pages of a large snapshot; they are kept with as many hosts.
 const LARGEST: usize = 1 << 20;
@@ -77,6 +79,7 @@ pub fn record() -> Vec<(&'static str, String)> {
         ("users", run(users())),
         ("forgotten", run(forgotten())),
         ("claims", run(claims())),
+        ("instances", run(instances())),
     ]
 }
 
@@ -706,5 +709,76 @@ async fn users() -> Recording {
     recording.skip().await;
     let reload = Target::topic(SCHEDULER_TOPIC).version(Version::new(1, 4));
     recording.fails("a method that is for other users", reload, "reload_policy", json!({})).await;
+    recording
+}
+
+/// Instances, claims and holds of a user, with hosts that grant, refuse and report.
+async fn instances() -> Recording {
+    let mut recording = Recording::new(13);
+    recording.cluster.scheduler_config.authority.administer = vec!["s1".to_owned()];
+    recording.cluster.serve("s1").await;
+    let (full, _full) = StubHost::start(&recording.cluster, 1).await;
+    let (host, _host) = StubHost::start(&recording.cluster, 2).await;
+    full.report(&recording.cluster).await;
+    host.report(&recording.cluster).await;
+    recording.skip().await;
+    full.refuse(true);
+    let (api, options) = (recording.cluster.api.clone(), Recording::options);
+    let build = |name: &str| BuildRequest {
+        name: name.to_owned(),
+        image: Some("debian".to_owned()),
+        tags: vec!["blue".to_owned()],
+    };
+    let request = recording.cluster.request(2, flavor(1, 256, 1));
+    let [one, other] = request.request_spec.instance_uuids[..] else { panic!("two were asked for") };
+    let asked = CreateInstance { request, builds: vec![build("web-1"), build("web-2")] };
+    recording.answered("instances are created, a host refuses", api.create_instance(&asked, options())).await;
+    let mut claim = recording.cluster.request(1, flavor(1, 128, 1));
+    claim.claim = true;
+    let decision_id = recording.place("room is claimed", &claim).await;
+    host.report(&recording.cluster).await;
+    recording.keep("a host reports instances and a claim").await;
+    let held = recording.cluster.request(1, flavor(1, 64, 1));
+    recording.place("a hold, of which its host is told", &held).await;
+    let entry =
+        ReserveEntry { uuid: Uuid::from_u128(8), host: "host-2".to_owned(), ..ReserveEntry::default() };
+    let request = ClaimRequest {
+        decision_id: "s1-1".to_owned(),
+        hold_ms: Some(30_000),
+        instances: vec![InstanceClaim { instance: entry, ..InstanceClaim::default() }],
+        ..ClaimRequest::default()
+    };
+    let compute = recording.compute();
+    recording.answered("a host is asked for a hold", compute.hold("host-2", &request, options())).await;
+    host.built(one);
+    host.report(&recording.cluster).await;
+    recording.skip().await;
+    let all = InstanceListQuery { all: true, ..InstanceListQuery::default() };
+    recording.answered("all is listed", api.list_instances(&all, options())).await;
+    let named = InstanceListQuery {
+        host: Some("host-2".to_owned()),
+        name: Some("web-1".to_owned()),
+        ..InstanceListQuery::default()
+    };
+    recording.answered("one name on one host is listed", api.list_instances(&named, options())).await;
+    recording.answered("an instance is found by its name", api.get_instance("web-1", options())).await;
+    recording.answered("an instance is stopped", api.stop_instance(one, options())).await;
+    recording.answered("an instance is started", api.start_instance(one, options())).await;
+    let last = DecisionListQuery { limit: Some(2) };
+    recording.answered("the last decisions are listed", api.list_decisions(&last, options())).await;
+    recording.answered("an instance is deleted", api.terminate_instance(one, options())).await;
+    let scheduler = || Target::topic(SCHEDULER_TOPIC).version(Version::new(1, 11));
+    let of_other = json!({"decision_id": "", "instance_uuids": [other]});
+    recording.fails("an instance is released by mistake", scheduler(), "release_claims", of_other).await;
+    let unknown = json!({"instance_uuid": Uuid::from_u128(9)});
+    recording
+        .fails("an instance that is not there is deleted", scheduler(), "terminate_instance", unknown)
+        .await;
+    let building = json!({"instance_uuid": other});
+    recording.fails("an instance is stopped too early", scheduler(), "stop_instance", building).await;
+    let release = Release { decision_id, ..Release::default() };
+    recording.answered("a claim is released", api.release_claims(&release, options())).await;
+    let release = Release { instance_uuids: held.request_spec.instance_uuids, ..Release::default() };
+    recording.answered("a hold is released", api.release_claims(&release, options())).await;
     recording
 }

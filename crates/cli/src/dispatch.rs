@@ -122,7 +122,8 @@ pub async fn ask(
         Command::Decision(explain::DecisionCommand::List(args)) => {
             decision_list::list(bus, args, console).await
         }
-        Command::Explain(args) | Command::Decision(explain::DecisionCommand::Show(args)) => {
+        Command::Explain(args) => explain::run(bus, args, env, console).await,
+        Command::Decision(explain::DecisionCommand::Show(args)) => {
             explain::run(bus, args, env, console).await
         }
         Command::Flavor(flavor::FlavorCommand::List(args)) => flavor::list(bus, args, console).await,

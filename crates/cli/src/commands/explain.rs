@@ -69,7 +69,7 @@ pub enum DecisionCommand {
     List(DecisionListArgs),
     /// Explain a past decision, as `novella explain` does
     #[command(aliases = ["get", "describe"])]
-    Show(ExplainArgs),
+    Show(Box<ExplainArgs>),
 }
 
 /// Asks the scheduler that made the decision, or any for a request, and shows the answer.

@@ -30,7 +30,7 @@ use crate::units;
 #[derive(Debug, Subcommand)]
 pub enum ServerCommand {
     /// Create instances: choose hosts, and have them build
-    Create(ServerCreateArgs),
+    Create(Box<ServerCreateArgs>),
     /// List the instances that hosts report
     #[command(alias = "ls")]
     List(ServerListArgs),

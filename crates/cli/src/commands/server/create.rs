@@ -231,7 +231,7 @@ mod tests {
     fn parse(line: &str) -> Result<ServerCreateArgs, clap::Error> {
         let cli = Cli::try_parse_from(format!("novella server create {line}").split(' '))?;
         let Command::Server(ServerCommand::Create(args)) = cli.command else { panic!("{:?}", cli.command) };
-        Ok(args)
+        Ok(*args)
     }
 
     #[tokio::test(start_paused = true)]
