@@ -119,7 +119,6 @@ pub async fn start(
         config.clone(),
         env.clone(),
         driver,
-        tracker.clone(),
         instances,
         template,
         publisher.clone(),

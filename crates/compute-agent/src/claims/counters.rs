@@ -28,9 +28,7 @@ impl ClaimCounters {
         };
         match answer {
             ClaimAnswer::Granted { .. } => self.granted.fetch_add(1, Ordering::Relaxed),
-            ClaimAnswer::Refused { lacks } => {
-                lacks.iter().map(|lack| refused(reason(lack))).last().unwrap_or(0)
-            }
+            ClaimAnswer::Refused { lacks } => lacks.iter().fold(0, |_, lack| refused(reason(lack))),
             ClaimAnswer::Conflict { .. } => refused("conflict"),
             ClaimAnswer::Ended { .. } => refused("ended"),
             ClaimAnswer::Busy { .. } => refused(BUSY),

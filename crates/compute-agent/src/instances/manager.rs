@@ -164,6 +164,11 @@ impl Instances {
         instances
     }
 
+    /// What the host has granted.
+    pub fn tracker(&self) -> &Arc<ResourceTracker> {
+        &self.tracker
+    }
+
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().expect("no panic while the instances are held")
     }

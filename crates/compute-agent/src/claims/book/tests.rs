@@ -46,6 +46,9 @@ fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// Changes that are not written, with what they grant and what they end.
+type Unwritten = (Staged, Vec<(u128, Rank)>, Vec<u128>);
+
 /// A book with the disk that its records are on.
 struct Bench {
     book: ClaimBook,
@@ -378,7 +381,7 @@ proptest! {
     fn promises_are_kept_whatever_happens(steps in proptest::collection::vec(step(), 1..80)) {
         let mut bench = Bench::new();
         let mut now = Duration::ZERO;
-        let mut waiting: std::collections::VecDeque<(Staged, Vec<(u128, Rank)>, Vec<u128>)> = Default::default();
+        let mut waiting = std::collections::VecDeque::<Unwritten>::new();
         // What callers were told and nobody has tried to end since, with its rank.
         let mut told: HashMap<u128, Rank> = HashMap::new();
         for step in steps {
