@@ -40,9 +40,6 @@ use crate::scenarios::Recording;
 const RECORD: &str = "NOVELLA_WIRE_RECORD";
 /// Failures that say that a request is not served, whatever it asks.
 const NOT_SERVED: &[&str] = &["NoSuchMethod", "UnsupportedVersion"];
-/// Methods that agents do not serve yet. Their recordings are of a stub.
-const NOT_SERVED_YET: &[&str] =
-    &["build_and_run_instance", "stop_instance", "start_instance", "instance_events"];
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("wire/fixtures")
@@ -135,10 +132,7 @@ async fn every_request_is_served() {
                 }
                 continue;
             };
-            let of_agent = message.inner()["version"] == "1.2" && message.key.starts_with(COMPUTE_TOPIC);
-            let later = of_agent
-                && message.inner()["method"].as_str().is_some_and(|name| NOT_SERVED_YET.contains(&name));
-            if later || refused(message, &messages) {
+            if refused(message, &messages) {
                 continue;
             }
             let transport = cluster.connect("caller");
