@@ -167,7 +167,7 @@ impl World {
             let tracker = ResourceTracker::open("h1", &env).await.expect("an empty store");
             let report = r#"{"vcpus":64,"host_memory_total":1048576,"disk_total":10000}"#;
             let report = serde_json::from_str(report).expect("a report");
-            tracker.set_limits(HostLimits::of_report(&report).expect("it has no devices"));
+            tracker.set_limits(HostLimits::of_report(&report).expect("it has no devices"), false);
             let broker = InProcessBroker::new(InProcessOptions::default());
             let client = RpcClient::new(broker.connect("s1"), [1; 32]);
             let names = Names::on(DEFAULT_EXCHANGE);

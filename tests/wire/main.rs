@@ -29,7 +29,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use novella_messaging::{QueueKind, Subscription, read_answer};
-use novella_rpcapi::COMPUTE_TOPIC;
 
 use crate::cluster::{CALL, Cluster, settle};
 use crate::contract::Contract;

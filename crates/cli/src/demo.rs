@@ -1,9 +1,9 @@
 //! `novella demo`: runs a whole fleet in this process. The code is that of the daemons, on the in-process bus, in real time.
 //!
-//! The fleet has a scheduler, hosts of different kinds, and a stream of placements. Requests come in waves, and each
-//! placement is released after some seconds, so the hosts fill and drain. Every twenty seconds one host falls silent, is
-//! marked as down, and comes back. The demo shows only what any operator can ask for: the answers of `list_hosts` and
-//! `status`.
+//! The fleet has a scheduler, hosts of different kinds, and a stream of instances. They are created in waves, built by their
+//! hosts, and deleted after some seconds, so the hosts fill and drain. Some builds fail, and these instances are asked for again.
+//! Every twenty seconds one host falls silent, refuses by its silence, is marked as down, and comes back. The demo shows only what
+//! any operator can ask for: the answers of `list_hosts`, `list_instances` and `status`.
 //!
 //! Layout, in reading order:
 //! - `fleet`: the scheduler and the agents
@@ -19,19 +19,19 @@ mod screen;
 mod view;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use fleet::Fleet;
 use futures_util::future::OptionFuture;
-use load::Wave;
-use novella_objects::{Decision, Explanation, HostStatus, Refusal};
-use novella_rpcapi::Release;
+use load::{DemoFlavor, Wave};
+use novella_objects::{Decision, Explanation, HostRefusal, HostStatus, Refusal, VmState};
 use novella_service::shutdown::Shutdown;
 use novella_service::{Env, Random};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
 use view::{DemoEvent, DemoSummary, ProgramEvent, Sample, View};
 
 use crate::exit_codes::OK;
@@ -43,6 +43,8 @@ use crate::units;
 const IN_FLIGHT: usize = 64;
 /// The time between two samples of the fleet: bars move smoothly, and people can still read the numbers.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// An instance that no host has reported after this time is not there any more.
+const REPORTED: Duration = Duration::from_secs(2);
 /// The time from the start to the first silence of a host.
 const FIRST_SILENCE: Duration = Duration::from_secs(4);
 /// The time from the beginning of one silence to the next.
@@ -136,23 +138,34 @@ fn view<'a>(args: &DemoArgs, console: &'a mut Console<'_>, seed: u64) -> Box<dyn
     }
 }
 
-/// An instance that holds room. The earliest to release comes first.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Held {
-    /// When the demo releases it.
+/// An instance that a host has granted. The earliest to be deleted comes first.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Instance {
+    /// When the demo deletes it.
     until: Instant,
     /// When it was placed.
     since: Instant,
-    decision_id: String,
+    uuid: Uuid,
     flavor: &'static str,
     host: String,
+    /// The number of the attempt that placed it.
+    attempt: u32,
 }
 
 /// The outcome of one request.
 enum Done {
-    Placed { flavor: &'static str, hold: Duration, latency: Duration, decision: Box<Decision> },
-    Released { held: Held },
+    Decided { asked: Asked, latency: Duration, decision: Box<Decision> },
+    Deleted { instance: Instance },
     Failed { what: &'static str, error: String },
+}
+
+/// An instance that is asked for.
+#[derive(Clone, Copy)]
+struct Asked {
+    flavor: DemoFlavor,
+    uuid: Uuid,
+    attempt: u32,
+    lifetime: Duration,
 }
 
 /// The running demo.
@@ -162,7 +175,9 @@ struct Demo {
     random: Random,
     began: Instant,
     under_way: JoinSet<Done>,
-    held: BinaryHeap<Reverse<Held>>,
+    instances: BinaryHeap<Reverse<Instance>>,
+    /// The instances that are being built.
+    building: BTreeMap<Uuid, Asked>,
     /// The times from request to answer.
     latencies: Latencies,
     counts: view::Counts,
@@ -182,7 +197,8 @@ impl Demo {
             random: Random::from_seed(env.random.fork("load")),
             began,
             under_way: JoinSet::new(),
-            held: BinaryHeap::new(),
+            instances: BinaryHeap::new(),
+            building: BTreeMap::new(),
             latencies: Latencies::default(),
             counts: view::Counts::default(),
             states: Vec::new(),
@@ -198,17 +214,17 @@ impl Demo {
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut next_arrival = self.began;
         loop {
-            let next_release = self.held.peek().map(|Reverse(held)| held.until);
+            let next_delete = self.instances.peek().map(|Reverse(instance)| instance.until);
             let free = self.under_way.len() < IN_FLIGHT;
             tokio::select! { biased;
                 () = shutdown.requested() => return Ok(()),
                 Some(()) = OptionFuture::from(end.map(sleep_until)) => return Ok(()),
                 Some(done) = self.under_way.join_next() => self.done(done?, view)?,
                 _ = look.tick() => self.look(view).await?,
-                Some(()) = OptionFuture::from(next_release.map(sleep_until)), if free => self.release(),
+                Some(()) = OptionFuture::from(next_delete.map(sleep_until)), if free => self.delete(),
                 () = sleep_until(self.next_switch) => self.switch(view)?,
                 () = sleep_until(next_arrival), if free => {
-                    self.place();
+                    self.create();
                     next_arrival = self.wave.next_arrival(next_arrival, self.began, &self.random);
                 }
             }
@@ -219,44 +235,57 @@ impl Demo {
         self.began.elapsed().as_secs_f64()
     }
 
-    fn place(&mut self) {
-        let flavor = load::draw(&self.random);
-        let hold = load::hold(&self.random);
-        let request = flavor.request(self.random.uuid(), hold);
+    fn create(&mut self) {
+        let asked = Asked {
+            flavor: load::draw(&self.random),
+            uuid: self.random.uuid(),
+            attempt: 1,
+            lifetime: load::lifetime(&self.random),
+        };
+        self.ask(asked);
+    }
+
+    fn ask(&mut self, asked: Asked) {
+        let request = asked.flavor.request(asked.uuid, asked.attempt);
         let (api, options) = (self.fleet.bus().scheduler().clone(), self.fleet.bus().options());
         self.under_way.spawn(async move {
             let began = Instant::now();
-            match api.select_destinations(&request, options).await {
+            match api.create_instance(&request, options).await {
                 Ok(decision) => {
-                    let decision = Box::new(decision);
-                    Done::Placed { flavor: flavor.name, hold, latency: began.elapsed(), decision }
+                    Done::Decided { asked, latency: began.elapsed(), decision: Box::new(decision) }
                 }
-                Err(error) => Done::Failed { what: "placement", error: novella_service::exit::chain(&error) },
+                Err(error) => Done::Failed { what: "creation", error: novella_service::exit::chain(&error) },
             }
         });
     }
 
-    fn release(&mut self) {
-        let Some(Reverse(held)) = self.held.pop() else { return };
+    fn delete(&mut self) {
+        let Some(Reverse(instance)) = self.instances.pop() else { return };
+        self.building.remove(&instance.uuid);
         let (api, options) = (self.fleet.bus().scheduler().clone(), self.fleet.bus().options());
         self.under_way.spawn(async move {
-            let release = Release { decision_id: held.decision_id.clone(), ..Release::default() };
-            match api.release(&release, options).await {
-                Ok(_) => Done::Released { held },
-                Err(error) => Done::Failed { what: "release", error: novella_service::exit::chain(&error) },
+            match api.terminate_instance(instance.uuid, options).await {
+                Ok(()) => Done::Deleted { instance },
+                Err(error) => Done::Failed { what: "deletion", error: novella_service::exit::chain(&error) },
             }
         });
     }
 
     fn done(&mut self, done: Done, view: &mut dyn View) -> anyhow::Result<()> {
         let event = match done {
-            Done::Placed { flavor, hold, latency, decision } => {
-                self.decided(flavor, hold, latency, &decision)
+            Done::Decided { asked, latency, decision } => {
+                for HostRefusal { host, reason, .. } in &decision.refused_by {
+                    self.counts.refused_by_hosts += 1;
+                    let (host, reason) = (host.clone(), reason.clone());
+                    let refused = DemoEvent::HostRefused { flavor: asked.flavor.name, host, reason };
+                    view.event(self.seconds(), &refused)?;
+                }
+                self.decided(asked, latency, &decision)
             }
-            Done::Released { held } => {
-                self.counts.released += 1;
-                let after_s = held.since.elapsed().as_secs_f64();
-                DemoEvent::Released { flavor: held.flavor, host: held.host, after_s }
+            Done::Deleted { instance } => {
+                self.counts.deleted += 1;
+                let after_s = instance.since.elapsed().as_secs_f64();
+                DemoEvent::Deleted { flavor: instance.flavor, host: instance.host, after_s }
             }
             Done::Failed { what, error } => {
                 self.counts.failed += 1;
@@ -266,22 +295,17 @@ impl Demo {
         view.event(self.seconds(), &event)
     }
 
-    fn decided(
-        &mut self,
-        flavor: &'static str,
-        hold: Duration,
-        latency: Duration,
-        decision: &Decision,
-    ) -> DemoEvent {
+    fn decided(&mut self, asked: Asked, latency: Duration, decision: &Decision) -> DemoEvent {
         self.latencies.record(latency);
-        let latency_ms = latency.as_secs_f64() * 1e3;
+        let (flavor, latency_ms) = (asked.flavor.name, latency.as_secs_f64() * 1e3);
         match (&decision.refusal, decision.selections.first()) {
             (None, Some(selection)) => {
                 self.counts.placed += 1;
-                let since = Instant::now();
-                let host = selection.host.clone();
-                let decision_id = decision.decision_id.clone();
-                self.held.push(Reverse(Held { until: since + hold, since, decision_id, flavor, host }));
+                let (since, host) = (Instant::now(), selection.host.clone());
+                let Asked { uuid, attempt, lifetime, .. } = asked;
+                let until = since + lifetime;
+                self.instances.push(Reverse(Instance { until, since, uuid, flavor, host, attempt }));
+                self.building.insert(uuid, asked);
                 DemoEvent::Placed {
                     flavor,
                     host: selection.host.clone(),
@@ -299,6 +323,39 @@ impl Demo {
                 DemoEvent::Refused { flavor, reason, latency_ms }
             }
         }
+    }
+
+    /// Looks which builds have ended. A failed one is asked for again, as its owner would.
+    async fn look_at_builds(&mut self, view: &mut dyn View) -> anyhow::Result<()> {
+        if self.building.is_empty() {
+            return Ok(());
+        }
+        let states = self.fleet.instance_states().await?;
+        let since: BTreeMap<Uuid, (Instant, String)> = self
+            .instances
+            .iter()
+            .map(|Reverse(instance)| (instance.uuid, (instance.since, instance.host.clone())))
+            .collect();
+        for (uuid, asked) in std::mem::take(&mut self.building) {
+            let Some((since, host)) = since.get(&uuid).cloned() else { continue };
+            let (flavor, after_s) = (asked.flavor.name, since.elapsed().as_secs_f64());
+            match states.get(&uuid) {
+                Some(VmState::Building) => drop(self.building.insert(uuid, asked)),
+                Some(VmState::Error) | None if since.elapsed() > REPORTED => {
+                    self.counts.builds_failed += 1;
+                    view.event(self.seconds(), &DemoEvent::BuildFailed { flavor, host })?;
+                    self.instances.retain(|Reverse(instance)| instance.uuid != uuid);
+                    self.ask(Asked { attempt: asked.attempt + 1, ..asked });
+                }
+                // No report has come yet.
+                None => drop(self.building.insert(uuid, asked)),
+                Some(_) => {
+                    self.counts.built += 1;
+                    view.event(self.seconds(), &DemoEvent::Built { flavor, host, after_s })?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Cuts a host off the bus, or connects the silent one again.
@@ -321,6 +378,7 @@ impl Demo {
     }
 
     async fn look(&mut self, view: &mut dyn View) -> anyhow::Result<()> {
+        self.look_at_builds(view).await?;
         let (hosts, status) = self.fleet.look().await?;
         self.counts.reports = status.reports;
         let states = hosts.iter().map(|host| (host.host.clone(), host.state)).collect();
@@ -343,7 +401,7 @@ impl Demo {
             filling: self.wave.is_filling(self.began.elapsed()),
             hosts,
             counts: self.counts,
-            held: self.held.len(),
+            instances: self.instances.len(),
             p50: self.latencies.quantile(0.5),
             p99: self.latencies.quantile(0.99),
         };

@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 use crate::args::Cli;
 use crate::connect::Bus;
+use novella_virt::FakeConfig;
+
 use crate::demo::fleet::Fleet;
 use crate::dispatch::{ask, run_locally};
 use crate::exit_codes::{CONFLICT, NOT_FOUND, OK, PARTIAL, REFUSED, UNREACHABLE, USAGE};
@@ -101,7 +103,7 @@ struct Operator {
 impl Operator {
     async fn new() -> Self {
         let env = Env::simulated(7);
-        let fleet = Fleet::start(&env, 8).await.unwrap();
+        let fleet = Fleet::start_with(&env, 8, "", &FakeConfig::default()).await.unwrap();
         Self { env, fleet }
     }
 
@@ -110,7 +112,8 @@ impl Operator {
         let env = Env::simulated(7);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, policy).unwrap();
-        let fleet = Fleet::start_with_policy(&env, 8, file.path().to_str().unwrap()).await.unwrap();
+        let fleet =
+            Fleet::start_with(&env, 8, file.path().to_str().unwrap(), &FakeConfig::default()).await.unwrap();
         Self { env, fleet }
     }
 

@@ -320,7 +320,7 @@ impl ComputeManager {
     fn set_limits(&self, reading: &Reading) {
         let report = self.in_force().template.report(reading, ReportedClaims::default(), 0, String::new());
         match HostLimits::of_report(&report) {
-            Ok(limits) => self.tracker.set_limits(limits),
+            Ok(limits) => self.tracker.set_limits(limits, self.driver.abilities().lists_instances),
             Err(error) => {
                 tracing::error!(host = self.host, %error, "cannot limit claims by the new reading; keeping the old limits");
             }

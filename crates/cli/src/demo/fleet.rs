@@ -1,5 +1,6 @@
 //! The fleet of the demo: a scheduler and hosts of different kinds on one in-process bus.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +8,13 @@ use anyhow::Context;
 use futures_util::future::join_all;
 use novella_compute_agent::{Agent, AgentConfig};
 use novella_messaging::in_process::{InProcessBroker, InProcessOptions};
-use novella_objects::HostSummary;
-use novella_rpcapi::SchedulerStatus;
+use novella_objects::{HostSummary, VmState};
+use novella_rpcapi::{InstanceListQuery, SchedulerStatus};
 use novella_scheduler::{Scheduler, SchedulerConfig};
 use novella_service::{Env, Random};
 use novella_virt::{DEFAULT_PROBE_DEADLINE, FakeConfig, FakeDriver};
+
+use uuid::Uuid;
 
 use crate::connect::Bus;
 use crate::output::natural;
@@ -27,6 +30,10 @@ const ANSWER_WINDOW: Duration = Duration::from_millis(200);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the scheduler may take to learn of the hosts and become ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a build takes.
+const BUILD: Duration = Duration::from_millis(600);
+/// How many of 100 builds fail.
+const FAILED_BUILDS: u32 = 5;
 /// How long agents and scheduler may take to stop in order.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -66,18 +73,30 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts the agents and the scheduler, and returns when the scheduler is ready.
+    /// Starts the agents and the scheduler, and returns when the scheduler is ready. Builds take a moment, and some fail.
     pub async fn start(env: &Env, hosts: usize) -> anyhow::Result<Self> {
-        Self::start_with_policy(env, hosts, "").await
+        let builds = FakeConfig {
+            spawn_delay_ms: BUILD.as_millis() as u64,
+            spawn_failure_percent: FAILED_BUILDS,
+            seed: Random::from_seed(env.random.fork("builds")).u64() % 1_000_000,
+            ..FakeConfig::default()
+        };
+        Self::start_with(env, hosts, "", &builds).await
     }
 
-    /// The same, with a policy file for the scheduler. An empty path means that there is none.
-    pub async fn start_with_policy(env: &Env, hosts: usize, policy_file: &str) -> anyhow::Result<Self> {
+    /// The same, with a policy file for the scheduler, and with hosts that build as `builds` says. An empty path means that there
+    /// is no file.
+    pub async fn start_with(
+        env: &Env,
+        hosts: usize,
+        policy_file: &str,
+        builds: &FakeConfig,
+    ) -> anyhow::Result<Self> {
         let broker = InProcessBroker::new(InProcessOptions {
             seed: env.random.fork("bus"),
             ..InProcessOptions::default()
         });
-        let agents = join_all((0..hosts).map(|index| start_agent(env, &broker, index))).await;
+        let agents = join_all((0..hosts).map(|index| start_agent(env, &broker, index, builds))).await;
         let agents = agents.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         let transport = broker.connect("scheduler");
         let config = SchedulerConfig { policy_file: policy_file.to_owned(), ..scheduler_config() };
@@ -105,6 +124,14 @@ impl Fleet {
         Ok((hosts, api.status(options).await?))
     }
 
+    /// Asks the scheduler in which state each instance is.
+    pub async fn instance_states(&self) -> anyhow::Result<BTreeMap<Uuid, VmState>> {
+        let list =
+            self.bus.scheduler().list_instances(&InstanceListQuery::default(), self.bus.options()).await?;
+        let states = list.instances.into_iter().filter_map(|one| Some((one.uuid, one.instance?.vm_state)));
+        Ok(states.collect())
+    }
+
     /// Draws one of the hosts.
     pub fn pick(&self, random: &Random) -> String {
         let index = random.u64() % self.agents.len() as u64;
@@ -123,7 +150,12 @@ impl Fleet {
     }
 }
 
-async fn start_agent(env: &Env, broker: &Arc<InProcessBroker>, index: usize) -> anyhow::Result<Agent> {
+async fn start_agent(
+    env: &Env,
+    broker: &Arc<InProcessBroker>,
+    index: usize,
+    builds: &FakeConfig,
+) -> anyhow::Result<Agent> {
     let kind = &KINDS[index % KINDS.len()];
     let of_this_kind = (0..=index).filter(|i| KINDS[i % KINDS.len()].name == kind.name).count();
     let host = format!("{}-{of_this_kind}", kind.name);
@@ -132,7 +164,7 @@ async fn start_agent(env: &Env, broker: &Arc<InProcessBroker>, index: usize) -> 
         memory_mb: kind.memory_gb * 1024,
         disk_gb: kind.disk_gb,
         cpu_arch: kind.arch.into(),
-        ..FakeConfig::default()
+        ..builds.clone()
     };
     let driver = Arc::new(FakeDriver::new(host.clone(), Arc::new(fake), DEFAULT_PROBE_DEADLINE)?);
     let agent = novella_compute_agent::start(

@@ -9,7 +9,7 @@ use super::view::{DemoEvent, DemoSummary, Sample, View};
 use crate::output::printable;
 use crate::units;
 
-/// The most lines about placements and releases in one second.
+/// The most lines about instances that come and go in one second.
 const PLACED_PER_SECOND: usize = 4;
 /// The most lines about refusals in one second.
 const REFUSED_PER_SECOND: usize = 3;
@@ -48,7 +48,9 @@ impl<'a> Lines<'a> {
 impl View for Lines<'_> {
     fn event(&mut self, seconds: f64, event: &DemoEvent) -> anyhow::Result<()> {
         let budget = match event {
-            DemoEvent::Placed { .. } | DemoEvent::Released { .. } => Some(&mut self.budget.placed),
+            DemoEvent::Placed { .. } | DemoEvent::Built { .. } | DemoEvent::Deleted { .. } => {
+                Some(&mut self.budget.placed)
+            }
             DemoEvent::Refused { .. } => Some(&mut self.budget.refused),
             _ => None,
         };
@@ -105,9 +107,9 @@ pub fn totals(seconds: f64, sample: &Sample) -> [String; 2] {
         sample.hosts.iter().fold((0, 0), |(used, total), h| (used + h.vcpus_used, total + h.vcpus));
     [
         format!(
-            "{} {:>3} held  cpu {used}/{total}  reports {}",
+            "{} {:>3} instances  cpu {used}/{total}  reports {}",
             if sample.filling { "filling " } else { "draining" },
-            sample.held,
+            sample.instances,
             counts.reports,
         ),
         format!(
@@ -133,8 +135,17 @@ pub fn sentence(event: &DemoEvent) -> String {
             format!("placed    {flavor:<7} on {host:<9} weight {weight:.2}, {latency_ms:.2} ms{next}")
         }
         DemoEvent::Refused { flavor, reason, .. } => format!("refused   {flavor:<7} {reason}"),
-        DemoEvent::Released { flavor, host, after_s } => {
-            format!("released  {flavor:<7} on {host:<9} after {}", units::age(*after_s))
+        DemoEvent::HostRefused { flavor, host, reason } => {
+            format!("refused   {flavor:<7} by {host}: {reason}; another host is chosen")
+        }
+        DemoEvent::Built { flavor, host, after_s } => {
+            format!("built     {flavor:<7} on {host:<9} after {}", units::age(*after_s))
+        }
+        DemoEvent::BuildFailed { flavor, host } => {
+            format!("failed    {flavor:<7} on {host:<9} while it was built; it is asked for again")
+        }
+        DemoEvent::Deleted { flavor, host, after_s } => {
+            format!("deleted   {flavor:<7} on {host:<9} after {}", units::age(*after_s))
         }
         DemoEvent::Failed { what, error } => format!("failed    {what}: {error}"),
         DemoEvent::Silenced { host } => format!("silent    {host}: cut off from the bus"),
@@ -152,13 +163,17 @@ pub fn summary(summary: &DemoSummary) -> String {
     let lines = [
         format!("demo        {:.1} s, {} hosts, seed {}", summary.seconds, summary.hosts, summary.seed),
         format!(
-            "decisions   {} ({:.1}/s): {} placed, {} refused, {} without an answer; {} released",
+            "decisions   {} ({:.1}/s): {} placed, {} refused, {} without an answer; {} refused by a host",
             summary.decisions,
             per_second(summary.decisions),
             counts.placed,
             counts.refused,
             counts.failed,
-            counts.released
+            counts.refused_by_hosts
+        ),
+        format!(
+            "instances   {} built, {} builds failed and were asked for again, {} deleted",
+            counts.built, counts.builds_failed, counts.deleted
         ),
         format!(
             "latency     p50 {}, p99 {} from request to answer",

@@ -1,8 +1,9 @@
-//! The requests of the demo: what they ask for, how long they hold it, and when they come.
+//! The requests of the demo: what they ask for, how long they live, and when they come.
 
 use std::time::Duration;
 
-use novella_objects::{Flavor, PlacementRequest, RequestSpec, SelectDestinations};
+use novella_objects::{BuildRequest, Flavor, PlacementRequest, RequestSpec, SelectDestinations};
+use novella_rpcapi::CreateInstance;
 use novella_service::Random;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -13,10 +14,8 @@ const WAVE: Duration = Duration::from_secs(14);
 const FILLING: Duration = Duration::from_secs(9);
 /// The rate of requests in the rest of a wave, as a share of the rate in the first part.
 const EBB: f64 = 0.1;
-/// The shortest and the longest time that an instance holds its room, in seconds.
-const HOLD: (f64, f64) = (4.0, 12.0);
-/// How much longer the scheduler would hold the room. So the hold ends by a release and not by a timeout.
-const HOLD_MARGIN_S: u64 = 10;
+/// The shortest and the longest time that an instance lives, in seconds.
+const LIFETIME: (f64, f64) = (4.0, 12.0);
 
 /// A flavor that the demo asks for.
 #[derive(Debug, Clone, Copy)]
@@ -60,8 +59,8 @@ pub fn draw(random: &Random) -> DemoFlavor {
 }
 
 impl DemoFlavor {
-    /// A request for one instance of this flavor.
-    pub fn request(&self, uuid: Uuid, hold: Duration) -> SelectDestinations {
+    /// A request for one instance of this flavor, with its name. `attempt` counts from 1.
+    pub fn request(&self, uuid: Uuid, attempt: u32) -> CreateInstance {
         let flavor = Flavor {
             name: self.name.to_owned(),
             vcpus: self.vcpus,
@@ -74,7 +73,7 @@ impl DemoFlavor {
                 .collect(),
             ..Flavor::default()
         };
-        SelectDestinations {
+        let request = SelectDestinations {
             request_spec: PlacementRequest {
                 instance_uuids: vec![uuid],
                 spec: RequestSpec {
@@ -82,17 +81,19 @@ impl DemoFlavor {
                     availability_zone: self.zone.map(str::to_owned),
                     ..RequestSpec::default()
                 },
-                attempt: 1,
+                attempt,
             },
-            hold_s: Some(hold.as_secs() + HOLD_MARGIN_S),
             ..SelectDestinations::default()
-        }
+        };
+        let build =
+            BuildRequest { name: format!("{}-{}", self.name, uuid.simple()), ..BuildRequest::default() };
+        CreateInstance { request, builds: vec![build] }
     }
 }
 
-/// Draws how long an instance holds its room.
-pub fn hold(random: &Random) -> Duration {
-    Duration::from_secs_f64(HOLD.0 + (HOLD.1 - HOLD.0) * random.unit())
+/// Draws how long an instance lives.
+pub fn lifetime(random: &Random) -> Duration {
+    Duration::from_secs_f64(LIFETIME.0 + (LIFETIME.1 - LIFETIME.0) * random.unit())
 }
 
 /// When requests come.

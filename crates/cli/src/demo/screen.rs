@@ -116,10 +116,13 @@ fn frame(
     lines.extend(recent.map(|(at, event)| {
         let line = cut(&printable(&format!("{at:7.2}s  {}", sentence(event))), width);
         let tone = match event {
-            DemoEvent::Refused { .. } | DemoEvent::Failed { .. } => Tone::Warn,
+            DemoEvent::Refused { .. }
+            | DemoEvent::HostRefused { .. }
+            | DemoEvent::BuildFailed { .. }
+            | DemoEvent::Failed { .. } => Tone::Warn,
             DemoEvent::Silenced { .. } | DemoEvent::HostStatus { to: HostStatus::Down, .. } => Tone::Bad,
             DemoEvent::Heard { .. } | DemoEvent::HostStatus { .. } => Tone::Good,
-            DemoEvent::Released { .. } => Tone::Dim,
+            DemoEvent::Deleted { .. } | DemoEvent::Built { .. } => Tone::Dim,
             DemoEvent::Placed { .. } => Tone::Plain,
         };
         paint(line, tone, color)
@@ -218,7 +221,7 @@ mod tests {
         });
         let hosts = hosts.collect();
         let counts = Counts::default();
-        let sample = Sample { filling: true, hosts, counts, held: 3, p50: None, p99: None };
+        let sample = Sample { filling: true, hosts, counts, instances: 3, p50: None, p99: None };
         let reason = "x".repeat(300);
         let log = (0..LOG).map(|n| {
             (n as f64, DemoEvent::Refused { flavor: "small", reason: reason.clone(), latency_ms: 0.1 })

@@ -15,8 +15,14 @@ pub enum DemoEvent {
     Placed { flavor: &'static str, host: String, weight: f64, alternates: Arc<[String]>, latency_ms: f64 },
     /// No host fits an instance.
     Refused { flavor: &'static str, reason: String, latency_ms: f64 },
-    /// The room held by an instance was released.
-    Released { flavor: &'static str, host: String, after_s: f64 },
+    /// A host refused an instance that the scheduler had chosen it for.
+    HostRefused { flavor: &'static str, host: String, reason: String },
+    /// A host has built an instance.
+    Built { flavor: &'static str, host: String, after_s: f64 },
+    /// A build failed, so the instance is asked for again.
+    BuildFailed { flavor: &'static str, host: String },
+    /// An instance is being deleted.
+    Deleted { flavor: &'static str, host: String, after_s: f64 },
     /// A request got no answer.
     Failed { what: &'static str, error: String },
     /// The demo cuts a host off the bus.
@@ -44,8 +50,14 @@ pub struct Counts {
     pub placed: u64,
     /// Requests refused.
     pub refused: u64,
-    /// Placements that were released.
-    pub released: u64,
+    /// Claims that a host refused.
+    pub refused_by_hosts: u64,
+    /// Instances that were built.
+    pub built: u64,
+    /// Builds that failed.
+    pub builds_failed: u64,
+    /// Instances that were deleted.
+    pub deleted: u64,
     /// Requests without an answer.
     pub failed: u64,
     /// Reports that the scheduler applied.
@@ -59,14 +71,14 @@ pub struct Counts {
 /// The fleet at one moment.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// Whether more requests come than releases.
+    /// Whether more instances are asked for than deleted.
     pub filling: bool,
     /// The hosts, by name.
     pub hosts: Vec<HostSummary>,
     /// What happened since the start.
     pub counts: Counts,
-    /// How many instances hold room now.
-    pub held: usize,
+    /// How many instances there are now.
+    pub instances: usize,
     /// The time within which half of the requests were answered.
     pub p50: Option<Duration>,
     /// The time within which 99 of 100 requests were answered.

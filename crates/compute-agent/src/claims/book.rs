@@ -139,6 +139,9 @@ pub(crate) struct ClaimBook {
     given: Given,
     /// The same between the two readings before. The last one may have begun before that.
     given_before: Given,
+    /// Whether readings of the host show the disk of instances. A driver that lists no instances cannot see what a claim has
+    /// not written yet.
+    reading_shows_instances: bool,
     /// Instances whose guests are being destroyed, each with the rank of the end that follows.
     closing: BTreeMap<Uuid, Option<Rank>>,
     /// How long earlier processes ran.
@@ -156,6 +159,7 @@ impl ClaimBook {
             ended_by_time: BTreeSet::new(),
             given: Given::default(),
             given_before: Given::default(),
+            reading_shows_instances: false,
             closing: BTreeMap::new(),
             // Running time is counted from `now`, whatever the clock shows.
             ran_before: Duration::from_millis(records.running.ms).saturating_sub(now),
@@ -395,13 +399,17 @@ impl ClaimBook {
         staged
     }
 
-    /// Takes note of a new reading of the host.
-    pub fn note_reading(&mut self) {
+    /// Takes note of a new reading of the host. If it shows the disk of instances, none of it is subtracted again.
+    pub fn note_reading(&mut self, shows_instances: bool) {
         self.given_before = std::mem::take(&mut self.given);
+        self.reading_shows_instances = shows_instances;
     }
 
     /// Disk that was given and that the last reading may not show.
     pub fn given_gb(&self) -> Given {
+        if self.reading_shows_instances {
+            return Given::default();
+        }
         let Given { all, claims } = self.given_before;
         Given { all: all.saturating_add(self.given.all), claims: claims.saturating_add(self.given.claims) }
     }

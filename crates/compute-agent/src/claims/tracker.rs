@@ -143,9 +143,9 @@ impl ResourceTracker {
         &self.writer
     }
 
-    /// Takes over what the host can give from its newest reading.
-    pub fn set_limits(&self, limits: HostLimits) {
-        self.book().note_reading();
+    /// Takes over what the host can give from its newest reading, which shows the disk of instances or does not.
+    pub fn set_limits(&self, limits: HostLimits, shows_instances: bool) {
+        self.book().note_reading(shows_instances);
         *self.limits.lock().expect("no panic while the limits are held") = Some(Arc::new(limits));
     }
 

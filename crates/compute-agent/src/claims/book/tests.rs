@@ -274,13 +274,13 @@ fn disk_that_was_just_given_is_not_given_again() {
     assert_eq!(ask(&mut bench, 1, 4, None), None, "the claim takes the hold's place");
     assert_eq!(bench.book.given_gb(), Given { all: 4, claims: 4 });
     assert_eq!(ask(&mut bench, 2, 7, None).unwrap(), "DISK_GB: 7 GiB wanted, 6 free");
-    bench.book.note_reading();
+    bench.book.note_reading(false);
     assert_eq!(
         ask(&mut bench, 2, 7, None).unwrap(),
         "DISK_GB: 7 GiB wanted, 6 free",
         "that reading may be older"
     );
-    bench.book.note_reading();
+    bench.book.note_reading(false);
     assert_eq!(ask(&mut bench, 2, 7, None), None, "what is written is in the second reading");
 }
 
