@@ -206,3 +206,25 @@ async fn a_repeated_claim_is_the_same_and_a_later_attempt_outranks_it() {
     assert_eq!(cluster.agents[&host].manager().tracker().counts(), (1, 0));
     cluster.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_was_deleted_is_placed_nowhere() {
+    let mut cluster = Cluster::of(608, 1).await;
+    let asked = claim_of(&cluster, 1, 1, 512);
+    // The delete overtakes the claim.
+    let agents = ComputeApi::new(cluster.operator().clone(), &Names::on(EXCHANGE));
+    let end =
+        TerminateInstance { instance_uuids: asked.request_spec.instance_uuids.clone(), up_to_rank: None };
+    agents.terminate_instance("host-1", &end, CallOptions::new(CALL)).await.expect("an answer");
+    // There is another host, but it is smaller, so the first is preferred.
+    cluster.start_host("host-2", Size { memory_mb: 4096, ..SIZE }).await;
+    sleep(Duration::from_secs(5)).await;
+    let late = cluster.select(&cluster.api, &asked).await;
+    let Some(Refusal::Conflict { reason, host, .. }) = &late.refusal else { panic!("{late:#?}") };
+    assert_eq!((reason.as_str(), host.as_str()), ("host-1: the instance was deleted", "host-1"));
+    assert_eq!(cluster.reservations("s1").await, 0);
+    for host in ["host-1", "host-2"] {
+        assert_eq!(cluster.agents[host].manager().tracker().counts(), (0, 0), "{host}");
+    }
+    cluster.stop().await;
+}

@@ -71,6 +71,9 @@ pub enum ClaimAnswer {
     Ended {
         /// How it ended, for people.
         reason: String,
+        /// Whether it was deleted. Then it must not be placed on another host either.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        deleted: bool,
     },
     /// The host cannot take a claim now, whatever it has room for.
     Busy {
@@ -90,7 +93,7 @@ impl ClaimAnswer {
         match self {
             Self::Granted { .. } => None,
             Self::Refused { lacks } => Some(lacks.iter().map(Lack::text).collect::<Vec<_>>().join("; ")),
-            Self::Conflict { reason } | Self::Ended { reason } | Self::Busy { reason } => {
+            Self::Conflict { reason } | Self::Ended { reason, .. } | Self::Busy { reason } => {
                 Some(reason.clone())
             }
         }

@@ -281,7 +281,7 @@ impl ClaimBook {
         if let Some(&up_to_rank) = self.closing.get(&uuid) {
             let ended = EndedRecord { at_ms: 0, up_to_rank };
             return match too_late(&ended, wanted.rank) {
-                Some(reason) => ClaimAnswer::Ended { reason },
+                Some(ended) => ended,
                 None => ClaimAnswer::Busy {
                     reason:
                         "the host still removes an earlier guest of this instance; try again when it is gone"
@@ -308,8 +308,8 @@ impl ClaimBook {
                 record.claim = InstanceClaim { rank: record.claim.rank, ..known.record.claim.clone() };
                 fits = true;
             }
-        } else if let Some(reason) = self.end_of(&uuid).and_then(|ended| too_late(&ended, wanted.rank)) {
-            return ClaimAnswer::Ended { reason };
+        } else if let Some(ended) = self.end_of(&uuid).and_then(|ended| too_late(&ended, wanted.rank)) {
+            return ended;
         } else if let Some(reason) = self.full() {
             return ClaimAnswer::Busy { reason };
         }
@@ -591,16 +591,14 @@ fn conflict(known: &Grant, wanted: &ClaimRecord) -> Option<String> {
         .then(|| format!("instance {} is on this host with another specification", after.uuid))
 }
 
-/// Why a claim of this rank comes after the end of its instance.
-fn too_late(ended: &EndedRecord, rank: Rank) -> Option<String> {
-    match ended.up_to_rank {
-        None => Some("the instance was deleted".to_owned()),
-        Some(last) if rank <= last => Some(format!(
-            "the instance was given up here at attempt {}, try {}",
-            last.attempt, last.try_number
-        )),
-        Some(_) => None,
-    }
+/// The answer to a claim of this rank that comes after the end of its instance. `None` if it may come.
+fn too_late(ended: &EndedRecord, rank: Rank) -> Option<ClaimAnswer> {
+    let Some(last) = ended.up_to_rank else {
+        return Some(ClaimAnswer::Ended { reason: "the instance was deleted".to_owned(), deleted: true });
+    };
+    let Rank { attempt, try_number } = last;
+    let reason = format!("the instance was given up here at attempt {attempt}, try {try_number}");
+    (rank <= last).then_some(ClaimAnswer::Ended { reason, deleted: false })
 }
 
 #[cfg(test)]

@@ -212,7 +212,7 @@ impl ResourceTracker {
         let mut book = self.book();
         let staged = book.end_holds(&request.decision_id, &uuids);
         self.write_behind(&mut book, staged);
-        let ended = ClaimAnswer::Ended { reason: "the hold was given back".to_owned() };
+        let ended = ClaimAnswer::Ended { reason: "the hold was given back".to_owned(), deleted: false };
         vec![ended; uuids.len()]
     }
 

@@ -140,14 +140,18 @@ pub(crate) async fn claim(
             return Ok(claiming.give_up(decided, rank, decision).await);
         }
         let refused_before = claiming.refused.len();
-        claiming.ask(&decision, claims, rank).await;
+        let conflict = claiming.ask(&decision, claims, rank).await;
+        if conflict.is_some() {
+            let refused = Decision { refusal: conflict, selections: Vec::new(), ..decision };
+            return Ok(claiming.give_up(decided, rank, refused).await);
+        }
         if claiming.refused.len() == refused_before {
             let decision = Decision { claimed: true, hold_s: 0, refused_by: claiming.refused, ..decision };
             return Ok(manager.remember(Decided { decision: Arc::new(decision), ..decided }));
         }
         if try_number >= tries {
-            let reason =
-                format!("Exceeded maximum number of retries. {try_number} hosts were asked and refused.");
+            let hosts = claiming.refused_by().len();
+            let reason = format!("Exceeded maximum number of retries. {hosts} hosts were asked and refused.");
             let refusal = Some(Refusal::NoValidHost { reason, placeable: 0 });
             let refused = Decision { refusal, selections: Vec::new(), ..decision };
             return Ok(claiming.give_up(decided, rank, refused).await);
@@ -177,8 +181,9 @@ impl Claiming<'_> {
         hosts
     }
 
-    /// Asks the hosts of a decision, and takes note of what they answer. What they refuse is no longer held here.
-    async fn ask(&mut self, decision: &Decision, mut claims: HostClaims, rank: Rank) {
+    /// Asks the hosts of a decision, and takes note of what they answer. What they refuse is no longer held here. Returns why
+    /// no other host may be asked either, if a host has such a reason.
+    async fn ask(&mut self, decision: &Decision, mut claims: HostClaims, rank: Rank) -> Option<Refusal> {
         for request in claims.asked.values_mut() {
             request.instances.retain(|wanted| !self.granted.contains_key(&wanted.instance.uuid));
             for wanted in &mut request.instances {
@@ -201,14 +206,17 @@ impl Claiming<'_> {
             let uuids: Vec<Uuid> = request.instances.iter().map(|wanted| wanted.instance.uuid).collect();
             (host, uuids, answers)
         });
-        let mut unknown = Vec::new();
+        let (mut unknown, mut conflict) = (Vec::new(), None);
         for (host, uuids, answers) in answers.await {
             match answers {
                 Ok(answers) if answers.len() == uuids.len() => {
                     for (uuid, answer) in uuids.into_iter().zip(answers) {
                         match answer {
                             ClaimAnswer::Granted { .. } => drop(self.granted.insert(uuid, host.clone())),
-                            answer => refused.push(refusal(&host, uuid, answer)),
+                            answer => {
+                                conflict = conflict.or_else(|| conflict_of(&host, uuid, &answer));
+                                refused.push(refusal(&host, uuid, answer));
+                            }
                         }
                     }
                 }
@@ -233,6 +241,7 @@ impl Claiming<'_> {
         let uuids: Vec<Uuid> = refused.iter().filter_map(|refusal| refusal.instance_uuid).collect();
         self.no_longer_hold(&uuids);
         self.refused.extend(refused);
+        conflict
     }
 
     /// Ends what is held here for these instances.
@@ -296,6 +305,17 @@ pub(crate) async fn end_claims(
 
 fn failed(host: &str, uuid: Uuid, reason: String) -> HostRefusal {
     HostRefusal { host: host.to_owned(), instance_uuid: Some(uuid), reason, lacks: Vec::new() }
+}
+
+/// Why the instance may be placed nowhere, if that is what the answer says: the uuid is somebody else's, or it was deleted.
+fn conflict_of(host: &str, instance_uuid: Uuid, answer: &ClaimAnswer) -> Option<Refusal> {
+    match answer {
+        ClaimAnswer::Conflict { reason } | ClaimAnswer::Ended { reason, deleted: true } => {
+            let (reason, host) = (format!("{host}: {reason}"), host.to_owned());
+            Some(Refusal::Conflict { reason, instance_uuid, host })
+        }
+        _ => None,
+    }
 }
 
 fn refusal(host: &str, uuid: Uuid, answer: ClaimAnswer) -> HostRefusal {
