@@ -84,12 +84,46 @@ impl Fleet {
         replace("--for 20s", "--for 2s");
         replace("--for 30s", "--for 2s");
         if [DECISION, "DECISION", INSTANCE].iter().any(|id| command.contains(id)) {
-            let (decision, instance) = self.decision();
+            let (decision, held) = self.decision();
+            // What is done to a server is done to one that a host has built, and a release is of one that is held.
+            let instance = if is_about_servers(command) { self.server("web-9") } else { held };
             replace(DECISION, &decision);
             replace("DECISION", &decision);
             replace(INSTANCE, &instance);
         }
+        if is_about_servers(command) {
+            command.split_whitespace().filter(|word| word.starts_with("web-")).for_each(|name| {
+                self.server(name);
+            });
+        }
         World { replaced, environment: self.environment(command, directory) }
+    }
+
+    /// The uuid of an instance of this name, of which there is one afterwards, built and running.
+    fn server(&self, name: &str) -> String {
+        let url = self.house.url_of("operator");
+        let list = || -> Vec<Value> {
+            let (code, out, err) = novella(&url, &format!("server list --name {name} -f json"));
+            assert_eq!(code, 0, "{err}");
+            serde_json::from_str(&out).expect("JSON")
+        };
+        let (names, active) = (list(), |row: &Value| row["status"] == "active");
+        let known = match &names[..] {
+            [one] if active(one) => one["uuid"].clone(),
+            others => {
+                for row in others {
+                    let uuid = row["uuid"].as_str().expect("a text");
+                    // It may be gone by now.
+                    novella(&url, &format!("server delete {uuid}"));
+                }
+                let create = format!("server create {name} --vcpus 1 --ram 64M --wait --timeout 1m -f json");
+                let (code, out, err) = novella(&url, &create);
+                assert_eq!(code, 0, "{err}");
+                let decision: Value = serde_json::from_str(&out).expect("JSON");
+                decision["selections"][0]["instance_uuid"].clone()
+            }
+        };
+        known.as_str().expect("a text").to_owned()
     }
 
     fn environment(&self, command: &str, directory: &Path) -> Vec<(String, String)> {
@@ -163,6 +197,13 @@ impl Fleet {
         });
         failed.map(|error| format!("{}: {error}", block.place)).collect()
     }
+}
+
+/// Whether a command is about instances that exist.
+fn is_about_servers(command: &str) -> bool {
+    ["show", "delete", "stop", "start", "events"]
+        .iter()
+        .any(|verb| command.contains(&format!("novella server {verb} ")))
 }
 
 /// An agent on a host that has what the examples ask for.

@@ -14,7 +14,7 @@ use crate::output::{Cell, Column, Console, Listing, OutputArgs, SortArgs, Tone, 
 #[command(after_help = "Examples:
   novella decision list
   novella decision list --limit 100 -f json
-  novella decision list --scheduler s2
+  novella decision list --scheduler s1
 
 OUTCOME is claimed, held, dry_run, refused or conflict. A scheduler remembers its own last decisions since its start. Without
 --scheduler, any scheduler answers.")]
